@@ -1,0 +1,444 @@
+//! Reads the challenges of a 401 (RFC 9110 §11.6.1), and tells whether they are about the token that was sent.
+
+use http::{HeaderMap, header::WWW_AUTHENTICATE};
+
+/// What an API says about why it refused a request: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1),
+/// with the parameters of RFC 6750 §3.
+///
+/// The texts hold the characters of RFC 6749 §5.2 only, and at most 200 of them. They are the API's own words.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Challenge {
+    scheme: String,
+    realm: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+    scope: Option<String>,
+    /// Whether there was any parameter, known or not.
+    has_parameters: bool,
+}
+
+/// What a 401 means for the token that was sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// The token was refused; another one may do.
+    TokenRefused,
+    /// Another token of the same kind cannot help.
+    NotOurs,
+}
+
+/// Whether a 401 with these `headers` is about the token, which was sent with the authentication `scheme` (`None` if
+/// it went into a field without one).
+///
+/// Without a challenge that can be made sense of, it is: many APIs send a bare 401. Otherwise a challenge of our scheme
+/// decides, and challenges of other schemes alone mean that the API wants something else.
+pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
+    let Some(scheme) = scheme else {
+        return Verdict::TokenRefused;
+    };
+    let challenges = challenges(headers);
+    let (ours, others): (Vec<_>, Vec<_>) = challenges
+        .iter()
+        .partition(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
+
+    let refused = ours
+        .iter()
+        .any(|challenge| !challenge.is_beyond_a_new_token());
+    let bare = ours.is_empty() && !others.iter().any(|challenge| challenge.is_recognisable());
+    if refused || bare {
+        Verdict::TokenRefused
+    } else {
+        Verdict::NotOurs
+    }
+}
+
+/// Whether the [`verdict`] is that the token was refused.
+pub(crate) fn is_about_token(headers: &HeaderMap, scheme: Option<&str>) -> bool {
+    verdict(headers, scheme) == Verdict::TokenRefused
+}
+
+/// The challenges in all `WWW-Authenticate` lines, in order; the first 32 of them. What is malformed is passed over.
+pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+    let mut found = Vec::new();
+    for line in headers.get_all(WWW_AUTHENTICATE) {
+        Reader {
+            rest: line.as_bytes(),
+        }
+        .read(&mut found);
+    }
+    found
+}
+
+impl Challenge {
+    /// The authentication scheme as it came, such as `Bearer`; compare it without regard to case (RFC 9110 §11.1).
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The `realm` (RFC 9110 §11.5).
+    #[must_use]
+    pub fn realm(&self) -> Option<&str> {
+        self.realm.as_deref()
+    }
+
+    /// The `error` code, such as `invalid_token` (RFC 6750 §3.1).
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// The `error_description`, meant for developers (RFC 6750 §3).
+    #[must_use]
+    pub fn error_description(&self) -> Option<&str> {
+        self.error_description.as_deref()
+    }
+
+    /// The `scope` that the request needs, separated by spaces (RFC 6750 §3).
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    fn new(scheme: &[u8]) -> Self {
+        Self {
+            scheme: printable(scheme),
+            realm: None,
+            error: None,
+            error_description: None,
+            scope: None,
+            has_parameters: false,
+        }
+    }
+
+    /// Takes the first of parameters with the same name, which must not be (RFC 9110 §11.2).
+    fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.has_parameters = true;
+        let slot = match name.to_ascii_lowercase().as_slice() {
+            b"realm" => &mut self.realm,
+            b"error" => &mut self.error,
+            b"error_description" => &mut self.error_description,
+            b"scope" => &mut self.scope,
+            _ => return,
+        };
+        slot.get_or_insert_with(|| printable(value));
+    }
+
+    /// The request or the grant is at fault: RFC 6750 §3.1, and RFC 9470 §3 for the last. Codes that are not known are
+    /// taken for ways to say `invalid_token`.
+    fn is_beyond_a_new_token(&self) -> bool {
+        matches!(
+            self.error(),
+            Some("insufficient_scope" | "invalid_request" | "insufficient_user_authentication")
+        )
+    }
+
+    /// Whether this is more than a word of a sentence: `Access denied` has the form of a challenge too.
+    fn is_recognisable(&self) -> bool {
+        let registered = |scheme: &&str| scheme.eq_ignore_ascii_case(&self.scheme);
+        self.has_parameters || SCHEMES.iter().any(registered)
+    }
+}
+
+/// Reads one field line, as tolerantly as it can be done without guessing: commas may be missing or too many, and what
+/// fits nowhere is passed over up to the next comma.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn read(&mut self, found: &mut Vec<Challenge>) {
+        // Parameters before the first scheme belong to no challenge.
+        let mut current = None;
+        loop {
+            self.skip(|byte| is_space(byte) || byte == b',');
+            if self.rest.is_empty() {
+                return;
+            }
+            let word = self.take(is_token);
+            if word.is_empty() {
+                self.pass_over();
+            } else if let Some(value) = self.value() {
+                if let Some(challenge) = current.and_then(|at: usize| found.get_mut(at)) {
+                    challenge.add(word, &value);
+                }
+            } else if self.rest.first() == Some(&b'=') {
+                self.pass_over();
+            } else if found.len() < MOST_CHALLENGES {
+                current = Some(found.len());
+                found.push(Challenge::new(word));
+                self.skip_token68();
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The value of a parameter, if one follows; stays where it is otherwise, but for white space.
+    fn value(&mut self) -> Option<Vec<u8>> {
+        self.skip(is_space);
+        let mut after = Self {
+            rest: self.rest.strip_prefix(b"=")?,
+        };
+        after.skip(is_space);
+        let value = match after.rest.strip_prefix(b"\"") {
+            Some(quoted) => {
+                after.rest = quoted;
+                after.quoted()
+            }
+            None => Some(after.take(is_unquoted).to_vec()).filter(|value| !value.is_empty())?,
+        };
+        self.rest = after.rest;
+        Some(value)
+    }
+
+    /// A quoted string (RFC 9110 §5.6.4) up to its closing quote, or to the end of the line if that is missing.
+    fn quoted(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut bytes = self.rest.iter();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'"' => break,
+                b'\\' => text.extend(bytes.next()),
+                byte => text.push(*byte),
+            }
+        }
+        self.rest = bytes.as_slice();
+        text
+    }
+
+    /// `token68` (RFC 9110 §11.2), which is told from a parameter by what follows it.
+    fn skip_token68(&mut self) {
+        let mut after = Self { rest: self.rest };
+        after.skip(is_token68);
+        after.skip(|byte| byte == b'=');
+        after.skip(is_space);
+        if matches!(after.rest.first(), None | Some(b',')) {
+            self.rest = after.rest;
+        }
+    }
+
+    /// Passes over what is malformed, up to the next comma outside of quotes.
+    fn pass_over(&mut self) {
+        while let Some((byte, rest)) = self.rest.split_first() {
+            match byte {
+                b',' => return,
+                b'"' => {
+                    self.rest = rest;
+                    self.quoted();
+                }
+                _ => self.rest = rest,
+            }
+        }
+    }
+
+    fn skip(&mut self, wanted: impl Fn(u8) -> bool) {
+        self.take(wanted);
+    }
+
+    fn take(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
+        let end = self.rest.iter().position(|byte| !wanted(*byte));
+        let (taken, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
+        self.rest = rest;
+        taken
+    }
+}
+
+fn printable(text: &[u8]) -> String {
+    text.iter()
+        .filter(|byte| matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=b'~'))
+        .take(MOST_CHARACTERS)
+        .map(|byte| char::from(*byte))
+        .collect()
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// RFC 9110 §11.2, without the `=` at the end.
+fn is_token68(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte)
+}
+
+/// More than a token: servers forget to quote URIs and scopes.
+fn is_unquoted(byte: u8) -> bool {
+    !is_space(byte) && !matches!(byte, b',' | b'"')
+}
+
+const MOST_CHALLENGES: usize = 32;
+const MOST_CHARACTERS: usize = 200;
+
+/// The IANA HTTP Authentication Scheme Registry, and NTLM, which is older.
+const SCHEMES: [&str; 15] = [
+    "Basic",
+    "Bearer",
+    "Concealed",
+    "Digest",
+    "DPoP",
+    "GNAP",
+    "HOBA",
+    "Mutual",
+    "Negotiate",
+    "NTLM",
+    "OAuth",
+    "PrivateToken",
+    "SCRAM-SHA-1",
+    "SCRAM-SHA-256",
+    "vapid",
+];
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::{option, prelude::*};
+
+    use super::{Verdict::*, *};
+
+    #[test]
+    fn a_401_is_about_the_token_unless_it_says_otherwise() {
+        for (lines, expected) in [
+            (&[][..], TokenRefused),
+            (&["Bearer"], TokenRefused),
+            (&[r#"bearer realm="api""#], TokenRefused),
+            (&[r#"Bearer error="invalid_token""#], TokenRefused),
+            (&["Bearer error=expired"], TokenRefused),
+            (
+                &[r#"Bearer error="insufficient_scope", scope="a b""#],
+                NotOurs,
+            ),
+            (
+                &[r#"BEARER realm="a" , Error = "invalid_request""#],
+                NotOurs,
+            ),
+            (&[r#"Basic realm="api""#], NotOurs),
+            (&["Negotiate"], NotOurs),
+            (&["Negotiate YWJj==, NTLM"], NotOurs),
+            (&[r#"DPoP algs="ES256", error="invalid_token""#], NotOurs),
+            (&["Basic realm=api, Bearer"], TokenRefused),
+            (&["Basic realm=api", "Bearer"], TokenRefused),
+            (&["Negotiate, Bearer error=insufficient_scope"], NotOurs),
+            (&["Bearer error=insufficient_scope, Bearer"], TokenRefused),
+            (&[r#"Basic realm="a, Bearer error=b""#], NotOurs),
+            (&[r#"Basic realm="\", Bearer ""#], NotOurs),
+            (&[", ,Bearer,, error=insufficient_scope,"], NotOurs),
+            (&[r#"Bearer realm="a" error="insufficient_scope""#], NotOurs),
+            (&[r#"Bearer error="insufficient_scope"#], NotOurs),
+            // Nothing that can be made sense of.
+            (&[""], TokenRefused),
+            (&[r#"error="insufficient_scope""#], TokenRefused),
+            (&[r#"realm="api""#], TokenRefused),
+            (&["Unauthorized"], TokenRefused),
+            (&["Access denied"], TokenRefused),
+            (&["Bearer token expired"], TokenRefused),
+            (&[r#"="", "Basic", @, Basic="#], TokenRefused),
+        ] {
+            let headers = headers(lines);
+
+            assert_eq!(verdict(&headers, Some("Bearer")), expected, "{lines:?}");
+            assert_eq!(verdict(&headers, None), TokenRefused, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_api_are_cut_to_what_is_safe_to_print() {
+        let line = format!(
+            "Bearer realm=\"a\tb\\\"\\\\c\u{e9}\", error={}",
+            "x".repeat(300)
+        );
+        let found = &challenges(&headers(&[&line]))[0];
+
+        assert_eq!(found.realm(), Some("abc"));
+        assert_eq!(found.error().map(str::len), Some(200));
+    }
+
+    #[test]
+    fn no_more_challenges_are_kept_than_anybody_sends() {
+        assert_eq!(challenges(&headers(&[&"a,".repeat(1000)])).len(), 32);
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_panics(values in prop::collection::vec(any::<Vec<u8>>(), 0..4)) {
+            let mut headers = HeaderMap::new();
+            for value in values.iter().flat_map(|value| HeaderValue::from_bytes(value)) {
+                headers.append(WWW_AUTHENTICATE, value);
+            }
+
+            verdict(&headers, Some("Bearer"));
+        }
+
+        #[test]
+        fn near_challenges_do_not_panic(value in r#"((Bearer|Basic|error|a|=|,|"| |\\\\|\t)){0,30}"#) {
+            verdict(&headers(&[&value]), Some("Bearer"));
+        }
+
+        #[test]
+        fn what_is_printed_is_read_back(expected in prop::collection::vec(challenge(), 1..5), lines in any::<bool>()) {
+            let printed: Vec<_> = expected.iter().map(print).collect();
+            let printed = if lines { printed } else { vec![printed.join(", ")] };
+            let values: Vec<_> = printed.iter().map(String::as_str).collect();
+
+            let found = challenges(&headers(&values));
+
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    fn challenge() -> impl Strategy<Value = Challenge> {
+        let text = || option::of("[ -!#-\\[\\]-~]{0,20}");
+        let parts = (
+            "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}",
+            text(),
+            text(),
+            text(),
+            text(),
+        );
+        parts.prop_map(
+            |(scheme, realm, error, error_description, scope)| Challenge {
+                has_parameters: [&realm, &error, &error_description, &scope]
+                    .iter()
+                    .any(|text| text.is_some()),
+                scheme,
+                realm,
+                error,
+                error_description,
+                scope,
+            },
+        )
+    }
+
+    /// Every second character is escaped, which changes nothing.
+    fn print(challenge: &Challenge) -> String {
+        let parameters = [
+            ("realm", &challenge.realm),
+            ("ERROR", &challenge.error),
+            ("error_description", &challenge.error_description),
+            ("Scope", &challenge.scope),
+        ];
+        let parameters = parameters.iter().filter_map(|(name, value)| {
+            let escaped = value.as_ref()?.chars().enumerate().flat_map(|(at, c)| {
+                let escape = (at % 2 == 0).then_some('\\');
+                escape.into_iter().chain([c])
+            });
+            Some(format!("{name}=\"{}\"", escaped.collect::<String>()))
+        });
+        format!(
+            "{} {}",
+            challenge.scheme,
+            parameters.collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    fn headers(lines: &[&str]) -> HeaderMap {
+        let value = |line: &&str| HeaderValue::from_bytes(line.as_bytes()).unwrap();
+        lines
+            .iter()
+            .map(|line| (WWW_AUTHENTICATE, value(line)))
+            .collect()
+    }
+}

@@ -1,0 +1,434 @@
+//! Where a request goes: scheme, host and port (RFC 6454), parsed once and compared without allocating.
+
+use std::{
+    error::Error,
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use http::Uri;
+
+/// An origin (RFC 6454 §4): `http` or `https`, a host and a port.
+///
+/// Parsed from text such as `https://api.example.com`; the port may be left out if it is the scheme's own. Two origins
+/// are equal only if all three parts are: a host with a trailing dot, or a name that resolves to the same address, is
+/// another host.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Origin {
+    scheme: Scheme,
+    /// Lower-case; an IPv6 address in brackets and in its canonical form (RFC 5952).
+    host: Box<str>,
+    port: u16,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+/// A text is not an [`Origin`]; says what is wrong, and repeats neither user information nor a query.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InvalidOrigin {
+    value: Box<str>,
+    problem: &'static str,
+}
+
+impl Origin {
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        self.scheme.as_str()
+    }
+
+    /// The host in lower case; an IPv6 address comes in brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; the scheme's default if none was given.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the scheme is `https`.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+
+    /// Whether the host is this machine: `localhost`, an address of `127.0.0.0/8`, or `[::1]`.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        &*self.host == "localhost"
+            || self
+                .host
+                .parse::<Ipv4Addr>()
+                .is_ok_and(|address| address.is_loopback())
+            || ipv6(&self.host).is_some_and(|address| address.is_loopback())
+    }
+
+    /// The origin of `uri`; `None` if it has no authority, another scheme, user information, or a malformed host or
+    /// port.
+    #[must_use]
+    pub fn of(uri: &Uri) -> Option<Self> {
+        let scheme = Scheme::of(uri)?;
+        let (host, port) = split(uri.authority()?.as_str())?;
+        Some(Self {
+            scheme,
+            host: canonical(host)?,
+            port: effective(port, scheme)?,
+        })
+    }
+
+    /// Whether `uri` is at this origin. Does not allocate.
+    ///
+    /// A URI with user information never is: `https://api.example.com@evil.example/` has fooled too many readers.
+    #[must_use]
+    pub fn matches(&self, uri: &Uri) -> bool {
+        Scheme::of(uri) == Some(self.scheme)
+            && uri
+                .authority()
+                .is_some_and(|authority| self.is_at(authority.as_str()))
+    }
+
+    /// Whether the value of a `Host` header (RFC 9110 §7.2) names this origin; the scheme's default port may be left
+    /// out. Does not allocate.
+    #[must_use]
+    pub fn matches_authority(&self, value: &[u8]) -> bool {
+        std::str::from_utf8(value).is_ok_and(|authority| self.is_at(authority))
+    }
+
+    fn is_at(&self, authority: &str) -> bool {
+        split(authority).is_some_and(|(host, port)| {
+            self.has_host(host) && effective(port, self.scheme) == Some(self.port)
+        })
+    }
+
+    fn has_host(&self, host: &str) -> bool {
+        // One IPv6 address has many spellings.
+        self.host.eq_ignore_ascii_case(host)
+            || ipv6(host).is_some_and(|address| ipv6(&self.host) == Some(address))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme(), self.host)?;
+        if self.port == self.scheme.default_port() {
+            return Ok(());
+        }
+        write!(f, ":{}", self.port)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = InvalidOrigin;
+
+    /// # Errors
+    ///
+    /// If `text` has no scheme or another one than `http` and `https`, no host, user information, a path other than
+    /// `/`, a query, a fragment, or a port that is not in `1..=65535`.
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
+        let invalid = |problem| InvalidOrigin {
+            value: without_secrets(text),
+            problem,
+        };
+
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| invalid("it has no scheme"))?;
+        let scheme =
+            Scheme::parse(scheme).ok_or_else(|| invalid("its scheme is neither https nor http"))?;
+        let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(invalid("it has user information"));
+        }
+        let (host, port) = split(authority).ok_or_else(|| invalid("its host is malformed"))?;
+        if host.is_empty() {
+            return Err(invalid("it has no host"));
+        }
+        let host = canonical(host).ok_or_else(|| invalid("its host is malformed"))?;
+        let port = effective(port, scheme)
+            .ok_or_else(|| invalid("its port is not a number from 1 to 65535"))?;
+        if tail.contains('?') {
+            return Err(invalid("it has a query"));
+        }
+        if tail.contains('#') {
+            return Err(invalid("it has a fragment"));
+        }
+        if !matches!(tail, "" | "/") {
+            return Err(invalid("it has a path"));
+        }
+        Ok(Self { scheme, host, port })
+    }
+}
+
+impl TryFrom<&str> for Origin {
+    type Error = InvalidOrigin;
+
+    fn try_from(text: &str) -> Result<Self, InvalidOrigin> {
+        text.parse()
+    }
+}
+
+impl TryFrom<Uri> for Origin {
+    type Error = InvalidOrigin;
+
+    fn try_from(uri: Uri) -> Result<Self, InvalidOrigin> {
+        uri.to_string().parse()
+    }
+}
+
+impl fmt::Display for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Debug of a `str` escapes control characters, which may come from a file or the environment.
+        write!(
+            f,
+            "{:?} is not an origin such as \"https://api.example.com\": {}",
+            self.value, self.problem
+        )
+    }
+}
+
+impl Error for InvalidOrigin {}
+
+impl Scheme {
+    fn of(uri: &Uri) -> Option<Self> {
+        Self::parse(uri.scheme_str()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Http, Self::Https]
+            .into_iter()
+            .find(|scheme| scheme.as_str().eq_ignore_ascii_case(text))
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// Host and port of `authority`; `None` with user information or an open bracket.
+///
+/// `http::Uri` gives no port for `:` and `:65536`, and takes `:00443` and `:+443` for 443, so its `port()` is no help.
+fn split(authority: &str) -> Option<(&str, Option<&str>)> {
+    if authority.contains('@') {
+        return None;
+    }
+    let end = match authority.strip_prefix('[') {
+        Some(_) => authority.find(']')? + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    match authority.split_at(end) {
+        (host, "") => Some((host, None)),
+        (host, rest) => Some((host, Some(rest.strip_prefix(':')?))),
+    }
+}
+
+fn effective(port: Option<&str>, scheme: Scheme) -> Option<u16> {
+    let Some(port) = port else {
+        return Some(scheme.default_port());
+    };
+    let plain = port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
+    port.parse().ok().filter(|_| plain)
+}
+
+fn canonical(host: &str) -> Option<Box<str>> {
+    if host.starts_with('[') {
+        return ipv6(host).map(|address| format!("[{address}]").into());
+    }
+    // No percent-encoding: clients disagree on whether to decode a host before they connect to it.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    (!host.is_empty() && host.bytes().all(plain)).then(|| host.to_ascii_lowercase().into())
+}
+
+fn ipv6(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+/// `text` for an error message: what could be user information (which may hold a `/` or a `?`) and what follows a `?`
+/// or `#` becomes `...`.
+fn without_secrets(text: &str) -> Box<str> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('@') => (format!("{scheme}://"), rest),
+        _ => (String::new(), text),
+    };
+    let (user, rest) = rest
+        .rsplit_once('@')
+        .map_or(("", rest), |(_, rest)| ("...@", rest));
+    let (shown, query) = rest
+        .find(['?', '#'])
+        .map_or((rest, ""), |at| (&rest[..=at], "..."));
+    let cut: String = shown.chars().take(SHOWN).collect();
+    format!("{scheme}{user}{cut}{query}").into()
+}
+
+/// Longest part of a malformed value in an error message, in characters.
+const SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_printed_in_one_form() {
+        for (text, printed) in [
+            ("https://api.example.com", "https://api.example.com"),
+            ("HTTPS://API.Example.com:443/", "https://api.example.com"),
+            ("http://localhost:8080", "http://localhost:8080"),
+            ("http://localhost:80", "http://localhost"),
+            ("http://my_service:443", "http://my_service:443"),
+            ("https://[2001:DB8:0:0::1]:444", "https://[2001:db8::1]:444"),
+        ] {
+            assert_eq!(text.parse::<Origin>().unwrap().to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_origin_is_refused_with_the_reason() {
+        for (text, problem) in [
+            ("", "it has no scheme"),
+            ("api.example.com", "it has no scheme"),
+            ("ftp://a", "its scheme is neither https nor http"),
+            (" https://a", "its scheme is neither https nor http"),
+            ("https://", "it has no host"),
+            ("https://:443", "it has no host"),
+            ("https://me@a", "it has user information"),
+            ("https://a/v1", "it has a path"),
+            ("https://a?q", "it has a query"),
+            ("https://a/#x", "it has a fragment"),
+            ("https://a:", "its port is not a number from 1 to 65535"),
+            ("https://a:0", "its port is not a number from 1 to 65535"),
+            ("https://a:+443", "its port is not a number from 1 to 65535"),
+            ("https://a\n", "its host is malformed"),
+            ("https://[::1", "its host is malformed"),
+            ("https://[::1]443", "its host is malformed"),
+            ("https://a%2eb", "its host is malformed"),
+        ] {
+            let error = text.parse::<Origin>().unwrap_err();
+
+            assert_eq!(error.problem, problem, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_value_without_its_secrets() {
+        for (text, shown) in [
+            ("https://a/v1", r#""https://a/v1""#),
+            ("https://a\n", r#""https://a\n""#),
+            ("me:word@a", r#""...@a""#),
+            (
+                "https://me:pa/ss?word@a/v1?q=1",
+                r#""https://...@a/v1?...""#,
+            ),
+            ("https://a#secret", r#""https://a#...""#),
+        ] {
+            let error = text.parse::<Origin>().unwrap_err().to_string();
+
+            assert!(error.starts_with(&format!("{shown} is not an")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_uri_is_at_an_origin_only_if_scheme_host_and_port_are_the_same() {
+        let origin: Origin = "https://api.example.com".parse().unwrap();
+        for (uri, matches) in [
+            ("https://api.example.com/v1?q=1", true),
+            ("https://API.example.COM:443/", true),
+            ("http://api.example.com/", false),
+            ("http://api.example.com:443/", false),
+            ("https://api.example.com:8443/", false),
+            ("https://api.example.com./", false),
+            ("https://api.example.com.evil.example/", false),
+            ("https://example.com/", false),
+            ("https://me@api.example.com/", false),
+            ("https://api.example.com@evil.example/", false),
+            ("https://api.example.com:/", false),
+            ("https://api.example.com:00443/", false),
+            ("https://api.example.com:+443/", false),
+            ("https://api.example.com:65979/", false),
+            ("https://api%2eexample.com/", false),
+            ("/v1", false),
+            ("*", false),
+            ("api.example.com:443", false),
+        ] {
+            // Some of these are refused by `http` itself.
+            let Ok(uri) = uri.parse::<Uri>() else {
+                continue;
+            };
+
+            assert_eq!(origin.matches(&uri), matches, "{uri}");
+            assert_eq!(Origin::of(&uri) == Some(origin.clone()), matches, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_host_header_may_leave_out_the_default_port() {
+        let origin: Origin = "https://api.example.com".parse().unwrap();
+        for (value, matches) in [
+            (&b"api.example.com"[..], true),
+            (b"API.example.com:443", true),
+            (b"api.example.com:80", false),
+            (b"api.example.com:", false),
+            (b"api.example.com.", false),
+            (b"me@api.example.com", false),
+            (b"api.example.com/", false),
+            (b"api.example.com\xff", false),
+            (b"", false),
+        ] {
+            assert_eq!(
+                origin.matches_authority(value),
+                matches,
+                "{}",
+                value.escape_ascii()
+            );
+        }
+        let origin: Origin = "https://api.example.com:8443".parse().unwrap();
+        assert!(origin.matches_authority(b"api.example.com:8443"));
+        assert!(!origin.matches_authority(b"api.example.com"));
+    }
+
+    #[test]
+    fn an_ipv6_address_is_the_same_in_every_spelling() {
+        let origin: Origin = "https://[2001:db8::1]".parse().unwrap();
+
+        assert!(origin.matches(&Uri::from_static("https://[2001:DB8:0::0:1]:443/")));
+        assert!(origin.matches_authority(b"[2001:db8::1]"));
+        assert!(!origin.matches_authority(b"[2001:db8::2]"));
+        assert!(!origin.matches_authority(b"2001:db8::1"));
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for (text, loopback) in [
+            ("http://localhost:8080", true),
+            ("http://127.0.0.1", true),
+            ("http://127.8.9.1", true),
+            ("http://[0:0::1]", true),
+            ("http://localhost.example.com", false),
+            ("http://127.0.0.1.example.com", false),
+            ("http://127.1", false),
+            ("http://[::2]", false),
+        ] {
+            assert_eq!(
+                text.parse::<Origin>().unwrap().is_loopback(),
+                loopback,
+                "{text}"
+            );
+        }
+    }
+}

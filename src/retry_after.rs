@@ -1,0 +1,241 @@
+//! Reads `Retry-After` (RFC 9110 §10.2.3), and other numbers that say when something is over, as a wait.
+
+use std::time::{Duration, SystemTime};
+
+use http::{
+    HeaderMap,
+    header::{DATE, RETRY_AFTER},
+};
+
+/// The wait that a `Retry-After` asks for, at most [`LONGEST`]; `None` if the value is malformed.
+///
+/// `reference` is when the response was made (see [`reference()`]): what dates are counted from. Takes seconds, with a
+/// fraction too, which no RFC allows but servers send, and all three forms of an HTTP-date (RFC 9110 §5.6.7). A date
+/// in the past is a wait of zero. A number too large for a date in milliseconds is longer than anybody waits, and not
+/// a malformed value that could be passed over.
+pub(crate) fn retry_after(value: &[u8], reference: SystemTime) -> Option<Duration> {
+    let value = value.trim_ascii();
+    match Number::parse(value) {
+        Some(number) if number.whole >= END_OF_EPOCH_MILLIS => Some(LONGEST),
+        Some(number) => number.wait(reference),
+        None => {
+            let date = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
+            Some(until(date, reference))
+        }
+    }
+}
+
+/// The longest wait that the `Retry-After` lines of `headers` ask for. There should be one at most, but proxies add
+/// theirs.
+pub(crate) fn longest(headers: &HeaderMap, reference: SystemTime) -> Option<Duration> {
+    headers
+        .get_all(RETRY_AFTER)
+        .iter()
+        .filter_map(|value| retry_after(value.as_bytes(), reference))
+        .max()
+}
+
+/// When a response was made: its `Date` if there is a good one, and `now` otherwise.
+///
+/// A server counts its dates by its own clock, so that the difference between the clocks cancels out.
+pub(crate) fn reference(headers: &HeaderMap, now: SystemTime) -> SystemTime {
+    headers
+        .get(DATE)
+        .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok())
+        .unwrap_or(now)
+}
+
+/// An unsigned decimal number: digits, which may be followed by a point and more digits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number {
+    /// Saturates.
+    pub(crate) whole: u64,
+    nanos: u32,
+}
+
+impl Number {
+    /// `None` for anything else: a sign, an exponent, nothing before or after the point.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let (whole, fraction) = match text.iter().position(|byte| *byte == b'.') {
+            Some(point) => (&text[..point], &text[point + 1..]),
+            None => (text, &b"0"[..]),
+        };
+        Some(Self {
+            whole: digits(whole)?,
+            nanos: nanos(fraction)?,
+        })
+    }
+
+    /// How long after `reference` this is, at most [`LONGEST`].
+    ///
+    /// The size alone tells seconds from a date in seconds or milliseconds since 1970, because the names of the fields
+    /// do not: GitLab sends a date where the IETF draft wants seconds. No real value is misread, since 10⁹ seconds
+    /// are 31 years, and 10⁹ as a date is 2001. `None` if a date is further than 400 days off.
+    pub(crate) fn wait(self, reference: SystemTime) -> Option<Duration> {
+        let since_epoch = match self.whole {
+            ..START_OF_EPOCH_SECONDS => {
+                return Some(Duration::new(self.whole, self.nanos).min(LONGEST));
+            }
+            START_OF_EPOCH_SECONDS..START_OF_EPOCH_MILLIS => Duration::new(self.whole, self.nanos),
+            START_OF_EPOCH_MILLIS..END_OF_EPOCH_MILLIS => Duration::from_millis(self.whole),
+            END_OF_EPOCH_MILLIS.. => return None,
+        };
+        let date = SystemTime::UNIX_EPOCH.checked_add(since_epoch)?;
+        let off = date
+            .duration_since(reference)
+            .unwrap_or_else(|error| error.duration());
+        (off <= CREDIBLE).then(|| until(date, reference))
+    }
+}
+
+fn until(date: SystemTime, reference: SystemTime) -> Duration {
+    date.duration_since(reference)
+        .unwrap_or_default()
+        .min(LONGEST)
+}
+
+/// The value of one or more digits; saturates.
+fn digits(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| {
+        text.iter().fold(0, |sum: u64, digit| {
+            sum.saturating_mul(10)
+                .saturating_add(u64::from(digit - b'0'))
+        })
+    })
+}
+
+/// The first nine digits after the point; the others must be digits as well.
+fn nanos(fraction: &[u8]) -> Option<u32> {
+    let all = !fraction.is_empty() && fraction.iter().all(u8::is_ascii_digit);
+    all.then(|| {
+        let padded = fraction
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(b'0'))
+            .take(9);
+        padded.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
+    })
+}
+
+/// A longer wait is shortened to this: long enough that everybody gives up, short enough to be added to any instant.
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How far a date may be from the response that names it.
+const CREDIBLE: Duration = Duration::from_secs(400 * 24 * 3600);
+
+const START_OF_EPOCH_SECONDS: u64 = 1_000_000_000;
+const START_OF_EPOCH_MILLIS: u64 = 100_000_000_000;
+const END_OF_EPOCH_MILLIS: u64 = 100_000_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Mon, 21 Sep 2026 14:13:20 GMT.
+    const NOW: u64 = 1_790_000_000;
+    const DAY: u64 = 24 * 3600;
+
+    #[test]
+    fn seconds_and_dates_are_read() {
+        for (value, seconds) in [
+            ("0", 0.0),
+            ("120", 120.0),
+            (" 7\t", 7.0),
+            ("1.5", 1.5),
+            ("2.0", 2.0),
+            ("0.0000000019", 0.000_000_001),
+            ("86400", 86400.0),
+            ("Mon, 21 Sep 2026 14:14:20 GMT", 60.0),
+            ("Monday, 21-Sep-26 14:14:20 GMT", 60.0),
+            ("Mon Sep 21 14:14:20 2026", 60.0),
+            ("Mon, 21 Sep 2026 14:08:20 GMT", 0.0),
+            ("1790000060", 60.0),
+            ("1790000060.5", 60.5),
+            ("1790000060250", 60.25),
+            ("1789999999", 0.0),
+        ] {
+            let wait = Duration::from_secs_f64(seconds);
+
+            assert_eq!(read(value), Some(wait), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn malformed_values_are_no_wait() {
+        let numbers =
+            "-5 +5 1e3 1. .5 1.5s 1,5 5,10 0x10 NaN inf \u{661} soon 2026-09-21T14:14:20Z";
+        let dates = [
+            "Mon, 21 Sep 2026 14:14:20 CET",
+            "Mon, 32 Sep 2026 14:14:20 GMT",
+        ];
+        for value in numbers.split(' ').chain(dates).chain(["", " ", "1 2"]) {
+            assert_eq!(read(value), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_would_be_a_far_date_is_malformed() {
+        assert_eq!(
+            read(&(NOW + 400 * DAY).to_string()),
+            Some(Duration::from_secs(400 * DAY))
+        );
+        assert_eq!(read(&(NOW + 400 * DAY + 1).to_string()), None);
+        assert_eq!(read(&(NOW - 400 * DAY - 1).to_string()), None);
+        assert_eq!(read("99999999999"), None);
+    }
+
+    #[test]
+    fn an_absurd_wait_is_longer_than_anybody_waits() {
+        for value in [
+            "999999999",
+            "100000000000000",
+            "99999999999999999999",
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+        ] {
+            assert_eq!(read(value), Some(LONGEST), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn dates_are_counted_from_the_date_of_the_response() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(reference(&headers, now()), now());
+
+        headers.insert(DATE, HeaderValue::from_static("yesterday"));
+        assert_eq!(reference(&headers, now()), now());
+
+        headers.insert(
+            DATE,
+            HeaderValue::from_static("Mon, 21 Sep 2026 14:14:20 GMT"),
+        );
+        assert_eq!(reference(&headers, now()), now() + Duration::from_secs(60));
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_panics_or_asks_for_too_much(value in any::<Vec<u8>>(), now in any::<u32>()) {
+            let wait = retry_after(&value, SystemTime::UNIX_EPOCH + Duration::from_secs(now.into()));
+
+            prop_assert!(wait <= Some(LONGEST));
+        }
+
+        #[test]
+        fn seconds_are_read_as_they_are(seconds in 0..LONGEST.as_secs(), millis in 0..1000u32) {
+            let wait = Duration::new(seconds, millis * 1_000_000);
+
+            prop_assert_eq!(read(&format!("{seconds}.{millis:03}")), Some(wait));
+        }
+    }
+
+    fn read(value: &str) -> Option<Duration> {
+        retry_after(value.as_bytes(), now())
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
+    }
+}
