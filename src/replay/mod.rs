@@ -1,0 +1,180 @@
+//! Request bodies that can be sent again.
+//!
+//! ```text
+//! Request<B> ─▶ RequestBodyReplay ─▶ Request<ReplayBody<B>> ─▶ layers that retry ─▶ your client
+//! ```
+//!
+//! # What it promises
+//!
+//! - A copy yields the same bytes and trailers as the first, and announces the same length. If it cannot, it yields an
+//!   error, never a part of the body that looks like the whole.
+//! - Nothing is read ahead: the first copy streams as it did before, and its frames are remembered as they pass.
+//! - A response may come before the upload has ended. The next copy then takes over where the last one had got to, and
+//!   the last one, which a connection may still hold, ends with an error.
+//! - A body that is too large to be remembered is sent once, as it would have been without this module.
+//!
+//! # Where it goes
+//!
+//! [`RequestBodyReplayLayer`] goes outside of the layers that retry. It is not needed for a body that is
+//! [`ReplayableBody`] as it is.
+//!
+//! # What it costs
+//!
+//! Three small allocations per request. Data is remembered up to the cap, 64 KiB by default, while there is another copy
+//! that could be sent; it is reference-counted, not copied, if the body yields [`Bytes`].
+//!
+//! # What can go wrong
+//!
+//! Between [`is_intact`](ReplayableBody::is_intact) and the first poll of a copy, an upload that is still going on can
+//! pass the cap. The copy then yields an error.
+
+mod body;
+mod layer;
+mod state;
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Either, Empty, Full};
+use pin_project_lite::pin_project;
+
+pub use self::{
+    body::ReplayBody,
+    layer::{RequestBodyReplay, RequestBodyReplayLayer},
+};
+
+/// A request body of which the layers that retry can make a second copy.
+///
+/// There is no implementation for everything that is [`Clone`]: a clone may be shallow, so that both share one stream
+/// and the second is sent empty. Implement it only for a body whose copies are independent of each other.
+///
+/// Make the copy before the body is polled, send the body first and its copy after it. If several copies are made of
+/// one body, as by two layers that both retry, the last made is sent first.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not known to be replayable",
+    note = "wrap it: `ReplayBody` through `RequestBodyReplayLayer` (sent again up to a cap) or `Once` (never sent again)"
+)]
+pub trait ReplayableBody: Sized {
+    /// A second copy of this body, equal to the first from its first byte on; `None` if it can be sent only once.
+    fn try_clone(&self) -> Option<Self>;
+
+    /// Whether a copy made earlier can still be sent in full. Asked just before the copy is sent. Default: true.
+    fn is_intact(&self) -> bool {
+        true
+    }
+}
+
+impl ReplayableBody for () {
+    fn try_clone(&self) -> Option<Self> {
+        Some(())
+    }
+}
+
+impl ReplayableBody for String {
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+impl ReplayableBody for Bytes {
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+impl<D> ReplayableBody for Empty<D> {
+    fn try_clone(&self) -> Option<Self> {
+        Some(*self)
+    }
+}
+
+impl<D: Buf + Clone> ReplayableBody for Full<D> {
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
+    fn try_clone(&self) -> Option<Self> {
+        match self {
+            Self::Left(left) => left.try_clone().map(Self::Left),
+            Self::Right(right) => right.try_clone().map(Self::Right),
+        }
+    }
+
+    fn is_intact(&self) -> bool {
+        match self {
+            Self::Left(left) => left.is_intact(),
+            Self::Right(right) => right.is_intact(),
+        }
+    }
+}
+
+pin_project! {
+    /// Any body, to be sent once: it is never copied, so no layer sends it again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http_body_util::Full;
+    /// use tower_m2m::replay::{Once, ReplayableBody};
+    ///
+    /// let body = Once::new(Full::new(bytes::Bytes::from("payment")));
+    /// assert!(body.try_clone().is_none());
+    /// ```
+    pub struct Once<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B> Once<B> {
+    /// Wraps `body`.
+    #[must_use]
+    pub const fn new(body: B) -> Self {
+        Self { body }
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn into_inner(self) -> B {
+        self.body
+    }
+}
+
+impl<B> ReplayableBody for Once<B> {
+    fn try_clone(&self) -> Option<Self> {
+        None
+    }
+}
+
+impl<B: Body> Body for Once<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> fmt::Debug for Once<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").finish_non_exhaustive()
+    }
+}

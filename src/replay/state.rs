@@ -1,0 +1,217 @@
+//! What the copies of one body know together: whose turn it is, and what has been read.
+
+use std::{error::Error, fmt, mem, task::Waker};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Frame;
+
+/// Every copy of the body writes and reads this, under a lock that is held for a few statements and never while
+/// foreign code runs.
+///
+/// `copies` lists the copies that may still be read, in the order in which they are sent. A copy comes right after the
+/// one it was made of, which is right for several layers that retry: of the copies that they made of one body, the one
+/// made last belongs to the innermost layer, which sends again first. At most one copy has been polled, the reader; a
+/// copy that takes over strikes the former reader off, and one that comes before the reader may not take over, because
+/// its attempt was given up.
+pub(super) struct State {
+    copies: Vec<u64>,
+    made: u64,
+    reader: Option<u64>,
+    /// Wakes the reader's task while it waits for the original body.
+    waker: Option<Waker>,
+    remembered: Vec<Piece>,
+    size: usize,
+    /// Something was read that is not remembered, so that only the reader can go on.
+    lost: bool,
+    /// The original body failed, so that the reader cannot go on either.
+    failed: bool,
+    ended: bool,
+    /// What the original body's `is_end_stream` said last.
+    at_end: bool,
+}
+
+impl State {
+    /// The state of a body of which there is one copy, number 0, and nothing was read.
+    pub(super) fn new(at_end: bool) -> Self {
+        Self {
+            copies: vec![0],
+            made: 0,
+            reader: None,
+            waker: None,
+            remembered: Vec::new(),
+            size: 0,
+            lost: false,
+            failed: false,
+            ended: false,
+            at_end,
+        }
+    }
+
+    /// The number of a new copy made of `copy`.
+    pub(super) fn add(&mut self, copy: u64) -> Option<u64> {
+        if self.lost {
+            return None;
+        }
+        let source = self.place(copy)?;
+        let reader = self.reader.and_then(|reader| self.place(reader));
+        self.made += 1;
+        let place = source.max(reader.unwrap_or(source)) + 1;
+        self.copies.insert(place, self.made);
+        Some(self.made)
+    }
+
+    /// Forgets `copy`, which is dropped. Whoever calls drops the waker after the lock.
+    pub(super) fn remove(&mut self, copy: u64) -> Option<Waker> {
+        self.copies.retain(|other| *other != copy);
+        if self.reader != Some(copy) {
+            return None;
+        }
+        self.reader = None;
+        self.waker.take()
+    }
+
+    pub(super) fn is_intact(&self, copy: u64) -> bool {
+        self.standing(copy).is_ok() && !self.failed
+    }
+
+    /// Makes `copy` the reader. Whoever calls wakes the former reader after the lock, so that it does not wait for ever.
+    pub(super) fn claim(&mut self, copy: u64) -> Result<Option<Waker>, Refused> {
+        if let Err(refused) = self.standing(copy) {
+            if let Refused::Superseded = refused {
+                self.copies.retain(|other| *other != copy);
+            }
+            return Err(refused);
+        }
+        if self.reader == Some(copy) {
+            return Ok(None);
+        }
+        if let Some(former) = self.reader.replace(copy) {
+            self.copies.retain(|other| *other != former);
+        }
+        Ok(self.waker.take())
+    }
+
+    /// What the reader, which has got to `position`, is to do next.
+    pub(super) fn next(&self, position: usize) -> Next {
+        match self.remembered.get(position) {
+            Some(piece) => Next::Replay(piece.to_frame()),
+            None if self.ended => Next::End,
+            None => Next::Read,
+        }
+    }
+
+    /// Whether the reader, which has got to `position`, need not be polled again.
+    pub(super) fn is_end(&self, copy: u64, position: usize) -> bool {
+        let at_end = self.ended || self.at_end;
+        at_end && self.reader == Some(copy) && position >= self.remembered.len()
+    }
+
+    /// Whether the reader's task is known to be the one that `waker` wakes.
+    pub(super) fn would_wake(&self, waker: &Waker) -> bool {
+        let known = self.waker.as_ref();
+        known.is_some_and(|known| known.will_wake(waker))
+    }
+
+    /// Remembers the reader's task. Whoever calls drops the former waker after the lock.
+    pub(super) fn wait(&mut self, waker: Waker) -> Option<Waker> {
+        self.waker.replace(waker)
+    }
+
+    /// Notes what the reader read. Returns its position, and what is to be dropped after the lock.
+    pub(super) fn record(
+        &mut self,
+        frame: &Frame<Bytes>,
+        cap: usize,
+        at_end: bool,
+    ) -> (usize, Vec<Piece>) {
+        self.at_end = at_end;
+        let length = frame.data_ref().map(Bytes::len);
+        // Empty frames are no part of the bytes, and there may be any number of them.
+        if self.lost || length == Some(0) {
+            return (self.remembered.len(), Vec::new());
+        }
+        let size = self.size.saturating_add(length.unwrap_or(0));
+        // The last copy there is needs no memory: only itself could be copied, and it can do without.
+        let kept = (self.copies.len() > 1 && size <= cap).then(|| Piece::of(frame));
+        let Some(piece) = kept.flatten() else {
+            self.lost = true;
+            return (0, mem::take(&mut self.remembered));
+        };
+        self.size = size;
+        self.remembered.push(piece);
+        (self.remembered.len(), Vec::new())
+    }
+
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Notes that the original body failed. Whoever calls drops the pieces after the lock.
+    pub(super) fn fail(&mut self) -> Vec<Piece> {
+        self.lost = true;
+        self.failed = true;
+        self.at_end = false;
+        mem::take(&mut self.remembered)
+    }
+
+    fn standing(&self, copy: u64) -> Result<(), Refused> {
+        let place = self.place(copy).ok_or(Refused::Superseded)?;
+        match self.reader {
+            Some(reader) if reader == copy => Ok(()),
+            Some(reader) if self.place(reader) > Some(place) => Err(Refused::Superseded),
+            _ if self.lost => Err(Refused::Incomplete),
+            _ => Ok(()),
+        }
+    }
+
+    fn place(&self, copy: u64) -> Option<usize> {
+        self.copies.iter().position(|other| *other == copy)
+    }
+}
+
+/// One frame, remembered.
+pub(super) enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Piece {
+    /// `None` for a kind of frame that http-body does not have yet.
+    fn of(frame: &Frame<Bytes>) -> Option<Self> {
+        let data = frame.data_ref().cloned().map(Self::Data);
+        data.or_else(|| frame.trailers_ref().cloned().map(Self::Trailers))
+    }
+
+    fn to_frame(&self) -> Frame<Bytes> {
+        match self {
+            Self::Data(data) => Frame::data(data.clone()),
+            Self::Trailers(trailers) => Frame::trailers(trailers.clone()),
+        }
+    }
+}
+
+/// What the reader is to do.
+pub(super) enum Next {
+    Replay(Frame<Bytes>),
+    Read,
+    End,
+}
+
+/// Why a copy yields an error instead of its body.
+#[derive(Debug)]
+pub(super) enum Refused {
+    Superseded,
+    Incomplete,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Superseded => "request body superseded by a later attempt",
+            Self::Incomplete => "request body is no longer complete and cannot be sent again",
+        })
+    }
+}
+
+impl Error for Refused {}
