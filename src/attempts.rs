@@ -1,0 +1,23 @@
+//! How often a request was sent before its response came back.
+
+use http::Response;
+
+/// The number of times a request was sent, in the extensions of its response.
+///
+/// Only put there when it is more than one, or when a layer waited; ask with [`Attempts::of`].
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Attempts(u32);
+
+impl Attempts {
+    /// How often the request behind `response` was sent: 1 unless a layer of this crate sent it again.
+    #[must_use]
+    pub fn of<B>(response: &Response<B>) -> u32 {
+        response.extensions().get::<Self>().map_or(1, |a| a.0)
+    }
+
+    pub(crate) fn record<B>(response: &mut Response<B>, sends: u32) {
+        if sends > 1 {
+            response.extensions_mut().insert(Self(sends));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Decides whether a token may travel with a request, and puts it there.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+
+use super::{CredentialPresent, OriginNotAllowed, cell::Published, error::NotAllowed};
+use crate::{BoxError, Origin};
+
+/// Where the token may go, and which header carries it.
+#[derive(Debug)]
+pub(crate) struct Authorizer {
+    pub(super) origins: Vec<Origin>,
+    pub(super) assumed: Option<Origin>,
+    pub(super) allow_http: bool,
+    pub(super) foreign: ForeignOrigin,
+    pub(super) host: HostMismatch,
+    pub(super) existing: ExistingCredential,
+    pub(super) header: HeaderName,
+}
+
+/// What happens to a request for an origin that is not on the list.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ForeignOrigin {
+    /// It fails with [`OriginNotAllowed`](super::OriginNotAllowed) and is not sent. The default.
+    #[default]
+    Refuse,
+    /// It is sent as it is, without our token. Not for gateways, where it would turn the layer into an open relay.
+    PassWithoutToken,
+}
+
+/// What happens to a request whose `Host` header differs from the origin in its URI.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum HostMismatch {
+    /// It fails with [`OriginNotAllowed`](super::OriginNotAllowed) and is not sent. The default.
+    #[default]
+    Refuse,
+    /// The header is replaced by the origin's host.
+    Overwrite,
+}
+
+/// What happens to a request that already carries a credential: the header that the token goes into, or `Authorization`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ExistingCredential {
+    /// It is removed, and our token put in its place. The default: a gateway must not pass its caller's credential on.
+    #[default]
+    Replace,
+    /// It is kept, and the request goes without our token. A 401 for it has no consequences for our token.
+    Keep,
+    /// The request fails with [`CredentialPresent`](super::CredentialPresent) and is not sent.
+    Refuse,
+}
+
+/// How a request is to be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Passage {
+    /// With our token, to the allowed origin of this index.
+    WithToken(usize),
+    /// As it is.
+    AsItIs,
+}
+
+impl Authorizer {
+    /// Whether the request may pass, and how. Nothing is sent, and no token is asked for, before this.
+    pub(crate) fn inspect<B>(&self, request: &mut Request<B>) -> Result<Passage, BoxError> {
+        let index = match self.destination(request.uri()) {
+            Ok(Some(index)) => index,
+            Ok(None) => return Ok(Passage::AsItIs),
+            Err(why) => return Err(OriginNotAllowed::from(why).into()),
+        };
+        self.check_host(request, index)
+            .map_err(OriginNotAllowed::from)?;
+        let headers = request.headers_mut();
+        if headers.contains_key(&self.header) || headers.contains_key(header::AUTHORIZATION) {
+            match self.existing {
+                ExistingCredential::Keep => return Ok(Passage::AsItIs),
+                ExistingCredential::Refuse => return Err(CredentialPresent.into()),
+                ExistingCredential::Replace => {
+                    headers.remove(&self.header);
+                    headers.remove(header::AUTHORIZATION);
+                }
+            }
+        }
+        Ok(Passage::WithToken(index))
+    }
+
+    /// Puts the token onto the request.
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap, token: &Published) {
+        headers.insert(self.header.clone(), token.header.clone());
+    }
+
+    pub(crate) fn origin(&self, index: usize) -> Option<&Origin> {
+        self.origins.get(index)
+    }
+
+    fn destination(&self, uri: &Uri) -> Result<Option<usize>, NotAllowed> {
+        let index = if uri.authority().is_some() {
+            self.origins.iter().position(|origin| origin.matches(uri))
+        } else {
+            let assumed = self.assumed.as_ref().ok_or(NotAllowed::NoAuthority)?;
+            self.origins.iter().position(|origin| origin == assumed)
+        };
+        match index.and_then(|index| Some((index, self.origins.get(index)?))) {
+            Some((index, origin)) => {
+                if origin.is_https() || origin.is_loopback() || self.allow_http {
+                    return Ok(Some(index));
+                }
+                Err(NotAllowed::Insecure {
+                    origin: origin.to_string(),
+                })
+            }
+            None if self.foreign == ForeignOrigin::PassWithoutToken => Ok(None),
+            None => Err(NotAllowed::Foreign {
+                wanted: Origin::of(uri)
+                    .map_or_else(|| "such a URI".to_owned(), |origin| origin.to_string()),
+            }),
+        }
+    }
+
+    /// A client sends a `Host` header as it is, whatever the URI says: the token would reach another virtual host.
+    fn check_host<B>(&self, request: &mut Request<B>, index: usize) -> Result<(), NotAllowed> {
+        let Some(origin) = self.origins.get(index) else {
+            return Ok(());
+        };
+        let hosts = request.headers().get_all(header::HOST);
+        if hosts
+            .iter()
+            .all(|host| origin.matches_authority(host.as_bytes()))
+        {
+            return Ok(());
+        }
+        if self.host == HostMismatch::Refuse {
+            return Err(NotAllowed::Host {
+                origin: origin.to_string(),
+            });
+        }
+        match HeaderValue::from_str(&origin.authority()) {
+            Ok(host) => drop(request.headers_mut().insert(header::HOST, host)),
+            Err(_) => drop(request.headers_mut().remove(header::HOST)),
+        }
+        Ok(())
+    }
+}

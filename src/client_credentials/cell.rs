@@ -1,0 +1,459 @@
+//! The cell: one token, shared through an `Arc<RwLock<Snapshot>>`, and at most one attempt to renew it.
+//!
+//! A state machine without a runtime or a clock. Where something must be done it *returns* a [`Lead`], which says "you
+//! lead: run this"; spawning and sleeping is up to the shell.
+//!
+//! - The **snapshot** is what requests read. Written when a flight lands and when a token is refused or dropped; a
+//!   reader sees the token before or the token after, never a mixture.
+//! - The **desk** is what those read who need a token that is not there: the flight under way, the remembered failure,
+//!   the cooldown of forced refreshes. Locked for assignments only, and before the snapshot where both are needed.
+
+use std::{
+    sync::Arc,
+    task::Waker,
+    time::{Duration, SystemTime},
+};
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::{
+    AccessToken, FetchReason, Rejected, TokenError, TokenIdentity,
+    cooldown::{Cooldown, Successes},
+    failure::Failure,
+    flight::{Flight, Lead, Outcome, Purpose},
+    freshness::{Freshness, Lifetime},
+};
+use crate::{
+    random::Random,
+    sync::{Mutex, RwLock, lock, read, write},
+};
+
+/// A cheap handle to the one cell of a layer.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenCell(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    snapshot: Arc<RwLock<Snapshot>>,
+    desk: Mutex<Desk>,
+    successes: Successes,
+    settings: Settings,
+    random: Random,
+}
+
+/// What requests read.
+#[derive(Debug, Default)]
+struct Snapshot {
+    version: u64,
+    current: Option<Arc<Published>>,
+    /// The token was refused, and a refresh is under way: nobody uses it until that has ended.
+    suspended: bool,
+}
+
+/// A token as requests use it.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) token: AccessToken,
+    pub(crate) header: HeaderValue,
+    pub(crate) identity: TokenIdentity,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) version: Version,
+}
+
+/// Counts publications in this process: two equal tokens that were fetched twice have two versions.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Version(u64);
+
+/// What a layer is built with.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) credential: Option<Arc<str>>,
+    pub(crate) refresh_before: Duration,
+    pub(crate) fetch_timeout: Duration,
+    pub(crate) max_token_backoff: Duration,
+    pub(crate) refresh_cooldown: Duration,
+    pub(crate) scheme: Option<Box<str>>,
+}
+
+/// Who is doing what about a missing token.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) flight: Option<Arc<Flight>>,
+    flights: u64,
+    failure: Option<Failure>,
+    cooldown: Cooldown,
+    closed: bool,
+}
+
+/// The answer to "I need a token".
+#[derive(Debug)]
+pub(crate) enum Acquire {
+    Failed(TokenError),
+    Token(Arc<Published>),
+    Wait(Arc<Flight>, Option<Lead>),
+}
+
+/// The answer to "this token was refused".
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Nothing to be done about it now: the response stands.
+    Stands,
+    /// There is another token already.
+    Replaced(Arc<Published>),
+    Wait(Arc<Flight>, Option<Lead>),
+}
+
+/// A request that was answered 401.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) rejected: Rejected,
+    pub(crate) origin: usize,
+    pub(crate) sent_at: Instant,
+}
+
+/// What is known at one moment.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    pub(crate) current: Option<Arc<Published>>,
+    pub(crate) refreshing: bool,
+    pub(crate) failure: Option<TokenError>,
+    pub(crate) closed: bool,
+}
+
+impl TokenCell {
+    pub(crate) fn new(settings: Settings, origins: usize, seed: Option<u64>, now: Instant) -> Self {
+        Self(Arc::new(Inner {
+            snapshot: Arc::default(),
+            desk: Mutex::new(Desk {
+                flight: None,
+                flights: 0,
+                failure: None,
+                cooldown: Cooldown::new(settings.refresh_cooldown),
+                closed: false,
+            }),
+            successes: Successes::new(origins, now),
+            settings,
+            random: Random::new(seed),
+        }))
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The usable token, if there is one. The path of every warm request.
+    pub(crate) fn header(
+        &self,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Option<(Arc<Published>, Freshness)> {
+        let current = {
+            let snapshot = read(&self.0.snapshot);
+            if snapshot.suspended {
+                return None;
+            }
+            Arc::clone(snapshot.current.as_ref()?)
+        };
+        match current.lifetime.freshness(now, wall) {
+            Freshness::Expired => None,
+            usable => Some((current, usable)),
+        }
+    }
+
+    /// A token, a reason why there is none, or something to wait for.
+    pub(crate) fn acquire(&self, now: Instant, wall: SystemTime) -> Acquire {
+        let mut woken = Vec::new();
+        let mut desk = lock(&self.0.desk);
+        // Looked at again under the lock: whoever held it may have published.
+        let answer = if let Some((token, _)) = self.header(now, wall) {
+            Acquire::Token(token)
+        } else if let Some(flight) = self.under_way(&mut desk, now, &mut woken) {
+            Acquire::Wait(flight, None)
+        } else if desk.closed {
+            Acquire::Failed(TokenError::shut_down())
+        } else {
+            let cold = read(&self.0.snapshot).current.is_none();
+            let reason = if cold { FetchReason::Cold } else { FetchReason::Expired };
+            let credential = &self.0.settings.credential;
+            match desk.failure.as_mut().filter(|f| f.holds(now)) {
+                None => self.start(&mut desk, reason.into(), now),
+                Some(failure) if failure.recheck_is_due(now) => {
+                    let recheck = Purpose { recheck: true, ..reason.into() };
+                    self.start(&mut desk, recheck, now)
+                }
+                Some(failure) => Acquire::Failed(failure.error(now, credential)),
+            }
+        };
+        drop(desk);
+        wake(woken);
+        answer
+    }
+
+    /// The lead of an early refresh, if one is due and nobody else is at it.
+    pub(crate) fn refresh_early(&self, now: Instant) -> Option<Lead> {
+        let mut woken = Vec::new();
+        let mut desk = lock(&self.0.desk);
+        let held_back = desk.closed || desk.failure.as_ref().is_some_and(|f| f.holds(now));
+        let lead = if held_back || self.under_way(&mut desk, now, &mut woken).is_some() {
+            None
+        } else {
+            match self.start(&mut desk, FetchReason::Early.into(), now) {
+                Acquire::Wait(_, lead) => lead,
+                Acquire::Failed(_) | Acquire::Token(_) => None,
+            }
+        };
+        drop(desk);
+        wake(woken);
+        lead
+    }
+
+    /// One attempt now, whatever back-off says; the valid token stays until the new one is there.
+    pub(crate) fn force(&self, now: Instant) -> Acquire {
+        let mut woken = Vec::new();
+        let mut desk = lock(&self.0.desk);
+        let answer = if let Some(flight) = self.under_way(&mut desk, now, &mut woken) {
+            Acquire::Wait(flight, None)
+        } else if desk.closed {
+            Acquire::Failed(TokenError::shut_down())
+        } else {
+            self.start(&mut desk, FetchReason::Forced.into(), now)
+        };
+        drop(desk);
+        wake(woken);
+        answer
+    }
+
+    /// A request was answered 401. Only a refusal of the current token has consequences.
+    pub(crate) fn refused(&self, refusal: Refusal, now: Instant, wall: SystemTime) -> Refused {
+        let mut woken = Vec::new();
+        let mut desk = lock(&self.0.desk);
+        let answer = self.judge(&mut desk, refusal, now, wall, &mut woken);
+        drop(desk);
+        wake(woken);
+        answer
+    }
+
+    fn judge(
+        &self,
+        desk: &mut Desk,
+        refusal: Refusal,
+        now: Instant,
+        wall: SystemTime,
+        woken: &mut Vec<Waker>,
+    ) -> Refused {
+        let identity = refusal.rejected.identity;
+        if let Some((newer, _)) = self.header(now, wall).filter(|(c, _)| c.identity != identity) {
+            return Refused::Replaced(newer);
+        }
+        let current = read(&self.0.snapshot).current.clone();
+        let is_current = current.is_some_and(|c| c.identity == identity);
+        if is_current {
+            desk.cooldown.token_refused(identity, refusal.origin, now);
+            self.0.successes.watch(desk.cooldown.doubled_for());
+        }
+        if let Some(flight) = self.under_way(desk, now, woken) {
+            return Refused::Wait(flight, None);
+        }
+        let failing = desk.failure.as_ref().is_some_and(|f| f.holds(now));
+        if desk.closed || failing || (is_current && desk.cooldown.holds(now)) {
+            return Refused::Stands;
+        }
+        // A token that works for others is renewed beside its use.
+        let works = self.0.successes.works_elsewhere(refusal.origin, refusal.sent_at, now);
+        write(&self.0.snapshot).suspended = is_current && !works;
+        let purpose = Purpose {
+            reason: if is_current { FetchReason::Rejected } else { FetchReason::Expired },
+            rejected: is_current.then_some(refusal.rejected),
+            recheck: false,
+        };
+        match self.start(desk, purpose, now) {
+            Acquire::Wait(flight, lead) => Refused::Wait(flight, lead),
+            Acquire::Failed(_) | Acquire::Token(_) => Refused::Stands,
+        }
+    }
+
+    /// The token that a request was replayed with was refused as well.
+    pub(crate) fn refused_again(&self, refusal: &Refusal, now: Instant) {
+        let identity = refusal.rejected.identity;
+        let mut desk = lock(&self.0.desk);
+        let current = read(&self.0.snapshot).current.clone();
+        if current.is_some_and(|c| c.identity == identity) {
+            desk.cooldown.token_refused(identity, refusal.origin, now);
+            self.0.successes.watch(desk.cooldown.doubled_for());
+        }
+    }
+
+    /// A request that was sent at `sent_at` with `identity` was not answered 401.
+    pub(crate) fn accepted(&self, origin: usize, identity: TokenIdentity, sent_at: Instant) {
+        self.0.successes.record(origin, sent_at);
+        if self.0.successes.is_watched(origin) {
+            let mut desk = lock(&self.0.desk);
+            let current = read(&self.0.snapshot).current.clone();
+            if current.is_some_and(|c| c.identity == identity) {
+                desk.cooldown.token_accepted(origin);
+                self.0.successes.watch(None);
+            }
+        }
+    }
+
+    /// Drops the token. The next request fetches another.
+    pub(crate) fn invalidate(&self) {
+        let old = {
+            let _desk = lock(&self.0.desk);
+            let mut snapshot = write(&self.0.snapshot);
+            snapshot.version += 1;
+            snapshot.suspended = false;
+            snapshot.current.take()
+        };
+        // Zeroised outside the lock.
+        drop(old);
+    }
+
+    /// No more fetches. Returns the flight under way, if any.
+    pub(crate) fn close(&self) -> Option<Arc<Flight>> {
+        let mut desk = lock(&self.0.desk);
+        desk.closed = true;
+        desk.flight.clone()
+    }
+
+    pub(crate) fn glance(&self, now: Instant) -> Glance {
+        let desk = lock(&self.0.desk);
+        Glance {
+            current: read(&self.0.snapshot).current.clone(),
+            refreshing: desk.flight.is_some(),
+            failure: desk
+                .failure
+                .as_ref()
+                .map(|f| f.error(now, &self.0.settings.credential)),
+            closed: desk.closed,
+        }
+    }
+
+    /// Ends a flight that nobody drives any more, so that its waiters ask again.
+    pub(crate) fn abandon(&self, flight: &Flight) {
+        if self.end(flight) {
+            wake(flight.settle(Outcome::Abandoned));
+        }
+    }
+
+    pub(super) fn stand_by(&self, flight: &Flight, now: Instant) -> Option<Outcome> {
+        let outcome = {
+            let mut desk = lock(&self.0.desk);
+            let failure = desk.failure.as_ref();
+            let error = failure.map(|f| f.error(now, &self.0.settings.credential));
+            if !desk.take_flight(flight) {
+                return None;
+            }
+            error.map_or(Outcome::Abandoned, Outcome::Failed)
+        };
+        wake(flight.settle(outcome.clone()));
+        Some(outcome)
+    }
+
+    pub(super) fn land(
+        &self,
+        flight: &Flight,
+        result: Result<AccessToken, TokenError>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Option<Outcome> {
+        let settings = &self.0.settings;
+        let random = self.0.random.unit();
+        // The header is built before any lock is taken.
+        let prepared = result.and_then(|token| {
+            let header = token.header_value(settings.scheme.as_deref())?;
+            Ok((token, header))
+        });
+        let (outcome, old) = {
+            let mut desk = lock(&self.0.desk);
+            if !desk.take_flight(flight) {
+                return None;
+            }
+            let mut snapshot = write(&self.0.snapshot);
+            snapshot.suspended = false;
+            let forced = matches!(flight.reason(), FetchReason::Forced | FetchReason::Rejected);
+            match prepared {
+                Ok((token, header)) => {
+                    desk.failure = None;
+                    snapshot.version += 1;
+                    let asked_at = token.sent_at().unwrap_or(flight.began()).min(now);
+                    let asked_wall = wall.checked_sub(now - asked_at).unwrap_or(wall);
+                    let published = Arc::new(Published {
+                        identity: token.identity(),
+                        lifetime: Lifetime::new(
+                            asked_at,
+                            asked_wall,
+                            token.lifetime(),
+                            settings.refresh_before,
+                            random,
+                        ),
+                        version: Version(snapshot.version),
+                        token,
+                        header,
+                    });
+                    if forced {
+                        desk.cooldown.forced(Some(published.identity), now);
+                    }
+                    self.0.successes.watch(desk.cooldown.doubled_for());
+                    let old = snapshot.current.replace(Arc::clone(&published));
+                    (Outcome::Token(published), old)
+                }
+                Err(error) => {
+                    if forced {
+                        desk.cooldown.forced(None, now);
+                    }
+                    let known = desk.failure.take();
+                    let failure = Failure::after(known, error, settings, now, random);
+                    let error = failure.error(now, &settings.credential);
+                    desk.failure = Some(failure);
+                    (Outcome::Failed(error), None)
+                }
+            }
+        };
+        drop(old);
+        wake(flight.settle(outcome.clone()));
+        Some(outcome)
+    }
+
+    /// The flight under way. An overdue one is ended; its waiters are added to `woken` and ask again.
+    fn under_way(
+        &self,
+        desk: &mut Desk,
+        now: Instant,
+        woken: &mut Vec<Waker>,
+    ) -> Option<Arc<Flight>> {
+        let flight = desk.flight.clone()?;
+        if now < flight.overdue_at() {
+            return Some(flight);
+        }
+        desk.flight = None;
+        write(&self.0.snapshot).suspended = false;
+        woken.extend(flight.settle(Outcome::Abandoned));
+        None
+    }
+
+    fn end(&self, flight: &Flight) -> bool {
+        let mut desk = lock(&self.0.desk);
+        let ended = desk.take_flight(flight);
+        if ended {
+            write(&self.0.snapshot).suspended = false;
+        }
+        ended
+    }
+
+    fn start(&self, desk: &mut Desk, purpose: Purpose, now: Instant) -> Acquire {
+        desk.flights += 1;
+        let limit = self.0.settings.fetch_timeout;
+        let flight = Arc::new(Flight::new(desk.flights, purpose, now, limit));
+        desk.flight = Some(Arc::clone(&flight));
+        let lead = Lead::new(self.clone(), Arc::clone(&flight));
+        Acquire::Wait(flight, Some(lead))
+    }
+}
+
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}

@@ -1,0 +1,362 @@
+//! Why there is no token, and why a request was not sent.
+
+use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+
+use http::StatusCode;
+
+use crate::BoxError;
+
+/// A token could not be had. Cheap to clone: every caller that waited gets the same one.
+///
+/// Says what failed, where, since when and when the next attempt is due, and never holds a secret or a response body.
+/// Comes out of a service as a [`BoxError`]: `error.downcast_ref::<TokenError>()`.
+#[derive(Clone)]
+pub struct TokenError(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: TokenErrorKind,
+    transient: bool,
+    what: Cow<'static, str>,
+    endpoint: Option<Cow<'static, str>>,
+    status: Option<StatusCode>,
+    oauth_error: Option<String>,
+    description: Option<String>,
+    retry_after: Option<Duration>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+    memory: Option<Memory>,
+}
+
+/// What the cell knows about a series of failures.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    pub(crate) credential: Option<Arc<str>>,
+    pub(crate) failures: u32,
+    pub(crate) failing_for: Duration,
+    pub(crate) next_attempt_in: Duration,
+}
+
+/// What kind of thing went wrong.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum TokenErrorKind {
+    /// The attempt ended without an outcome, because its runtime ended.
+    Abandoned,
+    /// The token endpoint or the credential is configured wrongly; nothing was sent.
+    Configuration,
+    /// The answer was not an RFC 6749 §5.1 token response.
+    Malformed,
+    /// There is no tokio runtime to fetch a token on.
+    NoRuntime,
+    /// Another reason, given by a [`TokenSource`](super::TokenSource) of your own.
+    Other,
+    /// The token source panicked.
+    Panicked,
+    /// The endpoint answered with a redirect, which is never followed.
+    Redirected,
+    /// The endpoint refused the request: RFC 6749 §5.2, or another 4xx status.
+    Refused,
+    /// The client secret could not be read.
+    Secret,
+    /// The endpoint failed: a 5xx status.
+    Server,
+    /// [`TokenHandle::shutdown`](super::TokenHandle::shutdown) was called.
+    ShutDown,
+    /// The endpoint asked to slow down: status 429, or `Retry-After` on a refusal.
+    Throttled,
+    /// No answer within the time limit.
+    Timeout,
+    /// The answer was larger than the size cap.
+    TooLarge,
+    /// The endpoint could not be reached, or the connection broke.
+    Transport,
+    /// The endpoint gave a token of a type that cannot be sent (RFC 6749 §7.1).
+    UnsupportedTokenType,
+}
+
+impl TokenError {
+    /// A failure that may go away by itself, for a [`TokenSource`](super::TokenSource) of your own.
+    ///
+    /// `what` is shown to people: it must not hold a secret.
+    #[must_use]
+    pub fn transient(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(TokenErrorKind::Other, true, what)
+    }
+
+    /// A failure that stays until somebody changes something, for a [`TokenSource`](super::TokenSource) of your own.
+    ///
+    /// `what` is shown to people: it must not hold a secret.
+    #[must_use]
+    pub fn permanent(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(TokenErrorKind::Other, false, what)
+    }
+
+    /// Adds the error that caused this one. Its text must not hold a secret.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<BoxError>) -> Self {
+        let source = Arc::from(source.into());
+        self.change(|inner| inner.source = Some(source))
+    }
+
+    /// Adds the time that the endpoint asked to wait before the next attempt.
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        self.change(|inner| inner.retry_after = Some(wait))
+    }
+
+    /// What kind of thing went wrong.
+    #[must_use]
+    pub fn kind(&self) -> TokenErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the failure may go away by itself, without the need for any human action.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.0.transient
+    }
+
+    /// The endpoint's HTTP status, if it answered.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.status
+    }
+
+    /// The `error` code of the answer (RFC 6749 §5.2), such as `invalid_client`.
+    #[must_use]
+    pub fn oauth_error(&self) -> Option<&str> {
+        self.0.oauth_error.as_deref()
+    }
+
+    /// The answer's `error_description`, or its `message` or `detail`: at most 200 characters of RFC 6749 §5.2's set,
+    /// with secrets and words that look like tokens replaced. Not part of `Display`.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.0.description.as_deref()
+    }
+
+    /// How long to wait before asking again: what the endpoint asked for, or what is left of the back-off.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0
+            .memory
+            .as_ref()
+            .map(|m| m.next_attempt_in)
+            .or(self.0.retry_after)
+    }
+
+    /// How many attempts in a row have failed, where the layer counts them.
+    #[must_use]
+    pub fn failures(&self) -> Option<u32> {
+        self.0.memory.as_ref().map(|m| m.failures)
+    }
+
+    pub(crate) fn new(
+        kind: TokenErrorKind,
+        transient: bool,
+        what: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            transient,
+            what: what.into(),
+            endpoint: None,
+            status: None,
+            oauth_error: None,
+            description: None,
+            retry_after: None,
+            source: None,
+            memory: None,
+        }))
+    }
+
+    pub(crate) fn with_endpoint(self, endpoint: impl Into<Cow<'static, str>>) -> Self {
+        let endpoint = endpoint.into();
+        self.change(|inner| inner.endpoint = Some(endpoint))
+    }
+
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        self.change(|inner| inner.status = Some(status))
+    }
+
+    pub(crate) fn with_oauth_error(self, code: Option<String>, text: Option<String>) -> Self {
+        self.change(|inner| {
+            inner.oauth_error = code;
+            inner.description = text;
+        })
+    }
+
+    pub(crate) fn with_memory(&self, memory: Memory) -> Self {
+        self.clone().change(|inner| inner.memory = Some(memory))
+    }
+
+    pub(crate) fn configuration(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(TokenErrorKind::Configuration, false, what)
+    }
+
+    pub(crate) fn abandoned() -> Self {
+        Self::new(
+            TokenErrorKind::Abandoned,
+            true,
+            "was dropped with its runtime several times",
+        )
+    }
+
+    pub(crate) fn no_runtime() -> Self {
+        Self::new(
+            TokenErrorKind::NoRuntime,
+            true,
+            "needs a tokio runtime: call the service from within one",
+        )
+    }
+
+    pub(crate) fn panicked() -> Self {
+        Self::new(
+            TokenErrorKind::Panicked,
+            true,
+            "ended in a panic of the token source",
+        )
+    }
+
+    pub(crate) fn shut_down() -> Self {
+        Self::new(
+            TokenErrorKind::ShutDown,
+            false,
+            "was not sent: the token handle was shut down",
+        )
+    }
+
+    pub(crate) fn timeout(limit: Duration) -> Self {
+        Self::new(
+            TokenErrorKind::Timeout,
+            true,
+            format!("got no answer within {limit:?}"),
+        )
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        f.write_str("token request")?;
+        if let Some(endpoint) = &inner.endpoint {
+            write!(f, " to {endpoint}")?;
+        }
+        write!(f, " {}", inner.what)?;
+        match (inner.status, &inner.oauth_error) {
+            (Some(status), Some(code)) => write!(f, " (status {}, {code})", status.as_u16())?,
+            (Some(status), None) => write!(f, " (status {})", status.as_u16())?,
+            (None, Some(code)) => write!(f, " ({code})")?,
+            (None, None) => {}
+        }
+        let Some(memory) = &inner.memory else {
+            return Ok(());
+        };
+        f.write_str(" [")?;
+        if let Some(name) = &memory.credential {
+            write!(f, "credential {name:?}, ")?;
+        }
+        write!(
+            f,
+            "attempt {}, failing for {:.0?}, next attempt in {:.0?}]",
+            memory.failures,
+            whole_seconds(memory.failing_for),
+            whole_seconds(memory.next_attempt_in),
+        )
+    }
+}
+
+impl fmt::Debug for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenError")
+            .field("kind", &self.0.kind)
+            .field("transient", &self.0.transient)
+            .field("message", &self.to_string())
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error for TokenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0
+            .source
+            .as_ref()
+            .map(|source| &**source as &(dyn Error + 'static))
+    }
+}
+
+/// A request was not sent, because our token may not go where the request wants to go.
+///
+/// Nothing has left the process. Comes out of a service as a [`BoxError`]:
+/// `error.downcast_ref::<OriginNotAllowed>()`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OriginNotAllowed {
+    why: NotAllowed,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum NotAllowed {
+    Foreign { wanted: String },
+    Host { origin: String },
+    Insecure { origin: String },
+    NoAuthority,
+}
+
+impl From<NotAllowed> for OriginNotAllowed {
+    fn from(why: NotAllowed) -> Self {
+        Self { why }
+    }
+}
+
+impl fmt::Display for OriginNotAllowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            NotAllowed::Foreign { wanted } => write!(
+                f,
+                "request not sent: the token may not go to {wanted}; if it should, add it with `.allow_origin(..)`"
+            ),
+            NotAllowed::Host { origin } => write!(
+                f,
+                "request not sent: its `Host` header differs from {origin}, the origin in its URI; remove the header or \
+                 set `.on_host_mismatch(HostMismatch::Overwrite)`"
+            ),
+            NotAllowed::Insecure { origin } => write!(
+                f,
+                "request not sent: {origin} is neither https nor loopback, so that anybody on the way could read the \
+                 token; use https, or `.dangerously_allow_http()`"
+            ),
+            NotAllowed::NoAuthority => f.write_str(
+                "request not sent: its URI names no host, so that nobody can tell where the token would go; send an \
+                 absolute URI, or set `.assume_origin(..)` if the inner service has exactly one fixed destination",
+            ),
+        }
+    }
+}
+
+impl Error for OriginNotAllowed {}
+
+/// A request was not sent, because it already carried a credential and the layer is set to refuse that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct CredentialPresent;
+
+impl fmt::Display for CredentialPresent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "request not sent: it already carries a credential; remove it, or set `.on_existing_credential(..)` to \
+             replace or keep it",
+        )
+    }
+}
+
+impl Error for CredentialPresent {}
+
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}

@@ -1,0 +1,85 @@
+//! What the layer tells about its tokens while it works.
+
+use std::time::Duration;
+
+use super::{FetchReason, TokenError};
+use crate::{Origin, sinks::Family};
+
+/// Something happened to a token. Borrowed, and without secrets.
+///
+/// Given to the closures set with
+/// [`on_event`](super::ClientCredentialsLayerBuilder::on_event), outside every lock.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum TokenEvent<'a> {
+    /// A fetch begins.
+    #[non_exhaustive]
+    FetchStarted {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// What made it necessary.
+        reason: FetchReason,
+    },
+    /// A token was fetched and published.
+    #[non_exhaustive]
+    Fetched {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// What made it necessary.
+        reason: FetchReason,
+        /// How long the fetch took.
+        elapsed: Duration,
+        /// The token's lifetime; `None` if it does not expire.
+        expires_in: Option<Duration>,
+    },
+    /// A fetch failed. A token that was valid before is still in use.
+    #[non_exhaustive]
+    FetchFailed {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// What made it necessary.
+        reason: FetchReason,
+        /// How long the fetch took.
+        elapsed: Duration,
+        /// What every caller is told, with the time of the next attempt.
+        error: &'a TokenError,
+    },
+    /// A fetch came to an end after others had given it up; what it brought is ignored.
+    #[non_exhaustive]
+    FetchIgnored {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// What had made it necessary.
+        reason: FetchReason,
+    },
+    /// An API refused our token with a 401.
+    #[non_exhaustive]
+    Refused {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// The API.
+        origin: &'a Origin,
+        /// What follows.
+        remedy: Remedy,
+    },
+}
+
+/// What follows a 401.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// The request is sent once more with another token.
+    Replay,
+    /// Another token is asked for, but the request cannot be sent again: no copy of it could be kept.
+    NotReplayable,
+    /// The 401 is returned: there is no other token, or it is too soon to ask for one again.
+    Stands,
+}
+
+/// The family of [`TokenEvent`]s.
+#[derive(Debug)]
+pub(crate) struct TokenEvents;
+
+impl Family for TokenEvents {
+    type Event<'a> = TokenEvent<'a>;
+}

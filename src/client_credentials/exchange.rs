@@ -1,0 +1,98 @@
+//! The protocol between a request and its 401, apart from any service: the layer drives it, and so does
+//! [`stack`](crate::stack).
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::{
+    TokenIdentity,
+    authorize::Authorizer,
+    cell::{Published, Refusal},
+    challenge,
+    event::{Remedy, TokenEvent},
+    token::Rejected,
+    tokens::Tokens,
+};
+
+/// One layer's tokens and rules.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) replay: bool,
+}
+
+/// With which token a request was sent, where and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) identity: TokenIdentity,
+    pub(crate) origin: usize,
+    pub(crate) at: Instant,
+}
+
+impl Sent {
+    pub(crate) fn new(token: &Published, origin: usize, at: Instant) -> Self {
+        Self {
+            identity: token.identity,
+            origin,
+            at,
+        }
+    }
+}
+
+impl Exchange {
+    /// Reads the head of a response. `Some` if it refuses the token that the request was sent with.
+    pub(crate) fn refusal<RB>(&self, response: &Response<RB>, sent: Sent) -> Option<Refusal> {
+        if response.status() != StatusCode::UNAUTHORIZED {
+            if response.status().is_success() {
+                let cell = &self.tokens.cell;
+                cell.accepted(sent.origin, sent.identity, sent.at);
+            }
+            return None;
+        }
+        let scheme = self.tokens.cell.settings().scheme.as_deref();
+        challenge::is_about_token(response.headers(), scheme).then(|| Refusal {
+            rejected: Rejected {
+                identity: sent.identity,
+                challenges: challenge::challenges(response.headers()),
+            },
+            origin: sent.origin,
+            sent_at: sent.at,
+        })
+    }
+
+    /// Gets another token than the refused one, if that is possible now, and tells what follows.
+    pub(crate) async fn replacement(&self, refusal: Refusal) -> Option<Arc<Published>> {
+        let origin = refusal.origin;
+        let token = self.tokens.replacement(refusal).await;
+        let remedy = if token.is_some() { Remedy::Replay } else { Remedy::Stands };
+        self.tell_refused(origin, remedy);
+        token
+    }
+
+    /// The same for a request that cannot be sent again: others get a new token, and nobody waits for it.
+    pub(crate) fn renew_beside(&self, refusal: Refusal) {
+        let origin = refusal.origin;
+        self.tokens.renew_beside(refusal);
+        self.tell_refused(origin, Remedy::NotReplayable);
+    }
+
+    /// The token that replaced the refused one was refused as well: it is not tried again.
+    pub(crate) fn refused_again(&self, refusal: &Refusal) {
+        let now = self.tokens.clock.now();
+        self.tokens.cell.refused_again(refusal, now);
+        self.tell_refused(refusal.origin, Remedy::Stands);
+    }
+
+    fn tell_refused(&self, origin: usize, remedy: Remedy) {
+        if let Some(origin) = self.authorizer.origin(origin) {
+            self.tokens.sinks.emit(&TokenEvent::Refused {
+                credential: self.tokens.cell.settings().credential.as_deref(),
+                origin,
+                remedy,
+            });
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A failure that is remembered: what every caller is told until the next attempt is due.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{TokenError, cell::Settings, error::Memory};
+use crate::{backoff::Backoff, clock::after};
+
+/// A series of failed attempts.
+#[derive(Debug)]
+pub(super) struct Failure {
+    error: TokenError,
+    failures: u32,
+    since: Instant,
+    until: Instant,
+    /// When the secret may next be compared with the one that was refused.
+    recheck_at: Instant,
+}
+
+impl Failure {
+    /// The series `known`, if any, with one more failure.
+    pub(super) fn after(
+        known: Option<Self>,
+        error: TokenError,
+        settings: &Settings,
+        now: Instant,
+        random: f64,
+    ) -> Self {
+        let failures = known.as_ref().map_or(0, |k| k.failures).saturating_add(1);
+        let own = if error.is_transient() {
+            TRANSIENT.wait(failures, random)
+        } else {
+            PERMANENT.wait(failures, 1.0).mul_f64(1.0 + random / 5.0)
+        };
+        let asked = error
+            .retry_after()
+            .unwrap_or_default()
+            .min(settings.max_token_backoff);
+        Self {
+            error,
+            failures,
+            since: known.map_or(now, |k| k.since),
+            until: after(now, own.max(asked)),
+            recheck_at: after(now, RECHECK),
+        }
+    }
+
+    /// Whether the back-off is not over yet.
+    pub(super) fn holds(&self, now: Instant) -> bool {
+        now < self.until
+    }
+
+    /// Whether somebody may look if the secret has changed; true at most every 5 s, and only for a permanent failure.
+    pub(super) fn recheck_is_due(&mut self, now: Instant) -> bool {
+        let due = !self.error.is_transient() && now >= self.recheck_at;
+        if due {
+            self.recheck_at = after(now, RECHECK);
+        }
+        due
+    }
+
+    /// The error as it is told at `now`.
+    pub(super) fn error(&self, now: Instant, credential: &Option<Arc<str>>) -> TokenError {
+        self.error.with_memory(Memory {
+            credential: credential.clone(),
+            failures: self.failures,
+            failing_for: now.saturating_duration_since(self.since),
+            next_attempt_in: self.until.saturating_duration_since(now),
+        })
+    }
+}
+
+const TRANSIENT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+const PERMANENT: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
+const RECHECK: Duration = Duration::from_secs(5);

@@ -1,0 +1,188 @@
+//! Fresh, stale or expired (the words of RFC 9111 §4.2), and when a token is renewed early.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+/// How usable a token is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Freshness {
+    /// Usable, and nothing to do.
+    Fresh,
+    /// Usable, but due to be renewed.
+    Stale,
+    /// Not to be sent any more.
+    Expired,
+}
+
+/// When a token was asked for, when it is due, and when it is dead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    asked_at: Instant,
+    asked_wall: SystemTime,
+    /// `None` for a token that does not expire.
+    ends: Option<Ends>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    stale_after: Duration,
+    expired_after: Duration,
+}
+
+impl Lifetime {
+    /// The life of a token that was asked for at `asked_at` and lives for `lifetime` from then on.
+    ///
+    /// It turns stale `lead` before its end, but not before 80 % of a short life is over, and earlier by a jitter that
+    /// is drawn once for each token (`random` in `0.0..1.0`), so that a fleet that started together spreads out.
+    pub(crate) fn new(
+        asked_at: Instant,
+        asked_wall: SystemTime,
+        lifetime: Option<Duration>,
+        lead: Duration,
+        random: f64,
+    ) -> Self {
+        let ends = lifetime.map(|lifetime| {
+            let lifetime = lifetime.max(SHORTEST);
+            let lead = lead.min(lifetime / 5);
+            let jitter = lead.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
+            Ends {
+                stale_after: lifetime - lead - jitter,
+                expired_after: lifetime,
+            }
+        });
+        Self {
+            asked_at,
+            asked_wall,
+            ends,
+        }
+    }
+
+    pub(crate) fn freshness(&self, now: Instant, wall: SystemTime) -> Freshness {
+        let Some(ends) = self.ends else {
+            return Freshness::Fresh;
+        };
+        let age = self.age(now, wall);
+        if age >= ends.expired_after {
+            Freshness::Expired
+        } else if age >= ends.stale_after {
+            Freshness::Stale
+        } else {
+            Freshness::Fresh
+        }
+    }
+
+    /// What is left of the token's life; `None` if it does not end.
+    pub(crate) fn left(&self, now: Instant, wall: SystemTime) -> Option<Duration> {
+        self.ends
+            .map(|ends| ends.expired_after.saturating_sub(self.age(now, wall)))
+    }
+
+    /// The larger of the two clocks' readings: the monotonic one stands still while the machine is suspended, and the
+    /// wall clock may have been set back, which is ignored.
+    fn age(&self, now: Instant, wall: SystemTime) -> Duration {
+        let monotonic = now.saturating_duration_since(self.asked_at);
+        let civil = wall.duration_since(self.asked_wall).unwrap_or_default();
+        monotonic.max(civil)
+    }
+}
+
+/// A server that gives tokens of no life at all would otherwise be asked once for every request.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn lifetime(seconds: u64, random: f64) -> (Lifetime, Instant, SystemTime) {
+        let (now, wall) = (origin(), SystemTime::UNIX_EPOCH + 1000 * MINUTE);
+        let lifetime = Lifetime::new(
+            now,
+            wall,
+            Some(Duration::from_secs(seconds)),
+            Duration::from_secs(30),
+            random,
+        );
+        (lifetime, now, wall)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn at(seconds: f64, random: f64, life: u64) -> Freshness {
+        let (lifetime, now, wall) = lifetime(life, random);
+        let age = Duration::from_secs_f64(seconds);
+        lifetime.freshness(now + age, wall + age)
+    }
+
+    #[test]
+    fn a_token_of_300_seconds_is_renewed_30_seconds_early() {
+        assert_eq!(at(269.9, 0.0, 300), Freshness::Fresh);
+        assert_eq!(at(270.0, 0.0, 300), Freshness::Stale);
+        assert_eq!(at(299.9, 0.0, 300), Freshness::Stale);
+        assert_eq!(at(300.0, 0.0, 300), Freshness::Expired);
+    }
+
+    #[test]
+    fn jitter_only_moves_the_renewal_earlier_and_by_a_twentieth_of_the_life_at_most() {
+        assert_eq!(at(254.9, 1.0, 300), Freshness::Fresh);
+        assert_eq!(at(255.0, 1.0, 300), Freshness::Stale);
+    }
+
+    #[test]
+    fn a_short_life_is_used_for_at_least_three_quarters() {
+        assert_eq!(at(22.4, 1.0, 30), Freshness::Fresh);
+        assert_eq!(at(24.0, 0.0, 30), Freshness::Stale);
+    }
+
+    #[test]
+    fn a_life_of_zero_counts_as_one_second() {
+        assert_eq!(at(0.7, 0.0, 0), Freshness::Fresh);
+        assert_eq!(at(1.0, 0.0, 0), Freshness::Expired);
+    }
+
+    #[test]
+    fn a_token_without_a_lifetime_stays_fresh() {
+        let now = origin();
+        let wall = SystemTime::UNIX_EPOCH;
+        let lifetime = Lifetime::new(now, wall, None, MINUTE, 0.0);
+
+        assert_eq!(
+            lifetime.freshness(now + 1_000_000 * MINUTE, wall),
+            Freshness::Fresh
+        );
+    }
+
+    #[test]
+    fn a_suspended_machine_is_noticed_by_the_wall_clock() {
+        let (lifetime, now, wall) = lifetime(300, 0.0);
+
+        assert_eq!(lifetime.freshness(now, wall + 6 * MINUTE), Freshness::Expired);
+    }
+
+    #[test]
+    fn a_wall_clock_that_steps_back_is_ignored() {
+        let (lifetime, now, wall) = lifetime(300, 0.0);
+
+        assert_eq!(lifetime.freshness(now, wall - 60 * MINUTE), Freshness::Fresh);
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_never_turns_fresher(life in 0u64..100_000, random in 0.0f64..1.0, a in 0u64..200_000, b in 0u64..200_000) {
+            let (lifetime, now, wall) = lifetime(life, random);
+            let rank = |s: u64| match lifetime.freshness(now + Duration::from_secs(s), wall) {
+                Freshness::Fresh => 0,
+                Freshness::Stale => 1,
+                Freshness::Expired => 2,
+            };
+            prop_assert!(rank(a.min(b)) <= rank(a.max(b)));
+        }
+    }
+}

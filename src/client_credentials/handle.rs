@@ -1,0 +1,151 @@
+//! A layer's tokens, for everything that is not a request through the layer.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{AccessToken, TokenError, cell::Glance, cell::Published, freshness::Freshness, tokens::Tokens};
+
+/// The tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.
+#[derive(Clone)]
+pub struct TokenHandle(Arc<Tokens>);
+
+impl TokenHandle {
+    pub(super) fn new(tokens: Arc<Tokens>) -> Self {
+        Self(tokens)
+    }
+
+    /// A usable token: for WebSockets, gRPC metadata and whatever else does not pass the layer.
+    ///
+    /// Waits only if there is no valid token, and then for the same fetch as everybody else.
+    ///
+    /// # Errors
+    ///
+    /// The [`TokenError`] that requests get, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing for anybody else; the fetch goes on.
+    pub async fn token(&self) -> Result<AccessToken, TokenError> {
+        self.0.obtain().await.map(|token| token.token.clone())
+    }
+
+    /// Gets the first token now, so that the first request need not wait and a wrong configuration shows at the start.
+    ///
+    /// # Errors
+    ///
+    /// The [`TokenError`] that requests would get. Requests try again, after its back-off.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`token`](Self::token).
+    pub async fn warm(&self) -> Result<(), TokenError> {
+        self.0.obtain().await.map(drop)
+    }
+
+    /// Makes one attempt to get a new token now, whatever back-off says, or joins the one under way. The valid token is
+    /// used until the new one is there, and stays if the attempt fails.
+    ///
+    /// # Errors
+    ///
+    /// The attempt's [`TokenError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`token`](Self::token).
+    pub async fn refresh_now(&self) -> Result<AccessToken, TokenError> {
+        self.0.force().await.map(|token| token.token.clone())
+    }
+
+    /// Drops the token. The next request waits for another.
+    pub fn invalidate(&self) {
+        self.0.cell.invalidate();
+    }
+
+    /// What is known now. For health checks; reading it starts nothing.
+    #[must_use]
+    pub fn status(&self) -> TokenStatus {
+        let (now, wall) = (self.0.clock.now(), self.0.clock.wall());
+        let Glance {
+            current,
+            refreshing,
+            failure,
+            closed,
+        } = self.0.cell.glance(now);
+        let freshness = |token: &Arc<Published>| token.lifetime.freshness(now, wall);
+        let usable = current.filter(|token| freshness(token) != Freshness::Expired);
+        TokenStatus {
+            usable: usable.is_some(),
+            due: usable
+                .as_ref()
+                .is_some_and(|token| freshness(token) == Freshness::Stale),
+            expires_in: usable.and_then(|token| token.lifetime.left(now, wall)),
+            refreshing,
+            failure,
+            closed,
+        }
+    }
+
+    /// Ends all work on tokens: no fetch begins any more, and the one under way is given up. A valid token goes on being
+    /// used until it expires; then requests fail with [`TokenErrorKind::ShutDown`](super::TokenErrorKind::ShutDown).
+    ///
+    /// # Cancel safety
+    ///
+    /// The work has ended at the first poll; the rest is waiting for the task to be gone.
+    pub async fn shutdown(&self) {
+        self.0.shut_down().await;
+    }
+}
+
+impl fmt::Debug for TokenHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TokenHandle").field(&self.status()).finish()
+    }
+}
+
+/// What a [`TokenHandle`] knows at one moment.
+#[derive(Clone, Debug)]
+pub struct TokenStatus {
+    usable: bool,
+    due: bool,
+    expires_in: Option<Duration>,
+    refreshing: bool,
+    failure: Option<TokenError>,
+    closed: bool,
+}
+
+impl TokenStatus {
+    /// Whether requests can be sent without waiting for a token.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.usable
+    }
+
+    /// Whether the token is valid but due to be renewed.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.due
+    }
+
+    /// How long the token lives; `None` if there is none, or if it does not expire.
+    #[must_use]
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.expires_in
+    }
+
+    /// Whether a fetch is under way.
+    #[must_use]
+    pub fn is_refreshing(&self) -> bool {
+        self.refreshing
+    }
+
+    /// The last attempt's failure, if it failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&TokenError> {
+        self.failure.as_ref()
+    }
+
+    /// Whether [`TokenHandle::shutdown`] was called.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.closed
+    }
+}

@@ -1,0 +1,100 @@
+//! The service: the ordinary path of a request, which neither waits nor boxes.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    authorize::Passage,
+    exchange::{Exchange, Sent},
+    future::{ResponseFuture, obtain_and_send},
+};
+use crate::{BoxError, kept::Retained, replay::ReplayableBody};
+
+/// Sends requests with an access token. Made by a [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
+#[derive(Clone)]
+pub struct ClientCredentials<S> {
+    inner: S,
+    exchange: Arc<Exchange>,
+}
+
+impl<S> ClientCredentials<S> {
+    pub(crate) fn new(inner: S, exchange: Arc<Exchange>) -> Self {
+        Self { inner, exchange }
+    }
+
+    /// The service underneath.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service underneath.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service underneath.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for ClientCredentials<S>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Response = Response<RB>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
+        let exchange = &self.exchange;
+        let origin = match exchange.authorizer.inspect(&mut request) {
+            Ok(Passage::WithToken(origin)) => origin,
+            Ok(Passage::AsItIs) => return ResponseFuture::as_it_is(self.inner.call(request)),
+            Err(error) => return ResponseFuture::refused(error),
+        };
+        let now = exchange.tokens.clock.now();
+        let Some(token) = exchange.tokens.warm(now) else {
+            // Readiness is given back before waiting: a permit held here could be the one that another request needs.
+            let fresh = self.inner.clone();
+            drop(std::mem::replace(&mut self.inner, fresh));
+            let service = self.inner.clone();
+            let exchange = Arc::clone(exchange);
+            return ResponseFuture::slow(obtain_and_send(exchange, service, request, origin));
+        };
+        let retained = exchange
+            .replay
+            .then(|| Retained::of(&request, &self.inner))
+            .flatten();
+        exchange.authorizer.authorize(request.headers_mut(), &token);
+        let sent = Sent::new(&token, origin, now);
+        drop(token);
+        // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
+        ResponseFuture::sent(self.inner.call(request), Arc::clone(exchange), sent, retained)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for ClientCredentials<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCredentials")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

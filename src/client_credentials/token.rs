@@ -1,0 +1,362 @@
+//! The access token, which cannot print itself, and where tokens come from.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{Challenge, TokenError, TokenErrorKind};
+use crate::{Clock, clock::SharedClock};
+
+/// An access token (RFC 6749 §1.4) with what is known about it. Cheap to clone.
+///
+/// The value can be sent but not printed: there is no `Display`, and `Debug` leaves it out. Its memory is zeroised when
+/// the last user of the value drops it; copies that an HTTP client makes are out of reach.
+#[derive(Clone)]
+pub struct AccessToken(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    value: Bytes,
+    expires_in: Option<Duration>,
+    sent_at: Option<Instant>,
+    scope: Option<Box<str>>,
+    members: Map<String, Value>,
+}
+
+impl AccessToken {
+    /// A token that does not expire. Set a lifetime with [`expires_in`](Self::expires_in).
+    #[must_use]
+    pub fn new(value: impl Into<SecretString>) -> Self {
+        let value = value.into();
+        Self(Arc::new(Inner {
+            value: secret_bytes(value.expose_secret().as_bytes()),
+            expires_in: None,
+            sent_at: None,
+            scope: None,
+            members: Map::new(),
+        }))
+    }
+
+    /// How long the token lives, counted from the instant at which it was asked for.
+    #[must_use]
+    pub fn expires_in(self, lifetime: Duration) -> Self {
+        self.change(|inner| inner.expires_in = Some(lifetime))
+    }
+
+    /// The lifetime that came with the token; `None` for one that does not expire.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.0.expires_in
+    }
+
+    /// The scope that was granted, if the server said so (RFC 6749 §5.1: absent means "as requested").
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.0.scope.as_deref()
+    }
+
+    /// A further member of the server's answer, such as Salesforce's `instance_url`.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.0.members.get(name)
+    }
+
+    /// The secret itself. Keep it out of logs and errors.
+    ///
+    /// `None` if it is not UTF-8, which only a [`TokenSource`] of your own can bring about.
+    #[must_use]
+    pub fn expose(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0.value).ok()
+    }
+
+    /// A stable hash of the value, by which a refused token is told from its successor.
+    #[must_use]
+    pub fn identity(&self) -> TokenIdentity {
+        TokenIdentity::of(&self.0.value)
+    }
+
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.0.sent_at
+    }
+
+    pub(crate) fn with_sent_at(self, sent_at: Instant) -> Self {
+        self.change(|inner| inner.sent_at = Some(sent_at))
+    }
+
+    pub(crate) fn with_answer(self, scope: Option<Box<str>>, members: Map<String, Value>) -> Self {
+        self.change(|inner| {
+            inner.scope = scope;
+            inner.members = members;
+        })
+    }
+
+    /// The header value that carries this token, marked sensitive; `scheme` goes in front with a space.
+    pub(crate) fn header_value(&self, scheme: Option<&str>) -> Result<HeaderValue, TokenError> {
+        let bytes = match scheme {
+            None => self.0.value.clone(),
+            Some(scheme) => {
+                let mut value =
+                    Zeroizing::new(Vec::with_capacity(scheme.len() + 1 + self.0.value.len()));
+                value.extend_from_slice(scheme.as_bytes());
+                value.push(b' ');
+                value.extend_from_slice(&self.0.value);
+                Bytes::from_owner(value)
+            }
+        };
+        if self.0.value.is_empty() {
+            return Err(unsendable("is empty"));
+        }
+        let mut value = HeaderValue::from_maybe_shared(bytes)
+            .map_err(|_| unsendable("holds a line break or another control character"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken")
+            .field("expires_in", &self.0.expires_in)
+            .field("scope", &self.0.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An API key is a token source, too: this one hands out itself, and never anything else.
+impl TokenSource for AccessToken {
+    async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        Ok(self.clone())
+    }
+}
+
+/// A stable hash of a token's value: what a 401 is compared with.
+///
+/// Equal for equal tokens, in every process and version of this crate. It is not printed, because a hash of a short
+/// key would give it away.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct TokenIdentity(u128);
+
+impl TokenIdentity {
+    /// FNV-1a, 128 bits wide.
+    fn of(value: &[u8]) -> Self {
+        const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+        const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+        Self(value.iter().fold(OFFSET, |hash, byte| {
+            (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
+        }))
+    }
+}
+
+impl fmt::Debug for TokenIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenIdentity(..)")
+    }
+}
+
+/// Where tokens come from: a [`TokenEndpoint`](super::TokenEndpoint), an [`AccessToken`] that never changes, or a type
+/// of yours.
+///
+/// The layer calls [`fetch`](Self::fetch) for one caller at a time, on a task of its own, and shares the outcome.
+pub trait TokenSource: Send + Sync + 'static {
+    /// Gets a token.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`] says whether the failure is transient. It is remembered, and asked for again after a back-off.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped at [`FetchContext::deadline`], and when its runtime ends.
+    fn fetch(
+        &self,
+        cx: FetchContext<'_>,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send;
+
+    /// Whether what the last attempt was made with (its secret) has changed since.
+    ///
+    /// Asked at most every 5 s, and only by a caller who meets the back-off of a permanent failure; `true` ends that
+    /// back-off. The default is `false`.
+    fn changed(&self) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
+}
+
+/// Why and for how long a token is being fetched.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct FetchContext<'a> {
+    reason: FetchReason,
+    rejected: Option<&'a Rejected>,
+    deadline: Instant,
+    clock: &'a SharedClock,
+}
+
+impl<'a> FetchContext<'a> {
+    pub(crate) fn new(
+        reason: FetchReason,
+        rejected: Option<&'a Rejected>,
+        deadline: Instant,
+        clock: &'a SharedClock,
+    ) -> Self {
+        Self {
+            reason,
+            rejected,
+            deadline,
+            clock,
+        }
+    }
+
+    /// What made the fetch necessary.
+    #[must_use]
+    pub fn reason(&self) -> FetchReason {
+        self.reason
+    }
+
+    /// The token that an API refused, if that is the reason.
+    #[must_use]
+    pub fn rejected(&self) -> Option<&'a Rejected> {
+        self.rejected
+    }
+
+    /// The layer's clock.
+    #[must_use]
+    pub fn clock(&self) -> &'a dyn Clock {
+        self.clock.as_dyn()
+    }
+
+    /// When the fetch is given up, in tokio's time.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+/// What made a fetch necessary.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum FetchReason {
+    /// There was no token: none had been fetched yet, or it was dropped with
+    /// [`TokenHandle::invalidate`](super::TokenHandle::invalidate).
+    Cold,
+    /// The token is about to expire; requests go on with it meanwhile.
+    Early,
+    /// The token has expired.
+    Expired,
+    /// [`TokenHandle::refresh_now`](super::TokenHandle::refresh_now) was called.
+    Forced,
+    /// An API refused the token with a 401.
+    Rejected,
+}
+
+impl FetchReason {
+    /// The reason in one lower-case word, for logs and labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Early => "early",
+            Self::Expired => "expired",
+            Self::Forced => "forced",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// A token that an API refused, and how the API put it.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub(crate) identity: TokenIdentity,
+    pub(crate) challenges: Vec<Challenge>,
+}
+
+impl Rejected {
+    /// The refused token.
+    #[must_use]
+    pub fn identity(&self) -> TokenIdentity {
+        self.identity
+    }
+
+    /// The challenges of the 401 (RFC 9110 §11.6.1); empty if it came without any.
+    #[must_use]
+    pub fn challenges(&self) -> &[Challenge] {
+        &self.challenges
+    }
+}
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Any [`TokenSource`], erased and cheap to clone; a `TokenSource` itself.
+#[derive(Clone)]
+pub struct SharedTokenSource(Arc<dyn Erased>);
+
+impl SharedTokenSource {
+    /// Erases `source`.
+    #[must_use]
+    pub fn new(source: impl TokenSource) -> Self {
+        Self(Arc::new(source))
+    }
+}
+
+impl TokenSource for SharedTokenSource {
+    fn fetch(
+        &self,
+        cx: FetchContext<'_>,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send {
+        self.0.fetch_boxed(cx)
+    }
+
+    fn changed(&self) -> impl Future<Output = bool> + Send {
+        self.0.changed_boxed()
+    }
+}
+
+impl fmt::Debug for SharedTokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedTokenSource").finish_non_exhaustive()
+    }
+}
+
+trait Erased: Send + Sync {
+    fn fetch_boxed<'a>(
+        &'a self,
+        cx: FetchContext<'a>,
+    ) -> BoxFuture<'a, Result<AccessToken, TokenError>>;
+
+    fn changed_boxed(&self) -> BoxFuture<'_, bool>;
+}
+
+impl<T: TokenSource> Erased for T {
+    fn fetch_boxed<'a>(
+        &'a self,
+        cx: FetchContext<'a>,
+    ) -> BoxFuture<'a, Result<AccessToken, TokenError>> {
+        Box::pin(self.fetch(cx))
+    }
+
+    fn changed_boxed(&self) -> BoxFuture<'_, bool> {
+        Box::pin(self.changed())
+    }
+}
+
+/// Bytes that are zeroised when their last user drops them.
+pub(crate) fn secret_bytes(value: &[u8]) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(value.to_vec()))
+}
+
+fn unsendable(what: &str) -> TokenError {
+    TokenError::new(
+        TokenErrorKind::Malformed,
+        false,
+        format!("brought a token that cannot be sent: it {what}"),
+    )
+}

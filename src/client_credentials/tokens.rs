@@ -1,0 +1,285 @@
+//! Drives the cell: carries out fetches on tasks of their own, and waits for them.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, Sleep, sleep_until, timeout_at},
+};
+
+use super::{
+    AccessToken, FetchContext, SharedTokenSource, TokenError, TokenSource,
+    cell::{Acquire, Published, Refusal, Refused, TokenCell},
+    event::{TokenEvent, TokenEvents},
+    flight::{Flight, Lead, Outcome},
+    freshness::Freshness,
+};
+use crate::{
+    clock::SharedClock,
+    sinks::Sinks,
+    sync::{Mutex, lock},
+};
+
+/// One credential's tokens: the cell, and what it needs to get new ones.
+pub(crate) struct Tokens {
+    pub(crate) cell: TokenCell,
+    pub(crate) source: SharedTokenSource,
+    pub(crate) clock: SharedClock,
+    pub(crate) sinks: Sinks<TokenEvents>,
+    /// The task of the last fetch, for shutdown.
+    task: Mutex<Option<AbortHandle>>,
+}
+
+impl Tokens {
+    pub(crate) fn new(
+        cell: TokenCell,
+        source: SharedTokenSource,
+        clock: SharedClock,
+        sinks: Sinks<TokenEvents>,
+    ) -> Self {
+        Self {
+            cell,
+            source,
+            clock,
+            sinks,
+            task: Mutex::new(None),
+        }
+    }
+
+    /// The usable token, if there is one. Starts an early refresh where that is due, and never waits.
+    pub(crate) fn warm(self: &Arc<Self>, now: Instant) -> Option<Arc<Published>> {
+        let (token, freshness) = self.cell.header(now, self.clock.wall())?;
+        if freshness == Freshness::Stale
+            && let Some(lead) = self.cell.refresh_early(now)
+        {
+            // Without a runtime the token is used as long as it is valid.
+            drop(self.carry_out(lead));
+        }
+        Some(token)
+    }
+
+    /// A usable token, waiting for the one fetch if there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing for anybody else.
+    pub(crate) async fn obtain(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
+        if let Some(token) = self.warm(self.clock.now()) {
+            return Ok(token);
+        }
+        self.until_known(|| self.cell.acquire(self.clock.now(), self.clock.wall()))
+            .await
+    }
+
+    /// A new token, from one attempt now.
+    pub(crate) async fn force(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
+        self.until_known(|| self.cell.force(self.clock.now())).await
+    }
+
+    /// Another token than the refused one, or `None` if the refusal stands.
+    pub(crate) async fn replacement(self: &Arc<Self>, refusal: Refusal) -> Option<Arc<Published>> {
+        let refused = refusal.rejected.identity;
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let token = match self.cell.refused(refusal, now, wall) {
+            Refused::Stands => None,
+            Refused::Replaced(token) => Some(token),
+            Refused::Wait(flight, lead) => {
+                match self.follow(flight, lead).await.ok()? {
+                    Outcome::Token(token) => Some(token),
+                    Outcome::Failed(_) => None,
+                    // The attempt was lost with its runtime: whoever needs a token now gets one the ordinary way.
+                    Outcome::Abandoned => self.obtain().await.ok(),
+                }
+            }
+        };
+        // A caching issuer may hand out the refused token again.
+        token.filter(|token| token.identity != refused)
+    }
+
+    /// Has a refused token replaced, without waiting for it.
+    pub(crate) fn renew_beside(self: &Arc<Self>, refusal: Refusal) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        if let Refused::Wait(_, Some(lead)) = self.cell.refused(refusal, now, wall) {
+            // Without a runtime the next request that needs the token asks for it.
+            drop(self.carry_out(lead));
+        }
+    }
+
+    /// No more fetches; the one under way is given up.
+    pub(crate) async fn shut_down(&self) {
+        let under_way = self.cell.close();
+        let task = lock(&self.task).take();
+        if let Some(task) = task {
+            task.abort();
+        }
+        if let Some(flight) = under_way {
+            Waiting::new(self, flight).await;
+        }
+    }
+
+    async fn until_known(
+        self: &Arc<Self>,
+        mut ask: impl FnMut() -> Acquire,
+    ) -> Result<Arc<Published>, TokenError> {
+        for _ in 0..MAX_ABANDONED {
+            match ask() {
+                Acquire::Token(token) => return Ok(token),
+                Acquire::Failed(error) => return Err(error),
+                Acquire::Wait(flight, lead) => match self.follow(flight, lead).await? {
+                    Outcome::Token(token) => return Ok(token),
+                    Outcome::Failed(error) => return Err(error),
+                    Outcome::Abandoned => {}
+                },
+            }
+        }
+        Err(TokenError::abandoned())
+    }
+
+    /// Waits for a flight, after carrying it out if that fell to us.
+    async fn follow(
+        self: &Arc<Self>,
+        flight: Arc<Flight>,
+        lead: Option<Lead>,
+    ) -> Result<Outcome, TokenError> {
+        if let Some(lead) = lead {
+            self.carry_out(lead)?;
+        }
+        Ok(Waiting::new(self, flight).await)
+    }
+
+    /// Runs the flight on a task of its own, so that no caller's departure ends it.
+    fn carry_out(self: &Arc<Self>, lead: Lead) -> Result<(), TokenError> {
+        let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
+        let task = runtime.spawn(Arc::clone(self).fly(lead)).abort_handle();
+        *lock(&self.task) = Some(task);
+        Ok(())
+    }
+
+    async fn fly(self: Arc<Self>, lead: Lead) {
+        let flight = Arc::clone(lead.flight());
+        let reason = flight.reason();
+        let credential = self.cell.settings().credential.as_deref();
+        let fetched = self.fetch_in_time(&flight).await;
+        let now = self.clock.now();
+        let elapsed = now.saturating_duration_since(flight.began());
+        let outcome = match fetched {
+            Fetched::SecretUnchanged => {
+                lead.unchanged(now);
+                return;
+            }
+            Fetched::Result(result) => lead.finish(result, now, self.clock.wall()),
+        };
+        self.sinks.emit(&match &outcome {
+            Some(Outcome::Token(token)) => TokenEvent::Fetched {
+                credential,
+                reason,
+                elapsed,
+                expires_in: token.token.lifetime(),
+            },
+            Some(Outcome::Failed(error)) => TokenEvent::FetchFailed {
+                credential,
+                reason,
+                elapsed,
+                error,
+            },
+            Some(Outcome::Abandoned) | None => TokenEvent::FetchIgnored { credential, reason },
+        });
+    }
+
+    /// Asks the source, within the flight's deadline, and survives its panics.
+    async fn fetch_in_time(&self, flight: &Flight) -> Fetched {
+        let work = async {
+            if flight.is_recheck() && !self.source.changed().await {
+                return Fetched::SecretUnchanged;
+            }
+            self.sinks.emit(&TokenEvent::FetchStarted {
+                credential: self.cell.settings().credential.as_deref(),
+                reason: flight.reason(),
+            });
+            let cx = FetchContext::new(
+                flight.reason(),
+                flight.rejected(),
+                flight.deadline(),
+                &self.clock,
+            );
+            Fetched::Result(self.source.fetch(cx).await)
+        };
+        let mut work = pin!(work);
+        let survived = poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
+                .unwrap_or_else(|_| Poll::Ready(Fetched::Result(Err(TokenError::panicked()))))
+        });
+        timeout_at(flight.deadline(), survived)
+            .await
+            .unwrap_or_else(|_| {
+                let limit = self.cell.settings().fetch_timeout;
+                Fetched::Result(Err(TokenError::timeout(limit)))
+            })
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").finish_non_exhaustive()
+    }
+}
+
+enum Fetched {
+    Result(Result<AccessToken, TokenError>),
+    SecretUnchanged,
+}
+
+/// One caller who waits for a flight, with a timer on the caller's own runtime: a flight that nobody drives, because
+/// its runtime stands still, is taken over.
+struct Waiting<'a> {
+    tokens: &'a Tokens,
+    flight: Arc<Flight>,
+    slot: Option<usize>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(tokens: &'a Tokens, flight: Arc<Flight>) -> Self {
+        let timer = Handle::try_current()
+            .is_ok()
+            .then(|| Box::pin(sleep_until(flight.overdue_at())));
+        Self {
+            tokens,
+            flight,
+            slot: None,
+            timer,
+        }
+    }
+}
+
+impl Future for Waiting<'_> {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = &mut *self;
+        if let Some(timer) = &mut this.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            this.timer = None;
+            this.tokens.cell.abandon(&this.flight);
+        }
+        this.flight.poll(&mut this.slot, cx)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.flight.leave(&mut self.slot);
+    }
+}
+
+/// So many times a caller starts again when attempts are lost with their runtimes.
+const MAX_ABANDONED: usize = 3;

@@ -1,0 +1,64 @@
+//! The copy of a request that is kept until nobody can want it sent again.
+
+use http::{Request, request::Parts};
+
+use crate::replay::ReplayableBody;
+
+/// A request's head and a copy of its body, before anything was added to it.
+#[derive(Debug)]
+pub(crate) struct Kept<B> {
+    head: Parts,
+    body: B,
+}
+
+impl<B: ReplayableBody> Kept<B> {
+    /// A copy of `request`, if its body can be sent again.
+    pub(crate) fn of(request: &Request<B>) -> Option<Self> {
+        let body = request.body().try_clone()?;
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.version_mut() = request.version();
+        *head.headers_mut() = request.headers().clone();
+        *head.extensions_mut() = request.extensions().clone();
+        let (head, ()) = head.into_parts();
+        Some(Self { head, body })
+    }
+
+    /// Whether the body can still be sent in full.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.body.is_intact()
+    }
+
+    /// The request, for the last time.
+    pub(crate) fn into_request(self) -> Request<B> {
+        Request::from_parts(self.head, self.body)
+    }
+}
+
+/// A kept request, and the service through which it would be sent again.
+#[derive(Debug)]
+pub(crate) struct Retained<S, B> {
+    service: S,
+    kept: Kept<B>,
+}
+
+impl<S: Clone, B: ReplayableBody> Retained<S, B> {
+    pub(crate) fn of(request: &Request<B>, service: &S) -> Option<Box<Self>> {
+        let kept = Kept::of(request)?;
+        Some(Box::new(Self {
+            service: service.clone(),
+            kept,
+        }))
+    }
+}
+
+impl<S, B: ReplayableBody> Retained<S, B> {
+    pub(crate) fn is_intact(&self) -> bool {
+        self.kept.is_intact()
+    }
+
+    pub(crate) fn into_parts(self) -> (S, Request<B>) {
+        (self.service, self.kept.into_request())
+    }
+}

@@ -1,0 +1,164 @@
+//! What to do after an attempt: return, send again, or give up. Pure.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+
+use super::headers::Signals;
+use crate::ErrorClass;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended<'a> {
+    Error(ErrorClass),
+    Response(StatusCode, &'a Signals),
+}
+
+/// What the decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) ended: Ended<'a>,
+    /// The attempt that has just ended; 1 for the first.
+    pub(crate) attempt: u32,
+    pub(crate) method: MethodClass,
+    /// A copy of the request is there and can be sent in full.
+    pub(crate) replayable: bool,
+    /// How long the partition is held, for a throttled request.
+    pub(crate) held: Option<Duration>,
+    /// The wait after a fault.
+    pub(crate) backoff: Duration,
+    /// What is left until the caller's deadline.
+    pub(crate) left: Option<Duration>,
+}
+
+/// What the caller allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) max_retries: u32,
+    pub(crate) max_wait: Duration,
+    pub(crate) idempotent_only: bool,
+}
+
+/// Whether a second send of a request can do harm.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum MethodClass {
+    /// RFC 9110 §9.2.2, or with an `Idempotency-Key` where that is honoured.
+    Idempotent,
+    Other,
+}
+
+impl MethodClass {
+    pub(crate) fn of(method: &Method, headers: &HeaderMap, key_is_honoured: bool) -> Self {
+        let keyed = key_is_honoured && headers.contains_key("idempotency-key");
+        if method.is_idempotent() || keyed {
+            Self::Idempotent
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Decision {
+    /// The outcome is the caller's.
+    Return,
+    /// The outcome is the caller's although another attempt might have helped.
+    GiveUp(GiveUpReason),
+    /// Send again, when the partition's hold is over.
+    AfterHold,
+    /// Send again, after a wait of its own. Charged to the budget for faults.
+    AfterFault(Duration),
+}
+
+/// Why a request that failed in a way that might pass was not sent again.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum GiveUpReason {
+    /// The body cannot be sent a second time.
+    Body,
+    /// Too many requests in all were being retried after faults.
+    Budget,
+    /// The wait would have ended after the caller's deadline.
+    Deadline,
+    /// The request may have been processed, and its method is not idempotent.
+    NotIdempotent,
+    /// The most retries allowed have been made.
+    Retries,
+    /// The wait would have been longer than `max_wait`.
+    Wait,
+}
+
+impl GiveUpReason {
+    /// The reason in a few lower-case characters, for logs and labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::NotIdempotent => "not_idempotent",
+            Self::Retries => "retries",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+/// Whether a response says "not now" rather than "no": nothing was processed, and whoever asks too soon is refused, too.
+pub(crate) fn is_throttle(status: StatusCode, signals: &Signals) -> bool {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::SERVICE_UNAVAILABLE => signals.retry_after.is_some(),
+        // GitHub answers so when the quota is used up.
+        StatusCode::FORBIDDEN => signals.limits.iter().any(|limit| limit.remaining == Some(0)),
+        _ => false,
+    }
+}
+
+pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
+    let idempotent = facts.method == MethodClass::Idempotent;
+    let (throttled, allowed) = match facts.ended {
+        Ended::Error(ErrorClass::Final) => return Decision::Return,
+        Ended::Error(ErrorClass::NotSent) => (false, true),
+        Ended::Error(ErrorClass::MaybeProcessed) => (false, idempotent),
+        Ended::Response(status, signals) if is_throttle(status, signals) => {
+            let unprocessed = status != StatusCode::SERVICE_UNAVAILABLE;
+            (true, idempotent || (unprocessed && !policy.idempotent_only))
+        }
+        Ended::Response(status, _) if is_fault(status) => (false, idempotent),
+        Ended::Response(..) => return Decision::Return,
+    };
+    let wait = match facts.ended {
+        Ended::Response(_, signals) if throttled => {
+            facts.held.max(signals.retry_after).unwrap_or_default()
+        }
+        Ended::Response(..) | Ended::Error(_) => facts.backoff,
+    };
+    let reason = if !allowed {
+        GiveUpReason::NotIdempotent
+    } else if !facts.replayable {
+        GiveUpReason::Body
+    } else if facts.attempt > policy.max_retries {
+        GiveUpReason::Retries
+    } else if wait > policy.max_wait.min(LONGEST_WAIT) {
+        GiveUpReason::Wait
+    } else if facts.left.is_some_and(|left| wait >= left) {
+        GiveUpReason::Deadline
+    } else if throttled {
+        return Decision::AfterHold;
+    } else {
+        return Decision::AfterFault(wait);
+    };
+    Decision::GiveUp(reason)
+}
+
+/// A server's trouble that may pass by itself.
+fn is_fault(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// Nobody is held for longer than this, whatever the caller allows.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);

@@ -1,0 +1,61 @@
+//! Which requests share a quota.
+
+use std::{fmt, sync::Arc};
+
+use http::{Uri, request::Parts};
+
+use crate::Origin;
+
+/// The name of a partition: requests with equal keys share what is known about a quota.
+///
+/// The default is the request's origin, within one layer value.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PartitionKey(Arc<str>);
+
+impl PartitionKey {
+    /// A partition of your own choice, such as a tenant or a route. Not a secret: it appears in events.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The origin of `uri`; one and the same key for all URIs that name no host.
+    pub(crate) fn of_origin(uri: &Uri) -> Self {
+        Self(Origin::of(uri).map_or_else(|| "".into(), |origin| origin.to_string().into()))
+    }
+}
+
+impl From<&str> for PartitionKey {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for PartitionKey {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
+/// How keys are found for a request.
+#[derive(Clone, Default)]
+pub(crate) enum Partitioning {
+    #[default]
+    ByOrigin,
+    By(Arc<dyn Fn(&Parts) -> Vec<PartitionKey> + Send + Sync>),
+}
+
+impl fmt::Debug for Partitioning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ByOrigin => "ByOrigin",
+            Self::By(_) => "By(..)",
+        })
+    }
+}
