@@ -1,6 +1,6 @@
 //! How often a request was sent before its response came back.
 
-use http::Response;
+use http::{Request, Response};
 
 /// The number of times a request was sent, in the extensions of its response.
 ///
@@ -13,6 +13,18 @@ impl Attempts {
     #[must_use]
     pub fn of<B>(response: &Response<B>) -> u32 {
         response.extensions().get::<Self>().map_or(1, |a| a.0)
+    }
+
+    /// Which attempt `request` is: 1 unless a layer of this crate sends it again.
+    #[must_use]
+    pub fn of_request<B>(request: &Request<B>) -> u32 {
+        request.extensions().get::<Self>().map_or(1, |a| a.0)
+    }
+
+    pub(crate) fn mark<B>(request: &mut Request<B>, attempt: u32) {
+        if attempt > 1 {
+            request.extensions_mut().insert(Self(attempt));
+        }
     }
 
     pub(crate) fn record<B>(response: &mut Response<B>, sends: u32) {

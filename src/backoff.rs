@@ -24,10 +24,7 @@ impl Backoff {
     #[must_use]
     pub fn wait(&self, failures: u32, random: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
-        let full = self
-            .first
-            .saturating_mul(1 << doublings)
-            .min(self.longest);
+        let full = self.first.saturating_mul(1 << doublings).min(self.longest);
         full / 2 + (full / 2).mul_f64(random.clamp(0.0, 1.0))
     }
 }

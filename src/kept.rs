@@ -25,6 +25,14 @@ impl<B: ReplayableBody> Kept<B> {
         Some(Self { head, body })
     }
 
+    /// A further copy.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        Some(Self {
+            head: self.head.clone(),
+            body: self.body.try_clone()?,
+        })
+    }
+
     /// Whether the body can still be sent in full.
     pub(crate) fn is_intact(&self) -> bool {
         self.body.is_intact()
@@ -56,6 +64,10 @@ impl<S: Clone, B: ReplayableBody> Retained<S, B> {
 impl<S, B: ReplayableBody> Retained<S, B> {
     pub(crate) fn is_intact(&self) -> bool {
         self.kept.is_intact()
+    }
+
+    pub(crate) fn into_kept(self) -> (S, Kept<B>) {
+        (self.service, self.kept)
     }
 
     pub(crate) fn into_parts(self) -> (S, Request<B>) {

@@ -1,1 +1,35 @@
+//! tower middleware for machine-to-machine HTTP: OAuth 2.0 client credentials and rate-limit-aware retries.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod attempts;
+mod backoff;
+pub mod client_credentials;
+mod clock;
+mod drain;
+mod error;
+mod kept;
+mod origin;
+mod random;
+pub mod rate_limit_retry;
+pub mod replay;
+mod retry_after;
+mod sinks;
+mod sync;
+#[cfg(feature = "tracing")]
+mod telemetry;
+mod waker_set;
+
+pub use self::{
+    attempts::Attempts,
+    backoff::Backoff,
+    client_credentials::{ClientAuth, ClientCredentialsLayer, TokenEndpoint},
+    clock::{Clock, SystemClock},
+    error::ErrorClass,
+    origin::{InvalidOrigin, Origin},
+    rate_limit_retry::RateLimitRetryLayer,
+};
+
+/// An error of any kind, as in tower. What this crate puts into it can be had by `downcast_ref`.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

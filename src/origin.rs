@@ -54,6 +54,14 @@ impl Origin {
         self.port
     }
 
+    /// `host[:port]`, as in a `Host` header.
+    pub(crate) fn authority(&self) -> String {
+        let shown = self.to_string();
+        shown
+            .split_once("://")
+            .map_or(String::new(), |(_, authority)| authority.to_owned())
+    }
+
     /// Whether the scheme is `https`.
     #[must_use]
     pub fn is_https(&self) -> bool {

@@ -1,15 +1,11 @@
 //! std's locks and atomics, or loom's under `--cfg tower_m2m_loom`; a poisoned lock is recovered, never a panic.
 
-#[cfg(not(tower_m2m_loom))]
-pub(crate) use std::sync::{
-    Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic,
-};
 use std::sync::PoisonError;
+#[cfg(not(tower_m2m_loom))]
+pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 
 #[cfg(tower_m2m_loom)]
-pub(crate) use loom::sync::{
-    Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic,
-};
+pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 
 /// What the locks guard is consistent after every statement, so a panic elsewhere does not spoil it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

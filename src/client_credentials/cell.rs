@@ -174,15 +174,23 @@ impl TokenCell {
             Acquire::Failed(TokenError::shut_down())
         } else {
             let cold = read(&self.0.snapshot).current.is_none();
-            let reason = if cold { FetchReason::Cold } else { FetchReason::Expired };
+            let reason = if cold {
+                FetchReason::Cold
+            } else {
+                FetchReason::Expired
+            };
             let credential = &self.0.settings.credential;
-            match desk.failure.as_mut().filter(|f| f.holds(now)) {
+            let remembered = desk.failure.as_mut().filter(|f| f.holds(now));
+            match remembered.map(|f| (f.recheck_is_due(now), f.error(now, credential))) {
                 None => self.start(&mut desk, reason.into(), now),
-                Some(failure) if failure.recheck_is_due(now) => {
-                    let recheck = Purpose { recheck: true, ..reason.into() };
+                Some((true, _)) => {
+                    let recheck = Purpose {
+                        recheck: true,
+                        ..reason.into()
+                    };
                     self.start(&mut desk, recheck, now)
                 }
-                Some(failure) => Acquire::Failed(failure.error(now, credential)),
+                Some((false, error)) => Acquire::Failed(error),
             }
         };
         drop(desk);
@@ -243,7 +251,10 @@ impl TokenCell {
         woken: &mut Vec<Waker>,
     ) -> Refused {
         let identity = refusal.rejected.identity;
-        if let Some((newer, _)) = self.header(now, wall).filter(|(c, _)| c.identity != identity) {
+        if let Some((newer, _)) = self
+            .header(now, wall)
+            .filter(|(c, _)| c.identity != identity)
+        {
             return Refused::Replaced(newer);
         }
         let current = read(&self.0.snapshot).current.clone();
@@ -260,10 +271,17 @@ impl TokenCell {
             return Refused::Stands;
         }
         // A token that works for others is renewed beside its use.
-        let works = self.0.successes.works_elsewhere(refusal.origin, refusal.sent_at, now);
+        let works = self
+            .0
+            .successes
+            .works_elsewhere(refusal.origin, refusal.sent_at, now);
         write(&self.0.snapshot).suspended = is_current && !works;
         let purpose = Purpose {
-            reason: if is_current { FetchReason::Rejected } else { FetchReason::Expired },
+            reason: if is_current {
+                FetchReason::Rejected
+            } else {
+                FetchReason::Expired
+            },
             rejected: is_current.then_some(refusal.rejected),
             recheck: false,
         };

@@ -103,13 +103,14 @@ impl Successes {
     pub(super) fn works_elsewhere(&self, origin: usize, sent_at: Instant, now: Instant) -> bool {
         let refused = self.millis(sent_at);
         let recent = self.millis(now).saturating_sub(RECENT);
-        self.last.iter().enumerate().any(|(index, last)| {
-            match last.load(Ordering::Relaxed) {
+        self.last
+            .iter()
+            .enumerate()
+            .any(|(index, last)| match last.load(Ordering::Relaxed) {
                 0 => false,
                 at if index == origin => at > refused,
                 at => at > recent,
-            }
-        })
+            })
     }
 
     pub(super) fn watch(&self, origin: Option<usize>) {
@@ -123,7 +124,9 @@ impl Successes {
 
     fn millis(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.epoch).as_millis();
-        u64::try_from(since).unwrap_or(u64::MAX - 1).saturating_add(1)
+        u64::try_from(since)
+            .unwrap_or(u64::MAX - 1)
+            .saturating_add(1)
     }
 }
 

@@ -67,7 +67,11 @@ impl Exchange {
     pub(crate) async fn replacement(&self, refusal: Refusal) -> Option<Arc<Published>> {
         let origin = refusal.origin;
         let token = self.tokens.replacement(refusal).await;
-        let remedy = if token.is_some() { Remedy::Replay } else { Remedy::Stands };
+        let remedy = if token.is_some() {
+            Remedy::Replay
+        } else {
+            Remedy::Stands
+        };
         self.tell_refused(origin, remedy);
         token
     }

@@ -110,7 +110,10 @@ mod tests {
         (lifetime, now, wall)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary instant to count from"
+    )]
     fn origin() -> Instant {
         Instant::now()
     }
@@ -163,14 +166,20 @@ mod tests {
     fn a_suspended_machine_is_noticed_by_the_wall_clock() {
         let (lifetime, now, wall) = lifetime(300, 0.0);
 
-        assert_eq!(lifetime.freshness(now, wall + 6 * MINUTE), Freshness::Expired);
+        assert_eq!(
+            lifetime.freshness(now, wall + 6 * MINUTE),
+            Freshness::Expired
+        );
     }
 
     #[test]
     fn a_wall_clock_that_steps_back_is_ignored() {
         let (lifetime, now, wall) = lifetime(300, 0.0);
 
-        assert_eq!(lifetime.freshness(now, wall - 60 * MINUTE), Freshness::Fresh);
+        assert_eq!(
+            lifetime.freshness(now, wall - 60 * MINUTE),
+            Freshness::Fresh
+        );
     }
 
     proptest! {

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{AccessToken, TokenError, cell::Glance, cell::Published, freshness::Freshness, tokens::Tokens};
+use super::{
+    AccessToken, TokenError, cell::Glance, cell::Published, freshness::Freshness, tokens::Tokens,
+};
 
 /// The tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.
 #[derive(Clone)]

@@ -26,7 +26,7 @@
 //!
 //! # What can go wrong
 //!
-//! See [`TokenError`], [`OriginNotAllowed`] and the guide on [failure modes](crate::docs::failure_modes).
+//! See [`TokenError`], [`OriginNotAllowed`].
 
 mod authorize;
 mod cell;
@@ -46,11 +46,6 @@ mod service;
 mod token;
 mod tokens;
 
-pub(crate) use self::{
-    authorize::Passage,
-    cell::{Published, Refusal},
-    exchange::{Exchange, Sent},
-};
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
     cell::Version,
@@ -62,5 +57,8 @@ pub use self::{
     handle::{TokenHandle, TokenStatus},
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
     service::ClientCredentials,
-    token::{AccessToken, FetchContext, FetchReason, Rejected, SharedTokenSource, TokenIdentity, TokenSource},
+    token::{
+        AccessToken, FetchContext, FetchReason, Rejected, SharedTokenSource, TokenIdentity,
+        TokenSource,
+    },
 };

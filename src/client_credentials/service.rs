@@ -87,7 +87,12 @@ where
         let sent = Sent::new(&token, origin, now);
         drop(token);
         // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
-        ResponseFuture::sent(self.inner.call(request), Arc::clone(exchange), sent, retained)
+        ResponseFuture::sent(
+            self.inner.call(request),
+            Arc::clone(exchange),
+            sent,
+            retained,
+        )
     }
 }
 

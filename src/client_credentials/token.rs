@@ -308,15 +308,12 @@ impl SharedTokenSource {
 }
 
 impl TokenSource for SharedTokenSource {
-    fn fetch(
-        &self,
-        cx: FetchContext<'_>,
-    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send {
-        self.0.fetch_boxed(cx)
+    async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        self.0.fetch_boxed(cx).await
     }
 
-    fn changed(&self) -> impl Future<Output = bool> + Send {
-        self.0.changed_boxed()
+    async fn changed(&self) -> bool {
+        self.0.changed_boxed().await
     }
 }
 

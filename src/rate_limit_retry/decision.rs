@@ -110,7 +110,10 @@ pub(crate) fn is_throttle(status: StatusCode, signals: &Signals) -> bool {
         StatusCode::TOO_MANY_REQUESTS => true,
         StatusCode::SERVICE_UNAVAILABLE => signals.retry_after.is_some(),
         // GitHub answers so when the quota is used up.
-        StatusCode::FORBIDDEN => signals.limits.iter().any(|limit| limit.remaining == Some(0)),
+        StatusCode::FORBIDDEN => signals
+            .limits
+            .iter()
+            .any(|limit| limit.remaining == Some(0)),
         _ => false,
     }
 }

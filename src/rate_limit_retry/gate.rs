@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
 };
 
 use tokio::time::Instant;
@@ -46,14 +46,12 @@ struct Partition {
     quota: Quota,
     /// Who waits, by arrival.
     queue: BTreeMap<u64, ()>,
-    /// Who was last told that he is first, and when to come back.
-    first: Option<u64>,
 }
 
 struct Waiter {
     keys: Keys,
     waker: Option<Waker>,
-    /// The epochs of his partitions, once he may go.
+    /// The epochs of the partitions, once this one may go.
     granted: Option<Vec<u64>>,
 }
 
@@ -135,7 +133,10 @@ impl Gate {
     }
 
     /// What is known about each partition.
-    pub(crate) fn inspect<T>(&self, mut each: impl FnMut(&PartitionKey, &Quota, usize) -> T) -> Vec<T> {
+    pub(crate) fn inspect<T>(
+        &self,
+        mut each: impl FnMut(&PartitionKey, &Quota, usize) -> T,
+    ) -> Vec<T> {
         let state = lock(&self.0.state);
         let partitions = state.partitions.iter();
         partitions
@@ -194,19 +195,228 @@ impl Ticket {
         let random = inner.random.unit();
         let (held, woken) = {
             let mut state = lock(&inner.state);
-            // A ticket that is dropped has no clock at hand; the last time known to the gate does.
-            let now = now.or(state.last_time()).unwrap_or_else(|| state.some_time());
-            state.clock = Some(now);
             let mut held = None;
             for (key, epoch) in self.keys.iter().zip(&self.epochs) {
                 if let Some(partition) = state.partitions.get_mut(key) {
-                    let until = partition.quota.learn(*epoch, learnt, &inner.pace, random, now);
-                    held = held.max(until);
+                    let quota = &mut partition.quota;
+                    held = held.max(quota.learn(*epoch, learnt, &inner.pace, random, now));
                 }
             }
-            (held, state.let_go(&self.keys, &inner.pace, now))
+            let woken = match now {
+                Some(now) => state.let_go(&self.keys, &inner.pace, now),
+                // Without a clock at hand: the first in each queue looks again.
+                None => state.first_in_line(&self.keys),
+            };
+            (held, woken)
         };
         wake(woken);
         held
     }
 }
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.conclude(Learnt::Unknown, None);
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("keys", &self.keys)
+            .field("arrival", &self.arrival)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// The ticket, once it is this one's turn. Otherwise when to poll again at the latest, which only the first in a
+    /// queue is told.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
+        let inner = &self.gate.0;
+        let mut state = lock(&inner.state);
+        let Some(waiter) = state.waiters.get_mut(&self.arrival) else {
+            return Turn::Pending(None);
+        };
+        match &mut waiter.waker {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        let keys = Arc::clone(&waiter.keys);
+        let woken = state.let_go(&keys, &inner.pace, now);
+        let granted = state
+            .waiters
+            .get_mut(&self.arrival)
+            .and_then(|waiter| waiter.granted.take());
+        let answer = match granted {
+            Some(epochs) => {
+                state.waiters.remove(&self.arrival);
+                Turn::Ready(self.gate.ticket(keys, epochs, self.arrival))
+            }
+            None => Turn::Pending(state.come_back_at(&keys, self.arrival, now)),
+        };
+        drop(state);
+        wake(woken);
+        answer
+    }
+}
+
+/// What a [`Place`] answers.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    Pending(Option<Instant>),
+    Ready(Ticket),
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let inner = &self.gate.0;
+        let woken = {
+            let mut state = lock(&inner.state);
+            let Some(waiter) = state.waiters.remove(&self.arrival) else {
+                return;
+            };
+            for (index, key) in waiter.keys.iter().enumerate() {
+                if let Some(partition) = state.partitions.get_mut(key) {
+                    partition.queue.remove(&self.arrival);
+                    if let Some(epoch) = waiter.granted.as_ref().and_then(|e| e.get(index)) {
+                        // Granted, but gone before it was sent.
+                        partition
+                            .quota
+                            .learn(*epoch, Learnt::NotSent, &inner.pace, 0.0, None);
+                    }
+                }
+            }
+            state.first_in_line(&waiter.keys)
+        };
+        wake(woken);
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Place({})", self.arrival)
+    }
+}
+
+impl State {
+    /// Sees that the partitions are there, and that idle ones do not pile up.
+    fn make_room(&mut self, keys: &Keys, pace: &Pace, now: Instant) {
+        for key in keys.iter() {
+            if !self.partitions.contains_key(key) {
+                if self.partitions.len() >= MOST_PARTITIONS {
+                    self.partitions
+                        .retain(|_, p| !p.queue.is_empty() || !p.quota.is_idle(now));
+                }
+                let partition = Partition {
+                    quota: Quota::new(pace),
+                    queue: BTreeMap::new(),
+                };
+                self.partitions.insert(key.clone(), partition);
+            }
+        }
+    }
+
+    /// Enters all partitions or none. In the error, until when one of them is held, if that is known.
+    fn try_enter(
+        &mut self,
+        keys: &[PartitionKey],
+        arrival: u64,
+        pace: &Pace,
+        now: Instant,
+    ) -> Result<Vec<u64>, Option<Instant>> {
+        let mut blocked = false;
+        let mut until = None;
+        for key in keys {
+            let Some(partition) = self.partitions.get_mut(key) else {
+                continue;
+            };
+            blocked |= partition.queue.keys().next().is_some_and(|f| *f < arrival);
+            match partition.quota.admit(now) {
+                Admit::Now => {}
+                Admit::AfterAnswer(_) => blocked = true,
+                Admit::NotBefore(at) => {
+                    blocked = true;
+                    until = until.max(Some(at));
+                }
+            }
+        }
+        if blocked {
+            return Err(until);
+        }
+        let enter = |key| {
+            let partition: Option<&mut Partition> = self.partitions.get_mut(key);
+            partition.map_or(0, |p| p.quota.enter(pace, now))
+        };
+        Ok(keys.iter().map(enter).collect())
+    }
+
+    /// Grants whoever is first and may go, in these partitions and in those that this concerns.
+    fn let_go(&mut self, keys: &[PartitionKey], pace: &Pace, now: Instant) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        let mut look: Vec<PartitionKey> = keys.to_vec();
+        while let Some(key) = look.pop() {
+            let first = |state: &Self| Some(*state.partitions.get(&key)?.queue.keys().next()?);
+            let Some(arrival) = first(self) else {
+                continue;
+            };
+            let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
+                continue;
+            };
+            let Ok(epochs) = self.try_enter(&wanted, arrival, pace, now) else {
+                continue;
+            };
+            for key in wanted.iter() {
+                if let Some(partition) = self.partitions.get_mut(key) {
+                    partition.queue.remove(&arrival);
+                }
+                look.push(key.clone());
+            }
+            if let Some(waiter) = self.waiters.get_mut(&arrival) {
+                waiter.granted = Some(epochs);
+                woken.extend(waiter.waker.take());
+            }
+        }
+        // Whoever is first now must arm a timer.
+        woken.extend(self.first_in_line(keys));
+        woken
+    }
+
+    /// The wakers of those who are first in these queues and have not been told so.
+    fn first_in_line(&mut self, keys: &[PartitionKey]) -> Vec<Waker> {
+        let first = |key| Some(*self.partitions.get(key)?.queue.keys().next()?);
+        let firsts: Vec<u64> = keys.iter().filter_map(first).collect();
+        let waker = |arrival| self.waiters.get_mut(&arrival)?.waker.take();
+        firsts.into_iter().filter_map(waker).collect()
+    }
+
+    /// When the first in a queue must look again, if no answer comes before. `None` for everybody else.
+    fn come_back_at(
+        &mut self,
+        keys: &[PartitionKey],
+        arrival: u64,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut at = None;
+        for key in keys {
+            let partition = self.partitions.get_mut(key)?;
+            if partition.queue.keys().next() == Some(&arrival) {
+                at = at.max(match partition.quota.admit(now) {
+                    Admit::Now => None,
+                    Admit::AfterAnswer(at) => at,
+                    Admit::NotBefore(at) => Some(at),
+                });
+            }
+        }
+        at
+    }
+}
+
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}
+
+/// Beyond this many partitions, idle ones are forgotten.
+const MOST_PARTITIONS: usize = 10_000;

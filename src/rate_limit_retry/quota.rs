@@ -59,7 +59,10 @@ pub(crate) enum Admit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Learnt<'a> {
     /// It was answered.
-    Answer { throttled: bool, signals: &'a Signals },
+    Answer {
+        throttled: bool,
+        signals: &'a Signals,
+    },
     /// It was not sent, or the server cannot have counted it.
     NotSent,
     /// Nobody knows: the caller left, or the connection broke.
@@ -141,13 +144,14 @@ impl Quota {
     }
 
     /// Takes in what became of a request that entered at `epoch`. Returns the end of the hold, if there is one now.
+    /// `now` may be missing for all but answers.
     pub(crate) fn learn(
         &mut self,
         epoch: u64,
         learnt: Learnt<'_>,
         pace: &Pace,
         random: f64,
-        now: Instant,
+        now: Option<Instant>,
     ) -> Option<Instant> {
         self.in_flight = self.in_flight.saturating_sub(1);
         match learnt {
@@ -159,6 +163,7 @@ impl Quota {
                 }
             }
             Learnt::Answer { throttled, signals } => {
+                let now = now?;
                 if let Some(limit) = tightest(&signals.limits) {
                     self.note_window(epoch, limit, now);
                 }
@@ -170,11 +175,13 @@ impl Quota {
                 }
             }
         }
-        self.held_until(now)
+        self.held_until(now?)
     }
 
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        self.hold.map(|hold| hold.until).filter(|until| *until > now)
+        self.hold
+            .map(|hold| hold.until)
+            .filter(|until| *until > now)
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -188,9 +195,20 @@ impl Quota {
         })
     }
 
+    /// Starts from nothing, but for what is in flight.
+    pub(crate) fn forget(&mut self, pace: &Pace) {
+        *self = Self {
+            in_flight: self.in_flight,
+            epoch: self.epoch + 1,
+            ..Self::new(pace)
+        };
+    }
+
     /// Whether forgetting the partition would lose anything.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let tracked = self.window.is_some_and(|w| w.reset_at.is_some_and(|at| at > now));
+        let tracked = self
+            .window
+            .is_some_and(|w| w.reset_at.is_some_and(|at| at > now));
         self.in_flight == 0 && self.held_until(now).is_none() && !tracked
     }
 
@@ -213,10 +231,12 @@ impl Quota {
             return;
         };
         let reset_at = limit.reset.map(|reset| after(now, reset));
-        let same = self.window.filter(|known| match (known.reset_at, reset_at) {
-            (Some(known), Some(told)) => told <= known + SAME_WINDOW,
-            _ => true,
-        });
+        let same = self
+            .window
+            .filter(|known| match (known.reset_at, reset_at) {
+                (Some(known), Some(told)) => told <= known + SAME_WINDOW,
+                _ => true,
+            });
         match same {
             Some(known) => {
                 self.window = Some(Window {
@@ -260,7 +280,10 @@ impl Quota {
             Some(hint) if hint > NEVER_STORED => return,
             // Jitter only adds. A hint of zero gets the floor, which grows.
             Some(hint) if !hint.is_zero() => {
-                hint + hint.mul_f64(0.05).min(Duration::from_secs(1)).mul_f64(random)
+                hint + hint
+                    .mul_f64(0.05)
+                    .min(Duration::from_secs(1))
+                    .mul_f64(random)
             }
             Some(_) | None if first => own,
             Some(_) | None => return,

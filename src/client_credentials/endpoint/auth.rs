@@ -217,8 +217,9 @@ fn basic(id: &str, secret: &str, method: Method) -> Result<HeaderValue, TokenErr
     let mut value = Zeroizing::new(String::with_capacity(6 + pair.len().div_ceil(3) * 4));
     value.push_str("Basic ");
     STANDARD.encode_string(pair.as_bytes(), &mut value);
-    let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(value))
-        .map_err(|_| TokenError::configuration("was not sent: the credentials cannot be encoded"))?;
+    let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|_| {
+        TokenError::configuration("was not sent: the credentials cannot be encoded")
+    })?;
     header.set_sensitive(true);
     Ok(header)
 }

@@ -80,7 +80,13 @@ impl Answer {
         }
         let words: Vec<_> = text
             .split_whitespace()
-            .map(|word| if looks_like_a_token(word) { "[redacted]" } else { word })
+            .map(|word| {
+                if looks_like_a_token(word) {
+                    "[redacted]"
+                } else {
+                    word
+                }
+            })
             .collect();
         let text = printable(&words.join(" "), 200);
         (!text.is_empty()).then_some(text)
@@ -129,7 +135,11 @@ fn token(
         Some(Value::String(_)) | None | Some(Value::Null) => {
             return Err(malformed("was answered without an access_token"));
         }
-        Some(_) => return Err(malformed("was answered with an access_token that is no string")),
+        Some(_) => {
+            return Err(malformed(
+                "was answered with an access_token that is no string",
+            ));
+        }
     };
     for secret in ["refresh_token", "id_token"] {
         if let Some(mut value) = members.remove(secret) {

@@ -55,9 +55,10 @@ where
     RB: Body,
     RB::Error: Into<BoxError>,
 {
-    let response = service.oneshot(request).await.map_err(|error| {
-        broken("could not be sent, or the connection broke", error)
-    })?;
+    let response = service
+        .oneshot(request)
+        .await
+        .map_err(|error| broken("could not be sent, or the connection broke", error))?;
     let (parts, body) = response.into_parts();
     Ok(Answered {
         status: parts.status,
@@ -74,7 +75,8 @@ where
     let mut body = std::pin::pin!(body);
     let mut read = Zeroizing::new(Vec::with_capacity(4096));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| broken("was answered by half: the connection broke", error))?;
+        let frame =
+            frame.map_err(|error| broken("was answered by half: the connection broke", error))?;
         let Ok(mut data) = frame.into_data() else {
             continue;
         };

@@ -1,0 +1,96 @@
+//! Whether a request that ended in an error may have been processed.
+
+use std::{error::Error, fmt, io, sync::Arc};
+
+use crate::{
+    client_credentials::{CredentialPresent, OriginNotAllowed, TokenError},
+    rate_limit_retry::{DeadlineExceeded, HoldTooLong},
+};
+
+/// What an error of the inner service means for another attempt.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// Nobody outside has seen the request: it may be sent again, whatever its method.
+    NotSent,
+    /// The server may have processed it: only idempotent requests may be sent again.
+    MaybeProcessed,
+    /// Another attempt cannot help, or is not ours to make: a missing token, for example.
+    Final,
+}
+
+impl ErrorClass {
+    /// The class of `error`, from the types in its chain of sources that this crate knows: its own errors are `Final`,
+    /// refused connections are `NotSent`, anything else is `MaybeProcessed`.
+    ///
+    /// Connect errors of hyper-util and reqwest are recognised with the features of those names.
+    #[must_use]
+    pub fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut next = Some(error);
+        let mut class = Self::MaybeProcessed;
+        while let Some(link) = next {
+            if is_ours(link) {
+                return Self::Final;
+            }
+            if is_connect(link) {
+                class = Self::NotSent;
+            }
+            next = link.source();
+        }
+        class
+    }
+}
+
+fn is_ours(error: &(dyn Error + 'static)) -> bool {
+    error.is::<TokenError>()
+        || error.is::<OriginNotAllowed>()
+        || error.is::<CredentialPresent>()
+        || error.is::<HoldTooLong>()
+        || error.is::<DeadlineExceeded>()
+}
+
+fn is_connect(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "hyper-util")]
+    if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+        return error.is_connect();
+    }
+    #[cfg(feature = "reqwest")]
+    if let Some(error) = error.downcast_ref::<reqwest::Error>() {
+        return error.is_connect();
+    }
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// The classifier of one layer.
+#[derive(Clone)]
+pub(crate) struct Classifier(Arc<dyn Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync>);
+
+impl Classifier {
+    pub(crate) fn new(
+        classify: impl Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(classify))
+    }
+
+    /// Our own errors are final whatever the user's closure would say.
+    pub(crate) fn classify(&self, error: &(dyn Error + 'static)) -> ErrorClass {
+        match ErrorClass::of(error) {
+            ErrorClass::Final => ErrorClass::Final,
+            ErrorClass::MaybeProcessed | ErrorClass::NotSent => (self.0)(error),
+        }
+    }
+}
+
+impl Default for Classifier {
+    fn default() -> Self {
+        Self::new(ErrorClass::of)
+    }
+}
+
+impl fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Classifier")
+    }
+}

@@ -1,0 +1,81 @@
+//! What the layer tells about limits while it works.
+
+use std::time::Duration;
+
+use http::Response;
+
+use super::{GiveUpReason, PartitionKey};
+use crate::sinks::Family;
+
+/// Something happened to a request because of a limit or a fault. Borrowed, and without paths or queries.
+///
+/// Given to the closures set with [`on_event`](super::RateLimitRetryLayerBuilder::on_event), outside every lock.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum RateLimitEvent<'a> {
+    /// A response throttled a request: its partition is held.
+    #[non_exhaustive]
+    Throttled {
+        /// The partition.
+        partition: &'a PartitionKey,
+        /// The response's status.
+        status: u16,
+        /// How long the partition is held from now.
+        held_for: Duration,
+    },
+    /// A request is sent again.
+    #[non_exhaustive]
+    Retrying {
+        /// The partition.
+        partition: &'a PartitionKey,
+        /// The attempt that failed; 1 for the first.
+        attempt: u32,
+        /// How long the request waits by itself; a held partition may make it longer.
+        wait: Duration,
+    },
+    /// A request is not sent again although that might have helped.
+    #[non_exhaustive]
+    GaveUp {
+        /// The partition.
+        partition: &'a PartitionKey,
+        /// The attempt that failed; 1 for the first.
+        attempt: u32,
+        /// Why.
+        reason: GiveUpReason,
+    },
+}
+
+/// The family of [`RateLimitEvent`]s.
+#[derive(Debug)]
+pub(crate) struct RateLimitEvents;
+
+impl Family for RateLimitEvents {
+    type Event<'a> = RateLimitEvent<'a>;
+}
+
+/// Why a response came back although another attempt might have helped; in the response's extensions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GaveUp {
+    pub(crate) reason: GiveUpReason,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl GaveUp {
+    /// What a response says about it; `None` if nobody gave up.
+    #[must_use]
+    pub fn of<B>(response: &Response<B>) -> Option<Self> {
+        response.extensions().get().copied()
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> GiveUpReason {
+        self.reason
+    }
+
+    /// How long the server asks to wait, counted from the response.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}

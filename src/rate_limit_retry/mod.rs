@@ -1,0 +1,46 @@
+//! Rate limits: request in, hold, send, learn, decide, and again.
+//!
+//! ```text
+//! call ─▶ keys ─▶ gate.admit(now) ── wait? give back readiness · sleep ─▶ poll_ready
+//!   └▶ inner.call ─▶ headers.read ─▶ quota.learn ─▶ decision ─┬ Return ─▶ out (with `Attempts`, if more than one)
+//!                                                           ├ again ─▶ event · drain the response · wait · poll_ready
+//!                                                           └ give up ─▶ event · the server's own response ─▶ out
+//! ```
+//!
+//! # What it promises
+//!
+//! - What one response says about a quota is known to all clones: one 429 holds everybody until the reset, and then
+//!   they are let out by and by.
+//! - A server's hint is a lower bound. A hint beyond the caller's limits is never shortened: the server's own response
+//!   is returned at once.
+//! - 429 is retried for every method, because by convention nothing was processed; 502, 503, 504 and broken connections
+//!   only for idempotent methods; connections that were never made for every method.
+//! - Nobody waits while holding readiness or a lock. A caller who leaves leaves nothing behind.
+//!
+//! # What it costs
+//!
+//! One short lock before and after each request, and a copy of the request's head.
+
+mod decision;
+mod error;
+mod event;
+mod future;
+mod gate;
+mod handle;
+pub mod headers;
+mod key;
+mod layer;
+mod limiter;
+mod quota;
+mod service;
+
+pub use self::{
+    decision::GiveUpReason,
+    error::{DeadlineExceeded, HoldTooLong},
+    event::{GaveUp, RateLimitEvent},
+    future::ResponseFuture,
+    handle::{QuotaHandle, QuotaStatus},
+    key::PartitionKey,
+    layer::{RateLimitRetryLayer, RateLimitRetryLayerBuilder},
+    service::RateLimitRetry,
+};

@@ -1,0 +1,69 @@
+//! Events as `tracing` events, under fixed targets.
+
+use crate::{client_credentials::TokenEvent, rate_limit_retry::RateLimitEvent};
+
+/// Target `tower_m2m::token`.
+pub(crate) fn trace_token_event(event: &TokenEvent<'_>) {
+    const TARGET: &str = "tower_m2m::token";
+    match *event {
+        TokenEvent::FetchStarted { credential, reason } => {
+            tracing::debug!(target: TARGET, credential, reason = reason.as_str(), "token fetch started");
+        }
+        TokenEvent::Fetched {
+            credential,
+            reason,
+            elapsed,
+            expires_in,
+        } => {
+            let expires_in = expires_in.map(|life| life.as_secs());
+            tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token fetched");
+        }
+        TokenEvent::FetchFailed {
+            credential,
+            reason,
+            elapsed,
+            error,
+        } => {
+            let description = error.description();
+            tracing::warn!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, %error, description, "token fetch failed");
+        }
+        TokenEvent::FetchIgnored { credential, reason } => {
+            tracing::info!(target: TARGET, credential, reason = reason.as_str(), "late token fetch ignored");
+        }
+        TokenEvent::Refused {
+            credential,
+            origin,
+            remedy,
+        } => {
+            tracing::info!(target: TARGET, credential, %origin, ?remedy, "token refused by API");
+        }
+    }
+}
+
+/// Target `tower_m2m::rate_limit`.
+pub(crate) fn trace_rate_limit_event(event: &RateLimitEvent<'_>) {
+    const TARGET: &str = "tower_m2m::rate_limit";
+    match *event {
+        RateLimitEvent::Throttled {
+            partition,
+            status,
+            held_for,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), status, ?held_for, "throttled");
+        }
+        RateLimitEvent::Retrying {
+            partition,
+            attempt,
+            wait,
+        } => {
+            tracing::debug!(target: TARGET, partition = partition.as_str(), attempt, ?wait, "sending again");
+        }
+        RateLimitEvent::GaveUp {
+            partition,
+            attempt,
+            reason,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), attempt, reason = reason.as_str(), "gave up");
+        }
+    }
+}
