@@ -263,7 +263,7 @@ impl fmt::Display for TokenError {
         }
         write!(
             f,
-            "attempt {}, failing for {:.0?}, next attempt in {:.0?}]",
+            "attempt {}, failing for {} s, next attempt in {} s]",
             memory.failures,
             whole_seconds(memory.failing_for),
             whole_seconds(memory.next_attempt_in),
@@ -357,6 +357,7 @@ impl fmt::Display for CredentialPresent {
 
 impl Error for CredentialPresent {}
 
-fn whole_seconds(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+/// Rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

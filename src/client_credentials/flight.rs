@@ -80,10 +80,6 @@ impl Flight {
         }
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
     pub(crate) fn reason(&self) -> FetchReason {
         self.reason
     }

@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    AccessToken, TokenError, cell::Glance, cell::Published, freshness::Freshness, tokens::Tokens,
+    AccessToken, TokenError, Version,
+    cell::{Glance, Published},
+    freshness::Freshness,
+    tokens::Tokens,
 };
 
 /// The tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.
@@ -79,6 +82,7 @@ impl TokenHandle {
             due: usable
                 .as_ref()
                 .is_some_and(|token| freshness(token) == Freshness::Stale),
+            version: usable.as_ref().map(|token| token.version),
             expires_in: usable.and_then(|token| token.lifetime.left(now, wall)),
             refreshing,
             failure,
@@ -108,6 +112,7 @@ impl fmt::Debug for TokenHandle {
 pub struct TokenStatus {
     usable: bool,
     due: bool,
+    version: Option<Version>,
     expires_in: Option<Duration>,
     refreshing: bool,
     failure: Option<TokenError>,
@@ -125,6 +130,12 @@ impl TokenStatus {
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.due
+    }
+
+    /// Which publication the usable token is; `None` if there is no usable token.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.version
     }
 
     /// How long the token lives; `None` if there is none, or if it does not expire.

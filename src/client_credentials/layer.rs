@@ -71,10 +71,6 @@ impl ClientCredentialsLayer {
     pub fn handle(&self) -> TokenHandle {
         TokenHandle::new(Arc::clone(&self.exchange.tokens))
     }
-
-    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
-        &self.exchange
-    }
 }
 
 impl<S> Layer<S> for ClientCredentialsLayer {

@@ -77,10 +77,6 @@ impl RateLimitRetryLayer {
     pub fn handle(&self) -> QuotaHandle {
         QuotaHandle::new(Arc::clone(&self.limiter))
     }
-
-    pub(crate) fn limiter(&self) -> &SharedLimiter {
-        &self.limiter
-    }
 }
 
 impl Default for RateLimitRetryLayer {

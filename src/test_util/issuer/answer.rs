@@ -1,0 +1,116 @@
+//! What an issuer's successful answer looks like.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::{Map, Value, json};
+
+/// Shapes the JSON of a successful token answer. Clones are cheap.
+#[derive(Clone)]
+pub struct Answer(Arc<dyn Fn(&Grant<'_>) -> String + Send + Sync>);
+
+/// What an [`Answer`] tells about.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Grant<'a> {
+    /// The new token.
+    pub access_token: &'a str,
+    /// Whom it was issued to.
+    pub client_id: &'a str,
+    /// The `scope` parameter of the request.
+    pub scope: Option<&'a str>,
+    /// Its lifetime.
+    pub expires_in: Duration,
+    /// When it was issued, in the issuer's civil time.
+    pub issued_at: SystemTime,
+    /// The issuer's origin.
+    pub issuer: &'a str,
+}
+
+impl Answer {
+    /// `access_token`, `token_type` and `expires_in` (RFC 6749 §5.1). The default.
+    #[must_use]
+    pub fn rfc6749() -> Self {
+        Self::custom(|grant| {
+            json!({
+                "access_token": grant.access_token,
+                "token_type": "Bearer",
+                "expires_in": grant.expires_in.as_secs(),
+            })
+            .to_string()
+        })
+    }
+
+    /// As Keycloak answers: with `refresh_expires_in: 0`, `not-before-policy: 0` and a `scope`.
+    #[must_use]
+    pub fn keycloak() -> Self {
+        Self::custom(|grant| {
+            json!({
+                "access_token": grant.access_token,
+                "expires_in": grant.expires_in.as_secs(),
+                "refresh_expires_in": 0,
+                "token_type": "Bearer",
+                "not-before-policy": 0,
+                "scope": grant.scope.unwrap_or("profile email"),
+            })
+            .to_string()
+        })
+    }
+
+    /// As Didit answers: with the claims `exp`, `iat`, `iss` and `sub`, and without `token_type`.
+    #[must_use]
+    pub fn didit() -> Self {
+        Self::custom(|grant| {
+            let issued = grant
+                .issued_at
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default();
+            let mut answer = Map::new();
+            answer.insert("access_token".into(), Value::from(grant.access_token));
+            answer.insert("expires_in".into(), Value::from(grant.expires_in.as_secs()));
+            answer.insert(
+                "exp".into(),
+                Value::from(issued.saturating_add(grant.expires_in).as_secs()),
+            );
+            answer.insert("iat".into(), Value::from(issued.as_secs()));
+            answer.insert("iss".into(), Value::from(grant.issuer));
+            answer.insert("sub".into(), Value::from(grant.client_id));
+            Value::Object(answer).to_string()
+        })
+    }
+
+    /// The text that `shape` returns, sent as `application/json`.
+    #[must_use]
+    pub fn custom(shape: impl Fn(&Grant<'_>) -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(shape))
+    }
+
+    pub(super) fn write(&self, grant: &Grant<'_>) -> String {
+        (self.0)(grant)
+    }
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self::rfc6749()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Grant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("client_id", &self.client_id)
+            .field("scope", &self.scope)
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! What a token request may meet instead of a token.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, LOCATION, RETRY_AFTER},
+};
+use http_body_util::Full;
+
+use super::protocol;
+
+/// What one token request meets; see [`Issuer::next`](super::Issuer::next).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// This answer, whatever was asked.
+    Status {
+        /// The status.
+        code: StatusCode,
+        /// The headers.
+        headers: HeaderMap,
+        /// The body.
+        body: Bytes,
+    },
+    /// An error answer (RFC 6749 §5.2).
+    OAuthError {
+        /// The status; 400 and 401 are the RFC's.
+        status: StatusCode,
+        /// The value of `error`, such as `invalid_client`.
+        code: String,
+    },
+    /// An ordinary answer, which the issuer begins to work on after this time only.
+    Delay(Duration),
+    /// No answer, ever.
+    Hang,
+    /// The connection is closed without an answer (HTTP/2: the stream is reset).
+    Reset,
+    /// Status 200 with this body and content type.
+    Body(Bytes, String),
+    /// Status 307 with this `Location`.
+    Redirect(String),
+}
+
+impl Fault {
+    /// An answer with this status and an empty body.
+    #[must_use]
+    pub fn status(code: StatusCode) -> Self {
+        Self::Status {
+            code,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// An answer with this status, `Retry-After` in seconds, and an empty body.
+    #[must_use]
+    pub fn retry_after(code: StatusCode, seconds: u64) -> Self {
+        Self::Status {
+            code,
+            headers: HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from(seconds))]),
+            body: Bytes::new(),
+        }
+    }
+
+    /// An error answer (RFC 6749 §5.2) with the status that the RFC asks for: 401 for `invalid_client`, else 400.
+    #[must_use]
+    pub fn oauth_error(code: impl Into<String>) -> Self {
+        let code = code.into();
+        Self::OAuthError {
+            status: if code == "invalid_client" {
+                StatusCode::UNAUTHORIZED
+            } else {
+                StatusCode::BAD_REQUEST
+            },
+            code,
+        }
+    }
+
+    /// The answer of those faults that have one; a text that is no header value is left out.
+    pub(super) fn into_response(self) -> Option<Response<Full<Bytes>>> {
+        let mut response = Response::new(Full::default());
+        match self {
+            Self::Status {
+                code,
+                headers,
+                body,
+            } => {
+                *response.status_mut() = code;
+                *response.headers_mut() = headers;
+                *response.body_mut() = Full::new(body);
+            }
+            Self::OAuthError { status, code } => return Some(protocol::error(status, &code)),
+            Self::Body(body, content_type) => {
+                *response.body_mut() = Full::new(body);
+                if let Ok(value) = HeaderValue::try_from(content_type) {
+                    response.headers_mut().insert(CONTENT_TYPE, value);
+                }
+            }
+            Self::Redirect(to) => {
+                *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+                if let Ok(value) = HeaderValue::try_from(to) {
+                    response.headers_mut().insert(LOCATION, value);
+                }
+            }
+            Self::Delay(_) | Self::Hang | Self::Reset => return None,
+        }
+        Some(response)
+    }
+}

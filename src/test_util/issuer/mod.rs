@@ -1,0 +1,194 @@
+//! An OAuth 2.0 authorization server for client credentials, on loopback.
+
+mod answer;
+mod builder;
+mod fault;
+mod protocol;
+mod service;
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName},
+};
+
+pub use self::{
+    answer::{Answer, Grant},
+    builder::IssuerBuilder,
+    fault::Fault,
+    protocol::AcceptedAuth,
+    service::IssuerService,
+};
+use super::{script::lock, serve::Server, token_book::TokenBook};
+
+/// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts.
+///
+/// It stops when it is dropped.
+pub struct Issuer {
+    service: IssuerService,
+    /// Held for its `Drop`; none in process.
+    server: Option<Server>,
+}
+
+/// What an [`Issuer`] has counted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct IssuerSeen {
+    /// Requests to a token endpoint, whatever became of them.
+    pub token_requests: u64,
+    /// Tokens handed out.
+    pub issued: u64,
+    /// Requests answered with a 4xx or 5xx, scripted ones included.
+    pub refused: u64,
+    /// Tokens handed out while the same client had another one that was not revoked and not in its refresh window.
+    pub needless: u64,
+}
+
+/// One token request as it arrived. `Debug` shows none of its values.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RecordedTokenRequest {
+    /// The method.
+    pub method: Method,
+    /// The path.
+    pub path: String,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The form's pairs in their order, decoded.
+    pub form: Vec<(String, String)>,
+    /// The body as it came.
+    pub body: Bytes,
+    /// When it arrived, since the issuer's start.
+    pub at: Duration,
+}
+
+impl Issuer {
+    /// Sets up an issuer.
+    pub fn builder() -> IssuerBuilder {
+        IssuerBuilder::new()
+    }
+
+    /// Scheme, host and port, such as `http://127.0.0.1:40001`.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.service.0.origin.clone()
+    }
+
+    /// The address of the token endpoint; of the first one if there are several.
+    #[must_use]
+    pub fn token_url(&self) -> String {
+        let path = self.service.0.endpoints.first().map_or("", |e| &e.path);
+        format!("{}{path}", self.service.0.origin)
+    }
+
+    /// This issuer without its socket, with the same state.
+    #[must_use]
+    pub fn service(&self) -> IssuerService {
+        self.service.clone()
+    }
+
+    /// The tokens it has issued, for an [`Api`](super::Api) to check.
+    #[must_use]
+    pub fn tokens(&self) -> TokenBook {
+        self.service.0.tokens.clone()
+    }
+
+    /// The next token request that nobody else has claimed meets `fault`. Several calls queue up.
+    pub fn next(&self, fault: Fault) {
+        self.service.0.script.push(fault);
+    }
+
+    /// Every token request meets `fault` from now on, once those from [`next`](Self::next) are used up. Default: none.
+    pub fn always(&self, fault: Option<Fault>) {
+        self.service.0.script.always(fault);
+    }
+
+    /// The lifetime of tokens issued from now on.
+    pub fn set_expires_in(&self, lifetime: Duration) {
+        *lock(&self.service.0.expires_in) = lifetime;
+    }
+
+    /// Replaces the secret of a client, or adds the client. Its tokens stay valid.
+    pub fn set_secret(&self, id: impl Into<String>, secret: impl Into<String>) {
+        let (id, secret) = (id.into(), secret.into());
+        let mut clients = lock(&self.service.0.clients);
+        clients.retain(|(known, _)| *known != id);
+        clients.push((id, secret));
+    }
+
+    /// Whether a token is known, not expired and not revoked.
+    #[must_use]
+    pub fn is_valid(&self, token: &str) -> bool {
+        self.service.0.tokens.is_valid(token)
+    }
+
+    /// Revokes one token.
+    pub fn revoke(&self, token: &str) {
+        self.service.0.tokens.revoke(token);
+    }
+
+    /// Revokes all tokens issued so far.
+    pub fn revoke_all(&self) {
+        self.service.0.tokens.revoke_all();
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn seen(&self) -> IssuerSeen {
+        *lock(&self.service.0.seen)
+    }
+
+    /// The token requests so far, oldest first; the last 10,000.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RecordedTokenRequest> {
+        self.service.0.requests.to_vec()
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer")
+            .field("origin", &self.service.0.origin)
+            .field("listens", &self.server.is_some())
+            .field("seen", &self.seen())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RecordedTokenRequest {
+    /// The `Authorization` header.
+    #[must_use]
+    pub fn authorization(&self) -> Option<&str> {
+        self.text(&AUTHORIZATION)
+    }
+
+    /// The `Content-Type` header.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&str> {
+        self.text(&CONTENT_TYPE)
+    }
+
+    /// The first value of a form parameter.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.form.iter();
+        let (_, value) = pairs.find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
+    fn text(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl fmt::Debug for RecordedTokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordedTokenRequest")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}

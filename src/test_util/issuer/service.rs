@@ -1,0 +1,179 @@
+//! The issuer's logic as a service, with or without a socket in front.
+
+use std::{
+    fmt,
+    future::{Future, pending},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::ALLOW, request::Parts};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full, Limited};
+use tower_service::Service;
+
+use super::{
+    super::{
+        BoxError,
+        script::{Record, Script, lock, reset},
+        time::Epoch,
+        token_book::TokenBook,
+    },
+    AcceptedAuth, Answer, Fault, Grant, IssuerSeen, RecordedTokenRequest,
+    protocol::{self, Refusal},
+};
+
+/// An [`Issuer`](super::Issuer) without its socket. Clones share everything; it works on after the issuer is dropped.
+///
+/// The authority of a request's URI is not looked at, only its path.
+#[derive(Clone)]
+pub struct IssuerService(pub(super) Arc<State>);
+
+pub(super) struct State {
+    pub(super) origin: String,
+    /// The default one first.
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) clients: Mutex<Vec<(String, String)>>,
+    pub(super) expires_in: Mutex<Duration>,
+    pub(super) latency: Duration,
+    pub(super) answer: Answer,
+    pub(super) window: fn(Duration) -> Duration,
+    pub(super) epoch: Epoch,
+    pub(super) tokens: TokenBook,
+    pub(super) script: Script<Fault>,
+    pub(super) seen: Mutex<IssuerSeen>,
+    pub(super) requests: Record<RecordedTokenRequest>,
+}
+
+/// A path that issues tokens, and how clients may authenticate there.
+pub(super) struct Endpoint {
+    pub(super) path: String,
+    pub(super) accepted: Vec<AcceptedAuth>,
+}
+
+impl<B> Service<Request<B>> for IssuerService
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let state = Arc::clone(&self.0);
+        Box::pin(async move { state.serve(request).await })
+    }
+}
+
+impl fmt::Debug for IssuerService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuerService")
+            .field("origin", &self.0.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    async fn serve<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, BoxError>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        let at = self.epoch.now();
+        let (head, body) = request.into_parts();
+        let known = |endpoint: &&Endpoint| endpoint.path == head.uri.path();
+        let Some(endpoint) = self.endpoints.iter().find(known) else {
+            return Ok(empty(StatusCode::NOT_FOUND));
+        };
+        lock(&self.seen).token_requests += 1;
+        let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
+        let form = protocol::parse_form(&body);
+        self.requests.push(RecordedTokenRequest {
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+            headers: head.headers.clone(),
+            form: form.clone(),
+            body,
+            at,
+        });
+
+        let response = match self.script.take() {
+            None => self.grant(endpoint, &head, &form),
+            Some(Fault::Delay(delay)) => {
+                tokio::time::sleep(delay).await;
+                self.grant(endpoint, &head, &form)
+            }
+            Some(Fault::Hang) => pending().await,
+            Some(fault) => fault.into_response().ok_or_else(reset)?,
+        };
+        if response.status().is_client_error() || response.status().is_server_error() {
+            lock(&self.seen).refused += 1;
+        }
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+        Ok(response)
+    }
+
+    fn grant(
+        &self,
+        endpoint: &Endpoint,
+        head: &Parts,
+        form: &[(String, String)],
+    ) -> Response<Full<Bytes>> {
+        if head.method != Method::POST {
+            let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+            let allowed = HeaderValue::from_static("POST");
+            response.headers_mut().insert(ALLOW, allowed);
+            return response;
+        }
+        self.issue(endpoint, head, form)
+            .unwrap_or_else(|refusal| refusal.into_response(&head.headers))
+    }
+
+    fn issue(
+        &self,
+        endpoint: &Endpoint,
+        head: &Parts,
+        form: &[(String, String)],
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let clients = lock(&self.clients).clone();
+        let client_id = protocol::check(&head.headers, form, &endpoint.accepted, &clients)?;
+        let scope = protocol::one(form, "scope")?;
+
+        let expires_in = *lock(&self.expires_in);
+        let window = (self.window)(expires_in);
+        let issued = self.tokens.issue(&client_id, expires_in, window);
+        {
+            let mut seen = lock(&self.seen);
+            seen.issued += 1;
+            seen.needless += u64::from(issued.needless);
+        }
+        Ok(protocol::success(self.answer.write(&Grant {
+            access_token: &issued.token,
+            client_id: &client_id,
+            scope,
+            expires_in,
+            issued_at: self.epoch.wall(self.epoch.now()),
+            issuer: &self.origin,
+        })))
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+/// No token request is nearly as long.
+const MAX_BODY: usize = 64 * 1024;

@@ -1,0 +1,58 @@
+//! Loopback servers and doubles for the tests of your own program.
+//!
+//! * [`Issuer`]: an OAuth 2.0 authorization server for client credentials (RFC 6749 §4.4). It counts what it was asked,
+//!   and how many of the tokens it issued were needless.
+//! * [`Api`]: a resource server that checks tokens, enforces a [`Quota`] and tells of it in the [`Dialect`] you choose.
+//! * [`Probe`]: a service whose clones are not ready, to catch errors in the handling of readiness.
+//!
+//! Both servers listen on 127.0.0.1 at a port of their own, speak HTTP/1.1 and HTTP/2 without TLS, and stop when they
+//! are dropped. Their logic is also there without a socket, as a service: [`Issuer::service`], [`Api::service`].
+//!
+//! All times are measured with tokio's clock, the civil time included, so with `#[tokio::test(start_paused = true)]`
+//! an hour passes at once. Prefer the services to the sockets there: a paused clock runs ahead while bytes are on
+//! their way.
+//!
+//! # Examples
+//!
+//! ```
+//! # async fn example() -> std::io::Result<()> {
+//! use std::time::Duration;
+//!
+//! use tower_m2m::test_util::{Api, Dialect, Issuer, Quota};
+//!
+//! let issuer = Issuer::builder().client("id", "secret").start().await?;
+//! let api = Api::builder()
+//!     .tokens(issuer.tokens())
+//!     .quota(Quota::fixed_window(300, Duration::from_secs(60)))
+//!     .dialect(Dialect::DraftThree)
+//!     .start()
+//!     .await?;
+//!
+//! // ... send requests to `api.url()` with your client, which gets its tokens from `issuer.token_url()` ...
+//!
+//! assert_eq!(issuer.seen().needless, 0);
+//! assert_eq!(api.seen().rate_limited, 0);
+//! # Ok(())
+//! # }
+//! ```
+
+mod api;
+mod issuer;
+mod probe;
+mod quota;
+mod script;
+mod serve;
+mod time;
+mod token_book;
+
+pub use self::{
+    api::{Api, ApiBuilder, ApiFault, ApiSeen, ApiService, Dialect, RecordedRequest},
+    issuer::{
+        AcceptedAuth, Answer, Fault, Grant, Issuer, IssuerBuilder, IssuerSeen, IssuerService,
+        RecordedTokenRequest,
+    },
+    probe::Probe,
+    quota::Quota,
+    token_book::TokenBook,
+};
+use crate::BoxError;

@@ -1,0 +1,168 @@
+//! Doubles for the tests: a token source and an API, both in process and counting.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use tokio::task::JoinHandle;
+use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower_m2m::{
+    BoxError, ClientCredentialsLayer, Origin,
+    client_credentials::{
+        AccessToken, ClientCredentialsLayerBuilder, FetchContext, TokenError, TokenSource,
+    },
+};
+
+pub type Body = Full<Bytes>;
+pub type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+pub const API: &str = "https://api.example.com";
+
+/// Gives out `token-1`, `token-2` and so on, each valid at the [`TestApi`] until it is revoked.
+#[derive(Clone, Default)]
+pub struct Source(Arc<SourceState>);
+
+#[derive(Default)]
+struct SourceState {
+    fetches: AtomicUsize,
+    valid: Mutex<HashSet<String>>,
+    delay: Mutex<Duration>,
+    lifetime: Mutex<Option<Duration>>,
+    failure: Mutex<Option<TokenError>>,
+}
+
+impl Source {
+    pub fn living(lifetime: Duration) -> Self {
+        let source = Self::default();
+        *source.0.lifetime.lock().unwrap() = Some(lifetime);
+        source
+    }
+
+    pub fn delayed(self, delay: Duration) -> Self {
+        *self.0.delay.lock().unwrap() = delay;
+        self
+    }
+
+    pub fn fail_with(&self, error: Option<TokenError>) {
+        *self.0.failure.lock().unwrap() = error;
+    }
+
+    pub fn fetches(&self) -> usize {
+        self.0.fetches.load(Ordering::SeqCst)
+    }
+
+    pub fn revoke_all(&self) {
+        self.0.valid.lock().unwrap().clear();
+    }
+
+    pub fn accepts<B>(&self, request: &Request<B>) -> bool {
+        let value = request.headers().get(header::AUTHORIZATION);
+        value.is_some_and(|value| {
+            let token = value.to_str().unwrap().strip_prefix("Bearer ");
+            self.0.valid.lock().unwrap().contains(token.unwrap_or(""))
+        })
+    }
+}
+
+impl TokenSource for Source {
+    async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        let number = self.0.fetches.fetch_add(1, Ordering::SeqCst) + 1;
+        let delay = *self.0.delay.lock().unwrap();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if let Some(error) = self.0.failure.lock().unwrap().clone() {
+            return Err(error);
+        }
+        let name = format!("token-{number}");
+        self.0.valid.lock().unwrap().insert(name.clone());
+        let token = AccessToken::new(name);
+        Ok(match *self.0.lifetime.lock().unwrap() {
+            Some(lifetime) => token.expires_in(lifetime),
+            None => token,
+        })
+    }
+}
+
+pub fn origin() -> Origin {
+    API.parse().unwrap()
+}
+
+pub fn layer(source: &Source) -> ClientCredentialsLayerBuilder {
+    ClientCredentialsLayer::builder(source.clone(), origin()).seed(7)
+}
+
+/// An API that accepts the source's valid tokens and says 401 otherwise; and how often it was called.
+pub fn api(source: &Source) -> (Inner, Arc<AtomicUsize>) {
+    let source = source.clone();
+    answering(move |request| {
+        let status = if source.accepts(&request) {
+            StatusCode::OK
+        } else {
+            StatusCode::UNAUTHORIZED
+        };
+        std::future::ready(status_only(status))
+    })
+}
+
+/// An API of any kind; and how often it was called.
+pub fn answering<F>(
+    answer: impl Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+) -> (Inner, Arc<AtomicUsize>)
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let service = service_fn(move |request| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let answer = answer(request);
+        async move { Ok::<_, BoxError>(answer.await) }
+    });
+    (BoxCloneSyncService::new(service), calls)
+}
+
+pub fn status_only(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = status;
+    response
+}
+
+pub fn get(path: &str) -> Request<Body> {
+    Request::get(format!("{API}{path}"))
+        .body(Body::default())
+        .unwrap()
+}
+
+pub fn post(path: &str) -> Request<Body> {
+    Request::post(format!("{API}{path}"))
+        .body(Body::from("body"))
+        .unwrap()
+}
+
+/// Sends one request through a clone of `service`.
+pub async fn send<S>(service: &S, request: Request<Body>) -> Result<Response<Body>, BoxError>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
+{
+    service.clone().oneshot(request).await
+}
+
+/// The same, on a task of its own.
+pub fn spawn<S>(service: &S, request: Request<Body>) -> JoinHandle<Result<Response<Body>, BoxError>>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    tokio::spawn(service.clone().oneshot(request))
+}
