@@ -19,6 +19,8 @@ mod sinks;
 mod sync;
 #[cfg(feature = "tracing")]
 mod telemetry;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod waker_set;
 
 pub use self::{

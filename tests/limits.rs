@@ -50,7 +50,9 @@ async fn waiters_are_let_out_by_and_by_after_a_hold() {
     let (in_flight, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let highest = Arc::clone(&peak);
     let (inner, _) = answering(move |_| {
-        let refused = refusing.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok();
+        let refused = refusing
+            .fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1))
+            .is_ok();
         let (in_flight, peak) = (Arc::clone(&in_flight), Arc::clone(&peak));
         async move {
             if began.elapsed() < 6 * SECOND && !refused {
@@ -58,8 +60,14 @@ async fn waiters_are_let_out_by_and_by_after_a_hold() {
                 peak.fetch_max(now, SeqCst);
             }
             sleep(Duration::from_millis(40)).await;
-            in_flight.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).ok();
-            if refused { throttled("5") } else { status_only(StatusCode::OK) }
+            in_flight
+                .fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1))
+                .ok();
+            if refused {
+                throttled("5")
+            } else {
+                status_only(StatusCode::OK)
+            }
         }
     });
     let service = RateLimitRetryLayer::new().layer(inner);
@@ -152,7 +160,11 @@ async fn a_hint_is_never_undercut() {
     for (hint, least) in [("7", 7.0), ("1.5", 1.5), ("0", 0.4)] {
         let refusals = AtomicUsize::new(1);
         let (inner, arrivals) = limited(
-            move || refusals.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok(),
+            move || {
+                refusals
+                    .fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1))
+                    .is_ok()
+            },
             hint,
         );
         let service = RateLimitRetryLayer::new().layer(inner);
@@ -163,7 +175,10 @@ async fn a_hint_is_never_undercut() {
         assert_eq!(Attempts::of(&response), 2);
         let arrivals = arrivals.lock().unwrap();
         let waited = (arrivals[1] - arrivals[0]).as_secs_f64();
-        assert!(waited >= least && waited <= least * 1.06 + 1.0, "{hint}: {waited}");
+        assert!(
+            waited >= least && waited <= least * 1.06 + 1.0,
+            "{hint}: {waited}"
+        );
     }
 }
 
@@ -174,11 +189,18 @@ async fn a_wait_longer_than_the_tokens_life_sends_a_fresh_token() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let (inner, _) = answering(move |request: Request<Body>| {
-        let token = request.headers()["authorization"].to_str().unwrap().to_owned();
+        let token = request.headers()["authorization"]
+            .to_str()
+            .unwrap()
+            .to_owned();
         log.lock().unwrap().push(token);
         assert!(valid.accepts(&request));
         let first = log.lock().unwrap().len() == 1;
-        std::future::ready(if first { throttled("60") } else { status_only(StatusCode::OK) })
+        std::future::ready(if first {
+            throttled("60")
+        } else {
+            status_only(StatusCode::OK)
+        })
     });
     let service = ServiceBuilder::new()
         .layer(RateLimitRetryLayer::new())
@@ -227,7 +249,10 @@ async fn errors_are_retried_by_class() {
         let mut request = get("/");
         *request.method_mut() = method.clone();
 
-        let error = RateLimitRetryLayer::new().layer(inner).oneshot(request).await;
+        let error = RateLimitRetryLayer::new()
+            .layer(inner)
+            .oneshot(request)
+            .await;
 
         assert!(error.is_err());
         assert_eq!(calls.load(SeqCst), expected, "{kind:?} {method}");
@@ -237,7 +262,8 @@ async fn errors_are_retried_by_class() {
 #[tokio::test(start_paused = true)]
 async fn faults_are_retried_for_idempotent_methods_only() {
     for (request, expected) in [(get("/"), 6), (post("/"), 1)] {
-        let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
+        let (inner, calls) =
+            answering(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
         let service = RateLimitRetryLayer::new().layer(inner);
 
         let response = send(&service, request).await.unwrap();
@@ -256,7 +282,10 @@ async fn a_gateway_retries_no_post_even_after_429() {
 
     let response = send(&service, post("/")).await.unwrap();
 
-    assert_eq!(GaveUp::of(&response).unwrap().reason(), GiveUpReason::NotIdempotent);
+    assert_eq!(
+        GaveUp::of(&response).unwrap().reason(),
+        GiveUpReason::NotIdempotent
+    );
     assert_eq!(arrivals.lock().unwrap().len(), 1);
 }
 
@@ -274,7 +303,12 @@ async fn a_deadline_ends_an_attempt_and_says_whether_it_may_have_been_processed(
 
     let error = send(&service, get("/")).await.unwrap_err();
 
-    assert!(error.downcast::<DeadlineExceeded>().unwrap().possibly_processed());
+    assert!(
+        error
+            .downcast::<DeadlineExceeded>()
+            .unwrap()
+            .possibly_processed()
+    );
     assert_eq!(began.elapsed().as_secs(), 10);
 }
 
@@ -288,7 +322,10 @@ async fn a_hint_beyond_the_deadline_returns_at_once() {
 
     let response = send(&service, get("/")).await.unwrap();
 
-    assert_eq!(GaveUp::of(&response).unwrap().reason(), GiveUpReason::Deadline);
+    assert_eq!(
+        GaveUp::of(&response).unwrap().reason(),
+        GiveUpReason::Deadline
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -366,7 +403,11 @@ async fn an_unknown_partition_gets_a_few_requests_before_its_first_answer() {
 async fn one_partitions_hold_is_not_anothers() {
     let (inner, _) = answering(|request: Request<Body>| {
         let limited = request.uri().path() == "/limited";
-        std::future::ready(if limited { throttled("60") } else { status_only(StatusCode::OK) })
+        std::future::ready(if limited {
+            throttled("60")
+        } else {
+            status_only(StatusCode::OK)
+        })
     });
     let service = RateLimitRetryLayer::builder()
         .max_wait(SECOND)
@@ -414,7 +455,11 @@ fn limited(
     let refuse = Arc::new(refuse);
     let (inner, _) = answering(move |_| {
         log.lock().unwrap().push(now());
-        std::future::ready(if refuse() { throttled(hint) } else { status_only(StatusCode::OK) })
+        std::future::ready(if refuse() {
+            throttled(hint)
+        } else {
+            status_only(StatusCode::OK)
+        })
     });
     (inner, arrivals)
 }
@@ -426,7 +471,9 @@ fn now() -> Instant {
 
 fn throttled(hint: &str) -> Response<Full<Bytes>> {
     let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
-    response.headers_mut().insert("retry-after", hint.parse().unwrap());
+    response
+        .headers_mut()
+        .insert("retry-after", hint.parse().unwrap());
     response
 }
 

@@ -167,7 +167,11 @@ async fn lives_of_no_time_at_all_are_not_a_hot_loop() {
         sleep(Duration::from_millis(10)).await;
     }
 
-    assert!(source.fetches() <= 15, "{} fetches in 10 s", source.fetches());
+    assert!(
+        source.fetches() <= 15,
+        "{} fetches in 10 s",
+        source.fetches()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,7 +244,9 @@ async fn a_401_about_something_else_costs_nothing() {
     let (inner, calls) = answering(|_| {
         let mut response = status_only(StatusCode::UNAUTHORIZED);
         let scope = r#"Bearer error="insufficient_scope""#.parse().unwrap();
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, scope);
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, scope);
         std::future::ready(response)
     });
     let service = layer(&source).build().layer(inner);
@@ -498,10 +504,8 @@ async fn a_foreign_host_header_never_travels_with_the_token() {
 #[tokio::test(start_paused = true)]
 async fn plain_http_is_refused_but_for_loopback() {
     let source = Source::living(HOUR);
-    let refused = ClientCredentialsLayer::builder(
-        source.clone(),
-        "http://api.example.com".parse().unwrap(),
-    );
+    let refused =
+        ClientCredentialsLayer::builder(source.clone(), "http://api.example.com".parse().unwrap());
     let loopback =
         ClientCredentialsLayer::builder(source.clone(), "http://127.0.0.1:80".parse().unwrap());
     let to = |uri: &str| Request::get(uri).body(Body::default()).unwrap();

@@ -51,6 +51,8 @@ struct Partition {
 struct Waiter {
     keys: Keys,
     waker: Option<Waker>,
+    /// In how many queues this one was first when it last armed its timer.
+    led: usize,
     /// The epochs of the partitions, once this one may go.
     granted: Option<Vec<u64>>,
 }
@@ -123,6 +125,7 @@ impl Gate {
         let waiter = Waiter {
             keys: Arc::clone(keys),
             waker: None,
+            led: 0,
             granted: None,
         };
         state.waiters.insert(arrival, waiter);
@@ -238,10 +241,8 @@ impl Place {
         let Some(waiter) = state.waiters.get_mut(&self.arrival) else {
             return Turn::Pending(None);
         };
-        match &mut waiter.waker {
-            Some(known) => known.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        // Not woken by the poll itself.
+        waiter.waker = None;
         let keys = Arc::clone(&waiter.keys);
         let woken = state.let_go(&keys, &inner.pace, now);
         let granted = state
@@ -253,7 +254,14 @@ impl Place {
                 state.waiters.remove(&self.arrival);
                 Turn::Ready(self.gate.ticket(keys, epochs, self.arrival))
             }
-            None => Turn::Pending(state.come_back_at(&keys, self.arrival, now)),
+            None => {
+                let led = state.led(self.arrival);
+                if let Some(waiter) = state.waiters.get_mut(&self.arrival) {
+                    waiter.led = led;
+                    waiter.waker = Some(cx.waker().clone());
+                }
+                Turn::Pending(state.come_back_at(&keys, self.arrival, now))
+            }
         };
         drop(state);
         wake(woken);
@@ -377,17 +385,36 @@ impl State {
                 woken.extend(waiter.waker.take());
             }
         }
-        // Whoever is first now must arm a timer.
-        woken.extend(self.first_in_line(keys));
+        // Whoever has become first must arm a timer. The others have one: waking them each time would never end.
+        for arrival in self.firsts(keys) {
+            let led = self.led(arrival);
+            if let Some(waiter) = self.waiters.get_mut(&arrival)
+                && waiter.led < led
+            {
+                waiter.led = led;
+                woken.extend(waiter.waker.take());
+            }
+        }
         woken
     }
 
-    /// The wakers of those who are first in these queues and have not been told so.
+    /// The wakers of those who are first in these queues.
     fn first_in_line(&mut self, keys: &[PartitionKey]) -> Vec<Waker> {
-        let first = |key| Some(*self.partitions.get(key)?.queue.keys().next()?);
-        let firsts: Vec<u64> = keys.iter().filter_map(first).collect();
+        let firsts = self.firsts(keys);
         let waker = |arrival| self.waiters.get_mut(&arrival)?.waker.take();
         firsts.into_iter().filter_map(waker).collect()
+    }
+
+    fn firsts(&self, keys: &[PartitionKey]) -> Vec<u64> {
+        let first = |key| Some(*self.partitions.get(key)?.queue.keys().next()?);
+        keys.iter().filter_map(first).collect()
+    }
+
+    /// In how many of its queues a waiter is first.
+    fn led(&self, arrival: u64) -> usize {
+        let keys = self.waiters.get(&arrival).map(|waiter| &waiter.keys);
+        let firsts = keys.map_or_else(Vec::new, |keys| self.firsts(keys));
+        firsts.into_iter().filter(|first| *first == arrival).count()
     }
 
     /// When the first in a queue must look again, if no answer comes before. `None` for everybody else.

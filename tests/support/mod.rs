@@ -23,14 +23,14 @@ use tower_m2m::{
     },
 };
 
-pub type Body = Full<Bytes>;
-pub type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+pub(crate) type Body = Full<Bytes>;
+pub(crate) type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-pub const API: &str = "https://api.example.com";
+pub(crate) const API: &str = "https://api.example.com";
 
 /// Gives out `token-1`, `token-2` and so on, each valid at the [`TestApi`] until it is revoked.
 #[derive(Clone, Default)]
-pub struct Source(Arc<SourceState>);
+pub(crate) struct Source(Arc<SourceState>);
 
 #[derive(Default)]
 struct SourceState {
@@ -42,30 +42,30 @@ struct SourceState {
 }
 
 impl Source {
-    pub fn living(lifetime: Duration) -> Self {
+    pub(crate) fn living(lifetime: Duration) -> Self {
         let source = Self::default();
         *source.0.lifetime.lock().unwrap() = Some(lifetime);
         source
     }
 
-    pub fn delayed(self, delay: Duration) -> Self {
+    pub(crate) fn delayed(self, delay: Duration) -> Self {
         *self.0.delay.lock().unwrap() = delay;
         self
     }
 
-    pub fn fail_with(&self, error: Option<TokenError>) {
+    pub(crate) fn fail_with(&self, error: Option<TokenError>) {
         *self.0.failure.lock().unwrap() = error;
     }
 
-    pub fn fetches(&self) -> usize {
+    pub(crate) fn fetches(&self) -> usize {
         self.0.fetches.load(Ordering::SeqCst)
     }
 
-    pub fn revoke_all(&self) {
+    pub(crate) fn revoke_all(&self) {
         self.0.valid.lock().unwrap().clear();
     }
 
-    pub fn accepts<B>(&self, request: &Request<B>) -> bool {
+    pub(crate) fn accepts<B>(&self, request: &Request<B>) -> bool {
         let value = request.headers().get(header::AUTHORIZATION);
         value.is_some_and(|value| {
             let token = value.to_str().unwrap().strip_prefix("Bearer ");
@@ -94,16 +94,16 @@ impl TokenSource for Source {
     }
 }
 
-pub fn origin() -> Origin {
+pub(crate) fn origin() -> Origin {
     API.parse().unwrap()
 }
 
-pub fn layer(source: &Source) -> ClientCredentialsLayerBuilder {
+pub(crate) fn layer(source: &Source) -> ClientCredentialsLayerBuilder {
     ClientCredentialsLayer::builder(source.clone(), origin()).seed(7)
 }
 
 /// An API that accepts the source's valid tokens and says 401 otherwise; and how often it was called.
-pub fn api(source: &Source) -> (Inner, Arc<AtomicUsize>) {
+pub(crate) fn api(source: &Source) -> (Inner, Arc<AtomicUsize>) {
     let source = source.clone();
     answering(move |request| {
         let status = if source.accepts(&request) {
@@ -116,7 +116,7 @@ pub fn api(source: &Source) -> (Inner, Arc<AtomicUsize>) {
 }
 
 /// An API of any kind; and how often it was called.
-pub fn answering<F>(
+pub(crate) fn answering<F>(
     answer: impl Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
 ) -> (Inner, Arc<AtomicUsize>)
 where
@@ -132,26 +132,26 @@ where
     (BoxCloneSyncService::new(service), calls)
 }
 
-pub fn status_only(status: StatusCode) -> Response<Body> {
+pub(crate) fn status_only(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = status;
     response
 }
 
-pub fn get(path: &str) -> Request<Body> {
+pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(format!("{API}{path}"))
         .body(Body::default())
         .unwrap()
 }
 
-pub fn post(path: &str) -> Request<Body> {
+pub(crate) fn post(path: &str) -> Request<Body> {
     Request::post(format!("{API}{path}"))
         .body(Body::from("body"))
         .unwrap()
 }
 
 /// Sends one request through a clone of `service`.
-pub async fn send<S>(service: &S, request: Request<Body>) -> Result<Response<Body>, BoxError>
+pub(crate) async fn send<S>(service: &S, request: Request<Body>) -> Result<Response<Body>, BoxError>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
 {
@@ -159,7 +159,10 @@ where
 }
 
 /// The same, on a task of its own.
-pub fn spawn<S>(service: &S, request: Request<Body>) -> JoinHandle<Result<Response<Body>, BoxError>>
+pub(crate) fn spawn<S>(
+    service: &S,
+    request: Request<Body>,
+) -> JoinHandle<Result<Response<Body>, BoxError>>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
