@@ -36,7 +36,6 @@ impl WakerSet {
     }
 
     /// All wakers, to be woken after the lock around this set is released.
-    #[must_use]
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Waker> + use<> {
         self.free.clear();
         std::mem::take(&mut self.slots).into_iter().flatten()

@@ -1,4 +1,8 @@
 //! What is promised of rate limits, through the public API and in virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
 
 mod support;
 
@@ -454,7 +458,7 @@ fn limited(
     let log = Arc::clone(&arrivals);
     let refuse = Arc::new(refuse);
     let (inner, _) = answering(move |_| {
-        log.lock().unwrap().push(now());
+        log.lock().unwrap().push(Instant::now());
         std::future::ready(if refuse() {
             throttled(hint)
         } else {
@@ -462,11 +466,6 @@ fn limited(
         })
     });
     (inner, arrivals)
-}
-
-#[expect(clippy::disallowed_methods, reason = "tokio's paused clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn throttled(hint: &str) -> Response<Full<Bytes>> {

@@ -1,4 +1,8 @@
 //! What is promised of tokens, through the public API and in virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
 
 mod support;
 
@@ -370,11 +374,11 @@ fn a_refresh_stranded_on_an_idle_runtime_is_taken_over() {
     };
     // The first runtime starts a fetch and is not driven any more, but not dropped either.
     let idle = paused();
-    let first = idle.block_on(async {
-        let call = tokio::spawn(send_owned(service.clone()));
+    let mut first = None;
+    idle.block_on(async {
+        first = Some(tokio::spawn(send_owned(service.clone())));
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
-        call
     });
 
     let status = paused().block_on(send_owned(service.clone()));

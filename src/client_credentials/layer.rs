@@ -42,7 +42,6 @@ pub struct ClientCredentialsLayer {
 
 impl ClientCredentialsLayer {
     /// A layer that gets tokens from `source` and lets them go to `origin`: the two things that have no safe default.
-    #[must_use]
     pub fn builder(source: impl TokenSource, origin: Origin) -> ClientCredentialsLayerBuilder {
         ClientCredentialsLayerBuilder {
             source: SharedTokenSource::new(source),

@@ -134,7 +134,7 @@ impl fmt::Debug for AccessToken {
 
 /// An API key is a token source, too: this one hands out itself, and never anything else.
 impl TokenSource for AccessToken {
-    async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+    async fn fetch(&self, _: FetchContext<'_>) -> Result<Self, TokenError> {
         Ok(self.clone())
     }
 }

@@ -46,7 +46,7 @@ enum Client {
     Service(Transport),
     #[cfg(feature = "https")]
     Own {
-        config: Option<rustls::ClientConfig>,
+        config: Option<Box<rustls::ClientConfig>>,
         /// Made at the first use, and made again after a failure.
         made: std::sync::Arc<crate::sync::Mutex<Option<Transport>>>,
     },
@@ -98,7 +98,7 @@ impl TokenEndpoint {
     #[must_use]
     pub fn tls_config(mut self, config: rustls::ClientConfig) -> Self {
         self.client = Client::Own {
-            config: Some(config),
+            config: Some(Box::new(config)),
             made: std::sync::Arc::default(),
         };
         self
@@ -217,7 +217,7 @@ impl TokenEndpoint {
                     return Ok(transport.clone());
                 }
                 // Made outside the lock: it reads files.
-                let transport = transport::own::client(config.clone())?;
+                let transport = transport::own::client(config.as_deref().cloned())?;
                 Ok(crate::sync::lock(made).insert(transport).clone())
             }
             #[cfg(not(feature = "https"))]

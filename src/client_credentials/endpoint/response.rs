@@ -34,7 +34,7 @@ pub(super) fn read(
     let mut answer = Answer::parse(body);
     let code = answer.as_mut().and_then(|a| a.code());
     let error = if !status.is_success() || code.is_some() {
-        refusal(status, headers, code, cx)
+        refusal(status, headers, code.as_deref(), cx)
     } else {
         match answer.as_mut().map(|answer| token(answer, headers, cx)) {
             Some(Ok(token)) => return Ok(token),
@@ -192,7 +192,7 @@ fn scope(value: Option<&Value>) -> Option<Box<str>> {
 fn refusal(
     status: StatusCode,
     headers: &HeaderMap,
-    code: Option<String>,
+    code: Option<&str>,
     cx: &Context<'_>,
 ) -> TokenError {
     use TokenErrorKind::{Malformed, Refused, Server, Throttled};
@@ -209,7 +209,7 @@ fn refusal(
     if !status.is_success() && headers.contains_key(header::RETRY_AFTER) {
         return TokenError::new(Throttled, true, "was throttled");
     }
-    let advice = match code.as_deref() {
+    let advice = match code {
         Some("temporarily_unavailable" | "server_error" | "slow_down") => {
             return TokenError::new(Server, true, "failed at the server");
         }

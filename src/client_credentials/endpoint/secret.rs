@@ -24,7 +24,7 @@ pub trait SecretSource: Send + Sync + 'static {
 }
 
 impl SecretSource for SecretString {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<Self, TokenError> {
         Ok(self.clone())
     }
 }
