@@ -20,7 +20,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use support::{Body, Inner, Source, answering, api, get, layer, post, send, spawn, status_only};
 use tokio::time::{Instant, sleep, timeout};
-use tower::{Layer, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
 use tower_m2m::{
     Attempts, BoxError, RateLimitRetryLayer,
     client_credentials::TokenError,
@@ -333,14 +333,19 @@ async fn nobody_waits_while_holding_readiness() {
         .layer(ConcurrencyLimitLayer::new(1))
         .service(inner);
     let mut direct = limited.clone();
-    let service = RateLimitRetryLayer::new().layer(limited);
-    let waiting = [spawn(&service, get("/")), spawn(&service, get("/"))];
+    let mut service = RateLimitRetryLayer::new().layer(limited);
+    let refused = spawn(&service, get("/"));
+    sleep(SECOND).await;
+    // Kept alive: it is the service, not its owner's departure, that gives readiness back.
+    service.ready().await.unwrap();
+    let held = tokio::spawn(service.call(get("/")));
     sleep(SECOND).await;
 
     // Both wait for the hold to end, and the one permit is free.
     assert!(timeout(SECOND, direct.ready()).await.is_ok());
 
-    assert!(waiting.iter().all(|call| !call.is_finished()));
+    assert!(!refused.is_finished() && !held.is_finished());
+    drop(service);
 }
 
 #[tokio::test(start_paused = true)]
@@ -472,10 +477,7 @@ fn throttled(hint: &str) -> Response<Full<Bytes>> {
 
 fn send_first<S>(service: &S)
 where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = BoxError>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
     drop(spawn(service, get("/a")));

@@ -414,16 +414,20 @@ async fn nobody_waits_for_a_token_while_holding_readiness() {
         .layer(ConcurrencyLimitLayer::new(1))
         .service(inner);
     let mut direct = limited.clone();
-    let service = layer(&source).build().layer(limited);
+    // Kept alive: it is the service, not its owner's departure, that gives readiness back.
+    let mut service = layer(&source).build().layer(limited);
+    service.ready().await.unwrap();
 
-    let waiting = tokio::spawn(send_owned(service));
+    let waiting = tokio::spawn(service.call(get("/")));
     tokio::task::yield_now().await;
 
     // The one permit is free, although a request waits for a token.
     let ready = timeout(SECOND, direct.ready()).await;
     assert!(ready.is_ok());
     drop(direct);
-    assert_eq!(waiting.await.unwrap(), StatusCode::OK);
+    let response = waiting.await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    drop(service);
 }
 
 #[tokio::test(start_paused = true)]
