@@ -1,5 +1,5 @@
-//! The protocol between a request and its limits, apart from any service: the layer drives it, and so does
-//! [`stack`](crate::stack).
+//! The protocol between a request and its limits, apart from any service, so that anything else can
+//! drive it as the layer does.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
