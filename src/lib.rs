@@ -7,6 +7,7 @@ mod attempts;
 mod backoff;
 pub mod client_credentials;
 mod clock;
+pub mod docs;
 mod drain;
 mod error;
 mod kept;

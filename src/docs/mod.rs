@@ -1,0 +1,28 @@
+//! Guides: how the layers are put together, what they do by default, and what happens when things go wrong.
+//!
+//! - [`ordering`]: which layer goes where, and why
+//! - [`defaults`]: every setting, its default and the reason for it
+//! - [`security`]: what is protected against whom, and what is not
+//! - [`failure_modes`]: for each failure, what your code sees and what is sent
+//! - [`testing`]: how you test code that uses the layers
+//! - [`changelog`]: what has changed
+//!
+//! The modules hold no code. Every Rust block in the guides is compiled, and run where it needs no network.
+
+#[doc = include_str!("ordering.md")]
+pub mod ordering {}
+
+#[doc = include_str!("defaults.md")]
+pub mod defaults {}
+
+#[doc = include_str!("security.md")]
+pub mod security {}
+
+#[doc = include_str!("failure_modes.md")]
+pub mod failure_modes {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("changelog.md")]
+pub mod changelog {}
