@@ -44,6 +44,31 @@ impl<B: ReplayableBody> Kept<B> {
     }
 }
 
+/// What an attempt is sent from.
+#[derive(Debug)]
+pub(crate) enum Outgoing<B> {
+    /// The request itself, for the first attempt.
+    First(Request<B>),
+    /// The copy, for the others.
+    Kept(Kept<B>),
+}
+
+impl<B: ReplayableBody> Outgoing<B> {
+    /// The request, and a copy for the next attempt if there can be one.
+    pub(crate) fn into_request(self) -> (Request<B>, Option<Kept<B>>) {
+        match self {
+            Self::First(request) => {
+                let kept = Kept::of(&request);
+                (request, kept)
+            }
+            Self::Kept(kept) => {
+                let copy = kept.copy();
+                (kept.into_request(), copy)
+            }
+        }
+    }
+}
+
 /// A kept request, and the service through which it would be sent again.
 #[derive(Debug)]
 pub(crate) struct Retained<S, B> {

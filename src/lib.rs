@@ -17,6 +17,7 @@ pub mod rate_limit_retry;
 pub mod replay;
 mod retry_after;
 mod sinks;
+pub mod stack;
 mod sync;
 #[cfg(feature = "tracing")]
 mod telemetry;
@@ -32,6 +33,7 @@ pub use self::{
     error::ErrorClass,
     origin::{InvalidOrigin, Origin},
     rate_limit_retry::RateLimitRetryLayer,
+    stack::M2mLayer,
 };
 
 /// An error of any kind, as in tower. What this crate puts into it can be had by `downcast_ref`.

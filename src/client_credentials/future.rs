@@ -203,6 +203,10 @@ where
     let Some(token) = exchange.replacement(refusal).await else {
         return Ok(response);
     };
+    // An upload that went on meanwhile may have passed the cap.
+    if !retained.is_intact() {
+        return Ok(response);
+    }
     drain(response).await;
     let (mut service, mut request) = retained.into_parts();
     service.ready().await.map_err(Into::into)?;

@@ -14,7 +14,7 @@ use super::{
 pub struct TokenHandle(Arc<Tokens>);
 
 impl TokenHandle {
-    pub(super) fn new(tokens: Arc<Tokens>) -> Self {
+    pub(crate) fn new(tokens: Arc<Tokens>) -> Self {
         Self(tokens)
     }
 

@@ -70,6 +70,10 @@ impl ClientCredentialsLayer {
     pub fn handle(&self) -> TokenHandle {
         TokenHandle::new(Arc::clone(&self.exchange.tokens))
     }
+
+    pub(crate) fn into_exchange(self) -> Arc<Exchange> {
+        self.exchange
+    }
 }
 
 impl<S> Layer<S> for ClientCredentialsLayer {

@@ -46,6 +46,11 @@ mod service;
 mod token;
 mod tokens;
 
+pub(crate) use self::{
+    authorize::Passage,
+    cell::Refusal,
+    exchange::{Exchange, Sent},
+};
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
     cell::Version,

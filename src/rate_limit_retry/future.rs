@@ -11,19 +11,19 @@ use std::{
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_service::Service;
 
 use super::{
     gate::{Admission, Ticket},
-    limiter::{Call, Limiter, Next, SharedLimiter},
+    limiter::{Call, Next, SharedLimiter},
     quota::Learnt,
 };
 use crate::{
     BoxError,
     drain::drain,
-    kept::{Kept, Retained},
+    kept::{Kept, Outgoing, Retained},
     replay::ReplayableBody,
 };
 
@@ -128,7 +128,7 @@ where
                                 if !wait.is_zero() {
                                     sleep(wait).await;
                                 }
-                                send(limiter, call, None, service, Again::Kept(kept)).await
+                                send(limiter, call, None, service, Outgoing::Kept(kept)).await
                             })
                         }
                         // Not decided without a copy.
@@ -168,13 +168,7 @@ where
     B: ReplayableBody + Send,
     RB: Body + Send,
 {
-    send(limiter, call, admission, service, Again::First(request)).await
-}
-
-/// What the next attempt is sent from.
-enum Again<B> {
-    First(Request<B>),
-    Kept(Kept<B>),
+    send(limiter, call, admission, service, Outgoing::First(request)).await
 }
 
 /// Wait for a ticket, become ready, send, look at the answer; and again.
@@ -183,7 +177,7 @@ async fn send<S, B, RB>(
     mut call: Call,
     mut admission: Option<Admission>,
     mut service: S,
-    mut next: Again<B>,
+    mut next: Outgoing<B>,
 ) -> Result<Response<RB>, BoxError>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone + Send,
@@ -194,7 +188,7 @@ where
 {
     loop {
         let ticket = limiter.admit(&mut call, admission.take()).await?;
-        in_time(&call, false, service.ready())
+        call.in_time(false, service.ready())
             .await?
             .map_err(Into::into)?;
         if limiter.is_overtaken(&ticket) {
@@ -203,24 +197,10 @@ where
             service = service.clone();
             continue;
         }
-        let (mut request, kept) = match next {
-            Again::First(request) => {
-                let kept = Kept::of(&request);
-                (request, kept)
-            }
-            Again::Kept(kept) => {
-                let copy = kept.copy();
-                (kept.into_request(), copy)
-            }
-        };
+        let (mut request, kept) = next.into_request();
         call.mark(&mut request);
-        let outcome = match in_time(&call, true, service.call(request)).await {
-            Ok(outcome) => outcome.map_err(Into::into),
-            Err(deadline) => {
-                drop(ticket);
-                return Err(deadline);
-            }
-        };
+        let outcome = call.in_time(true, service.call(request)).await?;
+        let outcome = outcome.map_err(Into::into);
         let kept = kept.filter(Kept::is_intact);
         match (
             limiter.conclude(&mut call, ticket, outcome, kept.is_some()),
@@ -234,26 +214,13 @@ where
                 if !wait.is_zero() {
                     sleep(wait).await;
                 }
-                next = Again::Kept(kept);
+                next = Outgoing::Kept(kept);
             }
             // Not decided without a copy.
             (Next::Again(response, _), None) => {
                 return response.ok_or_else(|| POLLED_AGAIN.into());
             }
         }
-    }
-}
-
-async fn in_time<F: Future>(
-    call: &Call,
-    under_way: bool,
-    future: F,
-) -> Result<F::Output, BoxError> {
-    match Limiter::deadline(call) {
-        Some(at) => timeout_at(at, future)
-            .await
-            .map_err(|_| Limiter::deadline_exceeded(under_way)),
-        None => Ok(future.await),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{PartitionKey, limiter::SharedLimiter};
 pub struct QuotaHandle(SharedLimiter);
 
 impl QuotaHandle {
-    pub(super) fn new(limiter: SharedLimiter) -> Self {
+    pub(crate) fn new(limiter: SharedLimiter) -> Self {
         Self(limiter)
     }
 

@@ -8,7 +8,8 @@ use crate::Origin;
 
 /// The name of a partition: requests with equal keys share what is known about a quota.
 ///
-/// The default is the request's origin, within one layer value.
+/// The default is the request's origin, within one layer value; an [`M2mLayer`](crate::M2mLayer) adds the credential's
+/// name, if it has one: `https://api.example.com as orders`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PartitionKey(Arc<str>);
 
@@ -25,9 +26,13 @@ impl PartitionKey {
         &self.0
     }
 
-    /// The origin of `uri`; one and the same key for all URIs that name no host.
-    pub(crate) fn of_origin(uri: &Uri) -> Self {
-        Self(Origin::of(uri).map_or_else(|| "".into(), |origin| origin.to_string().into()))
+    /// The origin of `uri`, and the credential's name; all URIs that name no host count as one origin.
+    pub(crate) fn of_origin(uri: &Uri, credential: Option<&str>) -> Self {
+        let origin = Origin::of(uri).map_or_else(String::new, |origin| origin.to_string());
+        Self(match credential {
+            Some(name) => format!("{origin} as {name}").into(),
+            None => origin.into(),
+        })
     }
 }
 

@@ -77,6 +77,10 @@ impl RateLimitRetryLayer {
     pub fn handle(&self) -> QuotaHandle {
         QuotaHandle::new(Arc::clone(&self.limiter))
     }
+
+    pub(crate) fn into_limiter(self) -> SharedLimiter {
+        self.limiter
+    }
 }
 
 impl Default for RateLimitRetryLayer {

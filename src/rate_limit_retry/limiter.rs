@@ -1,10 +1,16 @@
 //! The protocol between a request and its limits, apart from any service, so that anything else can
 //! drive it as the layer does.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, Response, Uri, request::Parts};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tower::retry::budget::{Budget, TpsBudget};
 
 use super::{
@@ -56,6 +62,23 @@ impl Call {
     pub(crate) fn mark<B>(&self, request: &mut http::Request<B>) {
         Attempts::mark(request, self.attempt);
     }
+
+    /// Ends `future` at the call's deadline. `under_way` tells whether the request may then have been processed.
+    pub(crate) async fn in_time<F: Future>(
+        &self,
+        under_way: bool,
+        future: F,
+    ) -> Result<F::Output, BoxError> {
+        match self.deadline {
+            Some(at) => timeout_at(at, future).await.map_err(|_| {
+                DeadlineExceeded {
+                    possibly_processed: under_way,
+                }
+                .into()
+            }),
+            None => Ok(future.await),
+        }
+    }
 }
 
 /// What to do after an attempt.
@@ -67,9 +90,15 @@ pub(crate) enum Next<RB> {
 }
 
 impl Limiter {
-    pub(crate) fn begin(&self, parts: &RequestHead<'_>, now: Instant) -> Call {
+    /// A call that begins now. With a credential's name, the default partition is that credential's at the origin.
+    pub(crate) fn begin(
+        &self,
+        parts: &RequestHead<'_>,
+        credential: Option<&str>,
+        now: Instant,
+    ) -> Call {
         let keys: Keys = match &self.partitioning {
-            Partitioning::ByOrigin => [PartitionKey::of_origin(parts.uri)].into(),
+            Partitioning::ByOrigin => [PartitionKey::of_origin(parts.uri, credential)].into(),
             Partitioning::By(keys) => keys(&parts.to_parts()).into(),
         };
         let keyed = self.keyed_origins.iter().any(|o| o.matches(parts.uri));
@@ -137,15 +166,6 @@ impl Limiter {
     /// Whether a partition has been held since the ticket was given.
     pub(crate) fn is_overtaken(&self, ticket: &Ticket) -> bool {
         ticket.is_overtaken(self.clock.now())
-    }
-
-    /// The time that is left for an attempt.
-    pub(crate) fn deadline(call: &Call) -> Option<Instant> {
-        call.deadline
-    }
-
-    pub(crate) fn deadline_exceeded(possibly_processed: bool) -> BoxError {
-        DeadlineExceeded { possibly_processed }.into()
     }
 
     /// Learns from the end of an attempt, and decides what follows.

@@ -44,3 +44,8 @@ pub use self::{
     layer::{RateLimitRetryLayer, RateLimitRetryLayerBuilder},
     service::RateLimitRetry,
 };
+pub(crate) use self::{
+    gate::{Admission, Ticket},
+    limiter::{Call, Limiter, Next},
+    quota::Learnt,
+};

@@ -65,7 +65,7 @@ where
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
         let limiter = &self.limiter;
         let now = limiter.now();
-        let mut call = limiter.begin(&(&request).into(), now);
+        let mut call = limiter.begin(&(&request).into(), None, now);
         let admission = if limiter.has_deadline() {
             None
         } else {

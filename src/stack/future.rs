@@ -1,0 +1,284 @@
+//! The future of a response: polled by hand in the ordinary case, one linear `async fn` in the others.
+
+use std::{
+    fmt,
+    future::Future,
+    ops::ControlFlow,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::sleep;
+use tower::ServiceExt;
+use tower_service::Service;
+
+use super::protocol::{Attempt, Protocol, Then};
+use crate::{
+    BoxError,
+    client_credentials::Sent,
+    drain::drain,
+    kept::{Kept, Outgoing, Retained},
+    rate_limit_retry::{Admission, Call, Learnt},
+    replay::ReplayableBody,
+};
+
+pin_project! {
+    /// The future of an [`M2m`](super::M2m) service's response.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends this request only: its place in the queue is given up, a fetch goes on for the others.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S, B, S::Future, S::Response>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, B, F, R> {
+        /// The first attempt is under way. The ordinary case.
+        Sent {
+            #[pin] future: F,
+            protocol: Arc<Protocol>,
+            attempt: Option<(Call, Attempt)>,
+            retained: Option<Box<Retained<S, B>>>,
+        },
+        /// Waiting, or sending again.
+        Slow { future: Slow<R> },
+        /// Not sent.
+        Refused { error: Option<BoxError> },
+    }
+}
+
+type Slow<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(super) fn sent(
+        future: S::Future,
+        protocol: Arc<Protocol>,
+        call: Call,
+        attempt: Attempt,
+        retained: Option<Box<Retained<S, B>>>,
+    ) -> Self {
+        let state = State::Sent {
+            future,
+            protocol,
+            attempt: Some((call, attempt)),
+            retained,
+        };
+        Self { state }
+    }
+
+    pub(super) fn slow(
+        future: impl Future<Output = Result<S::Response, BoxError>> + Send + 'static,
+    ) -> Self {
+        let future: Slow<S::Response> = Box::pin(future);
+        let state = State::Slow { future };
+        Self { state }
+    }
+
+    pub(super) fn refused(error: BoxError) -> Self {
+        let state = State::Refused { error: Some(error) };
+        Self { state }
+    }
+}
+
+impl<S, B, RB> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let slow: Slow<Response<RB>> = match state.as_mut().project() {
+                StateProj::Slow { future } => return future.as_mut().poll(cx),
+                StateProj::Refused { error } => {
+                    let error = error.take();
+                    return Poll::Ready(Err(error.unwrap_or_else(|| POLLED_AGAIN.into())));
+                }
+                StateProj::Sent {
+                    future,
+                    protocol,
+                    attempt,
+                    retained,
+                } => {
+                    let outcome = ready!(future.poll(cx)).map_err(Into::into);
+                    let Some((mut call, attempt)) = attempt.take() else {
+                        return Poll::Ready(outcome);
+                    };
+                    let origin = attempt.sent.map(|sent| sent.origin);
+                    let retained = retained.take().filter(|r| r.is_intact());
+                    match protocol.conclude(&mut call, attempt, outcome, retained) {
+                        Then::Return(outcome) => return Poll::Ready(outcome),
+                        Then::Again(response, wait, retained) => {
+                            let (service, kept) = retained.into_kept();
+                            let then = Then::Again(response, wait, kept);
+                            Box::pin(resume(Arc::clone(protocol), call, service, then, origin))
+                        }
+                        Then::Replace(response, refusal, retained) => {
+                            let (service, kept) = retained.into_kept();
+                            let then = Then::Replace(response, refusal, kept);
+                            Box::pin(resume(Arc::clone(protocol), call, service, then, origin))
+                        }
+                    }
+                }
+            };
+            state.set(State::Slow { future: slow });
+        }
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// What the next attempt is sent from, and how.
+pub(super) struct Unsent<B> {
+    pub(super) outgoing: Outgoing<B>,
+    /// Where the token goes; `None` without our token.
+    pub(super) origin: Option<usize>,
+    /// The attempt before was answered 401.
+    pub(super) replay: bool,
+}
+
+/// The first attempt is over, and another one follows.
+async fn resume<S, B, RB>(
+    protocol: Arc<Protocol>,
+    call: Call,
+    service: S,
+    then: Then<RB, Kept<B>>,
+    origin: Option<usize>,
+) -> Result<Response<RB>, BoxError>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send,
+    RB: Body + Send,
+{
+    match prepare(&protocol, &call, then, origin).await {
+        ControlFlow::Continue(unsent) => drive(protocol, call, None, service, unsent).await,
+        ControlFlow::Break(outcome) => outcome,
+    }
+}
+
+/// Get a token, wait for a ticket, become ready, send, look at the answer; and again.
+pub(super) async fn drive<S, B, RB>(
+    protocol: Arc<Protocol>,
+    mut call: Call,
+    mut admission: Option<Admission>,
+    mut service: S,
+    mut unsent: Unsent<B>,
+) -> Result<Response<RB>, BoxError>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send,
+    RB: Body + Send,
+{
+    let Protocol { limiter, exchange } = &*protocol;
+    loop {
+        // The token before the ticket: who waits for a token keeps nobody else waiting.
+        if unsent.origin.is_some() && exchange.tokens.warm(limiter.now()).is_none() {
+            drop(admission.take());
+            call.in_time(false, exchange.tokens.obtain()).await??;
+        }
+        let ticket = limiter.admit(&mut call, admission.take()).await?;
+        call.in_time(false, service.ready())
+            .await?
+            .map_err(Into::into)?;
+        let now = limiter.now();
+        let token = unsent.origin.and_then(|_| exchange.tokens.warm(now));
+        if limiter.is_overtaken(&ticket) || token.is_some() != unsent.origin.is_some() {
+            // Another hold has begun, or the wait has outlived the token.
+            ticket.settle(Learnt::NotSent, now);
+            // Readiness is not kept over the wait that follows.
+            service = service.clone();
+            continue;
+        }
+        let (mut request, kept) = unsent.outgoing.into_request();
+        call.mark(&mut request);
+        let sent = token.zip(unsent.origin).map(|(token, origin)| {
+            exchange.authorizer.authorize(request.headers_mut(), &token);
+            Sent::new(&token, origin, now)
+        });
+        let attempt = Attempt {
+            ticket,
+            sent,
+            replay: unsent.replay,
+        };
+        let outcome = call.in_time(true, service.call(request)).await?;
+        let outcome = outcome.map_err(Into::into);
+        let kept = kept.filter(Kept::is_intact);
+        let then = protocol.conclude(&mut call, attempt, outcome, kept);
+        match prepare(&protocol, &call, then, unsent.origin).await {
+            ControlFlow::Continue(next) => unsent = next,
+            ControlFlow::Break(outcome) => return outcome,
+        }
+    }
+}
+
+/// Waits for what another attempt needs, or says how the call ends.
+async fn prepare<B, RB>(
+    protocol: &Protocol,
+    call: &Call,
+    then: Then<RB, Kept<B>>,
+    origin: Option<usize>,
+) -> ControlFlow<Result<Response<RB>, BoxError>, Unsent<B>>
+where
+    B: ReplayableBody + Send,
+    RB: Body + Send,
+{
+    let (kept, replay) = match then {
+        Then::Return(outcome) => return ControlFlow::Break(outcome),
+        Then::Again(response, wait, kept) => {
+            if let Some(response) = response {
+                drain(response).await;
+            }
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+            (kept, false)
+        }
+        Then::Replace(response, refusal, kept) => {
+            let token = call.in_time(false, protocol.exchange.replacement(refusal));
+            match token.await {
+                Ok(Some(_)) if kept.is_intact() => drain(response).await,
+                Ok(_) => return ControlFlow::Break(Ok(response)),
+                Err(deadline) => return ControlFlow::Break(Err(deadline)),
+            }
+            (kept, true)
+        }
+    };
+    ControlFlow::Continue(Unsent {
+        outgoing: Outgoing::Kept(kept),
+        origin,
+        replay,
+    })
+}
+
+const POLLED_AGAIN: &str = "response future polled after it was ready";

@@ -1,0 +1,71 @@
+//! The layer: made of the other two.
+
+use std::sync::Arc;
+
+use tower_layer::Layer;
+
+use super::{M2m, protocol::Protocol};
+use crate::{
+    ClientCredentialsLayer, RateLimitRetryLayer, client_credentials::TokenHandle,
+    rate_limit_retry::QuotaHandle,
+};
+
+/// Both layers as one: a [`RateLimitRetryLayer`] outside a [`ClientCredentialsLayer`], with one copy of each request.
+///
+/// Whatever else is made of the same two layers shares their token and what they know about quotas. If several
+/// credentials share one `RateLimitRetryLayer`, give each a [name](crate::client_credentials::ClientCredentialsLayerBuilder::name):
+/// the default partition is then the origin and that name, because servers count for each credential by itself.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let endpoint = TokenEndpoint::new(
+///     "https://issuer.example/oauth/token".parse()?,
+///     ClientAuth::basic("my-client", "my-secret"),
+/// );
+/// let credentials = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+/// let layer = M2mLayer::new(RateLimitRetryLayer::new(), credentials);
+/// # drop(layer);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct M2mLayer {
+    protocol: Arc<Protocol>,
+}
+
+impl M2mLayer {
+    /// The two as one, in the order in which they are named: limits outside, credentials inside.
+    #[must_use]
+    pub fn new(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Self {
+        Self {
+            protocol: Arc::new(Protocol {
+                limiter: limits.into_limiter(),
+                exchange: credentials.into_exchange(),
+            }),
+        }
+    }
+
+    /// The tokens, for everything that is not a request through this layer.
+    #[must_use]
+    pub fn tokens(&self) -> TokenHandle {
+        TokenHandle::new(Arc::clone(&self.protocol.exchange.tokens))
+    }
+
+    /// What is known about quotas.
+    #[must_use]
+    pub fn quotas(&self) -> QuotaHandle {
+        QuotaHandle::new(Arc::clone(&self.protocol.limiter))
+    }
+}
+
+impl<S> Layer<S> for M2mLayer {
+    type Service = M2m<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        M2m::new(inner, Arc::clone(&self.protocol))
+    }
+}

@@ -1,0 +1,79 @@
+//! Both protocols on one request: which of them decides what follows an attempt.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Response;
+
+use crate::{
+    BoxError,
+    client_credentials::{Exchange, Refusal, Sent},
+    rate_limit_retry::{Call, Limiter, Next, Ticket},
+};
+
+/// What both layers know.
+#[derive(Debug)]
+pub(super) struct Protocol {
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) exchange: Arc<Exchange>,
+}
+
+/// An attempt that is under way.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) ticket: Ticket,
+    /// `None` without our token.
+    pub(super) sent: Option<Sent>,
+    /// Sent because the attempt before was answered 401.
+    pub(super) replay: bool,
+}
+
+/// What to do after it. `K` is the copy that is sent again.
+pub(super) enum Then<RB, K> {
+    Return(Result<Response<RB>, BoxError>),
+    /// Send again after this wait; the response, if there is one, is drained first.
+    Again(Option<Response<RB>>, Duration, K),
+    /// The token was refused: send again with another one, if that is to be had.
+    Replace(Response<RB>, Refusal, K),
+}
+
+impl Protocol {
+    /// Learns from the end of an attempt, and decides what follows. `kept` is the copy, if it can still be sent.
+    pub(super) fn conclude<RB, K>(
+        &self,
+        call: &mut Call,
+        attempt: Attempt,
+        outcome: Result<Response<RB>, BoxError>,
+        kept: Option<K>,
+    ) -> Then<RB, K> {
+        let refusal = match (&outcome, attempt.sent) {
+            (Ok(response), Some(sent)) => self.exchange.refusal(response, sent),
+            _ => None,
+        };
+        // The limiter charges a 401 to the quota, never retries it, and leaves it to us.
+        let next = self
+            .limiter
+            .conclude(call, attempt.ticket, outcome, kept.is_some());
+        match (next, kept) {
+            (Next::Again(response, wait), Some(kept)) => Then::Again(response, wait, kept),
+            // Not decided without a copy.
+            (Next::Again(response, _), None) => Then::Return(
+                response.ok_or_else(|| "a request without a copy was to be sent again".into()),
+            ),
+            (Next::Return(Ok(response)), kept) => match (refusal, kept) {
+                (None, _) => Then::Return(Ok(response)),
+                (Some(refusal), Some(kept)) if self.exchange.replay && !attempt.replay => {
+                    Then::Replace(response, refusal, kept)
+                }
+                (Some(refusal), _) => {
+                    if attempt.replay {
+                        self.exchange.refused_again(&refusal);
+                    } else {
+                        self.exchange.renew_beside(refusal);
+                    }
+                    Then::Return(Ok(response))
+                }
+            },
+            (Next::Return(Err(error)), _) => Then::Return(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The service: the ordinary path of a request, which neither waits nor boxes.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    future::{ResponseFuture, Unsent, drive},
+    protocol::{Attempt, Protocol},
+};
+use crate::{
+    BoxError,
+    client_credentials::{Passage, Sent},
+    kept::{Outgoing, Retained},
+    replay::ReplayableBody,
+};
+
+/// Sends requests with an access token, as their quotas allow. Made by an [`M2mLayer`](super::M2mLayer).
+#[derive(Clone)]
+pub struct M2m<S> {
+    inner: S,
+    protocol: Arc<Protocol>,
+}
+
+impl<S> M2m<S> {
+    pub(super) fn new(inner: S, protocol: Arc<Protocol>) -> Self {
+        Self { inner, protocol }
+    }
+
+    /// The service underneath.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service underneath.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service underneath.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for M2m<S>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Response = Response<RB>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
+        let Protocol { limiter, exchange } = &*self.protocol;
+        let origin = match exchange.authorizer.inspect(&mut request) {
+            Ok(Passage::WithToken(origin)) => Some(origin),
+            Ok(Passage::AsItIs) => None,
+            Err(error) => return ResponseFuture::refused(error),
+        };
+        let now = limiter.now();
+        let name = exchange.tokens.cell.settings().credential.as_deref();
+        let mut call = limiter.begin(&(&request).into(), origin.and(name), now);
+        let token = origin.and_then(|origin| Some((exchange.tokens.warm(now)?, origin)));
+        let mut admission = None;
+        if !limiter.has_deadline() && token.is_some() == origin.is_some() {
+            match limiter.try_admit(&mut call, now) {
+                Ok(ticket) => {
+                    let retained = Retained::of(&request, &self.inner);
+                    let sent = token.map(|(token, origin)| {
+                        exchange.authorizer.authorize(request.headers_mut(), &token);
+                        Sent::new(&token, origin, now)
+                    });
+                    let attempt = Attempt {
+                        ticket,
+                        sent,
+                        replay: false,
+                    };
+                    let protocol = Arc::clone(&self.protocol);
+                    // The instance that was polled ready is the one that is called.
+                    let future = self.inner.call(request);
+                    return ResponseFuture::sent(future, protocol, call, attempt, retained);
+                }
+                Err(other) => admission = Some(other),
+            }
+        }
+        // Readiness is given back before waiting: a permit held here could be the one that another request needs.
+        let fresh = self.inner.clone();
+        drop(std::mem::replace(&mut self.inner, fresh));
+        let service = self.inner.clone();
+        let unsent = Unsent {
+            outgoing: Outgoing::First(request),
+            origin,
+            replay: false,
+        };
+        let protocol = Arc::clone(&self.protocol);
+        ResponseFuture::slow(drive(protocol, call, admission, service, unsent))
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for M2m<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("M2m")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
