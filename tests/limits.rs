@@ -24,7 +24,9 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitL
 use tower_m2m::{
     Attempts, BoxError, RateLimitRetryLayer,
     client_credentials::TokenError,
-    rate_limit_retry::{DeadlineExceeded, GaveUp, GiveUpReason, HoldTooLong, PartitionKey},
+    rate_limit_retry::{
+        DeadlineExceeded, GaveUp, GiveUpReason, HoldTooLong, PartitionKey, RateLimitEvent,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -141,7 +143,15 @@ async fn a_hint_beyond_max_wait_returns_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_meets_a_hold_beyond_max_wait_is_told_until_when() {
     let (inner, arrivals) = limited(|| true, "60");
-    let layer = RateLimitRetryLayer::builder().max_wait(30 * SECOND).build();
+    let told = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&told);
+    let layer = RateLimitRetryLayer::builder()
+        .max_wait(30 * SECOND)
+        .on_event(move |event| {
+            let not_sent = matches!(event, RateLimitEvent::NotSent { .. });
+            counter.fetch_add(usize::from(not_sent), SeqCst);
+        })
+        .build();
     let service = layer.layer(inner);
     send(&service, get("/")).await.unwrap();
 
@@ -151,6 +161,7 @@ async fn a_caller_who_meets_a_hold_beyond_max_wait_is_told_until_when() {
     assert!((60..=64).contains(&hold.wait().as_secs()), "{hold}");
     assert_eq!(arrivals.lock().unwrap().len(), 1);
     assert_eq!(layer.handle().status()[0].in_flight, 0);
+    assert_eq!(told.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

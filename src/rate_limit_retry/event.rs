@@ -43,6 +43,15 @@ pub enum RateLimitEvent<'a> {
         /// Why.
         reason: GiveUpReason,
     },
+    /// A request was not sent: its partition is held for longer than it may wait. Its caller gets
+    /// [`HoldTooLong`](super::HoldTooLong).
+    #[non_exhaustive]
+    NotSent {
+        /// The partition.
+        partition: &'a PartitionKey,
+        /// For how long the partition is held from now.
+        held_for: Duration,
+    },
 }
 
 /// The family of [`RateLimitEvent`]s.

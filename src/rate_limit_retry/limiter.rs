@@ -316,9 +316,14 @@ impl Limiter {
 
     fn too_long(&self, call: &Call, until: Instant, now: Instant) -> BoxError {
         let partition = call.keys.first().cloned();
+        let wait = until.saturating_duration_since(now);
+        self.tell_each(call, |partition| RateLimitEvent::NotSent {
+            partition,
+            held_for: wait,
+        });
         HoldTooLong {
             until,
-            wait: until.saturating_duration_since(now),
+            wait,
             partition: partition.unwrap_or_else(|| PartitionKey::new("")),
         }
         .into()

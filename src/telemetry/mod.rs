@@ -65,5 +65,11 @@ pub(crate) fn trace_rate_limit_event(event: &RateLimitEvent<'_>) {
         } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), attempt, reason = reason.as_str(), "gave up");
         }
+        RateLimitEvent::NotSent {
+            partition,
+            held_for,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "not sent: held for too long");
+        }
     }
 }
