@@ -42,10 +42,18 @@ pub(crate) struct Memory {
 pub enum TokenErrorKind {
     /// The attempt ended without an outcome, because its runtime ended.
     Abandoned,
+    /// TLS failed for a certificate: ours was refused or has expired, or the server's cannot be trusted.
+    Certificate,
     /// The token endpoint or the credential is configured wrongly; nothing was sent.
     Configuration,
+    /// The metadata at the issuer's well-known place names another issuer (RFC 8414 §3.3).
+    IssuerMismatch,
     /// The answer was not an RFC 6749 §5.1 token response.
     Malformed,
+    /// Renewed metadata moves the token endpoint or drops the method in use, and was not adopted.
+    MetadataChanged,
+    /// The issuer has no metadata at its well-known places (RFC 8414 §3).
+    NoMetadata,
     /// There is no tokio runtime to fetch a token on.
     NoRuntime,
     /// Another reason, given by a [`TokenSource`](super::TokenSource) of your own.
@@ -72,6 +80,8 @@ pub enum TokenErrorKind {
     Transport,
     /// The endpoint gave a token of a type that cannot be sent (RFC 6749 §7.1).
     UnsupportedTokenType,
+    /// The key does not suit the algorithm, or cannot be read.
+    WrongKey,
 }
 
 impl TokenError {

@@ -52,6 +52,21 @@ pub enum TokenEvent<'a> {
         /// What had made it necessary.
         reason: FetchReason,
     },
+    /// The token is a JWT bound to a key or a certificate (`cnf`, RFC 7800 §3.1). It is sent as a bearer token all the
+    /// same; an API that checks the binding accepts it only over a connection with that certificate.
+    #[non_exhaustive]
+    BoundToken {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+    },
+    /// The issuer's metadata could not be renewed, or was not adopted; what was known before is still in use.
+    #[non_exhaustive]
+    MetadataNotAdopted {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// Why.
+        error: &'a TokenError,
+    },
     /// An API refused our token with a 401.
     #[non_exhaustive]
     Refused {

@@ -46,6 +46,8 @@ mod service;
 mod token;
 mod tokens;
 
+#[cfg(feature = "jwt")]
+pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SigningKey};
 pub(crate) use self::{
     authorize::Passage,
     cell::Refusal,
@@ -55,7 +57,10 @@ pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
     cell::Version,
     challenge::Challenge,
-    endpoint::{ClientAuth, SecretSource, TokenEndpoint},
+    endpoint::{
+        AssertionAudience, ClientAuth, ClientAuthentication, Grant, SecretSource, TokenEndpoint,
+        TokenExchange, TokenFile, TokenRequest,
+    },
     error::{CredentialPresent, OriginNotAllowed, TokenError, TokenErrorKind},
     event::{Remedy, TokenEvent},
     future::ResponseFuture,

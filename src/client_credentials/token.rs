@@ -9,8 +9,11 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{Challenge, TokenError, TokenErrorKind};
-use crate::{Clock, clock::SharedClock};
+use super::{
+    Challenge, TokenError, TokenErrorKind,
+    event::{TokenEvent, TokenEvents},
+};
+use crate::{Clock, clock::SharedClock, sinks::Sinks};
 
 /// An access token (RFC 6749 §1.4) with what is known about it. Cheap to clone.
 ///
@@ -199,6 +202,8 @@ pub struct FetchContext<'a> {
     rejected: Option<&'a Rejected>,
     deadline: Instant,
     clock: &'a SharedClock,
+    credential: Option<&'a str>,
+    sinks: &'a Sinks<TokenEvents>,
 }
 
 impl<'a> FetchContext<'a> {
@@ -207,13 +212,22 @@ impl<'a> FetchContext<'a> {
         rejected: Option<&'a Rejected>,
         deadline: Instant,
         clock: &'a SharedClock,
+        credential: Option<&'a str>,
+        sinks: &'a Sinks<TokenEvents>,
     ) -> Self {
         Self {
             reason,
             rejected,
             deadline,
             clock,
+            credential,
+            sinks,
         }
+    }
+
+    /// Tells what happened on the way, given the credential's name.
+    pub(crate) fn emit(&self, event: impl FnOnce(Option<&'a str>) -> TokenEvent<'a>) {
+        self.sinks.emit(&event(self.credential));
     }
 
     /// What made the fetch necessary.

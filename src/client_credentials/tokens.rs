@@ -209,6 +209,8 @@ impl Tokens {
                 flight.rejected(),
                 flight.deadline(),
                 &self.clock,
+                self.cell.settings().credential.as_deref(),
+                &self.sinks,
             );
             Fetched::Result(self.source.fetch(cx).await)
         };

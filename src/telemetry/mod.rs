@@ -30,6 +30,12 @@ pub(crate) fn trace_token_event(event: &TokenEvent<'_>) {
         TokenEvent::FetchIgnored { credential, reason } => {
             tracing::info!(target: TARGET, credential, reason = reason.as_str(), "late token fetch ignored");
         }
+        TokenEvent::BoundToken { credential } => {
+            tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
+        }
+        TokenEvent::MetadataNotAdopted { credential, error } => {
+            tracing::warn!(target: TARGET, credential, %error, "metadata not adopted");
+        }
         TokenEvent::Refused {
             credential,
             origin,

@@ -20,6 +20,11 @@ impl Form {
         self.0.iter().any(|(known, _)| known == name)
     }
 
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(known, _)| known == name);
+        named.map(|(_, value)| value.expose_secret())
+    }
+
     pub(crate) fn extend(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);
     }

@@ -1,26 +1,43 @@
 //! A [`TokenSource`] that speaks RFC 6749 §4.4 over any tower service.
 
 mod auth;
+mod bound;
+#[cfg(feature = "https")]
+mod certificate;
+mod check;
+mod discovery;
+mod fetch;
 mod form;
+mod grant;
 mod response;
 mod secret;
+mod shared_secret;
 mod transport;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::Full;
 use secrecy::SecretString;
 use tower_service::Service;
 
-pub use self::{auth::ClientAuth, secret::SecretSource};
-use self::{auth::Credentials, form::Form, transport::Transport};
-use super::{AccessToken, FetchContext, TokenError, TokenSource};
-use crate::{BoxError, Origin};
+#[cfg(feature = "jwt")]
+pub use self::auth::{KeyAlgorithm, SecretAlgorithm, SigningKey};
+pub use self::{
+    auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenFile, TokenRequest},
+    grant::{Grant, TokenExchange},
+    secret::SecretSource,
+};
+use self::{
+    discovery::Discovery,
+    form::Form,
+    transport::{Client, Transport},
+};
+use crate::BoxError;
 
-/// An authorization server's token endpoint, asked with the `client_credentials` grant (RFC 6749 §4.4).
+/// An authorization server's token endpoint, asked with the `client_credentials` grant (RFC 6749 §4.4) or another [`Grant`].
 ///
 /// Token requests are `POST`s with a form, over https (plain http is for loopback only). Redirects are never followed.
 /// What is configured wrongly (an http URL, an empty client id, a scope with a quote in it) is told by
@@ -32,8 +49,14 @@ use crate::{BoxError, Origin};
 /// body says. An answer may have 1 MiB.
 #[derive(Clone)]
 pub struct TokenEndpoint {
-    uri: Uri,
+    location: Location,
+    issuer: Option<Arc<str>>,
     auth: ClientAuth,
+    grant: Grant,
+    assertion_audience: AssertionAudience,
+    assertion_typ: bool,
+    #[cfg(feature = "jwt")]
+    crypto_provider: Option<&'static jsonwebtoken::crypto::CryptoProvider>,
     scopes: Vec<String>,
     parameters: Form,
     default_lifetime: Duration,
@@ -42,16 +65,9 @@ pub struct TokenEndpoint {
 }
 
 #[derive(Clone)]
-enum Client {
-    Service(Transport),
-    #[cfg(feature = "https")]
-    Own {
-        config: Option<Box<rustls::ClientConfig>>,
-        /// Made at the first use, and made again after a failure.
-        made: std::sync::Arc<crate::sync::Mutex<Option<Transport>>>,
-    },
-    #[cfg(not(feature = "https"))]
-    None,
+enum Location {
+    Discovered(Discovery),
+    Known(Uri),
 }
 
 impl TokenEndpoint {
@@ -60,20 +76,40 @@ impl TokenEndpoint {
     /// A query in the URI is kept, as RFC 6749 §3.2 asks.
     #[must_use]
     pub fn new(uri: Uri, auth: ClientAuth) -> Self {
+        Self::at(Location::Known(uri), None, auth)
+    }
+
+    /// The endpoint that the metadata of `issuer` names (RFC 8414, or OpenID Connect Discovery): `https://`, and to the
+    /// letter as the issuer calls itself.
+    ///
+    /// The document is fetched with the first token and renewed after an hour, and chooses among the methods that
+    /// `auth` can carry out without giving away more: between Basic and the form for a secret, never from a key or an
+    /// assertion to a secret. The two well-known places are asked in turn; only a 404 leads from the first to the
+    /// second. A document that names another issuer is an error. A renewed one that moves the token endpoint to another
+    /// origin, or drops the method in use, is not adopted, which
+    /// [`TokenEvent::MetadataNotAdopted`](super::TokenEvent::MetadataNotAdopted) tells.
+    #[must_use]
+    pub fn discover(issuer: impl Into<Arc<str>>, auth: ClientAuth) -> Self {
+        let issuer = issuer.into();
+        let discovery = Discovery::new(Arc::clone(&issuer));
+        Self::at(Location::Discovered(discovery), Some(issuer), auth)
+    }
+
+    fn at(location: Location, issuer: Option<Arc<str>>, auth: ClientAuth) -> Self {
         Self {
-            uri,
+            location,
+            issuer,
             auth,
+            grant: Grant::default(),
+            assertion_audience: AssertionAudience::default(),
+            assertion_typ: true,
+            #[cfg(feature = "jwt")]
+            crypto_provider: None,
             scopes: Vec::new(),
             parameters: Form::default(),
             default_lifetime: DEFAULT_LIFETIME,
             allow_http: false,
-            #[cfg(feature = "https")]
-            client: Client::Own {
-                config: None,
-                made: std::sync::Arc::default(),
-            },
-            #[cfg(not(feature = "https"))]
-            client: Client::None,
+            client: Client::default(),
         }
     }
 
@@ -97,10 +133,49 @@ impl TokenEndpoint {
     #[cfg(feature = "https")]
     #[must_use]
     pub fn tls_config(mut self, config: rustls::ClientConfig) -> Self {
-        self.client = Client::Own {
-            config: Some(Box::new(config)),
-            made: std::sync::Arc::default(),
-        };
+        self.client = Client::own(config);
+        self
+    }
+
+    /// The grant to ask with. Default: [`Grant::client_credentials`].
+    #[must_use]
+    pub fn grant(mut self, grant: impl Into<Grant>) -> Self {
+        self.grant = grant.into();
+        self
+    }
+
+    /// The issuer's identifier, where the endpoint is not discovered: the audience of signed assertions. Default: not
+    /// known.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Whom signed assertions name as their audience. Default: [`AssertionAudience::Issuer`].
+    #[must_use]
+    pub fn assertion_audience(mut self, audience: impl Into<AssertionAudience>) -> Self {
+        self.assertion_audience = audience.into();
+        self
+    }
+
+    /// Whether signed assertions carry `typ: client-authentication+jwt` (draft-ietf-oauth-rfc7523bis), which some older
+    /// servers refuse. Default: `true`.
+    #[must_use]
+    pub fn assertion_typ(mut self, typ: bool) -> Self {
+        self.assertion_typ = typ;
+        self
+    }
+
+    /// The provider that signs assertions. Default: the one of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`. The
+    /// process-wide default of `jsonwebtoken` is neither read nor installed.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn crypto_provider(
+        mut self,
+        provider: &'static jsonwebtoken::crypto::CryptoProvider,
+    ) -> Self {
+        self.crypto_provider = Some(provider);
         self
     }
 
@@ -128,6 +203,12 @@ impl TokenEndpoint {
         self
     }
 
+    /// Asks for rights in detail (RFC 9396): a JSON array of objects, each with a `type`. None by default.
+    #[must_use]
+    pub fn authorization_details(self, details: impl Into<serde_json::Value>) -> Self {
+        self.parameter("authorization_details", details.into().to_string())
+    }
+
     /// Adds a parameter to the form. Its value is treated as a secret. None by default.
     ///
     /// A name that is set twice, or that the endpoint sets itself, is an error at [`check`](Self::check) or first use:
@@ -151,135 +232,14 @@ impl TokenEndpoint {
         self.allow_http = true;
         self
     }
-
-    /// Looks for what is configured wrongly, without sending anything.
-    ///
-    /// # Errors
-    ///
-    /// A permanent [`TokenError`] that names the setting. The same comes out of the first token request.
-    pub fn check(&self) -> Result<(), TokenError> {
-        let problem = self
-            .uri_problem()
-            .or_else(|| self.auth.problem().map(str::to_owned))
-            .or_else(|| self.parameter_problem());
-        match problem {
-            Some(problem) => Err(self.name(TokenError::configuration(format!(
-                "was not sent: {problem}"
-            )))),
-            None => Ok(()),
-        }
-    }
-
-    fn uri_problem(&self) -> Option<String> {
-        let Some(origin) = Origin::of(&self.uri) else {
-            return Some(
-                "the token endpoint must be an absolute https URL without user info".to_owned(),
-            );
-        };
-        (!origin.is_https() && !origin.is_loopback() && !self.allow_http).then(|| {
-            "plain http would show the client secret to anybody on the way; use https, or `.dangerously_allow_http()`"
-                .to_owned()
-        })
-    }
-
-    fn parameter_problem(&self) -> Option<String> {
-        // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
-        let odd = self.scopes.iter().find(|scope| {
-            !scope
-                .bytes()
-                .all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
-        });
-        if let Some(scope) = odd {
-            return Some(format!(
-                "the scope {scope:?} holds a character that RFC 6749 §3.3 does not allow"
-            ));
-        }
-        let name = self.parameters.repeated(&["resource"]).or_else(|| {
-            OWN_PARAMETERS
-                .into_iter()
-                .find(|name| self.parameters.contains(name))
-        })?;
-        Some(format!(
-            "the parameter {name:?} is set twice; it has a setting of its own, or belongs there once"
-        ))
-    }
-
-    fn name(&self, error: TokenError) -> TokenError {
-        error.with_endpoint(response::place(&self.uri))
-    }
-
-    fn transport(&self) -> Result<Transport, TokenError> {
-        match &self.client {
-            Client::Service(transport) => Ok(transport.clone()),
-            #[cfg(feature = "https")]
-            Client::Own { config, made } => {
-                if let Some(transport) = &*crate::sync::lock(made) {
-                    return Ok(transport.clone());
-                }
-                // Made outside the lock: it reads files.
-                let transport = transport::own::client(config.as_deref().cloned())?;
-                Ok(crate::sync::lock(made).insert(transport).clone())
-            }
-            #[cfg(not(feature = "https"))]
-            Client::None => Err(TokenError::configuration(
-                "was not sent: this build has no https client; pass yours with `.service(..)`, or enable the feature \
-                 `ring`",
-            )),
-        }
-    }
-
-    async fn request(&self) -> Result<(Request<Full<Bytes>>, Credentials), TokenError> {
-        let mut credentials = Credentials::default();
-        credentials.form.push("grant_type", "client_credentials");
-        if !self.scopes.is_empty() {
-            credentials.form.push("scope", self.scopes.join(" "));
-        }
-        credentials.form.extend(&self.parameters);
-        self.auth.authenticate(&mut credentials).await?;
-
-        let mut request = Request::new(Full::new(credentials.form.encode()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = std::mem::take(&mut credentials.headers);
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, FORM);
-        headers.insert(header::ACCEPT, JSON);
-        headers.insert(header::USER_AGENT, USER_AGENT);
-        Ok((request, credentials))
-    }
-
-    async fn exchange(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        self.check()?;
-        let transport = self.transport()?;
-        let (request, credentials) = self.request().await?;
-        let sent_at = cx.clock().now();
-        let answered = transport.send(request).await?;
-        let context = response::Context {
-            wall: cx.clock().wall(),
-            default_lifetime: self.default_lifetime,
-            advice: credentials.advice,
-            secrets: &credentials.secrets,
-        };
-        response::read(answered.status, &answered.headers, &answered.body, &context)
-            .map(|token| token.with_sent_at(sent_at))
-    }
-}
-
-impl TokenSource for TokenEndpoint {
-    async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        self.exchange(cx).await.map_err(|error| self.name(error))
-    }
-
-    async fn changed(&self) -> bool {
-        self.auth.changed().await
-    }
 }
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenEndpoint")
-            .field("uri", &response::place(&self.uri))
+            .field("location", &self.place())
             .field("auth", &self.auth)
+            .field("grant", &self.grant)
             .field("scopes", &self.scopes)
             .field("parameters", &self.parameters)
             .finish_non_exhaustive()
@@ -287,15 +247,3 @@ impl fmt::Debug for TokenEndpoint {
 }
 
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
-const OWN_PARAMETERS: [&str; 6] = [
-    "client_assertion",
-    "client_assertion_type",
-    "client_id",
-    "client_secret",
-    "grant_type",
-    "scope",
-];
-const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const USER_AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("tower-m2m/", env!("CARGO_PKG_VERSION")));

@@ -118,6 +118,14 @@ fn token(
         // Didit, VK, LinkedIn and others leave it out.
         None | Some(Value::Null) => {}
         Some(Value::String(kind)) if kind.trim().eq_ignore_ascii_case("bearer") => {}
+        Some(Value::String(kind)) if kind.trim().eq_ignore_ascii_case("n_a") => {
+            return Err(TokenError::new(
+                TokenErrorKind::UnsupportedTokenType,
+                false,
+                "was answered with token_type N_A: what was issued is no access token (RFC 8693 §2.2.1); ask for one \
+                 with `TokenExchange::requested_token_type`",
+            ));
+        }
         Some(other) => {
             let kind = printable(other.as_str().unwrap_or("not a string"), 40);
             return Err(TokenError::new(
@@ -216,9 +224,12 @@ fn refusal(
         Some("invalid_client") => cx.advice.unwrap_or(
             "check the client id and secret, and whether the server wants them in the form or as Basic",
         ),
-        Some("unauthorized_client") => "the client may not use the client_credentials grant",
-        Some("unsupported_grant_type") => "the server does not offer the client_credentials grant",
+        Some("unauthorized_client") => "the client may not use this grant type",
+        Some("unsupported_grant_type") => "the server does not offer this grant type",
         Some("invalid_scope") => "check the scope",
+        Some("invalid_grant") => {
+            "check the assertion or subject token: its issuer, its audience, and that it has not expired"
+        }
         Some("invalid_target") => "check resource and audience",
         Some("invalid_request") => "check the parameters, and how the client authenticates",
         Some(_) => "see the error code",
@@ -237,7 +248,7 @@ fn refusal(
     TokenError::new(Refused, false, format!("was refused: {advice}"))
 }
 
-fn redirected(status: StatusCode, headers: &HeaderMap) -> TokenError {
+pub(super) fn redirected(status: StatusCode, headers: &HeaderMap) -> TokenError {
     let target = headers
         .get(header::LOCATION)
         .and_then(|value| value.to_str().ok())

@@ -15,6 +15,62 @@ use crate::{
     client_credentials::{TokenError, TokenErrorKind},
 };
 
+/// What carries token requests.
+#[derive(Clone)]
+pub(super) enum Client {
+    Service(Transport),
+    #[cfg(feature = "https")]
+    Own {
+        config: Option<Box<rustls::ClientConfig>>,
+        /// Made at the first use, and made again after a failure.
+        made: Arc<crate::sync::Mutex<Option<Transport>>>,
+    },
+    #[cfg(not(feature = "https"))]
+    None,
+}
+
+impl Client {
+    #[cfg(feature = "https")]
+    pub(super) fn own(config: rustls::ClientConfig) -> Self {
+        Self::Own {
+            config: Some(Box::new(config)),
+            made: Arc::default(),
+        }
+    }
+
+    pub(super) fn transport(&self) -> Result<Transport, TokenError> {
+        match self {
+            Self::Service(transport) => Ok(transport.clone()),
+            #[cfg(feature = "https")]
+            Self::Own { config, made } => {
+                if let Some(transport) = &*crate::sync::lock(made) {
+                    return Ok(transport.clone());
+                }
+                // Made outside the lock: it reads files.
+                let transport = own::client(config.as_deref().cloned())?;
+                Ok(crate::sync::lock(made).insert(transport).clone())
+            }
+            #[cfg(not(feature = "https"))]
+            Self::None => Err(TokenError::configuration(
+                "was not sent: this build has no https client; pass yours with `.service(..)`, or enable the feature \
+                 `ring`",
+            )),
+        }
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        #[cfg(feature = "https")]
+        return Self::Own {
+            config: None,
+            made: Arc::default(),
+        };
+        #[cfg(not(feature = "https"))]
+        return Self::None;
+    }
+}
+
 /// An answer, read in full.
 pub(super) struct Answered {
     pub(super) status: StatusCode,
@@ -109,6 +165,11 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
 }
 
 fn broken(what: &'static str, error: impl Into<BoxError>) -> TokenError {
+    let error = error.into();
+    #[cfg(feature = "https")]
+    if let Some(what) = super::certificate::problem(&*error) {
+        return TokenError::new(TokenErrorKind::Certificate, false, what).with_source(error);
+    }
     TokenError::new(TokenErrorKind::Transport, true, what).with_source(error)
 }
 

@@ -1,0 +1,157 @@
+//! The private key of `private_key_jwt`.
+
+use std::{fmt, sync::Arc};
+
+use jsonwebtoken::{Algorithm, EncodingKey};
+
+use super::{jwk, jwt};
+use crate::client_credentials::{TokenError, TokenErrorKind};
+
+/// A private key and the algorithm it signs with. Cheap to clone; zeroised when the last clone is dropped.
+#[derive(Clone)]
+pub struct SigningKey(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    algorithm: KeyAlgorithm,
+    id: Option<String>,
+    key: EncodingKey,
+}
+
+/// An algorithm that signs with a private key (RFC 7518 §3.1, RFC 8037 §3.1).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum KeyAlgorithm {
+    /// RSA, PKCS #1 v1.5, SHA-256.
+    Rs256,
+    /// RSA, PSS, SHA-256.
+    Ps256,
+    /// ECDSA on P-256, SHA-256.
+    Es256,
+    /// ECDSA on P-384, SHA-384.
+    Es384,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl SigningKey {
+    /// The private key in `pem`: PKCS #8 (`BEGIN PRIVATE KEY`), or PKCS #1 (`BEGIN RSA PRIVATE KEY`) for RSA.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`.
+    pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
+        let pem = pem.as_ref();
+        let key = match algorithm {
+            KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => EncodingKey::from_rsa_pem(pem),
+            KeyAlgorithm::Es256 | KeyAlgorithm::Es384 => EncodingKey::from_ec_pem(pem),
+            KeyAlgorithm::EdDsa => EncodingKey::from_ed_pem(pem),
+        };
+        let remedy = match pem.windows(SEC1.len()).any(|window| window == SEC1) {
+            true => "; convert `EC PRIVATE KEY` to PKCS #8 with `openssl pkcs8 -topk8 -nocrypt`",
+            false => {
+                "; pass an unencrypted private key in PKCS #8, of the type that the algorithm needs"
+            }
+        };
+        Self::tried(algorithm, key.ok(), None, remedy)
+    }
+
+    /// The private key in `jwk`, a JSON Web Key (RFC 7517) with its private members. Its `kid` becomes the
+    /// [`key_id`](Self::key_id).
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`, or
+    /// its `alg` is another one.
+    pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
+        let remedy =
+            "; pass a private JWK (with `d`) whose `kty`, `crv` and `alg` suit the algorithm";
+        match jwk::read(algorithm, jwk.as_ref()) {
+            Some((key, id)) => Self::tried(algorithm, Some(key), id, remedy),
+            None => Err(wrong(algorithm, remedy)),
+        }
+    }
+
+    /// The `kid` in the assertion's header, by which the server finds the public key. Default: the JWK's own, or none.
+    #[must_use]
+    pub fn key_id(mut self, id: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.0).id = Some(id.into());
+        self
+    }
+
+    /// Signs once, if this build can: a key on another curve, or a damaged one, shows only then.
+    fn tried(
+        algorithm: KeyAlgorithm,
+        key: Option<EncodingKey>,
+        id: Option<String>,
+        remedy: &str,
+    ) -> Result<Self, TokenError> {
+        let key = key.ok_or_else(|| wrong(algorithm, remedy))?;
+        if let Some(provider) = jwt::built_in() {
+            jwt::sign(b"", algorithm.into(), &key, provider)
+                .map_err(|_| wrong(algorithm, remedy))?;
+        }
+        Ok(Self(Arc::new(Inner { algorithm, id, key })))
+    }
+
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.0.algorithm.into()
+    }
+
+    pub(super) fn id(&self) -> Option<&str> {
+        self.0.id.as_deref()
+    }
+
+    pub(super) fn key(&self) -> &EncodingKey {
+        &self.0.key
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("algorithm", &self.0.algorithm)
+            .field("id", &self.0.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeyAlgorithm {
+    /// The name in the IANA registry, such as `ES256`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Ps256 => "PS256",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+impl From<KeyAlgorithm> for Algorithm {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        match algorithm {
+            KeyAlgorithm::Rs256 => Self::RS256,
+            KeyAlgorithm::Ps256 => Self::PS256,
+            KeyAlgorithm::Es256 => Self::ES256,
+            KeyAlgorithm::Es384 => Self::ES384,
+            KeyAlgorithm::EdDsa => Self::EdDSA,
+        }
+    }
+}
+
+/// Without the parser's own error: it might quote the key.
+fn wrong(algorithm: KeyAlgorithm, remedy: &str) -> TokenError {
+    TokenError::new(
+        TokenErrorKind::WrongKey,
+        false,
+        format!(
+            "was not sent: the key is not a private key for {}{remedy}",
+            algorithm.as_str()
+        ),
+    )
+}
+
+const SEC1: &[u8] = b"BEGIN EC PRIVATE KEY";

@@ -1,0 +1,287 @@
+//! How the client shows the token endpoint who it is (RFC 6749 §2.3), one file for each family of methods.
+
+mod assertion;
+#[cfg(feature = "jwt")]
+mod jwk;
+#[cfg(feature = "jwt")]
+mod jwt;
+#[cfg(feature = "jwt")]
+mod key;
+mod request;
+mod secret;
+mod unsigned;
+
+use std::{
+    fmt,
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+};
+
+#[cfg(feature = "jwt")]
+pub(super) use self::jwt::built_in;
+pub(super) use self::request::Target;
+use self::{
+    assertion::ReadyAssertion,
+    secret::{ClientSecret, Method},
+    unsigned::Unsigned,
+};
+pub use self::{
+    assertion::TokenFile,
+    request::{AssertionAudience, TokenRequest},
+};
+#[cfg(feature = "jwt")]
+pub use self::{
+    jwt::SecretAlgorithm,
+    key::{KeyAlgorithm, SigningKey},
+};
+use super::SecretSource;
+use crate::client_credentials::TokenError;
+
+/// A client's way to authenticate at a token endpoint. Cheap to clone.
+///
+/// Carried out anew for every attempt, so that a secret which changes is read again. The constructors are named after
+/// the methods in the IANA registry; [`custom`](Self::custom) takes any other.
+#[derive(Clone)]
+pub struct ClientAuth(Arc<dyn Erased>);
+
+/// One way for a client to authenticate; implement it for what [`ClientAuth`] does not offer: a signing service, a
+/// vendor's header, client attestation.
+///
+/// The layer calls [`authenticate`](Self::authenticate) for every attempt, within the fetch's time limit.
+pub trait ClientAuthentication: Send + Sync + 'static {
+    /// Adds to `request` what shows who the client is.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`]; its text must not hold a secret. Nothing is sent then.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the fetch's deadline has passed.
+    fn authenticate(
+        &self,
+        request: &mut TokenRequest,
+    ) -> impl Future<Output = Result<(), TokenError>> + Send;
+
+    /// The registered names of the methods that this can carry out equally well, the preferred one first.
+    ///
+    /// With discovery, the first one that the server offers becomes [`TokenRequest::method`], and there is an error if
+    /// it offers none of them. The default is empty: whatever the server offers is not looked at.
+    fn methods(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether another attempt would be made with another secret than the last one, which ends the back-off of a
+    /// permanent failure. The default is `false`.
+    fn changed(&self) -> impl Future<Output = bool> + Send {
+        ready(false)
+    }
+
+    /// Whether it puts [`TokenRequest::audience`] into an assertion, so that the audience must be known. The default is
+    /// `false`.
+    fn needs_audience(&self) -> bool {
+        false
+    }
+
+    /// Looks for what is wrong whatever the server says. The default finds nothing.
+    ///
+    /// # Errors
+    ///
+    /// A permanent [`TokenError`] that names the setting.
+    fn check(&self) -> Result<(), TokenError> {
+        Ok(())
+    }
+}
+
+impl ClientAuth {
+    /// `client_secret_basic`: id and secret in an `Authorization: Basic` header, each form-urlencoded first
+    /// (RFC 6749 §2.3.1). For servers that do not decode them, see [`basic_raw`](Self::basic_raw).
+    #[must_use]
+    pub fn basic(id: impl Into<String>, secret: impl SecretSource) -> Self {
+        Self::custom(ClientSecret::new(id, secret, Method::Basic))
+    }
+
+    /// `client_secret_basic` without the encoding that RFC 6749 asks for: the two are joined by a colon as they are, as
+    /// in RFC 7617. Some servers, Didit's among them, document this form. The same as [`basic`](Self::basic) for ids
+    /// and secrets of letters, digits and `*-._`.
+    #[must_use]
+    pub fn basic_raw(id: impl Into<String>, secret: impl SecretSource) -> Self {
+        Self::custom(ClientSecret::new(id, secret, Method::BasicRaw))
+    }
+
+    /// `client_secret_post`: id and secret as `client_id` and `client_secret` in the form (RFC 6749 §2.3.1).
+    #[must_use]
+    pub fn post(id: impl Into<String>, secret: impl SecretSource) -> Self {
+        Self::custom(ClientSecret::new(id, secret, Method::Post))
+    }
+
+    /// `client_secret_jwt` (OpenID Connect Core §9): an assertion signed with the secret, which itself stays here.
+    /// HS256; see [`client_secret_jwt_with`](Self::client_secret_jwt_with) for others.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn client_secret_jwt(id: impl Into<String>, secret: impl SecretSource) -> Self {
+        Self::client_secret_jwt_with(id, secret, SecretAlgorithm::Hs256)
+    }
+
+    /// [`client_secret_jwt`](Self::client_secret_jwt) with another algorithm.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn client_secret_jwt_with(
+        id: impl Into<String>,
+        secret: impl SecretSource,
+        algorithm: SecretAlgorithm,
+    ) -> Self {
+        Self::custom(jwt::SecretJwt::new(id, secret, algorithm))
+    }
+
+    /// `private_key_jwt` (RFC 7523 §2.2): an assertion signed with a private key, with a new `jti` for every attempt
+    /// and a life of 60 s.
+    ///
+    /// Its audience is the issuer, which [`TokenEndpoint::discover`](super::TokenEndpoint::discover) or
+    /// [`TokenEndpoint::issuer`](super::TokenEndpoint::issuer) tells, or what
+    /// [`assertion_audience`](super::TokenEndpoint::assertion_audience) says.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn private_key_jwt(id: impl Into<String>, key: SigningKey) -> Self {
+        Self::custom(jwt::PrivateKeyJwt::new(id, key))
+    }
+
+    /// A ready assertion that somebody else signs: a token that Kubernetes projects into a file, for example, with
+    /// [`TokenFile`] as its source. `client_assertion_type` is `jwt-bearer` (RFC 7523 §2.2).
+    #[must_use]
+    pub fn assertion(id: impl Into<String>, assertion: impl SecretSource) -> Self {
+        Self::assertion_of_type(id, assertion, Self::JWT_BEARER)
+    }
+
+    /// [`assertion`](Self::assertion) with another `client_assertion_type`, such as [`JWT_SPIFFE`](Self::JWT_SPIFFE).
+    #[must_use]
+    pub fn assertion_of_type(
+        id: impl Into<String>,
+        assertion: impl SecretSource,
+        assertion_type: impl Into<String>,
+    ) -> Self {
+        Self::custom(ReadyAssertion::new(id, assertion, assertion_type))
+    }
+
+    /// `tls_client_auth` (RFC 8705 §2.1): the certificate of the TLS connection, with `client_id` in the form.
+    ///
+    /// The certificate belongs to the connection: give it to
+    /// [`TokenEndpoint::tls_config`](super::TokenEndpoint::tls_config), or use a client of yours that has it.
+    #[must_use]
+    pub fn tls(id: impl Into<String>) -> Self {
+        Self::custom(Unsigned::new(id, &["tls_client_auth"]))
+    }
+
+    /// `self_signed_tls_client_auth` (RFC 8705 §2.2). What [`tls`](Self::tls) says holds here, too.
+    #[must_use]
+    pub fn self_signed_tls(id: impl Into<String>) -> Self {
+        Self::custom(Unsigned::new(id, &["self_signed_tls_client_auth"]))
+    }
+
+    /// `none`: `client_id` in the form and no proof (RFC 7591 §2), for grants whose assertion is proof enough.
+    #[must_use]
+    pub fn none(id: impl Into<String>) -> Self {
+        Self::custom(Unsigned::new(id, &["none"]))
+    }
+
+    /// Neither proof nor `client_id`, for token exchange at servers that know no clients (RFC 8693 §2.1).
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self::custom(Unsigned::anonymous())
+    }
+
+    /// A method of your own.
+    #[must_use]
+    pub fn custom(method: impl ClientAuthentication) -> Self {
+        Self(Arc::new(method))
+    }
+
+    /// The `client_assertion_type` of RFC 7523 §2.2.
+    pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+    /// The `client_assertion_type` of a SPIFFE JWT-SVID (draft-ietf-oauth-spiffe-client-auth).
+    pub const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
+}
+
+/// So that what takes a `ClientAuthentication` takes one that is erased already.
+impl ClientAuthentication for ClientAuth {
+    async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
+        self.0.authenticate_boxed(request).await
+    }
+
+    fn methods(&self) -> &'static [&'static str] {
+        self.0.methods_of()
+    }
+
+    async fn changed(&self) -> bool {
+        self.0.changed_boxed().await
+    }
+
+    fn needs_audience(&self) -> bool {
+        self.0.needs_audience_of()
+    }
+
+    fn check(&self) -> Result<(), TokenError> {
+        self.0.check_of()
+    }
+}
+
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = self.methods().first().unwrap_or(&"other");
+        f.debug_tuple("ClientAuth").field(method).finish()
+    }
+}
+
+pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+trait Erased: Send + Sync {
+    fn authenticate_boxed<'a>(
+        &'a self,
+        request: &'a mut TokenRequest,
+    ) -> BoxFuture<'a, Result<(), TokenError>>;
+
+    fn changed_boxed(&self) -> BoxFuture<'_, bool>;
+
+    fn methods_of(&self) -> &'static [&'static str];
+
+    fn needs_audience_of(&self) -> bool;
+
+    fn check_of(&self) -> Result<(), TokenError>;
+}
+
+impl<T: ClientAuthentication> Erased for T {
+    fn authenticate_boxed<'a>(
+        &'a self,
+        request: &'a mut TokenRequest,
+    ) -> BoxFuture<'a, Result<(), TokenError>> {
+        Box::pin(self.authenticate(request))
+    }
+
+    fn changed_boxed(&self) -> BoxFuture<'_, bool> {
+        Box::pin(self.changed())
+    }
+
+    fn methods_of(&self) -> &'static [&'static str] {
+        self.methods()
+    }
+
+    fn needs_audience_of(&self) -> bool {
+        self.needs_audience()
+    }
+
+    fn check_of(&self) -> Result<(), TokenError> {
+        self.check()
+    }
+}
+
+/// The client id is part of the proof: an empty one is refused before it is sent.
+fn check_id(id: &str) -> Result<(), TokenError> {
+    if id.is_empty() {
+        return Err(TokenError::configuration(
+            "was not sent: the client id is empty",
+        ));
+    }
+    Ok(())
+}

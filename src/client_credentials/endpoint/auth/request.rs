@@ -1,0 +1,126 @@
+//! The token request that client authentication completes.
+
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use secrecy::SecretString;
+
+use super::super::form::Form;
+
+/// A token request, before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds to it.
+///
+/// `Debug` shows the names of what is in it, and no values.
+#[derive(Debug)]
+pub struct TokenRequest {
+    pub(in super::super) headers: HeaderMap,
+    pub(in super::super) form: Form,
+    /// What to look at if these credentials are refused.
+    pub(in super::super) advice: Option<&'static str>,
+    /// Never to appear in what the server's answer is quoted for.
+    pub(in super::super) secrets: Vec<SecretString>,
+    target: Target,
+}
+
+/// Whom a token request is for.
+#[derive(Debug)]
+pub(in super::super) struct Target {
+    pub(in super::super) token_endpoint: Uri,
+    pub(in super::super) audience: Option<Arc<str>>,
+    pub(in super::super) method: Option<&'static str>,
+    /// Whether an assertion says `typ: client-authentication+jwt`.
+    #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
+    pub(in super::super) typed: bool,
+    pub(in super::super) wall: SystemTime,
+    #[cfg(feature = "jwt")]
+    pub(in super::super) provider: Option<&'static jsonwebtoken::crypto::CryptoProvider>,
+}
+
+/// Whom a signed assertion names as its audience (`aud`).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum AssertionAudience {
+    /// The issuer's identifier and nothing else, as draft-ietf-oauth-rfc7523bis asks. The default.
+    #[default]
+    Issuer,
+    /// The URL of the token endpoint, as older servers want it (RFC 7523 §3).
+    TokenEndpoint,
+    /// This text.
+    Other(Arc<str>),
+}
+
+impl TokenRequest {
+    pub(in super::super) fn new(form: Form, target: Target) -> Self {
+        Self {
+            headers: HeaderMap::new(),
+            form,
+            advice: None,
+            secrets: Vec::new(),
+            target,
+        }
+    }
+
+    /// Where the request goes.
+    #[must_use]
+    pub fn token_endpoint(&self) -> &Uri {
+        &self.target.token_endpoint
+    }
+
+    /// The audience for an assertion: the issuer, unless
+    /// [`TokenEndpoint::assertion_audience`](super::super::TokenEndpoint::assertion_audience) says otherwise. `None` if
+    /// the issuer is not known.
+    #[must_use]
+    pub fn audience(&self) -> Option<&str> {
+        self.target.audience.as_deref()
+    }
+
+    /// The one of [`ClientAuthentication::methods`](super::ClientAuthentication::methods) to carry out; the first one,
+    /// where the server's offer is not known.
+    #[must_use]
+    pub fn method(&self) -> Option<&'static str> {
+        self.target.method
+    }
+
+    /// The civil time, by the layer's clock.
+    #[must_use]
+    pub fn wall(&self) -> SystemTime {
+        self.target.wall
+    }
+
+    /// Sets a header. Mark the value sensitive if it is a secret.
+    pub fn header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.insert(name, value);
+    }
+
+    /// Adds a parameter to the form. A name that is there already makes the request fail before it is sent
+    /// (RFC 6749 §3.2).
+    pub fn parameter(&mut self, name: impl Into<String>, value: impl Into<SecretString>) {
+        self.form.push(name, value);
+    }
+
+    /// Has `secret` replaced wherever the server's answer is quoted.
+    pub fn redact(&mut self, secret: impl Into<SecretString>) {
+        self.secrets.push(secret.into());
+    }
+
+    #[cfg(feature = "jwt")]
+    pub(super) fn provider(&self) -> Option<&'static jsonwebtoken::crypto::CryptoProvider> {
+        self.target.provider
+    }
+
+    #[cfg(feature = "jwt")]
+    pub(super) fn is_typed(&self) -> bool {
+        self.target.typed
+    }
+}
+
+impl From<&str> for AssertionAudience {
+    fn from(audience: &str) -> Self {
+        Self::Other(audience.into())
+    }
+}
+
+impl From<String> for AssertionAudience {
+    fn from(audience: String) -> Self {
+        Self::Other(audience.into())
+    }
+}

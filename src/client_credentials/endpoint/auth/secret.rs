@@ -1,0 +1,157 @@
+//! `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1).
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{HeaderValue, header::AUTHORIZATION};
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
+
+use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
+use crate::client_credentials::{
+    TokenError,
+    endpoint::{form::encode_into, shared_secret::SharedSecret},
+};
+
+pub(super) struct ClientSecret {
+    id: String,
+    secret: SharedSecret,
+    method: Method,
+}
+
+/// How the secret is sent, where the server's offer does not decide.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Method {
+    Basic,
+    BasicRaw,
+    Post,
+}
+
+impl ClientSecret {
+    pub(super) fn new(id: impl Into<String>, secret: impl SecretSource, method: Method) -> Self {
+        Self {
+            id: id.into(),
+            secret: SharedSecret::new("client secret", secret),
+            method,
+        }
+    }
+
+    /// The server sees the secret either way, so its metadata may choose.
+    fn chosen(&self, request: &TokenRequest) -> Method {
+        match (request.method(), self.method) {
+            (Some(POST), _) => Method::Post,
+            (Some(BASIC), Method::Post) => Method::Basic,
+            (_, method) => method,
+        }
+    }
+
+    /// The other setting, for credentials on which the two forms of Basic differ.
+    fn other_form(&self, secret: &str, method: Method) -> Option<&'static str> {
+        let plain = |text: &str| {
+            text.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"*-._".contains(&b))
+        };
+        if plain(&self.id) && plain(secret) {
+            return None;
+        }
+        Some(match method {
+            Method::BasicRaw => {
+                "id or secret hold characters on which servers differ: try `ClientAuth::basic`, which encodes them"
+            }
+            Method::Basic | Method::Post => {
+                "id or secret hold characters on which servers differ: try `ClientAuth::basic_raw`, which sends them \
+                 unencoded"
+            }
+        })
+    }
+}
+
+impl ClientAuthentication for ClientSecret {
+    async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
+        let secret = self.secret.read().await?;
+        match self.chosen(request) {
+            Method::Post => {
+                request.parameter("client_id", self.id.as_str());
+                request.parameter("client_secret", secret.expose_secret());
+            }
+            method @ (Method::Basic | Method::BasicRaw) => {
+                let value = basic(&self.id, secret.expose_secret(), method)?;
+                request.header(AUTHORIZATION, value);
+                request.advice = self.other_form(secret.expose_secret(), method);
+            }
+        }
+        request.redact(secret);
+        Ok(())
+    }
+
+    fn methods(&self) -> &'static [&'static str] {
+        match self.method {
+            Method::Basic | Method::BasicRaw => &[BASIC, POST],
+            Method::Post => &[POST, BASIC],
+        }
+    }
+
+    async fn changed(&self) -> bool {
+        self.secret.changed().await
+    }
+
+    fn check(&self) -> Result<(), TokenError> {
+        check_id(&self.id)?;
+        if self.method == Method::BasicRaw && self.id.contains(':') {
+            return Err(TokenError::configuration(
+                "was not sent: the client id holds a colon, which `ClientAuth::basic_raw` cannot send; use \
+                 `ClientAuth::basic`",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn basic(id: &str, secret: &str, method: Method) -> Result<HeaderValue, TokenError> {
+    let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
+    if method == Method::BasicRaw {
+        pair.push_str(id);
+        pair.push(':');
+        pair.push_str(secret);
+    } else {
+        encode_into(&mut pair, id);
+        pair.push(':');
+        encode_into(&mut pair, secret);
+    }
+    let mut value = Zeroizing::new(String::with_capacity(6 + pair.len().div_ceil(3) * 4));
+    value.push_str("Basic ");
+    STANDARD.encode_string(pair.as_bytes(), &mut value);
+    let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|_| {
+        TokenError::configuration("was not sent: the credentials cannot be encoded")
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+const BASIC: &str = "client_secret_basic";
+const POST: &str = "client_secret_post";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(method: Method) -> String {
+        let header = basic("odd id+%40", "p@ss w/rd", method).unwrap();
+        let encoded = header.to_str().unwrap().strip_prefix("Basic ").unwrap();
+        String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn basic_credentials_are_encoded_with_a_space_as_percent_20() {
+        assert_eq!(sent(Method::Basic), "odd%20id%2B%2540:p%40ss%20w%2Frd");
+    }
+
+    #[test]
+    fn raw_basic_credentials_are_sent_as_they_are() {
+        assert_eq!(sent(Method::BasicRaw), "odd id+%40:p@ss w/rd");
+    }
+
+    #[test]
+    fn the_header_is_sensitive() {
+        assert!(basic("id", "secret", Method::Basic).unwrap().is_sensitive());
+    }
+}

@@ -1,0 +1,54 @@
+//! Methods whose proof is not in the request: `tls_client_auth`, `self_signed_tls_client_auth`, `none`.
+
+use super::{ClientAuthentication, TokenRequest, check_id};
+use crate::client_credentials::TokenError;
+
+pub(super) struct Unsigned {
+    /// None for a client that has no id.
+    id: Option<String>,
+    methods: &'static [&'static str],
+}
+
+impl Unsigned {
+    pub(super) fn new(id: impl Into<String>, methods: &'static [&'static str]) -> Self {
+        Self {
+            id: Some(id.into()),
+            methods,
+        }
+    }
+
+    pub(super) fn anonymous() -> Self {
+        Self {
+            id: None,
+            methods: &[],
+        }
+    }
+}
+
+impl ClientAuthentication for Unsigned {
+    async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
+        // RFC 8705 §2: `client_id` is required, because the certificate alone does not name the client.
+        if let Some(id) = &self.id {
+            request.parameter("client_id", id.as_str());
+        }
+        request.advice = match self.methods {
+            ["tls_client_auth"] => Some(
+                "check the client id, and that its registration names the subject of the certificate that `.tls_config(..)` \
+                 or your client presents",
+            ),
+            ["self_signed_tls_client_auth"] => Some(
+                "check the client id, and that the certificate that `.tls_config(..)` or your client presents is registered",
+            ),
+            _ => Some("the server wants a client to authenticate; `ClientAuth` offers the ways"),
+        };
+        Ok(())
+    }
+
+    fn methods(&self) -> &'static [&'static str] {
+        self.methods
+    }
+
+    fn check(&self) -> Result<(), TokenError> {
+        self.id.as_deref().map_or(Ok(()), check_id)
+    }
+}

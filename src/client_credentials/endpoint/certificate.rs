@@ -1,0 +1,75 @@
+//! Finds the certificate that a failed TLS handshake is about.
+
+use std::{error::Error, io};
+
+use rustls::{AlertDescription, CertificateError, Error as Tls};
+
+/// What to check, if a certificate is to blame: the server's, which we refused, or ours, which it refused.
+pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
+    match tls(error)? {
+        Tls::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => Some(
+            "could not be sent: the server's certificate has expired, or this machine's clock is wrong",
+        ),
+        Tls::InvalidCertificate(_) => Some(
+            "could not be sent: the server's certificate is not trusted; check the URL, and pass a private CA with \
+             `.tls_config(..)`",
+        ),
+        Tls::AlertReceived(AlertDescription::CertificateExpired) => {
+            Some("was refused in the TLS handshake: our client certificate has expired; renew it")
+        }
+        Tls::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::UnsupportedCertificate,
+        ) => Some(
+            "was refused in the TLS handshake: the server does not accept our client certificate, or wants one; check \
+             `.tls_config(..)`",
+        ),
+        _ => None,
+    }
+}
+
+/// The TLS library's error in the chain. `io::Error::source` skips the error inside, so that one is looked at first.
+fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        let inside = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .map(|inside| inside as &(dyn Error + 'static));
+        next = inside.or_else(|| error.source());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrapped(error: Tls) -> io::Error {
+        io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    #[test]
+    fn an_expired_certificate_is_found_below_io_errors() {
+        let server = wrapped(Tls::InvalidCertificate(CertificateError::Expired));
+        let ours = wrapped(Tls::AlertReceived(AlertDescription::CertificateExpired));
+
+        assert!(problem(&server).is_some_and(|what| what.contains("the server's certificate has")));
+        assert!(problem(&ours).is_some_and(|what| what.contains("our client certificate has")));
+    }
+
+    #[test]
+    fn another_tls_error_is_no_certificate_problem() {
+        assert_eq!(problem(&wrapped(Tls::HandshakeNotComplete)), None);
+        assert_eq!(problem(&io::Error::other("reset")), None);
+    }
+}

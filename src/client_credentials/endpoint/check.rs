@@ -1,0 +1,130 @@
+//! Finds what is configured wrongly, before anything is sent.
+
+use http::Uri;
+use serde_json::{Map, Value};
+
+use super::{AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication};
+use crate::{Origin, client_credentials::TokenError};
+
+impl TokenEndpoint {
+    /// Looks for what is configured wrongly, without sending anything.
+    ///
+    /// # Errors
+    ///
+    /// A permanent [`TokenError`] that names the setting. The same comes out of the first token request.
+    pub fn check(&self) -> Result<(), TokenError> {
+        let problem = self
+            .place_problem()
+            .or_else(|| self.parameter_problem())
+            .map(|problem| TokenError::configuration(format!("was not sent: {problem}")));
+        problem
+            .map_or(Ok(()), Err)
+            .and_then(|()| self.auth.check())
+            .and_then(|()| self.check_audience())
+            .map_err(|error| self.name(error))
+    }
+
+    fn place_problem(&self) -> Option<String> {
+        match &self.location {
+            Location::Known(uri) => self.uri_problem(uri, "the token endpoint"),
+            Location::Discovered(discovery) => match discovery.issuer().parse() {
+                // RFC 8414 §2: no query, no fragment.
+                Ok(uri) if !discovery.issuer().contains(['?', '#']) => {
+                    self.uri_problem(&uri, "the issuer")
+                }
+                _ => Some(
+                    "the issuer must be an absolute https URL without query and fragment"
+                        .to_owned(),
+                ),
+            },
+        }
+    }
+
+    fn uri_problem(&self, uri: &Uri, what: &str) -> Option<String> {
+        let Some(origin) = Origin::of(uri) else {
+            return Some(format!(
+                "{what} must be an absolute https URL without user info"
+            ));
+        };
+        (!origin.is_https() && !origin.is_loopback() && !self.allow_http).then(|| {
+            "plain http would show the client secret to anybody on the way; use https, or `.dangerously_allow_http()`"
+                .to_owned()
+        })
+    }
+
+    /// A signed assertion without an audience could be used by one server at another.
+    fn check_audience(&self) -> Result<(), TokenError> {
+        let unknown = self.assertion_audience == AssertionAudience::Issuer && self.issuer.is_none();
+        if unknown && self.auth.needs_audience() {
+            return Err(TokenError::configuration(NO_AUDIENCE));
+        }
+        Ok(())
+    }
+
+    fn parameter_problem(&self) -> Option<String> {
+        // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
+        let odd = self.scopes.iter().find(|scope| {
+            !scope
+                .bytes()
+                .all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
+        });
+        if let Some(scope) = odd {
+            return Some(format!(
+                "the scope {scope:?} holds a character that RFC 6749 §3.3 does not allow"
+            ));
+        }
+        if let Some(problem) = self.value_problem() {
+            return Some(problem.to_owned());
+        }
+        let name = self.parameters.repeated(&["resource"]).or_else(|| {
+            OWN_PARAMETERS
+                .into_iter()
+                .find(|name| self.parameters.contains(name))
+        })?;
+        Some(format!(
+            "the parameter {name:?} is set twice; it has a setting of its own, or belongs there once"
+        ))
+    }
+
+    fn value_problem(&self) -> Option<&'static str> {
+        // RFC 8707 §2: an absolute URI without a fragment.
+        let absolute = |uri: &str| {
+            uri.split_once(':').is_some_and(|(scheme, rest)| {
+                scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.is_empty()
+            }) && !uri.contains(['#', ' '])
+        };
+        if !self.parameters.values("resource").all(absolute) {
+            return Some("a resource must be an absolute URI without a fragment (RFC 8707 §2)");
+        }
+        // RFC 9396 §2: an array of objects, each with a `type`.
+        let details = |text: &str| {
+            serde_json::from_str::<Vec<Map<String, Value>>>(text)
+                .is_ok_and(|details| details.iter().all(|object| object.contains_key("type")))
+        };
+        if !self.parameters.values("authorization_details").all(details) {
+            return Some(
+                "`authorization_details` must be a JSON array of objects with a `type` (RFC 9396 §2)",
+            );
+        }
+        None
+    }
+}
+
+pub(super) const NO_AUDIENCE: &str = "was not sent: the audience of the client's assertion is not known; name the issuer with `.issuer(..)`, use \
+     `TokenEndpoint::discover`, or set `.assertion_audience(..)`";
+
+/// Set by the endpoint, its grant or the client's authentication.
+const OWN_PARAMETERS: [&str; 12] = [
+    "actor_token",
+    "actor_token_type",
+    "assertion",
+    "client_assertion",
+    "client_assertion_type",
+    "client_id",
+    "client_secret",
+    "grant_type",
+    "requested_token_type",
+    "scope",
+    "subject_token",
+    "subject_token_type",
+];

@@ -1,0 +1,183 @@
+//! An authorization server's metadata document (RFC 8414 §2, §3), read from bytes.
+
+use http::Uri;
+use serde::Deserialize;
+
+use crate::{
+    Origin,
+    client_credentials::{TokenError, TokenErrorKind},
+};
+
+/// What the document says that matters here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in super::super) struct Metadata {
+    token_endpoint: Uri,
+    mtls_token_endpoint: Option<Uri>,
+    methods: Vec<String>,
+}
+
+/// Where a token request goes, and how the client authenticates there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in super::super) struct Choice {
+    pub(in super::super) token_endpoint: Uri,
+    pub(in super::super) method: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    token_endpoint: Option<String>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    mtls_endpoint_aliases: Option<Aliases>,
+}
+
+#[derive(Deserialize)]
+struct Aliases {
+    token_endpoint: Option<String>,
+}
+
+impl Metadata {
+    /// The document in `body`, if it is the one of `issuer`.
+    pub(super) fn read(body: &[u8], issuer: &str, allow_http: bool) -> Result<Self, TokenError> {
+        let document: Document = serde_json::from_slice(body).map_err(|_| {
+            malformed("the metadata is not a JSON object with an `issuer`; check the issuer")
+        })?;
+        // RFC 8414 §3.3: identical, or the document must not be used.
+        if document.issuer != issuer {
+            return Err(TokenError::new(
+                TokenErrorKind::IssuerMismatch,
+                false,
+                format!(
+                    "failed at discovery: the metadata names another issuer, {:?}; the one configured must equal it to \
+                     the letter, a final slash included",
+                    shown(&document.issuer)
+                ),
+            ));
+        }
+        let endpoint = document
+            .token_endpoint
+            .ok_or_else(|| malformed("the metadata names no `token_endpoint`"))?;
+        let alias = document
+            .mtls_endpoint_aliases
+            .and_then(|a| a.token_endpoint);
+        Ok(Self {
+            token_endpoint: usable(&endpoint, allow_http)?,
+            mtls_token_endpoint: alias.map(|uri| usable(&uri, allow_http)).transpose()?,
+            // RFC 8414 §2: if omitted, the default is `client_secret_basic`.
+            methods: document
+                .token_endpoint_auth_methods_supported
+                .unwrap_or_else(|| vec!["client_secret_basic".to_owned()]),
+        })
+    }
+
+    /// Chooses among `able`, what the configured credential can do. Never anything else: a server, or somebody in its
+    /// place, must not talk a client out of its key.
+    pub(super) fn choose(&self, able: &'static [&'static str]) -> Result<Choice, TokenError> {
+        let offered = |method: &&&str| self.methods.iter().any(|known| known == **method);
+        let method = able.iter().find(offered).copied();
+        if method.is_none() && !able.is_empty() {
+            return Err(TokenError::configuration(format!(
+                "was not sent: the server's metadata offers {:?}, and the configured credential can do {able:?} only; \
+                 configure another `ClientAuth`, or name the endpoint with `TokenEndpoint::new` if the metadata is wrong",
+                self.methods.iter().map(|m| shown(m)).collect::<Vec<_>>(),
+            )));
+        }
+        // RFC 8705 §5: who presents a certificate uses the alias.
+        let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
+        let alias = self.mtls_token_endpoint.as_ref().filter(|_| tls);
+        Ok(Choice {
+            token_endpoint: alias.unwrap_or(&self.token_endpoint).clone(),
+            method,
+        })
+    }
+
+    /// Whether a credential that was used as `known` says may be used as this document wants it.
+    pub(super) fn may_follow(&self, known: &Choice, new: &Choice) -> Result<(), TokenError> {
+        let origin = |choice: &Choice| Origin::of(&choice.token_endpoint);
+        if origin(known) != origin(new) {
+            return Err(changed("moves the token endpoint to another origin"));
+        }
+        let dropped = known
+            .method
+            .is_some_and(|method| !self.methods.iter().any(|known| known == method));
+        if dropped {
+            return Err(changed("no longer offers the authentication method in use"));
+        }
+        Ok(())
+    }
+}
+
+/// Where the documents are, in the order in which they are asked for: RFC 8414 §3.1 puts the well-known part between
+/// host and path, OpenID Connect Discovery §4.1 behind the path.
+pub(super) fn places(issuer: &Uri) -> [Option<Uri>; 2] {
+    let path = issuer.path().trim_end_matches('/');
+    let at = |path: String| {
+        let mut parts = issuer.clone().into_parts();
+        parts.path_and_query = Some(path.parse().ok()?);
+        Uri::from_parts(parts).ok()
+    };
+    [
+        at(format!("/.well-known/oauth-authorization-server{path}")),
+        at(format!("{path}/.well-known/openid-configuration")),
+    ]
+}
+
+/// Absolute, and https unless it is loopback.
+fn usable(uri: &str, allow_http: bool) -> Result<Uri, TokenError> {
+    uri.parse::<Uri>()
+        .ok()
+        .filter(|uri| {
+            Origin::of(uri).is_some_and(|o| o.is_https() || o.is_loopback() || allow_http)
+        })
+        .ok_or_else(|| malformed("the metadata's token endpoint is not an absolute https URL"))
+}
+
+fn malformed(what: &str) -> TokenError {
+    TokenError::new(
+        TokenErrorKind::Malformed,
+        true,
+        format!("failed at discovery: {what}"),
+    )
+}
+
+fn changed(what: &str) -> TokenError {
+    TokenError::new(
+        TokenErrorKind::MetadataChanged,
+        false,
+        format!(
+            "goes on with the old metadata, because the new {what}; if that is intended, restart"
+        ),
+    )
+}
+
+/// Of a foreign text, what an error may quote.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(issuer: &str) -> [String; 2] {
+        places(&issuer.parse().unwrap()).map(|uri| uri.unwrap().to_string())
+    }
+
+    #[test]
+    fn the_well_known_part_goes_between_host_and_path_and_then_behind_the_path() {
+        assert_eq!(
+            paths("https://id.example/realms/m2m"),
+            [
+                "https://id.example/.well-known/oauth-authorization-server/realms/m2m",
+                "https://id.example/realms/m2m/.well-known/openid-configuration",
+            ]
+        );
+        assert_eq!(
+            paths("https://id.example/"),
+            [
+                "https://id.example/.well-known/oauth-authorization-server",
+                "https://id.example/.well-known/openid-configuration",
+            ]
+        );
+    }
+}

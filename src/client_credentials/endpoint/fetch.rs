@@ -1,0 +1,135 @@
+//! One attempt to get a token: find the endpoint, authenticate, ask, read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header};
+use http_body_util::Full;
+
+use super::{
+    AssertionAudience, Location, TokenEndpoint, TokenRequest,
+    auth::{ClientAuthentication, Target},
+    bound::is_bound,
+    discovery::Choice,
+    form::Form,
+    response,
+    transport::Transport,
+};
+use crate::client_credentials::{AccessToken, FetchContext, TokenError, TokenEvent, TokenSource};
+
+impl TokenEndpoint {
+    async fn exchange(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        self.check()?;
+        let transport = self.client.transport()?;
+        let choice = self.locate(&transport, &cx).await?;
+        let mut request = self.request(choice, &cx).await?;
+        let sent_at = cx.clock().now();
+        let answered = transport.send(into_http(&mut request)).await?;
+        let context = response::Context {
+            wall: cx.clock().wall(),
+            default_lifetime: self.default_lifetime,
+            advice: request.advice,
+            secrets: &request.secrets,
+        };
+        let token = response::read(answered.status, &answered.headers, &answered.body, &context)?;
+        if token.expose().is_some_and(is_bound) {
+            cx.emit(|credential| TokenEvent::BoundToken { credential });
+        }
+        Ok(token.with_sent_at(sent_at))
+    }
+
+    async fn locate(
+        &self,
+        transport: &Transport,
+        cx: &FetchContext<'_>,
+    ) -> Result<Choice, TokenError> {
+        let able = self.auth.methods();
+        match &self.location {
+            Location::Known(uri) => Ok(Choice {
+                token_endpoint: uri.clone(),
+                method: able.first().copied(),
+            }),
+            Location::Discovered(discovery) => {
+                discovery.choice(transport, able, self.allow_http, cx).await
+            }
+        }
+    }
+
+    async fn request(
+        &self,
+        choice: Choice,
+        cx: &FetchContext<'_>,
+    ) -> Result<TokenRequest, TokenError> {
+        let audience = match &self.assertion_audience {
+            AssertionAudience::Issuer => self.issuer.clone(),
+            AssertionAudience::TokenEndpoint => Some(choice.token_endpoint.to_string().into()),
+            AssertionAudience::Other(audience) => Some(Arc::clone(audience)),
+        };
+        let mut request = TokenRequest::new(
+            Form::default(),
+            Target {
+                token_endpoint: choice.token_endpoint,
+                audience,
+                method: choice.method,
+                typed: self.assertion_typ,
+                wall: cx.clock().wall(),
+                #[cfg(feature = "jwt")]
+                provider: self.crypto_provider.or_else(super::auth::built_in),
+            },
+        );
+        self.grant.write(&mut request).await?;
+        if !self.scopes.is_empty() {
+            request.parameter("scope", self.scopes.join(" "));
+        }
+        request.form.extend(&self.parameters);
+        self.auth.authenticate(&mut request).await?;
+        match request.form.repeated(&["resource"]) {
+            Some(name) => Err(TokenError::configuration(format!(
+                "was not sent: the parameter {name:?} is set twice, by a setting and by the client's authentication"
+            ))),
+            None => Ok(request),
+        }
+    }
+
+    /// Where token requests go, for people: without user info and query.
+    pub(super) fn place(&self) -> String {
+        match &self.location {
+            Location::Known(uri) => response::place(uri),
+            Location::Discovered(discovery) => discovery
+                .issuer()
+                .parse()
+                .map_or_else(|_| "an issuer".to_owned(), |uri| response::place(&uri)),
+        }
+    }
+
+    pub(super) fn name(&self, error: TokenError) -> TokenError {
+        error.with_endpoint(self.place())
+    }
+}
+
+impl TokenSource for TokenEndpoint {
+    async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        self.exchange(cx).await.map_err(|error| self.name(error))
+    }
+
+    async fn changed(&self) -> bool {
+        self.auth.changed().await || self.grant.changed().await
+    }
+}
+
+fn into_http(request: &mut TokenRequest) -> Request<Full<Bytes>> {
+    let mut http = Request::new(Full::new(request.form.encode()));
+    *http.method_mut() = Method::POST;
+    *http.uri_mut() = request.token_endpoint().clone();
+    *http.headers_mut() = std::mem::take(&mut request.headers);
+    let headers = http.headers_mut();
+    headers.insert(header::CONTENT_TYPE, FORM);
+    headers.insert(header::ACCEPT, JSON);
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    http
+}
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("tower-m2m/", env!("CARGO_PKG_VERSION")));
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
