@@ -1,6 +1,8 @@
 //! Doubles for the tests: a token source and an API, both in process and counting.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod server;
+
 use std::{
     collections::HashSet,
     future::Future,

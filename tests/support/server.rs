@@ -1,0 +1,153 @@
+//! An authorization server in process: answers as it is told, and keeps what it was asked.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
+use tower::{service_fn, util::BoxCloneSyncService};
+use tower_m2m::{
+    BoxError, ClientAuth, ClientCredentialsLayer, Clock, TokenEndpoint,
+    client_credentials::{ClientCredentialsLayerBuilder, TokenHandle},
+};
+
+use super::{Body, origin};
+
+pub(crate) const TOKEN_URL: &str = "https://id.example/token";
+pub(crate) const GRANTED: &str =
+    r#"{"access_token":"token","token_type":"Bearer","expires_in":300}"#;
+
+/// Status, `Location` if it is a redirect, and body for each URL.
+type Answer = Box<dyn Fn(&str) -> (u16, String) + Send + Sync>;
+
+#[derive(Clone)]
+pub(crate) struct Server(Arc<State>);
+
+struct State {
+    asked: Mutex<Vec<Asked>>,
+    answer: Mutex<Answer>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) url: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) form: Vec<(String, String)>,
+}
+
+impl Server {
+    /// Grants a token at every URL.
+    pub(crate) fn granting() -> Self {
+        Self::answering(|_| (200, GRANTED.to_owned()))
+    }
+
+    pub(crate) fn answering(
+        answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(State {
+            asked: Mutex::default(),
+            answer: Mutex::new(Box::new(answer)),
+        }))
+    }
+
+    pub(crate) fn answer(&self, answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) {
+        *self.0.answer.lock().unwrap() = Box::new(answer);
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.0.asked.lock().unwrap().clone()
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.asked().into_iter().map(|asked| asked.url).collect()
+    }
+
+    /// What the last request said.
+    pub(crate) fn last(&self) -> Asked {
+        self.asked().pop().unwrap()
+    }
+
+    pub(crate) fn service(
+        &self,
+    ) -> BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError> {
+        let server = self.clone();
+        BoxCloneSyncService::new(service_fn(move |request: Request<Full<Bytes>>| {
+            let server = server.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let url = parts.uri.to_string();
+                let (status, body) = {
+                    server.0.asked.lock().unwrap().push(Asked {
+                        method: parts.method,
+                        url: url.clone(),
+                        headers: parts.headers,
+                        form: form(&body),
+                    });
+                    (server.0.answer.lock().unwrap())(&url)
+                };
+                Ok::<_, BoxError>(Response::builder().status(status).body(Body::from(body))?)
+            }
+        }))
+    }
+
+    /// An endpoint at [`TOKEN_URL`] that asks this server.
+    pub(crate) fn endpoint(&self, auth: ClientAuth) -> TokenEndpoint {
+        TokenEndpoint::new(TOKEN_URL.parse().unwrap(), auth).service(self.service())
+    }
+}
+
+impl Asked {
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let named = self.form.iter().filter(|(known, _)| known == name);
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The one value of a parameter.
+    pub(crate) fn one(&self, name: &str) -> Option<&str> {
+        let all = self.all(name);
+        assert!(all.len() <= 1, "{name} is there {} times", all.len());
+        all.first().copied()
+    }
+}
+
+pub(crate) fn layer(endpoint: TokenEndpoint) -> ClientCredentialsLayerBuilder {
+    ClientCredentialsLayer::builder(endpoint, origin())
+        .clock(Civil)
+        .seed(7)
+}
+
+pub(crate) fn handle(endpoint: TokenEndpoint) -> TokenHandle {
+    layer(endpoint).build().handle()
+}
+
+/// tokio's time, and a civil time that stands still.
+pub(crate) struct Civil;
+
+pub(crate) const CIVIL_SECONDS: u64 = 1_800_000_000;
+
+impl Clock for Civil {
+    fn now(&self) -> Instant {
+        tower_m2m::SystemClock::default().now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(CIVIL_SECONDS)
+    }
+}
+
+fn form(body: &[u8]) -> Vec<(String, String)> {
+    let decode = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
+    std::str::from_utf8(body)
+        .unwrap()
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect()
+}
