@@ -41,7 +41,7 @@ use crate::BoxError;
 ///
 /// Token requests are `POST`s with a form, over https (plain http is for loopback only). Redirects are never followed.
 /// What is configured wrongly (an http URL, an empty client id, a scope with a quote in it) is told by
-/// [`check`](Self::check), or by a permanent [`TokenError`] at the first use; nothing is sent then.
+/// [`check`](Self::check), or by a permanent [`TokenError`](super::TokenError) at the first use; nothing is sent then.
 ///
 /// Answers are read tolerantly: `expires_in` may be a number, a string or a float, or be missing, and then `exp` counts,
 /// and then [`default_lifetime`](Self::default_lifetime); `token_type` may be missing or in any case, but a type other
