@@ -244,6 +244,7 @@ async fn a_renewed_document_that_moves_the_endpoint_or_drops_the_method_is_told_
     for document in [
         with(metadata(), "token_endpoint", elsewhere),
         with(metadata(), METHODS, json!(["client_secret_post"])),
+        with(metadata(), METHODS, json!(["none"])),
     ] {
         let server = publishing(OAUTH, metadata());
         let (endpoint, told) = told(discover(&server, ClientAuth::basic("id", "secret")));

@@ -248,7 +248,7 @@ fn refusal(
     TokenError::new(Refused, false, format!("was refused: {advice}"))
 }
 
-pub(super) fn redirected(status: StatusCode, headers: &HeaderMap) -> TokenError {
+fn redirected(status: StatusCode, headers: &HeaderMap) -> TokenError {
     let target = headers
         .get(header::LOCATION)
         .and_then(|value| value.to_str().ok())

@@ -82,28 +82,32 @@ impl Metadata {
                 self.methods.iter().map(|m| shown(m)).collect::<Vec<_>>(),
             )));
         }
-        // RFC 8705 §5: who presents a certificate uses the alias.
-        let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
-        let alias = self.mtls_token_endpoint.as_ref().filter(|_| tls);
-        Ok(Choice {
-            token_endpoint: alias.unwrap_or(&self.token_endpoint).clone(),
-            method,
-        })
+        Ok(self.choice(method))
     }
 
-    /// Whether a credential that was used as `known` says may be used as this document wants it.
-    pub(super) fn may_follow(&self, known: &Choice, new: &Choice) -> Result<(), TokenError> {
-        let origin = |choice: &Choice| Origin::of(&choice.token_endpoint);
-        if origin(known) != origin(new) {
-            return Err(changed("moves the token endpoint to another origin"));
-        }
+    /// The same method at this document's endpoint, for a credential that was used as `known` says.
+    pub(super) fn follow(&self, known: &Choice) -> Result<Choice, TokenError> {
         let dropped = known
             .method
-            .is_some_and(|method| !self.methods.iter().any(|known| known == method));
+            .is_some_and(|method| !self.methods.iter().any(|offered| offered == method));
         if dropped {
             return Err(changed("no longer offers the authentication method in use"));
         }
-        Ok(())
+        let choice = self.choice(known.method);
+        if Origin::of(&choice.token_endpoint) != Origin::of(&known.token_endpoint) {
+            return Err(changed("moves the token endpoint to another origin"));
+        }
+        Ok(choice)
+    }
+
+    /// RFC 8705 §5: who presents a certificate uses the alias.
+    fn choice(&self, method: Option<&'static str>) -> Choice {
+        let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
+        let alias = self.mtls_token_endpoint.as_ref().filter(|_| tls);
+        Choice {
+            token_endpoint: alias.unwrap_or(&self.token_endpoint).clone(),
+            method,
+        }
     }
 }
 

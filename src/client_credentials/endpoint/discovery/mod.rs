@@ -58,23 +58,19 @@ impl Discovery {
         cx: &FetchContext<'_>,
     ) -> Result<Choice, TokenError> {
         let now = cx.clock().now();
-        let Some(known) = self.known(now) else {
-            let (_, choice) = self.fetch(transport, able, allow_http).await?;
+        let Some((known, due)) = self.known(now) else {
+            let choice = self.fetch(transport, allow_http).await?.choose(able)?;
             return Ok(self.adopt(choice, now));
         };
-        let (known, due) = known;
         if !due {
             return Ok(known);
         }
         // A slow server must not use up the time of the token request.
         let limit = after(now, LONGEST_RENEWAL).min(cx.deadline());
-        let renewed = timeout_at(limit, self.fetch(transport, able, allow_http))
+        let renewed = timeout_at(limit, self.fetch(transport, allow_http))
             .await
             .unwrap_or_else(|_| Err(TokenError::timeout(LONGEST_RENEWAL)))
-            .and_then(|(metadata, choice)| {
-                metadata.may_follow(&known, &choice)?;
-                Ok(choice)
-            });
+            .and_then(|metadata| metadata.follow(&known));
         match renewed {
             Ok(choice) => Ok(self.adopt(choice, now)),
             Err(error) => {
@@ -115,12 +111,7 @@ impl Discovery {
     }
 
     /// Only a 404 leads to the next place: another answer, or none, is no reason to believe a document from elsewhere.
-    async fn fetch(
-        &self,
-        transport: &Transport,
-        able: &'static [&'static str],
-        allow_http: bool,
-    ) -> Result<(Metadata, Choice), TokenError> {
+    async fn fetch(&self, transport: &Transport, allow_http: bool) -> Result<Metadata, TokenError> {
         let issuer: Uri = self
             .issuer
             .parse()
@@ -129,14 +120,7 @@ impl Discovery {
             let answered = transport.send(get(place.clone())).await?;
             match answered.status {
                 StatusCode::NOT_FOUND => {}
-                StatusCode::OK => {
-                    let metadata = Metadata::read(&answered.body, &self.issuer, allow_http)?;
-                    let choice = metadata.choose(able)?;
-                    return Ok((metadata, choice));
-                }
-                status if status.is_redirection() => {
-                    return Err(response::redirected(status, &answered.headers));
-                }
+                StatusCode::OK => return Metadata::read(&answered.body, &self.issuer, allow_http),
                 status => return Err(refused(&place, status)),
             }
         }
@@ -163,6 +147,7 @@ fn get(place: Uri) -> Request<Full<Bytes>> {
 fn refused(place: &Uri, status: StatusCode) -> TokenError {
     let (kind, transient) = match status {
         StatusCode::TOO_MANY_REQUESTS => (TokenErrorKind::Throttled, true),
+        status if status.is_redirection() => (TokenErrorKind::Redirected, false),
         status if status.is_server_error() => (TokenErrorKind::Server, true),
         _ => (TokenErrorKind::Refused, false),
     };

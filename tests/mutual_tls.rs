@@ -1,0 +1,180 @@
+//! `tls_client_auth` over real handshakes on loopback, through the crate's own client.
+#![cfg(feature = "ring")]
+
+mod support;
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use support::{origin, server::GRANTED};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+use tower_m2m::{
+    ClientAuth, ClientCredentialsLayer, TokenEndpoint,
+    client_credentials::{AccessToken, TokenError, TokenErrorKind as Kind},
+};
+
+#[tokio::test]
+async fn a_certificate_and_a_client_id_are_enough() {
+    let token = ask(SERVER, Some(CLIENT)).await.unwrap();
+
+    assert_eq!(token.expose(), Some("token"));
+}
+
+#[tokio::test]
+async fn an_expired_client_certificate_is_named() {
+    let error = ask(SERVER, Some(CLIENT_EXPIRED)).await.unwrap_err();
+
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (Kind::Certificate, false)
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("our client certificate has expired"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_client_certificate_is_named() {
+    let error = ask(SERVER, None).await.unwrap_err();
+
+    assert_eq!(error.kind(), Kind::Certificate);
+    assert!(
+        error
+            .to_string()
+            .contains("our client certificate, or wants one"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_expired_server_certificate_is_named() {
+    let error = ask(SERVER_EXPIRED, Some(CLIENT)).await.unwrap_err();
+
+    assert_eq!(error.kind(), Kind::Certificate);
+    assert!(
+        error
+            .to_string()
+            .contains("the server's certificate has expired"),
+        "{error}"
+    );
+}
+
+type Pair = (&'static [u8], &'static [u8]);
+
+/// One token request to a server that wants a client certificate.
+async fn ask(server: Pair, client: Option<Pair>) -> Result<AccessToken, TokenError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/token", listener.local_addr().unwrap());
+    let serving = tokio::spawn(serve(
+        listener,
+        TlsAcceptor::from(Arc::new(accepting(server))),
+    ));
+    let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
+        .tls_config(presenting(client));
+    let handle = ClientCredentialsLayer::builder(endpoint, origin())
+        .build()
+        .handle();
+
+    let outcome = handle.token().await;
+
+    serving.abort();
+    outcome
+}
+
+/// Grants a token to whoever completes the handshake and sends its `client_id`.
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = match acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => stream,
+            Err((_, mut stream)) => {
+                // Read to the end: closing before that resets the connection, and the alert may be lost.
+                drop(stream.shutdown().await);
+                while stream.read(&mut [0; 4096]).await.unwrap_or(0) > 0 {}
+                continue;
+            }
+        };
+        let mut request = Vec::new();
+        while !request.ends_with(b"client_id=id") {
+            if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        let length = GRANTED.len();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{GRANTED}");
+        drop(stream.write_all(answer.as_bytes()).await);
+        drop(stream.flush().await);
+    }
+}
+
+fn accepting((certificate, key): Pair) -> ServerConfig {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots().into(), provider());
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain(certificate), private(key))
+        .unwrap()
+}
+
+fn presenting(client: Option<Pair>) -> ClientConfig {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots());
+    match client {
+        Some((certificate, key)) => config
+            .with_client_auth_cert(chain(certificate), private(key))
+            .unwrap(),
+        None => config.with_no_client_auth(),
+    }
+}
+
+fn roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(chain(include_bytes!("certificates/ca.pem")));
+    roots
+}
+
+fn chain(pem: &[u8]) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem)
+        .map(Result::unwrap)
+        .collect()
+}
+
+fn private(pem: &[u8]) -> PrivateKeyDer<'static> {
+    PrivateKeyDer::from_pem_slice(pem).unwrap()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+const CLIENT: Pair = (
+    include_bytes!("certificates/client.pem"),
+    include_bytes!("certificates/client.key"),
+);
+const CLIENT_EXPIRED: Pair = (
+    include_bytes!("certificates/client_expired.pem"),
+    include_bytes!("certificates/client.key"),
+);
+const SERVER: Pair = (
+    include_bytes!("certificates/server.pem"),
+    include_bytes!("certificates/server.key"),
+);
+const SERVER_EXPIRED: Pair = (
+    include_bytes!("certificates/server_expired.pem"),
+    include_bytes!("certificates/server.key"),
+);
