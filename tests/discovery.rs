@@ -283,6 +283,23 @@ async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own(
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_does_not_use_up_the_time_for_the_token() {
+    let server = publishing(OAUTH, metadata());
+    let (handle, told) = told(discover(&server, ClientAuth::basic("id", "secret")));
+    handle.token().await.unwrap();
+    server.answer(|url| match url {
+        OAUTH => (0, String::new()),
+        _ => (200, GRANTED.to_owned()),
+    });
+
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    handle.refresh_now().await.unwrap();
+
+    assert_eq!(*told.lock().unwrap(), [Kind::Timeout]);
+    assert_eq!(server.urls(), [OAUTH, TOKEN, OAUTH, TOKEN]);
+}
+
 #[test]
 fn an_issuer_that_is_no_https_url_is_named() {
     for (issuer, named) in [

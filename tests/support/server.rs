@@ -22,7 +22,7 @@ pub(crate) const TOKEN_URL: &str = "https://id.example/token";
 pub(crate) const GRANTED: &str =
     r#"{"access_token":"token","token_type":"Bearer","expires_in":300}"#;
 
-/// Status, `Location` if it is a redirect, and body for each URL.
+/// Status and body for each URL; with a status of 0 there is never an answer.
 type Answer = Box<dyn Fn(&str) -> (u16, String) + Send + Sync>;
 
 #[derive(Clone)]
@@ -92,6 +92,9 @@ impl Server {
                     });
                     (server.0.answer.lock().unwrap())(&url)
                 };
+                if status == 0 {
+                    std::future::pending::<()>().await;
+                }
                 Ok::<_, BoxError>(Response::builder().status(status).body(Body::from(body))?)
             }
         }))

@@ -119,10 +119,6 @@ impl From<SecretAlgorithm> for Algorithm {
 }
 
 /// The provider that the features of this build bring.
-#[cfg_attr(
-    not(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto")),
-    expect(clippy::unnecessary_wraps, reason = "the other builds have one")
-)]
 pub(in super::super) fn built_in() -> Option<&'static CryptoProvider> {
     #[cfg(feature = "jwt-aws-lc-rs")]
     return Some(&jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER);
