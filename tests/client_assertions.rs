@@ -136,7 +136,10 @@ fn an_assertion_without_a_known_audience_is_an_error_before_anything_is_sent() {
 fn a_key_of_another_type_is_an_error_that_says_what_to_pass() {
     let rsa: &[u8] = include_bytes!("keys/rsa.pem");
     let ec: &[u8] = include_bytes!("keys/ec.pem");
+    let mut for_ps256: Value = serde_json::from_str(include_str!("keys/rsa.jwk")).unwrap();
+    for_ps256["alg"] = "PS256".into();
     let errors = [
+        SigningKey::jwk(KeyAlgorithm::Rs256, for_ps256.to_string()),
         SigningKey::pem(KeyAlgorithm::Es256, rsa),
         SigningKey::pem(KeyAlgorithm::Rs256, ec),
         SigningKey::pem(KeyAlgorithm::EdDsa, ec),

@@ -284,6 +284,25 @@ async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own(
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_back_off_of_renewals_grows_to_minutes() {
+    let server = publishing(OAUTH, metadata());
+    let (handle, told) = told(discover(&server, ClientAuth::basic("id", "secret")));
+    handle.token().await.unwrap();
+    publish(&server, "nowhere", Value::Null);
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    for _ in 0..8 {
+        handle.refresh_now().await.unwrap();
+        tokio::time::advance(Duration::from_secs(601)).await;
+    }
+    handle.refresh_now().await.unwrap();
+
+    tokio::time::advance(Duration::from_secs(290)).await;
+    handle.refresh_now().await.unwrap();
+
+    assert_eq!(*told.lock().unwrap(), [Kind::NoMetadata; 9]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_that_hangs_does_not_use_up_the_time_for_the_token() {
     let server = publishing(OAUTH, metadata());
     let (handle, told) = told(discover(&server, ClientAuth::basic("id", "secret")));
