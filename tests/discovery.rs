@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::server::{GRANTED, Server, handle, layer};
+use support::server::{GRANTED, RETRY_AFTER, Server, handle, layer};
 use tower_m2m::{
     ClientAuth, TokenEndpoint,
     client_credentials::{TokenError, TokenErrorKind as Kind, TokenEvent},
@@ -80,6 +80,20 @@ async fn nothing_but_a_404_leads_to_the_openid_place() {
         assert_eq!(server.urls(), [OAUTH], "{error}");
         assert!(error.to_string().contains(ISSUER), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_discovery_is_not_repeated_before_the_server_allows_it() {
+    let server = Server::answering(|_| (429, String::new()));
+    let handle = handle(discover(&server, ClientAuth::basic("id", "secret")));
+
+    let first = handle.token().await.unwrap_err();
+    tokio::time::advance(RETRY_AFTER - Duration::from_secs(1)).await;
+    let second = handle.token().await.unwrap_err();
+
+    assert_eq!(first.retry_after(), Some(RETRY_AFTER));
+    assert_eq!(second.retry_after(), Some(Duration::from_secs(1)));
+    assert_eq!(server.urls(), [OAUTH]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,10 @@ pub(crate) const TOKEN_URL: &str = "https://id.example/token";
 pub(crate) const GRANTED: &str =
     r#"{"access_token":"token","token_type":"Bearer","expires_in":300}"#;
 
-/// Status and body for each URL; with a status of 0 there is never an answer.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(120);
+
+/// Status and body for each URL; with a status of 0 there is never an answer, and a 429 asks to wait for
+/// [`RETRY_AFTER`].
 type Answer = Box<dyn Fn(&str) -> (u16, String) + Send + Sync>;
 
 #[derive(Clone)]
@@ -95,7 +98,11 @@ impl Server {
                 if status == 0 {
                     std::future::pending::<()>().await;
                 }
-                Ok::<_, BoxError>(Response::builder().status(status).body(Body::from(body))?)
+                let mut response = Response::builder().status(status);
+                if status == 429 {
+                    response = response.header("retry-after", RETRY_AFTER.as_secs());
+                }
+                Ok::<_, BoxError>(response.body(Body::from(body))?)
             }
         }))
     }

@@ -46,10 +46,7 @@ pub(super) fn read(
     let code = answer.as_mut().and_then(|a| a.code());
     let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
     let error = error.with_status(status).with_oauth_error(code, text);
-    Err(match retry_after_header(headers, cx.wall) {
-        Some(wait) => error.with_retry_after(wait),
-        None => error,
-    })
+    Err(with_retry_after(error, headers, cx.wall))
 }
 
 /// The members of the answer; every string in it is zeroised on drop.
@@ -276,9 +273,19 @@ pub(super) fn place(uri: &Uri) -> String {
     }
 }
 
-fn retry_after_header(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?;
-    retry_after::retry_after(value.as_bytes(), retry_after::reference(headers, wall))
+/// The error with what the server's `Retry-After` asks for, if there is one.
+pub(super) fn with_retry_after(
+    error: TokenError,
+    headers: &HeaderMap,
+    wall: SystemTime,
+) -> TokenError {
+    let wait = headers.get(header::RETRY_AFTER).and_then(|value| {
+        retry_after::retry_after(value.as_bytes(), retry_after::reference(headers, wall))
+    });
+    match wait {
+        Some(wait) => error.with_retry_after(wait),
+        None => error,
+    }
 }
 
 fn malformed(what: &'static str) -> TokenError {

@@ -79,7 +79,11 @@ impl Metadata {
             return Err(TokenError::configuration(format!(
                 "was not sent: the server's metadata offers {:?}, and the configured credential can do {able:?} only; \
                  configure another `ClientAuth`, or name the endpoint with `TokenEndpoint::new` if the metadata is wrong",
-                self.methods.iter().map(|m| shown(m)).collect::<Vec<_>>(),
+                self.methods
+                    .iter()
+                    .take(20)
+                    .map(|m| shown(m))
+                    .collect::<Vec<_>>(),
             )));
         }
         Ok(self.choice(method))

@@ -2,7 +2,10 @@
 
 mod metadata;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
@@ -59,7 +62,10 @@ impl Discovery {
     ) -> Result<Choice, TokenError> {
         let now = cx.clock().now();
         let Some((known, due)) = self.known(now) else {
-            let choice = self.fetch(transport, allow_http).await?.choose(able)?;
+            let choice = self
+                .fetch(transport, allow_http, cx.clock().wall())
+                .await?
+                .choose(able)?;
             return Ok(self.adopt(choice, now));
         };
         if !due {
@@ -67,7 +73,7 @@ impl Discovery {
         }
         // A slow server must not use up the time of the token request.
         let limit = after(now, LONGEST_RENEWAL).min(cx.deadline());
-        let renewed = timeout_at(limit, self.fetch(transport, allow_http))
+        let renewed = timeout_at(limit, self.fetch(transport, allow_http, cx.clock().wall()))
             .await
             .unwrap_or_else(|_| Err(TokenError::timeout(LONGEST_RENEWAL)))
             .and_then(|metadata| metadata.follow(&known));
@@ -111,7 +117,12 @@ impl Discovery {
     }
 
     /// Only a 404 leads to the next place: another answer, or none, is no reason to believe a document from elsewhere.
-    async fn fetch(&self, transport: &Transport, allow_http: bool) -> Result<Metadata, TokenError> {
+    async fn fetch(
+        &self,
+        transport: &Transport,
+        allow_http: bool,
+        wall: SystemTime,
+    ) -> Result<Metadata, TokenError> {
         let issuer: Uri = self
             .issuer
             .parse()
@@ -121,7 +132,10 @@ impl Discovery {
             match answered.status {
                 StatusCode::NOT_FOUND => {}
                 StatusCode::OK => return Metadata::read(&answered.body, &self.issuer, allow_http),
-                status => return Err(refused(&place, status)),
+                status => {
+                    let error = refused(&place, status);
+                    return Err(response::with_retry_after(error, &answered.headers, wall));
+                }
             }
         }
         Err(TokenError::new(
