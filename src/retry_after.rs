@@ -2,10 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{
-    HeaderMap,
-    header::{DATE, RETRY_AFTER},
-};
+use http::{HeaderMap, header::DATE};
 
 /// The wait that a `Retry-After` asks for, at most [`LONGEST`]; `None` if the value is malformed.
 ///
@@ -25,24 +22,16 @@ pub(crate) fn retry_after(value: &[u8], reference: SystemTime) -> Option<Duratio
     }
 }
 
-/// The longest wait that the `Retry-After` lines of `headers` ask for. There should be one at most, but proxies add
-/// theirs.
-pub(crate) fn longest(headers: &HeaderMap, reference: SystemTime) -> Option<Duration> {
-    headers
-        .get_all(RETRY_AFTER)
-        .iter()
-        .filter_map(|value| retry_after(value.as_bytes(), reference))
-        .max()
-}
-
 /// When a response was made: its `Date` if there is a good one, and `now` otherwise.
 ///
 /// A server counts its dates by its own clock, so that the difference between the clocks cancels out.
 pub(crate) fn reference(headers: &HeaderMap, now: SystemTime) -> SystemTime {
-    headers
-        .get(DATE)
-        .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok())
-        .unwrap_or(now)
+    date(headers).unwrap_or(now)
+}
+
+/// The `Date` of a response, if there is a good one.
+pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 /// An unsigned decimal number: digits, which may be followed by a point and more digits.
@@ -68,7 +57,7 @@ impl Number {
 
     /// How long after `reference` this is, at most [`LONGEST`].
     ///
-    /// The size alone tells seconds from a date in seconds or milliseconds since 1970, because the names of the fields
+    /// The size alone tells seconds from a date in seconds, or thousandths of them, since 1970, because the names of the fields
     /// do not: GitLab sends a date where the IETF draft wants seconds. No real value is misread, since 10⁹ seconds
     /// are 31 years, and 10⁹ as a date is 2001. `None` if a date is further than 400 days off.
     pub(crate) fn wait(self, reference: SystemTime) -> Option<Duration> {
@@ -78,7 +67,8 @@ impl Number {
             }
             START_OF_EPOCH_SECONDS..START_OF_EPOCH_MILLIS => Duration::new(self.whole, self.nanos),
             START_OF_EPOCH_MILLIS..END_OF_EPOCH_MILLIS => Duration::from_millis(self.whole),
-            END_OF_EPOCH_MILLIS.. => return None,
+            END_OF_EPOCH_MILLIS..END_OF_EPOCH_MICROS => Duration::from_micros(self.whole),
+            END_OF_EPOCH_MICROS.. => Duration::from_nanos(self.whole),
         };
         let date = SystemTime::UNIX_EPOCH.checked_add(since_epoch)?;
         let off = date
@@ -86,9 +76,19 @@ impl Number {
             .unwrap_or_else(|error| error.duration());
         (off <= CREDIBLE).then(|| until(date, reference))
     }
+
+    /// Whether [`wait`](Self::wait) takes this for a date.
+    pub(crate) fn is_date(self) -> bool {
+        self.whole >= START_OF_EPOCH_SECONDS
+    }
+
+    pub(crate) fn as_f64(self) -> f64 {
+        self.whole as f64 + f64::from(self.nanos) / 1e9
+    }
 }
 
-fn until(date: SystemTime, reference: SystemTime) -> Duration {
+/// How long after `reference` a date is, at most [`LONGEST`]; zero if it is over.
+pub(crate) fn until(date: SystemTime, reference: SystemTime) -> Duration {
     date.duration_since(reference)
         .unwrap_or_default()
         .min(LONGEST)
@@ -127,6 +127,7 @@ const CREDIBLE: Duration = Duration::from_secs(400 * 24 * 3600);
 const START_OF_EPOCH_SECONDS: u64 = 1_000_000_000;
 const START_OF_EPOCH_MILLIS: u64 = 100_000_000_000;
 const END_OF_EPOCH_MILLIS: u64 = 100_000_000_000_000;
+const END_OF_EPOCH_MICROS: u64 = 100_000_000_000_000_000;
 
 #[cfg(test)]
 mod tests {

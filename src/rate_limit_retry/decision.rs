@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::headers::Signals;
+use super::headers::{Advice, Signals};
 use crate::ErrorClass;
 
 /// How an attempt ended.
@@ -83,6 +83,8 @@ pub enum GiveUpReason {
     Deadline,
     /// The request may have been processed, and its method is not idempotent.
     NotIdempotent,
+    /// The server says that sending it again does not help.
+    Refused,
     /// The most retries allowed have been made.
     Retries,
     /// The wait would have been longer than `max_wait`.
@@ -98,23 +100,10 @@ impl GiveUpReason {
             Self::Budget => "budget",
             Self::Deadline => "deadline",
             Self::NotIdempotent => "not_idempotent",
+            Self::Refused => "refused",
             Self::Retries => "retries",
             Self::Wait => "wait",
         }
-    }
-}
-
-/// Whether a response says "not now" rather than "no": nothing was processed, and whoever asks too soon is refused, too.
-pub(crate) fn is_throttle(status: StatusCode, signals: &Signals) -> bool {
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => true,
-        StatusCode::SERVICE_UNAVAILABLE => signals.retry_after.is_some(),
-        // GitHub answers so when the quota is used up.
-        StatusCode::FORBIDDEN => signals
-            .limits
-            .iter()
-            .any(|limit| limit.remaining == Some(0)),
-        _ => false,
     }
 }
 
@@ -124,20 +113,37 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
         Ended::Error(ErrorClass::Final) => return Decision::Return,
         Ended::Error(ErrorClass::NotSent) => (false, true),
         Ended::Error(ErrorClass::MaybeProcessed) => (false, idempotent),
-        Ended::Response(status, signals) if is_throttle(status, signals) => {
-            let unprocessed = status != StatusCode::SERVICE_UNAVAILABLE;
+        Ended::Response(status, signals) if signals.is_throttle(status) => {
+            let unprocessed = status != StatusCode::SERVICE_UNAVAILABLE || is_asked_for(signals);
             (true, idempotent || (unprocessed && !policy.idempotent_only))
+        }
+        Ended::Response(status, signals) if is_error(status) && is_asked_for(signals) => {
+            (false, idempotent || !policy.idempotent_only)
+        }
+        // Temporary, if there is a `Retry-After` (RFC 9110 §15.5.14); nothing was processed.
+        Ended::Response(StatusCode::PAYLOAD_TOO_LARGE, signals)
+            if signals.retry_after.is_some() =>
+        {
+            (false, idempotent || !policy.idempotent_only)
         }
         Ended::Response(status, _) if is_fault(status) => (false, idempotent),
         Ended::Response(..) => return Decision::Return,
     };
-    let wait = match facts.ended {
-        Ended::Response(_, signals) if throttled => {
-            facts.held.max(signals.retry_after).unwrap_or_default()
-        }
-        Ended::Response(..) | Ended::Error(_) => facts.backoff,
+    let (asked, refused) = match facts.ended {
+        Ended::Response(_, signals) => (
+            signals.retry_after,
+            signals.advice == Some(Advice::DoNotRetry),
+        ),
+        Ended::Error(_) => (None, false),
     };
-    let reason = if !allowed {
+    let wait = if throttled {
+        facts.held.max(asked).unwrap_or_default()
+    } else {
+        asked.unwrap_or_default().max(facts.backoff)
+    };
+    let reason = if refused {
+        GiveUpReason::Refused
+    } else if !allowed {
         GiveUpReason::NotIdempotent
     } else if !facts.replayable {
         GiveUpReason::Body
@@ -153,6 +159,14 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
         return Decision::AfterFault(wait);
     };
     Decision::GiveUp(reason)
+}
+
+fn is_asked_for(signals: &Signals) -> bool {
+    signals.advice == Some(Advice::Retry)
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }
 
 /// A server's trouble that may pass by itself.

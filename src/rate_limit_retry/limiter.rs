@@ -15,7 +15,7 @@ use tower::retry::budget::{Budget, TpsBudget};
 
 use super::{
     DeadlineExceeded, GaveUp, GiveUpReason, HoldTooLong, PartitionKey, RateLimitEvent,
-    decision::{Decision, Ended, Facts, MethodClass, Policy, decide, is_throttle},
+    decision::{Decision, Ended, Facts, MethodClass, Policy, decide},
     event::RateLimitEvents,
     gate::{Admission, Gate, Keys, Place, Ticket, Turn},
     headers::{self, Signals},
@@ -183,7 +183,7 @@ impl Limiter {
                 call.sends += Attempts::of(response);
                 let status = response.status();
                 signals = headers::read(status, response.headers(), self.clock.wall());
-                let throttled = is_throttle(status, &signals);
+                let throttled = signals.is_throttle(status);
                 let learnt = Learnt::Answer {
                     throttled,
                     signals: &signals,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::headers::{Limit, Signals};
+use super::headers::{Limit, Signals, Unit};
 use crate::{backoff::Backoff, clock::after};
 
 /// One partition.
@@ -315,11 +315,12 @@ impl Quota {
     }
 }
 
-/// The limit of which the least remains, and of those the one that resets last.
+/// The limit of which the fewest requests remain, and of those the one that resets last. Of what else is counted, a
+/// request may cost any amount.
 fn tightest(limits: &[Limit]) -> Option<&Limit> {
     limits
         .iter()
-        .filter(|limit| limit.remaining.is_some())
+        .filter(|limit| limit.remaining.is_some() && limit.unit == Unit::Requests)
         .min_by_key(|limit| (limit.remaining, std::cmp::Reverse(limit.reset)))
 }
 

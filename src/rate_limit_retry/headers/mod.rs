@@ -1,130 +1,131 @@
 //! What one response says about limits: when to come back, and how much of each quota is left.
 //!
-//! Reads `Retry-After` (RFC 9110 §10.2.3), the three fields of the IETF RateLimit drafts 01 to 06
-//! (`RateLimit-{Limit,Remaining,Reset}`), and their older relatives `X-RateLimit-*` and `X-Rate-Limit-*`. Servers use
-//! the same names for different things, so that the size of a number decides whether it is a number of seconds or a
-//! date. What is malformed is ignored, as the drafts demand.
+//! [`read`] is pure and usable alone: no clock, no state, no panic for any bytes. It allocates nothing when no field is
+//! about limits.
+//!
+//! # What is read
+//!
+//! | fields | values |
+//! |---|---|
+//! | `Retry-After` (RFC 9110 §10.2.3) | seconds, an HTTP-date in all three forms; also a fraction, a date as a number |
+//! | `retry-after-ms`, `x-ms-retry-after-ms`, `x-amz-retry-after`, `grpc-retry-pushback-ms` | milliseconds; they go before `Retry-After` |
+//! | `X-Retry-After`, `X-RateLimit-Retry-After`, any `*-retry-after` | as `Retry-After`; they go after it |
+//! | `RateLimit-{Limit,Remaining,Reset}`, `RateLimit-Policy` | IETF drafts 01 to 06 |
+//! | `RateLimit: limit=100, remaining=0, reset=5` | IETF draft 07 |
+//! | `RateLimit: "burst";r=0;t=12`, `RateLimit-Policy: "burst";q=100;w=60` | IETF drafts 08 to 10, with `qu` and `pk` |
+//! | `X-RateLimit-*`, `X-Rate-Limit-*`, `Vendor-RateLimit-*` | limit, remaining, used, reset, window, fill rate; one quota for each dimension: `-requests`, `-tokens`, `-daily` |
+//! | `X-RateLimit: {"limit":50,…}`, `total=100; remaining=99; resets=41` | JSON, pairs |
+//! | `X-App-Rate-Limit: 20:1,100:120` | limit and seconds |
+//! | `X-Shopify-Shop-Api-Call-Limit: 32/40`, `Sforce-Limit-Info: api-usage=10018/100000` | used and limit |
+//! | `X-Sentry-Rate-Limits: 60:error:key` | a wait for each category |
+//! | `x-should-retry`, `stripe-should-retry`, `x-envoy-ratelimited` | [`Advice`] |
+//!
+//! # How a reset is understood
+//!
+//! By its form, because names do not tell: GitLab sends a date where the IETF drafts want seconds.
+//!
+//! | value | meaning |
+//! |---|---|
+//! | below 10⁹ | seconds from now |
+//! | 10⁹, 10¹¹, 10¹⁴, 10¹⁷ and more | a date in seconds, milliseconds, microseconds, nanoseconds since 1970; malformed if more than 400 days off |
+//! | `6m0s`, `12ms` | a length of time |
+//! | HTTP-date, RFC 3339, `2026-09-21T14:14Z`, `Mon Sep 21 2026 15:14:20 GMT+0100 (…)` | a date |
+//!
+//! Dates count from the response's own `Date`, so that a wrong clock cancels out; see [`Skew`] for responses without
+//! one. What is still ambiguous, such as a delta in milliseconds, needs a [`Profile`]. What is malformed is ignored, as
+//! the drafts demand. A response out of a cache (`Age`) says nothing about the present and is ignored as a whole.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//!
+//! use http::{HeaderMap, HeaderValue, StatusCode};
+//! use tower_m2m::rate_limit_retry::headers::read;
+//!
+//! let mut headers = HeaderMap::new();
+//! headers.insert("ratelimit", HeaderValue::from_static(r#""burst";r=0;t=12, "daily";r=400;t=36000"#));
+//!
+//! let signals = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::UNIX_EPOCH);
+//!
+//! assert_eq!(signals.retry_after, Some(Duration::from_secs(12)));
+//! assert_eq!(signals.limits[1].remaining, Some(400));
+//! ```
 
-mod rate_limit;
-mod vendor;
+mod collect;
+mod date;
+mod flags;
+mod limit;
+mod name;
+mod profile;
+mod quota;
+mod signals;
+mod skew;
+mod structured;
+mod value;
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use http::{
-    HeaderMap, StatusCode,
-    header::{AGE, RETRY_AFTER},
+use http::{HeaderMap, StatusCode, header::AGE};
+
+pub use self::{
+    flags::Advice,
+    limit::{Limit, Unit},
+    profile::{Field, Profile, Vendor},
+    signals::Signals,
+    skew::Skew,
 };
-
-use crate::retry_after;
-
-/// What a response says about limits; empty if it says nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Signals {
-    /// The least time until the next attempt, counted from the response, at most ten years.
-    ///
-    /// From `Retry-After` if there is a good one and the status gives it a meaning: 3xx, 408, 413, 425, 429, 5xx, or
-    /// 403 with a quota used up. Otherwise, with 429, 503, or that kind of 403, the longest [`reset`](Limit::reset) of
-    /// a quota that is used up.
-    pub retry_after: Option<Duration>,
-    /// The quotas that the response names; the same one may be there twice under different names.
-    pub limits: Vec<Limit>,
-}
-
-/// One quota, as far as the response describes it.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Limit {
-    /// How many requests the quota allows in a window.
-    pub limit: Option<u64>,
-    /// How many of them are left; rounded down.
-    pub remaining: Option<u64>,
-    /// How long after the response the quota is replenished, at most ten years; zero if that is over.
-    pub reset: Option<Duration>,
-    /// The length of the window.
-    pub window: Option<Duration>,
-}
+use crate::retry_after::{Number, reference};
 
 /// Reads what a response says about limits. `now` is the wall clock, for responses without a good `Date`.
-///
-/// Allocates nothing when no limit header is there. A response out of a cache (`Age` above zero) says nothing about the
-/// present and is ignored.
 #[must_use]
 pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals {
-    if !headers.keys().any(|name| is_about_limits(name.as_str())) || is_from_a_cache(headers) {
+    if !headers.keys().any(|name| is_about_limits(name.as_str())) {
+        return Signals::without_fields(status);
+    }
+    signals(status, headers, now, None)
+}
+
+/// The same, for a server of which a [`Profile`] says what its values cannot tell.
+#[must_use]
+pub fn read_with(
+    profile: &dyn Profile,
+    status: StatusCode,
+    headers: &HeaderMap,
+    now: SystemTime,
+) -> Signals {
+    signals(status, headers, now, Some(profile))
+}
+
+fn signals(
+    status: StatusCode,
+    headers: &HeaderMap,
+    now: SystemTime,
+    profile: Option<&dyn Profile>,
+) -> Signals {
+    if is_from_a_cache(headers) {
         return Signals::default();
     }
-    let reference = retry_after::reference(headers, now);
-
-    let mut limits = Vec::new();
-    let fields = [&rate_limit::FIELDS].into_iter().chain(&vendor::FIELDS);
-    for limit in fields.filter_map(|fields| fields.read(headers, reference)) {
-        if !limits.contains(&limit) {
-            limits.push(limit);
-        }
-    }
+    let collected = collect::Collected::read(headers, reference(headers, now), profile);
+    let (asked, advice) = (collected.asked(), collected.advice);
     let mut signals = Signals {
         retry_after: None,
-        limits,
+        limits: collected.into_limits(),
+        advice,
+        global: flags::is_global(status, headers),
     };
-    signals.retry_after = signals.wait(status, retry_after::longest(headers, reference));
+    signals.retry_after = signals.wait(status, asked);
     signals
-}
-
-impl Signals {
-    /// Whether the response says nothing about limits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.retry_after.is_none() && self.limits.is_empty()
-    }
-
-    /// Whether a quota is used up.
-    #[must_use]
-    pub fn is_exhausted(&self) -> bool {
-        self.limits.iter().any(Limit::is_exhausted)
-    }
-
-    /// When every quota that is used up and names a time is replenished, counted from the response.
-    #[must_use]
-    pub fn exhausted_reset(&self) -> Option<Duration> {
-        let exhausted = self.limits.iter().filter(|limit| limit.is_exhausted());
-        exhausted.filter_map(|limit| limit.reset).max()
-    }
-
-    fn wait(&self, status: StatusCode, asked: Option<Duration>) -> Option<Duration> {
-        match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                asked.or_else(|| self.exhausted_reset())
-            }
-            // GitHub's way to say 429. Without an empty quota it is a lack of rights, and waiting does not help.
-            StatusCode::FORBIDDEN if self.is_exhausted() => {
-                asked.or_else(|| self.exhausted_reset())
-            }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_EARLY => {
-                asked
-            }
-            _ if status.is_redirection() || status.is_server_error() => asked,
-            _ => None,
-        }
-    }
-}
-
-impl Limit {
-    /// Whether nothing is left.
-    #[must_use]
-    pub fn is_exhausted(&self) -> bool {
-        self.remaining == Some(0)
-    }
 }
 
 /// One pass over the names is cheaper than a look-up of every name there could be.
 fn is_about_limits(name: &str) -> bool {
-    name.starts_with("x-rate") || name.starts_with("ratelimit-") || name == RETRY_AFTER.as_str()
+    let name = name.as_bytes();
+    name.windows(5)
+        .any(|part| part == b"limit" || part == b"retry")
 }
 
 fn is_from_a_cache(headers: &HeaderMap) -> bool {
     let mut ages = headers.get_all(AGE).iter();
-    ages.any(|age| {
-        retry_after::Number::parse(age.as_bytes().trim_ascii()).is_some_and(|age| age.whole > 0)
-    })
+    ages.any(|age| Number::parse(age.as_bytes().trim_ascii()).is_some_and(|age| age.whole > 0))
 }

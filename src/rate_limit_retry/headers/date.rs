@@ -1,0 +1,162 @@
+//! Written dates: HTTP's three forms, RFC 3339 and what is near to it, and JavaScript's `Date#toString`.
+
+use std::time::{Duration, SystemTime};
+
+/// The date that `text` names; `None` if it is in none of the forms, or before 1970.
+pub(super) fn parse(text: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(text)
+        .ok()
+        .or_else(|| iso(text))
+        .or_else(|| javascript(text))
+}
+
+/// RFC 3339; also without seconds (Atlassian), with a space for the `T`, and without a zone, which then is UTC.
+fn iso(text: &str) -> Option<SystemTime> {
+    let (date, time) = text.split_at_checked(10)?;
+    let mut parts = date.split('-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    let time = time.strip_prefix(['T', 't', ' '])?;
+    let end = time.find(['Z', 'z', '+', '-']).unwrap_or(time.len());
+    let (time, zone) = time.split_at_checked(end)?;
+    let civil = [number(year, 4)?, number(month, 2)?, number(day, 2)?];
+    instant(civil, clock(time)?, offset(zone)?)
+}
+
+/// `Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)`.
+fn javascript(text: &str) -> Option<SystemTime> {
+    let mut words = text.split_ascii_whitespace().skip(1);
+    let month = words.next()?;
+    let month = (1..).zip(MONTHS).find(|(_, name)| *name == month)?.0;
+    let (day, year, time) = (words.next()?, words.next()?, words.next()?);
+    let zone = words.next()?.strip_prefix("GMT")?;
+    let civil = [number(year, 4)?, month, number(day, 2)?];
+    instant(civil, clock(time)?, offset(zone)?)
+}
+
+/// `hh:mm`, `hh:mm:ss` or `hh:mm:ss.fff` as a time since midnight.
+fn clock(text: &str) -> Option<Duration> {
+    let mut parts = text.split(':');
+    let hour = number(parts.next()?, 2).filter(|hour| *hour < 24)?;
+    let minute = number(parts.next()?, 2).filter(|minute| *minute < 60)?;
+    let seconds = parts.next().unwrap_or("00");
+    let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
+    // 60 is a leap second.
+    let second = number(whole, 2).filter(|second| *second <= 60)?;
+    let fraction = format!("{:0<9}", fraction.get(..fraction.len().min(9))?);
+    let nanos = u32::try_from(number(&fraction, 9)?).ok()?;
+    let none_left = parts.next().is_none();
+    none_left.then(|| Duration::new((hour * 3600 + minute * 60 + second).unsigned_abs(), nanos))
+}
+
+/// Seconds east of Greenwich: nothing, `Z`, `+0100`, `+01:00`.
+fn offset(zone: &str) -> Option<i64> {
+    let sign = match zone.chars().next() {
+        None | Some('Z' | 'z') => return (zone.len() <= 1).then_some(0),
+        Some('+') => 1,
+        Some('-') => -1,
+        Some(_) => return None,
+    };
+    let digits = zone[1..].replacen(':', "", 1);
+    let hour_minute = number(&digits, 4)?;
+    Some(sign * (hour_minute / 100 * 3600 + hour_minute % 100 * 60))
+}
+
+fn instant([year, month, day]: [i64; 3], time: Duration, offset: i64) -> Option<SystemTime> {
+    let valid = (1..=12).contains(&month) && (1..=31).contains(&day);
+    let seconds = days_since_1970(year, month, day) * 86_400 - offset;
+    let since = Duration::from_secs(u64::try_from(seconds).ok().filter(|_| valid)?);
+    SystemTime::UNIX_EPOCH.checked_add(since.checked_add(time)?)
+}
+
+/// Counts in years that begin in March, so that the leap day is the last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - DAYS_TO_1970
+}
+
+/// Exactly so many digits.
+fn number(text: &str, digits: usize) -> Option<i64> {
+    let good = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+    good.then(|| text.parse().ok())?
+}
+
+/// From the first of March in the year 0.
+const DAYS_TO_1970: i64 = 719_468;
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_form_names_the_same_second() {
+        for text in [
+            "Mon, 21 Sep 2026 14:14:20 GMT",
+            "Monday, 21-Sep-26 14:14:20 GMT",
+            "Mon Sep 21 14:14:20 2026",
+            "2026-09-21T14:14:20Z",
+            "2026-09-21t14:14:20.0z",
+            "2026-09-21T16:14:20+02:00",
+            "2026-09-21T07:14:20-0700",
+            "2026-09-21 14:14:20",
+            "Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)",
+            "Mon Sep 21 2026 14:14:20 GMT",
+        ] {
+            assert_eq!(seconds(text), Some(1_790_000_060), "{text}");
+        }
+        assert_eq!(seconds("2026-09-21T14:14Z"), Some(1_790_000_040));
+        assert_eq!(seconds("2024-02-29T00:00:00Z"), Some(1_709_164_800));
+    }
+
+    #[test]
+    fn other_text_is_no_date() {
+        for text in [
+            "",
+            "2026",
+            "2026-09-21",
+            "2026-13-21T14:14:20Z",
+            "2026-09-21T24:14:20Z",
+            "2026-09-21T14:14:20ZZ",
+            "2026-09-21T14:14:20:00Z",
+            "2026-09-21T14:14:20.x",
+            "1969-12-31T23:59:59Z",
+            "Mon Xxx 21 2026 15:14:20 GMT+0100",
+            "Mon Sep 21 2026 15:14:20 CET",
+            "\u{661}026-09-21T14:14:20Z",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_date_is_read_again(seconds in 0..253_402_300_799_u64) {
+            let date = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            let words = httpdate::fmt_http_date(date);
+            let words: Vec<&str> = words.split([' ', ',']).filter(|w| !w.is_empty()).collect();
+            let [week, day, month, year, time, zone] = words[..] else { panic!() };
+
+            prop_assert_eq!(javascript(&format!("{week} {month} {day} {year} {time} {zone}+0000")), Some(date));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}", near in "[-0-9TZ:.+ GMTa-z]{0,40}") {
+            parse(&text);
+            parse(&near);
+        }
+    }
+
+    fn seconds(text: &str) -> Option<u64> {
+        let since = parse(text)?.duration_since(SystemTime::UNIX_EPOCH);
+        Some(since.unwrap().as_secs())
+    }
+}

@@ -1,0 +1,39 @@
+//! Fields that say outright whether to send again, and how far a refusal reaches.
+
+use http::{HeaderMap, StatusCode};
+
+/// What the server says about sending the request again.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// It may help, whatever the status.
+    Retry,
+    /// It does not help, whatever the status and the other fields.
+    DoNotRetry,
+}
+
+/// `x-should-retry`, `stripe-should-retry` and their like; `x-envoy-ratelimited`, which Envoy itself does not retry
+/// unless told to. Of contradictory ones, the refusal counts.
+pub(super) fn advice(name: &str, value: &[u8]) -> Option<Advice> {
+    let is = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
+    if name.ends_with("should-retry") {
+        match (is("true"), is("false")) {
+            (true, _) => Some(Advice::Retry),
+            (_, true) => Some(Advice::DoNotRetry),
+            _ => None,
+        }
+    } else {
+        (name == "x-envoy-ratelimited" && !is("false")).then_some(Advice::DoNotRetry)
+    }
+}
+
+/// Discord's way to say that every bucket is meant, and 418, with which Binance bans an address.
+pub(super) fn is_global(status: StatusCode, headers: &HeaderMap) -> bool {
+    let says = |name: &str, word: &str| {
+        let value = headers.get(name).map(|value| value.as_bytes().trim_ascii());
+        value.is_some_and(|value| value.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    status == StatusCode::IM_A_TEAPOT
+        || says("x-ratelimit-global", "true")
+        || says("x-ratelimit-scope", "global")
+}

@@ -1,0 +1,82 @@
+//! One quota, as far as a response describes it.
+
+use std::time::Duration;
+
+/// One quota, as far as the response describes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Limit {
+    /// What the server calls it: the policy (`"burst"`), the resource (`core`), or what is counted (`tokens`, `daily`).
+    pub name: Option<String>,
+    /// What is counted. Only [`Unit::Requests`] says how many more requests may be sent.
+    pub unit: Unit,
+    /// How much the quota allows in a window; of a token bucket, how much it holds.
+    pub limit: Option<u64>,
+    /// How much is left; rounded down.
+    pub remaining: Option<u64>,
+    /// How long after the response the quota is replenished, at most ten years; zero if that is over.
+    pub reset: Option<Duration>,
+    /// The length of the window.
+    pub window: Option<Duration>,
+    /// How much comes back in a second, if it comes back by and by.
+    pub refill: Option<f64>,
+    /// The part of the server's quota that the request was counted in (`pk`, IETF draft 08 and later).
+    pub partition_key: Option<Vec<u8>>,
+}
+
+/// What a quota counts.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Requests in a time. The default, and all that servers count who do not say what they count.
+    #[default]
+    Requests,
+    /// Requests that are under way at the same time.
+    ConcurrentRequests,
+    /// Bytes of content.
+    ContentBytes,
+    /// Something else: tokens of a model, points of complexity, a category of events.
+    Other,
+}
+
+impl Limit {
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.remaining == Some(0)
+    }
+
+    /// Whether anything is known that a client can act upon.
+    pub(super) fn says_something(&self) -> bool {
+        self.limit.is_some()
+            || self.remaining.is_some()
+            || self.reset.is_some()
+            || self.refill.is_some()
+    }
+}
+
+impl Unit {
+    /// The units of the IETF drafts 08 to 10 (`qu`); others are known to the server only.
+    pub(super) fn of_policy(unit: &str) -> Self {
+        match unit {
+            "requests" => Self::Requests,
+            "concurrent-requests" => Self::ConcurrentRequests,
+            "content-bytes" => Self::ContentBytes,
+            _ => Self::Other,
+        }
+    }
+
+    /// What a field counts by the words in its name: `x-ratelimit-remaining-tokens`.
+    pub(super) fn of_dimension(dimension: &str) -> Self {
+        let has = |words: &[&str]| words.iter().any(|word| dimension.contains(word));
+        if has(&["concurren"]) {
+            Self::ConcurrentRequests
+        } else if has(&["byte", "bandwidth"]) {
+            Self::ContentBytes
+        } else if has(&["token", "complexity", "cost", "point", "weight", "credit"]) {
+            Self::Other
+        } else {
+            Self::Requests
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the value of a field cannot tell, and only the vendor's documentation does.
+
+use std::{fmt, time::Duration};
+
+use super::Limit;
+
+/// What is documented about one vendor's fields.
+///
+/// Most dialects are told apart by their values, and need none. [`Vendor`] has rows for some that do; implement the
+/// trait for others.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::headers::{Field, Profile};
+///
+/// /// Sends the wait in milliseconds.
+/// #[derive(Debug)]
+/// struct Acme;
+///
+/// impl Profile for Acme {
+///     fn field(&self, name: &str) -> Option<Field> {
+///         (name == "acme-come-back").then_some(Field::RetryAfterMillis)
+///     }
+/// }
+/// ```
+pub trait Profile: fmt::Debug + Send + Sync + 'static {
+    /// What the field with this name, in lower case, says. `None`, the default, leaves it to the general rules.
+    fn field(&self, name: &str) -> Option<Field> {
+        let _ = name;
+        None
+    }
+
+    /// Adds to a quota what the response does not say. The default adds nothing.
+    fn complete(&self, limit: &mut Limit) {
+        let _ = limit;
+    }
+}
+
+/// What a field says.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Field {
+    /// How much is allowed in a window; `limit:seconds` pairs; or the policies of IETF drafts 01 to 03.
+    Limit,
+    /// How much is left.
+    Remaining,
+    /// How much is used up.
+    Used,
+    /// `used/limit`.
+    UsedOfLimit,
+    /// How much is allowed in a second: a rate, which may be below one.
+    Rate,
+    /// How much comes back in a window.
+    Refill,
+    /// When the quota is replenished; the form of the value tells a length of time from a date.
+    Reset,
+    /// The same, in milliseconds from now.
+    ResetMillis,
+    /// When to come back.
+    RetryAfter,
+    /// The same, in milliseconds from now.
+    RetryAfterMillis,
+    /// When to come back in milliseconds, or never if negative or malformed (gRPC A6).
+    Pushback,
+    /// The length of the window in seconds.
+    Window,
+    /// The length of the window in milliseconds.
+    WindowMillis,
+    /// How the server calls the quota.
+    Name,
+    /// Quotas and windows: `RateLimit-Policy`.
+    Policy,
+    /// `seconds:categories:scope`, each a quota that is used up (Sentry).
+    Cooldowns,
+    /// Everything: structured, JSON, `name=value` pairs, `used/limit`, or just the limit.
+    Whole,
+    /// Nothing about limits.
+    Ignored,
+}
+
+/// One row for each vendor whose values need to be explained.
+#[derive(Clone, Copy, Debug)]
+pub struct Vendor {
+    fields: &'static [(&'static str, Field)],
+    /// Names of quotas, an empty one for all others, and their windows in seconds.
+    windows: &'static [(&'static str, u64)],
+    /// What comes back in a second.
+    refill: Option<f64>,
+}
+
+impl Vendor {
+    /// GitHub's REST API: an hour, and a minute for searches.
+    pub const GITHUB: Self = Self::new(&[], &[("search", 60), ("code_search", 60), ("", 3600)]);
+    /// lemlist: two seconds.
+    pub const LEMLIST: Self = Self::new(&[], &[("", 2)]);
+    /// Linear: an hour.
+    pub const LINEAR: Self = Self::new(&[], &[("", 3600)]);
+    /// Prisjakt: the reset in milliseconds from now.
+    pub const PRISJAKT: Self = Self::new(&[("x-rate-limit-reset", Field::ResetMillis)], &[]);
+    /// Reddit: ten minutes.
+    pub const REDDIT: Self = Self::new(&[], &[("", 600)]);
+    /// Salesforce: a day.
+    pub const SALESFORCE: Self = Self::new(&[], &[("", 86_400)]);
+    /// Shopify's REST API: two requests in a second, for standard plans.
+    pub const SHOPIFY: Self = Self {
+        refill: Some(2.0),
+        ..Self::new(&[], &[])
+    };
+    /// X: 15 minutes for most endpoints.
+    pub const X: Self = Self::new(&[], &[("", 900)]);
+
+    const fn new(
+        fields: &'static [(&'static str, Field)],
+        windows: &'static [(&'static str, u64)],
+    ) -> Self {
+        Self {
+            fields,
+            windows,
+            refill: None,
+        }
+    }
+}
+
+impl Profile for Vendor {
+    fn field(&self, name: &str) -> Option<Field> {
+        look_up(self.fields, name)
+    }
+
+    fn complete(&self, limit: &mut Limit) {
+        limit.refill = limit.refill.or(self.refill);
+        let name = limit.name.as_deref().unwrap_or_default();
+        let rows = self.windows.iter();
+        let row = rows
+            .clone()
+            .find(|row| row.0 == name)
+            .or_else(|| rows.clone().find(|row| row.0.is_empty()));
+        if let Some((_, seconds)) = row {
+            limit.window.get_or_insert(Duration::from_secs(*seconds));
+        }
+    }
+}
+
+/// Fields whose names are one vendor's own, so that they are known without a profile.
+pub(super) fn unmistakable(name: &str) -> Option<Field> {
+    look_up(&UNMISTAKABLE, name)
+}
+
+fn look_up(fields: &[(&str, Field)], name: &str) -> Option<Field> {
+    fields
+        .iter()
+        .find(|field| field.0 == name)
+        .map(|field| field.1)
+}
+
+const UNMISTAKABLE: [(&str, Field); 9] = [
+    ("grpc-retry-pushback-ms", Field::Pushback),
+    // Scopes and notes, not quotas.
+    ("ratelimit-reason", Field::Ignored),
+    ("sforce-limit-info", Field::UsedOfLimit),
+    ("x-amz-retry-after", Field::RetryAfterMillis),
+    ("x-amzn-ratelimit-limit", Field::Rate),
+    ("x-ratelimit-global", Field::Ignored),
+    ("x-ratelimit-scope", Field::Ignored),
+    ("x-sentry-rate-limits", Field::Cooldowns),
+    ("x-shopify-shop-api-call-limit", Field::UsedOfLimit),
+];

@@ -1,0 +1,133 @@
+//! The difference between the server's clock and ours.
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+
+use crate::retry_after;
+
+/// How far a server's clock is ahead of the local one, learnt from the `Date`s of its responses.
+///
+/// [`read`](super::read) counts dates from the response's own `Date`, so that a wrong clock on either side cancels out.
+/// For responses without one, keep a `Skew` for each server and give `read` the server's time instead of yours.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// use http::{HeaderMap, StatusCode};
+/// use tower_m2m::rate_limit_retry::headers::{Skew, read};
+///
+/// let mut skew = Skew::default();
+/// # let (status, headers) = (StatusCode::OK, HeaderMap::new());
+/// # #[expect(clippy::disallowed_methods, reason = "an example has no clock of its own")]
+/// let now = SystemTime::now();
+/// skew.learn(&headers, now);
+/// let signals = read(status, &headers, skew.server_time(now));
+/// # assert!(signals.is_empty());
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Skew {
+    ahead: Duration,
+    behind: Duration,
+    known: bool,
+}
+
+impl Skew {
+    /// Takes in the `Date` of a response that has just come, at `now` by the local clock.
+    ///
+    /// A `Date` is rounded down and has been under way, so that the server is never further behind than it says: of
+    /// dates that nearly agree the latest is kept, and one that disagrees replaces it, because a clock was set. A
+    /// response out of a cache (`Age`) teaches nothing.
+    pub fn learn(&mut self, headers: &HeaderMap, now: SystemTime) {
+        if super::is_from_a_cache(headers) {
+            return;
+        }
+        let Some(date) = retry_after::date(headers) else {
+            return;
+        };
+        let told = Self {
+            ahead: date.duration_since(now).unwrap_or_default(),
+            behind: now.duration_since(date).unwrap_or_default(),
+            known: true,
+        };
+        let later = told.ahead >= self.ahead && told.behind <= self.behind;
+        let apart = told.ahead.abs_diff(self.ahead) + told.behind.abs_diff(self.behind);
+        if !self.known || later || apart > AGREEMENT {
+            *self = told;
+        }
+    }
+
+    /// What the server's clock shows when the local one shows `now`; `now` itself as long as nothing is known.
+    #[must_use]
+    pub fn server_time(&self, now: SystemTime) -> SystemTime {
+        let time = now
+            .checked_add(self.ahead)
+            .and_then(|time| time.checked_sub(self.behind));
+        time.unwrap_or(now)
+    }
+}
+
+/// A second of rounding, and the time that a slow response takes.
+const AGREEMENT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use http::header::{AGE, DATE};
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_clock_is_learnt_and_a_slow_response_does_not_spoil_it() {
+        for offset in [0, 90, 3600, 86_400] {
+            for server_is_ahead in [true, false] {
+                let shift = |now: SystemTime| {
+                    let offset = Duration::from_secs(offset);
+                    if server_is_ahead {
+                        now + offset
+                    } else {
+                        now - offset
+                    }
+                };
+                let mut skew = Skew::default();
+
+                skew.learn(&dated(shift(at(1000))), at(1000));
+                skew.learn(&dated(shift(at(1001))), at(1005));
+
+                assert_eq!(skew.server_time(at(2000)), shift(at(2000)), "{offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_followed() {
+        let mut skew = Skew::default();
+        skew.learn(&dated(at(5000)), at(1000));
+
+        skew.learn(&dated(at(1001)), at(1001));
+
+        assert_eq!(skew.server_time(at(1001)), at(1001));
+    }
+
+    #[test]
+    fn without_a_good_date_nothing_is_learnt() {
+        let mut skew = Skew::default();
+        let mut cached = dated(at(5000));
+        cached.insert(AGE, "30".parse().unwrap());
+
+        skew.learn(&cached, at(1000));
+        skew.learn(&HeaderMap::new(), at(1000));
+
+        assert_eq!(skew, Skew::default());
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000 + seconds)
+    }
+
+    fn dated(date: SystemTime) -> HeaderMap {
+        let date = httpdate::fmt_http_date(date).parse().unwrap();
+        HeaderMap::from_iter([(DATE, date)])
+    }
+}

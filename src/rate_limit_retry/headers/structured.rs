@@ -1,0 +1,212 @@
+//! `RateLimit` and `RateLimit-Policy` as structured fields (RFC 9651): IETF drafts 07 and 08 to 10.
+
+use std::convert::Infallible;
+
+use sfv::{
+    BareItemFromInput, KeyRef, Parser,
+    visitor::{
+        DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ListVisitor,
+        ParameterVisitor,
+    },
+};
+
+/// An item of a list: `"burst";q=100;w=60`, `"burst";r=0;t=12`, `100;w=60`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Item {
+    /// The policy's name (draft 08 and later).
+    pub(super) name: Option<String>,
+    /// The policy's quota: `q`, or the item itself (up to draft 07).
+    pub(super) quota: Option<u64>,
+    /// `w`, or `window`.
+    pub(super) window: Option<u64>,
+    /// `r`
+    pub(super) remaining: Option<u64>,
+    /// `t`
+    pub(super) reset: Option<u64>,
+    /// `qu`
+    pub(super) unit: Option<String>,
+    /// `pk`
+    pub(super) partition_key: Option<Vec<u8>>,
+    malformed: bool,
+}
+
+/// The items of one line; none if it is malformed. An item with a bad parameter is passed over alone.
+pub(super) fn items(value: &[u8]) -> Vec<Item> {
+    let parsed = Parser::new(value).parse_list_with_visitor(Items::default());
+    let mut items = parsed.unwrap_or_default();
+    items.retain(|item| !item.malformed);
+    items
+}
+
+/// The members of a dictionary that are whole numbers: `limit=100, remaining=0, reset=5` (draft 07).
+pub(super) fn members(value: &[u8]) -> Vec<(&str, u64)> {
+    let parsed = Parser::new(value).parse_dictionary_with_visitor(Members::default());
+    parsed.unwrap_or_default()
+}
+
+#[derive(Default)]
+struct Items(Vec<Item>);
+
+impl<'de> ListVisitor<'de> for Items {
+    type Out = Vec<Item>;
+    type Error = Infallible;
+
+    fn entry(&mut self) -> Result<impl EntryVisitor<'de>, Infallible> {
+        Ok(Entry(&mut self.0))
+    }
+
+    fn finish(self) -> Result<Self::Out, Infallible> {
+        Ok(self.0)
+    }
+}
+
+struct Entry<'a>(&'a mut Vec<Item>);
+
+impl<'de> EntryVisitor<'de> for Entry<'_> {
+    type Error = Infallible;
+
+    fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
+        Ok(self)
+    }
+
+    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Infallible> {
+        Ok(Ignored)
+    }
+}
+
+impl<'de> ItemVisitor<'de> for Entry<'_> {
+    type Out = ();
+    type Error = Infallible;
+
+    fn bare_item(
+        self,
+        value: BareItemFromInput<'de>,
+    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
+        let mut item = Item::default();
+        match value {
+            BareItemFromInput::String(name) => item.name = Some(name.as_str().to_owned()),
+            BareItemFromInput::Token(name) => item.name = Some(name.as_str().to_owned()),
+            number => {
+                item.quota = whole(&number);
+                item.malformed = item.quota.is_none();
+            }
+        }
+        Ok(Parameters {
+            items: self.0,
+            item,
+        })
+    }
+}
+
+struct Parameters<'a> {
+    items: &'a mut Vec<Item>,
+    item: Item,
+}
+
+impl<'de> ParameterVisitor<'de> for Parameters<'_> {
+    type Out = ();
+    type Error = Infallible;
+
+    /// Parameters that are not known are comments.
+    fn parameter(
+        &mut self,
+        key: &'de KeyRef,
+        value: BareItemFromInput<'de>,
+    ) -> Result<(), Infallible> {
+        let item = &mut self.item;
+        let number = match key.as_str() {
+            "q" => &mut item.quota,
+            "w" | "window" => &mut item.window,
+            "r" => &mut item.remaining,
+            "t" => &mut item.reset,
+            "qu" => {
+                item.unit = value.as_string().map(|unit| unit.as_str().to_owned());
+                item.malformed |= item.unit.is_none();
+                return Ok(());
+            }
+            "pk" => {
+                item.partition_key = match value {
+                    BareItemFromInput::ByteSequence(key) => Some(key),
+                    BareItemFromInput::String(key) => Some(key.as_str().as_bytes().to_vec()),
+                    _ => None,
+                };
+                item.malformed |= item.partition_key.is_none();
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        *number = whole(&value);
+        item.malformed |= number.is_none();
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Infallible> {
+        self.items.push(self.item);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Members<'de>(Vec<(&'de str, u64)>);
+
+impl<'de> DictionaryVisitor<'de> for Members<'de> {
+    type Out = Vec<(&'de str, u64)>;
+    type Error = Infallible;
+
+    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Infallible> {
+        Ok(Member {
+            key: key.as_str(),
+            members: &mut self.0,
+        })
+    }
+
+    fn finish(self) -> Result<Self::Out, Infallible> {
+        Ok(self.0)
+    }
+}
+
+struct Member<'a, 'de> {
+    key: &'de str,
+    members: &'a mut Vec<(&'de str, u64)>,
+}
+
+impl<'de> EntryVisitor<'de> for Member<'_, 'de> {
+    type Error = Infallible;
+
+    fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
+        Ok(self)
+    }
+
+    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Infallible> {
+        Ok(Ignored)
+    }
+}
+
+impl<'de> ItemVisitor<'de> for Member<'_, 'de> {
+    type Out = ();
+    type Error = Infallible;
+
+    fn bare_item(
+        self,
+        value: BareItemFromInput<'de>,
+    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
+        if let Some(number) = whole(&value) {
+            // Of a key that is there twice, the last counts (RFC 9651 §4.2.2).
+            self.members.retain(|(key, _)| *key != self.key);
+            self.members.push((self.key, number));
+        }
+        Ok(Ignored)
+    }
+}
+
+/// A number that is not negative, rounded down.
+fn whole(value: &BareItemFromInput<'_>) -> Option<u64> {
+    let whole = match value {
+        BareItemFromInput::Integer(number) => i64::from(*number),
+        BareItemFromInput::Decimal(number) => {
+            i64::from(number.as_integer_scaled_1000()).div_euclid(1000)
+        }
+        _ => return None,
+    };
+    u64::try_from(whole).ok()
+}
