@@ -11,9 +11,11 @@ use super::{
     decision::Policy,
     event::RateLimitEvents,
     gate::Gate,
+    headers::Profile,
     key::Partitioning,
     limiter::{Limiter, SharedLimiter},
     quota::Pace,
+    reader::Reader,
 };
 use crate::{
     Clock, ErrorClass, Origin, backoff::Backoff, clock::SharedClock, error::Classifier,
@@ -66,6 +68,7 @@ impl RateLimitRetryLayer {
             partitioning: Partitioning::default(),
             keyed_origins: Vec::new(),
             classifier: Classifier::default(),
+            profile: None,
             clock: SharedClock::default(),
             seed: None,
             sinks: Sinks::default(),
@@ -106,6 +109,7 @@ pub struct RateLimitRetryLayerBuilder {
     partitioning: Partitioning,
     keyed_origins: Vec<Origin>,
     classifier: Classifier,
+    profile: Option<Box<dyn Profile>>,
     clock: SharedClock,
     seed: Option<u64>,
     sinks: Sinks<RateLimitEvents>,
@@ -203,6 +207,13 @@ impl RateLimitRetryLayerBuilder {
         self
     }
 
+    /// Says what the server means by fields whose values cannot tell, such as milliseconds that could be seconds.
+    /// Default: none.
+    pub fn profile(mut self, profile: impl Profile) -> Self {
+        self.profile = Some(Box::new(profile));
+        self
+    }
+
     /// Where the time is read. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
@@ -238,6 +249,7 @@ impl RateLimitRetryLayerBuilder {
             partitioning: self.partitioning,
             keyed_origins: self.keyed_origins,
             classifier: self.classifier,
+            reader: Reader::new(self.profile),
             clock: self.clock,
             random: Random::new(self.seed),
             sinks,

@@ -18,9 +18,10 @@ use super::{
     decision::{Decision, Ended, Facts, MethodClass, Policy, decide},
     event::RateLimitEvents,
     gate::{Admission, Gate, Keys, Place, Ticket, Turn},
-    headers::{self, Signals},
+    headers::Signals,
     key::Partitioning,
     quota::Learnt,
+    reader::Reader,
 };
 use crate::{
     Attempts, BoxError, ErrorClass, Origin,
@@ -41,6 +42,7 @@ pub(crate) struct Limiter {
     pub(super) partitioning: Partitioning,
     pub(super) keyed_origins: Vec<Origin>,
     pub(super) classifier: Classifier,
+    pub(super) reader: Reader,
     pub(super) clock: SharedClock,
     pub(super) random: Random,
     pub(super) sinks: Sinks<RateLimitEvents>,
@@ -182,7 +184,10 @@ impl Limiter {
             Ok(response) => {
                 call.sends += Attempts::of(response);
                 let status = response.status();
-                signals = headers::read(status, response.headers(), self.clock.wall());
+                let wall = self.clock.wall();
+                signals = self
+                    .reader
+                    .read(&call.keys, status, response.headers(), wall);
                 let throttled = signals.is_throttle(status);
                 let learnt = Learnt::Answer {
                     throttled,

@@ -32,6 +32,7 @@ mod key;
 mod layer;
 mod limiter;
 mod quota;
+mod reader;
 mod service;
 
 pub use self::{

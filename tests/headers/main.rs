@@ -1,5 +1,6 @@
 //! What a response says about limits, dialect by dialect.
 
+mod allocations;
 mod forms;
 mod properties;
 mod vectors;

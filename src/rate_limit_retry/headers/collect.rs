@@ -18,7 +18,7 @@ pub(super) struct Collected<'a> {
     pub(super) quotas: Vec<Quota<'a>>,
     pub(super) advice: Option<Advice>,
     /// The wait, and how far its field is from the most exact one.
-    asked: Option<(u8, Duration)>,
+    asked: Option<(u8, When)>,
     reference: SystemTime,
     profile: Option<&'a dyn Profile>,
 }
@@ -44,7 +44,16 @@ impl<'a> Collected<'a> {
 
     /// The wait that the most exact field asks for, and of several such fields the longest.
     pub(super) fn asked(&self) -> Option<Duration> {
-        self.asked.map(|(_, wait)| wait)
+        self.asked.map(|(_, when)| when.wait())
+    }
+
+    /// A date and a length of time that the response tells for the same moment, both counted from the reference.
+    pub(super) fn told_twice(&self) -> Option<(Duration, Duration)> {
+        let asked = self.asked.and_then(|(_, when)| match when {
+            When::In(wait) => Some(wait),
+            When::At(_) => None,
+        });
+        self.quotas.iter().find_map(|quota| quota.told_twice(asked))
     }
 
     pub(super) fn into_limits(self) -> Vec<Limit> {
@@ -110,13 +119,13 @@ impl<'a> Collected<'a> {
         }
     }
 
-    fn ask(&mut self, rank: u8, wait: When) {
-        let wait = wait.wait();
-        self.asked = match self.asked {
-            Some((known, _)) if known < rank => self.asked,
-            Some((known, longest)) if known == rank => Some((rank, wait.max(longest))),
-            _ => Some((rank, wait)),
+    fn ask(&mut self, rank: u8, when: When) {
+        let longer = |(known, longest): (u8, When)| {
+            rank < known || (rank == known && when.wait() > longest.wait())
         };
+        if self.asked.is_none_or(longer) {
+            self.asked = Some((rank, when));
+        }
     }
 
     fn advise(&mut self, advice: Advice) {
@@ -223,9 +232,8 @@ fn retry_field(name: &str) -> Option<Field> {
 
 /// As [`crate::retry_after`] reads it, and in all forms that resets have.
 fn retry_after(value: &[u8], reference: SystemTime) -> Option<When> {
-    crate::retry_after::retry_after(value, reference)
-        .map(When::In)
-        .or_else(|| When::parse(value, reference))
+    When::parse(value, reference)
+        .or_else(|| crate::retry_after::retry_after(value, reference).map(When::At))
 }
 
 /// Of a field whose lines have been joined the longest; dates have commas of their own.

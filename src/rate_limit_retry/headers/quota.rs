@@ -50,6 +50,12 @@ impl<'a> Quota<'a> {
         self.reset_in.is_some() || self.reset_at.is_some()
     }
 
+    /// The reset as a date and as a length of time; of a quota that is used up, `Retry-After` is the latter.
+    pub(super) fn told_twice(&self, asked: Option<Duration>) -> Option<(Duration, Duration)> {
+        let asked = asked.filter(|_| self.remaining == Some(0));
+        Some((self.reset_at?, self.reset_in.or(asked)?))
+    }
+
     /// Whether a bare number is the limit: `X-Rate-Limit: 700`, `X-HubSpot-RateLimit-Daily: 250000`. Under other names
     /// it could be anything.
     pub(super) fn may_be_bare(&self) -> bool {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
+use super::collect::Collected;
 use crate::retry_after;
 
 /// How far a server's clock is ahead of the local one, learnt from the `Date`s of its responses.
@@ -35,7 +36,8 @@ pub struct Skew {
 }
 
 impl Skew {
-    /// Takes in the `Date` of a response that has just come, at `now` by the local clock.
+    /// Takes in the `Date` of a response that has just come, at `now` by the local clock. Of one without a `Date`, a
+    /// reset that is told twice says the same: as a date and in seconds.
     ///
     /// A `Date` is rounded down and has been under way, so that the server is never further behind than it says: of
     /// dates that nearly agree the latest is kept, and one that disagrees replaces it, because a clock was set. A
@@ -44,7 +46,7 @@ impl Skew {
         if super::is_from_a_cache(headers) {
             return;
         }
-        let Some(date) = retry_after::date(headers) else {
+        let Some(date) = retry_after::date(headers).or_else(|| told_twice(headers, now)) else {
             return;
         };
         let told = Self {
@@ -69,6 +71,22 @@ impl Skew {
     }
 }
 
+/// The server's time by its dates: a reset as a date, less the same reset in seconds.
+fn told_twice(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
+    if !headers
+        .keys()
+        .any(|name| super::is_about_limits(name.as_str()))
+    {
+        return None;
+    }
+    // Waits are never below zero: counted from long ago, a date that is over by our clock is not lost.
+    let long_ago = now.checked_sub(LONG)?;
+    let (date, wait) = Collected::read(headers, long_ago, None).told_twice()?;
+    long_ago.checked_add(date)?.checked_sub(wait)
+}
+
+/// Half of how far a date may be off.
+const LONG: Duration = Duration::from_secs(200 * 24 * 3600);
 /// A second of rounding, and the time that a slow response takes.
 const AGREEMENT: Duration = Duration::from_secs(10);
 
@@ -108,6 +126,22 @@ mod tests {
         skew.learn(&dated(at(1001)), at(1001));
 
         assert_eq!(skew.server_time(at(1001)), at(1001));
+    }
+
+    #[test]
+    fn a_reset_that_is_told_twice_stands_in_for_a_date() {
+        for server in [at(1000 + 3600), at(1000) - Duration::from_secs(3600)] {
+            let since = server.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert("retry-after", 23.into());
+            headers.insert("x-ratelimit-remaining", 0.into());
+            headers.insert("x-ratelimit-reset", (since.as_secs() + 23).into());
+            let mut skew = Skew::default();
+
+            skew.learn(&headers, at(1000));
+
+            assert_eq!(skew.server_time(at(1000)), server);
+        }
     }
 
     #[test]
