@@ -1,5 +1,4 @@
 //! What does it cost to read a response, per dialect and for responses that say nothing?
-#![expect(missing_docs, reason = "criterion's macros define public items")]
 
 use std::{
     hint::black_box,

@@ -62,7 +62,7 @@ impl<'a> Collected<'a> {
             if let Some(profile) = self.profile {
                 profile.complete(&mut limit);
             }
-            if limit.says_something() && !limits.contains(&limit) {
+            if limits.len() < MOST_LIMITS && limit.says_something() && !limits.contains(&limit) {
                 limits.push(limit);
             }
         }
@@ -243,3 +243,6 @@ fn longest(value: &[u8], read: impl Fn(&[u8]) -> Option<When>) -> Option<When> {
         items.max_by_key(|when| when.wait())
     })
 }
+
+/// More are not kept: nobody has so many, but anybody can say so.
+const MOST_LIMITS: usize = 256;

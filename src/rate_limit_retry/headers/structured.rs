@@ -35,6 +35,7 @@ pub(super) fn items(value: &[u8]) -> Vec<Item> {
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());
     let mut items = parsed.unwrap_or_default();
     items.retain(|item| !item.malformed);
+    items.truncate(MOST_ITEMS);
     items
 }
 
@@ -210,3 +211,6 @@ fn whole(value: &BareItemFromInput<'_>) -> Option<u64> {
     };
     u64::try_from(whole).ok()
 }
+
+/// Servers have a handful of policies; a hostile one is not compared with itself at length.
+const MOST_ITEMS: usize = 64;
