@@ -1,0 +1,50 @@
+//! `RateLimitRetryLayer` with its defaults, but for the limits on waiting: in the arena everybody may wait.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use tokio::time::Instant;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_m2m::{BoxError, RateLimitRetryLayer};
+
+use super::{Client, Sending, Setup};
+use crate::world::{Reply, Skewed};
+
+struct Ours<S>(S);
+
+impl<S> Client for Ours<S>
+where
+    S: tower::Service<Request<Empty<Bytes>>, Response = Reply, Error = BoxError>
+        + Clone
+        + Send
+        + Sync,
+    S::Future: Send,
+{
+    fn job(&self) -> Sending<'_> {
+        Box::pin(async {
+            let request = Request::get("https://api.example.com/").body(Empty::new());
+            let request = request.expect("a request");
+            let reply = self.0.clone().oneshot(request).await;
+            reply.is_ok_and(|reply| reply.status().is_success())
+        })
+    }
+}
+
+pub fn client(setup: Setup) -> Arc<dyn Client> {
+    let layer = RateLimitRetryLayer::builder()
+        .max_wait(Duration::from_secs(4 * 3600))
+        .max_retries(50)
+        .clock(Skewed {
+            started: Instant::now(),
+            skew: setup.skew,
+        })
+        .seed(setup.seed)
+        .build();
+    let service = service_fn(move |_: Request<Empty<Bytes>>| {
+        let setup = setup.clone();
+        async move { Ok::<_, BoxError>(setup.world.request(setup.process).await) }
+    });
+    Arc::new(Ours(layer.layer(service)))
+}

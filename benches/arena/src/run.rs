@@ -1,0 +1,155 @@
+//! One run: a scenario, a contestant and a seed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    contestants::{Contestant, Setup},
+    model::optimum,
+    scenario::Scenario,
+    world::World,
+};
+
+/// The figures of one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// Time needed ÷ the least time that the quota allows.
+    pub ratio: f64,
+    pub refused: usize,
+    pub failed: usize,
+    pub early: usize,
+    /// Waits of single jobs, in seconds.
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+    /// The most arrivals within 100 ms.
+    pub peak: usize,
+    /// Jain's index over what the processes got done; 1 is fair.
+    pub jain: f64,
+    pub deadlock: bool,
+}
+
+pub fn run(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figures {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(play(scenario, contestant, seed))
+}
+
+async fn play(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figures {
+    let workers = scenario.processes * scenario.workers;
+    let least = optimum(
+        &mut *(scenario.model)(),
+        scenario.jobs,
+        workers,
+        scenario.rtt,
+    );
+    let world = Arc::new(World::new(
+        (scenario.model)(),
+        scenario.dialect,
+        scenario.rtt,
+        scenario.processes,
+        seed,
+    ));
+    let (left, failed) = (
+        Arc::new(AtomicUsize::new(scenario.jobs)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let mut tasks = tokio::task::JoinSet::new();
+    for process in 0..scenario.processes {
+        let client = (contestant.make)(Setup {
+            world: Arc::clone(&world),
+            process,
+            skew: scenario.skew,
+            seed: seed * 1000 + process as u64,
+        });
+        for worker in 0..scenario.workers {
+            let (client, left, failed) =
+                (Arc::clone(&client), Arc::clone(&left), Arc::clone(&failed));
+            let mut random =
+                fastrand::Rng::with_seed(seed * 7919 + (process * 1000 + worker) as u64);
+            let leaving = scenario.leaving;
+            tasks.spawn(async move {
+                let mut waits = Vec::new();
+                while left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                    .is_ok()
+                {
+                    let began = Instant::now();
+                    let patience = if random.f64() < leaving {
+                        2.0 * random.f64()
+                    } else {
+                        1e9
+                    };
+                    match timeout(Duration::from_secs_f64(patience), client.job()).await {
+                        Ok(true) => waits.push(began.elapsed().as_secs_f64()),
+                        Ok(false) => drop(failed.fetch_add(1, Ordering::Relaxed)),
+                        // Somebody who has left wants the job done later.
+                        Err(_) => drop(left.fetch_add(1, Ordering::Relaxed)),
+                    }
+                }
+                waits
+            });
+        }
+    }
+    let mut waits = Vec::new();
+    let watched = timeout(Duration::from_secs_f64(least * 20.0 + 7200.0), async {
+        while let Some(done) = tasks.join_next().await {
+            waits.extend(done.expect("no worker panics"));
+        }
+    });
+    let deadlock = watched.await.is_err();
+    let elapsed = world.elapsed();
+    tasks.shutdown().await;
+    let record = world.record();
+    waits.sort_by(f64::total_cmp);
+    let quantile = |q: f64| {
+        let index = (waits.len().saturating_sub(1)) as f64 * q;
+        waits.get(index as usize).copied().unwrap_or_default()
+    };
+    Figures {
+        ratio: elapsed / least,
+        refused: record.refused,
+        failed: failed.load(Ordering::Relaxed),
+        early: record.early,
+        p50: quantile(0.5),
+        p99: quantile(0.99),
+        max: quantile(1.0),
+        peak: peak(record.arrivals),
+        jain: jain(&record.accepted),
+        deadlock,
+    }
+}
+
+fn peak(mut arrivals: Vec<f64>) -> usize {
+    arrivals.sort_by(f64::total_cmp);
+    let mut first = 0;
+    let within = |(last, at): (usize, &f64)| {
+        while arrivals[first] < at - 0.1 {
+            first += 1;
+        }
+        last - first + 1
+    };
+    arrivals
+        .iter()
+        .enumerate()
+        .map(within)
+        .max()
+        .unwrap_or_default()
+}
+
+fn jain(done: &[usize]) -> f64 {
+    let sum: f64 = done.iter().map(|n| *n as f64).sum();
+    let squares: f64 = done.iter().map(|n| (*n as f64).powi(2)).sum();
+    sum * sum / (squares * done.len() as f64)
+}

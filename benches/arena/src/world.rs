@@ -1,0 +1,221 @@
+//! One run's server: virtual time, round trips, headers on the wire, and a record of everything that arrives.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use tokio::time::{Instant, sleep};
+use tower_m2m::Clock;
+
+use crate::model::{Model, Verdict};
+
+pub type Reply = Response<Full<Bytes>>;
+
+/// What the server says about its quota, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Dialect {
+    /// `X-RateLimit-*` with an epoch on every answer, and `Retry-After` on a refusal.
+    Full,
+    /// The same, on refusals only.
+    OnRefusal,
+    /// `X-RateLimit-*` with an epoch on every answer, and never `Retry-After`.
+    NoRetryAfter,
+    /// `Retry-After` in whole seconds on refusals.
+    RetryAfter,
+    /// `RateLimit` and `RateLimit-Policy` of the current IETF draft on every answer.
+    Ietf,
+    /// Nothing.
+    Silent,
+    /// Says that half of the quota remains, whatever is true, and `Retry-After: 1`.
+    Lying,
+}
+
+pub struct World {
+    pub rtt: f64,
+    dialect: Dialect,
+    dated: bool,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    model: Box<dyn Model>,
+    random: fastrand::Rng,
+    record: Record,
+    /// For each process: before when it should not ask, and since when it knows.
+    told: Vec<Option<(f64, f64)>>,
+}
+
+/// What arrived.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    pub arrivals: Vec<f64>,
+    pub refused: usize,
+    pub early: usize,
+    pub accepted: Vec<usize>,
+}
+
+impl World {
+    pub fn new(
+        model: Box<dyn Model>,
+        dialect: Dialect,
+        rtt: f64,
+        processes: usize,
+        seed: u64,
+    ) -> Self {
+        Self {
+            rtt,
+            dialect,
+            dated: true,
+            started: Instant::now(),
+            state: Mutex::new(State {
+                model,
+                random: fastrand::Rng::with_seed(seed),
+                record: Record {
+                    accepted: vec![0; processes],
+                    ..Record::default()
+                },
+                told: vec![None; processes],
+            }),
+        }
+    }
+
+    /// One request of `process`, there and back.
+    pub async fn request(&self, process: usize) -> Reply {
+        let (there, back) = {
+            let mut state = self.state();
+            let sent = self.elapsed();
+            if let Some((until, since)) = state.told[process]
+                && sent > since
+                && sent < until - 0.001
+            {
+                state.record.early += 1;
+            }
+            let mut leg = || self.rtt / 2.0 * (0.9 + 0.2 * state.random.f64());
+            (leg(), leg())
+        };
+        sleep(Duration::from_secs_f64(there)).await;
+        let reply = {
+            let mut state = self.state();
+            let at = self.elapsed();
+            let verdict = state.model.take(at);
+            let record = &mut state.record;
+            record.arrivals.push(at);
+            if verdict.status == 200 {
+                record.accepted[process] += 1;
+            } else {
+                record.refused += 1;
+            }
+            let (reply, asked) = self.reply(verdict, at);
+            if let Some(until) = asked {
+                let known = state.told[process].map_or(0.0, |(until, _)| until);
+                if until > known {
+                    state.told[process] = Some((until, at + back));
+                }
+            }
+            reply
+        };
+        sleep(Duration::from_secs_f64(back)).await;
+        reply
+    }
+
+    pub fn elapsed(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    pub fn record(&self) -> Record {
+        self.state().record.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer, and before when the client is asked not to come again.
+    fn reply(&self, verdict: Verdict, at: f64) -> (Reply, Option<f64>) {
+        let refused = verdict.status != 200;
+        let mut reply =
+            Response::builder().status(StatusCode::from_u16(verdict.status).expect("a status"));
+        let wall = UNIX_EPOCH + Duration::from_secs_f64(EPOCH + at);
+        if self.dated {
+            reply = reply.header("date", httpdate::fmt_http_date(wall));
+        }
+        let wait = (verdict.reset - at).max(0.0).ceil();
+        let epoch = (EPOCH + verdict.reset).ceil();
+        let mut asked = None;
+        let tells = |always: bool| always || refused;
+        let quota = match self.dialect {
+            Dialect::Full | Dialect::NoRetryAfter => verdict.limit > 0,
+            Dialect::OnRefusal => tells(false) && verdict.limit > 0,
+            Dialect::RetryAfter | Dialect::Ietf | Dialect::Silent | Dialect::Lying => false,
+        };
+        if quota {
+            reply = reply
+                .header("x-ratelimit-limit", verdict.limit)
+                .header("x-ratelimit-remaining", verdict.remaining)
+                .header("x-ratelimit-reset", epoch as u64);
+            if refused {
+                asked = Some(epoch - EPOCH);
+            }
+        }
+        let hint = match self.dialect {
+            Dialect::Full | Dialect::OnRefusal | Dialect::RetryAfter => Some(wait),
+            Dialect::Lying => Some(1.0),
+            Dialect::NoRetryAfter | Dialect::Ietf | Dialect::Silent => None,
+        };
+        if let (true, Some(hint)) = (refused, hint) {
+            reply = reply.header("retry-after", hint as u64);
+            asked = Some(at + hint);
+        }
+        match self.dialect {
+            Dialect::Ietf if verdict.limit > 0 => {
+                let (limit, window) = (verdict.limit, verdict.window.ceil());
+                let remaining = verdict.remaining;
+                reply = reply
+                    .header(
+                        "ratelimit-policy",
+                        format!("\"default\";q={limit};w={window}"),
+                    )
+                    .header("ratelimit", format!("\"default\";r={remaining};t={wait}"));
+                if refused {
+                    asked = Some(at + wait);
+                }
+            }
+            Dialect::Lying => {
+                reply = reply
+                    .header("x-ratelimit-limit", verdict.limit)
+                    .header("x-ratelimit-remaining", verdict.limit / 2)
+                    .header("x-ratelimit-reset", epoch as u64);
+            }
+            _ => {}
+        }
+        (
+            reply.body(Full::default()).expect("headers of digits"),
+            asked,
+        )
+    }
+}
+
+/// A client's clock: virtual time, off by `skew` seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Skewed {
+    pub started: Instant,
+    pub skew: f64,
+}
+
+impl Clock for Skewed {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs_f64(EPOCH + self.skew) + self.started.elapsed()
+    }
+}
+
+/// The server's wall clock at the start.
+const EPOCH: f64 = 1_790_000_000.0;
