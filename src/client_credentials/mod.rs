@@ -31,6 +31,7 @@
 mod authorize;
 mod cell;
 mod challenge;
+mod config;
 mod cooldown;
 mod endpoint;
 mod error;
@@ -57,6 +58,7 @@ pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
     cell::Version,
     challenge::Challenge,
+    config::{Config, ConfigError},
     endpoint::{
         AssertionAudience, ClientAuth, ClientAuthentication, Grant, SecretSource, TokenEndpoint,
         TokenExchange, TokenFile, TokenRequest,
