@@ -1,7 +1,8 @@
 //! cargo run --example yoid
 //!
 //! YoID (DIDx): a Keycloak realm with tokens of 300 s and no refresh token. The token is cached, renewed 30 s early, and
-//! replaced when the API refuses it. Runs against a double that answers as the realm does.
+//! replaced when the API refuses it. Runs against a double that answers as the realm does; with `YOID_CLIENT_ID`,
+//! `YOID_CLIENT_SECRET` and `YOID_URL` (the host of the realm), it gets a token from the real one.
 
 use bytes::Bytes;
 use http::Request;
@@ -17,6 +18,9 @@ const REALM: &str = "/iam/realms/product-hub/protocol/openid-connect/token";
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
+    if let Ok(id) = std::env::var("YOID_CLIENT_ID") {
+        return real(id).await;
+    }
     let realm = Issuer::builder()
         .client("yoid-client", "yoid-secret")
         .path(REALM)
@@ -59,5 +63,26 @@ async fn main() -> Result<(), BoxError> {
     );
     assert!(response.status().is_success());
     tokens.shutdown().await;
+    Ok(())
+}
+
+/// A token from the real realm, twice from the cache.
+async fn real(id: String) -> Result<(), BoxError> {
+    let variable = |name| std::env::var(name).map_err(|_| format!("{name} is not set"));
+    let secret = variable("YOID_CLIENT_SECRET")?;
+    let url = variable("YOID_URL")?;
+    let endpoint = TokenEndpoint::new(
+        format!("{}{REALM}", url.trim_end_matches('/')).parse()?,
+        ClientAuth::post(id, secret),
+    );
+    let credentials = ClientCredentialsLayer::builder(endpoint, url.parse()?)
+        .name("yoid")
+        .build();
+    let tokens = credentials.handle();
+    for _ in 0..2 {
+        tokens.token().await?;
+        let life = tokens.status().expires_in().unwrap_or_default();
+        println!("a token of the realm, {} s left", life.as_secs());
+    }
     Ok(())
 }

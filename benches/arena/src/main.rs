@@ -2,7 +2,7 @@
 //!
 //! Prints a table for each scenario, and exits with 1 if `tower-m2m` misses a goal.
 //! `--seeds N` (default 5), `--only TEXT` (scenarios whose name holds it), `--ours` (without the peers),
-//! `--json FILE`, `--plot FILE`.
+//! `--json FILE`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         });
         report.add(&scenario, rows.collect());
     }
-    report.finish(options.json.as_deref(), options.plot.as_deref())
+    report.finish(options.json.as_deref())
 }
 
 /// The run in the middle by time needed; what must never happen counts if it happened in any run.
@@ -68,7 +68,6 @@ struct Options {
     only: Option<String>,
     ours: bool,
     json: Option<String>,
-    plot: Option<String>,
 }
 
 impl Options {
@@ -78,7 +77,6 @@ impl Options {
             only: None,
             ours: false,
             json: None,
-            plot: None,
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -92,7 +90,6 @@ impl Options {
                 "--only" => options.only = Some(value()?),
                 "--ours" => options.ours = true,
                 "--json" => options.json = Some(value()?),
-                "--plot" => options.plot = Some(value()?),
                 _ => return Err(format!("unknown option {word}; see the top of src/main.rs")),
             }
         }

@@ -1,4 +1,4 @@
-//! What comes out: tables on the terminal, JSON, a plot.
+//! What comes out: tables on the terminal, and JSON.
 
 use std::{fs, process::ExitCode};
 
@@ -64,15 +64,11 @@ impl Report {
         });
     }
 
-    pub fn finish(self, json: Option<&str>, plot: Option<&str>) -> ExitCode {
-        let mut written = Ok(());
-        if let Some(file) = json {
+    pub fn finish(self, json: Option<&str>) -> ExitCode {
+        let written = json.map_or(Ok(()), |file| {
             let text = serde_json::to_string_pretty(&self.played).expect("plain figures");
-            written = written.and(fs::write(file, text + "\n"));
-        }
-        if let Some(file) = plot {
-            written = written.and(fs::write(file, self.plot()));
-        }
+            fs::write(file, text + "\n")
+        });
         if let Err(error) = written {
             eprintln!("arena: cannot write: {error}");
             return ExitCode::from(2);
@@ -87,10 +83,6 @@ impl Report {
             self.played.len()
         );
         ExitCode::from(u8::from(missed > 0))
-    }
-
-    fn plot(&self) -> String {
-        String::new()
     }
 }
 
