@@ -1,0 +1,311 @@
+//! What does it cost to read one shared token from many threads and tasks at once?
+//!
+//! Our cell is measured through the layer (replay off), because that is how requests read it; the others are what
+//! people write by hand around the same header value, over the same service. `refreshing` publishes a new token every
+//! millisecond meanwhile, which is far more often than any issuer lets one. A figure is the time from the first start to
+//! the last end divided by all requests.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "benchmarks measure time, and their writer sleeps on a thread of its own"
+)]
+#![expect(
+    clippy::disallowed_types,
+    reason = "the locks that the cell is compared with"
+)]
+
+mod support;
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+    measurement::WallTime,
+};
+use http::{HeaderValue, header};
+use tokio::runtime::{Builder, Runtime};
+use tower::{Layer, Service, ServiceExt};
+use tower_m2m::client_credentials::{ClientCredentials, TokenHandle};
+
+use support::{Immediate, Sent, block_on, credentials, request, together, token, warm};
+
+/// Sends requests with a shared token.
+trait Client: Clone + Send + Sync + 'static {
+    fn send(&mut self, request: Sent) -> impl Future<Output = ()> + Send;
+    /// Makes another token the current one.
+    fn publish(&self);
+}
+
+/// The layer's service, and what renews its token.
+#[derive(Clone)]
+struct Cell {
+    service: ClientCredentials<Immediate>,
+    handle: TokenHandle,
+    runtime: Arc<Runtime>,
+}
+
+impl Cell {
+    fn new() -> Self {
+        let layer = warm(credentials().replay(false));
+        let runtime = Builder::new_current_thread().enable_time().build();
+        Self {
+            service: layer.layer(Immediate),
+            handle: layer.handle(),
+            runtime: Arc::new(runtime.expect("a runtime")),
+        }
+    }
+}
+
+impl Client for Cell {
+    async fn send(&mut self, request: Sent) {
+        let ready = self.service.ready().await.expect("always ready");
+        ready.call(request).await.expect("an answer");
+    }
+
+    fn publish(&self) {
+        let fetched = self.runtime.block_on(self.handle.refresh_now());
+        drop(fetched.expect("a token"));
+    }
+}
+
+/// A way to share a value by hand.
+trait Shared: Send + Sync + 'static {
+    fn new(value: HeaderValue) -> Self;
+    fn get(&self) -> impl Future<Output = HeaderValue> + Send;
+    fn set(&self, value: HeaderValue);
+}
+
+struct ByHand<L>(Arc<L>);
+
+impl<L> Clone for ByHand<L> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<L: Shared> ByHand<L> {
+    fn new() -> Self {
+        Self(Arc::new(L::new(bearer())))
+    }
+}
+
+impl<L: Shared> Client for ByHand<L> {
+    async fn send(&mut self, mut request: Sent) {
+        let value = self.0.get().await;
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+        let ready = Immediate.ready().await.expect("always ready").call(request);
+        ready.await.expect("an answer");
+    }
+
+    fn publish(&self) {
+        self.0.set(bearer());
+    }
+}
+
+impl Shared for RwLock<HeaderValue> {
+    fn new(value: HeaderValue) -> Self {
+        Self::new(value)
+    }
+
+    async fn get(&self) -> HeaderValue {
+        self.read().expect("no panic under it").clone()
+    }
+
+    fn set(&self, value: HeaderValue) {
+        *self.write().expect("no panic under it") = value;
+    }
+}
+
+impl Shared for Mutex<HeaderValue> {
+    fn new(value: HeaderValue) -> Self {
+        Self::new(value)
+    }
+
+    async fn get(&self) -> HeaderValue {
+        self.lock().expect("no panic under it").clone()
+    }
+
+    fn set(&self, value: HeaderValue) {
+        *self.lock().expect("no panic under it") = value;
+    }
+}
+
+impl Shared for tokio::sync::RwLock<HeaderValue> {
+    fn new(value: HeaderValue) -> Self {
+        Self::new(value)
+    }
+
+    async fn get(&self) -> HeaderValue {
+        self.read().await.clone()
+    }
+
+    fn set(&self, value: HeaderValue) {
+        *self.blocking_write() = value;
+    }
+}
+
+impl Shared for ArcSwap<HeaderValue> {
+    fn new(value: HeaderValue) -> Self {
+        Self::from_pointee(value)
+    }
+
+    async fn get(&self) -> HeaderValue {
+        HeaderValue::clone(&self.load())
+    }
+
+    fn set(&self, value: HeaderValue) {
+        self.store(Arc::new(value));
+    }
+}
+
+fn bearer() -> HeaderValue {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token())).expect("a header value");
+    value.set_sensitive(true);
+    value
+}
+
+fn contention(c: &mut Criterion) {
+    let cell = Cell::new();
+    let std_rwlock = ByHand::<RwLock<_>>::new();
+    let mutex = ByHand::<Mutex<_>>::new();
+    let tokio_rwlock = ByHand::<tokio::sync::RwLock<_>>::new();
+    let arc_swap = ByHand::<ArcSwap<_>>::new();
+
+    for refreshing in [false, true] {
+        for on in [On::Threads, On::Tasks] {
+            let how = if refreshing { "refreshing" } else { "reading" };
+            let mut group = c.benchmark_group(format!("contention/{on:?}/{how}"));
+            group.throughput(Throughput::Elements(1));
+            let group = &mut group;
+            measure(group, on, refreshing, "cell", &cell);
+            measure(group, on, refreshing, "std_rwlock", &std_rwlock);
+            measure(group, on, refreshing, "mutex", &mutex);
+            measure(group, on, refreshing, "tokio_rwlock", &tokio_rwlock);
+            measure(group, on, refreshing, "arc_swap", &arc_swap);
+        }
+    }
+}
+
+/// Who sends requests.
+#[derive(Clone, Copy, Debug)]
+enum On {
+    /// Bare threads, 1 to 8.
+    Threads,
+    /// Tasks on a multi-thread runtime, 1 to 64.
+    Tasks,
+}
+
+fn measure(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    on: On,
+    refreshing: bool,
+    name: &str,
+    client: &impl Client,
+) {
+    let writer = refreshing.then(|| Writer::start(client.clone()));
+    match on {
+        On::Threads => {
+            for threads in [1, 2, 4, 8] {
+                group.bench_function(BenchmarkId::new(name, threads), |b| {
+                    b.iter_custom(|iterations| on_threads(threads, iterations, client));
+                });
+            }
+        }
+        On::Tasks => {
+            let runtime = Builder::new_multi_thread().build().expect("a runtime");
+            for tasks in [1, 8, 64] {
+                group.bench_function(BenchmarkId::new(name, tasks), |b| {
+                    b.iter_custom(|iterations| {
+                        runtime.block_on(on_tasks(tasks, iterations, client))
+                    });
+                });
+            }
+        }
+    }
+    drop(writer);
+}
+
+fn on_threads(threads: u64, iterations: u64, client: &impl Client) -> Duration {
+    together(threads, iterations, || {
+        let (mut client, request) = (client.clone(), request());
+        move |rounds| {
+            for _ in 0..rounds {
+                block_on(client.send(request.clone()));
+            }
+        }
+    })
+}
+
+async fn on_tasks<C: Client>(tasks: u64, iterations: u64, client: &C) -> Duration {
+    let rounds = iterations.div_ceil(tasks);
+    let mut running = tokio::task::JoinSet::new();
+    let began = Instant::now();
+    for _ in 0..tasks {
+        let mut client = client.clone();
+        running.spawn(async move {
+            let request = request();
+            for round in 0..rounds {
+                client.send(request.clone()).await;
+                // As a task that does something else, too.
+                if round % 64 == 63 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.expect("no panic");
+    }
+    let done = rounds * tasks;
+    began.elapsed().mul_f64(iterations as f64 / done as f64)
+}
+
+/// Publishes a token every millisecond until it is dropped.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    fn start(client: impl Client) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                client.publish();
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the writer does not panic");
+        }
+    }
+}
+
+fn config() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+        .sample_size(20)
+}
+
+criterion_group!(name = benches; config = config(); targets = contention);
+criterion_main!(benches);
