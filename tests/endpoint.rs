@@ -61,11 +61,26 @@ async fn lifetimes_are_read_in_every_form() {
 #[tokio::test(start_paused = true)]
 async fn refusals_are_told_apart() {
     let cases = [
-        (401, r#"{"error":"invalid_client"}"#, Kind::Refused, false),
-        (400, r#"{"error":"invalid_scope"}"#, Kind::Refused, false),
-        (200, r#"{"error":"invalid_client"}"#, Kind::Refused, false),
+        (
+            401,
+            r#"{"error":"invalid_client"}"#,
+            Kind::CredentialsRefused,
+            false,
+        ),
+        (
+            400,
+            r#"{"error":"invalid_scope"}"#,
+            Kind::ScopeRefused,
+            false,
+        ),
+        (
+            200,
+            r#"{"error":"invalid_client"}"#,
+            Kind::CredentialsRefused,
+            false,
+        ),
         (403, "", Kind::Refused, true),
-        (401, "<html>", Kind::Refused, false),
+        (401, "<html>", Kind::CredentialsRefused, false),
         (429, "<html>", Kind::Throttled, true),
         (500, r#"{"error":"invalid_client"}"#, Kind::Server, true),
         (200, "", Kind::Malformed, true),
@@ -129,6 +144,19 @@ async fn an_answer_of_ten_megabytes_is_cut_short() {
     let error = ask(200, &large, |e| e).await.0.unwrap_err();
 
     assert_eq!(error.kind(), Kind::TooLarge);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_utf_8_has_a_kind_of_its_own() {
+    let body = Bytes::from_static(b"{\"access_token\":\"\xff\xfe\"}");
+
+    let error = ask_bytes(200, body, ClientAuth::basic("id", "secret"), |e| e)
+        .await
+        .0
+        .unwrap_err();
+
+    assert_eq!((error.kind(), error.is_transient()), (Kind::NotUtf8, true));
+    assert!(error.to_string().contains("check"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,16 +225,30 @@ async fn ask(
     ask_with(status, body, ClientAuth::basic("id", "secret"), settings).await
 }
 
-/// Sends one request through a layer whose endpoint answers so; the token's lifetime, and what the endpoint was sent.
 async fn ask_with(
     status: u16,
     body: &str,
     auth: ClientAuth,
     settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
 ) -> (Result<Lifetime, TokenError>, Seen) {
+    ask_bytes(
+        status,
+        Bytes::copy_from_slice(body.as_bytes()),
+        auth,
+        settings,
+    )
+    .await
+}
+
+/// Sends one request through a layer whose endpoint answers so; the token's lifetime, and what the endpoint was sent.
+async fn ask_bytes(
+    status: u16,
+    body: Bytes,
+    auth: ClientAuth,
+    settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
+) -> (Result<Lifetime, TokenError>, Seen) {
     let seen = Seen::default();
     let log = Arc::clone(&seen);
-    let body = Bytes::copy_from_slice(body.as_bytes());
     let endpoint = service_fn(move |request: Request<Full<Bytes>>| {
         let (log, body) = (Arc::clone(&log), body.clone());
         async move {

@@ -403,6 +403,7 @@ impl TokenCell {
                             asked_at,
                             asked_wall,
                             token.lifetime(),
+                            token.refresh_in(),
                             settings.refresh_before,
                             random,
                         ),

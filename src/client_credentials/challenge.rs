@@ -2,10 +2,13 @@
 
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 
+use super::redact;
+
 /// What an API says about why it refused a request: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1),
 /// with the parameters of RFC 6750 §3.
 ///
-/// The texts hold the characters of RFC 6749 §5.2 only, and at most 200 of them. They are the API's own words.
+/// The texts hold the characters of RFC 6749 §5.2 only, and at most 200 of them, with words that look like tokens
+/// replaced (but for scopes). They are the API's own words otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Challenge {
     scheme: String,
@@ -101,7 +104,7 @@ impl Challenge {
 
     fn new(scheme: &[u8]) -> Self {
         Self {
-            scheme: printable(scheme),
+            scheme: text(scheme, redact::printable),
             realm: None,
             error: None,
             error_description: None,
@@ -113,14 +116,19 @@ impl Challenge {
     /// Takes the first of parameters with the same name, which must not be (RFC 9110 §11.2).
     fn add(&mut self, name: &[u8], value: &[u8]) {
         self.has_parameters = true;
+        let mut read: fn(&str, usize) -> String = redact::quotable;
         let slot = match name.to_ascii_lowercase().as_slice() {
             b"realm" => &mut self.realm,
             b"error" => &mut self.error,
             b"error_description" => &mut self.error_description,
-            b"scope" => &mut self.scope,
+            b"scope" => {
+                // Scopes look like tokens, and programs compare them.
+                read = redact::printable;
+                &mut self.scope
+            }
             _ => return,
         };
-        slot.get_or_insert_with(|| printable(value));
+        slot.get_or_insert_with(|| text(value, read));
     }
 
     /// The request or the grant is at fault: RFC 6750 §3.1, and RFC 9470 §3 for the last. Codes that are not known are
@@ -243,12 +251,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn printable(text: &[u8]) -> String {
-    text.iter()
-        .filter(|byte| matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=b'~'))
-        .take(MOST_CHARACTERS)
-        .map(|byte| char::from(*byte))
-        .collect()
+fn text(value: &[u8], read: fn(&str, usize) -> String) -> String {
+    read(&String::from_utf8_lossy(value), MOST_CHARACTERS)
 }
 
 fn is_space(byte: u8) -> bool {
@@ -357,6 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_the_api_echoes_is_redacted() {
+        let line = "Bearer error=\"invalid_token\", scope=\"https://graph.example/0123/read\", \
+                    error_description=\"token 'eyJhbGciOiJIUzI1NiJ9.abc123' has expired\"";
+        let found = &challenges(&headers(&[line]))[0];
+
+        assert_eq!(
+            found.error_description(),
+            Some("token [redacted] has expired")
+        );
+        assert_eq!(found.scope(), Some("https://graph.example/0123/read"));
+    }
+
+    #[test]
     fn no_more_challenges_are_kept_than_anybody_sends() {
         assert_eq!(challenges(&headers(&[&"a,".repeat(1000)])).len(), 32);
     }
@@ -390,7 +407,7 @@ mod tests {
     }
 
     fn challenge() -> impl Strategy<Value = Challenge> {
-        let text = || option::of("[ -!#-\\[\\]-~]{0,20}");
+        let text = || option::of("[ -!#-\\[\\]-~]{0,19}");
         let parts = (
             "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}",
             text(),

@@ -46,6 +46,8 @@ pub enum TokenErrorKind {
     Certificate,
     /// The token endpoint or the credential is configured wrongly; nothing was sent.
     Configuration,
+    /// The client's credentials were refused: `invalid_client`, or a 401 without an error code.
+    CredentialsRefused,
     /// The metadata at the issuer's well-known place names another issuer (RFC 8414 §3.3).
     IssuerMismatch,
     /// The answer was not an RFC 6749 §5.1 token response.
@@ -56,6 +58,11 @@ pub enum TokenErrorKind {
     NoMetadata,
     /// There is no tokio runtime to fetch a token on.
     NoRuntime,
+    /// The answer holds something that RFC 6749 forbids, and the endpoint is set to be
+    /// [`strict`](super::TokenEndpoint::strict).
+    NotStrict,
+    /// The answer is not UTF-8.
+    NotUtf8,
     /// Another reason, given by a [`TokenSource`](super::TokenSource) of your own.
     Other,
     /// The token source panicked.
@@ -64,13 +71,15 @@ pub enum TokenErrorKind {
     Redirected,
     /// The endpoint refused the request: RFC 6749 §5.2, or another 4xx status.
     Refused,
+    /// The scope was refused: `invalid_scope`.
+    ScopeRefused,
     /// The client secret could not be read.
     Secret,
     /// The endpoint failed: a 5xx status.
     Server,
     /// [`TokenHandle::shutdown`](super::TokenHandle::shutdown) was called.
     ShutDown,
-    /// The endpoint asked to slow down: status 429, or `Retry-After` on a refusal.
+    /// The endpoint asked to slow down: status 429, `Retry-After` on a refusal, or words that say so.
     Throttled,
     /// No answer within the time limit.
     Timeout,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FetchReason, TokenError};
+use super::{FetchReason, Quirk, TokenError};
 use crate::{Origin, sinks::Family};
 
 /// Something happened to a token. Borrowed, and without secrets.
@@ -67,6 +67,14 @@ pub enum TokenEvent<'a> {
         /// Why.
         error: &'a TokenError,
     },
+    /// The endpoint's answer was odd in some way, and was understood all the same.
+    #[non_exhaustive]
+    QuirkMet {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// In which way.
+        quirk: Quirk,
+    },
     /// An API refused our token with a 401.
     #[non_exhaustive]
     Refused {
@@ -85,7 +93,7 @@ pub enum TokenEvent<'a> {
 pub enum Remedy {
     /// The request is sent once more with another token.
     Replay,
-    /// Another token is asked for, but the request cannot be sent again: no copy of it could be kept.
+    /// There is another token, or it is asked for, but the request cannot be sent again: no copy of it could be kept.
     NotReplayable,
     /// The 401 is returned: there is no other token, or it is too soon to ask for one again.
     Stands,

@@ -79,8 +79,12 @@ impl Exchange {
     /// The same for a request that cannot be sent again: others get a new token, and nobody waits for it.
     pub(crate) fn renew_beside(&self, refusal: Refusal) {
         let origin = refusal.origin;
-        self.tokens.renew_beside(refusal);
-        self.tell_refused(origin, Remedy::NotReplayable);
+        let remedy = if self.tokens.renew_beside(refusal) {
+            Remedy::NotReplayable
+        } else {
+            Remedy::Stands
+        };
+        self.tell_refused(origin, remedy);
     }
 
     /// The token that replaced the refused one was refused as well: it is not tried again.

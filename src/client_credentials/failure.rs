@@ -72,5 +72,6 @@ impl Failure {
 }
 
 const TRANSIENT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-const PERMANENT: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
+/// Ten minutes with the jitter.
+const PERMANENT: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(500));
 const RECHECK: Duration = Duration::from_secs(5);

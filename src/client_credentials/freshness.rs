@@ -34,11 +34,13 @@ impl Lifetime {
     /// The life of a token that was asked for at `asked_at` and lives for `lifetime` from then on.
     ///
     /// It turns stale `lead` before its end, but not before 80 % of a short life is over, and earlier by a jitter that
-    /// is drawn once for each token (`random` in `0.0..1.0`), so that a fleet that started together spreads out.
+    /// is drawn once for each token (`random` in `0.0..1.0`), so that a fleet that started together spreads out. A server
+    /// that names an earlier time (`refresh_in`) is followed, but a quarter of the life is used in any case.
     pub(crate) fn new(
         asked_at: Instant,
         asked_wall: SystemTime,
         lifetime: Option<Duration>,
+        refresh_in: Option<Duration>,
         lead: Duration,
         random: f64,
     ) -> Self {
@@ -46,6 +48,10 @@ impl Lifetime {
             let lifetime = lifetime.max(SHORTEST);
             let lead = lead.min(lifetime / 5);
             let jitter = lead.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
+            let lead = refresh_in.map_or(lead, |due| {
+                let due = due.max(lifetime / 4);
+                lead.max(lifetime.saturating_sub(due))
+            });
             Ends {
                 stale_after: lifetime - lead - jitter,
                 expired_after: lifetime,
@@ -104,6 +110,7 @@ mod tests {
             now,
             wall,
             Some(Duration::from_secs(seconds)),
+            None,
             Duration::from_secs(30),
             random,
         );
@@ -154,7 +161,7 @@ mod tests {
     fn a_token_without_a_lifetime_stays_fresh() {
         let now = origin();
         let wall = SystemTime::UNIX_EPOCH;
-        let lifetime = Lifetime::new(now, wall, None, MINUTE, 0.0);
+        let lifetime = Lifetime::new(now, wall, None, None, MINUTE, 0.0);
 
         assert_eq!(
             lifetime.freshness(now + 1_000_000 * MINUTE, wall),

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use serde_json::Value;
+
 use super::{
     AccessToken, TokenError, Version,
     cell::{Glance, Published},
@@ -83,6 +85,7 @@ impl TokenHandle {
                 .as_ref()
                 .is_some_and(|token| freshness(token) == Freshness::Stale),
             version: usable.as_ref().map(|token| token.version),
+            token: usable.as_ref().map(|token| token.token.clone()),
             expires_in: usable.and_then(|token| token.lifetime.left(now, wall)),
             refreshing,
             failure,
@@ -113,6 +116,7 @@ pub struct TokenStatus {
     usable: bool,
     due: bool,
     version: Option<Version>,
+    token: Option<AccessToken>,
     expires_in: Option<Duration>,
     refreshing: bool,
     failure: Option<TokenError>,
@@ -136,6 +140,19 @@ impl TokenStatus {
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         self.version
+    }
+
+    /// The scope of the usable token, if the server said so (RFC 6749 §5.1: absent means "as requested").
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.token.as_ref()?.scope()
+    }
+
+    /// A further member of the answer that brought the usable token, such as Salesforce's `instance_url`. Never a
+    /// secret.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.token.as_ref()?.member(name)
     }
 
     /// How long the token lives; `None` if there is none, or if it does not expire.

@@ -43,6 +43,8 @@ mod freshness;
 mod future;
 mod handle;
 mod layer;
+mod quirk;
+mod redact;
 mod service;
 mod token;
 mod tokens;
@@ -68,6 +70,7 @@ pub use self::{
     future::ResponseFuture,
     handle::{TokenHandle, TokenStatus},
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
+    quirk::Quirk,
     service::ClientCredentials,
     token::{
         AccessToken, FetchContext, FetchReason, Rejected, SharedTokenSource, TokenIdentity,

@@ -26,6 +26,7 @@ pub struct AccessToken(Arc<Inner>);
 struct Inner {
     value: Bytes,
     expires_in: Option<Duration>,
+    refresh_in: Option<Duration>,
     sent_at: Option<Instant>,
     scope: Option<Box<str>>,
     members: Map<String, Value>,
@@ -39,6 +40,7 @@ impl AccessToken {
         Self(Arc::new(Inner {
             value: secret_bytes(value.expose_secret().as_bytes()),
             expires_in: None,
+            refresh_in: None,
             sent_at: None,
             scope: None,
             members: Map::new(),
@@ -63,7 +65,8 @@ impl AccessToken {
         self.0.scope.as_deref()
     }
 
-    /// A further member of the server's answer, such as Salesforce's `instance_url`.
+    /// A further member of the server's answer, such as Salesforce's `instance_url`. Never a secret: tokens, secrets
+    /// and JWTs are left out.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.0.members.get(name)
@@ -91,9 +94,20 @@ impl AccessToken {
         self.change(|inner| inner.sent_at = Some(sent_at))
     }
 
-    pub(crate) fn with_answer(self, scope: Option<Box<str>>, members: Map<String, Value>) -> Self {
+    /// When the server would have it renewed.
+    pub(crate) fn refresh_in(&self) -> Option<Duration> {
+        self.0.refresh_in
+    }
+
+    pub(crate) fn with_answer(
+        self,
+        scope: Option<Box<str>>,
+        refresh_in: Option<Duration>,
+        members: Map<String, Value>,
+    ) -> Self {
         self.change(|inner| {
             inner.scope = scope;
+            inner.refresh_in = refresh_in;
             inner.members = members;
         })
     }

@@ -104,13 +104,16 @@ impl Tokens {
         token.filter(|token| token.identity != refused)
     }
 
-    /// Has a refused token replaced, without waiting for it.
-    pub(crate) fn renew_beside(self: &Arc<Self>, refusal: Refusal) {
+    /// Has a refused token replaced, without waiting for it. `false` if the refusal stands.
+    pub(crate) fn renew_beside(self: &Arc<Self>, refusal: Refusal) -> bool {
         let (now, wall) = (self.clock.now(), self.clock.wall());
-        if let Refused::Wait(_, Some(lead)) = self.cell.refused(refusal, now, wall) {
+        match self.cell.refused(refusal, now, wall) {
+            Refused::Stands => return false,
             // Without a runtime the next request that needs the token asks for it.
-            drop(self.carry_out(lead));
+            Refused::Wait(_, Some(lead)) => drop(self.carry_out(lead)),
+            Refused::Replaced(_) | Refused::Wait(_, None) => {}
         }
+        true
     }
 
     /// No more fetches; the one under way is given up.

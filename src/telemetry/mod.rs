@@ -36,6 +36,9 @@ pub(crate) fn trace_token_event(event: &TokenEvent<'_>) {
         TokenEvent::MetadataNotAdopted { credential, error } => {
             tracing::warn!(target: TARGET, credential, %error, "metadata not adopted");
         }
+        TokenEvent::QuirkMet { credential, quirk } => {
+            tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
+        }
         TokenEvent::Refused {
             credential,
             origin,

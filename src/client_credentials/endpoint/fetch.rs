@@ -9,7 +9,7 @@ use http_body_util::Full;
 use super::{
     AssertionAudience, Location, TokenEndpoint, TokenRequest,
     auth::{ClientAuthentication, Target},
-    bound::is_bound,
+    claims::Claims,
     discovery::Choice,
     form::Form,
     response,
@@ -28,11 +28,20 @@ impl TokenEndpoint {
         let context = response::Context {
             wall: cx.clock().wall(),
             default_lifetime: self.default_lifetime,
+            strict: self.strict,
             advice: request.advice,
             secrets: &request.secrets,
         };
-        let token = response::read(answered.status, &answered.headers, &answered.body, &context)?;
-        if token.expose().is_some_and(is_bound) {
+        let (token, quirks) =
+            response::read(answered.status, &answered.headers, &answered.body, &context)?;
+        for quirk in quirks {
+            cx.emit(|credential| TokenEvent::QuirkMet { credential, quirk });
+        }
+        if token
+            .expose()
+            .and_then(Claims::of)
+            .is_some_and(|claims| claims.is_bound())
+        {
             cx.emit(|credential| TokenEvent::BoundToken { credential });
         }
         Ok(token.with_sent_at(sent_at))

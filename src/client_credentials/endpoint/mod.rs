@@ -1,10 +1,10 @@
 //! A [`TokenSource`] that speaks RFC 6749 §4.4 over any tower service.
 
 mod auth;
-mod bound;
 #[cfg(feature = "https")]
 mod certificate;
 mod check;
+mod claims;
 mod discovery;
 mod fetch;
 mod form;
@@ -43,8 +43,9 @@ use crate::BoxError;
 /// What is configured wrongly (an http URL, an empty client id, a scope with a quote in it) is told by
 /// [`check`](Self::check), or by a permanent [`TokenError`](super::TokenError) at the first use; nothing is sent then.
 ///
-/// Answers are read tolerantly: `expires_in` may be a number, a string or a float, or be missing, and then `exp` counts,
-/// and then [`default_lifetime`](Self::default_lifetime); `token_type` may be missing or in any case, but a type other
+/// Answers are read tolerantly: `expires_in` may be a number, a string, a float or a date, or be missing, and then
+/// `expires_on` counts, `exp`, the `exp` of a JWT, and [`default_lifetime`](Self::default_lifetime); dates are counted
+/// from the answer's own `Date`. [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet) tells what was odd; `token_type` may be missing or in any case, but a type other
 /// than Bearer is an error; an `error` member is an error whatever the status; 429 and 5xx are transient whatever the
 /// body says. An answer may have 1 MiB.
 #[derive(Clone)]
@@ -60,6 +61,7 @@ pub struct TokenEndpoint {
     scopes: Vec<String>,
     parameters: Form,
     default_lifetime: Duration,
+    strict: bool,
     allow_http: bool,
     client: Client,
 }
@@ -108,6 +110,7 @@ impl TokenEndpoint {
             scopes: Vec::new(),
             parameters: Form::default(),
             default_lifetime: DEFAULT_LIFETIME,
+            strict: false,
             allow_http: false,
             client: Client::default(),
         }
@@ -223,6 +226,14 @@ impl TokenEndpoint {
     #[must_use]
     pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
         self.default_lifetime = lifetime;
+        self
+    }
+
+    /// Refuses answers that hold something which RFC 6749 [forbids](super::Quirk::is_forbidden), instead of making
+    /// sense of it. Default: off.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 

@@ -1,0 +1,201 @@
+//! The members of a token endpoint's answer, however they are written, wiped when they are dropped. [pure]
+
+use std::fmt;
+
+use http::{HeaderMap, header::CONTENT_TYPE};
+use percent_encoding::percent_decode_str;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use zeroize::Zeroize;
+
+use crate::client_credentials::{
+    Quirk,
+    redact::{printable, quotable},
+};
+
+/// The members of the answer; every string in it is zeroised on drop.
+pub(super) struct Answer {
+    pub(super) members: Map<String, Value>,
+    pub(super) quirks: Vec<Quirk>,
+}
+
+impl Answer {
+    /// JSON, or else a form: some servers send that for a success, as `text/plain` too.
+    pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        let mut answer = match serde_json::from_slice::<Members>(body) {
+            Ok(Members { members, duplicate }) => {
+                let quirks = duplicate.then_some(Quirk::DuplicateMember);
+                Self {
+                    members,
+                    quirks: quirks.into_iter().collect(),
+                }
+            }
+            Err(_) => Self::parse_form(body)?,
+        };
+        let essence = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok()?.split(';').next());
+        // A missing content type forbids nothing (RFC 9110 §8.3).
+        if essence.is_some_and(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
+            answer.quirks.push(Quirk::WrongContentType);
+        }
+        Some(answer)
+    }
+
+    fn parse_form(body: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(body).ok()?.trim();
+        let mut answer = Self {
+            members: Map::new(),
+            quirks: vec![Quirk::FormEncoded],
+        };
+        for pair in text.split('&') {
+            let (name, value) = pair.split_once('=')?;
+            let value = Value::String(decode(value)?);
+            if let Some(mut old) = answer.members.insert(decode(name)?, value) {
+                wipe(&mut old);
+                answer.quirks.push(Quirk::DuplicateMember);
+            }
+        }
+        // Any text with an equals sign has the form of a form.
+        let known = ["access_token", "error"];
+        let is_answer = known.iter().any(|name| answer.members.contains_key(*name));
+        is_answer.then_some(answer)
+    }
+
+    /// The `error` member, in RFC 6749 §5.2's character set.
+    pub(super) fn code(&self) -> Option<String> {
+        match self.members.get("error")? {
+            Value::String(code) => Some(quotable(code, 80)),
+            Value::Null => None,
+            // `"error": {..}` or `"error": true`: an error all the same.
+            _ => Some("unknown_error".to_owned()),
+        }
+    }
+
+    pub(super) fn description(&self, secrets: &[SecretString]) -> Option<String> {
+        let text = ["error_description", "message", "detail"]
+            .into_iter()
+            .find_map(|name| self.members.get(name)?.as_str())?;
+        let mut text = text.to_owned();
+        for secret in secrets.iter().map(ExposeSecret::expose_secret) {
+            text = text.replace(secret, "[secret]");
+        }
+        let words: Vec<_> = text.split_whitespace().collect();
+        let text = quotable(&words.join(" "), 200);
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The members that are left, but for secrets.
+    pub(super) fn take_extra(&mut self) -> Map<String, Value> {
+        let mut extra = std::mem::take(&mut self.members);
+        drop_secrets(&mut extra);
+        extra
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.members.values_mut().for_each(wipe);
+    }
+}
+
+/// A JSON object; of two members with one name the last counts, as with most parsers, and it is noticed.
+struct Members {
+    members: Map<String, Value>,
+    duplicate: bool,
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut found = Members {
+                    members: Map::new(),
+                    duplicate: false,
+                };
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if let Some(mut old) = found.members.insert(name, value) {
+                        wipe(&mut old);
+                        found.duplicate = true;
+                    }
+                }
+                Ok(found)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+pub(super) fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn drop_secrets(members: &mut Map<String, Value>) {
+    members.retain(|name, value| {
+        let secret = is_secret(name, value);
+        if secret {
+            wipe(value);
+        }
+        !secret
+    });
+    members.values_mut().for_each(drop_inner_secrets);
+}
+
+fn drop_inner_secrets(value: &mut Value) {
+    match value {
+        Value::Array(values) => {
+            values.retain_mut(|value| {
+                let secret = is_secret("", value);
+                if secret {
+                    wipe(value);
+                }
+                !secret
+            });
+            values.iter_mut().for_each(drop_inner_secrets);
+        }
+        Value::Object(members) => drop_secrets(members),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// By its name (`refresh_token`, `id_token`, `client_secret`, ...), or because it is a JWT.
+fn is_secret(name: &str, value: &Value) -> bool {
+    let name = name.to_ascii_lowercase();
+    let named = name.ends_with("token")
+        || ["secret", "password", "assertion", "private_key", "api_key"]
+            .iter()
+            .any(|word| name.contains(word));
+    named
+        || value
+            .as_str()
+            .is_some_and(|text| text.starts_with("eyJ") && text.matches('.').count() >= 2)
+}
+
+fn decode(text: &str) -> Option<String> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(decoded.into_owned())
+}
+
+/// A word of the server's, for an error's text.
+pub(super) fn word(value: &Value) -> String {
+    printable(value.as_str().unwrap_or("not a string"), 40)
+}

@@ -1,0 +1,123 @@
+//! Dates in words, as `expires_on` and `expires_in` have them. [pure]
+
+use std::time::{Duration, SystemTime};
+
+/// An HTTP-date (RFC 9110 §5.6.7), a date of RFC 3339, or Azure's `MM/dd/yyyy hh:mm:ss [AM|PM] +00:00`.
+pub(super) fn parse(text: &str) -> Option<SystemTime> {
+    let text = text.trim();
+    httpdate::parse_http_date(text)
+        .ok()
+        .or_else(|| rfc3339(text))
+        .or_else(|| azure(text))
+}
+
+fn rfc3339(text: &str) -> Option<SystemTime> {
+    let (date, time) = text.split_at_checked(10)?;
+    let [year, month, day] = numbers(date, '-')?;
+    let time = time.strip_prefix(['T', 't', ' '])?;
+    let zone_at = time.find(['Z', 'z', '+', '-'])?;
+    let (time, zone) = time.split_at(zone_at);
+    let time = time.split('.').next()?;
+    seconds([year, month, day], numbers(time, ':')?, offset(zone)?)
+}
+
+fn azure(text: &str) -> Option<SystemTime> {
+    let mut words = text.split_whitespace();
+    let [month, day, year] = numbers(words.next()?, '/')?;
+    let [mut hour, minute, second] = numbers(words.next()?, ':')?;
+    let mut word = words.next()?;
+    let half = ["AM", "PM"].iter().position(|half| *half == word);
+    if let Some(half) = half {
+        // `14:00:00 PM` is sent as well.
+        if hour <= 12 {
+            hour = hour % 12 + 12 * i64::try_from(half).ok()?;
+        }
+        word = words.next()?;
+    }
+    seconds([year, month, day], [hour, minute, second], offset(word)?)
+}
+
+fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
+    let mut parts = text.split(separator).map(|part| {
+        let digits =
+            !part.is_empty() && part.len() <= 4 && part.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| part.parse().ok())?
+    });
+    let numbers = [parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then_some(numbers)
+}
+
+/// Minutes east of Greenwich.
+fn offset(zone: &str) -> Option<i64> {
+    if zone.eq_ignore_ascii_case("z") {
+        return Some(0);
+    }
+    let sign = if zone.starts_with('-') { -1 } else { 1 };
+    let (hours, minutes) = zone.strip_prefix(['+', '-'])?.split_once(':')?;
+    Some(
+        sign * (hours.parse::<u8>().ok().map(i64::from)? * 60
+            + minutes.parse::<u8>().ok().map(i64::from)?),
+    )
+}
+
+fn seconds(
+    [year, month, day]: [i64; 3],
+    [hour, minute, second]: [i64; 3],
+    offset: i64,
+) -> Option<SystemTime> {
+    let plausible = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    if !plausible {
+        return None;
+    }
+    // Days since 1970 of a year that begins with March, so that the leap day is its last.
+    let (year, month) = if month <= 2 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    let days = 365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let seconds = days * 86_400 + (hour * 60 + minute - offset) * 60 + second;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_read_in_every_form() {
+        for (text, expected) in [
+            ("Mon, 21 Sep 2026 14:13:20 GMT", Some(1_790_000_000)),
+            ("2026-09-21T14:13:20Z", Some(1_790_000_000)),
+            ("2026-09-21t16:13:20.123+02:00", Some(1_790_000_000)),
+            ("2026-09-21 14:13:20Z", Some(1_790_000_000)),
+            ("09/21/2026 14:13:20 +00:00", Some(1_790_000_000)),
+            ("9/21/2026 2:13:20 PM +00:00", Some(1_790_000_000)),
+            ("09/21/2026 14:13:20 PM +00:00", Some(1_790_000_000)),
+            ("2024-02-29T00:00:00Z", Some(1_709_164_800)),
+            ("2000-03-01T00:00:00Z", Some(951_868_800)),
+            ("2026-13-21T14:13:20Z", None),
+            ("2026-09-21", None),
+            ("soon", None),
+        ] {
+            let expected = expected.map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s));
+            assert_eq!(parse(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in any::<String>(), digits in "[0-9/:+ TZ.-]{0,40}") {
+            parse(&text);
+            parse(&digits);
+        }
+    }
+}
