@@ -48,7 +48,7 @@ fn mistakes_name_the_variable_and_never_the_secret() {
         (
             &[("OAUTH_TOKEN_URL", "issuer.example")],
             "OAUTH_TOKEN_URL",
-            "https://",
+            "https",
         ),
         (
             &[("OAUTH_TOKEN_URL", "https://a b")],
@@ -65,7 +65,11 @@ fn mistakes_name_the_variable_and_never_the_secret() {
             "OAUTH_TOKEN_URL",
             "both set",
         ),
-        (&[("OAUTH_SCOPE", "orders\"read")], "OAUTH_SCOPE", "quote"),
+        (
+            &[("OAUTH_SCOPE", "orders\"read")],
+            "OAUTH_SCOPE",
+            "RFC 6749",
+        ),
         (
             &[("OAUTH_CLIENT_AUTH", "digest")],
             "OAUTH_CLIENT_AUTH",
@@ -73,8 +77,8 @@ fn mistakes_name_the_variable_and_never_the_secret() {
         ),
         (
             &[("OAUTH_CLIENT_AUTH", "none")],
-            "OAUTH_CLIENT_AUTH",
-            "remove one",
+            "OAUTH_CLIENT_SECRET",
+            "remove it",
         ),
         (
             &[("OAUTH_REFRESH_BEFORE", "30s")],

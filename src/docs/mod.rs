@@ -2,6 +2,7 @@
 //!
 //! - [`ordering`]: which layer goes where, and why
 //! - [`defaults`]: every setting, its default and the reason for it
+//! - [`configuration`]: every key of a configuration from the environment or a file
 //! - [`client_authentication`]: every way to authenticate at a token endpoint, other grants, discovery
 //! - [`security`]: what is protected against whom, and what is not
 //! - [`failure_modes`]: for each failure, what your code sees and what is sent
@@ -15,6 +16,9 @@ pub mod ordering {}
 
 #[doc = include_str!("defaults.md")]
 pub mod defaults {}
+
+#[doc = include_str!("configuration.md")]
+pub mod configuration {}
 
 #[doc = include_str!("client_authentication.md")]
 pub mod client_authentication {}

@@ -3,9 +3,9 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Config, ConfigError, MISSING_ID};
+use crate::client_credentials::{ClientAuth, SecretSource, TokenError, TokenFile};
 #[cfg(feature = "jwt")]
 use crate::client_credentials::{KeyAlgorithm, SecretAlgorithm, SigningKey};
-use crate::client_credentials::{ClientAuth, SecretSource, TokenError, TokenFile};
 
 impl Config {
     pub(super) fn auth(&self) -> Result<ClientAuth, ConfigError> {
@@ -73,10 +73,9 @@ impl Config {
             return Ok(auth(ConfiguredSecret::File(TokenFile::new(file))));
         }
         let secret = match &self.client_secret_variable {
-            Some(variable) => std::env::var(variable).map(Into::into).map_err(|_| {
-                let wrong = format!("names the variable {variable}, which is not set");
-                self.wrong(key, wrong)
-            })?,
+            Some(variable) => std::env::var(variable)
+                .map(Into::into)
+                .map_err(|_| self.wrong(key, "names a variable that is not set"))?,
             None => match &self.client_secret {
                 Some(secret) => secret.0.clone(),
                 None => SecretString::default(),
@@ -96,7 +95,11 @@ impl Config {
         let kind = self.assertion_type.as_deref();
         let kind = kind.unwrap_or(ClientAuth::JWT_BEARER);
         let id = self.client_id.as_str();
-        Ok(ClientAuth::assertion_of_type(id, TokenFile::new(file), kind))
+        Ok(ClientAuth::assertion_of_type(
+            id,
+            TokenFile::new(file),
+            kind,
+        ))
     }
 
     #[cfg(not(feature = "jwt"))]
@@ -146,7 +149,7 @@ impl Config {
             self.wrong("signing_algorithm", format!("must be one of {names}"))
         })?;
         let unusable = |error: &dyn std::error::Error| {
-            let wrong = format!("names {}, which cannot be used: {error}", file.display());
+            let wrong = format!("names a file that cannot be used: {error}");
             self.wrong("private_key_file", wrong)
         };
         let content = std::fs::read(file).map(zeroize::Zeroizing::new);
@@ -178,7 +181,11 @@ impl SecretSource for ConfiguredSecret {
     }
 }
 
-const SECRET: [&str; 3] = ["client_secret", "client_secret_file", "client_secret_variable"];
+const SECRET: [&str; 3] = [
+    "client_secret",
+    "client_secret_file",
+    "client_secret_variable",
+];
 
 /// Each way, and the keys that belong to it.
 const METHODS: [(&str, &[&str]); 9] = [
