@@ -75,19 +75,33 @@ impl Double {
         let verification = Api::builder()
             .tokens(issuer.tokens())
             .api_key(X_API_KEY, API_KEY)
-            .quota_for("generic-get", |method, _| method == Method::GET, minute(READS))
-            .quota_for("generic-write", |method, _| method != Method::GET, minute(WRITES))
+            .quota_for(
+                "generic-get",
+                |method, _| method == Method::GET,
+                minute(READS),
+            )
+            .quota_for(
+                "generic-write",
+                |method, _| method != Method::GET,
+                minute(WRITES),
+            )
             .quota_for(
                 "session-v2-create",
                 |method, path| method == Method::POST && path == "/v2/session/",
                 minute(SESSIONS),
             )
             .dialect(Dialect::DiditOnlyOn429)
-            .route(Method::GET, "/v2/sessions/", |_| {
-                answer(StatusCode::OK, &json!({ "count": 0, "next": null, "previous": null, "results": [] }))
+            .route(Method::GET, "/v2/sessions", |_| {
+                answer(
+                    StatusCode::OK,
+                    &json!({ "count": 0, "next": null, "previous": null, "results": [] }),
+                )
             })
             .route(Method::POST, "/v2/session/", |_| {
-                answer(StatusCode::CREATED, &json!({ "session_id": APP, "status": "Not Started" }))
+                answer(
+                    StatusCode::CREATED,
+                    &json!({ "session_id": APP, "status": "Not Started" }),
+                )
             })
             .in_process();
         let auth = Host::Auth {
@@ -115,11 +129,17 @@ fn registration(mailbox: &Mailbox) -> Api {
         *mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(CODE);
         let message = "Registration successful. Check your email for the verification code.";
         let email = &read(request)["email"];
-        answer(StatusCode::CREATED, &json!({ "message": message, "email": email }))
+        answer(
+            StatusCode::CREATED,
+            &json!({ "message": message, "email": email }),
+        )
     };
     let verify = |request: &Request<Bytes>| {
         if read(request)["code"] != CODE {
-            return answer(StatusCode::BAD_REQUEST, &json!({ "detail": "Invalid code." }));
+            return answer(
+                StatusCode::BAD_REQUEST,
+                &json!({ "detail": "Invalid code." }),
+            );
         }
         let account = json!({
             "access_token": ACCOUNT_TOKEN,
@@ -205,8 +225,9 @@ async fn serve(host: Host) -> Result<String, BoxError> {
         while let Ok((stream, _)) = listener.accept().await {
             let host = host.clone();
             tokio::spawn(async move {
-                let service =
-                    TowerToHyperService::new(service_fn(move |request| host.clone().answer(request)));
+                let service = TowerToHyperService::new(service_fn(move |request| {
+                    host.clone().answer(request)
+                }));
                 // An error here is the peer's.
                 let _ = auto::Builder::new(TokioExecutor::new())
                     .serve_connection(TokioIo::new(stream), service)

@@ -81,8 +81,8 @@ async fn doubles(http: Http) -> Result<(), BoxError> {
         &site,
         &credentials,
         Load {
-            gets: 45,
-            posts: 28,
+            gets: 40,
+            posts: 36,
         },
     )
     .await?;

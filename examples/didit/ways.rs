@@ -190,11 +190,12 @@ fn by_method_class(parts: &Parts) -> PartitionKey {
 }
 
 fn list(site: &Site) -> Result<Request<Body>, BoxError> {
-    Ok(Request::get(format!("{}/v2/sessions/", site.api)).body(Full::default())?)
+    Ok(Request::get(format!("{}/v2/sessions", site.api)).body(Full::default())?)
 }
 
 fn create(site: &Site) -> Result<Request<Body>, BoxError> {
-    let session = r#"{"workflow_id":"11111111-2222-3333-4444-555555555555","vendor_data":"user-1"}"#;
+    let session =
+        r#"{"workflow_id":"11111111-2222-3333-4444-555555555555","vendor_data":"user-1"}"#;
     Ok(Request::post(format!("{}/v2/session/", site.api))
         .header(CONTENT_TYPE, "application/json")
         .body(Full::from(session))?)
