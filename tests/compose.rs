@@ -48,14 +48,14 @@ macro_rules! composes {
             #[tokio::test]
             async fn with_two_layers() {
                 let world = World::start().await;
-                let $ours = (world.limits(), world.credentials());
+                let $ours = (limits(), world.credentials());
                 world.check($stack, || $body).await;
             }
 
             #[tokio::test]
             async fn with_both_as_one() {
                 let world = World::start().await;
-                let $ours = M2mLayer::new(world.limits(), world.credentials());
+                let $ours = M2mLayer::new(limits(), world.credentials());
                 world.check($stack, || $body).await;
             }
         }
@@ -166,7 +166,7 @@ composes!(every_layer_in_the_order_that_the_guide_names: Chunks::new(), |ours| {
 #[tokio::test]
 async fn a_body_that_is_sent_once_reaches_the_api() {
     let world = World::start().await;
-    let ours = M2mLayer::new(world.limits(), world.credentials());
+    let ours = M2mLayer::new(limits(), world.credentials());
     let client = ServiceBuilder::new().layer(ours).service(http1());
     let request = Request::post(world.api.url()).body(Once::new(Chunks::new()));
 
@@ -181,7 +181,7 @@ async fn each_hop_of_a_redirect_carries_a_token() {
     let world = World::start().await;
     let client = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
-        .layer((world.limits(), world.credentials()))
+        .layer((limits(), world.credentials()))
         .service(http1());
     let found = HeaderMap::from_iter([(LOCATION, "/there".parse().unwrap())]);
     world.api.next(ApiFault::Status {
@@ -205,7 +205,7 @@ async fn a_retry_above_sends_again_what_this_crate_does_not() {
     let world = World::start().await;
     let client = ServiceBuilder::new()
         .layer(RetryLayer::new(OnceMore(1)))
-        .layer((world.limits(), world.credentials()))
+        .layer((limits(), world.credentials()))
         .service(http1());
     let fault = ApiFault::status(StatusCode::INTERNAL_SERVER_ERROR);
     world.api.next(fault);
@@ -263,14 +263,6 @@ impl World {
         ClientCredentialsLayer::builder(endpoint, self.api.origin().parse().unwrap()).build()
     }
 
-    #[expect(clippy::unused_self, reason = "beside `credentials`")]
-    fn limits(&self) -> RateLimitRetryLayer {
-        let moment = Duration::from_millis(1);
-        RateLimitRetryLayer::builder()
-            .backoff(Backoff::new(moment, moment))
-            .build()
-    }
-
     /// Sends through clones of `service`: an ordinary request, one whose token was revoked, and one that is throttled.
     async fn check<S, B, RB>(&self, service: S, body: impl Fn() -> B)
     where
@@ -318,6 +310,14 @@ impl World {
             .map(|request| usize::try_from(request.body_length).unwrap())
             .collect()
     }
+}
+
+/// Short waits: the time here is real.
+fn limits() -> RateLimitRetryLayer {
+    let moment = Duration::from_millis(1);
+    RateLimitRetryLayer::builder()
+        .backoff(Backoff::new(moment, moment))
+        .build()
 }
 
 fn http1<B>() -> Client<HttpConnector, B>
