@@ -191,6 +191,13 @@ impl TryFrom<Uri> for Origin {
     }
 }
 
+impl InvalidOrigin {
+    /// What is wrong, without the text.
+    pub(crate) fn problem(&self) -> &'static str {
+        self.problem
+    }
+}
+
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Debug of a `str` escapes control characters, which may come from a file or the environment.

@@ -1,7 +1,8 @@
 //! Configuration from the environment and from files: what is read, and what is said about mistakes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, process::Command};
 
+use serde_json::{Value, json};
 use tower_m2m::client_credentials::{Config, ConfigError};
 
 const GOOD: [(&str, &str); 5] = [
@@ -11,7 +12,7 @@ const GOOD: [(&str, &str); 5] = [
     ("OAUTH_SCOPE", "orders.read orders.write"),
     (
         "OAUTH_ALLOWED_ORIGINS",
-        "https://api.example.com https://files.example.com",
+        "https://api.example.com, https://files.example.com",
     ),
 ];
 
@@ -31,108 +32,268 @@ fn a_prefix_of_ones_own_is_used_in_errors_too() {
 }
 
 #[test]
-fn mistakes_name_the_variable_and_never_the_secret() {
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
-        (&[("OAUTH_CLIENT_ID", "")], "OAUTH_CLIENT_ID", "not set"),
+fn mistakes_name_the_variable_and_the_remedy() {
+    for (changes, key, says) in [
+        ("CLIENT_ID=", "CLIENT_ID", "is not set"),
         (
-            &[("OAUTH_CLIENT_SECRET", "")],
-            "OAUTH_CLIENT_SECRET",
-            "not set",
+            "CLIENT_SECRET=",
+            "CLIENT_SECRET",
+            "neither is OAUTH_CLIENT_SECRET_FILE",
         ),
         (
-            &[("OAUTH_CLIENT_SECRET_FILE", "/secret")],
-            "OAUTH_CLIENT_SECRET",
-            "both set",
+            "CLIENT_SECRET= CLIENT_SECRET_VARIABLE=NOT_THERE",
+            "CLIENT_SECRET_VARIABLE",
+            "a variable that is not set",
         ),
-        (&[("OAUTH_TOKEN_URL", "")], "OAUTH_TOKEN_URL", "not set"),
+        ("TOKEN_URL=", "TOKEN_URL", "or set OAUTH_ISSUER"),
+        ("TOKEN_URL=issuer.example", "TOKEN_URL", "https://"),
+        ("TOKEN_URL=https://a\\b", "TOKEN_URL", "not a URL"),
         (
-            &[("OAUTH_TOKEN_URL", "issuer.example")],
-            "OAUTH_TOKEN_URL",
-            "https",
-        ),
-        (
-            &[("OAUTH_TOKEN_URL", "https://a b")],
-            "OAUTH_TOKEN_URL",
-            "not a URL",
+            "TOKEN_URL=https://me:word@a/",
+            "TOKEN_URL",
+            "user information",
         ),
         (
-            &[("OAUTH_TOKEN_URL", "http://issuer.example/token")],
-            "OAUTH_TOKEN_URL",
-            "http",
+            "TOKEN_URL=http://issuer.example/token",
+            "TOKEN_URL",
+            "use https, or set OAUTH_DANGEROUSLY_ALLOW_HTTP",
         ),
         (
-            &[("OAUTH_ISSUER", "https://issuer.example")],
-            "OAUTH_TOKEN_URL",
-            "both set",
+            "ISSUER=https://issuer.example",
+            "TOKEN_URL",
+            "and OAUTH_ISSUER are both set",
         ),
         (
-            &[("OAUTH_SCOPE", "orders\"read")],
-            "OAUTH_SCOPE",
-            "RFC 6749",
+            "TOKEN_URL= ISSUER=https://issuer.example?a",
+            "ISSUER",
+            "a query",
+        ),
+        ("TOKEN_URL= ISSUER=issuer.example", "ISSUER", "https://"),
+        ("SCOPE=orders\"read", "SCOPE", "a quote"),
+        ("RESOURCE=orders", "RESOURCE", "absolute URIs"),
+        (
+            "AUTHORIZATION_DETAILS={}",
+            "AUTHORIZATION_DETAILS",
+            "array of objects",
         ),
         (
-            &[("OAUTH_CLIENT_AUTH", "digest")],
-            "OAUTH_CLIENT_AUTH",
-            "basic_raw",
+            "AUTHORIZATION_DETAILS={",
+            "AUTHORIZATION_DETAILS",
+            "not valid JSON",
         ),
         (
-            &[("OAUTH_CLIENT_AUTH", "none")],
-            "OAUTH_CLIENT_SECRET",
-            "remove it",
+            "PARAMETERS={\"scope\":\"a\"}",
+            "PARAMETERS",
+            "holds scope, which has a key",
         ),
         (
-            &[("OAUTH_REFRESH_BEFORE", "30s")],
-            "OAUTH_REFRESH_BEFORE",
-            "seconds",
+            "AUDIENCE=a PARAMETERS={\"audience\":\"a\"}",
+            "PARAMETERS",
+            "holds audience",
+        ),
+        ("PARAMETERS={\"a\":1}", "PARAMETERS", "in quotes"),
+        ("CLIENT_AUTH=digest", "CLIENT_AUTH", "basic_raw, "),
+        (
+            "CLIENT_AUTH=basic_raw CLIENT_ID=a:b",
+            "CLIENT_ID",
+            "set OAUTH_CLIENT_AUTH to basic",
+        ),
+        ("CLIENT_AUTH=none", "CLIENT_SECRET", "which is none; remove"),
+        (
+            "CLIENT_SECRET= PRIVATE_KEY_FILE=/key",
+            "PRIVATE_KEY_FILE",
+            "which is post by default; remove it, or set OAUTH_CLIENT_AUTH to private_key_jwt, tls_client_auth",
         ),
         (
-            &[("OAUTH_ALLOWED_ORIGINS", "")],
-            "OAUTH_ALLOWED_ORIGINS",
-            "not set",
+            "CLIENT_SECRET= CLIENT_AUTH=assertion",
+            "ASSERTION_FILE",
+            "is not set",
         ),
         (
-            &[("OAUTH_ALLOWED_ORIGINS", "api")],
-            "OAUTH_ALLOWED_ORIGINS",
-            "api",
+            "CLIENT_SECRET= CLIENT_AUTH=tls_client_auth",
+            "CERTIFICATE_FILE",
+            "is not set",
         ),
-    ];
-    for (changes, key, says) in cases {
-        let error = read(changes).and_then(|config| config.layer()).unwrap_err();
+        ("GRANT=password", "GRANT", "jwt_bearer, token_exchange"),
+        ("GRANT=jwt_bearer", "GRANT_ASSERTION_FILE", "is not set"),
+        ("GRANT=token_exchange", "SUBJECT_TOKEN_FILE", "is not set"),
+        (
+            "SUBJECT_TOKEN_FILE=/a",
+            "SUBJECT_TOKEN_FILE",
+            "set OAUTH_GRANT to token_exchange",
+        ),
+        ("API_KEY=key", "API_KEY", "and OAUTH_CLIENT_ID are both set"),
+        (
+            "API_KEY=key API_KEY_FILE=/key",
+            "API_KEY",
+            "and OAUTH_API_KEY_FILE are both set",
+        ),
+        ("REFRESH_BEFORE=30s", "REFRESH_BEFORE", "seconds"),
+        ("FETCH_TIMEOUT=0", "FETCH_TIMEOUT", "is 0"),
+        ("REPLAY=yes", "REPLAY", "neither true nor false"),
+        ("HEADER=x\\key", "HEADER", "not a header's name"),
+        ("SCHEME=a\\b", "SCHEME", "not a scheme"),
+        ("ALLOWED_ORIGINS=", "ALLOWED_ORIGINS", "is not set"),
+        ("ALLOWED_ORIGINS=api", "ALLOWED_ORIGINS", "it has no scheme"),
+        (
+            "ALLOWED_ORIGINS=https://a,https://b/v1",
+            "ALLOWED_ORIGINS",
+            "(number 2) is not an origin such as https://api.example.com: it has a path",
+        ),
+        (
+            "ALLOWED_ORIGINS=http://api.example",
+            "ALLOWED_ORIGINS",
+            "plain http",
+        ),
+        ("ASSUME_ORIGIN=api", "ASSUME_ORIGIN", "it has no scheme"),
+    ] {
+        let changes: Vec<_> = changes
+            .split(' ')
+            .map(|c| c.split_once('=').unwrap())
+            .collect();
+
+        let error = read(&changes)
+            .and_then(|config| config.layer())
+            .unwrap_err();
 
         let text = error.to_string();
-        assert_eq!(error.key(), *key, "{text}");
-        assert!(text.starts_with(key) && text.contains(says), "{text}");
-        assert!(!text.contains("canary"), "{text}");
+        assert_eq!(error.key(), format!("OAUTH_{key}"), "{text}");
+        assert!(
+            text.starts_with(error.key()) && text.contains(says),
+            "{text}"
+        );
     }
 }
 
 #[test]
-fn the_same_keys_are_read_from_a_file() {
-    let config: Config = serde_json::from_str(
-        r#"{"client_id": "orders", "client_secret": "canary-secret", "client_auth": "basic",
-            "issuer": "https://issuer.example", "scope": "orders.read", "refresh_before": 60}"#,
-    )
-    .unwrap();
+fn a_main_that_returns_the_error_prints_key_and_remedy() {
+    let error = read(&[("CLIENT_SECRET_FILE", "/secret")]).unwrap_err();
 
-    assert!(config.endpoint().is_ok());
-    assert!(!format!("{config:?}").contains("canary"));
-    assert_eq!(config.layer().unwrap_err().key(), "allowed_origins");
-    let origin = "https://api.example.com".parse().unwrap();
-    assert!(config.layer_for(origin).is_ok());
+    assert_eq!(
+        format!("Error: {error:?}"),
+        "Error: ConfigError(OAUTH_CLIENT_SECRET and OAUTH_CLIENT_SECRET_FILE are both set; keep one of them)"
+    );
 }
 
 #[test]
-fn unknown_and_missing_keys_in_a_file_are_named() {
-    let unknown = serde_json::from_str::<Config>(r#"{"client_id": "a", "client_sceret": "b"}"#);
-    let missing = serde_json::from_str::<Config>(r#"{"client_secret": "b"}"#);
+fn plain_http_can_be_allowed() {
+    let changes = [
+        ("TOKEN_URL", "http://issuer.example/token"),
+        ("ALLOWED_ORIGINS", "http://api.example"),
+        ("DANGEROUSLY_ALLOW_HTTP", "true"),
+    ];
 
-    assert!(unknown.unwrap_err().to_string().contains("client_sceret"));
-    assert!(missing.unwrap_err().to_string().contains("client_id"));
+    assert!(read(&changes).and_then(|config| config.layer()).is_ok());
+}
+
+#[test]
+fn the_same_keys_are_read_from_a_file() {
+    let config = file(&json!({
+        "client_id": "orders", "client_secret": "canary-secret", "client_auth": "basic",
+        "issuer": "https://issuer.example", "scope": ["orders.read"], "refresh_before": 60,
+        "parameters": {"tenant": "a"}, "authorization_details": [{"type": "a"}], "replay": false,
+        "audience": null,
+    }))
+    .unwrap();
+
+    assert!(config.endpoint().is_ok());
+    assert_eq!(config.layer().unwrap_err().key(), "allowed_origins");
+    let origin = "https://api.example.com".parse().unwrap();
+    assert!(config.layer_for(origin).is_ok());
+    let debug = format!("{config:?}");
+    assert!(
+        debug.contains("\"client_secret\"") && !debug.contains("canary"),
+        "{debug}"
+    );
+}
+
+#[test]
+fn mistakes_in_a_file_are_named_where_it_is_read() {
+    for (text, says) in [
+        (
+            r#"{"client_sceret": "a"}"#,
+            "client_sceret is not a key; did you mean client_secret?",
+        ),
+        (r#"{"colour": "a"}"#, "colour is not a key; remove it"),
+        (
+            r#"{"client_id": "a", "client_id": "b"}"#,
+            "client_id is there twice",
+        ),
+        (
+            r#"{"client_secret": 1234}"#,
+            "client_secret is not a string; put it in quotes",
+        ),
+        (
+            r#"{"scope": [1]}"#,
+            "scope is not a string or a list of strings",
+        ),
+        (
+            r#"{"refresh_before": -1}"#,
+            "refresh_before is not a whole number of seconds",
+        ),
+        (
+            r#"{"client_secret_variable": "NOT_THERE"}"#,
+            "client_secret_variable names a variable",
+        ),
+        (r#""client_id=a""#, "expected a table of keys"),
+    ] {
+        let error = serde_json::from_str::<Config>(text)
+            .unwrap_err()
+            .to_string();
+
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_told_and_one_of_another_program_is_not() {
+    if std::env::var_os("TOWER_M2M_CHILD").is_some() {
+        println!("read: {:?}", Config::from_env());
+        return;
+    }
+    for (name, says) in [
+        (
+            "OAUTH_SCOPES",
+            "read: Err(ConfigError(OAUTH_SCOPES is not read; did you mean OAUTH_SCOPE?))",
+        ),
+        ("OAUTH_SERVICE_HOST", "read: Ok(Config"),
+    ] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("a_misspelt_variable_is_told_and_one_of_another_program_is_not")
+            .envs(GOOD)
+            .envs([("TOWER_M2M_CHILD", "1"), (name, "a")])
+            .output()
+            .unwrap();
+
+        let printed = String::from_utf8_lossy(&child.stdout);
+        assert!(printed.contains(says), "{printed}");
+    }
+}
+
+#[cfg(not(feature = "jwt"))]
+#[test]
+fn a_way_whose_feature_is_off_names_the_feature() {
+    for method in ["client_secret_jwt", "private_key_jwt"] {
+        let changes = [("CLIENT_AUTH", method), ("CLIENT_SECRET", "")];
+        let error = read(&changes).unwrap_err();
+
+        assert_eq!(error.key(), "OAUTH_CLIENT_AUTH");
+        assert!(error.to_string().contains("`jwt-aws-lc-rs`"), "{error}");
+    }
+}
+
+fn file(keys: &Value) -> Result<Config, serde_json::Error> {
+    serde_json::from_str(&keys.to_string())
 }
 
 /// From the good variables with some changed.
 fn read(changes: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let mut vars: HashMap<_, _> = GOOD.into_iter().collect();
-    vars.extend(changes.iter().copied());
+    let mut vars: HashMap<_, _> = GOOD.map(|(name, value)| (name.to_owned(), value)).into();
+    vars.extend(
+        changes
+            .iter()
+            .map(|&(key, value)| (format!("OAUTH_{key}"), value)),
+    );
     Config::from_vars("OAUTH_", |name| vars.get(name).map(|&v| v.to_owned()))
 }

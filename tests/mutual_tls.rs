@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-    client_credentials::{AccessToken, TokenError, TokenErrorKind as Kind},
+    client_credentials::{AccessToken, Config, TokenError, TokenErrorKind as Kind},
 };
 
 #[tokio::test]
@@ -71,19 +71,93 @@ async fn an_expired_server_certificate_is_named() {
     );
 }
 
+#[tokio::test]
+async fn a_configuration_names_the_files() {
+    let keys = r#"{
+        "client_id": "id", "client_auth": "tls_client_auth", "token_url": "URL",
+        "ca_file": "tests/certificates/ca.pem", "certificate_file": "tests/certificates/client.pem",
+        "private_key_file": "tests/certificates/client.key"
+    }"#;
+    let endpoint = |url: &str| {
+        let config: Config = serde_json::from_str(&keys.replace("URL", url)).unwrap();
+        config.endpoint().unwrap()
+    };
+
+    let token = ask_with(SERVER, endpoint).await.unwrap();
+
+    assert_eq!(token.expose(), Some("token"));
+}
+
+#[test]
+fn a_configuration_tells_which_file_is_wrong() {
+    for (change, key, says) in [
+        (
+            ("ca_file", "tests/keys/ec.jwk"),
+            "ca_file",
+            "no PEM certificate",
+        ),
+        (("ca_file", "/nowhere"), "ca_file", "cannot be read"),
+        (
+            ("certificate_file", "tests/keys/ec.jwk"),
+            "certificate_file",
+            "no PEM certificate",
+        ),
+        (
+            ("private_key_file", "tests/keys/ec.jwk"),
+            "private_key_file",
+            "no private key in PEM",
+        ),
+        (
+            ("private_key_file", "tests/keys/ec.pem"),
+            "private_key_file",
+            "does not belong",
+        ),
+        (("private_key_file", ""), "private_key", "is not set"),
+        (("certificate_file", ""), "certificate_file", "is not set"),
+    ] {
+        let keys = std::collections::HashMap::from([
+            ("client_id", "id"),
+            ("client_auth", "self_signed_tls_client_auth"),
+            ("token_url", "https://id.example/token"),
+            ("ca_file", "tests/certificates/ca.pem"),
+            ("certificate_file", "tests/certificates/client.pem"),
+            ("private_key_file", "tests/certificates/client.key"),
+        ]);
+        let changed = keys.into_iter().chain([change]);
+        let keys: serde_json::Map<_, _> = changed
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect();
+        let config: Config = serde_json::from_value(keys.into()).unwrap();
+
+        let error = config.endpoint().unwrap_err();
+
+        assert_eq!(error.key(), key, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
 type Pair = (&'static [u8], &'static [u8]);
 
 /// One token request to a server that wants a client certificate.
 async fn ask(server: Pair, client: Option<Pair>) -> Result<AccessToken, TokenError> {
+    ask_with(server, |url| {
+        TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
+            .tls_config(presenting(client))
+    })
+    .await
+}
+
+async fn ask_with(
+    server: Pair,
+    endpoint: impl FnOnce(&str) -> TokenEndpoint,
+) -> Result<AccessToken, TokenError> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/token", listener.local_addr().unwrap());
     let serving = tokio::spawn(serve(
         listener,
         TlsAcceptor::from(Arc::new(accepting(server))),
     ));
-    let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
-        .tls_config(presenting(client));
-    let handle = ClientCredentialsLayer::builder(endpoint, origin())
+    let handle = ClientCredentialsLayer::builder(endpoint(&url), origin())
         .build()
         .handle();
 

@@ -2,8 +2,8 @@
 
 use std::{error::Error, fmt};
 
-/// A key that is missing, wrong, or contradicts another. Its text says what to do, and never holds a secret.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A key that is missing, wrong, or contradicts another. Its text says what to do, and never holds a value.
+#[derive(Clone, Eq, PartialEq)]
 pub struct ConfigError {
     key: String,
     problem: String,
@@ -21,6 +21,13 @@ impl ConfigError {
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
+    }
+}
+
+/// The text, because this is what a `main` prints that returns it.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfigError({self})")
     }
 }
 

@@ -1,26 +1,40 @@
 //! Everything about a credential from the environment or from a file of yours, in one type.
+//!
+//! Every value is kept by its key until it is used, so that [`keys`] is the one list of what there is.
 
+mod api_key;
 mod auth;
-mod env;
+mod choice;
+mod endpoint;
 mod error;
+mod grant;
+mod keys;
+mod read;
+mod secret;
+#[cfg(feature = "jwt")]
+mod signing;
+mod tls;
 mod value;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use http::{HeaderName, HeaderValue, Uri};
-use serde::Deserialize;
-use serde_json::Value;
+use http::HeaderName;
+use secrecy::{ExposeSecret, SecretString};
 
 pub use self::error::ConfigError;
-use self::value::{Secret, Words};
-use super::{ClientCredentialsLayer, ClientCredentialsLayerBuilder, TokenEndpoint};
+use self::value::Given;
+use super::{ClientCredentialsLayer, ClientCredentialsLayerBuilder, SharedTokenSource};
 use crate::Origin;
 
-/// The settings of a [`TokenEndpoint`] and its [`ClientCredentialsLayer`], read from the environment or with serde.
+/// The settings of a [`TokenEndpoint`](super::TokenEndpoint) and its [`ClientCredentialsLayer`], read from the
+/// environment or with serde.
 ///
 /// Each key has one name in files (TOML, JSON, YAML: whatever your own deserializer reads) and one in the environment,
-/// which is the same in capitals behind a prefix: see [the table](crate::docs::configuration). Unknown keys in files
-/// are errors, and so are contradictions. A variable that is empty counts as not set.
+/// which is the same in capitals behind a prefix: see [the table](crate::docs::configuration). Unknown keys and
+/// contradictions are errors. A text that is empty counts as not set.
+///
+/// Deserialization looks at each key alone; what they are together is told by [`endpoint`](Self::endpoint) and
+/// [`layer`](Self::layer). From the environment both happens at once. `Debug` shows which keys are set, and no values.
 ///
 /// # Examples
 ///
@@ -33,83 +47,26 @@ use crate::Origin;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Default)]
 pub struct Config {
-    client_id: String,
-    client_secret: Option<Secret>,
-    client_secret_file: Option<PathBuf>,
-    client_secret_variable: Option<String>,
-    client_auth: Option<String>,
-    private_key_file: Option<PathBuf>,
-    key_id: Option<String>,
-    signing_algorithm: Option<String>,
-    assertion_file: Option<PathBuf>,
-    assertion_type: Option<String>,
-    assertion_audience: Option<String>,
-    token_url: Option<String>,
-    issuer: Option<String>,
-    #[serde(default)]
-    scope: Words,
-    audience: Option<String>,
-    #[serde(default)]
-    resource: Words,
-    authorization_details: Option<Value>,
-    #[serde(default)]
-    parameters: BTreeMap<String, Secret>,
-    #[serde(default)]
-    allowed_origins: Words,
-    assume_origin: Option<String>,
-    header: Option<String>,
-    scheme: Option<String>,
-    name: Option<String>,
-    refresh_before: Option<u64>,
-    fetch_timeout: Option<u64>,
-    default_lifetime: Option<u64>,
+    /// What is not set is not there.
+    given: BTreeMap<&'static str, Given>,
     /// In front of the names in the environment; `None` for a file.
-    #[serde(skip)]
     prefix: Option<String>,
 }
 
 impl Config {
-    /// The token endpoint, for settings that a file cannot hold, such as
-    /// [`tls_config`](TokenEndpoint::tls_config).
-    ///
-    /// # Errors
-    ///
-    /// Names the key that is missing, wrong or contradicts another. Secrets are never part of the text.
-    pub fn endpoint(&self) -> Result<TokenEndpoint, ConfigError> {
-        let mut endpoint = self.located()?;
-        endpoint = self.checked("scope", endpoint.scope(self.scope.0.join(" ")))?;
-        if let Some(audience) = &self.audience {
-            endpoint = self.checked("audience", endpoint.audience(audience))?;
-        }
-        for resource in &self.resource.0 {
-            endpoint = self.checked("resource", endpoint.resource(resource))?;
-        }
-        if let Some(details) = &self.authorization_details {
-            let detailed = endpoint.authorization_details(details.clone());
-            endpoint = self.checked("authorization_details", detailed)?;
-        }
-        for (name, value) in &self.parameters {
-            let extended = endpoint.parameter(name, value.0.clone());
-            endpoint = self.checked("parameters", extended)?;
-        }
-        if let Some(lifetime) = self.default_lifetime {
-            endpoint = endpoint.default_lifetime(Duration::from_secs(lifetime));
-        }
-        Ok(endpoint)
-    }
-
     /// The layer, for the origins in `allowed_origins`.
     ///
     /// # Errors
     ///
-    /// As [`endpoint`](Self::endpoint), and if no origin is named.
+    /// Names the key that is missing, wrong or contradicts another, and never shows a value.
     pub fn layer(&self) -> Result<ClientCredentialsLayerBuilder, ConfigError> {
-        let origins = self.allowed_origins.0.iter();
+        let origins = self.words("allowed_origins").iter();
         let origins = origins.flat_map(|text| text.split(',').filter(|text| !text.is_empty()));
-        let mut origins = origins.map(|text| self.origin("allowed_origins", text));
+        let mut origins = origins
+            .enumerate()
+            .map(|(index, text)| self.origin("allowed_origins", index + 1, text));
         let first = origins.next().unwrap_or_else(|| {
             let missing =
                 "is not set: the origins that the token may go to, such as https://api.example.com";
@@ -126,72 +83,121 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// As [`endpoint`](Self::endpoint).
+    /// As [`layer`](Self::layer).
     pub fn layer_for(&self, origin: Origin) -> Result<ClientCredentialsLayerBuilder, ConfigError> {
-        let mut layer = ClientCredentialsLayer::builder(self.endpoint()?, origin);
-        if let Some(assumed) = &self.assume_origin {
-            layer = layer.assume_origin(self.origin("assume_origin", assumed)?);
+        let mut layer = ClientCredentialsLayer::builder(self.source()?, origin);
+        if let Some(assumed) = self.text("assume_origin") {
+            layer = layer.assume_origin(self.origin("assume_origin", 1, assumed)?);
         }
-        if let Some(header) = &self.header {
-            let wrong = |_| self.wrong("header", "is not a header's name");
+        if let Some(header) = self.text("header") {
+            let wrong = |_| self.wrong("header", "is not a header's name, such as x-api-key");
             layer = layer.header(header.parse::<HeaderName>().map_err(wrong)?);
         }
-        if let Some(scheme) = &self.scheme {
-            let wrong = |_| self.wrong("scheme", "cannot stand in a header");
-            HeaderValue::from_str(scheme).map_err(wrong)?;
-            layer = layer.scheme(scheme.as_str());
+        if let Some(scheme) = self.text("scheme") {
+            // Both are tokens (RFC 9110 §5.1, §11.1).
+            let wrong = |_| self.wrong("scheme", "is not a scheme, such as Bearer");
+            HeaderName::from_bytes(scheme.as_bytes()).map_err(wrong)?;
+            layer = layer.scheme(scheme);
         }
-        if let Some(name) = &self.name {
-            layer = layer.name(name.as_str());
+        if let Some(name) = self.text("name") {
+            layer = layer.name(name);
         }
-        if let Some(lead) = self.refresh_before {
-            layer = layer.refresh_before(Duration::from_secs(lead));
+        if let Some(lead) = self.seconds("refresh_before") {
+            layer = layer.refresh_before(lead);
         }
-        if let Some(limit) = self.fetch_timeout {
-            layer = layer.fetch_timeout(Duration::from_secs(limit));
+        if let Some(limit) = self.seconds("fetch_timeout") {
+            if limit.is_zero() {
+                return Err(self.wrong("fetch_timeout", "is 0: no attempt could succeed"));
+            }
+            layer = layer.fetch_timeout(limit);
+        }
+        if let Some(longest) = self.seconds("max_token_backoff") {
+            layer = layer.max_token_backoff(longest);
+        }
+        if let Some(cooldown) = self.seconds("refresh_cooldown") {
+            layer = layer.refresh_cooldown(cooldown);
+        }
+        if let Some(replay) = self.boolean("replay") {
+            layer = layer.replay(replay);
+        }
+        if self.allows_http() {
+            layer = layer.dangerously_allow_http();
         }
         Ok(layer)
     }
 
-    /// Where it is and who asks, without what is asked for.
-    fn located(&self) -> Result<TokenEndpoint, ConfigError> {
-        let auth = self.auth()?;
-        let (key, mut endpoint) = match (&self.token_url, &self.issuer) {
-            (Some(url), None) => {
-                let uri = url.parse::<Uri>();
-                let uri = uri.map_err(|_| self.wrong("token_url", "is not a URL"))?;
-                ("token_url", TokenEndpoint::new(uri, auth))
-            }
-            (None, Some(issuer)) => ("issuer", TokenEndpoint::discover(issuer.as_str(), auth)),
-            (Some(_), Some(_)) => {
-                let issuer = self.key("issuer");
-                let wrong = format!("and {issuer} are both set; keep one of them");
-                return Err(self.wrong("token_url", wrong));
-            }
-            (None, None) => {
-                let issuer = self.key("issuer");
-                let missing = format!("is not set: the token endpoint's URL (or set {issuer})");
-                return Err(self.wrong("token_url", missing));
-            }
+    /// Where tokens come from.
+    fn source(&self) -> Result<SharedTokenSource, ConfigError> {
+        if let Some(key) = self.api_key()? {
+            return Ok(SharedTokenSource::new(key));
+        }
+        self.check_certificate(true)?;
+        self.endpoint().map(SharedTokenSource::new)
+    }
+
+    /// `number` counts from 1, and tells which one is wrong, because its text may hold a password.
+    fn origin(&self, key: &str, number: usize, text: &str) -> Result<Origin, ConfigError> {
+        let place = match number {
+            1 => String::new(),
+            number => format!("(number {number}) "),
         };
-        if let Some(audience) = &self.assertion_audience {
-            endpoint = endpoint.assertion_audience(audience.as_str());
+        let origin: Origin = text.parse().map_err(|error: crate::InvalidOrigin| {
+            let problem = error.problem();
+            let wrong =
+                format!("{place}is not an origin such as https://api.example.com: {problem}");
+            self.wrong(key, wrong)
+        })?;
+        if !origin.is_https() && !origin.is_loopback() && !self.allows_http() {
+            return Err(self.wrong(key, format!("{place}{}", self.plain_http("token"))));
         }
-        self.checked(key, endpoint)
+        Ok(origin)
     }
 
-    /// What the endpoint itself finds wrong is told with the key that was set last.
-    fn checked(&self, key: &str, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
-        match endpoint.check() {
-            Ok(()) => Ok(endpoint),
-            Err(error) => Err(self.wrong(key, format!("is not usable: {error}"))),
+    fn plain_http(&self, what: &str) -> String {
+        let allow = self.key("dangerously_allow_http");
+        format!(
+            "is plain http, which shows the {what} to anybody on the way; use https, or set {allow} to true"
+        )
+    }
+
+    fn allows_http(&self) -> bool {
+        self.boolean("dangerously_allow_http") == Some(true)
+    }
+
+    fn is_set(&self, key: &str) -> bool {
+        self.given.contains_key(key)
+    }
+
+    fn boolean(&self, key: &str) -> Option<bool> {
+        match self.given.get(key)? {
+            Given::Bool(yes) => Some(*yes),
+            _ => None,
         }
     }
 
-    fn origin(&self, key: &str, text: &str) -> Result<Origin, ConfigError> {
-        // The error repeats the text without user information and query.
-        text.parse()
-            .map_err(|error| self.wrong(key, format!("is not usable: {error}")))
+    fn seconds(&self, key: &str) -> Option<Duration> {
+        match self.given.get(key)? {
+            Given::Seconds(seconds) => Some(Duration::from_secs((*seconds).into())),
+            _ => None,
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.secret_text(key).map(ExposeSecret::expose_secret)
+    }
+
+    fn secret_text(&self, key: &str) -> Option<&SecretString> {
+        match self.given.get(key)? {
+            Given::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn words(&self, key: &str) -> &[String] {
+        match self.given.get(key) {
+            Some(Given::Words(words)) => words,
+            _ => &[],
+        }
     }
 
     fn wrong(&self, key: &str, problem: impl Into<String>) -> ConfigError {
@@ -207,15 +213,12 @@ impl Config {
     }
 }
 
-/// Without URLs: one that is wrong may hold a password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.given.keys().collect();
         f.debug_struct("Config")
-            .field("client_id", &self.client_id)
-            .field("client_auth", &self.client_auth)
-            .field("scope", &self.scope.0)
+            .field("prefix", &self.prefix)
+            .field("set", &keys)
             .finish_non_exhaustive()
     }
 }
-
-const MISSING_ID: &str = "is not set: the client's id at the authorization server";

@@ -1,106 +1,116 @@
-//! The values that a configuration holds, as a user's deserializer gives them.
+//! The values of a configuration, whichever way they came.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
 use secrecy::SecretString;
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, SeqAccess, Visitor},
-};
+use serde_json::Value;
 
-/// A secret, whose deserialization never repeats what it found: serde's own errors quote a number in the place of a
-/// string, and YAML reads an unquoted secret of digits as one.
+use super::keys::Kind;
+
+/// A value as its key wants it. Any text may be a secret, so that this has no `Debug`.
 #[derive(Clone)]
-pub(super) struct Secret(pub(super) SecretString);
+pub(super) enum Given {
+    Bool(bool),
+    Json(Value),
+    Seconds(u32),
+    Table(BTreeMap<String, SecretString>),
+    Text(SecretString),
+    Words(Vec<String>),
+}
 
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_string(SecretVisitor)
+impl Kind {
+    /// `None` for what counts as not set: null, and an empty text. `variable` reads an environment variable.
+    ///
+    /// The error says what is wrong, without the value: it may be a secret at the wrong place.
+    pub(super) fn read(
+        self,
+        value: Value,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Given>, &'static str> {
+        let value = match value {
+            Value::Null => return Ok(None),
+            Value::String(text) if text.is_empty() => return Ok(None),
+            value => value,
+        };
+        let given = match self {
+            Self::Bool => boolean(&value).map(Given::Bool),
+            Self::Json => json(value).map(Given::Json),
+            Self::Seconds => seconds(&value).map(Given::Seconds),
+            Self::Table => json(value).and_then(table).map(Given::Table),
+            Self::Text => text(value).map(Given::Text),
+            Self::Variable => text_of(value)
+                .and_then(|name| {
+                    let held = variable(&name).filter(|held| !held.is_empty());
+                    held.ok_or("names a variable that is not set")
+                })
+                .map(|held| Given::Text(held.into())),
+            Self::Words => words(value).map(Given::Words),
+        };
+        given.map(Some)
     }
 }
 
-struct SecretVisitor;
-
-impl Visitor<'_> for SecretVisitor {
-    type Value = Secret;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(SECRET)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
-        Ok(Secret(text.into()))
-    }
-
-    fn visit_string<E: de::Error>(self, text: String) -> Result<Secret, E> {
-        Ok(Secret(text.into()))
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
-        Err(unquoted())
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
-        Err(unquoted())
-    }
-
-    fn visit_i128<E: de::Error>(self, _: i128) -> Result<Secret, E> {
-        Err(unquoted())
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
-        Err(unquoted())
-    }
-
-    fn visit_u128<E: de::Error>(self, _: u128) -> Result<Secret, E> {
-        Err(unquoted())
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
-        Err(unquoted())
+fn boolean(value: &Value) -> Result<bool, &'static str> {
+    match value {
+        Value::Bool(yes) => Ok(*yes),
+        Value::String(text) => text.parse().map_err(|_| BOOLEAN),
+        _ => Err(BOOLEAN),
     }
 }
 
-fn unquoted<E: de::Error>() -> E {
-    E::custom(format_args!("expected {SECRET}"))
-}
-
-/// One text or several: `"a b"`, or `["a", "b"]`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Words(pub(super) Vec<String>);
-
-impl Words {
-    pub(super) fn of(text: &str) -> Self {
-        Self(text.split_whitespace().map(str::to_owned).collect())
+fn json(value: Value) -> Result<Value, &'static str> {
+    match value {
+        Value::String(text) => serde_json::from_str(&text).map_err(|_| "is not valid JSON"),
+        value => Ok(value),
     }
 }
 
-impl<'de> Deserialize<'de> for Words {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WordsVisitor)
+fn seconds(value: &Value) -> Result<u32, &'static str> {
+    let seconds = match value {
+        Value::Number(number) => number.as_u64().and_then(|number| number.try_into().ok()),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    seconds.ok_or("is not a whole number of seconds, such as 30")
+}
+
+fn table(value: Value) -> Result<BTreeMap<String, SecretString>, &'static str> {
+    let Value::Object(members) = value else {
+        return Err("is not a table of strings by name");
+    };
+    let members = members.into_iter();
+    members
+        .map(|(name, value)| match value {
+            Value::String(value) => Ok((name, value.into())),
+            _ => Err("holds a value that is not a string; put it in quotes"),
+        })
+        .collect()
+}
+
+fn text(value: Value) -> Result<SecretString, &'static str> {
+    text_of(value).map(SecretString::from)
+}
+
+fn text_of(value: Value) -> Result<String, &'static str> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err("is not a string; put it in quotes"),
     }
 }
 
-struct WordsVisitor;
-
-impl<'de> Visitor<'de> for WordsVisitor {
-    type Value = Words;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, or a list of strings")
+fn words(value: Value) -> Result<Vec<String>, &'static str> {
+    let list = match value {
+        Value::Array(list) => list,
+        value => vec![value],
+    };
+    let mut words = Vec::new();
+    for value in list {
+        let text = value
+            .as_str()
+            .ok_or("is not a string or a list of strings")?;
+        words.extend(text.split_whitespace().map(str::to_owned));
     }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
-        Ok(Words::of(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
-        let mut words = Vec::new();
-        while let Some(text) = list.next_element::<String>()? {
-            words.extend(Words::of(&text).0);
-        }
-        Ok(Words(words))
-    }
+    Ok(words)
 }
 
-const SECRET: &str = "a string; put the secret in quotes";
+const BOOLEAN: &str = "is neither true nor false";

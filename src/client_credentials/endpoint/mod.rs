@@ -12,6 +12,8 @@ mod grant;
 mod response;
 mod secret;
 mod shared_secret;
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+pub(super) mod tls;
 mod transport;
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -178,7 +178,7 @@ fn broken(what: &'static str, error: impl Into<BoxError>) -> TokenError {
 pub(super) mod own {
     use hyper_rustls::HttpsConnectorBuilder;
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-    use rustls::{ClientConfig, RootCertStore};
+    use rustls::ClientConfig;
 
     use super::{TokenError, Transport};
 
@@ -198,38 +198,17 @@ pub(super) mod own {
 
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     fn platform() -> Result<ClientConfig, TokenError> {
-        #[cfg(all(feature = "aws-lc-rs", not(feature = "ring")))]
-        use rustls::crypto::aws_lc_rs::default_provider;
-        #[cfg(feature = "ring")]
-        use rustls::crypto::ring::default_provider;
-
-        // Passed on explicitly: the process-wide default is neither read nor installed.
-        let builder = ClientConfig::builder_with_provider(std::sync::Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unusable("the crypto provider is unusable").with_source(error))?;
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            return Err(unusable(
-                "no trusted root certificate was found on this system; install ca-certificates, or pass yours with \
-                 `.tls_config(..)`",
-            ));
-        }
+        let builder = super::super::tls::builder()?;
+        let roots = super::super::tls::platform_roots()?;
         Ok(builder.with_root_certificates(roots).with_no_client_auth())
     }
 
     #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
     fn platform() -> Result<ClientConfig, TokenError> {
-        let _: RootCertStore;
-        Err(unusable(
-            "this build has no crypto provider; enable the feature `ring` or `aws-lc-rs`, or pass a configuration with \
-             `.tls_config(..)`",
+        Err(TokenError::configuration(
+            "was not sent: this build has no crypto provider; enable the feature `ring` or `aws-lc-rs`, or pass a \
+             configuration with `.tls_config(..)`",
         ))
-    }
-
-    fn unusable(what: &str) -> TokenError {
-        TokenError::configuration(format!("was not sent: {what}"))
     }
 }
 

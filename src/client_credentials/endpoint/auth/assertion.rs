@@ -15,19 +15,32 @@ use crate::client_credentials::{
 ///
 /// White space around the token is cut. A file that is empty or cannot be read is a transient error.
 #[derive(Clone, Debug)]
-pub struct TokenFile(PathBuf);
+pub struct TokenFile {
+    path: PathBuf,
+    /// Stands for the path in errors.
+    name: Option<String>,
+}
 
 impl TokenFile {
     /// The file at `path`.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self {
+            path: path.into(),
+            name: None,
+        }
+    }
+
+    /// Has errors say `name` rather than the path.
+    pub(in crate::client_credentials) fn named(self, name: String) -> Self {
+        let name = Some(name);
+        Self { name, ..self }
     }
 }
 
 impl SecretSource for TokenFile {
     async fn read(&self) -> Result<SecretString, TokenError> {
-        let path = self.0.clone();
+        let path = self.path.clone();
         let content = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
             .await
             .map_err(|error| self.unreadable("could not be read").with_source(error))?
@@ -42,11 +55,12 @@ impl SecretSource for TokenFile {
 
 impl TokenFile {
     fn unreadable(&self, what: &str) -> TokenError {
-        let path = self.0.display();
+        let path = || self.path.display().to_string();
+        let name = self.name.clone().unwrap_or_else(path);
         TokenError::new(
             TokenErrorKind::Secret,
             true,
-            format!("was not sent: the token file {path} {what}"),
+            format!("was not sent: the token file {name} {what}"),
         )
     }
 }

@@ -1,0 +1,141 @@
+//! The token endpoint of a configuration: where it is, and what it is asked for.
+
+use http::Uri;
+
+use super::{Config, ConfigError, value::Given};
+use crate::{
+    Origin,
+    client_credentials::{AssertionAudience, ClientAuth, TokenEndpoint},
+};
+
+impl Config {
+    /// The token endpoint, for settings that a configuration cannot hold, such as
+    /// [`service`](TokenEndpoint::service).
+    ///
+    /// # Errors
+    ///
+    /// Names the key that is missing, wrong or contradicts another, and never shows a value. Files with keys and
+    /// certificates are read now.
+    pub fn endpoint(&self) -> Result<TokenEndpoint, ConfigError> {
+        if self.api_key()?.is_some() {
+            let wrong = "is set: there is no token endpoint to ask; use `Config::layer`";
+            return Err(self.wrong("api_key", wrong));
+        }
+        let auth = self.auth()?;
+        self.check_certificate(false)?;
+        let mut endpoint = self.located(auth)?.grant(self.grant()?);
+        #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+        if let Some(config) = self.tls()? {
+            endpoint = endpoint.tls_config(config);
+        }
+        #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+        self.check_no_tls()?;
+        if self.allows_http() {
+            endpoint = endpoint.dangerously_allow_http();
+        }
+        if let Some(audience) = self.text("assertion_audience") {
+            endpoint = endpoint.assertion_audience(match audience {
+                "token_endpoint" => AssertionAudience::TokenEndpoint,
+                audience => audience.into(),
+            });
+        }
+        if let Some(typed) = self.boolean("assertion_typ") {
+            endpoint = endpoint.assertion_typ(typed);
+        }
+        if let Some(lifetime) = self.seconds("default_lifetime") {
+            endpoint = endpoint.default_lifetime(lifetime);
+        }
+        self.asked(endpoint)
+    }
+
+    fn located(&self, auth: ClientAuth) -> Result<TokenEndpoint, ConfigError> {
+        match (self.text("token_url"), self.text("issuer")) {
+            (Some(url), None) => Ok(TokenEndpoint::new(self.url("token_url", url)?, auth)),
+            (None, Some(issuer)) => {
+                self.url("issuer", issuer)?;
+                // RFC 8414 §2.
+                if issuer.contains(['?', '#']) {
+                    return Err(self.wrong("issuer", "has a query or a fragment; remove it"));
+                }
+                Ok(TokenEndpoint::discover(issuer, auth))
+            }
+            (Some(_), Some(_)) => {
+                let wrong = format!(
+                    "and {} are both set; keep the first, or let the issuer's metadata name the endpoint",
+                    self.key("issuer")
+                );
+                Err(self.wrong("token_url", wrong))
+            }
+            (None, None) => {
+                let issuer = self.key("issuer");
+                let missing = format!("is not set: the token endpoint's URL (or set {issuer})");
+                Err(self.wrong("token_url", missing))
+            }
+        }
+    }
+
+    fn url(&self, key: &str, url: &str) -> Result<Uri, ConfigError> {
+        let uri: Uri = url.parse().map_err(|_| self.wrong(key, "is not a URL"))?;
+        let Some(authority) = uri.authority().filter(|_| uri.scheme().is_some()) else {
+            let wrong = "has no scheme or no host; it should begin with https://";
+            return Err(self.wrong(key, wrong));
+        };
+        if authority.as_str().contains('@') {
+            let id = self.key("client_id");
+            let wrong = format!("holds user information; remove it, and use {id} and its secret");
+            return Err(self.wrong(key, wrong));
+        }
+        let Some(origin) = Origin::of(&uri) else {
+            let wrong = "has another scheme than https, or a host or port that cannot be";
+            return Err(self.wrong(key, wrong));
+        };
+        if !origin.is_https() && !origin.is_loopback() && !self.allows_http() {
+            return Err(self.wrong(key, self.plain_http("client's secret")));
+        }
+        Ok(uri)
+    }
+
+    /// With what a token is asked for.
+    fn asked(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
+        endpoint = self.usable(endpoint, "client_auth", "is not usable with this client")?;
+        for scope in self.words("scope") {
+            endpoint = self.usable(endpoint.scope(scope), "scope", SCOPE)?;
+        }
+        if let Some(audience) = self.text("audience") {
+            endpoint = endpoint.audience(audience);
+        }
+        for resource in self.words("resource") {
+            endpoint = self.usable(endpoint.resource(resource), "resource", RESOURCE)?;
+        }
+        if let Some(Given::Json(details)) = self.given.get("authorization_details") {
+            let endpoint_of = endpoint.authorization_details(details.clone());
+            endpoint = self.usable(endpoint_of, "authorization_details", DETAILS)?;
+        }
+        if let Some(Given::Table(parameters)) = self.given.get("parameters") {
+            for (name, value) in parameters {
+                endpoint = endpoint.parameter(name, value.clone());
+                // Only names that are taken come here.
+                endpoint.check().map_err(|_| {
+                    let wrong = format!("holds {name}, which has a key of its own; remove it");
+                    self.wrong("parameters", wrong)
+                })?;
+            }
+        }
+        Ok(endpoint)
+    }
+
+    /// `problem` takes the place of the endpoint's own words, which show values.
+    fn usable(
+        &self,
+        endpoint: TokenEndpoint,
+        key: &str,
+        problem: &str,
+    ) -> Result<TokenEndpoint, ConfigError> {
+        let checked = endpoint.check().map_err(|_| self.wrong(key, problem));
+        checked.map(|()| endpoint)
+    }
+}
+
+const SCOPE: &str = "holds a character that RFC 6749 §3.3 does not allow: a quote, a backslash, or one outside ASCII";
+const RESOURCE: &str = "must be absolute URIs without a fragment (RFC 8707 §2)";
+const DETAILS: &str = "must be an array of objects, each with a `type` (RFC 9396 §2)";

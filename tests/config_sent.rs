@@ -1,0 +1,296 @@
+//! What a configuration has the layer send.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use support::{
+    API, answering, get, send,
+    server::{self, Server},
+    status_only,
+};
+use tower::Layer;
+use tower_m2m::client_credentials::{Config, TokenErrorKind, TokenHandle};
+
+const OK: StatusCode = StatusCode::OK;
+const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
+
+#[tokio::test(start_paused = true)]
+async fn every_parameter_is_in_the_form() {
+    let server = ask(&json!({
+        "client_id": "orders", "client_secret": "word", "scope": ["a", "b c"], "audience": "aud",
+        "resource": ["https://a", "https://b"], "authorization_details": [{"type": "t"}],
+        "parameters": {"tenant": "x", "login": "y"}, "token_url": "https://id.example/token",
+    }))
+    .await;
+
+    let asked = server.last();
+    for (name, value) in [
+        ("grant_type", "client_credentials"),
+        ("client_id", "orders"),
+        ("client_secret", "word"),
+        ("scope", "a b c"),
+        ("audience", "aud"),
+        ("authorization_details", r#"[{"type":"t"}]"#),
+        ("tenant", "x"),
+        ("login", "y"),
+    ] {
+        assert_eq!(asked.one(name), Some(value), "{name}");
+    }
+    assert_eq!(asked.all("resource"), ["https://a", "https://b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_way_to_authenticate_sends_its_own() {
+    let assertion = TempFile::holding("assertion", "ready\n");
+    let path = assertion.path();
+    for (keys, sent) in [
+        (
+            json!({"client_auth": "post", "client_secret": "word"}),
+            "client_secret",
+        ),
+        (
+            json!({"client_auth": "client_secret_post", "client_secret": "word"}),
+            "client_secret",
+        ),
+        (
+            json!({"client_auth": "basic", "client_secret": "w d"}),
+            "Basic b3JkZXJzOnclMjBk",
+        ),
+        (
+            json!({"client_auth": "basic_raw", "client_secret": "w d"}),
+            "Basic b3JkZXJzOncgZA==",
+        ),
+        (
+            json!({"client_auth": "assertion", "assertion_file": path}),
+            "client_assertion",
+        ),
+        (json!({"client_auth": "tls_client_auth"}), "client_id"),
+        (json!({"client_auth": "none"}), "client_id"),
+        #[cfg(feature = "jwt-rust-crypto")]
+        (
+            json!({"client_auth": "client_secret_jwt", "client_secret": "word", "assertion_audience": "a"}),
+            "client_assertion",
+        ),
+        #[cfg(feature = "jwt-rust-crypto")]
+        (
+            json!({
+                "client_auth": "private_key_jwt", "private_key_file": "tests/keys/ec.pem", "key_id": "1",
+                "signing_algorithm": "ES256", "assertion_audience": "token_endpoint",
+            }),
+            "client_assertion",
+        ),
+    ] {
+        let mut keys = keys;
+        keys["client_id"] = json!("orders");
+        keys["token_url"] = json!("https://id.example/token");
+
+        let asked = ask(&keys).await.last();
+
+        match sent.strip_prefix("Basic") {
+            Some(_) => assert_eq!(asked.headers["authorization"], sent),
+            None => {
+                assert!(asked.one(sent).is_some(), "{keys}");
+                assert_eq!(asked.one("client_id"), Some("orders"), "{keys}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_in_a_file_is_read_again_and_one_in_a_variable_once() {
+    let file = TempFile::holding("secret", "first");
+    let keys = json!({
+        "client_id": "orders", "client_secret_file": file.path(), "token_url": "https://id.example/token",
+    });
+    let (server, config) = (Server::granting(), read(&keys));
+    let tokens = tokens(&server, &config);
+
+    tokens.token().await.unwrap();
+    std::fs::write(file.path(), "second").unwrap();
+    tokens.refresh_now().await.unwrap();
+
+    let asked = server.asked();
+    let sent: Vec<_> = asked
+        .iter()
+        .map(|asked| asked.one("client_secret"))
+        .collect();
+    assert_eq!(sent, [Some("first"), Some("second")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_can_be_in_a_variable_of_another_name() {
+    let vars = |name: &str| match name {
+        "A_CLIENT_ID" => Some("orders".to_owned()),
+        "A_CLIENT_SECRET_VARIABLE" => Some("VAULT".to_owned()),
+        "VAULT" => Some("word".to_owned()),
+        "A_TOKEN_URL" => Some("https://id.example/token".to_owned()),
+        _ => None,
+    };
+    let (server, config) = (Server::granting(), Config::from_vars("A_", vars).unwrap());
+
+    tokens(&server, &config).token().await.unwrap();
+
+    assert_eq!(server.last().one("client_secret"), Some("word"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_not_there_is_told_by_its_key() {
+    for keys in [
+        json!({"client_id": "orders", "client_secret_file": "/canary"}),
+        json!({"client_id": "orders", "client_auth": "assertion", "assertion_file": "/canary"}),
+    ] {
+        let mut keys = keys;
+        keys["token_url"] = json!("https://id.example/token");
+        let (server, config) = (Server::granting(), read(&keys));
+
+        let error = tokens(&server, &config).token().await.unwrap_err();
+
+        let text = format!("{error} {error:?}");
+        assert_eq!(error.kind(), TokenErrorKind::Secret);
+        assert!(text.contains("_file names could not be read"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn grants_send_the_token_in_their_file() {
+    let file = TempFile::holding("subject", "jwt");
+    for (keys, name) in [
+        (
+            json!({"grant": "jwt_bearer", "grant_assertion_file": file.path()}),
+            "assertion",
+        ),
+        (
+            json!({
+                "grant": "token_exchange", "subject_token_file": file.path(), "subject_token_type": "urn:t",
+                "requested_token_type": "urn:r",
+            }),
+            "subject_token",
+        ),
+    ] {
+        let mut keys = keys;
+        keys["client_auth"] = json!("anonymous");
+        keys["token_url"] = json!("https://id.example/token");
+
+        let asked = ask(&keys).await.last();
+
+        assert_eq!(asked.one(name), Some("jwt"));
+        assert_eq!(asked.one("client_id"), None);
+        let exchange = name == "subject_token";
+        assert_eq!(asked.one("subject_token_type"), exchange.then_some("urn:t"));
+        assert_eq!(
+            asked.one("requested_token_type"),
+            exchange.then_some("urn:r")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_is_asked_for_its_token_endpoint() {
+    let server = Server::answering(|url| match url.contains("well-known") {
+        true => (
+            200,
+            r#"{"issuer": "https://id.example", "token_endpoint": "https://id.example/found"}"#
+                .into(),
+        ),
+        false => (200, server::GRANTED.into()),
+    });
+    let keys = json!({
+        "client_id": "orders", "client_secret": "word", "issuer": "https://id.example", "client_auth": "basic",
+    });
+
+    tokens(&server, &read(&keys)).token().await.unwrap();
+
+    assert_eq!(server.last().url, "https://id.example/found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_key_goes_into_its_header_without_a_token_endpoint() {
+    let file = TempFile::holding("key", "key-1");
+    for (keys, header, value) in [
+        (
+            json!({"api_key": "key-1", "header": "x-api-key"}),
+            "x-api-key",
+            "key-1",
+        ),
+        (
+            json!({"api_key_file": file.path(), "scheme": "Token"}),
+            "authorization",
+            "Token key-1",
+        ),
+        (json!({"api_key": "key-1"}), "authorization", "Bearer key-1"),
+    ] {
+        let mut keys = keys;
+        keys["allowed_origins"] = json!(API);
+        let (api, calls) = answering(move |request| {
+            let right = request
+                .headers()
+                .get(header)
+                .is_some_and(|sent| sent == value);
+            std::future::ready(status_only(if right { OK } else { BAD_REQUEST }))
+        });
+
+        let client = read(&keys).layer().unwrap().build().layer(api);
+        let response = send(&client, get("/")).await.unwrap();
+
+        assert_eq!(response.status(), OK, "{keys}");
+        assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assumed_origin_and_a_name_are_passed_on() {
+    let config = read(&json!({
+        "api_key_file": "/nowhere", "name": "orders", "allowed_origins": API, "assume_origin": API,
+    }));
+    let (api, _) = answering(|_| std::future::ready(status_only(OK)));
+    let client = config.layer().unwrap().build().layer(api);
+    let request = http::Request::get("/orders").body(support::Body::default());
+
+    let error = send(&client, request.unwrap()).await.unwrap_err();
+
+    let text = error.to_string();
+    assert!(
+        text.contains("orders") && text.contains("api_key_file"),
+        "{text}"
+    );
+}
+
+async fn ask(keys: &Value) -> Server {
+    let server = Server::granting();
+    tokens(&server, &read(keys)).token().await.unwrap();
+    server
+}
+
+fn tokens(server: &Server, config: &Config) -> TokenHandle {
+    server::handle(config.endpoint().unwrap().service(server.service()))
+}
+
+fn read(keys: &Value) -> Config {
+    serde_json::from_str(&keys.to_string()).unwrap()
+}
+
+/// A file of this process's own, gone at the end.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn holding(name: &str, content: &str) -> Self {
+        let name = format!("tower-m2m-config-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
