@@ -34,8 +34,9 @@ impl Lifetime {
     /// The life of a token that was asked for at `asked_at` and lives for `lifetime` from then on.
     ///
     /// It turns stale `lead` before its end, but not before 80 % of a short life is over, and earlier by a jitter that
-    /// is drawn once for each token (`random` in `0.0..1.0`), so that a fleet that started together spreads out. A server
-    /// that names an earlier time (`refresh_in`) is followed, but a quarter of the life is used in any case.
+    /// is drawn once for each token (`random` in `0.0..1.0`), so that a fleet that started together spreads out. Of a
+    /// life of a few seconds the last one is not counted on: see [`ROUNDING`]. A server that names
+    /// an earlier time (`refresh_in`) is followed, but a quarter of the life is used in any case.
     pub(crate) fn new(
         asked_at: Instant,
         asked_wall: SystemTime,
@@ -46,7 +47,8 @@ impl Lifetime {
     ) -> Self {
         let ends = lifetime.map(|lifetime| {
             let lifetime = lifetime.max(SHORTEST);
-            let lead = lead.min(lifetime / 5);
+            let lead =
+                lead.min((lifetime / 5).max(ROUNDING.min(lifetime.saturating_sub(ROUNDING))));
             let jitter = lead.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
             let lead = refresh_in.map_or(lead, |due| {
                 let due = due.max(lifetime / 4);
@@ -95,6 +97,8 @@ impl Lifetime {
 
 /// A server that gives tokens of no life at all would otherwise be asked once for every request.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Servers count in whole seconds: a token issued at 10.9 s for 2 s may end at 12.0 s.
+const ROUNDING: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +159,14 @@ mod tests {
     fn a_life_of_zero_counts_as_one_second() {
         assert_eq!(at(0.7, 0.0, 0), Freshness::Fresh);
         assert_eq!(at(1.0, 0.0, 0), Freshness::Expired);
+    }
+
+    #[test]
+    fn the_last_second_of_a_very_short_life_is_not_counted_on() {
+        assert_eq!(at(0.9, 0.0, 2), Freshness::Fresh);
+        assert_eq!(at(1.0, 0.0, 2), Freshness::Stale);
+        assert_eq!(at(2.9, 0.0, 4), Freshness::Fresh);
+        assert_eq!(at(3.0, 0.0, 4), Freshness::Stale);
     }
 
     #[test]

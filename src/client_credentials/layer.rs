@@ -171,7 +171,8 @@ impl ClientCredentialsLayerBuilder {
     }
 
     /// How long before its end a token is renewed, while requests go on with it. Default: 30 s, but at most a fifth of
-    /// the token's life; and earlier by a random share of that, so that a fleet spreads out.
+    /// the token's life (of 2 s to 5 s, the last second); and earlier by a random share of that, so that a fleet spreads
+    /// out.
     pub fn refresh_before(mut self, lead: Duration) -> Self {
         self.refresh_before = lead;
         self
