@@ -240,9 +240,14 @@ fn judge(got: Result<(), TokenError>, expected: Expected) -> Outcome {
     match (got, expected) {
         (Ok(()), Token) => Outcome::Passed,
         (Err(error), Refusal(code)) => {
+            let kind = match code {
+                "invalid_client" => Kind::CredentialsRefused,
+                "invalid_scope" => Kind::ScopeRefused,
+                _ => Kind::Refused,
+            };
             assert_eq!(
                 (error.kind(), error.oauth_error(), error.is_transient()),
-                (Kind::Refused, Some(code), false),
+                (kind, Some(code), false),
                 "{error}"
             );
             Outcome::Refused

@@ -59,11 +59,12 @@ gunicorn() {
 }
 
 start issuer node issuer.js "$run/issuer.json"
+start limits node limits.js "$run/limits.json"
 gunicorn django_api
+gunicorn flask_api
 up issuer
 start jwt_api node jwt_api.js "$run/jwt_api.json" "$run/issuer.json"
-up jwt_api
-up django_api
+for server in jwt_api limits django_api flask_api; do up "$server"; done
 
 INTEROP_SERVERS=$(
   for file in "$run"/*.json; do printf ',"%s":%s' "$(basename "$file" .json)" "$(cat "$file")"; done | sed 's/^,/{/; s/$/}/'

@@ -38,6 +38,13 @@ impl Servers {
             .unwrap_or_else(|| panic!("no {name} of {server}"))
             .to_owned()
     }
+
+    /// Everything that `server` tells.
+    pub(crate) fn all(&self, server: &str) -> Vec<(String, String)> {
+        let told = self.0[server].as_object().unwrap().iter();
+        told.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+            .collect()
+    }
 }
 
 /// What all clients are registered with.

@@ -48,6 +48,7 @@ from oauth2_provider.contrib.rest_framework import (  # noqa: E402
 )
 from oauth2_provider.models import get_application_model  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
+from rest_framework.throttling import AnonRateThrottle  # noqa: E402
 from rest_framework.views import APIView  # noqa: E402
 
 
@@ -60,6 +61,26 @@ class Orders(APIView):
         return Response([])
 
 
+class Throttle(AnonRateThrottle):
+    """Five requests in two seconds."""
+
+    rate = "5/2s"
+
+    def parse_rate(self, rate):
+        return 5, 2
+
+    def get_cache_key(self, request, view):
+        return request.path
+
+
+class Throttled(APIView):
+    authentication_classes = []
+    throttle_classes = [Throttle]
+
+    def get(self, request, path):
+        return Response([])
+
+
 class Admin(Orders):
     required_scopes = ["orders.write"]
 
@@ -67,6 +88,7 @@ class Admin(Orders):
 urlpatterns = [
     path("orders", Orders.as_view()),
     path("admin", Admin.as_view()),
+    path("throttled/<path>", Throttled.as_view()),
     path("", include("oauth2_provider.urls")),
 ]
 
