@@ -17,6 +17,14 @@ impl Backoff {
         Self { first, longest }
     }
 
+    pub(crate) const fn first(&self) -> Duration {
+        self.first
+    }
+
+    pub(crate) const fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// The wait after the `failures`-th failure in a row (1 for the first), where `random` is in `0.0..1.0`.
     ///
     /// Half of the wait is fixed and half is random ("equal jitter"): never zero, and spread widely enough that many

@@ -1,0 +1,340 @@
+//! What is known about one partition's quota, and when the next request may go. Pure: time comes in as `now`.
+
+mod habit;
+mod ramp;
+mod rate;
+mod told;
+mod window;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::{
+    habit::{Habit, Verdict},
+    ramp::Ramp,
+    told::{SAME_WINDOW, Told, tightest},
+};
+use super::headers::Signals;
+use crate::{backoff::Backoff, clock::after};
+
+/// One partition.
+///
+/// Four things keep a request back, each by itself: a *hold*, before whose end nobody goes; the window that the server
+/// has *told* about; the *habit* of a server that tells nothing until it refuses; and the *ramp*, which lets requests
+/// out by and by while it is not known what the server will take.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    /// Requests are numbered in the order in which they go.
+    next: u64,
+    in_flight: u32,
+    hold: Option<Hold>,
+    told: Option<Told>,
+    /// The part that is ours of what the quota loses.
+    share: f64,
+    /// The server gives out more before the reset that it tells; it said so in a refusal.
+    gradual: Option<Duration>,
+    /// Accepted answers say what remains; but a quota that they do not speak of has refused requests.
+    announced: bool,
+    another: bool,
+    habit: Habit,
+    ramp: Ramp,
+    look: Look,
+    /// Requests before this one were sent before the last refusal or reset, and say nothing about after it.
+    since: u64,
+    /// How often in a row the partition was refused.
+    refusals: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    until: Instant,
+    /// Named by the server.
+    exact: bool,
+}
+
+/// One request that goes alone, after a hold or a reset.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    /// When the server had said that it would take more.
+    since: Option<Instant>,
+    sent: Option<Instant>,
+}
+
+/// Whether a request may go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Admit {
+    Now,
+    /// When a request in flight has been answered, and at this time at the latest.
+    AfterAnswer(Option<Instant>),
+    NotBefore(Instant),
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Learnt<'a> {
+    /// It was answered.
+    Answer {
+        throttled: bool,
+        signals: &'a Signals,
+    },
+    /// It was not sent, or the server cannot have counted it.
+    NotSent,
+    /// Nobody knows: the caller left, or the connection broke.
+    Unknown,
+}
+
+/// The settings that a quota needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) cold_burst: u32,
+    pub(crate) cold_hold: Duration,
+    pub(crate) max_hold: Duration,
+    pub(crate) backoff: Backoff,
+}
+
+impl Quota {
+    pub(crate) fn new(pace: &Pace) -> Self {
+        Self {
+            next: 0,
+            in_flight: 0,
+            hold: None,
+            told: None,
+            share: 1.0,
+            gradual: None,
+            announced: false,
+            another: false,
+            habit: Habit::NONE,
+            ramp: Ramp::cold(pace.cold_burst),
+            look: Look::default(),
+            since: 0,
+            refusals: 0,
+        }
+    }
+
+    /// Whether one more request may go. Live: with nothing in flight it is `Now` or names a time.
+    pub(crate) fn admit(&mut self, now: Instant) -> Admit {
+        if let Some(hold) = self.hold {
+            if now < hold.until {
+                return Admit::NotBefore(hold.until);
+            }
+            self.hold = None;
+            self.look(hold.exact.then_some(hold.until));
+        }
+        if let Some(told) = self.told
+            && told.is_over(now)
+        {
+            self.share = told.share(self.share, self.in_flight);
+            self.told = None;
+            self.look(told.reset_at);
+        }
+        if let Some(told) = &self.told {
+            let share = told.share(self.share, self.in_flight);
+            if let Some(wait) = told.admit(self.in_flight, share) {
+                return wait;
+            }
+        }
+        if !self.announced || self.another {
+            match self.habit.admit(self.in_flight, now) {
+                Verdict::Free => {}
+                Verdict::Wait(wait) => return wait,
+                Verdict::Look => self.ramp = Ramp::look(),
+                Verdict::Hold(until) => {
+                    self.hold = Some(Hold {
+                        until,
+                        exact: false,
+                    });
+                    return Admit::NotBefore(until);
+                }
+            }
+        }
+        self.ramp
+            .admit(self.in_flight, now)
+            .unwrap_or(Admit::Now)
+    }
+
+    /// Counts a request as in flight. Returns its number, by which its answer must be told.
+    pub(crate) fn enter(&mut self, pace: &Pace, now: Instant) -> u64 {
+        self.in_flight += 1;
+        if self.ramp.is_look() && self.in_flight == 1 {
+            self.look.sent = Some(now);
+        }
+        self.habit.sent(now);
+        self.ramp.entered(pace.cold_hold, now);
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Takes in what became of request `number`. Returns the end of the hold, if there is one now.
+    /// `now` may be missing for all but answers.
+    pub(crate) fn learn(
+        &mut self,
+        number: u64,
+        learnt: Learnt<'_>,
+        pace: &Pace,
+        random: f64,
+        now: Option<Instant>,
+    ) -> Option<Instant> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match learnt {
+            Learnt::NotSent => {}
+            Learnt::Unknown => {
+                self.ramp.unanswered();
+                if let Some(told) = &mut self.told {
+                    told.spent();
+                }
+            }
+            Learnt::Answer { throttled, signals } => {
+                let now = now?;
+                self.note(number, throttled, signals, now);
+                if throttled {
+                    self.refuse(number, signals, pace, random, now);
+                } else {
+                    self.accept(number, now);
+                }
+            }
+        }
+        self.held_until(now?)
+    }
+
+    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.hold
+            .map(|hold| hold.until)
+            .filter(|until| *until > now)
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Limit, remaining and reset, as far as they are known.
+    pub(crate) fn known(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
+        self.told.map_or((None, None, None), |told| {
+            (told.limit, Some(told.remaining), told.reset_at)
+        })
+    }
+
+    /// Starts from nothing, but for what is in flight.
+    pub(crate) fn forget(&mut self, pace: &Pace) {
+        *self = Self {
+            in_flight: self.in_flight,
+            next: self.next,
+            since: self.next,
+            ..Self::new(pace)
+        };
+    }
+
+    /// Whether forgetting the partition would lose anything.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        let tracked = self
+            .told
+            .is_some_and(|told| told.reset_at.is_some_and(|at| at > now));
+        self.in_flight == 0 && self.held_until(now).is_none() && !tracked
+    }
+
+    /// A hold or a window is over: what the server takes now is found out with one request. `since` is when the server
+    /// itself had said that it would take more.
+    fn look(&mut self, since: Option<Instant>) {
+        self.ramp = Ramp::look();
+        self.look = Look { since, sent: None };
+        self.since = self.next;
+    }
+
+    /// What an answer says about the window.
+    fn note(&mut self, number: u64, throttled: bool, signals: &Signals, now: Instant) {
+        let Some((limit, remaining)) = tightest(&signals.limits) else {
+            if !throttled {
+                self.announced = false;
+                if let Some(told) = &mut self.told {
+                    told.spent();
+                }
+            }
+            return;
+        };
+        match &mut self.told {
+            Some(told) => told.note(limit, remaining, number, self.next, now),
+            None if number < self.since => {}
+            None => self.told = Some(Told::new(limit, remaining, number, self.next, now)),
+        }
+        if throttled {
+            // A refusal although something remains is about another quota, which is not announced.
+            self.announced = remaining == 0 && self.announced;
+            self.another = remaining > 0;
+            // Sooner than the reset: more comes by and by.
+            self.gradual = match (signals.retry_after, limit.reset) {
+                (Some(hint), Some(reset)) if remaining == 0 && hint + SAME_WINDOW < reset => {
+                    Some(hint)
+                }
+                _ => None,
+            };
+        } else {
+            self.announced = true;
+        }
+        if let (Some(soon), Some(told)) = (self.gradual, &mut self.told) {
+            told.reset_at = told.reset_at.map(|reset| reset.min(after(now, soon)));
+        }
+    }
+
+    fn accept(&mut self, number: u64, now: Instant) {
+        if let Some(told) = &mut self.told {
+            told.accepted();
+        }
+        if number < self.since {
+            self.habit.accepted_late();
+            return;
+        }
+        self.refusals = 0;
+        self.habit.accepted(self.look, now);
+        if self.announced && self.told.is_some() || self.habit.is_paced() {
+            self.ramp = Ramp::open();
+        } else {
+            self.ramp.widen();
+        }
+    }
+
+    fn refuse(&mut self, number: u64, signals: &Signals, pace: &Pace, random: f64, now: Instant) {
+        // Many requests may be refused at once: they are one refusal, not many.
+        let first = number >= self.since;
+        if first {
+            self.since = self.next;
+            self.refusals = self.refusals.saturating_add(1);
+            let limit = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
+            self.habit.refused(self.look.sent, limit, now);
+        }
+        let hint = signals.retry_after.filter(|hint| !hint.is_zero());
+        let (wait, exact) = match hint {
+            Some(hint) if hint > NEVER_STORED => return,
+            // Jitter only adds.
+            Some(hint) => {
+                let jitter = (hint / 100).min(MOST_JITTER).mul_f64(random);
+                let believed = self.refusals <= BELIEVED;
+                let guess = if believed || !first {
+                    Duration::ZERO
+                } else {
+                    self.guess(pace, random, now)
+                };
+                (guess.max(hint + jitter), believed)
+            }
+            None if first => (self.guess(pace, random, now), false),
+            None => return,
+        };
+        let until = after(now, wait.min(pace.max_hold));
+        if self.hold.is_none_or(|hold| hold.until < until) {
+            self.hold = Some(Hold { until, exact });
+        }
+    }
+
+    /// How long to wait when the server does not say, or says what has proved wrong.
+    fn guess(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
+        let wait = self.habit.next_look(now).saturating_duration_since(now);
+        let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
+        wait + (wait / 50).min(MOST_JITTER).mul_f64(random)
+    }
+}
+
+/// A hint beyond this is answered, but nobody is held for it.
+const NEVER_STORED: Duration = Duration::from_secs(24 * 3600);
+/// Many processes that were refused together do not come back together.
+const MOST_JITTER: Duration = Duration::from_millis(250);
+/// So many refusals in a row, and the hints were wrong.
+const BELIEVED: u32 = 3;

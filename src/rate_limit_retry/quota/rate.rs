@@ -1,0 +1,120 @@
+//! How fast a server takes requests that says "in a second" whenever one is too many: a token bucket, as a rule.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Admit;
+use crate::clock::after;
+
+/// Counts what is accepted from one refusal to the next. What went in between divided by the time is the rate, give or
+/// take one request: the longer the time, the closer. Requests go by the upper bound, so that the next refusal comes
+/// when the time has about doubled, and costs one request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    /// The first and the last refusal, and what was accepted between them.
+    since: Instant,
+    last: Instant,
+    total: f64,
+    /// Since the last refusal.
+    accepted: f64,
+    /// What may go at once after a pause; and what was forgone in pauses that were longer.
+    burst: f64,
+    forgone: f64,
+    /// What was measured before a pause.
+    before: Option<f64>,
+}
+
+impl Rate {
+    pub(super) fn new(refused: Instant, burst: u64) -> Self {
+        Self {
+            since: refused,
+            last: refused,
+            total: 0.0,
+            accepted: 0.0,
+            burst: count(burst).max(1.0),
+            forgone: 0.0,
+            before: None,
+        }
+    }
+
+    pub(super) fn accepted(&mut self) {
+        self.accepted += 1.0;
+    }
+
+    /// A request was refused that should not have been.
+    pub(super) fn refused(&mut self, now: Instant) {
+        let passed = (now - self.last).as_secs_f64().max(0.001);
+        if self.forgone > 0.0 {
+            // After a pause the bucket was full: that tells its size and not its rate.
+            self.before = self.measured();
+            self.burst = (self.burst / 2.0).max(1.0);
+            self.since = now;
+            self.total = 0.0;
+        } else {
+            let known = self.measured();
+            let odd = known.is_some_and(|rate| {
+                (self.accepted + 1.0) / passed < 0.7 * rate
+                    || (self.accepted - 1.0) / passed > 1.5 * rate
+            });
+            if odd {
+                // Something has changed.
+                self.since = self.last;
+                self.total = 0.0;
+            }
+            self.total += self.accepted;
+        }
+        self.last = now;
+        self.accepted = 0.0;
+        self.forgone = 0.0;
+    }
+
+    /// Whether requests go by a rate that has been measured.
+    pub(super) fn is_known(&self) -> bool {
+        self.measured().is_some()
+    }
+
+    /// `None` if nothing speaks against one more.
+    pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<Admit> {
+        let pace = self.pace(now)?;
+        let earned = pace * (now - self.last).as_secs_f64();
+        let used = self.accepted + f64::from(in_flight);
+        let idle = earned - self.forgone - used - self.burst;
+        if idle > 1.0 {
+            self.forgone += idle;
+        }
+        let missing = used + 1.0 - (earned - self.forgone);
+        (missing > 0.0).then(|| {
+            let wait = Duration::from_secs_f64((missing / pace).min(LONGEST) + 0.001);
+            Admit::NotBefore(after(now, wait))
+        })
+    }
+
+    fn measured(&self) -> Option<f64> {
+        let passed = (self.last - self.since).as_secs_f64();
+        if passed > 0.0 {
+            Some(self.total / passed)
+        } else {
+            self.before
+        }
+    }
+
+    /// Requests a second: the most that the measure allows, and more when no refusal comes.
+    fn pace(&self, now: Instant) -> Option<f64> {
+        let measured = (self.last - self.since).as_secs_f64();
+        if measured <= 0.0 {
+            return self.before;
+        }
+        let quiet = (now - self.last).as_secs_f64() / measured;
+        let faster = 1.0 + (quiet - 2.0).max(0.0);
+        Some((self.total + 1.0) / measured * faster)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of requests")]
+fn count(n: u64) -> f64 {
+    n as f64
+}
+
+/// Nobody waits longer than this for a rate.
+const LONGEST: f64 = 3600.0;

@@ -1,0 +1,130 @@
+//! What the server itself says about its window.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Admit;
+use crate::{
+    clock::after,
+    rate_limit_retry::headers::{Limit, Unit},
+};
+
+/// A window that the server has told about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) limit: Option<u64>,
+    pub(super) remaining: u64,
+    pub(super) reset_at: Option<Instant>,
+    /// The newest request whose answer was believed.
+    by: u64,
+    /// Requests from this number on were sent after that answer had come.
+    after: u64,
+    /// What remained at first, and how many of ours have been accepted since: whose requests made it fall?
+    first: u64,
+    ours: u64,
+}
+
+impl Told {
+    pub(super) fn new(limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) -> Self {
+        Self {
+            limit: limit.limit,
+            remaining,
+            reset_at: limit.reset.map(|reset| after(now, reset)),
+            by,
+            after: next,
+            first: remaining,
+            ours: 0,
+        }
+    }
+
+    /// Takes in a later answer, to request `by`, where `next` is the number of the next request.
+    ///
+    /// An answer to a request sent after the last answer had come replaces what was known; of others, which may have
+    /// overtaken each other, the least is believed. An answer from an earlier window says nothing.
+    pub(super) fn note(&mut self, limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) {
+        let fresh = Self::new(limit, remaining, by, next, now);
+        let (earlier, later) = match (self.reset_at, fresh.reset_at) {
+            (Some(known), Some(told)) => (told + SAME_WINDOW < known, told > known + SAME_WINDOW),
+            _ => (false, false),
+        };
+        if later && remaining > self.remaining {
+            *self = fresh;
+        } else if by >= self.after || later {
+            self.first = self.first.max(remaining);
+            *self = Self {
+                limit: fresh.limit.or(self.limit),
+                first: self.first,
+                ours: self.ours,
+                reset_at: fresh.reset_at.or(self.reset_at),
+                ..fresh
+            };
+        } else if !earlier {
+            self.remaining = self.remaining.min(remaining);
+            if by > self.by {
+                self.by = by;
+                self.reset_at = fresh.reset_at.or(self.reset_at);
+            }
+        }
+    }
+
+    /// A request was accepted.
+    pub(super) fn accepted(&mut self) {
+        self.ours += 1;
+    }
+
+    /// A request was counted, and its answer says nothing.
+    pub(super) fn spent(&mut self) {
+        self.remaining = self.remaining.saturating_sub(1);
+    }
+
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.reset_at.is_some_and(|reset| now >= reset)
+    }
+
+    /// Our part of what the quota loses, where `before` is what it was in earlier windows. All in flight may have been
+    /// counted already.
+    pub(super) fn share(&self, before: f64, in_flight: u32) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
+        let (ours, fall) = (
+            (self.ours + u64::from(in_flight)) as f64,
+            self.first.saturating_sub(self.remaining) as f64,
+        );
+        ((before * STEADY + ours) / (STEADY + fall)).clamp(0.0, 1.0)
+    }
+
+    /// `None` if nothing speaks against one more, where others take all but a `share` of what remains.
+    pub(super) fn admit(&self, in_flight: u32, share: f64) -> Option<Admit> {
+        if self.remaining > u64::from(in_flight) {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "beyond 2^53 nobody comes near the limit"
+            )]
+            let ours = self.remaining as f64 * share;
+            // The last ones are for whoever comes first.
+            let fits = in_flight == 0 || f64::from(in_flight) + 1.0 <= ours;
+            return (!fits).then_some(Admit::AfterAnswer(self.reset_at));
+        }
+        match (self.reset_at, in_flight) {
+            (Some(reset), 0) => Some(Admit::NotBefore(reset)),
+            (reset, 1..) => Some(Admit::AfterAnswer(reset)),
+            // Nothing remains and nobody says until when: try one.
+            (None, 0) => None,
+        }
+    }
+}
+
+/// The limit of which the fewest requests remain, and of those the one that resets last. Of what else is counted, a
+/// request may cost any amount.
+pub(super) fn tightest(limits: &[Limit]) -> Option<(&Limit, u64)> {
+    limits
+        .iter()
+        .filter(|limit| limit.unit == Unit::Requests)
+        .filter_map(|limit| Some((limit, limit.remaining?)))
+        .min_by_key(|(limit, remaining)| (*remaining, std::cmp::Reverse(limit.reset)))
+}
+
+/// Resets in whole seconds, told at different times, differ by up to this much and mean the same.
+pub(super) const SAME_WINDOW: Duration = Duration::from_millis(1100);
+/// So many requests weigh as much as the windows before.
+const STEADY: f64 = 4.0;
