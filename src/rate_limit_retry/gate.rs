@@ -51,8 +51,8 @@ struct Partition {
 struct Waiter {
     keys: Keys,
     waker: Option<Waker>,
-    /// In how many queues this one was first when it last armed its timer.
-    led: usize,
+    /// When it looks again by itself, which only the first in a queue does.
+    armed: Option<Instant>,
     /// The epochs of the partitions, once this one may go.
     granted: Option<Vec<u64>>,
 }
@@ -125,7 +125,7 @@ impl Gate {
         let waiter = Waiter {
             keys: Arc::clone(keys),
             waker: None,
-            led: 0,
+            armed: None,
             granted: None,
         };
         state.waiters.insert(arrival, waiter);
@@ -255,12 +255,12 @@ impl Place {
                 Turn::Ready(self.gate.ticket(keys, epochs, self.arrival))
             }
             None => {
-                let led = state.led(self.arrival);
+                let at = state.come_back_at(&keys, self.arrival, now);
                 if let Some(waiter) = state.waiters.get_mut(&self.arrival) {
-                    waiter.led = led;
+                    waiter.armed = at;
                     waiter.waker = Some(cx.waker().clone());
                 }
-                Turn::Pending(state.come_back_at(&keys, self.arrival, now))
+                Turn::Pending(at)
             }
         };
         drop(state);
@@ -385,13 +385,16 @@ impl State {
                 woken.extend(waiter.waker.take());
             }
         }
-        // Whoever has become first must arm a timer. The others have one: waking them each time would never end.
+        // Whoever is first must look again in time. A timer that is armed early enough stays: to wake each time would
+        // never end.
         for arrival in self.firsts(keys) {
-            let led = self.led(arrival);
+            let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
+                continue;
+            };
+            let at = self.come_back_at(&wanted, arrival, now);
             if let Some(waiter) = self.waiters.get_mut(&arrival)
-                && waiter.led < led
+                && at.is_some_and(|at| waiter.armed.is_none_or(|armed| at < armed))
             {
-                waiter.led = led;
                 woken.extend(waiter.waker.take());
             }
         }
@@ -408,13 +411,6 @@ impl State {
     fn firsts(&self, keys: &[PartitionKey]) -> Vec<u64> {
         let first = |key| Some(*self.partitions.get(key)?.queue.keys().next()?);
         keys.iter().filter_map(first).collect()
-    }
-
-    /// In how many of its queues a waiter is first.
-    fn led(&self, arrival: u64) -> usize {
-        let keys = self.waiters.get(&arrival).map(|waiter| &waiter.keys);
-        let firsts = keys.map_or_else(Vec::new, |keys| self.firsts(keys));
-        firsts.into_iter().filter(|first| *first == arrival).count()
     }
 
     /// When the first in a queue must look again, if no answer comes before. `None` for everybody else.

@@ -48,12 +48,7 @@ pub fn run(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figures {
 
 async fn play(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figures {
     let workers = scenario.processes * scenario.workers;
-    let least = optimum(
-        &mut *(scenario.model)(),
-        scenario.jobs,
-        workers,
-        scenario.rtt,
-    );
+    let least = |jobs| optimum(&mut *(scenario.model)(), jobs, workers, scenario.rtt);
     let world = Arc::new(World::new(
         (scenario.model)(),
         scenario.dialect,
@@ -103,7 +98,7 @@ async fn play(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figure
         }
     }
     let mut waits = Vec::new();
-    let watched = timeout(Duration::from_secs_f64(least * 20.0 + 7200.0), async {
+    let watched = timeout(Duration::from_secs_f64(least(scenario.jobs) * 20.0 + 7200.0), async {
         while let Some(done) = tasks.join_next().await {
             waits.extend(done.expect("no worker panics"));
         }
@@ -112,13 +107,22 @@ async fn play(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figure
     let elapsed = world.elapsed();
     tasks.shutdown().await;
     let record = world.record();
+    if std::env::var("DUMP").is_ok() {
+        let mut buckets = std::collections::BTreeMap::new();
+        for at in &record.arrivals {
+            *buckets.entry((at * 10.0) as u64).or_insert(0) += 1;
+        }
+        eprintln!("{buckets:?}");
+    }
     waits.sort_by(f64::total_cmp);
     let quantile = |q: f64| {
         let index = (waits.len().saturating_sub(1)) as f64 * q;
         waits.get(index as usize).copied().unwrap_or_default()
     };
+    // What was accepted for somebody who had left is used up, too.
+    let accepted = record.accepted.iter().sum::<usize>().max(scenario.jobs);
     Figures {
-        ratio: elapsed / least,
+        ratio: elapsed / least(accepted),
         refused: record.refused,
         failed: failed.load(Ordering::Relaxed),
         early: record.early,

@@ -94,6 +94,7 @@ impl World {
                 && sent < until - 0.001
             {
                 state.record.early += 1;
+                if std::env::var("DUMP").is_ok() { eprintln!("early: sent {sent} until {until} since {since}"); }
             }
             let mut leg = || self.rtt / 2.0 * (0.9 + 0.2 * state.random.f64());
             (leg(), leg())
@@ -109,12 +110,14 @@ impl World {
                 record.accepted[process] += 1;
             } else {
                 record.refused += 1;
+                if std::env::var("DUMP").is_ok() { eprintln!("refused at {at:.3}"); }
             }
             let (reply, asked) = self.reply(verdict, at);
             if let Some(until) = asked {
                 let known = state.told[process].map_or(0.0, |(until, _)| until);
                 if until > known {
-                    state.told[process] = Some((until, at + back));
+                    // Timers are a millisecond coarse.
+                    state.told[process] = Some((until, at + back + 0.001));
                 }
             }
             reply

@@ -97,6 +97,9 @@ impl Habit {
     /// A request was accepted that had been sent before the last refusal came.
     pub(super) fn accepted_late(&mut self) {
         self.accepted += 1;
+        if let Kind::Rate(rate) = &mut self.kind {
+            rate.accepted_late();
+        }
     }
 
     /// A request was accepted.
@@ -205,8 +208,10 @@ impl Habit {
                     }
                 });
                 let told = blocked.limit.filter(|limit| first && *limit >= spent);
-                let allowance = told.unwrap_or(spent).max(1);
+                let allowance = told.unwrap_or(spent);
                 match kind {
+                    // Others have used it up: this tells nothing.
+                    _ if allowance == 0 => {}
                     Kind::Window(window) => {
                         window.allowance = allowance;
                         window.period = window.period.and(period);

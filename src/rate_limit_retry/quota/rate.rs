@@ -23,6 +23,8 @@ pub(super) struct Rate {
     forgone: f64,
     /// What was measured before a pause.
     before: Option<f64>,
+    /// What is lost with each refusal, because the bucket is full before its time is over.
+    lost: f64,
 }
 
 impl Rate {
@@ -35,11 +37,19 @@ impl Rate {
             burst: count(burst).max(1.0),
             forgone: 0.0,
             before: None,
+            lost: 0.0,
         }
     }
 
     pub(super) fn accepted(&mut self) {
         self.accepted += 1.0;
+    }
+
+    /// A request was accepted that had been sent before the last refusal came.
+    pub(super) fn accepted_late(&mut self) {
+        if self.span() > 0.0 {
+            self.total += 1.0;
+        }
     }
 
     /// A request was refused that should not have been.
@@ -61,8 +71,12 @@ impl Rate {
                 // Something has changed.
                 self.since = self.last;
                 self.total = 0.0;
+                self.lost = 0.0;
+            } else if let Some(rate) = known.filter(|_| passed < SOON) {
+                let missing = rate * passed - self.lost - self.accepted - 1.0;
+                self.lost += missing.clamp(0.0, rate);
             }
-            self.total += self.accepted;
+            self.total += self.accepted + self.lost;
         }
         self.last = now;
         self.accepted = 0.0;
@@ -76,8 +90,8 @@ impl Rate {
 
     /// `None` if nothing speaks against one more.
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<Admit> {
-        let pace = self.pace(now)?;
-        let earned = pace * (now - self.last).as_secs_f64();
+        let pace = self.pace()?;
+        let earned = self.earned(pace, now);
         let used = self.accepted + f64::from(in_flight);
         let idle = earned - self.forgone - used - self.burst;
         if idle > 1.0 {
@@ -91,23 +105,33 @@ impl Rate {
     }
 
     fn measured(&self) -> Option<f64> {
-        let passed = (self.last - self.since).as_secs_f64();
-        if passed > 0.0 {
-            Some(self.total / passed)
+        if self.span() > 0.0 {
+            Some(self.total / self.span())
         } else {
             self.before
         }
     }
 
-    /// Requests a second: the most that the measure allows, and more when no refusal comes.
-    fn pace(&self, now: Instant) -> Option<f64> {
-        let measured = (self.last - self.since).as_secs_f64();
-        if measured <= 0.0 {
-            return self.before;
+    /// Requests a second: the most that the measure allows.
+    fn pace(&self) -> Option<f64> {
+        let measured = self.span();
+        if measured > 0.0 {
+            Some((self.total + 1.0) / measured)
+        } else {
+            self.before
         }
-        let quiet = (now - self.last).as_secs_f64() / measured;
-        let faster = 1.0 + (quiet - 2.0).max(0.0);
-        Some((self.total + 1.0) / measured * faster)
+    }
+
+    /// What the pace has earned since the last refusal; more and more when none comes.
+    fn earned(&self, pace: f64, now: Instant) -> f64 {
+        let passed = (now - self.last).as_secs_f64();
+        let usual = self.span().max(1.0);
+        let quiet = (passed - usual).max(0.0);
+        pace * (passed + quiet * quiet / (2.0 * usual)) - self.lost
+    }
+
+    fn span(&self) -> f64 {
+        (self.last - self.since).as_secs_f64()
     }
 }
 
@@ -116,5 +140,7 @@ fn count(n: u64) -> f64 {
     n as f64
 }
 
+/// A refusal so soon after another is due to what was lost in between, in seconds.
+const SOON: f64 = 3.0;
 /// Nobody waits longer than this for a rate.
 const LONGEST: f64 = 3600.0;

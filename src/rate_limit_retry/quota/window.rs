@@ -118,8 +118,13 @@ impl Period {
 fn within(opened: Between, least: Duration, most: Duration, now: Instant) -> Option<Instant> {
     let earliest = after(opened.earliest, least);
     let latest = after(opened.latest, most);
-    if now >= latest {
+    // Not much later, in case that refused requests count, too.
+    let last = latest + (most / 50).clamp(SHORTEST_STEP, LATEST);
+    if now >= last {
         return None;
+    }
+    if now >= latest {
+        return Some(last);
     }
     let span = latest.saturating_duration_since(earliest);
     if span <= TOLERANCE {
@@ -133,6 +138,7 @@ fn within(opened: Between, least: Duration, most: Duration, now: Instant) -> Opt
 const TOLERANCE: Duration = Duration::from_millis(150);
 const LOOKS: u32 = 6;
 const SHORTEST_STEP: Duration = Duration::from_millis(250);
+const LATEST: Duration = Duration::from_secs(2);
 /// After a refusal, when nothing is known.
 const FIRST_LOOKS: [Duration; 3] = [
     Duration::from_secs(1),
@@ -140,7 +146,7 @@ const FIRST_LOOKS: [Duration; 3] = [
     Duration::from_secs(4),
 ];
 /// Lengths of windows that people choose, in seconds.
-const ROUND: [u64; 36] = [
-    1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 45, 50, 60, 75, 90, 100, 120, 150, 180, 240, 300, 400,
+const ROUND: [u64; 37] = [
+    1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 45, 50, 60, 61, 75, 90, 100, 120, 150, 180, 240, 300, 400,
     450, 500, 600, 750, 900, 1000, 1200, 1500, 1800, 2400, 3000, 3600, 7200,
 ];
