@@ -1,8 +1,8 @@
 //! Rate-limit handling side by side, in virtual time: `cargo run --release -p arena`.
 //!
 //! Prints a table for each scenario, and exits with 1 if `tower-m2m` misses a goal.
-//! `--seeds N` (default 5), `--only TEXT` (scenarios whose name holds it), `--ours` (without the peers),
-//! `--json FILE`.
+//! `--seeds N` (default 5), `--only TEXT` (scenarios whose name holds it), `--ours` (without the peers), `--json FILE`;
+//! for other servers than those in the table `--limit N` (default 300) and `--window SECONDS` (default 60).
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use report::{Report, Row};
 use run::{Figures, run};
+use scenario::Numbers;
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
@@ -42,7 +43,14 @@ fn main() -> ExitCode {
             continue;
         }
         let rows = contestants.iter().map(|contestant| {
-            let runs = (1..=options.seeds).map(|seed| run(&scenario, contestant, seed));
+            let runs = (1..=options.seeds).map(|seed| {
+                let numbers = Numbers {
+                    limit: options.limit,
+                    window: options.window,
+                    phase: (0.443 + 0.618 * (seed - 1) as f64).fract(),
+                };
+                run(&scenario, contestant, &numbers, seed)
+            });
             Row::new(contestant.name, median(runs.collect()))
         });
         report.add(&scenario, rows.collect());
@@ -65,6 +73,8 @@ fn median(mut runs: Vec<Figures>) -> Figures {
 
 struct Options {
     seeds: u64,
+    limit: u64,
+    window: f64,
     only: Option<String>,
     ours: bool,
     json: Option<String>,
@@ -74,6 +84,8 @@ impl Options {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             seeds: 5,
+            limit: 300,
+            window: 60.0,
             only: None,
             ours: false,
             json: None,
@@ -86,6 +98,12 @@ impl Options {
                     if options.seeds == 0 {
                         return Err("--seeds needs a number above 0".into());
                     }
+                }
+                "--limit" => {
+                    options.limit = value()?.parse().map_err(|_| "--limit needs a number")?;
+                }
+                "--window" => {
+                    options.window = value()?.parse().map_err(|_| "--window needs seconds")?;
                 }
                 "--only" => options.only = Some(value()?),
                 "--ours" => options.ours = true,

@@ -181,7 +181,7 @@ impl Model for SlidingCounter {
             limit: self.limit,
             window: self.window,
             remaining: (self.limit as f64 - self.weighed(at)).max(0.0) as u64,
-            reset: if accepted {
+            reset: if self.weighed(at) + 1.0 <= self.limit as f64 {
                 (self.number + 1) as f64 * self.window
             } else {
                 self.earliest(at)

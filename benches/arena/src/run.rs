@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     contestants::{Contestant, Setup},
     model::optimum,
-    scenario::Scenario,
+    scenario::{Numbers, Scenario},
     world::World,
 };
 
@@ -37,20 +37,25 @@ pub struct Figures {
     pub deadlock: bool,
 }
 
-pub fn run(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figures {
+pub fn run(scenario: &Scenario, contestant: &Contestant, numbers: &Numbers, seed: u64) -> Figures {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(play(scenario, contestant, seed))
+    runtime.block_on(play(scenario, contestant, numbers, seed))
 }
 
-async fn play(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figures {
+async fn play(
+    scenario: &Scenario,
+    contestant: &Contestant,
+    numbers: &Numbers,
+    seed: u64,
+) -> Figures {
     let workers = scenario.processes * scenario.workers;
-    let least = |jobs| optimum(&mut *(scenario.model)(), jobs, workers, scenario.rtt);
+    let least = |jobs| optimum(&mut *(scenario.model)(numbers), jobs, workers, scenario.rtt);
     let world = Arc::new(World::new(
-        (scenario.model)(),
+        (scenario.model)(numbers),
         scenario.dialect,
         scenario.rtt,
         scenario.processes,
@@ -98,22 +103,18 @@ async fn play(scenario: &Scenario, contestant: &Contestant, seed: u64) -> Figure
         }
     }
     let mut waits = Vec::new();
-    let watched = timeout(Duration::from_secs_f64(least(scenario.jobs) * 20.0 + 7200.0), async {
-        while let Some(done) = tasks.join_next().await {
-            waits.extend(done.expect("no worker panics"));
-        }
-    });
+    let watched = timeout(
+        Duration::from_secs_f64(least(scenario.jobs) * 20.0 + 7200.0),
+        async {
+            while let Some(done) = tasks.join_next().await {
+                waits.extend(done.expect("no worker panics"));
+            }
+        },
+    );
     let deadlock = watched.await.is_err();
     let elapsed = world.elapsed();
     tasks.shutdown().await;
     let record = world.record();
-    if std::env::var("DUMP").is_ok() {
-        let mut buckets = std::collections::BTreeMap::new();
-        for at in &record.arrivals {
-            *buckets.entry((at * 10.0) as u64).or_insert(0) += 1;
-        }
-        eprintln!("{buckets:?}");
-    }
     waits.sort_by(f64::total_cmp);
     let quantile = |q: f64| {
         let index = (waits.len().saturating_sub(1)) as f64 * q;

@@ -8,9 +8,29 @@ use crate::{
     world::Dialect,
 };
 
+/// The numbers of the servers, where a scenario has none of its own.
+pub struct Numbers {
+    pub limit: u64,
+    /// In seconds.
+    pub window: f64,
+    /// How much of the first window is left at the start, `0.0..1.0`.
+    pub phase: f64,
+}
+
+impl Numbers {
+    fn fixed(&self) -> FixedWindow {
+        FixedWindow::new(self.limit, self.window, self.window * self.phase)
+    }
+
+    /// Requests a second.
+    fn rate(&self) -> f64 {
+        self.limit as f64 / self.window
+    }
+}
+
 pub struct Scenario {
     pub name: &'static str,
-    pub model: fn() -> Box<dyn Model>,
+    pub model: fn(&Numbers) -> Box<dyn Model>,
     pub dialect: Dialect,
     pub processes: usize,
     /// Of each process.
@@ -50,7 +70,7 @@ impl Refused {
 
 fn scenario(
     name: &'static str,
-    model: fn() -> Box<dyn Model>,
+    model: fn(&Numbers) -> Box<dyn Model>,
     dialect: Dialect,
     workers: usize,
     jobs: usize,
@@ -351,7 +371,7 @@ pub fn all() -> Vec<Scenario> {
             16,
             1200,
             1.1,
-            Share(0.1),
+            Share(0.15),
         ),
         Scenario {
             leaving: 0.05,
@@ -368,53 +388,53 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
-fn fixed() -> Box<dyn Model> {
-    Box::new(FixedWindow::new(300, 60.0, 26.6))
+fn fixed(n: &Numbers) -> Box<dyn Model> {
+    Box::new(n.fixed())
 }
 
-fn sliding() -> Box<dyn Model> {
-    Box::new(SlidingLog::new(300, 60.0))
+fn sliding(n: &Numbers) -> Box<dyn Model> {
+    Box::new(SlidingLog::new(n.limit as usize, n.window))
 }
 
-fn counter() -> Box<dyn Model> {
-    Box::new(SlidingCounter::new(300, 60.0))
+fn counter(n: &Numbers) -> Box<dyn Model> {
+    Box::new(SlidingCounter::new(n.limit, n.window))
 }
 
-fn bucket() -> Box<dyn Model> {
-    Box::new(Bucket::new(5.0, 30.0))
+fn bucket(n: &Numbers) -> Box<dyn Model> {
+    Box::new(Bucket::new(n.rate(), n.limit as f64 / 10.0))
 }
 
-fn quick() -> Box<dyn Model> {
-    Box::new(Bucket::new(40.0, 40.0))
+fn quick(n: &Numbers) -> Box<dyn Model> {
+    Box::new(Bucket::new(8.0 * n.rate(), 8.0 * n.rate()))
 }
 
-fn hourly() -> Box<dyn Model> {
-    Box::new(FixedWindow::new(5000, 3600.0, 2787.0))
+fn hourly(n: &Numbers) -> Box<dyn Model> {
+    Box::new(FixedWindow::new(5000, 3600.0, 3600.0 * n.phase))
 }
 
-fn grudge() -> Box<dyn Model> {
-    Box::new(SlidingLog::new(300, 60.0).counting_refused())
+fn grudge(n: &Numbers) -> Box<dyn Model> {
+    Box::new(SlidingLog::new(n.limit as usize, n.window).counting_refused())
 }
 
-fn penalty() -> Box<dyn Model> {
-    Box::new(PenaltyBox::new(FixedWindow::new(300, 60.0, 26.6), 300.0))
+fn penalty(n: &Numbers) -> Box<dyn Model> {
+    Box::new(PenaltyBox::new(n.fixed(), 5.0 * n.window))
 }
 
-fn stacked() -> Box<dyn Model> {
+fn stacked(n: &Numbers) -> Box<dyn Model> {
     Box::new(Stacked(vec![
-        Box::new(FixedWindow::new(20, 1.0, 0.3)),
-        Box::new(FixedWindow::new(100, 120.0, 47.0)),
+        Box::new(FixedWindow::new(20, 1.0, n.phase)),
+        Box::new(FixedWindow::new(100, 120.0, 120.0 * n.phase)),
     ]))
 }
 
-fn lowered() -> Box<dyn Model> {
-    Box::new(Lowered::new(FixedWindow::new(300, 60.0, 26.6), 90.0, 100))
+fn lowered(n: &Numbers) -> Box<dyn Model> {
+    Box::new(Lowered::new(n.fixed(), 1.5 * n.window, n.limit / 3))
 }
 
-fn brown_out() -> Box<dyn Model> {
+fn brown_out(n: &Numbers) -> Box<dyn Model> {
     Box::new(BrownOut {
-        inner: Box::new(FixedWindow::new(300, 60.0, 26.6)),
-        from: 27.0,
-        until: 47.0,
+        inner: Box::new(n.fixed()),
+        from: n.window * n.phase + 0.4,
+        until: n.window * n.phase + 20.4,
     })
 }

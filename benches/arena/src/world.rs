@@ -94,7 +94,6 @@ impl World {
                 && sent < until - 0.001
             {
                 state.record.early += 1;
-                if std::env::var("DUMP").is_ok() { eprintln!("early: sent {sent} until {until} since {since}"); }
             }
             let mut leg = || self.rtt / 2.0 * (0.9 + 0.2 * state.random.f64());
             (leg(), leg())
@@ -110,7 +109,6 @@ impl World {
                 record.accepted[process] += 1;
             } else {
                 record.refused += 1;
-                if std::env::var("DUMP").is_ok() { eprintln!("refused at {at:.3}"); }
             }
             let (reply, asked) = self.reply(verdict, at);
             if let Some(until) = asked {

@@ -241,6 +241,6 @@ impl Window {
 }
 
 /// Servers that count in whole seconds say one or two when it is less.
-const SHORT: Duration = Duration::from_millis(2200);
+pub(super) const SHORT: Duration = Duration::from_millis(2200);
 /// Once in so many windows it is looked whether a quota has grown.
 const RAREST_LOOK: u32 = 32;

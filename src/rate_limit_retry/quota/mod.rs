@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::{
-    habit::{Habit, Verdict},
+    habit::{Habit, SHORT, Verdict},
     ramp::Ramp,
     told::{SAME_WINDOW, Told, tightest},
 };
@@ -148,9 +148,7 @@ impl Quota {
                 }
             }
         }
-        self.ramp
-            .admit(self.in_flight, now)
-            .unwrap_or(Admit::Now)
+        self.ramp.admit(self.in_flight, now).unwrap_or(Admit::Now)
     }
 
     /// Counts a request as in flight. Returns its number, by which its answer must be told.
@@ -260,18 +258,17 @@ impl Quota {
             // A refusal although something remains is about another quota, which is not announced.
             self.announced = remaining == 0 && self.announced;
             self.another = remaining > 0;
-            // Sooner than the reset: more comes by and by.
-            self.gradual = match (signals.retry_after, limit.reset) {
-                (Some(hint), Some(reset)) if remaining == 0 && hint + SAME_WINDOW < reset => {
-                    Some(hint)
-                }
-                _ => None,
-            };
+            // Soon, or sooner than the reset: more comes by and by.
+            self.gradual = signals.retry_after.filter(|hint| {
+                let before_reset = limit.reset.is_some_and(|at| *hint + SAME_WINDOW < at);
+                remaining == 0 && (*hint <= SHORT || before_reset)
+            });
         } else {
             self.announced = true;
         }
         if let (Some(soon), Some(told)) = (self.gradual, &mut self.told) {
-            told.reset_at = told.reset_at.map(|reset| reset.min(after(now, soon)));
+            let soon = after(now, soon.max(Duration::from_secs(1)));
+            told.reset_at = told.reset_at.map(|reset| reset.min(soon));
         }
     }
 

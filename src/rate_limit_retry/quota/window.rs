@@ -98,7 +98,9 @@ impl Period {
         let rounds = ROUND
             .iter()
             .map(|seconds| after(opened.latest, Duration::from_secs(*seconds)));
-        let look = rounds.into_iter().find(|look| *look >= soon && *look >= least);
+        let look = rounds
+            .into_iter()
+            .find(|look| *look >= soon && *look >= least);
         look.unwrap_or_else(|| after(now, Duration::from_secs(ROUND[ROUND.len() - 1])))
     }
 
@@ -147,6 +149,6 @@ const FIRST_LOOKS: [Duration; 3] = [
 ];
 /// Lengths of windows that people choose, in seconds.
 const ROUND: [u64; 37] = [
-    1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 45, 50, 60, 61, 75, 90, 100, 120, 150, 180, 240, 300, 400,
-    450, 500, 600, 750, 900, 1000, 1200, 1500, 1800, 2400, 3000, 3600, 7200,
+    1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 45, 50, 60, 61, 75, 90, 100, 120, 150, 180, 240, 300,
+    400, 450, 500, 600, 750, 900, 1000, 1200, 1500, 1800, 2400, 3000, 3600, 7200,
 ];
