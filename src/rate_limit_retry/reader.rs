@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, time::SystemTime};
 
-use http::{HeaderMap, StatusCode, header::DATE};
+use http::{HeaderMap, StatusCode};
 
 use super::{
     PartitionKey,
-    headers::{Profile, Signals, Skew, read, read_with},
+    headers::{Profile, Signals, Skew, may_speak, read, read_at},
 };
 use crate::sync::{Mutex, lock};
 
@@ -27,6 +27,9 @@ impl Reader {
     }
 
     /// What a response to a request of these partitions says.
+    ///
+    /// A `Date` is rounded down to a second and may be old when it arrives. What all of them together tell about the
+    /// server's clock is closer, and serves responses without one as well.
     pub(crate) fn read(
         &self,
         keys: &[PartitionKey],
@@ -34,32 +37,27 @@ impl Reader {
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Signals {
-        let signals = self.signals(status, headers, now);
-        let Some(key) = keys.first().filter(|_| !signals.is_empty()) else {
-            return signals;
+        let profile = self.profile.as_deref();
+        if profile.is_none() && !may_speak(headers) {
+            return read(status, headers, now);
+        }
+        let Some(key) = keys.first() else {
+            return read_at(profile, status, headers, Skew::default().server_time(now));
         };
-        let mut skews = lock(&self.skews);
-        let learnt = skews.get(key).copied().unwrap_or_default();
-        let mut skew = learnt;
-        skew.learn(headers, now);
-        if skew != learnt {
-            if skews.len() >= MOST_PARTITIONS {
-                skews.clear();
+        let skew = {
+            let mut skews = lock(&self.skews);
+            let known = skews.get(key).copied().unwrap_or_default();
+            let mut skew = known;
+            skew.learn(headers, now);
+            if skew != known {
+                if skews.len() >= MOST_PARTITIONS {
+                    skews.clear();
+                }
+                skews.insert(key.clone(), skew);
             }
-            skews.insert(key.clone(), skew);
-        }
-        drop(skews);
-        if headers.contains_key(DATE) || skew == Skew::default() {
-            return signals;
-        }
-        self.signals(status, headers, skew.server_time(now))
-    }
-
-    fn signals(&self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals {
-        match &self.profile {
-            Some(profile) => read_with(&**profile, status, headers, now),
-            None => read(status, headers, now),
-        }
+            skew
+        };
+        read_at(profile, status, headers, skew.server_time(now))
     }
 }
 

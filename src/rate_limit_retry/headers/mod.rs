@@ -80,10 +80,10 @@ use crate::retry_after::{Number, reference};
 /// Reads what a response says about limits. `now` is the wall clock, for responses without a good `Date`.
 #[must_use]
 pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals {
-    if !headers.keys().any(|name| is_about_limits(name.as_str())) {
+    if !may_speak(headers) {
         return Signals::without_fields(status);
     }
-    signals(status, headers, now, None)
+    signals(status, headers, reference(headers, now), None)
 }
 
 /// The same, for a server of which a [`Profile`] says what its values cannot tell.
@@ -94,19 +94,34 @@ pub fn read_with(
     headers: &HeaderMap,
     now: SystemTime,
 ) -> Signals {
-    signals(status, headers, now, Some(profile))
+    signals(status, headers, reference(headers, now), Some(profile))
+}
+
+/// The same, with dates counted from `server_time`, whatever the response's own `Date` says.
+pub(super) fn read_at(
+    profile: Option<&dyn Profile>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    server_time: SystemTime,
+) -> Signals {
+    signals(status, headers, server_time, profile)
+}
+
+/// Whether a response may say something about limits to somebody who has no profile.
+pub(super) fn may_speak(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| is_about_limits(name.as_str()))
 }
 
 fn signals(
     status: StatusCode,
     headers: &HeaderMap,
-    now: SystemTime,
+    reference: SystemTime,
     profile: Option<&dyn Profile>,
 ) -> Signals {
     if is_from_a_cache(headers) {
         return Signals::default();
     }
-    let collected = collect::Collected::read(headers, reference(headers, now), profile);
+    let collected = collect::Collected::read(headers, reference, profile);
     let (asked, advice) = (collected.asked(), collected.advice);
     let mut signals = Signals {
         retry_after: None,

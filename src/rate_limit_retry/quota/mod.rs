@@ -121,16 +121,13 @@ impl Quota {
             self.hold = None;
             self.look(hold.exact.then_some(hold.until));
         }
-        if let Some(told) = self.told
-            && told.is_over(now)
-        {
-            self.share = told.share(self.share, self.in_flight);
-            self.told = None;
-            self.look(told.reset_at);
-        }
-        if let Some(told) = &self.told {
+        if let Some(told) = self.told {
             let share = told.share(self.share, self.in_flight);
-            if let Some(wait) = told.admit(self.in_flight, share) {
+            if told.over_at(share).is_some_and(|over| now >= over) {
+                self.share = share;
+                self.told = None;
+                self.look(told.reset_at);
+            } else if let Some(wait) = told.admit(self.in_flight, share) {
                 return wait;
             }
         }

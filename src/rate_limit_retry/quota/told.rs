@@ -23,6 +23,7 @@ pub(super) struct Told {
     /// What remained at first, and how many of ours have been accepted since: whose requests made it fall?
     first: u64,
     ours: u64,
+    began: Instant,
 }
 
 impl Told {
@@ -35,6 +36,7 @@ impl Told {
             after: next,
             first: remaining,
             ours: 0,
+            began: now,
         }
     }
 
@@ -56,6 +58,7 @@ impl Told {
                 limit: fresh.limit.or(self.limit),
                 first: self.first,
                 ours: self.ours,
+                began: self.began,
                 reset_at: fresh.reset_at.or(self.reset_at),
                 ..fresh
             };
@@ -78,8 +81,15 @@ impl Told {
         self.remaining = self.remaining.saturating_sub(1);
     }
 
-    pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.reset_at.is_some_and(|reset| now >= reset)
+    /// When requests may go again. Where others take a part of the quota, a little later than the reset: those of them
+    /// that were refused wait for a time in whole seconds, and would come too late to a quota that is used up.
+    pub(super) fn over_at(&self, share: f64) -> Option<Instant> {
+        let reset = self.reset_at?;
+        if share > ALONE {
+            return Some(reset);
+        }
+        let window = reset.saturating_duration_since(self.began);
+        Some(after(reset, (window / 200).min(Duration::from_secs(1))))
     }
 
     /// Our part of what the quota loses, where `before` is what it was in earlier windows. All in flight may have been
@@ -101,11 +111,12 @@ impl Told {
                 reason = "beyond 2^53 nobody comes near the limit"
             )]
             let ours = self.remaining as f64 * share;
-            // The last ones are for whoever comes first.
-            let fits = in_flight == 0 || f64::from(in_flight) + 1.0 <= ours;
+            // What others have under way is not in the answer; they have about as much as we have, for their share. The
+            // last ones are for whoever comes first.
+            let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;
             return (!fits).then_some(Admit::AfterAnswer(self.reset_at));
         }
-        match (self.reset_at, in_flight) {
+        match (self.over_at(share), in_flight) {
             (Some(reset), 0) => Some(Admit::NotBefore(reset)),
             (reset, 1..) => Some(Admit::AfterAnswer(reset)),
             // Nothing remains and nobody says until when: try one.
@@ -128,3 +139,5 @@ pub(super) fn tightest(limits: &[Limit]) -> Option<(&Limit, u64)> {
 pub(super) const SAME_WINDOW: Duration = Duration::from_millis(1100);
 /// So many requests weigh as much as the windows before.
 const STEADY: f64 = 4.0;
+/// A share above this is all of it.
+const ALONE: f64 = 0.9;
