@@ -197,6 +197,10 @@ impl Limiter {
                     .settle(learnt, now)
                     .map(|until| until.saturating_duration_since(now));
                 if throttled {
+                    // Where nobody knows until when, the next to look is somebody else, who has retries left.
+                    if signals.retry_after.is_none() || call.attempt > PATIENCE {
+                        call.arrival = None;
+                    }
                     self.tell_each(call, |partition| RateLimitEvent::Throttled {
                         partition,
                         status: status.as_u16(),
@@ -387,3 +391,6 @@ impl RequestHead<'_> {
 
 /// Held by many, one for each layer value.
 pub(crate) type SharedLimiter = Arc<Limiter>;
+
+/// So many attempts keep their place before those who came later.
+const PATIENCE: u32 = 2;

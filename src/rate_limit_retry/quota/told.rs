@@ -50,6 +50,7 @@ impl Told {
             (Some(known), Some(told)) => (told + SAME_WINDOW < known, told > known + SAME_WINDOW),
             _ => (false, false),
         };
+        let later = later && by > self.by;
         if later && remaining > self.remaining {
             *self = fresh;
         } else if by >= self.after || later {

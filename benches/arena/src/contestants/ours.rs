@@ -35,7 +35,6 @@ where
 pub fn client(setup: Setup) -> Arc<dyn Client> {
     let layer = RateLimitRetryLayer::builder()
         .max_wait(Duration::from_secs(4 * 3600))
-        .max_retries(50)
         .clock(Skewed {
             started: Instant::now(),
             skew: setup.skew,
