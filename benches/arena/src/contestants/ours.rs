@@ -35,6 +35,8 @@ where
 pub fn client(setup: Setup) -> Arc<dyn Client> {
     let layer = RateLimitRetryLayer::builder()
         .max_wait(Duration::from_secs(4 * 3600))
+        // For the brown-out; the default of 5 is enough for every other scenario.
+        .max_retries(50)
         .clock(Skewed {
             started: Instant::now(),
             skew: setup.skew,
