@@ -6,6 +6,8 @@
 mod attempts;
 mod backoff;
 pub mod client_credentials;
+#[cfg(feature = "reqwest")]
+pub mod clients;
 mod clock;
 pub mod docs;
 mod drain;

@@ -29,6 +29,7 @@
 //! pass the cap. The copy then yields an error.
 
 mod body;
+mod clone_with;
 mod layer;
 mod state;
 
@@ -45,6 +46,7 @@ use pin_project_lite::pin_project;
 
 pub use self::{
     body::ReplayBody,
+    clone_with::CloneWith,
     layer::{RequestBodyReplay, RequestBodyReplayLayer},
 };
 
@@ -57,7 +59,8 @@ pub use self::{
 /// one body, as by two layers that both retry, the last made is sent first.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to be replayable",
-    note = "wrap it: `ReplayBody` through `RequestBodyReplayLayer` (sent again up to a cap) or `Once` (never sent again)"
+    note = "wrap it: `ReplayBody` through `RequestBodyReplayLayer` (sent again up to a cap), `CloneWith` (if it can \
+            copy itself) or `Once` (never sent again)"
 )]
 pub trait ReplayableBody: Sized {
     /// A second copy of this body, equal to the first from its first byte on; `None` if it can be sent only once.

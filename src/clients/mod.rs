@@ -1,0 +1,8 @@
+//! Adaptors for HTTP clients that are not services of [`http::Request`] by themselves.
+//!
+//! hyper-util's client, tonic's channels and kube's stacks are such services; see the guide
+//! [`composing`](crate::docs::composing) for each.
+
+mod reqwest;
+
+pub use self::reqwest::{ReqwestFuture, ReqwestService};

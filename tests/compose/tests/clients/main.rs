@@ -1,0 +1,15 @@
+//! The layers with clients and servers of other crates, on loopback.
+
+mod axum_server;
+mod kube_client;
+mod reqwest_client;
+mod server;
+mod tonic_channel;
+
+use tokio::net::TcpListener;
+
+/// An address at which nobody listens.
+async fn deaf() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
