@@ -32,7 +32,7 @@ use tower_http::{follow_redirect::FollowRedirectLayer, trace::TraceLayer};
 use tower_m2m::{
     Attempts, Backoff, BoxError, ClientAuth, ClientCredentialsLayer, ErrorClass, M2mLayer,
     RateLimitRetryLayer, TokenEndpoint,
-    replay::{Once, RequestBodyReplayLayer},
+    replay::{CloneWith, Once, RequestBodyReplayLayer},
     test_util::{Api, ApiFault, Issuer},
 };
 
@@ -78,6 +78,16 @@ composes!(an_unsync_boxed_body: full().boxed_unsync(), |ours| {
 
 composes!(a_streaming_body: Chunks::new(), |ours| {
     ServiceBuilder::new().layer(RequestBodyReplayLayer::new()).layer(ours).service(http1())
+});
+
+composes!(a_body_that_can_copy_itself: Chunks::new(), |ours| {
+    ServiceBuilder::new()
+        .map_request(|request: Request<Chunks>| {
+            request.map(|body| CloneWith::new(body, Chunks::try_clone))
+        })
+        .layer(ours)
+        .map_request(|request: Request<CloneWith<Chunks>>| request.map(CloneWith::into_inner))
+        .service(http1())
 });
 
 composes!(a_client_that_speaks_http2: Chunks::new(), |ours| {
@@ -339,6 +349,11 @@ impl Chunks {
     fn new() -> Self {
         let (head, tail) = DATA.split_at(4);
         Self([head, tail].map(Bytes::from).into())
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "as `CloneWith` wants it")]
+    fn try_clone(&self) -> Option<Self> {
+        Some(Self(self.0.clone()))
     }
 }
 

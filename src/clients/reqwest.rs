@@ -1,7 +1,6 @@
 //! reqwest's client as a service of HTTP requests.
 
 use std::{
-    any::Any,
     fmt,
     future::Future,
     pin::Pin,
@@ -75,7 +74,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ReqwestFuture {
-        let state = match request.map(body_of).try_into() {
+        let state = match request.map(Body::wrap).try_into() {
             Ok(request) => State::Sent {
                 response: self.client.call(request),
             },
@@ -90,20 +89,6 @@ impl fmt::Debug for ReqwestService {
         // The client would print its default headers.
         f.debug_struct("ReqwestService").finish_non_exhaustive()
     }
-}
-
-/// A body of reqwest's own stays what it is: it may be one that reqwest can send again by itself.
-fn body_of<B>(body: B) -> Body
-where
-    B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-    B::Error: Into<BoxError>,
-{
-    let mut body = Some(body);
-    let own = (&mut body as &mut dyn Any).downcast_mut::<Option<Body>>();
-    if let Some(own) = own.and_then(Option::take) {
-        return own;
-    }
-    body.map_or_else(Body::default, Body::wrap)
 }
 
 type Pending = <Client as Service<::reqwest::Request>>::Future;

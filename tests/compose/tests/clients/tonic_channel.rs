@@ -1,10 +1,11 @@
 //! tonic's channel below the layers.
 
 use compose::{credentials, issuer, limits};
-use http::Request;
+use http::{Request, Response, StatusCode};
 use tonic::{
+    Code, Status,
     body::Body,
-    service::Routes,
+    service::{Routes, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{
@@ -57,6 +58,38 @@ async fn a_unary_call_whose_token_was_refused_is_sent_again() {
 
     assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
     assert_eq!(server.issuer.seen().issued, 2);
+}
+
+#[tokio::test]
+async fn a_status_in_a_responses_head_can_be_made_a_401() {
+    let server = GrpcServer::start_without_gateway().await;
+    let both = M2mLayer::new(limits(), server.credentials());
+    let tokens = both.tokens();
+    let mut client = HealthClient::new(
+        ServiceBuilder::new()
+            .layer(RequestBodyReplayLayer::new())
+            .layer(both)
+            .map_request(|request: Request<_>| request.map(Body::new))
+            .map_response(|mut response: Response<Body>| {
+                if Status::from_header_map(response.headers())
+                    .is_some_and(|status| status.code() == Code::Unauthenticated)
+                {
+                    *response.status_mut() = StatusCode::UNAUTHORIZED;
+                }
+                response
+            })
+            .service(server.channel()),
+    );
+    tokens.warm().await.unwrap();
+    server.issuer.revoke_all();
+
+    let answer = client.check(HealthCheckRequest::default()).await.unwrap();
+
+    assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    assert_eq!(server.issuer.seen().issued, 2);
+    server.issuer.revoke_all();
+    let refused = client.check(HealthCheckRequest::default()).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
@@ -120,7 +153,30 @@ impl GrpcServer {
         let issuer = issuer().await;
         let (_, health) = tonic_health::server::health_reporter();
         let router = Routes::new(health).into_axum_router();
-        let (url, server) = serve(guarded(router, issuer.tokens())).await;
+        let router = guarded(router, issuer.tokens());
+        Self::serving(issuer, router).await
+    }
+
+    /// The service checks tokens itself: what it refuses is answered with 200, and the refusal in `grpc-status`.
+    async fn start_without_gateway() -> Self {
+        let issuer = issuer().await;
+        let (_, health) = tonic_health::server::health_reporter();
+        let tokens = issuer.tokens();
+        let check = move |call: tonic::Request<()>| {
+            let value = call.metadata().get("authorization");
+            let token = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+            if token.is_some_and(|token| tokens.is_valid(token)) {
+                Ok(call)
+            } else {
+                Err(Status::unauthenticated("no valid token"))
+            }
+        };
+        let router = Routes::new(InterceptedService::new(health, check)).into_axum_router();
+        Self::serving(issuer, router).await
+    }
+
+    async fn serving(issuer: Issuer, router: axum::Router) -> Self {
+        let (url, server) = serve(router).await;
         Self {
             issuer,
             url,
