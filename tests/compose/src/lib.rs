@@ -39,7 +39,6 @@ pub fn endpoint(issuer: &Issuer) -> TokenEndpoint {
 /// # Panics
 ///
 /// If `origin` is none.
-#[must_use]
 pub fn credentials(issuer: &Issuer, origin: &str) -> ClientCredentialsLayerBuilder {
     let origin = origin.parse().expect("an origin");
     ClientCredentialsLayer::builder(endpoint(issuer), origin)
