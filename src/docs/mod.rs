@@ -1,6 +1,7 @@
 //! Guides: how the layers are put together, what they do by default, and what happens when things go wrong.
 //!
 //! - [`ordering`]: which layer goes where, and why
+//! - [`composing`]: which stacks work with which clients, and what the compiler's errors mean
 //! - [`defaults`]: every setting, its default and the reason for it
 //! - [`configuration`]: every key of a configuration from the environment or a file
 //! - [`client_authentication`]: every way to authenticate at a token endpoint, other grants, discovery
@@ -13,6 +14,9 @@
 
 #[doc = include_str!("ordering.md")]
 pub mod ordering {}
+
+#[doc = include_str!("composing.md")]
+pub mod composing {}
 
 #[doc = include_str!("defaults.md")]
 pub mod defaults {}

@@ -58,3 +58,8 @@ pub fn limits() -> RateLimitRetryLayer {
 pub fn http() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).build_http()
 }
+
+/// The guide's examples with clients that the crate does not depend on.
+#[cfg(doctest)]
+#[doc = include_str!("../../../src/docs/composing.md")]
+pub struct Guide;
