@@ -1,5 +1,7 @@
 //! Reads the challenges of a 401 (RFC 9110 §11.6.1), and tells whether they are about the token that was sent.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 
 use super::redact;
@@ -7,8 +9,8 @@ use super::redact;
 /// What an API says about why it refused a request: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1),
 /// with the parameters of RFC 6750 §3.
 ///
-/// The texts hold the characters of RFC 6749 §5.2 only, and at most 200 of them, with words that look like tokens
-/// replaced (but for scopes). They are the API's own words otherwise.
+/// The texts hold the characters of RFC 6749 §5.2 only, and at most 200 of them, with the refused token replaced, and
+/// words that look like one (but for scopes). They are the API's own words otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Challenge {
     scheme: String,
@@ -38,7 +40,7 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     let Some(scheme) = scheme else {
         return Verdict::TokenRefused;
     };
-    let challenges = challenges(headers);
+    let challenges = challenges(headers, None);
     let (ours, others): (Vec<_>, Vec<_>) = challenges
         .iter()
         .partition(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
@@ -60,13 +62,17 @@ pub(crate) fn is_about_token(headers: &HeaderMap, scheme: Option<&str>) -> bool 
 }
 
 /// The challenges in all `WWW-Authenticate` lines, in order; the first 32 of them. What is malformed is passed over.
-pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+/// They do not repeat `token`.
+pub(crate) fn challenges(headers: &HeaderMap, token: Option<&str>) -> Vec<Challenge> {
     let mut found = Vec::new();
     for line in headers.get_all(WWW_AUTHENTICATE) {
-        Reader {
-            rest: line.as_bytes(),
+        let mut line = Cow::Borrowed(line.as_bytes());
+        if let Some(token) = token {
+            // Before it is taken apart, and the token with it.
+            let text = redact::without(&String::from_utf8_lossy(&line), &[token]);
+            line = Cow::Owned(text.into_bytes());
         }
-        .read(&mut found);
+        Reader { rest: &line }.read(&mut found);
     }
     found
 }
@@ -104,7 +110,7 @@ impl Challenge {
 
     fn new(scheme: &[u8]) -> Self {
         Self {
-            scheme: text(scheme, redact::printable),
+            scheme: text(scheme, redact::quotable),
             realm: None,
             error: None,
             error_description: None,
@@ -354,7 +360,7 @@ mod tests {
             "Bearer realm=\"a\tb\\\"\\\\c\u{e9}\", error={}",
             "x".repeat(300)
         );
-        let found = &challenges(&headers(&[&line]))[0];
+        let found = &challenges(&headers(&[&line]), None)[0];
 
         assert_eq!(found.realm(), Some("abc"));
         assert_eq!(found.error().map(str::len), Some(200));
@@ -364,7 +370,7 @@ mod tests {
     fn a_token_that_the_api_echoes_is_redacted() {
         let line = "Bearer error=\"invalid_token\", scope=\"https://graph.example/0123/read\", \
                     error_description=\"token 'eyJhbGciOiJIUzI1NiJ9.abc123' has expired\"";
-        let found = &challenges(&headers(&[line]))[0];
+        let found = &challenges(&headers(&[line]), None)[0];
 
         assert_eq!(
             found.error_description(),
@@ -375,7 +381,7 @@ mod tests {
 
     #[test]
     fn no_more_challenges_are_kept_than_anybody_sends() {
-        assert_eq!(challenges(&headers(&[&"a,".repeat(1000)])).len(), 32);
+        assert_eq!(challenges(&headers(&[&"a,".repeat(1000)]), None).len(), 32);
     }
 
     proptest! {
@@ -400,7 +406,7 @@ mod tests {
             let printed = if lines { printed } else { vec![printed.join(", ")] };
             let values: Vec<_> = printed.iter().map(String::as_str).collect();
 
-            let found = challenges(&headers(&values));
+            let found = challenges(&headers(&values), None);
 
             prop_assert_eq!(found, expected);
         }

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    TokenIdentity,
+    Challenge, TokenIdentity,
     authorize::Authorizer,
     cell::{Published, Refusal},
     challenge,
@@ -56,10 +56,20 @@ impl Exchange {
         challenge::is_about_token(response.headers(), scheme).then(|| Refusal {
             rejected: Rejected {
                 identity: sent.identity,
-                challenges: challenge::challenges(response.headers()),
+                challenges: self.challenges(response, sent.identity),
             },
             origin: sent.origin,
             sent_at: sent.at,
+        })
+    }
+
+    /// What the API says about the refused token, without the token itself. One that is no longer in use is not known
+    /// here, and nobody is told what was said about it.
+    fn challenges<RB>(&self, response: &Response<RB>, refused: TokenIdentity) -> Vec<Challenge> {
+        let current = self.tokens.cell.glance(self.tokens.clock.now()).current;
+        let current = current.filter(|token| token.identity == refused);
+        current.map_or_else(Vec::new, |token| {
+            challenge::challenges(response.headers(), token.token.expose())
         })
     }
 

@@ -1,4 +1,13 @@
-//! Makes a server's words fit for people: RFC 6749 §5.2's characters, and nothing that could be a token. [pure]
+//! Makes a server's words fit for people: RFC 6749 §5.2's characters, no secret of ours, and nothing that could be a
+//! token. [pure]
+
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use percent_encoding::percent_decode;
+use zeroize::Zeroizing;
 
 /// `text` in RFC 6749 §5.2's character set with words that look like tokens replaced, at most `most` characters.
 pub(super) fn quotable(text: &str, most: usize) -> String {
@@ -18,6 +27,66 @@ pub(super) fn quotable(text: &str, most: usize) -> String {
         .take(most)
         .collect()
 }
+
+/// `text` with `secrets` replaced, and with words replaced that hold one percent-encoded or in base64, as in what was
+/// sent. Secrets of less than four bytes stay: they are found in any text, which would tell what they are.
+pub(super) fn without(text: &str, secrets: &[&str]) -> String {
+    let secrets = secrets.iter().filter(|secret| secret.len() >= SHORTEST);
+    let mut text = text.to_owned();
+    for secret in secrets.clone() {
+        text = text.replace(secret, SECRET);
+    }
+    let is_separator = |c: char| c.is_whitespace() || matches!(c, '"' | ',');
+    let mut shown = String::with_capacity(text.len());
+    for part in text.split_inclusive(is_separator) {
+        let word = part.trim_end_matches(is_separator);
+        let hidden = secrets.clone().any(|secret| hides(word, secret));
+        shown.push_str(if hidden { SECRET } else { word });
+        shown.push_str(&part[word.len()..]);
+    }
+    shown
+}
+
+fn hides(word: &str, secret: &str) -> bool {
+    let decoded = unescaped(word.as_bytes());
+    let mut text = Zeroizing::new(String::from_utf8_lossy(&decoded).into_owned());
+    if text.contains(secret) || text.replace('+', " ").contains(secret) {
+        return true;
+    }
+    // Both alphabets at once.
+    *text = text.replace('-', "+").replace('_', "/");
+    let is_digit = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+    text.split(|c| !is_digit(c)).any(|run| {
+        // What stands before it may be of the same characters.
+        (0..run.len().min(4)).any(|start| {
+            let rest = &run[start..];
+            let whole = rest.len() - usize::from(rest.len() % 4 == 1);
+            BASE64.decode(&rest[..whole]).is_ok_and(|bytes| {
+                let bytes = Zeroizing::new(bytes);
+                holds(&bytes, secret) || holds(&unescaped(&bytes), secret)
+            })
+        })
+    })
+}
+
+fn unescaped(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(percent_decode(bytes).collect())
+}
+
+fn holds(bytes: &[u8], secret: &str) -> bool {
+    bytes
+        .windows(secret.len())
+        .any(|part| part == secret.as_bytes())
+}
+
+const SECRET: &str = "[secret]";
+const SHORTEST: usize = 4;
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// RFC 6749 §5.2: `%x20-21 / %x23-5B / %x5D-7E`.
 pub(super) fn printable(text: &str, most: usize) -> String {
@@ -64,6 +133,29 @@ mod tests {
             ("say \"no\"", "say no"),
         ] {
             assert_eq!(quotable(text, 200), quoted);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_replaced_in_every_form_in_which_it_was_sent() {
+        for (text, shown) in [
+            (
+                "the secret p@ss w/ö! is wrong",
+                "the secret [secret] is wrong",
+            ),
+            (
+                "id=me&secret=p%40ss+w%2F%c3%b6%21 is wrong",
+                "[secret] is wrong",
+            ),
+            (
+                "Basic bWU6cEBzcyB3L8O2IQ==, said you",
+                "Basic [secret], said you",
+            ),
+            ("got:cEBzcyB3L8O2IQ", "[secret]"),
+            ("bWU6cCU0MHNzJTIwdyUyRiVDMyVCNiUyMQ==", "[secret]"),
+            ("x=\"cEBzcyB3L8O2IQ==\",  y", "x=\"[secret]\",  y"),
+        ] {
+            assert_eq!(without(text, &["", "the", "p@ss w/ö!"]), shown);
         }
     }
 

@@ -91,6 +91,9 @@ impl TokenEndpoint {
             request.parameter("scope", self.scopes.join(" "));
         }
         request.form.extend(&self.parameters);
+        request
+            .secrets
+            .extend(self.parameters.but(&OPEN_PARAMETERS));
         self.auth.authenticate(&mut request).await?;
         match request.form.repeated(&["resource"]) {
             Some(name) => Err(TokenError::configuration(format!(
@@ -137,6 +140,9 @@ fn into_http(request: &mut TokenRequest) -> Request<Full<Bytes>> {
     headers.insert(header::USER_AGENT, USER_AGENT);
     http
 }
+
+/// Parameters that are no secrets, and that the server's words are often about.
+const OPEN_PARAMETERS: [&str; 3] = ["audience", "authorization_details", "resource"];
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) const USER_AGENT: HeaderValue =

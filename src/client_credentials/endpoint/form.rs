@@ -25,6 +25,15 @@ impl Form {
         named.map(|(_, value)| value.expose_secret())
     }
 
+    /// The values of all parameters but the `named` ones.
+    pub(crate) fn but(&self, named: &[&str]) -> impl Iterator<Item = SecretString> {
+        let others = self
+            .0
+            .iter()
+            .filter(|(name, _)| !named.contains(&name.as_str()));
+        others.map(|(_, value)| value.clone())
+    }
+
     pub(crate) fn extend(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);
     }

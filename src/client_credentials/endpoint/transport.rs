@@ -165,12 +165,22 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
 }
 
 fn broken(what: &'static str, error: impl Into<BoxError>) -> TokenError {
-    let error = error.into();
+    let error = without_url(error.into());
     #[cfg(feature = "https")]
     if let Some(what) = super::certificate::problem(&*error) {
         return TokenError::new(TokenErrorKind::Certificate, false, what).with_source(error);
     }
     TokenError::new(TokenErrorKind::Transport, true, what).with_source(error)
+}
+
+/// reqwest's errors repeat the URL with its query.
+fn without_url(error: BoxError) -> BoxError {
+    #[cfg(feature = "reqwest")]
+    let error = match error.downcast::<reqwest::Error>() {
+        Ok(error) => (*error).without_url().into(),
+        Err(error) => error,
+    };
+    error
 }
 
 /// The crate's own client: HTTP/1.1 and h2 over rustls, never a redirect.

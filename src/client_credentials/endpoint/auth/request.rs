@@ -1,11 +1,11 @@
 //! The token request that client authentication completes.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use secrecy::SecretString;
 
-use super::super::form::Form;
+use super::super::{form::Form, response::place};
 
 /// A token request, before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds to it.
 ///
@@ -22,7 +22,6 @@ pub struct TokenRequest {
 }
 
 /// Whom a token request is for.
-#[derive(Debug)]
 pub(in super::super) struct Target {
     pub(in super::super) token_endpoint: Uri,
     pub(in super::super) audience: Option<Arc<str>>,
@@ -110,6 +109,16 @@ impl TokenRequest {
     #[cfg(feature = "jwt")]
     pub(super) fn is_typed(&self) -> bool {
         self.target.typed
+    }
+}
+
+/// Without the endpoint's query, which the audience may repeat.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("token_endpoint", &place(&self.token_endpoint))
+            .field("method", &self.method)
+            .finish_non_exhaustive()
     }
 }
 

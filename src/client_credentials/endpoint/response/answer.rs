@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, header::CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -12,9 +12,10 @@ use serde::{
 use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
+use super::exposed;
 use crate::client_credentials::{
     Quirk,
-    redact::{printable, quotable},
+    redact::{quotable, without},
 };
 
 /// The members of the answer; every string in it is zeroised on drop.
@@ -66,10 +67,13 @@ impl Answer {
         is_answer.then_some(answer)
     }
 
-    /// The `error` member, in RFC 6749 §5.2's character set.
-    pub(super) fn code(&self) -> Option<String> {
+    /// The `error` member: a code that means something, or what it says in RFC 6749 §5.2's character set with `secrets`
+    /// replaced.
+    pub(super) fn code(&self, secrets: &[SecretString]) -> Option<String> {
         match self.members.get("error")? {
-            Value::String(code) => Some(quotable(code, 80)),
+            // Whatever the secret is: a part of a known word gives nothing away.
+            Value::String(code) if KNOWN_CODES.contains(&code.as_str()) => Some(code.clone()),
+            Value::String(code) => Some(self.quoted(code, secrets, 80)),
             Value::Null => None,
             // `"error": {..}` or `"error": true`: an error all the same.
             _ => Some("unknown_error".to_owned()),
@@ -80,13 +84,27 @@ impl Answer {
         let text = ["error_description", "message", "detail"]
             .into_iter()
             .find_map(|name| self.members.get(name)?.as_str())?;
-        let mut text = text.to_owned();
-        for secret in secrets.iter().map(ExposeSecret::expose_secret) {
-            text = text.replace(secret, "[secret]");
-        }
-        let words: Vec<_> = text.split_whitespace().collect();
-        let text = quotable(&words.join(" "), 200);
+        let text = self.quoted(text, secrets, 200);
         (!text.is_empty()).then_some(text)
+    }
+
+    /// The `token_type`, for an error's text.
+    pub(super) fn token_type(&self, secrets: &[SecretString]) -> String {
+        match self.members.get("token_type").and_then(Value::as_str) {
+            Some(kind) => self.quoted(kind, secrets, 40),
+            None => "not a string".to_owned(),
+        }
+    }
+
+    /// Words of the server's, without the secrets that it was sent and the tokens that it sends.
+    fn quoted(&self, text: &str, secrets: &[SecretString], most: usize) -> String {
+        let tokens = ["access_token", "refresh_token", "id_token"];
+        let tokens = tokens
+            .iter()
+            .filter_map(|name| self.members.get(*name)?.as_str());
+        let secrets: Vec<_> = exposed(secrets).into_iter().chain(tokens).collect();
+        let words: Vec<_> = text.split_whitespace().collect();
+        quotable(&without(&words.join(" "), &secrets), most)
     }
 
     /// The members that are left, but for secrets.
@@ -195,7 +213,23 @@ fn decode(text: &str) -> Option<String> {
     Some(decoded.into_owned())
 }
 
-/// A word of the server's, for an error's text.
-pub(super) fn word(value: &Value) -> String {
-    printable(value.as_str().unwrap_or("not a string"), 40)
-}
+/// Those that [`refusal`](super::refusal) tells apart, and the others of RFC 6749 and RFC 6750.
+const KNOWN_CODES: [&str; 17] = [
+    "access_denied",
+    "insufficient_scope",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_target",
+    "over_limit",
+    "quota_exceeded",
+    "rate_limit_exceeded",
+    "rate_limited",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "too_many_requests",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];

@@ -37,10 +37,10 @@ pub(super) fn read(
     cx: &Context<'_>,
 ) -> Result<(AccessToken, Vec<Quirk>), TokenError> {
     if status.is_redirection() {
-        return Err(refusal::redirected(status, headers));
+        return Err(refusal::redirected(status, headers, cx.secrets));
     }
     let mut answer = Answer::parse(headers, body);
-    let code = answer.as_ref().and_then(Answer::code);
+    let code = answer.as_ref().and_then(|a| a.code(cx.secrets));
     let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
     let error = if !status.is_success() || code.is_some() {
         refusal::refusal(status, headers, code.as_deref(), text.as_deref(), cx)
@@ -112,8 +112,8 @@ fn token(
                  with `TokenExchange::requested_token_type`",
             ));
         }
-        Some(other) => {
-            let kind = answer::word(other);
+        Some(_) => {
+            let kind = answer.token_type(cx.secrets);
             return Err(TokenError::new(
                 TokenErrorKind::UnsupportedTokenType,
                 false,
@@ -175,6 +175,10 @@ fn scope(value: Option<&Value>, quirks: &mut Vec<Quirk>) -> Option<Box<str>> {
         }
         _ => None,
     }
+}
+
+fn exposed(secrets: &[SecretString]) -> Vec<&str> {
+    secrets.iter().map(ExposeSecret::expose_secret).collect()
 }
 
 fn malformed(what: &'static str) -> TokenError {

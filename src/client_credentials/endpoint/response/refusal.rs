@@ -1,9 +1,10 @@
 //! What a refusal means (RFC 6749 §5.2), and what to check. [pure]
 
 use http::{HeaderMap, StatusCode, Uri, header};
+use secrecy::SecretString;
 
-use super::Context;
-use crate::client_credentials::{TokenError, TokenErrorKind};
+use super::{Context, exposed};
+use crate::client_credentials::{TokenError, TokenErrorKind, redact::without};
 
 /// The status decides first: the body of a 429 or 5xx is never a verdict on the credentials.
 pub(super) fn refusal(
@@ -72,12 +73,17 @@ pub(super) fn refusal(
     TokenError::new(kind, false, format!("was refused: {advice}"))
 }
 
-pub(super) fn redirected(status: StatusCode, headers: &HeaderMap) -> TokenError {
+pub(super) fn redirected(
+    status: StatusCode,
+    headers: &HeaderMap,
+    secrets: &[SecretString],
+) -> TokenError {
     let target = headers
         .get(header::LOCATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<Uri>().ok())
         .map_or_else(|| "an unnamed place".to_owned(), |uri| place(&uri));
+    let target = without(&target, &exposed(secrets));
     TokenError::new(
         TokenErrorKind::Redirected,
         false,
@@ -91,6 +97,10 @@ pub(super) fn redirected(status: StatusCode, headers: &HeaderMap) -> TokenError 
 
 /// A URI without user info and query, for people.
 pub(in super::super) fn place(uri: &Uri) -> String {
+    // A password with a slash in it reads as a path.
+    if let Some((_, rest)) = uri.path().rsplit_once('@') {
+        return format!("...@{rest}");
+    }
     match (uri.scheme_str(), uri.host()) {
         (Some(scheme), Some(host)) => {
             let port = uri.port_u16().map_or_else(String::new, |p| format!(":{p}"));

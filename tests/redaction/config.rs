@@ -1,0 +1,109 @@
+//! Configurations with secrets in the right and in the wrong places.
+
+use serde_json::{Value, json};
+use tower_m2m::client_credentials::Config;
+
+use super::{
+    endpoint::fail,
+    search::{SECRETS, find_any},
+    witness::{Witness, assert_log_is_clean, listen},
+};
+
+const NUMBER: &str = "9182736450918273";
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_does_not_show_its_secrets() {
+    listen();
+    for secret in SECRETS {
+        let witness = Witness::default();
+        let file = json!({
+            "client_id": "orders",
+            "client_secret": secret,
+            "token_url": "http://127.0.0.1:9/token",
+            "parameters": { "password": secret },
+            "allowed_origins": "https://api.example.com",
+        });
+        let config: Config = serde_json::from_value(file).unwrap();
+
+        witness.debug(&config);
+        witness.debug(&config.layer().unwrap());
+        witness.error(&fail(config.endpoint().unwrap(), &witness).await);
+
+        witness.assert_clean(secret);
+    }
+    assert_log_is_clean();
+}
+
+#[test]
+fn a_mistake_in_a_configuration_does_not_show_its_secrets() {
+    for secret in SECRETS {
+        let url = format!("https://user:{secret}@id.example/token?key={secret}");
+        for (key, value) in [
+            ("token_url", url.as_str()),
+            ("allowed_origins", &url),
+            ("assume_origin", &url),
+            ("issuer", &url),
+            ("client_secret_file", "file"),
+            ("client_secret_variable", secret),
+            ("client_auth", secret),
+            ("header", secret),
+            ("scheme", &format!("{secret}\n")),
+            ("private_key_file", secret),
+            ("signing_algorithm", secret),
+            ("refresh_before", secret),
+            ("authorization_details", secret),
+            ("resource", secret),
+        ] {
+            let witness = Witness::default();
+            let read = |name: &str| match name {
+                name if name == key => Some(value.to_owned()),
+                "client_id" => Some("orders".to_owned()),
+                "client_secret" => Some(secret.to_owned()),
+                "token_url" if key != "issuer" => Some("https://id.example/token".to_owned()),
+                "allowed_origins" => Some("https://api.example.com".to_owned()),
+                _ => None,
+            };
+            let lower = |name: &str| read(&name.to_ascii_lowercase());
+
+            let outcome = Config::from_vars("", lower).and_then(|config| {
+                witness.debug(&config);
+                config.layer().map(|layer| witness.debug(&layer))
+            });
+
+            match outcome {
+                Err(error) => {
+                    witness.error(&error);
+                    witness.text(error.key());
+                }
+                Ok(()) => assert_eq!(key, "header", "{value:?} was taken"),
+            }
+            witness.assert_clean(&format!("{key} with {secret:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_file_with_a_secret_of_another_type_does_not_show_it() {
+    let number: Value = serde_json::from_str(NUMBER).unwrap();
+    let float: Value = serde_json::from_str(&format!("0.{NUMBER}")).unwrap();
+    for value in [
+        number.clone(),
+        float,
+        json!([NUMBER]),
+        json!({ "value": NUMBER }),
+    ] {
+        for file in [
+            json!({ "client_id": "orders", "client_secret": value }),
+            json!({ "client_id": "orders", "parameters": { "password": value } }),
+        ] {
+            for error in [
+                serde_json::from_value::<Config>(file.clone()).unwrap_err(),
+                serde_json::from_str::<Config>(&file.to_string()).unwrap_err(),
+            ] {
+                let text = format!("{error} {error:?}");
+
+                assert_eq!(find_any(&text, [NUMBER].into_iter()), None, "{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Token requests, however they end.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::Full;
+use serde_json::json;
+use tower::{Layer, service_fn};
+use tower_m2m::{
+    BoxError, ClientAuth, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint,
+    client_credentials::{
+        ClientAuthentication, Grant, TokenError, TokenErrorKind, TokenExchange, TokenRequest,
+    },
+};
+
+use super::{
+    echo::{ANSWERS, ECHOES, json, page, server},
+    search::{SECRETS, TOKEN, find},
+    support::{Body, answering, get, origin, send, status_only},
+    witness::{Witness, assert_log_is_clean, listen},
+};
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_of_a_token_endpoint_makes_a_secret_show() {
+    listen();
+    for secret in SECRETS {
+        for (name, auth) in ways(secret) {
+            for (place, answer) in ANSWERS {
+                for (number, echo) in ECHOES.into_iter().enumerate() {
+                    let witness = Witness::default();
+                    let service = server(move |asked| {
+                        assert!(find(&format!("{} {}", asked.form, asked.authorization)).is_some());
+                        answer(&echo(asked, secret))
+                    });
+
+                    let error = fail(endpoint(auth.clone()).service(service), &witness).await;
+
+                    witness.assert_clean(&format!("{name}, {place}, echo {number} of {secret:?}"));
+                    assert_ne!(error.kind(), TokenErrorKind::Configuration, "{error}");
+                }
+            }
+        }
+    }
+    let log = assert_log_is_clean();
+    assert!(!cfg!(feature = "tracing") || log.contains("token fetch failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_else_is_put_into_the_form_does_not_show_either() {
+    listen();
+    for secret in SECRETS {
+        let exchange =
+            TokenExchange::new(secret, TokenExchange::JWT).actor(secret, TokenExchange::JWT);
+        let anonymous = || endpoint(ClientAuth::anonymous());
+        for endpoint in [
+            anonymous().parameter("password", secret),
+            anonymous().grant(Grant::jwt_bearer(secret)),
+            anonymous().grant(exchange),
+        ] {
+            for (place, answer) in ANSWERS {
+                for echo in &ECHOES[..6] {
+                    let witness = Witness::default();
+                    let service = server(move |asked| answer(&echo(asked, secret)));
+
+                    fail(endpoint.clone().service(service), &witness).await;
+
+                    witness.assert_clean(&format!("{endpoint:?}, {place}, {secret:?}"));
+                }
+            }
+        }
+    }
+    assert_log_is_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_answer_shows_nothing() {
+    listen();
+    let witness = Witness::default();
+    let good = json!({
+        "access_token": TOKEN, "refresh_token": TOKEN, "id_token": TOKEN, "custom": TOKEN, "expires_in": 300,
+    });
+    let service = server(move |_| json(200, &good));
+    let endpoint = endpoint(ClientAuth::post("id", SECRETS[0])).service(service);
+
+    let layer = observed(endpoint, &witness);
+    let (inner, _) = answering({
+        let witness = witness.clone();
+        move |request| {
+            assert!(
+                request.headers()[header::AUTHORIZATION]
+                    .to_str()
+                    .unwrap()
+                    .contains(TOKEN)
+            );
+            witness.debug(&request);
+            std::future::ready(status_only(http::StatusCode::OK))
+        }
+    });
+    let response = send(&layer.layer(inner.clone()), get("/")).await.unwrap();
+
+    let token = layer.tokens().token().await.unwrap();
+    witness.debug(&(
+        &response,
+        &token,
+        token.identity(),
+        token.clone().expires_in(LONG),
+    ));
+    witness.debug(&(layer.tokens(), layer.tokens().status(), &layer));
+    witness.assert_clean("good answer");
+    assert!(witness.shown().contains("Sensitive"));
+    assert_log_is_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_ends_or_breaks_shows_nothing() {
+    listen();
+    for secret in SECRETS {
+        let witness = Witness::default();
+        let hangs = service_fn(|_: Request<Full<Bytes>>| {
+            std::future::pending::<Result<Response<Body>, BoxError>>()
+        });
+        let breaks = service_fn(|_: Request<Full<Bytes>>| async {
+            Err::<Response<Body>, BoxError>(std::io::Error::other("broken").into())
+        });
+        let auth = ClientAuth::basic("id", secret);
+
+        let late = fail(endpoint(auth.clone()).service(hangs), &witness).await;
+        let broken = fail(endpoint(auth).service(breaks), &witness).await;
+
+        assert_eq!(late.kind(), TokenErrorKind::Timeout);
+        assert_eq!(broken.kind(), TokenErrorKind::Transport);
+        witness.assert_clean(secret);
+    }
+    assert_log_is_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_error_code_stays_whatever_the_secret_is() {
+    for secret in ["client", "in", "invalid_client"] {
+        let service = server(|_| json(401, &json!({ "error": "invalid_client" })));
+
+        let endpoint = endpoint(ClientAuth::post("id", secret)).service(service);
+        let error = fail(endpoint, &Witness::default()).await;
+
+        assert_eq!(error.oauth_error(), Some("invalid_client"));
+        assert_eq!(error.kind(), TokenErrorKind::CredentialsRefused);
+    }
+}
+
+/// The query of the endpoint's URL may hold a key; reqwest's errors repeat it.
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn an_error_of_reqwest_does_not_show_the_query() {
+    listen();
+    let witness = Witness::default();
+    let url = format!("http://127.0.0.1:1/token?key={TOKEN}");
+    let service = service_fn(|request: Request<Full<Bytes>>| async move {
+        let error = reqwest::get(request.uri().to_string()).await.unwrap_err();
+        assert!(error.to_string().contains(TOKEN));
+        Err::<Response<Body>, BoxError>(error.into())
+    });
+    let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::post("id", SECRETS[0]));
+
+    let error = fail(endpoint.service(service), &witness).await;
+
+    assert_eq!(error.kind(), TokenErrorKind::Transport);
+    witness.assert_clean("query");
+}
+
+/// A token that cannot stand in a header is an error, which does not quote it.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_cannot_be_sent_does_not_show() {
+    listen();
+    for token in [
+        format!("{TOKEN}\n"),
+        format!("\u{1}{TOKEN}"),
+        format!("{TOKEN}\u{7f}"),
+    ] {
+        let witness = Witness::default();
+        let service = server(move |_| json(200, &json!({ "access_token": token })));
+
+        let error = fail(
+            endpoint(ClientAuth::post("id", SECRETS[1])).service(service),
+            &witness,
+        )
+        .await;
+
+        assert_eq!(error.kind(), TokenErrorKind::Malformed);
+        witness.assert_clean("unsendable");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_request_shows_names_only() {
+    struct Shows(Witness);
+
+    impl ClientAuthentication for Shows {
+        async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
+            let mut value = HeaderValue::from_static(SECRETS[0]);
+            value.set_sensitive(true);
+            request.header(header::AUTHORIZATION, value);
+            request.parameter("password", SECRETS[1]);
+            request.redact(SECRETS[2]);
+            self.0.debug(request);
+            Err(TokenError::permanent("was not sent"))
+        }
+    }
+
+    let witness = Witness::default();
+    let uri = format!("https://id.example/token?key={TOKEN}");
+    let endpoint = TokenEndpoint::new(
+        uri.parse().unwrap(),
+        ClientAuth::custom(Shows(witness.clone())),
+    );
+
+    fail(endpoint.service(server(|_| page(200, ""))), &witness).await;
+
+    witness.assert_clean("token request");
+    assert!(witness.shown().contains("password"));
+}
+
+fn ways(secret: &'static str) -> [(&'static str, ClientAuth); 4] {
+    [
+        ("post", ClientAuth::post("id", secret)),
+        ("basic", ClientAuth::basic("id", secret)),
+        ("basic_raw", ClientAuth::basic_raw("id", secret)),
+        ("assertion", ClientAuth::assertion("id", secret)),
+    ]
+}
+
+fn endpoint(auth: ClientAuth) -> TokenEndpoint {
+    TokenEndpoint::new("https://id.example/token".parse().unwrap(), auth)
+}
+
+/// Both layers over `endpoint`, with everything that shows on the way.
+pub(crate) fn observed(endpoint: TokenEndpoint, witness: &Witness) -> M2mLayer {
+    witness.debug(&endpoint);
+    if let Err(error) = endpoint.check() {
+        witness.error(&error);
+    }
+    let (tokens, limits) = (witness.clone(), witness.clone());
+    let credentials = ClientCredentialsLayer::builder(endpoint, origin())
+        .name("orders")
+        .on_event(move |event| tokens.token_event(event));
+    let quotas =
+        RateLimitRetryLayer::builder().on_event(move |event| limits.rate_limit_event(event));
+    witness.debug(&(&credentials, &quotas));
+    let (credentials, quotas) = (credentials.build(), quotas.build());
+    witness.debug(&(&credentials, &quotas, credentials.handle(), quotas.handle()));
+    M2mLayer::new(quotas, credentials)
+}
+
+/// Sends a request that gets no token, and shows all there is to show.
+pub(crate) async fn fail(endpoint: TokenEndpoint, witness: &Witness) -> TokenError {
+    let layer = observed(endpoint, witness);
+    let (inner, calls) = answering(|_| std::future::ready(status_only(http::StatusCode::OK)));
+    let service = layer.layer(inner);
+    witness.debug(&service);
+
+    let error = send(&service, get("/")).await.unwrap_err();
+
+    assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 0);
+    witness.error(&*error);
+    let error = error.downcast::<TokenError>().unwrap();
+    let tokens = layer.tokens();
+    witness.debug(&(&tokens, tokens.status(), layer.quotas().status()));
+    let remembered = tokens.token().await.unwrap_err();
+    witness.error(&remembered);
+    *error
+}
+
+const LONG: std::time::Duration = std::time::Duration::from_secs(300);

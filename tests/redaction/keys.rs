@@ -1,0 +1,119 @@
+//! Keys that sign, and what they sign.
+
+use std::sync::{Arc, Mutex};
+
+use http::Response;
+use http_body_util::{BodyExt, Full};
+use tower::service_fn;
+use tower_m2m::{
+    BoxError, ClientAuth, TokenEndpoint,
+    client_credentials::{KeyAlgorithm, SigningKey, TokenErrorKind},
+};
+
+use super::{
+    endpoint::fail,
+    search::{SECRETS, find_any},
+    support::Body,
+    witness::{Witness, assert_log_is_clean, listen},
+};
+
+const PEM: &str = include_str!("../keys/ec.pem");
+const JWK: &str = include_str!("../keys/ec.jwk");
+
+#[test]
+fn a_key_does_not_show_itself() {
+    let witness = Witness::default();
+    for key in [
+        SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap(),
+        SigningKey::jwk(KeyAlgorithm::Es256, JWK).unwrap(),
+    ] {
+        witness.debug(&key);
+        witness.debug(&ClientAuth::private_key_jwt("id", key));
+    }
+    assert_no_key(&witness);
+}
+
+#[test]
+fn a_key_that_is_wrong_or_broken_does_not_show_in_the_error() {
+    let witness = Witness::default();
+    for algorithm in [
+        KeyAlgorithm::Rs256,
+        KeyAlgorithm::Es384,
+        KeyAlgorithm::EdDsa,
+    ] {
+        witness.error(&SigningKey::pem(algorithm, PEM).unwrap_err());
+        witness.error(&SigningKey::jwk(algorithm, JWK).unwrap_err());
+    }
+    for cut in [PEM.len() / 3, PEM.len() / 2, PEM.len() - 40] {
+        witness.error(&SigningKey::pem(KeyAlgorithm::Es256, &PEM[..cut]).unwrap_err());
+        witness.error(&SigningKey::pem(KeyAlgorithm::Es256, &PEM[cut..]).unwrap_err());
+    }
+    let number = JWK.replacen("\"d\": \"", "\"d\": 12345678, \"e\": \"", 1);
+    assert_ne!(number, JWK);
+    for jwk in [&JWK[..JWK.len() - 2], &number] {
+        witness.error(&SigningKey::jwk(KeyAlgorithm::Es256, jwk).unwrap_err());
+    }
+    assert_no_key(&witness);
+    witness.assert_clean("keys");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assertion_that_the_server_repeats_does_not_show() {
+    listen();
+    let key = SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap();
+    for auth in [
+        ClientAuth::private_key_jwt("id", key),
+        ClientAuth::client_secret_jwt("id", SECRETS[0]),
+    ] {
+        for status in [200, 400, 401, 500] {
+            let witness = Witness::default();
+            let sent = Arc::new(Mutex::new(String::new()));
+            let seen = Arc::clone(&sent);
+            let server = service_fn(move |request: http::Request<Full<bytes::Bytes>>| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    let form = request.into_body().collect().await?.to_bytes();
+                    let form = String::from_utf8(form.to_vec())?;
+                    let (_, assertion) = form.split_once("client_assertion=").unwrap();
+                    let assertion = assertion.split('&').next().unwrap();
+                    assert_eq!(assertion.split('.').count(), 3);
+                    *seen.lock().unwrap() = assertion.to_owned();
+                    let answer = serde_json::json!({
+                        "error": format!("bad: {assertion}"), "error_description": format!("{form} {assertion}"),
+                    });
+                    let response = Response::builder().status(status);
+                    Ok::<_, BoxError>(response.body(Body::from(answer.to_string()))?)
+                }
+            });
+            let endpoint =
+                TokenEndpoint::new("https://id.example/token".parse().unwrap(), auth.clone())
+                    .issuer("https://id.example")
+                    .service(server);
+
+            let error = fail(endpoint, &witness).await;
+
+            assert_ne!(error.kind(), TokenErrorKind::Configuration, "{error}");
+            let sent = sent.lock().unwrap().clone();
+            let shown = witness.shown();
+            assert_eq!(find_any(&shown, sent.split('.')), None, "{shown}");
+            witness.assert_clean("assertion");
+            assert_no_key(&witness);
+        }
+    }
+    let log = assert_log_is_clean();
+    assert_eq!(find_any(&log, private_parts()), None);
+}
+
+fn assert_no_key(witness: &Witness) {
+    let shown = witness.shown();
+    assert_eq!(find_any(&shown, private_parts()), None, "{shown}");
+}
+
+/// The lines of the PEM and the private member of the JWK.
+fn private_parts() -> impl Iterator<Item = &'static str> {
+    let lines = PEM
+        .lines()
+        .filter(|line| !line.starts_with("--") && line.len() >= 8);
+    let (_, d) = JWK.split_once("\"d\": \"").unwrap();
+    lines.chain(d.split('"').next())
+}
