@@ -3,6 +3,7 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use crate::{
+    replay,
     client_credentials::{CredentialPresent, OriginNotAllowed, TokenError},
     rate_limit_retry::{DeadlineExceeded, HoldTooLong},
 };
@@ -22,6 +23,10 @@ pub enum ErrorClass {
 impl ErrorClass {
     /// The class of `error`, from the types in its chain of sources that this crate knows: its own errors are `Final`,
     /// refused connections are `NotSent`, anything else is `MaybeProcessed`.
+    ///
+    /// The error of a [`ReplayBody`](crate::replay::ReplayBody) is `Final`, too: either a later attempt has taken over
+    /// the body, which another one would take away from it, or the body is gone. A part of the request may have been
+    /// sent, so it is not `NotSent`.
     ///
     /// Connect errors of hyper-util and reqwest are recognised with the features of those names.
     #[must_use]
@@ -47,6 +52,7 @@ fn is_ours(error: &(dyn Error + 'static)) -> bool {
         || error.is::<CredentialPresent>()
         || error.is::<HoldTooLong>()
         || error.is::<DeadlineExceeded>()
+        || replay::is_refusal(error)
 }
 
 fn is_connect(error: &(dyn Error + 'static)) -> bool {

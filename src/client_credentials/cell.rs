@@ -8,6 +8,9 @@
 //! - The **desk** is what those read who need a token that is not there: the flight under way, the remembered failure,
 //!   the cooldown of forced refreshes. Locked for assignments only, and before the snapshot where both are needed.
 
+mod landing;
+mod refusal;
+
 use std::{
     sync::Arc,
     task::Waker,
@@ -232,89 +235,6 @@ impl TokenCell {
         answer
     }
 
-    /// A request was answered 401. Only a refusal of the current token has consequences.
-    pub(crate) fn refused(&self, refusal: Refusal, now: Instant, wall: SystemTime) -> Refused {
-        let mut woken = Vec::new();
-        let mut desk = lock(&self.0.desk);
-        let answer = self.judge(&mut desk, refusal, now, wall, &mut woken);
-        drop(desk);
-        wake(woken);
-        answer
-    }
-
-    fn judge(
-        &self,
-        desk: &mut Desk,
-        refusal: Refusal,
-        now: Instant,
-        wall: SystemTime,
-        woken: &mut Vec<Waker>,
-    ) -> Refused {
-        let identity = refusal.rejected.identity;
-        if let Some((newer, _)) = self
-            .header(now, wall)
-            .filter(|(c, _)| c.identity != identity)
-        {
-            return Refused::Replaced(newer);
-        }
-        let current = read(&self.0.snapshot).current.clone();
-        let is_current = current.is_some_and(|c| c.identity == identity);
-        if is_current {
-            desk.cooldown.token_refused(identity, refusal.origin, now);
-            self.0.successes.watch(desk.cooldown.doubled_for());
-        }
-        if let Some(flight) = self.under_way(desk, now, woken) {
-            return Refused::Wait(flight, None);
-        }
-        let failing = desk.failure.as_ref().is_some_and(|f| f.holds(now));
-        if desk.closed || failing || (is_current && desk.cooldown.holds(now)) {
-            return Refused::Stands;
-        }
-        // A token that works for others is renewed beside its use.
-        let works = self
-            .0
-            .successes
-            .works_elsewhere(refusal.origin, refusal.sent_at, now);
-        write(&self.0.snapshot).suspended = is_current && !works;
-        let purpose = Purpose {
-            reason: if is_current {
-                FetchReason::Rejected
-            } else {
-                FetchReason::Expired
-            },
-            rejected: is_current.then_some(refusal.rejected),
-            recheck: false,
-        };
-        match self.start(desk, purpose, now) {
-            Acquire::Wait(flight, lead) => Refused::Wait(flight, lead),
-            Acquire::Failed(_) | Acquire::Token(_) => Refused::Stands,
-        }
-    }
-
-    /// The token that a request was replayed with was refused as well.
-    pub(crate) fn refused_again(&self, refusal: &Refusal, now: Instant) {
-        let identity = refusal.rejected.identity;
-        let mut desk = lock(&self.0.desk);
-        let current = read(&self.0.snapshot).current.clone();
-        if current.is_some_and(|c| c.identity == identity) {
-            desk.cooldown.token_refused(identity, refusal.origin, now);
-            self.0.successes.watch(desk.cooldown.doubled_for());
-        }
-    }
-
-    /// A request that was sent at `sent_at` with `identity` was not answered 401.
-    pub(crate) fn accepted(&self, origin: usize, identity: TokenIdentity, sent_at: Instant) {
-        self.0.successes.record(origin, sent_at);
-        if self.0.successes.is_watched(origin) {
-            let mut desk = lock(&self.0.desk);
-            let current = read(&self.0.snapshot).current.clone();
-            if current.is_some_and(|c| c.identity == identity) {
-                desk.cooldown.token_accepted(origin);
-                self.0.successes.watch(None);
-            }
-        }
-    }
-
     /// Drops the token. The next request fetches another.
     pub(crate) fn invalidate(&self) {
         let old = {
@@ -348,93 +268,6 @@ impl TokenCell {
         }
     }
 
-    /// Ends a flight that nobody drives any more, so that its waiters ask again.
-    pub(crate) fn abandon(&self, flight: &Flight) {
-        if self.end(flight) {
-            wake(flight.settle(Outcome::Abandoned));
-        }
-    }
-
-    pub(super) fn stand_by(&self, flight: &Flight, now: Instant) -> Option<Outcome> {
-        let outcome = {
-            let mut desk = lock(&self.0.desk);
-            let failure = desk.failure.as_ref();
-            let error = failure.map(|f| f.error(now, &self.0.settings.credential));
-            if !desk.take_flight(flight) {
-                return None;
-            }
-            error.map_or(Outcome::Abandoned, Outcome::Failed)
-        };
-        wake(flight.settle(outcome.clone()));
-        Some(outcome)
-    }
-
-    pub(super) fn land(
-        &self,
-        flight: &Flight,
-        result: Result<AccessToken, TokenError>,
-        now: Instant,
-        wall: SystemTime,
-    ) -> Option<Outcome> {
-        let settings = &self.0.settings;
-        let random = self.0.random.unit();
-        // The header is built before any lock is taken.
-        let prepared = result.and_then(|token| {
-            let header = token.header_value(settings.scheme.as_deref())?;
-            Ok((token, header))
-        });
-        let (outcome, old) = {
-            let mut desk = lock(&self.0.desk);
-            if !desk.take_flight(flight) {
-                return None;
-            }
-            let mut snapshot = write(&self.0.snapshot);
-            snapshot.suspended = false;
-            let forced = matches!(flight.reason(), FetchReason::Forced | FetchReason::Rejected);
-            match prepared {
-                Ok((token, header)) => {
-                    desk.failure = None;
-                    snapshot.version += 1;
-                    let asked_at = token.sent_at().unwrap_or(flight.began()).min(now);
-                    let asked_wall = wall.checked_sub(now - asked_at).unwrap_or(wall);
-                    let published = Arc::new(Published {
-                        identity: token.identity(),
-                        lifetime: Lifetime::new(
-                            asked_at,
-                            asked_wall,
-                            token.lifetime(),
-                            token.refresh_in(),
-                            settings.refresh_before,
-                            random,
-                        ),
-                        version: Version(snapshot.version),
-                        token,
-                        header,
-                    });
-                    if forced {
-                        desk.cooldown.forced(Some(published.identity), now);
-                    }
-                    self.0.successes.watch(desk.cooldown.doubled_for());
-                    let old = snapshot.current.replace(Arc::clone(&published));
-                    (Outcome::Token(published), old)
-                }
-                Err(error) => {
-                    if forced {
-                        desk.cooldown.forced(None, now);
-                    }
-                    let known = desk.failure.take();
-                    let failure = Failure::after(known, error, settings, now, random);
-                    let error = failure.error(now, &settings.credential);
-                    desk.failure = Some(failure);
-                    (Outcome::Failed(error), None)
-                }
-            }
-        };
-        drop(old);
-        wake(flight.settle(outcome.clone()));
-        Some(outcome)
-    }
-
     /// The flight under way. An overdue one is ended; its waiters are added to `woken` and ask again.
     fn under_way(
         &self,
@@ -450,15 +283,6 @@ impl TokenCell {
         write(&self.0.snapshot).suspended = false;
         woken.extend(flight.settle(Outcome::Abandoned));
         None
-    }
-
-    fn end(&self, flight: &Flight) -> bool {
-        let mut desk = lock(&self.0.desk);
-        let ended = desk.take_flight(flight);
-        if ended {
-            write(&self.0.snapshot).suspended = false;
-        }
-        ended
     }
 
     fn start(&self, desk: &mut Desk, purpose: Purpose, now: Instant) -> Acquire {

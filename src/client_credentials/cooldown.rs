@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::TokenIdentity;
+use super::{FetchReason, TokenIdentity};
 use crate::{
     clock::after,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -17,8 +17,10 @@ pub(super) struct Cooldown {
     length: Duration,
     /// When the last forced refresh ended.
     ended: Option<Instant>,
-    /// The token that it brought, until that was refused as well.
+    /// The token that took the place of a refused one, until it was accepted in that place, or refused as well.
     brought: Option<TokenIdentity>,
+    /// Where the one before it was refused.
+    forced_by: Option<usize>,
     doubled_for: Option<usize>,
 }
 
@@ -29,22 +31,40 @@ impl Cooldown {
             length: base,
             ended: None,
             brought: None,
+            forced_by: None,
             doubled_for: None,
         }
     }
 
-    /// A forced refresh has ended.
-    pub(super) fn forced(&mut self, brought: Option<TokenIdentity>, now: Instant) {
-        self.ended = Some(now);
-        self.brought = brought;
+    /// A token that was refused at `origin` is about to be replaced.
+    pub(super) fn forced_by(&mut self, origin: usize) {
+        self.forced_by = Some(origin);
     }
 
-    pub(super) fn holds(&self, now: Instant) -> bool {
-        self.ended
-            .is_some_and(|ended| now < after(ended, self.length))
+    /// A refresh has ended. What somebody asked for by hand replaces no refused token.
+    pub(super) fn ended(
+        &mut self,
+        reason: FetchReason,
+        brought: Option<TokenIdentity>,
+        now: Instant,
+    ) {
+        if matches!(reason, FetchReason::Forced | FetchReason::Rejected) {
+            self.ended = Some(now);
+            self.brought = brought.filter(|_| reason == FetchReason::Rejected);
+        }
     }
 
-    /// The current token was refused at `origin`. If a forced refresh brought it, the cooldown doubles, once per token.
+    /// Whether it is too soon to replace a token that lives for `life`.
+    ///
+    /// An API whose clock runs ahead refuses every token before its end: a cooldown that outlasts the time for which a
+    /// token is of use would keep it from ever being replaced in time. Half of the life is the limit.
+    pub(super) fn holds(&self, now: Instant, life: Option<Duration>) -> bool {
+        let length = life.map_or(self.length, |life| self.length.min(life / 2));
+        self.ended.is_some_and(|ended| now < after(ended, length))
+    }
+
+    /// The current token was refused at `origin`. If it took the place of a refused one and was not accepted there since,
+    /// the cooldown doubles, once per token.
     pub(super) fn token_refused(&mut self, identity: TokenIdentity, origin: usize, now: Instant) {
         if self.brought == Some(identity) {
             self.brought = None;
@@ -56,14 +76,17 @@ impl Cooldown {
 
     /// The current token was accepted at `origin`.
     pub(super) fn token_accepted(&mut self, origin: usize) {
-        if self.doubled_for == Some(origin) {
+        if self.watched() == Some(origin) {
+            self.brought = None;
+            self.forced_by = None;
             self.doubled_for = None;
             self.length = self.base;
         }
     }
 
-    pub(super) fn doubled_for(&self) -> Option<usize> {
-        self.doubled_for
+    /// Where a success with the current token is to be told.
+    pub(super) fn watched(&self) -> Option<usize> {
+        self.doubled_for.or(self.forced_by)
     }
 }
 
@@ -75,7 +98,7 @@ pub(super) struct Successes {
     epoch: Instant,
     /// Milliseconds since `epoch` plus one, by origin; 0 for never.
     last: Box<[AtomicU64]>,
-    /// The origin (plus one) whose next success resets the cooldown; 0 for none.
+    /// The origin (plus one) whose next success the cooldown is told; 0 for none.
     watched: AtomicUsize,
 }
 

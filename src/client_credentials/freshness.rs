@@ -80,6 +80,11 @@ impl Lifetime {
         }
     }
 
+    /// The token's whole life; `None` if it does not end.
+    pub(crate) fn whole(&self) -> Option<Duration> {
+        self.ends.map(|ends| ends.expired_after)
+    }
+
     /// What is left of the token's life; `None` if it does not end.
     pub(crate) fn left(&self, now: Instant, wall: SystemTime) -> Option<Duration> {
         self.ends

@@ -34,6 +34,7 @@ mod layer;
 mod state;
 
 use std::{
+    error::Error,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -49,6 +50,11 @@ pub use self::{
     clone_with::CloneWith,
     layer::{RequestBodyReplay, RequestBodyReplayLayer},
 };
+
+/// Whether `error` is what a [`ReplayBody`] yields in the place of its body.
+pub(crate) fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+    error.is::<state::Refused>()
+}
 
 /// A request body of which the layers that retry can make a second copy.
 ///

@@ -1,0 +1,110 @@
+//! How flights end: with a token, with a failure, or with nothing.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio::time::Instant;
+
+use super::{Published, TokenCell, Version, wake};
+use crate::{
+    client_credentials::{
+        AccessToken, TokenError,
+        failure::Failure,
+        flight::{Flight, Outcome},
+        freshness::Lifetime,
+    },
+    sync::{lock, read, write},
+};
+
+impl TokenCell {
+    /// Ends a flight that nobody drives any more, so that its waiters ask again.
+    pub(crate) fn abandon(&self, flight: &Flight) {
+        if self.end(flight) {
+            wake(flight.settle(Outcome::Abandoned));
+        }
+    }
+
+    pub(super) fn stand_by(&self, flight: &Flight, now: Instant) -> Option<Outcome> {
+        let outcome = {
+            let mut desk = lock(&self.0.desk);
+            let failure = desk.failure.as_ref();
+            let error = failure.map(|f| f.error(now, &self.0.settings.credential));
+            if !desk.take_flight(flight) {
+                return None;
+            }
+            error.map_or(Outcome::Abandoned, Outcome::Failed)
+        };
+        wake(flight.settle(outcome.clone()));
+        Some(outcome)
+    }
+
+    pub(super) fn land(
+        &self,
+        flight: &Flight,
+        result: Result<AccessToken, TokenError>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Option<Outcome> {
+        let settings = &self.0.settings;
+        let random = self.0.random.unit();
+        // The header is built before any lock is taken.
+        let prepared = result.and_then(|token| {
+            let header = token.header_value(settings.scheme.as_deref())?;
+            Ok((token, header))
+        });
+        let (outcome, old) = {
+            let mut desk = lock(&self.0.desk);
+            if !desk.take_flight(flight) {
+                return None;
+            }
+            let mut snapshot = write(&self.0.snapshot);
+            snapshot.suspended = false;
+            match prepared {
+                Ok((token, header)) => {
+                    desk.failure = None;
+                    snapshot.version += 1;
+                    let asked_at = token.sent_at().unwrap_or(flight.began()).min(now);
+                    let asked_wall = wall.checked_sub(now - asked_at).unwrap_or(wall);
+                    let published = Arc::new(Published {
+                        identity: token.identity(),
+                        lifetime: Lifetime::new(
+                            asked_at,
+                            asked_wall,
+                            token.lifetime(),
+                            token.refresh_in(),
+                            settings.refresh_before,
+                            random,
+                        ),
+                        version: Version(snapshot.version),
+                        token,
+                        header,
+                    });
+                    desk.cooldown
+                        .ended(flight.reason(), Some(published.identity), now);
+                    self.0.successes.watch(desk.cooldown.watched());
+                    let old = snapshot.current.replace(Arc::clone(&published));
+                    (Outcome::Token(published), old)
+                }
+                Err(error) => {
+                    desk.cooldown.ended(flight.reason(), None, now);
+                    let known = desk.failure.take();
+                    let failure = Failure::after(known, error, settings, now, random);
+                    let error = failure.error(now, &settings.credential);
+                    desk.failure = Some(failure);
+                    (Outcome::Failed(error), None)
+                }
+            }
+        };
+        drop(old);
+        wake(flight.settle(outcome.clone()));
+        Some(outcome)
+    }
+
+    fn end(&self, flight: &Flight) -> bool {
+        let mut desk = lock(&self.0.desk);
+        let ended = desk.take_flight(flight);
+        if ended {
+            write(&self.0.snapshot).suspended = false;
+        }
+        ended
+    }
+}
