@@ -3,9 +3,9 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use crate::{
-    replay,
     client_credentials::{CredentialPresent, OriginNotAllowed, TokenError},
     rate_limit_retry::{DeadlineExceeded, HoldTooLong},
+    replay,
 };
 
 /// What an error of the inner service means for another attempt.
@@ -98,5 +98,65 @@ impl Default for Classifier {
 impl fmt::Debug for Classifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Classifier")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use bytes::Bytes;
+    use http_body::Body;
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::{
+        BoxError,
+        replay::{ReplayBody, ReplayableBody},
+    };
+
+    /// What an HTTP client makes of an error of the request's body.
+    #[derive(Debug)]
+    struct Client(BoxError);
+
+    impl fmt::Display for Client {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("error from user's body")
+        }
+    }
+
+    impl Error for Client {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    #[test]
+    fn a_body_that_a_later_attempt_has_taken_over_is_no_reason_for_another_attempt() {
+        let mut first = ReplayBody::new(Full::new(Bytes::from("hello")), 10);
+        let mut second = first.try_clone().unwrap();
+        let poll = |body: &mut ReplayBody<Full<Bytes>>| {
+            let mut cx = Context::from_waker(Waker::noop());
+            std::pin::Pin::new(body).poll_frame(&mut cx)
+        };
+        assert!(matches!(poll(&mut second), Poll::Ready(Some(Ok(_)))));
+
+        let Poll::Ready(Some(Err(superseded))) = poll(&mut first) else {
+            panic!("the first copy was not superseded");
+        };
+
+        assert_eq!(ErrorClass::of(&Client(superseded)), ErrorClass::Final);
+    }
+
+    #[test]
+    fn a_refused_connection_was_not_sent_and_anything_unknown_may_have_been() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+
+        assert_eq!(ErrorClass::of(&Client(refused.into())), ErrorClass::NotSent);
+        assert_eq!(
+            ErrorClass::of(&Client(reset.into())),
+            ErrorClass::MaybeProcessed
+        );
     }
 }

@@ -75,3 +75,36 @@ const TRANSIENT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_s
 /// Ten minutes with the jitter.
 const PERMANENT: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(500));
 const RECHECK: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary instant to count from"
+    )]
+    fn a_permanent_back_off_lasts_ten_minutes_at_most_with_its_jitter() {
+        let settings = Settings {
+            credential: None,
+            refresh_before: Duration::ZERO,
+            fetch_timeout: Duration::ZERO,
+            max_token_backoff: Duration::ZERO,
+            refresh_cooldown: Duration::ZERO,
+            scheme: None,
+        };
+        let now = Instant::now();
+        let fail = |known, random| {
+            let error = TokenError::permanent("was refused");
+            Failure::after(known, error, &settings, now, random)
+        };
+        let wait = |failure: &Failure| failure.until - now;
+
+        let first = fail(None, 0.0);
+        let tenth = (2..=10).fold(fail(None, 1.0), |known, _| fail(Some(known), 1.0));
+
+        assert_eq!(wait(&first), Duration::from_secs(30));
+        assert_eq!(wait(&tenth), Duration::from_secs(600));
+    }
+}

@@ -191,7 +191,8 @@ impl ClientCredentialsLayerBuilder {
     }
 
     /// How soon after a refresh that a 401 brought about the next one may follow. It doubles, up to 10 min, each time
-    /// that the new token is refused as well. Default: 10 s.
+    /// that the new token is refused as well without having been accepted. It never lasts longer than half of the token's
+    /// life. Default: 10 s.
     pub fn refresh_cooldown(mut self, cooldown: Duration) -> Self {
         self.refresh_cooldown = cooldown;
         self

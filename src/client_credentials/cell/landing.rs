@@ -12,7 +12,7 @@ use crate::{
         flight::{Flight, Outcome},
         freshness::Lifetime,
     },
-    sync::{lock, read, write},
+    sync::{lock, write},
 };
 
 impl TokenCell {
@@ -23,7 +23,11 @@ impl TokenCell {
         }
     }
 
-    pub(super) fn stand_by(&self, flight: &Flight, now: Instant) -> Option<Outcome> {
+    pub(in crate::client_credentials) fn stand_by(
+        &self,
+        flight: &Flight,
+        now: Instant,
+    ) -> Option<Outcome> {
         let outcome = {
             let mut desk = lock(&self.0.desk);
             let failure = desk.failure.as_ref();
@@ -37,7 +41,7 @@ impl TokenCell {
         Some(outcome)
     }
 
-    pub(super) fn land(
+    pub(in crate::client_credentials) fn land(
         &self,
         flight: &Flight,
         result: Result<AccessToken, TokenError>,

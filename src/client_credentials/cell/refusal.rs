@@ -1,10 +1,6 @@
 //! What a 401 does to the token, and what a success does.
 
-use std::{
-    sync::Arc,
-    task::Waker,
-    time::SystemTime,
-};
+use std::{task::Waker, time::SystemTime};
 
 use tokio::time::Instant;
 

@@ -1,0 +1,138 @@
+//! What a 401 costs, and how soon the next one is repaired.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{StatusCode, header};
+use support::{Inner, Source, answering, api, get, layer, post, send, status_only};
+use tokio::time::{Instant, sleep};
+use tower::Layer;
+use tower_m2m::client_credentials::{Remedy, TokenEvent};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn an_api_whose_clock_runs_ahead_is_served_with_tokens_of_a_few_seconds() {
+    for (life, of_use) in [(4, 2_500), (8, 4_500), (20, 11_000)] {
+        let source = Source::living(life * SECOND);
+        let service = layer(&source)
+            .build()
+            .layer(refusing_after(Duration::from_millis(of_use)));
+
+        for _ in 0..600 {
+            let response = send(&service, get("/")).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "life of {life} s");
+            sleep(SECOND / 10).await;
+        }
+
+        let needed = 60_000 / of_use as usize;
+        assert!(
+            (needed..=needed + 2).contains(&source.fetches()),
+            "{} fetches for lives of {life} s",
+            source.fetches()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_always_says_401_costs_two_requests_per_life_of_a_short_token() {
+    let source = Source::living(6 * SECOND);
+    let service = layer(&source).build().layer(refusing_after(Duration::ZERO));
+
+    for _ in 0..600 {
+        let response = send(&service, get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        sleep(SECOND / 10).await;
+    }
+
+    // One for the start, and then one in 3 s.
+    assert!(
+        (10..=21).contains(&source.fetches()),
+        "{}",
+        source.fetches()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_took_the_place_of_a_refused_one_and_worked_is_replaced_at_once() {
+    let source = Source::living(HOUR);
+    let service = layer(&source).build().layer(api(&source).0);
+    send(&service, get("/")).await.unwrap();
+
+    for revocation in 1..=5 {
+        source.revoke_all();
+        let response = send(&service, get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{revocation}");
+        assert_eq!(source.fetches(), 1 + revocation);
+        sleep(11 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_asked_for_by_hand_is_replaced_like_any_other() {
+    let source = Source::living(HOUR);
+    let layer = layer(&source).build();
+    let service = layer.layer(api(&source).0);
+    layer.handle().refresh_now().await.unwrap();
+    sleep(11 * SECOND).await;
+    source.revoke_all();
+
+    let response = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_sent_again_tells_whether_another_token_is_asked_for() {
+    let source = Source::living(HOUR);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let service = layer(&source)
+        .replay(false)
+        .on_event(move |event: &TokenEvent<'_>| {
+            if let TokenEvent::Refused { remedy, .. } = event {
+                log.lock().unwrap().push(*remedy);
+            }
+        })
+        .build()
+        .layer(inner);
+
+    for _ in 0..3 {
+        send(&service, post("/")).await.unwrap();
+        sleep(SECOND).await;
+    }
+
+    assert_eq!(
+        *told.lock().unwrap(),
+        [Remedy::NotReplayable, Remedy::Stands, Remedy::Stands]
+    );
+    assert_eq!(source.fetches(), 2);
+}
+
+/// An API that takes each token for `of_use` from the first time that it sees it.
+fn refusing_after(of_use: Duration) -> Inner {
+    let seen = Arc::new(Mutex::new(HashMap::new()));
+    let (inner, _) = answering(move |request| {
+        let token = request.headers()[header::AUTHORIZATION].clone();
+        let mut seen = seen.lock().unwrap();
+        let first = *seen.entry(token).or_insert_with(Instant::now);
+        std::future::ready(status_only(if first.elapsed() < of_use {
+            StatusCode::OK
+        } else {
+            StatusCode::UNAUTHORIZED
+        }))
+    });
+    inner
+}
