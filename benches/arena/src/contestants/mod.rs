@@ -1,10 +1,25 @@
 //! Those who take part: each makes one client for each process.
+//!
+//! A name with `(port)` is a rule written anew from its description, since the original is not Rust or not virtual in
+//! time; all others are the released crates. In the arena everybody may try often and wait long.
 
+mod aws;
+mod discord;
 mod ours;
+mod per_request;
+mod reqwest_retry;
+mod tower_retry;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use crate::world::World;
+use tower_m2m::Clock;
+
+use crate::world::{Reply, Skewed, World};
 
 pub type Sending<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
@@ -19,9 +34,20 @@ pub trait Client: Send + Sync {
 pub struct Setup {
     pub world: Arc<World>,
     pub process: usize,
-    /// By how much the client's wall clock is ahead.
-    pub skew: f64,
+    pub clock: Skewed,
     pub seed: u64,
+}
+
+impl Setup {
+    async fn request(&self) -> Reply {
+        self.world.request(self.process).await
+    }
+
+    /// The client's wall clock, in seconds of the epoch.
+    fn wall(&self) -> f64 {
+        let since = self.clock.wall().duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default().as_secs_f64()
+    }
 }
 
 pub struct Contestant {
@@ -29,9 +55,28 @@ pub struct Contestant {
     pub make: fn(Setup) -> Arc<dyn Client>,
 }
 
+/// Ours first.
 pub fn all() -> Vec<Contestant> {
-    vec![Contestant {
-        name: "tower-m2m",
-        make: ours::client,
-    }]
+    let contestant = |name, make| Contestant { name, make };
+    vec![
+        contestant("tower-m2m", ours::client),
+        contestant("tower::retry + TpsBudget", tower_retry::client),
+        contestant("reqwest-retry, 20 retries", reqwest_retry::client),
+        contestant("aws-smithy adaptive", aws::client),
+        contestant("go-retryablehttp (port)", per_request::go_retryablehttp),
+        contestant("octokit throttling (port)", per_request::octokit),
+        contestant("Discord-style gate (port)", discord::client),
+    ]
 }
+
+/// A header that is a number.
+fn number(reply: &Reply, name: &str) -> Option<f64> {
+    reply.headers().get(name)?.to_str().ok()?.parse().ok()
+}
+
+async fn pause(seconds: f64) {
+    tokio::time::sleep(Duration::from_secs_f64(seconds.max(0.0))).await;
+}
+
+/// How often a port sends a request at most.
+const ATTEMPTS: u32 = 50;

@@ -1,0 +1,90 @@
+//! `tower::retry` with its exponential back-off (1 s to 60 s, jitter 0.99) and its budget (10 s, 10/s, 20 %).
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tower::{
+    BoxError, Service, ServiceExt,
+    retry::{
+        Policy, Retry,
+        backoff::{Backoff, ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff},
+        budget::{Budget, TpsBudget},
+    },
+    service_fn,
+    util::rng::Rng,
+};
+
+use super::{ATTEMPTS, Client, Sending, Setup};
+use crate::world::Reply;
+
+/// One for all requests, so that their jitters differ: clones of tower's own generator all say the same.
+#[derive(Clone)]
+struct Seeded(Arc<Mutex<fastrand::Rng>>);
+
+impl Rng for Seeded {
+    fn next_u64(&mut self) -> u64 {
+        let mut random = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        random.u64(1..)
+    }
+}
+
+#[derive(Clone)]
+struct Refusals {
+    backoff: ExponentialBackoff<Seeded>,
+    budget: Arc<TpsBudget>,
+    left: u32,
+}
+
+impl Policy<(), Reply, BoxError> for Refusals {
+    type Future = tokio::time::Sleep;
+
+    fn retry(
+        &mut self,
+        (): &mut (),
+        result: &mut Result<Reply, BoxError>,
+    ) -> Option<Self::Future> {
+        if result.as_ref().is_ok_and(|r| r.status().is_success()) {
+            self.budget.deposit();
+            return None;
+        }
+        self.left = self.left.checked_sub(1)?;
+        self.budget.withdraw().then(|| self.backoff.next_backoff())
+    }
+
+    fn clone_request(&mut self, (): &()) -> Option<()> {
+        Some(())
+    }
+}
+
+struct Retrying<S>(Retry<Refusals, S>);
+
+impl<S> Client for Retrying<S>
+where
+    S: Service<(), Response = Reply, Error = BoxError> + Clone + Send + Sync,
+    S::Future: Send,
+{
+    fn job(&self) -> Sending<'_> {
+        Box::pin(async {
+            let reply = self.0.clone().oneshot(()).await;
+            reply.is_ok_and(|reply| reply.status().is_success())
+        })
+    }
+}
+
+pub fn client(setup: Setup) -> Arc<dyn Client> {
+    let random = Seeded(Arc::new(Mutex::new(fastrand::Rng::with_seed(setup.seed))));
+    let (min, max) = (Duration::from_secs(1), Duration::from_secs(60));
+    let mut backoff = ExponentialBackoffMaker::new(min, max, 0.99, random).expect("1 s to 60 s");
+    let policy = Refusals {
+        backoff: backoff.make_backoff(),
+        budget: Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2)),
+        left: ATTEMPTS - 1,
+    };
+    let service = service_fn(move |()| {
+        let setup = setup.clone();
+        async move { Ok::<_, BoxError>(setup.request().await) }
+    });
+    Arc::new(Retrying(Retry::new(policy, service)))
+}
