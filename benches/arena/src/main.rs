@@ -1,7 +1,8 @@
 //! Rate-limit handling side by side, in virtual time: `cargo run --release -p arena`.
 //!
-//! Prints a table for each scenario, and exits with 1 if `tower-m2m` misses a goal.
-//! `--seeds N` (default 5), `--only TEXT` (scenarios whose name holds it), `--ours` (without the peers), `--json FILE`;
+//! Prints a table for each scenario, and exits with 1 if `tower-m2m` misses a goal, or does worse where it is known to
+//! miss one. `--seeds N` (default 5), `--only TEXT` (scenarios whose name holds it), `--ours` (without the peers),
+//! `--json FILE`, `--plot FILE.svg` (of the main scenarios);
 //! for other servers than those in the table `--limit N` (default 300) and `--window SECONDS` (default 60).
 #![forbid(unsafe_code)]
 #![expect(
@@ -11,16 +12,24 @@
 
 mod contestants;
 mod model;
+mod options;
+mod plot;
 mod report;
 mod run;
 mod scenario;
 mod world;
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, stderr},
+    process::ExitCode,
+    thread,
+};
 
+use contestants::Contestant;
+use options::Options;
 use report::{Report, Row};
 use run::{Figures, run};
-use scenario::Numbers;
+use scenario::{Numbers, Scenario};
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
@@ -34,28 +43,40 @@ fn main() -> ExitCode {
     if options.ours {
         contestants.truncate(1);
     }
+    let mut scenarios = scenario::all();
+    scenarios.retain(|scenario| scenario.name.contains(&options.only));
     let mut report = Report::default();
-    for scenario in scenario::all() {
-        if !scenario
-            .name
-            .contains(options.only.as_deref().unwrap_or(""))
-        {
-            continue;
-        }
+    for (number, scenario) in scenarios.iter().enumerate() {
         let rows = contestants.iter().map(|contestant| {
-            let runs = (1..=options.seeds).map(|seed| {
-                let numbers = Numbers {
-                    limit: options.limit,
-                    window: options.window,
-                    phase: (0.443 + 0.618 * (seed - 1) as f64).fract(),
-                };
-                run(&scenario, contestant, &numbers, seed)
-            });
-            Row::new(contestant.name, median(runs.collect()))
+            let (of, name) = (scenarios.len(), scenario.name);
+            progress(&format!("{}/{of} {name}: {}", number + 1, contestant.name));
+            Row {
+                name: contestant.name,
+                figures: median(runs(scenario, contestant, &options)),
+            }
         });
-        report.add(&scenario, rows.collect());
+        let rows = rows.collect();
+        progress("");
+        report.add(scenario, rows);
     }
-    report.finish(options.json.as_deref())
+    report.finish(&options)
+}
+
+/// One run for each seed, side by side.
+fn runs(scenario: &Scenario, contestant: &Contestant, options: &Options) -> Vec<Figures> {
+    thread::scope(|scope| {
+        let runs = (1..=options.seeds).map(|seed| {
+            let numbers = Numbers {
+                limit: options.limit,
+                window: options.window,
+                phase: (0.443 + 0.618 * (seed - 1) as f64).fract(),
+            };
+            scope.spawn(move || run(scenario, contestant, &numbers, seed))
+        });
+        let runs: Vec<_> = runs.collect();
+        let done = |run: thread::ScopedJoinHandle<'_, Figures>| run.join().expect("no run panics");
+        runs.into_iter().map(done).collect()
+    })
 }
 
 /// The run in the middle by time needed; what must never happen counts if it happened in any run.
@@ -67,50 +88,13 @@ fn median(mut runs: Vec<Figures>) -> Figures {
     middle.refused = refused[refused.len() / 2];
     middle.failed = runs.iter().map(|run| run.failed).max().unwrap_or_default();
     middle.early = runs.iter().map(|run| run.early).max().unwrap_or_default();
-    middle.deadlock = runs.iter().any(|run| run.deadlock);
+    middle.unfinished = runs.iter().any(|run| run.unfinished);
     middle
 }
 
-struct Options {
-    seeds: u64,
-    limit: u64,
-    window: f64,
-    only: Option<String>,
-    ours: bool,
-    json: Option<String>,
-}
-
-impl Options {
-    fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self {
-            seeds: 5,
-            limit: 300,
-            window: 60.0,
-            only: None,
-            ours: false,
-            json: None,
-        };
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or(format!("{word} needs a value"));
-            match word.as_str() {
-                "--seeds" => {
-                    options.seeds = value()?.parse().map_err(|_| "--seeds needs a number")?;
-                    if options.seeds == 0 {
-                        return Err("--seeds needs a number above 0".into());
-                    }
-                }
-                "--limit" => {
-                    options.limit = value()?.parse().map_err(|_| "--limit needs a number")?;
-                }
-                "--window" => {
-                    options.window = value()?.parse().map_err(|_| "--window needs seconds")?;
-                }
-                "--only" => options.only = Some(value()?),
-                "--ours" => options.ours = true,
-                "--json" => options.json = Some(value()?),
-                _ => return Err(format!("unknown option {word}; see the top of src/main.rs")),
-            }
-        }
-        Ok(options)
+/// One line, written over the last one, for those who watch.
+fn progress(line: &str) {
+    if stderr().is_terminal() {
+        eprint!("\r\x1b[K{line}");
     }
 }

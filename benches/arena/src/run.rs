@@ -9,19 +9,19 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     contestants::{Contestant, Setup},
     model::optimum,
-    scenario::{Numbers, Scenario},
+    scenario::{Load, Numbers, Scenario},
     world::World,
 };
 
 /// The figures of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// Time needed ÷ the least time that the quota allows.
+    /// Time needed ÷ the least time that the quota allows for what was done.
     pub ratio: f64,
     pub refused: usize,
     pub failed: usize,
@@ -34,7 +34,8 @@ pub struct Figures {
     pub peak: usize,
     /// Jain's index over what the processes got done; 1 is fair.
     pub jain: f64,
-    pub deadlock: bool,
+    /// Still at work after the twentyfold of the least time and two hours.
+    pub unfinished: bool,
 }
 
 pub fn run(scenario: &Scenario, contestant: &Contestant, numbers: &Numbers, seed: u64) -> Figures {
@@ -52,55 +53,58 @@ async fn play(
     numbers: &Numbers,
     seed: u64,
 ) -> Figures {
-    let workers = scenario.processes * scenario.workers;
-    let least = |jobs| optimum(&mut *(scenario.model)(numbers), jobs, workers, scenario.rtt);
-    let world = Arc::new(World::new(
-        (scenario.model)(numbers),
-        scenario.dialect,
-        scenario.rtt,
-        scenario.processes,
-        seed,
-    ));
-    let (left, failed) = (
-        Arc::new(AtomicUsize::new(scenario.jobs)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    let mut tasks = tokio::task::JoinSet::new();
-    for process in 0..scenario.processes {
-        let client = (contestant.make)(Setup {
+    let begins = scenario.load.begins(scenario, numbers, seed);
+    let least = |jobs| optimum(&mut *(scenario.model)(numbers), jobs, &begins, scenario.rtt);
+    let world = Arc::new(World::new(scenario, numbers, seed));
+    let clients = (0..scenario.processes).map(|process| {
+        (contestant.make)(Setup {
             world: Arc::clone(&world),
             process,
-            skew: scenario.skew,
+            clock: world.clock(scenario.skew),
             seed: seed * 1000 + process as u64,
-        });
-        for worker in 0..scenario.workers {
-            let (client, left, failed) =
-                (Arc::clone(&client), Arc::clone(&left), Arc::clone(&failed));
-            let mut random =
-                fastrand::Rng::with_seed(seed * 7919 + (process * 1000 + worker) as u64);
-            let leaving = scenario.leaving;
-            tasks.spawn(async move {
-                let mut waits = Vec::new();
-                while left
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
-                    .is_ok()
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let left = Arc::new(AtomicUsize::new(scenario.jobs));
+    let failed = Arc::new(AtomicUsize::new(0));
+    let each = match scenario.load {
+        Load::Workers(_) => usize::MAX,
+        Load::Poisson(_) => 1,
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for (worker, begin) in begins.iter().enumerate() {
+        let client = Arc::clone(&clients[worker * clients.len() / begins.len()]);
+        let (left, failed) = (Arc::clone(&left), Arc::clone(&failed));
+        let mut random = fastrand::Rng::with_seed(seed * 7919 + worker as u64);
+        let (begin, leaving) = (Duration::from_secs_f64(*begin), scenario.leaving);
+        tasks.spawn(async move {
+            let mut waits = Vec::new();
+            if !begin.is_zero() {
+                sleep(begin).await;
+            }
+            for _ in 0..each {
+                let take = |left: usize| left.checked_sub(1);
+                if left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                    .is_err()
                 {
-                    let began = Instant::now();
-                    let patience = if random.f64() < leaving {
-                        2.0 * random.f64()
-                    } else {
-                        1e9
-                    };
-                    match timeout(Duration::from_secs_f64(patience), client.job()).await {
-                        Ok(true) => waits.push(began.elapsed().as_secs_f64()),
-                        Ok(false) => drop(failed.fetch_add(1, Ordering::Relaxed)),
-                        // Somebody who has left wants the job done later.
-                        Err(_) => drop(left.fetch_add(1, Ordering::Relaxed)),
-                    }
+                    break;
                 }
-                waits
-            });
-        }
+                let began = Instant::now();
+                let patience = if random.f64() < leaving {
+                    2.0 * random.f64()
+                } else {
+                    1e9
+                };
+                match timeout(Duration::from_secs_f64(patience), client.job()).await {
+                    Ok(true) => waits.push(began.elapsed().as_secs_f64()),
+                    Ok(false) => drop(failed.fetch_add(1, Ordering::Relaxed)),
+                    // Somebody who has left wants the job done later.
+                    Err(_) => drop(left.fetch_add(1, Ordering::Relaxed)),
+                }
+            }
+            waits
+        });
     }
     let mut waits = Vec::new();
     let watched = timeout(
@@ -111,7 +115,7 @@ async fn play(
             }
         },
     );
-    let deadlock = watched.await.is_err();
+    let unfinished = watched.await.is_err();
     let elapsed = world.elapsed();
     tasks.shutdown().await;
     let record = world.record();
@@ -120,19 +124,21 @@ async fn play(
         let index = (waits.len().saturating_sub(1)) as f64 * q;
         waits.get(index as usize).copied().unwrap_or_default()
     };
+    let failed = failed.load(Ordering::Relaxed);
     // What was accepted for somebody who had left is used up, too.
-    let accepted = record.accepted.iter().sum::<usize>().max(scenario.jobs);
+    let accepted = record.accepted.iter().sum::<usize>();
+    let done = accepted.max(scenario.jobs - failed).max(1);
     Figures {
-        ratio: elapsed / least(accepted),
+        ratio: elapsed / least(done),
         refused: record.refused,
-        failed: failed.load(Ordering::Relaxed),
+        failed,
         early: record.early,
         p50: quantile(0.5),
         p99: quantile(0.99),
         max: quantile(1.0),
         peak: peak(record.arrivals),
         jain: jain(&record.accepted),
-        deadlock,
+        unfinished,
     }
 }
 

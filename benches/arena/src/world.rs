@@ -11,7 +11,10 @@ use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower_m2m::Clock;
 
-use crate::model::{Model, Verdict};
+use crate::{
+    model::{Model, Verdict},
+    scenario::{Numbers, Scenario},
+};
 
 pub type Reply = Response<Full<Bytes>>;
 
@@ -35,9 +38,9 @@ pub enum Dialect {
 }
 
 pub struct World {
-    pub rtt: f64,
+    rtt: f64,
+    spread: f64,
     dialect: Dialect,
-    dated: bool,
     started: Instant,
     state: Mutex<State>,
 }
@@ -60,20 +63,15 @@ pub struct Record {
 }
 
 impl World {
-    pub fn new(
-        model: Box<dyn Model>,
-        dialect: Dialect,
-        rtt: f64,
-        processes: usize,
-        seed: u64,
-    ) -> Self {
+    pub fn new(scenario: &Scenario, numbers: &Numbers, seed: u64) -> Self {
+        let processes = scenario.processes;
         Self {
-            rtt,
-            dialect,
-            dated: true,
+            rtt: scenario.rtt,
+            spread: scenario.spread,
+            dialect: scenario.dialect,
             started: Instant::now(),
             state: Mutex::new(State {
-                model,
+                model: (scenario.model)(numbers),
                 random: fastrand::Rng::with_seed(seed),
                 record: Record {
                     accepted: vec![0; processes],
@@ -81,6 +79,14 @@ impl World {
                 },
                 told: vec![None; processes],
             }),
+        }
+    }
+
+    /// A client's clock that is ahead by `skew` seconds.
+    pub fn clock(&self, skew: f64) -> Skewed {
+        Skewed {
+            started: self.started,
+            skew,
         }
     }
 
@@ -95,8 +101,8 @@ impl World {
             {
                 state.record.early += 1;
             }
-            let mut leg = || self.rtt / 2.0 * (0.9 + 0.2 * state.random.f64());
-            (leg(), leg())
+            let random = &mut state.random;
+            (self.leg(random), self.leg(random))
         };
         sleep(Duration::from_secs_f64(there)).await;
         let reply = {
@@ -124,6 +130,18 @@ impl World {
         reply
     }
 
+    /// How long one way takes.
+    fn leg(&self, random: &mut fastrand::Rng) -> f64 {
+        let half = self.rtt / 2.0;
+        if self.spread == 0.0 {
+            return half * (0.9 + 0.2 * random.f64());
+        }
+        // Box and Muller's way to a normal distribution.
+        let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
+        let normal = radius * (std::f64::consts::TAU * random.f64()).cos();
+        half * (self.spread * normal).exp()
+    }
+
     pub fn elapsed(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
     }
@@ -139,12 +157,10 @@ impl World {
     /// The answer, and before when the client is asked not to come again.
     fn reply(&self, verdict: Verdict, at: f64) -> (Reply, Option<f64>) {
         let refused = verdict.status != 200;
-        let mut reply =
-            Response::builder().status(StatusCode::from_u16(verdict.status).expect("a status"));
         let wall = UNIX_EPOCH + Duration::from_secs_f64(EPOCH + at);
-        if self.dated {
-            reply = reply.header("date", httpdate::fmt_http_date(wall));
-        }
+        let mut reply = Response::builder()
+            .status(StatusCode::from_u16(verdict.status).expect("a status"))
+            .header("date", httpdate::fmt_http_date(wall));
         let wait = (verdict.reset - at).max(0.0).ceil();
         let epoch = (EPOCH + verdict.reset).ceil();
         let mut asked = None;
@@ -204,8 +220,8 @@ impl World {
 /// A client's clock: virtual time, off by `skew` seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Skewed {
-    pub started: Instant,
-    pub skew: f64,
+    started: Instant,
+    skew: f64,
 }
 
 impl Clock for Skewed {

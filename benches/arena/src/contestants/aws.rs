@@ -16,9 +16,7 @@ use aws_smithy_runtime::client::{
 };
 use aws_smithy_runtime_api::{
     client::{
-        http::{
-            HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
-        },
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
         interceptors::context::InterceptorContext,
         orchestrator::{HttpRequest, OrchestratorError},
         retries::classifiers::{ClassifyRetry, RetryAction},

@@ -5,12 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
-use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{BoxError, RateLimitRetryLayer};
 
 use super::{Client, Sending, Setup};
-use crate::world::{Reply, Skewed};
+use crate::world::Reply;
 
 struct Ours<S>(S);
 
@@ -37,15 +36,12 @@ pub fn client(setup: Setup) -> Arc<dyn Client> {
         .max_wait(Duration::from_secs(4 * 3600))
         // For the brown-out; the default of 5 is enough for every other scenario.
         .max_retries(50)
-        .clock(Skewed {
-            started: Instant::now(),
-            skew: setup.skew,
-        })
+        .clock(setup.clock)
         .seed(setup.seed)
         .build();
     let service = service_fn(move |_: Request<Empty<Bytes>>| {
         let setup = setup.clone();
-        async move { Ok::<_, BoxError>(setup.world.request(setup.process).await) }
+        async move { Ok::<_, BoxError>(setup.request().await) }
     });
     Arc::new(Ours(layer.layer(service)))
 }

@@ -40,11 +40,7 @@ struct Refusals {
 impl Policy<(), Reply, BoxError> for Refusals {
     type Future = tokio::time::Sleep;
 
-    fn retry(
-        &mut self,
-        (): &mut (),
-        result: &mut Result<Reply, BoxError>,
-    ) -> Option<Self::Future> {
+    fn retry(&mut self, (): &mut (), result: &mut Result<Reply, BoxError>) -> Option<Self::Future> {
         if result.as_ref().is_ok_and(|r| r.status().is_success()) {
             self.budget.deposit();
             return None;

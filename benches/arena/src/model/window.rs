@@ -1,32 +1,17 @@
-//! How servers count: each model takes requests at the times of their arrival, in seconds since the start.
+//! One limit at a time.
 
 use std::collections::VecDeque;
 
-/// What a server decides on one request, and what it could tell about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Verdict {
-    pub status: u16,
-    pub limit: u64,
-    pub window: f64,
-    pub remaining: u64,
-    /// When the quota is next (more) available.
-    pub reset: f64,
-}
-
-pub trait Model: Send {
-    fn take(&mut self, at: f64) -> Verdict;
-    /// The earliest time from `at` on at which a request would be accepted if nobody came before.
-    fn earliest(&self, at: f64) -> f64;
-}
+use super::{Model, Verdict};
 
 /// So many in each window of the clock; the first edge comes after `phase`.
 #[derive(Clone)]
 pub struct FixedWindow {
-    limit: u64,
+    pub(super) limit: u64,
     window: f64,
     phase: f64,
     current: i64,
-    used: u64,
+    pub(super) used: u64,
 }
 
 impl FixedWindow {
@@ -252,154 +237,4 @@ impl Model for Bucket {
     fn earliest(&self, at: f64) -> f64 {
         at + (1.0 - self.level(at)).max(0.0) / self.rate
     }
-}
-
-/// Whoever exceeds the quota once is blocked for `block` seconds.
-pub struct PenaltyBox {
-    inner: FixedWindow,
-    block: f64,
-    until: f64,
-}
-
-impl PenaltyBox {
-    pub fn new(inner: FixedWindow, block: f64) -> Self {
-        Self {
-            inner,
-            block,
-            until: 0.0,
-        }
-    }
-}
-
-impl Model for PenaltyBox {
-    fn take(&mut self, at: f64) -> Verdict {
-        let mut verdict = if at < self.until {
-            Verdict {
-                status: 429,
-                remaining: 0,
-                ..self.inner.clone().take(at)
-            }
-        } else {
-            self.inner.take(at)
-        };
-        if verdict.status == 429 {
-            self.until = self.until.max(at + self.block);
-            verdict.reset = self.until;
-        }
-        verdict
-    }
-
-    fn earliest(&self, at: f64) -> f64 {
-        self.inner.earliest(at.max(self.until))
-    }
-}
-
-/// A window whose limit is another one from some time on.
-pub struct Lowered {
-    inner: FixedWindow,
-    from: f64,
-    to: u64,
-}
-
-impl Lowered {
-    pub fn new(inner: FixedWindow, from: f64, to: u64) -> Self {
-        Self { inner, from, to }
-    }
-}
-
-impl Model for Lowered {
-    fn take(&mut self, at: f64) -> Verdict {
-        if at >= self.from {
-            self.inner.limit = self.to;
-            self.inner.used = self.inner.used.min(self.to);
-        }
-        self.inner.take(at)
-    }
-
-    fn earliest(&self, at: f64) -> f64 {
-        let mut inner = self.inner.clone();
-        if at >= self.from {
-            inner.limit = self.to;
-        }
-        inner.earliest(at)
-    }
-}
-
-/// Several limits at once; a request is counted by all of them or by none. Tells about the tightest.
-pub struct Stacked(pub Vec<Box<dyn Model>>);
-
-impl Model for Stacked {
-    fn take(&mut self, at: f64) -> Verdict {
-        let free = self.earliest(at) <= at;
-        let verdicts = self.0.iter_mut().filter_map(|model| {
-            let blocks = model.earliest(at) > at;
-            (free || blocks).then(|| model.take(at))
-        });
-        let tightest = verdicts.min_by(|a, b| {
-            a.remaining
-                .cmp(&b.remaining)
-                .then(b.reset.total_cmp(&a.reset))
-        });
-        tightest.expect("at least one limit decides")
-    }
-
-    fn earliest(&self, at: f64) -> f64 {
-        let mut at = at;
-        for _ in 0..8 {
-            let later = self.0.iter().map(|m| m.earliest(at)).fold(at, f64::max);
-            if later <= at {
-                break;
-            }
-            at = later;
-        }
-        at
-    }
-}
-
-/// Says 503 during a brown-out.
-pub struct BrownOut {
-    pub inner: Box<dyn Model>,
-    pub from: f64,
-    pub until: f64,
-}
-
-impl Model for BrownOut {
-    fn take(&mut self, at: f64) -> Verdict {
-        if (self.from..self.until).contains(&at) {
-            return Verdict {
-                status: 503,
-                limit: 0,
-                window: 0.0,
-                remaining: 0,
-                reset: self.until,
-            };
-        }
-        self.inner.take(at)
-    }
-
-    fn earliest(&self, at: f64) -> f64 {
-        let inner = self.inner.earliest(at);
-        if (self.from..self.until).contains(&inner) {
-            self.inner.earliest(self.until)
-        } else {
-            inner
-        }
-    }
-}
-
-/// How long the work takes at least: each worker sends at the first moment at which it will be accepted.
-pub fn optimum(model: &mut dyn Model, jobs: usize, workers: usize, rtt: f64) -> f64 {
-    let mut free = vec![0.0_f64; workers.min(jobs)];
-    let (mut end, mut last) = (0.0_f64, 0.0_f64);
-    for job in 0..jobs {
-        // Served in turn: all are alike, so the first to be free goes first.
-        let worker = job % free.len();
-        let arrival = model.earliest(last.max(free[worker] + rtt / 2.0));
-        last = arrival;
-        let verdict = model.take(arrival);
-        assert_eq!(verdict.status, 200, "an omniscient client is never refused");
-        free[worker] = arrival + rtt / 2.0;
-        end = end.max(free[worker]);
-    }
-    end
 }

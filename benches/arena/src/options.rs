@@ -1,0 +1,46 @@
+//! What the command line says.
+
+use std::str::FromStr;
+
+pub struct Options {
+    pub seeds: u64,
+    pub limit: u64,
+    pub window: f64,
+    pub only: String,
+    pub ours: bool,
+    pub json: Option<String>,
+    pub plot: Option<String>,
+}
+
+impl Options {
+    pub fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            seeds: 5,
+            limit: 300,
+            window: 60.0,
+            only: String::new(),
+            ours: false,
+            json: None,
+            plot: None,
+        };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            match word.as_str() {
+                "--seeds" => options.seeds = number(&word, &value()?)?,
+                "--limit" => options.limit = number(&word, &value()?)?,
+                "--window" => options.window = number(&word, &value()?)?,
+                "--only" => options.only = value()?,
+                "--ours" => options.ours = true,
+                "--json" => options.json = Some(value()?),
+                "--plot" => options.plot = Some(value()?),
+                _ => return Err(format!("unknown option {word}; see the top of src/main.rs")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn number<T: FromStr + Default + PartialOrd>(word: &str, value: &str) -> Result<T, String> {
+    let number = value.parse().ok().filter(|number| *number > T::default());
+    number.ok_or(format!("{word} needs a number above 0"))
+}

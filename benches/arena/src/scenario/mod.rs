@@ -1,0 +1,183 @@
+//! What is played: the servers, the loads, and the goals.
+
+mod server;
+mod table;
+
+pub use table::all;
+
+use crate::{
+    model::{FixedWindow, Model},
+    world::Dialect,
+};
+
+/// The numbers of the servers, where a scenario has none of its own.
+pub struct Numbers {
+    pub limit: u64,
+    /// In seconds.
+    pub window: f64,
+    /// How much of the first window is left at the start, `0.0..1.0`.
+    pub phase: f64,
+}
+
+impl Numbers {
+    fn fixed(&self) -> FixedWindow {
+        FixedWindow::new(self.limit, self.window, self.window * self.phase)
+    }
+
+    /// Requests a second.
+    fn rate(&self) -> f64 {
+        self.limit as f64 / self.window
+    }
+}
+
+pub struct Scenario {
+    pub name: &'static str,
+    pub model: fn(&Numbers) -> Box<dyn Model>,
+    pub dialect: Dialect,
+    pub processes: usize,
+    pub load: Load,
+    pub jobs: usize,
+    /// In seconds, as usual.
+    pub rtt: f64,
+    /// Of the logarithm of the round trips; with 0 they are within a tenth of `rtt`.
+    pub spread: f64,
+    /// By how much the clients' wall clocks are ahead, in seconds.
+    pub skew: f64,
+    /// The share of callers who leave while they wait.
+    pub leaving: f64,
+    pub goal: Option<Goal>,
+    /// Whether it is in the plot.
+    pub shown: bool,
+}
+
+#[derive(Clone, Copy)]
+pub enum Load {
+    /// So many in each process, who take the next job when they have done one.
+    Workers(usize),
+    /// Jobs that come by themselves, at random times, at this share of the quota.
+    Poisson(f64),
+}
+
+impl Load {
+    /// When each worker begins. The jobs of `Poisson` have a worker each.
+    pub fn begins(self, scenario: &Scenario, numbers: &Numbers, seed: u64) -> Vec<f64> {
+        match self {
+            Self::Workers(workers) => vec![0.0; scenario.processes * workers],
+            Self::Poisson(share) => {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let mut at = 0.0;
+                let mut next = || {
+                    at -= (1.0 - random.f64()).ln() / (share * numbers.rate());
+                    at
+                };
+                (0..scenario.jobs).map(|_| next()).collect()
+            }
+        }
+    }
+}
+
+/// What the median of the seeds has to reach.
+#[derive(Clone, Copy)]
+pub struct Goal {
+    pub ratio: f64,
+    pub refused: Refused,
+    pub jain: f64,
+    /// The goal is missed so far; time and refusals must not get worse than this.
+    pub known_miss: Option<(f64, usize)>,
+}
+
+#[derive(Clone, Copy)]
+pub enum Refused {
+    /// Of the jobs.
+    Share(f64),
+    Count(usize),
+}
+
+impl Refused {
+    pub fn most(self, jobs: usize) -> usize {
+        match self {
+            Self::Share(share) => (jobs as f64 * share).floor() as usize,
+            Self::Count(count) => count,
+        }
+    }
+}
+
+fn scenario(name: &'static str) -> Scenario {
+    Scenario {
+        name,
+        model: server::fixed,
+        dialect: Dialect::Full,
+        processes: 1,
+        load: Load::Workers(16),
+        jobs: 1200,
+        rtt: 0.04,
+        spread: 0.0,
+        skew: 0.0,
+        leaving: 0.0,
+        goal: None,
+        shown: false,
+    }
+}
+
+impl Scenario {
+    fn server(mut self, model: fn(&Numbers) -> Box<dyn Model>, dialect: Dialect) -> Self {
+        (self.model, self.dialect) = (model, dialect);
+        self
+    }
+
+    fn workers(mut self, workers: usize) -> Self {
+        self.load = Load::Workers(workers);
+        self
+    }
+
+    fn processes(mut self, processes: usize, workers: usize) -> Self {
+        self.processes = processes;
+        self.workers(workers)
+    }
+
+    fn poisson(mut self, share: f64) -> Self {
+        self.load = Load::Poisson(share);
+        self
+    }
+
+    fn jobs(mut self, jobs: usize) -> Self {
+        self.jobs = jobs;
+        self
+    }
+
+    fn spread(mut self, spread: f64) -> Self {
+        self.spread = spread;
+        self
+    }
+
+    fn skew(mut self, skew: f64) -> Self {
+        self.skew = skew;
+        self
+    }
+
+    fn leaving(mut self, leaving: f64) -> Self {
+        self.leaving = leaving;
+        self
+    }
+
+    fn goal(mut self, ratio: f64, refused: Refused) -> Self {
+        self.goal = Some(Goal {
+            ratio,
+            refused,
+            jain: if self.processes > 1 { 0.95 } else { 0.0 },
+            known_miss: None,
+        });
+        self
+    }
+
+    fn known_miss(mut self, ratio: f64, refused: usize) -> Self {
+        let goal = self.goal.as_mut().expect("only a goal can be missed");
+        goal.known_miss = Some((ratio, refused));
+        self
+    }
+
+    fn shown(mut self) -> Self {
+        self.shown = true;
+        self
+    }
+}
