@@ -13,7 +13,7 @@ const LINE: f64 = 15.0;
 
 const STYLE: &str = "
   svg { font: 11px system-ui, sans-serif; background: #fff; }
-  text { fill: #444; }
+  .plain { fill: #444; }
   .title { fill: #000; font-weight: 600; font-size: 12px; }
   .ours text { fill: #000; font-weight: 600; }
   rect { fill: #9aa4b2; }
@@ -22,7 +22,7 @@ const STYLE: &str = "
   line { stroke: #9aa4b2; }
   @media (prefers-color-scheme: dark) {
     svg { background: #0d1117; }
-    text { fill: #adb5bf; }
+    .plain { fill: #adb5bf; }
     .title, .ours text { fill: #fff; }
     rect { fill: #6a7481; }
     .ours rect { fill: #4493f8; }
@@ -43,8 +43,8 @@ pub fn svg(shown: &[&Played]) -> String {
     );
     text(&mut page, REFUSED, y, "title", "refused requests ÷ jobs");
     y += LINE;
-    text(&mut page, TIME, y, "", "bars from 1 to 2");
-    text(&mut page, REFUSED, y, "", "bars from 0 to 100 %");
+    text(&mut page, TIME, y, "plain", "bars from 1 to 2");
+    text(&mut page, REFUSED, y, "plain", "bars from 0 to 100 %");
     for played in shown {
         y += 2.0 * LINE;
         text(&mut page, 10.0, y, "title", played.scenario);
@@ -71,12 +71,14 @@ fn bars(page: &mut String, y: f64, row: &Row, jobs: usize, ours: bool) {
     let figures = &row.figures;
     write(
         page,
-        format_args!("<g class='{}'>", if ours { "ours" } else { "" }),
+        format_args!("<g class='{}'>", if ours { "ours" } else { "peer" }),
     );
-    text(page, 10.0, y, "", row.name);
-    if figures.failed > 0 || figures.unfinished {
+    text(page, 10.0, y, "plain", row.name);
+    if figures.failed > 0 {
         let failed = format!("{} of {jobs} jobs failed", figures.failed);
         text(page, TIME + 6.0, y, "failed", &failed);
+    } else if figures.unfinished {
+        text(page, TIME + 6.0, y, "failed", "not finished in time");
     } else {
         bar(
             page,
@@ -99,18 +101,13 @@ fn bar(page: &mut String, x: f64, y: f64, share: f64, figure: &str) {
         page,
         format_args!("<rect x='{x}' y='{top}' width='{length:.1}' height='11'/>"),
     );
-    text(page, x + length + 6.0, y, "", figure);
+    text(page, x + length + 6.0, y, "plain", figure);
 }
 
 fn text(page: &mut String, x: f64, y: f64, class: &str, words: &str) {
-    let class = if class.is_empty() {
-        String::new()
-    } else {
-        format!(" class='{class}'")
-    };
     write(
         page,
-        format_args!("<text x='{x:.1}' y='{y}'{class}>{words}</text>"),
+        format_args!("<text x='{x:.1}' y='{y}' class='{class}'>{words}</text>"),
     );
 }
 

@@ -110,7 +110,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("refused requests count, no headers, 16 workers")
             .server(grudge, Silent)
             .goal(1.05, Share(0.03))
-            .known_miss(1.9, 80)
+            .known_miss(1.8, 60)
             .shown(),
         scenario("penalty box of 5 min, full headers, 16 workers")
             .server(penalty, Full)
