@@ -18,6 +18,7 @@ mod random;
 pub mod rate_limit_retry;
 pub mod replay;
 mod retry_after;
+mod sharded;
 mod sinks;
 pub mod stack;
 mod sync;

@@ -20,6 +20,8 @@ pub struct Origin {
     /// Lower-case; an IPv6 address in brackets and in its canonical form (RFC 5952).
     host: Box<str>,
     port: u16,
+    /// Host and port as they are usually written, which is the fastest to compare.
+    authority: Box<str>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -36,6 +38,20 @@ pub struct InvalidOrigin {
 }
 
 impl Origin {
+    fn new(scheme: Scheme, host: Box<str>, port: u16) -> Self {
+        let authority = if port == scheme.default_port() {
+            host.clone()
+        } else {
+            format!("{host}:{port}").into()
+        };
+        Self {
+            scheme,
+            host,
+            port,
+            authority,
+        }
+    }
+
     /// `http` or `https`.
     #[must_use]
     pub fn scheme(&self) -> &str {
@@ -55,11 +71,8 @@ impl Origin {
     }
 
     /// `host[:port]`, as in a `Host` header.
-    pub(crate) fn authority(&self) -> String {
-        let shown = self.to_string();
-        shown
-            .split_once("://")
-            .map_or(String::new(), |(_, authority)| authority.to_owned())
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Whether the scheme is `https`.
@@ -85,11 +98,11 @@ impl Origin {
     pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = Scheme::of(uri)?;
         let (host, port) = split(uri.authority()?.as_str())?;
-        Some(Self {
+        Some(Self::new(
             scheme,
-            host: canonical(host)?,
-            port: effective(port, scheme)?,
-        })
+            canonical(host)?,
+            effective(port, scheme)?,
+        ))
     }
 
     /// Whether `uri` is at this origin. Does not allocate.
@@ -111,9 +124,10 @@ impl Origin {
     }
 
     fn is_at(&self, authority: &str) -> bool {
-        split(authority).is_some_and(|(host, port)| {
-            self.has_host(host) && effective(port, self.scheme) == Some(self.port)
-        })
+        *authority == *self.authority
+            || split(authority).is_some_and(|(host, port)| {
+                self.has_host(host) && effective(port, self.scheme) == Some(self.port)
+            })
     }
 
     fn has_host(&self, host: &str) -> bool {
@@ -125,11 +139,7 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme(), self.host)?;
-        if self.port == self.scheme.default_port() {
-            return Ok(());
-        }
-        write!(f, ":{}", self.port)
+        write!(f, "{}://{}", self.scheme(), self.authority)
     }
 }
 
@@ -171,7 +181,7 @@ impl FromStr for Origin {
         if !matches!(tail, "" | "/") {
             return Err(invalid("it has a path"));
         }
-        Ok(Self { scheme, host, port })
+        Ok(Self::new(scheme, host, port))
     }
 }
 
@@ -213,7 +223,11 @@ impl Error for InvalidOrigin {}
 
 impl Scheme {
     fn of(uri: &Uri) -> Option<Self> {
-        Self::parse(uri.scheme_str()?)
+        let scheme = uri.scheme()?;
+        if *scheme == http::uri::Scheme::HTTPS {
+            return Some(Self::Https);
+        }
+        Self::parse(scheme.as_str())
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
-use super::{CredentialPresent, OriginNotAllowed, cell::Published, error::NotAllowed};
+use super::{CredentialPresent, OriginNotAllowed, error::NotAllowed};
 use crate::{BoxError, Origin};
 
 /// Where the token may go, and which header carries it.
@@ -71,6 +71,11 @@ impl Authorizer {
         };
         self.check_host(request, index)
             .map_err(OriginNotAllowed::from)?;
+        // What is in the token's own place is replaced in any case, when the token is put there.
+        let replaced = self.existing == ExistingCredential::Replace;
+        if replaced && self.header == header::AUTHORIZATION {
+            return Ok(Passage::WithToken(index));
+        }
         let headers = request.headers_mut();
         if headers.contains_key(&self.header) || headers.contains_key(header::AUTHORIZATION) {
             match self.existing {
@@ -86,8 +91,8 @@ impl Authorizer {
     }
 
     /// Puts the token onto the request.
-    pub(crate) fn authorize(&self, headers: &mut HeaderMap, token: &Published) {
-        headers.insert(self.header.clone(), token.header.clone());
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap, token: HeaderValue) {
+        headers.insert(self.header.clone(), token);
     }
 
     pub(crate) fn origin(&self, index: usize) -> Option<&Origin> {
@@ -135,7 +140,7 @@ impl Authorizer {
                 origin: origin.to_string(),
             });
         }
-        match HeaderValue::from_str(&origin.authority()) {
+        match HeaderValue::from_str(origin.authority()) {
             Ok(host) => drop(request.headers_mut().insert(header::HOST, host)),
             Err(_) => drop(request.headers_mut().remove(header::HOST)),
         }

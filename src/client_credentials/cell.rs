@@ -12,6 +12,7 @@ mod landing;
 mod refusal;
 
 use std::{
+    ops::{Deref, DerefMut},
     sync::Arc,
     task::Waker,
     time::{Duration, SystemTime},
@@ -29,7 +30,11 @@ use super::{
 };
 use crate::{
     random::Random,
-    sync::{Mutex, RwLock, lock, read, write},
+    sync::{
+        Mutex, RwLock, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+        lock, read, write,
+    },
 };
 
 /// A cheap handle to the one cell of a layer.
@@ -39,6 +44,7 @@ pub(crate) struct TokenCell(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     snapshot: Arc<RwLock<Snapshot>>,
+    changes: Changes,
     desk: Mutex<Desk>,
     successes: Successes,
     settings: Settings,
@@ -52,6 +58,47 @@ struct Snapshot {
     current: Option<Arc<Published>>,
     /// The token was refused, and a refresh is under way: nobody uses it until that has ended.
     suspended: bool,
+}
+
+/// Counts what happens to the snapshot, so that copies of it know that they are out of date. On a cache line of its own,
+/// which every request reads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Changes(AtomicU64);
+
+/// The snapshot, to be changed; counted when that is done, and before anybody else can read it.
+struct Change<'a> {
+    snapshot: RwLockWriteGuard<'a, Snapshot>,
+    changes: &'a Changes,
+}
+
+impl Inner {
+    fn change(&self) -> Change<'_> {
+        Change {
+            snapshot: write(&self.snapshot),
+            changes: &self.changes,
+        }
+    }
+}
+
+impl Deref for Change<'_> {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut Snapshot {
+        &mut self.snapshot
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.changes.0.fetch_add(1, Ordering::Release);
+    }
 }
 
 /// A token as requests use it.
@@ -128,6 +175,7 @@ impl TokenCell {
     pub(crate) fn new(settings: Settings, origins: usize, seed: Option<u64>, now: Instant) -> Self {
         Self(Arc::new(Inner {
             snapshot: Arc::default(),
+            changes: Changes::default(),
             desk: Mutex::new(Desk {
                 flight: None,
                 flights: 0,
@@ -145,7 +193,12 @@ impl TokenCell {
         &self.0.settings
     }
 
-    /// The usable token, if there is one. The path of every warm request.
+    /// Differs from what it was before whenever the snapshot does.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.changes.0.load(Ordering::Acquire)
+    }
+
+    /// The usable token, if there is one.
     pub(crate) fn header(
         &self,
         now: Instant,
@@ -239,7 +292,7 @@ impl TokenCell {
     pub(crate) fn invalidate(&self) {
         let old = {
             let _desk = lock(&self.0.desk);
-            let mut snapshot = write(&self.0.snapshot);
+            let mut snapshot = self.0.change();
             snapshot.version += 1;
             snapshot.suspended = false;
             snapshot.current.take()
@@ -280,7 +333,7 @@ impl TokenCell {
             return Some(flight);
         }
         desk.flight = None;
-        write(&self.0.snapshot).suspended = false;
+        self.0.change().suspended = false;
         woken.extend(flight.settle(Outcome::Abandoned));
         None
     }

@@ -33,9 +33,9 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    pub(crate) fn new(token: &Published, origin: usize, at: Instant) -> Self {
+    pub(crate) fn new(identity: TokenIdentity, origin: usize, at: Instant) -> Self {
         Self {
-            identity: token.identity,
+            identity,
             origin,
             at,
         }

@@ -85,6 +85,19 @@ impl Lifetime {
         self.ends.map(|ends| ends.expired_after)
     }
 
+    /// For how long the token stays as fresh as it is.
+    pub(crate) fn unchanged_for(&self, now: Instant, wall: SystemTime) -> Duration {
+        let Some(ends) = self.ends else {
+            return Duration::MAX;
+        };
+        let age = self.age(now, wall);
+        if age < ends.stale_after {
+            ends.stale_after - age
+        } else {
+            ends.expired_after.saturating_sub(age)
+        }
+    }
+
     /// What is left of the token's life; `None` if it does not end.
     pub(crate) fn left(&self, now: Instant, wall: SystemTime) -> Option<Duration> {
         self.ends

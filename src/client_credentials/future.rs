@@ -17,8 +17,11 @@ use tower_service::Service;
 use super::{
     cell::Refusal,
     exchange::{Exchange, Sent},
+    near::Near,
 };
-use crate::{Attempts, BoxError, drain::drain, kept::Retained, replay::ReplayableBody};
+use crate::{
+    Attempts, BoxError, drain::drain, kept::Retained, replay::ReplayableBody, sharded::Place,
+};
 
 pin_project! {
     /// The future of a [`ClientCredentials`](super::ClientCredentials) service's response.
@@ -44,7 +47,7 @@ pin_project! {
         /// Sent with our token. The ordinary case.
         Sent {
             #[pin] future: F,
-            exchange: Arc<Exchange>,
+            near: Arc<Place<Near>>,
             sent: Sent,
             retained: Option<Box<Retained<S, B>>>,
         },
@@ -68,13 +71,13 @@ where
 
     pub(super) fn sent(
         future: S::Future,
-        exchange: Arc<Exchange>,
+        near: Arc<Place<Near>>,
         sent: Sent,
         retained: Option<Box<Retained<S, B>>>,
     ) -> Self {
         let state = State::Sent {
             future,
-            exchange,
+            near,
             sent,
             retained,
         };
@@ -117,10 +120,11 @@ where
                 }
                 StateProj::Sent {
                     future,
-                    exchange,
+                    near,
                     sent,
                     retained,
                 } => {
+                    let exchange = &near.exchange;
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
                     let Some(refusal) = exchange.refusal(&response, *sent) else {
                         return Poll::Ready(Ok(response));
@@ -166,8 +170,9 @@ where
         .replay
         .then(|| Retained::of(&request, &service))
         .flatten();
-    exchange.authorizer.authorize(request.headers_mut(), &token);
-    let sent = Sent::new(&token, origin, exchange.tokens.clock.now());
+    let header = token.header.clone();
+    exchange.authorizer.authorize(request.headers_mut(), header);
+    let sent = Sent::new(token.identity, origin, exchange.tokens.clock.now());
     drop(token);
     let response = service.call(request).await.map_err(Into::into)?;
     let Some(refusal) = exchange.refusal(&response, sent) else {
@@ -210,8 +215,9 @@ where
     drain(response).await;
     let (mut service, mut request) = retained.into_parts();
     service.ready().await.map_err(Into::into)?;
-    exchange.authorizer.authorize(request.headers_mut(), &token);
-    let sent = Sent::new(&token, origin, exchange.tokens.clock.now());
+    let header = token.header.clone();
+    exchange.authorizer.authorize(request.headers_mut(), header);
+    let sent = Sent::new(token.identity, origin, exchange.tokens.clock.now());
     drop(token);
     let mut response = service.call(request).await.map_err(Into::into)?;
     Attempts::record(&mut response, 2);

@@ -12,9 +12,10 @@ use super::{
     cell::{Settings, TokenCell},
     event::TokenEvents,
     exchange::Exchange,
+    near::Near,
     tokens::Tokens,
 };
-use crate::{Clock, Origin, clock::SharedClock, sinks::Sinks};
+use crate::{Clock, Origin, clock::SharedClock, sharded::Sharded, sinks::Sinks};
 
 /// Puts an access token onto each request, renews it, and replays a request once whose token was refused.
 ///
@@ -37,7 +38,7 @@ use crate::{Clock, Origin, clock::SharedClock, sinks::Sinks};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientCredentialsLayer {
-    exchange: Arc<Exchange>,
+    near: Sharded<Near>,
 }
 
 impl ClientCredentialsLayer {
@@ -68,11 +69,11 @@ impl ClientCredentialsLayer {
     /// The tokens of this layer, for everything that is not a request through it.
     #[must_use]
     pub fn handle(&self) -> TokenHandle {
-        TokenHandle::new(Arc::clone(&self.exchange.tokens))
+        TokenHandle::new(Arc::clone(&self.near.here().exchange.tokens))
     }
 
     pub(crate) fn into_exchange(self) -> Arc<Exchange> {
-        self.exchange
+        Arc::clone(&self.near.here().exchange)
     }
 }
 
@@ -80,7 +81,7 @@ impl<S> Layer<S> for ClientCredentialsLayer {
     type Service = ClientCredentials<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ClientCredentials::new(inner, Arc::clone(&self.exchange))
+        ClientCredentials::new(inner, self.near.clone())
     }
 }
 
@@ -252,12 +253,13 @@ impl ClientCredentialsLayerBuilder {
             existing: self.existing,
             header: self.header,
         };
+        let exchange = Arc::new(Exchange {
+            tokens: Arc::new(tokens),
+            authorizer,
+            replay: self.replay,
+        });
         ClientCredentialsLayer {
-            exchange: Arc::new(Exchange {
-                tokens: Arc::new(tokens),
-                authorizer,
-                replay: self.replay,
-            }),
+            near: Sharded::new(|| Near::new(Arc::clone(&exchange))),
         }
     }
 }

@@ -43,6 +43,7 @@ mod freshness;
 mod future;
 mod handle;
 mod layer;
+mod near;
 mod quirk;
 mod redact;
 mod service;
@@ -55,6 +56,7 @@ pub(crate) use self::{
     authorize::Passage,
     cell::Refusal,
     exchange::{Exchange, Sent},
+    near::Near,
 };
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},

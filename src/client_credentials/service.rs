@@ -12,21 +12,22 @@ use tower_service::Service;
 
 use super::{
     authorize::Passage,
-    exchange::{Exchange, Sent},
+    exchange::Sent,
     future::{ResponseFuture, obtain_and_send},
+    near::Near,
 };
-use crate::{BoxError, kept::Retained, replay::ReplayableBody};
+use crate::{BoxError, kept::Retained, replay::ReplayableBody, sharded::Sharded};
 
 /// Sends requests with an access token. Made by a [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 #[derive(Clone)]
 pub struct ClientCredentials<S> {
     inner: S,
-    exchange: Arc<Exchange>,
+    near: Sharded<Near>,
 }
 
 impl<S> ClientCredentials<S> {
-    pub(crate) fn new(inner: S, exchange: Arc<Exchange>) -> Self {
-        Self { inner, exchange }
+    pub(crate) fn new(inner: S, near: Sharded<Near>) -> Self {
+        Self { inner, near }
     }
 
     /// The service underneath.
@@ -64,14 +65,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
-        let exchange = &self.exchange;
+        let near = self.near.here();
+        let exchange = &near.exchange;
         let origin = match exchange.authorizer.inspect(&mut request) {
             Ok(Passage::WithToken(origin)) => origin,
             Ok(Passage::AsItIs) => return ResponseFuture::as_it_is(self.inner.call(request)),
             Err(error) => return ResponseFuture::refused(error),
         };
         let now = exchange.tokens.clock.now();
-        let Some(token) = exchange.tokens.warm(now) else {
+        let Some((token, identity)) = near.token(now) else {
             // Readiness is given back before waiting: a permit held here could be the one that another request needs.
             let fresh = self.inner.clone();
             drop(std::mem::replace(&mut self.inner, fresh));
@@ -83,16 +85,10 @@ where
             .replay
             .then(|| Retained::of(&request, &self.inner))
             .flatten();
-        exchange.authorizer.authorize(request.headers_mut(), &token);
-        let sent = Sent::new(&token, origin, now);
-        drop(token);
+        exchange.authorizer.authorize(request.headers_mut(), token);
+        let sent = Sent::new(identity, origin, now);
         // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
-        ResponseFuture::sent(
-            self.inner.call(request),
-            Arc::clone(exchange),
-            sent,
-            retained,
-        )
+        ResponseFuture::sent(self.inner.call(request), Arc::clone(near), sent, retained)
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -54,16 +55,23 @@ impl Tokens {
         }
     }
 
-    /// The usable token, if there is one. Starts an early refresh where that is due, and never waits.
-    pub(crate) fn warm(self: &Arc<Self>, now: Instant) -> Option<Arc<Published>> {
-        let (token, freshness) = self.cell.header(now, self.clock.wall())?;
+    /// The usable token, if there is one, and until when there is nothing to look at again. Starts an early refresh
+    /// where that is due, and never waits.
+    pub(crate) fn warm(self: &Arc<Self>, now: Instant) -> Option<(Arc<Published>, Duration)> {
+        let wall = self.clock.wall();
+        let (token, freshness) = self.cell.header(now, wall)?;
         if freshness == Freshness::Stale
             && let Some(lead) = self.cell.refresh_early(now)
         {
             // Without a runtime the token is used as long as it is valid.
             drop(self.carry_out(lead));
         }
-        Some(token)
+        let look_again = if freshness == Freshness::Stale {
+            Duration::ZERO
+        } else {
+            token.lifetime.unchanged_for(now, wall)
+        };
+        Some((token, look_again))
     }
 
     /// A usable token, waiting for the one fetch if there is none.
@@ -72,7 +80,7 @@ impl Tokens {
     ///
     /// Dropping the future changes nothing for anybody else.
     pub(crate) async fn obtain(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
-        if let Some(token) = self.warm(self.clock.now()) {
+        if let Some((token, _)) = self.warm(self.clock.now()) {
             return Ok(token);
         }
         self.until_known(|| self.cell.acquire(self.clock.now(), self.clock.wall()))

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_service::Service;
 
-use super::protocol::{Attempt, Protocol, Then};
+use super::protocol::{Attempt, Protocol, Spot, Then};
 use crate::{
     BoxError,
     client_credentials::Sent,
@@ -24,6 +24,7 @@ use crate::{
     kept::{Kept, Outgoing, Retained},
     rate_limit_retry::{Admission, Call, Learnt},
     replay::ReplayableBody,
+    sharded::Place,
 };
 
 pin_project! {
@@ -48,7 +49,7 @@ pin_project! {
         /// The first attempt is under way. The ordinary case.
         Sent {
             #[pin] future: F,
-            protocol: Arc<Protocol>,
+            place: Arc<Place<Spot>>,
             attempt: Option<(Call, Attempt)>,
             retained: Option<Box<Retained<S, B>>>,
         },
@@ -67,14 +68,14 @@ where
 {
     pub(super) fn sent(
         future: S::Future,
-        protocol: Arc<Protocol>,
+        place: Arc<Place<Spot>>,
         call: Call,
         attempt: Attempt,
         retained: Option<Box<Retained<S, B>>>,
     ) -> Self {
         let state = State::Sent {
             future,
-            protocol,
+            place,
             attempt: Some((call, attempt)),
             retained,
         };
@@ -116,10 +117,11 @@ where
                 }
                 StateProj::Sent {
                     future,
-                    protocol,
+                    place,
                     attempt,
                     retained,
                 } => {
+                    let protocol = &place.protocol;
                     let outcome = ready!(future.poll(cx)).map_err(Into::into);
                     let Some((mut call, attempt)) = attempt.take() else {
                         return Poll::Ready(outcome);
@@ -213,6 +215,7 @@ where
             .map_err(Into::into)?;
         let now = limiter.now();
         let token = unsent.origin.and_then(|_| exchange.tokens.warm(now));
+        let token = token.map(|(token, _)| token);
         if limiter.is_overtaken(&ticket) || token.is_some() != unsent.origin.is_some() {
             // Another hold has begun, or the wait has outlived the token.
             ticket.settle(Learnt::NotSent, now);
@@ -223,8 +226,9 @@ where
         let (mut request, kept) = unsent.outgoing.into_request();
         call.mark(&mut request);
         let sent = token.zip(unsent.origin).map(|(token, origin)| {
-            exchange.authorizer.authorize(request.headers_mut(), &token);
-            Sent::new(&token, origin, now)
+            let header = token.header.clone();
+            exchange.authorizer.authorize(request.headers_mut(), header);
+            Sent::new(token.identity, origin, now)
         });
         let attempt = Attempt {
             ticket,

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
-use super::{M2m, protocol::Protocol};
+use super::{
+    M2m,
+    protocol::{Protocol, Spot},
+};
 use crate::{
     ClientCredentialsLayer, RateLimitRetryLayer, client_credentials::TokenHandle,
-    rate_limit_retry::QuotaHandle,
+    rate_limit_retry::QuotaHandle, sharded::Sharded,
 };
 
 /// Both layers as one: a [`RateLimitRetryLayer`] outside a [`ClientCredentialsLayer`], with one copy of each request.
@@ -34,31 +37,32 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct M2mLayer {
-    protocol: Arc<Protocol>,
+    places: Sharded<Spot>,
 }
 
 impl M2mLayer {
     /// The two as one, in the order in which they are named: limits outside, credentials inside.
     #[must_use]
     pub fn new(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Self {
+        let protocol = Arc::new(Protocol {
+            limiter: limits.into_limiter(),
+            exchange: credentials.into_exchange(),
+        });
         Self {
-            protocol: Arc::new(Protocol {
-                limiter: limits.into_limiter(),
-                exchange: credentials.into_exchange(),
-            }),
+            places: Sharded::new(|| Spot::new(&protocol)),
         }
     }
 
     /// The tokens, for everything that is not a request through this layer.
     #[must_use]
     pub fn tokens(&self) -> TokenHandle {
-        TokenHandle::new(Arc::clone(&self.protocol.exchange.tokens))
+        TokenHandle::new(Arc::clone(&self.places.here().protocol.exchange.tokens))
     }
 
     /// What is known about quotas.
     #[must_use]
     pub fn quotas(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.protocol.limiter))
+        QuotaHandle::new(Arc::clone(&self.places.here().protocol.limiter))
     }
 }
 
@@ -66,6 +70,6 @@ impl<S> Layer<S> for M2mLayer {
     type Service = M2m<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        M2m::new(inner, Arc::clone(&self.protocol))
+        M2m::new(inner, self.places.clone())
     }
 }

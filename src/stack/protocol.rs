@@ -6,7 +6,7 @@ use http::Response;
 
 use crate::{
     BoxError,
-    client_credentials::{Exchange, Refusal, Sent},
+    client_credentials::{Exchange, Near, Refusal, Sent},
     rate_limit_retry::{Call, Limiter, Next, Ticket},
 };
 
@@ -15,6 +15,22 @@ use crate::{
 pub(super) struct Protocol {
     pub(super) limiter: Arc<Limiter>,
     pub(super) exchange: Arc<Exchange>,
+}
+
+/// What a thread's requests have at hand.
+#[derive(Debug)]
+pub(super) struct Spot {
+    pub(super) protocol: Arc<Protocol>,
+    pub(super) near: Near,
+}
+
+impl Spot {
+    pub(super) fn new(protocol: &Arc<Protocol>) -> Self {
+        Self {
+            protocol: Arc::clone(protocol),
+            near: Near::new(Arc::clone(&protocol.exchange)),
+        }
+    }
 }
 
 /// An attempt that is under way.

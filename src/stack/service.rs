@@ -12,25 +12,26 @@ use tower_service::Service;
 
 use super::{
     future::{ResponseFuture, Unsent, drive},
-    protocol::{Attempt, Protocol},
+    protocol::{Attempt, Protocol, Spot},
 };
 use crate::{
     BoxError,
     client_credentials::{Passage, Sent},
     kept::{Outgoing, Retained},
     replay::ReplayableBody,
+    sharded::Sharded,
 };
 
 /// Sends requests with an access token, as their quotas allow. Made by an [`M2mLayer`](super::M2mLayer).
 #[derive(Clone)]
 pub struct M2m<S> {
     inner: S,
-    protocol: Arc<Protocol>,
+    places: Sharded<Spot>,
 }
 
 impl<S> M2m<S> {
-    pub(super) fn new(inner: S, protocol: Arc<Protocol>) -> Self {
-        Self { inner, protocol }
+    pub(super) fn new(inner: S, places: Sharded<Spot>) -> Self {
+        Self { inner, places }
     }
 
     /// The service underneath.
@@ -68,7 +69,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
-        let Protocol { limiter, exchange } = &*self.protocol;
+        let place = self.places.here();
+        let Protocol { limiter, exchange } = &*place.protocol;
         let origin = match exchange.authorizer.inspect(&mut request) {
             Ok(Passage::WithToken(origin)) => Some(origin),
             Ok(Passage::AsItIs) => None,
@@ -77,25 +79,25 @@ where
         let now = limiter.now();
         let name = exchange.tokens.cell.settings().credential.as_deref();
         let mut call = limiter.begin(&(&request).into(), origin.and(name), now);
-        let token = origin.and_then(|origin| Some((exchange.tokens.warm(now)?, origin)));
+        let token = origin.and_then(|origin| Some((place.near.token(now)?, origin)));
         let mut admission = None;
         if !limiter.has_deadline() && token.is_some() == origin.is_some() {
             match limiter.try_admit(&mut call, now) {
                 Ok(ticket) => {
                     let retained = Retained::of(&request, &self.inner);
-                    let sent = token.map(|(token, origin)| {
-                        exchange.authorizer.authorize(request.headers_mut(), &token);
-                        Sent::new(&token, origin, now)
+                    let sent = token.map(|((header, identity), origin)| {
+                        exchange.authorizer.authorize(request.headers_mut(), header);
+                        Sent::new(identity, origin, now)
                     });
                     let attempt = Attempt {
                         ticket,
                         sent,
                         replay: false,
                     };
-                    let protocol = Arc::clone(&self.protocol);
+                    let place = Arc::clone(place);
                     // The instance that was polled ready is the one that is called.
                     let future = self.inner.call(request);
-                    return ResponseFuture::sent(future, protocol, call, attempt, retained);
+                    return ResponseFuture::sent(future, place, call, attempt, retained);
                 }
                 Err(other) => admission = Some(other),
             }
@@ -109,7 +111,7 @@ where
             origin,
             replay: false,
         };
-        let protocol = Arc::clone(&self.protocol);
+        let protocol = Arc::clone(&self.places.here().protocol);
         ResponseFuture::slow(drive(protocol, call, admission, service, unsent))
     }
 }

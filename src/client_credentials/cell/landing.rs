@@ -12,7 +12,7 @@ use crate::{
         flight::{Flight, Outcome},
         freshness::Lifetime,
     },
-    sync::{lock, write},
+    sync::lock,
 };
 
 impl TokenCell {
@@ -60,7 +60,7 @@ impl TokenCell {
             if !desk.take_flight(flight) {
                 return None;
             }
-            let mut snapshot = write(&self.0.snapshot);
+            let mut snapshot = self.0.change();
             snapshot.suspended = false;
             match prepared {
                 Ok((token, header)) => {
@@ -107,7 +107,7 @@ impl TokenCell {
         let mut desk = lock(&self.0.desk);
         let ended = desk.take_flight(flight);
         if ended {
-            write(&self.0.snapshot).suspended = false;
+            self.0.change().suspended = false;
         }
         ended
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Acquire, Desk, Refusal, Refused, TokenCell, wake};
 use crate::{
     client_credentials::{FetchReason, TokenIdentity, flight::Purpose},
-    sync::{lock, read, write},
+    sync::{lock, read},
 };
 
 impl TokenCell {
@@ -57,7 +57,7 @@ impl TokenCell {
             .0
             .successes
             .works_elsewhere(refusal.origin, refusal.sent_at, now);
-        write(&self.0.snapshot).suspended = current.is_some() && !works;
+        self.0.change().suspended = current.is_some() && !works;
         let purpose = if current.is_some() {
             desk.cooldown.forced_by(refusal.origin);
             Purpose {
