@@ -1,0 +1,164 @@
+//! What a request costs in instructions and allocations, on five named paths. Run by `benches/guard.sh`, which counts
+//! instructions with callgrind and compares with the figures kept in `benches/guard.txt`.
+//!
+//! `guard PATH` runs that path [`ROUNDS`] times inside of [`measured`]; `guard` alone prints the allocations of all.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shares its support with benchmarks"
+)]
+
+#[path = "support/mod.rs"]
+#[expect(dead_code, reason = "shared with benchmarks")]
+mod support;
+
+use std::{
+    convert::Infallible,
+    fmt::Debug,
+    future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Response, StatusCode};
+use http_body_util::Empty;
+use tower::{Layer, Service, ServiceExt};
+use tower_m2m::{
+    ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer,
+    client_credentials::{AccessToken, FetchContext, TokenError, TokenSource},
+};
+
+use support::{Answer, Immediate, Sent, block_on, credentials, request, warm};
+
+const ROUNDS: u64 = 1000;
+const PATHS: [&str; 6] = [
+    "bare",
+    "token",
+    "token_replay",
+    "limits",
+    "both",
+    "replay_after_401",
+];
+
+fn main() {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with("--"));
+    match arguments.next() {
+        Some(path) => drop(run(&path)),
+        None => {
+            for path in PATHS {
+                println!("{path} {}", run(path));
+            }
+        }
+    }
+}
+
+/// Allocations for each request.
+fn run(path: &str) -> f64 {
+    let limits = RateLimitRetryLayer::new;
+    match path {
+        "bare" => count(Immediate),
+        "token" => count(warm(credentials().replay(false)).layer(Immediate)),
+        "token_replay" => count(warm(credentials()).layer(Immediate)),
+        "limits" => count(limits().layer(Immediate)),
+        "both" => count(M2mLayer::new(limits(), warm(credentials())).layer(Immediate)),
+        "replay_after_401" => replays(),
+        other => panic!("no such path: {other}"),
+    }
+}
+
+fn count<S>(mut service: S) -> f64
+where
+    S: Service<Sent, Response = Answer>,
+    S::Error: Debug,
+{
+    let requests: Vec<_> = (0..ROUNDS).map(|_| request()).collect();
+    for request in requests.clone() {
+        send(&mut service, request);
+    }
+    per_request(|| {
+        for request in requests {
+            send(&mut service, request);
+        }
+    })
+}
+
+/// Each request is refused once, gets a new token, and is sent again.
+fn replays() -> f64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let origin = "https://api.example.com".parse().expect("an origin");
+    let layer = ClientCredentialsLayer::builder(Numbered::default(), origin)
+        .refresh_cooldown(Duration::ZERO)
+        .build();
+    let mut service = layer.layer(EverySecond::default());
+    let requests: Vec<_> = (0..ROUNDS).map(|_| request()).collect();
+    per_request(|| {
+        runtime.block_on(async {
+            for request in requests {
+                let answer = service.ready().await.expect("ready").call(request).await;
+                assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
+            }
+        });
+    })
+}
+
+fn per_request(work: impl FnOnce()) -> f64 {
+    let info = allocation_counter::measure(|| measured(work));
+    info.count_total as f64 / ROUNDS as f64
+}
+
+/// The function whose instructions are counted.
+#[inline(never)]
+fn measured(work: impl FnOnce()) {
+    work();
+}
+
+fn send<S>(service: &mut S, request: Sent)
+where
+    S: Service<Sent, Response = Answer>,
+    S::Error: Debug,
+{
+    let sent = async { service.ready().await?.call(request).await };
+    drop(block_on(sent).expect("an answer"));
+}
+
+/// Another token each time.
+#[derive(Debug, Default)]
+struct Numbered(AtomicU64);
+
+impl TokenSource for Numbered {
+    async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        let number = self.0.fetch_add(1, Relaxed);
+        Ok(AccessToken::new(format!("token-{number}")).expires_in(Duration::from_secs(3600)))
+    }
+}
+
+/// Says 401 every second time, about any token.
+#[derive(Clone, Debug, Default)]
+struct EverySecond(Arc<AtomicU64>);
+
+impl Service<Sent> for EverySecond {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Ready<Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Sent) -> Self::Future {
+        drop(request);
+        let mut answer = Response::new(Empty::new());
+        if self.0.fetch_add(1, Relaxed) % 2 == 0 {
+            *answer.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        ready(Ok(answer))
+    }
+}
