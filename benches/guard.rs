@@ -156,7 +156,7 @@ impl Service<Sent> for EverySecond {
     fn call(&mut self, request: Sent) -> Self::Future {
         drop(request);
         let mut answer = Response::new(Empty::new());
-        if self.0.fetch_add(1, Relaxed) % 2 == 0 {
+        if self.0.fetch_add(1, Relaxed).is_multiple_of(2) {
             *answer.status_mut() = StatusCode::UNAUTHORIZED;
         }
         ready(Ok(answer))
