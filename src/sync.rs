@@ -19,3 +19,25 @@ pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Runs `scenario` in every interleaving of its threads within the bound, and prints how many there were.
+///
+/// The bound is `LOOM_MAX_PREEMPTIONS`, or else 3: so many times a thread that could go on is interrupted.
+#[cfg(all(test, tower_m2m_loom))]
+pub(crate) fn explore(name: &str, scenario: impl Fn() + Send + Sync + 'static) {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    let mut builder = loom::model::Builder::new();
+    let bound = *builder.preemption_bound.get_or_insert(3);
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&seen);
+    builder.check(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        scenario();
+    });
+    let seen = seen.load(Ordering::Relaxed);
+    println!("{name}: {seen} interleavings, at most {bound} preemptions in each");
+}

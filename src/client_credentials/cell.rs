@@ -9,6 +9,8 @@
 //!   the cooldown of forced refreshes. Locked for assignments only, and before the snapshot where both are needed.
 
 mod landing;
+#[cfg(all(test, tower_m2m_loom))]
+mod models;
 mod refusal;
 
 use std::{

@@ -106,27 +106,6 @@ impl Flight {
         after(self.deadline, GRACE)
     }
 
-    /// Waits for the outcome. `slot` belongs to the waiter, who must [`leave`](Self::leave) with it.
-    pub(crate) fn poll(&self, slot: &mut Option<usize>, cx: &Context<'_>) -> Poll<Outcome> {
-        let mut state = lock(&self.state);
-        match &state.outcome {
-            Some(outcome) => Poll::Ready(outcome.clone()),
-            None => {
-                state.wakers.register(slot, cx.waker());
-                Poll::Pending
-            }
-        }
-    }
-
-    pub(crate) fn leave(&self, slot: &mut Option<usize>) {
-        if slot.is_some() {
-            let mut state = lock(&self.state);
-            if state.outcome.is_none() {
-                state.wakers.leave(slot);
-            }
-        }
-    }
-
     /// Sets the outcome, unless there is one, and returns who is to be woken, outside every lock.
     #[must_use]
     pub(crate) fn settle(&self, outcome: Outcome) -> Vec<Waker> {
@@ -136,6 +115,45 @@ impl Flight {
         }
         state.outcome = Some(outcome);
         state.wakers.take_all().collect()
+    }
+}
+
+/// One who waits for a flight. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    flight: Arc<Flight>,
+    slot: Option<usize>,
+}
+
+impl Waiter {
+    pub(crate) fn new(flight: Arc<Flight>) -> Self {
+        Self { flight, slot: None }
+    }
+
+    pub(crate) fn flight(&self) -> &Flight {
+        &self.flight
+    }
+
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Outcome> {
+        let mut state = lock(&self.flight.state);
+        match &state.outcome {
+            Some(outcome) => Poll::Ready(outcome.clone()),
+            None => {
+                state.wakers.register(&mut self.slot, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if self.slot.is_some() {
+            let mut state = lock(&self.flight.state);
+            if state.outcome.is_none() {
+                state.wakers.leave(&mut self.slot);
+            }
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     AccessToken, FetchContext, SharedTokenSource, TokenError, TokenSource,
     cell::{Acquire, Published, Refusal, Refused, TokenCell},
     event::{TokenEvent, TokenEvents},
-    flight::{Flight, Lead, Outcome},
+    flight::{Flight, Lead, Outcome, Waiter},
     freshness::Freshness,
 };
 use crate::{
@@ -254,8 +254,7 @@ enum Fetched {
 /// its runtime stands still, is taken over.
 struct Waiting<'a> {
     tokens: &'a Tokens,
-    flight: Arc<Flight>,
-    slot: Option<usize>,
+    waiter: Waiter,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -266,8 +265,7 @@ impl<'a> Waiting<'a> {
             .then(|| Box::pin(sleep_until(flight.overdue_at())));
         Self {
             tokens,
-            flight,
-            slot: None,
+            waiter: Waiter::new(flight),
             timer,
         }
     }
@@ -282,15 +280,9 @@ impl Future for Waiting<'_> {
             && timer.as_mut().poll(cx).is_ready()
         {
             this.timer = None;
-            this.tokens.cell.abandon(&this.flight);
+            this.tokens.cell.abandon(this.waiter.flight());
         }
-        this.flight.poll(&mut this.slot, cx)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.flight.leave(&mut self.slot);
+        this.waiter.poll(cx)
     }
 }
 

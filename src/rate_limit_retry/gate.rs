@@ -7,6 +7,9 @@
 //! One lock, taken for assignments only; wakers are called after it is released. A request may have several keys: it
 //! goes when all their quotas allow, and is counted by all of them or by none.
 
+#[cfg(all(test, tower_m2m_loom))]
+mod models;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
