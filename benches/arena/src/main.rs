@@ -45,11 +45,15 @@ fn main() -> ExitCode {
     }
     let mut scenarios = scenario::all();
     scenarios.retain(|scenario| scenario.name.contains(&options.only));
+    if scenarios.is_empty() {
+        eprintln!("arena: no scenario's name holds \"{}\"", options.only);
+        return ExitCode::from(2);
+    }
     let mut report = Report::default();
     for (number, scenario) in scenarios.iter().enumerate() {
         let rows = contestants.iter().map(|contestant| {
             let (of, name) = (scenarios.len(), scenario.name);
-            progress(&format!("{}/{of} {name}: {}", number + 1, contestant.name));
+            progress(&format!("{}/{of} {}: {name}", number + 1, contestant.name));
             Row {
                 name: contestant.name,
                 figures: median(runs(scenario, contestant, &options)),
@@ -95,6 +99,6 @@ fn median(mut runs: Vec<Figures>) -> Figures {
 /// One line, written over the last one, for those who watch.
 fn progress(line: &str) {
     if stderr().is_terminal() {
-        eprint!("\r\x1b[K{line}");
+        eprint!("\r\x1b[K{line:.78}");
     }
 }
