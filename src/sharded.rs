@@ -24,6 +24,10 @@ impl<T> Sharded<T> {
         Self((0..places()).map(|_| Arc::new(Place(place()))).collect())
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Place<T>> {
+        self.0.iter().map(|place| &**place)
+    }
+
     /// This thread's place.
     pub(crate) fn here(&self) -> &Arc<Place<T>> {
         // The number of places is a power of two.

@@ -18,6 +18,7 @@ use tower_service::Service;
 use super::{
     gate::{Admission, Ticket},
     limiter::{Call, Next, SharedLimiter},
+    pass::Passes,
     quota::Learnt,
 };
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     drain::drain,
     kept::{Kept, Outgoing, Retained},
     replay::ReplayableBody,
+    sharded::Place,
 };
 
 pin_project! {
@@ -49,7 +51,7 @@ pin_project! {
         /// The first attempt is under way. The ordinary case.
         Sent {
             #[pin] future: F,
-            limiter: SharedLimiter,
+            passes: Arc<Place<Passes>>,
             attempt: Option<(Call, Ticket)>,
             retained: Option<Box<Retained<S, B>>>,
         },
@@ -66,14 +68,14 @@ where
 {
     pub(super) fn sent(
         future: S::Future,
-        limiter: SharedLimiter,
+        passes: Arc<Place<Passes>>,
         call: Call,
         ticket: Ticket,
         retained: Option<Box<Retained<S, B>>>,
     ) -> Self {
         let state = State::Sent {
             future,
-            limiter,
+            passes,
             attempt: Some((call, ticket)),
             retained,
         };
@@ -106,10 +108,11 @@ where
                 StateProj::Slow { future } => return future.as_mut().poll(cx),
                 StateProj::Sent {
                     future,
-                    limiter,
+                    passes,
                     attempt,
                     retained,
                 } => {
+                    let limiter = &passes.limiter;
                     let outcome = ready!(future.poll(cx)).map_err(Into::into);
                     let Some((mut call, ticket)) = attempt.take() else {
                         return Poll::Ready(outcome);

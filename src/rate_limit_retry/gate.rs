@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     PartitionKey,
+    pass::Openness,
     quota::{Admit, Learnt, Pace, Quota},
 };
 use crate::{
@@ -47,6 +48,7 @@ struct State {
 
 struct Partition {
     quota: Quota,
+    openness: Arc<Openness>,
     /// Who waits, by arrival.
     queue: BTreeMap<u64, ()>,
 }
@@ -72,12 +74,14 @@ pub(crate) enum Admission {
 }
 
 /// A request that is in flight. Settles itself as "unknown" when dropped.
-pub(crate) struct Ticket {
+pub(crate) struct Ticket(Option<Counted>);
+
+/// A request that its partitions count.
+struct Counted {
     gate: Gate,
     keys: Keys,
     epochs: Vec<u64>,
     arrival: u64,
-    settled: bool,
 }
 
 /// A place in the queue; dropped, it is given up.
@@ -102,9 +106,13 @@ impl Gate {
         keys: &Keys,
         arrival: Option<u64>,
         latest: Option<Instant>,
+        passes: bool,
         now: Instant,
     ) -> Admission {
         let mut state = lock(&self.0.state);
+        if passes && state.are_open(keys) {
+            return Admission::Go(Ticket::free());
+        }
         let arrival = arrival.unwrap_or_else(|| {
             state.arrivals += 1;
             state.arrivals
@@ -123,6 +131,7 @@ impl Gate {
         for key in keys.iter() {
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.queue.insert(arrival, ());
+                partition.openness.set(false);
             }
         }
         let waiter = Waiter {
@@ -136,6 +145,31 @@ impl Gate {
             gate: self.clone(),
             arrival,
         })
+    }
+
+    /// The word that says whether the partition is open, if it is.
+    pub(crate) fn openness(&self, keys: &Keys) -> Option<Arc<Openness>> {
+        let [key] = &**keys else {
+            return None;
+        };
+        let state = lock(&self.0.state);
+        let openness = &state.partitions.get(key)?.openness;
+        openness.get().then(|| Arc::clone(openness))
+    }
+
+    /// Counts a request that went past the gate, because its answer says something that the gate should know.
+    pub(crate) fn adopt(&self, keys: &Keys, now: Instant) -> Ticket {
+        let mut state = lock(&self.0.state);
+        state.arrivals += 1;
+        let arrival = state.arrivals;
+        state.make_room(keys, &self.0.pace, now);
+        let adopt = |key| {
+            let partition: Option<&mut Partition> = state.partitions.get_mut(key);
+            partition.map_or(0, |partition| partition.quota.adopt())
+        };
+        let epochs = keys.iter().map(adopt).collect();
+        drop(state);
+        self.ticket(Arc::clone(keys), epochs, arrival)
     }
 
     /// What is known about each partition.
@@ -156,6 +190,7 @@ impl Gate {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.forget(&self.0.pace);
+                partition.openness.set(false);
             }
             state.let_go(std::slice::from_ref(key), &self.0.pace, now)
         };
@@ -163,26 +198,37 @@ impl Gate {
     }
 
     fn ticket(&self, keys: Keys, epochs: Vec<u64>, arrival: u64) -> Ticket {
-        Ticket {
+        Ticket(Some(Counted {
             gate: self.clone(),
             keys,
             epochs,
             arrival,
-            settled: false,
-        }
+        }))
     }
 }
 
 impl Ticket {
+    /// Of a request that went past the gate: nobody counts it.
+    pub(crate) fn free() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn is_free(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The request's place in the order of arrival.
-    pub(crate) fn arrival(&self) -> u64 {
-        self.arrival
+    pub(crate) fn arrival(&self) -> Option<u64> {
+        self.0.as_ref().map(|counted| counted.arrival)
     }
 
     /// Whether a partition has been held since the ticket was given: then the request must not go.
     pub(crate) fn is_overtaken(&self, now: Instant) -> bool {
-        let state = lock(&self.gate.0.state);
-        self.keys.iter().any(|key| {
+        let Some(counted) = &self.0 else {
+            return false;
+        };
+        let state = lock(&counted.gate.0.state);
+        counted.keys.iter().any(|key| {
             let partition = state.partitions.get(key);
             partition.is_some_and(|p| p.quota.held_until(now).is_some())
         })
@@ -190,13 +236,12 @@ impl Ticket {
 
     /// Tells all partitions what became of the request. Returns until when it would be held now.
     pub(crate) fn settle(mut self, learnt: Learnt<'_>, now: Instant) -> Option<Instant> {
-        self.conclude(learnt, Some(now))
+        self.0.take()?.conclude(learnt, Some(now))
     }
+}
 
-    fn conclude(&mut self, learnt: Learnt<'_>, now: Option<Instant>) -> Option<Instant> {
-        if std::mem::replace(&mut self.settled, true) {
-            return None;
-        }
+impl Counted {
+    fn conclude(&self, learnt: Learnt<'_>, now: Option<Instant>) -> Option<Instant> {
         let inner = &self.gate.0;
         let random = inner.random.unit();
         let (held, woken) = {
@@ -206,6 +251,8 @@ impl Ticket {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;
                     held = held.max(quota.learn(*epoch, learnt, &inner.pace, random, now));
+                    let open = quota.is_quiet() && partition.queue.is_empty();
+                    partition.openness.set(open);
                 }
             }
             let woken = match now {
@@ -222,15 +269,17 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.conclude(Learnt::Unknown, None);
+        if let Some(counted) = self.0.take() {
+            counted.conclude(Learnt::Unknown, None);
+        }
     }
 }
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.0.as_ref().map(|counted| &counted.keys);
         f.debug_struct("Ticket")
-            .field("keys", &self.keys)
-            .field("arrival", &self.arrival)
+            .field("keys", &keys)
             .finish_non_exhaustive()
     }
 }
@@ -311,16 +360,29 @@ impl fmt::Debug for Place {
 }
 
 impl State {
+    fn are_open(&self, keys: &Keys) -> bool {
+        keys.iter().all(|key| {
+            let partition = self.partitions.get(key);
+            partition.is_some_and(|partition| partition.openness.get())
+        })
+    }
+
     /// Sees that the partitions are there, and that idle ones do not pile up.
     fn make_room(&mut self, keys: &Keys, pace: &Pace, now: Instant) {
         for key in keys.iter() {
             if !self.partitions.contains_key(key) {
                 if self.partitions.len() >= MOST_PARTITIONS {
-                    self.partitions
-                        .retain(|_, p| !p.queue.is_empty() || !p.quota.is_idle(now));
+                    self.partitions.retain(|_, partition| {
+                        let idle = partition.queue.is_empty() && partition.quota.is_idle(now);
+                        if idle {
+                            partition.openness.set(false);
+                        }
+                        !idle
+                    });
                 }
                 let partition = Partition {
                     quota: Quota::new(pace),
+                    openness: Arc::default(),
                     queue: BTreeMap::new(),
                 };
                 self.partitions.insert(key.clone(), partition);

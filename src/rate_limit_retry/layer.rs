@@ -3,23 +3,24 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::request::Parts;
-use tower::retry::budget::TpsBudget;
 use tower_layer::Layer;
 
 use super::{
     PartitionKey, QuotaHandle, RateLimitEvent, RateLimitRetry,
+    budget::FaultBudget,
     decision::Policy,
     event::RateLimitEvents,
     gate::Gate,
     headers::Profile,
     key::Partitioning,
     limiter::{Limiter, SharedLimiter},
+    pass::Passes,
     quota::Pace,
     reader::Reader,
 };
 use crate::{
     Clock, ErrorClass, Origin, backoff::Backoff, clock::SharedClock, error::Classifier,
-    random::Random, sinks::Sinks,
+    random::Random, sharded::Sharded, sinks::Sinks,
 };
 
 /// Holds requests while their quota is used up, and sends those again that were refused because of it.
@@ -40,7 +41,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct RateLimitRetryLayer {
-    limiter: SharedLimiter,
+    passes: Sharded<Passes>,
 }
 
 impl RateLimitRetryLayer {
@@ -78,11 +79,11 @@ impl RateLimitRetryLayer {
     /// What this layer knows about quotas.
     #[must_use]
     pub fn handle(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.limiter))
+        QuotaHandle::new(Arc::clone(&self.passes.here().limiter))
     }
 
     pub(crate) fn into_limiter(self) -> SharedLimiter {
-        self.limiter
+        Arc::clone(&self.passes.here().limiter)
     }
 }
 
@@ -96,7 +97,7 @@ impl<S> Layer<S> for RateLimitRetryLayer {
     type Service = RateLimitRetry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RateLimitRetry::new(inner, Arc::clone(&self.limiter))
+        RateLimitRetry::new(inner, self.passes.clone())
     }
 }
 
@@ -245,7 +246,7 @@ impl RateLimitRetryLayerBuilder {
             policy: self.policy,
             deadline: self.deadline,
             fault_backoff: FAULT_BACKOFF,
-            budget: TpsBudget::new(BUDGET_WINDOW, BUDGET_PER_SECOND, BUDGET_SHARE),
+            budget: FaultBudget::new(self.clock.now()),
             partitioning: self.partitioning,
             keyed_origins: self.keyed_origins,
             classifier: self.classifier,
@@ -254,8 +255,9 @@ impl RateLimitRetryLayerBuilder {
             random: Random::new(self.seed),
             sinks,
         };
+        let limiter = Arc::new(limiter);
         RateLimitRetryLayer {
-            limiter: Arc::new(limiter),
+            passes: Sharded::new(|| Passes::new(Arc::clone(&limiter))),
         }
     }
 }
@@ -269,7 +271,3 @@ impl fmt::Debug for RateLimitRetryLayerBuilder {
 }
 
 const FAULT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-/// A fifth of what succeeded within ten seconds, and ten a second besides.
-const BUDGET_WINDOW: Duration = Duration::from_secs(10);
-const BUDGET_PER_SECOND: u32 = 10;
-const BUDGET_SHARE: f32 = 0.2;

@@ -11,14 +11,14 @@ use std::{
 
 use http::{HeaderMap, Method, Response, Uri, request::Parts};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tower::retry::budget::{Budget, TpsBudget};
 
 use super::{
     DeadlineExceeded, GaveUp, GiveUpReason, HoldTooLong, PartitionKey, RateLimitEvent,
+    budget::FaultBudget,
     decision::{Decision, Ended, Facts, MethodClass, Policy, decide},
     event::RateLimitEvents,
     gate::{Admission, Gate, Keys, Place, Ticket, Turn},
-    headers::Signals,
+    headers::{Signals, may_speak},
     key::Partitioning,
     quota::Learnt,
     reader::Reader,
@@ -38,7 +38,7 @@ pub(crate) struct Limiter {
     pub(super) policy: Policy,
     pub(super) deadline: Option<Duration>,
     pub(super) fault_backoff: Backoff,
-    pub(super) budget: TpsBudget,
+    pub(super) budget: FaultBudget,
     pub(super) partitioning: Partitioning,
     pub(super) keyed_origins: Vec<Origin>,
     pub(super) classifier: Classifier,
@@ -99,19 +99,38 @@ impl Limiter {
         credential: Option<&str>,
         now: Instant,
     ) -> Call {
-        let keys: Keys = match &self.partitioning {
+        Call {
+            deadline: self.deadline.map(|limit| after(now, limit)),
+            ..self.call(self.keys(parts, credential), parts)
+        }
+    }
+
+    pub(crate) fn keys(&self, parts: &RequestHead<'_>, credential: Option<&str>) -> Keys {
+        match &self.partitioning {
             Partitioning::ByOrigin => [PartitionKey::of_origin(parts.uri, credential)].into(),
             Partitioning::By(keys) => keys(&parts.to_parts()).into(),
-        };
+        }
+    }
+
+    /// A call without a deadline.
+    pub(crate) fn call(&self, keys: Keys, parts: &RequestHead<'_>) -> Call {
         let keyed = self.keyed_origins.iter().any(|o| o.matches(parts.uri));
         Call {
             keys,
             method: MethodClass::of(parts.method, parts.headers, keyed),
-            deadline: self.deadline.map(|limit| after(now, limit)),
+            deadline: None,
             arrival: None,
             attempt: 1,
             sends: 0,
         }
+    }
+
+    /// Whether requests may go past the gate where nothing is known: with a deadline they must be watched, with a
+    /// profile answers may speak in any way, and partitions of the user's own are told by more than the origin.
+    pub(crate) fn has_passes(&self) -> bool {
+        self.deadline.is_none()
+            && matches!(self.partitioning, Partitioning::ByOrigin)
+            && !self.reader.has_profile()
     }
 
     pub(crate) fn has_deadline(&self) -> bool {
@@ -125,9 +144,13 @@ impl Limiter {
     /// A ticket, if the request may go at once.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Ticket, Admission> {
         let latest = self.latest(call, now);
-        match self.gate.admit(&call.keys, call.arrival, Some(latest), now) {
+        let passes = self.has_passes();
+        let admission = self
+            .gate
+            .admit(&call.keys, call.arrival, Some(latest), passes, now);
+        match admission {
             Admission::Go(ticket) => {
-                call.arrival = Some(ticket.arrival());
+                call.arrival = ticket.arrival();
                 Ok(ticket)
             }
             other => Err(other),
@@ -159,7 +182,7 @@ impl Limiter {
             Admission::Wait(place) => {
                 let ticket = self.turn(place, latest).await;
                 let ticket = ticket.ok_or_else(|| self.too_long(call, latest, self.clock.now()))?;
-                call.arrival = Some(ticket.arrival());
+                call.arrival = ticket.arrival();
                 Ok(ticket)
             }
         }
@@ -178,7 +201,20 @@ impl Limiter {
         outcome: Result<Response<RB>, BoxError>,
         replayable: bool,
     ) -> Next<RB> {
+        if let Ok(response) = &outcome
+            && ticket.is_free()
+            && call.attempt == 1
+            && is_unremarkable(response)
+        {
+            self.budget.deposit();
+            return Next::Return(outcome);
+        }
         let now = self.clock.now();
+        let ticket = if ticket.is_free() {
+            self.gate.adopt(&call.keys, now)
+        } else {
+            ticket
+        };
         let mut signals = Signals::default();
         let (ended, held) = match &outcome {
             Ok(response) => {
@@ -231,7 +267,7 @@ impl Limiter {
             backoff: self.fault_backoff.wait(call.attempt, self.random.unit()),
             left: call.deadline.map(|at| at.saturating_duration_since(now)),
         };
-        match self.charge(decide(&facts, &self.policy)) {
+        match self.charge(decide(&facts, &self.policy), now) {
             Decision::Return => Next::Return(self.finish(call, outcome)),
             Decision::GiveUp(reason) => {
                 let attempt = call.attempt;
@@ -256,9 +292,9 @@ impl Limiter {
     }
 
     /// Retries after faults are bounded by a share of all requests; waiting for a quota is not a fault.
-    fn charge(&self, decision: Decision) -> Decision {
+    fn charge(&self, decision: Decision, now: Instant) -> Decision {
         match decision {
-            Decision::AfterFault(_) if !self.budget.withdraw() => {
+            Decision::AfterFault(_) if !self.budget.withdraw(now) => {
                 Decision::GiveUp(GiveUpReason::Budget)
             }
             other => other,
@@ -355,6 +391,11 @@ impl std::fmt::Debug for Limiter {
             .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a response is a plain success, which says nothing about limits and has been sent once.
+fn is_unremarkable<RB>(response: &Response<RB>) -> bool {
+    response.status().is_success() && !may_speak(response.headers())
 }
 
 /// The head of a request, borrowed.

@@ -21,6 +21,7 @@
 //!
 //! One short lock before and after each request, and a copy of the request's head.
 
+mod budget;
 mod decision;
 mod error;
 mod event;
@@ -31,6 +32,7 @@ pub mod headers;
 mod key;
 mod layer;
 mod limiter;
+mod pass;
 mod quota;
 mod reader;
 mod service;
@@ -48,5 +50,6 @@ pub use self::{
 pub(crate) use self::{
     gate::{Admission, Ticket},
     limiter::{Call, Limiter, Next},
+    pass::Passes,
     quota::Learnt,
 };

@@ -26,6 +26,10 @@ impl Reader {
         }
     }
 
+    pub(crate) fn has_profile(&self) -> bool {
+        self.profile.is_some()
+    }
+
     /// What a response to a request of these partitions says.
     ///
     /// A `Date` is rounded down to a second and may be old when it arrives. What all of them together tell about the

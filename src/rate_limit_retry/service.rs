@@ -12,20 +12,20 @@ use tower_service::Service;
 
 use super::{
     future::{ResponseFuture, send_when_allowed},
-    limiter::SharedLimiter,
+    pass::Passes,
 };
-use crate::{BoxError, kept::Retained, replay::ReplayableBody};
+use crate::{BoxError, kept::Retained, replay::ReplayableBody, sharded::Sharded};
 
 /// Sends requests as their quotas allow. Made by a [`RateLimitRetryLayer`](super::RateLimitRetryLayer).
 #[derive(Clone)]
 pub struct RateLimitRetry<S> {
     inner: S,
-    limiter: SharedLimiter,
+    passes: Sharded<Passes>,
 }
 
 impl<S> RateLimitRetry<S> {
-    pub(super) fn new(inner: S, limiter: SharedLimiter) -> Self {
-        Self { inner, limiter }
+    pub(super) fn new(inner: S, passes: Sharded<Passes>) -> Self {
+        Self { inner, passes }
     }
 
     /// The service underneath.
@@ -63,22 +63,17 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
-        let limiter = &self.limiter;
-        let now = limiter.now();
-        let mut call = limiter.begin(&(&request).into(), None, now);
-        let admission = if limiter.has_deadline() {
-            None
-        } else {
-            match limiter.try_admit(&mut call, now) {
-                Ok(ticket) => {
-                    let retained = Retained::of(&request, &self.inner);
-                    let limiter = Arc::clone(limiter);
-                    // The instance that was polled ready is the one that is called.
-                    let future = self.inner.call(request);
-                    return ResponseFuture::sent(future, limiter, call, ticket, retained);
-                }
-                Err(admission) => Some(admission),
+        let passes = self.passes.here();
+        let limiter = &passes.limiter;
+        let (call, admission) = match passes.admit(&(&request).into(), None) {
+            (call, Some(Ok(ticket))) => {
+                let retained = Retained::of(&request, &self.inner);
+                let passes = Arc::clone(passes);
+                // The instance that was polled ready is the one that is called.
+                let future = self.inner.call(request);
+                return ResponseFuture::sent(future, passes, call, ticket, retained);
             }
+            (call, admission) => (call, admission.and_then(Result::err)),
         };
         // Readiness is given back before waiting: a permit held here could be the one that another request needs.
         let fresh = self.inner.clone();

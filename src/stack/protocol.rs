@@ -7,7 +7,7 @@ use http::Response;
 use crate::{
     BoxError,
     client_credentials::{Exchange, Near, Refusal, Sent},
-    rate_limit_retry::{Call, Limiter, Next, Ticket},
+    rate_limit_retry::{Call, Limiter, Next, Passes, Ticket},
 };
 
 /// What both layers know.
@@ -21,6 +21,7 @@ pub(super) struct Protocol {
 #[derive(Debug)]
 pub(super) struct Spot {
     pub(super) protocol: Arc<Protocol>,
+    pub(super) passes: Passes,
     pub(super) near: Near,
 }
 
@@ -28,6 +29,7 @@ impl Spot {
     pub(super) fn new(protocol: &Arc<Protocol>) -> Self {
         Self {
             protocol: Arc::clone(protocol),
+            passes: Passes::new(Arc::clone(&protocol.limiter)),
             near: Near::new(Arc::clone(&protocol.exchange)),
         }
     }

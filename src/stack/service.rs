@@ -77,13 +77,12 @@ where
             Err(error) => return ResponseFuture::refused(error),
         };
         let now = limiter.now();
-        let name = exchange.tokens.cell.settings().credential.as_deref();
-        let mut call = limiter.begin(&(&request).into(), origin.and(name), now);
         let token = origin.and_then(|origin| Some((place.near.token(now)?, origin)));
-        let mut admission = None;
-        if !limiter.has_deadline() && token.is_some() == origin.is_some() {
-            match limiter.try_admit(&mut call, now) {
-                Ok(ticket) => {
+        let head = (&request).into();
+        let credential = exchange.tokens.cell.settings().credential.as_deref();
+        let (call, admission) = if token.is_some() == origin.is_some() {
+            match place.passes.admit(&head, origin.and(credential)) {
+                (call, Some(Ok(ticket))) => {
                     let retained = Retained::of(&request, &self.inner);
                     let sent = token.map(|((header, identity), origin)| {
                         exchange.authorizer.authorize(request.headers_mut(), header);
@@ -99,9 +98,11 @@ where
                     let future = self.inner.call(request);
                     return ResponseFuture::sent(future, place, call, attempt, retained);
                 }
-                Err(other) => admission = Some(other),
+                (call, admission) => (call, admission.and_then(Result::err)),
             }
-        }
+        } else {
+            (limiter.begin(&head, origin.and(credential), now), None)
+        };
         // Readiness is given back before waiting: a permit held here could be the one that another request needs.
         let fresh = self.inner.clone();
         drop(std::mem::replace(&mut self.inner, fresh));

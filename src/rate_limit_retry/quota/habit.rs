@@ -181,6 +181,11 @@ impl Habit {
         }
     }
 
+    /// Whether refusals have taught anything.
+    pub(super) fn is_known(&self) -> bool {
+        self.blocked.is_some() || !matches!(self.kind, Kind::Unknown)
+    }
+
     /// Whether it is known how many may go after a hold.
     pub(super) fn is_paced(&self) -> bool {
         matches!(&self.kind, Kind::Rate(rate) if rate.is_known())

@@ -44,6 +44,8 @@ pub(crate) struct Quota {
     since: u64,
     /// How often in a row the partition was refused.
     refusals: u32,
+    /// How many answers in a row said nothing about limits.
+    quiet: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +111,7 @@ impl Quota {
             look: Look::default(),
             since: 0,
             refusals: 0,
+            quiet: 0,
         }
     }
 
@@ -160,6 +163,23 @@ impl Quota {
         self.next - 1
     }
 
+    /// Counts a request whose answer has come already. It went before everything that is known.
+    pub(crate) fn adopt(&mut self) -> u64 {
+        self.in_flight += 1;
+        self.next += 1;
+        if self.quiet >= QUIET {
+            self.since
+        } else {
+            // The first of those that came back has told already.
+            self.since.saturating_sub(1)
+        }
+    }
+
+    /// Whether nothing is known of the partition but that it takes what comes.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet >= QUIET && self.hold.is_none() && self.told.is_none() && !self.habit.is_known()
+    }
+
     /// Takes in what became of request `number`. Returns the end of the hold, if there is one now.
     /// `now` may be missing for all but answers.
     pub(crate) fn learn(
@@ -181,6 +201,12 @@ impl Quota {
             }
             Learnt::Answer { throttled, signals } => {
                 let now = now?;
+                let silent = !throttled && signals.is_empty();
+                self.quiet = if silent {
+                    self.quiet.saturating_add(1)
+                } else {
+                    0
+                };
                 self.note(number, throttled, signals, now);
                 if throttled {
                     self.refuse(number, signals, pace, random, now);
@@ -332,3 +358,5 @@ const NEVER_STORED: Duration = Duration::from_secs(24 * 3600);
 const MOST_JITTER: Duration = Duration::from_millis(250);
 /// So many refusals in a row, and the hints were wrong.
 const BELIEVED: u32 = 3;
+/// After so many answers in a row that say nothing about limits, a partition is open.
+const QUIET: u32 = 1000;

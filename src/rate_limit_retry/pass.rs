@@ -1,0 +1,118 @@
+//! The way past the gate, for requests of a partition of which nothing is known but that it takes what comes.
+
+use std::sync::Arc;
+
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
+
+use super::{
+    gate::{Admission, Keys, Ticket},
+    limiter::{Call, RequestHead, SharedLimiter},
+};
+use crate::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// Whether a partition is open: no hold, no known window, nothing learnt from refusals, nobody waits. Written by the
+/// gate when that changes; on a cache line of its own, which every request reads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Openness(AtomicBool);
+
+impl Openness {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, open: bool) {
+        // A line that is only read stays with all who read it.
+        if self.get() != open {
+            self.0.store(open, Ordering::Release);
+        }
+    }
+}
+
+/// What a thread's requests have at hand: the limiter, and the partition that was used last.
+#[derive(Debug)]
+pub(crate) struct Passes {
+    pub(crate) limiter: SharedLimiter,
+    last: Mutex<Option<Pass>>,
+}
+
+#[derive(Debug)]
+struct Pass {
+    scheme: Option<Scheme>,
+    authority: Option<Authority>,
+    /// Whether the keys name the credential.
+    named: bool,
+    /// With a reference count of its own.
+    keys: Keys,
+    openness: Arc<Openness>,
+}
+
+impl Passes {
+    pub(crate) fn new(limiter: SharedLimiter) -> Self {
+        Self {
+            limiter,
+            last: Mutex::new(None),
+        }
+    }
+
+    /// A call that begins, and what the gate says, which is not asked where a call with a deadline may have to wait.
+    pub(crate) fn admit(
+        &self,
+        head: &RequestHead<'_>,
+        credential: Option<&str>,
+    ) -> (Call, Option<Result<Ticket, Admission>>) {
+        let limiter = &self.limiter;
+        if let Some(keys) = self.open(head.uri, credential.is_some()) {
+            return (limiter.call(keys, head), Some(Ok(Ticket::free())));
+        }
+        let now = limiter.now();
+        let mut call = limiter.begin(head, credential, now);
+        let admission = (!limiter.has_deadline()).then(|| limiter.try_admit(&mut call, now));
+        if let Some(Ok(ticket)) = &admission
+            && ticket.is_free()
+        {
+            self.remember(head.uri, credential.is_some(), &call.keys);
+        }
+        (call, admission)
+    }
+
+    /// The keys of the partition that was used last, if it is the one wanted and open.
+    ///
+    /// Of what other threads use, this reads whether the partition is open; the rest is this place's own.
+    fn open(&self, uri: &Uri, named: bool) -> Option<Keys> {
+        // Taken only where threads outnumber places: nobody waits for it.
+        let last = self.last.try_lock().ok()?;
+        let pass = last.as_ref()?;
+        (pass.is_for(uri, named) && pass.openness.get()).then(|| Arc::clone(&pass.keys))
+    }
+
+    #[cold]
+    fn remember(&self, uri: &Uri, named: bool, keys: &Keys) {
+        let Some(openness) = self.limiter.gate.openness(keys) else {
+            return;
+        };
+        if let Ok(mut last) = self.last.try_lock() {
+            *last = Some(Pass {
+                scheme: uri.scheme().cloned(),
+                authority: uri.authority().cloned(),
+                named,
+                keys: Arc::clone(keys),
+                openness,
+            });
+        }
+    }
+}
+
+impl Pass {
+    fn is_for(&self, uri: &Uri, named: bool) -> bool {
+        self.authority.as_ref().map(Authority::as_str) == uri.authority().map(Authority::as_str)
+            && self.scheme.as_ref() == uri.scheme()
+            && self.named == named
+    }
+}
