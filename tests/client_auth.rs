@@ -10,7 +10,7 @@ use support::server::{GRANTED, Server, TOKEN_URL, handle};
 use tower_m2m::{
     ClientAuth, TokenEndpoint,
     client_credentials::{
-        ClientAuthentication, Grant, TokenError, TokenErrorKind as Kind, TokenExchange, TokenFile,
+        ClientAuthentication, Grant, SecretFile, TokenError, TokenErrorKind as Kind, TokenExchange,
         TokenRequest,
     },
 };
@@ -60,7 +60,7 @@ async fn a_ready_assertion_is_sent_with_its_type() {
 async fn a_token_file_is_read_again_for_every_attempt_and_trimmed() {
     let file = Scratch::new("rotated", " first\n");
     let server = Server::granting();
-    let handle = handle(server.endpoint(ClientAuth::assertion("id", TokenFile::new(&file.0))));
+    let handle = handle(server.endpoint(ClientAuth::assertion("id", SecretFile::new(&file.0))));
 
     handle.refresh_now().await.unwrap();
     std::fs::write(&file.0, "second\r\n").unwrap();
@@ -76,7 +76,7 @@ async fn a_token_file_that_is_empty_or_missing_is_named_and_nothing_is_sent() {
     let missing = std::env::temp_dir().join("tower-m2m-there-is-no-such-file");
     for path in [&empty.0, &missing] {
         let server = Server::granting();
-        let auth = ClientAuth::assertion("id", TokenFile::new(path));
+        let auth = ClientAuth::assertion("id", SecretFile::new(path));
 
         let error = handle(server.endpoint(auth)).token().await.unwrap_err();
 
@@ -213,7 +213,7 @@ async fn what_is_issued_as_n_a_is_no_credential() {
 async fn a_refused_subject_token_is_asked_about_and_a_new_one_ends_the_back_off() {
     let file = Scratch::new("subject", "old");
     let server = Server::answering(|_| (400, r#"{"error":"invalid_grant"}"#.to_owned()));
-    let grant = Grant::token_exchange(TokenFile::new(&file.0), TokenExchange::JWT);
+    let grant = Grant::token_exchange(SecretFile::new(&file.0), TokenExchange::JWT);
     let handle = handle(server.endpoint(ClientAuth::anonymous()).grant(grant));
 
     let error = handle.token().await.unwrap_err();

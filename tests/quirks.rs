@@ -374,7 +374,7 @@ async fn q25_an_assertion_type_of_ones_own() {
     let path = std::env::temp_dir().join(format!("m2m-spiffe-{}", std::process::id()));
     std::fs::write(&path, "e30.e30.c2ln").unwrap();
     let server = Server::granting();
-    let file = tower_m2m::client_credentials::TokenFile::new(&path);
+    let file = tower_m2m::client_credentials::SecretFile::new(&path);
     let auth = ClientAuth::assertion_of_type(
         "id",
         file,

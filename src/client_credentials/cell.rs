@@ -260,14 +260,16 @@ impl TokenCell {
     pub(crate) fn refresh_early(&self, now: Instant) -> Option<Lead> {
         let mut woken = Vec::new();
         let mut desk = lock(&self.0.desk);
-        let held_back = desk.closed || desk.failure.as_ref().is_some_and(|f| f.holds(now));
-        let lead = if held_back || self.under_way(&mut desk, now, &mut woken).is_some() {
-            None
-        } else {
-            match self.start(&mut desk, FetchReason::Early.into(), now) {
-                Acquire::Wait(_, lead) => lead,
-                Acquire::Failed(_) | Acquire::Token(_) => None,
-            }
+        let mut purpose = Purpose::from(FetchReason::Early);
+        let mut held_back = desk.closed || self.under_way(&mut desk, now, &mut woken).is_some();
+        if let Some(failure) = desk.failure.as_mut().filter(|f| !held_back && f.holds(now)) {
+            // A changed secret is noticed before the valid token ends.
+            purpose.recheck = failure.recheck_is_due(now);
+            held_back = !purpose.recheck;
+        }
+        let lead = match (!held_back).then(|| self.start(&mut desk, purpose, now)) {
+            Some(Acquire::Wait(_, lead)) => lead,
+            _ => None,
         };
         drop(desk);
         wake(woken);

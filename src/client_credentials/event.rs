@@ -59,6 +59,15 @@ pub enum TokenEvent<'a> {
         /// The credential's name, if it was given one.
         credential: Option<&'a str>,
     },
+    /// The source of a secret failed, or the server refused what it gave. The secret for which a token was last granted is
+    /// used instead.
+    #[non_exhaustive]
+    KeptSecretUsed {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// Why.
+        error: &'a TokenError,
+    },
     /// The issuer's metadata could not be renewed, or was not adopted; what was known before is still in use.
     #[non_exhaustive]
     MetadataNotAdopted {

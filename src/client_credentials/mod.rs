@@ -64,8 +64,8 @@ pub use self::{
     challenge::Challenge,
     config::{Config, ConfigError},
     endpoint::{
-        AssertionAudience, ClientAuth, ClientAuthentication, Grant, SecretSource, TokenEndpoint,
-        TokenExchange, TokenFile, TokenRequest,
+        AssertionAudience, ClientAuth, ClientAuthentication, Grant, SecretFile, SecretSource,
+        SecretVariable, TokenEndpoint, TokenExchange, TokenRequest,
     },
     error::{CredentialPresent, OriginNotAllowed, TokenError, TokenErrorKind},
     event::{Remedy, TokenEvent},

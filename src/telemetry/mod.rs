@@ -33,6 +33,9 @@ pub(crate) fn trace_token_event(event: &TokenEvent<'_>) {
         TokenEvent::BoundToken { credential } => {
             tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
         }
+        TokenEvent::KeptSecretUsed { credential, error } => {
+            tracing::warn!(target: TARGET, credential, %error, "kept secret used");
+        }
         TokenEvent::MetadataNotAdopted { credential, error } => {
             tracing::warn!(target: TARGET, credential, %error, "metadata not adopted");
         }

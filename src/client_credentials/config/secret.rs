@@ -3,11 +3,11 @@
 use secrecy::SecretString;
 
 use super::{Config, ConfigError, keys::Secret};
-use crate::client_credentials::{SecretSource, TokenError, TokenFile};
+use crate::client_credentials::{SecretFile, SecretSource, TokenError};
 
 /// A value, or a file that is read for every attempt.
 pub(super) enum ConfiguredSecret {
-    File(TokenFile),
+    File(SecretFile),
     Value(SecretString),
 }
 
@@ -42,10 +42,10 @@ impl Config {
     }
 
     /// A file that is read for every attempt. Its errors name the key: what stands there may not be a path at all.
-    pub(super) fn token_file(&self, key: &str, what: &str) -> Result<TokenFile, ConfigError> {
+    pub(super) fn token_file(&self, key: &str, what: &str) -> Result<SecretFile, ConfigError> {
         let missing = || self.wrong(key, format!("is not set: {what}"));
         let path = self.text(key).ok_or_else(missing)?;
-        Ok(TokenFile::new(path).named(format!("that {} names", self.key(key))))
+        Ok(SecretFile::new(path).named(format!("that {} names", self.key(key))))
     }
 
     /// A file that is read now.

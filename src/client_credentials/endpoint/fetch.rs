@@ -15,14 +15,39 @@ use super::{
     response,
     transport::Transport,
 };
-use crate::client_credentials::{AccessToken, FetchContext, TokenError, TokenEvent, TokenSource};
+use crate::client_credentials::{
+    AccessToken, FetchContext, TokenError, TokenErrorKind, TokenEvent,
+};
+
+/// Why an attempt brought no token.
+pub(super) struct Failed {
+    pub(super) error: TokenError,
+    /// The credentials were refused, and others are kept for which a token was granted before.
+    pub(super) has_kept: bool,
+}
+
+impl From<TokenError> for Failed {
+    fn from(error: TokenError) -> Self {
+        Self {
+            error,
+            has_kept: false,
+        }
+    }
+}
 
 impl TokenEndpoint {
-    async fn exchange(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        self.check()?;
-        let transport = self.client.transport()?;
-        let choice = self.locate(&transport, &cx).await?;
-        let mut request = self.request(choice, &cx).await?;
+    /// One request for a token; with `kept`, in the name of the credentials for which one was granted last.
+    pub(super) async fn attempt(
+        &self,
+        transport: &Transport,
+        kept: bool,
+        cx: &FetchContext<'_>,
+    ) -> Result<AccessToken, Failed> {
+        let choice = self.locate(transport, cx).await?;
+        let mut request = self.request(choice, kept, cx).await?;
+        for error in request.used.take_missed() {
+            self.tell_kept(error, cx);
+        }
         let sent_at = cx.clock().now();
         let answered = transport.send(into_http(&mut request)).await?;
         let context = response::Context {
@@ -32,8 +57,13 @@ impl TokenEndpoint {
             advice: request.advice,
             secrets: &request.secrets,
         };
-        let (token, quirks) =
-            response::read(answered.status, &answered.headers, &answered.body, &context)?;
+        let read = response::read(answered.status, &answered.headers, &answered.body, &context);
+        let (token, quirks) = read.map_err(|error| Failed {
+            has_kept: error.kind() == TokenErrorKind::CredentialsRefused
+                && request.used.have_others_kept(),
+            error,
+        })?;
+        request.used.keep();
         for quirk in quirks {
             cx.emit(|credential| TokenEvent::QuirkMet { credential, quirk });
         }
@@ -67,6 +97,7 @@ impl TokenEndpoint {
     async fn request(
         &self,
         choice: Choice,
+        kept: bool,
         cx: &FetchContext<'_>,
     ) -> Result<TokenRequest, TokenError> {
         let audience = match &self.assertion_audience {
@@ -94,6 +125,7 @@ impl TokenEndpoint {
         request
             .secrets
             .extend(self.parameters.but(&OPEN_PARAMETERS));
+        request.used.begin_credentials(kept);
         self.auth.authenticate(&mut request).await?;
         match request.form.repeated(&["resource"]) {
             Some(name) => Err(TokenError::configuration(format!(
@@ -116,16 +148,6 @@ impl TokenEndpoint {
 
     pub(super) fn name(&self, error: TokenError) -> TokenError {
         error.with_endpoint(self.place())
-    }
-}
-
-impl TokenSource for TokenEndpoint {
-    async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        self.exchange(cx).await.map_err(|error| self.name(error))
-    }
-
-    async fn changed(&self) -> bool {
-        self.auth.changed().await || self.grant.changed().await
     }
 }
 

@@ -4,12 +4,12 @@ use std::fmt;
 
 use secrecy::ExposeSecret;
 
-use super::{SecretSource, TokenRequest, shared_secret::SharedSecret};
+use super::{SecretSource, TokenRequest, secret::SharedSecret};
 use crate::client_credentials::TokenError;
 
 /// The grant that a [`TokenEndpoint`](super::TokenEndpoint) asks with. Cheap to clone.
 ///
-/// Its tokens and assertions are read again for every attempt; [`TokenFile`](super::TokenFile) reads them from a file.
+/// Its tokens and assertions are read again for every attempt; [`SecretFile`](super::SecretFile) reads them from a file.
 #[derive(Clone, Default)]
 pub struct Grant(Kind);
 
@@ -62,7 +62,7 @@ impl Grant {
         match &self.0 {
             Kind::ClientCredentials => Ok(()),
             Kind::JwtBearer(assertion) => {
-                let assertion = assertion.read().await?;
+                let assertion = assertion.read(request).await?;
                 request.parameter("assertion", assertion.expose_secret());
                 request.redact(assertion);
                 Ok(())
@@ -147,7 +147,7 @@ impl TokenExchange {
 
 impl TypedToken {
     async fn write(&self, request: &mut TokenRequest, name: &str) -> Result<(), TokenError> {
-        let token = self.token.read().await?;
+        let token = self.token.read(request).await?;
         request.parameter(name, token.expose_secret());
         request.parameter(format!("{name}_type"), self.token_type.as_str());
         request.redact(token);

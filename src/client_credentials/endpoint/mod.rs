@@ -1,5 +1,6 @@
 //! A [`TokenSource`] that speaks RFC 6749 §4.4 over any tower service.
 
+mod attempts;
 mod auth;
 #[cfg(feature = "https")]
 mod certificate;
@@ -11,7 +12,6 @@ mod form;
 mod grant;
 mod response;
 mod secret;
-mod shared_secret;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub(super) mod tls;
 mod transport;
@@ -28,9 +28,9 @@ use tower_service::Service;
 #[cfg(feature = "jwt")]
 pub use self::auth::{KeyAlgorithm, SecretAlgorithm, SigningKey};
 pub use self::{
-    auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenFile, TokenRequest},
+    auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenRequest},
     grant::{Grant, TokenExchange},
-    secret::SecretSource,
+    secret::{SecretFile, SecretSource, SecretVariable},
 };
 use self::{
     discovery::Discovery,

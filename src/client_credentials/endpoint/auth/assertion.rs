@@ -1,69 +1,9 @@
 //! Assertions as client authentication (RFC 7521 §4.2): how one is sent, and ready ones that somebody else signed.
 
-use std::path::PathBuf;
-
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
 
 use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
-use crate::client_credentials::{
-    TokenError, TokenErrorKind, endpoint::shared_secret::SharedSecret,
-};
-
-/// A file that holds a token, read again for every attempt, because its writer replaces it: a service account token
-/// that Kubernetes projects, or a SPIFFE JWT-SVID.
-///
-/// White space around the token is cut. A file that is empty or cannot be read is a transient error.
-#[derive(Clone, Debug)]
-pub struct TokenFile {
-    path: PathBuf,
-    /// Stands for the path in errors.
-    name: Option<String>,
-}
-
-impl TokenFile {
-    /// The file at `path`.
-    #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            name: None,
-        }
-    }
-
-    /// Has errors say `name` rather than the path.
-    pub(in crate::client_credentials) fn named(self, name: String) -> Self {
-        let name = Some(name);
-        Self { name, ..self }
-    }
-}
-
-impl SecretSource for TokenFile {
-    async fn read(&self) -> Result<SecretString, TokenError> {
-        let path = self.path.clone();
-        let content = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
-            .await
-            .map_err(|error| self.unreadable("could not be read").with_source(error))?
-            .map(Zeroizing::new)
-            .map_err(|error| self.unreadable("could not be read").with_source(error))?;
-        match content.trim() {
-            "" => Err(self.unreadable("is empty")),
-            token => Ok(token.into()),
-        }
-    }
-}
-
-impl TokenFile {
-    fn unreadable(&self, what: &str) -> TokenError {
-        let path = || self.path.display().to_string();
-        let name = self.name.clone().unwrap_or_else(path);
-        TokenError::new(
-            TokenErrorKind::Secret,
-            true,
-            format!("was not sent: the token file {name} {what}"),
-        )
-    }
-}
+use crate::client_credentials::{TokenError, endpoint::secret::SharedSecret};
 
 /// An assertion that is ready to be sent.
 pub(super) struct ReadyAssertion {
@@ -88,7 +28,7 @@ impl ReadyAssertion {
 
 impl ClientAuthentication for ReadyAssertion {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let assertion = self.assertion.read().await?;
+        let assertion = self.assertion.read(request).await?;
         request.advice = Some(
             "check the client id, the assertion's issuer, subject and audience as the server has them registered, and \
              that the assertion has not expired",

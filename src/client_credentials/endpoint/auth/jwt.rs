@@ -13,7 +13,7 @@ use super::{
 };
 use crate::client_credentials::{
     TokenError, TokenErrorKind,
-    endpoint::{check::NO_AUDIENCE, shared_secret::SharedSecret},
+    endpoint::{check::NO_AUDIENCE, secret::SharedSecret},
 };
 
 /// An algorithm that signs with the client secret (RFC 7518 §3.2).
@@ -53,7 +53,7 @@ impl SecretJwt {
 
 impl ClientAuthentication for SecretJwt {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let secret = self.secret.read().await?;
+        let secret = self.secret.read(request).await?;
         let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
         request.redact(secret);
         add_assertion(request, &self.id, self.algorithm.into(), None, &key)

@@ -21,14 +21,11 @@ use std::{
 #[cfg(feature = "jwt")]
 pub(super) use self::jwt::built_in;
 pub(super) use self::request::Target;
+pub use self::request::{AssertionAudience, TokenRequest};
 use self::{
     assertion::ReadyAssertion,
     secret::{ClientSecret, Method},
     unsigned::Unsigned,
-};
-pub use self::{
-    assertion::TokenFile,
-    request::{AssertionAudience, TokenRequest},
 };
 #[cfg(feature = "jwt")]
 pub use self::{
@@ -148,7 +145,7 @@ impl ClientAuth {
     }
 
     /// A ready assertion that somebody else signs: a token that Kubernetes projects into a file, for example, with
-    /// [`TokenFile`] as its source. `client_assertion_type` is `jwt-bearer` (RFC 7523 §2.2).
+    /// [`SecretFile`](super::SecretFile) as its source. `client_assertion_type` is `jwt-bearer` (RFC 7523 §2.2).
     #[must_use]
     pub fn assertion(id: impl Into<String>, assertion: impl SecretSource) -> Self {
         Self::assertion_of_type(id, assertion, Self::JWT_BEARER)

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use secrecy::SecretString;
 
-use super::super::{form::Form, response::place};
+use super::super::{form::Form, response::place, secret::UsedSecrets};
 
 /// A token request, before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds to it.
 ///
@@ -18,6 +18,7 @@ pub struct TokenRequest {
     pub(in super::super) advice: Option<&'static str>,
     /// Never to appear in what the server's answer is quoted for.
     pub(in super::super) secrets: Vec<SecretString>,
+    pub(in super::super) used: UsedSecrets,
     target: Target,
 }
 
@@ -54,6 +55,7 @@ impl TokenRequest {
             form,
             advice: None,
             secrets: Vec::new(),
+            used: UsedSecrets::default(),
             target,
         }
     }

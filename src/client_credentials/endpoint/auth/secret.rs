@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
 use crate::client_credentials::{
     TokenError,
-    endpoint::{form::encode_into, shared_secret::SharedSecret},
+    endpoint::{form::encode_into, secret::SharedSecret},
 };
 
 pub(super) struct ClientSecret {
@@ -67,7 +67,7 @@ impl ClientSecret {
 
 impl ClientAuthentication for ClientSecret {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let secret = self.secret.read().await?;
+        let secret = self.secret.read(request).await?;
         match self.chosen(request) {
             Method::Post => {
                 request.parameter("client_id", self.id.as_str());

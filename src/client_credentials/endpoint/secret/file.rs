@@ -1,0 +1,65 @@
+//! Secrets in files that somebody replaces.
+
+use std::{error::Error, path::PathBuf};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::SecretSource;
+use crate::client_credentials::{TokenError, TokenErrorKind};
+
+/// A file that holds a secret, read again for every attempt, because its writer replaces it: a client secret that Vault
+/// or Kubernetes puts there, a service account token that Kubernetes projects, a SPIFFE JWT-SVID.
+///
+/// White space around the secret is cut. A file that is empty or cannot be read is a transient error.
+#[derive(Clone, Debug)]
+pub struct SecretFile {
+    path: PathBuf,
+    /// Stands for the path in errors.
+    name: Option<String>,
+}
+
+impl SecretFile {
+    /// The file at `path`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            name: None,
+        }
+    }
+
+    /// Has errors say `name` rather than the path.
+    pub(in crate::client_credentials) fn named(self, name: String) -> Self {
+        let name = Some(name);
+        Self { name, ..self }
+    }
+
+    fn unreadable(&self, what: &str) -> TokenError {
+        let path = || self.path.display().to_string();
+        let name = self.name.clone().unwrap_or_else(path);
+        TokenError::new(
+            TokenErrorKind::Secret,
+            true,
+            format!("was not sent: the file {name} {what}"),
+        )
+    }
+}
+
+impl SecretSource for SecretFile {
+    async fn read(&self) -> Result<SecretString, TokenError> {
+        let failed = |error: Box<dyn Error + Send + Sync>| {
+            self.unreadable("could not be read").with_source(error)
+        };
+        let path = self.path.clone();
+        let content = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
+            .await
+            .map_err(|error| failed(error.into()))?
+            .map(Zeroizing::new)
+            .map_err(|error| failed(error.into()))?;
+        match content.trim() {
+            "" => Err(self.unreadable("is empty")),
+            secret => Ok(secret.into()),
+        }
+    }
+}

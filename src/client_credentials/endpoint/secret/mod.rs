@@ -1,0 +1,79 @@
+//! Where client secrets and tokens to be shown are read from, for every attempt anew.
+
+mod file;
+mod shared;
+mod used;
+mod variable;
+
+use std::future::Future;
+
+use secrecy::SecretString;
+
+pub use self::{file::SecretFile, variable::SecretVariable};
+pub(super) use self::{shared::SharedSecret, used::UsedSecrets};
+use crate::client_credentials::TokenError;
+
+/// Where a client secret comes from, or a token that takes its place.
+///
+/// Implemented for `String`, `&'static str` and `SecretString`, which never change; for [`SecretFile`] and
+/// [`SecretVariable`]; and for closures that return a future. It is read once for every token request, and at most every
+/// 5 s while the secret that it gave is refused.
+///
+/// A secret may change at any time. The one that a token was last granted for is kept: it is used instead if the source
+/// fails (or takes more than 5 s), or if the server refuses what the source gives with `invalid_client`, so that a
+/// rotation may come to the server, to the file and to this process in any order.
+/// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) tells both.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, client_credentials::TokenError};
+///
+/// # async fn ask_the_vault() -> std::io::Result<String> { Ok("secret".into()) }
+/// let auth = ClientAuth::basic("my-client", || async {
+///     let secret = ask_the_vault().await;
+///     let failed = |error| TokenError::transient("was not sent: no vault").with_source(error);
+///     secret.map(Into::into).map_err(failed)
+/// });
+/// # drop(auth);
+/// ```
+pub trait SecretSource: Send + Sync + 'static {
+    /// The secret as it is now.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`]; its text must not hold the secret.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the fetch's deadline has passed.
+    fn read(&self) -> impl Future<Output = Result<SecretString, TokenError>> + Send;
+}
+
+impl SecretSource for SecretString {
+    async fn read(&self) -> Result<Self, TokenError> {
+        Ok(self.clone())
+    }
+}
+
+impl SecretSource for String {
+    async fn read(&self) -> Result<SecretString, TokenError> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl SecretSource for &'static str {
+    async fn read(&self) -> Result<SecretString, TokenError> {
+        Ok((*self).into())
+    }
+}
+
+impl<F, R> SecretSource for F
+where
+    F: Fn() -> R + Send + Sync + 'static,
+    R: Future<Output = Result<SecretString, TokenError>> + Send,
+{
+    async fn read(&self) -> Result<SecretString, TokenError> {
+        self().await
+    }
+}

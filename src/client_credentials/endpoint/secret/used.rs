@@ -1,0 +1,63 @@
+//! The secrets that one token request is made with, and what its answer says about them.
+
+use std::fmt;
+
+use secrecy::SecretString;
+
+use super::SharedSecret;
+use crate::client_credentials::TokenError;
+
+/// Filled while the request is made.
+#[derive(Default)]
+pub(in super::super) struct UsedSecrets {
+    secrets: Vec<(SharedSecret, SecretString)>,
+    /// Those from here on show who the client is.
+    credentials: usize,
+    /// The credentials are to be those that are kept.
+    kept: bool,
+    missed: Vec<TokenError>,
+}
+
+impl UsedSecrets {
+    /// What is read from now on shows who the client is; `kept` asks for the values for which a token was granted last.
+    pub(in super::super) fn begin_credentials(&mut self, kept: bool) {
+        self.credentials = self.secrets.len();
+        self.kept = kept;
+    }
+
+    /// Why kept values stand in the place of those of now.
+    pub(in super::super) fn take_missed(&mut self) -> Vec<TokenError> {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Whether other credentials are kept than those that were used.
+    pub(in super::super) fn have_others_kept(&self) -> bool {
+        let mut credentials = self.secrets[self.credentials..].iter();
+        credentials.any(|(source, used)| source.keeps_another(used))
+    }
+
+    /// A token was granted.
+    pub(in super::super) fn keep(self) {
+        for (source, used) in self.secrets {
+            source.keep(used);
+        }
+    }
+
+    pub(super) fn wants_kept(&self) -> bool {
+        self.kept
+    }
+
+    pub(super) fn add(&mut self, source: SharedSecret, used: SecretString) {
+        self.secrets.push((source, used));
+    }
+
+    pub(super) fn missed(&mut self, error: TokenError) {
+        self.missed.push(error);
+    }
+}
+
+impl fmt::Debug for UsedSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UsedSecrets({})", self.secrets.len())
+    }
+}

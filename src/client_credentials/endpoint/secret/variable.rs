@@ -1,0 +1,46 @@
+//! Secrets in environment variables.
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::SecretSource;
+use crate::client_credentials::{TokenError, TokenErrorKind};
+
+/// An environment variable that holds a secret, looked up again for every attempt.
+///
+/// White space around the secret is cut, as Kubernetes leaves the line break of a secret's file in the variable. A
+/// variable that is not set, empty or not UTF-8 is a permanent error.
+#[derive(Clone, Debug)]
+pub struct SecretVariable {
+    name: String,
+}
+
+impl SecretVariable {
+    /// The variable `name`.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
+
+    fn unreadable(&self, what: &str) -> TokenError {
+        TokenError::new(
+            TokenErrorKind::Secret,
+            false,
+            format!("was not sent: the variable {} {what}", self.name),
+        )
+    }
+}
+
+impl SecretSource for SecretVariable {
+    async fn read(&self) -> Result<SecretString, TokenError> {
+        let value = std::env::var_os(&self.name).ok_or_else(|| self.unreadable("is not set"))?;
+        let value = value
+            .into_string()
+            .map(Zeroizing::new)
+            .map_err(|_| self.unreadable("is not UTF-8"))?;
+        match value.trim() {
+            "" => Err(self.unreadable("is empty")),
+            secret => Ok(secret.into()),
+        }
+    }
+}
