@@ -12,9 +12,9 @@ mod landing;
 #[cfg(all(test, tower_m2m_loom))]
 mod models;
 mod refusal;
+mod snapshot;
 
 use std::{
-    ops::{Deref, DerefMut},
     sync::Arc,
     task::Waker,
     time::{Duration, SystemTime},
@@ -23,8 +23,10 @@ use std::{
 use http::HeaderValue;
 use tokio::time::Instant;
 
+pub(crate) use self::refusal::{Refusal, Refused};
+use self::snapshot::{Changes, Snapshot};
 use super::{
-    AccessToken, FetchReason, Rejected, TokenError, TokenIdentity,
+    AccessToken, FetchReason, TokenError, TokenIdentity,
     cooldown::{Cooldown, Successes},
     failure::Failure,
     flight::{Flight, Lead, Outcome, Purpose},
@@ -32,11 +34,7 @@ use super::{
 };
 use crate::{
     random::Random,
-    sync::{
-        Mutex, RwLock, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
-        lock, read, write,
-    },
+    sync::{Mutex, RwLock, atomic::Ordering, lock, read},
 };
 
 /// A cheap handle to the one cell of a layer.
@@ -51,56 +49,6 @@ struct Inner {
     successes: Successes,
     settings: Settings,
     random: Random,
-}
-
-/// What requests read.
-#[derive(Debug, Default)]
-struct Snapshot {
-    version: u64,
-    current: Option<Arc<Published>>,
-    /// The token was refused, and a refresh is under way: nobody uses it until that has ended.
-    suspended: bool,
-}
-
-/// Counts what happens to the snapshot, so that copies of it know that they are out of date. On a cache line of its own,
-/// which every request reads.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Changes(AtomicU64);
-
-/// The snapshot, to be changed; counted when that is done, and before anybody else can read it.
-struct Change<'a> {
-    snapshot: RwLockWriteGuard<'a, Snapshot>,
-    changes: &'a Changes,
-}
-
-impl Inner {
-    fn change(&self) -> Change<'_> {
-        Change {
-            snapshot: write(&self.snapshot),
-            changes: &self.changes,
-        }
-    }
-}
-
-impl Deref for Change<'_> {
-    type Target = Snapshot;
-
-    fn deref(&self) -> &Snapshot {
-        &self.snapshot
-    }
-}
-
-impl DerefMut for Change<'_> {
-    fn deref_mut(&mut self) -> &mut Snapshot {
-        &mut self.snapshot
-    }
-}
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        self.changes.0.fetch_add(1, Ordering::Release);
-    }
 }
 
 /// A token as requests use it.
@@ -144,24 +92,6 @@ pub(crate) enum Acquire {
     Failed(TokenError),
     Token(Arc<Published>),
     Wait(Arc<Flight>, Option<Lead>),
-}
-
-/// The answer to "this token was refused".
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// Nothing to be done about it now: the response stands.
-    Stands,
-    /// There is another token already.
-    Replaced(Arc<Published>),
-    Wait(Arc<Flight>, Option<Lead>),
-}
-
-/// A request that was answered 401.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) rejected: Rejected,
-    pub(crate) origin: usize,
-    pub(crate) sent_at: Instant,
 }
 
 /// What is known at one moment.

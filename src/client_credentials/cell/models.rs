@@ -18,7 +18,9 @@ use loom::{future::block_on, thread};
 
 use super::*;
 use crate::{
-    client_credentials::{SharedTokenSource, TokenErrorKind, flight::Waiter, tokens::Tokens},
+    client_credentials::{
+        Rejected, SharedTokenSource, TokenErrorKind, flight::Waiter, tokens::Tokens,
+    },
     clock::SharedClock,
     sinks::Sinks,
     sync::explore,

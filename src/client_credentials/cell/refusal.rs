@@ -1,14 +1,35 @@
 //! What a 401 does to the token, and what a success does.
 
-use std::{task::Waker, time::SystemTime};
+use std::{sync::Arc, task::Waker, time::SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Acquire, Desk, Refusal, Refused, TokenCell, wake};
+use super::{Acquire, Desk, Published, TokenCell, wake};
 use crate::{
-    client_credentials::{FetchReason, TokenIdentity, flight::Purpose},
+    client_credentials::{
+        FetchReason, Rejected, TokenIdentity,
+        flight::{Flight, Lead, Purpose},
+    },
     sync::{lock, read},
 };
+
+/// The answer to "this token was refused".
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Nothing to be done about it now: the response stands.
+    Stands,
+    /// There is another token already.
+    Replaced(Arc<Published>),
+    Wait(Arc<Flight>, Option<Lead>),
+}
+
+/// A request that was answered 401.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) rejected: Rejected,
+    pub(crate) origin: usize,
+    pub(crate) sent_at: Instant,
+}
 
 impl TokenCell {
     /// A request was answered 401. Only a refusal of the current token has consequences.

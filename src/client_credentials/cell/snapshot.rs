@@ -1,0 +1,63 @@
+//! What requests read, and the count of its changes.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
+use super::{Inner, Published};
+use crate::sync::{
+    RwLockWriteGuard,
+    atomic::{AtomicU64, Ordering},
+    write,
+};
+
+/// What requests read.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) version: u64,
+    pub(super) current: Option<Arc<Published>>,
+    /// The token was refused, and a refresh is under way: nobody uses it until that has ended.
+    pub(super) suspended: bool,
+}
+
+/// Counts what happens to the snapshot, so that copies of it know that they are out of date. On a cache line of its own,
+/// which every request reads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Changes(pub(super) AtomicU64);
+
+/// The snapshot, to be changed; counted when that is done, and before anybody else can read it.
+pub(super) struct Change<'a> {
+    snapshot: RwLockWriteGuard<'a, Snapshot>,
+    changes: &'a Changes,
+}
+
+impl Inner {
+    pub(super) fn change(&self) -> Change<'_> {
+        Change {
+            snapshot: write(&self.snapshot),
+            changes: &self.changes,
+        }
+    }
+}
+
+impl Deref for Change<'_> {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut Snapshot {
+        &mut self.snapshot
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.changes.0.fetch_add(1, Ordering::Release);
+    }
+}

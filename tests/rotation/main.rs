@@ -1,0 +1,13 @@
+//! Secrets that change: nobody notices, in whatever order the change arrives.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+mod sources;
+#[path = "../support/mod.rs"]
+mod support;
+mod under_load;
+mod world;
+
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,0 +1,179 @@
+//! What sources give, when they are read, and what is done with it.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use tokio::time::{Instant, sleep};
+use tower_m2m::{
+    ClientAuth,
+    client_credentials::{SecretSource, SecretVariable, TokenError, TokenErrorKind},
+};
+
+use crate::{SECOND, world::Issuer};
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_hangs_is_replaced_by_what_it_gave() {
+    let issuer = Issuer::accepting(&["old"]);
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&reads);
+    let tokens = issuer.layer(move || {
+        let first = counter.fetch_add(1, SeqCst) == 0;
+        async move {
+            if !first {
+                std::future::pending::<()>().await;
+            }
+            Ok("old".into())
+        }
+    });
+    let handle = tokens.build().handle();
+    handle.token().await.unwrap();
+    let began = Instant::now();
+
+    handle.refresh_now().await.unwrap();
+
+    assert_eq!(began.elapsed(), 5 * SECOND);
+    assert_eq!(reads.load(SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_replaced_while_it_is_refused_is_read_again_at_once() {
+    let issuer = Issuer::accepting(&["new"]);
+    let reads = AtomicUsize::new(0);
+    let tokens = issuer.layer(move || {
+        let first = reads.fetch_add(1, SeqCst) == 0;
+        std::future::ready(Ok(if first { "old" } else { "new" }.into()))
+    });
+
+    tokens.build().handle().token().await.unwrap();
+
+    assert_eq!(issuer.asked(), ["old", "new"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_secrets_are_refused_the_error_and_the_back_off_are_those_of_the_new_one() {
+    let issuer = Issuer::accepting(&["old"]);
+    let secret = Arc::new(Mutex::new("old"));
+    let source = Arc::clone(&secret);
+    let tokens = issuer.layer(move || {
+        let secret = *source.lock().unwrap();
+        std::future::ready(Ok(secret.into()))
+    });
+    let handle = tokens.build().handle();
+    handle.token().await.unwrap();
+    handle.invalidate();
+    *secret.lock().unwrap() = "newer";
+    issuer.accept(&[]);
+
+    let first = handle.token().await.unwrap_err();
+    sleep(20 * SECOND).await;
+    let second = handle.token().await.unwrap_err();
+
+    assert_eq!(first.kind(), TokenErrorKind::CredentialsRefused);
+    assert_eq!(second.failures(), Some(1));
+    assert_eq!(issuer.asked(), ["old", "newer", "old"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn during_a_permanent_back_off_the_secret_is_looked_at_every_five_seconds() {
+    let issuer = Issuer::accepting(&["right"]);
+    let secret = Arc::new(Mutex::new("wrong"));
+    let reads = Arc::new(AtomicUsize::new(0));
+    let (source, counter) = (Arc::clone(&secret), Arc::clone(&reads));
+    let tokens = issuer.layer(move || {
+        counter.fetch_add(1, SeqCst);
+        let secret = *source.lock().unwrap();
+        std::future::ready(Ok(secret.into()))
+    });
+    let handle = tokens.build().handle();
+
+    handle.token().await.unwrap_err();
+    let read = reads.load(SeqCst);
+    for _ in 0..49 {
+        sleep(SECOND / 10).await;
+        handle.token().await.unwrap_err();
+    }
+    assert_eq!(reads.load(SeqCst), read);
+    for _ in 0..20 {
+        sleep(SECOND / 10).await;
+        handle.token().await.unwrap_err();
+    }
+    assert_eq!(reads.load(SeqCst), read + 1);
+    assert_eq!(issuer.asked(), ["wrong"]);
+
+    *secret.lock().unwrap() = "right";
+    sleep(4 * SECOND).await;
+
+    handle.token().await.unwrap();
+    assert_eq!(issuer.asked(), ["wrong", "right"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_secret_is_noticed_while_the_valid_token_is_still_in_use() {
+    let issuer = Issuer::accepting(&["old"]);
+    let secret = Arc::new(Mutex::new("old"));
+    let source = Arc::clone(&secret);
+    let tokens = issuer.layer(move || {
+        let secret = *source.lock().unwrap();
+        std::future::ready(Ok(secret.into()))
+    });
+    let handle = tokens.build().handle();
+    handle.token().await.unwrap();
+    issuer.accept(&["new"]);
+    sleep(49 * SECOND).await;
+    // Starts the early refresh, which is refused.
+    handle.token().await.unwrap();
+    sleep(SECOND).await;
+    *secret.lock().unwrap() = "new";
+    sleep(5 * SECOND).await;
+
+    handle.token().await.unwrap();
+    sleep(SECOND).await;
+
+    assert_eq!(issuer.asked(), ["old", "old", "new"]);
+    assert_eq!(handle.token().await.unwrap().expose(), Some("token-2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variable_is_looked_up_and_one_that_is_not_set_is_named() {
+    let name = env!("CARGO_PKG_NAME");
+    let issuer = Issuer::accepting(&[name]);
+    let set = issuer.layer(SecretVariable::new("CARGO_PKG_NAME"));
+    let unset = issuer.layer(SecretVariable::new("TOWER_M2M_IS_NOT_SET"));
+
+    set.build().handle().token().await.unwrap();
+    let error = unset.build().handle().token().await.unwrap_err();
+
+    assert_eq!(issuer.asked(), [name]);
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (TokenErrorKind::Secret, false)
+    );
+    assert!(
+        error.to_string().contains("TOWER_M2M_IS_NOT_SET"),
+        "{error}"
+    );
+}
+
+#[test]
+fn any_closure_that_returns_a_future_is_a_source() {
+    fn source(source: impl SecretSource) -> ClientAuth {
+        ClientAuth::post("id", source)
+    }
+
+    async fn read() -> Result<secrecy::SecretString, TokenError> {
+        Ok("secret".into())
+    }
+
+    let name = String::from("captured");
+    let printed = format!(
+        "{:?} {:?}",
+        source(read),
+        source(move || {
+            let name = name.clone();
+            async move { Ok(name.into()) }
+        })
+    );
+    assert!(!printed.contains("captured"), "{printed}");
+}

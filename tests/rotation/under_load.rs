@@ -1,0 +1,99 @@
+//! A rotation while 1,000 requests are in flight, in each order.
+
+use std::fs;
+
+use tokio::time::sleep;
+
+use crate::{SECOND, world::World};
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_both_secrets_for_a_while_is_never_asked_with_a_wrong_one() {
+    let world = World::new("both");
+
+    let failures = world
+        .under_load(async |world, at| {
+            at(10).await;
+            world.issuer.accept(&["old", "new"]);
+            at(20).await;
+            world.rename("new");
+            at(30).await;
+            world.issuer.accept(&["new"]);
+        })
+        .await;
+
+    assert_eq!(failures, 0);
+    assert_eq!(world.issuer.refused(), 0);
+    assert_eq!(world.issuer.asked(), ["old", "new", "new", "new"]);
+    assert!(world.kept().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_knows_only_the_new_secret_is_asked_again_as_soon_as_the_file_has_it() {
+    let world = World::new("server-first");
+
+    let failures = world
+        .under_load(async |world, at| {
+            at(10).await;
+            world.issuer.accept(&["new"]);
+            while world.issuer.refused() == 0 {
+                sleep(SECOND / 10).await;
+            }
+            world.rename("new");
+        })
+        .await;
+
+    assert_eq!(failures, 0);
+    assert_eq!(world.issuer.refused(), 1);
+    assert_eq!(world.issuer.asked()[..3], ["old", "old", "new"]);
+    // The attempt that was refused was made with the secret that had worked.
+    assert!(world.kept().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_missing_or_empty_for_a_while_is_replaced_by_what_it_held() {
+    let world = World::new("missing");
+
+    let failures = world
+        .under_load(async |world, at| {
+            at(40).await;
+            fs::remove_file(&world.file).unwrap();
+            at(60).await;
+            fs::write(&world.file, "\n").unwrap();
+            at(110).await;
+            world.issuer.accept(&["old", "new"]);
+            world.rename("new");
+        })
+        .await;
+
+    assert_eq!(failures, 0);
+    assert_eq!(world.issuer.refused(), 0);
+    assert_eq!(world.issuer.asked(), ["old", "old", "old", "new"]);
+    let kept = world.kept();
+    assert_eq!(kept.len(), 2);
+    assert!(kept[0].contains("could not be read"), "{}", kept[0]);
+    assert!(kept[1].contains("is empty"), "{}", kept[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_know_the_new_secret_yet_is_asked_with_the_old_one() {
+    let world = World::new("file-first");
+
+    let failures = world
+        .under_load(async |world, at| {
+            at(10).await;
+            world.rename("new");
+            at(110).await;
+            world.issuer.accept(&["new"]);
+        })
+        .await;
+
+    assert_eq!(failures, 0);
+    assert_eq!(
+        world.issuer.asked(),
+        ["old", "new", "old", "new", "old", "new"]
+    );
+    let kept = world.kept();
+    assert_eq!(kept.len(), 2);
+    assert!(kept[0].contains("invalid_client"), "{}", kept[0]);
+    assert!(!kept[0].contains("old"), "{}", kept[0]);
+}
