@@ -307,7 +307,7 @@ impl Place {
                 Turn::Ready(self.gate.ticket(keys, epochs, self.arrival))
             }
             None => {
-                let at = state.come_back_at(&keys, self.arrival, now);
+                let at = state.come_back_at(&keys, self.arrival, &inner.pace, now);
                 if let Some(waiter) = state.waiters.get_mut(&self.arrival) {
                     waiter.armed = at;
                     waiter.waker = Some(cx.waker().clone());
@@ -405,7 +405,7 @@ impl State {
                 continue;
             };
             blocked |= partition.queue.keys().next().is_some_and(|f| *f < arrival);
-            match partition.quota.admit(now) {
+            match partition.quota.admit(pace, now) {
                 Admit::Now => {}
                 Admit::AfterAnswer(_) => blocked = true,
                 Admit::NotBefore(at) => {
@@ -456,7 +456,7 @@ impl State {
             let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
                 continue;
             };
-            let at = self.come_back_at(&wanted, arrival, now);
+            let at = self.come_back_at(&wanted, arrival, pace, now);
             if let Some(waiter) = self.waiters.get_mut(&arrival)
                 && at.is_some_and(|at| waiter.armed.is_none_or(|armed| at < armed))
             {
@@ -483,13 +483,14 @@ impl State {
         &mut self,
         keys: &[PartitionKey],
         arrival: u64,
+        pace: &Pace,
         now: Instant,
     ) -> Option<Instant> {
         let mut at = None;
         for key in keys {
             let partition = self.partitions.get_mut(key)?;
             if partition.queue.keys().next() == Some(&arrival) {
-                at = at.max(match partition.quota.admit(now) {
+                at = at.max(match partition.quota.admit(pace, now) {
                     Admit::Now => None,
                     Admit::AfterAnswer(at) => at,
                     Admit::NotBefore(at) => Some(at),

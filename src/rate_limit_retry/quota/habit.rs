@@ -111,7 +111,7 @@ impl Habit {
         }
         self.accepted += 1;
         if let Kind::Rate(rate) = &mut self.kind {
-            rate.accepted();
+            rate.accepted(now);
         }
     }
 
@@ -157,17 +157,19 @@ impl Habit {
                 .admit(in_flight, now)
                 .map_or(Verdict::Free, Verdict::Wait),
             Kind::Window(window) => {
-                if self.accepted + u64::from(in_flight) < window.allowance || self.blocked.is_some()
-                {
+                let end = self.opened.map(|opened| window.period.end(opened.when));
+                let over = end.is_none_or(|end| now >= end);
+                let left = self.accepted + u64::from(in_flight) < window.allowance;
+                if left || over || self.blocked.is_some() {
                     return Verdict::Free;
                 }
                 if in_flight > 0 {
-                    return Verdict::Wait(Admit::AfterAnswer(None));
+                    return Verdict::Wait(Admit::AfterAnswer(end));
                 }
                 let opened = self.opened.filter(|opened| !opened.by_chance);
                 let Some(opened) = opened.filter(|_| window.unseen < window.next_look) else {
-                    window.allowance = self.accepted + window.step;
-                    window.step *= 2;
+                    window.allowance = self.accepted.saturating_add(window.step);
+                    window.step = window.step.saturating_mul(2);
                     return Verdict::Look;
                 };
                 window.unseen += 1;
@@ -201,7 +203,8 @@ impl Habit {
         let short = when.latest.saturating_duration_since(blocked.since) <= SHORT;
         match &mut self.kind {
             // The end of a window that happened to be near.
-            Kind::Window(window) if short && spent * 10 >= window.allowance * 9 => {}
+            Kind::Window(window)
+                if short && spent.saturating_mul(10) >= window.allowance.saturating_mul(9) => {}
             Kind::Rate(_) if short => {}
             _ if short => self.kind = Kind::Rate(Rate::new(blocked.since, spent)),
             kind => {

@@ -1,8 +1,11 @@
 //! What is known about one partition's quota, and when the next request may go. Pure: time comes in as `now`.
 
 mod habit;
+mod learn;
 mod ramp;
 mod rate;
+#[cfg(test)]
+mod tests;
 mod told;
 mod window;
 
@@ -11,9 +14,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::{
-    habit::{Habit, SHORT, Verdict},
+    habit::{Habit, Verdict},
     ramp::Ramp,
-    told::{SAME_WINDOW, Told, tightest},
+    told::Told,
 };
 use super::headers::Signals;
 use crate::{backoff::Backoff, clock::after};
@@ -46,6 +49,8 @@ pub(crate) struct Quota {
     refusals: u32,
     /// How many answers in a row said nothing about limits.
     quiet: u32,
+    /// When a request went last.
+    used: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,11 +117,12 @@ impl Quota {
             since: 0,
             refusals: 0,
             quiet: 0,
+            used: None,
         }
     }
 
     /// Whether one more request may go. Live: with nothing in flight it is `Now` or names a time.
-    pub(crate) fn admit(&mut self, now: Instant) -> Admit {
+    pub(crate) fn admit(&mut self, pace: &Pace, now: Instant) -> Admit {
         if let Some(hold) = self.hold {
             if now < hold.until {
                 return Admit::NotBefore(hold.until);
@@ -126,11 +132,12 @@ impl Quota {
         }
         if let Some(told) = self.told {
             let share = told.share(self.share, self.in_flight);
-            if told.over_at(share).is_some_and(|over| now >= over) {
+            let over = told.over_at(share, pace.max_hold);
+            if over.is_some_and(|over| now >= over) {
                 self.share = share;
                 self.told = None;
-                self.look(told.reset_at);
-            } else if let Some(wait) = told.admit(self.in_flight, share) {
+                self.look(told.reset_at.filter(|reset| now >= *reset));
+            } else if let Some(wait) = told.admit(self.in_flight, share, over) {
                 return wait;
             }
         }
@@ -140,6 +147,7 @@ impl Quota {
                 Verdict::Wait(wait) => return wait,
                 Verdict::Look => self.ramp = Ramp::look(),
                 Verdict::Hold(until) => {
+                    let until = until.min(after(now, pace.max_hold));
                     self.hold = Some(Hold {
                         until,
                         exact: false,
@@ -148,7 +156,10 @@ impl Quota {
                 }
             }
         }
-        self.ramp.admit(self.in_flight, now).unwrap_or(Admit::Now)
+        let wait = self
+            .ramp
+            .admit(self.in_flight, self.next, pace.cold_hold, now);
+        wait.unwrap_or(Admit::Now)
     }
 
     /// Counts a request as in flight. Returns its number, by which its answer must be told.
@@ -157,6 +168,7 @@ impl Quota {
         if self.ramp.is_look() && self.in_flight == 1 {
             self.look.sent = Some(now);
         }
+        self.used = Some(now);
         self.habit.sent(now);
         self.ramp.entered(pace.cold_hold, now);
         self.next += 1;
@@ -191,6 +203,7 @@ impl Quota {
         now: Option<Instant>,
     ) -> Option<Instant> {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.ramp.ended(number);
         match learnt {
             Learnt::NotSent => {}
             Learnt::Unknown => {
@@ -241,16 +254,17 @@ impl Quota {
             in_flight: self.in_flight,
             next: self.next,
             since: self.next,
+            used: self.used,
             ..Self::new(pace)
         };
     }
 
     /// Whether forgetting the partition would lose anything.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let tracked = self
-            .told
-            .is_some_and(|told| told.reset_at.is_some_and(|at| at > now));
-        self.in_flight == 0 && self.held_until(now).is_none() && !tracked
+        let told = self.told.and_then(|told| told.reset_at);
+        let learnt = self.used.filter(|_| self.habit.is_known());
+        let known = told.max(learnt.map(|used| after(used, REMEMBERED)));
+        self.in_flight == 0 && self.held_until(now).is_none() && known.is_none_or(|at| at <= now)
     }
 
     /// A hold or a window is over: what the server takes now is found out with one request. `since` is when the server
@@ -260,103 +274,9 @@ impl Quota {
         self.look = Look { since, sent: None };
         self.since = self.next;
     }
-
-    /// What an answer says about the window.
-    fn note(&mut self, number: u64, throttled: bool, signals: &Signals, now: Instant) {
-        let Some((limit, remaining)) = tightest(&signals.limits) else {
-            if !throttled {
-                self.announced = false;
-                if let Some(told) = &mut self.told {
-                    told.spent();
-                }
-            }
-            return;
-        };
-        match &mut self.told {
-            Some(told) => told.note(limit, remaining, number, self.next, now),
-            None if number < self.since => {}
-            None => self.told = Some(Told::new(limit, remaining, number, self.next, now)),
-        }
-        if throttled {
-            // A refusal although something remains is about another quota, which is not announced.
-            self.announced = remaining == 0 && self.announced;
-            self.another = remaining > 0;
-            // Soon, or sooner than the reset: more comes by and by.
-            self.gradual = signals.retry_after.filter(|hint| {
-                let before_reset = limit.reset.is_some_and(|at| *hint + SAME_WINDOW < at);
-                remaining == 0 && (*hint <= SHORT || before_reset)
-            });
-        } else {
-            self.announced = true;
-        }
-        if let (Some(soon), Some(told)) = (self.gradual, &mut self.told) {
-            let soon = after(now, soon.max(Duration::from_secs(1)));
-            told.reset_at = told.reset_at.map(|reset| reset.min(soon));
-        }
-    }
-
-    fn accept(&mut self, number: u64, now: Instant) {
-        if let Some(told) = &mut self.told {
-            told.accepted();
-        }
-        if number < self.since {
-            self.habit.accepted_late();
-            return;
-        }
-        self.refusals = 0;
-        self.habit.accepted(self.look, now);
-        if self.announced && self.told.is_some() || self.habit.is_paced() {
-            self.ramp = Ramp::open();
-        } else {
-            self.ramp.widen();
-        }
-    }
-
-    fn refuse(&mut self, number: u64, signals: &Signals, pace: &Pace, random: f64, now: Instant) {
-        // Many requests may be refused at once: they are one refusal, not many.
-        let first = number >= self.since;
-        if first {
-            self.since = self.next;
-            self.refusals = self.refusals.saturating_add(1);
-            let limit = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
-            self.habit.refused(self.look.sent, limit, now);
-        }
-        let hint = signals.retry_after.filter(|hint| !hint.is_zero());
-        let (wait, exact) = match hint {
-            Some(hint) if hint > NEVER_STORED => return,
-            // Jitter only adds.
-            Some(hint) => {
-                let jitter = (hint / 100).min(MOST_JITTER).mul_f64(random);
-                let believed = self.refusals <= BELIEVED;
-                let guess = if believed || !first {
-                    Duration::ZERO
-                } else {
-                    self.guess(pace, random, now)
-                };
-                (guess.max(hint + jitter), believed)
-            }
-            None if first => (self.guess(pace, random, now), false),
-            None => return,
-        };
-        let until = after(now, wait.min(pace.max_hold));
-        if self.hold.is_none_or(|hold| hold.until < until) {
-            self.hold = Some(Hold { until, exact });
-        }
-    }
-
-    /// How long to wait when the server does not say, or says what has proved wrong.
-    fn guess(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
-        let wait = self.habit.next_look(now).saturating_duration_since(now);
-        let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
-        wait + (wait / 50).min(MOST_JITTER).mul_f64(random)
-    }
 }
 
-/// A hint beyond this is answered, but nobody is held for it.
-const NEVER_STORED: Duration = Duration::from_secs(24 * 3600);
-/// Many processes that were refused together do not come back together.
-const MOST_JITTER: Duration = Duration::from_millis(250);
-/// So many refusals in a row, and the hints were wrong.
-const BELIEVED: u32 = 3;
 /// After so many answers in a row that say nothing about limits, a partition is open.
 const QUIET: u32 = 1000;
+/// For so long after the last request it is remembered what refusals have taught.
+const REMEMBERED: Duration = Duration::from_secs(3600);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Admit;
+use crate::clock::after;
 
 /// Closed at first, and opened by answers.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,9 @@ struct Step {
     until: Option<Instant>,
     /// Goes on after the first answer, one step for each success: when waiters would come as a herd.
     gradual: bool,
+    /// So many requests with numbers below this one take too long, and are no longer counted.
+    stuck: u32,
+    before: u64,
 }
 
 impl Ramp {
@@ -27,6 +31,8 @@ impl Ramp {
             width: burst.max(1),
             until: None,
             gradual: false,
+            stuck: 0,
+            before: 0,
         }))
     }
 
@@ -36,6 +42,8 @@ impl Ramp {
             width: 1,
             until: None,
             gradual: true,
+            stuck: 0,
+            before: 0,
         }))
     }
 
@@ -48,18 +56,27 @@ impl Ramp {
         self.0.is_some_and(|step| step.width == 1)
     }
 
-    /// `None` if nothing speaks against one more.
-    pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<Admit> {
+    /// `None` if nothing speaks against one more, which would have the number `next`.
+    pub(super) fn admit(
+        &mut self,
+        in_flight: u32,
+        next: u64,
+        patience: Duration,
+        now: Instant,
+    ) -> Option<Admit> {
         let step = self.0.as_mut()?;
-        if in_flight < step.width {
+        if in_flight.saturating_sub(step.stuck) < step.width {
             return None;
         }
-        if step.until.is_none_or(|until| now < until) {
-            return Some(Admit::AfterAnswer(step.until));
+        let until = step.ends(patience, now);
+        if now < until {
+            return Some(Admit::AfterAnswer(Some(until)));
         }
         if step.gradual {
             step.width = step.width.saturating_mul(2);
             step.until = None;
+            step.stuck = in_flight;
+            step.before = next;
         } else {
             self.0 = None;
         }
@@ -68,13 +85,16 @@ impl Ramp {
 
     pub(super) fn entered(&mut self, patience: Duration, now: Instant) {
         if let Some(step) = &mut self.0 {
-            let patience = if step.gradual {
-                patience * LOOKS_LAST
-            } else {
-                patience
-            };
-            step.until
-                .get_or_insert_with(|| crate::clock::after(now, patience));
+            step.ends(patience, now);
+        }
+    }
+
+    /// A request is no longer in flight.
+    pub(super) fn ended(&mut self, number: u64) {
+        if let Some(step) = &mut self.0
+            && number < step.before
+        {
+            step.stuck = step.stuck.saturating_sub(1);
         }
     }
 
@@ -97,6 +117,18 @@ impl Ramp {
         if self.0.is_some_and(|step| !step.gradual) {
             self.0 = None;
         }
+    }
+}
+
+impl Step {
+    /// When it widens by itself, counted from the first time that anybody asked.
+    fn ends(&mut self, patience: Duration, now: Instant) -> Instant {
+        let patience = if self.gradual {
+            patience.saturating_mul(LOOKS_LAST)
+        } else {
+            patience
+        };
+        *self.until.get_or_insert_with(|| after(now, patience))
     }
 }
 

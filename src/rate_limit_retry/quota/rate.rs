@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Admit;
+use super::{Admit, habit::SHORT};
 use crate::clock::after;
 
 /// Counts what is accepted from one refusal to the next. What went in between divided by the time is the rate, give or
@@ -25,6 +25,9 @@ pub(super) struct Rate {
     before: Option<f64>,
     /// What is lost with each refusal, because the bucket is full before its time is over.
     lost: f64,
+    /// When something was accepted last; and whether there were pauses before anything was measured.
+    active: Instant,
+    idle: bool,
 }
 
 impl Rate {
@@ -38,11 +41,14 @@ impl Rate {
             forgone: 0.0,
             before: None,
             lost: 0.0,
+            active: refused,
+            idle: false,
         }
     }
 
-    pub(super) fn accepted(&mut self) {
+    pub(super) fn accepted(&mut self, now: Instant) {
         self.accepted += 1.0;
+        self.note_pause(now);
     }
 
     /// A request was accepted that had been sent before the last refusal came.
@@ -55,9 +61,10 @@ impl Rate {
     /// A request was refused that should not have been.
     pub(super) fn refused(&mut self, now: Instant) {
         let passed = (now - self.last).as_secs_f64().max(0.001);
-        if self.forgone > 0.0 {
+        self.note_pause(now);
+        if self.forgone > 0.0 || self.idle {
             // After a pause the bucket was full: that tells its size and not its rate.
-            self.before = self.measured();
+            self.before = self.measured().filter(|rate| *rate > 0.0);
             self.burst = (self.burst / 2.0).max(1.0);
             self.since = now;
             self.total = 0.0;
@@ -81,6 +88,7 @@ impl Rate {
         self.last = now;
         self.accepted = 0.0;
         self.forgone = 0.0;
+        self.idle = false;
     }
 
     /// Whether requests go by a rate that has been measured.
@@ -104,6 +112,12 @@ impl Rate {
         })
     }
 
+    /// Whoever wants more than the server gives gets something at least as often as the server's hints say.
+    fn note_pause(&mut self, now: Instant) {
+        self.idle |= self.measured().is_none() && now - self.active > 2 * SHORT;
+        self.active = now;
+    }
+
     fn measured(&self) -> Option<f64> {
         if self.span() > 0.0 {
             Some(self.total / self.span())
@@ -115,11 +129,12 @@ impl Rate {
     /// Requests a second: the most that the measure allows.
     fn pace(&self) -> Option<f64> {
         let measured = self.span();
-        if measured > 0.0 {
+        let pace = if measured > 0.0 {
             Some((self.total + 1.0) / measured)
         } else {
             self.before
-        }
+        };
+        pace.map(|pace| pace.max(SLOWEST))
     }
 
     /// What the pace has earned since the last refusal; more and more when none comes.
@@ -142,5 +157,7 @@ fn count(n: u64) -> f64 {
 
 /// A refusal so soon after another is due to what was lost in between, in seconds.
 const SOON: f64 = 3.0;
+/// A server whose refusals end so soon gives out more than this in a second.
+const SLOWEST: f64 = 0.4;
 /// Nobody waits longer than this for a rate.
 const LONGEST: f64 = 3600.0;

@@ -16,27 +16,34 @@ pub(super) struct Told {
     pub(super) limit: Option<u64>,
     pub(super) remaining: u64,
     pub(super) reset_at: Option<Instant>,
+    /// The latest reset that was told.
+    pub(super) furthest: Option<Instant>,
     /// The newest request whose answer was believed.
     by: u64,
-    /// Requests from this number on were sent after that answer had come.
+    /// Requests from this number on were sent after it was known what remains.
     after: u64,
     /// What remained at first, and how many of ours have been accepted since: whose requests made it fall?
     first: u64,
     ours: u64,
     began: Instant,
+    /// When the server last said something.
+    heard: Instant,
 }
 
 impl Told {
     pub(super) fn new(limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) -> Self {
+        let reset_at = limit.reset.map(|reset| after(now, reset));
         Self {
             limit: limit.limit,
             remaining,
-            reset_at: limit.reset.map(|reset| after(now, reset)),
+            reset_at,
+            furthest: reset_at,
             by,
             after: next,
             first: remaining,
             ours: 0,
             began: now,
+            heard: now,
         }
     }
 
@@ -46,25 +53,34 @@ impl Told {
     /// overtaken each other, the least is believed. An answer from an earlier window says nothing.
     pub(super) fn note(&mut self, limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) {
         let fresh = Self::new(limit, remaining, by, next, now);
+        self.furthest = self.furthest.max(fresh.reset_at);
         let (earlier, later) = match (self.reset_at, fresh.reset_at) {
             (Some(known), Some(told)) => (told + SAME_WINDOW < known, told > known + SAME_WINDOW),
             _ => (false, false),
         };
-        let later = later && by > self.by;
-        if later && remaining > self.remaining {
+        let newer = later && by > self.by;
+        if newer && remaining > self.remaining {
             *self = fresh;
-        } else if by >= self.after || later {
+        } else if by >= self.after || newer {
             self.first = self.first.max(remaining);
             *self = Self {
                 limit: fresh.limit.or(self.limit),
                 first: self.first,
                 ours: self.ours,
                 began: self.began,
+                furthest: self.furthest,
                 reset_at: fresh.reset_at.or(self.reset_at),
                 ..fresh
             };
         } else if !earlier {
-            self.remaining = self.remaining.min(remaining);
+            self.heard = now;
+            if remaining < self.remaining {
+                self.remaining = remaining;
+                self.after = next;
+                if later {
+                    self.reset_at = fresh.reset_at;
+                }
+            }
             if by > self.by {
                 self.by = by;
                 self.reset_at = fresh.reset_at.or(self.reset_at);
@@ -84,13 +100,21 @@ impl Told {
 
     /// When requests may go again. Where others take a part of the quota, a little later than the reset: those of them
     /// that were refused wait for a time in whole seconds, and would come too late to a quota that is used up.
-    pub(super) fn over_at(&self, share: f64) -> Option<Instant> {
+    ///
+    /// A quota that is used up is believed for `longest`.
+    pub(super) fn over_at(&self, share: f64, longest: Duration) -> Option<Instant> {
         let reset = self.reset_at?;
-        if share > ALONE {
-            return Some(reset);
-        }
-        let window = reset.saturating_duration_since(self.began);
-        Some(after(reset, (window / 200).min(Duration::from_secs(1))))
+        let over = if share > ALONE {
+            reset
+        } else {
+            let window = reset.saturating_duration_since(self.began);
+            after(reset, (window / 200).min(Duration::from_secs(1)))
+        };
+        Some(if self.remaining == 0 {
+            over.min(after(self.heard, longest))
+        } else {
+            over
+        })
     }
 
     /// Our part of what the quota loses, where `before` is what it was in earlier windows. All in flight may have been
@@ -104,8 +128,9 @@ impl Told {
         ((before * STEADY + ours) / (STEADY + fall)).clamp(0.0, 1.0)
     }
 
-    /// `None` if nothing speaks against one more, where others take all but a `share` of what remains.
-    pub(super) fn admit(&self, in_flight: u32, share: f64) -> Option<Admit> {
+    /// `None` if nothing speaks against one more, where others take all but a `share` of what remains, and the window
+    /// is `over` then.
+    pub(super) fn admit(&self, in_flight: u32, share: f64, over: Option<Instant>) -> Option<Admit> {
         if self.remaining > u64::from(in_flight) {
             #[expect(
                 clippy::cast_precision_loss,
@@ -115,11 +140,11 @@ impl Told {
             // What others have under way is not in the answer; they have about as much as we have, for their share. The
             // last ones are for whoever comes first.
             let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;
-            return (!fits).then_some(Admit::AfterAnswer(self.reset_at));
+            return (!fits).then_some(Admit::AfterAnswer(over));
         }
-        match (self.over_at(share), in_flight) {
-            (Some(reset), 0) => Some(Admit::NotBefore(reset)),
-            (reset, 1..) => Some(Admit::AfterAnswer(reset)),
+        match (over, in_flight) {
+            (Some(over), 0) => Some(Admit::NotBefore(over)),
+            (over, 1..) => Some(Admit::AfterAnswer(over)),
             // Nothing remains and nobody says until when: try one.
             (None, 0) => None,
         }

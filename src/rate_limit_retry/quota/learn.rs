@@ -1,0 +1,137 @@
+//! What a quota learns from answers.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Hold, Pace, Quota,
+    habit::SHORT,
+    ramp::Ramp,
+    told::{SAME_WINDOW, Told, tightest},
+};
+use crate::{
+    clock::after,
+    rate_limit_retry::headers::{Limit, Signals},
+};
+
+impl Quota {
+    /// What an answer says about the window.
+    pub(super) fn note(&mut self, number: u64, throttled: bool, signals: &Signals, now: Instant) {
+        let Some((limit, remaining)) = tightest(&signals.limits) else {
+            if !throttled {
+                self.announced = false;
+                if let Some(told) = &mut self.told {
+                    told.spent();
+                }
+            }
+            return;
+        };
+        let stale = number < self.since && !self.is_news(limit, now);
+        match &mut self.told {
+            Some(told) => told.note(limit, remaining, number, self.next, now),
+            None if stale => {}
+            None => self.told = Some(Told::new(limit, remaining, number, self.next, now)),
+        }
+        if throttled {
+            // A refusal although something remains is about another quota, which is not announced.
+            self.announced = remaining == 0 && self.announced;
+            self.another = remaining > 0;
+            self.gradual = self.is_gradual(remaining, signals.retry_after, now);
+        } else {
+            self.announced = true;
+        }
+        if let (Some(soon), Some(told)) = (self.gradual, &mut self.told) {
+            let soon = after(now, soon.max(Duration::from_secs(1)));
+            told.reset_at = told.reset_at.map(|reset| reset.min(soon));
+        }
+    }
+
+    /// Sooner than the reset: more comes by and by. A short wait that ends with a short window tells nothing.
+    fn is_gradual(&self, remaining: u64, hint: Option<Duration>, now: Instant) -> Option<Duration> {
+        let hint = hint.filter(|_| remaining == 0)?;
+        let reset = self.told.and_then(|told| told.furthest);
+        match reset.map(|reset| reset.saturating_duration_since(now)) {
+            Some(reset) if hint + SAME_WINDOW < reset => Some(hint),
+            None if hint <= SHORT => Some(hint),
+            _ => self.gradual.filter(|_| hint <= SHORT),
+        }
+    }
+
+    /// Whether an answer that comes late is about the present window and not about the one that is over.
+    fn is_news(&self, limit: &Limit, now: Instant) -> bool {
+        let over = self.look.since.map(|since| since + SAME_WINDOW);
+        let reset = limit.reset.map(|reset| after(now, reset));
+        self.gradual.is_none() && over.zip(reset).is_some_and(|(over, reset)| reset > over)
+    }
+
+    pub(super) fn accept(&mut self, number: u64, now: Instant) {
+        if let Some(told) = &mut self.told {
+            told.accepted();
+        }
+        if number < self.since {
+            self.habit.accepted_late();
+            return;
+        }
+        self.refusals = 0;
+        self.habit.accepted(self.look, now);
+        if self.announced && self.told.is_some() || self.habit.is_paced() {
+            self.ramp = Ramp::open();
+        } else {
+            self.ramp.widen();
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        number: u64,
+        signals: &Signals,
+        pace: &Pace,
+        random: f64,
+        now: Instant,
+    ) {
+        // Many requests may be refused at once: they are one refusal, not many.
+        let first = number >= self.since;
+        if first {
+            self.since = self.next;
+            self.refusals = self.refusals.saturating_add(1);
+            let limit = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
+            self.habit.refused(self.look.sent, limit, now);
+        }
+        let hint = signals.retry_after.filter(|hint| !hint.is_zero());
+        let (wait, exact) = match hint {
+            Some(hint) if hint > NEVER_STORED => return,
+            // Jitter only adds.
+            Some(hint) => {
+                let jitter = (hint / 100).min(MOST_JITTER).mul_f64(random);
+                let believed = self.refusals <= BELIEVED;
+                let guess = if believed || !first {
+                    Duration::ZERO
+                } else {
+                    self.guess(pace, random, now)
+                };
+                (guess.max(hint + jitter), believed)
+            }
+            None if first => (self.guess(pace, random, now), false),
+            None => return,
+        };
+        let until = after(now, wait.min(pace.max_hold));
+        if self.hold.is_none_or(|hold| hold.until < until) {
+            self.hold = Some(Hold { until, exact });
+        }
+    }
+
+    /// How long to wait when the server does not say, or says what has proved wrong.
+    fn guess(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
+        let wait = self.habit.next_look(now).saturating_duration_since(now);
+        let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
+        wait + (wait / 50).min(MOST_JITTER).mul_f64(random)
+    }
+}
+
+/// A hint beyond this is answered, but nobody is held for it.
+const NEVER_STORED: Duration = Duration::from_secs(24 * 3600);
+/// Many processes that were refused together do not come back together.
+const MOST_JITTER: Duration = Duration::from_millis(250);
+/// So many refusals in a row, and the hints were wrong.
+const BELIEVED: u32 = 3;

@@ -1,0 +1,158 @@
+//! Any sequence of events at any times.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::rate_limit_retry::headers::Unit;
+
+#[derive(Clone, Debug)]
+enum Event {
+    /// Somebody wants to go, and goes if allowed.
+    Ask,
+    /// Somebody goes who has been allowed to by the other quotas only.
+    Enter,
+    /// Somebody is answered who went past the gate.
+    Adopt,
+    /// A request of those in flight, or of none at all.
+    End(prop::sample::Index, End),
+    Pass(u64),
+    Forget,
+}
+
+#[derive(Clone, Debug)]
+enum End {
+    Answer(bool, Signals),
+    NotSent,
+    Unknown,
+    /// Without a clock at hand.
+    Dropped,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn nothing_that_happens_breaks_a_quota(
+        events in prop::collection::vec(event(), 0..80),
+        cold_burst in 0..10u32,
+        max_hold in 1..7200u64,
+        random in 0.0..1.0f64,
+    ) {
+        let mut world = World::with(Pace { cold_burst, max_hold: secs(max_hold), ..PACE });
+        let longest = world.pace.max_hold.max(LONGEST_OF_ITS_OWN);
+        let mut flying = Vec::new();
+        let mut floor = None;
+        for event in events {
+            match event {
+                Event::Ask => match world.admit() {
+                    Admit::Now => {
+                        prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
+                        flying.push(world.quota.enter(&world.pace, world.now));
+                    }
+                    Admit::NotBefore(at) => {
+                        prop_assert!(at > world.now && at <= world.now + longest, "{:?}", at - world.now);
+                    }
+                    Admit::AfterAnswer(at) => {
+                        prop_assert!(world.quota.in_flight() > 0, "nobody will answer");
+                        prop_assert!(at.is_none_or(|at| at > world.now));
+                    }
+                },
+                Event::Enter => flying.push(world.quota.enter(&world.pace, world.now)),
+                Event::Adopt => flying.push(world.quota.adopt()),
+                Event::End(which, end) => {
+                    let number = if flying.is_empty() {
+                        which.index(100) as u64
+                    } else {
+                        flying.remove(which.index(flying.len()))
+                    };
+                    let (learnt, now) = match &end {
+                        End::Answer(throttled, signals) => {
+                            if let Some(hint) = signals.retry_after.filter(|_| *throttled) && hint <= secs(86_400) {
+                                floor = floor.max(Some(world.now + hint.min(world.pace.max_hold)));
+                            }
+                            (Learnt::Answer { throttled: *throttled, signals }, Some(world.now))
+                        }
+                        End::NotSent => (Learnt::NotSent, Some(world.now)),
+                        End::Unknown => (Learnt::Unknown, Some(world.now)),
+                        End::Dropped => (Learnt::Unknown, None),
+                    };
+                    let held = world.quota.learn(number, learnt, &world.pace, random, now);
+                    prop_assert!(held.is_none_or(|until| until > world.now && until <= world.now + longest));
+                }
+                Event::Pass(millis) => world.pass(ms(millis)),
+                Event::Forget => {
+                    world.quota.forget(&world.pace);
+                    floor = None;
+                }
+            }
+            prop_assert_eq!(world.quota.in_flight() as usize, flying.len());
+        }
+        for number in flying {
+            world.learn(number, Learnt::NotSent);
+        }
+        let began = world.now;
+
+        world.wait();
+
+        prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
+        prop_assert!(world.now - began <= 2 * longest, "{:?}", world.now - began);
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => Just(Event::Ask),
+        1 => Just(Event::Enter),
+        1 => Just(Event::Adopt),
+        8 => (any::<prop::sample::Index>(), end()).prop_map(|(which, end)| Event::End(which, end)),
+        4 => prop_oneof![Just(0), 0..5000u64, 0..200_000u64, 0..1_000_000_000u64].prop_map(Event::Pass),
+        1 => Just(Event::Forget),
+    ]
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        10 => (any::<bool>(), signals()).prop_map(|(throttled, signals)| End::Answer(throttled, signals)),
+        1 => Just(End::NotSent),
+        1 => Just(End::Unknown),
+        1 => Just(End::Dropped),
+    ]
+}
+
+fn signals() -> impl Strategy<Value = Signals> {
+    let hint = prop::option::weighted(0.5, time());
+    (hint, prop::collection::vec(limit(), 0..3)).prop_map(|(retry_after, limits)| Signals {
+        retry_after,
+        limits,
+        ..Signals::default()
+    })
+}
+
+fn limit() -> impl Strategy<Value = Limit> {
+    let number = || prop::option::of(prop_oneof![0..10u64, 0..1000u64, any::<u64>()]);
+    let unit = prop_oneof![3 => Just(Unit::Requests), 1 => Just(Unit::Other)];
+    (unit, number(), number(), prop::option::of(time())).prop_map(
+        |(unit, limit, remaining, reset)| Limit {
+            unit,
+            limit,
+            remaining,
+            reset,
+            ..Limit::default()
+        },
+    )
+}
+
+/// At most ten years, as a reader gives it.
+fn time() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        Just(0),
+        0..3000u64,
+        0..120_000u64,
+        0..100_000_000u64,
+        0..315_360_000_000u64
+    ]
+    .prop_map(ms)
+}
+
+/// A wait that nobody has asked for is not longer.
+const LONGEST_OF_ITS_OWN: Duration = Duration::from_secs(3601);

@@ -1,0 +1,247 @@
+//! What must hold of a quota, whatever happens to it.
+
+mod any;
+mod server;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::rate_limit_retry::headers::Limit;
+
+const PACE: Pace = Pace {
+    cold_burst: 8,
+    cold_hold: Duration::from_millis(250),
+    max_hold: Duration::from_secs(3600),
+    backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
+};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an arbitrary instant to count from"
+)]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// An answer that names one quota.
+fn telling(limit: u64, remaining: u64, reset: Duration) -> Signals {
+    let told = Limit {
+        limit: Some(limit),
+        remaining: Some(remaining),
+        reset: Some(reset),
+        ..Limit::default()
+    };
+    Signals {
+        limits: vec![told],
+        ..Signals::default()
+    }
+}
+
+fn hinting(hint: Duration) -> Signals {
+    Signals {
+        retry_after: Some(hint),
+        ..Signals::default()
+    }
+}
+
+/// A quota and the time.
+struct World {
+    quota: Quota,
+    pace: Pace,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(PACE)
+    }
+
+    fn with(pace: Pace) -> Self {
+        Self {
+            quota: Quota::new(&pace),
+            pace,
+            now: origin(),
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn admit(&mut self) -> Admit {
+        self.quota.admit(&self.pace, self.now)
+    }
+
+    /// Sends one request, if it may go.
+    fn send(&mut self) -> Option<u64> {
+        (self.admit() == Admit::Now).then(|| self.quota.enter(&self.pace, self.now))
+    }
+
+    fn learn(&mut self, number: u64, learnt: Learnt<'_>) -> Option<Instant> {
+        let now = Some(self.now);
+        self.quota.learn(number, learnt, &self.pace, 0.5, now)
+    }
+
+    fn accept(&mut self, number: u64, signals: &Signals) {
+        self.learn(
+            number,
+            Learnt::Answer {
+                throttled: false,
+                signals,
+            },
+        );
+    }
+
+    fn refuse(&mut self, number: u64, signals: &Signals) -> Option<Instant> {
+        self.learn(
+            number,
+            Learnt::Answer {
+                throttled: true,
+                signals,
+            },
+        )
+    }
+
+    /// Lets time pass until a request may go, with nothing in flight.
+    ///
+    /// # Panics
+    ///
+    /// If it is not live: it names no time, or one that is not later, or too many.
+    fn wait(&mut self) -> Duration {
+        assert_eq!(self.quota.in_flight(), 0);
+        let began = self.now;
+        for _ in 0..200 {
+            match self.admit() {
+                Admit::Now => return self.now - began,
+                Admit::NotBefore(at) => {
+                    assert!(at > self.now, "a wait that has ended");
+                    self.now = at;
+                }
+                Admit::AfterAnswer(_) => panic!("nobody will answer"),
+            }
+        }
+        panic!("too many waits: {:?}", self.quota);
+    }
+}
+
+#[test]
+fn an_unknown_partition_takes_a_few_and_then_as_many_as_come() {
+    let mut world = World::new();
+    let numbers: Vec<_> = (0..8).filter_map(|_| world.send()).collect();
+    assert_eq!(numbers.len(), 8);
+    assert_eq!(
+        world.admit(),
+        Admit::AfterAnswer(Some(world.now + PACE.cold_hold))
+    );
+
+    world.accept(numbers[3], &Signals::default());
+
+    assert!((0..1000).all(|_| world.send().is_some()));
+}
+
+#[test]
+fn a_first_answer_that_takes_long_does_not_stall_the_others() {
+    let mut world = World::new();
+    while world.send().is_some() {}
+
+    world.pass(PACE.cold_hold);
+
+    assert!((0..1000).all(|_| world.send().is_some()));
+}
+
+#[test]
+fn a_request_that_takes_for_ever_does_not_stall_those_who_come_after_a_hold() {
+    let mut world = World::new();
+    let slow = world.send();
+    let refused = world.send().unwrap();
+    world.refuse(refused, &hinting(secs(5)));
+    assert!(slow.is_some());
+    world.pass(secs(6));
+    let Admit::AfterAnswer(Some(at)) = world.admit() else {
+        panic!("{:?}", world.quota)
+    };
+    assert_eq!(at, world.now + 8 * PACE.cold_hold);
+
+    world.now = at;
+
+    assert!(world.send().is_some() && world.send().is_some() && world.send().is_none());
+}
+
+#[test]
+fn a_used_up_quota_is_believed_for_max_hold_and_then_asked_once() {
+    let mut world = World::new();
+    let first = world.send().unwrap();
+    world.accept(first, &telling(100, 0, secs(20 * 3600)));
+
+    assert_eq!(world.wait(), PACE.max_hold);
+    let look = world.send().unwrap();
+    assert!(world.send().is_none());
+    world.refuse(look, &telling(100, 0, secs(19 * 3600)));
+
+    assert_eq!(world.wait(), PACE.max_hold);
+}
+
+#[test]
+fn while_a_shared_quota_is_used_up_the_next_look_is_later_than_now() {
+    let mut world = World::new();
+    let numbers: Vec<_> = (0..8).filter_map(|_| world.send()).collect();
+    // Nine of ten went to others.
+    world.accept(numbers[0], &telling(100, 90, secs(60)));
+    world.accept(numbers[1], &telling(100, 0, secs(60)));
+    world.pass(secs(60));
+
+    let Admit::AfterAnswer(Some(at)) = world.admit() else {
+        panic!("{:?}", world.quota)
+    };
+    assert!(at > world.now);
+}
+
+#[test]
+fn a_pause_is_no_reason_to_wait_even_if_the_last_window_was_used_up() {
+    let mut world = World::new();
+    let window = |world: &mut World| {
+        for _ in 0..100 {
+            let number = world.send().unwrap();
+            world.accept(number, &Signals::default());
+        }
+        let number = world.send().unwrap();
+        world.refuse(number, &hinting(secs(60)));
+        world.wait();
+    };
+    window(&mut world);
+    window(&mut world);
+    for _ in 0..100 {
+        let number = world.send().unwrap();
+        world.accept(number, &Signals::default());
+    }
+
+    world.pass(secs(61 * 60));
+
+    assert_eq!(world.wait(), Duration::ZERO);
+}
+
+#[test]
+fn what_refusals_have_taught_is_remembered_for_an_hour() {
+    let mut world = World::new();
+    for hint in [60, 60] {
+        let number = world.send().unwrap();
+        world.accept(number, &Signals::default());
+        let number = world.send().unwrap();
+        world.refuse(number, &hinting(secs(hint)));
+        world.wait();
+    }
+    let number = world.send().unwrap();
+    world.accept(number, &Signals::default());
+    assert!(!world.quota.is_idle(world.now + secs(3599)));
+    assert!(world.quota.is_idle(world.now + secs(3600)));
+}
