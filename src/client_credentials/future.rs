@@ -49,7 +49,7 @@ pin_project! {
             #[pin] future: F,
             near: Arc<Place<Near>>,
             sent: Sent,
-            retained: Option<Box<Retained<S, B>>>,
+            retained: Option<Retained<S, B>>,
         },
         /// Waiting for a token, or replaying.
         Slow { future: Slow<R> },
@@ -73,7 +73,7 @@ where
         future: S::Future,
         near: Arc<Place<Near>>,
         sent: Sent,
-        retained: Option<Box<Retained<S, B>>>,
+        retained: Option<Retained<S, B>>,
     ) -> Self {
         let state = State::Sent {
             future,
@@ -133,7 +133,7 @@ where
                         exchange.renew_beside(refusal);
                         return Poll::Ready(Ok(response));
                     };
-                    Box::pin(replay(Arc::clone(exchange), response, refusal, *retained))
+                    Box::pin(replay(Arc::clone(exchange), response, refusal, retained))
                 }
             };
             state.set(State::Slow { future: slow });
@@ -183,7 +183,7 @@ where
         return Ok(response);
     };
     drop(service);
-    replay(exchange, response, refusal, *retained).await
+    replay(exchange, response, refusal, retained).await
 }
 
 /// The token was refused: get another one and send the copy, once. If that is not to be had, the 401 is the answer.
@@ -212,8 +212,11 @@ where
     if !retained.is_intact() {
         return Ok(response);
     }
+    let Some((mut service, kept)) = retained.into_kept() else {
+        return Ok(response);
+    };
+    let mut request = kept.into_request();
     drain(response).await;
-    let (mut service, mut request) = retained.into_parts();
     service.ready().await.map_err(Into::into)?;
     let header = token.header.clone();
     exchange.authorizer.authorize(request.headers_mut(), header);

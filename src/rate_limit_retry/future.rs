@@ -53,7 +53,7 @@ pin_project! {
             #[pin] future: F,
             passes: Arc<Place<Passes>>,
             attempt: Option<(Call, Ticket)>,
-            retained: Option<Box<Retained<S, B>>>,
+            retained: Option<Retained<S, B>>,
         },
         /// Waiting, or sending again.
         Slow { future: Slow<R> },
@@ -71,7 +71,7 @@ where
         passes: Arc<Place<Passes>>,
         call: Call,
         ticket: Ticket,
-        retained: Option<Box<Retained<S, B>>>,
+        retained: Option<Retained<S, B>>,
     ) -> Self {
         let state = State::Sent {
             future,
@@ -119,11 +119,13 @@ where
                     };
                     let retained = retained.take().filter(|r| r.is_intact());
                     let next = limiter.conclude(&mut call, ticket, outcome, retained.is_some());
-                    match (next, retained) {
-                        (Next::Return(outcome), _) => return Poll::Ready(outcome),
-                        (Next::Again(refused, wait), Some(retained)) => {
+                    let (refused, wait) = match next {
+                        Next::Return(outcome) => return Poll::Ready(outcome),
+                        Next::Again(refused, wait) => (refused, wait),
+                    };
+                    match retained.and_then(Retained::into_kept) {
+                        Some((service, kept)) => {
                             let limiter = Arc::clone(limiter);
-                            let (service, kept) = retained.into_kept();
                             Box::pin(async move {
                                 if let Some(response) = refused {
                                     drain(response).await;
@@ -135,9 +137,9 @@ where
                             })
                         }
                         // Not decided without a copy.
-                        (Next::Again(response, _), None) => {
+                        None => {
                             let lost = || POLLED_AGAIN.into();
-                            return Poll::Ready(response.ok_or_else(lost));
+                            return Poll::Ready(refused.ok_or_else(lost));
                         }
                     }
                 }

@@ -51,7 +51,7 @@ pin_project! {
             #[pin] future: F,
             place: Arc<Place<Spot>>,
             attempt: Option<(Call, Attempt)>,
-            retained: Option<Box<Retained<S, B>>>,
+            retained: Option<Retained<S, B>>,
         },
         /// Waiting, or sending again.
         Slow { future: Slow<R> },
@@ -71,7 +71,7 @@ where
         place: Arc<Place<Spot>>,
         call: Call,
         attempt: Attempt,
-        retained: Option<Box<Retained<S, B>>>,
+        retained: Option<Retained<S, B>>,
     ) -> Self {
         let state = State::Sent {
             future,
@@ -131,12 +131,17 @@ where
                     match protocol.conclude(&mut call, attempt, outcome, retained) {
                         Then::Return(outcome) => return Poll::Ready(outcome),
                         Then::Again(response, wait, retained) => {
-                            let (service, kept) = retained.into_kept();
+                            let Some((service, kept)) = retained.into_kept() else {
+                                let lost = || POLLED_AGAIN.into();
+                                return Poll::Ready(response.ok_or_else(lost));
+                            };
                             let then = Then::Again(response, wait, kept);
                             Box::pin(resume(Arc::clone(protocol), call, service, then, origin))
                         }
                         Then::Replace(response, refusal, retained) => {
-                            let (service, kept) = retained.into_kept();
+                            let Some((service, kept)) = retained.into_kept() else {
+                                return Poll::Ready(Ok(response));
+                            };
                             let then = Then::Replace(response, refusal, kept);
                             Box::pin(resume(Arc::clone(protocol), call, service, then, origin))
                         }

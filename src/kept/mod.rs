@@ -1,0 +1,145 @@
+//! The copy of a request that is kept until nobody can want it sent again.
+
+mod flat;
+
+use std::fmt;
+
+use http::{Extensions, Request, Version, request::Parts};
+
+use crate::replay::ReplayableBody;
+
+/// A request's head and a copy of its body, before anything was added to it.
+#[derive(Debug)]
+pub(crate) struct Kept<B> {
+    head: Parts,
+    body: B,
+}
+
+impl<B: ReplayableBody> Kept<B> {
+    /// A copy of `request`, if its body can be sent again.
+    pub(crate) fn of(request: &Request<B>) -> Option<Self> {
+        let body = request.body().try_clone()?;
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.version_mut() = request.version();
+        *head.headers_mut() = request.headers().clone();
+        *head.extensions_mut() = request.extensions().clone();
+        let (head, ()) = head.into_parts();
+        Some(Self { head, body })
+    }
+
+    /// A further copy.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        Some(Self {
+            head: self.head.clone(),
+            body: self.body.try_clone()?,
+        })
+    }
+
+    /// Whether the body can still be sent in full.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.body.is_intact()
+    }
+
+    /// The request, for the last time.
+    pub(crate) fn into_request(self) -> Request<B> {
+        Request::from_parts(self.head, self.body)
+    }
+}
+
+/// What an attempt is sent from.
+#[derive(Debug)]
+pub(crate) enum Outgoing<B> {
+    /// The request itself, for the first attempt.
+    First(Request<B>),
+    /// The copy, for the others.
+    Kept(Kept<B>),
+}
+
+impl<B: ReplayableBody> Outgoing<B> {
+    /// The request, and a copy for the next attempt if there can be one.
+    pub(crate) fn into_request(self) -> (Request<B>, Option<Kept<B>>) {
+        match self {
+            Self::First(request) => {
+                let kept = Kept::of(&request);
+                (request, kept)
+            }
+            Self::Kept(kept) => {
+                let copy = kept.copy();
+                (kept.into_request(), copy)
+            }
+        }
+    }
+}
+
+/// A kept request, and the service through which it would be sent again: what an ordinary request pays for. In one
+/// allocation, with the head in a row of bytes that is long enough.
+pub(crate) enum Retained<S, B> {
+    Flat(Box<Flat<S, B, [u8]>>),
+    /// A head that is longer than any row.
+    Whole(Box<(S, Kept<B>)>),
+}
+
+pub(crate) struct Flat<S, B, H: ?Sized> {
+    /// Taken out when the request is sent again.
+    parts: Option<(S, B, Extensions)>,
+    version: Version,
+    head: H,
+}
+
+impl<S: Clone, B: ReplayableBody> Retained<S, B> {
+    pub(crate) fn of(request: &Request<B>, service: &S) -> Option<Self> {
+        let retained: Option<Box<Flat<S, B, [u8]>>> = match flat::length(request) {
+            ..=256 => Flat::<S, B, [u8; 256]>::of(request, service),
+            257..=512 => Flat::<S, B, [u8; 512]>::of(request, service),
+            513..=1024 => Flat::<S, B, [u8; 1024]>::of(request, service),
+            1025..=4096 => Flat::<S, B, [u8; 4096]>::of(request, service),
+            _ => return Some(Self::Whole(Box::new((service.clone(), Kept::of(request)?)))),
+        };
+        retained.map(Self::Flat)
+    }
+}
+
+impl<S: Clone, B: ReplayableBody, const N: usize> Flat<S, B, [u8; N]> {
+    fn of(request: &Request<B>, service: &S) -> Option<Box<Flat<S, B, [u8]>>> {
+        let mut retained = Box::new(Self {
+            parts: Some((
+                service.clone(),
+                request.body().try_clone()?,
+                request.extensions().clone(),
+            )),
+            version: request.version(),
+            head: [0; N],
+        });
+        flat::write(request, &mut retained.head)?;
+        Some(retained)
+    }
+}
+
+impl<S, B: ReplayableBody> Retained<S, B> {
+    pub(crate) fn is_intact(&self) -> bool {
+        match self {
+            Self::Flat(flat) => flat.parts.as_ref().is_some_and(|parts| parts.1.is_intact()),
+            Self::Whole(whole) => whole.1.is_intact(),
+        }
+    }
+
+    /// The service and the request; what was written can always be read.
+    pub(crate) fn into_kept(self) -> Option<(S, Kept<B>)> {
+        match self {
+            Self::Flat(mut flat) => {
+                let (service, body, extensions) = flat.parts.take()?;
+                let head = flat::read(&flat.head, flat.version, extensions)?;
+                Some((service, Kept { head, body }))
+            }
+            Self::Whole(whole) => Some(*whole),
+        }
+    }
+}
+
+impl<S, B> fmt::Debug for Retained<S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Retained")
+    }
+}
