@@ -78,6 +78,6 @@ fn places() -> usize {
     })
 }
 
-const FEWEST: usize = 4;
+const FEWEST: usize = 16;
 /// A place costs about half a kilobyte.
 const MOST: usize = 64;
