@@ -121,6 +121,10 @@ impl TokenCell {
         }))
     }
 
+    pub(crate) fn random(&self) -> &Random {
+        &self.0.random
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.settings
     }

@@ -20,6 +20,18 @@ pub enum TokenEvent<'a> {
         /// What made it necessary.
         reason: FetchReason,
     },
+    /// An attempt within a fetch failed, and another one follows.
+    #[non_exhaustive]
+    FetchRetrying {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// Which attempt failed; 1 for the first of the fetch.
+        attempt: u32,
+        /// How long it takes until the next one.
+        wait: Duration,
+        /// Why it failed.
+        error: &'a TokenError,
+    },
     /// A token was fetched and published.
     #[non_exhaustive]
     Fetched {

@@ -12,7 +12,7 @@ use super::{
     cell::{Published, Refusal},
     challenge,
     event::{Remedy, TokenEvent},
-    token::Rejected,
+    source::Rejected,
     tokens::Tokens,
 };
 

@@ -47,6 +47,7 @@ mod near;
 mod quirk;
 mod redact;
 mod service;
+mod source;
 mod token;
 mod tokens;
 
@@ -74,8 +75,6 @@ pub use self::{
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
     quirk::Quirk,
     service::ClientCredentials,
-    token::{
-        AccessToken, FetchContext, FetchReason, Rejected, SharedTokenSource, TokenIdentity,
-        TokenSource,
-    },
+    source::{FetchContext, FetchReason, Rejected, SharedTokenSource, TokenSource},
+    token::{AccessToken, TokenIdentity},
 };

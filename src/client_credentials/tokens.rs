@@ -22,6 +22,7 @@ use super::{
     event::{TokenEvent, TokenEvents},
     flight::{Flight, Lead, Outcome, Waiter},
     freshness::Freshness,
+    source::Surroundings,
 };
 use crate::{
     clock::SharedClock,
@@ -205,6 +206,16 @@ impl Tokens {
         });
     }
 
+    fn surroundings(&self, deadline: Instant) -> Surroundings<'_> {
+        Surroundings::new(
+            deadline,
+            &self.clock,
+            self.cell.random(),
+            self.cell.settings().credential.as_deref(),
+            &self.sinks,
+        )
+    }
+
     /// Asks the source, within the flight's deadline, and survives its panics.
     async fn fetch_in_time(&self, flight: &Flight) -> Fetched {
         let work = async {
@@ -218,10 +229,7 @@ impl Tokens {
             let cx = FetchContext::new(
                 flight.reason(),
                 flight.rejected(),
-                flight.deadline(),
-                &self.clock,
-                self.cell.settings().credential.as_deref(),
-                &self.sinks,
+                self.surroundings(flight.deadline()),
             );
             Fetched::Result(self.source.fetch(cx).await)
         };

@@ -9,6 +9,14 @@ pub(crate) fn trace_token_event(event: &TokenEvent<'_>) {
         TokenEvent::FetchStarted { credential, reason } => {
             tracing::debug!(target: TARGET, credential, reason = reason.as_str(), "token fetch started");
         }
+        TokenEvent::FetchRetrying {
+            credential,
+            attempt,
+            wait,
+            error,
+        } => {
+            tracing::info!(target: TARGET, credential, attempt, ?wait, %error, "asking for a token again");
+        }
         TokenEvent::Fetched {
             credential,
             reason,

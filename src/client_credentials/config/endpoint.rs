@@ -45,6 +45,9 @@ impl Config {
         if let Some(lifetime) = self.seconds("default_lifetime") {
             endpoint = endpoint.default_lifetime(lifetime);
         }
+        if let Some(retries) = self.number("token_retries") {
+            endpoint = endpoint.retries(retries);
+        }
         self.asked(endpoint)
     }
 

@@ -5,6 +5,7 @@
 pub(super) enum Kind {
     Bool,
     Json,
+    Number,
     Seconds,
     /// Texts by name.
     Table,
@@ -16,7 +17,7 @@ pub(super) enum Kind {
 }
 
 /// In the order of the guide's table.
-pub(super) const KEYS: [(&str, Kind); 43] = [
+pub(super) const KEYS: [(&str, Kind); 44] = [
     ("client_id", Kind::Text),
     ("client_auth", Kind::Text),
     ("client_secret", Kind::Text),
@@ -46,6 +47,7 @@ pub(super) const KEYS: [(&str, Kind); 43] = [
     ("subject_token_type", Kind::Text),
     ("requested_token_type", Kind::Text),
     ("default_lifetime", Kind::Seconds),
+    ("token_retries", Kind::Number),
     ("api_key", Kind::Text),
     ("api_key_file", Kind::Text),
     ("api_key_variable", Kind::Variable),
@@ -129,7 +131,9 @@ mod tests {
         }
     }
 
-    const KINDS: [&str; 6] = ["JSON", "seconds", "table", "text", "words", "yes/no"];
+    const KINDS: [&str; 7] = [
+        "JSON", "number", "seconds", "table", "text", "words", "yes/no",
+    ];
 
     #[test]
     fn the_guide_lists_every_key() {

@@ -175,6 +175,13 @@ impl Config {
         }
     }
 
+    fn number(&self, key: &str) -> Option<u32> {
+        match self.given.get(key)? {
+            Given::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
     fn seconds(&self, key: &str) -> Option<Duration> {
         match self.given.get(key)? {
             Given::Seconds(seconds) => Some(Duration::from_secs((*seconds).into())),

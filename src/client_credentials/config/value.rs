@@ -12,6 +12,7 @@ use super::keys::Kind;
 pub(super) enum Given {
     Bool(bool),
     Json(Value),
+    Number(u32),
     Seconds(u32),
     Table(BTreeMap<String, SecretString>),
     Text(SecretString),
@@ -35,7 +36,12 @@ impl Kind {
         let given = match self {
             Self::Bool => boolean(&value).map(Given::Bool),
             Self::Json => json(value).map(Given::Json),
-            Self::Seconds => seconds(&value).map(Given::Seconds),
+            Self::Number => number(&value)
+                .map(Given::Number)
+                .ok_or("is not a whole number"),
+            Self::Seconds => number(&value)
+                .map(Given::Seconds)
+                .ok_or("is not a whole number of seconds, such as 30"),
             Self::Table => json(value).and_then(table).map(Given::Table),
             Self::Text => text(value).map(Given::Text),
             Self::Variable => text_of(value)
@@ -65,13 +71,12 @@ fn json(value: Value) -> Result<Value, &'static str> {
     }
 }
 
-fn seconds(value: &Value) -> Result<u32, &'static str> {
-    let seconds = match value {
+fn number(value: &Value) -> Option<u32> {
+    match value {
         Value::Number(number) => number.as_u64().and_then(|number| number.try_into().ok()),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
-    };
-    seconds.ok_or("is not a whole number of seconds, such as 30")
+    }
 }
 
 fn table(value: Value) -> Result<BTreeMap<String, SecretString>, &'static str> {

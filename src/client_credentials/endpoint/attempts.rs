@@ -1,13 +1,24 @@
-//! What one fetch tries: the secret of now, and the one that worked last.
+//! What one fetch tries: again after a hiccup, and the secret that worked last after a refusal.
 
-use super::{TokenEndpoint, auth::ClientAuthentication};
-use crate::client_credentials::{
-    AccessToken, FetchContext, TokenError, TokenErrorKind, TokenEvent, TokenSource,
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{TokenEndpoint, auth::ClientAuthentication, fetch::Failed, transport::Transport};
+use crate::{
+    backoff::Backoff,
+    client_credentials::{
+        AccessToken, FetchContext, TokenError, TokenErrorKind, TokenEvent, TokenSource,
+        source::Surroundings,
+    },
+    clock::after,
 };
 
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        self.attempts(&cx).await.map_err(|error| self.name(error))
+        let token = self.attempts(cx.surroundings()).await;
+        token.map_err(|error| self.name(error))
     }
 
     async fn changed(&self) -> bool {
@@ -20,36 +31,82 @@ impl TokenEndpoint {
     ///
     /// Refused credentials are read again once, in case they were replaced just now. Then those for which a token was
     /// granted last have their turn: a rotation may not have come to the server yet.
-    async fn attempts(&self, cx: &FetchContext<'_>) -> Result<AccessToken, TokenError> {
+    async fn attempts(&self, cx: &Surroundings<'_>) -> Result<AccessToken, TokenError> {
         self.check()?;
         let transport = self.client.transport()?;
+        let mut retries = 0;
         let mut read_again = false;
         // Why the credentials of now are not used any more.
         let mut refused = None;
         loop {
             let kept = refused.is_some();
-            let failed = match self.attempt(&transport, kept, cx).await {
+            let failed = match self.attempt_in_time(&transport, retries, kept, cx).await {
                 Ok(token) => return Ok(token),
                 Err(failed) => failed,
             };
-            if failed.error.kind() != TokenErrorKind::CredentialsRefused {
-                return Err(failed.error);
-            }
-            if !read_again && self.auth.changed().await {
-                read_again = true;
-                refused = None;
-            } else if failed.has_kept && refused.is_none() {
-                self.tell_kept(failed.error.clone(), cx);
-                refused = Some(failed.error);
+            if failed.error.kind() == TokenErrorKind::CredentialsRefused {
+                if !read_again && self.auth.changed().await {
+                    read_again = true;
+                    refused = None;
+                } else if failed.has_kept && refused.is_none() {
+                    self.tell_kept(failed.error.clone(), cx);
+                    refused = Some(failed.error);
+                } else {
+                    // The refusal of the secret of now is what somebody can do something about.
+                    return Err(refused.unwrap_or(failed.error));
+                }
+            } else if retries < self.retries && is_hiccup(&failed.error) {
+                retries += 1;
+                self.wait(failed.error, retries, cx).await?;
             } else {
-                // The refusal of the secret of now is what somebody can do something about.
-                return Err(refused.unwrap_or(failed.error));
+                return Err(failed.error);
             }
         }
     }
 
+    /// One attempt. If others may follow, the first has half of the time: a request that hangs is given up for another.
+    async fn attempt_in_time(
+        &self,
+        transport: &Transport,
+        retries: u32,
+        kept: bool,
+        cx: &Surroundings<'_>,
+    ) -> Result<AccessToken, Failed> {
+        let attempt = self.attempt(transport, kept, cx);
+        if retries > 0 || self.retries == 0 {
+            return attempt.await;
+        }
+        let now = cx.clock().now();
+        let limit = left(now, cx) / 2;
+        timeout_at(after(now, limit), attempt)
+            .await
+            .unwrap_or_else(|_| Err(TokenError::timeout(limit).into()))
+    }
+
+    /// Waits before another attempt; or gives `error` back, if there is no time for one.
+    async fn wait(
+        &self,
+        error: TokenError,
+        attempt: u32,
+        cx: &Surroundings<'_>,
+    ) -> Result<(), TokenError> {
+        let wait = HICCUP.wait(attempt, cx.random());
+        if wait >= left(cx.clock().now(), cx) {
+            return Err(error);
+        }
+        let error = self.name(error);
+        cx.emit(|credential| TokenEvent::FetchRetrying {
+            credential,
+            attempt,
+            wait,
+            error: &error,
+        });
+        sleep(wait).await;
+        Ok(())
+    }
+
     /// Kept credentials are used instead of those of now, because of `error`.
-    pub(super) fn tell_kept(&self, error: TokenError, cx: &FetchContext<'_>) {
+    pub(super) fn tell_kept(&self, error: TokenError, cx: &Surroundings<'_>) {
         let error = self.name(error);
         cx.emit(|credential| TokenEvent::KeptSecretUsed {
             credential,
@@ -57,3 +114,26 @@ impl TokenEndpoint {
         });
     }
 }
+
+fn left(now: Instant, cx: &Surroundings<'_>) -> Duration {
+    cx.deadline().saturating_duration_since(now)
+}
+
+/// Whether the same request may go through in a moment, and nobody asked to wait for longer.
+fn is_hiccup(error: &TokenError) -> bool {
+    let passes = match error.kind() {
+        TokenErrorKind::Timeout | TokenErrorKind::Transport => true,
+        TokenErrorKind::Server => matches!(
+            error.status(),
+            Some(
+                StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            )
+        ),
+        _ => false,
+    };
+    passes && error.retry_after().is_none()
+}
+
+const HICCUP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(2));

@@ -16,7 +16,7 @@ use super::{
     transport::Transport,
 };
 use crate::client_credentials::{
-    AccessToken, FetchContext, TokenError, TokenErrorKind, TokenEvent,
+    AccessToken, TokenError, TokenErrorKind, TokenEvent, source::Surroundings,
 };
 
 /// Why an attempt brought no token.
@@ -41,7 +41,7 @@ impl TokenEndpoint {
         &self,
         transport: &Transport,
         kept: bool,
-        cx: &FetchContext<'_>,
+        cx: &Surroundings<'_>,
     ) -> Result<AccessToken, Failed> {
         let choice = self.locate(transport, cx).await?;
         let mut request = self.request(choice, kept, cx).await?;
@@ -80,7 +80,7 @@ impl TokenEndpoint {
     async fn locate(
         &self,
         transport: &Transport,
-        cx: &FetchContext<'_>,
+        cx: &Surroundings<'_>,
     ) -> Result<Choice, TokenError> {
         let able = self.auth.methods();
         match &self.location {
@@ -98,7 +98,7 @@ impl TokenEndpoint {
         &self,
         choice: Choice,
         kept: bool,
-        cx: &FetchContext<'_>,
+        cx: &Surroundings<'_>,
     ) -> Result<TokenRequest, TokenError> {
         let audience = match &self.assertion_audience {
             AssertionAudience::Issuer => self.issuer.clone(),

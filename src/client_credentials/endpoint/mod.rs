@@ -64,6 +64,7 @@ pub struct TokenEndpoint {
     parameters: Form,
     default_lifetime: Duration,
     strict: bool,
+    retries: u32,
     allow_http: bool,
     client: Client,
 }
@@ -113,6 +114,7 @@ impl TokenEndpoint {
             parameters: Form::default(),
             default_lifetime: DEFAULT_LIFETIME,
             strict: false,
+            retries: DEFAULT_RETRIES,
             allow_http: false,
             client: Client::default(),
         }
@@ -239,6 +241,18 @@ impl TokenEndpoint {
         self
     }
 
+    /// How often a token request is made again within one fetch, after the connection failed, after a 502, 503 or 504
+    /// without `Retry-After`, and when half of [`fetch_timeout`](super::ClientCredentialsLayerBuilder::fetch_timeout) has
+    /// passed without an answer. Default: 2, after 250 ms to 500 ms and then 500 ms to 1 s.
+    ///
+    /// Token requests may be repeated: at worst a token is issued that nobody uses. What asks for patience (429,
+    /// `Retry-After`) and what is a verdict is never repeated.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
     /// Lets the client secret travel over plain http to hosts other than loopback. Anybody on the way can read it.
     #[must_use]
     pub fn dangerously_allow_http(mut self) -> Self {
@@ -259,4 +273,5 @@ impl fmt::Debug for TokenEndpoint {
     }
 }
 
+const DEFAULT_RETRIES: u32 = 2;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);

@@ -17,7 +17,7 @@ use self::metadata::Metadata;
 use super::{response, transport::Transport};
 use crate::{
     backoff::Backoff,
-    client_credentials::{FetchContext, TokenError, TokenErrorKind, TokenEvent},
+    client_credentials::{TokenError, TokenErrorKind, TokenEvent, source::Surroundings},
     clock::after,
     sync::{Mutex, lock},
 };
@@ -58,7 +58,7 @@ impl Discovery {
         transport: &Transport,
         able: &'static [&'static str],
         allow_http: bool,
-        cx: &FetchContext<'_>,
+        cx: &Surroundings<'_>,
     ) -> Result<Choice, TokenError> {
         let now = cx.clock().now();
         let Some((known, due)) = self.known(now) else {
@@ -80,7 +80,7 @@ impl Discovery {
         match renewed {
             Ok(choice) => Ok(self.adopt(choice, now)),
             Err(error) => {
-                self.put_off(now);
+                self.put_off(now, cx.random());
                 let error = error.with_endpoint(self.issuer.to_string());
                 cx.emit(|credential| TokenEvent::MetadataNotAdopted {
                     credential,
@@ -110,10 +110,10 @@ impl Discovery {
         choice
     }
 
-    fn put_off(&self, now: Instant) {
+    fn put_off(&self, now: Instant, random: f64) {
         let mut state = lock(&self.state);
         state.failures = state.failures.saturating_add(1);
-        state.due = Some(after(now, BACKOFF.wait(state.failures, fastrand::f64())));
+        state.due = Some(after(now, BACKOFF.wait(state.failures, random)));
     }
 
     /// Only a 404 leads to the next place: another answer, or none, is no reason to believe a document from elsewhere.
