@@ -1,0 +1,334 @@
+//! A token endpoint that fails for a moment: what is asked again at once, and what is not.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+mod support;
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use support::{Body, origin, server};
+use tokio::time::{Instant, sleep};
+use tower::{ServiceExt, service_fn};
+use tower_m2m::{
+    BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
+    client_credentials::{
+        ClientCredentialsLayerBuilder, SecretSource, TokenErrorKind as Kind, TokenEvent,
+        TokenHandle,
+    },
+    test_util::{Fault, Issuer},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_hiccup_is_not_seen_by_any_caller() {
+    for fault in [
+        Fault::Reset,
+        Fault::status(StatusCode::BAD_GATEWAY),
+        Fault::status(StatusCode::SERVICE_UNAVAILABLE),
+        Fault::status(StatusCode::GATEWAY_TIMEOUT),
+    ] {
+        for times in 1..=2 {
+            let issuer = issuer();
+            (0..times).for_each(|_| issuer.next(fault.clone()));
+            let handle = handle(&issuer);
+            let began = Instant::now();
+
+            let callers = (0..1_000).map(|_| {
+                let handle = handle.clone();
+                tokio::spawn(async move { handle.token().await })
+            });
+            for caller in callers.collect::<Vec<_>>() {
+                caller.await.unwrap().unwrap();
+            }
+
+            assert_eq!(issuer.seen().token_requests, times + 1, "{fault:?}");
+            assert!(began.elapsed() <= times as u32 * 750 * MILLISECOND);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_refused_is_tried_again_after_a_moment() {
+    let issuer = issuer();
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let (service, log) = (issuer.service(), Arc::clone(&refused));
+    let flaky = service_fn(move |request: Request<Body>| {
+        let service = service.clone();
+        let log = Arc::clone(&log);
+        async move {
+            let first = {
+                let mut log = log.lock().unwrap();
+                log.push(Instant::now());
+                log.len() == 1
+            };
+            if first {
+                return Err(BoxError::from(io::Error::from(
+                    io::ErrorKind::ConnectionRefused,
+                )));
+            }
+            service.oneshot(request).await
+        }
+    });
+    let endpoint = endpoint(&issuer, "secret").service(flaky);
+
+    layer(endpoint).build().handle().token().await.unwrap();
+
+    let at = refused.lock().unwrap();
+    let waited = at[1] - at[0];
+    assert!(
+        (250 * MILLISECOND..=500 * MILLISECOND).contains(&waited),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_hangs_is_given_up_for_another_after_half_of_the_time() {
+    let issuer = issuer();
+    issuer.next(Fault::Hang);
+    let began = Instant::now();
+
+    handle(&issuer).token().await.unwrap();
+
+    assert_eq!(began.elapsed().as_secs(), 15);
+    assert_eq!(issuer.seen().token_requests, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_slow_but_answers_is_waited_for() {
+    let issuer = issuer();
+    for _ in 0..2 {
+        issuer.next(Fault::Delay(14 * SECOND));
+    }
+    let handle = handle(&issuer);
+
+    handle.token().await.unwrap();
+    handle.refresh_now().await.unwrap();
+
+    assert_eq!(issuer.seen().token_requests, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_asks_for_patience_or_is_a_verdict_is_asked_once() {
+    let asks = |code, wait| (Fault::retry_after(code, wait), code);
+    let says = |code| (Fault::status(code), code);
+    let html = Bytes::from("<html>maintenance</html>");
+    for (fault, what) in [
+        asks(StatusCode::TOO_MANY_REQUESTS, 1),
+        asks(StatusCode::BAD_GATEWAY, 1),
+        asks(StatusCode::SERVICE_UNAVAILABLE, 0),
+        asks(StatusCode::GATEWAY_TIMEOUT, 1),
+        says(StatusCode::TOO_MANY_REQUESTS),
+        says(StatusCode::INTERNAL_SERVER_ERROR),
+        says(StatusCode::NOT_FOUND),
+        (
+            Fault::oauth_error("invalid_client"),
+            StatusCode::BAD_REQUEST,
+        ),
+        (Fault::oauth_error("invalid_scope"), StatusCode::BAD_REQUEST),
+        (Fault::Body(html, "text/html".to_owned()), StatusCode::OK),
+    ] {
+        let issuer = issuer();
+        issuer.next(fault);
+
+        handle(&issuer).token().await.unwrap_err();
+
+        assert_eq!(issuer.seen().token_requests, 1, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_costs_three_requests_per_back_off_however_many_callers_wait() {
+    let issuer = issuer();
+    issuer.always(Some(Fault::status(StatusCode::SERVICE_UNAVAILABLE)));
+    let handle = handle(&issuer);
+    let ask_often = async |times: usize| {
+        let callers = (0..times).map(|_| {
+            let handle = handle.clone();
+            tokio::spawn(async move { handle.token().await })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            let error = caller.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), Kind::Server);
+        }
+    };
+
+    ask_often(1_000).await;
+    ask_often(1_000).await;
+    assert_eq!(issuer.seen().token_requests, 3);
+
+    sleep(SECOND).await;
+    ask_often(1_000).await;
+    ask_often(1_000).await;
+    assert_eq!(issuer.seen().token_requests, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_is_told() {
+    let issuer = issuer();
+    issuer.next(Fault::Reset);
+    issuer.next(Fault::status(StatusCode::BAD_GATEWAY));
+    issuer.next(Fault::status(StatusCode::GATEWAY_TIMEOUT));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let handle = layer(endpoint(&issuer, "secret").service(issuer.service()))
+        .on_event(move |event: &TokenEvent<'_>| {
+            log.lock().unwrap().push(match event {
+                TokenEvent::FetchStarted { .. } => "started".to_owned(),
+                TokenEvent::FetchRetrying { attempt, error, .. } => {
+                    assert!(
+                        error
+                            .to_string()
+                            .contains("https://issuer.test/oauth/token")
+                    );
+                    format!("attempt {attempt}: {:?}", error.kind())
+                }
+                TokenEvent::FetchFailed { error, .. } => format!("failed: {:?}", error.status()),
+                other => format!("{other:?}"),
+            });
+        })
+        .build()
+        .handle();
+
+    handle.token().await.unwrap_err();
+
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            "started",
+            "attempt 1: Transport",
+            "attempt 2: Server",
+            "failed: Some(504)"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_is_waited_for_that_would_come_too_late() {
+    let issuer = issuer();
+    issuer.always(Some(Fault::status(StatusCode::SERVICE_UNAVAILABLE)));
+    let handle = layer(endpoint(&issuer, "secret").service(issuer.service()))
+        .fetch_timeout(200 * MILLISECOND)
+        .build()
+        .handle();
+    let began = Instant::now();
+
+    let error = handle.token().await.unwrap_err();
+
+    assert_eq!(error.kind(), Kind::Server);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(issuer.seen().token_requests, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_is_authenticated_anew() {
+    let issuer = issuer();
+    issuer.next(Fault::Reset);
+    issuer.next(Fault::Reset);
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&reads);
+    let endpoint = endpoint(&issuer, move || {
+        counter.fetch_add(1, SeqCst);
+        std::future::ready(Ok("secret".into()))
+    });
+
+    let handle = layer(endpoint.service(issuer.service())).build().handle();
+    handle.token().await.unwrap();
+
+    assert_eq!(reads.load(SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retries_there_is_one_attempt_and_it_has_all_the_time() {
+    for (fault, kind, seconds) in [
+        (Fault::Reset, Kind::Transport, 0),
+        (Fault::Hang, Kind::Timeout, 30),
+    ] {
+        let issuer = issuer();
+        issuer.next(fault);
+        let endpoint = endpoint(&issuer, "secret").retries(0);
+        let handle = layer(endpoint.service(issuer.service())).build().handle();
+        let began = Instant::now();
+
+        let error = handle.token().await.unwrap_err();
+
+        assert_eq!((error.kind(), began.elapsed().as_secs()), (kind, seconds));
+        assert_eq!(issuer.seen().token_requests, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hiccup_while_the_metadata_is_fetched_is_not_seen_either() {
+    const METADATA: &str = "https://id.example/.well-known/oauth-authorization-server";
+    let asked = AtomicUsize::new(0);
+    let server = server::Server::answering(move |url| match url {
+        METADATA if asked.fetch_add(1, SeqCst) == 0 => (502, String::new()),
+        METADATA => {
+            let metadata =
+                r#"{"issuer":"https://id.example","token_endpoint":"https://id.example/token"}"#;
+            (200, metadata.to_owned())
+        }
+        _ => (200, server::GRANTED.to_owned()),
+    });
+    let auth = ClientAuth::basic("id", "secret");
+    let endpoint = TokenEndpoint::discover("https://id.example", auth).service(server.service());
+
+    server::handle(endpoint).token().await.unwrap();
+
+    assert_eq!(server.urls(), [METADATA, METADATA, server::TOKEN_URL]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hiccup_between_a_refused_secret_and_the_one_that_worked_harms_nobody() {
+    let issuer = issuer();
+    let secret = Arc::new(Mutex::new("secret"));
+    let source = Arc::clone(&secret);
+    let endpoint = endpoint(&issuer, move || {
+        let secret = *source.lock().unwrap();
+        std::future::ready(Ok(secret.into()))
+    });
+    let handle = layer(endpoint.service(issuer.service())).build().handle();
+    handle.token().await.unwrap();
+    *secret.lock().unwrap() = "too new";
+    issuer.next(Fault::oauth_error("invalid_client"));
+    issuer.next(Fault::Reset);
+
+    handle.refresh_now().await.unwrap();
+
+    let asked = issuer.requests();
+    let secrets = asked
+        .iter()
+        .map(|asked| asked.parameter("client_secret").unwrap());
+    assert!(secrets.eq(["secret", "too new", "secret", "secret"]));
+}
+
+fn issuer() -> Issuer {
+    Issuer::builder().client("id", "secret").in_process()
+}
+
+fn endpoint(issuer: &Issuer, secret: impl SecretSource) -> TokenEndpoint {
+    let uri = issuer.token_url().parse().unwrap();
+    TokenEndpoint::new(uri, ClientAuth::post("id", secret))
+}
+
+fn layer(endpoint: TokenEndpoint) -> ClientCredentialsLayerBuilder {
+    ClientCredentialsLayer::builder(endpoint, origin()).seed(7)
+}
+
+fn handle(issuer: &Issuer) -> TokenHandle {
+    layer(endpoint(issuer, "secret").service(issuer.service()))
+        .build()
+        .handle()
+}
