@@ -48,12 +48,12 @@ impl TokenHandle {
         self.0.obtain().await.map(drop)
     }
 
-    /// Makes one attempt to get a new token now, whatever back-off says, or joins the one under way. The valid token is
-    /// used until the new one is there, and stays if the attempt fails.
+    /// Makes one fetch of a new token now, whatever back-off says, or joins the one under way. The valid token is
+    /// used until the new one is there, and stays if the fetch fails.
     ///
     /// # Errors
     ///
-    /// The attempt's [`TokenError`].
+    /// The fetch's [`TokenError`].
     ///
     /// # Cancel safety
     ///

@@ -179,7 +179,7 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
-    /// How long one attempt to get a token may take. Default: 30 s.
+    /// How long one fetch of a token may take, with all its attempts. Default: 30 s.
     pub fn fetch_timeout(mut self, limit: Duration) -> Self {
         self.fetch_timeout = limit;
         self
