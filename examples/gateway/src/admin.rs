@@ -1,0 +1,81 @@
+//! `/livez`, `/readyz` and `/metrics`, on a listener of their own.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{StatusCode, header::CONTENT_TYPE};
+use serde_json::{Value, json};
+
+use crate::{App, metrics, tenant::Tenant};
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        // That the process answers. Nothing else: a restart would not help an issuer.
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape))
+        .with_state(app)
+}
+
+/// Ready if any tenant's request could be sent, and the gateway is not about to end.
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let tenants: serde_json::Map<_, _> = app
+        .tenants
+        .iter()
+        .map(|tenant| (tenant.name.clone(), describe(tenant)))
+        .collect();
+    let draining = app.draining.load(Relaxed);
+    let ready = !draining && app.tenants.iter().any(|tenant| is_ready(tenant));
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let body = json!({ "ready": ready, "draining": draining, "tenants": tenants });
+    let json = [(CONTENT_TYPE, "application/json")];
+    (status, json, body.to_string()).into_response()
+}
+
+fn is_ready(tenant: &Tenant) -> bool {
+    let credential = tenant.credential.as_ref();
+    credential.is_none_or(|credential| credential.tokens.status().is_usable())
+}
+
+/// A tenant's token and quotas. Errors are told by their kind: more is in the log.
+fn describe(tenant: &Tenant) -> Value {
+    let Some(credential) = &tenant.credential else {
+        return json!({ "credential": null });
+    };
+    let token = credential.tokens.status();
+    let quotas: Vec<_> = credential
+        .quotas
+        .status()
+        .iter()
+        .map(|quota| {
+            json!({
+                "limit": quota.limit,
+                "remaining": quota.remaining,
+                "reset_seconds": quota.reset.map(|time| time.as_secs()),
+                "held_seconds": quota.held_for.map(|time| time.as_secs()),
+                "in_flight": quota.in_flight,
+                "waiting": quota.waiting,
+            })
+        })
+        .collect();
+    json!({
+        "token_usable": token.is_usable(),
+        "token_expires_seconds": token.expires_in().map(|time| time.as_secs()),
+        "token_failure": token.failure().map(|error| format!("{:?}", error.kind())),
+        "quotas": quotas,
+    })
+}
+
+async fn scrape(State(app): State<Arc<App>>) -> Response {
+    let tenants: Vec<_> = app.tenants.iter().map(|tenant| tenant.scrape()).collect();
+    let page = metrics::render(&tenants, app.unknown_callers.load(Relaxed));
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
+}
