@@ -28,6 +28,8 @@ pub(super) struct Told {
     began: Instant,
     /// When the server last said something.
     heard: Instant,
+    /// The least that remained of a later window, and its reset, by answers that were overtaken.
+    ahead: Option<(u64, Instant)>,
 }
 
 impl Told {
@@ -44,6 +46,7 @@ impl Told {
             ours: 0,
             began: now,
             heard: now,
+            ahead: None,
         }
     }
 
@@ -60,7 +63,12 @@ impl Told {
         };
         let newer = later && by > self.by;
         if newer && remaining > self.remaining {
-            *self = fresh;
+            let overtaken = self.ahead.filter(|(_, reset)| fresh.ends_at(*reset));
+            let least = overtaken.map_or(remaining, |(least, _)| least.min(remaining));
+            *self = Self {
+                remaining: least,
+                ..fresh
+            };
         } else if by >= self.after || newer {
             self.first = self.first.max(remaining);
             *self = Self {
@@ -80,12 +88,22 @@ impl Told {
                 if later {
                     self.reset_at = fresh.reset_at;
                 }
+            } else if let Some(reset) = fresh.reset_at.filter(|_| later) {
+                let known = self.ahead.filter(|(_, reset)| fresh.ends_at(*reset));
+                let least = known.map_or(remaining, |(least, _)| least.min(remaining));
+                self.ahead = Some((least, reset));
             }
             if by > self.by {
                 self.by = by;
                 self.reset_at = fresh.reset_at.or(self.reset_at);
             }
         }
+    }
+
+    /// Whether a window that resets then is this one.
+    fn ends_at(&self, reset: Instant) -> bool {
+        let at = self.reset_at.filter(|at| *at <= reset + SAME_WINDOW);
+        at.is_some_and(|at| reset <= at + SAME_WINDOW)
     }
 
     /// A request was accepted.

@@ -11,12 +11,26 @@ struct Server {
     sliding: bool,
     /// Tells resets in whole seconds, rounded up.
     coarse: bool,
+    /// When the window began.
     began: Instant,
     accepted: Vec<Instant>,
     refused: usize,
 }
 
 impl Server {
+    /// Of the first window so much has passed already.
+    fn new(limit: u64, window: Duration, passed: Duration) -> Self {
+        Self {
+            limit,
+            window,
+            sliding: false,
+            coarse: false,
+            began: origin() - passed,
+            accepted: Vec::new(),
+            refused: 0,
+        }
+    }
+
     /// Takes a request that arrives `now`. Returns whether it is refused, and what the answer says.
     fn take(&mut self, now: Instant) -> (bool, Signals) {
         let start = if self.sliding {
@@ -53,81 +67,94 @@ enum Leg {
     Answered(bool, Signals),
 }
 
+const JOBS: usize = 300;
+
+/// One client that sends as it may, where a request takes so many milliseconds there and back, with pauses before some
+/// of them. Returns how long it takes.
+fn run(server: &mut Server, delays: &[(u64, u64)], mut pauses: Vec<(usize, u64)>) -> Duration {
+    let mut world = World::new();
+    let began = world.now;
+    let mut legs: Vec<(Instant, u64, Leg)> = Vec::new();
+    let (mut sent, mut done) = (0, 0);
+    while done < JOBS {
+        let pause = pauses.iter().position(|(when, _)| *when == sent);
+        if let Some(pause) = pause.filter(|_| legs.is_empty()) {
+            world.pass(ms(pauses.remove(pause).1));
+        }
+        while sent < JOBS && pauses.iter().all(|(when, _)| *when != sent) {
+            let Some(number) = world.send() else { break };
+            let (there, _) = delays[sent % delays.len()];
+            legs.push((world.now + ms(there), number, Leg::Arrives));
+            sent += 1;
+        }
+        legs.sort_by_key(|(at, ..)| *at);
+        if legs.is_empty() {
+            world.wait();
+            continue;
+        }
+        let next = legs[0].0;
+        if let Admit::NotBefore(at) | Admit::AfterAnswer(Some(at)) = world.admit()
+            && at < next
+        {
+            world.now = at;
+            continue;
+        }
+        let (at, number, leg) = legs.remove(0);
+        world.now = at;
+        match leg {
+            Leg::Arrives => {
+                let (refused, signals) = server.take(at);
+                let (_, back) = delays[number as usize % delays.len()];
+                legs.push((at + ms(back), number, Leg::Answered(refused, signals)));
+            }
+            Leg::Answered(refused, signals) => {
+                if std::env::var("TRACE").is_ok() {
+                    eprintln!("{:?} #{number} {} {:?} -> {:?}", world.now - began, if refused {"REFUSED"} else {"ok"}, signals.limits.iter().map(|l| (l.remaining, l.reset)).collect::<Vec<_>>(), legs.len());
+                }
+                done += 1;
+                if refused {
+                    world.refuse(number, &signals);
+                } else {
+                    world.accept(number, &signals);
+                }
+            }
+        }
+    }
+    world.now - began
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(6000))]
 
     #[test]
     fn a_quota_that_is_told_is_never_exceeded_by_one_client_alone(
         limit in 8..80u64,
         window in 2_000..90_000u64,
-        offset in 0..90_000u64,
+        passed in 0..90_000u64,
         sliding in any::<bool>(),
         coarse in any::<bool>(),
         delays in prop::collection::vec((1..120u64, 1..120u64), 1..50),
-        pauses in prop::collection::vec((0..300usize, 0..40_000u64), 0..4),
+        pauses in prop::collection::vec((0..JOBS, 0..40_000u64), 0..4),
     ) {
-        let mut world = World::new();
-        let mut server = Server {
-            limit,
-            window: ms(window),
-            sliding,
-            coarse,
-            began: world.now - ms(offset % window),
-            accepted: Vec::new(),
-            refused: 0,
-        };
-        let mut legs: Vec<(Instant, u64, Leg)> = Vec::new();
-        let mut sent = 0;
-        let mut done = 0;
         let paused: u64 = pauses.iter().map(|(_, pause)| *pause).sum();
-        let mut pauses = pauses;
-        let began = world.now;
-        while done < 300 {
-            let pause = pauses.iter().position(|(when, _)| *when == sent);
-            if let Some(pause) = pause.filter(|_| legs.is_empty()) {
-                world.pass(ms(pauses.remove(pause).1));
-            }
-            let pauses_at = |sent| pauses.iter().any(|(when, _)| *when == sent);
-            while sent < 300 && !pauses_at(sent) {
-                let Some(number) = world.send() else { break };
-                let (there, _) = delays[sent % delays.len()];
-                legs.push((world.now + ms(there), number, Leg::Arrives));
-                sent += 1;
-            }
-            legs.sort_by_key(|(at, ..)| *at);
-            if legs.is_empty() {
-                world.wait();
-                continue;
-            }
-            let next = legs[0].0;
-            if let Admit::NotBefore(at) | Admit::AfterAnswer(Some(at)) = world.admit() && at < next {
-                world.now = at;
-                continue;
-            }
-            let (at, number, leg) = legs.remove(0);
-            world.now = at;
-            match leg {
-                Leg::Arrives => {
-                    let (refused, signals) = server.take(at);
-                    let (_, back) = delays[number as usize % delays.len()];
-                    legs.push((at + ms(back), number, Leg::Answered(refused, signals)));
-                }
-                Leg::Answered(false, signals) => {
-                    world.accept(number, &signals);
-                    done += 1;
-                }
-                Leg::Answered(true, signals) => {
-                    world.refuse(number, &signals);
-                    done += 1;
-                }
-            }
-        }
+        let windows = u32::try_from(JOBS as u64 / limit).unwrap() + 2;
+        let mut server = Server::new(limit, ms(window), ms(passed % window));
+        server.sliding = sliding;
+        server.coarse = coarse;
+
+        let took = run(&mut server, &delays, pauses);
 
         // Where every answer names another reset, those that overtake each other can be mistaken.
         prop_assert!(server.refused <= if sliding { 3 } else { 0 }, "{} refused", server.refused);
-        // And the quota is used.
-        let windows = u32::try_from(300 / limit).unwrap() + 2;
         let longest = windows * (ms(window) + ms(3000)) + ms(paused);
-        prop_assert!(world.now - began <= longest, "{:?} of {:?}", world.now - began, longest);
+        prop_assert!(took <= longest, "{took:?} of {longest:?}");
     }
+}
+
+#[test]
+fn tmp() {
+    let mut server = Server::new(11, ms(65160), ms(65094));
+    server.coarse = true;
+    run(&mut server, &[(12,1,),(1,13,),(12,1,),(12,1,),(1,1,),(1,1,),(1,1,),(89,1,),(1,20,),(1,1,),(43,25,),], vec![]);
+    assert_eq!(server.refused, 0);
 }
