@@ -179,8 +179,9 @@ pub(super) fn tightest(limits: &[Limit]) -> Option<(&Limit, u64)> {
         .min_by_key(|(limit, remaining)| (*remaining, std::cmp::Reverse(limit.reset)))
 }
 
-/// Resets in whole seconds, told at different times, differ by up to this much and mean the same.
-pub(super) const SAME_WINDOW: Duration = Duration::from_millis(1100);
+/// Resets in whole seconds, told at different times by answers that take different times, differ by up to this much and
+/// mean the same.
+pub(super) const SAME_WINDOW: Duration = Duration::from_millis(1500);
 /// So many requests weigh as much as the windows before.
 const STEADY: f64 = 4.0;
 /// A share above this is all of it.
