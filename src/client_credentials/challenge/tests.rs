@@ -1,0 +1,160 @@
+use http::HeaderValue;
+use proptest::{option, prelude::*};
+
+use super::{Verdict::*, *};
+
+#[test]
+fn a_401_is_about_the_token_unless_it_says_otherwise() {
+    for (lines, expected) in [
+        (&[][..], TokenRefused),
+        (&["Bearer"], TokenRefused),
+        (&[r#"bearer realm="api""#], TokenRefused),
+        (&[r#"Bearer error="invalid_token""#], TokenRefused),
+        (&["Bearer error=expired"], TokenRefused),
+        (
+            &[r#"Bearer error="insufficient_scope", scope="a b""#],
+            NotOurs,
+        ),
+        (
+            &[r#"BEARER realm="a" , Error = "invalid_request""#],
+            NotOurs,
+        ),
+        (&[r#"Basic realm="api""#], NotOurs),
+        (&["Negotiate"], NotOurs),
+        (&["Negotiate YWJj==, NTLM"], NotOurs),
+        (&[r#"DPoP algs="ES256", error="invalid_token""#], NotOurs),
+        (&["Basic realm=api, Bearer"], TokenRefused),
+        (&["Basic realm=api", "Bearer"], TokenRefused),
+        (&["Negotiate, Bearer error=insufficient_scope"], NotOurs),
+        (&["Bearer error=insufficient_scope, Bearer"], TokenRefused),
+        (&[r#"Basic realm="a, Bearer error=b""#], NotOurs),
+        (&[r#"Basic realm="\", Bearer ""#], NotOurs),
+        (&[", ,Bearer,, error=insufficient_scope,"], NotOurs),
+        (&[r#"Bearer realm="a" error="insufficient_scope""#], NotOurs),
+        (&[r#"Bearer error="insufficient_scope"#], NotOurs),
+        // Nothing that can be made sense of.
+        (&[""], TokenRefused),
+        (&[r#"error="insufficient_scope""#], TokenRefused),
+        (&[r#"realm="api""#], TokenRefused),
+        (&["Unauthorized"], TokenRefused),
+        (&["Access denied"], TokenRefused),
+        (&["Bearer token expired"], TokenRefused),
+        (&[r#"="", "Basic", @, Basic="#], TokenRefused),
+    ] {
+        let headers = headers(lines);
+
+        assert_eq!(verdict(&headers, Some("Bearer")), expected, "{lines:?}");
+        assert_eq!(verdict(&headers, None), TokenRefused, "{lines:?}");
+    }
+}
+
+#[test]
+fn the_words_of_the_api_are_cut_to_what_is_safe_to_print() {
+    let line = format!(
+        "Bearer realm=\"a\tb\\\"\\\\c\u{e9}\", error={}",
+        "x".repeat(300)
+    );
+    let found = &challenges(&headers(&[&line]), None)[0];
+
+    assert_eq!(found.realm(), Some("abc"));
+    assert_eq!(found.error().map(str::len), Some(200));
+}
+
+#[test]
+fn a_token_that_the_api_echoes_is_redacted() {
+    let line = "Bearer error=\"invalid_token\", scope=\"https://graph.example/0123/read\", \
+                error_description=\"token 'eyJhbGciOiJIUzI1NiJ9.abc123' has expired\"";
+    let found = &challenges(&headers(&[line]), None)[0];
+
+    assert_eq!(
+        found.error_description(),
+        Some("token [redacted] has expired")
+    );
+    assert_eq!(found.scope(), Some("https://graph.example/0123/read"));
+}
+
+#[test]
+fn no_more_challenges_are_kept_than_anybody_sends() {
+    assert_eq!(challenges(&headers(&[&"a,".repeat(1000)]), None).len(), 32);
+}
+
+proptest! {
+    #[test]
+    fn no_value_panics(values in prop::collection::vec(any::<Vec<u8>>(), 0..4)) {
+        let mut headers = HeaderMap::new();
+        for value in values.iter().flat_map(|value| HeaderValue::from_bytes(value)) {
+            headers.append(WWW_AUTHENTICATE, value);
+        }
+
+        verdict(&headers, Some("Bearer"));
+    }
+
+    #[test]
+    fn near_challenges_do_not_panic(value in r#"((Bearer|Basic|error|a|=|,|"| |\\\\|\t)){0,30}"#) {
+        verdict(&headers(&[&value]), Some("Bearer"));
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back(expected in prop::collection::vec(challenge(), 1..5), lines in any::<bool>()) {
+        let printed: Vec<_> = expected.iter().map(print).collect();
+        let printed = if lines { printed } else { vec![printed.join(", ")] };
+        let values: Vec<_> = printed.iter().map(String::as_str).collect();
+
+        let found = challenges(&headers(&values), None);
+
+        prop_assert_eq!(found, expected);
+    }
+}
+
+fn challenge() -> impl Strategy<Value = Challenge> {
+    let text = || option::of("[ -!#-\\[\\]-~]{0,19}");
+    let parts = (
+        "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}",
+        text(),
+        text(),
+        text(),
+        text(),
+    );
+    parts.prop_map(
+        |(scheme, realm, error, error_description, scope)| Challenge {
+            has_parameters: [&realm, &error, &error_description, &scope]
+                .iter()
+                .any(|text| text.is_some()),
+            scheme,
+            realm,
+            error,
+            error_description,
+            scope,
+        },
+    )
+}
+
+/// Every second character is escaped, which changes nothing.
+fn print(challenge: &Challenge) -> String {
+    let parameters = [
+        ("realm", &challenge.realm),
+        ("ERROR", &challenge.error),
+        ("error_description", &challenge.error_description),
+        ("Scope", &challenge.scope),
+    ];
+    let parameters = parameters.iter().filter_map(|(name, value)| {
+        let escaped = value.as_ref()?.chars().enumerate().flat_map(|(at, c)| {
+            let escape = (at % 2 == 0).then_some('\\');
+            escape.into_iter().chain([c])
+        });
+        Some(format!("{name}=\"{}\"", escaped.collect::<String>()))
+    });
+    format!(
+        "{} {}",
+        challenge.scheme,
+        parameters.collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn headers(lines: &[&str]) -> HeaderMap {
+    let value = |line: &&str| HeaderValue::from_bytes(line.as_bytes()).unwrap();
+    lines
+        .iter()
+        .map(|line| (WWW_AUTHENTICATE, value(line)))
+        .collect()
+}

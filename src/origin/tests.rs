@@ -1,0 +1,149 @@
+use super::*;
+
+#[test]
+fn an_origin_is_printed_in_one_form() {
+    for (text, printed) in [
+        ("https://api.example.com", "https://api.example.com"),
+        ("HTTPS://API.Example.com:443/", "https://api.example.com"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://my_service:443", "http://my_service:443"),
+        ("https://[2001:DB8:0:0::1]:444", "https://[2001:db8::1]:444"),
+    ] {
+        assert_eq!(text.parse::<Origin>().unwrap().to_string(), printed);
+    }
+}
+
+#[test]
+fn what_is_not_an_origin_is_refused_with_the_reason() {
+    for (text, problem) in [
+        ("", "it has no scheme"),
+        ("api.example.com", "it has no scheme"),
+        ("ftp://a", "its scheme is neither https nor http"),
+        (" https://a", "its scheme is neither https nor http"),
+        ("https://", "it has no host"),
+        ("https://:443", "it has no host"),
+        ("https://me@a", "it has user information"),
+        ("https://a/v1", "it has a path"),
+        ("https://a?q", "it has a query"),
+        ("https://a/#x", "it has a fragment"),
+        ("https://a:", "its port is not a number from 1 to 65535"),
+        ("https://a:0", "its port is not a number from 1 to 65535"),
+        ("https://a:+443", "its port is not a number from 1 to 65535"),
+        ("https://a\n", "its host is malformed"),
+        ("https://[::1", "its host is malformed"),
+        ("https://[::1]443", "its host is malformed"),
+        ("https://a%2eb", "its host is malformed"),
+    ] {
+        let error = text.parse::<Origin>().unwrap_err();
+
+        assert_eq!(error.problem, problem, "{text}");
+    }
+}
+
+#[test]
+fn an_error_names_the_value_without_its_secrets() {
+    for (text, shown) in [
+        ("https://a/v1", r#""https://a/v1""#),
+        ("https://a\n", r#""https://a\n""#),
+        ("me:word@a", r#""...@a""#),
+        (
+            "https://me:pa/ss?word@a/v1?q=1",
+            r#""https://...@a/v1?...""#,
+        ),
+        ("https://a#secret", r#""https://a#...""#),
+    ] {
+        let error = text.parse::<Origin>().unwrap_err().to_string();
+
+        assert!(error.starts_with(&format!("{shown} is not an")), "{error}");
+    }
+}
+
+#[test]
+fn a_uri_is_at_an_origin_only_if_scheme_host_and_port_are_the_same() {
+    let origin: Origin = "https://api.example.com".parse().unwrap();
+    for (uri, matches) in [
+        ("https://api.example.com/v1?q=1", true),
+        ("https://API.example.COM:443/", true),
+        ("http://api.example.com/", false),
+        ("http://api.example.com:443/", false),
+        ("https://api.example.com:8443/", false),
+        ("https://api.example.com./", false),
+        ("https://api.example.com.evil.example/", false),
+        ("https://example.com/", false),
+        ("https://me@api.example.com/", false),
+        ("https://api.example.com@evil.example/", false),
+        ("https://api.example.com:/", false),
+        ("https://api.example.com:00443/", false),
+        ("https://api.example.com:+443/", false),
+        ("https://api.example.com:65979/", false),
+        ("https://api%2eexample.com/", false),
+        ("/v1", false),
+        ("*", false),
+        ("api.example.com:443", false),
+    ] {
+        // Some of these are refused by `http` itself.
+        let Ok(uri) = uri.parse::<Uri>() else {
+            continue;
+        };
+
+        assert_eq!(origin.matches(&uri), matches, "{uri}");
+        assert_eq!(Origin::of(&uri) == Some(origin.clone()), matches, "{uri}");
+    }
+}
+
+#[test]
+fn a_host_header_may_leave_out_the_default_port() {
+    let origin: Origin = "https://api.example.com".parse().unwrap();
+    for (value, matches) in [
+        (&b"api.example.com"[..], true),
+        (b"API.example.com:443", true),
+        (b"api.example.com:80", false),
+        (b"api.example.com:", false),
+        (b"api.example.com.", false),
+        (b"me@api.example.com", false),
+        (b"api.example.com/", false),
+        (b"api.example.com\xff", false),
+        (b"", false),
+    ] {
+        assert_eq!(
+            origin.matches_authority(value),
+            matches,
+            "{}",
+            value.escape_ascii()
+        );
+    }
+    let origin: Origin = "https://api.example.com:8443".parse().unwrap();
+    assert!(origin.matches_authority(b"api.example.com:8443"));
+    assert!(!origin.matches_authority(b"api.example.com"));
+}
+
+#[test]
+fn an_ipv6_address_is_the_same_in_every_spelling() {
+    let origin: Origin = "https://[2001:db8::1]".parse().unwrap();
+
+    assert!(origin.matches(&Uri::from_static("https://[2001:DB8:0::0:1]:443/")));
+    assert!(origin.matches_authority(b"[2001:db8::1]"));
+    assert!(!origin.matches_authority(b"[2001:db8::2]"));
+    assert!(!origin.matches_authority(b"2001:db8::1"));
+}
+
+#[test]
+fn only_this_machine_is_loopback() {
+    for (text, loopback) in [
+        ("http://localhost:8080", true),
+        ("http://127.0.0.1", true),
+        ("http://127.8.9.1", true),
+        ("http://[0:0::1]", true),
+        ("http://localhost.example.com", false),
+        ("http://127.0.0.1.example.com", false),
+        ("http://127.1", false),
+        ("http://[::2]", false),
+    ] {
+        assert_eq!(
+            text.parse::<Origin>().unwrap().is_loopback(),
+            loopback,
+            "{text}"
+        );
+    }
+}
