@@ -45,7 +45,7 @@ impl World {
     }
 
     fn admit(&self, keys: &Keys) -> Admission {
-        self.gate.admit(keys, None, None, self.now)
+        self.gate.admit(keys, None, None, false, self.now)
     }
 
     fn go(&self, keys: &Keys) -> Ticket {
