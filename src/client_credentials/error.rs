@@ -48,6 +48,8 @@ pub enum TokenErrorKind {
     Configuration,
     /// The client's credentials were refused: `invalid_client`, or a 401 without an error code.
     CredentialsRefused,
+    /// The token's life was over before it arrived.
+    Expired,
     /// The metadata at the issuer's well-known place names another issuer (RFC 8414 §3.3).
     IssuerMismatch,
     /// The answer was not an RFC 6749 §5.1 token response.
@@ -218,6 +220,14 @@ impl TokenError {
             TokenErrorKind::Abandoned,
             true,
             "was dropped with its runtime several times",
+        )
+    }
+
+    pub(crate) fn expired() -> Self {
+        Self::new(
+            TokenErrorKind::Expired,
+            true,
+            "brought a token that had expired on its way: the answer took longer than its life",
         )
     }
 

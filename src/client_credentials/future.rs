@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use super::{
-    cell::Refusal,
+    cell::{Published, Refusal},
     exchange::{Exchange, Sent},
     near::Near,
 };
@@ -100,7 +100,7 @@ where
 
 impl<S, B, RB> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<B>, Response = Response<RB>> + Send + 'static,
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: ReplayableBody + Send + 'static,
@@ -164,8 +164,7 @@ where
     B: ReplayableBody + Send,
     RB: Body + Send,
 {
-    let token = exchange.tokens.obtain().await?;
-    service.ready().await.map_err(Into::into)?;
+    let token = token_when_ready(&exchange, &mut service).await?;
     let retained = exchange
         .replay
         .then(|| Retained::of(&request, &service))
@@ -194,7 +193,7 @@ async fn replay<S, B, RB>(
     retained: Retained<S, B>,
 ) -> Result<Response<RB>, BoxError>
 where
-    S: Service<Request<B>, Response = Response<RB>> + Send,
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: ReplayableBody + Send,
@@ -205,11 +204,8 @@ where
         exchange.renew_beside(refusal);
         return Ok(response);
     }
-    let Some(token) = exchange.replacement(refusal).await else {
-        return Ok(response);
-    };
     // An upload that went on meanwhile may have passed the cap.
-    if !retained.is_intact() {
+    if exchange.replacement(refusal).await.is_none() || !retained.is_intact() {
         return Ok(response);
     }
     let Some((mut service, kept)) = retained.into_kept() else {
@@ -217,7 +213,7 @@ where
     };
     let mut request = kept.into_request();
     drain(response).await;
-    service.ready().await.map_err(Into::into)?;
+    let token = token_when_ready(&exchange, &mut service).await?;
     let header = token.header.clone();
     exchange.authorizer.authorize(request.headers_mut(), header);
     let sent = Sent::new(token.identity, origin, exchange.tokens.clock.now());
@@ -228,6 +224,27 @@ where
         exchange.refused_again(&refusal);
     }
     Ok(response)
+}
+
+/// Makes `service` ready, and returns a token that is alive then.
+async fn token_when_ready<S, B>(
+    exchange: &Exchange,
+    service: &mut S,
+) -> Result<Arc<Published>, BoxError>
+where
+    S: Service<Request<B>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    let tokens = &exchange.tokens;
+    loop {
+        tokens.obtain().await?;
+        service.ready().await.map_err(Into::into)?;
+        if let Some((token, _)) = tokens.warm(tokens.clock.now()) {
+            return Ok(token);
+        }
+        // The wait has outlived the token. Readiness is not kept over the wait that follows.
+        *service = service.clone();
+    }
 }
 
 const POLLED_AGAIN: &str = "response future polled after it was ready";

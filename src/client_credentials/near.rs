@@ -56,12 +56,14 @@ impl Near {
         let mut header = HeaderValue::from_bytes(token.header.as_bytes())
             .unwrap_or_else(|_| token.header.clone());
         header.set_sensitive(true);
+        let wall = self.exchange.tokens.clock.wall();
+        let left = token.lifetime.left(now, wall).unwrap_or(LONGEST);
         if let Ok(mut copy) = self.copy.try_lock() {
             *copy = Some(Copied {
                 header: header.clone(),
                 identity: token.identity,
                 changes,
-                until: after(now, fresh_for.clamp(SHORTEST, LONGEST)),
+                until: after(now, fresh_for.clamp(SHORTEST, LONGEST).min(left)),
             });
         }
         Some((header, token.identity))

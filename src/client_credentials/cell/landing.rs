@@ -10,7 +10,7 @@ use crate::{
         AccessToken, TokenError,
         failure::Failure,
         flight::{Flight, Outcome},
-        freshness::Lifetime,
+        freshness::{Freshness, Lifetime},
     },
     sync::lock,
 };
@@ -50,10 +50,22 @@ impl TokenCell {
     ) -> Option<Outcome> {
         let settings = &self.0.settings;
         let random = self.0.random.unit();
-        // The header is built before any lock is taken.
+        // All that can be done before a lock is taken.
         let prepared = result.and_then(|token| {
             let header = token.header_value(settings.scheme.as_deref())?;
-            Ok((token, header))
+            let asked_at = token.sent_at().unwrap_or(flight.began()).min(now);
+            let lifetime = Lifetime::new(
+                asked_at,
+                wall.checked_sub(now - asked_at).unwrap_or(wall),
+                token.lifetime(),
+                token.refresh_in(),
+                settings.refresh_before,
+                random,
+            );
+            if lifetime.freshness(now, wall) == Freshness::Expired {
+                return Err(TokenError::expired());
+            }
+            Ok((token, header, lifetime))
         });
         let (outcome, old) = {
             let mut desk = lock(&self.0.desk);
@@ -63,21 +75,12 @@ impl TokenCell {
             let mut snapshot = self.0.change();
             snapshot.suspended = false;
             match prepared {
-                Ok((token, header)) => {
+                Ok((token, header, lifetime)) => {
                     desk.failure = None;
                     snapshot.version += 1;
-                    let asked_at = token.sent_at().unwrap_or(flight.began()).min(now);
-                    let asked_wall = wall.checked_sub(now - asked_at).unwrap_or(wall);
                     let published = Arc::new(Published {
                         identity: token.identity(),
-                        lifetime: Lifetime::new(
-                            asked_at,
-                            asked_wall,
-                            token.lifetime(),
-                            token.refresh_in(),
-                            settings.refresh_before,
-                            random,
-                        ),
+                        lifetime,
                         version: Version(snapshot.version),
                         token,
                         header,

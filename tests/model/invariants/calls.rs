@@ -1,0 +1,213 @@
+//! Promises to callers and to the API.
+
+use std::{collections::HashMap, time::Duration};
+
+use http::StatusCode;
+
+use super::broken;
+use crate::{
+    log::{Entry, Outcome, What},
+    steps::Setup,
+};
+
+/// Exactly one, unless it leaves first.
+pub(super) fn every_caller_gets_one_outcome(_: &Setup, log: &[Entry]) -> Result<(), String> {
+    let mut open = HashMap::new();
+    for Entry { at, what } in log {
+        match what {
+            What::Began { call, .. } => {
+                open.insert(*call, true);
+            }
+            What::Ended { call, .. } | What::Left { call }
+                if open.insert(*call, false) != Some(true) =>
+            {
+                return broken(*at, what, "has ended before");
+            }
+            _ => {}
+        }
+    }
+    match open.iter().find(|(_, open)| **open) {
+        Some((call, _)) => Err(format!("call {call} has no outcome")),
+        None => Ok(()),
+    }
+}
+
+/// The response that comes back is the API's last one, and says truly how often the request was sent.
+pub(super) fn a_caller_gets_the_last_answer(setup: &Setup, log: &[Entry]) -> Result<(), String> {
+    let mut sent: HashMap<usize, u32> = HashMap::new();
+    let mut last: HashMap<usize, Option<StatusCode>> = HashMap::new();
+    for Entry { at, what } in log {
+        match what {
+            What::Arrived { call, .. } => *sent.entry(*call).or_default() += 1,
+            What::Answered { call, status, .. } => {
+                last.insert(*call, Some(*status));
+            }
+            What::Broke { call, .. } => {
+                last.insert(*call, None);
+            }
+            What::Ended { call, outcome } => {
+                let (sent, last) = (sent.get(call), last.get(call).copied().flatten());
+                match outcome {
+                    Outcome::Response(status, attempts) => {
+                        if last != Some(*status) {
+                            return broken(*at, what, "is not the last answer");
+                        }
+                        // A replay that breaks is not told to the layer outside.
+                        if sent != Some(attempts) && !setup.apart {
+                            return broken(*at, what, "was sent more often or less");
+                        }
+                    }
+                    Outcome::Client if last.is_some() => {
+                        return broken(*at, what, "is not the last answer");
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn nobody_waits_beyond_the_deadline(setup: &Setup, log: &[Entry]) -> Result<(), String> {
+    let Some(deadline) = setup.deadline else {
+        return Ok(());
+    };
+    let mut began = HashMap::new();
+    for Entry { at, what } in log {
+        match what {
+            What::Began { call, .. } => {
+                began.insert(*call, *at);
+            }
+            What::Ended { call, .. } if *at > began[call] + deadline + TICK => {
+                return broken(*at, what, "is too late");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn who_is_told_that_nothing_was_processed_can_believe_it(
+    _: &Setup,
+    log: &[Entry],
+) -> Result<(), String> {
+    let mut under_way = HashMap::new();
+    for Entry { at, what } in log {
+        match what {
+            What::Arrived { call, .. } => {
+                under_way.insert(*call, true);
+            }
+            What::Answered { call, .. } | What::Broke { call, .. } => {
+                under_way.insert(*call, false);
+            }
+            What::Ended { call, outcome } => {
+                let sure = Outcome::Deadline {
+                    possibly_processed: false,
+                };
+                let sure = *outcome == sure || *outcome == Outcome::HoldTooLong;
+                if sure && under_way.get(call) == Some(&true) {
+                    return broken(*at, what, "the request was under way");
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Nothing after a success; and of what is not idempotent, nothing after an end that tells nothing.
+pub(super) fn what_may_have_been_processed_is_not_sent_again(
+    _: &Setup,
+    log: &[Entry],
+) -> Result<(), String> {
+    let mut posts = HashMap::new();
+    let mut over = HashMap::new();
+    for Entry { at, what } in log {
+        match what {
+            What::Began { call, post } => {
+                posts.insert(*call, *post);
+            }
+            What::Arrived { call, .. } if over.contains_key(call) => {
+                return broken(*at, what, "may have been processed");
+            }
+            What::Answered { call, status, .. } => {
+                let unknown = posts[call] && status.is_server_error();
+                if status.is_success() || unknown {
+                    over.insert(*call, ());
+                }
+            }
+            What::Broke { call, sent: true } if posts[call] => {
+                over.insert(*call, ());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The first one and five retries, each with one replay.
+pub(super) fn attempts_are_bounded(_: &Setup, log: &[Entry]) -> Result<(), String> {
+    let mut sent: HashMap<usize, u32> = HashMap::new();
+    for Entry { at, what } in log {
+        if let What::Arrived { call, .. } = what {
+            let sent = sent.entry(*call).or_default();
+            *sent += 1;
+            if *sent > 12 {
+                return broken(*at, what, "once more");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the API asks for holds for everybody. Of two layers apart, the inner one replays and waits by itself.
+pub(super) fn nobody_goes_before_a_hold_ends(setup: &Setup, log: &[Entry]) -> Result<(), String> {
+    let mut held = Duration::ZERO;
+    for Entry { at, what } in log {
+        match what {
+            What::Answered {
+                hold: Some(until), ..
+            } => held = held.max(*until),
+            What::Forgotten => held = Duration::ZERO,
+            What::Arrived { .. } if *at < held && !setup.apart => {
+                return broken(*at, what, format!("held until {:.3}", held.as_secs_f64()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn nobody_waits_while_holding_readiness(_: &Setup, log: &[Entry]) -> Result<(), String> {
+    for Entry { at, what } in log {
+        if let What::Known(known) = what
+            && known.ready_held > 0
+        {
+            return broken(*at, what, "somebody does");
+        }
+    }
+    Ok(())
+}
+
+/// When everything works again, and the longest wait is over.
+pub(super) fn afterwards_requests_succeed(setup: &Setup, log: &[Entry]) -> Result<(), String> {
+    let healed = log.iter().rposition(|entry| entry.what == What::Healed);
+    let after = &log[healed.unwrap()..];
+    for Entry { at, what } in after {
+        match what {
+            What::Ended { outcome, .. } => match outcome {
+                Outcome::Response(StatusCode::OK, _) => {}
+                // Too short for a token request and an answer.
+                Outcome::Deadline { .. } | Outcome::HoldTooLong if setup.deadline.is_some() => {}
+                _ => return broken(*at, what, "all is well"),
+            },
+            What::Began { .. } => {}
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// tokio's timers count in milliseconds.
+const TICK: Duration = Duration::from_millis(2);

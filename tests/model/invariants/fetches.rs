@@ -1,0 +1,241 @@
+//! Promises to the issuer.
+
+use std::time::Duration;
+
+use tower_m2m::client_credentials::FetchReason;
+
+use super::broken;
+use crate::{
+    log::{Entry, Refusal, What},
+    steps::Setup,
+};
+
+/// One fetch is one request, but for hiccups, which are repeated twice, and for a refused secret: it is read again once,
+/// and the one that worked last is tried for each of the two.
+pub(super) fn one_token_request_at_a_time(_: &Setup, log: &[Entry]) -> Result<(), String> {
+    let mut fetch: Option<Fetch> = None;
+    for Entry { at, what } in log {
+        match what {
+            What::FetchStarted(_) => {
+                if fetch.is_some() {
+                    return broken(*at, what, "another one is under way");
+                }
+                fetch = Some(Fetch::BEGUN);
+            }
+            What::Fetched | What::FetchFailed { .. } => fetch = None,
+            What::Asked if !fetch.as_mut().is_some_and(Fetch::may_ask) => {
+                return broken(*at, what, "nobody decided on it");
+            }
+            What::Told { .. } | What::AskRefused { .. } => {
+                if let Some(fetch) = &mut fetch {
+                    fetch.last = match what {
+                        What::AskRefused { why, .. } => *why,
+                        _ => Refusal::Other,
+                    };
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+struct Fetch {
+    first: bool,
+    hiccups: u32,
+    secrets: u32,
+    /// How the last request ended; one that is given up has not been answered.
+    last: Refusal,
+}
+
+impl Fetch {
+    const BEGUN: Self = Self {
+        first: true,
+        hiccups: 2,
+        secrets: 3,
+        last: Refusal::Hiccup,
+    };
+
+    fn may_ask(&mut self) -> bool {
+        if std::mem::take(&mut self.first) {
+            return true;
+        }
+        let left = match std::mem::replace(&mut self.last, Refusal::Hiccup) {
+            Refusal::Hiccup => &mut self.hiccups,
+            Refusal::Secret => &mut self.secrets,
+            Refusal::Other => return false,
+        };
+        *left = match left.checked_sub(1) {
+            Some(left) => left,
+            None => return false,
+        };
+        true
+    }
+}
+
+/// Each has a reason, and the reason is true. So their number is bounded by what happens, however many call.
+pub(super) fn every_token_request_is_needed(_: &Setup, log: &[Entry]) -> Result<(), String> {
+    let mut history = History::default();
+    for Entry { at, what } in log {
+        match what {
+            What::FetchStarted(reason) => {
+                if let Err(why) = history.judge(*reason, *at) {
+                    return broken(*at, what, why);
+                }
+                history.reason = Some(*reason);
+                history.retry_after = None;
+                history.secret_told = false;
+            }
+            What::Asked => history.asked = *at,
+            What::Told { token, lifetime } => history.told = (*token, *lifetime),
+            What::AskRefused { retry_after, .. } => history.retry_after = *retry_after,
+            What::Fetched => {
+                history.ended(*at);
+                history.failure = None;
+                let (number, lifetime) = history.told;
+                history.current = Some(Current {
+                    number,
+                    asked: history.asked,
+                    lifetime,
+                    refused: false,
+                    jumped: false,
+                });
+            }
+            What::FetchFailed { transient } => {
+                history.ended(*at);
+                let failures = history.failure.map_or(0, |failure| failure.failures) + 1;
+                history.failure = Some(Failure {
+                    at: *at,
+                    failures,
+                    transient: *transient,
+                });
+            }
+            What::Answered {
+                token,
+                about_token: true,
+                ..
+            } => {
+                if let Some(current) = &mut history.current {
+                    current.refused |= current.number == *token;
+                }
+            }
+            What::Invalidated => history.current = None,
+            What::Jumped(seconds) if *seconds > 0 => {
+                if let Some(current) = &mut history.current {
+                    current.jumped = true;
+                }
+            }
+            What::RefreshNow => history.refreshes_asked_for += 1,
+            What::SecretTold => history.secret_told = true,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct History {
+    current: Option<Current>,
+    failure: Option<Failure>,
+    /// Of the last token request.
+    reason: Option<FetchReason>,
+    asked: Duration,
+    told: (usize, Duration),
+    retry_after: Option<Duration>,
+    /// When the last refresh ended that was due to a refusal or to somebody's wish.
+    forced: Option<Duration>,
+    refreshes_asked_for: u32,
+    secret_told: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Current {
+    number: usize,
+    asked: Duration,
+    lifetime: Duration,
+    refused: bool,
+    /// The civil clock has, forwards: the token may seem to be older than it is.
+    jumped: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Failure {
+    at: Duration,
+    failures: u32,
+    transient: bool,
+}
+
+impl History {
+    fn ended(&mut self, at: Duration) {
+        if matches!(
+            self.reason,
+            Some(FetchReason::Forced | FetchReason::Rejected)
+        ) {
+            self.forced = Some(at);
+        }
+    }
+
+    fn judge(&mut self, reason: FetchReason, at: Duration) -> Result<(), String> {
+        if let Some(failure) = self.failure.filter(|_| reason != FetchReason::Forced) {
+            let until = failure.at + self.backoff(failure);
+            let recheck = self.secret_told && !failure.transient && at >= failure.at + RECHECK;
+            if at < until && !recheck {
+                return Err(format!("backing off until {:.3}", until.as_secs_f64()));
+            }
+        }
+        let is_so = match (reason, self.current) {
+            (FetchReason::Forced, _) => {
+                self.refreshes_asked_for = self
+                    .refreshes_asked_for
+                    .checked_sub(1)
+                    .ok_or("nobody wanted it")?;
+                true
+            }
+            (FetchReason::Cold | FetchReason::Expired, None) => true,
+            (FetchReason::Expired, Some(token)) => {
+                token.jumped || at >= token.asked + token.lifetime
+            }
+            (FetchReason::Early, Some(token)) => token.jumped || at >= token.asked + token.due(),
+            (FetchReason::Rejected, Some(token)) => {
+                let cooldown = COOLDOWN.min(token.lifetime / 2);
+                let early = self.forced.is_some_and(|forced| at < forced + cooldown);
+                token.refused && !early
+            }
+            _ => false,
+        };
+        if is_so {
+            Ok(())
+        } else {
+            Err("the reason is not true".to_owned())
+        }
+    }
+
+    /// How long at least nobody asks after a failure.
+    fn backoff(&self, failure: Failure) -> Duration {
+        let doubled = |first: Duration, longest: Duration| {
+            first
+                .saturating_mul(1 << failure.failures.saturating_sub(1).min(20))
+                .min(longest)
+        };
+        let own = if failure.transient {
+            doubled(Duration::from_secs(1), Duration::from_secs(60)) / 2
+        } else {
+            doubled(Duration::from_secs(30), Duration::from_secs(500))
+        };
+        own.max(self.retry_after.unwrap_or_default().min(MOST_BELIEVED))
+    }
+}
+
+impl Current {
+    /// After what time it is renewed at the earliest: README, "A refresh".
+    fn due(&self) -> Duration {
+        let second = Duration::from_secs(1);
+        let last = second.min(self.lifetime.saturating_sub(second));
+        let lead = Duration::from_secs(30).min((self.lifetime / 5).max(last));
+        self.lifetime - lead - lead.min(self.lifetime / 20)
+    }
+}
+
+const RECHECK: Duration = Duration::from_secs(5);
+const COOLDOWN: Duration = Duration::from_secs(10);
+const MOST_BELIEVED: Duration = Duration::from_secs(300);

@@ -1,0 +1,79 @@
+//! Promises about tokens.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::broken;
+use crate::{
+    log::{Entry, Known, What},
+    steps::Setup,
+};
+
+pub(super) fn without_a_token_nothing_is_sent(_: &Setup, log: &[Entry]) -> Result<(), String> {
+    for Entry { at, what } in log {
+        if let What::Arrived { token: 0, .. } = what {
+            return broken(*at, what, "no token of ours");
+        }
+    }
+    Ok(())
+}
+
+/// Nobody sends a token that has been replaced or dropped.
+pub(super) fn only_the_current_token_is_sent(_: &Setup, log: &[Entry]) -> Result<(), String> {
+    let (mut told, mut current) = (0, None);
+    for Entry { at, what } in log {
+        match what {
+            What::Told { token, .. } => told = *token,
+            What::Fetched => current = Some(told),
+            What::Invalidated => current = None,
+            What::Arrived { token, .. } if current != Some(*token) => {
+                return broken(*at, what, format!("the current one: {current:?}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A life begins when the token is asked for.
+pub(super) fn no_expired_token_is_sent(_: &Setup, log: &[Entry]) -> Result<(), String> {
+    let mut expires = HashMap::new();
+    let mut asked = Duration::ZERO;
+    for Entry { at, what } in log {
+        match what {
+            What::Asked => asked = *at,
+            What::Told { token, lifetime } => {
+                expires.entry(*token).or_insert(asked + *lifetime);
+            }
+            What::Arrived { token, .. } if expires.get(token).is_some_and(|end| at >= end) => {
+                return broken(*at, what, "has expired");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Neither a failure nor a late refusal takes it away.
+pub(super) fn a_valid_token_stays_until_it_is_replaced(
+    _: &Setup,
+    log: &[Entry],
+) -> Result<(), String> {
+    let mut valid: Option<(Known, Duration)> = None;
+    for Entry { at, what } in log {
+        match what {
+            What::Invalidated | What::Fetched => valid = None,
+            What::Jumped(seconds) if *seconds > 0 => valid = None,
+            What::Known(known) => {
+                if let Some((before, until)) = valid
+                    && *at < until
+                    && known.version < before.version
+                {
+                    return broken(*at, what, format!("before: {before:?}"));
+                }
+                valid = known.left.map(|left| (*known, *at + left));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

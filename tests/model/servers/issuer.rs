@@ -1,0 +1,122 @@
+//! The issuer.
+
+use std::{future::pending, io, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use tokio::time::sleep;
+use tower_m2m::BoxError;
+
+use super::{World, secret};
+use crate::{
+    log::{Refusal, What},
+    steps::IssuerMood,
+};
+
+impl World {
+    /// Answers a token request. A token's life begins when it is asked for.
+    pub(crate) async fn grant(
+        self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Full<Bytes>>, BoxError> {
+        self.write(What::Asked);
+        let asked = self.log().now();
+        let mood = self.state().issuer.take();
+        let slow = match mood {
+            IssuerMood::Slow(delay) => delay,
+            _ => Duration::ZERO,
+        };
+        let delay = self.setup().issuer_latency + slow;
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let credentials = format!("client:{}", secret(self.state().secret));
+        let expected = format!("Basic {}", STANDARD.encode(credentials));
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let authentic = authorization.is_some_and(|value| value.as_bytes() == expected.as_bytes());
+        match mood {
+            IssuerMood::Honest | IssuerMood::Slow(_) | IssuerMood::Caching if !authentic => {
+                Ok(self.refuse(StatusCode::UNAUTHORIZED, "invalid_client"))
+            }
+            IssuerMood::Honest | IssuerMood::Slow(_) => Ok(self.issue(asked, false)),
+            IssuerMood::Caching => Ok(self.issue(asked, true)),
+            IssuerMood::Status(status, wait) => {
+                let passes = [502, 503, 504].contains(&status.as_u16()) && wait.is_none();
+                self.write(What::AskRefused {
+                    why: if passes {
+                        Refusal::Hiccup
+                    } else {
+                        Refusal::Other
+                    },
+                    retry_after: wait.map(Duration::from_secs),
+                });
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = status;
+                if let Some(wait) = wait {
+                    let headers = response.headers_mut();
+                    headers.insert(header::RETRY_AFTER, wait.into());
+                }
+                Ok(response)
+            }
+            IssuerMood::Error("invalid_client") => {
+                Ok(self.refuse(StatusCode::UNAUTHORIZED, "invalid_client"))
+            }
+            IssuerMood::Error(error) => Ok(self.refuse(StatusCode::BAD_REQUEST, error)),
+            IssuerMood::Malformed => {
+                self.write(What::AskRefused {
+                    why: Refusal::Other,
+                    retry_after: None,
+                });
+                Ok(Response::new(Full::from("{\"access_token\":")))
+            }
+            IssuerMood::Reset => {
+                self.write(What::AskRefused {
+                    why: Refusal::Hiccup,
+                    retry_after: None,
+                });
+                Err(io::Error::from(io::ErrorKind::ConnectionReset).into())
+            }
+            IssuerMood::Hang => pending().await,
+        }
+    }
+
+    fn issue(&self, asked: Duration, cached: bool) -> Response<Full<Bytes>> {
+        let now = self.log().now();
+        let mut state = self.state();
+        let last = state.book.last(now).filter(|_| cached);
+        let (token, lifetime) = last.unwrap_or_else(|| {
+            let lifetime = self.setup().lifetime;
+            (state.book.issue(asked + lifetime), lifetime)
+        });
+        drop(state);
+        self.write(What::Told { token, lifetime });
+        let seconds = lifetime.as_secs();
+        json(
+            StatusCode::OK,
+            format!(
+                r#"{{"access_token":"token-{token}","token_type":"Bearer","expires_in":{seconds}}}"#
+            ),
+        )
+    }
+
+    fn refuse(&self, status: StatusCode, error: &str) -> Response<Full<Bytes>> {
+        self.write(What::AskRefused {
+            why: match error {
+                "invalid_client" => Refusal::Secret,
+                _ => Refusal::Other,
+            },
+            retry_after: None,
+        });
+        json(status, format!(r#"{{"error":"{error}"}}"#))
+    }
+}
+
+fn json(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
