@@ -226,8 +226,8 @@ impl TokenCell {
         answer
     }
 
-    /// Drops the token. The next request fetches another.
-    pub(crate) fn invalidate(&self) {
+    /// Drops the token, if there is one. The next request fetches another.
+    pub(crate) fn invalidate(&self) -> bool {
         let old = {
             let _desk = lock(&self.0.desk);
             let mut snapshot = self.0.change();
@@ -236,7 +236,7 @@ impl TokenCell {
             snapshot.current.take()
         };
         // Zeroised outside the lock.
-        drop(old);
+        old.is_some()
     }
 
     /// No more fetches. Returns the flight under way, if any.

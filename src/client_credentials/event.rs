@@ -96,6 +96,20 @@ pub enum TokenEvent<'a> {
         /// In which way.
         quirk: Quirk,
     },
+    /// The token could not be revoked on shutdown; it is valid until it expires.
+    #[non_exhaustive]
+    RevocationFailed {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// Why.
+        error: &'a TokenError,
+    },
+    /// The token was revoked on shutdown.
+    #[non_exhaustive]
+    Revoked {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+    },
     /// An API refused our token with a 401.
     #[non_exhaustive]
     Refused {

@@ -96,9 +96,14 @@ impl TokenHandle {
     /// Ends all work on tokens: no fetch begins any more, and the one under way is given up. A valid token goes on being
     /// used until it expires; then requests fail with [`TokenErrorKind::ShutDown`](super::TokenErrorKind::ShutDown).
     ///
+    /// With [`TokenEndpoint::revoke_on_shutdown`](super::TokenEndpoint::revoke_on_shutdown) the token is used no more and
+    /// revoked, which may take 5 s. Wait for your requests first: those under way may be refused, and no further one is
+    /// sent. A failure is told by [`TokenEvent::RevocationFailed`](super::TokenEvent::RevocationFailed) only.
+    ///
     /// # Cancel safety
     ///
-    /// The work has ended at the first poll; the rest is waiting for the task to be gone.
+    /// Fetches have ended at the first poll; the rest is waiting for the task to be gone, and the revocation, which ends
+    /// with the future.
     pub async fn shutdown(&self) {
         self.0.shut_down().await;
     }

@@ -47,9 +47,11 @@ mod near;
 mod quirk;
 mod redact;
 mod service;
+mod shutdown;
 mod source;
 mod token;
 mod tokens;
+mod waiting;
 
 #[cfg(feature = "jwt")]
 pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SigningKey};
@@ -65,8 +67,8 @@ pub use self::{
     challenge::Challenge,
     config::{Config, ConfigError},
     endpoint::{
-        AssertionAudience, ClientAuth, ClientAuthentication, Grant, SecretFile, SecretSource,
-        SecretVariable, TokenEndpoint, TokenExchange, TokenRequest,
+        AssertionAudience, ClientAuth, ClientAuthentication, Grant, RevocationEndpoint, SecretFile,
+        SecretSource, SecretVariable, TokenEndpoint, TokenExchange, TokenRequest,
     },
     error::{CredentialPresent, OriginNotAllowed, TokenError, TokenErrorKind},
     event::{Remedy, TokenEvent},
@@ -75,6 +77,6 @@ pub use self::{
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
     quirk::Quirk,
     service::ClientCredentials,
-    source::{FetchContext, FetchReason, Rejected, SharedTokenSource, TokenSource},
+    source::{FetchContext, FetchReason, Rejected, RevokeContext, SharedTokenSource, TokenSource},
     token::{AccessToken, TokenIdentity},
 };

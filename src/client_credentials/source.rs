@@ -1,6 +1,11 @@
 //! Where tokens come from.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, Ready, ready},
+    pin::Pin,
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
@@ -34,7 +39,57 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Asked at most every 5 s, and only by a caller who meets the back-off of a permanent failure; `true` ends that
     /// back-off. The default is `false`.
     fn changed(&self) -> impl Future<Output = bool> + Send {
-        std::future::ready(false)
+        ready(false)
+    }
+
+    /// Revokes `token` (RFC 7009), which nobody uses any more because of
+    /// [`TokenHandle::shutdown`](super::TokenHandle::shutdown).
+    ///
+    /// `None` if this source leaves tokens to expire, which is the default: the token then stays in use.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`], which [`TokenEvent::RevocationFailed`] tells; nothing else follows from it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped at [`RevokeContext::deadline`], and when that of `shutdown` is.
+    fn revoke<'a>(
+        &'a self,
+        token: &'a AccessToken,
+        cx: RevokeContext<'a>,
+    ) -> Option<impl Future<Output = Result<(), TokenError>> + Send + 'a> {
+        let _ = (token, cx);
+        None::<Ready<Result<(), TokenError>>>
+    }
+}
+
+/// For how long a token is being revoked.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RevokeContext<'a> {
+    surroundings: Surroundings<'a>,
+}
+
+impl<'a> RevokeContext<'a> {
+    pub(crate) fn new(surroundings: Surroundings<'a>) -> Self {
+        Self { surroundings }
+    }
+
+    pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
+        &self.surroundings
+    }
+
+    /// The layer's clock.
+    #[must_use]
+    pub fn clock(&self) -> &'a dyn Clock {
+        self.surroundings.clock()
+    }
+
+    /// When the revocation is given up, in tokio's time.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.surroundings.deadline()
     }
 }
 
@@ -209,6 +264,14 @@ impl TokenSource for SharedTokenSource {
     async fn changed(&self) -> bool {
         self.0.changed_boxed().await
     }
+
+    fn revoke<'a>(
+        &'a self,
+        token: &'a AccessToken,
+        cx: RevokeContext<'a>,
+    ) -> Option<impl Future<Output = Result<(), TokenError>> + Send + 'a> {
+        self.0.revoke_boxed(token, cx)
+    }
 }
 
 impl fmt::Debug for SharedTokenSource {
@@ -224,6 +287,12 @@ trait Erased: Send + Sync {
     ) -> BoxFuture<'a, Result<AccessToken, TokenError>>;
 
     fn changed_boxed(&self) -> BoxFuture<'_, bool>;
+
+    fn revoke_boxed<'a>(
+        &'a self,
+        token: &'a AccessToken,
+        cx: RevokeContext<'a>,
+    ) -> Option<BoxFuture<'a, Result<(), TokenError>>>;
 }
 
 impl<T: TokenSource> Erased for T {
@@ -236,5 +305,14 @@ impl<T: TokenSource> Erased for T {
 
     fn changed_boxed(&self) -> BoxFuture<'_, bool> {
         Box::pin(self.changed())
+    }
+
+    fn revoke_boxed<'a>(
+        &'a self,
+        token: &'a AccessToken,
+        cx: RevokeContext<'a>,
+    ) -> Option<BoxFuture<'a, Result<(), TokenError>>> {
+        let revocation = self.revoke(token, cx)?;
+        Some(Box::pin(revocation))
     }
 }

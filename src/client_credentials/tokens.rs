@@ -4,25 +4,26 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
     task::AbortHandle,
-    time::{Instant, Sleep, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
     AccessToken, FetchContext, SharedTokenSource, TokenError, TokenSource,
     cell::{Acquire, Published, Refusal, Refused, TokenCell},
     event::{TokenEvent, TokenEvents},
-    flight::{Flight, Lead, Outcome, Waiter},
+    flight::{Flight, Lead, Outcome},
     freshness::Freshness,
     source::Surroundings,
+    waiting::Waiting,
 };
 use crate::{
     clock::SharedClock,
@@ -37,7 +38,7 @@ pub(crate) struct Tokens {
     pub(crate) clock: SharedClock,
     pub(crate) sinks: Sinks<TokenEvents>,
     /// The task of the last fetch, for shutdown.
-    task: Mutex<Option<AbortHandle>>,
+    pub(super) task: Mutex<Option<AbortHandle>>,
 }
 
 impl Tokens {
@@ -125,18 +126,6 @@ impl Tokens {
         true
     }
 
-    /// No more fetches; the one under way is given up.
-    pub(crate) async fn shut_down(&self) {
-        let under_way = self.cell.close();
-        let task = lock(&self.task).take();
-        if let Some(task) = task {
-            task.abort();
-        }
-        if let Some(flight) = under_way {
-            Waiting::new(self, flight).await;
-        }
-    }
-
     async fn until_known(
         self: &Arc<Self>,
         mut ask: impl FnMut() -> Acquire,
@@ -206,7 +195,7 @@ impl Tokens {
         });
     }
 
-    fn surroundings(&self, deadline: Instant) -> Surroundings<'_> {
+    pub(super) fn surroundings(&self, deadline: Instant) -> Surroundings<'_> {
         Surroundings::new(
             deadline,
             &self.clock,
@@ -233,18 +222,25 @@ impl Tokens {
             );
             Fetched::Result(self.source.fetch(cx).await)
         };
-        let mut work = pin!(work);
-        let survived = poll_fn(|cx| {
-            catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-                .unwrap_or_else(|_| Poll::Ready(Fetched::Result(Err(TokenError::panicked()))))
-        });
-        timeout_at(flight.deadline(), survived)
-            .await
-            .unwrap_or_else(|_| {
+        match timeout_at(flight.deadline(), surviving(work)).await {
+            Ok(Some(fetched)) => fetched,
+            Ok(None) => Fetched::Result(Err(TokenError::panicked())),
+            Err(_) => {
                 let limit = self.cell.settings().fetch_timeout;
                 Fetched::Result(Err(TokenError::timeout(limit)))
-            })
+            }
+        }
     }
+}
+
+/// What `work` brings; `None` if it panics.
+pub(super) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
+            .map_or(Poll::Ready(None), |polled| polled.map(Some))
+    })
+    .await
 }
 
 impl fmt::Debug for Tokens {
@@ -256,42 +252,6 @@ impl fmt::Debug for Tokens {
 enum Fetched {
     Result(Result<AccessToken, TokenError>),
     SecretUnchanged,
-}
-
-/// One caller who waits for a flight, with a timer on the caller's own runtime: a flight that nobody drives, because
-/// its runtime stands still, is taken over.
-struct Waiting<'a> {
-    tokens: &'a Tokens,
-    waiter: Waiter,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(tokens: &'a Tokens, flight: Arc<Flight>) -> Self {
-        let timer = Handle::try_current()
-            .is_ok()
-            .then(|| Box::pin(sleep_until(flight.overdue_at())));
-        Self {
-            tokens,
-            waiter: Waiter::new(flight),
-            timer,
-        }
-    }
-}
-
-impl Future for Waiting<'_> {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let this = &mut *self;
-        if let Some(timer) = &mut this.timer
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            this.timer = None;
-            this.tokens.cell.abandon(this.waiter.flight());
-        }
-        this.waiter.poll(cx)
-    }
 }
 
 /// So many times a caller starts again when attempts are lost with their runtimes.

@@ -50,6 +50,12 @@ pub(crate) fn trace_token_event(event: &TokenEvent<'_>) {
         TokenEvent::QuirkMet { credential, quirk } => {
             tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
         }
+        TokenEvent::RevocationFailed { credential, error } => {
+            tracing::warn!(target: TARGET, credential, %error, "token revocation failed");
+        }
+        TokenEvent::Revoked { credential } => {
+            tracing::info!(target: TARGET, credential, "token revoked");
+        }
         TokenEvent::Refused {
             credential,
             origin,

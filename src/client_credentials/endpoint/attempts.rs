@@ -9,8 +9,8 @@ use super::{TokenEndpoint, auth::ClientAuthentication, fetch::Failed, transport:
 use crate::{
     backoff::Backoff,
     client_credentials::{
-        AccessToken, FetchContext, TokenError, TokenErrorKind, TokenEvent, TokenSource,
-        source::Surroundings,
+        AccessToken, FetchContext, RevokeContext, TokenError, TokenErrorKind, TokenEvent,
+        TokenSource, source::Surroundings,
     },
     clock::after,
 };
@@ -23,6 +23,15 @@ impl TokenSource for TokenEndpoint {
 
     async fn changed(&self) -> bool {
         self.auth.changed().await || self.grant.changed().await
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        token: &'a AccessToken,
+        cx: RevokeContext<'a>,
+    ) -> Option<impl Future<Output = Result<(), TokenError>> + Send + 'a> {
+        let at = self.revocation.as_ref()?;
+        Some(async move { self.revoke_at(at, token, cx.surroundings()).await })
     }
 }
 

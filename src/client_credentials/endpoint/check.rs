@@ -3,7 +3,9 @@
 use http::Uri;
 use serde_json::{Map, Value};
 
-use super::{AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication};
+use super::{
+    AssertionAudience, Location, RevocationEndpoint, TokenEndpoint, auth::ClientAuthentication,
+};
 use crate::{Origin, client_credentials::TokenError};
 
 impl TokenEndpoint {
@@ -15,6 +17,7 @@ impl TokenEndpoint {
     pub fn check(&self) -> Result<(), TokenError> {
         let problem = self
             .place_problem()
+            .or_else(|| self.revocation_problem())
             .or_else(|| self.parameter_problem())
             .map(|problem| TokenError::configuration(format!("was not sent: {problem}")));
         problem
@@ -37,6 +40,18 @@ impl TokenEndpoint {
                         .to_owned(),
                 ),
             },
+        }
+    }
+
+    fn revocation_problem(&self) -> Option<String> {
+        match (self.revocation.as_ref()?, &self.location) {
+            (RevocationEndpoint::At(uri), _) => self.uri_problem(uri, "the revocation endpoint"),
+            (RevocationEndpoint::Discovered, Location::Discovered(_)) => None,
+            (RevocationEndpoint::Discovered, Location::Known(_)) => Some(
+                "the revocation endpoint is to be discovered, and there is no issuer to ask: use `TokenEndpoint::discover`, \
+                 or name the endpoint with `.revoke_on_shutdown(uri)`"
+                    .to_owned(),
+            ),
         }
     }
 

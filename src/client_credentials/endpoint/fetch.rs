@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header};
+use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
 
 use super::{
@@ -49,14 +49,10 @@ impl TokenEndpoint {
             self.tell_kept(error, cx);
         }
         let sent_at = cx.clock().now();
-        let answered = transport.send(into_http(&mut request)).await?;
-        let context = response::Context {
-            wall: cx.clock().wall(),
-            default_lifetime: self.default_lifetime,
-            strict: self.strict,
-            advice: request.advice,
-            secrets: &request.secrets,
-        };
+        let answered = transport
+            .send(into_http(request.token_endpoint().clone(), &mut request))
+            .await?;
+        let context = self.reading(&request, cx);
         let read = response::read(answered.status, &answered.headers, &answered.body, &context);
         let (token, quirks) = read.map_err(|error| Failed {
             has_kept: error.kind() == TokenErrorKind::CredentialsRefused
@@ -84,10 +80,7 @@ impl TokenEndpoint {
     ) -> Result<Choice, TokenError> {
         let able = self.auth.methods();
         match &self.location {
-            Location::Known(uri) => Ok(Choice {
-                token_endpoint: uri.clone(),
-                method: able.first().copied(),
-            }),
+            Location::Known(uri) => Ok(Choice::at(uri.clone(), able)),
             Location::Discovered(discovery) => {
                 discovery.choice(transport, able, self.allow_http, cx).await
             }
@@ -100,12 +93,42 @@ impl TokenEndpoint {
         kept: bool,
         cx: &Surroundings<'_>,
     ) -> Result<TokenRequest, TokenError> {
+        let mut request = self.blank(choice, cx);
+        self.grant.write(&mut request).await?;
+        if !self.scopes.is_empty() {
+            request.parameter("scope", self.scopes.join(" "));
+        }
+        request.form.extend(&self.parameters);
+        request
+            .secrets
+            .extend(self.parameters.but(&OPEN_PARAMETERS));
+        self.authenticate(&mut request, kept).await?;
+        Ok(request)
+    }
+
+    /// How the answer to `request` is read.
+    pub(super) fn reading<'a>(
+        &self,
+        request: &'a TokenRequest,
+        cx: &Surroundings<'_>,
+    ) -> response::Context<'a> {
+        response::Context {
+            wall: cx.clock().wall(),
+            default_lifetime: self.default_lifetime,
+            strict: self.strict,
+            advice: request.advice,
+            secrets: &request.secrets,
+        }
+    }
+
+    /// A request that says nothing yet.
+    pub(super) fn blank(&self, choice: Choice, cx: &Surroundings<'_>) -> TokenRequest {
         let audience = match &self.assertion_audience {
             AssertionAudience::Issuer => self.issuer.clone(),
             AssertionAudience::TokenEndpoint => Some(choice.token_endpoint.to_string().into()),
             AssertionAudience::Other(audience) => Some(Arc::clone(audience)),
         };
-        let mut request = TokenRequest::new(
+        TokenRequest::new(
             Form::default(),
             Target {
                 token_endpoint: choice.token_endpoint,
@@ -116,22 +139,22 @@ impl TokenEndpoint {
                 #[cfg(feature = "jwt")]
                 provider: self.crypto_provider.or_else(super::auth::built_in),
             },
-        );
-        self.grant.write(&mut request).await?;
-        if !self.scopes.is_empty() {
-            request.parameter("scope", self.scopes.join(" "));
-        }
-        request.form.extend(&self.parameters);
-        request
-            .secrets
-            .extend(self.parameters.but(&OPEN_PARAMETERS));
+        )
+    }
+
+    /// Adds who the client is; with `kept`, by the credentials for which a token was granted last.
+    pub(super) async fn authenticate(
+        &self,
+        request: &mut TokenRequest,
+        kept: bool,
+    ) -> Result<(), TokenError> {
         request.used.begin_credentials(kept);
-        self.auth.authenticate(&mut request).await?;
+        self.auth.authenticate(request).await?;
         match request.form.repeated(&["resource"]) {
             Some(name) => Err(TokenError::configuration(format!(
                 "was not sent: the parameter {name:?} is set twice, by a setting and by the client's authentication"
             ))),
-            None => Ok(request),
+            None => Ok(()),
         }
     }
 
@@ -151,10 +174,10 @@ impl TokenEndpoint {
     }
 }
 
-fn into_http(request: &mut TokenRequest) -> Request<Full<Bytes>> {
+pub(super) fn into_http(uri: Uri, request: &mut TokenRequest) -> Request<Full<Bytes>> {
     let mut http = Request::new(Full::new(request.form.encode()));
     *http.method_mut() = Method::POST;
-    *http.uri_mut() = request.token_endpoint().clone();
+    *http.uri_mut() = uri;
     *http.headers_mut() = std::mem::take(&mut request.headers);
     let headers = http.headers_mut();
     headers.insert(header::CONTENT_TYPE, FORM);

@@ -11,6 +11,7 @@ mod fetch;
 mod form;
 mod grant;
 mod response;
+mod revocation;
 mod secret;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub(super) mod tls;
@@ -30,6 +31,7 @@ pub use self::auth::{KeyAlgorithm, SecretAlgorithm, SigningKey};
 pub use self::{
     auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenRequest},
     grant::{Grant, TokenExchange},
+    revocation::RevocationEndpoint,
     secret::{SecretFile, SecretSource, SecretVariable},
 };
 use self::{
@@ -65,6 +67,7 @@ pub struct TokenEndpoint {
     default_lifetime: Duration,
     strict: bool,
     retries: u32,
+    revocation: Option<RevocationEndpoint>,
     allow_http: bool,
     client: Client,
 }
@@ -115,6 +118,7 @@ impl TokenEndpoint {
             default_lifetime: DEFAULT_LIFETIME,
             strict: false,
             retries: DEFAULT_RETRIES,
+            revocation: None,
             allow_http: false,
             client: Client::default(),
         }

@@ -13,6 +13,8 @@ use crate::{
 pub(in super::super) struct Metadata {
     token_endpoint: Uri,
     mtls_token_endpoint: Option<Uri>,
+    revocation_endpoint: Option<Uri>,
+    mtls_revocation_endpoint: Option<Uri>,
     methods: Vec<String>,
 }
 
@@ -20,20 +22,34 @@ pub(in super::super) struct Metadata {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in super::super) struct Choice {
     pub(in super::super) token_endpoint: Uri,
+    pub(in super::super) revocation_endpoint: Option<Uri>,
     pub(in super::super) method: Option<&'static str>,
+}
+
+impl Choice {
+    /// A token endpoint of which nothing is known, for a client that can authenticate in `able` ways.
+    pub(in super::super) fn at(token_endpoint: Uri, able: &'static [&'static str]) -> Self {
+        Self {
+            token_endpoint,
+            revocation_endpoint: None,
+            method: able.first().copied(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
 struct Document {
     issuer: String,
     token_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     mtls_endpoint_aliases: Option<Aliases>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Aliases {
     token_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
 }
 
 impl Metadata {
@@ -57,12 +73,15 @@ impl Metadata {
         let endpoint = document
             .token_endpoint
             .ok_or_else(|| malformed("the metadata names no `token_endpoint`"))?;
-        let alias = document
-            .mtls_endpoint_aliases
-            .and_then(|a| a.token_endpoint);
+        let aliases = document.mtls_endpoint_aliases.unwrap_or_default();
+        let alias = aliases.token_endpoint;
+        // Of use on shutdown at most, if at all.
+        let optional = |uri: Option<String>| usable(&uri?, allow_http).ok();
         Ok(Self {
             token_endpoint: usable(&endpoint, allow_http)?,
             mtls_token_endpoint: alias.map(|uri| usable(&uri, allow_http)).transpose()?,
+            revocation_endpoint: optional(document.revocation_endpoint),
+            mtls_revocation_endpoint: optional(aliases.revocation_endpoint),
             // RFC 8414 §2: if omitted, the default is `client_secret_basic`.
             methods: document
                 .token_endpoint_auth_methods_supported
@@ -97,9 +116,15 @@ impl Metadata {
         if dropped {
             return Err(changed("no longer offers the authentication method in use"));
         }
-        let choice = self.choice(known.method);
+        let mut choice = self.choice(known.method);
         if Origin::of(&choice.token_endpoint) != Origin::of(&known.token_endpoint) {
             return Err(changed("moves the token endpoint to another origin"));
+        }
+        // Token and credentials go there, too: to no other origin than before.
+        let before = known.revocation_endpoint.as_ref();
+        let trusted = Origin::of(before.unwrap_or(&known.token_endpoint));
+        if choice.revocation_endpoint.as_ref().and_then(Origin::of) != trusted {
+            choice.revocation_endpoint = before.cloned();
         }
         Ok(choice)
     }
@@ -108,8 +133,10 @@ impl Metadata {
     fn choice(&self, method: Option<&'static str>) -> Choice {
         let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
         let alias = self.mtls_token_endpoint.as_ref().filter(|_| tls);
+        let revocation = self.mtls_revocation_endpoint.as_ref().filter(|_| tls);
         Choice {
             token_endpoint: alias.unwrap_or(&self.token_endpoint).clone(),
+            revocation_endpoint: revocation.or(self.revocation_endpoint.as_ref()).cloned(),
             method,
         }
     }

@@ -91,6 +91,11 @@ impl Discovery {
         }
     }
 
+    /// What was found last, if anything was.
+    pub(super) fn adopted(&self) -> Option<Choice> {
+        lock(&self.state).choice.clone()
+    }
+
     fn known(&self, now: Instant) -> Option<(Choice, bool)> {
         let mut state = lock(&self.state);
         let choice = state.choice.clone()?;

@@ -36,23 +36,50 @@ pub(super) fn read(
     body: &[u8],
     cx: &Context<'_>,
 ) -> Result<(AccessToken, Vec<Quirk>), TokenError> {
-    if status.is_redirection() {
-        return Err(refusal::redirected(status, headers, cx.secrets));
-    }
     let mut answer = Answer::parse(headers, body);
     let code = answer.as_ref().and_then(|a| a.code(cx.secrets));
     let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
-    let error = if !status.is_success() || code.is_some() {
-        refusal::refusal(status, headers, code.as_deref(), text.as_deref(), cx)
-    } else {
-        match answer.as_mut().map(|answer| token(answer, headers, cx)) {
-            Some(Ok(token)) => return Ok(token),
-            Some(Err(error)) => error,
-            None => unreadable(body),
-        }
+    if !status.is_success() || code.is_some() {
+        return Err(refused(status, headers, code, text, cx));
+    }
+    let error = match answer.as_mut().map(|answer| token(answer, headers, cx)) {
+        Some(Ok(token)) => return Ok(token),
+        Some(Err(error)) => error,
+        None => unreadable(body),
     };
-    let error = error.with_status(status).with_oauth_error(code, text);
+    let error = error.with_status(status).with_oauth_error(None, text);
     Err(with_retry_after(error, headers, cx.wall))
+}
+
+/// Whether a token was revoked (RFC 7009 §2.2): every success says so, whatever its body holds.
+pub(super) fn revoked(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    cx: &Context<'_>,
+) -> Result<(), TokenError> {
+    if status.is_success() {
+        return Ok(());
+    }
+    let answer = Answer::parse(headers, body);
+    let code = answer.as_ref().and_then(|a| a.code(cx.secrets));
+    let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
+    Err(refused(status, headers, code, text, cx))
+}
+
+fn refused(
+    status: StatusCode,
+    headers: &HeaderMap,
+    code: Option<String>,
+    text: Option<String>,
+    cx: &Context<'_>,
+) -> TokenError {
+    if status.is_redirection() {
+        return refusal::redirected(status, headers, cx.secrets);
+    }
+    let error = refusal::refusal(status, headers, code.as_deref(), text.as_deref(), cx);
+    let error = error.with_status(status).with_oauth_error(code, text);
+    with_retry_after(error, headers, cx.wall)
 }
 
 /// The error with what the server's `Retry-After` asks for, if there is one. Of several lines, which proxies bring

@@ -1,0 +1,87 @@
+//! Revokes a token (RFC 7009).
+
+use http::Uri;
+
+use super::{
+    Location, TokenEndpoint, auth::ClientAuthentication, discovery::Choice, fetch::into_http,
+    response,
+};
+use crate::client_credentials::{AccessToken, TokenError, source::Surroundings};
+
+/// Where tokens are revoked (RFC 7009).
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum RevocationEndpoint {
+    /// The `revocation_endpoint` of the issuer's metadata (RFC 8414 §2).
+    Discovered,
+    /// The one at this URL.
+    At(Uri),
+}
+
+impl From<Uri> for RevocationEndpoint {
+    fn from(uri: Uri) -> Self {
+        Self::At(uri)
+    }
+}
+
+impl TokenEndpoint {
+    /// Has [`TokenHandle::shutdown`](super::super::TokenHandle::shutdown) revoke the token (RFC 7009) at `endpoint`: a
+    /// [`Uri`], or [`RevocationEndpoint::Discovered`]. The client authenticates as it does for a token. Default: the token
+    /// is left to expire.
+    ///
+    /// Leave it out if the issuer may have given the same token to another process: some hand out one token until it
+    /// expires, and then the others would be refused.
+    #[must_use]
+    pub fn revoke_on_shutdown(mut self, endpoint: impl Into<RevocationEndpoint>) -> Self {
+        self.revocation = Some(endpoint.into());
+        self
+    }
+
+    pub(super) async fn revoke_at(
+        &self,
+        endpoint: &RevocationEndpoint,
+        token: &AccessToken,
+        cx: &Surroundings<'_>,
+    ) -> Result<(), TokenError> {
+        self.check()?;
+        let choice = match &self.location {
+            Location::Known(uri) => Some(Choice::at(uri.clone(), self.auth.methods())),
+            Location::Discovered(discovery) => discovery.adopted(),
+        };
+        let choice = choice.ok_or_else(|| self.name(nowhere()))?;
+        let uri = match endpoint {
+            RevocationEndpoint::At(uri) => Some(uri.clone()),
+            RevocationEndpoint::Discovered => choice.revocation_endpoint.clone(),
+        };
+        let uri = uri.ok_or_else(|| self.name(nowhere()))?;
+        let place = response::place(&uri);
+        let revoked = self.send_revocation(uri, choice, token, cx).await;
+        revoked.map_err(|error| error.with_endpoint(place))
+    }
+
+    async fn send_revocation(
+        &self,
+        uri: Uri,
+        choice: Choice,
+        token: &AccessToken,
+        cx: &Surroundings<'_>,
+    ) -> Result<(), TokenError> {
+        let mut request = self.blank(choice, cx);
+        let value = token.expose().unwrap_or_default();
+        request.parameter("token", value);
+        request.parameter("token_type_hint", "access_token");
+        request.redact(value);
+        self.authenticate(&mut request, true).await?;
+        let transport = self.client.transport()?;
+        let answered = transport.send(into_http(uri, &mut request)).await?;
+        let context = self.reading(&request, cx);
+        response::revoked(answered.status, &answered.headers, &answered.body, &context)
+    }
+}
+
+fn nowhere() -> TokenError {
+    TokenError::configuration(
+        "cannot be followed by a revocation: the issuer's metadata names no `revocation_endpoint`; name it with \
+         `.revoke_on_shutdown(uri)`, or leave that out",
+    )
+}
