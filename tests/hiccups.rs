@@ -23,7 +23,7 @@ use tower::{ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        ClientCredentialsLayerBuilder, SecretSource, TokenErrorKind as Kind, TokenEvent,
+        ClientCredentialsLayerBuilder, Config, SecretSource, TokenErrorKind as Kind, TokenEvent,
         TokenHandle,
     },
     test_util::{Fault, Issuer},
@@ -267,6 +267,22 @@ async fn without_retries_there_is_one_attempt_and_it_has_all_the_time() {
         assert_eq!((error.kind(), began.elapsed().as_secs()), (kind, seconds));
         assert_eq!(issuer.seen().token_requests, 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_says_how_often() {
+    let issuer = issuer();
+    issuer.always(Some(Fault::Reset));
+    let text = format!(
+        r#"{{"client_id":"id","client_secret":"secret","token_url":"{}","token_retries":4}}"#,
+        issuer.token_url()
+    );
+    let config: Config = serde_json::from_str(&text).unwrap();
+    let endpoint = config.endpoint().unwrap().service(issuer.service());
+
+    layer(endpoint).build().handle().token().await.unwrap_err();
+
+    assert_eq!(issuer.seen().token_requests, 5);
 }
 
 #[tokio::test(start_paused = true)]

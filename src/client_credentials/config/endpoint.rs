@@ -5,7 +5,7 @@ use http::Uri;
 use super::{Config, ConfigError, value::Given};
 use crate::{
     Origin,
-    client_credentials::{AssertionAudience, ClientAuth, TokenEndpoint},
+    client_credentials::{AssertionAudience, ClientAuth, RevocationEndpoint, TokenEndpoint},
 };
 
 impl Config {
@@ -48,7 +48,24 @@ impl Config {
         if let Some(retries) = self.number("token_retries") {
             endpoint = endpoint.retries(retries);
         }
+        if let Some(revocation) = self.revocation()? {
+            endpoint = endpoint.revoke_on_shutdown(revocation);
+        }
         self.asked(endpoint)
+    }
+
+    fn revocation(&self) -> Result<Option<RevocationEndpoint>, ConfigError> {
+        const KEY: &str = "revoke_on_shutdown";
+        match self.text(KEY) {
+            None => Ok(None),
+            Some("discovered") if self.is_set("issuer") => Ok(Some(RevocationEndpoint::Discovered)),
+            Some("discovered") => {
+                let issuer = self.key("issuer");
+                let wrong = format!("is `discovered`, which needs {issuer}; name the URL instead");
+                Err(self.wrong(KEY, wrong))
+            }
+            Some(url) => Ok(Some(self.url(KEY, url)?.into())),
+        }
     }
 
     fn located(&self, auth: ClientAuth) -> Result<TokenEndpoint, ConfigError> {

@@ -17,7 +17,7 @@ pub(super) enum Kind {
 }
 
 /// In the order of the guide's table.
-pub(super) const KEYS: [(&str, Kind); 44] = [
+pub(super) const KEYS: [(&str, Kind); 45] = [
     ("client_id", Kind::Text),
     ("client_auth", Kind::Text),
     ("client_secret", Kind::Text),
@@ -48,6 +48,7 @@ pub(super) const KEYS: [(&str, Kind); 44] = [
     ("requested_token_type", Kind::Text),
     ("default_lifetime", Kind::Seconds),
     ("token_retries", Kind::Number),
+    ("revoke_on_shutdown", Kind::Text),
     ("api_key", Kind::Text),
     ("api_key_file", Kind::Text),
     ("api_key_variable", Kind::Variable),
