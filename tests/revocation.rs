@@ -178,7 +178,7 @@ async fn a_failure_is_an_event_and_takes_five_seconds_at_most() {
 
         assert_eq!(began.elapsed(), seconds * SECOND, "{told_as}");
         assert_eq!(server.urls(), [TOKEN_URL, REVOKE_URL], "one attempt");
-        let told = told.lock().unwrap();
+        let told = told.lock().unwrap().clone();
         assert_eq!(told.len(), 1);
         assert!(told[0].starts_with(told_as), "{told:?}");
         assert!(!told[0].contains("canary"), "{told:?}");

@@ -1,9 +1,17 @@
-//! Why there is no token, and why a request was not sent.
+//! Why there is no token.
+
+mod kind;
+mod not_sent;
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 
+pub(crate) use self::not_sent::NotAllowed;
+pub use self::{
+    kind::TokenErrorKind,
+    not_sent::{CredentialPresent, OriginNotAllowed},
+};
 use crate::BoxError;
 
 /// A token could not be had. Cheap to clone: every caller that waited gets the same one.
@@ -34,65 +42,6 @@ pub(crate) struct Memory {
     pub(crate) failures: u32,
     pub(crate) failing_for: Duration,
     pub(crate) next_attempt_in: Duration,
-}
-
-/// What kind of thing went wrong.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum TokenErrorKind {
-    /// The attempt ended without an outcome, because its runtime ended.
-    Abandoned,
-    /// TLS failed for a certificate: ours was refused or has expired, or the server's cannot be trusted.
-    Certificate,
-    /// The token endpoint or the credential is configured wrongly; nothing was sent.
-    Configuration,
-    /// The client's credentials were refused: `invalid_client`, or a 401 without an error code.
-    CredentialsRefused,
-    /// The token's life was over before it arrived.
-    Expired,
-    /// The metadata at the issuer's well-known place names another issuer (RFC 8414 §3.3).
-    IssuerMismatch,
-    /// The answer was not an RFC 6749 §5.1 token response.
-    Malformed,
-    /// Renewed metadata moves the token endpoint or drops the method in use, and was not adopted.
-    MetadataChanged,
-    /// The issuer has no metadata at its well-known places (RFC 8414 §3).
-    NoMetadata,
-    /// There is no tokio runtime to fetch a token on.
-    NoRuntime,
-    /// The answer holds something that RFC 6749 forbids, and the endpoint is set to be
-    /// [`strict`](super::TokenEndpoint::strict).
-    NotStrict,
-    /// The answer is not UTF-8.
-    NotUtf8,
-    /// Another reason, given by a [`TokenSource`](super::TokenSource) of your own.
-    Other,
-    /// The token source panicked.
-    Panicked,
-    /// The endpoint answered with a redirect, which is never followed.
-    Redirected,
-    /// The endpoint refused the request: RFC 6749 §5.2, or another 4xx status.
-    Refused,
-    /// The scope was refused: `invalid_scope`.
-    ScopeRefused,
-    /// The client secret could not be read.
-    Secret,
-    /// The endpoint failed: a 5xx status.
-    Server,
-    /// [`TokenHandle::shutdown`](super::TokenHandle::shutdown) was called.
-    ShutDown,
-    /// The endpoint asked to slow down: status 429, `Retry-After` on a refusal, or words that say so.
-    Throttled,
-    /// No answer within the time limit.
-    Timeout,
-    /// The answer was larger than the size cap.
-    TooLarge,
-    /// The endpoint could not be reached, or the connection broke.
-    Transport,
-    /// The endpoint gave a token of a type that cannot be sent (RFC 6749 §7.1).
-    UnsupportedTokenType,
-    /// The key does not suit the algorithm, or cannot be read.
-    WrongKey,
 }
 
 impl TokenError {
@@ -319,72 +268,6 @@ impl Error for TokenError {
             .map(|source| &**source as &(dyn Error + 'static))
     }
 }
-
-/// A request was not sent, because our token may not go where the request wants to go.
-///
-/// Nothing has left the process. Comes out of a service as a [`BoxError`]:
-/// `error.downcast_ref::<OriginNotAllowed>()`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct OriginNotAllowed {
-    why: NotAllowed,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum NotAllowed {
-    Foreign { wanted: String },
-    Host { origin: String },
-    Insecure { origin: String },
-    NoAuthority,
-}
-
-impl From<NotAllowed> for OriginNotAllowed {
-    fn from(why: NotAllowed) -> Self {
-        Self { why }
-    }
-}
-
-impl fmt::Display for OriginNotAllowed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.why {
-            NotAllowed::Foreign { wanted } => write!(
-                f,
-                "request not sent: the token may not go to {wanted}; if it should, add it with `.allow_origin(..)`"
-            ),
-            NotAllowed::Host { origin } => write!(
-                f,
-                "request not sent: its `Host` header differs from {origin}, the origin in its URI; remove the header or \
-                 set `.on_host_mismatch(HostMismatch::Overwrite)`"
-            ),
-            NotAllowed::Insecure { origin } => write!(
-                f,
-                "request not sent: {origin} is neither https nor loopback, so that anybody on the way could read the \
-                 token; use https, or `.dangerously_allow_http()`"
-            ),
-            NotAllowed::NoAuthority => f.write_str(
-                "request not sent: its URI names no host, so that nobody can tell where the token would go; send an \
-                 absolute URI, or set `.assume_origin(..)` if the inner service has exactly one fixed destination",
-            ),
-        }
-    }
-}
-
-impl Error for OriginNotAllowed {}
-
-/// A request was not sent, because it already carried a credential and the layer is set to refuse that.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct CredentialPresent;
-
-impl fmt::Display for CredentialPresent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "request not sent: it already carries a credential; remove it, or set `.on_existing_credential(..)` to \
-             replace or keep it",
-        )
-    }
-}
-
-impl Error for CredentialPresent {}
 
 /// Rounded up.
 fn whole_seconds(duration: Duration) -> u64 {
