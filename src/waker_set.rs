@@ -1,43 +1,42 @@
 //! The wakers of those who wait for one thing.
 
-use std::task::Waker;
+use std::{collections::BTreeMap, task::Waker};
 
-/// Wakers by slot: a waiter keeps its slot from its first poll until it leaves.
+/// Wakers in the order of arrival: a waiter keeps its place until it leaves.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
-    slots: Vec<Option<Waker>>,
-    free: Vec<usize>,
+    arrivals: u64,
+    waiting: BTreeMap<u64, Option<Waker>>,
 }
 
 impl WakerSet {
-    /// Stores `waker` in the waiter's slot, taking one if it has none yet.
-    pub(crate) fn register(&mut self, slot: &mut Option<usize>, waker: &Waker) {
-        let index = *slot.get_or_insert_with(|| {
-            self.free.pop().unwrap_or_else(|| {
-                self.slots.push(None);
-                self.slots.len() - 1
-            })
-        });
-        match self.slots.get_mut(index) {
+    /// A place behind everybody else's.
+    pub(crate) fn enter(&mut self) -> u64 {
+        self.arrivals += 1;
+        self.waiting.insert(self.arrivals, None);
+        self.arrivals
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Stores the waker of who has that place.
+    pub(crate) fn register(&mut self, place: u64, waker: &Waker) {
+        match self.waiting.get_mut(&place) {
             Some(Some(known)) => known.clone_from(waker),
             Some(empty) => *empty = Some(waker.clone()),
             None => {}
         }
     }
 
-    /// Frees the waiter's slot.
-    pub(crate) fn leave(&mut self, slot: &mut Option<usize>) {
-        if let Some(index) = slot.take()
-            && let Some(entry) = self.slots.get_mut(index)
-        {
-            *entry = None;
-            self.free.push(index);
-        }
+    /// Gives up a place. The waker is for the caller to drop, after the lock around this set is released.
+    pub(crate) fn leave(&mut self, place: u64) -> Option<Waker> {
+        self.waiting.remove(&place).flatten()
     }
 
     /// All wakers, to be woken after the lock around this set is released.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Waker> + use<> {
-        self.free.clear();
-        std::mem::take(&mut self.slots).into_iter().flatten()
+        std::mem::take(&mut self.waiting).into_values().flatten()
     }
 }

@@ -73,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) fetch_timeout: Duration,
     pub(crate) max_token_backoff: Duration,
     pub(crate) refresh_cooldown: Duration,
+    pub(crate) max_waiting: usize,
     pub(crate) scheme: Option<Box<str>>,
 }
 

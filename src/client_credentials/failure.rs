@@ -92,6 +92,7 @@ mod tests {
             fetch_timeout: Duration::ZERO,
             max_token_backoff: Duration::ZERO,
             refresh_cooldown: Duration::ZERO,
+            max_waiting: 1,
             scheme: None,
         };
         let now = Instant::now();

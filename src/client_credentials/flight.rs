@@ -122,24 +122,32 @@ impl Flight {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     flight: Arc<Flight>,
-    slot: Option<usize>,
+    place: u64,
 }
 
 impl Waiter {
-    pub(crate) fn new(flight: Arc<Flight>) -> Self {
-        Self { flight, slot: None }
+    /// A place among those who wait, unless `limit` have one already.
+    pub(crate) fn new(flight: Arc<Flight>, limit: usize) -> Option<Self> {
+        let place = {
+            let mut state = lock(&flight.state);
+            if state.outcome.is_none() && state.wakers.len() >= limit {
+                return None;
+            }
+            state.wakers.enter()
+        };
+        Some(Self { flight, place })
     }
 
     pub(crate) fn flight(&self) -> &Flight {
         &self.flight
     }
 
-    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Outcome> {
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Outcome> {
         let mut state = lock(&self.flight.state);
         match &state.outcome {
             Some(outcome) => Poll::Ready(outcome.clone()),
             None => {
-                state.wakers.register(&mut self.slot, cx.waker());
+                state.wakers.register(self.place, cx.waker());
                 Poll::Pending
             }
         }
@@ -148,12 +156,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if self.slot.is_some() {
-            let mut state = lock(&self.flight.state);
-            if state.outcome.is_none() {
-                state.wakers.leave(&mut self.slot);
-            }
-        }
+        let _waker = lock(&self.flight.state).wakers.leave(self.place);
     }
 }
 

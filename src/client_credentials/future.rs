@@ -182,7 +182,8 @@ where
         return Ok(response);
     };
     drop(service);
-    replay(exchange, response, refusal, retained).await
+    // Boxed, so that those who wait for a token do not keep room for it.
+    Box::pin(replay(exchange, response, refusal, retained)).await
 }
 
 /// The token was refused: get another one and send the copy, once. If that is not to be had, the 401 is the answer.

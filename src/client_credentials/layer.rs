@@ -59,6 +59,7 @@ impl ClientCredentialsLayer {
             fetch_timeout: Duration::from_secs(30),
             max_token_backoff: Duration::from_secs(300),
             refresh_cooldown: Duration::from_secs(10),
+            max_waiting: MAX_WAITING,
             replay: true,
             clock: SharedClock::default(),
             seed: None,
@@ -102,6 +103,7 @@ pub struct ClientCredentialsLayerBuilder {
     fetch_timeout: Duration,
     max_token_backoff: Duration,
     refresh_cooldown: Duration,
+    max_waiting: usize,
     replay: bool,
     clock: SharedClock,
     seed: Option<u64>,
@@ -199,6 +201,14 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
+    /// How many callers may wait for a token at once; at least 1. Those beyond it get a [`TokenError`](super::TokenError)
+    /// of the kind [`TooManyWaiting`](super::TokenErrorKind::TooManyWaiting) at once, or the 401 if they have one. Each
+    /// keeps its request in memory while it waits. Default: 100,000.
+    pub fn max_waiting(mut self, limit: usize) -> Self {
+        self.max_waiting = limit.max(1);
+        self
+    }
+
     /// Whether a request whose token was refused is sent once more with a new one, if its body allows. Default: `true`.
     /// With `false` no copies of requests are made; the token is renewed all the same.
     pub fn replay(mut self, replay: bool) -> Self {
@@ -235,6 +245,7 @@ impl ClientCredentialsLayerBuilder {
             fetch_timeout: self.fetch_timeout,
             max_token_backoff: self.max_token_backoff,
             refresh_cooldown: self.refresh_cooldown,
+            max_waiting: self.max_waiting,
             scheme: self.scheme,
         };
         #[cfg_attr(not(feature = "tracing"), expect(unused_mut))]
@@ -271,3 +282,5 @@ impl fmt::Debug for ClientCredentialsLayerBuilder {
             .finish_non_exhaustive()
     }
 }
+
+const MAX_WAITING: usize = 100_000;

@@ -20,7 +20,9 @@ impl Tokens {
             task.abort();
         }
         if let Some(flight) = under_way {
-            Waiting::new(self, flight).await;
+            if let Some(waiting) = Waiting::new(self, flight, usize::MAX) {
+                waiting.await;
+            }
         }
         self.revoke().await;
     }

@@ -153,7 +153,11 @@ impl Tokens {
         if let Some(lead) = lead {
             self.carry_out(lead)?;
         }
-        Ok(Waiting::new(self, flight).await)
+        let settings = self.cell.settings();
+        match Waiting::new(self, flight, settings.max_waiting) {
+            Some(waiting) => Ok(waiting.await),
+            None => Err(TokenError::too_many_waiting(settings)),
+        }
     }
 
     /// Runs the flight on a task of its own, so that no caller's departure ends it.

@@ -26,15 +26,17 @@ pub(super) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    pub(super) fn new(tokens: &'a Tokens, flight: Arc<Flight>) -> Self {
+    /// `None` if `limit` callers wait already.
+    pub(super) fn new(tokens: &'a Tokens, flight: Arc<Flight>, limit: usize) -> Option<Self> {
         let timer = Handle::try_current()
             .is_ok()
             .then(|| Box::pin(sleep_until(flight.overdue_at())));
-        Self {
+        let waiter = Waiter::new(flight, limit)?;
+        Some(Self {
             tokens,
-            waiter: Waiter::new(flight),
+            waiter,
             timer,
-        }
+        })
     }
 }
 

@@ -44,6 +44,7 @@ impl World {
             fetch_timeout: Duration::from_secs(30),
             max_token_backoff: Duration::from_secs(300),
             refresh_cooldown: Duration::from_secs(10),
+            max_waiting: usize::MAX,
             scheme: Some("Bearer".into()),
         };
         let now = Instant::now();
@@ -138,13 +139,13 @@ fn identity(number: usize) -> TokenIdentity {
 }
 
 fn wait(flight: Arc<Flight>) -> Outcome {
-    let mut waiter = Waiter::new(flight);
+    let waiter = Waiter::new(flight, usize::MAX).unwrap();
     block_on(poll_fn(|cx| waiter.poll(cx)))
 }
 
 /// Waits for a moment, and leaves.
 fn look_in(flight: &Arc<Flight>) {
-    let mut waiter = Waiter::new(Arc::clone(flight));
+    let waiter = Waiter::new(Arc::clone(flight), usize::MAX).unwrap();
     block_on(poll_fn(|cx| {
         drop(waiter.poll(cx));
         Poll::Ready(())

@@ -17,7 +17,7 @@ pub(super) enum Kind {
 }
 
 /// In the order of the guide's table.
-pub(super) const KEYS: [(&str, Kind); 45] = [
+pub(super) const KEYS: [(&str, Kind); 46] = [
     ("client_id", Kind::Text),
     ("client_auth", Kind::Text),
     ("client_secret", Kind::Text),
@@ -61,6 +61,7 @@ pub(super) const KEYS: [(&str, Kind); 45] = [
     ("fetch_timeout", Kind::Seconds),
     ("max_token_backoff", Kind::Seconds),
     ("refresh_cooldown", Kind::Seconds),
+    ("max_waiting", Kind::Number),
     ("replay", Kind::Bool),
     ("dangerously_allow_http", Kind::Bool),
 ];

@@ -117,6 +117,12 @@ impl Config {
         if let Some(cooldown) = self.seconds("refresh_cooldown") {
             layer = layer.refresh_cooldown(cooldown);
         }
+        if let Some(limit) = self.number("max_waiting") {
+            if limit == 0 {
+                return Err(self.wrong("max_waiting", "is 0: nobody could wait for a token"));
+            }
+            layer = layer.max_waiting(limit as usize);
+        }
         if let Some(replay) = self.boolean("replay") {
             layer = layer.replay(replay);
         }

@@ -51,6 +51,9 @@ pub enum TokenErrorKind {
     Timeout,
     /// The answer was larger than the size cap.
     TooLarge,
+    /// As many callers as [`max_waiting`](super::super::ClientCredentialsLayerBuilder::max_waiting) allows wait for the
+    /// token already.
+    TooManyWaiting,
     /// The endpoint could not be reached, or the connection broke.
     Transport,
     /// The endpoint gave a token of a type that cannot be sent (RFC 6749 §7.1).

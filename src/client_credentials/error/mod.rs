@@ -12,6 +12,7 @@ pub use self::{
     kind::TokenErrorKind,
     not_sent::{CredentialPresent, OriginNotAllowed},
 };
+use super::cell::Settings;
 use crate::BoxError;
 
 /// A token could not be had. Cheap to clone: every caller that waited gets the same one.
@@ -209,6 +210,21 @@ impl TokenError {
             TokenErrorKind::Timeout,
             true,
             format!("got no answer within {limit:?}"),
+        )
+    }
+
+    pub(crate) fn too_many_waiting(settings: &Settings) -> Self {
+        let credential = match &settings.credential {
+            Some(name) => format!("for credential {name:?} "),
+            None => String::new(),
+        };
+        let limit = settings.max_waiting;
+        Self::new(
+            TokenErrorKind::TooManyWaiting,
+            true,
+            format!(
+                "{credential}has {limit} callers waiting for it already; send less at once, or raise `max_waiting`"
+            ),
         )
     }
 
