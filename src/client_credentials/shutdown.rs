@@ -19,10 +19,10 @@ impl Tokens {
         if let Some(task) = task {
             task.abort();
         }
-        if let Some(flight) = under_way {
-            if let Some(waiting) = Waiting::new(self, flight, usize::MAX) {
-                waiting.await;
-            }
+        if let Some(flight) = under_way
+            && let Some(waiting) = Waiting::new(self, flight, usize::MAX)
+        {
+            waiting.await;
         }
         self.revoke().await;
     }
