@@ -2,7 +2,7 @@
 //!
 //! Everything that happens is written down; each promise is a function over what was written. `MODEL_STEPS` says how
 //! many steps to take (default: 4,000) and `MODEL_SEED` which (default: 1). What once failed is tried first, from
-//! `tests/model/regressions.txt`.
+//! `tests/state_machine/regressions.txt`.
 
 mod invariants;
 mod log;
@@ -33,7 +33,7 @@ fn no_sequence_of_events_breaks_a_promise() {
         let config = Config {
             cases: u32::try_from((target - taken.get()) / 60 + 1).unwrap_or(u32::MAX),
             failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
-                "tests/model/regressions.txt",
+                "tests/state_machine/regressions.txt",
             ))),
             max_shrink_iters: 20_000,
             ..Config::default()
