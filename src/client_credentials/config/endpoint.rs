@@ -28,6 +28,10 @@ impl Config {
         if let Some(config) = self.tls()? {
             endpoint = endpoint.tls_config(config);
         }
+        #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+        if let Some((chain, key)) = self.certificate()? {
+            endpoint = endpoint.client_certificate(chain, key);
+        }
         #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
         self.check_no_tls()?;
         if self.allows_http() {

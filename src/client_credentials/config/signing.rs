@@ -36,11 +36,8 @@ impl Config {
             let names = ALGORITHMS.map(KeyAlgorithm::as_str).join(", ");
             self.wrong("signing_algorithm", format!("must be one of {names}"))
         })?;
-        let read = match content.trim_ascii_start().starts_with(b"{") {
-            true => SigningKey::jwk(algorithm, &*content),
-            false => SigningKey::pem(algorithm, &*content),
-        };
-        let signing = read.map_err(|_| {
+        let read = SigningKey::pem_or_jwk(algorithm, &content);
+        let read = read.map_err(|_| {
             let wrong = format!(
                 "is no private key for {}, in PKCS #8 (PEM, not encrypted) or as JWK; for another type of key, set {}",
                 algorithm.as_str(),
@@ -48,6 +45,11 @@ impl Config {
             );
             self.wrong(key, wrong)
         })?;
+        // What was read now shows mistakes at once; a file is read again.
+        let signing = match key == PRIVATE_KEY[1] {
+            true => SigningKey::source(algorithm, self.token_file(key, what)?),
+            false => read,
+        };
         Ok(match self.text("key_id") {
             Some(id) => signing.key_id(id),
             None => signing,

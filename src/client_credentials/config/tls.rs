@@ -37,8 +37,8 @@ mod with_provider {
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     };
 
-    use super::{Config, ConfigError, PRIVATE_KEY};
-    use crate::client_credentials::endpoint::tls;
+    use super::{super::secret::ConfiguredSecret, Config, ConfigError, PRIVATE_KEY};
+    use crate::client_credentials::{SecretFile, endpoint::tls};
 
     impl Config {
         /// `None` for the defaults.
@@ -58,6 +58,18 @@ mod with_provider {
                 true => self.identify(builder).map(Some),
                 false => Ok(Some(builder.with_no_client_auth())),
             }
+        }
+
+        /// The client's certificate and key, to be read again for every fetch.
+        pub(in super::super) fn certificate(
+            &self,
+        ) -> Result<Option<(SecretFile, ConfiguredSecret)>, ConfigError> {
+            if !self.is_set("certificate_file") {
+                return Ok(None);
+            }
+            let chain = self.token_file("certificate_file", "the client's certificate, PEM")?;
+            let key = self.secret(&PRIVATE_KEY, "the certificate's private key, PEM")?;
+            Ok(Some((chain, key)))
         }
 
         fn authorities(&self) -> Result<RootCertStore, ConfigError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{TokenEndpoint, auth::ClientAuthentication, fetch::Failed, transport::Transport};
+use super::{TokenEndpoint, auth::ClientAuthentication, fetch::Failed, transport::{Ready, Transport}};
 use crate::{
     backoff::Backoff,
     client_credentials::{
@@ -22,7 +22,7 @@ impl TokenSource for TokenEndpoint {
     }
 
     async fn changed(&self) -> bool {
-        self.auth.changed().await || self.grant.changed().await
+        self.auth.changed().await || self.grant.changed().await || self.client.changed().await
     }
 
     fn revoke<'a>(
@@ -42,7 +42,10 @@ impl TokenEndpoint {
     /// granted last have their turn: a rotation may not have come to the server yet.
     async fn attempts(&self, cx: &Surroundings<'_>) -> Result<AccessToken, TokenError> {
         self.check()?;
-        let transport = self.client.transport()?;
+        let Ready { transport, missed } = self.client.ready().await?;
+        if let Some(error) = missed {
+            self.tell_kept(error, cx);
+        }
         let mut retries = 0;
         let mut read_again = false;
         // Why the credentials of now are not used any more.

@@ -10,7 +10,7 @@ use super::{
     AssertionAudience, Location, TokenEndpoint, TokenRequest,
     auth::{ClientAuthentication, Target},
     claims::Claims,
-    discovery::Choice,
+    discovery::{Able, Choice},
     form::Form,
     response,
     transport::Transport,
@@ -78,9 +78,12 @@ impl TokenEndpoint {
         transport: &Transport,
         cx: &Surroundings<'_>,
     ) -> Result<Choice, TokenError> {
-        let able = self.auth.methods();
+        let able = Able {
+            methods: self.auth.methods(),
+            algorithm: self.auth.algorithm(),
+        };
         match &self.location {
-            Location::Known(uri) => Ok(Choice::at(uri.clone(), able)),
+            Location::Known(uri) => Ok(Choice::at(uri.clone(), able.methods)),
             Location::Discovered(discovery) => {
                 discovery.choice(transport, able, self.allow_http, cx).await
             }
@@ -135,9 +138,10 @@ impl TokenEndpoint {
                 audience,
                 method: choice.method,
                 typed: self.assertion_typ,
+                now: cx.clock().now(),
                 wall: cx.clock().wall(),
                 #[cfg(feature = "jwt")]
-                provider: self.crypto_provider.or_else(super::auth::built_in),
+                provider: self.provider(),
             },
         )
     }
@@ -156,6 +160,11 @@ impl TokenEndpoint {
             ))),
             None => Ok(()),
         }
+    }
+
+    #[cfg(feature = "jwt")]
+    pub(super) fn provider(&self) -> Option<&'static jsonwebtoken::crypto::CryptoProvider> {
+        self.crypto_provider.or_else(super::auth::built_in)
     }
 
     /// Where token requests go, for people: without user info and query.

@@ -10,6 +10,10 @@ mod discovery;
 mod fetch;
 mod form;
 mod grant;
+#[cfg(feature = "https")]
+mod identity;
+#[cfg(feature = "https")]
+mod own;
 mod response;
 mod revocation;
 mod secret;
@@ -144,7 +148,21 @@ impl TokenEndpoint {
     #[cfg(feature = "https")]
     #[must_use]
     pub fn tls_config(mut self, config: rustls::ClientConfig) -> Self {
-        self.client = Client::own(config);
+        self.client.own().configure(config);
+        self
+    }
+
+    /// The client's certificate (a chain, its own first) and private key, as PEM, for
+    /// [`ClientAuth::tls`] and [`ClientAuth::self_signed_tls`]. None by default.
+    ///
+    /// Both are read again for every fetch, from a [`SecretFile`] for example; when they have changed, new connections
+    /// are made. If they cannot be read, those that were read last stay in use, which
+    /// [`TokenEvent::KeptSecretUsed`](super::TokenEvent::KeptSecretUsed) tells. May be combined with
+    /// [`tls_config`](Self::tls_config), in whatever order.
+    #[cfg(feature = "https")]
+    #[must_use]
+    pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
+        self.client.own().identify(identity::Identity::new(chain, key));
         self
     }
 

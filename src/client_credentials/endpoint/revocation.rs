@@ -72,7 +72,7 @@ impl TokenEndpoint {
         request.parameter("token_type_hint", "access_token");
         request.redact(value);
         self.authenticate(&mut request, true).await?;
-        let transport = self.client.transport()?;
+        let transport = self.client.ready().await?.transport;
         let answered = transport.send(into_http(uri, &mut request)).await?;
         let context = self.reading(&request, cx);
         response::revoked(answered.status, &answered.headers, &answered.body, &context)

@@ -10,6 +10,8 @@ use tower::ServiceExt;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "https")]
+use super::own::OwnClient;
 use crate::{
     BoxError,
     client_credentials::{TokenError, TokenErrorKind},
@@ -20,36 +22,30 @@ use crate::{
 pub(super) enum Client {
     Service(Transport),
     #[cfg(feature = "https")]
-    Own {
-        config: Option<Box<rustls::ClientConfig>>,
-        /// Made at the first use, and made again after a failure.
-        made: Arc<crate::sync::Mutex<Option<Transport>>>,
-    },
+    Own(OwnClient),
     #[cfg(not(feature = "https"))]
     None,
 }
 
 impl Client {
+    /// The crate's own client; a service of the user's is replaced by it.
     #[cfg(feature = "https")]
-    pub(super) fn own(config: rustls::ClientConfig) -> Self {
-        Self::Own {
-            config: Some(Box::new(config)),
-            made: Arc::default(),
+    pub(super) fn own(&mut self) -> &mut OwnClient {
+        if let Self::Service(_) = self {
+            *self = Self::default();
+        }
+        match self {
+            Self::Own(own) => own,
+            Self::Service(_) => unreachable!("replaced above"),
         }
     }
 
-    pub(super) fn transport(&self) -> Result<Transport, TokenError> {
+    /// What carries the requests of a fetch that begins now.
+    pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
         match self {
-            Self::Service(transport) => Ok(transport.clone()),
+            Self::Service(transport) => Ok(transport.clone().into()),
             #[cfg(feature = "https")]
-            Self::Own { config, made } => {
-                if let Some(transport) = &*crate::sync::lock(made) {
-                    return Ok(transport.clone());
-                }
-                // Made outside the lock: it reads files.
-                let transport = own::client(config.as_deref().cloned())?;
-                Ok(crate::sync::lock(made).insert(transport).clone())
-            }
+            Self::Own(own) => own.ready().await,
             #[cfg(not(feature = "https"))]
             Self::None => Err(TokenError::configuration(
                 "was not sent: this build has no https client; pass yours with `.service(..)`, or enable the feature \
@@ -57,15 +53,37 @@ impl Client {
             )),
         }
     }
+
+    /// Whether the client's certificate is another one than in the last fetch.
+    pub(super) async fn changed(&self) -> bool {
+        match self {
+            #[cfg(feature = "https")]
+            Self::Own(own) => own.changed().await,
+            _ => false,
+        }
+    }
+}
+
+/// What carries the requests of one fetch.
+pub(super) struct Ready {
+    pub(super) transport: Transport,
+    /// Why a certificate that was read before is used.
+    pub(super) missed: Option<TokenError>,
+}
+
+impl From<Transport> for Ready {
+    fn from(transport: Transport) -> Self {
+        Self {
+            transport,
+            missed: None,
+        }
+    }
 }
 
 impl Default for Client {
     fn default() -> Self {
         #[cfg(feature = "https")]
-        return Self::Own {
-            config: None,
-            made: Arc::default(),
-        };
+        return Self::Own(OwnClient::default());
         #[cfg(not(feature = "https"))]
         return Self::None;
     }
@@ -181,45 +199,6 @@ fn without_url(error: BoxError) -> BoxError {
         Err(error) => error,
     };
     error
-}
-
-/// The crate's own client: HTTP/1.1 and h2 over rustls, never a redirect.
-#[cfg(feature = "https")]
-pub(super) mod own {
-    use hyper_rustls::HttpsConnectorBuilder;
-    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-    use rustls::ClientConfig;
-
-    use super::{TokenError, Transport};
-
-    /// The client with the configuration given, or else with the platform's roots and the provider built in.
-    pub(crate) fn client(config: Option<ClientConfig>) -> Result<Transport, TokenError> {
-        let config = config.map_or_else(platform, Ok)?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .build();
-        Ok(Transport::new(
-            Client::builder(TokioExecutor::new()).build(connector),
-        ))
-    }
-
-    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-    fn platform() -> Result<ClientConfig, TokenError> {
-        let builder = super::super::tls::builder()?;
-        let roots = super::super::tls::platform_roots()?;
-        Ok(builder.with_root_certificates(roots).with_no_client_auth())
-    }
-
-    #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-    fn platform() -> Result<ClientConfig, TokenError> {
-        Err(TokenError::configuration(
-            "was not sent: this build has no crypto provider; enable the feature `ring` or `aws-lc-rs`, or pass a \
-             configuration with `.tls_config(..)`",
-        ))
-    }
 }
 
 const LARGEST_ANSWER: usize = 1 << 20;

@@ -91,12 +91,19 @@ impl PrivateKeyJwt {
 
 impl ClientAuthentication for PrivateKeyJwt {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let key = &self.key;
-        add_assertion(request, &self.id, key.algorithm(), key.id(), key.key())
+        let algorithm = self.key.algorithm().into();
+        let sign = |request: &mut TokenRequest, key_id: Option<&str>, key: &EncodingKey| {
+            add_assertion(request, &self.id, algorithm, key_id, key)
+        };
+        self.key.with(request, sign).await
     }
 
     fn methods(&self) -> &'static [&'static str] {
         &["private_key_jwt"]
+    }
+
+    async fn changed(&self) -> bool {
+        self.key.changed().await
     }
 
     fn needs_audience(&self) -> bool {
@@ -105,6 +112,18 @@ impl ClientAuthentication for PrivateKeyJwt {
 
     fn check(&self) -> Result<(), TokenError> {
         check_id(&self.id)
+    }
+}
+
+impl SecretAlgorithm {
+    /// The name in the IANA registry, such as `HS256`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
+        }
     }
 }
 
@@ -147,12 +166,9 @@ fn add_assertion(
     key_id: Option<&str>,
     key: &EncodingKey,
 ) -> Result<(), TokenError> {
-    let provider = request.provider().ok_or_else(|| {
-        TokenError::configuration(
-            "was not sent: this build has no crypto provider for JWTs; enable the feature `jwt-aws-lc-rs` or \
-             `jwt-rust-crypto`, or pass one with `.crypto_provider(..)`",
-        )
-    })?;
+    let provider = request
+        .provider()
+        .ok_or_else(|| TokenError::configuration(NO_PROVIDER))?;
     let message = format!(
         "{}.{}",
         part(&header(request, algorithm, key_id)),
@@ -210,6 +226,9 @@ fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenEr
 fn part(value: &serde_json::Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
+
+pub(in super::super) const NO_PROVIDER: &str = "was not sent: this build has no crypto provider for JWTs; enable the feature `jwt-aws-lc-rs` or \
+     `jwt-rust-crypto`, or pass one with `.crypto_provider(..)`";
 
 /// Long enough for a clock that is some seconds off, and too short to be of use to a thief.
 const LIFETIME: Duration = Duration::from_secs(60);

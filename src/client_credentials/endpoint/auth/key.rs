@@ -4,8 +4,12 @@ use std::{fmt, sync::Arc};
 
 use jsonwebtoken::{Algorithm, EncodingKey};
 
-use super::{jwk, jwt};
-use crate::client_credentials::{TokenError, TokenErrorKind};
+use secrecy::ExposeSecret;
+
+use super::{SecretSource, TokenRequest, jwk, jwt};
+use crate::client_credentials::{
+    TokenError, TokenErrorKind, endpoint::secret::SharedSecret,
+};
 
 /// A private key and the algorithm it signs with. Cheap to clone; zeroised when the last clone is dropped.
 #[derive(Clone)]
@@ -15,7 +19,13 @@ pub struct SigningKey(Arc<Inner>);
 struct Inner {
     algorithm: KeyAlgorithm,
     id: Option<String>,
-    key: EncodingKey,
+    key: Key,
+}
+
+#[derive(Clone)]
+enum Key {
+    Fixed(EncodingKey),
+    Read(SharedSecret),
 }
 
 /// An algorithm that signs with a private key (RFC 7518 §3.1, RFC 8037 §3.1).
@@ -72,6 +82,30 @@ impl SigningKey {
         }
     }
 
+    /// A private key that somebody replaces, as PEM or JWK, with a [`SecretFile`](super::super::SecretFile) as its source,
+    /// for example. It is read again for every attempt, and the one that worked last is kept, as [`SecretSource`] says.
+    ///
+    /// What is wrong with it shows at the first attempt only.
+    #[must_use]
+    pub fn source(algorithm: KeyAlgorithm, source: impl SecretSource) -> Self {
+        Self(Arc::new(Inner {
+            algorithm,
+            id: None,
+            key: Key::Read(SharedSecret::new("private key", source)),
+        }))
+    }
+
+    /// The private key in `text`, whose first character tells whether it is a JWK.
+    pub(in crate::client_credentials) fn pem_or_jwk(
+        algorithm: KeyAlgorithm,
+        text: &[u8],
+    ) -> Result<Self, TokenError> {
+        match text.trim_ascii_start().starts_with(b"{") {
+            true => Self::jwk(algorithm, text),
+            false => Self::pem(algorithm, text),
+        }
+    }
+
     /// The `kid` in the assertion's header, by which the server finds the public key. Default: the JWK's own, or none.
     #[must_use]
     pub fn key_id(mut self, id: impl Into<String>) -> Self {
@@ -91,19 +125,38 @@ impl SigningKey {
             jwt::sign(b"", algorithm.into(), &key, provider)
                 .map_err(|_| wrong(algorithm, remedy))?;
         }
+        let key = Key::Fixed(key);
         Ok(Self(Arc::new(Inner { algorithm, id, key })))
     }
 
-    pub(super) fn algorithm(&self) -> Algorithm {
-        self.0.algorithm.into()
+    pub(super) fn algorithm(&self) -> KeyAlgorithm {
+        self.0.algorithm
     }
 
-    pub(super) fn id(&self) -> Option<&str> {
-        self.0.id.as_deref()
+    /// Calls `sign` with the key as it is for `request`, and with its id.
+    pub(super) async fn with<R>(
+        &self,
+        request: &mut TokenRequest,
+        sign: impl FnOnce(&mut TokenRequest, Option<&str>, &EncodingKey) -> Result<R, TokenError>,
+    ) -> Result<R, TokenError> {
+        let source = match &self.0.key {
+            Key::Fixed(key) => return sign(request, self.0.id.as_deref(), key),
+            Key::Read(source) => source,
+        };
+        let text = source.read(request).await?;
+        let read = Self::pem_or_jwk(self.0.algorithm, text.expose_secret().as_bytes())?;
+        let id = self.0.id.as_deref().or(read.0.id.as_deref());
+        match &read.0.key {
+            Key::Fixed(key) => sign(request, id, key),
+            Key::Read(_) => unreachable!("a text holds a fixed key"),
+        }
     }
 
-    pub(super) fn key(&self) -> &EncodingKey {
-        &self.0.key
+    pub(super) async fn changed(&self) -> bool {
+        match &self.0.key {
+            Key::Fixed(_) => false,
+            Key::Read(source) => source.changed().await,
+        }
     }
 }
 

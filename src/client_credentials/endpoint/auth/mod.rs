@@ -19,7 +19,7 @@ use std::{
 };
 
 #[cfg(feature = "jwt")]
-pub(super) use self::jwt::built_in;
+pub(super) use self::jwt::{NO_PROVIDER, built_in};
 pub(super) use self::request::Target;
 pub use self::request::{AssertionAudience, TokenRequest};
 use self::{
@@ -40,7 +40,11 @@ use crate::client_credentials::TokenError;
 /// Carried out anew for every attempt, so that a secret which changes is read again. The constructors are named after
 /// the methods in the IANA registry; [`custom`](Self::custom) takes any other.
 #[derive(Clone)]
-pub struct ClientAuth(Arc<dyn Erased>);
+pub struct ClientAuth {
+    method: Arc<dyn Erased>,
+    /// What it signs assertions with, if it does so here.
+    algorithm: Option<&'static str>,
+}
 
 /// One way for a client to authenticate; implement it for what [`ClientAuth`] does not offer: a signing service, a
 /// vendor's header, client attestation.
@@ -129,7 +133,10 @@ impl ClientAuth {
         secret: impl SecretSource,
         algorithm: SecretAlgorithm,
     ) -> Self {
-        Self::custom(jwt::SecretJwt::new(id, secret, algorithm))
+        Self {
+            algorithm: Some(algorithm.as_str()),
+            ..Self::custom(jwt::SecretJwt::new(id, secret, algorithm))
+        }
     }
 
     /// `private_key_jwt` (RFC 7523 §2.2): an assertion signed with a private key, with a new `jti` for every attempt
@@ -141,7 +148,10 @@ impl ClientAuth {
     #[cfg(feature = "jwt")]
     #[must_use]
     pub fn private_key_jwt(id: impl Into<String>, key: SigningKey) -> Self {
-        Self::custom(jwt::PrivateKeyJwt::new(id, key))
+        Self {
+            algorithm: Some(key.algorithm().as_str()),
+            ..Self::custom(jwt::PrivateKeyJwt::new(id, key))
+        }
     }
 
     /// A ready assertion that somebody else signs: a token that Kubernetes projects into a file, for example, with
@@ -191,7 +201,15 @@ impl ClientAuth {
     /// A method of your own.
     #[must_use]
     pub fn custom(method: impl ClientAuthentication) -> Self {
-        Self(Arc::new(method))
+        Self {
+            method: Arc::new(method),
+            algorithm: None,
+        }
+    }
+
+    /// The registered name of the algorithm that assertions are signed with here.
+    pub(super) fn algorithm(&self) -> Option<&'static str> {
+        self.algorithm
     }
 
     /// The `client_assertion_type` of RFC 7523 §2.2.
@@ -204,23 +222,23 @@ impl ClientAuth {
 /// So that what takes a `ClientAuthentication` takes one that is erased already.
 impl ClientAuthentication for ClientAuth {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        self.0.authenticate_boxed(request).await
+        self.method.authenticate_boxed(request).await
     }
 
     fn methods(&self) -> &'static [&'static str] {
-        self.0.methods_of()
+        self.method.methods_of()
     }
 
     async fn changed(&self) -> bool {
-        self.0.changed_boxed().await
+        self.method.changed_boxed().await
     }
 
     fn needs_audience(&self) -> bool {
-        self.0.needs_audience_of()
+        self.method.needs_audience_of()
     }
 
     fn check(&self) -> Result<(), TokenError> {
-        self.0.check_of()
+        self.method.check_of()
     }
 }
 

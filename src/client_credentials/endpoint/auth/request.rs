@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use super::super::{form::Form, response::place, secret::UsedSecrets};
 
@@ -30,6 +31,7 @@ pub(in super::super) struct Target {
     /// Whether an assertion says `typ: client-authentication+jwt`.
     #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
     pub(in super::super) typed: bool,
+    pub(in super::super) now: Instant,
     pub(in super::super) wall: SystemTime,
     #[cfg(feature = "jwt")]
     pub(in super::super) provider: Option<&'static jsonwebtoken::crypto::CryptoProvider>,
@@ -85,6 +87,10 @@ impl TokenRequest {
     #[must_use]
     pub fn wall(&self) -> SystemTime {
         self.target.wall
+    }
+
+    pub(in super::super) fn now(&self) -> Instant {
+        self.target.now
     }
 
     /// Sets a header. Mark the value sensitive if it is a secret.

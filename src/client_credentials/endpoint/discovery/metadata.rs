@@ -16,6 +16,16 @@ pub(in super::super) struct Metadata {
     revocation_endpoint: Option<Uri>,
     mtls_revocation_endpoint: Option<Uri>,
     methods: Vec<String>,
+    /// For signed assertions; `None` if the document does not say.
+    algorithms: Option<Vec<String>>,
+}
+
+/// What the configured credential can do.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Able {
+    pub(in super::super) methods: &'static [&'static str],
+    /// What it signs assertions with.
+    pub(in super::super) algorithm: Option<&'static str>,
 }
 
 /// Where a token request goes, and how the client authenticates there.
@@ -43,6 +53,7 @@ struct Document {
     token_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     mtls_endpoint_aliases: Option<Aliases>,
 }
 
@@ -86,35 +97,53 @@ impl Metadata {
             methods: document
                 .token_endpoint_auth_methods_supported
                 .unwrap_or_else(|| vec!["client_secret_basic".to_owned()]),
+            algorithms: document.token_endpoint_auth_signing_alg_values_supported,
         })
     }
 
     /// Chooses among `able`, what the configured credential can do. Never anything else: a server, or somebody in its
     /// place, must not talk a client out of its key.
-    pub(super) fn choose(&self, able: &'static [&'static str]) -> Result<Choice, TokenError> {
+    pub(super) fn choose(&self, able: Able) -> Result<Choice, TokenError> {
         let offered = |method: &&&str| self.methods.iter().any(|known| known == **method);
-        let method = able.iter().find(offered).copied();
-        if method.is_none() && !able.is_empty() {
+        let method = able.methods.iter().find(offered).copied();
+        if method.is_none() && !able.methods.is_empty() {
             return Err(TokenError::configuration(format!(
-                "was not sent: the server's metadata offers {:?}, and the configured credential can do {able:?} only; \
+                "was not sent: the server's metadata offers {:?}, and the configured credential can do {:?} only; \
                  configure another `ClientAuth`, or name the endpoint with `TokenEndpoint::new` if the metadata is wrong",
-                self.methods
-                    .iter()
-                    .take(20)
-                    .map(|m| shown(m))
-                    .collect::<Vec<_>>(),
+                few(&self.methods),
+                able.methods,
+            )));
+        }
+        if let Some((algorithm, known)) = self.lacks(able) {
+            return Err(TokenError::configuration(format!(
+                "was not sent: the server's metadata takes assertions signed with {:?} only, and the configured \
+                 credential signs with {algorithm}; configure another algorithm, or name the endpoint with \
+                 `TokenEndpoint::new` if the metadata is wrong",
+                few(known),
             )));
         }
         Ok(self.choice(method))
     }
 
+    /// The algorithm that `able` signs with and the document's list, if that lacks it. RFC 7518 and RFC 9864 name
+    /// Ed25519 differently.
+    fn lacks(&self, able: Able) -> Option<(&'static str, &[String])> {
+        let (algorithm, known) = (able.algorithm?, self.algorithms.as_deref()?);
+        let is_ours =
+            |name: &String| name == algorithm || (algorithm == "EdDSA" && name == "Ed25519");
+        (!known.iter().any(is_ours)).then_some((algorithm, known))
+    }
+
     /// The same method at this document's endpoint, for a credential that was used as `known` says.
-    pub(super) fn follow(&self, known: &Choice) -> Result<Choice, TokenError> {
+    pub(super) fn follow(&self, known: &Choice, able: Able) -> Result<Choice, TokenError> {
         let dropped = known
             .method
             .is_some_and(|method| !self.methods.iter().any(|offered| offered == method));
         if dropped {
             return Err(changed("no longer offers the authentication method in use"));
+        }
+        if self.lacks(able).is_some() {
+            return Err(changed("no longer takes the signing algorithm in use"));
         }
         let mut choice = self.choice(known.method);
         if Origin::of(&choice.token_endpoint) != Origin::of(&known.token_endpoint) {
@@ -183,6 +212,10 @@ fn changed(what: &str) -> TokenError {
             "goes on with the old metadata, because the new {what}; if that is intended, restart"
         ),
     )
+}
+
+fn few(names: &[String]) -> Vec<String> {
+    names.iter().take(20).map(|name| shown(name)).collect()
 }
 
 /// Of a foreign text, what an error may quote.

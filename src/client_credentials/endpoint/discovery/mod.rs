@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::metadata::Choice;
+pub(super) use self::metadata::{Able, Choice};
 use self::metadata::Metadata;
 use super::{response, transport::Transport};
 use crate::{
@@ -56,7 +56,7 @@ impl Discovery {
     pub(super) async fn choice(
         &self,
         transport: &Transport,
-        able: &'static [&'static str],
+        able: Able,
         allow_http: bool,
         cx: &Surroundings<'_>,
     ) -> Result<Choice, TokenError> {
@@ -76,7 +76,7 @@ impl Discovery {
         let renewed = timeout_at(limit, self.fetch(transport, allow_http, cx.clock().wall()))
             .await
             .unwrap_or_else(|_| Err(TokenError::timeout(LONGEST_RENEWAL)))
-            .and_then(|metadata| metadata.follow(&known));
+            .and_then(|metadata| metadata.follow(&known, able));
         match renewed {
             Ok(choice) => Ok(self.adopt(choice, now)),
             Err(error) => {

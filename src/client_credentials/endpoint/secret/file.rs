@@ -11,7 +11,7 @@ use crate::client_credentials::{TokenError, TokenErrorKind};
 /// A file that holds a secret, read again for every attempt, because its writer replaces it: a client secret that Vault
 /// or Kubernetes puts there, a service account token that Kubernetes projects, a SPIFFE JWT-SVID.
 ///
-/// White space around the secret is cut. A file that is empty or cannot be read is a transient error.
+/// One line break at the end is cut. A file that is empty or cannot be read is a transient error.
 #[derive(Clone, Debug)]
 pub struct SecretFile {
     path: PathBuf,
@@ -57,9 +57,11 @@ impl SecretSource for SecretFile {
             .map_err(|error| failed(error.into()))?
             .map(Zeroizing::new)
             .map_err(|error| failed(error.into()))?;
-        match content.trim() {
+        let line = content.strip_suffix('\n');
+        let line = line.map_or(&**content, |line| line.strip_suffix('\r').unwrap_or(line));
+        match line.trim() {
             "" => Err(self.unreadable("is empty")),
-            secret => Ok(secret.into()),
+            _ => Ok(line.into()),
         }
     }
 }

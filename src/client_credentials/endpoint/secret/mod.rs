@@ -10,6 +10,8 @@ use std::future::Future;
 use secrecy::SecretString;
 
 pub use self::{file::SecretFile, variable::SecretVariable};
+#[cfg(feature = "https")]
+pub(super) use self::shared::Erased;
 pub(super) use self::{shared::SharedSecret, used::UsedSecrets};
 use crate::client_credentials::TokenError;
 
@@ -21,7 +23,8 @@ use crate::client_credentials::TokenError;
 ///
 /// A secret may change at any time. The one that a token was last granted for is kept: it is used instead if the source
 /// fails (or takes more than 5 s), or if the server refuses what the source gives with `invalid_client`, so that a
-/// rotation may come to the server, to the file and to this process in any order.
+/// rotation may come to the server, to the file and to this process in any order. It is forgotten 24 h after the source
+/// began to give another, or none.
 /// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) tells both.
 ///
 /// # Examples

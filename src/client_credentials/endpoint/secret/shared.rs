@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     super::auth::{BoxFuture, TokenRequest},
@@ -16,7 +16,7 @@ use crate::{
 
 /// Read for every attempt; clones share what they remember.
 #[derive(Clone)]
-pub(in super::super) struct SharedSecret(Arc<State<dyn Read>>);
+pub(in super::super) struct SharedSecret(Arc<State<dyn Erased>>);
 
 struct State<S: ?Sized> {
     /// What it is, for people.
@@ -31,6 +31,8 @@ struct Memory {
     given: Given,
     /// What a token was last granted for.
     kept: Option<SecretString>,
+    /// Since when the source has given another value than the one kept, or none.
+    superseded: Option<Instant>,
 }
 
 /// What the source gave for the last attempt.
@@ -42,11 +44,12 @@ enum Given {
     Secret(SecretString),
 }
 
-trait Read: Send + Sync {
+/// A [`SecretSource`] without its type.
+pub(in super::super) trait Erased: Send + Sync {
     fn read(&self) -> BoxFuture<'_, Result<SecretString, TokenError>>;
 }
 
-impl<S: SecretSource> Read for S {
+impl<S: SecretSource> Erased for S {
     fn read(&self) -> BoxFuture<'_, Result<SecretString, TokenError>> {
         Box::pin(SecretSource::read(self))
     }
@@ -66,14 +69,14 @@ impl SharedSecret {
         &self,
         request: &mut TokenRequest,
     ) -> Result<SecretString, TokenError> {
-        let kept = lock(&self.0.memory).kept.clone();
+        let kept = lock(&self.0.memory).kept_at(request.now());
         let secret = match kept {
-            None => self.note(self.current().await)?,
+            None => self.note(self.current().await, request.now())?,
             Some(kept) if request.used.wants_kept() => kept,
             Some(kept) => {
                 let current = timeout(LONGEST_READ, self.current()).await;
                 let current = current.unwrap_or_else(|_| Err(self.silent()));
-                self.note(current).unwrap_or_else(|error| {
+                self.note(current, request.now()).unwrap_or_else(|error| {
                     request.used.missed(error);
                     kept
                 })
@@ -100,7 +103,10 @@ impl SharedSecret {
 
     /// Remembers `secret`, for which a token was granted.
     pub(super) fn keep(&self, secret: SecretString) {
-        let former = lock(&self.0.memory).kept.replace(secret);
+        let mut memory = lock(&self.0.memory);
+        let former = memory.kept.replace(secret);
+        memory.superseded = None;
+        drop(memory);
         // Zeroised outside the lock.
         drop(former);
     }
@@ -121,11 +127,12 @@ impl SharedSecret {
         Ok(secret)
     }
 
-    fn note(&self, given: Result<SecretString, TokenError>) -> Result<SecretString, TokenError> {
-        lock(&self.0.memory).given = match &given {
-            Ok(secret) => Given::Secret(secret.clone()),
-            Err(_) => Given::Nothing,
-        };
+    fn note(
+        &self,
+        given: Result<SecretString, TokenError>,
+        now: Instant,
+    ) -> Result<SecretString, TokenError> {
+        lock(&self.0.memory).note(given.as_ref().ok(), now);
         given
     }
 
@@ -139,6 +146,30 @@ impl SharedSecret {
     }
 }
 
+impl Memory {
+    fn note(&mut self, given: Option<&SecretString>, now: Instant) {
+        let given_now = given.map(ExposeSecret::expose_secret);
+        let kept = self.kept.as_ref().map(ExposeSecret::expose_secret);
+        self.superseded = match kept.is_none() || given_now == kept {
+            true => None,
+            false => self.superseded.or(Some(now)),
+        };
+        self.given = given
+            .cloned()
+            .map_or(Given::Nothing, Given::Secret);
+    }
+
+    /// What is kept, unless it is too old to be of use.
+    fn kept_at(&mut self, now: Instant) -> Option<SecretString> {
+        let old = |since| now.saturating_duration_since(since) >= LONGEST_KEPT;
+        if self.superseded.is_some_and(old) {
+            self.kept = None;
+            self.superseded = None;
+        }
+        self.kept.clone()
+    }
+}
+
 impl fmt::Debug for SharedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SharedSecret({})", self.0.name)
@@ -147,3 +178,6 @@ impl fmt::Debug for SharedSecret {
 
 /// How long a source may take where there is a kept secret to fall back on.
 const LONGEST_READ: Duration = Duration::from_secs(5);
+
+/// How long the secret that worked last is kept once the source gives another, or none.
+const LONGEST_KEPT: Duration = Duration::from_secs(24 * 3600);

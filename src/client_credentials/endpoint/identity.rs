@@ -1,0 +1,87 @@
+//! The client's certificate for the token endpoint (RFC 8705 §2), read again for every fetch.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+
+use super::secret::{Erased, SecretSource};
+use crate::client_credentials::{TokenError, TokenErrorKind};
+
+/// Where certificate and key come from, both as PEM.
+pub(super) struct Identity {
+    chain: Box<dyn Erased>,
+    key: Box<dyn Erased>,
+}
+
+/// A certificate chain and its private key.
+#[derive(Clone)]
+pub(super) struct Pair {
+    chain: SecretString,
+    key: SecretString,
+}
+
+impl Identity {
+    pub(super) fn new(chain: impl SecretSource, key: impl SecretSource) -> Self {
+        Self {
+            chain: Box::new(chain),
+            key: Box::new(key),
+        }
+    }
+
+    pub(super) async fn read(&self) -> Result<Pair, TokenError> {
+        let both = async {
+            Ok(Pair {
+                chain: self.chain.read().await?,
+                key: self.key.read().await?,
+            })
+        };
+        let late = || {
+            let text = "was not sent: the client certificate could not be read in time";
+            TokenError::new(TokenErrorKind::Secret, true, text)
+        };
+        timeout(LONGEST_READ, both)
+            .await
+            .unwrap_or_else(|_| Err(late()))
+    }
+}
+
+impl Pair {
+    /// Has connections with `config` show this certificate.
+    pub(super) fn enter(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
+        let chain = CertificateDer::pem_slice_iter(self.chain.expose_secret().as_bytes());
+        let chain: Vec<_> = chain.collect::<Result<_, _>>().unwrap_or_default();
+        if chain.is_empty() {
+            return Err(wrong("the client certificate is not PEM"));
+        }
+        let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes())
+            .map_err(|_| wrong("the certificate's key is not a private key in PEM"))?;
+        let both = CertifiedKey::from_der(chain, key, config.crypto_provider())
+            .map_err(|_| wrong("the private key does not belong to the client certificate"))?;
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(both));
+        Ok(())
+    }
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain.expose_secret() == other.chain.expose_secret()
+            && self.key.expose_secret() == other.key.expose_secret()
+    }
+}
+
+/// Certificate and key may be read while somebody replaces them one after the other: transient.
+fn wrong(what: &str) -> TokenError {
+    TokenError::new(
+        TokenErrorKind::WrongKey,
+        true,
+        format!("was not sent: {what}"),
+    )
+}
+
+const LONGEST_READ: Duration = Duration::from_secs(5);
