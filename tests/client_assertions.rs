@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, crypto::rust_crypto};
 use serde_json::Value;
 use support::server::{Asked, CIVIL_SECONDS, Server, TOKEN_URL, handle};
@@ -71,6 +73,42 @@ async fn a_client_secret_signs_and_stays_here() {
         assert!(!asked.headers.contains_key("authorization"));
         assert!(!format!("{asked:?}").contains(SECRET));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_private_key_that_is_replaced_is_read_again_and_one_that_is_damaged_changes_nothing() {
+    let text = Arc::new(Mutex::new(include_str!("keys/ec.pem")));
+    let now = Arc::clone(&text);
+    let source = move || {
+        let text = *now.lock().unwrap();
+        std::future::ready(Ok(text.into()))
+    };
+    let key = SigningKey::source(KeyAlgorithm::Es256, source);
+    let server = Server::granting();
+    let handle = handle(
+        server
+            .endpoint(ClientAuth::private_key_jwt("id", key))
+            .issuer(ISSUER),
+    );
+
+    let mut ids = Vec::new();
+    let public = DecodingKey::from_ec_pem(include_bytes!("keys/ec.pub")).unwrap();
+    for replaced in [None, Some(include_str!("keys/ec.jwk"))] {
+        if let Some(replaced) = replaced {
+            *text.lock().unwrap() = replaced;
+        }
+        handle.refresh_now().await.unwrap();
+        let header = verified(&server.last(), Algorithm::ES256, &public).header;
+        ids.push(header.kid);
+    }
+    *text.lock().unwrap() = "no key";
+    let damaged = handle.refresh_now().await.unwrap_err();
+
+    assert_eq!(ids[0], None);
+    assert!(ids[1].as_deref().is_some_and(|id| id.ends_with("-1")));
+    assert_eq!(damaged.kind(), Kind::WrongKey);
+    assert_eq!(server.asked().len(), 2);
+    assert!(handle.token().await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -57,17 +57,19 @@ async fn a_ready_assertion_is_sent_with_its_type() {
 }
 
 #[tokio::test]
-async fn a_token_file_is_read_again_for_every_attempt_and_trimmed() {
-    let file = Scratch::new("rotated", " first\n");
+async fn a_token_file_is_read_again_for_every_attempt_and_loses_one_line_break() {
+    let file = Scratch::new("rotated", " first \n");
     let server = Server::granting();
     let handle = handle(server.endpoint(ClientAuth::assertion("id", SecretFile::new(&file.0))));
 
     handle.refresh_now().await.unwrap();
     std::fs::write(&file.0, "second\r\n").unwrap();
     handle.refresh_now().await.unwrap();
+    std::fs::write(&file.0, "third\n\n").unwrap();
+    handle.refresh_now().await.unwrap();
 
     let sent: Vec<_> = server.asked().iter().map(assertion).collect();
-    assert_eq!(sent, ["first", "second"]);
+    assert_eq!(sent, [" first ", "second", "third\n"]);
 }
 
 #[tokio::test]

@@ -213,6 +213,31 @@ async fn a_key_never_becomes_a_secret_and_its_audience_is_the_issuer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_assertion_is_signed_only_with_what_the_server_takes() {
+    let signed = with(metadata(), METHODS, json!(["client_secret_jwt"]));
+    let takes = |algorithms| with(signed.clone(), ALGORITHMS, algorithms);
+    let auth = || ClientAuth::client_secret_jwt("id", "secret");
+    let good = publishing(OAUTH, takes(json!(["RS256", "HS256"])));
+    let bad = publishing(OAUTH, takes(json!(["RS256"])));
+
+    token(&good, auth()).await.unwrap();
+    let refused = token(&bad, auth()).await.unwrap_err();
+
+    assert_eq!(refused.kind(), Kind::Configuration);
+    let text = refused.to_string();
+    assert!(text.contains(r#"["RS256"] only"#), "{text}");
+    assert!(text.contains("signs with HS256"), "{text}");
+    assert_eq!(bad.urls(), [OAUTH]);
+
+    let (handle, told) = told(discover(&good, auth()));
+    handle.token().await.unwrap();
+    publish(&good, OAUTH, takes(json!(["RS256"])));
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    handle.refresh_now().await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [Kind::MetadataChanged]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_a_certificate_goes_to_the_mtls_alias() {
     let alias = json!({ "token_endpoint": "https://mtls.id.example/token" });
     let methods = json!(["client_secret_basic", "tls_client_auth"]);
@@ -433,3 +458,4 @@ fn told(endpoint: TokenEndpoint) -> (tower_m2m::client_credentials::TokenHandle,
 }
 
 const METHODS: &str = "token_endpoint_auth_methods_supported";
+const ALGORITHMS: &str = "token_endpoint_auth_signing_alg_values_supported";

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -15,11 +15,12 @@ use support::{origin, server::GRANTED};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-    client_credentials::{AccessToken, Config, TokenError, TokenErrorKind as Kind},
+    client_credentials::{AccessToken, Config, TokenError, TokenErrorKind as Kind, TokenHandle},
 };
 
 #[tokio::test]
@@ -69,6 +70,52 @@ async fn an_expired_server_certificate_is_named() {
             .contains("the server's certificate has expired"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_renewed_is_shown_on_new_connections_at_once() {
+    let chain = Arc::new(Mutex::new(CLIENT_EXPIRED.0));
+    let now = Arc::clone(&chain);
+    let chains = move || {
+        let pem = std::str::from_utf8(*now.lock().unwrap()).unwrap();
+        std::future::ready(Ok(pem.into()))
+    };
+    let key = std::str::from_utf8(CLIENT.1).unwrap();
+    let (handle, serving) = started(SERVER, |url| {
+        TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
+            .client_certificate(chains, key)
+            .tls_config(presenting(None))
+    })
+    .await;
+
+    let expired = handle.token().await.unwrap_err();
+    *chain.lock().unwrap() = CLIENT.0;
+    let renewed = handle.refresh_now().await;
+    *chain.lock().unwrap() = b"half of a cert";
+    let damaged = handle.refresh_now().await;
+    *chain.lock().unwrap() = CLIENT_EXPIRED.0;
+    let worse = handle.refresh_now().await.unwrap_err();
+
+    serving.abort();
+    assert_eq!(expired.kind(), Kind::Certificate);
+    assert!(renewed.is_ok(), "{renewed:?}");
+    assert!(damaged.is_ok(), "{damaged:?}");
+    assert_eq!(worse.kind(), Kind::Certificate);
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_belong_to_the_certificate_is_named() {
+    let error = ask_with(SERVER, |url| {
+        let pem = |pem| std::str::from_utf8(pem).unwrap();
+        TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
+            .client_certificate(pem(CLIENT.0), pem(SERVER.1))
+            .tls_config(presenting(None))
+    })
+    .await
+    .unwrap_err();
+
+    assert_eq!(error.kind(), Kind::WrongKey);
+    assert!(error.to_string().contains("does not belong"), "{error}");
 }
 
 #[tokio::test]
@@ -151,6 +198,18 @@ async fn ask_with(
     server: Pair,
     endpoint: impl FnOnce(&str) -> TokenEndpoint,
 ) -> Result<AccessToken, TokenError> {
+    let (handle, serving) = started(server, endpoint).await;
+
+    let outcome = handle.token().await;
+
+    serving.abort();
+    outcome
+}
+
+async fn started(
+    server: Pair,
+    endpoint: impl FnOnce(&str) -> TokenEndpoint,
+) -> (TokenHandle, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/token", listener.local_addr().unwrap());
     let serving = tokio::spawn(serve(
@@ -160,11 +219,7 @@ async fn ask_with(
     let handle = ClientCredentialsLayer::builder(endpoint(&url), origin())
         .build()
         .handle();
-
-    let outcome = handle.token().await;
-
-    serving.abort();
-    outcome
+    (handle, serving)
 }
 
 /// Grants a token to whoever completes the handshake and sends its `client_id`.

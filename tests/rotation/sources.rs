@@ -76,6 +76,34 @@ async fn when_all_secrets_are_refused_the_error_and_the_back_off_are_those_of_th
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_secret_that_worked_last_is_forgotten_a_day_after_it_was_replaced() {
+    let day = 24 * 3600 * SECOND;
+    let issuer = Issuer::accepting(&["old"]);
+    let secret = Arc::new(Mutex::new("old"));
+    let source = Arc::clone(&secret);
+    let tokens = issuer.layer(move || {
+        let secret = *source.lock().unwrap();
+        std::future::ready(Ok(secret.into()))
+    });
+    let handle = tokens.build().handle();
+    handle.token().await.unwrap();
+    // The old one may be of any age, as long as it is not replaced.
+    sleep(2 * day).await;
+    handle.refresh_now().await.unwrap();
+
+    *secret.lock().unwrap() = "new";
+    handle.refresh_now().await.unwrap();
+    sleep(day - SECOND).await;
+    handle.refresh_now().await.unwrap();
+    let before = issuer.asked().len();
+    sleep(SECOND).await;
+    let late = handle.refresh_now().await.unwrap_err();
+
+    assert_eq!(late.kind(), TokenErrorKind::CredentialsRefused);
+    assert_eq!(issuer.asked()[before..], ["new"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn during_a_permanent_back_off_the_secret_is_looked_at_every_five_seconds() {
     let issuer = Issuer::accepting(&["right"]);
     let secret = Arc::new(Mutex::new("wrong"));

@@ -5,7 +5,12 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{TokenEndpoint, auth::ClientAuthentication, fetch::Failed, transport::{Ready, Transport}};
+use super::{
+    TokenEndpoint,
+    auth::ClientAuthentication,
+    fetch::Failed,
+    transport::{Ready, Transport},
+};
 use crate::{
     backoff::Backoff,
     client_credentials::{

@@ -162,7 +162,9 @@ impl TokenEndpoint {
     #[cfg(feature = "https")]
     #[must_use]
     pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
-        self.client.own().identify(identity::Identity::new(chain, key));
+        self.client
+            .own()
+            .identify(identity::Identity::new(chain, key));
         self
     }
 

@@ -7,9 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use secrecy::ExposeSecret;
 
 use super::{SecretSource, TokenRequest, jwk, jwt};
-use crate::client_credentials::{
-    TokenError, TokenErrorKind, endpoint::secret::SharedSecret,
-};
+use crate::client_credentials::{TokenError, TokenErrorKind, endpoint::secret::SharedSecret};
 
 /// A private key and the algorithm it signs with. Cheap to clone; zeroised when the last clone is dropped.
 #[derive(Clone)]

@@ -12,8 +12,8 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::metadata::{Able, Choice};
 use self::metadata::Metadata;
+pub(super) use self::metadata::{Able, Choice};
 use super::{response, transport::Transport};
 use crate::{
     backoff::Backoff,

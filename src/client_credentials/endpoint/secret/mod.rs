@@ -9,9 +9,9 @@ use std::future::Future;
 
 use secrecy::SecretString;
 
-pub use self::{file::SecretFile, variable::SecretVariable};
 #[cfg(feature = "https")]
 pub(super) use self::shared::Erased;
+pub use self::{file::SecretFile, variable::SecretVariable};
 pub(super) use self::{shared::SharedSecret, used::UsedSecrets};
 use crate::client_credentials::TokenError;
 

@@ -103,9 +103,12 @@ impl SharedSecret {
 
     /// Remembers `secret`, for which a token was granted.
     pub(super) fn keep(&self, secret: SecretString) {
+        if !self.keeps_another(&secret) && lock(&self.0.memory).kept.is_some() {
+            return;
+        }
         let mut memory = lock(&self.0.memory);
-        let former = memory.kept.replace(secret);
         memory.superseded = None;
+        let former = memory.kept.replace(secret);
         drop(memory);
         // Zeroised outside the lock.
         drop(former);
@@ -154,9 +157,7 @@ impl Memory {
             true => None,
             false => self.superseded.or(Some(now)),
         };
-        self.given = given
-            .cloned()
-            .map_or(Given::Nothing, Given::Secret);
+        self.given = given.cloned().map_or(Given::Nothing, Given::Secret);
     }
 
     /// What is kept, unless it is too old to be of use.
