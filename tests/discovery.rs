@@ -212,6 +212,7 @@ async fn a_key_never_becomes_a_secret_and_its_audience_is_the_issuer() {
     assert!(good.last().one("client_assertion").is_some());
 }
 
+#[cfg(feature = "jwt-aws-lc-rs")]
 #[tokio::test(start_paused = true)]
 async fn an_assertion_is_signed_only_with_what_the_server_takes() {
     let signed = with(metadata(), METHODS, json!(["client_secret_jwt"]));
@@ -458,4 +459,5 @@ fn told(endpoint: TokenEndpoint) -> (tower_m2m::client_credentials::TokenHandle,
 }
 
 const METHODS: &str = "token_endpoint_auth_methods_supported";
+#[cfg(feature = "jwt-aws-lc-rs")]
 const ALGORITHMS: &str = "token_endpoint_auth_signing_alg_values_supported";
