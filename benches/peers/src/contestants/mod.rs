@@ -1,0 +1,163 @@
+//! Those who take part, each as its documentation says to use it.
+//!
+//! Left out: kube and octocrab (their layers are not public, or read a file), oauth2 and openidconnect (they keep no
+//! token), gcp_auth and yup-oauth2 (their caches are as those here), Go's x/oauth2 (another language).
+
+mod by_hand;
+mod ours;
+mod tower_crates;
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
+
+use http::Response;
+use tower::{Service, ServiceExt};
+
+use crate::inner::{Free, HyperUtil, Inner, Kind, Plain, Sent, request};
+
+/// Sends requests, over and over.
+pub type Sender = Box<dyn FnMut(u64)>;
+
+/// How callers use a client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Habit {
+    /// One long-lived clone for each thread.
+    Kept,
+    /// A clone for each request.
+    Cloned,
+}
+
+/// The service under the layers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Under {
+    Free,
+    HyperUtil,
+}
+
+pub struct Contestant {
+    pub name: &'static str,
+    /// What it is compared with: the same service without it, and the usual way to do the same.
+    pub bare: &'static str,
+    pub reference: &'static str,
+    sender: Box<dyn Fn(Habit) -> Sender + Send + Sync>,
+}
+
+impl Contestant {
+    fn new<C: Client>(name: &'static str, reference: &'static str, client: C) -> Self {
+        let client = Arc::new(client);
+        let sender = move |habit| -> Sender {
+            let (shared, request) = (Arc::clone(&client), request());
+            match habit {
+                Habit::Kept => {
+                    let mut client = C::clone(&shared);
+                    Box::new(move |times| {
+                        for _ in 0..times {
+                            block_on(client.send(request.clone()));
+                        }
+                    })
+                }
+                Habit::Cloned => Box::new(move |times| {
+                    for _ in 0..times {
+                        block_on(C::clone(&shared).send(request.clone()));
+                    }
+                }),
+            }
+        };
+        Self {
+            name,
+            bare: BARE,
+            reference,
+            sender: Box::new(sender),
+        }
+    }
+
+    /// To be used on one thread.
+    pub fn sender(&self, habit: Habit) -> Sender {
+        (self.sender)(habit)
+    }
+}
+
+/// Sends a request and drops the answer.
+trait Client: Clone + Send + Sync + 'static {
+    fn send(&mut self, request: Sent) -> impl Future<Output = ()> + Send;
+}
+
+/// A tower service as a client.
+struct Tower<S>(S);
+
+impl<S: Clone> Clone for Tower<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S, RB> Client for Tower<S>
+where
+    S: Service<Sent, Response = Response<RB>, Error: Debug, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    RB: Send,
+{
+    async fn send(&mut self, request: Sent) {
+        let ready = self.0.ready().await.expect("ready");
+        let answer = ready.call(request).await.expect("an answer");
+        assert!(answer.status().is_success());
+    }
+}
+
+/// All of them over this service; must be called on a runtime, which some keep tasks on.
+pub async fn all(under: Under) -> Vec<Contestant> {
+    match under {
+        Under::Free => over(Free::<Plain>::new()).await,
+        Under::HyperUtil => over(HyperUtil::<Plain>::new()).await,
+    }
+}
+
+async fn over(inner: impl Inner<Plain>) -> Vec<Contestant> {
+    let mut all = tower_crates::contestants(&inner);
+    all.extend(ours::contestants(&inner).await);
+    all.extend(by_hand::contestants(&inner));
+    all
+}
+
+pub const BARE: &str = "bare service";
+pub const AUTHORIZATION: &str = "tower-http AddAuthorization, fixed token";
+pub const RETRY: &str = "tower::retry, cloning policy";
+pub const BOTH_OF_TOWER: &str = "tower::retry + AddAuthorization";
+pub const CF_GEARS: &str = "cf-gears Retry + AutoRefresh";
+pub const TOKEN: &str = "ClientCredentialsLayer, replay off";
+pub const TOKEN_REPLAY: &str = "ClientCredentialsLayer";
+pub const LIMITS: &str = "RateLimitRetryLayer";
+pub const STACKED: &str = "both layers, stacked";
+pub const COMBINED: &str = "both as M2mLayer";
+
+/// Runs a future on this thread, without a runtime's scheduler.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    thread_local! {
+        static WAKER: Waker = Arc::new(Unpark(thread::current())).into();
+    }
+    WAKER.with(|waker| {
+        let mut cx = Context::from_waker(waker);
+        let mut future = pin!(future);
+        loop {
+            match future.as_mut().poll(&mut cx) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::park(),
+            }
+        }
+    })
+}

@@ -1,0 +1,163 @@
+//! The request, and the services under the layers.
+
+use std::{
+    convert::Infallible,
+    fmt::Debug,
+    future::{Ready, ready},
+    hint::black_box,
+    marker::PhantomData,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::Body;
+use http_body_util::{Empty, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tower::Service;
+
+pub type Sent = Request<Full<Bytes>>;
+
+/// A POST with 4 headers and a body of 85 bytes. Made once for each thread: its clones then share nothing with others.
+pub fn request() -> Sent {
+    Request::post("https://api.example.com/v1/orders?expand=lines")
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, "bench/1.0")
+        .header("x-request-id", "5f1c7a52-8d5e-4a6e-a1a5-4f2b7f3f8c11")
+        .body(Full::new(Bytes::from_static(&[b'x'; 85])))
+        .expect("a request")
+}
+
+pub fn token() -> String {
+    "t".repeat(900)
+}
+
+/// What a service answers with. Some peers work with one type of errors and bodies only.
+pub trait Kind: Send + Sync + 'static {
+    type Body: Body<Data = Bytes> + Send + 'static;
+    type Error: Debug + Send + Sync + 'static;
+
+    fn body() -> Self::Body;
+}
+
+/// The least there is to move about.
+pub struct Plain;
+
+impl Kind for Plain {
+    type Body = Empty<Bytes>;
+    type Error = Infallible;
+
+    fn body() -> Empty<Bytes> {
+        Empty::new()
+    }
+}
+
+pub type Answer<K> = Response<<K as Kind>::Body>;
+
+/// A service that answers at once.
+pub trait Inner<K: Kind>:
+    Service<Sent, Response = Answer<K>, Error = K::Error, Future = Ready<Result<Answer<K>, K::Error>>>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K: Kind, S> Inner<K> for S where
+    S: Service<
+            Sent,
+            Response = Answer<K>,
+            Error = K::Error,
+            Future = Ready<Result<Answer<K>, K::Error>>,
+        > + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What it costs to clone it is nothing.
+pub struct Free<K>(PhantomData<fn() -> K>);
+
+impl<K> Free<K> {
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<K> Clone for Free<K> {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Kind> Service<Sent> for Free<K> {
+    type Response = Answer<K>;
+    type Error = K::Error;
+    type Future = Ready<Result<Answer<K>, K::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), K::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Sent) -> Self::Future {
+        drop(black_box(request));
+        ready(Ok(Response::new(K::body())))
+    }
+}
+
+/// A real client of hyper-util for https, as far as cloning and dropping it goes; the answers come from memory.
+pub struct HyperUtil<K> {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    answers: Free<K>,
+}
+
+impl<K> HyperUtil<K> {
+    pub fn new() -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_only()
+            .enable_http1()
+            .build();
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            answers: Free::new(),
+        }
+    }
+}
+
+impl<K> Clone for HyperUtil<K> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            answers: self.answers.clone(),
+        }
+    }
+}
+
+impl<K: Kind> Service<Sent> for HyperUtil<K> {
+    type Response = Answer<K>;
+    type Error = K::Error;
+    type Future = Ready<Result<Answer<K>, K::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), K::Error>> {
+        self.answers.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Sent) -> Self::Future {
+        self.answers.call(request)
+    }
+}

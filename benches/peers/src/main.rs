@@ -1,0 +1,107 @@
+//! What a request costs with tower-m2m, beside what people could use instead: `cargo run --release -p peers`.
+//!
+//! All take turns in one process, round by round; the figures are medians of the rounds, in ns above the bare service,
+//! times the threads that can run at once. Believe the ratios. `--only TEXT` (contestants whose name holds it, and what
+//! they are compared with; may be given again), `--quick` (a smoke test), `--json FILE`, `--plot FILE.svg`.
+//!
+//! `--loopback`: requests per second and latency end to end, with and without the layers. `--refresh`: latency while a
+//! token is renewed, and the end of a cold start. `--memory`: bytes of what there can be many of.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is a benchmark: it reads the clock"
+)]
+
+mod allocations;
+mod contestants;
+mod goals;
+mod inner;
+mod options;
+mod plot;
+mod report;
+mod turns;
+
+use std::{process::ExitCode, time::Duration};
+
+use contestants::{Contestant, Habit, Under};
+use options::{Mode, Options};
+use report::{Block, Row};
+use turns::Turns;
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("peers: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match options.mode {
+        Mode::Requests => requests(&options),
+    };
+    if let Err(error) = outcome {
+        eprintln!("peers: {error}");
+        return ExitCode::from(2);
+    }
+    ExitCode::SUCCESS
+}
+
+fn requests(options: &Options) -> std::io::Result<()> {
+    // For the tasks of those who keep some; idle while there is a token.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    let turns = if options.quick {
+        Turns {
+            rounds: 3,
+            turn: Duration::from_micros(200),
+        }
+    } else {
+        Turns {
+            rounds: 41,
+            turn: Duration::from_millis(3),
+        }
+    };
+    let mut blocks = Vec::new();
+    for under in [Under::Free, Under::HyperUtil] {
+        let all = runtime.block_on(contestants::all(under));
+        let all = wanted(all, &options.only);
+        let allocations: Vec<_> = all.iter().map(turns::allocations).collect();
+        let bare = |c: &Contestant| all.iter().position(|other| other.name == c.bare);
+        for habit in [Habit::Kept, Habit::Cloned] {
+            let above = all.iter().zip(&allocations).map(|(contestant, own)| {
+                let bare = bare(contestant).map_or(0.0, |bare| allocations[bare]);
+                Row::new(contestant, own - bare)
+            });
+            let mut block = Block {
+                under,
+                habit,
+                threads: vec![1, 2, 8],
+                rows: above.collect(),
+            };
+            for threads in &block.threads {
+                let figures = turns::play(&all, habit, *threads, turns);
+                for (row, figure) in block.rows.iter_mut().zip(figures) {
+                    row.figures.push(figure);
+                }
+            }
+            block.print();
+            blocks.push(block);
+        }
+    }
+    report::finish(&blocks, options)
+}
+
+/// Those whose names hold one of `only`, and whom they are compared with.
+fn wanted(all: Vec<Contestant>, only: &[String]) -> Vec<Contestant> {
+    if only.is_empty() {
+        return all;
+    }
+    let named = |c: &Contestant| only.iter().any(|text| c.name.contains(text.as_str()));
+    let mut names: Vec<_> = all.iter().filter(|c| named(c)).collect::<Vec<_>>();
+    names.dedup_by_key(|c| c.name);
+    let names: Vec<_> = names.iter().flat_map(|c| [c.name, c.bare, c.reference]).collect();
+    let bares: Vec<_> = all.iter().filter(|c| names.contains(&c.name)).map(|c| c.bare).collect();
+    all.into_iter().filter(|c| names.contains(&c.name) || bares.contains(&c.name)).collect()
+}

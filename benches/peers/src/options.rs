@@ -1,0 +1,44 @@
+//! What the command line says.
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    Requests,
+    Loopback,
+    Refresh,
+    Memory,
+}
+
+pub struct Options {
+    pub mode: Mode,
+    pub quick: bool,
+    pub only: Vec<String>,
+    pub json: Option<String>,
+    pub plot: Option<String>,
+}
+
+impl Options {
+    pub fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            mode: Mode::Requests,
+            quick: false,
+            only: Vec::new(),
+            json: None,
+            plot: None,
+        };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            match word.as_str() {
+                "--loopback" => options.mode = Mode::Loopback,
+                "--refresh" => options.mode = Mode::Refresh,
+                "--memory" => options.mode = Mode::Memory,
+                "--quick" => options.quick = true,
+                "--only" => options.only.push(value()?),
+                "--json" => options.json = Some(value()?),
+                "--plot" => options.plot = Some(value()?),
+                _ => return Err(format!("unknown option {word}; see the top of src/main.rs")),
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,211 @@
+//! What comes out: tables on the terminal, and JSON.
+
+use std::{fs, io};
+
+use serde_json::{Value, json};
+
+use crate::{
+    contestants::{Contestant, Habit, Under},
+    goals::{ALLOCATIONS, GOALS, SCALING},
+    options::Options,
+    plot,
+    turns::Figure,
+};
+
+/// One service underneath and one habit.
+pub struct Block {
+    pub under: Under,
+    pub habit: Habit,
+    pub threads: Vec<usize>,
+    pub rows: Vec<Row>,
+}
+
+pub struct Row {
+    pub name: &'static str,
+    pub reference: &'static str,
+    pub allocations: f64,
+    /// For each number of threads.
+    pub figures: Vec<Figure>,
+}
+
+impl Row {
+    pub fn new(contestant: &Contestant, allocations: f64) -> Self {
+        Self {
+            name: contestant.name,
+            reference: contestant.reference,
+            allocations,
+            figures: Vec::new(),
+        }
+    }
+}
+
+impl Block {
+    pub fn title(&self) -> String {
+        let under = match self.under {
+            Under::Free => "a service that is free to clone",
+            Under::HyperUtil => "hyper-util's https client, answered from memory",
+        };
+        let habit = match self.habit {
+            Habit::Kept => "a clone kept by each thread",
+            Habit::Cloned => "a clone for each request",
+        };
+        format!("{under}; {habit}")
+    }
+
+    pub fn ratio(&self, ours: &str, against: &str, place: usize) -> Option<f64> {
+        let median = |name| {
+            let row = self.rows.iter().find(|row| row.name == name)?;
+            Some(row.figures[place].median)
+        };
+        Some(median(ours)? / median(against)?)
+    }
+
+    pub fn print(&self) {
+        println!("\nOver {}\n", self.title());
+        print!("{:44}", "");
+        for threads in &self.threads {
+            print!("{:>17}", format!("{threads} thread{}", plural(*threads)));
+        }
+        println!("{:>13}", "allocations");
+        for row in &self.rows {
+            print!("{:44}", row.name);
+            for (place, figure) in row.figures.iter().enumerate() {
+                let ratio = self.ratio(row.name, row.reference, place);
+                let ratio = ratio.filter(|_| row.name != row.reference);
+                let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
+                print!("{:>7.0} ns {ratio:>7}", figure.median);
+            }
+            println!("{:>13.1}", row.allocations);
+        }
+        let goals = self.goals();
+        if !goals.is_empty() {
+            println!("\n  {:74} goals", "");
+        }
+        for goal in goals {
+            print!("  {:74}", format!("{} ÷ {}", goal.ours, goal.against));
+            for (ratio, most) in &goal.reached {
+                let mark = if ratio <= most { ' ' } else { '!' };
+                print!(" {ratio:>6.2}{mark}(≤ {most})");
+            }
+            println!();
+        }
+    }
+
+    /// Those that this block can tell of.
+    fn goals(&self) -> Vec<Reached> {
+        let goals = GOALS.iter().filter(|goal| goal.habit == self.habit);
+        let mut reached: Vec<_> = goals
+            .filter_map(|goal| {
+                let ratio = |(place, &threads)| {
+                    let ratio = self.ratio(goal.ours, goal.against, place)?;
+                    Some((ratio, goal.most(threads)))
+                };
+                Some(Reached {
+                    ours: goal.ours,
+                    against: goal.against,
+                    reached: self
+                        .threads
+                        .iter()
+                        .enumerate()
+                        .map(ratio)
+                        .collect::<Option<_>>()?,
+                })
+            })
+            .collect();
+        let place = |threads| self.threads.iter().position(|t| *t == threads);
+        if let (Habit::Kept, Some(one), Some(two)) = (self.habit, place(1), place(2)) {
+            let ours = self.rows.iter().filter(|row| is_ours(row.name));
+            reached.extend(ours.map(|row| Reached {
+                ours: row.name,
+                against: "itself on one thread, when on two",
+                reached: vec![(row.figures[two].median / row.figures[one].median, SCALING)],
+            }));
+        }
+        reached
+    }
+
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            let figures = row.figures.iter().map(|figure| {
+                json!({ "median": figure.median, "quartiles": figure.quartiles })
+            });
+            json!({
+                "name": row.name,
+                "reference": row.reference,
+                "allocations": row.allocations,
+                "nanoseconds": figures.collect::<Vec<_>>(),
+            })
+        });
+        let goals = self.goals().into_iter().map(|goal| {
+            json!({ "ours": goal.ours, "against": goal.against, "reached_and_most": goal.reached })
+        });
+        json!({
+            "over": format!("{:?}", self.under),
+            "habit": format!("{:?}", self.habit),
+            "threads": self.threads,
+            "rows": rows.collect::<Vec<_>>(),
+            "goals": goals.collect::<Vec<_>>(),
+        })
+    }
+}
+
+struct Reached {
+    ours: &'static str,
+    against: &'static str,
+    /// The ratio, and what it may be at most.
+    reached: Vec<(f64, f64)>,
+}
+
+pub fn is_ours(name: &str) -> bool {
+    use crate::contestants::{COMBINED, LIMITS, STACKED, TOKEN, TOKEN_REPLAY};
+    [TOKEN, TOKEN_REPLAY, LIMITS, STACKED, COMBINED].contains(&name)
+}
+
+/// The goals that were missed over the free service, and files if they are wanted.
+pub fn finish(blocks: &[Block], options: &Options) -> io::Result<()> {
+    println!("\nGoals missed (over the service that is free to clone):");
+    let free = |block: &&Block| block.under == Under::Free;
+    let mut missed = 0;
+    for block in blocks.iter().filter(free) {
+        for goal in block.goals() {
+            for (place, (ratio, most)) in goal.reached.iter().enumerate() {
+                if ratio > most {
+                    missed += 1;
+                    let threads = block.threads.get(place).unwrap_or(&2);
+                    println!(
+                        "  {:?}, {threads} thread{}: {} ÷ {}: {ratio:.2} instead of {most}",
+                        block.habit,
+                        plural(*threads),
+                        goal.ours,
+                        goal.against
+                    );
+                }
+            }
+        }
+    }
+    if let Some(block) = blocks.iter().find(free) {
+        for (name, most) in ALLOCATIONS {
+            let row = block.rows.iter().find(|row| row.name == name);
+            if let Some(row) = row.filter(|row| row.allocations > most) {
+                missed += 1;
+                println!("  {name}: {} allocations instead of {most}", row.allocations);
+            }
+        }
+    }
+    if missed == 0 {
+        println!("  none");
+    }
+    if let Some(file) = &options.json {
+        let blocks: Vec<_> = blocks.iter().map(Block::json).collect();
+        let text = serde_json::to_string_pretty(&blocks).expect("plain figures");
+        fs::write(file, text + "\n")?;
+    }
+    if let Some(file) = &options.plot {
+        fs::write(file, plot::svg(blocks))?;
+    }
+    Ok(())
+}
+
+fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
+}
