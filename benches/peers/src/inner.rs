@@ -62,8 +62,12 @@ pub type Answer<K> = Response<<K as Kind>::Body>;
 
 /// A service that answers at once.
 pub trait Inner<K: Kind>:
-    Service<Sent, Response = Answer<K>, Error = K::Error, Future = Ready<Result<Answer<K>, K::Error>>>
-    + Clone
+    Service<
+        Sent,
+        Response = Answer<K>,
+        Error = K::Error,
+        Future = Ready<Result<Answer<K>, K::Error>>,
+    > + Clone
     + Send
     + Sync
     + 'static
@@ -113,9 +117,11 @@ impl<K: Kind> Service<Sent> for Free<K> {
     }
 }
 
+pub type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// A real client of hyper-util for https, as far as cloning and dropping it goes; the answers come from memory.
 pub struct HyperUtil<K> {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Https,
     answers: Free<K>,
 }
 

@@ -15,8 +15,11 @@ mod allocations;
 mod contestants;
 mod goals;
 mod inner;
+mod loopback;
+mod memory;
 mod options;
 mod plot;
+mod refresh;
 mod report;
 mod turns;
 
@@ -37,6 +40,9 @@ fn main() -> ExitCode {
     };
     let outcome = match options.mode {
         Mode::Requests => requests(&options),
+        Mode::Loopback => loopback::run(&options),
+        Mode::Refresh => refresh::run(&options),
+        Mode::Memory => memory::run(&options),
     };
     if let Err(error) = outcome {
         eprintln!("peers: {error}");
@@ -98,10 +104,13 @@ fn wanted(all: Vec<Contestant>, only: &[String]) -> Vec<Contestant> {
     if only.is_empty() {
         return all;
     }
-    let named = |c: &Contestant| only.iter().any(|text| c.name.contains(text.as_str()));
-    let mut names: Vec<_> = all.iter().filter(|c| named(c)).collect::<Vec<_>>();
-    names.dedup_by_key(|c| c.name);
-    let names: Vec<_> = names.iter().flat_map(|c| [c.name, c.bare, c.reference]).collect();
-    let bares: Vec<_> = all.iter().filter(|c| names.contains(&c.name)).map(|c| c.bare).collect();
-    all.into_iter().filter(|c| names.contains(&c.name) || bares.contains(&c.name)).collect()
+    let named = |c: &&Contestant| only.iter().any(|text| c.name.contains(text.as_str()));
+    let named = all.iter().filter(named);
+    let mut names: Vec<_> = named.flat_map(|c| [c.name, c.reference]).collect();
+    let bare = all.iter().filter(|c| names.contains(&c.name));
+    let bare: Vec<_> = bare.map(|c| c.bare).collect();
+    names.extend(bare);
+    all.into_iter()
+        .filter(|c| names.contains(&c.name))
+        .collect()
 }

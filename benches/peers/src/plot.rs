@@ -2,4 +2,6 @@
 
 use crate::report::Block;
 
-pub fn svg(_: &[Block]) -> String { String::new() }
+pub fn svg(_: &[Block]) -> String {
+    String::new()
+}

@@ -126,9 +126,10 @@ impl Block {
 
     fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
-            let figures = row.figures.iter().map(|figure| {
-                json!({ "median": figure.median, "quartiles": figure.quartiles })
-            });
+            let figures = row
+                .figures
+                .iter()
+                .map(|figure| json!({ "median": figure.median, "quartiles": figure.quartiles }));
             json!({
                 "name": row.name,
                 "reference": row.reference,
@@ -188,7 +189,10 @@ pub fn finish(blocks: &[Block], options: &Options) -> io::Result<()> {
             let row = block.rows.iter().find(|row| row.name == name);
             if let Some(row) = row.filter(|row| row.allocations > most) {
                 missed += 1;
-                println!("  {name}: {} allocations instead of {most}", row.allocations);
+                println!(
+                    "  {name}: {} allocations instead of {most}",
+                    row.allocations
+                );
             }
         }
     }

@@ -98,12 +98,7 @@ fn calibrate(
     barrier.wait();
 }
 
-fn rounds(
-    senders: &mut [Sender],
-    barrier: &Barrier,
-    times: &[AtomicU64],
-    rounds: usize,
-) -> Played {
+fn rounds(senders: &mut [Sender], barrier: &Barrier, times: &[AtomicU64], rounds: usize) -> Played {
     let mut order: Vec<_> = (0..senders.len()).collect();
     // The same order on each thread, and another one in each round.
     let mut random = fastrand::Rng::with_seed(1);

@@ -19,7 +19,9 @@ use std::{
 use http::Response;
 use tower::{Service, ServiceExt};
 
-use crate::inner::{Free, HyperUtil, Inner, Kind, Plain, Sent, request};
+pub use ours::warm_for;
+
+use crate::inner::{Free, HyperUtil, Inner, Plain, Sent, request};
 
 /// Sends requests, over and over.
 pub type Sender = Box<dyn FnMut(u64)>;

@@ -25,24 +25,29 @@ impl TokenSource for Issuer {
     }
 }
 
-/// A layer that has its token.
-async fn warm(
-    settings: impl Fn(ClientCredentialsLayerBuilder) -> ClientCredentialsLayerBuilder,
-) -> ClientCredentialsLayer {
-    let origin = "https://api.example.com".parse().expect("an origin");
-    let layer = settings(ClientCredentialsLayer::builder(Issuer, origin)).build();
+/// A layer with a token for `origin`.
+pub async fn warm_for(origin: &str) -> ClientCredentialsLayer {
+    warm(credentials(origin)).await
+}
+
+fn credentials(origin: &str) -> ClientCredentialsLayerBuilder {
+    ClientCredentialsLayer::builder(Issuer, origin.parse().expect("an origin"))
+}
+
+async fn warm(builder: ClientCredentialsLayerBuilder) -> ClientCredentialsLayer {
+    let layer = builder.build();
     layer.handle().warm().await.expect("a token");
     layer
 }
 
 pub async fn contestants(inner: &impl Inner<Plain>) -> Vec<Contestant> {
     let limits = RateLimitRetryLayer::new;
-    let token = warm(|builder| builder.replay(false)).await;
+    let token = warm(credentials(API).replay(false)).await;
     let token = token.layer(inner.clone());
-    let replay = warm(|builder| builder).await.layer(inner.clone());
+    let replay = warm_for(API).await.layer(inner.clone());
     let limited = limits().layer(inner.clone());
-    let stacked = limits().layer(warm(|builder| builder).await.layer(inner.clone()));
-    let combined = M2mLayer::new(limits(), warm(|builder| builder).await);
+    let stacked = limits().layer(warm_for(API).await.layer(inner.clone()));
+    let combined = M2mLayer::new(limits(), warm_for(API).await);
     let combined = combined.layer(inner.clone());
     vec![
         Contestant::new(TOKEN, AUTHORIZATION, Tower(token)),
@@ -52,3 +57,5 @@ pub async fn contestants(inner: &impl Inner<Plain>) -> Vec<Contestant> {
         Contestant::new(COMBINED, BOTH_OF_TOWER, Tower(combined)),
     ]
 }
+
+const API: &str = "https://api.example.com";
