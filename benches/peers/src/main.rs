@@ -3,6 +3,7 @@
 //! All take turns in one process, round by round; the figures are medians of the rounds, in ns above the bare service,
 //! times the threads that can run at once. Believe the ratios. `--only TEXT` (contestants whose name holds it, and what
 //! they are compared with; may be given again), `--quick` (a smoke test), `--json FILE`, `--plot FILE.svg`.
+//! Each request is a clone, so that whoever adds a header makes the map grow; with `--room` there is room in the map.
 //!
 //! `--loopback`: requests per second and latency end to end, with and without the layers. `--refresh`: latency while a
 //! token is renewed, and the end of a cold start. `--memory`: bytes of what there can be many of.
@@ -26,6 +27,7 @@ mod turns;
 use std::{process::ExitCode, time::Duration};
 
 use contestants::{Contestant, Habit, Under};
+use inner::Room;
 use options::{Mode, Options};
 use report::{Block, Row};
 use turns::Turns;
@@ -58,16 +60,15 @@ fn requests(options: &Options) -> std::io::Result<()> {
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
-    let turns = if options.quick {
-        Turns {
-            rounds: 3,
-            turn: Duration::from_micros(200),
-        }
+    let (rounds, turn) = if options.quick {
+        (3, Duration::from_micros(200))
     } else {
-        Turns {
-            rounds: 41,
-            turn: Duration::from_millis(3),
-        }
+        (41, Duration::from_millis(3))
+    };
+    let turns = Turns {
+        room: if options.room { Room::Yes } else { Room::No },
+        rounds,
+        turn,
     };
     let mut blocks = Vec::new();
     for under in [Under::Free, Under::HyperUtil] {

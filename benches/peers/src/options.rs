@@ -12,6 +12,7 @@ pub enum Mode {
 pub struct Options {
     pub mode: Mode,
     pub quick: bool,
+    pub room: bool,
     pub only: Vec<String>,
     pub json: Option<String>,
     pub plot: Option<String>,
@@ -22,6 +23,7 @@ impl Options {
         let mut options = Self {
             mode: Mode::Requests,
             quick: false,
+            room: false,
             only: Vec::new(),
             json: None,
             plot: None,
@@ -32,6 +34,7 @@ impl Options {
                 "--loopback" => options.mode = Mode::Loopback,
                 "--refresh" => options.mode = Mode::Refresh,
                 "--memory" => options.mode = Mode::Memory,
+                "--room" => options.room = true,
                 "--quick" => options.quick = true,
                 "--only" => options.only.push(value()?),
                 "--json" => options.json = Some(value()?),

@@ -5,7 +5,7 @@ use std::{fs, io};
 use serde_json::{Value, json};
 
 use crate::{
-    contestants::{Contestant, Habit, Under},
+    contestants::{BARE, Contestant, Habit, Under},
     goals::{ALLOCATIONS, GOALS, SCALING},
     options::Options,
     plot,
@@ -77,6 +77,11 @@ impl Block {
             }
             println!("{:>13.1}", row.allocations);
         }
+        if self.was_disturbed() {
+            println!(
+                "\n  The threads had no core each: others were at work. Do not believe these figures."
+            );
+        }
         let goals = self.goals();
         if !goals.is_empty() {
             println!("\n  {:74} goals", "");
@@ -89,6 +94,15 @@ impl Block {
             }
             println!();
         }
+    }
+
+    /// The bare service shares nothing, so that two threads cost what one costs.
+    fn was_disturbed(&self) -> bool {
+        let bare = self.rows.iter().find(|row| row.name == BARE);
+        bare.is_some_and(|bare| {
+            let medians = bare.figures.iter().map(|figure| figure.median);
+            medians.clone().fold(0.0, f64::max) > 1.25 * medians.fold(f64::MAX, f64::min)
+        })
     }
 
     /// Those that this block can tell of.

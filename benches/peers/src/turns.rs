@@ -14,10 +14,12 @@ use tokio::runtime::Handle;
 use crate::{
     allocations::count,
     contestants::{Contestant, Habit, Sender},
+    inner::Room,
 };
 
 #[derive(Clone, Copy)]
 pub struct Turns {
+    pub room: Room,
     pub rounds: usize,
     pub turn: Duration,
 }
@@ -42,7 +44,7 @@ pub fn play(all: &[Contestant], habit: Habit, threads: usize, turns: Turns) -> V
             scope.spawn(move || {
                 // Some peers look for a runtime, for its timers.
                 let _entered = runtime.enter();
-                let mut senders: Vec<_> = all.iter().map(|c| c.sender(habit)).collect();
+                let mut senders: Vec<_> = all.iter().map(|c| c.sender(habit, turns.room)).collect();
                 calibrate(&mut senders, number == 0, barrier, times, turns.turn);
                 rounds(&mut senders, barrier, times, turns.rounds)
             })
@@ -135,12 +137,13 @@ fn figure(mut samples: Vec<f64>) -> Figure {
     }
 }
 
-/// For each request, on one thread with a kept clone.
+/// For each request, on one thread with a kept clone, when there is room for another header.
 pub fn allocations(contestant: &Contestant) -> f64 {
-    let mut send = contestant.sender(Habit::Kept);
-    send(CALIBRATION);
-    let counted = count(|| send(CALIBRATION));
-    counted.allocations as f64 / CALIBRATION as f64
+    let mut send = contestant.sender(Habit::Kept, Room::Yes);
+    // Until nothing is new any more.
+    send(5000);
+    let counted = count(|| send(1000));
+    counted.allocations as f64 / 1000.0
 }
 
 const CALIBRATION: u64 = 500;

@@ -21,7 +21,7 @@ use tower::{Service, ServiceExt};
 
 pub use ours::warm_for;
 
-use crate::inner::{Free, HyperUtil, Inner, Plain, Sent, request};
+use crate::inner::{Free, HyperUtil, Inner, Plain, Room, Sent, Template};
 
 /// Sends requests, over and over.
 pub type Sender = Box<dyn FnMut(u64)>;
@@ -47,26 +47,26 @@ pub struct Contestant {
     /// What it is compared with: the same service without it, and the usual way to do the same.
     pub bare: &'static str,
     pub reference: &'static str,
-    sender: Box<dyn Fn(Habit) -> Sender + Send + Sync>,
+    sender: Box<dyn Fn(Habit, Room) -> Sender + Send + Sync>,
 }
 
 impl Contestant {
     fn new<C: Client>(name: &'static str, reference: &'static str, client: C) -> Self {
         let client = Arc::new(client);
-        let sender = move |habit| -> Sender {
-            let (shared, request) = (Arc::clone(&client), request());
+        let sender = move |habit, room| -> Sender {
+            let (shared, template) = (Arc::clone(&client), Template::new(room));
             match habit {
                 Habit::Kept => {
                     let mut client = C::clone(&shared);
                     Box::new(move |times| {
                         for _ in 0..times {
-                            block_on(client.send(request.clone()));
+                            block_on(client.send(template.request()));
                         }
                     })
                 }
                 Habit::Cloned => Box::new(move |times| {
                     for _ in 0..times {
-                        block_on(C::clone(&shared).send(request.clone()));
+                        block_on(C::clone(&shared).send(template.request()));
                     }
                 }),
             }
@@ -80,8 +80,8 @@ impl Contestant {
     }
 
     /// To be used on one thread.
-    pub fn sender(&self, habit: Habit) -> Sender {
-        (self.sender)(habit)
+    pub fn sender(&self, habit: Habit, room: Room) -> Sender {
+        (self.sender)(habit, room)
     }
 }
 
