@@ -5,19 +5,10 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+use support::{
+    origin,
+    tls::{CA, CLIENT, CLIENT_EXPIRED, Pair, SERVER, SERVER_EXPIRED, TlsServer, presenting},
 };
-use support::{origin, server::GRANTED};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    task::JoinHandle,
-};
-use tokio_rustls::TlsAcceptor;
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{AccessToken, Config, TokenError, TokenErrorKind as Kind, TokenHandle},
@@ -81,10 +72,10 @@ async fn a_certificate_that_is_renewed_is_shown_on_new_connections_at_once() {
         std::future::ready(Ok(pem.into()))
     };
     let key = std::str::from_utf8(CLIENT.1).unwrap();
-    let (handle, serving) = started(SERVER, |url| {
+    let (handle, _server) = started(SERVER, |url| {
         TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
             .client_certificate(chains, key)
-            .tls_config(presenting(None))
+            .tls_config(presenting(CA, None))
     })
     .await;
 
@@ -96,7 +87,6 @@ async fn a_certificate_that_is_renewed_is_shown_on_new_connections_at_once() {
     *chain.lock().unwrap() = CLIENT_EXPIRED.0;
     let worse = handle.refresh_now().await.unwrap_err();
 
-    serving.abort();
     assert_eq!(expired.kind(), Kind::Certificate);
     assert!(renewed.is_ok(), "{renewed:?}");
     assert!(damaged.is_ok(), "{damaged:?}");
@@ -109,7 +99,7 @@ async fn a_key_that_does_not_belong_to_the_certificate_is_named() {
         let pem = |pem| std::str::from_utf8(pem).unwrap();
         TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
             .client_certificate(pem(CLIENT.0), pem(SERVER.1))
-            .tls_config(presenting(None))
+            .tls_config(presenting(CA, None))
     })
     .await
     .unwrap_err();
@@ -183,13 +173,11 @@ fn a_configuration_tells_which_file_is_wrong() {
     }
 }
 
-type Pair = (&'static [u8], &'static [u8]);
-
 /// One token request to a server that wants a client certificate.
 async fn ask(server: Pair, client: Option<Pair>) -> Result<AccessToken, TokenError> {
     ask_with(server, |url| {
         TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
-            .tls_config(presenting(client))
+            .tls_config(presenting(CA, client))
     })
     .await
 }
@@ -198,112 +186,26 @@ async fn ask_with(
     server: Pair,
     endpoint: impl FnOnce(&str) -> TokenEndpoint,
 ) -> Result<AccessToken, TokenError> {
-    let (handle, serving) = started(server, endpoint).await;
+    let (handle, server) = started(server, endpoint).await;
 
     let outcome = handle.token().await;
 
-    serving.abort();
+    if outcome.is_ok() {
+        let seen = server.seen();
+        let request = String::from_utf8_lossy(&seen.read);
+        assert!(request.ends_with("client_id=id"), "{request}");
+    }
     outcome
 }
 
 async fn started(
     server: Pair,
     endpoint: impl FnOnce(&str) -> TokenEndpoint,
-) -> (TokenHandle, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}/token", listener.local_addr().unwrap());
-    let serving = tokio::spawn(serve(
-        listener,
-        TlsAcceptor::from(Arc::new(accepting(server))),
-    ));
+) -> (TokenHandle, TlsServer) {
+    let server = TlsServer::start(server).await;
+    let url = format!("https://127.0.0.1:{}/token", server.port);
     let handle = ClientCredentialsLayer::builder(endpoint(&url), origin())
         .build()
         .handle();
-    (handle, serving)
+    (handle, server)
 }
-
-/// Grants a token to whoever completes the handshake and sends its `client_id`.
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = match acceptor.accept(stream).into_fallible().await {
-            Ok(stream) => stream,
-            Err((_, mut stream)) => {
-                // Read to the end: closing before that resets the connection, and the alert may be lost.
-                drop(stream.shutdown().await);
-                while stream.read(&mut [0; 4096]).await.unwrap_or(0) > 0 {}
-                continue;
-            }
-        };
-        let mut request = Vec::new();
-        while !request.ends_with(b"client_id=id") {
-            if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
-                break;
-            }
-        }
-        let length = GRANTED.len();
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{GRANTED}");
-        drop(stream.write_all(answer.as_bytes()).await);
-        drop(stream.flush().await);
-    }
-}
-
-fn accepting((certificate, key): Pair) -> ServerConfig {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots().into(), provider());
-    ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier.build().unwrap())
-        .with_single_cert(chain(certificate), private(key))
-        .unwrap()
-}
-
-fn presenting(client: Option<Pair>) -> ClientConfig {
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots());
-    match client {
-        Some((certificate, key)) => config
-            .with_client_auth_cert(chain(certificate), private(key))
-            .unwrap(),
-        None => config.with_no_client_auth(),
-    }
-}
-
-fn roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(chain(include_bytes!("certificates/ca.pem")));
-    roots
-}
-
-fn chain(pem: &[u8]) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem)
-        .map(Result::unwrap)
-        .collect()
-}
-
-fn private(pem: &[u8]) -> PrivateKeyDer<'static> {
-    PrivateKeyDer::from_pem_slice(pem).unwrap()
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
-
-const CLIENT: Pair = (
-    include_bytes!("certificates/client.pem"),
-    include_bytes!("certificates/client.key"),
-);
-const CLIENT_EXPIRED: Pair = (
-    include_bytes!("certificates/client_expired.pem"),
-    include_bytes!("certificates/client.key"),
-);
-const SERVER: Pair = (
-    include_bytes!("certificates/server.pem"),
-    include_bytes!("certificates/server.key"),
-);
-const SERVER_EXPIRED: Pair = (
-    include_bytes!("certificates/server_expired.pem"),
-    include_bytes!("certificates/server.key"),
-);

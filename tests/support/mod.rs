@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod server;
+#[cfg(feature = "ring")]
+pub(crate) mod tls;
 
 use std::{
     collections::HashSet,

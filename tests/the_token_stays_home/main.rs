@@ -1,0 +1,19 @@
+//! The token goes to the origins that were named, and nowhere else.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod addresses;
+mod hosts;
+mod redirects;
+#[cfg(feature = "ring")]
+mod tls;
+mod wire;
+
+use http::Request;
+use support::Body;
+
+/// A request to any URI.
+fn to(uri: &str) -> Request<Body> {
+    Request::get(uri).body(Body::default()).unwrap()
+}
