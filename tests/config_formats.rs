@@ -53,6 +53,18 @@ fn toml_tells_the_line_of_an_unknown_key() {
 }
 
 #[test]
+fn an_unknown_key_among_those_of_a_program_is_named_too() {
+    let text = format!("port = 1{KEYS}client_auht = 'basic'");
+
+    let error = toml::from_str::<Flat>(&text).unwrap_err();
+
+    assert_eq!(
+        error.message(),
+        "client_auht is not a key; did you mean client_auth?"
+    );
+}
+
+#[test]
 fn yaml_is_read_and_a_secret_of_digits_wants_quotes() {
     let yaml = "client_id: orders\nclient_secret: '31337'\nscope: [a, b]\ntoken_url: https://id.example/token\n";
     let config: Config = serde_saphyr::from_str(yaml).unwrap();

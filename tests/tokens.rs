@@ -8,7 +8,7 @@ mod support;
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -18,12 +18,11 @@ use http::{HeaderName, Request, StatusCode, header};
 use support::{Body, Source, answering, api, get, layer, origin, post, send, spawn, status_only};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
-use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_m2m::{
     Attempts, ClientCredentialsLayer,
     client_credentials::{
-        AccessToken, ExistingCredential, FetchContext, HostMismatch, OriginNotAllowed, TokenError,
-        TokenErrorKind, TokenEvent, TokenSource,
+        AccessToken, ExistingCredential, FetchContext, TokenError, TokenErrorKind, TokenEvent,
+        TokenSource,
     },
 };
 

@@ -1,9 +1,12 @@
 //! Reads the challenges of a 401 (RFC 9110 §11.6.1), and tells whether they are about the token that was sent.
 
+mod reader;
+
 use std::borrow::Cow;
 
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 
+use self::reader::Reader;
 use super::redact;
 
 /// What an API says about why it refused a request: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1),
@@ -65,14 +68,19 @@ pub(crate) fn is_about_token(headers: &HeaderMap, scheme: Option<&str>) -> bool 
 /// They do not repeat `token`.
 pub(crate) fn challenges(headers: &HeaderMap, token: Option<&str>) -> Vec<Challenge> {
     let mut found = Vec::new();
+    let secrets = token.as_slice();
     for line in headers.get_all(WWW_AUTHENTICATE) {
         let mut line = Cow::Borrowed(line.as_bytes());
-        if let Some(token) = token {
+        if !secrets.is_empty() {
             // Before it is taken apart, and the token with it.
-            let text = redact::without(&String::from_utf8_lossy(&line), &[token]);
+            let text = redact::without(&String::from_utf8_lossy(&line), secrets);
             line = Cow::Owned(text.into_bytes());
         }
-        Reader { rest: &line }.read(&mut found);
+        let mut reader = Reader {
+            rest: &line,
+            secrets,
+        };
+        reader.read(&mut found);
     }
     found
 }
@@ -108,9 +116,9 @@ impl Challenge {
         self.scope.as_deref()
     }
 
-    fn new(scheme: &[u8]) -> Self {
+    fn new(scheme: &[u8], secrets: &[&str]) -> Self {
         Self {
-            scheme: text(scheme, redact::quotable),
+            scheme: text(scheme, secrets, redact::quotable),
             realm: None,
             error: None,
             error_description: None,
@@ -120,9 +128,9 @@ impl Challenge {
     }
 
     /// Takes the first of parameters with the same name, which must not be (RFC 9110 §11.2).
-    fn add(&mut self, name: &[u8], value: &[u8]) {
+    fn add(&mut self, name: &[u8], value: &[u8], secrets: &[&str]) {
         self.has_parameters = true;
-        let mut read: fn(&str, usize) -> String = redact::quotable;
+        let mut read: Read = redact::quotable;
         let slot = match name.to_ascii_lowercase().as_slice() {
             b"realm" => &mut self.realm,
             b"error" => &mut self.error,
@@ -134,7 +142,7 @@ impl Challenge {
             }
             _ => return,
         };
-        slot.get_or_insert_with(|| text(value, read));
+        slot.get_or_insert_with(|| text(value, secrets, read));
     }
 
     /// The request or the grant is at fault: RFC 6750 §3.1, and RFC 9470 §3 for the last. Codes that are not known are
@@ -153,134 +161,12 @@ impl Challenge {
     }
 }
 
-/// Reads one field line, as tolerantly as it can be done without guessing: commas may be missing or too many, and what
-/// fits nowhere is passed over up to the next comma.
-struct Reader<'a> {
-    rest: &'a [u8],
+type Read = fn(&str, &[&str], usize) -> String;
+
+fn text(value: &[u8], secrets: &[&str], read: Read) -> String {
+    read(&String::from_utf8_lossy(value), secrets, MOST_CHARACTERS)
 }
 
-impl<'a> Reader<'a> {
-    fn read(&mut self, found: &mut Vec<Challenge>) {
-        // Parameters before the first scheme belong to no challenge.
-        let mut current = None;
-        loop {
-            self.skip(|byte| is_space(byte) || byte == b',');
-            if self.rest.is_empty() {
-                return;
-            }
-            let word = self.take(is_token);
-            if word.is_empty() {
-                self.pass_over();
-            } else if let Some(value) = self.value() {
-                if let Some(challenge) = current.and_then(|at: usize| found.get_mut(at)) {
-                    challenge.add(word, &value);
-                }
-            } else if self.rest.first() == Some(&b'=') {
-                self.pass_over();
-            } else if found.len() < MOST_CHALLENGES {
-                current = Some(found.len());
-                found.push(Challenge::new(word));
-                self.skip_token68();
-            } else {
-                return;
-            }
-        }
-    }
-
-    /// The value of a parameter, if one follows; stays where it is otherwise, but for white space.
-    fn value(&mut self) -> Option<Vec<u8>> {
-        self.skip(is_space);
-        let mut after = Self {
-            rest: self.rest.strip_prefix(b"=")?,
-        };
-        after.skip(is_space);
-        let value = match after.rest.strip_prefix(b"\"") {
-            Some(quoted) => {
-                after.rest = quoted;
-                after.quoted()
-            }
-            None => Some(after.take(is_unquoted).to_vec()).filter(|value| !value.is_empty())?,
-        };
-        self.rest = after.rest;
-        Some(value)
-    }
-
-    /// A quoted string (RFC 9110 §5.6.4) up to its closing quote, or to the end of the line if that is missing.
-    fn quoted(&mut self) -> Vec<u8> {
-        let mut text = Vec::new();
-        let mut bytes = self.rest.iter();
-        while let Some(byte) = bytes.next() {
-            match byte {
-                b'"' => break,
-                b'\\' => text.extend(bytes.next()),
-                byte => text.push(*byte),
-            }
-        }
-        self.rest = bytes.as_slice();
-        text
-    }
-
-    /// `token68` (RFC 9110 §11.2), which is told from a parameter by what follows it.
-    fn skip_token68(&mut self) {
-        let mut after = Self { rest: self.rest };
-        after.skip(is_token68);
-        after.skip(|byte| byte == b'=');
-        after.skip(is_space);
-        if matches!(after.rest.first(), None | Some(b',')) {
-            self.rest = after.rest;
-        }
-    }
-
-    /// Passes over what is malformed, up to the next comma outside of quotes.
-    fn pass_over(&mut self) {
-        while let Some((byte, rest)) = self.rest.split_first() {
-            match byte {
-                b',' => return,
-                b'"' => {
-                    self.rest = rest;
-                    self.quoted();
-                }
-                _ => self.rest = rest,
-            }
-        }
-    }
-
-    fn skip(&mut self, wanted: impl Fn(u8) -> bool) {
-        self.take(wanted);
-    }
-
-    fn take(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
-        let end = self.rest.iter().position(|byte| !wanted(*byte));
-        let (taken, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
-        self.rest = rest;
-        taken
-    }
-}
-
-fn text(value: &[u8], read: fn(&str, usize) -> String) -> String {
-    read(&String::from_utf8_lossy(value), MOST_CHARACTERS)
-}
-
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t')
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// RFC 9110 §11.2, without the `=` at the end.
-fn is_token68(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte)
-}
-
-/// More than a token: servers forget to quote URIs and scopes.
-fn is_unquoted(byte: u8) -> bool {
-    !is_space(byte) && !matches!(byte, b',' | b'"')
-}
-
-const MOST_CHALLENGES: usize = 32;
 const MOST_CHARACTERS: usize = 200;
 
 /// The IANA HTTP Authentication Scheme Registry, and NTLM, which is older.

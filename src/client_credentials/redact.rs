@@ -9,10 +9,11 @@ use base64::{
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-/// `text` in RFC 6749 §5.2's character set with words that look like tokens replaced, at most `most` characters.
-pub(super) fn quotable(text: &str, most: usize) -> String {
+/// `text` in RFC 6749 §5.2's character set, with `secrets` and words that look like tokens replaced, at most `most`
+/// characters.
+pub(super) fn quotable(text: &str, secrets: &[&str], most: usize) -> String {
     // Cut last: half a token may not look like one.
-    printable(text, usize::MAX)
+    printable(text, secrets, usize::MAX)
         .split(' ')
         .map(|word| {
             if looks_like_a_token(word) {
@@ -88,12 +89,17 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// RFC 6749 §5.2: `%x20-21 / %x23-5B / %x5D-7E`.
-pub(super) fn printable(text: &str, most: usize) -> String {
-    text.chars()
-        .filter(|c| matches!(c, ' '..='!' | '#'..='[' | ']'..='~'))
-        .take(most)
-        .collect()
+/// `text` in RFC 6749 §5.2's character set, `%x20-21 / %x23-5B / %x5D-7E`, with `secrets` replaced, at most `most`
+/// characters.
+pub(super) fn printable(text: &str, secrets: &[&str], most: usize) -> String {
+    let is_printable = |c: &char| matches!(c, ' '..='!' | '#'..='[' | ']'..='~');
+    let text: String = without(text, secrets)
+        .chars()
+        .filter(is_printable)
+        .collect();
+    // Once more: what is left may have been taken apart by what is gone.
+    let text = without(&text, secrets);
+    text.chars().take(most).collect()
 }
 
 /// Long, with a digit, and of the characters that tokens are made of, with the punctuation that may surround them.
@@ -132,7 +138,7 @@ mod tests {
             ("the client  is\nunknown", "the client  isunknown"),
             ("say \"no\"", "say no"),
         ] {
-            assert_eq!(quotable(text, 200), quoted);
+            assert_eq!(quotable(text, &[], 200), quoted);
         }
     }
 
@@ -160,7 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_not_put_together_by_what_cannot_be_printed() {
+        for text in [
+            "my can\u{1}ary",
+            "my can\u{fffd}ary",
+            "my can\\ary",
+            "my Y2Fu\nYXJ5",
+            "my can\"ary",
+        ] {
+            assert_eq!(printable(text, &["canary"], 200), "my [secret]");
+            assert_eq!(quotable(text, &["canary"], 200), "my [secret]");
+        }
+    }
+
+    #[test]
     fn the_length_is_capped() {
-        assert_eq!(quotable(&"word ".repeat(100), 10), "word word ");
+        assert_eq!(quotable(&"word ".repeat(100), &[], 10), "word word ");
     }
 }

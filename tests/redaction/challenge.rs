@@ -27,12 +27,14 @@ const CHALLENGES: [fn(&str) -> String; 7] = [
     |echo| format!("Bearer {echo}"),
 ];
 
-const ECHOES: [fn(&str) -> String; 5] = [
+const ECHOES: [fn(&str) -> String; 6] = [
     |token| token.to_owned(),
     |token| format!("Bearer {token}"),
     percent,
     percent_lower,
     |token| STANDARD.encode(token),
+    // A quoted pair in the middle (RFC 9110 §5.6.4).
+    |token| format!("{}\\{}", &token[..3], &token[3..]),
 ];
 
 /// Gives out one token for ever, and shows what it is told when it is asked.

@@ -107,3 +107,32 @@ fn a_file_with_a_secret_of_another_type_does_not_show_it() {
         }
     }
 }
+
+#[test]
+fn a_file_with_a_secret_in_the_place_of_the_table_does_not_show_it() {
+    let texts = [
+        NUMBER.to_owned(),
+        format!("-{NUMBER}"),
+        format!("0.{NUMBER}"),
+    ];
+    let texts = texts.into_iter().chain([format!("\"{NUMBER}\"")]);
+    for text in texts.chain([format!("[\"{NUMBER}\"]")]) {
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let toml = toml::from_str::<std::collections::BTreeMap<String, Config>>;
+        for error in [
+            serde_json::from_str::<Config>(&text)
+                .unwrap_err()
+                .to_string(),
+            serde_json::from_value::<Config>(value)
+                .unwrap_err()
+                .to_string(),
+            toml(&format!("orders = {text}"))
+                .unwrap_err()
+                .message()
+                .to_owned(),
+        ] {
+            assert!(error.contains("expected a table of keys"), "{error}");
+            assert_eq!(find_any(&error, [NUMBER].into_iter()), None, "{error}");
+        }
+    }
+}

@@ -104,7 +104,7 @@ async fn tower_http_below_strips_authorization_on_the_way_to_another_host_and_ke
 
         assert_eq!(response.status(), StatusCode::OK);
         let seen = seen.lock().unwrap();
-        assert_eq!(seen[0].1, [header.clone()]);
+        assert!(seen[0].1.contains(&header));
         assert_eq!(seen[1].1.contains(&header), kept, "{place}");
     }
 }

@@ -100,10 +100,12 @@ impl Config {
     }
 }
 
-/// Takes any self-describing format. Unknown keys and values of another type are errors that name the key.
+/// Takes any self-describing format. Unknown keys and values of another type are errors that name the key. With
+/// `#[serde(flatten)]` the keys of your own must be fields in front of it.
 impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("Config", &NAMES, KeysVisitor)
+        // With `deserialize_struct` some formats themselves tell what is there in the place of a table, and quote it.
+        deserializer.deserialize_any(KeysVisitor)
     }
 }
 
@@ -126,10 +128,26 @@ impl<'de> Visitor<'de> for KeysVisitor {
         Ok(config)
     }
 
-    /// serde would quote the text, which `client_secret=..` in the place of a table makes a secret.
+    /// serde would show the value, which a secret in the place of a table must not be.
     fn visit_str<E: Error>(self, _: &str) -> Result<Config, E> {
-        Err(E::custom(format_args!("a string; expected {TABLE}")))
+        Err(no_table("a string"))
     }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Config, E> {
+        Err(no_table("a number"))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Config, E> {
+        Err(no_table("a number"))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Config, E> {
+        Err(no_table("a number"))
+    }
+}
+
+fn no_table<E: Error>(what: &str) -> E {
+    E::custom(format_args!("{what}; expected {TABLE}"))
 }
 
 fn environment(name: &str) -> Result<Option<String>, ConfigError> {

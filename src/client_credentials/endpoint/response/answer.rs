@@ -13,10 +13,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
 use super::exposed;
-use crate::client_credentials::{
-    Quirk,
-    redact::{quotable, without},
-};
+use crate::client_credentials::{Quirk, redact::quotable};
 
 /// The members of the answer; every string in it is zeroised on drop.
 pub(super) struct Answer {
@@ -104,7 +101,7 @@ impl Answer {
             .filter_map(|name| self.members.get(*name)?.as_str());
         let secrets: Vec<_> = exposed(secrets).into_iter().chain(tokens).collect();
         let words: Vec<_> = text.split_whitespace().collect();
-        quotable(&without(&words.join(" "), &secrets), most)
+        quotable(&words.join(" "), &secrets, most)
     }
 
     /// The members that are left, but for secrets.

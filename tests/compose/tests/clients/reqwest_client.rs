@@ -2,20 +2,25 @@
 
 use std::fmt::Debug;
 
+use axum::{Router, response::Redirect, routing::get};
 use bytes::Bytes;
 use compose::{credentials, issuer, limits};
-use http::{HeaderMap, Request, Response, StatusCode, header::LOCATION};
+use http::{
+    HeaderMap, HeaderName, Request, Response, StatusCode,
+    header::{AUTHORIZATION, LOCATION},
+};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
     Attempts, BoxError, ClientAuth, ClientCredentialsLayer, ErrorClass, M2mLayer, TokenEndpoint,
+    client_credentials::AccessToken,
     clients::ReqwestService,
     replay::RequestBodyReplayLayer,
     test_util::{Api, ApiFault, Issuer},
 };
 
-use crate::deaf;
+use crate::{deaf, server::serve};
 
 #[tokio::test]
 async fn it_sends_bodies_of_any_kind() {
@@ -112,6 +117,44 @@ async fn it_follows_no_redirects_whatever_the_builder_said() {
 
     assert_eq!(response.status(), StatusCode::FOUND);
     assert_eq!(api.seen().requests, 1);
+}
+
+/// Below the layers nobody asks us: what reqwest does there by default is pinned here, for the guide `security`.
+#[tokio::test]
+async fn left_to_itself_it_strips_authorization_on_the_way_to_another_host_and_keeps_other_headers()
+{
+    for (header, kept) in [
+        (AUTHORIZATION, false),
+        (HeaderName::from_static("x-api-key"), true),
+    ] {
+        let name = header.clone();
+        let carried =
+            move |headers: HeaderMap| async move { headers.contains_key(&name).to_string() };
+        let (there, _there) = serve(Router::new().route("/", get(carried.clone()))).await;
+        let same = Router::new().route("/same", get(carried));
+        let to = |place: String| get(|| async move { Redirect::temporary(&place) });
+        let here = same
+            .route("/", to("/same".into()))
+            .route("/away", to(there));
+        let (here, _here) = serve(here).await;
+        let token = AccessToken::new("canary");
+        let mut layer = ClientCredentialsLayer::builder(token, here.parse().unwrap());
+        if header != AUTHORIZATION {
+            layer = layer.header(header);
+        }
+        let client = ServiceBuilder::new()
+            .layer(layer.build())
+            .filter(|request: Request<reqwest::Body>| reqwest::Request::try_from(request))
+            .map_response(Response::<reqwest::Body>::from)
+            .service(reqwest::Client::new());
+
+        for (path, expected) in [("/", true), ("/away", kept)] {
+            let request = Request::get(format!("{here}{path}")).body(reqwest::Body::from(""));
+            let response = client.clone().oneshot(request.unwrap()).await.unwrap();
+            let text = reqwest::Response::from(response).text().await.unwrap();
+            assert_eq!(text, expected.to_string(), "{path}");
+        }
+    }
 }
 
 #[tokio::test]
