@@ -20,17 +20,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::HeaderValue;
 use tokio::time::Instant;
 
 pub(crate) use self::refusal::{Refusal, Refused};
+pub(crate) use self::snapshot::Published;
+pub use self::snapshot::Version;
 use self::snapshot::{Changes, Snapshot};
 use super::{
-    AccessToken, FetchReason, TokenError, TokenIdentity,
+    FetchReason, TokenError, TokenIdentity,
+    context::CellState,
     cooldown::{Cooldown, Successes},
     failure::Failure,
     flight::{Flight, Lead, Outcome, Purpose},
-    freshness::{Freshness, Lifetime},
+    freshness::Freshness,
 };
 use crate::{
     random::Random,
@@ -51,20 +53,6 @@ struct Inner {
     random: Random,
 }
 
-/// A token as requests use it.
-#[derive(Debug)]
-pub(crate) struct Published {
-    pub(crate) token: AccessToken,
-    pub(crate) header: HeaderValue,
-    pub(crate) identity: TokenIdentity,
-    pub(crate) lifetime: Lifetime,
-    pub(crate) version: Version,
-}
-
-/// Counts publications in this process: two equal tokens that were fetched twice have two versions.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Version(u64);
-
 /// What a layer is built with.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -84,6 +72,8 @@ pub(super) struct Desk {
     flights: u64,
     failure: Option<Failure>,
     cooldown: Cooldown,
+    /// The token that was last dropped by hand.
+    dropped: Option<TokenIdentity>,
     closed: bool,
 }
 
@@ -114,6 +104,7 @@ impl TokenCell {
                 flights: 0,
                 failure: None,
                 cooldown: Cooldown::new(settings.refresh_cooldown),
+                dropped: None,
                 closed: false,
             }),
             successes: Successes::new(origins, now),
@@ -230,11 +221,13 @@ impl TokenCell {
     /// Drops the token, if there is one. The next request fetches another.
     pub(crate) fn invalidate(&self) -> bool {
         let old = {
-            let _desk = lock(&self.0.desk);
+            let mut desk = lock(&self.0.desk);
             let mut snapshot = self.0.change();
             snapshot.version += 1;
             snapshot.suspended = false;
-            snapshot.current.take()
+            let old = snapshot.current.take();
+            desk.dropped = old.as_ref().map(|old| old.identity).or(desk.dropped);
+            old
         };
         // Zeroised outside the lock.
         old.is_some()
@@ -279,8 +272,17 @@ impl TokenCell {
 
     fn start(&self, desk: &mut Desk, purpose: Purpose, now: Instant) -> Acquire {
         desk.flights += 1;
-        let limit = self.0.settings.fetch_timeout;
-        let flight = Arc::new(Flight::new(desk.flights, purpose, now, limit));
+        let settings = &self.0.settings;
+        let current = read(&self.0.snapshot).current.clone();
+        let life = current.as_ref().and_then(|token| token.lifetime.whole());
+        let state = CellState {
+            current,
+            dropped: desk.dropped,
+            cooldown: desk.cooldown.length(life),
+            refresh_before: settings.refresh_before,
+        };
+        let limit = settings.fetch_timeout;
+        let flight = Arc::new(Flight::new(desk.flights, purpose, state, now, limit));
         desk.flight = Some(Arc::clone(&flight));
         let lead = Lead::new(self.clone(), Arc::clone(&flight));
         Acquire::Wait(flight, Some(lead))

@@ -59,8 +59,13 @@ impl Cooldown {
     /// An API whose clock runs ahead refuses every token before its end: a cooldown that outlasts the time for which a
     /// token is of use would keep it from ever being replaced in time. Half of the life is the limit.
     pub(super) fn holds(&self, now: Instant, life: Option<Duration>) -> bool {
-        let length = life.map_or(self.length, |life| self.length.min(life / 2));
+        let length = self.length(life);
         self.ended.is_some_and(|ended| now < after(ended, length))
+    }
+
+    /// How long it lasts for a token that lives for `life`.
+    pub(super) fn length(&self, life: Option<Duration>) -> Duration {
+        life.map_or(self.length, |life| self.length.min(life / 2))
     }
 
     /// The current token was refused at `origin`. If it took the place of a refused one and was not accepted there since,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FetchReason, Quirk, TokenError};
+use super::{FetchReason, Quirk, StoreError, TokenError};
 use crate::{Origin, sinks::Family};
 
 /// Something happened to a token. Borrowed, and without secrets.
@@ -43,6 +43,38 @@ pub enum TokenEvent<'a> {
         elapsed: Duration,
         /// The token's lifetime; `None` if it does not expire.
         expires_in: Option<Duration>,
+    },
+    /// A token that another process was granted was found in the store and published.
+    #[non_exhaustive]
+    Adopted {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// What made it necessary.
+        reason: FetchReason,
+        /// How long it took, waiting for the other process included.
+        elapsed: Duration,
+        /// The token's lifetime, counted from when the other process asked for it.
+        expires_in: Option<Duration>,
+    },
+    /// A refused token was not replaced: another process had it replaced just now, and the cooldown is shared.
+    #[non_exhaustive]
+    HeldBack {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+    },
+    /// The token store does not work. Tokens are fetched as they would be without it until it does. Told once.
+    #[non_exhaustive]
+    StoreFailed {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// Why.
+        error: &'a StoreError,
+    },
+    /// The token store works again.
+    #[non_exhaustive]
+    StoreRecovered {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
     },
     /// A fetch failed. A token that was valid before is still in use.
     #[non_exhaustive]

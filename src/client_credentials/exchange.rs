@@ -11,8 +11,8 @@ use super::{
     authorize::Authorizer,
     cell::{Published, Refusal},
     challenge,
+    context::Rejected,
     event::{Remedy, TokenEvent},
-    source::Rejected,
     tokens::Tokens,
 };
 

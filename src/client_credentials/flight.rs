@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     AccessToken, FetchReason, Rejected, TokenError,
     cell::{Desk, Published, TokenCell},
+    context::CellState,
 };
 use crate::{
     clock::after,
@@ -31,6 +32,7 @@ pub(crate) struct Flight {
     recheck: bool,
     began: Instant,
     deadline: Instant,
+    cell: CellState,
     state: Mutex<State>,
 }
 
@@ -68,7 +70,13 @@ impl From<FetchReason> for Purpose {
 }
 
 impl Flight {
-    pub(crate) fn new(number: u64, purpose: Purpose, began: Instant, limit: Duration) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        purpose: Purpose,
+        cell: CellState,
+        began: Instant,
+        limit: Duration,
+    ) -> Self {
         Self {
             number,
             reason: purpose.reason,
@@ -76,6 +84,7 @@ impl Flight {
             recheck: purpose.recheck,
             began,
             deadline: after(began, limit),
+            cell,
             state: Mutex::default(),
         }
     }
@@ -86,6 +95,11 @@ impl Flight {
 
     pub(crate) fn rejected(&self) -> Option<&Rejected> {
         self.rejected.as_ref()
+    }
+
+    /// The cell as the flight began.
+    pub(crate) fn cell(&self) -> &CellState {
+        &self.cell
     }
 
     pub(crate) fn is_recheck(&self) -> bool {

@@ -85,6 +85,12 @@ impl Lifetime {
         self.ends.map(|ends| ends.expired_after)
     }
 
+    /// When a token of this age was asked for, by the monotonic clock.
+    pub(crate) fn asked_at(&self, now: Instant, wall: SystemTime) -> Instant {
+        let then = now.checked_sub(self.age(now, wall));
+        then.unwrap_or(self.asked_at)
+    }
+
     /// For how long the token stays as fresh as it is.
     pub(crate) fn unchanged_for(&self, now: Instant, wall: SystemTime) -> Duration {
         let Some(ends) = self.ends else {

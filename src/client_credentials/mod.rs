@@ -32,6 +32,7 @@ mod authorize;
 mod cell;
 mod challenge;
 mod config;
+mod context;
 mod cooldown;
 mod endpoint;
 mod error;
@@ -49,6 +50,7 @@ mod redact;
 mod service;
 mod shutdown;
 mod source;
+mod store;
 mod token;
 mod tokens;
 mod waiting;
@@ -66,6 +68,7 @@ pub use self::{
     cell::Version,
     challenge::Challenge,
     config::{Config, ConfigError},
+    context::{FetchContext, FetchReason, Rejected, RevokeContext},
     endpoint::{
         AssertionAudience, ClientAuth, ClientAuthentication, Grant, RevocationEndpoint, SecretFile,
         SecretSource, SecretVariable, TokenEndpoint, TokenExchange, TokenRequest,
@@ -77,6 +80,10 @@ pub use self::{
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
     quirk::Quirk,
     service::ClientCredentials,
-    source::{FetchContext, FetchReason, Rejected, RevokeContext, SharedTokenSource, TokenSource},
+    source::{SharedTokenSource, TokenSource},
+    store::{
+        CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, StoredTokens,
+        TokenStore,
+    },
     token::{AccessToken, TokenIdentity},
 };

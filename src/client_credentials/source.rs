@@ -7,13 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::time::Instant;
-
-use super::{
-    AccessToken, Challenge, TokenError, TokenIdentity,
-    event::{TokenEvent, TokenEvents},
-};
-use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
+use super::{AccessToken, CacheIdentity, FetchContext, RevokeContext, TokenError};
 
 /// Where tokens come from: a [`TokenEndpoint`](super::TokenEndpoint), an [`AccessToken`] that never changes, or a type
 /// of yours.
@@ -62,187 +56,24 @@ pub trait TokenSource: Send + Sync + 'static {
         let _ = (token, cx);
         None::<Ready<Result<(), TokenError>>>
     }
-}
 
-/// For how long a token is being revoked.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct RevokeContext<'a> {
-    surroundings: Surroundings<'a>,
-}
-
-impl<'a> RevokeContext<'a> {
-    pub(crate) fn new(surroundings: Surroundings<'a>) -> Self {
-        Self { surroundings }
+    /// Whether [`revoke`](Self::revoke) revokes tokens, which must then not be shared with other processes. The default
+    /// is `false`.
+    fn revokes(&self) -> bool {
+        false
     }
 
-    pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
-        &self.surroundings
-    }
-
-    /// The layer's clock.
-    #[must_use]
-    pub fn clock(&self) -> &'a dyn Clock {
-        self.surroundings.clock()
-    }
-
-    /// When the revocation is given up, in tokio's time.
-    #[must_use]
-    pub fn deadline(&self) -> Instant {
-        self.surroundings.deadline()
+    /// What tells these tokens from all others, so that [`StoredTokens`](super::StoredTokens) may share them with other
+    /// processes. Asked before and after a fetch.
+    ///
+    /// `None` keeps them in this process, which is the default. An identity must name everything that makes a
+    /// difference to what is granted: the issuer, the client and its secret, scope, audience, and all else that is sent.
+    fn cache_identity(&self) -> impl Future<Output = Option<CacheIdentity>> + Send {
+        ready(None)
     }
 }
 
-/// Why and for how long a token is being fetched.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct FetchContext<'a> {
-    reason: FetchReason,
-    rejected: Option<&'a Rejected>,
-    surroundings: Surroundings<'a>,
-}
-
-impl<'a> FetchContext<'a> {
-    pub(crate) fn new(
-        reason: FetchReason,
-        rejected: Option<&'a Rejected>,
-        surroundings: Surroundings<'a>,
-    ) -> Self {
-        Self {
-            reason,
-            rejected,
-            surroundings,
-        }
-    }
-
-    pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
-        &self.surroundings
-    }
-
-    /// What made the fetch necessary.
-    #[must_use]
-    pub fn reason(&self) -> FetchReason {
-        self.reason
-    }
-
-    /// The token that an API refused, if that is the reason.
-    #[must_use]
-    pub fn rejected(&self) -> Option<&'a Rejected> {
-        self.rejected
-    }
-
-    /// The layer's clock.
-    #[must_use]
-    pub fn clock(&self) -> &'a dyn Clock {
-        self.surroundings.clock()
-    }
-
-    /// When the fetch is given up, in tokio's time.
-    #[must_use]
-    pub fn deadline(&self) -> Instant {
-        self.surroundings.deadline()
-    }
-}
-
-/// What a source may use while it works, whatever for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Surroundings<'a> {
-    deadline: Instant,
-    clock: &'a SharedClock,
-    random: &'a Random,
-    credential: Option<&'a str>,
-    sinks: &'a Sinks<TokenEvents>,
-}
-
-impl<'a> Surroundings<'a> {
-    pub(crate) fn new(
-        deadline: Instant,
-        clock: &'a SharedClock,
-        random: &'a Random,
-        credential: Option<&'a str>,
-        sinks: &'a Sinks<TokenEvents>,
-    ) -> Self {
-        Self {
-            deadline,
-            clock,
-            random,
-            credential,
-            sinks,
-        }
-    }
-
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    pub(crate) fn clock(&self) -> &'a dyn Clock {
-        self.clock.as_dyn()
-    }
-
-    /// A number in `0.0..1.0`, for jitter.
-    pub(crate) fn random(&self) -> f64 {
-        self.random.unit()
-    }
-
-    /// Tells what happened on the way, given the credential's name.
-    pub(crate) fn emit(&self, event: impl FnOnce(Option<&'a str>) -> TokenEvent<'a>) {
-        self.sinks.emit(&event(self.credential));
-    }
-}
-
-/// What made a fetch necessary.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum FetchReason {
-    /// There was no token: none had been fetched yet, or it was dropped with
-    /// [`TokenHandle::invalidate`](super::TokenHandle::invalidate).
-    Cold,
-    /// The token is about to expire; requests go on with it meanwhile.
-    Early,
-    /// The token has expired.
-    Expired,
-    /// [`TokenHandle::refresh_now`](super::TokenHandle::refresh_now) was called.
-    Forced,
-    /// An API refused the token with a 401.
-    Rejected,
-}
-
-impl FetchReason {
-    /// The reason in one lower-case word, for logs and labels.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cold => "cold",
-            Self::Early => "early",
-            Self::Expired => "expired",
-            Self::Forced => "forced",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
-/// A token that an API refused, and how the API put it.
-#[derive(Clone, Debug)]
-pub struct Rejected {
-    pub(crate) identity: TokenIdentity,
-    pub(crate) challenges: Vec<Challenge>,
-}
-
-impl Rejected {
-    /// The refused token.
-    #[must_use]
-    pub fn identity(&self) -> TokenIdentity {
-        self.identity
-    }
-
-    /// The challenges of the 401 (RFC 9110 §11.6.1); empty if it came without any.
-    #[must_use]
-    pub fn challenges(&self) -> &[Challenge] {
-        &self.challenges
-    }
-}
-
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Any [`TokenSource`], erased and cheap to clone; a `TokenSource` itself.
 #[derive(Clone)]
@@ -272,6 +103,14 @@ impl TokenSource for SharedTokenSource {
     ) -> Option<impl Future<Output = Result<(), TokenError>> + Send + 'a> {
         self.0.revoke_boxed(token, cx)
     }
+
+    fn revokes(&self) -> bool {
+        self.0.revokes_erased()
+    }
+
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        self.0.cache_identity_boxed().await
+    }
 }
 
 impl fmt::Debug for SharedTokenSource {
@@ -293,6 +132,10 @@ trait Erased: Send + Sync {
         token: &'a AccessToken,
         cx: RevokeContext<'a>,
     ) -> Option<BoxFuture<'a, Result<(), TokenError>>>;
+
+    fn revokes_erased(&self) -> bool;
+
+    fn cache_identity_boxed(&self) -> BoxFuture<'_, Option<CacheIdentity>>;
 }
 
 impl<T: TokenSource> Erased for T {
@@ -314,5 +157,13 @@ impl<T: TokenSource> Erased for T {
     ) -> Option<BoxFuture<'a, Result<(), TokenError>>> {
         let revocation = self.revoke(token, cx)?;
         Some(Box::pin(revocation))
+    }
+
+    fn revokes_erased(&self) -> bool {
+        self.revokes()
+    }
+
+    fn cache_identity_boxed(&self) -> BoxFuture<'_, Option<CacheIdentity>> {
+        Box::pin(self.cache_identity())
     }
 }

@@ -26,6 +26,22 @@ struct Inner {
     sent_at: Option<Instant>,
     scope: Option<Box<str>>,
     members: Map<String, Value>,
+    provenance: Provenance,
+}
+
+/// How this process came by a token.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Provenance {
+    /// It was granted here.
+    #[default]
+    Granted,
+    /// It was granted here and is of use here only: it is bound to a key, or was granted for credentials that have
+    /// been replaced.
+    Private,
+    /// It was granted to another process.
+    Adopted,
+    /// It is the one that was refused: it is too soon for another.
+    HeldBack,
 }
 
 impl AccessToken {
@@ -40,6 +56,7 @@ impl AccessToken {
             sent_at: None,
             scope: None,
             members: Map::new(),
+            provenance: Provenance::default(),
         }))
     }
 
@@ -80,6 +97,19 @@ impl AccessToken {
     #[must_use]
     pub fn identity(&self) -> TokenIdentity {
         TokenIdentity::of(&self.0.value)
+    }
+
+    /// The further members of the server's answer.
+    pub(crate) fn members(&self) -> &Map<String, Value> {
+        &self.0.members
+    }
+
+    pub(crate) fn provenance(&self) -> Provenance {
+        self.0.provenance
+    }
+
+    pub(crate) fn with_provenance(self, provenance: Provenance) -> Self {
+        self.change(|inner| inner.provenance = provenance)
     }
 
     pub(crate) fn sent_at(&self) -> Option<Instant> {
@@ -160,6 +190,13 @@ impl TokenSource for AccessToken {
 pub struct TokenIdentity(u128);
 
 impl TokenIdentity {
+    /// The hash, for a [`TokenStore`](super::TokenStore). Of a short token it gives the token away: it is stored under
+    /// a keyed hash only.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// FNV-1a, 128 bits wide.
     fn of(value: &[u8]) -> Self {
         const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;

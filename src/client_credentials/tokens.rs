@@ -19,10 +19,11 @@ use tokio::{
 use super::{
     AccessToken, FetchContext, SharedTokenSource, TokenError, TokenSource,
     cell::{Acquire, Published, Refusal, Refused, TokenCell},
+    context::Surroundings,
     event::{TokenEvent, TokenEvents},
     flight::{Flight, Lead, Outcome},
     freshness::Freshness,
-    source::Surroundings,
+    token::Provenance,
     waiting::Waiting,
 };
 use crate::{
@@ -183,12 +184,24 @@ impl Tokens {
             Fetched::Result(result) => lead.finish(result, now, self.clock.wall()),
         };
         self.sinks.emit(&match &outcome {
-            Some(Outcome::Token(token)) => TokenEvent::Fetched {
-                credential,
-                reason,
-                elapsed,
-                expires_in: token.token.lifetime(),
-            },
+            Some(Outcome::Token(token)) => {
+                let expires_in = token.token.lifetime();
+                match token.token.provenance() {
+                    Provenance::Adopted => TokenEvent::Adopted {
+                        credential,
+                        reason,
+                        elapsed,
+                        expires_in,
+                    },
+                    Provenance::HeldBack => TokenEvent::HeldBack { credential },
+                    Provenance::Granted | Provenance::Private => TokenEvent::Fetched {
+                        credential,
+                        reason,
+                        elapsed,
+                        expires_in,
+                    },
+                }
+            }
             Some(Outcome::Failed(error)) => TokenEvent::FetchFailed {
                 credential,
                 reason,
@@ -222,6 +235,7 @@ impl Tokens {
             let cx = FetchContext::new(
                 flight.reason(),
                 flight.rejected(),
+                flight.cell(),
                 self.surroundings(flight.deadline()),
             );
             Fetched::Result(self.source.fetch(cx).await)

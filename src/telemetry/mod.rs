@@ -26,6 +26,24 @@ pub(crate) fn trace_token_event(event: &TokenEvent<'_>) {
             let expires_in = expires_in.map(|life| life.as_secs());
             tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token fetched");
         }
+        TokenEvent::Adopted {
+            credential,
+            reason,
+            elapsed,
+            expires_in,
+        } => {
+            let expires_in = expires_in.map(|life| life.as_secs());
+            tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token of another process adopted");
+        }
+        TokenEvent::HeldBack { credential } => {
+            tracing::info!(target: TARGET, credential, "refused token not replaced: shared cooldown");
+        }
+        TokenEvent::StoreFailed { credential, error } => {
+            tracing::warn!(target: TARGET, credential, %error, "token store failed");
+        }
+        TokenEvent::StoreRecovered { credential } => {
+            tracing::info!(target: TARGET, credential, "token store recovered");
+        }
         TokenEvent::FetchFailed {
             credential,
             reason,

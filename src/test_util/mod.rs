@@ -3,6 +3,7 @@
 //! * [`Issuer`]: an OAuth 2.0 authorization server for client credentials (RFC 6749 §4.4). It counts what it was asked,
 //!   and how many of the tokens it issued were needless.
 //! * [`Api`]: a resource server that checks tokens, enforces a [`Quota`] and tells of it in the [`Dialect`] you choose.
+//! * [`MemoryTokenStore`]: a store that several layers share, as the processes of a fleet do.
 //! * [`Probe`]: a service whose clones are not ready, to catch errors in the handling of readiness.
 //!
 //! Both servers listen on 127.0.0.1 at a port of their own, speak HTTP/1.1 and HTTP/2 without TLS, and stop when they
@@ -44,6 +45,7 @@ mod script;
 mod serve;
 mod time;
 mod token_book;
+mod token_store;
 
 pub use self::{
     api::{Api, ApiBuilder, ApiFault, ApiSeen, ApiService, Dialect, RecordedRequest},
@@ -54,5 +56,6 @@ pub use self::{
     probe::Probe,
     quota::Quota,
     token_book::TokenBook,
+    token_store::MemoryTokenStore,
 };
 use crate::BoxError;

@@ -8,6 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+/// tokio's time.
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
 /// A start from which both clocks are read: the civil time is its value at the start plus what tokio's clock has
 /// measured since, so that both stand still while time is paused.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,7 @@ use loom::{future::block_on, thread};
 use super::*;
 use crate::{
     client_credentials::{
-        Rejected, SharedTokenSource, TokenErrorKind, flight::Waiter, tokens::Tokens,
+        AccessToken, Rejected, SharedTokenSource, TokenErrorKind, flight::Waiter, tokens::Tokens,
     },
     clock::SharedClock,
     sinks::Sinks,

@@ -5,12 +5,31 @@ use std::{
     sync::Arc,
 };
 
-use super::{Inner, Published};
-use crate::sync::{
-    RwLockWriteGuard,
-    atomic::{AtomicU64, Ordering},
-    write,
+use http::HeaderValue;
+
+use super::Inner;
+use crate::{
+    client_credentials::{AccessToken, TokenIdentity, freshness::Lifetime},
+    sync::{
+        RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+        write,
+    },
 };
+
+/// A token as requests use it.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) token: AccessToken,
+    pub(crate) header: HeaderValue,
+    pub(crate) identity: TokenIdentity,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) version: Version,
+}
+
+/// Counts publications in this process: two equal tokens that were fetched twice have two versions.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Version(pub(super) u64);
 
 /// What requests read.
 #[derive(Debug, Default)]

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     backoff::Backoff,
     client_credentials::{
-        AccessToken, FetchContext, RevokeContext, TokenError, TokenErrorKind, TokenEvent,
-        TokenSource, source::Surroundings,
+        AccessToken, CacheIdentity, FetchContext, RevokeContext, TokenError, TokenErrorKind,
+        TokenEvent, TokenSource, context::Surroundings, token::Provenance,
     },
     clock::after,
 };
@@ -38,6 +38,14 @@ impl TokenSource for TokenEndpoint {
         let at = self.revocation.as_ref()?;
         Some(async move { self.revoke_at(at, token, cx.surroundings()).await })
     }
+
+    fn revokes(&self) -> bool {
+        self.revocation.is_some()
+    }
+
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        self.identify().await
+    }
 }
 
 impl TokenEndpoint {
@@ -48,6 +56,7 @@ impl TokenEndpoint {
     async fn attempts(&self, cx: &Surroundings<'_>) -> Result<AccessToken, TokenError> {
         self.check()?;
         let Ready { transport, missed } = self.client.ready().await?;
+        let old_certificate = missed.is_some();
         if let Some(error) = missed {
             self.tell_kept(error, cx);
         }
@@ -58,6 +67,9 @@ impl TokenEndpoint {
         loop {
             let kept = refused.is_some();
             let failed = match self.attempt_in_time(&transport, retries, kept, cx).await {
+                Ok(token) if old_certificate => {
+                    return Ok(token.with_provenance(Provenance::Private));
+                }
                 Ok(token) => return Ok(token),
                 Err(failed) => failed,
             };

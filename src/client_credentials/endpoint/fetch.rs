@@ -13,10 +13,10 @@ use super::{
     discovery::{Able, Choice},
     form::Form,
     response,
-    transport::Transport,
+    transport::{Certificate, Transport},
 };
 use crate::client_credentials::{
-    AccessToken, TokenError, TokenErrorKind, TokenEvent, source::Surroundings,
+    AccessToken, TokenError, TokenErrorKind, TokenEvent, context::Surroundings, token::Provenance,
 };
 
 /// Why an attempt brought no token.
@@ -45,7 +45,9 @@ impl TokenEndpoint {
     ) -> Result<AccessToken, Failed> {
         let choice = self.locate(transport, cx).await?;
         let mut request = self.request(choice, kept, cx).await?;
-        for error in request.used.take_missed() {
+        let missed = request.used.take_missed();
+        let mut private = kept || !missed.is_empty();
+        for error in missed {
             self.tell_kept(error, cx);
         }
         let sent_at = cx.clock().now();
@@ -69,8 +71,13 @@ impl TokenEndpoint {
             .is_some_and(|claims| claims.is_bound())
         {
             cx.emit(|credential| TokenEvent::BoundToken { credential });
+            private |= !matches!(self.client.certificate().await, Certificate::Known(_));
         }
-        Ok(token.with_sent_at(sent_at))
+        let token = token.with_sent_at(sent_at);
+        Ok(match private {
+            true => token.with_provenance(Provenance::Private),
+            false => token,
+        })
     }
 
     async fn locate(

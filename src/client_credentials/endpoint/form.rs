@@ -34,6 +34,11 @@ impl Form {
         others.map(|(_, value)| value.clone())
     }
 
+    /// All names and values, in order.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(n, v)| (n.as_str(), v.expose_secret()))
+    }
+
     pub(crate) fn extend(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);
     }
@@ -47,11 +52,10 @@ impl Form {
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        let pairs = || self.0.iter().map(|(n, v)| (n.as_str(), v.expose_secret()));
         // Room for the worst case, so that growing never leaves a copy behind.
-        let worst = pairs().map(|(n, v)| 3 * (n.len() + v.len()) + 2).sum();
+        let worst = self.pairs().map(|(n, v)| 3 * (n.len() + v.len()) + 2).sum();
         let mut body = Zeroizing::new(String::with_capacity(worst));
-        for (name, value) in pairs() {
+        for (name, value) in self.pairs() {
             if !body.is_empty() {
                 body.push('&');
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use secrecy::ExposeSecret;
 
 use super::{SecretSource, TokenRequest, secret::SharedSecret};
-use crate::client_credentials::TokenError;
+use crate::client_credentials::{CacheIdentity, TokenError};
 
 /// The grant that a [`TokenEndpoint`](super::TokenEndpoint) asks with. Cheap to clone.
 ///
@@ -79,6 +79,19 @@ impl Grant {
         }
     }
 
+    /// What tells this grant from others; `None` if a token in it cannot be read now.
+    pub(super) async fn identify(&self) -> Option<CacheIdentity> {
+        let identity = CacheIdentity::new(self.name());
+        match &self.0 {
+            Kind::ClientCredentials => Some(identity),
+            Kind::JwtBearer(assertion) => {
+                let assertion = assertion.look().await?;
+                Some(identity.field("assertion", assertion.expose_secret()))
+            }
+            Kind::TokenExchange(exchange) => exchange.identify(identity).await,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self.0 {
             Kind::ClientCredentials => "client_credentials",
@@ -133,6 +146,23 @@ impl TokenExchange {
             None => false,
         };
         actor_changed || self.subject.token.changed().await
+    }
+
+    async fn identify(&self, identity: CacheIdentity) -> Option<CacheIdentity> {
+        let subject = self.subject.token.look().await?;
+        let identity = identity
+            .field("subject", subject.expose_secret())
+            .field("type", &self.subject.token_type)
+            .field("requested", self.requested.as_deref().unwrap_or_default());
+        let Some(actor) = &self.actor else {
+            return Some(identity);
+        };
+        let token = actor.token.look().await?;
+        Some(
+            identity
+                .field("actor", token.expose_secret())
+                .field("type", &actor.token_type),
+        )
     }
 
     /// The type of an OAuth access token (RFC 8693 §3).

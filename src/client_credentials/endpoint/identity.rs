@@ -10,7 +10,10 @@ use rustls::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use super::secret::{Erased, SecretSource};
+use super::{
+    secret::{Erased, SecretSource},
+    transport::Certificate,
+};
 use crate::client_credentials::{TokenError, TokenErrorKind};
 
 /// Where certificate and key come from, both as PEM.
@@ -52,6 +55,10 @@ impl Identity {
 }
 
 impl Pair {
+    pub(super) fn certificate(&self) -> Certificate {
+        Certificate::Known(self.chain.expose_secret().as_bytes().to_vec())
+    }
+
     /// Has connections with `config` show this certificate.
     pub(super) fn enter(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
         let chain = CertificateDer::pem_slice_iter(self.chain.expose_secret().as_bytes());

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod auth;
+mod cache;
 #[cfg(feature = "https")]
 mod certificate;
 mod check;

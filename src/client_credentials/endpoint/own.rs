@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 
 use super::{
     identity::{Identity, Pair},
-    transport::{Ready, Transport},
+    transport::{Certificate, Ready, Transport},
 };
 use crate::{
     client_credentials::TokenError,
@@ -59,6 +59,26 @@ impl OwnClient {
         };
         let read = identity.read().await.ok();
         read.is_some() && lock(&self.memory).seen != read
+    }
+
+    /// The certificate of now: the source's, or what the configuration's resolver gives to a server that names no
+    /// authorities.
+    pub(super) async fn certificate(&self) -> Certificate {
+        if let Some(identity) = &self.identity {
+            let pair = identity.read().await;
+            return pair.map_or(Certificate::Unknown, |pair| pair.certificate());
+        }
+        let Some(config) = &self.config else {
+            return Certificate::None;
+        };
+        let resolver = &config.client_auth_cert_resolver;
+        if !resolver.has_certs() {
+            return Certificate::None;
+        }
+        let algorithms = config.crypto_provider().signature_verification_algorithms;
+        let key = resolver.resolve(&[], &algorithms.supported_schemes());
+        let certificate = key.as_ref().and_then(|key| key.cert.first());
+        certificate.map_or(Certificate::Unknown, |der| Certificate::Known(der.to_vec()))
     }
 
     /// The client at hand, if it was made for `pair`, or a new one: its connections show the new certificate.

@@ -6,7 +6,7 @@ use super::{
     Location, TokenEndpoint, auth::ClientAuthentication, discovery::Choice, fetch::into_http,
     response,
 };
-use crate::client_credentials::{AccessToken, TokenError, source::Surroundings};
+use crate::client_credentials::{AccessToken, TokenError, context::Surroundings};
 
 /// Where tokens are revoked (RFC 7009).
 #[derive(Clone, Debug, Eq, PartialEq)]

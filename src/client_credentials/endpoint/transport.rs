@@ -40,6 +40,17 @@ impl Client {
         }
     }
 
+    /// The certificate that shows the client to the server.
+    pub(super) async fn certificate(&self) -> Certificate {
+        match self {
+            Self::Service(_) => Certificate::Unknown,
+            #[cfg(feature = "https")]
+            Self::Own(own) => own.certificate().await,
+            #[cfg(not(feature = "https"))]
+            Self::None => Certificate::None,
+        }
+    }
+
     /// What carries the requests of a fetch that begins now.
     pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
         match self {
@@ -87,6 +98,17 @@ impl Default for Client {
         #[cfg(not(feature = "https"))]
         return Self::None;
     }
+}
+
+/// The certificate that a client presents.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Certificate {
+    None,
+    /// As it is written.
+    #[cfg_attr(not(feature = "https"), expect(dead_code))]
+    Known(Vec<u8>),
+    /// There may be one, which only the HTTP client knows.
+    Unknown,
 }
 
 /// An answer, read in full.

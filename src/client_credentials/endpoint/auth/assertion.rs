@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
-use crate::client_credentials::{TokenError, endpoint::secret::SharedSecret};
+use crate::client_credentials::{CacheIdentity, TokenError, endpoint::secret::SharedSecret};
 
 /// An assertion that is ready to be sent.
 pub(super) struct ReadyAssertion {
@@ -39,6 +39,15 @@ impl ClientAuthentication for ReadyAssertion {
 
     async fn changed(&self) -> bool {
         self.assertion.changed().await
+    }
+
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        let assertion = self.assertion.look().await?;
+        Some(
+            CacheIdentity::new(&self.assertion_type)
+                .field("client_id", &self.id)
+                .field("assertion", assertion.expose_secret()),
+        )
     }
 
     fn check(&self) -> Result<(), TokenError> {

@@ -12,7 +12,7 @@ use super::{
     assertion::assert_client, check_id,
 };
 use crate::client_credentials::{
-    TokenError, TokenErrorKind,
+    CacheIdentity, TokenError, TokenErrorKind,
     endpoint::{check::NO_AUDIENCE, secret::SharedSecret},
 };
 
@@ -72,6 +72,16 @@ impl ClientAuthentication for SecretJwt {
         true
     }
 
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        let secret = self.secret.look().await?;
+        Some(
+            CacheIdentity::new("client_secret_jwt")
+                .field("client_id", &self.id)
+                .field("algorithm", self.algorithm.as_str())
+                .field("secret", secret.expose_secret()),
+        )
+    }
+
     fn check(&self) -> Result<(), TokenError> {
         check_id(&self.id)
     }
@@ -108,6 +118,15 @@ impl ClientAuthentication for PrivateKeyJwt {
 
     fn needs_audience(&self) -> bool {
         true
+    }
+
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        let key = self.key.cache_identity().await?;
+        Some(
+            CacheIdentity::new("private_key_jwt")
+                .field("client_id", &self.id)
+                .nested("key", &key),
+        )
     }
 
     fn check(&self) -> Result<(), TokenError> {

@@ -7,7 +7,9 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use secrecy::ExposeSecret;
 
 use super::{SecretSource, TokenRequest, jwk, jwt};
-use crate::client_credentials::{TokenError, TokenErrorKind, endpoint::secret::SharedSecret};
+use crate::client_credentials::{
+    CacheIdentity, TokenError, TokenErrorKind, endpoint::secret::SharedSecret,
+};
 
 /// A private key and the algorithm it signs with. Cheap to clone; zeroised when the last clone is dropped.
 #[derive(Clone)]
@@ -109,6 +111,17 @@ impl SigningKey {
     pub fn key_id(mut self, id: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).id = Some(id.into());
         self
+    }
+
+    /// What tells this key from others; `None` if it cannot be read now.
+    pub(super) async fn cache_identity(&self) -> Option<CacheIdentity> {
+        let identity = CacheIdentity::new("key")
+            .field("algorithm", self.0.algorithm.as_str())
+            .field("kid", self.0.id.as_deref().unwrap_or_default());
+        Some(match &self.0.key {
+            Key::Fixed(key) => identity.field("fixed", key.as_bytes()),
+            Key::Read(key) => identity.field("read", key.look().await?.expose_secret()),
+        })
     }
 
     /// Signs once, if this build can: a key on another curve, or a damaged one, shows only then.

@@ -1,6 +1,7 @@
 //! How the client shows the token endpoint who it is (RFC 6749 §2.3), one file for each family of methods.
 
 mod assertion;
+mod erased;
 #[cfg(feature = "jwt")]
 mod jwk;
 #[cfg(feature = "jwt")]
@@ -14,26 +15,26 @@ mod unsigned;
 use std::{
     fmt,
     future::{Future, ready},
-    pin::Pin,
     sync::Arc,
 };
 
 #[cfg(feature = "jwt")]
 pub(super) use self::jwt::{NO_PROVIDER, built_in};
-pub(super) use self::request::Target;
 pub use self::request::{AssertionAudience, TokenRequest};
 use self::{
     assertion::ReadyAssertion,
+    erased::Erased,
     secret::{ClientSecret, Method},
     unsigned::Unsigned,
 };
+pub(super) use self::{erased::BoxFuture, request::Target};
 #[cfg(feature = "jwt")]
 pub use self::{
     jwt::SecretAlgorithm,
     key::{KeyAlgorithm, SigningKey},
 };
 use super::SecretSource;
-use crate::client_credentials::TokenError;
+use crate::client_credentials::{CacheIdentity, TokenError};
 
 /// A client's way to authenticate at a token endpoint. Cheap to clone.
 ///
@@ -83,6 +84,12 @@ pub trait ClientAuthentication: Send + Sync + 'static {
     /// `false`.
     fn needs_audience(&self) -> bool {
         false
+    }
+
+    /// What tells this client from others: its id, the method, and its secret or key as they are now. `None`, which is the
+    /// default, keeps its tokens from being shared through a [`TokenStore`](crate::client_credentials::TokenStore).
+    fn cache_identity(&self) -> impl Future<Output = Option<CacheIdentity>> + Send {
+        ready(None)
     }
 
     /// Looks for what is wrong whatever the server says. The default finds nothing.
@@ -237,6 +244,10 @@ impl ClientAuthentication for ClientAuth {
         self.method.needs_audience_of()
     }
 
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        self.method.cache_identity_boxed().await
+    }
+
     fn check(&self) -> Result<(), TokenError> {
         self.method.check_of()
     }
@@ -246,48 +257,6 @@ impl fmt::Debug for ClientAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let method = self.methods().first().unwrap_or(&"other");
         f.debug_tuple("ClientAuth").field(method).finish()
-    }
-}
-
-pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-trait Erased: Send + Sync {
-    fn authenticate_boxed<'a>(
-        &'a self,
-        request: &'a mut TokenRequest,
-    ) -> BoxFuture<'a, Result<(), TokenError>>;
-
-    fn changed_boxed(&self) -> BoxFuture<'_, bool>;
-
-    fn methods_of(&self) -> &'static [&'static str];
-
-    fn needs_audience_of(&self) -> bool;
-
-    fn check_of(&self) -> Result<(), TokenError>;
-}
-
-impl<T: ClientAuthentication> Erased for T {
-    fn authenticate_boxed<'a>(
-        &'a self,
-        request: &'a mut TokenRequest,
-    ) -> BoxFuture<'a, Result<(), TokenError>> {
-        Box::pin(self.authenticate(request))
-    }
-
-    fn changed_boxed(&self) -> BoxFuture<'_, bool> {
-        Box::pin(self.changed())
-    }
-
-    fn methods_of(&self) -> &'static [&'static str] {
-        self.methods()
-    }
-
-    fn needs_audience_of(&self) -> bool {
-        self.needs_audience()
-    }
-
-    fn check_of(&self) -> Result<(), TokenError> {
-        self.check()
     }
 }
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
 use crate::client_credentials::{
-    TokenError,
+    CacheIdentity, TokenError,
     endpoint::{form::encode_into, secret::SharedSecret},
 };
 
@@ -92,6 +92,20 @@ impl ClientAuthentication for ClientSecret {
 
     async fn changed(&self) -> bool {
         self.secret.changed().await
+    }
+
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        let secret = self.secret.look().await?;
+        let method = match self.method {
+            Method::Basic => "basic",
+            Method::BasicRaw => "basic, raw",
+            Method::Post => "post",
+        };
+        Some(
+            CacheIdentity::new(method)
+                .field("client_id", &self.id)
+                .field("secret", secret.expose_secret()),
+        )
     }
 
     fn check(&self) -> Result<(), TokenError> {

@@ -1,7 +1,7 @@
 //! Methods whose proof is not in the request: `tls_client_auth`, `self_signed_tls_client_auth`, `none`.
 
 use super::{ClientAuthentication, TokenRequest, check_id};
-use crate::client_credentials::TokenError;
+use crate::client_credentials::{CacheIdentity, TokenError};
 
 pub(super) struct Unsigned {
     /// None for a client that has no id.
@@ -46,6 +46,11 @@ impl ClientAuthentication for Unsigned {
 
     fn methods(&self) -> &'static [&'static str] {
         self.methods
+    }
+
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        let method = self.methods.first().unwrap_or(&"anonymous");
+        Some(CacheIdentity::new(method).field("client_id", self.id.as_deref().unwrap_or_default()))
     }
 
     fn check(&self) -> Result<(), TokenError> {

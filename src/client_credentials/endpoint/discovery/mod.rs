@@ -17,7 +17,7 @@ pub(super) use self::metadata::{Able, Choice};
 use super::{response, transport::Transport};
 use crate::{
     backoff::Backoff,
-    client_credentials::{TokenError, TokenErrorKind, TokenEvent, source::Surroundings},
+    client_credentials::{TokenError, TokenErrorKind, TokenEvent, context::Surroundings},
     clock::after,
     sync::{Mutex, lock},
 };

@@ -19,7 +19,8 @@ use crate::client_credentials::TokenError;
 ///
 /// Implemented for `String`, `&'static str` and `SecretString`, which never change; for [`SecretFile`] and
 /// [`SecretVariable`]; and for closures that return a future. It is read once for every token request, and at most every
-/// 5 s while the secret that it gave is refused.
+/// 5 s while the secret that it gave is refused; [`StoredTokens`](super::super::StoredTokens) look at it before and after
+/// the request, too.
 ///
 /// A secret may change at any time. The one that a token was last granted for is kept: it is used instead if the source
 /// fails (or takes more than 5 s), or if the server refuses what the source gives with `invalid_client`, so that a

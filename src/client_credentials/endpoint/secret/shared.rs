@@ -101,6 +101,11 @@ impl SharedSecret {
         }
     }
 
+    /// The secret of now, for nothing but telling it from others. `None` if it is not to be had in time.
+    pub(in super::super) async fn look(&self) -> Option<SecretString> {
+        timeout(LONGEST_READ, self.current()).await.ok()?.ok()
+    }
+
     /// Remembers `secret`, for which a token was granted.
     pub(super) fn keep(&self, secret: SecretString) {
         if !self.keeps_another(&secret) && lock(&self.0.memory).kept.is_some() {

@@ -1,0 +1,211 @@
+//! Why, for how long and among what tokens are fetched and revoked.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Challenge, TokenIdentity,
+    cell::Published,
+    event::{TokenEvent, TokenEvents},
+};
+use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
+
+/// For how long a token is being revoked.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RevokeContext<'a> {
+    surroundings: Surroundings<'a>,
+}
+
+impl<'a> RevokeContext<'a> {
+    pub(crate) fn new(surroundings: Surroundings<'a>) -> Self {
+        Self { surroundings }
+    }
+
+    pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
+        &self.surroundings
+    }
+
+    /// The layer's clock.
+    #[must_use]
+    pub fn clock(&self) -> &'a dyn Clock {
+        self.surroundings.clock()
+    }
+
+    /// When the revocation is given up, in tokio's time.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.surroundings.deadline()
+    }
+}
+
+/// Why and for how long a token is being fetched.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct FetchContext<'a> {
+    reason: FetchReason,
+    rejected: Option<&'a Rejected>,
+    state: &'a CellState,
+    surroundings: Surroundings<'a>,
+}
+
+impl<'a> FetchContext<'a> {
+    pub(crate) fn new(
+        reason: FetchReason,
+        rejected: Option<&'a Rejected>,
+        state: &'a CellState,
+        surroundings: Surroundings<'a>,
+    ) -> Self {
+        Self {
+            reason,
+            rejected,
+            state,
+            surroundings,
+        }
+    }
+
+    /// The cell as it was when the fetch began.
+    pub(crate) fn state(&self) -> &'a CellState {
+        self.state
+    }
+
+    pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
+        &self.surroundings
+    }
+
+    /// What made the fetch necessary.
+    #[must_use]
+    pub fn reason(&self) -> FetchReason {
+        self.reason
+    }
+
+    /// The token that an API refused, if that is the reason.
+    #[must_use]
+    pub fn rejected(&self) -> Option<&'a Rejected> {
+        self.rejected
+    }
+
+    /// The layer's clock.
+    #[must_use]
+    pub fn clock(&self) -> &'a dyn Clock {
+        self.surroundings.clock()
+    }
+
+    /// When the fetch is given up, in tokio's time.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.surroundings.deadline()
+    }
+}
+
+/// What a source may use while it works, whatever for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    deadline: Instant,
+    clock: &'a SharedClock,
+    random: &'a Random,
+    credential: Option<&'a str>,
+    sinks: &'a Sinks<TokenEvents>,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(crate) fn new(
+        deadline: Instant,
+        clock: &'a SharedClock,
+        random: &'a Random,
+        credential: Option<&'a str>,
+        sinks: &'a Sinks<TokenEvents>,
+    ) -> Self {
+        Self {
+            deadline,
+            clock,
+            random,
+            credential,
+            sinks,
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(crate) fn clock(&self) -> &'a dyn Clock {
+        self.clock.as_dyn()
+    }
+
+    /// A number in `0.0..1.0`, for jitter.
+    pub(crate) fn random(&self) -> f64 {
+        self.random.unit()
+    }
+
+    /// Tells what happened on the way, given the credential's name.
+    pub(crate) fn emit(&self, event: impl FnOnce(Option<&'a str>) -> TokenEvent<'a>) {
+        self.sinks.emit(&event(self.credential));
+    }
+}
+
+/// What made a fetch necessary.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum FetchReason {
+    /// There was no token: none had been fetched yet, or it was dropped with
+    /// [`TokenHandle::invalidate`](super::TokenHandle::invalidate).
+    Cold,
+    /// The token is about to expire; requests go on with it meanwhile.
+    Early,
+    /// The token has expired.
+    Expired,
+    /// [`TokenHandle::refresh_now`](super::TokenHandle::refresh_now) was called.
+    Forced,
+    /// An API refused the token with a 401.
+    Rejected,
+}
+
+impl FetchReason {
+    /// The reason in one lower-case word, for logs and labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Early => "early",
+            Self::Expired => "expired",
+            Self::Forced => "forced",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// A token that an API refused, and how the API put it.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub(crate) identity: TokenIdentity,
+    pub(crate) challenges: Vec<Challenge>,
+}
+
+impl Rejected {
+    /// The refused token.
+    #[must_use]
+    pub fn identity(&self) -> TokenIdentity {
+        self.identity
+    }
+
+    /// The challenges of the 401 (RFC 9110 §11.6.1); empty if it came without any.
+    #[must_use]
+    pub fn challenges(&self) -> &[Challenge] {
+        &self.challenges
+    }
+}
+
+/// What a cell holds when a fetch begins, for sources that share tokens.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CellState {
+    /// The token at hand, usable or not.
+    pub(crate) current: Option<Arc<Published>>,
+    /// A token that was dropped by hand.
+    pub(crate) dropped: Option<TokenIdentity>,
+    /// How soon after this fetch a refused token may be replaced again.
+    pub(crate) cooldown: Duration,
+    /// How long before its end a token is renewed.
+    pub(crate) refresh_before: Duration,
+}

@@ -1,0 +1,152 @@
+//! Whether a token that was found in the store is used here.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::StoredToken;
+use crate::client_credentials::{
+    AccessToken, FetchReason, TokenIdentity,
+    freshness::{Freshness, Lifetime},
+    token::Provenance,
+};
+
+/// What this process wants of a token.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) reason: FetchReason,
+    /// Tokens that it has, had, or saw refused.
+    pub(super) known: [Option<TokenIdentity>; 3],
+    /// A token that lives for longer is not believed.
+    pub(super) max_lifetime: Duration,
+    pub(super) refresh_before: Duration,
+}
+
+/// The token in `entry`, if it is `wanted`. The store was asked at `asked`, and so its life is counted from there.
+pub(super) fn adopt(
+    entry: &StoredToken,
+    wanted: &Wanted,
+    asked: Instant,
+    now: Instant,
+) -> Option<AccessToken> {
+    let token = entry.token();
+    let lasts = entry
+        .left()
+        .saturating_sub(now.saturating_duration_since(asked));
+    if wanted.known.contains(&Some(token.identity()))
+        || entry.lifetime() > wanted.max_lifetime
+        || lasts <= SHORTEST
+    {
+        return None;
+    }
+    let spent = entry.lifetime().saturating_sub(entry.left());
+    let token = match asked.checked_sub(spent) {
+        Some(sent_at) => token.clone().with_sent_at(sent_at),
+        None => token.clone().expires_in(entry.left()).with_sent_at(asked),
+    };
+    // Whoever renews a token early has one that works, and no use for another that is due.
+    let due = wanted.reason == FetchReason::Early && is_due(&token, wanted, now);
+    (!due).then(|| token.with_provenance(Provenance::Adopted))
+}
+
+fn is_due(token: &AccessToken, wanted: &Wanted, now: Instant) -> bool {
+    // One clock is enough: the life began a moment ago.
+    const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+    let lifetime = Lifetime::new(
+        token.sent_at().unwrap_or(now),
+        WALL,
+        token.lifetime(),
+        token.refresh_in(),
+        wanted.refresh_before,
+        0.0,
+    );
+    lifetime.freshness(now, WALL) != Freshness::Fresh
+}
+
+/// What is left of a token must be worth the while.
+pub(super) const SHORTEST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary instant to count from"
+    )]
+    fn start() -> Instant {
+        Instant::now() + 2 * HOUR
+    }
+
+    fn entry(left: Duration) -> StoredToken {
+        StoredToken::new(AccessToken::new("token").expires_in(HOUR), left).unwrap()
+    }
+
+    fn wanted(reason: FetchReason) -> Wanted {
+        Wanted {
+            reason,
+            known: [None; 3],
+            max_lifetime: 24 * HOUR,
+            refresh_before: MINUTE,
+        }
+    }
+
+    fn adopted(left: Duration, wanted: &Wanted) -> bool {
+        adopt(&entry(left), wanted, start(), start()).is_some()
+    }
+
+    #[test]
+    fn the_life_of_an_adopted_token_counts_from_when_it_was_granted() {
+        let now = start();
+        let token = adopt(&entry(HOUR / 4), &wanted(FetchReason::Cold), now, now).unwrap();
+
+        assert_eq!(token.lifetime(), Some(HOUR));
+        assert_eq!(token.sent_at(), Some(now - HOUR * 3 / 4));
+    }
+
+    #[test]
+    fn an_expired_token_is_not_adopted() {
+        assert!(adopted(2 * SHORTEST, &wanted(FetchReason::Cold)));
+        assert!(!adopted(SHORTEST, &wanted(FetchReason::Cold)));
+        assert!(!adopted(Duration::ZERO, &wanted(FetchReason::Expired)));
+    }
+
+    #[test]
+    fn the_time_that_the_store_took_to_answer_counts() {
+        let asked = start();
+        let cold = wanted(FetchReason::Cold);
+        let entry = entry(MINUTE);
+
+        assert!(adopt(&entry, &cold, asked, asked + MINUTE / 2).is_some());
+        assert!(adopt(&entry, &cold, asked, asked + MINUTE).is_none());
+    }
+
+    #[test]
+    fn a_token_that_was_refused_or_is_at_hand_is_not_adopted() {
+        for place in 0..3 {
+            let mut wanted = wanted(FetchReason::Rejected);
+            wanted.known[place] = Some(AccessToken::new("another").identity());
+            assert!(adopted(HOUR, &wanted));
+            wanted.known[place] = Some(AccessToken::new("token").identity());
+            assert!(!adopted(HOUR, &wanted));
+        }
+    }
+
+    #[test]
+    fn a_token_that_lives_for_too_long_is_not_adopted() {
+        let mut wanted = wanted(FetchReason::Cold);
+        wanted.max_lifetime = HOUR - MINUTE;
+
+        assert!(!adopted(MINUTE, &wanted));
+    }
+
+    #[test]
+    fn a_token_that_is_due_is_good_enough_only_where_there_is_none() {
+        assert!(adopted(MINUTE / 2, &wanted(FetchReason::Cold)));
+        assert!(!adopted(MINUTE / 2, &wanted(FetchReason::Early)));
+        assert!(adopted(2 * MINUTE, &wanted(FetchReason::Early)));
+    }
+}

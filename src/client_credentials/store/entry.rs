@@ -1,0 +1,168 @@
+//! A token as it is stored.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use secrecy::SecretSlice;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::client_credentials::AccessToken;
+
+/// A token in a [`TokenStore`](super::TokenStore), with what is left of its life.
+#[derive(Clone)]
+pub struct StoredToken {
+    token: AccessToken,
+    lifetime: Duration,
+    left: Duration,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Record<'a> {
+    #[serde(borrow)]
+    value: Cow<'a, str>,
+    lifetime_ms: u64,
+    refresh_in_ms: Option<u64>,
+    scope: Option<Cow<'a, str>>,
+    members: Cow<'a, Map<String, Value>>,
+}
+
+impl StoredToken {
+    /// None for what cannot be stored: a token without an end, or one that is not UTF-8.
+    pub(super) fn new(token: AccessToken, left: Duration) -> Option<Self> {
+        token.expose()?;
+        Some(Self {
+            lifetime: token.lifetime()?,
+            token,
+            left,
+        })
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn token(&self) -> &AccessToken {
+        &self.token
+    }
+
+    /// Its whole life.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// What is left of it. A store counts it down in its own time.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.left
+    }
+
+    /// The same with another time left, at most its lifetime.
+    #[must_use]
+    pub fn with_left(mut self, left: Duration) -> Self {
+        self.left = left.min(self.lifetime);
+        self
+    }
+
+    /// The token as bytes, which the store encrypts. What is left of its life is not in them.
+    ///
+    /// # Panics
+    ///
+    /// Never: what is in it can be written as JSON.
+    #[must_use]
+    pub fn to_bytes(&self) -> SecretSlice<u8> {
+        let record = Record {
+            value: self.token.expose().unwrap_or_default().into(),
+            lifetime_ms: millis(self.lifetime),
+            refresh_in_ms: self.token.refresh_in().map(millis),
+            scope: self.token.scope().map(Cow::Borrowed),
+            members: Cow::Borrowed(self.token.members()),
+        };
+        // Room for the token at its longest, so that growing leaves no copy of it behind.
+        let room = 6 * record.value.len() + 256;
+        let mut bytes = Vec::with_capacity(room);
+        serde_json::to_writer(&mut bytes, &record).expect("a record is JSON");
+        bytes.into()
+    }
+
+    /// The token in `bytes`, from [`to_bytes`](Self::to_bytes), of whose life `left` is left. `None` if there is none.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8], left: Duration) -> Option<Self> {
+        let record: Record<'_> = serde_json::from_slice(bytes).ok()?;
+        let value = Zeroizing::new(record.value.into_owned());
+        let lifetime = Duration::from_millis(record.lifetime_ms);
+        let token = AccessToken::new(value.as_str())
+            .expires_in(lifetime)
+            .with_answer(
+                record.scope.map(|scope| scope.into_owned().into()),
+                record.refresh_in_ms.map(Duration::from_millis),
+                record.members.into_owned(),
+            );
+        Some(Self::new(token, lifetime)?.with_left(left))
+    }
+}
+
+impl fmt::Debug for StoredToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredToken")
+            .field("lifetime", &self.lifetime)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+    use serde_json::json;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_token_comes_back_with_all_that_is_known_about_it() {
+        let Value::Object(members) = json!({ "instance_url": "https://x.example" }) else {
+            unreachable!("an object");
+        };
+        let token = AccessToken::new("to\"ken").expires_in(HOUR);
+        let token = token.with_answer(Some("a b".into()), Some(HOUR / 2), members);
+        let stored = StoredToken::new(token.clone(), HOUR).unwrap();
+
+        let back = StoredToken::from_bytes(stored.to_bytes().expose_secret(), HOUR / 3).unwrap();
+
+        assert!(back.token().identity() == token.identity());
+        assert_eq!(back.token().lifetime(), Some(HOUR));
+        assert_eq!(back.token().refresh_in(), Some(HOUR / 2));
+        assert_eq!(back.token().scope(), Some("a b"));
+        assert_eq!(
+            back.token().member("instance_url"),
+            token.member("instance_url")
+        );
+        assert_eq!(back.left(), HOUR / 3);
+    }
+
+    #[test]
+    fn no_more_is_left_than_there_was() {
+        let stored = StoredToken::new(AccessToken::new("token").expires_in(HOUR), HOUR).unwrap();
+
+        let back = StoredToken::from_bytes(stored.to_bytes().expose_secret(), 2 * HOUR).unwrap();
+
+        assert_eq!(back.left(), HOUR);
+    }
+
+    #[test]
+    fn garbage_is_no_token() {
+        for garbage in [&b""[..], b"{}", b"\xff\xfe", b"{\"value\":1}"] {
+            assert!(StoredToken::from_bytes(garbage, HOUR).is_none());
+        }
+    }
+
+    #[test]
+    fn a_token_without_an_end_is_not_stored() {
+        assert!(StoredToken::new(AccessToken::new("key"), HOUR).is_none());
+    }
+}

@@ -1,0 +1,135 @@
+//! Tokens that the processes of a fleet share: a store beside the cell, asked only when a token is due.
+
+mod adoption;
+mod entry;
+mod error;
+mod health;
+mod identity;
+mod shared;
+mod sharing;
+mod visit;
+
+use std::{fmt, future::Future, time::Duration};
+
+pub(crate) use self::shared::SharedTokenStore;
+pub use self::{
+    entry::StoredToken,
+    error::{StoreError, StoreErrorKind},
+    identity::CacheIdentity,
+    sharing::StoredTokens,
+};
+use super::TokenIdentity;
+
+/// Where the processes of a fleet keep the token that they share. Used through [`StoredTokens`].
+///
+/// Whatever fails here costs at most a token request of this process. Each call is given up after
+/// [`StoredTokens::answer_within`].
+///
+/// # Cancel safety
+///
+/// Each future may be dropped at any time, when the time limit is over for example.
+pub trait TokenStore: Send + Sync + 'static {
+    /// The token granted for `identity`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unreadable`] for an entry that is none of ours, [`StoreError::unavailable`] for everything else.
+    fn get(
+        &self,
+        identity: &CacheIdentity,
+    ) -> impl Future<Output = Result<Option<StoredToken>, StoreError>> + Send;
+
+    /// Stores `token` and ends the lease, in one step, if `holder` has the lease or it is marked
+    /// [`Failed`](Lease::Failed); otherwise does nothing, which `false` tells.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unavailable`].
+    fn put(
+        &self,
+        identity: &CacheIdentity,
+        token: &StoredToken,
+        holder: LeaseHolder,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Removes the token if it is `refused`, in one step. `false` if it is another, or there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unavailable`].
+    fn remove(
+        &self,
+        identity: &CacheIdentity,
+        refused: TokenIdentity,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Takes the lease for `length`, if nobody has it; renews it, if `holder` has it. It ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unavailable`].
+    fn lease(
+        &self,
+        identity: &CacheIdentity,
+        holder: LeaseHolder,
+        length: Duration,
+    ) -> impl Future<Output = Result<Lease, StoreError>> + Send;
+
+    /// Ends the lease, if `holder` has it. With `failed`, it is marked [`Failed`](Lease::Failed) for that long.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unavailable`].
+    fn release(
+        &self,
+        identity: &CacheIdentity,
+        holder: LeaseHolder,
+        failed: Option<Duration>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Begins a cooldown of `length`, in one step. `false` if there is one already.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unavailable`].
+    fn cool_down(
+        &self,
+        identity: &CacheIdentity,
+        length: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// Who may fetch.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Lease {
+    /// The one who asked.
+    Held,
+    /// Another.
+    Busy,
+    /// Another did, and failed: everybody fetches on their own.
+    Failed,
+}
+
+/// One attempt of one process to get a token: who holds a lease. At random.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct LeaseHolder(u128);
+
+impl LeaseHolder {
+    pub(crate) fn new() -> Self {
+        // Never 0, which stands for nobody.
+        Self(fastrand::u128(1..))
+    }
+
+    /// The number, never all zeros.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl fmt::Debug for LeaseHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LeaseHolder(..)")
+    }
+}

@@ -1,0 +1,102 @@
+//! A [`TokenStore`], erased.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore};
+use crate::client_credentials::{TokenIdentity, source::BoxFuture};
+
+/// Any store, cheap to clone.
+#[derive(Clone)]
+pub(crate) struct SharedTokenStore(pub(super) Arc<dyn Erased>);
+
+impl SharedTokenStore {
+    pub(super) fn new(store: impl TokenStore) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+impl fmt::Debug for SharedTokenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedTokenStore").finish_non_exhaustive()
+    }
+}
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+pub(super) trait Erased: Send + Sync {
+    fn get<'a>(&'a self, identity: &'a CacheIdentity) -> Answer<'a, Option<StoredToken>>;
+
+    fn put<'a>(
+        &'a self,
+        identity: &'a CacheIdentity,
+        token: &'a StoredToken,
+        holder: LeaseHolder,
+    ) -> Answer<'a, bool>;
+
+    fn remove<'a>(
+        &'a self,
+        identity: &'a CacheIdentity,
+        refused: TokenIdentity,
+    ) -> Answer<'a, bool>;
+
+    fn lease<'a>(
+        &'a self,
+        identity: &'a CacheIdentity,
+        holder: LeaseHolder,
+        length: Duration,
+    ) -> Answer<'a, Lease>;
+
+    fn release<'a>(
+        &'a self,
+        identity: &'a CacheIdentity,
+        holder: LeaseHolder,
+        failed: Option<Duration>,
+    ) -> Answer<'a, ()>;
+
+    fn cool_down<'a>(&'a self, identity: &'a CacheIdentity, length: Duration) -> Answer<'a, bool>;
+}
+
+impl<T: TokenStore> Erased for T {
+    fn get<'a>(&'a self, identity: &'a CacheIdentity) -> Answer<'a, Option<StoredToken>> {
+        Box::pin(TokenStore::get(self, identity))
+    }
+
+    fn put<'a>(
+        &'a self,
+        identity: &'a CacheIdentity,
+        token: &'a StoredToken,
+        holder: LeaseHolder,
+    ) -> Answer<'a, bool> {
+        Box::pin(TokenStore::put(self, identity, token, holder))
+    }
+
+    fn remove<'a>(
+        &'a self,
+        identity: &'a CacheIdentity,
+        refused: TokenIdentity,
+    ) -> Answer<'a, bool> {
+        Box::pin(TokenStore::remove(self, identity, refused))
+    }
+
+    fn lease<'a>(
+        &'a self,
+        identity: &'a CacheIdentity,
+        holder: LeaseHolder,
+        length: Duration,
+    ) -> Answer<'a, Lease> {
+        Box::pin(TokenStore::lease(self, identity, holder, length))
+    }
+
+    fn release<'a>(
+        &'a self,
+        identity: &'a CacheIdentity,
+        holder: LeaseHolder,
+        failed: Option<Duration>,
+    ) -> Answer<'a, ()> {
+        Box::pin(TokenStore::release(self, identity, holder, failed))
+    }
+
+    fn cool_down<'a>(&'a self, identity: &'a CacheIdentity, length: Duration) -> Answer<'a, bool> {
+        Box::pin(TokenStore::cool_down(self, identity, length))
+    }
+}

@@ -1,0 +1,124 @@
+//! A store that fails costs each process one token request, and an issuer that fails is nobody else's burden.
+
+use http::StatusCode;
+use tokio::time::{Instant, sleep};
+use tower_m2m::{client_credentials::StoreError, test_util::Fault};
+
+use crate::world::{SECOND, World, all_send, all_succeed};
+
+#[tokio::test(start_paused = true)]
+async fn without_its_store_each_process_asks_for_one_token_of_its_own() {
+    for slow in [false, true] {
+        let world = World::new();
+        if slow {
+            world.store.set_latency(60 * SECOND);
+        } else {
+            let down = StoreError::unavailable("is down");
+            world.store.fail_with(Some(down));
+        }
+        let fleet = world.fleet(8);
+        let began = Instant::now();
+
+        all_succeed(&fleet).await;
+        assert!(began.elapsed() <= 2 * SECOND, "{:?}", began.elapsed());
+        for _ in 0..600 {
+            sleep(SECOND).await;
+            all_succeed(&fleet).await;
+        }
+
+        // One at the start, one 30 s to 45 s before each of two ends.
+        assert_eq!(world.token_requests(), 8 * 3);
+        for process in &fleet {
+            let expected = match slow {
+                true => "the store gave no answer within 500ms",
+                false => "the store is down",
+            };
+            let told = process.told();
+            assert_eq!(told, [expected, "fetched", "fetched", "fetched"]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_and_comes_back_empty_fails_no_request_and_is_used_again() {
+    let world = World::new();
+    let fleet = world.fleet(8);
+    all_succeed(&fleet).await;
+    fleet.iter().for_each(|process| drop(process.told()));
+    world.store.clear();
+    world
+        .store
+        .fail_with(Some(StoreError::unavailable("is down")));
+    for _ in 0..300 {
+        sleep(SECOND).await;
+        all_succeed(&fleet).await;
+    }
+    assert_eq!(world.token_requests(), 1 + 8);
+
+    world.store.fail_with(None);
+    for _ in 0..300 {
+        sleep(SECOND).await;
+        all_succeed(&fleet).await;
+    }
+
+    assert_eq!(world.token_requests(), 1 + 8 + 1);
+    let told: Vec<_> = fleet.iter().map(|process| process.told()).collect();
+    for told in &told {
+        let [failed, fetched, recovered, last] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(
+            [failed, fetched, recovered],
+            ["the store is down", "fetched", "store recovered"]
+        );
+        assert!(["adopted", "fetched"].contains(&last.as_str()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_while_a_token_is_fetched_does_not_matter() {
+    let world = World::new();
+    let fleet = world.fleet(8);
+    let sending = tokio::spawn(async move { (all_send(&fleet).await, fleet) });
+    sleep(SECOND / 2).await;
+    assert_eq!(world.token_requests(), 1);
+
+    world
+        .store
+        .fail_with(Some(StoreError::unavailable("is down")));
+
+    let (sent, _) = sending.await.unwrap();
+    assert!(sent.iter().all(|sent| *sent == Ok(StatusCode::OK)));
+    assert_eq!(world.token_requests(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_counts_as_absent() {
+    let world = World::new();
+    let garbage = StoreError::unreadable("holds garbage");
+    world.store.fail_with(Some(garbage));
+    let process = world.process();
+
+    all_succeed(std::slice::from_ref(&process)).await;
+
+    assert_eq!(process.told(), ["the store holds garbage", "fetched"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_issuer_fails_nobody_waits_for_the_failures_of_others() {
+    let world = World::new();
+    world
+        .issuer
+        .always(Some(Fault::status(StatusCode::BAD_REQUEST)));
+    let fleet = world.fleet(50);
+    let began = Instant::now();
+
+    assert!(all_send(&fleet).await.iter().all(|sent| sent.is_err()));
+    assert!(began.elapsed() < 3 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(world.token_requests(), 50);
+    world.issuer.always(None);
+    sleep(60 * SECOND).await;
+    all_succeed(&fleet).await;
+
+    assert_eq!(world.token_requests(), 51);
+}

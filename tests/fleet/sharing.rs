@@ -1,0 +1,174 @@
+//! One token request for all.
+
+use http::StatusCode;
+use tokio::time::{Instant, sleep};
+use tower_m2m::{ClientAuth, test_util::Fault};
+
+use crate::world::{LEASE, SECOND, World, all_send, all_succeed};
+
+#[tokio::test(start_paused = true)]
+async fn fifty_processes_that_start_cold_cost_one_token_request() {
+    let world = World::new();
+    let fleet = world.fleet(50);
+    let began = Instant::now();
+
+    all_succeed(&fleet).await;
+
+    assert_eq!(world.token_requests(), 1);
+    assert!(began.elapsed() < 2 * SECOND, "{:?}", began.elapsed());
+    let told: Vec<_> = fleet.iter().flat_map(|process| process.told()).collect();
+    let count = |name| told.iter().filter(|told| *told == name).count();
+    assert_eq!((count("fetched"), count("adopted")), (1, 49));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_comes_later_takes_the_token_that_is_there() {
+    let world = World::new();
+    all_succeed(&world.fleet(1)).await;
+    sleep(100 * SECOND).await;
+
+    let late = world.process();
+    all_succeed(std::slice::from_ref(&late)).await;
+
+    assert_eq!(world.token_requests(), 1);
+    // Its life began with the request for it.
+    assert!(late.handle.status().expires_in() <= Some(200 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_renewed_by_one_process_each_time_and_nobody_waits() {
+    let world = World::new();
+    let fleet = world.fleet(20);
+    all_succeed(&fleet).await;
+    let began = Instant::now();
+
+    for _ in 0..3000 {
+        sleep(SECOND / 2).await;
+        let sent = Instant::now();
+        all_succeed(&fleet).await;
+        assert_eq!(sent.elapsed().as_millis(), 0);
+    }
+
+    // Renewed 30 s to 45 s before each end of 300 s.
+    let most = 1 + began.elapsed().as_secs() / 250;
+    assert!(world.token_requests() <= most, "{}", world.token_requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_holder_is_gone_delays_the_others_no_longer_than_it_lasts() {
+    let world = World::new();
+    let dead = world.process();
+    let handle = dead.handle.clone();
+    let warming = tokio::spawn(async move { handle.warm().await });
+    sleep(SECOND / 2).await;
+    assert_eq!(world.token_requests(), 1);
+    // Its task is dropped, and nobody tells the store.
+    dead.handle.shutdown().await;
+    assert!(warming.await.unwrap().is_err());
+    let began = Instant::now();
+
+    let fleet = world.fleet(50);
+    all_succeed(&fleet).await;
+
+    assert_eq!(world.token_requests(), 2);
+    assert!(
+        began.elapsed() < LEASE + 2 * SECOND,
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_issuer_does_not_cost_the_lease() {
+    let world = World::new();
+    world.issuer.next(Fault::Delay(2 * LEASE));
+    let fleet = world.fleet(20);
+
+    all_succeed(&fleet).await;
+
+    assert_eq!(world.token_requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_in_one_process_replaces_the_token_for_all_once() {
+    let world = World::new();
+    let fleet = world.fleet(50);
+    all_succeed(&fleet).await;
+    sleep(20 * SECOND).await;
+    world.issuer.revoke_all();
+
+    all_succeed(&fleet[..1]).await;
+    assert_eq!(world.token_requests(), 2);
+    all_succeed(&fleet).await;
+    all_succeed(&world.fleet(1)).await;
+
+    assert_eq!(world.token_requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_always_says_401_costs_the_fleet_one_token_request_per_cooldown() {
+    let world = World::new();
+    let endpoint = || world.endpoint(ClientAuth::basic("id", "secret"));
+    let fleet: Vec<_> = (0..50)
+        .map(|_| world.process_at(endpoint(), |_| false))
+        .collect();
+    let began = Instant::now();
+
+    while began.elapsed() < 200 * SECOND {
+        for sent in all_send(&fleet).await {
+            assert_eq!(sent, Ok(StatusCode::UNAUTHORIZED));
+        }
+        sleep(SECOND).await;
+    }
+
+    // Cold, then after 0 s, 20 s, 60 s and 140 s, as for a single process.
+    let alone = 5;
+    let requests = world.token_requests();
+    assert!((3..=alone).contains(&requests), "{requests}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cooldown_is_shared_by_processes_that_have_not_met_it() {
+    let world = World::new();
+    let endpoint = || world.endpoint(ClientAuth::basic("id", "secret"));
+    let always = world.process_at(endpoint(), |_| false);
+    let other = world.process_at(endpoint(), |_| false);
+    other.handle.warm().await.unwrap();
+    always.handle.warm().await.unwrap();
+    assert_eq!(always.send().await, Ok(StatusCode::UNAUTHORIZED));
+    assert_eq!(world.token_requests(), 2);
+    // It takes the other's token, which is refused as well; a third is not asked for.
+    assert_eq!(other.send().await, Ok(StatusCode::UNAUTHORIZED));
+    let third = world.process_at(endpoint(), |_| false);
+    assert_eq!(third.send().await, Ok(StatusCode::UNAUTHORIZED));
+
+    assert_eq!(world.token_requests(), 2);
+    assert_eq!(third.told(), ["adopted", "held back"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_asked_for_by_hand_is_a_new_one_and_for_all() {
+    let world = World::new();
+    let fleet = world.fleet(3);
+    all_succeed(&fleet).await;
+
+    let token = fleet[0].handle.refresh_now().await.unwrap();
+
+    assert_eq!(world.token_requests(), 2);
+    let late = world.process();
+    assert_eq!(late.handle.token().await.unwrap().expose(), token.expose());
+    assert_eq!(world.token_requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_dropped_by_hand_is_not_taken_from_the_store_again() {
+    let world = World::new();
+    let process = world.process();
+    let dropped = process.handle.token().await.unwrap();
+
+    process.handle.invalidate();
+    let next = process.handle.token().await.unwrap();
+
+    assert_ne!(next.expose(), dropped.expose());
+    assert_eq!(world.token_requests(), 2);
+}
