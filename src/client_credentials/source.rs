@@ -43,7 +43,7 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`], which [`TokenEvent::RevocationFailed`] tells; nothing else follows from it.
+    /// A [`TokenError`], which [`TokenEvent::RevocationFailed`](super::TokenEvent::RevocationFailed) tells; nothing else follows from it.
     ///
     /// # Cancel safety
     ///

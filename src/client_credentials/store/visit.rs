@@ -19,7 +19,7 @@ use super::{
 use crate::{
     client_credentials::{
         AccessToken, FetchContext, FetchReason, TokenError, TokenEvent, TokenSource,
-        token::Provenance,
+        token::Provenance, tokens::surviving,
     },
     clock::after,
     sync::lock,
@@ -246,9 +246,11 @@ impl<'a> Visit<'a> {
         F: Future<Output = Result<T, StoreError>> + 's,
     {
         let limit = self.tokens.settings.answer_within;
-        let answer = timeout(limit, ask(&*self.tokens.store.0))
+        let ask = surviving(async { ask(&*self.tokens.store.0).await });
+        let answer = timeout(limit, ask)
             .await
-            .unwrap_or_else(|_| Err(StoreError::timeout(limit)));
+            .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
+            .unwrap_or_else(|| Err(StoreError::unavailable("panicked")));
         let error = answer.as_ref().err();
         let change = lock(&self.tokens.health).learn(error, reads);
         let surroundings = self.cx.surroundings();
