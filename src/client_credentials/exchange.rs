@@ -30,6 +30,8 @@ pub(crate) struct Sent {
     pub(crate) identity: TokenIdentity,
     pub(crate) origin: usize,
     pub(crate) at: Instant,
+    /// Whether its success is to be told.
+    pub(crate) tell: bool,
 }
 
 impl Sent {
@@ -38,6 +40,7 @@ impl Sent {
             identity,
             origin,
             at,
+            tell: true,
         }
     }
 }
@@ -48,7 +51,7 @@ impl Exchange {
         if response.status() != StatusCode::UNAUTHORIZED {
             if response.status().is_success() {
                 let cell = &self.tokens.cell;
-                cell.accepted(sent.origin, sent.identity, sent.at);
+                cell.accepted(sent.origin, sent.identity, sent.tell.then_some(sent.at));
             }
             return None;
         }

@@ -5,14 +5,24 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{TokenIdentity, exchange::Exchange};
+use super::{
+    TokenIdentity,
+    exchange::{Exchange, Sent},
+};
 use crate::{clock::after, sync::Mutex};
 
 /// One place's copy of the header, with an allocation of its own. See [`Sharded`](crate::sharded::Sharded).
 #[derive(Debug)]
 pub(crate) struct Near {
     pub(crate) exchange: Arc<Exchange>,
-    copy: Mutex<Option<Copied>>,
+    local: Mutex<Local>,
+}
+
+#[derive(Debug)]
+struct Local {
+    copy: Option<Copied>,
+    /// By origin: from when on a success is to be told again.
+    told: Box<[Option<Instant>]>,
 }
 
 #[derive(Debug)]
@@ -26,27 +36,36 @@ struct Copied {
 
 impl Near {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+        let told = vec![None; exchange.authorizer.origins.len()].into();
         Self {
             exchange,
-            copy: Mutex::new(None),
+            local: Mutex::new(Local { copy: None, told }),
         }
     }
 
-    /// The header with the usable token, if there is one.
+    /// The header with the usable token, if there is one, for a request that is sent to `origin` now.
     ///
     /// Of what other threads use, this reads the cell's count of changes, on a line that is written when a token is
     /// published or refused; the lock, the copy and its reference count are this place's own.
-    pub(crate) fn token(&self, now: Instant) -> Option<(HeaderValue, TokenIdentity)> {
+    pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, Sent)> {
         let changes = self.exchange.tokens.cell.changes();
         // Taken only where threads outnumber places: nobody waits for it.
-        if let Ok(copy) = self.copy.try_lock()
-            && let Some(copy) = &*copy
+        if let Ok(mut local) = self.local.try_lock()
+            && let Local {
+                copy: Some(copy),
+                told,
+            } = &mut *local
             && copy.changes == changes
             && now < copy.until
         {
-            return Some((copy.header.clone(), copy.identity));
+            let sent = Sent {
+                tell: is_due(told, origin, now),
+                ..Sent::new(copy.identity, origin, now)
+            };
+            return Some((copy.header.clone(), sent));
         }
-        self.look(changes, now)
+        let (header, identity) = self.look(changes, now)?;
+        Some((header, Sent::new(identity, origin, now)))
     }
 
     /// Takes another copy. `changes` was read before the token, so that a token published in between is noticed.
@@ -58,8 +77,8 @@ impl Near {
         header.set_sensitive(true);
         let wall = self.exchange.tokens.clock.wall();
         let left = token.lifetime.left(now, wall).unwrap_or(LONGEST);
-        if let Ok(mut copy) = self.copy.try_lock() {
-            *copy = Some(Copied {
+        if let Ok(mut local) = self.local.try_lock() {
+            local.copy = Some(Copied {
                 header: header.clone(),
                 identity: token.identity,
                 changes,
@@ -70,7 +89,20 @@ impl Near {
     }
 }
 
+/// Whether a success of a request sent now is worth telling: others have told of theirs until a moment ago.
+fn is_due(told: &mut [Option<Instant>], origin: usize, now: Instant) -> bool {
+    let Some(told) = told.get_mut(origin) else {
+        return true;
+    };
+    let due = told.is_none_or(|told| now >= told);
+    if due {
+        *told = Some(after(now, TELL_EVERY));
+    }
+    due
+}
+
 /// While a token is being renewed, so often is it looked whether another attempt is due.
 const SHORTEST: Duration = Duration::from_millis(5);
 /// So often is the wall clock compared, which notices that the machine was suspended.
 const LONGEST: Duration = Duration::from_secs(1);
+const TELL_EVERY: Duration = Duration::from_millis(100);

@@ -12,7 +12,6 @@ use tower_service::Service;
 
 use super::{
     authorize::Passage,
-    exchange::Sent,
     future::{ResponseFuture, obtain_and_send},
     near::Near,
 };
@@ -73,7 +72,7 @@ where
             Err(error) => return ResponseFuture::refused(error),
         };
         let now = exchange.tokens.clock.now();
-        let Some((token, identity)) = near.token(now) else {
+        let Some((token, sent)) = near.token(now, origin) else {
             // Readiness is given back before waiting: a permit held here could be the one that another request needs.
             let fresh = self.inner.clone();
             drop(std::mem::replace(&mut self.inner, fresh));
@@ -86,7 +85,6 @@ where
             .then(|| Retained::of(&request, &self.inner))
             .flatten();
         exchange.authorizer.authorize(request.headers_mut(), token);
-        let sent = Sent::new(identity, origin, now);
         // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
         ResponseFuture::sent(self.inner.call(request), Arc::clone(near), sent, retained)
     }

@@ -1,6 +1,7 @@
 //! The head of a request in one row of bytes: cheap to write, and read only when the request is sent again.
 //!
-//! Each part with its length before it; each header's name, whether its value is sensitive, and the value.
+//! In pairs with their lengths before them: method and authority, scheme and path, and then each header's name and value;
+//! the highest bit of a value's length says whether the value is sensitive.
 
 use http::{
     Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
@@ -8,60 +9,37 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-/// How many bytes [`write`] needs for the head of `request`.
-pub(super) fn length<B>(request: &Request<B>) -> usize {
-    let uri = request.uri();
-    let head = LENGTH * 4
-        + request.method().as_str().len()
-        + uri.scheme_str().map_or(0, str::len)
-        + uri
-            .authority()
-            .map_or(0, |authority| authority.as_str().len())
-        + uri.path_and_query().map_or(0, |path| path.as_str().len());
-    let headers = request.headers().iter();
-    headers
-        .map(|(name, value)| LENGTH * 2 + 1 + name.as_str().len() + value.len())
-        .fold(head, usize::saturating_add)
-}
-
 /// Writes the head of `request`, without version and extensions, to the beginning of `bytes`. `None` if it does not fit.
 pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
     let uri = request.uri();
-    let mut row = Row(bytes);
-    row.put(request.method().as_str().as_bytes())?;
-    row.put(uri.scheme_str().unwrap_or_default().as_bytes())?;
-    row.put(uri.authority().map_or("", Authority::as_str).as_bytes())?;
-    row.put(
-        uri.path_and_query()
-            .map_or("", PathAndQuery::as_str)
-            .as_bytes(),
-    )?;
+    let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let mut row = Row { bytes, end: 0 };
+    row.put(request.method().as_str(), authority.as_bytes(), 0)?;
+    row.put(uri.scheme_str().unwrap_or_default(), path.as_bytes(), 0)?;
     for (name, value) in request.headers() {
-        row.put(name.as_str().as_bytes())?;
-        row.byte(u8::from(value.is_sensitive()))?;
-        row.put(value.as_bytes())?;
+        let sensitive = u32::from(value.is_sensitive());
+        row.put(name.as_str(), value.as_bytes(), sensitive << SENSITIVE)?;
     }
     // No header's name is empty: this is the end.
-    if row.0.len() >= LENGTH {
-        row.put(b"")?;
-    }
-    Some(())
+    row.put("", b"", 0)
 }
 
 /// The head that was written to `bytes`. `None` for anything else.
 pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Option<Parts> {
     let mut row = Written(bytes);
+    let (method, authority, _) = row.take()?;
+    let (scheme, path, _) = row.take()?;
     let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(row.take()?).ok()?;
+    *request.method_mut() = Method::from_bytes(method).ok()?;
     let mut uri = http::uri::Parts::default();
-    uri.scheme = row.text(Scheme::try_from)?;
-    uri.authority = row.text(Authority::try_from)?;
-    uri.path_and_query = row.text(PathAndQuery::try_from)?;
+    uri.scheme = given(scheme, Scheme::try_from)?;
+    uri.authority = given(authority, Authority::try_from)?;
+    uri.path_and_query = given(path, PathAndQuery::try_from)?;
     *request.uri_mut() = Uri::from_parts(uri).ok()?;
-    while let Some(name) = row.take().filter(|name| !name.is_empty()) {
+    while let Some((name, value, sensitive)) = row.take().filter(|(name, ..)| !name.is_empty()) {
         let name = HeaderName::from_bytes(name).ok()?;
-        let sensitive = row.byte()? == 1;
-        let mut value = HeaderValue::from_bytes(row.take()?).ok()?;
+        let mut value = HeaderValue::from_bytes(value).ok()?;
         value.set_sensitive(sensitive);
         request.headers_mut().append(name, value);
     }
@@ -70,24 +48,25 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
     Some(request.into_parts().0)
 }
 
-/// What is left to be written to.
-struct Row<'a>(&'a mut [u8]);
+/// What is written to, and how far.
+struct Row<'a> {
+    bytes: &'a mut [u8],
+    end: usize,
+}
 
 impl Row<'_> {
-    fn put(&mut self, part: &[u8]) -> Option<()> {
-        let length = u32::try_from(part.len()).ok()?;
-        self.raw(&length.to_le_bytes())?;
-        self.raw(part)
-    }
-
-    fn byte(&mut self, byte: u8) -> Option<()> {
-        self.raw(&[byte])
-    }
-
-    fn raw(&mut self, part: &[u8]) -> Option<()> {
-        let (here, rest) = std::mem::take(&mut self.0).split_at_mut_checked(part.len())?;
-        here.copy_from_slice(part);
-        self.0 = rest;
+    /// Two parts, their lengths before them; `flag` goes into what the second length leaves free.
+    fn put(&mut self, first: &str, second: &[u8], flag: u32) -> Option<()> {
+        let end = self.end + 2 * LENGTH + first.len() + second.len();
+        // One look at the bounds for all four.
+        let (first_length, rest) = self.bytes.get_mut(self.end..end)?.split_at_mut(LENGTH);
+        let (second_length, rest) = rest.split_at_mut(LENGTH);
+        let (first_part, second_part) = rest.split_at_mut(first.len());
+        first_length.copy_from_slice(&short(first.len())?.to_le_bytes());
+        second_length.copy_from_slice(&(short(second.len())? | flag).to_le_bytes());
+        first_part.copy_from_slice(first.as_bytes());
+        second_part.copy_from_slice(second);
+        self.end = end;
         Some(())
     }
 }
@@ -96,32 +75,38 @@ impl Row<'_> {
 struct Written<'a>(&'a [u8]);
 
 impl<'a> Written<'a> {
-    /// `None` at the end.
-    fn take(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.0.split_first_chunk()?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    /// Two parts and whether the second is marked. `None` at the end.
+    fn take(&mut self) -> Option<(&'a [u8], &'a [u8], bool)> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        let (second, rest) = rest.split_first_chunk()?;
+        let (first, second) = (u32::from_le_bytes(*first), u32::from_le_bytes(*second));
+        let (first, rest) = rest.split_at_checked(usize::try_from(first).ok()?)?;
+        let length = usize::try_from(second & LONGEST).ok()?;
         let (part, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
-        Some(part)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*byte)
-    }
-
-    /// A part of the URI, which may be missing.
-    fn text<T, E>(&mut self, parse: impl Fn(&'a [u8]) -> Result<T, E>) -> Option<Option<T>> {
-        match self.take()? {
-            b"" => Some(None),
-            part => parse(part).ok().map(Some),
-        }
+        Some((first, part, second > LONGEST))
     }
 }
 
-/// Of a part, in bytes.
+/// A part of the URI, which may be missing.
+fn given<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> Option<Option<T>> {
+    match part {
+        b"" => Some(None),
+        part => parse(part).ok().map(Some),
+    }
+}
+
+fn short(length: usize) -> Option<u32> {
+    u32::try_from(length)
+        .ok()
+        .filter(|length| *length <= LONGEST)
+}
+
+/// Of a length, in bytes.
 const LENGTH: usize = 4;
+/// The bit of a length that marks a sensitive value.
+const SENSITIVE: u32 = 31;
+const LONGEST: u32 = (1 << SENSITIVE) - 1;
 
 #[cfg(test)]
 mod tests {
@@ -129,9 +114,14 @@ mod tests {
 
     use super::*;
 
-    fn copy(request: &Request<()>) -> Parts {
-        let mut bytes = vec![0xff; length(request)];
+    fn written(request: &Request<()>) -> Vec<u8> {
+        let mut bytes = vec![0xff; 4096];
         write(request, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn copy(request: &Request<()>) -> Parts {
+        let bytes = written(request);
         read(&bytes, request.version(), Extensions::new()).unwrap()
     }
 
@@ -168,12 +158,14 @@ mod tests {
     #[test]
     fn a_buffer_of_another_size_is_no_danger() {
         let request = Request::builder().header("a", "b").body(()).unwrap();
-        let mut long = vec![0; length(&request) + 100];
-        write(&request, &mut long).unwrap();
-        let mut short = vec![0; length(&request) - 1];
+        let long = written(&request);
+        // Four lengths' pairs, `GET`, `/`, `a`, `b`.
+        let needed = 4 * 2 * LENGTH + 6;
 
         assert!(read(&long, Version::HTTP_11, Extensions::new()).is_some());
-        assert!(write(&request, &mut short).is_none());
+        assert!(read(&long[..needed], Version::HTTP_11, Extensions::new()).is_some());
+        assert!(write(&request, &mut vec![0; needed]).is_some());
+        assert!(write(&request, &mut vec![0; needed - 1]).is_none());
     }
 
     proptest! {

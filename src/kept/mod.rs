@@ -19,13 +19,7 @@ impl<B: ReplayableBody> Kept<B> {
     /// A copy of `request`, if its body can be sent again.
     pub(crate) fn of(request: &Request<B>) -> Option<Self> {
         let body = request.body().try_clone()?;
-        let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.version_mut() = request.version();
-        *head.headers_mut() = request.headers().clone();
-        *head.extensions_mut() = request.extensions().clone();
-        let (head, ()) = head.into_parts();
+        let head = head_of(request);
         Some(Self { head, body })
     }
 
@@ -46,6 +40,16 @@ impl<B: ReplayableBody> Kept<B> {
     pub(crate) fn into_request(self) -> Request<B> {
         Request::from_parts(self.head, self.body)
     }
+}
+
+fn head_of<B>(request: &Request<B>) -> Parts {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    *head.extensions_mut() = request.extensions().clone();
+    head.into_parts().0
 }
 
 /// What an attempt is sent from.
@@ -83,37 +87,51 @@ pub(crate) enum Retained<S, B> {
 
 pub(crate) struct Flat<S, B, H: ?Sized> {
     /// Taken out when the request is sent again.
-    parts: Option<(S, B, Extensions)>,
+    parts: Option<FlatParts<S, B>>,
     version: Version,
     head: H,
 }
 
+/// What of a request and its service is not in the row.
+type FlatParts<S, B> = (S, B, Extensions);
+
 impl<S: Clone, B: ReplayableBody> Retained<S, B> {
     pub(crate) fn of(request: &Request<B>, service: &S) -> Option<Self> {
-        let retained: Option<Box<Flat<S, B, [u8]>>> = match flat::length(request) {
-            ..=256 => Flat::<S, B, [u8; 256]>::of(request, service),
-            257..=512 => Flat::<S, B, [u8; 512]>::of(request, service),
-            513..=1024 => Flat::<S, B, [u8; 1024]>::of(request, service),
-            1025..=4096 => Flat::<S, B, [u8; 4096]>::of(request, service),
-            _ => return Some(Self::Whole(Box::new((service.clone(), Kept::of(request)?)))),
-        };
-        retained.map(Self::Flat)
+        let parts = (
+            service.clone(),
+            request.body().try_clone()?,
+            request.extensions().clone(),
+        );
+        // Measuring the head first costs more than a row that turns out to be too short, which is rare.
+        let flat = Flat::<S, B, [u8; 512]>::of(parts, request)
+            .or_else(|parts| Flat::<S, B, [u8; 1024]>::of(parts.ok_or(None)?, request))
+            .or_else(|parts| Flat::<S, B, [u8; 4096]>::of(parts.ok_or(None)?, request));
+        Some(match flat {
+            Ok(flat) => Self::Flat(flat),
+            Err(parts) => {
+                let (service, body, _) = parts?;
+                let head = head_of(request);
+                Self::Whole(Box::new((service, Kept { head, body })))
+            }
+        })
     }
 }
 
-impl<S: Clone, B: ReplayableBody, const N: usize> Flat<S, B, [u8; N]> {
-    fn of(request: &Request<B>, service: &S) -> Option<Box<Flat<S, B, [u8]>>> {
-        let mut retained = Box::new(Self {
-            parts: Some((
-                service.clone(),
-                request.body().try_clone()?,
-                request.extensions().clone(),
-            )),
+impl<S, B, const N: usize> Flat<S, B, [u8; N]> {
+    /// The parts come back if the head of `request` is too long.
+    fn of(
+        parts: FlatParts<S, B>,
+        request: &Request<B>,
+    ) -> Result<Box<Flat<S, B, [u8]>>, Option<FlatParts<S, B>>> {
+        let mut flat = Box::new(Self {
+            parts: Some(parts),
             version: request.version(),
             head: [0; N],
         });
-        flat::write(request, &mut retained.head)?;
-        Some(retained)
+        match flat::write(request, &mut flat.head) {
+            Some(()) => Ok(flat),
+            None => Err(flat.parts.take()),
+        }
     }
 }
 

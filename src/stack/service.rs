@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     BoxError,
-    client_credentials::{Passage, Sent},
+    client_credentials::Passage,
     kept::{Outgoing, Retained},
     replay::ReplayableBody,
     sharded::Sharded,
@@ -77,16 +77,16 @@ where
             Err(error) => return ResponseFuture::refused(error),
         };
         let now = limiter.now();
-        let token = origin.and_then(|origin| Some((place.near.token(now)?, origin)));
+        let token = origin.and_then(|origin| place.near.token(now, origin));
         let head = (&request).into();
         let credential = exchange.tokens.cell.settings().credential.as_deref();
         let (call, admission) = if token.is_some() == origin.is_some() {
             match place.passes.admit(&head, origin.and(credential)) {
                 (call, Some(Ok(ticket))) => {
                     let retained = Retained::of(&request, &self.inner);
-                    let sent = token.map(|((header, identity), origin)| {
+                    let sent = token.map(|(header, sent)| {
                         exchange.authorizer.authorize(request.headers_mut(), header);
-                        Sent::new(identity, origin, now)
+                        sent
                     });
                     let attempt = Attempt {
                         ticket,

@@ -106,9 +106,16 @@ impl TokenCell {
         }
     }
 
-    /// A request that was sent at `sent_at` with `identity` was not answered 401.
-    pub(crate) fn accepted(&self, origin: usize, identity: TokenIdentity, sent_at: Instant) {
-        self.0.successes.record(origin, sent_at);
+    /// A request that was sent with `identity` was not answered 401; `sent_at` is left out where that was told a moment ago.
+    pub(crate) fn accepted(
+        &self,
+        origin: usize,
+        identity: TokenIdentity,
+        sent_at: Option<Instant>,
+    ) {
+        if let Some(sent_at) = sent_at {
+            self.0.successes.record(origin, sent_at);
+        }
         if self.0.successes.is_watched(origin) {
             let mut desk = lock(&self.0.desk);
             let current = read(&self.0.snapshot).current.clone();
