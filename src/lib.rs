@@ -24,6 +24,7 @@ pub mod stack;
 mod sync;
 #[cfg(feature = "tracing")]
 mod telemetry;
+pub mod tenants;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod waker_set;

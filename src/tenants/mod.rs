@@ -1,0 +1,78 @@
+//! Many credentials in one service: each request is sent with the one that its [`CredentialId`] names.
+//!
+//! ```text
+//! who is it? ─▶ CredentialId into the extensions ─▶ TenantsLayer ─▶ that tenant's M2mLayer ─▶ client
+//! ```
+//!
+//! An outermost step chooses the credential once, from an identity that was authenticated, and puts a [`CredentialId`]
+//! into the request's extensions. Never from a header as it came in: a caller could choose somebody else's credential.
+//! Each tenant has an [`M2mLayer`](crate::M2mLayer) of its own, and with it a token, a list of allowed origins, quotas and
+//! back-offs of its own: an issuer that fails for one, or an API that throttles one, does not slow the others.
+//!
+//! # Examples
+//!
+//! ```
+//! use http::Request;
+//! use tower_m2m::{
+//!     ClientAuth, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint,
+//!     tenants::{CredentialId, TenantsLayer},
+//! };
+//!
+//! # fn secret_of(_: &str) -> Option<String> { None }
+//! let layer = TenantsLayer::new(|tenant: &CredentialId| {
+//!     let Some(secret) = secret_of(tenant.as_str()) else {
+//!         return Ok(None);
+//!     };
+//!     let endpoint = TokenEndpoint::new(
+//!         "https://issuer.example/oauth/token".parse()?,
+//!         ClientAuth::basic(tenant.as_str(), secret),
+//!     );
+//!     let credentials = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?)
+//!         .name(tenant.as_str())
+//!         .build();
+//!     Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials)))
+//! });
+//!
+//! let mut request = Request::get("https://api.example.com/orders").body(()).unwrap();
+//! request.extensions_mut().insert(CredentialId::new("orders"));
+//! # drop((layer, request));
+//! ```
+
+mod error;
+mod layer;
+mod service;
+mod table;
+
+use std::{fmt, sync::Arc};
+
+pub use self::{
+    error::TenantError,
+    layer::{TenantsHandle, TenantsLayer, TenantsLayerBuilder},
+    service::Tenants,
+};
+
+/// Which credential a request is sent with: an extension of the request, read by [`Tenants`].
+///
+/// Not a secret: it appears in errors.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CredentialId(Arc<str>);
+
+impl CredentialId {
+    /// The credential of this name.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
