@@ -90,7 +90,7 @@ where
         Self { state }
     }
 
-    pub(super) fn refused(error: BoxError) -> Self {
+    pub(crate) fn refused(error: BoxError) -> Self {
         let state = State::Refused { error: Some(error) };
         Self { state }
     }

@@ -1,0 +1,296 @@
+//! Many credentials in one service.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response, StatusCode, header};
+use support::{API, Body, Inner, Source, answering, get, send, spawn, status_only};
+use tokio::time::{Instant, advance, sleep};
+use tower::Layer;
+use tower_m2m::{
+    BoxError, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer,
+    client_credentials::{OriginNotAllowed, TokenError},
+    tenants::{CredentialId, TenantError, Tenants, TenantsLayer, TenantsLayerBuilder},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Sources by tenant, and how often a layer was made.
+#[derive(Clone, Default)]
+struct World {
+    sources: Arc<Mutex<HashMap<String, Source>>>,
+    made: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn with(names: &[&str]) -> Self {
+        let world = Self::default();
+        for name in names {
+            let source = Source::living(10 * HOUR);
+            world.sources.lock().unwrap().insert((*name).into(), source);
+        }
+        world
+    }
+
+    fn source(&self, name: &str) -> Source {
+        self.sources.lock().unwrap()[name].clone()
+    }
+
+    fn builder(&self) -> TenantsLayerBuilder {
+        let world = self.clone();
+        TenantsLayer::builder(move |id| {
+            let source = world.sources.lock().unwrap().get(id.as_str()).cloned();
+            let Some(source) = source else {
+                return Ok(None);
+            };
+            world.made.fetch_add(1, SeqCst);
+            // Each tenant has an API of its own.
+            let origin = format!("https://{}.example.com", id.as_str()).parse()?;
+            let credentials = ClientCredentialsLayer::builder(source, origin)
+                .allow_origin(API.parse()?)
+                .name(id.as_str())
+                .build();
+            Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials)))
+        })
+    }
+
+    /// Whose token came with `request`.
+    fn whose(&self, request: &Request<Body>) -> Option<String> {
+        let sources = self.sources.lock().unwrap();
+        let (name, _) = sources.iter().find(|(_, source)| source.accepts(request))?;
+        Some(name.clone())
+    }
+}
+
+fn of(tenant: &str, mut request: Request<Body>) -> Request<Body> {
+    let id = CredentialId::new(tenant);
+    request.extensions_mut().insert(id);
+    request
+}
+
+fn error_of(outcome: Result<Response<Body>, BoxError>) -> TenantError {
+    *outcome.unwrap_err().downcast().unwrap()
+}
+
+fn ok() -> (Inner, Arc<AtomicUsize>) {
+    answering(|_| std::future::ready(status_only(StatusCode::OK)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_tenant_is_sent_with_its_own_token_to_its_own_origins() {
+    let world = World::with(&["orders", "stock"]);
+    // So that the two never have tokens of the same name.
+    spare(&world.source("stock")).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (log, whose) = (Arc::clone(&seen), world.clone());
+    let (inner, calls) = answering(move |request| {
+        log.lock().unwrap().push(whose.whose(&request));
+        std::future::ready(status_only(StatusCode::OK))
+    });
+    let service = world.builder().build().layer(inner);
+
+    for tenant in ["orders", "stock", "orders"] {
+        send(&service, of(tenant, get("/"))).await.unwrap();
+    }
+    let elsewhere = Request::get("https://stock.example.com/")
+        .body(Body::default())
+        .unwrap();
+    let refused = send(&service, of("orders", elsewhere)).await.unwrap_err();
+
+    let whose: Vec<_> = seen.lock().unwrap().iter().flatten().cloned().collect();
+    assert_eq!(whose, ["orders", "stock", "orders"]);
+    assert!(refused.downcast_ref::<OriginNotAllowed>().is_some());
+    assert_eq!(calls.load(SeqCst), 3);
+    assert_eq!(world.made.load(SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_known_is_refused_and_never_sent_as_somebody_else() {
+    let world = World::with(&["orders"]);
+    let (inner, calls) = ok();
+    let service = world.builder().build().layer(inner);
+    send(&service, of("orders", get("/"))).await.unwrap();
+
+    let unknown = error_of(send(&service, of("nobody", get("/"))).await);
+    let not_chosen = error_of(send(&service, get("/")).await);
+    // Not even if it says so itself.
+    let mut claimed = get("/");
+    let name = header::HeaderName::from_static("x-credential-id");
+    claimed
+        .headers_mut()
+        .insert(name, "orders".parse().unwrap());
+    let claimed = error_of(send(&service, claimed).await);
+
+    assert!(matches!(unknown, TenantError::Unknown(id) if id.as_str() == "nobody"));
+    assert!(matches!(not_chosen, TenantError::NotChosen));
+    assert!(matches!(claimed, TenantError::NotChosen));
+    assert_eq!(calls.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_comes_later_is_found() {
+    let world = World::default();
+    let service = world.builder().build().layer(ok().0);
+    assert!(send(&service, of("new", get("/"))).await.is_err());
+
+    let source = Source::living(HOUR);
+    world.sources.lock().unwrap().insert("new".into(), source);
+
+    assert!(send(&service, of("new", get("/"))).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_a_layer_from_being_made_is_told_and_tried_again() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&broken);
+    let world = World::with(&["orders"]);
+    let layers = Mutex::new(world.clone());
+    let layer = TenantsLayer::new(move |_| {
+        if state.load(SeqCst) {
+            return Err("the vault is closed".into());
+        }
+        let source = layers.lock().unwrap().source("orders");
+        let credentials = ClientCredentialsLayer::builder(source, API.parse()?).build();
+        Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials)))
+    });
+    let service = layer.layer(ok().0);
+
+    let error = error_of(send(&service, of("orders", get("/"))).await);
+    broken.store(false, SeqCst);
+    let later = send(&service, of("orders", get("/"))).await;
+
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "the vault is closed");
+    assert!(later.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_first_requests_of_a_tenant_share_one_cell() {
+    let world = World::with(&["orders"]);
+    let sources = Arc::clone(&world.sources);
+    let slow = world.source("orders").delayed(SECOND);
+    sources.lock().unwrap().insert("orders".into(), slow);
+    let service = world.builder().build().layer(ok().0);
+
+    let callers: Vec<_> = (0..1000)
+        .map(|_| spawn(&service, of("orders", get("/"))))
+        .collect();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+
+    assert_eq!(world.source("orders").fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_table_refuses_and_only_the_idle_make_room() {
+    let world = World::with(&["a", "b", "c", "d"]);
+    let layer = world.builder().max_tenants(2).idle_after(HOUR).build();
+    let handle = layer.handle();
+    let service = layer.layer(ok().0);
+    for tenant in ["a", "b"] {
+        send(&service, of(tenant, get("/"))).await.unwrap();
+    }
+
+    let full = error_of(send(&service, of("c", get("/"))).await);
+    advance(HOUR / 2).await;
+    // Found to be in use now; `b` is not.
+    send(&service, of("a", get("/"))).await.unwrap();
+    let still = error_of(send(&service, of("c", get("/"))).await);
+    advance(HOUR / 2).await;
+    send(&service, of("c", get("/"))).await.unwrap();
+
+    assert!(matches!(full, TenantError::Full(id) if id.as_str() == "c"));
+    assert!(matches!(still, TenantError::Full(_)));
+    let mut kept = handle.ids();
+    kept.sort();
+    assert_eq!(kept, [CredentialId::new("a"), CredentialId::new("c")]);
+    assert!(handle.tokens(&CredentialId::new("b")).is_none());
+    // Whoever was forgotten comes again when there is room, with a new cell.
+    handle.forget(&CredentialId::new("a"));
+    send(&service, of("b", get("/"))).await.unwrap();
+    assert_eq!(world.made.load(SeqCst), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_whose_issuer_fails_or_whose_api_holds_it_is_never_forgotten() {
+    for holds in [false, true] {
+        let world = World::with(&["a", "b"]);
+        if !holds {
+            let refused = TokenError::permanent("was refused");
+            world.source("a").fail_with(Some(refused));
+        }
+        let layer = world.builder().max_tenants(1).idle_after(SECOND).build();
+        let service = layer.layer(throttling(Duration::from_secs(50)));
+        drop(send(&service, of("a", get("/"))).await);
+        for _ in 0..2 {
+            // The first look finds that it was used, the second that it was not.
+            advance(2 * SECOND).await;
+            drop(send(&service, of("b", get("/"))).await);
+        }
+
+        let kept = layer.handle().ids();
+
+        assert_eq!(kept, [CredentialId::new("a")], "holds: {holds}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_tenants_failing_issuer_or_429_does_not_slow_another() {
+    let world = World::with(&["failing", "held", "well"]);
+    let failure = TokenError::transient("could not be sent");
+    world.source("failing").fail_with(Some(failure));
+    let sources = world.clone();
+    let (inner, _) = answering(move |request| {
+        let held = sources.source("held").accepts(&request) && request.uri().path() == "/held";
+        std::future::ready(match held {
+            true => refusal(Duration::from_secs(30)),
+            false => status_only(StatusCode::OK),
+        })
+    });
+    let service: Tenants<_> = world.builder().build().layer(inner);
+    send(&service, of("well", get("/"))).await.unwrap();
+    let began = Instant::now();
+
+    let failing = spawn(&service, of("failing", get("/")));
+    let held = spawn(&service, of("held", get("/held")));
+    sleep(SECOND).await;
+    let before = Instant::now();
+    send(&service, of("well", get("/"))).await.unwrap();
+
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert!(failing.await.unwrap().is_err());
+    drop(held.await.unwrap());
+    assert!(began.elapsed() >= 30 * SECOND);
+}
+
+/// Fetches once, so that the names of the tokens that follow are others.
+async fn spare(source: &Source) {
+    let layer = ClientCredentialsLayer::builder(source.clone(), API.parse().unwrap()).build();
+    layer.handle().token().await.unwrap();
+    source.revoke_all();
+}
+
+fn throttling(wait: Duration) -> Inner {
+    answering(move |_| std::future::ready(refusal(wait))).0
+}
+
+fn refusal(wait: Duration) -> Response<Body> {
+    let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, wait.as_secs().into());
+    response
+}
