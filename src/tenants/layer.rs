@@ -101,6 +101,7 @@ impl TenantsLayerBuilder {
     }
 
     /// The layer.
+    #[must_use]
     pub fn build(self) -> TenantsLayer {
         TenantsLayer {
             table: Arc::new(Table::new(self.make, self.limits, self.clock)),
@@ -140,6 +141,7 @@ impl TenantsHandle {
 
     /// Forgets a tenant, whatever it is doing: its next request makes its layer anew, or is refused. Requests under way go
     /// on. `false` if it is not kept now.
+    #[expect(clippy::must_use_candidate, reason = "most callers need not know")]
     pub fn forget(&self, id: &CredentialId) -> bool {
         self.0.forget(id)
     }
