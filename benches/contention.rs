@@ -1,9 +1,10 @@
 //! What does it cost to read one shared token from many threads and tasks at once?
 //!
 //! Our cell is measured through the layer (replay off), because that is how requests read it; the others are what
-//! people write by hand around the same header value, over the same service. `refreshing` publishes a new token every
-//! millisecond meanwhile, which is far more often than any issuer lets one. A figure is the time from the first start to
-//! the last end divided by all requests.
+//! people write by hand around the same header value, over the same service: one whose clone is free, and one that is
+//! boxed. `refreshing` publishes a new token every millisecond meanwhile, which is far more often than any issuer lets
+//! one. `Cloned` is a clone for each request; otherwise threads and tasks keep theirs. A figure is the time from the
+//! first start to the last end divided by all requests.
 #![expect(
     clippy::disallowed_methods,
     reason = "benchmarks measure time, and their writer sleeps on a thread of its own"
@@ -16,6 +17,7 @@
 mod support;
 
 use std::{
+    convert::Infallible,
     future::Future,
     sync::{
         Arc, Mutex, RwLock,
@@ -32,10 +34,10 @@ use criterion::{
 };
 use http::{HeaderValue, header};
 use tokio::runtime::{Builder, Runtime};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::client_credentials::{ClientCredentials, TokenHandle};
 
-use support::{Immediate, Sent, block_on, credentials, request, together, token, warm};
+use support::{Answer, Immediate, Sent, block_on, credentials, request, together, token, warm};
 
 /// Sends requests with a shared token.
 trait Client: Clone + Send + Sync + 'static {
@@ -44,27 +46,42 @@ trait Client: Clone + Send + Sync + 'static {
     fn publish(&self);
 }
 
+/// The service underneath.
+trait Inner:
+    Service<Sent, Response = Answer, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Inner for S where
+    S: Service<Sent, Response = Answer, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// The layer's service, and what renews its token.
 #[derive(Clone)]
-struct Cell {
-    service: ClientCredentials<Immediate>,
+struct Cell<S> {
+    service: ClientCredentials<S>,
     handle: TokenHandle,
     runtime: Arc<Runtime>,
 }
 
-impl Cell {
-    fn new() -> Self {
+impl<S> Cell<S> {
+    fn new(inner: S) -> Self {
         let layer = warm(credentials().replay(false));
         let runtime = Builder::new_current_thread().enable_time().build();
         Self {
-            service: layer.layer(Immediate),
+            service: layer.layer(inner),
             handle: layer.handle(),
             runtime: Arc::new(runtime.expect("a runtime")),
         }
     }
 }
 
-impl Client for Cell {
+impl<S: Inner> Client for Cell<S> {
     async fn send(&mut self, request: Sent) {
         let ready = self.service.ready().await.expect("always ready");
         ready.call(request).await.expect("an answer");
@@ -83,30 +100,39 @@ trait Shared: Send + Sync + 'static {
     fn set(&self, value: HeaderValue);
 }
 
-struct ByHand<L>(Arc<L>);
+struct ByHand<L, S> {
+    shared: Arc<L>,
+    inner: S,
+}
 
-impl<L> Clone for ByHand<L> {
+impl<L, S: Clone> Clone for ByHand<L, S> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self {
+            shared: Arc::clone(&self.shared),
+            inner: self.inner.clone(),
+        }
     }
 }
 
-impl<L: Shared> ByHand<L> {
-    fn new() -> Self {
-        Self(Arc::new(L::new(bearer())))
+impl<L: Shared, S: Clone> ByHand<L, S> {
+    fn new(inner: &S) -> Self {
+        Self {
+            shared: Arc::new(L::new(bearer())),
+            inner: inner.clone(),
+        }
     }
 }
 
-impl<L: Shared> Client for ByHand<L> {
+impl<L: Shared, S: Inner> Client for ByHand<L, S> {
     async fn send(&mut self, mut request: Sent) {
-        let value = self.0.get().await;
+        let value = self.shared.get().await;
         request.headers_mut().insert(header::AUTHORIZATION, value);
-        let ready = Immediate.ready().await.expect("always ready").call(request);
-        ready.await.expect("an answer");
+        let ready = self.inner.ready().await.expect("always ready");
+        ready.call(request).await.expect("an answer");
     }
 
     fn publish(&self) {
-        self.0.set(bearer());
+        self.shared.set(bearer());
     }
 }
 
@@ -173,25 +199,31 @@ fn bearer() -> HeaderValue {
 }
 
 fn contention(c: &mut Criterion) {
-    let cell = Cell::new();
-    let std_rwlock = ByHand::<RwLock<_>>::new();
-    let mutex = ByHand::<Mutex<_>>::new();
-    let tokio_rwlock = ByHand::<tokio::sync::RwLock<_>>::new();
-    let arc_swap = ByHand::<ArcSwap<_>>::new();
-
     for refreshing in [false, true] {
         for on in [On::Threads, On::Tasks] {
-            let how = if refreshing { "refreshing" } else { "reading" };
-            let mut group = c.benchmark_group(format!("contention/{on:?}/{how}"));
-            group.throughput(Throughput::Elements(1));
-            let group = &mut group;
-            measure(group, on, refreshing, "cell", &cell);
-            measure(group, on, refreshing, "std_rwlock", &std_rwlock);
-            measure(group, on, refreshing, "mutex", &mutex);
-            measure(group, on, refreshing, "tokio_rwlock", &tokio_rwlock);
-            measure(group, on, refreshing, "arc_swap", &arc_swap);
+            over(c, "", &Immediate, on, refreshing);
         }
     }
+    let boxed = BoxCloneSyncService::new(Immediate);
+    over(c, "", &Immediate, On::Cloned, false);
+    over(c, "boxed/", &boxed, On::Threads, false);
+    over(c, "boxed/", &boxed, On::Cloned, false);
+}
+
+fn over(c: &mut Criterion, name: &str, inner: &impl Inner, on: On, refreshing: bool) {
+    let how = if refreshing { "refreshing" } else { "reading" };
+    let mut group = c.benchmark_group(format!("contention/{name}{on:?}/{how}"));
+    group.throughput(Throughput::Elements(1));
+    let group = &mut group;
+    measure(group, on, refreshing, "cell", &Cell::new(inner.clone()));
+    let by_hand = ByHand::<RwLock<_>, _>::new(inner);
+    measure(group, on, refreshing, "std_rwlock", &by_hand);
+    let by_hand = ByHand::<Mutex<_>, _>::new(inner);
+    measure(group, on, refreshing, "mutex", &by_hand);
+    let by_hand = ByHand::<tokio::sync::RwLock<_>, _>::new(inner);
+    measure(group, on, refreshing, "tokio_rwlock", &by_hand);
+    let by_hand = ByHand::<ArcSwap<_>, _>::new(inner);
+    measure(group, on, refreshing, "arc_swap", &by_hand);
 }
 
 /// Who sends requests.
@@ -199,6 +231,8 @@ fn contention(c: &mut Criterion) {
 enum On {
     /// Bare threads, 1 to 8.
     Threads,
+    /// The same, with a clone for each request.
+    Cloned,
     /// Tasks on a multi-thread runtime, 1 to 64.
     Tasks,
 }
@@ -212,10 +246,13 @@ fn measure(
 ) {
     let writer = refreshing.then(|| Writer::start(client.clone()));
     match on {
-        On::Threads => {
+        On::Threads | On::Cloned => {
             for threads in [1, 2, 4, 8] {
                 group.bench_function(BenchmarkId::new(name, threads), |b| {
-                    b.iter_custom(|iterations| on_threads(threads, iterations, client));
+                    b.iter_custom(|iterations| match on {
+                        On::Cloned => on_threads_cloned(threads, iterations, client),
+                        _ => on_threads(threads, iterations, client),
+                    });
                 });
             }
         }
@@ -239,6 +276,17 @@ fn on_threads(threads: u64, iterations: u64, client: &impl Client) -> Duration {
         move |rounds| {
             for _ in 0..rounds {
                 block_on(client.send(request.clone()));
+            }
+        }
+    })
+}
+
+fn on_threads_cloned(threads: u64, iterations: u64, client: &impl Client) -> Duration {
+    together(threads, iterations, || {
+        let request = request();
+        move |rounds| {
+            for _ in 0..rounds {
+                block_on(client.clone().send(request.clone()));
             }
         }
     })

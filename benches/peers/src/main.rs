@@ -40,6 +40,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Some of the crates bring one provider, some the other.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let outcome = match options.mode {
         Mode::Requests => requests(&options),
         Mode::Loopback => loopback::run(&options),

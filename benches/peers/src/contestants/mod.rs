@@ -1,10 +1,19 @@
 //! Those who take part, each as its documentation says to use it.
 //!
-//! Left out: kube and octocrab (their layers are not public, or read a file), oauth2 and openidconnect (they keep no
-//! token), gcp_auth and yup-oauth2 (their caches are as those here), Go's x/oauth2 (another language).
+//! Left out: kube (its layer reads a token file) and octocrab (its layer is GitHub's), oauth2 and openidconnect (they
+//! keep no token), azure_identity (behind azure_core's policy, which has a cache of its own), the AWS SDK's
+//! orchestrator (it sends operations, not requests), Go's x/oauth2 (another language).
 
+mod aws;
+mod azure;
 mod by_hand;
+mod cf_gears;
+mod google;
+mod huskarl;
+mod issuer;
+mod middle;
 mod ours;
+mod reqwest_retry;
 mod tower_crates;
 
 use std::{
@@ -19,6 +28,7 @@ use std::{
 use http::Response;
 use tower::{Service, ServiceExt};
 
+use cf_gears::Boxed;
 pub use ours::warm_for;
 
 use crate::inner::{Free, HyperUtil, Inner, Plain, Room, Sent, Template};
@@ -79,6 +89,12 @@ impl Contestant {
         }
     }
 
+    /// Compared with another service than the one of most.
+    fn above(mut self, bare: &'static str) -> Self {
+        self.bare = bare;
+        self
+    }
+
     /// To be used on one thread.
     pub fn sender(&self, habit: Habit, room: Room) -> Sender {
         (self.sender)(habit, room)
@@ -118,15 +134,23 @@ where
 /// All of them over this service; must be called on a runtime, which some keep tasks on.
 pub async fn all(under: Under) -> Vec<Contestant> {
     match under {
-        Under::Free => over(Free::<Plain>::new()).await,
-        Under::HyperUtil => over(HyperUtil::<Plain>::new()).await,
+        Under::Free => over(Free::new(), Free::new()).await,
+        Under::HyperUtil => over(HyperUtil::new(), HyperUtil::new()).await,
     }
 }
 
-async fn over(inner: impl Inner<Plain>) -> Vec<Contestant> {
+async fn over(inner: impl Inner<Plain>, boxed: impl Inner<Boxed>) -> Vec<Contestant> {
+    let issuer = issuer::start().await;
     let mut all = tower_crates::contestants(&inner);
     all.extend(ours::contestants(&inner).await);
     all.extend(by_hand::contestants(&inner));
+    all.push(middle::contestant(&issuer, &inner).await);
+    all.push(huskarl::contestant(&inner));
+    all.push(google::contestant(&issuer, &inner).await);
+    all.push(aws::contestant(&inner));
+    all.extend(azure::contestants());
+    all.extend(reqwest_retry::contestants());
+    all.extend(cf_gears::contestants(&issuer, &boxed).await);
     all
 }
 

@@ -1,0 +1,49 @@
+//! `reqwest-middleware` with `reqwest-retry`. A last middleware answers in place of the network.
+
+use bytes::Bytes;
+use http::{Extensions, Response};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, Result};
+use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
+
+use super::{Client, Contestant, RETRY};
+use crate::inner::Sent;
+
+#[derive(Clone)]
+struct Reqwest(ClientWithMiddleware);
+
+impl Client for Reqwest {
+    async fn send(&mut self, request: Sent) {
+        let request = request.map(|_| reqwest::Body::from(Bytes::from_static(&[b'x'; 85])));
+        let request = reqwest::Request::try_from(request).expect("a request");
+        let answer = self.0.execute(request).await.expect("an answer");
+        assert!(answer.status().is_success());
+    }
+}
+
+struct Answering;
+
+#[async_trait::async_trait]
+impl Middleware for Answering {
+    async fn handle(
+        &self,
+        _: reqwest::Request,
+        _: &mut Extensions,
+        _: Next<'_>,
+    ) -> Result<reqwest::Response> {
+        Ok(Response::new(Bytes::new()).into())
+    }
+}
+
+pub fn contestants() -> Vec<Contestant> {
+    let policy = ExponentialBackoff::builder().build_with_max_retries(3);
+    let retry = RetryTransientMiddleware::new_with_policy(policy);
+    let builder = || ClientBuilder::new(reqwest::Client::new());
+    let bare = builder().with(Answering).build();
+    let retried = builder().with(retry).with(Answering).build();
+    vec![
+        Contestant::new(BARE, BARE, Reqwest(bare)).above(BARE),
+        Contestant::new("reqwest-retry", RETRY, Reqwest(retried)).above(BARE),
+    ]
+}
+
+const BARE: &str = "bare client of reqwest-middleware";
