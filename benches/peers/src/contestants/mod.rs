@@ -134,8 +134,8 @@ where
 /// All of them over this service; must be called on a runtime, which some keep tasks on.
 pub async fn all(under: Under) -> Vec<Contestant> {
     match under {
-        Under::Free => over(Free::new(), Free::new()).await,
-        Under::HyperUtil => over(HyperUtil::new(), HyperUtil::new()).await,
+        Under::Free => over(Free::<Plain>::new(), Free::<Boxed>::new()).await,
+        Under::HyperUtil => over(HyperUtil::<Plain>::new(), HyperUtil::<Boxed>::new()).await,
     }
 }
 
