@@ -8,7 +8,9 @@ use std::{
 
 use aws_smithy_async::{rt::sleep::TokioSleep, time::SystemTimeSource};
 use aws_smithy_runtime::client::{
-    identity::IdentityCache, orchestrator::endpoints::StaticUriEndpointResolver,
+    auth::no_auth::{NO_AUTH_SCHEME_ID, NoAuthScheme},
+    identity::IdentityCache,
+    orchestrator::endpoints::StaticUriEndpointResolver,
     retries::strategy::NeverRetryStrategy,
 };
 use aws_smithy_runtime_api::client::{
@@ -66,11 +68,14 @@ impl<S: Inner<Plain>> Client for Aws<S> {
 }
 
 pub fn contestant(inner: &impl Inner<Plain>) -> Contestant {
+    let resolver = SharedIdentityResolver::new(Resolver);
     let components = RuntimeComponentsBuilder::new("peers")
         .with_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(Vec::new())))
         .with_endpoint_resolver(Some(StaticUriEndpointResolver::uri(
             "https://api.example.com",
         )))
+        .with_auth_scheme(NoAuthScheme::new())
+        .with_identity_resolver(NO_AUTH_SCHEME_ID, resolver.clone())
         .with_identity_cache(Some(IdentityCache::lazy().build()))
         .with_retry_strategy(Some(NeverRetryStrategy::new()))
         .with_time_source(Some(SystemTimeSource::new()))
@@ -79,7 +84,7 @@ pub fn contestant(inner: &impl Inner<Plain>) -> Contestant {
     let client = Aws {
         components: Arc::new(components.expect("all components")),
         settings: Arc::new(ConfigBag::base()),
-        resolver: SharedIdentityResolver::new(Resolver),
+        resolver,
         inner: inner.clone(),
     };
     Contestant::new("aws-smithy identity cache, by hand", AUTHORIZATION, client)
