@@ -57,6 +57,8 @@ mod waiting;
 
 #[cfg(feature = "jwt")]
 pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SigningKey};
+#[cfg(feature = "redis")]
+pub use self::store::{RedisTokenStore, StoreKeys};
 pub(crate) use self::{
     authorize::Passage,
     cell::Refusal,

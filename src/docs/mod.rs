@@ -7,6 +7,7 @@
 //! - [`client_authentication`]: every way to authenticate at a token endpoint, other grants, discovery
 //! - [`security`]: what is protected against whom, and what is not
 //! - [`failure_modes`]: for each failure, what your code sees and what is sent
+//! - [`fleet`]: how many processes share one token, on Redis
 //! - [`testing`]: how you test code that uses the layers
 //! - [`changelog`]: what has changed
 //!
@@ -32,6 +33,9 @@ pub mod security {}
 
 #[doc = include_str!("failure_modes.md")]
 pub mod failure_modes {}
+
+#[doc = include_str!("fleet.md")]
+pub mod fleet {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}

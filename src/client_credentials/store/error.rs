@@ -16,6 +16,8 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
+    /// It cannot be set up like this.
+    Configuration,
     /// It could not be asked, did not answer in time, or refused.
     Unavailable,
     /// It holds something under our key that is none of ours, or was changed.
@@ -26,18 +28,24 @@ impl StoreError {
     /// The store could not be asked, did not answer in time, or refused. `what` must not hold a secret.
     #[must_use]
     pub fn unavailable(what: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind: StoreErrorKind::Unavailable,
-            what: what.into(),
-            source: None,
-        }
+        Self::new(StoreErrorKind::Unavailable, what)
     }
 
     /// What is under our key is none of ours. `what` must not hold a secret.
     #[must_use]
     pub fn unreadable(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StoreErrorKind::Unreadable, what)
+    }
+
+    /// The store cannot be set up like this. `what` must not hold a secret.
+    #[must_use]
+    pub fn configuration(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StoreErrorKind::Configuration, what)
+    }
+
+    fn new(kind: StoreErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            kind: StoreErrorKind::Unreadable,
+            kind,
             what: what.into(),
             source: None,
         }
@@ -54,6 +62,11 @@ impl StoreError {
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.kind == StoreErrorKind::Unreadable
     }
 
     pub(super) fn timeout(limit: Duration) -> Self {

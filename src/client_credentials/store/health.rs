@@ -5,8 +5,17 @@ use super::{StoreError, StoreErrorKind};
 /// What is wrong with the store, as far as the last calls showed.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    unavailable: bool,
+    reading_fails: bool,
+    /// A full or read-only store can be read all the same.
+    writing_fails: bool,
     unreadable: bool,
+}
+
+/// What a call does to the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Access {
+    Read,
+    Write,
 }
 
 /// A change to be told.
@@ -17,41 +26,62 @@ pub(super) enum Change {
 }
 
 impl Health {
-    /// A call has ended. Only one that `reads` shows that what is stored can be read.
-    pub(super) fn learn(&mut self, error: Option<&StoreError>, reads: bool) -> Option<Change> {
-        let was_ill = self.unavailable || self.unreadable;
-        match error.map(StoreError::kind) {
-            None => {
-                self.unavailable = false;
-                self.unreadable &= !reads;
-                let is_ill = self.unreadable;
-                (was_ill && !is_ill).then_some(Change::Recovered)
+    /// A call has ended, with `error` or well.
+    pub(super) fn learn(&mut self, access: Access, error: Option<&StoreError>) -> Option<Change> {
+        let was_ill = self.is_ill();
+        match (error.map(StoreError::kind), access) {
+            (None, Access::Read) => {
+                self.reading_fails = false;
+                self.unreadable = false;
             }
-            Some(kind) => {
-                let flag = match kind {
-                    StoreErrorKind::Unavailable => &mut self.unavailable,
-                    StoreErrorKind::Unreadable => &mut self.unreadable,
-                };
-                (!std::mem::replace(flag, true)).then_some(Change::Failed)
+            (None, Access::Write) => {
+                self.reading_fails = false;
+                self.writing_fails = false;
             }
+            (Some(StoreErrorKind::Unreadable), _) => self.unreadable = true,
+            (Some(_), Access::Read) => self.reading_fails = true,
+            (Some(_), Access::Write) => self.writing_fails = true,
         }
+        match (was_ill, self.is_ill()) {
+            (false, true) => Some(Change::Failed),
+            (true, false) => Some(Change::Recovered),
+            _ => None,
+        }
+    }
+
+    fn is_ill(&self) -> bool {
+        self.reading_fails || self.writing_fails || self.unreadable
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        Access::{Read, Write},
+        *,
+    };
 
     #[test]
     fn each_change_is_told_once() {
         let down = StoreError::unavailable("is down");
         let mut health = Health::default();
 
-        assert_eq!(health.learn(None, true), None);
-        assert_eq!(health.learn(Some(&down), false), Some(Change::Failed));
-        assert_eq!(health.learn(Some(&down), true), None);
-        assert_eq!(health.learn(None, false), Some(Change::Recovered));
-        assert_eq!(health.learn(None, true), None);
+        assert_eq!(health.learn(Read, None), None);
+        assert_eq!(health.learn(Read, Some(&down)), Some(Change::Failed));
+        assert_eq!(health.learn(Read, Some(&down)), None);
+        assert_eq!(health.learn(Read, None), Some(Change::Recovered));
+        assert_eq!(health.learn(Write, None), None);
+    }
+
+    #[test]
+    fn a_store_that_can_only_be_read_has_not_recovered() {
+        let full = StoreError::unavailable("is full");
+        let mut health = Health::default();
+
+        assert_eq!(health.learn(Write, Some(&full)), Some(Change::Failed));
+        assert_eq!(health.learn(Read, None), None);
+        assert_eq!(health.learn(Write, Some(&full)), None);
+        assert_eq!(health.learn(Write, None), Some(Change::Recovered));
     }
 
     #[test]
@@ -59,9 +89,9 @@ mod tests {
         let garbage = StoreError::unreadable("holds garbage");
         let mut health = Health::default();
 
-        assert_eq!(health.learn(Some(&garbage), true), Some(Change::Failed));
-        assert_eq!(health.learn(None, false), None);
-        assert_eq!(health.learn(Some(&garbage), true), None);
-        assert_eq!(health.learn(None, true), Some(Change::Recovered));
+        assert_eq!(health.learn(Read, Some(&garbage)), Some(Change::Failed));
+        assert_eq!(health.learn(Write, None), None);
+        assert_eq!(health.learn(Read, Some(&garbage)), None);
+        assert_eq!(health.learn(Read, None), Some(Change::Recovered));
     }
 }

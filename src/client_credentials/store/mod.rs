@@ -5,12 +5,16 @@ mod entry;
 mod error;
 mod health;
 mod identity;
+#[cfg(feature = "redis")]
+mod redis;
 mod shared;
 mod sharing;
 mod visit;
 
 use std::{fmt, future::Future, time::Duration};
 
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisTokenStore, StoreKeys};
 pub(crate) use self::shared::SharedTokenStore;
 pub use self::{
     entry::StoredToken,
@@ -116,7 +120,9 @@ pub enum Lease {
 pub struct LeaseHolder(u128);
 
 impl LeaseHolder {
-    pub(crate) fn new() -> Self {
+    /// Another than all before it.
+    #[must_use]
+    pub fn random() -> Self {
         // Never 0, which stands for nobody.
         Self(fastrand::u128(1..))
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, StoredTokens,
     adoption::{SHORTEST, Wanted, adopt},
-    health::Change,
+    health::{Access, Change},
     shared::Erased,
 };
 use crate::{
@@ -66,7 +66,7 @@ impl<'a> Visit<'a> {
             tokens,
             cx,
             identity,
-            holder: LeaseHolder::new(),
+            holder: LeaseHolder::random(),
             began: cx.clock().now(),
             wanted,
         }
@@ -127,7 +127,7 @@ impl<'a> Visit<'a> {
         let clock = self.cx.clock();
         let asked = clock.now();
         let answer = self
-            .ask_store(|store| store.get(&self.identity), true)
+            .ask_store(|store| store.get(&self.identity), Access::Read)
             .await;
         match answer {
             Ok(entry) => Ok(entry.and_then(|e| adopt(&e, &self.wanted, asked, clock.now()))),
@@ -233,14 +233,14 @@ impl<'a> Visit<'a> {
     where
         F: Future<Output = Result<T, StoreError>> + 's,
     {
-        self.ask_store(ask, false).await
+        self.ask_store(ask, Access::Write).await
     }
 
     /// Asks the store, for a limited time, and tells when it begins to fail or to work again.
     async fn ask_store<'s, T, F>(
         &'s self,
         ask: impl FnOnce(&'s dyn Erased) -> F,
-        reads: bool,
+        access: Access,
     ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>> + 's,
@@ -252,7 +252,7 @@ impl<'a> Visit<'a> {
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
             .unwrap_or_else(|| Err(StoreError::unavailable("panicked")));
         let error = answer.as_ref().err();
-        let change = lock(&self.tokens.health).learn(error, reads);
+        let change = lock(&self.tokens.health).learn(access, error);
         let surroundings = self.cx.surroundings();
         match (change, error) {
             (Some(Change::Failed), Some(error)) => {

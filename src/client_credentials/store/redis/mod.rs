@@ -1,0 +1,236 @@
+//! A token store on Redis, Valkey or KeyDB.
+
+mod connection;
+mod key_ring;
+mod seal;
+
+use std::{fmt, time::Duration};
+
+use redis::Script;
+
+pub use self::key_ring::StoreKeys;
+use self::{
+    connection::Connection,
+    key_ring::{Entry, Key},
+};
+use super::{CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore};
+use crate::client_credentials::TokenIdentity;
+
+/// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB.
+///
+/// Use `rediss://` and a user of its own, who may run `EVAL`, `EVALSHA` and `SCRIPT` on keys with the prefix only (see
+/// [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they leave this process, and
+/// keys are names under HMAC-SHA-256. All times are the server's.
+///
+/// Nothing is sent before the first fetch; a server that is not there is no error.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{RedisTokenStore, StoreKeys};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let key = vec![7; 32];
+/// let keys = StoreKeys::new("2026-01", key)?;
+/// let store = RedisTokenStore::new("redis://fleet:password@redis.example:6379", keys)?;
+/// # drop(store);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RedisTokenStore {
+    connection: Connection,
+    keys: StoreKeys,
+    prefix: String,
+    scripts: Scripts,
+}
+
+impl RedisTokenStore {
+    /// The store at `url`: `redis://` or `rediss://` (feature `redis-tls`), `user:password@host:port/database`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the URL cannot be read.
+    pub fn new(url: impl AsRef<str>, keys: StoreKeys) -> Result<Self, StoreError> {
+        Ok(Self {
+            connection: Connection::new(url.as_ref())?,
+            keys,
+            prefix: "m2m".to_owned(),
+            scripts: Scripts::new(),
+        })
+    }
+
+    /// What all keys begin with. Default: `m2m`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long the server may take for each answer, and for a new connection. Default: 250 ms.
+    #[must_use]
+    pub fn answer_within(mut self, limit: Duration) -> Self {
+        self.connection.limit(limit);
+        self
+    }
+
+    /// The names of what belongs to `entry`. They share a hash tag, and so a slot of a cluster.
+    fn name(&self, entry: &Entry<'_>, what: &str) -> String {
+        format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
+    }
+
+    fn token(&self, entry: &Entry<'_>) -> String {
+        self.name(entry, "token")
+    }
+
+    fn lease_of(&self, entry: &Entry<'_>) -> String {
+        self.name(entry, "lease")
+    }
+
+    async fn look(
+        &self,
+        key: &Key,
+        identity: &CacheIdentity,
+    ) -> Result<Option<StoredToken>, StoreError> {
+        let entry = key.entry(identity);
+        let mut get = self.scripts.get.key(self.token(&entry));
+        let (sealed, now): (Option<Vec<u8>>, u64) = self.connection.invoke(&mut get).await?;
+        match sealed {
+            Some(sealed) => seal::open(&entry, &sealed, now).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl TokenStore for RedisTokenStore {
+    async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
+        let mut unreadable = None;
+        for key in self.keys.all() {
+            match self.look(key, identity).await {
+                Ok(None) => {}
+                Err(error) if error.is_unreadable() => unreadable = Some(error),
+                found_or_failed => return found_or_failed,
+            }
+        }
+        unreadable.map_or(Ok(None), Err)
+    }
+
+    async fn put(
+        &self,
+        identity: &CacheIdentity,
+        token: &StoredToken,
+        holder: LeaseHolder,
+    ) -> Result<bool, StoreError> {
+        let entry = self.keys.active().entry(identity);
+        let mut time = self.scripts.time.key(self.token(&entry));
+        let now: u64 = self.connection.invoke(&mut time).await?;
+        let sealed = seal::seal(&entry, token, now)?;
+        let mut put = self.scripts.put.key(self.token(&entry));
+        put.key(self.lease_of(&entry))
+            .arg(hex(&holder.to_bytes()))
+            .arg(sealed)
+            .arg(millis(token.left()));
+        self.connection.invoke(&mut put).await
+    }
+
+    async fn remove(
+        &self,
+        identity: &CacheIdentity,
+        refused: TokenIdentity,
+    ) -> Result<bool, StoreError> {
+        let mut removed = false;
+        for key in self.keys.all() {
+            let entry = key.entry(identity);
+            let mut remove = self.scripts.remove.key(self.token(&entry));
+            remove.arg(&entry.tag(refused)[..]);
+            removed |= self.connection.invoke::<bool>(&mut remove).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn lease(
+        &self,
+        identity: &CacheIdentity,
+        holder: LeaseHolder,
+        length: Duration,
+    ) -> Result<Lease, StoreError> {
+        let entry = self.keys.active().entry(identity);
+        let mut lease = self.scripts.lease.key(self.lease_of(&entry));
+        lease.arg(hex(&holder.to_bytes())).arg(millis(length));
+        Ok(match self.connection.invoke(&mut lease).await? {
+            0u8 => Lease::Held,
+            1 => Lease::Busy,
+            _ => Lease::Failed,
+        })
+    }
+
+    async fn release(
+        &self,
+        identity: &CacheIdentity,
+        holder: LeaseHolder,
+        failed: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        let entry = self.keys.active().entry(identity);
+        let mut release = self.scripts.release.key(self.lease_of(&entry));
+        release
+            .arg(hex(&holder.to_bytes()))
+            .arg(failed.map_or(0, millis));
+        self.connection.invoke(&mut release).await
+    }
+
+    async fn cool_down(
+        &self,
+        identity: &CacheIdentity,
+        length: Duration,
+    ) -> Result<bool, StoreError> {
+        let entry = self.keys.active().entry(identity);
+        let mut cool_down = self.scripts.cool_down.key(self.name(&entry, "cooldown"));
+        cool_down.arg(millis(length));
+        self.connection.invoke(&mut cool_down).await
+    }
+}
+
+/// Without the URL, which holds a password.
+impl fmt::Debug for RedisTokenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisTokenStore")
+            .field("keys", &self.keys)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is done in one step on the server. What is under our keys and none of ours is overwritten.
+struct Scripts {
+    get: Script,
+    time: Script,
+    put: Script,
+    remove: Script,
+    lease: Script,
+    release: Script,
+    cool_down: Script,
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            get: Script::new(include_str!("get.lua")),
+            time: Script::new(include_str!("time.lua")),
+            put: Script::new(include_str!("put.lua")),
+            remove: Script::new(include_str!("remove.lua")),
+            lease: Script::new(include_str!("lease.lua")),
+            release: Script::new(include_str!("release.lua")),
+            cool_down: Script::new(include_str!("cool_down.lua")),
+        }
+    }
+}
+
+/// At least 1, because Redis takes no 0.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,202 @@
+//! A token, encrypted for the store.
+//!
+//! ```text
+//! format (4) · tag (16) · nonce (24) · XChaCha20-Poly1305(end of life in the server's time (8) · token)
+//! ```
+
+use std::time::Duration;
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Generate, Payload},
+};
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
+
+use super::{StoreError, StoredToken, key_ring::Entry, millis};
+
+/// `token` for `entry`, at `now` in the server's time.
+pub(super) fn seal(
+    entry: &Entry<'_>,
+    token: &StoredToken,
+    now: u64,
+) -> Result<Vec<u8>, StoreError> {
+    let content = token.to_bytes();
+    let content = content.expose_secret();
+    if content.len() > LARGEST {
+        return Err(StoreError::unavailable(
+            "is not given a token of more than 64 KiB",
+        ));
+    }
+    let ends = now.saturating_add(millis(token.left()));
+    let mut plain = Zeroizing::new(Vec::with_capacity(8 + content.len()));
+    plain.extend_from_slice(&ends.to_be_bytes());
+    plain.extend_from_slice(content);
+    let tag = entry.tag(token.token().identity());
+    let Some(key) = entry.seal_key() else {
+        return Ok([&PLAIN[..], &tag, &plain].concat());
+    };
+    let nonce = XNonce::generate();
+    let payload = Payload {
+        msg: &plain,
+        aad: &entry.associated_data(SEALED, &tag),
+    };
+    let sealed = XChaCha20Poly1305::new(key.into())
+        .encrypt(&nonce, payload)
+        .map_err(|_| StoreError::unavailable("is not given a token: it cannot be encrypted"))?;
+    Ok([&SEALED[..], &tag, &nonce, &sealed].concat())
+}
+
+/// The token in `sealed`, which was found at `entry` at `now` in the server's time.
+pub(super) fn open(entry: &Entry<'_>, sealed: &[u8], now: u64) -> Result<StoredToken, StoreError> {
+    let (format, rest) = sealed.split_first_chunk().ok_or_else(garbage)?;
+    let (tag, rest) = rest.split_first_chunk().ok_or_else(garbage)?;
+    let plain = match (entry.seal_key(), format) {
+        (Some(key), SEALED) => {
+            let (nonce, content) = rest.split_first_chunk::<24>().ok_or_else(garbage)?;
+            let payload = Payload {
+                msg: content,
+                aad: &entry.associated_data(SEALED, tag),
+            };
+            let opened = XChaCha20Poly1305::new(key.into()).decrypt(nonce.into(), payload);
+            Zeroizing::new(opened.map_err(|_| changed())?)
+        }
+        (None, PLAIN) => Zeroizing::new(rest.to_vec()),
+        _ => return Err(garbage()),
+    };
+    let (ends, content) = plain.split_first_chunk().ok_or_else(garbage)?;
+    let left = Duration::from_millis(u64::from_be_bytes(*ends).saturating_sub(now));
+    let token = StoredToken::from_bytes(content, left).ok_or_else(garbage)?;
+    if entry.tag(token.token().identity()) != *tag {
+        return Err(changed());
+    }
+    Ok(token)
+}
+
+fn garbage() -> StoreError {
+    StoreError::unreadable("holds something under our key that is no token of this format")
+}
+
+fn changed() -> StoreError {
+    StoreError::unreadable(
+        "holds a token under our key that was changed, or moved there from elsewhere",
+    )
+}
+
+const SEALED: &[u8; 4] = b"m2m1";
+const PLAIN: &[u8; 4] = b"m2m0";
+const LARGEST: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client_credentials::{AccessToken, CacheIdentity, StoreKeys};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn keys(id: &str, byte: u8) -> StoreKeys {
+        StoreKeys::new(id, vec![byte; 32]).unwrap()
+    }
+
+    fn identity(name: &str) -> CacheIdentity {
+        CacheIdentity::new("test").field("name", name)
+    }
+
+    fn token(value: &str) -> StoredToken {
+        let token = AccessToken::new(value).expires_in(HOUR);
+        StoredToken::new(token, HOUR / 2).unwrap()
+    }
+
+    #[test]
+    fn a_token_comes_back_with_what_is_left_of_it_by_the_servers_clock() {
+        for keys in [keys("a", 1), StoreKeys::dangerously_unencrypted()] {
+            let identity = identity("a");
+            let entry = keys.active().entry(&identity);
+            let sealed = seal(&entry, &token("token"), NOW).unwrap();
+
+            let opened = open(&entry, &sealed, NOW + 60_000).unwrap();
+
+            assert_eq!(opened.token().expose(), Some("token"));
+            assert_eq!(opened.left(), HOUR / 2 - Duration::from_secs(60));
+            assert_eq!(
+                open(&entry, &sealed, NOW + 3_600_000).unwrap().left(),
+                Duration::ZERO
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_token_shows_and_no_two_look_alike() {
+        let (keys, identity) = (keys("a", 1), identity("canary"));
+        let entry = keys.active().entry(&identity);
+        let seal = || seal(&entry, &token("canary"), NOW).unwrap();
+
+        let sealed = seal();
+
+        assert!(!sealed.windows(6).any(|window| window == b"canary"));
+        assert!(!entry.name().contains("canary"));
+        assert_ne!(sealed[20..], seal()[20..]);
+    }
+
+    #[test]
+    fn a_change_of_any_byte_is_noticed() {
+        let (keys, identity) = (keys("a", 1), identity("a"));
+        let entry = keys.active().entry(&identity);
+        let sealed = seal(&entry, &token("token"), NOW).unwrap();
+
+        for index in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[index] ^= 1;
+            assert!(open(&entry, &changed, NOW).unwrap_err().is_unreadable());
+            assert!(open(&entry, &sealed[..index], NOW).is_err());
+        }
+    }
+
+    #[test]
+    fn a_token_is_of_no_use_at_another_place_or_under_another_key() {
+        let (mine, here) = (keys("a", 1), identity("a"));
+        let sealed = seal(&mine.active().entry(&here), &token("token"), NOW).unwrap();
+
+        for (keys, place) in [
+            (keys("a", 1), identity("b")),
+            (keys("b", 1), identity("a")),
+            (keys("a", 2), identity("a")),
+            (StoreKeys::dangerously_unencrypted(), identity("a")),
+        ] {
+            let entry = keys.active().entry(&place);
+            assert!(open(&entry, &sealed, NOW).unwrap_err().is_unreadable());
+        }
+        assert!(open(&mine.active().entry(&here), &sealed, NOW).is_ok());
+    }
+
+    #[test]
+    fn an_unencrypted_token_is_not_taken_where_there_is_a_key() {
+        let none = StoreKeys::dangerously_unencrypted();
+        let identity = identity("a");
+        let plain = seal(&none.active().entry(&identity), &token("token"), NOW).unwrap();
+
+        assert!(open(&keys("a", 1).active().entry(&identity), &plain, NOW).is_err());
+    }
+
+    #[test]
+    fn keys_are_read_from_text_and_none_is_an_error() {
+        let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let keys = StoreKeys::parse(&format!("new:{key}, old:{key}\n")).unwrap();
+        assert_eq!(format!("{keys:?}"), r#"["new", "old"]"#);
+
+        for (text, said) in [
+            (" ".to_owned(), "dangerously_unencrypted"),
+            (key.to_owned(), "name:base64"),
+            ("a:???".to_owned(), "not base64"),
+            ("a:AAAA".to_owned(), "less than 32 bytes"),
+            (format!("a b:{key}"), "name:base64"),
+            (format!("ä:{key}"), "letters"),
+            (format!("a:{key},a:{key}"), "two keys"),
+        ] {
+            let error = StoreKeys::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(!error.contains(key));
+        }
+    }
+}

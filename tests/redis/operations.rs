@@ -1,0 +1,222 @@
+//! What a store on Redis does when all is well.
+
+use std::time::Duration;
+
+use tower_m2m::client_credentials::{
+    AccessToken, Lease, LeaseHolder, RedisTokenStore, StoreErrorKind, StoreKeys, TokenSource,
+    TokenStore,
+};
+
+use crate::{
+    server::Server,
+    world::{World, all_tokens, key, keys},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn fifty_processes_that_start_cold_cost_one_token_request() {
+    let world = World::new();
+    let fleet = world.fleet(50);
+
+    let tokens = all_tokens(&fleet).await;
+
+    assert!(tokens.iter().all(|token| token.is_ok()));
+    assert_eq!(world.token_requests(), 1);
+    for process in &fleet {
+        assert_eq!(process.told().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_token_asked_for_by_hand_takes_the_place_of_the_one_that_is_there() {
+    let world = World::new();
+    let process = world.process();
+    let first = process.token().await;
+
+    let second = process.handle.refresh_now().await.unwrap();
+
+    assert_ne!(second.expose(), Some(first.as_str()));
+    assert_eq!(world.process().token().await, second.expose().unwrap());
+    assert_eq!(world.token_requests(), 2);
+}
+
+#[tokio::test]
+async fn leases_belong_to_one_and_are_ended_by_that_one_only() {
+    let world = World::new();
+    let identity = world.endpoint().cache_identity().await.unwrap();
+    let (store, other) = (world.store(), world.store());
+    let [a, b, c] = holders();
+
+    assert_eq!(
+        store.lease(&identity, a, MINUTE).await.unwrap(),
+        Lease::Held
+    );
+    assert_eq!(
+        other.lease(&identity, b, MINUTE).await.unwrap(),
+        Lease::Busy
+    );
+    other.release(&identity, b, None).await.unwrap();
+    assert_eq!(
+        other.lease(&identity, b, MINUTE).await.unwrap(),
+        Lease::Busy
+    );
+    assert_eq!(
+        store.lease(&identity, a, MINUTE).await.unwrap(),
+        Lease::Held
+    );
+    store.release(&identity, a, None).await.unwrap();
+    assert_eq!(
+        other.lease(&identity, b, MINUTE).await.unwrap(),
+        Lease::Held
+    );
+    other.release(&identity, b, Some(MINUTE)).await.unwrap();
+    assert_eq!(
+        store.lease(&identity, c, MINUTE).await.unwrap(),
+        Lease::Failed
+    );
+}
+
+#[tokio::test]
+async fn a_lease_and_a_cooldown_end_by_themselves() {
+    let world = World::new();
+    let identity = world.endpoint().cache_identity().await.unwrap();
+    let store = world.store();
+    let [a, b, _] = holders();
+    let short = Duration::from_millis(30);
+    assert_eq!(store.lease(&identity, a, short).await.unwrap(), Lease::Held);
+    assert!(store.cool_down(&identity, short).await.unwrap());
+
+    while store.lease(&identity, b, short).await.unwrap() != Lease::Held {}
+    while !store.cool_down(&identity, MINUTE).await.unwrap() {}
+
+    assert!(!store.cool_down(&identity, MINUTE).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_token_is_stored_by_the_holder_of_the_lease_only_and_removed_if_it_is_the_refused_one() {
+    let world = World::new();
+    world.process().token().await;
+    let identity = world.endpoint().cache_identity().await.unwrap();
+    let store = world.store();
+    let token = store.get(&identity).await.unwrap().unwrap();
+    let refused = token.token().identity();
+    let [a, b, _] = holders();
+    assert!(!store.put(&identity, &token, a).await.unwrap());
+
+    let other = AccessToken::new("other").identity();
+    assert!(!store.remove(&identity, other).await.unwrap());
+    assert!(store.remove(&identity, refused).await.unwrap());
+    assert!(store.get(&identity).await.unwrap().is_none());
+
+    assert_eq!(
+        store.lease(&identity, a, MINUTE).await.unwrap(),
+        Lease::Held
+    );
+    assert!(!store.put(&identity, &token, b).await.unwrap());
+    assert!(store.put(&identity, &token, a).await.unwrap());
+    let found = store.get(&identity).await.unwrap().unwrap();
+    assert!(found.left() <= token.left() && found.lifetime() == token.lifetime());
+    // That was the end of the lease.
+    assert_eq!(
+        store.lease(&identity, b, MINUTE).await.unwrap(),
+        Lease::Held
+    );
+}
+
+#[tokio::test]
+async fn what_belongs_together_has_a_hash_tag_in_common_and_nothing_is_left_for_ever() {
+    let world = World::new();
+    let process = world.process();
+    let token = process.token().await;
+    let identity = world.endpoint().cache_identity().await.unwrap();
+    let store = world.store();
+    let [a, ..] = holders();
+    store.lease(&identity, a, MINUTE).await.unwrap();
+    store.cool_down(&identity, MINUTE).await.unwrap();
+
+    let keys = world.redis.keys();
+
+    assert_eq!(keys.len(), 3);
+    let tag = |key: &str| key[key.find('{').unwrap()..=key.find('}').unwrap()].to_owned();
+    for key in &keys {
+        assert!(key.starts_with("m2m:1:{"), "{key}");
+        assert_eq!(tag(key), tag(&keys[0]));
+        let left = world.redis.command(&[b"PTTL", key.as_bytes()]);
+        assert!(!left.starts_with(b":-"), "{key}");
+    }
+    let stored = world
+        .redis
+        .command(&[b"GET", world.redis.key(":token").as_bytes()]);
+    for secret in [token.as_bytes(), b"secret"] {
+        assert!(!stored.windows(secret.len()).any(|window| window == secret));
+    }
+}
+
+#[tokio::test]
+async fn keys_are_rotated_without_losing_the_token() {
+    let world = World::new();
+    let store = |keys| RedisTokenStore::new(world.redis.url(), keys).unwrap();
+    let both = |first, second: (&'static str, u8)| {
+        let (id, byte): (&'static str, u8) = first;
+        let keys = StoreKeys::new(id, key(byte)).unwrap();
+        keys.and(second.0, key(second.1)).unwrap()
+    };
+    let (old, new) = (("a", 1), ("b", 2));
+
+    let token = world.process_with(store(keys())).token().await;
+    assert_eq!(
+        world.process_with(store(both(old, new))).token().await,
+        token
+    );
+    let renewing = world.process_with(store(both(new, old)));
+    assert_eq!(renewing.token().await, token);
+    let token = renewing.handle.refresh_now().await.unwrap();
+    let token = token.expose().unwrap();
+    let alone = store(StoreKeys::new("b", key(2)).unwrap());
+    assert_eq!(world.process_with(alone).token().await, token);
+    assert_eq!(world.token_requests(), 2);
+
+    // Another key does not find it at all.
+    let stranger = store(StoreKeys::new("a", key(3)).unwrap());
+    assert_ne!(world.process_with(stranger).token().await, token);
+}
+
+#[tokio::test]
+async fn the_acl_of_the_guide_is_enough() {
+    let world = World::new();
+    let rules = "ACL SETUSER fleet on >password resetkeys ~m2m:* resetchannels -@all +eval +evalsha +script|load +get +set +del +pttl +time";
+    let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
+    world.redis.command(&parts);
+    let url = world.redis.url_as("fleet", "password");
+    let store = || RedisTokenStore::new(&url, keys()).unwrap();
+    let first = world.process_with(store());
+
+    first.token().await;
+    first.handle.refresh_now().await.unwrap();
+
+    let second = world.process_with(store());
+    second.token().await;
+    assert_eq!(first.told(), ["fetched", "fetched"]);
+    assert_eq!(second.told(), ["adopted"]);
+    let guide = include_str!("../../src/docs/fleet.md");
+    assert!(guide.contains(rules));
+}
+
+#[test]
+fn a_store_is_not_set_up_without_a_key_or_with_a_url_that_is_none() {
+    for error in [
+        StoreKeys::parse("").unwrap_err(),
+        RedisTokenStore::new("http://user:canary@localhost", keys()).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), StoreErrorKind::Configuration);
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+    let server = Server::absent();
+    let store = RedisTokenStore::new(server.url_as("user", "canary"), keys()).unwrap();
+    assert!(!format!("{store:?}").contains("canary"));
+}
+
+fn holders() -> [LeaseHolder; 3] {
+    std::array::from_fn(|_| LeaseHolder::random())
+}

@@ -1,0 +1,239 @@
+//! A Redis that fails, in every way: no token request fails for it, and each process makes one at most.
+
+use tower_m2m::client_credentials::RedisTokenStore;
+
+use crate::{
+    server::Server,
+    world::{World, all_tokens, keys},
+};
+
+const UNREACHABLE: &str = "the store cannot be reached, or the connection broke";
+
+/// Each process gets a token, tells of the store once, and uses it again after `repair`.
+async fn fails_and_recovers(mut world: World, told: &str, repair: impl FnOnce(&mut Server)) {
+    let fleet = world.fleet(4);
+
+    let tokens = all_tokens(&fleet).await;
+    assert!(tokens.iter().all(|token| token.is_ok()));
+    assert_eq!(world.token_requests(), 4);
+    fleet[0].next_token().await;
+    assert_eq!(world.token_requests(), 5);
+    for (index, process) in fleet.iter().enumerate() {
+        let expected = [told, "fetched", "fetched"];
+        assert_eq!(process.told(), expected[..if index == 0 { 3 } else { 2 }]);
+    }
+
+    repair(&mut world.redis);
+    let shared = fleet[0].next_token().await;
+    assert_eq!(fleet[1].next_token().await, shared);
+    assert_eq!(world.token_requests(), 6);
+    assert_eq!(fleet[0].told(), ["recovered", "fetched"]);
+    // One that only reads does not see that the store can be written to again.
+    assert_eq!(fleet[1].told().pop().as_deref(), Some("adopted"));
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_at_the_start() {
+    let world = World::with(Server::absent());
+    fails_and_recovers(world, UNREACHABLE, Server::come_back).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer() {
+    let world = World::new();
+    world.redis.stop();
+    let told = "the store gave no answer within 250ms";
+    fails_and_recovers(world, told, |redis| redis.go_on()).await;
+}
+
+#[tokio::test]
+async fn a_redis_with_another_password() {
+    let world = World::with(Server::start_with(&["--requirepass", "other"]));
+    let told = "the store refused user and password";
+    fails_and_recovers(world, told, |redis| {
+        redis.kill();
+        redis.arguments.clear();
+        redis.come_back();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_out_of_memory() {
+    let world = World::with(Server::start_with(&[
+        "--maxmemory",
+        "1",
+        "--maxmemory-policy",
+        "noeviction",
+    ]));
+    fails_and_recovers(world, "the store is out of memory", |redis| {
+        redis.command(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_can_only_be_read() {
+    let world = World::with(Server::start_with(&[
+        "--replicaof",
+        "127.0.0.1",
+        "1",
+        "--replica-serve-stale-data",
+        "yes",
+    ]));
+    fails_and_recovers(
+        world,
+        "the store is a replica, and cannot be written to",
+        |redis| {
+            redis.command(&[b"REPLICAOF", b"NO", b"ONE"]);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_killed_and_comes_back_empty() {
+    let mut world = World::new();
+    let fleet = world.fleet(4);
+    all_tokens(&fleet).await;
+    assert_eq!(world.token_requests(), 1);
+    fleet.iter().for_each(|process| drop(process.told()));
+
+    world.redis.kill();
+    // Nobody asks before its own token is due.
+    all_tokens(&fleet).await;
+    assert_eq!(world.token_requests(), 1);
+    for process in &fleet {
+        process.next_token().await;
+        assert_eq!(process.told(), [UNREACHABLE, "fetched"]);
+    }
+    assert_eq!(world.token_requests(), 5);
+    world.redis.come_back();
+
+    let shared = fleet[0].next_token().await;
+    assert_eq!(fleet[1].next_token().await, shared);
+    assert_eq!(world.token_requests(), 6);
+}
+
+#[tokio::test]
+async fn a_restart_that_nobody_noticed_costs_nothing() {
+    let mut world = World::new();
+    let process = world.process();
+    process.token().await;
+    process.told();
+
+    // The connection is dead, and the scripts are gone.
+    world.redis.kill();
+    world.redis.come_back();
+    process.next_token().await;
+
+    assert_eq!(process.told(), ["fetched"]);
+}
+
+#[tokio::test]
+async fn what_stands_under_our_keys_and_is_not_ours_is_told_and_overwritten() {
+    let garbage: [(&str, &[&[u8]]); 4] = [
+        (
+            "that is no token of this format",
+            &[b"SET", b"KEY", b"garbage"],
+        ),
+        (
+            "that is no token of this format",
+            &[b"SET", b"KEY", b"m2m9, another version's format"],
+        ),
+        (
+            "of another type under our key",
+            &[b"RPUSH", b"KEY", b"a list"],
+        ),
+        (
+            "a token under our key that was changed",
+            &[b"SETRANGE", b"KEY", b"60", b"changed"],
+        ),
+    ];
+    for (told, command) in garbage {
+        let world = World::new();
+        world.process().token().await;
+        let key = world.redis.key(":token");
+        if command[0] != b"SETRANGE" {
+            world.redis.command(&[b"DEL", key.as_bytes()]);
+        }
+        let command: Vec<_> = command
+            .iter()
+            .map(|part| {
+                if *part == b"KEY" {
+                    key.as_bytes()
+                } else {
+                    part
+                }
+            })
+            .collect();
+        world.redis.command(&command);
+
+        let (process, other) = (world.process(), world.process());
+        let token = process.token().await;
+
+        let said = process.told();
+        assert!(
+            said.len() == 2 && said[0].contains(told) && said[1] == "fetched",
+            "{said:?}"
+        );
+        assert_eq!(other.token().await, token);
+        assert_eq!(other.told(), ["adopted"]);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_or_a_cooldown_that_is_not_ours_stops_nobody() {
+    for command in [
+        &[&b"SET"[..], b"KEY", b"garbage"],
+        &[b"RPUSH", b"KEY", b"a list"],
+    ] {
+        let world = World::new();
+        let process = world.process();
+        process.token().await;
+        let token = world.redis.key(":token");
+        for end in [":lease", ":cooldown"] {
+            let key = token.replace(":token", end);
+            let command: Vec<_> = command
+                .iter()
+                .map(|part| {
+                    if *part == b"KEY" {
+                        key.as_bytes()
+                    } else {
+                        part
+                    }
+                })
+                .collect();
+            world.redis.command(&command);
+        }
+
+        let shared = process.handle.refresh_now().await.unwrap();
+
+        assert_eq!(world.process().token().await, shared.expose().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_is_told_so() {
+    let world = World::new();
+    world.redis.command(&[
+        b"ACL",
+        b"SETUSER",
+        b"weak",
+        b"on",
+        b">password",
+        b"~*",
+        b"+get",
+    ]);
+    let url = world.redis.url_as("weak", "password");
+    let process = world.process_with(RedisTokenStore::new(url, keys()).unwrap());
+
+    process.token().await;
+
+    let told = process.told();
+    assert!(
+        told[0].contains("does not let its user do that"),
+        "{told:?}"
+    );
+    assert_eq!(told[1], "fetched");
+}

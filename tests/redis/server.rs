@@ -1,0 +1,137 @@
+//! A redis-server on a port of its own.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+};
+
+/// Killed when it is dropped.
+pub(crate) struct Server {
+    port: u16,
+    pub(crate) arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With these further arguments.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        let mut server = Self::absent();
+        server.arguments = arguments.iter().map(ToString::to_string).collect();
+        server.come_back();
+        server
+    }
+
+    /// A port at which nothing listens.
+    pub(crate) fn absent() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self {
+            port: free.local_addr().unwrap().port(),
+            arguments: Vec::new(),
+            child: None,
+        }
+    }
+
+    /// Starts again at the same port, empty.
+    pub(crate) fn come_back(&mut self) {
+        let port = self.port.to_string();
+        let child = Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect(
+                "redis-server must be installed for these tests (apt-get install redis-server, brew install redis)",
+            );
+        self.child = Some(child);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGSTOP: it accepts connections, and never answers.
+    pub(crate) fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(status.success());
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn url_as(&self, user: &str, password: &str) -> String {
+        format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
+    }
+
+    /// Carries out one command, and returns the answer as it is written.
+    pub(crate) fn command(&self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut message = format!("*{}\r\n", parts.len()).into_bytes();
+        for part in parts {
+            message.extend_from_slice(format!("${}\r\n", part.len()).as_bytes());
+            message.extend_from_slice(part);
+            message.extend_from_slice(b"\r\n");
+        }
+        stream.write_all(&message).unwrap();
+        // Then the server ends the connection, and the answer is whole.
+        stream.write_all(b"*1\r\n$4\r\nQUIT\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer.truncate(answer.len() - b"+OK\r\n".len());
+        assert!(
+            !answer.starts_with(b"-"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+        answer
+    }
+
+    /// All keys.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let answer = String::from_utf8(self.command(&[b"KEYS", b"*"])).unwrap();
+        let lines = answer.split("\r\n").skip(1);
+        lines
+            .filter(|line| !line.is_empty() && !line.starts_with('$'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The one key that ends like this.
+    pub(crate) fn key(&self, end: &str) -> String {
+        let found: Vec<_> = self
+            .keys()
+            .into_iter()
+            .filter(|key| key.ends_with(end))
+            .collect();
+        let [key] = &found[..] else {
+            panic!("{found:?}");
+        };
+        key.clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
