@@ -193,7 +193,7 @@ where
 {
     loop {
         let ticket = limiter.admit(&mut call, admission.take()).await?;
-        call.in_time(false, service.ready())
+        limiter.in_time(&call, false, service.ready())
             .await?
             .map_err(Into::into)?;
         if limiter.is_overtaken(&ticket) {
@@ -204,7 +204,7 @@ where
         }
         let (mut request, kept) = next.into_request();
         call.mark(&mut request);
-        let outcome = call.in_time(true, service.call(request)).await?;
+        let outcome = limiter.in_time(&call, true, service.call(request)).await?;
         let outcome = outcome.map_err(Into::into);
         let kept = kept.filter(Kept::is_intact);
         match (

@@ -212,10 +212,10 @@ where
         // The token before the ticket: who waits for a token keeps nobody else waiting.
         if unsent.origin.is_some() && exchange.tokens.warm(limiter.now()).is_none() {
             drop(admission.take());
-            call.in_time(false, exchange.tokens.obtain()).await??;
+            limiter.in_time(&call, false, exchange.tokens.obtain()).await??;
         }
         let ticket = limiter.admit(&mut call, admission.take()).await?;
-        call.in_time(false, service.ready())
+        limiter.in_time(&call, false, service.ready())
             .await?
             .map_err(Into::into)?;
         let now = limiter.now();
@@ -240,7 +240,7 @@ where
             sent,
             replay: unsent.replay,
         };
-        let outcome = call.in_time(true, service.call(request)).await?;
+        let outcome = limiter.in_time(&call, true, service.call(request)).await?;
         let outcome = outcome.map_err(Into::into);
         let kept = kept.filter(Kept::is_intact);
         let then = protocol.conclude(&mut call, attempt, outcome, kept);
@@ -274,7 +274,8 @@ where
             (kept, false)
         }
         Then::Replace(response, refusal, kept) => {
-            let token = call.in_time(false, protocol.exchange.replacement(refusal));
+            let token = protocol.exchange.replacement(refusal);
+            let token = protocol.limiter.in_time(call, false, token);
             match token.await {
                 Ok(Some(_)) if kept.is_intact() => drain(response).await,
                 Ok(_) => return ControlFlow::Break(Ok(response)),

@@ -16,7 +16,11 @@ use loom::{
 };
 
 use super::*;
-use crate::{backoff::Backoff, rate_limit_retry::headers::Signals, sync::explore};
+use crate::{
+    backoff::Backoff,
+    rate_limit_retry::{headers::Signals, quota::Learnt},
+    sync::explore,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Timers that end sooner than this go off; the others never do, so that nothing but a wake-up helps.

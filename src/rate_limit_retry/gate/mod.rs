@@ -1,0 +1,149 @@
+//! The gate: lets requests go as their partitions' quotas allow, in order of arrival.
+//!
+//! A state machine without a runtime or a clock: `admit` answers with a [`Ticket`] or a [`Place`] in the queue; whoever
+//! holds a place polls it, and sleeps until the time that the poll names. Only the first in a queue is told a time, so
+//! that one timer is armed for each partition, whoever else waits.
+//!
+//! One lock, taken for assignments only; wakers are called after it is released. A request may have several keys: it
+//! goes when all their quotas allow, and is counted by all of them or by none.
+
+#[cfg(all(test, tower_m2m_loom))]
+mod models;
+
+mod place;
+mod state;
+mod ticket;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+pub(crate) use self::{
+    place::{Place, Turn},
+    ticket::Ticket,
+};
+use self::state::{Partition, State, wake};
+use super::{
+    PartitionKey,
+    pass::Openness,
+    quota::{Pace, Quota},
+};
+use crate::{
+    random::Random,
+    sync::{Mutex, lock},
+};
+
+/// A cheap handle to the one gate of a layer.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<Inner>);
+
+struct Inner {
+    pace: Pace,
+    random: Random,
+    state: Mutex<State>,
+}
+
+pub(crate) type Keys = Arc<[PartitionKey]>;
+
+/// The answer to a request that wants to go.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    Go(Ticket),
+    /// Its partition is held until then, which is later than it can wait.
+    TooLate(Instant),
+    Wait(Place),
+}
+
+impl Gate {
+    pub(crate) fn new(pace: Pace, seed: Option<u64>) -> Self {
+        Self(Arc::new(Inner {
+            pace,
+            random: Random::new(seed),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// Lets a request go, queues it, or says that it cannot go by `latest`. A retry keeps its `arrival`, and so its
+    /// place before those who came later.
+    pub(crate) fn admit(
+        &self,
+        keys: &Keys,
+        arrival: Option<u64>,
+        latest: Option<Instant>,
+        passes: bool,
+        now: Instant,
+    ) -> Admission {
+        let mut state = lock(&self.0.state);
+        if passes && state.are_open(keys) {
+            return Admission::Go(Ticket::free());
+        }
+        let arrival = arrival.unwrap_or_else(|| {
+            state.arrivals += 1;
+            state.arrivals
+        });
+        state.make_room(keys, &self.0.pace, now);
+        match state.try_enter(keys, arrival, &self.0.pace, now) {
+            Ok(epochs) => {
+                drop(state);
+                let ticket = Ticket::new(self.clone(), Arc::clone(keys), epochs, arrival);
+                return Admission::Go(ticket);
+            }
+            Err(Some(until)) if latest.is_some_and(|latest| until > latest) => {
+                return Admission::TooLate(until);
+            }
+            Err(_) => {}
+        }
+        state.queue(keys, arrival);
+        Admission::Wait(Place::new(self.clone(), arrival))
+    }
+
+    /// The word that says whether the partition is open, if it is.
+    pub(crate) fn openness(&self, keys: &Keys) -> Option<Arc<Openness>> {
+        let [key] = &**keys else {
+            return None;
+        };
+        let state = lock(&self.0.state);
+        let openness = &state.partitions.get(key)?.openness;
+        openness.get().then(|| Arc::clone(openness))
+    }
+
+    /// Counts a request that went past the gate, because its answer says something that the gate should know.
+    pub(crate) fn adopt(&self, keys: &Keys, now: Instant) -> Ticket {
+        let mut state = lock(&self.0.state);
+        state.arrivals += 1;
+        let arrival = state.arrivals;
+        state.make_room(keys, &self.0.pace, now);
+        let adopt = |key| {
+            let partition: Option<&mut Partition> = state.partitions.get_mut(key);
+            partition.map_or(0, |partition| partition.quota.adopt())
+        };
+        let epochs = keys.iter().map(adopt).collect();
+        drop(state);
+        Ticket::new(self.clone(), Arc::clone(keys), epochs, arrival)
+    }
+
+    /// What is known about each partition.
+    pub(crate) fn inspect<T>(
+        &self,
+        mut each: impl FnMut(&PartitionKey, &Quota, usize) -> T,
+    ) -> Vec<T> {
+        let state = lock(&self.0.state);
+        let partitions = state.partitions.iter();
+        partitions
+            .map(|(key, partition)| each(key, &partition.quota, partition.queue.len()))
+            .collect()
+    }
+
+    /// Forgets what is known about a partition; requests in flight and waiting ones stay.
+    pub(crate) fn forget(&self, key: &PartitionKey, now: Instant) {
+        let woken = {
+            let mut state = lock(&self.0.state);
+            if let Some(partition) = state.partitions.get_mut(key) {
+                partition.quota.forget(&self.0.pace);
+                partition.openness.set(false);
+            }
+            state.let_go(std::slice::from_ref(key), &self.0.pace, now)
+        };
+        wake(woken);
+    }
+}

@@ -1,0 +1,59 @@
+//! One call, and what of its request is needed.
+
+use http::{HeaderMap, Method, Uri, request::Parts};
+use tokio::time::Instant;
+
+use crate::{
+    Attempts,
+    rate_limit_retry::{decision::MethodClass, gate::Keys},
+};
+
+/// One call, over all its attempts.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) keys: Keys,
+    pub(super) method: MethodClass,
+    pub(super) deadline: Option<Instant>,
+    pub(super) arrival: Option<u64>,
+    pub(super) attempt: u32,
+    pub(super) sends: u32,
+}
+
+impl Call {
+    /// Tells those below that this is not the first attempt.
+    pub(crate) fn mark<B>(&self, request: &mut http::Request<B>) {
+        Attempts::mark(request, self.attempt);
+    }
+}
+
+/// The head of a request, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestHead<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) extensions: &'a http::Extensions,
+}
+
+impl<'a, B> From<&'a http::Request<B>> for RequestHead<'a> {
+    fn from(request: &'a http::Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+impl RequestHead<'_> {
+    /// An owned copy, for the user's closure.
+    pub(crate) fn to_parts(self) -> Parts {
+        let mut request = http::Request::new(());
+        request.method_mut().clone_from(self.method);
+        request.uri_mut().clone_from(self.uri);
+        request.headers_mut().clone_from(self.headers);
+        request.extensions_mut().clone_from(self.extensions);
+        request.into_parts().0
+    }
+}

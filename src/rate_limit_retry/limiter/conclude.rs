@@ -1,0 +1,171 @@
+//! What follows an attempt.
+
+use std::time::Duration;
+
+use http::Response;
+use tokio::time::Instant;
+
+use super::{Call, Limiter};
+use crate::{
+    Attempts, BoxError, ErrorClass,
+    rate_limit_retry::{
+        GaveUp, GiveUpReason, RateLimitEvent,
+        decision::{Decision, Ended, Facts, decide},
+        gate::Ticket,
+        headers::{Signals, may_speak},
+        quota::Learnt,
+    },
+};
+
+/// What to do after an attempt.
+#[derive(Debug)]
+pub(crate) enum Next<RB> {
+    Return(Result<Response<RB>, BoxError>),
+    /// Send again after this wait; the response, if there is one, is drained first.
+    Again(Option<Response<RB>>, Duration),
+}
+
+impl Limiter {
+    /// Learns from the end of an attempt, and decides what follows.
+    pub(crate) fn conclude<RB>(
+        &self,
+        call: &mut Call,
+        ticket: Ticket,
+        outcome: Result<Response<RB>, BoxError>,
+        replayable: bool,
+    ) -> Next<RB> {
+        if let Ok(response) = &outcome
+            && ticket.is_free()
+            && call.attempt == 1
+            && is_unremarkable(response)
+        {
+            self.budget.deposit();
+            return Next::Return(outcome);
+        }
+        let now = self.clock.now();
+        let ticket = if ticket.is_free() {
+            self.gate.adopt(&call.keys, now)
+        } else {
+            ticket
+        };
+        let mut signals = Signals::default();
+        let (ended, held) = match &outcome {
+            Ok(response) => {
+                call.sends += Attempts::of(response);
+                let status = response.status();
+                let wall = self.clock.wall();
+                signals = self
+                    .reader
+                    .read(&call.keys, status, response.headers(), wall);
+                let throttled = signals.is_throttle(status);
+                let learnt = Learnt::Answer {
+                    throttled,
+                    signals: &signals,
+                };
+                let held = ticket
+                    .settle(learnt, now)
+                    .map(|until| until.saturating_duration_since(now));
+                if throttled {
+                    // Where nobody knows until when, the next to look is somebody else, who has retries left.
+                    if signals.retry_after.is_none() || call.attempt > PATIENCE {
+                        call.arrival = None;
+                    }
+                    self.tell_each(call, |partition| RateLimitEvent::Throttled {
+                        partition,
+                        status: status.as_u16(),
+                        held_for: held.unwrap_or_default(),
+                    });
+                } else if status.is_success() {
+                    self.budget.deposit();
+                }
+                (Ended::Response(status, &signals), held)
+            }
+            Err(error) => {
+                call.sends += 1;
+                let class = self.classifier.classify(&**error);
+                let learnt = match class {
+                    ErrorClass::NotSent | ErrorClass::Final => Learnt::NotSent,
+                    ErrorClass::MaybeProcessed => Learnt::Unknown,
+                };
+                ticket.settle(learnt, now);
+                (Ended::Error(class), None)
+            }
+        };
+        let facts = Facts {
+            ended,
+            attempt: call.attempt,
+            method: call.method,
+            replayable,
+            held,
+            backoff: self.fault_backoff.wait(call.attempt, self.random.unit()),
+            left: call.deadline.map(|at| at.saturating_duration_since(now)),
+        };
+        match self.charge(decide(&facts, &self.policy), now) {
+            Decision::Return => Next::Return(self.finish(call, outcome)),
+            Decision::GiveUp(reason) => {
+                let attempt = call.attempt;
+                self.tell_each(call, |partition| RateLimitEvent::GaveUp {
+                    partition,
+                    attempt,
+                    reason,
+                });
+                let mut outcome = outcome;
+                if let Ok(response) = &mut outcome {
+                    let retry_after = signals.retry_after.or(held);
+                    response.extensions_mut().insert(GaveUp {
+                        reason,
+                        retry_after,
+                    });
+                }
+                Next::Return(self.finish(call, outcome))
+            }
+            Decision::AfterHold => self.again(call, outcome, Duration::ZERO),
+            Decision::AfterFault(wait) => self.again(call, outcome, wait),
+        }
+    }
+
+    /// Retries after faults are bounded by a share of all requests; waiting for a quota is not a fault.
+    fn charge(&self, decision: Decision, now: Instant) -> Decision {
+        match decision {
+            Decision::AfterFault(_) if !self.budget.withdraw(now) => {
+                Decision::GiveUp(GiveUpReason::Budget)
+            }
+            other => other,
+        }
+    }
+
+    fn again<RB>(
+        &self,
+        call: &mut Call,
+        outcome: Result<Response<RB>, BoxError>,
+        wait: Duration,
+    ) -> Next<RB> {
+        let attempt = call.attempt;
+        self.tell_each(call, |partition| RateLimitEvent::Retrying {
+            partition,
+            attempt,
+            wait,
+        });
+        call.attempt = call.attempt.saturating_add(1);
+        Next::Again(outcome.ok(), wait)
+    }
+
+    fn finish<RB>(
+        &self,
+        call: &Call,
+        mut outcome: Result<Response<RB>, BoxError>,
+    ) -> Result<Response<RB>, BoxError> {
+        if let Ok(response) = &mut outcome {
+            Attempts::record(response, call.sends);
+        }
+        outcome
+    }
+}
+
+/// Whether a response is a plain success, which says nothing about limits and has been sent once.
+fn is_unremarkable<RB>(response: &Response<RB>) -> bool {
+    response.status().is_success() && !may_speak(response.headers())
+}
+
+/// So many attempts keep their place before those who came later.
+const PATIENCE: u32 = 2;

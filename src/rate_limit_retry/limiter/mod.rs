@@ -1,0 +1,193 @@
+//! The protocol between a request and its limits, apart from any service, so that anything else can
+//! drive it as the layer does.
+
+mod call;
+mod conclude;
+mod wait;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+pub(crate) use self::{
+    call::{Call, RequestHead},
+    conclude::Next,
+};
+use super::{
+    HoldTooLong, PartitionKey, RateLimitEvent,
+    budget::FaultBudget,
+    decision::{MethodClass, Policy},
+    event::RateLimitEvents,
+    gate::{Admission, Gate, Keys, Ticket},
+    key::Partitioning,
+    reader::Reader,
+};
+use crate::{
+    BoxError, Origin,
+    backoff::Backoff,
+    clock::{SharedClock, after},
+    error::Classifier,
+    random::Random,
+    sinks::Sinks,
+};
+
+/// One layer's gate and rules.
+pub(crate) struct Limiter {
+    pub(super) gate: Gate,
+    pub(super) policy: Policy,
+    pub(super) deadline: Option<Duration>,
+    pub(super) fault_backoff: Backoff,
+    pub(super) budget: FaultBudget,
+    pub(super) partitioning: Partitioning,
+    pub(super) keyed_origins: Vec<Origin>,
+    pub(super) classifier: Classifier,
+    pub(super) reader: Reader,
+    pub(super) clock: SharedClock,
+    pub(super) random: Random,
+    pub(super) sinks: Sinks<RateLimitEvents>,
+}
+
+impl Limiter {
+    /// A call that begins now. With a credential's name, the default partition is that credential's at the origin.
+    pub(crate) fn begin(
+        &self,
+        parts: &RequestHead<'_>,
+        credential: Option<&str>,
+        now: Instant,
+    ) -> Call {
+        Call {
+            deadline: self.deadline.map(|limit| after(now, limit)),
+            ..self.call(self.keys(parts, credential), parts)
+        }
+    }
+
+    pub(crate) fn keys(&self, parts: &RequestHead<'_>, credential: Option<&str>) -> Keys {
+        match &self.partitioning {
+            Partitioning::ByOrigin => [PartitionKey::of_origin(parts.uri, credential)].into(),
+            Partitioning::By(keys) => keys(&parts.to_parts()).into(),
+        }
+    }
+
+    /// A call without a deadline.
+    pub(crate) fn call(&self, keys: Keys, parts: &RequestHead<'_>) -> Call {
+        let keyed = self.keyed_origins.iter().any(|o| o.matches(parts.uri));
+        Call {
+            keys,
+            method: MethodClass::of(parts.method, parts.headers, keyed),
+            deadline: None,
+            arrival: None,
+            attempt: 1,
+            sends: 0,
+        }
+    }
+
+    /// Whether requests may go past the gate where nothing is known: with a deadline they must be watched, with a
+    /// profile answers may speak in any way, and partitions of the user's own are told by more than the origin.
+    pub(crate) fn has_passes(&self) -> bool {
+        self.deadline.is_none()
+            && matches!(self.partitioning, Partitioning::ByOrigin)
+            && !self.reader.has_profile()
+    }
+
+    pub(crate) fn has_deadline(&self) -> bool {
+        self.deadline.is_some()
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// A ticket, if the request may go at once.
+    pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Ticket, Admission> {
+        let latest = self.latest(call, now);
+        let passes = self.has_passes();
+        let admission = self
+            .gate
+            .admit(&call.keys, call.arrival, Some(latest), passes, now);
+        match admission {
+            Admission::Go(ticket) => {
+                call.arrival = ticket.arrival();
+                Ok(ticket)
+            }
+            other => Err(other),
+        }
+    }
+
+    /// Waits for a ticket.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place up.
+    pub(crate) async fn admit(
+        &self,
+        call: &mut Call,
+        first: Option<Admission>,
+    ) -> Result<Ticket, BoxError> {
+        let now = self.clock.now();
+        let latest = self.latest(call, now);
+        let admission = match first {
+            Some(admission) => admission,
+            None => match self.try_admit(call, now) {
+                Ok(ticket) => return Ok(ticket),
+                Err(admission) => admission,
+            },
+        };
+        match admission {
+            Admission::Go(ticket) => Ok(ticket),
+            Admission::TooLate(until) => Err(self.too_long(call, until, now)),
+            Admission::Wait(place) => {
+                let ticket = self.turn(place, latest).await;
+                let ticket = ticket.ok_or_else(|| self.too_long(call, latest, self.clock.now()))?;
+                call.arrival = ticket.arrival();
+                Ok(ticket)
+            }
+        }
+    }
+
+    /// Whether a partition has been held since the ticket was given.
+    pub(crate) fn is_overtaken(&self, ticket: &Ticket) -> bool {
+        ticket.is_overtaken(self.clock.now())
+    }
+
+    fn latest(&self, call: &Call, now: Instant) -> Instant {
+        let patience = after(now, self.policy.max_wait);
+        call.deadline.map_or(patience, |at| at.min(patience))
+    }
+
+    fn too_long(&self, call: &Call, until: Instant, now: Instant) -> BoxError {
+        let partition = call.keys.first().cloned();
+        let wait = until.saturating_duration_since(now);
+        self.tell_each(call, |partition| RateLimitEvent::NotSent {
+            partition,
+            held_for: wait,
+        });
+        HoldTooLong {
+            until,
+            wait,
+            partition: partition.unwrap_or_else(|| PartitionKey::new("")),
+        }
+        .into()
+    }
+
+    fn tell_each<'a>(
+        &self,
+        call: &'a Call,
+        event: impl Fn(&'a PartitionKey) -> RateLimitEvent<'a>,
+    ) {
+        for key in call.keys.iter() {
+            self.sinks.emit(&event(key));
+        }
+    }
+}
+
+impl std::fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Limiter")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Held by many, one for each layer value.
+pub(crate) type SharedLimiter = Arc<Limiter>;
+
