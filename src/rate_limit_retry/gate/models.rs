@@ -18,7 +18,10 @@ use loom::{
 use super::*;
 use crate::{
     backoff::Backoff,
-    rate_limit_retry::{headers::Signals, quota::Learnt},
+    rate_limit_retry::{
+        headers::Signals,
+        quota::{Learnt, Release},
+    },
     sync::explore,
 };
 
@@ -40,6 +43,7 @@ impl World {
             cold_burst: burst,
             cold_hold: HOUR,
             max_hold: HOUR,
+            release: Release::Burst,
             backoff: Backoff::new(SECOND, SECOND),
         };
         Self {

@@ -13,6 +13,27 @@ use super::{
     window::{Between, Period},
 };
 
+/// What refusals have taught, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Lesson {
+    pub(crate) allowance: Option<u64>,
+    pub(crate) period: Option<Duration>,
+    pub(crate) rate: Option<f64>,
+}
+
+impl Lesson {
+    /// Whether it says something else than before; rates are measured a little differently each time.
+    pub(crate) fn is_news(&self, before: &Self) -> bool {
+        let same_rate = match (self.rate, before.rate) {
+            (Some(now), Some(before)) => (now - before).abs() <= before / 10.0,
+            (now, _) => now.is_none(),
+        };
+        let window = (self.allowance, self.period);
+        let new_window = window != (before.allowance, before.period) && window != (None, None);
+        new_window || !same_rate
+    }
+}
+
 /// What is remembered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habit {
@@ -186,6 +207,33 @@ impl Habit {
     /// Whether refusals have taught anything.
     pub(super) fn is_known(&self) -> bool {
         self.blocked.is_some() || !matches!(self.kind, Kind::Unknown)
+    }
+
+    pub(super) fn lesson(&self) -> Lesson {
+        match &self.kind {
+            Kind::Unknown => Lesson::default(),
+            Kind::Rate(rate) => Lesson {
+                rate: rate.measured(),
+                ..Lesson::default()
+            },
+            Kind::Window(window) => Lesson {
+                allowance: Some(window.allowance),
+                period: window.period.likely(),
+                ..Lesson::default()
+            },
+        }
+    }
+
+    /// How many more have room in a window that has been learnt, and until when.
+    pub(super) fn room(&self, in_flight: u32) -> Option<(f64, Instant)> {
+        let Kind::Window(window) = &self.kind else {
+            return None;
+        };
+        let opened = self.opened.filter(|_| self.blocked.is_none())?;
+        let left = window.allowance.saturating_sub(self.accepted);
+        #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
+        let room = left as f64 - f64::from(in_flight);
+        Some((room, window.period.end(opened.when)))
     }
 
     /// Whether it is known how many may go after a hold.

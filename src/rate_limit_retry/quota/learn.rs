@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Hold, Pace, Quota,
+    About, Hold, Learnt, Pace, Quota,
     habit::SHORT,
     ramp::Ramp,
     told::{SAME_WINDOW, Told, tightest},
@@ -16,8 +16,77 @@ use crate::{
 };
 
 impl Quota {
+    /// Takes in what became of request `number`. Returns the end of the hold, if there is one now.
+    /// `now` may be missing for all but answers.
+    pub(crate) fn learn(
+        &mut self,
+        number: u64,
+        learnt: Learnt<'_>,
+        about: About,
+        pace: &Pace,
+        random: f64,
+        now: Option<Instant>,
+    ) -> Option<Instant> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.ramp.ended(number);
+        match learnt {
+            Learnt::NotSent => {}
+            Learnt::Unknown => {
+                self.ramp.unanswered();
+                if let Some(told) = &mut self.told {
+                    told.spent();
+                }
+            }
+            Learnt::Answer { throttled, signals } => {
+                let now = now?;
+                let silent = !throttled && signals.is_empty();
+                self.quiet = if silent {
+                    self.quiet.saturating_add(1)
+                } else {
+                    0
+                };
+                if self.is_of_another(signals, about) {
+                    self.pass_over(number, throttled, now);
+                } else {
+                    if !(throttled && about == About::All) {
+                        self.note(number, throttled, signals, now);
+                    }
+                    if throttled {
+                        self.refuse(number, signals, about, pace, random, now);
+                    } else {
+                        self.accept(number, now);
+                    }
+                }
+            }
+        }
+        self.held_until(now?)
+    }
+
+    /// Whether an answer names a limit that is not this partition's. Which one is, is known from requests that nobody
+    /// else counts.
+    fn is_of_another(&mut self, signals: &Signals, about: About) -> bool {
+        let named = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
+        if about == About::This {
+            self.own = named.or(self.own);
+        }
+        let known = self.own.zip(named).filter(|_| about == About::OneOfSeveral);
+        known.is_some_and(|(own, named)| own != named)
+    }
+
+    /// The answer to a request is about another of its partitions.
+    fn pass_over(&mut self, number: u64, throttled: bool, now: Instant) {
+        if throttled {
+            self.ramp.unanswered();
+        } else {
+            if let Some(told) = &mut self.told {
+                told.spent();
+            }
+            self.accept(number, now);
+        }
+    }
+
     /// What an answer says about the window.
-    pub(super) fn note(&mut self, number: u64, throttled: bool, signals: &Signals, now: Instant) {
+    fn note(&mut self, number: u64, throttled: bool, signals: &Signals, now: Instant) {
         let Some((limit, remaining)) = tightest(&signals.limits) else {
             if !throttled {
                 self.announced = false;
@@ -65,7 +134,7 @@ impl Quota {
         self.gradual.is_none() && over.zip(reset).is_some_and(|(over, reset)| reset > over)
     }
 
-    pub(super) fn accept(&mut self, number: u64, now: Instant) {
+    fn accept(&mut self, number: u64, now: Instant) {
         if let Some(told) = &mut self.told {
             told.accepted();
         }
@@ -96,7 +165,9 @@ impl Quota {
             self.since = self.next;
             self.refusals = self.refusals.saturating_add(1);
             let limit = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
-            self.habit.refused(self.look.sent, limit, now);
+            if about != About::All {
+                self.habit.refused(self.look.sent, limit, now);
+            }
         }
         let hint = signals.retry_after.filter(|hint| !hint.is_zero());
         let (wait, exact) = match hint {

@@ -1,5 +1,6 @@
 //! What is known about one partition's quota, and when the next request may go. Pure: time comes in as `now`.
 
+mod control;
 mod habit;
 mod learn;
 mod ramp;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::habit::Lesson;
 use self::{
     habit::{Habit, Verdict},
     ramp::Ramp,
@@ -23,14 +25,15 @@ use crate::{backoff::Backoff, clock::after};
 
 /// One partition.
 ///
-/// Four things keep a request back, each by itself: a *hold*, before whose end nobody goes; the window that the server
-/// has *told* about; the *habit* of a server that tells nothing until it refuses; and the *ramp*, which lets requests
-/// out by and by while it is not known what the server will take.
+/// Five things keep a request back, each by itself: a *pause*, which the owner has ordered; a *hold*, before whose end
+/// nobody goes; the window that the server has *told* about; the *habit* of a server that tells nothing until it
+/// refuses; and the *ramp*, which lets requests out by and by while it is not known what the server will take.
 #[derive(Debug)]
 pub(crate) struct Quota {
     /// Requests are numbered in the order in which they go.
     next: u64,
     in_flight: u32,
+    pause: Option<Instant>,
     hold: Option<Hold>,
     told: Option<Told>,
     /// The part that is ours of what the quota loses.
@@ -47,6 +50,8 @@ pub(crate) struct Quota {
     since: u64,
     /// How often in a row the partition was refused.
     refusals: u32,
+    /// The limit that answers named to requests that this partition alone counts.
+    own: Option<u64>,
     /// How many answers in a row said nothing about limits.
     quiet: u32,
     /// When a request went last.
@@ -91,12 +96,38 @@ pub(crate) enum Learnt<'a> {
     Unknown,
 }
 
+/// What an answer is about, as far as the request tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum About {
+    /// This partition.
+    This,
+    /// One of several that count the request.
+    OneOfSeveral,
+    /// All partitions of the origin, and their own quotas no more than others'.
+    All,
+}
+
+/// How fast requests are let go that a quota has room for.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Release {
+    /// At once: work is finished first, and the rest of the window is spent waiting.
+    #[default]
+    Burst,
+    /// Spread evenly over what is left of the window: nobody waits long, and the server sees no peaks.
+    ///
+    /// Needs a server that tells when its quota is reset, or one whose windows have been learnt from its refusals. What
+    /// is used up sooner than that, by other clients, is not waited for.
+    Smooth,
+}
+
 /// The settings that a quota needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) cold_burst: u32,
     pub(crate) cold_hold: Duration,
     pub(crate) max_hold: Duration,
+    pub(crate) release: Release,
     pub(crate) backoff: Backoff,
 }
 
@@ -105,6 +136,7 @@ impl Quota {
         Self {
             next: 0,
             in_flight: 0,
+            pause: None,
             hold: None,
             told: None,
             share: 1.0,
@@ -116,6 +148,7 @@ impl Quota {
             look: Look::default(),
             since: 0,
             refusals: 0,
+            own: None,
             quiet: 0,
             used: None,
         }
@@ -123,6 +156,13 @@ impl Quota {
 
     /// Whether one more request may go. Live: with nothing in flight it is `Now` or names a time.
     pub(crate) fn admit(&mut self, pace: &Pace, now: Instant) -> Admit {
+        if let Some(until) = self.pause {
+            if now < until {
+                return Admit::NotBefore(until);
+            }
+            self.pause = None;
+            self.ramp = Ramp::look();
+        }
         if let Some(hold) = self.hold {
             if now < hold.until {
                 return Admit::NotBefore(hold.until);
@@ -139,11 +179,18 @@ impl Quota {
                 self.look(told.reset_at.filter(|reset| now >= *reset));
             } else if let Some(wait) = told.admit(self.in_flight, share, over) {
                 return wait;
+            } else if let Some(at) = self.spread(told.room(self.in_flight, share), over, pace, now) {
+                return Admit::NotBefore(at);
             }
         }
         if !self.announced || self.another {
             match self.habit.admit(self.in_flight, now) {
-                Verdict::Free => {}
+                Verdict::Free => {
+                    let (room, end) = self.habit.room(self.in_flight).unzip();
+                    if let Some(at) = self.spread(room.unwrap_or_default(), end, pace, now) {
+                        return Admit::NotBefore(at);
+                    }
+                }
                 Verdict::Wait(wait) => return wait,
                 Verdict::Look => self.ramp = Ramp::look(),
                 Verdict::Hold(until) => {
@@ -160,6 +207,13 @@ impl Quota {
             .ramp
             .admit(self.in_flight, self.next, pace.cold_hold, now);
         wait.unwrap_or(Admit::Now)
+    }
+
+    /// When the next one goes of those for which there is room until the window's `end`, if that is later than `now`.
+    fn spread(&self, room: f64, end: Option<Instant>, pace: &Pace, now: Instant) -> Option<Instant> {
+        let (last, end) = self.used.zip(end).filter(|_| pace.release == Release::Smooth)?;
+        let gap = end.saturating_duration_since(last).div_f64(room.max(0.0) + 1.0);
+        Some(after(last, gap)).filter(|at| *at > now && *at < end)
     }
 
     /// Counts a request as in flight. Returns its number, by which its answer must be told.
@@ -187,86 +241,6 @@ impl Quota {
         }
     }
 
-    /// Whether nothing is known of the partition but that it takes what comes.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet >= QUIET && self.hold.is_none() && self.told.is_none() && !self.habit.is_known()
-    }
-
-    /// Takes in what became of request `number`. Returns the end of the hold, if there is one now.
-    /// `now` may be missing for all but answers.
-    pub(crate) fn learn(
-        &mut self,
-        number: u64,
-        learnt: Learnt<'_>,
-        pace: &Pace,
-        random: f64,
-        now: Option<Instant>,
-    ) -> Option<Instant> {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.ramp.ended(number);
-        match learnt {
-            Learnt::NotSent => {}
-            Learnt::Unknown => {
-                self.ramp.unanswered();
-                if let Some(told) = &mut self.told {
-                    told.spent();
-                }
-            }
-            Learnt::Answer { throttled, signals } => {
-                let now = now?;
-                let silent = !throttled && signals.is_empty();
-                self.quiet = if silent {
-                    self.quiet.saturating_add(1)
-                } else {
-                    0
-                };
-                self.note(number, throttled, signals, now);
-                if throttled {
-                    self.refuse(number, signals, pace, random, now);
-                } else {
-                    self.accept(number, now);
-                }
-            }
-        }
-        self.held_until(now?)
-    }
-
-    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        self.hold
-            .map(|hold| hold.until)
-            .filter(|until| *until > now)
-    }
-
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight
-    }
-
-    /// Limit, remaining and reset, as far as they are known.
-    pub(crate) fn known(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
-        self.told.map_or((None, None, None), |told| {
-            (told.limit, Some(told.remaining), told.reset_at)
-        })
-    }
-
-    /// Starts from nothing, but for what is in flight.
-    pub(crate) fn forget(&mut self, pace: &Pace) {
-        *self = Self {
-            in_flight: self.in_flight,
-            next: self.next,
-            since: self.next,
-            used: self.used,
-            ..Self::new(pace)
-        };
-    }
-
-    /// Whether forgetting the partition would lose anything.
-    pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let told = self.told.and_then(|told| told.reset_at);
-        let learnt = self.used.filter(|_| self.habit.is_known());
-        let known = told.max(learnt.map(|used| after(used, REMEMBERED)));
-        self.in_flight == 0 && self.held_until(now).is_none() && known.is_none_or(|at| at <= now)
-    }
-
     /// A hold or a window is over: what the server takes now is found out with one request. `since` is when the server
     /// itself had said that it would take more.
     fn look(&mut self, since: Option<Instant>) {
@@ -278,5 +252,3 @@ impl Quota {
 
 /// After so many answers in a row that say nothing about limits, a partition is open.
 const QUIET: u32 = 1000;
-/// For so long after the last request it is remembered what refusals have taught.
-const REMEMBERED: Duration = Duration::from_secs(3600);

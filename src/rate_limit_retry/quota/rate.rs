@@ -118,7 +118,8 @@ impl Rate {
         self.active = now;
     }
 
-    fn measured(&self) -> Option<f64> {
+    /// Requests a second, as measured.
+    pub(super) fn measured(&self) -> Option<f64> {
         if self.span() > 0.0 {
             Some(self.total / self.span())
         } else {

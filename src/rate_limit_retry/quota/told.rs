@@ -146,15 +146,24 @@ impl Told {
         ((before * STEADY + ours) / (STEADY + fall)).clamp(0.0, 1.0)
     }
 
+    /// How many more of ours have room, where others take all but a `share` of what remains.
+    pub(super) fn room(&self, in_flight: u32, share: f64) -> f64 {
+        self.ours(share) - f64::from(in_flight)
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "beyond 2^53 nobody comes near the limit"
+    )]
+    fn ours(&self, share: f64) -> f64 {
+        self.remaining as f64 * share
+    }
+
     /// `None` if nothing speaks against one more, where others take all but a `share` of what remains, and the window
     /// is `over` then.
     pub(super) fn admit(&self, in_flight: u32, share: f64, over: Option<Instant>) -> Option<Admit> {
         if self.remaining > u64::from(in_flight) {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "beyond 2^53 nobody comes near the limit"
-            )]
-            let ours = self.remaining as f64 * share;
+            let ours = self.ours(share);
             // What others have under way is not in the answer; they have about as much as we have, for their share. The
             // last ones are for whoever comes first.
             let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;

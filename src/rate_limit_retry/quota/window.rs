@@ -104,6 +104,11 @@ impl Period {
         look.unwrap_or_else(|| after(now, Duration::from_secs(ROUND[ROUND.len() - 1])))
     }
 
+    /// How long windows last, if that is known well enough to say.
+    pub(super) fn likely(self) -> Option<Duration> {
+        self.round().or(self.most)
+    }
+
     /// The one round number that it can be, if there is only one.
     fn round(self) -> Option<Duration> {
         let most = self.most? + TOLERANCE;

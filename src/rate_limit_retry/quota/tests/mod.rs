@@ -14,6 +14,7 @@ const PACE: Pace = Pace {
     cold_burst: 8,
     cold_hold: Duration::from_millis(250),
     max_hold: Duration::from_secs(3600),
+    release: Release::Burst,
     backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
 };
 
@@ -89,7 +90,8 @@ impl World {
 
     fn learn(&mut self, number: u64, learnt: Learnt<'_>) -> Option<Instant> {
         let now = Some(self.now);
-        self.quota.learn(number, learnt, &self.pace, 0.5, now)
+        self.quota
+            .learn(number, learnt, About::This, &self.pace, 0.5, now)
     }
 
     fn accept(&mut self, number: u64, signals: &Signals) {
