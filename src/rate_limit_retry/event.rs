@@ -23,6 +23,32 @@ pub enum RateLimitEvent<'a> {
         /// How long the partition is held from now.
         held_for: Duration,
     },
+    /// A request has to wait for its turn.
+    #[non_exhaustive]
+    Held {
+        /// The partition; of several, each one.
+        partition: &'a PartitionKey,
+    },
+    /// A request that had to wait goes on.
+    #[non_exhaustive]
+    Released {
+        /// The partition; of several, each one.
+        partition: &'a PartitionKey,
+        /// How long it has waited.
+        waited: Duration,
+    },
+    /// Refusals have taught something about a quota that the server does not announce.
+    #[non_exhaustive]
+    Learnt {
+        /// The partition.
+        partition: &'a PartitionKey,
+        /// How many requests a window takes.
+        allowance: Option<u64>,
+        /// How long a window lasts; not yet known after the first one.
+        period: Option<Duration>,
+        /// Requests a second, where they are given out by and by, as by a token bucket.
+        rate: Option<f64>,
+    },
     /// A request is sent again.
     #[non_exhaustive]
     Retrying {

@@ -193,7 +193,8 @@ where
 {
     loop {
         let ticket = limiter.admit(&mut call, admission.take()).await?;
-        limiter.in_time(&call, false, service.ready())
+        limiter
+            .in_time(&call, false, service.ready())
             .await?
             .map_err(Into::into)?;
         if limiter.is_overtaken(&ticket) {

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{PartitionKey, limiter::SharedLimiter};
+use crate::clock::after;
 
 /// The quotas of one [`RateLimitRetryLayer`](super::RateLimitRetryLayer). Cheap to clone.
 #[derive(Clone)]
@@ -19,6 +20,7 @@ impl QuotaHandle {
         let now = self.0.now();
         self.0.gate.inspect(|key, quota, waiting| {
             let (limit, remaining, reset_at) = quota.known();
+            let lesson = quota.lesson();
             let left = |at: tokio::time::Instant| at.saturating_duration_since(now);
             QuotaStatus {
                 partition: key.clone(),
@@ -28,11 +30,30 @@ impl QuotaHandle {
                 held_for: quota.held_until(now).map(left),
                 in_flight: quota.in_flight(),
                 waiting,
+                allowance: lesson.allowance,
+                period: lesson.period,
+                rate: lesson.rate,
             }
         })
     }
 
-    /// Forgets what is known about a partition, a hold included. Requests that wait are let go as if it were new.
+    /// Keeps all requests of a partition for so long, whatever its server says; [`resume`](Self::resume) ends it sooner.
+    ///
+    /// They wait, or fail with [`HoldTooLong`](super::HoldTooLong), as with a hold of the server's. Those under way are
+    /// not touched. Takes the place of an earlier pause; at most a year.
+    pub fn pause(&self, partition: &PartitionKey, length: Duration) {
+        let now = self.0.now();
+        self.0.gate.pause(partition, after(now, length), now);
+    }
+
+    /// Ends a [`pause`](Self::pause). Requests that wait are let go by and by, as far as their quota allows; a hold that
+    /// the server has asked for goes on.
+    pub fn resume(&self, partition: &PartitionKey) {
+        self.0.gate.resume(partition, self.0.now());
+    }
+
+    /// Forgets what is known about a partition, a hold included, but for a [`pause`](Self::pause). Requests that wait are
+    /// let go as if it were new.
     pub fn forget(&self, partition: &PartitionKey) {
         self.0.gate.forget(partition, self.0.now());
     }
@@ -56,10 +77,17 @@ pub struct QuotaStatus {
     pub remaining: Option<u64>,
     /// How long until the server resets the quota.
     pub reset: Option<Duration>,
-    /// How long nobody may go.
+    /// How long nobody may go, because the server has refused a request or because of a
+    /// [`pause`](QuotaHandle::pause).
     pub held_for: Option<Duration>,
     /// How many requests are under way.
     pub in_flight: u32,
     /// How many requests wait.
     pub waiting: usize,
+    /// How many requests a window takes, as refusals have taught: for servers that do not say.
+    pub allowance: Option<u64>,
+    /// How long such a window lasts.
+    pub period: Option<Duration>,
+    /// How many requests a second the server gives out, as refusals have taught: for those that give out by and by.
+    pub rate: Option<f64>,
 }

@@ -15,7 +15,7 @@ use super::{
     key::Partitioning,
     limiter::{Limiter, SharedLimiter},
     pass::Passes,
-    quota::Pace,
+    quota::{Pace, Release},
     reader::Reader,
 };
 use crate::{
@@ -64,6 +64,7 @@ impl RateLimitRetryLayer {
                 cold_burst: 8,
                 cold_hold: Duration::from_millis(250),
                 max_hold: Duration::from_secs(3600),
+                release: Release::Burst,
                 backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
             },
             partitioning: Partitioning::default(),
@@ -169,7 +170,15 @@ impl RateLimitRetryLayerBuilder {
         self
     }
 
-    /// For how long a hold is remembered at most; then one request goes to look. Default: 1 h.
+    /// Whether requests that the quota has room for go at once or are spread over the window. Default:
+    /// [`Release::Burst`].
+    pub fn release(mut self, release: Release) -> Self {
+        self.pace.release = release;
+        self
+    }
+
+    /// For how long a hold, or a quota that is used up, is believed in at most; then one request goes to look. Default:
+    /// 1 h.
     pub fn max_hold(mut self, longest: Duration) -> Self {
         self.pace.max_hold = longest;
         self
@@ -190,6 +199,14 @@ impl RateLimitRetryLayerBuilder {
     }
 
     /// Chooses a request's partitions, if several limits bind it at once: it goes when all of them allow.
+    ///
+    /// An answer does not say which of them it is about: all learn from it, and a refusal holds all. Only a partition
+    /// whose limit is known, from requests that have no other, ignores answers that name another limit. So name a
+    /// partition only for a limit that exists, and fold into its name what each has a limit of its own for: `app-1 GET`,
+    /// not `app-1` and `GET`.
+    ///
+    /// A refusal that is about everything the client sends ([`global`](super::headers::Signals::global)) holds all
+    /// partitions of the request's origin.
     pub fn partitions_by(
         mut self,
         keys: impl Fn(&Parts) -> Vec<PartitionKey> + Send + Sync + 'static,

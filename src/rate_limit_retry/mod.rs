@@ -45,6 +45,7 @@ pub use self::{
     handle::{QuotaHandle, QuotaStatus},
     key::PartitionKey,
     layer::{RateLimitRetryLayer, RateLimitRetryLayerBuilder},
+    quota::Release,
     service::RateLimitRetry,
 };
 pub(crate) use self::{

@@ -212,10 +212,13 @@ where
         // The token before the ticket: who waits for a token keeps nobody else waiting.
         if unsent.origin.is_some() && exchange.tokens.warm(limiter.now()).is_none() {
             drop(admission.take());
-            limiter.in_time(&call, false, exchange.tokens.obtain()).await??;
+            limiter
+                .in_time(&call, false, exchange.tokens.obtain())
+                .await??;
         }
         let ticket = limiter.admit(&mut call, admission.take()).await?;
-        limiter.in_time(&call, false, service.ready())
+        limiter
+            .in_time(&call, false, service.ready())
             .await?
             .map_err(Into::into)?;
         let now = limiter.now();

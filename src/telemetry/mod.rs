@@ -95,6 +95,20 @@ pub(crate) fn trace_rate_limit_event(event: &RateLimitEvent<'_>) {
         } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), status, ?held_for, "throttled");
         }
+        RateLimitEvent::Held { partition } => {
+            tracing::debug!(target: TARGET, partition = partition.as_str(), "waiting");
+        }
+        RateLimitEvent::Released { partition, waited } => {
+            tracing::debug!(target: TARGET, partition = partition.as_str(), ?waited, "going on");
+        }
+        RateLimitEvent::Learnt {
+            partition,
+            allowance,
+            period,
+            rate,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), allowance, ?period, rate, "learnt");
+        }
         RateLimitEvent::Retrying {
             partition,
             attempt,

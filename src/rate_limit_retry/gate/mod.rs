@@ -18,17 +18,18 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use self::state::{Partition, State, wake};
 pub(crate) use self::{
     place::{Place, Turn},
     ticket::Ticket,
 };
-use self::state::{Partition, State, wake};
 use super::{
     PartitionKey,
     pass::Openness,
     quota::{Pace, Quota},
 };
 use crate::{
+    Origin,
     random::Random,
     sync::{Mutex, lock},
 };
@@ -44,6 +45,20 @@ struct Inner {
 }
 
 pub(crate) type Keys = Arc<[PartitionKey]>;
+
+/// A request that wants to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) keys: &'a Keys,
+    /// Where it goes, if more partitions than one are there.
+    pub(crate) origin: Option<&'a Origin>,
+    /// A retry keeps its place before those who came later.
+    pub(crate) arrival: Option<u64>,
+    /// It cannot wait for longer.
+    pub(crate) latest: Option<Instant>,
+    /// Whether it may go uncounted.
+    pub(crate) passes: bool,
+}
 
 /// The answer to a request that wants to go.
 #[derive(Debug)]
@@ -63,32 +78,25 @@ impl Gate {
         }))
     }
 
-    /// Lets a request go, queues it, or says that it cannot go by `latest`. A retry keeps its `arrival`, and so its
-    /// place before those who came later.
-    pub(crate) fn admit(
-        &self,
-        keys: &Keys,
-        arrival: Option<u64>,
-        latest: Option<Instant>,
-        passes: bool,
-        now: Instant,
-    ) -> Admission {
+    /// Lets a request go, queues it, or says that it cannot go in time.
+    pub(crate) fn admit(&self, wish: &Wish<'_>, now: Instant) -> Admission {
+        let keys = wish.keys;
         let mut state = lock(&self.0.state);
-        if passes && state.are_open(keys) {
+        if wish.passes && state.are_open(keys) {
             return Admission::Go(Ticket::free());
         }
-        let arrival = arrival.unwrap_or_else(|| {
+        let arrival = wish.arrival.unwrap_or_else(|| {
             state.arrivals += 1;
             state.arrivals
         });
-        state.make_room(keys, &self.0.pace, now);
+        state.make_room(keys, wish.origin, &self.0.pace, now);
         match state.try_enter(keys, arrival, &self.0.pace, now) {
             Ok(epochs) => {
                 drop(state);
                 let ticket = Ticket::new(self.clone(), Arc::clone(keys), epochs, arrival);
                 return Admission::Go(ticket);
             }
-            Err(Some(until)) if latest.is_some_and(|latest| until > latest) => {
+            Err(Some(until)) if wish.latest.is_some_and(|latest| until > latest) => {
                 return Admission::TooLate(until);
             }
             Err(_) => {}
@@ -112,7 +120,7 @@ impl Gate {
         let mut state = lock(&self.0.state);
         state.arrivals += 1;
         let arrival = state.arrivals;
-        state.make_room(keys, &self.0.pace, now);
+        state.make_room(keys, None, &self.0.pace, now);
         let adopt = |key| {
             let partition: Option<&mut Partition> = state.partitions.get_mut(key);
             partition.map_or(0, |partition| partition.quota.adopt())
@@ -141,6 +149,28 @@ impl Gate {
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.forget(&self.0.pace);
                 partition.openness.set(false);
+            }
+            state.let_go(std::slice::from_ref(key), &self.0.pace, now)
+        };
+        wake(woken);
+    }
+
+    /// Keeps everybody of a partition until then.
+    pub(crate) fn pause(&self, key: &PartitionKey, until: Instant, now: Instant) {
+        let mut state = lock(&self.0.state);
+        state.make_room(std::slice::from_ref(key), None, &self.0.pace, now);
+        if let Some(partition) = state.partitions.get_mut(key) {
+            partition.quota.pause(until);
+            partition.openness.set(false);
+        }
+    }
+
+    /// Ends a pause.
+    pub(crate) fn resume(&self, key: &PartitionKey, now: Instant) {
+        let woken = {
+            let mut state = lock(&self.0.state);
+            if let Some(partition) = state.partitions.get_mut(key) {
+                partition.quota.resume();
             }
             state.let_go(std::slice::from_ref(key), &self.0.pace, now)
         };

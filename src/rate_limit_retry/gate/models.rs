@@ -53,7 +53,14 @@ impl World {
     }
 
     fn admit(&self, keys: &Keys) -> Admission {
-        self.gate.admit(keys, None, None, false, self.now)
+        let wish = Wish {
+            keys,
+            origin: None,
+            arrival: None,
+            latest: None,
+            passes: false,
+        };
+        self.gate.admit(&wish, self.now)
     }
 
     fn go(&self, keys: &Keys) -> Ticket {

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, task::Context};
 use tokio::time::Instant;
 
 use super::{Gate, Ticket, state::wake};
-use crate::{rate_limit_retry::quota::Learnt, sync::lock};
+use crate::{
+    rate_limit_retry::quota::{About, Learnt},
+    sync::lock,
+};
 
 /// A place in the queue; dropped, it is given up.
 pub(crate) struct Place {
@@ -74,9 +77,9 @@ impl Drop for Place {
                     partition.queue.remove(&self.arrival);
                     if let Some(epoch) = waiter.granted.as_ref().and_then(|e| e.get(index)) {
                         // Granted, but gone before it was sent.
-                        partition
-                            .quota
-                            .learn(*epoch, Learnt::NotSent, &inner.pace, 0.0, None);
+                        let quota = &mut partition.quota;
+                        let about = About::This;
+                        quota.learn(*epoch, Learnt::NotSent, about, &inner.pace, 0.0, None);
                     }
                 }
             }

@@ -9,10 +9,13 @@ use std::{
 use tokio::time::Instant;
 
 use super::Keys;
-use crate::rate_limit_retry::{
-    PartitionKey,
-    pass::Openness,
-    quota::{Admit, Pace, Quota},
+use crate::{
+    Origin,
+    rate_limit_retry::{
+        PartitionKey,
+        pass::Openness,
+        quota::{About, Admit, Learnt, Pace, Quota},
+    },
 };
 
 #[derive(Default)]
@@ -20,9 +23,15 @@ pub(super) struct State {
     pub(super) partitions: HashMap<PartitionKey, Partition>,
     pub(super) waiters: HashMap<u64, Waiter>,
     pub(super) arrivals: u64,
+    /// Origins that have refused everything, and until when.
+    bans: Vec<(Origin, Instant)>,
+    /// So many partitions, and it is looked which ones can go.
+    crowd: usize,
 }
 
 pub(super) struct Partition {
+    /// Where its requests go, if more partitions than one are there.
+    origin: Option<Origin>,
     pub(super) quota: Quota,
     pub(super) openness: Arc<Openness>,
     /// Who waits, by arrival.
@@ -47,26 +56,83 @@ impl State {
     }
 
     /// Sees that the partitions are there, and that idle ones do not pile up.
-    pub(super) fn make_room(&mut self, keys: &Keys, pace: &Pace, now: Instant) {
-        for key in keys.iter() {
-            if !self.partitions.contains_key(key) {
-                if self.partitions.len() >= MOST_PARTITIONS {
-                    self.partitions.retain(|_, partition| {
-                        let idle = partition.queue.is_empty() && partition.quota.is_idle(now);
-                        if idle {
-                            partition.openness.set(false);
-                        }
-                        !idle
-                    });
-                }
-                let partition = Partition {
-                    quota: Quota::new(pace),
-                    openness: Arc::default(),
-                    queue: BTreeMap::new(),
-                };
-                self.partitions.insert(key.clone(), partition);
+    pub(super) fn make_room(
+        &mut self,
+        keys: &[PartitionKey],
+        origin: Option<&Origin>,
+        pace: &Pace,
+        now: Instant,
+    ) {
+        for key in keys {
+            if self.partitions.contains_key(key) {
+                continue;
+            }
+            if self.partitions.len() >= self.crowd.max(MOST_PARTITIONS) {
+                self.sweep(now);
+            }
+            let mut quota = Quota::new(pace);
+            self.bans.retain(|(_, until)| *until > now);
+            let ban = self.bans.iter().find(|(banned, _)| Some(banned) == origin);
+            if let Some((_, until)) = ban {
+                quota.hold(*until);
+            }
+            let partition = Partition {
+                origin: origin.cloned(),
+                quota,
+                openness: Arc::default(),
+                queue: BTreeMap::new(),
+            };
+            self.partitions.insert(key.clone(), partition);
+        }
+    }
+
+    /// Forgets partitions of which nothing is known, and if there are still too many, what has been learnt of others
+    /// that nobody uses.
+    fn sweep(&mut self, now: Instant) {
+        self.keep(|quota| !quota.is_idle(now));
+        if self.partitions.len() >= MOST_PARTITIONS {
+            self.keep(|quota| !quota.is_unused(now));
+        }
+        // Not with each partition that comes while there is nothing to forget.
+        self.crowd = self.partitions.len() + self.partitions.len() / 2;
+    }
+
+    fn keep(&mut self, needed: impl Fn(&Quota) -> bool) {
+        self.partitions.retain(|_, partition| {
+            let keep = !partition.queue.is_empty() || needed(&partition.quota);
+            if !keep {
+                partition.openness.set(false);
+            }
+            keep
+        });
+    }
+
+    /// What the answer to a request with these keys is about.
+    pub(super) fn about(&self, keys: &[PartitionKey], learnt: Learnt<'_>) -> About {
+        let all = matches!(learnt, Learnt::Answer { throttled: true, signals } if signals.global);
+        let first = keys.first().and_then(|key| self.partitions.get(key));
+        if all && first.is_some_and(|partition| partition.origin.is_some()) {
+            About::All
+        } else if keys.len() > 1 {
+            About::OneOfSeveral
+        } else {
+            About::This
+        }
+    }
+
+    /// A refusal was about everything that goes where these partitions' requests go: all are held until then.
+    pub(super) fn ban(&mut self, keys: &[PartitionKey], until: Instant) {
+        let of = |key| self.partitions.get(key)?.origin.clone();
+        let Some(origin) = keys.iter().find_map(of) else {
+            return;
+        };
+        for partition in self.partitions.values_mut() {
+            if partition.origin.as_ref() == Some(&origin) {
+                partition.quota.hold(until);
+                partition.openness.set(false);
             }
         }
+        self.bans.push((origin, until));
     }
 
     /// Adds a request to the queues of all its partitions.
@@ -121,7 +187,12 @@ impl State {
     }
 
     /// Grants whoever is first and may go, in these partitions and in those that this concerns.
-    pub(super) fn let_go(&mut self, keys: &[PartitionKey], pace: &Pace, now: Instant) -> Vec<Waker> {
+    pub(super) fn let_go(
+        &mut self,
+        keys: &[PartitionKey],
+        pace: &Pace,
+        now: Instant,
+    ) -> Vec<Waker> {
         let mut woken = Vec::new();
         let mut look: Vec<PartitionKey> = keys.to_vec();
         while let Some(key) = look.pop() {

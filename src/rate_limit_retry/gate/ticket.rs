@@ -5,7 +5,13 @@ use std::fmt;
 use tokio::time::Instant;
 
 use super::{Gate, Keys, state::wake};
-use crate::{rate_limit_retry::quota::Learnt, sync::lock};
+use crate::{
+    rate_limit_retry::{
+        PartitionKey,
+        quota::{About, Learnt, Lesson},
+    },
+    sync::lock,
+};
 
 /// A request that is in flight. Settles itself as "unknown" when dropped.
 pub(crate) struct Ticket(Option<Counted>);
@@ -16,6 +22,15 @@ struct Counted {
     keys: Keys,
     epochs: Vec<u64>,
     arrival: u64,
+}
+
+/// What follows from what became of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// Until when it would be held now.
+    pub(crate) held_until: Option<Instant>,
+    /// What has been learnt from it.
+    pub(crate) lessons: Vec<(PartitionKey, Lesson)>,
 }
 
 impl Ticket {
@@ -54,36 +69,48 @@ impl Ticket {
         })
     }
 
-    /// Tells all partitions what became of the request. Returns until when it would be held now.
-    pub(crate) fn settle(mut self, learnt: Learnt<'_>, now: Instant) -> Option<Instant> {
-        self.0.take()?.conclude(learnt, Some(now))
+    /// Tells all partitions what became of the request.
+    pub(crate) fn settle(mut self, learnt: Learnt<'_>, now: Instant) -> Settled {
+        let counted = self.0.take();
+        counted.map_or_else(Settled::default, |counted| {
+            counted.conclude(learnt, Some(now))
+        })
     }
 }
 
 impl Counted {
-    fn conclude(&self, learnt: Learnt<'_>, now: Option<Instant>) -> Option<Instant> {
+    fn conclude(&self, learnt: Learnt<'_>, now: Option<Instant>) -> Settled {
         let inner = &self.gate.0;
         let random = inner.random.unit();
-        let (held, woken) = {
+        let mut settled = Settled::default();
+        let woken = {
             let mut state = lock(&inner.state);
-            let mut held = None;
+            let about = state.about(&self.keys, learnt);
             for (key, epoch) in self.keys.iter().zip(&self.epochs) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;
-                    held = held.max(quota.learn(*epoch, learnt, &inner.pace, random, now));
+                    let before = quota.lesson();
+                    let until = quota.learn(*epoch, learnt, about, &inner.pace, random, now);
+                    settled.held_until = settled.held_until.max(until);
+                    let lesson = quota.lesson();
+                    if lesson.is_news(&before) {
+                        settled.lessons.push((key.clone(), lesson));
+                    }
                     let open = quota.is_quiet() && partition.queue.is_empty();
                     partition.openness.set(open);
                 }
             }
-            let woken = match now {
+            if let Some(until) = settled.held_until.filter(|_| about == About::All) {
+                state.ban(&self.keys, until);
+            }
+            match now {
                 Some(now) => state.let_go(&self.keys, &inner.pace, now),
                 // Without a clock at hand: the first in each queue looks again.
                 None => state.first_in_line(&self.keys),
-            };
-            (held, woken)
+            }
         };
         wake(woken);
-        held
+        settled
     }
 }
 

@@ -4,7 +4,7 @@ use http::{HeaderMap, Method, Uri, request::Parts};
 use tokio::time::Instant;
 
 use crate::{
-    Attempts,
+    Attempts, Origin,
     rate_limit_retry::{decision::MethodClass, gate::Keys},
 };
 
@@ -12,6 +12,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) keys: Keys,
+    /// Where it goes, if the keys are the user's own.
+    pub(super) origin: Option<Origin>,
     pub(super) method: MethodClass,
     pub(super) deadline: Option<Instant>,
     pub(super) arrival: Option<u64>,

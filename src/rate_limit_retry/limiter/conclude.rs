@@ -62,8 +62,17 @@ impl Limiter {
                     throttled,
                     signals: &signals,
                 };
-                let held = ticket
-                    .settle(learnt, now)
+                let settled = ticket.settle(learnt, now);
+                for (partition, lesson) in &settled.lessons {
+                    self.sinks.emit(&RateLimitEvent::Learnt {
+                        partition,
+                        allowance: lesson.allowance,
+                        period: lesson.period,
+                        rate: lesson.rate,
+                    });
+                }
+                let held = settled
+                    .held_until
                     .map(|until| until.saturating_duration_since(now));
                 if throttled {
                     // Where nobody knows until when, the next to look is somebody else, who has retries left.

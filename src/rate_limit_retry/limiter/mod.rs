@@ -5,7 +5,7 @@ mod call;
 mod conclude;
 mod wait;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use super::{
     budget::FaultBudget,
     decision::{MethodClass, Policy},
     event::RateLimitEvents,
-    gate::{Admission, Gate, Keys, Ticket},
+    gate::{Admission, Gate, Keys, Ticket, Wish},
     key::Partitioning,
     reader::Reader,
 };
@@ -55,7 +55,9 @@ impl Limiter {
         credential: Option<&str>,
         now: Instant,
     ) -> Call {
+        let own_keys = matches!(self.partitioning, Partitioning::By(_));
         Call {
+            origin: Origin::of(parts.uri).filter(|_| own_keys),
             deadline: self.deadline.map(|limit| after(now, limit)),
             ..self.call(self.keys(parts, credential), parts)
         }
@@ -64,7 +66,13 @@ impl Limiter {
     pub(crate) fn keys(&self, parts: &RequestHead<'_>, credential: Option<&str>) -> Keys {
         match &self.partitioning {
             Partitioning::ByOrigin => [PartitionKey::of_origin(parts.uri, credential)].into(),
-            Partitioning::By(keys) => keys(&parts.to_parts()).into(),
+            Partitioning::By(keys) => {
+                let mut keys = keys(&parts.to_parts());
+                // Nobody is counted twice.
+                let mut seen = HashSet::new();
+                keys.retain(|key| seen.insert(key.clone()));
+                keys.into()
+            }
         }
     }
 
@@ -73,6 +81,7 @@ impl Limiter {
         let keyed = self.keyed_origins.iter().any(|o| o.matches(parts.uri));
         Call {
             keys,
+            origin: None,
             method: MethodClass::of(parts.method, parts.headers, keyed),
             deadline: None,
             arrival: None,
@@ -99,11 +108,14 @@ impl Limiter {
 
     /// A ticket, if the request may go at once.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Ticket, Admission> {
-        let latest = self.latest(call, now);
-        let passes = self.has_passes();
-        let admission = self
-            .gate
-            .admit(&call.keys, call.arrival, Some(latest), passes, now);
+        let wish = Wish {
+            keys: &call.keys,
+            origin: call.origin.as_ref(),
+            arrival: call.arrival,
+            latest: Some(self.latest(call, now)),
+            passes: self.has_passes(),
+        };
+        let admission = self.gate.admit(&wish, now);
         match admission {
             Admission::Go(ticket) => {
                 call.arrival = ticket.arrival();
@@ -136,8 +148,15 @@ impl Limiter {
             Admission::Go(ticket) => Ok(ticket),
             Admission::TooLate(until) => Err(self.too_long(call, until, now)),
             Admission::Wait(place) => {
+                self.tell_each(call, |partition| RateLimitEvent::Held { partition });
                 let ticket = self.turn(place, latest).await;
-                let ticket = ticket.ok_or_else(|| self.too_long(call, latest, self.clock.now()))?;
+                let then = self.clock.now();
+                let ticket = ticket.ok_or_else(|| self.too_long(call, latest, then))?;
+                let waited = then.saturating_duration_since(now);
+                self.tell_each(call, |partition| RateLimitEvent::Released {
+                    partition,
+                    waited,
+                });
                 call.arrival = ticket.arrival();
                 Ok(ticket)
             }
@@ -190,4 +209,3 @@ impl std::fmt::Debug for Limiter {
 
 /// Held by many, one for each layer value.
 pub(crate) type SharedLimiter = Arc<Limiter>;
-

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Hold, Lesson, Pace, QUIET, Quota};
+use super::{Hold, Lesson, Pace, QUIET, Quota, ramp::Ramp};
 use crate::clock::after;
 
 impl Quota {
@@ -35,8 +35,11 @@ impl Quota {
         self.pause = Some(until);
     }
 
+    /// Those who wait go by and by.
     pub(crate) fn resume(&mut self) {
-        self.pause = None;
+        if self.pause.take().is_some() {
+            self.ramp = Ramp::look();
+        }
     }
 
     /// A refusal elsewhere is about this partition, too.

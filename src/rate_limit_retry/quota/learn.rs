@@ -151,10 +151,11 @@ impl Quota {
         }
     }
 
-    pub(super) fn refuse(
+    fn refuse(
         &mut self,
         number: u64,
         signals: &Signals,
+        about: About,
         pace: &Pace,
         random: f64,
         now: Instant,

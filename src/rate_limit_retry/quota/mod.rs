@@ -3,6 +3,7 @@
 mod control;
 mod habit;
 mod learn;
+mod lesson;
 mod ramp;
 mod rate;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::habit::Lesson;
+pub(crate) use self::lesson::Lesson;
 use self::{
     habit::{Habit, Verdict},
     ramp::Ramp,
@@ -160,8 +161,7 @@ impl Quota {
             if now < until {
                 return Admit::NotBefore(until);
             }
-            self.pause = None;
-            self.ramp = Ramp::look();
+            self.resume();
         }
         if let Some(hold) = self.hold {
             if now < hold.until {
@@ -179,7 +179,8 @@ impl Quota {
                 self.look(told.reset_at.filter(|reset| now >= *reset));
             } else if let Some(wait) = told.admit(self.in_flight, share, over) {
                 return wait;
-            } else if let Some(at) = self.spread(told.room(self.in_flight, share), over, pace, now) {
+            } else if let Some(at) = self.spread(told.room(self.in_flight, share), over, pace, now)
+            {
                 return Admit::NotBefore(at);
             }
         }
@@ -210,9 +211,17 @@ impl Quota {
     }
 
     /// When the next one goes of those for which there is room until the window's `end`, if that is later than `now`.
-    fn spread(&self, room: f64, end: Option<Instant>, pace: &Pace, now: Instant) -> Option<Instant> {
-        let (last, end) = self.used.zip(end).filter(|_| pace.release == Release::Smooth)?;
-        let gap = end.saturating_duration_since(last).div_f64(room.max(0.0) + 1.0);
+    fn spread(
+        &self,
+        room: f64,
+        end: Option<Instant>,
+        pace: &Pace,
+        now: Instant,
+    ) -> Option<Instant> {
+        let smooth = pace.release == Release::Smooth;
+        let (last, end) = self.used.zip(end).filter(|_| smooth)?;
+        let left = end.saturating_duration_since(last);
+        let gap = left.div_f64(room.max(0.0) + 1.0).min(pace.max_hold);
         Some(after(last, gap)).filter(|at| *at > now && *at < end)
     }
 

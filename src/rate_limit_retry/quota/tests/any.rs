@@ -17,11 +17,13 @@ enum Event {
     End(prop::sample::Index, End),
     Pass(u64),
     Forget,
+    Pause(u64),
+    Resume,
 }
 
 #[derive(Clone, Debug)]
 enum End {
-    Answer(bool, Signals),
+    Answer(bool, Signals, About),
     NotSent,
     Unknown,
     /// Without a clock at hand.
@@ -37,16 +39,20 @@ proptest! {
         cold_burst in 0..10u32,
         max_hold in 1..7200u64,
         random in 0.0..1.0f64,
+        release in prop_oneof![Just(Release::Burst), Just(Release::Smooth)],
     ) {
-        let mut world = World::with(Pace { cold_burst, max_hold: secs(max_hold), ..PACE });
-        let longest = world.pace.max_hold.max(LONGEST_OF_ITS_OWN);
+        let pace = Pace { cold_burst, max_hold: secs(max_hold), release, ..PACE };
+        let mut world = World::with(pace);
+        let longest = pace.max_hold.max(LONGEST_OF_ITS_OWN);
         let mut flying = Vec::new();
         let mut floor = None;
+        let mut paused = None;
         for event in events {
             match event {
                 Event::Ask => match world.admit() {
                     Admit::Now => {
                         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
+                        prop_assert!(paused.is_none_or(|until| world.now >= until), "in a pause");
                         flying.push(world.quota.enter(&world.pace, world.now));
                     }
                     Admit::NotBefore(at) => {
@@ -66,8 +72,10 @@ proptest! {
                         flying.remove(which.index(flying.len()))
                     };
                     let (learnt, now) = match &end {
-                        End::Answer(throttled, signals) => {
-                            if let Some(hint) = signals.retry_after.filter(|_| *throttled) && hint <= secs(86_400) {
+                        End::Answer(throttled, signals, about) => {
+                            // Of several, it may be another that refused.
+                            let ours = *throttled && *about != About::OneOfSeveral;
+                            if let Some(hint) = signals.retry_after.filter(|_| ours) && hint <= secs(86_400) {
                                 floor = floor.max(Some(world.now + hint.min(world.pace.max_hold)));
                             }
                             (Learnt::Answer { throttled: *throttled, signals }, Some(world.now))
@@ -76,13 +84,25 @@ proptest! {
                         End::Unknown => (Learnt::Unknown, Some(world.now)),
                         End::Dropped => (Learnt::Unknown, None),
                     };
-                    let held = world.quota.learn(number, learnt, &world.pace, random, now);
+                    let about = match end {
+                        End::Answer(_, _, about) => about,
+                        _ => About::This,
+                    };
+                    let held = world.quota.learn(number, learnt, about, &pace, random, now);
                     prop_assert!(held.is_none_or(|until| until > world.now && until <= world.now + longest));
                 }
                 Event::Pass(millis) => world.pass(ms(millis)),
                 Event::Forget => {
                     world.quota.forget(&world.pace);
                     floor = None;
+                }
+                Event::Pause(seconds) => {
+                    paused = Some(world.now + secs(seconds));
+                    world.quota.pause(world.now + secs(seconds));
+                }
+                Event::Resume => {
+                    paused = None;
+                    world.quota.resume();
                 }
             }
             prop_assert_eq!(world.quota.in_flight() as usize, flying.len());
@@ -95,7 +115,7 @@ proptest! {
         world.wait();
 
         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
-        prop_assert!(world.now - began <= 2 * longest, "{:?}", world.now - began);
+        prop_assert!(world.now - began <= 2 * longest + secs(3600), "{:?}", world.now - began);
     }
 }
 
@@ -107,15 +127,25 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (any::<prop::sample::Index>(), end()).prop_map(|(which, end)| Event::End(which, end)),
         4 => prop_oneof![Just(0), 0..5000u64, 0..200_000u64, 0..1_000_000_000u64].prop_map(Event::Pass),
         1 => Just(Event::Forget),
+        1 => (0..3600u64).prop_map(Event::Pause),
+        1 => Just(Event::Resume),
     ]
 }
 
 fn end() -> impl Strategy<Value = End> {
     prop_oneof![
-        10 => (any::<bool>(), signals()).prop_map(|(throttled, signals)| End::Answer(throttled, signals)),
+        10 => (any::<bool>(), signals(), about()).prop_map(|(throttled, signals, about)| End::Answer(throttled, signals, about)),
         1 => Just(End::NotSent),
         1 => Just(End::Unknown),
         1 => Just(End::Dropped),
+    ]
+}
+
+fn about() -> impl Strategy<Value = About> {
+    prop_oneof![
+        3 => Just(About::This),
+        1 => Just(About::OneOfSeveral),
+        1 => Just(About::All),
     ]
 }
 
