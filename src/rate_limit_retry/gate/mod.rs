@@ -26,7 +26,7 @@ pub(crate) use self::{
 use super::{
     PartitionKey,
     pass::Openness,
-    quota::{Pace, Quota},
+    quota::{Admit, Pace, Quota},
 };
 use crate::{
     Origin,
@@ -130,6 +130,22 @@ impl Gate {
         Ticket::new(self.clone(), Arc::clone(keys), epochs, arrival)
     }
 
+    /// When a request could go, as far as is known, if it cannot go now.
+    pub(crate) fn next_chance(&self, keys: &Keys, now: Instant) -> Option<Instant> {
+        let mut state = lock(&self.0.state);
+        let chance = |key| match state
+            .partitions
+            .get_mut(key)?
+            .quota
+            .admit(&self.0.pace, now)
+        {
+            Admit::Now => None,
+            Admit::AfterAnswer(at) => at,
+            Admit::NotBefore(at) => Some(at),
+        };
+        keys.iter().filter_map(chance).max()
+    }
+
     /// What is known about each partition.
     pub(crate) fn inspect<T>(
         &self,
@@ -157,12 +173,18 @@ impl Gate {
 
     /// Keeps everybody of a partition until then.
     pub(crate) fn pause(&self, key: &PartitionKey, until: Instant, now: Instant) {
-        let mut state = lock(&self.0.state);
-        state.make_room(std::slice::from_ref(key), None, &self.0.pace, now);
-        if let Some(partition) = state.partitions.get_mut(key) {
-            partition.quota.pause(until);
-            partition.openness.set(false);
-        }
+        let woken = {
+            let mut state = lock(&self.0.state);
+            let keys = std::slice::from_ref(key);
+            state.make_room(keys, None, &self.0.pace, now);
+            if let Some(partition) = state.partitions.get_mut(key) {
+                partition.quota.pause(until);
+                partition.openness.set(false);
+            }
+            // An earlier pause may have been longer.
+            state.let_go(keys, &self.0.pace, now)
+        };
+        wake(woken);
     }
 
     /// Ends a pause.

@@ -64,7 +64,10 @@ impl State {
         now: Instant,
     ) {
         for key in keys {
-            if self.partitions.contains_key(key) {
+            if let Some(known) = self.partitions.get_mut(key) {
+                if known.origin.is_none() {
+                    known.origin = origin.cloned();
+                }
                 continue;
             }
             if self.partitions.len() >= self.crowd.max(MOST_PARTITIONS) {
@@ -129,10 +132,12 @@ impl State {
         for partition in self.partitions.values_mut() {
             if partition.origin.as_ref() == Some(&origin) {
                 partition.quota.hold(until);
-                partition.openness.set(false);
             }
         }
-        self.bans.push((origin, until));
+        match self.bans.iter_mut().find(|(banned, _)| *banned == origin) {
+            Some((_, longest)) => *longest = until.max(*longest),
+            None => self.bans.push((origin, until)),
+        }
     }
 
     /// Adds a request to the queues of all its partitions.

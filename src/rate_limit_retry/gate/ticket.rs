@@ -83,6 +83,7 @@ impl Counted {
         let inner = &self.gate.0;
         let random = inner.random.unit();
         let mut settled = Settled::default();
+        let mut banned = None;
         let woken = {
             let mut state = lock(&inner.state);
             let about = state.about(&self.keys, learnt);
@@ -92,6 +93,7 @@ impl Counted {
                     let before = quota.lesson();
                     let until = quota.learn(*epoch, learnt, about, &inner.pace, random, now);
                     settled.held_until = settled.held_until.max(until);
+                    banned = banned.max(quota.refused_until());
                     let lesson = quota.lesson();
                     if lesson.is_news(&before) {
                         settled.lessons.push((key.clone(), lesson));
@@ -100,7 +102,7 @@ impl Counted {
                     partition.openness.set(open);
                 }
             }
-            if let Some(until) = settled.held_until.filter(|_| about == About::All) {
+            if let Some(until) = banned.filter(|_| about == About::All) {
                 state.ban(&self.keys, until);
             }
             match now {

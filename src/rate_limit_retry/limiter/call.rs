@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct Call {
     pub(crate) keys: Keys,
     /// Where it goes, if the keys are the user's own.
-    pub(super) origin: Option<Origin>,
+    pub(super) origin: Option<Box<Origin>>,
     pub(super) method: MethodClass,
     pub(super) deadline: Option<Instant>,
     pub(super) arrival: Option<u64>,

@@ -57,7 +57,9 @@ impl Limiter {
     ) -> Call {
         let own_keys = matches!(self.partitioning, Partitioning::By(_));
         Call {
-            origin: Origin::of(parts.uri).filter(|_| own_keys),
+            origin: own_keys
+                .then(|| Origin::of(parts.uri).map(Box::new))
+                .flatten(),
             deadline: self.deadline.map(|limit| after(now, limit)),
             ..self.call(self.keys(parts, credential), parts)
         }
@@ -110,7 +112,7 @@ impl Limiter {
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Ticket, Admission> {
         let wish = Wish {
             keys: &call.keys,
-            origin: call.origin.as_ref(),
+            origin: call.origin.as_deref(),
             arrival: call.arrival,
             latest: Some(self.latest(call, now)),
             passes: self.has_passes(),
@@ -151,7 +153,10 @@ impl Limiter {
                 self.tell_each(call, |partition| RateLimitEvent::Held { partition });
                 let ticket = self.turn(place, latest).await;
                 let then = self.clock.now();
-                let ticket = ticket.ok_or_else(|| self.too_long(call, latest, then))?;
+                let ticket = ticket.ok_or_else(|| {
+                    let chance = self.gate.next_chance(&call.keys, then);
+                    self.too_long(call, latest.max(chance.unwrap_or(latest)), then)
+                })?;
                 let waited = then.saturating_duration_since(now);
                 self.tell_each(call, |partition| RateLimitEvent::Released {
                     partition,

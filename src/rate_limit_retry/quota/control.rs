@@ -10,8 +10,14 @@ use crate::clock::after;
 impl Quota {
     /// Until when nobody goes, if there is a hold or a pause.
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        let hold = self.hold.map(|hold| hold.until);
-        hold.max(self.pause).filter(|until| *until > now)
+        self.refused_until()
+            .max(self.pause)
+            .filter(|until| *until > now)
+    }
+
+    /// Until when nobody goes because of refusals.
+    pub(crate) fn refused_until(&self) -> Option<Instant> {
+        self.hold.map(|hold| hold.until)
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
