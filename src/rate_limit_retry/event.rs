@@ -44,7 +44,7 @@ pub enum RateLimitEvent<'a> {
         partition: &'a PartitionKey,
         /// How many requests a window takes.
         allowance: Option<u64>,
-        /// How long a window lasts; not yet known after the first one.
+        /// How long a window lasts at most; not yet known after the first one.
         period: Option<Duration>,
         /// Requests a second, where they are given out by and by, as by a token bucket.
         rate: Option<f64>,

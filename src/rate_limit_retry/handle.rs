@@ -82,11 +82,11 @@ pub struct QuotaStatus {
     pub held_for: Option<Duration>,
     /// How many requests are under way.
     pub in_flight: u32,
-    /// How many requests wait.
+    /// How many requests this partition keeps waiting.
     pub waiting: usize,
     /// How many requests a window takes, as refusals have taught: for servers that do not say.
     pub allowance: Option<u64>,
-    /// How long such a window lasts.
+    /// How long such a window lasts at most.
     pub period: Option<Duration>,
     /// How many requests a second the server gives out, as refusals have taught: for those that give out by and by.
     pub rate: Option<f64>,

@@ -11,6 +11,7 @@
 mod models;
 
 mod place;
+mod queue;
 mod state;
 mod ticket;
 
@@ -101,7 +102,7 @@ impl Gate {
             }
             Err(_) => {}
         }
-        state.queue(keys, arrival);
+        state.queue(keys, arrival, &self.0.pace, now);
         Admission::Wait(Place::new(self.clone(), arrival))
     }
 

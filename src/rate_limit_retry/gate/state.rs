@@ -1,7 +1,7 @@
 //! What the gate's lock guards: the partitions, and who waits for them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     task::Waker,
 };
@@ -14,7 +14,7 @@ use crate::{
     rate_limit_retry::{
         PartitionKey,
         pass::Openness,
-        quota::{About, Admit, Learnt, Pace, Quota},
+        quota::{About, Learnt, Pace, Quota},
     },
 };
 
@@ -34,8 +34,8 @@ pub(super) struct Partition {
     origin: Option<Origin>,
     pub(super) quota: Quota,
     pub(super) openness: Arc<Openness>,
-    /// Who waits, by arrival.
-    pub(super) queue: BTreeMap<u64, ()>,
+    /// Who is kept back here, by arrival.
+    pub(super) queue: BTreeSet<u64>,
 }
 
 pub(super) struct Waiter {
@@ -45,6 +45,8 @@ pub(super) struct Waiter {
     pub(super) armed: Option<Instant>,
     /// The epochs of the partitions, once this one may go.
     pub(super) granted: Option<Vec<u64>>,
+    /// How often it has left a queue because something else kept it back.
+    pub(super) asides: u32,
 }
 
 impl State {
@@ -83,7 +85,7 @@ impl State {
                 origin: origin.cloned(),
                 quota,
                 openness: Arc::default(),
-                queue: BTreeMap::new(),
+                queue: BTreeSet::new(),
             };
             self.partitions.insert(key.clone(), partition);
         }
@@ -101,8 +103,10 @@ impl State {
     }
 
     fn keep(&mut self, needed: impl Fn(&Quota) -> bool) {
-        self.partitions.retain(|_, partition| {
-            let keep = !partition.queue.is_empty() || needed(&partition.quota);
+        let waiters = self.waiters.values();
+        let wanted: HashSet<_> = waiters.flat_map(|waiter| waiter.keys.iter()).collect();
+        self.partitions.retain(|key, partition| {
+            let keep = wanted.contains(key) || needed(&partition.quota);
             if !keep {
                 partition.openness.set(false);
             }
@@ -138,138 +142,6 @@ impl State {
             Some((_, longest)) => *longest = until.max(*longest),
             None => self.bans.push((origin, until)),
         }
-    }
-
-    /// Adds a request to the queues of all its partitions.
-    pub(super) fn queue(&mut self, keys: &Keys, arrival: u64) {
-        for key in keys.iter() {
-            if let Some(partition) = self.partitions.get_mut(key) {
-                partition.queue.insert(arrival, ());
-                partition.openness.set(false);
-            }
-        }
-        let waiter = Waiter {
-            keys: Arc::clone(keys),
-            waker: None,
-            armed: None,
-            granted: None,
-        };
-        self.waiters.insert(arrival, waiter);
-    }
-
-    /// Enters all partitions or none. In the error, until when one of them is held, if that is known.
-    pub(super) fn try_enter(
-        &mut self,
-        keys: &[PartitionKey],
-        arrival: u64,
-        pace: &Pace,
-        now: Instant,
-    ) -> Result<Vec<u64>, Option<Instant>> {
-        let mut blocked = false;
-        let mut until = None;
-        for key in keys {
-            let Some(partition) = self.partitions.get_mut(key) else {
-                continue;
-            };
-            blocked |= partition.queue.keys().next().is_some_and(|f| *f < arrival);
-            match partition.quota.admit(pace, now) {
-                Admit::Now => {}
-                Admit::AfterAnswer(_) => blocked = true,
-                Admit::NotBefore(at) => {
-                    blocked = true;
-                    until = until.max(Some(at));
-                }
-            }
-        }
-        if blocked {
-            return Err(until);
-        }
-        let enter = |key| {
-            let partition: Option<&mut Partition> = self.partitions.get_mut(key);
-            partition.map_or(0, |p| p.quota.enter(pace, now))
-        };
-        Ok(keys.iter().map(enter).collect())
-    }
-
-    /// Grants whoever is first and may go, in these partitions and in those that this concerns.
-    pub(super) fn let_go(
-        &mut self,
-        keys: &[PartitionKey],
-        pace: &Pace,
-        now: Instant,
-    ) -> Vec<Waker> {
-        let mut woken = Vec::new();
-        let mut look: Vec<PartitionKey> = keys.to_vec();
-        while let Some(key) = look.pop() {
-            let first = |state: &Self| Some(*state.partitions.get(&key)?.queue.keys().next()?);
-            let Some(arrival) = first(self) else {
-                continue;
-            };
-            let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
-                continue;
-            };
-            let Ok(epochs) = self.try_enter(&wanted, arrival, pace, now) else {
-                continue;
-            };
-            for key in wanted.iter() {
-                if let Some(partition) = self.partitions.get_mut(key) {
-                    partition.queue.remove(&arrival);
-                }
-                look.push(key.clone());
-            }
-            if let Some(waiter) = self.waiters.get_mut(&arrival) {
-                waiter.granted = Some(epochs);
-                woken.extend(waiter.waker.take());
-            }
-        }
-        // Whoever is first must look again in time. A timer that is armed early enough stays: to wake each time would
-        // never end.
-        for arrival in self.firsts(keys) {
-            let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
-                continue;
-            };
-            let at = self.come_back_at(&wanted, arrival, pace, now);
-            if let Some(waiter) = self.waiters.get_mut(&arrival)
-                && at.is_some_and(|at| waiter.armed.is_none_or(|armed| at < armed))
-            {
-                woken.extend(waiter.waker.take());
-            }
-        }
-        woken
-    }
-
-    /// The wakers of those who are first in these queues.
-    pub(super) fn first_in_line(&mut self, keys: &[PartitionKey]) -> Vec<Waker> {
-        let firsts = self.firsts(keys);
-        let waker = |arrival| self.waiters.get_mut(&arrival)?.waker.take();
-        firsts.into_iter().filter_map(waker).collect()
-    }
-
-    fn firsts(&self, keys: &[PartitionKey]) -> Vec<u64> {
-        let first = |key| Some(*self.partitions.get(key)?.queue.keys().next()?);
-        keys.iter().filter_map(first).collect()
-    }
-
-    /// When the first in a queue must look again, if no answer comes before. `None` for everybody else.
-    pub(super) fn come_back_at(
-        &mut self,
-        keys: &[PartitionKey],
-        arrival: u64,
-        pace: &Pace,
-        now: Instant,
-    ) -> Option<Instant> {
-        let mut at = None;
-        for key in keys {
-            let partition = self.partitions.get_mut(key)?;
-            if partition.queue.keys().next() == Some(&arrival) {
-                at = at.max(match partition.quota.admit(pace, now) {
-                    Admit::Now => None,
-                    Admit::AfterAnswer(at) => at,
-                    Admit::NotBefore(at) => Some(at),
-                });
-            }
-        }
-        at
     }
 }
 

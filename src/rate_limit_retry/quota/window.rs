@@ -104,7 +104,7 @@ impl Period {
         look.unwrap_or_else(|| after(now, Duration::from_secs(ROUND[ROUND.len() - 1])))
     }
 
-    /// How long windows last, if that is known well enough to say.
+    /// How long windows last at most.
     pub(super) fn likely(self) -> Option<Duration> {
         self.round().or(self.most)
     }
