@@ -298,9 +298,8 @@ fn by_path() -> RateLimitRetryLayerBuilder {
 }
 
 fn status(layer: &RateLimitRetryLayer, name: &str) -> QuotaStatus {
-    let all = layer.handle().status().into_iter();
-    all.filter(|status| status.partition.as_str() == name)
-        .next()
+    let mut all = layer.handle().status().into_iter();
+    all.find(|status| status.partition.as_str() == name)
         .unwrap()
 }
 
