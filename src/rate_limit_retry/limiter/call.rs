@@ -1,5 +1,7 @@
 //! One call, and what of its request is needed.
 
+use std::num::NonZeroU64;
+
 use http::{HeaderMap, Method, Uri, request::Parts};
 use tokio::time::Instant;
 
@@ -16,7 +18,7 @@ pub(crate) struct Call {
     pub(super) origin: Option<Box<Origin>>,
     pub(super) method: MethodClass,
     pub(super) deadline: Option<Instant>,
-    pub(super) arrival: Option<u64>,
+    pub(super) arrival: Option<NonZeroU64>,
     pub(super) attempt: u32,
     pub(super) sends: u32,
 }

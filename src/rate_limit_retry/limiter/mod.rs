@@ -5,7 +5,7 @@ mod call;
 mod conclude;
 mod wait;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -113,14 +113,14 @@ impl Limiter {
         let wish = Wish {
             keys: &call.keys,
             origin: call.origin.as_deref(),
-            arrival: call.arrival,
+            arrival: call.arrival.map(NonZeroU64::get),
             latest: Some(self.latest(call, now)),
             passes: self.has_passes(),
         };
         let admission = self.gate.admit(&wish, now);
         match admission {
             Admission::Go(ticket) => {
-                call.arrival = ticket.arrival();
+                call.arrival = ticket.arrival().and_then(NonZeroU64::new);
                 Ok(ticket)
             }
             other => Err(other),
@@ -162,7 +162,7 @@ impl Limiter {
                     partition,
                     waited,
                 });
-                call.arrival = ticket.arrival();
+                call.arrival = ticket.arrival().and_then(NonZeroU64::new);
                 Ok(ticket)
             }
         }
