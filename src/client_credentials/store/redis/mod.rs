@@ -47,6 +47,9 @@ pub struct RedisTokenStore {
 impl RedisTokenStore {
     /// The store at `url`: `redis://` or `rediss://` (feature `redis-tls`), `user:password@host:port/database`.
     ///
+    /// TLS uses rustls' crypto provider of the process: a program that builds in several installs one
+    /// (`CryptoProvider::install_default`), or the store fails.
+    ///
     /// # Errors
     ///
     /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the URL cannot be read.
