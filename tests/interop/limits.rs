@@ -1,8 +1,16 @@
 //! Rate limiters that let five requests pass in two seconds.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long it takes against a real server"
+)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response, StatusCode};
@@ -16,29 +24,28 @@ use crate::{
     table::{Finished, Table},
 };
 
-const ONE_BY_ONE: &str = "12 one by one";
-const AT_ONCE: &str = "12 at once";
-const REQUESTS: usize = 12;
+/// Five windows' worth, the first of which goes at once.
+const REQUESTS: usize = 25;
+const OPTIMUM: Duration = Duration::from_secs(8);
+const WORKERS: usize = 10;
 
 pub(crate) async fn table(servers: &Servers) -> Finished {
-    let mut table = Table::new("429s on the way", &[ONE_BY_ONE, AT_ONCE]);
+    let columns = &["finished", "refused", "time / optimum"];
+    let mut table = Table::new("10 workers, 25 requests", columns);
     let mut limiters = servers.all("limits");
     let flask = servers.get("flask_api", "api");
-    limiters.push((
-        "Flask-Limiter, HTTP-date".to_owned(),
-        format!("{flask}/date"),
-    ));
-    limiters.push(("Flask-Limiter".to_owned(), flask));
-    let django = servers.get("django_api", "api");
-    limiters.push((
-        "Django REST framework".to_owned(),
-        format!("{django}/throttled"),
-    ));
+    limiters.push(("Flask-Limiter, HTTP-date".into(), format!("{flask}/date")));
+    limiters.push(("Flask-Limiter".into(), flask));
+    limiters.push(("slowapi".into(), servers.get("slow_api", "api")));
+    let django = format!("{}/throttled", servers.get("django_api", "api"));
+    limiters.push(("Django REST framework".into(), django));
+    for status in ["429", "503"] {
+        let nginx = servers.get("nginx", status);
+        limiters.push((format!("nginx, bare {status}"), nginx));
+    }
     for (limiter, url) in limiters {
-        let limited = Limited::new(format!("{url}/one-by-one"));
-        table.cell(&*limiter, ONE_BY_ONE, limited.one_by_one());
-        let limited = Limited::new(format!("{url}/at-once"));
-        table.cell(&*limiter, AT_ONCE, limited.at_once());
+        let limited = Limited::new(format!("{url}/orders"));
+        table.row(limiter, limited.run());
     }
     table.finish().await
 }
@@ -48,58 +55,63 @@ pub(crate) async fn table(servers: &Servers) -> Finished {
 struct Limited {
     url: String,
     service: Inner,
-    throttled: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Limited {
     fn new(url: String) -> Self {
-        let throttled = Arc::<AtomicUsize>::default();
-        let count = Arc::clone(&throttled);
+        let refused = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&refused);
         let service = ServiceBuilder::new()
-            .layer(RateLimitRetryLayer::new())
+            .layer(RateLimitRetryLayer::builder().max_retries(20).build())
             .map_response(move |response: Response<Incoming>| {
-                if response.status() == StatusCode::TOO_MANY_REQUESTS {
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
+                count.fetch_add(usize::from(!response.status().is_success()), SeqCst);
                 response
             })
             .service(http(&Arc::default()));
         Self {
             url,
             service: Inner::new(service),
-            throttled,
+            refused,
         }
     }
 
-    async fn get(&self) {
+    async fn run(self) -> [String; 3] {
+        let began = Instant::now();
+        let left = Arc::new(AtomicUsize::new(REQUESTS));
+        let worker = |_| {
+            let (client, left) = (self.clone(), Arc::clone(&left));
+            let another = move || left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+            tokio::spawn(async move {
+                let mut finished = 0;
+                while another().is_ok() {
+                    finished += usize::from(client.get().await == StatusCode::OK);
+                }
+                finished
+            })
+        };
+        let mut finished = 0;
+        for worker in (0..WORKERS).map(worker).collect::<Vec<_>>() {
+            finished += worker.await.unwrap();
+        }
+        let took = began.elapsed();
+        let refused = self.refused.load(SeqCst);
+        let ratio = took.as_secs_f64() / OPTIMUM.as_secs_f64();
+        assert_eq!(finished, REQUESTS, "{refused} refused");
+        assert!(
+            refused <= REQUESTS && ratio < 2.5,
+            "{refused} refused, {took:.1?}"
+        );
+        [
+            finished.to_string(),
+            refused.to_string(),
+            format!("{ratio:.2}"),
+        ]
+    }
+
+    async fn get(&self) -> StatusCode {
         let request = Request::get(&self.url).body(Full::default()).unwrap();
         let response = self.service.clone().oneshot(request).await;
-        let response = response.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(response.status(), StatusCode::OK);
-    }
-
-    async fn one_by_one(self) -> usize {
-        for _ in 0..REQUESTS {
-            self.get().await;
-        }
-        self.throttled(3)
-    }
-
-    async fn at_once(self) -> usize {
-        let requests = (0..REQUESTS).map(|_| {
-            let client = self.clone();
-            tokio::spawn(async move { client.get().await })
-        });
-        for request in requests.collect::<Vec<_>>() {
-            request.await.unwrap();
-        }
-        self.throttled(REQUESTS)
-    }
-
-    /// How many 429s there were, if not more than `bound`.
-    fn throttled(&self, bound: usize) -> usize {
-        let throttled = self.throttled.load(Ordering::SeqCst);
-        assert!(throttled <= bound, "{throttled} times 429");
-        throttled
+        response.unwrap_or_else(|error| panic!("{error}")).status()
     }
 }

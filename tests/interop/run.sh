@@ -1,12 +1,23 @@
 #!/usr/bin/env bash
 # The crate against servers written by others: installs them into this directory (node_modules, .venv), starts them on
-# free ports of loopback, runs the tests of main.rs, which end with a table, and stops the servers.
-# Needs node 20 or newer, python 3.10 or newer, and, the first time, their package registries.
+# free ports of loopback, runs the tests of main.rs, which end with a table, and stops the servers. `run.sh limits` does
+# so for the rate limiters only.
+# Needs node 20 or newer, python 3.10 or newer, nginx and, the first time, their package registries.
 set -euo pipefail
 cd "$(dirname "$0")"
+case ${1:-} in
+  '') tests= ;;
+  limits) tests=each_limiter ;;
+  *) echo "usage: run.sh [limits]" >&2; exit 2 ;;
+esac
 
-for tool in node npm python3; do
-  command -v "$tool" >/dev/null || { echo "tests/interop needs $tool" >&2; exit 1; }
+PATH=$PATH:/usr/sbin
+for tool in node npm python3 nginx; do
+  command -v "$tool" >/dev/null && continue
+  if [ $tool != nginx ] || [ "$(id -u)" != 0 ] || ! apt-get install --yes --quiet --no-install-recommends nginx-light; then
+    echo "tests/interop needs $tool" >&2
+    exit 1
+  fi
 done
 if ! cmp -s package-lock.json node_modules/.installed; then
   npm ci --no-progress
@@ -58,14 +69,19 @@ gunicorn() {
     ../.venv/bin/gunicorn --config gunicorn.conf.py "$1:application"
 }
 
-start issuer node issuer.js "$run/issuer.json"
 start limits node limits.js "$run/limits.json"
+start nginx bash nginx.sh "$run/nginx.json"
+start slow_api env PYTHONDONTWRITEBYTECODE=1 ../.venv/bin/python slow_api.py "$run/slow_api.json"
 gunicorn django_api
 gunicorn flask_api
-up issuer
-start jwt_api node jwt_api.js "$run/jwt_api.json" "$run/issuer.json"
-for server in jwt_api limits django_api flask_api; do up "$server"; done
+if [ -z "$tests" ]; then
+  start issuer node issuer.js "$run/issuer.json"
+  up issuer
+  start jwt_api node jwt_api.js "$run/jwt_api.json" "$run/issuer.json"
+  up jwt_api
+fi
+for server in limits nginx slow_api django_api flask_api; do up "$server"; done
 
 INTEROP_SERVERS=$(
   for file in "$run"/*.json; do printf ',"%s":%s' "$(basename "$file" .json)" "$(cat "$file")"; done | sed 's/^,/{/; s/$/}/'
-) "${CARGO:-cargo}" "${test[@]}" --quiet -- --ignored --nocapture
+) "${CARGO:-cargo}" "${test[@]}" --quiet -- --ignored --nocapture $tests

@@ -26,7 +26,13 @@ impl fmt::Display for Outcome {
 pub(crate) struct Table {
     title: &'static str,
     columns: &'static [&'static str],
-    cases: Vec<(String, &'static str, JoinHandle<String>)>,
+    cases: Vec<(String, Case)>,
+}
+
+/// What fills one cell, or a whole row.
+enum Case {
+    Cell(&'static str, JoinHandle<String>),
+    Row(JoinHandle<Vec<String>>),
 }
 
 impl Table {
@@ -47,7 +53,18 @@ impl Table {
     ) {
         assert!(self.columns.contains(&column), "no column {column:?}");
         let case = tokio::spawn(async move { case.await.to_string() });
-        self.cases.push((row.into(), column, case));
+        self.cases.push((row.into(), Case::Cell(column, case)));
+    }
+
+    /// Starts a case whose results are a row.
+    pub(crate) fn row<const N: usize>(
+        &mut self,
+        row: impl Into<String>,
+        case: impl Future<Output = [String; N]> + Send + 'static,
+    ) {
+        assert_eq!(N, self.columns.len());
+        let case = tokio::spawn(async move { case.await.to_vec() });
+        self.cases.push((row.into(), Case::Row(case)));
     }
 
     /// Waits for all cases.
@@ -58,14 +75,21 @@ impl Table {
             rows: Vec::new(),
             failures: Vec::new(),
         };
-        for (row, column, case) in self.cases {
-            let shown = case.await.unwrap_or_else(|panic| {
+        for (row, case) in self.cases {
+            let (columns, shown) = match case {
+                Case::Cell(column, case) => (vec![column], case.await.map(|shown| vec![shown])),
+                Case::Row(case) => (self.columns.to_vec(), case.await),
+            };
+            let shown = shown.unwrap_or_else(|panic| {
                 let panic = panic.into_panic();
                 let why = message(&*panic);
-                finished.failures.push(format!("{row}, {column}: {why}"));
-                "FAILED".to_owned()
+                let case = [&*row, columns[0]].join(", ");
+                finished.failures.push(format!("{case}: {why}"));
+                vec!["FAILED".to_owned(); columns.len()]
             });
-            finished.put(&row, column, shown);
+            for (column, shown) in columns.into_iter().zip(shown) {
+                finished.put(&row, column, shown);
+            }
         }
         finished
     }

@@ -15,7 +15,7 @@ def app(retry_after):
         retry_after=retry_after,
         storage_uri="memory://",
     )
-    for path in ["/one-by-one", "/at-once"]:
+    for path in ["/orders"]:
         view = limiter.limit("5 per 2 seconds")(lambda: [])
         app.add_url_rule(path, path, view)
     return app
