@@ -1,6 +1,6 @@
 //! How often a request was sent before its response came back.
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 
 /// The number of times a request was sent, in the extensions of its response.
 ///
@@ -19,6 +19,11 @@ impl Attempts {
     #[must_use]
     pub fn of_request<B>(request: &Request<B>) -> u32 {
         request.extensions().get::<Self>().map_or(1, |a| a.0)
+    }
+
+    /// Whether a request with these extensions is not the first attempt of a layer of this crate.
+    pub(crate) fn are_marked(extensions: &Extensions) -> bool {
+        extensions.get::<Self>().is_some_and(|a| a.0 > 1)
     }
 
     pub(crate) fn mark<B>(request: &mut Request<B>, attempt: u32) {

@@ -21,6 +21,12 @@ pub(crate) struct Facts<'a> {
     /// The attempt that has just ended; 1 for the first.
     pub(crate) attempt: u32,
     pub(crate) method: MethodClass,
+    /// A layer outside sends it again; this one does not.
+    pub(crate) nested: bool,
+    /// Why a layer below has given up.
+    pub(crate) given_up: Option<GiveUpReason>,
+    /// No wait helps.
+    pub(crate) permanent: bool,
     /// A copy of the request is there and can be sent in full.
     pub(crate) replayable: bool,
     /// How long the partition is held, for a throttled request.
@@ -81,8 +87,13 @@ pub enum GiveUpReason {
     Budget,
     /// The wait would have ended after the caller's deadline.
     Deadline,
+    /// A retry layer outside this one sends the request again: one of them is enough.
+    Nested,
     /// The request may have been processed, and its method is not idempotent.
     NotIdempotent,
+    /// No wait restores the quota, by
+    /// [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
+    Permanent,
     /// The server says that sending it again does not help.
     Refused,
     /// The most retries allowed have been made.
@@ -99,11 +110,21 @@ impl GiveUpReason {
             Self::Body => "body",
             Self::Budget => "budget",
             Self::Deadline => "deadline",
+            Self::Nested => "nested",
             Self::NotIdempotent => "not_idempotent",
+            Self::Permanent => "permanent",
             Self::Refused => "refused",
             Self::Retries => "retries",
             Self::Wait => "wait",
         }
+    }
+
+    /// Whether what a layer below has given up is given up for good: there are no more sends than it has allowed.
+    fn binds_outer_layers(self) -> bool {
+        matches!(
+            self,
+            Self::Budget | Self::Permanent | Self::Refused | Self::Retries
+        )
     }
 }
 
@@ -141,8 +162,15 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
     } else {
         asked.unwrap_or_default().max(facts.backoff)
     };
-    let reason = if refused {
+    let bound = facts.given_up.filter(|reason| reason.binds_outer_layers());
+    let reason = if facts.permanent {
+        GiveUpReason::Permanent
+    } else if refused {
         GiveUpReason::Refused
+    } else if let Some(reason) = bound {
+        reason
+    } else if facts.nested {
+        GiveUpReason::Nested
     } else if !allowed {
         GiveUpReason::NotIdempotent
     } else if !facts.replayable {

@@ -22,6 +22,7 @@
 //! One short lock before and after each request, and a copy of the request's head.
 
 mod budget;
+mod builder;
 mod decision;
 mod error;
 mod event;
@@ -32,19 +33,26 @@ pub mod headers;
 mod key;
 mod layer;
 mod limiter;
+mod limits;
 mod pass;
+mod peek;
+mod permanent;
 mod quota;
 mod reader;
 mod service;
 
 pub use self::{
+    builder::RateLimitRetryLayerBuilder,
     decision::GiveUpReason,
     error::{DeadlineExceeded, HoldTooLong},
     event::{GaveUp, RateLimitEvent},
     future::ResponseFuture,
     handle::{QuotaHandle, QuotaStatus},
     key::PartitionKey,
-    layer::{RateLimitRetryLayer, RateLimitRetryLayerBuilder},
+    layer::RateLimitRetryLayer,
+    limits::{OwnLimit, Preset},
+    peek::{BodyStart, PeekBody, PeekBodyLayer, PeekFuture, PeekedBody},
+    permanent::Refusal,
     quota::Release,
     service::RateLimitRetry,
 };

@@ -26,6 +26,7 @@ pub(crate) use self::{
 };
 use super::{
     PartitionKey,
+    limits::OwnLimits,
     pass::Openness,
     quota::{Admit, Pace, Quota},
 };
@@ -41,6 +42,7 @@ pub(crate) struct Gate(Arc<Inner>);
 
 struct Inner {
     pace: Pace,
+    limits: OwnLimits,
     random: Random,
     state: Mutex<State>,
 }
@@ -71,9 +73,10 @@ pub(crate) enum Admission {
 }
 
 impl Gate {
-    pub(crate) fn new(pace: Pace, seed: Option<u64>) -> Self {
+    pub(crate) fn new(pace: Pace, limits: OwnLimits, seed: Option<u64>) -> Self {
         Self(Arc::new(Inner {
             pace,
+            limits,
             random: Random::new(seed),
             state: Mutex::default(),
         }))
@@ -90,7 +93,7 @@ impl Gate {
             state.arrivals += 1;
             state.arrivals
         });
-        state.make_room(keys, wish.origin, &self.0.pace, now);
+        state.make_room(keys, wish.origin, &self.0.limits, &self.0.pace, now);
         match state.try_enter(keys, arrival, &self.0.pace, now) {
             Ok(epochs) => {
                 drop(state);
@@ -121,7 +124,7 @@ impl Gate {
         let mut state = lock(&self.0.state);
         state.arrivals += 1;
         let arrival = state.arrivals;
-        state.make_room(keys, None, &self.0.pace, now);
+        state.make_room(keys, None, &self.0.limits, &self.0.pace, now);
         let adopt = |key| {
             let partition: Option<&mut Partition> = state.partitions.get_mut(key);
             partition.map_or(0, |partition| partition.quota.adopt())
@@ -177,7 +180,7 @@ impl Gate {
         let woken = {
             let mut state = lock(&self.0.state);
             let keys = std::slice::from_ref(key);
-            state.make_room(keys, None, &self.0.pace, now);
+            state.make_room(keys, None, &self.0.limits, &self.0.pace, now);
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.pause(until);
                 partition.openness.set(false);

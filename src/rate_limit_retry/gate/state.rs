@@ -13,6 +13,7 @@ use crate::{
     Origin,
     rate_limit_retry::{
         PartitionKey,
+        limits::OwnLimits,
         pass::Openness,
         quota::{About, Learnt, Pace, Quota},
     },
@@ -62,6 +63,7 @@ impl State {
         &mut self,
         keys: &[PartitionKey],
         origin: Option<&Origin>,
+        limits: &OwnLimits,
         pace: &Pace,
         now: Instant,
     ) {
@@ -75,7 +77,7 @@ impl State {
             if self.partitions.len() >= self.crowd.max(MOST_PARTITIONS) {
                 self.sweep(now);
             }
-            let mut quota = Quota::new(pace);
+            let mut quota = Quota::new(pace, limits.get(key));
             self.bans.retain(|(_, until)| *until > now);
             let ban = self.bans.iter().find(|(banned, _)| Some(banned) == origin);
             if let Some((_, until)) = ban {

@@ -17,6 +17,8 @@ pub(crate) struct Call {
     /// Where it goes, if the keys are the user's own.
     pub(super) origin: Option<Box<Origin>>,
     pub(super) method: MethodClass,
+    /// A layer outside has sent the request before.
+    pub(super) nested: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) arrival: Option<NonZeroU64>,
     pub(super) attempt: u32,

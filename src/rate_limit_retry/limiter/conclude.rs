@@ -13,6 +13,7 @@ use crate::{
         decision::{Decision, Ended, Facts, decide},
         gate::Ticket,
         headers::{Signals, may_speak},
+        permanent::Refusal,
         quota::Learnt,
     },
 };
@@ -49,6 +50,8 @@ impl Limiter {
             ticket
         };
         let mut signals = Signals::default();
+        let refusal = outcome.as_ref().ok().map(Refusal::of);
+        let permanent = refusal.is_some_and(|refusal| self.permanent.is(&refusal));
         let (ended, held) = match &outcome {
             Ok(response) => {
                 call.sends += Attempts::of(response);
@@ -58,9 +61,14 @@ impl Limiter {
                     .reader
                     .read(&call.keys, status, response.headers(), wall);
                 let throttled = signals.is_throttle(status);
-                let learnt = Learnt::Answer {
-                    throttled,
-                    signals: &signals,
+                let learnt = if permanent {
+                    // What no wait restores is not waited for.
+                    Learnt::NotSent
+                } else {
+                    Learnt::Answer {
+                        throttled,
+                        signals: &signals,
+                    }
                 };
                 let settled = ticket.settle(learnt, now);
                 for (partition, lesson) in &settled.lessons {
@@ -74,7 +82,7 @@ impl Limiter {
                 let held = settled
                     .held_until
                     .map(|until| until.saturating_duration_since(now));
-                if throttled {
+                if throttled && !permanent {
                     // Where nobody knows until when, the next to look is somebody else, who has retries left.
                     if signals.retry_after.is_none() || call.attempt > PATIENCE {
                         call.arrival = None;
@@ -104,6 +112,9 @@ impl Limiter {
             ended,
             attempt: call.attempt,
             method: call.method,
+            nested: call.nested,
+            given_up: outcome.as_ref().ok().and_then(GaveUp::of).map(|g| g.reason),
+            permanent,
             replayable,
             held,
             backoff: self.fault_backoff.wait(call.attempt, self.random.unit()),

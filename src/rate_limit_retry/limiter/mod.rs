@@ -20,10 +20,11 @@ use super::{
     event::RateLimitEvents,
     gate::{Admission, Gate, Keys, Ticket, Wish},
     key::Partitioning,
+    permanent::Permanence,
     reader::Reader,
 };
 use crate::{
-    BoxError, Origin,
+    Attempts, BoxError, Origin,
     backoff::Backoff,
     clock::{SharedClock, after},
     error::Classifier,
@@ -41,6 +42,7 @@ pub(crate) struct Limiter {
     pub(super) partitioning: Partitioning,
     pub(super) keyed_origins: Vec<Origin>,
     pub(super) classifier: Classifier,
+    pub(super) permanent: Permanence,
     pub(super) reader: Reader,
     pub(super) clock: SharedClock,
     pub(super) random: Random,
@@ -85,6 +87,7 @@ impl Limiter {
             keys,
             origin: None,
             method: MethodClass::of(parts.method, parts.headers, keyed),
+            nested: Attempts::are_marked(parts.extensions),
             deadline: None,
             arrival: None,
             attempt: 1,

@@ -63,7 +63,8 @@ impl Quota {
             since: self.next,
             used: self.used,
             pause: self.pause,
-            ..Self::new(pace)
+            cap: self.cap.take(),
+            ..Self::new(pace, None)
         };
     }
 
@@ -77,12 +78,13 @@ impl Quota {
 
     /// Whether nobody uses the partition, and nobody is kept from it.
     pub(crate) fn is_unused(&self, now: Instant) -> bool {
-        self.in_flight == 0 && self.held_until(now).is_none()
+        let capped = self.cap.as_ref().is_some_and(|cap| cap.is_used(now));
+        self.in_flight == 0 && !capped && self.held_until(now).is_none()
     }
 
     /// Whether nothing is known of the partition but that it takes what comes.
     pub(crate) fn is_quiet(&self) -> bool {
-        let held = self.pause.is_some() || self.hold.is_some();
+        let held = self.pause.is_some() || self.cap.is_some() || self.hold.is_some();
         self.quiet >= QUIET && !held && self.told.is_none() && !self.habit.is_known()
     }
 }

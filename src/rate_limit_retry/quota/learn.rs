@@ -29,6 +29,11 @@ impl Quota {
     ) -> Option<Instant> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ramp.ended(number);
+        if let (Some(cap), false) = (&mut self.cap, matches!(learnt, Learnt::NotSent))
+            && let Some(ended) = now.or(self.used)
+        {
+            cap.ended(ended);
+        }
         match learnt {
             Learnt::NotSent => {}
             Learnt::Unknown => {
@@ -96,6 +101,9 @@ impl Quota {
             }
             return;
         };
+        if let Some(cap) = &mut self.cap {
+            cap.told(limit);
+        }
         let stale = number < self.since && !self.is_news(limit, now);
         match &mut self.told {
             Some(told) => told.note(limit, remaining, number, self.next, now),

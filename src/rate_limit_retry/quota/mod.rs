@@ -1,5 +1,6 @@
 //! What is known about one partition's quota, and when the next request may go. Pure: time comes in as `now`.
 
+mod cap;
 mod control;
 mod habit;
 mod learn;
@@ -17,17 +18,18 @@ use tokio::time::Instant;
 
 pub(crate) use self::lesson::Lesson;
 use self::{
+    cap::Cap,
     habit::{Habit, Verdict},
     ramp::Ramp,
     told::Told,
 };
-use super::headers::Signals;
+use super::{headers::Signals, limits::OwnLimit};
 use crate::{backoff::Backoff, clock::after};
 
 /// One partition.
 ///
-/// Five things keep a request back, each by itself: a *pause*, which the owner has ordered; a *hold*, before whose end
-/// nobody goes; the window that the server has *told* about; the *habit* of a server that tells nothing until it
+/// Six things keep a request back, each by itself: a *pause* and a *cap*, which the owner has set; a *hold*, before
+/// whose end nobody goes; the window that the server has *told* about; the *habit* of a server that tells nothing until it
 /// refuses; and the *ramp*, which lets requests out by and by while it is not known what the server will take.
 #[derive(Debug)]
 pub(crate) struct Quota {
@@ -35,6 +37,7 @@ pub(crate) struct Quota {
     next: u64,
     in_flight: u32,
     pause: Option<Instant>,
+    cap: Option<Box<Cap>>,
     hold: Option<Hold>,
     told: Option<Told>,
     /// The part that is ours of what the quota loses.
@@ -133,11 +136,12 @@ pub(crate) struct Pace {
 }
 
 impl Quota {
-    pub(crate) fn new(pace: &Pace) -> Self {
+    pub(crate) fn new(pace: &Pace, own: Option<OwnLimit>) -> Self {
         Self {
             next: 0,
             in_flight: 0,
             pause: None,
+            cap: own.map(|own| Box::new(Cap::new(own))),
             hold: None,
             told: None,
             share: 1.0,
@@ -169,6 +173,11 @@ impl Quota {
             }
             self.hold = None;
             self.look(hold.exact.then_some(hold.until));
+        }
+        let smooth = pace.release == Release::Smooth;
+        let cap = self.cap.as_mut();
+        if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, smooth, now)) {
+            return wait;
         }
         if let Some(told) = self.told {
             let share = told.share(self.share, self.in_flight);
@@ -232,6 +241,9 @@ impl Quota {
             self.look.sent = Some(now);
         }
         self.used = Some(now);
+        if let Some(cap) = &mut self.cap {
+            cap.entered(now);
+        }
         self.habit.sent(now);
         self.ramp.entered(pace.cold_hold, now);
         self.next += 1;

@@ -69,7 +69,7 @@ impl World {
 
     fn with(pace: Pace) -> Self {
         Self {
-            quota: Quota::new(&pace),
+            quota: Quota::new(&pace, None),
             pace,
             now: origin(),
         }

@@ -1,0 +1,270 @@
+//! The settings.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use http::request::Parts;
+
+use super::{
+    OwnLimit, PartitionKey, Preset, RateLimitEvent, RateLimitRetryLayer, Refusal,
+    budget::FaultBudget,
+    decision::Policy,
+    event::RateLimitEvents,
+    gate::Gate,
+    headers::Profile,
+    key::Partitioning,
+    limiter::Limiter,
+    limits::OwnLimits,
+    permanent::Permanence,
+    quota::{Pace, Release},
+    reader::Reader,
+};
+use crate::{
+    Clock, ErrorClass, Origin, backoff::Backoff, clock::SharedClock, error::Classifier,
+    random::Random, sinks::Sinks,
+};
+
+/// The settings of a [`RateLimitRetryLayer`].
+#[must_use = "settings do nothing until `build()`"]
+pub struct RateLimitRetryLayerBuilder {
+    policy: Policy,
+    deadline: Option<Duration>,
+    pace: Pace,
+    limits: OwnLimits,
+    partitioning: Partitioning,
+    keyed_origins: Vec<Origin>,
+    classifier: Classifier,
+    permanent: Permanence,
+    profile: Option<Box<dyn Profile>>,
+    clock: SharedClock,
+    seed: Option<u64>,
+    sinks: Sinks<RateLimitEvents>,
+}
+
+impl RateLimitRetryLayerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            policy: Policy {
+                max_retries: 5,
+                max_wait: Duration::from_secs(120),
+                idempotent_only: false,
+            },
+            deadline: None,
+            pace: Pace {
+                cold_burst: 8,
+                cold_hold: Duration::from_millis(250),
+                max_hold: Duration::from_secs(3600),
+                release: Release::Burst,
+                backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
+            },
+            limits: OwnLimits::default(),
+            partitioning: Partitioning::default(),
+            keyed_origins: Vec::new(),
+            classifier: Classifier::default(),
+            permanent: Permanence::default(),
+            profile: None,
+            clock: SharedClock::default(),
+            seed: None,
+            sinks: Sinks::default(),
+        }
+    }
+
+    /// How often a request is sent again at most. Default: 5.
+    pub fn max_retries(mut self, retries: u32) -> Self {
+        self.policy.max_retries = retries;
+        self
+    }
+
+    /// The longest single wait, before a first attempt or between two. Default: 2 min.
+    ///
+    /// If a server asks for more, its response is returned at once, with [`GaveUp`](super::GaveUp) in its extensions; a
+    /// request that meets a longer hold fails with [`HoldTooLong`](super::HoldTooLong). A server is never asked earlier
+    /// than it wished.
+    pub fn max_wait(mut self, longest: Duration) -> Self {
+        self.policy.max_wait = longest;
+        self
+    }
+
+    /// How long a whole call may take, waits and attempts together. Default: no limit.
+    ///
+    /// An attempt under way is ended with [`DeadlineExceeded`](super::DeadlineExceeded). Calls with a deadline cost an
+    /// allocation more.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(limit);
+        self
+    }
+
+    /// Sends only idempotent requests again, even those that were refused with 429: for gateways, which may not assume
+    /// more (RFC 9110 §9.2.2). Default: a request answered 429 is sent again whatever its method, because by convention
+    /// it was not processed.
+    pub fn idempotent_methods_only(mut self) -> Self {
+        self.policy.idempotent_only = true;
+        self
+    }
+
+    /// Declares that `origin` honours `Idempotency-Key`: requests with one count as idempotent there. May be called
+    /// again. Default: none.
+    pub fn honours_idempotency_key(mut self, origin: Origin) -> Self {
+        self.keyed_origins.push(origin);
+        self
+    }
+
+    /// How many requests of an unknown partition may go before the first answer is there; `u32::MAX` for all. Default: 8,
+    /// which in the arena costs nothing where a quota is announced, and wastes few requests where it is used up.
+    pub fn cold_burst(mut self, burst: u32) -> Self {
+        self.pace.cold_burst = burst;
+        self
+    }
+
+    /// How long an unknown partition waits for its first answer. Default: 250 ms.
+    pub fn cold_hold(mut self, longest: Duration) -> Self {
+        self.pace.cold_hold = longest;
+        self
+    }
+
+    /// Whether requests that the quota has room for go at once or are spread over the window. Default:
+    /// [`Release::Burst`].
+    pub fn release(mut self, release: Release) -> Self {
+        self.pace.release = release;
+        self
+    }
+
+    /// For how long a hold, or a quota that is used up, is believed in at most; then one request goes to look. Default:
+    /// 1 h.
+    pub fn max_hold(mut self, longest: Duration) -> Self {
+        self.pace.max_hold = longest;
+        self
+    }
+
+    /// How long a partition is held after a 429 that names no time: doubling, with jitter. Default: 1 s to 60 s.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.pace.backoff = backoff;
+        self
+    }
+
+    /// Chooses a request's partition. Default: its origin.
+    pub fn partition_by(
+        self,
+        key: impl Fn(&Parts) -> PartitionKey + Send + Sync + 'static,
+    ) -> Self {
+        self.partitions_by(move |parts| vec![key(parts)])
+    }
+
+    /// Chooses a request's partitions, if several limits bind it at once: it goes when all of them allow.
+    ///
+    /// An answer does not say which of them it is about: all learn from it, and a refusal holds all. Only a partition
+    /// whose limit is known, from requests that have no other, ignores answers that name another limit. So name a
+    /// partition only for a limit that exists, and fold into its name what each has a limit of its own for: `app-1 GET`,
+    /// not `app-1` and `GET`.
+    ///
+    /// A refusal that is about everything the client sends ([`global`](super::headers::Signals::global)) holds all
+    /// partitions of the request's origin.
+    pub fn partitions_by(
+        mut self,
+        keys: impl Fn(&Parts) -> Vec<PartitionKey> + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioning = Partitioning::By(Arc::new(keys));
+        self
+    }
+
+    /// Keeps a limit for each partition, whatever its server says; of both, the stricter counts. Default: none.
+    pub fn limit(mut self, limit: OwnLimit) -> Self {
+        self.limits.each = Some(limit);
+        self
+    }
+
+    /// The same for one partition, in place of the one for each. May be called again.
+    pub fn limit_of(mut self, partition: PartitionKey, limit: OwnLimit) -> Self {
+        self.limits.of.insert(partition, limit);
+        self
+    }
+
+    /// Partitions and limits as a vendor documents them, for a layer that is used for this vendor only. Default: none.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        let limits = preset.limits.iter();
+        let limits = limits.map(|(name, limit)| (PartitionKey::from(*name), *limit));
+        self.limits.of.extend(limits);
+        self.partitions_by(preset.keys)
+    }
+
+    /// Says which error responses no wait helps against, such as the 429 for a plan that is used up: they are returned
+    /// at once, with [`GiveUpReason::Permanent`](super::GiveUpReason::Permanent), and hold nobody. Default: none.
+    ///
+    /// Where only the body tells, put a [`PeekBodyLayer`](super::PeekBodyLayer) below.
+    pub fn permanent_if(
+        mut self,
+        is_permanent: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.permanent = Permanence::new(is_permanent);
+        self
+    }
+
+    /// Says what an error of the inner service means. Default: [`ErrorClass::of`]. This crate's own errors are always
+    /// [`ErrorClass::Final`].
+    pub fn classify_errors(
+        mut self,
+        classify: impl Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync + 'static,
+    ) -> Self {
+        self.classifier = Classifier::new(classify);
+        self
+    }
+
+    /// Says what the server means by fields whose values cannot tell, such as milliseconds that could be seconds.
+    /// Default: none.
+    pub fn profile(mut self, profile: impl Profile) -> Self {
+        self.profile = Some(Box::new(profile));
+        self
+    }
+
+    /// Where the time is read. Default: [`SystemClock`](crate::SystemClock).
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = SharedClock::new(clock);
+        self
+    }
+
+    /// Makes the jitter repeatable. Default: a random seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Calls `sink` for each [`RateLimitEvent`]. May be called again to add more. It runs on the task that caused the
+    /// event, outside every lock, and should return soon; its panics are caught.
+    pub fn on_event(mut self, sink: impl Fn(&RateLimitEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.sinks.add(sink);
+        self
+    }
+
+    /// The layer.
+    #[must_use]
+    pub fn build(self) -> RateLimitRetryLayer {
+        #[cfg_attr(not(feature = "tracing"), expect(unused_mut))]
+        let mut sinks = self.sinks;
+        #[cfg(feature = "tracing")]
+        sinks.add(crate::telemetry::trace_rate_limit_event);
+        RateLimitRetryLayer::of(Limiter {
+            gate: Gate::new(self.pace, self.limits, self.seed),
+            policy: self.policy,
+            deadline: self.deadline,
+            fault_backoff: FAULT_BACKOFF,
+            budget: FaultBudget::new(self.clock.now()),
+            partitioning: self.partitioning,
+            keyed_origins: self.keyed_origins,
+            classifier: self.classifier,
+            permanent: self.permanent,
+            reader: Reader::new(self.profile),
+            clock: self.clock,
+            random: Random::new(self.seed),
+            sinks,
+        })
+    }
+}
+
+impl fmt::Debug for RateLimitRetryLayerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitRetryLayerBuilder")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+const FAULT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));

@@ -1,0 +1,72 @@
+//! Refusals that no wait helps against.
+
+use std::{fmt, sync::Arc};
+
+use http::{Extensions, HeaderMap, Response, StatusCode};
+
+use super::BodyStart;
+
+/// An error response, for [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    status: StatusCode,
+    headers: &'a HeaderMap,
+    extensions: &'a Extensions,
+}
+
+impl<'a> Refusal<'a> {
+    pub(super) fn of<B>(response: &'a Response<B>) -> Self {
+        Self {
+            status: response.status(),
+            headers: response.headers(),
+            extensions: response.extensions(),
+        }
+    }
+
+    /// The status: 4xx or 5xx.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn headers(&self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// What layers below have added.
+    #[must_use]
+    pub fn extensions(&self) -> &'a Extensions {
+        self.extensions
+    }
+
+    /// The beginning of the body; empty without a [`PeekBodyLayer`](super::PeekBodyLayer) below.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        let start = self.extensions.get::<BodyStart>();
+        start.map_or(&[], BodyStart::as_bytes)
+    }
+}
+
+/// What the user says about that. Default: nothing is permanent.
+#[derive(Clone, Default)]
+pub(crate) struct Permanence(Option<Arc<dyn Fn(&Refusal<'_>) -> bool + Send + Sync>>);
+
+impl Permanence {
+    pub(super) fn new(is: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(is)))
+    }
+
+    pub(super) fn is(&self, refusal: &Refusal<'_>) -> bool {
+        let status = refusal.status();
+        let error = status.is_client_error() || status.is_server_error();
+        error && self.0.as_ref().is_some_and(|is| is(refusal))
+    }
+}
+
+impl fmt::Debug for Permanence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permanence")
+    }
+}
