@@ -1,0 +1,250 @@
+//! Refusals that no wait helps against, and retry layers within retry layers; in virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, channel::Channel, combinators::BoxBody};
+use support::{Body, answering, get, send, spawn, status_only};
+use tokio::time::{Instant, sleep};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_m2m::{
+    Attempts, BoxError, RateLimitRetryLayer,
+    rate_limit_retry::{
+        BodyStart, GaveUp, GiveUpReason, HoldTooLong, PeekBodyLayer, RateLimitEvent,
+    },
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
+    let (inner, calls) = answering(|request| {
+        let mut response = status_only(StatusCode::OK);
+        if request.uri().path() == "/spent" {
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            let headers = response.headers_mut();
+            headers.insert("retry-after", 30.into());
+            headers.insert("x-quota", "plan".parse().unwrap());
+        }
+        std::future::ready(response)
+    });
+    let told = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&told);
+    let service = RateLimitRetryLayer::builder()
+        .permanent_if(|refusal| {
+            assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(refusal.body(), b"");
+            refusal
+                .headers()
+                .get("x-quota")
+                .is_some_and(|q| q == "plan")
+        })
+        .on_event(move |event| {
+            let permanent = matches!(
+                event,
+                RateLimitEvent::GaveUp {
+                    reason: GiveUpReason::Permanent,
+                    attempt: 1,
+                    ..
+                }
+            );
+            counter.fetch_add(usize::from(permanent), SeqCst);
+        })
+        .build()
+        .layer(inner);
+    let began = Instant::now();
+
+    let response = send(&service, get("/spent")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    let gave_up = GaveUp::of(&response).unwrap();
+    assert_eq!(gave_up.reason(), GiveUpReason::Permanent);
+    assert_eq!(gave_up.retry_after(), Some(30 * SECOND));
+    send(&service, get("/other")).await.unwrap();
+
+    assert_eq!((began.elapsed(), calls.load(SeqCst)), (Duration::ZERO, 2));
+    assert_eq!(told.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_tells_that_a_quota_is_spent_and_still_arrives_whole() {
+    let text = |n| format!(r#"{{"error":{{"code":"insufficient_quota"}}, "n":{n}}}"#);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let (inner, _) = answering(move |_| {
+        let n = counter.fetch_add(1, SeqCst);
+        let body = Full::from(text(n));
+        let mut response = Response::new(body);
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        std::future::ready(response)
+    });
+    let service = ServiceBuilder::new()
+        .layer(
+            RateLimitRetryLayer::builder()
+                .permanent_if(|refusal| {
+                    let body = String::from_utf8_lossy(refusal.body());
+                    body.contains("insufficient_quota")
+                })
+                .build(),
+        )
+        .layer(PeekBodyLayer::new())
+        .service(inner);
+
+    let response = service.oneshot(get("/")).await.unwrap();
+
+    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(
+        GaveUp::of(&response).unwrap().reason(),
+        GiveUpReason::Permanent
+    );
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), text(0));
+}
+
+/// A body in pieces of three bytes, one every 100 ms, and then perhaps an error.
+fn pieces(count: usize, fails: bool) -> BoxBody<Bytes, BoxError> {
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        for _ in 0..count {
+            sleep(SECOND / 10).await;
+            if sender.send_data(Bytes::from_static(b"abc")).await.is_err() {
+                return;
+            }
+        }
+        if fails {
+            sender.abort("cut off".into());
+        }
+    });
+    body.boxed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
+    for (count, fails, layer, seen, after) in [
+        (4, false, PeekBodyLayer::new(), 12, 400),
+        (4, true, PeekBodyLayer::new(), 12, 400),
+        (9, false, PeekBodyLayer::new().max_bytes(7), 7, 300),
+        (9, true, PeekBodyLayer::new(), 12, 500),
+        (9, false, PeekBodyLayer::new().max_time(SECOND / 4), 6, 250),
+    ] {
+        let inner = service_fn(move |_: Request<Body>| async move {
+            let response = Response::builder().status(403);
+            Ok::<_, Infallible>(response.body(pieces(count, fails)).unwrap())
+        });
+        let began = Instant::now();
+
+        let response = layer.layer(inner).oneshot(get("/")).await.unwrap();
+
+        let case = format!("{count} {fails} {layer:?}");
+        let passed = began.elapsed().as_millis();
+        assert!(passed >= after && passed <= after + 5, "{case}: {passed}");
+        let start = response.extensions().get::<BodyStart>().unwrap();
+        assert_eq!(start.as_bytes(), &b"abcabcabcabc"[..seen], "{case}");
+        assert!(!format!("{start:?}").contains("abc"));
+        let body = response.into_body().collect().await;
+        match body {
+            Ok(body) => assert_eq!(body.to_bytes(), "abc".repeat(count)),
+            Err(error) => assert_eq!(error.to_string(), "cut off"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_responses_are_not_looked_at() {
+    let inner = service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(Response::new(pieces(3, false)))
+    });
+    let began = Instant::now();
+
+    let response = PeekBodyLayer::new().layer(inner).oneshot(get("/"));
+    let response = response.await.unwrap();
+
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(response.extensions().get::<BodyStart>().is_none());
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "abcabcabc");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_layers_within_each_other_add_up_and_do_not_multiply() {
+    for (status, most) in [(429, 6), (503, 6), (0, 11)] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let inner = service_fn(move |_: Request<Body>| {
+            counter.fetch_add(1, SeqCst);
+            let answer = match status {
+                0 => Err("broken".into()),
+                status => Ok(Response::builder()
+                    .status(status)
+                    .body(Body::default())
+                    .unwrap()),
+            };
+            std::future::ready(answer.map_err(|error: BoxError| error))
+        });
+        let service = ServiceBuilder::new()
+            .layer(
+                RateLimitRetryLayer::builder()
+                    .max_wait(3600 * SECOND)
+                    .build(),
+            )
+            .layer(
+                RateLimitRetryLayer::builder()
+                    .max_wait(3600 * SECOND)
+                    .build(),
+            )
+            .service(inner);
+
+        let outcome = service.oneshot(get("/")).await;
+
+        assert_eq!(calls.load(SeqCst), most, "{status}");
+        if let Ok(response) = outcome {
+            assert_eq!(
+                GaveUp::of(&response).unwrap().reason(),
+                GiveUpReason::Retries
+            );
+            assert_eq!(Attempts::of(&response), 6);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outer_layer_may_wait_for_longer_than_an_inner_one() {
+    let began = Instant::now();
+    let (inner, calls) = answering(move |_| {
+        let mut response = status_only(StatusCode::OK);
+        if began.elapsed() < 60 * SECOND {
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            response.headers_mut().insert("retry-after", 60.into());
+        }
+        std::future::ready(response)
+    });
+    let inner = RateLimitRetryLayer::builder()
+        .max_wait(SECOND)
+        .build()
+        .layer(inner);
+    let waiting = spawn(&inner, get("/"));
+    assert!(GaveUp::of(&waiting.await.unwrap().unwrap()).is_some());
+    let error = send(&inner, get("/")).await.unwrap_err();
+    assert!(error.is::<HoldTooLong>());
+    let other = RateLimitRetryLayer::builder().max_wait(SECOND).build();
+    let service = RateLimitRetryLayer::new().layer(other.layer(inner.into_inner()));
+
+    let response = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(began.elapsed() >= 60 * SECOND);
+    assert_eq!(calls.load(SeqCst), 3);
+}

@@ -1,0 +1,250 @@
+//! Limits that the caller sets, in virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http::{Method, Request, StatusCode};
+use support::{API, Body, Inner, answering, get, send, spawn, status_only};
+use tokio::time::{Instant, sleep, timeout};
+use tower::Layer;
+use tower_m2m::{
+    RateLimitRetryLayer,
+    rate_limit_retry::{OwnLimit, PartitionKey, Preset, Release},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn no_period_sees_more_than_it_should_however_long_requests_take() {
+    let (inner, arrivals) = slow();
+    let layer = RateLimitRetryLayer::builder()
+        .limit(OwnLimit::per(20, 10 * SECOND))
+        .build();
+    let service = layer.layer(inner);
+    let began = Instant::now();
+
+    let calls: Vec<_> = (0..100).map(|_| spawn(&service, get("/"))).collect();
+    // A caller who leaves has sent its request all the same.
+    sleep(Duration::from_millis(600)).await;
+    calls[0].abort();
+    for call in calls.into_iter().skip(1) {
+        call.await.unwrap().unwrap();
+    }
+
+    let arrivals = arrivals.lock().unwrap();
+    assert_eq!(arrivals.len(), 100);
+    for (n, at) in arrivals.iter().enumerate().skip(20) {
+        assert!(*at - arrivals[n - 20] >= 10 * SECOND, "{n}: {at:?}");
+    }
+    assert!(began.elapsed() < 46 * SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_spaced_evenly_but_for_a_burst() {
+    let layers = [
+        (OwnLimit::per_minute(60).burst(5), Release::Burst, 5),
+        (OwnLimit::per_minute(60), Release::Smooth, 1),
+    ];
+    for (limit, release, at_once) in layers {
+        let (inner, arrivals) = slow();
+        let layer = RateLimitRetryLayer::builder();
+        let layer = layer.limit(limit).release(release).build();
+        let service = layer.layer(inner);
+
+        let calls: Vec<_> = (0..30).map(|_| spawn(&service, get("/"))).collect();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+
+        let arrivals = arrivals.lock().unwrap();
+        let passed: Vec<_> = arrivals.iter().map(|at| *at - arrivals[0]).collect();
+        assert!(passed[at_once - 1] < Duration::from_millis(50));
+        for (n, passed) in passed.iter().enumerate().skip(at_once) {
+            let due = SECOND * u32::try_from(n + 1 - at_once).unwrap();
+            assert!(
+                *passed >= due && *passed < due + SECOND / 20,
+                "{n}: {passed:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_under_way_than_allowed() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, high) = (Arc::clone(&now), Arc::clone(&most));
+    let (inner, _) = answering(move |_| {
+        let (count, high) = (Arc::clone(&count), Arc::clone(&high));
+        async move {
+            high.fetch_max(count.fetch_add(1, SeqCst) + 1, SeqCst);
+            sleep(Duration::from_millis(100)).await;
+            count.fetch_sub(1, SeqCst);
+            status_only(StatusCode::OK)
+        }
+    });
+    let layer = RateLimitRetryLayer::builder().limit(OwnLimit::in_flight(3));
+    let service = layer.build().layer(inner);
+    let began = Instant::now();
+
+    let calls: Vec<_> = (0..30).map(|_| spawn(&service, get("/"))).collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+
+    assert_eq!(most.load(SeqCst), 3);
+    assert_eq!(began.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_the_own_limit_and_the_servers_the_stricter_counts() {
+    for (own, servers) in [(5, 50), (50, 5)] {
+        let (inner, arrivals) = telling(servers, 200);
+        let layer = RateLimitRetryLayer::builder().cold_burst(2);
+        let layer = layer.limit(OwnLimit::per_minute(own)).build();
+        let service = layer.layer(inner);
+        let calls: Vec<_> = (0..20).map(|_| spawn(&service, get("/"))).collect();
+        sleep(30 * SECOND).await;
+
+        assert_eq!(arrivals.lock().unwrap().len(), 5, "{own} and {servers}");
+        drop(calls);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_may_have_a_limit_of_its_own() {
+    let (inner, _) = slow();
+    let layer = RateLimitRetryLayer::builder()
+        .partition_by(|parts| PartitionKey::from(parts.uri.path()))
+        .limit(OwnLimit::per_minute(1))
+        .limit_of("/b".into(), OwnLimit::per_minute(3))
+        .build();
+    let service = layer.layer(inner);
+    let allowed = async |path| {
+        let mut allowed = 0;
+        while timeout(SECOND, send(&service, get(path))).await.is_ok() {
+            allowed += 1;
+        }
+        allowed
+    };
+
+    assert_eq!(allowed("/a").await, 1);
+    assert_eq!(allowed("/b").await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_didit_documents_is_kept_until_it_says_otherwise() {
+    let session = "/v2/session/";
+    for (method, path, documented) in [
+        (Method::GET, "/v2/sessions", 300),
+        (Method::POST, "/v2/session/1/update-status/", 300),
+        (Method::PATCH, "/v2/session/1/data/", 300),
+        (Method::DELETE, "/v2/session/1/delete/", 300),
+        (Method::POST, session, 600),
+        (Method::GET, "/v2/session/1/decision/", 100),
+        (Method::GET, "/session/1/generate-pdf/", 50),
+    ] {
+        let (inner, arrivals) = slow();
+        let service = didit(inner);
+        let calls = many(&service, &method, path);
+        sleep(30 * SECOND).await;
+        assert_eq!(
+            arrivals.lock().unwrap().len(),
+            documented,
+            "{method} {path}"
+        );
+        drop(calls);
+    }
+
+    // Each by itself.
+    let (inner, arrivals) = slow();
+    let service = didit(inner);
+    let calls = [
+        many(&service, &Method::GET, "/"),
+        many(&service, &Method::POST, "/"),
+        many(&service, &Method::POST, session),
+    ];
+    sleep(30 * SECOND).await;
+    assert_eq!(arrivals.lock().unwrap().len(), 1200);
+    drop(calls);
+
+    // It says that it is more, or less.
+    for told in [450, 200] {
+        let (inner, arrivals) = telling(told, 1000);
+        let service = didit(inner);
+        let calls = many(&service, &Method::GET, "/");
+        sleep(30 * SECOND).await;
+        assert_eq!(arrivals.lock().unwrap().len(), told as usize);
+        drop(calls);
+    }
+}
+
+type Service = tower_m2m::rate_limit_retry::RateLimitRetry<Inner>;
+
+fn didit(inner: Inner) -> Service {
+    let layer = RateLimitRetryLayer::builder().preset(Preset::DIDIT);
+    layer.build().layer(inner)
+}
+
+/// More than any limit allows.
+fn many(service: &Service, method: &Method, path: &str) -> Vec<tokio::task::JoinHandle<()>> {
+    let call = |_| {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{API}{path}"));
+        let call = spawn(service, request.body(Body::default()).unwrap());
+        tokio::spawn(async move { drop(call.await) })
+    };
+    (0..700).map(call).collect()
+}
+
+/// Answers after 1 ms to 1 s; and when it was asked, after up to half of that.
+fn slow() -> (Inner, Arc<Mutex<Vec<Instant>>>) {
+    let arrivals = Arc::new(Mutex::new(Vec::new()));
+    let (log, sent) = (Arc::clone(&arrivals), Arc::new(AtomicUsize::new(0)));
+    let (inner, _) = answering(move |_| {
+        let n = sent.fetch_add(1, SeqCst) as u64;
+        let log = Arc::clone(&log);
+        async move {
+            sleep(Duration::from_millis(n * 37 % 500 % 40)).await;
+            log.lock().unwrap().push(Instant::now());
+            sleep(Duration::from_millis(1 + n * 91 % 500)).await;
+            status_only(StatusCode::OK)
+        }
+    });
+    (inner, arrivals)
+}
+
+/// Takes `limit` requests in a minute, says so, and answers after so many milliseconds; and when it was asked.
+fn telling(limit: u32, millis: u64) -> (Inner, Arc<Mutex<Vec<Instant>>>) {
+    let arrivals = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&arrivals);
+    let (inner, _) = answering(move |_| {
+        let mut log = log.lock().unwrap();
+        log.push(Instant::now());
+        let used = u32::try_from(log.len()).unwrap();
+        let mut response = status_only(StatusCode::OK);
+        let headers = response.headers_mut();
+        headers.insert("x-ratelimit-limit", limit.into());
+        headers.insert("x-ratelimit-remaining", limit.saturating_sub(used).into());
+        headers.insert("x-ratelimit-reset", 60.into());
+        if used > limit {
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        }
+        async move {
+            sleep(Duration::from_millis(millis)).await;
+            response
+        }
+    });
+    (inner, arrivals)
+}
