@@ -8,18 +8,22 @@ mod support;
 
 use std::{
     convert::Infallible,
+    future::Future,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, channel::Channel, combinators::BoxBody};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full};
 use support::{Body, answering, get, send, spawn, status_only};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{
     Attempts, BoxError, RateLimitRetryLayer,
@@ -115,20 +119,37 @@ async fn a_body_tells_that_a_quota_is_spent_and_still_arrives_whole() {
 }
 
 /// A body in pieces of three bytes, one every 100 ms, and then perhaps an error.
-fn pieces(count: usize, fails: bool) -> BoxBody<Bytes, BoxError> {
-    let (mut sender, body) = Channel::new(1);
-    tokio::spawn(async move {
-        for _ in 0..count {
-            sleep(SECOND / 10).await;
-            if sender.send_data(Bytes::from_static(b"abc")).await.is_err() {
-                return;
-            }
+struct Pieces {
+    left: usize,
+    fails: bool,
+    next: Pin<Box<Sleep>>,
+}
+
+impl Pieces {
+    fn new(left: usize, fails: bool) -> Self {
+        let next = Box::pin(sleep(SECOND / 10));
+        Self { left, fails, next }
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.left == 0 {
+            let fails = std::mem::take(&mut self.fails);
+            return Poll::Ready(fails.then(|| Err("cut off".into())));
         }
-        if fails {
-            sender.abort("cut off".into());
-        }
-    });
-    body.boxed()
+        ready!(self.next.as_mut().poll(cx));
+        let next = Instant::now() + SECOND / 10;
+        self.next.as_mut().reset(next);
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"abc")))))
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +163,7 @@ async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
     ] {
         let inner = service_fn(move |_: Request<Body>| async move {
             let response = Response::builder().status(403);
-            Ok::<_, Infallible>(response.body(pieces(count, fails)).unwrap())
+            Ok::<_, Infallible>(response.body(Pieces::new(count, fails)).unwrap())
         });
         let began = Instant::now();
 
@@ -165,7 +186,7 @@ async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
 #[tokio::test(start_paused = true)]
 async fn other_responses_are_not_looked_at() {
     let inner = service_fn(|_: Request<Body>| async {
-        Ok::<_, Infallible>(Response::new(pieces(3, false)))
+        Ok::<_, Infallible>(Response::new(Pieces::new(3, false)))
     });
     let began = Instant::now();
 
