@@ -33,6 +33,7 @@ use tower_m2m::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(110);
 
 #[tokio::test(start_paused = true)]
 async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
@@ -118,7 +119,7 @@ async fn a_body_tells_that_a_quota_is_spent_and_still_arrives_whole() {
     assert_eq!(body.to_bytes(), text(0));
 }
 
-/// A body in pieces of three bytes, one every 100 ms, and then perhaps an error.
+/// A body in pieces of three bytes, one every 110 ms, and then perhaps an error.
 struct Pieces {
     left: usize,
     fails: bool,
@@ -127,7 +128,7 @@ struct Pieces {
 
 impl Pieces {
     fn new(left: usize, fails: bool) -> Self {
-        let next = Box::pin(sleep(SECOND / 10));
+        let next = Box::pin(sleep(PAUSE));
         Self { left, fails, next }
     }
 }
@@ -145,7 +146,7 @@ impl http_body::Body for Pieces {
             return Poll::Ready(fails.then(|| Err("cut off".into())));
         }
         ready!(self.next.as_mut().poll(cx));
-        let next = Instant::now() + SECOND / 10;
+        let next = Instant::now() + PAUSE;
         self.next.as_mut().reset(next);
         self.left -= 1;
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"abc")))))
@@ -155,9 +156,9 @@ impl http_body::Body for Pieces {
 #[tokio::test(start_paused = true)]
 async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
     for (count, fails, layer, seen, after) in [
-        (4, false, PeekBodyLayer::new(), 12, 400),
-        (4, true, PeekBodyLayer::new(), 12, 400),
-        (9, false, PeekBodyLayer::new().max_bytes(7), 7, 300),
+        (4, false, PeekBodyLayer::new(), 12, 440),
+        (4, true, PeekBodyLayer::new(), 12, 440),
+        (9, false, PeekBodyLayer::new().max_bytes(7), 7, 330),
         (9, true, PeekBodyLayer::new(), 12, 500),
         (9, false, PeekBodyLayer::new().max_time(SECOND / 4), 6, 250),
     ] {

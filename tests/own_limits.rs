@@ -180,7 +180,7 @@ async fn what_didit_documents_is_kept_until_it_says_otherwise() {
 
     // It says that it is more, or less.
     for told in [450, 200] {
-        let (inner, arrivals) = telling(told, 1000);
+        let (inner, arrivals) = telling(told, 100);
         let service = didit(inner);
         let calls = many(&service, &Method::GET, "/");
         sleep(30 * SECOND).await;

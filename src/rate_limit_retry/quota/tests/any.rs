@@ -40,9 +40,12 @@ proptest! {
         max_hold in 1..7200u64,
         random in 0.0..1.0f64,
         release in prop_oneof![Just(Release::Burst), Just(Release::Smooth)],
+        own in prop::option::of((1..5u32, 1..100u64).prop_map(|(most, period)| OwnLimit::per(most, secs(period)))),
     ) {
         let pace = Pace { cold_burst, max_hold: secs(max_hold), release, ..PACE };
         let mut world = World::with(pace);
+        world.quota = Quota::new(&pace, own);
+        let mut gone: Vec<(u64, Instant)> = Vec::new();
         let longest = pace.max_hold.max(LONGEST_OF_ITS_OWN);
         let mut flying = Vec::new();
         let mut floor = None;
@@ -53,7 +56,11 @@ proptest! {
                     Admit::Now => {
                         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
                         prop_assert!(paused.is_none_or(|until| world.now >= until), "in a pause");
+                        let (most, period) = own.map_or((u32::MAX, Duration::ZERO), |own| own.rate.unwrap());
+                        let recent = gone.iter().filter(|(_, at)| *at + period > world.now).count();
+                        prop_assert!(recent < most as usize, "more than the own limit");
                         flying.push(world.quota.enter(&world.pace, world.now));
+                        gone.push((flying[flying.len() - 1], world.now));
                     }
                     Admit::NotBefore(at) => {
                         prop_assert!(at > world.now && at <= world.now + longest, "{:?}", at - world.now);
@@ -80,7 +87,10 @@ proptest! {
                             }
                             (Learnt::Answer { throttled: *throttled, signals }, Some(world.now))
                         }
-                        End::NotSent => (Learnt::NotSent, Some(world.now)),
+                        End::NotSent => {
+                            gone.retain(|(gone, _)| *gone != number);
+                            (Learnt::NotSent, Some(world.now))
+                        }
                         End::Unknown => (Learnt::Unknown, Some(world.now)),
                         End::Dropped => (Learnt::Unknown, None),
                     };
