@@ -4,6 +4,7 @@ mod allocations;
 mod forms;
 mod properties;
 mod vectors;
+mod waits;
 
 use std::time::{Duration, SystemTime};
 

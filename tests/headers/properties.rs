@@ -81,7 +81,7 @@ proptest! {
 }
 
 /// Names that mean something, alone and put together, and any others.
-fn name() -> impl Strategy<Value = String> {
+pub(crate) fn name() -> impl Strategy<Value = String> {
     const KNOWN: &[&str] = &[
         "age",
         "date",
@@ -113,7 +113,7 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 /// Bytes of any kind, and those that come near to a meaning.
-fn value() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn value() -> impl Strategy<Value = Vec<u8>> {
     let texts = prop_oneof![
         r#"[-0-9.,;=w" \\:/]{0,30}"#,
         r#"(limit|remaining|reset|total|"a"|b|100|-1|;r=|;q=|;t=|;w=|;pk=:|=|, |[0-9]{1,20}){0,8}"#,
