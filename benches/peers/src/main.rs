@@ -24,7 +24,7 @@ mod refresh;
 mod report;
 mod turns;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use contestants::{Contestant, Habit, Under};
 use inner::Room;
@@ -62,15 +62,9 @@ fn requests(options: &Options) -> std::io::Result<()> {
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
-    let (rounds, turn) = if options.quick {
-        (3, Duration::from_micros(200))
-    } else {
-        (41, Duration::from_millis(3))
-    };
     let turns = Turns {
         room: if options.room { Room::Yes } else { Room::No },
-        rounds,
-        turn,
+        quick: options.quick,
     };
     let mut blocks = Vec::new();
     for under in [Under::Free, Under::HyperUtil] {

@@ -1,9 +1,13 @@
 //! All contestants take turns, round by round, each on all threads at once.
 
 use std::{
+    hint::spin_loop,
     sync::{
         Barrier,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
     },
     thread::{available_parallelism, scope},
     time::{Duration, Instant},
@@ -20,8 +24,40 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Turns {
     pub room: Room,
-    pub rounds: usize,
-    pub turn: Duration,
+    pub quick: bool,
+}
+
+impl Turns {
+    /// How many rounds, and how long a turn is. Short ones with a core for each thread, so that others who are at work
+    /// on the machine do not spoil most of them; with more threads than cores, turns in which these take turns.
+    fn rounds(&self, oversubscribed: bool) -> (usize, Duration) {
+        match (self.quick, oversubscribed) {
+            (true, _) => (3, Duration::from_micros(100)),
+            (false, false) => (201, Duration::from_micros(300)),
+            (false, true) => (31, Duration::from_millis(3)),
+        }
+    }
+}
+
+/// Where threads wait for one another: by spinning if each has a core, so that all run when one goes on.
+struct Start {
+    threads: usize,
+    arrived: Option<AtomicUsize>,
+    barrier: Barrier,
+}
+
+impl Start {
+    fn wait(&self) {
+        let Some(arrived) = &self.arrived else {
+            self.barrier.wait();
+            return;
+        };
+        let before = arrived.fetch_add(1, AcqRel);
+        let all = (before / self.threads + 1) * self.threads;
+        while arrived.load(Acquire) < all {
+            spin_loop();
+        }
+    }
 }
 
 /// What one contestant's requests took, above the bare service in the same round.
@@ -36,30 +72,36 @@ pub struct Figure {
 /// In the order of the contestants.
 pub fn play(all: &[Contestant], habit: Habit, threads: usize, turns: Turns) -> Vec<Figure> {
     let runtime = Handle::current();
-    let barrier = Barrier::new(threads);
+    let cores = available_parallelism().map_or(1, usize::from);
+    let oversubscribed = threads > cores;
+    let (number_of_rounds, turn) = turns.rounds(oversubscribed);
+    let start = Start {
+        threads,
+        arrived: (!oversubscribed).then(AtomicUsize::default),
+        barrier: Barrier::new(threads),
+    };
     let times: Vec<AtomicU64> = all.iter().map(|_| AtomicU64::new(0)).collect();
     let played: Vec<Played> = scope(|scope| {
         let spawned = (0..threads).map(|number| {
-            let (barrier, times, runtime) = (&barrier, &times, runtime.clone());
+            let (start, times, runtime) = (&start, &times, runtime.clone());
             scope.spawn(move || {
                 // Some peers look for a runtime, for its timers.
                 let _entered = runtime.enter();
                 let mut senders: Vec<_> = all.iter().map(|c| c.sender(habit, turns.room)).collect();
-                calibrate(&mut senders, number == 0, barrier, times, turns.turn);
-                rounds(&mut senders, barrier, times, turns.rounds)
+                calibrate(&mut senders, number == 0, start, times, turn);
+                rounds(&mut senders, start, times, number_of_rounds)
             })
         });
         let spawned: Vec<_> = spawned.collect();
         let done = spawned.into_iter().map(|t| t.join().expect("no panic"));
         done.collect()
     });
-    let cores = available_parallelism().map_or(1, usize::from);
     let scale = threads.min(cores) as f64 / threads as f64;
     let samples: Vec<Vec<f64>> = (0..all.len())
         .map(|place| {
             let times = times[place].load(Relaxed) as f64;
             let round = |round| span(&played, round, place).as_nanos() as f64 * scale / times;
-            (0..turns.rounds).map(round).collect()
+            (0..number_of_rounds).map(round).collect()
         })
         .collect();
     all.iter()
@@ -81,26 +123,30 @@ type Played = Vec<Vec<(Instant, Instant)>>;
 fn calibrate(
     senders: &mut [Sender],
     first: bool,
-    barrier: &Barrier,
+    start: &Start,
     times: &[AtomicU64],
     turn: Duration,
 ) {
     for (send, times) in senders.iter_mut().zip(times) {
-        barrier.wait();
+        start.wait();
         send(CALIBRATION);
-        barrier.wait();
-        let began = Instant::now();
-        send(CALIBRATION);
-        barrier.wait();
-        let each = began.elapsed().as_secs_f64() / CALIBRATION as f64;
+        let mut least = f64::MAX;
+        for _ in 0..5 {
+            start.wait();
+            let began = Instant::now();
+            send(CALIBRATION);
+            start.wait();
+            least = least.min(began.elapsed().as_secs_f64());
+        }
         if first {
+            let each = least / CALIBRATION as f64;
             times.store((turn.as_secs_f64() / each).max(16.0) as u64, Relaxed);
         }
     }
-    barrier.wait();
+    start.wait();
 }
 
-fn rounds(senders: &mut [Sender], barrier: &Barrier, times: &[AtomicU64], rounds: usize) -> Played {
+fn rounds(senders: &mut [Sender], start: &Start, times: &[AtomicU64], rounds: usize) -> Played {
     let mut order: Vec<_> = (0..senders.len()).collect();
     // The same order on each thread, and another one in each round.
     let mut random = fastrand::Rng::with_seed(1);
@@ -110,7 +156,7 @@ fn rounds(senders: &mut [Sender], barrier: &Barrier, times: &[AtomicU64], rounds
             let mut turns = vec![None; senders.len()];
             for &place in &order {
                 let times = times[place].load(Relaxed);
-                barrier.wait();
+                start.wait();
                 let began = Instant::now();
                 senders[place](times);
                 turns[place] = Some((began, Instant::now()));
@@ -146,4 +192,4 @@ pub fn allocations(contestant: &Contestant) -> f64 {
     counted.allocations as f64 / 1000.0
 }
 
-const CALIBRATION: u64 = 500;
+const CALIBRATION: u64 = 200;
