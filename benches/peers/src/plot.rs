@@ -3,7 +3,7 @@
 use std::fmt::{Arguments, Write};
 
 use crate::{
-    contestants::{AUTHORIZATION, BARE, Habit, Under},
+    contestants::{AUTHORIZATION, Habit, Under},
     report::{Block, Row, is_ours},
 };
 
@@ -59,7 +59,11 @@ fn bars(page: &mut String, mut y: f64, block: &Block) -> f64 {
         "title",
         "ns per request above the bare service, one thread",
     );
-    let mut rows: Vec<_> = block.rows.iter().filter(|row| row.name != BARE).collect();
+    let mut rows: Vec<_> = block
+        .rows
+        .iter()
+        .filter(|row| !row.name.starts_with("bare"))
+        .collect();
     rows.sort_by(|a, b| a.figures[0].median.total_cmp(&b.figures[0].median));
     let most = rows.last().map_or(1.0, |row| row.figures[0].median);
     for row in rows {

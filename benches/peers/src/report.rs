@@ -77,9 +77,9 @@ impl Block {
             }
             println!("{:>13.1}", row.allocations);
         }
-        if self.was_disturbed() {
+        for threads in self.disturbed() {
             println!(
-                "\n  The threads had no core each: others were at work. Do not believe these figures."
+                "\n  {threads} threads: others were at work on the machine. Do not believe these figures."
             );
         }
         let goals = self.goals();
@@ -96,13 +96,17 @@ impl Block {
         }
     }
 
-    /// The bare service shares nothing, so that two threads cost what one costs.
-    fn was_disturbed(&self) -> bool {
+    /// The bare service shares nothing, so that on more threads it costs what it costs on one.
+    fn disturbed(&self) -> Vec<usize> {
         let bare = self.rows.iter().find(|row| row.name == BARE);
-        bare.is_some_and(|bare| {
-            let medians = bare.figures.iter().map(|figure| figure.median);
-            medians.clone().fold(0.0, f64::max) > 1.25 * medians.fold(f64::MAX, f64::min)
-        })
+        let figures = bare.map_or(&[][..], |bare| &bare.figures);
+        let medians = figures.iter().map(|figure| figure.median);
+        let least = medians.clone().fold(f64::MAX, f64::min);
+        let columns = self.threads.iter().zip(medians);
+        columns
+            .filter(|(_, median)| *median > 1.25 * least)
+            .map(|(threads, _)| *threads)
+            .collect()
     }
 
     /// Those that this block can tell of.

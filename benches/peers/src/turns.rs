@@ -1,7 +1,9 @@
 //! All contestants take turns, round by round, each on all threads at once.
 
 use std::{
+    fs::File,
     hint::spin_loop,
+    os::unix::fs::FileExt,
     sync::{
         Barrier,
         atomic::{
@@ -60,7 +62,7 @@ impl Start {
     }
 }
 
-/// What one contestant's requests took, above the bare service in the same round.
+/// What one contestant's requests took, above the median of the bare service.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
     /// ns per request: the time from the first start to the last end, times the threads that can run at once, divided
@@ -100,24 +102,67 @@ pub fn play(all: &[Contestant], habit: Habit, threads: usize, turns: Turns) -> V
     let samples: Vec<Vec<f64>> = (0..all.len())
         .map(|place| {
             let times = times[place].load(Relaxed) as f64;
-            let round = |round| span(&played, round, place).as_nanos() as f64 * scale / times;
-            (0..number_of_rounds).map(round).collect()
+            let nanoseconds = |span: Duration| span.as_nanos() as f64 * scale / times;
+            let spans = (0..number_of_rounds).map(|round| span(&played, round, place));
+            let (spoilt, sound): (Vec<_>, Vec<_>) = spans.partition(|(_, spoilt)| *spoilt);
+            // With fewer cores than threads somebody always waits.
+            let counted = if oversubscribed || sound.len() < 5 {
+                [sound, spoilt].concat()
+            } else {
+                sound
+            };
+            let mut samples: Vec<_> = counted.iter().map(|(span, _)| nanoseconds(*span)).collect();
+            samples.sort_by(f64::total_cmp);
+            samples
         })
         .collect();
+    let median_of = |name| {
+        let place = all.iter().position(|other| other.name == name)?;
+        Some(at(&samples[place], 0.5))
+    };
     all.iter()
         .zip(&samples)
         .map(|(contestant, own)| {
-            let bare = all.iter().position(|other| other.name == contestant.bare);
-            let bare = bare.filter(|_| contestant.name != contestant.bare);
-            let above = own.iter().enumerate();
-            let above = above.map(|(round, ns)| ns - bare.map_or(0.0, |b| samples[b][round]));
-            figure(above.collect())
+            let bare = median_of(contestant.bare).filter(|_| contestant.name != contestant.bare);
+            let above = |share| at(own, share) - bare.unwrap_or_default();
+            Figure {
+                median: above(0.5),
+                quartiles: [above(0.25), above(0.75)],
+            }
         })
         .collect()
 }
 
-/// Starts and ends of one thread's turns: by round, then by contestant.
-type Played = Vec<Vec<(Instant, Instant)>>;
+/// One thread's turns: by round, then by contestant.
+type Played = Vec<Vec<Turn>>;
+
+#[derive(Clone, Copy)]
+struct Turn {
+    began: Instant,
+    ended: Instant,
+    /// How long the thread was ready to run, and others ran.
+    waited: Duration,
+}
+
+/// How long this thread has waited for a processor, where Linux counts it.
+struct Waited(Option<File>);
+
+impl Waited {
+    fn of_this_thread() -> Self {
+        Self(File::open("/proc/thread-self/schedstat").ok())
+    }
+
+    fn so_far(&self) -> Duration {
+        let mut text = [0; 96];
+        let read = self
+            .0
+            .as_ref()
+            .and_then(|file| file.read_at(&mut text, 0).ok());
+        let text = read.and_then(|length| std::str::from_utf8(&text[..length]).ok());
+        let waited = text.and_then(|text| text.split(' ').nth(1)?.parse().ok());
+        Duration::from_nanos(waited.unwrap_or_default())
+    }
+}
 
 /// How many requests make a turn, with all threads at it.
 fn calibrate(
@@ -149,6 +194,7 @@ fn calibrate(
 fn rounds(senders: &mut [Sender], start: &Start, times: &[AtomicU64], rounds: usize) -> Played {
     let mut order: Vec<_> = (0..senders.len()).collect();
     // The same order on each thread, and another one in each round.
+    let waited = Waited::of_this_thread();
     let mut random = fastrand::Rng::with_seed(1);
     (0..rounds)
         .map(|_| {
@@ -157,30 +203,33 @@ fn rounds(senders: &mut [Sender], start: &Start, times: &[AtomicU64], rounds: us
             for &place in &order {
                 let times = times[place].load(Relaxed);
                 start.wait();
+                let before = waited.so_far();
                 let began = Instant::now();
                 senders[place](times);
-                turns[place] = Some((began, Instant::now()));
+                let ended = Instant::now();
+                let waited = waited.so_far() - before;
+                turns[place] = Some(Turn {
+                    began,
+                    ended,
+                    waited,
+                });
             }
             turns.into_iter().flatten().collect()
         })
         .collect()
 }
 
-/// From the first start to the last end.
-fn span(played: &[Played], round: usize, place: usize) -> Duration {
+/// From the first start to the last end, and whether others ran in the place of a thread.
+fn span(played: &[Played], round: usize, place: usize) -> (Duration, bool) {
     let turns = played.iter().map(|thread| thread[round][place]);
-    let began = turns.clone().map(|(began, _)| began).min();
-    let ended = turns.map(|(_, ended)| ended).max();
-    ended.zip(began).map_or(Duration::ZERO, |(e, b)| e - b)
+    let began = turns.clone().map(|turn| turn.began).min();
+    let ended = turns.clone().map(|turn| turn.ended).max();
+    let span = ended.zip(began).map_or(Duration::ZERO, |(e, b)| e - b);
+    (span, turns.into_iter().any(|turn| turn.waited > span / 50))
 }
 
-fn figure(mut samples: Vec<f64>) -> Figure {
-    samples.sort_by(f64::total_cmp);
-    let at = |share: f64| samples[((samples.len() - 1) as f64 * share).round() as usize];
-    Figure {
-        median: at(0.5),
-        quartiles: [at(0.25), at(0.75)],
-    }
+fn at(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
 /// For each request, on one thread with a kept clone, when there is room for another header.
