@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs each fuzz target for so many seconds (default: 5), or those that are named after them: `smoke.sh 60 origin dates`.
-# A finding ends it with the input's name. What is new in coverage goes to target/fuzz/corpus; the kept corpus is only read.
+# A finding ends it with the input's name. `FUZZ_SEED` makes runs differ (default: 1). What is new in coverage goes to target/fuzz/corpus; the kept corpus is only read.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ for target in "${targets[@]}"; do
   log=target/fuzz/$target.log
   mkdir -p "$found"
   if ! "target/fuzz/$host/release/$target" "$found" "fuzz/corpus/$target" -max_total_time="$seconds" \
-    -max_len=2048 -timeout=10 -rss_limit_mb=1024 -dict=fuzz/words.dict -print_final_stats=1 \
+    -seed="${FUZZ_SEED:-1}" -max_len=2048 -timeout=10 -rss_limit_mb=1024 -dict=fuzz/words.dict -print_final_stats=1 \
     -artifact_prefix="target/fuzz/$target-" >"$log" 2>&1; then
     tail -n 60 "$log"
     exit 1
