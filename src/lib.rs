@@ -22,7 +22,6 @@ mod sharded;
 mod sinks;
 pub mod stack;
 mod sync;
-#[cfg(feature = "tracing")]
 mod telemetry;
 pub mod tenants;
 #[cfg(feature = "test-util")]

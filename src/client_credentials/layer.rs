@@ -248,10 +248,8 @@ impl ClientCredentialsLayerBuilder {
             max_waiting: self.max_waiting,
             scheme: self.scheme,
         };
-        #[cfg_attr(not(feature = "tracing"), expect(unused_mut))]
         let mut sinks = self.sinks;
-        #[cfg(feature = "tracing")]
-        sinks.add(crate::telemetry::trace_token_event);
+        crate::telemetry::tell_of_tokens(&mut sinks);
         let now = self.clock.now();
         let cell = TokenCell::new(settings, self.origins.len(), self.seed, now);
         let tokens = Tokens::new(cell, self.source, self.clock, sinks);

@@ -62,6 +62,7 @@ pub use self::store::{RedisTokenStore, StoreKeys};
 pub(crate) use self::{
     authorize::Passage,
     cell::Refusal,
+    event::TokenEvents,
     exchange::{Exchange, Sent},
     near::Near,
 };

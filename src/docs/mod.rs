@@ -8,6 +8,7 @@
 //! - [`security`]: what is protected against whom, and what is not
 //! - [`failure_modes`]: for each failure, what your code sees and what is sent
 //! - [`fleet`]: how many processes share one token, on Redis
+//! - [`telemetry`]: every metric and every log line, and what to be woken for
 //! - [`testing`]: how you test code that uses the layers
 //! - [`changelog`]: what has changed
 //!
@@ -36,6 +37,9 @@ pub mod failure_modes {}
 
 #[doc = include_str!("fleet.md")]
 pub mod fleet {}
+
+#[doc = include_str!("telemetry.md")]
+pub mod telemetry {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}

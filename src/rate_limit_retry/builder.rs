@@ -237,10 +237,8 @@ impl RateLimitRetryLayerBuilder {
     /// The layer.
     #[must_use]
     pub fn build(self) -> RateLimitRetryLayer {
-        #[cfg_attr(not(feature = "tracing"), expect(unused_mut))]
         let mut sinks = self.sinks;
-        #[cfg(feature = "tracing")]
-        sinks.add(crate::telemetry::trace_rate_limit_event);
+        crate::telemetry::tell_of_limits(&mut sinks);
         RateLimitRetryLayer::of(Limiter {
             gate: Gate::new(self.pace, self.limits, self.seed),
             policy: self.policy,

@@ -57,6 +57,7 @@ pub use self::{
     service::RateLimitRetry,
 };
 pub(crate) use self::{
+    event::RateLimitEvents,
     gate::{Admission, Ticket},
     limiter::{Call, Limiter, Next},
     pass::Passes,

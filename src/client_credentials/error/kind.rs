@@ -61,3 +61,39 @@ pub enum TokenErrorKind {
     /// The key does not suit the algorithm, or cannot be read.
     WrongKey,
 }
+
+impl TokenErrorKind {
+    /// A short name for metrics and logs, such as `credentials_refused`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::Certificate => "certificate",
+            Self::Configuration => "configuration",
+            Self::CredentialsRefused => "credentials_refused",
+            Self::Expired => "expired",
+            Self::IssuerMismatch => "issuer_mismatch",
+            Self::Malformed => "malformed",
+            Self::MetadataChanged => "metadata_changed",
+            Self::NoMetadata => "no_metadata",
+            Self::NoRuntime => "no_runtime",
+            Self::NotStrict => "not_strict",
+            Self::NotUtf8 => "not_utf8",
+            Self::Other => "other",
+            Self::Panicked => "panicked",
+            Self::Redirected => "redirected",
+            Self::Refused => "refused",
+            Self::ScopeRefused => "scope_refused",
+            Self::Secret => "secret",
+            Self::Server => "server",
+            Self::ShutDown => "shut_down",
+            Self::Throttled => "throttled",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::TooManyWaiting => "too_many_waiting",
+            Self::Transport => "transport",
+            Self::UnsupportedTokenType => "unsupported_token_type",
+            Self::WrongKey => "wrong_key",
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Events as counters, gauges and histograms of the `metrics` facade. `docs::telemetry` lists them all.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+use crate::{
+    Clock, SystemClock,
+    client_credentials::{FetchReason, Remedy, TokenEvent},
+    rate_limit_retry::RateLimitEvent,
+};
+
+pub(crate) fn token(event: &TokenEvent<'_>) {
+    match *event {
+        TokenEvent::Fetched {
+            credential,
+            reason,
+            elapsed,
+            expires_in,
+        } => {
+            fetch(credential, reason, "fetched", "", elapsed);
+            expires(credential, expires_in);
+        }
+        TokenEvent::Adopted {
+            credential,
+            reason,
+            elapsed,
+            expires_in,
+        } => {
+            fetch(credential, reason, "adopted", "", elapsed);
+            expires(credential, expires_in);
+        }
+        TokenEvent::FetchFailed {
+            credential,
+            reason,
+            elapsed,
+            error,
+        } => fetch(credential, reason, "failed", error.kind().as_str(), elapsed),
+        TokenEvent::FetchRetrying {
+            credential, error, ..
+        } => {
+            counter!("tower_m2m_token_fetch_retries_total", "credential" => name(credential), "error" => error.kind().as_str())
+                .increment(1);
+        }
+        TokenEvent::Refused {
+            credential, remedy, ..
+        } => {
+            let remedy = match remedy {
+                Remedy::Replay => "replay",
+                Remedy::NotReplayable => "not_replayable",
+                Remedy::Stands => "stands",
+            };
+            counter!("tower_m2m_token_refusals_total", "credential" => name(credential), "remedy" => remedy)
+                .increment(1);
+        }
+        TokenEvent::StoreFailed { credential, .. } => {
+            gauge!("tower_m2m_token_store_up", "credential" => name(credential)).set(0.0);
+        }
+        TokenEvent::StoreRecovered { credential } => {
+            gauge!("tower_m2m_token_store_up", "credential" => name(credential)).set(1.0);
+        }
+        // Told as tracing events only.
+        _ => {}
+    }
+}
+
+pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
+    match *event {
+        RateLimitEvent::Throttled {
+            partition,
+            status,
+            held_for,
+        } => {
+            let partition = partition.as_str().to_owned();
+            counter!("tower_m2m_throttled_total", "partition" => partition.clone(), "status" => status.to_string())
+                .increment(1);
+            histogram!("tower_m2m_hold_seconds", "partition" => partition).record(held_for);
+        }
+        RateLimitEvent::Released { partition, waited } => {
+            histogram!("tower_m2m_wait_seconds", "partition" => partition.as_str().to_owned())
+                .record(waited);
+        }
+        RateLimitEvent::Retrying { partition, .. } => {
+            counter!("tower_m2m_retries_total", "partition" => partition.as_str().to_owned())
+                .increment(1);
+        }
+        RateLimitEvent::GaveUp {
+            partition, reason, ..
+        } => {
+            counter!("tower_m2m_gave_up_total", "partition" => partition.as_str().to_owned(), "reason" => reason.as_str())
+                .increment(1);
+        }
+        RateLimitEvent::NotSent { partition, .. } => {
+            counter!("tower_m2m_not_sent_total", "partition" => partition.as_str().to_owned())
+                .increment(1);
+        }
+        // Told as tracing events only.
+        _ => {}
+    }
+}
+
+fn fetch(
+    credential: Option<&str>,
+    reason: FetchReason,
+    outcome: &'static str,
+    error: &'static str,
+    elapsed: Duration,
+) {
+    let credential = name(credential);
+    counter!(
+        "tower_m2m_token_fetches_total",
+        "credential" => credential.clone(),
+        "reason" => reason.as_str(),
+        "outcome" => outcome,
+        "error" => error,
+    )
+    .increment(1);
+    histogram!("tower_m2m_token_fetch_seconds", "credential" => credential, "outcome" => outcome)
+        .record(elapsed);
+}
+
+/// When the token expires, in seconds since 1970; infinite for one that does not.
+fn expires(credential: Option<&str>, life: Option<Duration>) {
+    let since_epoch = SystemClock
+        .wall()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH);
+    let now = since_epoch.unwrap_or_default().as_secs_f64();
+    let at = life.map_or(f64::INFINITY, |life| now + life.as_secs_f64());
+    gauge!("tower_m2m_token_expiry_timestamp_seconds", "credential" => name(credential)).set(at);
+}
+
+/// Without a name there is one credential only.
+fn name(credential: Option<&str>) -> String {
+    credential.unwrap_or("default").to_owned()
+}

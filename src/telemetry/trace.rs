@@ -1,0 +1,133 @@
+//! Events as `tracing` events, under fixed targets.
+
+use crate::{client_credentials::TokenEvent, rate_limit_retry::RateLimitEvent};
+
+/// Target `tower_m2m::token`.
+pub(crate) fn token(event: &TokenEvent<'_>) {
+    const TARGET: &str = "tower_m2m::token";
+    match *event {
+        TokenEvent::FetchStarted { credential, reason } => {
+            tracing::debug!(target: TARGET, credential, reason = reason.as_str(), "token fetch started");
+        }
+        TokenEvent::FetchRetrying {
+            credential,
+            attempt,
+            wait,
+            error,
+        } => {
+            tracing::info!(target: TARGET, credential, attempt, ?wait, %error, "asking for a token again");
+        }
+        TokenEvent::Fetched {
+            credential,
+            reason,
+            elapsed,
+            expires_in,
+        } => {
+            let expires_in = expires_in.map(|life| life.as_secs());
+            tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token fetched");
+        }
+        TokenEvent::Adopted {
+            credential,
+            reason,
+            elapsed,
+            expires_in,
+        } => {
+            let expires_in = expires_in.map(|life| life.as_secs());
+            tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token of another process adopted");
+        }
+        TokenEvent::HeldBack { credential } => {
+            tracing::info!(target: TARGET, credential, "refused token not replaced: shared cooldown");
+        }
+        TokenEvent::StoreFailed { credential, error } => {
+            tracing::warn!(target: TARGET, credential, %error, "token store failed");
+        }
+        TokenEvent::StoreRecovered { credential } => {
+            tracing::info!(target: TARGET, credential, "token store recovered");
+        }
+        TokenEvent::FetchFailed {
+            credential,
+            reason,
+            elapsed,
+            error,
+        } => {
+            let description = error.description();
+            tracing::warn!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, %error, description, "token fetch failed");
+        }
+        TokenEvent::FetchIgnored { credential, reason } => {
+            tracing::info!(target: TARGET, credential, reason = reason.as_str(), "late token fetch ignored");
+        }
+        TokenEvent::BoundToken { credential } => {
+            tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
+        }
+        TokenEvent::KeptSecretUsed { credential, error } => {
+            tracing::warn!(target: TARGET, credential, %error, "kept secret used");
+        }
+        TokenEvent::MetadataNotAdopted { credential, error } => {
+            tracing::warn!(target: TARGET, credential, %error, "metadata not adopted");
+        }
+        TokenEvent::QuirkMet { credential, quirk } => {
+            tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
+        }
+        TokenEvent::RevocationFailed { credential, error } => {
+            tracing::warn!(target: TARGET, credential, %error, "token revocation failed");
+        }
+        TokenEvent::Revoked { credential } => {
+            tracing::info!(target: TARGET, credential, "token revoked");
+        }
+        TokenEvent::Refused {
+            credential,
+            origin,
+            remedy,
+        } => {
+            tracing::info!(target: TARGET, credential, %origin, ?remedy, "token refused by API");
+        }
+    }
+}
+
+/// Target `tower_m2m::rate_limit`.
+pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
+    const TARGET: &str = "tower_m2m::rate_limit";
+    match *event {
+        RateLimitEvent::Throttled {
+            partition,
+            status,
+            held_for,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), status, ?held_for, "throttled");
+        }
+        RateLimitEvent::Held { partition } => {
+            tracing::debug!(target: TARGET, partition = partition.as_str(), "waiting");
+        }
+        RateLimitEvent::Released { partition, waited } => {
+            tracing::debug!(target: TARGET, partition = partition.as_str(), ?waited, "going on");
+        }
+        RateLimitEvent::Learnt {
+            partition,
+            allowance,
+            period,
+            rate,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), allowance, ?period, rate, "learnt");
+        }
+        RateLimitEvent::Retrying {
+            partition,
+            attempt,
+            wait,
+        } => {
+            tracing::debug!(target: TARGET, partition = partition.as_str(), attempt, ?wait, "sending again");
+        }
+        RateLimitEvent::GaveUp {
+            partition,
+            attempt,
+            reason,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), attempt, reason = reason.as_str(), "gave up");
+        }
+        RateLimitEvent::NotSent {
+            partition,
+            held_for,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "not sent: held for too long");
+        }
+    }
+}

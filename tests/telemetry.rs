@@ -1,0 +1,186 @@
+//! The guide `telemetry` and what is really told: neither says what the other does not.
+#![cfg(all(feature = "tracing", feature = "metrics"))]
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{StatusCode, header};
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    with_local_recorder,
+};
+use support::{Source, answering, api, get, layer, send, status_only};
+use tower::Layer;
+use tower_m2m::{RateLimitRetryLayer, client_credentials::TokenError};
+use tracing_subscriber::layer::SubscriberExt;
+
+const GUIDE: &str = include_str!("../src/docs/telemetry.md");
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What was registered: `kind name{labels}`.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<BTreeSet<String>>>);
+
+impl Seen {
+    fn note(&self, kind: &str, key: &Key) {
+        let labels: Vec<_> = key.labels().map(metrics::Label::key).collect();
+        let line = format!("{kind} {}{{{}}}", key.name(), labels.join(","));
+        self.0.lock().unwrap().insert(line);
+    }
+}
+
+impl Recorder for Seen {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.note("counter", key);
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.note("gauge", key);
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.note("histogram", key);
+        Histogram::noop()
+    }
+}
+
+/// The messages of `tracing` events: `level target message`.
+#[derive(Clone, Default)]
+struct Messages(Arc<Mutex<BTreeSet<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Messages {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Message(String);
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let metadata = event.metadata();
+        let level = metadata.level().to_string().to_lowercase();
+        let line = format!("{level} {} {}", metadata.target(), message.0);
+        self.0.lock().unwrap().insert(line);
+    }
+}
+
+/// The rows of the guide's table of metrics, as [`Seen`] writes them.
+fn listed() -> BTreeSet<String> {
+    let rows = GUIDE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `tower_m2m_"));
+    rows.filter_map(|row| {
+        let cells: Vec<_> = row.split(" | ").collect();
+        let [name, kind, labels, _] = cells[..] else {
+            return None;
+        };
+        let labels = labels.replace(['`', ' '], "");
+        Some(format!(
+            "{kind} tower_m2m_{}{{{labels}}}",
+            name.trim_end_matches('`')
+        ))
+    })
+    .collect()
+}
+
+#[test]
+fn every_metric_that_is_told_is_listed_and_the_other_way_round() {
+    let seen = Seen::default();
+    let messages = Messages::default();
+    let subscriber = tracing_subscriber::registry().with(messages.clone());
+
+    with_local_recorder(&seen, || {
+        tracing::subscriber::with_default(subscriber, || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .unwrap()
+                .block_on(everything());
+        });
+    });
+
+    let told = seen.0.lock().unwrap().clone();
+    let not_driven: BTreeSet<String> = NOT_DRIVEN.iter().map(|line| (*line).to_owned()).collect();
+    let all: BTreeSet<String> = told.union(&not_driven).cloned().collect();
+    assert_eq!(all, listed());
+    assert!(told.is_disjoint(&not_driven), "{told:?}");
+    for message in messages.0.lock().unwrap().iter() {
+        let [level, target, text] = message.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+            panic!("{message}");
+        };
+        let section = GUIDE.split(&format!("Target `{target}`")).nth(1);
+        let row = section.and_then(|section| {
+            let mut rows = section.lines();
+            rows.find(|row| row.starts_with(&format!("| {level} |")))
+        });
+        let listed = row.is_some_and(|row| row.contains(&format!("`{text}`")));
+        assert!(listed, "not in the guide: {message}");
+    }
+}
+
+#[test]
+fn every_message_in_the_source_is_in_the_guide() {
+    let source = include_str!("../src/telemetry/trace.rs");
+    let messages = source.split('"').skip(1).step_by(2);
+    let mut count = 0;
+    for message in messages.filter(|text| text.contains(' ') || !text.contains("tower_m2m")) {
+        assert!(GUIDE.contains(&format!("`{message}`")), "{message}");
+        count += 1;
+    }
+    assert!(count > 15, "{count}");
+}
+
+/// What needs more than this test has; the test of tokens in a store has it.
+const NOT_DRIVEN: [&str; 2] = [
+    "counter tower_m2m_token_fetch_retries_total{credential,error}",
+    "gauge tower_m2m_token_store_up{credential}",
+];
+
+/// A life in which everything happens once.
+async fn everything() {
+    let source = Source::living(300 * SECOND);
+    let tokens = layer(&source).name("orders").build();
+    let service = tokens.layer(api(&source).0);
+    source.fail_with(Some(TokenError::transient("could not be sent")));
+    assert!(send(&service, get("/")).await.is_err());
+    tokio::time::sleep(60 * SECOND).await;
+    source.fail_with(None);
+    send(&service, get("/")).await.unwrap();
+    source.revoke_all();
+    send(&service, get("/")).await.unwrap();
+
+    let (throttling, _) = answering(|request| {
+        let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
+        let wait = if request.uri().path() == "/long" {
+            9000
+        } else {
+            1
+        };
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, wait.into());
+        std::future::ready(response)
+    });
+    let limits = RateLimitRetryLayer::builder().max_retries(1).build();
+    let limited = limits.layer(throttling);
+    send(&limited, get("/")).await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    send(&limited, get("/long")).await.unwrap();
+    assert!(send(&limited, get("/")).await.is_err());
+}
