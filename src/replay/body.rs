@@ -133,7 +133,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let whole = self.shared.size_hint;
+        let whole = &self.shared.size_hint;
         let mut rest = SizeHint::new();
         rest.set_lower(whole.lower().saturating_sub(self.read));
         if let Some(upper) = whole.upper() {
