@@ -37,7 +37,7 @@ fn what_is_not_an_origin_is_refused_with_the_reason() {
     ] {
         let error = text.parse::<Origin>().unwrap_err();
 
-        assert_eq!(error.problem, problem, "{text}");
+        assert_eq!(error.problem(), problem, "{text}");
     }
 }
 
@@ -47,6 +47,7 @@ fn an_error_names_the_value_without_its_secrets() {
         ("https://a/v1", r#""https://a/v1""#),
         ("https://a\n", r#""https://a\n""#),
         ("me:word@a", r#""...@a""#),
+        ("me:word@x://a", r#""...@x://a""#),
         (
             "https://me:pa/ss?word@a/v1?q=1",
             r#""https://...@a/v1?...""#,
@@ -146,4 +147,19 @@ fn only_this_machine_is_loopback() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn an_origin_tells_its_parts() {
+    let parts = |text: &str| {
+        let origin: Origin = text.parse().unwrap();
+        (origin.scheme(), origin.host().to_owned(), origin.port())
+    };
+
+    assert_eq!(
+        parts("HTTPS://Api.Example.com"),
+        ("https", "api.example.com".into(), 443)
+    );
+    assert_eq!(parts("http://localhost"), ("http", "localhost".into(), 80));
+    assert_eq!(parts("https://[2001:DB8::1]:8443").2, 8443);
 }

@@ -1,0 +1,163 @@
+//! An API that throttles or fails.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::time::{Instant, sleep};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_m2m::{
+    BoxError, RateLimitRetryLayer,
+    rate_limit_retry::{GaveUp, GiveUpReason as Reason, PartitionKey},
+    replay::Once,
+};
+
+use crate::support::{API, answering, get, post, send, spawn, status_only};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_repaired_is_returned_with_the_reason() {
+    for (status, wait, method, replayable, sent, reason) in [
+        (429, Some("1"), Method::GET, true, 6, Reason::Retries),
+        (429, Some("1"), Method::POST, true, 6, Reason::Retries),
+        (429, Some("1"), Method::GET, false, 1, Reason::Body),
+        (503, Some("1"), Method::GET, true, 6, Reason::Retries),
+        (503, Some("1"), Method::POST, true, 1, Reason::NotIdempotent),
+        (502, None, Method::GET, true, 6, Reason::Retries),
+        (502, None, Method::POST, true, 1, Reason::NotIdempotent),
+        (504, None, Method::PUT, false, 1, Reason::Body),
+    ] {
+        let calls = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&calls);
+        let response = move || {
+            counter.fetch_add(1, SeqCst);
+            let mut response = status_only(StatusCode::from_u16(status).unwrap());
+            if let Some(wait) = wait {
+                let wait = wait.parse().unwrap();
+                response.headers_mut().insert("retry-after", wait);
+            }
+            response
+        };
+        let request = Request::builder().method(&method).uri(API);
+        let layer = RateLimitRetryLayer::new();
+
+        let response = if replayable {
+            let inner = service_fn(move |_: Request<Full<_>>| {
+                std::future::ready(Ok::<_, BoxError>(response()))
+            });
+            let body = Full::new(bytes::Bytes::from("data"));
+            layer
+                .layer(inner)
+                .oneshot(request.body(body).unwrap())
+                .await
+        } else {
+            let inner = service_fn(move |_: Request<Once<Full<_>>>| {
+                std::future::ready(Ok::<_, BoxError>(response()))
+            });
+            let body = Once::new(Full::new(bytes::Bytes::from("data")));
+            layer
+                .layer(inner)
+                .oneshot(request.body(body).unwrap())
+                .await
+        };
+
+        let response = response.unwrap();
+        assert_eq!(response.status(), status);
+        let gave_up = GaveUp::of(&response).map(|gave_up| gave_up.reason());
+        assert_eq!(gave_up, Some(reason), "{status} {method}");
+        assert_eq!(calls.load(SeqCst), sent, "{status} {method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_time_the_back_off_is_waited_for() {
+    for hint in [None, Some("0")] {
+        let arrivals = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&arrivals);
+        let (inner, _) = answering(move |_| {
+            let mut log = log.lock().unwrap();
+            log.push(Instant::now());
+            let mut response: Response<_> = status_only(StatusCode::OK);
+            if log.len() == 1 {
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                if let Some(hint) = hint {
+                    let hint = hint.parse().unwrap();
+                    response.headers_mut().insert("retry-after", hint);
+                }
+            }
+            std::future::ready(response)
+        });
+        let service = RateLimitRetryLayer::new().layer(inner);
+
+        let response = send(&service, post("/")).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::OK);
+        let arrivals = arrivals.lock().unwrap();
+        let waited = arrivals[1] - arrivals[0];
+        assert!((SECOND / 2..=2 * SECOND).contains(&waited), "{waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_status_is_returned_as_it_is() {
+    for status in [200, 304, 400, 403, 404, 409, 418, 500, 501] {
+        let (inner, calls) = answering(move |_| {
+            std::future::ready(status_only(StatusCode::from_u16(status).unwrap()))
+        });
+        let service = RateLimitRetryLayer::new().layer(inner);
+
+        let response = send(&service, get("/")).await.unwrap();
+
+        assert_eq!(response.status(), status);
+        assert!(GaveUp::of(&response).is_none(), "{status}");
+        assert_eq!(calls.load(SeqCst), 1, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_does_not_multiply_the_traffic() {
+    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
+    let service = RateLimitRetryLayer::new().layer(inner);
+    let mut callers = Vec::new();
+
+    // 1,000 requests in 10 s; each of them by itself would be sent six times.
+    for _ in 0..1_000 {
+        callers.push(spawn(&service, get("/")));
+        sleep(SECOND / 100).await;
+    }
+    for caller in callers {
+        let response = caller.await.unwrap().unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    }
+
+    let retries = calls.load(SeqCst) - 1_000;
+    // 10 a second, as long as it lasts, and those that are in stock.
+    assert!((50..=400).contains(&retries), "{retries} retries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_forgotten_is_over() {
+    let (inner, calls) = answering(|_| {
+        let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
+        let headers = response.headers_mut();
+        headers.insert("retry-after", "600".parse().unwrap());
+        std::future::ready(response)
+    });
+    let layer = RateLimitRetryLayer::builder().max_wait(SECOND).build();
+    let service = layer.layer(inner);
+    send(&service, get("/")).await.unwrap();
+    assert!(send(&service, get("/")).await.is_err());
+
+    layer.handle().forget(&PartitionKey::new(API));
+
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(calls.load(SeqCst), 2);
+}

@@ -1,0 +1,106 @@
+//! The guides name the tests that show what they say.
+
+use std::{
+    fs::{read_dir, read_to_string},
+    path::{Path, PathBuf},
+};
+
+const GUIDES: [&str; 2] = ["failure_modes", "security"];
+
+#[test]
+fn every_test_that_a_guide_names_is_there() {
+    for guide in GUIDES {
+        let text = text(guide);
+        let named: Vec<_> = named(&text).collect();
+        assert!(named.len() > 20, "{guide} names {} tests", named.len());
+        for (target, test) in named {
+            let files = sources(target);
+            assert!(!files.is_empty(), "{guide}: there is no {target}");
+            let test_is_in = |file: &PathBuf| {
+                let text = read_to_string(file).unwrap();
+                let head = format!("fn {test}(");
+                let mut parts = text.split(&head);
+                let before = parts.next().unwrap();
+                let attribute = before.rsplit("\n\n").next().unwrap();
+                parts.next().is_some() && attribute.contains("test")
+            };
+            assert!(
+                files.iter().any(test_is_in),
+                "{guide}: {target} has no test {test}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_row_and_every_point_of_a_guide_names_a_test() {
+    for guide in GUIDES {
+        let text = text(guide);
+        // What follows is not the crate's to show.
+        let (promises, _) = text
+            .split_once("\n# What this crate does not do")
+            .unwrap_or((&text, ""));
+        for part in promises.split("\n\n") {
+            let body: Vec<_> = if part.starts_with('|') {
+                part.lines().skip(2).collect()
+            } else if part.starts_with("- ") {
+                part.split("\n- ").collect()
+            } else {
+                continue;
+            };
+            for line in body {
+                let shown = named(line).count() > 0 || line.contains("No test shows this");
+                assert!(shown, "{guide}: {line}");
+            }
+        }
+    }
+}
+
+fn text(guide: &str) -> String {
+    let file = format!("src/docs/{guide}.md");
+    read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
+
+/// `target::test`, both in lower case.
+fn named(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter_map(|code| {
+        let (target, test) = code.split_once("::")?;
+        let is_name = |name: &str| {
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        (is_name(target) && is_name(test) && test.matches('_').count() > 2)
+            .then_some((target, test))
+    })
+}
+
+/// The files of a test target.
+fn sources(target: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    match target {
+        "lib" => collect(&root.join("src"), &mut found),
+        "clients" => collect(&root.join("tests/compose/tests/clients"), &mut found),
+        target => {
+            let file = root.join(format!("tests/{target}.rs"));
+            if file.exists() {
+                found.push(file);
+            } else {
+                collect(&root.join("tests").join(target), &mut found);
+            }
+        }
+    }
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}

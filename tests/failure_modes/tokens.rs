@@ -1,0 +1,100 @@
+//! No token, and a token that is refused.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::time::sleep;
+use tower::{Layer, ServiceExt};
+use tower_m2m::{
+    Attempts, ClientAuth,
+    client_credentials::{Remedy, TokenError, TokenErrorKind as Kind, TokenEvent},
+};
+
+use crate::support::{
+    Source, api, get, layer, send,
+    server::{GRANTED, Server, handle},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_took_longer_than_its_life_is_not_sent() {
+    let source = Source::living(5 * SECOND).delayed(10 * SECOND);
+    let (inner, calls) = api(&source);
+    let service = layer(&source).build().layer(inner);
+
+    let error = send(&service, get("/")).await.unwrap_err();
+
+    let error = error.downcast_ref::<TokenError>().unwrap();
+    assert_eq!((error.kind(), error.is_transient()), (Kind::Expired, true));
+    assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_refusals_are_permanent() {
+    for (status, code) in [
+        (400, "unauthorized_client"),
+        (400, "invalid_target"),
+        (400, "invalid_request"),
+        (404, "not_an_oauth_error"),
+    ] {
+        let server = Server::answering(move |_| (status, format!(r#"{{"error":"{code}"}}"#)));
+        let tokens = handle(server.endpoint(ClientAuth::basic("id", "secret")));
+
+        let error = tokens.token().await.unwrap_err();
+        let wait = error.retry_after().unwrap();
+        server.answer(|_| (200, GRANTED.to_owned()));
+        sleep(29 * SECOND).await;
+        let later = tokens.token().await.unwrap_err();
+
+        assert_eq!((error.kind(), error.is_transient()), (Kind::Refused, false));
+        assert!((30 * SECOND..=36 * SECOND).contains(&wait), "{wait:?}");
+        assert_eq!(later.kind(), Kind::Refused);
+        assert_eq!(server.asked().len(), 1);
+    }
+}
+
+#[test]
+fn without_a_runtime_a_request_fails_at_once() {
+    let source = Source::default();
+    let service = layer(&source).build().layer(api(&source).0);
+    let mut call = pin!(service.oneshot(get("/")));
+
+    let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+
+    let Poll::Ready(Err(error)) = polled else {
+        panic!("it waits for a runtime");
+    };
+    let error = error.downcast_ref::<TokenError>().unwrap();
+    assert_eq!(error.kind(), Kind::NoRuntime);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_401_is_told_with_its_remedy() {
+    let source = Source::default();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let service = layer(&source)
+        .on_event(move |event: &TokenEvent<'_>| {
+            if let TokenEvent::Refused { remedy, .. } = event {
+                log.lock().unwrap().push(*remedy);
+            }
+        })
+        .build()
+        .layer(api(&source).0);
+    send(&service, get("/")).await.unwrap();
+    source.revoke_all();
+
+    let response = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(Attempts::of(&response), 2);
+    assert_eq!(source.fetches(), 2);
+    assert_eq!(*told.lock().unwrap(), [Remedy::Replay]);
+}
