@@ -56,6 +56,7 @@ fn the_words_of_the_api_are_cut_to_what_is_safe_to_print() {
     );
     let found = &challenges(&headers(&[&line]), None)[0];
 
+    assert_eq!(found.scheme(), "Bearer");
     assert_eq!(found.realm(), Some("abc"));
     assert_eq!(found.error().map(str::len), Some(200));
 }
@@ -71,6 +72,23 @@ fn a_token_that_the_api_echoes_is_redacted() {
         Some("token [redacted] has expired")
     );
     assert_eq!(found.scope(), Some("https://graph.example/0123/read"));
+}
+
+#[test]
+fn what_is_no_parameter_is_passed_over() {
+    for (line, schemes) in [
+        (
+            "Negotiate YII-_/+abc==, Bearer a=b",
+            &["Negotiate", "Bearer"][..],
+        ),
+        ("Negotiate YIIabc, Bearer a=b", &["Negotiate", "Bearer"]),
+        ("@\"a, Basic x\", Bearer a=b", &["Bearer"]),
+        ("@, Bearer a=b", &["Bearer"]),
+    ] {
+        let found = challenges(&headers(&[line]), None);
+        let found: Vec<_> = found.iter().map(Challenge::scheme).collect();
+        assert_eq!(found, schemes, "{line}");
+    }
 }
 
 #[test]
