@@ -87,14 +87,17 @@ fn loom_a_request_with_two_keys_goes_when_both_allow() {
         let tickets = [world.go(&keys(["a"])), world.go(&keys(["b"]))];
         let both = world.queue(&keys(["a", "b"]));
         let behind = world.queue(&keys(["b"]));
-        let leave = tickets.map(|ticket| {
-            in_thread(&world, |world| {
-                ticket.settle(Learnt::NotSent, world.now);
-            })
+        let [a, b] = tickets;
+        let first = in_thread(&world, |world| {
+            a.settle(Learnt::NotSent, world.now);
+        });
+        // Whoever needs `b` only may go first, while `a` keeps the other back.
+        let second = in_thread(&world, |world| {
+            b.settle(Learnt::NotSent, world.now);
+            drop(world.turn(behind));
         });
         drop(world.turn(both));
-        drop(world.turn(behind));
-        for thread in leave {
+        for thread in [first, second] {
             thread.join().unwrap();
         }
         world.assert_at_rest();
