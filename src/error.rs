@@ -4,7 +4,7 @@ use std::{error::Error, fmt, io, sync::Arc};
 
 use crate::{
     client_credentials::{CredentialPresent, OriginNotAllowed, TokenError},
-    rate_limit_retry::{DeadlineExceeded, HoldTooLong},
+    rate_limit_retry::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
     replay,
 };
 
@@ -51,6 +51,7 @@ fn is_ours(error: &(dyn Error + 'static)) -> bool {
         || error.is::<OriginNotAllowed>()
         || error.is::<CredentialPresent>()
         || error.is::<HoldTooLong>()
+        || error.is::<TooManyWaiting>()
         || error.is::<DeadlineExceeded>()
         || replay::is_refusal(error)
 }

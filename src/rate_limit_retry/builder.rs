@@ -27,6 +27,7 @@ use crate::{
 #[must_use = "settings do nothing until `build()`"]
 pub struct RateLimitRetryLayerBuilder {
     policy: Policy,
+    max_waiting: usize,
     deadline: Option<Duration>,
     pace: Pace,
     limits: OwnLimits,
@@ -48,6 +49,7 @@ impl RateLimitRetryLayerBuilder {
                 max_wait: Duration::from_secs(120),
                 idempotent_only: false,
             },
+            max_waiting: MAX_WAITING,
             deadline: None,
             pace: Pace {
                 cold_burst: 8,
@@ -81,6 +83,14 @@ impl RateLimitRetryLayerBuilder {
     /// than it wished.
     pub fn max_wait(mut self, longest: Duration) -> Self {
         self.policy.max_wait = longest;
+        self
+    }
+
+    /// How many requests may wait for one partition at once; at least 1. Those beyond it fail with
+    /// [`TooManyWaiting`](super::TooManyWaiting) at once; one that is sent again always has a place. Each is kept in memory
+    /// while it waits. Default: 100,000.
+    pub fn max_waiting(mut self, limit: usize) -> Self {
+        self.max_waiting = limit.max(1);
         self
     }
 
@@ -240,7 +250,7 @@ impl RateLimitRetryLayerBuilder {
         let mut sinks = self.sinks;
         crate::telemetry::tell_of_limits(&mut sinks);
         RateLimitRetryLayer::of(Limiter {
-            gate: Gate::new(self.pace, self.limits, self.seed),
+            gate: Gate::new(self.pace, self.limits, self.max_waiting, self.seed),
             policy: self.policy,
             deadline: self.deadline,
             fault_backoff: FAULT_BACKOFF,
@@ -266,3 +276,5 @@ impl fmt::Debug for RateLimitRetryLayerBuilder {
 }
 
 const FAULT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+
+const MAX_WAITING: usize = 100_000;

@@ -43,6 +43,37 @@ impl fmt::Display for HoldTooLong {
 
 impl Error for HoldTooLong {}
 
+/// A request was not sent: as many as [`max_waiting`](super::RateLimitRetryLayerBuilder::max_waiting) allows wait for its
+/// partition already.
+///
+/// Nothing has left the process. Comes out of a service as a [`BoxError`](crate::BoxError).
+#[derive(Clone, Debug)]
+pub struct TooManyWaiting {
+    pub(crate) partition: PartitionKey,
+    pub(crate) limit: usize,
+}
+
+impl TooManyWaiting {
+    /// The partition for which they wait.
+    #[must_use]
+    pub fn partition(&self) -> &PartitionKey {
+        &self.partition
+    }
+}
+
+impl fmt::Display for TooManyWaiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "request not sent: {} requests wait for {} already; send less at once, or raise `.max_waiting(..)`",
+            self.limit,
+            self.partition.as_str(),
+        )
+    }
+}
+
+impl Error for TooManyWaiting {}
+
 /// The caller's deadline passed while an attempt was under way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DeadlineExceeded {

@@ -69,8 +69,8 @@ pub enum RateLimitEvent<'a> {
         /// Why.
         reason: GiveUpReason,
     },
-    /// A request was not sent: its partition is held for longer than it may wait. Its caller gets
-    /// [`HoldTooLong`](super::HoldTooLong).
+    /// A request was not sent: its partition is held for longer than it may wait, or too many wait already. Its caller
+    /// gets [`HoldTooLong`](super::HoldTooLong) or [`TooManyWaiting`](super::TooManyWaiting).
     #[non_exhaustive]
     NotSent {
         /// The partition.

@@ -44,7 +44,7 @@ mod service;
 pub use self::{
     builder::RateLimitRetryLayerBuilder,
     decision::GiveUpReason,
-    error::{DeadlineExceeded, HoldTooLong},
+    error::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
     event::{GaveUp, RateLimitEvent},
     future::ResponseFuture,
     handle::{QuotaHandle, QuotaStatus},

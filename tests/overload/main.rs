@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod holds;
 mod tokens;
 
 use std::{
@@ -21,7 +22,7 @@ use std::{
 };
 
 use allocation_counter::measure;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,12 +48,7 @@ impl<F: Future> Future for Polls<F> {
 }
 
 /// How many bytes the heap holds per caller while [`MANY`] wait, each in a box that was polled once.
-fn bytes_per_waiter<F: Future>(waiting: impl Fn() -> F) -> u64 {
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+fn bytes_per_waiter<F: Future>(runtime: &Runtime, waiting: impl Fn() -> F) -> u64 {
     let mut all = Vec::with_capacity(MANY);
     let taken = measure(|| {
         runtime.block_on(async {
@@ -68,4 +64,13 @@ fn bytes_per_waiter<F: Future>(waiting: impl Fn() -> F) -> u64 {
 
 async fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Whose time stands still.
+fn paused() -> Runtime {
+    Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
 }

@@ -12,7 +12,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::client_credentials::{Config, TokenError, TokenErrorKind};
 
 use super::{
-    HOUR, MANY, Polls, SECOND, bytes_per_waiter,
+    HOUR, MANY, Polls, SECOND, bytes_per_waiter, paused,
     support::{Source, answering, api, get, layer, origin, send, spawn, status_only},
 };
 
@@ -170,7 +170,7 @@ fn a_hundred_thousand_callers_wait_for_a_token_in_two_kilobytes_each() {
     let source = Source::living(HOUR).delayed(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
 
-    let bytes = bytes_per_waiter(|| service.clone().oneshot(get("/")));
+    let bytes = bytes_per_waiter(&paused(), || service.clone().oneshot(get("/")));
 
     println!("{bytes} bytes for each of {MANY} who wait for a token");
     assert!((100..2_000).contains(&bytes), "{bytes}");

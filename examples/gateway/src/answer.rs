@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tower_m2m::{
     BoxError,
     client_credentials::TokenError,
-    rate_limit_retry::{GaveUp, HoldTooLong},
+    rate_limit_retry::{GaveUp, HoldTooLong, TooManyWaiting},
 };
 
 use crate::strip;
@@ -129,6 +129,9 @@ fn of_error(error: &BoxError) -> (Outcome, Response<Body>) {
     tracing::warn!(%error, "request failed");
     if let Some(hold) = error.downcast_ref::<HoldTooLong>() {
         return Outcome::Held.answer(Some(hold.wait()));
+    }
+    if error.is::<TooManyWaiting>() {
+        return Outcome::Held.answer(None);
     }
     if let Some(error) = error.downcast_ref::<TokenError>() {
         return if error.is_transient() {

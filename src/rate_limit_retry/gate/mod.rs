@@ -43,6 +43,8 @@ pub(crate) struct Gate(Arc<Inner>);
 struct Inner {
     pace: Pace,
     limits: OwnLimits,
+    /// So many may wait for one partition.
+    max_waiting: usize,
     random: Random,
     state: Mutex<State>,
 }
@@ -69,20 +71,32 @@ pub(crate) enum Admission {
     Go(Ticket),
     /// Its partition is held until then, which is later than it can wait.
     TooLate(Instant),
+    /// So many wait for this partition already that there is no place in its queue.
+    TooMany(PartitionKey),
     Wait(Place),
 }
 
 impl Gate {
-    pub(crate) fn new(pace: Pace, limits: OwnLimits, seed: Option<u64>) -> Self {
+    pub(crate) fn new(
+        pace: Pace,
+        limits: OwnLimits,
+        max_waiting: usize,
+        seed: Option<u64>,
+    ) -> Self {
         Self(Arc::new(Inner {
             pace,
             limits,
+            max_waiting,
             random: Random::new(seed),
             state: Mutex::default(),
         }))
     }
 
-    /// Lets a request go, queues it, or says that it cannot go in time.
+    pub(crate) fn max_waiting(&self) -> usize {
+        self.0.max_waiting
+    }
+
+    /// Lets a request go, queues it, or says that it cannot go in time or that too many wait.
     pub(crate) fn admit(&self, wish: &Wish<'_>, now: Instant) -> Admission {
         let keys = wish.keys;
         let mut state = lock(&self.0.state);
@@ -104,6 +118,12 @@ impl Gate {
                 return Admission::TooLate(until);
             }
             Err(_) => {}
+        }
+        // Whoever is sent again has been let in before.
+        if wish.arrival.is_none()
+            && let Some(full) = state.full(keys, self.0.max_waiting)
+        {
+            return Admission::TooMany(full.clone());
         }
         state.queue(keys, arrival, &self.0.pace, now);
         Admission::Wait(Place::new(self.clone(), arrival))

@@ -47,7 +47,7 @@ impl World {
             backoff: Backoff::new(SECOND, SECOND),
         };
         Self {
-            gate: Gate::new(pace, OwnLimits::default(), Some(7)),
+            gate: Gate::new(pace, OwnLimits::default(), usize::MAX, Some(7)),
             now: Instant::now(),
         }
     }

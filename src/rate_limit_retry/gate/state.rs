@@ -58,6 +58,18 @@ impl State {
         })
     }
 
+    /// A partition for which so many wait.
+    pub(super) fn full<'a>(
+        &self,
+        keys: &'a [PartitionKey],
+        most: usize,
+    ) -> Option<&'a PartitionKey> {
+        keys.iter().find(|key| {
+            let partition = self.partitions.get(key);
+            partition.is_some_and(|partition| partition.queue.len() >= most)
+        })
+    }
+
     /// Sees that the partitions are there, and that idle ones do not pile up.
     pub(super) fn make_room(
         &mut self,

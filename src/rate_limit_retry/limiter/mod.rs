@@ -14,7 +14,7 @@ pub(crate) use self::{
     conclude::Next,
 };
 use super::{
-    HoldTooLong, PartitionKey, RateLimitEvent,
+    HoldTooLong, PartitionKey, RateLimitEvent, TooManyWaiting,
     budget::FaultBudget,
     decision::{MethodClass, Policy},
     event::RateLimitEvents,
@@ -152,6 +152,7 @@ impl Limiter {
         match admission {
             Admission::Go(ticket) => Ok(ticket),
             Admission::TooLate(until) => Err(self.too_long(call, until, now)),
+            Admission::TooMany(partition) => Err(self.too_many(call, partition, now)),
             Admission::Wait(place) => {
                 self.tell_each(call, |partition| RateLimitEvent::Held { partition });
                 let ticket = self.turn(place, latest).await;
@@ -192,6 +193,20 @@ impl Limiter {
             until,
             wait,
             partition: partition.unwrap_or_else(|| PartitionKey::new("")),
+        }
+        .into()
+    }
+
+    fn too_many(&self, call: &Call, partition: PartitionKey, now: Instant) -> BoxError {
+        let chance = self.gate.next_chance(&call.keys, now);
+        let held_for = chance.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        self.tell_each(call, |partition| RateLimitEvent::NotSent {
+            partition,
+            held_for,
+        });
+        TooManyWaiting {
+            partition,
+            limit: self.gate.max_waiting(),
         }
         .into()
     }

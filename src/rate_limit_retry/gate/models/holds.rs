@@ -29,7 +29,7 @@ fn loom_after_a_refusal_nobody_goes_before_the_hold_ends() {
                 refusal.join().unwrap();
                 world.turn(place)
             }
-            Admission::TooLate(_) => panic!("any wait is acceptable"),
+            Admission::TooLate(_) | Admission::TooMany(_) => panic!("any wait is acceptable"),
         };
         ticket.settle(Learnt::NotSent, world.now + 11 * SECOND);
         world.assert_at_rest();

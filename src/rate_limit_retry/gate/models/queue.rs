@@ -44,7 +44,7 @@ fn loom_requests_in_the_queue_all_get_their_turn() {
             move |world| match world.admit(&keys) {
                 Admission::Go(ticket) => world.accept(ticket),
                 Admission::Wait(place) => world.accept(world.turn(place)),
-                Admission::TooLate(_) => panic!("there is no hold"),
+                Admission::TooLate(_) | Admission::TooMany(_) => panic!("there is no hold"),
             }
         });
         // Not sent: the next one is as careful as this one was.
