@@ -12,6 +12,7 @@ mod clock;
 pub mod docs;
 mod drain;
 mod error;
+pub mod grpc;
 mod kept;
 mod origin;
 mod random;

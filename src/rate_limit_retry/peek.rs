@@ -225,10 +225,24 @@ pin_project! {
 }
 
 impl<B: Body> PeekedBody<B> {
-    fn whole(body: B) -> Self {
+    pub(crate) fn whole(body: B) -> Self {
         Self {
             frames: VecDeque::new(),
             rest: Rest::Whole { body },
+        }
+    }
+
+    /// `first` has been read of `body`, which goes on.
+    pub(crate) fn begun(
+        first: Option<Result<Frame<B::Data>, B::Error>>,
+        body: Pin<Box<B>>,
+    ) -> Self {
+        Self {
+            frames: first
+                .map(|frame| frame.map(into_bytes))
+                .into_iter()
+                .collect(),
+            rest: Rest::Begun { body: Some(body) },
         }
     }
 

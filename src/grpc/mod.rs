@@ -1,0 +1,70 @@
+//! gRPC's refusals as HTTP's, for the layers that read HTTP statuses.
+//!
+//! A gRPC server answers 200 and says in `grpc-status` that it refuses: in the head where that is all there is
+//! ("trailers-only"), or in the trailers. [`GrpcStatusLayer`], right above the channel, makes such an answer a 401 or a
+//! 429, so that the layers above it fetch another token, or wait. [`restore`] makes it an answer of gRPC again.
+//!
+//! ```text
+//! client ─▶ restore ─▶ RateLimitRetryLayer ─▶ ClientCredentialsLayer ─▶ GrpcStatusLayer ─▶ channel
+//! ```
+//!
+//! | `grpc-status` | becomes |
+//! |---|---|
+//! | 16, `UNAUTHENTICATED` | 401: another token, and the call once more |
+//! | 8, `RESOURCE_EXHAUSTED`, with `grpc-retry-pushback-ms` or a `google.rpc.RetryInfo` | 429 with that wait |
+//! | 8 without either | 429 only with [`any_exhaustion`](GrpcStatusLayer::any_exhaustion): it may be about the size of a message |
+//! | any other | nothing: it is left alone |
+//!
+//! A call whose answer has begun with a message is never touched, and never sent again: its status, whatever it is, comes
+//! with its trailers as ever. A request that is a stream is sent again only if it can be, see
+//! [`replay`](crate::replay).
+//!
+//! # Examples
+//!
+//! ```
+//! use tower::ServiceBuilder;
+//! use tower_m2m::{M2mLayer, grpc, replay::RequestBodyReplayLayer};
+//!
+//! # fn example(both: M2mLayer) {
+//! let layers = ServiceBuilder::new()
+//!     .map_response(grpc::restore) // tonic's clients do without
+//!     .layer(RequestBodyReplayLayer::new())
+//!     .layer(both)
+//!     .layer(grpc::GrpcStatusLayer::new());
+//! # fn is<T>(_: T) {}
+//! # is::<ServiceBuilder<_>>(layers.map_response(|response: http::Response<String>| response));
+//! # }
+//! ```
+
+mod layer;
+mod service;
+mod status;
+
+use http::{Response, StatusCode};
+
+pub use self::{
+    layer::GrpcStatusLayer,
+    service::{GrpcStatus, GrpcStatusFuture},
+};
+
+/// Gives an answer back the status that it had before a [`GrpcStatusLayer`] changed it, for `.map_response(restore)` above
+/// the layers of this crate. Other answers are left alone.
+///
+/// tonic's clients read `grpc-status` first and do without; a proxy that passes answers on does not.
+#[must_use]
+pub fn restore<B>(mut response: Response<B>) -> Response<B> {
+    if let Some(changed) = response.extensions_mut().remove::<Changed>() {
+        *response.status_mut() = StatusCode::OK;
+        if changed.pushback_added {
+            response.headers_mut().remove(status::PUSHBACK);
+        }
+    }
+    response
+}
+
+/// In the extensions of an answer whose status was changed.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    /// The head got the wait of the trailers, or of the details.
+    pushback_added: bool,
+}
