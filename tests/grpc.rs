@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{

@@ -1,6 +1,7 @@
 //! The layers with clients and servers of other crates, on loopback.
 
 mod axum_server;
+mod grpc_status;
 mod kube_client;
 mod reqwest_client;
 mod server;
