@@ -1,4 +1,5 @@
 //! gRPC's refusals, in process on a paused clock. With tonic's server and channel: `tests/compose`.
+#![expect(clippy::disallowed_methods, reason = "on the paused clock")]
 
 mod support;
 

@@ -22,19 +22,28 @@
 //! # Examples
 //!
 //! ```
-//! use tower::ServiceBuilder;
-//! use tower_m2m::{M2mLayer, grpc, replay::RequestBodyReplayLayer};
+//! use bytes::Bytes;
+//! use http::{Request, Response, StatusCode};
+//! use http_body_util::Empty;
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_m2m::{BoxError, grpc};
 //!
-//! # fn example(both: M2mLayer) {
-//! let layers = ServiceBuilder::new()
-//!     .map_response(grpc::restore) // tonic's clients do without
-//!     .layer(RequestBodyReplayLayer::new())
-//!     .layer(both)
-//!     .layer(grpc::GrpcStatusLayer::new());
-//! # fn is<T>(_: T) {}
-//! # is::<ServiceBuilder<_>>(layers.map_response(|response: http::Response<String>| response));
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let channel = service_fn(async |_: Request<()>| {
+//!     let answer = Response::builder().header("content-type", "application/grpc").header("grpc-status", 16);
+//!     Ok::<_, BoxError>(answer.body(Empty::<Bytes>::new())?)
+//! });
+//!
+//! let response = grpc::GrpcStatusLayer::new().layer(channel).oneshot(Request::new(())).await?;
+//!
+//! assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+//! assert_eq!(grpc::restore(response).status(), StatusCode::OK);
+//! # Ok(())
 //! # }
 //! ```
+//!
+//! With tonic: [`composing`](crate::docs::composing#tonic).
 
 mod layer;
 mod service;
