@@ -17,6 +17,7 @@ mod kept;
 mod origin;
 mod random;
 pub mod rate_limit_retry;
+mod readiness;
 pub mod replay;
 mod retry_after;
 mod sharded;

@@ -12,7 +12,11 @@ use std::{
 };
 
 /// As many places as threads can run at once. Cheap to clone.
-pub(crate) struct Sharded<T>(Arc<[Arc<Place<T>>]>);
+pub(crate) struct Sharded<T>(Arc<Table<T>>);
+
+/// Aligned, so that who clones a service, and writes to the count before it, takes no line from those who read here.
+#[repr(align(128))]
+struct Table<T>(Box<[Arc<Place<T>>]>);
 
 /// One of the places, which nearly always one thread alone uses. Whoever holds it for the length of a request writes to
 /// this place's reference count and no other. Aligned so that neither count nor content shares a line with another's.
@@ -21,17 +25,19 @@ pub(crate) struct Place<T>(T);
 
 impl<T> Sharded<T> {
     pub(crate) fn new(place: impl Fn() -> T) -> Self {
-        Self((0..places()).map(|_| Arc::new(Place(place()))).collect())
+        let places = (0..places()).map(|_| Arc::new(Place(place()))).collect();
+        Self(Arc::new(Table(places)))
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Place<T>> {
-        self.0.iter().map(|place| &**place)
+        self.0.0.iter().map(|place| &**place)
     }
 
     /// This thread's place.
     pub(crate) fn here(&self) -> &Arc<Place<T>> {
+        let places = &self.0.0;
         // The number of places is a power of two.
-        &self.0[thread_number() & (self.0.len() - 1)]
+        &places[thread_number() & (places.len() - 1)]
     }
 }
 

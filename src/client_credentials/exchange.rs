@@ -50,8 +50,7 @@ impl Exchange {
     pub(crate) fn refusal<RB>(&self, response: &Response<RB>, sent: Sent) -> Option<Refusal> {
         if response.status() != StatusCode::UNAUTHORIZED {
             if response.status().is_success() {
-                let cell = &self.tokens.cell;
-                cell.accepted(sent.origin, sent.identity, sent.tell.then_some(sent.at));
+                self.accepted(sent);
             }
             return None;
         }
@@ -64,6 +63,12 @@ impl Exchange {
             origin: sent.origin,
             sent_at: sent.at,
         })
+    }
+
+    /// A request that was sent with a token was answered with a success.
+    pub(crate) fn accepted(&self, sent: Sent) {
+        let cell = &self.tokens.cell;
+        cell.accepted(sent.origin, sent.identity, sent.tell.then_some(sent.at));
     }
 
     /// What the API says about the refused token, without the token itself. One that is no longer in use is not known

@@ -15,7 +15,9 @@ use super::{
     future::{ResponseFuture, obtain_and_send},
     near::Near,
 };
-use crate::{BoxError, kept::Retained, replay::ReplayableBody, sharded::Sharded};
+use crate::{
+    BoxError, kept::Retained, readiness::give_back, replay::ReplayableBody, sharded::Sharded,
+};
 
 /// Sends requests with an access token. Made by a [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 #[derive(Clone)]
@@ -73,10 +75,7 @@ where
         };
         let now = exchange.tokens.clock.now();
         let Some((token, sent)) = near.token(now, origin) else {
-            // Readiness is given back before waiting: a permit held here could be the one that another request needs.
-            let fresh = self.inner.clone();
-            drop(std::mem::replace(&mut self.inner, fresh));
-            let service = self.inner.clone();
+            let service = give_back(&mut self.inner);
             let exchange = Arc::clone(exchange);
             return ResponseFuture::slow(obtain_and_send(exchange, service, request, origin));
         };

@@ -113,7 +113,14 @@ where
                     retained,
                 } => {
                     let limiter = &passes.limiter;
-                    let outcome = ready!(future.poll(cx)).map_err(Into::into);
+                    let outcome = ready!(future.poll(cx));
+                    // Looked at where it is: every response is moved once less.
+                    if let (Ok(response), Some((call, ticket))) = (&outcome, &*attempt)
+                        && limiter.is_over(call, ticket, response)
+                    {
+                        return Poll::Ready(outcome.map_err(Into::into));
+                    }
+                    let outcome = outcome.map_err(Into::into);
                     let Some((mut call, ticket)) = attempt.take() else {
                         return Poll::Ready(outcome);
                     };

@@ -61,6 +61,12 @@ impl Passes {
         }
     }
 
+    /// A call that begins past the gate, which is not asked, and with a free ticket.
+    pub(crate) fn pass(&self, head: &RequestHead<'_>, named: bool) -> Option<Call> {
+        let keys = self.open(head.uri, named)?;
+        Some(self.limiter.call(keys, head))
+    }
+
     /// A call that begins, and what the gate says, which is not asked where a call with a deadline may have to wait.
     pub(crate) fn admit(
         &self,
@@ -68,9 +74,6 @@ impl Passes {
         credential: Option<&str>,
     ) -> (Call, Option<Result<Ticket, Admission>>) {
         let limiter = &self.limiter;
-        if let Some(keys) = self.open(head.uri, credential.is_some()) {
-            return (limiter.call(keys, head), Some(Ok(Ticket::free())));
-        }
         let now = limiter.now();
         let mut call = limiter.begin(head, credential, now);
         let admission = (!limiter.has_deadline()).then(|| limiter.try_admit(&mut call, now));

@@ -12,9 +12,12 @@ use tower_service::Service;
 
 use super::{
     future::{ResponseFuture, send_when_allowed},
+    gate::Ticket,
     pass::Passes,
 };
-use crate::{BoxError, kept::Retained, replay::ReplayableBody, sharded::Sharded};
+use crate::{
+    BoxError, kept::Retained, readiness::give_back, replay::ReplayableBody, sharded::Sharded,
+};
 
 /// Sends requests as their quotas allow. Made by a [`RateLimitRetryLayer`](super::RateLimitRetryLayer).
 #[derive(Clone)]
@@ -64,27 +67,25 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
         let passes = self.passes.here();
-        let limiter = &passes.limiter;
-        let (call, admission) = match passes.admit(&(&request).into(), None) {
-            (call, Some(Ok(ticket))) => {
-                let retained = Retained::of(&request, &self.inner);
-                let passes = Arc::clone(passes);
-                // The instance that was polled ready is the one that is called.
-                let future = self.inner.call(request);
-                return ResponseFuture::sent(future, passes, call, ticket, retained);
-            }
-            (call, admission) => (call, admission.and_then(Result::err)),
+        let head = (&request).into();
+        let (call, ticket) = match passes.pass(&head, false) {
+            Some(call) => (call, Ticket::free()),
+            None => match passes.admit(&head, None) {
+                (call, Some(Ok(ticket))) => (call, ticket),
+                (call, admission) => {
+                    let limiter = Arc::clone(&passes.limiter);
+                    let admission = admission.and_then(Result::err);
+                    let service = give_back(&mut self.inner);
+                    let sent = send_when_allowed(limiter, call, admission, service, request);
+                    return ResponseFuture::slow(sent);
+                }
+            },
         };
-        // Readiness is given back before waiting: a permit held here could be the one that another request needs.
-        let fresh = self.inner.clone();
-        drop(std::mem::replace(&mut self.inner, fresh));
-        ResponseFuture::slow(send_when_allowed(
-            Arc::clone(limiter),
-            call,
-            admission,
-            self.inner.clone(),
-            request,
-        ))
+        let retained = Retained::of(&request, &self.inner);
+        let passes = Arc::clone(passes);
+        // The instance that was polled ready is the one that is called.
+        let future = self.inner.call(request);
+        ResponseFuture::sent(future, passes, call, ticket, retained)
     }
 }
 

@@ -122,7 +122,14 @@ where
                     retained,
                 } => {
                     let protocol = &place.protocol;
-                    let outcome = ready!(future.poll(cx)).map_err(Into::into);
+                    let outcome = ready!(future.poll(cx));
+                    // Looked at where it is: every response is moved once less.
+                    if let (Ok(response), Some((call, attempt))) = (&outcome, &*attempt)
+                        && protocol.is_over(call, attempt, response)
+                    {
+                        return Poll::Ready(outcome.map_err(Into::into));
+                    }
+                    let outcome = outcome.map_err(Into::into);
                     let Some((mut call, attempt)) = attempt.take() else {
                         return Poll::Ready(outcome);
                     };

@@ -55,6 +55,20 @@ pub(super) enum Then<RB, K> {
 }
 
 impl Protocol {
+    /// Whether nothing follows from an attempt's answer, as from most.
+    pub(super) fn is_over<RB>(
+        &self,
+        call: &Call,
+        attempt: &Attempt,
+        answer: &Response<RB>,
+    ) -> bool {
+        let over = self.limiter.is_over(call, &attempt.ticket, answer);
+        if over && let Some(sent) = attempt.sent {
+            self.exchange.accepted(sent);
+        }
+        over
+    }
+
     /// Learns from the end of an attempt, and decides what follows. `kept` is the copy, if it can still be sent.
     pub(super) fn conclude<RB, K>(
         &self,

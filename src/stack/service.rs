@@ -18,6 +18,8 @@ use crate::{
     BoxError,
     client_credentials::Passage,
     kept::{Outgoing, Retained},
+    rate_limit_retry::Ticket,
+    readiness::give_back,
     replay::ReplayableBody,
     sharded::Sharded,
 };
@@ -79,41 +81,52 @@ where
         let now = limiter.now();
         let token = origin.and_then(|origin| place.near.token(now, origin));
         let head = (&request).into();
-        let credential = exchange.tokens.cell.settings().credential.as_deref();
-        let (call, admission) = if token.is_some() == origin.is_some() {
-            match place.passes.admit(&head, origin.and(credential)) {
-                (call, Some(Ok(ticket))) => {
-                    let retained = Retained::of(&request, &self.inner);
-                    let sent = token.map(|(header, sent)| {
-                        exchange.authorizer.authorize(request.headers_mut(), header);
-                        sent
-                    });
-                    let attempt = Attempt {
-                        ticket,
-                        sent,
-                        replay: false,
-                    };
-                    let place = Arc::clone(place);
-                    // The instance that was polled ready is the one that is called.
-                    let future = self.inner.call(request);
-                    return ResponseFuture::sent(future, place, call, attempt, retained);
-                }
-                (call, admission) => (call, admission.and_then(Result::err)),
-            }
-        } else {
-            (limiter.begin(&head, origin.and(credential), now), None)
+        let credential = || {
+            let credential = exchange.tokens.cell.settings().credential.as_deref();
+            origin.and(credential)
         };
-        // Readiness is given back before waiting: a permit held here could be the one that another request needs.
-        let fresh = self.inner.clone();
-        drop(std::mem::replace(&mut self.inner, fresh));
-        let service = self.inner.clone();
-        let unsent = Unsent {
-            outgoing: Outgoing::First(request),
-            origin,
+        let has_token = token.is_some() == origin.is_some();
+        let pass = || place.passes.pass(&head, credential().is_some());
+        let (call, ticket) = match has_token.then(pass).flatten() {
+            Some(call) => (call, Ticket::free()),
+            None => {
+                let (call, admission) = if has_token {
+                    place.passes.admit(&head, credential())
+                } else {
+                    (limiter.begin(&head, credential(), now), None)
+                };
+                match admission {
+                    Some(Ok(ticket)) => (call, ticket),
+                    admission => {
+                        let protocol = Arc::clone(&place.protocol);
+                        let admission = admission.and_then(Result::err);
+                        let service = give_back(&mut self.inner);
+                        let unsent = Unsent {
+                            outgoing: Outgoing::First(request),
+                            origin,
+                            replay: false,
+                        };
+                        return ResponseFuture::slow(drive(
+                            protocol, call, admission, service, unsent,
+                        ));
+                    }
+                }
+            }
+        };
+        let retained = Retained::of(&request, &self.inner);
+        let sent = token.map(|(header, sent)| {
+            exchange.authorizer.authorize(request.headers_mut(), header);
+            sent
+        });
+        let attempt = Attempt {
+            ticket,
+            sent,
             replay: false,
         };
-        let protocol = Arc::clone(&self.places.here().protocol);
-        ResponseFuture::slow(drive(protocol, call, admission, service, unsent))
+        let place = Arc::clone(place);
+        // The instance that was polled ready is the one that is called.
+        let future = self.inner.call(request);
+        ResponseFuture::sent(future, place, call, attempt, retained)
     }
 }
 

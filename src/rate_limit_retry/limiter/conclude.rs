@@ -27,6 +27,19 @@ pub(crate) enum Next<RB> {
 }
 
 impl Limiter {
+    /// Whether nothing follows from an attempt's answer, as from most: the first attempt of a request that went past the
+    /// gate, and a plain success, which says nothing about limits and has been sent once.
+    pub(crate) fn is_over<RB>(&self, call: &Call, ticket: &Ticket, answer: &Response<RB>) -> bool {
+        let over = ticket.is_free()
+            && call.attempt == 1
+            && answer.status().is_success()
+            && !may_speak(answer.headers());
+        if over {
+            self.budget.deposit();
+        }
+        over
+    }
+
     /// Learns from the end of an attempt, and decides what follows.
     pub(crate) fn conclude<RB>(
         &self,
@@ -36,11 +49,8 @@ impl Limiter {
         replayable: bool,
     ) -> Next<RB> {
         if let Ok(response) = &outcome
-            && ticket.is_free()
-            && call.attempt == 1
-            && is_unremarkable(response)
+            && self.is_over(call, &ticket, response)
         {
-            self.budget.deposit();
             return Next::Return(outcome);
         }
         let now = self.clock.now();
@@ -180,11 +190,6 @@ impl Limiter {
         }
         outcome
     }
-}
-
-/// Whether a response is a plain success, which says nothing about limits and has been sent once.
-fn is_unremarkable<RB>(response: &Response<RB>) -> bool {
-    response.status().is_success() && !may_speak(response.headers())
 }
 
 /// So many attempts keep their place before those who came later.
