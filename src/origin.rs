@@ -109,6 +109,7 @@ impl Origin {
     ///
     /// A URI with user information never is: `https://api.example.com@evil.example/` has fooled too many readers.
     #[must_use]
+    #[inline]
     pub fn matches(&self, uri: &Uri) -> bool {
         Scheme::of(uri) == Some(self.scheme)
             && uri
@@ -123,11 +124,17 @@ impl Origin {
         std::str::from_utf8(value).is_ok_and(|authority| self.is_at(authority))
     }
 
+    #[inline]
     fn is_at(&self, authority: &str) -> bool {
-        *authority == *self.authority
-            || split(authority).is_some_and(|(host, port)| {
-                self.has_host(host) && effective(port, self.scheme) == Some(self.port)
-            })
+        *authority == *self.authority || self.is_also_at(authority)
+    }
+
+    /// In another spelling.
+    #[cold]
+    fn is_also_at(&self, authority: &str) -> bool {
+        split(authority).is_some_and(|(host, port)| {
+            self.has_host(host) && effective(port, self.scheme) == Some(self.port)
+        })
     }
 
     fn has_host(&self, host: &str) -> bool {
@@ -222,6 +229,7 @@ impl fmt::Display for InvalidOrigin {
 impl Error for InvalidOrigin {}
 
 impl Scheme {
+    #[inline]
     fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme()?;
         if *scheme == http::uri::Scheme::HTTPS {

@@ -1,7 +1,7 @@
 //! The head of a request in one row of bytes: cheap to write, and read only when the request is sent again.
 //!
-//! In pairs with their lengths before them: method and authority, scheme and path, and then each header's name and value;
-//! the highest bit of a value's length says whether the value is sensitive.
+//! In pairs with their lengths (31 bits each) before them: method and authority, scheme and path, and then each header's
+//! name and value; the highest bit says whether the value is sensitive.
 
 use http::{
     Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
@@ -9,20 +9,20 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-/// Writes the head of `request`, without version and extensions, to the beginning of `bytes`. `None` if it does not fit.
+/// Writes the head of `request`, without version and extensions, to the beginning of `bytes`, which are zeros.
+/// `None` if it does not fit.
 pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
     let uri = request.uri();
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let authority = uri.authority().map_or("", Authority::as_str);
     let mut row = Row { bytes, end: 0 };
-    row.put(request.method().as_str(), authority.as_bytes(), 0)?;
-    row.put(uri.scheme_str().unwrap_or_default(), path.as_bytes(), 0)?;
+    row.put(request.method().as_str(), authority.as_bytes(), false)?;
+    row.put(uri.scheme_str().unwrap_or_default(), path.as_bytes(), false)?;
     for (name, value) in request.headers() {
-        let sensitive = u32::from(value.is_sensitive());
-        row.put(name.as_str(), value.as_bytes(), sensitive << SENSITIVE)?;
+        row.put(name.as_str(), value.as_bytes(), value.is_sensitive())?;
     }
-    // No header's name is empty: this is the end.
-    row.put("", b"", 0)
+    // No header's name is empty: the zeros that follow are the end.
+    Some(())
 }
 
 /// The head that was written to `bytes`. `None` for anything else.
@@ -56,14 +56,15 @@ struct Row<'a> {
 
 impl Row<'_> {
     /// Two parts, their lengths before them; `flag` goes into what the second length leaves free.
-    fn put(&mut self, first: &str, second: &[u8], flag: u32) -> Option<()> {
-        let end = self.end + 2 * LENGTH + first.len() + second.len();
-        // One look at the bounds for all four.
-        let (first_length, rest) = self.bytes.get_mut(self.end..end)?.split_at_mut(LENGTH);
-        let (second_length, rest) = rest.split_at_mut(LENGTH);
-        let (first_part, second_part) = rest.split_at_mut(first.len());
-        first_length.copy_from_slice(&short(first.len())?.to_le_bytes());
-        second_length.copy_from_slice(&(short(second.len())? | flag).to_le_bytes());
+    #[inline]
+    fn put(&mut self, first: &str, second: &[u8], flag: bool) -> Option<()> {
+        let end = self.end + LENGTHS + first.len() + second.len();
+        // One look at the bounds for all; what fits into a row has lengths that are short enough.
+        let place = self.bytes.get_mut(self.end..end)?;
+        let (lengths, place) = place.split_first_chunk_mut()?;
+        let (first_part, second_part) = place.split_at_mut_checked(first.len())?;
+        let both = first.len() as u64 | (second.len() as u64) << 32 | u64::from(flag) << SENSITIVE;
+        *lengths = both.to_le_bytes();
         first_part.copy_from_slice(first.as_bytes());
         second_part.copy_from_slice(second);
         self.end = end;
@@ -77,14 +78,13 @@ struct Written<'a>(&'a [u8]);
 impl<'a> Written<'a> {
     /// Two parts and whether the second is marked. `None` at the end.
     fn take(&mut self) -> Option<(&'a [u8], &'a [u8], bool)> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        let (second, rest) = rest.split_first_chunk()?;
-        let (first, second) = (u32::from_le_bytes(*first), u32::from_le_bytes(*second));
+        let (lengths, rest) = self.0.split_first_chunk()?;
+        let both = u64::from_le_bytes(*lengths);
+        let (first, second) = (both & LONGEST, both >> 32 & LONGEST);
         let (first, rest) = rest.split_at_checked(usize::try_from(first).ok()?)?;
-        let length = usize::try_from(second & LONGEST).ok()?;
-        let (part, rest) = rest.split_at_checked(length)?;
+        let (second, rest) = rest.split_at_checked(usize::try_from(second).ok()?)?;
         self.0 = rest;
-        Some((first, part, second > LONGEST))
+        Some((first, second, both >> SENSITIVE == 1))
     }
 }
 
@@ -96,17 +96,11 @@ fn given<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> 
     }
 }
 
-fn short(length: usize) -> Option<u32> {
-    u32::try_from(length)
-        .ok()
-        .filter(|length| *length <= LONGEST)
-}
-
-/// Of a length, in bytes.
-const LENGTH: usize = 4;
-/// The bit of a length that marks a sensitive value.
-const SENSITIVE: u32 = 31;
-const LONGEST: u32 = (1 << SENSITIVE) - 1;
+/// Of two lengths, in bytes.
+const LENGTHS: usize = 8;
+/// The bit of them that marks a sensitive value.
+const SENSITIVE: u32 = 63;
+const LONGEST: u64 = (1 << 31) - 1;
 
 #[cfg(test)]
 mod tests {
@@ -115,7 +109,7 @@ mod tests {
     use super::*;
 
     fn written(request: &Request<()>) -> Vec<u8> {
-        let mut bytes = vec![0xff; 4096];
+        let mut bytes = vec![0; 4096];
         write(request, &mut bytes).unwrap();
         bytes
     }
@@ -159,8 +153,8 @@ mod tests {
     fn a_buffer_of_another_size_is_no_danger() {
         let request = Request::builder().header("a", "b").body(()).unwrap();
         let long = written(&request);
-        // Four lengths' pairs, `GET`, `/`, `a`, `b`.
-        let needed = 4 * 2 * LENGTH + 6;
+        // Three pairs of lengths, `GET`, `/`, `a`, `b`.
+        let needed = 3 * LENGTHS + 6;
 
         assert!(read(&long, Version::HTTP_11, Extensions::new()).is_some());
         assert!(read(&long[..needed], Version::HTTP_11, Extensions::new()).is_some());

@@ -117,17 +117,26 @@ impl<S: Clone, B: ReplayableBody> Retained<S, B> {
     }
 }
 
+impl<S, B, const N: usize> Default for Flat<S, B, [u8; N]> {
+    fn default() -> Self {
+        Self {
+            parts: None,
+            version: Version::default(),
+            head: [0; N],
+        }
+    }
+}
+
 impl<S, B, const N: usize> Flat<S, B, [u8; N]> {
     /// The parts come back if the head of `request` is too long.
     fn of(
         parts: FlatParts<S, B>,
         request: &Request<B>,
     ) -> Result<Box<Flat<S, B, [u8]>>, Option<FlatParts<S, B>>> {
-        let mut flat = Box::new(Self {
-            parts: Some(parts),
-            version: request.version(),
-            head: [0; N],
-        });
+        // Made where it stays: `Box::new` would move the whole row there.
+        let mut flat = Box::<Self>::default();
+        flat.parts = Some(parts);
+        flat.version = request.version();
         match flat::write(request, &mut flat.head) {
             Some(()) => Ok(flat),
             None => Err(flat.parts.take()),
