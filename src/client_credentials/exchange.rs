@@ -32,6 +32,8 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
     /// Whether its success is to be told.
     pub(crate) tell: bool,
+    /// Whether the attempt before was answered 401.
+    pub(crate) replay: bool,
 }
 
 impl Sent {
@@ -41,6 +43,7 @@ impl Sent {
             origin,
             at,
             tell: true,
+            replay: false,
         }
     }
 }

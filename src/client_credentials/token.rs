@@ -187,23 +187,24 @@ impl TokenSource for AccessToken {
 /// Equal for equal tokens, in every process and version of this crate. It is not printed, because a hash of a short
 /// key would give it away.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub struct TokenIdentity(u128);
+pub struct TokenIdentity([u8; 16]);
 
 impl TokenIdentity {
     /// The hash, for a [`TokenStore`](super::TokenStore). Of a short token it gives the token away: it is stored under
     /// a keyed hash only.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
-        self.0.to_be_bytes()
+        self.0
     }
 
     /// FNV-1a, 128 bits wide.
     fn of(value: &[u8]) -> Self {
         const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
         const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-        Self(value.iter().fold(OFFSET, |hash, byte| {
+        let hash = value.iter().fold(OFFSET, |hash, byte| {
             (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
-        }))
+        });
+        Self(hash.to_be_bytes())
     }
 }
 

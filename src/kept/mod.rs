@@ -79,16 +79,14 @@ impl<B: ReplayableBody> Outgoing<B> {
 
 /// A kept request, and the service through which it would be sent again: what an ordinary request pays for. In one
 /// allocation, with the head in a row of bytes that is long enough.
-pub(crate) enum Retained<S, B> {
-    Flat(Box<Flat<S, B, [u8]>>),
-    /// A head that is longer than any row.
-    Whole(Box<(S, Kept<B>)>),
-}
+pub(crate) struct Retained<S, B>(Box<Flat<S, B, [u8]>>);
 
-pub(crate) struct Flat<S, B, H: ?Sized> {
+struct Flat<S, B, H: ?Sized> {
     /// Taken out when the request is sent again.
     parts: Option<FlatParts<S, B>>,
     version: Version,
+    /// A head that is longer than any row.
+    long: Option<Box<Parts>>,
     head: H,
 }
 
@@ -104,16 +102,14 @@ impl<S: Clone, B: ReplayableBody> Retained<S, B> {
         );
         // Measuring the head first costs more than a row that turns out to be too short, which is rare.
         let flat = Flat::<S, B, [u8; 512]>::of(parts, request)
-            .or_else(|parts| Flat::<S, B, [u8; 1024]>::of(parts.ok_or(None)?, request))
-            .or_else(|parts| Flat::<S, B, [u8; 4096]>::of(parts.ok_or(None)?, request));
-        Some(match flat {
-            Ok(flat) => Self::Flat(flat),
-            Err(parts) => {
-                let (service, body, _) = parts?;
-                let head = head_of(request);
-                Self::Whole(Box::new((service, Kept { head, body })))
-            }
-        })
+            .or_else(|parts| Flat::<S, B, [u8; 1024]>::of(parts, request))
+            .or_else(|parts| Flat::<S, B, [u8; 4096]>::of(parts, request));
+        Some(Self(flat.unwrap_or_else(|parts| {
+            let mut flat = Box::<Flat<S, B, [u8; 0]>>::default();
+            flat.parts = parts;
+            flat.long = Some(Box::new(head_of(request)));
+            flat
+        })))
     }
 }
 
@@ -122,6 +118,7 @@ impl<S, B, const N: usize> Default for Flat<S, B, [u8; N]> {
         Self {
             parts: None,
             version: Version::default(),
+            long: None,
             head: [0; N],
         }
     }
@@ -130,12 +127,12 @@ impl<S, B, const N: usize> Default for Flat<S, B, [u8; N]> {
 impl<S, B, const N: usize> Flat<S, B, [u8; N]> {
     /// The parts come back if the head of `request` is too long.
     fn of(
-        parts: FlatParts<S, B>,
+        parts: impl Into<Option<FlatParts<S, B>>>,
         request: &Request<B>,
     ) -> Result<Box<Flat<S, B, [u8]>>, Option<FlatParts<S, B>>> {
         // Made where it stays: `Box::new` would move the whole row there.
         let mut flat = Box::<Self>::default();
-        flat.parts = Some(parts);
+        flat.parts = parts.into();
         flat.version = request.version();
         match flat::write(request, &mut flat.head) {
             Some(()) => Ok(flat),
@@ -146,22 +143,18 @@ impl<S, B, const N: usize> Flat<S, B, [u8; N]> {
 
 impl<S, B: ReplayableBody> Retained<S, B> {
     pub(crate) fn is_intact(&self) -> bool {
-        match self {
-            Self::Flat(flat) => flat.parts.as_ref().is_some_and(|parts| parts.1.is_intact()),
-            Self::Whole(whole) => whole.1.is_intact(),
-        }
+        let parts = self.0.parts.as_ref();
+        parts.is_some_and(|(_, body, _)| body.is_intact())
     }
 
     /// The service and the request; what was written can always be read.
-    pub(crate) fn into_kept(self) -> Option<(S, Kept<B>)> {
-        match self {
-            Self::Flat(mut flat) => {
-                let (service, body, extensions) = flat.parts.take()?;
-                let head = flat::read(&flat.head, flat.version, extensions)?;
-                Some((service, Kept { head, body }))
-            }
-            Self::Whole(whole) => Some(*whole),
-        }
+    pub(crate) fn into_kept(mut self) -> Option<(S, Kept<B>)> {
+        let (service, body, extensions) = self.0.parts.take()?;
+        let head = match self.0.long.take() {
+            Some(head) => *head,
+            None => flat::read(&self.0.head, self.0.version, extensions)?,
+        };
+        Some((service, Kept { head, body }))
     }
 }
 

@@ -243,13 +243,11 @@ where
         let sent = token.zip(unsent.origin).map(|(token, origin)| {
             let header = token.header.clone();
             exchange.authorizer.authorize(request.headers_mut(), header);
-            Sent::new(token.identity, origin, now)
+            let replay = unsent.replay;
+            let sent = Sent::new(token.identity, origin, now);
+            Sent { replay, ..sent }
         });
-        let attempt = Attempt {
-            ticket,
-            sent,
-            replay: unsent.replay,
-        };
+        let attempt = Attempt { ticket, sent };
         let outcome = limiter.in_time(&call, true, service.call(request)).await?;
         let outcome = outcome.map_err(Into::into);
         let kept = kept.filter(Kept::is_intact);

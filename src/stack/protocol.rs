@@ -41,8 +41,6 @@ pub(super) struct Attempt {
     pub(super) ticket: Ticket,
     /// `None` without our token.
     pub(super) sent: Option<Sent>,
-    /// Sent because the attempt before was answered 401.
-    pub(super) replay: bool,
 }
 
 /// What to do after it. `K` is the copy that is sent again.
@@ -77,6 +75,7 @@ impl Protocol {
         outcome: Result<Response<RB>, BoxError>,
         kept: Option<K>,
     ) -> Then<RB, K> {
+        let replay = attempt.sent.is_some_and(|sent| sent.replay);
         let refusal = match (&outcome, attempt.sent) {
             (Ok(response), Some(sent)) => self.exchange.refusal(response, sent),
             _ => None,
@@ -93,11 +92,11 @@ impl Protocol {
             ),
             (Next::Return(Ok(response)), kept) => match (refusal, kept) {
                 (None, _) => Then::Return(Ok(response)),
-                (Some(refusal), Some(kept)) if self.exchange.replay && !attempt.replay => {
+                (Some(refusal), Some(kept)) if self.exchange.replay && !replay => {
                     Then::Replace(response, refusal, kept)
                 }
                 (Some(refusal), _) => {
-                    if attempt.replay {
+                    if replay {
                         self.exchange.refused_again(&refusal);
                     } else {
                         self.exchange.renew_beside(refusal);

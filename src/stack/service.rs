@@ -118,11 +118,7 @@ where
             exchange.authorizer.authorize(request.headers_mut(), header);
             sent
         });
-        let attempt = Attempt {
-            ticket,
-            sent,
-            replay: false,
-        };
+        let attempt = Attempt { ticket, sent };
         let place = Arc::clone(place);
         // The instance that was polled ready is the one that is called.
         let future = self.inner.call(request);

@@ -37,7 +37,7 @@ impl State {
         arrival: u64,
         pace: &Pace,
         now: Instant,
-    ) -> Result<Vec<u64>, Option<Instant>> {
+    ) -> Result<Box<[u64]>, Option<Instant>> {
         let mut kept = None;
         for key in keys {
             kept = kept.max(self.keeps_back(key, arrival, pace, now));

@@ -45,7 +45,7 @@ pub(super) struct Waiter {
     /// When it looks again by itself, which only the first in a queue does.
     pub(super) armed: Option<Instant>,
     /// The epochs of the partitions, once this one may go.
-    pub(super) granted: Option<Vec<u64>>,
+    pub(super) granted: Option<Box<[u64]>>,
     /// How often it has left a queue because something else kept it back.
     pub(super) asides: u32,
 }

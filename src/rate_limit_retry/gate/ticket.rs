@@ -20,7 +20,7 @@ pub(crate) struct Ticket(Option<Counted>);
 struct Counted {
     gate: Gate,
     keys: Keys,
-    epochs: Vec<u64>,
+    epochs: Box<[u64]>,
     arrival: u64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Settled {
 }
 
 impl Ticket {
-    pub(super) fn new(gate: Gate, keys: Keys, epochs: Vec<u64>, arrival: u64) -> Self {
+    pub(super) fn new(gate: Gate, keys: Keys, epochs: Box<[u64]>, arrival: u64) -> Self {
         Self(Some(Counted {
             gate,
             keys,
