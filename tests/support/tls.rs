@@ -9,7 +9,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -83,6 +83,41 @@ impl TlsServer {
 }
 
 impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// TLS before a server on loopback that speaks `protocol` without it.
+pub(crate) struct Forwarder {
+    pub(crate) port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Forwarder {
+    pub(crate) async fn start(identity: Pair, protocol: &[u8], to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut config = accepting(identity);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut near = acceptor.accept(stream).await.unwrap();
+                    let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                    // Either side may close at any time.
+                    drop(copy_bidirectional(&mut near, &mut far).await);
+                });
+            }
+        });
+        Self { port, task }
+    }
+}
+
+impl Drop for Forwarder {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -3,6 +3,8 @@
 mod axum_server;
 mod grpc_status;
 mod kube_client;
+mod middleware;
+mod octocrab_client;
 mod reqwest_client;
 mod server;
 mod tonic_channel;

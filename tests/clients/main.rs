@@ -1,0 +1,12 @@
+//! The layers over hyper-util's client, among those of tower and tower-http, on loopback. With clients of other crates:
+//! `tests/compose`.
+
+mod answers;
+mod orders;
+#[cfg(feature = "ring")]
+mod over_tls;
+mod retries;
+#[cfg(feature = "ring")]
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
