@@ -11,13 +11,18 @@ use std::{
 };
 
 use http::{StatusCode, header};
+use http_body_util::BodyExt;
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
-use support::{Source, answering, api, get, layer, send, status_only};
-use tower::Layer;
-use tower_m2m::{RateLimitRetryLayer, client_credentials::TokenError};
+use support::{Source, answering, api, get, layer, post, send, status_only};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_m2m::{
+    RateLimitRetryLayer,
+    client_credentials::TokenError,
+    replay::{ReplayBody, ReplayableBody, RequestBodyReplayLayer},
+};
 use tracing_subscriber::layer::SubscriberExt;
 
 const GUIDE: &str = include_str!("../src/docs/telemetry.md");
@@ -183,4 +188,14 @@ async fn everything() {
     tokio::time::sleep(2 * SECOND).await;
     send(&limited, get("/long")).await.unwrap();
     assert!(send(&limited, get("/")).await.is_err());
+
+    // No room for a single byte.
+    let replay = RequestBodyReplayLayer::new().budget(0);
+    let reading = service_fn(async |request: http::Request<ReplayBody<support::Body>>| {
+        let copy = request.body().try_clone();
+        let read = request.into_body().collect().await.map(drop);
+        drop(copy);
+        read
+    });
+    replay.layer(reading).oneshot(post("/")).await.unwrap();
 }

@@ -52,6 +52,27 @@ impl QuotaHandle {
         self.0.gate.resume(partition, self.0.now());
     }
 
+    /// Takes the layer out of the way: every request goes at once and is sent once, whatever is known about limits, until
+    /// [`enforce`](Self::enforce). For an incident in which holding requests back does more harm than being refused.
+    ///
+    /// Those that wait go now. Refusals and faults are the caller's as they come; only a 401 is still replayed, by the
+    /// layer that puts tokens on. [Pauses](Self::pause), own limits and `max_waiting` do not apply either. What answers
+    /// say is learnt as ever, so that the end of it finds what holds then.
+    pub fn bypass(&self) {
+        self.0.gate.bypass(true);
+    }
+
+    /// Ends a [`bypass`](Self::bypass).
+    pub fn enforce(&self) {
+        self.0.gate.bypass(false);
+    }
+
+    /// Whether a [`bypass`](Self::bypass) is going on.
+    #[must_use]
+    pub fn is_bypassed(&self) -> bool {
+        self.0.gate.is_bypassed()
+    }
+
     /// Forgets what is known about a partition, a hold included, but for a [`pause`](Self::pause). Requests that wait are
     /// let go as if it were new.
     pub fn forget(&self, partition: &PartitionKey) {

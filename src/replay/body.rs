@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     ReplayableBody,
+    memory::{Memory, Share},
     state::{Next, Piece, Refused, State},
 };
 use crate::{
@@ -49,6 +50,7 @@ struct Shared<B> {
     /// `None` once the body has ended, failed or panicked, so that it is freed and not polled again.
     body: Mutex<Option<Pin<Box<B>>>>,
     state: Mutex<State>,
+    memory: Option<Arc<Memory>>,
     cap: usize,
     /// The body says from the start that it is larger than the cap.
     too_large: bool,
@@ -61,11 +63,17 @@ impl<B: Body> ReplayBody<B> {
     /// Wraps `body`; at most `cap` bytes of its data are remembered.
     #[must_use]
     pub fn new(body: B, cap: usize) -> Self {
+        Self::within(body, cap, None)
+    }
+
+    /// The same, and no more than is left to all bodies that remember in `memory`.
+    pub(super) fn within(body: B, cap: usize, memory: Option<&Arc<Memory>>) -> Self {
         let size_hint = body.size_hint();
         let is_end_stream = body.is_end_stream();
         let shared = Shared {
             body: Mutex::new(Some(Box::pin(body))),
-            state: Mutex::new(State::new(is_end_stream)),
+            state: Mutex::new(State::new(is_end_stream, memory.cloned().map(Share::new))),
+            memory: memory.cloned(),
             cap,
             too_large: usize::try_from(size_hint.lower()).map_or(true, |lower| lower > cap),
             size_hint,
@@ -200,7 +208,10 @@ where
                 let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
                 let at_end = original.is_end_stream();
                 *body = Some(original);
-                (self.position, after.freed) = lock(state).record(&frame, self.shared.cap, at_end);
+                let recorded = lock(state).record(&frame, self.shared.cap, at_end);
+                self.position = recorded.position;
+                after.freed = recorded.freed;
+                after.tell = self.shared.memory.clone().filter(|_| recorded.over_budget);
                 Poll::Ready(Some(Ok(frame)))
             }
         }
@@ -230,10 +241,14 @@ struct AfterLocks {
     wake: Option<Waker>,
     drop: Option<Waker>,
     freed: Vec<Piece>,
+    tell: Option<Arc<Memory>>,
 }
 
 impl Drop for AfterLocks {
     fn drop(&mut self) {
+        if let Some(memory) = &self.tell {
+            memory.tell_over_budget();
+        }
         if let Some(waker) = self.wake.take() {
             waker.wake();
         }

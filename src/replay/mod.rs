@@ -21,7 +21,8 @@
 //! # What it costs
 //!
 //! Three small allocations per request. Data is remembered up to the cap, 64 KiB by default, while there is another copy
-//! that could be sent; it is reference-counted, not copied, if the body yields [`Bytes`].
+//! that could be sent; it is reference-counted, not copied, if the body yields [`Bytes`]. All bodies of a layer together keep 64 MiB at
+//! most ([`budget`](RequestBodyReplayLayer::budget)).
 //!
 //! # What can go wrong
 //!
@@ -31,6 +32,7 @@
 mod body;
 mod clone_with;
 mod layer;
+mod memory;
 mod state;
 
 use std::{
@@ -45,10 +47,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Empty, Full};
 use pin_project_lite::pin_project;
 
+pub(crate) use self::memory::ReplayEvents;
 pub use self::{
     body::ReplayBody,
     clone_with::CloneWith,
     layer::{RequestBodyReplay, RequestBodyReplayLayer},
+    memory::ReplayEvent,
 };
 
 /// Whether `error` is what a [`ReplayBody`] yields in the place of its body.

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
+use super::memory::Share;
+
 /// Every copy of the body writes and reads this, under a lock that is held for a few statements and never while
 /// foreign code runs.
 ///
@@ -22,6 +24,8 @@ pub(super) struct State {
     waker: Option<Waker>,
     remembered: Vec<Piece>,
     size: usize,
+    /// Of what the bodies of a layer may remember together, as long as this one remembers anything.
+    share: Option<Share>,
     /// Something was read that is not remembered, so that only the reader can go on.
     lost: bool,
     /// The original body failed, so that the reader cannot go on either.
@@ -33,7 +37,7 @@ pub(super) struct State {
 
 impl State {
     /// The state of a body of which there is one copy, number 0, and nothing was read.
-    pub(super) fn new(at_end: bool) -> Self {
+    pub(super) fn new(at_end: bool, share: Option<Share>) -> Self {
         Self {
             copies: vec![0],
             made: 0,
@@ -41,6 +45,7 @@ impl State {
             waker: None,
             remembered: Vec::new(),
             size: 0,
+            share,
             lost: false,
             failed: false,
             ended: false,
@@ -118,29 +123,32 @@ impl State {
         self.waker.replace(waker)
     }
 
-    /// Notes what the reader read. Returns its position, and what is to be dropped after the lock.
-    pub(super) fn record(
-        &mut self,
-        frame: &Frame<Bytes>,
-        cap: usize,
-        at_end: bool,
-    ) -> (usize, Vec<Piece>) {
+    /// Notes what the reader read.
+    pub(super) fn record(&mut self, frame: &Frame<Bytes>, cap: usize, at_end: bool) -> Recorded {
         self.at_end = at_end;
         let length = frame.data_ref().map(Bytes::len);
         // Empty frames are no part of the bytes, and there may be any number of them.
         if self.lost || length == Some(0) {
-            return (self.remembered.len(), Vec::new());
+            return Recorded::at(self.remembered.len());
         }
-        let size = self.size.saturating_add(length.unwrap_or(0));
+        let length = length.unwrap_or(0);
+        let size = self.size.saturating_add(length);
         // The last copy there is needs no memory: only itself could be copied, and it can do without.
-        let kept = (self.copies.len() > 1 && size <= cap).then(|| Piece::of(frame));
+        let wanted = self.copies.len() > 1 && size <= cap;
+        let within = !wanted || self.share.as_mut().is_none_or(|share| share.grow(length));
+        let kept = (wanted && within).then(|| Piece::of(frame));
         let Some(piece) = kept.flatten() else {
             self.lost = true;
-            return (0, mem::take(&mut self.remembered));
+            self.share = None;
+            return Recorded {
+                freed: mem::take(&mut self.remembered),
+                over_budget: !within,
+                ..Recorded::at(0)
+            };
         };
         self.size = size;
         self.remembered.push(piece);
-        (self.remembered.len(), Vec::new())
+        Recorded::at(self.remembered.len())
     }
 
     pub(super) fn end(&mut self) {
@@ -152,6 +160,7 @@ impl State {
         self.lost = true;
         self.failed = true;
         self.at_end = false;
+        self.share = None;
         mem::take(&mut self.remembered)
     }
 
@@ -167,6 +176,26 @@ impl State {
 
     fn place(&self, copy: u64) -> Option<usize> {
         self.copies.iter().position(|other| *other == copy)
+    }
+}
+
+/// What noting a frame came to.
+pub(super) struct Recorded {
+    /// Where the reader is now.
+    pub(super) position: usize,
+    /// To be dropped after the lock.
+    pub(super) freed: Vec<Piece>,
+    /// The layer's bodies remember as much as they may; told after the lock.
+    pub(super) over_budget: bool,
+}
+
+impl Recorded {
+    fn at(position: usize) -> Self {
+        Self {
+            position,
+            freed: Vec::new(),
+            over_budget: false,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     Clock, SystemClock,
     client_credentials::{FetchReason, Remedy, TokenEvent},
     rate_limit_retry::RateLimitEvent,
+    replay::ReplayEvent,
 };
 
 pub(crate) fn token(event: &TokenEvent<'_>) {
@@ -96,6 +97,14 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
         }
         // Told as tracing events only.
         _ => {}
+    }
+}
+
+pub(crate) fn replay(event: &ReplayEvent) {
+    match *event {
+        ReplayEvent::OverBudget { .. } => {
+            counter!("tower_m2m_replay_over_budget_total").increment(1);
+        }
     }
 }
 

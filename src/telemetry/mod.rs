@@ -5,7 +5,10 @@ mod measure;
 #[cfg(feature = "tracing")]
 mod trace;
 
-use crate::{client_credentials::TokenEvents, rate_limit_retry::RateLimitEvents, sinks::Sinks};
+use crate::{
+    client_credentials::TokenEvents, rate_limit_retry::RateLimitEvents, replay::ReplayEvents,
+    sinks::Sinks,
+};
 
 /// What the features of this build tell of tokens.
 #[cfg_attr(
@@ -29,4 +32,16 @@ pub(crate) fn tell_of_limits(sinks: &mut Sinks<RateLimitEvents>) {
     sinks.add(trace::rate_limit);
     #[cfg(feature = "metrics")]
     sinks.add(measure::rate_limit);
+}
+
+/// The same for bodies.
+#[cfg_attr(
+    not(any(feature = "tracing", feature = "metrics")),
+    expect(unused_variables)
+)]
+pub(crate) fn tell_of_bodies(sinks: &mut Sinks<ReplayEvents>) {
+    #[cfg(feature = "tracing")]
+    sinks.add(trace::replay);
+    #[cfg(feature = "metrics")]
+    sinks.add(measure::replay);
 }

@@ -1,6 +1,8 @@
 //! Events as `tracing` events, under fixed targets.
 
-use crate::{client_credentials::TokenEvent, rate_limit_retry::RateLimitEvent};
+use crate::{
+    client_credentials::TokenEvent, rate_limit_retry::RateLimitEvent, replay::ReplayEvent,
+};
 
 /// Target `tower_m2m::token`.
 pub(crate) fn token(event: &TokenEvent<'_>) {
@@ -128,6 +130,16 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             held_for,
         } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "not sent: held for too long");
+        }
+    }
+}
+
+/// Target `tower_m2m::replay`.
+pub(crate) fn replay(event: &ReplayEvent) {
+    const TARGET: &str = "tower_m2m::replay";
+    match *event {
+        ReplayEvent::OverBudget { budget } => {
+            tracing::warn!(target: TARGET, budget, "body not kept: budget used up");
         }
     }
 }

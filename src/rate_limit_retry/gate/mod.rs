@@ -100,7 +100,7 @@ impl Gate {
     pub(crate) fn admit(&self, wish: &Wish<'_>, now: Instant) -> Admission {
         let keys = wish.keys;
         let mut state = lock(&self.0.state);
-        if wish.passes && state.are_open(keys) {
+        if state.bypassed || (wish.passes && state.are_open(keys)) {
             return Admission::Go(Ticket::free());
         }
         let arrival = wish.arrival.unwrap_or_else(|| {
@@ -209,6 +209,21 @@ impl Gate {
             state.let_go(keys, &self.0.pace, now)
         };
         wake(woken);
+    }
+
+    /// Lets everybody go at once, those who wait as well; or no longer.
+    pub(crate) fn bypass(&self, bypassed: bool) {
+        let woken = {
+            let mut state = lock(&self.0.state);
+            state.bypassed = bypassed;
+            let waiters = state.waiters.values_mut().filter(|_| bypassed);
+            waiters.filter_map(|waiter| waiter.waker.take()).collect()
+        };
+        wake(woken);
+    }
+
+    pub(crate) fn is_bypassed(&self) -> bool {
+        lock(&self.0.state).bypassed
     }
 
     /// Ends a pause.

@@ -26,6 +26,11 @@ impl Place {
     pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
         let inner = &self.gate.0;
         let mut state = lock(&inner.state);
+        if state.bypassed {
+            drop(state);
+            self.leave();
+            return Turn::Ready(Ticket::free());
+        }
         let Some(waiter) = state.waiters.get_mut(&self.arrival) else {
             return Turn::Pending(None);
         };
@@ -64,8 +69,8 @@ pub(crate) enum Turn {
     Ready(Ticket),
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
+impl Place {
+    fn leave(&self) {
         let inner = &self.gate.0;
         let woken = {
             let mut state = lock(&inner.state);
@@ -86,6 +91,12 @@ impl Drop for Place {
             state.first_in_line(&waiter.keys)
         };
         wake(woken);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

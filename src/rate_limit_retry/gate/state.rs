@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) partitions: HashMap<PartitionKey, Partition>,
     pub(super) waiters: HashMap<u64, Waiter>,
     pub(super) arrivals: u64,
+    /// Everybody goes at once.
+    pub(super) bypassed: bool,
     /// Origins that have refused everything, and until when.
     bans: Vec<(Origin, Instant)>,
     /// So many partitions, and it is looked which ones can go.

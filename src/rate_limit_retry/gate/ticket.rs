@@ -31,6 +31,8 @@ pub(crate) struct Settled {
     pub(crate) held_until: Option<Instant>,
     /// What has been learnt from it.
     pub(crate) lessons: Vec<(PartitionKey, Lesson)>,
+    /// Nobody is held, and nobody is to be sent again because of what has been learnt.
+    pub(crate) bypassed: bool,
 }
 
 impl Ticket {
@@ -87,6 +89,7 @@ impl Counted {
         let woken = {
             let mut state = lock(&inner.state);
             let about = state.about(&self.keys, learnt);
+            settled.bypassed = state.bypassed;
             for (key, epoch) in self.keys.iter().zip(&self.epochs) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;

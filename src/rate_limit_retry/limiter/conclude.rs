@@ -62,7 +62,7 @@ impl Limiter {
         let mut signals = Signals::default();
         let refusal = outcome.as_ref().ok().map(Refusal::of);
         let permanent = refusal.is_some_and(|refusal| self.permanent.is(&refusal));
-        let (ended, held) = match &outcome {
+        let (ended, held, bypassed) = match &outcome {
             Ok(response) => {
                 call.sends += Attempts::of(response);
                 let status = response.status();
@@ -105,7 +105,7 @@ impl Limiter {
                 } else if status.is_success() {
                     self.budget.deposit();
                 }
-                (Ended::Response(status, &signals), held)
+                (Ended::Response(status, &signals), held, settled.bypassed)
             }
             Err(error) => {
                 call.sends += 1;
@@ -114,10 +114,13 @@ impl Limiter {
                     ErrorClass::NotSent | ErrorClass::Final => Learnt::NotSent,
                     ErrorClass::MaybeProcessed => Learnt::Unknown,
                 };
-                ticket.settle(learnt, now);
-                (Ended::Error(class), None)
+                let settled = ticket.settle(learnt, now);
+                (Ended::Error(class), None, settled.bypassed)
             }
         };
+        if bypassed {
+            return Next::Return(self.finish(call, outcome));
+        }
         let facts = Facts {
             ended,
             attempt: call.attempt,

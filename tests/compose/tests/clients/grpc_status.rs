@@ -124,7 +124,7 @@ async fn both_sides_of_a_stream_may_wait_for_each_other() {
     let world = World::start(false).await;
     world.next_echo();
     let mut grpc = Grpc::new(world.stack());
-    grpc.ready().await.map_err(Into::<BoxError>::into).unwrap();
+    grpc.ready().await.unwrap();
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let sent = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let path = "/grpc.health.v1.Health/Echo".parse().unwrap();

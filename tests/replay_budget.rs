@@ -1,0 +1,149 @@
+//! What the bodies of one `RequestBodyReplayLayer` may keep together.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+use support::{API, Body, status_only};
+use tokio::{sync::Barrier, task::JoinSet, time::sleep};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_m2m::{
+    BoxError, RateLimitRetryLayer,
+    rate_limit_retry::{GaveUp, GiveUpReason},
+    replay::{ReplayBody, ReplayEvent, ReplayableBody, RequestBodyReplayLayer},
+};
+
+#[tokio::test(start_paused = true)]
+async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
+    let told = Arc::<Mutex<Vec<usize>>>::default();
+    let sink = Arc::clone(&told);
+    let replay = RequestBodyReplayLayer::new()
+        .budget(250)
+        .on_event(move |event| {
+            let ReplayEvent::OverBudget { budget, .. } = event else {
+                unreachable!("the only event")
+            };
+            sink.lock().unwrap().push(*budget);
+        });
+    let lengths = Arc::<Mutex<Vec<usize>>>::default();
+    // Three at once: each has been read before the first is answered.
+    let (seen, all_read) = (Arc::clone(&lengths), Arc::new(Barrier::new(3)));
+    let throttled = Arc::<AtomicUsize>::default();
+    let api = service_fn(move |request: Request<ReplayBody<Pieces>>| {
+        let (seen, all_read) = (Arc::clone(&seen), Arc::clone(&all_read));
+        let throttled = Arc::clone(&throttled);
+        async move {
+            let length = request.into_body().collect().await?.to_bytes().len();
+            seen.lock().unwrap().push(length);
+            if throttled.fetch_add(1, SeqCst) >= 3 {
+                return Ok(status_only(StatusCode::OK));
+            }
+            all_read.wait().await;
+            let mut refusal: Response<Body> = status_only(StatusCode::TOO_MANY_REQUESTS);
+            refusal.headers_mut().insert("retry-after", 1.into());
+            Ok::<_, BoxError>(refusal)
+        }
+    });
+    let service = ServiceBuilder::new()
+        .layer(replay.clone())
+        .layer(RateLimitRetryLayer::new())
+        .service(api);
+
+    let mut calls = JoinSet::new();
+    for _ in 0..3 {
+        calls.spawn(service.clone().oneshot(upload()));
+    }
+
+    let mut outcomes = Vec::new();
+    for response in calls.join_all().await {
+        let response = response.unwrap();
+        outcomes.push((
+            response.status().as_u16(),
+            GaveUp::of(&response).map(|g| g.reason()),
+        ));
+    }
+    outcomes.sort_by_key(|outcome| outcome.0);
+    let once = (429, Some(GiveUpReason::Body));
+    assert_eq!(outcomes, [(200, None), (200, None), once]);
+    assert_eq!(*lengths.lock().unwrap(), [100; 5]);
+    assert_eq!(*told.lock().unwrap(), [250]);
+    assert_eq!(replay.bytes_kept(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_counted_until_the_answer_is_there() {
+    let replay = RequestBodyReplayLayer::new();
+    let slow = service_fn(async |request: Request<ReplayBody<Pieces>>| {
+        drop(request.into_body().collect().await?);
+        sleep(Duration::from_secs(1)).await;
+        Ok::<_, BoxError>(status_only(StatusCode::OK))
+    });
+    let service = ServiceBuilder::new()
+        .layer(replay.clone())
+        .layer(RateLimitRetryLayer::new())
+        .service(slow);
+
+    let call = tokio::spawn(service.clone().oneshot(upload()));
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(replay.bytes_kept(), 100);
+    call.await.unwrap().unwrap();
+    assert_eq!(replay.bytes_kept(), 0);
+
+    let abandoned = tokio::spawn(service.oneshot(upload()));
+    sleep(Duration::from_millis(500)).await;
+    abandoned.abort();
+    drop(abandoned.await);
+    assert_eq!(replay.bytes_kept(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_beyond_its_own_cap_gives_back_what_it_kept() {
+    let replay = RequestBodyReplayLayer::new().cap(60);
+    let kept = replay.clone();
+    let api = service_fn(move |request: Request<ReplayBody<Pieces>>| {
+        let kept = kept.clone();
+        async move {
+            let copy = request.body().try_clone();
+            drop(request.into_body().collect().await?);
+            assert_eq!(kept.bytes_kept(), 0);
+            drop(copy);
+            Ok::<_, BoxError>(())
+        }
+    });
+
+    replay.layer(api).oneshot(upload()).await.unwrap();
+}
+
+/// A hundred bytes in two pieces, of a length that is not known before.
+fn upload() -> Request<Pieces> {
+    let piece = Bytes::from_static(&[0; 50]);
+    let pieces = Pieces(vec![piece.clone(), piece]);
+    Request::post(API).body(pieces).unwrap()
+}
+
+struct Pieces(Vec<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop().map(|piece| Ok(Frame::data(piece))))
+    }
+}
