@@ -31,7 +31,7 @@ impl Limiter {
     /// gate, and a plain success, which says nothing about limits and has been sent once.
     pub(crate) fn is_over<RB>(&self, call: &Call, ticket: &Ticket, answer: &Response<RB>) -> bool {
         let over = ticket.is_free()
-            && call.attempt == 1
+            && call.sends == 0
             && answer.status().is_success()
             && !may_speak(answer.headers());
         if over {
