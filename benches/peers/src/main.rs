@@ -6,7 +6,8 @@
 //! Each request is a clone, so that whoever adds a header makes the map grow; with `--room` there is room in the map.
 //!
 //! `--loopback`: requests per second and latency end to end, with and without the layers. `--refresh`: latency while a
-//! token is renewed, and the end of a cold start. `--memory`: bytes of what there can be many of.
+//! token is renewed, and the end of a cold start; with `--plot FILE.svg`, each request's latency through one refresh.
+//! `--memory`: bytes of what there can be many of. `--instructions`: of each request, counted by callgrind.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is a benchmark: it reads the clock"
@@ -16,11 +17,13 @@ mod allocations;
 mod contestants;
 mod goals;
 mod inner;
+mod instructions;
 mod loopback;
 mod memory;
 mod options;
 mod plot;
 mod refresh;
+mod renewal;
 mod report;
 mod turns;
 
@@ -43,6 +46,10 @@ fn main() -> ExitCode {
     // Some of the crates bring one provider, some the other.
     drop(rustls::crypto::ring::default_provider().install_default());
     let outcome = match options.mode {
+        _ if options.count.is_some() => {
+            instructions::count(options.count.as_deref().unwrap_or_default())
+        }
+        Mode::Instructions => instructions::run(&options),
         Mode::Requests => requests(&options),
         Mode::Loopback => loopback::run(&options),
         Mode::Refresh => refresh::run(&options),
@@ -69,7 +76,7 @@ fn requests(options: &Options) -> std::io::Result<()> {
     let mut blocks = Vec::new();
     for under in [Under::Free, Under::HyperUtil] {
         let all = runtime.block_on(contestants::all(under));
-        let all = wanted(all, &options.only);
+        let all = wanted(all, &options.only)?;
         let allocations: Vec<_> = all.iter().map(turns::allocations).collect();
         let bare = |c: &Contestant| all.iter().position(|other| other.name == c.bare);
         for habit in [Habit::Kept, Habit::Cloned] {
@@ -97,17 +104,27 @@ fn requests(options: &Options) -> std::io::Result<()> {
 }
 
 /// Those whose names hold one of `only`, and whom they are compared with.
-fn wanted(all: Vec<Contestant>, only: &[String]) -> Vec<Contestant> {
+fn wanted(all: Vec<Contestant>, only: &[String]) -> std::io::Result<Vec<Contestant>> {
     if only.is_empty() {
-        return all;
+        return Ok(all);
     }
-    let named = |c: &&Contestant| only.iter().any(|text| c.name.contains(text.as_str()));
-    let named = all.iter().filter(named);
-    let mut names: Vec<_> = named.flat_map(|c| [c.name, c.reference]).collect();
+    let mut names = Vec::new();
+    for text in only {
+        let named = all.iter().filter(|c| c.name.contains(text.as_str()));
+        let before = names.len();
+        names.extend(named.flat_map(|c| [c.name, c.reference]));
+        if names.len() == before {
+            let known: Vec<_> = all.iter().map(|c| c.name).collect();
+            let known = known.join("\n  ");
+            let problem = format!("no contestant's name holds {text:?}; there are\n  {known}");
+            return Err(std::io::Error::other(problem));
+        }
+    }
     let bare = all.iter().filter(|c| names.contains(&c.name));
     let bare: Vec<_> = bare.map(|c| c.bare).collect();
     names.extend(bare);
-    all.into_iter()
+    Ok(all
+        .into_iter()
         .filter(|c| names.contains(&c.name))
-        .collect()
+        .collect())
 }

@@ -7,6 +7,7 @@ pub enum Mode {
     Loopback,
     Refresh,
     Memory,
+    Instructions,
 }
 
 pub struct Options {
@@ -14,6 +15,8 @@ pub struct Options {
     pub quick: bool,
     pub room: bool,
     pub only: Vec<String>,
+    /// The one whose requests are sent while callgrind counts.
+    pub count: Option<String>,
     pub json: Option<String>,
     pub plot: Option<String>,
 }
@@ -25,6 +28,7 @@ impl Options {
             quick: false,
             room: false,
             only: Vec::new(),
+            count: None,
             json: None,
             plot: None,
         };
@@ -34,6 +38,8 @@ impl Options {
                 "--loopback" => options.mode = Mode::Loopback,
                 "--refresh" => options.mode = Mode::Refresh,
                 "--memory" => options.mode = Mode::Memory,
+                "--instructions" => options.mode = Mode::Instructions,
+                "--count" => options.count = Some(value()?),
                 "--room" => options.room = true,
                 "--quick" => options.quick = true,
                 "--only" => options.only.push(value()?),

@@ -13,7 +13,7 @@ const WIDTH: f64 = 860.0;
 const LINE: f64 = 16.0;
 const HEIGHT: f64 = 260.0;
 
-const STYLE: &str = "
+pub const STYLE: &str = "
   svg { font: 11px system-ui, sans-serif; background: #fff; }
   text { fill: #444; }
   .title { fill: #000; font-weight: 600; font-size: 12px; }

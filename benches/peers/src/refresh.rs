@@ -20,12 +20,13 @@ use crate::{
     contestants::block_on,
     inner::{Free, Inner, Plain, request, token},
     options::Options,
+    renewal,
 };
 
 /// Gets a token within `delay`, and says when it had the last one.
 #[derive(Clone)]
-struct Slow {
-    delay: Duration,
+pub struct Slow {
+    pub delay: Duration,
     fetching: Arc<AtomicBool>,
     began: Instant,
     /// In ns since `began`.
@@ -33,7 +34,7 @@ struct Slow {
 }
 
 impl Slow {
-    fn new(delay: Duration) -> Self {
+    pub fn new(delay: Duration) -> Self {
         Self {
             delay,
             fetching: Arc::default(),
@@ -59,7 +60,7 @@ impl TokenSource for Slow {
 
 /// The system's clock, put forward.
 #[derive(Clone, Default)]
-struct Forward(Arc<AtomicU64>);
+pub struct Forward(pub Arc<AtomicU64>);
 
 impl Forward {
     fn by(&self) -> Duration {
@@ -95,7 +96,8 @@ pub fn run(options: &Options) -> io::Result<()> {
     for &(delay, refreshes) in if options.quick { &quick[..] } else { &long } {
         through_refreshes(delay, refreshes)?;
     }
-    cold_start(options)
+    cold_start(options)?;
+    options.plot.as_deref().map_or(Ok(()), renewal::plot)
 }
 
 /// Every second sample is outside of a refresh, as long as the refresh was.
@@ -273,6 +275,6 @@ fn ms(nanoseconds: u64) -> f64 {
 }
 
 const PACE: Duration = Duration::from_micros(100);
-const HOUR: Duration = Duration::from_secs(3600);
+pub const HOUR: Duration = Duration::from_secs(3600);
 /// Until then all callers wait.
 const COLD: Duration = Duration::from_millis(500);
