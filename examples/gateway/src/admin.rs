@@ -76,6 +76,7 @@ fn describe(tenant: &Tenant) -> Value {
 
 async fn scrape(State(app): State<Arc<App>>) -> Response {
     let tenants: Vec<_> = app.tenants.iter().map(|tenant| tenant.scrape()).collect();
-    let page = metrics::render(&tenants, app.unknown_callers.load(Relaxed));
+    let mut page = metrics::render(&tenants, app.unknown_callers.load(Relaxed));
+    page.push_str(&metrics::of_the_layers());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }

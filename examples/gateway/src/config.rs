@@ -30,6 +30,9 @@ pub struct Config {
     /// How many bytes of a request's body are remembered at most, to send it again. Default: 65536.
     #[serde(default = "replay_cap")]
     pub replay_cap: usize,
+    /// How many bytes the bodies of all requests under way may keep together for that. Default: 64 MiB.
+    #[serde(default = "replay_budget")]
+    pub replay_budget: usize,
     /// For how long `/readyz` says no before connections are refused, so that balancers notice. Default: 0.
     #[serde(default)]
     pub drain_delay: u64,
@@ -155,6 +158,7 @@ impl Config {
             max_wait: max_wait(),
             deadline: deadline(),
             replay_cap: replay_cap(),
+            replay_budget: replay_budget(),
             drain_delay: 0,
             shutdown_timeout: shutdown_timeout(),
             tenants: BTreeMap::from([("default".to_owned(), tenant)]),
@@ -214,6 +218,10 @@ fn deadline() -> u64 {
 
 fn replay_cap() -> usize {
     64 * 1024
+}
+
+fn replay_budget() -> usize {
+    64 * 1024 * 1024
 }
 
 fn shutdown_timeout() -> u64 {

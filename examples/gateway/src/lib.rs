@@ -38,7 +38,6 @@ use axum::{
 };
 use http::{HeaderMap, header::AUTHORIZATION};
 use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -47,8 +46,11 @@ use tokio::{
 };
 use tower_m2m::BoxError;
 
-pub use self::config::{Config, Credentials, TenantConfig};
-use self::tenant::{Clients, Tenant};
+use self::tenant::{Stacks, Tenant};
+pub use self::{
+    config::{Config, Credentials, TenantConfig},
+    metrics::record_metrics,
+};
 
 /// A running gateway. It ends when it is dropped; end it with [`shutdown`](Self::shutdown).
 #[derive(Debug)]
@@ -162,10 +164,7 @@ impl App {
             .https_or_http()
             .enable_all_versions()
             .build();
-        let clients = Clients {
-            replayed: Client::builder(TokioExecutor::new()).build(connector.clone()),
-            plain: Client::builder(TokioExecutor::new()).build(connector),
-        };
+        let stacks = Stacks::new(config, connector)?;
         let mut app = Self {
             tenants: Vec::new(),
             by_key: HashMap::new(),
@@ -173,7 +172,7 @@ impl App {
             draining: AtomicBool::new(false),
         };
         for (name, tenant) in &config.tenants {
-            app.add(name, tenant, config, &clients)
+            app.add(name, tenant, config, &stacks)
                 .map_err(|error| format!("tenant {name:?}: {error}"))?;
         }
         Ok(app)
@@ -184,7 +183,7 @@ impl App {
         name: &str,
         tenant: &TenantConfig,
         config: &Config,
-        clients: &Clients,
+        stacks: &Stacks,
     ) -> Result<(), BoxError> {
         // It becomes a label.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -192,7 +191,7 @@ impl App {
             return Err("its name may only have letters, digits, `-`, `_` and `.`".into());
         }
         let keys = tenant.keys()?;
-        let tenant = Arc::new(Tenant::new(name, tenant, config, clients)?);
+        let tenant = Arc::new(Tenant::new(name, tenant, config, stacks)?);
         for key in keys {
             if self.by_key.insert(key, Arc::clone(&tenant)).is_some() {
                 return Err("has a caller key that is used twice".into());

@@ -14,6 +14,7 @@ async fn main() -> Result<(), BoxError> {
     let path = std::env::args_os().nth(1);
     let variable = |name: &str| std::env::var(name).ok();
     let config = Config::read(path.as_deref().map(Path::new), variable)?;
+    gateway::record_metrics()?;
     let gateway = Gateway::start(&config).await?;
     let (address, admin) = (gateway.address(), gateway.admin_address());
     tracing::info!(%address, %admin, "listening");

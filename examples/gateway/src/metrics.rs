@@ -2,16 +2,44 @@
 
 use std::{
     fmt::Write,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tower_m2m::{
+    BoxError,
     client_credentials::{TokenEvent, TokenStatus},
     rate_limit_retry::{QuotaStatus, RateLimitEvent},
 };
 
 use crate::answer::Outcome;
+
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Records what tower-m2m's layers tell, for `/metrics`. Once for a process, before the gateway starts.
+///
+/// # Errors
+///
+/// If the process has a recorder already.
+pub fn record_metrics() -> Result<(), BoxError> {
+    let recorder = PrometheusBuilder::new().set_buckets(&BOUNDS)?;
+    let handle = recorder.install_recorder()?;
+    RECORDER
+        .set(handle)
+        .map_err(|_| "a recorder is there already".into())
+}
+
+/// What tower-m2m's layers have told since: its guide `telemetry` lists it.
+pub(crate) fn of_the_layers() -> String {
+    RECORDER
+        .get()
+        .map(PrometheusHandle::render)
+        .unwrap_or_default()
+}
 
 /// The counters of one tenant.
 #[derive(Debug, Default)]

@@ -1,25 +1,29 @@
-//! A tenant: its credential, its limits, its upstream. Nothing is shared between tenants but the connection pool.
+//! A tenant: its credential, its limits, its upstream. Nothing is shared between tenants but the connection pool and the
+//! budget for bodies.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use tokio::time::timeout;
-use tower::{Layer, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     client_credentials::TokenHandle,
     rate_limit_retry::QuotaHandle,
     replay::{ReplayBody, RequestBodyReplay, RequestBodyReplayLayer},
-    stack::M2m,
+    tenants::{CredentialId, Tenants, TenantsLayer},
 };
 
 use crate::{
     answer,
-    config::{Config, TenantConfig},
+    config::{Config, Credentials, TenantConfig},
     metrics::{Metrics, Scraped},
     now,
     strip::{self, Target},
@@ -27,11 +31,40 @@ use crate::{
 
 type Http<B> = Client<HttpsConnector<HttpConnector>, B>;
 
-/// The connections that all tenants share. They differ in their bodies only.
-#[derive(Clone)]
-pub(crate) struct Clients {
-    pub(crate) replayed: Http<ReplayBody<Body>>,
-    pub(crate) plain: Http<Body>,
+/// What all tenants' requests go through: with layers, which are the tenant's by its [`CredentialId`], and without.
+pub(crate) struct Stacks {
+    layered: RequestBodyReplay<Tenants<Http<ReplayBody<Body>>>>,
+    plain: Http<Body>,
+    credentials: HashMap<CredentialId, Credential>,
+}
+
+impl Stacks {
+    pub(crate) fn new(
+        config: &Config,
+        connector: HttpsConnector<HttpConnector>,
+    ) -> Result<Self, BoxError> {
+        let (mut layers, mut credentials) = (HashMap::new(), HashMap::new());
+        for (name, tenant) in &config.tenants {
+            if let Some(own) = &tenant.credentials {
+                let credential = Credential::new(name, tenant, own, config)
+                    .map_err(|error| format!("tenant {name:?}: {error}"))?;
+                let id = CredentialId::new(name.as_str());
+                layers.insert(id.clone(), credential.layer.clone());
+                credentials.insert(id, credential);
+            }
+        }
+        let replay = RequestBodyReplayLayer::new()
+            .cap(config.replay_cap)
+            .budget(config.replay_budget);
+        Ok(Self {
+            layered: ServiceBuilder::new()
+                .layer(replay)
+                .layer(TenantsLayer::new(move |id| Ok(layers.get(id).cloned())))
+                .service(Client::builder(TokioExecutor::new()).build(connector.clone())),
+            plain: Client::builder(TokioExecutor::new()).build(connector),
+            credentials,
+        })
+    }
 }
 
 pub(crate) struct Tenant {
@@ -43,15 +76,51 @@ pub(crate) struct Tenant {
     deadline: Duration,
 }
 
-/// What is known about a tenant's token and quotas.
+/// A tenant's layers, and what is known about its token and quotas.
+#[derive(Clone)]
 pub(crate) struct Credential {
     pub(crate) tokens: TokenHandle,
     pub(crate) quotas: QuotaHandle,
+    layer: M2mLayer,
+    metrics: Arc<Metrics>,
 }
 
 enum Stack {
-    Layers(RequestBodyReplay<M2m<Http<ReplayBody<Body>>>>),
+    Layers(
+        CredentialId,
+        RequestBodyReplay<Tenants<Http<ReplayBody<Body>>>>,
+    ),
     Plain(Http<Body>),
+}
+
+impl Credential {
+    fn new(
+        name: &str,
+        tenant: &TenantConfig,
+        credentials: &Credentials,
+        config: &Config,
+    ) -> Result<Self, BoxError> {
+        let metrics = Arc::<Metrics>::default();
+        let (on_token, on_limit) = (Arc::clone(&metrics), Arc::clone(&metrics));
+        let mut limits = RateLimitRetryLayer::builder()
+            .max_wait(Duration::from_secs(config.max_wait))
+            .on_event(move |event| on_limit.limit(event));
+        if !tenant.retry_all_methods {
+            limits = limits.idempotent_methods_only();
+        }
+        let credentials = credentials
+            .config
+            .layer_for(tenant.origin()?)?
+            .name(name)
+            .on_event(move |event| on_token.token(event));
+        let layer = M2mLayer::new(limits.build(), credentials.build());
+        Ok(Self {
+            tokens: layer.tokens(),
+            quotas: layer.quotas(),
+            layer,
+            metrics,
+        })
+    }
 }
 
 impl Tenant {
@@ -59,45 +128,24 @@ impl Tenant {
         name: &str,
         tenant: &TenantConfig,
         config: &Config,
-        clients: &Clients,
+        stacks: &Stacks,
     ) -> Result<Self, BoxError> {
-        let origin = tenant.origin()?;
-        let metrics = Arc::<Metrics>::default();
-        let (stack, credential) = match &tenant.credentials {
-            None => (Stack::Plain(clients.plain.clone()), None),
-            Some(credentials) => {
-                let (on_token, on_limit) = (Arc::clone(&metrics), Arc::clone(&metrics));
-                let mut limits = RateLimitRetryLayer::builder()
-                    .max_wait(Duration::from_secs(config.max_wait))
-                    .on_event(move |event| on_limit.limit(event));
-                if !tenant.retry_all_methods {
-                    limits = limits.idempotent_methods_only();
-                }
-                let credentials = credentials
-                    .config
-                    .layer_for(origin.clone())?
-                    .name(name)
-                    .on_event(move |event| on_token.token(event));
-                let both = M2mLayer::new(limits.build(), credentials.build());
-                let credential = Credential {
-                    tokens: both.tokens(),
-                    quotas: both.quotas(),
-                };
-                let replay = RequestBodyReplayLayer::new().cap(config.replay_cap);
-                let stack = replay.layer(both.layer(clients.replayed.clone()));
-                (Stack::Layers(stack), Some(credential))
-            }
-        };
+        let id = CredentialId::new(name);
+        let credential = stacks.credentials.get(&id).cloned();
+        let metrics = credential.as_ref().map(|own| Arc::clone(&own.metrics));
         let placement = tenant.credentials.as_ref().map(|c| c.placement.clone());
         Ok(Self {
             name: name.to_owned(),
-            metrics,
-            credential,
+            metrics: metrics.unwrap_or_default(),
             target: Target {
-                origin: origin.to_string(),
+                origin: tenant.origin()?.to_string(),
                 placement: placement.unwrap_or(http::header::AUTHORIZATION),
             },
-            stack,
+            stack: match credential {
+                Some(_) => Stack::Layers(id, stacks.layered.clone()),
+                None => Stack::Plain(stacks.plain.clone()),
+            },
+            credential,
             deadline: Duration::from_secs(config.deadline),
         })
     }
@@ -129,9 +177,13 @@ impl Tenant {
 }
 
 impl Stack {
-    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
         match self {
-            Self::Layers(stack) => stack.clone().oneshot(request).await,
+            // The one place that says whose request it is: `strip::request` has left no extension of the caller's.
+            Self::Layers(id, stack) => {
+                request.extensions_mut().insert(id.clone());
+                stack.clone().oneshot(request).await
+            }
             Self::Plain(http) => Ok(http.clone().oneshot(request).await?),
         }
     }
