@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::time::sleep;
 use tower_m2m::{
     BoxError,
-    test_util::{Api, ApiFault, Fault, Issuer, Quota},
+    test_util::{Api, ApiFault, Dialect, Fault, Issuer, Quota},
 };
 
 #[tokio::main]
@@ -22,6 +22,7 @@ async fn main() -> Result<(), BoxError> {
     let issuer = issuer.start().await?;
     let api = |quota| {
         let api = Api::builder().tokens(issuer.tokens()).quota(quota);
+        let api = api.dialect(Dialect::DraftThree);
         api.latency(Duration::from_millis(30)).start()
     };
     // More than is asked for, and less.

@@ -3,5 +3,6 @@
 mod credentials;
 mod limits;
 mod operations;
+mod runbook;
 mod streaming;
 mod support;

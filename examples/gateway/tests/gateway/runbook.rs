@@ -1,0 +1,32 @@
+//! The alert rules, and what the guide says about each. `observe.py` checks the rules themselves.
+
+const RULES: &str = include_str!("../../alerts.yml");
+const RUNBOOK: &str = include_str!("../../../../src/docs/runbook.md");
+const KINDS: &str = include_str!("../../../../src/client_credentials/error/kind.rs");
+
+#[test]
+fn every_alert_is_in_the_runbook_and_the_other_way_round() {
+    let alerts: Vec<_> = RULES
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    let headings: Vec<_> = RUNBOOK.lines().filter_map(|line| line.strip_prefix("# ")).collect();
+    let links: Vec<_> = RULES
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("runbook: runbook.md#"))
+        .collect();
+
+    assert!(alerts.len() >= 10);
+    assert_eq!(alerts, headings);
+    let anchors: Vec<_> = alerts.iter().map(|name| name.to_lowercase()).collect();
+    assert_eq!(anchors, links);
+}
+
+#[test]
+fn the_errors_that_the_rules_name_are_those_that_there_are() {
+    let (_, rest) = RULES.split_once("error=~\"").unwrap();
+    let (names, _) = rest.split_once('"').unwrap();
+    for name in names.split('|') {
+        assert!(KINDS.contains(&format!("=> \"{name}\"")), "{name}");
+    }
+}
