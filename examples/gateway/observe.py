@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""python3 examples/gateway/observe.py [--seconds 40] [--plot FILE]
+"""python3 examples/gateway/observe.py [--seconds 60] [--plot FILE]
 
 Runs the gateway between callers and upstreams that have their troubles, lets a real Prometheus scrape it, and asks that
 Prometheus every query of dashboard.json: each must have an answer that is not zero throughout. Checks the alert rules with
@@ -31,7 +31,7 @@ COLOURS = ["#3b6fb6", "#d1652a", "#3c9a5f", "#9a4fb0", "#b8433f", "#6b6b6b", "#c
 
 def main():
     options = argparse.ArgumentParser()
-    options.add_argument("--seconds", type=int, default=40)
+    options.add_argument("--seconds", type=int, default=60)
     options.add_argument("--plot", type=pathlib.Path)
     options = options.parse_args()
 
@@ -176,7 +176,7 @@ def draw(panels, began):
         'font-family="sans-serif" font-size="10"><rect width="100%" height="100%" fill="white"/>'
     ]
     # Ports differ from run to run.
-    tidy = lambda name: re.sub(r"http://127\.0\.0\.1:\d+ as ", "", name)
+    tidy = lambda name: re.sub(r"http://127\.0\.0\.1:\d+ as |127\.0\.0\.1:\d+", "", name) or "all"
     for index, (title, unit, queries) in enumerate(panels):
         x, y = gap + index % 2 * (width + gap), gap + index // 2 * (height + gap)
         lines = [line for _, lines in queries for line in lines]
@@ -201,7 +201,7 @@ def draw(panels, began):
             parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.3" stroke-linecap="round"/>')
             across, down = number % 4, number // 4
             parts.append(
-                f'<text x="{x + across * 110}" y="{bottom + 22 + down * 11}" fill="{colour}">{escape(tidy(name)[:22])}</text>'
+                f'<text x="{x + across * 110}" y="{bottom + 22 + down * 11}" fill="{colour}">{escape(tidy(name)[:21])}</text>'
             )
     return "\n".join(parts) + "</svg>\n"
 

@@ -9,6 +9,7 @@
 //! - [`failure_modes`]: for each failure, what your code sees and what is sent
 //! - [`fleet`]: how many processes share one token, on Redis
 //! - [`telemetry`]: every metric and every log line, and what to be woken for
+//! - [`runbook`]: what to do when an alert comes
 //! - [`testing`]: how you test code that uses the layers
 //! - [`changelog`]: what has changed
 //!
@@ -40,6 +41,9 @@ pub mod fleet {}
 
 #[doc = include_str!("telemetry.md")]
 pub mod telemetry {}
+
+#[doc = include_str!("runbook.md")]
+pub mod runbook {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}

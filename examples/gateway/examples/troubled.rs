@@ -45,30 +45,27 @@ async fn main() -> Result<(), BoxError> {
 
 async fn troubles(issuer: &Issuer, plenty: &Api, scarce: &Api) {
     loop {
-        second().await;
+        seconds(1).await;
         plenty.next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 1));
-        second().await;
+        seconds(2).await;
         issuer.revoke_all();
-        second().await;
+        seconds(1).await;
         // Once is repeated within the fetch; a while of it is a failure.
         issuer.next(Fault::status(StatusCode::SERVICE_UNAVAILABLE));
-        issuer.revoke_all();
-        second().await;
+        seconds(5).await;
         for _ in 0..3 {
             plenty.next(ApiFault::status(StatusCode::BAD_GATEWAY));
         }
-        second().await;
-        issuer.always(Some(Fault::status(StatusCode::INTERNAL_SERVER_ERROR)));
-        issuer.revoke_all();
-        second().await;
-        second().await;
-        issuer.always(None);
         // Longer than the gateway waits.
         scarce.next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 6));
-        sleep(Duration::from_secs(8)).await;
+        seconds(1).await;
+        issuer.always(Some(Fault::status(StatusCode::INTERNAL_SERVER_ERROR)));
+        seconds(7).await;
+        issuer.always(None);
+        seconds(3).await;
     }
 }
 
-async fn second() {
-    sleep(Duration::from_secs(1)).await;
+async fn seconds(count: u64) {
+    sleep(Duration::from_secs(count)).await;
 }

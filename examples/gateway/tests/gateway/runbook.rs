@@ -10,7 +10,10 @@ fn every_alert_is_in_the_runbook_and_the_other_way_round() {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "))
         .collect();
-    let headings: Vec<_> = RUNBOOK.lines().filter_map(|line| line.strip_prefix("# ")).collect();
+    let headings: Vec<_> = RUNBOOK
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .collect();
     let links: Vec<_> = RULES
         .lines()
         .filter_map(|line| line.trim().strip_prefix("runbook: runbook.md#"))
