@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     TokenIdentity,
     exchange::{Exchange, Sent},
+    token::secret_bytes,
 };
 use crate::{clock::after, sync::Mutex};
 
@@ -72,7 +73,7 @@ impl Near {
     #[cold]
     fn look(&self, changes: u64, now: Instant) -> Option<(HeaderValue, TokenIdentity)> {
         let (token, fresh_for) = self.exchange.tokens.warm(now)?;
-        let mut header = HeaderValue::from_bytes(token.header.as_bytes())
+        let mut header = HeaderValue::from_maybe_shared(secret_bytes(token.header.as_bytes()))
             .unwrap_or_else(|_| token.header.clone());
         header.set_sensitive(true);
         let wall = self.exchange.tokens.clock.wall();

@@ -82,6 +82,7 @@ fn sources(target: &str) -> Vec<PathBuf> {
     match target {
         "lib" => collect(&root.join("src"), &mut found),
         "clients" => collect(&root.join("tests/compose/tests/clients"), &mut found),
+        "given_back" => collect(&root.join("tests/bare/tests"), &mut found),
         target => {
             let file = root.join(format!("tests/{target}.rs"));
             if file.exists() {
