@@ -3,7 +3,8 @@
 //! Prints a table for each scenario, and exits with 1 if `tower-m2m` misses a goal, or does worse where it is known to
 //! miss one. `--seeds N` (default 5), `--only TEXT` (scenarios whose name holds it), `--ours` (without the peers),
 //! `--json FILE`, `--plot FILE.svg` (of the main scenarios);
-//! for other servers than those in the table `--limit N` (default 300) and `--window SECONDS` (default 60).
+//! for other servers than those in the table `--limit N` (default 300) and `--window SECONDS` (default 60), and for
+//! other clients `--rtt SECONDS`, `--workers N` and `--processes N`, which replace what a scenario says.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
         eprintln!("arena: no scenario's name holds \"{}\"", options.only);
         return ExitCode::from(2);
     }
+    for scenario in &mut scenarios {
+        scenario.vary(&options);
+    }
     let mut report = Report::default();
     for (number, scenario) in scenarios.iter().enumerate() {
         let rows = contestants.iter().map(|contestant| {
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
 fn runs(scenario: &Scenario, contestant: &Contestant, options: &Options) -> Vec<Figures> {
     thread::scope(|scope| {
         let runs = (1..=options.seeds).map(|seed| {
+            let seed = std::env::var("SEED").map_or(seed, |s| s.parse().unwrap());
             let numbers = Numbers {
                 limit: options.limit,
                 window: options.window,

@@ -74,6 +74,9 @@ impl Limiter {
                 let learnt = if permanent {
                     // What no wait restores is not waited for.
                     Learnt::NotSent
+                } else if status.is_server_error() && !throttled && signals.is_empty() {
+                    // A failure says nothing about quotas, and may not have been counted.
+                    Learnt::Unknown
                 } else {
                     Learnt::Answer {
                         throttled,

@@ -9,53 +9,37 @@ use tokio::time::Instant;
 
 use super::{
     Admit, Lesson, Look,
+    allowance::Window,
     rate::Rate,
+    refused::Blocked,
+    slide::Slide,
     window::{Between, Period},
 };
 
 /// What is remembered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Habit {
     /// When requests could go last, after a refusal; and how many have been accepted since.
-    opened: Option<Opened>,
-    accepted: u64,
-    blocked: Option<Blocked>,
-    kind: Kind,
+    pub(super) opened: Option<Opened>,
+    pub(super) accepted: u64,
+    pub(super) blocked: Option<Blocked>,
+    pub(super) kind: Kind,
+    /// Another view of the same, from the first refusal on.
+    pub(super) slide: Option<Box<Slide>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Opened {
-    when: Between,
+pub(super) struct Opened {
+    pub(super) when: Between,
     /// The first of all: perhaps in the middle of a window.
     by_chance: bool,
 }
 
-/// Refused, and not yet accepted again.
 #[derive(Clone, Copy, Debug)]
-struct Blocked {
-    since: Instant,
-    /// The last time that it was known to be still so.
-    still: Instant,
-    /// The limit that the refusal named.
-    limit: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Unknown,
     Rate(Rate),
     Window(Window),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    allowance: u64,
-    period: Period,
-    /// How many windows have gone by without a look at what is beyond the allowance, and after how many one is due.
-    unseen: u32,
-    next_look: u32,
-    /// By how much the next look goes beyond the allowance.
-    step: u64,
 }
 
 /// Whether one more may go.
@@ -75,10 +59,15 @@ impl Habit {
         accepted: 0,
         blocked: None,
         kind: Kind::Unknown,
+        slide: None,
     };
 
     /// A request goes.
     pub(super) fn sent(&mut self, now: Instant) {
+        let allowance = self.allowance();
+        if let Some(slide) = &mut self.slide {
+            slide.sent(allowance, now);
+        }
         let over = match (&self.kind, self.opened) {
             (Kind::Window(window), Some(opened)) if self.blocked.is_none() => {
                 now >= window.period.end(opened.when)
@@ -94,9 +83,19 @@ impl Habit {
         }
     }
 
+    /// The request that was to go last did not.
+    pub(super) fn unsent(&mut self) {
+        if let Some(slide) = &mut self.slide {
+            slide.unsent();
+        }
+    }
+
     /// A request was accepted that had been sent before the last refusal came.
     pub(super) fn accepted_late(&mut self) {
         self.accepted += 1;
+        if let Some(slide) = &mut self.slide {
+            slide.accepted();
+        }
         if let Kind::Rate(rate) = &mut self.kind {
             rate.accepted_late();
         }
@@ -110,44 +109,12 @@ impl Habit {
             self.reopened(blocked, Between { earliest, latest });
         }
         self.accepted += 1;
+        if let Some(slide) = &mut self.slide {
+            slide.accepted();
+        }
         if let Kind::Rate(rate) = &mut self.kind {
             rate.accepted(now);
         }
-    }
-
-    /// A request was refused; the first of those that were under way together. `sent` is when it went.
-    pub(super) fn refused(&mut self, sent: Option<Instant>, limit: Option<u64>, now: Instant) {
-        match &mut self.blocked {
-            Some(blocked) => {
-                blocked.still = sent.unwrap_or(now).max(blocked.still);
-                blocked.limit = limit.or(blocked.limit);
-            }
-            None => {
-                self.blocked = Some(Blocked {
-                    since: now,
-                    still: now,
-                    limit,
-                });
-                match &mut self.kind {
-                    Kind::Rate(rate) => rate.refused(now),
-                    Kind::Window(window) => window.seen(),
-                    Kind::Unknown => {}
-                }
-            }
-        }
-    }
-
-    /// When to look again, if the server does not say.
-    pub(super) fn next_look(&self, now: Instant) -> Instant {
-        let period = match &self.kind {
-            Kind::Window(window) => window.period,
-            _ => Period::UNKNOWN,
-        };
-        let refused = self.blocked.map_or(now, |blocked| blocked.since);
-        let opened = self
-            .opened
-            .map_or(Between::at(refused), |opened| opened.when);
-        period.next_look(opened, refused, now)
     }
 
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Verdict {
@@ -157,6 +124,16 @@ impl Habit {
                 .admit(in_flight, now)
                 .map_or(Verdict::Free, Verdict::Wait),
             Kind::Window(window) => {
+                if let Some(slide) = self.slide.as_mut().filter(|slide| slide.is_active()) {
+                    let Some(wait) = slide.admit(window.allowance, in_flight, now) else {
+                        return Verdict::Free;
+                    };
+                    let idle = self.blocked.is_none() && in_flight == 0;
+                    if idle && slide.looks(&mut window.allowance, now) {
+                        return Verdict::Look;
+                    }
+                    return Verdict::Wait(wait);
+                }
                 let end = self.opened.map(|opened| window.period.end(opened.when));
                 let over = end.is_none_or(|end| now >= end);
                 let left = self.accepted + u64::from(in_flight) < window.allowance;
@@ -166,17 +143,17 @@ impl Habit {
                 if in_flight > 0 {
                     return Verdict::Wait(Admit::AfterAnswer(end));
                 }
-                let opened = self.opened.filter(|opened| !opened.by_chance);
-                let Some(opened) = opened.filter(|_| window.unseen < window.next_look) else {
-                    window.allowance = self.accepted.saturating_add(window.step);
-                    window.step = window.step.saturating_mul(2);
+                let by_chance = self.opened.is_none_or(|opened| opened.by_chance);
+                if !window.is_enough(self.accepted, by_chance) {
                     return Verdict::Look;
-                };
-                window.unseen += 1;
+                }
+                let still = self.opened.map(|opened| window.period.start(opened.when));
                 self.blocked = Some(Blocked {
                     since: now,
-                    still: window.period.start(opened.when),
+                    still: still.unwrap_or(now),
                     limit: None,
+                    looks: 0,
+                    explained: false,
                 });
                 Verdict::Hold(self.next_look(now))
             }
@@ -197,7 +174,9 @@ impl Habit {
             },
             Kind::Window(window) => Lesson {
                 allowance: Some(window.allowance),
-                period: window.period.likely(),
+                period: self
+                    .sliding()
+                    .map_or_else(|| window.period.likely(), |slide| Some(slide.length())),
                 ..Lesson::default()
             },
         }
@@ -208,7 +187,8 @@ impl Habit {
         let Kind::Window(window) = &self.kind else {
             return None;
         };
-        let opened = self.opened.filter(|_| self.blocked.is_none())?;
+        let steady = self.blocked.is_none() && self.sliding().is_none();
+        let opened = self.opened.filter(|_| steady)?;
         let left = window.allowance.saturating_sub(self.accepted);
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let room = left as f64 - f64::from(in_flight);
@@ -217,7 +197,20 @@ impl Habit {
 
     /// Whether it is known how many may go after a hold.
     pub(super) fn is_paced(&self) -> bool {
-        matches!(&self.kind, Kind::Rate(rate) if rate.is_known())
+        self.sliding().is_some() || matches!(&self.kind, Kind::Rate(rate) if rate.is_known())
+    }
+
+    /// The other view, if requests go by it.
+    pub(super) fn sliding(&self) -> Option<&Slide> {
+        self.slide.as_deref().filter(|slide| slide.is_active())
+    }
+
+    /// How many requests the server takes at once, as far as is known.
+    pub(super) fn allowance(&self) -> u64 {
+        match &self.kind {
+            Kind::Window(window) => window.allowance,
+            _ => self.accepted,
+        }
     }
 
     fn reopened(&mut self, blocked: Blocked, when: Between) {
@@ -227,13 +220,33 @@ impl Habit {
             by_chance: false,
         });
         let first = before.is_none_or(|before| before.by_chance);
+        let known = match &self.kind {
+            Kind::Window(window) => window.proven,
+            _ => spent,
+        };
+        if let Some(slide) = &mut self.slide {
+            let looked = (blocked.looks > 0).then_some(blocked.still);
+            let accepted = slide.reopened(known, when.latest, looked);
+            if blocked.explained && accepted < known && !slide.is_active() {
+                slide.activate(when.latest);
+                if let Kind::Window(window) = &mut self.kind {
+                    window.allowance = known;
+                }
+            }
+            if slide.is_active() {
+                return;
+            }
+        }
         let short = when.latest.saturating_duration_since(blocked.since) <= SHORT;
         match &mut self.kind {
             // The end of a window that happened to be near.
             Kind::Window(window)
                 if short && spent.saturating_mul(10) >= window.allowance.saturating_mul(9) => {}
             Kind::Rate(_) if short => {}
-            _ if short => self.kind = Kind::Rate(Rate::new(blocked.since, spent)),
+            _ if short => {
+                self.kind = Kind::Rate(Rate::new(blocked.since, spent));
+                self.slide = None;
+            }
             kind => {
                 let period = before.map_or(Period::UNKNOWN, |before| {
                     if before.by_chance {
@@ -247,35 +260,13 @@ impl Habit {
                 match kind {
                     // Others have used it up: this tells nothing.
                     _ if allowance == 0 => {}
-                    Kind::Window(window) => {
-                        window.allowance = allowance;
-                        window.period = window.period.and(period);
-                    }
-                    _ => {
-                        *kind = Kind::Window(Window {
-                            allowance,
-                            period,
-                            unseen: 0,
-                            next_look: 0,
-                            step: 1,
-                        });
-                    }
+                    Kind::Window(window) => window.learn(allowance, period),
+                    _ => *kind = Kind::Window(Window::new(allowance, period)),
                 }
             }
         }
     }
 }
 
-impl Window {
-    /// The allowance has been seen to end where it was thought to.
-    fn seen(&mut self) {
-        self.unseen = 0;
-        self.step = 1;
-        self.next_look = (self.next_look * 2).clamp(2, RAREST_LOOK);
-    }
-}
-
 /// Servers that count in whole seconds say one or two when it is less.
 pub(super) const SHORT: Duration = Duration::from_millis(2200);
-/// Once in so many windows it is looked whether a quota has grown.
-const RAREST_LOOK: u32 = 32;

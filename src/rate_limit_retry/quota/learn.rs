@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    About, Hold, Learnt, Pace, Quota,
+    About, Hold, Learnt, Pace, QUIET, Quota,
     habit::SHORT,
     ramp::Ramp,
+    refused::Refusal,
     told::{SAME_WINDOW, Told, tightest},
 };
 use crate::{
@@ -35,7 +36,7 @@ impl Quota {
             cap.ended(ended);
         }
         match learnt {
-            Learnt::NotSent => {}
+            Learnt::NotSent => self.habit.unsent(),
             Learnt::Unknown => {
                 self.ramp.unanswered();
                 if let Some(told) = &mut self.told {
@@ -45,11 +46,6 @@ impl Quota {
             Learnt::Answer { throttled, signals } => {
                 let now = now?;
                 let silent = !throttled && signals.is_empty();
-                self.quiet = if silent {
-                    self.quiet.saturating_add(1)
-                } else {
-                    0
-                };
                 if self.is_of_another(signals, about) {
                     self.pass_over(number, throttled, now);
                 } else {
@@ -62,6 +58,11 @@ impl Quota {
                         self.accept(number, now);
                     }
                 }
+                self.quiet = if silent {
+                    self.quiet.saturating_add(1)
+                } else {
+                    0
+                };
             }
         }
         self.held_until(now?)
@@ -175,8 +176,18 @@ impl Quota {
             self.refusals = self.refusals.saturating_add(1);
             let limit = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
             if about != About::All {
-                self.habit.refused(self.look.sent, limit, now);
+                let refusal = Refusal {
+                    sent: self.look.sent,
+                    limit,
+                    counted: self.quiet < QUIET,
+                    silent: signals.retry_after.is_none() && signals.limits.is_empty(),
+                    behind: self.next.saturating_sub(number),
+                    in_flight: self.in_flight,
+                };
+                self.habit.refused(&refusal, now);
             }
+        } else {
+            self.habit.refused_late();
         }
         let hint = signals.retry_after.filter(|hint| !hint.is_zero());
         let (wait, exact) = match hint {
@@ -205,6 +216,7 @@ impl Quota {
     fn guess(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
         let wait = self.habit.next_look(now).saturating_duration_since(now);
         let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
+        let wait = wait.max(self.habit.patience(now));
         wait + (wait / 50).min(MOST_JITTER).mul_f64(random)
     }
 }

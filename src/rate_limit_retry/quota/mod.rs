@@ -1,12 +1,16 @@
 //! What is known about one partition's quota, and when the next request may go. Pure: time comes in as `now`.
 
+mod allowance;
 mod cap;
 mod control;
 mod habit;
 mod learn;
 mod lesson;
+mod log;
 mod ramp;
 mod rate;
+mod refused;
+mod slide;
 #[cfg(test)]
 mod tests;
 mod told;

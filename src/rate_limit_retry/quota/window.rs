@@ -97,7 +97,7 @@ impl Period {
         let least = after(opened.earliest, self.least);
         let rounds = ROUND
             .iter()
-            .map(|seconds| after(opened.latest, Duration::from_secs(*seconds)));
+            .map(|seconds| after(opened.latest, Duration::from_secs(*seconds) + A_LITTLE));
         let look = rounds
             .into_iter()
             .find(|look| *look >= soon && *look >= least);
@@ -119,6 +119,12 @@ impl Period {
         let first = rounds.next()?;
         rounds.next().is_none().then_some(first)
     }
+}
+
+/// The longest round length that is not longer than this.
+pub(super) fn round_below(longest: Duration) -> Option<Duration> {
+    let rounds = ROUND.iter().map(|seconds| Duration::from_secs(*seconds));
+    rounds.rev().find(|round| *round <= longest)
 }
 
 /// The next of a few looks at an opening that is `least` to `most` after the one before; `None` when it must be over.
@@ -143,6 +149,8 @@ fn within(opened: Between, least: Duration, most: Duration, now: Instant) -> Opt
 
 /// Round trips and jitter blur what is known by so much.
 const TOLERANCE: Duration = Duration::from_millis(150);
+/// A look comes so much later than a round number, so that it tells whether it is that one.
+const A_LITTLE: Duration = Duration::from_millis(160);
 const LOOKS: u32 = 6;
 const SHORTEST_STEP: Duration = Duration::from_millis(250);
 const LATEST: Duration = Duration::from_secs(2);

@@ -7,6 +7,7 @@ pub use table::all;
 
 use crate::{
     model::{FixedWindow, Model},
+    options::Options,
     world::Dialect,
 };
 
@@ -120,6 +121,23 @@ fn scenario(name: &'static str) -> Scenario {
 }
 
 impl Scenario {
+    /// Other clients than those in the table. Jobs for as many windows at least, where the limit is higher.
+    pub fn vary(&mut self, options: &Options) {
+        self.jobs = self.jobs.max(self.jobs * options.limit as usize / 300);
+        self.rtt = options.rtt.unwrap_or(self.rtt);
+        if let (Some(workers), Load::Workers(_)) = (options.workers, self.load) {
+            self.load = Load::Workers(workers);
+        }
+        if let Some(processes) = options.processes.filter(|_| self.processes > 1) {
+            self.processes = processes;
+        }
+        if let (Some(goal), Load::Workers(workers)) = (&mut self.goal, self.load)
+            && let Refused::Count(2..) = goal.refused
+        {
+            goal.refused = Refused::Count(workers + 2);
+        }
+    }
+
     fn server(mut self, model: fn(&Numbers) -> Box<dyn Model>, dialect: Dialect) -> Self {
         (self.model, self.dialect) = (model, dialect);
         self

@@ -9,6 +9,8 @@ struct Server {
     limit: u64,
     window: Duration,
     sliding: bool,
+    /// Says nothing, and counts refused requests, too.
+    grudging: bool,
     /// Tells resets in whole seconds, rounded up.
     coarse: bool,
     /// When the window began.
@@ -24,6 +26,7 @@ impl Server {
             limit,
             window,
             sliding: false,
+            grudging: false,
             coarse: false,
             began: origin() - passed,
             accepted: Vec::new(),
@@ -50,6 +53,12 @@ impl Server {
             self.refused += 1;
         } else {
             self.accepted.push(now);
+        }
+        if self.grudging {
+            if over {
+                self.accepted.push(now);
+            }
+            return (over, Signals::default());
         }
         let remaining = self.limit - self.accepted.len() as u64;
         let reset = start + self.window - now;
@@ -162,4 +171,36 @@ fn an_answer_of_the_next_window_is_not_lost_because_it_was_overtaken() {
     run(&mut server, &delays, Vec::new());
 
     assert_eq!(server.refused, 0);
+}
+
+/// Whoever counts refused requests as well, and says nothing, would refuse for ever somebody who asks often enough.
+#[test]
+fn a_server_that_counts_refused_requests_is_not_asked_until_it_has_room() {
+    for (limit, window) in [(37, 7_000), (50, 20_000), (100, 60_000)] {
+        let mut server = Server::new(limit, ms(window), ms(0));
+        (server.sliding, server.grudging) = (true, true);
+        let mut world = World::new();
+        let (began, mut accepted) = (world.now, 0);
+
+        while accepted < 8 * limit {
+            let Some(number) = world.send() else {
+                world.wait();
+                continue;
+            };
+            world.pass(ms(20));
+            let (refused, silence) = server.take(world.now);
+            world.pass(ms(20));
+            if refused {
+                world.refuse(number, &silence);
+            } else {
+                accepted += 1;
+                world.accept(number, &silence);
+            }
+        }
+
+        // Seven windows at least, and more for what looks have cost while nothing was known.
+        let took = world.now - began;
+        assert!(took <= 11 * ms(window), "{took:?} for {limit}");
+        assert!(server.refused <= 25, "{} of {limit}", server.refused);
+    }
 }
