@@ -9,6 +9,7 @@
 //! - [`failure_modes`]: for each failure, what your code sees and what is sent
 //! - [`fleet`]: how many processes share one token, on Redis
 //! - [`telemetry`]: every metric and every log line, and what to be woken for
+//! - [`messages`]: the errors' texts, and why they come
 //! - [`runbook`]: what to do when an alert comes
 //! - [`testing`]: how you test code that uses the layers
 //! - [`changelog`]: what has changed
@@ -41,6 +42,9 @@ pub mod fleet {}
 
 #[doc = include_str!("telemetry.md")]
 pub mod telemetry {}
+
+#[doc = include_str!("messages.md")]
+pub mod messages {}
 
 #[doc = include_str!("runbook.md")]
 pub mod runbook {}
