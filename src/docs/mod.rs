@@ -10,6 +10,7 @@
 //! - [`fleet`]: how many processes share one token, on Redis
 //! - [`telemetry`]: every metric and every log line, and what to be woken for
 //! - [`messages`]: the errors' texts, and why they come
+//! - [`migrating`]: from a `RwLock<Token>`, from reqwest-middleware and oauth2, between versions
 //! - [`runbook`]: what to do when an alert comes
 //! - [`testing`]: how you test code that uses the layers
 //! - [`changelog`]: what has changed
@@ -45,6 +46,9 @@ pub mod telemetry {}
 
 #[doc = include_str!("messages.md")]
 pub mod messages {}
+
+#[doc = include_str!("migrating.md")]
+pub mod migrating {}
 
 #[doc = include_str!("runbook.md")]
 pub mod runbook {}
