@@ -13,6 +13,8 @@ mod models;
 mod place;
 mod queue;
 mod state;
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests;
 mod ticket;
 
 use std::sync::Arc;
