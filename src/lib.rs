@@ -23,6 +23,7 @@ mod retry_after;
 mod sharded;
 mod sinks;
 pub mod stack;
+mod store;
 mod sync;
 mod telemetry;
 pub mod tenants;

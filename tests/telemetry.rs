@@ -21,7 +21,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     RateLimitRetryLayer,
     client_credentials::TokenError,
+    rate_limit_retry::{StoreError, StoredQuotas},
     replay::{ReplayBody, ReplayableBody, RequestBodyReplayLayer},
+    test_util::MemoryQuotaStore,
 };
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -94,7 +96,7 @@ fn listed() -> BTreeSet<String> {
         let [name, kind, labels, _] = cells[..] else {
             return None;
         };
-        let labels = labels.replace(['`', ' '], "");
+        let labels = labels.replace(['`', ' '], "").replace("none", "");
         Some(format!(
             "{kind} tower_m2m_{}{{{labels}}}",
             name.trim_end_matches('`')
@@ -198,4 +200,27 @@ async fn everything() {
         read
     });
     replay.layer(reading).oneshot(post("/")).await.unwrap();
+
+    let (refusing, _) = answering(|_| {
+        let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
+        response.headers_mut().insert(header::RETRY_AFTER, 5.into());
+        std::future::ready(response)
+    });
+    let store = MemoryQuotaStore::new();
+    store.fail_with(Some(StoreError::unavailable("is down")));
+    let fleet = [(); 2].map(|()| {
+        let quotas = StoredQuotas::new("fleet", store.clone());
+        let layer = RateLimitRetryLayer::builder().store(quotas).max_retries(0);
+        layer.build().layer(refusing.clone())
+    });
+    for (process, fault) in [(&fleet[0], true), (&fleet[1], false)] {
+        send(process, get("/")).await.unwrap();
+        tokio::time::sleep(20 * SECOND).await;
+        store.fail_with(fault.then(|| StoreError::unavailable("is down")));
+        tokio::time::sleep(20 * SECOND).await;
+        store.fail_with(None);
+        tokio::time::sleep(20 * SECOND).await;
+    }
+    send(&fleet[0], get("/")).await.unwrap();
+    tokio::time::sleep(SECOND).await;
 }

@@ -17,6 +17,7 @@ use super::{
     permanent::Permanence,
     quota::{Pace, Release},
     reader::Reader,
+    store::{Sharing, StoredQuotas},
 };
 use crate::{
     Clock, ErrorClass, Origin, backoff::Backoff, clock::SharedClock, error::Classifier,
@@ -38,6 +39,7 @@ pub struct RateLimitRetryLayerBuilder {
     profile: Option<Box<dyn Profile>>,
     clock: SharedClock,
     seed: Option<u64>,
+    store: Option<StoredQuotas>,
     sinks: Sinks<RateLimitEvents>,
 }
 
@@ -57,6 +59,7 @@ impl RateLimitRetryLayerBuilder {
                 max_hold: Duration::from_secs(3600),
                 release: Release::Burst,
                 backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
+                shared: false,
             },
             limits: OwnLimits::default(),
             partitioning: Partitioning::default(),
@@ -66,6 +69,7 @@ impl RateLimitRetryLayerBuilder {
             profile: None,
             clock: SharedClock::default(),
             seed: None,
+            store: None,
             sinks: Sinks::default(),
         }
     }
@@ -225,6 +229,16 @@ impl RateLimitRetryLayerBuilder {
         self
     }
 
+    /// Shares quotas and holds with the other processes of a fleet. Default: none.
+    ///
+    /// Needs a tokio runtime where requests are sent. Not shared are limits of your own ([`limit`](Self::limit)), pauses,
+    /// and what refusals have taught of quotas that the server does not announce.
+    pub fn store(mut self, quotas: StoredQuotas) -> Self {
+        self.pace.shared = true;
+        self.store = Some(quotas);
+        self
+    }
+
     /// Where the time is read. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
@@ -249,8 +263,13 @@ impl RateLimitRetryLayerBuilder {
     pub fn build(self) -> RateLimitRetryLayer {
         let mut sinks = self.sinks;
         crate::telemetry::tell_of_limits(&mut sinks);
+        let gate = Gate::new(self.pace, self.limits, self.max_waiting, self.seed);
+        let sharing = self
+            .store
+            .map(|quotas| Sharing::new(quotas, gate.clone(), self.clock.clone(), sinks.clone()));
         RateLimitRetryLayer::of(Limiter {
-            gate: Gate::new(self.pace, self.limits, self.max_waiting, self.seed),
+            gate,
+            sharing,
             policy: self.policy,
             deadline: self.deadline,
             fault_backoff: FAULT_BACKOFF,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Response;
 
 use super::{GiveUpReason, PartitionKey};
-use crate::sinks::Family;
+use crate::{sinks::Family, store::StoreError};
 
 /// Something happened to a request because of a limit or a fault. Borrowed, and without paths or queries.
 ///
@@ -77,6 +77,30 @@ pub enum RateLimitEvent<'a> {
         partition: &'a PartitionKey,
         /// For how long the partition is held from now.
         held_for: Duration,
+    },
+    /// Another process of the fleet was refused: its partition is held here, too.
+    #[non_exhaustive]
+    HeldElsewhere {
+        /// The partition.
+        partition: &'a PartitionKey,
+        /// For how long the partition is held from now, at most
+        /// [`max_hold`](super::RateLimitRetryLayerBuilder::max_hold).
+        held_for: Duration,
+    },
+    /// The store that quotas are shared through has failed. Requests go by what this process knows itself, and this is
+    /// told once, until [`StoreRecovered`](Self::StoreRecovered).
+    #[non_exhaustive]
+    StoreFailed {
+        /// The partition that was asked for.
+        partition: &'a PartitionKey,
+        /// What is wrong.
+        error: &'a StoreError,
+    },
+    /// The store works again.
+    #[non_exhaustive]
+    StoreRecovered {
+        /// The partition that was asked for.
+        partition: &'a PartitionKey,
     },
 }
 

@@ -40,7 +40,12 @@ mod permanent;
 mod quota;
 mod reader;
 mod service;
+mod store;
 
+#[cfg(feature = "test-util")]
+pub(crate) use self::store::Ledger;
+#[cfg(feature = "redis")]
+pub use self::store::RedisQuotaStore;
 pub use self::{
     builder::RateLimitRetryLayerBuilder,
     decision::GiveUpReason,
@@ -55,6 +60,10 @@ pub use self::{
     permanent::Refusal,
     quota::Release,
     service::RateLimitRetry,
+    store::{
+        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot, StoreFuture,
+        StoredQuotas, ToldQuota,
+    },
 };
 pub(crate) use self::{
     event::RateLimitEvents,
@@ -63,3 +72,6 @@ pub(crate) use self::{
     pass::Passes,
     quota::Learnt,
 };
+#[cfg(feature = "redis")]
+pub use crate::store::StoreKeys;
+pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};

@@ -67,7 +67,7 @@ impl Passes {
         Some(self.limiter.call(keys, head))
     }
 
-    /// A call that begins, and what the gate says, which is not asked where a call with a deadline may have to wait.
+    /// A call that begins, and what the gate says, which is not asked where a call may have to wait for something else.
     pub(crate) fn admit(
         &self,
         head: &RequestHead<'_>,
@@ -76,7 +76,7 @@ impl Passes {
         let limiter = &self.limiter;
         let now = limiter.now();
         let mut call = limiter.begin(head, credential, now);
-        let admission = (!limiter.has_deadline()).then(|| limiter.try_admit(&mut call, now));
+        let admission = (!limiter.is_watched()).then(|| limiter.try_admit(&mut call, now));
         if let Some(Ok(ticket)) = &admission
             && ticket.is_free()
         {

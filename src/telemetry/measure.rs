@@ -95,6 +95,17 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             counter!("tower_m2m_not_sent_total", "partition" => partition.as_str().to_owned())
                 .increment(1);
         }
+        RateLimitEvent::HeldElsewhere {
+            partition,
+            held_for,
+        } => {
+            let partition = partition.as_str().to_owned();
+            counter!("tower_m2m_held_elsewhere_total", "partition" => partition.clone())
+                .increment(1);
+            histogram!("tower_m2m_hold_seconds", "partition" => partition).record(held_for);
+        }
+        RateLimitEvent::StoreFailed { .. } => gauge!("tower_m2m_quota_store_up").set(0.0),
+        RateLimitEvent::StoreRecovered { .. } => gauge!("tower_m2m_quota_store_up").set(1.0),
         // Told as tracing events only.
         _ => {}
     }

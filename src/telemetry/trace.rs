@@ -131,6 +131,18 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
         } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "not sent: held for too long");
         }
+        RateLimitEvent::HeldElsewhere {
+            partition,
+            held_for,
+        } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "throttled elsewhere in the fleet");
+        }
+        RateLimitEvent::StoreFailed { partition, error } => {
+            tracing::warn!(target: TARGET, partition = partition.as_str(), %error, "quota store failed");
+        }
+        RateLimitEvent::StoreRecovered { partition } => {
+            tracing::info!(target: TARGET, partition = partition.as_str(), "quota store recovered");
+        }
     }
 }
 

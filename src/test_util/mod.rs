@@ -3,7 +3,7 @@
 //! * [`Issuer`]: an OAuth 2.0 authorization server for client credentials (RFC 6749 §4.4). It counts what it was asked,
 //!   and how many of the tokens it issued were needless.
 //! * [`Api`]: a resource server that checks tokens, enforces a [`Quota`] and tells of it in the [`Dialect`] you choose.
-//! * [`MemoryTokenStore`]: a store that several layers share, as the processes of a fleet do.
+//! * [`MemoryTokenStore`] and [`MemoryQuotaStore`]: stores that several layers share, as the processes of a fleet do.
 //! * [`Probe`]: a service whose clones are not ready, to catch errors in the handling of readiness.
 //!
 //! Both servers listen on 127.0.0.1 at a port of their own, speak HTTP/1.1 and HTTP/2 without TLS, and stop when they
@@ -41,6 +41,7 @@ mod api;
 mod issuer;
 mod probe;
 mod quota;
+mod quota_store;
 mod script;
 mod serve;
 mod time;
@@ -55,6 +56,7 @@ pub use self::{
     },
     probe::Probe,
     quota::Quota,
+    quota_store::MemoryQuotaStore,
     token_book::TokenBook,
     token_store::MemoryTokenStore,
 };

@@ -108,7 +108,16 @@ impl Server {
 
     /// All keys.
     pub(crate) fn keys(&self) -> Vec<String> {
-        let answer = String::from_utf8(self.command(&[b"KEYS", b"*"])).unwrap();
+        self.list(&[b"KEYS", b"*"])
+    }
+
+    /// All channels on which somebody listens.
+    pub(crate) fn channels(&self) -> Vec<String> {
+        self.list(&[b"PUBSUB", b"CHANNELS"])
+    }
+
+    fn list(&self, command: &[&[u8]]) -> Vec<String> {
+        let answer = String::from_utf8(self.command(command)).unwrap();
         let lines = answer.split("\r\n").skip(1);
         lines
             .filter(|line| !line.is_empty() && !line.starts_with('$'))

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     };
     let mut contestants = contestants::all();
     if options.ours {
-        contestants.truncate(1);
+        contestants.truncate(2);
     }
     let mut scenarios = scenario::all();
     scenarios.retain(|scenario| scenario.name.contains(&options.only));
@@ -78,6 +78,8 @@ fn runs(scenario: &Scenario, contestant: &Contestant, options: &Options) -> Vec<
             let numbers = Numbers {
                 limit: options.limit,
                 window: options.window,
+                store_latency: options.store_latency,
+                store_loss: options.store_loss,
                 phase: (0.443 + 0.618 * (seed - 1) as f64).fract(),
             };
             scope.spawn(move || run(scenario, contestant, &numbers, seed))

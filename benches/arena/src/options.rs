@@ -9,6 +9,8 @@ pub struct Options {
     pub rtt: Option<f64>,
     pub workers: Option<usize>,
     pub processes: Option<usize>,
+    pub store_latency: f64,
+    pub store_loss: f64,
     pub only: String,
     pub ours: bool,
     pub json: Option<String>,
@@ -24,6 +26,8 @@ impl Options {
             rtt: None,
             workers: None,
             processes: None,
+            store_latency: 0.002,
+            store_loss: 0.001,
             only: String::new(),
             ours: false,
             json: None,
@@ -38,6 +42,8 @@ impl Options {
                 "--rtt" => options.rtt = Some(number(&word, &value()?)?),
                 "--workers" => options.workers = Some(number(&word, &value()?)?),
                 "--processes" => options.processes = Some(number(&word, &value()?)?),
+                "--store-latency" => options.store_latency = number(&word, &value()?)?,
+                "--store-loss" => options.store_loss = share(&word, &value()?)?,
                 "--only" => options.only = value()?,
                 "--ours" => options.ours = true,
                 "--json" => options.json = Some(value()?),
@@ -47,6 +53,14 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+fn share(word: &str, value: &str) -> Result<f64, String> {
+    let share = value
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or(format!("{word} needs a number from 0 to 1"))
 }
 
 fn number<T: FromStr + Default + PartialOrd>(word: &str, value: &str) -> Result<T, String> {

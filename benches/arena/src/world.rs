@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
-use tower_m2m::Clock;
+use tower_m2m::{Clock, test_util::MemoryQuotaStore};
 
 use crate::{
     model::{Model, Verdict},
@@ -43,6 +43,8 @@ pub struct World {
     dialect: Dialect,
     started: Instant,
     state: Mutex<State>,
+    /// What processes share that do so.
+    pub store: MemoryQuotaStore,
 }
 
 struct State {
@@ -65,7 +67,11 @@ pub struct Record {
 impl World {
     pub fn new(scenario: &Scenario, numbers: &Numbers, seed: u64) -> Self {
         let processes = scenario.processes;
+        let store = MemoryQuotaStore::new();
+        store.set_latency(Duration::from_secs_f64(numbers.store_latency));
+        store.set_loss(numbers.store_loss);
         Self {
+            store,
             rtt: scenario.rtt,
             spread: scenario.spread,
             dialect: scenario.dialect,

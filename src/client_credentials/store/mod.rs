@@ -2,9 +2,6 @@
 
 mod adoption;
 mod entry;
-mod error;
-mod health;
-mod identity;
 #[cfg(feature = "redis")]
 mod redis;
 mod shared;
@@ -14,15 +11,13 @@ mod visit;
 use std::{fmt, future::Future, time::Duration};
 
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisTokenStore, StoreKeys};
+pub use self::redis::RedisTokenStore;
 pub(crate) use self::shared::SharedTokenStore;
-pub use self::{
-    entry::StoredToken,
-    error::{StoreError, StoreErrorKind},
-    identity::CacheIdentity,
-    sharing::StoredTokens,
-};
+pub use self::{entry::StoredToken, sharing::StoredTokens};
 use super::TokenIdentity;
+#[cfg(feature = "redis")]
+pub use crate::store::StoreKeys;
+pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};
 
 /// Where the processes of a fleet keep the token that they share. Used through [`StoredTokens`].
 ///

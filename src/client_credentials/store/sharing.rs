@@ -2,9 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{CacheIdentity, SharedTokenStore, TokenStore, health::Health, visit::Visit};
+use super::{CacheIdentity, SharedTokenStore, TokenStore, visit::Visit};
 use crate::{
     client_credentials::{AccessToken, FetchContext, SharedTokenSource, TokenError, TokenSource},
+    store::Health,
     sync::Mutex,
 };
 

@@ -13,7 +13,6 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, StoredTokens,
     adoption::{SHORTEST, Wanted, adopt},
-    health::{Access, Change},
     shared::Erased,
 };
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
         token::Provenance, tokens::surviving,
     },
     clock::after,
+    store::{Access, Change},
     sync::lock,
 };
 

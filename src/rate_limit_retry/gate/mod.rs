@@ -10,6 +10,7 @@
 #[cfg(all(test, tower_m2m_loom))]
 mod models;
 
+mod agent;
 mod place;
 mod queue;
 mod state;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use self::state::{Partition, State, wake};
 pub(crate) use self::{
+    agent::Duty,
     place::{Place, Turn},
     ticket::Ticket,
 };
@@ -112,7 +114,9 @@ impl Gate {
         state.make_room(keys, wish.origin, &self.0.limits, &self.0.pace, now);
         match state.try_enter(keys, arrival, &self.0.pace, now) {
             Ok(epochs) => {
+                let agents = state.called_agents(keys, &self.0.pace, now);
                 drop(state);
+                wake(agents);
                 let ticket = Ticket::new(self.clone(), Arc::clone(keys), epochs, arrival);
                 return Admission::Go(ticket);
             }
@@ -128,6 +132,9 @@ impl Gate {
             return Admission::TooMany(full.clone());
         }
         state.queue(keys, arrival, &self.0.pace, now);
+        let agents = state.called_agents(keys, &self.0.pace, now);
+        drop(state);
+        wake(agents);
         Admission::Wait(Place::new(self.clone(), arrival))
     }
 

@@ -45,6 +45,7 @@ impl World {
             max_hold: HOUR,
             release: Release::Burst,
             backoff: Backoff::new(SECOND, SECOND),
+            shared: false,
         };
         Self {
             gate: Gate::new(pace, OwnLimits::default(), usize::MAX, Some(7)),

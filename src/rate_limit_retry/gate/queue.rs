@@ -163,6 +163,7 @@ impl State {
                 woken.extend(waiter.waker.take());
             }
         }
+        woken.extend(self.called_agents(&touched, pace, now));
         woken
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Partition {
     pub(super) openness: Arc<Openness>,
     /// Who is kept back here, by arrival.
     pub(super) queue: BTreeSet<u64>,
+    /// The task that tells the store, and when it looks again by itself.
+    pub(super) agent: Option<(Waker, Instant)>,
 }
 
 pub(super) struct Waiter {
@@ -102,6 +104,7 @@ impl State {
                 quota,
                 openness: Arc::default(),
                 queue: BTreeSet::new(),
+                agent: None,
             };
             self.partitions.insert(key.clone(), partition);
         }

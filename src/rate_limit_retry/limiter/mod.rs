@@ -7,7 +7,7 @@ mod wait;
 
 use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub(crate) use self::{
     call::{Call, RequestHead},
@@ -21,7 +21,9 @@ use super::{
     gate::{Admission, Gate, Keys, Ticket, Wish},
     key::Partitioning,
     permanent::Permanence,
+    quota::Learnt,
     reader::Reader,
+    store::{Sharing, Slot},
 };
 use crate::{
     Attempts, BoxError, Origin,
@@ -35,6 +37,7 @@ use crate::{
 /// One layer's gate and rules.
 pub(crate) struct Limiter {
     pub(super) gate: Gate,
+    pub(super) sharing: Option<Sharing>,
     pub(super) policy: Policy,
     pub(super) deadline: Option<Duration>,
     pub(super) fault_backoff: Backoff,
@@ -96,15 +99,18 @@ impl Limiter {
     }
 
     /// Whether requests may go past the gate where nothing is known: with a deadline they must be watched, with a
-    /// profile answers may speak in any way, and partitions of the user's own are told by more than the origin.
+    /// profile answers may speak in any way, partitions of the user's own are told by more than the origin, and of those
+    /// that are shared other processes may know something.
     pub(crate) fn has_passes(&self) -> bool {
         self.deadline.is_none()
+            && self.sharing.is_none()
             && matches!(self.partitioning, Partitioning::ByOrigin)
             && !self.reader.has_profile()
     }
 
-    pub(crate) fn has_deadline(&self) -> bool {
-        self.deadline.is_some()
+    /// Whether a request has to wait for something else than its turn: it has a deadline, or takes a slot of the fleet.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.deadline.is_some() || self.sharing.as_ref().is_some_and(Sharing::is_exact)
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -113,6 +119,9 @@ impl Limiter {
 
     /// A ticket, if the request may go at once.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Ticket, Admission> {
+        if let Some(sharing) = &self.sharing {
+            sharing.attend(&call.keys);
+        }
         let wish = Wish {
             keys: &call.keys,
             origin: call.origin.as_deref(),
@@ -130,16 +139,38 @@ impl Limiter {
         }
     }
 
-    /// Waits for a ticket.
+    /// Waits for a ticket, and where the fleet keeps a quota exactly, for a slot.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the place up.
+    /// Dropping the future gives the place up; a slot that was taken passes unused.
     pub(crate) async fn admit(
         &self,
         call: &mut Call,
         first: Option<Admission>,
     ) -> Result<Ticket, BoxError> {
+        let latest = self.latest(call, self.clock.now());
+        let ticket = self.enter(call, first).await?;
+        let exact = self.sharing.as_ref().filter(|sharing| sharing.is_exact());
+        let Some(sharing) = exact.filter(|_| !ticket.is_free()) else {
+            return Ok(ticket);
+        };
+        let longest = latest.saturating_duration_since(self.clock.now());
+        match sharing.slot(&call.keys, longest).await {
+            Some(Slot::TooLate(wait)) => {
+                let now = self.clock.now();
+                ticket.settle(Learnt::NotSent, now);
+                Err(self.too_long(call, after(now, wait), now))
+            }
+            Some(Slot::After(wait)) if !wait.is_zero() => {
+                sleep(wait).await;
+                Ok(ticket)
+            }
+            Some(Slot::After(_)) | None => Ok(ticket),
+        }
+    }
+
+    async fn enter(&self, call: &mut Call, first: Option<Admission>) -> Result<Ticket, BoxError> {
         let now = self.clock.now();
         let latest = self.latest(call, now);
         let admission = match first {

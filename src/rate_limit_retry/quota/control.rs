@@ -64,6 +64,10 @@ impl Quota {
             used: self.used,
             pause: self.pause,
             cap: self.cap.take(),
+            fleet: self.fleet.take().map(|mut fleet| {
+                fleet.forget();
+                fleet
+            }),
             ..Self::new(pace, None)
         };
     }

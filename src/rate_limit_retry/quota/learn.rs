@@ -30,6 +30,9 @@ impl Quota {
     ) -> Option<Instant> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ramp.ended(number);
+        if let Some(fleet) = &mut self.fleet {
+            fleet.ended();
+        }
         if let (Some(cap), false) = (&mut self.cap, matches!(learnt, Learnt::NotSent))
             && let Some(ended) = now.or(self.used)
         {
@@ -104,6 +107,9 @@ impl Quota {
         };
         if let Some(cap) = &mut self.cap {
             cap.told(limit);
+        }
+        if let Some(fleet) = &mut self.fleet {
+            fleet.told();
         }
         let stale = number < self.since && !self.is_news(limit, now);
         match &mut self.told {
@@ -209,6 +215,9 @@ impl Quota {
         let until = after(now, wait.min(pace.max_hold));
         if self.hold.is_none_or(|hold| hold.until < until) {
             self.hold = Some(Hold { until, exact });
+            if let Some(fleet) = &mut self.fleet {
+                fleet.refused(until);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod allowance;
 mod cap;
 mod control;
+mod fleet;
 mod habit;
 mod learn;
 mod lesson;
@@ -10,6 +11,7 @@ mod log;
 mod ramp;
 mod rate;
 mod refused;
+mod shared;
 mod slide;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 pub(crate) use self::lesson::Lesson;
 use self::{
     cap::Cap,
+    fleet::Fleet,
     habit::{Habit, Verdict},
     ramp::Ramp,
     told::Told,
@@ -64,6 +67,8 @@ pub(crate) struct Quota {
     quiet: u32,
     /// When a request went last.
     used: Option<Instant>,
+    /// The other processes, where quotas are shared with them.
+    fleet: Option<Box<Fleet>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +142,8 @@ pub(crate) struct Pace {
     pub(crate) max_hold: Duration,
     pub(crate) release: Release,
     pub(crate) backoff: Backoff,
+    /// Whether other processes share the quotas.
+    pub(crate) shared: bool,
 }
 
 impl Quota {
@@ -160,6 +167,7 @@ impl Quota {
             own: None,
             quiet: 0,
             used: None,
+            fleet: pace.shared.then(Box::default),
         }
     }
 
@@ -185,13 +193,24 @@ impl Quota {
         }
         if let Some(told) = self.told {
             let share = told.share(self.share, self.in_flight);
-            let over = told.over_at(share, pace.max_hold);
+            let fleet = self.fleet.as_mut().filter(|fleet| fleet.is_together());
+            // What others take is known, and kept apart, where all of them are of one fleet.
+            let ours = if fleet.is_some() { 1.0 } else { share };
+            let over = told.over_at(ours, pace.max_hold);
+            let ruled = fleet.and_then(|fleet| fleet.rules(now).map(|until| (until, fleet)));
             if over.is_some_and(|over| now >= over) {
                 self.share = share;
                 self.told = None;
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.over();
+                }
                 self.look(told.reset_at.filter(|reset| now >= *reset));
-            } else if let Some(wait) = told.admit(self.in_flight, share, over) {
+            } else if let Some(wait) = told.admit(self.in_flight, ours, over) {
                 return wait;
+            } else if let Some((until, fleet)) = ruled
+                && !fleet.allows()
+            {
+                return Admit::AfterAnswer(Some(over.unwrap_or(until)));
             } else if let Some(at) = self.spread(told.room(self.in_flight, share), over, pace, now)
             {
                 return Admit::NotBefore(at);
@@ -250,6 +269,9 @@ impl Quota {
         }
         self.habit.sent(now);
         self.ramp.entered(pace.cold_hold, now);
+        if let Some(fleet) = &mut self.fleet {
+            fleet.entered(self.next, now);
+        }
         self.next += 1;
         self.next - 1
     }

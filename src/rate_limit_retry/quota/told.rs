@@ -7,7 +7,10 @@ use tokio::time::Instant;
 use super::Admit;
 use crate::{
     clock::after,
-    rate_limit_retry::headers::{Limit, Unit},
+    rate_limit_retry::{
+        headers::{Limit, Unit},
+        store::SharedWindow,
+    },
 };
 
 /// A window that the server has told about.
@@ -19,7 +22,7 @@ pub(super) struct Told {
     /// The latest reset that was told.
     pub(super) furthest: Option<Instant>,
     /// The newest request whose answer was believed.
-    by: u64,
+    pub(super) by: u64,
     /// Requests from this number on were sent after it was known what remains.
     after: u64,
     /// What remained at first, and how many of ours have been accepted since: whose requests made it fall?
@@ -98,6 +101,41 @@ impl Told {
                 self.reset_at = fresh.reset_at.or(self.reset_at);
             }
         }
+    }
+
+    /// A window of which another process has told.
+    pub(super) fn shared(
+        window: &SharedWindow,
+        reset_at: Instant,
+        next: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            limit: window.limit,
+            remaining: window.remaining,
+            reset_at: Some(reset_at),
+            furthest: Some(reset_at),
+            by: 0,
+            after: next,
+            first: window.remaining,
+            ours: 0,
+            began: now,
+            heard: now,
+            ahead: None,
+        }
+    }
+
+    /// Other processes have told what remains of the window that ends then: less of this one, or of a later one.
+    pub(super) fn heard_of(&mut self, remaining: u64, reset_at: Instant, next: u64) {
+        if remaining == self.remaining {
+            return;
+        }
+        if !self.ends_at(reset_at) {
+            self.reset_at = Some(reset_at);
+            self.furthest = self.furthest.max(self.reset_at);
+        }
+        self.remaining = remaining;
+        self.after = next;
     }
 
     /// Whether a window that resets then is this one.

@@ -60,6 +60,7 @@ pub fn all() -> Vec<Contestant> {
     let contestant = |name, make| Contestant { name, make };
     vec![
         contestant("tower-m2m", ours::client),
+        contestant("tower-m2m with a store", ours::shared),
         contestant("tower::retry + TpsBudget", tower_retry::client),
         contestant("reqwest-retry, 20 retries", reqwest_retry::client),
         contestant("aws-smithy adaptive", aws::client),

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_m2m::{BoxError, RateLimitRetryLayer};
+use tower_m2m::{
+    BoxError, RateLimitRetryLayer,
+    rate_limit_retry::{RateLimitRetryLayerBuilder, StoredQuotas},
+};
 
 use super::{Client, Sending, Setup};
 use crate::world::Reply;
@@ -32,7 +35,17 @@ where
 }
 
 pub fn client(setup: Setup) -> Arc<dyn Client> {
-    let layer = RateLimitRetryLayer::builder()
+    build(setup, RateLimitRetryLayer::builder())
+}
+
+/// The same with a store, in which all processes share what they know.
+pub fn shared(setup: Setup) -> Arc<dyn Client> {
+    let quotas = StoredQuotas::new("arena", setup.world.store.clone());
+    build(setup, RateLimitRetryLayer::builder().store(quotas))
+}
+
+fn build(setup: Setup, settings: RateLimitRetryLayerBuilder) -> Arc<dyn Client> {
+    let layer = settings
         .max_wait(Duration::from_secs(4 * 3600))
         // For the brown-out; the default of 5 is enough for every other scenario.
         .max_retries(50)

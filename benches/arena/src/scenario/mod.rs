@@ -18,6 +18,9 @@ pub struct Numbers {
     pub window: f64,
     /// How much of the first window is left at the start, `0.0..1.0`.
     pub phase: f64,
+    /// The store's round trip, in seconds, and the share of its answers that are lost.
+    pub store_latency: f64,
+    pub store_loss: f64,
 }
 
 impl Numbers {

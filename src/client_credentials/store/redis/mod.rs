@@ -1,20 +1,16 @@
 //! A token store on Redis, Valkey or KeyDB.
 
-mod connection;
-mod key_ring;
 mod seal;
 
 use std::{fmt, time::Duration};
 
 use redis::Script;
 
-pub use self::key_ring::StoreKeys;
-use self::{
-    connection::Connection,
-    key_ring::{Entry, Key},
-};
 use super::{CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore};
-use crate::client_credentials::TokenIdentity;
+use crate::{
+    client_credentials::TokenIdentity,
+    store::{Connection, Entry, Key, StoreKeys},
+};
 
 /// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB.
 ///
@@ -144,7 +140,7 @@ impl TokenStore for RedisTokenStore {
         for key in self.keys.all() {
             let entry = key.entry(identity);
             let mut remove = self.scripts.remove.key(self.token(&entry));
-            remove.arg(&entry.tag(refused)[..]);
+            remove.arg(&entry.tag(&refused.to_bytes())[..]);
             removed |= self.connection.invoke::<bool>(&mut remove).await?;
         }
         Ok(removed)

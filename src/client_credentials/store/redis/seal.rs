@@ -13,7 +13,7 @@ use chacha20poly1305::{
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
-use super::{StoreError, StoredToken, key_ring::Entry, millis};
+use super::{Entry, StoreError, StoredToken, millis};
 
 /// `token` for `entry`, at `now` in the server's time.
 pub(super) fn seal(
@@ -32,7 +32,7 @@ pub(super) fn seal(
     let mut plain = Zeroizing::new(Vec::with_capacity(8 + content.len()));
     plain.extend_from_slice(&ends.to_be_bytes());
     plain.extend_from_slice(content);
-    let tag = entry.tag(token.token().identity());
+    let tag = entry.tag(&token.token().identity().to_bytes());
     let Some(key) = entry.seal_key() else {
         return Ok([&PLAIN[..], &tag, &plain].concat());
     };
@@ -67,7 +67,7 @@ pub(super) fn open(entry: &Entry<'_>, sealed: &[u8], now: u64) -> Result<StoredT
     let (ends, content) = plain.split_first_chunk().ok_or_else(garbage)?;
     let left = Duration::from_millis(u64::from_be_bytes(*ends).saturating_sub(now));
     let token = StoredToken::from_bytes(content, left).ok_or_else(garbage)?;
-    if entry.tag(token.token().identity()) != *tag {
+    if entry.tag(&token.token().identity().to_bytes()) != *tag {
         return Err(changed());
     }
     Ok(token)

@@ -16,6 +16,7 @@ const PACE: Pace = Pace {
     max_hold: Duration::from_secs(3600),
     release: Release::Burst,
     backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
+    shared: false,
 };
 
 #[expect(

@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::BoxError;
 
-/// A token store did not do what it was asked to. Cheap to clone, and without secrets.
+/// A store did not do what it was asked to. Cheap to clone, and without secrets.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -65,11 +65,11 @@ impl StoreError {
     }
 
     #[cfg(feature = "redis")]
-    pub(super) fn is_unreadable(&self) -> bool {
+    pub(crate) fn is_unreadable(&self) -> bool {
         self.kind == StoreErrorKind::Unreadable
     }
 
-    pub(super) fn timeout(limit: Duration) -> Self {
+    pub(crate) fn timeout(limit: Duration) -> Self {
         Self::unavailable(format!("gave no answer within {limit:?}"))
     }
 }

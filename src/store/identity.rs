@@ -1,13 +1,13 @@
-//! Under what a token is stored.
+//! Under what something is stored.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// What tells the tokens of one configuration from those of all others: a list of named fields, each with its length in
+/// What tells what is stored for one configuration from that of all others: a list of named fields, each with its length in
 /// front, so that no two lists look alike.
 ///
-/// It holds secrets: a [`TokenStore`](super::TokenStore) puts it through a keyed hash and stores that only. Its memory is
+/// It holds secrets: a store puts it through a keyed hash and stores that only. Its memory is
 /// zeroised when it is dropped, and `Debug` shows nothing of it.
 #[derive(Clone, Eq, PartialEq)]
 pub struct CacheIdentity(Zeroizing<Vec<u8>>);

@@ -12,7 +12,6 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{CacheIdentity, StoreError};
-use crate::client_credentials::TokenIdentity;
 
 /// The keys that a store encrypts with, each with a name. The first one writes; all read. Cheap to clone it is not.
 ///
@@ -26,7 +25,7 @@ pub struct StoreKeys {
 
 /// One key, as what is derived from it.
 #[derive(Clone)]
-pub(super) struct Key {
+pub(crate) struct Key {
     id: String,
     index: Zeroizing<[u8; 32]>,
     tag: Zeroizing<[u8; 32]>,
@@ -35,7 +34,7 @@ pub(super) struct Key {
 }
 
 /// A place in the store: one key, one identity.
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     key: &'a Key,
     cache_key: [u8; 32],
 }
@@ -45,7 +44,7 @@ impl StoreKeys {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Configuration`](super::super::StoreErrorKind::Configuration), if the key is too short or the name
+    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the key is too short or the name
     /// holds something else.
     pub fn new(id: impl Into<String>, key: impl Into<SecretSlice<u8>>) -> Result<Self, StoreError> {
         Ok(Self {
@@ -117,11 +116,11 @@ impl StoreKeys {
         }
     }
 
-    pub(super) fn active(&self) -> &Key {
+    pub(crate) fn active(&self) -> &Key {
         &self.active
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Key> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.active).chain(&self.others)
     }
 }
@@ -151,7 +150,7 @@ impl Key {
         }
     }
 
-    pub(super) fn entry(&self, identity: &CacheIdentity) -> Entry<'_> {
+    pub(crate) fn entry(&self, identity: &CacheIdentity) -> Entry<'_> {
         Entry {
             key: self,
             cache_key: mac(&self.index[..], &[identity.expose()]),
@@ -161,24 +160,24 @@ impl Key {
 
 impl Entry<'_> {
     /// As it stands in the store.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.cache_key)
     }
 
     /// What tells a token from others without giving it away.
-    pub(super) fn tag(&self, token: TokenIdentity) -> [u8; 16] {
-        let whole = mac(&self.key.tag[..], &[&self.cache_key, &token.to_bytes()]);
+    pub(crate) fn tag(&self, token: &[u8]) -> [u8; 16] {
+        let whole = mac(&self.key.tag[..], &[&self.cache_key, token]);
         let mut tag = [0; 16];
         tag.copy_from_slice(&whole[..16]);
         tag
     }
 
-    pub(super) fn seal_key(&self) -> Option<&[u8; 32]> {
+    pub(crate) fn seal_key(&self) -> Option<&[u8; 32]> {
         self.key.seal.as_deref()
     }
 
     /// What a sealed token belongs to: format, key, place and token.
-    pub(super) fn associated_data(&self, format: &[u8], tag: &[u8; 16]) -> Vec<u8> {
+    pub(crate) fn associated_data(&self, format: &[u8], tag: &[u8; 16]) -> Vec<u8> {
         // At most 64 bytes long.
         let length = [self.key.id.len() as u8];
         [

@@ -4,7 +4,7 @@ use super::{StoreError, StoreErrorKind};
 
 /// What is wrong with the store, as far as the last calls showed.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(crate) struct Health {
     reading_fails: bool,
     /// A full or read-only store can be read all the same.
     writing_fails: bool,
@@ -13,21 +13,21 @@ pub(super) struct Health {
 
 /// What a call does to the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     Read,
     Write,
 }
 
 /// A change to be told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     Failed,
     Recovered,
 }
 
 impl Health {
     /// A call has ended, with `error` or well.
-    pub(super) fn learn(&mut self, access: Access, error: Option<&StoreError>) -> Option<Change> {
+    pub(crate) fn learn(&mut self, access: Access, error: Option<&StoreError>) -> Option<Change> {
         let was_ill = self.is_ill();
         match (error.map(StoreError::kind), access) {
             (None, Access::Read) => {

@@ -1,0 +1,104 @@
+//! A limit that the fleet keeps exactly: the generic cell rate algorithm, with the store's clock.
+
+use std::time::Duration;
+
+/// How many requests the whole fleet sends at most, whatever the server says: one round trip to the store for each
+/// request.
+///
+/// A tenth of them may go at once ([`burst`](Self::burst)), and the others are spaced evenly, so that no window of the
+/// server sees more than the quota, wherever it begins, as long as the ways of requests differ by less than the space
+/// between two of them.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::ExactQuota;
+///
+/// let quota = ExactQuota::per_minute(300).burst(10);
+/// # drop(quota);
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ExactQuota {
+    requests: u32,
+    period: Duration,
+    burst: u32,
+}
+
+impl ExactQuota {
+    /// At most `requests` in any `period`; both at least 1 (request, millisecond).
+    #[must_use]
+    pub const fn per(requests: u32, period: Duration) -> Self {
+        let requests = if requests == 0 { 1 } else { requests };
+        let period = if period.as_millis() == 0 {
+            Duration::from_millis(1)
+        } else {
+            period
+        };
+        Self {
+            requests,
+            period,
+            burst: if requests < 20 { 1 } else { requests / 10 },
+        }
+    }
+
+    /// At most so many in any second.
+    #[must_use]
+    pub const fn per_second(requests: u32) -> Self {
+        Self::per(requests, Duration::from_secs(1))
+    }
+
+    /// At most so many in any minute.
+    #[must_use]
+    pub const fn per_minute(requests: u32) -> Self {
+        Self::per(requests, Duration::from_secs(60))
+    }
+
+    /// At most so many in any hour.
+    #[must_use]
+    pub const fn per_hour(requests: u32) -> Self {
+        Self::per(requests, Duration::from_secs(3600))
+    }
+
+    /// How many may go at once after a pause, at least 1 and at most half of the quota; the more they are, the wider the
+    /// space between the others. Default: a tenth.
+    #[must_use]
+    pub const fn burst(mut self, requests: u32) -> Self {
+        let most = if self.requests < 2 {
+            1
+        } else {
+            self.requests / 2
+        };
+        self.burst = if requests == 0 {
+            1
+        } else if requests > most {
+            most
+        } else {
+            requests
+        };
+        self
+    }
+
+    /// The space between two requests: what remains of the quota beside the burst, and one for those whose way takes
+    /// longer, spread over the period.
+    #[must_use]
+    pub fn spacing(self) -> Duration {
+        let spread = self.requests.saturating_sub(self.burst + 1).max(1);
+        self.period / spread
+    }
+
+    /// By how much a request may come before it is due.
+    #[must_use]
+    pub fn tolerance(self) -> Duration {
+        self.spacing().saturating_mul(self.burst - 1)
+    }
+}
+
+/// What [`QuotaStore::slot`](super::QuotaStore::slot) answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Slot {
+    /// The request may go after this wait; its slot is taken.
+    After(Duration),
+    /// It would have to wait for this long, which is too long. No slot is taken.
+    TooLate(Duration),
+}

@@ -1,0 +1,211 @@
+//! What a store does with reports: the same as `redis/report.lua` and `redis/slot.lua`, for stores in memory.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{ExactQuota, ProcessId, QuotaReport, QuotaView, SharedWindow, Slot};
+use crate::clock::after;
+
+/// One quota.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    known: Option<Known>,
+    hold: Option<Instant>,
+    processes: HashMap<ProcessId, (u32, Instant)>,
+    /// When the next request is due, if all are spaced evenly.
+    due: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    limit: Option<u64>,
+    remaining: u64,
+    at: Instant,
+    end: Instant,
+}
+
+impl Ledger {
+    /// Takes in a report. Also tells whether it names a hold that was not known.
+    pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaView, bool) {
+        self.processes
+            .retain(|_, (_, seen)| after(*seen, GONE) > now);
+        self.known = self.known.filter(|known| known.end > now);
+        self.hold = self.hold.filter(|hold| *hold > now);
+        if let Some(told) = &report.told {
+            // An answer to a request that was sent after the last news came replaces what was known; of others, which
+            // may have overtaken each other, the least is believed.
+            let sent = told.age.and_then(|age| now.checked_sub(age));
+            let believed = self.known.is_none_or(|known| {
+                told.remaining < known.remaining || sent.is_some_and(|sent| sent > known.at)
+            });
+            if believed {
+                self.known = Some(Known {
+                    limit: told.limit,
+                    remaining: told.remaining,
+                    at: now,
+                    end: after(now, told.reset),
+                });
+            }
+        }
+        let hold = report.hold.map(|hold| after(now, hold));
+        let news = hold > self.hold;
+        self.hold = self.hold.max(hold);
+        self.processes
+            .insert(report.process, (report.reserved, now));
+        let reserved: u64 = self.processes.values().map(|(n, _)| u64::from(*n)).sum();
+        let mut granted = 0;
+        if let Some(known) = self.known {
+            let free = known.remaining.saturating_sub(reserved);
+            let fair = (free / self.processes.len() as u64).max(1).min(free);
+            granted = report.wanted.min(u32::try_from(fair).unwrap_or(u32::MAX));
+            if let Some((mine, _)) = self.processes.get_mut(&report.process) {
+                *mine = mine.saturating_add(granted);
+            }
+        }
+        let view = QuotaView {
+            granted,
+            window: self.known.map(|known| SharedWindow {
+                limit: known.limit,
+                remaining: known.remaining,
+                reserved: reserved + u64::from(granted),
+                processes: u32::try_from(self.processes.len()).unwrap_or(u32::MAX),
+                reset: known.end - now,
+            }),
+            hold: self.hold.map(|hold| hold - now),
+        };
+        (view, news)
+    }
+
+    pub(crate) fn slot(&mut self, exact: ExactQuota, longest: Duration, now: Instant) -> Slot {
+        let due = self.due.map_or(now, |due| due.max(now));
+        let wait = (due - now).saturating_sub(exact.tolerance());
+        if wait > longest {
+            return Slot::TooLate(wait);
+        }
+        self.due = Some(after(due, exact.spacing()));
+        Slot::After(wait)
+    }
+}
+
+/// A process that has said nothing for so long has nothing reserved any more.
+pub(super) const GONE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rate_limit_retry::store::ToldQuota;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary instant to count from"
+    )]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn report(process: ProcessId, reserved: u32, wanted: u32) -> QuotaReport {
+        QuotaReport {
+            process,
+            reserved,
+            wanted,
+            told: None,
+            hold: None,
+        }
+    }
+
+    fn told(remaining: u64, age: Option<Duration>) -> Option<ToldQuota> {
+        Some(ToldQuota {
+            limit: Some(100),
+            remaining,
+            reset: 60 * SECOND,
+            age,
+        })
+    }
+
+    fn remaining(view: QuotaView) -> u64 {
+        view.window.unwrap().remaining
+    }
+
+    #[test]
+    fn no_more_is_granted_than_remains_and_each_gets_a_fair_part() {
+        let (mut ledger, now) = (Ledger::default(), start());
+        let [a, b] = [ProcessId::random(), ProcessId::random()];
+        assert_eq!(ledger.report(&report(b, 0, 10), now).0.granted, 0);
+
+        let first = QuotaReport {
+            told: told(20, None),
+            ..report(a, 4, 100)
+        };
+        let first = ledger.report(&first, now).0;
+        let second = ledger.report(&report(b, 2, 100), now).0;
+        let third = ledger.report(&report(a, 12, 100), now).0;
+
+        // Half of what is free each time.
+        assert_eq!((first.granted, second.granted, third.granted), (8, 3, 1));
+        assert_eq!(third.window.unwrap().reserved, 18);
+        let all: u32 = (0..9)
+            .map(|n| {
+                let reserved = 13 + n.min(2);
+                ledger.report(&report(a, reserved, 1), now).0.granted
+            })
+            .sum();
+        assert_eq!(all, 2);
+    }
+
+    #[test]
+    fn the_least_that_remains_is_believed_until_a_later_request_is_told_more() {
+        let (mut ledger, now) = (Ledger::default(), start());
+        let a = ProcessId::random();
+        let mut tell = |remaining, age, at| {
+            let report = QuotaReport {
+                told: told(remaining, age),
+                ..report(a, 0, 0)
+            };
+            ledger.report(&report, at).0
+        };
+
+        assert_eq!(remaining(tell(20, None, now)), 20);
+        assert_eq!(remaining(tell(30, None, now + SECOND)), 20);
+        assert_eq!(remaining(tell(10, None, now + 2 * SECOND)), 10);
+        assert_eq!(remaining(tell(50, Some(SECOND), now + 3 * SECOND)), 10);
+        assert_eq!(remaining(tell(50, Some(SECOND / 2), now + 3 * SECOND)), 50);
+        assert_eq!(remaining(tell(90, None, now + 63 * SECOND)), 90);
+    }
+
+    #[test]
+    fn the_longest_hold_counts_and_a_process_that_is_silent_is_gone() {
+        let (mut ledger, now) = (Ledger::default(), start());
+        let [a, b] = [ProcessId::random(), ProcessId::random()];
+        let hold = |length: Duration| QuotaReport {
+            hold: Some(length),
+            told: told(10, None),
+            ..report(a, 10, 0)
+        };
+
+        assert!(ledger.report(&hold(30 * SECOND), now).1);
+        let (view, news) = ledger.report(&hold(5 * SECOND), now);
+        assert_eq!((view.hold, news), (Some(30 * SECOND), false));
+        assert_eq!(ledger.report(&report(b, 0, 5), now).0.granted, 0);
+        let later = ledger.report(&report(b, 0, 5), now + GONE).0;
+        assert_eq!((later.granted, later.hold), (5, Some(27 * SECOND)));
+        let over = ledger.report(&report(b, 5, 0), now + 30 * SECOND).0;
+        assert_eq!(over.hold, None);
+    }
+
+    #[test]
+    fn slots_are_spaced_evenly_but_for_a_burst() {
+        let (mut ledger, now) = (Ledger::default(), start());
+        let exact = ExactQuota::per_minute(63).burst(2);
+        let mut wait = |at| ledger.slot(exact, 2 * SECOND, at);
+
+        assert_eq!(wait(now), Slot::After(Duration::ZERO));
+        assert_eq!(wait(now), Slot::After(Duration::ZERO));
+        assert_eq!(wait(now), Slot::After(SECOND));
+        assert_eq!(wait(now), Slot::After(2 * SECOND));
+        assert_eq!(wait(now), Slot::TooLate(3 * SECOND));
+        assert_eq!(wait(now + SECOND), Slot::After(2 * SECOND));
+    }
+}

@@ -1,0 +1,172 @@
+//! Quotas that the processes of a fleet share: a store beside the gate, asked off the request path.
+
+mod agent;
+mod exact;
+#[cfg(any(test, feature = "test-util"))]
+mod ledger;
+#[cfg(feature = "redis")]
+mod redis;
+mod sharing;
+mod stored;
+
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) use self::ledger::Ledger;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisQuotaStore;
+pub(crate) use self::sharing::Sharing;
+pub use self::{
+    exact::{ExactQuota, Slot},
+    stored::StoredQuotas,
+};
+use crate::store::{CacheIdentity, StoreError};
+
+/// What a [`QuotaStore`] answers with.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Where the processes of a fleet tell each other what they know of a quota. Used through [`StoredQuotas`].
+///
+/// Whatever fails here costs accuracy: requests then go by what their own process knows. Each call but
+/// [`changed`](Self::changed) is given up after [`StoredQuotas::answer_within`]. All times are lengths of time, from when
+/// the call is made; a store measures them with its own clock.
+///
+/// # Cancel safety
+///
+/// Each future may be dropped at any time, when the time limit is over for example.
+pub trait QuotaStore: Send + Sync + 'static {
+    /// Takes in what a process says about a quota, in place of what it said before, and answers with what all know.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unreadable`] for an entry that is none of ours, which is forgotten; [`StoreError::unavailable`] for
+    /// everything else.
+    fn report<'a>(
+        &'a self,
+        quota: &'a CacheIdentity,
+        report: &'a QuotaReport,
+    ) -> StoreFuture<'a, QuotaView>;
+
+    /// Takes a slot for one request, no later than in `longest`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`report`](Self::report).
+    fn slot<'a>(
+        &'a self,
+        quota: &'a CacheIdentity,
+        exact: ExactQuota,
+        longest: Duration,
+    ) -> StoreFuture<'a, Slot>;
+
+    /// Comes to its end when another process has told of a hold, and then [`report`](Self::report) says more. May come
+    /// to its end for no reason; a store that cannot tell waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unavailable`].
+    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()>;
+}
+
+/// What one process says about a quota.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct QuotaReport {
+    /// Which process.
+    pub process: ProcessId,
+    /// How many requests it has under way or may send without asking again: they are reserved for it.
+    pub reserved: u32,
+    /// How many more it would like to send soon.
+    pub wanted: u32,
+    /// What the API said last.
+    pub told: Option<ToldQuota>,
+    /// For how long nobody may go, because a request was refused.
+    pub hold: Option<Duration>,
+}
+
+/// What an answer of the API said about a window.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ToldQuota {
+    /// How many requests a window allows, if it said so.
+    pub limit: Option<u64>,
+    /// How many of them remained.
+    pub remaining: u64,
+    /// How long until the quota is reset.
+    pub reset: Duration,
+    /// The request was sent no longer ago than this; `None` if that is not known.
+    pub age: Option<Duration>,
+}
+
+/// What all processes together know about a quota.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct QuotaView {
+    /// How many of the requests that were [`wanted`](QuotaReport::wanted) are reserved from now on, besides those that
+    /// were reserved before. 0 if no window is known.
+    pub granted: u32,
+    /// The window, if one is known.
+    pub window: Option<SharedWindow>,
+    /// For how long nobody may go.
+    pub hold: Option<Duration>,
+}
+
+/// A window that all processes know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct SharedWindow {
+    /// How many requests it allows, if the API said so.
+    pub limit: Option<u64>,
+    /// How many requests remain, those that are reserved among them.
+    pub remaining: u64,
+    /// How many are reserved, for all processes together.
+    pub reserved: u64,
+    /// How many processes share it.
+    pub processes: u32,
+    /// How long until it is reset.
+    pub reset: Duration,
+}
+
+impl SharedWindow {
+    /// A window with `remaining` requests left, of which `reserved` are reserved for so many processes.
+    #[must_use]
+    pub fn new(
+        limit: Option<u64>,
+        remaining: u64,
+        reserved: u64,
+        processes: u32,
+        reset: Duration,
+    ) -> Self {
+        Self {
+            limit,
+            remaining,
+            reserved,
+            processes,
+            reset,
+        }
+    }
+}
+
+/// One process of a fleet, or one layer in it. At random.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct ProcessId(u128);
+
+impl ProcessId {
+    /// Another than all before it.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(fastrand::u128(..))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl fmt::Debug for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProcessId({:032x})", self.0)
+    }
+}

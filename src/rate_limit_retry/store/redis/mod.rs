@@ -1,0 +1,203 @@
+//! A quota store on Redis, Valkey or KeyDB.
+
+mod news;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use redis::{Script, ScriptInvocation};
+
+use self::news::News;
+use super::{
+    CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot, StoreFuture,
+};
+use crate::store::{Connection, StoreError, StoreKeys};
+
+/// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB.
+///
+/// Use `rediss://` and a user of its own (see [`docs::fleet`](crate::docs::fleet)). The names of partitions are put
+/// through HMAC-SHA-256; what is stored are counts and times, by the server's clock. Nothing is sent before the first
+/// request; a server that is not there is no error.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::{RedisQuotaStore, StoreKeys, StoredQuotas};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let key = vec![7; 32];
+/// let keys = StoreKeys::new("2026-01", key)?;
+/// let store = RedisQuotaStore::new("redis://fleet:password@redis.example:6379", keys)?;
+/// let quotas = StoredQuotas::new("application-1", store);
+/// # drop(quotas);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RedisQuotaStore {
+    connection: Connection,
+    news: Arc<News>,
+    keys: StoreKeys,
+    prefix: String,
+    report: Script,
+    slot: Script,
+}
+
+impl RedisQuotaStore {
+    /// The store at `url`: `redis://` or `rediss://` (feature `redis-tls`), `user:password@host:port/database`. Of the
+    /// keys the first one is used.
+    ///
+    /// TLS uses rustls' crypto provider of the process: a program that builds in several installs one
+    /// (`CryptoProvider::install_default`), or the store fails.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if the URL cannot be
+    /// read.
+    pub fn new(url: impl AsRef<str>, keys: StoreKeys) -> Result<Self, StoreError> {
+        let news = Arc::new(News::default());
+        let told = Arc::clone(&news);
+        Ok(Self {
+            connection: Connection::listening(url.as_ref(), move |channel| told.note(channel))?,
+            news,
+            keys,
+            prefix: "m2m".to_owned(),
+            report: Script::new(include_str!("report.lua")),
+            slot: Script::new(include_str!("slot.lua")),
+        })
+    }
+
+    /// What all keys and channels begin with. Default: `m2m`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long the server may take for each answer, and for a new connection. Default: 250 ms; of this and
+    /// [`StoredQuotas::answer_within`](super::StoredQuotas::answer_within) the shorter counts.
+    #[must_use]
+    pub fn answer_within(mut self, limit: Duration) -> Self {
+        self.connection.limit(limit);
+        self
+    }
+
+    /// The name of what belongs to a quota. All of it shares a hash tag, and so a slot of a cluster.
+    fn name(&self, quota: &CacheIdentity, what: &str) -> String {
+        let entry = self.keys.active().entry(quota);
+        format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
+    }
+
+    /// The numbers that a script answers with.
+    async fn invoke(&self, script: &mut ScriptInvocation<'_>) -> Result<Vec<i64>, StoreError> {
+        let answer: Vec<i64> = self.connection.invoke(script).await?;
+        match answer.first() {
+            Some(0) => Ok(answer),
+            _ => Err(StoreError::unreadable(
+                "holds something under our key that is no quota of this format",
+            )),
+        }
+    }
+}
+
+impl QuotaStore for RedisQuotaStore {
+    fn report<'a>(
+        &'a self,
+        quota: &'a CacheIdentity,
+        report: &'a QuotaReport,
+    ) -> StoreFuture<'a, QuotaView> {
+        Box::pin(async move {
+            let mut script = self.report.key(self.name(quota, "quota"));
+            script
+                .key(self.name(quota, "seen"))
+                .key(self.name(quota, "news"))
+                .arg(hex(&report.process.to_bytes()))
+                .arg(report.reserved)
+                .arg(report.wanted)
+                .arg(report.hold.map_or(0, millis));
+            if let Some(told) = &report.told {
+                script
+                    .arg(told.remaining)
+                    .arg(millis(told.reset))
+                    .arg(told.age.map_or(-1, millis))
+                    .arg(
+                        told.limit
+                            .map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
+                    );
+            }
+            let answer = self.invoke(&mut script).await?;
+            let number = |index| answer.get(index).and_then(|n| u64::try_from(*n).ok());
+            let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
+            let window = || {
+                Some(SharedWindow::new(
+                    number(7),
+                    number(3)?,
+                    number(4)?,
+                    small(5)?,
+                    Duration::from_millis(number(6)?),
+                ))
+            };
+            Ok(QuotaView {
+                granted: small(1).unwrap_or_default(),
+                window: window(),
+                hold: number(2).map(Duration::from_millis),
+            })
+        })
+    }
+
+    fn slot<'a>(
+        &'a self,
+        quota: &'a CacheIdentity,
+        exact: ExactQuota,
+        longest: Duration,
+    ) -> StoreFuture<'a, Slot> {
+        Box::pin(async move {
+            let mut script = self.slot.key(self.name(quota, "slot"));
+            script
+                .arg(micros(exact.spacing()))
+                .arg(micros(exact.tolerance()))
+                .arg(micros(longest));
+            let answer = self.invoke(&mut script).await?;
+            let wait = answer.get(2).and_then(|wait| u64::try_from(*wait).ok());
+            let wait = Duration::from_micros(wait.unwrap_or_default());
+            Ok(match answer.get(1) {
+                Some(1) => Slot::After(wait),
+                _ => Slot::TooLate(wait),
+            })
+        })
+    }
+
+    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let channel = self.name(quota, "news");
+            let known = self.news.count(&channel);
+            self.connection.subscribe(&channel).await?;
+            self.news.after(&channel, known).await;
+            Ok(())
+        })
+    }
+}
+
+/// Without the URL, which holds a password.
+impl fmt::Debug for RedisQuotaStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisQuotaStore")
+            .field("keys", &self.keys)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// At least 1: what is over is not told. At most a day.
+fn millis(duration: Duration) -> i64 {
+    let millis = duration.as_millis().clamp(1, 24 * 3600 * 1000);
+    i64::try_from(millis).unwrap_or(1)
+}
+
+/// At most a year, which a number of the server's scripts holds exactly.
+fn micros(duration: Duration) -> i64 {
+    let year = Duration::from_secs(365 * 24 * 3600).as_micros();
+    i64::try_from(duration.as_micros().min(year)).unwrap_or_default()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,153 @@
+//! What a layer shares: an agent for each partition that is in use, and the slots of an exact quota.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
+
+use super::{ProcessId, Slot, StoreFuture, StoredQuotas, agent::serve};
+use crate::{
+    clock::{SharedClock, after},
+    rate_limit_retry::{PartitionKey, RateLimitEvent, RateLimitEvents, gate::Gate},
+    sinks::Sinks,
+    store::{Access, Change, Health, StoreError},
+    sync::{Mutex, lock},
+};
+
+/// One layer's part in the fleet.
+pub(crate) struct Sharing {
+    shared: Arc<Shared>,
+    agents: Mutex<HashMap<PartitionKey, AbortHandle>>,
+}
+
+/// What its agents need.
+pub(super) struct Shared {
+    pub(super) quotas: StoredQuotas,
+    pub(super) gate: Gate,
+    pub(super) clock: SharedClock,
+    pub(super) process: ProcessId,
+    pub(super) sinks: Sinks<RateLimitEvents>,
+    health: Mutex<Health>,
+    /// No slots are asked for before then, because the store has failed.
+    rests: Mutex<Option<Instant>>,
+}
+
+impl Sharing {
+    pub(crate) fn new(
+        quotas: StoredQuotas,
+        gate: Gate,
+        clock: SharedClock,
+        sinks: Sinks<RateLimitEvents>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                quotas,
+                gate,
+                clock,
+                process: ProcessId::random(),
+                sinks,
+                health: Mutex::default(),
+                rests: Mutex::default(),
+            }),
+            agents: Mutex::default(),
+        }
+    }
+
+    /// Whether requests take slots.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.shared.quotas.exact.is_some()
+    }
+
+    /// Sees that these partitions have agents.
+    pub(crate) fn attend(&self, keys: &[PartitionKey]) {
+        let mut agents = lock(&self.agents);
+        for key in keys {
+            // One that was on a runtime that is gone has finished, too.
+            if agents.get(key).is_some_and(|agent| !agent.is_finished()) {
+                continue;
+            }
+            let Ok(runtime) = Handle::try_current() else {
+                return;
+            };
+            if agents.len().is_power_of_two() {
+                agents.retain(|_, agent| !agent.is_finished());
+            }
+            let agent = runtime.spawn(serve(Arc::clone(&self.shared), key.clone()));
+            agents.insert(key.clone(), agent.abort_handle());
+        }
+    }
+
+    /// Takes a slot of each partition, no later than in `longest`. `None` if there are none to be had: the store fails, or
+    /// none are asked for.
+    pub(crate) async fn slot(&self, keys: &[PartitionKey], longest: Duration) -> Option<Slot> {
+        let shared = &self.shared;
+        let exact = shared.quotas.exact?;
+        let now = shared.clock.now();
+        if lock(&shared.rests).is_some_and(|until| now < until) {
+            return None;
+        }
+        let mut wait = Duration::ZERO;
+        for key in keys {
+            let identity = shared.quotas.identity(key);
+            let asked = shared.quotas.store.slot(&identity, exact, longest);
+            match shared.ask(key, asked).await {
+                Ok(Slot::After(after)) => wait = wait.max(after),
+                Ok(late) => return Some(late),
+                Err(_) => {
+                    let until = after(shared.clock.now(), REST);
+                    *lock(&shared.rests) = Some(until);
+                    return None;
+                }
+            }
+        }
+        Some(Slot::After(wait))
+    }
+}
+
+impl Shared {
+    /// Asks the store, for as long as it may take, and tells if it begins to fail or works again.
+    pub(super) async fn ask<T>(
+        &self,
+        partition: &PartitionKey,
+        asked: StoreFuture<'_, T>,
+    ) -> Result<T, StoreError> {
+        let limit = self.quotas.answer_within;
+        let answer = timeout(limit, asked)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::timeout(limit)));
+        let error = answer.as_ref().err();
+        let change = lock(&self.health).learn(Access::Read, error);
+        match (change, error) {
+            (Some(Change::Failed), Some(error)) => {
+                self.sinks
+                    .emit(&RateLimitEvent::StoreFailed { partition, error });
+            }
+            (Some(Change::Recovered), _) => {
+                self.sinks
+                    .emit(&RateLimitEvent::StoreRecovered { partition });
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        for agent in lock(&self.agents).values() {
+            agent.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sharing").field(&self.shared.quotas).finish()
+    }
+}
+
+/// After a failure slots are asked for again when so much time has passed.
+const REST: Duration = Duration::from_secs(1);

@@ -1,0 +1,164 @@
+//! A Redis that fails, in every way: requests go on by what their process knows, and that is told once.
+
+use std::time::Duration;
+
+use tower_m2m::{
+    rate_limit_retry::{ExactQuota, StoredQuotas},
+    test_util::{Api, ApiBuilder, Dialect, Quota},
+};
+
+use crate::{
+    fleet::{Fleet, Process},
+    server::Server,
+};
+
+const UNREACHABLE: &str = "the store cannot be reached, or the connection broke";
+
+fn api() -> ApiBuilder {
+    Api::builder()
+        .quota(Quota::fixed_window(100_000, Duration::from_secs(3600)))
+        .dialect(Dialect::Draft8)
+}
+
+/// One process that shares what it knows, and one that keeps an exact quota.
+fn both(fleet: &Fleet) -> [Process; 2] {
+    let exact = ExactQuota::per_second(10_000);
+    [
+        fleet.process(),
+        fleet.process_with(StoredQuotas::new("exact", fleet.store()).exact(exact)),
+    ]
+}
+
+/// Requests succeed, the store is told of once, and again after `repair`.
+async fn fails_and_recovers(redis: Server, told: &[&str], repair: impl FnOnce(&mut Server)) {
+    let mut fleet = Fleet::with(redis, api());
+    let processes = both(&fleet);
+
+    for process in &processes {
+        for _ in 0..20 {
+            process.ok().await;
+        }
+        process.ok_until(told).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for process in &processes {
+        process.ok().await;
+        let said = process.told();
+        assert!(said.len() == 1 && told.contains(&&*said[0]), "{said:?}");
+    }
+
+    repair(&mut fleet.redis);
+    for process in &processes {
+        process.ok_until(&["recovered"]).await;
+        assert_eq!(process.told(), ["recovered"]);
+    }
+    assert_eq!(fleet.api.seen().rate_limited, 0);
+}
+
+#[tokio::test]
+async fn quotas_go_on_without_a_redis_at_the_start() {
+    fails_and_recovers(Server::absent(), &[UNREACHABLE], Server::come_back).await;
+}
+
+#[tokio::test]
+async fn quotas_go_on_with_a_redis_that_does_not_answer() {
+    let redis = Server::start();
+    redis.stop();
+    let told = &["the store gave no answer within 100ms"];
+    fails_and_recovers(redis, told, |redis| redis.go_on()).await;
+}
+
+#[tokio::test]
+async fn quotas_go_on_with_another_password() {
+    let redis = Server::start_with(&["--requirepass", "other"]);
+    let told = &[
+        "the store refused user and password",
+        "the store did not accept HELLO 3: user and password are missing, or it is older than Redis 6",
+    ];
+    fails_and_recovers(redis, told, |redis| {
+        redis.kill();
+        redis.arguments.clear();
+        redis.come_back();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn quotas_go_on_with_a_redis_that_is_out_of_memory() {
+    let redis = Server::start_with(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
+    fails_and_recovers(redis, &["the store is out of memory"], |redis| {
+        redis.command(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn quotas_go_on_with_a_redis_that_can_only_be_read() {
+    let redis = Server::start_with(&["--replicaof", "127.0.0.1", "1"]);
+    let told = &["the store is a replica, and cannot be written to"];
+    fails_and_recovers(redis, told, |redis| {
+        redis.command(&[b"REPLICAOF", b"NO", b"ONE"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn quotas_go_on_when_redis_is_killed_and_comes_back_empty() {
+    let mut fleet = Fleet::new(api());
+    let processes = both(&fleet);
+    for process in &processes {
+        while fleet.redis.keys().is_empty() {
+            process.ok().await;
+        }
+        process.ok().await;
+        assert!(process.told().is_empty());
+    }
+
+    fleet.redis.kill();
+    for process in &processes {
+        process.ok_until(&[UNREACHABLE]).await;
+        assert_eq!(process.told(), [UNREACHABLE]);
+    }
+    fleet.redis.come_back();
+
+    for process in &processes {
+        process.ok_until(&["recovered"]).await;
+        assert_eq!(process.told(), ["recovered"]);
+    }
+}
+
+#[tokio::test]
+async fn what_stands_under_a_quotas_keys_and_is_not_ours_is_told_and_overwritten() {
+    let garbage: [(&str, &[&[u8]]); 6] = [
+        (":quota", &[b"SET", b"KEY", b"garbage"]),
+        (":quota", &[b"HSET", b"KEY", b"format", b"9"]),
+        (":quota", &[b"HSET", b"KEY", b"remaining", b"many"]),
+        (":quota", &[b"RPUSH", b"KEY", b"a list"]),
+        (":seen", &[b"SET", b"KEY", b"garbage"]),
+        (":slot", &[b"SET", b"KEY", b"garbage"]),
+    ];
+    for (end, command) in garbage {
+        let fleet = Fleet::new(api());
+        let [_, process] = both(&fleet);
+        process.ok().await;
+        while fleet.redis.keys().len() < 3 {
+            process.ok().await;
+        }
+        let key = fleet.redis.key(end);
+        let set = |part: &[u8]| match part {
+            b"KEY" => key.clone().into_bytes(),
+            other => other.to_vec(),
+        };
+        let command: Vec<_> = command.iter().map(|part| set(part)).collect();
+        let command: Vec<_> = command.iter().map(Vec::as_slice).collect();
+        if command[0] == b"RPUSH" {
+            fleet.redis.command(&[b"DEL", key.as_bytes()]);
+        }
+        fleet.redis.command(&command);
+
+        let told = "the store holds something under our key that is no quota of this format";
+        process.ok_until(&["recovered"]).await;
+
+        assert_eq!(process.told(), [told, "recovered"], "{end}");
+    }
+}

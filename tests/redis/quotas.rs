@@ -1,0 +1,147 @@
+//! What a quota store on Redis does when all is well.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tower_m2m::{
+    rate_limit_retry::{ExactQuota, RedisQuotaStore, StoredQuotas},
+    test_util::{Api, ApiFault, Dialect, Quota},
+};
+
+use crate::{
+    fleet::{Fleet, work},
+    server::Server,
+    world::keys,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn eight_processes_use_up_one_quota_and_hardly_anything_beyond_it() {
+    let api = Api::builder()
+        .quota(Quota::fixed_window(100, 2 * SECOND))
+        .dialect(Dialect::Draft8)
+        .latency(Duration::from_millis(20));
+    let fleet = Fleet::new(api);
+
+    work(fleet.processes(8), 4, 16).await;
+
+    let seen = fleet.api.seen();
+    assert_eq!(seen.ok, 512);
+    assert!(seen.rate_limited <= 1, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_in_one_process_holds_all_that_share_its_name() {
+    let fleet = Fleet::new(Api::builder());
+    let (one, other) = (fleet.process(), fleet.process());
+    let stranger = fleet.process_with(StoredQuotas::new("another", fleet.store()));
+    for process in [&one, &other, &stranger] {
+        process.ok().await;
+    }
+    // All have their agents, and these have subscribed.
+    while !fleet.redis.channels().len().eq(&2) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    fleet
+        .api
+        .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 1));
+
+    let refused = one.send();
+    while other.told().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let sent = fleet.api.seen().requests;
+    stranger.ok().await;
+    let held = other.send();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+
+    assert_eq!(fleet.api.seen().requests, sent + 1);
+    assert!(!held.is_finished());
+    for call in [refused, held] {
+        assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+    assert!(stranger.told().is_empty());
+}
+
+#[tokio::test]
+async fn an_exact_quota_is_never_exceeded() {
+    let api = Api::builder().quota(Quota::sliding_window(50, 2 * SECOND));
+    let fleet = Fleet::new(api);
+    let exact = || {
+        let quota = ExactQuota::per(50, 2 * SECOND);
+        StoredQuotas::new("fleet", fleet.store()).exact(quota)
+    };
+    let processes = (0..8).map(|_| fleet.process_with(exact())).collect();
+
+    work(processes, 2, 8).await;
+
+    let seen = fleet.api.seen();
+    assert_eq!((seen.ok, seen.rate_limited), (128, 0));
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_quota_has_a_hash_tag_in_common_and_names_nobody() {
+    let api = Api::builder()
+        .quota(Quota::fixed_window(100, 60 * SECOND))
+        .dialect(Dialect::Draft8);
+    let fleet = Fleet::new(api);
+    let exact = StoredQuotas::new("canary", fleet.store()).exact(ExactQuota::per_second(100));
+    let process = fleet.process_with(exact);
+    process.ok().await;
+    while fleet.redis.keys().len() < 3 {
+        process.ok().await;
+    }
+
+    let keys = fleet.redis.keys();
+
+    let tag = |key: &str| key[key.find('{').unwrap()..=key.find('}').unwrap()].to_owned();
+    for key in &keys {
+        assert!(key.starts_with("m2m:1:{"), "{key}");
+        assert!(!key.contains("api.test") && !key.contains("canary"));
+        assert_eq!(tag(key), tag(&keys[0]));
+        let left = fleet.redis.command(&[b"PTTL", key.as_bytes()]);
+        assert!(!left.starts_with(b":-"), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn the_acl_of_the_guide_is_enough_for_quotas() {
+    let fleet = Fleet::new(Api::builder());
+    let rules = "ACL SETUSER quotas on >password resetkeys ~m2m:* resetchannels &m2m:* -@all +eval +evalsha +script|load +get +set +del +time +hmget +hget +hset +hdel +zadd +zrem +zcard +zrangebyscore +pexpire +publish +subscribe";
+    let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
+    fleet.redis.command(&parts);
+    let url = fleet.redis.url_as("quotas", "password");
+    let process = || {
+        let store = RedisQuotaStore::new(&url, keys()).unwrap();
+        let exact = ExactQuota::per_second(1000);
+        fleet.process_with(StoredQuotas::new("fleet", store).exact(exact))
+    };
+    let (one, other) = (process(), process());
+    for process in [&one, &other] {
+        process.ok().await;
+    }
+    while fleet.redis.channels().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    fleet
+        .api
+        .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 1));
+
+    one.ok().await;
+    other.ok().await;
+
+    assert_eq!(
+        (one.told(), other.told()),
+        (vec![], vec!["held".to_owned()])
+    );
+    let guide = include_str!("../../src/docs/fleet.md");
+    assert!(guide.contains(rules));
+}
+
+#[test]
+fn a_store_shows_no_password() {
+    let url = Server::absent().url_as("user", "canary");
+    let store = RedisQuotaStore::new(url, keys()).unwrap();
+    assert!(!format!("{store:?}").contains("canary"));
+}

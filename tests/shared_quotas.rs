@@ -1,0 +1,285 @@
+//! Quotas that several processes share: each is a layer of its own beside a store in memory, in virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http::{Request, StatusCode};
+use support::{Body, Inner, answering, get, send, spawn, status_only};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
+use tower_m2m::{
+    BoxError, RateLimitRetryLayer,
+    rate_limit_retry::{
+        ExactQuota, RateLimitEvent, RateLimitRetry, RateLimitRetryLayerBuilder, StoreError,
+        StoredQuotas,
+    },
+    test_util::{Api, Dialect, MemoryQuotaStore, Quota},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
+
+struct Process {
+    service: RateLimitRetry<Inner>,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+fn process(store: &MemoryQuotaStore, inner: &Inner) -> Process {
+    process_with(StoredQuotas::new("fleet", store.clone()), inner, |b| b)
+}
+
+fn process_with(
+    quotas: StoredQuotas,
+    inner: &Inner,
+    set: impl FnOnce(RateLimitRetryLayerBuilder) -> RateLimitRetryLayerBuilder,
+) -> Process {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&told);
+    let layer = set(RateLimitRetryLayer::builder().store(quotas)).on_event(move |event| {
+        let what = match event {
+            RateLimitEvent::HeldElsewhere { held_for, .. } => {
+                format!("held for {} s", held_for.as_secs_f64().round())
+            }
+            RateLimitEvent::StoreFailed { error, .. } => error.to_string(),
+            RateLimitEvent::StoreRecovered { .. } => "recovered".to_owned(),
+            _ => return,
+        };
+        sink.lock().unwrap().push(what);
+    });
+    Process {
+        service: layer.build().layer(inner.clone()),
+        told,
+    }
+}
+
+impl Process {
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut self.told.lock().unwrap())
+    }
+}
+
+fn announcing(limit: u32, window: Duration) -> (Api, Inner) {
+    let api = Api::builder()
+        .quota(Quota::fixed_window(limit, window))
+        .dialect(Dialect::DraftThree)
+        .latency(20 * MILLI)
+        .in_process();
+    let service = ServiceExt::<Request<Body>>::map_err(api.service(), BoxError::from);
+    let inner = BoxCloneSyncService::new(service);
+    (api, inner)
+}
+
+/// Each process with `workers` that send one request after the other; how long all of it took.
+async fn work(fleet: &[Process], workers: usize, requests: usize) -> Duration {
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for process in fleet {
+        for _ in 0..workers {
+            let service = process.service.clone();
+            tasks.spawn(async move {
+                for _ in 0..requests {
+                    let response = spawn(&service, get("/")).await.unwrap().unwrap();
+                    assert_eq!(response.status(), StatusCode::OK);
+                }
+            });
+        }
+    }
+    tasks.join_all().await;
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_processes_use_up_one_quota_and_nothing_beyond_it() {
+    let (api, inner) = announcing(300, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    store.set_latency(2 * MILLI);
+    let fleet: Vec<_> = (0..8).map(|_| process(&store, &inner)).collect();
+
+    let took = work(&fleet, 5, 30).await;
+
+    assert_eq!((api.seen().ok, api.seen().rate_limited), (1200, 0));
+    // The end of each window is told in whole seconds, rounded up.
+    assert!(took <= 3 * 61 * SECOND * 101 / 100, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_one_process_holds_all() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let (inner, calls) = answering({
+        let refuses = Arc::clone(&refuses);
+        move |_| {
+            let mut response = status_only(StatusCode::OK);
+            if refuses.load(SeqCst) {
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                response.headers_mut().insert("retry-after", 30.into());
+            }
+            std::future::ready(response)
+        }
+    });
+    let store = MemoryQuotaStore::new();
+    store.set_latency(2 * MILLI);
+    let never = |builder: RateLimitRetryLayerBuilder| builder.max_retries(0);
+    let quotas = || StoredQuotas::new("fleet", store.clone());
+    let fleet: Vec<_> = (0..3)
+        .map(|_| process_with(quotas(), &inner, never))
+        .collect();
+    let clamped = process_with(quotas(), &inner, |builder| {
+        builder.max_retries(0).max_hold(5 * SECOND)
+    });
+    let stranger = process_with(StoredQuotas::new("other", store.clone()), &inner, never);
+    let all = [&fleet[0], &fleet[1], &fleet[2], &clamped, &stranger];
+    for one in all {
+        send(&one.service, get("/")).await.unwrap();
+    }
+    sleep(SECOND).await;
+    calls.store(0, SeqCst);
+    refuses.store(true, SeqCst);
+
+    send(&fleet[0].service, get("/")).await.unwrap();
+    sleep(5 * MILLI).await;
+    let waiting: Vec<_> = all[1..4]
+        .iter()
+        .map(|one| spawn(&one.service, get("/")))
+        .collect();
+    sleep(4 * SECOND).await;
+
+    assert_eq!(calls.load(SeqCst), 1);
+    assert!(fleet[0].told().is_empty());
+    assert_eq!(fleet[1].told(), ["held for 30 s"]);
+    assert_eq!(clamped.told(), ["held for 5 s"]);
+    assert!(stranger.told().is_empty());
+    sleep(2 * SECOND).await;
+    assert_eq!(calls.load(SeqCst), 2);
+    drop(waiting);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_told_once_and_costs_no_time() {
+    let (api, inner) = announcing(1000, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    let fleet: Vec<_> = (0..4).map(|_| process(&store, &inner)).collect();
+    let down = || StoreError::unavailable("is down");
+    store.fail_with(Some(down()));
+
+    assert_eq!(work(&fleet, 1, 50).await, 50 * 20 * MILLI);
+
+    store.fail_with(None);
+    sleep(10 * SECOND).await;
+    for one in &fleet {
+        assert_eq!(one.told(), ["the store is down", "recovered"]);
+    }
+    assert_eq!(work(&fleet, 1, 50).await, 50 * 20 * MILLI);
+
+    // It takes for ever, and nobody waits for it.
+    store.set_latency(3600 * SECOND);
+    assert_eq!(work(&fleet, 1, 50).await, 50 * 20 * MILLI);
+    store.set_latency(Duration::ZERO);
+    sleep(10 * SECOND).await;
+    for one in &fleet {
+        assert_eq!(
+            one.told(),
+            ["the store gave no answer within 100ms", "recovered"]
+        );
+    }
+    assert_eq!(api.seen().rate_limited, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_loses_everything_in_the_middle_costs_accuracy_only() {
+    let (api, inner) = announcing(300, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    let fleet: Vec<_> = (0..8).map(|_| process(&store, &inner)).collect();
+    let restarts = async {
+        for _ in 0..200 {
+            sleep(50 * MILLI).await;
+            store.clear();
+        }
+    };
+
+    let (took, ()) = tokio::join!(work(&fleet, 2, 50), restarts);
+
+    assert_eq!(api.seen().ok, 800);
+    assert!(api.seen().rate_limited <= 8, "{:?}", api.seen());
+    assert!(took <= 2 * 61 * SECOND, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reserved_for_a_process_that_is_gone_comes_back() {
+    let (api, inner) = announcing(100, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    let (gone, stays) = (process(&store, &inner), process(&store, &inner));
+    work(std::slice::from_ref(&gone), 10, 3).await;
+    let under_way: Vec<_> = (0..10).map(|_| spawn(&gone.service, get("/"))).collect();
+    sleep(10 * MILLI).await;
+    under_way.iter().for_each(|call| call.abort());
+    drop(gone);
+
+    let took = work(&[stays], 1, 60).await;
+
+    assert_eq!(api.seen().rate_limited, 0);
+    assert!(took <= 10 * SECOND, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_starts_late_does_not_run_into_a_quota_that_is_used_up() {
+    let (api, inner) = announcing(50, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    let early = process(&store, &inner);
+    work(&[early], 5, 10).await;
+    let late = process(&store, &inner);
+    // Its first request may be gone before the store has answered.
+    send(&late.service, get("/")).await.unwrap();
+
+    let seen = api.seen();
+
+    assert!(seen.rate_limited <= 1, "{seen:?}");
+    let later = process(&store, &inner);
+    let first = spawn(&later.service, get("/"));
+    sleep(MILLI).await;
+    first.abort();
+    work(&[later], 5, 10).await;
+    assert_eq!(api.seen().rate_limited, seen.rate_limited);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exact_quota_is_never_exceeded_and_a_store_that_fails_stops_nobody() {
+    let (api, inner) = announcing(60, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    store.set_latency(2 * MILLI);
+    let exact = || StoredQuotas::new("fleet", store.clone()).exact(ExactQuota::per_minute(60));
+    let patient = |builder: RateLimitRetryLayerBuilder| builder.max_wait(3600 * SECOND);
+    let fleet: Vec<_> = (0..8)
+        .map(|_| process_with(exact(), &inner, patient))
+        .collect();
+
+    let took = work(&fleet, 2, 15).await;
+
+    assert_eq!((api.seen().ok, api.seen().rate_limited), (240, 0));
+    assert!(took <= 60 * SECOND * 240 / 50, "{took:?}");
+    let impatient = process_with(exact(), &inner, |builder| builder.max_wait(SECOND / 2));
+    assert!(send(&impatient.service, get("/")).await.is_err());
+
+    sleep(120 * SECOND).await;
+    store.fail_with(Some(StoreError::unavailable("is down")));
+    fleet.iter().for_each(|one| drop(one.told()));
+    work(&fleet[..1], 4, 5).await;
+    assert_eq!(fleet[0].told(), ["the store is down"]);
+    store.fail_with(None);
+    sleep(10 * SECOND).await;
+    work(&fleet[..1], 1, 1).await;
+    assert_eq!(fleet[0].told(), ["recovered"]);
+}
