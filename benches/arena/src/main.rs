@@ -4,7 +4,9 @@
 //! miss one. `--seeds N` (default 5), `--only TEXT` (scenarios whose name holds it), `--ours` (without the peers),
 //! `--json FILE`, `--plot FILE.svg` (of the main scenarios);
 //! for other servers than those in the table `--limit N` (default 300) and `--window SECONDS` (default 60), and for
-//! other clients `--rtt SECONDS`, `--workers N` and `--processes N`, which replace what a scenario says.
+//! other clients `--rtt SECONDS`, `--workers N` and `--processes N`, which replace what a scenario says. Where there are
+//! several processes, they are also played with a store that they share, whose round trip takes `--store-latency SECONDS`
+//! (default 0.002), and of whose answers `--store-loss SHARE` (default 0.001) are lost.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
@@ -55,11 +57,13 @@ fn main() -> ExitCode {
     }
     let mut report = Report::default();
     for (number, scenario) in scenarios.iter().enumerate() {
-        let rows = contestants.iter().map(|contestant| {
+        let plays = |contestant: &&Contestant| !contestant.shares || scenario.processes > 1;
+        let rows = contestants.iter().filter(plays).map(|contestant| {
             let (of, name) = (scenarios.len(), scenario.name);
             progress(&format!("{}/{of} {}: {name}", number + 1, contestant.name));
             Row {
                 name: contestant.name,
+                shares: contestant.shares,
                 figures: median(runs(scenario, contestant, &options)),
             }
         });

@@ -14,6 +14,8 @@ use crate::{
 #[derive(Serialize)]
 pub struct Row {
     pub name: &'static str,
+    #[serde(skip)]
+    pub shares: bool,
     #[serde(flatten)]
     pub figures: Figures,
 }
@@ -53,7 +55,14 @@ impl Report {
             );
         }
         let ours = &rows.first().expect("we take part").figures;
-        let missed = missed(scenario, ours);
+        let mut missed = missed(scenario.goal, scenario.jobs, ours);
+        if let Some(shared) = rows.iter().find(|row| row.shares) {
+            missed.extend(self::missed(
+                scenario.shared_goal,
+                scenario.jobs,
+                &shared.figures,
+            ));
+        }
         let known = known(scenario.goal, ours);
         for miss in &missed {
             println!("  missed{}: {miss}", if known { " as known" } else { "" });
@@ -99,10 +108,10 @@ impl Report {
     }
 }
 
-fn missed(scenario: &Scenario, figures: &Figures) -> Vec<String> {
+fn missed(goal: Option<Goal>, jobs: usize, figures: &Figures) -> Vec<String> {
     let mut missed = Vec::new();
-    if let Some(goal) = scenario.goal {
-        let most = goal.refused.most(scenario.jobs);
+    if let Some(goal) = goal {
+        let most = goal.refused.most(jobs);
         if figures.ratio > goal.ratio {
             missed.push(format!(
                 "time {:.3} × the optimum instead of {:.3}",

@@ -199,8 +199,7 @@ impl Quota {
             let over = told.over_at(ours, pace.max_hold);
             let ruled = fleet.and_then(|fleet| fleet.rules(now).map(|until| (until, fleet)));
             if over.is_some_and(|over| now >= over) {
-                self.share = share;
-                self.told = None;
+                (self.share, self.told) = (share, None);
                 if let Some(fleet) = &mut self.fleet {
                     fleet.over();
                 }
@@ -291,9 +290,8 @@ impl Quota {
     /// A hold or a window is over: what the server takes now is found out with one request. `since` is when the server
     /// itself had said that it would take more.
     fn look(&mut self, since: Option<Instant>) {
-        self.ramp = Ramp::look();
+        (self.ramp, self.since) = (Ramp::look(), self.next);
         self.look = Look { since, sent: None };
-        self.since = self.next;
     }
 }
 

@@ -53,14 +53,23 @@ impl Setup {
 pub struct Contestant {
     pub name: &'static str,
     pub make: fn(Setup) -> Arc<dyn Client>,
+    /// Its processes share a store: of use where there are several.
+    pub shares: bool,
 }
 
 /// Ours first.
 pub fn all() -> Vec<Contestant> {
-    let contestant = |name, make| Contestant { name, make };
+    let contestant = |name, make| Contestant {
+        name,
+        make,
+        shares: false,
+    };
     vec![
         contestant("tower-m2m", ours::client),
-        contestant("tower-m2m with a store", ours::shared),
+        Contestant {
+            shares: true,
+            ..contestant("tower-m2m with a store", ours::shared)
+        },
         contestant("tower::retry + TpsBudget", tower_retry::client),
         contestant("reqwest-retry, 20 retries", reqwest_retry::client),
         contestant("aws-smithy adaptive", aws::client),

@@ -50,6 +50,8 @@ pub struct Scenario {
     /// The share of callers who leave while they wait.
     pub leaving: f64,
     pub goal: Option<Goal>,
+    /// With a store that the processes share.
+    pub shared_goal: Option<Goal>,
     /// Whether it is in the plot.
     pub shown: bool,
 }
@@ -119,6 +121,7 @@ fn scenario(name: &'static str) -> Scenario {
         skew: 0.0,
         leaving: 0.0,
         goal: None,
+        shared_goal: None,
         shown: false,
     }
 }
@@ -186,6 +189,16 @@ impl Scenario {
             ratio,
             refused,
             jain: if self.processes > 1 { 0.95 } else { 0.0 },
+            known_miss: None,
+        });
+        self
+    }
+
+    fn shared_goal(mut self, ratio: f64, refused: Refused) -> Self {
+        self.shared_goal = Some(Goal {
+            ratio,
+            refused,
+            jain: 0.95,
             known_miss: None,
         });
         self

@@ -100,6 +100,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("fixed window, full headers, 8 processes of 4")
             .processes(8, 4)
             .goal(1.02, Share(0.03))
+            .shared_goal(1.01, Share(0.002))
             .shown(),
         scenario("sliding log, full headers, 8 processes of 4")
             .server(sliding, Full)
