@@ -39,6 +39,7 @@ fn a_request_with_two_keys_is_overtaken_only_so_often() {
         max_hold: HOUR,
         release: Release::Burst,
         backoff: Backoff::new(SECOND, SECOND),
+        shared: false,
     };
     let gate = Gate::new(pace, OwnLimits::default(), usize::MAX, Some(7));
     let now = Instant::now();
