@@ -5,6 +5,15 @@ use http::{Extensions, Request, Response};
 /// The number of times a request was sent, in the extensions of its response.
 ///
 /// Only put there when it is more than one, or when a layer waited; ask with [`Attempts::of`].
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use tower_m2m::Attempts;
+///
+/// assert_eq!(Attempts::of(&Response::new(())), 1);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Attempts(u32);
 

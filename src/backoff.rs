@@ -3,6 +3,18 @@
 use std::time::Duration;
 
 /// How long to wait before the next attempt when the server names no time.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::{Backoff, RateLimitRetryLayer};
+///
+/// let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+/// let layer = RateLimitRetryLayer::builder().backoff(backoff).build();
+/// # drop(layer);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Backoff {

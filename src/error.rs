@@ -9,6 +9,15 @@ use crate::{
 };
 
 /// What an error of the inner service means for another attempt.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ErrorClass, client_credentials::TokenError};
+///
+/// // There is a layer for that already.
+/// assert_eq!(ErrorClass::of(&TokenError::transient("failed")), ErrorClass::Final);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorClass {

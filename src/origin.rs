@@ -13,6 +13,18 @@ use text::{canonical, effective, ipv6, split, without_secrets};
 /// Parsed from text such as `https://api.example.com`; the port may be left out if it is the scheme's own. Two origins
 /// are equal only if all three parts are: a host with a trailing dot, or a name that resolves to the same address, is
 /// another host.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::Origin;
+///
+/// let origin: Origin = "https://API.example.com:443".parse()?;
+///
+/// assert_eq!(origin.to_string(), "https://api.example.com");
+/// assert!("https://api.example.com/orders".parse::<Origin>().is_err());
+/// # Ok::<(), tower_m2m::InvalidOrigin>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
     scheme: Scheme,

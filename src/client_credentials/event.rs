@@ -9,6 +9,19 @@ use crate::{Origin, sinks::Family};
 ///
 /// Given to the closures set with
 /// [`on_event`](super::ClientCredentialsLayerBuilder::on_event), outside every lock.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::TokenEvent;
+///
+/// fn sink(event: &TokenEvent<'_>) {
+///     if let TokenEvent::FetchFailed { error, .. } = event {
+///         eprintln!("{error}");
+///     }
+/// }
+/// # let _: fn(&TokenEvent<'_>) = sink;
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum TokenEvent<'a> {

@@ -12,6 +12,18 @@ use super::{
 };
 
 /// The tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{BoxError, client_credentials::TokenHandle};
+///
+/// async fn before_the_first_request(tokens: &TokenHandle) -> Result<(), BoxError> {
+///     tokens.warm().await?;
+///     println!("valid for {:?}", tokens.status().expires_in());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct TokenHandle(Arc<Tokens>);
 

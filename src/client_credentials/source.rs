@@ -13,6 +13,24 @@ use super::{AccessToken, CacheIdentity, FetchContext, RevokeContext, TokenError}
 /// of yours.
 ///
 /// The layer calls [`fetch`](Self::fetch) for one caller at a time, on a task of its own, and shares the outcome.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::client_credentials::{AccessToken, FetchContext, TokenError, TokenSource};
+///
+/// struct Metadata;
+///
+/// impl TokenSource for Metadata {
+///     async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+///         let text = read().await.map_err(|error| TokenError::transient("failed").with_source(error))?;
+///         Ok(AccessToken::new(text).expires_in(Duration::from_secs(600)))
+///     }
+/// }
+/// # async fn read() -> std::io::Result<String> { Ok(String::new()) }
+/// ```
 pub trait TokenSource: Send + Sync + 'static {
     /// Gets a token.
     ///

@@ -15,6 +15,18 @@ use super::{FetchContext, TokenError, TokenErrorKind, TokenSource};
 ///
 /// The value can be sent but not printed: there is no `Display`, and `Debug` leaves it out. Its memory is zeroised when
 /// the last user of the value drops it; copies that an HTTP client makes are out of reach.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::client_credentials::AccessToken;
+///
+/// let token = AccessToken::new("secret").expires_in(Duration::from_secs(300));
+///
+/// assert!(!format!("{token:?}").contains("secret"));
+/// ```
 #[derive(Clone)]
 pub struct AccessToken(Arc<Inner>);
 

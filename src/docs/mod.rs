@@ -11,6 +11,7 @@
 //! - [`telemetry`]: every metric and every log line, and what to be woken for
 //! - [`messages`]: the errors' texts, and why they come
 //! - [`migrating`]: from a `RwLock<Token>`, from reqwest-middleware and oauth2, between versions
+//! - [`pictures`]: the stack, a refresh and a hold
 //! - [`runbook`]: what to do when an alert comes
 //! - [`testing`]: how you test code that uses the layers
 //! - [`changelog`]: what has changed
@@ -49,6 +50,9 @@ pub mod messages {}
 
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
+
+#[doc = include_str!("pictures.md")]
+pub mod pictures {}
 
 #[doc = include_str!("runbook.md")]
 pub mod runbook {}

@@ -25,6 +25,24 @@ use crate::{
 };
 
 /// The settings of a [`RateLimitRetryLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::RateLimitEvent};
+///
+/// let layer = RateLimitRetryLayer::builder()
+///     .max_wait(Duration::from_secs(10))
+///     .on_event(|event| {
+///         if let RateLimitEvent::NotSent { held_for, .. } = event {
+///             eprintln!("held for {held_for:?}");
+///         }
+///     })
+///     .build();
+/// # drop(layer);
+/// ```
 #[must_use = "settings do nothing until `build()`"]
 pub struct RateLimitRetryLayerBuilder {
     policy: Policy,

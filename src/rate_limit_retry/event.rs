@@ -113,6 +113,19 @@ impl Family for RateLimitEvents {
 }
 
 /// Why a response came back although another attempt might have helped; in the response's extensions.
+///
+/// # Examples
+///
+/// ```
+/// use http::{HeaderValue, Response, header::RETRY_AFTER};
+/// use tower_m2m::rate_limit_retry::GaveUp;
+///
+/// /// How long a gateway asks its own caller to wait.
+/// fn retry_after<B>(response: &Response<B>) -> Option<HeaderValue> {
+///     let wait = GaveUp::of(response)?.retry_after()?;
+///     Some(wait.as_secs().max(1).into())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct GaveUp {
     pub(crate) reason: GiveUpReason,

@@ -6,6 +6,22 @@ use super::{PartitionKey, limiter::SharedLimiter};
 use crate::clock::after;
 
 /// The quotas of one [`RateLimitRetryLayer`](super::RateLimitRetryLayer). Cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::RateLimitRetryLayer;
+///
+/// let layer = RateLimitRetryLayer::new();
+/// let quotas = layer.handle();
+///
+/// quotas.pause(&"https://api.example.com".into(), Duration::from_secs(60));
+///
+/// let held = quotas.status()[0].held_for.is_some_and(|time| time > Duration::from_secs(59));
+/// assert!(held);
+/// ```
 #[derive(Clone)]
 pub struct QuotaHandle(SharedLimiter);
 

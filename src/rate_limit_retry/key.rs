@@ -10,6 +10,19 @@ use crate::Origin;
 ///
 /// The default is the request's origin, within one layer value; an [`M2mLayer`](crate::M2mLayer) adds the credential's
 /// name, if it has one: `https://api.example.com as orders`.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PartitionKey};
+///
+/// // Searches have a quota of their own.
+/// let layer = RateLimitRetryLayer::builder().partition_by(|request| {
+///     let search = request.uri.path().starts_with("/search");
+///     PartitionKey::new(if search { "search" } else { "rest" })
+/// });
+/// # drop(layer.build());
+/// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PartitionKey(Arc<str>);
 

@@ -23,6 +23,16 @@ use tower_service::Service;
 /// Goes *below* the rate-limit layer, whose
 /// [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if) then can tell a quota that no wait restores. The
 /// body goes on whole; other responses are not touched.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PeekBodyLayer};
+///
+/// let limits = RateLimitRetryLayer::builder().permanent_if(|refusal| refusal.body().starts_with(b"no plan"));
+/// let layers = tower::ServiceBuilder::new().layer(limits.build()).layer(PeekBodyLayer::new());
+/// # drop(layers);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PeekBodyLayer {
     max_bytes: usize,

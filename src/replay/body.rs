@@ -34,6 +34,23 @@ use crate::{
 ///
 /// The body's own error goes to the copy that was being read; then no copy is intact. A copy that is polled although it
 /// is not intact or a later one has taken over yields an error, each time.
+///
+/// # Examples
+///
+/// ```
+/// use http_body_util::{BodyExt, Full};
+/// use tower_m2m::replay::{ReplayBody, ReplayableBody};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_m2m::BoxError> {
+/// let first = ReplayBody::new(Full::<&[u8]>::from(&b"data"[..]), 1024);
+/// let second = first.try_clone().ok_or("larger than the cap")?;
+///
+/// assert_eq!(first.collect().await?.to_bytes(), "data");
+/// assert_eq!(second.collect().await?.to_bytes(), "data");
+/// # Ok(())
+/// # }
+/// ```
 pub struct ReplayBody<B> {
     shared: Arc<Shared<B>>,
     copy: u64,

@@ -72,6 +72,20 @@ impl fmt::Debug for TenantsLayer {
 }
 
 /// The settings of a [`TenantsLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::tenants::TenantsLayer;
+///
+/// let layer = TenantsLayer::builder(|_| Ok(None)) // nobody is known
+///     .max_tenants(100)
+///     .idle_after(Duration::from_secs(600))
+///     .build();
+/// # drop(layer);
+/// ```
 #[must_use = "settings do nothing until `build()`"]
 pub struct TenantsLayerBuilder {
     make: Box<Make>,
@@ -117,6 +131,17 @@ impl fmt::Debug for TenantsLayerBuilder {
 }
 
 /// The tenants of a [`TenantsLayer`]. Cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::tenants::{CredentialId, TenantsHandle};
+///
+/// /// After a tenant's secret was replaced.
+/// fn renew(tenants: &TenantsHandle, name: &str) {
+///     tenants.forget(&CredentialId::new(name));
+/// }
+/// ```
 #[derive(Clone)]
 pub struct TenantsHandle(Arc<Table>);
 

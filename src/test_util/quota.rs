@@ -3,6 +3,20 @@
 use std::{collections::VecDeque, time::Duration};
 
 /// A limit on requests.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::test_util::{Api, Dialect, Quota};
+///
+/// let api = Api::builder()
+///     .quota(Quota::fixed_window(100, Duration::from_secs(60)))
+///     .dialect(Dialect::Draft8)
+///     .in_process();
+/// # drop(api);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
     model: Model,

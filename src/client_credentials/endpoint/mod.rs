@@ -57,6 +57,17 @@ use crate::BoxError;
 /// from the answer's own `Date`. [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet) tells what was odd; `token_type` may be missing or in any case, but a type other
 /// than Bearer is an error; an `error` member is an error whatever the status; 429 and 5xx are transient whatever the
 /// body says. An answer may have 1 MiB.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, TokenEndpoint};
+///
+/// let auth = ClientAuth::basic("orders", "secret");
+/// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth).scope("orders.read");
+/// # drop(endpoint);
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
 #[derive(Clone)]
 pub struct TokenEndpoint {
     location: Location,

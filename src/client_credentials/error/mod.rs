@@ -19,6 +19,17 @@ use crate::BoxError;
 ///
 /// Says what failed, where, since when and when the next attempt is due, and never holds a secret or a response body.
 /// Comes out of a service as a [`BoxError`]: `error.downcast_ref::<TokenError>()`.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::TokenError;
+///
+/// let error = TokenError::permanent("was refused by the vault");
+///
+/// assert_eq!(error.to_string(), "token request was refused by the vault");
+/// assert!(!error.is_transient());
+/// ```
 #[derive(Clone)]
 pub struct TokenError(Arc<Inner>);
 

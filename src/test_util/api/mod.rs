@@ -17,6 +17,27 @@ use super::{script::lock, serve::Server};
 ///
 /// Each request is looked at in this order: a scripted fault, the token, the quotas, the routes. Bodies are read in
 /// full first. It stops when it is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, StatusCode};
+/// use http_body_util::Full;
+/// use tower::ServiceExt;
+/// use tower_m2m::{BoxError, test_util::{Api, ApiFault}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let api = Api::builder().in_process();
+/// api.next(ApiFault::status(StatusCode::BAD_GATEWAY));
+///
+/// let request = Request::get(api.url()).body(Full::<bytes::Bytes>::default())?;
+/// let response = api.service().oneshot(request).await?;
+///
+/// assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Api {
     service: ApiService,
     /// Held for its `Drop`; none in process.

@@ -26,6 +26,25 @@ use super::{script::lock, serve::Server, token_book::TokenBook};
 /// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts.
 ///
 /// It stops when it is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let issuer = Issuer::builder().client("id", "secret").in_process();
+/// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret"));
+/// let origin = "https://api.example.com".parse()?;
+/// let layer = ClientCredentialsLayer::builder(endpoint.service(issuer.service()), origin).build();
+///
+/// layer.handle().warm().await?;
+///
+/// assert_eq!(issuer.seen().issued, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Issuer {
     service: IssuerService,
     /// Held for its `Drop`; none in process.

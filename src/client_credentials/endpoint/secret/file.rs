@@ -12,6 +12,15 @@ use crate::client_credentials::{TokenError, TokenErrorKind};
 /// or Kubernetes puts there, a service account token that Kubernetes projects, a SPIFFE JWT-SVID.
 ///
 /// One line break at the end is cut. A file that is empty or cannot be read is a transient error.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, client_credentials::SecretFile};
+///
+/// let auth = ClientAuth::basic("orders", SecretFile::new("/run/secrets/orders"));
+/// # drop(auth);
+/// ```
 #[derive(Clone, Debug)]
 pub struct SecretFile {
     path: PathBuf,

@@ -10,6 +10,15 @@ use crate::client_credentials::{TokenError, TokenErrorKind};
 ///
 /// White space around the secret is cut, as Kubernetes leaves the line break of a secret's file in the variable. A
 /// variable that is not set, empty or not UTF-8 is a permanent error.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, client_credentials::SecretVariable};
+///
+/// let auth = ClientAuth::basic("orders", SecretVariable::new("OAUTH_CLIENT_SECRET"));
+/// # drop(auth);
+/// ```
 #[derive(Clone, Debug)]
 pub struct SecretVariable {
     name: String,
