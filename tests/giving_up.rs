@@ -202,7 +202,7 @@ async fn other_responses_are_not_looked_at() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_layers_within_each_other_add_up_and_do_not_multiply() {
-    for (status, most) in [(429, 6), (503, 6), (0, 11)] {
+    for (status, most) in [(429, 6), (503, 6), (0, 7)] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&calls);
         let inner = service_fn(move |_: Request<Body>| {
@@ -239,6 +239,31 @@ async fn retry_layers_within_each_other_add_up_and_do_not_multiply() {
             );
             assert_eq!(Attempts::of(&response), 6);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_retried_by_one_of_three_layers_and_come_out_as_they_are() {
+    for (inner_retries, most) in [(5, 8), (0, 7)] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let inner = service_fn(move |_: Request<Body>| {
+            counter.fetch_add(1, SeqCst);
+            let broken = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            std::future::ready(Err::<Response<Body>, BoxError>(broken.into()))
+        });
+        let innermost = RateLimitRetryLayer::builder().max_retries(inner_retries);
+        let service = ServiceBuilder::new()
+            .layer(RateLimitRetryLayer::new())
+            .layer(RateLimitRetryLayer::new())
+            .layer(innermost.build())
+            .service(inner);
+
+        let error = service.oneshot(get("/")).await.unwrap_err();
+
+        // Each layer outside another one finds out with one send that that one has given up.
+        assert_eq!(calls.load(SeqCst), most);
+        assert!(error.is::<std::io::Error>(), "{error:?}");
     }
 }
 

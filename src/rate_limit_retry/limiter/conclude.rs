@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Response;
 use tokio::time::Instant;
 
-use super::{Call, Limiter};
+use super::{Call, Limiter, nested};
 use crate::{
     Attempts, BoxError, ErrorClass,
     rate_limit_retry::{
@@ -53,6 +53,7 @@ impl Limiter {
         {
             return Next::Return(outcome);
         }
+        let (outcome, given_up_below) = nested::open(outcome);
         let now = self.clock.now();
         let ticket = if ticket.is_free() {
             self.gate.adopt(&call.keys, now)
@@ -129,7 +130,10 @@ impl Limiter {
             attempt: call.attempt,
             method: call.method,
             nested: call.nested,
-            given_up: outcome.as_ref().ok().and_then(GaveUp::of).map(|g| g.reason),
+            given_up: match &outcome {
+                Ok(response) => GaveUp::of(response).map(|gave_up| gave_up.reason),
+                Err(_) => given_up_below.then_some(GiveUpReason::Retries),
+            },
             permanent,
             replayable,
             held,
@@ -145,19 +149,35 @@ impl Limiter {
                     attempt,
                     reason,
                 });
-                let mut outcome = outcome;
-                if let Ok(response) = &mut outcome {
-                    let retry_after = signals.retry_after.or(held);
-                    response.extensions_mut().insert(GaveUp {
-                        reason,
-                        retry_after,
-                    });
-                }
+                let outcome = match outcome {
+                    Ok(mut response) => {
+                        let retry_after = signals.retry_after.or(held);
+                        response.extensions_mut().insert(GaveUp {
+                            reason,
+                            retry_after,
+                        });
+                        Ok(response)
+                    }
+                    Err(error) if given_up_below && call.nested || self.leaves_it(&facts) => {
+                        Err(nested::close(error))
+                    }
+                    error => error,
+                };
                 Next::Return(self.finish(call, outcome))
             }
             Decision::AfterHold => self.again(call, outcome, Duration::ZERO),
             Decision::AfterFault(wait) => self.again(call, outcome, wait),
         }
+    }
+
+    /// Whether the first attempt of the layer outside was retried here after such an error.
+    fn leaves_it(&self, facts: &Facts<'_>) -> bool {
+        let first = Facts {
+            nested: false,
+            attempt: 1,
+            ..*facts
+        };
+        facts.nested && matches!(decide(&first, &self.policy), Decision::AfterFault(_))
     }
 
     /// Retries after faults are bounded by a share of all requests; waiting for a quota is not a fault.

@@ -3,6 +3,7 @@
 
 mod call;
 mod conclude;
+mod nested;
 mod wait;
 
 use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
