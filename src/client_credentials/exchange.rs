@@ -49,12 +49,18 @@ impl Sent {
 }
 
 impl Exchange {
+    /// Whether a response says nothing about the token that the request was sent with, or that it is accepted, as nearly
+    /// all do.
+    pub(crate) fn is_over<RB>(&self, response: &Response<RB>, sent: Sent) -> bool {
+        if response.status().is_success() {
+            self.accepted(sent);
+        }
+        response.status() != StatusCode::UNAUTHORIZED
+    }
+
     /// Reads the head of a response. `Some` if it refuses the token that the request was sent with.
     pub(crate) fn refusal<RB>(&self, response: &Response<RB>, sent: Sent) -> Option<Refusal> {
-        if response.status() != StatusCode::UNAUTHORIZED {
-            if response.status().is_success() {
-                self.accepted(sent);
-            }
+        if self.is_over(response, sent) {
             return None;
         }
         let scheme = self.tokens.cell.settings().scheme.as_deref();

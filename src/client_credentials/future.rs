@@ -127,11 +127,14 @@ where
                     let exchange = &near.exchange;
                     let outcome = ready!(future.poll(cx));
                     // Looked at where it is: every response is moved once less.
-                    let refusal = outcome.as_ref().ok();
-                    let refusal = refusal.and_then(|response| exchange.refusal(response, *sent));
-                    let (response, refusal) = match (outcome, refusal) {
-                        (Ok(response), Some(refusal)) => (response, refusal),
-                        (outcome, _) => return Poll::Ready(outcome.map_err(Into::into)),
+                    if let Ok(response) = &outcome
+                        && exchange.is_over(response, *sent)
+                    {
+                        return Poll::Ready(outcome.map_err(Into::into));
+                    }
+                    let response = outcome.map_err(Into::into)?;
+                    let Some(refusal) = exchange.refusal(&response, *sent) else {
+                        return Poll::Ready(Ok(response));
                     };
                     let Some(retained) = retained.take() else {
                         exchange.renew_beside(refusal);
