@@ -11,6 +11,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
     client_credentials::{RedisTokenStore, StoreKeys, StoredTokens},
+    rate_limit_retry::{RedisQuotaStore, StoredQuotas},
 };
 
 /// What a process is to do.
@@ -20,6 +21,8 @@ pub(crate) struct Task {
     pub(crate) redis_url: String,
     /// As fast as they may go; or some every second, for ever.
     pub(crate) requests: Option<usize>,
+    /// Whether quotas are shared, too.
+    pub(crate) shares_quotas: bool,
 }
 
 impl Task {
@@ -31,6 +34,7 @@ impl Task {
             api_url: read(API_URL)?,
             redis_url: read(REDIS_URL)?,
             requests: read(REQUESTS).and_then(|number| number.parse().ok()),
+            shares_quotas: read(QUOTAS).is_some(),
         })
     }
 
@@ -42,6 +46,9 @@ impl Task {
         if let Some(requests) = self.requests {
             command.env(REQUESTS, requests.to_string());
         }
+        if self.shares_quotas {
+            command.env(QUOTAS, "shared");
+        }
     }
 }
 
@@ -52,14 +59,15 @@ pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
     let http = || Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     // A key of 32 bytes; a real one comes from where secrets come from.
     let keys = StoreKeys::new("example", vec![7; 32])?;
-    let store = RedisTokenStore::new(&task.redis_url, keys)?;
+    let store = RedisTokenStore::new(&task.redis_url, keys.clone())?;
     let tokens = StoredTokens::new(endpoint.service(http()), store)?;
+    let mut limits = RateLimitRetryLayer::builder().max_wait(Duration::from_secs(120));
+    if task.shares_quotas {
+        let store = RedisQuotaStore::new(&task.redis_url, keys)?;
+        limits = limits.store(StoredQuotas::new("fleet", store));
+    }
     let client = ServiceBuilder::new()
-        .layer(
-            RateLimitRetryLayer::builder()
-                .max_wait(Duration::from_secs(120))
-                .build(),
-        )
+        .layer(limits.build())
         .layer(ClientCredentialsLayer::builder(tokens, task.api_url.parse()?).build())
         .service(http());
     let send = async || {
@@ -89,3 +97,4 @@ const TOKEN_URL: &str = "FLEET_TOKEN_URL";
 const API_URL: &str = "FLEET_API_URL";
 const REDIS_URL: &str = "FLEET_REDIS_URL";
 const REQUESTS: &str = "FLEET_REQUESTS";
+const QUOTAS: &str = "FLEET_QUOTAS";

@@ -2,6 +2,8 @@
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
+#[cfg(feature = "redis-tls")]
+use redis::TlsCertificates;
 use redis::{
     Client, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, ProtocolVersion,
     PushInfo, PushKind, RedisError, ScriptInvocation, ServerErrorKind,
@@ -63,6 +65,23 @@ impl Connection {
             manager: Mutex::new(None),
             heard: None,
         })
+    }
+
+    /// Believes what this certificate, in PEM, has signed, and nothing else.
+    #[cfg(feature = "redis-tls")]
+    pub(crate) fn trust(&mut self, root: Vec<u8>) -> Result<(), StoreError> {
+        let certificates = TlsCertificates {
+            client_tls: None,
+            root_cert: Some(root),
+        };
+        let info = self.client.get_connection_info().clone();
+        self.client = Client::build_with_tls(info, certificates).map_err(|error| {
+            StoreError::configuration(
+                "has a root certificate that is not PEM, or a URL that is not `rediss://`",
+            )
+            .with_source(error)
+        })?;
+        Ok(())
     }
 
     pub(crate) fn limit(&mut self, limit: Duration) {

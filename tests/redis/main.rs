@@ -9,4 +9,6 @@ mod outage;
 mod quota_outage;
 mod quotas;
 mod server;
+#[cfg(feature = "redis-tls")]
+mod tls;
 mod world;

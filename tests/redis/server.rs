@@ -47,8 +47,9 @@ impl Server {
             .expect(
                 "redis-server must be installed for these tests (apt-get install redis-server, brew install redis)",
             );
-        self.child = Some(child);
+        let child = self.child.insert(child);
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "redis-server ended");
             std::thread::yield_now();
         }
     }

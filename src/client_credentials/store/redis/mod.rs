@@ -65,6 +65,18 @@ impl RedisTokenStore {
         self
     }
 
+    /// Believes the server's certificate only if this one, in PEM, has signed it. Default: the system's.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if it is not PEM, or the URL is
+    /// not `rediss://`.
+    #[cfg(feature = "redis-tls")]
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {
+        self.connection.trust(pem.into())?;
+        Ok(self)
+    }
+
     /// How long the server may take for each answer, and for a new connection. Default: 250 ms.
     #[must_use]
     pub fn answer_within(mut self, limit: Duration) -> Self {

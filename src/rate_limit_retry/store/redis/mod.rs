@@ -72,6 +72,18 @@ impl RedisQuotaStore {
         self
     }
 
+    /// Believes the server's certificate only if this one, in PEM, has signed it. Default: the system's.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if it is not PEM, or the URL is
+    /// not `rediss://`.
+    #[cfg(feature = "redis-tls")]
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {
+        self.connection.trust(pem.into())?;
+        Ok(self)
+    }
+
     /// How long the server may take for each answer, and for a new connection. Default: 250 ms; of this and
     /// [`StoredQuotas::answer_within`](super::StoredQuotas::answer_within) the shorter counts.
     #[must_use]

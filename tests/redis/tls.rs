@@ -1,0 +1,90 @@
+//! `rediss://`, to a redis-server with a certificate of the tests' own authority.
+
+use std::net::TcpListener;
+
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tower_m2m::{
+    client_credentials::{RedisTokenStore, StoreErrorKind},
+    rate_limit_retry::{RedisQuotaStore, StoredQuotas},
+    test_util::{Api, Dialect, Quota},
+};
+
+use crate::{
+    fleet::Fleet,
+    server::Server,
+    world::{World, keys},
+};
+
+const CA: &[u8] = include_bytes!("../certificates/ca.pem");
+
+/// The server, and its URL.
+fn start() -> (Server, String) {
+    // Another test may have been first.
+    drop(default_provider().install_default());
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let file = |name| format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+    let server = Server::start_with(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &file("server.pem"),
+        "--tls-key-file",
+        &file("server.key"),
+        "--tls-ca-cert-file",
+        &file("ca.pem"),
+        "--tls-auth-clients",
+        "no",
+    ]);
+    (server, format!("rediss://127.0.0.1:{port}"))
+}
+
+#[tokio::test]
+async fn tokens_are_shared_over_tls_with_a_server_that_can_be_believed() {
+    let (server, url) = start();
+    let world = World::with(server);
+    let store = || RedisTokenStore::new(&url, keys()).unwrap();
+    let trusting = || world.process_with(store().root_certificate(CA).unwrap());
+
+    let (one, other) = (trusting(), trusting());
+    assert_eq!(one.token().await, other.token().await);
+
+    // The system does not know the authority.
+    let doubting = world.process_with(store());
+    doubting.token().await;
+    assert_eq!(world.token_requests(), 2);
+    let told = doubting.told();
+    assert!(
+        told[0].starts_with("the store cannot be reached"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn quotas_are_shared_over_tls() {
+    let (server, url) = start();
+    let api = Api::builder()
+        .quota(Quota::fixed_window(
+            1000,
+            std::time::Duration::from_secs(60),
+        ))
+        .dialect(Dialect::Draft8);
+    let fleet = Fleet::with(server, api);
+    let store = RedisQuotaStore::new(&url, keys()).unwrap();
+    let store = store.root_certificate(CA).unwrap();
+    let process = fleet.process_with(StoredQuotas::new("fleet", store));
+
+    while fleet.redis.keys().is_empty() || fleet.redis.channels().is_empty() {
+        process.ok().await;
+    }
+
+    assert!(process.told().is_empty());
+}
+
+#[test]
+fn a_root_certificate_needs_tls() {
+    let store = RedisTokenStore::new("redis://127.0.0.1:1", keys()).unwrap();
+    let error = store.root_certificate(CA).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Configuration);
+}
