@@ -167,4 +167,4 @@ const MARKS: usize = 64;
 const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(100);
 /// Whoever has something reserved says so as often as this.
-const ALIVE: Duration = Duration::from_secs(1);
+const ALIVE: Duration = Duration::from_millis(300);

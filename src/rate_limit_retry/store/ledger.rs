@@ -89,7 +89,7 @@ impl Ledger {
 }
 
 /// A process that has said nothing for so long has nothing reserved any more.
-pub(super) const GONE: Duration = Duration::from_secs(3);
+pub(super) const GONE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!((view.hold, news), (Some(30 * SECOND), false));
         assert_eq!(ledger.report(&report(b, 0, 5), now).0.granted, 0);
         let later = ledger.report(&report(b, 0, 5), now + GONE).0;
-        assert_eq!((later.granted, later.hold), (5, Some(27 * SECOND)));
+        assert_eq!((later.granted, later.hold), (5, Some(29 * SECOND)));
         let over = ledger.report(&report(b, 5, 0), now + 30 * SECOND).0;
         assert_eq!(over.hold, None);
     }

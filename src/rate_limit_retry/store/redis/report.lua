@@ -25,7 +25,7 @@ end
 local remaining, at, ends, hold, total, limit = known[2], known[3], known[4], known[5], math.max(known[6], 0), known[7]
 
 -- Who has said nothing for so long has nothing reserved any more.
-local gone = redis.call('ZRANGEBYSCORE', seen, '-inf', now - 3000, 'LIMIT', 0, 100)
+local gone = redis.call('ZRANGEBYSCORE', seen, '-inf', now - 1000, 'LIMIT', 0, 100)
 for _, other in ipairs(gone) do
   total = total - (tonumber(redis.call('HGET', quota, other)) or 0)
   redis.call('HDEL', quota, other)
