@@ -47,7 +47,10 @@ impl Report {
             "  {:<34} {:>7} {:>8} {:>7} {:>6} {:>8} {:>8} {:>6} {:>6}",
             "", "÷ opt", "refused", "failed", "early", "p50 s", "p99 s", "peak", "Jain"
         );
-        for Row { name, figures: f, .. } in &rows {
+        for Row {
+            name, figures: f, ..
+        } in &rows
+        {
             let end = if f.unfinished { " UNFINISHED" } else { "" };
             println!(
                 "  {name:<34} {:>7.3} {:>8} {:>7} {:>6} {:>8.1} {:>8.1} {:>6} {:>6.3}{end}",
