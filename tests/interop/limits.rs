@@ -1,4 +1,5 @@
-//! Rate limiters that let five requests pass in two seconds.
+//! Rate limiters that let five requests pass in ten seconds. Resets that are told in whole seconds, rounded up, cost up to a
+//! second in each window: time / optimum cannot be below 1.1 in the worst case.
 
 #![expect(
     clippy::disallowed_methods,
@@ -26,7 +27,9 @@ use crate::{
 
 /// Five windows' worth, the first of which goes at once.
 const REQUESTS: usize = 25;
-const OPTIMUM: Duration = Duration::from_secs(8);
+const OPTIMUM: Duration = Duration::from_secs(40);
+/// Where eight in twenty seconds are the limit as well.
+const OPTIMUM_OF_TWO: Duration = Duration::from_secs(60);
 const WORKERS: usize = 10;
 
 pub(crate) async fn table(servers: &Servers) -> Finished {
@@ -45,7 +48,12 @@ pub(crate) async fn table(servers: &Servers) -> Finished {
     }
     for (limiter, url) in limiters {
         let limited = Limited::new(format!("{url}/orders"));
-        table.row(limiter, limited.run());
+        let optimum = if limiter.contains("two policies") {
+            OPTIMUM_OF_TWO
+        } else {
+            OPTIMUM
+        };
+        table.row(limiter, limited.run(optimum));
     }
     table.finish().await
 }
@@ -63,7 +71,12 @@ impl Limited {
         let refused = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&refused);
         let service = ServiceBuilder::new()
-            .layer(RateLimitRetryLayer::builder().max_retries(20).build())
+            .layer(
+                RateLimitRetryLayer::builder()
+                    .max_retries(40)
+                    .max_wait(10 * OPTIMUM)
+                    .build(),
+            )
             .map_response(move |response: Response<Incoming>| {
                 count.fetch_add(usize::from(!response.status().is_success()), SeqCst);
                 response
@@ -76,7 +89,7 @@ impl Limited {
         }
     }
 
-    async fn run(self) -> [String; 3] {
+    async fn run(self, optimum: Duration) -> [String; 3] {
         let began = Instant::now();
         let left = Arc::new(AtomicUsize::new(REQUESTS));
         let worker = |_| {
@@ -96,11 +109,11 @@ impl Limited {
         }
         let took = began.elapsed();
         let refused = self.refused.load(SeqCst);
-        let ratio = took.as_secs_f64() / OPTIMUM.as_secs_f64();
+        let ratio = took.as_secs_f64() / optimum.as_secs_f64();
         assert_eq!(finished, REQUESTS, "{refused} refused");
-        // A bare 503 says that the server is in trouble, and holds nobody but who got it.
-        assert!(refused <= 4 * REQUESTS, "{refused} refused, {took:.1?}");
-        assert!(ratio < 2.5, "{refused} refused, {took:.1?}");
+        // A bare 503 says that the server is in trouble, and holds nobody but who got it: each worker looks by itself.
+        assert!(refused <= 10 * REQUESTS, "{refused} refused, {took:.1?}");
+        assert!(ratio < 1.6, "{refused} refused, {took:.1?}");
         [
             finished.to_string(),
             refused.to_string(),

@@ -62,12 +62,12 @@ class Orders(APIView):
 
 
 class Throttle(AnonRateThrottle):
-    """Five requests in two seconds."""
+    """Five requests in ten seconds."""
 
-    rate = "5/2s"
+    rate = "5/10s"
 
     def parse_rate(self, rate):
-        return 5, 2
+        return 5, 10
 
     def get_cache_key(self, request, view):
         return request.path

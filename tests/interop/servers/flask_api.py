@@ -1,4 +1,4 @@
-"""Flask-Limiter: five requests in two seconds, for each path by itself; for gunicorn."""
+"""Flask-Limiter: five requests in ten seconds, for each path by itself; for gunicorn."""
 
 from flask import Flask
 from flask_limiter import Limiter
@@ -16,7 +16,7 @@ def app(retry_after):
         storage_uri="memory://",
     )
     for path in ["/orders"]:
-        view = limiter.limit("5 per 2 seconds")(lambda: [])
+        view = limiter.limit("5 per 10 seconds")(lambda: [])
         app.add_url_rule(path, path, view)
     return app
 

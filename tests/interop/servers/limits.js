@@ -1,4 +1,4 @@
-// Rate limiters: five requests in two seconds, for each path by itself.
+// Rate limiters: five requests in ten seconds, for each path by itself.
 import fastifyLimit from '@fastify/rate-limit';
 import Hapi from '@hapi/hapi';
 import { createAdaptorServer } from '@hono/node-server';
@@ -16,7 +16,7 @@ import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { listen, publish } from './lib.js';
 
 const LIMIT = 5;
-const WINDOW = 2000;
+const WINDOW = 10_000;
 
 /** An express application behind `limiters`. */
 function behind(...limiters) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# nginx's limit_req, which says nothing about its limit: five requests at once and then five in two seconds, refused
+# nginx's limit_req, which says nothing about its limit: five requests at once and then five in ten seconds, refused
 # with a bare 429 on one port and, as by default, with a bare 503 on the other.
 set -euo pipefail
 file=$1
@@ -26,7 +26,7 @@ http {
   proxy_temp_path $work/proxy;
   scgi_temp_path $work/scgi;
   uwsgi_temp_path $work/uwsgi;
-  limit_req_zone \$server_port zone=orders:1m rate=150r/m;
+  limit_req_zone \$server_port zone=orders:1m rate=30r/m;
   limit_req zone=orders burst=4 nodelay;
   root $work;
   server { listen 127.0.0.1:$throttled; limit_req_status 429; location / { try_files /orders =404; } }

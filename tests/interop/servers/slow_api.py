@@ -1,4 +1,4 @@
-"""slowapi: five requests in two seconds, for each path by itself; under uvicorn."""
+"""slowapi: five requests in ten seconds, for each path by itself; under uvicorn."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from starlette.routing import Route
 limiter = Limiter(key_func=get_remote_address, headers_enabled=True)
 
 
-@limiter.limit("5 per 2 seconds")
+@limiter.limit("5 per 10 seconds")
 def orders(request):
     return JSONResponse([])
 
