@@ -63,11 +63,22 @@ impl Recorder for Seen {
     }
 }
 
-/// The messages of `tracing` events: `level target message`.
+/// The messages of `tracing` events, and the names of spans: `level target message`, `span target name`.
 #[derive(Clone, Default)]
 struct Messages(Arc<Mutex<BTreeSet<String>>>);
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Messages {
+    fn on_new_span(
+        &self,
+        span: &tracing::span::Attributes<'_>,
+        _: &tracing::Id,
+        _: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        let metadata = span.metadata();
+        let line = format!("span {} {}", metadata.target(), metadata.name());
+        self.0.lock().unwrap().insert(line);
+    }
+
     fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         struct Message(String);
         impl tracing::field::Visit for Message {
@@ -127,6 +138,18 @@ fn every_metric_that_is_told_is_listed_and_the_other_way_round() {
     let all: BTreeSet<String> = told.union(&not_driven).cloned().collect();
     assert_eq!(all, listed());
     assert!(told.is_disjoint(&not_driven), "{told:?}");
+    let spans = messages.0.lock().unwrap().clone();
+    let spans: Vec<_> = spans
+        .iter()
+        .filter(|line| line.starts_with("span"))
+        .collect();
+    assert_eq!(
+        spans,
+        [
+            "span tower_m2m::rate_limit waiting for its turn",
+            "span tower_m2m::token token fetch"
+        ]
+    );
     for message in messages.0.lock().unwrap().iter() {
         let [level, target, text] = message.splitn(3, ' ').collect::<Vec<_>>()[..] else {
             panic!("{message}");

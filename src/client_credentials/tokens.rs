@@ -30,6 +30,7 @@ use crate::{
     clock::SharedClock,
     sinks::Sinks,
     sync::{Mutex, lock},
+    telemetry::span,
 };
 
 /// One credential's tokens: the cell, and what it needs to get new ones.
@@ -164,7 +165,10 @@ impl Tokens {
     /// Runs the flight on a task of its own, so that no caller's departure ends it.
     fn carry_out(self: &Arc<Self>, lead: Lead) -> Result<(), TokenError> {
         let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
-        let task = runtime.spawn(Arc::clone(self).fly(lead)).abort_handle();
+        let credential = self.cell.settings().credential.as_deref();
+        let reason = lead.flight().reason().as_str();
+        let flying = span::of_fetch(credential, reason, Arc::clone(self).fly(lead));
+        let task = runtime.spawn(flying).abort_handle();
         *lock(&self.task) = Some(task);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "metrics")]
 mod measure;
+pub(crate) mod span;
 #[cfg(feature = "tracing")]
 mod trace;
 

@@ -33,6 +33,7 @@ use crate::{
     error::Classifier,
     random::Random,
     sinks::Sinks,
+    telemetry::span,
 };
 
 /// One layer's gate and rules.
@@ -187,7 +188,7 @@ impl Limiter {
             Admission::TooMany(partition) => Err(self.too_many(call, partition, now)),
             Admission::Wait(place) => {
                 self.tell_each(call, |partition| RateLimitEvent::Held { partition });
-                let ticket = self.turn(place, latest).await;
+                let ticket = span::of_wait(call.keys.first(), self.turn(place, latest)).await;
                 let then = self.clock.now();
                 let ticket = ticket.ok_or_else(|| {
                     let chance = self.gate.next_chance(&call.keys, then);
