@@ -19,6 +19,8 @@
 //! with its trailers as ever. A request that is a stream is sent again only if it can be, see
 //! [`replay`](crate::replay).
 //!
+//! Sources: gRPC over HTTP/2 (trailers-only, status codes), gRFC A6 (pushback), `google/rpc/error_details.proto`.
+//!
 //! # Examples
 //!
 //! ```
