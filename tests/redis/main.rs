@@ -3,6 +3,7 @@
 //! redis`).
 #![cfg(feature = "redis")]
 
+mod cluster;
 mod fleet;
 mod operations;
 mod outage;

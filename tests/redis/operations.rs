@@ -185,7 +185,7 @@ async fn keys_are_rotated_without_losing_the_token() {
 #[tokio::test]
 async fn the_acl_of_the_guide_is_enough() {
     let world = World::new();
-    let rules = "ACL SETUSER fleet on >password resetkeys ~m2m:* resetchannels -@all +eval +evalsha +script|load +get +set +del +pttl +time";
+    let rules = "ACL SETUSER fleet on >password resetkeys ~m2m:* resetchannels -@all +eval +evalsha +asking +get +set +del +pttl +time";
     let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
     world.redis.command(&parts);
     let url = world.redis.url_as("fleet", "password");

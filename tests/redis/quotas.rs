@@ -108,7 +108,7 @@ async fn what_belongs_to_a_quota_has_a_hash_tag_in_common_and_names_nobody() {
 #[tokio::test]
 async fn the_acl_of_the_guide_is_enough_for_quotas() {
     let fleet = Fleet::new(Api::builder());
-    let rules = "ACL SETUSER quotas on >password resetkeys ~m2m:* resetchannels &m2m:* -@all +eval +evalsha +script|load +get +set +del +time +hmget +hget +hset +hdel +zadd +zrem +zcard +zrangebyscore +pexpire +publish +subscribe";
+    let rules = "ACL SETUSER quotas on >password resetkeys ~m2m:* resetchannels &m2m:* -@all +eval +evalsha +asking +get +set +del +time +hmget +hget +hset +hdel +zadd +zrem +zcard +zrangebyscore +pexpire +publish +subscribe";
     let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
     fleet.redis.command(&parts);
     let url = fleet.redis.url_as("quotas", "password");

@@ -76,6 +76,10 @@ impl Server {
         assert!(status.success());
     }
 
+    pub(crate) fn port(&self) -> String {
+        self.port.to_string()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -117,7 +121,7 @@ impl Server {
         self.list(&[b"PUBSUB", b"CHANNELS"])
     }
 
-    fn list(&self, command: &[&[u8]]) -> Vec<String> {
+    pub(crate) fn list(&self, command: &[&[u8]]) -> Vec<String> {
         let answer = String::from_utf8(self.command(command)).unwrap();
         let lines = answer.split("\r\n").skip(1);
         lines

@@ -4,17 +4,15 @@ mod seal;
 
 use std::{fmt, time::Duration};
 
-use redis::Script;
-
 use super::{CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore};
 use crate::{
     client_credentials::TokenIdentity,
-    store::{Connection, Entry, Key, StoreKeys},
+    store::{Connection, Entry, Key, Script, StoreKeys},
 };
 
-/// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB.
+/// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB: one server, or a cluster.
 ///
-/// Use `rediss://` and a user of its own, who may run `EVAL`, `EVALSHA` and `SCRIPT` on keys with the prefix only (see
+/// Use `rediss://` and a user of its own, who may run `EVAL` and `EVALSHA` on keys with the prefix only (see
 /// [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they leave this process, and
 /// keys are names under HMAC-SHA-256. All times are the server's.
 ///
@@ -50,8 +48,21 @@ impl RedisTokenStore {
     ///
     /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the URL cannot be read.
     pub fn new(url: impl AsRef<str>, keys: StoreKeys) -> Result<Self, StoreError> {
+        Self::cluster([url], keys)
+    }
+
+    /// The store on a cluster, of which these are some nodes: the first one that answers is asked where the others are, and
+    /// the nodes' answers tell when that has changed. User, password and the rest are those of the first URL.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new), and if there are no URLs.
+    pub fn cluster<U: AsRef<str>>(
+        urls: impl IntoIterator<Item = U>,
+        keys: StoreKeys,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
-            connection: Connection::new(url.as_ref())?,
+            connection: Connection::new(urls)?,
             keys,
             prefix: "m2m".to_owned(),
             scripts: Scripts::new(),
@@ -73,7 +84,7 @@ impl RedisTokenStore {
     /// not `rediss://`.
     #[cfg(feature = "redis-tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {
-        self.connection.trust(pem.into())?;
+        self.connection.trust(&pem.into())?;
         Ok(self)
     }
 
@@ -103,8 +114,8 @@ impl RedisTokenStore {
         identity: &CacheIdentity,
     ) -> Result<Option<StoredToken>, StoreError> {
         let entry = key.entry(identity);
-        let mut get = self.scripts.get.key(self.token(&entry));
-        let (sealed, now): (Option<Vec<u8>>, u64) = self.connection.invoke(&mut get).await?;
+        let get = self.scripts.get.key(self.token(&entry));
+        let (sealed, now): (Option<Vec<u8>>, u64) = self.connection.invoke(get).await?;
         match sealed {
             Some(sealed) => seal::open(&entry, &sealed, now).map(Some),
             None => Ok(None),
@@ -132,15 +143,16 @@ impl TokenStore for RedisTokenStore {
         holder: LeaseHolder,
     ) -> Result<bool, StoreError> {
         let entry = self.keys.active().entry(identity);
-        let mut time = self.scripts.time.key(self.token(&entry));
-        let now: u64 = self.connection.invoke(&mut time).await?;
+        let time = self.scripts.time.key(self.token(&entry));
+        let now: u64 = self.connection.invoke(time).await?;
         let sealed = seal::seal(&entry, token, now)?;
-        let mut put = self.scripts.put.key(self.token(&entry));
-        put.key(self.lease_of(&entry))
+        let put = self.scripts.put.key(self.token(&entry));
+        let put = put
+            .key(self.lease_of(&entry))
             .arg(hex(&holder.to_bytes()))
             .arg(sealed)
             .arg(millis(token.left()));
-        self.connection.invoke(&mut put).await
+        self.connection.invoke(put).await
     }
 
     async fn remove(
@@ -151,9 +163,9 @@ impl TokenStore for RedisTokenStore {
         let mut removed = false;
         for key in self.keys.all() {
             let entry = key.entry(identity);
-            let mut remove = self.scripts.remove.key(self.token(&entry));
-            remove.arg(&entry.tag(&refused.to_bytes())[..]);
-            removed |= self.connection.invoke::<bool>(&mut remove).await?;
+            let remove = self.scripts.remove.key(self.token(&entry));
+            let remove = remove.arg(&entry.tag(&refused.to_bytes())[..]);
+            removed |= self.connection.invoke::<bool>(remove).await?;
         }
         Ok(removed)
     }
@@ -165,9 +177,9 @@ impl TokenStore for RedisTokenStore {
         length: Duration,
     ) -> Result<Lease, StoreError> {
         let entry = self.keys.active().entry(identity);
-        let mut lease = self.scripts.lease.key(self.lease_of(&entry));
-        lease.arg(hex(&holder.to_bytes())).arg(millis(length));
-        Ok(match self.connection.invoke(&mut lease).await? {
+        let lease = self.scripts.lease.key(self.lease_of(&entry));
+        let lease = lease.arg(hex(&holder.to_bytes())).arg(millis(length));
+        Ok(match self.connection.invoke(lease).await? {
             0u8 => Lease::Held,
             1 => Lease::Busy,
             _ => Lease::Failed,
@@ -181,11 +193,11 @@ impl TokenStore for RedisTokenStore {
         failed: Option<Duration>,
     ) -> Result<(), StoreError> {
         let entry = self.keys.active().entry(identity);
-        let mut release = self.scripts.release.key(self.lease_of(&entry));
-        release
+        let release = self.scripts.release.key(self.lease_of(&entry));
+        let release = release
             .arg(hex(&holder.to_bytes()))
             .arg(failed.map_or(0, millis));
-        self.connection.invoke(&mut release).await
+        self.connection.invoke(release).await
     }
 
     async fn cool_down(
@@ -194,9 +206,9 @@ impl TokenStore for RedisTokenStore {
         length: Duration,
     ) -> Result<bool, StoreError> {
         let entry = self.keys.active().entry(identity);
-        let mut cool_down = self.scripts.cool_down.key(self.name(&entry, "cooldown"));
-        cool_down.arg(millis(length));
-        self.connection.invoke(&mut cool_down).await
+        let cool_down = self.scripts.cool_down.key(self.name(&entry, "cooldown"));
+        let cool_down = cool_down.arg(millis(length));
+        self.connection.invoke(cool_down).await
     }
 }
 

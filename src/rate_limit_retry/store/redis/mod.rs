@@ -4,15 +4,13 @@ mod news;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{Script, ScriptInvocation};
-
 use self::news::News;
 use super::{
     CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot, StoreFuture,
 };
-use crate::store::{Connection, StoreError, StoreKeys};
+use crate::store::{Call, Connection, Script, StoreError, StoreKeys};
 
-/// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB.
+/// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB: one server, or a cluster.
 ///
 /// Use `rediss://` and a user of its own (see [`docs::fleet`](crate::docs::fleet)). The names of partitions are put
 /// through HMAC-SHA-256; what is stored are counts and times, by the server's clock. Nothing is sent before the first
@@ -53,10 +51,23 @@ impl RedisQuotaStore {
     /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if the URL cannot be
     /// read.
     pub fn new(url: impl AsRef<str>, keys: StoreKeys) -> Result<Self, StoreError> {
+        Self::cluster([url], keys)
+    }
+
+    /// The store on a cluster, of which these are some nodes: the first one that answers is asked where the others are, and
+    /// the nodes' answers tell when that has changed. User, password and the rest are those of the first URL.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new), and if there are no URLs.
+    pub fn cluster<U: AsRef<str>>(
+        urls: impl IntoIterator<Item = U>,
+        keys: StoreKeys,
+    ) -> Result<Self, StoreError> {
         let news = Arc::new(News::default());
         let told = Arc::clone(&news);
         Ok(Self {
-            connection: Connection::listening(url.as_ref(), move |channel| told.note(channel))?,
+            connection: Connection::listening(urls, move |channel| told.note(channel))?,
             news,
             keys,
             prefix: "m2m".to_owned(),
@@ -80,7 +91,7 @@ impl RedisQuotaStore {
     /// not `rediss://`.
     #[cfg(feature = "redis-tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {
-        self.connection.trust(pem.into())?;
+        self.connection.trust(&pem.into())?;
         Ok(self)
     }
 
@@ -99,8 +110,8 @@ impl RedisQuotaStore {
     }
 
     /// The numbers that a script answers with.
-    async fn invoke(&self, script: &mut ScriptInvocation<'_>) -> Result<Vec<i64>, StoreError> {
-        let answer: Vec<i64> = self.connection.invoke(script).await?;
+    async fn invoke(&self, call: Call) -> Result<Vec<i64>, StoreError> {
+        let answer: Vec<i64> = self.connection.invoke(call).await?;
         match answer.first() {
             Some(0) => Ok(answer),
             _ => Err(StoreError::unreadable(
@@ -117,16 +128,16 @@ impl QuotaStore for RedisQuotaStore {
         report: &'a QuotaReport,
     ) -> StoreFuture<'a, QuotaView> {
         Box::pin(async move {
-            let mut script = self.report.key(self.name(quota, "quota"));
-            script
+            let call = self.report.key(self.name(quota, "quota"));
+            let mut call = call
                 .key(self.name(quota, "seen"))
-                .key(self.name(quota, "news"))
                 .arg(hex(&report.process.to_bytes()))
                 .arg(report.reserved)
                 .arg(report.wanted)
-                .arg(report.hold.map_or(0, millis));
+                .arg(report.hold.map_or(0, millis))
+                .arg(self.name(quota, "news"));
             if let Some(told) = &report.told {
-                script
+                call = call
                     .arg(told.remaining)
                     .arg(millis(told.reset))
                     .arg(told.age.map_or(-1, millis))
@@ -135,7 +146,7 @@ impl QuotaStore for RedisQuotaStore {
                             .map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
                     );
             }
-            let answer = self.invoke(&mut script).await?;
+            let answer = self.invoke(call).await?;
             let number = |index| answer.get(index).and_then(|n| u64::try_from(*n).ok());
             let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
             let window = || {
@@ -162,12 +173,12 @@ impl QuotaStore for RedisQuotaStore {
         longest: Duration,
     ) -> StoreFuture<'a, Slot> {
         Box::pin(async move {
-            let mut script = self.slot.key(self.name(quota, "slot"));
-            script
+            let call = self.slot.key(self.name(quota, "slot"));
+            let call = call
                 .arg(micros(exact.spacing()))
                 .arg(micros(exact.tolerance()))
                 .arg(micros(longest));
-            let answer = self.invoke(&mut script).await?;
+            let answer = self.invoke(call).await?;
             let wait = answer.get(2).and_then(|wait| u64::try_from(*wait).ok());
             let wait = Duration::from_micros(wait.unwrap_or_default());
             Ok(match answer.get(1) {

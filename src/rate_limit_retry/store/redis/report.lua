@@ -1,6 +1,6 @@
 -- Takes in what a process says about a quota, and answers with what all know; the same as `ledger.rs`.
--- KEYS: the quota, when each process was last heard. ARGV: process, reserved, wanted, hold; then, if the API has said
--- something: remaining, reset, age (-1 if not known), limit (-1 if not known). Times in milliseconds.
+-- KEYS: the quota, when each process was last heard. ARGV: process, reserved, wanted, hold, channel of the news (no key, so
+-- that a cluster does not look for it while it moves the slot); then, if the API has said something: remaining, reset, age (-1 if not known), limit (-1 if not known). Times in milliseconds.
 -- Answers: 1 if something else stood there, granted, hold (-1 without one); then, if a window is known: remaining,
 -- reserved, processes, reset, limit.
 local time = redis.call('TIME')
@@ -39,16 +39,16 @@ end
 if ends <= now then
   remaining = -1
 end
-if ARGV[5] then
-  local told, age = tonumber(ARGV[5]), tonumber(ARGV[7])
+if ARGV[6] then
+  local told, age = tonumber(ARGV[6]), tonumber(ARGV[8])
   if remaining < 0 or told < remaining or (age >= 0 and now - age > at) then
-    remaining, at, ends, limit = told, now, now + ARGV[6], tonumber(ARGV[8])
+    remaining, at, ends, limit = told, now, now + ARGV[7], tonumber(ARGV[9])
   end
 end
 local news = now + ARGV[4]
 if tonumber(ARGV[4]) > 0 and news > hold then
   hold = news
-  redis.call('PUBLISH', KEYS[3], process)
+  redis.call('PUBLISH', ARGV[5], process)
 end
 
 redis.call('ZADD', seen, now, process)

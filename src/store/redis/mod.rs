@@ -1,0 +1,236 @@
+//! The connection of a store to Redis: to one server, or to the nodes of a cluster, whose redirections are followed.
+
+mod node;
+mod routes;
+mod script;
+
+use std::{sync::Arc, time::Duration};
+
+#[cfg(feature = "redis-tls")]
+use redis::TlsCertificates;
+use redis::{
+    Client, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, ProtocolVersion,
+    RedisError, ServerErrorKind, Value,
+};
+use tokio::time::sleep;
+
+pub(crate) use self::script::{Call, Script};
+use self::{
+    node::{Failed, Node},
+    routes::{Routes, redirected, slot},
+};
+use super::StoreError;
+use crate::sync::{Mutex, lock};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    /// One server, or some nodes of a cluster.
+    seeds: Arc<[ConnectionInfo]>,
+    limit: Duration,
+    heard: Option<Heard>,
+    routes: Arc<Mutex<Routes>>,
+}
+
+/// Called with the channel on which something was heard; without one when a connection has broken, and something may
+/// have been missed.
+type Heard = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+
+impl Connection {
+    pub(crate) fn new<U: AsRef<str>>(
+        urls: impl IntoIterator<Item = U>,
+    ) -> Result<Self, StoreError> {
+        Self::open(urls, |info| info)
+    }
+
+    /// One that can wait for messages: see [`subscribe`](Self::subscribe).
+    pub(crate) fn listening<U: AsRef<str>>(
+        urls: impl IntoIterator<Item = U>,
+        heard: impl Fn(Option<&str>) + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let connection = Self::open(urls, |info| {
+            let settings = info.redis_settings().clone();
+            info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3))
+        })?;
+        Ok(Self {
+            heard: Some(Arc::new(heard)),
+            ..connection
+        })
+    }
+
+    fn open<U: AsRef<str>>(
+        urls: impl IntoIterator<Item = U>,
+        set: impl Fn(ConnectionInfo) -> ConnectionInfo,
+    ) -> Result<Self, StoreError> {
+        let read = |url: U| {
+            let client = Client::open(set(url.as_ref().into_connection_info()?))?;
+            Ok(client.get_connection_info().clone())
+        };
+        let seeds: Result<Arc<[_]>, RedisError> = urls.into_iter().map(read).collect();
+        // The library's error may repeat the URL with its password.
+        let seeds = seeds.ok().filter(|seeds| !seeds.is_empty());
+        let seeds = seeds.ok_or_else(|| {
+            StoreError::configuration(
+                "has no URL, or one that cannot be read: `redis://user:password@host:port/database`, or `rediss://` with \
+                 the feature `redis-tls`",
+            )
+        })?;
+        Ok(Self {
+            seeds,
+            limit: Duration::from_millis(250),
+            heard: None,
+            routes: Arc::default(),
+        })
+    }
+
+    /// Believes what this certificate, in PEM, has signed, and nothing else.
+    #[cfg(feature = "redis-tls")]
+    pub(crate) fn trust(&mut self, root: &[u8]) -> Result<(), StoreError> {
+        let trusting = |info: &ConnectionInfo| {
+            let certificates = TlsCertificates {
+                client_tls: None,
+                root_cert: Some(root.to_vec()),
+            };
+            let client = Client::build_with_tls(info.clone(), certificates)?;
+            Ok(client.get_connection_info().clone())
+        };
+        let seeds: Result<_, RedisError> = self.seeds.iter().map(trusting).collect();
+        self.seeds = seeds.map_err(|error| {
+            StoreError::configuration(
+                "has a root certificate that is not PEM, or a URL that is not `rediss://`",
+            )
+            .with_source(error)
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    /// Runs a script where its keys are.
+    pub(crate) async fn invoke<T: FromRedisValue>(&self, call: Call) -> Result<T, StoreError> {
+        let this = self.clone();
+        // On a task of its own, so that a server that gives no answer is given up even if whoever asked is gone.
+        let asked = tokio::spawn(async move { this.run(&call).await });
+        let answer = asked.await.unwrap_or_else(|_| {
+            let what = "was not asked to the end: the runtime has ended";
+            Err(StoreError::unavailable(what))
+        })?;
+        T::from_redis_value(answer).map_err(|error| told(error.into()))
+    }
+
+    async fn run(&self, call: &Call) -> Result<Value, StoreError> {
+        let slot = slot(call.first_key());
+        let mut node = self.node(slot)?;
+        let (mut whole, mut asking, mut broken) = (false, false, 0);
+        for _ in 0..MOST {
+            let asked = node.ask(call.command(whole), asking, self.limit).await;
+            let error = match asked {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Answer(error)) => error,
+                // A server or a balancer ends connections that are not in use, and of a cluster another node may know more.
+                Err(Failed::Broken(error))
+                    if error.kind() == ErrorKind::Io && broken < self.seeds.len() =>
+                {
+                    broken += 1;
+                    self.forget(&node);
+                    (node, asking) = (self.node(slot)?, false);
+                    continue;
+                }
+                Err(failed) => return Err(self.failed(&node, failed)),
+            };
+            match error.kind() {
+                ErrorKind::Server(ServerErrorKind::NoScript) if !whole => whole = true,
+                ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
+                    let Some(address) = redirected(&error, node.address()) else {
+                        return Err(told(error));
+                    };
+                    asking = kind == ServerErrorKind::Ask;
+                    let mut routes = lock(&self.routes);
+                    if !asking {
+                        routes.moved(slot, address.clone());
+                    }
+                    node = routes
+                        .at(address, &self.seeds[0], self.heard.as_ref())
+                        .map_err(told)?;
+                }
+                // Some of the keys have been moved already.
+                ErrorKind::Server(ServerErrorKind::TryAgain) => {
+                    sleep(PAUSE).await;
+                    (node, asking) = (self.node(slot)?, false);
+                }
+                _ => return Err(told(error)),
+            }
+        }
+        Err(StoreError::unavailable(
+            "is a cluster that is being changed",
+        ))
+    }
+
+    /// Listens on a channel until the connection breaks. In a cluster that is the node of the channel's slot, if that is
+    /// known, though every node hears of every message.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
+        let node = self.node(slot(channel))?;
+        let subscribed = node.subscribe(channel, self.limit).await;
+        subscribed.map_err(|failed| self.failed(&node, failed))
+    }
+
+    fn node(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
+        let mut routes = lock(&self.routes);
+        let node = routes.node(slot, &self.seeds, self.heard.as_ref());
+        node.map_err(told)
+    }
+
+    fn failed(&self, node: &Node, failed: Failed) -> StoreError {
+        match failed {
+            Failed::Answer(error) => told(error),
+            Failed::Broken(error) => {
+                self.forget(node);
+                told(error)
+            }
+            Failed::Silent => {
+                self.forget(node);
+                StoreError::timeout(self.limit)
+            }
+        }
+    }
+
+    fn forget(&self, node: &Node) {
+        lock(&self.routes).forget(node, &self.seeds);
+    }
+}
+
+fn told(error: RedisError) -> StoreError {
+    let what = match (error.kind(), error.code()) {
+        (_, Some("WRONGTYPE")) | (ErrorKind::UnexpectedReturnType, _) => {
+            return StoreError::unreadable("holds something of another type under our key")
+                .with_source(error);
+        }
+        (_, Some("OOM")) => "is out of memory",
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
+            "refused user and password"
+        }
+        (ErrorKind::RESP3NotSupported, _) => {
+            "did not accept HELLO 3: user and password are missing, or it is older than Redis 6"
+        }
+        (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
+            "does not let its user do that; the guide `docs::fleet` has the ACL"
+        }
+        (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => {
+            "is a replica, and cannot be written to"
+        }
+        (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => "is loading its data",
+        (ErrorKind::Server(ServerErrorKind::ClusterDown), _) => {
+            "is a cluster without a node for some of its slots"
+        }
+        (ErrorKind::Io, _) => "cannot be reached, or the connection broke",
+        _ => "answered with an error",
+    };
+    StoreError::unavailable(what).with_source(error)
+}
+
+/// So many times a call is sent at most, because it is redirected or nodes fail; and how long it waits for keys that are
+/// being moved.
+const MOST: usize = 16;
+const PAUSE: Duration = Duration::from_millis(15);

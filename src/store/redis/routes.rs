@@ -1,0 +1,136 @@
+//! Which node of a cluster is asked for what. A single server is a cluster that never redirects.
+
+use std::{collections::HashMap, sync::Arc};
+
+use redis::{Client, ConnectionAddr, ConnectionInfo, RedisError};
+
+use super::{Heard, node::Node};
+
+/// What redirections have told.
+#[derive(Default)]
+pub(super) struct Routes {
+    nodes: HashMap<String, Arc<Node>>,
+    slots: HashMap<u16, ConnectionAddr>,
+    /// Which of the given nodes is asked for slots that are not known.
+    seed: usize,
+}
+
+impl Routes {
+    /// The node that has a slot, or one that knows which has.
+    pub(super) fn node(
+        &mut self,
+        slot: u16,
+        seeds: &[ConnectionInfo],
+        heard: Option<&Heard>,
+    ) -> Result<Arc<Node>, RedisError> {
+        let seed = &seeds[self.seed % seeds.len()];
+        let address = self.slots.get(&slot).unwrap_or(seed.addr()).clone();
+        self.at(address, seed, heard)
+    }
+
+    /// The node at an address; user, password and the rest are those of the nodes that were given.
+    pub(super) fn at(
+        &mut self,
+        address: ConnectionAddr,
+        like: &ConnectionInfo,
+        heard: Option<&Heard>,
+    ) -> Result<Arc<Node>, RedisError> {
+        let name = address.to_string();
+        if let Some(node) = self.nodes.get(&name) {
+            return Ok(Arc::clone(node));
+        }
+        let client = Client::open(like.clone().set_addr(address))?;
+        let node = Arc::new(Node::new(client, heard.cloned()));
+        self.nodes.insert(name, Arc::clone(&node));
+        Ok(node)
+    }
+
+    pub(super) fn moved(&mut self, slot: u16, address: ConnectionAddr) {
+        self.slots.insert(slot, address);
+    }
+
+    /// A node has failed: another may have its slots now, which the next of the given ones is asked.
+    pub(super) fn forget(&mut self, failed: &Node, seeds: &[ConnectionInfo]) {
+        let address = failed.address();
+        self.slots.retain(|_, known| known != address);
+        if seeds[self.seed % seeds.len()].addr() == address {
+            self.seed = (self.seed + 1) % seeds.len();
+        }
+        self.nodes.remove(&address.to_string());
+    }
+}
+
+/// The address in a redirection, such as `MOVED 3999 10.0.0.7:6379`. Where it names no host, it is that of whoever redirects.
+pub(super) fn redirected(error: &RedisError, by: &ConnectionAddr) -> Option<ConnectionAddr> {
+    let (to, _) = error.redirect_node()?;
+    let (host, port) = to.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut address = by.clone();
+    match &mut address {
+        ConnectionAddr::Tcp(old, old_port)
+        | ConnectionAddr::TcpTls {
+            host: old,
+            port: old_port,
+            ..
+        } => {
+            if !matches!(host, "" | "?") {
+                host.clone_into(old);
+            }
+            *old_port = port;
+            Some(address)
+        }
+        _ => None,
+    }
+}
+
+/// The slot of a key: CRC-16 (XMODEM) of what its first braces hold, or of all of it.
+pub(super) fn slot(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map(|(tag, _)| tag)
+        .filter(|tag| !tag.is_empty());
+    let sum = tag.unwrap_or(key).bytes().fold(0, |sum: u16, byte| {
+        (0..8).fold(sum ^ (u16::from(byte) << 8), |sum, _| {
+            let carried = sum & 0x8000 != 0;
+            (sum << 1) ^ if carried { 0x1021 } else { 0 }
+        })
+    });
+    sum % 16384
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::parse_redis_value;
+
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(slot("123456789"), 0x31c3);
+        assert_eq!((slot("foo"), slot("bar")), (12182, 5061));
+        assert_eq!(slot("{user1000}.following"), slot("user1000"));
+        assert_eq!(slot("m2m:1:{foo}:token"), slot("foo"));
+        assert_ne!(slot("{}.foo"), slot("{}.bar"));
+    }
+
+    #[test]
+    fn a_redirection_names_the_host_or_means_the_same() {
+        let by = ConnectionAddr::Tcp("a".to_owned(), 1);
+        let redirected = |text: &str| {
+            let value = parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            redirected(&value.extract_error().unwrap_err(), &by)
+        };
+        let tcp = |host: &str, port| Some(ConnectionAddr::Tcp(host.to_owned(), port));
+
+        assert_eq!(
+            redirected("MOVED 3999 10.0.0.7:6379"),
+            tcp("10.0.0.7", 6379)
+        );
+        assert_eq!(redirected("ASK 3999 [::1]:6379"), tcp("::1", 6379));
+        assert_eq!(redirected("MOVED 3999 :6379"), tcp("a", 6379));
+        assert_eq!(redirected("MOVED 3999 nowhere"), None);
+        assert_eq!(redirected("ERR no"), None);
+    }
+}
