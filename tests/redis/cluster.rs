@@ -1,34 +1,25 @@
-//! Three nodes of a cluster: what belongs together is on one of them, and the stores find it there wherever it goes.
+//! Three nodes of a cluster, which the test starts.
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use http::StatusCode;
 use tokio::time::{sleep, timeout};
 use tower_m2m::{
-    client_credentials::{
-        CacheIdentity, Lease, LeaseHolder, RedisTokenStore, TokenSource, TokenStore,
-    },
+    client_credentials::RedisTokenStore,
     rate_limit_retry::{RedisQuotaStore, StoredQuotas},
-    test_util::{Api, ApiFault, Dialect, Quota},
 };
 
-use crate::{
-    fleet::{Fleet, Process as Sender, work},
-    server::Server,
-    world::{World, all_tokens, keys},
-};
+use crate::{server::Server, world::keys};
 
-const MINUTE: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Cluster {
-    nodes: Vec<Server>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Server>,
     files: PathBuf,
 }
 
 impl Cluster {
     /// Three nodes, each with a third of the slots.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let files = std::env::temp_dir().join(format!("tower-m2m-{:032x}", fastrand::u128(..)));
         fs::create_dir(&files).unwrap();
         let mut nodes = Vec::new();
@@ -85,24 +76,28 @@ impl Cluster {
         self.nodes.iter().map(Server::url).collect()
     }
 
-    fn tokens(&self) -> RedisTokenStore {
+    pub(crate) fn tokens(&self) -> RedisTokenStore {
         RedisTokenStore::cluster(self.urls(), keys()).unwrap()
     }
 
     /// With one node only to begin at.
-    fn tokens_from(&self, node: usize) -> RedisTokenStore {
+    pub(crate) fn tokens_from(&self, node: usize) -> RedisTokenStore {
         RedisTokenStore::new(self.nodes[node % 3].url(), keys()).unwrap()
     }
 
-    fn quotas(&self) -> StoredQuotas {
-        StoredQuotas::new(
-            "fleet",
-            RedisQuotaStore::cluster(self.urls(), keys()).unwrap(),
-        )
+    /// Patient, so that a busy machine is not taken for a server that fails.
+    pub(crate) fn quotas(&self) -> StoredQuotas {
+        self.quotas_within(PATIENCE, PATIENCE)
+    }
+
+    /// With limits for the whole answer, and for a node's.
+    pub(crate) fn quotas_within(&self, answer: Duration, node: Duration) -> StoredQuotas {
+        let store = RedisQuotaStore::cluster(self.urls(), keys()).unwrap();
+        StoredQuotas::new("fleet", store.answer_within(node)).answer_within(answer)
     }
 
     /// The node that holds the one key that ends like this, and the key.
-    fn holder(&self, end: &str) -> (usize, String) {
+    pub(crate) fn holder(&self, end: &str) -> (usize, String) {
         let held = self.nodes.iter().enumerate().flat_map(|(index, node)| {
             let keys = node.keys().into_iter();
             keys.filter(|key| key.ends_with(end))
@@ -126,7 +121,7 @@ impl Cluster {
     }
 
     /// As `redis-cli --cluster reshard` does it: from here on one node redirects with `ASK` what it does not have.
-    fn begin_to_move(&self, key: &str, from: usize, to: usize) -> String {
+    pub(crate) fn begin_to_move(&self, key: &str, from: usize, to: usize) -> String {
         let slot = self.slot(key);
         let set = |node: usize, what: &[u8], other: usize| {
             let other = self.id(other);
@@ -143,7 +138,7 @@ impl Cluster {
         slot
     }
 
-    fn move_keys(&self, slot: &str, from: usize, to: usize) {
+    pub(crate) fn move_keys(&self, slot: &str, from: usize, to: usize) {
         let port = self.nodes[to].port();
         let keys = self.nodes[from].list(&[b"CLUSTER", b"GETKEYSINSLOT", slot.as_bytes(), b"100"]);
         let mut command: Vec<&[u8]> = vec![
@@ -160,7 +155,7 @@ impl Cluster {
     }
 
     /// The node is stopped, and the slot of this key given to another, as when a replica takes its place.
-    fn stop_and_replace(&self, node: usize, key: &str) {
+    pub(crate) fn stop_and_replace(&self, node: usize, key: &str) {
         let slot = self.slot(key);
         let (next, third) = ((node + 1) % 3, (node + 2) % 3);
         self.nodes[node].stop();
@@ -168,7 +163,7 @@ impl Cluster {
     }
 
     /// From here on these nodes redirect with `MOVED`.
-    fn end_the_move(&self, slot: &str, to: usize, nodes: &[usize]) {
+    pub(crate) fn end_the_move(&self, slot: &str, to: usize, nodes: &[usize]) {
         let id = self.id(to);
         for node in nodes {
             self.nodes[*node].command(&[
@@ -199,274 +194,3 @@ fn bulk(answer: &[u8]) -> String {
     let text = String::from_utf8(answer.to_vec()).unwrap();
     text.split_once("\r\n").unwrap().1.trim().to_owned()
 }
-
-fn announcing() -> tower_m2m::test_util::ApiBuilder {
-    Api::builder()
-        .quota(Quota::fixed_window(100_000, 60 * MINUTE))
-        .dialect(Dialect::Draft8)
-}
-
-#[tokio::test]
-async fn a_cluster_keeps_one_token_for_many_processes() {
-    let (world, cluster) = (World::with(Server::absent()), Cluster::start().await);
-    let fleet: Vec<_> = (0..20)
-        .map(|_| world.process_with(cluster.tokens()))
-        .collect();
-
-    let tokens = all_tokens(&fleet).await;
-
-    assert!(tokens.iter().all(Result::is_ok));
-    assert_eq!(world.token_requests(), 1);
-    for process in &fleet {
-        assert!(matches!(&process.told()[..], [one] if one == "fetched" || one == "adopted"));
-    }
-}
-
-#[tokio::test]
-async fn what_belongs_to_different_tokens_is_on_different_nodes() {
-    let cluster = Cluster::start().await;
-    let (store, other) = (cluster.tokens(), cluster.tokens());
-    for number in 0..24 {
-        let identity = CacheIdentity::new("test").field("number", [number]);
-        let leases = [&store, &other].map(|s| s.lease(&identity, LeaseHolder::random(), MINUTE));
-        let [first, second] = leases;
-
-        assert_eq!(first.await.unwrap(), Lease::Held);
-        assert_eq!(second.await.unwrap(), Lease::Busy);
-    }
-
-    let counts: Vec<_> = cluster.nodes.iter().map(|node| node.keys().len()).collect();
-
-    assert_eq!(counts.iter().sum::<usize>(), 24);
-    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
-}
-
-#[tokio::test]
-async fn a_token_whose_slot_is_moved_is_found_during_the_move_and_after_it() {
-    let (world, cluster) = (World::with(Server::absent()), Cluster::start().await);
-    let process = || world.process_with(cluster.tokens());
-    let early = process();
-    let token = early.token().await;
-    let (from, key) = cluster.holder(":token");
-    let to = (from + 1) % 3;
-
-    let slot = cluster.begin_to_move(&key, from, to);
-    assert_eq!(process().token().await, token);
-    cluster.move_keys(&slot, from, to);
-    assert_eq!(cluster.holder(":token").0, to);
-    assert_eq!(process().token().await, token);
-    let next = early.next_token().await;
-    assert_ne!(next, token);
-    cluster.end_the_move(&slot, to, &[to, from, 3 - from - to]);
-    let late = process();
-    assert_eq!(late.token().await, next);
-
-    let last = early.next_token().await;
-    assert_eq!(late.next_token().await, last);
-    assert_eq!(world.token_requests(), 3);
-    assert_eq!(early.told(), ["fetched", "fetched", "fetched"]);
-    assert_eq!(late.told(), ["adopted", "adopted"]);
-}
-
-#[tokio::test]
-async fn a_quota_whose_slot_is_moved_is_shared_all_the_time() {
-    let (fleet, cluster) = (
-        Fleet::with(Server::absent(), announcing()),
-        Cluster::start().await,
-    );
-    let processes: Vec<_> = (0..4)
-        .map(|_| fleet.process_with(cluster.quotas()))
-        .collect();
-    let sending = work(processes, 2, 200);
-    let moving = async {
-        timeout(PATIENCE, async {
-            while cluster.nodes.iter().all(|node| node.keys().len() < 2) {
-                sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await
-        .unwrap();
-        let (from, key) = cluster.holder(":quota");
-        let to = (from + 1) % 3;
-        let slot = cluster.begin_to_move(&key, from, to);
-        sleep(Duration::from_millis(50)).await;
-        cluster.move_keys(&slot, from, to);
-        sleep(Duration::from_millis(50)).await;
-        cluster.end_the_move(&slot, to, &[to, from, 3 - from - to]);
-        to
-    };
-
-    let (processes, to) = tokio::join!(sending, moving);
-
-    assert_eq!(cluster.holder(":quota").0, to);
-    a_hold_reaches_all(&fleet, &processes).await;
-    assert_eq!(fleet.api.seen().rate_limited, 1);
-}
-
-/// And nothing else has been told before.
-async fn a_hold_reaches_all(fleet: &Fleet, processes: &[Sender]) {
-    fleet
-        .api
-        .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 1));
-    processes[0].ok().await;
-    for process in &processes[1..] {
-        process.ok_until(&["held"]).await;
-        assert_eq!(process.told(), ["held"]);
-    }
-    assert!(processes[0].told().is_empty());
-}
-
-#[tokio::test]
-async fn a_refusal_is_heard_of_on_whatever_node_somebody_listens() {
-    let (fleet, cluster) = (
-        Fleet::with(Server::absent(), announcing()),
-        Cluster::start().await,
-    );
-    let process = |node: usize| {
-        let seed = [cluster.nodes[node].url()];
-        let store = RedisQuotaStore::cluster(seed, keys()).unwrap();
-        fleet.process_with(StoredQuotas::new("fleet", store))
-    };
-    let processes: Vec<_> = (0..3).map(process).collect();
-    let listening = async {
-        for process in &processes {
-            process.ok().await;
-        }
-        let listeners = || {
-            cluster
-                .nodes
-                .iter()
-                .filter(|node| !node.channels().is_empty())
-        };
-        while listeners().count() < 3 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, listening).await.unwrap();
-
-    a_hold_reaches_all(&fleet, &processes).await;
-}
-
-#[tokio::test]
-async fn a_node_that_is_killed_costs_its_own_tokens_only_until_it_is_back() {
-    let (world, mut cluster) = (World::with(Server::absent()), Cluster::start().await);
-    let [one, other] = [(); 2].map(|()| world.process_with(cluster.tokens()));
-    assert_eq!(one.token().await, other.token().await);
-    let (node, _) = cluster.holder(":token");
-    one.told();
-    other.told();
-
-    cluster.nodes[node].kill();
-    for process in [&one, &other] {
-        process.next_token().await;
-        assert_eq!(process.told(), [UNREACHABLE, "fetched"]);
-    }
-    assert_eq!(world.token_requests(), 3);
-    let mut found = 0;
-    let store = cluster.tokens();
-    for number in 0..24 {
-        let identity = CacheIdentity::new("test").field("number", [number]);
-        let lease = store.lease(&identity, LeaseHolder::random(), MINUTE).await;
-        found += usize::from(lease.is_ok());
-    }
-    assert!((8..24).contains(&found), "{found}");
-
-    cluster.nodes[node].come_back();
-    let recovered = async {
-        while one.told().iter().all(|told| told != "recovered") {
-            one.next_token().await;
-        }
-    };
-    timeout(PATIENCE, recovered).await.unwrap();
-    let shared = one.next_token().await;
-    assert_eq!(other.next_token().await, shared);
-}
-
-#[tokio::test]
-async fn quotas_go_on_when_their_node_is_killed_and_are_shared_again_when_it_is_back() {
-    let (fleet, mut cluster) = (
-        Fleet::with(Server::absent(), announcing()),
-        Cluster::start().await,
-    );
-    let processes = [(); 2].map(|()| fleet.process_with(cluster.quotas()));
-    let node = shared_by(&processes, &cluster).await;
-
-    cluster.nodes[node].kill();
-    for process in &processes {
-        process.ok_until(&[UNREACHABLE]).await;
-    }
-    cluster.nodes[node].come_back();
-
-    for process in &processes {
-        process.ok_until(&["recovered"]).await;
-        assert_eq!(process.told(), [UNREACHABLE, "recovered"]);
-    }
-    shared_by(&processes, &cluster).await;
-    a_hold_reaches_all(&fleet, &processes).await;
-}
-
-#[tokio::test]
-async fn a_node_that_gives_no_answer_is_left_for_the_one_that_has_its_slots_now() {
-    let (world, cluster) = (World::with(Server::absent()), Cluster::start().await);
-    let process = world.process_with(cluster.tokens());
-    process.token().await;
-    let (node, key) = cluster.holder(":token");
-    process.told();
-
-    cluster.stop_and_replace(node, &key);
-    process.next_token().await;
-    let shared = process.next_token().await;
-
-    let told = [
-        "the store gave no answer within 250ms",
-        "fetched",
-        "recovered",
-        "fetched",
-    ];
-    assert_eq!(process.told(), told);
-    assert_eq!(
-        world
-            .process_with(cluster.tokens_from(node + 1))
-            .token()
-            .await,
-        shared
-    );
-}
-
-#[tokio::test]
-async fn quotas_leave_a_node_that_gives_no_answer() {
-    let (fleet, cluster) = (
-        Fleet::with(Server::absent(), announcing()),
-        Cluster::start().await,
-    );
-    let processes = [(); 2].map(|()| fleet.process_with(cluster.quotas()));
-    let node = shared_by(&processes, &cluster).await;
-    let (_, key) = cluster.holder(":quota");
-
-    cluster.stop_and_replace(node, &key);
-
-    for process in &processes {
-        process.ok_until(&["recovered"]).await;
-        let told = ["the store gave no answer within 100ms", "recovered"];
-        assert_eq!(process.told(), told);
-    }
-    a_hold_reaches_all(&fleet, &processes).await;
-}
-
-/// Sends until the quota is in the store, and returns the node that has it.
-async fn shared_by(processes: &[Sender], cluster: &Cluster) -> usize {
-    let has_it = |node: &Server| node.keys().iter().any(|key| key.ends_with(":quota"));
-    let sending = async {
-        loop {
-            for process in processes {
-                process.ok().await;
-            }
-            if let Some(node) = cluster.nodes.iter().position(has_it) {
-                return node;
-            }
-        }
-    };
-    timeout(PATIENCE, sending).await.unwrap()
-}
-
-const UNREACHABLE: &str = "the store cannot be reached, or the connection broke";

@@ -4,6 +4,7 @@
 #![cfg(feature = "redis")]
 
 mod cluster;
+mod clusters;
 mod fleet;
 mod operations;
 mod outage;
