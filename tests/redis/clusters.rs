@@ -25,7 +25,7 @@ fn announcing() -> ApiBuilder {
         .dialect(Dialect::Draft8)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_cluster_keeps_one_token_for_many_processes() {
     let (world, cluster) = (World::with(Server::absent()), Cluster::start().await);
     let fleet: Vec<_> = (0..20)
@@ -41,7 +41,7 @@ async fn a_cluster_keeps_one_token_for_many_processes() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_belongs_to_different_tokens_is_on_different_nodes() {
     let cluster = Cluster::start().await;
     let (store, other) = (cluster.tokens(), cluster.tokens());
@@ -60,7 +60,7 @@ async fn what_belongs_to_different_tokens_is_on_different_nodes() {
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_token_whose_slot_is_moved_is_found_during_the_move_and_after_it() {
     let (world, cluster) = (World::with(Server::absent()), Cluster::start().await);
     let process = || world.process_with(cluster.tokens());
@@ -166,7 +166,7 @@ async fn a_refusal_is_heard_of_on_whatever_node_somebody_listens() {
     a_hold_reaches_all(&fleet, &processes).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_node_that_is_killed_costs_its_own_tokens_only_until_it_is_back() {
     let (world, mut cluster) = (World::with(Server::absent()), Cluster::start().await);
     let [one, other] = [(); 2].map(|()| world.process_with(cluster.tokens()));
@@ -224,7 +224,7 @@ async fn quotas_go_on_when_their_node_is_killed_and_are_shared_again_when_it_is_
     a_hold_reaches_all(&fleet, &processes).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_node_that_gives_no_answer_is_left_for_the_one_that_has_its_slots_now() {
     let (world, cluster) = (World::with(Server::absent()), Cluster::start().await);
     let process = world.process_with(cluster.tokens());
