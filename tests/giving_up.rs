@@ -22,7 +22,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
-use support::{Body, answering, get, send, spawn, status_only};
+use support::{Body, SECOND, answering, get, send, spawn, status_only, throttled};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{
@@ -32,20 +32,19 @@ use tower_m2m::{
     },
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(110);
 
 #[tokio::test(start_paused = true)]
 async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
     let (inner, calls) = answering(|request| {
-        let mut response = status_only(StatusCode::OK);
-        if request.uri().path() == "/spent" {
-            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        std::future::ready(if request.uri().path() == "/spent" {
+            let mut response = throttled("30");
             let headers = response.headers_mut();
-            headers.insert("retry-after", 30.into());
             headers.insert("x-quota", "plan".parse().unwrap());
-        }
-        std::future::ready(response)
+            response
+        } else {
+            status_only(StatusCode::OK)
+        })
     });
     let told = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&told);
@@ -271,12 +270,11 @@ async fn errors_are_retried_by_one_of_three_layers_and_come_out_as_they_are() {
 async fn an_outer_layer_may_wait_for_longer_than_an_inner_one() {
     let began = Instant::now();
     let (inner, calls) = answering(move |_| {
-        let mut response = status_only(StatusCode::OK);
-        if began.elapsed() < 60 * SECOND {
-            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            response.headers_mut().insert("retry-after", 60.into());
-        }
-        std::future::ready(response)
+        std::future::ready(if began.elapsed() < 60 * SECOND {
+            throttled("60")
+        } else {
+            status_only(StatusCode::OK)
+        })
     });
     let inner = RateLimitRetryLayer::builder()
         .max_wait(SECOND)

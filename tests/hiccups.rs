@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use support::{Body, origin, server};
+use support::{Body, SECOND, origin, server};
 use tokio::time::{Instant, sleep};
 use tower::{ServiceExt, service_fn};
 use tower_m2m::{
@@ -29,7 +29,6 @@ use tower_m2m::{
     test_util::{Fault, Issuer},
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]

@@ -15,15 +15,13 @@ use std::{
 };
 
 use http::{Method, Request, StatusCode};
-use support::{API, Body, Inner, answering, get, send, spawn, status_only};
+use support::{API, Body, Inner, SECOND, answering, get, send, spawn, status_only};
 use tokio::time::{Instant, sleep, timeout};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
     rate_limit_retry::{OwnLimit, PartitionKey, Preset, Release},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn no_period_sees_more_than_it_should_however_long_requests_take() {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode};
-use support::{Body, Inner, answering, get, send, spawn, status_only};
+use support::{Body, Inner, SECOND, answering, get, send, spawn, status_only};
 use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{
@@ -24,8 +24,6 @@ use tower_m2m::{
         HoldTooLong, PartitionKey, QuotaStatus, RateLimitEvent, RateLimitRetryLayerBuilder, Release,
     },
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_holds_everybody_and_can_be_ended_or_replaced() {

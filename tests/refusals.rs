@@ -13,13 +13,10 @@ use std::{
 };
 
 use http::{StatusCode, header};
-use support::{Inner, Source, answering, api, get, layer, post, send, status_only};
+use support::{HOUR, Inner, SECOND, Source, answering, api, get, layer, post, send, status_only};
 use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::client_credentials::{Remedy, TokenEvent};
-
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test(start_paused = true)]
 async fn an_api_whose_clock_runs_ahead_is_served_with_tokens_of_a_few_seconds() {

@@ -14,10 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
-use support::{API, Body, status_only};
+use support::{API, status_only};
 use tokio::{sync::Barrier, task::JoinSet, time::sleep};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{
@@ -52,9 +52,7 @@ async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
                 return Ok(status_only(StatusCode::OK));
             }
             all_read.wait().await;
-            let mut refusal: Response<Body> = status_only(StatusCode::TOO_MANY_REQUESTS);
-            refusal.headers_mut().insert("retry-after", 1.into());
-            Ok::<_, BoxError>(refusal)
+            Ok::<_, BoxError>(support::throttled("1"))
         }
     });
     let service = ServiceBuilder::new()

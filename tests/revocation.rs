@@ -9,12 +9,11 @@ mod support;
 use std::{
     future::Future,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use http::header;
 use support::{
-    origin,
+    HOUR, SECOND, origin,
     server::{GRANTED, Server, TOKEN_URL, layer},
 };
 use tokio::time::{Instant, sleep};
@@ -26,7 +25,6 @@ use tower_m2m::{
     },
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const REVOKE_URL: &str = "https://id.example/revoke";
 const METADATA_URL: &str = "https://id.example/.well-known/oauth-authorization-server";
 
@@ -118,7 +116,6 @@ async fn metadata_without_such_an_endpoint_is_an_event_that_says_what_to_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewed_document_does_not_lead_the_token_and_the_secret_elsewhere() {
-    const HOUR: Duration = Duration::from_secs(3600);
     for (moved, used) in [
         ("https://evil.example/revoke", REVOKE_URL),
         (

@@ -17,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
-use support::{Body, Inner, Source, answering, api, get, layer, post, send, spawn, status_only};
+use support::{
+    Body, HOUR, Inner, SECOND, Source, answering, api, get, layer, post, send, spawn, status_only,
+    throttled,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
 use tower_m2m::{
@@ -27,9 +30,6 @@ use tower_m2m::{
     replay::{Once, ReplayableBody},
     stack::M2m,
 };
-
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_waits_for_its_turn_in_the_quota() {
@@ -104,12 +104,11 @@ async fn each_attempt_carries_the_current_token_and_may_be_replayed() {
         let status = StatusCode::from_u16(answers[log.len()]).unwrap();
         let token = request.headers()[header::AUTHORIZATION].clone();
         log.push(token.to_str().unwrap().to_owned());
-        let mut response = status_only(status);
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            let hint = "60".parse().unwrap();
-            response.headers_mut().insert(header::RETRY_AFTER, hint);
-        }
-        std::future::ready(response)
+        std::future::ready(if status == StatusCode::TOO_MANY_REQUESTS {
+            throttled("60")
+        } else {
+            status_only(status)
+        })
     });
     let service = stacked(&source, inner).0;
     let began = Instant::now();
@@ -289,14 +288,7 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
     let source = Source::living(HOUR);
     let valid = source.clone();
     let inner = service_fn(move |request: Request<Once<Body>>| {
-        let accepted = valid.accepts(&request);
-        async move {
-            Ok::<_, BoxError>(status_only(if accepted {
-                StatusCode::OK
-            } else {
-                StatusCode::UNAUTHORIZED
-            }))
-        }
+        std::future::ready(Ok::<_, BoxError>(valid.answer(&request)))
     });
     let layer = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
     layer.tokens().warm().await.unwrap();

@@ -7,16 +7,14 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
-use support::{Source, answering, api, get, layer, post, send, status_only};
+use support::{SECOND, Source, answering, api, get, layer, post, send, throttled};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     RateLimitRetryLayer,
@@ -28,8 +26,6 @@ use tower_m2m::{
 use tracing_subscriber::layer::SubscriberExt;
 
 const GUIDE: &str = include_str!("../src/docs/telemetry.md");
-const SECOND: Duration = Duration::from_secs(1);
-
 /// What was registered: `kind name{labels}`.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<BTreeSet<String>>>);
@@ -196,16 +192,8 @@ async fn everything() {
     send(&service, get("/")).await.unwrap();
 
     let (throttling, _) = answering(|request| {
-        let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
-        let wait = if request.uri().path() == "/long" {
-            9000
-        } else {
-            1
-        };
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, wait.into());
-        std::future::ready(response)
+        let long = request.uri().path() == "/long";
+        std::future::ready(throttled(if long { "9000" } else { "1" }))
     });
     let limits = RateLimitRetryLayer::builder().max_retries(1).build();
     let limited = limits.layer(throttling);
@@ -224,11 +212,7 @@ async fn everything() {
     });
     replay.layer(reading).oneshot(post("/")).await.unwrap();
 
-    let (refusing, _) = answering(|_| {
-        let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
-        response.headers_mut().insert(header::RETRY_AFTER, 5.into());
-        std::future::ready(response)
-    });
+    let (refusing, _) = answering(|_| std::future::ready(throttled("5")));
     let store = MemoryQuotaStore::new();
     store.fail_with(Some(StoreError::unavailable("is down")));
     let fleet = [(); 2].map(|()| {

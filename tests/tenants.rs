@@ -16,7 +16,9 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode, header};
-use support::{API, Body, Inner, Source, answering, get, send, spawn, status_only};
+use support::{
+    API, Body, HOUR, Inner, SECOND, Source, answering, get, send, spawn, status_only, throttled,
+};
 use tokio::time::{Instant, advance, sleep};
 use tower::Layer;
 use tower_m2m::{
@@ -24,9 +26,6 @@ use tower_m2m::{
     client_credentials::{OriginNotAllowed, TokenError},
     tenants::{CredentialId, TenantError, Tenants, TenantsLayer, TenantsLayerBuilder},
 };
-
-const HOUR: Duration = Duration::from_secs(3600);
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Sources by tenant, and how often a layer was made.
 #[derive(Clone, Default)]
@@ -234,7 +233,7 @@ async fn a_tenant_whose_issuer_fails_or_whose_api_holds_it_is_never_forgotten() 
             world.source("a").fail_with(Some(refused));
         }
         let layer = world.builder().max_tenants(1).idle_after(SECOND).build();
-        let service = layer.layer(throttling(Duration::from_secs(50)));
+        let service = layer.layer(answering(|_| std::future::ready(throttled("50"))).0);
         drop(send(&service, of("a", get("/"))).await);
         for _ in 0..2 {
             // The first look finds that it was used, the second that it was not.
@@ -257,7 +256,7 @@ async fn one_tenants_failing_issuer_or_429_does_not_slow_another() {
     let (inner, _) = answering(move |request| {
         let held = sources.source("held").accepts(&request) && request.uri().path() == "/held";
         std::future::ready(match held {
-            true => refusal(Duration::from_secs(30)),
+            true => throttled("30"),
             false => status_only(StatusCode::OK),
         })
     });
@@ -282,15 +281,4 @@ async fn spare(source: &Source) {
     let layer = ClientCredentialsLayer::builder(source.clone(), API.parse().unwrap()).build();
     layer.handle().token().await.unwrap();
     source.revoke_all();
-}
-
-fn throttling(wait: Duration) -> Inner {
-    answering(move |_| std::future::ready(refusal(wait))).0
-}
-
-fn refusal(wait: Duration) -> Response<Body> {
-    let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, wait.as_secs().into());
-    response
 }

@@ -1,14 +1,11 @@
 //! An API that throttles or fails.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
@@ -18,9 +15,7 @@ use tower_m2m::{
     replay::Once,
 };
 
-use crate::support::{API, answering, get, post, send, spawn, status_only};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::{API, SECOND, answering, get, post, send, spawn, status_only, throttled};
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_repaired_is_returned_with_the_reason() {
@@ -84,15 +79,11 @@ async fn without_a_time_the_back_off_is_waited_for() {
         let (inner, _) = answering(move |_| {
             let mut log = log.lock().unwrap();
             log.push(Instant::now());
-            let mut response: Response<_> = status_only(StatusCode::OK);
-            if log.len() == 1 {
-                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-                if let Some(hint) = hint {
-                    let hint = hint.parse().unwrap();
-                    response.headers_mut().insert("retry-after", hint);
-                }
-            }
-            std::future::ready(response)
+            std::future::ready(match (log.len(), hint) {
+                (1, Some(hint)) => throttled(hint),
+                (1, None) => status_only(StatusCode::TOO_MANY_REQUESTS),
+                _ => status_only(StatusCode::OK),
+            })
         });
         let service = RateLimitRetryLayer::new().layer(inner);
 
@@ -144,12 +135,7 @@ async fn an_outage_does_not_multiply_the_traffic() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_is_forgotten_is_over() {
-    let (inner, calls) = answering(|_| {
-        let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
-        let headers = response.headers_mut();
-        headers.insert("retry-after", "600".parse().unwrap());
-        std::future::ready(response)
-    });
+    let (inner, calls) = answering(|_| std::future::ready(throttled("600")));
     let layer = RateLimitRetryLayer::builder().max_wait(SECOND).build();
     let service = layer.layer(inner);
     send(&service, get("/")).await.unwrap();

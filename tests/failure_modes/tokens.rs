@@ -5,7 +5,6 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use http::StatusCode;
@@ -17,11 +16,9 @@ use tower_m2m::{
 };
 
 use crate::support::{
-    Source, api, get, layer, send,
+    SECOND, Source, api, get, layer, send,
     server::{GRANTED, Server, handle},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_took_longer_than_its_life_is_not_sent() {

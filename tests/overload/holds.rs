@@ -17,8 +17,10 @@ use tower_m2m::{
 };
 
 use super::{
-    MANY, Polls, SECOND, bytes_per_waiter, paused,
-    support::{API, Body, Inner, answering, get, post, send, spawn, status_only},
+    MANY, Polls, bytes_per_waiter, paused,
+    support::{
+        API, Body, Inner, SECOND, answering, get, post, send, spawn, status_only, throttled,
+    },
 };
 
 /// An API that refuses the first request and asks for 30 s, and the paths of the others.
@@ -28,14 +30,12 @@ fn throttling() -> (Inner, Arc<Mutex<Vec<String>>>) {
     let refused = Arc::new(AtomicBool::new(false));
     let (inner, _) = answering(move |request: Request<Body>| {
         let first = !refused.swap(true, SeqCst);
-        let mut response = status_only(StatusCode::OK);
-        if first {
-            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            let headers = response.headers_mut();
-            headers.insert("retry-after", "30".parse().unwrap());
+        let response = if first {
+            throttled("30")
         } else {
             log.lock().unwrap().push(request.uri().path().to_owned());
-        }
+            status_only(StatusCode::OK)
+        };
         async move {
             sleep(SECOND / 100).await;
             response

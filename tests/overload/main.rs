@@ -18,14 +18,11 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use allocation_counter::measure;
 use tokio::runtime::{Builder, Runtime};
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
 const MANY: usize = 100_000;
 
 /// Counts how often a future is polled.

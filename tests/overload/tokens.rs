@@ -12,8 +12,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::client_credentials::{Config, TokenError, TokenErrorKind};
 
 use super::{
-    HOUR, MANY, Polls, SECOND, bytes_per_waiter, paused,
-    support::{Source, answering, api, get, layer, origin, send, spawn, status_only},
+    MANY, Polls, bytes_per_waiter, paused,
+    support::{HOUR, SECOND, Source, answering, api, get, layer, origin, send, spawn, status_only},
 };
 
 #[tokio::test(start_paused = true)]

@@ -9,5 +9,3 @@ mod sources;
 mod support;
 mod under_load;
 mod world;
-
-const SECOND: std::time::Duration = std::time::Duration::from_secs(1);

@@ -11,7 +11,7 @@ use tower_m2m::{
     client_credentials::{SecretSource, SecretVariable, TokenError, TokenErrorKind},
 };
 
-use crate::{SECOND, world::Issuer};
+use crate::{support::SECOND, world::Issuer};
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_replaced_by_what_it_gave() {

@@ -4,7 +4,7 @@ use std::fs;
 
 use tokio::time::sleep;
 
-use crate::{SECOND, world::World};
+use crate::{support::SECOND, world::World};
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_takes_both_secrets_for_a_while_is_never_asked_with_a_wrong_one() {

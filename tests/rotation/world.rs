@@ -20,10 +20,7 @@ use tower_m2m::{
     client_credentials::{ClientCredentialsLayerBuilder, SecretFile, SecretSource, TokenEvent},
 };
 
-use crate::{
-    SECOND,
-    support::{Body, Inner, answering, get, origin, spawn, status_only},
-};
+use crate::support::{Body, Inner, SECOND, answering, get, origin, spawn, status_only};
 
 /// A server whose secrets change, and the file that a client reads them from.
 pub(crate) struct World {

@@ -31,6 +31,25 @@ pub(crate) type Body = Full<Bytes>;
 pub(crate) type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
 pub(crate) const API: &str = "https://api.example.com";
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// A service of requests as the tests send them, whatever layers it has.
+pub(crate) trait Client:
+    Service<Request<Body>, Response = Response<Body>, Error = BoxError, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Client for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
 
 /// Gives out `token-1`, `token-2` and so on, each valid at the [`TestApi`] until it is revoked.
 #[derive(Clone, Default)]
@@ -76,6 +95,15 @@ impl Source {
             self.0.valid.lock().unwrap().contains(token.unwrap_or(""))
         })
     }
+
+    /// 200 for a valid token, 401 otherwise.
+    pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        status_only(if self.accepts(request) {
+            StatusCode::OK
+        } else {
+            StatusCode::UNAUTHORIZED
+        })
+    }
 }
 
 impl TokenSource for Source {
@@ -109,14 +137,7 @@ pub(crate) fn layer(source: &Source) -> ClientCredentialsLayerBuilder {
 /// An API that accepts the source's valid tokens and says 401 otherwise; and how often it was called.
 pub(crate) fn api(source: &Source) -> (Inner, Arc<AtomicUsize>) {
     let source = source.clone();
-    answering(move |request| {
-        let status = if source.accepts(&request) {
-            StatusCode::OK
-        } else {
-            StatusCode::UNAUTHORIZED
-        };
-        std::future::ready(status_only(status))
-    })
+    answering(move |request| std::future::ready(source.answer(&request)))
 }
 
 /// An API of any kind; and how often it was called.
@@ -142,6 +163,14 @@ pub(crate) fn status_only(status: StatusCode) -> Response<Body> {
     response
 }
 
+/// A 429 with `Retry-After: {hint}`.
+pub(crate) fn throttled(hint: &str) -> Response<Body> {
+    let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
+    let hint = hint.parse().unwrap();
+    response.headers_mut().insert(header::RETRY_AFTER, hint);
+    response
+}
+
 pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(format!("{API}{path}"))
         .body(Body::default())
@@ -155,21 +184,17 @@ pub(crate) fn post(path: &str) -> Request<Body> {
 }
 
 /// Sends one request through a clone of `service`.
-pub(crate) async fn send<S>(service: &S, request: Request<Body>) -> Result<Response<Body>, BoxError>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
-{
+pub(crate) async fn send(
+    service: &impl Client,
+    request: Request<Body>,
+) -> Result<Response<Body>, BoxError> {
     service.clone().oneshot(request).await
 }
 
 /// The same, on a task of its own.
-pub(crate) fn spawn<S>(
-    service: &S,
+pub(crate) fn spawn(
+    service: &impl Client,
     request: Request<Body>,
-) -> JoinHandle<Result<Response<Body>, BoxError>>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
-    S::Future: Send,
-{
+) -> JoinHandle<Result<Response<Body>, BoxError>> {
     tokio::spawn(service.clone().oneshot(request))
 }

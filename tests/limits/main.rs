@@ -1,0 +1,14 @@
+//! What is promised of rate limits, through the public API and in virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod deadlines;
+mod holds;
+mod partitions;
+mod retries;
+mod world;

@@ -1,0 +1,31 @@
+//! An API that refuses for a while.
+
+use std::sync::{Arc, Mutex};
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use crate::support::{Client, Inner, answering, get, spawn, status_only, throttled};
+
+/// Answers 429 with `Retry-After: {hint}` while `refuse` says so; and when it was asked.
+pub(crate) fn limited(
+    refuse: impl Fn() -> bool + Send + Sync + 'static,
+    hint: &'static str,
+) -> (Inner, Arc<Mutex<Vec<Instant>>>) {
+    let arrivals = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&arrivals);
+    let refuse = Arc::new(refuse);
+    let (inner, _) = answering(move |_| {
+        log.lock().unwrap().push(Instant::now());
+        std::future::ready(if refuse() {
+            throttled(hint)
+        } else {
+            status_only(StatusCode::OK)
+        })
+    });
+    (inner, arrivals)
+}
+
+pub(crate) fn send_first(service: &impl Client) {
+    drop(spawn(service, get("/a")));
+}

@@ -1,0 +1,140 @@
+//! What else a token answer holds, or lacks.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{Response, StatusCode, header};
+use tower::Layer;
+use tower_m2m::{
+    ClientCredentialsLayer, TokenEndpoint,
+    client_credentials::{Quirk, TokenErrorKind as Kind},
+};
+
+use crate::{
+    asking::{ask, ask_http, assert_met, auth, refusal, with},
+    support::{
+        Body, answering, get, origin, send,
+        server::{Server, handle},
+        status_only,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn q08_members_of_keycloak() {
+    let answer = r#"{"access_token":"t","expires_in":300,"refresh_expires_in":0,"refresh_token":"canary","token_type":"Bearer","not-before-policy":0,"session_state":"s","scope":"profile"}"#;
+
+    let (outcome, quirks) = ask(answer, TokenEndpoint::strict).await;
+
+    let token = outcome.unwrap();
+    assert_eq!(token.lifetime(), Some(Duration::from_secs(300)));
+    assert_eq!(token.scope(), Some("profile"));
+    assert!(token.member("refresh_token").is_none());
+    assert_eq!(quirks, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q09_no_token_type() {
+    assert_met(
+        r#"{"access_token":"t","expires_in":60}"#,
+        Quirk::NoTokenType,
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn q10_token_type_in_any_case_is_sent_as_bearer() {
+    for kind in ["bearer", "BEARER", "Bearer"] {
+        let server = Server::answering(move |_| (200, with("token_type", &format!("\"{kind}\""))));
+        let layer = ClientCredentialsLayer::builder(server.endpoint(auth()).strict(), origin());
+        let seen = Arc::new(Mutex::new(None));
+        let log = Arc::clone(&seen);
+        let (api, _) = answering(move |request| {
+            *log.lock().unwrap() = request.headers().get(header::AUTHORIZATION).cloned();
+            std::future::ready(status_only(StatusCode::OK))
+        });
+
+        send(&layer.build().layer(api), get("/")).await.unwrap();
+
+        assert_eq!(seen.lock().unwrap().clone().unwrap(), "Bearer t");
+    }
+    let mac = refusal(200, &with("token_type", "\"mac\"")).await;
+    assert_eq!(mac.kind(), Kind::UnsupportedTokenType);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q11_scope_as_an_array() {
+    let answer = r#"{"access_token":"t","token_type":"bearer","expires_in":60,"scope":["a","b"]}"#;
+
+    let token = assert_met(answer, Quirk::ScopeAsArray).await;
+
+    assert_eq!(token.scope(), Some("a b"));
+    assert_eq!(
+        ask(&with("scope", "null"), |e| e).await.0.unwrap().scope(),
+        None
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn q12_a_form_or_plain_text_for_an_answer() {
+    let answer = "access_token=t%2Bt&token_type=bearer&expires_in=120&scope=a+b";
+
+    let token = assert_met(answer, Quirk::FormEncoded).await;
+
+    assert_eq!(token.expose(), Some("t+t"));
+    assert_eq!(token.scope(), Some("a b"));
+    assert_eq!(token.lifetime(), Some(Duration::from_secs(120)));
+    let refused = refusal(200, "error=invalid_client").await;
+    assert_eq!(refused.oauth_error(), Some("invalid_client"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn q30_further_members_duplicates_and_very_long_tokens() {
+    let long = "x".repeat(100_000);
+    let answer = format!(
+        r#"{{"access_token":"{long}","token_type":"Bearer","expires_in":60,"instance_url":"https://eu.example","id":"1","scope":"api","client_secret":"canary","nested":{{"id_token":"canary","a":[1,"eyJ.canary.x"]}},"id":"2"}}"#
+    );
+    let server = Server::answering(move |_| (200, answer.clone()));
+    let handle = handle(server.endpoint(auth()));
+
+    let token = handle.token().await.unwrap();
+
+    assert_eq!(token.expose().map(str::len), Some(100_000));
+    let status = handle.status();
+    assert_eq!(status.member("instance_url").unwrap(), "https://eu.example");
+    assert_eq!(status.member("id").unwrap(), "2");
+    assert_eq!(status.scope(), Some("api"));
+    assert!(status.member("client_secret").is_none());
+    let nested = status.member("nested").unwrap().to_string();
+    assert_eq!(nested, r#"{"a":[1]}"#);
+    let twice = r#"{"access_token":"t","token_type":"Bearer","expires_in":60,"x":1,"x":2}"#;
+    assert_met(twice, Quirk::DuplicateMember).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn strict_mode_accepts_what_the_rfc_allows() {
+    let plain =
+        r#"{"access_token":"t","token_type":"bearer","expires_in":60,"scope":"a b","extra":{}}"#;
+    let without_lifetime = r#"{"access_token":"t","token_type":"Bearer"}"#;
+
+    for answer in [plain, without_lifetime] {
+        ask(answer, TokenEndpoint::strict).await.0.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_content_type_than_json_is_a_quirk() {
+    let answer = || {
+        let response = Response::builder().header(header::CONTENT_TYPE, "text/html");
+        let body = r#"{"access_token":"t","token_type":"bearer","expires_in":60}"#;
+        response.body(Body::from(body)).unwrap()
+    };
+
+    let (outcome, quirks) = ask_http(answer(), |e| e).await;
+    let (refused, _) = ask_http(answer(), TokenEndpoint::strict).await;
+
+    outcome.unwrap();
+    assert_eq!(quirks, [Quirk::WrongContentType]);
+    assert_eq!(refused.unwrap_err().kind(), Kind::NotStrict);
+}

@@ -1,0 +1,88 @@
+//! What comes of one answer of a token endpoint.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tower::service_fn;
+use tower_m2m::{
+    BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
+    client_credentials::{AccessToken, Quirk, TokenError, TokenErrorKind as Kind, TokenEvent},
+};
+
+use crate::support::{Body, origin, server::Civil};
+
+/// The token of an answer in which `quirk` is met, and which strict mode refuses by its name.
+pub(crate) async fn assert_met(answer: &str, quirk: Quirk) -> AccessToken {
+    let (outcome, quirks) = ask(answer, |e| e).await;
+    assert!(quirks.contains(&quirk), "{quirks:?}");
+
+    let (refused, _) = ask(answer, TokenEndpoint::strict).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), Kind::NotStrict);
+    assert!(!refused.is_transient());
+    assert!(
+        refused.to_string().contains("RFC 6749 forbids"),
+        "{refused}"
+    );
+    outcome.unwrap()
+}
+
+pub(crate) async fn lifetime(answer: &str) -> u64 {
+    let (outcome, _) = ask(answer, |e| e).await;
+    outcome.unwrap().lifetime().unwrap().as_secs()
+}
+
+pub(crate) async fn refusal(status: u16, body: &str) -> TokenError {
+    let answer = Response::builder().status(status);
+    let answer = answer.body(Body::from(body.to_owned())).unwrap();
+    ask_http(answer, |e| e).await.0.unwrap_err()
+}
+
+/// An answer in order but for one member.
+pub(crate) fn with(name: &str, value: &str) -> String {
+    let others = [("access_token", "\"t\""), ("token_type", "\"Bearer\"")];
+    let mut members: Vec<_> = others.iter().filter(|(other, _)| *other != name).collect();
+    let member = (name, value);
+    members.push(&member);
+    let members: Vec<_> = members
+        .iter()
+        .map(|(n, v)| format!("\"{n}\":{v}"))
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+pub(crate) async fn ask(
+    answer: &str,
+    settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
+) -> (Result<AccessToken, TokenError>, Vec<Quirk>) {
+    ask_http(Response::new(Body::from(answer.to_owned())), settings).await
+}
+
+/// What comes of an answer, and the quirks that were told.
+pub(crate) async fn ask_http(
+    answer: Response<Body>,
+    settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
+) -> (Result<AccessToken, TokenError>, Vec<Quirk>) {
+    let quirks = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&quirks);
+    let service = service_fn(move |_: Request<Full<Bytes>>| {
+        std::future::ready(Ok::<_, BoxError>(answer.clone()))
+    });
+    let endpoint = TokenEndpoint::new("https://id.example/token".parse().unwrap(), auth());
+    let layer = ClientCredentialsLayer::builder(settings(endpoint).service(service), origin())
+        .clock(Civil)
+        .on_event(move |event| {
+            if let TokenEvent::QuirkMet { quirk, .. } = event {
+                log.lock().unwrap().push(*quirk);
+            }
+        });
+    let outcome = layer.build().handle().token().await;
+    let quirks = quirks.lock().unwrap().clone();
+    (outcome, quirks)
+}
+
+pub(crate) fn auth() -> ClientAuth {
+    ClientAuth::basic("id", "secret")
+}

@@ -1,0 +1,98 @@
+//! How clients show who they are.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::header;
+use tower_m2m::ClientAuth;
+
+use crate::{
+    asking::auth,
+    support::server::{Server, handle},
+};
+
+#[tokio::test(start_paused = true)]
+async fn q22_a_server_that_does_not_decode_basic() {
+    let server = Server::granting();
+    let raw = ClientAuth::basic_raw("id", "p@ss w");
+
+    handle(server.endpoint(raw)).token().await.unwrap();
+
+    // `id:p@ss w`
+    assert_eq!(
+        server.last().headers[header::AUTHORIZATION],
+        "Basic aWQ6cEBzcyB3"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn q23_only_one_place_for_the_secret_is_used_and_none_is_probed() {
+    let server = Server::answering(|_| (401, r#"{"error":"invalid_client"}"#.to_owned()));
+
+    let post = handle(server.endpoint(ClientAuth::post("id", "secret")));
+    post.token().await.unwrap_err();
+    let asked = server.last();
+    handle(server.endpoint(auth())).token().await.unwrap_err();
+
+    assert_eq!(asked.one("client_secret"), Some("secret"));
+    assert!(!asked.headers.contains_key(header::AUTHORIZATION));
+    assert_eq!(server.last().one("client_secret"), None);
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[cfg(feature = "jwt-rust-crypto")]
+#[tokio::test(start_paused = true)]
+async fn q24_the_audience_and_type_of_assertions_are_settings() {
+    use tower_m2m::client_credentials::AssertionAudience;
+
+    let auth = || ClientAuth::client_secret_jwt("id", "0123456789abcdef0123456789abcdef");
+    let server = Server::granting();
+    let by_default = server.endpoint(auth()).issuer("https://id.example");
+    let older = server
+        .endpoint(auth())
+        .assertion_audience(AssertionAudience::TokenEndpoint)
+        .assertion_typ(false);
+
+    handle(by_default).token().await.unwrap();
+    let new = assertion(&server);
+    handle(older).token().await.unwrap();
+    let old = assertion(&server);
+
+    assert!(
+        new.0.contains("client-authentication+jwt") && new.1.contains(r#""https://id.example""#)
+    );
+    assert!(!old.0.contains("client-authentication+jwt"));
+    assert!(old.1.contains(r#""https://id.example/token""#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn q25_an_assertion_type_of_ones_own() {
+    let path = std::env::temp_dir().join(format!("m2m-spiffe-{}", std::process::id()));
+    std::fs::write(&path, "e30.e30.c2ln").unwrap();
+    let server = Server::granting();
+    let file = tower_m2m::client_credentials::SecretFile::new(&path);
+    let auth = ClientAuth::assertion_of_type(
+        "id",
+        file,
+        "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe",
+    );
+
+    let outcome = handle(server.endpoint(auth)).token().await;
+    std::fs::remove_file(&path).unwrap();
+
+    outcome.unwrap();
+    assert_eq!(
+        server.last().one("client_assertion_type"),
+        Some("urn:ietf:params:oauth:client-assertion-type:jwt-spiffe")
+    );
+}
+
+/// Header and claims of the last assertion.
+#[cfg(feature = "jwt-rust-crypto")]
+fn assertion(server: &Server) -> (String, String) {
+    let asked = server.last();
+    let mut parts = asked.one("client_assertion").unwrap().split('.');
+    let mut part = || {
+        let bytes = URL_SAFE_NO_PAD.decode(parts.next().unwrap()).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    (part(), part())
+}

@@ -1,0 +1,114 @@
+//! Tokens in use: when another one is fetched, and what APIs say of them.
+
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use tower::Layer;
+use tower_m2m::{ClientCredentialsLayer, Clock};
+
+use crate::{
+    asking::auth,
+    support::{
+        Body, Source, answering, api, get, layer, origin, send,
+        server::{Civil, Server},
+        status_only,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn q20_issue_quotas_are_not_spent_on_early_refreshes() {
+    let source = Source::living(Duration::from_secs(86_400));
+    let service = layer(&source).build().layer(api(&source).0);
+
+    for _ in 0..96 {
+        send(&service, get("/")).await.unwrap();
+        tokio::time::advance(Duration::from_secs(900)).await;
+    }
+
+    assert!(source.fetches() <= 2, "{} in a day", source.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn q26_the_same_token_until_its_last_moment_is_no_hot_loop() {
+    let begin = Civil.now();
+    let server = Server::answering(move |_| {
+        // The issuer caches each token for 300 s and says what is left.
+        let (number, age) = {
+            let age = (Civil.now() - begin).as_secs();
+            (age / 300, age % 300)
+        };
+        let left = 300 - age;
+        (
+            200,
+            format!(r#"{{"access_token":"t{number}","token_type":"Bearer","expires_in":{left}}}"#),
+        )
+    });
+    let layer = ClientCredentialsLayer::builder(server.endpoint(auth()), origin()).seed(7);
+    let service = layer
+        .build()
+        .layer(answering(|_| std::future::ready(status_only(StatusCode::OK))).0);
+
+    for _ in 0..3100 {
+        send(&service, get("/")).await.unwrap();
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+
+    let asked = server.asked().len();
+    assert!((3..=12).contains(&asked), "{asked} token requests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn q27_all_opaque_tokens_die_when_the_server_restarts() {
+    let source = Source::default();
+    let service = layer(&source).build().layer(api(&source).0);
+    send(&service, get("/")).await.unwrap();
+
+    source.revoke_all();
+    let response = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q28_an_api_that_says_403_or_404_is_not_asked_again() {
+    for status in [
+        StatusCode::FORBIDDEN,
+        StatusCode::NOT_FOUND,
+        StatusCode::BAD_REQUEST,
+    ] {
+        let source = Source::default();
+        let (api, calls) = answering(move |_| std::future::ready(status_only(status)));
+        let service = layer(&source).build().layer(api);
+
+        let response = send(&service, get("/")).await.unwrap();
+
+        assert_eq!(response.status(), status);
+        assert_eq!(source.fetches(), 1);
+        assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q29_a_401_without_a_challenge_is_about_the_token() {
+    let source = Source::default();
+    let valid = source.clone();
+    let (api, _) = answering(move |request| {
+        let accepted = valid.accepts(&request);
+        let mut response = Response::new(Body::from(r#"{"message":"Unauthorized"}"#));
+        if !accepted {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        std::future::ready(response)
+    });
+    let service = layer(&source).build().layer(api);
+    send(&service, get("/")).await.unwrap();
+
+    source.revoke_all();
+
+    assert_eq!(
+        send(&service, get("/")).await.unwrap().status(),
+        StatusCode::OK
+    );
+}

@@ -1,0 +1,133 @@
+//! How long a token lives, in all the ways in which it is told, or not told.
+
+use std::time::{Duration, SystemTime};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{Response, header};
+use tower_m2m::{ClientCredentialsLayer, client_credentials::Quirk};
+
+use crate::{
+    asking::{ask, ask_http, assert_met, auth, lifetime, with},
+    support::{
+        Body, origin,
+        server::{CIVIL_SECONDS, Server},
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn q01_expires_in_as_a_string() {
+    let answer = r#"{"access_token":"t","token_type":"Bearer","expires_in":"120"}"#;
+
+    assert_met(answer, Quirk::TextualLifetime).await;
+    assert_eq!(lifetime(answer).await, 120);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q02_expires_in_as_a_float_or_as_the_text_of_one() {
+    for value in ["3600.0", "\"3600.9\"", "3.6e3"] {
+        let answer = with("expires_in", value);
+
+        assert_met(&answer, Quirk::FractionalLifetime).await;
+        assert_eq!(lifetime(&answer).await, 3600, "{value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q03_no_expires_in() {
+    let opaque = r#"{"access_token":"t","token_type":"Bearer"}"#;
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, CIVIL_SECONDS + 700));
+    let jwt = format!(r#"{{"access_token":"e30.{claims}.c2ln","token_type":"Bearer"}}"#);
+
+    assert_eq!(lifetime(opaque).await, 3600);
+    assert_eq!(lifetime(&jwt).await, 700);
+    let (outcome, quirks) = ask(opaque, |e| e.default_lifetime(Duration::from_secs(60))).await;
+    assert_eq!(outcome.unwrap().lifetime(), Some(Duration::from_secs(60)));
+    assert_eq!(quirks, [Quirk::NoLifetime]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q04_expires_in_of_zero_below_zero_or_in_milliseconds() {
+    for (value, seconds) in [
+        ("0", 0),
+        ("-5", 0),
+        ("86400000", 365 * 86_400),
+        ("1e300", 365 * 86_400),
+        ("\"soon\"", 3600),
+        ("[]", 3600),
+    ] {
+        let answer = with("expires_in", value);
+
+        assert_eq!(lifetime(&answer).await, seconds, "{value}");
+        let (_, quirks) = ask(&answer, |e| e).await;
+        assert!(quirks.contains(&Quirk::ImplausibleLifetime), "{value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q05_expires_on_as_a_number_or_a_date() {
+    let in_ten_minutes = SystemTime::UNIX_EPOCH + Duration::from_secs(CIVIL_SECONDS + 600);
+    let (seconds, date) = (CIVIL_SECONDS + 600, httpdate::fmt_http_date(in_ten_minutes));
+    for value in [
+        seconds.to_string(),
+        format!("\"{seconds}\""),
+        format!("\"{date}\""),
+        "\"2027-01-15T08:10:00Z\"".to_owned(),
+        "\"01/15/2027 08:10:00 +00:00\"".to_owned(),
+        "\"1/15/2027 8:10:00 AM +00:00\"".to_owned(),
+    ] {
+        assert_eq!(lifetime(&with("expires_on", &value)).await, 600, "{value}");
+    }
+    let both = r#"{"access_token":"t","expires_in":5,"expires_on":9999999999}"#;
+    assert_eq!(lifetime(both).await, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q06_expires_in_as_an_absolute_time() {
+    let seconds = CIVIL_SECONDS + 600;
+    for value in [
+        seconds.to_string(),
+        (seconds * 1000).to_string(),
+        "\"2027-01-15T08:10:00Z\"".to_owned(),
+    ] {
+        let answer = with("expires_in", &value);
+
+        assert_met(&answer, Quirk::AbsoluteLifetime).await;
+        assert_eq!(lifetime(&answer).await, 600, "{value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q07_refresh_in_and_ext_expires_in() {
+    let answer = r#"{"access_token":"t","token_type":"Bearer","expires_in":1000,"ext_expires_in":9000,"refresh_in":"500"}"#;
+    let handle = Server::answering(|_| (200, answer.to_owned())).endpoint(auth());
+    let handle = ClientCredentialsLayer::builder(handle, origin())
+        .seed(7)
+        .build()
+        .handle();
+    handle.token().await.unwrap();
+
+    tokio::time::advance(Duration::from_secs(440)).await;
+    assert!(!handle.status().is_due());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(handle.status().is_due());
+    tokio::time::advance(Duration::from_secs(500)).await;
+    assert!(!handle.status().is_usable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn q31_clocks_that_differ() {
+    // The server's clock is a day ahead; it says so itself.
+    let server_now = CIVIL_SECONDS + 86_400;
+    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(server_now));
+    for (answer, seconds) in [
+        (with("exp", &(server_now + 600).to_string()), 600),
+        (with("expires_on", &(server_now + 600).to_string()), 600),
+        (with("expires_in", "300"), 300),
+    ] {
+        let response = Response::builder().header(header::DATE, &date);
+
+        let (outcome, _) = ask_http(response.body(Body::from(answer)).unwrap(), |e| e).await;
+
+        assert_eq!(outcome.unwrap().lifetime().unwrap().as_secs(), seconds);
+    }
+}

@@ -1,0 +1,120 @@
+//! How token endpoints say no.
+
+use http::{Response, header};
+use tower_m2m::client_credentials::TokenErrorKind as Kind;
+
+use crate::{
+    asking::{ask_http, refusal},
+    support::Body,
+};
+
+#[tokio::test(start_paused = true)]
+async fn q13_an_error_with_status_200() {
+    let error = refusal(200, r#"{"error":"invalid_client","access_token":"t"}"#).await;
+
+    assert_eq!(error.kind(), Kind::CredentialsRefused);
+    assert!(!error.is_transient());
+}
+
+#[tokio::test(start_paused = true)]
+async fn q14_status_200_with_an_empty_body() {
+    for body in ["", " \r\n"] {
+        let error = refusal(200, body).await;
+
+        assert_eq!(error.kind(), Kind::Malformed);
+        assert!(error.is_transient() && error.to_string().contains("empty body"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q15_a_web_page_whatever_the_content_type() {
+    let page = "<html><body>canary</body></html>";
+    for (status, kind) in [
+        (200, Kind::Malformed),
+        (401, Kind::CredentialsRefused),
+        (500, Kind::Server),
+    ] {
+        let answer = Response::builder()
+            .status(status)
+            .header(header::CONTENT_TYPE, "application/json");
+        let answer = answer.body(Body::from(page)).unwrap();
+
+        let error = ask_http(answer, |e| e).await.0.unwrap_err();
+
+        assert_eq!(error.kind(), kind);
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+    assert!(refusal(200, page).await.to_string().contains("web page"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn q16_a_429_that_cannot_be_parsed() {
+    let error = refusal(429, "slow\u{0} down {").await;
+
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (Kind::Throttled, true)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn q17_retry_after_in_seconds_as_a_date_and_twice() {
+    for (status, lines, seconds) in [
+        (429, vec!["120"], 120),
+        (503, vec!["120"], 120),
+        (503, vec!["Fri, 15 Jan 2027 08:02:00 GMT"], 120),
+        (429, vec!["5", "120", "soon"], 120),
+        (400, vec!["120"], 120),
+    ] {
+        let mut answer = Response::builder().status(status);
+        for line in &lines {
+            answer = answer.header(header::RETRY_AFTER, *line);
+        }
+        let error = ask_http(answer.body(Body::default()).unwrap(), |e| e).await;
+
+        let wait = error.0.unwrap_err().retry_after().unwrap();
+        assert_eq!(wait.as_secs(), seconds, "{status} {lines:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q18_a_rate_limit_as_a_400() {
+    for body in [
+        r#"{"error":"invalid_request","error_description":"Rate limit exceeded: 10 tokens in 28800 s"}"#,
+        r#"{"error":"too_many_requests"}"#,
+        r#"{"message":"Too many requests"}"#,
+    ] {
+        let error = refusal(400, body).await;
+
+        assert_eq!(error.kind(), Kind::Throttled, "{body}");
+        assert!(error.is_transient());
+    }
+    // An error code that is a verdict is believed.
+    let refused = r#"{"error":"invalid_client","error_description":"too many attempts"}"#;
+    assert_eq!(refusal(400, refused).await.kind(), Kind::CredentialsRefused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q19_a_rate_limit_as_a_403_web_page() {
+    assert!(
+        refusal(403, "<html>Our systems have detected</html>")
+            .await
+            .is_transient()
+    );
+    let refused = refusal(403, r#"{"error":"unauthorized_client"}"#).await;
+    assert!(!refused.is_transient());
+}
+
+#[tokio::test(start_paused = true)]
+async fn q21_a_5xx_that_carries_an_oauth_error() {
+    for code in ["invalid_client", "invalid_grant"] {
+        let error = refusal(500, &format!(r#"{{"error":"{code}"}}"#)).await;
+
+        assert_eq!((error.kind(), error.is_transient()), (Kind::Server, true));
+        assert_eq!(error.oauth_error(), Some(code));
+    }
+    for status in [400, 401] {
+        let error = refusal(status, r#"{"error":"invalid_client"}"#).await;
+        assert_eq!(error.kind(), Kind::CredentialsRefused);
+    }
+}

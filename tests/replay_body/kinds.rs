@@ -1,0 +1,74 @@
+//! Other bodies than the one that is replayed, and the layer that makes it.
+
+use std::{convert::Infallible, pin::Pin};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use tower_layer::Layer;
+use tower_m2m::replay::{Once, ReplayBody, ReplayableBody, RequestBodyReplayLayer};
+use tower_service::Service;
+
+use crate::{
+    CAP,
+    bodies::Frames,
+    reading::{next, read},
+};
+
+#[test]
+fn a_once_is_never_copied() {
+    let once = Once::new(Full::new(Bytes::from("hello")));
+
+    assert!(once.try_clone().is_none() && once.is_intact());
+    assert_eq!(once.size_hint().exact(), Some(5));
+    assert_eq!(read(once).unwrap(), "hello");
+}
+
+#[test]
+fn either_side_is_asked() {
+    type Body = Either<Full<Bytes>, Once<Full<Bytes>>>;
+
+    assert!(Body::Left(Full::default()).try_clone().is_some());
+    assert!(
+        Body::Right(Once::new(Full::default()))
+            .try_clone()
+            .is_none()
+    );
+}
+
+#[test]
+fn nothing_of_the_contents_is_printed() {
+    let body = ReplayBody::new(Full::new(Bytes::from("canary")), CAP);
+
+    assert!(!format!("{body:?}{:?}", Once::new("canary")).contains("canary"));
+}
+
+#[test]
+fn a_body_can_be_shared_between_threads_if_the_original_can_be_sent() {
+    fn check<T: Send + Sync + Unpin + 'static>() {}
+
+    check::<ReplayBody<Full<Bytes>>>();
+    check::<ReplayBody<Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>>>();
+}
+
+#[tokio::test]
+async fn the_layer_wraps_the_body_and_keeps_the_head() {
+    let (inner, mut handle) = tower_test::mock::pair::<Request<ReplayBody<Frames>>, Response<()>>();
+    let mut service = RequestBodyReplayLayer::new().cap(4).layer(inner);
+    handle.allow(1);
+    std::future::poll_fn(|cx| service.poll_ready(cx))
+        .await
+        .unwrap();
+
+    let _response = service.call(Request::put("/a").body(Frames::of(&["01234"])).unwrap());
+
+    let (mut request, _respond) = handle.next_request().await.unwrap();
+    assert_eq!(
+        (request.method().as_str(), request.uri().path()),
+        ("PUT", "/a")
+    );
+    let copy = request.body().try_clone().unwrap();
+    assert_eq!(next(request.body_mut()).unwrap().unwrap(), "01234");
+    assert!(!copy.is_intact(), "the cap is the layer's");
+}

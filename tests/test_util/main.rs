@@ -1,0 +1,7 @@
+//! The loopback servers and the probe: what other tests rely on.
+
+mod api;
+mod client;
+mod issuer;
+mod probe;
+mod sockets;

@@ -1,0 +1,176 @@
+//! A token, or a credential of the caller, that the API refuses.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use http::{HeaderName, StatusCode, header};
+use tokio::time::sleep;
+use tower::Layer;
+use tower_m2m::{
+    Attempts, ClientCredentialsLayer,
+    client_credentials::{AccessToken, ExistingCredential, TokenError},
+};
+
+use crate::{
+    callers::statuses,
+    support::{
+        HOUR, SECOND, Source, answering, api, get, layer, origin, post, send, spawn, status_only,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
+    let source = Source::living(HOUR);
+    let slow = source.clone();
+    let (inner, _) = answering(move |request| {
+        // Each 401 comes at a time of its own, many of them after the new token.
+        let answer = slow.answer(&request);
+        let delay: u64 = request.uri().path()[1..].parse().unwrap();
+        async move {
+            sleep(Duration::from_millis(delay)).await;
+            answer
+        }
+    });
+    let service = layer(&source).build().layer(inner);
+    send(&service, get("/0")).await.unwrap();
+    source.revoke_all();
+    let source = source.delayed(SECOND / 10);
+
+    let calls = (0..1_000).map(|n| spawn(&service, get(&format!("/{}", n + 1))));
+    for call in calls.collect::<Vec<_>>() {
+        let response = call.await.unwrap().unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(Attempts::of(&response), 2);
+    }
+
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_always_says_401_costs_one_token_request_per_cooldown() {
+    let source = Source::living(HOUR);
+    let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let service = layer(&source).build().layer(inner);
+
+    for _ in 0..600 {
+        assert_eq!(
+            send(&service, get("/")).await.unwrap().status(),
+            StatusCode::UNAUTHORIZED
+        );
+        sleep(SECOND / 10).await;
+    }
+
+    // One for the start, one at once, and then after 20 s and 40 s more.
+    assert!((3..=4).contains(&source.fetches()), "{}", source.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_the_issuer_hands_out_again_is_not_replayed() {
+    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let service = ClientCredentialsLayer::builder(AccessToken::new("api-key"), origin())
+        .header(HeaderName::from_static("x-api-key"))
+        .build()
+        .layer(inner);
+
+    let response = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(calls.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_about_something_else_costs_nothing() {
+    let source = Source::living(HOUR);
+    let (inner, calls) = answering(|_| {
+        let mut response = status_only(StatusCode::UNAUTHORIZED);
+        let scope = r#"Bearer error="insufficient_scope""#.parse().unwrap();
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, scope);
+        std::future::ready(response)
+    });
+    let service = layer(&source).build().layer(inner);
+
+    send(&service, get("/")).await.unwrap();
+
+    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(source.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_403_is_never_treated_as_a_401() {
+    let source = Source::living(HOUR);
+    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::FORBIDDEN)));
+    let service = layer(&source).build().layer(inner);
+
+    send(&service, get("/")).await.unwrap();
+
+    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(source.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_stays_if_the_refresh_fails() {
+    let source = Source::living(HOUR);
+    let revoked = source.clone();
+    let service = layer(&source).build().layer(api(&source).0);
+    statuses(&service, 1).await;
+    source.fail_with(Some(TokenError::transient("is down")));
+    revoked.revoke_all();
+
+    let status = send(&service, get("/")).await.unwrap().status();
+    let again = send(&service, get("/")).await.unwrap().status();
+
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(again, StatusCode::UNAUTHORIZED);
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
+    let source = Source::living(HOUR);
+    let (inner, calls) = api(&source);
+    let service = layer(&source).replay(false).build().layer(inner);
+    statuses(&service, 1).await;
+    source.revoke_all();
+
+    let first = send(&service, post("/")).await.unwrap().status();
+    sleep(SECOND).await;
+    let second = send(&service, post("/")).await.unwrap().status();
+
+    assert_eq!(first, StatusCode::UNAUTHORIZED);
+    assert_eq!(second, StatusCode::OK);
+    assert_eq!(calls.load(SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_credential_is_replaced_kept_or_refused() {
+    let source = Source::living(HOUR);
+    let (inner, _) = answering(|request| {
+        let theirs = request.headers()[header::AUTHORIZATION] == "Basic theirs";
+        let mut response = status_only(StatusCode::UNAUTHORIZED);
+        if !theirs {
+            *response.status_mut() = StatusCode::OK;
+        }
+        std::future::ready(response)
+    });
+    let with = |existing| {
+        let layer = layer(&source).on_existing_credential(existing).build();
+        layer.layer(inner.clone())
+    };
+    let request = || {
+        let mut request = get("/");
+        let theirs = "Basic theirs".parse().unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, theirs);
+        request
+    };
+
+    let replaced = send(&with(ExistingCredential::Replace), request()).await;
+    let kept = send(&with(ExistingCredential::Keep), request()).await;
+    let refused = send(&with(ExistingCredential::Refuse), request()).await;
+
+    assert_eq!(replaced.unwrap().status(), StatusCode::OK);
+    assert_eq!(kept.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert!(refused.is_err());
+    // The kept credential's 401 did not touch our token: it was never fetched there.
+    assert_eq!(source.fetches(), 1);
+}
