@@ -1,4 +1,4 @@
-//! Reads the rest of a response that nobody wants, so that its connection can be used again.
+//! What comes between two attempts: the rest of the first response is read, so that its connection can be used again.
 
 use std::{pin::pin, time::Duration};
 
@@ -6,7 +6,10 @@ use bytes::Buf;
 use http::Response;
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 /// Reads and drops the body, up to 64 KiB and half a second; a connection that needs more is not worth saving.
 pub(crate) async fn drain<RB: Body>(response: Response<RB>) {
@@ -25,6 +28,16 @@ pub(crate) async fn drain<RB: Body>(response: Response<RB>) {
         }
     };
     drop(timeout(LONGEST, reading).await);
+}
+
+/// Drains the response, if there is one, and waits.
+pub(crate) async fn pause<RB: Body>(response: Option<Response<RB>>, wait: Duration) {
+    if let Some(response) = response {
+        drain(response).await;
+    }
+    if !wait.is_zero() {
+        sleep(wait).await;
+    }
 }
 
 const MOST_BYTES: usize = 64 * 1024;

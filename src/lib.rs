@@ -15,6 +15,7 @@ mod error;
 pub mod grpc;
 mod kept;
 mod origin;
+mod peek;
 mod random;
 pub mod rate_limit_retry;
 mod readiness;
@@ -29,6 +30,7 @@ mod telemetry;
 pub mod tenants;
 #[cfg(feature = "test-util")]
 pub mod test_util;
+mod two_speeds;
 mod waker_set;
 
 pub use self::{

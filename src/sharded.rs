@@ -1,4 +1,4 @@
-//! One thing in several places, so that requests on different threads count references, and keep what they need at
+//! One thing in several shards, so that requests on different threads count references, and keep what they need at
 //! hand, on cache lines of their own.
 
 use std::{
@@ -11,33 +11,33 @@ use std::{
     thread::available_parallelism,
 };
 
-/// As many places as threads can run at once. Cheap to clone.
+/// As many shards as threads can run at once. Cheap to clone.
 pub(crate) struct Sharded<T>(Arc<Table<T>>);
 
 /// Aligned, so that who clones a service, and writes to the count before it, takes no line from those who read here.
 #[repr(align(128))]
-struct Table<T>(Box<[Arc<Place<T>>]>);
+struct Table<T>(Box<[Arc<Shard<T>>]>);
 
-/// One of the places, which nearly always one thread alone uses. Whoever holds it for the length of a request writes to
-/// this place's reference count and no other. Aligned so that neither count nor content shares a line with another's.
+/// One of the shards, which nearly always one thread alone uses. Whoever holds it for the length of a request writes to
+/// this shard's reference count and no other. Aligned so that neither count nor content shares a line with another's.
 #[repr(align(128))]
-pub(crate) struct Place<T>(T);
+pub(crate) struct Shard<T>(T);
 
 impl<T> Sharded<T> {
-    pub(crate) fn new(place: impl Fn() -> T) -> Self {
-        let places = (0..places()).map(|_| Arc::new(Place(place()))).collect();
-        Self(Arc::new(Table(places)))
+    pub(crate) fn new(shard: impl Fn() -> T) -> Self {
+        let shards = (0..shards()).map(|_| Arc::new(Shard(shard()))).collect();
+        Self(Arc::new(Table(shards)))
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Place<T>> {
-        self.0.0.iter().map(|place| &**place)
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Shard<T>> {
+        self.0.0.iter().map(|shard| &**shard)
     }
 
-    /// This thread's place.
-    pub(crate) fn here(&self) -> &Arc<Place<T>> {
-        let places = &self.0.0;
-        // The number of places is a power of two.
-        &places[thread_number() & (places.len() - 1)]
+    /// This thread's shard.
+    pub(crate) fn here(&self) -> &Arc<Shard<T>> {
+        let shards = &self.0.0;
+        // The number of shards is a power of two.
+        &shards[thread_number() & (shards.len() - 1)]
     }
 }
 
@@ -53,7 +53,7 @@ impl<T> fmt::Debug for Sharded<T> {
     }
 }
 
-impl<T> Deref for Place<T> {
+impl<T> Deref for Shard<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -61,7 +61,7 @@ impl<T> Deref for Place<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Place<T> {
+impl<T: fmt::Debug> fmt::Debug for Shard<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -76,14 +76,14 @@ fn thread_number() -> usize {
     NUMBER.with(|number| *number)
 }
 
-fn places() -> usize {
-    static PLACES: OnceLock<usize> = OnceLock::new();
-    *PLACES.get_or_init(|| {
+fn shards() -> usize {
+    static SHARDS: OnceLock<usize> = OnceLock::new();
+    *SHARDS.get_or_init(|| {
         let cores = available_parallelism().map_or(1, usize::from);
         cores.next_power_of_two().clamp(FEWEST, MOST)
     })
 }
 
 const FEWEST: usize = 16;
-/// A place costs about half a kilobyte.
+/// A shard costs about half a kilobyte.
 const MOST: usize = 64;

@@ -2,10 +2,11 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::{Request, Response};
@@ -20,7 +21,12 @@ use super::{
     near::Near,
 };
 use crate::{
-    Attempts, BoxError, drain::drain, kept::Retained, replay::ReplayableBody, sharded::Place,
+    Attempts, BoxError,
+    drain::drain,
+    kept::Retained,
+    replay::ReplayableBody,
+    sharded::Shard,
+    two_speeds::{Slow, TwoSpeeds, Watch},
 };
 
 pin_project! {
@@ -35,66 +41,40 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, B, S::Future, S::Response>,
+        speeds: TwoSpeeds<S::Future, Option<UnderWay<S, B>>, Result<S::Response, BoxError>>,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    enum State<S, B, F, R> {
-        /// Sent without our token: nothing to watch.
-        AsItIs { #[pin] future: F },
-        /// Sent with our token. The ordinary case.
-        Sent {
-            #[pin] future: F,
-            near: Arc<Place<Near>>,
-            sent: Sent,
-            retained: Option<Retained<S, B>>,
-        },
-        /// Waiting for a token, or replaying.
-        Slow { future: Slow<R> },
-        /// Not sent.
-        Refused { error: Option<BoxError> },
-    }
+/// What is kept of a request with our token while it is under way.
+pub(super) struct UnderWay<S, B> {
+    pub(super) near: Arc<Shard<Near>>,
+    pub(super) sent: Sent,
+    pub(super) retained: Option<Retained<S, B>>,
 }
-
-type Slow<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
 
 impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) fn as_it_is(future: S::Future) -> Self {
-        let state = State::AsItIs { future };
-        Self { state }
-    }
-
-    pub(super) fn sent(
-        future: S::Future,
-        near: Arc<Place<Near>>,
-        sent: Sent,
-        retained: Option<Retained<S, B>>,
-    ) -> Self {
-        let state = State::Sent {
-            future,
-            near,
-            sent,
-            retained,
-        };
-        Self { state }
+    /// `None` without our token: then there is nothing to watch.
+    pub(super) fn fast(future: S::Future, watched: Option<UnderWay<S, B>>) -> Self {
+        let speeds = TwoSpeeds::fast(future, watched);
+        Self { speeds }
     }
 
     pub(super) fn slow(
         future: impl Future<Output = Result<S::Response, BoxError>> + Send + 'static,
     ) -> Self {
-        let future: Slow<S::Response> = Box::pin(future);
-        let state = State::Slow { future };
-        Self { state }
+        let speeds = TwoSpeeds::slow(future);
+        Self { speeds }
     }
 
-    pub(super) fn refused(error: BoxError) -> Self {
-        let state = State::Refused { error: Some(error) };
-        Self { state }
+    /// Not sent.
+    pub(super) fn refused(error: BoxError) -> Self
+    where
+        S::Response: Send + 'static,
+    {
+        Self::slow(ready(Err(error)))
     }
 }
 
@@ -109,41 +89,45 @@ where
     type Output = Result<Response<RB>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            let slow: Slow<Response<RB>> = match state.as_mut().project() {
-                StateProj::AsItIs { future } => return future.poll(cx).map_err(Into::into),
-                StateProj::Slow { future } => return future.as_mut().poll(cx),
-                StateProj::Refused { error } => {
-                    let error = error.take();
-                    return Poll::Ready(Err(error.unwrap_or_else(|| POLLED_AGAIN.into())));
+        self.project().speeds.poll(cx)
+    }
+}
+
+impl<S, B, RB> Watch<Result<Response<RB>, S::Error>> for Option<UnderWay<S, B>>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    #[inline]
+    fn conclude(
+        &mut self,
+        outcome: Result<Response<RB>, S::Error>,
+    ) -> ControlFlow<Self::Output, Slow<Self::Output>> {
+        let (Ok(response), Some(watched)) = (&outcome, self) else {
+            return ControlFlow::Break(outcome.map_err(Into::into));
+        };
+        let exchange = &watched.near.exchange;
+        // Looked at where it is: every response is moved once less.
+        if exchange.is_over(response, watched.sent) {
+            return ControlFlow::Break(outcome.map_err(Into::into));
+        }
+        let refusal = exchange.refusal(response, watched.sent);
+        match (outcome, refusal, watched.retained.take()) {
+            (Ok(response), Some(refusal), Some(retained)) => {
+                let exchange = Arc::clone(exchange);
+                ControlFlow::Continue(Box::pin(replay(exchange, response, refusal, retained)))
+            }
+            (outcome, refusal, _) => {
+                if let Some(refusal) = refusal {
+                    exchange.renew_beside(refusal);
                 }
-                StateProj::Sent {
-                    future,
-                    near,
-                    sent,
-                    retained,
-                } => {
-                    let exchange = &near.exchange;
-                    let outcome = ready!(future.poll(cx));
-                    // Looked at where it is: every response is moved once less.
-                    if let Ok(response) = &outcome
-                        && exchange.is_over(response, *sent)
-                    {
-                        return Poll::Ready(outcome.map_err(Into::into));
-                    }
-                    let response = outcome.map_err(Into::into)?;
-                    let Some(refusal) = exchange.refusal(&response, *sent) else {
-                        return Poll::Ready(Ok(response));
-                    };
-                    let Some(retained) = retained.take() else {
-                        exchange.renew_beside(refusal);
-                        return Poll::Ready(Ok(response));
-                    };
-                    Box::pin(replay(Arc::clone(exchange), response, refusal, retained))
-                }
-            };
-            state.set(State::Slow { future: slow });
+                ControlFlow::Break(outcome.map_err(Into::into))
+            }
         }
     }
 }
@@ -254,5 +238,3 @@ where
         *service = service.clone();
     }
 }
-
-const POLLED_AGAIN: &str = "response future polled after it was ready";

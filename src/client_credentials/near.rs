@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{clock::after, sync::Mutex};
 
-/// One place's copy of the header, with an allocation of its own. See [`Sharded`](crate::sharded::Sharded).
+/// One shard's copy of the header, with an allocation of its own. See [`Sharded`](crate::sharded::Sharded).
 #[derive(Debug)]
 pub(crate) struct Near {
     pub(crate) exchange: Arc<Exchange>,
@@ -47,10 +47,10 @@ impl Near {
     /// The header with the usable token, if there is one, for a request that is sent to `origin` now.
     ///
     /// Of what other threads use, this reads the cell's count of changes, on a line that is written when a token is
-    /// published or refused; the lock, the copy and its reference count are this place's own.
+    /// published or refused; the lock, the copy and its reference count are this shard's own.
     pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, Sent)> {
         let changes = self.exchange.tokens.cell.changes();
-        // Taken only where threads outnumber places: nobody waits for it.
+        // Taken only where threads outnumber shards: nobody waits for it.
         if let Ok(mut local) = self.local.try_lock()
             && let Local {
                 copy: Some(copy),

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{
     authorize::Passage,
-    future::{ResponseFuture, obtain_and_send},
+    future::{ResponseFuture, UnderWay, obtain_and_send},
     near::Near,
 };
 use crate::{
@@ -70,7 +70,7 @@ where
         let exchange = &near.exchange;
         let origin = match exchange.authorizer.inspect(&mut request) {
             Ok(Passage::WithToken(origin)) => origin,
-            Ok(Passage::AsItIs) => return ResponseFuture::as_it_is(self.inner.call(request)),
+            Ok(Passage::AsItIs) => return ResponseFuture::fast(self.inner.call(request), None),
             Err(error) => return ResponseFuture::refused(error),
         };
         let now = exchange.tokens.clock.now();
@@ -84,8 +84,15 @@ where
             .then(|| Retained::of(&request, &self.inner))
             .flatten();
         exchange.authorizer.authorize(request.headers_mut(), token);
+        let near = Arc::clone(near);
         // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
-        ResponseFuture::sent(self.inner.call(request), Arc::clone(near), sent, retained)
+        let future = self.inner.call(request);
+        let watched = UnderWay {
+            near,
+            sent,
+            retained,
+        };
+        ResponseFuture::fast(future, Some(watched))
     }
 }
 

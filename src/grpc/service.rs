@@ -4,21 +4,19 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
-use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
-use tokio::{runtime::Handle, time::timeout};
 use tower_service::Service;
 
 use super::{
     Changed, GrpcStatusLayer,
     status::{self, PUSHBACK, STATUS},
 };
-use crate::rate_limit_retry::PeekedBody;
+use crate::peek::{Look, Looking, PeekedBody};
 
 /// Made by a [`GrpcStatusLayer`].
 #[derive(Clone, Debug)]
@@ -49,24 +47,17 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        GrpcStatusFuture {
-            settings: self.settings,
-            future: self.inner.call(request),
-            reading: None,
-        }
+        let looking = Looking::new(self.inner.call(request), self.settings);
+        GrpcStatusFuture { looking }
     }
 }
-
-type Reading<RB> = Pin<Box<dyn Future<Output = Response<PeekedBody<RB>>> + Send>>;
 
 pin_project! {
     /// The future of a [`GrpcStatus`]'s response.
     #[must_use = "futures do nothing unless polled"]
     pub struct GrpcStatusFuture<F, RB: Body> {
-        settings: GrpcStatusLayer,
         #[pin]
-        future: F,
-        reading: Option<Reading<RB>>,
+        looking: Looking<F, RB, GrpcStatusLayer>,
     }
 }
 
@@ -80,25 +71,7 @@ where
     type Output = Result<Response<PeekedBody<RB>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if this.reading.is_none() {
-            let mut response = ready!(this.future.poll(cx))?;
-            let settings = *this.settings;
-            let has_status = response.headers().contains_key(STATUS);
-            if has_status && is_grpc(&response) {
-                let fields = response.headers().clone();
-                settings.apply(&fields, &mut response);
-            }
-            let decided = has_status || !is_grpc(&response) || response.body().is_end_stream();
-            if decided || Handle::try_current().is_err() {
-                return Poll::Ready(Ok(response.map(PeekedBody::whole)));
-            }
-            *this.reading = Some(Box::pin(look(response, settings)));
-        }
-        match this.reading {
-            Some(reading) => reading.as_mut().poll(cx).map(Ok),
-            None => Poll::Pending,
-        }
+        self.project().looking.poll(cx)
     }
 }
 
@@ -108,25 +81,38 @@ impl<F, RB: Body> fmt::Debug for GrpcStatusFuture<F, RB> {
     }
 }
 
-/// Waits for the first frame, and looks at it if it is the trailers.
-async fn look<RB: Body>(
-    response: Response<RB>,
-    settings: GrpcStatusLayer,
-) -> Response<PeekedBody<RB>> {
-    let (parts, body) = response.into_parts();
-    let mut body = Box::pin(body);
-    let first = timeout(settings.longest, body.frame()).await;
-    let frame = first.ok().flatten();
-    let trailers = match &frame {
-        Some(Ok(frame)) => frame.trailers_ref().cloned(),
-        _ => None,
-    };
-    let body = PeekedBody::begun(frame, body);
-    let mut response = Response::from_parts(parts, body);
-    if let Some(trailers) = trailers {
-        settings.apply(&trailers, &mut response);
+impl<RB> Look<RB> for GrpcStatusLayer
+where
+    RB: Body + Send + 'static,
+    RB::Data: Send,
+    RB::Error: Send,
+{
+    fn wants_body(&self, response: &mut Response<RB>) -> bool {
+        if !is_grpc(response) {
+            return false;
+        }
+        if response.headers().contains_key(STATUS) {
+            let fields = response.headers().clone();
+            self.apply(&fields, response);
+            return false;
+        }
+        !response.body().is_end_stream()
     }
-    response
+
+    /// Waits for the first frame, and looks at it if it is the trailers.
+    async fn look(self, response: Response<RB>) -> Response<PeekedBody<RB>> {
+        let (parts, body) = response.into_parts();
+        let mut trailers = None;
+        let body = PeekedBody::read_ahead(body, self.longest, |first| {
+            trailers = first.trailers_ref().cloned();
+            false
+        });
+        let mut response = Response::from_parts(parts, body.await);
+        if let Some(trailers) = trailers {
+            self.apply(&trailers, &mut response);
+        }
+        response
+    }
 }
 
 /// Whether it is an answer of gRPC that does not say by its own status that it refuses.

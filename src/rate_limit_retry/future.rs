@@ -3,15 +3,15 @@
 use std::{
     fmt,
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -23,10 +23,11 @@ use super::{
 };
 use crate::{
     BoxError,
-    drain::drain,
+    drain::pause,
     kept::{Kept, Outgoing, Retained},
     replay::ReplayableBody,
-    sharded::Place,
+    sharded::Shard,
+    two_speeds::{Slow, TwoSpeeds, Watch},
 };
 
 pin_project! {
@@ -41,53 +42,32 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, B, S::Future, S::Response>,
+        speeds: TwoSpeeds<S::Future, UnderWay<S, B>, Result<S::Response, BoxError>>,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    enum State<S, B, F, R> {
-        /// The first attempt is under way. The ordinary case.
-        Sent {
-            #[pin] future: F,
-            passes: Arc<Place<Passes>>,
-            attempt: Option<(Call, Ticket)>,
-            retained: Option<Retained<S, B>>,
-        },
-        /// Waiting, or sending again.
-        Slow { future: Slow<R> },
-    }
+/// What is kept of a request while its first attempt is under way.
+pub(super) struct UnderWay<S, B> {
+    pub(super) passes: Arc<Shard<Passes>>,
+    /// Taken at the end of the attempt.
+    pub(super) attempt: Option<(Call, Ticket)>,
+    pub(super) retained: Option<Retained<S, B>>,
 }
-
-type Slow<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
 
 impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) fn sent(
-        future: S::Future,
-        passes: Arc<Place<Passes>>,
-        call: Call,
-        ticket: Ticket,
-        retained: Option<Retained<S, B>>,
-    ) -> Self {
-        let state = State::Sent {
-            future,
-            passes,
-            attempt: Some((call, ticket)),
-            retained,
-        };
-        Self { state }
+    pub(super) fn fast(future: S::Future, watched: UnderWay<S, B>) -> Self {
+        let speeds = TwoSpeeds::fast(future, watched);
+        Self { speeds }
     }
 
     pub(super) fn slow(
         future: impl Future<Output = Result<S::Response, BoxError>> + Send + 'static,
     ) -> Self {
-        let future: Slow<S::Response> = Box::pin(future);
-        let state = State::Slow { future };
-        Self { state }
+        let speeds = TwoSpeeds::slow(future);
+        Self { speeds }
     }
 }
 
@@ -102,57 +82,50 @@ where
     type Output = Result<Response<RB>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            let slow: Slow<Response<RB>> = match state.as_mut().project() {
-                StateProj::Slow { future } => return future.as_mut().poll(cx),
-                StateProj::Sent {
-                    future,
-                    passes,
-                    attempt,
-                    retained,
-                } => {
-                    let limiter = &passes.limiter;
-                    let outcome = ready!(future.poll(cx));
-                    // Looked at where it is: every response is moved once less.
-                    if let (Ok(response), Some((call, ticket))) = (&outcome, &*attempt)
-                        && limiter.is_over(call, ticket, response)
-                    {
-                        return Poll::Ready(outcome.map_err(Into::into));
-                    }
-                    let outcome = outcome.map_err(Into::into);
-                    let Some((mut call, ticket)) = attempt.take() else {
-                        return Poll::Ready(outcome);
-                    };
-                    let retained = retained.take().filter(|r| r.is_intact());
-                    let next = limiter.conclude(&mut call, ticket, outcome, retained.is_some());
-                    let (refused, wait) = match next {
-                        Next::Return(outcome) => return Poll::Ready(outcome),
-                        Next::Again(refused, wait) => (refused, wait),
-                    };
-                    match retained.and_then(Retained::into_kept) {
-                        Some((service, kept)) => {
-                            let limiter = Arc::clone(limiter);
-                            Box::pin(async move {
-                                if let Some(response) = refused {
-                                    drain(response).await;
-                                }
-                                if !wait.is_zero() {
-                                    sleep(wait).await;
-                                }
-                                send(limiter, call, None, service, Outgoing::Kept(kept)).await
-                            })
-                        }
-                        // Not decided without a copy.
-                        None => {
-                            let lost = || POLLED_AGAIN.into();
-                            return Poll::Ready(refused.ok_or_else(lost));
-                        }
-                    }
-                }
-            };
-            state.set(State::Slow { future: slow });
+        self.project().speeds.poll(cx)
+    }
+}
+
+impl<S, B, RB> Watch<Result<Response<RB>, S::Error>> for UnderWay<S, B>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    #[inline]
+    fn conclude(
+        &mut self,
+        outcome: Result<Response<RB>, S::Error>,
+    ) -> ControlFlow<Self::Output, Slow<Self::Output>> {
+        let limiter = &self.passes.limiter;
+        // Looked at where it is: every response is moved once less.
+        if let (Ok(response), Some((call, ticket))) = (&outcome, &self.attempt)
+            && limiter.is_over(call, ticket, response)
+        {
+            return ControlFlow::Break(outcome.map_err(Into::into));
         }
+        let outcome = outcome.map_err(Into::into);
+        let Some((mut call, ticket)) = self.attempt.take() else {
+            return ControlFlow::Break(outcome);
+        };
+        let mut retained = self.retained.take().filter(|r| r.is_intact());
+        let next = limiter.conclude(&mut call, ticket, outcome, &mut retained);
+        let (refused, wait, retained) = match next {
+            Next::Return(outcome) => return ControlFlow::Break(outcome),
+            Next::Again(refused, wait, retained) => (refused, wait, retained),
+        };
+        let Some((service, kept)) = retained.into_kept() else {
+            return ControlFlow::Break(without_copy(refused));
+        };
+        let limiter = Arc::clone(limiter);
+        ControlFlow::Continue(Box::pin(async move {
+            pause(refused, wait).await;
+            send(limiter, call, None, service, Outgoing::Kept(kept)).await
+        }))
     }
 }
 
@@ -214,27 +187,18 @@ where
         call.mark(&mut request);
         let outcome = limiter.in_time(&call, true, service.call(request)).await?;
         let outcome = outcome.map_err(Into::into);
-        let kept = kept.filter(Kept::is_intact);
-        match (
-            limiter.conclude(&mut call, ticket, outcome, kept.is_some()),
-            kept,
-        ) {
-            (Next::Return(outcome), _) => return outcome,
-            (Next::Again(response, wait), Some(kept)) => {
-                if let Some(response) = response {
-                    drain(response).await;
-                }
-                if !wait.is_zero() {
-                    sleep(wait).await;
-                }
+        let mut kept = kept.filter(Kept::is_intact);
+        match limiter.conclude(&mut call, ticket, outcome, &mut kept) {
+            Next::Return(outcome) => return outcome,
+            Next::Again(response, wait, kept) => {
+                pause(response, wait).await;
                 next = Outgoing::Kept(kept);
-            }
-            // Not decided without a copy.
-            (Next::Again(response, _), None) => {
-                return response.ok_or_else(|| POLLED_AGAIN.into());
             }
         }
     }
 }
 
-const POLLED_AGAIN: &str = "response future polled after it was ready";
+/// What is left to return if a copy cannot be read, which it always can.
+pub(crate) fn without_copy<R>(refused: Option<R>) -> Result<R, BoxError> {
+    refused.ok_or_else(|| "the copy of the request was lost".into())
+}

@@ -56,7 +56,7 @@ pub use self::{
     key::PartitionKey,
     layer::RateLimitRetryLayer,
     limits::{OwnLimit, Preset},
-    peek::{BodyStart, PeekBody, PeekBodyLayer, PeekFuture, PeekedBody},
+    peek::{BodyStart, PeekBody, PeekBodyLayer, PeekFuture},
     permanent::Refusal,
     quota::Release,
     service::RateLimitRetry,
@@ -67,11 +67,13 @@ pub use self::{
 };
 pub(crate) use self::{
     event::RateLimitEvents,
+    future::without_copy,
     gate::{Admission, Ticket},
     limiter::{Call, Limiter, Next},
     pass::Passes,
     quota::Learnt,
 };
+pub use crate::peek::PeekedBody;
 #[cfg(feature = "redis")]
 pub use crate::store::StoreKeys;
 pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};

@@ -87,9 +87,9 @@ impl Passes {
 
     /// The keys of the partition that was used last, if it is the one wanted and open.
     ///
-    /// Of what other threads use, this reads whether the partition is open; the rest is this place's own.
+    /// Of what other threads use, this reads whether the partition is open; the rest is this shard's own.
     fn open(&self, uri: &Uri, named: bool) -> Option<Keys> {
-        // Taken only where threads outnumber places: nobody waits for it.
+        // Taken only where threads outnumber shards: nobody waits for it.
         let last = self.last.try_lock().ok()?;
         let pass = last.as_ref()?;
         (pass.is_for(uri, named) && pass.openness.get()).then(|| Arc::clone(&pass.keys))

@@ -11,7 +11,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    future::{ResponseFuture, send_when_allowed},
+    future::{ResponseFuture, UnderWay, send_when_allowed},
     gate::Ticket,
     pass::Passes,
 };
@@ -85,7 +85,12 @@ where
         let passes = Arc::clone(passes);
         // The instance that was polled ready is the one that is called.
         let future = self.inner.call(request);
-        ResponseFuture::sent(future, passes, call, ticket, retained)
+        let watched = UnderWay {
+            passes,
+            attempt: Some((call, ticket)),
+            retained,
+        };
+        ResponseFuture::fast(future, watched)
     }
 }
 

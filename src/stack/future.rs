@@ -2,17 +2,16 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
     ops::ControlFlow,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -20,11 +19,12 @@ use super::protocol::{Attempt, Protocol, Spot, Then};
 use crate::{
     BoxError,
     client_credentials::Sent,
-    drain::drain,
+    drain::{drain, pause},
     kept::{Kept, Outgoing, Retained},
-    rate_limit_retry::{Admission, Call, Learnt},
+    rate_limit_retry::{Admission, Call, Learnt, without_copy},
     replay::ReplayableBody,
-    sharded::Place,
+    sharded::Shard,
+    two_speeds::{Slow, TwoSpeeds, Watch},
 };
 
 pin_project! {
@@ -39,60 +39,40 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, B, S::Future, S::Response>,
+        speeds: TwoSpeeds<S::Future, UnderWay<S, B>, Result<S::Response, BoxError>>,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    enum State<S, B, F, R> {
-        /// The first attempt is under way. The ordinary case.
-        Sent {
-            #[pin] future: F,
-            place: Arc<Place<Spot>>,
-            attempt: Option<(Call, Attempt)>,
-            retained: Option<Retained<S, B>>,
-        },
-        /// Waiting, or sending again.
-        Slow { future: Slow<R> },
-        /// Not sent.
-        Refused { error: Option<BoxError> },
-    }
+/// What is kept of a request while its first attempt is under way.
+pub(super) struct UnderWay<S, B> {
+    pub(super) spot: Arc<Shard<Spot>>,
+    /// Taken at the end of the attempt.
+    pub(super) attempt: Option<(Call, Attempt)>,
+    pub(super) retained: Option<Retained<S, B>>,
 }
-
-type Slow<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
 
 impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) fn sent(
-        future: S::Future,
-        place: Arc<Place<Spot>>,
-        call: Call,
-        attempt: Attempt,
-        retained: Option<Retained<S, B>>,
-    ) -> Self {
-        let state = State::Sent {
-            future,
-            place,
-            attempt: Some((call, attempt)),
-            retained,
-        };
-        Self { state }
+    pub(super) fn fast(future: S::Future, watched: UnderWay<S, B>) -> Self {
+        let speeds = TwoSpeeds::fast(future, watched);
+        Self { speeds }
     }
 
     pub(super) fn slow(
         future: impl Future<Output = Result<S::Response, BoxError>> + Send + 'static,
     ) -> Self {
-        let future: Slow<S::Response> = Box::pin(future);
-        let state = State::Slow { future };
-        Self { state }
+        let speeds = TwoSpeeds::slow(future);
+        Self { speeds }
     }
 
-    pub(crate) fn refused(error: BoxError) -> Self {
-        let state = State::Refused { error: Some(error) };
-        Self { state }
+    /// Not sent.
+    pub(crate) fn refused(error: BoxError) -> Self
+    where
+        S::Response: Send + 'static,
+    {
+        Self::slow(ready(Err(error)))
     }
 }
 
@@ -107,56 +87,51 @@ where
     type Output = Result<Response<RB>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            let slow: Slow<Response<RB>> = match state.as_mut().project() {
-                StateProj::Slow { future } => return future.as_mut().poll(cx),
-                StateProj::Refused { error } => {
-                    let error = error.take();
-                    return Poll::Ready(Err(error.unwrap_or_else(|| POLLED_AGAIN.into())));
-                }
-                StateProj::Sent {
-                    future,
-                    place,
-                    attempt,
-                    retained,
-                } => {
-                    let protocol = &place.protocol;
-                    let outcome = ready!(future.poll(cx));
-                    // Looked at where it is: every response is moved once less.
-                    if let (Ok(response), Some((call, attempt))) = (&outcome, &*attempt)
-                        && protocol.is_over(call, attempt, response)
-                    {
-                        return Poll::Ready(outcome.map_err(Into::into));
-                    }
-                    let outcome = outcome.map_err(Into::into);
-                    let Some((mut call, attempt)) = attempt.take() else {
-                        return Poll::Ready(outcome);
-                    };
-                    let origin = attempt.sent.map(|sent| sent.origin);
-                    let retained = retained.take().filter(|r| r.is_intact());
-                    match protocol.conclude(&mut call, attempt, outcome, retained) {
-                        Then::Return(outcome) => return Poll::Ready(outcome),
-                        Then::Again(response, wait, retained) => {
-                            let Some((service, kept)) = retained.into_kept() else {
-                                let lost = || POLLED_AGAIN.into();
-                                return Poll::Ready(response.ok_or_else(lost));
-                            };
-                            let then = Then::Again(response, wait, kept);
-                            Box::pin(resume(Arc::clone(protocol), call, service, then, origin))
-                        }
-                        Then::Replace(response, refusal, retained) => {
-                            let Some((service, kept)) = retained.into_kept() else {
-                                return Poll::Ready(Ok(response));
-                            };
-                            let then = Then::Replace(response, refusal, kept);
-                            Box::pin(resume(Arc::clone(protocol), call, service, then, origin))
-                        }
-                    }
-                }
-            };
-            state.set(State::Slow { future: slow });
+        self.project().speeds.poll(cx)
+    }
+}
+
+impl<S, B, RB> Watch<Result<Response<RB>, S::Error>> for UnderWay<S, B>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    #[inline]
+    fn conclude(
+        &mut self,
+        outcome: Result<Response<RB>, S::Error>,
+    ) -> ControlFlow<Self::Output, Slow<Self::Output>> {
+        let protocol = &self.spot.protocol;
+        // Looked at where it is: every response is moved once less.
+        if let (Ok(response), Some((call, attempt))) = (&outcome, &self.attempt)
+            && protocol.is_over(call, attempt, response)
+        {
+            return ControlFlow::Break(outcome.map_err(Into::into));
         }
+        let outcome = outcome.map_err(Into::into);
+        let Some((mut call, attempt)) = self.attempt.take() else {
+            return ControlFlow::Break(outcome);
+        };
+        let origin = attempt.sent.map(|sent| sent.origin);
+        let retained = self.retained.take().filter(|r| r.is_intact());
+        let (service, then) = match protocol.conclude(&mut call, attempt, outcome, retained) {
+            Then::Return(outcome) => return ControlFlow::Break(outcome),
+            Then::Again(response, wait, retained) => match retained.into_kept() {
+                Some((service, kept)) => (service, Then::Again(response, wait, kept)),
+                None => return ControlFlow::Break(without_copy(response)),
+            },
+            Then::Replace(response, refusal, retained) => match retained.into_kept() {
+                Some((service, kept)) => (service, Then::Replace(response, refusal, kept)),
+                None => return ControlFlow::Break(Ok(response)),
+            },
+        };
+        let protocol = Arc::clone(protocol);
+        ControlFlow::Continue(Box::pin(resume(protocol, call, service, then, origin)))
     }
 }
 
@@ -273,12 +248,7 @@ where
     let (kept, replay) = match then {
         Then::Return(outcome) => return ControlFlow::Break(outcome),
         Then::Again(response, wait, kept) => {
-            if let Some(response) = response {
-                drain(response).await;
-            }
-            if !wait.is_zero() {
-                sleep(wait).await;
-            }
+            pause(response, wait).await;
             (kept, false)
         }
         Then::Replace(response, refusal, kept) => {
@@ -298,5 +268,3 @@ where
         replay,
     })
 }
-
-const POLLED_AGAIN: &str = "response future polled after it was ready";

@@ -37,7 +37,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct M2mLayer {
-    places: Sharded<Spot>,
+    spots: Sharded<Spot>,
 }
 
 impl M2mLayer {
@@ -49,20 +49,20 @@ impl M2mLayer {
             exchange: credentials.into_exchange(),
         });
         Self {
-            places: Sharded::new(|| Spot::new(&protocol)),
+            spots: Sharded::new(|| Spot::new(&protocol)),
         }
     }
 
     /// The tokens, for everything that is not a request through this layer.
     #[must_use]
     pub fn tokens(&self) -> TokenHandle {
-        TokenHandle::new(Arc::clone(&self.places.here().protocol.exchange.tokens))
+        TokenHandle::new(Arc::clone(&self.spots.here().protocol.exchange.tokens))
     }
 
     /// What is known about quotas.
     #[must_use]
     pub fn quotas(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.places.here().protocol.limiter))
+        QuotaHandle::new(Arc::clone(&self.spots.here().protocol.limiter))
     }
 }
 
@@ -70,6 +70,6 @@ impl<S> Layer<S> for M2mLayer {
     type Service = M2m<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        M2m::new(inner, self.places.clone())
+        M2m::new(inner, self.spots.clone())
     }
 }

@@ -73,7 +73,7 @@ impl Protocol {
         call: &mut Call,
         attempt: Attempt,
         outcome: Result<Response<RB>, BoxError>,
-        kept: Option<K>,
+        mut kept: Option<K>,
     ) -> Then<RB, K> {
         let replay = attempt.sent.is_some_and(|sent| sent.replay);
         let refusal = match (&outcome, attempt.sent) {
@@ -83,28 +83,20 @@ impl Protocol {
         // The limiter charges a 401 to the quota, never retries it, and leaves it to us.
         let next = self
             .limiter
-            .conclude(call, attempt.ticket, outcome, kept.is_some());
-        match (next, kept) {
-            (Next::Again(response, wait), Some(kept)) => Then::Again(response, wait, kept),
-            // Not decided without a copy.
-            (Next::Again(response, _), None) => Then::Return(
-                response.ok_or_else(|| "a request without a copy was to be sent again".into()),
-            ),
-            (Next::Return(Ok(response)), kept) => match (refusal, kept) {
-                (None, _) => Then::Return(Ok(response)),
-                (Some(refusal), Some(kept)) if self.exchange.replay && !replay => {
-                    Then::Replace(response, refusal, kept)
-                }
-                (Some(refusal), _) => {
-                    if replay {
-                        self.exchange.refused_again(&refusal);
-                    } else {
-                        self.exchange.renew_beside(refusal);
-                    }
-                    Then::Return(Ok(response))
-                }
-            },
-            (Next::Return(Err(error)), _) => Then::Return(Err(error)),
+            .conclude(call, attempt.ticket, outcome, &mut kept);
+        let response = match next {
+            Next::Again(response, wait, kept) => return Then::Again(response, wait, kept),
+            Next::Return(Ok(response)) => response,
+            Next::Return(Err(error)) => return Then::Return(Err(error)),
+        };
+        match (refusal, kept) {
+            (None, _) => {}
+            (Some(refusal), Some(kept)) if self.exchange.replay && !replay => {
+                return Then::Replace(response, refusal, kept);
+            }
+            (Some(refusal), _) if replay => self.exchange.refused_again(&refusal),
+            (Some(refusal), _) => self.exchange.renew_beside(refusal),
         }
+        Then::Return(Ok(response))
     }
 }

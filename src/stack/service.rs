@@ -11,7 +11,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    future::{ResponseFuture, Unsent, drive},
+    future::{ResponseFuture, UnderWay, Unsent, drive},
     protocol::{Attempt, Protocol, Spot},
 };
 use crate::{
@@ -28,12 +28,12 @@ use crate::{
 #[derive(Clone)]
 pub struct M2m<S> {
     inner: S,
-    places: Sharded<Spot>,
+    spots: Sharded<Spot>,
 }
 
 impl<S> M2m<S> {
-    pub(super) fn new(inner: S, places: Sharded<Spot>) -> Self {
-        Self { inner, places }
+    pub(super) fn new(inner: S, spots: Sharded<Spot>) -> Self {
+        Self { inner, spots }
     }
 
     /// The service underneath.
@@ -71,34 +71,34 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
-        let place = self.places.here();
-        let Protocol { limiter, exchange } = &*place.protocol;
+        let spot = self.spots.here();
+        let Protocol { limiter, exchange } = &*spot.protocol;
         let origin = match exchange.authorizer.inspect(&mut request) {
             Ok(Passage::WithToken(origin)) => Some(origin),
             Ok(Passage::AsItIs) => None,
             Err(error) => return ResponseFuture::refused(error),
         };
         let now = limiter.now();
-        let token = origin.and_then(|origin| place.near.token(now, origin));
+        let token = origin.and_then(|origin| spot.near.token(now, origin));
         let head = (&request).into();
         let credential = || {
             let credential = exchange.tokens.cell.settings().credential.as_deref();
             origin.and(credential)
         };
         let has_token = token.is_some() == origin.is_some();
-        let pass = || place.passes.pass(&head, credential().is_some());
+        let pass = || spot.passes.pass(&head, credential().is_some());
         let (call, ticket) = match has_token.then(pass).flatten() {
             Some(call) => (call, Ticket::free()),
             None => {
                 let (call, admission) = if has_token {
-                    place.passes.admit(&head, credential())
+                    spot.passes.admit(&head, credential())
                 } else {
                     (limiter.begin(&head, credential(), now), None)
                 };
                 match admission {
                     Some(Ok(ticket)) => (call, ticket),
                     admission => {
-                        let protocol = Arc::clone(&place.protocol);
+                        let protocol = Arc::clone(&spot.protocol);
                         let admission = admission.and_then(Result::err);
                         let service = give_back(&mut self.inner);
                         let unsent = Unsent {
@@ -118,11 +118,15 @@ where
             exchange.authorizer.authorize(request.headers_mut(), header);
             sent
         });
-        let attempt = Attempt { ticket, sent };
-        let place = Arc::clone(place);
+        let spot = Arc::clone(spot);
         // The instance that was polled ready is the one that is called.
         let future = self.inner.call(request);
-        ResponseFuture::sent(future, place, call, attempt, retained)
+        let watched = UnderWay {
+            spot,
+            attempt: Some((call, Attempt { ticket, sent })),
+            retained,
+        };
+        ResponseFuture::fast(future, watched)
     }
 }
 

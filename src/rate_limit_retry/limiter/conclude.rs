@@ -18,12 +18,12 @@ use crate::{
     },
 };
 
-/// What to do after an attempt.
+/// What to do after an attempt. `K` is the copy that is sent again.
 #[derive(Debug)]
-pub(crate) enum Next<RB> {
+pub(crate) enum Next<RB, K> {
     Return(Result<Response<RB>, BoxError>),
     /// Send again after this wait; the response, if there is one, is drained first.
-    Again(Option<Response<RB>>, Duration),
+    Again(Option<Response<RB>>, Duration, K),
 }
 
 impl Limiter {
@@ -40,14 +40,14 @@ impl Limiter {
         over
     }
 
-    /// Learns from the end of an attempt, and decides what follows.
-    pub(crate) fn conclude<RB>(
+    /// Learns from the end of an attempt, and decides what follows. `kept` is the copy, if it can still be sent.
+    pub(crate) fn conclude<RB, K>(
         &self,
         call: &mut Call,
         ticket: Ticket,
         outcome: Result<Response<RB>, BoxError>,
-        replayable: bool,
-    ) -> Next<RB> {
+        kept: &mut Option<K>,
+    ) -> Next<RB, K> {
         if let Ok(response) = &outcome
             && self.is_over(call, &ticket, response)
         {
@@ -135,7 +135,7 @@ impl Limiter {
                 Err(_) => given_up_below.then_some(GiveUpReason::Retries),
             },
             permanent,
-            replayable,
+            replayable: kept.is_some(),
             held,
             backoff: self.fault_backoff.wait(call.attempt, self.random.unit()),
             left: call.deadline.map(|at| at.saturating_duration_since(now)),
@@ -165,8 +165,8 @@ impl Limiter {
                 };
                 Next::Return(self.finish(call, outcome))
             }
-            Decision::AfterHold => self.again(call, outcome, Duration::ZERO),
-            Decision::AfterFault(wait) => self.again(call, outcome, wait),
+            Decision::AfterHold => self.again(call, outcome, Duration::ZERO, kept),
+            Decision::AfterFault(wait) => self.again(call, outcome, wait, kept),
         }
     }
 
@@ -190,12 +190,17 @@ impl Limiter {
         }
     }
 
-    fn again<RB>(
+    fn again<RB, K>(
         &self,
         call: &mut Call,
         outcome: Result<Response<RB>, BoxError>,
         wait: Duration,
-    ) -> Next<RB> {
+        kept: &mut Option<K>,
+    ) -> Next<RB, K> {
+        // Not decided without a copy.
+        let Some(kept) = kept.take() else {
+            return Next::Return(self.finish(call, outcome));
+        };
         let attempt = call.attempt;
         self.tell_each(call, |partition| RateLimitEvent::Retrying {
             partition,
@@ -203,7 +208,7 @@ impl Limiter {
             wait,
         });
         call.attempt = call.attempt.saturating_add(1);
-        Next::Again(outcome.ok(), wait)
+        Next::Again(outcome.ok(), wait, kept)
     }
 
     fn finish<RB>(
