@@ -90,7 +90,7 @@ impl DeadlineExceeded {
 
 impl fmt::Display for DeadlineExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the deadline of the whole call has passed; the request ")?;
+        f.write_str("the call took longer than `.deadline(..)` allows; its request ")?;
         f.write_str(if self.possibly_processed {
             "may have been processed"
         } else {

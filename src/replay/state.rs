@@ -238,7 +238,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Superseded => "request body superseded by a later attempt",
-            Self::Incomplete => "request body is no longer complete and cannot be sent again",
+            Self::Incomplete => "request body is no longer complete and cannot be sent again; the replay layer's `.cap(..)` says how much is kept",
         })
     }
 }

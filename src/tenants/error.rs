@@ -23,16 +23,16 @@ impl fmt::Display for TenantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotChosen => f.write_str(
-                "request was not sent: it has no `CredentialId` in its extensions; an outer layer must choose one",
+                "request not sent: it has no `CredentialId` in its extensions; an outer layer must choose one",
             ),
-            Self::Unknown(id) => write!(f, "request was not sent: there is no credential {id:?}"),
+            Self::Unknown(id) => write!(f, "request not sent: there is no credential {id:?} for `TenantsLayer`"),
             Self::Unusable(id, _) => {
-                write!(f, "request was not sent: the credential {id:?} cannot be used")
+                write!(f, "request not sent: the layer for the credential {id:?} could not be made")
             }
             Self::Full(id) => write!(
                 f,
-                "request was not sent: there is no room for the credential {id:?}, and all others are in use; raise \
-                 `TenantsLayer::max_tenants`"
+                "request not sent: there is no room for the credential {id:?}, and all others are in use; raise \
+                 `.max_tenants(..)`"
             ),
         }
     }

@@ -117,7 +117,7 @@ fn unreadable(body: &[u8]) -> TokenError {
             "was answered with a web page; check the token endpoint's URL, and what stands before it",
         )
     } else {
-        malformed("was not answered with a JSON object")
+        malformed("was not answered with a JSON object; check the token endpoint's URL")
     }
 }
 
@@ -145,7 +145,7 @@ fn token(
                 TokenErrorKind::UnsupportedTokenType,
                 false,
                 format!(
-                    "was answered with a token of type {kind:?}, which may not be sent as a bearer token"
+                    "was answered with a token of type {kind:?}, which may not be sent as a bearer token; have the server issue bearer tokens"
                 ),
             ));
         }
@@ -153,7 +153,9 @@ fn token(
     let value = match members.remove("access_token") {
         Some(Value::String(value)) if !value.trim().is_empty() => SecretString::from(value),
         Some(Value::String(_)) | None | Some(Value::Null) => {
-            return Err(malformed("was answered without an access_token"));
+            return Err(malformed(
+                "was answered without an access_token; check the token endpoint's URL",
+            ));
         }
         Some(_) => {
             return Err(malformed(

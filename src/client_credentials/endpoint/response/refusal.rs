@@ -14,10 +14,10 @@ pub(super) fn refusal(
     text: Option<&str>,
     cx: &Context<'_>,
 ) -> TokenError {
-    use TokenErrorKind::{CredentialsRefused, Malformed, Refused, ScopeRefused, Server, Throttled};
+    use TokenErrorKind::{CredentialsRefused, Malformed, Refused, ScopeRefused, Server};
 
     if status == StatusCode::TOO_MANY_REQUESTS {
-        return TokenError::new(Throttled, true, "was throttled");
+        return throttled();
     }
     if status.is_server_error() {
         return TokenError::new(Server, true, "failed at the server");
@@ -27,7 +27,7 @@ pub(super) fn refusal(
     }
     let asked_to_wait = !status.is_success() && headers.contains_key(header::RETRY_AFTER);
     if asked_to_wait || sounds_throttled(code, text) {
-        return TokenError::new(Throttled, true, "was throttled");
+        return throttled();
     }
     let (kind, advice) = match code {
         Some("temporarily_unavailable" | "server_error" ) => {
@@ -39,7 +39,7 @@ pub(super) fn refusal(
                 "check the client id and secret, and whether the server wants them in the form or as Basic",
             ),
         ),
-        Some("unauthorized_client") => (Refused, "the client may not use this grant type"),
+        Some("unauthorized_client") => (Refused, "the client may not use this grant type; allow it at the server"),
         Some("unsupported_grant_type") => (Refused, "the server does not offer this grant type"),
         Some("invalid_scope") => (
             ScopeRefused,
@@ -65,12 +65,17 @@ pub(super) fn refusal(
             }
             // Gateways and firewalls throttle with bare 403s and 408s: no verdict on the credentials.
             StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
-                return TokenError::new(Refused, true, "was refused without an OAuth error");
+                return TokenError::new(Refused, true, "was refused without an OAuth error, perhaps by a gateway before the server");
             }
             _ => (Refused, "the answer gives no reason"),
         },
     };
     TokenError::new(kind, false, format!("was refused: {advice}"))
+}
+
+fn throttled() -> TokenError {
+    let what = "was throttled: the server wants fewer token requests";
+    TokenError::new(TokenErrorKind::Throttled, true, what)
 }
 
 pub(super) fn redirected(
