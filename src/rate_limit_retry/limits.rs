@@ -31,20 +31,19 @@ pub struct OwnLimit {
 }
 
 impl OwnLimit {
+    const UNLIMITED: Self = Self {
+        rate: None,
+        burst: None,
+        at_once: None,
+        until_told: false,
+    };
+
     /// At most `requests` in any `period`; both at least 1 (request, millisecond).
     #[must_use]
     pub const fn per(requests: u32, period: Duration) -> Self {
-        let requests = if requests == 0 { 1 } else { requests };
-        let period = if period.as_millis() == 0 {
-            Duration::from_millis(1)
-        } else {
-            period
-        };
         Self {
-            rate: Some((requests, period)),
-            burst: None,
-            at_once: None,
-            until_told: false,
+            rate: Some(some_per(requests, period)),
+            ..Self::UNLIMITED
         }
     }
 
@@ -69,13 +68,7 @@ impl OwnLimit {
     /// At most so many under way at the same time, at least 1, and no limit in time.
     #[must_use]
     pub const fn in_flight(requests: u32) -> Self {
-        let unlimited = Self {
-            rate: None,
-            burst: None,
-            at_once: None,
-            until_told: false,
-        };
-        unlimited.at_once(requests)
+        Self::UNLIMITED.at_once(requests)
     }
 
     /// Spaces requests evenly but for so many, at least 1, that may go together. Default: all of a period may.
@@ -88,7 +81,7 @@ impl OwnLimit {
     /// At most so many under way at the same time, at least 1. Default: no limit.
     #[must_use]
     pub const fn at_once(mut self, requests: u32) -> Self {
-        self.at_once = Some(if requests == 0 { 1 } else { requests });
+        self.at_once = Some(at_least_one(requests));
         self
     }
 
@@ -97,6 +90,20 @@ impl OwnLimit {
         self.until_told = true;
         self
     }
+}
+
+/// A number of requests and a period that make a limit: at least one request, at least a millisecond.
+pub(super) const fn some_per(requests: u32, period: Duration) -> (u32, Duration) {
+    let period = if period.as_millis() == 0 {
+        Duration::from_millis(1)
+    } else {
+        period
+    };
+    (at_least_one(requests), period)
+}
+
+pub(super) const fn at_least_one(requests: u32) -> u32 {
+    if requests == 0 { 1 } else { requests }
 }
 
 /// The own limits of one layer.

@@ -39,6 +39,8 @@
 
 mod api;
 mod issuer;
+mod memory;
+mod meter;
 mod probe;
 mod quota;
 mod quota_store;

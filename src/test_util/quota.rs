@@ -1,6 +1,8 @@
-//! How many requests a server admits in which time: models without a clock.
+//! How many requests a server admits in which time.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
+
+use super::meter::refill;
 
 /// A limit on requests.
 ///
@@ -19,12 +21,12 @@ use std::{collections::VecDeque, time::Duration};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
-    model: Model,
-    limit: u32,
+    pub(super) model: Model,
+    pub(super) limit: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Model {
+pub(super) enum Model {
     FixedWindow(Duration),
     SlidingWindow(Duration),
     TokenBucket { per_second: f64 },
@@ -64,246 +66,5 @@ impl Quota {
             Model::FixedWindow(window) | Model::SlidingWindow(window) => window,
             Model::TokenBucket { per_second } => refill(f64::from(self.limit), per_second),
         }
-    }
-}
-
-/// What a [`Meter`] says about one request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Decision {
-    pub(super) allowed: bool,
-    pub(super) limit: u32,
-    /// How many more may follow at once.
-    pub(super) remaining: u32,
-    /// When there will be more than now: the end of the window, the oldest request leaving it, or the full bucket.
-    pub(super) reset_after: Duration,
-    /// When the next request will be admitted; zero if it would be now.
-    pub(super) retry_after: Duration,
-}
-
-/// A quota in use. All times are since an arbitrary start, and must not go back.
-#[derive(Debug)]
-pub(super) struct Meter {
-    quota: Quota,
-    count_refused: bool,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Fixed {
-        started: Option<Duration>,
-        used: u32,
-    },
-    Sliding(VecDeque<Duration>),
-    Bucket {
-        level: f64,
-        updated: Duration,
-    },
-}
-
-impl Meter {
-    pub(super) fn new(quota: Quota, count_refused: bool) -> Self {
-        let state = match quota.model {
-            Model::FixedWindow(_) => State::Fixed {
-                started: None,
-                used: 0,
-            },
-            Model::SlidingWindow(_) => State::Sliding(VecDeque::new()),
-            Model::TokenBucket { .. } => State::Bucket {
-                level: f64::from(quota.limit),
-                updated: Duration::ZERO,
-            },
-        };
-        Self {
-            quota,
-            count_refused,
-            state,
-        }
-    }
-
-    pub(super) fn quota(&self) -> Quota {
-        self.quota
-    }
-
-    /// Admits or refuses a request at `now`, and counts it.
-    pub(super) fn admit(&mut self, now: Duration) -> Decision {
-        let allowed = self.peek(now).allowed;
-        if allowed || self.count_refused {
-            self.charge(now);
-        }
-        Decision {
-            allowed,
-            ..self.peek(now)
-        }
-    }
-
-    /// What [`admit`](Self::admit) would see first: `allowed` is about the next request. Counts nothing.
-    pub(super) fn peek(&mut self, now: Duration) -> Decision {
-        self.advance(now);
-        let limit = self.quota.limit;
-        let window = self.quota.window();
-        let (remaining, reset_after, retry_after) = match (&self.state, self.quota.model) {
-            (State::Fixed { started, used }, _) => {
-                let end = started.unwrap_or(now).saturating_add(window);
-                let left = end.saturating_sub(now);
-                (limit.saturating_sub(*used), left, left)
-            }
-            (State::Sliding(log), _) => {
-                let leaves = |at: Option<&Duration>| {
-                    at.map_or(window, |at| at.saturating_add(window).saturating_sub(now))
-                };
-                let used = u32::try_from(log.len()).unwrap_or(u32::MAX);
-                let blocking = log.len().saturating_sub(limit as usize);
-                let remaining = limit.saturating_sub(used);
-                (remaining, leaves(log.front()), leaves(log.get(blocking)))
-            }
-            (State::Bucket { level, .. }, Model::TokenBucket { per_second }) => (
-                (level + ROUNDING).max(0.0) as u32,
-                refill(f64::from(limit) - level, per_second),
-                refill(1.0 - level, per_second),
-            ),
-            (State::Bucket { .. }, _) => (0, window, window),
-        };
-        let allowed = remaining > 0;
-        Decision {
-            allowed,
-            limit,
-            remaining,
-            reset_after,
-            retry_after: if allowed { Duration::ZERO } else { retry_after },
-        }
-    }
-
-    /// Forgets what is past.
-    fn advance(&mut self, now: Duration) {
-        match (&mut self.state, self.quota.model) {
-            (State::Fixed { started, used }, Model::FixedWindow(window))
-                if started.is_some_and(|started| now >= started.saturating_add(window)) =>
-            {
-                *started = None;
-                *used = 0;
-            }
-            (State::Sliding(log), Model::SlidingWindow(window)) => {
-                while log
-                    .front()
-                    .is_some_and(|at| now >= at.saturating_add(window))
-                {
-                    log.pop_front();
-                }
-            }
-            (State::Bucket { level, updated }, Model::TokenBucket { per_second }) => {
-                let gained = now.saturating_sub(*updated).as_secs_f64() * per_second.max(0.0);
-                *level = (*level + gained).min(f64::from(self.quota.limit));
-                *updated = now.max(*updated);
-            }
-            _ => {}
-        }
-    }
-
-    fn charge(&mut self, now: Duration) {
-        match &mut self.state {
-            State::Fixed { started, used } => {
-                started.get_or_insert(now);
-                *used = used.saturating_add(1);
-            }
-            State::Sliding(log) => log.push_back(now),
-            // Refused requests run it into debt, up to once its size.
-            State::Bucket { level, .. } => {
-                *level = (*level - 1.0).max(-f64::from(self.quota.limit));
-            }
-        }
-    }
-}
-
-/// How long a bucket takes to gain `tokens`, rounded up to the nanosecond.
-fn refill(tokens: f64, per_second: f64) -> Duration {
-    if tokens <= ROUNDING {
-        return Duration::ZERO;
-    }
-    Duration::try_from_secs_f64(tokens / per_second.max(0.0))
-        .map_or(FOREVER, |wait| wait.saturating_add(Duration::from_nanos(1)))
-        .min(FOREVER)
-}
-
-/// Sums of fractions may miss a whole token by this much.
-const ROUNDING: f64 = 1e-6;
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn s(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn meter(quota: Quota) -> Meter {
-        Meter::new(quota, false)
-    }
-
-    #[test]
-    fn a_fixed_window_starts_with_its_first_request_and_admits_the_limit() {
-        let mut meter = meter(Quota::fixed_window(2, s(60)));
-
-        let first = meter.admit(s(7));
-        let second = meter.admit(s(17));
-        let third = meter.admit(s(27));
-
-        assert_eq!((first.allowed, first.remaining), (true, 1));
-        assert_eq!((second.allowed, second.remaining), (true, 0));
-        assert!(!third.allowed);
-        assert_eq!((third.reset_after, third.retry_after), (s(40), s(40)));
-        assert!(!meter.admit(s(66)).allowed);
-        assert!(meter.admit(s(67)).allowed);
-        assert_eq!(meter.peek(s(67)).reset_after, s(60));
-    }
-
-    #[test]
-    fn a_sliding_window_frees_a_place_when_its_oldest_request_leaves() {
-        let mut meter = meter(Quota::sliding_window(2, s(60)));
-        meter.admit(s(0));
-        meter.admit(s(30));
-
-        let refused = meter.admit(s(40));
-
-        assert_eq!((refused.allowed, refused.retry_after), (false, s(20)));
-        assert!(meter.admit(s(60)).allowed);
-        assert_eq!(meter.admit(s(60)).retry_after, s(30));
-    }
-
-    #[test]
-    fn refused_requests_prolong_a_sliding_window_if_they_count() {
-        let mut meter = Meter::new(Quota::sliding_window(1, s(60)), true);
-        meter.admit(s(0));
-
-        let refused = meter.admit(s(50));
-
-        assert_eq!((refused.allowed, refused.retry_after), (false, s(60)));
-        assert!(!meter.admit(s(60)).allowed);
-        assert!(meter.admit(s(120)).allowed);
-    }
-
-    #[test]
-    fn a_bucket_admits_its_capacity_at_once_and_then_its_rate() {
-        let mut meter = meter(Quota::token_bucket(3, 0.1));
-
-        let burst = (0..4).filter(|_| meter.admit(s(5)).allowed).count();
-
-        let wait = meter.peek(s(5)).retry_after;
-        assert_eq!(burst, 3);
-        assert!(wait >= s(10) && wait < Duration::from_millis(10_001));
-        assert!(!meter.admit(s(14)).allowed);
-        assert!(meter.admit(s(5) + wait).allowed);
-        assert!(!meter.admit(s(5) + wait).allowed);
-    }
-
-    #[test]
-    fn a_bucket_without_a_rate_never_refills() {
-        let mut meter = meter(Quota::token_bucket(1, 0.0));
-        meter.admit(s(0));
-
-        let refused = meter.admit(s(1_000_000));
-
-        assert_eq!((refused.allowed, refused.retry_after), (false, FOREVER));
     }
 }

@@ -1,17 +1,14 @@
 //! A quota store in memory.
 
 use std::{
-    collections::HashMap,
     fmt,
-    future::{pending, poll_fn},
-    sync::{Arc, Mutex},
+    future::poll_fn,
+    mem::take,
     task::{Poll, Waker},
     time::Duration,
 };
 
-use tokio::time::sleep;
-
-use super::{script::lock, time::now};
+use super::{memory::Memory, time::now};
 use crate::rate_limit_retry::{
     CacheIdentity, ExactQuota, Ledger, QuotaReport, QuotaStore, QuotaView, Slot, StoreError,
     StoreFuture,
@@ -20,19 +17,10 @@ use crate::rate_limit_retry::{
 /// A [`QuotaStore`] in this process's memory, in tokio's time: for tests in which several layers stand for the processes
 /// of a fleet. Clones share what is stored.
 #[derive(Clone, Default)]
-pub struct MemoryQuotaStore(Arc<Mutex<State>>);
+pub struct MemoryQuotaStore(Memory<Entry>);
 
 #[derive(Default)]
-struct State {
-    quotas: HashMap<Vec<u8>, Kept>,
-    fault: Option<StoreError>,
-    latency: Duration,
-    loss: f64,
-    calls: u64,
-}
-
-#[derive(Default)]
-struct Kept {
+struct Entry {
     ledger: Ledger,
     /// How many holds have been told of.
     holds: u64,
@@ -48,76 +36,43 @@ impl MemoryQuotaStore {
 
     /// Every call fails with `fault` from now on. Default: none.
     pub fn fail_with(&self, fault: Option<StoreError>) {
-        lock(&self.0).fault = fault;
+        self.0.settings().fault = fault;
     }
 
     /// How long every call takes from now on, one half each way. Default: no time.
     pub fn set_latency(&self, latency: Duration) {
-        lock(&self.0).latency = latency;
+        self.0.settings().latency = latency;
     }
 
     /// The share of calls that are never answered from now on, half of them lost on the way there, half on the way back;
     /// `0.0..=1.0`. Default: none.
     pub fn set_loss(&self, share: f64) {
-        lock(&self.0).loss = share;
+        self.0.settings().loss = share;
     }
 
     /// Forgets everything, as a restart would.
     pub fn clear(&self) {
-        lock(&self.0).quotas.clear();
+        self.0.clear();
     }
 
     /// How often it was asked, whatever came of it.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        lock(&self.0).calls
-    }
-
-    async fn on<T>(
-        &self,
-        quota: &CacheIdentity,
-        work: impl FnOnce(&mut Kept) -> T,
-    ) -> Result<T, StoreError> {
-        let (latency, lost_there, lost_back) = {
-            let mut state = lock(&self.0);
-            state.calls += 1;
-            let lost = fastrand::f64();
-            let (there, back) = (lost < state.loss / 2.0, lost < state.loss);
-            (state.latency / 2, there, back)
-        };
-        if lost_there {
-            return pending().await;
-        }
-        travel(latency).await;
-        let answer = {
-            let mut state = lock(&self.0);
-            match state.fault.clone() {
-                Some(fault) => Err(fault),
-                None => {
-                    let quota = quota.expose().to_vec();
-                    Ok(work(state.quotas.entry(quota).or_default()))
-                }
-            }
-        };
-        if lost_back {
-            return pending().await;
-        }
-        travel(latency).await;
-        answer
+        self.0.calls()
     }
 
     /// How many holds have been told of, once they are more than `known`.
     async fn holds(&self, quota: &CacheIdentity, known: Option<u64>) -> u64 {
         poll_fn(|cx| {
-            let mut state = lock(&self.0);
-            let kept = state.quotas.entry(quota.expose().to_vec()).or_default();
-            if known.is_none_or(|known| kept.holds != known) {
-                return Poll::Ready(kept.holds);
-            }
-            if !kept.listening.iter().any(|w| w.will_wake(cx.waker())) {
-                kept.listening.push(cx.waker().clone());
-            }
-            Poll::Pending
+            self.0.look(quota, |entry| {
+                if known.is_none_or(|known| entry.holds != known) {
+                    return Poll::Ready(entry.holds);
+                }
+                if !entry.listening.iter().any(|w| w.will_wake(cx.waker())) {
+                    entry.listening.push(cx.waker().clone());
+                }
+                Poll::Pending
+            })
         })
         .await
     }
@@ -130,17 +85,16 @@ impl QuotaStore for MemoryQuotaStore {
         report: &'a QuotaReport,
     ) -> StoreFuture<'a, QuotaView> {
         Box::pin(async move {
-            let (view, listening) = self
-                .on(quota, |kept| {
-                    let (view, news) = kept.ledger.report(report, now());
-                    let mut listening = Vec::new();
-                    if news {
-                        kept.holds += 1;
-                        listening = std::mem::take(&mut kept.listening);
-                    }
-                    (view, listening)
-                })
-                .await?;
+            let report = |entry: &mut Entry| {
+                let (view, news) = entry.ledger.report(report, now());
+                let mut listening = Vec::new();
+                if news {
+                    entry.holds += 1;
+                    listening = take(&mut entry.listening);
+                }
+                (view, listening)
+            };
+            let (view, listening) = self.0.call(quota, report).await?;
             listening.into_iter().for_each(Waker::wake);
             Ok(view)
         })
@@ -152,23 +106,17 @@ impl QuotaStore for MemoryQuotaStore {
         exact: ExactQuota,
         longest: Duration,
     ) -> StoreFuture<'a, Slot> {
-        Box::pin(self.on(quota, move |kept| kept.ledger.slot(exact, longest, now())))
+        let slot = move |entry: &mut Entry| entry.ledger.slot(exact, longest, now());
+        Box::pin(self.0.call(quota, slot))
     }
 
     fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let known = self.holds(quota, None).await;
             self.holds(quota, Some(known)).await;
-            let latency = lock(&self.0).latency;
-            travel(latency / 2).await;
+            self.0.half_way().await;
             Ok(())
         })
-    }
-}
-
-async fn travel(time: Duration) {
-    if !time.is_zero() {
-        sleep(time).await;
     }
 }
 

@@ -1,15 +1,10 @@
 //! A token store in memory.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{script::lock, time::now};
+use super::{memory::Memory, time::now};
 use crate::client_credentials::{
     CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenIdentity, TokenStore,
 };
@@ -17,18 +12,10 @@ use crate::client_credentials::{
 /// A [`TokenStore`] in this process's memory, in tokio's time: for tests in which several layers stand for the processes
 /// of a fleet. Clones share what is stored.
 #[derive(Clone, Default)]
-pub struct MemoryTokenStore(Arc<Mutex<State>>);
+pub struct MemoryTokenStore(Memory<Entry>);
 
 #[derive(Default)]
-struct State {
-    slots: HashMap<Vec<u8>, Slot>,
-    fault: Option<StoreError>,
-    latency: Duration,
-    calls: u64,
-}
-
-#[derive(Default)]
-struct Slot {
+struct Entry {
     token: Option<(StoredToken, Instant)>,
     /// Nobody holds a lease that is marked as failed.
     lease: Option<(Option<LeaseHolder>, Instant)>,
@@ -44,50 +31,35 @@ impl MemoryTokenStore {
 
     /// Every call fails with `fault` from now on. Default: none.
     pub fn fail_with(&self, fault: Option<StoreError>) {
-        lock(&self.0).fault = fault;
+        self.0.settings().fault = fault;
     }
 
-    /// How long every call takes from now on. Default: no time.
+    /// How long every call takes from now on, one half each way. Default: no time.
     pub fn set_latency(&self, latency: Duration) {
-        lock(&self.0).latency = latency;
+        self.0.settings().latency = latency;
     }
 
     /// Forgets everything, as a restart would.
     pub fn clear(&self) {
-        lock(&self.0).slots.clear();
+        self.0.clear();
     }
 
     /// How often it was asked, whatever came of it.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        lock(&self.0).calls
+        self.0.calls()
     }
 
     async fn on<T>(
         &self,
         identity: &CacheIdentity,
-        work: impl FnOnce(&mut Slot, Instant) -> T,
+        work: impl FnOnce(&mut Entry, Instant) -> T,
     ) -> Result<T, StoreError> {
-        let latency = {
-            let mut state = lock(&self.0);
-            state.calls += 1;
-            state.latency
-        };
-        if !latency.is_zero() {
-            sleep(latency).await;
-        }
-        let mut state = lock(&self.0);
-        match state.fault.clone() {
-            Some(fault) => Err(fault),
-            None => Ok(work(
-                state.slots.entry(identity.expose().to_vec()).or_default(),
-                now(),
-            )),
-        }
+        self.0.call(identity, |entry| work(entry, now())).await
     }
 }
 
-impl Slot {
+impl Entry {
     /// Who holds the lease now; `Some(None)` if whoever did has failed.
     fn leased(&self, now: Instant) -> Option<Option<LeaseHolder>> {
         let (holder, until) = self.lease?;
@@ -97,8 +69,8 @@ impl Slot {
 
 impl TokenStore for MemoryTokenStore {
     async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
-        self.on(identity, |slot, now| {
-            let (token, until) = slot.token.as_ref()?;
+        self.on(identity, |entry, now| {
+            let (token, until) = entry.token.as_ref()?;
             let left = until.saturating_duration_since(now);
             (!left.is_zero()).then(|| token.clone().with_left(left))
         })
@@ -111,11 +83,11 @@ impl TokenStore for MemoryTokenStore {
         token: &StoredToken,
         holder: LeaseHolder,
     ) -> Result<bool, StoreError> {
-        self.on(identity, |slot, now| {
-            let may = matches!(slot.leased(now), Some(of) if of.is_none_or(|of| of == holder));
+        self.on(identity, |entry, now| {
+            let may = matches!(entry.leased(now), Some(of) if of.is_none_or(|of| of == holder));
             if may {
-                slot.token = Some((token.clone(), now + token.left()));
-                slot.lease = None;
+                entry.token = Some((token.clone(), now + token.left()));
+                entry.lease = None;
             }
             may
         })
@@ -127,8 +99,8 @@ impl TokenStore for MemoryTokenStore {
         identity: &CacheIdentity,
         refused: TokenIdentity,
     ) -> Result<bool, StoreError> {
-        self.on(identity, |slot, _| {
-            let found = slot
+        self.on(identity, |entry, _| {
+            let found = entry
                 .token
                 .take_if(|(token, _)| token.token().identity() == refused);
             found.is_some()
@@ -142,11 +114,11 @@ impl TokenStore for MemoryTokenStore {
         holder: LeaseHolder,
         length: Duration,
     ) -> Result<Lease, StoreError> {
-        self.on(identity, |slot, now| match slot.leased(now) {
+        self.on(identity, |entry, now| match entry.leased(now) {
             Some(None) => Lease::Failed,
             Some(Some(other)) if other != holder => Lease::Busy,
             _ => {
-                slot.lease = Some((Some(holder), now + length));
+                entry.lease = Some((Some(holder), now + length));
                 Lease::Held
             }
         })
@@ -159,9 +131,9 @@ impl TokenStore for MemoryTokenStore {
         holder: LeaseHolder,
         failed: Option<Duration>,
     ) -> Result<(), StoreError> {
-        self.on(identity, |slot, now| {
-            if slot.leased(now) == Some(Some(holder)) {
-                slot.lease = failed.map(|length| (None, now + length));
+        self.on(identity, |entry, now| {
+            if entry.leased(now) == Some(Some(holder)) {
+                entry.lease = failed.map(|length| (None, now + length));
             }
         })
         .await
@@ -172,10 +144,10 @@ impl TokenStore for MemoryTokenStore {
         identity: &CacheIdentity,
         length: Duration,
     ) -> Result<bool, StoreError> {
-        self.on(identity, |slot, now| {
-            let cooled = slot.cooled_at.is_none_or(|until| now >= until);
+        self.on(identity, |entry, now| {
+            let cooled = entry.cooled_at.is_none_or(|until| now >= until);
             if cooled {
-                slot.cooled_at = Some(now + length);
+                entry.cooled_at = Some(now + length);
             }
             cooled
         })

@@ -18,18 +18,14 @@ mod own;
 mod response;
 mod revocation;
 mod secret;
+mod settings;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub(super) mod tls;
 mod transport;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response, Uri};
-use http_body::Body;
-use http_body_util::Full;
-use secrecy::SecretString;
-use tower_service::Service;
+use http::Uri;
 
 #[cfg(feature = "jwt")]
 pub use self::auth::{KeyAlgorithm, SecretAlgorithm, SigningKey};
@@ -39,12 +35,7 @@ pub use self::{
     revocation::RevocationEndpoint,
     secret::{SecretFile, SecretSource, SecretVariable},
 };
-use self::{
-    discovery::Discovery,
-    form::Form,
-    transport::{Client, Transport},
-};
-use crate::BoxError;
+use self::{discovery::Discovery, form::Form, transport::Client};
 
 /// An authorization server's token endpoint, asked with the `client_credentials` grant (RFC 6749 §4.4) or another [`Grant`].
 ///
@@ -138,162 +129,6 @@ impl TokenEndpoint {
             allow_http: false,
             client: Client::default(),
         }
-    }
-
-    /// Sends token requests through `service`, which is cloned for each. It must not follow redirects.
-    #[must_use]
-    pub fn service<S, RB>(mut self, service: S) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        RB: Body + Send + 'static,
-        RB::Data: Send,
-        RB::Error: Into<BoxError>,
-    {
-        self.client = Client::Service(Transport::new(service));
-        self
-    }
-
-    /// The TLS configuration of the crate's own client: private CAs, a client certificate, another crypto provider.
-    /// The default trusts the platform's root certificates.
-    #[cfg(feature = "https")]
-    #[must_use]
-    pub fn tls_config(mut self, config: rustls::ClientConfig) -> Self {
-        self.client.own().configure(config);
-        self
-    }
-
-    /// The client's certificate (a chain, its own first) and private key, as PEM, for
-    /// [`ClientAuth::tls`] and [`ClientAuth::self_signed_tls`]. None by default.
-    ///
-    /// Both are read again for every fetch, from a [`SecretFile`] for example; when they have changed, new connections
-    /// are made. If they cannot be read, those that were read last stay in use, which
-    /// [`TokenEvent::KeptSecretUsed`](super::TokenEvent::KeptSecretUsed) tells. May be combined with
-    /// [`tls_config`](Self::tls_config), in whatever order.
-    #[cfg(feature = "https")]
-    #[must_use]
-    pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
-        self.client
-            .own()
-            .identify(identity::Identity::new(chain, key));
-        self
-    }
-
-    /// The grant to ask with. Default: [`Grant::client_credentials`].
-    #[must_use]
-    pub fn grant(mut self, grant: impl Into<Grant>) -> Self {
-        self.grant = grant.into();
-        self
-    }
-
-    /// The issuer's identifier, where the endpoint is not discovered: the audience of signed assertions. Default: not
-    /// known.
-    #[must_use]
-    pub fn issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
-        self.issuer = Some(issuer.into());
-        self
-    }
-
-    /// Whom signed assertions name as their audience. Default: [`AssertionAudience::Issuer`].
-    #[must_use]
-    pub fn assertion_audience(mut self, audience: impl Into<AssertionAudience>) -> Self {
-        self.assertion_audience = audience.into();
-        self
-    }
-
-    /// Whether signed assertions carry `typ: client-authentication+jwt` (draft-ietf-oauth-rfc7523bis), which some older
-    /// servers refuse. Default: `true`.
-    #[must_use]
-    pub fn assertion_typ(mut self, typ: bool) -> Self {
-        self.assertion_typ = typ;
-        self
-    }
-
-    /// The provider that signs assertions. Default: the one of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`. The
-    /// process-wide default of `jsonwebtoken` is neither read nor installed.
-    #[cfg(feature = "jwt")]
-    #[must_use]
-    pub fn crypto_provider(
-        mut self,
-        provider: &'static jsonwebtoken::crypto::CryptoProvider,
-    ) -> Self {
-        self.crypto_provider = Some(provider);
-        self
-    }
-
-    /// Asks for `scope`: one, or several with spaces between them. May be called again to add more. None by default.
-    #[must_use]
-    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        for scope in scope.as_ref().split(' ').filter(|s| !s.is_empty()) {
-            if !self.scopes.iter().any(|known| known == scope) {
-                self.scopes.push(scope.to_owned());
-            }
-        }
-        self
-    }
-
-    /// Asks for a token for `audience`, as Auth0 and others want it. None by default.
-    #[must_use]
-    pub fn audience(self, audience: impl Into<String>) -> Self {
-        self.parameter("audience", audience.into())
-    }
-
-    /// Asks for a token for `resource` (RFC 8707). May be called again to add more. None by default.
-    #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.parameters.push("resource", resource.into());
-        self
-    }
-
-    /// Asks for rights in detail (RFC 9396): a JSON array of objects, each with a `type`. None by default.
-    #[must_use]
-    pub fn authorization_details(self, details: impl Into<serde_json::Value>) -> Self {
-        self.parameter("authorization_details", details.into().to_string())
-    }
-
-    /// Adds a parameter to the form. Its value is treated as a secret. None by default.
-    ///
-    /// A name that is set twice, or that the endpoint sets itself, is an error at [`check`](Self::check) or first use:
-    /// RFC 6749 §3.2 forbids it. (`resource` alone may be repeated.)
-    #[must_use]
-    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
-        self.parameters.push(name, value);
-        self
-    }
-
-    /// How long a token lives whose answer does not say it. Default: one hour.
-    #[must_use]
-    pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
-        self.default_lifetime = lifetime;
-        self
-    }
-
-    /// Refuses answers that hold something which RFC 6749 [forbids](super::Quirk::is_forbidden), instead of making
-    /// sense of it. Default: off.
-    #[must_use]
-    pub fn strict(mut self) -> Self {
-        self.strict = true;
-        self
-    }
-
-    /// How often a token request is made again within one fetch, after the connection failed, after a 502, 503 or 504
-    /// without `Retry-After`, and when half of [`fetch_timeout`](super::ClientCredentialsLayerBuilder::fetch_timeout) has
-    /// passed without an answer. Default: 2, after 250 ms to 500 ms and then 500 ms to 1 s.
-    ///
-    /// Token requests may be repeated: at worst a token is issued that nobody uses. What asks for patience (429,
-    /// `Retry-After`) and what is a verdict is never repeated.
-    #[must_use]
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.retries = retries;
-        self
-    }
-
-    /// Lets the client secret travel over plain http to hosts other than loopback. Anybody on the way can read it.
-    #[must_use]
-    pub fn dangerously_allow_http(mut self) -> Self {
-        self.allow_http = true;
-        self
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod kind;
 mod not_sent;
+mod reasons;
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
@@ -12,7 +13,6 @@ pub use self::{
     kind::TokenErrorKind,
     not_sent::{CredentialPresent, OriginNotAllowed},
 };
-use super::cell::Settings;
 use crate::BoxError;
 
 /// A token could not be had. Cheap to clone: every caller that waited gets the same one.
@@ -170,73 +170,6 @@ impl TokenError {
 
     pub(crate) fn with_memory(&self, memory: Memory) -> Self {
         self.clone().change(|inner| inner.memory = Some(memory))
-    }
-
-    pub(crate) fn configuration(what: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(TokenErrorKind::Configuration, false, what)
-    }
-
-    pub(crate) fn abandoned() -> Self {
-        Self::new(
-            TokenErrorKind::Abandoned,
-            true,
-            "was dropped with its runtime several times",
-        )
-    }
-
-    pub(crate) fn expired() -> Self {
-        Self::new(
-            TokenErrorKind::Expired,
-            true,
-            "brought a token that had expired on its way: the answer took longer than its life",
-        )
-    }
-
-    pub(crate) fn no_runtime() -> Self {
-        Self::new(
-            TokenErrorKind::NoRuntime,
-            true,
-            "needs a tokio runtime: call the service from within one",
-        )
-    }
-
-    pub(crate) fn panicked() -> Self {
-        Self::new(
-            TokenErrorKind::Panicked,
-            true,
-            "ended in a panic of the token source",
-        )
-    }
-
-    pub(crate) fn shut_down() -> Self {
-        Self::new(
-            TokenErrorKind::ShutDown,
-            false,
-            "was not sent: the token handle was shut down",
-        )
-    }
-
-    pub(crate) fn timeout(limit: Duration) -> Self {
-        Self::new(
-            TokenErrorKind::Timeout,
-            true,
-            format!("got no answer within {limit:?}"),
-        )
-    }
-
-    pub(crate) fn too_many_waiting(settings: &Settings) -> Self {
-        let credential = match &settings.credential {
-            Some(name) => format!("for credential {name:?} "),
-            None => String::new(),
-        };
-        let limit = settings.max_waiting;
-        Self::new(
-            TokenErrorKind::TooManyWaiting,
-            true,
-            format!(
-                "{credential}has {limit} callers waiting for it already; send less at once, or raise `max_waiting`"
-            ),
-        )
     }
 
     fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {

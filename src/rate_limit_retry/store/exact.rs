@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::rate_limit_retry::limits::{at_least_one, some_per};
+
 /// How many requests the whole fleet sends at most, whatever the server says: one round trip to the store for each
 /// request.
 ///
@@ -28,16 +30,11 @@ impl ExactQuota {
     /// At most `requests` in any `period`; both at least 1 (request, millisecond).
     #[must_use]
     pub const fn per(requests: u32, period: Duration) -> Self {
-        let requests = if requests == 0 { 1 } else { requests };
-        let period = if period.as_millis() == 0 {
-            Duration::from_millis(1)
-        } else {
-            period
-        };
+        let (requests, period) = some_per(requests, period);
         Self {
             requests,
             period,
-            burst: if requests < 20 { 1 } else { requests / 10 },
+            burst: at_least_one(requests / 10),
         }
     }
 
@@ -63,17 +60,11 @@ impl ExactQuota {
     /// space between the others. Default: a tenth.
     #[must_use]
     pub const fn burst(mut self, requests: u32) -> Self {
-        let most = if self.requests < 2 {
-            1
-        } else {
-            self.requests / 2
-        };
-        self.burst = if requests == 0 {
-            1
-        } else if requests > most {
+        let most = at_least_one(self.requests / 2);
+        self.burst = if requests > most {
             most
         } else {
-            requests
+            at_least_one(requests)
         };
         self
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
 
-use super::super::quota::{Decision, Quota};
+use super::super::{meter::Decision, quota::Quota};
 
 /// The headers in which an [`Api`](super::Api) tells of its quotas. All numbers are rounded up to whole seconds.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -5,10 +5,7 @@ use std::{sync::Mutex, time::Duration};
 use http::Method;
 
 use super::{
-    super::{
-        quota::{Meter, Quota},
-        script::lock,
-    },
+    super::{meter::Meter, quota::Quota, script::lock},
     dialect::Verdict,
 };
 

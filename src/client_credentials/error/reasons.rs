@@ -1,0 +1,74 @@
+//! The reasons that no endpoint gives: what fails before, beside or instead of its answer.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::{super::cell::Settings, TokenError, TokenErrorKind};
+
+impl TokenError {
+    pub(crate) fn configuration(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(TokenErrorKind::Configuration, false, what)
+    }
+
+    pub(crate) fn abandoned() -> Self {
+        Self::new(
+            TokenErrorKind::Abandoned,
+            true,
+            "was dropped with its runtime several times; send requests on a runtime that outlives them",
+        )
+    }
+
+    pub(crate) fn expired() -> Self {
+        Self::new(
+            TokenErrorKind::Expired,
+            true,
+            "brought a token that had expired on its way: the answer took longer than its life; have the server issue tokens that live longer",
+        )
+    }
+
+    pub(crate) fn no_runtime() -> Self {
+        Self::new(
+            TokenErrorKind::NoRuntime,
+            true,
+            "needs a tokio runtime: call the service from within one",
+        )
+    }
+
+    pub(crate) fn panicked() -> Self {
+        Self::new(
+            TokenErrorKind::Panicked,
+            true,
+            "ended in a panic of the token source; its message went to stderr",
+        )
+    }
+
+    pub(crate) fn shut_down() -> Self {
+        Self::new(
+            TokenErrorKind::ShutDown,
+            false,
+            "was not sent: the token handle was shut down; do so after the last request",
+        )
+    }
+
+    pub(crate) fn timeout(limit: Duration) -> Self {
+        Self::new(
+            TokenErrorKind::Timeout,
+            true,
+            format!("got no answer within {limit:?}"),
+        )
+    }
+
+    pub(crate) fn too_many_waiting(settings: &Settings) -> Self {
+        let credential = match &settings.credential {
+            Some(name) => format!("for credential {name:?} "),
+            None => String::new(),
+        };
+        let limit = settings.max_waiting;
+        Self::new(
+            TokenErrorKind::TooManyWaiting,
+            true,
+            format!(
+                "{credential}has {limit} callers waiting for it already; send less at once, or raise `max_waiting`"
+            ),
+        )
+    }
+}
