@@ -96,8 +96,8 @@ impl Slide {
         if let Some((oldest, refused)) = self.log.before(allowance + 1).zip(refused) {
             self.least = self.least.max(refused.saturating_duration_since(oldest));
         }
-        if self.most.is_some_and(|most| most < self.least) {
-            self.least = self.most.unwrap_or_default();
+        if let Some(most) = self.most {
+            self.least = self.least.min(most);
         }
         std::mem::take(&mut self.accepted)
     }

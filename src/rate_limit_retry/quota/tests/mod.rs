@@ -1,7 +1,12 @@
 //! What must hold of a quota, whatever happens to it.
 
 mod any;
+mod cap;
+mod log;
+mod ramp;
+mod rate;
 mod server;
+mod slide;
 
 use std::time::Duration;
 

@@ -1,0 +1,293 @@
+//! A quota that counts any stretch of time, and refused requests like the others.
+
+use super::{super::slide::Slide, *};
+
+/// A server that takes one request in a stretch: one went, a look was refused `least` later, and one was accepted
+/// `most` after that.
+fn between(least: Duration, most: Duration) -> (Slide, Instant) {
+    let start = origin();
+    let (refused, accepted) = (start + least, start + least + most);
+    let mut slide = Slide::new(start, start, 1);
+    slide.sent(1, refused);
+    slide.sent(1, accepted);
+    slide.reopened(1, accepted, Some(refused));
+    (slide, accepted)
+}
+
+/// A stretch of ten seconds has just begun; in the last second of the one before so many looks were refused.
+fn opened_after(looks: u64) -> (Slide, Instant) {
+    let start = origin();
+    let now = start + secs(10);
+    let mut slide = Slide::new(start, start, 1);
+    for look in 0..looks {
+        slide.sent(100, start + ms(9000 + 50 * look));
+        slide.refused();
+    }
+    slide.sent(100, now);
+    slide.reopened(looks + 1, now, None);
+    assert_eq!(slide.length(), secs(10));
+    (slide, now)
+}
+
+/// Sends so many more, from a tenth of a second after `opened` on.
+fn send(slide: &mut Slide, opened: Instant, count: u64) {
+    for n in 1..=count {
+        slide.sent(100, opened + ms(50 + 50 * n));
+    }
+}
+
+#[test]
+fn a_stretch_lasts_from_a_request_to_the_next_but_its_allowance_that_was_accepted() {
+    let start = origin();
+    let length = |refused_at: Option<Duration>, refused: u32| {
+        // Ten were accepted, the eleventh was refused, and a look was accepted.
+        let mut slide = Slide::new(start, start, 1);
+        for second in 1..10 {
+            slide.sent(10, start + secs(second));
+        }
+        slide.sent(10, start + ms(9500));
+        for _ in 0..refused {
+            slide.refused();
+        }
+        let accepted = start + ms(10_300);
+        slide.sent(10, accepted);
+        slide.reopened(10, accepted, refused_at.map(|at| start + at));
+        slide.length()
+    };
+    // From the second request on; but people choose round numbers.
+    assert_eq!(length(None, 0), secs(7));
+    // It was no longer open after nine and a half seconds.
+    assert_eq!(length(Some(ms(9500)), 0), ms(9300));
+    // It may be that the eleventh was not counted: then it began with the first, and ten seconds are possible.
+    assert_eq!(length(None, 1), secs(10));
+    // What the log does not know says nothing.
+    assert_eq!(length(Some(ms(9500)), 2), ms(9300));
+}
+
+#[test]
+fn of_the_lengths_that_are_possible_a_round_one_is_taken() {
+    // In milliseconds, give or take thirty.
+    for (least, most, expected) in [
+        (9000, 11_000, 10_000),
+        (9000, 9970, 10_000),
+        (9000, 9969, 9969),
+        (10_030, 10_100, 10_000),
+        (10_031, 10_100, 10_100),
+        (10_010, 10_020, 10_000),
+        (10_020, 10_020, 10_000),
+        (0, 40_500, 40_000),
+        (0, 400, 400),
+        (59_000, 61_500, 61_000),
+    ] {
+        let (slide, _) = between(ms(least), ms(most));
+        assert_eq!(slide.length(), ms(expected), "{least} to {most}");
+    }
+}
+
+#[test]
+fn a_stretch_that_is_only_known_to_be_longer_is_taken_for_a_twentieth_longer() {
+    let start = origin();
+    let mut slide = Slide::new(start, start, 1);
+    assert_eq!(slide.length(), Duration::ZERO);
+    for (look, expected) in [(10, 10_500), (9, 10_500), (20, 21_000)] {
+        let mut looked = slide.clone();
+        looked.sent(1, start + secs(look));
+        looked.refused_again(1, start + secs(look));
+        slide.refused_again(0, start + secs(look));
+        assert_eq!(slide.length(), ms(expected));
+        assert_eq!(looked.length(), ms(expected));
+    }
+    // What is not in the log says nothing.
+    slide.refused_again(1, start + secs(100));
+    assert_eq!(slide.length(), secs(21));
+}
+
+#[test]
+fn a_look_that_is_refused_although_it_should_not_be_makes_a_stretch_longer() {
+    for (look, expected) in [
+        // It was known to be at least so long, and at most so long.
+        (8, ms(13_500)),
+        (12, ms(13_500)),
+        (13, ms(13_500)),
+        (14, ms(14_700)),
+        (18, ms(18_900)),
+    ] {
+        let (mut slide, now) = between(secs(10), ms(13_500));
+        slide.refused_again(0, now);
+        assert_eq!(slide.length(), secs(10));
+        let look = now + secs(look);
+        slide.refused_again(0, look);
+        let expected = if look < now + ms(10_030) {
+            secs(10)
+        } else {
+            expected
+        };
+        assert_eq!(slide.length(), expected, "{:?}", look - now);
+    }
+}
+
+#[test]
+fn a_shorter_stretch_that_was_accepted_outweighs_a_longer_one_that_was_refused() {
+    let (mut slide, now) = between(secs(12), ms(10_500));
+    assert_eq!(slide.length(), ms(10_500));
+    slide.refused_again(0, now + secs(1));
+    assert_eq!(slide.length(), ms(11_025));
+}
+
+#[test]
+fn the_shortest_stretch_that_was_accepted_counts() {
+    let (mut slide, mut now) = between(Duration::ZERO, ms(40_500));
+    for (seconds, expected) in [(50, 40), (25, 25), (90, 25)] {
+        now += secs(seconds);
+        slide.sent(1, now);
+        slide.reopened(1, now, None);
+        assert_eq!(slide.length(), secs(expected));
+    }
+}
+
+#[test]
+fn each_opening_tells_how_many_were_accepted_since_the_last() {
+    let start = origin();
+    let mut slide = Slide::new(start, start, 5);
+    assert_eq!(slide.reopened(5, start + secs(10), None), 5);
+    for _ in 0..3 {
+        slide.accepted();
+    }
+    assert_eq!(slide.reopened(5, start + secs(20), None), 3);
+    assert_eq!(slide.reopened(5, start + secs(30), None), 0);
+}
+
+#[test]
+fn the_look_and_those_after_it_have_gone_since_the_opening() {
+    let (mut slide, now) = opened_after(3);
+    assert_eq!(slide.sent_since_opening(0), 1);
+    send(&mut slide, now, 4);
+    assert_eq!(slide.sent_since_opening(0), 5);
+    assert_eq!(slide.sent_since_opening(2), 3);
+    assert_eq!(slide.sent_since_opening(6), 0);
+    slide.unsent();
+    assert_eq!(slide.sent_since_opening(0), 4);
+}
+
+#[test]
+fn a_refusal_is_explained_if_those_refused_before_make_up_for_what_is_missing() {
+    // An allowance of 16: how many looks had been refused, how many were accepted before the refusal, how many went
+    // after the refused request, and when it came.
+    for (looks, accepted, later, at, expected) in [
+        (0, 16, 0, 8, true),
+        (3, 13, 0, 8, true),
+        (3, 12, 0, 8, false),
+        (3, 13, 2, 8, true),
+        (3, 12, 1, 8, false),
+        // The looks are no longer in the stretch.
+        (3, 13, 0, 10, false),
+        // Half and more is missing, and not exactly known.
+        (8, 8, 0, 8, true),
+        (7, 8, 0, 8, false),
+        (8, 7, 0, 8, true),
+        (8, 6, 0, 8, false),
+        (9, 6, 0, 8, true),
+    ] {
+        let (mut slide, now) = opened_after(looks);
+        // The look was accepted, and the last of the others is the refused one.
+        send(&mut slide, now, accepted + later);
+        let explained = slide.explains(16, later + 1, now + secs(at));
+        assert_eq!(explained, expected, "{looks} {accepted} {later} {at}");
+    }
+}
+
+#[test]
+fn requests_go_when_the_last_but_the_allowance_is_a_stretch_and_a_margin_old() {
+    // The margin is a 200th of the stretch, and at least 20 ms.
+    for (stretch, margin) in [(10, 50), (20, 100), (5, 25), (3, 20)] {
+        let (mut slide, now) = between(Duration::ZERO, secs(stretch));
+        assert!(!slide.is_active());
+        slide.activate(now);
+        assert!(slide.is_active());
+        slide.sent(2, now + ms(500));
+        let at = now + secs(stretch) + ms(margin);
+        assert_eq!(slide.room(2), Some(at));
+        assert_eq!(slide.room(1), Some(at + ms(500)));
+        assert_eq!(slide.room(0), Some(at + ms(500)));
+        assert_eq!(slide.room(5), None);
+
+        let soon = at - ms(1);
+        assert_eq!(slide.admit(2, 0, soon), Some(Admit::NotBefore(at)));
+        let wait = Some(Admit::AfterAnswer(Some(at)));
+        assert_eq!(slide.admit(2, 1, soon), wait);
+        assert_eq!(slide.admit(2, 1, at), None);
+        assert_eq!(slide.admit(5, 1, now), None);
+
+        // Of the two, so many were sent in the last stretch.
+        assert_eq!(slide.sent_within(soon), 2);
+        assert_eq!(slide.sent_within(at), 1);
+        assert_eq!(slide.sent_within(at + ms(500)), 0);
+
+        slide.deactivate();
+        assert!(!slide.is_active());
+    }
+}
+
+#[test]
+fn the_margin_doubles_with_each_refusal_up_to_a_twentieth_of_the_stretch() {
+    for (stretch, margins) in [
+        (10_000, [100, 200, 400, 500, 500]),
+        (1000, [40, 50, 50, 50, 50]),
+        // It is never less than 20 ms.
+        (300, [20; 5]),
+    ] {
+        let (mut slide, now) = between(Duration::ZERO, ms(stretch));
+        slide.activate(now);
+        for margin in margins {
+            slide.refused_nevertheless(&mut 1, 0, 0, now);
+            assert_eq!(slide.room(1), Some(now + ms(stretch + margin)));
+        }
+    }
+}
+
+#[test]
+fn the_log_is_believed_after_a_refusal_if_nearly_the_allowance_was_in_the_stretch() {
+    // An allowance of 20, of which one may be missing.
+    for (sent, behind, in_flight, expected) in [
+        (20, 1, 0, true),
+        (19, 1, 0, false),
+        (19, 1, 1, true),
+        (18, 1, 1, false),
+        (21, 2, 0, true),
+        (20, 2, 0, false),
+    ] {
+        let (mut slide, now) = opened_after(0);
+        slide.activate(now);
+        // The look is the first of them.
+        send(&mut slide, now, sent - 1);
+        let (mut allowance, later) = (20, now + secs(9));
+        let believed = slide.refused_nevertheless(&mut allowance, behind, in_flight, later);
+        assert_eq!(believed, expected, "{sent} {behind} {in_flight}");
+        assert_eq!(allowance, 20);
+    }
+}
+
+#[test]
+fn every_eight_stretches_one_look_tries_a_fiftieth_more_and_at_least_one() {
+    for (before, more) in [(100, 102), (120, 122), (20, 21), (1, 2)] {
+        let (mut slide, now) = between(Duration::ZERO, secs(10));
+        let mut allowance = before;
+        assert!(!slide.looks(&mut allowance, now + secs(1000)));
+        slide.activate(now);
+        assert!(!slide.looks(&mut allowance, now + ms(79_999)));
+        assert_eq!(allowance, before);
+        assert!(slide.looks(&mut allowance, now + secs(80)));
+        assert_eq!(allowance, more);
+        assert!(!slide.looks(&mut allowance, now + ms(159_999)));
+
+        // A refusal takes it back, and says nothing else.
+        let room = slide.room(1);
+        assert!(slide.refused_nevertheless(&mut allowance, 0, 0, now + secs(81)));
+        assert_eq!(allowance, before);
+        assert_eq!(slide.room(1), room);
+        assert!(!slide.refused_nevertheless(&mut 100, 0, 0, now + secs(81)));
+
+        assert!(slide.looks(&mut allowance, now + secs(160)));
+        assert_eq!(allowance, more);
+    }
+}
