@@ -56,7 +56,7 @@ fn a_stretch_lasts_from_a_request_to_the_next_but_its_allowance_that_was_accepte
     };
     // From the second request on; but people choose round numbers.
     assert_eq!(length(None, 0), secs(7));
-    // It was no longer open after nine and a half seconds.
+    // Nine and a half seconds after the first, one was refused.
     assert_eq!(length(Some(ms(9500)), 0), ms(9300));
     // It may be that the eleventh was not counted: then it began with the first, and ten seconds are possible.
     assert_eq!(length(None, 1), secs(10));
