@@ -24,8 +24,8 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        ExactQuota, RateLimitEvent, RateLimitRetry, RateLimitRetryLayerBuilder, StoreError,
-        StoredQuotas,
+        ExactQuota, QuotaHandle, RateLimitEvent, RateLimitRetry, RateLimitRetryLayerBuilder,
+        StoreError, StoredQuotas,
     },
     test_util::{Api, Dialect, MemoryQuotaStore, Quota},
 };
@@ -35,6 +35,7 @@ const MILLI: Duration = Duration::from_millis(1);
 
 struct Process {
     service: RateLimitRetry<Inner>,
+    handle: QuotaHandle,
     told: Arc<Mutex<Vec<String>>>,
 }
 
@@ -60,8 +61,10 @@ fn process_with(
         };
         sink.lock().unwrap().push(what);
     });
+    let layer = layer.build();
     Process {
-        service: layer.build().layer(inner.clone()),
+        service: layer.layer(inner.clone()),
+        handle: layer.handle(),
         told,
     }
 }
@@ -73,9 +76,13 @@ impl Process {
 }
 
 fn announcing(limit: u32, window: Duration) -> (Api, Inner) {
+    telling(Dialect::DraftThree, limit, window)
+}
+
+fn telling(dialect: Dialect, limit: u32, window: Duration) -> (Api, Inner) {
     let api = Api::builder()
         .quota(Quota::fixed_window(limit, window))
-        .dialect(Dialect::DraftThree)
+        .dialect(dialect)
         .latency(20 * MILLI)
         .in_process();
     let service = ServiceExt::<Request<Body>>::map_err(api.service(), BoxError::from);
@@ -235,6 +242,23 @@ async fn what_is_reserved_for_a_process_that_is_gone_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_ends_well_gives_back_at_once_what_is_reserved_for_it() {
+    let (api, inner) = announcing(100, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    store.set_latency(20 * MILLI);
+    let (ends, stays) = (process(&store, &inner), process(&store, &inner));
+    work(std::slice::from_ref(&ends), 10, 6).await;
+
+    ends.handle.give_back().await;
+    drop(ends);
+    // All but one of what remains, and that at once.
+    let took = work(&[stays], 3, 13).await;
+
+    assert_eq!((api.seen().ok, api.seen().rate_limited), (99, 0));
+    assert!(took < SECOND * 3 / 4, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_starts_late_does_not_run_into_a_quota_that_is_used_up() {
     let (api, inner) = announcing(50, 60 * SECOND);
     let store = MemoryQuotaStore::new();
@@ -257,7 +281,8 @@ async fn a_process_that_starts_late_does_not_run_into_a_quota_that_is_used_up() 
 
 #[tokio::test(start_paused = true)]
 async fn an_exact_quota_is_never_exceeded_and_a_store_that_fails_stops_nobody() {
-    let (api, inner) = announcing(60, 60 * SECOND);
+    // It tells nothing from which a process could learn.
+    let (api, inner) = telling(Dialect::None, 60, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(2 * MILLI);
     let exact = || StoredQuotas::new("fleet", store.clone()).exact(ExactQuota::per_minute(60));
@@ -276,8 +301,11 @@ async fn an_exact_quota_is_never_exceeded_and_a_store_that_fails_stops_nobody() 
     sleep(120 * SECOND).await;
     store.fail_with(Some(StoreError::unavailable("is down")));
     fleet.iter().for_each(|one| drop(one.told()));
+    let asked = store.calls();
     work(&fleet[..1], 4, 5).await;
     assert_eq!(fleet[0].told(), ["the store is down"]);
+    // The four that found it out, and reports; 16 others went without asking.
+    assert!(store.calls() - asked < 12, "{}", store.calls() - asked);
     store.fail_with(None);
     sleep(10 * SECOND).await;
     work(&fleet[..1], 1, 1).await;

@@ -89,6 +89,15 @@ impl QuotaHandle {
         self.0.gate.is_bypassed()
     }
 
+    /// Gives the other processes of the fleet what is reserved for this one, which otherwise comes back after a second. For
+    /// the end of a program with a [`store`](super::RateLimitRetryLayerBuilder::store), after its last request; takes as long
+    /// as the store for an answer for each partition.
+    pub async fn give_back(&self) {
+        if let Some(sharing) = &self.0.sharing {
+            sharing.give_back().await;
+        }
+    }
+
     /// Forgets what is known about a partition, a hold included, but for a [`pause`](Self::pause). Requests that wait are
     /// let go as if it were new.
     pub fn forget(&self, partition: &PartitionKey) {

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod clusters;
+mod conformance;
 mod fleet;
 mod operations;
 mod outage;

@@ -84,6 +84,20 @@ pub struct QuotaReport {
     pub hold: Option<Duration>,
 }
 
+impl QuotaReport {
+    /// A process that has nothing reserved, wants nothing and has been told nothing. For tests of a store of your own.
+    #[must_use]
+    pub fn new(process: ProcessId) -> Self {
+        Self {
+            process,
+            reserved: 0,
+            wanted: 0,
+            told: None,
+            hold: None,
+        }
+    }
+}
+
 /// What an answer of the API said about a window.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -96,6 +110,19 @@ pub struct ToldQuota {
     pub reset: Duration,
     /// The request was sent no longer ago than this; `None` if that is not known.
     pub age: Option<Duration>,
+}
+
+impl ToldQuota {
+    /// So many requests remain for so long. For tests of a store of your own.
+    #[must_use]
+    pub fn new(remaining: u64, reset: Duration) -> Self {
+        Self {
+            limit: None,
+            remaining,
+            reset,
+            age: None,
+        }
+    }
 }
 
 /// What all processes together know about a quota.

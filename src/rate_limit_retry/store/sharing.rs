@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ProcessId, Slot, StoreFuture, StoredQuotas, agent::serve};
+use super::{ProcessId, QuotaReport, Slot, StoreFuture, StoredQuotas, agent::serve};
 use crate::{
     clock::{SharedClock, after},
     rate_limit_retry::{PartitionKey, RateLimitEvent, RateLimitEvents, gate::Gate},
@@ -77,6 +77,24 @@ impl Sharing {
             }
             let agent = runtime.spawn(serve(Arc::clone(&self.shared), key.clone()));
             agents.insert(key.clone(), agent.abort_handle());
+        }
+    }
+
+    /// Tells the store that nothing is reserved for this process any more.
+    pub(crate) async fn give_back(&self) {
+        let shared = &self.shared;
+        let agents: Vec<_> = lock(&self.agents).drain().collect();
+        for (key, agent) in agents {
+            // So that it does not say anything else afterwards.
+            agent.abort();
+            let identity = shared.quotas.identity(&key);
+            let report = QuotaReport::new(shared.process);
+            // If it fails, what was reserved comes back by itself.
+            drop(
+                shared
+                    .ask(&key, shared.quotas.store.report(&identity, &report))
+                    .await,
+            );
         }
     }
 

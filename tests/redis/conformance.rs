@@ -1,0 +1,124 @@
+//! The scripts on Redis answer what the store in memory does, which is tested in virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "Redis has a clock of its own, which runs"
+)]
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{Instant, sleep};
+use tower_m2m::{
+    client_credentials::CacheIdentity,
+    rate_limit_retry::{
+        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, RedisQuotaStore, Slot, ToldQuota,
+    },
+    test_util::MemoryQuotaStore,
+};
+
+use crate::{server::Server, world::keys};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Lengths of time differ by whole seconds, and the two are asked one after the other.
+const BLUR: Duration = Duration::from_millis(450);
+
+#[tokio::test]
+async fn reports_are_answered_as_in_memory() {
+    let redis = Server::start();
+    let real = RedisQuotaStore::new(redis.url(), keys()).unwrap();
+    let model = MemoryQuotaStore::new();
+    let processes = [(); 4].map(|()| ProcessId::random());
+    let seed = fastrand::u64(..);
+    let mut random = Rng::with_seed(seed);
+    let mut compared = 0;
+    for round in 0..8 {
+        // Every other time with what was known before; all processes are gone.
+        let quota = CacheIdentity::new("test").field("round", [round / 2]);
+        let began = Instant::now();
+        for _ in 0..40 {
+            // Whoever is silent for a second is gone, and it must be clear who.
+            if began.elapsed() > SECOND / 2 {
+                break;
+            }
+            sleep(Duration::from_millis(3)).await;
+            let report = report(&processes, &mut random);
+            let expected = model.report(&quota, &report).await.unwrap();
+            let answer = real.report(&quota, &report).await.unwrap();
+            assert!(
+                alike(answer, expected),
+                "{seed}: {report:?}\n{answer:?}\n{expected:?}"
+            );
+            compared += 1;
+        }
+        // A window that ends before the next round.
+        sleep(Duration::from_millis(3)).await;
+        let mut last = report(&processes, &mut random);
+        let mut told = ToldQuota::new(3, SECOND);
+        told.age = Some(Duration::ZERO);
+        last.told = Some(told);
+        for store in [&real as &dyn QuotaStore, &model] {
+            store.report(&quota, &last).await.unwrap();
+        }
+        sleep(SECOND * 3 / 2).await;
+    }
+    assert!(compared > 80, "{compared}");
+}
+
+fn report(processes: &[ProcessId], random: &mut Rng) -> QuotaReport {
+    let mut report = QuotaReport::new(processes[random.usize(..processes.len())]);
+    report.reserved = random.u32(..6);
+    report.wanted = random.u32(..20);
+    if random.u8(..3) == 0 {
+        let mut told = ToldQuota::new(random.u64(..80), SECOND * random.u32(30..90));
+        told.limit = random.bool().then_some(100);
+        // Not known, sent before all that is known, or sent after it.
+        told.age = [None, Some(600 * SECOND), Some(Duration::ZERO)][random.usize(..3)];
+        report.told = Some(told);
+    }
+    report.hold = (random.u8(..10) == 0).then(|| SECOND * random.u32(30..90));
+    report
+}
+
+fn alike(one: QuotaView, other: QuotaView) -> bool {
+    let counts = |view: QuotaView| {
+        let window = view.window;
+        window.map(|w| (w.limit, w.remaining, w.reserved, w.processes))
+    };
+    let reset = |view: QuotaView| view.window.map(|window| window.reset);
+    one.granted == other.granted
+        && counts(one) == counts(other)
+        && near(reset(one), reset(other))
+        && near(one.hold, other.hold)
+}
+
+fn near(one: Option<Duration>, other: Option<Duration>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.abs_diff(other) < BLUR,
+        (one, other) => one == other,
+    }
+}
+
+#[tokio::test]
+async fn slots_are_given_as_in_memory() {
+    let redis = Server::start();
+    let real = RedisQuotaStore::new(redis.url(), keys()).unwrap();
+    let model = MemoryQuotaStore::new();
+    let quota = CacheIdentity::new("test");
+    let exact = ExactQuota::per_minute(60).burst(3);
+    let mut late = 0;
+    for longest in [2, 10, 0, 5, 3, 20].repeat(4) {
+        let longest = SECOND * longest;
+        let expected = model.slot(&quota, exact, longest).await.unwrap();
+        let answer = real.slot(&quota, exact, longest).await.unwrap();
+        let alike = match (answer, expected) {
+            (Slot::After(one), Slot::After(other)) => near(Some(one), Some(other)),
+            (Slot::TooLate(one), Slot::TooLate(other)) => {
+                late += 1;
+                near(Some(one), Some(other))
+            }
+            _ => false,
+        };
+        assert!(alike, "{answer:?} {expected:?}");
+    }
+    assert!(late > 5, "{late}");
+}
