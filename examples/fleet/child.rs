@@ -11,8 +11,10 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
     client_credentials::{RedisTokenStore, StoreKeys, StoredTokens},
-    rate_limit_retry::{RedisQuotaStore, StoredQuotas},
+    rate_limit_retry::{ExactQuota, RedisQuotaStore, StoredQuotas},
 };
+
+use crate::COOLDOWN;
 
 /// What a process is to do.
 pub(crate) struct Task {
@@ -21,20 +23,33 @@ pub(crate) struct Task {
     pub(crate) redis_url: String,
     /// As fast as they may go; or some every second, for ever.
     pub(crate) requests: Option<usize>,
-    /// Whether quotas are shared, too.
-    pub(crate) shares_quotas: bool,
+    pub(crate) quotas: Quotas,
+}
+
+/// How it keeps to the API's quota.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) enum Quotas {
+    ByItself,
+    Shared,
+    /// So many in so many seconds, for the whole fleet.
+    Exact(u32, u64),
 }
 
 impl Task {
     /// None for the parent.
     pub(crate) fn of_this_process() -> Option<Self> {
         let read = |name| std::env::var(name).ok();
+        let quotas = read(QUOTAS).unwrap_or_default();
         Some(Self {
             token_url: read(TOKEN_URL)?,
             api_url: read(API_URL)?,
             redis_url: read(REDIS_URL)?,
             requests: read(REQUESTS).and_then(|number| number.parse().ok()),
-            shares_quotas: read(QUOTAS).is_some(),
+            quotas: match quotas.split_once('/') {
+                Some((limit, window)) => Quotas::Exact(limit.parse().ok()?, window.parse().ok()?),
+                None if quotas.is_empty() => Quotas::ByItself,
+                None => Quotas::Shared,
+            },
         })
     }
 
@@ -46,29 +61,45 @@ impl Task {
         if let Some(requests) = self.requests {
             command.env(REQUESTS, requests.to_string());
         }
-        if self.shares_quotas {
-            command.env(QUOTAS, "shared");
+        match self.quotas {
+            Quotas::ByItself => {}
+            Quotas::Shared => drop(command.env(QUOTAS, "shared")),
+            Quotas::Exact(limit, window) => drop(command.env(QUOTAS, format!("{limit}/{window}"))),
         }
     }
 }
 
-/// Carries out the task; writes a line for each request that fails.
+/// Carries out the task. Writes [`ASKS`] before each token request, [`SERVED`] after the first request that succeeds, and a
+/// line for each that fails.
 pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
     let auth = ClientAuth::basic("fleet", "secret");
     let endpoint = TokenEndpoint::new(task.token_url.parse()?, auth);
     let http = || Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let issuer = ServiceBuilder::new()
+        .map_request(|request: Request<Full<Bytes>>| {
+            println!("{ASKS}");
+            request
+        })
+        .service(http());
     // A key of 32 bytes; a real one comes from where secrets come from.
     let keys = StoreKeys::new("example", vec![7; 32])?;
     let store = RedisTokenStore::new(&task.redis_url, keys.clone())?;
-    let tokens = StoredTokens::new(endpoint.service(http()), store)?;
+    let tokens = StoredTokens::new(endpoint.service(issuer), store)?;
+    let tokens = ClientCredentialsLayer::builder(tokens, task.api_url.parse()?);
     let mut limits = RateLimitRetryLayer::builder().max_wait(Duration::from_secs(120));
-    if task.shares_quotas {
+    if task.quotas != Quotas::ByItself {
         let store = RedisQuotaStore::new(&task.redis_url, keys)?;
-        limits = limits.store(StoredQuotas::new("fleet", store));
+        let mut quotas = StoredQuotas::new("fleet", store);
+        if let Quotas::Exact(limit, window) = task.quotas {
+            quotas = quotas.exact(ExactQuota::per(limit, Duration::from_secs(window)));
+        }
+        limits = limits.store(quotas);
     }
+    let limits = limits.build();
+    let quotas = limits.handle();
     let client = ServiceBuilder::new()
-        .layer(limits.build())
-        .layer(ClientCredentialsLayer::builder(tokens, task.api_url.parse()?).build())
+        .layer(limits)
+        .layer(tokens.refresh_cooldown(COOLDOWN).build())
         .service(http());
     let send = async || {
         let request = Request::get(format!("{}/orders", task.api_url)).body(Full::default())?;
@@ -80,18 +111,27 @@ pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
             false => Err(format!("status {status}").into()),
         }
     };
-    let mut sent = 0;
+    let (mut sent, mut served) = (0, false);
     while task.requests.is_none_or(|requests| sent < requests) {
-        if let Err(error) = send().await {
-            println!("{error}");
+        match send().await {
+            Ok(()) if !served => {
+                served = true;
+                println!("{SERVED}");
+            }
+            Ok(()) => {}
+            Err(error) => println!("{error}"),
         }
         sent += 1;
         if task.requests.is_none() {
             sleep(Duration::from_millis(100)).await;
         }
     }
+    quotas.give_back().await;
     Ok(())
 }
+
+pub(crate) const ASKS: &str = "asks for a token";
+pub(crate) const SERVED: &str = "is served";
 
 const TOKEN_URL: &str = "FLEET_TOKEN_URL";
 const API_URL: &str = "FLEET_API_URL";

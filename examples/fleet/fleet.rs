@@ -5,33 +5,48 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStdout, Command},
+    time::sleep,
 };
 
-use crate::child::Task;
+use crate::child::{ASKS, SERVED, Task};
 
 /// Killed when it is dropped.
 pub(crate) struct Fleet {
     children: Vec<Child>,
-    failed: Arc<AtomicU64>,
+    told: Arc<Told>,
     next: usize,
+}
+
+/// What the processes have told.
+struct Told {
+    failed: AtomicU64,
+    served: AtomicUsize,
+    /// Who asked for a token last.
+    asking: AtomicUsize,
 }
 
 impl Fleet {
     pub(crate) fn start(task: &Task, size: usize) -> io::Result<Self> {
+        let told = Told {
+            failed: AtomicU64::new(0),
+            served: AtomicUsize::new(0),
+            asking: AtomicUsize::new(usize::MAX),
+        };
         let mut fleet = Self {
             children: Vec::new(),
-            failed: Arc::default(),
+            told: Arc::new(told),
             next: 0,
         };
-        for _ in 0..size {
-            let child = fleet.spawn(task)?;
+        for index in 0..size {
+            let child = fleet.spawn(task, index)?;
             fleet.children.push(child);
         }
         Ok(fleet)
@@ -42,20 +57,38 @@ impl Fleet {
         let index = self.next % self.children.len();
         self.next += 1;
         self.children[index].start_kill()?;
-        self.children[index] = self.spawn(task)?;
+        self.children[index] = self.spawn(task, index)?;
         Ok(())
+    }
+
+    /// Waits until a process asks for a token, and kills it while it waits for the answer.
+    pub(crate) async fn kill_whoever_asks(&mut self) -> io::Result<()> {
+        loop {
+            let asking = self.told.asking.load(Relaxed);
+            if let Some(child) = self.children.get_mut(asking) {
+                return child.start_kill();
+            }
+            sleep(TICK).await;
+        }
+    }
+
+    /// Waits until so many have had an answer.
+    pub(crate) async fn served(&self, count: usize) {
+        while self.told.served.load(Relaxed) < count {
+            sleep(TICK).await;
+        }
     }
 
     /// How many requests failed since this was last asked.
     pub(crate) fn take_failed(&self) -> u64 {
-        self.failed.swap(0, Relaxed)
+        self.told.failed.swap(0, Relaxed)
     }
 
     /// Waits until all have done their work.
     pub(crate) async fn ended(&mut self) {
         for child in &mut self.children {
             if !child.wait().await.is_ok_and(|status| status.success()) {
-                self.failed.fetch_add(1, Relaxed);
+                self.told.failed.fetch_add(1, Relaxed);
             }
         }
     }
@@ -64,22 +97,26 @@ impl Fleet {
         self.children.iter_mut().try_for_each(Child::start_kill)
     }
 
-    fn spawn(&self, task: &Task) -> io::Result<Child> {
+    fn spawn(&self, task: &Task, index: usize) -> io::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         task.hand_to(&mut command);
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         if let Some(output) = child.stdout.take() {
-            tokio::spawn(read(output, Arc::clone(&self.failed)));
+            tokio::spawn(read(output, index, Arc::clone(&self.told)));
         }
         Ok(child)
     }
 }
 
-/// Each line tells of a request that failed.
-async fn read(output: ChildStdout, failed: Arc<AtomicU64>) {
+async fn read(output: ChildStdout, index: usize, told: Arc<Told>) {
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("{line}");
-        failed.fetch_add(1, Relaxed);
+        match line.as_str() {
+            ASKS => told.asking.store(index, Relaxed),
+            SERVED => drop(told.served.fetch_add(1, Relaxed)),
+            _ => drop(told.failed.fetch_add(1, Relaxed)),
+        }
     }
 }
+
+const TICK: Duration = Duration::from_millis(1);

@@ -6,6 +6,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use redis::{Commands, RedisResult, cmd};
+
+/// What has been asked of it so far, and what it holds.
+pub(crate) struct Spent {
+    pub(crate) scripts: u64,
+    pub(crate) commands: u64,
+    pub(crate) micros: u64,
+    pub(crate) bytes: u64,
+}
+
 /// Killed when it is dropped.
 pub(crate) struct Redis {
     port: u16,
@@ -43,6 +53,39 @@ impl Redis {
         Ok(())
     }
 
+    pub(crate) fn spent(&self) -> RedisResult<Spent> {
+        let mut connection = redis::Client::open(self.url())?.get_connection()?;
+        let mut spent = Spent {
+            scripts: 0,
+            commands: 0,
+            micros: 0,
+            bytes: 0,
+        };
+        let info: String = cmd("INFO").arg("commandstats").query(&mut connection)?;
+        for line in info.lines() {
+            let number = |name| {
+                let (_, rest) = line.split_once(name)?;
+                rest.split(',').next()?.parse::<u64>().ok()
+            };
+            let calls = number("calls=").unwrap_or_default();
+            if line.starts_with("cmdstat_eval") {
+                spent.scripts += calls;
+                spent.micros += number("usec=").unwrap_or_default();
+            } else if IN_SCRIPTS.iter().any(|name| line.starts_with(name)) {
+                spent.commands += calls;
+            }
+        }
+        let keys: Vec<String> = connection.keys("m2m:*")?;
+        for key in keys {
+            let usage = cmd("MEMORY")
+                .arg("USAGE")
+                .arg(key)
+                .query::<Option<u64>>(&mut connection)?;
+            spent.bytes += usage.unwrap_or_default();
+        }
+        Ok(spent)
+    }
+
     fn signal(&self, signal: &str) -> io::Result<()> {
         let id = self.child.id().to_string();
         Command::new("kill").args([signal, &id]).status().map(drop)
@@ -71,3 +114,14 @@ impl Drop for Redis {
         drop(self.kill());
     }
 }
+
+/// Those that the stores' scripts use.
+const IN_SCRIPTS: [&str; 7] = [
+    "cmdstat_get",
+    "cmdstat_set",
+    "cmdstat_del",
+    "cmdstat_time",
+    "cmdstat_h",
+    "cmdstat_z",
+    "cmdstat_p",
+];

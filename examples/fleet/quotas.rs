@@ -1,0 +1,93 @@
+//! The second act: one quota.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tower_m2m::{
+    BoxError,
+    test_util::{Api, Dialect, Quota},
+};
+
+use crate::{
+    child::{Quotas, Task},
+    fleet::Fleet,
+    issuer,
+    redis::Redis,
+};
+
+const PROCESSES: usize = 8;
+const LIMIT: u32 = 300;
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// Whether all promises were kept.
+pub(crate) async fn one_quota() -> Result<bool, BoxError> {
+    println!(
+        "{PROCESSES} processes, {LIMIT} requests allowed every {} s",
+        WINDOW.as_secs()
+    );
+    println!(
+        "| quota | requests | makespan | optimum | ratio | refused | token requests | failed requests | kept |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let exact = Quotas::Exact(LIMIT, WINDOW.as_secs());
+    let (alone, shared, exact) = tokio::join!(
+        play(Quotas::ByItself, 75),
+        play(Quotas::Shared, 75),
+        play(exact, 40),
+    );
+    let kept = alone? & shared? & exact?;
+    println!(
+        "\nThe optimum knows the reset to the millisecond; the API tells it in whole seconds, rounded up. An exact quota is sent \
+         evenly, and leaves out a tenth."
+    );
+    Ok(kept)
+}
+
+async fn play(quotas: Quotas, requests: usize) -> Result<bool, BoxError> {
+    let issuer = issuer(Duration::from_millis(200)).start().await?;
+    let api = Api::builder()
+        .tokens(issuer.tokens())
+        .quota(Quota::fixed_window(LIMIT, WINDOW))
+        .dialect(Dialect::DraftThree)
+        .latency(Duration::from_millis(20))
+        .start()
+        .await?;
+    let redis = Redis::start()?;
+    let task = Task {
+        token_url: issuer.token_url(),
+        api_url: api.url(),
+        redis_url: redis.url(),
+        requests: Some(requests),
+        quotas,
+    };
+    let mut fleet = Fleet::start(&task, PROCESSES)?;
+    while api.seen().requests == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let began = Instant::now();
+    fleet.ended().await;
+    let took = began.elapsed();
+    let failed = fleet.take_failed();
+    let seen = api.seen();
+    let all = PROCESSES * requests;
+    // The last window need not pass.
+    let windows = all.div_ceil(LIMIT as usize) as u32;
+    let optimum = WINDOW * (windows - 1);
+    let (name, most) = match quotas {
+        Quotas::ByItself => ("each by itself", u64::MAX),
+        // 0.2 %.
+        Quotas::Shared => ("through Redis", all as u64 / 500),
+        Quotas::Exact(..) => ("through Redis, exact", 0),
+    };
+    let kept = failed == 0 && seen.rate_limited <= most;
+    println!(
+        "| {name} | {all} | {:.2} s | {:.0} s | {:.3} | {} | {} | {failed} | {} |",
+        took.as_secs_f64(),
+        optimum.as_secs_f64(),
+        took.div_duration_f64(optimum),
+        seen.rate_limited,
+        issuer.seen().token_requests,
+        if kept { "yes" } else { "NO" },
+    );
+    Ok(kept)
+}
