@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # Instructions (callgrind) and allocations per request of five named paths, compared with benches/guard.txt: more than
-# 3 % above the kept figures fails. `benches/guard.sh --keep` writes the file anew.
+# 3 % above the kept figures fails. `benches/guard.sh --keep` writes the file anew; `--features redis`, before that, builds
+# with further features, which must cost a request nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kept=benches/guard.txt
 rounds=1000
+features=()
+if [ "${1:-}" = --features ]; then
+  features=(--features "$2")
+  shift 2
+fi
 
 command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq valgrind >/dev/null; }
-build=$(CARGO_PROFILE_BENCH_DEBUG=line-tables-only cargo bench --bench guard --no-run --message-format=json 2>/dev/null)
+build=$(CARGO_PROFILE_BENCH_DEBUG=line-tables-only cargo bench --bench guard "${features[@]}" --no-run --message-format=json 2>/dev/null)
 program=$(grep -o '"executable":"[^"]*/guard-[^"]*"' <<<"$build" | tail -1 | cut -d'"' -f4)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -51,10 +51,6 @@ impl Fleet {
         self.process_with(StoredQuotas::new("fleet", self.store()))
     }
 
-    pub(crate) fn processes(&self, count: usize) -> Vec<Process> {
-        (0..count).map(|_| self.process()).collect()
-    }
-
     pub(crate) fn process_with(&self, quotas: StoredQuotas) -> Process {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);

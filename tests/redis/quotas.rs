@@ -23,8 +23,14 @@ async fn eight_processes_use_up_one_quota_and_hardly_anything_beyond_it() {
         .dialect(Dialect::Draft8)
         .latency(Duration::from_millis(20));
     let fleet = Fleet::new(api);
+    // Patient, so that a busy machine is not taken for a store that fails.
+    let quotas = || {
+        let store = fleet.store().answer_within(10 * SECOND);
+        StoredQuotas::new("fleet", store).answer_within(10 * SECOND)
+    };
+    let processes = (0..8).map(|_| fleet.process_with(quotas())).collect();
 
-    work(fleet.processes(8), 4, 16).await;
+    work(processes, 4, 16).await;
 
     let seen = fleet.api.seen();
     assert_eq!(seen.ok, 512);
