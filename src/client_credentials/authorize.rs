@@ -150,3 +150,68 @@ impl Authorizer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+    #[test]
+    fn a_request_never_leaves_with_a_credential_that_was_to_be_replaced() {
+        use ExistingCredential::{Keep, Refuse, Replace};
+
+        for carrier in [header::AUTHORIZATION, KEY] {
+            for existing in [Keep, Refuse, Replace] {
+                for sent in [
+                    &[][..],
+                    &[header::AUTHORIZATION],
+                    &[KEY],
+                    &[header::AUTHORIZATION, KEY],
+                ] {
+                    let authorizer = authorizer(carrier.clone(), existing);
+                    let mut request = Request::get("https://api.example/").body(()).unwrap();
+                    for name in sent {
+                        let value = HeaderValue::from_static("canary");
+                        request.headers_mut().append(name, value);
+                    }
+                    // A key in a header of another name is no concern of a layer that sends `Authorization`.
+                    let concerns = sent.contains(&header::AUTHORIZATION) || sent.contains(&carrier);
+
+                    let passage = authorizer.inspect(&mut request);
+
+                    let case = format!("{carrier} {existing:?} {sent:?}");
+                    match existing {
+                        Keep if concerns => assert_eq!(passage.unwrap(), Passage::AsItIs, "{case}"),
+                        Refuse if concerns => {
+                            assert!(passage.unwrap_err().is::<CredentialPresent>(), "{case}");
+                        }
+                        Keep | Refuse | Replace => {
+                            assert_eq!(passage.unwrap(), Passage::WithToken(0), "{case}");
+                            let token = HeaderValue::from_static("token");
+                            authorizer.authorize(request.headers_mut(), token);
+                            assert_eq!(request.headers()[&carrier], "token", "{case}");
+                            let mut others = request
+                                .headers()
+                                .iter()
+                                .filter(|(name, _)| **name != carrier);
+                            assert!(others.all(|(name, _)| *name == KEY), "{case}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn authorizer(header: HeaderName, existing: ExistingCredential) -> Authorizer {
+        Authorizer {
+            origins: vec!["https://api.example".parse().unwrap()],
+            assumed: None,
+            allow_http: false,
+            foreign: ForeignOrigin::Refuse,
+            host: HostMismatch::Refuse,
+            existing,
+            header,
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod landing;
 mod models;
 mod refusal;
 mod snapshot;
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests;
 
 use std::{
     sync::Arc,
@@ -223,7 +225,6 @@ impl TokenCell {
         let old = {
             let mut desk = lock(&self.0.desk);
             let mut snapshot = self.0.change();
-            snapshot.version += 1;
             snapshot.suspended = false;
             let old = snapshot.current.take();
             desk.dropped = old.as_ref().map(|old| old.identity).or(desk.dropped);

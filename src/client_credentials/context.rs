@@ -209,3 +209,60 @@ pub(crate) struct CellState {
     /// How long before its end a token is renewed.
     pub(crate) refresh_before: Duration,
 }
+
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests {
+    use super::*;
+    use crate::{SystemClock, client_credentials::AccessToken};
+
+    #[test]
+    fn a_source_is_told_all_that_is_known_about_the_fetch() {
+        let (clock, random, sinks) = (
+            SharedClock::default(),
+            Random::new(Some(7)),
+            Sinks::default(),
+        );
+        let deadline = SystemClock.now();
+        let surroundings = Surroundings::new(deadline, &clock, &random, Some("orders"), &sinks);
+        let token = AccessToken::new("token").identity();
+        let headers = [(
+            http::header::WWW_AUTHENTICATE,
+            http::HeaderValue::from_static("Bearer"),
+        )];
+        let rejected = Rejected {
+            identity: token,
+            challenges: super::super::challenge::challenges(&headers.into_iter().collect(), None),
+        };
+        let state = CellState {
+            dropped: Some(token),
+            ..CellState::default()
+        };
+
+        let cx = FetchContext::new(FetchReason::Rejected, Some(&rejected), &state, surroundings);
+
+        assert_eq!(cx.reason(), FetchReason::Rejected);
+        assert_eq!(cx.rejected().map(Rejected::identity), Some(token));
+        assert_eq!(cx.rejected().unwrap().challenges()[0].scheme(), "Bearer");
+        assert_eq!(cx.state().dropped, Some(token));
+        assert_eq!(cx.deadline(), deadline);
+        assert_eq!(RevokeContext::new(surroundings).deadline(), deadline);
+        // The layer's own sequence of random numbers.
+        let same = Random::new(Some(7));
+        for _ in 0..3 {
+            assert_eq!(cx.surroundings().random().to_bits(), same.unit().to_bits());
+        }
+    }
+
+    #[test]
+    fn each_reason_has_a_word() {
+        for (reason, word) in [
+            (FetchReason::Cold, "cold"),
+            (FetchReason::Early, "early"),
+            (FetchReason::Expired, "expired"),
+            (FetchReason::Forced, "forced"),
+            (FetchReason::Rejected, "rejected"),
+        ] {
+            assert_eq!(reason.as_str(), word);
+        }
+    }
+}

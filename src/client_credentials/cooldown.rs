@@ -101,7 +101,7 @@ impl Cooldown {
 #[derive(Debug)]
 pub(super) struct Successes {
     epoch: Instant,
-    /// Milliseconds since `epoch` plus one, by origin; 0 for never.
+    /// Milliseconds since `epoch` plus [`RESOLUTION`], by origin; 0 for never.
     last: Box<[AtomicU64]>,
     /// The origin (plus one) whose next success the cooldown is told; 0 for none.
     watched: AtomicUsize,
@@ -153,11 +153,14 @@ impl Successes {
     fn millis(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.epoch).as_millis();
         u64::try_from(since)
-            .unwrap_or(u64::MAX - 1)
-            .saturating_add(1)
+            .unwrap_or(u64::MAX)
+            .saturating_add(RESOLUTION)
     }
 }
 
 const LONGEST: Duration = Duration::from_secs(600);
 const RESOLUTION: u64 = 100;
 const RECENT: u64 = 5_000;
+
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests;

@@ -131,3 +131,65 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests {
+    use http::header::WWW_AUTHENTICATE;
+
+    use super::*;
+    use crate::{
+        Clock, SystemClock,
+        client_credentials::{AccessToken, ClientCredentialsLayer},
+        sync::{Mutex, lock},
+    };
+
+    /// The exchange of a layer whose token is `key`, and what it tells about refusals.
+    async fn exchange() -> (Arc<Exchange>, Arc<Mutex<Vec<Remedy>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&told);
+        let origin = "https://api.example".parse().unwrap();
+        let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin);
+        let layer = layer.on_event(move |event| {
+            if let TokenEvent::Refused { remedy, .. } = event {
+                lock(&log).push(*remedy);
+            }
+        });
+        let exchange = layer.build().into_exchange();
+        exchange.tokens.obtain().await.unwrap();
+        (exchange, told)
+    }
+
+    /// The answer to a request that was sent with the token `name`.
+    fn refused(exchange: &Exchange, name: &str, challenge: &'static str) -> Option<Refusal> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        let challenge = http::HeaderValue::from_static(challenge);
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        let identity = AccessToken::new(name.to_owned()).identity();
+        exchange.refusal(&response, Sent::new(identity, 0, SystemClock.now()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_about_the_token_in_use_is_known_and_about_others_is_not() {
+        let (exchange, _) = exchange().await;
+        for (name, expected) in [("key", Some("invalid_token")), ("older", None)] {
+            let refusal = refused(&exchange, name, "Bearer error=invalid_token").unwrap();
+
+            let challenges = refusal.rejected.challenges();
+            let error = challenges.first().and_then(Challenge::error);
+            assert_eq!(error, expected, "{name}");
+            assert_eq!(challenges.len(), usize::from(expected.is_some()));
+        }
+        assert!(refused(&exchange, "key", "Basic realm=api").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_refused_again_is_told_to_stand() {
+        let (exchange, told) = exchange().await;
+        let refusal = refused(&exchange, "key", "Bearer").unwrap();
+
+        exchange.refused_again(&refusal);
+
+        assert_eq!(*lock(&told), [Remedy::Stands]);
+    }
+}

@@ -203,6 +203,9 @@ mod tests {
             lifetime.freshness(now + 1_000_000 * MINUTE, wall),
             Freshness::Fresh
         );
+        assert_eq!(lifetime.unchanged_for(now, wall), Duration::MAX);
+        assert_eq!(lifetime.left(now, wall), None);
+        assert_eq!(lifetime.whole(), None);
     }
 
     #[test]
@@ -222,6 +225,36 @@ mod tests {
         assert_eq!(
             lifetime.freshness(now, wall - 60 * MINUTE),
             Freshness::Fresh
+        );
+    }
+
+    #[test]
+    fn what_is_left_is_counted_down_to_the_next_change_and_to_the_end() {
+        let (token, now, wall) = lifetime(300, 0.0);
+        for (age, unchanged_for, left) in [
+            (0, 270, 300),
+            (269, 1, 31),
+            (270, 30, 30),
+            (299, 1, 1),
+            (300, 0, 0),
+            (400, 0, 0),
+        ] {
+            let age = Duration::from_secs(age);
+            let (unchanged_for, left) = (
+                Duration::from_secs(unchanged_for),
+                Duration::from_secs(left),
+            );
+            let (now, wall) = (now + age, wall + age);
+
+            assert_eq!(token.unchanged_for(now, wall), unchanged_for, "{age:?}");
+            assert_eq!(token.left(now, wall), Some(left), "{age:?}");
+        }
+        assert_eq!(token.whole(), Some(5 * MINUTE));
+        assert_eq!(token.asked_at(now + MINUTE, wall), now);
+        // The machine was suspended for a minute.
+        assert_eq!(
+            token.asked_at(now + MINUTE, wall + 2 * MINUTE),
+            now - MINUTE
         );
     }
 

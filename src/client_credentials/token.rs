@@ -238,3 +238,34 @@ fn unsendable(what: &str) -> TokenError {
         format!("brought a token that cannot be sent: it {what}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_shows_its_lifetime_and_not_itself() {
+        let token = AccessToken::new("canary").expires_in(Duration::from_secs(300));
+        let token = token.with_answer(Some("read".into()), None, Map::new());
+
+        assert_eq!(
+            format!("{token:?}"),
+            r#"AccessToken { expires_in: Some(300s), scope: Some("read"), .. }"#
+        );
+        assert_eq!(format!("{:?}", token.identity()), "TokenIdentity(..)");
+    }
+
+    #[test]
+    fn how_a_token_was_come_by_is_kept() {
+        let token = AccessToken::new("token");
+        assert_eq!(token.provenance(), Provenance::Granted);
+        for provenance in [
+            Provenance::Private,
+            Provenance::Adopted,
+            Provenance::HeldBack,
+        ] {
+            let token = token.clone().with_provenance(provenance);
+            assert_eq!(token.provenance(), provenance);
+        }
+    }
+}

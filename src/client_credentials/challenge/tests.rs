@@ -176,3 +176,14 @@ fn headers(lines: &[&str]) -> HeaderMap {
         .map(|line| (WWW_AUTHENTICATE, value(line)))
         .collect()
 }
+
+#[test]
+fn a_token_with_a_comma_in_it_is_not_taken_apart() {
+    let headers = headers(&["Bearer error=ab,cdef"]);
+
+    assert_eq!(
+        challenges(&headers, Some("ab,cdef"))[0].error(),
+        Some("[secret]")
+    );
+    assert_eq!(challenges(&headers, None)[0].error(), Some("ab"));
+}

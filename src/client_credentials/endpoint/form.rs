@@ -52,9 +52,8 @@ impl Form {
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        // Room for the worst case, so that growing never leaves a copy behind.
-        let worst = self.pairs().map(|(n, v)| 3 * (n.len() + v.len()) + 2).sum();
-        let mut body = Zeroizing::new(String::with_capacity(worst));
+        // Growing would leave a copy behind.
+        let mut body = Zeroizing::new(String::with_capacity(self.longest()));
         for (name, value) in self.pairs() {
             if !body.is_empty() {
                 body.push('&');
@@ -64,6 +63,12 @@ impl Form {
             encode_into(&mut body, value);
         }
         Bytes::from_owner(body)
+    }
+
+    /// How long the encoded form is if every byte is escaped.
+    fn longest(&self) -> usize {
+        let pairs = self.pairs();
+        pairs.map(|(n, v)| 3 * (n.len() + v.len()) + 2).sum()
     }
 }
 
@@ -101,6 +106,40 @@ mod tests {
             form.encode(),
             "grant_type=client_credentials&scope=a%20b%2Fc%3Ad&note=%C3%BC%2B%26%3D"
         );
+    }
+
+    #[test]
+    fn there_is_room_for_a_form_of_which_every_byte_is_escaped() {
+        for repeated in 1..4 {
+            let mut form = Form::default();
+            for _ in 0..repeated {
+                form.push("ü", "&&&&&");
+            }
+
+            // The first parameter has no `&` before it.
+            assert_eq!(form.encode().len() + 1, form.longest());
+        }
+    }
+
+    #[test]
+    fn the_values_of_all_other_parameters_are_found() {
+        let mut form = Form::default();
+        for (name, value) in [("a", "1"), ("b", "2"), ("c", "3"), ("b", "4")] {
+            form.push(name, value);
+        }
+        let but = |named: &[&str]| -> Vec<_> {
+            let values = form.but(named);
+            values
+                .map(|value| value.expose_secret().to_owned())
+                .collect()
+        };
+
+        assert_eq!(but(&["a", "c"]), ["2", "4"]);
+        assert_eq!(but(&["b"]), ["1", "3"]);
+        assert_eq!(form.values("b").collect::<Vec<_>>(), ["2", "4"]);
+        assert_eq!(form.repeated(&[]), Some("b"));
+        assert_eq!(form.repeated(&["b"]), None);
+        assert!(form.contains("c") && !form.contains("d"));
     }
 
     #[test]

@@ -138,9 +138,10 @@ mod tests {
     #[test]
     fn a_token_that_lives_for_too_long_is_not_adopted() {
         let mut wanted = wanted(FetchReason::Cold);
-        wanted.max_lifetime = HOUR - MINUTE;
-
-        assert!(!adopted(MINUTE, &wanted));
+        for (most, is_adopted) in [(HOUR, true), (HOUR - Duration::from_nanos(1), false)] {
+            wanted.max_lifetime = most;
+            assert_eq!(adopted(MINUTE, &wanted), is_adopted);
+        }
     }
 
     #[test]

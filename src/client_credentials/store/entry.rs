@@ -1,8 +1,8 @@
 //! A token as it is stored.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, io, time::Duration};
 
-use secrecy::SecretSlice;
+use secrecy::{ExposeSecretMut, SecretSlice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
@@ -77,11 +77,12 @@ impl StoredToken {
             scope: self.token.scope().map(Cow::Borrowed),
             members: Cow::Borrowed(self.token.members()),
         };
-        // Room for the token at its longest, so that growing leaves no copy of it behind.
-        let room = 6 * record.value.len() + 256;
-        let mut bytes = Vec::with_capacity(room);
-        serde_json::to_writer(&mut bytes, &record).expect("a record is JSON");
-        bytes.into()
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, &record).expect("a record is JSON");
+        // Of this length from the start: to grow or shrink would leave a copy of the token behind.
+        let mut bytes = SecretSlice::from(vec![0; length.0]);
+        serde_json::to_writer(bytes.expose_secret_mut(), &record).expect("there is room for it");
+        bytes
     }
 
     /// The token in `bytes`, from [`to_bytes`](Self::to_bytes), of whose life `left` is left. `None` if there is none.
@@ -107,6 +108,20 @@ impl fmt::Debug for StoredToken {
             .field("lifetime", &self.lifetime)
             .field("left", &self.left)
             .finish_non_exhaustive()
+    }
+}
+
+/// Counts the bytes that are written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -143,6 +158,17 @@ mod tests {
             token.member("instance_url")
         );
         assert_eq!(back.left(), HOUR / 3);
+    }
+
+    #[test]
+    fn a_stored_token_shows_its_life_and_not_itself() {
+        let token = AccessToken::new("canary").expires_in(HOUR);
+        let stored = StoredToken::new(token, HOUR / 2).unwrap();
+
+        assert_eq!(
+            format!("{stored:?}"),
+            "StoredToken { lifetime: 3600s, left: 1800s, .. }"
+        );
     }
 
     #[test]

@@ -230,3 +230,26 @@ const KNOWN_CODES: [&str; 17] = [
     "unauthorized_client",
     "unsupported_grant_type",
 ];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_string_is_wiped() {
+        let mut value = json!({ "a": "canary", "b": ["canary", { "c": "canary" }], "d": 7 });
+
+        wipe(&mut value);
+
+        assert_eq!(value, json!({ "a": "", "b": ["", { "c": "" }], "d": 7 }));
+    }
+
+    #[test]
+    fn what_is_no_object_is_told() {
+        let error = serde_json::from_str::<Members>("[]").err().unwrap();
+
+        assert!(error.to_string().contains("expected an object"), "{error}");
+    }
+}

@@ -4,6 +4,8 @@ mod answer;
 mod date;
 mod lifetime;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, SystemTime};
 

@@ -1,0 +1,282 @@
+//! The cell by itself, in one thread.
+
+mod refusals;
+
+use std::task::{Context, Poll};
+
+use super::*;
+use crate::{
+    Clock, SystemClock,
+    client_credentials::{AccessToken, Rejected, flight::Waiter},
+};
+
+const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A cell of two origins, and a clock that is set by hand.
+struct World {
+    cell: TokenCell,
+    now: Instant,
+}
+
+impl World {
+    fn empty() -> Self {
+        let settings = Settings {
+            credential: Some("orders".into()),
+            refresh_before: 30 * SECOND,
+            fetch_timeout: 30 * SECOND,
+            max_token_backoff: 300 * SECOND,
+            refresh_cooldown: 10 * SECOND,
+            max_waiting: usize::MAX,
+            scheme: Some("Bearer".into()),
+        };
+        let now = SystemClock.now();
+        let cell = TokenCell::new(settings, 2, Some(7), now);
+        Self { cell, now }
+    }
+
+    /// With the token `name` in it, which does not expire.
+    fn with(name: &str) -> Self {
+        let world = Self::empty();
+        world.succeed(world.lead(), name);
+        world
+    }
+
+    fn acquire(&self) -> Acquire {
+        self.cell.acquire(self.now, WALL)
+    }
+
+    /// The lead that falls to who needs a token now.
+    fn lead(&self) -> Lead {
+        match self.acquire() {
+            Acquire::Wait(_, Some(lead)) => lead,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn early(&self) -> Option<Lead> {
+        self.cell.refresh_early(self.now)
+    }
+
+    fn forced(&self) -> Lead {
+        match self.cell.force(self.now) {
+            Acquire::Wait(_, Some(lead)) => lead,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn succeed(&self, lead: Lead, name: &str) -> Arc<Published> {
+        match lead.finish(Ok(AccessToken::new(name)), self.now, WALL) {
+            Some(Outcome::Token(token)) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fail(&self, lead: Lead, error: TokenError) {
+        let outcome = lead.finish(Err(error), self.now, WALL);
+        assert!(matches!(outcome, Some(Outcome::Failed(_))));
+    }
+
+    fn usable(&self) -> Option<TokenIdentity> {
+        let (token, _) = self.cell.header(self.now, WALL)?;
+        Some(token.identity)
+    }
+}
+
+fn transient() -> TokenError {
+    TokenError::transient("is down")
+}
+
+fn permanent() -> TokenError {
+    TokenError::permanent("was refused")
+}
+
+fn id(name: &str) -> TokenIdentity {
+    AccessToken::new(name).identity()
+}
+
+fn told(waiter: &Waiter) -> Option<Outcome> {
+    match waiter.poll(&Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn one_leads_and_the_others_wait_for_the_same_outcome() {
+    let world = World::empty();
+    let lead = world.lead();
+    let Acquire::Wait(flight, None) = world.acquire() else {
+        panic!("a second lead");
+    };
+    assert!(flight.rejected().is_none());
+    assert_eq!(flight.reason(), FetchReason::Cold);
+    let waiter = Waiter::new(flight, 1).unwrap();
+    assert!(told(&waiter).is_none());
+
+    let published = world.succeed(lead, "a");
+
+    assert!(matches!(told(&waiter), Some(Outcome::Token(token)) if token.identity == id("a")));
+    assert_eq!(published.header, "Bearer a");
+    assert_eq!(world.usable(), Some(id("a")));
+}
+
+#[test]
+fn no_more_wait_than_may_and_who_leaves_makes_room() {
+    let world = World::empty();
+    let lead = world.lead();
+    let waiter = || Waiter::new(Arc::clone(lead.flight()), 2);
+    let first = waiter().unwrap();
+    let second = waiter().unwrap();
+
+    assert!(waiter().is_none());
+    drop(first);
+    let third = waiter().unwrap();
+    assert!(waiter().is_none());
+    drop((second, third));
+}
+
+#[test]
+fn a_lead_that_is_dropped_tells_those_who_wait_at_once() {
+    let world = World::empty();
+    let lead = world.lead();
+    let waiter = Waiter::new(Arc::clone(lead.flight()), 1).unwrap();
+
+    drop(lead);
+
+    assert!(matches!(told(&waiter), Some(Outcome::Abandoned)));
+    assert!(!world.cell.glance(world.now).refreshing);
+}
+
+#[test]
+fn a_flight_is_overdue_a_second_after_its_deadline_and_then_comes_too_late() {
+    let mut world = World::empty();
+    let first = world.lead();
+    let waiter = Waiter::new(Arc::clone(first.flight()), 1).unwrap();
+
+    world.now += 31 * SECOND - MS;
+    assert!(matches!(world.acquire(), Acquire::Wait(_, None)));
+    assert!(told(&waiter).is_none());
+    world.now += MS;
+    let second = world.lead();
+
+    assert!(matches!(told(&waiter), Some(Outcome::Abandoned)));
+    let late = first.finish(Ok(AccessToken::new("late")), world.now, WALL);
+    assert!(late.is_none());
+    assert_eq!(world.usable(), None);
+    world.succeed(second, "a");
+    assert_eq!(world.usable(), Some(id("a")));
+}
+
+#[test]
+fn each_publication_has_a_version_of_its_own() {
+    let mut world = World::empty();
+    let mut last = None;
+    for round in 0..6 {
+        world.now += 100 * SECOND;
+        let lead = if round % 2 == 0 {
+            world.cell.invalidate();
+            world.lead()
+        } else {
+            world.forced()
+        };
+        let version = Some(world.succeed(lead, "a").version);
+        assert!(version > last);
+        last = version;
+    }
+    assert_eq!(last, Some(Version(6)));
+}
+
+#[test]
+fn a_dropped_token_is_not_used_and_is_known_to_the_next_fetch() {
+    let world = World::with("a");
+    assert!(world.cell.invalidate());
+    assert!(!world.cell.invalidate());
+    assert_eq!(world.usable(), None);
+
+    let lead = world.lead();
+
+    assert_eq!(lead.flight().reason(), FetchReason::Cold);
+    assert_eq!(lead.flight().cell().dropped, Some(id("a")));
+    assert!(lead.flight().cell().current.is_none());
+}
+
+#[test]
+fn a_fetch_knows_what_the_cell_held_when_it_began() {
+    let world = World::with("a");
+
+    let lead = world.forced();
+
+    let state = lead.flight().cell();
+    assert_eq!(
+        state.current.as_ref().map(|token| token.identity),
+        Some(id("a"))
+    );
+    assert_eq!(state.dropped, None);
+    assert_eq!(state.cooldown, 10 * SECOND);
+    assert_eq!(state.refresh_before, 30 * SECOND);
+    assert_eq!(lead.flight().deadline(), world.now + 30 * SECOND);
+    assert_eq!(lead.flight().began(), world.now);
+}
+
+#[test]
+fn nobody_renews_early_beside_a_flight_or_after_the_end() {
+    let world = World::with("a");
+    let lead = world.early().unwrap();
+    assert_eq!(lead.flight().reason(), FetchReason::Early);
+    assert!(world.early().is_none());
+    drop(lead);
+    assert!(world.early().is_some());
+
+    world.cell.close();
+
+    assert!(world.early().is_none());
+    assert_eq!(world.usable(), Some(id("a")));
+}
+
+#[test]
+fn an_early_renewal_that_failed_is_tried_again_after_its_back_off() {
+    let mut world = World::with("a");
+    world.fail(world.early().unwrap(), transient());
+    assert!(world.early().is_none());
+
+    // The back-off after a first failure is a second at most.
+    world.now += SECOND;
+    let lead = world.early().unwrap();
+
+    assert!(!lead.flight().is_recheck());
+    assert_eq!(world.usable(), Some(id("a")));
+}
+
+#[test]
+fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_back_off() {
+    let mut world = World::with("a");
+    world.fail(world.early().unwrap(), permanent());
+    for _ in 0..2 {
+        world.now += 5 * SECOND - MS;
+        assert!(world.early().is_none());
+        world.now += MS;
+        let lead = world.early().unwrap();
+        assert!(lead.flight().is_recheck());
+        let waiter = Waiter::new(Arc::clone(lead.flight()), 1).unwrap();
+        let outcome = lead.unchanged(world.now);
+        assert!(matches!(outcome, Some(Outcome::Failed(_))));
+        assert!(matches!(told(&waiter), Some(Outcome::Failed(_))));
+    }
+
+    // 36 s with its jitter.
+    world.now += 26 * SECOND;
+    assert!(!world.early().unwrap().flight().is_recheck());
+}
+
+#[test]
+fn a_failure_is_told_until_the_next_attempt_is_due_and_not_after() {
+    let mut world = World::empty();
+    world.fail(world.lead(), transient().with_retry_after(20 * SECOND));
+
+    world.now += 20 * SECOND - MS;
+    assert!(matches!(world.acquire(), Acquire::Failed(error) if error.failures() == Some(1)));
+    world.now += MS;
+    assert!(matches!(world.acquire(), Acquire::Wait(_, Some(_))));
+}
