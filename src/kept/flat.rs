@@ -150,6 +150,20 @@ mod tests {
     }
 
     #[test]
+    fn a_sensitive_value_stays_so_and_no_other_becomes_it() {
+        for sensitive in [false, true] {
+            let mut value = HeaderValue::from_static("b");
+            value.set_sensitive(sensitive);
+            let request = Request::builder().header("a", value).body(()).unwrap();
+
+            let copied = &copy(&request).headers["a"];
+
+            assert_eq!(copied, "b");
+            assert_eq!(copied.is_sensitive(), sensitive);
+        }
+    }
+
+    #[test]
     fn a_buffer_of_another_size_is_no_danger() {
         let request = Request::builder().header("a", "b").body(()).unwrap();
         let long = written(&request);

@@ -163,3 +163,55 @@ impl<S, B> fmt::Debug for Retained<S, B> {
         f.write_str("Retained")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+    use crate::replay::ReplayBody;
+
+    #[tokio::test]
+    async fn what_is_kept_knows_when_it_can_no_longer_be_sent_in_full() {
+        for (data, intact) in [("abcd", true), ("abcde", false)] {
+            // Does not say how long it is.
+            let body = Full::new(Bytes::from(data)).map_frame(|frame| frame);
+            let request = Request::new(ReplayBody::new(body, 4));
+            let retained = Retained::of(&request, &()).unwrap();
+            let kept = Kept::of(&request).unwrap();
+            assert!(kept.is_intact() && retained.is_intact());
+
+            let read = request.into_body().collect().await.unwrap();
+
+            assert_eq!(read.to_bytes(), data);
+            assert_eq!(kept.is_intact(), intact, "{data}");
+            assert_eq!(retained.is_intact(), intact, "{data}");
+            assert_eq!(format!("{retained:?}"), "Retained");
+        }
+    }
+
+    #[test]
+    fn a_head_of_any_length_is_kept() {
+        for length in [0, 400, 600, 2000, 4000, 10_000] {
+            let request = Request::put("https://api.example/a?b")
+                .version(Version::HTTP_2)
+                .header("x-long", "x".repeat(length))
+                .extension(7_u8)
+                .body("body".to_owned())
+                .unwrap();
+
+            let retained = Retained::of(&request, &"service").unwrap();
+            let (service, kept) = retained.into_kept().unwrap();
+            let copy = kept.into_request();
+
+            assert_eq!(service, "service");
+            assert_eq!(copy.method(), request.method());
+            assert_eq!(copy.uri(), request.uri());
+            assert_eq!(copy.version(), Version::HTTP_2);
+            assert_eq!(copy.headers(), request.headers());
+            assert_eq!(copy.extensions().get::<u8>(), Some(&7));
+            assert_eq!(copy.body(), "body");
+        }
+    }
+}

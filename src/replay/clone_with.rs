@@ -84,3 +84,29 @@ impl<B> fmt::Debug for CloneWith<B> {
         f.debug_struct("CloneWith").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_the_body_in_all_but_how_it_is_copied() {
+        let full = Full::new(Bytes::from("data"));
+        let body = CloneWith::new(full, |full| Some(full.clone()));
+        assert!(!body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(4));
+        assert_eq!(format!("{body:?}"), "CloneWith { .. }");
+
+        for copy in [body.try_clone().unwrap(), body] {
+            assert_eq!(copy.collect().await.unwrap().to_bytes(), "data");
+        }
+
+        let once = CloneWith::new(Full::<Bytes>::default(), |_| None);
+        assert!(once.is_end_stream());
+        assert!(once.try_clone().is_none());
+        assert!(once.into_inner().is_end_stream());
+    }
+}

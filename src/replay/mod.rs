@@ -191,3 +191,73 @@ impl<B> fmt::Debug for Once<B> {
         f.debug_struct("Once").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn read<B: Body<Data = Bytes, Error: fmt::Debug>>(body: B) -> Bytes {
+        body.collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_copy_holds_the_same() {
+        assert!(().try_clone().is_some());
+        assert_eq!("data".to_owned().try_clone().unwrap(), "data");
+        assert_eq!(Bytes::from("data").try_clone().unwrap(), "data");
+        assert!(Empty::<Bytes>::new().try_clone().is_some());
+        let full = Full::new(Bytes::from("data"));
+        assert_eq!(read(full.try_clone().unwrap()).await, "data");
+        let left: Either<_, Empty<Bytes>> = Either::Left(full.clone());
+        assert_eq!(read(left.try_clone().unwrap()).await, "data");
+        let right: Either<Empty<Bytes>, _> = Either::Right(full);
+        assert_eq!(read(right.try_clone().unwrap()).await, "data");
+    }
+
+    /// Whether it is intact.
+    struct Torn(bool);
+
+    impl ReplayableBody for Torn {
+        fn try_clone(&self) -> Option<Self> {
+            None
+        }
+
+        fn is_intact(&self) -> bool {
+            self.0
+        }
+    }
+
+    #[test]
+    fn either_is_as_intact_as_what_is_in_it() {
+        for intact in [true, false] {
+            assert_eq!(Either::<_, ()>::Left(Torn(intact)).is_intact(), intact);
+            assert_eq!(Either::<(), _>::Right(Torn(intact)).is_intact(), intact);
+        }
+    }
+
+    #[tokio::test]
+    async fn once_is_the_body_without_copies() {
+        let body = Once::new(Full::new(Bytes::from("data")));
+        assert!(!body.is_end_stream());
+        assert!(Once::new(Empty::<Bytes>::new()).is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(4));
+        assert!(body.try_clone().is_none());
+        assert!(body.is_intact());
+        assert_eq!(format!("{body:?}"), "Once { .. }");
+        assert_eq!(read(body).await, "data");
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_read_shows_how_far_it_has_come() {
+        let mut body = ReplayBody::new(Full::new(Bytes::from("data")), 10);
+        let fresh = "ReplayBody { copy: 0, read: 0, cap: 10, .. }";
+        assert_eq!(format!("{body:?}"), fresh);
+
+        body.frame().await.unwrap().unwrap();
+
+        let read = "ReplayBody { copy: 0, read: 4, cap: 10, .. }";
+        assert_eq!(format!("{body:?}"), read);
+    }
+}

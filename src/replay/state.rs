@@ -244,3 +244,45 @@ impl fmt::Display for Refused {
 }
 
 impl Error for Refused {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_is_empty_or_comes_after_a_loss_is_not_remembered() {
+        for pieces in [
+            &[("abc", 1), ("", 1), ("d", 2), ("e", 0), ("", 0)][..],
+            &[("abcde", 0), ("f", 0), ("", 0)],
+        ] {
+            let mut state = State::new(false, None);
+            assert_eq!(state.add(0), Some(1));
+            assert!(state.claim(0).is_ok());
+            for (data, position) in pieces {
+                let frame = Frame::data(Bytes::from_static(data.as_bytes()));
+                let recorded = state.record(&frame, 4, false);
+                assert_eq!(recorded.position, *position, "{data} of {pieces:?}");
+            }
+            assert!(matches!(state.next(0), Next::Read));
+            assert!(matches!(state.claim(1), Err(Refused::Incomplete)));
+        }
+    }
+
+    #[test]
+    fn the_task_that_waits_is_known() {
+        struct Task;
+
+        impl std::task::Wake for Task {
+            fn wake(self: Arc<Self>) {}
+        }
+
+        let mut state = State::new(false, None);
+        let [first, second] = [(); 2].map(|()| Waker::from(Arc::new(Task)));
+        assert!(!state.would_wake(&first));
+        assert!(state.wait(first.clone()).is_none());
+        assert!(state.would_wake(&first));
+        assert!(!state.would_wake(&second));
+    }
+}

@@ -201,3 +201,6 @@ impl Known {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

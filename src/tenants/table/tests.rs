@@ -1,0 +1,149 @@
+//! Who is kept, and who is forgotten when.
+
+use std::future::{pending, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Empty;
+use tokio::time::{advance, timeout};
+use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
+
+use super::*;
+use crate::{
+    ClientCredentialsLayer, RateLimitRetryLayer, client_credentials::AccessToken,
+    rate_limit_retry::OwnLimit,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Each tenant may send one request an hour.
+fn table(most: usize) -> Table {
+    let make = |_: &CredentialId| {
+        let origin = "https://api.example".parse()?;
+        let credentials = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
+        let limits = RateLimitRetryLayer::builder().limit(OwnLimit::per(1, HOUR));
+        Ok(Some(M2mLayer::new(limits.build(), credentials)))
+    };
+    let limits = Limits {
+        most,
+        idle_after: HOUR,
+    };
+    Table::new(Box::new(make), limits, SharedClock::default())
+}
+
+impl Table {
+    /// The tenant of this name, who sends something now.
+    fn used(&self, name: &'static str) -> Arc<Tenant> {
+        self.tenant(&CredentialId::new(name)).unwrap()
+    }
+
+    fn keeps(&self, name: &'static str) -> bool {
+        let id = CredentialId::new(name);
+        assert_eq!(self.known(&id).is_some(), self.ids().contains(&id));
+        self.known(&id).is_some()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_tenants_are_looked_for_every_quarter_of_the_time() {
+    // The first look finds who was used since the last, and from then on their time is counted.
+    for (first_look, is_one) in [(HOUR / 4 - MS, false), (HOUR / 4, true)] {
+        let table = table(10);
+        table.used("a");
+        advance(first_look).await;
+        table.used("b");
+        advance(HOUR).await;
+        table.used("c");
+
+        assert_eq!(table.keeps("a"), !is_one, "{first_look:?}");
+        assert!(table.keeps("b") && table.keeps("c"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_is_forgotten_after_an_hour_without_a_request_and_not_before() {
+    for (idle, kept) in [(HOUR - MS, true), (HOUR, false)] {
+        let table = table(10);
+        table.used("a");
+        advance(HOUR / 4).await;
+        table.used("b");
+        advance(idle).await;
+        table.used("c");
+
+        assert_eq!(table.keeps("a"), kept, "{idle:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_table_is_full_idle_tenants_are_looked_for_at_once() {
+    let table = table(1);
+    table.used("a");
+    advance(MS).await;
+    let full = table.tenant(&CredentialId::new("b"));
+    assert!(matches!(full, Err(TenantError::Full(_))));
+
+    // Its time counts since that look.
+    advance(HOUR - MS).await;
+    assert!(table.tenant(&CredentialId::new("b")).is_err());
+    advance(MS).await;
+    table.used("b");
+
+    assert!(!table.keeps("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_forgotten_comes_back_with_a_new_cell() {
+    let table = table(10);
+    let first = table.used("a");
+    assert!(Arc::ptr_eq(&first, &table.used("a")));
+
+    assert!(!table.forget(&CredentialId::new("b")));
+    assert!(Arc::ptr_eq(&first, &table.used("a")));
+    assert!(table.forget(&CredentialId::new("a")));
+    assert!(!table.keeps("a"));
+    let second = table.used("a");
+    assert!(!Arc::ptr_eq(&first, &second));
+
+    advance(HOUR / 4).await;
+    table.used("b");
+    advance(HOUR).await;
+    table.used("c");
+    assert!(!Arc::ptr_eq(&second, &table.used("a")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_whose_request_waits_or_is_under_way_is_busy() {
+    // How many requests are answered before one is not, and what that one does.
+    for (answered, waiting, in_flight) in [(0, 0, 1), (1, 1, 0)] {
+        let tenant = table(1).used("a");
+        let service = service_fn(move |_: Request<Empty<Bytes>>| match answered {
+            0 => BoxFuture::from(Box::pin(pending())),
+            _ => Box::pin(ready(Ok(Response::new(Empty::<Bytes>::new())))),
+        });
+        let service = tenant.layer.layer(BoxCloneSyncService::new(service));
+        let send = || {
+            let request = Request::get("https://api.example/").body(Empty::new());
+            Box::pin(service.clone().oneshot(request.unwrap()))
+        };
+        assert!(!tenant.is_busy());
+        for _ in 0..answered {
+            send().await.unwrap();
+            assert!(!tenant.is_busy());
+        }
+
+        let mut call = send();
+        assert!(timeout(SECOND, &mut call).await.is_err());
+
+        let quota = &tenant.layer.quotas().status()[0];
+        assert_eq!((quota.waiting, quota.in_flight), (waiting, in_flight));
+        assert_eq!(quota.held_for, None);
+        assert!(tenant.is_busy());
+        drop(call);
+        assert!(!tenant.is_busy());
+    }
+}
+
+type BoxFuture =
+    std::pin::Pin<Box<dyn Future<Output = Result<Response<Empty<Bytes>>, BoxError>> + Send>>;
