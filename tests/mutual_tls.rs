@@ -11,7 +11,10 @@ use support::{
 };
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-    client_credentials::{AccessToken, Config, TokenError, TokenErrorKind as Kind, TokenHandle},
+    client_credentials::{
+        AccessToken, Config, StoredTokens, TokenError, TokenErrorKind as Kind, TokenHandle,
+    },
+    test_util::MemoryTokenStore,
 };
 
 #[tokio::test]
@@ -91,6 +94,38 @@ async fn a_certificate_that_is_renewed_is_shown_on_new_connections_at_once() {
     assert!(renewed.is_ok(), "{renewed:?}");
     assert!(damaged.is_ok(), "{damaged:?}");
     assert_eq!(worse.kind(), Kind::Certificate);
+}
+
+#[tokio::test]
+async fn a_token_that_was_granted_for_an_older_certificate_is_not_stored_under_the_new_one() {
+    let server = TlsServer::start(SERVER).await;
+    let url = format!("https://127.0.0.1:{}/token", server.port);
+    let chain = Arc::new(Mutex::new(CLIENT.0));
+    let store = MemoryTokenStore::new();
+    let process = || {
+        let now = Arc::clone(&chain);
+        let chains = move || {
+            let pem = std::str::from_utf8(*now.lock().unwrap()).unwrap();
+            std::future::ready(Ok(pem.into()))
+        };
+        let key = std::str::from_utf8(CLIENT.1).unwrap();
+        let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
+            .client_certificate(chains, key)
+            .tls_config(presenting(CA, None));
+        let source = StoredTokens::new(endpoint, store.clone()).unwrap();
+        ClientCredentialsLayer::builder(source, origin())
+            .build()
+            .handle()
+    };
+    let first = process();
+    first.token().await.unwrap();
+    // The file is half written: the certificate of before is shown.
+    *chain.lock().unwrap() = b"half of a cert";
+    first.refresh_now().await.unwrap();
+
+    let other = process().token().await.unwrap_err();
+
+    assert_eq!(other.kind(), Kind::WrongKey);
 }
 
 #[tokio::test]

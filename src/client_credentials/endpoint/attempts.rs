@@ -166,3 +166,55 @@ fn is_hiccup(error: &TokenError) -> bool {
 }
 
 const HICCUP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(2));
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tower::service_fn;
+
+    use super::*;
+    use crate::{
+        BoxError, Clock, SystemClock,
+        client_credentials::{ClientAuth, ClientCredentialsLayer},
+    };
+
+    fn endpoint() -> TokenEndpoint {
+        let uri = http::Uri::from_static("https://id.example/token");
+        TokenEndpoint::new(uri, ClientAuth::post("id", "secret"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_further_attempt_has_all_the_time_that_is_left() {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let service = service_fn(|_: Request<Full<Bytes>>| async {
+            let takes = if CALLS.fetch_add(1, SeqCst) == 0 {
+                60
+            } else {
+                12
+            };
+            sleep(Duration::from_secs(takes)).await;
+            let body = r#"{"access_token":"token","token_type":"Bearer","expires_in":300}"#;
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(body)))
+        });
+        let origin = "https://api.example".parse().unwrap();
+        let layer = ClientCredentialsLayer::builder(endpoint().service(service), origin);
+        let began = SystemClock.now();
+
+        layer.build().handle().token().await.unwrap();
+
+        // 15 s for the first, a moment, and 12 s.
+        assert_eq!((SystemClock.now() - began).as_secs(), 27);
+        assert_eq!(CALLS.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn only_an_endpoint_that_is_told_to_revokes_tokens() {
+        assert!(!endpoint().revokes());
+        let at = http::Uri::from_static("https://id.example/revoke");
+        assert!(endpoint().revoke_on_shutdown(at).revokes());
+    }
+}
