@@ -18,12 +18,12 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Each tenant may send one request an hour.
+/// Each tenant may send one request in 20 s.
 fn table(most: usize) -> Table {
     let make = |_: &CredentialId| {
         let origin = "https://api.example".parse()?;
         let credentials = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
-        let limits = RateLimitRetryLayer::builder().limit(OwnLimit::per(1, HOUR));
+        let limits = RateLimitRetryLayer::builder().limit(OwnLimit::per(1, 20 * SECOND));
         Ok(Some(M2mLayer::new(limits.build(), credentials)))
     };
     let limits = Limits {
@@ -118,9 +118,11 @@ async fn a_tenant_whose_request_waits_or_is_under_way_is_busy() {
     // How many requests are answered before one is not, and what that one does.
     for (answered, waiting, in_flight) in [(0, 0, 1), (1, 1, 0)] {
         let tenant = table(1).used("a");
-        let service = service_fn(move |_: Request<Empty<Bytes>>| match answered {
-            0 => BoxFuture::from(Box::pin(pending())),
-            _ => Box::pin(ready(Ok(Response::new(Empty::<Bytes>::new())))),
+        let service = service_fn(move |_: Request<Empty<Bytes>>| -> BoxFuture {
+            match answered {
+                0 => Box::pin(pending()),
+                _ => Box::pin(ready(Ok(Response::new(Empty::new())))),
+            }
         });
         let service = tenant.layer.layer(BoxCloneSyncService::new(service));
         let send = || {
