@@ -31,7 +31,7 @@ fn answer(
 }
 
 /// The answer 200 with `members` besides what is needed.
-fn token_with(members: Value) -> Result<AccessToken, TokenError> {
+fn token_with(members: &Value) -> Result<AccessToken, TokenError> {
     let mut body = json!({ "access_token": "token", "token_type": "Bearer", "expires_in": 300 });
     for (name, value) in members.as_object().unwrap() {
         body[name] = value.clone();
@@ -218,13 +218,13 @@ fn error_codes_are_quoted_without_secrets() {
 
 #[test]
 fn an_error_that_is_null_is_none() {
-    assert!(token_with(json!({ "error": null })).is_ok());
+    assert!(token_with(&json!({ "error": null })).is_ok());
 }
 
 #[test]
 fn only_bearer_tokens_are_taken() {
     for kind in [json!("Bearer"), json!(" bearer "), json!(null)] {
-        assert!(token_with(json!({ "token_type": kind })).is_ok(), "{kind}");
+        assert!(token_with(&json!({ "token_type": kind })).is_ok(), "{kind}");
     }
     for (kind, says) in [
         (json!("mac"), r#"of type "mac""#),
@@ -232,7 +232,7 @@ fn only_bearer_tokens_are_taken() {
         (json!(7), r#"of type "not a string""#),
         (json!(" n_a"), "issued is no access token"),
     ] {
-        let error = token_with(json!({ "token_type": kind })).unwrap_err();
+        let error = token_with(&json!({ "token_type": kind })).unwrap_err();
 
         assert_eq!(error.kind(), UnsupportedTokenType);
         assert!(error.to_string().contains(says), "{error}");
@@ -247,7 +247,7 @@ fn an_answer_without_a_token_is_malformed() {
         (json!(" \t"), "without an access_token"),
         (json!(7), "access_token that is no string"),
     ] {
-        let error = token_with(json!({ "access_token": token })).unwrap_err();
+        let error = token_with(&json!({ "access_token": token })).unwrap_err();
 
         assert_eq!(error.kind(), Malformed);
         assert!(error.to_string().contains(says), "{error}");
@@ -263,14 +263,14 @@ fn a_renewal_that_is_due_at_once_is_not_believed() {
         (json!("150"), Some(Duration::from_secs(150))),
         (json!(0.5), Some(Duration::from_millis(500))),
     ] {
-        let token = token_with(json!({ "refresh_in": due })).unwrap();
+        let token = token_with(&json!({ "refresh_in": due })).unwrap();
         assert_eq!(token.refresh_in(), expected, "{due}");
     }
 }
 
 #[test]
 fn members_are_kept_but_for_secrets() {
-    let token = token_with(json!({
+    let token = token_with(&json!({
         "instance_url": "https://a.b.example",
         "note": "eyJust.words",
         "jwt": "eyJh.eyJi.c",
