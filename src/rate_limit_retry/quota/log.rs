@@ -25,15 +25,15 @@ impl Log {
         let parts = count.clamp(1, COARSE);
         let step = (last - first) / u32::try_from(parts).unwrap_or(1);
         let mut grains = VecDeque::new();
-        let (mut begin, mut left) = (first, count);
-        for part in (1..=parts).rev() {
-            let end = begin + step;
+        let (mut begin, mut done) = (first, 0);
+        for part in 1..=parts {
+            let (end, until) = (begin + step, count * part / parts);
             grains.push_back(Grain {
                 first: begin,
                 last: end,
-                count: left / part,
+                count: until - done,
             });
-            (begin, left) = (end, left - left / part);
+            (begin, done) = (end, until);
         }
         Self { grains, count }
     }

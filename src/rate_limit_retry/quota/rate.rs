@@ -81,7 +81,7 @@ impl Rate {
                 self.lost = 0.0;
             } else if let Some(rate) = known.filter(|_| passed < SOON) {
                 let missing = rate * passed - self.lost - self.accepted - 1.0;
-                self.lost += missing.clamp(0.0, rate);
+                self.lost += missing.max(0.0);
             }
             self.total += self.accepted + self.lost;
         }

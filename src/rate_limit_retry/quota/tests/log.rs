@@ -33,6 +33,8 @@ fn many_requests_before_the_log_began_are_in_fifty_parts() {
         let (first, last) = (start + secs(second), start + secs(second + 1));
         let part = log.since(first) - log.since(last);
         assert!((2..=3).contains(&part), "{second}: {part}");
+        // 2.4 a second, rounded down.
+        assert_eq!(120 - log.since(last), 12 * (second + 1) / 5);
         assert_eq!(log.since(first + ms(1)), log.since(last - ms(1)));
     }
 }
