@@ -2,14 +2,13 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-
 use http::StatusCode;
 use serde_json::{Value, json};
 use support::{
     API, answering, get, send,
     server::{self, Server},
     status_only,
+    temp_file::TempFile,
 };
 use tower::Layer;
 use tower_m2m::client_credentials::{Config, TokenErrorKind, TokenHandle};
@@ -271,26 +270,4 @@ fn tokens(server: &Server, config: &Config) -> TokenHandle {
 
 fn read(keys: &Value) -> Config {
     serde_json::from_str(&keys.to_string()).unwrap()
-}
-
-/// A file of this process's own, gone at the end.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn holding(name: &str, content: &str) -> Self {
-        let name = format!("tower-m2m-config-{}-{name}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, content).unwrap();
-        Self(path)
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.0));
-    }
 }

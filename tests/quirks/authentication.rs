@@ -2,11 +2,14 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::header;
-use tower_m2m::ClientAuth;
+use tower_m2m::{ClientAuth, client_credentials::SecretFile};
 
 use crate::{
     asking::auth,
-    support::server::{Server, handle},
+    support::{
+        server::{Server, handle},
+        temp_file::TempFile,
+    },
 };
 
 #[tokio::test(start_paused = true)]
@@ -65,20 +68,16 @@ async fn q24_the_audience_and_type_of_assertions_are_settings() {
 
 #[tokio::test(start_paused = true)]
 async fn q25_an_assertion_type_of_ones_own() {
-    let path = std::env::temp_dir().join(format!("m2m-spiffe-{}", std::process::id()));
-    std::fs::write(&path, "e30.e30.c2ln").unwrap();
+    let file = TempFile::holding("spiffe", "e30.e30.c2ln");
     let server = Server::granting();
-    let file = tower_m2m::client_credentials::SecretFile::new(&path);
     let auth = ClientAuth::assertion_of_type(
         "id",
-        file,
+        SecretFile::new(file.path()),
         "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe",
     );
 
-    let outcome = handle(server.endpoint(auth)).token().await;
-    std::fs::remove_file(&path).unwrap();
+    handle(server.endpoint(auth)).token().await.unwrap();
 
-    outcome.unwrap();
     assert_eq!(
         server.last().one("client_assertion_type"),
         Some("urn:ietf:params:oauth:client-assertion-type:jwt-spiffe")

@@ -15,7 +15,7 @@ async fn a_server_that_takes_both_secrets_for_a_while_is_never_asked_with_a_wron
             at(10).await;
             world.issuer.accept(&["old", "new"]);
             at(20).await;
-            world.rename("new");
+            world.file.replace("new\n");
             at(30).await;
             world.issuer.accept(&["new"]);
         })
@@ -38,7 +38,7 @@ async fn a_server_that_knows_only_the_new_secret_is_asked_again_as_soon_as_the_f
             while world.issuer.refused() == 0 {
                 sleep(SECOND / 10).await;
             }
-            world.rename("new");
+            world.file.replace("new\n");
         })
         .await;
 
@@ -56,12 +56,12 @@ async fn a_file_that_is_missing_or_empty_for_a_while_is_replaced_by_what_it_held
     let failures = world
         .under_load(async |world, at| {
             at(40).await;
-            fs::remove_file(&world.file).unwrap();
+            fs::remove_file(world.file.path()).unwrap();
             at(60).await;
-            fs::write(&world.file, "\n").unwrap();
+            world.file.write("\n");
             at(110).await;
             world.issuer.accept(&["old", "new"]);
-            world.rename("new");
+            world.file.replace("new\n");
         })
         .await;
 
@@ -81,7 +81,7 @@ async fn a_server_that_does_not_know_the_new_secret_yet_is_asked_with_the_old_on
     let failures = world
         .under_load(async |world, at| {
             at(10).await;
-            world.rename("new");
+            world.file.replace("new\n");
             at(110).await;
             world.issuer.accept(&["new"]);
         })

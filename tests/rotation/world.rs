@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -20,33 +18,25 @@ use tower_m2m::{
     client_credentials::{ClientCredentialsLayerBuilder, SecretFile, SecretSource, TokenEvent},
 };
 
-use crate::support::{Body, Inner, SECOND, answering, get, origin, spawn, status_only};
+use crate::support::{
+    Body, Inner, SECOND, answering, get, origin, spawn, status_only, temp_file::TempFile,
+};
 
 /// A server whose secrets change, and the file that a client reads them from.
 pub(crate) struct World {
     pub(crate) issuer: Issuer,
-    pub(crate) file: PathBuf,
+    pub(crate) file: TempFile,
     kept: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
     /// With the secret `old`.
     pub(crate) fn new(name: &str) -> Self {
-        let name = format!("tower-m2m-rotation-{}-{name}", std::process::id());
-        let world = Self {
+        Self {
             issuer: Issuer::accepting(&["old"]),
-            file: std::env::temp_dir().join(name),
+            file: TempFile::holding(name, "old\n"),
             kept: Arc::default(),
-        };
-        world.rename("old");
-        world
-    }
-
-    /// Puts `secret` in the file's place, as those do who replace it in one step.
-    pub(crate) fn rename(&self, secret: &str) {
-        let new = self.file.with_extension("new");
-        fs::write(&new, format!("{secret}\n")).unwrap();
-        fs::rename(new, &self.file).unwrap();
+        }
     }
 
     pub(crate) fn kept(&self) -> Vec<String> {
@@ -62,7 +52,7 @@ impl World {
         let kept = Arc::clone(&self.kept);
         let layer = self
             .issuer
-            .layer(SecretFile::new(&self.file))
+            .layer(SecretFile::new(self.file.path()))
             .on_event(move |event: &TokenEvent<'_>| {
                 if let TokenEvent::KeptSecretUsed { error, .. } = event {
                     kept.lock().unwrap().push(error.to_string());
@@ -96,12 +86,6 @@ impl World {
             failures += caller.await.unwrap();
         }
         failures
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.file));
     }
 }
 

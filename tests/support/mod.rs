@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod server;
+pub(crate) mod temp_file;
 #[cfg(feature = "ring")]
 pub(crate) mod tls;
 

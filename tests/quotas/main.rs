@@ -1,0 +1,13 @@
+//! Quotas in several partitions, by hand, and spread over their windows, in virtual time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod partitions;
+mod pauses;
+mod windows;
+mod world;

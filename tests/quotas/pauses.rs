@@ -1,0 +1,118 @@
+//! Holds by hand, and how long somebody waits.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::time::{Instant, sleep};
+use tower::Layer;
+use tower_m2m::rate_limit_retry::{HoldTooLong, PartitionKey, RateLimitEvent};
+
+use crate::{
+    support::{SECOND, answering, get, send, spawn, status_only},
+    world::{by_path, refusing_once, status},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_holds_everybody_and_can_be_ended_or_replaced() {
+    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
+    let layer = by_path().max_wait(600 * SECOND).build();
+    let (service, handle, a) = (layer.layer(inner), layer.handle(), PartitionKey::from("/a"));
+    let began = Instant::now();
+    handle.pause(&a, 300 * SECOND);
+    assert_eq!(status(&layer, "/a").held_for, Some(300 * SECOND));
+    let calls_of_a: Vec<_> = (0..5).map(|_| spawn(&service, get("/a"))).collect();
+    send(&service, get("/b")).await.unwrap();
+    assert_eq!((calls.load(SeqCst), began.elapsed()), (1, Duration::ZERO));
+
+    // A shorter one takes its place, and those who wait already know.
+    handle.pause(&a, 10 * SECOND);
+    for call in calls_of_a {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!((calls.load(SeqCst), began.elapsed()), (6, 10 * SECOND));
+
+    handle.pause(&a, 300 * SECOND);
+    let waiting = spawn(&service, get("/a"));
+    sleep(SECOND).await;
+    handle.forget(&a);
+    assert_eq!(status(&layer, "/a").held_for, Some(299 * SECOND));
+    handle.resume(&a);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(began.elapsed(), 11 * SECOND);
+
+    handle.pause(&a, 601 * SECOND);
+    let error = send(&service, get("/a")).await.unwrap_err();
+    assert_eq!(
+        error.downcast::<HoldTooLong>().unwrap().wait(),
+        601 * SECOND
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_the_server_asked_for_outlasts_a_pause() {
+    let (inner, calls) = refusing_once("/a", &[("retry-after", "60")]);
+    let layer = by_path().build();
+    let (service, began) = (layer.layer(inner), Instant::now());
+    let call = spawn(&service, get("/a"));
+    sleep(SECOND).await;
+
+    layer.handle().pause(&"/a".into(), 2 * SECOND);
+    layer.handle().resume(&"/a".into());
+    call.await.unwrap().unwrap();
+
+    assert_eq!(calls.load(SeqCst), 2);
+    assert!(began.elapsed() >= 60 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_whose_time_is_up_is_told_when_it_could_have_gone() {
+    let (inner, _) = refusing_once("/a", &[("retry-after", "60")]);
+    let layer = by_path().max_wait(90 * SECOND).build();
+    let service = layer.layer(inner);
+    layer.handle().pause(&"/a".into(), 80 * SECOND);
+    let waiting = spawn(&service, get("/a"));
+    sleep(SECOND).await;
+
+    layer.handle().pause(&"/a".into(), 500 * SECOND);
+
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(
+        error.downcast::<HoldTooLong>().unwrap().wait(),
+        411 * SECOND
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_told_when_it_begins_and_when_it_ends() {
+    let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
+    let (held, waited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
+    let (counter, log) = (Arc::clone(&held), Arc::clone(&waited));
+    let layer = by_path()
+        .on_event(move |event| match event {
+            RateLimitEvent::Held { partition, .. } => {
+                assert_eq!(partition.as_str(), "/a");
+                counter.fetch_add(1, SeqCst);
+            }
+            RateLimitEvent::Released { waited, .. } => *log.lock().unwrap() = Some(*waited),
+            _ => {}
+        })
+        .build();
+    let service = layer.layer(inner);
+    send(&service, get("/a")).await.unwrap();
+    assert_eq!(held.load(SeqCst), 0);
+    layer.handle().pause(&"/a".into(), 5 * SECOND);
+
+    let call = spawn(&service, get("/a"));
+    sleep(SECOND).await;
+    assert_eq!((held.load(SeqCst), *waited.lock().unwrap()), (1, None));
+    call.await.unwrap().unwrap();
+
+    assert_eq!(*waited.lock().unwrap(), Some(5 * SECOND));
+    assert_eq!(held.load(SeqCst), 1);
+}

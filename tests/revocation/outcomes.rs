@@ -1,0 +1,121 @@
+//! What comes of it.
+
+use std::future::Future;
+
+use tokio::time::{Instant, sleep};
+use tower_m2m::{
+    ClientAuth, ClientCredentialsLayer,
+    client_credentials::{
+        AccessToken, FetchContext, RevokeContext, TokenError, TokenErrorKind as Kind, TokenSource,
+    },
+};
+
+use crate::{
+    support::{
+        SECOND, origin,
+        server::{GRANTED, Server, TOKEN_URL},
+    },
+    world::{REVOKE_URL, handle, revocation, watched},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_an_event_and_takes_five_seconds_at_most() {
+    let refused = r#"{"error":"unsupported_token_type","error_description":"no canary of token"}"#;
+    for (status, body, told_as, seconds) in [
+        (503, "", "Server", 0),
+        (429, "", "Throttled", 0),
+        (302, "", "Redirected", 0),
+        (
+            401,
+            r#"{"error":"invalid_client"}"#,
+            "CredentialsRefused",
+            0,
+        ),
+        (400, refused, "Refused", 0),
+        (0, "", "Timeout", 5),
+    ] {
+        let server = Server::answering(move |url| match url {
+            REVOKE_URL => (status, body.to_owned()),
+            _ => (200, GRANTED.to_owned()),
+        });
+        let auth = ClientAuth::basic("id", "canary");
+        let (handle, told) = handle(server.endpoint(auth).revoke_on_shutdown(revocation()));
+        handle.token().await.unwrap();
+        let began = Instant::now();
+
+        handle.shutdown().await;
+
+        assert_eq!(began.elapsed(), seconds * SECOND, "{told_as}");
+        assert_eq!(server.urls(), [TOKEN_URL, REVOKE_URL], "one attempt");
+        let told = told.lock().unwrap().clone();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].starts_with(told_as), "{told:?}");
+        assert!(!told[0].contains("canary"), "{told:?}");
+        assert_eq!(handle.token().await.unwrap_err().kind(), Kind::ShutDown);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_is_a_success_whatever_its_body_says() {
+    let server = Server::answering(|url| match url {
+        REVOKE_URL => (200, r#"{"error":"invalid_token"}"#.to_owned()),
+        _ => (200, GRANTED.to_owned()),
+    });
+    let auth = ClientAuth::basic("id", "secret");
+    let (handle, told) = handle(server.endpoint(auth).revoke_on_shutdown(revocation()));
+    handle.token().await.unwrap();
+
+    handle.shutdown().await;
+
+    assert_eq!(*told.lock().unwrap(), ["revoked"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_nothing_to_revoke_without_a_valid_token_or_a_second_time() {
+    let server = Server::granting();
+    let endpoint = || {
+        let auth = ClientAuth::basic("id", "secret");
+        server.endpoint(auth).revoke_on_shutdown(revocation())
+    };
+    let ((cold, _), (expired, _), (twice, _)) =
+        (handle(endpoint()), handle(endpoint()), handle(endpoint()));
+    expired.token().await.unwrap();
+    sleep(301 * SECOND).await;
+    twice.token().await.unwrap();
+
+    cold.shutdown().await;
+    expired.shutdown().await;
+    assert_eq!(server.urls(), [TOKEN_URL, TOKEN_URL]);
+    tokio::join!(twice.shutdown(), twice.shutdown());
+    twice.shutdown().await;
+
+    assert_eq!(server.urls(), [TOKEN_URL, TOKEN_URL, REVOKE_URL]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_ones_own_may_revoke_and_even_panic() {
+    struct Panics;
+
+    impl TokenSource for Panics {
+        async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+            Ok(AccessToken::new("mine"))
+        }
+
+        fn revoke<'a>(
+            &'a self,
+            token: &'a AccessToken,
+            cx: RevokeContext<'a>,
+        ) -> Option<impl Future<Output = Result<(), TokenError>> + Send + 'a> {
+            assert_eq!(token.expose(), Some("mine"));
+            assert_eq!(cx.deadline() - cx.clock().now(), 5 * SECOND);
+            Some(async { panic!("a source of the user's") })
+        }
+    }
+
+    let (handle, told) = watched(ClientCredentialsLayer::builder(Panics, origin()));
+    handle.token().await.unwrap();
+
+    handle.shutdown().await;
+
+    assert!(told.lock().unwrap()[0].starts_with("Panicked"));
+}

@@ -1,0 +1,51 @@
+//! Where tokens are revoked, and who does it.
+
+use std::sync::{Arc, Mutex};
+
+use tower_m2m::{
+    ClientAuth, TokenEndpoint,
+    client_credentials::{
+        ClientCredentialsLayerBuilder, RevocationEndpoint, TokenEvent, TokenHandle,
+    },
+};
+
+use crate::support::server::{Server, TOKEN_URL, layer};
+
+pub(crate) const REVOKE_URL: &str = "https://id.example/revoke";
+pub(crate) const METADATA_URL: &str = "https://id.example/.well-known/oauth-authorization-server";
+
+pub(crate) fn revocation() -> http::Uri {
+    REVOKE_URL.parse().unwrap()
+}
+
+pub(crate) fn discovering(server: &Server) -> TokenEndpoint {
+    TokenEndpoint::discover("https://id.example", ClientAuth::basic("id", "secret"))
+        .service(server.service())
+        .revoke_on_shutdown(RevocationEndpoint::Discovered)
+}
+
+pub(crate) fn metadata(more: &str) -> String {
+    format!(r#"{{"issuer":"https://id.example","token_endpoint":"{TOKEN_URL}"{more}}}"#)
+}
+
+pub(crate) type Told = Arc<Mutex<Vec<String>>>;
+
+pub(crate) fn handle(endpoint: TokenEndpoint) -> (TokenHandle, Told) {
+    watched(layer(endpoint))
+}
+
+/// A handle, and what its layer tells of revocations.
+pub(crate) fn watched(layer: ClientCredentialsLayerBuilder) -> (TokenHandle, Told) {
+    let told = Told::default();
+    let log = Arc::clone(&told);
+    let layer = layer.on_event(move |event: &TokenEvent<'_>| match event {
+        TokenEvent::Revoked { .. } => log.lock().unwrap().push("revoked".to_owned()),
+        TokenEvent::RevocationFailed { error, .. } => {
+            let description = error.description();
+            let text = format!("{:?}: {error} {description:?}", error.kind());
+            log.lock().unwrap().push(text);
+        }
+        _ => {}
+    });
+    (layer.build().handle(), told)
+}

@@ -1,0 +1,66 @@
+//! Whose quota a request counts for.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use http::{Request, StatusCode, header};
+use tokio::time::{Instant, sleep};
+use tower::Layer;
+use tower_m2m::{M2mLayer, RateLimitRetryLayer, client_credentials::OriginNotAllowed};
+
+use crate::{
+    support::{Body, HOUR, SECOND, Source, answering, api, get, layer, send, spawn, status_only},
+    world::stacked,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_another_origin_takes_no_place_in_the_queue() {
+    let source = Source::living(HOUR);
+    let (inner, calls) = api(&source);
+    let (service, layer) = stacked(&source, inner);
+    let foreign = Request::get("https://elsewhere.example/").body(Body::default());
+
+    let error = send(&service, foreign.unwrap()).await.unwrap_err();
+
+    assert!(error.is::<OriginNotAllowed>());
+    assert!(layer.quotas().status().is_empty());
+    assert_eq!((source.fetches(), calls.load(SeqCst)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_credential_has_a_partition_of_its_own() {
+    let limits = RateLimitRetryLayer::new();
+    let (source, other) = (Source::living(HOUR), Source::living(HOUR));
+    let valid = source.clone();
+    let (inner, _) = answering(move |request| {
+        // The first credential's quota is used up for good.
+        let refused = valid.accepts(&request);
+        let mut response = status_only(if refused {
+            StatusCode::TOO_MANY_REQUESTS
+        } else {
+            StatusCode::OK
+        });
+        let hint = "100".parse().unwrap();
+        response.headers_mut().insert(header::RETRY_AFTER, hint);
+        std::future::ready(response)
+    });
+    let first = M2mLayer::new(limits.clone(), layer(&source).name("first").build());
+    let second = M2mLayer::new(limits, layer(&other).name("second").build());
+    second.tokens().warm().await.unwrap();
+    second.tokens().refresh_now().await.unwrap();
+    let held = spawn(&first.layer(inner.clone()), get("/"));
+    sleep(SECOND).await;
+
+    let began = Instant::now();
+    let response = send(&second.layer(inner), get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let held_for = |name: &str| {
+        let status = second.quotas().status();
+        let found = status.iter().find(|q| q.partition.as_str() == name);
+        found.unwrap().held_for
+    };
+    assert!(held_for("https://api.example.com as first").is_some());
+    assert!(held_for("https://api.example.com as second").is_none());
+    held.abort();
+}

@@ -1,0 +1,206 @@
+//! A 401, and another token that waits for its turn.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use tokio::time::{Instant, sleep};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_m2m::{
+    Attempts, BoxError, M2mLayer, RateLimitRetryLayer,
+    client_credentials::ExistingCredential,
+    rate_limit_retry::HoldTooLong,
+    replay::{Once, ReplayableBody},
+};
+
+use crate::{
+    support::{
+        API, Body, HOUR, SECOND, Source, answering, api, get, layer, post, send, spawn,
+        status_only, throttled,
+    },
+    world::stacked,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_waits_for_its_turn_in_the_quota() {
+    let source = Source::living(HOUR);
+    let (valid, sent) = (source.clone(), Arc::new(Mutex::new(Vec::new())));
+    let log = Arc::clone(&sent);
+    let (inner, _) = answering(move |request| {
+        log.lock().unwrap().push(Instant::now());
+        let accepted = valid.accepts(&request);
+        let status = if accepted { 200 } else { 401 };
+        // A quota of two in ten seconds, of which the first call has left nothing.
+        let response = Response::builder()
+            .status(status)
+            .header("x-ratelimit-limit", 2)
+            .header("x-ratelimit-remaining", 0)
+            .header("x-ratelimit-reset", 10);
+        std::future::ready(response.body(Body::default()).unwrap())
+    });
+    let (service, layer) = stacked(&source, inner);
+    layer.tokens().warm().await.unwrap();
+    source.revoke_all();
+    let began = Instant::now();
+
+    let response = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(Attempts::of(&response), 2);
+    let sent = sent.lock().unwrap();
+    assert_eq!(sent.len(), 2);
+    assert!(sent[1] - began >= 10 * SECOND, "{:?}", sent[1] - began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
+    let source = Source::living(HOUR);
+    let (inner, _) = api(&source);
+    let service = stacked(&source, inner).0;
+    send(&service, get("/")).await.unwrap();
+    source.revoke_all();
+    let source = source.delayed(SECOND / 10);
+
+    let calls = (0..1_000).map(|_| spawn(&service, get("/")));
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_always_says_401_gets_one_replay() {
+    let source = Source::living(HOUR);
+    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let service = stacked(&source, inner).0;
+
+    let first = send(&service, get("/")).await.unwrap();
+    let second = send(&service, get("/")).await.unwrap();
+
+    assert_eq!((Attempts::of(&first), Attempts::of(&second)), (2, 1));
+    assert_eq!((source.fetches(), calls.load(SeqCst)), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_carries_the_current_token_and_may_be_replayed() {
+    // 401 · replay: 429 · after a minute, with a new token: 401 · replay: 200
+    let source = Source::living(30 * SECOND);
+    let answers = [401, 429, 401, 200];
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let (inner, _) = answering(move |request| {
+        let mut log = log.lock().unwrap();
+        let status = StatusCode::from_u16(answers[log.len()]).unwrap();
+        let token = request.headers()[header::AUTHORIZATION].clone();
+        log.push(token.to_str().unwrap().to_owned());
+        std::future::ready(if status == StatusCode::TOO_MANY_REQUESTS {
+            throttled("60")
+        } else {
+            status_only(status)
+        })
+    });
+    let service = stacked(&source, inner).0;
+    let began = Instant::now();
+
+    let response = send(&service, post("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(Attempts::of(&response), 4);
+    assert!(began.elapsed() >= 60 * SECOND);
+    let tokens = ["token-1", "token-2", "token-3", "token-4"];
+    assert_eq!(
+        *seen.lock().unwrap(),
+        tokens.map(|token| format!("Bearer {token}"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_copy_of_a_request_serves_both() {
+    let copies = Arc::new(AtomicUsize::new(0));
+    let inner = service_fn(|_: Request<Counted>| async {
+        Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+    });
+    let source = Source::living(HOUR);
+    let layer = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
+    layer.tokens().warm().await.unwrap();
+    let request = Request::get(API).body(Counted(Arc::clone(&copies)));
+
+    layer.layer(inner).oneshot(request.unwrap()).await.unwrap();
+
+    assert_eq!(copies.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_own_credential_is_limited_like_others_and_never_replayed() {
+    let source = Source::living(HOUR);
+    let (inner, calls) = api(&source);
+    let credentials = layer(&source).on_existing_credential(ExistingCredential::Keep);
+    let layer = M2mLayer::new(RateLimitRetryLayer::new(), credentials.build());
+    let mut request = get("/");
+    let own = "Bearer own".parse().unwrap();
+    request.headers_mut().insert(header::AUTHORIZATION, own);
+
+    let response = send(&layer.layer(inner), request).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!((source.fetches(), calls.load(SeqCst)), (0, 1));
+    assert_eq!(layer.quotas().status().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
+    let source = Source::living(HOUR);
+    let valid = source.clone();
+    let inner = service_fn(move |request: Request<Once<Body>>| {
+        std::future::ready(Ok::<_, BoxError>(valid.answer(&request)))
+    });
+    let layer = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
+    layer.tokens().warm().await.unwrap();
+    source.revoke_all();
+    let once = || Request::post(API).body(Once::new(Body::from("once")));
+
+    let first = layer.layer(inner.clone()).oneshot(once().unwrap()).await;
+    sleep(SECOND).await;
+    let second = layer.layer(inner).oneshot(once().unwrap()).await;
+
+    assert_eq!(first.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(second.unwrap().status(), StatusCode::OK);
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_beyond_max_wait_is_told_to_a_replay_too() {
+    let source = Source::living(HOUR);
+    let (inner, calls) = answering(|_| {
+        let mut response = status_only(StatusCode::UNAUTHORIZED);
+        for (name, value) in [("limit", "1"), ("remaining", "0"), ("reset", "3000")] {
+            let name = format!("x-ratelimit-{name}").parse::<http::HeaderName>();
+            response
+                .headers_mut()
+                .insert(name.unwrap(), value.parse().unwrap());
+        }
+        std::future::ready(response)
+    });
+    let service = stacked(&source, inner).0;
+
+    let error = send(&service, get("/")).await.unwrap_err();
+
+    let error = error.downcast::<HoldTooLong>().unwrap();
+    assert!(error.wait() > 2000 * SECOND);
+    assert_eq!(calls.load(SeqCst), 1);
+}
+
+/// A body that counts its copies.
+struct Counted(Arc<AtomicUsize>);
+
+impl ReplayableBody for Counted {
+    fn try_clone(&self) -> Option<Self> {
+        self.0.fetch_add(1, SeqCst);
+        Some(Self(Arc::clone(&self.0)))
+    }
+}
