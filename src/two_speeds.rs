@@ -9,53 +9,66 @@ use std::{
 
 use pin_project_lite::pin_project;
 
+use crate::BoxError;
+
 pin_project! {
-    /// A future and, now and then, another one that follows from its outcome. `O` is what comes of both.
+    /// The future of an `R`: a first attempt and, now and then, what follows from its outcome.
     #[project = Project]
-    pub(crate) enum TwoSpeeds<F, W, O> {
+    pub(crate) enum TwoSpeeds<F, W, R> {
         /// The first attempt is under way. The ordinary case.
         Fast { #[pin] future: F, watch: W },
         /// Something is waited for, or sent again.
-        Slow { future: Slow<O> },
+        Slow { future: Slow<R> },
     }
 }
 
-pub(crate) type Slow<O> = Pin<Box<dyn Future<Output = O> + Send>>;
+pub(crate) type Slow<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
 
-/// What is kept of a call beside its first attempt, and decides what follows from the attempt's outcome.
-pub(crate) trait Watch<T> {
-    type Output;
+/// What is kept of a call beside its first attempt, and says what follows from it.
+pub(crate) trait Watch<R> {
+    /// Whether nothing follows from the attempt's answer, as from most. It is looked at where it is: every response is
+    /// moved once less.
+    fn is_over(&self, answer: &R) -> bool;
 
     /// The outcome of the call, or how it goes on.
-    fn conclude(&mut self, outcome: T) -> ControlFlow<Self::Output, Slow<Self::Output>>;
+    fn conclude(
+        &mut self,
+        outcome: Result<R, BoxError>,
+    ) -> ControlFlow<Result<R, BoxError>, Slow<R>>;
 }
 
-impl<F, W, O> TwoSpeeds<F, W, O> {
+impl<F, W, R> TwoSpeeds<F, W, R> {
     pub(crate) fn fast(future: F, watch: W) -> Self {
         Self::Fast { future, watch }
     }
 
-    pub(crate) fn slow(future: impl Future<Output = O> + Send + 'static) -> Self {
+    pub(crate) fn slow(future: impl Future<Output = Result<R, BoxError>> + Send + 'static) -> Self {
         let future = Box::pin(future);
         Self::Slow { future }
     }
 }
 
-impl<F, W> Future for TwoSpeeds<F, W, W::Output>
+impl<F, W, R, E> Future for TwoSpeeds<F, W, R>
 where
-    F: Future,
-    W: Watch<F::Output>,
+    F: Future<Output = Result<R, E>>,
+    W: Watch<R>,
+    E: Into<BoxError>,
 {
-    type Output = W::Output;
+    type Output = Result<R, BoxError>;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let slow = match self.as_mut().project() {
                 Project::Slow { future } => return future.as_mut().poll(cx),
                 Project::Fast { future, watch } => {
                     let outcome = ready!(future.poll(cx));
-                    match watch.conclude(outcome) {
+                    if let Ok(answer) = &outcome
+                        && watch.is_over(answer)
+                    {
+                        return Poll::Ready(outcome.map_err(Into::into));
+                    }
+                    match watch.conclude(outcome.map_err(Into::into)) {
                         ControlFlow::Break(outcome) => return Poll::Ready(outcome),
                         ControlFlow::Continue(slow) => slow,
                     }

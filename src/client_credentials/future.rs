@@ -41,7 +41,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        speeds: TwoSpeeds<S::Future, Option<UnderWay<S, B>>, Result<S::Response, BoxError>>,
+        speeds: TwoSpeeds<S::Future, Option<UnderWay<S, B>>, S::Response>,
     }
 }
 
@@ -93,7 +93,7 @@ where
     }
 }
 
-impl<S, B, RB> Watch<Result<Response<RB>, S::Error>> for Option<UnderWay<S, B>>
+impl<S, B, RB> Watch<Response<RB>> for Option<UnderWay<S, B>>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
     S::Future: Send,
@@ -101,21 +101,20 @@ where
     B: ReplayableBody + Send + 'static,
     RB: Body + Send + 'static,
 {
-    type Output = Result<Response<RB>, BoxError>;
-
     #[inline]
+    fn is_over(&self, answer: &Response<RB>) -> bool {
+        let watched = self.as_ref();
+        watched.is_none_or(|watched| watched.near.exchange.is_over(answer, watched.sent))
+    }
+
     fn conclude(
         &mut self,
-        outcome: Result<Response<RB>, S::Error>,
-    ) -> ControlFlow<Self::Output, Slow<Self::Output>> {
+        outcome: Result<Response<RB>, BoxError>,
+    ) -> ControlFlow<Result<Response<RB>, BoxError>, Slow<Response<RB>>> {
         let (Ok(response), Some(watched)) = (&outcome, self) else {
-            return ControlFlow::Break(outcome.map_err(Into::into));
+            return ControlFlow::Break(outcome);
         };
         let exchange = &watched.near.exchange;
-        // Looked at where it is: every response is moved once less.
-        if exchange.is_over(response, watched.sent) {
-            return ControlFlow::Break(outcome.map_err(Into::into));
-        }
         let refusal = exchange.refusal(response, watched.sent);
         match (outcome, refusal, watched.retained.take()) {
             (Ok(response), Some(refusal), Some(retained)) => {
@@ -126,7 +125,7 @@ where
                 if let Some(refusal) = refusal {
                     exchange.renew_beside(refusal);
                 }
-                ControlFlow::Break(outcome.map_err(Into::into))
+                ControlFlow::Break(outcome)
             }
         }
     }

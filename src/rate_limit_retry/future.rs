@@ -42,7 +42,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        speeds: TwoSpeeds<S::Future, UnderWay<S, B>, Result<S::Response, BoxError>>,
+        speeds: TwoSpeeds<S::Future, UnderWay<S, B>, S::Response>,
     }
 }
 
@@ -86,7 +86,7 @@ where
     }
 }
 
-impl<S, B, RB> Watch<Result<Response<RB>, S::Error>> for UnderWay<S, B>
+impl<S, B, RB> Watch<Response<RB>> for UnderWay<S, B>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
     S::Future: Send,
@@ -94,21 +94,17 @@ where
     B: ReplayableBody + Send + 'static,
     RB: Body + Send + 'static,
 {
-    type Output = Result<Response<RB>, BoxError>;
-
     #[inline]
+    fn is_over(&self, answer: &Response<RB>) -> bool {
+        let attempt = self.attempt.as_ref();
+        attempt.is_some_and(|(call, ticket)| self.passes.limiter.is_over(call, ticket, answer))
+    }
+
     fn conclude(
         &mut self,
-        outcome: Result<Response<RB>, S::Error>,
-    ) -> ControlFlow<Self::Output, Slow<Self::Output>> {
+        outcome: Result<Response<RB>, BoxError>,
+    ) -> ControlFlow<Result<Response<RB>, BoxError>, Slow<Response<RB>>> {
         let limiter = &self.passes.limiter;
-        // Looked at where it is: every response is moved once less.
-        if let (Ok(response), Some((call, ticket))) = (&outcome, &self.attempt)
-            && limiter.is_over(call, ticket, response)
-        {
-            return ControlFlow::Break(outcome.map_err(Into::into));
-        }
-        let outcome = outcome.map_err(Into::into);
         let Some((mut call, ticket)) = self.attempt.take() else {
             return ControlFlow::Break(outcome);
         };

@@ -39,7 +39,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        speeds: TwoSpeeds<S::Future, UnderWay<S, B>, Result<S::Response, BoxError>>,
+        speeds: TwoSpeeds<S::Future, UnderWay<S, B>, S::Response>,
     }
 }
 
@@ -91,7 +91,7 @@ where
     }
 }
 
-impl<S, B, RB> Watch<Result<Response<RB>, S::Error>> for UnderWay<S, B>
+impl<S, B, RB> Watch<Response<RB>> for UnderWay<S, B>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
     S::Future: Send,
@@ -99,21 +99,17 @@ where
     B: ReplayableBody + Send + 'static,
     RB: Body + Send + 'static,
 {
-    type Output = Result<Response<RB>, BoxError>;
-
     #[inline]
+    fn is_over(&self, answer: &Response<RB>) -> bool {
+        let under_way = self.attempt.as_ref();
+        under_way.is_some_and(|(call, attempt)| self.spot.protocol.is_over(call, attempt, answer))
+    }
+
     fn conclude(
         &mut self,
-        outcome: Result<Response<RB>, S::Error>,
-    ) -> ControlFlow<Self::Output, Slow<Self::Output>> {
+        outcome: Result<Response<RB>, BoxError>,
+    ) -> ControlFlow<Result<Response<RB>, BoxError>, Slow<Response<RB>>> {
         let protocol = &self.spot.protocol;
-        // Looked at where it is: every response is moved once less.
-        if let (Ok(response), Some((call, attempt))) = (&outcome, &self.attempt)
-            && protocol.is_over(call, attempt, response)
-        {
-            return ControlFlow::Break(outcome.map_err(Into::into));
-        }
-        let outcome = outcome.map_err(Into::into);
         let Some((mut call, attempt)) = self.attempt.take() else {
             return ControlFlow::Break(outcome);
         };
