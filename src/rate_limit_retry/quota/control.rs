@@ -50,9 +50,16 @@ impl Quota {
 
     /// A refusal elsewhere is about this partition, too.
     pub(crate) fn hold(&mut self, until: Instant) {
-        if self.hold.is_none_or(|hold| hold.until < until) {
-            self.hold = Some(Hold { until, exact: true });
+        self.prolong(Hold { until, exact: true });
+    }
+
+    /// Returns whether it ends later than what was known.
+    pub(super) fn prolong(&mut self, hold: Hold) -> bool {
+        let later = self.hold.is_none_or(|known| known.until < hold.until);
+        if later {
+            self.hold = Some(hold);
         }
+        later
     }
 
     /// Starts from nothing, but for what is in flight, and a pause.

@@ -137,7 +137,9 @@ impl Fleet {
         let apart = told && !ruled && (self.spoken || self.beyond);
         let pause = match self.dry {
             0 => TICK,
-            dry => SHORTEST.saturating_mul(1 << dry.min(8)).min(LONGEST),
+            dry => SHORTEST
+                .saturating_mul(2_u32.saturating_pow(dry))
+                .min(LONGEST),
         };
         let low = self.sent > 0 && self.allowance <= self.wanted / 2;
         if self.hold.is_some() || self.asked {

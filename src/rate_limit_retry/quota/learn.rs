@@ -119,7 +119,6 @@ impl Quota {
         }
         if throttled {
             // A refusal although something remains is about another quota, which is not announced.
-            self.announced = remaining == 0 && self.announced;
             self.another = remaining > 0;
             self.gradual = self.is_gradual(remaining, signals.retry_after, now);
         } else {
@@ -213,11 +212,10 @@ impl Quota {
             None => return,
         };
         let until = after(now, wait.min(pace.max_hold));
-        if self.hold.is_none_or(|hold| hold.until < until) {
-            self.hold = Some(Hold { until, exact });
-            if let Some(fleet) = &mut self.fleet {
-                fleet.refused(until);
-            }
+        if self.prolong(Hold { until, exact })
+            && let Some(fleet) = &mut self.fleet
+        {
+            fleet.refused(until);
         }
     }
 

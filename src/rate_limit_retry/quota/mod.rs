@@ -51,7 +51,7 @@ pub(crate) struct Quota {
     share: f64,
     /// The server gives out more before the reset that it tells; it said so in a refusal.
     gradual: Option<Duration>,
-    /// Accepted answers say what remains; but a quota that they do not speak of has refused requests.
+    /// Accepted answers say what remains; but another quota, that they do not speak of, has refused the last request.
     announced: bool,
     another: bool,
     habit: Habit,

@@ -140,9 +140,6 @@ fn within(opened: Between, least: Duration, most: Duration, now: Instant) -> Opt
         return Some(last);
     }
     let span = latest.saturating_duration_since(earliest);
-    if span <= TOLERANCE {
-        return Some(latest);
-    }
     let step = (span / LOOKS).max(SHORTEST_STEP);
     Some((now.max(earliest) + step).min(latest))
 }

@@ -2,11 +2,25 @@
 
 mod any;
 mod cap;
+mod control;
+mod fleet;
+mod habit;
+mod heard;
+mod hold;
+mod learn;
+mod lesson;
+mod lessons;
 mod log;
+mod news;
 mod ramp;
 mod rate;
 mod server;
+mod shared;
 mod slide;
+mod sliding;
+mod spread;
+mod told;
+mod window;
 
 use std::time::Duration;
 
@@ -38,6 +52,15 @@ fn ms(millis: u64) -> Duration {
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// 100 requests until then.
+fn resets(reset: Duration) -> Limit {
+    Limit {
+        limit: Some(100),
+        reset: Some(reset),
+        ..Limit::default()
+    }
 }
 
 /// An answer that names one quota.
@@ -94,10 +117,19 @@ impl World {
         (self.admit() == Admit::Now).then(|| self.quota.enter(&self.pace, self.now))
     }
 
+    /// Sends one request, whether it may go or not.
+    fn enter(&mut self) -> u64 {
+        self.quota.enter(&self.pace, self.now)
+    }
+
     fn learn(&mut self, number: u64, learnt: Learnt<'_>) -> Option<Instant> {
+        self.learn_of(number, learnt, About::This)
+    }
+
+    fn learn_of(&mut self, number: u64, learnt: Learnt<'_>, about: About) -> Option<Instant> {
         let now = Some(self.now);
         self.quota
-            .learn(number, learnt, About::This, &self.pace, 0.5, now)
+            .learn(number, learnt, about, &self.pace, 0.5, now)
     }
 
     fn accept(&mut self, number: u64, signals: &Signals) {

@@ -191,6 +191,7 @@ fn a_server_that_counts_refused_requests_is_not_asked_until_it_has_room() {
             world.pass(ms(20));
             let (refused, silence) = server.take(world.now);
             world.pass(ms(20));
+            assert!(server.refused <= 25, "{} of {limit}", server.refused);
             if refused {
                 world.refuse(number, &silence);
             } else {

@@ -1,0 +1,90 @@
+//! What other processes have told of a window, and which of several quotas an answer is about.
+
+use super::*;
+use crate::rate_limit_retry::{headers::Unit, quota::told::tightest, store::SharedWindow};
+
+#[test]
+fn what_others_tell_of_a_window_replaces_what_was_known() {
+    for (reset, then) in [
+        (ms(60_000), ms(60_000)),
+        (ms(61_500), ms(60_000)),
+        (ms(58_500), ms(60_000)),
+        // Another window than that which was known.
+        (ms(61_501), ms(61_501)),
+        (ms(58_499), ms(58_499)),
+    ] {
+        let now = origin();
+        let mut told = a_window(50, now);
+
+        told.heard_of(40, now + reset, 20);
+
+        assert_eq!(told.remaining, 40);
+        assert_eq!(told.reset_at, Some(now + then), "{reset:?}");
+        assert_eq!(told.furthest, Some(now + then.max(secs(60))));
+    }
+}
+
+#[test]
+fn what_others_tell_is_newer_than_answers_to_requests_that_went_before() {
+    let now = origin();
+    let mut told = a_window(50, now);
+    told.heard_of(40, now + secs(60), 20);
+
+    told.note(&resets(secs(60)), 45, 19, 21, now);
+    assert_eq!(told.remaining, 40);
+    told.note(&resets(secs(60)), 45, 20, 21, now);
+    assert_eq!(told.remaining, 45);
+}
+
+#[test]
+fn others_who_tell_the_same_change_nothing() {
+    let now = origin();
+    let mut told = a_window(50, now);
+    told.heard_of(50, now + secs(60), 20);
+
+    told.note(&resets(secs(60)), 55, 10, 11, now);
+
+    assert_eq!(told.remaining, 55);
+}
+
+#[test]
+fn a_window_that_only_others_know_begins_with_what_they_say() {
+    let now = origin();
+    let window = SharedWindow::new(Some(100), 50, 30, 2, secs(60));
+    let mut told = Told::shared(&window, now + secs(60), 10, now);
+    assert_eq!((told.limit, told.remaining), (Some(100), 50));
+    assert_eq!(told.share(0.5, 0), 0.5);
+
+    told.note(&resets(secs(60)), 60, 9, 11, now);
+    assert_eq!(told.remaining, 50);
+    told.note(&resets(secs(60)), 60, 10, 11, now);
+    assert_eq!(told.remaining, 60);
+}
+
+#[test]
+fn of_several_quotas_of_requests_the_one_counts_of_which_the_least_remains_the_longest() {
+    let quota = |name: &str, unit, remaining, reset| Limit {
+        name: Some(name.to_owned()),
+        unit,
+        remaining,
+        reset: Some(secs(reset)),
+        ..Limit::default()
+    };
+    let limits = [
+        quota("tokens", Unit::Other, Some(0), 99),
+        quota("silent", Unit::Requests, None, 99),
+        quota("minute", Unit::Requests, Some(3), 60),
+        quota("hour", Unit::Requests, Some(3), 3600),
+        quota("second", Unit::Requests, Some(3), 1),
+        quota("day", Unit::Requests, Some(4), 86_400),
+    ];
+
+    let (limit, remaining) = tightest(&limits).unwrap();
+
+    assert_eq!((limit.name.as_deref(), remaining), (Some("hour"), 3));
+    assert_eq!(tightest(&limits[..2]), None);
+}
+
+fn a_window(remaining: u64, now: Instant) -> Told {
+    Told::new(&resets(secs(60)), remaining, 5, 10, now)
+}

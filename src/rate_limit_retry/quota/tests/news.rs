@@ -1,0 +1,53 @@
+//! What happens between two reports, and when it is told.
+
+use super::{
+    shared::{fleet, inform, report, view},
+    *,
+};
+use crate::rate_limit_retry::store::QuotaView;
+
+/// When the next report is due after the last one, which was just now.
+fn due(world: &World) -> Option<Duration> {
+    let due = world.quota.report_due(world.now);
+    due.map(|at| at - world.now)
+}
+
+#[test]
+fn a_request_that_ends_is_news_for_those_who_wait_for_its_place() {
+    let mut world = fleet();
+    let number = world.enter();
+    report(&mut world, 0);
+    inform(&mut world, &view(0, 10, 10, 2));
+    assert_eq!(due(&world), Some(ms(300)));
+
+    world.learn(number, Learnt::Unknown);
+
+    assert_eq!(due(&world), Some(ms(5)));
+}
+
+#[test]
+fn of_a_window_that_is_used_up_no_more_is_asked_for() {
+    for (remaining, wait) in [(1, Some(ms(10))), (0, None)] {
+        let mut world = fleet();
+        world.enter();
+        report(&mut world, 5);
+        inform(&mut world, &view(0, remaining, 10, 2));
+        let fleet = world.quota.fleet.as_mut().unwrap();
+        assert!(!fleet.allows());
+
+        assert_eq!(due(&world), wait, "{remaining}");
+    }
+}
+
+#[test]
+fn what_an_answer_says_of_a_window_that_others_do_not_know_is_told_at_once() {
+    let mut world = fleet();
+    assert_eq!(due(&world), Some(Duration::ZERO));
+    let number = world.enter();
+    report(&mut world, 0);
+    inform(&mut world, &QuotaView::default());
+
+    world.accept(number, &telling(100, 80, secs(60)));
+
+    assert_eq!(due(&world), Some(ms(1)));
+}

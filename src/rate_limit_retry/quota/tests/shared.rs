@@ -1,0 +1,298 @@
+//! What a quota tells the store of its fleet, and what it does with the answer.
+
+use super::*;
+use crate::rate_limit_retry::store::{ProcessId, QuotaReport, QuotaView, SharedWindow};
+
+/// A partition of a fleet, where one request has been answered: 90 of 100 remain for a minute.
+pub(super) fn fleet() -> World {
+    let mut world = alone();
+    let number = world.enter();
+    world.accept(number, &telling(100, 90, secs(60)));
+    world
+}
+
+/// A partition of a fleet of which nothing is known.
+fn alone() -> World {
+    World::with(Pace {
+        shared: true,
+        ..PACE
+    })
+}
+
+/// What is told to the store, where so many wait.
+pub(super) fn report(world: &mut World, waiting: usize) -> QuotaReport {
+    let report = world.quota.report(ProcessId::random(), waiting, world.now);
+    report.unwrap()
+}
+
+pub(super) fn inform(world: &mut World, view: &QuotaView) -> Option<Instant> {
+    world.quota.inform(view, secs(3600), world.now)
+}
+
+fn window(remaining: u64, reserved: u64, processes: u32, reset: Duration) -> SharedWindow {
+    SharedWindow::new(Some(100), remaining, reserved, processes, reset)
+}
+
+/// So many granted, of a window that has a minute left and of which so many remain and are reserved.
+pub(super) fn view(granted: u32, remaining: u64, reserved: u64, processes: u32) -> QuotaView {
+    QuotaView {
+        granted,
+        window: Some(window(remaining, reserved, processes, secs(60))),
+        hold: None,
+    }
+}
+
+fn held(hold: Duration) -> QuotaView {
+    QuotaView {
+        hold: Some(hold),
+        ..QuotaView::default()
+    }
+}
+
+/// How many may go together.
+fn together(world: &mut World) -> usize {
+    (0..1000).take_while(|_| world.send().is_some()).count()
+}
+
+#[test]
+fn who_shares_with_nobody_tells_nothing() {
+    let mut world = World::new();
+
+    assert_eq!(world.quota.report_due(world.now), None);
+    let report = world.quota.report(ProcessId::random(), 1, world.now);
+    assert!(report.is_none());
+}
+
+#[test]
+fn a_report_says_what_is_under_way_what_is_wanted_and_what_was_told() {
+    let mut world = alone();
+    let number = world.enter();
+    world.pass(ms(30));
+    world.enter();
+    world.accept(number, &telling(100, 90, secs(60)));
+    world.pass(ms(20));
+
+    let first = report(&mut world, 3);
+
+    // Two went, and as many may come.
+    assert_eq!((first.reserved, first.wanted), (1, 5));
+    assert_eq!(first.hold, None);
+    let told = first.told.unwrap();
+    assert_eq!((told.limit, told.remaining), (Some(100), 90));
+    assert_eq!((told.reset, told.age), (ms(59_980), Some(ms(50))));
+    assert_eq!(world.quota.report_due(world.now), None);
+
+    // Nothing has happened since.
+    inform(&mut world, &view(0, 90, 1, 1));
+    let second = report(&mut world, 3);
+    assert_eq!((second.reserved, second.wanted), (1, 3));
+    assert!(second.told.is_none());
+}
+
+#[test]
+fn what_has_ended_is_not_told() {
+    for (early, told) in [(ms(1), Some(ms(1))), (Duration::ZERO, None)] {
+        let mut world = fleet();
+        world.pass(secs(60) - early);
+        assert_eq!(report(&mut world, 0).told.map(|told| told.reset), told);
+
+        let mut world = alone();
+        let number = world.enter();
+        let until = world.refuse(number, &hinting(secs(5))).unwrap();
+        world.now = until - early;
+        assert_eq!(report(&mut world, 0).hold, told);
+    }
+}
+
+#[test]
+fn what_is_granted_and_not_needed_is_given_back() {
+    let mut world = fleet();
+    report(&mut world, 10);
+    inform(&mut world, &view(10, 90, 10, 1));
+    world.send();
+
+    world.pass(ms(100));
+    let next = report(&mut world, 3);
+    // One went in the last 100 ms, and three wait.
+    assert_eq!((next.reserved, next.wanted), (1 + 4, 0));
+
+    inform(&mut world, &view(0, 90, 5, 1));
+    world.pass(ms(100));
+    let next = report(&mut world, 7);
+    assert_eq!((next.reserved, next.wanted), (1 + 4, 3));
+}
+
+#[test]
+fn what_was_granted_of_a_window_that_is_over_is_lost() {
+    for (passed, reserved) in [(ms(59_999), 10), (secs(60), 0)] {
+        let mut world = fleet();
+        report(&mut world, 10);
+        inform(&mut world, &view(10, 90, 10, 1));
+
+        world.pass(passed);
+
+        assert_eq!(report(&mut world, 10).reserved, reserved);
+    }
+}
+
+#[test]
+fn a_process_may_use_what_it_was_granted_and_a_quarter_of_its_part_of_what_is_free() {
+    for (granted, remaining, reserved, processes, may) in [
+        (5, 100, 10, 3, 5 + 7),
+        (5, 100, 10, 0, 5 + 22),
+        (5, 20, 10, 1, 5 + 2),
+        // Less is free than is reserved.
+        (5, 19, 10, 1, 5),
+        (0, 100, 100, 1, 0),
+    ] {
+        let mut world = fleet();
+        report(&mut world, 10);
+        inform(&mut world, &view(granted, remaining, reserved, processes));
+
+        assert_eq!(together(&mut world), may, "{granted} of {remaining}");
+
+        let reset = world.now + secs(60);
+        assert_eq!(world.admit(), Admit::AfterAnswer(Some(reset)));
+    }
+}
+
+#[test]
+fn what_is_granted_adds_up() {
+    let mut world = fleet();
+    report(&mut world, 10);
+    inform(&mut world, &view(3, 20, 15, 1));
+    report(&mut world, 10);
+    inform(&mut world, &view(4, 20, 15, 1));
+    assert_eq!(together(&mut world), 7);
+}
+
+#[test]
+fn without_a_window_a_process_goes_by_what_it_knows() {
+    let over = QuotaView {
+        window: Some(window(0, 0, 1, Duration::ZERO)),
+        ..QuotaView::default()
+    };
+    for none in [QuotaView::default(), over] {
+        let mut world = fleet();
+        report(&mut world, 10);
+        inform(&mut world, &view(1, 90, 90, 1));
+        report(&mut world, 10);
+        inform(&mut world, &none);
+        assert_eq!(together(&mut world), 90);
+        assert_eq!(world.quota.known().1, Some(90));
+    }
+}
+
+#[test]
+fn a_store_that_fails_leaves_a_process_to_what_it_knows_and_is_told_again_when_it_has_rested() {
+    let mut world = fleet();
+    report(&mut world, 10);
+    inform(&mut world, &view(1, 90, 90, 1));
+    report(&mut world, 10);
+
+    let rests = world.now + secs(5);
+    world.quota.go_alone(rests);
+
+    assert_eq!(together(&mut world), 90);
+    assert_eq!(world.quota.report_due(world.now), Some(rests));
+    world.now = rests;
+    assert!(report(&mut world, 0).told.is_some());
+}
+
+#[test]
+fn what_all_know_replaces_what_a_process_knows_but_for_what_it_has_not_told_yet() {
+    let mut world = fleet();
+    inform(&mut world, &view(0, 40, 0, 1));
+    assert_eq!(world.quota.known().1, Some(90));
+    report(&mut world, 0);
+    inform(&mut world, &view(0, 40, 0, 1));
+    assert_eq!(world.quota.known().1, Some(40));
+
+    let mut world = alone();
+    report(&mut world, 0);
+    inform(&mut world, &view(0, 40, 0, 1));
+    let reset = Some(world.now + secs(60));
+    assert_eq!(world.quota.known(), (Some(100), Some(40), reset));
+}
+
+#[test]
+fn when_the_window_is_over_nothing_is_left_of_what_was_granted() {
+    let mut world = fleet();
+    report(&mut world, 10);
+    inform(&mut world, &view(10, 90, 10, 1));
+    world.pass(secs(60));
+    // One goes to see what the next window has.
+    assert_eq!(together(&mut world), 1);
+    assert_eq!(report(&mut world, 0).reserved, 1);
+}
+
+#[test]
+fn how_often_nothing_was_granted_that_was_wanted_is_counted() {
+    let mut world = fleet();
+    for (waiting, view, dry) in [
+        (5, view(0, 90, 90, 1), 1),
+        (5, view(0, 90, 90, 1), 2),
+        // Nothing was wanted.
+        (0, view(0, 90, 90, 1), 0),
+        (5, view(0, 90, 90, 1), 1),
+        (5, view(1, 90, 90, 1), 0),
+        (5, view(0, 90, 90, 1), 1),
+        // No window is known.
+        (5, QuotaView::default(), 0),
+    ] {
+        world.pass(secs(1));
+        report(&mut world, waiting);
+        inform(&mut world, &view);
+        let fleet = world.quota.fleet.as_ref().unwrap();
+        assert_eq!(fleet.dry, dry, "{waiting} {view:?}");
+    }
+}
+
+#[test]
+fn a_hold_that_others_tell_of_is_kept_and_no_longer_than_the_longest() {
+    let mut world = alone();
+    let now = world.now;
+
+    assert_eq!(inform(&mut world, &held(secs(10))), Some(now + secs(10)));
+
+    assert_eq!(world.admit(), Admit::NotBefore(now + secs(10)));
+    let longest = Some(now + secs(3600));
+    assert_eq!(inform(&mut world, &held(secs(9000))), longest);
+}
+
+#[test]
+fn a_hold_that_is_told_twice_is_one() {
+    for (hold, news) in [
+        (secs(9), false),
+        (secs(10), false),
+        (ms(10_500), false),
+        (ms(10_501), true),
+    ] {
+        let mut world = alone();
+        inform(&mut world, &held(secs(10)));
+        let told = inform(&mut world, &held(hold));
+        assert_eq!(told, news.then(|| world.now + hold), "{hold:?}");
+    }
+}
+
+#[test]
+fn a_hold_that_others_told_of_is_not_told_to_them() {
+    let mut world = alone();
+    let number = world.enter();
+    inform(&mut world, &held(secs(10)));
+    world.refuse(number, &hinting(secs(5)));
+    assert_eq!(report(&mut world, 0).hold, None);
+}
+
+#[test]
+fn what_is_told_elsewhere_is_asked_for_at_once() {
+    let mut world = fleet();
+    report(&mut world, 0);
+    inform(&mut world, &view(0, 90, 0, 1));
+    world.pass(ms(1));
+    assert_eq!(world.quota.report_due(world.now), None);
+
+    world.quota.ask_store();
+
+    assert_eq!(world.quota.report_due(world.now), Some(world.now));
+}
