@@ -1,9 +1,11 @@
 //! A redis-server on a port of its own.
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::Mutex,
 };
 
 /// Killed when it is dropped.
@@ -26,11 +28,15 @@ impl Server {
         server
     }
 
-    /// A port at which nothing listens.
+    /// A port at which nothing listens: below those that connections take, and given to no other test.
     pub(crate) fn absent() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+        let is_free = |port: &u16| {
+            TcpListener::bind(("127.0.0.1", *port)).is_ok() && GIVEN.lock().unwrap().insert(*port)
+        };
+        let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
         Self {
-            port: free.local_addr().unwrap().port(),
+            port: ports.find(is_free).unwrap(),
             arguments: Vec::new(),
             child: None,
         }

@@ -1,7 +1,5 @@
 //! `rediss://`, to a redis-server with a certificate of the tests' own authority.
 
-use std::net::TcpListener;
-
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tower_m2m::{
     client_credentials::{RedisTokenStore, StoreErrorKind},
@@ -21,13 +19,11 @@ const CA: &[u8] = include_bytes!("../certificates/ca.pem");
 fn start() -> (Server, String) {
     // Another test may have been first.
     drop(default_provider().install_default());
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = Server::absent().port();
     let file = |name| format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
     let server = Server::start_with(&[
         "--tls-port",
-        &port.to_string(),
+        &port,
         "--tls-cert-file",
         &file("server.pem"),
         "--tls-key-file",
