@@ -85,6 +85,8 @@ impl<'a> Collected<'a> {
         let parsed = Name::parse(name);
         let (family, dimension, field) = match (known, parsed) {
             (Some(field), Some(parsed)) => (parsed.family, parsed.dimension, field),
+            // What a profile names by itself is about one quota.
+            (Some(field), None) if told.is_some() => ("", "", field),
             (Some(field), None) => (name, "", field),
             (None, Some(parsed)) => (parsed.family, parsed.dimension, parsed.field),
             (None, None) => return,

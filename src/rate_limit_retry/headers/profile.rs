@@ -26,6 +26,8 @@ use super::Limit;
 /// ```
 pub trait Profile: fmt::Debug + Send + Sync + 'static {
     /// What the field with this name, in lower case, says. `None`, the default, leaves it to the general rules.
+    ///
+    /// Fields whose names tell nothing by themselves (`acme-left`, `acme-back-in`) are about one and the same quota.
     fn field(&self, name: &str) -> Option<Field> {
         let _ = name;
         None

@@ -1,0 +1,301 @@
+//! After a thousand answers that say nothing about limits, requests go past the gate; what an answer says then is
+//! heeded all the same, and only by those whom it concerns.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokio's paused clock measures the tests"
+)]
+
+mod support;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{Request, Response, StatusCode, header::RETRY_AFTER};
+use support::{Body, Inner, Source, answering, get, layer, send, status_only};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+use tower_m2m::{
+    BoxError, M2mLayer, RateLimitRetryLayer,
+    rate_limit_retry::{
+        PartitionKey, StoredQuotas,
+        headers::{Field, Profile},
+    },
+    test_util::MemoryQuotaStore,
+};
+
+/// So many silent answers open a partition.
+const SILENT: usize = 1000;
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+const OTHER: &str = "https://other.example.com/";
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_holds_who_comes_next() {
+    let api = Flaky::default();
+    let service = RateLimitRetryLayer::builder()
+        .max_retries(0)
+        .build()
+        .layer(api.inner());
+    many(&service, || get("/")).await;
+    api.refuse_once("/");
+    let refused = send(&service, get("/")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let began = Instant::now();
+
+    send(&service, get("/")).await.unwrap();
+
+    assert_held(began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_is_sent_again() {
+    let api = Flaky::default();
+    let service = RateLimitRetryLayer::new().layer(api.inner());
+    many(&service, || get("/")).await;
+    api.refuse_once("/");
+    let began = Instant::now();
+
+    let response = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_held(began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_by_one_origin_holds_no_other() {
+    for (host, also) in [
+        ("https://a.example.com/", OTHER),
+        ("http://a.example.com/", "https://a.example.com/"),
+    ] {
+        let api = Flaky::default();
+        let service = RateLimitRetryLayer::builder()
+            .max_retries(0)
+            .build()
+            .layer(api.inner());
+        many(&service, || to(host)).await;
+        many(&service, || to(also)).await;
+        api.refuse_once(also);
+        send(&service, to(also)).await.unwrap();
+        let began = Instant::now();
+
+        // Each is told from the other although both come from one thread, which knows the one that it used last.
+        many(&service, || to(host)).await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "{host}");
+
+        send(&service, to(also)).await.unwrap();
+        assert_held(began);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_token_it_is_the_same() {
+    let api = Flaky::default();
+    let source = Source::default();
+    let layer = M2mLayer::new(
+        RateLimitRetryLayer::builder().max_retries(0).build(),
+        layer(&source)
+            .allow_origin(OTHER.parse().unwrap())
+            .name("orders")
+            .build(),
+    );
+    let service = layer.layer(api.inner());
+    many(&service, || get("/")).await;
+    many(&service, || to(OTHER)).await;
+    api.refuse_once(OTHER);
+    send(&service, to(OTHER)).await.unwrap();
+    let began = Instant::now();
+
+    many(&service, || get("/")).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+
+    send(&service, to(OTHER)).await.unwrap();
+    assert_held(began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_of_ones_own_are_told_apart() {
+    let api = Flaky::default();
+    let service = RateLimitRetryLayer::builder()
+        .max_retries(0)
+        .partition_by(|parts| PartitionKey::new(parts.uri.path()))
+        .build()
+        .layer(api.inner());
+    many(&service, || get("/a")).await;
+    many(&service, || get("/b")).await;
+    api.refuse_once("/b");
+    send(&service, get("/b")).await.unwrap();
+    let began = Instant::now();
+
+    many(&service, || get("/a")).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+
+    send(&service, get("/b")).await.unwrap();
+    assert_held(began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vendors_own_field_is_read() {
+    #[derive(Debug)]
+    struct Acme;
+
+    impl Profile for Acme {
+        fn field(&self, name: &str) -> Option<Field> {
+            match name {
+                "acme-left" => Some(Field::Remaining),
+                "acme-back-in" => Some(Field::Reset),
+                _ => None,
+            }
+        }
+    }
+
+    let api = Flaky::default();
+    let service = RateLimitRetryLayer::builder()
+        .profile(Acme)
+        .build()
+        .layer(api.inner());
+    many(&service, || get("/")).await;
+    api.say_once(&[("acme-left", "0"), ("acme-back-in", "10")]);
+    send(&service, get("/")).await.unwrap();
+    let began = Instant::now();
+
+    send(&service, get("/")).await.unwrap();
+
+    assert_held(began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_of_another_process_is_kept_to() {
+    let api = Flaky::default();
+    let store = MemoryQuotaStore::new();
+    let process = || {
+        RateLimitRetryLayer::builder()
+            .max_retries(0)
+            .store(StoredQuotas::new("fleet", store.clone()))
+            .build()
+            .layer(api.inner())
+    };
+    let (one, other) = (process(), process());
+    many(&one, || get("/")).await;
+    send(&other, get("/")).await.unwrap();
+    api.refuse_once("/");
+    send(&other, get("/")).await.unwrap();
+    // The store has told the other process meanwhile.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+
+    send(&one, get("/")).await.unwrap();
+
+    assert!(
+        began.elapsed() > Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_a_deadline_does_not_outlive_it() {
+    let (inner, _) = answering(|_| async {
+        tokio::time::sleep(TEN_SECONDS).await;
+        status_only(StatusCode::OK)
+    });
+    let api = Flaky::default();
+    let quick = RateLimitRetryLayer::builder()
+        .deadline(Duration::from_secs(1))
+        .build();
+    many(&quick.layer(api.inner()), || get("/")).await;
+    let began = Instant::now();
+
+    send(&quick.layer(inner), get("/")).await.unwrap_err();
+
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_a_success_names_is_kept_to() {
+    let api = Flaky::default();
+    let service = RateLimitRetryLayer::new().layer(api.inner());
+    many(&service, || get("/")).await;
+    api.say_once(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "10")]);
+    send(&service, get("/")).await.unwrap();
+    let began = Instant::now();
+
+    send(&service, get("/")).await.unwrap();
+
+    assert_held(began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_often_it_was_sent_is_told_only_of_what_was_sent_more_than_once() {
+    let api = Flaky::default();
+    let service = RateLimitRetryLayer::new().layer(api.inner());
+    many(&service, || get("/")).await;
+    api.refuse_once("/");
+
+    let again = send(&service, get("/")).await.unwrap();
+    let once = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(tower_m2m::Attempts::of(&again), 2);
+    assert_eq!(tower_m2m::Attempts::of(&once), 1);
+}
+
+/// An API that says nothing about limits, except when it is told to.
+#[derive(Clone, Default)]
+struct Flaky(Arc<Mutex<Option<(String, Response<Body>)>>>);
+
+impl Flaky {
+    /// The next request whose URL ends so, or begins so, is refused for ten seconds.
+    fn refuse_once(&self, url: &str) {
+        let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
+        let ten = "10".parse().unwrap();
+        response.headers_mut().insert(RETRY_AFTER, ten);
+        *self.0.lock().unwrap() = Some((url.to_owned(), response));
+    }
+
+    fn say_once(&self, fields: &[(&'static str, &'static str)]) {
+        let mut response = status_only(StatusCode::OK);
+        for (name, value) in fields {
+            let value = value.parse().unwrap();
+            response.headers_mut().insert(*name, value);
+        }
+        *self.0.lock().unwrap() = Some(("/".to_owned(), response));
+    }
+
+    fn inner(&self) -> Inner {
+        let flaky = self.clone();
+        let (inner, _) = answering(move |request| {
+            let url = request.uri().to_string();
+            let now = flaky
+                .0
+                .lock()
+                .unwrap()
+                .take_if(|(of, _)| url.ends_with(&**of));
+            std::future::ready(now.map_or_else(|| status_only(StatusCode::OK), |(_, it)| it))
+        });
+        inner
+    }
+}
+
+fn to(url: &str) -> Request<Body> {
+    Request::get(url).body(Body::default()).unwrap()
+}
+
+/// Ten seconds, and a little for jitter.
+fn assert_held(since: Instant) {
+    let held = since.elapsed();
+    assert!(
+        (TEN_SECONDS..TEN_SECONDS * 11 / 10).contains(&held),
+        "{held:?}"
+    );
+}
+
+/// As many requests as open a partition, and some more.
+async fn many<S>(service: &S, request: impl Fn() -> Request<Body>)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
+{
+    for _ in 0..SILENT + 5 {
+        let response = send(service, request()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
