@@ -42,3 +42,80 @@ pub(crate) async fn pause<RB: Body>(response: Option<Response<RB>>, wait: Durati
 
 const MOST_BYTES: usize = 64 * 1024;
 const LONGEST: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use bytes::Bytes;
+    use http_body::Frame;
+
+    use super::*;
+
+    /// A hundred chunks of so many bytes, and what comes then.
+    struct Chunks<'a> {
+        size: usize,
+        read: &'a mut usize,
+        then: Poll<Option<()>>,
+    }
+
+    impl Body for Chunks<'_> {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            if *self.read == 100 {
+                return self
+                    .then
+                    .map(|end| end.map(|()| Err(io::Error::other("reset"))));
+            }
+            *self.read += 1;
+            let chunk = Bytes::from(vec![0; self.size]);
+            Poll::Ready(Some(Ok(Frame::data(chunk))))
+        }
+    }
+
+    /// How many chunks of a response are read.
+    async fn read(size: usize, then: Poll<Option<()>>) -> usize {
+        let mut read = 0;
+        let body = Chunks {
+            size,
+            read: &mut read,
+            then,
+        };
+        drain(Response::new(body)).await;
+        read
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_up_to_64_kib_is_read_to_its_end() {
+        let end = Poll::Ready(None);
+
+        assert_eq!(read(100, end).await, 100);
+        // 64 KiB exactly are not too much.
+        assert_eq!(read(32 * 1024, end).await, 3);
+        assert_eq!(read(64 * 1024 + 1, end).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[expect(clippy::disallowed_methods, reason = "on the paused clock")]
+    async fn a_body_that_does_not_end_is_waited_for_half_a_second() {
+        let began = tokio::time::Instant::now();
+
+        assert_eq!(read(1, Poll::Pending).await, 100);
+
+        assert_eq!(began.elapsed(), LONGEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_breaks_is_read_no_further() {
+        assert_eq!(read(1, Poll::Ready(Some(()))).await, 100);
+    }
+}

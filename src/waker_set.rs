@@ -40,3 +40,29 @@ impl WakerSet {
         std::mem::take(&mut self.waiting).into_values().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_leaves_takes_the_waker_along_and_the_others_keep_their_order() {
+        let mut set = WakerSet::default();
+        let waker = Waker::noop();
+        let places: Vec<_> = (0..3).map(|_| set.enter()).collect();
+        for place in &places {
+            set.register(*place, waker);
+        }
+        assert_eq!(set.len(), 3);
+        assert!(places.is_sorted());
+
+        assert!(set.leave(places[1]).is_some());
+        assert!(set.leave(places[1]).is_none());
+
+        // A place that was given up is not taken again.
+        set.register(places[1], waker);
+        assert_eq!(set.len(), 2);
+        assert_eq!(set.take_all().count(), 2);
+        assert_eq!(set.len(), 0);
+    }
+}

@@ -79,3 +79,47 @@ const PER_SECOND: u32 = 10;
 const SHARE: f32 = 0.2;
 /// More are not needed for any number of retries that makes sense.
 const MOST: u64 = 20_000;
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an arbitrary instant to count from"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_success_of_the_last_ten_seconds_is_counted_once() {
+        let began = Instant::now();
+        let budget = FaultBudget::new(began);
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let succeed = |n| (0..n).for_each(|_| budget.deposit());
+        // How many succeeded, when it is looked, and how many count.
+        for (succeeded, looked, counted) in [
+            (0, 0, 0),
+            (7, 0, 7),
+            (0, 1, 0),
+            (40, 11, 40),
+            // Of those of twenty seconds the half.
+            (40, 31, 20),
+            (0, 90, 0),
+            (30_000, 91, 20_000),
+        ] {
+            succeed(succeeded);
+
+            assert_eq!(budget.recent(at(looked)), counted, "after {looked} s");
+        }
+    }
+
+    #[test]
+    fn ten_faults_a_second_are_retried_and_a_fifth_of_what_succeeds() {
+        let now = Instant::now();
+        let budget = FaultBudget::new(now);
+        let retried = || (0..1000).filter(|_| budget.withdraw(now)).count();
+        assert_eq!(retried(), 100);
+
+        (0..50).for_each(|_| budget.deposit());
+
+        assert_eq!(retried(), 10);
+    }
+}
