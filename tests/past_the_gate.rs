@@ -13,7 +13,7 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
-use support::{Body, Inner, Source, answering, get, layer, send, status_only};
+use support::{API, Body, Inner, Source, answering, get, layer, send, status_only};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_m2m::{
@@ -237,6 +237,24 @@ async fn how_often_it_was_sent_is_told_only_of_what_was_sent_more_than_once() {
 
     assert_eq!(tower_m2m::Attempts::of(&again), 2);
     assert_eq!(tower_m2m::Attempts::of(&once), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_partition_can_be_forgotten() {
+    let api = Flaky::default();
+    let layer = RateLimitRetryLayer::builder().max_retries(0).build();
+    let service = layer.layer(api.inner());
+    api.refuse_once("/");
+    send(&service, get("/")).await.unwrap();
+    let waiting = support::spawn(&service, get("/"));
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+
+    layer.handle().forget(&PartitionKey::new(API));
+
+    waiting.await.unwrap().unwrap();
+    send(&service, get("/")).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 /// An API that says nothing about limits, except when it is told to.

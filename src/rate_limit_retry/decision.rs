@@ -207,3 +207,6 @@ fn is_fault(status: StatusCode) -> bool {
 
 /// Nobody is held for longer than this, whatever the caller allows.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests;

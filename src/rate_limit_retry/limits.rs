@@ -154,3 +154,42 @@ fn didit(parts: &Parts) -> Vec<PartitionKey> {
     };
     names.iter().map(|name| PartitionKey::from(*name)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_request_to_didit_is_counted_where_didit_counts_it() {
+        for (method, path, expected) in [
+            ("GET", "/v3/session/1", "didit GET"),
+            ("HEAD", "/v3/sessions/", "didit GET"),
+            ("GET", "/v3/session/", "didit GET"),
+            ("POST", "/v3/session/", "didit new session"),
+            ("POST", "/v3/session", "didit new session"),
+            (
+                "GET",
+                "/v3/session/1/decision/",
+                "didit decision, didit GET",
+            ),
+            ("POST", "/v3/session/1/decision/", "didit write"),
+            ("GET", "/v3/session/1/generate-pdf", "didit PDF, didit GET"),
+            ("POST", "/v3/session/1/generate-pdf", "didit write"),
+            ("DELETE", "/v3/session/1", "didit write"),
+            ("PATCH", "/v3/session", "didit write"),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .body(())
+                .unwrap();
+
+            let keys = didit(&request.into_parts().0);
+
+            let keys: Vec<_> = keys.iter().map(PartitionKey::as_str).collect();
+            assert_eq!(keys.join(", "), expected, "{method} {path}");
+        }
+    }
+}
