@@ -10,5 +10,6 @@ mod support;
 mod deadlines;
 mod holds;
 mod partitions;
+mod past_the_gate;
 mod retries;
 mod world;

@@ -1,11 +1,5 @@
 //! After a thousand answers that say nothing about limits, requests go past the gate; what an answer says then is
 //! heeded all the same, and only by those whom it concerns.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tokio's paused clock measures the tests"
-)]
-
-mod support;
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,16 +7,19 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
-use support::{API, Body, Inner, Source, answering, get, layer, send, status_only};
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::Layer;
 use tower_m2m::{
-    BoxError, M2mLayer, RateLimitRetryLayer,
+    M2mLayer, RateLimitRetryLayer,
     rate_limit_retry::{
         PartitionKey, StoredQuotas,
         headers::{Field, Profile},
     },
     test_util::MemoryQuotaStore,
+};
+
+use crate::support::{
+    API, Body, Client, Inner, Source, answering, get, layer, send, spawn, status_only,
 };
 
 /// So many silent answers open a partition.
@@ -246,7 +243,7 @@ async fn what_is_known_of_a_partition_can_be_forgotten() {
     let service = layer.layer(api.inner());
     api.refuse_once("/");
     send(&service, get("/")).await.unwrap();
-    let waiting = support::spawn(&service, get("/"));
+    let waiting = spawn(&service, get("/"));
     tokio::task::yield_now().await;
     let began = Instant::now();
 
@@ -308,10 +305,7 @@ fn assert_held(since: Instant) {
 }
 
 /// As many requests as open a partition, and some more.
-async fn many<S>(service: &S, request: impl Fn() -> Request<Body>)
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
-{
+async fn many(service: &impl Client, request: impl Fn() -> Request<Body>) {
     for _ in 0..SILENT + 5 {
         let response = send(service, request()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
