@@ -2,11 +2,12 @@
 //! `tests/compose`.
 
 mod answers;
+mod effects;
+mod hyper_server;
 mod orders;
 #[cfg(feature = "ring")]
 mod over_tls;
 mod retries;
-#[cfg(feature = "ring")]
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -3,18 +3,22 @@
 use axum::{
     Router,
     body::{Body, to_bytes},
+    error_handling::HandleErrorLayer,
     extract::State,
     response::Response,
     routing::{get, post},
 };
 use bytes::Bytes;
 use compose::{credentials, http, issuer, limits};
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_m2m::{
-    Attempts, M2mLayer,
+    Attempts, BoxError, M2mLayer,
     replay::{ReplayBody, RequestBodyReplayLayer},
     stack::M2m,
     test_util::{Api, ApiFault},
@@ -81,7 +85,7 @@ async fn a_handler_passes_a_streamed_body_on() {
         .await
         .unwrap();
     let both = M2mLayer::new(limits(), credentials(&issuer, &api.origin()).build());
-    let client = Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
+    let client = Client::builder(TokioExecutor::new()).build_http();
     let state = (both.layer(client), api.url());
     let (url, _server) = serve(Router::new().route("/", post(pass_on)).with_state(state)).await;
     api.next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 0));
@@ -92,6 +96,48 @@ async fn a_handler_passes_a_streamed_body_on() {
     let answer = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(answer, r#"{"ok":true,"received":10}"#);
     assert_eq!(api.seen().requests, 2);
+}
+
+#[tokio::test]
+async fn a_stack_is_a_route_by_itself() {
+    let issuer = issuer().await;
+    let api = Api::builder()
+        .tokens(issuer.tokens())
+        .start()
+        .await
+        .unwrap();
+    let both = M2mLayer::new(limits(), credentials(&issuer, &api.origin()).build());
+    let (origin, client) = (api.origin(), Client::builder(TokioExecutor::new()));
+    let stack = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(async |_: BoxError| {
+            StatusCode::BAD_GATEWAY
+        }))
+        .map_request(move |mut request: Request<Body>| {
+            let uri = format!("{origin}{}", request.uri().path());
+            *request.uri_mut() = uri.parse().unwrap();
+            request.headers_mut().remove(HOST);
+            request
+        })
+        .layer(RequestBodyReplayLayer::new())
+        .layer(both)
+        .service(client.build_http());
+
+    // A route of a router, and all that a server does.
+    let route = Router::new().route_service("/orders", stack.clone());
+    let served = [
+        serve(route).await,
+        serve(axum::ServiceExt::<Request<Body>>::into_make_service(stack)).await,
+    ];
+    for (url, _) in &served {
+        api.next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 0));
+        let request = Request::post(format!("{url}/orders")).body(Full::from("ten bytes."));
+        let response = http().oneshot(request.unwrap()).await.unwrap();
+
+        let answer = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(answer, r#"{"ok":true,"received":10}"#);
+    }
+    assert_eq!(api.seen().requests, 4);
+    assert_eq!(issuer.seen().issued, 1);
 }
 
 #[tokio::test]

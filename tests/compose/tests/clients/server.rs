@@ -1,13 +1,17 @@
 //! Servers of axum's, on loopback.
 
+use std::convert::Infallible;
+
 use axum::{
     Router,
     extract::Request,
     http::{StatusCode, header::AUTHORIZATION},
     middleware::{Next, from_fn},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
+    serve::IncomingStream,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
+use tower::Service;
 use tower_m2m::test_util::TokenBook;
 
 /// A running server; stops when it is dropped.
@@ -19,11 +23,21 @@ impl Drop for Served {
     }
 }
 
-/// Serves `router` on loopback, by HTTP/1.1 and HTTP/2; and its URL.
-pub(crate) async fn serve(router: Router) -> (String, Served) {
+/// Serves `app` on loopback, by HTTP/1.1 and HTTP/2; and its URL.
+pub(crate) async fn serve<M, S>(app: M) -> (String, Served)
+where
+    M: for<'a> Service<IncomingStream<'a, TcpListener>, Response = S, Error = Infallible>
+        + Send
+        + 'static,
+    for<'a> <M as Service<IncomingStream<'a, TcpListener>>>::Future: Send,
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let task = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    let task = tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
     (url, Served(task))
 }
 
