@@ -22,7 +22,7 @@ async fn main() -> Result<(), BoxError> {
     let issuer = issuer.start().await?;
     let api = |quota| {
         let api = Api::builder().tokens(issuer.tokens()).quota(quota);
-        let api = api.dialect(Dialect::DraftThree);
+        let api = api.dialect(Dialect::Draft3);
         api.latency(Duration::from_millis(30)).start()
     };
     // More than is asked for, and less.

@@ -124,6 +124,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+
     use super::*;
 
     #[test]
@@ -159,6 +162,25 @@ mod tests {
 
             assert!(request(refused, &target).is_none(), "{uri}");
         }
+    }
+
+    #[tokio::test]
+    async fn credentials_in_trailers_are_not_passed_on() {
+        let fields = ["authorization", "cookie", "x-api-key", "x-checksum"];
+        let fields = fields.map(|name| (name.parse().unwrap(), "canary".parse().unwrap()));
+        let trailers = HeaderMap::from_iter(fields);
+        let body = Full::<Bytes>::from("data").with_trailers(async { Some(Ok(trailers)) });
+        let target = Target {
+            origin: "https://api.example.com".into(),
+            placement: HeaderName::from_static("x-api-key"),
+        };
+        let incoming = Request::post("/").body(Body::new(body)).unwrap();
+
+        let outgoing = request(incoming, &target).unwrap().into_body();
+
+        let all = outgoing.collect().await.unwrap();
+        let names: Vec<_> = all.trailers().unwrap().keys().collect();
+        assert_eq!(names, ["x-checksum"]);
     }
 
     #[test]

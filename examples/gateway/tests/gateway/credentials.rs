@@ -125,21 +125,20 @@ async fn each_tenant_has_its_own_token_and_upstream() {
 
 #[tokio::test]
 async fn an_upstreams_401_becomes_a_502_without_its_challenge() {
-    let (issuer, upstream) = (
-        issuer().await,
-        Upstream::answering(401, ("www-authenticate", "Bearer realm=\"upstream\"")).await,
-    );
-    let gateway = gateway_to(&upstream, &issuer).await;
+    let issuer = issuer().await;
+    for (status, name) in [(401, "www-authenticate"), (407, "proxy-authenticate")] {
+        let upstream = Upstream::answering(status, (name, "Bearer realm=\"upstream\"")).await;
+        let gateway = gateway_to(&upstream, &issuer).await;
 
-    let response = send(&gateway, "GET", "/").await;
+        let response = send(&gateway, "GET", "/").await;
 
-    assert_eq!(response.status, 502);
-    assert_eq!(response.header("www-authenticate"), None);
-    assert!(
-        !response.body.contains("from upstream"),
-        "{}",
-        response.body
-    );
+        assert_eq!((response.status, response.header(name)), (502, None));
+        assert!(
+            !response.body.contains("from upstream"),
+            "{}",
+            response.body
+        );
+    }
 }
 
 #[tokio::test]

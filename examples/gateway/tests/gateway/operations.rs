@@ -1,9 +1,8 @@
-//! Health, metrics, the end, and the configuration.
+//! Health, metrics and the end.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::time::Duration;
 
 use axum::{body::Body, response::Response};
-use gateway::Config;
 use tokio::sync::mpsc;
 use tower_m2m::test_util::Fault;
 
@@ -43,6 +42,55 @@ async fn it_becomes_ready_without_a_call() {
 }
 
 #[tokio::test]
+async fn readiness_tells_of_token_and_quota() {
+    let issuer = issuer().await;
+    let upstream = Upstream::start(|_| async {
+        let response = Response::builder()
+            .header("ratelimit-limit", "100")
+            .header("ratelimit-remaining", "7")
+            .header("ratelimit-reset", "30");
+        response.body(Body::empty()).unwrap()
+    })
+    .await;
+    let gateway = gateway_to(&upstream, &issuer).await;
+    send(&gateway, "GET", "/").await;
+
+    let ready = admin(&gateway, "/readyz").await;
+
+    assert_eq!(ready.status, 200);
+    let told: serde_json::Value = serde_json::from_str(&ready.body).unwrap();
+    let acme = &told["tenants"]["acme"];
+    assert_eq!(acme["token_usable"], true);
+    assert!(
+        acme["token_expires_seconds"].as_u64().unwrap() > 200,
+        "{told}"
+    );
+    let quota = &acme["quotas"][0];
+    assert_eq!(
+        (&quota["limit"], &quota["remaining"]),
+        (&100.into(), &7.into())
+    );
+    assert!(quota["reset_seconds"].as_u64().unwrap() <= 30, "{told}");
+}
+
+#[tokio::test]
+async fn it_is_ready_while_one_tenant_is() {
+    let (well, ill) = (issuer().await, issuer().await);
+    ill.always(Some(Fault::Reset));
+    let upstream = Upstream::answering(200, ("x", "y")).await;
+    let tenants = tenant("well", KEY, &upstream.origin, &well)
+        + &tenant("ill", "caller-key-of-the-ill", &upstream.origin, &ill);
+    let gateway = gateway("", &tenants).await;
+    send(&gateway, "GET", "/").await;
+
+    let ready = admin(&gateway, "/readyz").await;
+
+    assert_eq!(ready.status, 200);
+    let told: serde_json::Value = serde_json::from_str(&ready.body).unwrap();
+    assert_eq!(told["tenants"]["ill"]["token_usable"], false);
+}
+
+#[tokio::test]
 async fn callers_do_not_reach_what_is_for_operators() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
@@ -52,7 +100,11 @@ async fn callers_do_not_reach_what_is_for_operators() {
         let response = answer(anonymous.body(Body::empty()).unwrap()).await;
 
         assert_eq!(response.status, 401, "{path}");
+        // With a key it is a path of the upstream's.
+        assert_eq!(send(&gateway, "GET", path).await.body, "from upstream");
     }
+    // And operators do not reach the upstream.
+    assert_eq!(admin(&gateway, "/orders").await.status, 404);
 }
 
 #[tokio::test]
@@ -131,6 +183,30 @@ async fn a_call_under_way_is_answered_before_the_end() {
 }
 
 #[tokio::test]
+async fn a_call_that_does_not_end_does_not_keep_it() {
+    let issuer = issuer().await;
+    let (steps, mut taken) = mpsc::unbounded_channel();
+    let upstream = Upstream::start(move |_| {
+        let steps = steps.clone();
+        async move {
+            steps.send("arrived").unwrap();
+            std::future::pending().await
+        }
+    })
+    .await;
+    let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
+    let gateway = gateway("shutdown_timeout = 1", &tenants).await;
+    let call = request(&gateway, "GET", "/").body(Body::empty()).unwrap();
+    let under_way = tokio::spawn(client().request(call));
+    assert_eq!(taken.recv().await, Some("arrived"));
+
+    let ended = tokio::time::timeout(Duration::from_secs(20), gateway.shutdown()).await;
+
+    assert!(ended.is_ok());
+    under_way.abort();
+}
+
+#[tokio::test]
 async fn it_says_that_it_is_not_ready_before_it_refuses_connections() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
@@ -147,86 +223,4 @@ async fn it_says_that_it_is_not_ready_before_it_refuses_connections() {
 
     assert_eq!((ready.status, response.status), (503, 200));
     assert!(ready.body.contains(r#""draining":true"#), "{}", ready.body);
-}
-
-#[tokio::test]
-async fn one_tenant_can_come_from_the_environment() {
-    let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
-    let variables = HashMap::from([
-        ("GATEWAY_LISTEN", "127.0.0.1:0".to_owned()),
-        ("GATEWAY_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
-        ("GATEWAY_UPSTREAM", upstream.origin.clone()),
-        ("GATEWAY_CALLER_KEYS", format!("another-key-of-acme,{KEY}")),
-        ("OAUTH_CLIENT_ID", "acme".to_owned()),
-        ("OAUTH_CLIENT_SECRET", "acme-secret".to_owned()),
-        ("OAUTH_TOKEN_URL", issuer.token_url()),
-        ("OAUTH_HEADER", "x-token".to_owned()),
-    ]);
-    let config = Config::read(None, |name| variables.get(name).cloned()).unwrap();
-    let gateway = gateway::Gateway::start(&config).await.unwrap();
-
-    let response = send(&gateway, "GET", "/").await;
-
-    assert_eq!(response.status, 200);
-    let asked = upstream.asked().remove(0);
-    assert!(issuer.is_valid(asked.header("x-token").unwrap()));
-}
-
-#[tokio::test]
-async fn what_is_wrong_with_the_configuration_is_told_without_secrets() {
-    let tenant = "[tenants.acme]\nupstream = \"https://api.example.com\"\n";
-    let key = "caller_keys = [\"canary-canary-canary\"]\n";
-    for (text, told) in [
-        ("", "missing field `tenants`"),
-        (
-            "[tenants.acme]\ncaller_keyz = [\"canary\"]",
-            "unknown field `caller_keyz`",
-        ),
-        ("[tenants]\nx = \"canary", "line 3"),
-        (tenant, "tenant \"acme\": has no caller keys"),
-        (
-            &format!("{tenant}caller_keys = [\"canary\"]"),
-            "less than 16 characters",
-        ),
-        (
-            &format!("{tenant}{key}[tenants.acme.credentials]"),
-            "client_id is not set",
-        ),
-        (
-            &format!("{tenant}{key}[tenants.acme.credentials]\nclient_sceret = \"canary\""),
-            "did you mean client_secret?",
-        ),
-        (
-            &format!("{tenant}{key}[tenants.b]\nupstream = \"https://b.example\"\n{key}"),
-            "tenant \"b\": has a caller key that is used twice",
-        ),
-        (
-            &format!("[tenants.acme]\nupstream = \"https://a.example/path\"\n{key}"),
-            "it has a path",
-        ),
-    ] {
-        let config = Config::parse(&format!("listen = \"127.0.0.1:0\"\n{text}"));
-        let error = match config {
-            Err(error) => error,
-            Ok(config) => gateway::Gateway::start(&config).await.unwrap_err(),
-        };
-
-        let error = error.to_string();
-        assert!(error.contains(told), "{told} in {error}");
-        assert!(!error.contains("canary"), "{error}");
-    }
-}
-
-#[test]
-fn the_configuration_shows_no_keys() {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/gateway.toml"));
-    let config = Config::read(Some(path), |_| None).unwrap();
-
-    let shown = format!("{config:?}");
-
-    assert!(shown.contains("127.0.0.1:8082"), "{shown}");
-    assert!(
-        !shown.contains("caller-key") && !shown.contains("acme-secret"),
-        "{shown}"
-    );
 }
