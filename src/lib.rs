@@ -1,4 +1,28 @@
 //! tower middleware for machine-to-machine HTTP: OAuth 2.0 client credentials and rate-limit-aware retries.
+//!
+// The README has relative links. Of two definitions of a link the first one counts.
+//! [stack]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/stack.svg?sanitize=true
+//! [refresh]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/refresh.svg?sanitize=true
+//! [hold]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/hold.svg?sanitize=true
+//! [run]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/examples/gateway/run.svg?sanitize=true
+//! [gateway]: https://github.com/tower-m2m/tower-m2m/tree/HEAD/examples/gateway
+//! [examples]: https://github.com/tower-m2m/tower-m2m/tree/HEAD/examples
+//! [`client_authentication`]: docs::client_authentication
+//! [`comparison`]: docs::comparison
+//! [`composing`]: docs::composing
+//! [`configuration`]: docs::configuration
+//! [`defaults`]: docs::defaults
+//! [`failure_modes`]: docs::failure_modes
+//! [`fleet`]: docs::fleet
+//! [`measurements`]: docs::measurements
+//! [`messages`]: docs::messages
+//! [`migrating`]: docs::migrating
+//! [`ordering`]: docs::ordering
+//! [`runbook`]: docs::runbook
+//! [`security`]: docs::security
+//! [`telemetry`]: docs::telemetry
+//! [`testing`]: docs::testing
+//!
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -45,4 +69,29 @@ pub use self::{
 };
 
 /// An error of any kind, as in tower. What this crate puts into it can be had by `downcast_ref`.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     BoxError,
+///     client_credentials::{OriginNotAllowed, TokenError},
+///     rate_limit_retry::HoldTooLong,
+/// };
+///
+/// fn explain(error: &BoxError) -> String {
+///     if let Some(error) = error.downcast_ref::<TokenError>() {
+///         return format!("no token, {}", error.kind().as_str());
+///     }
+///     if let Some(hold) = error.downcast_ref::<HoldTooLong>() {
+///         return format!("no quota for {:?}", hold.wait());
+///     }
+///     match error.is::<OriginNotAllowed>() {
+///         true => "a mistake of ours".to_owned(),
+///         false => format!("the client's own error: {error}"),
+///     }
+/// }
+///
+/// assert_eq!(explain(&TokenError::transient("failed").into()), "no token, other");
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

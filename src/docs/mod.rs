@@ -12,6 +12,8 @@
 //! - [`messages`]: the errors' texts, and why they come
 //! - [`migrating`]: from a `RwLock<Token>`, from reqwest-middleware and oauth2, between versions
 //! - [`pictures`]: the stack, a refresh and a hold
+//! - [`measurements`]: how it does beside other clients, against limited servers and in what a request costs
+//! - [`comparison`]: who can do what
 //! - [`runbook`]: what to do when an alert comes
 //! - [`testing`]: how you test code that uses the layers
 //! - [`changelog`]: what has changed
@@ -45,13 +47,42 @@ pub mod fleet {}
 #[doc = include_str!("telemetry.md")]
 pub mod telemetry {}
 
+#[doc = include_str!("measurements.md")]
+pub mod measurements {}
+
+#[doc = include_str!("comparison.md")]
+pub mod comparison {}
+
 #[doc = include_str!("messages.md")]
 pub mod messages {}
 
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
-#[doc = include_str!("pictures.md")]
+/// The stack, a refresh and a hold as pictures. The words are in [`ordering`](crate::docs::ordering),
+/// [`client_credentials`](crate::client_credentials) and [`rate_limit_retry`](crate::rate_limit_retry).
+///
+/// # The stack
+///
+#[doc = include_str!("pictures/stack.svg")]
+///
+/// # A refresh
+///
+#[doc = include_str!("pictures/refresh.svg")]
+///
+/// The first request after the lead time, which varies a little, has begun starts a refresh and goes on with token 1, as do
+/// the next ones. Nobody waits. Only if the fetch has failed until the end do requests wait, or fail while the back-off
+/// lasts; no token, no request. A fetch that failed is tried again after a back-off, whoever asks: token 1 stays in use until
+/// it ends.
+///
+/// # A hold
+///
+#[doc = include_str!("pictures/hold.svg")]
+///
+/// One refused request is enough: the others wait where they are, holding no readiness, and go in the order in which they
+/// came. Who may not wait for so long is told at once: with the server's own 429, or with
+/// [`HoldTooLong`](crate::rate_limit_retry::HoldTooLong) where nothing was sent. Where servers announce their quotas, nobody
+/// is refused: the partition is held when nothing remains.
 pub mod pictures {}
 
 #[doc = include_str!("runbook.md")]

@@ -227,7 +227,7 @@ impl History {
 }
 
 impl Current {
-    /// After what time it is renewed at the earliest: README, "A refresh".
+    /// After what time it is renewed at the earliest: the guide `pictures`.
     fn due(&self) -> Duration {
         let second = Duration::from_secs(1);
         let last = second.min(self.lifetime.saturating_sub(second));
