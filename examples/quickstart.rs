@@ -189,7 +189,7 @@ impl Target {
         let api = Api::builder()
             .tokens(issuer.tokens())
             .quota(Quota::fixed_window(QUOTA as u32, WINDOW))
-            .dialect(Dialect::DraftThree)
+            .dialect(Dialect::Draft3)
             .start()
             .await?;
         Ok(Arc::new(Self::Doubles { issuer, api }))

@@ -12,6 +12,31 @@ use tokio::time::Instant;
 ///
 /// Lifetimes, holds and deadlines are measured with [`now`](Self::now). The [`wall`](Self::wall) clock is read only
 /// for dates that come from the wire, and to notice that the machine was suspended.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use tokio::time::Instant;
+/// use tower_m2m::{Clock, RateLimitRetryLayer, SystemClock};
+///
+/// /// For a test: the civil time of this machine is an hour wrong.
+/// struct AnHourFast;
+///
+/// impl Clock for AnHourFast {
+///     fn now(&self) -> Instant {
+///         SystemClock::default().now()
+///     }
+///
+///     fn wall(&self) -> SystemTime {
+///         SystemClock::default().wall() + Duration::from_secs(3600)
+///     }
+/// }
+///
+/// let layer = RateLimitRetryLayer::builder().clock(AnHourFast).build();
+/// # drop(layer);
+/// ```
 pub trait Clock: Send + Sync + 'static {
     /// A monotonic reading, in the time that tokio's timers use.
     fn now(&self) -> Instant;
@@ -21,6 +46,18 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// tokio's monotonic clock and the system's wall clock.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{Clock, SystemClock};
+///
+/// let clock = SystemClock::default();
+///
+/// let (earlier, later) = (clock.now(), clock.now());
+///
+/// assert!(earlier <= later);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct SystemClock;

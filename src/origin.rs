@@ -42,6 +42,16 @@ enum Scheme {
 }
 
 /// A text is not an [`Origin`]; says what is wrong, and repeats neither user information nor a query.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{InvalidOrigin, Origin};
+///
+/// let error: InvalidOrigin = "https://user:secret@api.example.com".parse::<Origin>().unwrap_err();
+///
+/// assert!(!error.to_string().contains("secret"));
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidOrigin {
     value: Box<str>,

@@ -76,7 +76,7 @@ impl Process {
 }
 
 fn announcing(limit: u32, window: Duration) -> (Api, Inner) {
-    telling(Dialect::DraftThree, limit, window)
+    telling(Dialect::Draft3, limit, window)
 }
 
 fn telling(dialect: Dialect, limit: u32, window: Duration) -> (Api, Inner) {

@@ -77,7 +77,7 @@ async fn quotas(what: &str, processes: usize, limit: u32) -> Result<(), BoxError
     let redis = Redis::start()?;
     let api = Api::builder()
         .quota(Quota::fixed_window(limit, Duration::from_secs(60)))
-        .dialect(Dialect::DraftThree)
+        .dialect(Dialect::Draft3)
         .latency(Duration::from_millis(20))
         .in_process();
     let mut tasks = JoinSet::new();

@@ -48,7 +48,7 @@ async fn play(quotas: Quotas, requests: usize) -> Result<bool, BoxError> {
     let api = Api::builder()
         .tokens(issuer.tokens())
         .quota(Quota::fixed_window(LIMIT, WINDOW))
-        .dialect(Dialect::DraftThree)
+        .dialect(Dialect::Draft3)
         .latency(Duration::from_millis(20))
         .start()
         .await?;

@@ -139,7 +139,7 @@ async fn start() -> Result<Arc<World>, BoxError> {
     let api = Api::builder()
         .tokens(issuer.tokens())
         .quota(Quota::fixed_window(5_000, Duration::from_secs(1)))
-        .dialect(Dialect::DraftThree)
+        .dialect(Dialect::Draft3)
         .in_process();
     Ok(Arc::new(World {
         issuer_server: Server::start(issuer.service(), director::issuer_trouble).await?,

@@ -18,6 +18,28 @@ pub(crate) struct Authorizer {
 }
 
 /// What happens to a request for an origin that is not on the list.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_m2m::{BoxError, ClientCredentialsLayer, client_credentials::{AccessToken, ForeignOrigin}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), "https://api.example.com".parse()?)
+///     .on_foreign_origin(ForeignOrigin::PassWithoutToken)
+///     .build();
+/// let client = layer.layer(service_fn(async |request: Request<()>| {
+///     assert!(request.headers().is_empty());
+///     Ok::<_, BoxError>(Response::new(String::new()))
+/// }));
+///
+/// client.oneshot(Request::get("https://other.example/").body(())?).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ForeignOrigin {
@@ -29,6 +51,29 @@ pub enum ForeignOrigin {
 }
 
 /// What happens to a request whose `Host` header differs from the origin in its URI.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response, header::HOST};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_m2m::{BoxError, ClientCredentialsLayer, client_credentials::{AccessToken, HostMismatch}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), "https://api.example.com".parse()?)
+///     .on_host_mismatch(HostMismatch::Overwrite)
+///     .build();
+/// let client = layer.layer(service_fn(async |request: Request<()>| {
+///     assert_eq!(request.headers()[HOST], "api.example.com");
+///     Ok::<_, BoxError>(Response::new(String::new()))
+/// }));
+///
+/// let request = Request::get("https://api.example.com/").header(HOST, "gateway.internal").body(())?;
+/// client.oneshot(request).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HostMismatch {
@@ -40,6 +85,29 @@ pub enum HostMismatch {
 }
 
 /// What happens to a request that already carries a credential: the header that the token goes into, or `Authorization`.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response, header::AUTHORIZATION};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_m2m::{BoxError, ClientCredentialsLayer, client_credentials::{AccessToken, ExistingCredential}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), "https://api.example.com".parse()?)
+///     .on_existing_credential(ExistingCredential::Keep)
+///     .build();
+/// let client = layer.layer(service_fn(async |request: Request<()>| {
+///     assert_eq!(request.headers()[AUTHORIZATION], "Bearer a-users-own");
+///     Ok::<_, BoxError>(Response::new(String::new()))
+/// }));
+///
+/// let request = Request::get("https://api.example.com/").header(AUTHORIZATION, "Bearer a-users-own").body(())?;
+/// client.oneshot(request).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ExistingCredential {

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::refusal::{Refusal, Refused};
 pub(crate) use self::snapshot::Published;
-pub use self::snapshot::Version;
+pub use self::snapshot::TokenVersion;
 use self::snapshot::{Changes, Snapshot};
 use super::{
     FetchReason, TokenError, TokenIdentity,

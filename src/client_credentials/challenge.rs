@@ -14,6 +14,19 @@ use super::redact;
 ///
 /// The texts hold the characters of RFC 6749 §5.2 only, and at most 200 of them, with the refused token replaced, and
 /// words that look like one (but for scopes). They are the API's own words otherwise.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{Challenge, FetchContext};
+///
+/// /// What an API said about the token that is being replaced.
+/// fn complaint<'a>(cx: &FetchContext<'a>) -> Option<&'a str> {
+///     let challenges: &[Challenge] = cx.rejected()?.challenges();
+///     let about_tokens = |challenge: &&Challenge| challenge.scheme().eq_ignore_ascii_case("bearer");
+///     challenges.iter().find(about_tokens)?.error_description()
+/// }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Challenge {
     scheme: String,

@@ -12,6 +12,37 @@ use super::{
 use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
 
 /// For how long a token is being revoked.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{AccessToken, FetchContext, RevokeContext, TokenError, TokenSource};
+///
+/// struct Leases;
+///
+/// impl TokenSource for Leases {
+///     async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+///         Ok(AccessToken::new("lease"))
+///     }
+///
+///     fn revoke<'a>(
+///         &'a self,
+///         token: &'a AccessToken,
+///         cx: RevokeContext<'a>,
+///     ) -> Option<impl Future<Output = Result<(), TokenError>> + Send + 'a> {
+///         Some(async move {
+///             let time_left = cx.deadline() - cx.clock().now();
+///             let returned = hand_back(token.expose(), time_left).await;
+///             returned.map_err(|error| TokenError::transient("was not handed back").with_source(error))
+///         })
+///     }
+///
+///     fn revokes(&self) -> bool {
+///         true
+///     }
+/// }
+/// # async fn hand_back(_: Option<&str>, _: std::time::Duration) -> std::io::Result<()> { Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RevokeContext<'a> {
@@ -41,6 +72,25 @@ impl<'a> RevokeContext<'a> {
 }
 
 /// Why and for how long a token is being fetched.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{AccessToken, FetchContext, FetchReason, TokenError, TokenSource};
+///
+/// struct Metadata;
+///
+/// impl TokenSource for Metadata {
+///     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+///         // The server caches, and would give out the refused token again.
+///         let fresh = cx.reason() == FetchReason::Rejected;
+///         let token = tokio::time::timeout_at(cx.deadline(), ask(fresh)).await;
+///         let token = token.map_err(|error| TokenError::transient("did not come in time").with_source(error))?;
+///         Ok(AccessToken::new(token))
+///     }
+/// }
+/// # async fn ask(_: bool) -> String { String::new() }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct FetchContext<'a> {
@@ -146,6 +196,20 @@ impl<'a> Surroundings<'a> {
 }
 
 /// What made a fetch necessary.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{FetchReason, TokenEvent};
+///
+/// fn sink(event: &TokenEvent<'_>) {
+///     if let TokenEvent::Fetched { reason, elapsed, .. } = event {
+///         println!("{} fetch took {elapsed:?}", reason.as_str());
+///     }
+/// }
+/// # let _: fn(&TokenEvent<'_>) = sink;
+/// assert_eq!(FetchReason::Early.as_str(), "early");
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum FetchReason {
@@ -177,6 +241,17 @@ impl FetchReason {
 }
 
 /// A token that an API refused, and how the API put it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{AccessToken, FetchContext};
+///
+/// /// Whether a cached token is another than the one that was refused.
+/// fn may_be_used(cached: &AccessToken, cx: &FetchContext<'_>) -> bool {
+///     cx.rejected().is_none_or(|rejected| rejected.identity() != cached.identity())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Rejected {
     pub(crate) identity: TokenIdentity,

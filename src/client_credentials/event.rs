@@ -168,6 +168,19 @@ pub enum TokenEvent<'a> {
 }
 
 /// What follows a 401.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{Remedy, TokenEvent};
+///
+/// fn sink(event: &TokenEvent<'_>) {
+///     if let TokenEvent::Refused { origin, remedy: Remedy::NotReplayable, .. } = event {
+///         eprintln!("{origin} refused our token, and the body of the request was gone");
+///     }
+/// }
+/// # let _: fn(&TokenEvent<'_>) = sink;
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Remedy {

@@ -35,6 +35,46 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it ends this request only: a fetch that it started, or waits for, goes on for the others.
+    ///
+    /// # Examples
+    ///
+    /// To be named by a service of yours that has this one as its inner service and returns its future.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll};
+    ///
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use tower::Service;
+    /// use tower_m2m::{
+    ///     BoxError,
+    ///     client_credentials::{ClientCredentials, ResponseFuture},
+    /// };
+    ///
+    /// /// Adds a header.
+    /// struct Versioned<S>(ClientCredentials<S>);
+    ///
+    /// impl<S, RB> Service<Request<Empty<&'static [u8]>>> for Versioned<S>
+    /// where
+    ///     S: Service<Request<Empty<&'static [u8]>>, Response = Response<RB>> + Clone + Send + 'static,
+    ///     S::Future: Send,
+    ///     S::Error: Into<BoxError>,
+    ///     RB: http_body::Body + Send + 'static,
+    /// {
+    ///     type Response = Response<RB>;
+    ///     type Error = BoxError;
+    ///     type Future = ResponseFuture<S, Empty<&'static [u8]>>;
+    ///
+    ///     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    ///         self.0.poll_ready(cx)
+    ///     }
+    ///
+    ///     fn call(&mut self, mut request: Request<Empty<&'static [u8]>>) -> Self::Future {
+    ///         request.headers_mut().insert("api-version", 3.into());
+    ///         self.0.call(request)
+    ///     }
+    /// }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where

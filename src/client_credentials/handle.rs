@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    AccessToken, TokenError, Version,
+    AccessToken, TokenError, TokenVersion,
     cell::{Glance, Published},
     freshness::Freshness,
     tokens::Tokens,
@@ -128,11 +128,28 @@ impl fmt::Debug for TokenHandle {
 }
 
 /// What a [`TokenHandle`] knows at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{TokenHandle, TokenStatus};
+///
+/// /// For a health check.
+/// fn describe(tokens: &TokenHandle) -> String {
+///     let status: TokenStatus = tokens.status();
+///     match status.failure() {
+///         _ if status.is_usable() => format!("valid for {:?}", status.expires_in()),
+///         Some(error) => error.to_string(),
+///         None => "not asked for yet".to_owned(),
+///     }
+/// }
+/// # let _: fn(&TokenHandle) -> String = describe;
+/// ```
 #[derive(Clone, Debug)]
 pub struct TokenStatus {
     usable: bool,
     due: bool,
-    version: Option<Version>,
+    version: Option<TokenVersion>,
     token: Option<AccessToken>,
     expires_in: Option<Duration>,
     refreshing: bool,
@@ -155,7 +172,7 @@ impl TokenStatus {
 
     /// Which publication the usable token is; `None` if there is no usable token.
     #[must_use]
-    pub fn version(&self) -> Option<Version> {
+    pub fn version(&self) -> Option<TokenVersion> {
         self.version
     }
 

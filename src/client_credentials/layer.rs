@@ -87,6 +87,30 @@ impl<S> Layer<S> for ClientCredentialsLayer {
 }
 
 /// The settings of a [`ClientCredentialsLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::{ClientCredentialsLayer, client_credentials::{AccessToken, TokenEvent}};
+///
+/// # fn main() -> Result<(), tower_m2m::InvalidOrigin> {
+/// # let source = AccessToken::new("key");
+/// let layer = ClientCredentialsLayer::builder(source, "https://api.example.com".parse()?)
+///     .allow_origin("https://uploads.example.com".parse()?)
+///     .name("orders")
+///     .refresh_before(Duration::from_secs(60))
+///     .on_event(|event| {
+///         if let TokenEvent::FetchFailed { error, .. } = event {
+///             eprintln!("{error}");
+///         }
+///     })
+///     .build();
+/// # drop(layer);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "settings do nothing until `build()`"]
 pub struct ClientCredentialsLayerBuilder {
     source: SharedTokenSource,

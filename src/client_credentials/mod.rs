@@ -68,7 +68,7 @@ pub(crate) use self::{
 };
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
-    cell::Version,
+    cell::TokenVersion,
     challenge::Challenge,
     config::{Config, ConfigError},
     context::{FetchContext, FetchReason, Rejected, RevokeContext},

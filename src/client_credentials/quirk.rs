@@ -6,6 +6,20 @@ use std::fmt;
 ///
 /// Told by [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet), once for each answer. Those that RFC 6749
 /// [forbids](Self::is_forbidden) are refused by [`TokenEndpoint::strict`](super::TokenEndpoint::strict).
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{Quirk, TokenEvent};
+///
+/// fn sink(event: &TokenEvent<'_>) {
+///     if let TokenEvent::QuirkMet { quirk, .. } = event {
+///         println!("the issuer's answer has {quirk}");
+///     }
+/// }
+/// # let _: fn(&TokenEvent<'_>) = sink;
+/// assert!(Quirk::NoTokenType.is_forbidden());
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Quirk {

@@ -20,6 +20,21 @@ use crate::{
 };
 
 /// Sends requests with an access token. Made by a [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::client::legacy::{Client, connect::HttpConnector};
+/// use tower_m2m::client_credentials::ClientCredentials;
+///
+/// /// What the rest of the program uses. Cheap to clone.
+/// #[derive(Clone)]
+/// struct Orders {
+///     http: ClientCredentials<Client<HttpConnector, Full<Bytes>>>,
+/// }
+/// ```
 #[derive(Clone)]
 pub struct ClientCredentials<S> {
     inner: S,

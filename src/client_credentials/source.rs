@@ -94,6 +94,27 @@ pub trait TokenSource: Send + Sync + 'static {
 pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Any [`TokenSource`], erased and cheap to clone; a `TokenSource` itself.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     ClientAuth, TokenEndpoint,
+///     client_credentials::{AccessToken, SharedTokenSource},
+/// };
+///
+/// # fn main() -> Result<(), http::uri::InvalidUri> {
+/// let source = match std::env::var("API_KEY") {
+///     Ok(key) => SharedTokenSource::new(AccessToken::new(key)),
+///     Err(_) => SharedTokenSource::new(TokenEndpoint::new(
+///         "https://issuer.example/oauth/token".parse()?,
+///         ClientAuth::basic("my-client", "my-secret"),
+///     )),
+/// };
+/// # drop(source);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SharedTokenSource(Arc<dyn Erased>);
 

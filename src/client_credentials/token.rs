@@ -198,6 +198,17 @@ impl TokenSource for AccessToken {
 ///
 /// Equal for equal tokens, in every process and version of this crate. It is not printed, because a hash of a short
 /// key would give it away.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::AccessToken;
+///
+/// let (one, same) = (AccessToken::new("secret"), AccessToken::new("secret"));
+///
+/// assert_eq!(one.identity(), same.identity());
+/// assert_ne!(one.identity(), AccessToken::new("another").identity());
+/// ```
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct TokenIdentity([u8; 16]);
 

@@ -95,6 +95,38 @@ type Pending = <Client as Service<::reqwest::Request>>::Future;
 
 pin_project! {
     /// The future of a response. Made by a [`ReqwestService`].
+    ///
+    /// # Examples
+    ///
+    /// To be named by a service of yours that returns it.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll};
+    ///
+    /// use http::{Request, Response};
+    /// use tower::Service;
+    /// use tower_m2m::clients::{ReqwestFuture, ReqwestService};
+    ///
+    /// /// Counts what it sends.
+    /// #[derive(Clone)]
+    /// struct Counted(ReqwestService, metrics::Counter);
+    ///
+    /// impl Service<Request<String>> for Counted {
+    ///     type Response = Response<reqwest::Body>;
+    ///     type Error = reqwest::Error;
+    ///     type Future = ReqwestFuture;
+    ///
+    ///     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), reqwest::Error>> {
+    ///         Service::<Request<String>>::poll_ready(&mut self.0, cx)
+    ///     }
+    ///
+    ///     fn call(&mut self, request: Request<String>) -> ReqwestFuture {
+    ///         self.1.increment(1);
+    ///         self.0.call(request)
+    ///     }
+    /// }
+    /// ```
+    #[must_use = "futures do nothing unless polled"]
     pub struct ReqwestFuture {
         #[pin]
         state: State,

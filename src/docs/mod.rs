@@ -59,7 +59,7 @@ pub mod messages {}
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
-/// The stack, a refresh and a hold as pictures. The words are in [`ordering`](crate::docs::ordering),
+/// The stack, a refresh and a hold as pictures. The words are in [`ordering`],
 /// [`client_credentials`](crate::client_credentials) and [`rate_limit_retry`](crate::rate_limit_retry).
 ///
 /// # The stack

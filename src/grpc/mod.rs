@@ -62,6 +62,32 @@ pub use self::{
 /// the layers of this crate. Other answers are left alone.
 ///
 /// tonic's clients read `grpc-status` first and do without; a proxy that passes answers on does not.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response, StatusCode};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_m2m::{BoxError, grpc};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let channel = service_fn(async |_: Request<()>| {
+/// #     let answer = Response::builder().header("content-type", "application/grpc").header("grpc-status", 16);
+/// #     Ok::<_, BoxError>(answer.body(String::new())?)
+/// # });
+/// let client = ServiceBuilder::new()
+///     .map_response(grpc::restore)
+///     // .layer(RateLimitRetryLayer::new()).layer(credentials)
+///     .layer(grpc::GrpcStatusLayer::new())
+///     .service(channel);
+///
+/// let response = client.oneshot(Request::new(())).await?;
+///
+/// assert_eq!(response.status(), StatusCode::OK);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn restore<B>(mut response: Response<B>) -> Response<B> {
     if let Some(changed) = response.extensions_mut().remove::<Changed>() {

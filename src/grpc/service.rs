@@ -19,6 +19,16 @@ use super::{
 use crate::peek::{Look, Looking, PeekedBody};
 
 /// Made by a [`GrpcStatusLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{client_credentials::ClientCredentials, grpc::GrpcStatus};
+///
+/// /// What a generated client of tonic is made of: `OrdersClient<Channel<tonic::transport::Channel>>`.
+/// type Channel<S> = ClientCredentials<GrpcStatus<S>>;
+/// # let _: Option<Channel<()>> = None;
+/// ```
 #[derive(Clone, Debug)]
 pub struct GrpcStatus<S> {
     inner: S,
@@ -54,6 +64,28 @@ where
 
 pin_project! {
     /// The future of a [`GrpcStatus`]'s response.
+    ///
+    /// # Examples
+    ///
+    /// To be named by a service of yours that returns it.
+    ///
+    /// ```
+    /// use http::Request;
+    /// use http_body_util::Empty;
+    /// use tower::{Layer, Service, service_fn};
+    /// use tower_m2m::{BoxError, grpc::{GrpcStatusFuture, GrpcStatusLayer}};
+    ///
+    /// type Body = Empty<&'static [u8]>;
+    ///
+    /// fn send<S, F>(channel: &mut S) -> GrpcStatusFuture<F, Body>
+    /// where
+    ///     S: Service<Request<Body>, Future = GrpcStatusFuture<F, Body>>,
+    /// {
+    ///     channel.call(Request::new(Body::new()))
+    /// }
+    /// # let channel = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(http::Response::new(Body::new())));
+    /// # drop(send(&mut GrpcStatusLayer::new().layer(channel)));
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct GrpcStatusFuture<F, RB: Body> {
         #[pin]

@@ -16,6 +16,29 @@ use tokio::time::timeout;
 
 pin_project! {
     /// A body, of which a part may have been read ahead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{Request, Response, StatusCode};
+    /// use http_body_util::{BodyExt, Full};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_m2m::{BoxError, rate_limit_retry::{PeekBodyLayer, PeekedBody}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let http = service_fn(async |_: Request<()>| {
+    ///     let answer = Response::builder().status(StatusCode::FORBIDDEN);
+    ///     Ok::<_, BoxError>(answer.body(Full::from(&b"no plan"[..]))?)
+    /// });
+    ///
+    /// let response = PeekBodyLayer::new().layer(http).oneshot(Request::new(())).await?;
+    ///
+    /// let body: PeekedBody<Full<&[u8]>> = response.into_body();
+    /// assert_eq!(body.collect().await?.to_bytes(), "no plan");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub struct PeekedBody<B: Body> {
         frames: VecDeque<Result<Frame<Bytes>, B::Error>>,
         #[pin]

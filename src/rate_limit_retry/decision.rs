@@ -78,6 +78,23 @@ pub(crate) enum Decision {
 }
 
 /// Why a request that failed in a way that might pass was not sent again.
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use tower_m2m::rate_limit_retry::{GaveUp, GiveUpReason};
+///
+/// /// Whether it is worth while to come back later.
+/// fn later<B>(response: &Response<B>) -> bool {
+///     GaveUp::of(response).is_some_and(|gave_up| match gave_up.reason() {
+///         GiveUpReason::Permanent | GiveUpReason::Refused => false,
+///         GiveUpReason::Body | GiveUpReason::NotIdempotent => false,
+///         _ => true,
+///     })
+/// }
+/// # assert!(!later(&Response::new(())));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum GiveUpReason {

@@ -9,6 +9,30 @@ use super::PartitionKey;
 /// A request was not sent: its partition is held for longer than the caller may wait.
 ///
 /// Nothing has left the process. Comes out of a service as a [`BoxError`](crate::BoxError).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_m2m::{BoxError, RateLimitRetryLayer, rate_limit_retry::HoldTooLong};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let http = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(String::new())));
+/// let limits = RateLimitRetryLayer::builder().max_wait(Duration::from_secs(10)).build();
+/// limits.handle().pause(&"https://api.example.com".into(), Duration::from_secs(60));
+///
+/// let request = Request::get("https://api.example.com/orders").body(())?;
+/// let error = limits.layer(http).oneshot(request).await.unwrap_err();
+///
+/// let hold = error.downcast_ref::<HoldTooLong>().ok_or("another error")?;
+/// assert!(hold.wait() > Duration::from_secs(50));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct HoldTooLong {
     pub(crate) until: Instant,
@@ -27,6 +51,12 @@ impl HoldTooLong {
     #[must_use]
     pub fn wait(&self) -> std::time::Duration {
         self.wait
+    }
+
+    /// The partition that is held.
+    #[must_use]
+    pub fn partition(&self) -> &PartitionKey {
+        &self.partition
     }
 }
 
@@ -47,6 +77,18 @@ impl Error for HoldTooLong {}
 /// partition already.
 ///
 /// Nothing has left the process. Comes out of a service as a [`BoxError`](crate::BoxError).
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{BoxError, rate_limit_retry::TooManyWaiting};
+///
+/// /// Whether this process sends more than the API takes.
+/// fn is_overloaded(error: &BoxError) -> bool {
+///     error.downcast_ref::<TooManyWaiting>().inspect(|full| eprintln!("{full}")).is_some()
+/// }
+/// # assert!(!is_overloaded(&"another".into()));
+/// ```
 #[derive(Clone, Debug)]
 pub struct TooManyWaiting {
     pub(crate) partition: PartitionKey,
@@ -75,6 +117,28 @@ impl fmt::Display for TooManyWaiting {
 impl Error for TooManyWaiting {}
 
 /// The caller's deadline passed while an attempt was under way.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_m2m::{BoxError, RateLimitRetryLayer, rate_limit_retry::DeadlineExceeded};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let hangs = service_fn(async |_: Request<()>| std::future::pending::<Result<Response<String>, BoxError>>().await);
+/// let limits = RateLimitRetryLayer::builder().deadline(Duration::from_millis(10)).build();
+///
+/// let error = limits.layer(hangs).oneshot(Request::new(())).await.unwrap_err();
+///
+/// let late = error.downcast_ref::<DeadlineExceeded>().ok_or("another error")?;
+/// assert!(late.possibly_processed());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DeadlineExceeded {
     pub(crate) possibly_processed: bool,

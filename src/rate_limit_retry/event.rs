@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, StatusCode};
 
 use super::{GiveUpReason, PartitionKey};
 use crate::{sinks::Family, store::StoreError};
@@ -10,6 +10,23 @@ use crate::{sinks::Family, store::StoreError};
 /// Something happened to a request because of a limit or a fault. Borrowed, and without paths or queries.
 ///
 /// Given to the closures set with [`on_event`](super::RateLimitRetryLayerBuilder::on_event), outside every lock.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::RateLimitEvent;
+///
+/// fn sink(event: &RateLimitEvent<'_>) {
+///     match event {
+///         RateLimitEvent::Throttled { partition, status, held_for, .. } => {
+///             eprintln!("{}: {status}, nothing for {held_for:?}", partition.as_str());
+///         }
+///         RateLimitEvent::GaveUp { reason, .. } => eprintln!("given up: {}", reason.as_str()),
+///         _ => {}
+///     }
+/// }
+/// # let _: fn(&RateLimitEvent<'_>) = sink;
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum RateLimitEvent<'a> {
@@ -19,7 +36,7 @@ pub enum RateLimitEvent<'a> {
         /// The partition.
         partition: &'a PartitionKey,
         /// The response's status.
-        status: u16,
+        status: StatusCode,
         /// How long the partition is held from now.
         held_for: Duration,
     },

@@ -36,6 +36,28 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it ends this request only: its place in the queue is given up, and others go on.
+    ///
+    /// # Examples
+    ///
+    /// To be named by a service of yours that returns it.
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower::Service;
+    /// use tower_m2m::{
+    ///     BoxError,
+    ///     rate_limit_retry::{RateLimitRetry, ResponseFuture},
+    /// };
+    ///
+    /// fn get<S, RB>(client: &mut RateLimitRetry<S>) -> ResponseFuture<S, ()>
+    /// where
+    ///     S: Service<Request<()>, Response = http::Response<RB>, Future: Send> + Clone + Send + 'static,
+    ///     S::Error: Into<BoxError>,
+    ///     RB: http_body::Body + Send + 'static,
+    /// {
+    ///     client.call(Request::new(()))
+    /// }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where

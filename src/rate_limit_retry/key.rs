@@ -49,6 +49,12 @@ impl PartitionKey {
     }
 }
 
+impl fmt::Display for PartitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl From<&str> for PartitionKey {
     fn from(name: &str) -> Self {
         Self::new(name)

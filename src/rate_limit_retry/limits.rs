@@ -121,6 +121,15 @@ impl OwnLimits {
 
 /// The limits that a vendor documents: which requests share one, and how many may go. What the server's own headers say
 /// about a limit takes its place.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::Preset};
+///
+/// let layer = RateLimitRetryLayer::builder().preset(Preset::DIDIT).build();
+/// # drop(layer);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
     pub(super) keys: fn(&Parts) -> Vec<PartitionKey>,

@@ -81,6 +81,18 @@ impl<S> Layer<S> for PeekBodyLayer {
 }
 
 /// Made by a [`PeekBodyLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::{PeekBody, RateLimitRetry};
+///
+/// /// A client whose refusals are looked at.
+/// struct Orders<C> {
+///     http: RateLimitRetry<PeekBody<C>>,
+/// }
+/// # let _: Option<Orders<()>> = None;
+/// ```
 #[derive(Clone, Debug)]
 pub struct PeekBody<S> {
     inner: S,
@@ -110,6 +122,28 @@ where
 
 pin_project! {
     /// The future of a [`PeekBody`]'s response.
+    ///
+    /// # Examples
+    ///
+    /// To be named by a service of yours that returns it.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use tower::{Layer, Service, service_fn};
+    /// use tower_m2m::{BoxError, rate_limit_retry::{PeekBodyLayer, PeekFuture}};
+    ///
+    /// type Body = Empty<&'static [u8]>;
+    ///
+    /// fn send<S, F>(client: &mut S) -> PeekFuture<F, Body>
+    /// where
+    ///     S: Service<Request<()>, Future = PeekFuture<F, Body>>,
+    /// {
+    ///     client.call(Request::new(()))
+    /// }
+    /// # let http = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Body::new())));
+    /// # drop(send(&mut PeekBodyLayer::new().layer(http)));
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct PeekFuture<F, RB: Body> {
         #[pin]
@@ -170,6 +204,20 @@ where
     }
 }
 /// The beginning of a refusal's body, in the extensions of its response.
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use tower_m2m::rate_limit_retry::BodyStart;
+///
+/// /// What a refusal says, for the log.
+/// fn text<B>(response: &Response<B>) -> Option<&str> {
+///     let start = response.extensions().get::<BodyStart>()?;
+///     str::from_utf8(start.as_bytes()).ok()
+/// }
+/// # assert_eq!(text(&Response::new(())), None);
+/// ```
 #[derive(Clone)]
 pub struct BodyStart(Bytes);
 

@@ -7,6 +7,21 @@ use http::{Extensions, HeaderMap, Response, StatusCode};
 use super::BodyStart;
 
 /// An error response, for [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
+///
+/// # Examples
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::Refusal};
+///
+/// /// The plan is used up, for this month.
+/// fn is_permanent(refusal: &Refusal<'_>) -> bool {
+///     refusal.status() == StatusCode::TOO_MANY_REQUESTS && refusal.headers().contains_key("x-plan-exceeded")
+/// }
+///
+/// let layer = RateLimitRetryLayer::builder().permanent_if(is_permanent).build();
+/// # drop(layer);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal<'a> {
     status: StatusCode,

@@ -20,6 +20,21 @@ use crate::{
 };
 
 /// Sends requests as their quotas allow. Made by a [`RateLimitRetryLayer`](super::RateLimitRetryLayer).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::client::legacy::{Client, connect::HttpConnector};
+/// use tower_m2m::rate_limit_retry::RateLimitRetry;
+///
+/// /// What the rest of the program uses. Cheap to clone.
+/// #[derive(Clone)]
+/// struct Orders {
+///     http: RateLimitRetry<Client<HttpConnector, Full<Bytes>>>,
+/// }
+/// ```
 #[derive(Clone)]
 pub struct RateLimitRetry<S> {
     inner: S,

@@ -100,6 +100,18 @@ impl<S> Layer<S> for RequestBodyReplayLayer {
 }
 
 /// Makes request bodies replayable. Made by a [`RequestBodyReplayLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{rate_limit_retry::RateLimitRetry, replay::RequestBodyReplay};
+///
+/// /// A client of `C`, whose request bodies may be streams.
+/// struct Uploads<C> {
+///     http: RequestBodyReplay<RateLimitRetry<C>>,
+/// }
+/// # let _: Option<Uploads<()>> = None;
+/// ```
 #[derive(Clone, Debug)]
 pub struct RequestBodyReplay<S> {
     inner: S,

@@ -10,6 +10,18 @@ use crate::sinks::{Family, Sinks};
 /// Something happened to a body that was kept to be sent again.
 ///
 /// Given to the closures set with [`on_event`](super::RequestBodyReplayLayer::on_event), outside every lock.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::replay::{ReplayEvent, RequestBodyReplayLayer};
+///
+/// let layer = RequestBodyReplayLayer::new().on_event(|event| match event {
+///     ReplayEvent::OverBudget { budget, .. } => eprintln!("bodies keep {budget} bytes already"),
+///     _ => {}
+/// });
+/// # drop(layer);
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ReplayEvent {

@@ -67,6 +67,29 @@ pub(crate) fn is_refusal(error: &(dyn Error + 'static)) -> bool {
 ///
 /// Make the copy before the body is polled, send the body first and its copy after it. If several copies are made of
 /// one body, as by two layers that both retry, the last made is sent first.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use tower_m2m::replay::ReplayableBody;
+///
+/// /// What this program sends.
+/// enum Order {
+///     Json(Bytes),
+///     /// From a socket: it cannot be read again.
+///     Stream(tokio::net::TcpStream),
+/// }
+///
+/// impl ReplayableBody for Order {
+///     fn try_clone(&self) -> Option<Self> {
+///         match self {
+///             Self::Json(bytes) => Some(Self::Json(bytes.clone())),
+///             Self::Stream(_) => None,
+///         }
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to be replayable",
     note = "wrap it: `ReplayBody` through `RequestBodyReplayLayer` (sent again up to a cap), `CloneWith` (if it can \

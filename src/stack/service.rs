@@ -25,6 +25,21 @@ use crate::{
 };
 
 /// Sends requests with an access token, as their quotas allow. Made by an [`M2mLayer`](super::M2mLayer).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::client::legacy::{Client, connect::HttpConnector};
+/// use tower_m2m::stack::M2m;
+///
+/// /// What the rest of the program uses. Cheap to clone.
+/// #[derive(Clone)]
+/// struct Orders {
+///     http: M2m<Client<HttpConnector, Full<Bytes>>>,
+/// }
+/// ```
 #[derive(Clone)]
 pub struct M2m<S> {
     inner: S,

@@ -5,6 +5,22 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 use crate::BoxError;
 
 /// A store did not do what it was asked to. Cheap to clone, and without secrets.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+///
+/// use tower_m2m::client_credentials::{StoreError, StoreErrorKind};
+///
+/// fn failed(error: io::Error) -> StoreError {
+///     StoreError::unavailable("could not be asked").with_source(error)
+/// }
+///
+/// let error = failed(io::ErrorKind::BrokenPipe.into());
+/// assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+/// assert_eq!(error.to_string(), "the store could not be asked");
+/// ```
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -13,6 +29,22 @@ pub struct StoreError {
 }
 
 /// What kind of thing is wrong with a store.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{StoreErrorKind, TokenEvent};
+///
+/// fn sink(event: &TokenEvent<'_>) {
+///     match event {
+///         TokenEvent::StoreFailed { error, .. } if error.kind() == StoreErrorKind::Unreadable => {
+///             eprintln!("somebody else writes into our store: {error}");
+///         }
+///         _ => {}
+///     }
+/// }
+/// # let _: fn(&TokenEvent<'_>) = sink;
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {

@@ -9,6 +9,19 @@ use zeroize::Zeroizing;
 ///
 /// It holds secrets: a store puts it through a keyed hash and stores that only. Its memory is
 /// zeroised when it is dropped, and `Debug` shows nothing of it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::CacheIdentity;
+///
+/// /// For a [`TokenSource`](tower_m2m::client_credentials::TokenSource) that calls a metadata server.
+/// fn identity(account: &str, audience: &str) -> CacheIdentity {
+///     CacheIdentity::new("metadata").field("account", account).field("audience", audience)
+/// }
+///
+/// assert_ne!(identity("a", "bc").expose(), identity("ab", "c").expose());
+/// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct CacheIdentity(Zeroizing<Vec<u8>>);
 

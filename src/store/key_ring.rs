@@ -17,6 +17,22 @@ use super::{CacheIdentity, StoreError};
 ///
 /// To rotate: give every process the new key as a further one, then as the first with the old one behind it, and then
 /// leave out the old one. At worst that costs two token requests.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::StoreKeys;
+///
+/// # fn main() -> Result<(), tower_m2m::client_credentials::StoreError> {
+/// # let text = "2026-11:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= old:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+/// // STORE_KEYS="2026-11:<base64 of 32 bytes> 2026-08:<base64 of 32 bytes>"
+/// let keys = StoreKeys::parse(text)?;
+/// # drop(keys);
+///
+/// assert!(StoreKeys::parse("").is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct StoreKeys {
     active: Key,

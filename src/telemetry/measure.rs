@@ -73,7 +73,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             held_for,
         } => {
             let partition = partition.as_str().to_owned();
-            counter!("tower_m2m_throttled_total", "partition" => partition.clone(), "status" => status.to_string())
+            counter!("tower_m2m_throttled_total", "partition" => partition.clone(), "status" => status.as_str().to_owned())
                 .increment(1);
             histogram!("tower_m2m_hold_seconds", "partition" => partition).record(held_for);
         }

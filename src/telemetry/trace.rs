@@ -95,7 +95,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             status,
             held_for,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), status, ?held_for, "throttled");
+            tracing::info!(target: TARGET, partition = partition.as_str(), status = status.as_u16(), ?held_for, "throttled");
         }
         RateLimitEvent::Held { partition } => {
             tracing::debug!(target: TARGET, partition = partition.as_str(), "waiting");

@@ -3,9 +3,25 @@
 use std::{error::Error, fmt, sync::Arc};
 
 use super::CredentialId;
-use crate::BoxError;
 
 /// A request was not sent, because there is no credential for it. It never goes with another one instead.
+///
+/// # Examples
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_m2m::{BoxError, tenants::TenantError};
+///
+/// /// What a gateway answers its caller.
+/// fn status(error: &BoxError) -> StatusCode {
+///     match error.downcast_ref::<TenantError>() {
+///         Some(TenantError::Unknown(_)) => StatusCode::FORBIDDEN,
+///         Some(TenantError::Full(_)) => StatusCode::SERVICE_UNAVAILABLE,
+///         _ => StatusCode::BAD_GATEWAY,
+///     }
+/// }
+/// # assert_eq!(status(&TenantError::NotChosen.into()), StatusCode::BAD_GATEWAY);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TenantError {
@@ -14,7 +30,7 @@ pub enum TenantError {
     /// There is no such tenant.
     Unknown(CredentialId),
     /// The tenant's layer could not be made; the next request tries again.
-    Unusable(CredentialId, Arc<BoxError>),
+    Unusable(CredentialId, Arc<dyn Error + Send + Sync>),
     /// There are as many tenants as there may be, and all are in use.
     Full(CredentialId),
 }
@@ -41,7 +57,7 @@ impl fmt::Display for TenantError {
 impl Error for TenantError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Unusable(_, error) => Some(&***error),
+            Self::Unusable(_, error) => Some(&**error),
             _ => None,
         }
     }

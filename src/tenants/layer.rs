@@ -17,6 +17,38 @@ use crate::{
 ///
 /// A tenant's layer is made when its first request comes, and kept while it is in use. Settings are taken over by the
 /// first service or handle; set them before.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_m2m::{
+///     BoxError, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer,
+///     client_credentials::AccessToken,
+///     tenants::{CredentialId, TenantError, TenantsLayer},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let http = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(String::new())));
+/// let tenants = TenantsLayer::new(|tenant: &CredentialId| {
+///     let key = match tenant.as_str() {
+///         "acme" => AccessToken::new("acme's key"),
+///         _ => return Ok(None),
+///     };
+///     let credentials = ClientCredentialsLayer::builder(key, "https://api.example.com".parse()?).name("acme");
+///     Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials.build())))
+/// });
+///
+/// let mut request = Request::get("https://api.example.com/").body(())?;
+/// request.extensions_mut().insert(CredentialId::new("nobody"));
+/// let error = tenants.layer(http).oneshot(request).await.unwrap_err();
+///
+/// assert!(matches!(error.downcast_ref(), Some(TenantError::Unknown(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct TenantsLayer {
     table: Arc<Table>,

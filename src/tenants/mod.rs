@@ -54,6 +54,28 @@ pub use self::{
 /// Which credential a request is sent with: an extension of the request, read by [`Tenants`].
 ///
 /// Not a secret: it appears in errors.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_m2m::tenants::CredentialId;
+///
+/// /// From what the TLS layer has verified, never from a header as it came in.
+/// #[derive(Clone)]
+/// struct Caller {
+///     organisation: String,
+/// }
+///
+/// /// The outermost step.
+/// fn choose<B>(mut request: Request<B>) -> Request<B> {
+///     if let Some(caller) = request.extensions().get::<Caller>() {
+///         let id = CredentialId::new(caller.organisation.as_str());
+///         request.extensions_mut().insert(id);
+///     }
+///     request
+/// }
+/// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CredentialId(Arc<str>);
 
@@ -68,6 +90,18 @@ impl CredentialId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&str> for CredentialId {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for CredentialId {
+    fn from(name: String) -> Self {
+        Self::new(name)
     }
 }
 

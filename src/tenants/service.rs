@@ -15,6 +15,21 @@ use super::{CredentialId, TenantError, table::Table};
 use crate::{BoxError, replay::ReplayableBody, stack::ResponseFuture};
 
 /// Sends each request as the tenant that it belongs to. Made by a [`TenantsLayer`](super::TenantsLayer).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::client::legacy::{Client, connect::HttpConnector};
+/// use tower_m2m::tenants::Tenants;
+///
+/// /// What a gateway's handlers share. Cheap to clone.
+/// #[derive(Clone)]
+/// struct App {
+///     upstream: Tenants<Client<HttpConnector, Full<Bytes>>>,
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Tenants<S> {
     inner: S,

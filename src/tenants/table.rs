@@ -147,7 +147,7 @@ impl Table {
         }
         // Made outside the lock: it may read files.
         let layer = (self.make)(id)
-            .map_err(|error| TenantError::Unusable(id.clone(), Arc::new(error)))?
+            .map_err(|error| TenantError::Unusable(id.clone(), Arc::from(error)))?
             .ok_or_else(|| TenantError::Unknown(id.clone()))?;
         let now = self.clock.now();
         let mut known = lock(&self.tenants);

@@ -25,7 +25,7 @@
 //! let api = Api::builder()
 //!     .tokens(issuer.tokens())
 //!     .quota(Quota::fixed_window(300, Duration::from_secs(60)))
-//!     .dialect(Dialect::DraftThree)
+//!     .dialect(Dialect::Draft3)
 //!     .start()
 //!     .await?;
 //!

@@ -16,6 +16,25 @@ use crate::rate_limit_retry::{
 
 /// A [`QuotaStore`] in this process's memory, in tokio's time: for tests in which several layers stand for the processes
 /// of a fleet. Clones share what is stored.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     RateLimitRetryLayer,
+///     rate_limit_retry::{StoreError, StoredQuotas},
+///     test_util::MemoryQuotaStore,
+/// };
+///
+/// let store = MemoryQuotaStore::new();
+/// // Two processes of a fleet.
+/// let [one, other] = ["a", "b"].map(|_| {
+///     let quotas = StoredQuotas::new("application-1", store.clone());
+///     RateLimitRetryLayer::builder().store(quotas).build()
+/// });
+/// store.fail_with(Some(StoreError::unavailable("is down")));
+/// # drop((one, other));
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryQuotaStore(Memory<Entry>);
 

@@ -10,6 +10,23 @@ use std::{
 use super::{script::lock, time::Epoch};
 
 /// The tokens of an [`Issuer`](super::Issuer), or a list of your own. Clones are handles to the same book.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::test_util::{Api, TokenBook};
+///
+/// // A key that was given out by hand, and is revoked.
+/// let tokens = TokenBook::new();
+/// tokens.insert("key", Duration::from_secs(3600));
+/// let api = Api::builder().tokens(tokens.clone()).in_process();
+/// tokens.revoke("key");
+///
+/// assert!(!tokens.is_valid("key"));
+/// # drop(api);
+/// ```
 #[derive(Clone)]
 pub struct TokenBook(Arc<Book>);
 

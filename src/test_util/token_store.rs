@@ -11,6 +11,31 @@ use crate::client_credentials::{
 
 /// A [`TokenStore`] in this process's memory, in tokio's time: for tests in which several layers stand for the processes
 /// of a fleet. Clones share what is stored.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
+///     client_credentials::StoredTokens,
+///     test_util::{Issuer, MemoryTokenStore},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let issuer = Issuer::builder().client("id", "secret").in_process();
+/// let store = MemoryTokenStore::new();
+/// for _process in 0..2 {
+///     let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret"));
+///     let tokens = StoredTokens::new(endpoint.service(issuer.service()), store.clone())?;
+///     let layer = ClientCredentialsLayer::builder(tokens, "https://api.example.com".parse()?).build();
+///     layer.handle().warm().await?;
+/// }
+///
+/// assert_eq!(issuer.seen().issued, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryTokenStore(Memory<Entry>);
 

@@ -12,7 +12,7 @@ use std::{
 
 use http::StatusCode;
 use tokio::time::Instant;
-use tower_m2m::client_credentials::{FetchReason, Version};
+use tower_m2m::client_credentials::{FetchReason, TokenVersion};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -104,7 +104,7 @@ pub(crate) enum Outcome {
 /// What the handles show between two steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Known {
-    pub(crate) version: Option<Version>,
+    pub(crate) version: Option<TokenVersion>,
     pub(crate) left: Option<Duration>,
     pub(crate) ready_held: usize,
 }

@@ -130,7 +130,7 @@ async fn each_dialect_says_only_what_it_knows() {
             [&classic[..], &retry].concat(),
         ),
         (
-            Dialect::DraftThree,
+            Dialect::Draft3,
             draft.to_vec(),
             [&draft[..], &retry].concat(),
         ),

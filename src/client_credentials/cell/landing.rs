@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Published, TokenCell, Version, wake};
+use super::{Published, TokenCell, TokenVersion, wake};
 use crate::{
     client_credentials::{
         AccessToken, TokenError,
@@ -81,7 +81,7 @@ impl TokenCell {
                     let published = Arc::new(Published {
                         identity: token.identity(),
                         lifetime,
-                        version: Version(snapshot.version),
+                        version: TokenVersion(snapshot.version),
                         token,
                         header,
                     });

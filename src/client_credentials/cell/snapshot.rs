@@ -24,12 +24,34 @@ pub(crate) struct Published {
     pub(crate) header: HeaderValue,
     pub(crate) identity: TokenIdentity,
     pub(crate) lifetime: Lifetime,
-    pub(crate) version: Version,
+    pub(crate) version: TokenVersion,
 }
 
 /// Counts publications in this process: two equal tokens that were fetched twice have two versions.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     BoxError, ClientCredentialsLayer,
+///     client_credentials::{AccessToken, TokenVersion},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let origin = "https://api.example.com".parse()?;
+/// let tokens = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build().handle();
+/// tokens.warm().await?;
+/// let seen: Option<TokenVersion> = tokens.status().version();
+///
+/// tokens.refresh_now().await?;
+///
+/// assert!(tokens.status().version() > seen);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Version(pub(super) u64);
+pub struct TokenVersion(pub(super) u64);
 
 /// What requests read.
 #[derive(Debug, Default)]

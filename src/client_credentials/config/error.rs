@@ -3,6 +3,17 @@
 use std::{error::Error, fmt};
 
 /// A key that is missing, wrong, or contradicts another. Its text says what to do, and never holds a value.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::Config;
+///
+/// let error = Config::from_vars("OAUTH_", |_| None).unwrap_err();
+///
+/// assert!(error.key().starts_with("OAUTH_"));
+/// eprintln!("{error}");
+/// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct ConfigError {
     key: String,

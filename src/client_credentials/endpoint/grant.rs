@@ -10,10 +10,40 @@ use crate::client_credentials::{CacheIdentity, TokenError};
 /// The grant that a [`TokenEndpoint`](super::TokenEndpoint) asks with. Cheap to clone.
 ///
 /// Its tokens and assertions are read again for every attempt; [`SecretFile`](super::SecretFile) reads them from a file.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{Grant, SecretFile}};
+///
+/// # fn main() -> Result<(), http::uri::InvalidUri> {
+/// let workload = SecretFile::new("/var/run/secrets/tokens/issuer");
+/// let endpoint = TokenEndpoint::new("https://issuer.example/oauth/token".parse()?, ClientAuth::anonymous())
+///     .grant(Grant::jwt_bearer(workload));
+/// # drop(endpoint);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct Grant(Kind);
 
 /// A token exchange (RFC 8693): another token is given in, an access token comes out.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{SecretFile, TokenExchange}};
+///
+/// # fn main() -> Result<(), http::uri::InvalidUri> {
+/// let workload = SecretFile::new("/var/run/secrets/tokens/sts");
+/// let exchange = TokenExchange::new(workload, TokenExchange::JWT)
+///     .requested_token_type(TokenExchange::ACCESS_TOKEN);
+/// let endpoint = TokenEndpoint::new("https://sts.example/v1/token".parse()?, ClientAuth::anonymous())
+///     .grant(exchange);
+/// # drop(endpoint);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use = "pass it to `TokenEndpoint::grant`"]
 pub struct TokenExchange {

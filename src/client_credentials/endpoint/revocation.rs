@@ -9,6 +9,17 @@ use super::{
 use crate::client_credentials::{AccessToken, TokenError, context::Surroundings};
 
 /// Where tokens are revoked (RFC 7009).
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::RevocationEndpoint};
+///
+/// let auth = ClientAuth::basic("my-client", "my-secret");
+/// let endpoint = TokenEndpoint::discover("https://issuer.example", auth)
+///     .revoke_on_shutdown(RevocationEndpoint::Discovered);
+/// # drop(endpoint);
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum RevocationEndpoint {

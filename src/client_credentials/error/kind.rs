@@ -1,6 +1,20 @@
 //! The kinds of reasons why there is no token.
 
 /// What kind of thing went wrong.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{TokenError, TokenErrorKind};
+///
+/// /// Whether somebody here has to do something.
+/// fn is_ours(error: &TokenError) -> bool {
+///     matches!(error.kind(), TokenErrorKind::CredentialsRefused | TokenErrorKind::Secret)
+/// }
+///
+/// assert!(!is_ours(&TokenError::transient("failed")));
+/// assert_eq!(TokenErrorKind::CredentialsRefused.as_str(), "credentials_refused");
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum TokenErrorKind {

@@ -6,6 +6,26 @@ use std::{error::Error, fmt};
 ///
 /// Nothing has left the process. Comes out of a service as a [`BoxError`](crate::BoxError):
 /// `error.downcast_ref::<OriginNotAllowed>()`.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_m2m::{BoxError, ClientCredentialsLayer, client_credentials::{AccessToken, OriginNotAllowed}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let http = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(String::new())));
+/// let origin = "https://api.example.com".parse()?;
+/// let client = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build().layer(http);
+///
+/// let error = client.oneshot(Request::get("https://other.example/").body(())?).await.unwrap_err();
+///
+/// assert!(error.is::<OriginNotAllowed>());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OriginNotAllowed {
     why: NotAllowed,
@@ -53,6 +73,31 @@ impl fmt::Display for OriginNotAllowed {
 impl Error for OriginNotAllowed {}
 
 /// A request was not sent, because it already carried a credential and the layer is set to refuse that.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response, header::AUTHORIZATION};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_m2m::{
+///     BoxError, ClientCredentialsLayer,
+///     client_credentials::{AccessToken, CredentialPresent, ExistingCredential},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let http = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(String::new())));
+/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), "https://api.example.com".parse()?)
+///     .on_existing_credential(ExistingCredential::Refuse)
+///     .build();
+/// let request = Request::get("https://api.example.com/").header(AUTHORIZATION, "Bearer another").body(())?;
+///
+/// let error = layer.layer(http).oneshot(request).await.unwrap_err();
+///
+/// assert!(error.is::<CredentialPresent>());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct CredentialPresent;

@@ -10,6 +10,25 @@ use zeroize::Zeroizing;
 use crate::client_credentials::AccessToken;
 
 /// A token in a [`TokenStore`](super::TokenStore), with what is left of its life.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use secrecy::ExposeSecret;
+/// use tower_m2m::client_credentials::StoredToken;
+///
+/// /// What a store writes, and for how long: encrypted, and under a keyed hash of its identity.
+/// fn write(token: &StoredToken, seal: fn(&[u8]) -> Vec<u8>) -> (Vec<u8>, Duration) {
+///     (seal(token.to_bytes().expose_secret()), token.left())
+/// }
+///
+/// /// And what it reads.
+/// fn read(sealed: &[u8], left: Duration, open: fn(&[u8]) -> Vec<u8>) -> Option<StoredToken> {
+///     StoredToken::from_bytes(&open(sealed), left)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct StoredToken {
     token: AccessToken,

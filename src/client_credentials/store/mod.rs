@@ -27,6 +27,56 @@ pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};
 /// # Cancel safety
 ///
 /// Each future may be dropped at any time, when the time limit is over for example.
+///
+/// # Examples
+///
+/// The least that a store must do. Without leases, several processes may fetch at the same time:
+///
+/// ```
+/// use std::{collections::HashMap, sync::Mutex, time::{Duration, Instant}};
+///
+/// use tower_m2m::client_credentials::{
+///     CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenIdentity, TokenStore,
+/// };
+///
+/// #[derive(Default)]
+/// struct InMemory(Mutex<HashMap<Vec<u8>, (StoredToken, Instant)>>);
+///
+/// impl TokenStore for InMemory {
+///     async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
+///         let tokens = self.0.lock().unwrap();
+///         Ok(tokens.get(identity.expose()).and_then(|(token, stored)| {
+///             let left = token.left().checked_sub(stored.elapsed())?;
+///             Some(token.clone().with_left(left))
+///         }))
+///     }
+///
+///     async fn put(&self, identity: &CacheIdentity, token: &StoredToken, _: LeaseHolder) -> Result<bool, StoreError> {
+///         let stored = (token.clone(), Instant::now());
+///         self.0.lock().unwrap().insert(identity.expose().to_vec(), stored);
+///         Ok(true)
+///     }
+///
+///     async fn remove(&self, identity: &CacheIdentity, refused: TokenIdentity) -> Result<bool, StoreError> {
+///         let mut tokens = self.0.lock().unwrap();
+///         let found = tokens.get(identity.expose()).is_some_and(|(token, _)| token.token().identity() == refused);
+///         Ok(found && tokens.remove(identity.expose()).is_some())
+///     }
+///
+///     /// Everybody fetches on their own.
+///     async fn lease(&self, _: &CacheIdentity, _: LeaseHolder, _: Duration) -> Result<Lease, StoreError> {
+///         Ok(Lease::Failed)
+///     }
+///
+///     async fn release(&self, _: &CacheIdentity, _: LeaseHolder, _: Option<Duration>) -> Result<(), StoreError> {
+///         Ok(())
+///     }
+///
+///     async fn cool_down(&self, _: &CacheIdentity, _: Duration) -> Result<bool, StoreError> {
+///         Ok(true)
+///     }
+/// }
+/// ```
 pub trait TokenStore: Send + Sync + 'static {
     /// The token granted for `identity`, if there is one.
     ///
@@ -99,6 +149,21 @@ pub trait TokenStore: Send + Sync + 'static {
 }
 
 /// Who may fetch.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{Lease, LeaseHolder};
+///
+/// /// What a store answers, given who has the lease now.
+/// fn answer(holder: Option<LeaseHolder>, asked_by: LeaseHolder) -> Lease {
+///     match holder {
+///         Some(other) if other != asked_by => Lease::Busy,
+///         _ => Lease::Held,
+///     }
+/// }
+/// # assert_eq!(answer(None, LeaseHolder::random()), Lease::Held);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Lease {
@@ -111,6 +176,17 @@ pub enum Lease {
 }
 
 /// One attempt of one process to get a token: who holds a lease. At random.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::LeaseHolder;
+///
+/// let (one, other) = (LeaseHolder::random(), LeaseHolder::random());
+///
+/// assert_ne!(one, other);
+/// assert_ne!(one.to_bytes(), [0; 16]); // which may stand for nobody
+/// ```
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct LeaseHolder(u128);
 

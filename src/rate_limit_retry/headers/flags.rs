@@ -3,6 +3,22 @@
 use http::{HeaderMap, StatusCode};
 
 /// What the server says about sending the request again.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+/// use tower_m2m::rate_limit_retry::headers::{Advice, read};
+///
+/// let headers = HeaderMap::from_iter([("x-should-retry".parse()?, HeaderValue::from_static("false"))]);
+///
+/// let signals = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::now());
+///
+/// assert_eq!(signals.advice, Some(Advice::DoNotRetry));
+/// # Ok::<(), http::header::InvalidHeaderName>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Advice {

@@ -3,6 +3,28 @@
 use std::time::Duration;
 
 /// One quota, as far as the response describes it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+/// use tower_m2m::rate_limit_retry::headers::{Limit, read};
+///
+/// let headers = HeaderMap::from_iter([
+///     ("x-ratelimit-limit".parse()?, HeaderValue::from_static("300")),
+///     ("x-ratelimit-remaining".parse()?, HeaderValue::from_static("0")),
+///     ("x-ratelimit-reset".parse()?, HeaderValue::from_static("30")),
+/// ]);
+///
+/// let signals = read(StatusCode::OK, &headers, SystemTime::now());
+///
+/// let limit: &Limit = &signals.limits[0];
+/// assert!(limit.is_exhausted());
+/// assert_eq!((limit.limit, limit.reset), (Some(300), Some(Duration::from_secs(30))));
+/// # Ok::<(), http::header::InvalidHeaderName>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Limit {
@@ -25,6 +47,24 @@ pub struct Limit {
 }
 
 /// What a quota counts.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+/// use tower_m2m::rate_limit_retry::headers::{Unit, read};
+///
+/// let name = "x-ratelimit-remaining-tokens".parse()?;
+/// let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("14000"))]);
+///
+/// let signals = read(StatusCode::OK, &headers, SystemTime::now());
+///
+/// // Tokens of a model, which says nothing about how many requests may go.
+/// assert_eq!(signals.limits[0].unit, Unit::Other);
+/// # Ok::<(), http::header::InvalidHeaderName>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Unit {

@@ -78,6 +78,21 @@ pub use self::{
 use crate::retry_after::{Number, reference};
 
 /// Reads what a response says about limits. `now` is the wall clock, for responses without a good `Date`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER};
+/// use tower_m2m::rate_limit_retry::headers::read;
+///
+/// let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("120"))]);
+///
+/// let signals = read(StatusCode::SERVICE_UNAVAILABLE, &headers, SystemTime::now());
+///
+/// assert_eq!(signals.retry_after, Some(Duration::from_secs(120)));
+/// ```
 #[must_use]
 pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals {
     if !may_speak(headers) {
@@ -87,6 +102,22 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals
 }
 
 /// The same, for a server of which a [`Profile`] says what its values cannot tell.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+/// use tower_m2m::rate_limit_retry::headers::{Vendor, read_with};
+///
+/// let headers = HeaderMap::from_iter([("x-rate-limit-reset".parse()?, HeaderValue::from_static("1500"))]);
+///
+/// let signals = read_with(&Vendor::PRISJAKT, StatusCode::OK, &headers, SystemTime::now());
+///
+/// assert_eq!(signals.limits[0].reset, Some(Duration::from_millis(1500)));
+/// # Ok::<(), http::header::InvalidHeaderName>(())
+/// ```
 #[must_use]
 pub fn read_with(
     profile: &dyn Profile,

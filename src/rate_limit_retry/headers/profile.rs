@@ -40,6 +40,27 @@ pub trait Profile: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What a field says.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::headers::{Field, Profile};
+///
+/// #[derive(Debug)]
+/// struct Acme;
+///
+/// impl Profile for Acme {
+///     fn field(&self, name: &str) -> Option<Field> {
+///         match name {
+///             "acme-left" => Some(Field::Remaining),
+///             "acme-window" => Some(Field::WindowMillis),
+///             // The limit of another of their products.
+///             "x-ratelimit-limit" => Some(Field::Ignored),
+///             _ => None,
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Field {
@@ -82,6 +103,15 @@ pub enum Field {
 }
 
 /// One row for each vendor whose values need to be explained.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::headers::Vendor};
+///
+/// let layer = RateLimitRetryLayer::builder().profile(Vendor::GITHUB).build();
+/// # drop(layer);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Vendor {
     fields: &'static [(&'static str, Field)],

@@ -7,6 +7,22 @@ use http::StatusCode;
 use super::{Advice, Limit};
 
 /// What a response says about limits; empty if it says nothing.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// use http::{HeaderMap, StatusCode};
+/// use tower_m2m::rate_limit_retry::headers::{Signals, read};
+///
+/// let headers = HeaderMap::new();
+///
+/// let signals: Signals = read(StatusCode::FORBIDDEN, &headers, SystemTime::now());
+///
+/// // A lack of rights, not GitHub's way to say 429.
+/// assert!(signals.is_empty() && !signals.is_throttle(StatusCode::FORBIDDEN));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Signals {

@@ -103,7 +103,7 @@ impl Limiter {
                     }
                     self.tell_each(call, |partition| RateLimitEvent::Throttled {
                         partition,
-                        status: status.as_u16(),
+                        status,
                         held_for: held.unwrap_or_default(),
                     });
                 } else if status.is_success() {

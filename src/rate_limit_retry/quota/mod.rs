@@ -121,6 +121,15 @@ pub(crate) enum About {
 }
 
 /// How fast requests are let go that a quota has room for.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::Release};
+///
+/// let layer = RateLimitRetryLayer::builder().release(Release::Smooth).build();
+/// # drop(layer);
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Release {

@@ -85,6 +85,20 @@ impl ExactQuota {
 }
 
 /// What [`QuotaStore::slot`](super::QuotaStore::slot) answers.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::rate_limit_retry::Slot;
+///
+/// /// What a store answers to a request that would have to wait for so long.
+/// fn slot(wait: Duration, longest: Duration) -> Slot {
+///     if wait <= longest { Slot::After(wait) } else { Slot::TooLate(wait) }
+/// }
+/// # assert_eq!(slot(Duration::ZERO, Duration::ZERO), Slot::After(Duration::ZERO));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Slot {

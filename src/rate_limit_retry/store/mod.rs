@@ -23,6 +23,18 @@ pub use self::{
 use crate::store::{CacheIdentity, StoreError};
 
 /// What a [`QuotaStore`] answers with.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::{QuotaView, StoreFuture};
+///
+/// /// Of a store that knows nothing.
+/// fn nothing<'a>() -> StoreFuture<'a, QuotaView> {
+///     Box::pin(async { Ok(QuotaView::default()) })
+/// }
+/// # drop(nothing());
+/// ```
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Where the processes of a fleet tell each other what they know of a quota. Used through [`StoredQuotas`].
@@ -34,6 +46,51 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// # Cancel safety
 ///
 /// Each future may be dropped at any time, when the time limit is over for example.
+///
+/// # Examples
+///
+/// A store through which the processes tell each other of holds, and of nothing else:
+///
+/// ```
+/// use std::{collections::HashMap, future::pending, sync::Mutex, time::{Duration, Instant}};
+///
+/// use tower_m2m::{
+///     RateLimitRetryLayer,
+///     rate_limit_retry::{
+///         CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, Slot, StoreError, StoreFuture, StoredQuotas,
+///     },
+/// };
+///
+/// #[derive(Default)]
+/// struct Holds(Mutex<HashMap<Vec<u8>, Instant>>);
+///
+/// impl QuotaStore for Holds {
+///     fn report<'a>(&'a self, quota: &'a CacheIdentity, report: &'a QuotaReport) -> StoreFuture<'a, QuotaView> {
+///         Box::pin(async move {
+///             let (mut holds, now) = (self.0.lock().unwrap(), Instant::now());
+///             let until = holds.entry(quota.expose().to_vec()).or_insert(now);
+///             *until = (*until).max(now + report.hold.unwrap_or_default());
+///             let mut view = QuotaView::default();
+///             view.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
+///             Ok(view)
+///         })
+///     }
+///
+///     /// Nobody has to wait.
+///     fn slot<'a>(&'a self, _: &'a CacheIdentity, _: ExactQuota, _: Duration) -> StoreFuture<'a, Slot> {
+///         Box::pin(async { Ok(Slot::After(Duration::ZERO)) })
+///     }
+///
+///     /// It cannot tell: the others learn of a hold with their next report.
+///     fn changed<'a>(&'a self, _: &'a CacheIdentity) -> StoreFuture<'a, ()> {
+///         Box::pin(pending::<Result<(), StoreError>>())
+///     }
+/// }
+///
+/// let quotas = StoredQuotas::new("application-1", Holds::default());
+/// let layer = RateLimitRetryLayer::builder().store(quotas).build();
+/// # drop(layer);
+/// ```
 pub trait QuotaStore: Send + Sync + 'static {
     /// Takes in what a process says about a quota, in place of what it said before, and answers with what all know.
     ///
@@ -69,6 +126,18 @@ pub trait QuotaStore: Send + Sync + 'static {
 }
 
 /// What one process says about a quota.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::QuotaReport;
+///
+/// /// How many requests of a window that so many remain of a store may reserve for this process.
+/// fn reserve(report: &QuotaReport, remaining: u32) -> u32 {
+///     (report.reserved + report.wanted).min(remaining)
+/// }
+/// # let _: fn(&QuotaReport, u32) -> u32 = reserve;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct QuotaReport {
@@ -99,6 +168,21 @@ impl QuotaReport {
 }
 
 /// What an answer of the API said about a window.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Instant;
+///
+/// use tower_m2m::rate_limit_retry::{QuotaReport, ToldQuota};
+///
+/// /// When the window ends that a process was told of.
+/// fn window_ends(report: &QuotaReport, now: Instant) -> Option<Instant> {
+///     let told: ToldQuota = report.told?;
+///     Some(now + told.reset)
+/// }
+/// # let _: fn(&QuotaReport, Instant) -> Option<Instant> = window_ends;
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ToldQuota {
@@ -126,6 +210,20 @@ impl ToldQuota {
 }
 
 /// What all processes together know about a quota.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::rate_limit_retry::{QuotaView, SharedWindow};
+///
+/// let mut view = QuotaView::default();
+/// view.granted = 10;
+/// view.window = Some(SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30)));
+///
+/// assert_eq!(view.hold, None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct QuotaView {
@@ -139,6 +237,19 @@ pub struct QuotaView {
 }
 
 /// A window that all processes know.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::rate_limit_retry::SharedWindow;
+///
+/// // 200 of 300 requests remain for 30 s, and four processes have reserved 120 of them.
+/// let window = SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30));
+///
+/// assert_eq!(window.remaining - window.reserved, 80);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct SharedWindow {
@@ -175,6 +286,16 @@ impl SharedWindow {
 }
 
 /// One process of a fleet, or one layer in it. At random.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::ProcessId;
+///
+/// let (one, other) = (ProcessId::random(), ProcessId::random());
+///
+/// assert_ne!(one.to_bytes(), other.to_bytes());
+/// ```
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct ProcessId(u128);
 

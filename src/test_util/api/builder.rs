@@ -24,6 +24,24 @@ use super::{
 };
 
 /// Sets up an [`Api`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use http::{HeaderName, Method, Response};
+/// use tower_m2m::test_util::{Api, Dialect, Quota};
+///
+/// let api = Api::builder()
+///     .api_key(HeaderName::from_static("x-api-key"), "key")
+///     .quota(Quota::fixed_window(300, Duration::from_secs(60)))
+///     .dialect(Dialect::Didit)
+///     .latency(Duration::from_millis(40))
+///     .route(Method::GET, "/orders/*", |_| Response::new(r#"{"state":"sent"}"#.into()))
+///     .in_process(); // or `.start().await?`
+/// # drop(api);
+/// ```
 #[must_use = "nothing listens before `start`"]
 pub struct ApiBuilder {
     admission: Admission,

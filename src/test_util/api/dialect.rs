@@ -7,6 +7,25 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
 use super::super::{meter::Decision, quota::Quota};
 
 /// The headers in which an [`Api`](super::Api) tells of its quotas. All numbers are rounded up to whole seconds.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower::ServiceExt;
+/// use tower_m2m::{BoxError, test_util::{Api, Dialect, Quota}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let quota = Quota::fixed_window(300, std::time::Duration::from_secs(60));
+/// let api = Api::builder().quota(quota).dialect(Dialect::Didit).in_process();
+///
+/// let response = api.service().oneshot(Request::get("/").body(String::new())?).await?;
+///
+/// assert_eq!(response.headers()["x-ratelimit-remaining"], "299");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -16,7 +35,7 @@ pub enum Dialect {
     DiditOnlyOn429,
     /// `RateLimit-Limit`, `-Remaining` and `-Reset` (seconds from now) on every response
     /// (draft-ietf-httpapi-ratelimit-headers-03); `Retry-After` on a 429.
-    DraftThree,
+    Draft3,
     /// `RateLimit` and `RateLimit-Policy` as structured fields on every response
     /// (draft-ietf-httpapi-ratelimit-headers-08); `Retry-After` on a 429.
     Draft8,
@@ -48,7 +67,7 @@ impl Dialect {
             Self::DiditOnlyOn429 if refused => {
                 classic(headers, X_RATELIMIT, decision, epoch(wall, decision));
             }
-            Self::DraftThree => classic(headers, RATELIMIT, decision, reset_after),
+            Self::Draft3 => classic(headers, RATELIMIT, decision, reset_after),
             Self::Draft8 => structured(headers, verdicts),
             Self::DiditOnlyOn429 | Self::RetryAfterOnly | Self::None => {}
         }

@@ -45,6 +45,26 @@ pub struct Api {
 }
 
 /// What an [`Api`] has counted.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower::ServiceExt;
+/// use tower_m2m::{BoxError, test_util::{Api, ApiFault, ApiSeen}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let api = Api::builder().in_process();
+/// api.next(ApiFault::Unauthorized);
+/// api.service().oneshot(Request::get("/").body(String::new())?).await?;
+///
+/// let seen: ApiSeen = api.seen();
+///
+/// assert_eq!((seen.requests, seen.unauthorized, seen.ok), (1, 1, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ApiSeen {
@@ -61,6 +81,25 @@ pub struct ApiSeen {
 }
 
 /// One request as it arrived.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower::ServiceExt;
+/// use tower_m2m::{BoxError, test_util::{Api, RecordedRequest}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let api = Api::builder().in_process();
+/// api.service().oneshot(Request::put("/orders/1?verbose").body("data".to_owned())?).await?;
+///
+/// let requests: Vec<RecordedRequest> = api.requests();
+///
+/// assert_eq!((requests[0].path.as_str(), requests[0].body_length), ("/orders/1", 4));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RecordedRequest {
@@ -77,6 +116,18 @@ pub struct RecordedRequest {
 }
 
 /// What one request meets; see [`Api::next`].
+///
+/// # Examples
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_m2m::test_util::{Api, ApiFault};
+///
+/// let api = Api::builder().in_process();
+/// // First it throttles for 2 s, then it breaks the connection, then it is well.
+/// api.next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 2));
+/// api.next(ApiFault::Reset);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ApiFault {

@@ -33,6 +33,20 @@ use super::{
 /// An [`Api`](super::Api) without its socket. Clones share everything; it works on after the server is dropped.
 ///
 /// The authority of a request's URI is not looked at, only its path.
+///
+/// # Examples
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_m2m::{RateLimitRetryLayer, test_util::{Api, ApiService}};
+///
+/// let api = Api::builder().in_process();
+/// let service: ApiService = api.service();
+///
+/// // The stack of a test, without a socket.
+/// let client = ServiceBuilder::new().layer(RateLimitRetryLayer::new()).service(service);
+/// # drop(client);
+/// ```
 #[derive(Clone)]
 pub struct ApiService(pub(super) Arc<State>);
 

@@ -9,10 +9,32 @@ use std::{
 use serde_json::{Map, Value, json};
 
 /// Shapes the JSON of a successful token answer. Clones are cheap.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::test_util::{Answer, Issuer};
+///
+/// let issuer = Issuer::builder().client("id", "secret").answer(Answer::keycloak()).in_process();
+/// # drop(issuer);
+/// ```
 #[derive(Clone)]
 pub struct Answer(Arc<dyn Fn(&Grant<'_>) -> String + Send + Sync>);
 
 /// What an [`Answer`] tells about.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::test_util::{Answer, Grant};
+///
+/// // An issuer that gives the lifetime as a text, and no `token_type`.
+/// let answer = Answer::custom(|grant: &Grant<'_>| {
+///     let (token, seconds) = (grant.access_token, grant.expires_in.as_secs());
+///     format!(r#"{{"access_token":"{token}","expires_in":"{seconds}"}}"#)
+/// });
+/// # drop(answer);
+/// ```
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Grant<'a> {

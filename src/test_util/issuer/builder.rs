@@ -18,6 +18,23 @@ use super::{
 };
 
 /// Sets up an [`Issuer`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::test_util::{AcceptedAuth, Issuer};
+///
+/// let issuer = Issuer::builder()
+///     .client("id", "secret")
+///     .path("/realms/test/protocol/openid-connect/token")
+///     .accept([AcceptedAuth::Post])
+///     .expires_in(Duration::from_secs(60))
+///     .in_process(); // or `.start().await?`
+///
+/// assert!(issuer.token_url().ends_with("/openid-connect/token"));
+/// ```
 #[must_use = "nothing listens before `start`"]
 pub struct IssuerBuilder {
     clients: Vec<(String, String)>,

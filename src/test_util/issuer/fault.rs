@@ -12,6 +12,18 @@ use http_body_util::Full;
 use super::protocol;
 
 /// What one token request meets; see [`Issuer::next`](super::Issuer::next).
+///
+/// # Examples
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_m2m::test_util::{Fault, Issuer};
+///
+/// let issuer = Issuer::builder().client("id", "secret").in_process();
+/// // First it is overloaded, then it has forgotten us, then it is well.
+/// issuer.next(Fault::retry_after(StatusCode::SERVICE_UNAVAILABLE, 5));
+/// issuer.next(Fault::oauth_error("invalid_client"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {

@@ -52,6 +52,29 @@ pub struct Issuer {
 }
 
 /// What an [`Issuer`] has counted.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
+///     test_util::{Issuer, IssuerSeen},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let issuer = Issuer::builder().client("id", "secret").in_process();
+/// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::post("id", "wrong"));
+/// let endpoint = endpoint.service(issuer.service());
+/// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+///
+/// layer.handle().warm().await.unwrap_err();
+///
+/// let seen: IssuerSeen = issuer.seen();
+/// assert_eq!((seen.issued, seen.refused), (0, seen.token_requests));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct IssuerSeen {
@@ -66,6 +89,30 @@ pub struct IssuerSeen {
 }
 
 /// One token request as it arrived. `Debug` shows none of its values.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
+///     test_util::{Issuer, RecordedTokenRequest},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let issuer = Issuer::builder().client("id", "secret").in_process();
+/// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::post("id", "secret"));
+/// let endpoint = endpoint.service(issuer.service()).scope("orders.read");
+/// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+///
+/// layer.handle().warm().await?;
+///
+/// let asked: &RecordedTokenRequest = &issuer.requests()[0];
+/// assert_eq!(asked.parameter("scope"), Some("orders.read"));
+/// assert_eq!(asked.authorization(), None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RecordedTokenRequest {

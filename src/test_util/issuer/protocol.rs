@@ -11,6 +11,21 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 /// A way in which a client may prove who it is.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::test_util::{AcceptedAuth, Issuer};
+///
+/// // As at Didit: one endpoint for each way.
+/// let issuer = Issuer::builder()
+///     .client("id", "secret")
+///     .path("/oauth2/token/")
+///     .accept([AcceptedAuth::Post])
+///     .endpoint("/token/", [AcceptedAuth::BasicRaw])
+///     .in_process();
+/// # drop(issuer);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AcceptedAuth {

@@ -29,6 +29,24 @@ use super::{
 /// An [`Issuer`](super::Issuer) without its socket. Clones share everything; it works on after the issuer is dropped.
 ///
 /// The authority of a request's URI is not looked at, only its path.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     BoxError, ClientAuth, TokenEndpoint,
+///     test_util::{Issuer, IssuerService},
+/// };
+///
+/// # fn main() -> Result<(), BoxError> {
+/// let issuer = Issuer::builder().client("id", "secret").in_process();
+/// let service: IssuerService = issuer.service();
+///
+/// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret")).service(service);
+/// # drop(endpoint);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct IssuerService(pub(super) Arc<State>);
 

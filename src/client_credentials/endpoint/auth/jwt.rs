@@ -19,6 +19,16 @@ use crate::client_credentials::{
 /// An algorithm that signs with the client secret (RFC 7518 §3.2).
 ///
 /// A secret shorter than the hash (32, 48 or 64 bytes) is weaker than the algorithm, and some servers refuse it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, client_credentials::SecretAlgorithm};
+///
+/// let auth = ClientAuth::client_secret_jwt_with("my-client", "my-secret", SecretAlgorithm::Hs512);
+/// # drop(auth);
+/// assert_eq!(SecretAlgorithm::Hs512.as_str(), "HS512");
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum SecretAlgorithm {
@@ -56,7 +66,7 @@ impl ClientAuthentication for SecretJwt {
         let secret = self.secret.read(request).await?;
         let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
         request.redact(secret);
-        add_assertion(request, &self.id, self.algorithm.into(), None, &key)
+        add_assertion(request, &self.id, self.algorithm.of_header(), None, &key)
     }
 
     /// Never one that sends the secret itself.
@@ -101,7 +111,7 @@ impl PrivateKeyJwt {
 
 impl ClientAuthentication for PrivateKeyJwt {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let algorithm = self.key.algorithm().into();
+        let algorithm = self.key.algorithm().of_header();
         let sign = |request: &mut TokenRequest, key_id: Option<&str>, key: &EncodingKey| {
             add_assertion(request, &self.id, algorithm, key_id, key)
         };
@@ -144,14 +154,12 @@ impl SecretAlgorithm {
             Self::Hs512 => "HS512",
         }
     }
-}
 
-impl From<SecretAlgorithm> for Algorithm {
-    fn from(algorithm: SecretAlgorithm) -> Self {
-        match algorithm {
-            SecretAlgorithm::Hs256 => Self::HS256,
-            SecretAlgorithm::Hs384 => Self::HS384,
-            SecretAlgorithm::Hs512 => Self::HS512,
+    fn of_header(self) -> Algorithm {
+        match self {
+            Self::Hs256 => Algorithm::HS256,
+            Self::Hs384 => Algorithm::HS384,
+            Self::Hs512 => Algorithm::HS512,
         }
     }
 }

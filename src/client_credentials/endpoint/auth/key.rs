@@ -12,6 +12,23 @@ use crate::client_credentials::{
 };
 
 /// A private key and the algorithm it signs with. Cheap to clone; zeroised when the last clone is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{
+///     ClientAuth,
+///     client_credentials::{KeyAlgorithm, SecretFile, SigningKey, TokenErrorKind},
+/// };
+///
+/// // Read again for every attempt, so that the file may be replaced.
+/// let key = SigningKey::source(KeyAlgorithm::Es256, SecretFile::new("/run/secrets/key.pem")).key_id("2026-11");
+/// let auth = ClientAuth::private_key_jwt("my-client", key);
+/// # drop(auth);
+///
+/// let error = SigningKey::pem(KeyAlgorithm::Es256, "no key").unwrap_err();
+/// assert_eq!(error.kind(), TokenErrorKind::WrongKey);
+/// ```
 #[derive(Clone)]
 pub struct SigningKey(Arc<Inner>);
 
@@ -29,6 +46,17 @@ enum Key {
 }
 
 /// An algorithm that signs with a private key (RFC 7518 §3.1, RFC 8037 §3.1).
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{KeyAlgorithm, SigningKey};
+///
+/// let jwk = std::env::var("SIGNING_KEY").unwrap_or_default();
+/// if let Err(error) = SigningKey::jwk(KeyAlgorithm::EdDsa, jwk) {
+///     eprintln!("{} with this key: {error}", KeyAlgorithm::EdDsa.as_str());
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum KeyAlgorithm {
@@ -133,7 +161,7 @@ impl SigningKey {
     ) -> Result<Self, TokenError> {
         let key = key.ok_or_else(|| wrong(algorithm, remedy))?;
         if let Some(provider) = jwt::built_in() {
-            jwt::sign(b"", algorithm.into(), &key, provider)
+            jwt::sign(b"", algorithm.of_header(), &key, provider)
                 .map_err(|_| wrong(algorithm, remedy))?;
         }
         let key = Key::Fixed(key);
@@ -192,16 +220,14 @@ impl KeyAlgorithm {
             Self::EdDsa => "EdDSA",
         }
     }
-}
 
-impl From<KeyAlgorithm> for Algorithm {
-    fn from(algorithm: KeyAlgorithm) -> Self {
-        match algorithm {
-            KeyAlgorithm::Rs256 => Self::RS256,
-            KeyAlgorithm::Ps256 => Self::PS256,
-            KeyAlgorithm::Es256 => Self::ES256,
-            KeyAlgorithm::Es384 => Self::ES384,
-            KeyAlgorithm::EdDsa => Self::EdDSA,
+    pub(super) fn of_header(self) -> Algorithm {
+        match self {
+            Self::Rs256 => Algorithm::RS256,
+            Self::Ps256 => Algorithm::PS256,
+            Self::Es256 => Algorithm::ES256,
+            Self::Es384 => Algorithm::ES384,
+            Self::EdDsa => Algorithm::EdDSA,
         }
     }
 }

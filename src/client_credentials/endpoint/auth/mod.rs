@@ -40,6 +40,21 @@ use crate::client_credentials::{CacheIdentity, TokenError};
 ///
 /// Carried out anew for every attempt, so that a secret which changes is read again. The constructors are named after
 /// the methods in the IANA registry; [`custom`](Self::custom) takes any other.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::SecretFile};
+///
+/// let with_a_secret = ClientAuth::basic("my-client", SecretFile::new("/run/secrets/my-client"));
+/// // A token that Kubernetes projects into a file.
+/// let with_an_assertion = ClientAuth::assertion("my-client", SecretFile::new("/var/run/secrets/tokens/issuer"));
+/// let with_a_certificate = ClientAuth::tls("my-client");
+///
+/// let endpoint = TokenEndpoint::new("https://issuer.example/oauth/token".parse()?, with_a_secret);
+/// # drop((with_an_assertion, with_a_certificate, endpoint));
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
 #[derive(Clone)]
 pub struct ClientAuth {
     method: Arc<dyn Erased>,
@@ -51,6 +66,31 @@ pub struct ClientAuth {
 /// vendor's header, client attestation.
 ///
 /// The layer calls [`authenticate`](Self::authenticate) for every attempt, within the fetch's time limit.
+///
+/// # Examples
+///
+/// ```
+/// use http::{HeaderName, HeaderValue};
+/// use tower_m2m::{
+///     ClientAuth,
+///     client_credentials::{ClientAuthentication, TokenError, TokenRequest},
+/// };
+///
+/// /// A vendor's header.
+/// struct ApplicationKey(HeaderValue);
+///
+/// impl ClientAuthentication for ApplicationKey {
+///     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
+///         let mut key = self.0.clone();
+///         key.set_sensitive(true);
+///         request.header(HeaderName::from_static("x-application-key"), key);
+///         Ok(())
+///     }
+/// }
+///
+/// let auth = ClientAuth::custom(ApplicationKey(HeaderValue::from_static("key")));
+/// # drop(auth);
+/// ```
 pub trait ClientAuthentication: Send + Sync + 'static {
     /// Adds to `request` what shows who the client is.
     ///

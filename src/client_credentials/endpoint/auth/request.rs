@@ -11,6 +11,31 @@ use super::super::{form::Form, response::place, secret::UsedSecrets};
 /// A token request, before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds to it.
 ///
 /// `Debug` shows the names of what is in it, and no values.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{ClientAuthentication, TokenError, TokenRequest};
+///
+/// /// An assertion that a signing service makes.
+/// struct Signed;
+///
+/// impl ClientAuthentication for Signed {
+///     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
+///         let assertion = sign(request.audience(), request.wall()).await;
+///         request.parameter("client_id", "my-client");
+///         request.parameter("client_assertion_type", tower_m2m::ClientAuth::JWT_BEARER);
+///         request.parameter("client_assertion", assertion.as_str());
+///         request.redact(assertion);
+///         Ok(())
+///     }
+///
+///     fn needs_audience(&self) -> bool {
+///         true
+///     }
+/// }
+/// # async fn sign(_: Option<&str>, _: std::time::SystemTime) -> String { String::new() }
+/// ```
 #[derive(Debug)]
 pub struct TokenRequest {
     pub(in super::super) headers: HeaderMap,
@@ -38,6 +63,20 @@ pub(in super::super) struct Target {
 }
 
 /// Whom a signed assertion names as its audience (`aud`).
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{AssertionAudience, SecretFile}};
+///
+/// # fn main() -> Result<(), http::uri::InvalidUri> {
+/// # let auth = ClientAuth::assertion("my-client", SecretFile::new("/run/secrets/assertion"));
+/// let endpoint = TokenEndpoint::new("https://issuer.example/oauth/token".parse()?, auth)
+///     .assertion_audience(AssertionAudience::TokenEndpoint);
+/// # drop(endpoint);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AssertionAudience {
