@@ -43,11 +43,12 @@ impl TokenEndpoint {
     }
 
     /// The client's certificate (a chain, its own first) and private key, as PEM, for
-    /// [`ClientAuth::tls`] and [`ClientAuth::self_signed_tls`]. None by default.
+    /// [`ClientAuth::tls`](super::ClientAuth::tls) and
+    /// [`ClientAuth::self_signed_tls`](super::ClientAuth::self_signed_tls). None by default.
     ///
-    /// Both are read again for every fetch, from a [`SecretFile`] for example; when they have changed, new connections
-    /// are made. If they cannot be read, those that were read last stay in use, which
-    /// [`TokenEvent::KeptSecretUsed`](super::TokenEvent::KeptSecretUsed) tells. May be combined with
+    /// Both are read again for every fetch, from a [`SecretFile`](super::SecretFile) for example; when they have changed,
+    /// new connections are made. If they cannot be read, those that were read last stay in use, which
+    /// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) tells. May be combined with
     /// [`tls_config`](Self::tls_config), in whatever order.
     #[cfg(feature = "https")]
     #[must_use]
@@ -145,8 +146,8 @@ impl TokenEndpoint {
         self
     }
 
-    /// Refuses answers that hold something which RFC 6749 [forbids](super::Quirk::is_forbidden), instead of making
-    /// sense of it. Default: off.
+    /// Refuses answers that hold something which RFC 6749 [forbids](super::super::Quirk::is_forbidden), instead of
+    /// making sense of it. Default: off.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;
@@ -154,8 +155,8 @@ impl TokenEndpoint {
     }
 
     /// How often a token request is made again within one fetch, after the connection failed, after a 502, 503 or 504
-    /// without `Retry-After`, and when half of [`fetch_timeout`](super::ClientCredentialsLayerBuilder::fetch_timeout) has
-    /// passed without an answer. Default: 2, after 250 ms to 500 ms and then 500 ms to 1 s.
+    /// without `Retry-After`, and when half of
+    /// [`fetch_timeout`](super::super::ClientCredentialsLayerBuilder::fetch_timeout) has passed without an answer. Default: 2, after 250 ms to 500 ms and then 500 ms to 1 s.
     ///
     /// Token requests may be repeated: at worst a token is issued that nobody uses. What asks for patience (429,
     /// `Retry-After`) and what is a verdict is never repeated.
