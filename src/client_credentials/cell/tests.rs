@@ -185,7 +185,7 @@ fn each_publication_has_a_version_of_its_own() {
         assert!(version > last);
         last = version;
     }
-    assert_eq!(last, Some(Version(6)));
+    assert_eq!(last, Some(TokenVersion(6)));
 }
 
 #[test]
