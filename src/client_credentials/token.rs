@@ -267,6 +267,19 @@ mod tests {
     }
 
     #[test]
+    fn the_identity_is_the_same_in_every_process_and_version() {
+        // The vectors of FNV-1a's authors.
+        for (value, identity) in [
+            ("", 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128),
+            ("a", 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964),
+            ("foobar", 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18),
+        ] {
+            let token = AccessToken::new(value);
+            assert_eq!(token.identity().to_bytes(), identity.to_be_bytes());
+        }
+    }
+
+    #[test]
     fn how_a_token_was_come_by_is_kept() {
         let token = AccessToken::new("token");
         assert_eq!(token.provenance(), Provenance::Granted);
