@@ -105,12 +105,26 @@ async fn who_was_forgotten_comes_back_with_a_new_cell() {
     assert!(!table.keeps("a"));
     let second = table.used("a");
     assert!(!Arc::ptr_eq(&first, &second));
+}
 
+#[tokio::test(start_paused = true)]
+async fn who_was_forgotten_for_idleness_is_not_found_among_the_copies() {
+    let table = table(10);
+    table.used("idle");
+    let tenant = table.used("a");
     advance(HOUR / 4).await;
     table.used("b");
-    advance(HOUR).await;
+    advance(HOUR / 2).await;
+    assert!(Arc::ptr_eq(&tenant, &table.used("a")));
+    advance(HOUR / 2).await;
+    // Another one is forgotten first.
     table.used("c");
-    assert!(!Arc::ptr_eq(&second, &table.used("a")));
+    assert!(!table.keeps("idle") && table.keeps("a"));
+    advance(HOUR).await;
+    table.used("d");
+
+    assert!(!table.keeps("a"));
+    assert!(!Arc::ptr_eq(&tenant, &table.used("a")));
 }
 
 #[tokio::test(start_paused = true)]
