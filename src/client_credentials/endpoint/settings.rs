@@ -1,16 +1,18 @@
-//! The settings of a token endpoint.
+//! How a token endpoint is made and set.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::Full;
 use secrecy::SecretString;
 use tower_service::Service;
 
 use super::{
-    AssertionAudience, Grant, TokenEndpoint,
+    AssertionAudience, ClientAuth, Grant, Location, TokenEndpoint,
+    discovery::Discovery,
+    form::Form,
     transport::{Client, Transport},
 };
 #[cfg(feature = "https")]
@@ -18,6 +20,51 @@ use super::{SecretSource, identity::Identity};
 use crate::BoxError;
 
 impl TokenEndpoint {
+    /// The endpoint at `uri`, reached through the crate's own https client (feature `ring` or `aws-lc-rs`).
+    ///
+    /// A query in the URI is kept, as RFC 6749 §3.2 asks.
+    #[must_use]
+    pub fn new(uri: Uri, auth: ClientAuth) -> Self {
+        Self::at(Location::Known(uri), None, auth)
+    }
+
+    /// The endpoint that the metadata of `issuer` names (RFC 8414, or OpenID Connect Discovery): `https://`, and to the
+    /// letter as the issuer calls itself.
+    ///
+    /// The document is fetched with the first token and renewed after an hour, and chooses among the methods that
+    /// `auth` can carry out without giving away more: between Basic and the form for a secret, never from a key or an
+    /// assertion to a secret. The two well-known places are asked in turn; only a 404 leads from the first to the
+    /// second. A document that names another issuer is an error. A renewed one that moves the token endpoint to another
+    /// origin, or drops the method in use, is not adopted, which
+    /// [`TokenEvent::MetadataNotAdopted`](super::super::TokenEvent::MetadataNotAdopted) tells.
+    #[must_use]
+    pub fn discover(issuer: impl Into<Arc<str>>, auth: ClientAuth) -> Self {
+        let issuer = issuer.into();
+        let discovery = Discovery::new(Arc::clone(&issuer));
+        Self::at(Location::Discovered(discovery), Some(issuer), auth)
+    }
+
+    fn at(location: Location, issuer: Option<Arc<str>>, auth: ClientAuth) -> Self {
+        Self {
+            location,
+            issuer,
+            auth,
+            grant: Grant::default(),
+            assertion_audience: AssertionAudience::default(),
+            assertion_typ: true,
+            #[cfg(feature = "jwt")]
+            crypto_provider: None,
+            scopes: Vec::new(),
+            parameters: Form::default(),
+            default_lifetime: DEFAULT_LIFETIME,
+            strict: false,
+            retries: DEFAULT_RETRIES,
+            revocation: None,
+            allow_http: false,
+            client: Client::default(),
+        }
+    }
+
     /// Sends token requests through `service`, which is cloned for each. It must not follow redirects.
     #[must_use]
     pub fn service<S, RB>(mut self, service: S) -> Self
@@ -173,3 +220,6 @@ impl TokenEndpoint {
         self
     }
 }
+
+const DEFAULT_RETRIES: u32 = 2;
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
