@@ -203,7 +203,8 @@ impl TokenEndpoint {
 
     /// How often a token request is made again within one fetch, after the connection failed, after a 502, 503 or 504
     /// without `Retry-After`, and when half of
-    /// [`fetch_timeout`](super::super::ClientCredentialsLayerBuilder::fetch_timeout) has passed without an answer. Default: 2, after 250 ms to 500 ms and then 500 ms to 1 s.
+    /// [`fetch_timeout`](super::super::ClientCredentialsLayerBuilder::fetch_timeout) has passed without an answer.
+    /// Default: 2, after 250 ms to 500 ms and then 500 ms to 1 s.
     ///
     /// Token requests may be repeated: at worst a token is issued that nobody uses. What asks for patience (429,
     /// `Retry-After`) and what is a verdict is never repeated.

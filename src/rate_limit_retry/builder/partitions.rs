@@ -25,8 +25,8 @@ impl RateLimitRetryLayerBuilder {
     /// partition only for a limit that exists, and fold into its name what each has a limit of its own for: `app-1 GET`,
     /// not `app-1` and `GET`.
     ///
-    /// A refusal that is about everything the client sends ([`global`](crate::rate_limit_retry::headers::Signals::global)) holds all
-    /// partitions of the request's origin.
+    /// A refusal that is about everything the client sends
+    /// ([`global`](crate::rate_limit_retry::headers::Signals::global)) holds all partitions of the request's origin.
     pub fn partitions_by(
         mut self,
         keys: impl Fn(&Parts) -> Vec<PartitionKey> + Send + Sync + 'static,
