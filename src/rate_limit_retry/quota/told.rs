@@ -127,10 +127,11 @@ impl Told {
 
     /// Other processes have told what remains of the window that ends then: less of this one, or of a later one.
     pub(super) fn heard_of(&mut self, remaining: u64, reset_at: Instant, next: u64) {
-        if remaining == self.remaining {
+        let same = self.ends_at(reset_at);
+        if same && remaining == self.remaining {
             return;
         }
-        if !self.ends_at(reset_at) {
+        if !same {
             self.reset_at = Some(reset_at);
             self.furthest = self.furthest.max(self.reset_at);
         }

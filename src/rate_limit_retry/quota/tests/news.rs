@@ -51,3 +51,18 @@ fn what_an_answer_says_of_a_window_that_others_do_not_know_is_told_at_once() {
 
     assert_eq!(due(&world), Some(ms(1)));
 }
+
+#[test]
+fn a_later_window_of_which_as_much_remains_is_another_window() {
+    let mut world = fleet();
+    let number = world.enter();
+    world.accept(number, &telling(100, 0, secs(60)));
+    report(&mut world, 1);
+    world.pass(secs(61));
+
+    // Others have used up the next one, too.
+    inform(&mut world, &view(0, 0, 0, 2));
+
+    let over = world.now + secs(60);
+    assert_eq!(world.admit(), Admit::NotBefore(over));
+}
