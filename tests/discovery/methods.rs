@@ -1,9 +1,6 @@
 //! Which ways of authentication metadata may choose among.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tower_m2m::{
@@ -13,7 +10,7 @@ use tower_m2m::{
 
 use crate::{
     support::server::{GRANTED, Server, layer},
-    world::{METHODS, OAUTH, TOKEN, discover, metadata, publish, publishing, token, told, with},
+    world::{METHODS, OAUTH, TOKEN, metadata, publishing, token, with},
 };
 
 #[tokio::test(start_paused = true)]
@@ -94,6 +91,10 @@ async fn a_key_never_becomes_a_secret_and_its_audience_is_the_issuer() {
 #[cfg(feature = "jwt-aws-lc-rs")]
 #[tokio::test(start_paused = true)]
 async fn an_assertion_is_signed_only_with_what_the_server_takes() {
+    use std::time::Duration;
+
+    use crate::world::{discover, publish, told};
+
     let signed = with(metadata(), METHODS, json!(["client_secret_jwt"]));
     let takes = |algorithms| with(signed.clone(), ALGORITHMS, algorithms);
     let auth = || ClientAuth::client_secret_jwt("id", "secret");

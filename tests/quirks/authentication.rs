@@ -1,6 +1,5 @@
 //! How clients show who they are.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::header;
 use tower_m2m::{ClientAuth, client_credentials::SecretFile};
 
@@ -87,6 +86,8 @@ async fn q25_an_assertion_type_of_ones_own() {
 /// Header and claims of the last assertion.
 #[cfg(feature = "jwt-rust-crypto")]
 fn assertion(server: &Server) -> (String, String) {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
     let asked = server.last();
     let mut parts = asked.one("client_assertion").unwrap().split('.');
     let mut part = || {
