@@ -7,9 +7,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clock;
 mod deadlines;
 mod holds;
 mod partitions;
 mod past_the_gate;
 mod retries;
+mod shown;
 mod world;
