@@ -12,6 +12,7 @@ mod deadlines;
 mod holds;
 mod partitions;
 mod past_the_gate;
+mod places;
 mod retries;
 mod shown;
 mod world;

@@ -1,0 +1,98 @@
+//! Who goes before whom, and what a hold does to those who have been let go but are not sent yet.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+use tower::{
+    Layer,
+    limit::{ConcurrencyLimit, GlobalConcurrencyLimitLayer},
+};
+use tower_m2m::{M2mLayer, RateLimitRetryLayer, rate_limit_retry::PartitionKey};
+
+use crate::support::{
+    API, Client, HOUR, Inner, SECOND, Source, answering, get, layer, spawn, status_only, throttled,
+};
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_readiness_is_held_by_a_hold_that_begins_meanwhile() {
+    let limits = RateLimitRetryLayer::new();
+    held(&limits, |inner| limits.layer(inner)).await;
+
+    let limits = RateLimitRetryLayer::new();
+    let credentials = layer(&Source::living(HOUR)).build();
+    let both = M2mLayer::new(limits.clone(), credentials);
+    held(&limits, |inner| both.layer(inner)).await;
+}
+
+/// A request that is sent again has its turn after ten seconds, but no connection for the time being.
+async fn held<S: Client>(
+    limits: &RateLimitRetryLayer,
+    layer: impl FnOnce(ConcurrencyLimit<Inner>) -> S,
+) {
+    let (inner, arrivals) = refusing_the_first(1, Duration::ZERO);
+    let connections = Arc::new(Semaphore::new(1));
+    let one = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&connections));
+    let call = spawn(&layer(one.layer(inner)), get("/a"));
+    sleep(SECOND).await;
+    let taken = connections.acquire_owned().await.unwrap();
+    sleep(14 * SECOND).await;
+    limits.handle().pause(&PartitionKey::new(API), 20 * SECOND);
+    sleep(SECOND).await;
+    drop(taken);
+
+    assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+
+    let arrivals = arrivals.lock().unwrap();
+    let second = arrivals[1].1 - arrivals[0].1;
+    assert!(second >= 35 * SECOND, "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_goes_before_those_who_came_later() {
+    let (inner, arrivals) = refusing_the_first(2, Duration::from_millis(100));
+    let service = RateLimitRetryLayer::new().layer(inner);
+    let mut calls = Vec::new();
+    for path in ["/a", "/b", "/c", "/d"] {
+        calls.push(spawn(&service, get(path)));
+        if path == "/b" {
+            sleep(SECOND).await;
+        }
+    }
+
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+
+    let arrivals = arrivals.lock().unwrap();
+    let order: String = arrivals.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(order, "/a/b/a/b/c/d");
+}
+
+type Arrivals = Arc<Mutex<Vec<(String, Instant)>>>;
+
+/// An API that refuses so many requests for ten seconds, and takes so long for each.
+fn refusing_the_first(count: usize, delay: Duration) -> (Inner, Arrivals) {
+    let arrivals = Arrivals::default();
+    let log = Arc::clone(&arrivals);
+    let (inner, _) = answering(move |request| {
+        let mut log = log.lock().unwrap();
+        log.push((request.uri().path().to_owned(), Instant::now()));
+        let refused = log.len() <= count;
+        async move {
+            sleep(delay).await;
+            if refused {
+                throttled("10")
+            } else {
+                status_only(StatusCode::OK)
+            }
+        }
+    });
+    (inner, arrivals)
+}
