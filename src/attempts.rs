@@ -47,3 +47,23 @@ impl Attempts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_sent_again_is_marked() {
+        for (attempt, told) in [(1, 1), (2, 2), (7, 7)] {
+            let mut request = Request::new(());
+            Attempts::mark(&mut request, attempt);
+
+            assert_eq!(Attempts::of_request(&request), told);
+            assert_eq!(Attempts::are_marked(request.extensions()), told > 1);
+            assert_eq!(request.extensions().is_empty(), told == 1);
+        }
+        let mut response = Response::new(());
+        Attempts::record(&mut response, 1);
+        assert!(response.extensions().is_empty());
+    }
+}

@@ -161,5 +161,8 @@ fn an_origin_tells_its_parts() {
             (origin.scheme(), origin.host(), origin.port()),
             (scheme, host, port)
         );
+        assert_eq!(origin.is_https(), scheme == "https");
+        let (_, authority) = text.split_once("//").unwrap();
+        assert_eq!(origin.authority(), authority.to_lowercase());
     }
 }

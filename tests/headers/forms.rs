@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tower_m2m::rate_limit_retry::headers::Advice;
+use http::StatusCode;
+use tower_m2m::rate_limit_retry::headers::{Advice, Field, Limit, Profile, read_with};
 
-use super::{signals, words};
+use super::{headers, now, signals, words};
 
 const DATE: &str = "Date: Mon, 21 Sep 2026 14:13:20 GMT";
 
@@ -87,6 +88,8 @@ fn a_quota_is_read_from_every_family() {
         ("tokens as names", &["RateLimit: a;r=1;t=2", "RateLimit-Policy: a;q=5;w=9"], &["a: 1 left of 5 in 9s reset 2s"]),
         ("an escaped name", &[r#"RateLimit: "a\"b";r=1;t=2"#], &["a\"b: 1 left reset 2s"]),
         ("a comment with commas", &[r#"X-RateLimit-Limit: 100, 50;w=5;comment="a, 100;w=1", 100; w=60"#], &["of 100 in 60s", "of 50 in 5s"]),
+        ("a comment with a quote", &[r#"X-RateLimit-Limit: 100;w=60;comment="a\", 7;w=9""#], &["of 100 in 60s"]),
+        ("a rate of zero is none", &["X-RateLimit-Replenish-Rate: 0", "X-RateLimit-Remaining: 1"], &["1 left"]),
         ("other prefixes", &["x-sib-ratelimit-limit: 40", "x-sib-ratelimit-remaining: 3", "x-sib-ratelimit-reset: 7"], &["3 left of 40 reset 7s"]),
         ("dimensions", &["anthropic-ratelimit-input-tokens-limit: 9000", "anthropic-ratelimit-input-tokens-remaining: 8000", "anthropic-ratelimit-requests-remaining: 3"], &["input-tokens: 8000 left of 9000 Other", "requests: 3 left"]),
         ("periods", &["X-RateLimit-Limit-Minute: 10", "X-RateLimit-Remaining-Minute: 9", "X-RateLimit-Limit-Hour: 100"], &["minute: 9 left of 10 in 60s", "hour: of 100 in 3600s"]),
@@ -113,6 +116,42 @@ fn a_quota_is_read_from_every_family() {
         assert_eq!(limits, *expected, "{id}");
         assert_eq!(signals.retry_after, None, "{id}");
     }
+}
+
+#[test]
+fn a_profile_says_what_a_field_means_and_what_it_leaves_out() {
+    #[derive(Debug)]
+    struct Acme;
+
+    impl Profile for Acme {
+        fn field(&self, name: &str) -> Option<Field> {
+            (name == "x-ratelimit-reset").then_some(Field::Ignored)
+        }
+
+        fn complete(&self, limit: &mut Limit) {
+            limit.window = Some(Duration::from_secs(60));
+        }
+    }
+
+    let lines = ["X-RateLimit-Remaining: 3", "X-RateLimit-Reset: 5"];
+    let of = |profile: &dyn Profile| {
+        let signals = read_with(profile, StatusCode::OK, &headers(&lines), now());
+        signals.limits.iter().map(words).collect::<Vec<_>>()
+    };
+    #[derive(Debug)]
+    struct Silent;
+
+    impl Profile for Silent {}
+
+    assert_eq!(of(&Acme), ["3 left in 60s"]);
+    assert_eq!(of(&Silent), ["3 left reset 5s"]);
+}
+
+#[test]
+fn a_teapot_refuses_everything() {
+    assert!(signals(418, &[]).global);
+    assert!(signals(418, &["Retry-After: 5"]).global);
+    assert!(!signals(429, &["Retry-After: 5"]).global);
 }
 
 #[test]

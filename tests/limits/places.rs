@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
+use http::{Response, StatusCode};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep},
@@ -17,7 +17,8 @@ use tower::{
 use tower_m2m::{M2mLayer, RateLimitRetryLayer, rate_limit_retry::PartitionKey};
 
 use crate::support::{
-    API, Client, HOUR, Inner, SECOND, Source, answering, get, layer, spawn, status_only, throttled,
+    API, Body, Client, HOUR, Inner, SECOND, Source, answering, get, layer, spawn, status_only,
+    throttled,
 };
 
 #[tokio::test(start_paused = true)]
@@ -70,28 +71,66 @@ async fn who_was_refused_goes_before_those_who_came_later() {
         assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
     }
 
+    assert_eq!(order(&arrivals), "/a/b/a/b/c/d");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_without_a_hint_looks_again_after_somebody_else() {
+    let (inner, arrivals) = refusing(1, Duration::from_millis(100), || {
+        status_only(StatusCode::TOO_MANY_REQUESTS)
+    });
+
+    let limits = RateLimitRetryLayer::builder().cold_burst(1).build();
+    one_after_another(&limits.layer(inner)).await;
+
+    assert_eq!(order(&arrivals), "/a/b/a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_three_times_lets_others_go_first() {
+    let (inner, arrivals) = refusing_the_first(3, Duration::ZERO);
+
+    one_after_another(&RateLimitRetryLayer::new().layer(inner)).await;
+
+    assert_eq!(order(&arrivals), "/a/a/a/b/a");
+}
+
+async fn one_after_another(service: &impl Client) {
+    let first = spawn(service, get("/a"));
+    sleep(Duration::from_millis(1)).await;
+    let second = spawn(service, get("/b"));
+
+    for call in [first, second] {
+        assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+}
+
+fn order(arrivals: &Arrivals) -> String {
     let arrivals = arrivals.lock().unwrap();
-    let order: String = arrivals.iter().map(|(path, _)| path.as_str()).collect();
-    assert_eq!(order, "/a/b/a/b/c/d");
+    arrivals.iter().map(|(path, _)| path.as_str()).collect()
 }
 
 type Arrivals = Arc<Mutex<Vec<(String, Instant)>>>;
 
 /// An API that refuses so many requests for ten seconds, and takes so long for each.
 fn refusing_the_first(count: usize, delay: Duration) -> (Inner, Arrivals) {
+    refusing(count, delay, || throttled("10"))
+}
+
+fn refusing(
+    count: usize,
+    delay: Duration,
+    refusal: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,
+) -> (Inner, Arrivals) {
     let arrivals = Arrivals::default();
     let log = Arc::clone(&arrivals);
     let (inner, _) = answering(move |request| {
         let mut log = log.lock().unwrap();
         log.push((request.uri().path().to_owned(), Instant::now()));
-        let refused = log.len() <= count;
+        let refusal = (log.len() <= count).then(&refusal);
         async move {
             sleep(delay).await;
-            if refused {
-                throttled("10")
-            } else {
-                status_only(StatusCode::OK)
-            }
+            refusal.unwrap_or_else(|| status_only(StatusCode::OK))
         }
     });
     (inner, arrivals)

@@ -1,14 +1,19 @@
-//! What `{:?}` shows: names, and nothing of a request.
+//! What `{:?}` shows: names, and nothing of a request; and that readiness is asked for below.
 
-use http::{StatusCode, header::AUTHORIZATION};
+use std::{
+    future::Ready,
+    task::{Context, Poll, Waker},
+};
+
+use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use tower::{Layer, Service};
 use tower_m2m::{
-    M2mLayer, RateLimitRetryLayer,
+    BoxError, M2mLayer, RateLimitRetryLayer,
     grpc::GrpcStatusLayer,
     rate_limit_retry::{PartitionKey, PeekBodyLayer},
 };
 
-use crate::support::{Inner, Source, answering, get, layer, status_only};
+use crate::support::{Body, Inner, Source, answering, get, layer, status_only};
 
 #[tokio::test(start_paused = true)]
 async fn layers_services_and_futures_show_their_names() {
@@ -36,7 +41,7 @@ async fn layers_services_and_futures_show_their_names() {
 fn future<L>(layer: &L) -> String
 where
     L: Layer<Inner>,
-    L::Service: Service<http::Request<crate::support::Body>, Future: std::fmt::Debug>,
+    L::Service: Service<Request<Body>, Future: std::fmt::Debug>,
 {
     let mut request = get("/s3cret");
     let secret = "s3cret".parse().unwrap();
@@ -46,4 +51,39 @@ where
 
 fn silent() -> Inner {
     answering(|_| std::future::ready(status_only(StatusCode::OK))).0
+}
+
+/// Never ready.
+#[derive(Clone, Debug)]
+struct Busy;
+
+impl Service<Request<Body>> for Busy {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        unreachable!("it is not ready")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_layer_is_ready_before_the_service_below() {
+    let limits = RateLimitRetryLayer::new();
+    let credentials = layer(&Source::default()).build();
+
+    assert!(!is_ready(limits.layer(Busy)));
+    assert!(!is_ready(credentials.layer(Busy)));
+    assert!(!is_ready(M2mLayer::new(limits, credentials).layer(Busy)));
+    assert!(!is_ready(GrpcStatusLayer::new().layer(Busy)));
+    assert!(!is_ready(PeekBodyLayer::new().layer(Busy)));
+}
+
+fn is_ready(mut service: impl Service<Request<Body>>) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    service.poll_ready(&mut context).is_ready()
 }
