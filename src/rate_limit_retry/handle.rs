@@ -89,9 +89,15 @@ impl QuotaHandle {
         self.0.gate.is_bypassed()
     }
 
-    /// Gives the other processes of the fleet what is reserved for this one, which otherwise comes back after a second. For
-    /// the end of a program with a [`store`](super::RateLimitRetryLayerBuilder::store), after its last request; takes as long
-    /// as the store for an answer for each partition.
+    /// Gives the other processes of the fleet what is reserved for this one, which otherwise comes back after a second.
+    ///
+    /// For the end of a program with a [`store`](super::RateLimitRetryLayerBuilder::store), after its last request; does
+    /// nothing without one. Takes as long as the store for an answer for each partition, and ends at the first that fails:
+    /// `StoreFailed` tells.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the rest comes back after a second.
     pub async fn give_back(&self) {
         if let Some(sharing) = &self.0.sharing {
             sharing.give_back().await;

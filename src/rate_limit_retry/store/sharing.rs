@@ -84,17 +84,18 @@ impl Sharing {
     pub(crate) async fn give_back(&self) {
         let shared = &self.shared;
         let agents: Vec<_> = lock(&self.agents).drain().collect();
-        for (key, agent) in agents {
-            // So that it does not say anything else afterwards.
+        // All of them first: none says anything else afterwards, even if this future is dropped.
+        for (_, agent) in &agents {
             agent.abort();
+        }
+        for (key, _) in agents {
             let identity = shared.quotas.identity(&key);
             let report = QuotaReport::new(shared.process);
-            // If it fails, what was reserved comes back by itself.
-            drop(
-                shared
-                    .ask(&key, shared.quotas.store.report(&identity, &report))
-                    .await,
-            );
+            let asked = shared.quotas.store.report(&identity, &report);
+            // Then what was reserved comes back by itself.
+            if shared.ask(&key, asked).await.is_err() {
+                return;
+            }
         }
     }
 
