@@ -4,7 +4,11 @@
     reason = "everything else in the crate takes `now` as an argument"
 )]
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -92,6 +96,12 @@ impl SharedClock {
     pub(crate) fn wall(&self) -> SystemTime {
         self.0.wall()
     }
+
+    #[allow(dead_code)]
+    /// Both clocks, read now. For paths that read the monotonic clock anyway, see [`Moment::new`].
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::new(self.now(), self.wall())
+    }
 }
 
 impl Default for SharedClock {
@@ -106,8 +116,162 @@ impl fmt::Debug for SharedClock {
     }
 }
 
-/// `now + wait`, or a year from `now` where the sum would overflow.
-pub(crate) fn after(now: Instant, wait: std::time::Duration) -> Instant {
-    const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+/// One moment by both clocks: from it, time is counted through a suspension of the machine.
+///
+/// The monotonic clock stands still while the machine is suspended, and the wall clock may be set. Time that has passed
+/// is the larger of the two readings, so that what began before a suspension ends in time after it. A wall clock that
+/// steps back is ignored; one that steps forward counts like a suspension.
+///
+/// tokio's timers follow the monotonic clock: one that was armed before a suspension fires late, and whatever is asked
+/// afterwards is to compare with [`has_passed`](Self::has_passed).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Moment {
+    instant: Instant,
+    wall: SystemTime,
+}
+
+#[allow(dead_code)]
+impl Moment {
+    /// The moment at which the clocks read `instant` and `wall`.
+    pub(crate) fn new(instant: Instant, wall: SystemTime) -> Self {
+        Self { instant, wall }
+    }
+
+    /// The monotonic clock's reading.
+    pub(crate) fn instant(self) -> Instant {
+        self.instant
+    }
+
+    /// The wall clock's reading.
+    pub(crate) fn wall(self) -> SystemTime {
+        self.wall
+    }
+
+    /// The time that has passed since `earlier`, by the clock that counted more of it; zero if that is later.
+    pub(crate) fn elapsed_since(self, earlier: Self) -> Duration {
+        let monotonic = self.instant.saturating_duration_since(earlier.instant);
+        let civil = self.wall.duration_since(earlier.wall).unwrap_or_default();
+        monotonic.max(civil)
+    }
+
+    /// The deadline `wait` after this moment, by both clocks; a year after it where `wait` is longer.
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        let instant = after(self.instant, wait);
+        let wall = self.wall.checked_add(instant - self.instant);
+        Self {
+            instant,
+            wall: wall.unwrap_or(self.wall),
+        }
+    }
+
+    /// Whether this deadline has passed at `now`, by either clock.
+    pub(crate) fn has_passed(self, now: Self) -> bool {
+        self.left(now).is_zero()
+    }
+
+    /// The time from `now` to this deadline, by the clock that is closer to it; zero once it has passed.
+    pub(crate) fn left(self, now: Self) -> Duration {
+        let monotonic = self.instant.saturating_duration_since(now.instant);
+        let civil = self.wall.duration_since(now.wall).unwrap_or_default();
+        monotonic.min(civil)
+    }
+}
+
+/// `now + wait`, or a year from `now` where `wait` is longer.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     now.checked_add(wait.min(YEAR)).unwrap_or(now)
+}
+
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn start() -> Moment {
+        Moment::new(
+            Instant::now(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        )
+    }
+
+    /// `monotonic` and `civil` later by the two clocks; `back` is taken from the wall clock first.
+    fn later(from: Moment, monotonic: Duration, civil: Duration, back: Duration) -> Moment {
+        Moment::new(from.instant + monotonic, from.wall - back + civil)
+    }
+
+    #[test]
+    fn time_passes_by_the_clock_that_counted_more_of_it() {
+        let began = start();
+        for (monotonic, civil, back, elapsed) in [
+            (SECOND, SECOND, Duration::ZERO, SECOND),
+            // The machine was suspended for an hour.
+            (SECOND, HOUR, Duration::ZERO, HOUR),
+            // The wall clock was set back, or does not move.
+            (HOUR, HOUR, 2 * HOUR, HOUR),
+            (HOUR, Duration::ZERO, Duration::ZERO, HOUR),
+            (Duration::ZERO, Duration::ZERO, HOUR, Duration::ZERO),
+        ] {
+            let now = later(began, monotonic, civil, back);
+            assert_eq!(now.elapsed_since(began), elapsed);
+        }
+        // A later moment.
+        assert_eq!(
+            began.elapsed_since(later(began, HOUR, HOUR, Duration::ZERO)),
+            Duration::ZERO
+        );
+    }
+
+    #[test]
+    fn a_deadline_passes_by_either_clock() {
+        let began = start();
+        let deadline = began.after(HOUR);
+        let none = Duration::ZERO;
+        for (now, left) in [
+            (began, HOUR),
+            (later(began, HOUR - SECOND, HOUR - SECOND, none), SECOND),
+            (later(began, HOUR, HOUR, none), none),
+            // Suspended: two seconds by the one clock, the rest by the other.
+            (later(began, 2 * SECOND, HOUR - SECOND, none), SECOND),
+            (later(began, 2 * SECOND, 2 * HOUR, none), none),
+            // Set back: the monotonic clock decides.
+            (later(began, HOUR - SECOND, HOUR, 3 * HOUR), SECOND),
+            (later(began, HOUR, HOUR, 3 * HOUR), none),
+        ] {
+            assert_eq!(deadline.left(now), left);
+            assert_eq!(deadline.has_passed(now), left.is_zero());
+        }
+    }
+
+    #[test]
+    fn a_deadline_without_an_end_is_a_year_away() {
+        let began = start();
+        let deadline = began.after(Duration::MAX);
+
+        assert_eq!(deadline, began.after(365 * 24 * HOUR));
+        assert_eq!(deadline.left(began), 365 * 24 * HOUR);
+        assert!(!deadline.has_passed(began.after(364 * 24 * HOUR)));
+        assert_eq!(after(began.instant(), Duration::MAX), deadline.instant());
+        assert_eq!(deadline.wall(), began.wall() + 365 * 24 * HOUR);
+    }
+
+    #[test]
+    fn both_clocks_of_a_layer_are_read_for_a_moment() {
+        struct Fixed(Moment);
+
+        impl Clock for Fixed {
+            fn now(&self) -> Instant {
+                self.0.instant
+            }
+
+            fn wall(&self) -> SystemTime {
+                self.0.wall
+            }
+        }
+
+        let moment = start();
+        assert_eq!(SharedClock::new(Fixed(moment)).moment(), moment);
+    }
 }

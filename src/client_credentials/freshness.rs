@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use crate::clock::Moment;
+
 /// How usable a token is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Freshness {
@@ -18,8 +20,7 @@ pub(crate) enum Freshness {
 /// When a token was asked for, when it is due, and when it is dead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
-    asked_at: Instant,
-    asked_wall: SystemTime,
+    asked: Moment,
     /// `None` for a token that does not expire.
     ends: Option<Ends>,
 }
@@ -60,8 +61,7 @@ impl Lifetime {
             }
         });
         Self {
-            asked_at,
-            asked_wall,
+            asked: Moment::new(asked_at, asked_wall),
             ends,
         }
     }
@@ -88,7 +88,7 @@ impl Lifetime {
     /// When a token of this age was asked for, by the monotonic clock.
     pub(crate) fn asked_at(&self, now: Instant, wall: SystemTime) -> Instant {
         let then = now.checked_sub(self.age(now, wall));
-        then.unwrap_or(self.asked_at)
+        then.unwrap_or(self.asked.instant())
     }
 
     /// For how long the token stays as fresh as it is.
@@ -110,12 +110,9 @@ impl Lifetime {
             .map(|ends| ends.expired_after.saturating_sub(self.age(now, wall)))
     }
 
-    /// The larger of the two clocks' readings: the monotonic one stands still while the machine is suspended, and the
-    /// wall clock may have been set back, which is ignored.
+    /// The age by the clock that counted more of it, so that a suspension of the machine counts.
     fn age(&self, now: Instant, wall: SystemTime) -> Duration {
-        let monotonic = now.saturating_duration_since(self.asked_at);
-        let civil = wall.duration_since(self.asked_wall).unwrap_or_default();
-        monotonic.max(civil)
+        Moment::new(now, wall).elapsed_since(self.asked)
     }
 }
 
