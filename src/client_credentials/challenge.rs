@@ -77,13 +77,13 @@ pub(crate) fn is_about_token(headers: &HeaderMap, scheme: Option<&str>) -> bool 
     verdict(headers, scheme) == Verdict::TokenRefused
 }
 
-/// The challenges in all `WWW-Authenticate` lines, in order; the first 32 of them. What is malformed is passed over.
-/// They do not repeat `token`.
+/// The challenges in the first 32 `WWW-Authenticate` lines, in order; the first 32 of them. Of a long line, the
+/// first 8 KiB are read. What is malformed is passed over. They do not repeat `token`.
 pub(crate) fn challenges(headers: &HeaderMap, token: Option<&str>) -> Vec<Challenge> {
     let mut found = Vec::new();
     let secrets = token.as_slice();
-    for line in headers.get_all(WWW_AUTHENTICATE) {
-        let mut line = Cow::Borrowed(line.as_bytes());
+    for line in headers.get_all(WWW_AUTHENTICATE).iter().take(MOST_LINES) {
+        let mut line = Cow::Borrowed(beginning(line.as_bytes()));
         if !secrets.is_empty() {
             // Before it is taken apart, and the token with it.
             let text = redact::without(&String::from_utf8_lossy(&line), secrets);
@@ -174,6 +174,16 @@ impl Challenge {
     }
 }
 
+/// Up to [`MOST_BYTES`] of a line, without a word that would be cut: half a token is not recognized as one.
+fn beginning(line: &[u8]) -> &[u8] {
+    let Some(start) = line.get(..MOST_BYTES).filter(|start| *start != line) else {
+        return line;
+    };
+    let is_separator = |byte: &u8| matches!(byte, b' ' | b'\t' | b',' | b'"');
+    let end = start.iter().rposition(is_separator).unwrap_or(0);
+    &start[..end]
+}
+
 type Read = fn(&str, &[&str], usize) -> String;
 
 fn text(value: &[u8], secrets: &[&str], read: Read) -> String {
@@ -181,6 +191,10 @@ fn text(value: &[u8], secrets: &[&str], read: Read) -> String {
 }
 
 const MOST_CHARACTERS: usize = 200;
+/// Maximum number of field lines that are read.
+const MOST_LINES: usize = 32;
+/// Maximum number of bytes of a line that are read, before anything in it is compared with the token.
+const MOST_BYTES: usize = 8192;
 
 /// The IANA HTTP Authentication Scheme Registry, and NTLM, which is older.
 const SCHEMES: [&str; 15] = [

@@ -40,6 +40,9 @@ fn pushback(fields: &HeaderMap) -> Option<HeaderValue> {
         return Some(own.clone());
     }
     let details = fields.get(DETAILS)?.as_bytes();
+    if details.len() > MOST_BYTES {
+        return None;
+    }
     // Several values of one name may have been joined (RFC 9110 §5.3).
     let mut details = details.split(|byte| *byte == b',');
     let millis = details.find_map(|one| retry_info(&BASE64.decode(one.trim_ascii()).ok()?))?;
@@ -127,6 +130,8 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Maximum length of the details that are read; gRPC's own limit for all metadata of an answer is 8 KiB.
+const MOST_BYTES: usize = 16 * 1024;
 const RESOURCE_EXHAUSTED: u32 = 8;
 const UNAUTHENTICATED: u32 = 16;
 

@@ -62,7 +62,8 @@ impl<B: Body> PeekedBody<B> {
         }
     }
 
-    /// Reads frames ahead while each of them makes `more` wish for another, until the body ends or the time is over.
+    /// Reads frames ahead while each of them makes `more` wish for another, until the body ends, the time is over, or
+    /// [`MOST_FRAMES`] have been read.
     pub(crate) async fn read_ahead(
         body: B,
         longest: Duration,
@@ -77,7 +78,7 @@ impl<B: Body> PeekedBody<B> {
                         let frame = into_bytes(frame);
                         let enough = !more(&frame);
                         frames.push_back(Ok(frame));
-                        if enough {
+                        if enough || frames.len() >= MOST_FRAMES {
                             break;
                         }
                     }
@@ -145,6 +146,9 @@ impl<B: Body> fmt::Debug for PeekedBody<B> {
         f.debug_struct("PeekedBody").finish_non_exhaustive()
     }
 }
+
+/// Maximum number of frames that are read ahead: a frame costs memory even if it holds no byte.
+const MOST_FRAMES: usize = 1024;
 
 fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))

@@ -31,7 +31,10 @@ const RETRY_AFTER: &[Vector<'_>] = &[
     ("another name goes last", 429, &["X-Retry-After: 90", "Retry-After: 9"], Some(9.0)),
     ("a duration", 429, &["Retry-After: 1m30s"], Some(90.0)),
     ("good and bad", 429, &["Retry-After: soon", "Retry-After: 9"], Some(9.0)),
-    ("out of a cache", 429, &["Age: 30", "Retry-After: 120"], None),
+    ("out of a cache", 429, &["Age: 30", "Retry-After: 120"], Some(90.0)),
+    ("out of a cache for longer than the wait", 503, &["Age: 130", "Retry-After: 120"], Some(0.0)),
+    ("a date out of a cache", 503, &["Age: 30", "Date: Mon, 21 Sep 2026 14:12:50 GMT", "Retry-After: Mon, 21 Sep 2026 14:14:20 GMT"], Some(60.0)),
+    ("a success out of a cache", 200, &["Age: 30", "Retry-After: 120"], None),
     ("not out of a cache", 429, &["Age: 0", "Retry-After: 120"], Some(120.0)),
 ];
 

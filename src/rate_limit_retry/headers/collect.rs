@@ -36,15 +36,24 @@ impl<'a> Collected<'a> {
             reference,
             profile,
         };
+        let mut fields = 0;
         for (name, value) in headers {
-            collected.take(name.as_str(), value.as_bytes().trim_ascii());
+            let (name, value) = (name.as_str(), value.as_bytes());
+            if value.len() > MOST_BYTES || fields == MOST_FIELDS {
+                continue;
+            }
+            fields += usize::from(collected.take(name, value.trim_ascii()));
         }
         collected
     }
 
-    /// The wait that the most exact field asks for, and of several such fields the longest.
-    pub(super) fn asked(&self) -> Option<Duration> {
-        self.asked.map(|(_, when)| when.wait())
+    /// The wait that the most exact field asks for, and of several such fields the longest. Of a length of time, what
+    /// is left when the response is `age` old.
+    pub(super) fn asked(&self, age: Duration) -> Option<Duration> {
+        self.asked.map(|(_, when)| match when {
+            When::In(wait) => wait.saturating_sub(age),
+            When::At(wait) => wait,
+        })
     }
 
     /// A date and a length of time that the response tells for the same moment, both counted from the reference.
@@ -69,15 +78,21 @@ impl<'a> Collected<'a> {
         limits
     }
 
-    fn take(&mut self, name: &'a str, value: &[u8]) {
+    /// Reads one field. Returns whether it is about limits.
+    fn take(&mut self, name: &'a str, value: &[u8]) -> bool {
         let told = self.profile.and_then(|profile| profile.field(name));
-        if told.is_none() {
-            if !super::is_about_limits(name) {
-                return;
-            }
-            if let Some(advice) = flags::advice(name, value) {
-                return self.advise(advice);
-            }
+        if told.is_none() && !super::is_about_limits(name) {
+            return false;
+        }
+        self.put(told, name, value);
+        true
+    }
+
+    fn put(&mut self, told: Option<Field>, name: &'a str, value: &[u8]) {
+        if told.is_none()
+            && let Some(advice) = flags::advice(name, value)
+        {
+            return self.advise(advice);
         }
         let known = told
             .or_else(|| unmistakable(name))
@@ -111,7 +126,9 @@ impl<'a> Collected<'a> {
             Field::Cooldowns => self.cooldowns(family, value),
             _ => {
                 let reference = self.reference;
-                let quota = self.quota(family, dimension);
+                let Some(quota) = self.quota(family, dimension) else {
+                    return;
+                };
                 if field == Field::Whole {
                     whole(quota, value, reference);
                 } else {
@@ -145,7 +162,7 @@ impl<'a> Collected<'a> {
             let categories = split(rest, b':').next().unwrap_or_default();
             let mut quota = Quota::new(family, "");
             quota.put(Field::Reset, seconds, self.reference);
-            if quota.has_reset() {
+            if quota.has_reset() && self.quotas.len() < MOST_QUOTAS {
                 quota.name = Some(String::from_utf8_lossy(categories).into_owned());
                 quota.put(Field::Remaining, b"0", self.reference);
                 quota.unit = Some(super::Unit::Other);
@@ -154,16 +171,21 @@ impl<'a> Collected<'a> {
         }
     }
 
-    fn quota(&mut self, family: &'a str, dimension: &'a str) -> &mut Quota<'a> {
+    /// The quota that a field is about; `None` if there are too many others.
+    fn quota(&mut self, family: &'a str, dimension: &'a str) -> Option<&mut Quota<'a>> {
         let known = self
             .quotas
             .iter()
             .position(|quota| quota.is(family, dimension));
-        let at = known.unwrap_or_else(|| {
-            self.quotas.push(Quota::new(family, dimension));
-            self.quotas.len() - 1
-        });
-        &mut self.quotas[at]
+        let at = match known {
+            Some(at) => at,
+            None if self.quotas.len() >= MOST_QUOTAS => return None,
+            None => {
+                self.quotas.push(Quota::new(family, dimension));
+                self.quotas.len() - 1
+            }
+        };
+        self.quotas.get_mut(at)
     }
 }
 
@@ -246,5 +268,11 @@ fn longest(value: &[u8], read: impl Fn(&[u8]) -> Option<When>) -> Option<When> {
     })
 }
 
-/// More are not kept: nobody has so many, but anybody can say so.
-const MOST_LIMITS: usize = 256;
+/// Maximum number of quotas in a result. No server announces this many.
+const MOST_LIMITS: usize = 64;
+/// Maximum number of quotas whose fields are gathered.
+const MOST_QUOTAS: usize = 64;
+/// Maximum number of field lines about limits in a response; further lines are ignored.
+const MOST_FIELDS: usize = 256;
+/// Maximum length of a value; a longer field is ignored.
+const MOST_BYTES: usize = 4096;

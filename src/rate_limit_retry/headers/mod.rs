@@ -33,7 +33,10 @@
 //!
 //! Dates count from the response's own `Date`, so that a wrong clock cancels out; see [`Skew`] for responses without
 //! one. What is still ambiguous, such as a delta in milliseconds, needs a [`Profile`]. What is malformed is ignored, as
-//! the drafts demand. A response out of a cache (`Age`) says nothing about the present and is ignored as a whole.
+//! the drafts demand. A response out of a cache (`Age`) says nothing about the present: its quotas are ignored. What is
+//! left of a refusal's `Retry-After` is the wait minus the age (RFC 9111 §4.2.3).
+//!
+//! Input is bounded: a value beyond 4 KiB is ignored, and so is what comes after 256 fields about limits or 64 quotas.
 //!
 //! # Examples
 //!
@@ -64,7 +67,7 @@ mod skew;
 mod structured;
 mod value;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header::AGE};
 
@@ -75,7 +78,7 @@ pub use self::{
     signals::Signals,
     skew::Skew,
 };
-use crate::retry_after::{Number, reference};
+use crate::retry_after::{LONGEST, Number, date};
 
 /// Reads what a response says about limits. `now` is the wall clock, for responses without a good `Date`.
 ///
@@ -98,7 +101,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals
     if !may_speak(headers) {
         return Signals::without_fields(status);
     }
-    signals(status, headers, reference(headers, now), None)
+    signals(status, headers, present(headers, now), None)
 }
 
 /// The same, for a server of which a [`Profile`] says what its values cannot tell.
@@ -125,7 +128,7 @@ pub fn read_with(
     headers: &HeaderMap,
     now: SystemTime,
 ) -> Signals {
-    signals(status, headers, reference(headers, now), Some(profile))
+    signals(status, headers, present(headers, now), Some(profile))
 }
 
 /// The same, with dates counted from `server_time`, whatever the response's own `Date` says.
@@ -149,14 +152,20 @@ fn signals(
     reference: SystemTime,
     profile: Option<&dyn Profile>,
 ) -> Signals {
-    if is_from_a_cache(headers) {
+    let age = age(headers);
+    if !age.is_zero() && status.is_success() {
         return Signals::default();
     }
     let collected = collect::Collected::read(headers, reference, profile);
-    let (asked, advice) = (collected.asked(), collected.advice);
+    let (asked, advice) = (collected.asked(age), collected.advice);
+    let limits = if age.is_zero() {
+        collected.into_limits()
+    } else {
+        Vec::new()
+    };
     let mut signals = Signals {
         retry_after: None,
-        limits: collected.into_limits(),
+        limits,
         advice,
         global: flags::is_global(status, headers),
     };
@@ -171,7 +180,19 @@ fn is_about_limits(name: &str) -> bool {
         .any(|part| part == b"limit" || part == b"retry")
 }
 
+/// The server's time when the response came here: its `Date`, and how long it was in a cache since.
+fn present(headers: &HeaderMap, now: SystemTime) -> SystemTime {
+    let made = date(headers).and_then(|made| made.checked_add(age(headers)));
+    made.unwrap_or(now)
+}
+
 fn is_from_a_cache(headers: &HeaderMap) -> bool {
-    let mut ages = headers.get_all(AGE).iter();
-    ages.any(|age| Number::parse(age.as_bytes().trim_ascii()).is_some_and(|age| age.whole > 0))
+    !age(headers).is_zero()
+}
+
+/// How long ago the server made the response that a cache keeps (RFC 9111 §5.1); zero if it comes from the server.
+fn age(headers: &HeaderMap) -> Duration {
+    let ages = headers.get_all(AGE).iter();
+    let seconds = ages.filter_map(|age| Some(Number::parse(age.as_bytes().trim_ascii())?.whole));
+    Duration::from_secs(seconds.max().unwrap_or(0)).min(LONGEST)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{
     Field, Limit, Unit,
     name::window_of,
-    structured::{Item, items},
+    structured::{Item, MOST_ITEMS, items},
     value::{When, by_seconds, remaining, split, used_of_limit},
 };
 use crate::retry_after::{LONGEST, Number};
@@ -68,7 +68,10 @@ impl<'a> Quota<'a> {
             Field::Limit => self.put_limit(value),
             Field::Remaining => least(&mut self.remaining, numbers(value, remaining).min()),
             Field::Used => match by_seconds(value) {
-                Some(pairs) => self.used_by_seconds.extend(pairs),
+                Some(pairs) => {
+                    let room = MOST_ITEMS.saturating_sub(self.used_by_seconds.len());
+                    self.used_by_seconds.extend(pairs.into_iter().take(room));
+                }
                 None => most(&mut self.used, numbers(value, whole).max()),
             },
             Field::UsedOfLimit => {
@@ -94,7 +97,7 @@ impl<'a> Quota<'a> {
                 let window = whole(value).map(|millis| Duration::from_millis(millis).min(LONGEST));
                 self.window = window.filter(|window| !window.is_zero()).or(self.window);
             }
-            Field::Policy => self.policies.extend(items(value)),
+            Field::Policy => self.put_policies(items(value)),
             Field::Name => {
                 let name = std::str::from_utf8(value)
                     .ok()
@@ -113,7 +116,8 @@ impl<'a> Quota<'a> {
     /// A number; `100, 100;w=60, 5000;w=3600` (IETF drafts 01 to 03, §3.1: the limit and its policies); or pairs.
     fn put_limit(&mut self, value: &[u8]) {
         if let Some(pairs) = value.contains(&b':').then(|| by_seconds(value)).flatten() {
-            return self.limits_by_seconds.extend(pairs);
+            let room = MOST_ITEMS.saturating_sub(self.limits_by_seconds.len());
+            return self.limits_by_seconds.extend(pairs.into_iter().take(room));
         }
         let first = numbers(value, whole).next();
         let Some(first) =
@@ -123,8 +127,12 @@ impl<'a> Quota<'a> {
         };
         least(&mut self.limit, Some(first));
         let policies = split(value, b',').filter(|policy| policy.contains(&b';'));
-        self.policies
-            .extend(policies.flat_map(|policy| items(&policy.to_ascii_lowercase())));
+        self.put_policies(policies.flat_map(|policy| items(&policy.to_ascii_lowercase())));
+    }
+
+    fn put_policies(&mut self, policies: impl IntoIterator<Item = Item>) {
+        let room = MOST_ITEMS.saturating_sub(self.policies.len());
+        self.policies.extend(policies.into_iter().take(room));
     }
 
     fn put_reset(&mut self, when: When) {

@@ -33,10 +33,7 @@ pub(super) struct Item {
 /// The items of one line; none if it is malformed. An item with a bad parameter is passed over alone.
 pub(super) fn items(value: &[u8]) -> Vec<Item> {
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());
-    let mut items = parsed.unwrap_or_default();
-    items.retain(|item| !item.malformed);
-    items.truncate(MOST_ITEMS);
-    items
+    parsed.unwrap_or_default()
 }
 
 /// The members of a dictionary that are whole numbers: `limit=100, remaining=0, reset=5` (draft 07).
@@ -142,7 +139,9 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
     }
 
     fn finish(self) -> Result<(), Infallible> {
-        self.items.push(self.item);
+        if !self.item.malformed && self.items.len() < MOST_ITEMS {
+            self.items.push(self.item);
+        }
         Ok(())
     }
 }
@@ -192,9 +191,9 @@ impl<'de> ItemVisitor<'de> for Member<'_, 'de> {
         value: BareItemFromInput<'de>,
     ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
         if let Some(number) = whole(&value) {
-            // Of a key that is there twice, the last counts (RFC 9651 §4.2.2).
-            self.members.retain(|(key, _)| *key != self.key);
-            self.members.push((self.key, number));
+            if self.members.len() < MOST_ITEMS {
+                self.members.push((self.key, number));
+            }
         }
         Ok(Ignored)
     }
@@ -212,5 +211,5 @@ fn whole(value: &BareItemFromInput<'_>) -> Option<u64> {
     u64::try_from(whole).ok()
 }
 
-/// Servers have a handful of policies; a hostile one is not compared with itself at length.
-const MOST_ITEMS: usize = 64;
+/// Maximum number of items of one line. Servers have a handful of policies.
+pub(super) const MOST_ITEMS: usize = 64;
