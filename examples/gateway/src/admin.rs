@@ -11,18 +11,19 @@ use axum::{
 use http::{StatusCode, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::{App, metrics, tenant::Tenant};
+use crate::{app::App, connections::Connections, metrics, tenant::Tenant};
 
-pub(crate) fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>, callers: Arc<Connections>) -> Router {
+    let metrics = get(move |state: State<Arc<App>>| async move { scrape(&state, &callers) });
     Router::new()
         // That the process answers. Nothing else: a restart would not help an issuer.
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(scrape))
+        .route("/metrics", metrics)
         .with_state(app)
 }
 
-/// Ready if any tenant's request could be sent, and the gateway is not about to end.
+/// Ready if the request of any tenant with credentials could be sent, and the gateway is not about to end.
 async fn readyz(State(app): State<Arc<App>>) -> Response {
     let tenants: serde_json::Map<_, _> = app
         .tenants
@@ -30,7 +31,7 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
         .map(|tenant| (tenant.name.clone(), describe(tenant)))
         .collect();
     let draining = app.draining.load(Relaxed);
-    let ready = !draining && app.tenants.iter().any(|tenant| is_ready(tenant));
+    let ready = !draining && any_is_ready(&app.tenants);
     let status = match ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -40,12 +41,17 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     (status, json, body.to_string()).into_response()
 }
 
-fn is_ready(tenant: &Tenant) -> bool {
-    let credential = tenant.credential.as_ref();
-    credential.is_none_or(|credential| credential.tokens.status().is_usable())
+/// A tenant without credentials has nothing to wait for, and says nothing about the others.
+fn any_is_ready(tenants: &[Arc<Tenant>]) -> bool {
+    let mut credentials = tenants
+        .iter()
+        .filter_map(|tenant| tenant.credential.as_ref())
+        .peekable();
+    credentials.peek().is_none()
+        || credentials.any(|credential| credential.tokens.status().is_usable())
 }
 
-/// A tenant's token and quotas. Errors are told by their kind: more is in the log.
+/// A tenant's token and quotas. Errors are shown by their kind: more is in the log.
 fn describe(tenant: &Tenant) -> Value {
     let Some(credential) = &tenant.credential else {
         return json!({ "credential": null });
@@ -74,9 +80,9 @@ fn describe(tenant: &Tenant) -> Value {
     })
 }
 
-async fn scrape(State(app): State<Arc<App>>) -> Response {
+fn scrape(app: &App, callers: &Connections) -> Response {
     let tenants: Vec<_> = app.tenants.iter().map(|tenant| tenant.scrape()).collect();
-    let mut page = metrics::render(&tenants, app.unknown_callers.load(Relaxed));
+    let mut page = metrics::render(&tenants, callers, app.unknown_callers.load(Relaxed));
     page.push_str(&metrics::of_the_layers());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }

@@ -3,38 +3,95 @@
 //! Without a file, one tenant from `GATEWAY_UPSTREAM`, `GATEWAY_CALLER_KEYS` and the `OAUTH_*` variables. With that file
 //! it calls the doubles that `cargo run --release -p gateway --example upstream` starts.
 
-use std::{io, path::Path};
+use std::{io, path::Path, process::ExitCode};
 
-use gateway::{Config, Gateway};
+use gateway::{Config, Gateway, log};
 use tower_m2m::BoxError;
 
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
-    let path = std::env::args_os().nth(1);
+fn main() -> ExitCode {
+    let ended = tokio::runtime::Runtime::new()
+        .map_err(BoxError::from)
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run());
+            // A look-up of a name that hangs does not keep the process.
+            runtime.shutdown_background();
+            ended
+        });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // `main`'s own way of showing an error escapes what is in quotes.
+            eprintln!("gateway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), BoxError> {
     let variable = |name: &str| std::env::var(name).ok();
+    let repeated = log::init(variable)?;
+    let path = std::env::args_os().nth(1);
     let config = Config::read(path.as_deref().map(Path::new), variable)?;
+    gateway::raise_descriptor_limit();
     gateway::record_metrics()?;
+    let mut signals = Signals::new()?;
     let gateway = Gateway::start(&config).await?;
     let (address, admin) = (gateway.address(), gateway.admin_address());
     tracing::info!(%address, %admin, "listening");
-    asked_to_end().await?;
-    tracing::info!("ending");
-    gateway.shutdown().await;
+    tokio::spawn(repeated.clone().report());
+
+    let signal = signals.next().await;
+    tracing::info!(signal, "ending");
+    tokio::select! {
+        () = gateway.shutdown() => {}
+        signal = signals.next() => {
+            tracing::warn!(signal, "asked again: ending at once");
+            repeated.report_all();
+            // Without waiting for anything, threads of the runtime included.
+            std::process::exit(1);
+        }
+    }
+    repeated.report_all();
+    tracing::info!("ended");
     Ok(())
 }
 
-/// By the terminal, or by whoever runs the process.
-async fn asked_to_end() -> io::Result<()> {
+/// Requests to end: by the terminal, or by the process's supervisor.
+struct Signals {
     #[cfg(unix)]
-    {
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            interrupt = tokio::signal::ctrl_c() => interrupt,
-            _ = terminate.recv() => Ok(()),
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
         }
     }
+
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> &'static str {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        "Ctrl-C"
+    }
 }

@@ -16,11 +16,11 @@ use tower_m2m::{
     rate_limit_retry::{QuotaStatus, RateLimitEvent},
 };
 
-use crate::answer::Outcome;
+use crate::{answer::Outcome, connections::Connections};
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Records what tower-m2m's layers tell, for `/metrics`. Once for a process, before the gateway starts.
+/// Records what tower-m2m's layers report, for `/metrics`. Once for a process, before the gateway starts.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub fn record_metrics() -> Result<(), BoxError> {
         .map_err(|_| "a recorder is there already".into())
 }
 
-/// What tower-m2m's layers have told since: its guide `telemetry` lists it.
+/// What tower-m2m's layers have reported since: its guide `telemetry` lists it.
 pub(crate) fn of_the_layers() -> String {
     RECORDER
         .get()
@@ -45,7 +45,7 @@ pub(crate) fn of_the_layers() -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: [AtomicU64; Outcome::ALL.len()],
-    /// How many took at most so long; not cumulated.
+    /// Number of requests in each bucket; not cumulated.
     latency: [AtomicU64; BOUNDS.len() + 1],
     latency_micros: AtomicU64,
     fetched: AtomicU64,
@@ -54,7 +54,12 @@ pub(crate) struct Metrics {
     throttled: AtomicU64,
     retries: AtomicU64,
     gave_up: AtomicU64,
+    /// Answers that were cut off, by each of [`CUTTERS`].
+    cut: [AtomicU64; CUTTERS.len()],
 }
+
+/// Who can cut off an answer.
+const CUTTERS: [&str; 3] = ["caller", "gateway", "upstream"];
 
 /// Upper bounds of the buckets, in seconds.
 const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
@@ -69,6 +74,14 @@ impl Metrics {
         self.latency[bucket].fetch_add(1, Relaxed);
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.latency_micros.fetch_add(micros, Relaxed);
+    }
+
+    /// An answer was cut off by one of [`CUTTERS`].
+    pub(crate) fn cut(&self, by: &str) {
+        let index = CUTTERS.iter().position(|known| *known == by);
+        if let Some(count) = index.and_then(|index| self.cut.get(index)) {
+            count.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn token(&self, event: &TokenEvent<'_>) {
@@ -101,8 +114,13 @@ pub(crate) struct Scraped<'a> {
 }
 
 /// All tenants' metrics: the lines of one metric stand together, as the format wants it.
-pub(crate) fn render(tenants: &[Scraped<'_>], unknown_callers: u64) -> String {
+pub(crate) fn render(
+    tenants: &[Scraped<'_>],
+    callers: &Connections,
+    unknown_callers: u64,
+) -> String {
     let mut page = Page(String::new());
+    connections(&mut page, callers);
     page.head(
         "gateway_unknown_callers_total",
         "counter",
@@ -121,6 +139,18 @@ pub(crate) fn render(tenants: &[Scraped<'_>], unknown_callers: u64) -> String {
             page.line("gateway_requests_total", &labels, count.load(Relaxed));
         }
     }
+    let name = "gateway_answers_cut_off_total";
+    page.head(
+        name,
+        "counter",
+        "Answers that began and did not reach their end, by who cut them off.",
+    );
+    for tenant in tenants {
+        for (by, count) in CUTTERS.iter().zip(&tenant.metrics.cut) {
+            let labels = format!("tenant=\"{}\",by=\"{by}\"", tenant.name);
+            page.line(name, &labels, count.load(Relaxed));
+        }
+    }
     let name = "gateway_request_seconds";
     page.head(name, "histogram", "Time until the response begins.");
     for tenant in tenants {
@@ -137,11 +167,37 @@ pub(crate) fn render(tenants: &[Scraped<'_>], unknown_callers: u64) -> String {
         page.head(name, "gauge", help);
         for tenant in tenants {
             if let Some(value) = value(tenant) {
-                page.line(name, &tenant.label(), value);
+                // The sum of nothing is -0, which becomes 0.
+                page.line(name, &tenant.label(), value + 0.0);
             }
         }
     }
     page.0
+}
+
+fn connections(page: &mut Page, callers: &Connections) {
+    page.head(
+        "gateway_connections",
+        "gauge",
+        "Open connections of callers.",
+    );
+    page.line("gateway_connections", "", callers.open());
+    let name = "gateway_connections_dropped_total";
+    page.head(
+        name,
+        "counter",
+        "Connections of callers that the gateway ended, by reason.",
+    );
+    for (reason, count) in callers.dropped() {
+        page.line(name, &format!("reason=\"{}\"", reason.as_str()), count);
+    }
+    let name = "gateway_malformed_requests_total";
+    page.head(
+        name,
+        "counter",
+        "Requests with a missing or malformed Host field.",
+    );
+    page.line(name, "", callers.malformed_requests());
 }
 
 fn histogram(page: &mut Page, name: &str, tenant: &Scraped<'_>) {

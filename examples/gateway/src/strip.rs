@@ -1,28 +1,39 @@
 //! What is not passed on: credentials of the caller's, and what concerns one connection only.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::{
-    HeaderMap, HeaderName, Method, Request, Response, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
     header::{
-        AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-        SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+        ALT_SVC, AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
     },
 };
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
+use tower_m2m::Origin;
+
+use crate::{
+    body::{CallerBody, Upload},
+    location, via,
+};
 
 /// Where a tenant's requests go.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// Scheme and authority, such as `https://api.example.com`.
-    pub(crate) origin: String,
+    pub(crate) origin: Origin,
     /// The header that our credential is put into.
     pub(crate) placement: HeaderName,
 }
 
-/// The request as it goes to the upstream; `None` if it is not one that can be passed on.
-pub(crate) fn request(request: Request<Body>, target: &Target) -> Option<Request<Body>> {
+/// The request as it goes to the upstream; `None` if it is not one that can be passed on. `upload` learns what becomes of
+/// its body.
+pub(crate) fn request(
+    request: Request<Body>,
+    target: &Target,
+    upload: &Arc<Upload>,
+) -> Option<Request<Body>> {
     let (mut head, body) = request.into_parts();
     if [Method::CONNECT, Method::TRACE].contains(&head.method) || !head.uri.path().starts_with('/')
     {
@@ -33,21 +44,31 @@ pub(crate) fn request(request: Request<Body>, target: &Target) -> Option<Request
         uri.push('?');
         uri.push_str(&query);
     }
+    let takes_trailers = takes_trailers(head.version, &head.headers);
     remove_hop_by_hop(&mut head.headers);
     remove_credentials(&mut head.headers, &target.placement);
     for name in [EXPECT, HOST] {
         head.headers.remove(name);
     }
+    let placement = target.placement.clone();
+    keep_trailer_names(&mut head.headers, |name| {
+        is_hop_by_hop(name) || is_credential(name, &placement)
+    });
+    via::add(&mut head.headers, head.version);
+    if takes_trailers {
+        ask_for_trailers(&mut head.headers, target.origin.is_https());
+    }
     let body = if body.is_end_stream() {
         Body::empty()
     } else {
-        let placement = target.placement.clone();
-        Body::new(body.map_frame(move |mut frame| {
-            if let Some(trailers) = frame.trailers_mut() {
+        Body::new(CallerBody::new(
+            body,
+            Arc::clone(upload),
+            move |trailers: &mut HeaderMap| {
+                remove_hop_by_hop(trailers);
                 remove_credentials(trailers, &placement);
-            }
-            frame
-        }))
+            },
+        ))
     };
     // Of the rest of the head nothing is passed on: extensions belong to the caller's connection.
     let mut request = Request::new(body);
@@ -58,12 +79,15 @@ pub(crate) fn request(request: Request<Body>, target: &Target) -> Option<Request
 }
 
 /// The response as it goes to the caller. Challenges and cookies are about our credential, not about the caller's.
-pub(crate) fn response<B>(response: Response<B>) -> Response<B> {
+pub(crate) fn response<B>(response: Response<B>, target: &Target) -> Response<B> {
     let (mut head, body) = response.into_parts();
     remove_hop_by_hop(&mut head.headers);
-    for name in [WWW_AUTHENTICATE, SET_COOKIE, AUTHENTICATION_INFO] {
-        head.headers.remove(name);
-    }
+    remove_private(&mut head.headers);
+    keep_trailer_names(&mut head.headers, |name| {
+        is_hop_by_hop(name) || PRIVATE.contains(name)
+    });
+    location::rewrite(&mut head.headers, &target.origin);
+    via::add(&mut head.headers, head.version);
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
@@ -71,34 +95,91 @@ pub(crate) fn response<B>(response: Response<B>) -> Response<B> {
     response
 }
 
-fn remove_credentials(headers: &mut HeaderMap, placement: &HeaderName) {
-    for name in [&AUTHORIZATION, &PROXY_AUTHORIZATION, &COOKIE, placement] {
+/// The same for a response's trailers.
+pub(crate) fn response_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    remove_private(trailers);
+}
+
+fn remove_private(headers: &mut HeaderMap) {
+    for name in &PRIVATE {
         headers.remove(name);
     }
 }
 
+fn remove_credentials(headers: &mut HeaderMap, placement: &HeaderName) {
+    for name in CREDENTIALS.iter().chain([placement]) {
+        headers.remove(name);
+    }
+}
+
+fn is_credential(name: &HeaderName, placement: &HeaderName) -> bool {
+    name == placement || CREDENTIALS.contains(name)
+}
+
 /// RFC 9110 §7.6.1: the fields that `Connection` names, and those that are known.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let known = [
-        CONNECTION,
-        HTTP2_SETTINGS,
-        KEEP_ALIVE,
-        PROXY_AUTHENTICATE,
-        PROXY_CONNECTION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ];
-    for name in named.into_iter().chain(known) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = options(headers)
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
         headers.remove(name);
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+/// What `Connection` names; what is not a name does not hide the others.
+fn options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(CONNECTION).iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
+/// Whether the sender takes trailers (RFC 9110 §10.1.4): in HTTP/1.1, `Connection` must name `TE`.
+fn takes_trailers(version: Version, headers: &HeaderMap) -> bool {
+    let mut wanted = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok());
+    let wanted = wanted.any(|te| {
+        te.split(',')
+            .any(|te| te.trim().eq_ignore_ascii_case("trailers"))
+    });
+    let binding = version == Version::HTTP_2
+        || options(headers).any(|option| option.eq_ignore_ascii_case(b"te"));
+    wanted && binding
+}
+
+fn ask_for_trailers(headers: &mut HeaderMap, may_be_http2: bool) {
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    // HTTP/2 has no `Connection`, and hyper would remove what it names.
+    if !may_be_http2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// `Trailer` without the fields that are removed from the trailers.
+fn keep_trailer_names(headers: &mut HeaderMap, removed: impl Fn(&HeaderName) -> bool) {
+    if !headers.contains_key(TRAILER) {
+        return;
+    }
+    let names: Vec<HeaderName> = headers
+        .get_all(TRAILER)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !removed(name))
+        .collect();
+    headers.remove(TRAILER);
+    let names: Vec<_> = names.iter().map(HeaderName::as_str).collect();
+    if let (false, Ok(value)) = (names.is_empty(), HeaderValue::try_from(names.join(", "))) {
+        headers.insert(TRAILER, value);
     }
 }
 
@@ -117,15 +198,39 @@ fn is_token(pair: &str) -> bool {
     percent_decode_str(name).eq(b"access_token".iter().copied())
 }
 
-const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// The caller's own credentials.
+const CREDENTIALS: [HeaderName; 4] = [
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    COOKIE,
+    HeaderName::from_static("cookie2"),
+];
+
+/// What an upstream says about our credential, or about its own origin.
+const PRIVATE: [HeaderName; 5] = [
+    WWW_AUTHENTICATE,
+    SET_COOKIE,
+    HeaderName::from_static("set-cookie2"),
+    HeaderName::from_static("authentication-info"),
+    ALT_SVC,
+];
+
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http_body_util::Full;
+    use http_body_util::{BodyExt, Full};
 
     use super::*;
 
@@ -148,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_no_request_to_a_path_is_not_passed_on() {
         let target = Target {
-            origin: "https://api.example.com".into(),
+            origin: "https://api.example.com".parse().unwrap(),
             placement: AUTHORIZATION,
         };
         for (method, uri) in [
@@ -160,7 +265,10 @@ mod tests {
             *refused.method_mut() = method;
             *refused.uri_mut() = uri.parse().unwrap();
 
-            assert!(request(refused, &target).is_none(), "{uri}");
+            assert!(
+                request(refused, &target, &Arc::default()).is_none(),
+                "{uri}"
+            );
         }
     }
 
@@ -171,12 +279,14 @@ mod tests {
         let trailers = HeaderMap::from_iter(fields);
         let body = Full::<Bytes>::from("data").with_trailers(async { Some(Ok(trailers)) });
         let target = Target {
-            origin: "https://api.example.com".into(),
+            origin: "https://api.example.com".parse().unwrap(),
             placement: HeaderName::from_static("x-api-key"),
         };
         let incoming = Request::post("/").body(Body::new(body)).unwrap();
 
-        let outgoing = request(incoming, &target).unwrap().into_body();
+        let outgoing = request(incoming, &target, &Arc::default())
+            .unwrap()
+            .into_body();
 
         let all = outgoing.collect().await.unwrap();
         let names: Vec<_> = all.trailers().unwrap().keys().collect();
@@ -186,15 +296,69 @@ mod tests {
     #[test]
     fn a_path_cannot_change_where_the_request_goes() {
         let target = Target {
-            origin: "https://api.example.com".into(),
+            origin: "https://api.example.com".parse().unwrap(),
             placement: AUTHORIZATION,
         };
         for path in ["//evil.example/", "/@evil.example", "/..//evil.example"] {
             let incoming = Request::get(path).body(Body::empty()).unwrap();
 
-            let outgoing = request(incoming, &target).unwrap();
+            let outgoing = request(incoming, &target, &Arc::default()).unwrap();
 
             assert_eq!(outgoing.uri().host(), Some("api.example.com"), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_connection_names_is_removed_beside_what_is_no_name() {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"x-priv, \xff, keep-alive ,,x-too").unwrap();
+        headers.insert(CONNECTION, value);
+        for name in ["x-priv", "x-too", "x-kept"] {
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
+
+        remove_hop_by_hop(&mut headers);
+
+        let names: Vec<_> = headers.keys().collect();
+        assert_eq!(names, ["x-kept"]);
+    }
+
+    #[test]
+    fn trailer_names_what_is_passed_on_only() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TRAILER, HeaderValue::from_static("x-sum, Set-Cookie"));
+        headers.append(TRAILER, HeaderValue::from_static("x-more"));
+
+        keep_trailer_names(&mut headers, |name| PRIVATE.contains(name));
+        assert_eq!(headers[TRAILER], "x-sum, x-more");
+        keep_trailer_names(&mut headers, |_| true);
+
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn trailers_are_asked_for_if_the_caller_takes_them() {
+        for (version, connection, te, takes) in [
+            (Version::HTTP_11, "TE", "trailers", true),
+            (
+                Version::HTTP_11,
+                "close, te",
+                "deflate;q=0.5, trailers",
+                true,
+            ),
+            (Version::HTTP_11, "close", "trailers", false),
+            (Version::HTTP_11, "te", "deflate", false),
+            (Version::HTTP_2, "", "trailers", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            headers.insert(TE, HeaderValue::from_static(te));
+
+            assert_eq!(
+                takes_trailers(version, &headers),
+                takes,
+                "{connection} {te}"
+            );
         }
     }
 }

@@ -1,7 +1,11 @@
 //! A tenant: its credential, its limits, its upstream. Nothing is shared between tenants but the connection pool and the
 //! budget for bodies.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use axum::body::Body;
 use http::{Request, Response};
@@ -9,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::timeout;
 use tower::{ServiceBuilder, ServiceExt};
@@ -22,11 +26,15 @@ use tower_m2m::{
 };
 
 use crate::{
-    answer,
+    answer::{self, Failure, Outcome},
+    body::Upload,
+    call::Call,
     config::{Config, Credentials, TenantConfig},
+    limits::RequestLimit,
     metrics::{Metrics, Scraped},
-    now,
     strip::{self, Target},
+    template::Templates,
+    via,
 };
 
 type Http<B> = Client<HttpsConnector<HttpConnector>, B>;
@@ -47,7 +55,7 @@ impl Stacks {
         for (name, tenant) in &config.tenants {
             if let Some(own) = &tenant.credentials {
                 let credential = Credential::new(name, tenant, own, config)
-                    .map_err(|error| format!("tenant {name:?}: {error}"))?;
+                    .map_err(|error| format!("tenant {name:?}: credentials: {error}"))?;
                 let id = CredentialId::new(name.as_str());
                 layers.insert(id.clone(), credential.layer.clone());
                 credentials.insert(id, credential);
@@ -60,17 +68,34 @@ impl Stacks {
             layered: ServiceBuilder::new()
                 .layer(replay)
                 .layer(TenantsLayer::new(move |id| Ok(layers.get(id).cloned())))
-                .service(Client::builder(TokioExecutor::new()).build(connector.clone())),
-            plain: Client::builder(TokioExecutor::new()).build(connector),
+                .service(client(connector.clone())),
+            plain: client(connector),
             credentials,
         })
     }
+}
+
+/// A client whose idle connections are closed after a while.
+fn client<B>(connector: HttpsConnector<HttpConnector>) -> Http<B>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(64)
+        .build(connector)
 }
 
 pub(crate) struct Tenant {
     pub(crate) name: String,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) credential: Option<Credential>,
+    pub(crate) templates: Templates,
+    /// Whether the gateway has given up the requests under way.
+    pub(crate) given_up: Arc<AtomicBool>,
+    requests: RequestLimit,
     target: Target,
     stack: Stack,
     deadline: Duration,
@@ -129,6 +154,8 @@ impl Tenant {
         tenant: &TenantConfig,
         config: &Config,
         stacks: &Stacks,
+        requests: RequestLimit,
+        given_up: &Arc<AtomicBool>,
     ) -> Result<Self, BoxError> {
         let id = CredentialId::new(name);
         let credential = stacks.credentials.get(&id).cloned();
@@ -137,8 +164,11 @@ impl Tenant {
         Ok(Self {
             name: name.to_owned(),
             metrics: metrics.unwrap_or_default(),
+            templates: tenant.templates()?,
+            given_up: Arc::clone(given_up),
+            requests,
             target: Target {
-                origin: tenant.origin()?.to_string(),
+                origin: tenant.origin()?,
                 placement: placement.unwrap_or(http::header::AUTHORIZATION),
             },
             stack: match credential {
@@ -150,19 +180,48 @@ impl Tenant {
         })
     }
 
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Passes a request on, and its answer back.
-    pub(crate) async fn forward(&self, request: Request<Body>) -> Response<Body> {
-        let began = now();
-        let (outcome, response) = match strip::request(request, &self.target) {
-            // Outside the stack, where it costs a timer only.
-            Some(request) => match timeout(self.deadline, self.stack.send(request)).await {
-                Ok(outcome) => answer::of(outcome),
-                Err(_) => answer::timed_out(),
-            },
-            None => answer::bad_request(),
+    pub(crate) async fn forward(self: &Arc<Self>, mut request: Request<Body>) -> Response<Body> {
+        let call = Call::begin(self, &request);
+        let method = request.method().clone();
+        if !via::may_go_on(&method, request.headers_mut()) {
+            return call.answer(answer::final_recipient());
+        }
+        let Some(place) = self.requests.admit() else {
+            let failure = Failure::new(
+                Outcome::Overloaded,
+                "max_requests or max_requests_per_tenant is reached",
+            );
+            return call.fail(failure.retry_after(Some(Duration::from_secs(1))));
         };
-        self.metrics.request(outcome, began.elapsed());
-        response
+        let upload = Arc::<Upload>::default();
+        let Some(request) = strip::request(request, &self.target, &upload) else {
+            let cause = "neither CONNECT, TRACE nor a target without a path is passed on";
+            return call.fail(Failure::new(Outcome::BadRequest, cause));
+        };
+        // Outside the stack, where it costs a timer only.
+        match timeout(self.deadline, self.stack.send(request)).await {
+            Ok(Ok(response)) => match answer::of(response) {
+                Ok(response) => call.pass(response, place),
+                Err(failure) => call.fail(failure),
+            },
+            Ok(Err(error)) => call.fail(match upload.broken() {
+                Some(cause) => Failure::new(Outcome::UploadBroken, cause),
+                None => answer::of_error(&error),
+            }),
+            Err(_) if upload.is_waiting() => {
+                let cause = "the caller did not send its body within `deadline`";
+                call.fail(Failure::new(Outcome::UploadTimeout, cause))
+            }
+            Err(_) => {
+                let cause = "there was no answer within `deadline`";
+                call.fail(Failure::new(Outcome::Deadline, cause))
+            }
+        }
     }
 
     pub(crate) fn scrape(&self) -> Scraped<'_> {

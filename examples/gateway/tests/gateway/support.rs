@@ -14,7 +14,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tower_m2m::test_util::Issuer;
 
 pub(crate) const KEY: &str = "caller-key-of-acme";
@@ -175,5 +179,83 @@ pub(crate) async fn answer(request: Request) -> Answer {
             .map(|(name, value)| (name.to_string(), text(value)))
             .collect(),
         body: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+/// The value of a metric with its labels, as in the page.
+pub(crate) async fn metric(gateway: &Gateway, name: &str) -> f64 {
+    let page = admin(gateway, "/metrics").await.body;
+    let value = page.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.strip_prefix(' ')?;
+        value.parse().ok()
+    });
+    value.unwrap_or_else(|| panic!("{name} in\n{page}"))
+}
+
+/// Sends these bytes to the callers' listener, and reads until the gateway closes the connection.
+pub(crate) async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> String {
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let _ = stream.write_all(bytes.as_ref()).await;
+    let mut answer = Vec::new();
+    // The connection may be reset after the answer.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// An upstream that answers each connection with these bytes, and keeps what it was sent.
+pub(crate) struct RawUpstream {
+    pub(crate) origin: String,
+    received: Arc<Mutex<Vec<u8>>>,
+    task: JoinHandle<()>,
+}
+
+impl RawUpstream {
+    /// Answers once the head of a request has arrived, and reads on until the connection ends.
+    pub(crate) async fn start(answer: &'static [u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let received = Arc::<Mutex<Vec<u8>>>::default();
+        let all = Arc::clone(&received);
+        let task = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let all = Arc::clone(&all);
+                tokio::spawn(async move {
+                    let (mut own, mut answered) = (Vec::new(), false);
+                    let mut buffer = [0; 4096];
+                    loop {
+                        match stream.read(&mut buffer).await {
+                            Ok(0) | Err(_) => return,
+                            Ok(length) => {
+                                own.extend_from_slice(&buffer[..length]);
+                                all.lock().unwrap().extend_from_slice(&buffer[..length]);
+                            }
+                        }
+                        if !answered && own.windows(4).any(|end| end == b"\r\n\r\n") {
+                            answered = true;
+                            stream.write_all(answer).await.unwrap();
+                            if answer.is_empty() {
+                                return;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        Self {
+            origin,
+            received,
+            task,
+        }
+    }
+
+    pub(crate) fn received(&self) -> String {
+        String::from_utf8_lossy(&self.received.lock().unwrap()).into_owned()
+    }
+}
+
+impl Drop for RawUpstream {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

@@ -1,0 +1,194 @@
+//! What happens on one connection: how many requests are under way, and since when none is.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::now;
+
+#[derive(Debug)]
+pub(crate) struct Activity {
+    state: Mutex<State>,
+    /// No request is under way any more.
+    idle: Notify,
+    /// The peer does not take what is written.
+    stalled: AtomicBool,
+    /// It has not taken it for too long.
+    stalled_for_good: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    begun: bool,
+    under_way: usize,
+    /// When the connection was accepted, or the last request ended.
+    since: Instant,
+}
+
+/// A request whose answer is not written yet.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Arc<Activity>);
+
+impl Activity {
+    pub(crate) fn new(now: Instant) -> Arc<Self> {
+        let state = State {
+            begun: false,
+            under_way: 0,
+            since: now,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            idle: Notify::new(),
+            stalled: AtomicBool::new(false),
+            stalled_for_good: AtomicBool::new(false),
+        })
+    }
+
+    /// A request's head has arrived.
+    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.change(|state| {
+            state.begun = true;
+            state.under_way += 1;
+        });
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Whether any request has arrived.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.change(|state| state.begun)
+    }
+
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Relaxed);
+    }
+
+    pub(crate) fn give_up_writing(&self) {
+        self.stalled_for_good.store(true, Relaxed);
+    }
+
+    pub(crate) fn writing_was_given_up(&self) -> bool {
+        self.stalled_for_good.load(Relaxed)
+    }
+
+    /// Waits until no request has been under way for `later`, or for `first` if none has arrived.
+    pub(crate) async fn idle_for(&self, first: Duration, later: Duration) {
+        loop {
+            let State {
+                begun,
+                under_way,
+                since,
+            } = self.change(|state| *state);
+            if under_way > 0 {
+                self.idle.notified().await;
+                continue;
+            }
+            let limit = if begun { later } else { first };
+            let Some(end) = since.checked_add(limit) else {
+                return std::future::pending().await;
+            };
+            if now() >= end {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+
+    /// Waits until no request is under way and everything is written, and for `grace` more.
+    pub(crate) async fn finished(&self, grace: Duration) {
+        let asked = now();
+        loop {
+            let State {
+                under_way, since, ..
+            } = self.change(|state| *state);
+            if under_way > 0 {
+                self.idle.notified().await;
+                continue;
+            }
+            let end = since.max(asked) + grace;
+            if now() >= end && !self.stalled.load(Relaxed) {
+                return;
+            }
+            sleep_until(end.max(now() + STEP)).await;
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Interval between two checks of a peer that does not take what is written.
+const STEP: Duration = Duration::from_millis(50);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let ended = now();
+        let left = self.0.change(|state| {
+            state.under_way -= 1;
+            state.since = ended;
+            state.under_way
+        });
+        if left == 0 {
+            self.0.idle.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_idle_from_the_start() {
+        let activity = Activity::new(now());
+        let began = now();
+
+        activity.idle_for(seconds(10), seconds(60)).await;
+
+        assert_eq!(now() - began, seconds(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_is_not_idle_and_time_counts_from_its_end() {
+        let activity = Activity::new(now());
+        let under_way = activity.begin();
+        let began = now();
+        tokio::spawn(async move {
+            tokio::time::sleep(seconds(100)).await;
+            drop(under_way);
+        });
+
+        activity.idle_for(seconds(10), seconds(60)).await;
+
+        assert_eq!(now() - began, seconds(160));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_yet_taken_is_not_finished() {
+        let activity = Activity::new(now());
+        activity.set_stalled(true);
+        let waiting = tokio::spawn({
+            let activity = Arc::clone(&activity);
+            async move { activity.finished(seconds(1)).await }
+        });
+        tokio::time::sleep(seconds(100)).await;
+        assert!(!waiting.is_finished());
+
+        activity.set_stalled(false);
+
+        waiting.await.unwrap();
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+}
