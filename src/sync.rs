@@ -1,10 +1,10 @@
-//! std's locks and atomics, or loom's under `--cfg tower_m2m_loom`; a poisoned lock is recovered, never a panic.
+//! std's locks and atomics, or loom's in tests under `--cfg tower_m2m_loom`; a poisoned lock is recovered, never a panic.
 
 use std::sync::PoisonError;
-#[cfg(not(tower_m2m_loom))]
+#[cfg(not(all(test, tower_m2m_loom)))]
 pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 
-#[cfg(tower_m2m_loom)]
+#[cfg(all(test, tower_m2m_loom))]
 pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 
 /// What the locks guard is consistent after every statement, so a panic elsewhere does not spoil it.

@@ -1,5 +1,5 @@
 //! `tls_client_auth` over real handshakes on loopback, through the crate's own client.
-#![cfg(feature = "ring")]
+#![cfg(feature = "https")]
 
 mod support;
 

@@ -5,7 +5,7 @@ mod answers;
 mod effects;
 mod hyper_server;
 mod orders;
-#[cfg(feature = "ring")]
+#[cfg(feature = "https")]
 mod over_tls;
 mod retries;
 #[path = "../support/mod.rs"]

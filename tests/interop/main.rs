@@ -1,5 +1,5 @@
 //! The crate against servers written by others. `bash tests/interop/run.sh` installs and starts them.
-#![cfg(all(feature = "jwt", feature = "ring"))]
+#![cfg(all(feature = "jwt", feature = "https"))]
 
 mod apis;
 mod limits;

@@ -3,7 +3,7 @@
 
 pub(crate) mod server;
 pub(crate) mod temp_file;
-#[cfg(feature = "ring")]
+#[cfg(feature = "https")]
 pub(crate) mod tls;
 
 use std::{

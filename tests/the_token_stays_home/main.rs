@@ -6,7 +6,7 @@ mod support;
 mod addresses;
 mod hosts;
 mod redirects;
-#[cfg(feature = "ring")]
+#[cfg(feature = "https")]
 mod tls;
 mod wire;
 

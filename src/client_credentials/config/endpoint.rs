@@ -24,15 +24,15 @@ impl Config {
         let auth = self.auth()?;
         self.check_certificate(false)?;
         let mut endpoint = self.located(auth)?.grant(self.grant()?);
-        #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+        #[cfg(feature = "https")]
         if let Some(config) = self.tls()? {
             endpoint = endpoint.tls_config(config);
         }
-        #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+        #[cfg(feature = "https")]
         if let Some((chain, key)) = self.certificate()? {
             endpoint = endpoint.client_certificate(chain, key);
         }
-        #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+        #[cfg(not(feature = "https"))]
         self.check_no_tls()?;
         if self.allows_http() {
             endpoint = endpoint.dangerously_allow_http();

@@ -27,7 +27,7 @@ impl Config {
     }
 
     /// A secret that is read now.
-    #[cfg(any(feature = "jwt", feature = "ring", feature = "aws-lc-rs"))]
+    #[cfg(any(feature = "jwt", feature = "https"))]
     pub(super) fn secret_now(
         &self,
         keys: &Secret,
@@ -49,7 +49,7 @@ impl Config {
     }
 
     /// A file that is read now.
-    #[cfg(any(feature = "jwt", feature = "ring", feature = "aws-lc-rs"))]
+    #[cfg(any(feature = "jwt", feature = "https"))]
     pub(super) fn file(&self, key: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, ConfigError> {
         let read = std::fs::read(self.text(key).unwrap_or_default());
         read.map(zeroize::Zeroizing::new).map_err(|error| {

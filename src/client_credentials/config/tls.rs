@@ -16,12 +16,13 @@ impl Config {
         Ok(())
     }
 
-    #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+    #[cfg(not(feature = "https"))]
     pub(super) fn check_no_tls(&self) -> Result<(), ConfigError> {
         let mut keys = ["ca_file", "certificate_file"].into_iter();
         match keys.find(|key| self.is_set(key)) {
             Some(key) => {
-                let wrong = "is set, for which tower-m2m needs its feature `ring` or `aws-lc-rs`";
+                let wrong =
+                    "is set, for which tower-m2m needs its feature `https`, `ring` or `aws-lc-rs`";
                 Err(self.wrong(key, wrong))
             }
             None => Ok(()),
@@ -29,7 +30,7 @@ impl Config {
     }
 }
 
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+#[cfg(feature = "https")]
 mod with_provider {
     use rustls::{
         ClientConfig, ConfigBuilder, RootCertStore,
@@ -41,23 +42,26 @@ mod with_provider {
     use crate::client_credentials::{SecretFile, endpoint::tls};
 
     impl Config {
-        /// `None` for the defaults.
+        /// `None` for the defaults. A certificate and its key are checked now, and read again for every fetch.
         pub(in super::super) fn tls(&self) -> Result<Option<ClientConfig>, ConfigError> {
             let keys = ["ca_file", "certificate_file"];
             let Some(key) = keys.into_iter().find(|key| self.is_set(key)) else {
                 return Ok(None);
             };
             let unusable = |error| self.wrong(key, format!("cannot be used: {error}"));
-            let roots = match self.is_set("ca_file") {
+            let trusts = self.is_set("ca_file");
+            let roots = match trusts {
                 true => self.authorities()?,
-                false => tls::platform_roots().map_err(unusable)?,
+                // The platform's are read by the first fetch.
+                false => RootCertStore::empty(),
             };
             let builder = tls::builder().map_err(unusable)?;
             let builder = builder.with_root_certificates(roots);
-            match self.is_set("certificate_file") {
-                true => self.identify(builder).map(Some),
-                false => Ok(Some(builder.with_no_client_auth())),
-            }
+            let config = match self.is_set("certificate_file") {
+                true => self.identify(builder)?,
+                false => builder.with_no_client_auth(),
+            };
+            Ok(trusts.then_some(config))
         }
 
         /// The client's certificate and key, to be read again for every fetch.

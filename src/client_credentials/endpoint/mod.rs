@@ -19,7 +19,7 @@ mod response;
 mod revocation;
 mod secret;
 mod settings;
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+#[cfg(feature = "https")]
 pub(super) mod tls;
 mod transport;
 

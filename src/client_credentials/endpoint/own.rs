@@ -1,24 +1,41 @@
 //! The crate's own client for the token endpoint: HTTP/1.1 and h2 over rustls, never a redirect.
 
-use std::sync::Arc;
+use std::{
+    error::Error,
+    fmt,
+    future::{Future, pending},
+    pin::Pin,
+    sync::{Arc, LazyLock, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use http::{Uri, uri::Scheme};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use rustls::ClientConfig;
+use tokio::task::AbortHandle;
+use tower_service::Service;
 
 use super::{
     identity::{Identity, Pair},
+    tls,
     transport::{Certificate, Ready, Transport},
 };
 use crate::{
+    BoxError,
     client_credentials::TokenError,
     sync::{Mutex, lock},
 };
 
-/// Made at the first use, and made again after a failure, and for another certificate.
+/// Made at the first use, and made again after a failure, for another certificate, and when the runtime has ended that it
+/// was made on. Without settings, all endpoints of the process share one.
 #[derive(Clone, Default)]
 pub(super) struct OwnClient {
-    /// `None` for the platform's roots and the provider built in.
+    /// `None` for the platform's roots and the process's provider.
     config: Option<Box<ClientConfig>>,
     identity: Option<Arc<Identity>>,
     /// Written by the fetch that makes a client, read by every fetch.
@@ -30,7 +47,7 @@ struct Memory {
     /// The certificate that was read last, whatever became of it.
     seen: Option<Pair>,
     /// The client in use, and the certificate that it shows.
-    made: Option<(Option<Pair>, Transport)>,
+    made: Option<(Option<Pair>, Arc<Connections>)>,
 }
 
 impl OwnClient {
@@ -49,7 +66,10 @@ impl OwnClient {
             Some(identity) => identity.read().await.map(Some),
             None => Ok(None),
         };
-        let made = pair.and_then(|pair| self.made_for(pair));
+        let made = match pair {
+            Ok(pair) => self.made_for(pair).await,
+            Err(error) => Err(error),
+        };
         made.map(Ready::from).or_else(|error| self.former(error))
     }
 
@@ -82,60 +102,199 @@ impl OwnClient {
     }
 
     /// The client at hand, if it was made for `pair`, or a new one: its connections show the new certificate.
-    fn made_for(&self, pair: Option<Pair>) -> Result<Transport, TokenError> {
-        let mut memory = lock(&self.memory);
-        memory.seen.clone_from(&pair);
-        if let Some((shown, made)) = &memory.made
-            && *shown == pair
+    async fn made_for(&self, pair: Option<Pair>) -> Result<Transport, TokenError> {
         {
-            return Ok(made.clone());
+            let mut memory = lock(&self.memory);
+            memory.seen.clone_from(&pair);
+            if let Some((shown, made)) = &memory.made
+                && *shown == pair
+                && made.is_in_use()
+            {
+                return Ok(made.transport.clone());
+            }
         }
-        drop(memory);
-        // Made outside the lock: it reads files.
-        let mut config = self.config.as_deref().cloned().map_or_else(platform, Ok)?;
-        if let Some(pair) = &pair {
-            pair.enter(&mut config)?;
-        }
-        let made = over(config);
-        lock(&self.memory).made = Some((pair, made.clone()));
-        Ok(made)
+        let made = match (&self.config, &pair) {
+            (None, None) => Connections::shared(),
+            (Some(config), None) => Connections::with((**config).clone()),
+            (config, Some(pair)) => {
+                let mut config = match config {
+                    Some(config) => (**config).clone(),
+                    None => platform().await?,
+                };
+                pair.enter(&mut config)?;
+                Connections::with(config)
+            }
+        };
+        let transport = made.transport.clone();
+        let former = lock(&self.memory).made.replace((pair, made));
+        // Closed outside the lock.
+        drop(former);
+        Ok(transport)
     }
 
     /// The client made before, where `error` keeps another from being made: a certificate may be read while somebody
     /// replaces it.
     fn former(&self, error: TokenError) -> Result<Ready, TokenError> {
-        let former = lock(&self.memory).made.clone();
-        let Some((_, transport)) = former else {
-            return Err(error);
+        match &lock(&self.memory).made {
+            Some((_, made)) => Ok(Ready {
+                transport: made.transport.clone(),
+                missed: Some(error),
+            }),
+            None => Err(error),
+        }
+    }
+}
+
+/// A client with its connections, and the runtime on which they are driven.
+struct Connections {
+    transport: Transport,
+    /// Ends with the runtime, or with the client.
+    runtime: AbortHandle,
+}
+
+impl Connections {
+    /// With a configuration of its own.
+    fn with(config: ClientConfig) -> Arc<Self> {
+        Self::over(Tls(Mutex::new(Some(Arc::new(with_alpn(config))))))
+    }
+
+    /// The client of all endpoints without settings, which lives as long as one of them has used it.
+    fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Mutex<Weak<Connections>>> = LazyLock::new(Mutex::default);
+
+        // What is not used is dropped after the lock is released.
+        let made = Self::over(Tls::default());
+        let mut shared = lock(&SHARED);
+        match shared.upgrade() {
+            Some(shared) if shared.is_in_use() => shared,
+            _ => {
+                *shared = Arc::downgrade(&made);
+                made
+            }
+        }
+    }
+
+    fn over(tls: Tls) -> Arc<Self> {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        let connector = Connector {
+            http,
+            tls: Arc::new(tls),
         };
-        Ok(Ready {
-            transport,
-            missed: Some(error),
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .build(connector);
+        Arc::new(Self {
+            transport: Transport::new(client),
+            runtime: tokio::spawn(pending::<()>()).abort_handle(),
+        })
+    }
+
+    /// Whether the runtime is there that closes idle connections.
+    fn is_in_use(&self) -> bool {
+        !self.runtime.is_finished()
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.runtime.abort();
+    }
+}
+
+/// Connects over TCP, and over TLS for `https`. TLS is set up at the first connection that needs it: plain http on loopback
+/// needs no provider and no certificates.
+#[derive(Clone)]
+struct Connector {
+    http: HttpConnector,
+    tls: Arc<Tls>,
+}
+
+/// The configuration; until it is there, that of the platform.
+#[derive(Default)]
+struct Tls(Mutex<Option<Arc<ClientConfig>>>);
+
+impl Tls {
+    async fn config(&self) -> Result<Arc<ClientConfig>, TokenError> {
+        if let Some(config) = &*lock(&self.0) {
+            return Ok(Arc::clone(config));
+        }
+        let made = Arc::new(with_alpn(platform().await?));
+        // Another connection may have been quicker: sessions are resumed from one configuration.
+        Ok(Arc::clone(lock(&self.0).get_or_insert(made)))
+    }
+}
+
+type Tcp = <HttpConnector as Service<Uri>>::Response;
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Tcp>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.http.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        // The instance that was polled ready is the one that is called.
+        let fresh = self.http.clone();
+        let mut http = std::mem::replace(&mut self.http, fresh);
+        let tls = Arc::clone(&self.tls);
+        Box::pin(async move {
+            if uri.scheme() != Some(&Scheme::HTTPS) {
+                return Ok(MaybeHttpsStream::Http(http.call(uri).await?));
+            }
+            let config = tls.config().await.map_err(NoTls)?;
+            HttpsConnector::from((http, config)).call(uri).await
         })
     }
 }
 
-fn over(config: ClientConfig) -> Transport {
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_or_http()
-        .enable_http1()
-        .enable_http2()
-        .build();
-    Transport::new(Client::builder(TokioExecutor::new()).build(connector))
+/// TLS could not be set up: the error of the fetch, on its way through the HTTP client.
+#[derive(Debug)]
+pub(super) struct NoTls(TokenError);
+
+impl NoTls {
+    /// The error of the fetch, if this is why a request failed.
+    pub(super) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TokenError> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(Self(error)) = error.downcast_ref() {
+                return Some(error);
+            }
+            next = error.source();
+        }
+        None
+    }
 }
 
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-fn platform() -> Result<ClientConfig, TokenError> {
-    let builder = super::tls::builder()?;
-    let roots = super::tls::platform_roots()?;
+impl fmt::Display for NoTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for NoTls {}
+
+/// The platform's roots, and the process's provider.
+async fn platform() -> Result<ClientConfig, TokenError> {
+    // First: without a provider nothing is read.
+    let builder = tls::builder()?;
+    let roots = tls::platform_roots().await?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-fn platform() -> Result<ClientConfig, TokenError> {
-    Err(TokenError::configuration(
-        "was not sent: this build has no crypto provider; enable the feature `ring` or `aws-lc-rs`, or pass a \
-         configuration with `.tls_config(..)`",
-    ))
+fn with_alpn(mut config: ClientConfig) -> ClientConfig {
+    if config.alpn_protocols.is_empty() {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
+    config
 }
+
+/// How long an idle connection stays open. The next token is minutes away; a fetch of several requests is not.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of idle connections to one server; after a burst of first fetches of many tenants the others close.
+const MAX_IDLE: usize = 8;

@@ -20,7 +20,7 @@ use super::{SecretSource, identity::Identity};
 use crate::BoxError;
 
 impl TokenEndpoint {
-    /// The endpoint at `uri`, reached through the crate's own https client (feature `ring` or `aws-lc-rs`).
+    /// The endpoint at `uri`, reached through the crate's own https client (feature `https`).
     ///
     /// A query in the URI is kept, as RFC 6749 §3.2 asks.
     #[must_use]
@@ -81,7 +81,11 @@ impl TokenEndpoint {
     }
 
     /// The TLS configuration of the crate's own client: private CAs, a client certificate, another crypto provider.
-    /// The default trusts the platform's root certificates.
+    ///
+    /// Default: the platform's root certificates, and the crypto provider that the process has installed
+    /// (`CryptoProvider::install_default`), or else one that any crate of the program has enabled in rustls. Endpoints with
+    /// the default share one client and its connections; each configuration has its own. Connections that are idle for
+    /// 10 s are closed.
     #[cfg(feature = "https")]
     #[must_use]
     pub fn tls_config(mut self, config: rustls::ClientConfig) -> Self {

@@ -1,37 +1,175 @@
-//! What a TLS configuration of the crate's own begins with.
+//! What a TLS configuration of the crate's own begins with: a crypto provider, and the platform's root certificates.
 
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    sync::{Arc, LazyLock},
+    task::Poll,
+};
 
-#[cfg(all(feature = "aws-lc-rs", not(feature = "ring")))]
-use rustls::crypto::aws_lc_rs::default_provider;
-#[cfg(feature = "ring")]
-use rustls::crypto::ring::default_provider;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier, crypto::CryptoProvider};
 
-use crate::client_credentials::TokenError;
+use crate::{
+    client_credentials::TokenError,
+    sync::{Mutex, lock},
+    waker_set::WakerSet,
+};
 
-/// With the provider built in, passed on explicitly: the process-wide default is neither read nor installed.
+/// With a provider that is passed on explicitly: the process-wide default is read, and never installed.
 pub(in crate::client_credentials) fn builder()
 -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TokenError> {
-    ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    let installed = CryptoProvider::get_default().cloned();
+    let provider = installed.or_else(|| compiled().map(Arc::new));
+    let provider = provider.ok_or_else(|| unusable(NO_PROVIDER))?;
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("the crypto provider is unusable").with_source(error))
 }
 
-/// The certificates that the platform trusts.
-pub(in crate::client_credentials) fn platform_roots() -> Result<RootCertStore, TokenError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(unusable(
-            "no trusted root certificate was found on this system; install ca-certificates, or pass yours with \
-             `.tls_config(..)`",
-        ));
+/// The provider that is compiled into rustls, whichever crate of the program has enabled it; of two, ring.
+///
+/// `rustls::crypto` has a module for each provider that is enabled. A name that the inner block's glob import does not
+/// find is looked up in the outer block, where a module stands that has none.
+fn compiled() -> Option<CryptoProvider> {
+    #[allow(unused_imports, reason = "used where rustls has no such module")]
+    use self::missing::{aws_lc_rs, ring};
+    {
+        #[allow(unused_imports, reason = "used where rustls has such a module")]
+        use rustls::crypto::*;
+        let found = ring::default_provider().found();
+        found.or_else(|| aws_lc_rs::default_provider().found())
     }
-    Ok(roots)
 }
 
-fn unusable(what: &str) -> TokenError {
+trait Found {
+    fn found(self) -> Option<CryptoProvider>;
+}
+
+impl Found for CryptoProvider {
+    fn found(self) -> Option<CryptoProvider> {
+        Some(self)
+    }
+}
+
+/// In place of a provider that is not compiled in.
+#[allow(dead_code, reason = "used where rustls has fewer than two providers")]
+mod missing {
+    use rustls::crypto::CryptoProvider;
+
+    pub(super) struct Missing;
+
+    impl super::Found for Missing {
+        fn found(self) -> Option<CryptoProvider> {
+            None
+        }
+    }
+
+    pub(super) mod ring {
+        pub(in super::super) fn default_provider() -> super::Missing {
+            super::Missing
+        }
+    }
+
+    pub(super) mod aws_lc_rs {
+        pub(in super::super) fn default_provider() -> super::Missing {
+            super::Missing
+        }
+    }
+}
+
+/// The certificates that the platform trusts: read once for the whole process, on a thread for blocking work.
+pub(super) async fn platform_roots() -> Result<Arc<RootCertStore>, TokenError> {
+    let mut place = Place(None);
+    poll_fn(|cx| {
+        let mut roots = lock(&ROOTS);
+        if let Some(read) = &roots.read {
+            return Poll::Ready(Ok(Arc::clone(read)));
+        }
+        let (number, attempts) = match place.0 {
+            Some(entered) => entered,
+            None => *place.0.insert((roots.waiting.enter(), roots.attempts)),
+        };
+        if roots.attempts != attempts {
+            let failure = roots.failure.clone();
+            return Poll::Ready(Err(failure.unwrap_or_else(|| unusable(NO_ROOTS))));
+        }
+        roots.waiting.register(number, cx.waker());
+        if !roots.is_being_read {
+            roots.is_being_read = true;
+            drop(roots);
+            let reading = Reading(Some(unusable(NOT_READ)));
+            drop(tokio::task::spawn_blocking(move || reading.carry_out()));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+static ROOTS: LazyLock<Mutex<Roots>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Roots {
+    read: Option<Arc<RootCertStore>>,
+    is_being_read: bool,
+    /// Number of failed attempts, and why the last one failed.
+    attempts: u64,
+    failure: Option<TokenError>,
+    waiting: WakerSet,
+}
+
+/// A place among those that wait for the certificates, and the number of failed attempts when it was taken.
+struct Place(Option<(u64, u64)>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let waker = self
+            .0
+            .and_then(|(number, _)| lock(&ROOTS).waiting.leave(number));
+        // Dropped outside the lock.
+        drop(waker);
+    }
+}
+
+/// The one attempt to read the certificates. Dropped unfinished, with its runtime, it has failed.
+struct Reading(Option<TokenError>);
+
+impl Reading {
+    fn carry_out(mut self) {
+        let mut store = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        store.add_parsable_certificates(found.certs);
+        if store.is_empty() {
+            self.0 = Some(unusable(NO_ROOTS));
+            return;
+        }
+        lock(&ROOTS).read = Some(Arc::new(store));
+        self.0 = None;
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let woken: Vec<_> = {
+            let mut roots = lock(&ROOTS);
+            roots.is_being_read = false;
+            if let Some(failure) = self.0.take() {
+                roots.attempts += 1;
+                roots.failure = Some(failure);
+            }
+            roots.waiting.take_all().collect()
+        };
+        for waker in woken {
+            waker.wake();
+        }
+    }
+}
+
+pub(super) fn unusable(what: &str) -> TokenError {
     TokenError::configuration(format!("was not sent: {what}"))
 }
+
+const NO_PROVIDER: &str = "this program has no crypto provider for TLS; enable the feature `ring` or `aws-lc-rs` of \
+                           tower-m2m, install rustls' default (`CryptoProvider::install_default`), or pass a \
+                           configuration with `.tls_config(..)`";
+const NO_ROOTS: &str = "no trusted root certificate was found on this system; install ca-certificates, or pass yours with \
+                        `.tls_config(..)`";
+const NOT_READ: &str = "the runtime ended while the system's root certificates were read";

@@ -60,7 +60,7 @@ impl Client {
             #[cfg(not(feature = "https"))]
             Self::None => Err(TokenError::configuration(
                 "was not sent: this build has no https client; pass yours with `.service(..)`, or enable the feature \
-                 `ring`",
+                 `https`",
             )),
         }
     }
@@ -206,6 +206,10 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
 
 fn broken(what: &'static str, error: impl Into<BoxError>) -> TokenError {
     let error = without_url(error.into());
+    #[cfg(feature = "https")]
+    if let Some(error) = super::own::NoTls::find(&*error) {
+        return error.clone();
+    }
     #[cfg(feature = "https")]
     if let Some(what) = super::certificate::problem(&*error) {
         return TokenError::new(TokenErrorKind::Certificate, false, what).with_source(error);

@@ -1,0 +1,46 @@
+//! What the defaults do where the program has no crypto provider, and with the feature that the error names.
+
+#[path = "../../shared.rs"]
+mod shared;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+#[cfg(feature = "ring")]
+#[tokio::test]
+async fn with_the_feature_a_token_endpoint_works() {
+    shared::begins_a_handshake(shared::ask_for_a_token).await;
+}
+
+#[cfg(not(feature = "ring"))]
+#[tokio::test]
+async fn without_a_provider_the_error_names_the_two_features() {
+    let error = shared::tokens("https://issuer.example/token").token().await;
+
+    let error = error.unwrap_err().to_string();
+    for named in ["`ring`", "`aws-lc-rs`", "install_default", "tls_config"] {
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn plain_http_on_loopback_needs_no_provider() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    let server = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let _ = connection.read(&mut request).await.unwrap();
+        let token = r#"{"access_token":"abc","token_type":"Bearer","expires_in":300}"#;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json";
+        let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{token}", token.len());
+        connection.write_all(answer.as_bytes()).await.unwrap();
+    };
+
+    let tokens = shared::tokens(&url);
+    let (token, ()) = tokio::join!(tokens.token(), server);
+
+    assert_eq!(token.unwrap().expose(), Some("abc"));
+}
