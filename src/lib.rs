@@ -39,6 +39,7 @@ mod error;
 pub mod grpc;
 mod kept;
 mod origin;
+mod panics;
 mod peek;
 mod random;
 pub mod rate_limit_retry;

@@ -1,20 +1,65 @@
-//! The seedable source of jitter.
+//! Random numbers: jitter, which can be seeded, and identifiers, which no other process may have.
+
+use std::sync::Arc;
 
 use crate::sync::{Mutex, lock};
 
-/// Random numbers for jitter: one sequence per layer, so that a seed makes a run repeatable.
-#[derive(Debug)]
-pub(crate) struct Random(Mutex<fastrand::Rng>);
+/// Random numbers for jitter: one sequence per layer, so that a seed makes a run repeatable. Clones share the sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(Arc<Mutex<fastrand::Rng>>);
 
 impl Random {
     pub(crate) fn new(seed: Option<u64>) -> Self {
-        Self(Mutex::new(
-            seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
-        ))
+        let seed = seed.unwrap_or_else(|| {
+            let [.., a, b, c, d, e, f, g, h] = unique().to_be_bytes();
+            u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        });
+        Self(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))))
     }
 
     /// A number in `0.0..1.0`.
     pub(crate) fn unit(&self) -> f64 {
         lock(&self.0).f64()
+    }
+}
+
+/// A number that no other call returns, in no other process either: from the operating system, because the state of a
+/// generator in this process is copied by a fork and by a snapshot of the machine. Never 0.
+pub(crate) fn unique() -> u128 {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u128::from_be_bytes(bytes).max(1),
+        // It must be unique and need not be secret.
+        Err(_) => fastrand::u128(1..),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_do_not_repeat_where_the_generator_of_the_process_does() {
+        let draw = || {
+            fastrand::seed(7);
+            (unique(), fastrand::u64(..))
+        };
+
+        let (one, other) = (draw(), draw());
+
+        assert_eq!(one.1, other.1);
+        assert_ne!(one.0, other.0);
+    }
+
+    #[test]
+    fn clones_share_one_sequence_and_a_seed_repeats_it() {
+        let random = Random::new(Some(7));
+        let clone = random.clone();
+        let of_both = [random.unit(), clone.unit()];
+
+        let again = Random::new(Some(7));
+
+        assert_eq!(of_both, [again.unit(), again.unit()]);
+        assert_ne!(of_both[0], of_both[1]);
     }
 }

@@ -9,7 +9,7 @@ mod support;
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -24,8 +24,8 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        ExactQuota, QuotaHandle, RateLimitEvent, RateLimitRetry, RateLimitRetryLayerBuilder,
-        StoreError, StoredQuotas,
+        CacheIdentity, ExactQuota, QuotaHandle, QuotaReport, QuotaStore, QuotaView, RateLimitEvent,
+        RateLimitRetry, RateLimitRetryLayerBuilder, Slot, StoreError, StoreFuture, StoredQuotas,
     },
     test_util::{Api, Dialect, MemoryQuotaStore, Quota},
 };
@@ -310,4 +310,153 @@ async fn an_exact_quota_is_never_exceeded_and_a_store_that_fails_stops_nobody() 
     sleep(10 * SECOND).await;
     work(&fleet[..1], 1, 1).await;
     assert_eq!(fleet[0].told(), ["recovered"]);
+}
+
+/// A store that panics where it is told to.
+#[derive(Clone)]
+struct Panicking {
+    store: MemoryQuotaStore,
+    at: Arc<Mutex<Option<&'static str>>>,
+    reports: Arc<AtomicUsize>,
+}
+
+impl Panicking {
+    fn new() -> Self {
+        Self {
+            store: MemoryQuotaStore::new(),
+            at: Arc::default(),
+            reports: Arc::default(),
+        }
+    }
+
+    fn panics_at(&self, at: Option<&'static str>) {
+        *self.at.lock().unwrap() = at;
+    }
+
+    fn reports(&self) -> usize {
+        self.reports.load(SeqCst)
+    }
+
+    fn reach(&self, here: &str) {
+        let at = *self.at.lock().unwrap();
+        assert_ne!(at, Some(here), "as it should");
+    }
+}
+
+impl QuotaStore for Panicking {
+    fn report<'a>(
+        &'a self,
+        quota: &'a CacheIdentity,
+        report: &'a QuotaReport,
+    ) -> StoreFuture<'a, QuotaView> {
+        self.reports.fetch_add(1, SeqCst);
+        self.reach("report, before its future");
+        Box::pin(async {
+            self.reach("report");
+            self.store.report(quota, report).await
+        })
+    }
+
+    fn slot<'a>(
+        &'a self,
+        quota: &'a CacheIdentity,
+        exact: ExactQuota,
+        longest: Duration,
+    ) -> StoreFuture<'a, Slot> {
+        self.reach("slot, before its future");
+        Box::pin(async move {
+            self.reach("slot");
+            self.store.slot(quota, exact, longest).await
+        })
+    }
+
+    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()> {
+        self.reach("changed, before its future");
+        Box::pin(async {
+            self.reach("changed");
+            self.store.changed(quota).await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_a_store_that_failed_and_is_asked_again() {
+    for at in [
+        "report",
+        "report, before its future",
+        "changed",
+        "changed, before its future",
+    ] {
+        let store = Panicking::new();
+        let (_, inner) = announcing(300, 60 * SECOND);
+        let process = process_with(StoredQuotas::new("fleet", store.clone()), &inner, |b| b);
+        store.panics_at(Some(at));
+        spawn(&process.service, get("/")).await.unwrap().unwrap();
+        sleep(SECOND).await;
+        let told = process.told();
+        store.panics_at(None);
+        let before = store.reports();
+        for _ in 0..10 {
+            spawn(&process.service, get("/")).await.unwrap().unwrap();
+            sleep(SECOND).await;
+        }
+
+        assert_eq!(told.first().unwrap(), "the store panicked", "{at}");
+        assert!(store.reports() >= before + 2, "{at}");
+        let last = process.told().pop().or_else(|| told.last().cloned());
+        assert_eq!(last.unwrap(), "recovered", "{at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_store_in_slot_or_at_the_end_never_reaches_the_caller() {
+    for at in ["slot", "slot, before its future"] {
+        let store = Panicking::new();
+        let quotas = StoredQuotas::new("fleet", store.clone());
+        let quotas = quotas.exact(ExactQuota::per_minute(300));
+        let (_, inner) = announcing(300, 60 * SECOND);
+        let process = process_with(quotas, &inner, |b| b);
+        store.panics_at(Some(at));
+
+        let response = send(&process.service, get("/")).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(process.told()[0], "the store panicked", "{at}");
+        store.panics_at(Some("report, before its future"));
+        process.handle.give_back().await;
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_during_a_report_does_not_end_the_sharing() {
+    let store = MemoryQuotaStore::new();
+    let (_, inner) = announcing(300, 60 * SECOND);
+    let process = process(&store, &inner);
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().unwrap()
+    };
+    // Longer than the runtime lives.
+    store.set_latency(60 * MILLI);
+    runtime().block_on(async {
+        spawn(&process.service, get("/")).await.unwrap().unwrap();
+        sleep(30 * MILLI).await;
+    });
+    let before = store.calls();
+    store.set_latency(2 * MILLI);
+
+    runtime().block_on(async {
+        for _ in 0..5 {
+            spawn(&process.service, get("/")).await.unwrap().unwrap();
+            sleep(SECOND).await;
+        }
+    });
+
+    // What the agent asks as it begins is not enough.
+    assert!(store.calls() >= before + 4, "{} {before}", store.calls());
+    let [failed, recovered] = &process.told()[..] else {
+        panic!("two events");
+    };
+    assert!(failed.contains("the runtime has ended"), "{failed}");
+    assert_eq!(recovered, "recovered");
 }

@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use tokio::{runtime::Handle, time::timeout_at};
 
-use super::{
-    RevokeContext, TokenError, TokenEvent, TokenSource,
-    tokens::{Tokens, surviving},
-    waiting::Waiting,
-};
-use crate::{clock::after, sync::lock};
+use super::{RevokeContext, TokenError, TokenEvent, TokenSource, tokens::Tokens, waiting::Waiting};
+use crate::{clock::after, panics::surviving, sync::lock};
 
 impl Tokens {
     /// No more fetches; the one under way is given up, and the token is revoked if the source does that.

@@ -1,14 +1,6 @@
 //! Drives the cell: carries out fetches on tasks of their own, and waits for them.
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -28,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
+    panics::surviving,
     sinks::Sinks,
     sync::{Mutex, lock},
     telemetry::span,
@@ -253,16 +246,6 @@ impl Tokens {
             }
         }
     }
-}
-
-/// What `work` brings; `None` if it panics.
-pub(super) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-            .map_or(Poll::Ready(None), |polled| polled.map(Some))
-    })
-    .await
 }
 
 impl fmt::Debug for Tokens {

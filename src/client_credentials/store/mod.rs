@@ -15,6 +15,7 @@ pub use self::redis::RedisTokenStore;
 pub(crate) use self::shared::SharedTokenStore;
 pub use self::{entry::StoredToken, sharing::StoredTokens};
 use super::TokenIdentity;
+use crate::random::unique;
 #[cfg(feature = "redis")]
 pub use crate::store::StoreKeys;
 pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};
@@ -195,7 +196,7 @@ impl LeaseHolder {
     #[must_use]
     pub fn random() -> Self {
         // Never 0, which stands for nobody.
-        Self(fastrand::u128(1..))
+        Self(unique())
     }
 
     /// The number, never all zeros.

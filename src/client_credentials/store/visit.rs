@@ -18,9 +18,10 @@ use super::{
 use crate::{
     client_credentials::{
         AccessToken, FetchContext, FetchReason, TokenError, TokenEvent, TokenSource,
-        token::Provenance, tokens::surviving,
+        token::Provenance,
     },
     clock::after,
+    panics::surviving,
     store::{Access, Change},
     sync::lock,
 };

@@ -236,10 +236,12 @@ impl RateLimitRetryLayerBuilder {
     pub fn build(self) -> RateLimitRetryLayer {
         let mut sinks = self.sinks;
         crate::telemetry::tell_of_limits(&mut sinks);
-        let gate = Gate::new(self.pace, self.limits, self.max_waiting, self.seed);
-        let sharing = self
-            .store
-            .map(|quotas| Sharing::new(quotas, gate.clone(), self.clock.clone(), sinks.clone()));
+        let random = Random::new(self.seed);
+        let gate = Gate::new(self.pace, self.limits, self.max_waiting, random.clone());
+        let sharing = self.store.map(|quotas| {
+            let (gate, clock) = (gate.clone(), self.clock.clone());
+            Sharing::new(quotas, gate, clock, sinks.clone(), random.clone())
+        });
         RateLimitRetryLayer::of(Limiter {
             gate,
             sharing,
@@ -253,7 +255,7 @@ impl RateLimitRetryLayerBuilder {
             permanent: self.permanent,
             reader: Reader::new(self.profile),
             clock: self.clock,
-            random: Random::new(self.seed),
+            random,
             sinks,
         })
     }

@@ -81,17 +81,12 @@ pub(crate) enum Admission {
 }
 
 impl Gate {
-    pub(crate) fn new(
-        pace: Pace,
-        limits: OwnLimits,
-        max_waiting: usize,
-        seed: Option<u64>,
-    ) -> Self {
+    pub(crate) fn new(pace: Pace, limits: OwnLimits, max_waiting: usize, random: Random) -> Self {
         Self(Arc::new(Inner {
             pace,
             limits,
             max_waiting,
-            random: Random::new(seed),
+            random,
             state: Mutex::default(),
         }))
     }

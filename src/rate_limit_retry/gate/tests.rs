@@ -38,7 +38,7 @@ fn gate() -> Gate {
         backoff: Backoff::new(SECOND, SECOND),
         shared: false,
     };
-    Gate::new(pace, OwnLimits::default(), 2, Some(7))
+    Gate::new(pace, OwnLimits::default(), 2, Random::new(Some(7)))
 }
 
 fn keys(name: &str) -> Keys {

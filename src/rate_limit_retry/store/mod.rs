@@ -20,7 +20,10 @@ pub use self::{
     exact::{ExactQuota, Slot},
     stored::StoredQuotas,
 };
-use crate::store::{CacheIdentity, StoreError};
+use crate::{
+    random::unique,
+    store::{CacheIdentity, StoreError},
+};
 
 /// What a [`QuotaStore`] answers with.
 ///
@@ -303,7 +306,7 @@ impl ProcessId {
     /// Another than all before it.
     #[must_use]
     pub fn random() -> Self {
-        Self(fastrand::u128(..))
+        Self(unique())
     }
 
     /// The number.

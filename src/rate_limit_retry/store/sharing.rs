@@ -1,6 +1,15 @@
 //! What a layer shares: an agent for each partition that is in use, and the slots of an exact quota.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     runtime::Handle,
@@ -8,9 +17,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ProcessId, QuotaReport, Slot, StoreFuture, StoredQuotas, agent::serve};
+use super::{ProcessId, QuotaReport, Slot, StoredQuotas, agent::serve};
 use crate::{
     clock::{SharedClock, after},
+    panics::surviving,
+    random::Random,
     rate_limit_retry::{PartitionKey, RateLimitEvent, RateLimitEvents, gate::Gate},
     sinks::Sinks,
     store::{Access, Change, Health, StoreError},
@@ -20,7 +31,14 @@ use crate::{
 /// One layer's part in the fleet.
 pub(crate) struct Sharing {
     shared: Arc<Shared>,
-    agents: Mutex<HashMap<PartitionKey, AbortHandle>>,
+    agents: Mutex<HashMap<PartitionKey, Agent>>,
+}
+
+/// A partition's agent.
+struct Agent {
+    task: AbortHandle,
+    /// Set when it ended early: with its runtime, or by a panic.
+    lost: Arc<AtomicBool>,
 }
 
 /// What its agents need.
@@ -30,6 +48,7 @@ pub(super) struct Shared {
     pub(super) clock: SharedClock,
     pub(super) process: ProcessId,
     pub(super) sinks: Sinks<RateLimitEvents>,
+    pub(super) random: Random,
     health: Mutex<Health>,
     /// No slots are asked for before then, because the store has failed.
     rests: Mutex<Option<Instant>>,
@@ -41,6 +60,7 @@ impl Sharing {
         gate: Gate,
         clock: SharedClock,
         sinks: Sinks<RateLimitEvents>,
+        random: Random,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -49,6 +69,7 @@ impl Sharing {
                 clock,
                 process: ProcessId::random(),
                 sinks,
+                random,
                 health: Mutex::default(),
                 rests: Mutex::default(),
             }),
@@ -63,21 +84,37 @@ impl Sharing {
 
     /// Sees that these partitions have agents.
     pub(crate) fn attend(&self, keys: &[PartitionKey]) {
+        for key in self.start_agents(keys) {
+            let what = "was not asked to the end: the runtime has ended, or the agent panicked";
+            self.shared.note(&key, Some(&StoreError::unavailable(what)));
+        }
+    }
+
+    /// Starts the agents that are missing. Returns the partitions whose agents were lost.
+    fn start_agents(&self, keys: &[PartitionKey]) -> Vec<PartitionKey> {
+        let mut lost = Vec::new();
         let mut agents = lock(&self.agents);
         for key in keys {
+            let former = agents.get(key);
             // One that was on a runtime that is gone has finished, too.
-            if agents.get(key).is_some_and(|agent| !agent.is_finished()) {
+            if former.is_some_and(|agent| !agent.task.is_finished()) {
                 continue;
             }
             let Ok(runtime) = Handle::try_current() else {
-                return;
+                break;
             };
-            if agents.len().is_power_of_two() {
-                agents.retain(|_, agent| !agent.is_finished());
+            if former.is_some_and(|agent| agent.lost.load(Relaxed)) {
+                lost.push(key.clone());
             }
-            let agent = runtime.spawn(serve(Arc::clone(&self.shared), key.clone()));
-            agents.insert(key.clone(), agent.abort_handle());
+            if agents.len().is_power_of_two() {
+                agents.retain(|_, agent| !agent.task.is_finished());
+            }
+            let flag = Arc::<AtomicBool>::default();
+            let serving = serve(Arc::clone(&self.shared), key.clone(), Arc::clone(&flag));
+            let task = runtime.spawn(serving).abort_handle();
+            agents.insert(key.clone(), Agent { task, lost: flag });
         }
+        lost
     }
 
     /// Tells the store that nothing is reserved for this process any more.
@@ -86,12 +123,12 @@ impl Sharing {
         let agents: Vec<_> = lock(&self.agents).drain().collect();
         // All of them first: none says anything else afterwards, even if this future is dropped.
         for (_, agent) in &agents {
-            agent.abort();
+            agent.task.abort();
         }
         for (key, _) in agents {
             let identity = shared.quotas.identity(&key);
             let report = QuotaReport::new(shared.process);
-            let asked = shared.quotas.store.report(&identity, &report);
+            let asked = async { shared.quotas.store.report(&identity, &report).await };
             // Then what was reserved comes back by itself.
             if shared.ask(&key, asked).await.is_err() {
                 return;
@@ -111,7 +148,7 @@ impl Sharing {
         let mut wait = Duration::ZERO;
         for key in keys {
             let identity = shared.quotas.identity(key);
-            let asked = shared.quotas.store.slot(&identity, exact, longest);
+            let asked = async { shared.quotas.store.slot(&identity, exact, longest).await };
             match shared.ask(key, asked).await {
                 Ok(Slot::After(after)) => wait = wait.max(after),
                 Ok(late) => return Some(late),
@@ -127,17 +164,23 @@ impl Sharing {
 }
 
 impl Shared {
-    /// Asks the store, for as long as it may take, and tells if it begins to fail or works again.
+    /// Asks the store, for as long as it may take, and tells if it begins to fail or works again. A panic is a failure.
     pub(super) async fn ask<T>(
         &self,
         partition: &PartitionKey,
-        asked: StoreFuture<'_, T>,
+        asked: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let limit = self.quotas.answer_within;
-        let answer = timeout(limit, asked)
+        let answer = timeout(limit, surviving(asked))
             .await
-            .unwrap_or_else(|_| Err(StoreError::timeout(limit)));
-        let error = answer.as_ref().err();
+            .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
+            .unwrap_or_else(|| Err(panicked()));
+        self.note(partition, answer.as_ref().err());
+        answer
+    }
+
+    /// Tells if the store begins to fail or works again.
+    pub(super) fn note(&self, partition: &PartitionKey, error: Option<&StoreError>) {
         let change = lock(&self.health).learn(Access::Read, error);
         match (change, error) {
             (Some(Change::Failed), Some(error)) => {
@@ -150,14 +193,17 @@ impl Shared {
             }
             _ => {}
         }
-        answer
     }
+}
+
+pub(super) fn panicked() -> StoreError {
+    StoreError::unavailable("panicked")
 }
 
 impl Drop for Sharing {
     fn drop(&mut self) {
         for agent in lock(&self.agents).values() {
-            agent.abort();
+            agent.task.abort();
         }
     }
 }

@@ -11,9 +11,12 @@ use super::{
     ClientAuth, ClientAuthentication, SecretSource, SigningKey, TokenRequest,
     assertion::assert_client, check_id,
 };
-use crate::client_credentials::{
-    CacheIdentity, TokenError, TokenErrorKind,
-    endpoint::{check::NO_AUDIENCE, secret::SharedSecret},
+use crate::{
+    client_credentials::{
+        CacheIdentity, TokenError, TokenErrorKind,
+        endpoint::{check::NO_AUDIENCE, secret::SharedSecret},
+    },
+    random::unique,
 };
 
 /// An algorithm that signs with the client secret (RFC 7518 §3.2).
@@ -239,7 +242,7 @@ fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenEr
         .wall()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let jti = fastrand::u128(..).to_be_bytes();
+    let jti = unique().to_be_bytes();
     Ok(json!({
         "iss": id,
         "sub": id,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     client_credentials::{TokenError, TokenErrorKind},
+    panics::surviving,
     sync::{Mutex, lock},
 };
 
@@ -51,7 +52,14 @@ pub(in super::super) trait Erased: Send + Sync {
 
 impl<S: SecretSource> Erased for S {
     fn read(&self) -> BoxFuture<'_, Result<SecretString, TokenError>> {
-        Box::pin(SecretSource::read(self))
+        // A panic is a failure like another: the secret kept from before may be used instead.
+        Box::pin(async {
+            let read = surviving(async { SecretSource::read(self).await }).await;
+            read.unwrap_or_else(|| {
+                let text = "was not sent: the secret's source panicked";
+                Err(TokenError::new(TokenErrorKind::Secret, true, text))
+            })
+        })
     }
 }
 
