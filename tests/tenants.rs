@@ -9,8 +9,9 @@ mod support;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     time::Duration,
 };
@@ -20,11 +21,13 @@ use support::{
     API, Body, HOUR, Inner, SECOND, Source, answering, get, send, spawn, status_only, throttled,
 };
 use tokio::time::{Instant, advance, sleep};
-use tower::Layer;
+use tower::{Layer, Service};
 use tower_m2m::{
     BoxError, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer,
-    client_credentials::{OriginNotAllowed, TokenError},
-    tenants::{CredentialId, TenantError, Tenants, TenantsLayer, TenantsLayerBuilder},
+    client_credentials::{AccessToken, FetchContext, OriginNotAllowed, TokenError, TokenSource},
+    tenants::{
+        CredentialId, TenantError, Tenants, TenantsHandle, TenantsLayer, TenantsLayerBuilder,
+    },
 };
 
 /// Sources by tenant, and how often a layer was made.
@@ -274,6 +277,140 @@ async fn one_tenants_failing_issuer_or_429_does_not_slow_another() {
     assert!(failing.await.unwrap().is_err());
     drop(held.await.unwrap());
     assert!(began.elapsed() >= 30 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_is_forgotten_while_its_layer_is_made_is_made_of_the_new_secret() {
+    let secret = Arc::new(Mutex::new("old"));
+    let (has_read, reads) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let (read, goes_on) = (Arc::clone(&secret), Mutex::new(goes_on));
+    let layer = TenantsLayer::new(move |_| {
+        let secret = *read.lock().unwrap();
+        has_read.send(secret).unwrap();
+        // Slow, with the secret that was read before.
+        goes_on.lock().unwrap().recv().ok();
+        let source = AccessToken::new(secret);
+        let credentials = ClientCredentialsLayer::builder(source, API.parse()?).build();
+        Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials)))
+    });
+    let handle = layer.handle();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&sent);
+    let (inner, _) = answering(move |request: Request<Body>| {
+        let value = request.headers()[header::AUTHORIZATION].clone();
+        log.lock().unwrap().push(value);
+        std::future::ready(status_only(StatusCode::OK))
+    });
+    let service = layer.layer(inner);
+
+    let first = std::thread::spawn({
+        let service = service.clone();
+        move || {
+            let mut service = service;
+            drop(service.call(of("orders", get("/"))));
+        }
+    });
+    assert_eq!(reads.recv().unwrap(), "old");
+    *secret.lock().unwrap() = "new";
+    handle.forget(&CredentialId::new("orders"));
+    drop(go_on);
+    first.join().unwrap();
+    send(&service, of("orders", get("/"))).await.unwrap();
+
+    assert_eq!(sent.lock().unwrap().as_slice(), ["Bearer new"]);
+    assert_eq!(reads.try_iter().collect::<Vec<_>>(), ["new"]);
+}
+
+#[test]
+fn what_a_forgotten_tenant_owned_is_dropped_at_once_on_every_thread() {
+    let owned = Arc::new(());
+    let clone = Arc::clone(&owned);
+    let layer = TenantsLayer::new(move |id| {
+        let source = Owner(Arc::clone(&clone));
+        let name = id.as_str();
+        let credentials = ClientCredentialsLayer::builder(source, API.parse()?).name(name);
+        let credentials = credentials.build();
+        Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials)))
+    });
+    let handle = layer.handle();
+    // As many threads as have copies of their own, none of which sends anything afterwards.
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                for tenant in ["orders", "stock"] {
+                    drop(layer.layer(ok().0).call(of(tenant, get("/"))));
+                }
+            });
+        }
+    });
+    let in_use = Arc::strong_count(&owned);
+
+    for tenant in ["orders", "stock"] {
+        assert!(handle.forget(&CredentialId::new(tenant)));
+    }
+
+    assert!(in_use > 2);
+    // Ours, and the closure's.
+    assert_eq!(Arc::strong_count(&owned), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_that_panics_is_an_error_and_the_next_request_tries_again() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&broken);
+    let world = World::with(&["orders"]);
+    let sources = world.clone();
+    let layer = TenantsLayer::new(move |_| {
+        assert!(!state.load(SeqCst), "as it should");
+        let source = sources.source("orders");
+        let credentials = ClientCredentialsLayer::builder(source, API.parse()?).build();
+        Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials)))
+    });
+    let service = layer.layer(ok().0);
+
+    let error = error_of(send(&service, of("orders", get("/"))).await);
+    broken.store(false, SeqCst);
+    let later = send(&service, of("orders", get("/"))).await;
+
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "the closure of `TenantsLayer` panicked");
+    assert!(later.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_closure_runs_under_no_lock_and_may_ask_the_handle_and_send_as_another() {
+    let handle: Arc<OnceLock<TenantsHandle>> = Arc::default();
+    let service: Arc<OnceLock<Tenants<Inner>>> = Arc::default();
+    let (asked, sent) = (Arc::clone(&handle), Arc::clone(&service));
+    let world = World::with(&["orders"]);
+    let layer = TenantsLayer::new(move |id| {
+        if id.as_str() == "orders" {
+            // Another tenant, on the same thread.
+            let mut service = sent.get().unwrap().clone();
+            drop(service.call(of("stock", get("/"))));
+            asked.get().unwrap().forget(&CredentialId::new("stock"));
+        }
+        let credentials = ClientCredentialsLayer::builder(world.source("orders"), API.parse()?);
+        let credentials = credentials.build();
+        Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials)))
+    });
+    handle.set(layer.handle()).ok().unwrap();
+    service.set(layer.layer(ok().0)).ok().unwrap();
+
+    let service = service.get().unwrap();
+    send(service, of("orders", get("/"))).await.unwrap();
+
+    assert_eq!(layer.handle().ids(), [CredentialId::new("orders")]);
+}
+
+/// A source that owns something.
+struct Owner(#[expect(dead_code, reason = "counted")] Arc<()>);
+
+impl TokenSource for Owner {
+    async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        Ok(AccessToken::new("token"))
+    }
 }
 
 /// Fetches once, so that the names of the tokens that follow are others.

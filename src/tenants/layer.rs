@@ -57,7 +57,8 @@ pub struct TenantsLayer {
 impl TenantsLayer {
     /// `make` gives a tenant's layer: `None` for one that does not exist, which refuses the request. It is called without
     /// waiting, for the first request of a tenant and for each one after an error; two threads may call it at once, and
-    /// one of the two layers is kept.
+    /// one of the two layers is kept. Its panic is an error like another. It is called again if the tenant is
+    /// [forgotten](TenantsHandle::forget) meanwhile.
     ///
     /// Give each [`ClientCredentialsLayer`](crate::ClientCredentialsLayer) a
     /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name), so that events tell tenants apart.
@@ -197,7 +198,8 @@ impl TenantsHandle {
     }
 
     /// Forgets a tenant, whatever it is doing: its next request makes its layer anew, or is refused. Requests under way go
-    /// on. `false` if it is not kept now.
+    /// on. A layer that is being made now is not kept: it is made again from what the closure reads afterwards. `false` if
+    /// the tenant is not kept now.
     #[expect(clippy::must_use_candidate, reason = "most callers need not know")]
     pub fn forget(&self, id: &CredentialId) -> bool {
         self.0.forget(id)

@@ -1,12 +1,13 @@
 //! The tenants there are. Which of them may be forgotten is decided here.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{
             AtomicBool, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
+            Ordering::{AcqRel, Acquire, Relaxed},
         },
     },
     time::Duration,
@@ -28,7 +29,7 @@ pub(super) struct Table {
     make: Box<Make>,
     limits: Limits,
     clock: SharedClock,
-    /// Counts what was forgotten: copies of an older count are worth nothing.
+    /// Counts removals: a tenant found before a removal is not copied after it.
     changes: AtomicU64,
     /// Written when a tenant comes or goes.
     tenants: Mutex<Known>,
@@ -45,7 +46,17 @@ pub(super) struct Limits {
 #[derive(Default)]
 struct Known {
     by_id: HashMap<CredentialId, Seen>,
+    /// The calls of `make` that are running.
+    making: HashMap<CredentialId, Making>,
     swept: Option<Instant>,
+}
+
+/// The running calls of `make` for one tenant.
+#[derive(Default)]
+struct Making {
+    calls: usize,
+    /// Number of calls of `forget` since the first of them began.
+    forgotten: u64,
 }
 
 struct Seen {
@@ -54,11 +65,8 @@ struct Seen {
     at: Instant,
 }
 
-#[derive(Default)]
-struct Copies {
-    changes: u64,
-    by_id: HashMap<CredentialId, Arc<Tenant>>,
-}
+/// Holds no tenant that was removed: a removal empties all copies.
+type Copies = HashMap<CredentialId, Arc<Tenant>>;
 
 pub(super) struct Tenant {
     pub(super) layer: M2mLayer,
@@ -105,21 +113,22 @@ impl Table {
 
     /// The tenant `id`, made if it is not there.
     pub(super) fn tenant(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
-        let changes = self.changes.load(Acquire);
+        let near = self.near.here();
         // Taken only where threads outnumber places: nobody waits for it.
-        let Ok(mut copies) = self.near.here().try_lock() else {
-            return self.look(id);
-        };
-        if copies.changes != changes {
-            copies.by_id.clear();
-            copies.changes = changes;
-        }
-        if let Some(tenant) = copies.by_id.get(id) {
+        if let Ok(copies) = near.try_lock()
+            && let Some(tenant) = copies.get(id)
+        {
             tenant.mark();
             return Ok(Arc::clone(tenant));
         }
+        let changes = self.changes.load(Acquire);
         let tenant = self.look(id)?;
-        copies.by_id.insert(id.clone(), Arc::clone(&tenant));
+        // A removal counts first and empties the copies afterwards: either it is seen here, or it removes this copy.
+        if let Ok(mut copies) = near.try_lock()
+            && self.changes.load(Acquire) == changes
+        {
+            copies.insert(id.clone(), Arc::clone(&tenant));
+        }
         Ok(tenant)
     }
 
@@ -135,50 +144,111 @@ impl Table {
 
     /// Forgets `id`. Requests under way go on with what they have.
     pub(super) fn forget(&self, id: &CredentialId) -> bool {
-        let forgotten = lock(&self.tenants).by_id.remove(id);
-        self.changes.fetch_add(1, Release);
+        let mut known = lock(&self.tenants);
+        // What is being made may be made of what was read before.
+        if let Some(making) = known.making.get_mut(id) {
+            making.forgotten += 1;
+        }
+        let forgotten = known.by_id.remove(id);
+        drop(known);
+        self.drop_copies(std::slice::from_ref(id));
         forgotten.is_some()
     }
 
-    fn look(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
-        if let Some(tenant) = self.known(id) {
-            tenant.mark();
-            return Ok(tenant);
+    /// Removes these tenants from all copies. What they own is dropped outside the locks.
+    fn drop_copies(&self, ids: &[CredentialId]) {
+        if ids.is_empty() {
+            return;
         }
-        // Made outside the lock: it may read files.
-        let layer = (self.make)(id)
-            .map_err(|error| TenantError::Unusable(id.clone(), Arc::from(error)))?
-            .ok_or_else(|| TenantError::Unknown(id.clone()))?;
-        let now = self.clock.now();
-        let mut known = lock(&self.tenants);
-        // Somebody else may have been quicker: there is never a second cell.
-        if let Some(seen) = known.by_id.get(id) {
-            return Ok(Arc::clone(&seen.tenant));
-        }
-        let forgotten = known.make_room(self.limits, now);
-        let full = known.by_id.len() >= self.limits.most;
-        let tenant = Arc::new(Tenant::new(layer));
-        if !full {
-            let seen = Seen {
-                tenant: Arc::clone(&tenant),
-                at: now,
+        self.changes.fetch_add(1, AcqRel);
+        for near in self.near.all() {
+            let removed: Vec<_> = {
+                let mut copies = lock(near);
+                ids.iter().filter_map(|id| copies.remove(id)).collect()
             };
-            known.by_id.insert(id.clone(), seen);
+            drop(removed);
+        }
+    }
+
+    fn look(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
+        loop {
+            if let Some(tenant) = self.known(id) {
+                tenant.mark();
+                return Ok(tenant);
+            }
+            // Made under no lock: it is the user's code, and may read files.
+            let call = MakeCall::begin(self, id);
+            let made = catch_unwind(AssertUnwindSafe(|| (self.make)(id)));
+            if call.is_outdated() {
+                continue;
+            }
+            let layer = made
+                .unwrap_or_else(|_| Err("the closure of `TenantsLayer` panicked".into()))
+                .map_err(|error| TenantError::Unusable(id.clone(), Arc::from(error)))?
+                .ok_or_else(|| TenantError::Unknown(id.clone()))?;
+            if let Some(kept) = self.keep(call, layer) {
+                return kept;
+            }
+        }
+    }
+
+    /// Keeps the layer that `call` has made; `None` if the tenant was forgotten meanwhile.
+    fn keep(
+        &self,
+        call: MakeCall<'_>,
+        layer: M2mLayer,
+    ) -> Option<Result<Arc<Tenant>, TenantError>> {
+        let id = call.id;
+        let now = self.clock.now();
+        self.make_room(now);
+        let made = Arc::new(Tenant::new(layer));
+        let mut known = lock(&self.tenants);
+        if known.forgotten(id) != call.forgotten {
+            return None;
+        }
+        // Another thread may have been quicker: there is never a second cell.
+        if let Some(seen) = known.by_id.get(id) {
+            return Some(Ok(Arc::clone(&seen.tenant)));
+        }
+        if known.by_id.len() >= self.limits.most {
+            return Some(Err(TenantError::Full(id.clone())));
+        }
+        let tenant = Arc::clone(&made);
+        known.by_id.insert(id.clone(), Seen { tenant, at: now });
+        Some(Ok(made))
+    }
+
+    /// Removes tenants that were idle for long, if a check is due.
+    fn make_room(&self, now: Instant) {
+        let idle = lock(&self.tenants).idle(self.limits, now);
+        // The check asks the layers' clocks, which may be the user's code: under no lock.
+        let idle = idle.into_iter().filter(|(_, tenant)| !tenant.is_busy());
+        let idle: Vec<_> = idle.collect();
+        if idle.is_empty() {
+            return;
+        }
+        let mut removed = Vec::new();
+        let mut known = lock(&self.tenants);
+        for (id, tenant) in &idle {
+            let same = |seen: &Seen| Arc::ptr_eq(&seen.tenant, tenant);
+            if known.by_id.get(id).is_some_and(same) && !tenant.used.load(Relaxed) {
+                known.by_id.remove(id);
+                removed.push(id.clone());
+            }
         }
         drop(known);
-        if !forgotten.is_empty() {
-            self.changes.fetch_add(1, Release);
-        }
-        match full {
-            true => Err(TenantError::Full(id.clone())),
-            false => Ok(tenant),
-        }
+        self.drop_copies(&removed);
     }
 }
 
 impl Known {
-    /// Takes out those that were idle for long, if it is time to look for them.
-    fn make_room(&mut self, limits: Limits, now: Instant) -> Vec<Arc<Tenant>> {
+    /// Number of times that `id` was forgotten while it was being made.
+    fn forgotten(&self, id: &CredentialId) -> u64 {
+        self.making.get(id).map_or(0, |making| making.forgotten)
+    }
+
+    /// The tenants that were idle for long, if a check is due.
+    fn idle(&mut self, limits: Limits, now: Instant) -> Vec<(CredentialId, Arc<Tenant>)> {
         let since = |at: Instant| now.saturating_duration_since(at);
         let due = self
             .swept
@@ -187,18 +257,56 @@ impl Known {
             return Vec::new();
         }
         self.swept = Some(now);
-        for seen in self.by_id.values_mut() {
+        let mut idle = Vec::new();
+        for (id, seen) in &mut self.by_id {
             if seen.tenant.used.swap(false, Relaxed) {
                 seen.at = now;
             }
+            if since(seen.at) >= limits.idle_after {
+                idle.push((id.clone(), Arc::clone(&seen.tenant)));
+            }
         }
-        let idle = |_: &CredentialId, seen: &mut Seen| {
-            since(seen.at) >= limits.idle_after && !seen.tenant.is_busy()
-        };
-        self.by_id
-            .extract_if(idle)
-            .map(|(_, seen)| seen.tenant)
-            .collect()
+        idle
+    }
+}
+
+/// A running call of `make`: ends when it is dropped, after a panic as well.
+struct MakeCall<'a> {
+    table: &'a Table,
+    id: &'a CredentialId,
+    /// Number of times that the tenant had been forgotten when the call began.
+    forgotten: u64,
+}
+
+impl<'a> MakeCall<'a> {
+    fn begin(table: &'a Table, id: &'a CredentialId) -> Self {
+        let mut known = lock(&table.tenants);
+        let making = known.making.entry(id.clone()).or_default();
+        making.calls += 1;
+        let forgotten = making.forgotten;
+        drop(known);
+        Self {
+            table,
+            id,
+            forgotten,
+        }
+    }
+
+    /// Whether the tenant was forgotten since the call began: what it has made may be made of an old secret.
+    fn is_outdated(&self) -> bool {
+        lock(&self.table.tenants).forgotten(self.id) != self.forgotten
+    }
+}
+
+impl Drop for MakeCall<'_> {
+    fn drop(&mut self) {
+        let mut known = lock(&self.table.tenants);
+        if let Entry::Occupied(mut making) = known.making.entry(self.id.clone()) {
+            making.get_mut().calls -= 1;
+            if making.get().calls == 0 {
+                making.remove();
+            }
+        }
     }
 }
 
