@@ -19,7 +19,7 @@ pub(in crate::client_credentials) fn builder()
 -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TokenError> {
     let installed = CryptoProvider::get_default().cloned();
     let provider = installed.or_else(|| compiled().map(Arc::new));
-    let provider = provider.ok_or_else(|| unusable(NO_PROVIDER))?;
+    let provider = provider.ok_or_else(|| TokenError::configuration(NO_PROVIDER))?;
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("the crypto provider is unusable").with_source(error))
@@ -167,9 +167,9 @@ pub(super) fn unusable(what: &str) -> TokenError {
     TokenError::configuration(format!("was not sent: {what}"))
 }
 
-const NO_PROVIDER: &str = "this program has no crypto provider for TLS; enable the feature `ring` or `aws-lc-rs` of \
-                           tower-m2m, install rustls' default (`CryptoProvider::install_default`), or pass a \
-                           configuration with `.tls_config(..)`";
+const NO_PROVIDER: &str = "was not sent: this program has no crypto provider for TLS; enable the feature `ring` or \
+                           `aws-lc-rs` of tower-m2m, install one for the process (rustls' \
+                           `CryptoProvider::install_default`), or pass a configuration with `.tls_config(..)`";
 const NO_ROOTS: &str = "no trusted root certificate was found on this system; install ca-certificates, or pass yours with \
                         `.tls_config(..)`";
 const NOT_READ: &str = "the runtime ended while the system's root certificates were read";
