@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tower_m2m::client_credentials::{
-    AccessToken, Lease, LeaseHolder, RedisTokenStore, StoreErrorKind, StoreKeys, TokenSource,
-    TokenStore,
+    AccessToken, CacheIdentity, Lease, LeaseHolder, RedisTokenStore, StoreErrorKind, StoreKeys,
+    TokenSource, TokenStore,
 };
 
 use crate::{
@@ -91,6 +91,29 @@ async fn a_lease_and_a_cooldown_end_by_themselves() {
     while !store.cool_down(&identity, MINUTE).await.unwrap() {}
 
     assert!(!store.cool_down(&identity, MINUTE).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_long_lease_and_a_long_cooldown_exclude_others_and_an_endless_one_is_cut_to_a_day() {
+    let world = World::new();
+    let store = world.store();
+    for (name, length) in [
+        ("a", 11 * MINUTE),
+        ("b", 1440 * MINUTE),
+        ("c", Duration::MAX),
+    ] {
+        let identity = CacheIdentity::new("test").field("name", name);
+        let [a, b, _] = holders();
+
+        let lease = async |holder| store.lease(&identity, holder, length).await.unwrap();
+        assert_eq!(lease(a).await, Lease::Held, "{name}");
+        assert_eq!(lease(b).await, Lease::Busy, "{name}");
+        store.release(&identity, a, Some(length)).await.unwrap();
+        assert_eq!(lease(b).await, Lease::Failed, "{name}");
+        let cool_down = async || store.cool_down(&identity, length).await.unwrap();
+        assert!(cool_down().await, "{name}");
+        assert!(!cool_down().await, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::time::timeout;
 use tower_m2m::{
-    rate_limit_retry::{ExactQuota, RedisQuotaStore, StoredQuotas},
+    rate_limit_retry::{CacheIdentity, ExactQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
     test_util::{Api, ApiFault, Dialect, Quota},
 };
 
@@ -112,9 +113,42 @@ async fn what_belongs_to_a_quota_has_a_hash_tag_in_common_and_names_nobody() {
 }
 
 #[tokio::test]
+async fn a_channel_that_nobody_listens_to_any_more_is_unsubscribed_from() {
+    let redis = Server::start();
+    let store = RedisQuotaStore::new(redis.url(), keys()).unwrap();
+    let quota = |name: &str| CacheIdentity::new("quota").field("name", name);
+    let listens = async |name: &str| {
+        let quota = quota(name);
+        timeout(Duration::from_millis(50), store.changed(&quota)).await
+    };
+    let stays = quota("stays");
+    let mut stays = store.changed(&stays);
+    for name in ["a", "b", "c"] {
+        assert!(listens(name).await.is_err());
+    }
+    assert!(
+        timeout(Duration::from_millis(50), &mut stays)
+            .await
+            .is_err()
+    );
+    assert_eq!(redis.channels().len(), 4);
+
+    while redis.channels().len() > 1 {
+        assert!(
+            timeout(Duration::from_millis(10), &mut stays)
+                .await
+                .is_err()
+        );
+    }
+    // One that is listened to again is subscribed to again.
+    assert!(listens("a").await.is_err());
+    assert_eq!(redis.channels().len(), 2);
+}
+
+#[tokio::test]
 async fn the_acl_of_the_guide_is_enough_for_quotas() {
     let fleet = Fleet::new(Api::builder());
-    let rules = "ACL SETUSER quotas on >password resetkeys ~m2m:* resetchannels &m2m:* -@all +eval +evalsha +asking +get +set +del +time +hmget +hget +hset +hdel +zadd +zrem +zcard +zrangebyscore +pexpire +publish +subscribe";
+    let rules = "ACL SETUSER quotas on >password resetkeys ~m2m:* resetchannels &m2m:* -@all +eval +evalsha +asking +get +set +del +time +hmget +hget +hset +hdel +zadd +zrem +zcard +zrangebyscore +pexpire +publish +subscribe +unsubscribe";
     let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
     fleet.redis.command(&parts);
     let url = fleet.redis.url_as("quotas", "password");

@@ -86,11 +86,11 @@ impl StoredTokens {
         })
     }
 
-    /// How long a process that died while it fetched keeps the others waiting. One that lives renews its lease.
-    /// Default: 5 s.
+    /// How long a process that died while it fetched keeps the others waiting. One that lives renews its lease. At least
+    /// 10 ms, at most 24 h. Default: 5 s.
     #[must_use]
     pub fn lease(mut self, length: Duration) -> Self {
-        self.settings.lease = length;
+        self.settings.lease = length.clamp(SHORTEST_LEASE, LONGEST_LEASE);
         self
     }
 
@@ -133,3 +133,8 @@ impl fmt::Debug for StoredTokens {
             .finish_non_exhaustive()
     }
 }
+
+/// Minimum length of a lease, which is renewed three times as often.
+const SHORTEST_LEASE: Duration = Duration::from_millis(10);
+/// Maximum length of a lease and of a cooldown in a store: one that ends later is none of ours.
+pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);

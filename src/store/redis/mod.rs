@@ -176,6 +176,13 @@ impl Connection {
         subscribed.map_err(|failed| self.failed(&node, failed))
     }
 
+    /// Listens no longer on a channel.
+    pub(crate) async fn unsubscribe(&self, channel: &str) -> Result<(), StoreError> {
+        let node = self.node(slot(channel))?;
+        let unsubscribed = node.unsubscribe(channel, self.limit).await;
+        unsubscribed.map_err(|failed| self.failed(&node, failed))
+    }
+
     fn node(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
         let mut routes = lock(&self.routes);
         let node = routes.node(slot, &self.seeds, self.heard.as_ref());

@@ -69,6 +69,15 @@ impl Node {
         self.once(limit, manager.subscribe(channel)).await
     }
 
+    /// Listens no longer on a channel, if there is a connection.
+    pub(super) async fn unsubscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
+        let manager = lock(&self.manager).clone();
+        match manager {
+            Some(mut manager) => self.once(limit, manager.unsubscribe(channel)).await,
+            None => Ok(()),
+        }
+    }
+
     async fn once<T>(
         &self,
         limit: Duration,

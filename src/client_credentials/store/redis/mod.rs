@@ -4,7 +4,9 @@ mod seal;
 
 use std::{fmt, time::Duration};
 
-use super::{CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore};
+use super::{
+    CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore, sharing::LONGEST_LEASE,
+};
 use crate::{
     client_credentials::TokenIdentity,
     store::{Connection, Entry, Key, Script, StoreKeys},
@@ -178,7 +180,8 @@ impl TokenStore for RedisTokenStore {
     ) -> Result<Lease, StoreError> {
         let entry = self.keys.active().entry(identity);
         let lease = self.scripts.lease.key(self.lease_of(&entry));
-        let lease = lease.arg(hex(&holder.to_bytes())).arg(millis(length));
+        let length = millis(length.min(LONGEST_LEASE));
+        let lease = lease.arg(hex(&holder.to_bytes())).arg(length);
         Ok(match self.connection.invoke(lease).await? {
             0u8 => Lease::Held,
             1 => Lease::Busy,
@@ -196,7 +199,7 @@ impl TokenStore for RedisTokenStore {
         let release = self.scripts.release.key(self.lease_of(&entry));
         let release = release
             .arg(hex(&holder.to_bytes()))
-            .arg(failed.map_or(0, millis));
+            .arg(failed.map_or(0, |length| millis(length.min(LONGEST_LEASE))));
         self.connection.invoke(release).await
     }
 
@@ -207,7 +210,7 @@ impl TokenStore for RedisTokenStore {
     ) -> Result<bool, StoreError> {
         let entry = self.keys.active().entry(identity);
         let cool_down = self.scripts.cool_down.key(self.name(&entry, "cooldown"));
-        let cool_down = cool_down.arg(millis(length));
+        let cool_down = cool_down.arg(millis(length.min(LONGEST_LEASE)));
         self.connection.invoke(cool_down).await
     }
 }
@@ -247,11 +250,10 @@ impl Scripts {
     }
 }
 
-/// At least 1, because Redis takes no 0.
+/// At least 1, because Redis takes no 0; at most a century, because it takes no time that its clock cannot hold.
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1)
+    let century = 100 * 366 * 24 * 3600 * 1000;
+    u64::try_from(duration.as_millis()).map_or(century, |millis| millis.clamp(1, century))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -190,10 +190,9 @@ impl QuotaStore for RedisQuotaStore {
 
     fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let channel = self.name(quota, "news");
-            let known = self.news.count(&channel);
-            self.connection.subscribe(&channel).await?;
-            self.news.after(&channel, known).await;
+            let place = self.news.enter(&self.connection, self.name(quota, "news"));
+            self.connection.subscribe(place.channel()).await?;
+            place.heard().await;
             Ok(())
         })
     }
