@@ -65,6 +65,21 @@ fn is_ours(error: &(dyn Error + 'static)) -> bool {
         || replay::is_refusal(error)
 }
 
+/// Whether an error that is [`ErrorClass::Final`] is one of ours and says that the request was not sent.
+pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(link) = next {
+        if let Some(exceeded) = link.downcast_ref::<DeadlineExceeded>() {
+            return !exceeded.possibly_processed();
+        }
+        if is_ours(link) {
+            return !replay::is_refusal(link);
+        }
+        next = link.source();
+    }
+    false
+}
+
 fn is_connect(error: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "hyper-util")]
     if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {

@@ -15,11 +15,14 @@ use std::{
 };
 
 use http::{Method, Request, StatusCode};
-use support::{API, Body, Inner, SECOND, answering, get, send, spawn, status_only};
+use support::{
+    API, Body, Client, Inner, SECOND, answering, get, send, spawn, status_only, throttled,
+};
 use tokio::time::{Instant, sleep, timeout};
-use tower::Layer;
+use tower::{Layer, service_fn};
 use tower_m2m::{
-    RateLimitRetryLayer,
+    BoxError, ErrorClass, RateLimitRetryLayer,
+    client_credentials::TokenError,
     rate_limit_retry::{OwnLimit, PartitionKey, Preset, Release},
 };
 
@@ -46,6 +49,61 @@ async fn no_period_sees_more_than_it_should_however_long_requests_take() {
         assert!(*at - arrivals[n - 20] >= 10 * SECOND, "{n}: {at:?}");
     }
     assert!(began.elapsed() < 46 * SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_has_seen_is_charged_whatever_became_of_it() {
+    let limited = || RateLimitRetryLayer::builder().limit(OwnLimit::per_second(5));
+    // Refused for good.
+    let (inner, calls) = answering(|_| std::future::ready(throttled("60")));
+    let service = limited().permanent_if(|_| true).build().layer(inner);
+    assert_eq!(sent_in_a_second(&service, &calls).await, 5);
+
+    // Failed in a way that no retry helps against.
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let failing = move |_: Request<Body>| {
+        counter.fetch_add(1, SeqCst);
+        std::future::ready(Err::<http::Response<Body>, BoxError>("no".into()))
+    };
+    let layer = limited().classify_errors(|_| ErrorClass::Final).build();
+    let service = layer.layer(service_fn(failing));
+    assert_eq!(sent_in_a_second(&service, &calls).await, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_is_not_charged() {
+    for (error, class) in [
+        (None, ErrorClass::Final),
+        (Some("no connection"), ErrorClass::NotSent),
+    ] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let failing = move |_: Request<Body>| {
+            counter.fetch_add(1, SeqCst);
+            let error: BoxError = match error {
+                Some(error) => error.into(),
+                None => TokenError::transient("the issuer is down").into(),
+            };
+            std::future::ready(Err::<http::Response<Body>, BoxError>(error))
+        };
+        let layer = RateLimitRetryLayer::builder()
+            .limit(OwnLimit::per_second(5))
+            .max_retries(0)
+            .classify_errors(move |_| class)
+            .build();
+        let service = layer.layer(service_fn(failing));
+
+        assert_eq!(sent_in_a_second(&service, &calls).await, 100, "{error:?}");
+    }
+}
+
+/// How many of 100 requests have been sent within a second.
+async fn sent_in_a_second(service: &impl Client, calls: &AtomicUsize) -> usize {
+    let requests: Vec<_> = (0..100).map(|_| spawn(service, get("/"))).collect();
+    sleep(Duration::from_millis(990)).await;
+    requests.iter().for_each(tokio::task::JoinHandle::abort);
+    calls.load(SeqCst)
 }
 
 #[tokio::test(start_paused = true)]

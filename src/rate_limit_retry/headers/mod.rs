@@ -186,7 +186,8 @@ fn present(headers: &HeaderMap, now: SystemTime) -> SystemTime {
     made.unwrap_or(now)
 }
 
-fn is_from_a_cache(headers: &HeaderMap) -> bool {
+/// Whether a cache answered, and not the server itself.
+pub(super) fn is_from_a_cache(headers: &HeaderMap) -> bool {
     !age(headers).is_zero()
 }
 

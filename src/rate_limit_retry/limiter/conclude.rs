@@ -8,11 +8,12 @@ use tokio::time::Instant;
 use super::{Call, Limiter, nested};
 use crate::{
     Attempts, BoxError, ErrorClass,
+    error::is_unsent,
     rate_limit_retry::{
         GaveUp, GiveUpReason, RateLimitEvent,
         decision::{Decision, Ended, Facts, decide},
         gate::Ticket,
-        headers::{Signals, may_speak},
+        headers::{Signals, is_from_a_cache, may_speak},
         permanent::Refusal,
         quota::Learnt,
     },
@@ -74,10 +75,14 @@ impl Limiter {
                 let throttled = signals.is_throttle(status);
                 let learnt = if permanent {
                     // What no wait restores is not waited for.
-                    Learnt::NotSent
+                    Learnt::Sent
+                } else if !throttled && is_from_a_cache(response.headers()) {
+                    Learnt::Cached
                 } else if status.is_server_error() && !throttled && signals.is_empty() {
                     // A failure says nothing about quotas, and may not have been counted.
                     Learnt::Unknown
+                } else if !throttled && (status.is_client_error() || status.is_server_error()) {
+                    Learnt::Failed { signals: &signals }
                 } else {
                     Learnt::Answer {
                         throttled,
@@ -115,7 +120,9 @@ impl Limiter {
                 call.sends += 1;
                 let class = self.classifier.classify(&**error);
                 let learnt = match class {
-                    ErrorClass::NotSent | ErrorClass::Final => Learnt::NotSent,
+                    ErrorClass::NotSent => Learnt::NotSent,
+                    ErrorClass::Final if is_unsent(&**error) => Learnt::NotSent,
+                    ErrorClass::Final => Learnt::Sent,
                     ErrorClass::MaybeProcessed => Learnt::Unknown,
                 };
                 let settled = ticket.settle(learnt, now);

@@ -27,7 +27,7 @@ impl Quota {
     /// Limit, remaining and reset, as far as they are known.
     pub(crate) fn known(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
         self.told.map_or((None, None, None), |told| {
-            (told.limit, Some(told.remaining), told.reset_at)
+            (told.limit, Some(told.left()), told.reset_at)
         })
     }
 

@@ -38,37 +38,58 @@ impl Quota {
         {
             cap.ended(ended);
         }
-        match learnt {
-            Learnt::NotSent => self.habit.unsent(),
+        let (signals, throttled, served) = match learnt {
+            Learnt::Answer { throttled, signals } => (signals, throttled, !throttled),
+            Learnt::Failed { signals } => (signals, false, false),
+            Learnt::Cached => {
+                self.habit.unsent();
+                if number >= self.since {
+                    self.ramp.widen();
+                }
+                self.quiet = self.quiet.saturating_add(1);
+                return self.held_until(now?);
+            }
+            Learnt::NotSent => {
+                self.habit.unsent();
+                return self.held_until(now?);
+            }
+            Learnt::Sent => {
+                self.spent();
+                return self.held_until(now?);
+            }
             Learnt::Unknown => {
                 self.ramp.unanswered();
-                if let Some(told) = &mut self.told {
-                    told.spent();
-                }
+                self.spent();
+                return self.held_until(now?);
             }
-            Learnt::Answer { throttled, signals } => {
-                let now = now?;
-                let silent = !throttled && signals.is_empty();
-                if self.is_of_another(signals, about) {
-                    self.pass_over(number, throttled, now);
-                } else {
-                    if !(throttled && about == About::All) {
-                        self.note(number, throttled, signals, now);
-                    }
-                    if throttled {
-                        self.refuse(number, signals, about, pace, random, now);
-                    } else {
-                        self.accept(number, now);
-                    }
-                }
-                self.quiet = if silent {
-                    self.quiet.saturating_add(1)
-                } else {
-                    0
-                };
+        };
+        let now = now?;
+        let silent = !throttled && signals.is_empty();
+        if self.is_of_another(signals, about) {
+            self.pass_over(number, throttled, now);
+        } else {
+            if !(throttled && about == About::All) {
+                self.note(number, throttled, served, signals, now);
+            }
+            if throttled {
+                self.refuse(number, signals, about, pace, random, now);
+            } else {
+                self.accept(number, now);
             }
         }
-        self.held_until(now?)
+        self.quiet = if silent {
+            self.quiet.saturating_add(1)
+        } else {
+            0
+        };
+        self.held_until(now)
+    }
+
+    /// A request may have been counted.
+    fn spent(&mut self) {
+        if let Some(told) = &mut self.told {
+            told.spent();
+        }
     }
 
     /// Whether an answer names a limit that is not this partition's. Which one is, is known from requests that nobody
@@ -87,20 +108,27 @@ impl Quota {
         if throttled {
             self.ramp.unanswered();
         } else {
-            if let Some(told) = &mut self.told {
-                told.spent();
-            }
+            self.spent();
             self.accept(number, now);
         }
     }
 
     /// What an answer says about the window.
-    fn note(&mut self, number: u64, throttled: bool, signals: &Signals, now: Instant) {
+    fn note(
+        &mut self,
+        number: u64,
+        throttled: bool,
+        served: bool,
+        signals: &Signals,
+        now: Instant,
+    ) {
         let Some((limit, remaining)) = tightest(&signals.limits) else {
-            if !throttled {
+            if throttled {
+                self.doubt.refuted();
+            } else {
                 self.announced = false;
                 if let Some(told) = &mut self.told {
-                    told.spent();
+                    told.spent_silently();
                 }
             }
             return;
@@ -110,6 +138,15 @@ impl Quota {
         }
         if let Some(fleet) = &mut self.fleet {
             fleet.told();
+        }
+        if throttled && remaining == 0 {
+            self.doubt.refuted();
+        } else if served
+            && remaining == 0
+            && let Some(told) = &self.told
+            && told.is_contradicted(limit.reset, now)
+        {
+            self.doubt.contradicted();
         }
         let stale = number < self.since && !self.is_news(limit, now);
         match &mut self.told {
@@ -196,7 +233,6 @@ impl Quota {
         }
         let hint = signals.retry_after.filter(|hint| !hint.is_zero());
         let (wait, exact) = match hint {
-            Some(hint) if hint > NEVER_STORED => return,
             // Jitter only adds.
             Some(hint) => {
                 let jitter = (hint / 100).min(MOST_JITTER).mul_f64(random);
@@ -211,6 +247,8 @@ impl Quota {
             None if first => (self.guess(pace, random, now), false),
             None => return,
         };
+        // At the end of a hold that is shorter than the server asked for, it has not said that it takes more.
+        let exact = exact && wait <= pace.max_hold;
         let until = after(now, wait.min(pace.max_hold));
         if self.prolong(Hold { until, exact })
             && let Some(fleet) = &mut self.fleet
@@ -228,8 +266,6 @@ impl Quota {
     }
 }
 
-/// A hint beyond this is answered, but nobody is held for it.
-const NEVER_STORED: Duration = Duration::from_secs(24 * 3600);
 /// Many processes that were refused together do not come back together.
 const MOST_JITTER: Duration = Duration::from_millis(250);
 /// So many refusals in a row, and the hints were wrong.

@@ -3,6 +3,7 @@
 mod allowance;
 mod cap;
 mod control;
+mod doubt;
 mod fleet;
 mod habit;
 mod learn;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 pub(crate) use self::lesson::Lesson;
 use self::{
     cap::Cap,
+    doubt::Doubt,
     fleet::Fleet,
     habit::{Habit, Verdict},
     ramp::Ramp,
@@ -47,6 +49,8 @@ pub(crate) struct Quota {
     cap: Option<Box<Cap>>,
     hold: Option<Hold>,
     told: Option<Told>,
+    /// Whether the announcement that nothing remains is believed.
+    doubt: Doubt,
     /// The part that is ours of what the quota loses.
     share: f64,
     /// The server gives out more before the reset that it tells; it said so in a refusal.
@@ -103,9 +107,15 @@ pub(crate) enum Learnt<'a> {
         throttled: bool,
         signals: &'a Signals,
     },
-    /// It was not sent, or the server cannot have counted it.
+    /// It was answered with an error that is no refusal of this kind: that is no proof that it was accepted.
+    Failed { signals: &'a Signals },
+    /// A cache answered it: the server has not seen it.
+    Cached,
+    /// It was not sent.
     NotSent,
-    /// Nobody knows: the caller left, or the connection broke.
+    /// It was sent, and what became of it says nothing about quotas.
+    Sent,
+    /// The outcome is not known: the caller left, or the connection broke.
     Unknown,
 }
 
@@ -164,6 +174,7 @@ impl Quota {
             cap: own.map(|own| Box::new(Cap::new(own))),
             hold: None,
             told: None,
+            doubt: Doubt::default(),
             share: 1.0,
             gradual: None,
             announced: false,
@@ -200,7 +211,8 @@ impl Quota {
         if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, smooth, now)) {
             return wait;
         }
-        if let Some(told) = self.told {
+        let doubted = self.told.is_some_and(|told| self.doubt.covers(&told));
+        if let Some(told) = self.told.filter(|_| !doubted) {
             let share = told.share(self.share, self.in_flight);
             let fleet = self.fleet.as_mut().filter(|fleet| fleet.is_together());
             // What others take is known, and kept apart, where all of them are of one fleet.
@@ -224,7 +236,7 @@ impl Quota {
                 return Admit::NotBefore(at);
             }
         }
-        if !self.announced || self.another {
+        if !self.announced || self.another || doubted {
             match self.habit.admit(self.in_flight, now) {
                 Verdict::Free => {
                     let (room, end) = self.habit.room(self.in_flight).unzip();

@@ -47,12 +47,16 @@ impl Quota {
             let sent = fleet.sent_after(told.by);
             Some(ToldQuota {
                 limit: told.limit,
-                remaining: told.remaining,
+                // What was counted here is no proof that nothing remains.
+                remaining: told.left().max(told.remaining.min(1)),
                 reset: reset - now,
                 age: sent.map(|at| now.saturating_duration_since(at)),
             })
         };
-        let told = self.told.filter(|_| fleet.spoken).and_then(tell);
+        let told = self
+            .told
+            .filter(|told| fleet.spoken && !self.doubt.covers(told));
+        let told = told.and_then(tell);
         fleet.spoken = false;
         fleet.expects = wanted > 0;
         Some(QuotaReport {

@@ -17,7 +17,12 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
     pub(super) limit: Option<u64>,
+    /// What remained by the last announcement.
     pub(super) remaining: u64,
+    /// Number of requests that were counted here since, because their answers announced nothing.
+    spent: u64,
+    /// Answers without an announcement do not count: more of them were accepted than remained.
+    uncounted: bool,
     pub(super) reset_at: Option<Instant>,
     /// The latest reset that was told.
     pub(super) furthest: Option<Instant>,
@@ -37,10 +42,14 @@ pub(super) struct Told {
 
 impl Told {
     pub(super) fn new(limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) -> Self {
-        let reset_at = limit.reset.map(|reset| after(now, reset));
+        // A reset now is no end of a window: servers that round down announce one during its last second, others always.
+        let reset = limit.reset.filter(|reset| !reset.is_zero());
+        let reset_at = reset.map(|reset| after(now, reset));
         Self {
             limit: limit.limit,
             remaining,
+            spent: 0,
+            uncounted: false,
             reset_at,
             furthest: reset_at,
             by,
@@ -65,7 +74,7 @@ impl Told {
             _ => (false, false),
         };
         let newer = later && by > self.by;
-        if newer && remaining > self.remaining {
+        if newer && remaining > self.left() {
             let overtaken = self.ahead.filter(|(_, reset)| fresh.ends_at(*reset));
             let least = overtaken.map_or(remaining, |(least, _)| least.min(remaining));
             *self = Self {
@@ -85,8 +94,8 @@ impl Told {
             };
         } else if !earlier {
             self.heard = now;
-            if remaining < self.remaining {
-                self.remaining = remaining;
+            if remaining < self.left() {
+                (self.remaining, self.spent) = (remaining, 0);
                 self.after = next;
                 if later {
                     self.reset_at = fresh.reset_at;
@@ -113,6 +122,8 @@ impl Told {
         Self {
             limit: window.limit,
             remaining: window.remaining,
+            spent: 0,
+            uncounted: false,
             reset_at: Some(reset_at),
             furthest: Some(reset_at),
             by: 0,
@@ -135,8 +146,26 @@ impl Told {
             self.reset_at = Some(reset_at);
             self.furthest = self.furthest.max(self.reset_at);
         }
-        self.remaining = remaining;
+        (self.remaining, self.spent) = (remaining, 0);
         self.after = next;
+    }
+
+    /// What remains: as announced, less what was counted here since.
+    pub(super) fn left(&self) -> u64 {
+        self.remaining.saturating_sub(self.spent)
+    }
+
+    /// Whether the server itself has announced that nothing remains.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// Whether an answer contradicts what is known: nothing remained of this window, and a request was accepted all the
+    /// same.
+    pub(super) fn is_contradicted(&self, reset: Option<Duration>, now: Instant) -> bool {
+        let later = self.reset_at.zip(reset);
+        let later = later.is_some_and(|(known, reset)| after(now, reset) > known + SAME_WINDOW);
+        self.is_used_up() && !later
     }
 
     /// Whether a window that resets then is this one.
@@ -150,9 +179,19 @@ impl Told {
         self.ours += 1;
     }
 
-    /// A request was counted, and its answer says nothing.
+    /// A request may have been counted, and its answer announces nothing.
     pub(super) fn spent(&mut self) {
-        self.remaining = self.remaining.saturating_sub(1);
+        if !self.uncounted {
+            self.spent = self.spent.saturating_add(1);
+        }
+    }
+
+    /// A request was accepted, and its answer announces nothing: such requests may not count at all.
+    pub(super) fn spent_silently(&mut self) {
+        if self.left() == 0 && !self.is_used_up() {
+            (self.spent, self.uncounted) = (0, true);
+        }
+        self.spent();
     }
 
     /// When requests may go again. Where others take a part of the quota, a little later than the reset: those of them
@@ -167,7 +206,7 @@ impl Told {
             let window = reset.saturating_duration_since(self.began);
             after(reset, (window / 200).min(Duration::from_secs(1)))
         };
-        Some(if self.remaining == 0 {
+        Some(if self.is_used_up() {
             over.min(after(self.heard, longest))
         } else {
             over
@@ -180,7 +219,7 @@ impl Told {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let (ours, fall) = (
             (self.ours + u64::from(in_flight)) as f64,
-            self.first.saturating_sub(self.remaining) as f64,
+            self.first.saturating_sub(self.left()) as f64,
         );
         ((before * STEADY + ours) / (STEADY + fall)).clamp(0.0, 1.0)
     }
@@ -195,13 +234,15 @@ impl Told {
         reason = "beyond 2^53 nobody comes near the limit"
     )]
     fn ours(&self, share: f64) -> f64 {
-        self.remaining as f64 * share
+        self.left() as f64 * share
     }
 
     /// `None` if nothing speaks against one more, where others take all but a `share` of what remains, and the window
     /// is `over` then.
+    ///
+    /// Only an announcement holds requests until the reset. What was counted here is no proof: it lets one go at a time.
     pub(super) fn admit(&self, in_flight: u32, share: f64, over: Option<Instant>) -> Option<Admit> {
-        if self.remaining > u64::from(in_flight) {
+        if self.left() > u64::from(in_flight) {
             let ours = self.ours(share);
             // What others have under way is not in the answer; they have about as much as we have, for their share. The
             // last ones are for whoever comes first.
@@ -209,10 +250,10 @@ impl Told {
             return (!fits).then_some(Admit::AfterAnswer(over));
         }
         match (over, in_flight) {
-            (Some(over), 0) => Some(Admit::NotBefore(over)),
+            (Some(over), 0) if self.is_used_up() => Some(Admit::NotBefore(over)),
             (over, 1..) => Some(Admit::AfterAnswer(over)),
-            // Nothing remains and nobody says until when: try one.
-            (None, 0) => None,
+            // It is not known that nothing remains, or not until when: one goes.
+            (_, 0) => None,
         }
     }
 }

@@ -25,8 +25,8 @@ fn a_hint_is_kept_to_with_a_hundredth_of_jitter_and_no_more_than_a_quarter_of_a_
         (secs(60), Some(ms(60_125))),
         (secs(4000), Some(PACE.max_hold)),
         (secs(86_400), Some(PACE.max_hold)),
-        // Nobody waits so long.
-        (secs(86_400) + ms(1), None),
+        (secs(259_200), Some(PACE.max_hold)),
+        (secs(30 * 86_400), Some(PACE.max_hold)),
     ] {
         let mut world = World::new();
         let number = world.enter();

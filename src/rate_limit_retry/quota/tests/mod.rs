@@ -3,6 +3,7 @@
 mod any;
 mod cap;
 mod control;
+mod doubt;
 mod fleet;
 mod habit;
 mod heard;

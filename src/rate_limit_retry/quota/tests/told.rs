@@ -257,10 +257,7 @@ fn the_part_that_others_take_is_left_to_them() {
 #[test]
 fn when_nothing_remains_requests_wait_for_the_reset_or_one_goes_to_see() {
     let now = origin();
-    let mut told = Told::new(&resets(secs(60)), 1, 5, 10, now);
-    told.spent();
-    told.spent();
-    assert_eq!(told.remaining, 0);
+    let told = Told::new(&resets(secs(60)), 0, 5, 10, now);
     let over = now + secs(60);
     assert_eq!(told.admit(0, 1.0, Some(over)), Some(Admit::NotBefore(over)));
     assert_eq!(
@@ -269,6 +266,17 @@ fn when_nothing_remains_requests_wait_for_the_reset_or_one_goes_to_see() {
     );
     assert_eq!(told.admit(1, 1.0, None), Some(Admit::AfterAnswer(None)));
     assert_eq!(told.admit(0, 1.0, None), None);
+
+    // What was counted here is no announcement: one goes.
+    let mut told = Told::new(&resets(secs(60)), 1, 5, 10, now);
+    told.spent();
+    told.spent();
+    assert_eq!(told.left(), 0);
+    assert_eq!(told.admit(0, 1.0, Some(over)), None);
+    assert_eq!(
+        told.admit(1, 1.0, Some(over)),
+        Some(Admit::AfterAnswer(Some(over)))
+    );
 }
 
 #[test]

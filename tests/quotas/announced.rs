@@ -1,0 +1,216 @@
+//! What an announcement is worth when answers contradict it, or say nothing.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http::{Response, StatusCode};
+use tokio::time::{Instant, sleep};
+use tower::Layer;
+use tower_m2m::{
+    RateLimitRetryLayer,
+    rate_limit_retry::{GaveUp, HoldTooLong},
+};
+
+use crate::support::{Body, Client, Inner, SECOND, answering, get, post, send, spawn};
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_announce_nothing_do_not_use_up_a_quota() {
+    for (status, field) in [
+        (200, None),
+        (200, Some(("age", "30"))),
+        (404, None),
+        (500, None),
+    ] {
+        let (inner, calls) = after_the_first(
+            &[
+                ("x-ratelimit-limit", "100"),
+                ("x-ratelimit-remaining", "99"),
+                ("x-ratelimit-reset", "3000"),
+            ],
+            status,
+            field.as_slice(),
+        );
+        let service = RateLimitRetryLayer::new().layer(inner);
+        let began = Instant::now();
+
+        for _ in 0..250 {
+            send(&service, post("/")).await.unwrap();
+        }
+
+        assert_eq!(calls.load(SeqCst), 250);
+        assert!(began.elapsed() < 30 * SECOND, "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cached_answers_do_not_slow_requests_down() {
+    let (inner, _) = after_the_first(
+        &[
+            ("x-ratelimit-limit", "10"),
+            ("x-ratelimit-remaining", "5"),
+            ("x-ratelimit-reset", "3000"),
+        ],
+        200,
+        &[("age", "30")],
+    );
+    let service = RateLimitRetryLayer::new().layer(inner);
+    send(&service, get("/")).await.unwrap();
+    for _ in 0..100 {
+        send(&service, get("/")).await.unwrap();
+    }
+
+    // Two at once: one at a time would take twice as long.
+    let began = Instant::now();
+    let calls = [spawn(&service, get("/")), spawn(&service, get("/"))];
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+
+    assert_eq!(began.elapsed(), LATENCY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_always_announces_zero_and_accepts_does_not_throttle() {
+    let silent = time_of_500(&[]).await;
+    for fields in [
+        &[("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "0")][..],
+        &[
+            ("x-ratelimit-limit", "name=rate-limit-1,1"),
+            ("x-ratelimit-remaining", "name=rate-limit-1,0"),
+        ],
+        &[
+            ("x-ratelimit-limit", "1000"),
+            ("x-ratelimit-remaining", "0"),
+            ("x-ratelimit-reset", "3600"),
+        ],
+        &[
+            ("ratelimit-limit", "1000"),
+            ("ratelimit-remaining", "0"),
+            ("ratelimit-reset", "0"),
+        ],
+        &[("ratelimit", "\"default\";r=0;t=60")],
+    ] {
+        let time = time_of_500(fields).await;
+
+        assert!(time <= silent + 4 * LATENCY, "{fields:?}: {time:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_ends_the_doubt_about_an_announced_zero() {
+    let refuses = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&refuses);
+    let (inner, calls) = answering(move |_| {
+        let refused = counter.load(SeqCst) > 0;
+        let response = Response::builder()
+            .status(if refused { 429 } else { 200 })
+            .header("x-ratelimit-limit", "100")
+            .header("x-ratelimit-remaining", "0")
+            .header("x-ratelimit-reset", "60");
+        async move {
+            sleep(LATENCY).await;
+            response.body(Body::default()).unwrap()
+        }
+    });
+    let service = RateLimitRetryLayer::builder().max_retries(0).build();
+    let service = service.layer(inner);
+    let first: Vec<_> = (0..50).map(|_| spawn(&service, get("/"))).collect();
+    for call in first {
+        assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+    refuses.store(1, SeqCst);
+    let refused = send(&service, get("/")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let (sent, began) = (calls.load(SeqCst), Instant::now());
+    refuses.store(0, SeqCst);
+
+    send(&service, get("/")).await.unwrap();
+
+    assert!(began.elapsed() >= 60 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(calls.load(SeqCst), sent + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
+    let arrivals = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&arrivals);
+    let (inner, _) = answering(move |_| {
+        log.lock().unwrap().push(Instant::now());
+        let response = Response::builder()
+            .status(418)
+            .header("retry-after", "259200");
+        std::future::ready(response.body(Body::default()).unwrap())
+    });
+    let service = RateLimitRetryLayer::new().layer(inner);
+    let first = send(&service, get("/")).await.unwrap();
+    let asked = GaveUp::of(&first).unwrap().retry_after();
+    assert_eq!(asked, Some(259_200 * SECOND));
+
+    for _ in 0..200 {
+        let error = send(&service, get("/")).await.unwrap_err();
+        let wait = error.downcast::<HoldTooLong>().unwrap().wait();
+        assert!(wait > 3500 * SECOND, "{wait:?}");
+    }
+    sleep(3601 * SECOND).await;
+    let probes: Vec<_> = (0..200).map(|_| spawn(&service, get("/"))).collect();
+    for probe in probes {
+        drop(probe.await.unwrap());
+    }
+
+    assert_eq!(arrivals.lock().unwrap().len(), 2);
+}
+
+const LATENCY: Duration = Duration::from_millis(100);
+
+/// How long 500 jobs of 50 workers take at a server that accepts everything, and says this.
+async fn time_of_500(fields: &[(&'static str, &'static str)]) -> Duration {
+    let (inner, calls) = after_the_first(fields, 200, fields);
+    let service = RateLimitRetryLayer::new().layer(inner);
+    let began = Instant::now();
+    let worker = |_| {
+        let service = service.clone();
+        tokio::spawn(work(service))
+    };
+    let workers: Vec<_> = (0..50).map(worker).collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    assert_eq!(calls.load(SeqCst), 500);
+    began.elapsed()
+}
+
+async fn work(service: impl Client) {
+    for _ in 0..10 {
+        let answer = send(&service, get("/")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+}
+
+/// Answers 200 with these fields first, and then always with this status and those fields.
+fn after_the_first(
+    first: &[(&'static str, &'static str)],
+    status: u16,
+    then: &[(&'static str, &'static str)],
+) -> (Inner, Arc<AtomicUsize>) {
+    let (first, then) = (first.to_vec(), then.to_vec());
+    let sent = Arc::new(AtomicUsize::new(0));
+    answering(move |_| {
+        let (status, fields) = match sent.fetch_add(1, SeqCst) {
+            0 => (200, &first),
+            _ => (status, &then),
+        };
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        async move {
+            sleep(LATENCY).await;
+            response.body(Body::default()).unwrap()
+        }
+    })
+}
