@@ -58,6 +58,8 @@ pub mod test_util;
 mod two_speeds;
 mod waker_set;
 
+#[cfg(feature = "metrics")]
+pub use self::telemetry::{METRIC_BUCKETS, describe_metrics};
 pub use self::{
     attempts::Attempts,
     backoff::Backoff,

@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, crypto::rust_crypto};
 use serde_json::Value;
 use support::server::{Asked, CIVIL_SECONDS, Server, TOKEN_URL, handle};
@@ -204,13 +205,133 @@ fn a_key_of_another_type_is_an_error_that_says_what_to_pass() {
         );
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
     }
+}
 
-    let sec1 = SigningKey::pem(KeyAlgorithm::Es256, include_bytes!("keys/ec_sec1.pem"));
-    assert!(
-        sec1.unwrap_err()
-            .to_string()
-            .contains("openssl pkcs8 -topk8")
-    );
+#[tokio::test(start_paused = true)]
+async fn a_private_key_is_read_however_tools_and_stores_write_it() {
+    let ec = include_str!("keys/ec.pem");
+    let sec1 = include_str!("keys/ec_sec1.pem");
+    let parameters =
+        "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    let certificate = include_str!("certificates/client.pem");
+    let bag = "Bag Attributes\n    friendlyName: orders\n    localKeyID: 01 02\nKey Attributes: <No Attributes>\n";
+    let ec_jwk = include_str!("keys/ec.jwk");
+    let texts = [
+        sec1.to_owned(),
+        format!("{parameters}{sec1}"),
+        format!("{parameters}{ec}"),
+        format!("{certificate}{ec}"),
+        format!("{bag}{ec}{certificate}"),
+        ec.replace('\n', "\\n"),
+        format!("\"{}\"", ec.replace('\n', "\\r\\n")),
+        ec.replace('\n', " "),
+        ec.replace('\n', ""),
+        ec.replace('\n', "\r\n"),
+        format!("\u{FEFF}{ec}"),
+        STANDARD.encode(ec),
+        STANDARD.encode(ec_jwk),
+        format!("\u{FEFF}{ec_jwk}\r\n"),
+        format!(r#"{{"keys":[{ec_jwk}]}}"#),
+        format!(
+            r#"{{"keys":[{},{ec_jwk},{{"kty":"oct","k":"YQ"}}]}}"#,
+            include_str!("keys/rsa.jwk")
+        ),
+    ];
+    let public = DecodingKey::from_ec_pem(include_bytes!("keys/ec.pub")).unwrap();
+    for text in texts {
+        signs(KeyAlgorithm::Es256, &text, &public).await;
+    }
+
+    let public = DecodingKey::from_ec_pem(include_bytes!("keys/ec_short.pub")).unwrap();
+    signs(
+        KeyAlgorithm::Es256,
+        include_str!("keys/ec_short.jwk"),
+        &public,
+    )
+    .await;
+
+    let public = DecodingKey::from_rsa_pem(include_bytes!("keys/rsa.pub")).unwrap();
+    let pkcs1 = include_str!("keys/rsa_pkcs1.pem");
+    signs(KeyAlgorithm::Ps256, pkcs1, &public).await;
+    let all: Value = serde_json::from_str(include_str!("keys/rsa.jwk")).unwrap();
+    for left_out in [&["dp", "dq", "qi"][..], &["p", "q", "dp", "dq", "qi"]] {
+        let mut jwk = all.clone();
+        for member in left_out {
+            jwk.as_object_mut().unwrap().remove(*member);
+        }
+        signs(KeyAlgorithm::Rs256, &jwk.to_string(), &public).await;
+    }
+}
+
+#[test]
+fn an_unusable_key_is_told_by_what_was_found_and_what_is_needed() {
+    let ec = include_str!("keys/ec.pem");
+    let rsa = include_str!("keys/rsa.pem");
+    let ec_jwk = include_str!("keys/ec.jwk");
+    let public = include_str!("keys/ec.pub");
+    let public_jwk = r#"{"kty":"EC","crv":"P-256","x":"YQ","y":"YQ"}"#;
+    for (algorithm, text, found) in [
+        (KeyAlgorithm::Es256, rsa, "found an RSA key of 2048 bits"),
+        (KeyAlgorithm::Es384, ec, "found an EC key on P-256"),
+        (KeyAlgorithm::EdDsa, ec_jwk, "found an EC key on P-256"),
+        (KeyAlgorithm::Es256, public, "found a public key"),
+        (KeyAlgorithm::Es256, public_jwk, "without `d`"),
+        (
+            KeyAlgorithm::Es256,
+            include_str!("keys/ec_encrypted.pem"),
+            "found an encrypted private key; needed is an EC key on P-256",
+        ),
+        (
+            KeyAlgorithm::Es256,
+            include_str!("keys/ec_encrypted.pem"),
+            "openssl pkey",
+        ),
+        (
+            KeyAlgorithm::Rs256,
+            include_str!("keys/rsa_1024.pem"),
+            "found an RSA key of 1024 bits that does not sign",
+        ),
+        (
+            KeyAlgorithm::Es256,
+            include_str!("certificates/client.pem"),
+            "found a certificate;",
+        ),
+        (KeyAlgorithm::Es256, "/run/secrets/key.pem", "a file's path"),
+        (KeyAlgorithm::Es256, "canary", "without a `-----BEGIN`"),
+        (KeyAlgorithm::Es256, "{\"canary\"", "JSON that is no JWK"),
+        (KeyAlgorithm::Es256, r#"{"keys":[]}"#, "an empty set"),
+    ] {
+        let key = match text.starts_with('{') {
+            true => SigningKey::jwk(algorithm, text),
+            false => SigningKey::pem(algorithm, text),
+        };
+        let error = key.unwrap_err().to_string();
+        assert!(error.contains(found), "{error}");
+        assert!(error.contains("needed is an"), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+    let two = format!(r#"{{"keys":[{ec_jwk},{ec_jwk}]}}"#);
+    let error = SigningKey::jwk(KeyAlgorithm::Es256, two).unwrap_err();
+    assert!(error.to_string().contains("2 such keys"), "{error}");
+}
+
+/// The key in `text` makes signatures that `public` verifies.
+async fn signs(algorithm: KeyAlgorithm, text: &str, public: &DecodingKey) {
+    let text = text.to_owned();
+    let source = SigningKey::source(algorithm, text.clone());
+    let fixed = SigningKey::pem(algorithm, &text).or_else(|_| SigningKey::jwk(algorithm, &text));
+    let fixed = fixed.unwrap_or_else(|error| panic!("{error}: {text}"));
+    for key in [fixed, source] {
+        let server = Server::granting();
+        let endpoint = server
+            .endpoint(ClientAuth::private_key_jwt("id", key))
+            .issuer(ISSUER);
+
+        let token = handle(endpoint).token().await;
+
+        token.unwrap_or_else(|error| panic!("{error}: {text}"));
+        verified(&server.last(), algorithm.as_str().parse().unwrap(), public);
+    }
 }
 
 #[test]

@@ -69,8 +69,6 @@ fn mistakes_name_the_variable_and_the_remedy() {
             "a query",
         ),
         ("TOKEN_URL= ISSUER=issuer.example", "ISSUER", "https://"),
-        ("SCOPE=orders\"read", "SCOPE", "a quote"),
-        ("RESOURCE=orders", "RESOURCE", "absolute URIs"),
         (
             "AUTHORIZATION_DETAILS={}",
             "AUTHORIZATION_DETAILS",

@@ -176,11 +176,12 @@ async fn what_is_configured_wrongly_is_named_and_nothing_is_sent() {
             "client id is empty",
         ),
         (at(issuer, ClientAuth::basic_raw("a:b", "secret")), "colon"),
-        (at(issuer, auth()).scope("a\"b"), "scope"),
         (at(issuer, auth()).parameter("scope", "x"), "\"scope\""),
         (
-            at(issuer, auth()).audience("a").parameter("audience", "b"),
-            "\"audience\"",
+            at(issuer, auth())
+                .parameter("tenant", "a")
+                .parameter("tenant", "b"),
+            "\"tenant\"",
         ),
     ];
     for (endpoint, named) in cases {

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use support::{
     origin,
+    temp_file::TempFile,
     tls::{CA, CLIENT, CLIENT_EXPIRED, Pair, SERVER, SERVER_EXPIRED, TlsServer, presenting},
 };
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, Config, StoredTokens, TokenError, TokenErrorKind as Kind, TokenHandle,
+        AccessToken, Config, StoredTokens, TokenError, TokenErrorKind as Kind, TokenEvent,
+        TokenHandle,
     },
     test_util::MemoryTokenStore,
 };
@@ -158,6 +160,90 @@ async fn a_configuration_names_the_files() {
     let token = ask_with(SERVER, endpoint).await.unwrap();
 
     assert_eq!(token.expose(), Some("token"));
+}
+
+#[tokio::test]
+async fn one_damaged_certificate_among_the_trusted_ones_is_named_and_the_others_are_used() {
+    let damaged = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    let ca = std::str::from_utf8(CA).unwrap();
+    let roots = TempFile::holding("roots", &format!("# ours\n{damaged}\n{ca}"));
+    let mut keys = serde_json::json!({
+        "client_id": "id", "client_auth": "tls_client_auth", "token_url": "https://id.example/token",
+        "ca_file": roots.path(), "certificate_file": "tests/certificates/client.pem",
+        "private_key_file": "tests/certificates/client.key",
+    });
+    let server = TlsServer::start(SERVER).await;
+    keys["token_url"] = format!("https://127.0.0.1:{}/token", server.port).into();
+    let config: Config = serde_json::from_value(keys).unwrap();
+    let skipped = Arc::<Mutex<Vec<String>>>::default();
+    let seen = Arc::clone(&skipped);
+    let layer = ClientCredentialsLayer::builder(config.endpoint().unwrap(), origin())
+        .on_event(move |event| {
+            if let TokenEvent::CertificateSkipped {
+                setting, problem, ..
+            } = event
+            {
+                seen.lock().unwrap().push(format!("{setting}: {problem}"));
+            }
+        })
+        .build();
+
+    layer.handle().token().await.unwrap();
+
+    let skipped = skipped.lock().unwrap();
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert!(
+        skipped[0].starts_with("ca_file: certificate 1 of 2"),
+        "{skipped:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_and_its_key_are_read_however_tools_write_them() {
+    let text = |pem| std::str::from_utf8(pem).unwrap().to_owned();
+    let (chain, key) = (text(CLIENT.0), text(CLIENT.1));
+    let bag = "Bag Attributes\n    localKeyID: 01\n";
+    for (chain, key) in [
+        (chain.replace('\n', "\\n"), key.replace('\n', "\\n")),
+        (chain.replace('\n', " "), key.replace('\n', " ")),
+        (format!("\u{FEFF}{chain}"), format!("\u{FEFF}{key}")),
+        (format!("{bag}{chain}"), format!("{chain}{bag}{key}")),
+    ] {
+        let token = ask_with(SERVER, |url| {
+            TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
+                .client_certificate(chain, key)
+                .tls_config(presenting(CA, None))
+        });
+        assert_eq!(token.await.unwrap().expose(), Some("token"));
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_none_is_told_by_what_was_found() {
+    let text = |pem| std::str::from_utf8(pem).unwrap().to_owned();
+    let (chain, key) = (text(CLIENT.0), text(CLIENT.1));
+    for (chain, key, says) in [
+        (key.clone(), key.clone(), "is not PEM: found a private key"),
+        (
+            chain.clone(),
+            chain.clone(),
+            "is not a private key in PEM: found a certificate",
+        ),
+        (
+            chain,
+            include_str!("keys/ec_encrypted.pem").to_owned(),
+            "found an encrypted private key; decrypt it",
+        ),
+    ] {
+        let error = ask_with(SERVER, |url| {
+            TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
+                .client_certificate(chain, key)
+                .tls_config(presenting(CA, None))
+        });
+        let error = error.await.unwrap_err();
+        assert_eq!(error.kind(), Kind::WrongKey);
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 #[test]

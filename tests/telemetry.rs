@@ -28,9 +28,15 @@ use tracing_subscriber::layer::SubscriberExt;
 const GUIDE: &str = include_str!("../src/docs/telemetry.md");
 /// What was registered: `kind name{labels}`.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<BTreeSet<String>>>);
+struct Seen(Arc<Mutex<BTreeSet<String>>>, Arc<Mutex<BTreeSet<String>>>);
 
 impl Seen {
+    fn describe(&self, kind: &str, name: &KeyName, description: &str) {
+        assert!(!description.is_empty());
+        let line = format!("{kind} {}", name.as_str());
+        self.1.lock().unwrap().insert(line);
+    }
+
     fn note(&self, kind: &str, key: &Key) {
         let labels: Vec<_> = key.labels().map(metrics::Label::key).collect();
         let line = format!("{kind} {}{{{}}}", key.name(), labels.join(","));
@@ -39,9 +45,17 @@ impl Seen {
 }
 
 impl Recorder for Seen {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe("counter", &name, &description);
+    }
+
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe("gauge", &name, &description);
+    }
+
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe("histogram", &name, &description);
+    }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         self.note("counter", key);
@@ -157,6 +171,38 @@ fn every_metric_that_is_told_is_listed_and_the_other_way_round() {
         });
         let listed = row.is_some_and(|row| row.contains(&format!("`{text}`")));
         assert!(listed, "not in the guide: {message}");
+    }
+}
+
+#[test]
+fn every_metric_is_described_as_soon_as_a_layer_is_built_and_histograms_have_buckets() {
+    let seen = Seen::default();
+
+    with_local_recorder(&seen, || drop(RateLimitRetryLayer::new()));
+
+    let described = seen.1.lock().unwrap().clone();
+    let names = listed().into_iter();
+    let names: BTreeSet<_> = names
+        .map(|line| line.split('{').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(described, names);
+    let histograms = names
+        .iter()
+        .filter_map(|line| line.strip_prefix("histogram "));
+    for name in histograms {
+        let buckets = tower_m2m::METRIC_BUCKETS;
+        let bounds = buckets.iter().find(|(histogram, _)| *histogram == name);
+        let (_, bounds) = bounds.unwrap_or_else(|| panic!("no buckets for {name}"));
+        assert!(bounds.is_sorted(), "{name}");
+        let row = format!(
+            "| `{name}` | {} |",
+            bounds
+                .iter()
+                .map(f64::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        assert!(GUIDE.contains(&row), "not in the guide: {row}");
     }
 }
 

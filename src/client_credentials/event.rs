@@ -141,6 +141,37 @@ pub enum TokenEvent<'a> {
         /// In which way.
         quirk: Quirk,
     },
+    /// A configured value had line breaks, blank lines, a byte order mark or NUL characters at an end; it is used without
+    /// them. Emitted with the first token request that uses the value.
+    #[non_exhaustive]
+    ValueTrimmed {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// Which value: the key or the variable of a [`Config`](super::Config), or a name such as `client secret`.
+        setting: &'a str,
+    },
+    /// A setting breaks a rule of an RFC. It is sent as it is, because there are servers that want it so. Emitted once
+    /// for each endpoint, with its first token request.
+    #[non_exhaustive]
+    NonstandardSetting {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// The parameter that the setting becomes, such as `resource`.
+        setting: &'a str,
+        /// The rule.
+        rule: &'static str,
+    },
+    /// A certificate in the file with trusted certificates cannot be used; the others are. Emitted once for each
+    /// endpoint, with its first token request.
+    #[non_exhaustive]
+    CertificateSkipped {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// The key or the variable of the [`Config`](super::Config) that names the file.
+        setting: &'a str,
+        /// Which certificate, and what is wrong with it.
+        problem: &'a str,
+    },
     /// The token could not be revoked on shutdown; it is valid until it expires.
     #[non_exhaustive]
     RevocationFailed {

@@ -53,6 +53,7 @@ mod source;
 mod store;
 mod token;
 mod tokens;
+mod trim;
 mod waiting;
 
 #[cfg(feature = "jwt")]

@@ -19,6 +19,8 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             elapsed,
             expires_in,
         } => {
+            // The recorder may have been installed after the layer was built.
+            super::describe_metrics();
             fetch(credential, reason, "fetched", "", elapsed);
             expires(credential, expires_in);
         }

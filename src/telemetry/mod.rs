@@ -1,11 +1,15 @@
 //! Events for people who run programs: as `tracing` events, and as metrics. `docs::telemetry` lists them all.
 
 #[cfg(feature = "metrics")]
+mod describe;
+#[cfg(feature = "metrics")]
 mod measure;
 pub(crate) mod span;
 #[cfg(feature = "tracing")]
 mod trace;
 
+#[cfg(feature = "metrics")]
+pub use self::describe::{METRIC_BUCKETS, describe_metrics};
 use crate::{
     client_credentials::TokenEvents, rate_limit_retry::RateLimitEvents, replay::ReplayEvents,
     sinks::Sinks,
@@ -20,7 +24,10 @@ pub(crate) fn tell_of_tokens(sinks: &mut Sinks<TokenEvents>) {
     #[cfg(feature = "tracing")]
     sinks.add(trace::token);
     #[cfg(feature = "metrics")]
-    sinks.add(measure::token);
+    {
+        describe_metrics();
+        sinks.add(measure::token);
+    }
 }
 
 /// The same for limits.
@@ -32,7 +39,10 @@ pub(crate) fn tell_of_limits(sinks: &mut Sinks<RateLimitEvents>) {
     #[cfg(feature = "tracing")]
     sinks.add(trace::rate_limit);
     #[cfg(feature = "metrics")]
-    sinks.add(measure::rate_limit);
+    {
+        describe_metrics();
+        sinks.add(measure::rate_limit);
+    }
 }
 
 /// The same for bodies.
@@ -44,5 +54,8 @@ pub(crate) fn tell_of_bodies(sinks: &mut Sinks<ReplayEvents>) {
     #[cfg(feature = "tracing")]
     sinks.add(trace::replay);
     #[cfg(feature = "metrics")]
-    sinks.add(measure::replay);
+    {
+        describe_metrics();
+        sinks.add(measure::replay);
+    }
 }

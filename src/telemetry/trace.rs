@@ -70,6 +70,26 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
         TokenEvent::QuirkMet { credential, quirk } => {
             tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
         }
+        TokenEvent::ValueTrimmed {
+            credential,
+            setting,
+        } => {
+            tracing::warn!(target: TARGET, credential, setting, "line breaks or marks around a value removed");
+        }
+        TokenEvent::NonstandardSetting {
+            credential,
+            setting,
+            rule,
+        } => {
+            tracing::warn!(target: TARGET, credential, setting, rule, "setting breaks a rule of an RFC");
+        }
+        TokenEvent::CertificateSkipped {
+            credential,
+            setting,
+            problem,
+        } => {
+            tracing::warn!(target: TARGET, credential, setting, problem, "trusted certificate skipped");
+        }
         TokenEvent::RevocationFailed { credential, error } => {
             tracing::warn!(target: TARGET, credential, %error, "token revocation failed");
         }

@@ -140,8 +140,6 @@ fn what_is_asked_for_wrongly_is_named() {
             .dangerously_allow_http()
     };
     let cases = [
-        (endpoint().resource("/relative"), "RFC 8707"),
-        (endpoint().resource("https://api.example/#part"), "RFC 8707"),
         (
             endpoint().authorization_details(json!({ "type": "x" })),
             "RFC 9396",

@@ -5,3 +5,4 @@ mod support;
 
 mod grants;
 mod methods;
+mod values;

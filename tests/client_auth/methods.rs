@@ -56,7 +56,7 @@ async fn a_ready_assertion_is_sent_with_its_type() {
 }
 
 #[tokio::test]
-async fn a_token_file_is_read_again_for_every_attempt_and_loses_one_line_break() {
+async fn a_token_file_is_read_again_for_every_attempt_without_its_line_breaks() {
     let file = TempFile::holding("rotated", " first \n");
     let server = Server::granting();
     let handle = handle(server.endpoint(ClientAuth::assertion("id", SecretFile::new(file.path()))));
@@ -68,7 +68,7 @@ async fn a_token_file_is_read_again_for_every_attempt_and_loses_one_line_break()
     handle.refresh_now().await.unwrap();
 
     let sent: Vec<_> = server.asked().iter().map(assertion).collect();
-    assert_eq!(sent, [" first ", "second", "third\n"]);
+    assert_eq!(sent, [" first ", "second", "third"]);
 }
 
 #[tokio::test]

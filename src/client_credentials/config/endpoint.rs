@@ -5,7 +5,9 @@ use http::Uri;
 use super::{Config, ConfigError, value::Given};
 use crate::{
     Origin,
-    client_credentials::{AssertionAudience, ClientAuth, RevocationEndpoint, TokenEndpoint},
+    client_credentials::{
+        AssertionAudience, ClientAuth, RevocationEndpoint, TokenEndpoint, endpoint::REPEATABLE,
+    },
 };
 
 impl Config {
@@ -25,8 +27,11 @@ impl Config {
         self.check_certificate(false)?;
         let mut endpoint = self.located(auth)?.grant(self.grant()?);
         #[cfg(feature = "https")]
-        if let Some(config) = self.tls()? {
+        if let Some((config, skipped)) = self.tls()? {
             endpoint = endpoint.tls_config(config);
+            for problem in skipped {
+                endpoint.note_certificate(self.key("ca_file"), problem);
+            }
         }
         #[cfg(feature = "https")]
         if let Some((chain, key)) = self.certificate()? {
@@ -54,6 +59,9 @@ impl Config {
         }
         if let Some(revocation) = self.revocation()? {
             endpoint = endpoint.revoke_on_shutdown(revocation);
+        }
+        for setting in self.trimmed() {
+            endpoint.note_trimmed(setting);
         }
         self.asked(endpoint)
     }
@@ -123,13 +131,13 @@ impl Config {
     fn asked(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
         endpoint = self.usable(endpoint, "client_auth", "is not usable with this client")?;
         for scope in self.words("scope") {
-            endpoint = self.usable(endpoint.scope(scope), "scope", SCOPE)?;
+            endpoint = endpoint.scope(scope);
         }
-        if let Some(audience) = self.text("audience") {
+        for audience in self.words("audience") {
             endpoint = endpoint.audience(audience);
         }
         for resource in self.words("resource") {
-            endpoint = self.usable(endpoint.resource(resource), "resource", RESOURCE)?;
+            endpoint = endpoint.resource(resource);
         }
         if let Some(Given::Json(details)) = self.given.get("authorization_details") {
             let endpoint_of = endpoint.authorization_details(details.clone());
@@ -138,11 +146,12 @@ impl Config {
         if let Some(Given::Table(parameters)) = self.given.get("parameters") {
             for (name, value) in parameters {
                 endpoint = endpoint.parameter(name, value.clone());
-                // Only names that are taken come here.
-                endpoint.check().map_err(|_| {
+                let taken = REPEATABLE.contains(&name.as_str()) && self.is_set(name);
+                // Only names that are taken fail.
+                if taken || endpoint.check().is_err() {
                     let wrong = format!("holds {name}, which has a key of its own; remove it");
-                    self.wrong("parameters", wrong)
-                })?;
+                    return Err(self.wrong("parameters", wrong));
+                }
             }
         }
         Ok(endpoint)
@@ -160,6 +169,4 @@ impl Config {
     }
 }
 
-const SCOPE: &str = "holds a character that RFC 6749 §3.3 does not allow: a quote, a backslash, or one outside ASCII";
-const RESOURCE: &str = "must be absolute URIs without a fragment (RFC 8707 §2)";
 const DETAILS: &str = "must be an array of objects, each with a `type` (RFC 9396 §2)";

@@ -10,6 +10,8 @@ pub(super) enum Kind {
     /// Texts by name.
     Table,
     Text,
+    /// A text, or a list of texts in a file.
+    Texts,
     /// The name of an environment variable that holds a text.
     Variable,
     /// One text or several.
@@ -37,7 +39,7 @@ pub(super) const KEYS: [(&str, Kind); 46] = [
     ("issuer", Kind::Text),
     ("ca_file", Kind::Text),
     ("scope", Kind::Words),
-    ("audience", Kind::Text),
+    ("audience", Kind::Texts),
     ("resource", Kind::Words),
     ("authorization_details", Kind::Json),
     ("parameters", Kind::Table),

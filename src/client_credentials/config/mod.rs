@@ -31,7 +31,9 @@ use crate::Origin;
 ///
 /// Each key has one name in files (TOML, JSON, YAML: whatever your own deserializer reads) and one in the environment,
 /// which is the same in capitals behind a prefix: see [the table](crate::docs::configuration). Unknown keys and
-/// contradictions are errors. A text that is empty counts as not set.
+/// contradictions are errors. Line breaks, blank lines, byte order marks and NUL characters at either end of a value are
+/// removed, which [`TokenEvent::ValueTrimmed`](super::TokenEvent::ValueTrimmed) reports; spaces stay. A text that is empty
+/// then, or white space, counts as not set.
 ///
 /// Deserialization looks at each key alone; what they are together is told by [`endpoint`](Self::endpoint) and
 /// [`layer`](Self::layer). From the environment both happens at once. `Debug` shows which keys are set, and no values.
@@ -53,6 +55,8 @@ pub struct Config {
     given: BTreeMap<&'static str, Given>,
     /// In front of the names in the environment; `None` for a file.
     prefix: Option<String>,
+    /// The keys whose values had line breaks or marks at their ends.
+    trimmed: Vec<&'static str>,
 }
 
 impl Config {
@@ -211,6 +215,11 @@ impl Config {
             Some(Given::Words(words)) => words,
             _ => &[],
         }
+    }
+
+    /// The names of the keys whose values had line breaks or marks at their ends.
+    fn trimmed(&self) -> impl Iterator<Item = String> {
+        self.trimmed.iter().map(|key| self.key(key))
     }
 
     fn wrong(&self, key: &str, problem: impl Into<String>) -> ConfigError {

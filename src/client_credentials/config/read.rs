@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     Config, ConfigError,
-    keys::{KEYS, NAMES, nearest},
+    keys::{KEYS, NAMES, PRIVATE_KEY, nearest},
 };
 
 impl Config {
@@ -90,9 +90,13 @@ impl Config {
             return Err(unknown(name));
         };
         let read = kind.read(value, variable);
-        let Some(given) = read.map_err(|problem| self.wrong(key, problem))? else {
+        let Some((given, trimmed)) = read.map_err(|problem| self.wrong(key, problem))? else {
             return Ok(());
         };
+        // PEM ends with a line break.
+        if trimmed && !PRIVATE_KEY.contains(&key) {
+            self.trimmed.push(key);
+        }
         match self.given.insert(key, given) {
             Some(_) => Err(self.wrong(key, "is there twice; keep one of them")),
             None => Ok(()),

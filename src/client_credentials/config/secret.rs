@@ -84,4 +84,11 @@ impl SecretSource for ConfiguredSecret {
             Self::Value(value) => Ok(value.clone()),
         }
     }
+
+    async fn read_untrimmed(&self) -> Result<SecretString, TokenError> {
+        match self {
+            Self::File(file) => file.read_untrimmed().await,
+            Self::Value(value) => Ok(value.clone()),
+        }
+    }
 }

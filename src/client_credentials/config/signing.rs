@@ -28,7 +28,7 @@ impl Config {
     }
 
     fn signing_key(&self) -> Result<SigningKey, ConfigError> {
-        let what = "the private key, PEM (PKCS #8) or JWK";
+        let what = "the private key, PEM or JWK";
         let (key, content) = self.secret_now(&PRIVATE_KEY, what)?;
         let name = self.text("signing_algorithm");
         let algorithm = ALGORITHMS.into_iter().find(|a| Some(a.as_str()) == name);
@@ -37,9 +37,11 @@ impl Config {
             self.wrong("signing_algorithm", format!("must be one of {names}"))
         })?;
         let read = SigningKey::pem_or_jwk(algorithm, &content);
-        let read = read.map_err(|_| {
+        let read = read.map_err(|error| {
+            let error = error.to_string();
+            let found = error.split_once(": found ").map_or("", |(_, found)| found);
             let wrong = format!(
-                "is no private key for {}, in PKCS #8 (PEM, not encrypted) or as JWK; for another type of key, set {}",
+                "is no private key for {}: found {found}; for another type of key, set {}",
                 algorithm.as_str(),
                 self.key("signing_algorithm")
             );

@@ -32,28 +32,30 @@ impl Config {
 
 #[cfg(feature = "https")]
 mod with_provider {
-    use rustls::{
-        ClientConfig, ConfigBuilder, RootCertStore,
-        client::WantsClientCert,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    };
+    use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
 
     use super::{super::secret::ConfiguredSecret, Config, ConfigError, PRIVATE_KEY};
-    use crate::client_credentials::{SecretFile, endpoint::tls};
+    use crate::client_credentials::{
+        SecretFile,
+        endpoint::{pem, tls},
+    };
 
     impl Config {
-        /// `None` for the defaults. A certificate and its key are checked now, and read again for every fetch.
-        pub(in super::super) fn tls(&self) -> Result<Option<ClientConfig>, ConfigError> {
+        /// `None` for the defaults. With it comes what is wrong with certificates that are left out. A certificate and
+        /// its key are checked now, and read again for every fetch.
+        pub(in super::super) fn tls(
+            &self,
+        ) -> Result<Option<(ClientConfig, Vec<String>)>, ConfigError> {
             let keys = ["ca_file", "certificate_file"];
             let Some(key) = keys.into_iter().find(|key| self.is_set(key)) else {
                 return Ok(None);
             };
             let unusable = |error| self.wrong(key, format!("cannot be used: {error}"));
             let trusts = self.is_set("ca_file");
-            let roots = match trusts {
+            let (roots, skipped) = match trusts {
                 true => self.authorities()?,
                 // The platform's are read by the first fetch.
-                false => RootCertStore::empty(),
+                false => (RootCertStore::empty(), Vec::new()),
             };
             let builder = tls::builder().map_err(unusable)?;
             let builder = builder.with_root_certificates(roots);
@@ -61,7 +63,7 @@ mod with_provider {
                 true => self.identify(builder)?,
                 false => builder.with_no_client_auth(),
             };
-            Ok(trusts.then_some(config))
+            Ok(trusts.then_some((config, skipped)))
         }
 
         /// The client's certificate and key, to be read again for every fetch.
@@ -76,36 +78,56 @@ mod with_provider {
             Ok(Some((chain, key)))
         }
 
-        fn authorities(&self) -> Result<RootCertStore, ConfigError> {
+        /// The certificates to trust, and what is wrong with those that cannot be.
+        fn authorities(&self) -> Result<(RootCertStore, Vec<String>), ConfigError> {
+            let content = self.file("ca_file")?;
+            let certificates = pem::certificates(&content);
+            let count = certificates.len();
             let mut roots = RootCertStore::empty();
-            for certificate in self.certificates("ca_file")? {
-                let wrong = "names a file with a certificate that cannot be a trusted root";
-                let added = roots.add(certificate);
-                added.map_err(|_| self.wrong("ca_file", wrong))?;
+            let mut skipped = Vec::new();
+            for (number, certificate) in (1..).zip(certificates) {
+                let problem = match certificate.map(|der| roots.add(der)) {
+                    Some(Ok(())) => continue,
+                    Some(Err(_)) => "cannot be a trusted root",
+                    None => "is damaged",
+                };
+                skipped.push(format!("certificate {number} of {count} {problem}"));
             }
-            Ok(roots)
+            match skipped.first() {
+                Some(first) if roots.is_empty() => {
+                    let wrong = format!("names a file without a usable certificate: {first}");
+                    Err(self.wrong("ca_file", wrong))
+                }
+                None if roots.is_empty() => {
+                    let found = pem::found(&content);
+                    let wrong =
+                        format!("names a file that holds no PEM certificate: found {found}");
+                    Err(self.wrong("ca_file", wrong))
+                }
+                _ => Ok((roots, skipped)),
+            }
         }
 
         fn identify(
             &self,
             builder: ConfigBuilder<ClientConfig, WantsClientCert>,
         ) -> Result<ClientConfig, ConfigError> {
-            let chain = self.certificates("certificate_file")?;
+            let chain = pem::chain(&self.file("certificate_file")?).map_err(|found| {
+                let wrong = format!("names a file that holds no PEM certificate: {found}");
+                self.wrong("certificate_file", wrong)
+            })?;
             let (key, pem) = self.secret_now(&PRIVATE_KEY, "the certificate's private key, PEM")?;
-            let wrong = |_| self.wrong(key, "is no private key in PEM (PKCS #8, not encrypted)");
-            let private = PrivateKeyDer::from_pem_slice(&pem).map_err(wrong)?;
+            let private = pem::private_key(&pem).map_err(|found| {
+                self.wrong(
+                    key,
+                    format!("is no private key in PEM, not encrypted: {found}"),
+                )
+            })?;
             builder.with_client_auth_cert(chain, private).map_err(|_| {
                 let certificate = self.key("certificate_file");
                 let wrong = format!("does not belong to the certificate that {certificate} names");
                 self.wrong(key, wrong)
             })
-        }
-
-        fn certificates(&self, key: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-            let pem = self.file(key)?;
-            let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-            let read = read.ok().filter(|certificates| !certificates.is_empty());
-            read.ok_or_else(|| self.wrong(key, "names a file that holds no PEM certificate"))
         }
     }
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::keys::Kind;
+use crate::client_credentials::trim::{is_empty, trimmed};
 
 /// A value as its key wants it. Any text may be a secret, so that this has no `Debug`.
 #[derive(Clone)]
@@ -20,17 +22,20 @@ pub(super) enum Given {
 }
 
 impl Kind {
-    /// `None` for what counts as not set: null, and an empty text. `variable` reads an environment variable.
+    /// The value, and whether line breaks or marks at its ends were removed. `None` for what counts as not set: null, and
+    /// a text that is empty without them. `variable` reads an environment variable.
     ///
     /// The error says what is wrong, without the value: it may be a secret at the wrong place.
     pub(super) fn read(
         self,
         value: Value,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Option<Given>, &'static str> {
+    ) -> Result<Option<(Given, bool)>, &'static str> {
+        let (mut around, mut removed) = (false, false);
         let value = match value {
             Value::Null => return Ok(None),
-            Value::String(text) if text.is_empty() => return Ok(None),
+            Value::String(text) if is_empty(&text) => return Ok(None),
+            Value::String(text) => Value::String(trim(text, &mut around)),
             value => value,
         };
         let given = match self {
@@ -42,18 +47,36 @@ impl Kind {
             Self::Seconds => number(&value)
                 .map(Given::Seconds)
                 .ok_or("is not a whole number of seconds, such as 30"),
-            Self::Table => json(value).and_then(table).map(Given::Table),
+            Self::Table => json(value)
+                .and_then(|value| table(value, &mut removed))
+                .map(Given::Table),
             Self::Text => text(value).map(Given::Text),
+            Self::Texts => texts(value, &mut removed).map(Given::Words),
             Self::Variable => text_of(value)
                 .and_then(|name| {
-                    let held = variable(&name).filter(|held| !held.is_empty());
+                    let held = variable(&name).filter(|held| !is_empty(held));
                     held.ok_or("names a variable that is not set")
                 })
-                .map(|held| Given::Text(held.into())),
+                .map(|held| Given::Text(trim(held, &mut removed).into())),
             Self::Words => words(value).map(Given::Words),
         };
-        given.map(Some)
+        // In the others, white space means nothing.
+        removed |= around && matches!(self, Self::Text | Self::Texts | Self::Variable);
+        given.map(|given| Some((given, removed)))
     }
+}
+
+/// `text` without line breaks and marks at its ends; `removed` is set if there are any.
+fn trim(text: String, removed: &mut bool) -> String {
+    let kept = trimmed(&text);
+    if kept.len() == text.len() {
+        return text;
+    }
+    *removed = true;
+    let kept = kept.to_owned();
+    // It may be a secret.
+    drop(Zeroizing::new(text));
+    kept
 }
 
 fn boolean(value: &Value) -> Result<bool, &'static str> {
@@ -79,14 +102,14 @@ fn number(value: &Value) -> Option<u32> {
     }
 }
 
-fn table(value: Value) -> Result<BTreeMap<String, SecretString>, &'static str> {
+fn table(value: Value, removed: &mut bool) -> Result<BTreeMap<String, SecretString>, &'static str> {
     let Value::Object(members) = value else {
         return Err("is not a table of strings by name");
     };
     let members = members.into_iter();
     members
         .map(|(name, value)| match value {
-            Value::String(value) => Ok((name, value.into())),
+            Value::String(value) => Ok((name, trim(value, removed).into())),
             _ => Err("holds a value that is not a string; put it in quotes"),
         })
         .collect()
@@ -101,6 +124,19 @@ fn text_of(value: Value) -> Result<String, &'static str> {
         Value::String(text) => Ok(text),
         _ => Err("is not a string; put it in quotes"),
     }
+}
+
+/// One text as it is, or a list of them.
+fn texts(value: Value, removed: &mut bool) -> Result<Vec<String>, &'static str> {
+    let list = match value {
+        Value::Array(list) => list,
+        value => vec![value],
+    };
+    let texts = list.into_iter().map(|value| match value {
+        Value::String(text) => Ok(trim(text, removed)),
+        _ => Err("is not a string or a list of strings"),
+    });
+    texts.collect()
 }
 
 fn words(value: Value) -> Result<Vec<String>, &'static str> {

@@ -55,6 +55,7 @@ impl TokenEndpoint {
     /// granted last have their turn: a rotation may not have come to the server yet.
     async fn attempts(&self, cx: &Surroundings<'_>) -> Result<AccessToken, TokenError> {
         self.check()?;
+        self.report_notes(cx);
         let Ready { transport, missed } = self.client.ready().await?;
         let old_certificate = missed.is_some();
         if let Some(error) = missed {

@@ -87,21 +87,10 @@ impl TokenEndpoint {
     }
 
     fn parameter_problem(&self) -> Option<String> {
-        // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
-        let odd = self.scopes.iter().find(|scope| {
-            !scope
-                .bytes()
-                .all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
-        });
-        if let Some(scope) = odd {
-            return Some(format!(
-                "the scope {scope:?} holds a character that RFC 6749 §3.3 does not allow"
-            ));
-        }
         if let Some(problem) = self.value_problem() {
             return Some(problem.to_owned());
         }
-        let name = self.parameters.repeated(&["resource"]).or_else(|| {
+        let name = self.parameters.repeated(&REPEATABLE).or_else(|| {
             OWN_PARAMETERS
                 .into_iter()
                 .find(|name| self.parameters.contains(name))
@@ -112,15 +101,6 @@ impl TokenEndpoint {
     }
 
     fn value_problem(&self) -> Option<&'static str> {
-        // RFC 8707 §2: an absolute URI without a fragment.
-        let absolute = |uri: &str| {
-            uri.split_once(':').is_some_and(|(scheme, rest)| {
-                scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.is_empty()
-            }) && !uri.contains(['#', ' '])
-        };
-        if !self.parameters.values("resource").all(absolute) {
-            return Some("a resource must be an absolute URI without a fragment (RFC 8707 §2)");
-        }
         // RFC 9396 §2: an array of objects, each with a `type`.
         let details = |text: &str| {
             serde_json::from_str::<Vec<Map<String, Value>>>(text)
@@ -133,7 +113,37 @@ impl TokenEndpoint {
         }
         None
     }
+
+    /// Settings that break a rule which older servers do not know, and the rule: they are sent as they are.
+    pub(super) fn deviations(&self) -> Vec<(&'static str, &'static str)> {
+        let mut deviations = Vec::new();
+        // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
+        let of_scope = |b: u8| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+        if !self.scopes.iter().all(|scope| scope.bytes().all(of_scope)) {
+            let rule = "RFC 6749 §3.3: a scope holds no quote, no backslash and no character outside ASCII";
+            deviations.push(("scope", rule));
+        }
+        // RFC 8707 §2.
+        let absolute = |uri: &str| {
+            uri.split_once(':').is_some_and(|(scheme, rest)| {
+                scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.is_empty()
+            }) && !uri.contains(['#', ' '])
+        };
+        if !self.parameters.values("resource").all(absolute) {
+            let rule = "RFC 8707 §2: a resource is an absolute URI without a fragment";
+            deviations.push(("resource", rule));
+        }
+        if !self.grant.takes_audiences() && self.parameters.values("audience").nth(1).is_some() {
+            let rule =
+                "RFC 6749 §3.2: a parameter is sent once (only RFC 8693 allows several audiences)";
+            deviations.push(("audience", rule));
+        }
+        deviations
+    }
 }
+
+/// Parameters that may be sent several times (RFC 8707 §2, RFC 8693 §2.1).
+pub(in crate::client_credentials) const REPEATABLE: [&str; 2] = ["audience", "resource"];
 
 pub(super) const NO_AUDIENCE: &str = "was not sent: the audience of the client's assertion is not known; name the issuer with `.issuer(..)`, use \
      `TokenEndpoint::discover`, or set `.assertion_audience(..)`";

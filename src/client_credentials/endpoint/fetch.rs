@@ -12,6 +12,7 @@ use super::{
     claims::Claims,
     discovery::{Able, Choice},
     form::Form,
+    notes::report_trimmed,
     response,
     transport::{Certificate, Transport},
 };
@@ -45,6 +46,9 @@ impl TokenEndpoint {
     ) -> Result<AccessToken, Failed> {
         let choice = self.locate(transport, cx).await?;
         let mut request = self.request(choice, kept, cx).await?;
+        for name in request.used.take_trimmed() {
+            report_trimmed(name, cx);
+        }
         let missed = request.used.take_missed();
         let mut private = kept || !missed.is_empty();
         for error in missed {
@@ -160,8 +164,9 @@ impl TokenEndpoint {
         kept: bool,
     ) -> Result<(), TokenError> {
         request.used.begin_credentials(kept);
+        let set = request.form.len();
         self.auth.authenticate(request).await?;
-        match request.form.repeated(&["resource"]) {
+        match request.form.repeated_after(set, &["resource"]) {
             Some(name) => Err(TokenError::configuration(format!(
                 "was not sent: the parameter {name:?} is set twice, by a setting and by the client's authentication"
             ))),
@@ -196,9 +201,14 @@ pub(super) fn into_http(uri: Uri, request: &mut TokenRequest) -> Request<Full<By
     *http.uri_mut() = uri;
     *http.headers_mut() = std::mem::take(&mut request.headers);
     let headers = http.headers_mut();
-    headers.insert(header::CONTENT_TYPE, FORM);
-    headers.insert(header::ACCEPT, JSON);
-    headers.insert(header::USER_AGENT, USER_AGENT);
+    // The client's authentication may have set them.
+    for (name, value) in [
+        (header::CONTENT_TYPE, FORM),
+        (header::ACCEPT, JSON),
+        (header::USER_AGENT, USER_AGENT),
+    ] {
+        headers.entry(name).or_insert(value);
+    }
     http
 }
 

@@ -45,10 +45,20 @@ impl Form {
 
     /// A name that stands here twice, other than the `repeatable` ones.
     pub(crate) fn repeated(&self, repeatable: &[&str]) -> Option<&str> {
-        self.0.iter().enumerate().find_map(|(index, (name, _))| {
+        self.repeated_after(0, repeatable)
+    }
+
+    /// A name among those after the first `count` that stands here twice, other than the `repeatable` ones.
+    pub(crate) fn repeated_after(&self, count: usize, repeatable: &[&str]) -> Option<&str> {
+        let mut added = self.0.iter().enumerate().skip(count);
+        added.find_map(|(index, (name, _))| {
             let again = self.0[..index].iter().any(|(known, _)| known == name);
             (again && !repeatable.contains(&name.as_str())).then_some(name.as_str())
         })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn encode(&self) -> Bytes {

@@ -122,6 +122,11 @@ impl Grant {
         }
     }
 
+    /// Whether the grant's own RFC foresees several audiences.
+    pub(super) fn takes_audiences(&self) -> bool {
+        matches!(self.0, Kind::TokenExchange(_))
+    }
+
     fn name(&self) -> &'static str {
         match self.0 {
             Kind::ClientCredentials => "client_credentials",

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
 use super::{
+    pem,
     secret::{Erased, SecretSource},
     transport::Certificate,
 };
@@ -61,13 +61,13 @@ impl Pair {
 
     /// Has connections with `config` show this certificate.
     pub(super) fn enter(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
-        let chain = CertificateDer::pem_slice_iter(self.chain.expose_secret().as_bytes());
-        let chain: Vec<_> = chain.collect::<Result<_, _>>().unwrap_or_default();
-        if chain.is_empty() {
-            return Err(wrong("the client certificate is not PEM"));
-        }
-        let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes())
-            .map_err(|_| wrong("the certificate's key is not a private key in PEM"))?;
+        let chain = pem::chain(self.chain.expose_secret().as_bytes())
+            .map_err(|found| wrong(&format!("the client certificate is not PEM: {found}")))?;
+        let key = pem::private_key(self.key.expose_secret().as_bytes()).map_err(|found| {
+            wrong(&format!(
+                "the certificate's key is not a private key in PEM: {found}"
+            ))
+        })?;
         let both = CertifiedKey::from_der(chain, key, config.crypto_provider())
             .map_err(|_| wrong("the private key does not belong to the client certificate"))?;
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(both));

@@ -13,8 +13,11 @@ mod form;
 mod grant;
 #[cfg(feature = "https")]
 mod identity;
+mod notes;
 #[cfg(feature = "https")]
 mod own;
+#[cfg(any(feature = "https", feature = "jwt"))]
+pub(super) mod pem;
 mod response;
 mod revocation;
 mod secret;
@@ -35,7 +38,8 @@ pub use self::{
     revocation::RevocationEndpoint,
     secret::{SecretFile, SecretSource, SecretVariable},
 };
-use self::{discovery::Discovery, form::Form, transport::Client};
+pub(super) use self::{check::REPEATABLE, notes::report_trimmed, secret::trim};
+use self::{discovery::Discovery, form::Form, notes::Notes, transport::Client};
 
 /// An authorization server's token endpoint, asked with the `client_credentials` grant (RFC 6749 §4.4) or another [`Grant`].
 ///
@@ -77,6 +81,7 @@ pub struct TokenEndpoint {
     revocation: Option<RevocationEndpoint>,
     allow_http: bool,
     client: Client,
+    notes: Notes,
 }
 
 #[derive(Clone)]

@@ -13,6 +13,8 @@ use super::{
     AssertionAudience, ClientAuth, Grant, Location, TokenEndpoint,
     discovery::Discovery,
     form::Form,
+    notes::Notes,
+    secret::trim,
     transport::{Client, Transport},
 };
 #[cfg(feature = "https")]
@@ -39,9 +41,13 @@ impl TokenEndpoint {
     /// [`TokenEvent::MetadataNotAdopted`](super::super::TokenEvent::MetadataNotAdopted) tells.
     #[must_use]
     pub fn discover(issuer: impl Into<Arc<str>>, auth: ClientAuth) -> Self {
-        let issuer = issuer.into();
+        let mut notes = Notes::default();
+        let issuer: Arc<str> = notes.trim("issuer", issuer.into()).into();
         let discovery = Discovery::new(Arc::clone(&issuer));
-        Self::at(Location::Discovered(discovery), Some(issuer), auth)
+        Self {
+            notes,
+            ..Self::at(Location::Discovered(discovery), Some(issuer), auth)
+        }
     }
 
     fn at(location: Location, issuer: Option<Arc<str>>, auth: ClientAuth) -> Self {
@@ -62,6 +68,7 @@ impl TokenEndpoint {
             revocation: None,
             allow_http: false,
             client: Client::default(),
+            notes: Notes::default(),
         }
     }
 
@@ -119,14 +126,19 @@ impl TokenEndpoint {
     /// known.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
-        self.issuer = Some(issuer.into());
+        self.issuer = Some(self.notes.trim("issuer", issuer.into()).into());
         self
     }
 
     /// Whom signed assertions name as their audience. Default: [`AssertionAudience::Issuer`].
     #[must_use]
     pub fn assertion_audience(mut self, audience: impl Into<AssertionAudience>) -> Self {
-        self.assertion_audience = audience.into();
+        self.assertion_audience = match audience.into() {
+            AssertionAudience::Other(audience) => {
+                AssertionAudience::Other(self.notes.trim("assertion_audience", audience).into())
+            }
+            audience => audience,
+        };
         self
     }
 
@@ -151,9 +163,13 @@ impl TokenEndpoint {
     }
 
     /// Asks for `scope`: one, or several with spaces between them. May be called again to add more. None by default.
+    ///
+    /// A character that RFC 6749 §3.3 does not allow is sent, and
+    /// [`TokenEvent::NonstandardSetting`](super::super::TokenEvent::NonstandardSetting) reports it.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        for scope in scope.as_ref().split(' ').filter(|s| !s.is_empty()) {
+        let scope = self.notes.trim("scope", scope);
+        for scope in scope.split_ascii_whitespace() {
             if !self.scopes.iter().any(|known| known == scope) {
                 self.scopes.push(scope.to_owned());
             }
@@ -161,17 +177,20 @@ impl TokenEndpoint {
         self
     }
 
-    /// Asks for a token for `audience`, as Auth0 and others want it. None by default.
+    /// Asks for a token for `audience`, as Auth0 and others want it. May be called again to add more, as RFC 8693 §2.1
+    /// allows. None by default.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         self.parameter("audience", audience.into())
     }
 
     /// Asks for a token for `resource` (RFC 8707). May be called again to add more. None by default.
+    ///
+    /// What is no absolute URI is sent, too, because older servers want a GUID or `id/host@tenant`;
+    /// [`TokenEvent::NonstandardSetting`](super::super::TokenEvent::NonstandardSetting) reports it.
     #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.parameters.push("resource", resource.into());
-        self
+    pub fn resource(self, resource: impl Into<String>) -> Self {
+        self.parameter("resource", resource.into())
     }
 
     /// Asks for rights in detail (RFC 9396): a JSON array of objects, each with a `type`. None by default.
@@ -183,9 +202,17 @@ impl TokenEndpoint {
     /// Adds a parameter to the form. Its value is treated as a secret. None by default.
     ///
     /// A name that is set twice, or that the endpoint sets itself, is an error at [`check`](Self::check) or first use:
-    /// RFC 6749 §3.2 forbids it. (`resource` alone may be repeated.)
+    /// RFC 6749 §3.2 forbids it. (`resource` and `audience` may be repeated.)
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        let value = match trim(&value) {
+            Some(trimmed) => {
+                self.note_trimmed(name.clone());
+                trimmed
+            }
+            None => value,
+        };
         self.parameters.push(name, value);
         self
     }

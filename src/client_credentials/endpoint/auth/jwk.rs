@@ -5,33 +5,40 @@ use jsonwebtoken::EncodingKey;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::KeyAlgorithm;
+use super::{super::pem, KeyAlgorithm, rsa};
 
 type Bytes = Zeroizing<Vec<u8>>;
 
-/// The key and its `kid`, if it is a private key for `algorithm`.
-pub(super) fn read(algorithm: KeyAlgorithm, jwk: &[u8]) -> Option<(EncodingKey, Option<String>)> {
-    let jwk: Jwk = serde_json::from_slice(jwk).ok()?;
-    if jwk.alg.as_deref().is_some_and(|alg| !names(algorithm, alg)) {
-        return None;
-    }
-    let curve = jwk.crv.as_deref();
-    let key = match (algorithm, jwk.kty.as_str()) {
-        (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, "RSA") => {
-            EncodingKey::from_rsa_der(&jwk.rsa()?)
-        }
-        (KeyAlgorithm::Es256, "EC") if curve == Some("P-256") => {
-            EncodingKey::from_ec_der(&jwk.ec(P256, 32)?)
-        }
-        (KeyAlgorithm::Es384, "EC") if curve == Some("P-384") => {
-            EncodingKey::from_ec_der(&jwk.ec(P384, 48)?)
-        }
-        (KeyAlgorithm::EdDsa, "OKP") if curve == Some("Ed25519") => {
-            EncodingKey::from_ed_der(&jwk.ed()?)
-        }
-        _ => return None,
+/// The key and its `kid`, if `text` is a private key for `algorithm`, or a set (RFC 7517 §5) with one such key. The
+/// error says what was found.
+pub(super) fn read(
+    algorithm: KeyAlgorithm,
+    text: &[u8],
+) -> Result<(EncodingKey, Option<String>), String> {
+    let read = serde_json::from_slice::<Jwk>(text);
+    let jwk = read.map_err(|_| match text.first() {
+        Some(b'{') => "JSON that is no JWK".to_owned(),
+        _ => pem::found(text),
+    })?;
+    let Some(keys) = jwk.keys else {
+        return jwk.key(algorithm).map(|key| (key, jwk.kid));
     };
-    Some((key, jwk.kid))
+    let count = keys.len();
+    let mut found = "an empty set of keys (JWKS)".to_owned();
+    let mut suitable = Vec::new();
+    for jwk in keys {
+        match jwk.key(algorithm) {
+            Ok(key) => suitable.push((key, jwk.kid)),
+            Err(what) => found = format!("{what} in a set of {count} (JWKS)"),
+        }
+    }
+    match suitable.len() {
+        0 => Err(found),
+        1 => Ok(suitable.swap_remove(0)),
+        several => Err(format!(
+            "{several} such keys in a set (JWKS), of which one is needed"
+        )),
+    }
 }
 
 /// RFC 9864 renames EdDSA with this curve to Ed25519.
@@ -42,6 +49,9 @@ fn names(algorithm: KeyAlgorithm, alg: &str) -> bool {
 /// The members that matter here; the private ones are wiped on drop.
 #[derive(Deserialize)]
 struct Jwk {
+    /// Of a set.
+    keys: Option<Vec<Self>>,
+    #[serde(default)]
     kty: String,
     alg: Option<String>,
     crv: Option<String>,
@@ -69,24 +79,81 @@ struct Jwk {
 }
 
 impl Jwk {
-    /// RFC 8017 A.1.2, `RSAPrivateKey`.
+    fn key(&self, algorithm: KeyAlgorithm) -> Result<EncodingKey, String> {
+        let curve = self.crv.as_deref();
+        let der = match (algorithm, self.kty.as_str(), curve) {
+            (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, "RSA", _) => self.rsa(),
+            (KeyAlgorithm::Es256, "EC", Some("P-256")) => self.ec(P256, 32),
+            (KeyAlgorithm::Es384, "EC", Some("P-384")) => self.ec(P384, 48),
+            (KeyAlgorithm::EdDsa, "OKP", Some("Ed25519")) => self.ed(),
+            _ => return Err(self.describe()),
+        };
+        if self
+            .alg
+            .as_deref()
+            .is_some_and(|alg| !names(algorithm, alg))
+        {
+            return Err(format!("{} whose `alg` is another one", self.describe()));
+        }
+        let der = der.ok_or_else(|| self.describe())?;
+        Ok(match algorithm {
+            KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => EncodingKey::from_rsa_der(&der),
+            KeyAlgorithm::Es256 | KeyAlgorithm::Es384 => EncodingKey::from_ec_der(&der),
+            KeyAlgorithm::EdDsa => EncodingKey::from_ed_der(&der),
+        })
+    }
+
+    /// What it is, without its content.
+    fn describe(&self) -> String {
+        let what = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => "an RSA key",
+            ("EC", Some("P-256")) => "an EC key on P-256",
+            ("EC", Some("P-384")) => "an EC key on P-384",
+            ("EC", Some("P-521")) => "an EC key on P-521",
+            ("EC", Some("secp256k1")) => "an EC key on secp256k1",
+            ("EC", _) => "an EC key on another curve",
+            ("OKP", Some("Ed25519")) => "an Ed25519 key",
+            ("OKP", _) => "a key on another Edwards or Montgomery curve",
+            ("oct", _) => "a symmetric key",
+            ("", _) => "JSON without `kty`",
+            _ => "a key of another type",
+        };
+        let needed: &[(&str, &Zeroizing<String>)] = match self.kty.as_str() {
+            "RSA" => &[("n", &self.n), ("e", &self.e), ("d", &self.d)],
+            "EC" => &[("x", &self.x), ("y", &self.y), ("d", &self.d)],
+            "OKP" => &[("d", &self.d)],
+            _ => &[],
+        };
+        let missing = needed.iter().find(|(_, member)| member.is_empty());
+        let damaged = needed.iter().find(|(_, member)| decode(member).is_none());
+        match (missing, damaged) {
+            (Some(("d", _)), _) => format!("{what} without `d`, the private part"),
+            (Some((name, _)), _) => format!("{what} without `{name}`"),
+            (None, Some((name, _))) => format!("{what} whose `{name}` is damaged"),
+            (None, None) => what.to_owned(),
+        }
+    }
+
+    /// RFC 8017 A.1.2, `RSAPrivateKey`. What `n`, `e` and `d` tell may be missing (RFC 7518 §6.3.2).
     fn rsa(&self) -> Option<Bytes> {
+        let (n, e, d) = (decode(&self.n)?, decode(&self.e)?, decode(&self.d)?);
+        let all = [&self.p, &self.q, &self.dp, &self.dq, &self.qi].map(decode);
+        let rest = match all {
+            [Some(p), Some(q), Some(dp), Some(dq), Some(qi)] => [p, q, dp, dq, qi],
+            [Some(p), Some(q), ..] => rsa::crt_of_primes(&p, &q, &d)?,
+            _ => rsa::crt(&n, &e, &d)?,
+        };
         let mut content = integer(&[0]);
-        for member in [
-            &self.n, &self.e, &self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi,
-        ] {
-            content.extend_from_slice(&integer(&decode(member)?));
+        for number in [&n, &e, &d].into_iter().chain(&rest) {
+            content = join(&[&content, &integer(number)]);
         }
         Some(element(SEQUENCE, &content))
     }
 
     /// RFC 5958 around RFC 5915, `ECPrivateKey`.
     fn ec(&self, curve: &[u8], length: usize) -> Option<Bytes> {
-        let [d, x, y] = [&self.d, &self.x, &self.y].map(decode);
+        let [d, x, y] = [&self.d, &self.x, &self.y].map(|part| padded(&decode(part)?, length));
         let (d, x, y) = (d?, x?, y?);
-        if [&d, &x, &y].iter().any(|part| part.len() != length) {
-            return None;
-        }
         let point = join(&[&[0, UNCOMPRESSED], &x, &y]);
         let public = element(CONTEXT_1, &element(BIT_STRING, &point));
         let key = join(&[&integer(&[1]), &element(OCTET_STRING, &d), &public]);
@@ -101,7 +168,7 @@ impl Jwk {
     }
 }
 
-fn pkcs8(algorithm: &[u8], key: &[u8]) -> Bytes {
+pub(super) fn pkcs8(algorithm: &[u8], key: &[u8]) -> Bytes {
     let content = join(&[
         &integer(&[0]),
         &element(SEQUENCE, algorithm),
@@ -128,8 +195,16 @@ fn element(tag: u8, content: &[u8]) -> Bytes {
     }
 }
 
+/// With the leading zeros that RFC 7518 §6.2.1.2 asks for, and that some writers leave out or add.
+fn padded(number: &[u8], length: usize) -> Option<Bytes> {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    let number = &number[zeros..];
+    let missing = length.checked_sub(number.len())?;
+    (missing <= MOST_ZEROS).then(|| join(&[&[0; MOST_ZEROS][..missing], number]))
+}
+
 /// In one allocation, so that no copy is left behind.
-fn join(parts: &[&[u8]]) -> Bytes {
+pub(super) fn join(parts: &[&[u8]]) -> Bytes {
     let mut joined = Zeroizing::new(Vec::with_capacity(parts.iter().map(|p| p.len()).sum()));
     for part in parts {
         joined.extend_from_slice(part);
@@ -142,15 +217,19 @@ fn decode(member: &Zeroizing<String>) -> Option<Bytes> {
     (!decoded.is_empty()).then(|| Zeroizing::new(decoded))
 }
 
+/// More zeros at the beginning of a number do not come about by chance.
+const MOST_ZEROS: usize = 8;
+
 const BIT_STRING: u8 = 0x03;
+pub(super) const CONTEXT_0: u8 = 0xA0;
 const CONTEXT_1: u8 = 0xA1;
-const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const SEQUENCE: u8 = 0x30;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const SEQUENCE: u8 = 0x30;
 const UNCOMPRESSED: u8 = 0x04;
 
 // Object identifiers, encoded.
-const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01];
-const P256: &[u8] = &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
-const P384: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x22];
-const ED25519: &[u8] = &[0x06, 3, 0x2B, 0x65, 0x70];
+pub(super) const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01];
+pub(super) const P256: &[u8] = &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
+pub(super) const P384: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x22];
+pub(super) const ED25519: &[u8] = &[0x06, 3, 0x2B, 0x65, 0x70];

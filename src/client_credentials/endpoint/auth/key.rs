@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 
 use secrecy::ExposeSecret;
 
-use super::{SecretSource, TokenRequest, jwk, jwt};
+use super::{super::pem, SecretSource, TokenRequest, jwk, jwt, private};
 use crate::client_credentials::{
     CacheIdentity, TokenError, TokenErrorKind, endpoint::secret::SharedSecret,
 };
@@ -73,41 +73,36 @@ pub enum KeyAlgorithm {
 }
 
 impl SigningKey {
-    /// The private key in `pem`: PKCS #8 (`BEGIN PRIVATE KEY`), or PKCS #1 (`BEGIN RSA PRIVATE KEY`) for RSA.
+    /// The private key in `pem`, unencrypted: PKCS #8 (`BEGIN PRIVATE KEY`), PKCS #1 (`BEGIN RSA PRIVATE KEY`) or SEC 1
+    /// (`BEGIN EC PRIVATE KEY`), the first one if there are several.
+    ///
+    /// Certificates, EC parameters and other text may stand around it. Line breaks may be missing or written as `\n`,
+    /// and the whole may be base64 once more.
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`.
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`. Its
+    /// text says what was found.
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
-        let pem = pem.as_ref();
-        let key = match algorithm {
-            KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => EncodingKey::from_rsa_pem(pem),
-            KeyAlgorithm::Es256 | KeyAlgorithm::Es384 => EncodingKey::from_ec_pem(pem),
-            KeyAlgorithm::EdDsa => EncodingKey::from_ed_pem(pem),
-        };
-        let remedy = match pem.windows(SEC1.len()).any(|window| window == SEC1) {
-            true => "; convert `EC PRIVATE KEY` to PKCS #8 with `openssl pkcs8 -topk8 -nocrypt`",
-            false => {
-                "; pass an unencrypted private key in PKCS #8, of the type that the algorithm needs"
-            }
-        };
-        Self::tried(algorithm, key.ok(), None, remedy)
+        let pem = pem::unwrapped(pem.as_ref());
+        let key = private::read(algorithm, &pem)
+            .map_err(|found| wrong(algorithm, &found, pem::remedy(&pem)))?;
+        Self::tried(algorithm, key, None, || private::describe(&pem))
     }
 
-    /// The private key in `jwk`, a JSON Web Key (RFC 7517) with its private members. Its `kid` becomes the
-    /// [`key_id`](Self::key_id).
+    /// The private key in `jwk`, a JSON Web Key (RFC 7517) with its private members, or a set (JWKS) with one key that
+    /// suits `algorithm`. Its `kid` becomes the [`key_id`](Self::key_id).
+    ///
+    /// An RSA key needs no more than `n`, `e` and `d`.
     ///
     /// # Errors
     ///
     /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`, or
-    /// its `alg` is another one.
+    /// its `alg` is another one. Its text says what was found.
     pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
-        let remedy =
-            "; pass a private JWK (with `d`) whose `kty`, `crv` and `alg` suit the algorithm";
-        match jwk::read(algorithm, jwk.as_ref()) {
-            Some((key, id)) => Self::tried(algorithm, Some(key), id, remedy),
-            None => Err(wrong(algorithm, remedy)),
-        }
+        let jwk = pem::unwrapped(jwk.as_ref());
+        let (key, id) = jwk::read(algorithm, &jwk).map_err(|found| wrong(algorithm, &found, ""))?;
+        Self::tried(algorithm, key, id, || "one".to_owned())
     }
 
     /// A private key that somebody replaces, as PEM or JWK, with a [`SecretFile`](super::super::SecretFile) as its source,
@@ -119,7 +114,7 @@ impl SigningKey {
         Self(Arc::new(Inner {
             algorithm,
             id: None,
-            key: Key::Read(SharedSecret::new("private key", source)),
+            key: Key::Read(SharedSecret::pem("private key", source)),
         }))
     }
 
@@ -128,9 +123,10 @@ impl SigningKey {
         algorithm: KeyAlgorithm,
         text: &[u8],
     ) -> Result<Self, TokenError> {
-        match text.trim_ascii_start().starts_with(b"{") {
-            true => Self::jwk(algorithm, text),
-            false => Self::pem(algorithm, text),
+        let text = pem::unwrapped(text);
+        match text.starts_with(b"{") {
+            true => Self::jwk(algorithm, &*text),
+            false => Self::pem(algorithm, &*text),
         }
     }
 
@@ -152,17 +148,18 @@ impl SigningKey {
         })
     }
 
-    /// Signs once, if this build can: a key on another curve, or a damaged one, shows only then.
+    /// Signs once, if this build can: a damaged key, or one that is too short, shows only then.
     fn tried(
         algorithm: KeyAlgorithm,
-        key: Option<EncodingKey>,
+        key: EncodingKey,
         id: Option<String>,
-        remedy: &str,
+        found: impl FnOnce() -> String,
     ) -> Result<Self, TokenError> {
-        let key = key.ok_or_else(|| wrong(algorithm, remedy))?;
         if let Some(provider) = jwt::built_in() {
-            jwt::sign(b"", algorithm.of_header(), &key, provider)
-                .map_err(|_| wrong(algorithm, remedy))?;
+            jwt::sign(b"", algorithm.of_header(), &key, provider).map_err(|_| {
+                let found = format!("{} that does not sign: damaged, or too short", found());
+                wrong(algorithm, &found, "")
+            })?;
         }
         let key = Key::Fixed(key);
         Ok(Self(Arc::new(Inner { algorithm, id, key })))
@@ -221,6 +218,16 @@ impl KeyAlgorithm {
         }
     }
 
+    /// The key that it needs.
+    fn wants(self) -> &'static str {
+        match self {
+            Self::Rs256 | Self::Ps256 => "an RSA key of at least 2048 bits",
+            Self::Es256 => "an EC key on P-256",
+            Self::Es384 => "an EC key on P-384",
+            Self::EdDsa => "an Ed25519 key",
+        }
+    }
+
     pub(super) fn of_header(self) -> Algorithm {
         match self {
             Self::Rs256 => Algorithm::RS256,
@@ -232,16 +239,16 @@ impl KeyAlgorithm {
     }
 }
 
-/// Without the parser's own error: it might quote the key.
-fn wrong(algorithm: KeyAlgorithm, remedy: &str) -> TokenError {
+/// Says what kind of thing was found, and nothing of its content.
+fn wrong(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::WrongKey,
         false,
         format!(
-            "was not sent: the key is not a private key for {}{remedy}",
-            algorithm.as_str()
+            "was not sent: the key is not a private key for {}: found {found}; needed is {}, unencrypted, as PEM or \
+             JWK{remedy}",
+            algorithm.as_str(),
+            algorithm.wants()
         ),
     )
 }
-
-const SEC1: &[u8] = b"BEGIN EC PRIVATE KEY";

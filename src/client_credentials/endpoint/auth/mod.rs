@@ -8,7 +8,11 @@ mod jwk;
 mod jwt;
 #[cfg(feature = "jwt")]
 mod key;
+#[cfg(feature = "jwt")]
+mod private;
 mod request;
+#[cfg(feature = "jwt")]
+mod rsa;
 mod secret;
 mod unsigned;
 
@@ -34,7 +38,10 @@ pub use self::{
     key::{KeyAlgorithm, SigningKey},
 };
 use super::SecretSource;
-use crate::client_credentials::{CacheIdentity, TokenError};
+use crate::client_credentials::{
+    CacheIdentity, TokenError,
+    trim::{is_empty, trimmed},
+};
 
 /// A client's way to authenticate at a token endpoint. Cheap to clone.
 ///
@@ -60,6 +67,8 @@ pub struct ClientAuth {
     method: Arc<dyn Erased>,
     /// What it signs assertions with, if it does so here.
     algorithm: Option<&'static str>,
+    /// The client's id had line breaks or marks at its ends, which are removed.
+    trimmed_id: bool,
 }
 
 /// One way for a client to authenticate; implement it for what [`ClientAuth`] does not offer: a signing service, a
@@ -147,7 +156,7 @@ impl ClientAuth {
     /// (RFC 6749 §2.3.1). For servers that do not decode them, see [`basic_raw`](Self::basic_raw).
     #[must_use]
     pub fn basic(id: impl Into<String>, secret: impl SecretSource) -> Self {
-        Self::custom(ClientSecret::new(id, secret, Method::Basic))
+        Self::of(id, |id| ClientSecret::new(id, secret, Method::Basic))
     }
 
     /// `client_secret_basic` without the encoding that RFC 6749 asks for: the two are joined by a colon as they are, as
@@ -155,13 +164,13 @@ impl ClientAuth {
     /// and secrets of letters, digits and `*-._`.
     #[must_use]
     pub fn basic_raw(id: impl Into<String>, secret: impl SecretSource) -> Self {
-        Self::custom(ClientSecret::new(id, secret, Method::BasicRaw))
+        Self::of(id, |id| ClientSecret::new(id, secret, Method::BasicRaw))
     }
 
     /// `client_secret_post`: id and secret as `client_id` and `client_secret` in the form (RFC 6749 §2.3.1).
     #[must_use]
     pub fn post(id: impl Into<String>, secret: impl SecretSource) -> Self {
-        Self::custom(ClientSecret::new(id, secret, Method::Post))
+        Self::of(id, |id| ClientSecret::new(id, secret, Method::Post))
     }
 
     /// `client_secret_jwt` (OpenID Connect Core §9): an assertion signed with the secret, which itself stays here.
@@ -182,7 +191,7 @@ impl ClientAuth {
     ) -> Self {
         Self {
             algorithm: Some(algorithm.as_str()),
-            ..Self::custom(jwt::SecretJwt::new(id, secret, algorithm))
+            ..Self::of(id, |id| jwt::SecretJwt::new(id, secret, algorithm))
         }
     }
 
@@ -197,7 +206,7 @@ impl ClientAuth {
     pub fn private_key_jwt(id: impl Into<String>, key: SigningKey) -> Self {
         Self {
             algorithm: Some(key.algorithm().as_str()),
-            ..Self::custom(jwt::PrivateKeyJwt::new(id, key))
+            ..Self::of(id, |id| jwt::PrivateKeyJwt::new(id, key))
         }
     }
 
@@ -215,7 +224,7 @@ impl ClientAuth {
         assertion: impl SecretSource,
         assertion_type: impl Into<String>,
     ) -> Self {
-        Self::custom(ReadyAssertion::new(id, assertion, assertion_type))
+        Self::of(id, |id| ReadyAssertion::new(id, assertion, assertion_type))
     }
 
     /// `tls_client_auth` (RFC 8705 §2.1): the certificate of the TLS connection, with `client_id` in the form.
@@ -224,19 +233,19 @@ impl ClientAuth {
     /// [`TokenEndpoint::tls_config`](super::TokenEndpoint::tls_config), or use a client of yours that has it.
     #[must_use]
     pub fn tls(id: impl Into<String>) -> Self {
-        Self::custom(Unsigned::new(id, &["tls_client_auth"]))
+        Self::of(id, |id| Unsigned::new(id, &["tls_client_auth"]))
     }
 
     /// `self_signed_tls_client_auth` (RFC 8705 §2.2). What [`tls`](Self::tls) says holds here, too.
     #[must_use]
     pub fn self_signed_tls(id: impl Into<String>) -> Self {
-        Self::custom(Unsigned::new(id, &["self_signed_tls_client_auth"]))
+        Self::of(id, |id| Unsigned::new(id, &["self_signed_tls_client_auth"]))
     }
 
     /// `none`: `client_id` in the form and no proof (RFC 7591 §2), for grants whose assertion is proof enough.
     #[must_use]
     pub fn none(id: impl Into<String>) -> Self {
-        Self::custom(Unsigned::new(id, &["none"]))
+        Self::of(id, |id| Unsigned::new(id, &["none"]))
     }
 
     /// Neither proof nor `client_id`, for token exchange at servers that know no clients (RFC 8693 §2.1).
@@ -251,7 +260,22 @@ impl ClientAuth {
         Self {
             method: Arc::new(method),
             algorithm: None,
+            trimmed_id: false,
         }
+    }
+
+    /// The method that `make` makes for a client with this id, without line breaks and marks at its ends.
+    fn of<M: ClientAuthentication>(id: impl Into<String>, make: impl FnOnce(String) -> M) -> Self {
+        let id = id.into();
+        let kept = trimmed(&id);
+        Self {
+            trimmed_id: kept.len() < id.len(),
+            ..Self::custom(make(kept.to_owned()))
+        }
+    }
+
+    pub(super) fn trims_id(&self) -> bool {
+        self.trimmed_id
     }
 
     /// The registered name of the algorithm that assertions are signed with here.
@@ -302,7 +326,7 @@ impl fmt::Debug for ClientAuth {
 
 /// The client id is part of the proof: an empty one is refused before it is sent.
 fn check_id(id: &str) -> Result<(), TokenError> {
-    if id.is_empty() {
+    if is_empty(id) {
         return Err(TokenError::configuration(
             "was not sent: the client id is empty",
         ));

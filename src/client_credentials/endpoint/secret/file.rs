@@ -5,13 +5,14 @@ use std::{error::Error, path::PathBuf};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::SecretSource;
-use crate::client_credentials::{TokenError, TokenErrorKind};
+use super::{SecretSource, trim};
+use crate::client_credentials::{TokenError, TokenErrorKind, trim::is_empty};
 
 /// A file that holds a secret, read again for every attempt, because its writer replaces it: a client secret that Vault
 /// or Kubernetes puts there, a service account token that Kubernetes projects, a SPIFFE JWT-SVID.
 ///
-/// One line break at the end is cut. A file that is empty or cannot be read is a transient error.
+/// Line breaks, blank lines, a byte order mark and NUL characters at either end of the file are removed; spaces on the
+/// secret's own line are kept. A file that is empty, is not UTF-8 or cannot be read is a transient error.
 ///
 /// # Examples
 ///
@@ -57,20 +58,32 @@ impl SecretFile {
 
 impl SecretSource for SecretFile {
     async fn read(&self) -> Result<SecretString, TokenError> {
+        let content = self.read_untrimmed().await?;
+        Ok(trim(&content).unwrap_or(content))
+    }
+
+    /// Without the one line break that files end with.
+    async fn read_untrimmed(&self) -> Result<SecretString, TokenError> {
         let failed = |error: Box<dyn Error + Send + Sync>| {
             self.unreadable("could not be read").with_source(error)
         };
         let path = self.path.clone();
-        let content = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
+        let content = tokio::task::spawn_blocking(move || std::fs::read(path))
             .await
             .map_err(|error| failed(error.into()))?
             .map(Zeroizing::new)
             .map_err(|error| failed(error.into()))?;
+        let content = std::str::from_utf8(&content).map_err(|_| {
+            self.unreadable(match content.starts_with(&[0xFF, 0xFE]) {
+                true => "is UTF-16; save it as UTF-8",
+                false => "is not UTF-8",
+            })
+        })?;
         let line = content.strip_suffix('\n');
-        let line = line.map_or(&**content, |line| line.strip_suffix('\r').unwrap_or(line));
-        match line.trim() {
-            "" => Err(self.unreadable("is empty")),
-            _ => Ok(line.into()),
+        let line = line.map_or(content, |line| line.strip_suffix('\r').unwrap_or(line));
+        match is_empty(line) {
+            true => Err(self.unreadable("is empty")),
+            false => Ok(line.into()),
         }
     }
 }

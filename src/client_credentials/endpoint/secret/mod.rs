@@ -7,13 +7,13 @@ mod variable;
 
 use std::future::Future;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 #[cfg(feature = "https")]
 pub(super) use self::shared::Erased;
 pub use self::{file::SecretFile, variable::SecretVariable};
 pub(super) use self::{shared::SharedSecret, used::UsedSecrets};
-use crate::client_credentials::TokenError;
+use crate::client_credentials::{TokenError, trim::trimmed};
 
 /// Where a client secret comes from, or a token that takes its place.
 ///
@@ -21,6 +21,10 @@ use crate::client_credentials::TokenError;
 /// [`SecretVariable`]; and for closures that return a future. It is read once for every token request, and at most every
 /// 5 s while the secret that it gave is refused; [`StoredTokens`](super::super::StoredTokens) look at it before and after
 /// the request, too.
+///
+/// Where the endpoint uses a secret, it removes line breaks, blank lines, byte order marks and NUL characters at either
+/// end, which [`TokenEvent::ValueTrimmed`](super::super::TokenEvent::ValueTrimmed) reports. Spaces on the secret's own
+/// line are kept. A secret that is empty then is a permanent error.
 ///
 /// A secret may change at any time. The one that a token was last granted for is kept: it is used instead if the source
 /// fails (or takes more than 5 s), or if the server refuses what the source gives with `invalid_client`, so that a
@@ -52,6 +56,19 @@ pub trait SecretSource: Send + Sync + 'static {
     ///
     /// The future is dropped when the fetch's deadline has passed.
     fn read(&self) -> impl Future<Output = Result<SecretString, TokenError>> + Send;
+
+    /// The secret with the marks that [`read`](Self::read) removes, so that they can be reported.
+    #[doc(hidden)]
+    fn read_untrimmed(&self) -> impl Future<Output = Result<SecretString, TokenError>> + Send {
+        self.read()
+    }
+}
+
+/// The secret without line breaks and marks at its ends; `None` if there are none.
+pub(in crate::client_credentials) fn trim(secret: &SecretString) -> Option<SecretString> {
+    let secret = secret.expose_secret();
+    let kept = trimmed(secret);
+    (kept.len() < secret.len()).then(|| kept.into())
 }
 
 impl SecretSource for SecretString {

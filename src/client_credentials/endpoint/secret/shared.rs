@@ -7,10 +7,10 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     super::auth::{BoxFuture, TokenRequest},
-    SecretSource,
+    SecretSource, trim,
 };
 use crate::{
-    client_credentials::{TokenError, TokenErrorKind},
+    client_credentials::{TokenError, TokenErrorKind, trim::is_empty},
     panics::surviving,
     sync::{Mutex, lock},
 };
@@ -22,6 +22,8 @@ pub(in super::super) struct SharedSecret(Arc<State<dyn Erased>>);
 struct State<S: ?Sized> {
     /// What it is, for people.
     name: &'static str,
+    /// Line breaks at the ends are nothing to report: it is PEM.
+    multiline: bool,
     /// Written by every attempt; read by the next, and when a failed attempt's value is compared with the one of now.
     memory: Mutex<Memory>,
     source: S,
@@ -34,6 +36,8 @@ struct Memory {
     kept: Option<SecretString>,
     /// Since when the source has given another value than the one kept, or none.
     superseded: Option<Instant>,
+    /// It was reported that what the source gives is trimmed.
+    trimmed: bool,
 }
 
 /// What the source gave for the last attempt.
@@ -54,7 +58,7 @@ impl<S: SecretSource> Erased for S {
     fn read(&self) -> BoxFuture<'_, Result<SecretString, TokenError>> {
         // A panic is a failure like another: the secret kept from before may be used instead.
         Box::pin(async {
-            let read = surviving(async { SecretSource::read(self).await }).await;
+            let read = surviving(async { SecretSource::read_untrimmed(self).await }).await;
             read.unwrap_or_else(|| {
                 let text = "was not sent: the secret's source panicked";
                 Err(TokenError::new(TokenErrorKind::Secret, true, text))
@@ -65,8 +69,19 @@ impl<S: SecretSource> Erased for S {
 
 impl SharedSecret {
     pub(in super::super) fn new(name: &'static str, source: impl SecretSource) -> Self {
+        Self::of(name, source, false)
+    }
+
+    /// One that has several lines.
+    #[cfg(feature = "jwt")]
+    pub(in super::super) fn pem(name: &'static str, source: impl SecretSource) -> Self {
+        Self::of(name, source, true)
+    }
+
+    fn of(name: &'static str, source: impl SecretSource, multiline: bool) -> Self {
         Self(Arc::new(State {
             name,
+            multiline,
             memory: Mutex::default(),
             source,
         }))
@@ -79,10 +94,10 @@ impl SharedSecret {
     ) -> Result<SecretString, TokenError> {
         let kept = lock(&self.0.memory).kept_at(request.now());
         let secret = match kept {
-            None => self.note(self.current().await, request.now())?,
+            None => self.note(self.current_for(request).await, request.now())?,
             Some(kept) if request.used.wants_kept() => kept,
             Some(kept) => {
-                let current = timeout(LONGEST_READ, self.current()).await;
+                let current = timeout(LONGEST_READ, self.current_for(request)).await;
                 let current = current.unwrap_or_else(|_| Err(self.silent()));
                 self.note(current, request.now()).unwrap_or_else(|error| {
                     request.used.missed(error);
@@ -134,13 +149,35 @@ impl SharedSecret {
         kept.is_some_and(|kept| kept.expose_secret() != secret.expose_secret())
     }
 
-    /// What the source gives; an empty value is an error.
+    /// What the source gives, without line breaks and marks at its ends; an empty value is an error.
     async fn current(&self) -> Result<SecretString, TokenError> {
         let secret = self.0.source.read().await?;
-        if secret.expose_secret().is_empty() {
-            return Err(self.missing(false, "is empty"));
+        self.usable(secret).map(|(secret, _)| secret)
+    }
+
+    /// The same for `request`, which reports once that something was removed.
+    async fn current_for(&self, request: &mut TokenRequest) -> Result<SecretString, TokenError> {
+        let secret = self.0.source.read().await?;
+        let (secret, trimmed) = self.usable(secret)?;
+        let trimmed = trimmed && !self.0.multiline;
+        let mut memory = lock(&self.0.memory);
+        let reported = std::mem::replace(&mut memory.trimmed, trimmed);
+        drop(memory);
+        if trimmed && !reported {
+            request.used.trimmed(self.0.name);
         }
         Ok(secret)
+    }
+
+    /// The secret to send, and whether it is another than `secret`.
+    fn usable(&self, secret: SecretString) -> Result<(SecretString, bool), TokenError> {
+        if is_empty(secret.expose_secret()) {
+            return Err(self.missing(false, "is empty"));
+        }
+        Ok(match trim(&secret) {
+            Some(trimmed) => (trimmed, true),
+            None => (secret, false),
+        })
     }
 
     fn note(

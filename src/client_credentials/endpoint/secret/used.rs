@@ -16,6 +16,8 @@ pub(in super::super) struct UsedSecrets {
     /// The credentials are to be those that are kept.
     kept: bool,
     missed: Vec<TokenError>,
+    /// Those that had line breaks or marks at their ends.
+    trimmed: Vec<&'static str>,
 }
 
 impl UsedSecrets {
@@ -28,6 +30,11 @@ impl UsedSecrets {
     /// Why kept values stand in the place of those of now.
     pub(in super::super) fn take_missed(&mut self) -> Vec<TokenError> {
         std::mem::take(&mut self.missed)
+    }
+
+    /// Which secrets had line breaks or marks at their ends.
+    pub(in super::super) fn take_trimmed(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.trimmed)
     }
 
     /// Whether other credentials are kept than those that were used.
@@ -49,6 +56,10 @@ impl UsedSecrets {
 
     pub(super) fn add(&mut self, source: SharedSecret, used: SecretString) {
         self.secrets.push((source, used));
+    }
+
+    pub(super) fn trimmed(&mut self, name: &'static str) {
+        self.trimmed.push(name);
     }
 
     pub(super) fn missed(&mut self, error: TokenError) {

@@ -3,13 +3,14 @@
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::SecretSource;
-use crate::client_credentials::{TokenError, TokenErrorKind};
+use super::{SecretSource, trim};
+use crate::client_credentials::{TokenError, TokenErrorKind, trim::is_empty};
 
 /// An environment variable that holds a secret, looked up again for every attempt.
 ///
-/// White space around the secret is cut, as Kubernetes leaves the line break of a secret's file in the variable. A
-/// variable that is not set, empty or not UTF-8 is a permanent error.
+/// Line breaks, blank lines, a byte order mark and NUL characters at either end are removed, because Kubernetes leaves the
+/// line break of a secret's file in the variable; spaces on the secret's own line are kept. A variable that is not set,
+/// empty or not UTF-8 is a permanent error.
 ///
 /// # Examples
 ///
@@ -42,14 +43,19 @@ impl SecretVariable {
 
 impl SecretSource for SecretVariable {
     async fn read(&self) -> Result<SecretString, TokenError> {
+        let value = self.read_untrimmed().await?;
+        Ok(trim(&value).unwrap_or(value))
+    }
+
+    async fn read_untrimmed(&self) -> Result<SecretString, TokenError> {
         let value = std::env::var_os(&self.name).ok_or_else(|| self.unreadable("is not set"))?;
         let value = value
             .into_string()
             .map(Zeroizing::new)
             .map_err(|_| self.unreadable("is not UTF-8"))?;
-        match value.trim() {
-            "" => Err(self.unreadable("is empty")),
-            secret => Ok(secret.into()),
+        match is_empty(&value) {
+            true => Err(self.unreadable("is empty")),
+            false => Ok(value.as_str().into()),
         }
     }
 }

@@ -1,0 +1,344 @@
+//! An RSA private key from less than all of its members (RFC 7518 §6.3.2, RFC 8017 §3.2). [pure]
+
+use std::cmp::Ordering;
+
+use zeroize::Zeroizing;
+
+/// `p`, `q`, `dp`, `dq`, `qi`, big-endian.
+pub(super) type Crt = [Zeroizing<Vec<u8>>; 5];
+
+/// The members that follow from modulus, public and private exponent. `None` if they do not belong together, or the
+/// public exponent is unusually large.
+pub(super) fn crt(n: &[u8], e: &[u8], d: &[u8]) -> Option<Crt> {
+    let [n, d] = [n, d].map(Number::from_be);
+    let (p, q) = factors(&n, e, &d)?;
+    Some(with_factors(p, q, &d))
+}
+
+/// The same with the two primes at hand.
+pub(super) fn crt_of_primes(p: &[u8], q: &[u8], d: &[u8]) -> Option<Crt> {
+    let [p, q, d] = [p, q, d].map(Number::from_be);
+    let valid = [&p, &q].iter().all(|prime| prime.bits() > 2);
+    valid.then(|| with_factors(p, q, &d))
+}
+
+fn with_factors(p: Number, q: Number, d: &Number) -> Crt {
+    let one = Number::small(1);
+    let dp = d.rem(&p.minus(&one));
+    let dq = d.rem(&q.minus(&one));
+    let qi = inverse(&q, &p);
+    [p, q, dp, dq, qi].map(|number| number.to_be())
+}
+
+/// The primes `p > q`. With g as a small factor of `gcd(p - 1, q - 1)`, `d·e - 1` times g is a multiple of
+/// `φ = (p - 1)·(q - 1) = n - (p + q) + 1`. As φ is hardly less than n, the multiple is known, and φ gives `p + q`.
+fn factors(n: &Number, e: &[u8], d: &Number) -> Option<(Number, Number)> {
+    let e = Number::from_be(e).to_u32().filter(|e| *e > 2)?;
+    let one = Number::small(1);
+    if d.bits() > n.bits() || n.bits() > LARGEST || n.bits() < 8 {
+        return None;
+    }
+    let base = d.times_small(e).minus(&one);
+    (1..=LARGEST_G).find_map(|g| {
+        let multiple = base.times_small(g);
+        let k = multiple.div_rem(n).0.to_u32()?.checked_add(1)?;
+        let (phi, 0) = multiple.div_small(k) else {
+            return None;
+        };
+        if phi.compare(n) != Ordering::Less {
+            return None;
+        }
+        let sum = n.plus(&one).minus(&phi);
+        let square = sum.times(&sum);
+        let four_n = n.times_small(4);
+        if square.compare(&four_n) == Ordering::Less {
+            return None;
+        }
+        let difference = square.minus(&four_n).root();
+        if sum.compare(&difference) == Ordering::Less {
+            return None;
+        }
+        let p = sum.plus(&difference).half();
+        let q = sum.minus(&difference).half();
+        (p.times(&q).compare(n) == Ordering::Equal && q.bits() > 1).then_some((p, q))
+    })
+}
+
+/// `a` to the power of -1, modulo `m`, by Euclid's algorithm; 0 if there is none.
+fn inverse(a: &Number, m: &Number) -> Number {
+    let (mut r, mut next_r) = (m.clone(), a.rem(m));
+    let (mut t, mut next_t) = (Number::small(0), Number::small(1));
+    while next_r.bits() > 0 {
+        let (quotient, rest) = r.div_rem(&next_r);
+        let product = quotient.times(&next_t).rem(m);
+        let following = match t.compare(&product) {
+            Ordering::Less => t.plus(m).minus(&product),
+            _ => t.minus(&product),
+        };
+        (r, next_r) = (next_r, rest);
+        (t, next_t) = (next_t, following);
+    }
+    match r.to_u32() {
+        Some(1) => t,
+        _ => Number::small(0),
+    }
+}
+
+/// A number from 0: its digits to the base of 2^32, the last one first, and none of them a leading zero.
+#[derive(Clone)]
+struct Number(Zeroizing<Vec<u32>>);
+
+impl Number {
+    fn small(value: u32) -> Self {
+        Self::of(vec![value])
+    }
+
+    fn of(digits: Vec<u32>) -> Self {
+        let mut digits = Zeroizing::new(digits);
+        while digits.last() == Some(&0) {
+            digits.pop();
+        }
+        Self(digits)
+    }
+
+    fn from_be(bytes: &[u8]) -> Self {
+        let digits = bytes.rchunks(4);
+        let digit = |chunk: &[u8]| chunk.iter().fold(0, |sum, b| sum << 8 | u32::from(*b));
+        Self::of(digits.map(digit).collect())
+    }
+
+    fn to_be(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(4 * self.0.len() + 1));
+        for digit in self.0.iter().rev() {
+            bytes.extend_from_slice(&digit.to_be_bytes());
+        }
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Zeroizing::new(bytes[zeros..].to_vec())
+    }
+
+    fn to_u32(&self) -> Option<u32> {
+        match self.0.as_slice() {
+            [] => Some(0),
+            [digit] => Some(*digit),
+            _ => None,
+        }
+    }
+
+    fn bits(&self) -> usize {
+        let last = self.0.last();
+        last.map_or(0, |last| 32 * self.0.len() - last.leading_zeros() as usize)
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        let lengths = self.0.len().cmp(&other.0.len());
+        lengths.then_with(|| self.0.iter().rev().cmp(other.0.iter().rev()))
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        let (long, short) = match self.0.len() >= other.0.len() {
+            true => (self, other),
+            false => (other, self),
+        };
+        let mut carry = 0;
+        let mut digits = Vec::with_capacity(long.0.len() + 1);
+        for (index, digit) in long.0.iter().enumerate() {
+            let other = short.0.get(index).copied().unwrap_or(0);
+            carry += u64::from(*digit) + u64::from(other);
+            digits.push(carry as u32);
+            carry >>= 32;
+        }
+        digits.push(carry as u32);
+        Self::of(digits)
+    }
+
+    /// The other one is not larger.
+    fn minus(&self, other: &Self) -> Self {
+        let mut difference = self.clone();
+        difference.subtract(other);
+        Self::of(std::mem::take(&mut *difference.0))
+    }
+
+    fn subtract(&mut self, other: &Self) {
+        let mut borrow = false;
+        for (index, digit) in self.0.iter_mut().enumerate() {
+            let other = other.0.get(index).copied().unwrap_or(0);
+            let (difference, first) = digit.overflowing_sub(other);
+            let (difference, second) = difference.overflowing_sub(borrow.into());
+            *digit = difference;
+            borrow = first || second;
+        }
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
+    }
+
+    fn times_small(&self, factor: u32) -> Self {
+        self.times(&Self::small(factor))
+    }
+
+    fn times(&self, other: &Self) -> Self {
+        let mut digits = vec![0; self.0.len() + other.0.len()];
+        for (index, digit) in self.0.iter().enumerate() {
+            let mut carry = 0;
+            for (offset, other) in other.0.iter().enumerate() {
+                let place = &mut digits[index + offset];
+                carry += u64::from(*digit) * u64::from(*other) + u64::from(*place);
+                *place = carry as u32;
+                carry >>= 32;
+            }
+            digits[index + other.0.len()] = carry as u32;
+        }
+        Self::of(digits)
+    }
+
+    fn div_small(&self, divisor: u32) -> (Self, u32) {
+        let mut rest = 0;
+        let mut digits = vec![0; self.0.len()];
+        for (index, digit) in self.0.iter().enumerate().rev() {
+            let value = u64::from(rest) << 32 | u64::from(*digit);
+            digits[index] = (value / u64::from(divisor)) as u32;
+            rest = (value % u64::from(divisor)) as u32;
+        }
+        (Self::of(digits), rest)
+    }
+
+    /// Bit by bit: at most as many steps as the quotient has bits. The divisor is not 0.
+    fn div_rem(&self, divisor: &Self) -> (Self, Self) {
+        let mut rest = self.clone();
+        let steps = (self.bits() + 1).saturating_sub(divisor.bits());
+        let mut quotient = vec![0; steps / 32 + 1];
+        let mut shifted = divisor.shifted(steps);
+        for step in (0..steps).rev() {
+            shifted.halve();
+            if rest.compare(&shifted) != Ordering::Less {
+                rest.subtract(&shifted);
+                quotient[step / 32] |= 1 << (step % 32);
+            }
+        }
+        (Self::of(quotient), rest)
+    }
+
+    fn rem(&self, divisor: &Self) -> Self {
+        self.div_rem(divisor).1
+    }
+
+    /// The largest number whose square is not larger, bit by bit.
+    fn root(&self) -> Self {
+        let mut rest = self.clone();
+        let mut root = Self::small(0);
+        let mut bit = Self::small(1).shifted(self.bits().next_multiple_of(2));
+        while bit.bits() > 0 {
+            let candidate = root.plus(&bit);
+            root.halve();
+            if rest.compare(&candidate) != Ordering::Less {
+                rest.subtract(&candidate);
+                root = root.plus(&bit);
+            }
+            bit.halve();
+            bit.halve();
+        }
+        root
+    }
+
+    fn shifted(&self, bits: usize) -> Self {
+        let mut digits = vec![0; bits / 32];
+        digits.extend_from_slice(&self.0);
+        Self::of(digits).times_small(1 << (bits % 32))
+    }
+
+    fn halve(&mut self) {
+        let mut carry = 0;
+        for digit in self.0.iter_mut().rev() {
+            let odd = *digit & 1;
+            *digit = *digit >> 1 | carry << 31;
+            carry = odd;
+        }
+        if self.0.last() == Some(&0) {
+            self.0.pop();
+        }
+    }
+
+    fn half(mut self) -> Self {
+        self.halve();
+        self
+    }
+}
+
+/// Bits of the largest modulus.
+const LARGEST: usize = 16_384;
+
+/// The largest factor that is tried. That `gcd(p - 1, q - 1)` is larger happens with one key in some thousands.
+const LARGEST_G: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(value: u128) -> Number {
+        Number::from_be(&value.to_be_bytes())
+    }
+
+    fn value(number: &Number) -> u128 {
+        number
+            .to_be()
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u128::from(*byte))
+    }
+
+    #[test]
+    fn numbers_are_calculated_with_as_the_processor_does() {
+        let samples = [
+            1,
+            2,
+            3,
+            0xFFFF_FFFF,
+            0x1_0000_0000,
+            0x1_0000_0001,
+            0xDEAD_BEEF_0123,
+            u128::from(u64::MAX),
+        ];
+        for a in samples {
+            for b in samples {
+                let (x, y) = (number(a), number(b));
+                assert_eq!(value(&x.plus(&y)), a + b);
+                assert_eq!(value(&x.times(&y)), a * b);
+                let (quotient, rest) = x.div_rem(&y);
+                assert_eq!((value(&quotient), value(&rest)), (a / b, a % b));
+                assert_eq!(value(&number(a * b).root()), (a * b).isqrt());
+                if a >= b {
+                    assert_eq!(value(&x.minus(&y)), a - b);
+                }
+            }
+        }
+        assert_eq!(value(&inverse(&number(3), &number(11))), 4);
+        assert_eq!(value(&inverse(&number(17), &number(3120))), 2753);
+    }
+
+    #[test]
+    fn the_primes_follow_from_the_exponents_whichever_way_the_private_one_was_made() {
+        // 4159 - 1 and 2311 - 1 have 462 in common.
+        for (p, q, d) in [
+            (61_u128, 53_u128, 413_u128),
+            (61, 53, 2753),
+            (4159, 2311, 0),
+        ] {
+            let e = 17;
+            let lambda = (p - 1) * (q - 1) / gcd(p - 1, q - 1);
+            let d = match d {
+                0 => value(&inverse(&number(e), &number(lambda))),
+                d => d,
+            };
+            let be = |value: u128| value.to_be_bytes();
+
+            let found = factors(&number(p * q), &be(e), &number(d));
+
+            let (one, other) = found.expect("they belong together");
+            assert_eq!((value(&one), value(&other)), (p, q));
+        }
+        assert!(factors(&number(0xFFFF_FFFF_FFFF), &[17], &number(12345)).is_none());
+    }
+
+    fn gcd(a: u128, b: u128) -> u128 {
+        if b == 0 { a } else { gcd(b, a % b) }
+    }
+}

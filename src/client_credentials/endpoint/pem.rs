@@ -1,0 +1,350 @@
+//! PEM (RFC 7468) as tools, shells and secret stores write it. [pure]
+//!
+//! Read are: text around the blocks (bag attributes of PKCS #12 exports), a byte order mark, any line breaks or none, line
+//! breaks that are written as `\n`, quotes, and PEM that is base64 once more.
+
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use zeroize::Zeroizing;
+
+type Bytes = Zeroizing<Vec<u8>>;
+
+/// What stands between `BEGIN` and `END`.
+pub(in crate::client_credentials) struct Block {
+    label: String,
+    /// `None` if it is encrypted, not base64, or has no end.
+    der: Option<Bytes>,
+    encrypted: bool,
+}
+
+impl Block {
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(super) fn der(&self) -> Option<&[u8]> {
+        self.der.as_deref().map(Vec::as_slice)
+    }
+
+    pub(super) fn is_private_key(&self) -> bool {
+        self.label.ends_with("PRIVATE KEY")
+    }
+
+    pub(super) fn is_certificate(&self) -> bool {
+        self.label.ends_with("CERTIFICATE")
+    }
+
+    /// What it is, without its content.
+    fn describe(&self) -> &'static str {
+        match self.label.as_str() {
+            "ENCRYPTED PRIVATE KEY" => "an encrypted private key",
+            _ if self.encrypted => "an encrypted private key",
+            "OPENSSH PRIVATE KEY" => "a private key in OpenSSH's own format",
+            label if label.ends_with("PRIVATE KEY") && self.der.is_none() => {
+                "a private key that is cut off or damaged"
+            }
+            label if label.ends_with("PRIVATE KEY") => "a private key",
+            label if label.ends_with("PUBLIC KEY") => "a public key",
+            label if label.ends_with("CERTIFICATE REQUEST") => "a certificate request",
+            _ if self.is_certificate() && self.der.is_none() => {
+                "a certificate that is cut off or damaged"
+            }
+            _ if self.is_certificate() => "a certificate",
+            "EC PARAMETERS" => "EC parameters",
+            "DH PARAMETERS" => "DH parameters",
+            "PKCS7" | "CMS" => "PKCS #7",
+            _ => "PEM of another kind",
+        }
+    }
+}
+
+/// The blocks in `text`, in order.
+pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut rest = text;
+    while let Some((_, begun)) = split(rest, BEGIN) {
+        let Some((label, body)) = split(begun, DASHES) else {
+            break;
+        };
+        let label = String::from_utf8_lossy(label).trim().to_owned();
+        // An END line beyond the next BEGIN line does not belong to this block.
+        let next = position(body, BEGIN).unwrap_or(body.len());
+        let (body, after) = body.split_at(next);
+        rest = after;
+        let end = format!("-----END {label}-----");
+        let (body, complete) = match split(body, end.as_bytes()) {
+            Some((body, _)) => (body, true),
+            None => (body, false),
+        };
+        let encrypted = complete && split(body, b"4,ENCRYPTED").is_some();
+        let der = match complete && !encrypted {
+            true => decode(body),
+            false => None,
+        };
+        blocks.push(Block {
+            label,
+            der,
+            encrypted,
+        });
+    }
+    blocks
+}
+
+/// `text` without marks at its beginning; decoded, if it is base64 of PEM or JSON.
+pub(in crate::client_credentials) fn unwrapped(text: &[u8]) -> Bytes {
+    let start = without_marks(text);
+    if start.starts_with(b"{") || split(start, BEGIN).is_some() {
+        return Zeroizing::new(start.to_vec());
+    }
+    match decode(start) {
+        Some(inner)
+            if without_marks(&inner).starts_with(b"{") || split(&inner, BEGIN).is_some() =>
+        {
+            Zeroizing::new(without_marks(&inner).to_vec())
+        }
+        _ => Zeroizing::new(start.to_vec()),
+    }
+}
+
+/// What was found in the place of a key or certificate, for an error. Shows nothing of it.
+pub(in crate::client_credentials) fn found(text: &[u8]) -> String {
+    let blocks = blocks(text);
+    if !blocks.is_empty() {
+        let mut names: Vec<_> = blocks.iter().map(Block::describe).collect();
+        names.dedup();
+        return names.join(" and ");
+    }
+    let start = without_marks(text);
+    let what = match start {
+        [] => "nothing",
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "text in UTF-16",
+        [b'{', ..] => "JSON",
+        [0x30, ..] if std::str::from_utf8(start).is_err() => "binary data, DER or PKCS #12",
+        _ if std::str::from_utf8(start).is_err() => "binary data",
+        [b'/', ..] if start.len() < 200 => "what may be a file's path",
+        _ => "text without a `-----BEGIN` line",
+    };
+    what.to_owned()
+}
+
+/// How to make of what was found what is wanted.
+pub(in crate::client_credentials) fn remedy(text: &[u8]) -> &'static str {
+    let blocks = blocks(text);
+    let any = |named: &str| blocks.iter().any(|block| block.describe() == named);
+    if any("an encrypted private key") {
+        "; decrypt it with `openssl pkey -in key.pem`"
+    } else if any("a private key in OpenSSH's own format") {
+        "; convert it with `ssh-keygen -p -m PKCS8 -f key`"
+    } else if found(text).starts_with("binary data") {
+        "; convert DER with `openssl pkey -inform DER`, PKCS #12 with `openssl pkcs12 -nodes`"
+    } else {
+        ""
+    }
+}
+
+fn without_marks(text: &[u8]) -> &[u8] {
+    let mut text = text.trim_ascii();
+    while let Some(after) = text.strip_prefix(b"\xEF\xBB\xBF") {
+        text = after.trim_ascii_start();
+    }
+    text
+}
+
+fn position(text: &[u8], at: &[u8]) -> Option<usize> {
+    text.windows(at.len()).position(|window| window == at)
+}
+
+fn split<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let index = position(text, at)?;
+    Some((&text[..index], &text[index + at.len()..]))
+}
+
+/// Base64 with whatever stands between its characters in a variable; lines with a colon are headers (RFC 1421).
+fn decode(body: &[u8]) -> Option<Bytes> {
+    let mut plain: Bytes = Zeroizing::new(Vec::with_capacity(body.len()));
+    let mut bytes = body.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => match bytes.peek() {
+                Some(b'n' | b'r') => {
+                    bytes.next();
+                    plain.push(b'\n');
+                }
+                Some(b't') => {
+                    bytes.next();
+                }
+                _ => {}
+            },
+            b'\n' | b'\r' => plain.push(b'\n'),
+            b'"' | b'\'' | b'\0' | b' ' | b'\t' => {}
+            _ => plain.push(byte),
+        }
+    }
+    let mut digits: Bytes = Zeroizing::new(Vec::with_capacity(plain.len()));
+    for line in plain.split(|byte| *byte == b'\n') {
+        if !line.contains(&b':') {
+            digits.extend_from_slice(line);
+        }
+    }
+    let mut der: Bytes = Zeroizing::new(Vec::with_capacity(digits.len()));
+    BASE64.decode_vec(&*digits, &mut der).ok()?;
+    (!der.is_empty()).then_some(der)
+}
+
+#[cfg(feature = "https")]
+mod tls {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    use super::{Block, blocks, found, remedy, unwrapped};
+
+    /// The certificates in `pem`, each of which may be damaged.
+    pub(in crate::client_credentials) fn certificates(
+        pem: &[u8],
+    ) -> Vec<Option<CertificateDer<'static>>> {
+        let blocks = blocks(&unwrapped(pem));
+        let certificates = blocks.iter().filter(|block| block.is_certificate());
+        certificates
+            .map(|block| block.der().and_then(first).map(|der| der.to_vec().into()))
+            .collect()
+    }
+
+    /// A chain of certificates, all of which are needed. The error says what was found.
+    pub(in crate::client_credentials) fn chain(
+        pem: &[u8],
+    ) -> Result<Vec<CertificateDer<'static>>, String> {
+        let certificates = certificates(pem);
+        let count = certificates.len();
+        if count == 0 {
+            return Err(format!("found {}", found(&unwrapped(pem))));
+        }
+        let numbered = (1..).zip(certificates);
+        let named = numbered.map(|(number, certificate)| {
+            certificate.ok_or_else(|| format!("certificate {number} of {count} is damaged"))
+        });
+        named.collect()
+    }
+
+    /// The first private key in `pem`. The error says what was found.
+    pub(in crate::client_credentials) fn private_key(
+        pem: &[u8],
+    ) -> Result<PrivateKeyDer<'static>, String> {
+        let pem = unwrapped(pem);
+        let key = blocks(&pem).iter().find_map(key);
+        key.ok_or_else(|| format!("found {}{}", found(&pem), remedy(&pem)))
+    }
+
+    fn key(block: &Block) -> Option<PrivateKeyDer<'static>> {
+        let der = block.der()?.to_vec();
+        match block.label() {
+            "PRIVATE KEY" => Some(PrivateKeyDer::Pkcs8(der.into())),
+            "RSA PRIVATE KEY" => Some(PrivateKeyDer::Pkcs1(der.into())),
+            "EC PRIVATE KEY" => Some(PrivateKeyDer::Sec1(der.into())),
+            _ => None,
+        }
+    }
+
+    /// OpenSSL's `TRUSTED CERTIFICATE` has further data behind the certificate.
+    fn first(der: &[u8]) -> Option<&[u8]> {
+        let length = match *der.get(1)? {
+            short @ 0..=0x7F => 2 + usize::from(short),
+            long => {
+                let count = usize::from(long & 0x7F);
+                let bytes = der.get(2..2 + count).filter(|_| count <= 4)?;
+                2 + count
+                    + bytes
+                        .iter()
+                        .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+            }
+        };
+        der.get(..length)
+    }
+}
+
+#[cfg(feature = "https")]
+pub(in crate::client_credentials) use self::tls::{certificates, chain, private_key};
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const DASHES: &[u8] = b"-----";
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ders(text: &str) -> Vec<(String, Option<Vec<u8>>)> {
+        let blocks = blocks(&unwrapped(text.as_bytes())).into_iter();
+        blocks
+            .map(|block| (block.label, block.der.map(|der| der.to_vec())))
+            .collect()
+    }
+
+    #[test]
+    fn a_block_is_found_however_its_lines_are_written() {
+        for text in [
+            "-----BEGIN KEY-----\nYWJj\nZGU=\n-----END KEY-----\n",
+            "-----BEGIN KEY-----\r\nYWJj\r\nZGU=\r\n-----END KEY-----",
+            "\u{FEFF}-----BEGIN KEY-----\nYWJjZGU\n-----END KEY-----\n",
+            r"-----BEGIN KEY-----\nYWJj\nZGU=\n-----END KEY-----\n",
+            r#""-----BEGIN KEY-----\r\nYWJj\r\nZGU=\r\n-----END KEY-----\r\n""#,
+            "-----BEGIN KEY----- YWJj ZGU= -----END KEY-----",
+            "-----BEGIN KEY-----YWJjZGU=-----END KEY-----",
+            "  -----BEGIN KEY-----\n  YWJj\n\n  ZGU=\n  -----END KEY-----",
+            "Bag Attributes\n    friendlyName: a\nKey Attributes: <No Attributes>\n-----BEGIN KEY-----\nYWJjZGU=\n-----END KEY-----",
+            "-----BEGIN KEY-----\nComment: a\n\nYWJjZGU=\n-----END KEY-----",
+            // Base64 of the first, in two lines.
+            "LS0tLS1CRUdJTiBLRVktLS0tLQpZV0pqCl\npHVT0KLS0tLS1FTkQgS0VZLS0tLS0K",
+        ] {
+            assert_eq!(
+                ders(text),
+                [("KEY".to_owned(), Some(b"abcde".to_vec()))],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_block_is_found_and_what_cannot_be_read_is_named() {
+        let two =
+            "-----BEGIN A-----\nYQ==\n-----END A-----\n-----BEGIN B-----\nYg==\n-----END B-----";
+        let labels: Vec<_> = ders(two).into_iter().map(|(label, _)| label).collect();
+        assert_eq!(labels, ["A", "B"]);
+
+        for (text, says) in [
+            ("", "nothing"),
+            ("secret", "text without a `-----BEGIN` line"),
+            ("/run/key.pem", "what may be a file's path"),
+            ("{}", "JSON"),
+            (
+                "-----BEGIN PUBLIC KEY-----\nYQ==\n-----END PUBLIC KEY-----",
+                "a public key",
+            ),
+            (
+                "-----BEGIN PRIVATE KEY-----\nYQ==",
+                "a private key that is cut off or damaged",
+            ),
+            (
+                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: a\n\nYQ==\n-----END RSA PRIVATE KEY-----",
+                "an encrypted private key",
+            ),
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nYQ==\n-----END ENCRYPTED PRIVATE KEY-----",
+                "an encrypted private key",
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----",
+                "a certificate",
+            ),
+        ] {
+            assert_eq!(found(text.as_bytes()), says);
+        }
+        assert_eq!(found(&[0x30, 0x82, 0xFF]), "binary data, DER or PKCS #12");
+        assert_eq!(found(b"\xFF\xFE-\0-\0"), "text in UTF-16");
+    }
+}

@@ -1,0 +1,73 @@
+//! What editors, shells and secret stores leave at the ends of a value: line breaks, byte order marks, NUL. [pure]
+
+/// `text` without line breaks, blank lines, byte order marks and NUL characters at its beginning and its end. Spaces on
+/// its first and its last line stay: they may belong to a secret.
+pub(super) fn trimmed(text: &str) -> &str {
+    let leading = text
+        .char_indices()
+        .take_while(|(_, c)| is_blank(*c))
+        .filter(|(_, c)| is_mark(*c))
+        .last();
+    let text = &text[leading.map_or(0, |(index, c)| index + c.len_utf8())..];
+    let trailing = text
+        .char_indices()
+        .rev()
+        .take_while(|(_, c)| is_blank(*c))
+        .filter(|(_, c)| is_mark(*c))
+        .last();
+    &text[..trailing.map_or(text.len(), |(index, _)| index)]
+}
+
+/// Whether there is nothing but white space and such marks.
+pub(super) fn is_empty(text: &str) -> bool {
+    text.chars().all(is_blank)
+}
+
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || is_mark(c)
+}
+
+fn is_mark(c: char) -> bool {
+    matches!(
+        c,
+        '\n' | '\r' | '\u{B}' | '\u{C}' | '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{FEFF}' | '\0'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_breaks_and_marks_at_the_ends_are_removed_and_spaces_of_a_line_are_kept() {
+        for (text, kept) in [
+            ("secret", "secret"),
+            ("secret\n", "secret"),
+            ("secret\r\n\n", "secret"),
+            ("\u{FEFF}secret\r\n", "secret"),
+            ("\u{FEFF}\n\u{FEFF}secret\0", "secret"),
+            ("secret\n  \n\t", "secret"),
+            ("  \n  secret", "  secret"),
+            (" secret ", " secret "),
+            (" secret \n", " secret "),
+            ("se\ncr\0et", "se\ncr\0et"),
+            ("s\u{2028}", "s"),
+            ("ü\u{85}", "ü"),
+            ("\n", ""),
+            ("\n \n", ""),
+            ("", ""),
+        ] {
+            assert_eq!(trimmed(text), kept, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn white_space_and_marks_alone_are_empty() {
+        assert!(
+            ["", " ", "\n", "\u{FEFF}", " \0 "]
+                .into_iter()
+                .all(is_empty)
+        );
+        assert!(!is_empty(" a "));
+    }
+}

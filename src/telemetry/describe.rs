@@ -1,0 +1,120 @@
+//! What each metric means, for the recorder; `docs::telemetry` says the same at more length.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Describes the metrics of this crate to the recorder that is installed.
+///
+/// Each layer does so when it is built, and with each token that it fetches. Call it once if the recorder is installed
+/// after the layers are built.
+///
+/// # Examples
+///
+/// ```
+/// // After the recorder is installed.
+/// tower_m2m::describe_metrics();
+/// ```
+pub fn describe_metrics() {
+    for (name, description) in COUNTERS {
+        describe_counter!(name, Unit::Count, description);
+    }
+    for (name, unit, description) in GAUGES {
+        describe_gauge!(name, unit, description);
+    }
+    for (name, description) in HISTOGRAMS {
+        describe_histogram!(name, Unit::Seconds, description);
+    }
+}
+
+/// Upper bounds, in seconds, of buckets that suit the histograms of this crate, by the histogram's name.
+///
+/// # Examples
+///
+/// ```
+/// // With `metrics-exporter-prometheus`: `builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?`.
+/// for (name, bounds) in tower_m2m::METRIC_BUCKETS {
+///     println!("{name}: {bounds:?}");
+/// }
+/// ```
+pub const METRIC_BUCKETS: [(&str, &[f64]); 3] = [
+    (
+        "tower_m2m_token_fetch_seconds",
+        &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0],
+    ),
+    (
+        "tower_m2m_hold_seconds",
+        &[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0],
+    ),
+    (
+        "tower_m2m_wait_seconds",
+        &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0],
+    ),
+];
+
+const COUNTERS: [(&str, &str); 9] = [
+    (
+        "tower_m2m_token_fetches_total",
+        "Token fetches that ended, by reason, outcome and kind of error",
+    ),
+    (
+        "tower_m2m_token_fetch_retries_total",
+        "Token requests that failed and were repeated within one fetch",
+    ),
+    (
+        "tower_m2m_token_refusals_total",
+        "401 responses that refused the token, by what followed",
+    ),
+    (
+        "tower_m2m_throttled_total",
+        "Responses that throttled a request, by status",
+    ),
+    (
+        "tower_m2m_held_elsewhere_total",
+        "Holds that another process reported through the shared store",
+    ),
+    ("tower_m2m_retries_total", "Requests that were sent again"),
+    (
+        "tower_m2m_gave_up_total",
+        "Requests that were not sent again although that might have helped, by reason",
+    ),
+    (
+        "tower_m2m_not_sent_total",
+        "Requests that were not sent because their hold was too long",
+    ),
+    (
+        "tower_m2m_replay_over_budget_total",
+        "Request bodies of which no copy was kept because the budget was used up",
+    ),
+];
+
+const GAUGES: [(&str, Unit, &str); 3] = [
+    (
+        "tower_m2m_token_expiry_timestamp_seconds",
+        Unit::Seconds,
+        "When the token in use expires, in seconds since 1970",
+    ),
+    (
+        "tower_m2m_token_store_up",
+        Unit::Count,
+        "1 while the token store works, else 0",
+    ),
+    (
+        "tower_m2m_quota_store_up",
+        Unit::Count,
+        "1 while the quota store works, else 0",
+    ),
+];
+
+const HISTOGRAMS: [(&str, &str); 3] = [
+    (
+        "tower_m2m_token_fetch_seconds",
+        "Duration of token fetches, by outcome",
+    ),
+    (
+        "tower_m2m_hold_seconds",
+        "How long a partition was held after a throttling response",
+    ),
+    (
+        "tower_m2m_wait_seconds",
+        "How long requests waited for their turn, of those that had to wait",
+    ),
+];

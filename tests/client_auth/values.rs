@@ -1,0 +1,275 @@
+//! Values with what editors, shells and secret stores leave around them, and values that newer rules forbid.
+
+use std::sync::{Arc, Mutex};
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+use tower_m2m::{
+    ClientAuth, TokenEndpoint,
+    client_credentials::{
+        ClientAuthentication, Config, Grant, SecretFile, SecretSource, TokenError, TokenEvent,
+        TokenExchange, TokenHandle, TokenRequest,
+    },
+};
+
+use super::support::{
+    server::{Server, TOKEN_URL, layer},
+    temp_file::TempFile,
+};
+
+#[tokio::test]
+async fn line_breaks_and_marks_around_a_secret_are_not_sent_and_reported_once() {
+    for (given, sent) in [
+        ("s3cr3t\n", "s3cr3t"),
+        ("s3cr3t\r\n\n", "s3cr3t"),
+        ("\u{FEFF}s3cr3t\r\n", "s3cr3t"),
+        ("s3cr3t\0", "s3cr3t"),
+        ("\n s3cr3t \n", " s3cr3t "),
+    ] {
+        let server = Server::granting();
+        let (handle, events) = watched(server.endpoint(ClientAuth::post("id", given)));
+
+        handle.token().await.unwrap();
+        handle.refresh_now().await.unwrap();
+
+        assert_eq!(server.last().one("client_secret"), Some(sent), "{given:?}");
+        assert_eq!(events.take(), ["client secret"], "{given:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_whose_spaces_belong_to_it_is_sent_as_it_is() {
+    let server = Server::granting();
+    let (handle, events) = watched(server.endpoint(ClientAuth::post("id", " s3cr3t ")));
+
+    handle.token().await.unwrap();
+
+    assert_eq!(server.last().one("client_secret"), Some(" s3cr3t "));
+    assert!(events.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_may_end_with_one_line_break_and_any_other_mark_in_it_is_reported() {
+    let file = TempFile::holding("marks", "first\n");
+    let server = Server::granting();
+    let auth = ClientAuth::post("id", SecretFile::new(file.path()));
+    let (handle, events) = watched(server.endpoint(auth));
+
+    handle.token().await.unwrap();
+    assert!(events.take().is_empty());
+    file.write("\u{FEFF}second\r\n\n");
+    handle.refresh_now().await.unwrap();
+
+    assert_eq!(server.last().one("client_secret"), Some("second"));
+    assert_eq!(events.take(), ["client secret"]);
+    let read = SecretFile::new(file.path()).read().await.unwrap();
+    assert_eq!(read.expose_secret(), "second");
+}
+
+#[tokio::test]
+async fn a_file_that_a_shell_wrote_as_utf_16_says_so() {
+    let file = TempFile::holding("utf-16", "");
+    std::fs::write(file.path(), b"\xFF\xFEs\0").unwrap();
+
+    let error = SecretFile::new(file.path()).read().await.unwrap_err();
+
+    assert!(error.to_string().contains("save it as UTF-8"), "{error}");
+}
+
+#[tokio::test]
+async fn an_id_an_audience_and_a_parameter_are_sent_without_marks() {
+    let server = Server::granting();
+    let endpoint = server
+        .endpoint(ClientAuth::basic("id\n", "secret"))
+        .audience("api\r\n")
+        .scope("\u{FEFF}read\twrite\n")
+        .parameter("tenant", "t\n");
+    let (handle, events) = watched(endpoint);
+
+    handle.token().await.unwrap();
+
+    let asked = server.last();
+    // id:secret
+    assert_eq!(asked.headers["authorization"], "Basic aWQ6c2VjcmV0");
+    assert_eq!(asked.one("audience"), Some("api"));
+    assert_eq!(asked.one("scope"), Some("read write"));
+    assert_eq!(asked.one("tenant"), Some("t"));
+    assert_eq!(events.take(), ["client id", "audience", "scope", "tenant"]);
+}
+
+#[tokio::test]
+async fn variables_of_a_configuration_are_read_without_marks_and_named() {
+    let vars = |name: &str| {
+        let value = match name {
+            "OAUTH_CLIENT_ID" => "orders\n",
+            "OAUTH_CLIENT_SECRET" => "s3cr3t\n",
+            "OAUTH_TOKEN_URL" => "\u{FEFF}https://id.example/token\r\n",
+            "OAUTH_AUDIENCE" => "api\n",
+            "OAUTH_SCOPE" => "read\n",
+            "OAUTH_DEFAULT_LIFETIME" => "60\n",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let server = Server::granting();
+    let config = Config::from_vars("OAUTH_", vars).unwrap();
+    let (handle, events) = watched(config.endpoint().unwrap().service(server.service()));
+
+    handle.token().await.unwrap();
+
+    let asked = server.last();
+    assert_eq!(asked.url, TOKEN_URL);
+    assert_eq!(asked.one("client_id"), Some("orders"));
+    assert_eq!(asked.one("client_secret"), Some("s3cr3t"));
+    assert_eq!(asked.one("audience"), Some("api"));
+    assert_eq!(asked.one("scope"), Some("read"));
+    let named = [
+        "OAUTH_CLIENT_ID",
+        "OAUTH_CLIENT_SECRET",
+        "OAUTH_TOKEN_URL",
+        "OAUTH_AUDIENCE",
+    ];
+    assert_eq!(events.take(), named);
+}
+
+#[test]
+fn a_value_of_a_line_break_counts_as_not_set() {
+    for (secret, variable) in [("\n", ""), ("\u{FEFF}\r\n", ""), (" ", ""), ("", "VAULT")] {
+        let vars = |name: &str| {
+            let value = match name {
+                "OAUTH_CLIENT_ID" => "orders",
+                "OAUTH_CLIENT_SECRET" => secret,
+                "OAUTH_CLIENT_SECRET_VARIABLE" => variable,
+                "VAULT" => "\n",
+                "OAUTH_TOKEN_URL" => TOKEN_URL,
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+
+        let error = Config::from_vars("OAUTH_", vars).unwrap_err();
+
+        assert!(error.to_string().contains("not set"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_key_is_sent_without_marks() {
+    let file = TempFile::holding("api-key", "key\n\n");
+    let keys = json!({"api_key_file": file.path(), "allowed_origins": "https://api.example.com"});
+    let config: Config = serde_json::from_value(keys).unwrap();
+    let events = Events::default();
+    let seen = events.clone();
+    let layer = config
+        .layer()
+        .unwrap()
+        .on_event(move |event| seen.add(event));
+
+    let key = layer.build().handle().token().await.unwrap();
+
+    assert_eq!(key.expose(), Some("key"));
+    assert_eq!(events.take(), ["API key"]);
+}
+
+#[tokio::test]
+async fn what_only_newer_rules_forbid_is_sent_and_reported_once() {
+    let guid = "00000003-0000-0ff1-ce00-000000000000";
+    let at_tenant = format!("{guid}/contoso.example@tenant");
+    let server = Server::granting();
+    let endpoint = server
+        .endpoint(ClientAuth::post("id", "secret"))
+        .resource(guid)
+        .resource(at_tenant.clone())
+        .scope("a\"b ü");
+    endpoint.check().unwrap();
+    let (handle, events) = watched(endpoint);
+
+    handle.token().await.unwrap();
+    handle.refresh_now().await.unwrap();
+
+    let asked = server.last();
+    assert_eq!(asked.all("resource"), [guid, &at_tenant]);
+    assert_eq!(asked.one("scope"), Some("a\"b ü"));
+    let events = events.take();
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert!(events[0].starts_with("scope: RFC 6749 §3.3"), "{events:?}");
+    assert!(events[1].starts_with("resource: RFC 8707 §2"), "{events:?}");
+}
+
+#[tokio::test]
+async fn several_audiences_are_sent_and_fit_a_token_exchange() {
+    let exchange: Grant = TokenExchange::new("token", TokenExchange::JWT).into();
+    for (grant, reported) in [(exchange, 0), (Grant::client_credentials(), 1)] {
+        let server = Server::granting();
+        let endpoint = server
+            .endpoint(ClientAuth::post("id", "secret"))
+            .grant(grant)
+            .audience("a")
+            .audience("b");
+        let (handle, events) = watched(endpoint);
+
+        handle.token().await.unwrap();
+
+        assert_eq!(server.last().all("audience"), ["a", "b"]);
+        assert_eq!(events.take().len(), reported);
+    }
+    let keys = json!({
+        "client_id": "id", "client_secret": "s", "token_url": TOKEN_URL, "audience": ["a b", "c"],
+    });
+    let config: Config = serde_json::from_value(keys).unwrap();
+    let server = Server::granting();
+    let (handle, _) = watched(config.endpoint().unwrap().service(server.service()));
+    handle.token().await.unwrap();
+    assert_eq!(server.last().all("audience"), ["a b", "c"]);
+}
+
+#[tokio::test]
+async fn headers_that_a_method_of_ones_own_sets_are_sent() {
+    struct Named;
+
+    impl ClientAuthentication for Named {
+        async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
+            use http::{HeaderValue, header};
+            request.header(header::USER_AGENT, HeaderValue::from_static("orders/2"));
+            request.header(header::ACCEPT, HeaderValue::from_static("*/*"));
+            Ok(())
+        }
+    }
+
+    let server = Server::granting();
+    let (handle, _) = watched(server.endpoint(ClientAuth::custom(Named)));
+
+    handle.token().await.unwrap();
+
+    let headers = server.last().headers;
+    assert_eq!(headers.get_all("user-agent").iter().count(), 1);
+    assert_eq!(headers["user-agent"], "orders/2");
+    assert_eq!(headers["accept"], "*/*");
+    assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
+}
+
+/// What events say about settings.
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<Vec<String>>>);
+
+impl Events {
+    fn add(&self, event: &TokenEvent<'_>) {
+        let text = match event {
+            TokenEvent::ValueTrimmed { setting, .. } => (*setting).to_owned(),
+            TokenEvent::NonstandardSetting { setting, rule, .. } => format!("{setting}: {rule}"),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(text);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+fn watched(endpoint: TokenEndpoint) -> (TokenHandle, Events) {
+    let events = Events::default();
+    let seen = events.clone();
+    let layer = layer(endpoint).on_event(move |event| seen.add(event));
+    (layer.build().handle(), events)
+}
