@@ -55,6 +55,47 @@ impl ErrorClass {
     }
 }
 
+/// `error` and what it was caused by, outermost first, at most eight of them.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |link: &&'a (dyn Error + 'static)| {
+        let link = *link;
+        // `io::Error::source` skips the error inside.
+        let inside = link
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .map(|inside| inside as &(dyn Error + 'static));
+        inside.or_else(|| link.source())
+    })
+    .take(8)
+}
+
+/// What caused `error`, for a log: the texts of its sources, without those that the text before holds. `None` without
+/// any.
+#[cfg(any(feature = "tracing", test))]
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut causes: Option<String> = None;
+    let mut before = error.to_string();
+    for link in chain(error).skip(1) {
+        let text: String = link.to_string().chars().take(LONGEST_CAUSE).collect();
+        if !text.is_empty() && !before.contains(&text) {
+            match &mut causes {
+                Some(causes) => {
+                    causes.push_str(": ");
+                    causes.push_str(&text);
+                }
+                None => causes = Some(text.clone()),
+            }
+            before = text;
+        }
+    }
+    causes
+}
+
+#[cfg(any(feature = "tracing", test))]
+const LONGEST_CAUSE: usize = 300;
+
 fn is_ours(error: &(dyn Error + 'static)) -> bool {
     error.is::<TokenError>()
         || error.is::<OriginNotAllowed>()
@@ -171,6 +212,15 @@ mod tests {
         };
 
         assert_eq!(ErrorClass::of(&Client(superseded)), ErrorClass::Final);
+    }
+
+    #[test]
+    fn the_causes_of_an_error_are_told_once_each() {
+        let lookup = io::Error::other("no such host");
+        let error = Client(Box::new(Client(lookup.into())));
+
+        assert_eq!(causes(&error).as_deref(), Some("no such host"));
+        assert_eq!(causes(&io::Error::other("alone")), None);
     }
 
     #[test]

@@ -52,7 +52,7 @@ enum Scheme {
 ///
 /// assert!(!error.to_string().contains("secret"));
 /// ```
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct InvalidOrigin {
     value: Box<str>,
     problem: &'static str,
@@ -102,10 +102,15 @@ impl Origin {
         self.scheme == Scheme::Https
     }
 
-    /// Whether the host is this machine: `localhost`, an address of `127.0.0.0/8`, or `[::1]`.
+    /// Whether the host is this machine: `localhost` and names below it (RFC 6761 §6.3), an address of `127.0.0.0/8`, or
+    /// `[::1]`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         &*self.host == "localhost"
+            || self
+                .host
+                .strip_suffix(".localhost")
+                .is_some_and(|name| !name.is_empty())
             || self
                 .host
                 .parse::<Ipv4Addr>()
@@ -193,6 +198,11 @@ impl FromStr for Origin {
         if authority.contains('@') {
             return Err(invalid("it has user information"));
         }
+        if authority.contains('*') {
+            return Err(invalid(
+                "it has a wildcard; name each origin by itself, as many as there are",
+            ));
+        }
         let (host, port) = split(authority).ok_or_else(|| invalid("its host is malformed"))?;
         if host.is_empty() {
             return Err(invalid("it has no host"));
@@ -244,6 +254,13 @@ impl fmt::Display for InvalidOrigin {
             "{:?} is not an origin such as \"https://api.example.com\": {}",
             self.value, self.problem
         )
+    }
+}
+
+/// The message, too: a `main` that returns an error prints it so.
+impl fmt::Debug for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InvalidOrigin({self})")
     }
 }
 

@@ -188,6 +188,20 @@ async fn grants_send_the_token_in_their_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn other_token_types_are_taken_if_they_are_named() {
+    let config = read(&json!({
+        "client_id": "orders", "client_secret": "word", "bearer_types": "JWT BearerToken",
+        "token_url": "https://id.example/token",
+    }));
+    let server = Server::answering(|_| {
+        let answer = r#"{"access_token":"token","token_type":"BearerToken","expires_in":300}"#;
+        (200, answer.to_owned())
+    });
+
+    tokens(&server, &config).token().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_issuer_is_asked_for_its_token_endpoint() {
     let server = Server::answering(|url| match url.contains("well-known") {
         true => (

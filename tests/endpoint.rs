@@ -79,7 +79,8 @@ async fn refusals_are_told_apart() {
             Kind::CredentialsRefused,
             false,
         ),
-        (403, "", Kind::Refused, true),
+        (403, "", Kind::CredentialsRefused, true),
+        (403, "<html>", Kind::Refused, true),
         (401, "<html>", Kind::CredentialsRefused, false),
         (429, "<html>", Kind::Throttled, true),
         (500, r#"{"error":"invalid_client"}"#, Kind::Server, true),
@@ -111,16 +112,42 @@ async fn refusals_are_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_odd_credentials_names_the_other_form_of_basic() {
+async fn a_refusal_names_all_other_ways_to_send_the_secret_at_once() {
     let refused = r#"{"error":"invalid_client"}"#;
-    let encoded = ClientAuth::basic("odd id", "p@ss");
-    let raw = ClientAuth::basic_raw("odd id", "p@ss");
+    for (auth, named, not) in [
+        (
+            ClientAuth::basic("odd id", "p@ss"),
+            &["basic_raw`", "ClientAuth::post`"][..],
+            "ClientAuth::basic`",
+        ),
+        (
+            ClientAuth::basic_raw("odd id", "p@ss"),
+            &["ClientAuth::basic`", "ClientAuth::post`"],
+            "basic_raw",
+        ),
+        (
+            ClientAuth::post("odd id", "p@ss"),
+            &["ClientAuth::basic`", "basic_raw`"],
+            "ClientAuth::post",
+        ),
+        (
+            ClientAuth::basic("id", "pass"),
+            &["ClientAuth::post`"],
+            "basic_raw",
+        ),
+        (
+            ClientAuth::post("id", "pass"),
+            &["ClientAuth::basic`"],
+            "basic_raw",
+        ),
+    ] {
+        let error = ask_with(401, refused, auth, |e| e).await.0.unwrap_err();
 
-    let encoded = ask_with(401, refused, encoded, |e| e).await.0.unwrap_err();
-    let raw = ask_with(401, refused, raw, |e| e).await.0.unwrap_err();
-
-    assert!(encoded.to_string().contains("basic_raw"), "{encoded}");
-    assert!(raw.to_string().contains("`ClientAuth::basic`"), "{raw}");
+        let text = error.to_string();
+        assert!(text.contains("check the client id and secret"), "{text}");
+        assert!(named.iter().all(|way| text.contains(way)), "{text}");
+        assert!(!text.contains(not), "{text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

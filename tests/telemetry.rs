@@ -17,7 +17,7 @@ use metrics::{
 use support::{SECOND, Source, answering, api, get, layer, post, send, throttled};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
-    RateLimitRetryLayer,
+    BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
     client_credentials::TokenError,
     rate_limit_retry::{StoreError, StoredQuotas},
     replay::{ReplayBody, ReplayableBody, RequestBodyReplayLayer},
@@ -216,6 +216,95 @@ fn every_message_in_the_source_is_in_the_guide() {
         count += 1;
     }
     assert!(count > 15, "{count}");
+}
+
+#[test]
+fn an_event_of_a_failure_says_what_caused_it() {
+    #[derive(Clone, Default)]
+    struct Fields(Arc<Mutex<Vec<String>>>);
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Fields {
+        fn on_event(
+            &self,
+            event: &tracing::Event<'_>,
+            _: tracing_subscriber::layer::Context<'_, S>,
+        ) {
+            struct Line(String);
+            impl tracing::field::Visit for Line {
+                fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+                    self.0.push_str(&format!(" {field}={value:?}"));
+                }
+            }
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+    }
+
+    let fields = Fields::default();
+    let subscriber = tracing_subscriber::registry().with(fields.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let broken = || {
+                let lookup = std::io::Error::other("no such host");
+                Err::<http::Response<support::Body>, BoxError>(Outer(lookup).into())
+            };
+            let issuer =
+                service_fn(move |_: http::Request<support::Body>| std::future::ready(broken()));
+            let uri = "https://id.example/token".parse().unwrap();
+            let endpoint = TokenEndpoint::new(uri, ClientAuth::post("id", "secret"));
+            let endpoint = endpoint.service(issuer).retries(1);
+            let tokens = ClientCredentialsLayer::builder(endpoint, support::origin()).build();
+            tokens.handle().token().await.unwrap_err();
+
+            let api =
+                service_fn(move |_: http::Request<support::Body>| std::future::ready(broken()));
+            let limits = RateLimitRetryLayer::builder().max_retries(1).build();
+            limits.layer(api).oneshot(get("/")).await.unwrap_err();
+        });
+    });
+
+    let fields = fields.0.lock().unwrap();
+    for (message, cause) in [
+        (
+            "asking for a token again",
+            r#"kind="transport" cause="connecting failed: no such host""#,
+        ),
+        (
+            "token fetch failed",
+            r#"kind="transport" cause="connecting failed: no such host""#,
+        ),
+        (
+            "sending again",
+            r#"error="connecting failed" cause="no such host""#,
+        ),
+        (
+            "gave up",
+            r#"error="connecting failed" cause="no such host""#,
+        ),
+    ] {
+        let known = |line: &&String| line.contains(message) && line.contains(cause);
+        assert!(
+            fields.iter().any(|line| known(&line)),
+            "{message}: {fields:?}"
+        );
+    }
+}
+
+#[derive(Debug)]
+struct Outer(std::io::Error);
+
+impl fmt::Display for Outer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("connecting failed")
+    }
+}
+
+impl std::error::Error for Outer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 /// What needs more than this test has; the test of tokens in a store has it.

@@ -120,6 +120,8 @@ pub enum ExistingCredential {
     Refuse,
 }
 
+const MOST_SHOWN: usize = 5;
+
 /// How a request is to be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Passage {
@@ -190,8 +192,19 @@ impl Authorizer {
             None => Err(NotAllowed::Foreign {
                 wanted: Origin::of(uri)
                     .map_or_else(|| "such a URI".to_owned(), |origin| origin.to_string()),
+                allowed: self.allowed(),
             }),
         }
+    }
+
+    /// The allowed origins, or the first of many.
+    fn allowed(&self) -> String {
+        let shown = self.origins.iter().take(MOST_SHOWN).map(Origin::to_string);
+        let mut shown = shown.collect::<Vec<_>>().join(", ");
+        if let Some(more @ 1..) = self.origins.len().checked_sub(MOST_SHOWN) {
+            shown.push_str(&format!(" and {more} more"));
+        }
+        shown
     }
 
     /// A client sends a `Host` header as it is, whatever the URI says: the token would reach another virtual host.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{TokenError, cell::Settings, error::Memory};
+use super::{TokenError, TokenErrorKind, cell::Settings, error::Memory};
 use crate::{backoff::Backoff, clock::after};
 
 /// A series of failed attempts.
@@ -12,6 +12,7 @@ use crate::{backoff::Backoff, clock::after};
 pub(super) struct Failure {
     error: TokenError,
     failures: u32,
+    requests: u32,
     since: Instant,
     until: Instant,
     /// When the secret may next be compared with the one that was refused.
@@ -19,14 +20,24 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The series `known`, if any, with one more failure.
+    /// The series `known`, if any, with one more failure, of a fetch that `began` some time ago.
     pub(super) fn after(
         known: Option<Self>,
         error: TokenError,
         settings: &Settings,
+        began: Instant,
         now: Instant,
         random: f64,
     ) -> Self {
+        // Credentials that were refused without a reason twice in a row are wrong.
+        let refused = |error: &TokenError| error.kind() == TokenErrorKind::CredentialsRefused;
+        let again = known.as_ref().is_some_and(|known| refused(&known.error));
+        let error = if again && refused(&error) {
+            error.lasting()
+        } else {
+            error
+        };
+        let requests = known.as_ref().map_or(0, |k| k.requests);
         let failures = known.as_ref().map_or(0, |k| k.failures).saturating_add(1);
         let own = if error.is_transient() {
             TRANSIENT.wait(failures, random)
@@ -38,9 +49,10 @@ impl Failure {
             .unwrap_or_default()
             .min(settings.max_token_backoff);
         Self {
+            requests: requests.saturating_add(error.requests().max(1)),
             error,
             failures,
-            since: known.map_or(now, |k| k.since),
+            since: known.map_or(began, |k| k.since),
             until: after(now, own.max(asked)),
             recheck_at: after(now, RECHECK),
         }
@@ -65,6 +77,7 @@ impl Failure {
         self.error.with_memory(Memory {
             credential: credential.clone(),
             failures: self.failures,
+            requests: self.requests,
             failing_for: now.saturating_duration_since(self.since),
             next_attempt_in: self.until.saturating_duration_since(now),
         })
@@ -98,7 +111,7 @@ mod tests {
         let now = Instant::now();
         let fail = |known, random| {
             let error = TokenError::permanent("was refused");
-            Failure::after(known, error, &settings, now, random)
+            Failure::after(known, error, &settings, now, now, random)
         };
         let wait = |failure: &Failure| failure.until - now;
 

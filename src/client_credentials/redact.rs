@@ -17,7 +17,7 @@ pub(super) fn quotable(text: &str, secrets: &[&str], most: usize) -> String {
         .split(' ')
         .map(|word| {
             if looks_like_a_token(word) {
-                "[redacted]"
+                REDACTED
             } else {
                 word
             }
@@ -31,57 +31,175 @@ pub(super) fn quotable(text: &str, secrets: &[&str], most: usize) -> String {
 
 /// `text` with `secrets` replaced, and with words replaced that hold one percent-encoded or in base64, as in what was
 /// sent. Secrets of less than four bytes stay: they are found in any text, which would tell what they are.
+///
+/// The work is linear in the text and in the secrets, whatever they repeat.
 pub(super) fn without(text: &str, secrets: &[&str]) -> String {
-    let secrets = secrets.iter().filter(|secret| secret.len() >= SHORTEST);
+    let fits = |secret: &&&str| (SHORTEST..=text.len()).contains(&secret.len());
+    let secrets: Vec<_> = secrets
+        .iter()
+        .filter(fits)
+        .map(|s| Needle::new(s))
+        .collect();
     let mut text = text.to_owned();
-    for secret in secrets.clone() {
-        text = text.replace(secret, SECRET);
+    for secret in &secrets {
+        text = secret.replace_in(&text);
     }
     let is_separator = |c: char| c.is_whitespace() || matches!(c, '"' | ',');
     let mut shown = String::with_capacity(text.len());
     for part in text.split_inclusive(is_separator) {
         let word = part.trim_end_matches(is_separator);
-        let hidden = secrets.clone().any(|secret| hides(word, secret));
+        let hidden = hides(word, &secrets);
         shown.push_str(if hidden { SECRET } else { word });
         shown.push_str(&part[word.len()..]);
     }
     shown
 }
 
-fn hides(word: &str, secret: &str) -> bool {
-    let decoded = unescaped(word.as_bytes());
-    let mut text = Zeroizing::new(String::from_utf8_lossy(&decoded).into_owned());
-    if text.contains(secret) || text.replace('+', " ").contains(secret) {
+/// Whether `word` holds one of `secrets`, encoded once or twice.
+fn hides(word: &str, secrets: &[Needle<'_>]) -> bool {
+    if secrets.is_empty() || word.len() < SHORTEST {
+        return false;
+    }
+    let hold = |bytes: &[u8]| secrets.iter().any(|secret| secret.is_in(bytes));
+    let mut text = unescaped(word.as_bytes());
+    if hold(&text)
+        || hold(&mapped(
+            &text,
+            |byte| if byte == b'+' { b' ' } else { byte },
+        ))
+    {
         return true;
     }
     // Both alphabets at once.
-    *text = text.replace('-', "+").replace('_', "/");
-    let is_digit = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
-    text.split(|c| !is_digit(c)).any(|run| {
+    text = mapped(&text, |byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => other,
+    });
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    text.split(|byte| !is_digit(byte)).any(|run| {
         // What stands before it may be of the same characters.
         (0..run.len().min(4)).any(|start| {
             let rest = &run[start..];
             let whole = rest.len() - usize::from(rest.len() % 4 == 1);
+            count(whole);
             BASE64.decode(&rest[..whole]).is_ok_and(|bytes| {
                 let bytes = Zeroizing::new(bytes);
-                holds(&bytes, secret) || holds(&unescaped(&bytes), secret)
+                hold(&bytes) || hold(&unescaped(&bytes))
             })
         })
     })
 }
 
 fn unescaped(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(percent_decode(bytes).collect())
+    count(bytes.len());
+    let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    decoded.extend(percent_decode(bytes));
+    decoded
 }
 
-fn holds(bytes: &[u8], secret: &str) -> bool {
-    bytes
-        .windows(secret.len())
-        .any(|part| part == secret.as_bytes())
+fn mapped(bytes: &[u8], map: impl Fn(u8) -> u8) -> Zeroizing<Vec<u8>> {
+    count(bytes.len());
+    let mut mapped = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    mapped.extend(bytes.iter().copied().map(map));
+    mapped
+}
+
+/// A secret to search for, after Knuth, Morris and Pratt: no byte is compared more than twice, whatever repeats.
+struct Needle<'a> {
+    bytes: &'a [u8],
+    /// For each beginning of `bytes`, the length of its longest proper border.
+    borders: Vec<usize>,
+}
+
+impl<'a> Needle<'a> {
+    fn new(secret: &'a str) -> Self {
+        let bytes = secret.as_bytes();
+        let mut needle = Self {
+            bytes,
+            borders: vec![0; bytes.len()],
+        };
+        let mut matched = 0;
+        for (at, byte) in bytes.iter().enumerate().skip(1) {
+            matched = needle.advance(matched, *byte);
+            needle.borders[at] = matched;
+        }
+        needle
+    }
+
+    /// How much of the needle the text ends with, if it ended with `matched` bytes of it before `byte`.
+    fn advance(&self, mut matched: usize, byte: u8) -> usize {
+        count(1);
+        while matched > 0 && self.bytes.get(matched) != Some(&byte) {
+            count(1);
+            matched = self.borders[matched - 1];
+        }
+        matched + usize::from(self.bytes.get(matched) == Some(&byte))
+    }
+
+    fn is_in(&self, bytes: &[u8]) -> bool {
+        let mut matched = 0;
+        self.bytes.len() <= bytes.len()
+            && bytes.iter().any(|byte| {
+                matched = self.advance(matched, *byte);
+                matched == self.bytes.len()
+            })
+    }
+
+    fn replace_in(&self, text: &str) -> String {
+        let mut replaced = String::with_capacity(text.len());
+        let (mut rest, mut matched) = (0, 0);
+        for (at, byte) in text.bytes().enumerate() {
+            matched = self.advance(matched, byte);
+            if matched == self.bytes.len() {
+                replaced.push_str(&text[rest..at + 1 - matched]);
+                replaced.push_str(SECRET);
+                (rest, matched) = (at + 1, 0);
+            }
+        }
+        replaced.push_str(&text[rest..]);
+        replaced
+    }
+
+    /// How much of the needle `text` ends with.
+    fn begun_in(&self, text: &str) -> usize {
+        let bytes = text.bytes();
+        bytes.fold(0, |matched, byte| self.advance(matched, byte))
+    }
+}
+
+/// The beginning of a text that is too long to be read in full, without the last word, which may be half a secret, and
+/// without the beginning of a secret that has spaces.
+fn beginning(text: &str, secrets: &[&str]) -> String {
+    let mut end = LONGEST_TEXT;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let Some((whole, _)) = text[..end].rsplit_once(char::is_whitespace) else {
+        return REDACTED.to_owned();
+    };
+    without_begun(whole, secrets).to_owned()
+}
+
+fn without_begun<'a>(mut text: &'a str, secrets: &[&str]) -> &'a str {
+    for secret in secrets {
+        let mut end = secret.len().min(text.len());
+        while !secret.is_char_boundary(end) {
+            end -= 1;
+        }
+        let begun = Needle::new(&secret[..end]).begun_in(text);
+        if begun >= SHORTEST {
+            text = &text[..text.len() - begun];
+        }
+    }
+    text
 }
 
 const SECRET: &str = "[secret]";
+const REDACTED: &str = "[redacted]";
 const SHORTEST: usize = 4;
+/// As much of a text is read for the few characters that are quoted.
+pub(super) const LONGEST_TEXT: usize = 4096;
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -90,16 +208,84 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// `text` in RFC 6749 §5.2's character set, `%x20-21 / %x23-5B / %x5D-7E`, with `secrets` replaced, at most `most`
-/// characters.
+/// characters. Of a long text, only the beginning is read.
 pub(super) fn printable(text: &str, secrets: &[&str], most: usize) -> String {
     let is_printable = |c: &char| matches!(c, ' '..='!' | '#'..='[' | ']'..='~');
-    let text: String = without(text, secrets)
-        .chars()
-        .filter(is_printable)
-        .collect();
+    let filtered = |text: &str| {
+        without(text, secrets)
+            .chars()
+            .filter(is_printable)
+            .collect()
+    };
+    let text: String = if text.len() > LONGEST_TEXT {
+        let text: String = filtered(&beginning(text, secrets));
+        without_begun(&text, secrets).to_owned()
+    } else {
+        filtered(text)
+    };
     // Once more: what is left may have been taken apart by what is gone.
     let text = without(&text, secrets);
     text.chars().take(most).collect()
+}
+
+/// The path of a URL for people: words that look like tokens are replaced, and the text is short.
+pub(super) fn path(path: &str, secrets: &[&str]) -> String {
+    let mut path = path;
+    let is_long = path.len() > LONGEST_TEXT;
+    if is_long {
+        let mut end = LONGEST_TEXT;
+        while !path.is_char_boundary(end) {
+            end -= 1;
+        }
+        path = path[..end].rsplit_once('/').map_or("", |(whole, _)| whole);
+    }
+    let path = without(path, secrets);
+    let mut shown = String::new();
+    let mut characters = 0;
+    for (number, segment) in path.split('/').enumerate() {
+        let segment = if looks_like_a_token(segment) {
+            REDACTED
+        } else {
+            segment
+        };
+        characters += segment.chars().count() + 1;
+        if characters > LONGEST_PATH {
+            shown.push_str("/...");
+            return shown;
+        }
+        if number > 0 {
+            shown.push('/');
+        }
+        shown.push_str(segment);
+    }
+    if is_long {
+        shown.push_str("/...");
+    }
+    shown
+}
+
+const LONGEST_PATH: usize = 200;
+
+/// Counts the steps of this file's work, for the test that they grow no faster than the text.
+#[cfg(not(test))]
+fn count(_: usize) {}
+
+#[cfg(test)]
+fn count(steps: usize) {
+    STEPS.with(|all| all.set(all.get() + steps));
+}
+
+#[cfg(test)]
+thread_local! {
+    static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many steps `work` takes.
+#[cfg(test)]
+pub(super) fn steps(work: impl FnOnce()) -> usize {
+    let before = STEPS.with(std::cell::Cell::get);
+    work();
+    STEPS.with(std::cell::Cell::get) - before
 }
 
 /// Long, with a digit, and of the characters that tokens are made of, with the punctuation that may surround them.
@@ -117,6 +303,8 @@ fn looks_like_a_token(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -179,6 +367,74 @@ mod tests {
             assert_eq!(printable(text, &["canary"], 200), "my [secret]");
             assert_eq!(quotable(text, &["canary"], 200), "my [secret]");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn the_work_grows_no_faster_than_the_text(
+            period in "[a-z%+/=A-Z0-9]{1,3}",
+            length in 1usize..20_000,
+            of_secret in 0.0..1.0f64,
+            end in "[a-z ]{0,2}",
+        ) {
+            let text = period.repeat(length / period.len() + 1);
+            let cut = (text.len() as f64 * of_secret) as usize;
+            let secret = format!("{}{end}", &text[..cut]);
+
+            let steps = steps(|| drop(without(&text, &[&secret, "other"])));
+
+            prop_assert!(steps <= 60 * (text.len() + secret.len() + 5), "{steps}");
+        }
+
+        #[test]
+        fn the_work_on_a_long_text_does_not_grow_with_it(
+            word in "[a-z0-9]{1,9}",
+            gap in "[ ]{0,1}",
+            length in 10_000usize..300_000,
+        ) {
+            let text = format!("{word}{gap}").repeat(length / word.len() + 1);
+
+            let steps = steps(|| drop(quotable(&text, &["canary", &text[..9_000]], 200)));
+
+            prop_assert!(steps <= 200 * LONGEST_TEXT, "{steps}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_a_long_text_is_cut_in_does_not_show() {
+        // What is replaced is short, so that the end of what is read may stand within what is quoted.
+        for (secret, filler) in [
+            ("canary".repeat(60), "canary".repeat(60)),
+            (
+                "can ary of four words ".repeat(40),
+                "can ary of four words ".repeat(40),
+            ),
+            ("can ary of four words".to_owned(), "x".repeat(4)),
+        ] {
+            for space in 0..40 {
+                let text = format!("{}{}", " ".repeat(space), format!("{filler} ").repeat(900));
+                let secrets = [secret.trim()];
+
+                let shown = quotable(&text, &secrets, 10_000);
+
+                assert!(!shown.contains("can"), "{space}: {shown}");
+            }
+        }
+        assert_eq!(quotable(&"word".repeat(2_000), &[], 200), "[redacted]");
+    }
+
+    #[test]
+    fn a_path_is_short_and_shows_no_tokens() {
+        for (given, shown) in [
+            ("/oauth2/token", "/oauth2/token"),
+            ("/login/0123456789abcdef0123/x", "/login/[redacted]/x"),
+            ("/login/canary/x", "/login/[secret]/x"),
+            ("", ""),
+        ] {
+            assert_eq!(path(given, &["canary"]), shown);
+        }
+        let long = path(&"/a".repeat(30_000), &[]);
+        assert!(long.ends_with("/a/...") && long.len() <= 210, "{long}");
     }
 
     #[test]

@@ -136,7 +136,11 @@ fn only_this_machine_is_loopback() {
         ("http://127.0.0.1", true),
         ("http://127.8.9.1", true),
         ("http://[0:0::1]", true),
+        ("http://issuer.localhost:8080", true),
+        ("http://a.b.localhost", true),
         ("http://localhost.example.com", false),
+        ("http://notlocalhost", false),
+        ("http://.localhost", false),
         ("http://127.0.0.1.example.com", false),
         ("http://127.1", false),
         ("http://[::2]", false),
@@ -164,5 +168,22 @@ fn an_origin_tells_its_parts() {
         assert_eq!(origin.is_https(), scheme == "https");
         let (_, authority) = text.split_once("//").unwrap();
         assert_eq!(origin.authority(), authority.to_lowercase());
+    }
+}
+
+#[test]
+fn a_wildcard_is_named_and_the_message_is_in_debug() {
+    for text in [
+        "https://*.example.com",
+        "https://*",
+        "http://api.example.com:*",
+    ] {
+        let error = text.parse::<Origin>().unwrap_err();
+
+        assert!(error.to_string().contains("it has a wildcard"), "{error}");
+        assert!(
+            format!("{error:?}").contains(&error.to_string()),
+            "{error:?}"
+        );
     }
 }

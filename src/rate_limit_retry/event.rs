@@ -1,6 +1,6 @@
 //! What the layer tells about limits while it works.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use http::{Response, StatusCode};
 
@@ -75,6 +75,10 @@ pub enum RateLimitEvent<'a> {
         attempt: u32,
         /// How long the request waits by itself; a held partition may make it longer.
         wait: Duration,
+        /// The response's status, if there was a response.
+        status: Option<StatusCode>,
+        /// The error of the inner service, if there was no response. Its causes are in its `source()`.
+        error: Option<&'a (dyn Error + Send + Sync + 'static)>,
     },
     /// A request is not sent again although that might have helped.
     #[non_exhaustive]
@@ -85,6 +89,10 @@ pub enum RateLimitEvent<'a> {
         attempt: u32,
         /// Why.
         reason: GiveUpReason,
+        /// The response's status, if there was a response.
+        status: Option<StatusCode>,
+        /// The error of the inner service, if there was no response. Its causes are in its `source()`.
+        error: Option<&'a (dyn Error + Send + Sync + 'static)>,
     },
     /// A request was not sent: its partition is held for longer than it may wait, or too many wait already. Its caller
     /// gets [`HoldTooLong`](super::HoldTooLong) or [`TooManyWaiting`](super::TooManyWaiting).

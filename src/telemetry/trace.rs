@@ -1,7 +1,8 @@
 //! Events as `tracing` events, under fixed targets.
 
 use crate::{
-    client_credentials::TokenEvent, rate_limit_retry::RateLimitEvent, replay::ReplayEvent,
+    client_credentials::TokenEvent, error::causes, rate_limit_retry::RateLimitEvent,
+    replay::ReplayEvent,
 };
 
 /// Target `tower_m2m::token`.
@@ -17,7 +18,8 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             wait,
             error,
         } => {
-            tracing::info!(target: TARGET, credential, attempt, ?wait, %error, "asking for a token again");
+            let (kind, cause) = (error.kind().as_str(), causes(error));
+            tracing::info!(target: TARGET, credential, attempt, ?wait, %error, kind, cause, "asking for a token again");
         }
         TokenEvent::Fetched {
             credential,
@@ -41,7 +43,8 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             tracing::info!(target: TARGET, credential, "refused token not replaced: shared cooldown");
         }
         TokenEvent::StoreFailed { credential, error } => {
-            tracing::warn!(target: TARGET, credential, %error, "token store failed");
+            let cause = causes(error);
+            tracing::warn!(target: TARGET, credential, %error, cause, "token store failed");
         }
         TokenEvent::StoreRecovered { credential } => {
             tracing::info!(target: TARGET, credential, "token store recovered");
@@ -53,7 +56,8 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             error,
         } => {
             let description = error.description();
-            tracing::warn!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, %error, description, "token fetch failed");
+            let (kind, cause) = (error.kind().as_str(), causes(error));
+            tracing::warn!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, %error, kind, cause, description, "token fetch failed");
         }
         TokenEvent::FetchIgnored { credential, reason } => {
             tracing::info!(target: TARGET, credential, reason = reason.as_str(), "late token fetch ignored");
@@ -62,10 +66,14 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
         }
         TokenEvent::KeptSecretUsed { credential, error } => {
-            tracing::warn!(target: TARGET, credential, %error, "kept secret used");
+            let (kind, cause, description) =
+                (error.kind().as_str(), causes(error), error.description());
+            tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "kept secret used");
         }
         TokenEvent::MetadataNotAdopted { credential, error } => {
-            tracing::warn!(target: TARGET, credential, %error, "metadata not adopted");
+            let (kind, cause, description) =
+                (error.kind().as_str(), causes(error), error.description());
+            tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "metadata not adopted");
         }
         TokenEvent::QuirkMet { credential, quirk } => {
             tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
@@ -91,7 +99,9 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             tracing::warn!(target: TARGET, credential, setting, problem, "trusted certificate skipped");
         }
         TokenEvent::RevocationFailed { credential, error } => {
-            tracing::warn!(target: TARGET, credential, %error, "token revocation failed");
+            let (kind, cause, description) =
+                (error.kind().as_str(), causes(error), error.description());
+            tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "token revocation failed");
         }
         TokenEvent::Revoked { credential } => {
             tracing::info!(target: TARGET, credential, "token revoked");
@@ -135,15 +145,25 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             partition,
             attempt,
             wait,
+            status,
+            error,
         } => {
-            tracing::debug!(target: TARGET, partition = partition.as_str(), attempt, ?wait, "sending again");
+            let status = status.map(|status| status.as_u16());
+            let cause = error.and_then(|error| causes(error));
+            let error = error.map(ToString::to_string);
+            tracing::debug!(target: TARGET, partition = partition.as_str(), attempt, ?wait, status, error, cause, "sending again");
         }
         RateLimitEvent::GaveUp {
             partition,
             attempt,
             reason,
+            status,
+            error,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), attempt, reason = reason.as_str(), "gave up");
+            let status = status.map(|status| status.as_u16());
+            let cause = error.and_then(|error| causes(error));
+            let error = error.map(ToString::to_string);
+            tracing::info!(target: TARGET, partition = partition.as_str(), attempt, reason = reason.as_str(), status, error, cause, "gave up");
         }
         RateLimitEvent::NotSent {
             partition,
@@ -158,7 +178,8 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "throttled elsewhere in the fleet");
         }
         RateLimitEvent::StoreFailed { partition, error } => {
-            tracing::warn!(target: TARGET, partition = partition.as_str(), %error, "quota store failed");
+            let cause = causes(error);
+            tracing::warn!(target: TARGET, partition = partition.as_str(), %error, cause, "quota store failed");
         }
         RateLimitEvent::StoreRecovered { partition } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), "quota store recovered");

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tower_m2m::{
-    ClientAuth,
+    ClientAuth, TokenEndpoint,
     client_credentials::{TokenErrorKind as Kind, TokenEvent},
 };
 
 use crate::{
-    support::server::{GRANTED, Server, layer},
+    support::server::{GRANTED, Server, handle, layer},
     world::{METHODS, OAUTH, TOKEN, metadata, publishing, token, with},
 };
 
@@ -138,6 +138,61 @@ async fn only_a_certificate_goes_to_the_mtls_alias() {
 
         assert_eq!(server.last().url, place);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_names_the_endpoint_that_was_asked() {
+    let alias = json!({ "token_endpoint": "https://mtls.id.example/token" });
+    let document = with(metadata(), METHODS, json!(["tls_client_auth"]));
+    let document = with(document, "mtls_endpoint_aliases", alias);
+    let server = Server::answering(move |url| match url {
+        OAUTH => (200, document.to_string()),
+        _ => (401, r#"{"error":"invalid_client"}"#.to_owned()),
+    });
+
+    let error = token(&server, ClientAuth::tls("id")).await.unwrap_err();
+
+    let text = error.to_string();
+    assert!(
+        text.starts_with("token request to https://mtls.id.example/token was"),
+        "{text}"
+    );
+
+    // Before one is known, the issuer as it is configured.
+    let nowhere = Server::answering(|_| (404, String::new()));
+    let endpoint = TokenEndpoint::discover("https://id.example", ClientAuth::tls("id"));
+    let endpoint = endpoint.service(nowhere.service());
+    assert!(
+        format!("{endpoint:?}").contains(r#""https://id.example""#),
+        "{endpoint:?}"
+    );
+    let error = handle(endpoint).token().await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("token request to https://id.example failed"),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_over_plain_http_is_an_error_for_who_needs_it() {
+    let alias = json!({ "token_endpoint": "http://mtls.id.example/token" });
+    let methods = json!(["client_secret_basic", "tls_client_auth"]);
+    let document = with(
+        with(metadata(), METHODS, methods),
+        "mtls_endpoint_aliases",
+        alias,
+    );
+    let server = publishing(OAUTH, document);
+
+    let error = token(&server, ClientAuth::tls("id")).await.unwrap_err();
+
+    assert_eq!(error.kind(), Kind::Malformed);
+    assert!(
+        error.to_string().contains("mtls_endpoint_aliases"),
+        "{error}"
+    );
+    assert_eq!(server.urls(), [OAUTH]);
 }
 
 #[tokio::test(start_paused = true)]

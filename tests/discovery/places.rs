@@ -7,7 +7,7 @@ use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::TokenErrorKind as
 
 use crate::{
     support::server::{GRANTED, RETRY_AFTER, Server, handle},
-    world::{ISSUER, OAUTH, OPENID, TOKEN, discover, metadata, publishing, token, with},
+    world::{ISSUER, METHODS, OAUTH, OPENID, TOKEN, discover, metadata, publishing, token, with},
 };
 
 #[tokio::test(start_paused = true)]
@@ -24,31 +24,51 @@ async fn the_oauth_place_is_asked_first_and_found_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_404_leads_to_the_openid_place() {
-    let server = publishing(OPENID, metadata());
+async fn what_is_no_metadata_leads_to_the_openid_place() {
+    let cases = [
+        (301, String::new()),
+        (302, String::new()),
+        (308, String::new()),
+        (400, r#"{"message":"Bad Request"}"#.to_owned()),
+        (401, String::new()),
+        (403, "<html>".to_owned()),
+        (404, String::new()),
+        (405, String::new()),
+        (406, String::new()),
+        (410, String::new()),
+        (501, String::new()),
+        (200, "<html>login</html>".to_owned()),
+        (200, String::new()),
+        (200, "[]".to_owned()),
+        (200, r#"{"error":"not found"}"#.to_owned()),
+        (200, json!({ "issuer": ISSUER }).to_string()),
+        (
+            200,
+            json!({ "issuer": null, "token_endpoint": TOKEN }).to_string(),
+        ),
+        (204, String::new()),
+        (200, "x".repeat(10 << 20)),
+    ];
+    for (status, body) in cases {
+        let shown = body.chars().take(40).collect::<String>();
+        let server = Server::answering(move |url| match url {
+            OAUTH => (status, body.clone()),
+            OPENID => (200, metadata().to_string()),
+            _ => (200, GRANTED.to_owned()),
+        });
 
-    token(&server, ClientAuth::basic("id", "secret"))
-        .await
-        .unwrap();
+        let outcome = token(&server, ClientAuth::basic("id", "secret")).await;
 
-    assert_eq!(server.urls(), [OAUTH, OPENID, TOKEN]);
+        outcome.unwrap_or_else(|error| panic!("{status} {shown}: {error}"));
+        assert_eq!(server.urls(), [OAUTH, OPENID, TOKEN], "{status} {shown}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_but_a_404_leads_to_the_openid_place() {
+async fn a_server_that_fails_or_names_another_issuer_does_not_lead_to_the_openid_place() {
     let other = with(metadata(), "issuer", json!("https://other.example"));
     let cases = [
         (200, other.to_string(), Kind::IssuerMismatch, false),
-        (200, "<html>".to_owned(), Kind::Malformed, true),
-        (
-            200,
-            json!({ "issuer": ISSUER }).to_string(),
-            Kind::Malformed,
-            true,
-        ),
-        (200, "x".repeat(10 << 20), Kind::TooLarge, true),
-        (302, String::new(), Kind::Redirected, false),
-        (403, String::new(), Kind::Refused, false),
         (429, String::new(), Kind::Throttled, true),
         (500, String::new(), Kind::Server, true),
     ];
@@ -74,6 +94,177 @@ async fn nothing_but_a_404_leads_to_the_openid_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_issuer_without_metadata_is_an_error_with_all_places_and_what_they_said() {
+    for (first, second, says, transient) in [
+        ((404, ""), (404, ""), ["said 404", "said 404"], false),
+        ((403, "<html>"), (302, ""), ["said 403", "said 302"], false),
+        (
+            (400, ""),
+            (200, "<html>"),
+            ["said 400", "said no JSON object"],
+            true,
+        ),
+        (
+            (200, "{}"),
+            (501, ""),
+            ["said no JSON object", "said 501"],
+            true,
+        ),
+    ] {
+        let server = Server::answering(move |url| {
+            let (status, body) = if url == OAUTH { first } else { second };
+            (status, body.to_owned())
+        });
+
+        let error = token(&server, ClientAuth::basic("id", "secret"))
+            .await
+            .unwrap_err();
+
+        assert_eq!(error.kind(), Kind::NoMetadata);
+        assert_eq!(error.is_transient(), transient, "{error}");
+        let text = error.to_string();
+        for (place, said) in [OAUTH, OPENID].iter().zip(says) {
+            assert!(text.contains(&format!("{place} {said}")), "{text}");
+        }
+        assert!(text.contains("`TokenEndpoint::new`"), "{text}");
+        assert_eq!(server.urls(), [OAUTH, OPENID]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_odd_optional_member_does_not_spoil_the_document() {
+    let documents = [
+        with(metadata(), METHODS, json!("client_secret_basic")),
+        with(
+            metadata(),
+            METHODS,
+            json!("private_key_jwt client_secret_basic"),
+        ),
+        with(metadata(), METHODS, json!(["client_secret_basic", null, 7])),
+        with(metadata(), METHODS, json!([])),
+        with(metadata(), METHODS, json!({})),
+        with(metadata(), METHODS, json!(null)),
+        with(
+            metadata(),
+            "token_endpoint_auth_signing_alg_values_supported",
+            json!("RS256"),
+        ),
+        with(metadata(), "mtls_endpoint_aliases", json!([])),
+        with(metadata(), "mtls_endpoint_aliases", json!(null)),
+        with(
+            metadata(),
+            "mtls_endpoint_aliases",
+            json!({ "token_endpoint": 7 }),
+        ),
+        with(
+            metadata(),
+            "mtls_endpoint_aliases",
+            json!({ "token_endpoint": "http://mtls.id.example/token" }),
+        ),
+        with(
+            metadata(),
+            "revocation_endpoint",
+            json!(["https://id.example/revoke"]),
+        ),
+        with(metadata(), "scopes_supported", json!(7)),
+    ];
+    let twice =
+        metadata()
+            .to_string()
+            .replacen('{', r#"{"token_endpoint_auth_methods_supported":[],"#, 1);
+    let marked = format!("\u{feff}{}", metadata());
+    let texts = documents.iter().map(ToString::to_string);
+    for text in texts.chain([twice, marked]) {
+        let document = text.clone();
+        let server = Server::answering(move |url| match url {
+            OAUTH => (200, document.clone()),
+            _ => (200, GRANTED.to_owned()),
+        });
+
+        let outcome = token(&server, ClientAuth::basic("id", "secret")).await;
+
+        outcome.unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(server.urls(), [OAUTH, TOKEN], "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remote_issuer_does_not_lead_to_a_port_of_this_machine() {
+    for at in [
+        "http://127.0.0.1:9000/token",
+        "http://localhost:9000/token",
+        "http://x.localhost/token",
+        "https://[::1]:9000/token",
+    ] {
+        let server = publishing(OAUTH, with(metadata(), "token_endpoint", json!(at)));
+
+        let error = token(&server, ClientAuth::basic("id", "secret"))
+            .await
+            .unwrap_err();
+
+        assert_eq!(error.kind(), Kind::Malformed, "{at}");
+        assert!(
+            error.to_string().contains("`TokenEndpoint::new`"),
+            "{error}"
+        );
+        assert_eq!(server.urls(), [OAUTH], "{at}");
+    }
+    for issuer in [
+        "http://127.0.0.1:8080",
+        "http://id.localhost:8080",
+        "https://localhost",
+    ] {
+        let at = "http://localhost:9000/token";
+        let document = json!({ "issuer": issuer, "token_endpoint": at }).to_string();
+        let server = Server::answering(move |url| match url {
+            _ if url.contains(".well-known") => (200, document.clone()),
+            _ => (200, GRANTED.to_owned()),
+        });
+        let endpoint = TokenEndpoint::discover(issuer, ClientAuth::basic("id", "secret"));
+
+        handle(endpoint.service(server.service()))
+            .token()
+            .await
+            .unwrap();
+
+        assert_eq!(server.last().url, at);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_url_of_the_metadata_is_understood_as_the_issuer() {
+    for (given, named, first) in [
+        (OPENID, ISSUER, OPENID),
+        (OAUTH, ISSUER, OAUTH),
+        (
+            "https://id.example/.well-known/openid-configuration",
+            "https://id.example/",
+            "https://id.example/.well-known/openid-configuration",
+        ),
+    ] {
+        let server = publishing(first, with(metadata(), "issuer", json!(named)));
+        let endpoint = TokenEndpoint::discover(given, ClientAuth::basic("id", "secret"));
+
+        handle(endpoint.service(server.service()))
+            .token()
+            .await
+            .unwrap();
+
+        assert_eq!(server.urls(), [first, TOKEN], "{given}");
+    }
+    let other = publishing(
+        OPENID,
+        with(metadata(), "issuer", json!("https://id.example/other")),
+    );
+    let endpoint = TokenEndpoint::discover(OPENID, ClientAuth::basic("id", "secret"));
+    let error = handle(endpoint.service(other.service()))
+        .token()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::IssuerMismatch);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_throttled_discovery_is_not_repeated_before_the_server_allows_it() {
     let server = Server::answering(|_| (429, String::new()));
     let handle = handle(discover(&server, ClientAuth::basic("id", "secret")));
@@ -85,19 +276,6 @@ async fn a_throttled_discovery_is_not_repeated_before_the_server_allows_it() {
     assert_eq!(first.retry_after(), Some(RETRY_AFTER));
     assert_eq!(second.retry_after(), Some(Duration::from_secs(1)));
     assert_eq!(server.urls(), [OAUTH]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_issuer_without_metadata_is_an_error_that_says_what_to_do() {
-    let server = Server::answering(|_| (404, String::new()));
-
-    let error = token(&server, ClientAuth::basic("id", "secret"))
-        .await
-        .unwrap_err();
-
-    assert_eq!(error.kind(), Kind::NoMetadata);
-    assert!(error.to_string().contains("check the issuer"), "{error}");
-    assert_eq!(server.urls(), [OAUTH, OPENID]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -196,3 +196,27 @@ async fn a_hiccup_between_a_refused_secret_and_the_one_that_worked_harms_nobody(
         .map(|asked| asked.parameter("client_secret").unwrap());
     assert!(secrets.eq(["secret", "too new", "secret", "secret"]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_counts_the_requests_and_the_time_that_they_took() {
+    let issuer = issuer();
+    issuer.always(Some(Fault::status(StatusCode::BAD_GATEWAY)));
+    let handle = handle(&issuer);
+
+    let first = handle.token().await.unwrap_err();
+    tokio::time::sleep(2 * 1000 * MILLISECOND).await;
+    let second = handle.token().await.unwrap_err();
+
+    assert_eq!(issuer.seen().token_requests, 6);
+    // 250 ms to 500 ms and 500 ms to 1 s between the three.
+    let text = first.to_string();
+    let seconds = ["failing for 1 s", "failing for 2 s"];
+    assert!(text.contains("[attempt 3, "), "{text}");
+    assert!(
+        seconds.iter().any(|seconds| text.contains(seconds)),
+        "{text}"
+    );
+    assert!(second.to_string().contains("[attempt 6, "), "{second}");
+    assert_eq!((first.failures(), second.failures()), (Some(1), Some(2)));
+    assert!(format!("{first:?}").contains(&text), "{first:?}");
+}

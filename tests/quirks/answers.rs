@@ -138,3 +138,99 @@ async fn another_content_type_than_json_is_a_quirk() {
     assert_eq!(quirks, [Quirk::WrongContentType]);
     assert_eq!(refused.unwrap_err().kind(), Kind::NotStrict);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_type_that_means_bearer_is_a_setting_which_the_error_names() {
+    for kind in ["BearerToken", "JWT", "token", ""] {
+        let answer = with("token_type", &format!("\"{kind}\""));
+
+        let refused = refusal(200, &answer).await;
+        let (taken, _) = ask(&answer, |e| {
+            e.bearer_type("other").bearer_type(kind.to_lowercase())
+        })
+        .await;
+
+        assert_eq!(refused.kind(), Kind::UnsupportedTokenType);
+        assert!(
+            refused.to_string().contains("TokenEndpoint::bearer_type"),
+            "{refused}"
+        );
+        assert_eq!(taken.unwrap().expose(), Some("t"));
+    }
+    // What is bound to a key does not become a bearer token by another name.
+    for kind in ["DPoP", "mac"] {
+        let refused = refusal(200, &with("token_type", &format!("\"{kind}\""))).await;
+        assert!(!refused.to_string().contains("bearer_type"), "{refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_member_that_says_nothing_is_no_error_beside_a_token() {
+    for nothing in ["\"\"", "false", "null", "0"] {
+        let token = ask(&with("error", nothing), |e| e).await.0.unwrap();
+        assert_eq!(token.expose(), Some("t"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_break_behind_a_token_and_a_scheme_before_it_are_left_out() {
+    for token in ["t\\n", " t\\r\\n", "Bearer t", "bearer  t\\n"] {
+        let answer =
+            format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":60}}"#);
+
+        let token = assert_met(&answer, Quirk::DecoratedToken).await;
+
+        assert_eq!(token.expose(), Some("t"));
+    }
+    for nothing in ["Bearer ", "\\n"] {
+        let refused = refusal(200, &format!(r#"{{"access_token":"{nothing}"}}"#)).await;
+        assert_eq!(refused.kind(), Kind::Malformed, "{nothing}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_token_is_found_in_text_that_is_badly_encoded() {
+    let good = |note: &[u8]| {
+        let mut body =
+            br#"{"access_token":"t","token_type":"Bearer","expires_in":60,"note":""#.to_vec();
+        body.extend_from_slice(note);
+        body.extend_from_slice(b"\"}");
+        body
+    };
+    let utf_16 = |text: &[u8]| -> Vec<u8> {
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let units = std::iter::once(0xFEFF).chain(text.encode_utf16());
+        units.flat_map(u16::to_le_bytes).collect()
+    };
+    for (name, body) in [
+        (
+            "byte order mark",
+            [&b"\xEF\xBB\xBF"[..], &good(b"")].concat(),
+        ),
+        ("Latin-1", good(b"gr\xFC\xDFe")),
+        ("control characters", good(b"one\ntwo\x01")),
+        ("half a surrogate pair", good(b"\\ud83d \\ude00")),
+        ("NULs behind it", [&good(b"")[..], b"\0\0\r\n"].concat()),
+        ("UTF-16", utf_16(&good(b""))),
+    ] {
+        let (outcome, quirks) = ask_http(Response::new(Body::from(body.clone())), |e| e).await;
+        let (strict, _) = ask_http(Response::new(Body::from(body)), TokenEndpoint::strict).await;
+
+        assert_eq!(outcome.unwrap().expose(), Some("t"), "{name}");
+        assert_eq!(quirks, [Quirk::MisencodedText], "{name}");
+        assert_eq!(strict.unwrap_err().kind(), Kind::NotStrict, "{name}");
+    }
+    // And the reason of a refusal.
+    for body in [
+        &b"\xEF\xBB\xBF{\"error\":\"invalid_client\"}"[..],
+        b"{\"error\":\"invalid_client\",\"error_description\":\"ung\xFCltig\"}",
+        b"{\"error\":\"invalid_client\",\"error_description\":\"two\nlines\"}\0",
+    ] {
+        let answer = Response::builder()
+            .status(400)
+            .body(Body::from(body.to_vec()));
+        let refused = ask_http(answer.unwrap(), |e| e).await.0.unwrap_err();
+        assert_eq!(refused.oauth_error(), Some("invalid_client"));
+        assert_eq!(refused.kind(), Kind::CredentialsRefused);
+    }
+}

@@ -112,3 +112,32 @@ async fn q29_a_401_without_a_challenge_is_about_the_token() {
         StatusCode::OK
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_403_about_rights_or_audience_leaves_the_token_in_use() {
+    for challenge in [
+        r#"Bearer error="insufficient_scope", scope="orders.write""#,
+        r#"Bearer error="invalid_token", error_description="audience is not accepted""#,
+        r#"Bearer realm="api""#,
+        "Basic",
+    ] {
+        let source = Source::default();
+        let (api, calls) = answering(move |_| {
+            let mut response = status_only(StatusCode::FORBIDDEN);
+            let challenge = http::HeaderValue::from_static(challenge);
+            response
+                .headers_mut()
+                .insert(http::header::WWW_AUTHENTICATE, challenge);
+            std::future::ready(response)
+        });
+        let service = layer(&source).build().layer(api);
+
+        for sent in 1..=3 {
+            let response = send(&service, get("/")).await.unwrap();
+
+            assert_eq!(response.status(), StatusCode::FORBIDDEN, "{challenge}");
+            assert_eq!(source.fetches(), 1, "{challenge}");
+            assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), sent);
+        }
+    }
+}

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD},
+};
 use http::{Response, header};
-use tower_m2m::{ClientCredentialsLayer, client_credentials::Quirk};
+use tower_m2m::{ClientCredentialsLayer, TokenEndpoint, client_credentials::Quirk};
 
 use crate::{
     asking::{ask, ask_http, assert_met, auth, lifetime, with},
@@ -129,5 +132,80 @@ async fn q31_clocks_that_differ() {
         let (outcome, _) = ask_http(response.body(Body::from(answer)).unwrap(), |e| e).await;
 
         assert_eq!(outcome.unwrap().lifetime().unwrap().as_secs(), seconds);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_exp_of_a_jwt_counts_if_it_is_earlier_than_expires_in() {
+    let now = CIVIL_SECONDS;
+    for (claims, seconds) in [
+        (format!(r#"{{"exp":{}}}"#, now + 600), 600),
+        (
+            format!(r#"{{"exp":{},"iat":{}}}"#, now + 600, now - 3000),
+            600,
+        ),
+        (format!(r#"{{"exp":"{}"}}"#, now + 600), 600),
+        (format!(r#"{{"exp":{}}}"#, (now + 600) * 1000), 600),
+        // Later, over, ended before it began, not a date: `expires_in` counts.
+        (format!(r#"{{"exp":{}}}"#, now + 7200), 3600),
+        (format!(r#"{{"exp":{}}}"#, now - 1), 3600),
+        (
+            format!(r#"{{"exp":{},"iat":{}}}"#, now + 600, now + 601),
+            3600,
+        ),
+        (r#"{"exp":"soon"}"#.to_owned(), 3600),
+        (r#"{"exp":0}"#.to_owned(), 3600),
+    ] {
+        for claims in [URL_SAFE.encode(&claims), URL_SAFE_NO_PAD.encode(&claims)] {
+            let jwt = format!("e30.{claims}.c2ln");
+            let answer =
+                format!(r#"{{"access_token":"{jwt}","token_type":"Bearer","expires_in":3600}}"#);
+
+            let (outcome, quirks) = ask(&answer, TokenEndpoint::strict).await;
+
+            assert_eq!(
+                outcome.unwrap().lifetime().unwrap().as_secs(),
+                seconds,
+                "{answer}"
+            );
+            assert_eq!(quirks.contains(&Quirk::ShorterLifetime), seconds == 600);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_exp_of_a_jwt_is_counted_by_the_servers_clock() {
+    let server_now = CIVIL_SECONDS - 3000;
+    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(server_now));
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, server_now + 3600));
+    let answer = with("access_token", &format!("\"e30.{claims}.c2ln\""));
+    let answer = answer.replace('}', r#","expires_in":3600}"#);
+    let response = Response::builder().header(header::DATE, &date);
+
+    let (outcome, _) = ask_http(response.body(Body::from(answer)).unwrap(), |e| e).await;
+
+    assert_eq!(outcome.unwrap().lifetime().unwrap().as_secs(), 3600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_names_for_the_end_of_a_token_are_read() {
+    let seconds = CIVIL_SECONDS + 600;
+    for name in ["expires", "expires_at", "expires_on", "exp"] {
+        for value in [
+            seconds.to_string(),
+            format!("\"{seconds}\""),
+            (seconds * 1000).to_string(),
+            "600".to_owned(),
+            "\"2027-01-15T08:10:00Z\"".to_owned(),
+        ] {
+            assert_eq!(lifetime(&with(name, &value)).await, 600, "{name}: {value}");
+        }
+        for nothing in ["null", "0", "-1", "\"never\"", "true"] {
+            assert_eq!(
+                lifetime(&with(name, nothing)).await,
+                3600,
+                "{name}: {nothing}"
+            );
+        }
     }
 }

@@ -118,3 +118,42 @@ async fn q21_a_5xx_that_carries_an_oauth_error() {
         assert_eq!(error.kind(), Kind::CredentialsRefused);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_403_without_a_body_is_about_the_credentials_and_says_what_to_check() {
+    for body in [
+        "",
+        "\r\n",
+        r#"{"error":"Forbidden"}"#,
+        r#"{"message":"no"}"#,
+    ] {
+        let error = refusal(403, body).await;
+
+        assert_eq!(error.kind(), Kind::CredentialsRefused, "{body}");
+        assert!(
+            error.is_transient() && error.oauth_error().is_none(),
+            "{body}"
+        );
+        assert!(
+            error.to_string().contains("check the client id and secret"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_that_passes_is_one_whatever_the_status() {
+    for body in [
+        r#"{"error":"unknown_error","error_description":"retry your request"}"#,
+        r#"{"error":"invalid_request","error_description":"AADSTS90033: A transient error has occurred."}"#,
+        r#"{"error":"server_error","error_description":"Temporarily unavailable"}"#,
+        r#"{"message":"Service is busy, please try again later."}"#,
+    ] {
+        let error = refusal(400, body).await;
+        assert_eq!(
+            (error.kind(), error.is_transient()),
+            (Kind::Server, true),
+            "{body}"
+        );
+    }
+}

@@ -171,7 +171,7 @@ async fn an_error_of_reqwest_does_not_show_the_query() {
 async fn a_token_that_cannot_be_sent_does_not_show() {
     listen();
     for token in [
-        format!("{TOKEN}\n"),
+        format!("{TOKEN}\n{TOKEN}"),
         format!("\u{1}{TOKEN}"),
         format!("{TOKEN}\u{7f}"),
     ] {

@@ -192,3 +192,81 @@ async fn a_configuration_says_where_tokens_are_revoked() {
         assert!(error.contains(named), "{error}");
     }
 }
+
+#[cfg(feature = "jwt-rust-crypto")]
+#[tokio::test(start_paused = true)]
+async fn the_audience_of_an_assertion_for_a_revocation_is_a_setting() {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use tower_m2m::client_credentials::AssertionAudience;
+
+    let auth = || ClientAuth::client_secret_jwt("id", "0123456789abcdef0123456789abcdef");
+    let audience = |asked: &Asked| {
+        let claims = asked
+            .one("client_assertion")
+            .unwrap()
+            .split('.')
+            .nth(1)
+            .unwrap();
+        let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        claims["aud"].as_str().unwrap().to_owned()
+    };
+    let issuer = "https://id.example";
+    for (set, of_token, of_revocation) in [
+        (None, issuer, issuer),
+        (
+            Some(AssertionAudience::RequestedEndpoint),
+            issuer,
+            REVOKE_URL,
+        ),
+        (Some(AssertionAudience::TokenEndpoint), issuer, TOKEN_URL),
+        (Some("other".into()), issuer, "other"),
+    ] {
+        let server = Server::granting();
+        let mut endpoint = server
+            .endpoint(auth())
+            .issuer(issuer)
+            .revoke_on_shutdown(revocation());
+        if let Some(set) = set {
+            endpoint = endpoint.revocation_audience(set);
+        }
+        let (handle, _) = handle(endpoint);
+        handle.token().await.unwrap();
+
+        handle.shutdown().await;
+
+        let audiences: Vec<_> = server.asked().iter().map(audience).collect();
+        assert_eq!(audiences, [of_token, of_revocation]);
+    }
+    let both = AssertionAudience::RequestedEndpoint;
+    let server = Server::granting();
+    let endpoint = server.endpoint(auth()).assertion_audience(both);
+    let (handle, _) = handle(endpoint.revoke_on_shutdown(revocation()));
+    handle.token().await.unwrap();
+    handle.shutdown().await;
+    let audiences: Vec<_> = server.asked().iter().map(audience).collect();
+    assert_eq!(audiences, [TOKEN_URL, REVOKE_URL]);
+}
+
+#[cfg(feature = "jwt-rust-crypto")]
+#[tokio::test(start_paused = true)]
+async fn a_refused_assertion_for_a_revocation_leads_to_the_setting() {
+    for (status, body) in [(401, r#"{"error":"invalid_client"}"#), (403, "")] {
+        let server = Server::answering(move |url| match url {
+            REVOKE_URL => (status, body.to_owned()),
+            _ => (200, GRANTED.to_owned()),
+        });
+        let auth = ClientAuth::client_secret_jwt("id", "0123456789abcdef0123456789abcdef");
+        let endpoint = server.endpoint(auth).issuer("https://id.example");
+        let (handle, told) = handle(endpoint.revoke_on_shutdown(revocation()));
+        handle.token().await.unwrap();
+
+        handle.shutdown().await;
+
+        let told = told.lock().unwrap();
+        assert!(
+            told[0].contains("`.revocation_audience(AssertionAudience::RequestedEndpoint)`"),
+            "{told:?}"
+        );
+    }
+}

@@ -8,10 +8,16 @@ use std::sync::{
 use tokio::time::{Instant, sleep};
 use tower_m2m::{
     ClientAuth,
-    client_credentials::{SecretSource, SecretVariable, TokenError, TokenErrorKind},
+    client_credentials::{SecretSource, SecretVariable, TokenError, TokenErrorKind, TokenEvent},
 };
 
-use crate::{support::SECOND, world::Issuer};
+use crate::{
+    support::{
+        SECOND,
+        server::{self, Server},
+    },
+    world::Issuer,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_replaced_by_what_it_gave() {
@@ -204,4 +210,67 @@ fn any_closure_that_returns_a_future_is_a_source() {
         })
     );
     assert!(!printed.contains("captured"), "{printed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_403_without_a_body_leads_to_the_secret_that_worked_last() {
+    let server = Server::granting();
+    let secret = Arc::new(Mutex::new("old"));
+    let source = Arc::clone(&secret);
+    let auth = ClientAuth::post("id", move || {
+        let secret = *source.lock().unwrap();
+        std::future::ready(Ok(secret.into()))
+    });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let handle = server::layer(server.endpoint(auth))
+        .on_event(move |event: &TokenEvent<'_>| {
+            if let TokenEvent::KeptSecretUsed { error, .. } = event {
+                log.lock().unwrap().push(error.status().unwrap().as_u16());
+            }
+        })
+        .build()
+        .handle();
+    handle.token().await.unwrap();
+    *secret.lock().unwrap() = "new";
+    let asked = AtomicUsize::new(0);
+    server.answer(move |_| match asked.fetch_add(1, SeqCst) {
+        0 => (403, String::new()),
+        1 => (200, server::GRANTED.to_owned()),
+        _ => (403, String::new()),
+    });
+
+    handle.refresh_now().await.unwrap();
+    assert_eq!(secrets(&server), ["old", "new", "old"]);
+    assert_eq!(*told.lock().unwrap(), [403]);
+
+    // Both are refused: that is a verdict on the credentials.
+    let refused = handle.refresh_now().await.unwrap_err();
+    assert_eq!(secrets(&server)[3..], ["new", "old"]);
+    assert_eq!(refused.kind(), TokenErrorKind::CredentialsRefused);
+    assert!(!refused.is_transient() && refused.retry_after().unwrap() >= 30 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_refused_twice_without_a_reason_are_asked_with_seldom() {
+    let server = Server::answering(|_| (403, String::new()));
+    let handle = server::handle(server.endpoint(ClientAuth::post("id", "secret")));
+
+    let first = handle.token().await.unwrap_err();
+    sleep(2 * SECOND).await;
+    let second = handle.token().await.unwrap_err();
+    sleep(29 * SECOND).await;
+    let third = handle.token().await.unwrap_err();
+
+    assert!(first.is_transient() && first.retry_after().unwrap() <= 2 * SECOND);
+    assert!(!second.is_transient() && second.retry_after().unwrap() >= 30 * SECOND);
+    assert_eq!(third.failures(), Some(2));
+    assert_eq!(server.asked().len(), 2);
+}
+
+fn secrets(server: &Server) -> Vec<String> {
+    let asked = server.asked().into_iter();
+    asked
+        .map(|asked| asked.one("client_secret").unwrap().to_owned())
+        .collect()
 }

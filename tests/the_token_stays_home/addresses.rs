@@ -138,6 +138,7 @@ async fn plain_http_is_refused_but_for_loopback() {
         ("http://127.0.0.1", true),
         ("http://[::1]:8080", true),
         ("http://localhost:8080", true),
+        ("http://orders.localhost:8080", true),
         ("http://api.example.com", false),
         ("http://10.0.0.1", false),
         ("http://localhost.example.com", false),
@@ -171,4 +172,41 @@ async fn a_request_without_a_host_goes_to_the_assumed_origin_or_nowhere() {
     let response = send(&assuming, to("/path")).await.unwrap();
 
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_the_origins_that_are_allowed() {
+    let source = Source::default();
+    let mut builder = layer(&source);
+    for number in 1..=2 {
+        builder = builder.allow_origin(format!("https://{number}.example").parse().unwrap());
+    }
+    let few = send(
+        &builder.build().layer(api(&source).0),
+        to("https://other.example/"),
+    )
+    .await;
+    let mut builder = layer(&source);
+    for number in 1..=7 {
+        builder = builder.allow_origin(format!("https://{number}.example").parse().unwrap());
+    }
+    let many = send(
+        &builder.build().layer(api(&source).0),
+        to("https://other.example/"),
+    )
+    .await;
+
+    let (few, many) = (few.unwrap_err(), many.unwrap_err());
+
+    let named = format!(
+        "only to {}, https://1.example, https://2.example;",
+        origin()
+    );
+    assert!(few.to_string().contains(&named), "{few}");
+    assert!(
+        many.to_string().contains("https://4.example and 3 more;"),
+        "{many}"
+    );
+    // So it is printed by a `main` that returns it.
+    assert!(format!("{few:?}").contains(&few.to_string()), "{few:?}");
 }

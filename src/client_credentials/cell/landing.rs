@@ -94,7 +94,8 @@ impl TokenCell {
                 Err(error) => {
                     desk.cooldown.ended(flight.reason(), None, now);
                     let known = desk.failure.take();
-                    let failure = Failure::after(known, error, settings, now, random);
+                    let failure =
+                        Failure::after(known, error, settings, flight.began(), now, random);
                     let error = failure.error(now, &settings.credential);
                     desk.failure = Some(failure);
                     (Outcome::Failed(error), None)

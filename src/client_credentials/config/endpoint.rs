@@ -43,10 +43,7 @@ impl Config {
             endpoint = endpoint.dangerously_allow_http();
         }
         if let Some(audience) = self.text("assertion_audience") {
-            endpoint = endpoint.assertion_audience(match audience {
-                "token_endpoint" => AssertionAudience::TokenEndpoint,
-                audience => audience.into(),
-            });
+            endpoint = endpoint.assertion_audience(assertion_audience(audience));
         }
         if let Some(typed) = self.boolean("assertion_typ") {
             endpoint = endpoint.assertion_typ(typed);
@@ -59,6 +56,12 @@ impl Config {
         }
         if let Some(revocation) = self.revocation()? {
             endpoint = endpoint.revoke_on_shutdown(revocation);
+        }
+        if let Some(audience) = self.text("revocation_audience") {
+            endpoint = endpoint.revocation_audience(assertion_audience(audience));
+        }
+        for kind in self.words("bearer_types") {
+            endpoint = endpoint.bearer_type(kind);
         }
         for setting in self.trimmed() {
             endpoint.note_trimmed(setting);
@@ -166,6 +169,14 @@ impl Config {
     ) -> Result<TokenEndpoint, ConfigError> {
         let checked = endpoint.check().map_err(|_| self.wrong(key, problem));
         checked.map(|()| endpoint)
+    }
+}
+
+fn assertion_audience(text: &str) -> AssertionAudience {
+    match text {
+        "token_endpoint" => AssertionAudience::TokenEndpoint,
+        "requested_endpoint" => AssertionAudience::RequestedEndpoint,
+        audience => audience.into(),
     }
 }
 

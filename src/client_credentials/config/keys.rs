@@ -19,7 +19,7 @@ pub(super) enum Kind {
 }
 
 /// In the order of the guide's table.
-pub(super) const KEYS: [(&str, Kind); 46] = [
+pub(super) const KEYS: [(&str, Kind); 48] = [
     ("client_id", Kind::Text),
     ("client_auth", Kind::Text),
     ("client_secret", Kind::Text),
@@ -49,8 +49,10 @@ pub(super) const KEYS: [(&str, Kind); 46] = [
     ("subject_token_type", Kind::Text),
     ("requested_token_type", Kind::Text),
     ("default_lifetime", Kind::Seconds),
+    ("bearer_types", Kind::Words),
     ("token_retries", Kind::Number),
     ("revoke_on_shutdown", Kind::Text),
+    ("revocation_audience", Kind::Text),
     ("api_key", Kind::Text),
     ("api_key_file", Kind::Text),
     ("api_key_variable", Kind::Variable),

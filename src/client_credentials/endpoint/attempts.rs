@@ -62,6 +62,8 @@ impl TokenEndpoint {
             self.tell_kept(error, cx);
         }
         let mut retries = 0;
+        let mut requests = 0;
+        let mut refusals = 0;
         let mut read_again = false;
         // Why the credentials of now are not used any more.
         let mut refused = None;
@@ -74,7 +76,13 @@ impl TokenEndpoint {
                 Ok(token) => return Ok(token),
                 Err(failed) => failed,
             };
+            requests += u32::from(failed.asked);
+            let failed = Failed {
+                error: failed.error.with_requests(requests),
+                ..failed
+            };
             if failed.error.kind() == TokenErrorKind::CredentialsRefused {
+                refusals += 1;
                 if !read_again && self.auth.changed().await {
                     read_again = true;
                     refused = None;
@@ -83,7 +91,9 @@ impl TokenEndpoint {
                     refused = Some(failed.error);
                 } else {
                     // The refusal of the secret of now is what somebody can do something about.
-                    return Err(refused.unwrap_or(failed.error));
+                    let error = refused.unwrap_or(failed.error).with_requests(requests);
+                    // A refusal without a reason is a verdict if other credentials fare no better.
+                    return Err(if refusals > 1 { error.lasting() } else { error });
                 }
             } else if retries < self.retries && is_hiccup(&failed.error) {
                 retries += 1;
@@ -110,7 +120,13 @@ impl TokenEndpoint {
         let limit = left(now, cx) / 2;
         timeout_at(after(now, limit), attempt)
             .await
-            .unwrap_or_else(|_| Err(TokenError::timeout(limit).into()))
+            .unwrap_or_else(|_| {
+                Err(Failed {
+                    error: TokenError::timeout(limit),
+                    asked: true,
+                    has_kept: false,
+                })
+            })
     }
 
     /// Waits before another attempt; or gives `error` back, if there is no time for one.

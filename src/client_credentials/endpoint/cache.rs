@@ -36,7 +36,8 @@ impl TokenEndpoint {
         };
         let identity = match &self.assertion_audience {
             AssertionAudience::Issuer => identity.field("audience of assertions", "issuer"),
-            AssertionAudience::TokenEndpoint => {
+            // The same for a token.
+            AssertionAudience::TokenEndpoint | AssertionAudience::RequestedEndpoint => {
                 identity.field("audience of assertions", "endpoint")
             }
             AssertionAudience::Other(other) => identity.field("other audience", other.as_bytes()),

@@ -1,27 +1,91 @@
-//! Looks into access tokens that are JWTs. Their signatures are not looked at: nothing that must be safe depends on it.
+//! Looks into access tokens that are JWTs. Their signatures are not checked: nothing that must be safe depends on them.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, de::IgnoredAny};
+use base64::{
+    Engine,
+    alphabet::URL_SAFE,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use super::response::wipe;
+
 /// What a token says about itself, if it is a JWT (RFC 7519 §4).
-#[derive(Deserialize)]
 pub(super) struct Claims {
     /// Seconds since 1970.
-    #[serde(default)]
     pub(super) exp: Option<f64>,
+    /// Seconds since 1970.
+    pub(super) iat: Option<f64>,
     /// The token is bound to a key or a certificate (RFC 7800 §3.1, RFC 8705 §3.1, RFC 9449 §6.1).
-    cnf: Option<IgnoredAny>,
+    bound: bool,
 }
 
 impl Claims {
     pub(super) fn of(token: &str) -> Option<Self> {
         let claims = token.split('.').nth(1)?;
-        let claims = Zeroizing::new(URL_SAFE_NO_PAD.decode(claims).ok()?);
-        serde_json::from_slice(&claims).ok()
+        let claims = Zeroizing::new(BASE64_URL.decode(claims).ok()?);
+        let mut claims: Map<String, Value> = serde_json::from_slice(&claims).ok()?;
+        let date = |name: &str| claims.get(name).and_then(number);
+        let found = Self {
+            exp: date("exp"),
+            iat: date("iat"),
+            bound: claims.get("cnf").is_some_and(|cnf| !cnf.is_null()),
+        };
+        claims.values_mut().for_each(wipe);
+        Some(found)
     }
 
     pub(super) fn is_bound(&self) -> bool {
-        self.cnf.is_some()
+        self.bound
+    }
+}
+
+/// A number, or a string or float that spells one.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+    .filter(|number: &f64| number.is_finite())
+}
+
+/// RFC 7515 §2 wants no padding; some servers add it.
+const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    #[test]
+    fn claims_are_read_however_they_are_written() {
+        for (claims, exp, bound) in [
+            (r#"{"exp":1800000000}"#, Some(1.8e9), false),
+            (
+                r#"{"exp":"1800000000","cnf":{"jkt":"a"}}"#,
+                Some(1.8e9),
+                true,
+            ),
+            (
+                r#"{"exp":1.8e9,"exp":1800000001,"cnf":null}"#,
+                Some(1_800_000_001.0),
+                false,
+            ),
+            (r#"{"exp":"soon"}"#, None, false),
+        ] {
+            for encoded in [PADDED.encode(claims), URL_SAFE_NO_PAD.encode(claims)] {
+                let read = Claims::of(&format!("e30.{encoded}.c2ln")).unwrap();
+
+                assert_eq!((read.exp, read.is_bound()), (exp, bound), "{claims}");
+            }
+        }
+        assert!(Claims::of("opaque").is_none() && Claims::of("a.b.c").is_none());
     }
 }

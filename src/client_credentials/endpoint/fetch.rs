@@ -23,6 +23,8 @@ use crate::client_credentials::{
 /// Why an attempt brought no token.
 pub(super) struct Failed {
     pub(super) error: TokenError,
+    /// A token request was sent.
+    pub(super) asked: bool,
     /// The credentials were refused, and others are kept for which a token was granted before.
     pub(super) has_kept: bool,
 }
@@ -31,6 +33,7 @@ impl From<TokenError> for Failed {
     fn from(error: TokenError) -> Self {
         Self {
             error,
+            asked: false,
             has_kept: false,
         }
     }
@@ -55,15 +58,17 @@ impl TokenEndpoint {
             self.tell_kept(error, cx);
         }
         let sent_at = cx.clock().now();
-        let answered = transport
-            .send(into_http(request.token_endpoint().clone(), &mut request))
-            .await?;
-        let context = self.reading(&request, cx);
-        let read = response::read(answered.status, &answered.headers, &answered.body, &context);
+        let http = into_http(request.token_endpoint().clone(), &mut request);
+        let read = transport.send(http).await.and_then(|answered| {
+            let context = self.reading(&request, cx);
+            response::read(answered.status, &answered.headers, &answered.body, &context)
+        });
         let (token, quirks) = read.map_err(|error| Failed {
+            asked: true,
             has_kept: error.kind() == TokenErrorKind::CredentialsRefused
                 && request.used.have_others_kept(),
-            error,
+            // Which may be an alias that the metadata names.
+            error: error.with_endpoint(response::place(request.token_endpoint())),
         })?;
         request.used.keep();
         for quirk in quirks {
@@ -107,7 +112,8 @@ impl TokenEndpoint {
         kept: bool,
         cx: &Surroundings<'_>,
     ) -> Result<TokenRequest, TokenError> {
-        let mut request = self.blank(choice, cx);
+        let uri = choice.token_endpoint.clone();
+        let mut request = self.blank(&uri, choice, &self.assertion_audience, cx);
         self.grant.write(&mut request).await?;
         if !self.scopes.is_empty() {
             request.parameter("scope", self.scopes.join(" "));
@@ -122,24 +128,32 @@ impl TokenEndpoint {
 
     /// How the answer to `request` is read.
     pub(super) fn reading<'a>(
-        &self,
+        &'a self,
         request: &'a TokenRequest,
         cx: &Surroundings<'_>,
     ) -> response::Context<'a> {
         response::Context {
             wall: cx.clock().wall(),
             default_lifetime: self.default_lifetime,
+            bearer_types: &self.bearer_types,
             strict: self.strict,
             advice: request.advice,
             secrets: &request.secrets,
         }
     }
 
-    /// A request that says nothing yet.
-    pub(super) fn blank(&self, choice: Choice, cx: &Surroundings<'_>) -> TokenRequest {
-        let audience = match &self.assertion_audience {
-            AssertionAudience::Issuer => self.issuer.clone(),
+    /// A request to the endpoint at `uri` that says nothing yet. Its assertions are for `audience`.
+    pub(super) fn blank(
+        &self,
+        uri: &Uri,
+        choice: Choice,
+        audience: &AssertionAudience,
+        cx: &Surroundings<'_>,
+    ) -> TokenRequest {
+        let audience = match audience {
+            AssertionAudience::Issuer => self.known_issuer(&choice),
             AssertionAudience::TokenEndpoint => Some(choice.token_endpoint.to_string().into()),
+            AssertionAudience::RequestedEndpoint => Some(uri.to_string().into()),
             AssertionAudience::Other(audience) => Some(Arc::clone(audience)),
         };
         TokenRequest::new(
@@ -155,6 +169,18 @@ impl TokenEndpoint {
                 provider: self.provider(),
             },
         )
+    }
+
+    /// The issuer as its metadata calls it, unless another is configured.
+    fn known_issuer(&self, choice: &Choice) -> Option<Arc<str>> {
+        match &self.location {
+            Location::Discovered(discovery)
+                if self.issuer.as_deref() == Some(discovery.issuer()) =>
+            {
+                choice.issuer.clone().or_else(|| self.issuer.clone())
+            }
+            _ => self.issuer.clone(),
+        }
     }
 
     /// Adds who the client is; with `kept`, by the credentials for which a token was granted last.
@@ -179,19 +205,30 @@ impl TokenEndpoint {
         self.crypto_provider.or_else(super::auth::built_in)
     }
 
-    /// Where token requests go, for people: without user info and query.
+    /// Where token requests go, for people: without user info and query; an issuer as it is configured.
     pub(super) fn place(&self) -> String {
         match &self.location {
             Location::Known(uri) => response::place(uri),
-            Location::Discovered(discovery) => discovery
-                .issuer()
-                .parse()
-                .map_or_else(|_| "an issuer".to_owned(), |uri| response::place(&uri)),
+            Location::Discovered(discovery) => {
+                let issuer = discovery.issuer();
+                let place = issuer
+                    .parse()
+                    .map_or_else(|_| "an issuer".to_owned(), |uri| response::place(&uri));
+                // A URI always has a path; an issuer may have none.
+                match place.strip_suffix('/') {
+                    Some(bare) if !issuer.ends_with('/') => bare.to_owned(),
+                    _ => place,
+                }
+            }
         }
     }
 
+    /// The error with where it comes from, unless it says so itself.
     pub(super) fn name(&self, error: TokenError) -> TokenError {
-        error.with_endpoint(self.place())
+        match error.endpoint() {
+            Some(_) => error,
+            None => error.with_endpoint(self.place()),
+        }
     }
 }
 

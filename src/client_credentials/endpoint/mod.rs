@@ -3,6 +3,7 @@
 mod attempts;
 mod auth;
 mod cache;
+mod cause;
 #[cfg(feature = "https")]
 mod certificate;
 mod check;
@@ -48,9 +49,11 @@ use self::{discovery::Discovery, form::Form, notes::Notes, transport::Client};
 /// [`check`](Self::check), or by a permanent [`TokenError`](super::TokenError) at the first use; nothing is sent then.
 ///
 /// Answers are read tolerantly: `expires_in` may be a number, a string, a float or a date, or be missing, and then
-/// `expires_on` counts, `exp`, the `exp` of a JWT, and [`default_lifetime`](Self::default_lifetime); dates are counted
-/// from the answer's own `Date`. [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet) tells what was odd; `token_type` may be missing or in any case, but a type other
-/// than Bearer is an error; an `error` member is an error whatever the status; 429 and 5xx are transient whatever the
+/// `expires_on` counts, `expires_at`, `exp`, `expires`, the `exp` of a JWT, and
+/// [`default_lifetime`](Self::default_lifetime); dates are counted from the answer's own `Date`. A JWT whose `exp` is
+/// earlier than the answer says lives until then. [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet) tells what was odd; `token_type` may be missing or in any case, but a type other
+/// than Bearer is an error, unless it is named with [`bearer_type`](Self::bearer_type); an `error` member that says
+/// something is an error whatever the status; 429 and 5xx are transient whatever the
 /// body says. An answer may have 1 MiB.
 ///
 /// # Examples
@@ -76,9 +79,12 @@ pub struct TokenEndpoint {
     scopes: Vec<String>,
     parameters: Form,
     default_lifetime: Duration,
+    bearer_types: Vec<String>,
     strict: bool,
     retries: u32,
     revocation: Option<RevocationEndpoint>,
+    /// That of tokens, if it is not set.
+    revocation_audience: Option<AssertionAudience>,
     allow_http: bool,
     client: Client,
     notes: Notes,

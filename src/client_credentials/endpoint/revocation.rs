@@ -3,8 +3,8 @@
 use http::Uri;
 
 use super::{
-    Location, TokenEndpoint, auth::ClientAuthentication, discovery::Choice, fetch::into_http,
-    response,
+    AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, discovery::Choice,
+    fetch::into_http, response,
 };
 use crate::client_credentials::{AccessToken, TokenError, context::Surroundings};
 
@@ -48,6 +48,30 @@ impl TokenEndpoint {
         self
     }
 
+    /// Whom signed assertions name as their audience when a token is revoked. Some servers want the URL of the revocation
+    /// endpoint there, [`AssertionAudience::RequestedEndpoint`]. Default: what
+    /// [`assertion_audience`](Self::assertion_audience) says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{
+    ///     ClientAuth, TokenEndpoint,
+    ///     client_credentials::{AssertionAudience, RevocationEndpoint, SecretFile},
+    /// };
+    ///
+    /// let auth = ClientAuth::assertion("my-client", SecretFile::new("/run/secrets/assertion"));
+    /// let endpoint = TokenEndpoint::discover("https://issuer.example", auth)
+    ///     .revoke_on_shutdown(RevocationEndpoint::Discovered)
+    ///     .revocation_audience(AssertionAudience::RequestedEndpoint);
+    /// # drop(endpoint);
+    /// ```
+    #[must_use]
+    pub fn revocation_audience(mut self, audience: impl Into<AssertionAudience>) -> Self {
+        self.revocation_audience = Some(audience.into());
+        self
+    }
+
     pub(super) async fn revoke_at(
         &self,
         endpoint: &RevocationEndpoint,
@@ -77,12 +101,17 @@ impl TokenEndpoint {
         token: &AccessToken,
         cx: &Surroundings<'_>,
     ) -> Result<(), TokenError> {
-        let mut request = self.blank(choice, cx);
+        let audience = self.revocation_audience.as_ref();
+        let audience = audience.unwrap_or(&self.assertion_audience);
+        let mut request = self.blank(&uri, choice, audience, cx);
         let value = token.expose().unwrap_or_default();
         request.parameter("token", value);
         request.parameter("token_type_hint", "access_token");
         request.redact(value);
         self.authenticate(&mut request, true).await?;
+        if self.auth.needs_audience() && *audience != AssertionAudience::RequestedEndpoint {
+            request.advice = Some(AUDIENCE);
+        }
         let transport = self.client.ready().await?.transport;
         let answered = transport.send(into_http(uri, &mut request)).await?;
         let context = self.reading(&request, cx);
@@ -96,3 +125,7 @@ fn nowhere() -> TokenError {
          `.revoke_on_shutdown(uri)`, or leave that out",
     )
 }
+
+/// The credentials have been good for a token.
+const AUDIENCE: &str = "check the assertion's audience: a server may want the URL of its revocation endpoint there, which \
+     `.revocation_audience(AssertionAudience::RequestedEndpoint)` sets";

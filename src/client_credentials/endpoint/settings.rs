@@ -31,19 +31,21 @@ impl TokenEndpoint {
     }
 
     /// The endpoint that the metadata of `issuer` names (RFC 8414, or OpenID Connect Discovery): `https://`, and to the
-    /// letter as the issuer calls itself.
+    /// letter as the issuer calls itself; or the URL of the metadata, with its `/.well-known/` part.
     ///
     /// The document is fetched with the first token and renewed after an hour, and chooses among the methods that
     /// `auth` can carry out without giving away more: between Basic and the form for a secret, never from a key or an
-    /// assertion to a secret. The two well-known places are asked in turn; only a 404 leads from the first to the
-    /// second. A document that names another issuer is an error. A renewed one that moves the token endpoint to another
+    /// assertion to a secret. The two well-known places are asked in turn; a 4xx other than 429, a 501, a redirect
+    /// or what is no metadata leads from the first to the second. A document that names another issuer is an error, and so
+    /// is an endpoint on this machine for an issuer that is not. A renewed one that moves the token endpoint to another
     /// origin, or drops the method in use, is not adopted, which
     /// [`TokenEvent::MetadataNotAdopted`](super::super::TokenEvent::MetadataNotAdopted) tells.
     #[must_use]
     pub fn discover(issuer: impl Into<Arc<str>>, auth: ClientAuth) -> Self {
         let mut notes = Notes::default();
         let issuer: Arc<str> = notes.trim("issuer", issuer.into()).into();
-        let discovery = Discovery::new(Arc::clone(&issuer));
+        let discovery = Discovery::new(issuer);
+        let issuer = discovery.issuer().into();
         Self {
             notes,
             ..Self::at(Location::Discovered(discovery), Some(issuer), auth)
@@ -63,9 +65,11 @@ impl TokenEndpoint {
             scopes: Vec::new(),
             parameters: Form::default(),
             default_lifetime: DEFAULT_LIFETIME,
+            bearer_types: Vec::new(),
             strict: false,
             retries: DEFAULT_RETRIES,
             revocation: None,
+            revocation_audience: None,
             allow_http: false,
             client: Client::default(),
             notes: Notes::default(),
@@ -221,6 +225,28 @@ impl TokenEndpoint {
     #[must_use]
     pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
         self.default_lifetime = lifetime;
+        self
+    }
+
+    /// Sends tokens of the `token_type` `kind` as bearer tokens, too: Apigee says `BearerToken`, others `JWT`,
+    /// `token`, or nothing between the quotes. Upper and lower case are the same. May be called again to add more. Default: only `Bearer`, and answers without a
+    /// type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint};
+    ///
+    /// # fn main() -> Result<(), http::uri::InvalidUri> {
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth).bearer_type("BearerToken");
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn bearer_type(mut self, kind: impl Into<String>) -> Self {
+        self.bearer_types.push(kind.into());
         self
     }
 

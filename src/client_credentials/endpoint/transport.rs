@@ -151,19 +151,20 @@ where
     RB: Body,
     RB::Error: Into<BoxError>,
 {
+    let https = request.uri().scheme_str() != Some("http");
     let response = service
         .oneshot(request)
         .await
-        .map_err(|error| broken("could not be sent, or the connection broke", error))?;
+        .map_err(|error| broken("could not be sent, or the connection broke", error, https))?;
     let (parts, body) = response.into_parts();
     Ok(Answered {
         status: parts.status,
         headers: parts.headers,
-        body: read_to_end(body).await?,
+        body: read_to_end(body, https).await?,
     })
 }
 
-async fn read_to_end<RB>(body: RB) -> Result<Zeroizing<Vec<u8>>, TokenError>
+async fn read_to_end<RB>(body: RB, https: bool) -> Result<Zeroizing<Vec<u8>>, TokenError>
 where
     RB: Body,
     RB::Error: Into<BoxError>,
@@ -171,8 +172,8 @@ where
     let mut body = std::pin::pin!(body);
     let mut read = Zeroizing::new(Vec::with_capacity(4096));
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| broken("was answered by half: the connection broke", error))?;
+        let frame = frame
+            .map_err(|error| broken("was answered by half: the connection broke", error, https))?;
         let Ok(mut data) = frame.into_data() else {
             continue;
         };
@@ -204,7 +205,7 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     buffer.extend_from_slice(chunk);
 }
 
-fn broken(what: &'static str, error: impl Into<BoxError>) -> TokenError {
+fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenError {
     let error = without_url(error.into());
     #[cfg(feature = "https")]
     if let Some(error) = super::own::NoTls::find(&*error) {
@@ -214,6 +215,7 @@ fn broken(what: &'static str, error: impl Into<BoxError>) -> TokenError {
     if let Some(what) = super::certificate::problem(&*error) {
         return TokenError::new(TokenErrorKind::Certificate, false, what).with_source(error);
     }
+    let what = super::cause::words(&*error, https).unwrap_or(what);
     TokenError::new(TokenErrorKind::Transport, true, what).with_source(error)
 }
 

@@ -44,6 +44,8 @@ struct Inner {
     description: Option<String>,
     retry_after: Option<Duration>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    /// How many token requests the fetch has made, if it can make more than one.
+    requests: Option<u32>,
     memory: Option<Memory>,
 }
 
@@ -52,6 +54,8 @@ struct Inner {
 pub(crate) struct Memory {
     pub(crate) credential: Option<Arc<str>>,
     pub(crate) failures: u32,
+    /// Token requests, of which a fetch may make several.
+    pub(crate) requests: u32,
     pub(crate) failing_for: Duration,
     pub(crate) next_attempt_in: Duration,
 }
@@ -127,7 +131,7 @@ impl TokenError {
             .or(self.0.retry_after)
     }
 
-    /// How many attempts in a row have failed, where the layer counts them.
+    /// How many fetches in a row have failed, where the layer counts them. Each may have made several token requests.
     #[must_use]
     pub fn failures(&self) -> Option<u32> {
         self.0.memory.as_ref().map(|m| m.failures)
@@ -148,8 +152,27 @@ impl TokenError {
             description: None,
             retry_after: None,
             source: None,
+            requests: None,
             memory: None,
         }))
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<&str> {
+        self.0.endpoint.as_deref()
+    }
+
+    /// How many token requests the fetch has made.
+    pub(crate) fn requests(&self) -> u32 {
+        self.0.requests.unwrap_or(1)
+    }
+
+    pub(crate) fn with_requests(self, requests: u32) -> Self {
+        self.change(|inner| inner.requests = Some(requests))
+    }
+
+    /// The same, known not to go away by itself.
+    pub(crate) fn lasting(self) -> Self {
+        self.change(|inner| inner.transient = false)
     }
 
     pub(crate) fn with_endpoint(self, endpoint: impl Into<Cow<'static, str>>) -> Self {
@@ -202,19 +225,21 @@ impl fmt::Display for TokenError {
         write!(
             f,
             "attempt {}, failing for {} s, next attempt in {} s]",
-            memory.failures,
+            memory.requests,
             whole_seconds(memory.failing_for),
             whole_seconds(memory.next_attempt_in),
         )
     }
 }
 
+/// The message, too, and what Display leaves out: a `main` that returns an error prints it so.
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenError")
             .field("kind", &self.0.kind)
             .field("transient", &self.0.transient)
-            .field("message", &self.to_string())
+            .field("message", &format_args!("{self}"))
+            .field("description", &self.0.description)
             .field("source", &self.0.source)
             .finish_non_exhaustive()
     }

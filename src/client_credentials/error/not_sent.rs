@@ -26,14 +26,14 @@ use std::{error::Error, fmt};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct OriginNotAllowed {
     why: NotAllowed,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum NotAllowed {
-    Foreign { wanted: String },
+    Foreign { wanted: String, allowed: String },
     Host { origin: String },
     Insecure { origin: String },
     NoAuthority,
@@ -48,9 +48,10 @@ impl From<NotAllowed> for OriginNotAllowed {
 impl fmt::Display for OriginNotAllowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.why {
-            NotAllowed::Foreign { wanted } => write!(
+            NotAllowed::Foreign { wanted, allowed } => write!(
                 f,
-                "request not sent: the token may not go to {wanted}; if it should, add it with `.allow_origin(..)`"
+                "request not sent: the token may not go to {wanted}, only to {allowed}; if it should, add it with \
+                 `.allow_origin(..)`"
             ),
             NotAllowed::Host { origin } => write!(
                 f,
@@ -67,6 +68,13 @@ impl fmt::Display for OriginNotAllowed {
                  absolute URI, or set `.assume_origin(..)` if the inner service has exactly one fixed destination",
             ),
         }
+    }
+}
+
+/// The message, too: a `main` that returns an error prints it so.
+impl fmt::Debug for OriginNotAllowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OriginNotAllowed({self})")
     }
 }
 
@@ -98,7 +106,7 @@ impl Error for OriginNotAllowed {}
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct CredentialPresent;
 
@@ -108,6 +116,13 @@ impl fmt::Display for CredentialPresent {
             "request not sent: it already carries a credential; remove it, or set `.on_existing_credential(..)` to \
              replace or keep it",
         )
+    }
+}
+
+/// The message, too: a `main` that returns an error prints it so.
+impl fmt::Debug for CredentialPresent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CredentialPresent({self})")
     }
 }
 

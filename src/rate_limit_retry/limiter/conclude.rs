@@ -1,8 +1,8 @@
 //! What follows an attempt.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
-use http::Response;
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{Call, Limiter, nested};
@@ -151,10 +151,13 @@ impl Limiter {
             Decision::Return => Next::Return(self.finish(call, outcome)),
             Decision::GiveUp(reason) => {
                 let attempt = call.attempt;
+                let (status, error) = ended_with(&outcome);
                 self.tell_each(call, |partition| RateLimitEvent::GaveUp {
                     partition,
                     attempt,
                     reason,
+                    status,
+                    error,
                 });
                 let outcome = match outcome {
                     Ok(mut response) => {
@@ -209,10 +212,13 @@ impl Limiter {
             return Next::Return(self.finish(call, outcome));
         };
         let attempt = call.attempt;
+        let (status, error) = ended_with(&outcome);
         self.tell_each(call, |partition| RateLimitEvent::Retrying {
             partition,
             attempt,
             wait,
+            status,
+            error,
         });
         call.attempt = call.attempt.saturating_add(1);
         Next::Again(outcome.ok(), wait, kept)
@@ -227,6 +233,19 @@ impl Limiter {
             Attempts::record(response, call.sends);
         }
         outcome
+    }
+}
+
+/// What an attempt ended with, for an event.
+fn ended_with<RB>(
+    outcome: &Result<Response<RB>, BoxError>,
+) -> (
+    Option<StatusCode>,
+    Option<&(dyn Error + Send + Sync + 'static)>,
+) {
+    match outcome {
+        Ok(response) => (Some(response.status()), None),
+        Err(error) => (None, Some(&**error)),
     }
 }
 

@@ -85,6 +85,9 @@ pub enum AssertionAudience {
     Issuer,
     /// The URL of the token endpoint, as older servers want it (RFC 7523 §3).
     TokenEndpoint,
+    /// The URL of the endpoint that the request goes to: the token endpoint's for a token, the revocation endpoint's for a
+    /// revocation.
+    RequestedEndpoint,
     /// This text.
     Other(Arc<str>),
 }

@@ -44,39 +44,50 @@ impl ClientSecret {
         }
     }
 
-    /// The other setting, for credentials on which the two forms of Basic differ.
-    fn other_form(&self, secret: &str, method: Method) -> Option<&'static str> {
+    /// What to check if the credentials are refused: they themselves, and the other ways to send them.
+    fn advice(&self, secret: &str, method: Method) -> &'static str {
         let plain = |text: &str| {
             text.bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"*-._".contains(&b))
         };
-        if plain(&self.id) && plain(secret) {
-            return None;
+        let odd = !(plain(&self.id) && plain(secret));
+        // All that is left to try at once: one setting after the other would lead in a circle.
+        match method {
+            Method::Basic if odd => {
+                "check the client id and secret, which hold characters on which servers differ: the server may want them \
+                 unencoded (`ClientAuth::basic_raw`) or in the form (`ClientAuth::post`)"
+            }
+            Method::BasicRaw if odd => {
+                "check the client id and secret, which hold characters on which servers differ: the server may want them \
+                 encoded (`ClientAuth::basic`) or in the form (`ClientAuth::post`)"
+            }
+            Method::Basic | Method::BasicRaw => {
+                "check the client id and secret, and whether the server wants them in the form (`ClientAuth::post`)"
+            }
+            Method::Post if odd => {
+                "check the client id and secret, and whether the server wants them as Basic (`ClientAuth::basic`, or \
+                 `ClientAuth::basic_raw` for a server that does not decode them)"
+            }
+            Method::Post => {
+                "check the client id and secret, and whether the server wants them as Basic (`ClientAuth::basic`)"
+            }
         }
-        Some(match method {
-            Method::BasicRaw => {
-                "id or secret hold characters on which servers differ: try `ClientAuth::basic`, which encodes them"
-            }
-            Method::Basic | Method::Post => {
-                "id or secret hold characters on which servers differ: try `ClientAuth::basic_raw`, which sends them \
-                 unencoded"
-            }
-        })
     }
 }
 
 impl ClientAuthentication for ClientSecret {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         let secret = self.secret.read(request).await?;
-        match self.chosen(request) {
+        let method = self.chosen(request);
+        request.advice = Some(self.advice(secret.expose_secret(), method));
+        match method {
             Method::Post => {
                 request.parameter("client_id", self.id.as_str());
                 request.parameter("client_secret", secret.expose_secret());
             }
-            method @ (Method::Basic | Method::BasicRaw) => {
+            Method::Basic | Method::BasicRaw => {
                 let value = basic(&self.id, secret.expose_secret(), method)?;
                 request.header(AUTHORIZATION, value);
-                request.advice = self.other_form(secret.expose_secret(), method);
             }
         }
         request.redact(secret);

@@ -1,23 +1,36 @@
 //! An authorization server's metadata document (RFC 8414 §2, §3), read from bytes.
 
-use http::Uri;
-use serde::Deserialize;
+use std::sync::Arc;
 
+use http::Uri;
+use serde_json::{Map, Value};
+
+use super::Issuer;
 use crate::{
     Origin,
-    client_credentials::{TokenError, TokenErrorKind},
+    client_credentials::{TokenError, TokenErrorKind, endpoint::response::Members},
 };
 
 /// What the document says that matters here.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in super::super) struct Metadata {
+    issuer: Arc<str>,
     token_endpoint: Uri,
-    mtls_token_endpoint: Option<Uri>,
+    mtls_token_endpoint: Alias,
     revocation_endpoint: Option<Uri>,
     mtls_revocation_endpoint: Option<Uri>,
     methods: Vec<String>,
     /// For signed assertions; `None` if the document does not say.
     algorithms: Option<Vec<String>>,
+}
+
+/// The token endpoint for clients that present a certificate (RFC 8705 §5).
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Alias {
+    None,
+    At(Uri),
+    /// There is one, and the client's certificate may not go there.
+    Unusable,
 }
 
 /// What the configured credential can do.
@@ -31,6 +44,8 @@ pub(in super::super) struct Able {
 /// Where a token request goes, and how the client authenticates there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in super::super) struct Choice {
+    /// The issuer as the metadata calls it.
+    pub(in super::super) issuer: Option<Arc<str>>,
     pub(in super::super) token_endpoint: Uri,
     pub(in super::super) revocation_endpoint: Option<Uri>,
     pub(in super::super) method: Option<&'static str>,
@@ -40,6 +55,7 @@ impl Choice {
     /// A token endpoint of which nothing is known, for a client that can authenticate in `able` ways.
     pub(in super::super) fn at(token_endpoint: Uri, able: &'static [&'static str]) -> Self {
         Self {
+            issuer: None,
             token_endpoint,
             revocation_endpoint: None,
             method: able.first().copied(),
@@ -47,57 +63,70 @@ impl Choice {
     }
 }
 
-#[derive(Deserialize)]
-struct Document {
-    issuer: String,
-    token_endpoint: Option<String>,
-    revocation_endpoint: Option<String>,
-    token_endpoint_auth_methods_supported: Option<Vec<String>>,
-    token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
-    mtls_endpoint_aliases: Option<Aliases>,
-}
-
-#[derive(Default, Deserialize)]
-struct Aliases {
-    token_endpoint: Option<String>,
-    revocation_endpoint: Option<String>,
+/// Why a body is not used as the metadata of an issuer.
+pub(super) enum Unread {
+    /// It is not metadata, or names no token endpoint: there may be some at another place.
+    NoMetadata(&'static str),
+    /// It is metadata that must not be used.
+    Refused(TokenError),
 }
 
 impl Metadata {
-    /// The document in `body`, if it is the one of `issuer`.
-    pub(super) fn read(body: &[u8], issuer: &str, allow_http: bool) -> Result<Self, TokenError> {
-        let document: Document = serde_json::from_slice(body).map_err(|_| {
-            malformed("the metadata is not a JSON object with an `issuer`; check the issuer")
-        })?;
+    /// The document in `body`, if it is the one of `issuer`. Members that are optional and odd are passed over.
+    pub(super) fn read(body: &[u8], issuer: &Issuer, allow_http: bool) -> Result<Self, Unread> {
+        let text = |members: &Map<String, Value>, name: &str| {
+            let text = members.get(name)?.as_str();
+            text.map(str::to_owned)
+        };
+        let members = Members::read(body).unwrap_or_default().members;
+        let Some(named) = text(&members, "issuer") else {
+            return Err(Unread::NoMetadata("no JSON object with an `issuer`"));
+        };
         // RFC 8414 §3.3: identical, or the document must not be used.
-        if document.issuer != issuer {
-            return Err(TokenError::new(
+        if !issuer.is_called(&named) {
+            return Err(Unread::Refused(TokenError::new(
                 TokenErrorKind::IssuerMismatch,
                 false,
                 format!(
                     "failed at discovery: the metadata names another issuer, {:?}; the one configured must equal it to \
                      the letter, a final slash included",
-                    shown(&document.issuer)
+                    shown(&named)
                 ),
-            ));
+            )));
         }
-        let endpoint = document
-            .token_endpoint
-            .ok_or_else(|| malformed("the metadata names no `token_endpoint`"))?;
-        let aliases = document.mtls_endpoint_aliases.unwrap_or_default();
-        let alias = aliases.token_endpoint;
+        let Some(endpoint) = text(&members, "token_endpoint") else {
+            return Err(Unread::NoMetadata("metadata without a `token_endpoint`"));
+        };
+        let trusted = Trusted {
+            loopback: issuer.is_loopback(),
+            http: allow_http,
+        };
+        // Some servers write a list where an object belongs.
+        let none = Map::new();
+        let aliases = members.get("mtls_endpoint_aliases");
+        let aliases = aliases.and_then(Value::as_object).unwrap_or(&none);
+        let alias = text(aliases, "token_endpoint").map(|uri| trusted.usable(&uri));
         // Of use on shutdown at most, if at all.
-        let optional = |uri: Option<String>| usable(&uri?, allow_http).ok();
+        let optional = |uri: Option<String>| trusted.usable(&uri?);
         Ok(Self {
-            token_endpoint: usable(&endpoint, allow_http)?,
-            mtls_token_endpoint: alias.map(|uri| usable(&uri, allow_http)).transpose()?,
-            revocation_endpoint: optional(document.revocation_endpoint),
-            mtls_revocation_endpoint: optional(aliases.revocation_endpoint),
+            issuer: named.into(),
+            token_endpoint: trusted.usable(&endpoint).ok_or_else(|| {
+                Unread::Refused(malformed(
+                    "the metadata's token endpoint is not an absolute https URL, or is on this machine while the issuer \
+                     is not; name the token endpoint with `TokenEndpoint::new` if it is right",
+                ))
+            })?,
+            mtls_token_endpoint: match alias {
+                None => Alias::None,
+                Some(None) => Alias::Unusable,
+                Some(Some(uri)) => Alias::At(uri),
+            },
+            revocation_endpoint: optional(text(&members, "revocation_endpoint")),
+            mtls_revocation_endpoint: optional(text(aliases, "revocation_endpoint")),
             // RFC 8414 §2: if omitted, the default is `client_secret_basic`.
-            methods: document
-                .token_endpoint_auth_methods_supported
+            methods: list(&members, "token_endpoint_auth_methods_supported")
                 .unwrap_or_else(|| vec!["client_secret_basic".to_owned()]),
-            algorithms: document.token_endpoint_auth_signing_alg_values_supported,
+            algorithms: list(&members, "token_endpoint_auth_signing_alg_values_supported"),
         })
     }
 
@@ -122,7 +151,7 @@ impl Metadata {
                 few(known),
             )));
         }
-        Ok(self.choice(method))
+        self.choice(method)
     }
 
     /// The algorithm that `able` signs with and the document's list, if that lacks it. RFC 7518 and RFC 9864 name
@@ -145,7 +174,7 @@ impl Metadata {
         if self.lacks(able).is_some() {
             return Err(changed("no longer takes the signing algorithm in use"));
         }
-        let mut choice = self.choice(known.method);
+        let mut choice = self.choice(known.method)?;
         if Origin::of(&choice.token_endpoint) != Origin::of(&known.token_endpoint) {
             return Err(changed("moves the token endpoint to another origin"));
         }
@@ -159,41 +188,69 @@ impl Metadata {
     }
 
     /// RFC 8705 §5: who presents a certificate uses the alias.
-    fn choice(&self, method: Option<&'static str>) -> Choice {
+    fn choice(&self, method: Option<&'static str>) -> Result<Choice, TokenError> {
         let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
-        let alias = self.mtls_token_endpoint.as_ref().filter(|_| tls);
+        let token_endpoint = match &self.mtls_token_endpoint {
+            Alias::At(alias) if tls => alias,
+            Alias::Unusable if tls => {
+                return Err(malformed(
+                    "the metadata's `mtls_endpoint_aliases` name a token endpoint that is not an absolute https URL; name \
+                     the right one with `TokenEndpoint::new`",
+                ));
+            }
+            _ => &self.token_endpoint,
+        };
         let revocation = self.mtls_revocation_endpoint.as_ref().filter(|_| tls);
-        Choice {
-            token_endpoint: alias.unwrap_or(&self.token_endpoint).clone(),
+        Ok(Choice {
+            issuer: Some(Arc::clone(&self.issuer)),
+            token_endpoint: token_endpoint.clone(),
             revocation_endpoint: revocation.or(self.revocation_endpoint.as_ref()).cloned(),
             method,
-        }
+        })
     }
 }
 
-/// Where the documents are, in the order in which they are asked for: RFC 8414 §3.1 puts the well-known part between
-/// host and path, OpenID Connect Discovery §4.1 behind the path.
-pub(super) fn places(issuer: &Uri) -> [Option<Uri>; 2] {
-    let path = issuer.path().trim_end_matches('/');
-    let at = |path: String| {
-        let mut parts = issuer.clone().into_parts();
-        parts.path_and_query = Some(path.parse().ok()?);
-        Uri::from_parts(parts).ok()
+/// The names in a list, or in a string in its place. `None` if it says nothing.
+fn list(members: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
+    let names: Vec<String> = match members.get(name)? {
+        Value::Array(values) => values
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+        Value::String(names) => {
+            let names = names.split(|c: char| c.is_whitespace() || c == ',');
+            names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect()
+        }
+        _ => return None,
     };
-    [
-        at(format!("/.well-known/oauth-authorization-server{path}")),
-        at(format!("{path}/.well-known/openid-configuration")),
-    ]
+    (!names.is_empty()).then_some(names)
 }
 
-/// Absolute, and https unless it is loopback.
-fn usable(uri: &str, allow_http: bool) -> Result<Uri, TokenError> {
-    uri.parse::<Uri>()
-        .ok()
-        .filter(|uri| {
-            Origin::of(uri).is_some_and(|o| o.is_https() || o.is_loopback() || allow_http)
-        })
-        .ok_or_else(|| malformed("the metadata's token endpoint is not an absolute https URL"))
+/// Where a remote document may send the client's secret.
+#[derive(Clone, Copy)]
+struct Trusted {
+    /// The issuer is on this machine, and so may its endpoints be.
+    loopback: bool,
+    http: bool,
+}
+
+impl Trusted {
+    /// The URL, if it is absolute, and https unless it is loopback. Loopback is for issuers there: anybody else who names a
+    /// port of this machine leads the secret to another program.
+    fn usable(self, uri: &str) -> Option<Uri> {
+        let uri: Uri = uri.trim().parse().ok()?;
+        let origin = Origin::of(&uri)?;
+        let trusted = if origin.is_loopback() {
+            self.loopback
+        } else {
+            origin.is_https() || self.http
+        };
+        trusted.then_some(uri)
+    }
 }
 
 fn malformed(what: &str) -> TokenError {
@@ -221,31 +278,4 @@ fn few(names: &[String]) -> Vec<String> {
 /// Of a foreign text, what an error may quote.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn paths(issuer: &str) -> [String; 2] {
-        places(&issuer.parse().unwrap()).map(|uri| uri.unwrap().to_string())
-    }
-
-    #[test]
-    fn the_well_known_part_goes_between_host_and_path_and_then_behind_the_path() {
-        assert_eq!(
-            paths("https://id.example/realms/m2m"),
-            [
-                "https://id.example/.well-known/oauth-authorization-server/realms/m2m",
-                "https://id.example/realms/m2m/.well-known/openid-configuration",
-            ]
-        );
-        assert_eq!(
-            paths("https://id.example/"),
-            [
-                "https://id.example/.well-known/oauth-authorization-server",
-                "https://id.example/.well-known/openid-configuration",
-            ]
-        );
-    }
 }

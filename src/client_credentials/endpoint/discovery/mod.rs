@@ -1,5 +1,6 @@
 //! Finds the token endpoint from the issuer (RFC 8414, OpenID Connect Discovery), and keeps what it found.
 
+mod issuer;
 mod metadata;
 
 use std::{
@@ -12,8 +13,11 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use tokio::time::{Instant, timeout_at};
 
-use self::metadata::Metadata;
 pub(super) use self::metadata::{Able, Choice};
+use self::{
+    issuer::Issuer,
+    metadata::{Metadata, Unread},
+};
 use super::{response, transport::Transport};
 use crate::{
     backoff::Backoff,
@@ -25,7 +29,7 @@ use crate::{
 /// An issuer's metadata. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Discovery {
-    issuer: Arc<str>,
+    issuer: Issuer,
     /// Written by whoever fetched a document, read by every fetch of a token. A reader sees a whole document or none.
     state: Arc<Mutex<State>>,
 }
@@ -41,13 +45,13 @@ struct State {
 impl Discovery {
     pub(super) fn new(issuer: Arc<str>) -> Self {
         Self {
-            issuer,
+            issuer: Issuer::new(issuer),
             state: Arc::default(),
         }
     }
 
     pub(super) fn issuer(&self) -> &str {
-        &self.issuer
+        self.issuer.name()
     }
 
     /// Where to go and how to authenticate there, from the document at hand or from a new one.
@@ -81,7 +85,7 @@ impl Discovery {
             Ok(choice) => Ok(self.adopt(choice, now)),
             Err(error) => {
                 self.put_off(now, cx.random());
-                let error = error.with_endpoint(self.issuer.to_string());
+                let error = error.with_endpoint(self.issuer().to_owned());
                 cx.emit(|credential| TokenEvent::MetadataNotAdopted {
                     credential,
                     error: &error,
@@ -121,34 +125,87 @@ impl Discovery {
         state.due = Some(after(now, BACKOFF.wait(state.failures, random)));
     }
 
-    /// Only a 404 leads to the next place: another answer, or none, is no reason to believe a document from elsewhere.
+    /// A place that has no metadata leads to the next one. A server that fails or throttles, or metadata of another
+    /// issuer, does not: that is no reason to believe a document from elsewhere.
     async fn fetch(
         &self,
         transport: &Transport,
         allow_http: bool,
         wall: SystemTime,
     ) -> Result<Metadata, TokenError> {
-        let issuer: Uri = self
-            .issuer
-            .parse()
-            .map_err(|_| TokenError::configuration("was not sent: the issuer is not a URL"))?;
-        for place in metadata::places(&issuer).into_iter().flatten() {
-            let answered = transport.send(get(place.clone())).await?;
-            match answered.status {
-                StatusCode::NOT_FOUND => {}
-                StatusCode::OK => return Metadata::read(&answered.body, &self.issuer, allow_http),
-                status => {
-                    let error = refused(&place, status);
-                    return Err(response::with_retry_after(error, &answered.headers, wall));
+        let places = self.issuer.places();
+        if places.is_empty() {
+            return Err(TokenError::configuration(
+                "was not sent: the issuer is not a URL",
+            ));
+        }
+        let mut tried = Tried::default();
+        for place in places {
+            let answered = match transport.send(get(place.clone())).await {
+                Err(error) if error.kind() == TokenErrorKind::TooLarge => {
+                    tried.odd(&place, "more than 1 MiB");
+                    continue;
                 }
+                answered => answered?,
+            };
+            let status = answered.status;
+            if status.is_success() {
+                match Metadata::read(&answered.body, &self.issuer, allow_http) {
+                    Ok(metadata) => return Ok(metadata),
+                    Err(Unread::Refused(error)) => return Err(error),
+                    Err(Unread::NoMetadata(what)) => tried.odd(&place, what),
+                }
+            } else if has_no_metadata(status) {
+                tried.nothing(&place, status);
+            } else {
+                let error = refused(&place, status);
+                return Err(response::with_retry_after(error, &answered.headers, wall));
             }
         }
-        Err(TokenError::new(
+        Err(tried.error())
+    }
+}
+
+/// Whether the answer means that there is no metadata at a place. Login pages, redirects to them and methods that are not
+/// known stand for a 404 at some servers.
+fn has_no_metadata(status: StatusCode) -> bool {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => false,
+        StatusCode::NOT_IMPLEMENTED => true,
+        status => status.is_client_error() || status.is_redirection(),
+    }
+}
+
+/// The places without metadata, and what each of them said.
+#[derive(Default)]
+struct Tried {
+    said: Vec<String>,
+    /// One of them answered as if there was something.
+    odd: bool,
+}
+
+impl Tried {
+    fn nothing(&mut self, place: &Uri, status: StatusCode) {
+        let place = response::place(place);
+        self.said.push(format!("{place} said {}", status.as_u16()));
+    }
+
+    fn odd(&mut self, place: &Uri, what: &str) {
+        let place = response::place(place);
+        self.said.push(format!("{place} said {what}"));
+        self.odd = true;
+    }
+
+    fn error(&self) -> TokenError {
+        TokenError::new(
             TokenErrorKind::NoMetadata,
-            false,
-            "failed at discovery: the server has no metadata for this issuer (404 at both well-known places); check the \
-             issuer, or name the token endpoint with `TokenEndpoint::new`",
-        ))
+            self.odd,
+            format!(
+                "failed at discovery: the server has no metadata for this issuer ({}); check the issuer, or name the token \
+                 endpoint with `TokenEndpoint::new`",
+                self.said.join(", ")
+            ),
+        )
     }
 }
 

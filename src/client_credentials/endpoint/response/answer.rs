@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use serde::{
@@ -12,27 +12,43 @@ use serde::{
 use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
-use super::exposed;
-use crate::client_credentials::{Quirk, redact::quotable};
+use super::{
+    exposed,
+    text::{decoded, repaired, trimmed},
+};
+use crate::client_credentials::{
+    Quirk,
+    redact::{LONGEST_TEXT, quotable},
+};
 
 /// The members of the answer; every string in it is zeroised on drop.
 pub(super) struct Answer {
     pub(super) members: Map<String, Value>,
     pub(super) quirks: Vec<Quirk>,
+    /// Whether the body is UTF-8, so that its text is what the server meant.
+    pub(super) is_utf8: bool,
 }
 
 impl Answer {
     /// JSON, or else a form: some servers send that for a success, as `text/plain` too.
     pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
-        let mut answer = match serde_json::from_slice::<Members>(body) {
-            Ok(Members { members, duplicate }) => {
-                let quirks = duplicate.then_some(Quirk::DuplicateMember);
+        let is_utf8 = std::str::from_utf8(body).is_ok();
+        let mut answer = match Members::read(body) {
+            Some(mut found) => {
+                let mut quirks = Vec::new();
+                if found.duplicate {
+                    quirks.push(Quirk::DuplicateMember);
+                }
+                if found.misencoded {
+                    quirks.push(Quirk::MisencodedText);
+                }
                 Self {
-                    members,
-                    quirks: quirks.into_iter().collect(),
+                    members: std::mem::take(&mut found.members),
+                    quirks,
+                    is_utf8,
                 }
             }
-            Err(_) => Self::parse_form(body)?,
+            None => Self::parse_form(body)?,
         };
         let essence = headers
             .get(CONTENT_TYPE)
@@ -45,18 +61,23 @@ impl Answer {
     }
 
     fn parse_form(body: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(body).ok()?.trim();
+        let text = std::str::from_utf8(trimmed(body)).ok()?.trim();
         let mut answer = Self {
             members: Map::new(),
             quirks: vec![Quirk::FormEncoded],
+            is_utf8: true,
         };
+        let mut duplicate = false;
         for pair in text.split('&') {
             let (name, value) = pair.split_once('=')?;
             let value = Value::String(decode(value)?);
             if let Some(mut old) = answer.members.insert(decode(name)?, value) {
                 wipe(&mut old);
-                answer.quirks.push(Quirk::DuplicateMember);
+                duplicate = true;
             }
+        }
+        if duplicate {
+            answer.quirks.push(Quirk::DuplicateMember);
         }
         // Any text with an equals sign has the form of a form.
         let known = ["access_token", "error"];
@@ -65,22 +86,39 @@ impl Answer {
     }
 
     /// The `error` member: a code that means something, or what it says in RFC 6749 §5.2's character set with `secrets`
-    /// replaced.
-    pub(super) fn code(&self, secrets: &[SecretString]) -> Option<String> {
+    /// replaced. A value that says nothing (empty, false, zero) is no error, and neither is the name of the status,
+    /// which web frameworks put there.
+    pub(super) fn code(&self, status: StatusCode, secrets: &[SecretString]) -> Option<String> {
         match self.members.get("error")? {
             // Whatever the secret is: a part of a known word gives nothing away.
             Value::String(code) if KNOWN_CODES.contains(&code.as_str()) => Some(code.clone()),
+            Value::String(code) if code.trim().is_empty() => None,
+            Value::String(words) if !status.is_success() && is_status(words) => None,
             Value::String(code) => Some(self.quoted(code, secrets, 80)),
-            Value::Null => None,
+            Value::Null | Value::Bool(false) => None,
+            Value::Number(number) if number.as_f64() == Some(0.0) => None,
+            Value::Array(values) if values.is_empty() => None,
+            Value::Object(members) if members.is_empty() => None,
             // `"error": {..}` or `"error": true`: an error all the same.
             _ => Some("unknown_error".to_owned()),
         }
     }
 
     pub(super) fn description(&self, secrets: &[SecretString]) -> Option<String> {
+        let inner = self
+            .members
+            .get("error")
+            .and_then(|error| error.get("message"));
         let text = ["error_description", "message", "detail"]
             .into_iter()
-            .find_map(|name| self.members.get(name)?.as_str())?;
+            .find_map(|name| self.members.get(name)?.as_str())
+            .or_else(|| inner?.as_str())
+            .or_else(|| {
+                self.members
+                    .get("error")?
+                    .as_str()
+                    .filter(|words| is_status(words))
+            })?;
         let text = self.quoted(text, secrets, 200);
         (!text.is_empty()).then_some(text)
     }
@@ -100,8 +138,18 @@ impl Answer {
             .iter()
             .filter_map(|name| self.members.get(*name)?.as_str());
         let secrets: Vec<_> = exposed(secrets).into_iter().chain(tokens).collect();
-        let words: Vec<_> = text.split_whitespace().collect();
-        quotable(&words.join(" "), &secrets, most)
+        let mut words = String::new();
+        for word in text.split_whitespace() {
+            if !words.is_empty() {
+                words.push(' ');
+            }
+            words.push_str(word);
+            // No more than this is read.
+            if words.len() > LONGEST_TEXT {
+                break;
+            }
+        }
+        quotable(&words, &secrets, most)
     }
 
     /// The members that are left, but for secrets.
@@ -119,9 +167,39 @@ impl Drop for Answer {
 }
 
 /// A JSON object; of two members with one name the last counts, as with most parsers, and it is noticed.
-struct Members {
-    members: Map<String, Value>,
+#[derive(Default)]
+pub(in super::super) struct Members {
+    pub(in super::super) members: Map<String, Value>,
     duplicate: bool,
+    /// The text is not the JSON of RFC 8259.
+    misencoded: bool,
+}
+
+impl Members {
+    /// The object in `body`, whatever the encoding of its text; `None` if it holds none.
+    pub(in super::super) fn read(body: &[u8]) -> Option<Self> {
+        let json = trimmed(body);
+        if let Ok(found) = serde_json::from_slice::<Self>(json) {
+            return Some(Self {
+                misencoded: json.len() != body.trim_ascii().len(),
+                ..found
+            });
+        }
+        let repaired = match std::str::from_utf8(json) {
+            // A page, an empty body: nothing to repair.
+            Ok(text) if !text.starts_with('{') => return None,
+            Ok(text) => repaired(text),
+            Err(_) if body.starts_with(b"\xFF\xFE") || body.starts_with(b"\xFE\xFF") => {
+                repaired(decoded(body).trim())
+            }
+            Err(_) => repaired(decoded(json).trim()),
+        };
+        let found = serde_json::from_str::<Self>(&repaired).ok()?;
+        Some(Self {
+            misencoded: true,
+            ..found
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for Members {
@@ -136,10 +214,7 @@ impl<'de> Deserialize<'de> for Members {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut found = Members {
-                    members: Map::new(),
-                    duplicate: false,
-                };
+                let mut found = Members::default();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if let Some(mut old) = found.members.insert(name, value) {
                         wipe(&mut old);
@@ -154,7 +229,7 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-pub(super) fn wipe(value: &mut Value) {
+pub(in super::super) fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
         Value::Array(values) => values.iter_mut().for_each(wipe),
@@ -208,6 +283,19 @@ fn decode(text: &str) -> Option<String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
     Some(decoded.into_owned())
+}
+
+/// Whether these are the words or the number of a status, as web frameworks put them into their own answers.
+fn is_status(words: &str) -> bool {
+    let words = words.trim().trim_end_matches('.');
+    let is_number =
+        words.len() == 3 && words.starts_with(['4', '5']) && words.parse::<u16>().is_ok();
+    let mut statuses = (400..600).filter_map(|status| StatusCode::from_u16(status).ok());
+    is_number
+        || statuses.any(|status| {
+            let reason = status.canonical_reason();
+            reason.is_some_and(|reason| reason.eq_ignore_ascii_case(words))
+        })
 }
 
 /// Those that [`refusal`](super::refusal) tells apart, and the others of RFC 6749 and RFC 6750.

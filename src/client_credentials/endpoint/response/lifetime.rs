@@ -6,11 +6,15 @@ use serde_json::{Map, Value};
 
 use super::date;
 use crate::{
-    client_credentials::{Quirk, endpoint::claims::Claims},
+    client_credentials::{
+        Quirk,
+        endpoint::claims::{Claims, number},
+    },
     retry_after::Number,
 };
 
-/// `expires_in` wins; then the absolute times: `expires_on`, `exp`, and the `exp` of a JWT; then the default.
+/// `expires_in` wins; then the other members that say when the token expires; then the `exp` of a JWT; then the default.
+/// A JWT's `exp` shortens what the members say: an API goes by that.
 ///
 /// `made` is when the answer was made by the server's own clock, so that a difference between the clocks cancels out.
 pub(super) fn lifetime(
@@ -20,26 +24,53 @@ pub(super) fn lifetime(
     default: Duration,
     quirks: &mut Vec<Quirk>,
 ) -> Duration {
+    let claimed = Claims::of(token).and_then(|claims| claimed(&claims, made));
+    match (told(members, made, quirks), claimed) {
+        (Some(told), Some(claimed)) if claimed < told => {
+            quirks.push(Quirk::ShorterLifetime);
+            claimed
+        }
+        (told, claimed) => told.or(claimed).unwrap_or(default),
+    }
+    .min(LONGEST)
+}
+
+fn told(
+    members: &Map<String, Value>,
+    made: SystemTime,
+    quirks: &mut Vec<Quirk>,
+) -> Option<Duration> {
     match members.get("expires_in") {
         None | Some(Value::Null) => quirks.push(Quirk::NoLifetime),
         Some(value) => {
             if let Some(lifetime) = relative(value, made, quirks) {
-                return lifetime;
+                return Some(lifetime);
             }
             quirks.push(Quirk::ImplausibleLifetime);
         }
     }
-    let absolute = ["expires_on", "exp"].into_iter().find_map(|name| {
-        let date = instant(members.get(name)?)?;
-        remaining(date, made)
-    });
-    absolute
-        .or_else(|| {
-            let exp = Claims::of(token)?.exp?;
-            remaining(since_epoch(exp)?, made)
-        })
-        .unwrap_or(default)
-        .min(LONGEST)
+    let names = ["expires_on", "expires_at", "exp", "expires"];
+    names
+        .into_iter()
+        .find_map(|name| absolute(members.get(name)?, made))
+}
+
+/// What is left of the life of a JWT, where its claims are plausible: it ends after it began, and has not ended yet.
+fn claimed(claims: &Claims, made: SystemTime) -> Option<Duration> {
+    let exp = claims.exp?;
+    // Milliseconds are sent, too.
+    let seconds = |date: f64| {
+        if date >= START_OF_EPOCH_MILLIS {
+            date / 1000.0
+        } else {
+            date
+        }
+    };
+    let ends_before_it_began = claims.iat.is_some_and(|iat| seconds(exp) <= seconds(iat));
+    if ends_before_it_began {
+        return None;
+    }
+    remaining(since_epoch(seconds(exp))?, made)
 }
 
 /// When the server would have the token renewed (`refresh_in`, Entra), if it says so.
@@ -81,16 +112,6 @@ fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<Quirk>) -> Option<
     Some(lifetime.unwrap_or(LONGEST))
 }
 
-/// A number, or a string or float that spells one.
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-    .filter(|number: &f64| number.is_finite())
-}
-
 /// Whether it is written with a point or an exponent, which Appendix A.14 of RFC 6749 has no room for.
 fn is_fraction(value: &Value) -> bool {
     match value {
@@ -100,12 +121,16 @@ fn is_fraction(value: &Value) -> bool {
     }
 }
 
-/// A date: seconds since 1970, or words.
-fn instant(value: &Value) -> Option<SystemTime> {
-    match number(value) {
-        Some(seconds) => since_epoch(seconds),
-        None => date::parse(value.as_str()?),
-    }
+/// What is left until a date, in seconds or milliseconds since 1970 or in words; a number that is too small for a date
+/// is seconds from now.
+fn absolute(value: &Value, made: SystemTime) -> Option<Duration> {
+    let Some(seconds) = number(value) else {
+        return remaining(date::parse(value.as_str()?)?, made);
+    };
+    let near = Number::parse(format!("{seconds:.0}").as_bytes())
+        .and_then(|number| number.wait(made))
+        .filter(|left| !left.is_zero());
+    near.or_else(|| remaining(since_epoch(seconds)?, made))
 }
 
 fn since_epoch(seconds: f64) -> Option<SystemTime> {
@@ -123,3 +148,4 @@ fn remaining(date: SystemTime, made: SystemTime) -> Option<Duration> {
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 const START_OF_EPOCH_SECONDS: u64 = 1_000_000_000;
+const START_OF_EPOCH_MILLIS: f64 = 1e11;

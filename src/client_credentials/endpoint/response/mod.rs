@@ -6,15 +6,20 @@ mod lifetime;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
-use self::answer::Answer;
-pub(super) use self::refusal::place;
+use self::{answer::Answer, refusal::Refusal};
+pub(super) use self::{
+    answer::{Members, wipe},
+    refusal::place,
+};
 use crate::{
     client_credentials::{AccessToken, Quirk, TokenError, TokenErrorKind},
     retry_after,
@@ -27,6 +32,8 @@ pub(super) struct Context<'a> {
     pub(super) default_lifetime: Duration,
     /// Refuses what RFC 6749 forbids.
     pub(super) strict: bool,
+    /// Token types that are sent as bearer tokens, besides `Bearer`.
+    pub(super) bearer_types: &'a [String],
     pub(super) advice: Option<&'static str>,
     pub(super) secrets: &'a [SecretString],
 }
@@ -39,11 +46,11 @@ pub(super) fn read(
     cx: &Context<'_>,
 ) -> Result<(AccessToken, Vec<Quirk>), TokenError> {
     let mut answer = Answer::parse(headers, body);
-    let code = answer.as_ref().and_then(|a| a.code(cx.secrets));
-    let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
+    let code = answer.as_ref().and_then(|a| a.code(status, cx.secrets));
     if !status.is_success() || code.is_some() {
-        return Err(refused(status, headers, code, text, cx));
+        return Err(refused(status, headers, body, answer.as_ref(), cx));
     }
+    let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
     let error = match answer.as_mut().map(|answer| token(answer, headers, cx)) {
         Some(Ok(token)) => return Ok(token),
         Some(Err(error)) => error,
@@ -64,24 +71,34 @@ pub(super) fn revoked(
         return Ok(());
     }
     let answer = Answer::parse(headers, body);
-    let code = answer.as_ref().and_then(|a| a.code(cx.secrets));
-    let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
-    Err(refused(status, headers, code, text, cx))
+    Err(refused(status, headers, body, answer.as_ref(), cx))
 }
 
 fn refused(
     status: StatusCode,
     headers: &HeaderMap,
-    code: Option<String>,
-    text: Option<String>,
+    body: &[u8],
+    answer: Option<&Answer>,
     cx: &Context<'_>,
 ) -> TokenError {
     if status.is_redirection() {
         return refusal::redirected(status, headers, cx.secrets);
     }
-    let error = refusal::refusal(status, headers, code.as_deref(), text.as_deref(), cx);
-    let error = error.with_status(status).with_oauth_error(code, text);
-    with_retry_after(error, headers, cx.wall)
+    let code = answer.and_then(|a| a.code(status, cx.secrets));
+    let text = answer.and_then(|a| a.description(cx.secrets));
+    let refusal = Refusal {
+        status,
+        headers,
+        code: code.as_deref(),
+        text: text.as_deref(),
+        body,
+    };
+    let error = refusal.error(cx).with_status(status);
+    with_retry_after(error.with_oauth_error(code, text), headers, cx.wall)
+}
+
+fn is_page(body: &[u8]) -> bool {
+    text::trimmed(body).starts_with(b"<")
 }
 
 /// The error with what the server's `Retry-After` asks for, if there is one. Of several lines, which proxies bring
@@ -108,13 +125,8 @@ fn unreadable(body: &[u8]) -> TokenError {
     if body.trim_ascii().is_empty() {
         malformed("was answered with an empty body")
     } else if std::str::from_utf8(body).is_err() {
-        TokenError::new(
-            TokenErrorKind::NotUtf8,
-            true,
-            "was answered with bytes that are not UTF-8; check the token endpoint's URL, and whether a proxy compresses \
-             answers unasked",
-        )
-    } else if body.trim_ascii_start().starts_with(b"<") {
+        not_utf8()
+    } else if is_page(body) {
         malformed(
             "was answered with a web page; check the token endpoint's URL, and what stands before it",
         )
@@ -128,11 +140,20 @@ fn token(
     headers: &HeaderMap,
     cx: &Context<'_>,
 ) -> Result<(AccessToken, Vec<Quirk>), TokenError> {
-    let Answer { members, quirks } = answer;
+    let is_utf8 = answer.is_utf8;
+    let Answer {
+        members, quirks, ..
+    } = answer;
+    let means_bearer = |kind: &str| {
+        let known = cx.bearer_types.iter().map(String::as_str);
+        known
+            .chain(["bearer"])
+            .any(|known| known.eq_ignore_ascii_case(kind))
+    };
     match members.get("token_type") {
         // Didit, VK, LinkedIn and others leave it out.
         None | Some(Value::Null) => quirks.push(Quirk::NoTokenType),
-        Some(Value::String(kind)) if kind.trim().eq_ignore_ascii_case("bearer") => {}
+        Some(Value::String(kind)) if means_bearer(kind.trim()) => {}
         Some(Value::String(kind)) if kind.trim().eq_ignore_ascii_case("n_a") => {
             return Err(TokenError::new(
                 TokenErrorKind::UnsupportedTokenType,
@@ -141,30 +162,45 @@ fn token(
                  with `TokenExchange::requested_token_type`",
             ));
         }
-        Some(_) => {
+        Some(kind) => {
+            let is_bound = kind.as_str().is_some_and(|kind| {
+                let bound = ["dpop", "mac", "pop"];
+                bound
+                    .iter()
+                    .any(|bound| bound.eq_ignore_ascii_case(kind.trim()))
+            });
+            let remedy = if is_bound {
+                "have the server issue bearer tokens"
+            } else {
+                "if the API takes it as one, name the type with `TokenEndpoint::bearer_type`"
+            };
             let kind = answer.token_type(cx.secrets);
             return Err(TokenError::new(
                 TokenErrorKind::UnsupportedTokenType,
                 false,
                 format!(
-                    "was answered with a token of type {kind:?}, which may not be sent as a bearer token; have the server issue bearer tokens"
+                    "was answered with a token of type {kind:?}, which may not be sent as a bearer token; {remedy}"
                 ),
             ));
         }
     }
     let value = match members.remove("access_token") {
-        Some(Value::String(value)) if !value.trim().is_empty() => SecretString::from(value),
-        Some(Value::String(_)) | None | Some(Value::Null) => {
-            return Err(malformed(
-                "was answered without an access_token; check the token endpoint's URL",
-            ));
-        }
+        Some(Value::String(value)) => bare_token(value, quirks),
+        None | Some(Value::Null) => None,
         Some(_) => {
             return Err(malformed(
                 "was answered with an access_token that is no string",
             ));
         }
     };
+    let Some(value) = value else {
+        return Err(malformed(
+            "was answered without an access_token; check the token endpoint's URL",
+        ));
+    };
+    if !is_utf8 && !value.expose_secret().is_ascii() {
+        return Err(not_utf8());
+    }
     let made = retry_after::reference(headers, cx.wall);
     let lifetime = lifetime::lifetime(
         members,
@@ -195,6 +231,21 @@ fn token(
     Ok((token, quirks))
 }
 
+/// The token alone: without white space around it, and without the scheme that some servers put in front. `None` if
+/// nothing is left.
+fn bare_token(value: String, quirks: &mut Vec<Quirk>) -> Option<SecretString> {
+    let value = Zeroizing::new(value);
+    let mut bare = value.trim();
+    let (scheme, rest) = bare.split_once(' ').unwrap_or((bare, ""));
+    if scheme.eq_ignore_ascii_case("bearer") {
+        bare = rest.trim_start();
+    }
+    if bare.len() < value.len() {
+        quirks.push(Quirk::DecoratedToken);
+    }
+    (!bare.is_empty()).then(|| bare.into())
+}
+
 /// A string, or (as some servers send it) an array of strings.
 fn scope(value: Option<&Value>, quirks: &mut Vec<Quirk>) -> Option<Box<str>> {
     match value? {
@@ -210,6 +261,15 @@ fn scope(value: Option<&Value>, quirks: &mut Vec<Quirk>) -> Option<Box<str>> {
 
 fn exposed(secrets: &[SecretString]) -> Vec<&str> {
     secrets.iter().map(ExposeSecret::expose_secret).collect()
+}
+
+fn not_utf8() -> TokenError {
+    TokenError::new(
+        TokenErrorKind::NotUtf8,
+        true,
+        "was answered with bytes that are not UTF-8; check the token endpoint's URL, and whether a proxy compresses \
+         answers unasked",
+    )
 }
 
 fn malformed(what: &'static str) -> TokenError {

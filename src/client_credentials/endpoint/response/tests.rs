@@ -9,6 +9,7 @@ use super::*;
 use crate::client_credentials::TokenErrorKind::{
     CredentialsRefused, Malformed, Refused, ScopeRefused, Server, Throttled, UnsupportedTokenType,
 };
+use crate::client_credentials::redact;
 
 const SECRET: &str = "s3cr3t canary";
 
@@ -21,6 +22,7 @@ fn answer(
         wall: SystemTime::UNIX_EPOCH,
         default_lifetime: Duration::from_secs(60),
         strict: false,
+        bearer_types: &[],
         advice: None,
         secrets: &[SECRET.into()],
     };
@@ -147,7 +149,105 @@ fn a_status_or_an_error_code_is_a_refusal() {
         ),
         (404, "", Refused, false, "check the token endpoint's URL"),
         (405, "", Refused, false, "check the token endpoint's URL"),
-        (403, "", Refused, true, "without an OAuth error"),
+        (
+            403,
+            "",
+            CredentialsRefused,
+            true,
+            "refused without a reason: check the client id and secret",
+        ),
+        (
+            403,
+            r#"{"error":"Forbidden"}"#,
+            CredentialsRefused,
+            true,
+            "refused without a reason",
+        ),
+        (403, " <html>", Refused, true, "without an OAuth error"),
+        (
+            401,
+            r#"{"error":"server_error","error_description":"access_denied"}"#,
+            CredentialsRefused,
+            false,
+            "check the client id and secret",
+        ),
+        (
+            401,
+            r#"{"error":"unauthorized","error_description":"try again"}"#,
+            CredentialsRefused,
+            false,
+            "check the client id and secret",
+        ),
+        (
+            401,
+            r#"{"error":"invalid_scope"}"#,
+            ScopeRefused,
+            false,
+            "check the scope",
+        ),
+        (
+            401,
+            r#"{"error":"temporarily_unavailable"}"#,
+            Server,
+            true,
+            "failed at the server",
+        ),
+        (
+            400,
+            r#"{"error":"invalid_client_id"}"#,
+            CredentialsRefused,
+            false,
+            "check the client id and secret",
+        ),
+        (
+            400,
+            r#"{"error":"unknown_error","error_description":"retry your request"}"#,
+            Server,
+            true,
+            "failed at the server",
+        ),
+        (
+            400,
+            r#"{"error":"x_own_code","error_description":"A transient error has occurred."}"#,
+            Server,
+            true,
+            "failed at the server",
+        ),
+        (
+            400,
+            r#"{"error":"invalid_grant","error_description":"AADSTS90033: retry later"}"#,
+            Server,
+            true,
+            "failed at the server",
+        ),
+        (
+            400,
+            r#"{"error":"invalid_client","error_description":"wrong, try again"}"#,
+            CredentialsRefused,
+            false,
+            "check the client id and secret",
+        ),
+        (
+            404,
+            r#"{"status":404,"error":"Not Found"}"#,
+            Refused,
+            false,
+            "check the token endpoint's URL",
+        ),
+        (
+            400,
+            "Client sent an HTTP request to an HTTPS server.\n",
+            Refused,
+            false,
+            "a port for https",
+        ),
+        (
+            400,
+            "<html><title>400 The plain HTTP request was sent to HTTPS port</title>",
+            Refused,
+            false,
+            "a port for https",
+        ),
         (408, "", Refused, true, "without an OAuth error"),
         (425, "", Refused, true, "without an OAuth error"),
         (418, "", Refused, false, "gives no reason"),
@@ -208,6 +308,13 @@ fn error_codes_are_quoted_without_secrets() {
         (json!("not s3cr3t canary"), Some("not [secret]")),
         (json!(true), Some("unknown_error")),
         (json!(null), None),
+        (json!(false), None),
+        (json!(0), None),
+        (json!(" "), None),
+        (json!([]), None),
+        (json!("Bad Request"), None),
+        (json!("not found."), None),
+        (json!("401"), None),
     ] {
         let error = error(400, &[], &json!({ "error": code }).to_string());
         assert_eq!(error.oauth_error(), shown);
@@ -217,8 +324,82 @@ fn error_codes_are_quoted_without_secrets() {
 }
 
 #[test]
-fn an_error_that_is_null_is_none() {
-    assert!(token_with(&json!({ "error": null })).is_ok());
+fn an_error_that_says_nothing_is_none_beside_a_token() {
+    for nothing in [json!(null), json!(""), json!(false), json!(0), json!({})] {
+        assert!(
+            token_with(&json!({ "error": nothing })).is_ok(),
+            "{nothing}"
+        );
+    }
+    for error in [json!(true), json!("Not Found"), json!("invalid_client")] {
+        assert!(token_with(&json!({ "error": error })).is_err(), "{error}");
+    }
+}
+
+#[test]
+fn the_words_of_a_frameworks_page_describe_the_error() {
+    for (body, description) in [
+        (r#"{"error":"Not Found"}"#, "Not Found"),
+        (r#"{"error":"Not Found","message":"no route"}"#, "no route"),
+        (
+            r#"{"error":{"code":400,"message":"bad audience"}}"#,
+            "bad audience",
+        ),
+    ] {
+        assert_eq!(error(404, &[], body).description(), Some(description));
+    }
+}
+
+#[test]
+fn a_long_answer_that_repeats_its_token_is_read_in_few_steps() {
+    let token = "a1".repeat(250_000);
+    for (name, text) in [
+        ("error_description", token.clone()),
+        ("error_description", format!("{token} ")),
+        ("error", token[..300_000].to_owned()),
+        ("message", "a1 ".repeat(160_000)),
+    ] {
+        let body = json!({ "access_token": token, name: text }).to_string();
+        assert!(body.len() > 700_000);
+
+        let steps = redact::steps(|| {
+            let error = error(400, &[], &body);
+            let shown = format!("{error} {:?}", error.description());
+            assert!(!shown.contains("a1a1") && shown.len() < 1_000, "{shown}");
+        });
+
+        assert!(steps < 1_000_000, "{steps}");
+    }
+}
+
+#[test]
+fn many_members_with_one_name_are_one_quirk() {
+    let body = format!("{}access_token=token", "a=1&".repeat(100_000));
+
+    let (_, quirks) = answer(200, &[], body.as_bytes()).unwrap();
+
+    assert_eq!(quirks.len(), 4, "{quirks:?}");
+}
+
+#[test]
+fn where_a_redirect_leads_is_shown_shortly_and_without_tokens() {
+    for (location, shown) in [
+        (
+            "https://login.example/oauth2/token?code=canary",
+            "to https://login.example/oauth2/token, ",
+        ),
+        (
+            "https://login.example/session/0123456789abcdef0123456789/x",
+            "to https://login.example/session/[redacted]/x, ",
+        ),
+        ("/s3cr3t%20canary/x", "to [secret], "),
+    ] {
+        let error = error(302, &[(header::LOCATION, location)], "");
+        assert!(error.to_string().contains(shown), "{error}");
+    }
+    let long: &'static str = format!("https://login.example/{}", "a/".repeat(30_000)).leak();
+    let error = error(307, &[(header::LOCATION, long)], "");
+    assert!(error.to_string().len() < 500, "{error}");
 }
 
 #[test]
@@ -229,6 +410,7 @@ fn only_bearer_tokens_are_taken() {
     for (kind, says) in [
         (json!("mac"), r#"of type "mac""#),
         (json!("s3cr3t canary"), r#"of type "[secret]""#),
+        (json!(""), r#"of type "", which"#),
         (json!(7), r#"of type "not a string""#),
         (json!(" n_a"), "issued is no access token"),
     ] {

@@ -1,0 +1,129 @@
+//! Why a token request could not be sent, in words for people. [pure]
+
+use std::{error::Error, io};
+
+use crate::error::chain;
+
+/// What is known of `error`, the failure of a request over https or plain http; `None` if it is nothing in particular.
+pub(super) fn words(error: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
+    chain(error).find_map(|link| {
+        of_io(link)
+            .or_else(|| of_tls(link))
+            .or_else(|| of_text(link, https))
+    })
+}
+
+fn of_io(link: &(dyn Error + 'static)) -> Option<&'static str> {
+    match link.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::ConnectionRefused => Some(
+            "could not be sent: the connection was refused; check the host and the port, and that the server runs",
+        ),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            Some("could not be sent: there is no route to the host; check the network and the host")
+        }
+        io::ErrorKind::TimedOut => {
+            Some("could not be sent: connecting took too long; check the network and the host")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(feature = "https")]
+fn of_tls(link: &(dyn Error + 'static)) -> Option<&'static str> {
+    use rustls::{Error as Tls, InvalidMessage};
+
+    matches!(
+        link.downcast_ref::<Tls>()?,
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType)
+    )
+    .then_some(NO_TLS)
+}
+
+#[cfg(not(feature = "https"))]
+fn of_tls(_: &(dyn Error + 'static)) -> Option<&'static str> {
+    None
+}
+
+/// By the texts of errors whose types are private.
+fn of_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
+    let text = link.to_string();
+    let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    if has(&[
+        "dns error",
+        "failed to lookup address",
+        "Name or service not known",
+    ]) {
+        return Some(
+            "could not be sent: the host's name was not found; check the URL, and this machine's DNS",
+        );
+    }
+    if https && has(&["InvalidContentType", "wrong version number"]) {
+        return Some(NO_TLS);
+    }
+    if !https && has(&["invalid HTTP version"]) {
+        return Some(
+            "was not answered with HTTP: the port may be one for https; write https:// in the URL, or check the port",
+        );
+    }
+    None
+}
+
+const NO_TLS: &str = "could not be sent: the server does not speak TLS at this port; check the port, or write http:// if \
+     the server is on this machine";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_is_said_in_words() {
+        let wrapped = |error: io::Error| io::Error::other(error);
+        let kind = |kind: io::ErrorKind| wrapped(kind.into());
+        let text = |text: &str| wrapped(io::Error::other(text.to_owned()));
+        for (error, https, says) in [
+            (
+                kind(io::ErrorKind::ConnectionRefused),
+                true,
+                Some("connection was refused"),
+            ),
+            (
+                kind(io::ErrorKind::HostUnreachable),
+                true,
+                Some("no route to the host"),
+            ),
+            (kind(io::ErrorKind::TimedOut), true, Some("took too long")),
+            (text("dns error"), true, Some("name was not found")),
+            (
+                text("received corrupt message of type InvalidContentType"),
+                true,
+                Some("not speak TLS"),
+            ),
+            (
+                text("invalid HTTP version parsed"),
+                false,
+                Some("the port may be one for https"),
+            ),
+            (text("invalid HTTP version parsed"), true, None),
+            (kind(io::ErrorKind::ConnectionReset), true, None),
+        ] {
+            let words = words(&error, https);
+
+            assert_eq!(words.is_some(), says.is_some(), "{error:?}");
+            assert!(
+                words.unwrap_or_default().contains(says.unwrap_or_default()),
+                "{words:?}"
+            );
+        }
+        #[cfg(feature = "https")]
+        {
+            let tls = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+            assert_eq!(
+                words(
+                    &wrapped(io::Error::new(io::ErrorKind::InvalidData, tls)),
+                    true
+                ),
+                Some(NO_TLS)
+            );
+        }
+    }
+}

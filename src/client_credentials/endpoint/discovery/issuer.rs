@@ -1,0 +1,161 @@
+//! An issuer's identifier, and where its metadata is. [pure]
+
+use std::sync::Arc;
+
+use http::Uri;
+
+use crate::Origin;
+
+/// An issuer, configured by its identifier or by the URL of its metadata.
+#[derive(Clone, Debug)]
+pub(super) struct Issuer {
+    name: Arc<str>,
+    /// The URL of the metadata, if that was configured; whether the identifier ends with a slash is not known then.
+    document: Option<Uri>,
+}
+
+impl Issuer {
+    pub(super) fn new(configured: Arc<str>) -> Self {
+        match behind_well_known(&configured) {
+            Some(name) => Self {
+                document: configured.parse().ok(),
+                name: name.into(),
+            },
+            None => Self {
+                name: configured,
+                document: None,
+            },
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether metadata that names its issuer so belongs to this one.
+    pub(super) fn is_called(&self, named: &str) -> bool {
+        let bare = named.strip_suffix('/').unwrap_or(named);
+        *named == *self.name || (self.document.is_some() && *bare == *self.name)
+    }
+
+    pub(super) fn is_loopback(&self) -> bool {
+        let uri = self.name.parse().ok();
+        uri.and_then(|uri| Origin::of(&uri))
+            .is_some_and(|origin| origin.is_loopback())
+    }
+
+    /// Where the documents are, in the order in which they are asked for: the one that is configured; then, as RFC 8414
+    /// §3.1 puts it, the well-known part between host and path; then, as OpenID Connect Discovery §4.1 puts it, behind
+    /// the path.
+    pub(super) fn places(&self) -> Vec<Uri> {
+        let Ok(issuer) = self.name.parse::<Uri>() else {
+            return Vec::new();
+        };
+        let path = issuer.path().trim_end_matches('/');
+        let at = |path: String| {
+            let mut parts = issuer.clone().into_parts();
+            parts.path_and_query = Some(path.parse().ok()?);
+            Uri::from_parts(parts).ok()
+        };
+        let known = [at(format!("{OAUTH}{path}")), at(format!("{path}{OPENID}"))];
+        let mut places: Vec<_> = self.document.iter().cloned().collect();
+        for place in known.into_iter().flatten() {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+}
+
+/// The identifier of the issuer whose metadata is at the URL `configured`, without a slash at its end; `None` if that is
+/// not a well-known URL.
+fn behind_well_known(configured: &str) -> Option<String> {
+    let (before, after) = configured.split_once(WELL_KNOWN)?;
+    let (name, path) = after.split_at(after.find('/').unwrap_or(after.len()));
+    let known = [OAUTH, OPENID]
+        .iter()
+        .any(|known| known.strip_prefix(WELL_KNOWN) == Some(name));
+    let is_origin = before
+        .split_once("://")
+        .is_some_and(|(_, rest)| !rest.contains('/'));
+    let path = path.trim_end_matches('/');
+    // What follows the well-known part is the issuer's path, if nothing of it stands before.
+    (known && (is_origin || path.is_empty())).then(|| format!("{before}{path}"))
+}
+
+const WELL_KNOWN: &str = "/.well-known/";
+const OAUTH: &str = "/.well-known/oauth-authorization-server";
+const OPENID: &str = "/.well-known/openid-configuration";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(issuer: &str) -> Vec<String> {
+        let places = Issuer::new(issuer.into()).places();
+        places.iter().map(Uri::to_string).collect()
+    }
+
+    #[test]
+    fn the_well_known_part_goes_between_host_and_path_and_then_behind_the_path() {
+        assert_eq!(
+            places("https://id.example/realms/m2m"),
+            [
+                "https://id.example/.well-known/oauth-authorization-server/realms/m2m",
+                "https://id.example/realms/m2m/.well-known/openid-configuration",
+            ]
+        );
+        assert_eq!(
+            places("https://id.example/"),
+            [
+                "https://id.example/.well-known/oauth-authorization-server",
+                "https://id.example/.well-known/openid-configuration",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_issuer_is_found_behind_the_url_of_its_metadata() {
+        for (configured, name) in [
+            (
+                "https://id.example/.well-known/openid-configuration",
+                "https://id.example",
+            ),
+            (
+                "https://id.example/a/.well-known/openid-configuration/",
+                "https://id.example/a",
+            ),
+            (
+                "https://id.example/.well-known/oauth-authorization-server/a/b",
+                "https://id.example/a/b",
+            ),
+            (
+                "https://id.example/a/.well-known/oauth-authorization-server",
+                "https://id.example/a",
+            ),
+            (
+                "https://id.example/.well-known/openid-configuration/a",
+                "https://id.example/a",
+            ),
+        ] {
+            let issuer = Issuer::new(configured.into());
+
+            assert_eq!(issuer.name(), name);
+            assert_eq!(issuer.places()[0], configured.parse::<Uri>().unwrap());
+            assert!(issuer.is_called(name) && issuer.is_called(&format!("{name}/")));
+            assert!(
+                !issuer.is_called(&format!("{name}//"))
+                    && !issuer.is_called("https://id.example/b")
+            );
+        }
+        for other in [
+            "https://id.example/.well-known/jwks.json",
+            "https://id.example/a/.well-known/openid-configuration/b",
+            "https://id.example/.well-known",
+        ] {
+            assert_eq!(Issuer::new(other.into()).name(), other);
+        }
+        assert!(!Issuer::new("https://id.example".into()).is_called("https://id.example/"));
+    }
+}

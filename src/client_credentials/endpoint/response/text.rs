@@ -1,0 +1,118 @@
+//! The text of an answer, however it is encoded, and JSON that is nearly well formed. [pure]
+
+use std::borrow::Cow;
+
+use zeroize::Zeroizing;
+
+/// A body without what is no text: a byte order mark in front, NULs and white space around it.
+pub(super) fn trimmed(body: &[u8]) -> &[u8] {
+    let mut body = body.strip_prefix(UTF_8_MARK).unwrap_or(body).trim_ascii();
+    while let Some(before) = body.strip_suffix(b"\0") {
+        body = before.trim_ascii_end();
+    }
+    body
+}
+
+/// The text of a body that is not UTF-8: UTF-16 with a byte order mark, or else one byte for each character (Latin-1).
+pub(super) fn decoded(body: &[u8]) -> Zeroizing<String> {
+    let units: Option<fn([u8; 2]) -> u16> = match body {
+        [0xFF, 0xFE, ..] => Some(u16::from_le_bytes),
+        [0xFE, 0xFF, ..] => Some(u16::from_be_bytes),
+        _ => None,
+    };
+    // Growing would leave a copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(2 * body.len()));
+    if let Some(unit) = units {
+        let units = body[2..]
+            .chunks_exact(2)
+            .map(|pair| unit([pair[0], pair[1]]));
+        let characters = char::decode_utf16(units);
+        text.extend(characters.map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)));
+    } else {
+        text.extend(body.iter().map(|byte| char::from(*byte)));
+    }
+    text
+}
+
+/// The JSON in `text` without what parsers refuse: control characters within strings, and halves of surrogate pairs.
+pub(super) fn repaired(text: &str) -> Zeroizing<String> {
+    let controls = text.bytes().filter(|byte| *byte < b' ').count();
+    let mut json = Zeroizing::new(String::with_capacity(text.len() + 5 * controls));
+    let (mut rest, mut within) = (text, false);
+    while let Some(character) = rest.chars().next() {
+        let (length, shown) = match character {
+            '\\' if within => escape(rest),
+            control if control < ' ' && within => {
+                let escaped = format!("\\u{:04x}", u32::from(control));
+                (1, Cow::Owned(escaped))
+            }
+            '\0' => (1, Cow::Borrowed("")),
+            other => {
+                within ^= other == '"';
+                let length = other.len_utf8();
+                (length, Cow::Borrowed(&rest[..length]))
+            }
+        };
+        json.push_str(&shown);
+        rest = &rest[length..];
+    }
+    json
+}
+
+/// The escape sequence that `rest` begins with: its length, and what stands for it.
+fn escape(rest: &str) -> (usize, Cow<'_, str>) {
+    match unit(rest) {
+        Some(0xD800..=0xDBFF) if matches!(unit(&rest[6..]), Some(0xDC00..=0xDFFF)) => {
+            (12, Cow::Borrowed(&rest[..12]))
+        }
+        Some(0xD800..=0xDFFF) => (6, Cow::Borrowed("\\ufffd")),
+        _ => {
+            let length: usize = rest.chars().take(2).map(char::len_utf8).sum();
+            (length, Cow::Borrowed(&rest[..length]))
+        }
+    }
+}
+
+/// The code unit of a `\uXXXX`.
+fn unit(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hexadecimal.then(|| u32::from_str_radix(digits, 16).ok())?
+}
+
+const UTF_8_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_that_is_nearly_well_formed_is_repaired() {
+        for (text, json) in [
+            ("{\"a\":\"b\nc\t\"}", r#"{"a":"b\u000ac\u0009"}"#),
+            (
+                r#"{"a":"\ud83d\ude00 \ud83d \ude00"}"#,
+                r#"{"a":"\ud83d\ude00 \ufffd \ufffd"}"#,
+            ),
+            (
+                r#"{"a":"\ud83d\ud83d\ude00"}"#,
+                r#"{"a":"\ufffd\ud83d\ude00"}"#,
+            ),
+            (r#"{"a":"\"\\","b":1}"#, r#"{"a":"\"\\","b":1}"#),
+            ("{\n\"a\":\0 1}\0", "{\n\"a\": 1}"),
+            (r#"{"a":"\ud8"#, r#"{"a":"\ud8"#),
+            (r#"{"a":"ö\"#, r#"{"a":"ö\"#),
+        ] {
+            assert_eq!(*repaired(text), json, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn marks_and_nuls_are_no_text() {
+        assert_eq!(trimmed(b"\xEF\xBB\xBF {} \0\0 \0"), b"{}");
+        assert_eq!(trimmed(b"\0"), b"");
+        assert_eq!(*decoded(b"\xFF\xFE{\0\xF6\0"), "{ö");
+        assert_eq!(*decoded(b"\xFE\xFF\0{\0\xF6"), "{ö");
+        assert_eq!(*decoded(b"{\xF6"), "{ö");
+    }
+}
