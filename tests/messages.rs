@@ -60,7 +60,8 @@ fn every_kind_of_token_error_is_explained() {
 #[test]
 fn what_is_said_at_run_time_is_explained() {
     let elsewhere = "https://elsewhere.example/";
-    let errors: [BoxError; 5] = [
+    let errors: [BoxError; 6] = [
+        held(),
         refused(elsewhere),
         refused("/path/only"),
         "nothing".parse::<Origin>().unwrap_err().into(),
@@ -76,7 +77,31 @@ fn what_is_said_at_run_time_is_explained() {
             known.any(|known| known.len() > 15 && text.contains(&known)),
             "{text}"
         );
+        // So it is printed by a `main` that returns it.
+        let debug = format!("{error:?}");
+        assert!(debug.contains(&text), "{debug}");
     }
+}
+
+/// What a request gets while its partition is held for long.
+fn held() -> BoxError {
+    use tower::{Layer, ServiceExt, service_fn};
+    let inner = service_fn(async |_: http::Request<String>| {
+        Ok::<_, BoxError>(http::Response::new(String::new()))
+    });
+    let limits = RateLimitRetryLayer::new();
+    let partition = "https://api.example".into();
+    limits
+        .handle()
+        .pause(&partition, std::time::Duration::from_secs(1_000));
+    let request = http::Request::get("https://api.example/")
+        .body(String::new())
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().build().unwrap();
+    runtime
+        .block_on(limits.layer(inner).oneshot(request))
+        .unwrap_err()
 }
 
 /// What a request for `uri` is refused with.

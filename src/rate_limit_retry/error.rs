@@ -33,7 +33,7 @@ use super::PartitionKey;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HoldTooLong {
     pub(crate) until: Instant,
     pub(crate) wait: std::time::Duration,
@@ -71,6 +71,13 @@ impl fmt::Display for HoldTooLong {
     }
 }
 
+/// The message, too: a `main` that returns an error prints it so.
+impl fmt::Debug for HoldTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HoldTooLong({self})")
+    }
+}
+
 impl Error for HoldTooLong {}
 
 /// A request was not sent: as many as [`max_waiting`](super::RateLimitRetryLayerBuilder::max_waiting) allows wait for its
@@ -89,7 +96,7 @@ impl Error for HoldTooLong {}
 /// }
 /// # assert!(!is_overloaded(&"another".into()));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TooManyWaiting {
     pub(crate) partition: PartitionKey,
     pub(crate) limit: usize,
@@ -111,6 +118,13 @@ impl fmt::Display for TooManyWaiting {
             self.limit,
             self.partition.as_str(),
         )
+    }
+}
+
+/// The message, too: a `main` that returns an error prints it so.
+impl fmt::Debug for TooManyWaiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TooManyWaiting({self})")
     }
 }
 
@@ -139,7 +153,7 @@ impl Error for TooManyWaiting {}
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct DeadlineExceeded {
     pub(crate) possibly_processed: bool,
 }
@@ -160,6 +174,13 @@ impl fmt::Display for DeadlineExceeded {
         } else {
             "was not processed"
         })
+    }
+}
+
+/// The message, too: a `main` that returns an error prints it so.
+impl fmt::Debug for DeadlineExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeadlineExceeded({self})")
     }
 }
 

@@ -22,7 +22,7 @@ use super::CredentialId;
 /// }
 /// # assert_eq!(status(&TenantError::NotChosen.into()), StatusCode::BAD_GATEWAY);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum TenantError {
     /// The request has no [`CredentialId`] in its extensions.
@@ -50,6 +50,16 @@ impl fmt::Display for TenantError {
                 "request not sent: there is no room for the credential {id:?}, and all others are in use; raise \
                  `.max_tenants(..)`"
             ),
+        }
+    }
+}
+
+/// The message, too, and what caused it: a `main` that returns an error prints it so.
+impl fmt::Debug for TenantError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(_, error) => write!(f, "TenantError({self}: {error:?})"),
+            _ => write!(f, "TenantError({self})"),
         }
     }
 }

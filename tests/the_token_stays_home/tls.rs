@@ -4,6 +4,10 @@ use std::error::Error;
 
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
@@ -104,6 +108,42 @@ async fn a_secret_is_not_sent_where_tls_fails_and_the_error_says_why() {
         assert!(chain.contains(failure.rustls), "{chain}");
         assert_nothing_was_sent(&server);
     }
+}
+
+#[tokio::test]
+async fn a_url_with_the_wrong_scheme_or_port_is_said_in_words_of_its_own() {
+    let tls = TlsServer::start(SERVER).await;
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain_port = plain.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            let mut head = Vec::new();
+            let _ = stream.read_buf(&mut head).await;
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    let unused = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    for (scheme, port, says) in [
+        ("http", tls.port, "the port may be one for https"),
+        ("https", plain_port, "does not speak TLS at this port"),
+        ("https", unused, "the connection was refused"),
+    ] {
+        let url = format!("{scheme}://127.0.0.1:{port}/token");
+        let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::post("id", SECRET))
+            .tls_config(presenting(CA, None))
+            .retries(0);
+        let tokens = ClientCredentialsLayer::builder(endpoint, origin()).build();
+
+        let error = tokens.handle().token().await.unwrap_err();
+
+        assert_eq!(error.kind(), TokenErrorKind::Transport, "{error:?}");
+        assert!(error.to_string().contains(says), "{error:?}");
+    }
+    serving.abort();
 }
 
 #[tokio::test]
