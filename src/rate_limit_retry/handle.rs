@@ -33,7 +33,7 @@ impl QuotaHandle {
     /// What is known about each partition now.
     #[must_use]
     pub fn status(&self) -> Vec<QuotaStatus> {
-        let now = self.0.now();
+        let now = self.0.now_compared();
         self.0.gate.inspect(|key, quota, waiting| {
             let (limit, remaining, reset_at) = quota.known();
             let lesson = quota.lesson();
@@ -58,14 +58,14 @@ impl QuotaHandle {
     /// They wait, or fail with [`HoldTooLong`](super::HoldTooLong), as with a hold of the server's. Those under way are
     /// not touched. Takes the place of an earlier pause; at most a year.
     pub fn pause(&self, partition: &PartitionKey, length: Duration) {
-        let now = self.0.now();
+        let now = self.0.now_compared();
         self.0.gate.pause(partition, after(now, length), now);
     }
 
     /// Ends a [`pause`](Self::pause). Requests that wait are let go by and by, as far as their quota allows; a hold that
     /// the server has asked for goes on.
     pub fn resume(&self, partition: &PartitionKey) {
-        self.0.gate.resume(partition, self.0.now());
+        self.0.gate.resume(partition, self.0.now_compared());
     }
 
     /// Takes the layer out of the way: every request goes at once and is sent once, whatever is known about limits, until
@@ -107,7 +107,7 @@ impl QuotaHandle {
     /// Forgets what is known about a partition, a hold included, but for a [`pause`](Self::pause). Requests that wait are
     /// let go as if it were new.
     pub fn forget(&self, partition: &PartitionKey) {
-        self.0.gate.forget(partition, self.0.now());
+        self.0.gate.forget(partition, self.0.now_compared());
     }
 }
 

@@ -21,6 +21,7 @@
 //!
 //! One short lock before and after each request, and a copy of the request's head.
 
+mod boottime;
 mod budget;
 mod builder;
 mod decision;

@@ -210,7 +210,12 @@ where
     let Protocol { limiter, exchange } = &*protocol;
     loop {
         // The token before the ticket: who waits for a token keeps nobody else waiting.
-        if unsent.origin.is_some() && exchange.tokens.warm(limiter.now()).is_none() {
+        if unsent.origin.is_some()
+            && exchange
+                .tokens
+                .warm(limiter.by_tokio(limiter.now()))
+                .is_none()
+        {
             drop(admission.take());
             limiter
                 .in_time(&call, false, exchange.tokens.obtain())
@@ -222,7 +227,8 @@ where
             .await?
             .map_err(Into::into)?;
         let now = limiter.now();
-        let token = unsent.origin.and_then(|_| exchange.tokens.warm(now));
+        let by_tokio = limiter.by_tokio(now);
+        let token = unsent.origin.and_then(|_| exchange.tokens.warm(by_tokio));
         let token = token.map(|(token, _)| token);
         if limiter.is_overtaken(&ticket) || token.is_some() != unsent.origin.is_some() {
             // Another hold has begun, or the wait has outlived the token.
@@ -237,7 +243,7 @@ where
             let header = token.header.clone();
             exchange.authorizer.authorize(request.headers_mut(), header);
             let replay = unsent.replay;
-            let sent = Sent::new(token.identity, origin, now);
+            let sent = Sent::new(token.identity, origin, by_tokio);
             Sent { replay, ..sent }
         });
         let attempt = Attempt { ticket, sent };

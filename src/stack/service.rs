@@ -94,7 +94,7 @@ where
             Err(error) => return ResponseFuture::refused(error),
         };
         let now = limiter.now();
-        let token = origin.and_then(|origin| spot.near.token(now, origin));
+        let token = origin.and_then(|origin| spot.near.token(limiter.by_tokio(now), origin));
         let head = (&request).into();
         let credential = || {
             let credential = exchange.tokens.cell.settings().credential.as_deref();

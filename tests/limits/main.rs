@@ -15,4 +15,5 @@ mod past_the_gate;
 mod places;
 mod retries;
 mod shown;
+mod waiting;
 mod world;

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
+use allocation_counter::measure;
 use http::{Request, StatusCode};
 use tokio::{
     task::yield_now,
@@ -175,6 +176,29 @@ async fn the_end_of_a_hold_wakes_those_who_may_go_and_nobody_else() {
 
     // To ask, to be let in, and to get the answer; who comes to the front may be told of it before.
     assert!(polled(&counts) <= 4 * 1_000 + 8, "{}", polled(&counts));
+}
+
+#[test]
+fn a_hundred_thousand_held_partitions_take_less_than_a_kilobyte_each() {
+    let runtime = paused();
+    let layer = RateLimitRetryLayer::builder()
+        .partition_by(|parts| PartitionKey::from(parts.uri.path()))
+        .build();
+    let refusing = answering(|_| std::future::ready(throttled("3000"))).0;
+    let service = layer.layer(refusing);
+    let taken = measure(|| {
+        runtime.block_on(async {
+            for tenant in 0..MANY {
+                let refused = send(&service, get(&format!("/tenants/{tenant}"))).await;
+                assert_eq!(refused.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+            }
+        });
+    });
+    let bytes = u64::try_from(taken.bytes_current).unwrap() / MANY as u64;
+
+    println!("{bytes} bytes for each of {MANY} held partitions");
+    assert!((100..1_024).contains(&bytes), "{bytes}");
+    assert_eq!(layer.handle().status().len(), MANY);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use super::{
     RateLimitEvent, RateLimitRetryLayer, Refusal,
+    boottime::BoottimeClock,
     budget::FaultBudget,
     decision::Policy,
     event::RateLimitEvents,
@@ -238,8 +239,9 @@ impl RateLimitRetryLayerBuilder {
         crate::telemetry::tell_of_limits(&mut sinks);
         let random = Random::new(self.seed);
         let gate = Gate::new(self.pace, self.limits, self.max_waiting, random.clone());
+        let clock = BoottimeClock::new(self.clock);
         let sharing = self.store.map(|quotas| {
-            let (gate, clock) = (gate.clone(), self.clock.clone());
+            let (gate, clock) = (gate.clone(), clock.clone());
             Sharing::new(quotas, gate, clock, sinks.clone(), random.clone())
         });
         RateLimitRetryLayer::of(Limiter {
@@ -248,13 +250,13 @@ impl RateLimitRetryLayerBuilder {
             policy: self.policy,
             deadline: self.deadline,
             fault_backoff: FAULT_BACKOFF,
-            budget: FaultBudget::new(self.clock.now()),
+            budget: FaultBudget::new(clock.now()),
             partitioning: self.partitioning,
             keyed_origins: self.keyed_origins,
             classifier: self.classifier,
             permanent: self.permanent,
             reader: Reader::new(self.profile),
-            clock: self.clock,
+            clock,
             random,
             sinks,
         })

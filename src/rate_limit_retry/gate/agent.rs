@@ -74,7 +74,7 @@ impl Gate {
             let partition = state.partitions.get_mut(key)?;
             let held = partition.quota.inform(view, self.0.pace.max_hold, now);
             if held.is_some() || view.window.is_some() {
-                partition.openness.set(false);
+                partition.close();
             }
             let woken = state.let_go(std::slice::from_ref(key), &self.0.pace, now);
             (held, woken)

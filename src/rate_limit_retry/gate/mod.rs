@@ -1,8 +1,8 @@
 //! The gate: lets requests go as their partitions' quotas allow, in order of arrival.
 //!
 //! A state machine without a runtime or a clock: `admit` answers with a [`Ticket`] or a [`Place`] in the queue; whoever
-//! holds a place polls it, and sleeps until the time that the poll names. Only the first in a queue is told a time, so
-//! that one timer is armed for each partition, whoever else waits.
+//! holds a place polls it, and sleeps until the time that the poll names. The first in a queue checks when it may go; the
+//! others check later, which matters only if those before them are not polled.
 //!
 //! One lock, taken for assignments only; wakers are called after it is released. A request may have several keys: it
 //! goes when all their quotas allow, and is counted by all of them or by none.
@@ -11,6 +11,7 @@
 mod models;
 
 mod agent;
+mod partitions;
 mod place;
 mod queue;
 mod state;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::state::{Partition, State, wake};
+use self::state::{State, wake};
 pub(crate) use self::{
     agent::Duty,
     place::{Place, Turn},
@@ -98,6 +99,8 @@ impl Gate {
     /// Lets a request go, queues it, or says that it cannot go in time or that too many wait.
     pub(crate) fn admit(&self, wish: &Wish<'_>, now: Instant) -> Admission {
         let keys = wish.keys;
+        // Dropped after the lock is released.
+        let mut removed = Vec::new();
         let mut state = lock(&self.0.state);
         if state.bypassed || (wish.passes && state.are_open(keys)) {
             return Admission::Go(Ticket::free());
@@ -106,7 +109,14 @@ impl Gate {
             state.arrivals += 1;
             state.arrivals
         });
-        state.make_room(keys, wish.origin, &self.0.limits, &self.0.pace, now);
+        state.make_room(
+            keys,
+            wish.origin,
+            &self.0.limits,
+            &self.0.pace,
+            now,
+            &mut removed,
+        );
         match state.try_enter(keys, arrival, &self.0.pace, now) {
             Ok(epochs) => {
                 let agents = state.called_agents(keys, &self.0.pace, now);
@@ -126,7 +136,7 @@ impl Gate {
         {
             return Admission::TooMany(full.clone());
         }
-        state.queue(keys, arrival, &self.0.pace, now);
+        state.queue(keys, arrival, wish.latest, &self.0.pace, now);
         let agents = state.called_agents(keys, &self.0.pace, now);
         drop(state);
         wake(agents);
@@ -139,18 +149,19 @@ impl Gate {
             return None;
         };
         let state = lock(&self.0.state);
-        let openness = &state.partitions.get(key)?.openness;
-        openness.get().then(|| Arc::clone(openness))
+        state.partitions.get(key)?.openness().cloned()
     }
 
     /// Counts a request that went past the gate, because its answer says something that the gate should know.
     pub(crate) fn adopt(&self, keys: &Keys, now: Instant) -> Ticket {
+        // Dropped after the lock is released.
+        let mut removed = Vec::new();
         let mut state = lock(&self.0.state);
         state.arrivals += 1;
         let arrival = state.arrivals;
-        state.make_room(keys, None, &self.0.limits, &self.0.pace, now);
+        state.make_room(keys, None, &self.0.limits, &self.0.pace, now, &mut removed);
         let adopt = |key| {
-            let partition: Option<&mut Partition> = state.partitions.get_mut(key);
+            let partition = state.partitions.get_mut(key);
             partition.map_or(0, |partition| partition.quota.adopt())
         };
         let epochs = keys.iter().map(adopt).collect();
@@ -192,7 +203,7 @@ impl Gate {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.forget(&self.0.pace);
-                partition.openness.set(false);
+                partition.close();
             }
             state.let_go(std::slice::from_ref(key), &self.0.pace, now)
         };
@@ -201,13 +212,15 @@ impl Gate {
 
     /// Keeps everybody of a partition until then.
     pub(crate) fn pause(&self, key: &PartitionKey, until: Instant, now: Instant) {
+        // Dropped after the lock is released.
+        let mut removed = Vec::new();
         let woken = {
             let mut state = lock(&self.0.state);
             let keys = std::slice::from_ref(key);
-            state.make_room(keys, None, &self.0.limits, &self.0.pace, now);
+            state.make_room(keys, None, &self.0.limits, &self.0.pace, now, &mut removed);
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.pause(until);
-                partition.openness.set(false);
+                partition.close();
             }
             // An earlier pause may have been longer.
             state.let_go(keys, &self.0.pace, now)

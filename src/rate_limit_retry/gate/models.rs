@@ -87,6 +87,7 @@ impl World {
                     Turn::Ready(ticket) => return Poll::Ready(ticket),
                     Turn::Pending(Some(at)) if at <= self.now + SOON => now = at,
                     Turn::Pending(_) => return Poll::Pending,
+                    Turn::TooLate(_) => panic!("any wait is acceptable"),
                 }
             }
         }))

@@ -1,55 +1,49 @@
-//! What the gate's lock guards: the partitions, and who waits for them.
+//! What the gate's lock guards: the partitions, and the requests that wait for them.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    collections::{BTreeMap, HashMap},
     task::Waker,
 };
 
 use tokio::time::Instant;
 
-use super::Keys;
+use super::{
+    Keys,
+    partitions::{Partition, Partitions},
+};
 use crate::{
     Origin,
     rate_limit_retry::{
         PartitionKey,
         limits::OwnLimits,
-        pass::Openness,
         quota::{About, Learnt, Pace, Quota},
     },
 };
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) partitions: HashMap<PartitionKey, Partition>,
+    pub(super) partitions: Partitions,
     pub(super) waiters: HashMap<u64, Waiter>,
+    /// Waiters that may go and have not been polled since, and when that was decided.
+    pub(super) granted: BTreeMap<u64, Instant>,
     pub(super) arrivals: u64,
     /// Everybody goes at once.
     pub(super) bypassed: bool,
     /// Origins that have refused everything, and until when.
     bans: Vec<(Origin, Instant)>,
-    /// So many partitions, and it is looked which ones can go.
-    crowd: usize,
-}
-
-pub(super) struct Partition {
-    /// Where its requests go, if more partitions than one are there.
-    origin: Option<Origin>,
-    pub(super) quota: Quota,
-    pub(super) openness: Arc<Openness>,
-    /// Who is kept back here, by arrival.
-    pub(super) queue: BTreeSet<u64>,
-    /// The task that tells the store, and when it looks again by itself.
-    pub(super) agent: Option<(Waker, Instant)>,
 }
 
 pub(super) struct Waiter {
     pub(super) keys: Keys,
     pub(super) waker: Option<Waker>,
-    /// When it looks again by itself, which only the first in a queue does.
-    pub(super) armed: Option<Instant>,
+    /// It cannot wait for longer.
+    pub(super) latest: Option<Instant>,
+    /// When it checks again by itself; until its first poll, when it came.
+    pub(super) armed: Instant,
     /// The epochs of the partitions, once this one may go.
     pub(super) granted: Option<Box<[u64]>>,
+    /// Not polled in time: it is in no queue until it is.
+    pub(super) absent: bool,
     /// How often it has left a queue because something else kept it back.
     pub(super) asides: u32,
 }
@@ -58,7 +52,7 @@ impl State {
     pub(super) fn are_open(&self, keys: &Keys) -> bool {
         keys.iter().all(|key| {
             let partition = self.partitions.get(key);
-            partition.is_some_and(|partition| partition.openness.get())
+            partition.is_some_and(|partition| partition.openness().is_some())
         })
     }
 
@@ -74,7 +68,8 @@ impl State {
         })
     }
 
-    /// Sees that the partitions are there, and that idle ones do not pile up.
+    /// Sees that the partitions are there, and that idle ones do not pile up. Those that are removed are to be dropped
+    /// after the lock is released.
     pub(super) fn make_room(
         &mut self,
         keys: &[PartitionKey],
@@ -82,16 +77,15 @@ impl State {
         limits: &OwnLimits,
         pace: &Pace,
         now: Instant,
+        removed: &mut Vec<Box<Partition>>,
     ) {
+        self.partitions.sweep(now, removed);
         for key in keys {
             if let Some(known) = self.partitions.get_mut(key) {
                 if known.origin.is_none() {
-                    known.origin = origin.cloned();
+                    known.origin = origin.cloned().map(Box::new);
                 }
                 continue;
-            }
-            if self.partitions.len() >= self.crowd.max(MOST_PARTITIONS) {
-                self.sweep(now);
             }
             let mut quota = Quota::new(pace, limits.get(key));
             self.bans.retain(|(_, until)| *until > now);
@@ -99,38 +93,9 @@ impl State {
             if let Some((_, until)) = ban {
                 quota.hold(*until);
             }
-            let partition = Partition {
-                origin: origin.cloned(),
-                quota,
-                openness: Arc::default(),
-                queue: BTreeSet::new(),
-                agent: None,
-            };
-            self.partitions.insert(key.clone(), partition);
+            self.partitions
+                .insert(key.clone(), Partition::new(origin, quota));
         }
-    }
-
-    /// Forgets partitions of which nothing is known, and if there are still too many, what has been learnt of others
-    /// that nobody uses.
-    fn sweep(&mut self, now: Instant) {
-        self.keep(|quota| !quota.is_idle(now));
-        if self.partitions.len() >= MOST_PARTITIONS {
-            self.keep(|quota| !quota.is_unused(now));
-        }
-        // Not with each partition that comes while there is nothing to forget.
-        self.crowd = self.partitions.len() + self.partitions.len() / 2;
-    }
-
-    fn keep(&mut self, needed: impl Fn(&Quota) -> bool) {
-        let waiters = self.waiters.values();
-        let wanted: HashSet<_> = waiters.flat_map(|waiter| waiter.keys.iter()).collect();
-        self.partitions.retain(|key, partition| {
-            let keep = wanted.contains(key) || needed(&partition.quota);
-            if !keep {
-                partition.openness.set(false);
-            }
-            keep
-        });
     }
 
     /// What the answer to a request with these keys is about.
@@ -146,21 +111,44 @@ impl State {
         }
     }
 
-    /// A refusal was about everything that goes where these partitions' requests go: all are held until then.
-    pub(super) fn ban(&mut self, keys: &[PartitionKey], until: Instant) {
+    /// A refusal was about everything that goes where these partitions' requests go: all are held until then. Returns the
+    /// wakers of requests that cannot wait so long.
+    pub(super) fn ban(&mut self, keys: &[PartitionKey], until: Instant) -> Vec<Waker> {
         let of = |key| self.partitions.get(key)?.origin.clone();
         let Some(origin) = keys.iter().find_map(of) else {
-            return;
+            return Vec::new();
         };
+        let mut late = Vec::new();
         for partition in self.partitions.values_mut() {
             if partition.origin.as_ref() == Some(&origin) {
                 partition.quota.hold(until);
+                late.extend(partition.queue.take_late(until));
             }
         }
-        match self.bans.iter_mut().find(|(banned, _)| *banned == origin) {
+        match self.bans.iter_mut().find(|(banned, _)| *banned == *origin) {
             Some((_, longest)) => *longest = until.max(*longest),
-            None => self.bans.push((origin, until)),
+            None => self.bans.push((*origin, until)),
         }
+        self.take_wakers(&late)
+    }
+
+    /// The wakers of these waiters.
+    pub(super) fn take_wakers(&mut self, arrivals: &[u64]) -> Vec<Waker> {
+        let waker = |arrival| self.waiters.get_mut(arrival)?.waker.take();
+        arrivals.iter().filter_map(waker).collect()
+    }
+
+    /// Forgets a waiter, which the caller drops after the lock is released.
+    pub(super) fn remove_waiter(&mut self, arrival: u64) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&arrival)?;
+        self.granted.remove(&arrival);
+        for key in waiter.keys.iter() {
+            if let Some(partition) = self.partitions.get_mut(key) {
+                partition.queue.remove(arrival, waiter.latest);
+                partition.wanted = partition.wanted.saturating_sub(1);
+            }
+        }
+        Some(waiter)
     }
 }
 
@@ -169,6 +157,3 @@ pub(super) fn wake(wakers: Vec<Waker>) {
         waker.wake();
     }
 }
-
-/// Beyond this many partitions, idle ones are forgotten.
-const MOST_PARTITIONS: usize = 10_000;

@@ -101,18 +101,19 @@ impl Counted {
                     if lesson.is_news(&before) {
                         settled.lessons.push((key.clone(), lesson));
                     }
-                    let open = quota.is_quiet() && partition.queue.is_empty();
-                    partition.openness.set(open);
+                    partition.update_openness();
                 }
             }
-            if let Some(until) = banned.filter(|_| about == About::All) {
-                state.ban(&self.keys, until);
-            }
-            match now {
+            let mut woken = match banned.filter(|_| about == About::All) {
+                Some(until) => state.ban(&self.keys, until),
+                None => Vec::new(),
+            };
+            woken.extend(match now {
                 Some(now) => state.let_go(&self.keys, &inner.pace, now),
                 // Without a clock at hand: the first in each queue looks again.
                 None => state.first_in_line(&self.keys),
-            }
+            });
+            woken
         };
         wake(woken);
         settled

@@ -55,7 +55,7 @@ impl Limiter {
             return Next::Return(outcome);
         }
         let (outcome, given_up_below) = nested::open(outcome);
-        let now = self.clock.now();
+        let (now, wall) = self.clock.both();
         let ticket = if ticket.is_free() {
             self.gate.adopt(&call.keys, now)
         } else {
@@ -68,7 +68,6 @@ impl Limiter {
             Ok(response) => {
                 call.sends += Attempts::of(response);
                 let status = response.status();
-                let wall = self.clock.wall();
                 signals = self
                     .reader
                     .read(&call.keys, status, response.headers(), wall);

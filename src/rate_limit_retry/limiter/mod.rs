@@ -16,6 +16,7 @@ pub(crate) use self::{
 };
 use super::{
     HoldTooLong, PartitionKey, RateLimitEvent, TooManyWaiting,
+    boottime::BoottimeClock,
     budget::FaultBudget,
     decision::{MethodClass, Policy},
     event::RateLimitEvents,
@@ -27,13 +28,8 @@ use super::{
     store::{Sharing, Slot},
 };
 use crate::{
-    Attempts, BoxError, Origin,
-    backoff::Backoff,
-    clock::{SharedClock, after},
-    error::Classifier,
-    random::Random,
-    sinks::Sinks,
-    telemetry::span,
+    Attempts, BoxError, Origin, backoff::Backoff, clock::after, error::Classifier, random::Random,
+    sinks::Sinks, telemetry::span,
 };
 
 /// One layer's gate and rules.
@@ -49,7 +45,7 @@ pub(crate) struct Limiter {
     pub(super) classifier: Classifier,
     pub(super) permanent: Permanence,
     pub(super) reader: Reader,
-    pub(super) clock: SharedClock,
+    pub(super) clock: BoottimeClock,
     pub(super) random: Random,
     pub(super) sinks: Sinks<RateLimitEvents>,
 }
@@ -115,8 +111,19 @@ impl Limiter {
         self.deadline.is_some() || self.sharing.as_ref().is_some_and(Sharing::is_exact)
     }
 
+    /// The time by which holds and windows are measured, which goes on while the machine is suspended.
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    /// The same, after the clocks have been compared.
+    pub(crate) fn now_compared(&self) -> Instant {
+        self.clock.both().0
+    }
+
+    /// The same moment by tokio's clock.
+    pub(crate) fn by_tokio(&self, at: Instant) -> Instant {
+        self.clock.by_tokio(at)
     }
 
     /// A ticket, if the request may go at once.
@@ -131,7 +138,16 @@ impl Limiter {
             latest: Some(self.latest(call, now)),
             passes: self.has_passes(),
         };
-        let admission = self.gate.admit(&wish, now);
+        let mut admission = self.gate.admit(&wish, now);
+        if !matches!(admission, Admission::Go(_)) {
+            let then = self.now_compared();
+            if then.saturating_duration_since(now) >= SUSPENSION {
+                // What was to end has ended while the machine was suspended.
+                drop(admission);
+                let latest = Some(self.latest(call, then));
+                admission = self.gate.admit(&Wish { latest, ..wish }, then);
+            }
+        }
         match admission {
             Admission::Go(ticket) => {
                 call.arrival = ticket.arrival().and_then(NonZeroU64::new);
@@ -190,9 +206,10 @@ impl Limiter {
                 self.tell_each(call, |partition| RateLimitEvent::Held { partition });
                 let ticket = span::of_wait(call.keys.first(), self.turn(place, latest)).await;
                 let then = self.clock.now();
-                let ticket = ticket.ok_or_else(|| {
-                    let chance = self.gate.next_chance(&call.keys, then);
-                    self.too_long(call, latest.max(chance.unwrap_or(latest)), then)
+                let ticket = ticket.map_err(|held_until| {
+                    let chance = || self.gate.next_chance(&call.keys, then);
+                    let until = held_until.or_else(chance).unwrap_or(latest);
+                    self.too_long(call, latest.max(until), then)
                 })?;
                 let waited = then.saturating_duration_since(now);
                 self.tell_each(call, |partition| RateLimitEvent::Released {
@@ -223,7 +240,7 @@ impl Limiter {
             held_for: wait,
         });
         HoldTooLong {
-            until,
+            until: self.clock.by_tokio(until),
             wait,
             partition: partition.unwrap_or_else(|| PartitionKey::new("")),
         }
@@ -262,6 +279,9 @@ impl std::fmt::Debug for Limiter {
             .finish_non_exhaustive()
     }
 }
+
+/// Two readings of the clock that differ by so much are not due to the time that reading takes.
+const SUSPENSION: Duration = Duration::from_millis(500);
 
 /// Held by many, one for each layer value.
 pub(crate) type SharedLimiter = Arc<Limiter>;

@@ -38,24 +38,34 @@ impl Limiter {
         })
     }
 
-    /// The ticket, when it is this place's turn; `None` if that is not before `latest`.
-    pub(super) async fn turn(&self, mut place: Place, latest: Instant) -> Option<Ticket> {
+    /// The ticket, when it is this place's turn. In the error, until when a partition is held, if it is known that this is
+    /// later than `latest`; `None` if `latest` has come.
+    pub(super) async fn turn(
+        &self,
+        mut place: Place,
+        latest: Instant,
+    ) -> Result<Ticket, Option<Instant>> {
         let left = latest.saturating_duration_since(self.clock.now());
         let mut expiry = pin!(sleep(left));
         let mut timer = pin!(sleep(left));
         poll_fn(|cx| {
-            let now = self.clock.now();
+            let (now, _) = self.clock.both();
             match place.poll(cx, now) {
-                Turn::Ready(ticket) => return Poll::Ready(Some(ticket)),
+                Turn::Ready(ticket) => return Poll::Ready(Ok(ticket)),
+                Turn::TooLate(until) => return Poll::Ready(Err(Some(until))),
                 Turn::Pending(None) => {}
                 Turn::Pending(Some(at)) => {
-                    timer.set(sleep(at.saturating_duration_since(now).max(TICK)));
+                    let wait = at.saturating_duration_since(now);
+                    timer.set(sleep(wait.clamp(TICK, UNSUSPENDED)));
                     if timer.as_mut().poll(cx).is_ready() {
                         cx.waker().wake_by_ref();
                     }
                 }
             }
-            expiry.as_mut().poll(cx).map(|()| None)
+            if now >= latest {
+                return Poll::Ready(Err(None));
+            }
+            expiry.as_mut().poll(cx).map(|()| Err(None))
         })
         .await
     }
@@ -63,3 +73,5 @@ impl Limiter {
 
 /// Whatever the clock says, nobody looks again sooner than after this.
 const TICK: Duration = Duration::from_millis(1);
+/// tokio's timers stand still while the machine is suspended: whether it was is checked as often as this.
+const UNSUSPENDED: Duration = Duration::from_secs(60);

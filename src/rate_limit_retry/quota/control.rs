@@ -26,7 +26,7 @@ impl Quota {
 
     /// Limit, remaining and reset, as far as they are known.
     pub(crate) fn known(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
-        self.told.map_or((None, None, None), |told| {
+        self.told.as_ref().map_or((None, None, None), |told| {
             (told.limit, Some(told.left()), told.reset_at)
         })
     }
@@ -81,7 +81,7 @@ impl Quota {
 
     /// Whether forgetting the partition would lose anything.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let told = self.told.and_then(|told| told.reset_at);
+        let told = self.told.as_ref().and_then(|told| told.reset_at);
         let learnt = self.used.filter(|_| self.habit.is_known());
         let known = told.max(learnt.map(|used| after(used, REMEMBERED)));
         self.is_unused(now) && known.is_none_or(|at| at <= now)

@@ -152,7 +152,10 @@ impl Quota {
         match &mut self.told {
             Some(told) => told.note(limit, remaining, number, self.next, now),
             None if stale => {}
-            None => self.told = Some(Told::new(limit, remaining, number, self.next, now)),
+            None => {
+                let told = Told::new(limit, remaining, number, self.next, now);
+                self.told = Some(Box::new(told));
+            }
         }
         if throttled {
             // A refusal although something remains is about another quota, which is not announced.
@@ -170,7 +173,7 @@ impl Quota {
     /// Sooner than the reset: more comes by and by. A short wait that ends with a short window tells nothing.
     fn is_gradual(&self, remaining: u64, hint: Option<Duration>, now: Instant) -> Option<Duration> {
         let hint = hint.filter(|_| remaining == 0)?;
-        let reset = self.told.and_then(|told| told.furthest);
+        let reset = self.told.as_ref().and_then(|told| told.furthest);
         match reset.map(|reset| reset.saturating_duration_since(now)) {
             Some(reset) if hint + SAME_WINDOW < reset => Some(hint),
             None if hint <= SHORT => Some(hint),

@@ -48,7 +48,7 @@ pub(crate) struct Quota {
     pause: Option<Instant>,
     cap: Option<Box<Cap>>,
     hold: Option<Hold>,
-    told: Option<Told>,
+    told: Option<Box<Told>>,
     /// Whether the announcement that nothing remains is believed.
     doubt: Doubt,
     /// The part that is ours of what the quota loses.
@@ -211,8 +211,9 @@ impl Quota {
         if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, smooth, now)) {
             return wait;
         }
-        let doubted = self.told.is_some_and(|told| self.doubt.covers(&told));
-        if let Some(told) = self.told.filter(|_| !doubted) {
+        let told = self.told.as_deref().copied();
+        let doubted = told.is_some_and(|told| self.doubt.covers(&told));
+        if let Some(told) = told.filter(|_| !doubted) {
             let share = told.share(self.share, self.in_flight);
             let fleet = self.fleet.as_mut().filter(|fleet| fleet.is_together());
             // What others take is known, and kept apart, where all of them are of one fleet.

@@ -13,7 +13,8 @@ use crate::{
 impl Quota {
     /// When something is to be told to the store.
     pub(crate) fn report_due(&self, now: Instant) -> Option<Instant> {
-        let told = self.told.is_some_and(|told| told.reset_at.is_some());
+        let told = self.told.as_ref();
+        let told = told.is_some_and(|told| told.reset_at.is_some());
         self.fleet.as_ref()?.due(self.in_flight, told, now)
     }
 
@@ -53,9 +54,8 @@ impl Quota {
                 age: sent.map(|at| now.saturating_duration_since(at)),
             })
         };
-        let told = self
-            .told
-            .filter(|told| fleet.spoken && !self.doubt.covers(told));
+        let told = self.told.as_deref().copied();
+        let told = told.filter(|told| fleet.spoken && !self.doubt.covers(told));
         let told = told.and_then(tell);
         fleet.spoken = false;
         fleet.expects = wanted > 0;
@@ -94,7 +94,10 @@ impl Quota {
                     // Newer than what the store has heard.
                     Some(_) if fleet.spoken => {}
                     Some(told) => told.heard_of(window.remaining, until, self.next),
-                    None => self.told = Some(Told::shared(window, until, self.next, now)),
+                    None => {
+                        let told = Told::shared(window, until, self.next, now);
+                        self.told = Some(Box::new(told));
+                    }
                 }
             }
             _ => {

@@ -19,10 +19,12 @@ use tokio::{
 
 use super::{ProcessId, QuotaReport, Slot, StoredQuotas, agent::serve};
 use crate::{
-    clock::{SharedClock, after},
+    clock::after,
     panics::surviving,
     random::Random,
-    rate_limit_retry::{PartitionKey, RateLimitEvent, RateLimitEvents, gate::Gate},
+    rate_limit_retry::{
+        PartitionKey, RateLimitEvent, RateLimitEvents, boottime::BoottimeClock, gate::Gate,
+    },
     sinks::Sinks,
     store::{Access, Change, Health, StoreError},
     sync::{Mutex, lock},
@@ -45,7 +47,7 @@ struct Agent {
 pub(super) struct Shared {
     pub(super) quotas: StoredQuotas,
     pub(super) gate: Gate,
-    pub(super) clock: SharedClock,
+    pub(super) clock: BoottimeClock,
     pub(super) process: ProcessId,
     pub(super) sinks: Sinks<RateLimitEvents>,
     pub(super) random: Random,
@@ -58,7 +60,7 @@ impl Sharing {
     pub(crate) fn new(
         quotas: StoredQuotas,
         gate: Gate,
-        clock: SharedClock,
+        clock: BoottimeClock,
         sinks: Sinks<RateLimitEvents>,
         random: Random,
     ) -> Self {

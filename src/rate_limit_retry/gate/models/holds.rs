@@ -52,6 +52,7 @@ fn loom_a_refusal_beside_an_acceptance_holds_whoever_waits() {
                 assert!(ticket.is_overtaken(world.now));
                 ticket
             }
+            Turn::TooLate(_) => panic!("any wait is acceptable"),
             Turn::Pending(at) => {
                 assert!(at.is_some_and(|at| at >= world.now + 10 * SECOND));
                 world.turn(place)
