@@ -1,5 +1,6 @@
 //! What the packages beside this file share: a TLS client of another crate and the crate's own, each of which must begin a
 //! handshake.
+#![allow(dead_code, reason = "each package uses a part")]
 
 use std::{fmt::Debug, future::Future};
 

@@ -1,9 +1,10 @@
 //! The crate's own client for the token endpoint: HTTP/1.1 and h2 over rustls, never a redirect.
 
 use std::{
+    collections::HashMap,
     error::Error,
     fmt,
-    future::{Future, pending},
+    future::Future,
     pin::Pin,
     sync::{Arc, LazyLock, Weak},
     task::{Context, Poll},
@@ -17,7 +18,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::ClientConfig;
-use tokio::task::AbortHandle;
+use tokio::runtime::{Handle, Id};
 use tower_service::Service;
 
 use super::{
@@ -31,8 +32,8 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// Made at the first use, and made again after a failure, for another certificate, and when the runtime has ended that it
-/// was made on. Without settings, all endpoints of the process share one.
+/// Made at the first use, and made again after a failure, for another certificate, and on another runtime: the runtime
+/// drives the connections and closes idle ones. Without settings, all endpoints of a runtime share one.
 #[derive(Clone, Default)]
 pub(super) struct OwnClient {
     /// `None` for the platform's roots and the process's provider.
@@ -108,7 +109,7 @@ impl OwnClient {
             memory.seen.clone_from(&pair);
             if let Some((shown, made)) = &memory.made
                 && *shown == pair
-                && made.is_in_use()
+                && made.runtime == Handle::current().id()
             {
                 return Ok(made.transport.clone());
             }
@@ -145,11 +146,10 @@ impl OwnClient {
     }
 }
 
-/// A client with its connections, and the runtime on which they are driven.
+/// A client with its connections, and the runtime that drives them.
 struct Connections {
     transport: Transport,
-    /// Ends with the runtime, or with the client.
-    runtime: AbortHandle,
+    runtime: Id,
 }
 
 impl Connections {
@@ -158,20 +158,26 @@ impl Connections {
         Self::over(Tls(Mutex::new(Some(Arc::new(with_alpn(config))))))
     }
 
-    /// The client of all endpoints without settings, which lives as long as one of them has used it.
+    /// The client of all endpoints without settings, which lives as long as one of them does that has used it.
     fn shared() -> Arc<Self> {
-        static SHARED: LazyLock<Mutex<Weak<Connections>>> = LazyLock::new(Mutex::default);
+        static SHARED: LazyLock<Mutex<HashMap<Id, Weak<Connections>>>> =
+            LazyLock::new(Mutex::default);
 
-        // What is not used is dropped after the lock is released.
+        let runtime = Handle::current().id();
+        let find = |shared: &HashMap<Id, Weak<Self>>| shared.get(&runtime).and_then(Weak::upgrade);
+        let found = find(&lock(&SHARED));
+        if let Some(found) = found {
+            return found;
+        }
+        // Made outside the lock; another thread may be quicker.
         let made = Self::over(Tls::default());
         let mut shared = lock(&SHARED);
-        match shared.upgrade() {
-            Some(shared) if shared.is_in_use() => shared,
-            _ => {
-                *shared = Arc::downgrade(&made);
-                made
-            }
+        if let Some(found) = find(&shared) {
+            return found;
         }
+        shared.retain(|_, client| client.strong_count() > 0);
+        shared.insert(runtime, Arc::downgrade(&made));
+        made
     }
 
     fn over(tls: Tls) -> Arc<Self> {
@@ -188,19 +194,8 @@ impl Connections {
             .build(connector);
         Arc::new(Self {
             transport: Transport::new(client),
-            runtime: tokio::spawn(pending::<()>()).abort_handle(),
+            runtime: Handle::current().id(),
         })
-    }
-
-    /// Whether the runtime is there that closes idle connections.
-    fn is_in_use(&self) -> bool {
-        !self.runtime.is_finished()
-    }
-}
-
-impl Drop for Connections {
-    fn drop(&mut self) {
-        self.runtime.abort();
     }
 }
 

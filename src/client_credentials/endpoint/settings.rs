@@ -95,7 +95,7 @@ impl TokenEndpoint {
     ///
     /// Default: the platform's root certificates, and the crypto provider that the process has installed
     /// (`CryptoProvider::install_default`), or else one that any crate of the program has enabled in rustls. Endpoints with
-    /// the default share one client and its connections; each configuration has its own. Connections that are idle for
+    /// the default share one client and its connections, on each runtime; each configuration has its own. Connections that are idle for
     /// 10 s are closed.
     #[cfg(feature = "https")]
     #[must_use]
