@@ -49,6 +49,7 @@ mod retry_after;
 mod sharded;
 mod sinks;
 pub mod stack;
+mod steps;
 mod store;
 mod sync;
 mod telemetry;

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header::DATE};
 
+use crate::steps::examined;
+
 /// The wait that a `Retry-After` asks for, at most [`LONGEST`]; `None` if the value is malformed.
 ///
 /// `reference` is when the response was made (see [`reference()`]): what dates are counted from. Takes seconds, with a
@@ -16,7 +18,7 @@ pub(crate) fn retry_after(value: &[u8], reference: SystemTime) -> Option<Duratio
         Some(number) if number.whole >= END_OF_EPOCH_MILLIS => Some(LONGEST),
         Some(number) => number.wait(reference),
         None => {
-            let date = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
+            let date = http_date(std::str::from_utf8(value).ok()?)?;
             Some(until(date, reference))
         }
     }
@@ -31,7 +33,20 @@ pub(crate) fn reference(headers: &HeaderMap, now: SystemTime) -> SystemTime {
 
 /// The `Date` of a response, if there is a good one.
 pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+    http_date(headers.get(DATE)?.to_str().ok()?)
+}
+
+/// An HTTP-date (RFC 9110 §5.6.7); also with `UTC` or `+0000` for the `GMT`, as Go and others print it.
+pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
+    if let Ok(date) = httpdate::parse_http_date(text) {
+        return Some(date);
+    }
+    let mut zones = ["UTC", "+0000", "-0000", "Z"].into_iter();
+    let zoneless = zones.find_map(|zone| text.strip_suffix(zone)?.strip_suffix(' '))?;
+    if zoneless.len() > LONGEST_DATE {
+        return None;
+    }
+    httpdate::parse_http_date(&format!("{zoneless} GMT")).ok()
 }
 
 /// An unsigned decimal number: digits, which may be followed by a point and more digits.
@@ -45,6 +60,7 @@ pub(crate) struct Number {
 impl Number {
     /// `None` for anything else: a sign, an exponent, nothing before or after the point.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        examined(text.len());
         let (whole, fraction) = match text.iter().position(|byte| *byte == b'.') {
             Some(point) => (&text[..point], &text[point + 1..]),
             None => (text, &b"0"[..]),
@@ -80,6 +96,19 @@ impl Number {
     /// Whether [`wait`](Self::wait) takes this for a date.
     pub(crate) fn is_date(self) -> bool {
         self.whole >= START_OF_EPOCH_SECONDS
+    }
+
+    /// Whether it is a date in thousandths of a second, or in finer parts.
+    pub(crate) fn is_date_in_millis(self) -> bool {
+        self.whole >= START_OF_EPOCH_MILLIS
+    }
+
+    /// This many units of `nanos` nanoseconds, at most [`LONGEST`].
+    pub(crate) fn times(self, nanos: u64) -> Duration {
+        let whole = u128::from(self.whole) * u128::from(nanos);
+        let part = u128::from(self.nanos) * u128::from(nanos) / u128::from(SECOND);
+        let sum = (whole + part).min(LONGEST.as_nanos());
+        u64::try_from(sum).map_or(LONGEST, Duration::from_nanos)
     }
 
     pub(crate) fn as_f64(self) -> f64 {
@@ -124,6 +153,15 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How far a date may be from the response that names it.
 const CREDIBLE: Duration = Duration::from_secs(400 * 24 * 3600);
 
+/// Nanoseconds.
+pub(crate) const MILLI: u64 = 1_000_000;
+pub(crate) const SECOND: u64 = 1_000 * MILLI;
+pub(crate) const MINUTE: u64 = 60 * SECOND;
+pub(crate) const HOUR: u64 = 60 * MINUTE;
+pub(crate) const DAY: u64 = 24 * HOUR;
+
+/// Maximum length of an HTTP-date without its zone: `Wednesday, 21-Sep-26 14:14:20`.
+const LONGEST_DATE: usize = 30;
 const START_OF_EPOCH_SECONDS: u64 = 1_000_000_000;
 const START_OF_EPOCH_MILLIS: u64 = 100_000_000_000;
 const END_OF_EPOCH_MILLIS: u64 = 100_000_000_000_000;
@@ -138,7 +176,7 @@ mod tests {
 
     /// Mon, 21 Sep 2026 14:13:20 GMT.
     const NOW: u64 = 1_790_000_000;
-    const DAY: u64 = 24 * 3600;
+    const DAYS: u64 = 24 * 3600;
 
     #[test]
     fn seconds_and_dates_are_read() {
@@ -153,6 +191,9 @@ mod tests {
             ("Mon, 21 Sep 2026 14:14:20 GMT", 60.0),
             ("Monday, 21-Sep-26 14:14:20 GMT", 60.0),
             ("Mon Sep 21 14:14:20 2026", 60.0),
+            ("Mon, 21 Sep 2026 14:14:20 UTC", 60.0),
+            ("Mon, 21 Sep 2026 14:14:20 +0000", 60.0),
+            ("Monday, 21-Sep-26 14:14:20 UTC", 60.0),
             ("Mon, 21 Sep 2026 14:08:20 GMT", 0.0),
             ("1790000060", 60.0),
             ("1790000060.5", 60.5),
@@ -181,11 +222,11 @@ mod tests {
     #[test]
     fn a_number_that_would_be_a_far_date_is_malformed() {
         assert_eq!(
-            read(&(NOW + 400 * DAY).to_string()),
-            Some(Duration::from_secs(400 * DAY))
+            read(&(NOW + 400 * DAYS).to_string()),
+            Some(Duration::from_secs(400 * DAYS))
         );
-        assert_eq!(read(&(NOW + 400 * DAY + 1).to_string()), None);
-        assert_eq!(read(&(NOW - 400 * DAY - 1).to_string()), None);
+        assert_eq!(read(&(NOW + 400 * DAYS + 1).to_string()), None);
+        assert_eq!(read(&(NOW - 400 * DAYS - 1).to_string()), None);
         assert_eq!(read("99999999999"), None);
     }
 

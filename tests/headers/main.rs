@@ -1,7 +1,9 @@
 //! What a response says about limits, dialect by dialect.
 
 mod allocations;
+mod field_sets;
 mod forms;
+mod kinds;
 mod properties;
 mod vectors;
 mod waits;

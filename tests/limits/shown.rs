@@ -2,15 +2,18 @@
 
 use std::{
     future::Ready,
+    pin::Pin,
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
-use tower::{Layer, Service};
+use http_body::{Body as HttpBody, Frame};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     grpc::GrpcStatusLayer,
-    rate_limit_retry::{PartitionKey, PeekBodyLayer},
+    rate_limit_retry::{BodyStart, PartitionKey, PeekBodyLayer},
 };
 
 use crate::support::{Body, Inner, Source, answering, get, layer, status_only};
@@ -36,6 +39,35 @@ async fn layers_services_and_futures_show_their_names() {
         assert!(!shown.contains("s3cret"), "{name}: {shown}");
     }
     assert_eq!(PartitionKey::new("one").to_string(), "one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_and_never_waits_is_not_read_for_ever() {
+    let http = service_fn(|_: Request<Body>| {
+        let mut response = Response::new(Endless);
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        std::future::ready(Ok::<_, BoxError>(response))
+    });
+
+    let response = PeekBodyLayer::new().layer(http).oneshot(get("/")).await;
+
+    let start = response.unwrap().extensions().get::<BodyStart>().cloned();
+    assert_eq!(start.unwrap().as_bytes(), b"");
+}
+
+/// Frames without a byte, one after the other.
+struct Endless;
+
+impl HttpBody for Endless {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+    }
 }
 
 fn future<L>(layer: &L) -> String

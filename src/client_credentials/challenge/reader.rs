@@ -1,6 +1,7 @@
 //! Takes a field line of `WWW-Authenticate` apart. [pure]
 
 use super::Challenge;
+use crate::steps::examined;
 
 /// Reads one field line, as tolerantly as it can be done without guessing: commas may be missing or too many, and what
 /// fits nowhere is passed over up to the next comma.
@@ -67,6 +68,7 @@ impl<'a> Reader<'a> {
                 byte => text.push(*byte),
             }
         }
+        examined(self.rest.len() - bytes.len());
         self.rest = bytes.as_slice();
         text
     }
@@ -102,6 +104,7 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
         let end = self.rest.iter().position(|byte| !wanted(*byte));
+        examined(end.unwrap_or(self.rest.len()) + 1);
         let (taken, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         taken

@@ -2,6 +2,7 @@ use http::HeaderValue;
 use proptest::{option, prelude::*};
 
 use super::{Verdict::*, *};
+use crate::steps;
 
 #[test]
 fn a_401_is_about_the_token_unless_it_says_otherwise() {
@@ -96,7 +97,46 @@ fn no_more_challenges_are_kept_than_anybody_sends() {
     assert_eq!(challenges(&headers(&[&"a,".repeat(1000)]), None).len(), 32);
 }
 
+#[test]
+fn the_beginning_of_a_long_line_is_read_and_no_half_of_a_token() {
+    let token = "abcdefghijklmnop";
+    for padding in 8_150..8_192 {
+        let line = format!(
+            "Bearer realm=\"{}\", error=\"{token}\"",
+            "x".repeat(padding)
+        );
+
+        let found = challenges(&headers(&[&line]), Some(token));
+
+        assert_eq!(found[0].realm().map(str::len), Some(200));
+        let error = found[0].error();
+        assert!(
+            matches!(error, None | Some("" | "[secret]")),
+            "{padding}: {error:?}"
+        );
+    }
+    let lines = ["Bearer"; 100];
+    assert_eq!(challenges(&headers(&lines), None).len(), 32);
+}
+
 proptest! {
+    #[test]
+    fn the_work_grows_as_the_line_does(
+        piece in r#"((Bearer|Basic|error|a|=|,|"| |\\\\|\t)){1,4}"#,
+        length in 200..4_000_usize,
+    ) {
+        let work = |length: usize| {
+            let line: String = piece.chars().cycle().take(length).collect();
+            let headers = headers(&[&line]);
+            steps::of(|| drop(challenges(&headers, None)))
+        };
+
+        let (once, twice) = (work(length), work(2 * length));
+
+        prop_assert!(twice <= 3 * once + 1_000, "{} and then {}", once, twice);
+        prop_assert!(work(300_000) <= 40 * 8_192);
+    }
+
     #[test]
     fn no_value_panics(values in prop::collection::vec(any::<Vec<u8>>(), 0..4)) {
         let mut headers = HeaderMap::new();

@@ -2,25 +2,42 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::{
-    Advice, Field, Limit, Profile, flags,
-    name::{Name, field_of},
+    Advice, Field, Limit, Profile,
+    columns::{COLUMNS, Line},
+    flags,
+    name::{Dimension, Meaning, Name},
     profile::unmistakable,
     quota::Quota,
-    value::{self, When, halves, split},
+    value::{self, When, halves, named, split},
+    words::Role,
 };
+use crate::{retry_after::MILLI, steps::examined};
 
 /// What has been read so far.
 #[derive(Debug)]
 pub(super) struct Collected<'a> {
     pub(super) quotas: Vec<Quota<'a>>,
     pub(super) advice: Option<Advice>,
+    /// Every quota of the client's is meant.
+    pub(super) global: bool,
     /// The wait, and how far its field is from the most exact one.
     asked: Option<(u8, When)>,
+    headers: &'a HeaderMap,
     reference: SystemTime,
     profile: Option<&'a dyn Profile>,
+}
+
+/// What a field is about, by its name and the profile.
+#[derive(Clone, Copy, Debug)]
+struct Known<'a> {
+    family: &'a str,
+    dimension: Dimension<'a>,
+    field: Field,
+    scale: Option<u64>,
+    is_compound: bool,
 }
 
 impl<'a> Collected<'a> {
@@ -32,18 +49,16 @@ impl<'a> Collected<'a> {
         let mut collected = Self {
             quotas: Vec::new(),
             advice: None,
+            global: false,
             asked: None,
+            headers,
             reference,
             profile,
         };
-        let mut fields = 0;
-        for (name, value) in headers {
-            let (name, value) = (name.as_str(), value.as_bytes());
-            if value.len() > MOST_BYTES || fields == MOST_FIELDS {
-                continue;
-            }
-            fields += usize::from(collected.take(name, value.trim_ascii()));
+        for (name, value, told) in fields(headers, profile) {
+            collected.take(name, value, told);
         }
+        collected.quotas.retain(Quota::is_credible);
         collected
     }
 
@@ -65,76 +80,155 @@ impl<'a> Collected<'a> {
         self.quotas.iter().find_map(|quota| quota.told_twice(asked))
     }
 
-    pub(super) fn into_limits(self) -> Vec<Limit> {
+    /// The quotas of a response with this status.
+    pub(super) fn into_limits(mut self, status: StatusCode) -> Vec<Limit> {
+        self.join();
+        let lines = self.lines();
         let mut limits = Vec::new();
-        for mut limit in self.quotas.into_iter().flat_map(Quota::into_limits) {
-            if let Some(profile) = self.profile {
-                profile.complete(&mut limit);
-            }
-            if limits.len() < MOST_LIMITS && limit.says_something() && !limits.contains(&limit) {
-                limits.push(limit);
+        for (at, quota) in self.quotas.into_iter().enumerate() {
+            examined(lines.len());
+            let own = lines.iter().filter(|(of, _)| *of == at);
+            let own: Vec<_> = own.map(|(_, line)| *line).collect();
+            let is_listed = !own.is_empty();
+            for (position, mut limit) in quota
+                .into_limits(&own, self.reference)
+                .into_iter()
+                .enumerate()
+            {
+                if let Some(profile) = self.profile {
+                    if is_listed {
+                        profile.complete_at(&mut limit, position);
+                    } else {
+                        profile.complete(&mut limit);
+                    }
+                }
+                examined(limits.len());
+                limit.shorten_name();
+                let real = !limit.is_none_at_all(status) && limit.says_something();
+                if limits.len() < MOST_LIMITS && real && !limits.contains(&limit) {
+                    limits.push(limit);
+                }
             }
         }
         limits
     }
 
-    /// Reads one field. Returns whether it is about limits.
-    fn take(&mut self, name: &'a str, value: &[u8]) -> bool {
-        let told = self.profile.and_then(|profile| profile.field(name));
-        if told.is_none() && !super::is_about_limits(name) {
-            return false;
+    /// Of a field whose values are lists all lines, with the quota that they are about.
+    fn lines(&self) -> Vec<(usize, Line<'a>)> {
+        if !self.quotas.iter().any(|quota| quota.has_list) {
+            return Vec::new();
         }
-        self.put(told, name, value);
-        true
+        let lines = fields(self.headers, self.profile).filter_map(|(name, value, told)| {
+            let known = Known::of(name, told)?;
+            let (field, scale) = match known.field {
+                Field::ResetMillis => (Field::Reset, Some(MILLI)),
+                Field::WindowMillis => (Field::Window, Some(MILLI)),
+                field => (field, known.scale),
+            };
+            let same =
+                |quota: &Quota<'_>| quota.has_list && quota.is(known.family, &known.dimension);
+            let at = self.quotas.iter().position(same)?;
+            let line = Line {
+                field,
+                scale,
+                value,
+            };
+            COLUMNS.contains(&field).then_some((at, line))
+        });
+        lines.collect()
     }
 
-    fn put(&mut self, told: Option<Field>, name: &'a str, value: &[u8]) {
+    /// Joins what one family says under a longer and a shorter name: `requests-left` with `time-reset`.
+    fn join(&mut self) {
+        let Some(at) = self.quotas.iter().position(|quota| {
+            quota.dimension.is_empty() && quota.unit.is_none() && quota.is_only_a_time()
+        }) else {
+            return;
+        };
+        let base = &self.quotas[at];
+        let of_the_same = |quota: &Quota<'_>| {
+            quota.family == base.family
+                && quota.unit.is_none()
+                && quota.counts()
+                && (!quota.has_reset() || !base.has_reset())
+        };
+        let all = self
+            .quotas
+            .iter()
+            .filter(|quota| of_the_same(quota))
+            .count();
+        let wanted: Vec<usize> = (0..self.quotas.len())
+            .filter(|at| of_the_same(&self.quotas[*at]))
+            .filter(|at| all == 1 || base.has_reset() && self.quotas[*at].is_used_up())
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let base = self.quotas.remove(at);
+        for of in wanted {
+            self.quotas[of - usize::from(of > at)].take_times(&base);
+        }
+    }
+
+    fn take(&mut self, name: &'a str, value: &'a [u8], told: Option<Field>) {
+        self.global |= flags::is_global(name, value);
         if told.is_none()
             && let Some(advice) = flags::advice(name, value)
         {
             return self.advise(advice);
         }
-        let known = told
-            .or_else(|| unmistakable(name))
-            .or_else(|| retry_field(name));
-        let parsed = Name::parse(name);
-        let (family, dimension, field) = match (known, parsed) {
-            (Some(field), Some(parsed)) => (parsed.family, parsed.dimension, field),
-            // What a profile names by itself is about one quota.
-            (Some(field), None) if told.is_some() => ("", "", field),
-            (Some(field), None) => (name, "", field),
-            (None, Some(parsed)) => (parsed.family, parsed.dimension, parsed.field),
-            (None, None) => return,
+        let Some(known) = Known::of(name, told) else {
+            return;
         };
-        match field {
+        let reference = self.reference;
+        match known.field {
             Field::Ignored => {}
             Field::Pushback => match When::parse_millis(value) {
                 Some(wait) => self.ask(0, wait),
                 None => self.advise(Advice::DoNotRetry),
             },
-            Field::RetryAfterMillis => {
-                if let Some(wait) = longest(value, When::parse_millis) {
-                    self.ask(0, wait);
-                }
-            }
-            Field::RetryAfter => {
-                let reference = self.reference;
-                if let Some(wait) = longest(value, |item| retry_after(item, reference)) {
-                    self.ask(if name == "retry-after" { 1 } else { 2 }, wait);
-                }
-            }
-            Field::Cooldowns => self.cooldowns(family, value),
-            _ => {
-                let reference = self.reference;
-                let Some(quota) = self.quota(family, dimension) else {
-                    return;
+            Field::RetryAfter | Field::RetryAfterMillis => {
+                let scale = match known.field {
+                    Field::RetryAfterMillis => Some(MILLI),
+                    _ => known.scale,
                 };
-                if field == Field::Whole {
-                    whole(quota, value, reference);
-                } else {
-                    quota.put(field, value, reference);
+                let rank = match scale {
+                    Some(..=MILLI) => 0,
+                    // Also with the name of a quota.
+                    _ if name.starts_with("retry-after") => 1,
+                    _ => 2,
+                };
+                if let Some(wait) = longest(value, |item| retry_after(scale, item, reference)) {
+                    self.ask(rank, wait);
                 }
             }
+            Field::Cooldowns => self.cooldowns(known.family, value),
+            Field::Whole => self.whole(&known, value),
+            Field::Limit | Field::Remaining | Field::Used | Field::Reset | Field::Window
+                if has_names(value, known.field) =>
+            {
+                for (name, value) in named(value) {
+                    let Some(name) = std::str::from_utf8(name)
+                        .ok()
+                        .filter(|name| !name.is_empty())
+                    else {
+                        continue;
+                    };
+                    let mut one = known;
+                    if one.dimension.push(name).is_some() {
+                        self.put(&one, value);
+                    }
+                }
+            }
+            _ => self.put(&known, value),
+        }
+    }
+
+    fn put(&mut self, known: &Known<'a>, value: &[u8]) {
+        let reference = self.reference;
+        if let Some(quota) = self.quota(known.family, known.dimension) {
+            quota.is_compound |= known.is_compound;
+            quota.put(known.field, known.scale, value, reference);
         }
     }
 
@@ -160,11 +254,11 @@ impl<'a> Collected<'a> {
                 continue;
             };
             let categories = split(rest, b':').next().unwrap_or_default();
-            let mut quota = Quota::new(family, "");
-            quota.put(Field::Reset, seconds, self.reference);
+            let mut quota = Quota::new(family, Dimension::default());
+            quota.put(Field::Reset, None, seconds, self.reference);
             if quota.has_reset() && self.quotas.len() < MOST_QUOTAS {
                 quota.name = Some(String::from_utf8_lossy(categories).into_owned());
-                quota.put(Field::Remaining, b"0", self.reference);
+                quota.put(Field::Remaining, None, b"0", self.reference);
                 quota.unit = Some(super::Unit::Other);
                 self.quotas.push(quota);
             }
@@ -172,11 +266,11 @@ impl<'a> Collected<'a> {
     }
 
     /// The quota that a field is about; `None` if there are too many others.
-    fn quota(&mut self, family: &'a str, dimension: &'a str) -> Option<&mut Quota<'a>> {
+    fn quota(&mut self, family: &'a str, dimension: Dimension<'a>) -> Option<&mut Quota<'a>> {
         let known = self
             .quotas
             .iter()
-            .position(|quota| quota.is(family, dimension));
+            .position(|quota| quota.is(family, &dimension));
         let at = match known {
             Some(at) => at,
             None if self.quotas.len() >= MOST_QUOTAS => return None,
@@ -187,76 +281,151 @@ impl<'a> Collected<'a> {
         };
         self.quotas.get_mut(at)
     }
+
+    /// A field that says everything about a quota, or about several.
+    fn whole(&mut self, known: &Known<'a>, value: &'a [u8]) {
+        let as_field = |field| Known { field, ..*known };
+        match value.first() {
+            Some(b'{') => self.json(known, value),
+            // IETF drafts 08 to 10.
+            _ if is_list(value) => self.put(&as_field(Field::Policy), value),
+            _ if value::used_of_limit(value).is_some() => {
+                self.put(&as_field(Field::UsedOfLimit), value);
+            }
+            Some(first) if first.is_ascii_alphabetic() => {
+                for (key, value) in named(value) {
+                    if let Ok(key) = std::str::from_utf8(key) {
+                        self.member(known, key, value);
+                    }
+                }
+            }
+            // Under other names a bare number could be anything.
+            _ if known.dimension.is_empty() || known.dimension.window().is_some() => {
+                self.put(&as_field(Field::Limit), value);
+            }
+            _ => {}
+        }
+    }
+
+    /// `{"name":"API","period":10,"limit":50,"remaining":0,"until":"2026-09-21T14:14:20Z"}`
+    fn json(&mut self, known: &Known<'a>, value: &[u8]) {
+        let members = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(value);
+        for (key, value) in members.unwrap_or_default() {
+            let text = match value {
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Number(number) => number.to_string(),
+                _ => continue,
+            };
+            if let Some((meaning, Some(role))) = Meaning::parse(&key)
+                && meaning.dimension.is_empty()
+            {
+                let one = Known {
+                    field: role.field(),
+                    scale: meaning.scale,
+                    ..*known
+                };
+                self.put(&one, text.as_bytes());
+            }
+        }
+    }
+
+    /// `limit=100, remaining=0, reset=5` (IETF draft 07), `total=100; remaining=99; resets=41` (Zendesk), or with the
+    /// name of the quota: `user-hour-rem:500;`.
+    fn member(&mut self, known: &Known<'a>, key: &'a str, value: &'a [u8]) {
+        let Some((meaning, Some(role))) = Meaning::parse(key) else {
+            return;
+        };
+        if let Some(dimension) = known.dimension.and(meaning.dimension)
+            && role != Role::Wait
+        {
+            let one = Known {
+                dimension,
+                field: role.field(),
+                scale: meaning.scale,
+                ..*known
+            };
+            self.put(&one, value);
+        }
+    }
 }
 
-/// A field that says everything about a quota.
-fn whole(quota: &mut Quota<'_>, value: &[u8], reference: SystemTime) {
-    match value.first() {
-        Some(b'{') => json(quota, value, reference),
-        // IETF drafts 08 to 10.
-        _ if is_list(value) => quota.put(Field::Policy, value, reference),
-        _ if value::used_of_limit(value).is_some() => {
-            quota.put(Field::UsedOfLimit, value, reference);
+impl<'a> Known<'a> {
+    fn of(name: &'a str, told: Option<Field>) -> Option<Self> {
+        let own = told.or_else(|| unmistakable(name));
+        let parsed = Name::parse(name);
+        let known = |name: Name<'a>, field| Self {
+            family: name.family,
+            dimension: name.meaning.dimension,
+            field,
+            scale: name.meaning.scale,
+            is_compound: name.meaning.is_compound,
+        };
+        if own.is_none()
+            && parsed.is_none_or(|name| name.family.is_empty())
+            && let Some(wait) = Meaning::wait(name)
+        {
+            return Some(Self {
+                family: name,
+                dimension: Dimension::default(),
+                field: Field::RetryAfter,
+                scale: wait.scale,
+                is_compound: false,
+            });
         }
-        _ if value.contains(&b'=') => pairs(quota, value, reference),
-        _ if quota.may_be_bare() => quota.put(Field::Limit, value, reference),
-        _ => {}
+        match (own, parsed) {
+            (None, None) => None,
+            (None, Some(parsed)) => Some(known(parsed, parsed.meaning.field)),
+            // A profile knows the unit, too.
+            (Some(field), Some(parsed)) if !parsed.family.is_empty() => Some(Self {
+                scale: None,
+                ..known(parsed, field)
+            }),
+            (Some(field), _) => Some(Self {
+                // What a profile names by itself is about one quota.
+                family: if told.is_some() { PROFILE } else { name },
+                dimension: Dimension::default(),
+                field,
+                scale: None,
+                is_compound: false,
+            }),
+        }
     }
+}
+
+/// The fields that are about limits, with what a profile says of them, as far as they are read.
+fn fields<'a>(
+    headers: &'a HeaderMap,
+    profile: Option<&'a dyn Profile>,
+) -> impl Iterator<Item = (&'a str, &'a [u8], Option<Field>)> {
+    let fields = headers.iter().filter_map(move |(name, value)| {
+        let (name, value) = (name.as_str(), value.as_bytes());
+        let told = profile.and_then(|profile| profile.field(name));
+        let counts = told.is_some() || super::is_about_limits(name);
+        (counts && value.len() <= MOST_BYTES).then(|| (name, value.trim_ascii(), told))
+    });
+    fields.take(MOST_FIELDS)
 }
 
 /// A list of names with parameters, and not a dictionary: drafts 07 and 08 share the name of the field.
 fn is_list(value: &[u8]) -> bool {
     let named = value.first().is_some_and(|b| !b.is_ascii_digit());
-    let first = value.iter().find(|b| matches!(b, b'"' | b';' | b'='));
+    let first = value
+        .iter()
+        .find(|b| matches!(b, b'"' | b';' | b'=' | b':'));
     named && matches!(first, Some(b'"' | b';'))
 }
 
-/// `{"name":"API","period":10,"limit":50,"remaining":0,"until":"2026-09-21T14:14:20Z"}`
-fn json(quota: &mut Quota<'_>, value: &[u8], reference: SystemTime) {
-    let members = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(value);
-    for (key, value) in members.unwrap_or_default() {
-        let text = match value {
-            serde_json::Value::String(text) => text,
-            serde_json::Value::Number(number) => number.to_string(),
-            _ => continue,
-        };
-        member(quota, &key, text.as_bytes(), reference);
-    }
-}
-
-/// `limit=100, remaining=0, reset=5` (IETF draft 07), or `total=100; remaining=99; resets=41` (Zendesk).
-fn pairs(quota: &mut Quota<'_>, value: &[u8], reference: SystemTime) {
-    if value.contains(&b';') {
-        for (key, value) in split(value, b';').filter_map(|pair| halves(pair, b'=')) {
-            if let Ok(key) = std::str::from_utf8(key) {
-                member(quota, key, value, reference);
-            }
-        }
-    } else {
-        for (key, number) in super::structured::members(value) {
-            member(quota, key, number.to_string().as_bytes(), reference);
-        }
-    }
-}
-
-fn member(quota: &mut Quota<'_>, key: &str, value: &[u8], reference: SystemTime) {
-    if let Some(("", field)) = field_of(&key.to_ascii_lowercase()) {
-        quota.put(field, value, reference);
-    }
-}
-
-/// `retry-after` and its relatives, with or without a prefix.
-fn retry_field(name: &str) -> Option<Field> {
-    if name.ends_with("retry-after-ms") {
-        Some(Field::RetryAfterMillis)
-    } else {
-        name.ends_with("retry-after").then_some(Field::RetryAfter)
-    }
+/// Whether a value names the quotas that it is about: `name=burst,10;name=daily,1000`, `minute=60, day=1000`.
+fn has_names(value: &[u8], field: Field) -> bool {
+    let first = value.first().is_some_and(u8::is_ascii_alphabetic);
+    // Dates have colons of their own.
+    let separator = |byte: &u8| *byte == b'=' || (*byte == b':' && field != Field::Reset);
+    first && value.iter().any(separator)
 }
 
 /// As [`crate::retry_after`] reads it, and in all forms that resets have.
-fn retry_after(value: &[u8], reference: SystemTime) -> Option<When> {
-    When::parse(value, reference)
+fn retry_after(scale: Option<u64>, value: &[u8], reference: SystemTime) -> Option<When> {
+    When::parse_in(scale, value, reference)
         .or_else(|| crate::retry_after::retry_after(value, reference).map(When::At))
 }
 
@@ -268,6 +437,8 @@ fn longest(value: &[u8], read: impl Fn(&[u8]) -> Option<When>) -> Option<When> {
     })
 }
 
+/// The family of fields that only a profile knows.
+pub(super) const PROFILE: &str = "profile";
 /// Maximum number of quotas in a result. No server announces this many.
 const MOST_LIMITS: usize = 64;
 /// Maximum number of quotas whose fields are gathered.

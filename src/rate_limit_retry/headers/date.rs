@@ -2,31 +2,67 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::{retry_after::http_date, steps::examined};
+
 /// The date that `text` names; `None` if it is in none of the forms, or before 1970.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
-    httpdate::parse_http_date(text)
-        .ok()
+    if text.len() > LONGEST {
+        return None;
+    }
+    examined(text.len());
+    http_date(text)
         .or_else(|| iso(text))
         .or_else(|| javascript(text))
+        .or_else(|| unix(text))
+        .or_else(|| mail(text))
 }
 
-/// RFC 3339; also without seconds (Atlassian), with a space for the `T`, and without a zone, which then is UTC.
+/// `Mon, 21 Sep 2026 16:14:20 +0200` (RFC 5322), with the day of the week or without.
+fn mail(text: &str) -> Option<SystemTime> {
+    let text = text.split_once(',').map_or(text, |(_, text)| text);
+    let mut words = text.split_ascii_whitespace();
+    let day = words.next()?;
+    let day = number(day, 2).or_else(|| number(day, 1))?;
+    let month = month(words.next()?)?;
+    let (year, time) = (words.next()?, words.next()?);
+    let zone = offset(words.next().unwrap_or_default())?;
+    instant([number(year, 4)?, month, day], clock(time)?, zone)
+}
+
+/// RFC 3339; also without seconds (Atlassian), with a space for the `T` or before the zone, with a zone in words
+/// (`UTC`, or `+0000 UTC` as Go prints it), and without a zone, which then is UTC.
 fn iso(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_at_checked(10)?;
     let mut parts = date.split('-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
     let time = time.strip_prefix(['T', 't', ' '])?;
     let end = time.find(['Z', 'z', '+', '-']).unwrap_or(time.len());
+    let end = time.find(['U', 'G']).map_or(end, |word| word.min(end));
     let (time, zone) = time.split_at_checked(end)?;
+    let zone = zone.strip_suffix(" UTC").unwrap_or(zone);
     let civil = [number(year, 4)?, number(month, 2)?, number(day, 2)?];
-    instant(civil, clock(time)?, offset(zone)?)
+    instant(civil, clock(time.trim_ascii_end())?, offset(zone)?)
+}
+
+/// `Mon Sep 21 14:14:20 UTC 2026`, as `date` and Java print it.
+fn unix(text: &str) -> Option<SystemTime> {
+    let mut words = text.split_ascii_whitespace().skip(1);
+    let month = month(words.next()?)?;
+    let (day, time) = (words.next()?, words.next()?);
+    let zone = offset(words.next()?)?;
+    let year = words.next()?;
+    let day = number(day, 2).or_else(|| number(day, 1))?;
+    instant([number(year, 4)?, month, day], clock(time)?, zone)
+}
+
+fn month(word: &str) -> Option<i64> {
+    Some((1..).zip(MONTHS).find(|(_, name)| *name == word)?.0)
 }
 
 /// `Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)`.
 fn javascript(text: &str) -> Option<SystemTime> {
     let mut words = text.split_ascii_whitespace().skip(1);
-    let month = words.next()?;
-    let month = (1..).zip(MONTHS).find(|(_, name)| *name == month)?.0;
+    let month = month(words.next()?)?;
     let (day, year, time) = (words.next()?, words.next()?, words.next()?);
     let zone = words.next()?.strip_prefix("GMT")?;
     let civil = [number(year, 4)?, month, number(day, 2)?];
@@ -48,10 +84,11 @@ fn clock(text: &str) -> Option<Duration> {
     none_left.then(|| Duration::new((hour * 3600 + minute * 60 + second).unsigned_abs(), nanos))
 }
 
-/// Seconds east of Greenwich: nothing, `Z`, `+0100`, `+01:00`.
+/// Seconds east of Greenwich: nothing, `Z`, `UTC`, `GMT`, `+0100`, `+01:00`.
 fn offset(zone: &str) -> Option<i64> {
     let sign = match zone.chars().next() {
         None | Some('Z' | 'z') => return (zone.len() <= 1).then_some(0),
+        Some('U' | 'G') => return matches!(zone, "UTC" | "GMT").then_some(0),
         Some('+') => 1,
         Some('-') => -1,
         Some(_) => return None,
@@ -85,6 +122,8 @@ fn number(text: &str, digits: usize) -> Option<i64> {
     good.then(|| text.parse().ok())?
 }
 
+/// Maximum length of a date that is read.
+const LONGEST: usize = 128;
 /// From the first of March in the year 0.
 const DAYS_TO_1970: i64 = 719_468;
 const MONTHS: [&str; 12] = [
@@ -110,6 +149,17 @@ mod tests {
             "2026-09-21T19:44:20+05:30",
             "2026-09-21T10:44:20-0330",
             "2026-09-21 14:14:20",
+            "2026-09-21 14:14:20Z",
+            "2026-09-21 14:14:20 UTC",
+            "2026-09-21 14:14:20 GMT",
+            "2026-09-21 16:14:20 +0200",
+            "2026-09-21 14:14:20.5 +0000 UTC",
+            "2026-09-21T14:14:20 +00:00",
+            "Mon, 21 Sep 2026 14:14:20 UTC",
+            "Mon, 21 Sep 2026 14:14:20 +0000",
+            "Mon Sep 21 14:14:20 UTC 2026",
+            "Mon, 21 Sep 2026 16:14:20 +0200",
+            "21 Sep 2026 14:14:20 GMT",
             "Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)",
             "Mon Sep 21 2026 14:14:20 GMT",
         ] {
@@ -139,6 +189,9 @@ mod tests {
             "2026-09-00T14:14:20Z",
             "2026-00-21T14:14:20Z",
             "2026-09-21T14:14:20ZZ",
+            "2026-09-21 14:14:20 CET",
+            "2026-09-21 14:14:20 UTCX",
+            "Mon Sep 21 14:14:20 CET 2026",
             "2026-09-21T14:14:20:00Z",
             "2026-09-21T14:14:20.x",
             "1969-12-31T23:59:59Z",

@@ -1,7 +1,5 @@
 //! Fields that say outright whether to send again, and how far a refusal reaches.
 
-use http::{HeaderMap, StatusCode};
-
 /// What the server says about sending the request again.
 ///
 /// # Examples
@@ -43,13 +41,11 @@ pub(super) fn advice(name: &str, value: &[u8]) -> Option<Advice> {
     }
 }
 
-/// Discord's way to say that every bucket is meant, and 418, with which Binance bans an address.
-pub(super) fn is_global(status: StatusCode, headers: &HeaderMap) -> bool {
-    let says = |name: &str, word: &str| {
-        let value = headers.get(name).map(|value| value.as_bytes().trim_ascii());
-        value.is_some_and(|value| value.eq_ignore_ascii_case(word.as_bytes()))
-    };
-    status == StatusCode::IM_A_TEAPOT
-        || says("x-ratelimit-global", "true")
-        || says("x-ratelimit-scope", "global")
+/// Discord's way to say that every bucket is meant.
+pub(super) fn is_global(name: &str, value: &[u8]) -> bool {
+    match name {
+        "x-ratelimit-global" => value.eq_ignore_ascii_case(b"true"),
+        "x-ratelimit-scope" => value.eq_ignore_ascii_case(b"global"),
+        _ => false,
+    }
 }

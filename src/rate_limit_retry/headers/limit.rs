@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
+use super::{name::Dimension, words::parts};
+
 /// One quota, as far as the response describes it.
 ///
 /// # Examples
@@ -86,6 +90,29 @@ impl Limit {
         self.remaining == Some(0)
     }
 
+    /// Cuts a name that is longer than [`LONGEST_NAME`].
+    pub(super) fn shorten_name(&mut self) {
+        if let Some(name) = &mut self.name
+            && name.len() > LONGEST_NAME
+        {
+            let mut ends = (0..=LONGEST_NAME).rev();
+            let end = ends.find(|at| name.is_char_boundary(*at));
+            name.truncate(end.unwrap_or_default());
+        }
+    }
+
+    /// Whether no request is left. Of what else is counted, a request may cost nothing.
+    pub(super) fn is_out_of_requests(&self) -> bool {
+        self.is_exhausted() && self.unit == Unit::Requests
+    }
+
+    /// Whether this is how a server says that it has no quota: a limit of zero in an answer that is no refusal of the
+    /// quota's. What remains of it is nothing all the same, although every request is accepted.
+    pub(super) fn is_none_at_all(&self, status: StatusCode) -> bool {
+        let refused = matches!(status.as_u16(), 418 | 420 | 429 | 430 | 529);
+        !refused && self.limit == Some(0) && self.remaining.unwrap_or(0) == 0
+    }
+
     /// Whether anything is known that a client can act upon.
     pub(super) fn says_something(&self) -> bool {
         self.limit.is_some()
@@ -107,16 +134,42 @@ impl Unit {
     }
 
     /// What a field counts by the words in its name: `x-ratelimit-remaining-tokens`.
-    pub(super) fn of_dimension(dimension: &str) -> Self {
-        let has = |words: &[&str]| words.iter().any(|word| dimension.contains(word));
-        if has(&["concurren"]) {
-            Self::ConcurrentRequests
-        } else if has(&["byte", "bandwidth"]) {
-            Self::ContentBytes
-        } else if has(&["token", "complexity", "cost", "point", "weight", "credit"]) {
-            Self::Other
-        } else {
-            Self::Requests
+    pub(super) fn of_dimension(dimension: &Dimension<'_>) -> Self {
+        let mut before = "";
+        let mut words = dimension.words().flat_map(parts);
+        let found = words.find_map(|word| {
+            let unit = Self::of_word(word).filter(|_| {
+                // Requests with one credential.
+                !(word.starts_with("token") && CREDENTIALS.contains(&before))
+            });
+            before = word;
+            unit
+        });
+        found.unwrap_or_default()
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        if word.starts_with("concurren") {
+            return Some(Self::ConcurrentRequests);
         }
+        if word.contains("byte") {
+            return Some(Self::ContentBytes);
+        }
+        Some(match word {
+            "parallel" | "simultaneous" | "inflight" => Self::ConcurrentRequests,
+            "bandwidth" | "kb" | "mb" | "gb" => Self::ContentBytes,
+            "token" | "complexity" | "cost" | "costs" | "point" | "points" | "weight"
+            | "weights" | "credit" | "credits" | "unit" | "units" | "character" | "characters"
+            | "chars" | "audio" | "conn" | "connections" => Self::Other,
+            _ if word.ends_with("tokens") || word.ends_with("units") => Self::Other,
+            _ => return None,
+        })
     }
 }
+
+/// Maximum length of the name of a quota.
+const LONGEST_NAME: usize = 128;
+/// What a token is of which a quota counts the requests, not the tokens.
+const CREDENTIALS: [&str; 10] = [
+    "api", "auth", "access", "bearer", "oauth", "user", "app", "client", "personal", "session",
+];

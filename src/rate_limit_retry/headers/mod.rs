@@ -8,17 +8,29 @@
 //! | fields | values |
 //! |---|---|
 //! | `Retry-After` (RFC 9110 §10.2.3) | seconds, an HTTP-date in all three forms; also a fraction, a date as a number |
-//! | `retry-after-ms`, `x-ms-retry-after-ms`, `x-amz-retry-after`, `grpc-retry-pushback-ms` | milliseconds; they go before `Retry-After` |
-//! | `X-Retry-After`, `X-RateLimit-Retry-After`, any `*-retry-after` | as `Retry-After`; they go after it |
+//! | `retry-after-ms`, `Retry-After-Milliseconds`, `x-amz-retry-after`, `grpc-retry-pushback-ms` | milliseconds; they go before `Retry-After` |
+//! | `Retry-After-<name>` | as `Retry-After`; of several, the longest |
+//! | `X-Retry-After`, `X-RateLimit-Retry-After`, any `*-retry-after` or `*-RetryAfter` | as `Retry-After`; they go after it |
 //! | `RateLimit-{Limit,Remaining,Reset}`, `RateLimit-Policy` | IETF drafts 01 to 06 |
 //! | `RateLimit: limit=100, remaining=0, reset=5` | IETF draft 07 |
 //! | `RateLimit: "burst";r=0;t=12`, `RateLimit-Policy: "burst";q=100;w=60` | IETF drafts 08 to 10, with `qu` and `pk` |
 //! | `X-RateLimit-*`, `X-Rate-Limit-*`, `Vendor-RateLimit-*` | limit, remaining, used, reset, window, fill rate; one quota for each dimension: `-requests`, `-tokens`, `-daily` |
-//! | `X-RateLimit: {"limit":50,…}`, `total=100; remaining=99; resets=41` | JSON, pairs |
+//! | `X-Acme-{Limit,Remaining,Reset}`, `x-app-limit-24hour-*` | the same, if several fields together describe a quota |
+//! | `Limit: 600,30000` and `Usage: 314,27536` | one quota for each position |
+//! | `X-RateLimit-Limit: name=burst,10;name=daily,1000`, `minute=60, day=1000` | one quota for each name |
+//! | `X-RateLimit: {"limit":50,…}`, `total=100; remaining=99; resets=41`, `hour-lim:3500;hour-rem:500` | JSON, pairs |
 //! | `X-App-Rate-Limit: 20:1,100:120` | limit and seconds |
 //! | `X-Shopify-Shop-Api-Call-Limit: 32/40`, `Sforce-Limit-Info: api-usage=10018/100000` | used and limit |
 //! | `X-Sentry-Rate-Limits: 60:error:key` | a wait for each category |
 //! | `x-should-retry`, `stripe-should-retry`, `x-envoy-ratelimited` | [`Advice`] |
+//!
+//! A name is read word by word, in any order: `left`, `available` and `remaining` are what is left, `quota`, `allowed`
+//! and `max` a limit, `expiry` and `until` a reset, `interval` and `period` a window (`60`, `600s`, `24-hour`). A unit in
+//! the name of a wait, a reset or a window is obeyed: `reset-ms`, `retry-after-millis`, `window-minutes`. The remaining
+//! words name the quota, and say its unit and window: `input-tokens`, `api-token` (a credential, which is no unit),
+//! `daily`, `15min`.
+//!
+//! A limit of zero, below zero or `unlimited` is no quota, except where a 429 says that nothing of zero is left.
 //!
 //! # How a reset is understood
 //!
@@ -28,8 +40,8 @@
 //! |---|---|
 //! | below 10⁹ | seconds from now |
 //! | 10⁹, 10¹¹, 10¹⁴, 10¹⁷ and more | a date in seconds, milliseconds, microseconds, nanoseconds since 1970; malformed if more than 400 days off |
-//! | `6m0s`, `12ms` | a length of time |
-//! | HTTP-date, RFC 3339, `2026-09-21T14:14Z`, `Mon Sep 21 2026 15:14:20 GMT+0100 (…)` | a date |
+//! | `6m0s`, `12ms`, `17 seconds`, `PT1M` | a length of time |
+//! | HTTP-date (also with `UTC`), RFC 3339, `2026-09-21 14:14:20 UTC`, `Mon Sep 21 2026 15:14:20 GMT+0100 (…)` | a date |
 //!
 //! Dates count from the response's own `Date`, so that a wrong clock cancels out; see [`Skew`] for responses without
 //! one. What is still ambiguous, such as a delta in milliseconds, needs a [`Profile`]. What is malformed is ignored, as
@@ -56,6 +68,7 @@
 //! ```
 
 mod collect;
+mod columns;
 mod date;
 mod flags;
 mod limit;
@@ -66,6 +79,7 @@ mod signals;
 mod skew;
 mod structured;
 mod value;
+mod words;
 
 use std::time::{Duration, SystemTime};
 
@@ -78,7 +92,10 @@ pub use self::{
     signals::Signals,
     skew::Skew,
 };
-use crate::retry_after::{LONGEST, Number, date};
+use crate::{
+    retry_after::{LONGEST, Number, date},
+    steps::examined,
+};
 
 /// Reads what a response says about limits. `now` is the wall clock, for responses without a good `Date`.
 ///
@@ -101,7 +118,8 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals
     if !may_speak(headers) {
         return Signals::without_fields(status);
     }
-    signals(status, headers, present(headers, now), None)
+    let age = age(headers);
+    signals(status, headers, age, present(headers, age, now), None)
 }
 
 /// The same, for a server of which a [`Profile`] says what its values cannot tell.
@@ -128,7 +146,14 @@ pub fn read_with(
     headers: &HeaderMap,
     now: SystemTime,
 ) -> Signals {
-    signals(status, headers, present(headers, now), Some(profile))
+    let age = age(headers);
+    signals(
+        status,
+        headers,
+        age,
+        present(headers, age, now),
+        Some(profile),
+    )
 }
 
 /// The same, with dates counted from `server_time`, whatever the response's own `Date` says.
@@ -138,7 +163,7 @@ pub(super) fn read_at(
     headers: &HeaderMap,
     server_time: SystemTime,
 ) -> Signals {
-    signals(status, headers, server_time, profile)
+    signals(status, headers, age(headers), server_time, profile)
 }
 
 /// Whether a response may say something about limits to somebody who has no profile.
@@ -149,17 +174,17 @@ pub(super) fn may_speak(headers: &HeaderMap) -> bool {
 fn signals(
     status: StatusCode,
     headers: &HeaderMap,
+    age: Duration,
     reference: SystemTime,
     profile: Option<&dyn Profile>,
 ) -> Signals {
-    let age = age(headers);
     if !age.is_zero() && status.is_success() {
         return Signals::default();
     }
     let collected = collect::Collected::read(headers, reference, profile);
-    let (asked, advice) = (collected.asked(age), collected.advice);
+    let (asked, advice, global) = (collected.asked(age), collected.advice, collected.global);
     let limits = if age.is_zero() {
-        collected.into_limits()
+        collected.into_limits(status)
     } else {
         Vec::new()
     };
@@ -167,7 +192,7 @@ fn signals(
         retry_after: None,
         limits,
         advice,
-        global: flags::is_global(status, headers),
+        global: global || status == StatusCode::IM_A_TEAPOT,
     };
     signals.retry_after = signals.wait(status, asked);
     signals
@@ -176,13 +201,20 @@ fn signals(
 /// One pass over the names is cheaper than a look-up of every name there could be.
 fn is_about_limits(name: &str) -> bool {
     let name = name.as_bytes();
-    name.windows(5)
-        .any(|part| part == b"limit" || part == b"retry")
+    examined(name.len());
+    name.windows(5).any(|part| match part[0] {
+        b'l' => part == b"limit" || part == b"lowed",
+        b'r' => part == b"retry" || part == b"remai" || part == b"reset",
+        b'q' => part == b"quota",
+        b'a' => part == b"avail",
+        b'-' => part == b"-left",
+        _ => false,
+    })
 }
 
 /// The server's time when the response came here: its `Date`, and how long it was in a cache since.
-fn present(headers: &HeaderMap, now: SystemTime) -> SystemTime {
-    let made = date(headers).and_then(|made| made.checked_add(age(headers)));
+fn present(headers: &HeaderMap, age: Duration, now: SystemTime) -> SystemTime {
+    let made = date(headers).and_then(|made| made.checked_add(age));
     made.unwrap_or(now)
 }
 
@@ -197,3 +229,6 @@ fn age(headers: &HeaderMap) -> Duration {
     let seconds = ages.filter_map(|age| Some(Number::parse(age.as_bytes().trim_ascii())?.whole));
     Duration::from_secs(seconds.max().unwrap_or(0)).min(LONGEST)
 }
+
+#[cfg(test)]
+mod tests;

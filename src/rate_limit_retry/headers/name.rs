@@ -1,107 +1,321 @@
 //! What a header field is about, by its name alone.
 
-use super::Field;
+use std::fmt;
+
+use super::{
+    Field,
+    words::{Role, glued, is_filler, is_one_of, is_refill, parts, scale_of, window_of},
+};
+
+use crate::steps::examined;
 
 /// A field of the rate-limit families: `x-ratelimit-remaining-tokens` is how many *tokens* remain.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Name<'a> {
-    /// Up to and with `ratelimit`: fields of one family describe each other.
+    /// Up to and with `ratelimit`: fields of one family describe each other. Empty if the name does not say that it is
+    /// about a rate limit, so that it counts only together with others.
     pub(super) family: &'a str,
+    pub(super) meaning: Meaning<'a>,
+}
+
+/// What a name, or a key in a value, says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Meaning<'a> {
     /// What is counted, or how the server calls the quota; empty if the family has but one.
-    pub(super) dimension: &'a str,
+    pub(super) dimension: Dimension<'a>,
     pub(super) field: Field,
+    /// The nanoseconds of the unit that the name gives for a wait, a reset or a window.
+    pub(super) scale: Option<u64>,
+    /// Whether the name has the word `limit` or `quota` besides its role: `limit-remaining`.
+    pub(super) is_compound: bool,
+}
+
+/// The words that a quota is known by.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Dimension<'a> {
+    words: [&'a str; MOST_WORDS],
+    count: usize,
 }
 
 impl<'a> Name<'a> {
-    /// `name` in lower case; `None` if it belongs to no family.
+    /// `name` in lower case; `None` if it is not about limits, or longer than names are.
     pub(super) fn parse(name: &'a str) -> Option<Self> {
-        let end = MARKERS
-            .iter()
-            .find_map(|marker| Some(name.find(marker)? + marker.len()))?;
-        let (family, rest) = name.split_at(end);
-        let rest = match rest.strip_prefix('-') {
-            Some(rest) => rest,
-            None if rest.is_empty() => rest,
-            // `ratelimited`
-            None => return None,
+        if name.len() > LONGEST_NAME {
+            return None;
+        }
+        let Some((family, rest)) = end_of_family(name).and_then(|end| name.split_at_checked(end))
+        else {
+            return Self::weak(name);
         };
-        let (dimension, field) = field_of(rest).unwrap_or((rest, Field::Whole));
+        let rest = rest.strip_prefix('s').unwrap_or(rest);
+        // Not `ratelimited`.
+        if !rest.is_empty() && !rest.starts_with(['-', '_']) {
+            return None;
+        }
+        let meaning = match Meaning::parse(rest)? {
+            (meaning, Some(_)) => meaning,
+            (meaning, None) => Meaning {
+                field: Field::Whole,
+                ..meaning
+            },
+        };
+        Some(Self { family, meaning })
+    }
+
+    /// A name that only says limit, remaining or reset.
+    fn weak(name: &'a str) -> Option<Self> {
+        let name = name.strip_prefix("x-").unwrap_or(name);
+        let (meaning, role) = Meaning::parse(name)?;
+        let role = role.filter(|role| !matches!(role, Role::Name | Role::Policy | Role::Wait));
+        role.filter(|_| !meaning.dimension.words().any(is_of_something_else))?;
         Some(Self {
-            family,
-            dimension,
-            field,
+            family: "",
+            meaning,
         })
     }
 }
 
-/// Splits what a field says from what it says it of: `limit-requests`, `requests-limit`, `concurrentlimit`.
-pub(super) fn field_of(words: &str) -> Option<(&str, Field)> {
-    let last = FIELDS.iter().find_map(|(word, field)| {
-        let dimension = words.strip_suffix(word)?;
-        Some((dimension.trim_end_matches(['-', '_']), *field))
-    });
-    last.or_else(|| {
-        FIELDS.iter().find_map(|(word, field)| {
-            let dimension = words.strip_prefix(word)?;
-            Some((dimension.strip_prefix(['-', '_'])?, *field))
+impl<'a> Meaning<'a> {
+    /// Splits what a name says from what it says it of: `limit-requests`, `requests-limit`, `concurrentlimit`. `None`
+    /// if it has more words than names have.
+    pub(super) fn parse(name: &'a str) -> Option<(Self, Option<Role>)> {
+        examined(name.len());
+        let mut words = Words::default();
+        for word in parts(name) {
+            words.push(word)?;
+        }
+        let (at, role) = words.role();
+        let mut meaning = Self {
+            dimension: Dimension::default(),
+            field: role.map_or(Field::Whole, Role::field),
+            scale: None,
+            is_compound: false,
+        };
+        let all = words.list.get(..words.count)?;
+        for (index, (word, own)) in all.iter().enumerate() {
+            let is_noun = *own == Some(Role::Limit) && is_one_of(word, &["limit", "quota"]);
+            let before = index.checked_sub(1).map_or("", |before| all[before].0);
+            let numbered = before.bytes().all(|byte| byte.is_ascii_digit()) && !before.is_empty();
+            if Some(index) == at {
+                continue;
+            }
+            if is_noun && role.is_some() {
+                meaning.is_compound = true;
+            } else if role.is_some_and(Role::is_time)
+                && let (Some(scale), false) = (scale_of(word), numbered)
+            {
+                meaning.scale = Some(scale);
+            } else if !(role.is_some_and(Role::is_time) && is_filler(word))
+                && !(role.is_some() && is_one_of(word, &["count", "number"]))
+                && !(role == Some(Role::Wait) && word.eq_ignore_ascii_case("retry"))
+                && !(role == Some(Role::Refill)
+                    && (is_refill(word) || word.eq_ignore_ascii_case("rate")))
+                && !(role == Some(Role::Limit)
+                    && at == Some(index + 1)
+                    && all[index + 1].0.eq_ignore_ascii_case("capacity")
+                    && is_one_of(word, &["burst", "bucket"]))
+            {
+                meaning.dimension.push(word)?;
+            }
+        }
+        Some((meaning, role))
+    }
+
+    /// The wait that `name` asks for, wherever it says so: `retry-after`, `x-write-retryafter-ms`, `retry-after-long`.
+    pub(super) fn wait(name: &'a str) -> Option<Self> {
+        if name.len() > LONGEST_NAME {
+            return None;
+        }
+        let mut retries = name.as_bytes().windows(RETRY.len()).enumerate();
+        let rest = retries.find_map(|(at, part)| {
+            let rest = (part == RETRY).then(|| name.get(at..))??;
+            let after = rest.get(RETRY.len()..)?;
+            let after = after.strip_prefix('-').unwrap_or(after);
+            after.starts_with("after").then_some(rest)
+        })?;
+        let (meaning, role) = Self::parse(rest)?;
+        (role == Some(Role::Wait)).then_some(meaning)
+    }
+}
+
+/// The words of one name, with the roles of those that have one.
+#[derive(Default)]
+struct Words<'a> {
+    list: [(&'a str, Option<Role>); MOST_WORDS],
+    count: usize,
+}
+
+impl<'a> Words<'a> {
+    fn push(&mut self, word: &'a str) -> Option<()> {
+        let mut role = Role::of(word);
+        if role.is_none()
+            && let Some((head, tail)) = glued(word)
+        {
+            self.push(head)?;
+            return self.push(tail);
+        }
+        let before = self
+            .count
+            .checked_sub(1)
+            .map_or("", |last| self.list[last].0);
+        let is_wait =
+            before.eq_ignore_ascii_case("retry") && is_one_of(word, &["after", "in", "at"]);
+        if is_wait {
+            role = Some(Role::Wait);
+        } else if word.eq_ignore_ascii_case("rate") && is_refill(before) {
+            role = Some(Role::Refill);
+        } else if word == "status" && before == "limit" {
+            // How much of the limit is left.
+            role = Some(Role::Remaining);
+        }
+        *self.list.get_mut(self.count)? = (word, role);
+        self.count += 1;
+        Some(())
+    }
+
+    /// The role that the whole name has, and the word that says so.
+    fn role(&self) -> (Option<usize>, Option<Role>) {
+        let all = &self.list[..self.count];
+        let last = self.count.saturating_sub(1);
+        let roles = all.iter().enumerate().filter_map(|(at, (_, role))| {
+            let role = (*role)?;
+            // Anywhere else they are about the quota itself.
+            let counts = !matches!(role, Role::Name | Role::Policy) || at == last;
+            counts.then_some((at, role))
+        });
+        let strength = |at: usize, role: Role| match (role, all[at].0) {
+            // A bare number of something: `limit-count`, `count-limit`.
+            (Role::Used, "count") => 0,
+            _ => role.strength(),
+        };
+        let Some((at, role)) = roles.max_by_key(|(at, role)| (strength(*at, *role), *at)) else {
+            return (None, None);
+        };
+        let is_duration = role == Role::Remaining
+            && all.iter().enumerate().any(|(at, (word, _))| {
+                let before = at.checked_sub(1).map_or("", |before| all[before].0);
+                let numbered = before.bytes().any(|byte| byte.is_ascii_digit());
+                !numbered
+                    && (word.eq_ignore_ascii_case("time")
+                        || scale_of(word).is_some_and(|_| *word != "s"))
+            });
+        (Some(at), Some(if is_duration { Role::Reset } else { role }))
+    }
+}
+
+impl<'a> Dimension<'a> {
+    pub(super) fn push(&mut self, word: &'a str) -> Option<()> {
+        *self.words.get_mut(self.count)? = word;
+        self.count += 1;
+        Some(())
+    }
+
+    /// These words, and those of another.
+    pub(super) fn and(mut self, other: Self) -> Option<Self> {
+        for word in other.words() {
+            self.push(word)?;
+        }
+        Some(self)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn words(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.words.iter().take(self.count).copied()
+    }
+
+    /// The seconds of the window that the words name.
+    pub(super) fn window(&self) -> Option<u64> {
+        window_of(self.words())
+    }
+
+    /// Whether a word says that calls are counted, where no other word does.
+    pub(super) fn counts_requests(&self) -> bool {
+        self.words().flat_map(parts).any(|word| {
+            matches!(
+                word,
+                "request" | "requests" | "req" | "call" | "calls" | "api" | "rate" | "throttle"
+            )
         })
-    })
+    }
 }
 
-/// The seconds of the window that a dimension names: `daily`, `per-minute`.
-pub(super) fn window_of(dimension: &str) -> Option<u64> {
-    dimension.split(['-', '_']).find_map(|word| match word {
-        "second" | "secondly" => Some(1),
-        "minute" | "minutely" => Some(60),
-        "hour" | "hourly" => Some(3600),
-        "day" | "daily" => Some(86_400),
-        "week" | "weekly" => Some(604_800),
-        _ => None,
-    })
+impl fmt::Display for Dimension<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, word) in self.words().enumerate() {
+            if at > 0 {
+                f.write_str("-")?;
+            }
+            f.write_str(word)?;
+        }
+        Ok(())
+    }
 }
 
-const MARKERS: [&str; 2] = ["ratelimit", "rate-limit"];
+/// Where the first `ratelimit`, `rate-limit` or `rate_limit` ends.
+fn end_of_family(name: &str) -> Option<usize> {
+    let name = name.as_bytes();
+    let mut limits = name.windows(LIMIT.len()).enumerate();
+    let at = limits.find_map(|(at, part)| {
+        if part != LIMIT {
+            return None;
+        }
+        let before = &name[..at];
+        let separated = before.strip_suffix(b"-").or(before.strip_suffix(b"_"));
+        separated.unwrap_or(before).ends_with(b"rate").then_some(at)
+    });
+    Some(at? + LIMIT.len())
+}
 
-/// Longer words before those that they end with.
-const FIELDS: [(&str, Field); 37] = [
-    ("retry-after", Field::RetryAfter),
-    ("reset-after", Field::Reset),
-    ("reset-time", Field::Reset),
-    ("resettime", Field::Reset),
-    ("reset-at", Field::Reset),
-    ("reset-in", Field::Reset),
-    ("reset-seconds", Field::Reset),
-    ("reset-ms", Field::ResetMillis),
-    ("resets", Field::Reset),
-    ("reset", Field::Reset),
-    ("next", Field::Reset),
-    ("until", Field::Reset),
-    ("limit", Field::Limit),
-    ("max", Field::Limit),
-    ("quota", Field::Limit),
-    ("total", Field::Limit),
-    ("remaining", Field::Remaining),
-    ("available", Field::Remaining),
-    ("left", Field::Remaining),
-    ("used", Field::Used),
-    ("usage", Field::Used),
-    ("observed", Field::Used),
-    ("count", Field::Used),
-    ("interval-milliseconds", Field::WindowMillis),
-    ("interval-ms", Field::WindowMillis),
-    ("window-ms", Field::WindowMillis),
-    ("interval-seconds", Field::Window),
-    ("window-seconds", Field::Window),
-    ("interval", Field::Window),
-    ("window", Field::Window),
-    ("period", Field::Window),
-    ("fillrate", Field::Refill),
-    ("fill-rate", Field::Refill),
-    ("resource", Field::Name),
-    ("bucket", Field::Name),
-    ("policy", Field::Policy),
-    ("name", Field::Name),
-];
+/// Whether a limit, or what remains, is that of a page of results, or of a store.
+fn is_of_something_else(word: &str) -> bool {
+    matches!(
+        word,
+        "page"
+            | "pages"
+            | "paging"
+            | "pagination"
+            | "offset"
+            | "cursor"
+            | "result"
+            | "results"
+            | "item"
+            | "items"
+            | "record"
+            | "records"
+            | "row"
+            | "rows"
+            | "list"
+            | "total"
+            | "content"
+            | "body"
+            | "upload"
+            | "download"
+            | "file"
+            | "files"
+            | "storage"
+            | "disk"
+            | "memory"
+            | "cpu"
+            | "length"
+            | "depth"
+            | "header"
+            | "headers"
+            | "password"
+            | "session"
+            | "cache"
+            | "age"
+    )
+}
+
+const LIMIT: &[u8] = b"limit";
+const RETRY: &[u8] = b"retry";
+/// Maximum number of words in a name that is read.
+const MOST_WORDS: usize = 8;
+/// Maximum length of a name that is read.
+const LONGEST_NAME: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -125,13 +339,98 @@ mod tests {
                 "requests",
                 Field::Limit,
             ),
+            (
+                "x-ratelimit-requests-left",
+                "x-ratelimit",
+                "requests",
+                Field::Remaining,
+            ),
+            (
+                "x-ratelimit-requests-quota",
+                "x-ratelimit",
+                "requests",
+                Field::Limit,
+            ),
+            (
+                "x-ratelimit-requests-allowed",
+                "x-ratelimit",
+                "requests",
+                Field::Limit,
+            ),
+            (
+                "x-ratelimit-available-requests",
+                "x-ratelimit",
+                "requests",
+                Field::Remaining,
+            ),
+            (
+                "x-ratelimit-limit-remaining",
+                "x-ratelimit",
+                "",
+                Field::Remaining,
+            ),
+            (
+                "x-ratelimit-requests-limit-remaining",
+                "x-ratelimit",
+                "requests",
+                Field::Remaining,
+            ),
+            (
+                "x-ratelimit-tokens-remaining-minute",
+                "x-ratelimit",
+                "tokens-minute",
+                Field::Remaining,
+            ),
             ("x-ratelimit-reset-after", "x-ratelimit", "", Field::Reset),
+            ("x-ratelimit-time-reset-ms", "x-ratelimit", "", Field::Reset),
+            (
+                "x-ratelimit-time-remaining",
+                "x-ratelimit",
+                "",
+                Field::Reset,
+            ),
+            ("x-ratelimit-resettime", "x-ratelimit", "", Field::Reset),
+            ("x-ratelimit-expiry", "x-ratelimit", "", Field::Reset),
+            ("x-ratelimit-expires-at", "x-ratelimit", "", Field::Reset),
+            ("x-ratelimit-window-size", "x-ratelimit", "", Field::Window),
+            (
+                "x-ratelimit-window-limit",
+                "x-ratelimit",
+                "window",
+                Field::Limit,
+            ),
+            ("x-ratelimit-limit-window", "x-ratelimit", "", Field::Window),
+            (
+                "x-ratelimit-burst-capacity",
+                "x-ratelimit",
+                "",
+                Field::Limit,
+            ),
+            (
+                "x-ratelimit-burst-limit",
+                "x-ratelimit",
+                "burst",
+                Field::Limit,
+            ),
+            (
+                "x-ratelimit-replenish-rate",
+                "x-ratelimit",
+                "",
+                Field::Refill,
+            ),
             (
                 "x-ratelimit-retry-after",
                 "x-ratelimit",
                 "",
                 Field::RetryAfter,
             ),
+            (
+                "x_rate_limit_remaining",
+                "x_rate_limit",
+                "",
+                Field::Remaining,
+            ),
+            ("ratelimit-dailylimit", "ratelimit", "daily", Field::Limit),
             (
                 "anthropic-ratelimit-input-tokens-reset",
                 "anthropic-ratelimit",
@@ -154,24 +453,75 @@ mod tests {
                 "x-hubspot-ratelimit-interval-milliseconds",
                 "x-hubspot-ratelimit",
                 "",
-                Field::WindowMillis,
+                Field::Window,
             ),
+            (
+                "x-ratelimit-tokens-query-cost",
+                "x-ratelimit",
+                "tokens-query-cost",
+                Field::Whole,
+            ),
+            (
+                "x-app-limit-24hour-remaining",
+                "",
+                "app-24hour",
+                Field::Remaining,
+            ),
+            ("x-app-limit-24hour-limit", "", "app-24hour", Field::Limit),
+            ("x-bapi-limit", "", "bapi", Field::Limit),
+            ("x-bapi-limit-status", "", "bapi", Field::Remaining),
+            ("x-bapi-limit-reset-timestamp", "", "bapi", Field::Reset),
+            ("x-apiquota-remaining", "", "api", Field::Remaining),
+            ("x-daylimit-remaining", "", "day", Field::Remaining),
         ] {
-            let expected = Name {
-                family,
-                dimension,
-                field,
-            };
+            let found = Name::parse(name).unwrap();
 
-            assert_eq!(Name::parse(name), Some(expected), "{name}");
+            let read = (
+                found.family,
+                found.meaning.dimension.to_string(),
+                found.meaning.field,
+            );
+            assert_eq!(read, (family, dimension.to_owned(), field), "{name}");
         }
         for name in [
             "x-envoy-ratelimited",
             "retry-after",
-            "x-limit",
             "ratelimiter",
+            "x-page-limit",
         ] {
             assert_eq!(Name::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_unit_of_a_time_is_a_word_of_the_name() {
+        for (name, scale) in [
+            ("x-ratelimit-reset", None),
+            ("x-ratelimit-reset-ms", Some(1_000_000)),
+            ("x-ratelimit-reset-after-millis", Some(1_000_000)),
+            ("x-ratelimit-ms-until-reset", Some(1_000_000)),
+            ("x-ratelimit-window-seconds", Some(1_000_000_000)),
+            ("x-ratelimit-reset-minutes", Some(60_000_000_000)),
+            ("x-ratelimit-reset-minute", None),
+            ("x-ratelimit-remaining-ms", Some(1_000_000)),
+        ] {
+            assert_eq!(Name::parse(name).unwrap().meaning.scale, scale, "{name}");
+        }
+        for (name, scale) in [
+            ("retry-after", Some(None)),
+            ("retry-after-ms", Some(Some(1_000_000))),
+            ("x-ms-retry-after-ms", Some(Some(1_000_000))),
+            ("x-ms-retry-after", Some(None)),
+            (
+                "x-rate-limit-retry-after-milliseconds",
+                Some(Some(1_000_000)),
+            ),
+            ("retry-after-seconds", Some(Some(1_000_000_000))),
+            ("retry-after-long", Some(None)),
+            ("writes-retryafter", Some(None)),
+            ("x-retry-count", None),
+        ] {
+            assert_eq!(Meaning::wait(name).map(|wait| wait.scale), scale, "{name}");
         }
     }
 }

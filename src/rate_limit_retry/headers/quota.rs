@@ -4,21 +4,29 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Field, Limit, Unit,
-    name::window_of,
+    columns::{Line, Row, rows, seconds, whole},
+    name::Dimension,
     structured::{Item, MOST_ITEMS, items},
-    value::{When, by_seconds, remaining, split, used_of_limit},
+    value::{When, by_seconds, duration, is_unlimited, period, remaining, split, used_of_limit},
+    words::window_of,
 };
-use crate::retry_after::{LONGEST, Number};
+use crate::{
+    retry_after::{LONGEST, MILLI, Number},
+    steps::examined,
+};
 
 /// What the fields of one family say of one dimension. Of a field that is there more than once, the least generous
-/// value counts.
+/// value counts, unless several fields have as many values: then each position is a quota.
 #[derive(Debug, Default)]
 pub(super) struct Quota<'a> {
-    family: &'a str,
-    dimension: &'a str,
+    pub(super) family: &'a str,
+    pub(super) dimension: Dimension<'a>,
     pub(super) name: Option<String>,
     pub(super) unit: Option<Unit>,
+    /// A name has the word `limit` or `quota` besides its role.
+    pub(super) is_compound: bool,
     limit: Option<u64>,
+    unlimited: bool,
     remaining: Option<u64>,
     used: Option<u64>,
     reset_in: Option<Duration>,
@@ -30,10 +38,12 @@ pub(super) struct Quota<'a> {
     /// `limit:seconds` and `used:seconds`.
     limits_by_seconds: Vec<(u64, u64)>,
     used_by_seconds: Vec<(u64, u64)>,
+    /// A field has several values, in one line or in several.
+    pub(super) has_list: bool,
 }
 
 impl<'a> Quota<'a> {
-    pub(super) fn new(family: &'a str, dimension: &'a str) -> Self {
+    pub(super) fn new(family: &'a str, dimension: Dimension<'a>) -> Self {
         Self {
             family,
             dimension,
@@ -41,9 +51,10 @@ impl<'a> Quota<'a> {
         }
     }
 
-    pub(super) fn is(&self, family: &str, dimension: &str) -> bool {
+    pub(super) fn is(&self, family: &str, dimension: &Dimension<'_>) -> bool {
+        examined(1 + self.dimension.words().count());
         // Those with a unit of their own are told by one field alone.
-        self.family == family && self.dimension == dimension && self.unit.is_none()
+        self.family == family && self.dimension == *dimension && self.unit.is_none()
     }
 
     pub(super) fn has_reset(&self) -> bool {
@@ -56,14 +67,52 @@ impl<'a> Quota<'a> {
         Some((self.reset_at?, self.reset_in.or(asked)?))
     }
 
-    /// Whether a bare number is the limit: `X-Rate-Limit: 700`, `X-HubSpot-RateLimit-Daily: 250000`. Under other names
-    /// it could be anything.
-    pub(super) fn may_be_bare(&self) -> bool {
-        self.dimension.is_empty() || window_of(self.dimension).is_some()
+    /// Whether this is about a rate limit. Names that say so are believed; of others, together, it takes a count, and a
+    /// time or a word that says what is counted.
+    pub(super) fn is_credible(&self) -> bool {
+        let limited = self.limit.is_some() || self.unlimited;
+        let counted = self.remaining.is_some() || limited && self.used.is_some();
+        let timed = self.has_reset() || self.window.is_some() || self.dimension.window().is_some();
+        let named = self.is_compound || self.dimension.counts_requests();
+        !self.family.is_empty() || (counted && (timed || named)) || (limited && self.has_reset())
+    }
+
+    /// Whether this says when a quota is replenished, and nothing of how much there is.
+    pub(super) fn is_only_a_time(&self) -> bool {
+        !self.counts() && (self.has_reset() || self.window.is_some())
+    }
+
+    /// Whether this says how much there is of a quota.
+    pub(super) fn counts(&self) -> bool {
+        self.limit.is_some()
+            || self.remaining.is_some()
+            || self.used.is_some()
+            || !self.policies.is_empty()
+            || !self.limits_by_seconds.is_empty()
+    }
+
+    pub(super) fn is_used_up(&self) -> bool {
+        self.remaining == Some(0)
+    }
+
+    /// Takes over the times of a quota that is the same under a shorter name.
+    pub(super) fn take_times(&mut self, other: &Self) {
+        if !self.has_reset() {
+            self.reset_in = other.reset_in;
+            self.reset_at = other.reset_at;
+        }
+        self.window = self.window.or(other.window);
     }
 
     /// Takes in what one field says; nothing, if it is malformed.
-    pub(super) fn put(&mut self, field: Field, value: &[u8], reference: SystemTime) {
+    pub(super) fn put(
+        &mut self,
+        field: Field,
+        scale: Option<u64>,
+        value: &[u8],
+        reference: SystemTime,
+    ) {
+        self.has_list |= value.contains(&b',') || self.has(field);
         match field {
             Field::Limit => self.put_limit(value),
             Field::Remaining => least(&mut self.remaining, numbers(value, remaining).min()),
@@ -82,21 +131,16 @@ impl<'a> Quota<'a> {
             }
             Field::Rate => self.rate = rate(value).or(self.rate),
             Field::Refill => self.refill = rate(value).or(self.refill),
-            Field::Reset => match When::parse(value, reference) {
+            Field::Reset => match When::parse_in(scale, value, reference) {
                 Some(when) => self.put_reset(when),
                 // Lines that have been joined; dates have commas of their own.
                 None => split(value, b',')
-                    .filter_map(|item| When::parse(item, reference))
+                    .filter_map(|item| When::parse_in(scale, item, reference))
                     .for_each(|when| self.put_reset(when)),
             },
-            Field::ResetMillis => When::parse_millis(value)
-                .into_iter()
-                .for_each(|when| self.put_reset(when)),
-            Field::Window => self.window = whole(value).and_then(seconds).or(self.window),
-            Field::WindowMillis => {
-                let window = whole(value).map(|millis| Duration::from_millis(millis).min(LONGEST));
-                self.window = window.filter(|window| !window.is_zero()).or(self.window);
-            }
+            Field::ResetMillis => self.put(Field::Reset, Some(MILLI), value, reference),
+            Field::Window => self.window = period(scale, value).or(self.window),
+            Field::WindowMillis => self.put(Field::Window, Some(MILLI), value, reference),
             Field::Policy => self.put_policies(items(value)),
             Field::Name => {
                 let name = std::str::from_utf8(value)
@@ -113,21 +157,54 @@ impl<'a> Quota<'a> {
         }
     }
 
-    /// A number; `100, 100;w=60, 5000;w=3600` (IETF drafts 01 to 03, §3.1: the limit and its policies); or pairs.
+    /// Whether a line of the field has been taken in.
+    fn has(&self, field: Field) -> bool {
+        match field {
+            Field::Limit => self.limit.is_some(),
+            Field::Remaining => self.remaining.is_some(),
+            Field::Used => self.used.is_some(),
+            Field::Reset => self.has_reset(),
+            _ => false,
+        }
+    }
+
+    /// A number; `100, 100;w=60, 5000;w=3600` (IETF drafts 01 to 03, §3.1: the limit and its policies); pairs; or the
+    /// window (`1m`).
     fn put_limit(&mut self, value: &[u8]) {
         if let Some(pairs) = value.contains(&b':').then(|| by_seconds(value)).flatten() {
             let room = MOST_ITEMS.saturating_sub(self.limits_by_seconds.len());
             return self.limits_by_seconds.extend(pairs.into_iter().take(room));
         }
-        let first = numbers(value, whole).next();
-        let Some(first) =
-            first.filter(|_| split(value, b',').next().is_some_and(starts_with_digit))
-        else {
+        let first = split(value, b',').next().unwrap_or_default();
+        let bare = split(first, b';').next().unwrap_or_default();
+        if !starts_with_digit(first) {
+            self.unlimited |= is_unlimited(bare);
             return;
+        }
+        let Some(limit) = numbers(value, whole).next() else {
+            return self.put_rate(value);
         };
-        least(&mut self.limit, Some(first));
+        least(&mut self.limit, Some(limit));
         let policies = split(value, b',').filter(|policy| policy.contains(&b';'));
         self.put_policies(policies.flat_map(|policy| items(&policy.to_ascii_lowercase())));
+    }
+
+    /// Just the window (`1m`), or a count with its window in words: `100 requests per minute`, `60/min`.
+    fn put_rate(&mut self, value: &[u8]) {
+        if let Some(window) = duration(value) {
+            self.window = Some(window);
+            return;
+        }
+        let digits = value
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        let (count, words) = value.split_at(digits);
+        let words = std::str::from_utf8(words).ok();
+        if let Some(window) = words.and_then(|words| window_of([words].into_iter())) {
+            least(&mut self.limit, whole(count));
+            self.window = seconds(window);
+        }
     }
 
     fn put_policies(&mut self, policies: impl IntoIterator<Item = Item>) {
@@ -142,11 +219,12 @@ impl<'a> Quota<'a> {
         }
     }
 
-    /// The quotas that this turns out to be: one, one for each policy that has a name, or one for each pair.
-    pub(super) fn into_limits(mut self) -> Vec<Limit> {
+    /// The quotas that this turns out to be: one, one for each policy that has a name, one for each pair, or one for
+    /// each position of `lines`. A quota without a limit is none.
+    pub(super) fn into_limits(mut self, lines: &[Line<'_>], reference: SystemTime) -> Vec<Limit> {
         let unit = self
             .unit
-            .unwrap_or_else(|| Unit::of_dimension(self.dimension));
+            .unwrap_or_else(|| Unit::of_dimension(&self.dimension));
         let pairs: Vec<_> = self.limits_by_seconds.drain(..).collect();
         let mut limits: Vec<Limit> = pairs
             .into_iter()
@@ -160,14 +238,20 @@ impl<'a> Quota<'a> {
             .collect();
 
         let mut policies = std::mem::take(&mut self.policies);
-        let base = self.base(unit, &mut policies);
-        limits.extend(base.says_something().then_some(base));
+        if let Some(rows) = rows(lines, reference) {
+            let rows = rows.iter().filter(|row| !row.unlimited);
+            limits.extend(rows.map(|row| self.row(row, unit, &mut policies)));
+        } else if !(self.unlimited && self.limit.is_none() && self.remaining.unwrap_or(0) == 0) {
+            let base = self.base(unit, &mut policies);
+            limits.extend(base.says_something().then_some(base));
+        }
         // What remains of a quota, and then the policy of the same name.
         let (states, mut policies): (Vec<_>, Vec<_>) = policies
             .into_iter()
             .partition(|item| item.remaining.is_some());
         for state in states {
             let same = |policy: &Item| policy.name == state.name && policy.name.is_some();
+            examined(policies.len());
             let policy = policies.iter().position(same).map(|at| policies.remove(at));
             limits.push(named(&state, policy.as_ref()));
         }
@@ -180,26 +264,49 @@ impl<'a> Quota<'a> {
         limits
     }
 
+    /// A quota that is one of several by its position.
+    fn row(&self, row: &Row, unit: Unit, policies: &mut Vec<Item>) -> Limit {
+        let limit = row
+            .limit
+            .or_else(|| Some(row.remaining?.saturating_add(row.used?)));
+        let told = take_policy(policies, limit);
+        Limit {
+            name: self.shown_name(),
+            unit,
+            limit,
+            remaining: row
+                .remaining
+                .or_else(|| Some(limit?.saturating_sub(row.used?))),
+            reset: row.reset,
+            window: row
+                .window
+                .or(told)
+                .or_else(|| self.dimension.window().and_then(seconds)),
+            refill: None,
+            partition_key: None,
+        }
+    }
+
+    fn shown_name(&self) -> Option<String> {
+        let dimension = (!self.dimension.is_empty()).then(|| self.dimension.to_string());
+        self.name.clone().or(dimension)
+    }
+
     /// What the fields say that are not structured. Takes the policy with the same number out of `policies`.
     fn base(&mut self, unit: Unit, policies: &mut Vec<Item>) -> Limit {
         let used = self.used;
         let limit = self
             .limit
             .or_else(|| Some(self.remaining?.saturating_add(used?)));
-        let own = |item: &Item| item.name.is_none() && item.quota == limit;
-        let told = policies
-            .iter()
-            .filter(|item| own(item))
-            .find_map(|item| item.window);
-        policies.retain(|item| !own(item) || (limit.is_none() && item.quota.is_some()));
+        let told = take_policy(policies, limit);
         let window = self
             .window
-            .or_else(|| told.and_then(seconds))
-            .or_else(|| window_of(self.dimension).and_then(seconds));
-        let per_second = |amount: f64| Some(amount / window.map(|window| window.as_secs_f64())?);
-        let dimension = (!self.dimension.is_empty()).then(|| self.dimension.to_owned());
+            .or(told)
+            .or_else(|| self.dimension.window().and_then(seconds));
+        // What comes back in a second, if no window is named.
+        let seconds = window.map_or(1.0, |window| window.as_secs_f64());
         Limit {
-            name: self.name.take().or(dimension),
+            name: self.shown_name(),
             unit,
             limit,
             remaining: self
@@ -208,16 +315,29 @@ impl<'a> Quota<'a> {
             // A length of time does not depend on any clock.
             reset: self.reset_in.or(self.reset_at),
             window,
-            refill: self.rate.or_else(|| per_second(self.refill?)),
+            refill: self.rate.or_else(|| Some(self.refill? / seconds)),
             partition_key: None,
         }
     }
 
     fn used_in(&self, window: u64) -> Option<u64> {
+        examined(self.used_by_seconds.len());
         let mut used = self.used_by_seconds.iter();
         used.find(|(_, seconds)| *seconds == window)
             .map(|(used, _)| *used)
     }
+}
+
+/// Takes out the policies that have no name and the same quota, and returns the window of the first.
+fn take_policy(policies: &mut Vec<Item>, limit: Option<u64>) -> Option<Duration> {
+    examined(2 * policies.len());
+    let own = |item: &Item| item.name.is_none() && item.quota == limit;
+    let told = policies
+        .iter()
+        .filter(|item| own(item))
+        .find_map(|item| item.window);
+    policies.retain(|item| !own(item) || (limit.is_none() && item.quota.is_some()));
+    told.and_then(seconds)
 }
 
 /// A quota of IETF drafts 08 to 10, from its state and its policy.
@@ -256,17 +376,8 @@ fn starts_with_digit(value: &[u8]) -> bool {
     value.first().is_some_and(u8::is_ascii_digit)
 }
 
-fn whole(value: &[u8]) -> Option<u64> {
-    Some(Number::parse(value)?.whole)
-}
-
 fn rate(value: &[u8]) -> Option<f64> {
     Some(Number::parse(value)?.as_f64()).filter(|rate| *rate > 0.0)
-}
-
-/// A window of zero would be no window.
-fn seconds(seconds: u64) -> Option<Duration> {
-    (seconds > 0).then(|| Duration::from_secs(seconds).min(LONGEST))
 }
 
 fn least<T: Ord>(known: &mut Option<T>, told: Option<T>) {

@@ -56,8 +56,12 @@ impl Signals {
     /// When every quota that is used up and names a time is replenished, counted from the response.
     #[must_use]
     pub fn exhausted_reset(&self) -> Option<Duration> {
-        let exhausted = self.limits.iter().filter(|limit| limit.is_exhausted());
-        exhausted.filter_map(|limit| limit.reset).max()
+        self.reset_of(Limit::is_exhausted)
+    }
+
+    fn reset_of(&self, which: fn(&Limit) -> bool) -> Option<Duration> {
+        let limits = self.limits.iter().filter(|limit| which(limit));
+        limits.filter_map(|limit| limit.reset).max()
     }
 
     /// Whether a response with this status says "not now" rather than "no": nothing was processed, and whoever asks too
@@ -68,7 +72,9 @@ impl Signals {
             StatusCode::TOO_MANY_REQUESTS => true,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::IM_A_TEAPOT => self.retry_after.is_some(),
             // GitHub answers so when the quota is used up, and with a `Retry-After` when requests come too fast.
-            StatusCode::FORBIDDEN => self.retry_after.is_some() || self.is_exhausted(),
+            StatusCode::FORBIDDEN => {
+                self.retry_after.is_some() || self.limits.iter().any(Limit::is_out_of_requests)
+            }
             _ => false,
         }
     }
@@ -85,10 +91,17 @@ impl Signals {
             StatusCode::TOO_MANY_REQUESTS => asked
                 .or_else(|| self.exhausted_reset())
                 .or_else(|| self.likely_reset()),
-            // 403 is GitHub's way to say 429. With neither it is a lack of rights, and waiting does not help.
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::FORBIDDEN | StatusCode::IM_A_TEAPOT => {
+            // 403 is GitHub's way to say 429. With neither it is a lack of rights, and waiting does not help; what is
+            // used up of tokens or points is no reason for a 403.
+            StatusCode::FORBIDDEN => asked.or_else(|| self.reset_of(Limit::is_out_of_requests)),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::IM_A_TEAPOT => {
                 asked.or_else(|| self.exhausted_reset())
             }
+            // Some servers refuse with a 400, and name the reset then only. The status is returned all the same.
+            StatusCode::BAD_REQUEST => asked.or_else(|| {
+                let counted = self.limits.iter().any(|limit| limit.remaining.is_some());
+                self.likely_reset().filter(|_| !counted)
+            }),
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_EARLY => {
                 asked
             }

@@ -5,10 +5,12 @@ use std::convert::Infallible;
 use sfv::{
     BareItemFromInput, KeyRef, Parser,
     visitor::{
-        DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ListVisitor,
-        ParameterVisitor,
+        EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ListVisitor, ParameterVisitor,
     },
 };
+
+use super::value::{halves, split};
+use crate::{retry_after::Number, steps::examined};
 
 /// An item of a list: `"burst";q=100;w=60`, `"burst";r=0;t=12`, `100;w=60`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,14 +34,36 @@ pub(super) struct Item {
 
 /// The items of one line; none if it is malformed. An item with a bad parameter is passed over alone.
 pub(super) fn items(value: &[u8]) -> Vec<Item> {
+    examined(value.len());
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());
-    parsed.unwrap_or_default()
+    parsed.unwrap_or_else(|_| tolerant(value))
 }
 
-/// The members of a dictionary that are whole numbers: `limit=100, remaining=0, reset=5` (draft 07).
-pub(super) fn members(value: &[u8]) -> Vec<(&str, u64)> {
-    let parsed = Parser::new(value).parse_dictionary_with_visitor(Members::default());
-    parsed.unwrap_or_default()
+/// Items as some servers write them, which are no structured field: several names, of which the last one counts
+/// (`"fixed window";"api";q=2500;w=300`).
+fn tolerant(value: &[u8]) -> Vec<Item> {
+    let items = split(value, b',').filter_map(|text| {
+        let mut item = Item::default();
+        for part in split(text, b';') {
+            match halves(part, b'=') {
+                Some((b"q", number)) => item.quota = Some(Number::parse(number)?.whole),
+                Some((b"w" | b"window", number)) => {
+                    item.window = Some(Number::parse(number)?.whole)
+                }
+                Some((b"r", number)) => item.remaining = Some(Number::parse(number)?.whole),
+                Some((b"t", number)) => item.reset = Some(Number::parse(number)?.whole),
+                Some(_) => {}
+                None => item.name = Some(unquoted(part)?),
+            }
+        }
+        Some(item)
+    });
+    items.take(MOST_ITEMS).collect()
+}
+
+fn unquoted(name: &[u8]) -> Option<String> {
+    let name = name.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    Some(std::str::from_utf8(name).ok()?.to_owned())
 }
 
 #[derive(Default)]
@@ -111,6 +135,7 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
         key: &'de KeyRef,
         value: BareItemFromInput<'de>,
     ) -> Result<(), Infallible> {
+        examined(1);
         let item = &mut self.item;
         let number = match key.as_str() {
             "q" => &mut item.quota,
@@ -143,59 +168,6 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
             self.items.push(self.item);
         }
         Ok(())
-    }
-}
-
-#[derive(Default)]
-struct Members<'de>(Vec<(&'de str, u64)>);
-
-impl<'de> DictionaryVisitor<'de> for Members<'de> {
-    type Out = Vec<(&'de str, u64)>;
-    type Error = Infallible;
-
-    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Infallible> {
-        Ok(Member {
-            key: key.as_str(),
-            members: &mut self.0,
-        })
-    }
-
-    fn finish(self) -> Result<Self::Out, Infallible> {
-        Ok(self.0)
-    }
-}
-
-struct Member<'a, 'de> {
-    key: &'de str,
-    members: &'a mut Vec<(&'de str, u64)>,
-}
-
-impl<'de> EntryVisitor<'de> for Member<'_, 'de> {
-    type Error = Infallible;
-
-    fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
-        Ok(self)
-    }
-
-    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Infallible> {
-        Ok(Ignored)
-    }
-}
-
-impl<'de> ItemVisitor<'de> for Member<'_, 'de> {
-    type Out = ();
-    type Error = Infallible;
-
-    fn bare_item(
-        self,
-        value: BareItemFromInput<'de>,
-    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
-        if let Some(number) = whole(&value) {
-            if self.members.len() < MOST_ITEMS {
-                self.members.push((self.key, number));
-            }
-        }
-        Ok(Ignored)
     }
 }
 

@@ -2,8 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::date;
-use crate::retry_after::{LONGEST, Number, until};
+use super::{
+    date,
+    words::{unit_of, window_of},
+};
+use crate::{
+    retry_after::{LONGEST, MILLI, Number, SECOND, until},
+    steps::examined,
+};
 
 /// When something is over, counted from the response.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,10 +39,25 @@ impl When {
         Some(Self::At(until(date, reference)))
     }
 
-    /// Milliseconds, where the name of the field or a profile says so.
+    /// A number of units of `scale` nanoseconds, where the name of the field or a profile says so; a date in
+    /// milliseconds all the same, because no length of time is so long. Otherwise as [`parse`](Self::parse).
+    pub(super) fn parse_in(
+        scale: Option<u64>,
+        value: &[u8],
+        reference: SystemTime,
+    ) -> Option<Self> {
+        let (Some(scale), Some(number)) = (scale, Number::parse(value)) else {
+            return Self::parse(value, reference);
+        };
+        if number.is_date() && (scale >= SECOND || number.is_date_in_millis()) {
+            return Some(Self::At(number.wait(reference)?));
+        }
+        Some(Self::In(number.times(scale)))
+    }
+
+    /// Milliseconds from now (gRPC A6).
     pub(super) fn parse_millis(value: &[u8]) -> Option<Self> {
-        let millis = Number::parse(value)?.whole;
-        Some(Self::In(Duration::from_millis(millis).min(LONGEST)))
+        Some(Self::In(Number::parse(value)?.times(MILLI)))
     }
 
     pub(super) fn wait(self) -> Duration {
@@ -46,9 +67,10 @@ impl When {
     }
 }
 
-/// A duration as Go prints it: `1s`, `6m0s`, `2m59.56s`, `12ms`. Also days.
-fn duration(value: &[u8]) -> Option<Duration> {
-    let mut rest = value;
+/// A duration as Go prints it: `1s`, `6m0s`, `2m59.56s`, `12ms`. Also days, words (`1 minute 30 seconds`), and as ISO
+/// 8601 writes it, up to hours: `PT1M30S`.
+pub(super) fn duration(value: &[u8]) -> Option<Duration> {
+    let mut rest = value.strip_prefix(b"PT").unwrap_or(value);
     let mut sum = Duration::ZERO;
     while !rest.is_empty() {
         let digits = rest
@@ -61,22 +83,58 @@ fn duration(value: &[u8]) -> Option<Duration> {
             .take_while(|b| !b.is_ascii_digit() && **b != b'.')
             .count();
         let (unit, after) = after.split_at(letters);
-        let seconds = match unit {
-            b"ns" => 1e-9,
-            b"us" | b"\xc2\xb5s" | b"\xce\xbcs" => 1e-6,
-            b"ms" => 1e-3,
-            b"s" => 1.0,
-            b"m" => 60.0,
-            b"h" => 3600.0,
-            b"d" => 86400.0,
-            _ => return None,
-        };
-        let part = Number::parse(number)?.as_f64() * seconds;
-        let part = Duration::try_from_secs_f64(part).unwrap_or(LONGEST);
-        sum = sum.saturating_add(part).min(LONGEST);
+        examined(letters);
+        let unit = std::str::from_utf8(unit)
+            .ok()?
+            .trim_matches([' ', '-', ',']);
+        sum = sum
+            .saturating_add(Number::parse(number)?.times(unit_of(unit)?))
+            .min(LONGEST);
         rest = after;
     }
     (!value.is_empty()).then_some(sum)
+}
+
+/// The length of a window: a number of units of `scale` nanoseconds (seconds if there is none), a duration, or words:
+/// `60`, `600s`, `24-hour`, `per minute`.
+pub(super) fn period(scale: Option<u64>, value: &[u8]) -> Option<Duration> {
+    let period = match Number::parse(value) {
+        Some(number) => number.times(scale.unwrap_or(SECOND)),
+        None => duration(value).or_else(|| {
+            let words = std::str::from_utf8(value).ok()?;
+            Some(Duration::from_secs(window_of([words].into_iter())?).min(LONGEST))
+        })?,
+    };
+    // A window of zero would be no window.
+    (!period.is_zero()).then_some(period)
+}
+
+/// Whether a limit says that there is none: `-1`, `unlimited`.
+pub(super) fn is_unlimited(item: &[u8]) -> bool {
+    let below = item.strip_prefix(b"-").and_then(Number::parse);
+    below.is_some_and(|below| below.whole > 0)
+        || ["unlimited", "infinite", "infinity", "inf", "none"]
+            .iter()
+            .any(|word| item.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// The quotas of a value that names them, and what it says of each: `name=burst,10;name=daily,1000`,
+/// `minute=60, day=1000`, `user-hour-lim:3500;user-hour-rem:500`.
+pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pieces = split(value, b';');
+    pieces.flat_map(|piece| {
+        let labelled = halves(piece, b'=').and_then(|(key, rest)| {
+            let at = rest.iter().rposition(|byte| *byte == b',')?;
+            let (name, number) = (rest[..at].trim_ascii(), rest[at + 1..].trim_ascii());
+            (key.eq_ignore_ascii_case(b"name") && !number.contains(&b'=')).then_some((name, number))
+        });
+        let several = labelled.is_none().then(|| split(piece, b','));
+        let several = several.into_iter().flatten();
+        labelled.into_iter().chain(several.filter_map(|pair| {
+            let at = pair.iter().position(|byte| matches!(byte, b'=' | b':'))?;
+            Some((pair[..at].trim_ascii(), pair[at + 1..].trim_ascii()))
+        }))
+    })
 }
 
 /// How much is left, rounded down: Reddit sends `598.0`. `-1` stands for "unknown" (Azure); a count further below zero
@@ -108,6 +166,7 @@ pub(super) fn by_seconds(value: &[u8]) -> Option<Vec<(u64, u64)>> {
 
 /// What is before and after the first `separator`, trimmed.
 pub(super) fn halves(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    examined(text.len());
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((text[..at].trim_ascii(), text[at + 1..].trim_ascii()))
 }
@@ -116,6 +175,7 @@ pub(super) fn halves(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
 pub(super) fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |byte| {
+        examined(1);
         let outside = !quoted;
         match byte {
             _ if escaped => escaped = false,
@@ -142,6 +202,10 @@ mod tests {
             ("1h2m3s", Some(3_723_000)),
             ("1d", Some(86_400_000)),
             ("1500us", Some(1)),
+            ("1 minute 30 seconds", Some(90_000)),
+            ("5 Minutes", Some(300_000)),
+            ("PT1M30S", Some(90_000)),
+            ("24-hours", Some(86_400_000)),
             ("1500\u{b5}s", Some(1)),
             ("99999999999999999999d", Some(LONGEST.as_millis())),
             ("1", None),

@@ -1,0 +1,285 @@
+//! The words that names of fields and keys in values are made of, and what each of them means.
+
+use super::Field;
+use crate::retry_after::{DAY, HOUR, MILLI, MINUTE, SECOND};
+
+/// The part that a word plays in a name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Role {
+    Limit,
+    Remaining,
+    Used,
+    Reset,
+    Wait,
+    Window,
+    Refill,
+    Name,
+    Policy,
+}
+
+impl Role {
+    /// Of the roles in a name the strongest counts, and of equal ones the last: `limit-remaining` is what remains,
+    /// `window-limit` a limit.
+    pub(super) fn strength(self) -> u8 {
+        match self {
+            Self::Wait => 5,
+            Self::Reset => 4,
+            Self::Remaining | Self::Used | Self::Refill => 3,
+            Self::Name | Self::Policy => 2,
+            Self::Limit | Self::Window => 1,
+        }
+    }
+
+    /// Whether the field says when something is over, or how long it takes.
+    pub(super) fn is_time(self) -> bool {
+        matches!(self, Self::Wait | Self::Reset | Self::Window)
+    }
+
+    pub(super) fn field(self) -> Field {
+        match self {
+            Self::Limit => Field::Limit,
+            Self::Remaining => Field::Remaining,
+            Self::Used => Field::Used,
+            Self::Reset => Field::Reset,
+            Self::Wait => Field::RetryAfter,
+            Self::Window => Field::Window,
+            Self::Refill => Field::Refill,
+            Self::Name => Field::Name,
+            Self::Policy => Field::Policy,
+        }
+    }
+
+    /// The role of a word, in any case.
+    pub(super) fn of(word: &str) -> Option<Self> {
+        let mut lower = [0; LONGEST_WORD];
+        Some(match lower_case(word, &mut lower)? {
+            "limit" | "limits" | "lim" | "max" | "maximum" | "quota" | "total" | "allowed"
+            | "permitted" | "capacity" => Self::Limit,
+            "remaining" | "remain" | "remains" | "rem" | "left" | "available" | "avail" => {
+                Self::Remaining
+            }
+            "used" | "usage" | "observed" | "count" | "consumed" | "spent" => Self::Used,
+            "reset" | "resets" | "resettime" | "resetat" | "resetin" | "resetafter" | "expiry"
+            | "expire" | "expires" | "expiration" | "next" | "until" | "renew" | "renews" => {
+                Self::Reset
+            }
+            "retryafter" | "retryin" | "retryat" | "wait" | "backoff" => Self::Wait,
+            "window" | "interval" | "period" | "duration" | "windowsize" => Self::Window,
+            "fillrate" | "refillrate" | "refill" => Self::Refill,
+            "resource" | "bucket" | "name" => Self::Name,
+            "policy" => Self::Policy,
+            _ => return None,
+        })
+    }
+}
+
+/// Takes a word apart that is made of several: `dailylimit`, `apiquota`, `resettime`. The last one has a role.
+pub(super) fn glued(word: &str) -> Option<(&str, &str)> {
+    const TAILS: [&str; 8] = [
+        "retryafter",
+        "remaining",
+        "resettime",
+        "reset",
+        "limit",
+        "quota",
+        "expiry",
+        "usage",
+    ];
+    const WHOLE: [&str; 4] = ["preset", "unlimit", "nearlimit", "overlimit"];
+    if word.len() < SHORTEST_GLUED || is_one_of(word, &WHOLE) {
+        return None;
+    }
+    TAILS.iter().find_map(|tail| {
+        let at = word.len().checked_sub(tail.len()).filter(|at| *at > 0)?;
+        let (head, end) = word.split_at_checked(at)?;
+        end.eq_ignore_ascii_case(tail).then_some((head, end))
+    })
+}
+
+/// Words that only say how the moment or the length of time is written.
+pub(super) fn is_filler(word: &str) -> bool {
+    let mut lower = [0; LONGEST_WORD];
+    matches!(
+        lower_case(word, &mut lower),
+        Some(
+            "time"
+                | "timestamp"
+                | "at"
+                | "in"
+                | "after"
+                | "on"
+                | "date"
+                | "epoch"
+                | "unix"
+                | "utc"
+                | "ts"
+                | "size"
+                | "length"
+        )
+    )
+}
+
+/// What comes back, in `replenish-rate`.
+pub(super) fn is_refill(word: &str) -> bool {
+    let mut lower = [0; LONGEST_WORD];
+    matches!(
+        lower_case(word, &mut lower),
+        Some("fill" | "refill" | "replenish" | "restore" | "leak" | "recovery")
+    )
+}
+
+/// The nanoseconds of the unit that a wait, a reset or a window is given in: `reset-ms`. Words in the singular, such as
+/// `minute`, name a quota instead.
+pub(super) fn scale_of(word: &str) -> Option<u64> {
+    let mut lower = [0; LONGEST_WORD];
+    Some(match lower_case(word, &mut lower)? {
+        "ns" | "nanos" | "nanoseconds" => 1,
+        "us" | "micros" | "microseconds" => 1_000,
+        "ms" | "msec" | "msecs" | "millis" | "millisec" | "millisecs" | "millisecond"
+        | "milliseconds" => MILLI,
+        "s" | "sec" | "secs" | "seconds" => SECOND,
+        "mins" | "minutes" => MINUTE,
+        "hrs" | "hours" => HOUR,
+        "days" => DAY,
+        _ => return None,
+    })
+}
+
+/// The nanoseconds of a unit after a number: `15min`, `24-hour`, `1 minute`.
+pub(super) fn unit_of(word: &str) -> Option<u64> {
+    let mut lower = [0; LONGEST_WORD];
+    Some(match lower_case(word, &mut lower)? {
+        "\u{b5}s" | "\u{3bc}s" | "microsecond" => 1_000,
+        "nanosecond" => 1,
+        "second" => SECOND,
+        "m" | "min" | "minute" => MINUTE,
+        "h" | "hr" | "hour" => HOUR,
+        "d" | "day" => DAY,
+        "w" | "week" | "weeks" => 7 * DAY,
+        _ => return scale_of(word),
+    })
+}
+
+/// The seconds of the window that words name: `daily`, `per-minute`, `24-hour`, `15min`.
+pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64> {
+    let mut number: Option<u64> = None;
+    for word in words.flat_map(parts) {
+        let mut lower = [0; LONGEST_WORD];
+        let known = match lower_case(word, &mut lower).unwrap_or_default() {
+            "second" | "secondly" | "sec" => Some(SECOND),
+            "minute" | "minutely" | "min" => Some(MINUTE),
+            "hour" | "hourly" => Some(HOUR),
+            "day" | "daily" => Some(DAY),
+            "week" | "weekly" => Some(7 * DAY),
+            _ => None,
+        };
+        let unit = match number {
+            Some(_) => unit_of(word),
+            None => known,
+        };
+        if let Some(unit) = unit {
+            return number
+                .unwrap_or(1)
+                .checked_mul(unit / SECOND)
+                .filter(|window| *window > 0);
+        }
+        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+        let (count, unit) = word.split_at(digits);
+        number = count.parse().ok();
+        if let (Some(count), false) = (number, unit.is_empty()) {
+            if let Some(unit) = unit_of(unit) {
+                return count
+                    .checked_mul(unit / SECOND)
+                    .filter(|window| *window > 0);
+            }
+            number = None;
+        }
+    }
+    None
+}
+
+/// The words of a name, between separators and at the humps of `resetInMs`.
+pub(super) fn parts(name: &str) -> Parts<'_> {
+    Parts { rest: name }
+}
+
+/// See [`parts`].
+#[derive(Clone, Debug)]
+pub(super) struct Parts<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        loop {
+            let mut before = 0_u8;
+            let end = self.rest.bytes().position(|byte| {
+                let hump = before.is_ascii_lowercase() && byte.is_ascii_uppercase();
+                before = byte;
+                hump || matches!(byte, b'-' | b'_' | b'.' | b' ' | b'/')
+            });
+            let (word, rest) = self.rest.split_at_checked(end.unwrap_or(self.rest.len()))?;
+            self.rest = rest.strip_prefix(['-', '_', '.', ' ', '/']).unwrap_or(rest);
+            if !word.is_empty() {
+                return Some(word);
+            }
+            if self.rest.is_empty() {
+                return None;
+            }
+        }
+    }
+}
+
+/// Whether a word is one of `words`, in any case.
+pub(super) fn is_one_of(word: &str, words: &[&str]) -> bool {
+    words.iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
+/// The word in lower case; `None` if it is longer than any that is known.
+fn lower_case<'b>(word: &'b str, into: &'b mut [u8; LONGEST_WORD]) -> Option<&'b str> {
+    let into = into.get_mut(..word.len())?;
+    // As all names of fields are.
+    if !word.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Some(word);
+    }
+    into.copy_from_slice(word.as_bytes());
+    into.make_ascii_lowercase();
+    std::str::from_utf8(into).ok()
+}
+
+/// Minimum length of a word that is taken apart.
+const SHORTEST_GLUED: usize = 6;
+const LONGEST_WORD: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_named_in_many_ways() {
+        for (words, seconds) in [
+            ("daily", Some(86_400)),
+            ("per-minute", Some(60)),
+            ("24hour", Some(86_400)),
+            ("24-hour", Some(86_400)),
+            ("24-hours", Some(86_400)),
+            ("app-15min", Some(900)),
+            ("1m", Some(60)),
+            ("10s", Some(10)),
+            ("60-seconds", Some(60)),
+            ("2-weeks", Some(1_209_600)),
+            ("requests", None),
+            ("input-tokens", None),
+            ("m", None),
+            ("v2", None),
+            ("v2-users", None),
+            ("0s", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999999d", None),
+        ] {
+            assert_eq!(window_of([words].into_iter()), seconds, "{words}");
+        }
+    }
+}
