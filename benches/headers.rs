@@ -23,7 +23,7 @@ const COMMON: [&str; 8] = [
 ];
 
 fn readers(c: &mut Criterion) {
-    let hostile = format!("ratelimit: {}", r#""a";r=1;t=2, "#.repeat(600));
+    let hostile = format!("ratelimit: {}", r#""a";r=1;t=2, "#.repeat(290));
     let cases: [(&str, u16, &[&str]); 7] = [
         ("nothing", 200, &[]),
         ("retry_after", 429, &["retry-after: 23"]),
@@ -64,7 +64,7 @@ fn readers(c: &mut Criterion) {
                 "x-ratelimit-reset: Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)",
             ],
         ),
-        ("hostile_8_kib", 429, &[hostile.trim_end_matches(", ")]),
+        ("hostile_4_kib", 429, &[hostile.trim_end_matches(", ")]),
     ];
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000);
     let mut group = c.benchmark_group("headers");

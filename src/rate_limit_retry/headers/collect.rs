@@ -11,7 +11,7 @@ use super::{
     name::{Dimension, Meaning, Name},
     profile::unmistakable,
     quota::Quota,
-    value::{self, When, halves, named, split},
+    value::{self, When, halves, labelled, named, split},
     words::Role,
 };
 use crate::{retry_after::MILLI, steps::examined};
@@ -58,6 +58,8 @@ impl<'a> Collected<'a> {
         for (name, value, told) in fields(headers, profile) {
             collected.take(name, value, told);
         }
+        collected.join();
+        collected.complete();
         collected.quotas.retain(Quota::is_credible);
         collected
     }
@@ -81,8 +83,7 @@ impl<'a> Collected<'a> {
     }
 
     /// The quotas of a response with this status.
-    pub(super) fn into_limits(mut self, status: StatusCode) -> Vec<Limit> {
-        self.join();
+    pub(super) fn into_limits(self, status: StatusCode) -> Vec<Limit> {
         let lines = self.lines();
         let mut limits = Vec::new();
         for (at, quota) in self.quotas.into_iter().enumerate() {
@@ -140,33 +141,56 @@ impl<'a> Collected<'a> {
 
     /// Joins what one family says under a longer and a shorter name: `requests-left` with `time-reset`.
     fn join(&mut self) {
-        let Some(at) = self.quotas.iter().position(|quota| {
-            quota.dimension.is_empty() && quota.unit.is_none() && quota.is_only_a_time()
-        }) else {
-            return;
-        };
-        let base = &self.quotas[at];
-        let of_the_same = |quota: &Quota<'_>| {
-            quota.family == base.family
-                && quota.unit.is_none()
-                && quota.counts()
-                && (!quota.has_reset() || !base.has_reset())
-        };
-        let all = self
-            .quotas
-            .iter()
-            .filter(|quota| of_the_same(quota))
-            .count();
+        let mut at = 0;
+        while at < self.quotas.len() {
+            if !self.quotas[at].is_only_a_time() || !self.join_one(at) {
+                at += 1;
+            }
+        }
+    }
+
+    /// Joins a time with the quotas that it may be about: the only one, or those that are used up. Returns whether it is
+    /// gone.
+    fn join_one(&mut self, at: usize) -> bool {
+        let time = &self.quotas[at];
+        let may_be = |quota: &Quota<'_>| quota.counts() && time.is_part_of(quota);
+        examined(self.quotas.len());
+        let all = self.quotas.iter().filter(|quota| may_be(quota)).count();
         let wanted: Vec<usize> = (0..self.quotas.len())
-            .filter(|at| of_the_same(&self.quotas[*at]))
-            .filter(|at| all == 1 || base.has_reset() && self.quotas[*at].is_used_up())
+            .filter(|of| may_be(&self.quotas[*of]))
+            .filter(|of| all == 1 || time.has_reset() && self.quotas[*of].is_used_up())
             .collect();
         if wanted.is_empty() {
-            return;
+            return false;
         }
-        let base = self.quotas.remove(at);
+        let time = self.quotas.remove(at);
         for of in wanted {
-            self.quotas[of - usize::from(of > at)].take_times(&base);
+            self.quotas[of - usize::from(of > at)].take_times(&time);
+        }
+        true
+    }
+
+    /// Joins a limit and what remains, which one family says under different names: `Limit` with `Requests-Remaining`,
+    /// `DailyLimit` with `Remaining`.
+    fn complete(&mut self) {
+        let mut at = 0;
+        while at < self.quotas.len() {
+            let short = &self.quotas[at];
+            examined(self.quotas.len());
+            let mut others =
+                self.quotas.iter().enumerate().filter(|(of, quota)| {
+                    *of != at && quota.counts() && quota.family == short.family
+                });
+            let longer = match (others.next(), others.next()) {
+                (Some((of, longer)), None) if short.completes(longer) => Some(of),
+                _ => None,
+            };
+            let Some(of) = longer else {
+                at += 1;
+                continue;
+            };
+            let short = self.quotas.remove(at);
+            self.quotas[of - usize::from(of > at)].take_counts(&short);
         }
     }
 
@@ -207,7 +231,7 @@ impl<'a> Collected<'a> {
             Field::Limit | Field::Remaining | Field::Used | Field::Reset | Field::Window
                 if has_names(value, known.field) =>
             {
-                for (name, value) in named(value) {
+                for (name, value) in named(value).chain(labelled(value)) {
                     let Some(name) = std::str::from_utf8(name)
                         .ok()
                         .filter(|name| !name.is_empty())
@@ -415,11 +439,13 @@ fn is_list(value: &[u8]) -> bool {
     named && matches!(first, Some(b'"' | b';'))
 }
 
-/// Whether a value names the quotas that it is about: `name=burst,10;name=daily,1000`, `minute=60, day=1000`.
+/// Whether a value names the quotas that it is about: `name=burst,10;name=daily,1000`, `minute=60, day=1000`,
+/// `reads;133,writes;57`.
 fn has_names(value: &[u8], field: Field) -> bool {
     let first = value.first().is_some_and(u8::is_ascii_alphabetic);
     // Dates have colons of their own.
-    let separator = |byte: &u8| *byte == b'=' || (*byte == b':' && field != Field::Reset);
+    let separator =
+        |byte: &u8| matches!(byte, b'=' | b';') || (*byte == b':' && field != Field::Reset);
     first && value.iter().any(separator)
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     Field,
-    words::{Role, glued, is_filler, is_one_of, is_refill, parts, scale_of, window_of},
+    words::{Role, glued, is_article, is_filler, is_one_of, is_refill, parts, scale_of, window_of},
 };
 
 use crate::steps::examined;
@@ -105,7 +105,8 @@ impl<'a> Meaning<'a> {
                 && let (Some(scale), false) = (scale_of(word), numbered)
             {
                 meaning.scale = Some(scale);
-            } else if !(role.is_some_and(Role::is_time) && is_filler(word))
+            } else if !(role.is_some() && is_article(word))
+                && !(role.is_some_and(Role::is_time) && is_filler(word))
                 && !(role.is_some() && is_one_of(word, &["count", "number"]))
                 && !(role == Some(Role::Wait) && word.eq_ignore_ascii_case("retry"))
                 && !(role == Some(Role::Refill)
@@ -115,7 +116,8 @@ impl<'a> Meaning<'a> {
                     && all[index + 1].0.eq_ignore_ascii_case("capacity")
                     && is_one_of(word, &["burst", "bucket"]))
             {
-                meaning.dimension.push(word)?;
+                let today = word.eq_ignore_ascii_case("today");
+                meaning.dimension.push(if today { "day" } else { word })?;
             }
         }
         Some((meaning, role))
@@ -127,12 +129,7 @@ impl<'a> Meaning<'a> {
             return None;
         }
         let mut retries = name.as_bytes().windows(RETRY.len()).enumerate();
-        let rest = retries.find_map(|(at, part)| {
-            let rest = (part == RETRY).then(|| name.get(at..))??;
-            let after = rest.get(RETRY.len()..)?;
-            let after = after.strip_prefix('-').unwrap_or(after);
-            after.starts_with("after").then_some(rest)
-        })?;
+        let rest = retries.find_map(|(at, part)| (part == RETRY).then(|| name.get(at..))?)?;
         let (meaning, role) = Self::parse(rest)?;
         (role == Some(Role::Wait)).then_some(meaning)
     }
@@ -216,6 +213,15 @@ impl<'a> Dimension<'a> {
             self.push(word)?;
         }
         Some(self)
+    }
+
+    /// Whether these words begin with those of `other`.
+    pub(super) fn starts_with(&self, other: &Dimension<'_>) -> bool {
+        let same = self
+            .words()
+            .zip(other.words())
+            .all(|(own, other)| own == other);
+        same && self.count >= other.count
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -472,6 +478,9 @@ mod tests {
             ("x-bapi-limit-status", "", "bapi", Field::Remaining),
             ("x-bapi-limit-reset-timestamp", "", "bapi", Field::Reset),
             ("x-apiquota-remaining", "", "api", Field::Remaining),
+            ("x-remaining-this-second", "", "second", Field::Remaining),
+            ("x-limit-per-second", "", "second", Field::Limit),
+            ("x-remaining-today", "", "day", Field::Remaining),
             ("x-daylimit-remaining", "", "day", Field::Remaining),
         ] {
             let found = Name::parse(name).unwrap();
@@ -519,7 +528,9 @@ mod tests {
             ("retry-after-seconds", Some(Some(1_000_000_000))),
             ("retry-after-long", Some(None)),
             ("writes-retryafter", Some(None)),
+            ("x-retry-in", Some(None)),
             ("x-retry-count", None),
+            ("x-retry-policy", None),
         ] {
             assert_eq!(Meaning::wait(name).map(|wait| wait.scale), scale, "{name}");
         }

@@ -95,6 +95,40 @@ impl<'a> Quota<'a> {
         self.remaining == Some(0)
     }
 
+    /// Whether this may be a time of `other`, which lacks it: of the same family, and by a shorter name.
+    pub(super) fn is_part_of(&self, other: &Self) -> bool {
+        let of_one = self.family == other.family
+            && (!self.family.is_empty() || !self.dimension.is_empty())
+            && self.unit.is_none()
+            && other.unit.is_none();
+        of_one
+            && other.dimension.starts_with(&self.dimension)
+            && !(self.has_reset() && other.has_reset())
+    }
+
+    /// Whether this and `longer`, which has a longer name, are the limit of a quota and what remains of it.
+    pub(super) fn completes(&self, longer: &Self) -> bool {
+        let halves = |limited: &Self, counted: &Self| {
+            let both = limited.limit.zip(counted.remaining);
+            both.is_some_and(|(limit, remaining)| remaining <= limit)
+                && limited.remaining.is_none()
+                && limited.used.is_none()
+                && counted.limit.is_none()
+        };
+        self.is_part_of(longer)
+            && self.dimension != longer.dimension
+            && (halves(self, longer) || halves(longer, self))
+    }
+
+    /// Takes over what a quota says that is the same under a shorter name.
+    pub(super) fn take_counts(&mut self, other: &Self) {
+        self.limit = self.limit.or(other.limit);
+        self.remaining = self.remaining.or(other.remaining);
+        self.rate = self.rate.or(other.rate);
+        self.refill = self.refill.or(other.refill);
+        self.take_times(other);
+    }
+
     /// Takes over the times of a quota that is the same under a shorter name.
     pub(super) fn take_times(&mut self, other: &Self) {
         if !self.has_reset() {

@@ -137,6 +137,15 @@ pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
+/// The same where semicolons separate names and numbers (Azure): `reads;133,writes;57`.
+pub(super) fn labelled(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    split(value, b',').filter_map(|item| {
+        let (name, number) = halves(item, b';')?;
+        let plain = !name.iter().any(|byte| matches!(byte, b'=' | b':'));
+        (plain && Number::parse(number).is_some()).then_some((name, number))
+    })
+}
+
 /// How much is left, rounded down: Reddit sends `598.0`. `-1` stands for "unknown" (Azure); a count further below zero
 /// is how some servers say how far it has been overdrawn.
 pub(super) fn remaining(item: &[u8]) -> Option<u64> {

@@ -119,6 +119,11 @@ pub(super) fn is_filler(word: &str) -> bool {
     )
 }
 
+/// Words that say nothing of which quota it is: `limit-per-second`, `remaining-this-second`.
+pub(super) fn is_article(word: &str) -> bool {
+    is_one_of(word, &["per", "this", "current", "the", "a", "of"])
+}
+
 /// What comes back, in `replenish-rate`.
 pub(super) fn is_refill(word: &str) -> bool {
     let mut lower = [0; LONGEST_WORD];
