@@ -4,6 +4,7 @@ mod allocations;
 mod field_sets;
 mod forms;
 mod kinds;
+mod namings;
 mod properties;
 mod vectors;
 mod waits;

@@ -8,8 +8,8 @@ use super::{
     Advice, Field, Limit, Profile,
     columns::{COLUMNS, Line},
     flags,
-    name::{Dimension, Meaning, Name},
-    profile::unmistakable,
+    known::{Known, fields},
+    name::{Dimension, Meaning},
     quota::Quota,
     value::{self, When, halves, labelled, named, split},
     words::Role,
@@ -28,16 +28,6 @@ pub(super) struct Collected<'a> {
     headers: &'a HeaderMap,
     reference: SystemTime,
     profile: Option<&'a dyn Profile>,
-}
-
-/// What a field is about, by its name and the profile.
-#[derive(Clone, Copy, Debug)]
-struct Known<'a> {
-    family: &'a str,
-    dimension: Dimension<'a>,
-    field: Field,
-    scale: Option<u64>,
-    is_compound: bool,
 }
 
 impl<'a> Collected<'a> {
@@ -137,61 +127,6 @@ impl<'a> Collected<'a> {
             COLUMNS.contains(&field).then_some((at, line))
         });
         lines.collect()
-    }
-
-    /// Joins what one family says under a longer and a shorter name: `requests-left` with `time-reset`.
-    fn join(&mut self) {
-        let mut at = 0;
-        while at < self.quotas.len() {
-            if !self.quotas[at].is_only_a_time() || !self.join_one(at) {
-                at += 1;
-            }
-        }
-    }
-
-    /// Joins a time with the quotas that it may be about: the only one, or those that are used up. Returns whether it is
-    /// gone.
-    fn join_one(&mut self, at: usize) -> bool {
-        let time = &self.quotas[at];
-        let may_be = |quota: &Quota<'_>| quota.counts() && time.is_part_of(quota);
-        examined(self.quotas.len());
-        let all = self.quotas.iter().filter(|quota| may_be(quota)).count();
-        let wanted: Vec<usize> = (0..self.quotas.len())
-            .filter(|of| may_be(&self.quotas[*of]))
-            .filter(|of| all == 1 || time.has_reset() && self.quotas[*of].is_used_up())
-            .collect();
-        if wanted.is_empty() {
-            return false;
-        }
-        let time = self.quotas.remove(at);
-        for of in wanted {
-            self.quotas[of - usize::from(of > at)].take_times(&time);
-        }
-        true
-    }
-
-    /// Joins a limit and what remains, which one family says under different names: `Limit` with `Requests-Remaining`,
-    /// `DailyLimit` with `Remaining`.
-    fn complete(&mut self) {
-        let mut at = 0;
-        while at < self.quotas.len() {
-            let short = &self.quotas[at];
-            examined(self.quotas.len());
-            let mut others =
-                self.quotas.iter().enumerate().filter(|(of, quota)| {
-                    *of != at && quota.counts() && quota.family == short.family
-                });
-            let longer = match (others.next(), others.next()) {
-                (Some((of, longer)), None) if short.completes(longer) => Some(of),
-                _ => None,
-            };
-            let Some(of) = longer else {
-                at += 1;
-                continue;
-            };
-            let short = self.quotas.remove(at);
-            self.quotas[of - usize::from(of > at)].take_counts(&short);
-        }
     }
 
     fn take(&mut self, name: &'a str, value: &'a [u8], told: Option<Field>) {
@@ -373,63 +308,6 @@ impl<'a> Collected<'a> {
     }
 }
 
-impl<'a> Known<'a> {
-    fn of(name: &'a str, told: Option<Field>) -> Option<Self> {
-        let own = told.or_else(|| unmistakable(name));
-        let parsed = Name::parse(name);
-        let known = |name: Name<'a>, field| Self {
-            family: name.family,
-            dimension: name.meaning.dimension,
-            field,
-            scale: name.meaning.scale,
-            is_compound: name.meaning.is_compound,
-        };
-        if own.is_none()
-            && parsed.is_none_or(|name| name.family.is_empty())
-            && let Some(wait) = Meaning::wait(name)
-        {
-            return Some(Self {
-                family: name,
-                dimension: Dimension::default(),
-                field: Field::RetryAfter,
-                scale: wait.scale,
-                is_compound: false,
-            });
-        }
-        match (own, parsed) {
-            (None, None) => None,
-            (None, Some(parsed)) => Some(known(parsed, parsed.meaning.field)),
-            // A profile knows the unit, too.
-            (Some(field), Some(parsed)) if !parsed.family.is_empty() => Some(Self {
-                scale: None,
-                ..known(parsed, field)
-            }),
-            (Some(field), _) => Some(Self {
-                // What a profile names by itself is about one quota.
-                family: if told.is_some() { PROFILE } else { name },
-                dimension: Dimension::default(),
-                field,
-                scale: None,
-                is_compound: false,
-            }),
-        }
-    }
-}
-
-/// The fields that are about limits, with what a profile says of them, as far as they are read.
-fn fields<'a>(
-    headers: &'a HeaderMap,
-    profile: Option<&'a dyn Profile>,
-) -> impl Iterator<Item = (&'a str, &'a [u8], Option<Field>)> {
-    let fields = headers.iter().filter_map(move |(name, value)| {
-        let (name, value) = (name.as_str(), value.as_bytes());
-        let told = profile.and_then(|profile| profile.field(name));
-        let counts = told.is_some() || super::is_about_limits(name);
-        (counts && value.len() <= MOST_BYTES).then(|| (name, value.trim_ascii(), told))
-    });
-    fields.take(MOST_FIELDS)
-}
-
 /// A list of names with parameters, and not a dictionary: drafts 07 and 08 share the name of the field.
 fn is_list(value: &[u8]) -> bool {
     let named = value.first().is_some_and(|b| !b.is_ascii_digit());
@@ -463,13 +341,7 @@ fn longest(value: &[u8], read: impl Fn(&[u8]) -> Option<When>) -> Option<When> {
     })
 }
 
-/// The family of fields that only a profile knows.
-pub(super) const PROFILE: &str = "profile";
 /// Maximum number of quotas in a result. No server announces this many.
 const MOST_LIMITS: usize = 64;
 /// Maximum number of quotas whose fields are gathered.
 const MOST_QUOTAS: usize = 64;
-/// Maximum number of field lines about limits in a response; further lines are ignored.
-const MOST_FIELDS: usize = 256;
-/// Maximum length of a value; a longer field is ignored.
-const MOST_BYTES: usize = 4096;

@@ -71,6 +71,8 @@ mod collect;
 mod columns;
 mod date;
 mod flags;
+mod join;
+mod known;
 mod limit;
 mod name;
 mod profile;
@@ -210,6 +212,22 @@ fn is_about_limits(name: &str) -> bool {
         b'-' => part == b"-left",
         _ => false,
     })
+}
+
+/// Whether a field may belong to a quota of which another field [says so](is_about_limits): `x-acme-expiry` beside
+/// `x-acme-remaining`.
+fn may_belong(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let known = bytes.windows(5).any(|part| match part[0] {
+        b'e' => part == b"expir",
+        b'u' => part == b"until" || part == b"usage",
+        b'w' => part == b"windo",
+        b'i' => part == b"inter",
+        b'p' => part == b"perio",
+        b'-' => part == b"-used" || part == b"-max-",
+        _ => false,
+    });
+    known || name.ends_with("-max")
 }
 
 /// The server's time when the response came here: its `Date`, and how long it was in a cache since.

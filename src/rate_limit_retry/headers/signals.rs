@@ -28,9 +28,10 @@ use super::{Advice, Limit};
 pub struct Signals {
     /// The least time until the next attempt, counted from the response, at most ten years.
     ///
-    /// From `Retry-After` or one of its relatives if there is a good one and the status gives it a meaning: 3xx, 403,
-    /// 408, 413, 418, 425, 429, 5xx. Otherwise, with 403, 418, 429 or 503, the longest [`reset`](Limit::reset) of a
-    /// quota that is used up. A 429 that does not say what remains is taken to mean the quotas that name a reset.
+    /// From `Retry-After` or one of its relatives if there is a good one and the status gives it a meaning: 3xx, 400,
+    /// 403, 408, 413, 418, 425, 429, 5xx. Otherwise, with 418, 429 or 503, the longest [`reset`](Limit::reset) of a
+    /// quota that is used up; with 403, of a quota of requests. A 429 or 400 that does not say what remains is taken to
+    /// mean the quotas that name a reset. Of a response out of a cache, what is left of the wait.
     pub retry_after: Option<Duration>,
     /// The quotas that the response names; the same one may be there twice under different names.
     pub limits: Vec<Limit>,

@@ -1,0 +1,61 @@
+//! Brings together what one family of fields says under longer and shorter names.
+
+use super::{collect::Collected, quota::Quota};
+use crate::steps::examined;
+
+impl Collected<'_> {
+    /// Joins what one family says under a longer and a shorter name: `requests-left` with `time-reset`.
+    pub(super) fn join(&mut self) {
+        let mut at = 0;
+        while at < self.quotas.len() {
+            if !self.quotas[at].is_only_a_time() || !self.join_one(at) {
+                at += 1;
+            }
+        }
+    }
+
+    /// Joins a time with the quotas that it may be about: the only one, or those that are used up. Returns whether it is
+    /// gone.
+    fn join_one(&mut self, at: usize) -> bool {
+        let time = &self.quotas[at];
+        let may_be = |quota: &Quota<'_>| quota.counts() && time.is_part_of(quota);
+        examined(self.quotas.len());
+        let all = self.quotas.iter().filter(|quota| may_be(quota)).count();
+        let wanted: Vec<usize> = (0..self.quotas.len())
+            .filter(|of| may_be(&self.quotas[*of]))
+            .filter(|of| all == 1 || time.has_reset() && self.quotas[*of].is_used_up())
+            .collect();
+        if wanted.is_empty() {
+            return false;
+        }
+        let time = self.quotas.remove(at);
+        for of in wanted {
+            self.quotas[of - usize::from(of > at)].take_times(&time);
+        }
+        true
+    }
+
+    /// Joins a limit and what remains, which one family says under different names: `Limit` with `Requests-Remaining`,
+    /// `DailyLimit` with `Remaining`.
+    pub(super) fn complete(&mut self) {
+        let mut at = 0;
+        while at < self.quotas.len() {
+            let short = &self.quotas[at];
+            examined(self.quotas.len());
+            let mut others =
+                self.quotas.iter().enumerate().filter(|(of, quota)| {
+                    *of != at && quota.counts() && quota.family == short.family
+                });
+            let longer = match (others.next(), others.next()) {
+                (Some((of, longer)), None) if short.completes(longer) => Some(of),
+                _ => None,
+            };
+            let Some(of) = longer else {
+                at += 1;
+                continue;
+            };
+            let short = self.quotas.remove(at);
+            self.quotas[of - usize::from(of > at)].take_counts(&short);
+        }
+    }
+}

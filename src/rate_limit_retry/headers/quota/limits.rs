@@ -1,0 +1,164 @@
+//! What the fields of a quota turn out to be.
+
+use std::time::{Duration, SystemTime};
+
+use super::{
+    super::{
+        Limit, Unit,
+        columns::{Line, Row, rows, seconds},
+        structured::Item,
+    },
+    Quota,
+};
+use crate::{retry_after::LONGEST, steps::examined};
+
+impl Quota<'_> {
+    /// The quotas that this turns out to be: one, one for each policy that has a name, one for each pair, or one for
+    /// each position of `lines`. A quota without a limit is none.
+    pub(in super::super) fn into_limits(
+        mut self,
+        lines: &[Line<'_>],
+        reference: SystemTime,
+    ) -> Vec<Limit> {
+        let unit = self
+            .unit
+            .unwrap_or_else(|| Unit::of_dimension(&self.dimension));
+        let pairs: Vec<_> = self.limits_by_seconds.drain(..).collect();
+        let mut limits: Vec<Limit> = pairs
+            .into_iter()
+            .map(|(limit, window)| Limit {
+                limit: Some(limit),
+                remaining: self.used_in(window).map(|used| limit.saturating_sub(used)),
+                window: seconds(window),
+                unit,
+                ..Limit::default()
+            })
+            .collect();
+
+        let mut policies = std::mem::take(&mut self.policies);
+        if let Some(rows) = rows(lines, reference) {
+            let rows = rows.iter().filter(|row| !row.unlimited);
+            limits.extend(rows.map(|row| self.row(row, unit, &mut policies)));
+        } else if !(self.unlimited && self.limit.is_none() && self.remaining.unwrap_or(0) == 0) {
+            let base = self.base(unit, &mut policies);
+            limits.extend(base.says_something().then_some(base));
+        }
+        // What remains of a quota, and then the policy of the same name.
+        let (states, mut policies): (Vec<_>, Vec<_>) = policies
+            .into_iter()
+            .partition(|item| item.remaining.is_some());
+        for state in states {
+            let same = |policy: &Item| policy.name == state.name && policy.name.is_some();
+            examined(policies.len());
+            let policy = policies.iter().position(same).map(|at| policies.remove(at));
+            limits.push(named(&state, policy.as_ref()));
+        }
+        limits.extend(
+            policies
+                .iter()
+                .filter(|item| item.quota.is_some())
+                .map(|policy| named(policy, None)),
+        );
+        limits
+    }
+
+    /// A quota that is one of several by its position.
+    fn row(&self, row: &Row, unit: Unit, policies: &mut Vec<Item>) -> Limit {
+        let limit = row
+            .limit
+            .or_else(|| Some(row.remaining?.saturating_add(row.used?)));
+        let told = take_policy(policies, limit);
+        Limit {
+            name: self.shown_name(),
+            unit,
+            limit,
+            remaining: row
+                .remaining
+                .or_else(|| Some(limit?.saturating_sub(row.used?))),
+            reset: row.reset,
+            window: row
+                .window
+                .or(told)
+                .or_else(|| self.dimension.window().and_then(seconds)),
+            refill: None,
+            partition_key: None,
+        }
+    }
+
+    fn shown_name(&self) -> Option<String> {
+        let dimension = (!self.dimension.is_empty()).then(|| self.dimension.to_string());
+        self.name.clone().or(dimension)
+    }
+
+    /// What the fields say that are not structured. Takes the policy with the same number out of `policies`.
+    fn base(&mut self, unit: Unit, policies: &mut Vec<Item>) -> Limit {
+        let used = self.used;
+        let limit = self
+            .limit
+            .or_else(|| Some(self.remaining?.saturating_add(used?)));
+        let told = take_policy(policies, limit);
+        let window = self
+            .window
+            .or(told)
+            .or_else(|| self.dimension.window().and_then(seconds));
+        // What comes back in a second, if no window is named.
+        let seconds = window.map_or(1.0, |window| window.as_secs_f64());
+        Limit {
+            name: self.shown_name(),
+            unit,
+            limit,
+            remaining: self
+                .remaining
+                .or_else(|| Some(limit?.saturating_sub(used?))),
+            // A length of time does not depend on any clock.
+            reset: self.reset_in.or(self.reset_at),
+            window,
+            refill: self.rate.or_else(|| Some(self.refill? / seconds)),
+            partition_key: None,
+        }
+    }
+
+    fn used_in(&self, window: u64) -> Option<u64> {
+        examined(self.used_by_seconds.len());
+        let mut used = self.used_by_seconds.iter();
+        used.find(|(_, seconds)| *seconds == window)
+            .map(|(used, _)| *used)
+    }
+}
+
+/// Takes out the policies that have no name and the same quota, and returns the window of the first.
+fn take_policy(policies: &mut Vec<Item>, limit: Option<u64>) -> Option<Duration> {
+    examined(2 * policies.len());
+    let own = |item: &Item| item.name.is_none() && item.quota == limit;
+    let told = policies
+        .iter()
+        .filter(|item| own(item))
+        .find_map(|item| item.window);
+    policies.retain(|item| !own(item) || (limit.is_none() && item.quota.is_some()));
+    told.and_then(seconds)
+}
+
+/// A quota of IETF drafts 08 to 10, from its state and its policy.
+fn named(state: &Item, policy: Option<&Item>) -> Limit {
+    let either = |of: fn(&Item) -> Option<u64>| of(state).or_else(|| of(policy?));
+    let unit = state
+        .unit
+        .as_deref()
+        .or(policy.and_then(|policy| policy.unit.as_deref()));
+    let key = state
+        .partition_key
+        .as_ref()
+        .or(policy.and_then(|p| p.partition_key.as_ref()));
+    Limit {
+        name: state.name.clone(),
+        unit: unit.map_or_else(Unit::default, Unit::of_policy),
+        limit: either(|item| item.quota),
+        remaining: state.remaining,
+        reset: state
+            .reset
+            .map(|reset| Duration::from_secs(reset).min(LONGEST)),
+        window: either(|item| item.window).and_then(seconds),
+        refill: None,
+        partition_key: key.cloned(),
+    }
+}
