@@ -13,6 +13,11 @@ use tokio::{
 
 /// Reads and drops the body, up to 64 KiB and half a second; a connection that needs more is not worth saving.
 pub(crate) async fn drain<RB: Body>(response: Response<RB>) {
+    drain_for(response, LONGEST).await;
+}
+
+/// The same, and not for longer than `limit`.
+pub(crate) async fn drain_for<RB: Body>(response: Response<RB>, limit: Duration) {
     let body = response.into_body();
     if body.is_end_stream() || Handle::try_current().is_err() {
         return;
@@ -27,15 +32,32 @@ pub(crate) async fn drain<RB: Body>(response: Response<RB>) {
             }
         }
     };
-    drop(timeout(LONGEST, reading).await);
+    drop(timeout(limit, reading).await);
 }
 
-/// Drains the response, if there is one, and waits.
-pub(crate) async fn pause<RB: Body>(response: Option<Response<RB>>, wait: Duration) {
-    if let Some(response) = response {
-        drain(response).await;
+/// How long draining `response` may take, for a call that may take until `deadline`.
+pub(crate) fn longest_drain<RB: Body>(
+    response: &Response<RB>,
+    deadline: Option<Duration>,
+) -> Duration {
+    if response.body().is_end_stream() {
+        Duration::ZERO
+    } else {
+        drain_limit(deadline)
     }
-    if !wait.is_zero() {
+}
+
+/// The same for any response. Of a short deadline, draining takes only a part.
+pub(crate) fn drain_limit(deadline: Option<Duration>) -> Duration {
+    match deadline {
+        Some(deadline) if deadline < LONGEST => deadline / 4,
+        _ => LONGEST,
+    }
+}
+
+/// Waits. Without a runtime there are no timers: then it does not.
+pub(crate) async fn pause(wait: Duration) {
+    if !wait.is_zero() && Handle::try_current().is_ok() {
         sleep(wait).await;
     }
 }

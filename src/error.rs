@@ -31,27 +31,27 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// The class of `error`, from the types in its chain of sources that this crate knows: its own errors are `Final`,
-    /// refused connections are `NotSent`, anything else is `MaybeProcessed`.
+    /// anything that is not known is `MaybeProcessed`.
+    ///
+    /// `NotSent` are refused connections, and with the features `hyper-util` or `reqwest` what those clients, and others
+    /// that are made of hyper, know not to have been processed: errors in connecting; requests that were canceled before
+    /// they were written; HTTP/2 streams that the server has refused (RFC 9113 §8.7), or that come after the last one that it
+    /// has processed before it closes the connection (§6.8).
     ///
     /// The error of a [`ReplayBody`](crate::replay::ReplayBody) is `Final`, too: either a later attempt has taken over
     /// the body, which another one would take away from it, or the body is gone. A part of the request may have been
     /// sent, so it is not `NotSent`.
-    ///
-    /// Connect errors of hyper-util and reqwest are recognised with the features of those names.
     #[must_use]
     pub fn of(error: &(dyn Error + 'static)) -> Self {
-        let mut next = Some(error);
-        let mut class = Self::MaybeProcessed;
-        while let Some(link) = next {
+        let mut class = None;
+        for link in links(error) {
             if is_ours(link) {
                 return Self::Final;
             }
-            if is_connect(link) {
-                class = Self::NotSent;
-            }
-            next = link.source();
+            // What comes first says most about the request.
+            class = class.or_else(|| class_of_link(link));
         }
-        class
+        class.unwrap_or(Self::MaybeProcessed)
     }
 }
 
@@ -59,6 +59,11 @@ impl ErrorClass {
 pub(crate) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    links(error).take(8)
+}
+
+/// The same, all of them.
+fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |link: &&'a (dyn Error + 'static)| {
         let link = *link;
         // `io::Error::source` skips the error inside.
@@ -68,7 +73,6 @@ pub(crate) fn chain<'a>(
             .map(|inside| inside as &(dyn Error + 'static));
         inside.or_else(|| link.source())
     })
-    .take(8)
 }
 
 /// What caused `error`, for a log: the texts of its sources, without those that the text before holds. `None` without
@@ -95,6 +99,65 @@ pub(crate) fn causes(error: &(dyn Error + 'static)) -> Option<String> {
 
 #[cfg(any(feature = "tracing", test))]
 const LONGEST_CAUSE: usize = 300;
+
+/// Whether the server has refused a request because it gets more than it takes: `ENHANCE_YOUR_CALM` (RFC 9113 §7), for its
+/// stream or for the connection.
+#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+pub(crate) fn is_shed(error: &(dyn Error + 'static)) -> bool {
+    let mut sent = links(error).take_while(|link| !is_of_body(*link));
+    let stream = sent.find_map(|link| link.downcast_ref::<h2::Error>());
+    stream.is_some_and(|error| {
+        error.is_remote() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+    })
+}
+
+/// The same without a type by which it could be known.
+#[cfg(not(any(feature = "hyper-util", feature = "reqwest")))]
+pub(crate) fn is_shed(_: &(dyn Error + 'static)) -> bool {
+    false
+}
+
+/// What a link of the chain says by its own type; `None` if that is nothing.
+fn class_of_link(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
+    #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+    {
+        // Its causes are about where the body comes from, and not about the server.
+        if is_of_body(error) {
+            return Some(ErrorClass::MaybeProcessed);
+        }
+        if is_unsent_by_hyper(error) || is_unprocessed_stream(error) {
+            return Some(ErrorClass::NotSent);
+        }
+    }
+    is_connect(error).then_some(ErrorClass::NotSent)
+}
+
+/// Whether it is the request's own body that has failed.
+#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+fn is_of_body(error: &(dyn Error + 'static)) -> bool {
+    error
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(hyper::Error::is_user)
+}
+
+/// hyper cancels what it has not begun to write, and gives it back; or the connection has ended before there was anything
+/// to write.
+#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+fn is_unsent_by_hyper(error: &(dyn Error + 'static)) -> bool {
+    error
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(|error| error.is_canceled() || error.is_closed())
+}
+
+/// The server's `RST_STREAM` with `REFUSED_STREAM`, or its `GOAWAY`, which h2 passes on to those streams only that are
+/// beyond the last one named there, and to requests that had no stream yet.
+#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+fn is_unprocessed_stream(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<h2::Error>().is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (refused || error.is_go_away())
+    })
+}
 
 fn is_ours(error: &(dyn Error + 'static)) -> bool {
     error.is::<TokenError>()

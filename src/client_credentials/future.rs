@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Attempts, BoxError,
     drain::drain,
-    kept::Retained,
+    kept::{Resendable, Retained},
     replay::ReplayableBody,
     sharded::Shard,
     two_speeds::{Slow, TwoSpeeds, Watch},
@@ -235,8 +235,8 @@ where
         exchange.renew_beside(refusal);
         return Ok(response);
     }
-    // An upload that went on meanwhile may have passed the cap.
-    if exchange.replacement(refusal).await.is_none() || !retained.is_intact() {
+    // An upload that went on meanwhile may have passed the cap; from here on it does not.
+    if exchange.replacement(refusal).await.is_none() || !retained.supersede() {
         return Ok(response);
     }
     let Some((mut service, kept)) = retained.into_kept() else {

@@ -42,6 +42,25 @@ impl<B: ReplayableBody> Kept<B> {
     }
 }
 
+/// A copy of a request, to be sent when another attempt is decided.
+pub(crate) trait Resendable {
+    /// Ends the reading of the attempt before, and returns whether the copy can be sent in full.
+    fn supersede(&self) -> bool;
+}
+
+impl<B: ReplayableBody> Resendable for Kept<B> {
+    fn supersede(&self) -> bool {
+        self.body.supersede()
+    }
+}
+
+impl<S, B: ReplayableBody> Resendable for Retained<S, B> {
+    fn supersede(&self) -> bool {
+        let parts = self.0.parts.as_ref();
+        parts.is_some_and(|(_, body, _)| body.supersede())
+    }
+}
+
 fn head_of<B>(request: &Request<B>) -> Parts {
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();

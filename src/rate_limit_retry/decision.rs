@@ -18,6 +18,8 @@ pub(crate) enum Ended<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) ended: Ended<'a>,
+    /// The server has dropped the request because it gets more than it takes, and says so by other means than the status.
+    pub(crate) shed: bool,
     /// The attempt that has just ended; 1 for the first.
     pub(crate) attempt: u32,
     pub(crate) method: MethodClass,
@@ -29,10 +31,14 @@ pub(crate) struct Facts<'a> {
     pub(crate) permanent: bool,
     /// A copy of the request is there and can be sent in full.
     pub(crate) replayable: bool,
+    /// There are timers to wait with.
+    pub(crate) has_runtime: bool,
     /// How long the partition is held, for a throttled request.
     pub(crate) held: Option<Duration>,
     /// The wait after a fault.
     pub(crate) backoff: Duration,
+    /// How long it may take to drain the response.
+    pub(crate) drained_for: Duration,
     /// What is left until the caller's deadline.
     pub(crate) left: Option<Duration>,
 }
@@ -102,10 +108,12 @@ pub enum GiveUpReason {
     Body,
     /// Too many requests in all were being retried after faults.
     Budget,
-    /// The wait would have ended after the caller's deadline.
+    /// The wait, or the time it may take to read the rest of the response, would have ended after the caller's deadline.
     Deadline,
     /// A retry layer outside this one sends the request again: one of them is enough.
     Nested,
+    /// The call is not polled in a tokio runtime, so that there are no timers to wait with.
+    NoRuntime,
     /// The request may have been processed, and its method is not idempotent.
     NotIdempotent,
     /// No wait restores the quota, by
@@ -128,6 +136,7 @@ impl GiveUpReason {
             Self::Budget => "budget",
             Self::Deadline => "deadline",
             Self::Nested => "nested",
+            Self::NoRuntime => "no_runtime",
             Self::NotIdempotent => "not_idempotent",
             Self::Permanent => "permanent",
             Self::Refused => "refused",
@@ -145,28 +154,66 @@ impl GiveUpReason {
     }
 }
 
+impl Facts<'_> {
+    /// Whether the attempt may have been processed.
+    pub(crate) fn is_perhaps_processed(&self) -> bool {
+        self.consequence().is_some_and(|c| !c.unprocessed)
+    }
+
+    /// `None` if nothing follows.
+    fn consequence(&self) -> Option<Consequence> {
+        let (throttled, unprocessed) = match self.ended {
+            Ended::Error(ErrorClass::Final) => return None,
+            Ended::Error(class) => (self.shed, class == ErrorClass::NotSent),
+            // About a credential, which would be the same again, whatever else the server says.
+            Ended::Response(
+                StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+                _,
+            ) => return None,
+            Ended::Response(..) if self.shed => (true, true),
+            Ended::Response(status, signals) if signals.is_throttle(status) => {
+                (true, is_refusal(status) || is_asked_for(signals))
+            }
+            Ended::Response(status, signals) if is_error(status) && is_asked_for(signals) => {
+                (false, true)
+            }
+            // Temporary, if there is a `Retry-After` (RFC 9110 §15.5.14); nothing was processed.
+            Ended::Response(StatusCode::PAYLOAD_TOO_LARGE, signals)
+                if signals.retry_after.is_some() =>
+            {
+                (false, true)
+            }
+            Ended::Response(status, _) if is_fault(status) => (false, false),
+            Ended::Response(..) => return None,
+        };
+        Some(Consequence {
+            throttled,
+            unprocessed,
+        })
+    }
+}
+
+/// What the end of an attempt means.
+#[derive(Clone, Copy, Debug)]
+struct Consequence {
+    /// It is to be sent when the partition's hold is over.
+    throttled: bool,
+    /// It has not been processed: every method may be sent again.
+    unprocessed: bool,
+}
+
 pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
-    let idempotent = facts.method == MethodClass::Idempotent;
-    let (throttled, allowed) = match facts.ended {
-        Ended::Error(ErrorClass::Final) => return Decision::Return,
-        Ended::Error(ErrorClass::NotSent) => (false, true),
-        Ended::Error(ErrorClass::MaybeProcessed) => (false, idempotent),
-        Ended::Response(status, signals) if signals.is_throttle(status) => {
-            let unprocessed = status != StatusCode::SERVICE_UNAVAILABLE || is_asked_for(signals);
-            (true, idempotent || (unprocessed && !policy.idempotent_only))
-        }
-        Ended::Response(status, signals) if is_error(status) && is_asked_for(signals) => {
-            (false, idempotent || !policy.idempotent_only)
-        }
-        // Temporary, if there is a `Retry-After` (RFC 9110 §15.5.14); nothing was processed.
-        Ended::Response(StatusCode::PAYLOAD_TOO_LARGE, signals)
-            if signals.retry_after.is_some() =>
-        {
-            (false, idempotent || !policy.idempotent_only)
-        }
-        Ended::Response(status, _) if is_fault(status) => (false, idempotent),
-        Ended::Response(..) => return Decision::Return,
+    let Some(Consequence {
+        throttled,
+        unprocessed,
+    }) = facts.consequence()
+    else {
+        return Decision::Return;
     };
+    let idempotent = facts.method == MethodClass::Idempotent;
+    // What has not left the process was not sent once.
+    let not_sent = matches!(facts.ended, Ended::Error(_));
+    let allowed = idempotent || unprocessed && (not_sent || !policy.idempotent_only);
     let (asked, refused) = match facts.ended {
         Ended::Response(_, signals) => (
             signals.retry_after,
@@ -194,9 +241,14 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
         GiveUpReason::Body
     } else if facts.attempt > policy.max_retries {
         GiveUpReason::Retries
+    } else if !facts.has_runtime {
+        GiveUpReason::NoRuntime
     } else if wait > policy.max_wait.min(LONGEST_WAIT) {
         GiveUpReason::Wait
-    } else if facts.left.is_some_and(|left| wait >= left) {
+    } else if facts
+        .left
+        .is_some_and(|left| wait.max(facts.drained_for) >= left)
+    {
         GiveUpReason::Deadline
     } else if throttled {
         return Decision::AfterHold;
@@ -214,13 +266,28 @@ fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
+/// Whether a status that throttles says by itself that nothing was processed. The others are repeated as faults are: some
+/// servers send them in the midst of processing.
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::FORBIDDEN | StatusCode::IM_A_TEAPOT
+    )
+}
+
 /// A server's trouble that may pass by itself.
+///
+/// Not 409: its conflict is the caller's to resolve (RFC 9110 §15.5.10). Not 421: it may be repeated over another
+/// connection only (§15.5.20), which a service over a pool of connections cannot ask for.
 fn is_fault(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    )
+    ) || status == OVERLOADED
 }
+
+/// "Site is overloaded": not registered, but used by several APIs.
+const OVERLOADED: u16 = 529;
 
 /// Nobody is held for longer than this, whatever the caller allows.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);

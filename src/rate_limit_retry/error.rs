@@ -38,6 +38,8 @@ pub struct HoldTooLong {
     pub(crate) until: Instant,
     pub(crate) wait: std::time::Duration,
     pub(crate) partition: PartitionKey,
+    /// Without one there are no timers to wait with.
+    pub(crate) has_runtime: bool,
 }
 
 impl HoldTooLong {
@@ -62,12 +64,16 @@ impl HoldTooLong {
 
 impl fmt::Display for HoldTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (partition, wait) = (self.partition.as_str(), self.wait);
         write!(
             f,
-            "request not sent: {} is rate-limited for another {:.0?}, longer than `.max_wait(..)` or `.deadline(..)` allow",
-            self.partition.as_str(),
-            self.wait,
-        )
+            "request not sent: {partition} is rate-limited for another {wait:.0?}, "
+        )?;
+        f.write_str(if self.has_runtime {
+            "longer than `.max_wait(..)` or `.deadline(..)` allow"
+        } else {
+            "and there is no tokio runtime in which the call could wait"
+        })
     }
 }
 

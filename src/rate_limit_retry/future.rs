@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     BoxError,
-    drain::pause,
     kept::{Kept, Outgoing, Retained},
     replay::ReplayableBody,
     sharded::Shard,
@@ -141,7 +140,7 @@ where
         };
         let limiter = Arc::clone(limiter);
         ControlFlow::Continue(Box::pin(async move {
-            pause(refused, wait).await;
+            limiter.drain_and_wait(refused, wait).await;
             send(limiter, call, None, service, Outgoing::Kept(kept)).await
         }))
     }
@@ -201,6 +200,10 @@ where
             service = service.clone();
             continue;
         }
+        if let Err(late) = limiter.check_deadline(&call) {
+            ticket.settle(Learnt::NotSent, limiter.now());
+            return Err(late);
+        }
         let (mut request, kept) = next.into_request();
         call.mark(&mut request);
         let outcome = limiter.in_time(&call, true, service.call(request)).await?;
@@ -209,7 +212,7 @@ where
         match limiter.conclude(&mut call, ticket, outcome, &mut kept) {
             Next::Return(outcome) => return outcome,
             Next::Again(response, wait, kept) => {
-                pause(response, wait).await;
+                limiter.drain_and_wait(response, wait).await;
                 next = Outgoing::Kept(kept);
             }
         }

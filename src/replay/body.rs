@@ -124,6 +124,21 @@ impl<B> ReplayableBody for ReplayBody<B> {
     fn is_intact(&self) -> bool {
         lock(&self.shared.state).is_intact(self.copy)
     }
+
+    /// The former reader is woken, so that its attempt ends now: it gets an error when it is polled again.
+    fn supersede(&self) -> bool {
+        let mut after = AfterLocks::default();
+        let Shared { body, state, .. } = &*self.shared;
+        // Not in the middle of a poll, whose frame would be neither here nor there.
+        let _body = lock(body);
+        match lock(state).supersede(self.copy) {
+            Ok(former) => {
+                after.wake = former;
+                true
+            }
+            Err(_) => false,
+        }
+    }
 }
 
 impl<B> Body for ReplayBody<B>

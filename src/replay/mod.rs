@@ -9,8 +9,9 @@
 //! - A copy yields the same bytes and trailers as the first, and announces the same length. If it cannot, it yields an
 //!   error, never a part of the body that looks like the whole.
 //! - Nothing is read ahead: the first copy streams as it did before, and its frames are remembered as they pass.
-//! - A response may come before the upload has ended. The next copy then takes over where the last one had got to, and
-//!   the last one, which a connection may still hold, ends with an error.
+//! - A response may come before the upload has ended. If the request is sent again, the next copy takes over where the
+//!   last one had got to, and the last one, which a connection may still hold, ends with an error: at once, so that a
+//!   refused attempt does not go on uploading while its request waits.
 //! - A body that is too large to be remembered is sent once, as it would have been without this module.
 //!
 //! # Where it goes
@@ -21,13 +22,15 @@
 //! # What it costs
 //!
 //! Three small allocations per request. Data is remembered up to the cap, 64 KiB by default, while there is another copy
-//! that could be sent; it is reference-counted, not copied, if the body yields [`Bytes`]. All bodies of a layer together keep 64 MiB at
+//! that could be sent. Frames of 1 KiB and more are reference-counted, not copied, if the body yields [`Bytes`]; smaller ones that follow
+//! each other are copied into a buffer, and a copy yields them as one frame. All bodies of a layer together keep 64 MiB at
 //! most ([`budget`](RequestBodyReplayLayer::budget)).
 //!
 //! # What can go wrong
 //!
-//! Between [`is_intact`](ReplayableBody::is_intact) and the first poll of a copy, an upload that is still going on can
-//! pass the cap. The copy then yields an error.
+//! An upload that goes on after the response has come can pass the cap before another attempt is decided, while the
+//! response is looked at or another token is fetched. The request is then not sent again, and the server's response
+//! is returned.
 
 mod body;
 mod clone_with;
@@ -103,6 +106,15 @@ pub trait ReplayableBody: Sized {
     fn is_intact(&self) -> bool {
         true
     }
+
+    /// Ends the reading of the copies that were sent before this one, and returns whether this one can be sent in full.
+    ///
+    /// Called once another attempt is decided: if it returns `false`, the server's response is returned instead.
+    /// What it has promised must hold until this copy is polled. A body whose copies share nothing needs none of its own.
+    /// Default: [`is_intact`](Self::is_intact).
+    fn supersede(&self) -> bool {
+        self.is_intact()
+    }
 }
 
 impl ReplayableBody for () {
@@ -147,6 +159,13 @@ impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
         match self {
             Self::Left(left) => left.is_intact(),
             Self::Right(right) => right.is_intact(),
+        }
+    }
+
+    fn supersede(&self) -> bool {
+        match self {
+            Self::Left(left) => left.supersede(),
+            Self::Right(right) => right.supersede(),
         }
     }
 }

@@ -97,9 +97,18 @@ impl State {
         Ok(self.waker.take())
     }
 
+    /// Makes `copy` the reader if it can be sent in full. The body must not be polled meanwhile. Whoever calls wakes the
+    /// former reader after the lock.
+    pub(super) fn supersede(&mut self, copy: u64) -> Result<Option<Waker>, Refused> {
+        if self.failed {
+            return Err(Refused::Incomplete);
+        }
+        self.claim(copy)
+    }
+
     /// What the reader, which has got to `position`, is to do next.
-    pub(super) fn next(&self, position: usize) -> Next {
-        match self.remembered.get(position) {
+    pub(super) fn next(&mut self, position: usize) -> Next {
+        match self.remembered.get_mut(position) {
             Some(piece) => Next::Replay(piece.to_frame()),
             None if self.ended => Next::End,
             None => Next::Read,
@@ -131,24 +140,54 @@ impl State {
         if self.lost || length == Some(0) {
             return Recorded::at(self.remembered.len());
         }
-        let length = length.unwrap_or(0);
-        let size = self.size.saturating_add(length);
+        let size = self.size.saturating_add(length.unwrap_or(0));
         // The last copy there is needs no memory: only itself could be copied, and it can do without.
         let wanted = self.copies.len() > 1 && size <= cap;
-        let within = !wanted || self.share.as_mut().is_none_or(|share| share.grow(length));
-        let kept = (wanted && within).then(|| Piece::of(frame));
-        let Some(piece) = kept.flatten() else {
-            self.lost = true;
-            self.share = None;
-            return Recorded {
-                freed: mem::take(&mut self.remembered),
-                over_budget: !within,
-                ..Recorded::at(0)
-            };
+        let kept = if wanted {
+            self.remember(frame)
+        } else {
+            Err(Unkept::Unwanted)
         };
-        self.size = size;
-        self.remembered.push(piece);
-        Recorded::at(self.remembered.len())
+        match kept {
+            Ok(replaced) => {
+                self.size = size;
+                Recorded {
+                    freed: replaced.into_iter().collect(),
+                    ..Recorded::at(self.remembered.len())
+                }
+            }
+            Err(unkept) => {
+                self.lost = true;
+                self.share = None;
+                Recorded {
+                    freed: mem::take(&mut self.remembered),
+                    over_budget: matches!(unkept, Unkept::OverBudget),
+                    ..Recorded::at(0)
+                }
+            }
+        }
+    }
+
+    /// Keeps a frame: a large one by reference, small ones in a buffer that they share. What that makes needless is
+    /// returned, to be dropped after the lock.
+    fn remember(&mut self, frame: &Frame<Bytes>) -> Result<Option<Piece>, Unkept> {
+        let share = &mut self.share;
+        if let Some(data) = frame.data_ref() {
+            let small = data.len() < SMALL;
+            if small && let Some(last) = self.remembered.last_mut().filter(|p| p.takes(data)) {
+                return last.append(data, share);
+            }
+            grow(share, data.len())?;
+            self.remembered.push(Piece::Data(data.clone()));
+        } else if let Some(trailers) = frame.trailers_ref() {
+            grow(share, size_of_fields(trailers))?;
+            self.remembered
+                .push(Piece::Trailers(Box::new(trailers.clone())));
+        } else {
+            // A kind of frame that http-body does not have yet.
+            return Err(Unkept::Unwanted);
+        }
+        Ok(None)
     }
 
     pub(super) fn end(&mut self) {
@@ -199,26 +238,101 @@ impl Recorded {
     }
 }
 
-/// One frame, remembered.
+/// What is remembered of the body: a frame, or several small ones.
 pub(super) enum Piece {
     Data(Bytes),
-    Trailers(HeaderMap),
+    /// Small frames, one after the other. Its capacity is charged.
+    Small(Vec<u8>),
+    Trailers(Box<HeaderMap>),
 }
 
 impl Piece {
-    /// `None` for a kind of frame that http-body does not have yet.
-    fn of(frame: &Frame<Bytes>) -> Option<Self> {
-        let data = frame.data_ref().cloned().map(Self::Data);
-        data.or_else(|| frame.trailers_ref().cloned().map(Self::Trailers))
+    /// Whether a small frame is added to this piece.
+    fn takes(&self, data: &Bytes) -> bool {
+        match self {
+            Self::Data(first) => first.len() < SMALL,
+            Self::Small(buffer) => buffer.len() + data.len() <= BUFFER,
+            Self::Trailers(_) => false,
+        }
     }
 
-    fn to_frame(&self) -> Frame<Bytes> {
+    /// Adds `data`. Returns the frame that the buffer replaces.
+    fn append(&mut self, data: &Bytes, share: &mut Option<Share>) -> Result<Option<Self>, Unkept> {
+        match self {
+            Self::Data(first) => {
+                let mut buffer = Vec::new();
+                reserve(&mut buffer, first.len(), first.len() + data.len(), share)?;
+                buffer.extend_from_slice(first);
+                buffer.extend_from_slice(data);
+                Ok(Some(mem::replace(self, Self::Small(buffer))))
+            }
+            Self::Small(buffer) => {
+                let length = buffer.len() + data.len();
+                if length > buffer.capacity() {
+                    let charged = buffer.capacity();
+                    reserve(buffer, charged, (2 * charged).clamp(length, BUFFER), share)
+                        .or_else(|_| reserve(buffer, charged, length, share))?;
+                }
+                buffer.extend_from_slice(data);
+                Ok(None)
+            }
+            Self::Trailers(_) => Err(Unkept::Unwanted),
+        }
+    }
+
+    /// The frame. Frames that share a buffer are one.
+    fn to_frame(&mut self) -> Frame<Bytes> {
+        if let Self::Small(buffer) = self {
+            *self = Self::Data(mem::take(buffer).into());
+        }
         match self {
             Self::Data(data) => Frame::data(data.clone()),
-            Self::Trailers(trailers) => Frame::trailers(trailers.clone()),
+            Self::Trailers(trailers) => Frame::trailers(HeaderMap::clone(trailers)),
+            Self::Small(_) => Frame::data(Bytes::new()),
         }
     }
 }
+
+/// Why a frame is not remembered.
+#[derive(Debug)]
+enum Unkept {
+    /// Beyond the cap, or there is no other copy.
+    Unwanted,
+    OverBudget,
+}
+
+/// Makes room for `capacity` bytes in a buffer of which `charged` bytes have been charged.
+fn reserve(
+    buffer: &mut Vec<u8>,
+    charged: usize,
+    capacity: usize,
+    share: &mut Option<Share>,
+) -> Result<(), Unkept> {
+    grow(share, capacity.saturating_sub(charged))?;
+    buffer.reserve_exact(capacity - buffer.len());
+    Ok(())
+}
+
+fn grow(share: &mut Option<Share>, bytes: usize) -> Result<(), Unkept> {
+    let within = share.as_mut().is_none_or(|share| share.grow(bytes));
+    within.then_some(()).ok_or(Unkept::OverBudget)
+}
+
+/// Approximate number of bytes that a copy of these fields allocates.
+fn size_of_fields(fields: &HeaderMap) -> usize {
+    let each = fields.iter();
+    let text: usize = each
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    text + fields.capacity() * FIELD
+}
+
+/// Length, in bytes, from which on a frame is kept by reference.
+const SMALL: usize = 1024;
+/// Maximum size, in bytes, of a buffer that small frames share.
+const BUFFER: usize = 8 * 1024;
+/// Size, in bytes, of an entry of a header map.
+const FIELD: usize = 104;
 
 /// What the reader is to do.
 pub(super) enum Next {
@@ -254,7 +368,7 @@ mod tests {
     #[test]
     fn what_is_empty_or_comes_after_a_loss_is_not_remembered() {
         for pieces in [
-            &[("abc", 1), ("", 1), ("d", 2), ("e", 0), ("", 0)][..],
+            &[("abc", 1), ("", 1), ("d", 1), ("e", 0), ("", 0)][..],
             &[("abcde", 0), ("f", 0), ("", 0)],
         ] {
             let mut state = State::new(false, None);

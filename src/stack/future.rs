@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -19,8 +20,7 @@ use super::protocol::{Attempt, Protocol, Spot, Then};
 use crate::{
     BoxError,
     client_credentials::Sent,
-    drain::{drain, pause},
-    kept::{Kept, Outgoing, Retained},
+    kept::{Kept, Outgoing, Resendable, Retained},
     rate_limit_retry::{Admission, Call, Learnt, without_copy},
     replay::ReplayableBody,
     sharded::Shard,
@@ -237,6 +237,10 @@ where
             service = service.clone();
             continue;
         }
+        if let Err(late) = limiter.check_deadline(&call) {
+            ticket.settle(Learnt::NotSent, limiter.now());
+            return Err(late);
+        }
         let (mut request, kept) = unsent.outgoing.into_request();
         call.mark(&mut request);
         let sent = token.zip(unsent.origin).map(|(token, origin)| {
@@ -272,17 +276,22 @@ where
     let (kept, replay) = match then {
         Then::Return(outcome) => return ControlFlow::Break(outcome),
         Then::Again(response, wait, kept) => {
-            pause(response, wait).await;
+            protocol.limiter.drain_and_wait(response, wait).await;
             (kept, false)
         }
         Then::Replace(response, refusal, kept) => {
+            let limiter = &protocol.limiter;
             let token = protocol.exchange.replacement(refusal);
-            let token = protocol.limiter.in_time(call, false, token);
-            match token.await {
-                Ok(Some(_)) if kept.is_intact() => drain(response).await,
-                Ok(_) => return ControlFlow::Break(Ok(response)),
-                Err(deadline) => return ControlFlow::Break(Err(deadline)),
+            let token = limiter.in_time(call, false, token).await;
+            // Without another token, without time to use it, or if an upload that went on meanwhile has passed the cap, the
+            // server's 401 is the answer.
+            let goes = matches!(token, Ok(Some(_)))
+                && limiter.can_drain(call, &response)
+                && kept.supersede();
+            if !goes {
+                return ControlFlow::Break(Ok(response));
             }
+            limiter.drain_and_wait(Some(response), Duration::ZERO).await;
             (kept, true)
         }
     };

@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Response;
+use http_body::Body;
 
 use crate::{
     BoxError,
     client_credentials::{Exchange, Near, Refusal, Sent},
+    kept::Resendable,
     rate_limit_retry::{Call, Limiter, Next, Passes, Ticket},
 };
 
@@ -68,7 +70,7 @@ impl Protocol {
     }
 
     /// Learns from the end of an attempt, and decides what follows. `kept` is the copy, if it can still be sent.
-    pub(super) fn conclude<RB, K>(
+    pub(super) fn conclude<RB: Body, K: Resendable>(
         &self,
         call: &mut Call,
         attempt: Attempt,

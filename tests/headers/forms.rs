@@ -164,7 +164,7 @@ fn flags_say_outright_what_to_do() {
         ("x-should-retry: False", Some(Advice::DoNotRetry)),
         ("stripe-should-retry: true", Some(Advice::Retry)),
         ("x-should-retry: perhaps", None),
-        ("x-envoy-ratelimited: true", Some(Advice::DoNotRetry)),
+        ("x-envoy-ratelimited: true", None),
         ("grpc-retry-pushback-ms: -1", Some(Advice::DoNotRetry)),
         ("grpc-retry-pushback-ms: 100", None),
     ] {

@@ -116,7 +116,9 @@ fn mistake(vector: &Vector) -> Result<(), String> {
         "give_up_if_over_cap" | "redirect_wait" => waits && found.advice.is_none(),
         "global_stop" => waits && found.global && found.is_throttle(status),
         "no_retry" => found.retry_after.is_none() && !found.is_throttle(status),
-        "do_not_retry" | "do_not_retry_by_default" => found.advice == Some(Advice::DoNotRetry),
+        "do_not_retry" => found.advice == Some(Advice::DoNotRetry),
+        // Envoy's own retries do not repeat it; for a client it is a refusal like any other.
+        "do_not_retry_by_default" => found.advice.is_none(),
         "quota" => found.retry_after.is_none() && !found.limits.is_empty(),
         "ignore" => found.is_empty(),
         // Without a profile it must be too long for anybody, instead of too short.

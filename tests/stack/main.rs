@@ -9,5 +9,6 @@ mod support;
 
 mod partitions;
 mod replays;
+mod uploads;
 mod waits;
 mod world;

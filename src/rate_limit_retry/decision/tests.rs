@@ -21,14 +21,17 @@ static NOTHING: Signals = Signals {
 fn facts(ended: Ended<'_>) -> Facts<'_> {
     Facts {
         ended,
+        shed: false,
         attempt: 1,
         method: MethodClass::Idempotent,
         nested: false,
         given_up: None,
         permanent: false,
         replayable: true,
+        has_runtime: true,
         held: None,
         backoff: SECOND,
+        drained_for: Duration::ZERO,
         left: None,
     }
 }

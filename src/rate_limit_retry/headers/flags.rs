@@ -26,18 +26,19 @@ pub enum Advice {
     DoNotRetry,
 }
 
-/// `x-should-retry`, `stripe-should-retry` and their like; `x-envoy-ratelimited`, which Envoy itself does not retry
-/// unless told to. Of contradictory ones, the refusal counts.
+/// `x-should-retry`, `stripe-should-retry` and their like. Of contradictory ones, the refusal counts.
+///
+/// Not `x-envoy-ratelimited`, with which Envoy marks each refusal of its rate limit service: a request that was refused
+/// may be sent when the quota allows it.
 pub(super) fn advice(name: &str, value: &[u8]) -> Option<Advice> {
     let is = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
-    if name.ends_with("should-retry") {
-        match (is("true"), is("false")) {
-            (true, _) => Some(Advice::Retry),
-            (_, true) => Some(Advice::DoNotRetry),
-            _ => None,
-        }
-    } else {
-        (name == "x-envoy-ratelimited" && !is("false")).then_some(Advice::DoNotRetry)
+    if !name.ends_with("should-retry") {
+        return None;
+    }
+    match (is("true"), is("false")) {
+        (true, _) => Some(Advice::Retry),
+        (_, true) => Some(Advice::DoNotRetry),
+        _ => None,
     }
 }
 

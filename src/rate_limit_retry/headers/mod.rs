@@ -22,7 +22,7 @@
 //! | `X-App-Rate-Limit: 20:1,100:120` | limit and seconds |
 //! | `X-Shopify-Shop-Api-Call-Limit: 32/40`, `Sforce-Limit-Info: api-usage=10018/100000` | used and limit |
 //! | `X-Sentry-Rate-Limits: 60:error:key` | a wait for each category |
-//! | `x-should-retry`, `stripe-should-retry`, `x-envoy-ratelimited` | [`Advice`] |
+//! | `x-should-retry`, `stripe-should-retry` | [`Advice`] |
 //!
 //! A name is read word by word, in any order: `left`, `available` and `remaining` are what is left, `quota`, `allowed`
 //! and `max` a limit, `expiry` and `until` a reset, `interval` and `period` a window (`60`, `600s`, `24-hour`). A unit in

@@ -29,8 +29,8 @@ pub struct Signals {
     /// The least time until the next attempt, counted from the response, at most ten years.
     ///
     /// From `Retry-After` or one of its relatives if there is a good one and the status gives it a meaning: 3xx, 400,
-    /// 403, 408, 413, 418, 425, 429, 5xx. Otherwise, with 418, 429 or 503, the longest [`reset`](Limit::reset) of a
-    /// quota that is used up; with 403, of a quota of requests. A 429 or 400 that does not say what remains is taken to
+    /// 403, 408, 413, 418, 420, 425, 429, 430, 5xx. Otherwise, with 418, 420, 429, 430, 503 or 529, the longest
+    /// [`reset`](Limit::reset) of a quota that is used up; with 403, of a quota of requests. A 429 or 400 that does not say what remains is taken to
     /// mean the quotas that name a reset. Of a response out of a cache, what is left of the wait.
     pub retry_after: Option<Duration>,
     /// The quotas that the response names; the same one may be there twice under different names.
@@ -71,12 +71,15 @@ impl Signals {
     pub fn is_throttle(&self, status: StatusCode) -> bool {
         match status {
             StatusCode::TOO_MANY_REQUESTS => true,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::IM_A_TEAPOT => self.retry_after.is_some(),
+            StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::IM_A_TEAPOT
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY => self.retry_after.is_some(),
             // GitHub answers so when the quota is used up, and with a `Retry-After` when requests come too fast.
             StatusCode::FORBIDDEN => {
                 self.retry_after.is_some() || self.limits.iter().any(Limit::is_out_of_requests)
             }
-            _ => false,
+            _ => is_unregistered_refusal(status) && self.retry_after.is_some(),
         }
     }
 
@@ -103,6 +106,7 @@ impl Signals {
                 let counted = self.limits.iter().any(|limit| limit.remaining.is_some());
                 self.likely_reset().filter(|_| !counted)
             }),
+            _ if is_unregistered_refusal(status) => asked.or_else(|| self.exhausted_reset()),
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_EARLY => {
                 asked
             }
@@ -119,4 +123,10 @@ impl Signals {
             .filter(|reset| !reset.is_zero())
             .max()
     }
+}
+
+/// Statuses that are not registered, with which servers say 429: 420 (Twitter's "enhance your calm"), 430 (Shopify) and 529
+/// ("site is overloaded").
+fn is_unregistered_refusal(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 420 | 430 | 529)
 }

@@ -23,6 +23,8 @@ pub(crate) struct Call {
     pub(super) arrival: Option<NonZeroU64>,
     pub(super) attempt: u32,
     pub(super) sends: u32,
+    /// An attempt that was followed by another one may have been processed.
+    pub(super) perhaps_processed: bool,
 }
 
 impl Call {

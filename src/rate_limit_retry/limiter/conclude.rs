@@ -3,12 +3,15 @@
 use std::{error::Error, time::Duration};
 
 use http::{Response, StatusCode};
-use tokio::time::Instant;
+use http_body::Body;
+use tokio::{runtime::Handle, time::Instant};
 
-use super::{Call, Limiter, nested};
+use super::{Call, Limiter, nested, shed::is_shed};
 use crate::{
     Attempts, BoxError, ErrorClass,
-    error::is_unsent,
+    drain::longest_drain,
+    error,
+    kept::Resendable,
     rate_limit_retry::{
         GaveUp, GiveUpReason, RateLimitEvent,
         decision::{Decision, Ended, Facts, decide},
@@ -41,8 +44,9 @@ impl Limiter {
         over
     }
 
-    /// Learns from the end of an attempt, and decides what follows. `kept` is the copy, if it can still be sent.
-    pub(crate) fn conclude<RB, K>(
+    /// Learns from the end of an attempt, and decides what follows. `kept` is the copy, if it can still be sent. Before it
+    /// is sent, the attempt that has ended stops reading the body.
+    pub(crate) fn conclude<RB: Body, K: Resendable>(
         &self,
         call: &mut Call,
         ticket: Ticket,
@@ -64,14 +68,15 @@ impl Limiter {
         let mut signals = Signals::default();
         let refusal = outcome.as_ref().ok().map(Refusal::of);
         let permanent = refusal.is_some_and(|refusal| self.permanent.is(&refusal));
-        let (ended, held, bypassed) = match &outcome {
+        let (ended, shed, held, bypassed) = match &outcome {
             Ok(response) => {
                 call.sends += Attempts::of(response);
                 let status = response.status();
                 signals = self
                     .reader
                     .read(&call.keys, status, response.headers(), wall);
-                let throttled = signals.is_throttle(status);
+                let shed = is_shed(status, response.headers());
+                let throttled = shed || signals.is_throttle(status);
                 let learnt = if permanent {
                     // What no wait restores is not waited for.
                     Learnt::Sent
@@ -113,19 +118,35 @@ impl Limiter {
                 } else if status.is_success() {
                     self.budget.deposit();
                 }
-                (Ended::Response(status, &signals), held, settled.bypassed)
+                let ended = Ended::Response(status, &signals);
+                (ended, shed, held, settled.bypassed)
             }
             Err(error) => {
                 call.sends += 1;
                 let class = self.classifier.classify(&**error);
+                let shed = error::is_shed(&**error);
                 let learnt = match class {
+                    _ if shed => Learnt::Answer {
+                        throttled: true,
+                        signals: &signals,
+                    },
                     ErrorClass::NotSent => Learnt::NotSent,
-                    ErrorClass::Final if is_unsent(&**error) => Learnt::NotSent,
+                    ErrorClass::Final if error::is_unsent(&**error) => Learnt::NotSent,
                     ErrorClass::Final => Learnt::Sent,
                     ErrorClass::MaybeProcessed => Learnt::Unknown,
                 };
                 let settled = ticket.settle(learnt, now);
-                (Ended::Error(class), None, settled.bypassed)
+                let held = settled.held_until.filter(|_| shed);
+                let held = held.map(|until| until.saturating_duration_since(now));
+                if let Some(held_for) = held {
+                    call.arrival = None;
+                    self.tell_each(call, |partition| RateLimitEvent::Throttled {
+                        partition,
+                        status: StatusCode::TOO_MANY_REQUESTS,
+                        held_for,
+                    });
+                }
+                (Ended::Error(class), shed, held, settled.bypassed)
             }
         };
         if bypassed {
@@ -133,6 +154,7 @@ impl Limiter {
         }
         let facts = Facts {
             ended,
+            shed,
             attempt: call.attempt,
             method: call.method,
             nested: call.nested,
@@ -142,41 +164,45 @@ impl Limiter {
             },
             permanent,
             replayable: kept.is_some(),
+            has_runtime: Handle::try_current().is_ok(),
             held,
             backoff: self.fault_backoff.wait(call.attempt, self.random.unit()),
+            drained_for: outcome.as_ref().map_or(Duration::ZERO, |response| {
+                longest_drain(response, self.deadline)
+            }),
             left: call.deadline.map(|at| at.saturating_duration_since(now)),
         };
-        match self.charge(decide(&facts, &self.policy), now) {
-            Decision::Return => Next::Return(self.finish(call, outcome)),
-            Decision::GiveUp(reason) => {
-                let attempt = call.attempt;
-                let (status, error) = ended_with(&outcome);
-                self.tell_each(call, |partition| RateLimitEvent::GaveUp {
-                    partition,
-                    attempt,
+        let reason = match self.charge(decide(&facts, &self.policy), now) {
+            Decision::Return => return Next::Return(self.finish(call, outcome)),
+            Decision::GiveUp(reason) => reason,
+            Decision::AfterHold | Decision::AfterFault(_) if !supersede(kept) => GiveUpReason::Body,
+            Decision::AfterHold => return self.again(call, &facts, outcome, Duration::ZERO, kept),
+            Decision::AfterFault(wait) => return self.again(call, &facts, outcome, wait, kept),
+        };
+        let attempt = call.attempt;
+        let (status, error) = ended_with(&outcome);
+        self.tell_each(call, |partition| RateLimitEvent::GaveUp {
+            partition,
+            attempt,
+            reason,
+            status,
+            error,
+        });
+        let outcome = match outcome {
+            Ok(mut response) => {
+                let retry_after = signals.retry_after.or(held);
+                response.extensions_mut().insert(GaveUp {
                     reason,
-                    status,
-                    error,
+                    retry_after,
                 });
-                let outcome = match outcome {
-                    Ok(mut response) => {
-                        let retry_after = signals.retry_after.or(held);
-                        response.extensions_mut().insert(GaveUp {
-                            reason,
-                            retry_after,
-                        });
-                        Ok(response)
-                    }
-                    Err(error) if given_up_below && call.nested || self.leaves_it(&facts) => {
-                        Err(nested::close(error))
-                    }
-                    error => error,
-                };
-                Next::Return(self.finish(call, outcome))
+                Ok(response)
             }
-            Decision::AfterHold => self.again(call, outcome, Duration::ZERO, kept),
-            Decision::AfterFault(wait) => self.again(call, outcome, wait, kept),
-        }
+            Err(error) if given_up_below && call.nested || self.leaves_it(&facts) => {
+                Err(nested::close(error))
+            }
+            error => error,
+        };
+        Next::Return(self.finish(call, outcome))
     }
 
     /// Whether the first attempt of the layer outside was retried here after such an error.
@@ -202,6 +228,7 @@ impl Limiter {
     fn again<RB, K>(
         &self,
         call: &mut Call,
+        facts: &Facts<'_>,
         outcome: Result<Response<RB>, BoxError>,
         wait: Duration,
         kept: &mut Option<K>,
@@ -220,6 +247,7 @@ impl Limiter {
             error,
         });
         call.attempt = call.attempt.saturating_add(1);
+        call.perhaps_processed |= facts.is_perhaps_processed();
         Next::Again(outcome.ok(), wait, kept)
     }
 
@@ -246,6 +274,12 @@ fn ended_with<RB>(
         Ok(response) => (Some(response.status()), None),
         Err(error) => (None, Some(&**error)),
     }
+}
+
+/// Ends the reading of the attempt before; the copy is gone if it cannot be sent in full any more.
+fn supersede<K: Resendable>(kept: &mut Option<K>) -> bool {
+    *kept = kept.take().filter(Resendable::supersede);
+    kept.is_some()
 }
 
 /// So many attempts keep their place before those who came later.

@@ -4,11 +4,12 @@
 mod call;
 mod conclude;
 mod nested;
+mod shed;
 mod wait;
 
 use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{runtime::Handle, time::Instant};
 
 pub(crate) use self::{
     call::{Call, RequestHead},
@@ -28,8 +29,8 @@ use super::{
     store::{Sharing, Slot},
 };
 use crate::{
-    Attempts, BoxError, Origin, backoff::Backoff, clock::after, error::Classifier, random::Random,
-    sinks::Sinks, telemetry::span,
+    Attempts, BoxError, Origin, backoff::Backoff, clock::after, drain::pause, error::Classifier,
+    random::Random, sinks::Sinks, telemetry::span,
 };
 
 /// One layer's gate and rules.
@@ -93,6 +94,7 @@ impl Limiter {
             arrival: None,
             attempt: 1,
             sends: 0,
+            perhaps_processed: false,
         }
     }
 
@@ -181,7 +183,7 @@ impl Limiter {
                 Err(self.too_long(call, after(now, wait), now))
             }
             Some(Slot::After(wait)) if !wait.is_zero() => {
-                sleep(wait).await;
+                pause(wait).await;
                 Ok(ticket)
             }
             Some(Slot::After(_)) | None => Ok(ticket),
@@ -203,6 +205,12 @@ impl Limiter {
             Admission::TooLate(until) => Err(self.too_long(call, until, now)),
             Admission::TooMany(partition) => Err(self.too_many(call, partition, now)),
             Admission::Wait(place) => {
+                if Handle::try_current().is_err() {
+                    // There are no timers to wait with.
+                    drop(place);
+                    let chance = self.gate.next_chance(&call.keys, now);
+                    return Err(self.too_long(call, chance.unwrap_or(now), now));
+                }
                 self.tell_each(call, |partition| RateLimitEvent::Held { partition });
                 let ticket = span::of_wait(call.keys.first(), self.turn(place, latest)).await;
                 let then = self.clock.now();
@@ -243,6 +251,7 @@ impl Limiter {
             until: self.clock.by_tokio(until),
             wait,
             partition: partition.unwrap_or_else(|| PartitionKey::new("")),
+            has_runtime: Handle::try_current().is_ok(),
         }
         .into()
     }

@@ -1,0 +1,45 @@
+//! Responses of a proxy that has dropped a request because there were too many, and says so in a field of its own.
+
+use http::{HeaderMap, StatusCode};
+
+/// Whether the server has dropped the request before it was processed, because it gets more than it takes.
+///
+/// Envoy marks each refusal of its rate limit service with `x-envoy-ratelimited`, whatever status it is configured to send,
+/// and each one of its overload manager and of an upstream that is overloaded with `x-envoy-overloaded`.
+pub(super) fn is_shed(status: StatusCode, headers: &HeaderMap) -> bool {
+    let says = |name: &str| {
+        let value = headers.get(name).map(|value| value.as_bytes().trim_ascii());
+        value.is_some_and(|value| value.eq_ignore_ascii_case(b"true"))
+    };
+    let overloaded = status == StatusCode::SERVICE_UNAVAILABLE && says("x-envoy-overloaded");
+    let error = status.is_client_error() || status.is_server_error();
+    overloaded || error && says("x-envoy-ratelimited")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn envoys_own_refusals_are_known_by_their_fields() {
+        for (status, name, value, expected) in [
+            (503, "x-envoy-overloaded", "true", true),
+            (503, "x-envoy-overloaded", "false", false),
+            (502, "x-envoy-overloaded", "true", false),
+            (200, "x-envoy-overloaded", "true", false),
+            (429, "x-envoy-ratelimited", "true", true),
+            (503, "x-envoy-ratelimited", " True ", true),
+            (429, "x-envoy-ratelimited", "", false),
+            (200, "x-envoy-ratelimited", "true", false),
+            (503, "x-envoy-upstream-service-time", "true", false),
+        ] {
+            let name = HeaderName::from_static(name);
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            let status = StatusCode::from_u16(status).unwrap();
+
+            assert_eq!(is_shed(status, &headers), expected, "{status} {headers:?}");
+        }
+    }
+}
