@@ -14,6 +14,8 @@ use tower_m2m::{
     rate_limit_retry::{DeadlineExceeded, GaveUp, HoldTooLong, TooManyWaiting},
 };
 
+use crate::strip;
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
@@ -216,6 +218,10 @@ pub(crate) fn of(response: Response<Incoming>) -> Result<Response<Incoming>, Fai
         // Nobody has asked for another protocol: `Upgrade` is not passed on.
         status if status.is_informational() => {
             let cause = format!("the upstream answered {} unasked", status.as_u16());
+            Err(Failure::new(Outcome::InvalidAnswer, cause))
+        }
+        _ if strip::has_other_coding(response.headers()) => {
+            let cause = "the upstream's answer has a transfer coding besides `chunked`";
             Err(Failure::new(Outcome::InvalidAnswer, cause))
         }
         _ => Ok(response),

@@ -39,6 +39,9 @@ pub(crate) fn request(
     {
         return None;
     }
+    if has_other_coding(&head.headers) {
+        return None;
+    }
     let mut uri = format!("{}{}", target.origin, head.uri.path());
     if let Some(query) = head.uri.query().and_then(without_token) {
         uri.push('?');
@@ -134,6 +137,18 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
+}
+
+/// Whether the body has a transfer coding besides `chunked`, which is the only one that is undone on the way.
+pub(crate) fn has_other_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    };
+    codings.next().is_some_and(|coding| !chunked(coding)) || codings.next().is_some()
 }
 
 /// What `Connection` names; what is not a name does not hide the others.

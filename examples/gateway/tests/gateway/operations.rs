@@ -91,6 +91,43 @@ async fn it_is_ready_while_one_tenant_is() {
 }
 
 #[tokio::test]
+async fn a_tenant_without_credentials_does_not_make_it_ready() {
+    let ill = issuer().await;
+    ill.always(Some(Fault::Reset));
+    let upstream = Upstream::answering(200, ("x", "y")).await;
+    let plain = format!(
+        "[tenants.plain]\nupstream = \"{}\"\ncaller_keys = [\"{KEY}\"]\n",
+        upstream.origin
+    );
+    let with_ill = tenant("ill", "caller-key-of-the-ill", &upstream.origin, &ill);
+
+    let mixed = gateway("", &format!("{plain}{with_ill}")).await;
+    let alone = gateway("", &plain).await;
+
+    assert_eq!(admin(&mixed, "/readyz").await.status, 503);
+    assert_eq!(admin(&alone, "/readyz").await.status, 200);
+    ill.always(None);
+    while admin(&mixed, "/readyz").await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn metrics_never_say_minus_zero() {
+    let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
+    let gateway = gateway_to(&upstream, &issuer).await;
+
+    // Before the first request, and after it.
+    let before = admin(&gateway, "/metrics").await.body;
+    send(&gateway, "GET", "/").await;
+    let after = admin(&gateway, "/metrics").await.body;
+
+    for page in [before, after] {
+        assert!(!page.contains(" -"), "{page}");
+    }
+}
+
+#[tokio::test]
 async fn callers_do_not_reach_what_is_for_operators() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;

@@ -1,63 +1,285 @@
 //! The program itself: configured by a file and the environment, and ended by a signal.
 #![cfg(unix)]
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::body::Body;
 use http::{Request, header::AUTHORIZATION};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
+    task::JoinHandle,
 };
 
-use crate::support::{KEY, Upstream, answer, issuer, tenant};
+use crate::support::{KEY, Upstream, answer, client, issuer, tenant};
 
 #[tokio::test]
 async fn it_serves_what_a_file_says_until_it_is_asked_to_end() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gateway.toml");
     // The environment has a say in the addresses.
-    let listen = "listen = \"192.0.2.1:80\"\nadmin_listen = \"192.0.2.1:81\"\n";
+    let environment = "export GATEWAY_LISTEN=127.0.0.1:0; export GATEWAY_ADMIN_LISTEN=127.0.0.1:0;";
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
-    fs::write(&path, format!("{listen}{tenants}")).unwrap();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_gateway"))
-        .env("GATEWAY_CONFIG", &path)
-        .env("GATEWAY_LISTEN", "127.0.0.1:0")
-        .env("GATEWAY_ADMIN_LISTEN", "127.0.0.1:0")
-        .env("NO_COLOR", "1")
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut program = Program::start("gateway", environment, &tenants).await;
 
-    let (address, admin) = addresses(&mut program).await;
-    let call = Request::get(format!("http://{address}/orders"));
-    let call = call.header(AUTHORIZATION, format!("Bearer {KEY}"));
-    let alive = Request::get(format!("http://{admin}/livez"));
-    assert_eq!(answer(call.body(Body::empty()).unwrap()).await.status, 200);
+    let alive = Request::get(format!("http://{}/livez", program.admin));
+    assert_eq!(answer(program.call("GET", "/orders")).await.status, 200);
     assert_eq!(answer(alive.body(Body::empty()).unwrap()).await.status, 200);
-    let id = program.id().unwrap().to_string();
-    let told = Command::new("kill").args(["-TERM", &id]).status().await;
+    program.signal().await;
 
-    assert!(told.unwrap().success());
-    assert!(program.wait().await.unwrap().success());
+    assert!(program.child.wait().await.unwrap().success());
+}
+
+/// The program with this configuration, and what it logs.
+struct Program {
+    child: Child,
+    address: String,
+    admin: String,
+    log: Arc<Mutex<Vec<String>>>,
+    reading: JoinHandle<()>,
+}
+
+impl Program {
+    /// `before` is what the shell does before it.
+    async fn start(name: &str, before: &str, config: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
+        // Addresses of nobody's, where the environment names others.
+        let listen = match before.contains("GATEWAY_LISTEN") {
+            true => "listen = \"192.0.2.1:80\"\nadmin_listen = \"192.0.2.1:81\"\n",
+            false => "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n",
+        };
+        fs::write(&path, format!("{listen}{config}")).unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{before} exec \"$0\" \"$1\"")])
+            .arg(env!("CARGO_BIN_EXE_gateway"))
+            .arg(&path)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let all = Arc::clone(&log);
+        let reading = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                all.lock().unwrap().push(line);
+            }
+        });
+        loop {
+            let listening = log.lock().unwrap().iter().find_map(|line| addresses(line));
+            if let Some((address, admin)) = listening {
+                return Self {
+                    child,
+                    address,
+                    admin,
+                    log,
+                    reading,
+                };
+            }
+            assert!(!reading.is_finished(), "{:?}", log.lock().unwrap());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn call(&self, method: &str, path: &str) -> Request<Body> {
+        let call = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .header(AUTHORIZATION, format!("Bearer {KEY}"));
+        call.body(Body::empty()).unwrap()
+    }
+
+    async fn signal(&self) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    /// The lines with this, once there are any.
+    async fn logged(&self, part: &str) -> Vec<String> {
+        loop {
+            let log = self.log.lock().unwrap().clone();
+            let found: Vec<_> = log.into_iter().filter(|line| line.contains(part)).collect();
+            if !found.is_empty() {
+                return found;
+            }
+            assert!(
+                !self.reading.is_finished(),
+                "{part} in {:?}",
+                self.log.lock().unwrap()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn operators_are_served_although_descriptors_are_few_and_heads_are_half() {
+    let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
+    let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
+    let program = Program::start("few", "ulimit -n 128;", &tenants).await;
+    let mut halves = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(&program.address).await.unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: ").await;
+        halves.push(stream);
+    }
+
+    let alive = Request::get(format!("http://{}/livez", program.admin));
+    let alive = answer(alive.body(Body::empty()).unwrap()).await;
+
+    assert_eq!(alive.status, 200);
+    let lowered = program.logged("limits lowered").await;
+    assert!(lowered[0].contains("max_connections="), "{lowered:?}");
+    let dropped = program.logged("connection dropped").await;
+    assert!(dropped[0].contains(r#"reason="peer_limit""#), "{dropped:?}");
+    assert!(dropped[0].contains("peer=127.0.0.1"), "{dropped:?}");
+    // The upstream and the issuer have theirs.
+    drop(halves);
+    while answer(program.call("GET", "/")).await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_who_failed_and_why_and_does_not_repeat_itself() {
+    use tower_m2m::test_util::Fault;
+    let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
+    issuer.always(Some(Fault::Reset));
+    let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
+    let mut program = Program::start("away", "", &tenants).await;
+    let client = client();
+    for number in 0..300 {
+        let call = program.call("DELETE", &format!("/orders/{number}-canary"));
+        assert_eq!(client.request(call).await.unwrap().status(), 503);
+    }
+
+    program.signal().await;
+    assert!(program.child.wait().await.unwrap().success());
+    let _ = (&mut program.reading).await;
+
+    let log = program.log.lock().unwrap().clone();
+    let failed: Vec<_> = log
+        .iter()
+        .filter(|line| line.contains("request failed"))
+        .collect();
+    for part in [
+        r#"tenant="acme""#,
+        r#"outcome="no_token""#,
+        "status=503",
+        r#"method="DELETE""#,
+        r#"path="/orders/{}""#,
+        "cause=",
+    ] {
+        assert!(failed[0].contains(part), "{part} in {}", failed[0]);
+    }
+    let left_out: usize = log
+        .iter()
+        .filter(|line| line.contains("left out") && line.contains("request failed"))
+        .filter_map(|line| field(line, "count=")?.parse::<usize>().ok())
+        .sum();
+    let written = failed.iter().filter(|line| line.contains("cause=")).count();
+    assert_eq!(written + left_out, 300, "{log:#?}");
+    assert!(log.len() < 150, "{} lines", log.len());
+    let all = log.join("\n");
+    assert!(!all.contains('\u{1b}') && !all.contains("canary"), "{all}");
+}
+
+#[tokio::test]
+async fn a_deadline_and_a_caller_who_leaves_are_logged() {
+    let issuer = issuer().await;
+    let upstream = Upstream::start(|_| std::future::pending()).await;
+    let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
+    let program = Program::start("slow", "", &format!("deadline = 1\n{tenants}")).await;
+
+    assert_eq!(answer(program.call("POST", "/orders")).await.status, 504);
+    let call = client().request(program.call("PUT", "/orders"));
+    let left = tokio::spawn(call);
+    while upstream.asked().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    left.abort();
+
+    let deadline = program.logged(r#"outcome="deadline""#).await;
+    assert!(deadline[0].contains("status=504"), "{deadline:?}");
+    let left = program.logged(r#"outcome="caller_left""#).await;
+    assert!(left[0].contains(r#"method="PUT""#), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let issuer = issuer().await;
+    let upstream = Upstream::start(|_| std::future::pending()).await;
+    let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
+    let config = format!("deadline = 600\nshutdown_timeout = 600\n{tenants}");
+    let mut program = Program::start("twice", "", &config).await;
+    let stuck = tokio::spawn(client().request(program.call("GET", "/")));
+    while upstream.asked().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    program.signal().await;
+    program.logged("ending").await;
+    program.signal().await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), program.child.wait()).await;
+
+    assert_eq!(ended.unwrap().unwrap().code(), Some(1));
+    stuck.abort();
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_at_the_end_is_not_the_callers_fault() {
+    let issuer = issuer().await;
+    let upstream = Upstream::start(|_| std::future::pending()).await;
+    let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
+    let config = format!("shutdown_timeout = 1\n{tenants}");
+    let mut program = Program::start("given-up", "", &config).await;
+    let stuck = tokio::spawn(client().request(program.call("GET", "/")));
+    while upstream.asked().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    program.signal().await;
+    assert!(program.child.wait().await.unwrap().success());
+    let _ = (&mut program.reading).await;
+
+    let log = program.log.lock().unwrap().join("\n");
+    assert!(log.contains(r#"outcome="shutdown""#), "{log}");
+    assert!(!log.contains("caller_left"), "{log}");
+    stuck.abort();
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_shown_as_it_is_written() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty.toml");
+    fs::write(&path, "[tenants.\"\"]\nupstream = \"https://a.example\"\n").unwrap();
+
+    let program = Command::new(env!("CARGO_BIN_EXE_gateway"))
+        .arg(&path)
+        .output();
+    let ended = program.await.unwrap();
+
+    let shown = String::from_utf8(ended.stderr).unwrap();
+    let expected = format!(
+        "gateway: {}: tenant \"\": its name must have",
+        path.display()
+    );
+    assert!(shown.contains(&expected), "{shown}");
+    assert_eq!(ended.status.code(), Some(1));
 }
 
 /// Where it listens: for callers, and for operators.
-async fn addresses(program: &mut Child) -> (String, String) {
-    let log = BufReader::new(program.stderr.take().unwrap());
-    let mut lines = log.lines();
-    let field = |line: &str, name: &str| {
-        let (_, rest) = line.split_once(name)?;
-        Some(rest.split_whitespace().next()?.to_owned())
-    };
-    while let Some(line) = lines.next_line().await.unwrap() {
-        let (address, admin) = (field(&line, "address="), field(&line, "admin="));
-        if let (Some(address), Some(admin)) = (address, admin) {
-            // What follows is read, so that the program can write it.
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return (address, admin);
-        }
-    }
-    panic!("the program ended before it listened");
+fn addresses(line: &str) -> Option<(String, String)> {
+    Some((field(line, "address=")?, field(line, "admin=")?))
+}
+
+fn field(line: &str, name: &str) -> Option<String> {
+    let (_, rest) = line.split_once(name)?;
+    Some(rest.split_whitespace().next()?.to_owned())
 }

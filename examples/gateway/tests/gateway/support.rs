@@ -217,10 +217,11 @@ impl RawUpstream {
         let received = Arc::<Mutex<Vec<u8>>>::default();
         let all = Arc::clone(&received);
         let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let all = Arc::clone(&all);
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let (mut own, mut answered) = (Vec::new(), false);
                     let mut buffer = [0; 4096];
                     loop {
