@@ -87,7 +87,8 @@ def run(folder, prometheus, seconds, stop):
         for name, upstream in (("acme", plenty), ("globex", scarce))
     )
     (folder / "gateway.toml").write_text(
-        f'listen = "127.0.0.1:{port}"\nadmin_listen = "127.0.0.1:{admin}"\nmax_wait = 3\nreplay_budget = 100000\n{tenants}'
+        f'listen = "127.0.0.1:{port}"\nadmin_listen = "127.0.0.1:{admin}"\nmax_wait = 3\nreplay_budget = 100000\n'
+        f'header_timeout = 2\nmax_connections_per_peer = 40\n{tenants}'
     )
     (folder / "prometheus.yml").write_text(
         f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{HERE.resolve()}/alerts.yml]\n"
@@ -103,6 +104,7 @@ def run(folder, prometheus, seconds, stop):
     until = time.time() + seconds
     callers = [("acme", None, 0.05)] * 6 + [("globex", None, 0.3)] * 3 + [("acme", bytes(60_000), 0.3)] * 6
     threads = [threading.Thread(target=call, args=(port, *caller, until)) for caller in callers]
+    threads += [threading.Thread(target=half, args=(port, until)), threading.Thread(target=leave, args=(port, until))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -114,10 +116,36 @@ def call(port, tenant, body, pause, until):
     headers = {"authorization": f"Bearer {tenant}-caller-key-1"}
     while time.time() < until:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        connection.request("POST" if body else "GET", "/orders", body, headers)
-        connection.getresponse().read()
-        connection.close()
+        try:
+            connection.request("POST" if body else "GET", "/orders", body, headers)
+            connection.getresponse().read()
+        except OSError:
+            # Refused, because there are too many connections.
+            pass
+        finally:
+            connection.close()
         time.sleep(pause)
+
+
+def half(port, until):
+    """Heads that never end, and more connections than one peer may have."""
+    while time.time() < until:
+        sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
+        for one in sockets:
+            one.sendall(b"GET / HTTP/1.1\r\nhost: ")
+        time.sleep(3)
+        for one in sockets:
+            one.close()
+        time.sleep(2)
+
+
+def leave(port, until):
+    """A caller that does not wait for the answer."""
+    while time.time() < until:
+        with socket.create_connection(("127.0.0.1", port)) as one:
+            one.sendall(b"GET /orders HTTP/1.1\r\nhost: a\r\nauthorization: Bearer acme-caller-key-1\r\n\r\n")
+            time.sleep(0.01)
+        time.sleep(0.5)
 
 
 def check_targets(prometheus):

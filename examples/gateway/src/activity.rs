@@ -24,6 +24,10 @@ pub(crate) struct Activity {
     stalled: AtomicBool,
     /// It has not taken it for too long.
     stalled_for_good: AtomicBool,
+    /// A known caller has used the connection.
+    known: AtomicBool,
+    /// Somebody else has, and no known caller.
+    stranger: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +54,8 @@ impl Activity {
             idle: Notify::new(),
             stalled: AtomicBool::new(false),
             stalled_for_good: AtomicBool::new(false),
+            known: AtomicBool::new(false),
+            stranger: Notify::new(),
         })
     }
 
@@ -65,6 +71,23 @@ impl Activity {
     /// Whether any request has arrived.
     pub(crate) fn has_begun(&self) -> bool {
         self.change(|state| state.begun)
+    }
+
+    /// A request has come from a known caller.
+    pub(crate) fn known(&self) {
+        self.known.store(true, Relaxed);
+    }
+
+    /// A request has come that is malformed, or from nobody who is known.
+    pub(crate) fn unknown(&self) {
+        if !self.known.load(Relaxed) {
+            self.stranger.notify_one();
+        }
+    }
+
+    /// Waits until the connection was used, and not by a known caller.
+    pub(crate) async fn used_by_stranger(&self) {
+        self.stranger.notified().await;
     }
 
     pub(crate) fn set_stalled(&self, stalled: bool) {

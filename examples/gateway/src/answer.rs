@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use axum::body::Body;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use hyper::body::Incoming;
 use tower_m2m::{
@@ -194,6 +194,9 @@ impl Failure {
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, wait);
         }
+        if self.outcome == Outcome::BadRequest {
+            close(&mut response);
+        }
         response
     }
 }
@@ -274,7 +277,15 @@ pub(crate) fn final_recipient() -> Response<Body> {
 
 /// The answer to a request that no tenant's can be.
 pub(crate) fn malformed(why: &str) -> Response<Body> {
-    problem(StatusCode::BAD_REQUEST, why)
+    let mut response = problem(StatusCode::BAD_REQUEST, why);
+    close(&mut response);
+    response
+}
+
+/// What follows a request that may be read in two ways may be read in two ways as well.
+fn close(response: &mut Response<Body>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
 }
 
 /// The answer to a caller who is not known: the only one with a challenge, which is the gateway's own.

@@ -104,13 +104,18 @@ impl App {
 }
 
 pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    let peer = request.extensions().get::<Peer>();
     let Some(tenant) = app.tenant(request.headers()) else {
         app.unknown_callers.fetch_add(1, Relaxed);
-        let peer = request.extensions().get().map(|Peer(peer)| *peer);
-        let peer = peer.map(tracing::field::display);
-        tracing::info!(peer, "unknown caller");
+        if let Some(peer) = peer {
+            peer.unknown();
+            tracing::info!(peer = %peer.address, "unknown caller");
+        }
         return answer::unknown_caller();
     };
+    if let Some(peer) = peer {
+        peer.known();
+    }
     tenant.forward(request).await
 }
 

@@ -36,7 +36,7 @@ impl Call {
             tenant: Arc::clone(tenant),
             method: request.method().clone(),
             path: tenant.templates.of(request.uri().path()).into_owned(),
-            peer: request.extensions().get().map(|Peer(peer)| *peer),
+            peer: request.extensions().get().map(|peer: &Peer| peer.address),
             began: now(),
             answered: false,
         }

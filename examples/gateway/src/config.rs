@@ -38,7 +38,7 @@ pub struct Config {
     /// How long a connection may have no request after that; half a head is none. Default: 75.
     #[serde(default = "idle_timeout")]
     pub idle_timeout: u64,
-    /// For how long a caller may take nothing of an answer. Default: 30.
+    /// For how long a caller may take nothing of an answer. Default: 60.
     #[serde(default = "write_timeout")]
     pub write_timeout: u64,
     /// Maximum number of callers' connections. Default: 4096, or fewer if the process may open fewer than twice as many
@@ -489,7 +489,7 @@ fn idle_timeout() -> u64 {
 }
 
 fn write_timeout() -> u64 {
-    30
+    60
 }
 
 fn max_connections() -> usize {

@@ -31,16 +31,19 @@ pub(crate) enum Dropped {
     HeaderTimeout,
     /// The peer has not taken the answer in time.
     WriteTimeout,
+    /// The peer is not known, or the connection too old, and it was not closed in time.
+    NotClosed,
     /// The system has not handed it over, for want of descriptors, for example.
     NotAccepted,
 }
 
 impl Dropped {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::TotalLimit,
         Self::PeerLimit,
         Self::HeaderTimeout,
         Self::WriteTimeout,
+        Self::NotClosed,
         Self::NotAccepted,
     ];
 
@@ -50,6 +53,7 @@ impl Dropped {
             Self::PeerLimit => "peer_limit",
             Self::HeaderTimeout => "header_timeout",
             Self::WriteTimeout => "write_timeout",
+            Self::NotClosed => "not_closed",
             Self::NotAccepted => "not_accepted",
         }
     }

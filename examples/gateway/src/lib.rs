@@ -93,6 +93,7 @@ impl Gateway {
             header_timeout: Duration::from_secs(config.header_timeout),
             idle_timeout: Duration::from_secs(config.idle_timeout),
             write_timeout: Duration::from_secs(config.write_timeout),
+            lifetime: None,
         };
         let callers = Server::start("callers", callers, calls, settings)?;
         let admin = admin::router(Arc::clone(&app), Arc::clone(callers.connections()));
@@ -100,6 +101,7 @@ impl Gateway {
             max_connections: limits::OPERATORS,
             max_connections_per_peer: limits::OPERATORS / 2,
             header_timeout: Duration::from_secs(config.header_timeout.min(5)),
+            lifetime: Some(Duration::from_secs(300)),
             ..settings
         };
         let operators = Server::start("operators", operators, admin, settings)?;

@@ -6,12 +6,13 @@ use http::{
 };
 use tower_m2m::Origin;
 
-/// Rewrites `Location`, `Content-Location` and the targets in `Link`.
+/// Rewrites `Location`, `Content-Location`, the targets in `Link` and that of `Refresh`.
 pub(crate) fn rewrite(headers: &mut HeaderMap, upstream: &Origin) {
     for name in [LOCATION, CONTENT_LOCATION] {
         each(headers, &name, |text| relative(text, upstream));
     }
     each(headers, &LINK, |text| links(text, upstream));
+    each(headers, &REFRESH, |text| refresh(text, upstream));
 }
 
 fn each(headers: &mut HeaderMap, name: &HeaderName, rewrite: impl Fn(&str) -> Option<String>) {
@@ -19,13 +20,26 @@ fn each(headers: &mut HeaderMap, name: &HeaderName, rewrite: impl Fn(&str) -> Op
         return;
     };
     for value in entry.iter_mut() {
-        // A value may have bytes beyond ASCII, which are none of an origin's.
-        let text = std::str::from_utf8(value.as_bytes());
-        let written = text.ok().and_then(&rewrite);
-        if let Some(Ok(written)) = written.map(HeaderValue::try_from) {
-            *value = written;
+        // A value may have bytes beyond ASCII, in whatever encoding: each becomes a character, and a byte again.
+        let text: String = value.as_bytes().iter().copied().map(char::from).collect();
+        if let Some(written) = rewrite(&text) {
+            let bytes: Option<Vec<u8>> = written
+                .chars()
+                .map(|letter| u8::try_from(letter).ok())
+                .collect();
+            if let Some(Ok(written)) = bytes.map(|bytes| HeaderValue::from_bytes(&bytes)) {
+                *value = written;
+            }
         }
     }
+}
+
+/// The value of a `Refresh`, such as `0; url=/orders`, with its target rewritten.
+fn refresh(value: &str, upstream: &Origin) -> Option<String> {
+    let (before, target) = value.split_once('=')?;
+    let target = target.trim();
+    let bare = target.trim_matches(['"', '\'']);
+    Some(format!("{before}={}", relative(bare, upstream)?))
 }
 
 /// The reference without the upstream's origin; `None` if it has another one, or none.
@@ -88,6 +102,8 @@ fn links(value: &str, upstream: &Origin) -> Option<String> {
     written.push_str(rest);
     changed.then_some(written)
 }
+
+const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 #[cfg(test)]
 mod tests {
@@ -171,5 +187,20 @@ mod tests {
             ]
         );
         assert_eq!(headers[CONTENT_LOCATION], "/orders/7");
+    }
+
+    #[test]
+    fn bytes_beyond_ascii_do_not_hide_it() {
+        let upstream: Origin = "http://inner.example".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        let location = HeaderValue::from_bytes(b"http://inner.example/\xe4/\xc3\xa4").unwrap();
+        headers.insert(LOCATION, location);
+        let value = HeaderValue::from_static("5; URL='http://inner.example/next'");
+        headers.insert(REFRESH, value);
+
+        rewrite(&mut headers, &upstream);
+
+        assert_eq!(headers[LOCATION], &b"/\xe4/\xc3\xa4"[..]);
+        assert_eq!(headers[REFRESH], "5; URL=/next");
     }
 }

@@ -45,11 +45,28 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     /// While the peer takes nothing of what is written.
     pub(crate) write_timeout: Duration,
+    /// From the accept, whatever happens on the connection.
+    pub(crate) lifetime: Option<Duration>,
 }
 
 /// Who has sent a request: in its extensions.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    activity: Arc<Activity>,
+}
+
+impl Peer {
+    /// It is a known caller.
+    pub(crate) fn known(&self) {
+        self.activity.known();
+    }
+
+    /// It is not: without a known caller, the connection is closed.
+    pub(crate) fn unknown(&self) {
+        self.activity.unknown();
+    }
+}
 
 /// A listener that serves; it ends when it is dropped.
 #[derive(Debug)]
@@ -205,9 +222,13 @@ impl Connection {
                 let malformed = host::check(&request).err();
                 if malformed.is_some() {
                     connections.malformed();
+                    activity.unknown();
                 }
                 let mut request = request.map(Body::new);
-                request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(Peer {
+                    address: peer,
+                    activity: Arc::clone(&activity),
+                });
                 answer_with(router.clone(), request, malformed, under_way)
             })
         };
@@ -217,6 +238,16 @@ impl Connection {
         let ended = tokio::select! {
             ended = serving.as_mut() => Some(ended),
             () = activity.idle_for(settings.header_timeout, settings.idle_timeout) => None,
+            () = is_over(&activity, settings.lifetime) => {
+                serving.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = serving.as_mut() => Some(ended),
+                    () = sleep(settings.header_timeout) => {
+                        connections.drop_of(peer, Dropped::NotClosed);
+                        Some(Ok(()))
+                    }
+                }
+            }
             () = asked_to_stop(&mut stopped) => {
                 serving.as_mut().graceful_shutdown();
                 // What has sent half a head is not waited for.
@@ -251,6 +282,20 @@ async fn answer_with(
         None => router.oneshot(request).await?,
     };
     Ok(response.map(|body| Body::new(Held::new(body, under_way))))
+}
+
+/// Waits until a connection is to be closed whatever its peer does: who is not known does not keep one.
+async fn is_over(activity: &Activity, lifetime: Option<Duration>) {
+    let lifetime = async {
+        match lifetime {
+            Some(lifetime) => sleep(lifetime).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = activity.used_by_stranger() => {}
+        () = lifetime => {}
+    }
 }
 
 async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {

@@ -62,6 +62,31 @@ async fn half_a_head_after_a_request_is_not_waited_for_longer_than_the_idle_time
 }
 
 #[tokio::test]
+async fn who_is_not_known_does_not_keep_a_connection() {
+    let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
+    let settings = "header_timeout = 1\nidle_timeout = 600\nwrite_timeout = 600";
+    let gateway = gateway(settings, &tenant("acme", KEY, &upstream.origin, &issuer)).await;
+    // HTTP/2 with a window of 0: the answer's body cannot be sent, and the stream does not end.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    let headers = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+
+    let by_http1 = raw(&gateway, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let by_http2 = raw(&gateway, [&preface[..], headers].concat()).await;
+
+    assert!(by_http1.starts_with("HTTP/1.1 401"), "{by_http1}");
+    assert!(!by_http2.contains("not known"), "{by_http2}");
+    let dropped = r#"gateway_connections_dropped_total{reason="not_closed"}"#;
+    assert_eq!(metric(&gateway, dropped).await, 1.0);
+    assert_eq!(metric(&gateway, "gateway_unknown_callers_total").await, 2.0);
+    // Nor does a known caller lose one, because it has sent a wrong key once.
+    let wrong = "GET / HTTP/1.1\r\nhost: a\r\nauthorization: Bearer wrong\r\n\r\n";
+    let right = format!("GET / HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\n");
+    let both = format!("{right}\r\n{wrong}{right}connection: close\r\n\r\n");
+    let answers = raw(&gateway, both).await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+}
+
+#[tokio::test]
 async fn connections_of_one_peer_do_not_keep_other_peers_out() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);

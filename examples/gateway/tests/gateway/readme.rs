@@ -3,14 +3,20 @@
 const README: &str = include_str!("../../README.md");
 
 /// Where those tests are.
-const TESTS: [&str; 9] = [
+const TESTS: [&str; 15] = [
+    include_str!("blame.rs"),
     include_str!("configuration.rs"),
+    include_str!("connections.rs"),
     include_str!("credentials.rs"),
+    include_str!("fields.rs"),
     include_str!("limits.rs"),
     include_str!("operations.rs"),
     include_str!("program.rs"),
+    include_str!("shutdown.rs"),
+    include_str!("smuggling.rs"),
     include_str!("streaming.rs"),
     include_str!("../../src/strip.rs"),
+    include_str!("../../src/template.rs"),
     include_str!("../../../../tests/clients/hyper_server.rs"),
     include_str!("../../../../tests/compose/tests/clients/axum_server.rs"),
 ];

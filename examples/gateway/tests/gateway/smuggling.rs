@@ -95,6 +95,23 @@ async fn no_second_request_gets_into_a_body_or_out_of_it() {
 }
 
 #[tokio::test]
+async fn of_an_answers_two_lengths_the_callers_see_none() {
+    let issuer = issuer().await;
+    let upstream = RawUpstream::start(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    )
+    .await;
+    let gateway = gateway("", &tenant("acme", KEY, &upstream.origin, &issuer)).await;
+
+    let response = send(&gateway, "GET", "/").await;
+
+    assert_eq!(response.header("content-length"), None);
+    assert_eq!(response.body, "body");
+    let cut = r#"gateway_answers_cut_off_total{tenant="acme",by="caller"}"#;
+    assert_eq!(crate::support::metric(&gateway, cut).await, 0.0);
+}
+
+#[tokio::test]
 async fn an_absolute_target_does_not_choose_where_the_request_goes() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
