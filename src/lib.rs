@@ -33,6 +33,8 @@ pub mod client_credentials;
 #[cfg(feature = "reqwest")]
 pub mod clients;
 mod clock;
+#[cfg(any(feature = "https", feature = "redis-tls"))]
+mod crypto;
 pub mod docs;
 mod drain;
 mod error;

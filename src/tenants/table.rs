@@ -186,7 +186,7 @@ impl Table {
                 .unwrap_or_else(|_| Err("the closure of `TenantsLayer` panicked".into()))
                 .map_err(|error| TenantError::Unusable(id.clone(), Arc::from(error)))?
                 .ok_or_else(|| TenantError::Unknown(id.clone()))?;
-            if let Some(kept) = self.keep(call, layer) {
+            if let Some(kept) = self.keep(&call, layer) {
                 return kept;
             }
         }
@@ -195,7 +195,7 @@ impl Table {
     /// Keeps the layer that `call` has made; `None` if the tenant was forgotten meanwhile.
     fn keep(
         &self,
-        call: MakeCall<'_>,
+        call: &MakeCall<'_>,
         layer: M2mLayer,
     ) -> Option<Result<Arc<Tenant>, TenantError>> {
         let id = call.id;

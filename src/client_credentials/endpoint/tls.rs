@@ -6,10 +6,11 @@ use std::{
     task::Poll,
 };
 
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier, crypto::CryptoProvider};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
 use crate::{
     client_credentials::TokenError,
+    crypto,
     sync::{Mutex, lock},
     waker_set::WakerSet,
 };
@@ -17,63 +18,10 @@ use crate::{
 /// With a provider that is passed on explicitly: the process-wide default is read, and never installed.
 pub(in crate::client_credentials) fn builder()
 -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TokenError> {
-    let installed = CryptoProvider::get_default().cloned();
-    let provider = installed.or_else(|| compiled().map(Arc::new));
-    let provider = provider.ok_or_else(|| TokenError::configuration(NO_PROVIDER))?;
+    let provider = crypto::provider().ok_or_else(|| TokenError::configuration(NO_PROVIDER))?;
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("the crypto provider is unusable").with_source(error))
-}
-
-/// The provider that is compiled into rustls, whichever crate of the program has enabled it; of two, ring.
-///
-/// `rustls::crypto` has a module for each provider that is enabled. A name that the inner block's glob import does not
-/// find is looked up in the outer block, where a module stands that has none.
-fn compiled() -> Option<CryptoProvider> {
-    #[allow(unused_imports, reason = "used where rustls has no such module")]
-    use self::missing::{aws_lc_rs, ring};
-    {
-        #[allow(unused_imports, reason = "used where rustls has such a module")]
-        use rustls::crypto::*;
-        let found = ring::default_provider().found();
-        found.or_else(|| aws_lc_rs::default_provider().found())
-    }
-}
-
-trait Found {
-    fn found(self) -> Option<CryptoProvider>;
-}
-
-impl Found for CryptoProvider {
-    fn found(self) -> Option<CryptoProvider> {
-        Some(self)
-    }
-}
-
-/// In place of a provider that is not compiled in.
-#[allow(dead_code, reason = "used where rustls has fewer than two providers")]
-mod missing {
-    use rustls::crypto::CryptoProvider;
-
-    pub(super) struct Missing;
-
-    impl super::Found for Missing {
-        fn found(self) -> Option<CryptoProvider> {
-            None
-        }
-    }
-
-    pub(super) mod ring {
-        pub(in super::super) fn default_provider() -> super::Missing {
-            super::Missing
-        }
-    }
-
-    pub(super) mod aws_lc_rs {
-        pub(in super::super) fn default_provider() -> super::Missing {
-            super::Missing
-        }
-    }
 }
 
 /// The certificates that the platform trusts: read once for the whole process, on a thread for blocking work.

@@ -6,12 +6,12 @@ mod script;
 
 use std::{sync::Arc, time::Duration};
 
-#[cfg(feature = "redis-tls")]
-use redis::TlsCertificates;
 use redis::{
     Client, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, ProtocolVersion,
     RedisError, ServerErrorKind, Value,
 };
+#[cfg(feature = "redis-tls")]
+use redis::{ConnectionAddr, TlsCertificates};
 use tokio::time::sleep;
 
 pub(crate) use self::script::{Call, Script};
@@ -184,9 +184,19 @@ impl Connection {
     }
 
     fn node(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
+        #[cfg(feature = "redis-tls")]
+        if self.needs_tls() && !crate::crypto::is_determined() {
+            return Err(StoreError::unavailable(NO_PROVIDER));
+        }
         let mut routes = lock(&self.routes);
         let node = routes.node(slot, &self.seeds, self.heard.as_ref());
         node.map_err(told)
+    }
+
+    #[cfg(feature = "redis-tls")]
+    fn needs_tls(&self) -> bool {
+        let tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        self.seeds.iter().any(tls)
     }
 
     fn failed(&self, node: &Node, failed: Failed) -> StoreError {
@@ -237,6 +247,10 @@ fn told(error: RedisError) -> StoreError {
     StoreError::unavailable(what).with_source(error)
 }
 
+#[cfg(feature = "redis-tls")]
+const NO_PROVIDER: &str = "cannot be reached over TLS: this program has no crypto provider for it, or two; install one for \
+                           the process (rustls' `CryptoProvider::install_default`), or enable one of the features `ring` \
+                           and `aws-lc-rs`";
 /// So many times a call is sent at most, because it is redirected or nodes fail; and how long it waits for keys that are
 /// being moved.
 const MOST: usize = 16;

@@ -43,8 +43,8 @@ pub struct RedisTokenStore {
 impl RedisTokenStore {
     /// The store at `url`: `redis://` or `rediss://` (feature `redis-tls`), `user:password@host:port/database`.
     ///
-    /// TLS uses rustls' crypto provider of the process: a program that builds in several installs one
-    /// (`CryptoProvider::install_default`), or the store fails.
+    /// TLS uses rustls' crypto provider of the process: a program that builds in none or two installs one
+    /// (`CryptoProvider::install_default`), or the store fails with an error that says so.
     ///
     /// # Errors
     ///

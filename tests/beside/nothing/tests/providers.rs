@@ -44,3 +44,17 @@ async fn plain_http_on_loopback_needs_no_provider() {
 
     assert_eq!(token.unwrap().expose(), Some("abc"));
 }
+
+#[cfg(all(feature = "redis-tls", not(feature = "ring")))]
+#[tokio::test]
+async fn without_a_provider_a_store_over_tls_fails_with_advice_and_without_a_panic() {
+    use tower_m2m::client_credentials::{CacheIdentity, RedisTokenStore, StoreKeys, TokenStore};
+
+    let keys = StoreKeys::dangerously_unencrypted();
+    let store = RedisTokenStore::new("rediss://127.0.0.1:1", keys).unwrap();
+
+    let error = store.get(&CacheIdentity::new("test")).await.unwrap_err();
+
+    let error = error.to_string();
+    assert!(error.contains("install_default"), "{error}");
+}
