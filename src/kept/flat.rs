@@ -48,6 +48,15 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
     Some(request.into_parts().0)
 }
 
+/// The method, and the path with its query.
+pub(super) fn line(bytes: &[u8]) -> Option<(&str, &str)> {
+    let mut row = Written(bytes);
+    let (method, ..) = row.take()?;
+    let (_, path, _) = row.take()?;
+    let method = std::str::from_utf8(method).ok()?;
+    Some((method, std::str::from_utf8(path).ok()?))
+}
+
 /// What is written to, and how far.
 struct Row<'a> {
     bytes: &'a mut [u8],

@@ -46,11 +46,18 @@ impl<B: ReplayableBody> Kept<B> {
 pub(crate) trait Resendable {
     /// Ends the reading of the attempt before, and returns whether the copy can be sent in full.
     fn supersede(&self) -> bool;
+
+    /// The method, and the path with its query.
+    fn line(&self) -> Option<(&str, &str)>;
 }
 
 impl<B: ReplayableBody> Resendable for Kept<B> {
     fn supersede(&self) -> bool {
         self.body.supersede()
+    }
+
+    fn line(&self) -> Option<(&str, &str)> {
+        Some((self.head.method.as_str(), self.head.uri.path()))
     }
 }
 
@@ -58,6 +65,13 @@ impl<S, B: ReplayableBody> Resendable for Retained<S, B> {
     fn supersede(&self) -> bool {
         let parts = self.0.parts.as_ref();
         parts.is_some_and(|(_, body, _)| body.supersede())
+    }
+
+    fn line(&self) -> Option<(&str, &str)> {
+        match &self.0.long {
+            Some(head) => Some((head.method.as_str(), head.uri.path())),
+            None => flat::line(&self.0.head),
+        }
     }
 }
 
@@ -221,6 +235,9 @@ mod tests {
                 .unwrap();
 
             let retained = Retained::of(&request, &"service").unwrap();
+            let (method, path) = retained.line().unwrap();
+            assert_eq!(method, "PUT");
+            assert!(path.starts_with("/a"));
             let (service, kept) = retained.into_kept().unwrap();
             let copy = kept.into_request();
 

@@ -194,7 +194,7 @@ where
             .in_time(&call, false, service.ready())
             .await?
             .map_err(Into::into)?;
-        if limiter.is_overtaken(&ticket) {
+        if limiter.is_overtaken(&mut call, &ticket) {
             ticket.settle(Learnt::NotSent, limiter.now());
             // Readiness is not kept over the wait that follows.
             service = service.clone();

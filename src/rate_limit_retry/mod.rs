@@ -40,6 +40,7 @@ mod peek;
 mod permanent;
 mod quota;
 mod reader;
+mod route;
 mod service;
 mod store;
 
@@ -60,6 +61,7 @@ pub use self::{
     peek::{BodyStart, PeekBody, PeekBodyLayer, PeekFuture},
     permanent::Refusal,
     quota::Release,
+    route::UnavailableScope,
     service::RateLimitRetry,
     store::{
         ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot, StoreFuture,

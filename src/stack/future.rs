@@ -230,7 +230,7 @@ where
         let by_tokio = limiter.by_tokio(now);
         let token = unsent.origin.and_then(|_| exchange.tokens.warm(by_tokio));
         let token = token.map(|(token, _)| token);
-        if limiter.is_overtaken(&ticket) || token.is_some() != unsent.origin.is_some() {
+        if limiter.is_overtaken(&mut call, &ticket) || token.is_some() != unsent.origin.is_some() {
             // Another hold has begun, or the wait has outlived the token.
             ticket.settle(Learnt::NotSent, now);
             // Readiness is not kept over the wait that follows.

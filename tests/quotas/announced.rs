@@ -165,6 +165,49 @@ async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
     assert_eq!(arrivals.lock().unwrap().len(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_daily_limit_without_a_retry_after_is_asked_once() {
+    for fields in [
+        &[
+            ("x-ratelimit-limit", "17"),
+            ("x-ratelimit-remaining", "0"),
+            ("x-ratelimit-reset", "50000"),
+        ][..],
+        // One of two quotas is used up.
+        &[
+            ("x-ratelimit-limit-minute", "100"),
+            ("x-ratelimit-remaining-minute", "99"),
+            ("x-ratelimit-reset-minute", "60"),
+            ("x-ratelimit-limit-day", "17"),
+            ("x-ratelimit-remaining-day", "0"),
+            ("x-ratelimit-reset-day", "50000"),
+        ],
+        &[("ratelimit", "\"minute\";r=99;t=60, \"day\";r=0;t=50000")],
+        // It does not say what remains.
+        &[("x-ratelimit-limit", "17"), ("x-ratelimit-reset", "50000")],
+    ] {
+        let fields = fields.to_vec();
+        let (inner, calls) = answering(move |_| {
+            let mut response = Response::builder().status(429);
+            for (name, value) in &fields {
+                response = response.header(*name, *value);
+            }
+            std::future::ready(response.body(Body::default()).unwrap())
+        });
+        let service = RateLimitRetryLayer::new().layer(inner);
+        let refused = send(&service, post("/")).await.unwrap();
+        let asked = GaveUp::of(&refused).unwrap().retry_after();
+        assert_eq!(asked, Some(50_000 * SECOND));
+
+        for _ in 0..20 {
+            let error = send(&service, post("/")).await.unwrap_err();
+            assert!(error.downcast::<HoldTooLong>().is_ok());
+        }
+
+        assert_eq!(calls.load(SeqCst), 1);
+    }
+}
+
 const LATENCY: Duration = Duration::from_millis(100);
 
 /// How long 500 jobs of 50 workers take at a server that accepts everything, and says this.

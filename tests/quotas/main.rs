@@ -10,5 +10,6 @@ mod support;
 mod announced;
 mod partitions;
 mod pauses;
+mod routes;
 mod windows;
 mod world;

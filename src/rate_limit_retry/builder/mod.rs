@@ -18,6 +18,7 @@ use super::{
     permanent::Permanence,
     quota::{Pace, Release},
     reader::Reader,
+    route::{HeldRoutes, UnavailableScope},
     store::{Sharing, StoredQuotas},
 };
 use crate::{
@@ -52,6 +53,7 @@ pub struct RateLimitRetryLayerBuilder {
     pace: Pace,
     limits: OwnLimits,
     partitioning: Partitioning,
+    unavailable: UnavailableScope,
     keyed_origins: Vec<Origin>,
     classifier: Classifier,
     permanent: Permanence,
@@ -82,6 +84,7 @@ impl RateLimitRetryLayerBuilder {
             },
             limits: OwnLimits::default(),
             partitioning: Partitioning::default(),
+            unavailable: UnavailableScope::default(),
             keyed_origins: Vec::new(),
             classifier: Classifier::default(),
             permanent: Permanence::default(),
@@ -165,6 +168,13 @@ impl RateLimitRetryLayerBuilder {
     /// 1 h.
     pub fn max_hold(mut self, longest: Duration) -> Self {
         self.pace.max_hold = longest;
+        self
+    }
+
+    /// Which requests a 503 with `Retry-After` holds. Default: those of the same route,
+    /// [`UnavailableScope::Route`].
+    pub fn unavailable_scope(mut self, scope: UnavailableScope) -> Self {
+        self.unavailable = scope;
         self
     }
 
@@ -252,6 +262,8 @@ impl RateLimitRetryLayerBuilder {
             fault_backoff: FAULT_BACKOFF,
             budget: FaultBudget::new(clock.now()),
             partitioning: self.partitioning,
+            unavailable: self.unavailable,
+            routes: HeldRoutes::default(),
             keyed_origins: self.keyed_origins,
             classifier: self.classifier,
             permanent: self.permanent,

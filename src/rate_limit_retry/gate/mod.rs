@@ -19,7 +19,7 @@ mod state;
 mod tests;
 mod ticket;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -90,6 +90,10 @@ impl Gate {
             random,
             state: Mutex::default(),
         }))
+    }
+
+    pub(crate) fn max_hold(&self) -> Duration {
+        self.0.pace.max_hold
     }
 
     pub(crate) fn max_waiting(&self) -> usize {
@@ -223,6 +227,22 @@ impl Gate {
                 partition.close();
             }
             // An earlier pause may have been longer.
+            state.let_go(keys, &self.0.pace, now)
+        };
+        wake(woken);
+    }
+
+    /// Holds all requests of a partition until then, as a refusal would.
+    pub(crate) fn hold(&self, key: &PartitionKey, until: Instant, now: Instant) {
+        let mut removed = Vec::new();
+        let woken = {
+            let mut state = lock(&self.0.state);
+            let keys = std::slice::from_ref(key);
+            state.make_room(keys, None, &self.0.limits, &self.0.pace, now, &mut removed);
+            if let Some(partition) = state.partitions.get_mut(key) {
+                partition.quota.hold(until);
+                partition.close();
+            }
             state.let_go(keys, &self.0.pace, now)
         };
         wake(woken);

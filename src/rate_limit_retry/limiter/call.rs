@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     Attempts, Origin,
-    rate_limit_retry::{decision::MethodClass, gate::Keys},
+    rate_limit_retry::{decision::MethodClass, gate::Keys, route::RouteClass},
 };
 
 /// One call, over all its attempts.
@@ -17,6 +17,8 @@ pub(crate) struct Call {
     /// Where it goes, if the keys are the user's own.
     pub(super) origin: Option<Box<Origin>>,
     pub(super) method: MethodClass,
+    /// What is held where the server is unavailable for a part of its requests; `None` until it is needed.
+    pub(super) route: Option<RouteClass>,
     /// A layer outside has sent the request before.
     pub(super) nested: bool,
     pub(super) deadline: Option<Instant>,

@@ -9,6 +9,7 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{Call, Limiter, nested, shed::is_shed};
 use crate::{
     Attempts, BoxError, ErrorClass,
+    clock::after,
     drain::longest_drain,
     error,
     kept::Resendable,
@@ -19,6 +20,7 @@ use crate::{
         headers::{Signals, is_from_a_cache, may_speak},
         permanent::Refusal,
         quota::Learnt,
+        route::{RouteClass, UnavailableScope},
     },
 };
 
@@ -77,9 +79,25 @@ impl Limiter {
                     .read(&call.keys, status, response.headers(), wall);
                 let shed = is_shed(status, response.headers());
                 let throttled = shed || signals.is_throttle(status);
+                let wait = signals.retry_after.unwrap_or_default();
+                let unavailable = status == StatusCode::SERVICE_UNAVAILABLE
+                    && throttled
+                    && !(permanent || signals.global || signals.is_exhausted())
+                    && self.unavailable == UnavailableScope::Route;
+                let jitter = (wait / 100).min(MOST_JITTER).mul_f64(self.random.unit());
+                let until = after(now, (wait + jitter).min(self.gate.max_hold()));
+                let route_held = unavailable && {
+                    let class = call.route.or_else(|| {
+                        let line = kept.as_ref().and_then(Resendable::line);
+                        line.map(|(method, path)| RouteClass::of(method, path))
+                    });
+                    self.hold_route(call, class.unwrap_or(RouteClass::WRITES), until, now)
+                };
                 let learnt = if permanent {
                     // What no wait restores is not waited for.
                     Learnt::Sent
+                } else if route_held {
+                    Learnt::Unavailable { wait }
                 } else if !throttled && is_from_a_cache(response.headers()) {
                     Learnt::Cached
                 } else if status.is_server_error() && !throttled && signals.is_empty() {
@@ -102,9 +120,8 @@ impl Limiter {
                         rate: lesson.rate,
                     });
                 }
-                let held = settled
-                    .held_until
-                    .map(|until| until.saturating_duration_since(now));
+                let held_until = settled.held_until.max(route_held.then_some(until));
+                let held = held_until.map(|until| until.saturating_duration_since(now));
                 if throttled && !permanent {
                     // Where nobody knows until when, the next to look is somebody else, who has retries left.
                     if signals.retry_after.is_none() || call.attempt > PATIENCE {
@@ -282,5 +299,7 @@ fn supersede<K: Resendable>(kept: &mut Option<K>) -> bool {
     kept.is_some()
 }
 
+/// Requests that were held together do not come back together.
+const MOST_JITTER: Duration = Duration::from_millis(250);
 /// So many attempts keep their place before those who came later.
 const PATIENCE: u32 = 2;

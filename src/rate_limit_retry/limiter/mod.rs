@@ -26,6 +26,7 @@ use super::{
     permanent::Permanence,
     quota::Learnt,
     reader::Reader,
+    route::{HeldRoutes, RouteClass, UnavailableScope},
     store::{Sharing, Slot},
 };
 use crate::{
@@ -42,6 +43,8 @@ pub(crate) struct Limiter {
     pub(super) fault_backoff: Backoff,
     pub(super) budget: FaultBudget,
     pub(super) partitioning: Partitioning,
+    pub(super) unavailable: UnavailableScope,
+    pub(super) routes: HeldRoutes,
     pub(super) keyed_origins: Vec<Origin>,
     pub(super) classifier: Classifier,
     pub(super) permanent: Permanence,
@@ -60,13 +63,48 @@ impl Limiter {
         now: Instant,
     ) -> Call {
         let own_keys = matches!(self.partitioning, Partitioning::By(_));
-        Call {
+        let mut call = Call {
+            route: Some(RouteClass::of(parts.method.as_str(), parts.uri.path())),
             origin: own_keys
                 .then(|| Origin::of(parts.uri).map(Box::new))
                 .flatten(),
             deadline: self.deadline.map(|limit| after(now, limit)),
             ..self.call(self.keys(parts, credential), parts)
+        };
+        self.is_route_held(&mut call, now);
+        call
+    }
+
+    /// Whether the route of a request is held and this was not known to it. From then on it is.
+    fn is_route_held(&self, call: &mut Call, now: Instant) -> bool {
+        let Some((partition, class)) = call.keys.first().zip(call.route) else {
+            return false;
+        };
+        if self.routes.is_empty() {
+            return false;
         }
+        let mut held = self.routes.of(partition, class, now);
+        held.retain(|key| !call.keys.contains(key));
+        if held.is_empty() {
+            return false;
+        }
+        call.keys = call.keys.iter().cloned().chain(held).collect();
+        true
+    }
+
+    /// The server is unavailable for one kind of its requests: these are held until then.
+    ///
+    /// Returns whether that can be kept apart from what holds for the whole partition.
+    fn hold_route(&self, call: &mut Call, class: RouteClass, until: Instant, now: Instant) -> bool {
+        let partition = call.keys.first();
+        let Some(key) = partition.and_then(|key| self.routes.hold(key, class, until, now)) else {
+            return false;
+        };
+        self.gate.hold(&key, until, now);
+        if !call.keys.contains(&key) {
+            call.keys = call.keys.iter().cloned().chain([key]).collect();
+        }
+        true
     }
 
     pub(crate) fn keys(&self, parts: &RequestHead<'_>, credential: Option<&str>) -> Keys {
@@ -89,6 +127,7 @@ impl Limiter {
             keys,
             origin: None,
             method: MethodClass::of(parts.method, parts.headers, keyed),
+            route: None,
             nested: Attempts::are_marked(parts.extensions),
             deadline: None,
             arrival: None,
@@ -170,7 +209,11 @@ impl Limiter {
         first: Option<Admission>,
     ) -> Result<Ticket, BoxError> {
         let latest = self.latest(call, self.clock.now());
-        let ticket = self.enter(call, first).await?;
+        let mut ticket = self.enter(call, first).await?;
+        while self.is_route_held(call, self.clock.now()) {
+            ticket.settle(Learnt::NotSent, self.clock.now());
+            ticket = self.enter(call, None).await?;
+        }
         let exact = self.sharing.as_ref().filter(|sharing| sharing.is_exact());
         let Some(sharing) = exact.filter(|_| !ticket.is_free()) else {
             return Ok(ticket);
@@ -231,8 +274,9 @@ impl Limiter {
     }
 
     /// Whether a partition has been held since the ticket was given.
-    pub(crate) fn is_overtaken(&self, ticket: &Ticket) -> bool {
-        ticket.is_overtaken(self.clock.now())
+    pub(crate) fn is_overtaken(&self, call: &mut Call, ticket: &Ticket) -> bool {
+        let now = self.clock.now();
+        self.is_route_held(call, now) || ticket.is_overtaken(now)
     }
 
     fn latest(&self, call: &Call, now: Instant) -> Instant {

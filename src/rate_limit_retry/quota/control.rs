@@ -96,6 +96,7 @@ impl Quota {
     /// Whether nothing is known of the partition but that it takes what comes.
     pub(crate) fn is_quiet(&self) -> bool {
         let held = self.pause.is_some() || self.cap.is_some() || self.hold.is_some();
+        let held = held || self.part_held.is_some();
         self.quiet >= QUIET && !held && self.told.is_none() && !self.habit.is_known()
     }
 }

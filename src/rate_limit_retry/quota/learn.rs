@@ -49,6 +49,16 @@ impl Quota {
                 self.quiet = self.quiet.saturating_add(1);
                 return self.held_until(now?);
             }
+            Learnt::Unavailable { wait } => {
+                self.spent();
+                let until = after(now?, wait.min(pace.max_hold));
+                self.part_held = self.part_held.max(Some(until));
+                self.quiet = 0;
+                if number >= self.since {
+                    self.look(None);
+                }
+                return self.held_until(now?);
+            }
             Learnt::NotSent => {
                 self.habit.unsent();
                 return self.held_until(now?);

@@ -48,6 +48,8 @@ pub(crate) struct Quota {
     pause: Option<Instant>,
     cap: Option<Box<Cap>>,
     hold: Option<Hold>,
+    /// A part of the requests is held until then, by a partition of their own.
+    part_held: Option<Instant>,
     told: Option<Box<Told>>,
     /// Whether the announcement that nothing remains is believed.
     doubt: Doubt,
@@ -109,6 +111,8 @@ pub(crate) enum Learnt<'a> {
     },
     /// It was answered with an error that is no refusal of this kind: that is no proof that it was accepted.
     Failed { signals: &'a Signals },
+    /// The server is unavailable for this kind of request for so long; whether it is for others is to be found out.
+    Unavailable { wait: Duration },
     /// A cache answered it: the server has not seen it.
     Cached,
     /// It was not sent.
@@ -173,6 +177,7 @@ impl Quota {
             pause: None,
             cap: own.map(|own| Box::new(Cap::new(own))),
             hold: None,
+            part_held: None,
             told: None,
             doubt: Doubt::default(),
             share: 1.0,
@@ -206,6 +211,7 @@ impl Quota {
             self.hold = None;
             self.look(hold.exact.then_some(hold.until));
         }
+        self.part_held = self.part_held.filter(|until| now < *until);
         let smooth = pace.release == Release::Smooth;
         let cap = self.cap.as_mut();
         if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, smooth, now)) {

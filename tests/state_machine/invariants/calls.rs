@@ -1,6 +1,9 @@
 //! Promises to callers and to the API.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use http::StatusCode;
 
@@ -163,15 +166,36 @@ pub(super) fn attempts_are_bounded(_: &Setup, log: &[Entry]) -> Result<(), Strin
 
 /// What the API asks for holds for everybody. Of two layers apart, the inner one replays and waits by itself.
 pub(super) fn nobody_goes_before_a_hold_ends(setup: &Setup, log: &[Entry]) -> Result<(), String> {
-    let mut held = Duration::ZERO;
+    // Of reads and of writes: a 503 is about one of them.
+    let mut held = [Duration::ZERO; 2];
+    let posts: HashSet<_> = log
+        .iter()
+        .filter_map(|entry| match entry.what {
+            What::Began { call, post: true } => Some(call),
+            _ => None,
+        })
+        .collect();
     for Entry { at, what } in log {
         match what {
             What::Answered {
-                hold: Some(until), ..
-            } => held = held.max(*until),
-            What::Forgotten => held = Duration::ZERO,
-            What::Arrived { .. } if *at < held && !setup.apart => {
-                return broken(*at, what, format!("held until {:.3}", held.as_secs_f64()));
+                call,
+                status,
+                hold: Some(until),
+                ..
+            } => {
+                for (post, held) in [false, true].into_iter().zip(&mut held) {
+                    let part = *status == StatusCode::SERVICE_UNAVAILABLE;
+                    if !part || post == posts.contains(call) {
+                        *held = (*held).max(*until);
+                    }
+                }
+            }
+            What::Forgotten => held = [Duration::ZERO; 2],
+            What::Arrived { call, .. } if !setup.apart => {
+                let held = held[usize::from(posts.contains(call))];
+                if *at < held {
+                    return broken(*at, what, format!("held until {:.3}", held.as_secs_f64()));
+                }
             }
             _ => {}
         }

@@ -1,0 +1,251 @@
+//! Which requests are held when a part of a server is unavailable.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::PartitionKey;
+use crate::{
+    clock::after,
+    sync::{Mutex, lock},
+};
+
+/// What a 503 with `Retry-After` holds.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::UnavailableScope};
+///
+/// // All routes of this API depend on one database.
+/// let layer = RateLimitRetryLayer::builder()
+///     .unavailable_scope(UnavailableScope::Partition)
+///     .build();
+/// # drop(layer);
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum UnavailableScope {
+    /// Requests of the same kind: reads or writes of paths of the same pattern, such as `/orders/17` and `/orders/18`.
+    /// The partition's other requests go one at a time until one is accepted.
+    #[default]
+    Route,
+    /// All requests of the partition.
+    Partition,
+}
+
+/// A class of requests: reads or writes of paths of one pattern. What names one thing in a path, such as an id, is not
+/// part of the pattern.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct RouteClass {
+    reads: bool,
+    pattern: u64,
+}
+
+impl RouteClass {
+    /// All writes: for a request of which only this is known, because its body is no longer there.
+    pub(crate) const WRITES: Self = Self {
+        reads: false,
+        pattern: 0,
+    };
+
+    pub(crate) fn of(method: &str, path: &str) -> Self {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        let mut pattern = FNV_OFFSET;
+        let mut add = |byte: u8| pattern = (pattern ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+        for segment in segments.take(MOST_SEGMENTS) {
+            add(b'/');
+            if is_name(segment) {
+                segment.bytes().for_each(&mut add);
+            }
+        }
+        Self {
+            reads: matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE"),
+            pattern: pattern.max(1),
+        }
+    }
+
+    /// The name of its partition. Paths are not shown.
+    fn key(self, partition: &PartitionKey) -> PartitionKey {
+        let kind = if self.reads { "reads" } else { "writes" };
+        let pattern = self.pattern;
+        PartitionKey::new(format!("{partition} {kind} #{pattern:016x}"))
+    }
+}
+
+/// Whether a segment of a path is the same in all requests of its route: a version or a word.
+fn is_name(segment: &str) -> bool {
+    let version = segment.strip_prefix('v').is_some_and(|rest| {
+        !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let is_part = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_' | b'.');
+    version || segment.len() <= LONGEST_NAME && segment.bytes().all(is_part)
+}
+
+/// The classes of requests that are held, and the partitions that hold them.
+#[derive(Debug, Default)]
+pub(crate) struct HeldRoutes {
+    /// How many there are: all that a request reads while there are none.
+    count: AtomicUsize,
+    held: Mutex<HashMap<(PartitionKey, RouteClass), HeldRoute>>,
+}
+
+#[derive(Debug)]
+struct HeldRoute {
+    key: PartitionKey,
+    until: Instant,
+}
+
+impl HeldRoutes {
+    /// Remembers that a class of a partition's requests is held until then. Returns the key of the partition that holds
+    /// it; `None` if there are too many.
+    pub(crate) fn hold(
+        &self,
+        partition: &PartitionKey,
+        class: RouteClass,
+        until: Instant,
+        now: Instant,
+    ) -> Option<PartitionKey> {
+        let mut held = lock(&self.held);
+        held.retain(|_, route| after(route.until, GRACE) > now);
+        let route = (partition.clone(), class);
+        let key = if held.len() < MOST_HELD || held.contains_key(&route) {
+            let new = || HeldRoute {
+                key: class.key(partition),
+                until,
+            };
+            let route = held.entry(route).or_insert_with(new);
+            route.until = route.until.max(until);
+            Some(route.key.clone())
+        } else {
+            None
+        };
+        self.count.store(held.len(), Ordering::Release);
+        key
+    }
+
+    /// Forgets the classes of a partition that are held. Returns the keys of the partitions that held them.
+    pub(crate) fn forget(&self, partition: &PartitionKey) -> Vec<PartitionKey> {
+        let mut held = lock(&self.held);
+        let of_partition = held.extract_if(|(of, _), _| of == partition);
+        let keys = of_partition.map(|(_, route)| route.key).collect();
+        self.count.store(held.len(), Ordering::Release);
+        keys
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// The partitions that hold this class of requests, if they do.
+    pub(crate) fn of(
+        &self,
+        partition: &PartitionKey,
+        class: RouteClass,
+        now: Instant,
+    ) -> Vec<PartitionKey> {
+        let held = lock(&self.held);
+        let writes = (!class.reads).then_some(RouteClass::WRITES);
+        let classes = [Some(class), writes.filter(|writes| *writes != class)];
+        let routes = classes.into_iter().flatten();
+        let routes = routes.filter_map(|class| held.get(&(partition.clone(), class)));
+        let running = routes.filter(|route| after(route.until, GRACE) > now);
+        running.map(|route| route.key.clone()).collect()
+    }
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+/// Number of segments of a path that make its pattern.
+const MOST_SEGMENTS: usize = 8;
+/// The longest word in a path that is no id.
+const LONGEST_NAME: usize = 32;
+/// Maximum number of classes that a layer holds at once; beyond it the whole partition is held.
+const MOST_HELD: usize = 256;
+/// For so long after a hold, requests of the class go by and by.
+const GRACE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_reads_or_writes_of_one_pattern() {
+        let reports = RouteClass::of("GET", "/v1/reports/17");
+        for (method, path, same) in [
+            ("GET", "/v1/reports/18", true),
+            ("GET", "/v1/reports/18?page=2", true),
+            (
+                "HEAD",
+                "/v1/reports/3f2b8c1e-aaaa-bbbb-cccc-1234567890ab/",
+                true,
+            ),
+            ("POST", "/v1/reports/17", false),
+            ("GET", "/v2/reports/17", false),
+            ("GET", "/v1/orders/17", false),
+            ("GET", "/v1/reports", false),
+            ("GET", "/v1/reports/17/pages", false),
+            ("GET", "/", false),
+        ] {
+            let class = RouteClass::of(method, path);
+            assert_eq!(class == reports, same, "{method} {path}");
+            assert_ne!(class, RouteClass::WRITES);
+        }
+    }
+
+    #[test]
+    fn a_path_of_any_length_has_a_class() {
+        let long = "/a1".repeat(100_000);
+        assert_eq!(
+            RouteClass::of("GET", &long),
+            RouteClass::of("GET", "/1/2/3/4/5/6/7/8/and/more")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn classes_are_held_for_a_time_and_not_without_number() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an arbitrary instant to count from"
+        )]
+        let now = Instant::now();
+        let (routes, partition) = (HeldRoutes::default(), PartitionKey::new("api"));
+        let until = after(now, Duration::from_secs(10));
+        assert!(routes.is_empty());
+        let class = |n: usize| RouteClass {
+            reads: true,
+            pattern: n as u64 + 1,
+        };
+        let held = |n| routes.hold(&partition, class(n), until, now).is_some();
+
+        assert!((0..MOST_HELD).all(held));
+        assert!(!held(MOST_HELD) && held(0));
+        assert_eq!(routes.of(&partition, class(1), now).len(), 1);
+        assert!(
+            routes
+                .of(&PartitionKey::new("other"), class(1), now)
+                .is_empty()
+        );
+
+        let over = after(until, GRACE);
+        assert!(routes.of(&partition, class(1), over).is_empty());
+        assert!(
+            routes
+                .hold(&partition, RouteClass::WRITES, over, over)
+                .is_some()
+        );
+        let write = RouteClass::of("POST", "/anything");
+        assert_eq!(routes.of(&partition, write, over).len(), 1);
+        let read = RouteClass::of("GET", "/anything");
+        assert!(routes.of(&partition, read, over).is_empty());
+
+        assert_eq!(routes.forget(&PartitionKey::new("other")).len(), 0);
+        assert_eq!(routes.forget(&partition).len(), 1);
+        assert!(routes.is_empty());
+    }
+}

@@ -1,0 +1,160 @@
+//! One route is unavailable, and the others are not.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Request, StatusCode};
+use tokio::time::{Instant, sleep};
+use tower::Layer;
+use tower_m2m::{
+    RateLimitRetryLayer,
+    rate_limit_retry::{GaveUp, HoldTooLong, UnavailableScope},
+};
+
+use crate::support::{Body, Inner, SECOND, answering, get, post, send, spawn, status_only};
+
+#[tokio::test(start_paused = true)]
+async fn a_503_of_one_route_holds_that_route_and_no_other() {
+    let (inner, sent) = unavailable("/reports", "1800");
+    let service = RateLimitRetryLayer::new().layer(inner);
+
+    let refused = send(&service, get("/reports/1")).await.unwrap();
+    let asked = GaveUp::of(&refused).unwrap().retry_after();
+    assert_eq!(asked, Some(1800 * SECOND));
+
+    // Writes are a class of their own, and are refused for themselves.
+    assert_eq!(
+        send(&service, post("/reports")).await.unwrap().status(),
+        503
+    );
+    for _ in 0..20 {
+        let error = send(&service, get("/reports/2")).await.unwrap_err();
+        let held = error.downcast::<HoldTooLong>().unwrap();
+        assert!(held.wait() > 1790 * SECOND);
+        for request in [get("/orders"), post("/orders"), get("/")] {
+            drop(send(&service, request).await.unwrap());
+        }
+    }
+
+    let paths = sent.lock().unwrap();
+    let count = |wanted| paths.iter().filter(|path| **path == wanted).count();
+    assert_eq!(count("GET /reports/1") + count("GET /reports/2"), 1);
+    assert_eq!((count("GET /orders"), count("POST /orders")), (20, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_are_tried_with_one_request_at_a_time() {
+    // All routes are unavailable, which nobody knows before.
+    let (inner, sent) = unavailable("/", "1800");
+    let service = RateLimitRetryLayer::new().layer(inner);
+    drop(send(&service, get("/first")).await.unwrap());
+    let many = |path: &str| {
+        (0..50)
+            .map(|_| spawn(&service, get(path)))
+            .collect::<Vec<_>>()
+    };
+    let all = ["/a", "/b", "/c"].map(many);
+    for call in all.into_iter().flatten() {
+        // Refused by the server, or held.
+        drop(call.await.unwrap());
+    }
+
+    let paths = sent.lock().unwrap();
+    assert_eq!(*paths, ["GET /first", "GET /a", "GET /b", "GET /c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_when_their_route_becomes_unavailable_are_held_too() {
+    let (inner, sent) = unavailable("/", "60");
+    let service = RateLimitRetryLayer::builder()
+        .cold_burst(1)
+        .max_retries(0)
+        .build();
+    let service = service.layer(inner);
+
+    let calls: Vec<_> = (0..20).map(|_| spawn(&service, get("/a"))).collect();
+    sleep(30 * SECOND).await;
+    assert_eq!(sent.lock().unwrap().len(), 1);
+    for call in calls {
+        drop(call.await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_hold_one_request_of_the_route_is_a_probe() {
+    let began = Instant::now();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&sent);
+    let (inner, _) = answering(move |_| {
+        let at = began.elapsed();
+        log.lock().unwrap().push(at);
+        async move {
+            sleep(SECOND).await;
+            let mut response = status_only(StatusCode::OK);
+            if at < 60 * SECOND {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response.headers_mut().insert("retry-after", 60.into());
+            }
+            response
+        }
+    });
+    let service = RateLimitRetryLayer::new().layer(inner);
+    let calls: Vec<_> = (0..8).map(|_| spawn(&service, get("/a"))).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+
+    let sent = sent.lock().unwrap();
+    assert!(sent[8..].iter().all(|at| *at >= 61 * SECOND), "{sent:?}");
+    // One, and two after its answer.
+    assert!(sent[9] >= sent[8] + SECOND, "{sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_is_held_can_be_forgotten() {
+    let (inner, sent) = unavailable("/reports", "1800");
+    let layer = RateLimitRetryLayer::new();
+    let service = layer.layer(inner);
+    drop(send(&service, get("/reports")).await.unwrap());
+    assert!(send(&service, get("/reports")).await.is_err());
+
+    layer.handle().forget(&"https://api.example.com".into());
+
+    drop(send(&service, get("/reports")).await.unwrap());
+    assert_eq!(sent.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_depends_on_one_thing_the_whole_partition_is_held() {
+    let (inner, sent) = unavailable("/reports", "1800");
+    let service = RateLimitRetryLayer::builder()
+        .unavailable_scope(UnavailableScope::Partition)
+        .build();
+    let service = service.layer(inner);
+    drop(send(&service, get("/reports")).await.unwrap());
+
+    let error = send(&service, post("/orders")).await.unwrap_err();
+
+    assert!(error.downcast::<HoldTooLong>().is_ok());
+    assert_eq!(sent.lock().unwrap().len(), 1);
+}
+
+/// Answers 503 with `Retry-After` to what begins with `path`, and otherwise 200; and what was asked for.
+fn unavailable(path: &'static str, hint: &'static str) -> (Inner, Arc<Mutex<Vec<String>>>) {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&sent);
+    let (inner, _) = answering(move |request: Request<Body>| {
+        let asked = format!("{} {}", request.method(), request.uri().path());
+        log.lock().unwrap().push(asked);
+        let mut response = status_only(StatusCode::OK);
+        if request.uri().path().starts_with(path) {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            let hint = hint.parse().unwrap();
+            response.headers_mut().insert("retry-after", hint);
+        }
+        async move {
+            sleep(SECOND / 10).await;
+            response
+        }
+    });
+    (inner, sent)
+}
