@@ -34,6 +34,7 @@ impl QuotaHandle {
     #[must_use]
     pub fn status(&self) -> Vec<QuotaStatus> {
         let now = self.0.now_compared();
+        self.0.gate.apply_bans(now);
         self.0.gate.inspect(|key, quota, waiting| {
             let (limit, remaining, reset_at) = quota.known();
             let lesson = quota.lesson();

@@ -189,6 +189,11 @@ impl Gate {
         keys.iter().filter_map(chance).max()
     }
 
+    /// Holds all partitions whose origins have refused everything, also those to which no request has come since.
+    pub(crate) fn apply_bans(&self, now: Instant) {
+        lock(&self.0.state).apply_all_bans(now);
+    }
+
     /// What is known about each partition.
     pub(crate) fn inspect<T>(
         &self,

@@ -36,6 +36,8 @@ pub(super) struct Partition {
     pub(super) queue: Queue,
     /// Number of waiting requests that have this partition among their keys.
     pub(super) wanted: u32,
+    /// Until when the last refusal of everything held it.
+    banned: Option<Instant>,
     /// The task that reports to the store, and when it looks again by itself.
     pub(super) agent: Option<(Waker, Instant)>,
 }
@@ -48,6 +50,7 @@ impl Partition {
             openness: None,
             queue: Queue::default(),
             wanted: 0,
+            banned: None,
             agent: None,
         })
     }
@@ -55,6 +58,25 @@ impl Partition {
     /// The word that says whether the partition is open, if it is.
     pub(super) fn openness(&self) -> Option<&Arc<Openness>> {
         self.openness.as_ref().filter(|openness| openness.get())
+    }
+
+    /// Holds the partition until then, because its origin has refused everything.
+    pub(super) fn ban(&mut self, until: Instant) {
+        self.banned = self.banned.max(Some(until));
+        self.quota.hold(until);
+        self.close();
+    }
+
+    /// The same where it was not known here.
+    pub(super) fn apply(&mut self, bans: &[(Origin, Instant)], now: Instant) {
+        let origin = self.origin.as_deref();
+        let ban = bans.iter().find(|(banned, _)| Some(banned) == origin);
+        if let Some((_, until)) = ban
+            && *until > now
+            && self.banned.is_none_or(|known| known < *until)
+        {
+            self.ban(*until);
+        }
     }
 
     pub(super) fn close(&mut self) {

@@ -136,6 +136,7 @@ impl State {
         pace: &Pace,
         now: Instant,
     ) -> Option<Option<Instant>> {
+        self.apply_bans(key, now);
         let partition = self.partitions.get_mut(key)?;
         match partition.quota.admit(pace, now) {
             Admit::Now => {

@@ -87,14 +87,11 @@ impl State {
                 }
                 continue;
             }
-            let mut quota = Quota::new(pace, limits.get(key));
+            let quota = Quota::new(pace, limits.get(key));
             self.bans.retain(|(_, until)| *until > now);
-            let ban = self.bans.iter().find(|(banned, _)| Some(banned) == origin);
-            if let Some((_, until)) = ban {
-                quota.hold(*until);
-            }
-            self.partitions
-                .insert(key.clone(), Partition::new(origin, quota));
+            let mut partition = Partition::new(origin, quota);
+            partition.apply(&self.bans, now);
+            self.partitions.insert(key.clone(), partition);
         }
     }
 
@@ -119,9 +116,10 @@ impl State {
             return Vec::new();
         };
         let mut late = Vec::new();
-        for partition in self.partitions.values_mut() {
+        // The others are held when a request comes to them: no request pays for all.
+        for partition in self.partitions.values_mut().take(MOST_BANNED_AT_ONCE) {
             if partition.origin.as_ref() == Some(&origin) {
-                partition.quota.hold(until);
+                partition.ban(until);
                 late.extend(partition.queue.take_late(until));
             }
         }
@@ -130,6 +128,26 @@ impl State {
             None => self.bans.push((*origin, until)),
         }
         self.take_wakers(&late)
+    }
+
+    /// Holds a partition whose origin has refused everything.
+    pub(super) fn apply_bans(&mut self, key: &PartitionKey, now: Instant) {
+        if self.bans.is_empty() {
+            return;
+        }
+        if let Some(partition) = self.partitions.get_mut(key) {
+            partition.apply(&self.bans, now);
+        }
+    }
+
+    /// The same for all partitions.
+    pub(super) fn apply_all_bans(&mut self, now: Instant) {
+        self.bans.retain(|(_, until)| *until > now);
+        if !self.bans.is_empty() {
+            for partition in self.partitions.values_mut() {
+                partition.apply(&self.bans, now);
+            }
+        }
     }
 
     /// The wakers of these waiters.
@@ -151,6 +169,9 @@ impl State {
         Some(waiter)
     }
 }
+
+/// Maximum number of partitions that a refusal of everything holds at once.
+const MOST_BANNED_AT_ONCE: usize = 1_000;
 
 pub(super) fn wake(wakers: Vec<Waker>) {
     for waker in wakers {

@@ -393,6 +393,53 @@ fn a_refusal_of_everything_holds_all_partitions_of_the_origin_those_to_come_as_w
 }
 
 #[test]
+fn a_refusal_of_everything_holds_any_number_of_partitions() {
+    let (gate, now) = (gate(), Instant::now());
+    let origin: Origin = "https://a.example.com".parse().unwrap();
+    let admit = |name: &str, now| {
+        let wish = Wish {
+            keys: &keys(name),
+            origin: Some(&origin),
+            arrival: None,
+            latest: None,
+            passes: false,
+        };
+        gate.admit(&wish, now)
+    };
+    let mut tickets = Vec::new();
+    for n in 0..3_000 {
+        match admit(&format!("{n}"), now) {
+            Admission::Go(ticket) => tickets.push(ticket),
+            other => panic!("{other:?}"),
+        }
+    }
+    let signals = Signals {
+        retry_after: Some(10 * SECOND),
+        global: true,
+        ..Signals::default()
+    };
+    let refused = tickets.pop().unwrap();
+    let learnt = Learnt::Answer {
+        throttled: true,
+        signals: &signals,
+    };
+    refused.settle(learnt, now);
+
+    // Those that have not been sent yet must not go.
+    assert!(tickets.iter().all(|ticket| ticket.is_overtaken(now)));
+    for n in (0..3_000).step_by(7) {
+        assert!(matches!(admit(&format!("{n}"), now), Admission::Wait(_)));
+    }
+    // What is forgotten is not held by the same refusal again.
+    gate.forget(&PartitionKey::new("1"), now);
+    drop(tickets.swap_remove(1));
+    assert!(matches!(admit("1", now), Admission::Go(_)));
+    gate.apply_bans(now);
+    let held = gate.inspect(|_, quota, _| quota.held_until(now).is_some());
+    assert_eq!(held.into_iter().filter(|held| *held).count(), 2_999);
+}
+
+#[test]
 fn a_retry_keeps_its_place_in_a_full_queue() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("full");

@@ -64,8 +64,9 @@ impl Ticket {
         let Some(counted) = &self.0 else {
             return false;
         };
-        let state = lock(&counted.gate.0.state);
+        let mut state = lock(&counted.gate.0.state);
         counted.keys.iter().any(|key| {
+            state.apply_bans(key, now);
             let partition = state.partitions.get(key);
             partition.is_some_and(|p| p.quota.held_until(now).is_some())
         })
