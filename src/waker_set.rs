@@ -21,12 +21,15 @@ impl WakerSet {
         self.waiting.len()
     }
 
-    /// Stores the waker of who has that place.
-    pub(crate) fn register(&mut self, place: u64, waker: &Waker) {
+    /// Stores the waker of the waiter that has that place, and returns the one that it replaces.
+    ///
+    /// Wakers run code of the executor when they are cloned and dropped: both is for the caller to do, while the lock
+    /// around this set is not held.
+    #[must_use = "to be dropped after the lock is released"]
+    pub(crate) fn register(&mut self, place: u64, waker: Waker) -> Option<Waker> {
         match self.waiting.get_mut(&place) {
-            Some(Some(known)) => known.clone_from(waker),
-            Some(empty) => *empty = Some(waker.clone()),
-            None => {}
+            Some(known) => known.replace(waker),
+            None => Some(waker),
         }
     }
 
@@ -51,7 +54,7 @@ mod tests {
         let waker = Waker::noop();
         let places: Vec<_> = (0..3).map(|_| set.enter()).collect();
         for place in &places {
-            set.register(*place, waker);
+            assert!(set.register(*place, waker.clone()).is_none());
         }
         assert_eq!(set.len(), 3);
         assert!(places.is_sorted());
@@ -60,7 +63,7 @@ mod tests {
         assert!(set.leave(places[1]).is_none());
 
         // A place that was given up is not taken again.
-        set.register(places[1], waker);
+        assert!(set.register(places[1], waker.clone()).is_some());
         assert_eq!(set.len(), 2);
         assert_eq!(set.take_all().count(), 2);
         assert_eq!(set.len(), 0);

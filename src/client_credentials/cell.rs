@@ -16,11 +16,7 @@ mod snapshot;
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests;
 
-use std::{
-    sync::Arc,
-    task::Waker,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
@@ -37,6 +33,7 @@ use super::{
     freshness::Freshness,
 };
 use crate::{
+    clock::Moment,
     random::Random,
     sync::{Mutex, RwLock, atomic::Ordering, lock, read},
 };
@@ -105,7 +102,7 @@ impl TokenCell {
                 flight: None,
                 flights: 0,
                 failure: None,
-                cooldown: Cooldown::new(settings.refresh_cooldown),
+                cooldown: Cooldown::new(settings.refresh_cooldown, origins),
                 dropped: None,
                 closed: false,
             }),
@@ -129,11 +126,7 @@ impl TokenCell {
     }
 
     /// The usable token, if there is one.
-    pub(crate) fn header(
-        &self,
-        now: Instant,
-        wall: SystemTime,
-    ) -> Option<(Arc<Published>, Freshness)> {
+    pub(crate) fn header(&self, now: Moment) -> Option<(Arc<Published>, Freshness)> {
         let current = {
             let snapshot = read(&self.0.snapshot);
             if snapshot.suspended {
@@ -141,18 +134,28 @@ impl TokenCell {
             }
             Arc::clone(snapshot.current.as_ref()?)
         };
-        match current.lifetime.freshness(now, wall) {
+        match current.lifetime.freshness(now.instant(), now.wall()) {
             Freshness::Expired => None,
             usable => Some((current, usable)),
         }
     }
 
+    /// What a caller gets whose flight has failed: a token that was refused in one request may be valid for others, and
+    /// stays if it cannot be replaced.
+    pub(crate) fn usable_or(
+        &self,
+        error: TokenError,
+        now: Moment,
+    ) -> Result<Arc<Published>, TokenError> {
+        self.header(now).map(|(token, _)| token).ok_or(error)
+    }
+
     /// A token, a reason why there is none, or something to wait for.
-    pub(crate) fn acquire(&self, now: Instant, wall: SystemTime) -> Acquire {
+    pub(crate) fn acquire(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
         let mut desk = lock(&self.0.desk);
         // Looked at again under the lock: whoever held it may have published.
-        let answer = if let Some((token, _)) = self.header(now, wall) {
+        let answer = if let Some((token, _)) = self.header(now) {
             Acquire::Token(token)
         } else if let Some(flight) = self.under_way(&mut desk, now, &mut woken) {
             Acquire::Wait(flight, None)
@@ -185,7 +188,7 @@ impl TokenCell {
     }
 
     /// The lead of an early refresh, if one is due and nobody else is at it.
-    pub(crate) fn refresh_early(&self, now: Instant) -> Option<Lead> {
+    pub(crate) fn refresh_early(&self, now: Moment) -> Option<Lead> {
         let mut woken = Vec::new();
         let mut desk = lock(&self.0.desk);
         let mut purpose = Purpose::from(FetchReason::Early);
@@ -205,7 +208,7 @@ impl TokenCell {
     }
 
     /// One attempt now, whatever back-off says; the valid token stays until the new one is there.
-    pub(crate) fn force(&self, now: Instant) -> Acquire {
+    pub(crate) fn force(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
         let mut desk = lock(&self.0.desk);
         let answer = if let Some(flight) = self.under_way(&mut desk, now, &mut woken) {
@@ -234,6 +237,10 @@ impl TokenCell {
         old.is_some()
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.0.desk).closed
+    }
+
     /// No more fetches. Returns the flight under way, if any.
     pub(crate) fn close(&self) -> Option<Arc<Flight>> {
         let mut desk = lock(&self.0.desk);
@@ -241,7 +248,7 @@ impl TokenCell {
         desk.flight.clone()
     }
 
-    pub(crate) fn glance(&self, now: Instant) -> Glance {
+    pub(crate) fn glance(&self, now: Moment) -> Glance {
         let desk = lock(&self.0.desk);
         Glance {
             current: read(&self.0.snapshot).current.clone(),
@@ -258,11 +265,11 @@ impl TokenCell {
     fn under_way(
         &self,
         desk: &mut Desk,
-        now: Instant,
+        now: Moment,
         woken: &mut Vec<Waker>,
     ) -> Option<Arc<Flight>> {
         let flight = desk.flight.clone()?;
-        if now < flight.overdue_at() {
+        if now.instant() < flight.overdue_at() {
             return Some(flight);
         }
         desk.flight = None;
@@ -271,7 +278,7 @@ impl TokenCell {
         None
     }
 
-    fn start(&self, desk: &mut Desk, purpose: Purpose, now: Instant) -> Acquire {
+    fn start(&self, desk: &mut Desk, purpose: Purpose, now: Moment) -> Acquire {
         desk.flights += 1;
         let settings = &self.0.settings;
         let current = read(&self.0.snapshot).current.clone();
@@ -279,11 +286,17 @@ impl TokenCell {
         let state = CellState {
             current,
             dropped: desk.dropped,
-            cooldown: desk.cooldown.length(life),
+            cooldown: desk.cooldown.length(purpose.origin, life),
             refresh_before: settings.refresh_before,
         };
         let limit = settings.fetch_timeout;
-        let flight = Arc::new(Flight::new(desk.flights, purpose, state, now, limit));
+        let flight = Arc::new(Flight::new(
+            desk.flights,
+            purpose,
+            state,
+            now.instant(),
+            limit,
+        ));
         desk.flight = Some(Arc::clone(&flight));
         let lead = Lead::new(self.clone(), Arc::clone(&flight));
         Acquire::Wait(flight, Some(lead))

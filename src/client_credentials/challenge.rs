@@ -43,6 +43,8 @@ pub struct Challenge {
 pub(crate) enum Verdict {
     /// The token was refused; another one may do.
     TokenRefused,
+    /// Only other schemes are offered: another token can help where one was accepted before.
+    OtherScheme,
     /// Another token of the same kind cannot help.
     NotOurs,
 }
@@ -51,7 +53,8 @@ pub(crate) enum Verdict {
 /// it went into a field without one).
 ///
 /// Without a challenge that can be made sense of, it is: many APIs send a bare 401. Otherwise a challenge of our scheme
-/// decides, and challenges of other schemes alone mean that the API wants something else.
+/// decides. Challenges of other schemes alone mean that the API wants something else, or that it names the first scheme
+/// it knows for every request without a valid credential, as Django REST framework does.
 pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     let Some(scheme) = scheme else {
         return Verdict::TokenRefused;
@@ -67,14 +70,11 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     let bare = ours.is_empty() && !others.iter().any(|challenge| challenge.is_recognisable());
     if refused || bare {
         Verdict::TokenRefused
+    } else if ours.is_empty() {
+        Verdict::OtherScheme
     } else {
         Verdict::NotOurs
     }
-}
-
-/// Whether the [`verdict`] is that the token was refused.
-pub(crate) fn is_about_token(headers: &HeaderMap, scheme: Option<&str>) -> bool {
-    verdict(headers, scheme) == Verdict::TokenRefused
 }
 
 /// The challenges in the first 32 `WWW-Authenticate` lines, in order; the first 32 of them. Of a long line, the

@@ -9,7 +9,7 @@ use super::{
     cell::Published,
     event::{TokenEvent, TokenEvents},
 };
-use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
+use crate::{Clock, Origin, clock::SharedClock, random::Random, sinks::Sinks};
 
 /// For how long a token is being revoked.
 ///
@@ -256,6 +256,8 @@ impl FetchReason {
 pub struct Rejected {
     pub(crate) identity: TokenIdentity,
     pub(crate) challenges: Vec<Challenge>,
+    /// The API's origin, where it is known.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Rejected {
@@ -307,6 +309,7 @@ mod tests {
         let rejected = Rejected {
             identity: token,
             challenges: super::super::challenge::challenges(&headers.into_iter().collect(), None),
+            origin: None,
         };
         let state = CellState {
             dropped: Some(token),

@@ -6,92 +6,147 @@ use tokio::time::Instant;
 
 use super::{FetchReason, TokenIdentity};
 use crate::{
-    clock::after,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    clock::Moment,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// How soon after a forced refresh the next one may follow.
+///
+/// Each origin has a cooldown of its own, which grows with its refusals: an origin that refuses every token does not
+/// keep the others from a new one. After any forced refresh there is a short pause for all origins.
 #[derive(Debug)]
 pub(super) struct Cooldown {
     base: Duration,
+    /// When the last forced refresh ended, whichever origin caused it.
+    ended: Option<Moment>,
+    /// The token that replaced a refused one, and the origin that refused that.
+    replacement: Option<(TokenIdentity, usize)>,
+    /// The origin whose refusal causes the next replacement.
+    rejected_at: Option<usize>,
+    origins: Box<[AtOrigin]>,
+}
+
+#[derive(Clone, Debug)]
+struct AtOrigin {
     length: Duration,
-    /// When the last forced refresh ended.
-    ended: Option<Instant>,
-    /// The token that took the place of a refused one, until it was accepted in that place, or refused as well.
-    brought: Option<TokenIdentity>,
-    /// Where the one before it was refused.
-    forced_by: Option<usize>,
-    doubled_for: Option<usize>,
+    since: Option<Moment>,
+    /// The replacement was neither accepted nor refused here yet.
+    is_untested: bool,
+    /// When a replacement was refused in favor of another authentication scheme, as the token before it was.
+    wants_other_scheme: Option<Moment>,
 }
 
 impl Cooldown {
-    pub(super) fn new(base: Duration) -> Self {
+    pub(super) fn new(base: Duration, origins: usize) -> Self {
+        let at_origin = AtOrigin {
+            length: base,
+            since: None,
+            is_untested: false,
+            wants_other_scheme: None,
+        };
         Self {
             base,
-            length: base,
             ended: None,
-            brought: None,
-            forced_by: None,
-            doubled_for: None,
+            replacement: None,
+            rejected_at: None,
+            origins: vec![at_origin; origins].into(),
         }
     }
 
     /// A token that was refused at `origin` is about to be replaced.
     pub(super) fn forced_by(&mut self, origin: usize) {
-        self.forced_by = Some(origin);
+        self.rejected_at = Some(origin);
     }
 
-    /// A refresh has ended. What somebody asked for by hand replaces no refused token.
+    /// A refresh has ended. A token that was requested by [`FetchReason::Forced`] replaces no refused one.
     pub(super) fn ended(
         &mut self,
         reason: FetchReason,
         brought: Option<TokenIdentity>,
-        now: Instant,
+        now: Moment,
     ) {
-        if matches!(reason, FetchReason::Forced | FetchReason::Rejected) {
-            self.ended = Some(now);
-            self.brought = brought.filter(|_| reason == FetchReason::Rejected);
+        let rejected_at = match reason {
+            FetchReason::Forced => None,
+            FetchReason::Rejected => self.rejected_at.take(),
+            FetchReason::Cold | FetchReason::Early | FetchReason::Expired => return,
+        };
+        self.ended = Some(now);
+        self.replacement = brought.zip(rejected_at);
+        for (index, at) in self.origins.iter_mut().enumerate() {
+            at.is_untested = self.replacement.is_some();
+            if rejected_at.is_none_or(|origin| origin == index) {
+                at.since = Some(now);
+            }
         }
     }
 
-    /// Whether it is too soon to replace a token that lives for `life`.
+    /// Whether it is too soon to replace a token that lives for `life` and was refused at `origin`.
     ///
     /// An API whose clock runs ahead refuses every token before its end: a cooldown that outlasts the time for which a
     /// token is of use would keep it from ever being replaced in time. Half of the life is the limit.
-    pub(super) fn holds(&self, now: Instant, life: Option<Duration>) -> bool {
-        let length = self.length(life);
-        self.ended.is_some_and(|ended| now < after(ended, length))
+    pub(super) fn holds(&self, origin: usize, now: Moment, life: Option<Duration>) -> bool {
+        let lasts = |since: Option<Moment>, length: Duration| {
+            since.is_some_and(|since| now.elapsed_since(since) < length)
+        };
+        let length = self.length(Some(origin), life);
+        let here = self.origins.get(origin).and_then(|at| at.since);
+        lasts(here, length) || lasts(self.ended, length.min(PAUSE))
     }
 
-    /// How long it lasts for a token that lives for `life`.
-    pub(super) fn length(&self, life: Option<Duration>) -> Duration {
-        life.map_or(self.length, |life| self.length.min(life / 2))
+    /// How long it lasts at `origin` for a token that lives for `life`.
+    pub(super) fn length(&self, origin: Option<usize>, life: Option<Duration>) -> Duration {
+        let at = origin.and_then(|origin| self.origins.get(origin));
+        let length = at.map_or(self.base, |at| at.length);
+        life.map_or(length, |life| length.min(life / 2))
     }
 
-    /// The current token was refused at `origin`. If it took the place of a refused one and was not accepted there since,
-    /// the cooldown doubles, once per token.
-    pub(super) fn token_refused(&mut self, identity: TokenIdentity, origin: usize, now: Instant) {
-        if self.brought == Some(identity) {
-            self.brought = None;
-            self.ended = Some(now);
-            self.length = (self.length * 2).min(LONGEST.max(self.base));
-            self.doubled_for = Some(origin);
+    /// The current token was refused at `origin`.
+    ///
+    /// If it replaced a refused one and was not accepted there since, a new token does not help: the cooldown begins,
+    /// and doubles where the token before was refused. Once per token and origin.
+    pub(super) fn token_refused(
+        &mut self,
+        identity: TokenIdentity,
+        origin: usize,
+        for_other_scheme: bool,
+        now: Moment,
+    ) {
+        let Some((_, rejected_at)) = self.replacement.filter(|(token, _)| *token == identity)
+        else {
+            return;
+        };
+        let Some(at) = self.origins.get_mut(origin).filter(|at| at.is_untested) else {
+            return;
+        };
+        at.is_untested = false;
+        at.since = Some(now);
+        if origin == rejected_at {
+            at.length = at.length.saturating_mul(2).min(LONGEST.max(self.base));
+            at.wants_other_scheme = for_other_scheme.then_some(now);
         }
     }
 
     /// The current token was accepted at `origin`.
     pub(super) fn token_accepted(&mut self, origin: usize) {
-        if self.watched() == Some(origin) {
-            self.brought = None;
-            self.forced_by = None;
-            self.doubled_for = None;
-            self.length = self.base;
+        if let Some(at) = self.origins.get_mut(origin) {
+            at.is_untested = false;
+            at.length = self.base;
         }
     }
 
-    /// Where a success with the current token is to be told.
-    pub(super) fn watched(&self) -> Option<usize> {
-        self.doubled_for.or(self.forced_by)
+    /// Whether a success with the current token at `origin` is to be reported.
+    pub(super) fn is_tracked(&self, origin: usize) -> bool {
+        let at = self.origins.get(origin);
+        at.is_some_and(|at| at.is_untested || at.length > self.base)
+    }
+
+    /// Whether `origin` wanted another authentication scheme of a token and of its replacement, not long ago.
+    pub(super) fn wants_other_scheme(&self, origin: usize, now: Moment) -> bool {
+        let since = self
+            .origins
+            .get(origin)
+            .and_then(|at| at.wants_other_scheme);
+        since.is_some_and(|since| now.elapsed_since(since) < LONGEST)
     }
 }
 
@@ -103,8 +158,8 @@ pub(super) struct Successes {
     epoch: Instant,
     /// Milliseconds since `epoch` plus [`RESOLUTION`], by origin; 0 for never.
     last: Box<[AtomicU64]>,
-    /// The origin (plus one) whose next success the cooldown is told; 0 for none.
-    watched: AtomicUsize,
+    /// Whether the cooldown is told of the next success, by origin.
+    watched: Box<[AtomicBool]>,
 }
 
 impl Successes {
@@ -112,7 +167,7 @@ impl Successes {
         Self {
             epoch,
             last: (0..origins).map(|_| AtomicU64::new(0)).collect(),
-            watched: AtomicUsize::new(0),
+            watched: (0..origins).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
@@ -141,13 +196,27 @@ impl Successes {
             })
     }
 
-    pub(super) fn watch(&self, origin: Option<usize>) {
-        self.watched
-            .store(origin.map_or(0, |index| index + 1), Ordering::Relaxed);
+    /// Whether a token was ever accepted at `origin`.
+    pub(super) fn any(&self, origin: usize) -> bool {
+        let last = self.last.get(origin);
+        last.is_some_and(|last| last.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Whether a request to `origin` that was sent after `sent_at` was accepted.
+    pub(super) fn any_since(&self, origin: usize, sent_at: Instant) -> bool {
+        let last = self.last.get(origin);
+        last.is_some_and(|last| last.load(Ordering::Relaxed) > self.millis(sent_at))
+    }
+
+    pub(super) fn watch(&self, cooldown: &Cooldown) {
+        for (origin, watched) in self.watched.iter().enumerate() {
+            watched.store(cooldown.is_tracked(origin), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_watched(&self, origin: usize) -> bool {
-        self.watched.load(Ordering::Relaxed) == origin + 1
+        let watched = self.watched.get(origin);
+        watched.is_some_and(|watched| watched.load(Ordering::Relaxed))
     }
 
     fn millis(&self, at: Instant) -> u64 {
@@ -158,6 +227,8 @@ impl Successes {
     }
 }
 
+/// Minimum time between two forced refreshes, whichever origins cause them.
+const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
 const RESOLUTION: u64 = 100;
 const RECENT: u64 = 5_000;

@@ -10,7 +10,7 @@ use super::{
     Challenge, TokenIdentity,
     authorize::Authorizer,
     cell::{Published, Refusal},
-    challenge,
+    challenge::{self, Verdict},
     context::Rejected,
     event::{Remedy, TokenEvent},
     tokens::Tokens,
@@ -64,13 +64,21 @@ impl Exchange {
             return None;
         }
         let scheme = self.tokens.cell.settings().scheme.as_deref();
-        challenge::is_about_token(response.headers(), scheme).then(|| Refusal {
+        let verdict = challenge::verdict(response.headers(), scheme);
+        let is_refusal = match verdict {
+            Verdict::TokenRefused => true,
+            Verdict::OtherScheme => self.tokens.cell.was_accepted_at(sent.origin),
+            Verdict::NotOurs => false,
+        };
+        is_refusal.then(|| Refusal {
             rejected: Rejected {
                 identity: sent.identity,
                 challenges: self.challenges(response, sent.identity),
+                origin: self.authorizer.origin(sent.origin).cloned(),
             },
             origin: sent.origin,
             sent_at: sent.at,
+            for_other_scheme: verdict == Verdict::OtherScheme,
         })
     }
 
@@ -83,7 +91,7 @@ impl Exchange {
     /// What the API says about the refused token, without the token itself. One that is no longer in use is not known
     /// here, and nobody is told what was said about it.
     fn challenges<RB>(&self, response: &Response<RB>, refused: TokenIdentity) -> Vec<Challenge> {
-        let current = self.tokens.cell.glance(self.tokens.clock.now()).current;
+        let current = self.tokens.cell.glance(self.tokens.clock.moment()).current;
         let current = current.filter(|token| token.identity == refused);
         current.map_or_else(Vec::new, |token| {
             challenge::challenges(response.headers(), token.token.expose())
@@ -116,7 +124,7 @@ impl Exchange {
 
     /// The token that replaced the refused one was refused as well: it is not tried again.
     pub(crate) fn refused_again(&self, refusal: &Refusal) {
-        let now = self.tokens.clock.now();
+        let now = self.tokens.clock.moment();
         self.tokens.cell.refused_again(refusal, now);
         self.tell_refused(refusal.origin, Remedy::Stands);
     }

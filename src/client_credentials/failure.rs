@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
 use super::{TokenError, TokenErrorKind, cell::Settings, error::Memory};
-use crate::{backoff::Backoff, clock::after};
+use crate::{backoff::Backoff, clock::Moment};
 
 /// A series of failed attempts.
 #[derive(Debug)]
@@ -13,32 +11,32 @@ pub(super) struct Failure {
     error: TokenError,
     failures: u32,
     requests: u32,
-    since: Instant,
-    until: Instant,
+    since: Moment,
+    until: Moment,
     /// When the secret may next be compared with the one that was refused.
-    recheck_at: Instant,
+    recheck_at: Moment,
 }
 
 impl Failure {
     /// The series `known`, if any, with one more failure, of a fetch that `began` some time ago.
     pub(super) fn after(
-        known: Option<Self>,
+        known: Option<&Self>,
         error: TokenError,
         settings: &Settings,
-        began: Instant,
-        now: Instant,
+        began: Moment,
+        now: Moment,
         random: f64,
     ) -> Self {
         // Credentials that were refused without a reason twice in a row are wrong.
         let refused = |error: &TokenError| error.kind() == TokenErrorKind::CredentialsRefused;
-        let again = known.as_ref().is_some_and(|known| refused(&known.error));
+        let again = known.is_some_and(|known| refused(&known.error));
         let error = if again && refused(&error) {
             error.lasting()
         } else {
             error
         };
-        let requests = known.as_ref().map_or(0, |k| k.requests);
-        let failures = known.as_ref().map_or(0, |k| k.failures).saturating_add(1);
+        let requests = known.map_or(0, |k| k.requests);
+        let failures = known.map_or(0, |k| k.failures).saturating_add(1);
         let own = if error.is_transient() {
             TRANSIENT.wait(failures, random)
         } else {
@@ -53,33 +51,33 @@ impl Failure {
             error,
             failures,
             since: known.map_or(began, |k| k.since),
-            until: after(now, own.max(asked)),
-            recheck_at: after(now, RECHECK),
+            until: now.after(own.max(asked)),
+            recheck_at: now.after(RECHECK),
         }
     }
 
     /// Whether the back-off is not over yet.
-    pub(super) fn holds(&self, now: Instant) -> bool {
-        now < self.until
+    pub(super) fn holds(&self, now: Moment) -> bool {
+        !self.until.has_passed(now)
     }
 
     /// Whether somebody may look if the secret has changed; true at most every 5 s, and only for a permanent failure.
-    pub(super) fn recheck_is_due(&mut self, now: Instant) -> bool {
-        let due = !self.error.is_transient() && now >= self.recheck_at;
+    pub(super) fn recheck_is_due(&mut self, now: Moment) -> bool {
+        let due = !self.error.is_transient() && self.recheck_at.has_passed(now);
         if due {
-            self.recheck_at = after(now, RECHECK);
+            self.recheck_at = now.after(RECHECK);
         }
         due
     }
 
     /// The error as it is told at `now`.
-    pub(super) fn error(&self, now: Instant, credential: &Option<Arc<str>>) -> TokenError {
+    pub(super) fn error(&self, now: Moment, credential: &Option<Arc<str>>) -> TokenError {
         self.error.with_memory(Memory {
             credential: credential.clone(),
             failures: self.failures,
             requests: self.requests,
-            failing_for: now.saturating_duration_since(self.since),
-            next_attempt_in: self.until.saturating_duration_since(now),
+            failing_for: now.elapsed_since(self.since),
+            next_attempt_in: self.until.left(now),
         })
     }
 }
@@ -108,12 +106,15 @@ mod tests {
             max_waiting: 1,
             scheme: None,
         };
-        let now = Instant::now();
-        let fail = |known, random| {
+        let now = Moment::new(
+            tokio::time::Instant::now(),
+            std::time::SystemTime::UNIX_EPOCH,
+        );
+        let fail = |known: Option<Failure>, random| {
             let error = TokenError::permanent("was refused");
-            Failure::after(known, error, &settings, now, now, random)
+            Failure::after(known.as_ref(), error, &settings, now, now, random)
         };
-        let wait = |failure: &Failure| failure.until - now;
+        let wait = |failure: &Failure| failure.until.left(now);
 
         let first = fail(None, 0.0);
         let tenth = (2..=10).fold(fail(None, 1.0), |known, _| fail(Some(known), 1.0));

@@ -3,7 +3,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use super::{
     context::CellState,
 };
 use crate::{
-    clock::after,
+    clock::{Moment, after},
     sync::{Mutex, lock},
     waker_set::WakerSet,
 };
@@ -30,7 +30,7 @@ pub(crate) struct Flight {
     rejected: Option<Rejected>,
     /// The flight only asks whether the secret has changed, and goes on if so.
     recheck: bool,
-    began: Instant,
+    began: Moment,
     deadline: Instant,
     cell: CellState,
     state: Mutex<State>,
@@ -48,6 +48,8 @@ pub(crate) enum Outcome {
     /// Nobody knows: the task was dropped, or overdue. Ask the cell again.
     Abandoned,
     Failed(TokenError),
+    /// No attempt was made, because the secret has not changed: the failure from before.
+    Unchanged(TokenError),
     Token(Arc<Published>),
 }
 
@@ -56,6 +58,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Purpose {
     pub(crate) reason: FetchReason,
     pub(crate) rejected: Option<Rejected>,
+    /// Where it was refused.
+    pub(crate) origin: Option<usize>,
     pub(crate) recheck: bool,
 }
 
@@ -64,6 +68,7 @@ impl From<FetchReason> for Purpose {
         Self {
             reason,
             rejected: None,
+            origin: None,
             recheck: false,
         }
     }
@@ -74,7 +79,7 @@ impl Flight {
         number: u64,
         purpose: Purpose,
         cell: CellState,
-        began: Instant,
+        began: Moment,
         limit: Duration,
     ) -> Self {
         Self {
@@ -83,7 +88,7 @@ impl Flight {
             rejected: purpose.rejected,
             recheck: purpose.recheck,
             began,
-            deadline: after(began, limit),
+            deadline: after(began.instant(), limit),
             cell,
             state: Mutex::default(),
         }
@@ -107,6 +112,10 @@ impl Flight {
     }
 
     pub(crate) fn began(&self) -> Instant {
+        self.began.instant()
+    }
+
+    pub(crate) fn began_at(&self) -> Moment {
         self.began
     }
 
@@ -157,14 +166,16 @@ impl Waiter {
     }
 
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Outcome> {
+        // Cloned before the lock is taken, as the one that it replaces is dropped after it is released.
+        let waker = cx.waker().clone();
         let mut state = lock(&self.flight.state);
-        match &state.outcome {
-            Some(outcome) => Poll::Ready(outcome.clone()),
-            None => {
-                state.wakers.register(self.place, cx.waker());
-                Poll::Pending
-            }
+        if let Some(outcome) = &state.outcome {
+            return Poll::Ready(outcome.clone());
         }
+        let replaced = state.wakers.register(self.place, waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
     }
 }
 
@@ -196,14 +207,13 @@ impl Lead {
     pub(crate) fn finish(
         self,
         result: Result<AccessToken, TokenError>,
-        now: Instant,
-        wall: SystemTime,
+        now: Moment,
     ) -> Option<Outcome> {
-        self.cell.land(&self.flight, result, now, wall)
+        self.cell.land(&self.flight, result, now)
     }
 
     /// The secret is the one that was refused: the remembered failure stands.
-    pub(crate) fn unchanged(self, now: Instant) -> Option<Outcome> {
+    pub(crate) fn unchanged(self, now: Moment) -> Option<Outcome> {
         self.cell.stand_by(&self.flight, now)
     }
 }

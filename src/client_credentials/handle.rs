@@ -82,13 +82,14 @@ impl TokenHandle {
     /// What is known now. For health checks; reading it starts nothing.
     #[must_use]
     pub fn status(&self) -> TokenStatus {
-        let (now, wall) = (self.0.clock.now(), self.0.clock.wall());
+        let moment = self.0.clock.moment();
+        let (now, wall) = (moment.instant(), moment.wall());
         let Glance {
             current,
             refreshing,
             failure,
             closed,
-        } = self.0.cell.glance(now);
+        } = self.0.cell.glance(moment);
         let freshness = |token: &Arc<Published>| token.lifetime.freshness(now, wall);
         let usable = current.filter(|token| freshness(token) != Freshness::Expired);
         TokenStatus {

@@ -11,8 +11,8 @@ impl Tokens {
     /// No more fetches; the one under way is given up, and the token is revoked if the source does that.
     pub(crate) async fn shut_down(&self) {
         let under_way = self.cell.close();
-        let task = lock(&self.task).take();
-        if let Some(task) = task {
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        for task in tasks {
             task.abort();
         }
         if let Some(flight) = under_way
@@ -24,12 +24,12 @@ impl Tokens {
     }
 
     async fn revoke(&self) {
-        let now = self.clock.now();
-        let Some((token, _)) = self.cell.header(now, self.clock.wall()) else {
+        let now = self.clock.moment();
+        let Some((token, _)) = self.cell.header(now) else {
             return;
         };
         let limit = LONGEST_REVOCATION.min(self.cell.settings().fetch_timeout);
-        let deadline = after(now, limit);
+        let deadline = after(now.instant(), limit);
         let cx = RevokeContext::new(self.surroundings(deadline));
         let Some(revocation) = self.source.revoke(&token.token, cx) else {
             return;

@@ -116,6 +116,11 @@ impl AccessToken {
         &self.0.members
     }
 
+    /// Whether an attempt of this process brought it.
+    pub(crate) fn is_fetched(&self) -> bool {
+        matches!(self.0.provenance, Provenance::Granted | Provenance::Private)
+    }
+
     pub(crate) fn provenance(&self) -> Provenance {
         self.0.provenance
     }

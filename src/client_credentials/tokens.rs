@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    AccessToken, FetchContext, SharedTokenSource, TokenError, TokenSource,
+    AccessToken, FetchContext, FetchReason, SharedTokenSource, TokenError, TokenSource,
     cell::{Acquire, Published, Refusal, Refused, TokenCell},
     context::Surroundings,
     event::{TokenEvent, TokenEvents},
@@ -19,7 +19,7 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    clock::SharedClock,
+    clock::{Moment, SharedClock},
     panics::surviving,
     sinks::Sinks,
     sync::{Mutex, lock},
@@ -32,8 +32,8 @@ pub(crate) struct Tokens {
     pub(crate) source: SharedTokenSource,
     pub(crate) clock: SharedClock,
     pub(crate) sinks: Sinks<TokenEvents>,
-    /// The task of the last fetch, for shutdown.
-    pub(super) task: Mutex<Option<AbortHandle>>,
+    /// The tasks of fetches, for the shutdown: more than one where an overdue one was superseded.
+    pub(super) tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl Tokens {
@@ -48,7 +48,7 @@ impl Tokens {
             source,
             clock,
             sinks,
-            task: Mutex::new(None),
+            tasks: Mutex::new(Vec::new()),
         }
     }
 
@@ -56,9 +56,10 @@ impl Tokens {
     /// where that is due, and never waits.
     pub(crate) fn warm(self: &Arc<Self>, now: Instant) -> Option<(Arc<Published>, Duration)> {
         let wall = self.clock.wall();
-        let (token, freshness) = self.cell.header(now, wall)?;
+        let moment = Moment::new(now, wall);
+        let (token, freshness) = self.cell.header(moment)?;
         if freshness == Freshness::Stale
-            && let Some(lead) = self.cell.refresh_early(now)
+            && let Some(lead) = self.cell.refresh_early(moment)
         {
             // Without a runtime the token is used as long as it is valid.
             drop(self.carry_out(lead));
@@ -80,26 +81,60 @@ impl Tokens {
         if let Some((token, _)) = self.warm(self.clock.now()) {
             return Ok(token);
         }
-        self.until_known(|| self.cell.acquire(self.clock.now(), self.clock.wall()))
-            .await
+        match self.acquire().await {
+            Err(error) => self.cell.usable_or(error, self.clock.moment()),
+            obtained => obtained,
+        }
     }
 
-    /// A new token, from one attempt now.
+    async fn acquire(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
+        for _ in 0..MAX_ABANDONED {
+            match self.cell.acquire(self.clock.moment()) {
+                Acquire::Token(token) => return Ok(token),
+                Acquire::Failed(error) => return Err(error),
+                Acquire::Wait(flight, lead) => match self.follow(flight, lead).await? {
+                    Outcome::Token(token) => return Ok(token),
+                    Outcome::Failed(error) | Outcome::Unchanged(error) => return Err(error),
+                    Outcome::Abandoned => {}
+                },
+            }
+        }
+        Err(TokenError::abandoned())
+    }
+
+    /// A new token, from one attempt now. An attempt under way counts; a flight that makes none does not.
     pub(crate) async fn force(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
-        self.until_known(|| self.cell.force(self.clock.now())).await
+        for _ in 0..MAX_ABANDONED {
+            match self.cell.force(self.clock.moment()) {
+                Acquire::Token(token) => return Ok(token),
+                Acquire::Failed(error) => return Err(error),
+                Acquire::Wait(flight, lead) => {
+                    let is_forced = flight.reason() == FetchReason::Forced;
+                    match self.follow(flight, lead).await? {
+                        Outcome::Token(token) if is_forced || token.token.is_fetched() => {
+                            return Ok(token);
+                        }
+                        Outcome::Failed(error) => return Err(error),
+                        Outcome::Token(_) | Outcome::Unchanged(_) | Outcome::Abandoned => {}
+                    }
+                }
+            }
+        }
+        Err(TokenError::abandoned())
     }
 
     /// Another token than the refused one, or `None` if the refusal stands.
     pub(crate) async fn replacement(self: &Arc<Self>, refusal: Refusal) -> Option<Arc<Published>> {
         let refused = refusal.rejected.identity;
-        let (now, wall) = (self.clock.now(), self.clock.wall());
-        let token = match self.cell.refused(refusal, now, wall) {
+        let token = match self.cell.refused(refusal, self.clock.moment()) {
             Refused::Stands => None,
             Refused::Replaced(token) => Some(token),
             Refused::Wait(flight, lead) => {
                 match self.follow(flight, lead).await.ok()? {
                     Outcome::Token(token) => Some(token),
-                    Outcome::Failed(_) => None,
+                    Outcome::Failed(error) | Outcome::Unchanged(error) => {
+                        self.cell.usable_or(error, self.clock.moment()).ok()
+                    }
                     // The attempt was lost with its runtime: whoever needs a token now gets one the ordinary way.
                     Outcome::Abandoned => self.obtain().await.ok(),
                 }
@@ -111,32 +146,13 @@ impl Tokens {
 
     /// Has a refused token replaced, without waiting for it. `false` if the refusal stands.
     pub(crate) fn renew_beside(self: &Arc<Self>, refusal: Refusal) -> bool {
-        let (now, wall) = (self.clock.now(), self.clock.wall());
-        match self.cell.refused(refusal, now, wall) {
+        match self.cell.refused(refusal, self.clock.moment()) {
             Refused::Stands => return false,
             // Without a runtime the next request that needs the token asks for it.
             Refused::Wait(_, Some(lead)) => drop(self.carry_out(lead)),
             Refused::Replaced(_) | Refused::Wait(_, None) => {}
         }
         true
-    }
-
-    async fn until_known(
-        self: &Arc<Self>,
-        mut ask: impl FnMut() -> Acquire,
-    ) -> Result<Arc<Published>, TokenError> {
-        for _ in 0..MAX_ABANDONED {
-            match ask() {
-                Acquire::Token(token) => return Ok(token),
-                Acquire::Failed(error) => return Err(error),
-                Acquire::Wait(flight, lead) => match self.follow(flight, lead).await? {
-                    Outcome::Token(token) => return Ok(token),
-                    Outcome::Failed(error) => return Err(error),
-                    Outcome::Abandoned => {}
-                },
-            }
-        }
-        Err(TokenError::abandoned())
     }
 
     /// Waits for a flight, after carrying it out if that fell to us.
@@ -161,9 +177,20 @@ impl Tokens {
         let credential = self.cell.settings().credential.as_deref();
         let reason = lead.flight().reason().as_str();
         let flying = span::of_fetch(credential, reason, Arc::clone(self).fly(lead));
-        let task = runtime.spawn(flying).abort_handle();
-        *lock(&self.task) = Some(task);
+        self.register(runtime.spawn(flying).abort_handle());
         Ok(())
+    }
+
+    /// Keeps the task of a fetch for the shutdown. One that was spawned while that began ends here.
+    fn register(&self, task: AbortHandle) {
+        let mut tasks = lock(&self.tasks);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task.clone());
+        drop(tasks);
+        // A shutdown closes the cell before it takes the tasks: it has taken this one, or the cell is closed by now.
+        if self.cell.is_closed() {
+            task.abort();
+        }
     }
 
     async fn fly(self: Arc<Self>, lead: Lead) {
@@ -171,14 +198,14 @@ impl Tokens {
         let reason = flight.reason();
         let credential = self.cell.settings().credential.as_deref();
         let fetched = self.fetch_in_time(&flight).await;
-        let now = self.clock.now();
-        let elapsed = now.saturating_duration_since(flight.began());
+        let now = self.clock.moment();
+        let elapsed = now.instant().saturating_duration_since(flight.began());
         let outcome = match fetched {
             Fetched::SecretUnchanged => {
                 lead.unchanged(now);
                 return;
             }
-            Fetched::Result(result) => lead.finish(result, now, self.clock.wall()),
+            Fetched::Result(result) => lead.finish(result, now),
         };
         self.sinks.emit(&match &outcome {
             Some(Outcome::Token(token)) => {
@@ -205,7 +232,9 @@ impl Tokens {
                 elapsed,
                 error,
             },
-            Some(Outcome::Abandoned) | None => TokenEvent::FetchIgnored { credential, reason },
+            Some(Outcome::Abandoned | Outcome::Unchanged(_)) | None => {
+                TokenEvent::FetchIgnored { credential, reason }
+            }
         });
     }
 
@@ -261,3 +290,45 @@ enum Fetched {
 
 /// So many times a caller starts again when attempts are lost with their runtimes.
 const MAX_ABANDONED: usize = 3;
+
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests {
+    use super::*;
+    use crate::client_credentials::ClientCredentialsLayer;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_that_is_spawned_while_a_shutdown_begins_ends_at_once() {
+        let origin = "https://api.example".parse().unwrap();
+        let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
+        let tokens = Arc::clone(&layer.into_exchange().tokens);
+        tokens.cell.close();
+        assert!(lock(&tokens.tasks).is_empty());
+        let fetch = tokio::spawn(std::future::pending::<()>());
+
+        tokens.register(fetch.abort_handle());
+
+        assert!(fetch.await.unwrap_err().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_ends_superseded_fetches_too() {
+        let origin = "https://api.example".parse().unwrap();
+        let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
+        let tokens = Arc::clone(&layer.into_exchange().tokens);
+        let fetches = [0; 3].map(|_| tokio::spawn(std::future::pending::<()>()));
+        for fetch in &fetches {
+            tokens.register(fetch.abort_handle());
+        }
+
+        tokens.shut_down().await;
+
+        for fetch in fetches {
+            assert!(fetch.await.unwrap_err().is_cancelled());
+        }
+        // Those that have ended are not kept.
+        tokens.register(tokio::spawn(std::future::ready(())).abort_handle());
+        tokio::task::yield_now().await;
+        tokens.register(tokio::spawn(std::future::ready(())).abort_handle());
+        assert_eq!(lock(&tokens.tasks).len(), 1);
+    }
+}

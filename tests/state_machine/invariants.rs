@@ -15,7 +15,7 @@ type Invariant = fn(&Setup, &[Entry]) -> Result<(), String>;
 
 /// The first promise that was not kept.
 pub(crate) fn check(setup: &Setup, log: &[Entry]) -> Result<(), String> {
-    let all: [(&str, Invariant); 15] = [
+    let all: [(&str, Invariant); 16] = [
         (
             "every_caller_gets_one_outcome",
             calls::every_caller_gets_one_outcome,
@@ -58,6 +58,10 @@ pub(crate) fn check(setup: &Setup, log: &[Entry]) -> Result<(), String> {
             tokens::only_the_current_token_is_sent,
         ),
         ("no_expired_token_is_sent", tokens::no_expired_token_is_sent),
+        (
+            "while_a_token_is_valid_none_fails_for_want_of_one",
+            tokens::while_a_token_is_valid_none_fails_for_want_of_one,
+        ),
         (
             "a_valid_token_stays_until_it_is_replaced",
             tokens::a_valid_token_stays_until_it_is_replaced,

@@ -6,14 +6,15 @@ use http::{HeaderName, StatusCode, header};
 use tokio::time::sleep;
 use tower::Layer;
 use tower_m2m::{
-    Attempts, ClientCredentialsLayer,
+    Attempts, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer,
     client_credentials::{AccessToken, ExistingCredential, TokenError},
 };
 
 use crate::{
     callers::statuses,
     support::{
-        HOUR, SECOND, Source, answering, api, get, layer, origin, post, send, spawn, status_only,
+        Client, HOUR, SECOND, Source, answering, api, get, layer, origin, post, send, spawn,
+        status_only,
     },
 };
 
@@ -122,6 +123,153 @@ async fn a_refused_token_stays_if_the_refresh_fails() {
 
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert_eq!(again, StatusCode::UNAUTHORIZED);
+    assert_eq!(source.fetches(), 2);
+}
+
+/// 200 requests a second, of which one is answered 401, while the issuer does not answer for a second and then fails.
+async fn one_401_among_many(source: &Source, service: &impl Client) -> Vec<StatusCode> {
+    send(service, get("/")).await.unwrap();
+    source.fail_with(Some(TokenError::transient("is down")));
+    let _slow = source.clone().delayed(SECOND);
+    let mut calls = Vec::new();
+    for number in 0..600 {
+        let path = if number == 100 { "/refused" } else { "/" };
+        calls.push(spawn(service, get(path)));
+        sleep(SECOND / 200).await;
+    }
+    let mut statuses = Vec::new();
+    for call in calls {
+        let response = call.await.unwrap().expect("a valid token is there");
+        statuses.push(response.status());
+    }
+    statuses
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_for_a_renewal_that_fails_uses_the_valid_token() {
+    for combined in [false, true] {
+        let source = Source::living(HOUR);
+        let valid = source.clone();
+        let (inner, _) = answering(move |request| {
+            let refused = request.uri().path() == "/refused";
+            let answer = if refused {
+                status_only(StatusCode::UNAUTHORIZED)
+            } else {
+                valid.answer(&request)
+            };
+            // Slower than the requests come: no success says that the token works for others.
+            async move {
+                sleep(SECOND).await;
+                answer
+            }
+        });
+        let credentials = layer(&source).build();
+        let statuses = if combined {
+            let layer = M2mLayer::new(RateLimitRetryLayer::new(), credentials);
+            one_401_among_many(&source, &layer.layer(inner)).await
+        } else {
+            one_401_among_many(&source, &credentials.layer(inner)).await
+        };
+
+        let refused = |status: &&StatusCode| **status == StatusCode::UNAUTHORIZED;
+        assert_eq!(statuses.iter().filter(refused).count(), 1);
+        assert_eq!(statuses.len(), 600);
+        assert_eq!(source.fetches(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_always_says_401_does_not_keep_another_from_a_new_token() {
+    let source = Source::living(HOUR);
+    let valid = source.clone();
+    let (inner, _) = answering(move |request| {
+        let bad = request.uri().host() == Some("bad.example");
+        std::future::ready(if bad {
+            status_only(StatusCode::UNAUTHORIZED)
+        } else {
+            valid.answer(&request)
+        })
+    });
+    let layer = layer(&source).allow_origin("https://bad.example".parse().unwrap());
+    let service = layer.build().layer(inner);
+    let bad = || {
+        let mut request = get("/");
+        *request.uri_mut() = "https://bad.example/".parse().unwrap();
+        request
+    };
+    for _ in 0..1_300 {
+        let (bad, good) = (send(&service, bad()).await, send(&service, get("/")).await);
+        assert_eq!(bad.unwrap().status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(good.unwrap().status(), StatusCode::OK);
+        sleep(SECOND).await;
+    }
+    // At 0 s, 20 s, 60 s, 140 s, 300 s, 620 s and 1,220 s, and the first one.
+    let fetches = source.fetches();
+    assert_eq!(fetches, 8);
+
+    source.revoke_all();
+    let response = send(&service, get("/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(source.fetches(), fetches + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_token_that_is_answered_with_another_scheme_is_renewed() {
+    // As Django REST framework does, whose first authentication class names the scheme.
+    let source = Source::living(HOUR);
+    let valid = source.clone();
+    let (inner, calls) = answering(move |request| {
+        let basic_only = request.uri().path() == "/basic";
+        let accepted = !basic_only && valid.accepts(&request);
+        let mut response = valid.answer(&request);
+        if !accepted {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            let basic = r#"Basic realm="api""#.parse().unwrap();
+            let challenge = header::WWW_AUTHENTICATE;
+            response.headers_mut().insert(challenge, basic);
+        }
+        std::future::ready(response)
+    });
+    let service = layer(&source).build().layer(inner);
+    let status = async |path| send(&service, get(path)).await.unwrap().status();
+
+    // Never accepted there: another token of the same kind is no use.
+    assert_eq!(status("/basic").await, StatusCode::UNAUTHORIZED);
+    assert_eq!((source.fetches(), calls.load(SeqCst)), (1, 1));
+    assert_eq!(status("/").await, StatusCode::OK);
+    sleep(SECOND).await;
+    source.revoke_all();
+
+    assert_eq!(status("/").await, StatusCode::OK);
+    assert_eq!((source.fetches(), calls.load(SeqCst)), (2, 4));
+    // A resource with another scheme costs one renewal, and no more for ten minutes.
+    for _ in 0..60 {
+        sleep(10 * SECOND).await;
+        assert_eq!(status("/basic").await, StatusCode::UNAUTHORIZED);
+        assert_eq!(status("/").await, StatusCode::OK);
+    }
+    assert_eq!(source.fetches(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cooldown_without_an_end_is_no_danger() {
+    let source = Source::living(HOUR);
+    let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let longest = Duration::MAX;
+    let layer = layer(&source)
+        .refresh_before(longest)
+        .fetch_timeout(longest)
+        .max_token_backoff(longest)
+        .refresh_cooldown(longest);
+    let service = layer.build().layer(inner);
+
+    for _ in 0..5 {
+        let status = send(&service, get("/")).await.unwrap().status();
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        sleep(SECOND).await;
+    }
+
     assert_eq!(source.fetches(), 2);
 }
 

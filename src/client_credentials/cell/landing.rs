@@ -1,8 +1,6 @@
 //! How flights end: with a token, with a failure, or with nothing.
 
-use std::{sync::Arc, time::SystemTime};
-
-use tokio::time::Instant;
+use std::sync::Arc;
 
 use super::{Published, TokenCell, TokenVersion, wake};
 use crate::{
@@ -12,6 +10,7 @@ use crate::{
         flight::{Flight, Outcome},
         freshness::{Freshness, Lifetime},
     },
+    clock::Moment,
     sync::lock,
 };
 
@@ -26,7 +25,7 @@ impl TokenCell {
     pub(in crate::client_credentials) fn stand_by(
         &self,
         flight: &Flight,
-        now: Instant,
+        now: Moment,
     ) -> Option<Outcome> {
         let outcome = {
             let mut desk = lock(&self.0.desk);
@@ -35,7 +34,7 @@ impl TokenCell {
             if !desk.take_flight(flight) {
                 return None;
             }
-            error.map_or(Outcome::Abandoned, Outcome::Failed)
+            error.map_or(Outcome::Abandoned, Outcome::Unchanged)
         };
         wake(flight.settle(outcome.clone()));
         Some(outcome)
@@ -45,38 +44,38 @@ impl TokenCell {
         &self,
         flight: &Flight,
         result: Result<AccessToken, TokenError>,
-        now: Instant,
-        wall: SystemTime,
+        now: Moment,
     ) -> Option<Outcome> {
         let settings = &self.0.settings;
         let random = self.0.random.unit();
+        let (instant, wall) = (now.instant(), now.wall());
         // All that can be done before a lock is taken.
         let prepared = result.and_then(|token| {
             let header = token.header_value(settings.scheme.as_deref())?;
-            let asked_at = token.sent_at().unwrap_or(flight.began()).min(now);
+            let asked_at = token.sent_at().unwrap_or(flight.began()).min(instant);
             let lifetime = Lifetime::new(
                 asked_at,
-                wall.checked_sub(now - asked_at).unwrap_or(wall),
+                wall.checked_sub(instant - asked_at).unwrap_or(wall),
                 token.lifetime(),
                 token.refresh_in(),
                 settings.refresh_before,
                 random,
             );
-            if lifetime.freshness(now, wall) == Freshness::Expired {
+            if lifetime.freshness(instant, wall) == Freshness::Expired {
                 return Err(TokenError::expired());
             }
             Ok((token, header, lifetime))
         });
-        let (outcome, old) = {
+        let (outcome, old, known) = {
             let mut desk = lock(&self.0.desk);
             if !desk.take_flight(flight) {
                 return None;
             }
             let mut snapshot = self.0.change();
             snapshot.suspended = false;
+            let known = desk.failure.take();
             match prepared {
                 Ok((token, header, lifetime)) => {
-                    desk.failure = None;
                     snapshot.version += 1;
                     let published = Arc::new(Published {
                         identity: token.identity(),
@@ -87,22 +86,24 @@ impl TokenCell {
                     });
                     desk.cooldown
                         .ended(flight.reason(), Some(published.identity), now);
-                    self.0.successes.watch(desk.cooldown.watched());
+                    self.0.successes.watch(&desk.cooldown);
                     let old = snapshot.current.replace(Arc::clone(&published));
-                    (Outcome::Token(published), old)
+                    (Outcome::Token(published), old, known)
                 }
                 Err(error) => {
                     desk.cooldown.ended(flight.reason(), None, now);
-                    let known = desk.failure.take();
+                    self.0.successes.watch(&desk.cooldown);
+                    let began = flight.began_at();
                     let failure =
-                        Failure::after(known, error, settings, flight.began(), now, random);
+                        Failure::after(known.as_ref(), error, settings, began, now, random);
                     let error = failure.error(now, &settings.credential);
                     desk.failure = Some(failure);
-                    (Outcome::Failed(error), None)
+                    (Outcome::Failed(error), None, known)
                 }
             }
         };
-        drop(old);
+        // Zeroised, and a source's own error dropped, while no lock is held.
+        drop((old, known));
         wake(flight.settle(outcome.clone()));
         Some(outcome)
     }

@@ -12,6 +12,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::Poll,
+    time::SystemTime,
 };
 
 use loom::{future::block_on, thread};
@@ -55,6 +56,10 @@ impl World {
         }
     }
 
+    fn at(&self) -> Moment {
+        Moment::new(self.now, WALL)
+    }
+
     /// With `token-1` in it.
     fn filled() -> Self {
         let world = Self::empty();
@@ -69,7 +74,7 @@ impl World {
     /// Asks for a token, carries out with `fetch` what falls to it, waits, and asks again if nobody knows.
     fn caller_who(&self, fetch: impl Fn(Lead, usize)) -> Result<Arc<Published>, TokenError> {
         loop {
-            match self.cell.acquire(self.now, WALL) {
+            match self.cell.acquire(self.at()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
                 Acquire::Wait(flight, lead) => {
@@ -78,7 +83,9 @@ impl World {
                     }
                     match wait(flight) {
                         Outcome::Token(token) => return Ok(token),
-                        Outcome::Failed(error) => return Err(error),
+                        Outcome::Failed(error) | Outcome::Unchanged(error) => {
+                            return self.cell.usable_or(error, self.at());
+                        }
                         Outcome::Abandoned => {}
                     }
                 }
@@ -88,17 +95,17 @@ impl World {
 
     fn succeed(&self, lead: Lead, number: usize) -> Option<Outcome> {
         let token = AccessToken::new(format!("token-{number}"));
-        lead.finish(Ok(token), self.now, WALL)
+        lead.finish(Ok(token), self.at())
     }
 
     fn fail(&self, lead: Lead) {
         let error = TokenError::transient("is down");
-        lead.finish(Err(error), self.now, WALL);
+        lead.finish(Err(error), self.at());
     }
 
     /// The lead of a renewal beside the use of the token.
     fn early(&self) -> (Lead, usize) {
-        let lead = self.cell.refresh_early(self.now).unwrap();
+        let lead = self.cell.refresh_early(self.at()).unwrap();
         (lead, self.attempts.fetch_add(1, Relaxed) + 1)
     }
 
@@ -107,11 +114,13 @@ impl World {
             rejected: Rejected {
                 identity: identity(number),
                 challenges: Vec::new(),
+                origin: None,
             },
             origin: 0,
             sent_at: self.now,
+            for_other_scheme: false,
         };
-        self.cell.refused(refusal, self.now, WALL)
+        self.cell.refused(refusal, self.at())
     }
 
     fn attempts(&self) -> usize {
@@ -120,7 +129,7 @@ impl World {
 
     /// The token that requests would use.
     fn usable(&self) -> Option<TokenIdentity> {
-        let (token, _) = self.cell.header(self.now, WALL)?;
+        let (token, _) = self.cell.header(self.at())?;
         Some(token.identity)
     }
 

@@ -2,7 +2,10 @@
 
 mod refusals;
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::SystemTime,
+};
 
 use super::*;
 use crate::{
@@ -14,10 +17,11 @@ const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A cell of two origins, and a clock that is set by hand.
+/// A cell of two origins, and clocks that are set by hand.
 struct World {
     cell: TokenCell,
     now: Instant,
+    wall: SystemTime,
 }
 
 impl World {
@@ -33,7 +37,15 @@ impl World {
         };
         let now = SystemClock.now();
         let cell = TokenCell::new(settings, 2, Some(7), now);
-        Self { cell, now }
+        Self {
+            cell,
+            now,
+            wall: WALL,
+        }
+    }
+
+    fn at(&self) -> Moment {
+        Moment::new(self.now, self.wall)
     }
 
     /// With the token `name` in it, which does not expire.
@@ -44,7 +56,7 @@ impl World {
     }
 
     fn acquire(&self) -> Acquire {
-        self.cell.acquire(self.now, WALL)
+        self.cell.acquire(self.at())
     }
 
     /// The lead that falls to who needs a token now.
@@ -56,30 +68,30 @@ impl World {
     }
 
     fn early(&self) -> Option<Lead> {
-        self.cell.refresh_early(self.now)
+        self.cell.refresh_early(self.at())
     }
 
     fn forced(&self) -> Lead {
-        match self.cell.force(self.now) {
+        match self.cell.force(self.at()) {
             Acquire::Wait(_, Some(lead)) => lead,
             other => panic!("{other:?}"),
         }
     }
 
     fn succeed(&self, lead: Lead, name: &str) -> Arc<Published> {
-        match lead.finish(Ok(AccessToken::new(name)), self.now, WALL) {
+        match lead.finish(Ok(AccessToken::new(name)), self.at()) {
             Some(Outcome::Token(token)) => token,
             other => panic!("{other:?}"),
         }
     }
 
     fn fail(&self, lead: Lead, error: TokenError) {
-        let outcome = lead.finish(Err(error), self.now, WALL);
+        let outcome = lead.finish(Err(error), self.at());
         assert!(matches!(outcome, Some(Outcome::Failed(_))));
     }
 
     fn usable(&self) -> Option<TokenIdentity> {
-        let (token, _) = self.cell.header(self.now, WALL)?;
+        let (token, _) = self.cell.header(self.at())?;
         Some(token.identity)
     }
 }
@@ -146,7 +158,7 @@ fn a_lead_that_is_dropped_tells_those_who_wait_at_once() {
     drop(lead);
 
     assert!(matches!(told(&waiter), Some(Outcome::Abandoned)));
-    assert!(!world.cell.glance(world.now).refreshing);
+    assert!(!world.cell.glance(world.at()).refreshing);
 }
 
 #[test]
@@ -162,7 +174,7 @@ fn a_flight_is_overdue_a_second_after_its_deadline_and_then_comes_too_late() {
     let second = world.lead();
 
     assert!(matches!(told(&waiter), Some(Outcome::Abandoned)));
-    let late = first.finish(Ok(AccessToken::new("late")), world.now, WALL);
+    let late = first.finish(Ok(AccessToken::new("late")), world.at());
     assert!(late.is_none());
     assert_eq!(world.usable(), None);
     world.succeed(second, "a");
@@ -260,9 +272,9 @@ fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_ba
         let lead = world.early().unwrap();
         assert!(lead.flight().is_recheck());
         let waiter = Waiter::new(Arc::clone(lead.flight()), 1).unwrap();
-        let outcome = lead.unchanged(world.now);
-        assert!(matches!(outcome, Some(Outcome::Failed(_))));
-        assert!(matches!(told(&waiter), Some(Outcome::Failed(_))));
+        let outcome = lead.unchanged(world.at());
+        assert!(matches!(outcome, Some(Outcome::Unchanged(_))));
+        assert!(matches!(told(&waiter), Some(Outcome::Unchanged(_))));
     }
 
     // 36 s with its jitter.
@@ -279,4 +291,62 @@ fn a_failure_is_told_until_the_next_attempt_is_due_and_not_after() {
     assert!(matches!(world.acquire(), Acquire::Failed(error) if error.failures() == Some(1)));
     world.now += MS;
     assert!(matches!(world.acquire(), Acquire::Wait(_, Some(_))));
+}
+
+#[test]
+fn a_back_off_ends_while_the_machine_is_suspended() {
+    let mut world = World::empty();
+    world.fail(world.lead(), transient().with_retry_after(300 * SECOND));
+
+    // A wall clock that was set back is ignored.
+    world.wall -= 3600 * SECOND;
+    world.now += SECOND;
+    assert!(matches!(world.acquire(), Acquire::Failed(error)
+        if error.retry_after() == Some(299 * SECOND)));
+    world.wall = WALL + 299 * SECOND;
+    assert!(matches!(world.acquire(), Acquire::Failed(error)
+        if error.retry_after() == Some(SECOND)));
+    world.wall += SECOND;
+    let lead = world.lead();
+
+    assert!(!lead.flight().is_recheck());
+    world.fail(lead, transient());
+    let failure = world.cell.glance(world.at()).failure.unwrap();
+    assert!(
+        failure.to_string().contains("failing for 300 s"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_settings_longest_times_are_no_danger() {
+    for longest in [Duration::MAX, Duration::ZERO] {
+        let mut world = World::empty();
+        let settings = Settings {
+            refresh_before: longest,
+            fetch_timeout: longest,
+            max_token_backoff: longest,
+            refresh_cooldown: longest,
+            ..world.cell.settings().clone()
+        };
+        world.cell = TokenCell::new(settings, 2, Some(7), world.now);
+        for (life, asked) in [(longest, longest), (SECOND, longest), (longest, SECOND)] {
+            let throttled = transient().with_retry_after(asked);
+            world.fail(world.forced(), throttled.clone());
+            world.now += 400 * SECOND;
+            let token = AccessToken::new("a").expires_in(life);
+            drop(world.forced().finish(Ok(token), world.at()));
+            for name in ["a", "b", "b", "c", "c"] {
+                let refusal = refusals::refusal(name, 0, world.now);
+                if let Refused::Wait(_, Some(lead)) = world.cell.refused(refusal, world.at()) {
+                    drop(lead.finish(Ok(AccessToken::new("b")), world.at()));
+                }
+                let refusal = refusals::refusal(name, 0, world.now);
+                world.cell.refused_again(&refusal, world.at());
+                drop(world.early());
+                drop(world.acquire());
+            }
+            world.fail(world.forced(), permanent().with_retry_after(asked));
+        }
+    }
 }

@@ -1,3 +1,5 @@
+use std::time::SystemTime;
+
 use super::*;
 use crate::{Clock, SystemClock, client_credentials::AccessToken};
 
@@ -8,31 +10,39 @@ fn token(name: &str) -> TokenIdentity {
     AccessToken::new(name).identity()
 }
 
+fn start() -> Moment {
+    Moment::new(SystemClock.now(), SystemTime::UNIX_EPOCH)
+}
+
 /// Of ten seconds, since `now`, when `name` took the place of a token that was refused at `origin`.
-fn cooldown(name: &str, origin: usize, now: Instant) -> Cooldown {
-    let mut cooldown = Cooldown::new(10 * SECOND);
+fn cooldown(name: &str, origin: usize, now: Moment) -> Cooldown {
+    let mut cooldown = Cooldown::new(10 * SECOND, 3);
+    replaced(&mut cooldown, name, origin, now);
+    cooldown
+}
+
+fn replaced(cooldown: &mut Cooldown, name: &str, origin: usize, now: Moment) {
     cooldown.forced_by(origin);
     cooldown.ended(FetchReason::Rejected, Some(token(name)), now);
-    cooldown
 }
 
 #[test]
 fn it_lasts_for_its_length_but_for_half_of_a_life_at_most() {
-    let now = SystemClock.now();
+    let now = start();
     let cooldown = cooldown("a", 0, now);
     for (life, length) in [(None, 10), (Some(60), 10), (Some(20), 10), (Some(6), 3)] {
         let (life, length) = (life.map(Duration::from_secs), length * SECOND);
 
-        assert_eq!(cooldown.length(life), length);
-        assert!(cooldown.holds(now + length - MS, life), "{life:?}");
-        assert!(!cooldown.holds(now + length, life), "{life:?}");
+        assert_eq!(cooldown.length(Some(0), life), length);
+        assert!(cooldown.holds(0, now.after(length - MS), life), "{life:?}");
+        assert!(!cooldown.holds(0, now.after(length), life), "{life:?}");
     }
-    assert!(!Cooldown::new(10 * SECOND).holds(now, None));
+    assert!(!Cooldown::new(10 * SECOND, 1).holds(0, now, None));
 }
 
 #[test]
 fn only_what_was_asked_for_begins_it() {
-    let now = SystemClock.now();
+    let now = start();
     for (reason, begins) in [
         (FetchReason::Cold, false),
         (FetchReason::Early, false),
@@ -40,63 +50,120 @@ fn only_what_was_asked_for_begins_it() {
         (FetchReason::Forced, true),
         (FetchReason::Rejected, true),
     ] {
-        let mut cooldown = Cooldown::new(10 * SECOND);
+        let mut cooldown = Cooldown::new(10 * SECOND, 1);
+        cooldown.forced_by(0);
         cooldown.ended(reason, Some(token("a")), now);
 
-        assert_eq!(cooldown.holds(now, None), begins, "{reason:?}");
+        let later = now.after(10 * SECOND - MS);
+        assert_eq!(cooldown.holds(0, later, None), begins, "{reason:?}");
         // What somebody asked for by hand replaces no refused token.
-        cooldown.token_refused(token("a"), 0, now);
-        let doubled = cooldown.length(None) == 20 * SECOND;
+        cooldown.token_refused(token("a"), 0, false, now);
+        let doubled = cooldown.length(Some(0), None) == 20 * SECOND;
         assert_eq!(doubled, reason == FetchReason::Rejected, "{reason:?}");
     }
 }
 
 #[test]
 fn it_doubles_once_per_token_up_to_ten_minutes() {
-    let now = SystemClock.now();
-    let mut cooldown = Cooldown::new(10 * SECOND);
+    let now = start();
+    let mut cooldown = Cooldown::new(10 * SECOND, 1);
     for length in [20, 40, 80, 160, 320, 600, 600] {
-        cooldown.ended(FetchReason::Rejected, Some(token("a")), now);
-        cooldown.token_refused(token("b"), 0, now);
+        replaced(&mut cooldown, "a", 0, now);
+        cooldown.token_refused(token("b"), 0, false, now);
         for _ in 0..2 {
-            cooldown.token_refused(token("a"), 0, now + SECOND);
-            assert_eq!(cooldown.length(None), length * SECOND);
+            cooldown.token_refused(token("a"), 0, false, now.after(SECOND));
+            assert_eq!(cooldown.length(Some(0), None), length * SECOND);
         }
         // It begins anew with the refusal.
-        assert!(cooldown.holds(now + SECOND + length * SECOND - MS, None));
+        let end = now.after(SECOND + length * SECOND - MS);
+        assert!(cooldown.holds(0, end, None));
     }
-    let mut longer = Cooldown::new(900 * SECOND);
-    longer.ended(FetchReason::Rejected, Some(token("a")), now);
-    longer.token_refused(token("a"), 0, now);
-    assert_eq!(longer.length(None), 900 * SECOND);
+}
+
+#[test]
+fn a_base_beyond_ten_minutes_is_not_doubled_and_does_not_overflow() {
+    let now = start();
+    for base in [900 * SECOND, Duration::MAX] {
+        let mut longer = Cooldown::new(base, 1);
+        replaced(&mut longer, "a", 0, now);
+        longer.token_refused(token("a"), 0, false, now);
+
+        assert_eq!(longer.length(Some(0), None), base);
+        assert!(longer.holds(0, now.after(899 * SECOND), None));
+    }
+    let mut none = Cooldown::new(Duration::ZERO, 1);
+    replaced(&mut none, "a", 0, now);
+    none.token_refused(token("a"), 0, false, now);
+    assert!(!none.holds(0, now, None));
+}
+
+#[test]
+fn each_origin_has_its_own_and_a_second_passes_between_any_two() {
+    let now = start();
+    let mut cooldown = cooldown("a", 1, now);
+    cooldown.token_refused(token("a"), 1, false, now);
+    assert_eq!(cooldown.length(Some(1), None), 20 * SECOND);
+    assert_eq!(cooldown.length(Some(0), None), 10 * SECOND);
+    cooldown.token_accepted(0);
+
+    for (origin, held) in [(0, SECOND), (1, 20 * SECOND), (2, SECOND)] {
+        assert!(cooldown.holds(origin, now.after(held - MS), None));
+        assert!(!cooldown.holds(origin, now.after(held), None), "{origin}");
+    }
+    // It was not accepted there since: another one does not help at once.
+    cooldown.token_refused(token("a"), 2, false, now);
+    assert_eq!(cooldown.length(Some(2), None), 10 * SECOND);
+    assert!(cooldown.holds(2, now.after(10 * SECOND - MS), None));
+    assert!(!cooldown.holds(2, now.after(10 * SECOND), None));
 }
 
 #[test]
 fn a_success_where_the_token_was_refused_ends_the_doubling() {
-    let now = SystemClock.now();
+    let now = start();
     let mut cooldown = cooldown("a", 1, now);
-    assert_eq!(cooldown.watched(), Some(1));
-    cooldown.token_refused(token("a"), 2, now);
-    // Where it doubled is what counts then.
-    assert_eq!(cooldown.watched(), Some(2));
+    // Until it is accepted or refused, each origin is of interest.
+    assert!((0..3).all(|origin| cooldown.is_tracked(origin)));
+    cooldown.token_refused(token("a"), 1, false, now);
+    cooldown.token_refused(token("a"), 2, false, now);
+    cooldown.token_accepted(0);
 
+    assert_eq!(
+        [0, 1, 2].map(|o| cooldown.is_tracked(o)),
+        [false, true, false]
+    );
+    assert_eq!(cooldown.length(Some(1), None), 20 * SECOND);
     cooldown.token_accepted(1);
-    assert_eq!(cooldown.length(None), 20 * SECOND);
-    cooldown.token_accepted(2);
-    assert_eq!(cooldown.length(None), 10 * SECOND);
-    assert_eq!(cooldown.watched(), None);
-    assert_eq!(Cooldown::new(SECOND).watched(), None);
+    assert_eq!(cooldown.length(Some(1), None), 10 * SECOND);
+    assert!(!cooldown.is_tracked(1));
+    assert!(!Cooldown::new(SECOND, 1).is_tracked(0));
+    assert!(!cooldown.is_tracked(3));
 }
 
 #[test]
 fn a_token_that_was_accepted_is_not_one_that_took_the_place_of_another() {
-    let now = SystemClock.now();
+    let now = start();
     let mut cooldown = cooldown("a", 0, now);
 
     cooldown.token_accepted(0);
-    cooldown.token_refused(token("a"), 0, now);
+    cooldown.token_refused(token("a"), 0, false, now);
 
-    assert_eq!(cooldown.length(None), 10 * SECOND);
+    assert_eq!(cooldown.length(Some(0), None), 10 * SECOND);
+}
+
+#[test]
+fn an_origin_that_wants_another_scheme_of_two_tokens_wants_it_for_ten_minutes() {
+    let now = start();
+    for for_other_scheme in [false, true] {
+        let mut cooldown = cooldown("a", 0, now);
+        assert!(!cooldown.wants_other_scheme(0, now));
+
+        cooldown.token_refused(token("a"), 0, for_other_scheme, now);
+
+        let wants = |after| cooldown.wants_other_scheme(0, now.after(after));
+        assert_eq!(wants(600 * SECOND - MS), for_other_scheme);
+        assert!(!wants(600 * SECOND));
+        assert!(!cooldown.wants_other_scheme(1, now));
+    }
 }
 
 #[test]
@@ -147,12 +214,32 @@ fn a_success_is_noted_every_tenth_of_a_second_from_the_first_on() {
 }
 
 #[test]
-fn one_origin_is_watched_or_none() {
-    let successes = Successes::new(2, SystemClock.now());
-    for watched in [Some(0), Some(1), None] {
-        successes.watch(watched);
-        for origin in 0..2 {
-            assert_eq!(successes.is_watched(origin), watched == Some(origin));
-        }
-    }
+fn what_the_cooldown_tracks_is_watched() {
+    let now = start();
+    let successes = Successes::new(3, now.instant());
+    let watched = || [0, 1, 2, 3].map(|origin| successes.is_watched(origin));
+    assert_eq!(watched(), [false; 4]);
+
+    let mut cooldown = cooldown("a", 1, now);
+    successes.watch(&cooldown);
+    assert_eq!(watched(), [true, true, true, false]);
+    cooldown.token_accepted(1);
+    successes.watch(&cooldown);
+
+    assert_eq!(watched(), [true, false, true, false]);
+}
+
+#[test]
+fn a_success_is_known_by_its_origin_and_from_when_it_was_sent() {
+    let epoch = SystemClock.now();
+    let successes = Successes::new(2, epoch);
+    successes.record(0, epoch + SECOND);
+
+    assert_eq!(
+        [0, 1, 2].map(|origin| successes.any(origin)),
+        [true, false, false]
+    );
+    assert!(successes.any_since(0, epoch + SECOND - MS));
+    assert!(!successes.any_since(0, epoch + SECOND));
+    assert!(!successes.any_since(1, epoch) && !successes.any_since(2, epoch));
 }

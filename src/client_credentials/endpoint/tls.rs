@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    mem,
     sync::{Arc, LazyLock},
     task::Poll,
 };
@@ -28,6 +29,8 @@ pub(in crate::client_credentials) fn builder()
 pub(super) async fn platform_roots() -> Result<Arc<RootCertStore>, TokenError> {
     let mut place = Place(None);
     poll_fn(|cx| {
+        // Cloned before the lock is taken; the one that it replaces is dropped after it is released.
+        let waker = cx.waker().clone();
         let mut roots = lock(&ROOTS);
         if let Some(read) = &roots.read {
             return Poll::Ready(Ok(Arc::clone(read)));
@@ -40,10 +43,11 @@ pub(super) async fn platform_roots() -> Result<Arc<RootCertStore>, TokenError> {
             let failure = roots.failure.clone();
             return Poll::Ready(Err(failure.unwrap_or_else(|| unusable(NO_ROOTS))));
         }
-        roots.waiting.register(number, cx.waker());
-        if !roots.is_being_read {
-            roots.is_being_read = true;
-            drop(roots);
+        let replaced = roots.waiting.register(number, waker);
+        let begins = !mem::replace(&mut roots.is_being_read, true);
+        drop(roots);
+        drop(replaced);
+        if begins {
             let reading = Reading(Some(unusable(NOT_READ)));
             drop(tokio::task::spawn_blocking(move || reading.carry_out()));
         }

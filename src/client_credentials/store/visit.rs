@@ -145,10 +145,14 @@ impl<'a> Visit<'a> {
         let Some(current) = current.filter(|_| self.cx.reason() == FetchReason::Rejected) else {
             return Ok(None);
         };
-        if self
-            .call(|store| store.cool_down(&self.identity, state.cooldown))
-            .await?
-        {
+        // An origin that refuses every token keeps only its own refusals from a new one.
+        let rejected_at = self.cx.rejected().and_then(|r| r.origin.as_ref());
+        let here = match rejected_at {
+            Some(origin) => self.identity.clone().field("origin", origin.to_string()),
+            None => self.identity.clone(),
+        };
+        let length = state.cooldown.min(LONGEST_COOLDOWN);
+        if self.call(|store| store.cool_down(&here, length)).await? {
             // During a cooldown it stays there: others may not have met with a refusal, and a new one is not to be had.
             self.call(|store| store.remove(&self.identity, current.identity))
                 .await?;
@@ -268,5 +272,7 @@ impl<'a> Visit<'a> {
     }
 }
 
+/// Maximum cooldown that processes share. Stores take what lasts longer than an hour for none of ours.
+const LONGEST_COOLDOWN: Duration = Duration::from_secs(3600);
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(250);

@@ -105,7 +105,7 @@ pub(super) fn every_token_request_is_needed(_: &Setup, log: &[Entry]) -> Result<
                 history.ended(*at);
                 let failures = history.failure.map_or(0, |failure| failure.failures) + 1;
                 history.failure = Some(Failure {
-                    at: *at,
+                    at: history.moment(*at),
                     failures,
                     transient: *transient,
                 });
@@ -120,8 +120,9 @@ pub(super) fn every_token_request_is_needed(_: &Setup, log: &[Entry]) -> Result<
                 }
             }
             What::Invalidated => history.current = None,
-            What::Jumped(seconds) if *seconds > 0 => {
-                if let Some(current) = &mut history.current {
+            What::Jumped(seconds) => {
+                history.skew += seconds;
+                if let Some(current) = history.current.as_mut().filter(|_| *seconds > 0) {
                     current.jumped = true;
                 }
             }
@@ -143,9 +144,27 @@ struct History {
     told: (usize, Duration),
     retry_after: Option<Duration>,
     /// When the last refresh ended that was due to a refusal or to somebody's wish.
-    forced: Option<Duration>,
+    forced: Option<Moment>,
     refreshes_asked_for: u32,
     secret_told: bool,
+    /// By how many seconds the civil clock is ahead of where it began.
+    skew: i64,
+}
+
+/// A time by both clocks.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Duration,
+    skew: i64,
+}
+
+impl Moment {
+    /// A machine that was suspended counts by the clock that counted more.
+    fn elapsed(self, now: Self) -> Duration {
+        let monotonic = now.at - self.at;
+        let ahead = u64::try_from(now.skew - self.skew).unwrap_or(0);
+        monotonic + Duration::from_secs(ahead)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -160,27 +179,33 @@ struct Current {
 
 #[derive(Clone, Copy)]
 struct Failure {
-    at: Duration,
+    at: Moment,
     failures: u32,
     transient: bool,
 }
 
 impl History {
+    fn moment(&self, at: Duration) -> Moment {
+        let skew = self.skew;
+        Moment { at, skew }
+    }
+
     fn ended(&mut self, at: Duration) {
         if matches!(
             self.reason,
             Some(FetchReason::Forced | FetchReason::Rejected)
         ) {
-            self.forced = Some(at);
+            self.forced = Some(self.moment(at));
         }
     }
 
     fn judge(&mut self, reason: FetchReason, at: Duration) -> Result<(), String> {
+        let now = self.moment(at);
         if let Some(failure) = self.failure.filter(|_| reason != FetchReason::Forced) {
-            let until = failure.at + self.backoff(failure);
-            let recheck = self.secret_told && !failure.transient && at >= failure.at + RECHECK;
-            if at < until && !recheck {
-                return Err(format!("backing off until {:.3}", until.as_secs_f64()));
+            let (elapsed, backoff) = (failure.at.elapsed(now), self.backoff(failure));
+            let recheck = self.secret_told && !failure.transient && elapsed >= RECHECK;
+            if elapsed < backoff && !recheck {
+                return Err(format!("backing off: {elapsed:?} of {backoff:?}"));
             }
         }
         let is_so = match (reason, self.current) {
@@ -198,7 +223,9 @@ impl History {
             (FetchReason::Early, Some(token)) => token.jumped || at >= token.asked + token.due(),
             (FetchReason::Rejected, Some(token)) => {
                 let cooldown = COOLDOWN.min(token.lifetime / 2);
-                let early = self.forced.is_some_and(|forced| at < forced + cooldown);
+                let early = self
+                    .forced
+                    .is_some_and(|forced| forced.elapsed(now) < cooldown);
                 token.refused && !early
             }
             _ => false,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use super::broken;
 use crate::{
-    log::{Entry, Known, What},
+    log::{Entry, Known, Outcome, What},
     steps::Setup,
 };
 
@@ -27,6 +27,33 @@ pub(super) fn only_the_current_token_is_sent(_: &Setup, log: &[Entry]) -> Result
             What::Invalidated => current = None,
             What::Arrived { token, .. } if current != Some(*token) => {
                 return broken(*at, what, format!("the current one: {current:?}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// After a fetch has failed, those that waited for it use the token that there was before.
+pub(super) fn while_a_token_is_valid_none_fails_for_want_of_one(
+    _: &Setup,
+    log: &[Entry],
+) -> Result<(), String> {
+    let (mut asked, mut told) = (Duration::ZERO, Duration::ZERO);
+    let (mut valid, mut failed) = (None, None);
+    for Entry { at, what } in log {
+        match what {
+            What::Asked => asked = *at,
+            What::Told { lifetime, .. } => told = asked + *lifetime,
+            What::Fetched => (valid, failed) = (Some(told), None),
+            What::FetchFailed { .. } => failed = valid,
+            What::Invalidated => (valid, failed) = (None, None),
+            What::Jumped(seconds) if *seconds > 0 => (valid, failed) = (None, None),
+            What::Ended {
+                outcome: Outcome::NoToken,
+                ..
+            } if failed.is_some_and(|end| *at < end) => {
+                return broken(*at, what, "a token is valid");
             }
             _ => {}
         }

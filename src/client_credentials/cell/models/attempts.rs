@@ -48,7 +48,7 @@ fn loom_an_attempt_whose_runtime_stands_still_is_taken_over_and_then_ignored() {
     for by_timer in [false, true] {
         explore("a runtime that ends", move || {
             let mut world = World::empty();
-            let Acquire::Wait(flight, Some(lead)) = world.cell.acquire(world.now, WALL) else {
+            let Acquire::Wait(flight, Some(lead)) = world.cell.acquire(world.at()) else {
                 panic!("nobody else is there");
             };
             world.attempts.fetch_add(1, Relaxed);
@@ -80,7 +80,7 @@ fn loom_an_attempt_whose_runtime_stands_still_is_taken_over_and_then_ignored() {
 fn loom_who_leaves_while_being_woken_takes_nobody_elses_wake_up() {
     explore("a waiter dropped while being woken", || {
         let world = World::empty();
-        let Acquire::Wait(flight, Some(lead)) = world.cell.acquire(world.now, WALL) else {
+        let Acquire::Wait(flight, Some(lead)) = world.cell.acquire(world.at()) else {
             panic!("nobody else is there");
         };
         let leaves = in_thread(&world, {
@@ -105,7 +105,7 @@ fn loom_who_leaves_while_being_woken_takes_nobody_elses_wake_up() {
 fn loom_when_all_who_waited_have_left_the_token_comes_all_the_same() {
     explore("all waiters dropped", || {
         let world = World::empty();
-        let Acquire::Wait(flight, Some(lead)) = world.cell.acquire(world.now, WALL) else {
+        let Acquire::Wait(flight, Some(lead)) = world.cell.acquire(world.at()) else {
             panic!("nobody else is there");
         };
         let others = [0; 2].map(|_| {

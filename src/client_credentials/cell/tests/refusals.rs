@@ -5,7 +5,7 @@ use super::*;
 impl World {
     fn refused(&self, name: &str, origin: usize) -> Refused {
         self.cell
-            .refused(refusal(name, origin, self.now), self.now, WALL)
+            .refused(refusal(name, origin, self.now), self.at())
     }
 
     /// The lead that falls to the request that was refused with the token `name`.
@@ -20,21 +20,22 @@ impl World {
         self.cell.accepted(origin, id(name), Some(self.now));
     }
 
-    /// How soon after a fetch that begins now the next may follow.
+    /// How long a cooldown at the origin 0 lasts.
     fn cooldown(&self) -> Duration {
-        let lead = self.forced();
-        lead.flight().cell().cooldown
+        lock(&self.cell.0.desk).cooldown.length(Some(0), None)
     }
 }
 
-fn refusal(name: &str, origin: usize, sent_at: Instant) -> Refusal {
+pub(super) fn refusal(name: &str, origin: usize, sent_at: Instant) -> Refusal {
     Refusal {
         rejected: Rejected {
             identity: id(name),
             challenges: Vec::new(),
+            origin: None,
         },
         origin,
         sent_at,
+        for_other_scheme: false,
     }
 }
 
@@ -107,6 +108,95 @@ fn a_refusal_stands_during_the_cooldown() {
 }
 
 #[test]
+fn an_origin_that_refuses_every_token_does_not_keep_another_from_a_new_one() {
+    let mut world = World::with("t0");
+    for round in 0..10 {
+        world.now += 600 * SECOND;
+        let refused = format!("t{round}");
+        let lead = world.replacing(&refused, 0);
+        world.succeed(lead, &format!("t{}", round + 1));
+        assert!(stands(&world.refused(&format!("t{}", round + 1), 0)));
+        world.accepted(&format!("t{}", round + 1), 1);
+    }
+    assert_eq!(world.cooldown(), 600 * SECOND);
+
+    // Between any two of them there is a second.
+    world.now += SECOND - MS;
+    assert!(stands(&world.refused("t10", 1)));
+    world.now += MS;
+    world.succeed(world.replacing("t10", 1), "t11");
+
+    world.accepted("t11", 1);
+    assert!(stands(&world.refused("t11", 0)));
+    assert_eq!(world.cooldown(), 600 * SECOND);
+}
+
+#[test]
+fn origins_that_all_refuse_every_token_share_the_cooldown() {
+    let mut world = World::with("t0");
+    let mut fetches = 0;
+    for _ in 0..300 {
+        for origin in [0, 1] {
+            if let Refused::Wait(_, Some(lead)) = world.refused(&format!("t{fetches}"), origin) {
+                fetches += 1;
+                world.succeed(lead, &format!("t{fetches}"));
+            }
+        }
+        world.now += SECOND;
+    }
+
+    // One origin alone costs five: at 0 s, 20 s, 60 s, 140 s and 300 s.
+    assert!((5..=10).contains(&fetches), "{fetches}");
+}
+
+#[test]
+fn a_cooldown_ends_while_the_machine_is_suspended() {
+    let mut world = World::with("a");
+    world.succeed(world.replacing("a", 0), "b");
+    world.accepted("b", 0);
+    world.now += SECOND;
+
+    world.wall += 10 * SECOND - MS;
+    assert!(stands(&world.refused("b", 0)));
+    world.wall += MS;
+    assert!(!stands(&world.refused("b", 0)));
+}
+
+#[test]
+fn a_401_for_another_scheme_renews_a_token_once_per_cooldown() {
+    let mut world = World::with("a");
+    let other_scheme = |world: &World, name: &str| {
+        let refusal = Refusal {
+            for_other_scheme: true,
+            ..refusal(name, 0, world.now)
+        };
+        world.cell.refused(refusal, world.at())
+    };
+    world.now += 10 * SECOND;
+    world.accepted("a", 0);
+    world.now -= SECOND;
+    // A request that was sent later was accepted: the token is valid.
+    assert!(stands(&other_scheme(&world, "a")));
+    world.now += 2 * SECOND;
+    let Refused::Wait(_, Some(lead)) = other_scheme(&world, "a") else {
+        panic!("it was accepted before");
+    };
+    // It stays in use meanwhile: what is refused may be one resource.
+    assert_eq!(world.usable(), Some(id("a")));
+    world.succeed(lead, "b");
+    assert!(stands(&other_scheme(&world, "b")));
+
+    // The new one did not help. That others are accepted there does not matter.
+    for _ in 0..59 {
+        world.accepted("b", 0);
+        world.now += 10 * SECOND;
+        assert!(stands(&other_scheme(&world, "b")));
+    }
+    world.now += 10 * SECOND;
+    assert!(!stands(&other_scheme(&world, "b")));
+}
+
+#[test]
 fn a_refused_token_that_is_no_longer_known_is_replaced_like_an_expired_one() {
     let world = World::with("a");
     world.cell.invalidate();
@@ -124,7 +214,7 @@ fn a_token_that_is_refused_in_the_place_of_another_doubles_the_cooldown() {
         world.succeed(world.replacing("a", 0), "b");
 
         let refused = refusal(name, 0, world.now);
-        world.cell.refused_again(&refused, world.now);
+        world.cell.refused_again(&refused, world.at());
 
         let expected = if doubles { 20 } else { 10 } * SECOND;
         assert_eq!(world.cooldown(), expected, "{name}");

@@ -119,6 +119,7 @@ impl Place {
     /// Waits until something has been heard since it was entered.
     pub(super) async fn heard(mut self) {
         poll_fn(|cx| {
+            let waker = cx.waker().clone();
             let mut state = lock(&self.news.0);
             let Some(heard) = state.channels.get_mut(&self.channel) else {
                 return Poll::Ready(());
@@ -127,7 +128,9 @@ impl Place {
                 return Poll::Ready(());
             }
             let number = *self.number.get_or_insert_with(|| heard.waiting.enter());
-            heard.waiting.register(number, cx.waker());
+            let replaced = heard.waiting.register(number, waker);
+            drop(state);
+            drop(replaced);
             Poll::Pending
         })
         .await;
