@@ -290,13 +290,7 @@ impl TokenCell {
             refresh_before: settings.refresh_before,
         };
         let limit = settings.fetch_timeout;
-        let flight = Arc::new(Flight::new(
-            desk.flights,
-            purpose,
-            state,
-            now.instant(),
-            limit,
-        ));
+        let flight = Arc::new(Flight::new(desk.flights, purpose, state, now, limit));
         desk.flight = Some(Arc::clone(&flight));
         let lead = Lead::new(self.clone(), Arc::clone(&flight));
         Acquire::Wait(flight, Some(lead))
