@@ -40,6 +40,7 @@ mod drain;
 mod error;
 pub mod grpc;
 mod kept;
+mod misuse;
 mod origin;
 mod panics;
 mod peek;
@@ -69,6 +70,7 @@ pub use self::{
     client_credentials::{ClientAuth, ClientCredentialsLayer, TokenEndpoint},
     clock::{Clock, SystemClock},
     error::ErrorClass,
+    misuse::Misuse,
     origin::{InvalidOrigin, Origin},
     rate_limit_retry::RateLimitRetryLayer,
     stack::M2mLayer,

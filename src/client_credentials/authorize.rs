@@ -163,9 +163,13 @@ impl Authorizer {
         Ok(Passage::WithToken(index))
     }
 
-    /// Puts the token onto the request.
-    pub(crate) fn authorize(&self, headers: &mut HeaderMap, token: HeaderValue) {
-        headers.insert(self.header.clone(), token);
+    /// Puts the token onto the request, and returns what was in its place.
+    pub(crate) fn authorize(
+        &self,
+        headers: &mut HeaderMap,
+        token: HeaderValue,
+    ) -> Option<HeaderValue> {
+        headers.insert(self.header.clone(), token)
     }
 
     pub(crate) fn origin(&self, index: usize) -> Option<&Origin> {

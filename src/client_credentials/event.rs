@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{FetchReason, Quirk, StoreError, TokenError};
-use crate::{Origin, sinks::Family};
+use crate::{Misuse, Origin, sinks::Family};
 
 /// Something happened to a token. Borrowed, and without secrets.
 ///
@@ -140,6 +140,14 @@ pub enum TokenEvent<'a> {
         credential: Option<&'a str>,
         /// In which way.
         quirk: Quirk,
+    },
+    /// The layer is used in a way that works against it. Emitted once for each layer.
+    #[non_exhaustive]
+    Misused {
+        /// The credential's name, if it was given one.
+        credential: Option<&'a str>,
+        /// What is wrong.
+        misuse: Misuse,
     },
     /// A configured value had line breaks, blank lines, a byte order mark or NUL characters at an end; it is used without
     /// them. Emitted with the first token request that uses the value.

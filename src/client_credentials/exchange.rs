@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{
@@ -15,6 +15,10 @@ use super::{
     event::{Remedy, TokenEvent},
     tokens::Tokens,
 };
+use crate::{
+    Attempts,
+    misuse::{self, Misuse, Usage},
+};
 
 /// One layer's tokens and rules.
 #[derive(Debug)]
@@ -22,6 +26,7 @@ pub(crate) struct Exchange {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) authorizer: Authorizer,
     pub(crate) replay: bool,
+    pub(crate) usage: Usage,
 }
 
 /// With which token a request was sent, where and when.
@@ -49,6 +54,23 @@ impl Sent {
 }
 
 impl Exchange {
+    /// Puts the token onto the request.
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap, token: HeaderValue) {
+        let former = self.authorizer.authorize(headers, token);
+        // Tokens of these layers are sensitive.
+        if former.is_some_and(|former| former.is_sensitive()) && misuse::credentials_are_nested() {
+            self.report(self.usage.once(Misuse::Nested));
+        }
+    }
+
+    pub(crate) fn report(&self, misuse: Option<Misuse>) {
+        if let Some(misuse) = misuse {
+            let credential = self.tokens.cell.settings().credential.as_deref();
+            let event = TokenEvent::Misused { credential, misuse };
+            self.tokens.sinks.emit(&event);
+        }
+    }
+
     /// Whether a response says nothing about the token that the request was sent with, or that it is accepted, as nearly
     /// all do.
     pub(crate) fn is_over<RB>(&self, response: &Response<RB>, sent: Sent) -> bool {
@@ -62,6 +84,14 @@ impl Exchange {
     pub(crate) fn refusal<RB>(&self, response: &Response<RB>, sent: Sent) -> Option<Refusal> {
         if self.is_over(response, sent) {
             return None;
+        }
+        if Attempts::of(response) > 1 {
+            // A layer inside this one has sent the request again, with the same token or with one of its own.
+            let misuse = match misuse::credentials_are_nested() {
+                true => Misuse::Nested,
+                false => Misuse::WrongOrder,
+            };
+            self.report(self.usage.once(misuse));
         }
         let scheme = self.tokens.cell.settings().scheme.as_deref();
         let verdict = challenge::verdict(response.headers(), scheme);
@@ -171,7 +201,7 @@ mod tests {
     fn refused(exchange: &Exchange, name: &str, challenge: &'static str) -> Option<Refusal> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
-        let challenge = http::HeaderValue::from_static(challenge);
+        let challenge = HeaderValue::from_static(challenge);
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         let identity = AccessToken::new(name.to_owned()).identity();
         exchange.refusal(&response, Sent::new(identity, 0, SystemClock.now()))

@@ -200,7 +200,7 @@ where
         .then(|| Retained::of(&request, &service))
         .flatten();
     let header = token.header.clone();
-    exchange.authorizer.authorize(request.headers_mut(), header);
+    exchange.authorize(request.headers_mut(), header);
     let sent = Sent::new(token.identity, origin, exchange.tokens.clock.now());
     drop(token);
     let response = service.call(request).await.map_err(Into::into)?;
@@ -246,7 +246,7 @@ where
     drain(response).await;
     let token = token_when_ready(&exchange, &mut service).await?;
     let header = token.header.clone();
-    exchange.authorizer.authorize(request.headers_mut(), header);
+    exchange.authorize(request.headers_mut(), header);
     let sent = Sent::new(token.identity, origin, exchange.tokens.clock.now());
     drop(token);
     let mut response = service.call(request).await.map_err(Into::into)?;

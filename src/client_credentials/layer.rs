@@ -1,6 +1,6 @@
 //! The layer and its settings.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use http::{HeaderName, header};
 use tower_layer::Layer;
@@ -15,7 +15,7 @@ use super::{
     near::Near,
     tokens::Tokens,
 };
-use crate::{Clock, Origin, clock::SharedClock, sharded::Sharded, sinks::Sinks};
+use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, sinks::Sinks};
 
 /// Puts an access token onto each request, renews it, and replays a request once whose token was refused.
 ///
@@ -82,6 +82,8 @@ impl<S> Layer<S> for ClientCredentialsLayer {
     type Service = ClientCredentials<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        let exchange = &self.near.here().exchange;
+        exchange.report(exchange.usage.credentials_around::<S>());
         ClientCredentials::new(inner, self.near.clone())
     }
 }
@@ -262,7 +264,10 @@ impl ClientCredentialsLayerBuilder {
     /// The layer. Sends nothing: the first token is fetched when a request needs it, or by
     /// [`TokenHandle::warm`].
     #[must_use]
+    #[track_caller]
     pub fn build(self) -> ClientCredentialsLayer {
+        let name = self.credential.clone();
+        let (usage, misuse) = Usage::begin("credentials", Location::caller(), name);
         let settings = Settings {
             credential: self.credential,
             refresh_before: self.refresh_before,
@@ -290,7 +295,9 @@ impl ClientCredentialsLayerBuilder {
             tokens: Arc::new(tokens),
             authorizer,
             replay: self.replay,
+            usage,
         });
+        exchange.report(misuse);
         ClientCredentialsLayer {
             near: Sharded::new(|| Near::new(Arc::clone(&exchange))),
         }

@@ -98,7 +98,7 @@ where
             .replay
             .then(|| Retained::of(&request, &self.inner))
             .flatten();
-        exchange.authorizer.authorize(request.headers_mut(), token);
+        exchange.authorize(request.headers_mut(), token);
         let near = Arc::clone(near);
         // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
         let future = self.inner.call(request);

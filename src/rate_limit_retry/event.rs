@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use http::{Response, StatusCode};
 
 use super::{GiveUpReason, PartitionKey};
-use crate::{sinks::Family, store::StoreError};
+use crate::{Misuse, sinks::Family, store::StoreError};
 
 /// Something happened to a request because of a limit or a fault. Borrowed, and without paths or queries.
 ///
@@ -120,6 +120,12 @@ pub enum RateLimitEvent<'a> {
         partition: &'a PartitionKey,
         /// What is wrong.
         error: &'a StoreError,
+    },
+    /// The layer is used in a way that works against it. Emitted once for each layer.
+    #[non_exhaustive]
+    Misused {
+        /// What is wrong.
+        misuse: Misuse,
     },
     /// The store works again.
     #[non_exhaustive]

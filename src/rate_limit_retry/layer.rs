@@ -42,6 +42,7 @@ impl RateLimitRetryLayer {
 
     /// A layer with all defaults.
     #[must_use]
+    #[track_caller]
     pub fn new() -> Self {
         Self::builder().build()
     }
@@ -63,6 +64,7 @@ impl RateLimitRetryLayer {
 }
 
 impl Default for RateLimitRetryLayer {
+    #[track_caller]
     fn default() -> Self {
         Self::new()
     }
@@ -72,6 +74,8 @@ impl<S> Layer<S> for RateLimitRetryLayer {
     type Service = RateLimitRetry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        let limiter = &self.passes.here().limiter;
+        limiter.report(limiter.usage.limits_around::<S>());
         RateLimitRetry::new(inner, self.passes.clone())
     }
 }

@@ -245,7 +245,7 @@ where
         call.mark(&mut request);
         let sent = token.zip(unsent.origin).map(|(token, origin)| {
             let header = token.header.clone();
-            exchange.authorizer.authorize(request.headers_mut(), header);
+            exchange.authorize(request.headers_mut(), header);
             let replay = unsent.replay;
             let sent = Sent::new(token.identity, origin, by_tokio);
             Sent { replay, ..sent }

@@ -70,6 +70,8 @@ impl<S> Layer<S> for M2mLayer {
     type Service = M2m<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        let limiter = &self.spots.here().protocol.limiter;
+        limiter.report(limiter.usage.both_around::<S>());
         M2m::new(inner, self.spots.clone())
     }
 }

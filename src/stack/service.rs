@@ -130,7 +130,7 @@ where
         };
         let retained = Retained::of(&request, &self.inner);
         let sent = token.map(|(header, sent)| {
-            exchange.authorizer.authorize(request.headers_mut(), header);
+            exchange.authorize(request.headers_mut(), header);
             sent
         });
         let spot = Arc::clone(spot);

@@ -78,6 +78,9 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
         TokenEvent::QuirkMet { credential, quirk } => {
             tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
         }
+        TokenEvent::Misused { credential, misuse } => {
+            tracing::warn!(target: TARGET, credential, misuse = misuse.as_str(), "layer misused");
+        }
         TokenEvent::ValueTrimmed {
             credential,
             setting,
@@ -180,6 +183,9 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
         RateLimitEvent::StoreFailed { partition, error } => {
             let cause = causes(error);
             tracing::warn!(target: TARGET, partition = partition.as_str(), %error, cause, "quota store failed");
+        }
+        RateLimitEvent::Misused { misuse } => {
+            tracing::warn!(target: TARGET, misuse = misuse.as_str(), "limits misused");
         }
         RateLimitEvent::StoreRecovered { partition } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), "quota store recovered");

@@ -4,9 +4,14 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::{
-    AssertionAudience, Location, RevocationEndpoint, TokenEndpoint, auth::ClientAuthentication,
+    AssertionAudience, Location, RevocationEndpoint, TokenEndpoint,
+    auth::ClientAuthentication,
+    notes::{Note, report_trimmed},
 };
-use crate::{Origin, client_credentials::TokenError};
+use crate::{
+    Origin,
+    client_credentials::{TokenError, TokenEvent, context::Surroundings},
+};
 
 impl TokenEndpoint {
     /// Looks for what is configured wrongly, without sending anything.
@@ -139,6 +144,39 @@ impl TokenEndpoint {
             deviations.push(("audience", rule));
         }
         deviations
+    }
+
+    /// The value at the key `setting` of a configuration was trimmed.
+    pub(in crate::client_credentials) fn note_trimmed(&mut self, setting: String) {
+        self.notes.add(Note::Trimmed(setting.into()));
+    }
+
+    /// A certificate that is not trusted, in the file that the key `setting` of a configuration names.
+    #[cfg(feature = "https")]
+    pub(in crate::client_credentials) fn note_certificate(
+        &mut self,
+        setting: String,
+        problem: String,
+    ) {
+        self.notes.add(Note::Certificate { setting, problem });
+    }
+
+    /// Reports what is odd about the settings, once.
+    pub(super) fn report_notes(&self, cx: &Surroundings<'_>) {
+        if !self.notes.are_due() {
+            return;
+        }
+        if self.auth.trims_id() {
+            report_trimmed("client id", cx);
+        }
+        self.notes.report(cx);
+        for (setting, rule) in self.deviations() {
+            cx.emit(|credential| TokenEvent::NonstandardSetting {
+                credential,
+                setting,
+                rule,
+            });
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use super::TokenEndpoint;
 use crate::client_credentials::{TokenEvent, context::Surroundings, trim::trimmed};
 
 /// Clones of an endpoint report once together; one whose settings are changed reports for itself.
@@ -19,7 +18,7 @@ pub(super) struct Notes {
 }
 
 #[derive(Clone)]
-enum Note {
+pub(super) enum Note {
     Trimmed(Cow<'static, str>),
     #[cfg(feature = "https")]
     Certificate {
@@ -39,37 +38,18 @@ impl Notes {
         kept.to_owned()
     }
 
-    fn add(&mut self, note: Note) {
+    pub(super) fn add(&mut self, note: Note) {
         self.notes.push(note);
         self.reported = Arc::default();
     }
-}
 
-impl TokenEndpoint {
-    /// The value at the key `setting` of a configuration was trimmed.
-    pub(in crate::client_credentials) fn note_trimmed(&mut self, setting: String) {
-        self.notes.add(Note::Trimmed(setting.into()));
+    /// Whether this is the first time that they are to be reported.
+    pub(super) fn are_due(&self) -> bool {
+        !self.reported.swap(true, Relaxed)
     }
 
-    /// A certificate that is not trusted, in the file that the key `setting` of a configuration names.
-    #[cfg(feature = "https")]
-    pub(in crate::client_credentials) fn note_certificate(
-        &mut self,
-        setting: String,
-        problem: String,
-    ) {
-        self.notes.add(Note::Certificate { setting, problem });
-    }
-
-    /// Reports what is odd about the settings, once.
-    pub(super) fn report_notes(&self, cx: &Surroundings<'_>) {
-        if self.notes.reported.swap(true, Relaxed) {
-            return;
-        }
-        if self.auth.trims_id() {
-            report_trimmed("client id", cx);
-        }
-        for note in &self.notes.notes {
+    pub(super) fn report(&self, cx: &Surroundings<'_>) {
+        for note in &self.notes {
             match note {
                 Note::Trimmed(setting) => report_trimmed(setting, cx),
                 #[cfg(feature = "https")]
@@ -81,13 +61,6 @@ impl TokenEndpoint {
                     });
                 }
             }
-        }
-        for (setting, rule) in self.deviations() {
-            cx.emit(|credential| TokenEvent::NonstandardSetting {
-                credential,
-                setting,
-                rule,
-            });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod partitions;
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, panic::Location, time::Duration};
 
 use super::{
     RateLimitEvent, RateLimitRetryLayer, Refusal,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Clock, ErrorClass, Origin, backoff::Backoff, clock::SharedClock, error::Classifier,
-    random::Random, sinks::Sinks,
+    misuse::Usage, random::Random, sinks::Sinks,
 };
 
 /// The settings of a [`RateLimitRetryLayer`].
@@ -244,7 +244,9 @@ impl RateLimitRetryLayerBuilder {
 
     /// The layer.
     #[must_use]
+    #[track_caller]
     pub fn build(self) -> RateLimitRetryLayer {
+        let (usage, misuse) = Usage::begin("limits", Location::caller(), None);
         let mut sinks = self.sinks;
         crate::telemetry::tell_of_limits(&mut sinks);
         let random = Random::new(self.seed);
@@ -254,7 +256,7 @@ impl RateLimitRetryLayerBuilder {
             let (gate, clock) = (gate.clone(), clock.clone());
             Sharing::new(quotas, gate, clock, sinks.clone(), random.clone())
         });
-        RateLimitRetryLayer::of(Limiter {
+        let limiter = Limiter {
             gate,
             sharing,
             policy: self.policy,
@@ -271,7 +273,10 @@ impl RateLimitRetryLayerBuilder {
             clock,
             random,
             sinks,
-        })
+            usage,
+        };
+        limiter.report(misuse);
+        RateLimitRetryLayer::of(limiter)
     }
 }
 

@@ -30,8 +30,15 @@ use super::{
     store::{Sharing, Slot},
 };
 use crate::{
-    Attempts, BoxError, Origin, backoff::Backoff, clock::after, drain::pause, error::Classifier,
-    random::Random, sinks::Sinks, telemetry::span,
+    Attempts, BoxError, Origin,
+    backoff::Backoff,
+    clock::after,
+    drain::pause,
+    error::Classifier,
+    misuse::{Misuse, Usage},
+    random::Random,
+    sinks::Sinks,
+    telemetry::span,
 };
 
 /// One layer's gate and rules.
@@ -52,6 +59,7 @@ pub(crate) struct Limiter {
     pub(super) clock: BoottimeClock,
     pub(super) random: Random,
     pub(super) sinks: Sinks<RateLimitEvents>,
+    pub(crate) usage: Usage,
 }
 
 impl Limiter {
@@ -123,17 +131,28 @@ impl Limiter {
     /// A call without a deadline.
     pub(crate) fn call(&self, keys: Keys, parts: &RequestHead<'_>) -> Call {
         let keyed = self.keyed_origins.iter().any(|o| o.matches(parts.uri));
+        let nested = Attempts::are_marked(parts.extensions);
+        if nested {
+            // Only a layer with limits marks what it sends again.
+            self.report(self.usage.once(Misuse::Nested));
+        }
         Call {
             keys,
             origin: None,
             method: MethodClass::of(parts.method, parts.headers, keyed),
             route: None,
-            nested: Attempts::are_marked(parts.extensions),
+            nested,
             deadline: None,
             arrival: None,
             attempt: 1,
             sends: 0,
             perhaps_processed: false,
+        }
+    }
+
+    pub(crate) fn report(&self, misuse: Option<Misuse>) {
+        if let Some(misuse) = misuse {
+            self.sinks.emit(&RateLimitEvent::Misused { misuse });
         }
     }
 

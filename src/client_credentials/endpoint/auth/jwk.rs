@@ -5,7 +5,15 @@ use jsonwebtoken::EncodingKey;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{super::pem, KeyAlgorithm, rsa};
+use super::{
+    super::pem,
+    KeyAlgorithm,
+    der::{
+        BIT_STRING, CONTEXT_1, EC_PUBLIC_KEY, ED25519, OCTET_STRING, P256, P384, SEQUENCE,
+        UNCOMPRESSED, element, integer, join, pkcs8,
+    },
+    rsa,
+};
 
 type Bytes = Zeroizing<Vec<u8>>;
 
@@ -168,48 +176,12 @@ impl Jwk {
     }
 }
 
-pub(super) fn pkcs8(algorithm: &[u8], key: &[u8]) -> Bytes {
-    let content = join(&[
-        &integer(&[0]),
-        &element(SEQUENCE, algorithm),
-        &element(OCTET_STRING, key),
-    ]);
-    element(SEQUENCE, &content)
-}
-
-/// An unsigned number, big-endian: without leading zeros, but one where the first bit would make it negative.
-fn integer(number: &[u8]) -> Bytes {
-    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    let number = &number[zeros..];
-    let padded = number.first().is_none_or(|first| first & 0x80 != 0);
-    element(INTEGER, &join(&[if padded { &[0] } else { &[] }, number]))
-}
-
-fn element(tag: u8, content: &[u8]) -> Bytes {
-    let length = content.len().to_be_bytes();
-    let zeros = length.iter().take_while(|byte| **byte == 0).count();
-    let length = &length[zeros..];
-    match content.len() {
-        short @ 0..=0x7F => join(&[&[tag, short as u8], content]),
-        _ => join(&[&[tag, 0x80 | length.len() as u8], length, content]),
-    }
-}
-
 /// With the leading zeros that RFC 7518 §6.2.1.2 asks for, and that some writers leave out or add.
 fn padded(number: &[u8], length: usize) -> Option<Bytes> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     let number = &number[zeros..];
     let missing = length.checked_sub(number.len())?;
     (missing <= MOST_ZEROS).then(|| join(&[&[0; MOST_ZEROS][..missing], number]))
-}
-
-/// In one allocation, so that no copy is left behind.
-pub(super) fn join(parts: &[&[u8]]) -> Bytes {
-    let mut joined = Zeroizing::new(Vec::with_capacity(parts.iter().map(|p| p.len()).sum()));
-    for part in parts {
-        joined.extend_from_slice(part);
-    }
-    joined
 }
 
 fn decode(member: &Zeroizing<String>) -> Option<Bytes> {
@@ -219,17 +191,3 @@ fn decode(member: &Zeroizing<String>) -> Option<Bytes> {
 
 /// More zeros at the beginning of a number do not come about by chance.
 const MOST_ZEROS: usize = 8;
-
-const BIT_STRING: u8 = 0x03;
-pub(super) const CONTEXT_0: u8 = 0xA0;
-const CONTEXT_1: u8 = 0xA1;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const SEQUENCE: u8 = 0x30;
-const UNCOMPRESSED: u8 = 0x04;
-
-// Object identifiers, encoded.
-pub(super) const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01];
-pub(super) const P256: &[u8] = &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
-pub(super) const P384: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x22];
-pub(super) const ED25519: &[u8] = &[0x06, 3, 0x2B, 0x65, 0x70];

@@ -6,7 +6,13 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 
 use secrecy::ExposeSecret;
 
-use super::{super::pem, SecretSource, TokenRequest, jwk, jwt, private};
+use super::{
+    super::pem,
+    SecretSource, TokenRequest,
+    der::{P256, P384},
+    jwk, jwt,
+    private::{self, PrivateKey},
+};
 use crate::client_credentials::{
     CacheIdentity, TokenError, TokenErrorKind, endpoint::secret::SharedSecret,
 };
@@ -85,9 +91,13 @@ impl SigningKey {
     /// text says what was found.
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let pem = pem::unwrapped(pem.as_ref());
-        let key = private::read(algorithm, &pem)
-            .map_err(|found| wrong(algorithm, &found, pem::remedy(&pem)))?;
-        Self::tried(algorithm, key, None, || private::describe(&pem))
+        let read = private::read(&pem, |key| {
+            algorithm
+                .encoding(key)
+                .map(|encoding| (encoding, key.describe()))
+        });
+        let (key, found) = read.map_err(|found| wrong(algorithm, &found, pem::remedy(&pem)))?;
+        Self::tried(algorithm, key, None, || found)
     }
 
     /// The private key in `jwk`, a JSON Web Key (RFC 7517) with its private members, or a set (JWKS) with one key that
@@ -215,6 +225,19 @@ impl KeyAlgorithm {
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
             Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// `key`, if it is one for this algorithm.
+    fn encoding(self, key: &PrivateKey<'_>) -> Option<EncodingKey> {
+        match (self, key) {
+            (Self::Rs256 | Self::Ps256, PrivateKey::Rsa(pkcs1)) => {
+                Some(EncodingKey::from_rsa_der(pkcs1))
+            }
+            (Self::Es256, PrivateKey::Ec(key)) if key.is_on(P256) => Some(key.encoding()),
+            (Self::Es384, PrivateKey::Ec(key)) if key.is_on(P384) => Some(key.encoding()),
+            (Self::EdDsa, PrivateKey::Ed25519(pkcs8)) => Some(EncodingKey::from_ed_der(pkcs8)),
+            _ => None,
         }
     }
 

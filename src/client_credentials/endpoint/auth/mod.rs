@@ -1,6 +1,8 @@
 //! How the client shows the token endpoint who it is (RFC 6749 §2.3), one file for each family of methods.
 
 mod assertion;
+#[cfg(feature = "jwt")]
+mod der;
 mod erased;
 #[cfg(feature = "jwt")]
 mod jwk;

@@ -1,0 +1,86 @@
+//! DER (X.690) as far as private keys need it. [pure]
+
+use zeroize::Zeroizing;
+
+type Bytes = Zeroizing<Vec<u8>>;
+
+/// PKCS #8 (RFC 5958) of a key.
+pub(super) fn pkcs8(algorithm: &[u8], key: &[u8]) -> Bytes {
+    let content = join(&[
+        &integer(&[0]),
+        &element(SEQUENCE, algorithm),
+        &element(OCTET_STRING, key),
+    ]);
+    element(SEQUENCE, &content)
+}
+
+/// An unsigned number, big-endian: without leading zeros, but one where the first bit would make it negative.
+pub(super) fn integer(number: &[u8]) -> Bytes {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    let number = &number[zeros..];
+    let padded = number.first().is_none_or(|first| first & 0x80 != 0);
+    element(INTEGER, &join(&[if padded { &[0] } else { &[] }, number]))
+}
+
+pub(super) fn element(tag: u8, content: &[u8]) -> Bytes {
+    let length = content.len().to_be_bytes();
+    let zeros = length.iter().take_while(|byte| **byte == 0).count();
+    let length = &length[zeros..];
+    match content.len() {
+        short @ 0..=0x7F => join(&[&[tag, short as u8], content]),
+        _ => join(&[&[tag, 0x80 | length.len() as u8], length, content]),
+    }
+}
+
+/// In one allocation, so that no copy is left behind.
+pub(super) fn join(parts: &[&[u8]]) -> Bytes {
+    let mut joined = Zeroizing::new(Vec::with_capacity(parts.iter().map(|p| p.len()).sum()));
+    for part in parts {
+        joined.extend_from_slice(part);
+    }
+    joined
+}
+
+/// The content of the element that `der` begins with, if its tag is `tag`, and what follows.
+pub(super) fn content(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    if der.first() != Some(&tag) {
+        return None;
+    }
+    let (whole, rest) = der.split_at_checked(length(der)?)?;
+    Some((&whole[header(der)?.0..], rest))
+}
+
+/// The length of the element that `der` begins with.
+pub(super) fn length(der: &[u8]) -> Option<usize> {
+    let (header, content) = header(der)?;
+    header.checked_add(content)
+}
+
+/// The lengths of an element's header and of its content.
+fn header(der: &[u8]) -> Option<(usize, usize)> {
+    match *der.get(1)? {
+        short @ 0..=0x7F => Some((2, short.into())),
+        long => {
+            let count = usize::from(long & 0x7F);
+            let bytes = der.get(2..2 + count).filter(|_| count <= 4)?;
+            let content = bytes
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            Some((2 + count, content))
+        }
+    }
+}
+
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const CONTEXT_0: u8 = 0xA0;
+pub(super) const CONTEXT_1: u8 = 0xA1;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const UNCOMPRESSED: u8 = 0x04;
+
+// Object identifiers, encoded.
+pub(super) const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01];
+pub(super) const P256: &[u8] = &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
+pub(super) const P384: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x22];
+pub(super) const ED25519: &[u8] = &[0x06, 3, 0x2B, 0x65, 0x70];

@@ -1,0 +1,202 @@
+//! Layers in the wrong order, inside one another, or built for each request are reported once.
+
+mod support;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use http::StatusCode;
+use support::{Body, SECOND, Source, answering, api, get, layer, send, status_only, throttled};
+use tower::{Layer, ServiceBuilder, service_fn, util::BoxCloneSyncService};
+use tower_m2m::{
+    BoxError, M2mLayer, Misuse, RateLimitRetryLayer,
+    client_credentials::{ClientCredentialsLayerBuilder, TokenEvent},
+    rate_limit_retry::{RateLimitEvent, RateLimitRetryLayerBuilder},
+};
+
+#[tokio::test(start_paused = true)]
+async fn limits_inside_credentials_are_reported_when_they_are_put_together() {
+    let source = Source::living(300 * SECOND);
+    let (seen, credentials) = watched(layer(&source));
+    let credentials = credentials.build();
+    let limits = RateLimitRetryLayer::new();
+
+    for _ in 0..3 {
+        let stack = ServiceBuilder::new()
+            .layer(credentials.clone())
+            .concurrency_limit(10)
+            .layer(limits.clone());
+        send(&stack.service(api(&source).0), get("/"))
+            .await
+            .unwrap();
+    }
+
+    assert_eq!(seen.take(), [Misuse::WrongOrder]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_right_order_is_not_reported() {
+    let source = Source::living(300 * SECOND);
+    let (seen, credentials) = watched(layer(&source));
+    let credentials = credentials.build();
+    let limits = watched_limits(&seen);
+
+    let stack = ServiceBuilder::new()
+        .layer(limits.clone())
+        .layer(credentials.clone());
+    send(&stack.service(api(&source).0), get("/"))
+        .await
+        .unwrap();
+    let both = M2mLayer::new(limits, credentials).layer(api(&source).0);
+    send(&both, get("/")).await.unwrap();
+    source.revoke_all();
+    send(&both, get("/")).await.unwrap();
+
+    assert_eq!(seen.take(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_inside_limits_are_reported() {
+    let (service, _) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
+    let seen = Seen::default();
+    let inner = RateLimitRetryLayer::new().layer(service);
+    drop(watched_limits(&seen).layer(inner.clone()));
+    assert_eq!(seen.take(), [Misuse::Nested]);
+
+    let source = Source::living(300 * SECOND);
+    let both = M2mLayer::new(watched_limits(&seen), layer(&source).build());
+    drop(both.layer(inner));
+    assert_eq!(seen.take(), [Misuse::Nested]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_a_box_hides_inside_credentials_are_found_when_a_dead_token_is_sent_again() {
+    let source = Source::living(300 * SECOND);
+    let count = Arc::new(AtomicUsize::new(0));
+    let issued = source.clone();
+    let (service, _) = answering(move |request| {
+        std::future::ready(match count.fetch_add(1, SeqCst) {
+            0 | 3 => throttled("1"),
+            1 | 4 => status_only(StatusCode::UNAUTHORIZED),
+            _ => issued.answer(&request),
+        })
+    });
+    let hidden = BoxCloneSyncService::new(RateLimitRetryLayer::new().layer(service));
+    let (seen, credentials) = watched(layer(&source));
+    let stack = credentials.build().layer(hidden);
+
+    for _ in 0..2 {
+        send(&stack, get("/")).await.unwrap();
+        tokio::time::sleep(60 * SECOND).await;
+    }
+
+    assert_eq!(seen.take(), [Misuse::WrongOrder]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_a_box_hides_inside_limits_are_found_when_a_request_is_sent_again() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let failing = service_fn(move |_: http::Request<Body>| {
+        let first = count.fetch_add(1, SeqCst) == 0;
+        std::future::ready(match first {
+            true => Err(BoxError::from(std::io::Error::from(
+                std::io::ErrorKind::ConnectionRefused,
+            ))),
+            false => Ok(status_only(StatusCode::OK)),
+        })
+    });
+    let seen = Seen::default();
+    let inner = watching_limits(&seen).max_retries(0).build().layer(failing);
+    let stack = RateLimitRetryLayer::new().layer(BoxCloneSyncService::new(inner));
+
+    send(&stack, get("/")).await.unwrap();
+
+    assert_eq!(seen.take(), [Misuse::Nested]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_replace_the_token_of_others_are_reported_and_those_beside_it_are_not() {
+    let source = Source::living(300 * SECOND);
+    let (seen, inner) = watched(layer(&source));
+    let inner = inner.build().layer(api(&source).0);
+    let stack = layer(&source).build().layer(inner);
+    send(&stack, get("/")).await.unwrap();
+    send(&stack, get("/")).await.unwrap();
+    assert_eq!(seen.take(), [Misuse::Nested]);
+
+    let (seen, inner) = watched(layer(&source));
+    let inner = inner.build().layer(api(&source).0);
+    let key = http::HeaderName::from_static("x-api-key");
+    let beside = layer(&source).header(key).build().layer(inner);
+    send(&beside, get("/")).await.unwrap();
+    assert_eq!(seen.take(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_that_are_built_for_each_request_are_reported_once() {
+    let source = Source::living(300 * SECOND);
+    let mut reports = Vec::new();
+    for _ in 0..100 {
+        let (seen, credentials) = watched(layer(&source).name("per request"));
+        // Other tests build theirs elsewhere.
+        let limits = watching_limits(&seen).build();
+        let stack = ServiceBuilder::new()
+            .layer(limits)
+            .layer(credentials.build());
+        send(&stack.service(api(&source).0), get("/"))
+            .await
+            .unwrap();
+        reports.extend(seen.take());
+    }
+
+    assert_eq!(reports, [Misuse::PerRequest; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_layer_that_is_applied_for_each_request_is_right() {
+    let source = Source::living(300 * SECOND);
+    let (seen, credentials) = watched(layer(&source).name("applied"));
+    let credentials = credentials.build();
+    for _ in 0..100 {
+        send(&credentials.layer(api(&source).0), get("/"))
+            .await
+            .unwrap();
+    }
+
+    assert_eq!(seen.take(), []);
+}
+
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<Misuse>>>);
+
+impl Seen {
+    fn take(&self) -> Vec<Misuse> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+fn watched(builder: ClientCredentialsLayerBuilder) -> (Seen, ClientCredentialsLayerBuilder) {
+    let seen = Seen::default();
+    let events = seen.clone();
+    let builder = builder.on_event(move |event| {
+        if let TokenEvent::Misused { misuse, .. } = event {
+            events.0.lock().unwrap().push(*misuse);
+        }
+    });
+    (seen, builder)
+}
+
+fn watched_limits(seen: &Seen) -> RateLimitRetryLayer {
+    watching_limits(seen).build()
+}
+
+fn watching_limits(seen: &Seen) -> RateLimitRetryLayerBuilder {
+    let events = seen.clone();
+    RateLimitRetryLayer::builder().on_event(move |event| {
+        if let RateLimitEvent::Misused { misuse, .. } = event {
+            events.0.lock().unwrap().push(*misuse);
+        }
+    })
+}
