@@ -72,6 +72,8 @@ impl fmt::Display for Misuse {
 pub(crate) struct Usage {
     looked: AtomicU8,
     reported: AtomicBool,
+    /// A service with credentials is inside.
+    wraps_credentials: AtomicBool,
     _lifetime: Lifetime,
 }
 
@@ -87,6 +89,7 @@ impl Usage {
         let usage = Self {
             looked: AtomicU8::new(0),
             reported: AtomicBool::new(repeated),
+            wraps_credentials: AtomicBool::new(false),
             _lifetime: Lifetime {
                 site,
                 born: SystemClock.now(),
@@ -109,6 +112,7 @@ impl Usage {
         if contains::<Inner>(CREDENTIALS) || contains::<Inner>(BOTH) {
             // They may send their tokens in different headers: the inner one finds out.
             CREDENTIALS_NESTED.store(true, Relaxed);
+            self.wraps_credentials.store(true, Relaxed);
         }
         contains::<Inner>(LIMITS)
             .then(|| self.once(Misuse::WrongOrder))
@@ -125,6 +129,14 @@ impl Usage {
         }
         let nested = contains::<Inner>(LIMITS) || contains::<Inner>(BOTH);
         nested.then(|| self.once(Misuse::Nested)).flatten()
+    }
+
+    /// A layer inside has sent a request again, with the token of this layer with credentials or with one of its own.
+    pub(crate) fn sent_again_inside(&self) -> Option<Misuse> {
+        self.once(match self.wraps_credentials.load(Relaxed) {
+            true => Misuse::Nested,
+            false => Misuse::WrongOrder,
+        })
     }
 
     /// `misuse`, unless something was reported before.

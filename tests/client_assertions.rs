@@ -310,6 +310,19 @@ fn an_unusable_key_is_told_by_what_was_found_and_what_is_needed() {
         assert!(error.contains("needed is an"), "{error}");
         assert!(!error.contains("canary"), "{error}");
     }
+    for (error, remedy) in [
+        (
+            SigningKey::jwk(KeyAlgorithm::Es256, ec),
+            "`SigningKey::pem`",
+        ),
+        (
+            SigningKey::pem(KeyAlgorithm::Es256, ec_jwk),
+            "`SigningKey::jwk`",
+        ),
+    ] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(remedy), "{error}");
+    }
     let two = format!(r#"{{"keys":[{ec_jwk},{ec_jwk}]}}"#);
     let error = SigningKey::jwk(KeyAlgorithm::Es256, two).unwrap_err();
     assert!(error.to_string().contains("2 such keys"), "{error}");

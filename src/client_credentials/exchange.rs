@@ -86,12 +86,7 @@ impl Exchange {
             return None;
         }
         if Attempts::of(response) > 1 {
-            // A layer inside this one has sent the request again, with the same token or with one of its own.
-            let misuse = match misuse::credentials_are_nested() {
-                true => Misuse::Nested,
-                false => Misuse::WrongOrder,
-            };
-            self.report(self.usage.once(misuse));
+            self.report(self.usage.sent_again_inside());
         }
         let scheme = self.tokens.cell.settings().scheme.as_deref();
         let verdict = challenge::verdict(response.headers(), scheme);

@@ -36,6 +36,7 @@ pub(crate) async fn table(servers: &Servers) -> Finished {
     let columns = &["finished", "refused", "time / optimum"];
     let mut table = Table::new("10 workers, 25 requests", columns);
     let mut limiters = servers.all("limits");
+    limiters.extend(servers.all("envoy_limits"));
     let flask = servers.get("flask_api", "api");
     limiters.push(("Flask-Limiter, HTTP-date".into(), format!("{flask}/date")));
     limiters.push(("Flask-Limiter".into(), flask));

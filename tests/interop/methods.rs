@@ -21,6 +21,7 @@ use crate::{
 
 const OIDC: &str = "oidc-provider";
 const DJANGO: &str = "django-oauth-toolkit";
+const DOORKEEPER: &str = "Doorkeeper";
 
 /// What an issuer is expected to do.
 #[derive(Clone, Copy)]
@@ -33,16 +34,16 @@ enum Expected {
 }
 use Expected::{NotOffered, Refusal, Token};
 
-/// One way to ask for a token, and what oidc-provider and django-oauth-toolkit are expected to do.
+/// One way to ask for a token, and what oidc-provider, django-oauth-toolkit and Doorkeeper are expected to do.
 struct Case {
     name: &'static str,
     auth: ClientAuth,
     settings: fn(TokenEndpoint) -> TokenEndpoint,
-    expected: [Expected; 2],
+    expected: [Expected; 3],
 }
 
 impl Case {
-    fn new(name: &'static str, auth: ClientAuth, expected: [Expected; 2]) -> Self {
+    fn new(name: &'static str, auth: ClientAuth, expected: [Expected; 3]) -> Self {
         Self {
             name,
             auth,
@@ -56,6 +57,18 @@ impl Case {
         self
     }
 
+    /// Asks the endpoint that is named.
+    fn ask_named(
+        &self,
+        issuer: String,
+        token_endpoint: &str,
+        expected: Expected,
+    ) -> impl Future<Output = Outcome> + Send + 'static {
+        let named = TokenEndpoint::new(token_endpoint.parse().unwrap(), self.auth.clone());
+        let named = (self.settings)(named.issuer(issuer));
+        async move { judge(token(named).await, expected) }
+    }
+
     /// Asks twice: the endpoint found from the issuer, and named.
     fn ask(
         &self,
@@ -64,13 +77,12 @@ impl Case {
         expected: Expected,
     ) -> impl Future<Output = Outcome> + Send + 'static {
         let discovered = TokenEndpoint::discover(issuer.as_str(), self.auth.clone());
-        let named = TokenEndpoint::new(token_endpoint.parse().unwrap(), self.auth.clone());
         let discovered = (self.settings)(discovered);
-        let named = (self.settings)(named.issuer(issuer));
+        let named = self.ask_named(issuer, token_endpoint, expected);
         async move {
             let outcome = judge(token(discovered).await, expected);
             if outcome != Outcome::NotOffered {
-                assert_eq!(outcome, judge(token(named).await, expected));
+                assert_eq!(outcome, named.await);
             }
             outcome
         }
@@ -78,10 +90,10 @@ impl Case {
 }
 
 pub(crate) async fn table(servers: &Servers) -> Finished {
-    let mut table = Table::new("token by", &[OIDC, DJANGO]);
+    let mut table = Table::new("token by", &[OIDC, DJANGO, DOORKEEPER]);
     for case in cases() {
         let name = case.name;
-        let [oidc, django] = case.expected;
+        let [oidc, django, doorkeeper] = case.expected;
         let issuer = servers.get("issuer", "issuer");
         let token_endpoint = match name.contains("tls_client_auth") {
             true => servers.get("issuer", "mutual_tls_token_endpoint"),
@@ -92,20 +104,29 @@ pub(crate) async fn table(servers: &Servers) -> Finished {
         let issuer = servers.get("django_api", "issuer");
         let token_endpoint = format!("{issuer}/token/");
         table.cell(name, DJANGO, case.ask(issuer, &token_endpoint, django));
+
+        // It has no metadata.
+        let issuer = servers.get("doorkeeper", "issuer");
+        let token_endpoint = format!("{issuer}/oauth/token");
+        let case = case.ask_named(issuer, &token_endpoint, doorkeeper);
+        table.cell(name, DOORKEEPER, case);
     }
     table.finish().await
 }
 
 fn cases() -> Vec<Case> {
     const INVALID_CLIENT: Expected = Refusal("invalid_client");
-    const GRANTED: [Expected; 2] = [Token, Token];
-    const REFUSED: [Expected; 2] = [INVALID_CLIENT, INVALID_CLIENT];
-    // django-oauth-toolkit offers secrets only.
-    const GRANTED_BY_ONE: [Expected; 2] = [Token, NotOffered];
-    const REFUSED_BY_ONE: [Expected; 2] = [INVALID_CLIENT, NotOffered];
+    const GRANTED: [Expected; 3] = [Token; 3];
+    const REFUSED: [Expected; 3] = [INVALID_CLIENT; 3];
+    // django-oauth-toolkit and Doorkeeper know secrets only.
+    const GRANTED_BY_ONE: [Expected; 3] = [Token, NotOffered, INVALID_CLIENT];
+    const REFUSED_BY_ONE: [Expected; 3] = [INVALID_CLIENT, NotOffered, INVALID_CLIENT];
+    // Doorkeeper does not decode what RFC 6749 §2.3.1 has clients encode: the spaces of the secret, for one.
+    const ENCODED: [Expected; 3] = [Token, Token, INVALID_CLIENT];
 
     let (odd_id, odd_secret) = ("odd id+%40", "p@ss w/rd+ %&=?");
     let basic = || ClientAuth::basic("basic", SECRET);
+    let post = || ClientAuth::post("post", SECRET);
     let secret_jwt = ClientAuth::client_secret_jwt("secret_jwt", SECRET);
     let key = |algorithm, pem: &[u8]| {
         ClientAuth::private_key_jwt("key_jwt", SigningKey::pem(algorithm, pem).unwrap())
@@ -120,27 +141,23 @@ fn cases() -> Vec<Case> {
     let tls = || ClientAuth::tls("tls");
     let self_signed = || ClientAuth::self_signed_tls("self_signed");
     vec![
-        Case::new("client_secret_basic", basic(), GRANTED),
+        Case::new("client_secret_basic", basic(), ENCODED),
         Case::new(
             "client_secret_basic, reserved characters",
             ClientAuth::basic(odd_id, odd_secret),
-            GRANTED,
+            ENCODED,
         ),
         Case::new(
             "client_secret_basic, reserved characters sent raw",
             ClientAuth::basic_raw(odd_id, odd_secret),
-            [Refusal("invalid_request"), INVALID_CLIENT],
+            [Refusal("invalid_request"), INVALID_CLIENT, Token],
         ),
         Case::new(
             "client_secret_basic, wrong secret",
             ClientAuth::basic("basic", "wrong"),
             REFUSED,
         ),
-        Case::new(
-            "client_secret_post",
-            ClientAuth::post("post", SECRET),
-            GRANTED,
-        ),
+        Case::new("client_secret_post", post(), GRANTED),
         Case::new(
             "client_secret_post, wrong secret",
             ClientAuth::post("post", "wrong"),
@@ -209,22 +226,22 @@ fn cases() -> Vec<Case> {
         ),
         Case::new(
             "an unknown scope",
-            basic(),
-            [Token, Refusal("invalid_scope")],
+            post(),
+            [Token, Refusal("invalid_scope"), Refusal("invalid_scope")],
         )
         .with(|e| e.scope("nothing")),
-        Case::new("a resource (RFC 8707)", basic(), GRANTED)
+        Case::new("a resource (RFC 8707)", post(), GRANTED)
             .with(|e| e.resource("https://api.example/jwt")),
         Case::new(
             "a resource that is a URN",
-            basic(),
-            [Token, Refusal("invalid_target")],
+            post(),
+            [Token, Refusal("invalid_target"), Token],
         )
         .with(|e| e.resource("urn:example:opaque")),
         Case::new(
             "an unknown resource",
-            basic(),
-            [Refusal("invalid_target"), Token],
+            post(),
+            [Refusal("invalid_target"), Token, Token],
         )
         .with(|e| e.resource("https://unknown.example/")),
     ]

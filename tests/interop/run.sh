@@ -2,7 +2,8 @@
 # The crate against servers written by others: installs them into this directory (node_modules, .venv), starts them on
 # free ports of loopback, runs the tests of main.rs, which end with a table, and stops the servers. `run.sh limits` does
 # so for the rate limiters only.
-# Needs node 20 or newer, python 3.10 or newer, nginx and, the first time, their package registries.
+# Needs node 20 or newer, python 3.10 or newer, nginx, ruby with Doorkeeper and, the first time, their package registries;
+# as root on Debian it installs what is missing of the last two.
 set -euo pipefail
 cd "$(dirname "$0")"
 case ${1:-} in
@@ -12,13 +13,22 @@ case ${1:-} in
 esac
 
 PATH=$PATH:/usr/sbin
-for tool in node npm python3 nginx; do
-  command -v "$tool" >/dev/null && continue
-  if [ $tool != nginx ] || [ "$(id -u)" != 0 ] || ! apt-get install --yes --quiet --no-install-recommends nginx-light; then
-    echo "tests/interop needs $tool" >&2
+# need WHAT PACKAGES..: WHAT is missing; installs the packages where that is possible.
+need() {
+  local what=$1
+  shift
+  if [ $# -eq 0 ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+    || ! apt-get install --yes --quiet --no-install-recommends "$@"; then
+    echo "tests/interop needs $what" >&2
     exit 1
   fi
-done
+}
+
+for tool in node npm python3; do command -v "$tool" >/dev/null || need "$tool"; done
+command -v nginx >/dev/null || need nginx nginx-light
+if [ -z "$tests" ] && ! ruby -e 'require "rails"; require "doorkeeper"; require "puma"; require "sqlite3"' 2>/dev/null; then
+  need 'ruby with Doorkeeper' ruby-doorkeeper ruby-rails ruby-sqlite3 puma
+fi
 if ! cmp -s package-lock.json node_modules/.installed; then
   npm ci --no-progress
   cp package-lock.json node_modules/.installed
@@ -69,18 +79,30 @@ gunicorn() {
     ../.venv/bin/gunicorn --config gunicorn.conf.py "$1:application"
 }
 
+# python NAME SCRIPT ARGUMENTS..: a script in servers/
+python() {
+  local name=$1
+  shift
+  start "$name" env PYTHONDONTWRITEBYTECODE=1 ../.venv/bin/python "$@"
+}
+
 start limits node limits.js "$run/limits.json"
 start nginx bash nginx.sh "$run/nginx.json"
-start slow_api env PYTHONDONTWRITEBYTECODE=1 ../.venv/bin/python slow_api.py "$run/slow_api.json"
+python slow_api slow_api.py "$run/slow_api.json"
+start rate_limits node rate_limits.js "$run/rate_limits.json"
+up rate_limits
+python envoy_limits envoy_proxy.py "$run/envoy_limits.json" limits "$run/rate_limits.json"
 gunicorn django_api
 gunicorn flask_api
 if [ -z "$tests" ]; then
   start issuer node issuer.js "$run/issuer.json"
+  start doorkeeper ruby doorkeeper.rb "$run/doorkeeper.json"
   up issuer
   start jwt_api node jwt_api.js "$run/jwt_api.json" "$run/issuer.json"
-  up jwt_api
+  python envoy_api envoy_proxy.py "$run/envoy_api.json" api "$run/issuer.json"
+  for server in jwt_api envoy_api doorkeeper; do up "$server"; done
 fi
-for server in limits nginx slow_api django_api flask_api; do up "$server"; done
+for server in limits nginx slow_api envoy_limits django_api flask_api; do up "$server"; done
 
 INTEROP_SERVERS=$(
   for file in "$run"/*.json; do printf ',"%s":%s' "$(basename "$file" .json)" "$(cat "$file")"; done | sed 's/^,/{/; s/$/}/'

@@ -43,10 +43,10 @@ impl Block {
             "ENCRYPTED PRIVATE KEY" => "an encrypted private key",
             _ if self.encrypted => "an encrypted private key",
             "OPENSSH PRIVATE KEY" => "a private key in OpenSSH's own format",
-            label if label.ends_with("PRIVATE KEY") && self.der.is_none() => {
+            _ if self.is_private_key() && self.der.is_none() => {
                 "a private key that is cut off or damaged"
             }
-            label if label.ends_with("PRIVATE KEY") => "a private key",
+            _ if self.is_private_key() => "a private key",
             label if label.ends_with("PUBLIC KEY") => "a public key",
             label if label.ends_with("CERTIFICATE REQUEST") => "a certificate request",
             _ if self.is_certificate() && self.der.is_none() => {

@@ -96,7 +96,13 @@ impl SigningKey {
                 .encoding(key)
                 .map(|encoding| (encoding, key.describe()))
         });
-        let (key, found) = read.map_err(|found| wrong(algorithm, &found, pem::remedy(&pem)))?;
+        let (key, found) = read.map_err(|found| {
+            let remedy = match pem.starts_with(b"{") {
+                true => "; pass a JWK to `SigningKey::jwk`",
+                false => pem::remedy(&pem),
+            };
+            wrong(algorithm, &found, remedy)
+        })?;
         Self::tried(algorithm, key, None, || found)
     }
 
@@ -111,7 +117,13 @@ impl SigningKey {
     /// its `alg` is another one. Its text says what was found.
     pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let jwk = pem::unwrapped(jwk.as_ref());
-        let (key, id) = jwk::read(algorithm, &jwk).map_err(|found| wrong(algorithm, &found, ""))?;
+        let (key, id) = jwk::read(algorithm, &jwk).map_err(|found| {
+            let remedy = match jwk.starts_with(b"{") {
+                true => "",
+                false => "; pass PEM to `SigningKey::pem`",
+            };
+            wrong(algorithm, &found, remedy)
+        })?;
         Self::tried(algorithm, key, id, || "one".to_owned())
     }
 

@@ -162,8 +162,8 @@ impl ClientAuth {
     }
 
     /// `client_secret_basic` without the encoding that RFC 6749 asks for: the two are joined by a colon as they are, as
-    /// in RFC 7617. Some servers, Didit's among them, document this form. The same as [`basic`](Self::basic) for ids
-    /// and secrets of letters, digits and `*-._`.
+    /// in RFC 7617. Some servers, Didit's among them, document this form; Doorkeeper understands no other. The same as
+    /// [`basic`](Self::basic) for ids and secrets of letters, digits and `*-._`.
     #[must_use]
     pub fn basic_raw(id: impl Into<String>, secret: impl SecretSource) -> Self {
         Self::of(id, |id| ClientSecret::new(id, secret, Method::BasicRaw))
