@@ -132,6 +132,24 @@ async fn an_issuer_without_metadata_is_an_error_with_all_places_and_what_they_sa
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_at_the_second_place_says_what_the_first_one_said() {
+    let server = Server::answering(|url| match url {
+        OAUTH => (406, String::new()),
+        _ => (503, String::new()),
+    });
+    let endpoint = discover(&server, ClientAuth::basic("id", "secret")).retries(0);
+
+    let error = handle(endpoint).token().await.unwrap_err();
+
+    assert_eq!((error.kind(), error.is_transient()), (Kind::Server, true));
+    let text = error.to_string();
+    assert!(
+        text.contains(&format!("at {OPENID}, after {OAUTH} said 406")),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_odd_optional_member_does_not_spoil_the_document() {
     let documents = [
         with(metadata(), METHODS, json!("client_secret_basic")),

@@ -158,7 +158,7 @@ impl Discovery {
             } else if has_no_metadata(status) {
                 tried.nothing(&place, status);
             } else {
-                let error = refused(&place, status);
+                let error = refused(&place, status, &tried);
                 return Err(response::with_retry_after(error, &answered.headers, wall));
             }
         }
@@ -220,15 +220,19 @@ fn get(place: Uri) -> Request<Full<Bytes>> {
     request
 }
 
-fn refused(place: &Uri, status: StatusCode) -> TokenError {
-    let (kind, transient) = match status {
-        StatusCode::TOO_MANY_REQUESTS => (TokenErrorKind::Throttled, true),
-        status if status.is_redirection() => (TokenErrorKind::Redirected, false),
-        status if status.is_server_error() => (TokenErrorKind::Server, true),
-        _ => (TokenErrorKind::Refused, false),
+fn refused(place: &Uri, status: StatusCode, tried: &Tried) -> TokenError {
+    let kind = match status {
+        StatusCode::TOO_MANY_REQUESTS => TokenErrorKind::Throttled,
+        status if status.is_server_error() => TokenErrorKind::Server,
+        // Neither a success nor a failure.
+        _ => TokenErrorKind::Malformed,
     };
     let place = response::place(place);
-    TokenError::new(kind, transient, format!("failed at discovery, at {place}")).with_status(status)
+    let mut text = format!("failed at discovery, at {place}");
+    if !tried.said.is_empty() {
+        text.push_str(&format!(", after {}", tried.said.join(", ")));
+    }
+    TokenError::new(kind, true, text).with_status(status)
 }
 
 /// After so long a document is asked for again.

@@ -163,13 +163,14 @@ fn token(
             ));
         }
         Some(kind) => {
-            let is_bound = kind.as_str().is_some_and(|kind| {
+            // Not a name, or one for tokens that are bound to a key.
+            let is_another = kind.as_str().is_none_or(|kind| {
                 let bound = ["dpop", "mac", "pop"];
                 bound
                     .iter()
                     .any(|bound| bound.eq_ignore_ascii_case(kind.trim()))
             });
-            let remedy = if is_bound {
+            let remedy = if is_another {
                 "have the server issue bearer tokens"
             } else {
                 "if the API takes it as one, name the type with `TokenEndpoint::bearer_type`"

@@ -126,7 +126,13 @@ impl Refusal<'_> {
         let is_401 = self.status == StatusCode::UNAUTHORIZED;
         match self.code {
             Some("temporarily_unavailable") => true,
-            Some("server_error") => !is_401,
+            Some(
+                "server_error"
+                | "internal_error"
+                | "internal_server_error"
+                | "service_unavailable"
+                | "timeout",
+            ) => !is_401,
             Some(code) if is_verdict(code) => self.text_has(&TRANSIENT_AT_ENTRA),
             _ => !is_401 && (self.text_has(&TRANSIENT) || self.text_has(&TRANSIENT_AT_ENTRA)),
         }
@@ -203,24 +209,31 @@ pub(super) fn redirected(
     .with_status(status)
 }
 
-/// A URI without user info and query, for people.
+/// A URI without user info and query, for people; cut if it is very long, because metadata may name it.
 pub(in super::super) fn place(uri: &Uri) -> String {
     described(uri, str::to_owned)
 }
 
 fn described(uri: &Uri, path: impl Fn(&str) -> String) -> String {
-    // A password with a slash in it reads as a path.
-    if let Some((_, rest)) = uri.path().rsplit_once('@') {
-        return format!("...@{}", path(rest));
-    }
-    match (uri.scheme_str(), uri.host()) {
+    let text = match (uri.scheme_str(), uri.host()) {
+        // A password with a slash in it reads as a path.
+        _ if uri.path().contains('@') => {
+            let (_, rest) = uri.path().rsplit_once('@').unwrap_or_default();
+            format!("...@{}", path(rest))
+        }
         (Some(scheme), Some(host)) => {
             let port = uri.port_u16().map_or_else(String::new, |p| format!(":{p}"));
             format!("{scheme}://{host}{port}{}", path(uri.path()))
         }
         _ => path(uri.path()),
+    };
+    match text.char_indices().nth(LONGEST_PLACE) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
     }
 }
+
+const LONGEST_PLACE: usize = 500;
 
 const THROTTLED: [&str; 6] = [
     "rate limit",
