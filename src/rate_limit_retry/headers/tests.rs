@@ -73,17 +73,14 @@ proptest! {
         name in prop::sample::select(&NAMES[..]),
         pieces in prop::collection::vec(piece(), 1..5),
         other in prop::sample::select(&NAMES[..]),
-        length in 200..2048_usize,
+        length in 400..=4096_usize,
     ) {
-        let work = |length: usize| {
-            let value: String = pieces.concat().chars().cycle().take(length).collect();
-            work_for(&[(name.to_owned(), value.clone()), (other.to_owned(), value)])
-        };
+        let value: String = pieces.concat().chars().cycle().take(length).collect();
 
-        let (once, twice) = (work(length), work(2 * length));
+        let work = work_for(&[(name.to_owned(), value.clone()), (other.to_owned(), value)]);
 
-        prop_assert!(twice <= 3 * once + 5_000, "{} and then {}", once, twice);
-        prop_assert!(twice <= MOST_PER_BYTE * 4 * length, "{} for {}", twice, 4 * length);
+        // A quadratic reader examines some thousand times as much.
+        prop_assert!(work <= MOST_PER_BYTE * 2 * length, "{} for {}", work, 2 * length);
     }
 
     #[test]
