@@ -47,7 +47,7 @@ fn a_mistake_in_a_configuration_does_not_show_its_secrets() {
             ("client_secret_variable", secret),
             ("client_auth", secret),
             ("header", secret),
-            ("scheme", &format!("{secret}\n")),
+            ("scheme", &format!("{secret}\n{secret}")),
             ("private_key_file", secret),
             ("signing_algorithm", secret),
             ("refresh_before", secret),
