@@ -8,10 +8,10 @@ use std::sync::{
 };
 
 use http::StatusCode;
-use support::{SECOND, Source, answering, api, get, layer, send, status_only, throttled};
-use tower::{Layer, ServiceBuilder, util::BoxCloneSyncService};
+use support::{Body, SECOND, Source, answering, api, get, layer, send, status_only, throttled};
+use tower::{Layer, ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{
-    M2mLayer, Misuse, RateLimitRetryLayer,
+    BoxError, M2mLayer, Misuse, RateLimitRetryLayer,
     client_credentials::{ClientCredentialsLayerBuilder, TokenEvent},
     rate_limit_retry::{RateLimitEvent, RateLimitRetryLayerBuilder},
 };
@@ -93,6 +93,27 @@ async fn limits_that_a_box_hides_inside_credentials_are_found_when_a_dead_token_
     }
 
     assert_eq!(seen.take(), [Misuse::WrongOrder]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_a_box_hides_inside_limits_are_found_when_a_request_is_sent_again() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let failing = service_fn(move |_: http::Request<Body>| {
+        let first = count.fetch_add(1, SeqCst) == 0;
+        std::future::ready(match first {
+            true => Err(BoxError::from(std::io::Error::from(
+                std::io::ErrorKind::ConnectionRefused,
+            ))),
+            false => Ok(status_only(StatusCode::OK)),
+        })
+    });
+    let seen = Seen::default();
+    let inner = watching_limits(&seen).max_retries(0).build().layer(failing);
+    let stack = RateLimitRetryLayer::new().layer(BoxCloneSyncService::new(inner));
+
+    send(&stack, get("/")).await.unwrap();
+
+    assert_eq!(seen.take(), [Misuse::Nested]);
 }
 
 #[tokio::test(start_paused = true)]
