@@ -105,17 +105,10 @@ impl<'a> Meaning<'a> {
                 && let (Some(scale), false) = (scale_of(word), numbered)
             {
                 meaning.scale = Some(scale);
-            } else if !(role.is_some() && is_article(word))
-                && !(role.is_some_and(Role::is_time) && is_filler(word))
-                && !(role.is_some() && is_one_of(word, &["count", "number"]))
-                && !(role == Some(Role::Wait) && word.eq_ignore_ascii_case("retry"))
-                && !(role == Some(Role::Refill)
-                    && (is_refill(word) || word.eq_ignore_ascii_case("rate")))
-                && !(role == Some(Role::Limit)
-                    && at == Some(index + 1)
-                    && all[index + 1].0.eq_ignore_ascii_case("capacity")
-                    && is_one_of(word, &["burst", "bucket"]))
-            {
+            } else if role.is_none_or(|role| {
+                let after = all.get(index + 1).filter(|_| at == Some(index + 1));
+                !is_part_of_role(word, role, after.map_or("", |after| after.0))
+            }) {
                 let today = word.eq_ignore_ascii_case("today");
                 meaning.dimension.push(if today { "day" } else { word })?;
             }
@@ -258,6 +251,22 @@ impl fmt::Display for Dimension<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a word only describes the role of the name; `after` is the word with the role, if that comes next.
+fn is_part_of_role(word: &str, role: Role, after: &str) -> bool {
+    let of_the_role = match role {
+        Role::Wait => word.eq_ignore_ascii_case("retry"),
+        Role::Refill => is_refill(word) || word.eq_ignore_ascii_case("rate"),
+        Role::Limit => {
+            after.eq_ignore_ascii_case("capacity") && is_one_of(word, &["burst", "bucket"])
+        }
+        _ => false,
+    };
+    of_the_role
+        || is_article(word)
+        || is_one_of(word, &["count", "number"])
+        || (role.is_time() && is_filler(word))
 }
 
 /// Where the first `ratelimit`, `rate-limit` or `rate_limit` ends.
