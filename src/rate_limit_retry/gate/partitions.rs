@@ -129,7 +129,7 @@ impl Partitions {
 
     /// Where there are many, removes idle ones among the next few. What has been learned of others that are not in use is
     /// removed only if none is idle. What is removed is to be dropped after the lock is released.
-    pub(super) fn sweep(&mut self, now: Instant, removed: &mut Vec<Box<Partition>>) {
+    pub(super) fn sweep(&mut self, now: Instant, removed: &mut Vec<Partition>) {
         if self.by_key.len() < MOST_PARTITIONS {
             return;
         }
@@ -151,7 +151,7 @@ impl Partitions {
             }
             if let Some(mut partition) = self.by_key.remove(&key) {
                 partition.close();
-                removed.push(partition);
+                removed.push(*partition);
             }
             if self.by_key.len() < MOST_PARTITIONS {
                 break;

@@ -77,7 +77,7 @@ impl State {
         limits: &OwnLimits,
         pace: &Pace,
         now: Instant,
-        removed: &mut Vec<Box<Partition>>,
+        removed: &mut Vec<Partition>,
     ) {
         self.partitions.sweep(now, removed);
         for key in keys {
