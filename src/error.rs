@@ -286,6 +286,23 @@ mod tests {
         assert_eq!(causes(&io::Error::other("alone")), None);
     }
 
+    #[cfg(feature = "hyper-util")]
+    #[tokio::test]
+    async fn what_hyper_has_canceled_was_not_sent() {
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let io = hyper_util::rt::TokioIo::new(ours);
+        let handshake = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(io);
+        let (mut sender, connection) = handshake.await.unwrap();
+        let closed = sender.send_request(http::Request::default());
+        drop(connection);
+
+        let error = closed.await.unwrap_err();
+
+        assert!(error.is_canceled(), "{error:?}");
+        let client = Client(error.into());
+        assert_eq!(ErrorClass::of(&client), ErrorClass::NotSent);
+    }
+
     #[test]
     fn a_refused_connection_was_not_sent_and_anything_unknown_may_have_been() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);

@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     convert::Infallible,
+    future::Future,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -19,7 +20,7 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use support::{API, status_only};
 use tokio::{sync::Barrier, task::JoinSet, time::sleep};
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{GaveUp, GiveUpReason},
@@ -123,6 +124,71 @@ async fn a_body_beyond_its_own_cap_gives_back_what_it_kept() {
     });
 
     replay.layer(api).oneshot(upload()).await.unwrap();
+}
+
+#[test]
+fn what_small_frames_take_is_what_is_charged() {
+    for size in [1, 7, 100, 1000, 5000] {
+        let replay = RequestBodyReplayLayer::new();
+        let count = 64 * 1024 / size;
+        let piece = Bytes::from(vec![7; size]);
+        let mut bodies = None;
+        let api = service_fn(|request: Request<ReplayBody<Pieces>>| {
+            bodies = Some((request.body().try_clone().unwrap(), request.into_body()));
+            std::future::ready(Ok::<_, BoxError>(()))
+        });
+        let pieces = Pieces(vec![piece; count]);
+        let request = Request::post(API).body(pieces).unwrap();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        drop(std::pin::pin!(replay.layer(api).call(request)).poll(&mut cx));
+        let (copy, mut first) = bodies.unwrap();
+
+        let taken = allocation_counter::measure(|| {
+            for _ in 0..count {
+                let frame = Pin::new(&mut first).poll_frame(&mut cx);
+                assert!(matches!(frame, Poll::Ready(Some(Ok(_)))));
+            }
+        });
+
+        let kept = replay.bytes_kept();
+        let data = count * size;
+        assert!((data..data + 8 * 1024).contains(&kept), "{size}: {kept}");
+        // Frames from 1 KiB on are kept by reference.
+        let charged = i64::try_from(kept).unwrap();
+        assert!(taken.bytes_current <= charged + 4096, "{size}: {taken:?}");
+        drop(first);
+        let copied = std::pin::pin!(copy.collect()).poll(&mut cx);
+        let Poll::Ready(Ok(copied)) = copied else {
+            panic!("{size}: the copy is not complete");
+        };
+        assert_eq!(copied.to_bytes(), vec![7; data]);
+    }
+}
+
+#[test]
+fn trailers_are_charged() {
+    let replay = RequestBodyReplayLayer::new();
+    let mut bodies = None;
+    let api = service_fn(|request: Request<ReplayBody<_>>| {
+        bodies = Some((request.body().try_clone().unwrap(), request.into_body()));
+        std::future::ready(Ok::<_, BoxError>(()))
+    });
+    let long = http::HeaderMap::from_iter([(
+        http::header::ETAG,
+        http::HeaderValue::from_bytes(&[b'a'; 10_000]).unwrap(),
+    )]);
+    let body = http_body_util::Full::new(Bytes::new())
+        .with_trailers(std::future::ready(Some(Ok::<_, Infallible>(long))));
+    let request = Request::post(API).body(body).unwrap();
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    drop(std::pin::pin!(replay.layer(api).call(request)).poll(&mut cx));
+    let (_copy, mut first) = bodies.unwrap();
+
+    while let Poll::Ready(Some(frame)) = Pin::new(&mut first).poll_frame(&mut cx) {
+        frame.unwrap();
+    }
+
+    assert!(replay.bytes_kept() > 10_000, "{}", replay.bytes_kept());
 }
 
 /// A hundred bytes in two pieces, of a length that is not known before.

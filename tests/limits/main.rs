@@ -13,6 +13,7 @@ mod holds;
 mod partitions;
 mod past_the_gate;
 mod places;
+mod refusals;
 mod retries;
 mod shown;
 mod waiting;

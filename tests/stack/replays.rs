@@ -87,6 +87,33 @@ async fn an_api_that_always_says_401_gets_one_replay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_token_is_not_sent_again_because_the_server_asks_for_it() {
+    for together in [true, false] {
+        let source = Source::living(HOUR);
+        let tokens = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&tokens);
+        let (inner, _) = answering(move |request| {
+            let token = request.headers()[header::AUTHORIZATION].clone();
+            log.lock().unwrap().push(token);
+            let mut response = status_only(StatusCode::UNAUTHORIZED);
+            let asks = header::HeaderValue::from_static("true");
+            response.headers_mut().insert("x-should-retry", asks);
+            std::future::ready(response)
+        });
+        let response = if together {
+            send(&stacked(&source, inner).0, get("/")).await
+        } else {
+            let credentials = layer(&source).build().layer(inner);
+            send(&RateLimitRetryLayer::new().layer(credentials), get("/")).await
+        };
+
+        assert_eq!(response.unwrap().status(), StatusCode::UNAUTHORIZED);
+        let tokens = tokens.lock().unwrap();
+        assert_eq!(*tokens, ["Bearer token-1", "Bearer token-2"], "{together}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_attempt_carries_the_current_token_and_may_be_replayed() {
     // 401 · replay: 429 · after a minute, with a new token: 401 · replay: 200
     let source = Source::living(30 * SECOND);
