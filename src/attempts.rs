@@ -15,7 +15,11 @@ use http::{Extensions, Request, Response};
 /// assert_eq!(Attempts::of(&Response::new(())), 1);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Attempts(u32);
+pub struct Attempts(
+    u32,
+    /// Whether one of them was a replay with another token after a 401.
+    bool,
+);
 
 impl Attempts {
     /// How often the request behind `response` was sent: 1 unless a layer of this crate sent it again.
@@ -35,15 +39,23 @@ impl Attempts {
         extensions.get::<Self>().is_some_and(|a| a.0 > 1)
     }
 
-    pub(crate) fn mark<B>(request: &mut Request<B>, attempt: u32) {
+    /// Whether an attempt of this call was sent again after a 401: with these extensions of a request, before it; with
+    /// those of a response, for it. That is done once per call.
+    pub(crate) fn is_token_replaced(extensions: &Extensions) -> bool {
+        extensions.get::<Self>().is_some_and(|a| a.1)
+    }
+
+    pub(crate) fn mark<B>(request: &mut Request<B>, attempt: u32, token_replaced: bool) {
         if attempt > 1 {
-            request.extensions_mut().insert(Self(attempt));
+            let attempts = Self(attempt, token_replaced);
+            request.extensions_mut().insert(attempts);
         }
     }
 
-    pub(crate) fn record<B>(response: &mut Response<B>, sends: u32) {
+    pub(crate) fn record<B>(response: &mut Response<B>, sends: u32, token_replaced: bool) {
         if sends > 1 {
-            response.extensions_mut().insert(Self(sends));
+            let attempts = Self(sends, token_replaced);
+            response.extensions_mut().insert(attempts);
         }
     }
 }
@@ -56,14 +68,15 @@ mod tests {
     fn only_what_is_sent_again_is_marked() {
         for (attempt, told) in [(1, 1), (2, 2), (7, 7)] {
             let mut request = Request::new(());
-            Attempts::mark(&mut request, attempt);
+            Attempts::mark(&mut request, attempt, true);
 
             assert_eq!(Attempts::of_request(&request), told);
             assert_eq!(Attempts::are_marked(request.extensions()), told > 1);
+            assert_eq!(Attempts::is_token_replaced(request.extensions()), told > 1);
             assert_eq!(request.extensions().is_empty(), told == 1);
         }
         let mut response = Response::new(());
-        Attempts::record(&mut response, 1);
+        Attempts::record(&mut response, 1, true);
         assert!(response.extensions().is_empty());
     }
 }

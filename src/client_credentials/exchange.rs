@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{
@@ -105,6 +105,12 @@ impl Exchange {
             sent_at: sent.at,
             for_other_scheme: verdict == Verdict::OtherScheme,
         })
+    }
+
+    /// Whether a 401 lets `request` be sent once more: not if a retry layer outside sends a call again in which that was
+    /// done before.
+    pub(crate) fn may_replay<B>(&self, request: &Request<B>) -> bool {
+        self.replay && !Attempts::is_token_replaced(request.extensions())
     }
 
     /// A request that was sent with a token was answered with a success.

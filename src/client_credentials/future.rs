@@ -195,8 +195,8 @@ where
     RB: Body + Send,
 {
     let token = token_when_ready(&exchange, &mut service).await?;
-    let retained = exchange
-        .replay
+    let may_replay = exchange.may_replay(&request);
+    let retained = may_replay
         .then(|| Retained::of(&request, &service))
         .flatten();
     let header = token.header.clone();
@@ -250,7 +250,7 @@ where
     let sent = Sent::new(token.identity, origin, exchange.tokens.clock.now());
     drop(token);
     let mut response = service.call(request).await.map_err(Into::into)?;
-    Attempts::record(&mut response, 2);
+    Attempts::record(&mut response, 2, true);
     if let Some(refusal) = exchange.refusal(&response, sent) {
         exchange.refused_again(&refusal);
     }

@@ -60,8 +60,9 @@ impl TokenHandle {
         self.0.obtain().await.map(drop)
     }
 
-    /// Makes one fetch of a new token now, whatever back-off says, or joins the one under way. The valid token is
-    /// used until the new one is there, and stays if the fetch fails.
+    /// Makes one fetch of a new token now, whatever back-off says, or joins the one under way. A refresh under way that
+    /// makes no fetch, because the secret has not changed or a store has a token, is followed by one that does. The valid
+    /// token is used until the new one is there, and stays if the fetch fails.
     ///
     /// # Errors
     ///

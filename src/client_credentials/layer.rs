@@ -219,9 +219,9 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
-    /// How soon after a refresh that a 401 brought about the next one may follow. It doubles, up to 10 min, each time
-    /// that the new token is refused as well without having been accepted. It never lasts longer than half of the token's
-    /// life. Default: 10 s.
+    /// How soon after a refresh that a 401 brought about the next one may follow for a 401 of the same origin; for other
+    /// origins, a second later. It doubles for that origin, up to 10 min, each time that the new token is refused there as
+    /// well without having been accepted. It never lasts longer than half of the token's life. Default: 10 s.
     pub fn refresh_cooldown(mut self, cooldown: Duration) -> Self {
         self.refresh_cooldown = cooldown;
         self

@@ -94,8 +94,8 @@ where
             let exchange = Arc::clone(exchange);
             return ResponseFuture::slow(obtain_and_send(exchange, service, request, origin));
         };
-        let retained = exchange
-            .replay
+        let may_replay = exchange.may_replay(&request);
+        let retained = may_replay
             .then(|| Retained::of(&request, &self.inner))
             .flatten();
         exchange.authorize(request.headers_mut(), token);

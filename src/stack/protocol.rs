@@ -93,7 +93,8 @@ impl Protocol {
         };
         match (refusal, kept) {
             (None, _) => {}
-            (Some(refusal), Some(kept)) if self.exchange.replay && !replay => {
+            (Some(refusal), Some(kept)) if self.exchange.replay && !call.token_replaced => {
+                call.token_replaced = true;
                 return Then::Replace(response, refusal, kept);
             }
             (Some(refusal), _) if replay => self.exchange.refused_again(&refusal),

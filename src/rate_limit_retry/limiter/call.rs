@@ -25,6 +25,8 @@ pub(crate) struct Call {
     pub(super) arrival: Option<NonZeroU64>,
     pub(super) attempt: u32,
     pub(super) sends: u32,
+    /// An attempt was sent again after a 401, with another token: once per call.
+    pub(crate) token_replaced: bool,
     /// An attempt that was followed by another one may have been processed.
     pub(super) perhaps_processed: bool,
 }
@@ -32,7 +34,7 @@ pub(crate) struct Call {
 impl Call {
     /// Tells those below that this is not the first attempt.
     pub(crate) fn mark<B>(&self, request: &mut http::Request<B>) {
-        Attempts::mark(request, self.attempt);
+        Attempts::mark(request, self.attempt, self.token_replaced);
     }
 }
 

@@ -73,6 +73,7 @@ impl Limiter {
         let (ended, shed, held, bypassed) = match &outcome {
             Ok(response) => {
                 call.sends += Attempts::of(response);
+                call.token_replaced |= Attempts::is_token_replaced(response.extensions());
                 let status = response.status();
                 signals = self
                     .reader
@@ -274,7 +275,7 @@ impl Limiter {
         mut outcome: Result<Response<RB>, BoxError>,
     ) -> Result<Response<RB>, BoxError> {
         if let Ok(response) = &mut outcome {
-            Attempts::record(response, call.sends);
+            Attempts::record(response, call.sends, call.token_replaced);
         }
         outcome
     }

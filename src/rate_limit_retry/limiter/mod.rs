@@ -146,6 +146,7 @@ impl Limiter {
             arrival: None,
             attempt: 1,
             sends: 0,
+            token_replaced: Attempts::is_token_replaced(parts.extensions),
             perhaps_processed: false,
         }
     }
