@@ -177,12 +177,12 @@ impl Tokens {
         let credential = self.cell.settings().credential.as_deref();
         let reason = lead.flight().reason().as_str();
         let flying = span::of_fetch(credential, reason, Arc::clone(self).fly(lead));
-        self.register(runtime.spawn(flying).abort_handle());
+        self.register(&runtime.spawn(flying).abort_handle());
         Ok(())
     }
 
     /// Keeps the task of a fetch for the shutdown. One that was spawned while that began ends here.
-    fn register(&self, task: AbortHandle) {
+    fn register(&self, task: &AbortHandle) {
         let mut tasks = lock(&self.tasks);
         tasks.retain(|task| !task.is_finished());
         tasks.push(task.clone());
@@ -305,7 +305,7 @@ mod tests {
         assert!(lock(&tokens.tasks).is_empty());
         let fetch = tokio::spawn(std::future::pending::<()>());
 
-        tokens.register(fetch.abort_handle());
+        tokens.register(&fetch.abort_handle());
 
         assert!(fetch.await.unwrap_err().is_cancelled());
     }
@@ -317,7 +317,7 @@ mod tests {
         let tokens = Arc::clone(&layer.into_exchange().tokens);
         let fetches = [0; 3].map(|_| tokio::spawn(std::future::pending::<()>()));
         for fetch in &fetches {
-            tokens.register(fetch.abort_handle());
+            tokens.register(&fetch.abort_handle());
         }
 
         tokens.shut_down().await;
@@ -326,9 +326,9 @@ mod tests {
             assert!(fetch.await.unwrap_err().is_cancelled());
         }
         // Those that have ended are not kept.
-        tokens.register(tokio::spawn(std::future::ready(())).abort_handle());
+        tokens.register(&tokio::spawn(std::future::ready(())).abort_handle());
         tokio::task::yield_now().await;
-        tokens.register(tokio::spawn(std::future::ready(())).abort_handle());
+        tokens.register(&tokio::spawn(std::future::ready(())).abort_handle());
         assert_eq!(lock(&tokens.tasks).len(), 1);
     }
 }

@@ -109,7 +109,7 @@ impl State {
     /// What the reader, which has got to `position`, is to do next.
     pub(super) fn next(&mut self, position: usize) -> Next {
         match self.remembered.get_mut(position) {
-            Some(piece) => Next::Replay(piece.to_frame()),
+            Some(piece) => Next::Replay(piece.next_frame()),
             None if self.ended => Next::End,
             None => Next::Read,
         }
@@ -281,7 +281,7 @@ impl Piece {
     }
 
     /// The frame. Frames that share a buffer are one.
-    fn to_frame(&mut self) -> Frame<Bytes> {
+    fn next_frame(&mut self) -> Frame<Bytes> {
         if let Self::Small(buffer) = self {
             *self = Self::Data(mem::take(buffer).into());
         }

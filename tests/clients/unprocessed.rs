@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt};
 use tower_m2m::{
     Attempts, Backoff, BoxError, ErrorClass, RateLimitRetryLayer, rate_limit_retry::RateLimitEvent,
 };

@@ -2,6 +2,9 @@
 
 mod axum_server;
 mod grpc_status;
+#[allow(dead_code, reason = "the tests here use a part")]
+#[path = "../../../clients/http2_server.rs"]
+mod http2_server;
 mod kube_client;
 mod middleware;
 mod octocrab_client;

@@ -20,7 +20,11 @@ use tower_m2m::{
     test_util::{Api, ApiFault, Issuer},
 };
 
-use crate::{deaf, server::serve};
+use crate::{
+    deaf,
+    http2_server::{Http2Server, REFUSED_STREAM, Reply},
+    server::serve,
+};
 
 #[tokio::test]
 async fn it_sends_bodies_of_any_kind() {
@@ -164,6 +168,18 @@ async fn its_refused_connections_are_known_not_to_have_been_sent() {
     let error = service().oneshot(request.unwrap()).await.unwrap_err();
 
     assert_eq!(ErrorClass::of(&error), ErrorClass::NotSent);
+}
+
+#[tokio::test]
+async fn its_refused_streams_are_known_not_to_have_been_processed() {
+    let server = Http2Server::start(&[Reply::Reset(REFUSED_STREAM); 8]).await;
+    let builder = reqwest::Client::builder().http2_prior_knowledge();
+    let service = ReqwestService::new(builder).unwrap();
+    let request = Request::post(&server.url).body(Full::<Bytes>::from("ten bytes."));
+
+    let error = service.oneshot(request.unwrap()).await.unwrap_err();
+
+    assert_eq!(ErrorClass::of(&error), ErrorClass::NotSent, "{error:?}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use tower_m2m::{
 
 use crate::{
     deaf,
+    http2_server::{Http2Server, NO_ERROR, REFUSED_STREAM, Reply},
     server::{Served, guarded, serve},
 };
 
@@ -106,6 +107,19 @@ async fn its_refused_connections_are_known_not_to_have_been_sent() {
         .unwrap_err();
 
     assert_eq!(ErrorClass::of(&error), ErrorClass::NotSent);
+}
+
+#[tokio::test]
+async fn its_refused_streams_are_known_not_to_have_been_processed() {
+    for reply in [Reply::Reset(REFUSED_STREAM), Reply::GoAway(NO_ERROR)] {
+        let server = Http2Server::start(&[reply; 8]).await;
+        let channel = Endpoint::new(server.url.clone()).unwrap().connect_lazy();
+        let request = Request::post("/health").body(Body::empty()).unwrap();
+
+        let error = channel.oneshot(request).await.unwrap_err();
+
+        assert_eq!(ErrorClass::of(&error), ErrorClass::NotSent, "{error:?}");
+    }
 }
 
 /// A health service behind a gateway that checks tokens.
