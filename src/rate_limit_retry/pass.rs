@@ -8,6 +8,7 @@ use http::{
 };
 
 use super::{
+    budget::Account,
     gate::{Admission, Keys, Ticket},
     limiter::{Call, RequestHead, SharedLimiter},
 };
@@ -50,6 +51,7 @@ struct Pass {
     named: bool,
     /// With a reference count of its own.
     keys: Keys,
+    account: Account,
     openness: Arc<Openness>,
 }
 
@@ -63,8 +65,8 @@ impl Passes {
 
     /// A call that begins past the gate, which is not asked, and with a free ticket.
     pub(crate) fn pass(&self, head: &RequestHead<'_>, named: bool) -> Option<Call> {
-        let keys = self.open(head.uri, named)?;
-        Some(self.limiter.call(keys, head))
+        let (keys, account) = self.open(head.uri, named)?;
+        Some(self.limiter.call(keys, account, head))
     }
 
     /// A call that begins, and what the gate says, which is not asked where a call may have to wait for something else.
@@ -80,7 +82,7 @@ impl Passes {
         if let Some(Ok(ticket)) = &admission
             && ticket.is_free()
         {
-            self.remember(head.uri, credential.is_some(), &call.keys);
+            self.remember(head.uri, credential.is_some(), &call);
         }
         (call, admission)
     }
@@ -88,16 +90,17 @@ impl Passes {
     /// The keys of the partition that was used last, if it is the one wanted and open.
     ///
     /// Of what other threads use, this reads whether the partition is open; the rest is this shard's own.
-    fn open(&self, uri: &Uri, named: bool) -> Option<Keys> {
+    fn open(&self, uri: &Uri, named: bool) -> Option<(Keys, Account)> {
         // Taken only where threads outnumber shards: nobody waits for it.
         let last = self.last.try_lock().ok()?;
         let pass = last.as_ref()?;
-        (pass.is_for(uri, named) && pass.openness.get()).then(|| Arc::clone(&pass.keys))
+        let open = pass.is_for(uri, named) && pass.openness.get();
+        open.then(|| (Arc::clone(&pass.keys), pass.account))
     }
 
     #[cold]
-    fn remember(&self, uri: &Uri, named: bool, keys: &Keys) {
-        let Some(openness) = self.limiter.gate.openness(keys) else {
+    fn remember(&self, uri: &Uri, named: bool, call: &Call) {
+        let Some(openness) = self.limiter.gate.openness(&call.keys) else {
             return;
         };
         if let Ok(mut last) = self.last.try_lock() {
@@ -105,7 +108,8 @@ impl Passes {
                 scheme: uri.scheme().cloned(),
                 authority: uri.authority().cloned(),
                 named,
-                keys: Arc::clone(keys),
+                keys: Arc::clone(&call.keys),
+                account: call.account,
                 openness,
             });
         }

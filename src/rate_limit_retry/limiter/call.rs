@@ -7,13 +7,15 @@ use tokio::time::Instant;
 
 use crate::{
     Attempts, Origin,
-    rate_limit_retry::{decision::MethodClass, gate::Keys, route::RouteClass},
+    rate_limit_retry::{budget::Account, decision::MethodClass, gate::Keys, route::RouteClass},
 };
 
 /// One call, over all its attempts.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) keys: Keys,
+    /// Where its success is counted, and its retries are charged.
+    pub(crate) account: Account,
     /// Where it goes, if the keys are the user's own.
     pub(super) origin: Option<Box<Origin>>,
     pub(super) method: MethodClass,

@@ -15,6 +15,7 @@ use crate::{
     kept::Resendable,
     rate_limit_retry::{
         GaveUp, GiveUpReason, RateLimitEvent,
+        budget::Account,
         decision::{Decision, Ended, Facts, decide},
         gate::Ticket,
         headers::{Signals, is_from_a_cache, may_speak},
@@ -41,7 +42,7 @@ impl Limiter {
             && answer.status().is_success()
             && !may_speak(answer.headers());
         if over {
-            self.budget.deposit();
+            self.budget.deposit(call.account);
         }
         over
     }
@@ -134,7 +135,7 @@ impl Limiter {
                         held_for: held.unwrap_or_default(),
                     });
                 } else if status.is_success() {
-                    self.budget.deposit();
+                    self.budget.deposit(call.account);
                 }
                 let ended = Ended::Response(status, &signals);
                 (ended, shed, held, settled.bypassed)
@@ -190,7 +191,7 @@ impl Limiter {
             }),
             left: call.deadline.map(|at| at.saturating_duration_since(now)),
         };
-        let reason = match self.charge(decide(&facts, &self.policy), now) {
+        let reason = match self.charge(call.account, decide(&facts, &self.policy), now) {
             Decision::Return => return Next::Return(self.finish(call, outcome)),
             Decision::GiveUp(reason) => reason,
             Decision::AfterHold | Decision::AfterFault(_) if !supersede(kept) => GiveUpReason::Body,
@@ -233,10 +234,10 @@ impl Limiter {
         facts.nested && matches!(decide(&first, &self.policy), Decision::AfterFault(_))
     }
 
-    /// Retries after faults are bounded by a share of all requests; waiting for a quota is not a fault.
-    fn charge(&self, decision: Decision, now: Instant) -> Decision {
+    /// Retries after faults are bounded by a share of the partition's requests; waiting for a quota is not a fault.
+    fn charge(&self, account: Account, decision: Decision, now: Instant) -> Decision {
         match decision {
-            Decision::AfterFault(_) if !self.budget.withdraw(now) => {
+            Decision::AfterFault(_) if !self.budget.withdraw(account, now) => {
                 Decision::GiveUp(GiveUpReason::Budget)
             }
             other => other,

@@ -18,7 +18,7 @@ pub(crate) use self::{
 use super::{
     HoldTooLong, PartitionKey, RateLimitEvent, TooManyWaiting,
     boottime::BoottimeClock,
-    budget::FaultBudget,
+    budget::{Account, FaultBudget},
     decision::{MethodClass, Policy},
     event::RateLimitEvents,
     gate::{Admission, Gate, Keys, Ticket, Wish},
@@ -71,13 +71,15 @@ impl Limiter {
         now: Instant,
     ) -> Call {
         let own_keys = matches!(self.partitioning, Partitioning::By(_));
+        let keys = self.keys(parts, credential);
+        let account = Account::of(&keys);
         let mut call = Call {
             route: Some(RouteClass::of(parts.method.as_str(), parts.uri.path())),
             origin: own_keys
                 .then(|| Origin::of(parts.uri).map(Box::new))
                 .flatten(),
             deadline: self.deadline.map(|limit| after(now, limit)),
-            ..self.call(self.keys(parts, credential), parts)
+            ..self.call(keys, account, parts)
         };
         self.is_route_held(&mut call, now);
         call
@@ -129,7 +131,7 @@ impl Limiter {
     }
 
     /// A call without a deadline.
-    pub(crate) fn call(&self, keys: Keys, parts: &RequestHead<'_>) -> Call {
+    pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
         let keyed = self.keyed_origins.iter().any(|o| o.matches(parts.uri));
         let nested = Attempts::are_marked(parts.extensions);
         if nested {
@@ -138,6 +140,7 @@ impl Limiter {
         }
         Call {
             keys,
+            account,
             origin: None,
             method: MethodClass::of(parts.method, parts.headers, keyed),
             route: None,
