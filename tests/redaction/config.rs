@@ -75,7 +75,8 @@ fn a_mistake_in_a_configuration_does_not_show_its_secrets() {
                     witness.error(&error);
                     witness.text(error.key());
                 }
-                Ok(()) => assert_eq!(key, "header", "{value:?} was taken"),
+                // Texts that only later rules forbid are sent.
+                Ok(()) => assert!(matches!(key, "header" | "resource"), "{value:?} was taken"),
             }
             witness.assert_clean(&format!("{key} with {secret:?}"));
         }

@@ -52,7 +52,7 @@ async fn a_refusal_in_one_process_holds_all_that_share_its_name() {
     }
     fleet
         .api
-        .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 1));
+        .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 3));
 
     let refused = one.send();
     while other.told().is_empty() {
@@ -166,7 +166,7 @@ async fn the_acl_of_the_guide_is_enough_for_quotas() {
     }
     fleet
         .api
-        .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 1));
+        .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 3));
 
     one.ok().await;
     other.ok().await;

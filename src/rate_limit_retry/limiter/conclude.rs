@@ -85,6 +85,7 @@ impl Limiter {
                 let unavailable = status == StatusCode::SERVICE_UNAVAILABLE
                     && throttled
                     && !(permanent || signals.global || signals.is_exhausted())
+                    && !shed
                     && self.unavailable == UnavailableScope::Route;
                 let jitter = (wait / 100).min(MOST_JITTER).mul_f64(self.random.unit());
                 let until = after(now, (wait + jitter).min(self.gate.max_hold()));
