@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -40,18 +41,26 @@ pub enum UnavailableScope {
 
 /// A class of requests: reads or writes of paths of one pattern. What names one thing in a path, such as an id, is not
 /// part of the pattern.
+///
+/// One word of 32 bits, because each request under way has one: the pattern's hash, and whether it is of reads in the lowest
+/// bit.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct RouteClass {
-    reads: bool,
-    pattern: u64,
-}
+pub(crate) struct RouteClass(NonZeroU32);
 
 impl RouteClass {
     /// All writes: for a request of which only this is known, because its body is no longer there.
-    pub(crate) const WRITES: Self = Self {
-        reads: false,
-        pattern: 0,
-    };
+    pub(crate) const WRITES: Self = Self::new(false, 1);
+
+    const fn new(reads: bool, pattern: u32) -> Self {
+        match NonZeroU32::new(pattern << 1 | reads as u32) {
+            Some(class) => Self(class),
+            None => Self(NonZeroU32::MIN),
+        }
+    }
+
+    fn reads(self) -> bool {
+        self.0.get() & 1 == 1
+    }
 
     pub(crate) fn of(method: &str, path: &str) -> Self {
         let path = path.split(['?', '#']).next().unwrap_or_default();
@@ -64,17 +73,16 @@ impl RouteClass {
                 segment.bytes().for_each(&mut add);
             }
         }
-        Self {
-            reads: matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE"),
-            pattern: pattern.max(1),
-        }
+        let reads = matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
+        // The upper bits of the product depend on all of the input; 1 stands for all writes.
+        Self::new(reads, ((pattern >> 33) as u32).max(2))
     }
 
     /// The name of its partition. Paths are not shown.
     fn key(self, partition: &PartitionKey) -> PartitionKey {
-        let kind = if self.reads { "reads" } else { "writes" };
-        let pattern = self.pattern;
-        PartitionKey::new(format!("{partition} {kind} #{pattern:016x}"))
+        let kind = if self.reads() { "reads" } else { "writes" };
+        let pattern = self.0.get() >> 1;
+        PartitionKey::new(format!("{partition} {kind} #{pattern:08x}"))
     }
 }
 
@@ -150,7 +158,7 @@ impl HeldRoutes {
         now: Instant,
     ) -> Vec<PartitionKey> {
         let held = lock(&self.held);
-        let writes = (!class.reads).then_some(RouteClass::WRITES);
+        let writes = (!class.reads()).then_some(RouteClass::WRITES);
         let classes = [Some(class), writes.filter(|writes| *writes != class)];
         let routes = classes.into_iter().flatten();
         let routes = routes.filter_map(|class| held.get(&(partition.clone(), class)));
@@ -217,10 +225,7 @@ mod tests {
         let (routes, partition) = (HeldRoutes::default(), PartitionKey::new("api"));
         let until = after(now, Duration::from_secs(10));
         assert!(routes.is_empty());
-        let class = |n: usize| RouteClass {
-            reads: true,
-            pattern: n as u64 + 1,
-        };
+        let class = |n: usize| RouteClass::new(true, n as u32 + 2);
         let held = |n| routes.hold(&partition, class(n), until, now).is_some();
 
         assert!((0..MOST_HELD).all(held));

@@ -26,7 +26,7 @@ pub(crate) struct Call {
     pub(super) deadline: Option<Instant>,
     pub(super) arrival: Option<NonZeroU64>,
     pub(super) attempt: u32,
-    pub(super) sends: u32,
+    pub(super) sends: u16,
     /// An attempt was sent again after a 401, with another token: once per call.
     pub(crate) token_replaced: bool,
     /// An attempt that was followed by another one may have been processed.

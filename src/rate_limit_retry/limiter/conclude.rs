@@ -73,7 +73,8 @@ impl Limiter {
         let permanent = refusal.is_some_and(|refusal| self.permanent.is(&refusal));
         let (ended, shed, held, bypassed) = match &outcome {
             Ok(response) => {
-                call.sends += Attempts::of(response);
+                let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
+                call.sends = call.sends.saturating_add(sends);
                 call.token_replaced |= Attempts::is_token_replaced(response.extensions());
                 let status = response.status();
                 signals = self
@@ -142,7 +143,7 @@ impl Limiter {
                 (ended, shed, held, settled.bypassed)
             }
             Err(error) => {
-                call.sends += 1;
+                call.sends = call.sends.saturating_add(1);
                 let class = self.classifier.classify(&**error);
                 let shed = error::is_shed(&**error);
                 let learnt = match class {
@@ -277,7 +278,7 @@ impl Limiter {
         mut outcome: Result<Response<RB>, BoxError>,
     ) -> Result<Response<RB>, BoxError> {
         if let Ok(response) = &mut outcome {
-            Attempts::record(response, call.sends, call.token_replaced);
+            Attempts::record(response, call.sends.into(), call.token_replaced);
         }
         outcome
     }
