@@ -257,10 +257,10 @@ fn whoever_waits_is_told_at_once_of_a_hold_that_it_cannot_outwait() {
         }
     };
     let (woken, waker) = counting_waker();
-    let mut cx = Context::from_waker(&waker);
+    let cx = Context::from_waker(&waker);
     let mut places = [wait(now + 9 * SECOND), wait(now + 10 * SECOND)];
     for place in &mut places {
-        assert!(matches!(place.poll(&mut cx, now), Turn::Pending(_)));
+        assert!(matches!(place.poll(&cx, now), Turn::Pending(_)));
     }
 
     let until = now + 10 * SECOND;
@@ -268,11 +268,11 @@ fn whoever_waits_is_told_at_once_of_a_hold_that_it_cannot_outwait() {
 
     assert_eq!(woken.load(SeqCst), 1);
     let [first, second] = &mut places;
-    assert!(matches!(first.poll(&mut cx, now), Turn::TooLate(at) if at == until));
-    assert!(matches!(second.poll(&mut cx, now), Turn::Pending(_)));
+    assert!(matches!(first.poll(&cx, now), Turn::TooLate(at) if at == until));
+    assert!(matches!(second.poll(&cx, now), Turn::Pending(_)));
     // And once more of a longer one.
     gate.pause(&key[0], until + SECOND, now);
-    assert!(matches!(second.poll(&mut cx, now), Turn::TooLate(_)));
+    assert!(matches!(second.poll(&cx, now), Turn::TooLate(_)));
 }
 
 #[test]
