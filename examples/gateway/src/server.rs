@@ -68,13 +68,22 @@ impl Peer {
     }
 }
 
+/// What a listener does, in the order in which it comes to its end.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Stage {
+    Serving,
+    /// Connections are refused, and end with the requests under way.
+    Stopping,
+    /// Connections are dropped.
+    Aborted,
+}
+
 /// A listener that serves; it ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
     connections: Arc<Connections>,
-    /// `true` once connections are refused.
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     task: JoinHandle<()>,
 }
 
@@ -99,20 +108,20 @@ impl Server {
         let limit =
             ConnectionLimit::new(settings.max_connections, settings.max_connections_per_peer);
         let connections = Arc::new(Connections::new(name, limit));
-        let (stop, stopped) = watch::channel(false);
+        let (stage, stages) = watch::channel(Stage::Serving);
         let accepting = Accepting {
             listener,
             connection: Connection {
                 router,
                 settings,
                 connections: Arc::clone(&connections),
-                stopped,
+                stages,
             },
         };
         Ok(Self {
             address,
             connections,
-            stop,
+            stage,
             task: tokio::spawn(accepting.run()),
         })
     }
@@ -127,14 +136,14 @@ impl Server {
 
     /// Refuses connections, and waits until the requests under way have ended.
     pub(crate) async fn stop(&mut self) {
-        self.stop.send_replace(true);
-        // It fails if it was aborted, which is an end as well.
+        self.stage.send_replace(Stage::Stopping);
+        // It fails if it panicked, which is an end as well.
         let _ = (&mut self.task).await;
     }
 
-    /// Drops all connections.
+    /// Drops all connections, and waits until they are dropped: what they log and count then is not lost.
     pub(crate) async fn abort(&mut self) {
-        self.task.abort();
+        self.stage.send_replace(Stage::Aborted);
         let _ = (&mut self.task).await;
     }
 }
@@ -156,7 +165,7 @@ impl Accepting {
             listener,
             connection,
         } = self;
-        let mut stopped = connection.stopped.clone();
+        let mut stages = connection.stages.clone();
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
@@ -165,11 +174,15 @@ impl Accepting {
                     Err(error) => connection.failed(&error).await,
                 },
                 Some(_) = open.join_next() => {}
-                () = asked_to_stop(&mut stopped) => break,
+                () = reached(&mut stages, Stage::Stopping) => break,
             }
         }
         drop(listener);
-        while open.join_next().await.is_some() {}
+        tokio::select! {
+            () = async { while open.join_next().await.is_some() {} } => return,
+            () = reached(&mut stages, Stage::Aborted) => {}
+        }
+        open.shutdown().await;
     }
 }
 
@@ -179,7 +192,7 @@ struct Connection {
     router: Router,
     settings: Settings,
     connections: Arc<Connections>,
-    stopped: watch::Receiver<bool>,
+    stages: watch::Receiver<Stage>,
 }
 
 impl Connection {
@@ -208,7 +221,7 @@ impl Connection {
             router,
             settings,
             connections,
-            mut stopped,
+            mut stages,
         } = self;
         // A connection that is gone already shows that soon.
         let _ = stream.set_nodelay(true);
@@ -248,7 +261,7 @@ impl Connection {
                     }
                 }
             }
-            () = asked_to_stop(&mut stopped) => {
+            () = reached(&mut stages, Stage::Stopping) => {
                 serving.as_mut().graceful_shutdown();
                 // What has sent half a head is not waited for.
                 tokio::select! {
@@ -298,9 +311,9 @@ async fn is_over(activity: &Activity, lifetime: Option<Duration>) {
     }
 }
 
-async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
+async fn reached(stages: &mut watch::Receiver<Stage>, stage: Stage) {
     // An error means that the server was dropped.
-    drop(stopped.wait_for(|stopped| *stopped).await);
+    drop(stages.wait_for(|now| *now >= stage).await);
 }
 
 /// What a connection may cost.
