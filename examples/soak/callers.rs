@@ -81,7 +81,7 @@ pub(crate) async fn work(work: Arc<Work>, stack: Stack, mut random: Rng) {
     }
 }
 
-/// How long it takes until `calls` by each stack succeed at once, if they ever do.
+/// How long it takes until `calls` by each stack, sent at once, all succeed, if they ever do.
 pub(crate) async fn recover(stacks: [Stack; 2], url: &str, calls: usize) -> Option<Duration> {
     let began = Instant::now();
     while began.elapsed() < RECOVERY {
