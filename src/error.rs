@@ -6,6 +6,7 @@ use crate::{
     client_credentials::{CredentialPresent, OriginNotAllowed, TokenError},
     rate_limit_retry::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
     replay,
+    tenants::TenantError,
 };
 
 /// What an error of the inner service means for another attempt.
@@ -166,6 +167,7 @@ fn is_ours(error: &(dyn Error + 'static)) -> bool {
         || error.is::<HoldTooLong>()
         || error.is::<TooManyWaiting>()
         || error.is::<DeadlineExceeded>()
+        || error.is::<TenantError>()
         || replay::is_refusal(error)
 }
 
@@ -242,6 +244,7 @@ mod tests {
     use crate::{
         BoxError,
         replay::{ReplayBody, ReplayableBody},
+        tenants::CredentialId,
     };
 
     /// What an HTTP client makes of an error of the request's body.
@@ -284,6 +287,26 @@ mod tests {
 
         assert_eq!(causes(&error).as_deref(), Some("no such host"));
         assert_eq!(causes(&io::Error::other("alone")), None);
+    }
+
+    #[test]
+    fn a_request_without_a_tenants_credential_was_not_sent_and_is_not_retried() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let id = CredentialId::new("acme");
+        for error in [
+            TenantError::NotChosen,
+            TenantError::Unknown(id.clone()),
+            TenantError::Full(id.clone()),
+            // The layer could not be made because its own connection was refused.
+            TenantError::Unusable(id, Arc::new(refused)),
+        ] {
+            for error in [BoxError::from(error.clone()), Client(error.into()).into()] {
+                assert_eq!(ErrorClass::of(&*error), ErrorClass::Final, "{error:?}");
+                assert!(is_unsent(&*error), "{error:?}");
+                let custom = Classifier::new(|_| ErrorClass::NotSent);
+                assert_eq!(custom.classify(&*error), ErrorClass::Final, "{error:?}");
+            }
+        }
     }
 
     #[cfg(feature = "hyper-util")]

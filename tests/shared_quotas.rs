@@ -380,6 +380,38 @@ impl QuotaStore for Panicking {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_seed_repeats_the_pauses_between_reports_to_a_store_that_fails() {
+    let (one, again, other) = (
+        failing_reports(7).await,
+        failing_reports(7).await,
+        failing_reports(8).await,
+    );
+
+    assert!(one.len() > 5, "{one:?}");
+    assert_eq!(one, again);
+    assert_ne!(one, other);
+}
+
+/// When a store that fails is asked, by a layer with this seed.
+async fn failing_reports(seed: u64) -> Vec<Duration> {
+    let store = MemoryQuotaStore::new();
+    store.fail_with(Some(StoreError::unavailable("is down")));
+    let (_, inner) = announcing(300, 60 * SECOND);
+    let quotas = StoredQuotas::new("fleet", store.clone());
+    let process = process_with(quotas, &inner, |builder| builder.seed(seed));
+    let (began, mut calls, mut asked) = (Instant::now(), store.calls(), Vec::new());
+    send(&process.service, get("/")).await.unwrap();
+    while began.elapsed() < 20 * SECOND {
+        if store.calls() > calls {
+            calls = store.calls();
+            asked.push(began.elapsed());
+        }
+        sleep(MILLI).await;
+    }
+    asked
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_panics_is_a_store_that_failed_and_is_asked_again() {
     for at in [
         "report",

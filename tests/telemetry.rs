@@ -6,7 +6,11 @@ mod support;
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::SystemTime,
 };
 
 use http_body_util::BodyExt;
@@ -15,9 +19,11 @@ use metrics::{
     with_local_recorder,
 };
 use support::{SECOND, Source, answering, api, get, layer, post, send, throttled};
+use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
-    BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
+    BoxError, ClientAuth, ClientCredentialsLayer, Clock, RateLimitRetryLayer, SystemClock,
+    TokenEndpoint,
     client_credentials::TokenError,
     rate_limit_retry::{StoreError, StoredQuotas},
     replay::{ReplayBody, ReplayableBody, RequestBodyReplayLayer},
@@ -216,6 +222,60 @@ fn every_message_in_the_source_is_in_the_guide() {
         count += 1;
     }
     assert!(count > 15, "{count}");
+}
+
+/// The gauge that says when a token expires.
+#[derive(Clone, Default)]
+struct Expiry(Arc<AtomicU64>);
+
+impl Recorder for Expiry {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        match key.name() {
+            "tower_m2m_token_expiry_timestamp_seconds" => Gauge::from_arc(Arc::clone(&self.0)),
+            _ => Gauge::noop(),
+        }
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn the_time_at_which_a_token_expires_is_by_the_clock_of_the_layer() {
+    struct Billennium;
+    impl Clock for Billennium {
+        fn now(&self) -> Instant {
+            SystemClock::default().now()
+        }
+
+        fn wall(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH + 1_000_000_000 * SECOND
+        }
+    }
+
+    let expiry = Expiry::default();
+    with_local_recorder(&expiry, || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let tokens = layer(&Source::living(300 * SECOND)).clock(Billennium);
+            tokens.build().handle().token().await.unwrap();
+        });
+    });
+
+    let expires_at = f64::from_bits(expiry.0.load(SeqCst));
+    assert!((expires_at - 1_000_000_300.0).abs() < 1.0, "{expires_at}");
 }
 
 #[test]

@@ -278,7 +278,7 @@ impl ClientCredentialsLayerBuilder {
             scheme: self.scheme,
         };
         let mut sinks = self.sinks;
-        crate::telemetry::tell_of_tokens(&mut sinks);
+        crate::telemetry::tell_of_tokens(&mut sinks, &self.clock);
         let now = self.clock.now();
         let cell = TokenCell::new(settings, self.origins.len(), self.seed, now);
         let tokens = Tokens::new(cell, self.source, self.clock, sinks);

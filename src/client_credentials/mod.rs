@@ -21,8 +21,12 @@
 //!
 //! # What it costs
 //!
-//! A warm request takes a read lock and copies its head, so that it can be sent again; a request whose body cannot be
-//! cloned is not copied.
+//! A request that finds a usable token waits for no lock and reads one counter that other threads write when the token
+//! changes: the header comes from a copy that the request's thread keeps at hand. With
+//! [`replay(false)`](ClientCredentialsLayerBuilder::replay), or a body that cannot be cloned, it allocates nothing. Otherwise
+//! one allocation keeps a copy of the request, so that it can be sent again, together with a clone of the inner service and
+//! what cloning the body and the request's extensions allocates. A head of more than 4 KiB, a wait and a replay allocate
+//! more.
 //!
 //! # What can go wrong
 //!

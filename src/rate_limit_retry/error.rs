@@ -136,7 +136,9 @@ impl fmt::Debug for TooManyWaiting {
 
 impl Error for TooManyWaiting {}
 
-/// The caller's deadline passed while an attempt was under way.
+/// The deadline of a call passed: while an attempt was in flight, or before one was sent.
+///
+/// A call that waits for its turn when the deadline passes fails with [`HoldTooLong`] instead.
 ///
 /// # Examples
 ///
@@ -165,7 +167,8 @@ pub struct DeadlineExceeded {
 }
 
 impl DeadlineExceeded {
-    /// Whether the server may have processed the request; `false` if no attempt was under way, or none can have been.
+    /// Whether the server may have processed the request, in this attempt or an earlier one. `false` if no attempt was in
+    /// flight and no earlier attempt can have been processed.
     #[must_use]
     pub fn possibly_processed(&self) -> bool {
         self.possibly_processed

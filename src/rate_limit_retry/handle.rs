@@ -105,14 +105,15 @@ impl QuotaHandle {
         }
     }
 
-    /// Forgets what is known about a partition, a hold included, but for a [`pause`](Self::pause). Requests that wait are
-    /// let go as if it were new.
+    /// Forgets what is known about a partition, holds and the difference to its server's clock included, except a
+    /// [`pause`](Self::pause). Requests that wait are let go as if it were new.
     pub fn forget(&self, partition: &PartitionKey) {
         let now = self.0.now_compared();
         for part in self.0.routes.forget(partition) {
             self.0.gate.forget(&part, now);
         }
         self.0.gate.forget(partition, now);
+        self.0.reader.forget(partition);
     }
 }
 

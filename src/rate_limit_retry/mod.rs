@@ -19,7 +19,12 @@
 //!
 //! # What it costs
 //!
-//! One short lock before and after each request, and a copy of the request's head.
+//! One allocation keeps a copy of the request, so that it can be sent again, if its body can be cloned. Once 1,000 responses
+//! of a partition have said nothing about limits, its requests take no lock of the layer's, unless the layer has a
+//! deadline, a profile, a store or partitions of your own. Otherwise a request takes the layer's lock before it is sent
+//! and after its response, each time for assignments only, and allocates more where the response has fields about
+//! limits. Requests that wait, have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are sent again have a boxed
+//! future.
 
 mod boottime;
 mod budget;

@@ -30,6 +30,11 @@ impl Reader {
         self.profile.is_some()
     }
 
+    /// Forgets what responses of a partition have said about its server's clock.
+    pub(crate) fn forget(&self, partition: &PartitionKey) {
+        lock(&self.skews).remove(partition);
+    }
+
     /// What a response to a request of these partitions says.
     ///
     /// A `Date` is rounded down to a second and may be old when it arrives. What all of them together tell about the

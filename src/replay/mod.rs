@@ -21,10 +21,11 @@
 //!
 //! # What it costs
 //!
-//! Three small allocations per request. Data is remembered up to the cap, 64 KiB by default, while there is another copy
-//! that could be sent. Frames of 1 KiB and more are reference-counted, not copied, if the body yields [`Bytes`]; smaller ones that follow
-//! each other are copied into a buffer, and a copy yields them as one frame. All bodies of a layer together keep 64 MiB at
-//! most ([`budget`](RequestBodyReplayLayer::budget)).
+//! Three small allocations for each request, and one more for the first copy that a layer makes of it. Data is remembered
+//! up to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
+//! reference-counted, not copied, if the body yields [`Bytes`]; smaller ones that follow each other are copied into a
+//! buffer, and a copy yields them as one frame. All bodies of a layer together keep 64 MiB at most
+//! ([`budget`](RequestBodyReplayLayer::budget)).
 //!
 //! # What can go wrong
 //!

@@ -1,17 +1,18 @@
 //! Events as counters, gauges and histograms of the `metrics` facade. `docs::telemetry` lists them all.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use metrics::{counter, gauge, histogram};
 
 use crate::{
-    Clock, SystemClock,
     client_credentials::{FetchReason, Remedy, TokenEvent},
+    clock::SharedClock,
     rate_limit_retry::RateLimitEvent,
     replay::ReplayEvent,
 };
 
-pub(crate) fn token(event: &TokenEvent<'_>) {
+/// `clock` is the layer's: with it the time at which a token expires is converted to a date.
+pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
     match *event {
         TokenEvent::Fetched {
             credential,
@@ -22,7 +23,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             // The recorder may have been installed after the layer was built.
             super::describe_metrics();
             fetch(credential, reason, "fetched", "", elapsed);
-            expires(credential, expires_in);
+            expires(credential, expires_in, clock);
         }
         TokenEvent::Adopted {
             credential,
@@ -31,7 +32,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             expires_in,
         } => {
             fetch(credential, reason, "adopted", "", elapsed);
-            expires(credential, expires_in);
+            expires(credential, expires_in, clock);
         }
         TokenEvent::FetchFailed {
             credential,
@@ -142,10 +143,8 @@ fn fetch(
 }
 
 /// When the token expires, in seconds since 1970; infinite for one that does not.
-fn expires(credential: Option<&str>, life: Option<Duration>) {
-    let since_epoch = SystemClock
-        .wall()
-        .duration_since(std::time::SystemTime::UNIX_EPOCH);
+fn expires(credential: Option<&str>, life: Option<Duration>, clock: &SharedClock) {
+    let since_epoch = clock.wall().duration_since(SystemTime::UNIX_EPOCH);
     let now = since_epoch.unwrap_or_default().as_secs_f64();
     let at = life.map_or(f64::INFINITY, |life| now + life.as_secs_f64());
     gauge!("tower_m2m_token_expiry_timestamp_seconds", "credential" => name(credential)).set(at);

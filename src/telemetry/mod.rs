@@ -11,22 +11,23 @@ mod trace;
 #[cfg(feature = "metrics")]
 pub use self::describe::{METRIC_BUCKETS, describe_metrics};
 use crate::{
-    client_credentials::TokenEvents, rate_limit_retry::RateLimitEvents, replay::ReplayEvents,
-    sinks::Sinks,
+    client_credentials::TokenEvents, clock::SharedClock, rate_limit_retry::RateLimitEvents,
+    replay::ReplayEvents, sinks::Sinks,
 };
 
-/// What the features of this build tell of tokens.
+/// What the features of this build tell of tokens. `clock` is the layer's.
 #[cfg_attr(
     not(any(feature = "tracing", feature = "metrics")),
     expect(unused_variables)
 )]
-pub(crate) fn tell_of_tokens(sinks: &mut Sinks<TokenEvents>) {
+pub(crate) fn tell_of_tokens(sinks: &mut Sinks<TokenEvents>, clock: &SharedClock) {
     #[cfg(feature = "tracing")]
     sinks.add(trace::token);
     #[cfg(feature = "metrics")]
     {
         describe_metrics();
-        sinks.add(measure::token);
+        let clock = clock.clone();
+        sinks.add(move |event| measure::token(event, &clock));
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::{
     convert::Infallible,
+    future::{Future, Ready, ready},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,15 +15,17 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
-use tokio::time::{Instant, sleep};
-use tower::{Layer, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     rate_limit_retry::{DeadlineExceeded, GaveUp, GiveUpReason},
 };
 
 use crate::{
-    support::{Body, SECOND, Source, answering, get, layer, post, send, spawn, status_only},
+    support::{
+        Body, Client, SECOND, Source, answering, get, layer, post, send, spawn, status_only,
+    },
     world::limited,
 };
 
@@ -98,7 +104,7 @@ async fn a_short_deadline_leaves_time_for_another_attempt() {
     let answers = Arc::new(Mutex::new(vec![200, 502]));
     let inner = service_fn(move |_: Request<Body>| {
         let status = answers.lock().unwrap().pop().unwrap();
-        std::future::ready(Response::builder().status(status).body(Hangs))
+        ready(Response::builder().status(status).body(Hangs))
     });
     let limits = RateLimitRetryLayer::builder()
         .deadline(Duration::from_millis(400))
@@ -138,8 +144,91 @@ async fn what_an_earlier_attempt_may_have_done_is_said_at_the_deadline() {
             .unwrap()
             .possibly_processed()
     );
-    assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 2);
+    assert_eq!(calls.load(SeqCst), 2);
     second.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_by_a_service_that_is_ready_when_the_deadline_passes() {
+    for (ready_after, sent) in [(9, true), (10, false)] {
+        let limits = || RateLimitRetryLayer::builder().deadline(10 * SECOND).build();
+        let source = Source::default();
+        let both = M2mLayer::new(limits(), layer(&source).build());
+        both.tokens().warm().await.unwrap();
+
+        let alone = send_when_ready(ready_after * SECOND, |inner| limits().layer(inner)).await;
+        let stacked = send_when_ready(ready_after * SECOND, |inner| both.layer(inner)).await;
+
+        for (kind, (outcome, calls)) in [("limits", alone), ("both", stacked)] {
+            let case = format!("{kind}, ready after {ready_after} s");
+            assert_eq!(calls, usize::from(sent), "{case}");
+            match outcome {
+                Ok(_) => assert!(sent, "{case}"),
+                Err(error) => {
+                    assert!(!sent, "{case}");
+                    let late = error.downcast::<DeadlineExceeded>().unwrap();
+                    assert!(!late.possibly_processed(), "{case}");
+                }
+            }
+        }
+    }
+}
+
+/// Sends a request through a service that becomes busy after it has said that it is ready, for `busy`. Returns how often
+/// the service was called, too.
+async fn send_when_ready<S: Client>(
+    busy: Duration,
+    layered: impl FnOnce(Busy) -> S,
+) -> (Result<Response<Body>, BoxError>, usize) {
+    let (until, calls) = (Arc::default(), Arc::default());
+    let inner = Busy {
+        until: Arc::clone(&until),
+        calls: Arc::clone(&calls),
+        timer: None,
+    };
+    let mut service = layered(inner);
+    service.ready().await.unwrap();
+    *until.lock().unwrap() = Some(Instant::now() + busy);
+    let outcome = service.call(get("/")).await;
+    (outcome, calls.load(SeqCst))
+}
+
+/// A service that is not ready until a time. Clones share the time.
+struct Busy {
+    until: Arc<Mutex<Option<Instant>>>,
+    calls: Arc<AtomicUsize>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clone for Busy {
+    fn clone(&self) -> Self {
+        Self {
+            until: Arc::clone(&self.until),
+            calls: Arc::clone(&self.calls),
+            timer: None,
+        }
+    }
+}
+
+impl Service<Request<Body>> for Busy {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let Some(until) = *self.until.lock().unwrap() else {
+            return Poll::Ready(Ok(()));
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        timer.as_mut().poll(cx).map(Ok)
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        self.calls.fetch_add(1, SeqCst);
+        ready(Ok(status_only(StatusCode::OK)))
+    }
 }
 
 /// A body that never comes.

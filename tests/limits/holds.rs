@@ -5,20 +5,20 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_m2m::{
-    Attempts, RateLimitRetryLayer,
+    Attempts, Clock, RateLimitRetryLayer,
     rate_limit_retry::{GaveUp, GiveUpReason, HoldTooLong, RateLimitEvent},
 };
 
 use crate::{
     support::{
-        Body, SECOND, Source, answering, get, layer, post, send, spawn, status_only, throttled,
+        API, Body, SECOND, Source, answering, get, layer, post, send, spawn, status_only, throttled,
     },
     world::{limited, send_first},
 };
@@ -39,6 +39,61 @@ async fn one_429_holds_every_clone() {
     let arrivals = arrivals.lock().unwrap();
     assert_eq!(arrivals.len(), 102);
     assert!(arrivals[1..].iter().all(|at| *at - began >= 10 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_forgotten_takes_what_is_known_of_its_servers_clock_along() {
+    for (forget, held_for) in [(false, 10 * SECOND), (true, 1210 * SECOND)] {
+        // The server's clock is 20 minutes ahead. Its first response says so; the second has no `Date`.
+        let (inner, calls) = answering(|request| {
+            let mut response = status_only(StatusCode::OK);
+            let headers = response.headers_mut();
+            if request.uri().path() == "/first" {
+                headers.insert(
+                    "date",
+                    HeaderValue::from_static("Mon, 21 Sep 2026 14:33:20 GMT"),
+                );
+                headers.insert("x-ratelimit-remaining", HeaderValue::from_static("100"));
+            } else {
+                let at = HeaderValue::from_static("Mon, 21 Sep 2026 14:33:30 GMT");
+                headers.insert("retry-after", at);
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            }
+            std::future::ready(response)
+        });
+        let layer = RateLimitRetryLayer::builder()
+            .clock(OnTheDay)
+            .max_retries(0)
+            .build();
+        let (service, handle) = (layer.layer(inner), layer.handle());
+        send(&service, get("/first")).await.unwrap();
+
+        if forget {
+            handle.forget(&API.into());
+        }
+        send(&service, get("/second")).await.unwrap();
+
+        assert_eq!(calls.load(SeqCst), 2);
+        let held = handle.status()[0].held_for.unwrap();
+        assert!(
+            held.abs_diff(held_for) < SECOND,
+            "forgotten: {forget}, {held:?}"
+        );
+    }
+}
+
+/// Its civil time stands still.
+struct OnTheDay;
+
+impl Clock for OnTheDay {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// 14:13:20 GMT on 21 September 2026.
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000)
+    }
 }
 
 #[tokio::test(start_paused = true)]

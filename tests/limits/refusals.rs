@@ -145,7 +145,7 @@ async fn run_through(
 
     let waited = began.elapsed();
     let status = layer.handle().status();
-    let held = status.first().and_then(|status| status.held_for);
+    let held = status.iter().filter_map(|status| status.held_for).max();
     // Jitter only adds, and not much.
     Seen {
         sent: Attempts::of(&response),

@@ -25,6 +25,17 @@ fn a_once_is_never_copied() {
     assert_eq!(read(once).unwrap(), "hello");
 }
 
+/// What the documentation of the module says.
+#[test]
+fn a_body_costs_three_allocations_and_its_first_copy_one() {
+    let body = Full::new(Bytes::from("hello"));
+    let made = allocation_counter::measure(|| drop(ReplayBody::new(body, CAP)));
+    let body = ReplayBody::new(Full::new(Bytes::from("hello")), CAP);
+    let copied = allocation_counter::measure(|| drop(body.try_clone()));
+
+    assert_eq!((made.count_total, copied.count_total), (3, 1));
+}
+
 #[test]
 fn either_side_is_asked() {
     type Body = Either<Full<Bytes>, Once<Full<Bytes>>>;
