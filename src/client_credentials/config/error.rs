@@ -16,22 +16,27 @@ use std::{error::Error, fmt};
 /// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct ConfigError {
-    key: String,
-    problem: String,
+    /// Begins with the key.
+    text: String,
+    /// Length of the key.
+    key: usize,
 }
 
 impl ConfigError {
-    pub(super) fn new(key: String, problem: impl Into<String>) -> Self {
-        Self {
-            key,
-            problem: problem.into(),
-        }
+    pub(super) fn new(key: &str, problem: &str) -> Self {
+        Self::starting_with(key, format!("{key} {problem}"))
+    }
+
+    /// `text` begins with `key`.
+    pub(super) fn starting_with(key: &str, text: String) -> Self {
+        let key = key.len();
+        Self { text, key }
     }
 
     /// The key's name in the file, or the variable's in the environment.
     #[must_use]
     pub fn key(&self) -> &str {
-        &self.key
+        &self.text[..self.key]
     }
 }
 
@@ -44,7 +49,7 @@ impl fmt::Debug for ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.key, self.problem)
+        f.write_str(&self.text)
     }
 }
 
