@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::{
     Config, ConfigError,
-    schema::{BELONGING, GrantType, Method},
+    schema::{GrantType, Method, belonging},
+    secret::ConfiguredSecret,
 };
 use crate::client_credentials::{ClientAuth, Grant, TokenExchange};
 
@@ -65,12 +66,8 @@ impl Config {
         })
     }
 
-    fn client_secret(&self) -> Result<super::secret::ConfiguredSecret, ConfigError> {
-        self.secret(
-            "client_secret",
-            &self.keys.client_secret,
-            "the client's secret",
-        )
+    fn client_secret(&self) -> Result<ConfiguredSecret, ConfigError> {
+        self.secret("client_secret", "the client's secret")
     }
 
     /// The value of `key`, or the default, after a check for keys that go with other values only.
@@ -83,7 +80,7 @@ impl Config {
         let name = serde_json::json!(chosen);
         let name = name.as_str().unwrap_or_default();
         let by_default = if given.is_some() { "" } else { " by default" };
-        for [of, values, keys] in BELONGING {
+        for (of, values, keys) in belonging() {
             let stray = keys.split(' ').find(|key| self.is_set(key));
             let fits = of != key || values.split(", ").any(|value| value == name);
             if let Some(stray) = stray.filter(|_| !fits) {
@@ -137,8 +134,8 @@ mod signed {
 
         pub(super) fn key_jwt(&self, id: &str) -> Result<ClientAuth, ConfigError> {
             self.check_audience()?;
-            let (what, value) = ("the private key, PEM or JWK", &self.keys.private_key);
-            let (key, content) = self.secret_now("private_key", value, what)?;
+            let what = "the private key, PEM or JWK";
+            let (key, content) = self.secret_now("private_key", what)?;
             let name = self.keys.signing_algorithm.as_deref();
             let algorithm = ALGORITHMS.into_iter().find(|a| Some(a.as_str()) == name);
             let algorithm = algorithm.ok_or_else(|| {
@@ -156,7 +153,7 @@ mod signed {
             })?;
             // What was read now shows mistakes at once; a file is read again.
             if self.is_set("private_key_file") {
-                signing = SigningKey::source(algorithm, self.secret("private_key", value, what)?);
+                signing = SigningKey::source(algorithm, self.secret("private_key", what)?);
             }
             if let Some(key_id) = &self.keys.key_id {
                 signing = signing.key_id(key_id);

@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, schema::Method};
 use crate::{
     Origin,
     client_credentials::{
@@ -30,24 +30,35 @@ impl Config {
         if self.allows_http() {
             endpoint = endpoint.dangerously_allow_http();
         }
-        set!(endpoint, keys, assertion_typ, default_lifetime);
-        if let Some(audience) = keys.assertion_audience.as_deref() {
-            endpoint = endpoint.assertion_audience(assertion_audience(audience));
-        }
-        if let Some(retries) = keys.token_retries {
-            endpoint = endpoint.retries(retries);
-        }
-        if let Some(revocation) = self.revocation()? {
-            endpoint = endpoint.revoke_on_shutdown(revocation);
-        }
-        if let Some(audience) = keys.revocation_audience.as_deref() {
-            endpoint = endpoint.revocation_audience(assertion_audience(audience));
-        }
+        set!(endpoint {
+            assertion_audience: keys.assertion_audience.as_deref().map(assertion_audience),
+            assertion_typ: keys.assertion_typ,
+            default_lifetime: keys.default_lifetime,
+            retries: keys.token_retries,
+            revoke_on_shutdown: self.revocation()?,
+            revocation_audience: keys.revocation_audience.as_deref().map(assertion_audience),
+        });
         endpoint = words(&keys.bearer_types).fold(endpoint, TokenEndpoint::bearer_type);
         for setting in &self.trimmed {
             endpoint.note_trimmed(setting.clone());
         }
         self.asked(endpoint)
+    }
+
+    /// A key alone is of no use to the methods with a certificate, and [`layer`](Self::layer) has no other way to pass a
+    /// certificate in.
+    pub(super) fn check_certificate(&self, required: bool) -> Result<(), ConfigError> {
+        let method = self.keys.client_auth.unwrap_or_default();
+        let presents = matches!(
+            method,
+            Method::TlsClientAuth | Method::SelfSignedTlsClientAuth
+        );
+        if presents && (required || self.keys.private_key.is_some()) {
+            let what = "the file with the client's certificate, PEM (or pass one to \
+                        `Config::endpoint()?.tls_config(..)`)";
+            self.required("certificate_file", &self.keys.certificate_file, what)?;
+        }
+        Ok(())
     }
 
     fn revocation(&self) -> Result<Option<RevocationEndpoint>, ConfigError> {
@@ -92,15 +103,13 @@ impl Config {
         let uri: Uri = url.parse().map_err(|_| self.invalid(key, "is not a URL"))?;
         let authority = uri.authority().filter(|_| uri.scheme().is_some());
         let problem = match (authority, Origin::of(&uri)) {
-            (None, _) => "has no scheme or no host; it should begin with https://".to_owned(),
+            (None, _) => "has no scheme or no host; it should begin with https://",
             (Some(authority), _) if authority.as_str().contains('@') => {
-                "holds user information; remove it, and use {client_id} and its secret".to_owned()
+                "holds user information; remove it, and use {client_id} and its secret"
             }
-            (_, None) => {
-                "has another scheme than https, or a host or port that cannot be".to_owned()
-            }
+            (_, None) => "has another scheme than https, or a host or port that cannot be",
             (_, Some(origin)) => match self.plain_http(&origin, "client's secret") {
-                Some(problem) => problem,
+                Some(problem) => return Err(self.invalid(key, problem)),
                 None => return Ok(uri),
             },
         };
@@ -110,17 +119,19 @@ impl Config {
     /// With what a token is asked for.
     fn asked(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
         let keys = &self.keys;
-        endpoint = self.usable(endpoint, "client_auth", "is not usable with this client")?;
+        // The endpoint's own words would show values.
+        let usable = |endpoint: TokenEndpoint, key, problem: &str| {
+            let checked = endpoint.check().map_err(|_| self.invalid(key, problem));
+            checked.map(|()| endpoint)
+        };
+        endpoint = usable(endpoint, "client_auth", "is not usable with this client")?;
         endpoint = words(&keys.scope).fold(endpoint, TokenEndpoint::scope);
-        endpoint = keys
-            .audience
-            .iter()
-            .flatten()
-            .fold(endpoint, TokenEndpoint::audience);
+        let audiences = keys.audience.iter().flatten();
+        endpoint = audiences.fold(endpoint, TokenEndpoint::audience);
         endpoint = words(&keys.resource).fold(endpoint, TokenEndpoint::resource);
         if let Some(details) = &keys.authorization_details {
             endpoint = endpoint.authorization_details(details.clone());
-            endpoint = self.usable(endpoint, "authorization_details", DETAILS)?;
+            endpoint = usable(endpoint, "authorization_details", DETAILS)?;
         }
         for (name, value) in keys.parameters.iter().flatten() {
             endpoint = endpoint.parameter(name, value.clone());
@@ -134,24 +145,22 @@ impl Config {
         Ok(endpoint)
     }
 
-    /// `problem` takes the place of the endpoint's own words, which show values.
-    fn usable(
-        &self,
-        endpoint: TokenEndpoint,
-        key: &str,
-        problem: &str,
-    ) -> Result<TokenEndpoint, ConfigError> {
-        let checked = endpoint.check().map_err(|_| self.invalid(key, problem));
-        checked.map(|()| endpoint)
+    #[cfg(not(feature = "https"))]
+    fn with_tls(&self, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
+        let problem =
+            "is set, for which tower-m2m needs its feature `https`, `ring` or `aws-lc-rs`";
+        let mut keys = ["ca_file", "certificate_file"].into_iter();
+        match keys.find(|key| self.is_set(key)) {
+            Some(key) => Err(self.invalid(key, problem)),
+            None => Ok(endpoint),
+        }
     }
 }
 
 /// The words in `texts`, with white space between them.
 fn words(texts: &Option<Vec<String>>) -> impl Iterator<Item = &str> {
-    texts
-        .iter()
-        .flatten()
-        .flat_map(|text| text.split_whitespace())
+    let texts = texts.iter().flatten();
+    texts.flat_map(|text| text.split_whitespace())
 }
 
 fn assertion_audience(text: &str) -> AssertionAudience {

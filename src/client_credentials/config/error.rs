@@ -24,12 +24,15 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(super) fn new(key: &str, problem: &str) -> Self {
-        Self::starting_with(key, format!("{key} {problem}"))
+        let text = format!("{key} {problem}");
+        let key = key.len();
+        Self { text, key }
     }
 
-    /// `text` begins with `key`.
-    pub(super) fn starting_with(key: &str, text: String) -> Self {
-        let key = key.len();
+    /// From a text that begins with the name of a variable, and that with `prefix`.
+    pub(super) fn parse(text: String, prefix: &str) -> Self {
+        let key = text[prefix.len()..].find(' ').unwrap_or_default();
+        let key = prefix.len() + key;
         Self { text, key }
     }
 

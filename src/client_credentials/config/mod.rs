@@ -6,11 +6,11 @@
 //! environment ───┘    each value as a Value (value.rs), whose errors show no values
 //! ```
 
-/// Passes the values that are set to the setters of the same names.
+/// Calls each setter whose value is set.
 macro_rules! set {
-    ($builder:ident, $keys:expr, $($key:ident),+) => {
-        $(if let Some(value) = $keys.$key.clone() {
-            $builder = $builder.$key(value);
+    ($builder:ident { $($setter:ident: $value:expr),+ $(,)? }) => {
+        $(if let Some(value) = $value {
+            $builder = $builder.$setter(value);
         })+
     };
 }
@@ -21,6 +21,7 @@ mod error;
 mod read;
 mod schema;
 mod secret;
+#[cfg(feature = "https")]
 mod tls;
 mod value;
 
@@ -82,9 +83,8 @@ impl Config {
         let missing =
             "is not set: the origins that the token may go to, such as https://api.example.com";
         let first = origins.next().ok_or_else(|| self.invalid(KEY, missing))??;
-        origins.try_fold(self.layer_for(first)?, |layer, origin| {
-            Ok(layer.allow_origin(origin?))
-        })
+        let layer = self.layer_for(first)?;
+        origins.try_fold(layer, |layer, origin| Ok(layer.allow_origin(origin?)))
     }
 
     /// The layer for an origin that the program names itself; `allowed_origins` is not read.
@@ -95,36 +95,35 @@ impl Config {
     pub fn layer_for(&self, origin: Origin) -> Result<ClientCredentialsLayerBuilder, ConfigError> {
         let keys = &self.keys;
         let mut layer = ClientCredentialsLayer::builder(self.source()?, origin);
-        if let Some(assumed) = &keys.assume_origin {
-            layer = layer.assume_origin(self.origin("assume_origin", 1, assumed)?);
-        }
+        let assumed = keys.assume_origin.as_deref();
+        let assumed = assumed.map(|text| self.origin("assume_origin", 1, text));
         // A scheme is a token like a header's name (RFC 9110 §5.1, §11.1).
         let token = |key: &str, text: &Option<String>, problem: &str| {
             let name = text.as_deref().map(str::parse::<HeaderName>).transpose();
             name.map_err(|_| self.invalid(key, problem))
         };
-        let header = token(
-            "header",
-            &keys.header,
-            "is not a header's name, such as x-api-key",
-        )?;
-        if let Some(header) = header {
-            layer = layer.header(header);
-        }
+        let no_header = "is not a header's name, such as x-api-key";
+        let header = token("header", &keys.header, no_header)?;
         token("scheme", &keys.scheme, "is not a scheme, such as Bearer")?;
         if keys.fetch_timeout.is_some_and(|limit| limit.is_zero()) {
             return Err(self.invalid("fetch_timeout", "is 0: no attempt could succeed"));
         }
-        match keys.max_waiting {
-            Some(0) => {
-                let problem = "is 0: nobody could wait for a token";
-                return Err(self.invalid("max_waiting", problem));
-            }
-            Some(limit) => layer = layer.max_waiting(limit as usize),
-            None => {}
+        if keys.max_waiting == Some(0) {
+            let problem = "is 0: nobody could wait for a token";
+            return Err(self.invalid("max_waiting", problem));
         }
-        set!(layer, keys, scheme, name, refresh_before, fetch_timeout);
-        set!(layer, keys, max_token_backoff, refresh_cooldown, replay);
+        set!(layer {
+            assume_origin: assumed.transpose()?,
+            header: header,
+            scheme: keys.scheme.as_deref(),
+            name: keys.name.as_deref(),
+            refresh_before: keys.refresh_before,
+            fetch_timeout: keys.fetch_timeout,
+            max_token_backoff: keys.max_token_backoff,
+            refresh_cooldown: keys.refresh_cooldown,
+            max_waiting: keys.max_waiting.map(|limit| limit as usize),
+            replay: keys.replay,
+        });
         if self.allows_http() {
             layer = layer.dangerously_allow_http();
         }
@@ -147,10 +146,7 @@ impl Config {
                 Some(problem) => problem,
                 None => return Ok(origin),
             },
-            Err(error) => {
-                let problem = error.problem();
-                format!("is not an origin such as https://api.example.com: {problem}")
-            }
+            Err(error) => format!("{NO_ORIGIN}: {}", error.problem()),
         };
         Err(match number {
             1 => self.invalid(key, problem),
@@ -205,6 +201,8 @@ impl Config {
         }
     }
 }
+
+const NO_ORIGIN: &str = "is not an origin such as https://api.example.com";
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -36,19 +36,13 @@ impl Config {
     /// As [`from_env`](Self::from_env).
     pub fn from_env_with_prefix(prefix: &str) -> Result<Self, ConfigError> {
         let config = Self::from_variables(prefix, environment)?;
-        for (name, _) in std::env::vars_os() {
-            let name = name
-                .to_str()
-                .filter(|_| !prefix.is_empty())
-                .unwrap_or_default();
-            let key = name
-                .strip_prefix(prefix)
-                .unwrap_or_default()
-                .to_ascii_lowercase();
+        for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
+            let rest = name.strip_prefix(prefix).filter(|_| !prefix.is_empty());
+            let key = rest.unwrap_or_default().to_ascii_lowercase();
             let meant = nearest(&key, names()).map(|key| config.name(key));
-            if let Some(meant) = meant.filter(|meant| meant != name) {
+            if let Some(meant) = meant.filter(|meant| *meant != name) {
                 let problem = format!("is not read; did you mean {meant}?");
-                return Err(ConfigError::new(name, &problem));
+                return Err(ConfigError::new(&name, &problem));
             }
         }
         config.checked()
@@ -82,7 +76,7 @@ impl Config {
         }
         let variables = MapDeserializer::new(variables.into_iter());
         let read = config.read(variables, &|name| get(name).ok().flatten());
-        read.map_err(|(name, Invalid { text, .. })| ConfigError::starting_with(&name, text))
+        read.map_err(|error: Invalid| ConfigError::parse(error.text, prefix))
     }
 
     /// Reports now what can be known before a token is requested.
@@ -90,12 +84,12 @@ impl Config {
         self.source().map(|_| self)
     }
 
-    /// With `entries`. The error comes with the name of its key.
+    /// With `entries`. `variable` reads a variable of the environment.
     fn read<'de, A: MapAccess<'de>>(
         self,
         entries: A,
         variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, (String, A::Error)> {
+    ) -> Result<Self, A::Error> {
         let mut entries = Entries {
             entries,
             variable,
@@ -103,13 +97,11 @@ impl Config {
             json: Json::Null,
             config: self,
         };
-        match Keys::deserialize(MapAccessDeserializer::new(&mut entries)) {
-            Ok(keys) => Ok(Self {
-                keys,
-                ..entries.config
-            }),
-            Err(error) => Err((entries.config.name(&entries.key), error)),
-        }
+        let keys = Keys::deserialize(MapAccessDeserializer::new(&mut entries))?;
+        Ok(Self {
+            keys,
+            ..entries.config
+        })
     }
 }
 
@@ -133,8 +125,7 @@ impl<'de> Visitor<'de> for Table {
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Config, A::Error> {
         let variable = |name: &str| environment(name).ok().flatten();
-        let read = Config::default().read(entries, &variable);
-        read.map_err(|(_, error)| error)
+        Config::default().read(entries, &variable)
     }
 
     // serde would show the value, which may be a secret in place of a table.
@@ -181,21 +172,17 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
             let name: StrDeserializer<'_, Invalid> = key.as_str().into_deserializer();
             let field = seed.deserialize(name).map_err(Error::custom)?;
             // A secret is one field with three keys.
-            let end = SECRET_ENDS
-                .into_iter()
-                .rev()
-                .find_map(|end| key.strip_suffix(end));
-            let secret = end.unwrap_or(&key);
+            let secret = key.trim_end_matches("_variable").trim_end_matches("_file");
             let keys = SECRET_ENDS.map(|end| format!("{secret}{end}"));
             if let Some(other) = keys.into_iter().find(|key| self.config.is_set(key)) {
-                let both = format!(
-                    "and {} are both set; keep one of them",
-                    self.config.name(&key)
-                );
-                let twice = "is there twice; keep one of them";
-                let problem = if other == key { twice } else { &both };
+                let both = format!("and {} are both set", self.config.name(&key));
+                let problem = if other == key {
+                    "is there twice"
+                } else {
+                    &both
+                };
                 self.key = other;
-                return Err(self.invalid(problem));
+                return Err(self.invalid(&format!("{problem}; keep one of them")));
             }
             self.config.set.insert(key.clone());
             self.key = key;

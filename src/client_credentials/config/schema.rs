@@ -104,6 +104,17 @@ pub(super) struct Keys {
     pub(super) dangerously_allow_http: Option<bool>,
 }
 
+impl Keys {
+    /// The secret whose keys begin with `key`.
+    pub(super) fn secret(&self, key: &str) -> Option<&SecretString> {
+        match key {
+            "client_secret" => self.client_secret.as_ref(),
+            "private_key" => self.private_key.as_ref(),
+            _ => self.api_key.as_ref(),
+        }
+    }
+}
+
 /// What the three keys of a secret end with: its value, its file, its variable.
 pub(super) const SECRET_ENDS: [&str; 3] = ["", "_file", "_variable"];
 
@@ -137,46 +148,87 @@ pub(super) enum GrantType {
 }
 
 /// Keys that go with some values of another key only: that key, its values, the keys.
-pub(super) const BELONGING: [[&str; 3]; 9] = [
-    ["client_auth", WITH_ID, "client_id"],
-    [
-        "client_auth",
-        WITH_SECRET,
-        "client_secret client_secret_file client_secret_variable",
-    ],
-    [
-        "client_auth",
-        WITH_KEY,
-        "private_key private_key_file private_key_variable",
-    ],
-    ["client_auth", "private_key_jwt", "key_id"],
-    [
-        "client_auth",
-        "client_secret_jwt, private_key_jwt",
-        "signing_algorithm assertion_audience assertion_typ",
-    ],
-    ["client_auth", "assertion", "assertion_file assertion_type"],
-    [
-        "client_auth",
-        "tls_client_auth, self_signed_tls_client_auth",
-        "certificate_file",
-    ],
-    ["grant", "jwt_bearer", "grant_assertion_file"],
-    [
-        "grant",
-        "token_exchange",
-        "subject_token_file subject_token_type requested_token_type",
-    ],
-];
+pub(super) fn belonging() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    BELONGING.lines().filter_map(|line| {
+        let (of, rest) = line.split_once(": ")?;
+        let (values, keys) = rest.split_once(": ")?;
+        Some((of, values, keys))
+    })
+}
 
-const WITH_ID: &str = "post, basic, basic_raw, client_secret_post, client_secret_basic, client_secret_jwt, \
-                       private_key_jwt, assertion, tls_client_auth, self_signed_tls_client_auth, none";
-const WITH_SECRET: &str =
-    "post, basic, basic_raw, client_secret_post, client_secret_basic, client_secret_jwt";
-const WITH_KEY: &str = "private_key_jwt, tls_client_auth, self_signed_tls_client_auth";
+const BELONGING: &str = "\
+client_auth: post, basic, basic_raw, client_secret_post, client_secret_basic, client_secret_jwt, private_key_jwt, assertion, tls_client_auth, self_signed_tls_client_auth, none: client_id
+client_auth: post, basic, basic_raw, client_secret_post, client_secret_basic, client_secret_jwt: client_secret client_secret_file client_secret_variable
+client_auth: private_key_jwt, tls_client_auth, self_signed_tls_client_auth: private_key private_key_file private_key_variable
+client_auth: private_key_jwt: key_id
+client_auth: client_secret_jwt, private_key_jwt: signing_algorithm assertion_audience assertion_typ
+client_auth: assertion: assertion_file assertion_type
+client_auth: tls_client_auth, self_signed_tls_client_auth: certificate_file
+grant: jwt_bearer: grant_assertion_file
+grant: token_exchange: subject_token_file subject_token_type requested_token_type";
 
 /// The name of every key, in the order of the schema.
 pub(super) fn names() -> &'static [&'static str] {
     let unknown = Keys::deserialize(MapDeserializer::new(once(("", ""))));
     unknown.map_or_else(|error: Invalid| error.known, |_| &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client_credentials::Config;
+
+    const KINDS: [&str; 7] = [
+        "JSON", "number", "seconds", "table", "text", "words", "yes/no",
+    ];
+
+    /// The keys in the tables of the guide, and what their values are.
+    fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let guide = include_str!("../../docs/configuration.md");
+        guide.lines().filter_map(|line| {
+            let (key, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            let kind = rest.split(' ').next()?;
+            KINDS.contains(&kind).then_some((key, kind))
+        })
+    }
+
+    #[test]
+    fn the_guide_lists_every_key() {
+        let rows: Vec<_> = rows().map(|(key, _)| key).collect();
+
+        assert_eq!(rows, names());
+    }
+
+    #[test]
+    fn the_guide_names_the_type_of_every_value() {
+        for (key, kind) in rows() {
+            for (sample, kinds) in [
+                ("true", ["JSON", "yes/no", ""]),
+                ("1", ["JSON", "number", "seconds"]),
+                (r#"["a"]"#, ["JSON", "words", ""]),
+                (r#"{"a": "b"}"#, ["JSON", "table", ""]),
+            ] {
+                let read = serde_json::from_str::<Config>(&format!(r#"{{"{key}": {sample}}}"#));
+
+                let several = key == "audience" && sample.starts_with('[');
+                assert_eq!(
+                    read.is_ok(),
+                    kinds.contains(&kind) || several,
+                    "{key}: {sample}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keys_belong_to_values_that_exist() {
+        for (of, values, keys) in belonging() {
+            for value in values.split(", ") {
+                let read = serde_json::from_str::<Config>(&format!(r#"{{"{of}": "{value}"}}"#));
+                assert!(read.is_ok(), "{of}: {value}");
+            }
+            assert!(keys.split(' ').all(|key| names().contains(&key)), "{keys}");
+        }
+        assert_eq!(belonging().count(), BELONGING.lines().count());
+    }
 }

@@ -21,13 +21,8 @@ pub(super) enum ConfiguredSecret {
 
 impl Config {
     /// A secret that may change in its file. `what` says what is missing without it.
-    pub(super) fn secret(
-        &self,
-        key: &str,
-        value: &Option<SecretString>,
-        what: &str,
-    ) -> Result<ConfiguredSecret, ConfigError> {
-        let (key, value) = self.located_secret(key, value, what)?;
+    pub(super) fn secret(&self, key: &str, what: &str) -> Result<ConfiguredSecret, ConfigError> {
+        let (key, value) = self.located_secret(key, what)?;
         Ok(match key.ends_with("_file") {
             true => ConfiguredSecret::File(self.file_at(&key, value.expose_secret())),
             false => ConfiguredSecret::Value(value.clone()),
@@ -39,32 +34,23 @@ impl Config {
     pub(super) fn secret_now(
         &self,
         key: &str,
-        value: &Option<SecretString>,
         what: &str,
     ) -> Result<(String, zeroize::Zeroizing<Vec<u8>>), ConfigError> {
-        let (key, value) = self.located_secret(key, value, what)?;
-        let content = match key.ends_with("_file") {
-            true => self.content(&key, value.expose_secret())?,
-            false => value.expose_secret().as_bytes().to_vec().into(),
-        };
+        let (key, value) = self.located_secret(key, what)?;
+        let content = self.content(&key, value.expose_secret())?;
         Ok((key, content))
     }
 
     /// The value of a secret, and the one of its three keys that is set.
-    fn located_secret<'a>(
+    fn located_secret(
         &self,
         key: &str,
-        value: &'a Option<SecretString>,
         what: &str,
-    ) -> Result<(String, &'a SecretString), ConfigError> {
+    ) -> Result<(String, &SecretString), ConfigError> {
+        let missing = format!("is not set, and neither is {{{key}_file}}: {what}");
         let mut keys = SECRET_ENDS.into_iter().map(|end| format!("{key}{end}"));
-        match (keys.find(|key| self.is_set(key)), value) {
-            (Some(key), Some(value)) => Ok((key, value)),
-            _ => {
-                let problem = format!("is not set, and neither is {{{key}_file}}: {what}");
-                Err(self.invalid(key, problem))
-            }
-        }
+        let set = keys.find(|key| self.is_set(key)).zip(self.keys.secret(key));
+        set.ok_or_else(|| self.invalid(key, missing))
     }
 
     /// A file that must be set, and is read for every attempt.
@@ -82,16 +68,20 @@ impl Config {
         SecretFile::new(path).named(format!("that {} names", self.name(key)))
     }
 
-    /// What a file holds now.
+    /// `value`, or what the file holds now that it names.
     #[cfg(any(feature = "jwt", feature = "https"))]
     pub(super) fn content(
         &self,
         key: &str,
-        path: &str,
+        value: &str,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, ConfigError> {
+        let read = match key.ends_with("_file") {
+            true => std::fs::read(value),
+            false => Ok(value.into()),
+        };
         // Without the path: what stands there may be the secret itself.
         let problem = |error| format!("names a file that cannot be read: {error}");
-        let read = std::fs::read(path).map_err(|error| self.invalid(key, problem(error)));
+        let read = read.map_err(|error| self.invalid(key, problem(error)));
         read.map(zeroize::Zeroizing::new)
     }
 
@@ -100,7 +90,7 @@ impl Config {
         if self.keys.api_key.is_none() {
             return Ok(None);
         }
-        let (key, _) = self.located_secret("api_key", &self.keys.api_key, "")?;
+        let (key, _) = self.located_secret("api_key", "the API key")?;
         let mut endpoint = names().iter().take_while(|name| **name != "api_key");
         if let Some(stray) = endpoint.find(|name| self.is_set(name)) {
             let problem = format!(
@@ -109,7 +99,7 @@ impl Config {
             return Err(self.invalid(&key, problem));
         }
         Ok(Some(ApiKey {
-            secret: self.secret("api_key", &self.keys.api_key, "")?,
+            secret: self.secret("api_key", "the API key")?,
             trimmed: self.trimmed.clone(),
             reported: AtomicBool::new(false),
         }))

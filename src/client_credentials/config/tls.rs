@@ -1,132 +1,98 @@
 //! Certificates for the connection to the token endpoint.
 
-use super::{Config, ConfigError, schema::Method};
-#[cfg(not(feature = "https"))]
-use crate::client_credentials::TokenEndpoint;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
+
+use super::{Config, ConfigError};
+use crate::client_credentials::{
+    TokenEndpoint,
+    endpoint::{pem, tls},
+};
 
 impl Config {
-    /// Without a certificate of its own, a key is of no use, and [`layer`](Self::layer) has no other way to pass one in.
-    pub(super) fn check_certificate(&self, required: bool) -> Result<(), ConfigError> {
-        let by_certificate = matches!(
-            self.keys.client_auth,
-            Some(Method::TlsClientAuth | Method::SelfSignedTlsClientAuth)
-        );
-        if by_certificate && (required || self.keys.private_key.is_some()) {
-            let what = "the file with the client's certificate, PEM (or pass one to \
-                        `Config::endpoint()?.tls_config(..)`)";
-            self.required("certificate_file", &self.keys.certificate_file, what)?;
+    /// With the certificates to trust, and the client's own. The latter and its key are checked now, and read again
+    /// for every fetch.
+    pub(super) fn with_tls(
+        &self,
+        mut endpoint: TokenEndpoint,
+    ) -> Result<TokenEndpoint, ConfigError> {
+        let (trusted, own) = (&self.keys.ca_file, &self.keys.certificate_file);
+        let key = match (trusted, own) {
+            (Some(_), _) => "ca_file",
+            (None, Some(_)) => "certificate_file",
+            (None, None) => return Ok(endpoint),
+        };
+        let (roots, skipped) = match trusted {
+            Some(path) => self.authorities(path)?,
+            // The platform's are read by the first fetch.
+            None => (RootCertStore::empty(), Vec::new()),
+        };
+        let unusable = |error| self.invalid(key, format!("cannot be used: {error}"));
+        let builder = tls::builder().map_err(unusable)?;
+        let builder = builder.with_root_certificates(roots);
+        let config = match own {
+            Some(path) => self.identify(builder, path)?,
+            None => builder.with_no_client_auth(),
+        };
+        if trusted.is_some() {
+            endpoint = endpoint.tls_config(config);
         }
-        Ok(())
+        for problem in skipped {
+            endpoint.note_certificate(self.name("ca_file"), problem);
+        }
+        if let Some(path) = own {
+            let key = self.secret("private_key", KEY)?;
+            endpoint = endpoint.client_certificate(self.file_at("certificate_file", path), key);
+        }
+        Ok(endpoint)
     }
 
-    #[cfg(not(feature = "https"))]
-    pub(super) fn with_tls(&self, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
-        let mut keys = ["ca_file", "certificate_file"].into_iter();
-        let problem =
-            "is set, for which tower-m2m needs its feature `https`, `ring` or `aws-lc-rs`";
-        match keys.find(|key| self.is_set(key)) {
-            Some(key) => Err(self.invalid(key, problem)),
-            None => Ok(endpoint),
+    /// The certificates to trust, and what is wrong with those that cannot be.
+    fn authorities(&self, path: &str) -> Result<(RootCertStore, Vec<String>), ConfigError> {
+        let content = self.content("ca_file", path)?;
+        let certificates = pem::certificates(&content);
+        let count = certificates.len();
+        let mut roots = RootCertStore::empty();
+        let mut skipped = Vec::new();
+        for (number, certificate) in (1..).zip(certificates) {
+            let problem = match certificate.map(|der| roots.add(der)) {
+                Some(Ok(())) => continue,
+                Some(Err(_)) => "cannot be a trusted root",
+                None => "is damaged",
+            };
+            skipped.push(format!("certificate {number} of {count} {problem}"));
         }
+        if !roots.is_empty() {
+            return Ok((roots, skipped));
+        }
+        let problem = match skipped.first() {
+            Some(first) => format!("names a file without a usable certificate: {first}"),
+            None => {
+                let found = pem::found(&content);
+                format!("names a file that holds no PEM certificate: found {found}")
+            }
+        };
+        Err(self.invalid("ca_file", problem))
+    }
+
+    fn identify(
+        &self,
+        builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+        path: &str,
+    ) -> Result<ClientConfig, ConfigError> {
+        let chain = pem::chain(&self.content("certificate_file", path)?).map_err(|found| {
+            let problem = format!("names a file that holds no PEM certificate: {found}");
+            self.invalid("certificate_file", problem)
+        })?;
+        let (key, pem) = self.secret_now("private_key", KEY)?;
+        let private = pem::private_key(&pem).map_err(|found| {
+            let problem = format!("is no private key in PEM, not encrypted: {found}");
+            self.invalid(&key, problem)
+        })?;
+        builder.with_client_auth_cert(chain, private).map_err(|_| {
+            let problem = "does not belong to the certificate that {certificate_file} names";
+            self.invalid(&key, problem)
+        })
     }
 }
 
-#[cfg(feature = "https")]
-mod with_provider {
-    use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
-
-    use super::{Config, ConfigError};
-    use crate::client_credentials::{
-        TokenEndpoint,
-        endpoint::{pem, tls},
-    };
-
-    impl Config {
-        /// With the certificates to trust, and the client's own. The latter and its key are checked now, and read again
-        /// for every fetch.
-        pub(in super::super) fn with_tls(
-            &self,
-            mut endpoint: TokenEndpoint,
-        ) -> Result<TokenEndpoint, ConfigError> {
-            let (trusted, own) = (&self.keys.ca_file, &self.keys.certificate_file);
-            let key = match (trusted, own) {
-                (Some(_), _) => "ca_file",
-                (None, Some(_)) => "certificate_file",
-                (None, None) => return Ok(endpoint),
-            };
-            let (roots, skipped) = match trusted {
-                Some(path) => self.authorities(path)?,
-                // The platform's are read by the first fetch.
-                None => (RootCertStore::empty(), Vec::new()),
-            };
-            let unusable = |error| self.invalid(key, format!("cannot be used: {error}"));
-            let builder = tls::builder().map_err(unusable)?;
-            let builder = builder.with_root_certificates(roots);
-            let config = match own {
-                Some(path) => self.identify(builder, path)?,
-                None => builder.with_no_client_auth(),
-            };
-            if trusted.is_some() {
-                endpoint = endpoint.tls_config(config);
-            }
-            for problem in skipped {
-                endpoint.note_certificate(self.name("ca_file"), problem);
-            }
-            if let Some(path) = own {
-                let key = self.secret("private_key", &self.keys.private_key, KEY)?;
-                endpoint = endpoint.client_certificate(self.file_at("certificate_file", path), key);
-            }
-            Ok(endpoint)
-        }
-
-        /// The certificates to trust, and what is wrong with those that cannot be.
-        fn authorities(&self, path: &str) -> Result<(RootCertStore, Vec<String>), ConfigError> {
-            let content = self.content("ca_file", path)?;
-            let certificates = pem::certificates(&content);
-            let count = certificates.len();
-            let mut roots = RootCertStore::empty();
-            let mut skipped = Vec::new();
-            for (number, certificate) in (1..).zip(certificates) {
-                let problem = match certificate.map(|der| roots.add(der)) {
-                    Some(Ok(())) => continue,
-                    Some(Err(_)) => "cannot be a trusted root",
-                    None => "is damaged",
-                };
-                skipped.push(format!("certificate {number} of {count} {problem}"));
-            }
-            if !roots.is_empty() {
-                return Ok((roots, skipped));
-            }
-            let problem = match skipped.first() {
-                Some(first) => format!("names a file without a usable certificate: {first}"),
-                None => {
-                    let found = pem::found(&content);
-                    format!("names a file that holds no PEM certificate: found {found}")
-                }
-            };
-            Err(self.invalid("ca_file", problem))
-        }
-
-        fn identify(
-            &self,
-            builder: ConfigBuilder<ClientConfig, WantsClientCert>,
-            path: &str,
-        ) -> Result<ClientConfig, ConfigError> {
-            let chain = pem::chain(&self.content("certificate_file", path)?).map_err(|found| {
-                let problem = format!("names a file that holds no PEM certificate: {found}");
-                self.invalid("certificate_file", problem)
-            })?;
-            let (key, pem) = self.secret_now("private_key", &self.keys.private_key, KEY)?;
-            let private = pem::private_key(&pem).map_err(|found| {
-                let problem = format!("is no private key in PEM, not encrypted: {found}");
-                self.invalid(&key, problem)
-            })?;
-            builder.with_client_auth_cert(chain, private).map_err(|_| {
-                let problem = "does not belong to the certificate that {certificate_file} names";
-                self.invalid(&key, problem)
-            })
-        }
-    }
-
-    const KEY: &str = "the certificate's private key, PEM";
-}
+const KEY: &str = "the certificate's private key, PEM";

@@ -4,7 +4,10 @@ use std::{cell::Cell, fmt};
 
 use serde::{
     Deserializer,
-    de::{self, Expected, IntoDeserializer, Unexpected, Visitor, value::SeqDeserializer},
+    de::{
+        self, Expected, IntoDeserializer, Unexpected, Visitor,
+        value::{MapDeserializer, SeqDeserializer},
+    },
     forward_to_deserialize_any,
 };
 use serde_json::Value as Json;
@@ -33,6 +36,15 @@ impl Value<'_> {
         // It may be a secret.
         drop(Zeroizing::new(text));
         Ok(kept)
+    }
+
+    fn parse(self) -> Result<Json, Invalid> {
+        match self.json {
+            Json::String(text) => {
+                serde_json::from_str(trimmed(&text)).map_err(|_| invalid("is not valid JSON"))
+            }
+            json => Ok(json),
+        }
     }
 
     fn number(&self) -> Option<u32> {
@@ -106,20 +118,33 @@ impl<'de> Deserializer<'de> for Value<'_> {
         visitor.visit_seq(SeqDeserializer::new(texts.into_iter()))
     }
 
-    /// Any JSON, or a text that holds it. Only a table can have a wrong type then.
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
-        let json = match self.json {
-            Json::String(text) => serde_json::from_str(trimmed(&text)),
-            json => Ok(json),
+    /// A table of texts, or a text that holds it as JSON.
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
+        let trimmed = self.trimmed;
+        let Json::Object(members) = self.parse()? else {
+            return Err(invalid("is not a table of strings by name"));
         };
-        let json: Json = json.map_err(|_| invalid("is not valid JSON"))?;
-        let problem = "is not a table of strings by name; put its values in quotes";
-        json.deserialize_any(visitor).map_err(|_| invalid(problem))
+        let problem = "holds a value that is not a string; put it in quotes";
+        let texts =
+            members
+                .into_iter()
+                .map(|(name, json)| match (Value { json, trimmed }).text() {
+                    Ok(text) => Ok((name, text)),
+                    Err(_) => Err(invalid(problem)),
+                });
+        let texts: Vec<_> = texts.collect::<Result<_, _>>()?;
+        visitor.visit_map(MapDeserializer::new(texts.into_iter()))
+    }
+
+    /// Any JSON, or a text that holds it.
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
+        let read = self.parse()?.deserialize_any(visitor);
+        read.map_err(|_| invalid("has another type"))
     }
 
     forward_to_deserialize_any! {
         i8 i16 i32 i64 i128 u8 u16 u64 u128 f32 f64 char str bytes byte_buf unit unit_struct newtype_struct tuple
-        tuple_struct map identifier ignored_any
+        tuple_struct identifier ignored_any
     }
 }
 
@@ -201,3 +226,39 @@ fn distance(one: &str, other: &str) -> usize {
 
 /// Maximum number of characters of an unknown key that are shown.
 const MAX_SHOWN: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use serde::de::Error;
+
+    use super::{super::schema::names, *};
+
+    #[test]
+    fn a_misspelling_is_recognized_and_another_word_is_not() {
+        for (name, meant) in [
+            ("client_sceret", Some("client_secret")),
+            ("scopes", Some("scope")),
+            ("token_uri", Some("token_url")),
+            ("allowed_origin", Some("allowed_origins")),
+            ("client_id", Some("client_id")),
+            ("a_client_id", None),
+            ("port", None),
+            ("service_host", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name, names()), meant, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_error_of_serde_shows_a_value() {
+        for error in [
+            Invalid::invalid_type(Unexpected::Str("canary"), &"a number"),
+            Invalid::invalid_value(Unexpected::Str("canary"), &"a number"),
+            Invalid::unknown_variant("canary", &["a", "b"]),
+            Invalid::unknown_field("client=canary", &["a", "b"]),
+        ] {
+            assert!(!error.text.contains("canary"), "{error}");
+        }
+    }
+}
