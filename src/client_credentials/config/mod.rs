@@ -43,8 +43,9 @@ use crate::Origin;
 /// removed, which [`TokenEvent::ValueTrimmed`](super::TokenEvent::ValueTrimmed) reports; spaces stay. A text that is empty
 /// then, or white space, counts as not set.
 ///
-/// Deserialization looks at each key alone; what they are together is told by [`endpoint`](Self::endpoint) and
-/// [`layer`](Self::layer). From the environment both happens at once. `Debug` shows which keys are set, and no values.
+/// Deserialization checks each key alone, and that one key of a secret is set; [`endpoint`](Self::endpoint) and
+/// [`layer`](Self::layer) check what the keys are together. From the environment both happens at once. `Debug` shows which
+/// keys are set, and no values.
 ///
 /// # Examples
 ///

@@ -14,6 +14,10 @@ use super::value::Invalid;
 /// the name of a variable, in whose place its content is read.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(
+    not(all(feature = "https", feature = "jwt")),
+    expect(dead_code, reason = "some keys are for these features alone")
+)]
 pub(super) struct Keys {
     /// The client's id at the authorization server. Required, except by `anonymous`.
     pub(super) client_id: Option<String>,

@@ -23,6 +23,7 @@ pub(super) struct Value<'a> {
 }
 
 impl Value<'_> {
+    /// Without line breaks and marks at its ends.
     fn text(self) -> Result<String, Invalid> {
         let Json::String(text) = self.json else {
             return Err(invalid("is not a string; put it in quotes"));
@@ -38,6 +39,7 @@ impl Value<'_> {
         Ok(kept)
     }
 
+    /// The value itself, or what its text holds as JSON.
     fn parse(self) -> Result<Json, Invalid> {
         match self.json {
             Json::String(text) => {
@@ -124,15 +126,11 @@ impl<'de> Deserializer<'de> for Value<'_> {
         let Json::Object(members) = self.parse()? else {
             return Err(invalid("is not a table of strings by name"));
         };
+        let texts = members.into_iter();
+        let texts = texts.map(|(name, json)| Ok((name, Value { json, trimmed }.text()?)));
+        let texts: Result<Vec<_>, Invalid> = texts.collect();
         let problem = "holds a value that is not a string; put it in quotes";
-        let texts =
-            members
-                .into_iter()
-                .map(|(name, json)| match (Value { json, trimmed }).text() {
-                    Ok(text) => Ok((name, text)),
-                    Err(_) => Err(invalid(problem)),
-                });
-        let texts: Vec<_> = texts.collect::<Result<_, _>>()?;
+        let texts = texts.map_err(|_| invalid(problem))?;
         visitor.visit_map(MapDeserializer::new(texts.into_iter()))
     }
 
