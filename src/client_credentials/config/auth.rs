@@ -1,83 +1,180 @@
-//! Which way of authenticating a configuration names, and what that way needs.
+//! The client authentication method and the grant of a configuration, and what each of them needs.
+
+use serde::Serialize;
 
 use super::{
     Config, ConfigError,
-    choice::Choice,
-    keys::{CLIENT_SECRET, PRIVATE_KEY},
+    schema::{GrantType, Method, belonging},
     secret::ConfiguredSecret,
 };
-use crate::client_credentials::ClientAuth;
+use crate::client_credentials::{ClientAuth, Grant, TokenExchange};
 
 impl Config {
     pub(super) fn auth(&self) -> Result<ClientAuth, ConfigError> {
-        let method = self.chosen("client_auth", "post", &METHODS)?;
-        if method == "anonymous" {
-            return Ok(ClientAuth::anonymous());
-        }
-        let id = self.text("client_id").ok_or_else(|| {
-            let missing = "is not set: the client's id at the authorization server";
-            self.wrong("client_id", missing)
-        })?;
+        let keys = &self.keys;
+        let method = self.chosen("client_auth", keys.client_auth)?;
+        let what = "the client's id at the authorization server";
+        let id = match method {
+            Method::Anonymous => return Ok(ClientAuth::anonymous()),
+            _ => self.required("client_id", &keys.client_id, what)?,
+        };
         Ok(match method {
-            "post" | "client_secret_post" => ClientAuth::post(id, self.client_secret()?),
-            "basic" | "client_secret_basic" => ClientAuth::basic(id, self.client_secret()?),
-            "basic_raw" if id.contains(':') => {
-                let wrong = format!(
-                    "holds a colon, which basic_raw cannot send; set {} to basic",
-                    self.key("client_auth")
-                );
-                return Err(self.wrong("client_id", wrong));
+            Method::Post | Method::ClientSecretPost => ClientAuth::post(id, self.client_secret()?),
+            Method::Basic | Method::ClientSecretBasic => {
+                ClientAuth::basic(id, self.client_secret()?)
             }
-            "basic_raw" => ClientAuth::basic_raw(id, self.client_secret()?),
-            "assertion" => {
+            Method::BasicRaw if id.contains(':') => {
+                let problem =
+                    "holds a colon, which basic_raw cannot send; set {client_auth} to basic";
+                return Err(self.invalid("client_id", problem));
+            }
+            Method::BasicRaw => ClientAuth::basic_raw(id, self.client_secret()?),
+            Method::ClientSecretJwt => self.secret_jwt(id)?,
+            Method::PrivateKeyJwt => self.key_jwt(id)?,
+            Method::Assertion => {
                 let what = "the file with the assertion that somebody else signs";
-                let file = self.token_file("assertion_file", what)?;
-                let kind = self.text("assertion_type");
+                let file = self.token_file("assertion_file", &keys.assertion_file, what)?;
+                let kind = keys.assertion_type.as_deref();
                 ClientAuth::assertion_of_type(id, file, kind.unwrap_or(ClientAuth::JWT_BEARER))
             }
-            "tls_client_auth" => ClientAuth::tls(id),
-            "self_signed_tls_client_auth" => ClientAuth::self_signed_tls(id),
-            "none" => ClientAuth::none(id),
-            _ => return self.signed(id, method),
+            Method::TlsClientAuth => ClientAuth::tls(id),
+            Method::SelfSignedTlsClientAuth => ClientAuth::self_signed_tls(id),
+            Method::None | Method::Anonymous => ClientAuth::none(id),
         })
     }
 
-    pub(super) fn client_secret(&self) -> Result<ConfiguredSecret, ConfigError> {
-        self.secret(&CLIENT_SECRET, "the client's secret")
+    pub(super) fn grant(&self) -> Result<Grant, ConfigError> {
+        let keys = &self.keys;
+        Ok(match self.chosen("grant", keys.grant)? {
+            GrantType::ClientCredentials => Grant::client_credentials(),
+            GrantType::JwtBearer => {
+                let (key, path) = ("grant_assertion_file", &keys.grant_assertion_file);
+                let what = "the file with the JWT that is given in";
+                Grant::jwt_bearer(self.token_file(key, path, what)?)
+            }
+            GrantType::TokenExchange => {
+                let (key, path) = ("subject_token_file", &keys.subject_token_file);
+                let file =
+                    self.token_file(key, path, "the file with the token that is given in")?;
+                let kind = keys.subject_token_type.as_deref();
+                let exchange = TokenExchange::new(file, kind.unwrap_or(TokenExchange::JWT));
+                match &keys.requested_token_type {
+                    Some(kind) => exchange.requested_token_type(kind.as_str()).into(),
+                    None => exchange.into(),
+                }
+            }
+        })
     }
 
-    #[cfg(not(feature = "jwt"))]
-    fn signed(&self, _: &str, method: &str) -> Result<ClientAuth, ConfigError> {
-        let wrong = format!(
-            "is {method}, for which tower-m2m needs its feature `jwt-aws-lc-rs` or `jwt-rust-crypto`"
-        );
-        Err(self.wrong("client_auth", wrong))
+    fn client_secret(&self) -> Result<ConfiguredSecret, ConfigError> {
+        self.secret("client_secret", "the client's secret")
+    }
+
+    /// The value of `key`, or the default, after a check for keys that go with other values only.
+    fn chosen<C: Copy + Default + Serialize>(
+        &self,
+        key: &str,
+        given: Option<C>,
+    ) -> Result<C, ConfigError> {
+        let chosen = given.unwrap_or_default();
+        let name = serde_json::json!(chosen);
+        let name = name.as_str().unwrap_or_default();
+        let by_default = if given.is_some() { "" } else { " by default" };
+        for (of, values, keys) in belonging() {
+            let stray = keys.split(' ').find(|key| self.is_set(key));
+            let fits = of != key || values.split(", ").any(|value| value == name);
+            if let Some(stray) = stray.filter(|_| !fits) {
+                let problem = format!(
+                    "is set, and does not go with {{{key}}}, which is {name}{by_default}; remove it, or set \
+                     {{{key}}} to {values}"
+                );
+                return Err(self.invalid(stray, problem));
+            }
+        }
+        Ok(chosen)
     }
 }
 
-const ID: &[&str] = &["client_id"];
-const ALGORITHM: &[&str] = &["signing_algorithm", "assertion_audience", "assertion_typ"];
+#[cfg(not(feature = "jwt"))]
+impl Config {
+    fn secret_jwt(&self, _: &str) -> Result<ClientAuth, ConfigError> {
+        Err(self.without_jwt("client_secret_jwt"))
+    }
 
-const METHODS: [Choice; 12] = [
-    ("post", &[ID, &CLIENT_SECRET]),
-    ("basic", &[ID, &CLIENT_SECRET]),
-    ("basic_raw", &[ID, &CLIENT_SECRET]),
-    ("client_secret_post", &[ID, &CLIENT_SECRET]),
-    ("client_secret_basic", &[ID, &CLIENT_SECRET]),
-    ("client_secret_jwt", &[ID, &CLIENT_SECRET, ALGORITHM]),
-    (
-        "private_key_jwt",
-        &[ID, &PRIVATE_KEY, &["key_id"], ALGORITHM],
-    ),
-    ("assertion", &[ID, &["assertion_file", "assertion_type"]]),
-    (
-        "tls_client_auth",
-        &[ID, &["certificate_file"], &PRIVATE_KEY],
-    ),
-    (
-        "self_signed_tls_client_auth",
-        &[ID, &["certificate_file"], &PRIVATE_KEY],
-    ),
-    ("none", &[ID]),
-    ("anonymous", &[]),
-];
+    fn key_jwt(&self, _: &str) -> Result<ClientAuth, ConfigError> {
+        Err(self.without_jwt("private_key_jwt"))
+    }
+
+    fn without_jwt(&self, method: &str) -> ConfigError {
+        let needed = "tower-m2m needs its feature `jwt-aws-lc-rs` or `jwt-rust-crypto`";
+        self.invalid("client_auth", format!("is {method}, for which {needed}"))
+    }
+}
+
+#[cfg(feature = "jwt")]
+mod signed {
+    use super::{ClientAuth, Config, ConfigError};
+    use crate::client_credentials::{KeyAlgorithm, SecretAlgorithm, SigningKey};
+
+    impl Config {
+        pub(super) fn secret_jwt(&self, id: &str) -> Result<ClientAuth, ConfigError> {
+            self.check_audience()?;
+            let algorithm = match self.keys.signing_algorithm.as_deref() {
+                None | Some("HS256") => SecretAlgorithm::Hs256,
+                Some("HS384") => SecretAlgorithm::Hs384,
+                Some("HS512") => SecretAlgorithm::Hs512,
+                Some(_) => {
+                    let problem = "is none of HS256, HS384, HS512";
+                    return Err(self.invalid("signing_algorithm", problem));
+                }
+            };
+            let secret = self.client_secret()?;
+            Ok(ClientAuth::client_secret_jwt_with(id, secret, algorithm))
+        }
+
+        pub(super) fn key_jwt(&self, id: &str) -> Result<ClientAuth, ConfigError> {
+            self.check_audience()?;
+            let what = "the private key, PEM or JWK";
+            let (key, content) = self.secret_now("private_key", what)?;
+            let name = self.keys.signing_algorithm.as_deref();
+            let algorithm = ALGORITHMS.into_iter().find(|a| Some(a.as_str()) == name);
+            let algorithm = algorithm.ok_or_else(|| {
+                let names = ALGORITHMS.map(KeyAlgorithm::as_str).join(", ");
+                self.invalid("signing_algorithm", format!("must be one of {names}"))
+            })?;
+            let mut signing = SigningKey::pem_or_jwk(algorithm, &content).map_err(|error| {
+                let error = error.to_string();
+                let found = error.split_once(": found ").map_or("", |(_, found)| found);
+                let problem = format!(
+                    "is no private key for {}: found {found}; for another type of key, set {{signing_algorithm}}",
+                    algorithm.as_str(),
+                );
+                self.invalid(&key, problem)
+            })?;
+            // What was read now shows mistakes at once; a file is read again.
+            if self.is_set("private_key_file") {
+                signing = SigningKey::source(algorithm, self.secret("private_key", what)?);
+            }
+            if let Some(key_id) = &self.keys.key_id {
+                signing = signing.key_id(key_id);
+            }
+            Ok(ClientAuth::private_key_jwt(id, signing))
+        }
+
+        fn check_audience(&self) -> Result<(), ConfigError> {
+            let problem = "is not set, and neither is {issuer}: whom a signed assertion is for";
+            match self.is_set("issuer") || self.is_set("assertion_audience") {
+                true => Ok(()),
+                false => Err(self.invalid("assertion_audience", problem)),
+            }
+        }
+    }
+
+    const ALGORITHMS: [KeyAlgorithm; 5] = [
+        KeyAlgorithm::Rs256,
+        KeyAlgorithm::Ps256,
+        KeyAlgorithm::Es256,
+        KeyAlgorithm::Es384,
+        KeyAlgorithm::EdDsa,
+    ];
+}

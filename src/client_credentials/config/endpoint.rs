@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::{Config, ConfigError, value::Given};
+use super::{Config, ConfigError, schema::Method};
 use crate::{
     Origin,
     client_credentials::{
@@ -20,156 +20,147 @@ impl Config {
     /// certificates are read now.
     pub fn endpoint(&self) -> Result<TokenEndpoint, ConfigError> {
         if self.api_key()?.is_some() {
-            let wrong = "is set: there is no token endpoint to ask; use `Config::layer`";
-            return Err(self.wrong("api_key", wrong));
+            let problem = "is set: there is no token endpoint to ask; use `Config::layer`";
+            return Err(self.invalid("api_key", problem));
         }
-        let auth = self.auth()?;
+        let (keys, auth) = (&self.keys, self.auth()?);
         self.check_certificate(false)?;
-        let mut endpoint = self.located(auth)?.grant(self.grant()?);
-        #[cfg(feature = "https")]
-        if let Some((config, skipped)) = self.tls()? {
-            endpoint = endpoint.tls_config(config);
-            for problem in skipped {
-                endpoint.note_certificate(self.key("ca_file"), problem);
-            }
-        }
-        #[cfg(feature = "https")]
-        if let Some((chain, key)) = self.certificate()? {
-            endpoint = endpoint.client_certificate(chain, key);
-        }
-        #[cfg(not(feature = "https"))]
-        self.check_no_tls()?;
+        let endpoint = self.located(auth)?.grant(self.grant()?);
+        let mut endpoint = self.with_tls(endpoint)?;
         if self.allows_http() {
             endpoint = endpoint.dangerously_allow_http();
         }
-        if let Some(audience) = self.text("assertion_audience") {
-            endpoint = endpoint.assertion_audience(assertion_audience(audience));
-        }
-        if let Some(typed) = self.boolean("assertion_typ") {
-            endpoint = endpoint.assertion_typ(typed);
-        }
-        if let Some(lifetime) = self.seconds("default_lifetime") {
-            endpoint = endpoint.default_lifetime(lifetime);
-        }
-        if let Some(retries) = self.number("token_retries") {
-            endpoint = endpoint.retries(retries);
-        }
-        if let Some(revocation) = self.revocation()? {
-            endpoint = endpoint.revoke_on_shutdown(revocation);
-        }
-        if let Some(audience) = self.text("revocation_audience") {
-            endpoint = endpoint.revocation_audience(assertion_audience(audience));
-        }
-        for kind in self.words("bearer_types") {
-            endpoint = endpoint.bearer_type(kind);
-        }
-        for setting in self.trimmed() {
-            endpoint.note_trimmed(setting);
+        set!(endpoint {
+            assertion_audience: keys.assertion_audience.as_deref().map(assertion_audience),
+            assertion_typ: keys.assertion_typ,
+            default_lifetime: keys.default_lifetime,
+            retries: keys.token_retries,
+            revoke_on_shutdown: self.revocation()?,
+            revocation_audience: keys.revocation_audience.as_deref().map(assertion_audience),
+        });
+        endpoint = words(&keys.bearer_types).fold(endpoint, TokenEndpoint::bearer_type);
+        for setting in &self.trimmed {
+            endpoint.note_trimmed(setting.clone());
         }
         self.asked(endpoint)
     }
 
+    /// A key alone is of no use to the methods with a certificate, and [`layer`](Self::layer) has no other way to pass a
+    /// certificate in.
+    pub(super) fn check_certificate(&self, required: bool) -> Result<(), ConfigError> {
+        let method = self.keys.client_auth.unwrap_or_default();
+        let presents = matches!(
+            method,
+            Method::TlsClientAuth | Method::SelfSignedTlsClientAuth
+        );
+        if presents && (required || self.keys.private_key.is_some()) {
+            let what = "the file with the client's certificate, PEM (or pass one to \
+                        `Config::endpoint()?.tls_config(..)`)";
+            self.required("certificate_file", &self.keys.certificate_file, what)?;
+        }
+        Ok(())
+    }
+
     fn revocation(&self) -> Result<Option<RevocationEndpoint>, ConfigError> {
         const KEY: &str = "revoke_on_shutdown";
-        match self.text(KEY) {
+        match self.keys.revoke_on_shutdown.as_deref() {
             None => Ok(None),
             Some("discovered") if self.is_set("issuer") => Ok(Some(RevocationEndpoint::Discovered)),
             Some("discovered") => {
-                let issuer = self.key("issuer");
-                let wrong = format!("is `discovered`, which needs {issuer}; name the URL instead");
-                Err(self.wrong(KEY, wrong))
+                let problem = "is `discovered`, which needs {issuer}; name the URL instead";
+                Err(self.invalid(KEY, problem))
             }
             Some(url) => Ok(Some(self.url(KEY, url)?.into())),
         }
     }
 
     fn located(&self, auth: ClientAuth) -> Result<TokenEndpoint, ConfigError> {
-        match (self.text("token_url"), self.text("issuer")) {
-            (Some(url), None) => Ok(TokenEndpoint::new(self.url("token_url", url)?, auth)),
+        let (key, problem) = match (&self.keys.token_url, &self.keys.issuer) {
+            (Some(url), None) => {
+                return Ok(TokenEndpoint::new(self.url("token_url", url)?, auth));
+            }
             (None, Some(issuer)) => {
                 self.url("issuer", issuer)?;
                 // RFC 8414 §2.
-                if issuer.contains(['?', '#']) {
-                    return Err(self.wrong("issuer", "has a query or a fragment; remove it"));
+                if !issuer.contains(['?', '#']) {
+                    return Ok(TokenEndpoint::discover(issuer.as_str(), auth));
                 }
-                Ok(TokenEndpoint::discover(issuer, auth))
+                ("issuer", "has a query or a fragment; remove it")
             }
-            (Some(_), Some(_)) => {
-                let wrong = format!(
-                    "and {} are both set; keep the first, or let the issuer's metadata name the endpoint",
-                    self.key("issuer")
-                );
-                Err(self.wrong("token_url", wrong))
-            }
-            (None, None) => {
-                let issuer = self.key("issuer");
-                let missing = format!("is not set: the token endpoint's URL (or set {issuer})");
-                Err(self.wrong("token_url", missing))
-            }
-        }
+            (Some(_), Some(_)) => (
+                "token_url",
+                "and {issuer} are both set; keep the first, or let the issuer's metadata name the endpoint",
+            ),
+            (None, None) => (
+                "token_url",
+                "is not set: the token endpoint's URL (or set {issuer})",
+            ),
+        };
+        Err(self.invalid(key, problem))
     }
 
     fn url(&self, key: &str, url: &str) -> Result<Uri, ConfigError> {
-        let uri: Uri = url.parse().map_err(|_| self.wrong(key, "is not a URL"))?;
-        let Some(authority) = uri.authority().filter(|_| uri.scheme().is_some()) else {
-            let wrong = "has no scheme or no host; it should begin with https://";
-            return Err(self.wrong(key, wrong));
+        let uri: Uri = url.parse().map_err(|_| self.invalid(key, "is not a URL"))?;
+        let authority = uri.authority().filter(|_| uri.scheme().is_some());
+        let problem = match (authority, Origin::of(&uri)) {
+            (None, _) => "has no scheme or no host; it should begin with https://",
+            (Some(authority), _) if authority.as_str().contains('@') => {
+                "holds user information; remove it, and use {client_id} and its secret"
+            }
+            (_, None) => "has another scheme than https, or a host or port that cannot be",
+            (_, Some(origin)) => match self.plain_http(&origin, "client's secret") {
+                Some(problem) => return Err(self.invalid(key, problem)),
+                None => return Ok(uri),
+            },
         };
-        if authority.as_str().contains('@') {
-            let id = self.key("client_id");
-            let wrong = format!("holds user information; remove it, and use {id} and its secret");
-            return Err(self.wrong(key, wrong));
-        }
-        let Some(origin) = Origin::of(&uri) else {
-            let wrong = "has another scheme than https, or a host or port that cannot be";
-            return Err(self.wrong(key, wrong));
-        };
-        if !origin.is_https() && !origin.is_loopback() && !self.allows_http() {
-            return Err(self.wrong(key, self.plain_http("client's secret")));
-        }
-        Ok(uri)
+        Err(self.invalid(key, problem))
     }
 
     /// With what a token is asked for.
     fn asked(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
-        endpoint = self.usable(endpoint, "client_auth", "is not usable with this client")?;
-        for scope in self.words("scope") {
-            endpoint = endpoint.scope(scope);
+        let keys = &self.keys;
+        // The endpoint's own words would show values.
+        let usable = |endpoint: TokenEndpoint, key, problem: &str| {
+            let checked = endpoint.check().map_err(|_| self.invalid(key, problem));
+            checked.map(|()| endpoint)
+        };
+        endpoint = usable(endpoint, "client_auth", "is not usable with this client")?;
+        endpoint = words(&keys.scope).fold(endpoint, TokenEndpoint::scope);
+        let audiences = keys.audience.iter().flatten();
+        endpoint = audiences.fold(endpoint, TokenEndpoint::audience);
+        endpoint = words(&keys.resource).fold(endpoint, TokenEndpoint::resource);
+        if let Some(details) = &keys.authorization_details {
+            endpoint = endpoint.authorization_details(details.clone());
+            endpoint = usable(endpoint, "authorization_details", DETAILS)?;
         }
-        for audience in self.words("audience") {
-            endpoint = endpoint.audience(audience);
-        }
-        for resource in self.words("resource") {
-            endpoint = endpoint.resource(resource);
-        }
-        if let Some(Given::Json(details)) = self.given.get("authorization_details") {
-            let endpoint_of = endpoint.authorization_details(details.clone());
-            endpoint = self.usable(endpoint_of, "authorization_details", DETAILS)?;
-        }
-        if let Some(Given::Table(parameters)) = self.given.get("parameters") {
-            for (name, value) in parameters {
-                endpoint = endpoint.parameter(name, value.clone());
-                let taken = REPEATABLE.contains(&name.as_str()) && self.is_set(name);
-                // Only names that are taken fail.
-                if taken || endpoint.check().is_err() {
-                    let wrong = format!("holds {name}, which has a key of its own; remove it");
-                    return Err(self.wrong("parameters", wrong));
-                }
+        for (name, value) in keys.parameters.iter().flatten() {
+            endpoint = endpoint.parameter(name, value.clone());
+            let taken = REPEATABLE.contains(&name.as_str()) && self.is_set(name);
+            // Only names that are taken fail.
+            if taken || endpoint.check().is_err() {
+                let problem = format!("holds {name}, which has a key of its own; remove it");
+                return Err(self.invalid("parameters", problem));
             }
         }
         Ok(endpoint)
     }
 
-    /// `problem` takes the place of the endpoint's own words, which show values.
-    fn usable(
-        &self,
-        endpoint: TokenEndpoint,
-        key: &str,
-        problem: &str,
-    ) -> Result<TokenEndpoint, ConfigError> {
-        let checked = endpoint.check().map_err(|_| self.wrong(key, problem));
-        checked.map(|()| endpoint)
+    #[cfg(not(feature = "https"))]
+    fn with_tls(&self, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
+        let problem =
+            "is set, for which tower-m2m needs its feature `https`, `ring` or `aws-lc-rs`";
+        let mut keys = ["ca_file", "certificate_file"].into_iter();
+        match keys.find(|key| self.is_set(key)) {
+            Some(key) => Err(self.invalid(key, problem)),
+            None => Ok(endpoint),
+        }
     }
+}
+
+/// The words in `texts`, with white space between them.
+fn words(texts: &Option<Vec<String>>) -> impl Iterator<Item = &str> {
+    let texts = texts.iter().flatten();
+    texts.flat_map(|text| text.split_whitespace())
 }
 
 fn assertion_audience(text: &str) -> AssertionAudience {

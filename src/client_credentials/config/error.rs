@@ -16,22 +16,30 @@ use std::{error::Error, fmt};
 /// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct ConfigError {
-    key: String,
-    problem: String,
+    /// Begins with the key.
+    text: String,
+    /// Length of the key.
+    key: usize,
 }
 
 impl ConfigError {
-    pub(super) fn new(key: String, problem: impl Into<String>) -> Self {
-        Self {
-            key,
-            problem: problem.into(),
-        }
+    pub(super) fn new(key: &str, problem: &str) -> Self {
+        let text = format!("{key} {problem}");
+        let key = key.len();
+        Self { text, key }
+    }
+
+    /// From a text that begins with the name of a variable, and that with `prefix`.
+    pub(super) fn parse(text: String, prefix: &str) -> Self {
+        let key = text[prefix.len()..].find(' ').unwrap_or_default();
+        let key = prefix.len() + key;
+        Self { text, key }
     }
 
     /// The key's name in the file, or the variable's in the environment.
     #[must_use]
     pub fn key(&self) -> &str {
-        &self.key
+        &self.text[..self.key]
     }
 }
 
@@ -44,7 +52,7 @@ impl fmt::Debug for ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.key, self.problem)
+        f.write_str(&self.text)
     }
 }
 

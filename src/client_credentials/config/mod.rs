@@ -1,28 +1,36 @@
 //! Everything about a credential from the environment or from a file of yours, in one type.
 //!
-//! Every value is kept by its key until it is used, so that [`keys`] is the one list of what there is.
+//! ```text
+//! file ─ serde ──┐
+//!                ├─▶ Entries (read.rs) ─▶ Keys (schema.rs) ─▶ endpoint(), layer(): what the keys are together
+//! environment ───┘    each value as a Value (value.rs), whose errors show no values
+//! ```
 
-mod api_key;
+/// Calls each setter whose value is set.
+macro_rules! set {
+    ($builder:ident { $($setter:ident: $value:expr),+ $(,)? }) => {
+        $(if let Some(value) = $value {
+            $builder = $builder.$setter(value);
+        })+
+    };
+}
+
 mod auth;
-mod choice;
 mod endpoint;
 mod error;
-mod grant;
-mod keys;
 mod read;
+mod schema;
 mod secret;
-#[cfg(feature = "jwt")]
-mod signing;
+#[cfg(feature = "https")]
 mod tls;
 mod value;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt};
 
 use http::HeaderName;
-use secrecy::{ExposeSecret, SecretString};
 
 pub use self::error::ConfigError;
-use self::value::Given;
+use self::schema::{Keys, names};
 use super::{ClientCredentialsLayer, ClientCredentialsLayerBuilder, SharedTokenSource};
 use crate::Origin;
 
@@ -35,8 +43,9 @@ use crate::Origin;
 /// removed, which [`TokenEvent::ValueTrimmed`](super::TokenEvent::ValueTrimmed) reports; spaces stay. A text that is empty
 /// then, or white space, counts as not set.
 ///
-/// Deserialization looks at each key alone; what they are together is told by [`endpoint`](Self::endpoint) and
-/// [`layer`](Self::layer). From the environment both happens at once. `Debug` shows which keys are set, and no values.
+/// Deserialization checks each key alone, and that one key of a secret is set; [`endpoint`](Self::endpoint) and
+/// [`layer`](Self::layer) check what the keys are together. From the environment both happens at once. `Debug` shows which
+/// keys are set, and no values.
 ///
 /// # Examples
 ///
@@ -51,12 +60,13 @@ use crate::Origin;
 /// ```
 #[derive(Clone, Default)]
 pub struct Config {
-    /// What is not set is not there.
-    given: BTreeMap<&'static str, Given>,
+    keys: Keys,
+    /// The names of the keys that are set.
+    set: BTreeSet<String>,
     /// In front of the names in the environment; `None` for a file.
     prefix: Option<String>,
-    /// The keys whose values had line breaks or marks at their ends.
-    trimmed: Vec<&'static str>,
+    /// The keys, as they are called there, whose values had line breaks or marks at their ends.
+    trimmed: Vec<String>,
 }
 
 impl Config {
@@ -66,21 +76,16 @@ impl Config {
     ///
     /// Names the key that is missing, wrong or contradicts another, and never shows a value.
     pub fn layer(&self) -> Result<ClientCredentialsLayerBuilder, ConfigError> {
-        let origins = self.words("allowed_origins").iter();
-        let origins = origins.flat_map(|text| text.split(',').filter(|text| !text.is_empty()));
-        let mut origins = origins
-            .enumerate()
-            .map(|(index, text)| self.origin("allowed_origins", index + 1, text));
-        let first = origins.next().unwrap_or_else(|| {
-            let missing =
-                "is not set: the origins that the token may go to, such as https://api.example.com";
-            Err(self.wrong("allowed_origins", missing))
-        })?;
-        let mut layer = self.layer_for(first)?;
-        for origin in origins {
-            layer = layer.allow_origin(origin?);
-        }
-        Ok(layer)
+        const KEY: &str = "allowed_origins";
+        let texts = self.keys.allowed_origins.iter().flatten();
+        let texts = texts.flat_map(|text| text.split(|c: char| c == ',' || c.is_whitespace()));
+        let texts = (1..).zip(texts.filter(|text| !text.is_empty()));
+        let mut origins = texts.map(|(number, text)| self.origin(KEY, number, text));
+        let missing =
+            "is not set: the origins that the token may go to, such as https://api.example.com";
+        let first = origins.next().ok_or_else(|| self.invalid(KEY, missing))??;
+        let layer = self.layer_for(first)?;
+        origins.try_fold(layer, |layer, origin| Ok(layer.allow_origin(origin?)))
     }
 
     /// The layer for an origin that the program names itself; `allowed_origins` is not read.
@@ -89,47 +94,37 @@ impl Config {
     ///
     /// As [`layer`](Self::layer).
     pub fn layer_for(&self, origin: Origin) -> Result<ClientCredentialsLayerBuilder, ConfigError> {
+        let keys = &self.keys;
         let mut layer = ClientCredentialsLayer::builder(self.source()?, origin);
-        if let Some(assumed) = self.text("assume_origin") {
-            layer = layer.assume_origin(self.origin("assume_origin", 1, assumed)?);
+        let assumed = keys.assume_origin.as_deref();
+        let assumed = assumed.map(|text| self.origin("assume_origin", 1, text));
+        // A scheme is a token like a header's name (RFC 9110 §5.1, §11.1).
+        let token = |key: &str, text: &Option<String>, problem: &str| {
+            let name = text.as_deref().map(str::parse::<HeaderName>).transpose();
+            name.map_err(|_| self.invalid(key, problem))
+        };
+        let no_header = "is not a header's name, such as x-api-key";
+        let header = token("header", &keys.header, no_header)?;
+        token("scheme", &keys.scheme, "is not a scheme, such as Bearer")?;
+        if keys.fetch_timeout.is_some_and(|limit| limit.is_zero()) {
+            return Err(self.invalid("fetch_timeout", "is 0: no attempt could succeed"));
         }
-        if let Some(header) = self.text("header") {
-            let wrong = |_| self.wrong("header", "is not a header's name, such as x-api-key");
-            layer = layer.header(header.parse::<HeaderName>().map_err(wrong)?);
+        if keys.max_waiting == Some(0) {
+            let problem = "is 0: nobody could wait for a token";
+            return Err(self.invalid("max_waiting", problem));
         }
-        if let Some(scheme) = self.text("scheme") {
-            // Both are tokens (RFC 9110 §5.1, §11.1).
-            let wrong = |_| self.wrong("scheme", "is not a scheme, such as Bearer");
-            HeaderName::from_bytes(scheme.as_bytes()).map_err(wrong)?;
-            layer = layer.scheme(scheme);
-        }
-        if let Some(name) = self.text("name") {
-            layer = layer.name(name);
-        }
-        if let Some(lead) = self.seconds("refresh_before") {
-            layer = layer.refresh_before(lead);
-        }
-        if let Some(limit) = self.seconds("fetch_timeout") {
-            if limit.is_zero() {
-                return Err(self.wrong("fetch_timeout", "is 0: no attempt could succeed"));
-            }
-            layer = layer.fetch_timeout(limit);
-        }
-        if let Some(longest) = self.seconds("max_token_backoff") {
-            layer = layer.max_token_backoff(longest);
-        }
-        if let Some(cooldown) = self.seconds("refresh_cooldown") {
-            layer = layer.refresh_cooldown(cooldown);
-        }
-        if let Some(limit) = self.number("max_waiting") {
-            if limit == 0 {
-                return Err(self.wrong("max_waiting", "is 0: nobody could wait for a token"));
-            }
-            layer = layer.max_waiting(limit as usize);
-        }
-        if let Some(replay) = self.boolean("replay") {
-            layer = layer.replay(replay);
-        }
+        set!(layer {
+            assume_origin: assumed.transpose()?,
+            header: header,
+            scheme: keys.scheme.as_deref(),
+            name: keys.name.as_deref(),
+            refresh_before: keys.refresh_before,
+            fetch_timeout: keys.fetch_timeout,
+            max_token_backoff: keys.max_token_backoff,
+            refresh_cooldown: keys.refresh_cooldown,
+            max_waiting: keys.max_waiting.map(|limit| limit as usize),
+            replay: keys.replay,
+        });
         if self.allows_http() {
             layer = layer.dangerously_allow_http();
         }
@@ -145,89 +140,62 @@ impl Config {
         self.endpoint().map(SharedTokenSource::new)
     }
 
-    /// `number` counts from 1, and tells which one is wrong, because its text may hold a password.
+    /// `number` counts from 1, and is shown instead of the text, which may hold a password.
     fn origin(&self, key: &str, number: usize, text: &str) -> Result<Origin, ConfigError> {
-        let place = match number {
-            1 => String::new(),
-            number => format!("(number {number}) "),
+        let problem = match text.parse::<Origin>() {
+            Ok(origin) => match self.plain_http(&origin, "token") {
+                Some(problem) => problem,
+                None => return Ok(origin),
+            },
+            Err(error) => format!("{NO_ORIGIN}: {}", error.problem()),
         };
-        let origin: Origin = text.parse().map_err(|error: crate::InvalidOrigin| {
-            let problem = error.problem();
-            let wrong =
-                format!("{place}is not an origin such as https://api.example.com: {problem}");
-            self.wrong(key, wrong)
-        })?;
-        if !origin.is_https() && !origin.is_loopback() && !self.allows_http() {
-            return Err(self.wrong(key, format!("{place}{}", self.plain_http("token"))));
-        }
-        Ok(origin)
+        Err(match number {
+            1 => self.invalid(key, problem),
+            number => self.invalid(key, format!("(number {number}) {problem}")),
+        })
     }
 
-    fn plain_http(&self, what: &str) -> String {
-        let allow = self.key("dangerously_allow_http");
-        format!(
-            "is plain http, which shows the {what} to anybody on the way; use https, or set {allow} to true"
-        )
+    /// What is wrong with `origin` if it is reached over plain http, which shows `what`.
+    fn plain_http(&self, origin: &Origin, what: &str) -> Option<String> {
+        let allowed = origin.is_https() || origin.is_loopback() || self.allows_http();
+        (!allowed).then(|| {
+            format!(
+                "is plain http, which shows the {what} to anybody on the way; use https, or set \
+                 {{dangerously_allow_http}} to true"
+            )
+        })
     }
 
     fn allows_http(&self) -> bool {
-        self.boolean("dangerously_allow_http") == Some(true)
+        self.keys.dangerously_allow_http == Some(true)
     }
 
     fn is_set(&self, key: &str) -> bool {
-        self.given.contains_key(key)
+        self.set.contains(key)
     }
 
-    fn boolean(&self, key: &str) -> Option<bool> {
-        match self.given.get(key)? {
-            Given::Bool(yes) => Some(*yes),
-            _ => None,
+    /// The value of `key`; `what` says what is missing without it.
+    fn required<'a>(
+        &self,
+        key: &str,
+        value: &'a Option<String>,
+        what: &str,
+    ) -> Result<&'a str, ConfigError> {
+        let missing = || self.invalid(key, format!("is not set: {what}"));
+        value.as_deref().ok_or_else(missing)
+    }
+
+    /// Keys in braces in `problem` become their names where this was read.
+    fn invalid(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        let mut problem = problem.into();
+        for other in names() {
+            problem = problem.replace(&format!("{{{other}}}"), &self.name(other));
         }
-    }
-
-    fn number(&self, key: &str) -> Option<u32> {
-        match self.given.get(key)? {
-            Given::Number(number) => Some(*number),
-            _ => None,
-        }
-    }
-
-    fn seconds(&self, key: &str) -> Option<Duration> {
-        match self.given.get(key)? {
-            Given::Seconds(seconds) => Some(Duration::from_secs((*seconds).into())),
-            _ => None,
-        }
-    }
-
-    fn text(&self, key: &str) -> Option<&str> {
-        self.secret_text(key).map(ExposeSecret::expose_secret)
-    }
-
-    fn secret_text(&self, key: &str) -> Option<&SecretString> {
-        match self.given.get(key)? {
-            Given::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn words(&self, key: &str) -> &[String] {
-        match self.given.get(key) {
-            Some(Given::Words(words)) => words,
-            _ => &[],
-        }
-    }
-
-    /// The names of the keys whose values had line breaks or marks at their ends.
-    fn trimmed(&self) -> impl Iterator<Item = String> {
-        self.trimmed.iter().map(|key| self.key(key))
-    }
-
-    fn wrong(&self, key: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError::new(self.key(key), problem)
+        ConfigError::new(&self.name(key), &problem)
     }
 
     /// The key's name where this was read.
-    fn key(&self, key: &str) -> String {
+    fn name(&self, key: &str) -> String {
         match &self.prefix {
             Some(prefix) => format!("{prefix}{}", key.to_ascii_uppercase()),
             None => key.to_owned(),
@@ -235,12 +203,13 @@ impl Config {
     }
 }
 
+const NO_ORIGIN: &str = "is not an origin such as https://api.example.com";
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: Vec<_> = self.given.keys().collect();
         f.debug_struct("Config")
             .field("prefix", &self.prefix)
-            .field("set", &keys)
+            .field("set", &self.set)
             .finish_non_exhaustive()
     }
 }

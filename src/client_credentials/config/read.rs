@@ -1,17 +1,22 @@
-//! A configuration from variables, and from a deserializer.
+//! Reads a configuration from variables, or from a deserializer.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor},
+    de::{
+        DeserializeSeed, Error, IntoDeserializer, MapAccess, Unexpected, Visitor,
+        value::{MapAccessDeserializer, MapDeserializer, StrDeserializer},
+    },
 };
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use super::{
     Config, ConfigError,
-    keys::{KEYS, NAMES, PRIVATE_KEY, nearest},
+    schema::{Keys, SECRET_ENDS, names},
+    value::{Invalid, Value, is_unset, nearest},
 };
+use crate::client_credentials::trim::trimmed;
 
 impl Config {
     /// From the variables `OAUTH_CLIENT_ID`, `OAUTH_CLIENT_SECRET` and so on.
@@ -31,17 +36,13 @@ impl Config {
     /// As [`from_env`](Self::from_env).
     pub fn from_env_with_prefix(prefix: &str) -> Result<Self, ConfigError> {
         let config = Self::from_variables(prefix, environment)?;
-        for (name, _) in std::env::vars_os() {
-            let Some(name) = name.to_str().filter(|_| !prefix.is_empty()) else {
-                continue;
-            };
-            let Some(rest) = name.strip_prefix(prefix) else {
-                continue;
-            };
-            let meant = nearest(&rest.to_ascii_lowercase()).map(|key| config.key(key));
-            if let Some(meant) = meant.filter(|meant| meant != name) {
-                let wrong = format!("is not read; did you mean {meant}?");
-                return Err(ConfigError::new(name.to_owned(), wrong));
+        for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
+            let rest = name.strip_prefix(prefix).filter(|_| !prefix.is_empty());
+            let key = rest.unwrap_or_default().to_ascii_lowercase();
+            let meant = nearest(&key, names()).map(|key| config.name(key));
+            if let Some(meant) = meant.filter(|meant| *meant != name) {
+                let problem = format!("is not read; did you mean {meant}?");
+                return Err(ConfigError::new(&name, &problem));
             }
         }
         config.checked()
@@ -63,44 +64,44 @@ impl Config {
         prefix: &str,
         get: impl Fn(&str) -> Result<Option<String>, ConfigError>,
     ) -> Result<Self, ConfigError> {
-        let mut config = Self {
+        let config = Self {
             prefix: Some(prefix.to_owned()),
             ..Self::default()
         };
-        for key in NAMES {
-            if let Some(text) = get(&config.key(key))? {
-                config.add(key, Value::String(text), |name| get(name).ok().flatten())?;
+        let mut variables = Vec::new();
+        for key in names() {
+            if let Some(text) = get(&config.name(key))? {
+                variables.push((*key, text));
             }
         }
-        Ok(config)
+        let variables = MapDeserializer::new(variables.into_iter());
+        let read = config.read(variables, &|name| get(name).ok().flatten());
+        read.map_err(|error: Invalid| ConfigError::parse(error.text, prefix))
     }
 
-    /// What can be known before a token is asked for is told now.
+    /// Reports now what can be known before a token is requested.
     fn checked(self) -> Result<Self, ConfigError> {
         self.source().map(|_| self)
     }
 
-    fn add(
-        &mut self,
-        name: &str,
-        value: Value,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<(), ConfigError> {
-        let Some((key, kind)) = KEYS.into_iter().find(|(key, _)| *key == name) else {
-            return Err(unknown(name));
+    /// With `entries`. `variable` reads a variable of the environment.
+    fn read<'de, A: MapAccess<'de>>(
+        self,
+        entries: A,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, A::Error> {
+        let mut entries = Entries {
+            entries,
+            variable,
+            key: String::new(),
+            json: Json::Null,
+            config: self,
         };
-        let read = kind.read(value, variable);
-        let Some((given, trimmed)) = read.map_err(|problem| self.wrong(key, problem))? else {
-            return Ok(());
-        };
-        // PEM ends with a line break.
-        if trimmed && !PRIVATE_KEY.contains(&key) {
-            self.trimmed.push(key);
-        }
-        match self.given.insert(key, given) {
-            Some(_) => Err(self.wrong(key, "is there twice; keep one of them")),
-            None => Ok(()),
-        }
+        let keys = Keys::deserialize(MapAccessDeserializer::new(&mut entries))?;
+        Ok(Self {
+            keys,
+            ..entries.config
+        })
     }
 }
 
@@ -108,72 +109,122 @@ impl Config {
 /// `#[serde(flatten)]` the keys of your own must be fields in front of it.
 impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // With `deserialize_struct` some formats themselves tell what is there in the place of a table, and quote it.
-        deserializer.deserialize_any(KeysVisitor)
+        // With `deserialize_struct` some formats themselves report what is there in place of a table, and quote it.
+        deserializer.deserialize_any(Table)
     }
 }
 
-struct KeysVisitor;
+struct Table;
 
-impl<'de> Visitor<'de> for KeysVisitor {
+impl<'de> Visitor<'de> for Table {
     type Value = Config;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(TABLE)
+        f.write_str("a table of keys, such as client_id")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Config, A::Error> {
-        let mut config = Config::default();
-        while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value()?;
-            let variable = |name: &str| environment(name).ok().flatten();
-            config.add(&name, value, variable).map_err(Error::custom)?;
-        }
-        Ok(config)
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Config, A::Error> {
+        let variable = |name: &str| environment(name).ok().flatten();
+        Config::default().read(entries, &variable)
     }
 
-    /// serde would show the value, which a secret in the place of a table must not be.
+    // serde would show the value, which may be a secret in place of a table.
+
     fn visit_str<E: Error>(self, _: &str) -> Result<Config, E> {
-        Err(no_table("a string"))
+        Err(E::invalid_type(Unexpected::Other("a string"), &self))
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<Config, E> {
-        Err(no_table("a number"))
+        Err(E::invalid_type(Unexpected::Other("a number"), &self))
     }
 
     fn visit_u64<E: Error>(self, _: u64) -> Result<Config, E> {
-        Err(no_table("a number"))
+        Err(E::invalid_type(Unexpected::Other("a number"), &self))
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Config, E> {
-        Err(no_table("a number"))
+        Err(E::invalid_type(Unexpected::Other("a number"), &self))
     }
 }
 
-fn no_table<E: Error>(what: &str) -> E {
-    E::custom(format_args!("{what}; expected {TABLE}"))
+/// The entries of a table, each checked when it is read, so that a format can add where it stands.
+struct Entries<'a, A> {
+    entries: A,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The current entry.
+    key: String,
+    json: Json,
+    config: Config,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(key) = self.entries.next_key::<String>()? {
+            self.json = self.entries.next_value()?;
+            if is_unset(&self.json) && names().contains(&&*key) {
+                continue;
+            }
+            let name: StrDeserializer<'_, Invalid> = key.as_str().into_deserializer();
+            let field = seed.deserialize(name).map_err(Error::custom)?;
+            // A secret is one field with three keys.
+            let secret = key.trim_end_matches("_variable").trim_end_matches("_file");
+            let keys = SECRET_ENDS.map(|end| format!("{secret}{end}"));
+            if let Some(other) = keys.into_iter().find(|key| self.config.is_set(key)) {
+                let both = format!("and {} are both set", self.config.name(&key));
+                let problem = if other == key {
+                    "is there twice"
+                } else {
+                    &both
+                };
+                self.key = other;
+                return Err(self.invalid(&format!("{problem}; keep one of them")));
+            }
+            self.config.set.insert(key.clone());
+            self.key = key;
+            return Ok(Some(field));
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        let mut json = self.json.take();
+        if let (true, Some(name)) = (self.key.ends_with("_variable"), json.as_str()) {
+            let held = (self.variable)(trimmed(name)).map(Json::String);
+            let held = held.filter(|held| !is_unset(held));
+            json = held.ok_or_else(|| self.invalid("names a variable that is not set"))?;
+        }
+        let trimmed = &Cell::new(false);
+        let read = seed.deserialize(Value { json, trimmed });
+        let value = read.map_err(|error| self.invalid(&error.text))?;
+        if trimmed.get() && !MULTILINE.into_iter().any(|key| self.key.starts_with(key)) {
+            self.config.trimmed.push(self.config.name(&self.key));
+        }
+        Ok(value)
+    }
+}
+
+impl<A> Entries<'_, A> {
+    fn invalid<E: Error>(&self, problem: &str) -> E {
+        E::custom(ConfigError::new(&self.config.name(&self.key), problem))
+    }
 }
 
 fn environment(name: &str) -> Result<Option<String>, ConfigError> {
     let value = std::env::var_os(name).map(std::ffi::OsString::into_string);
-    let wrong = |_| ConfigError::new(name.to_owned(), "is not valid UTF-8");
-    value.transpose().map_err(wrong)
+    let invalid = |_| ConfigError::new(name, "is not valid UTF-8");
+    value.transpose().map_err(invalid)
 }
 
-/// Shows the name only as far as it could be a key: `client_secret=..` is none.
-fn unknown(name: &str) -> ConfigError {
-    let of_key = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let mut shown: String = name.chars().take_while(of_key).take(LONGEST).collect();
-    if shown != name {
-        shown.push('…');
-    }
-    let remedy = match nearest(&name.to_ascii_lowercase()) {
-        Some(key) => format!("is not a key; did you mean {key}?"),
-        None => "is not a key; remove it (`tower_m2m::docs::configuration` lists them all)".into(),
-    };
-    ConfigError::new(shown, remedy)
-}
-
-const TABLE: &str = "a table of keys, such as client_id";
-/// Characters of an unknown key that are shown.
-const LONGEST: usize = 40;
+/// What the keys begin with whose values may end with a line break: PEM does, and between words it is white space.
+const MULTILINE: [&str; 5] = [
+    "private_key",
+    "scope",
+    "resource",
+    "bearer_types",
+    "allowed_origins",
+];

@@ -1,133 +1,98 @@
 //! Certificates for the connection to the token endpoint.
 
-use super::{Config, ConfigError, keys::PRIVATE_KEY};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
+
+use super::{Config, ConfigError};
+use crate::client_credentials::{
+    TokenEndpoint,
+    endpoint::{pem, tls},
+};
 
 impl Config {
-    /// `Config::layer` leaves no other way to bring a certificate along, and a key alone is of no use.
-    pub(super) fn check_certificate(&self, required: bool) -> Result<(), ConfigError> {
-        let method = self.text("client_auth").unwrap_or_default();
-        let by_certificate = matches!(method, "tls_client_auth" | "self_signed_tls_client_auth");
-        let needed = required || PRIVATE_KEY.iter().any(|key| self.is_set(key));
-        if by_certificate && needed && !self.is_set("certificate_file") {
-            let missing = "is not set: the file with the client's certificate, PEM (or pass one to \
-                           `Config::endpoint()?.tls_config(..)`)";
-            return Err(self.wrong("certificate_file", missing));
+    /// With the certificates to trust, and the client's own. The latter and its key are checked now, and read again
+    /// for every fetch.
+    pub(super) fn with_tls(
+        &self,
+        mut endpoint: TokenEndpoint,
+    ) -> Result<TokenEndpoint, ConfigError> {
+        let (trusted, own) = (&self.keys.ca_file, &self.keys.certificate_file);
+        let key = match (trusted, own) {
+            (Some(_), _) => "ca_file",
+            (None, Some(_)) => "certificate_file",
+            (None, None) => return Ok(endpoint),
+        };
+        let (roots, skipped) = match trusted {
+            Some(path) => self.authorities(path)?,
+            // The platform's are read by the first fetch.
+            None => (RootCertStore::empty(), Vec::new()),
+        };
+        let unusable = |error| self.invalid(key, format!("cannot be used: {error}"));
+        let builder = tls::builder().map_err(unusable)?;
+        let builder = builder.with_root_certificates(roots);
+        let config = match own {
+            Some(path) => self.identify(builder, path)?,
+            None => builder.with_no_client_auth(),
+        };
+        if trusted.is_some() {
+            endpoint = endpoint.tls_config(config);
         }
-        Ok(())
+        for problem in skipped {
+            endpoint.note_certificate(self.name("ca_file"), problem);
+        }
+        if let Some(path) = own {
+            let key = self.secret("private_key", KEY)?;
+            endpoint = endpoint.client_certificate(self.file_at("certificate_file", path), key);
+        }
+        Ok(endpoint)
     }
 
-    #[cfg(not(feature = "https"))]
-    pub(super) fn check_no_tls(&self) -> Result<(), ConfigError> {
-        let mut keys = ["ca_file", "certificate_file"].into_iter();
-        match keys.find(|key| self.is_set(key)) {
-            Some(key) => {
-                let wrong =
-                    "is set, for which tower-m2m needs its feature `https`, `ring` or `aws-lc-rs`";
-                Err(self.wrong(key, wrong))
-            }
-            None => Ok(()),
+    /// The certificates to trust, and what is wrong with those that cannot be.
+    fn authorities(&self, path: &str) -> Result<(RootCertStore, Vec<String>), ConfigError> {
+        let content = self.content("ca_file", path)?;
+        let certificates = pem::certificates(&content);
+        let count = certificates.len();
+        let mut roots = RootCertStore::empty();
+        let mut skipped = Vec::new();
+        for (number, certificate) in (1..).zip(certificates) {
+            let problem = match certificate.map(|der| roots.add(der)) {
+                Some(Ok(())) => continue,
+                Some(Err(_)) => "cannot be a trusted root",
+                None => "is damaged",
+            };
+            skipped.push(format!("certificate {number} of {count} {problem}"));
         }
+        if !roots.is_empty() {
+            return Ok((roots, skipped));
+        }
+        let problem = match skipped.first() {
+            Some(first) => format!("names a file without a usable certificate: {first}"),
+            None => {
+                let found = pem::found(&content);
+                format!("names a file that holds no PEM certificate: found {found}")
+            }
+        };
+        Err(self.invalid("ca_file", problem))
     }
-}
 
-#[cfg(feature = "https")]
-mod with_provider {
-    use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
-
-    use super::{super::secret::ConfiguredSecret, Config, ConfigError, PRIVATE_KEY};
-    use crate::client_credentials::{
-        SecretFile,
-        endpoint::{pem, tls},
-    };
-
-    impl Config {
-        /// `None` for the defaults. With it comes what is wrong with certificates that are left out. A certificate and
-        /// its key are checked now, and read again for every fetch.
-        pub(in super::super) fn tls(
-            &self,
-        ) -> Result<Option<(ClientConfig, Vec<String>)>, ConfigError> {
-            let keys = ["ca_file", "certificate_file"];
-            let Some(key) = keys.into_iter().find(|key| self.is_set(key)) else {
-                return Ok(None);
-            };
-            let unusable = |error| self.wrong(key, format!("cannot be used: {error}"));
-            let trusts = self.is_set("ca_file");
-            let (roots, skipped) = match trusts {
-                true => self.authorities()?,
-                // The platform's are read by the first fetch.
-                false => (RootCertStore::empty(), Vec::new()),
-            };
-            let builder = tls::builder().map_err(unusable)?;
-            let builder = builder.with_root_certificates(roots);
-            let config = match self.is_set("certificate_file") {
-                true => self.identify(builder)?,
-                false => builder.with_no_client_auth(),
-            };
-            Ok(trusts.then_some((config, skipped)))
-        }
-
-        /// The client's certificate and key, to be read again for every fetch.
-        pub(in super::super) fn certificate(
-            &self,
-        ) -> Result<Option<(SecretFile, ConfiguredSecret)>, ConfigError> {
-            if !self.is_set("certificate_file") {
-                return Ok(None);
-            }
-            let chain = self.token_file("certificate_file", "the client's certificate, PEM")?;
-            let key = self.secret(&PRIVATE_KEY, "the certificate's private key, PEM")?;
-            Ok(Some((chain, key)))
-        }
-
-        /// The certificates to trust, and what is wrong with those that cannot be.
-        fn authorities(&self) -> Result<(RootCertStore, Vec<String>), ConfigError> {
-            let content = self.file("ca_file")?;
-            let certificates = pem::certificates(&content);
-            let count = certificates.len();
-            let mut roots = RootCertStore::empty();
-            let mut skipped = Vec::new();
-            for (number, certificate) in (1..).zip(certificates) {
-                let problem = match certificate.map(|der| roots.add(der)) {
-                    Some(Ok(())) => continue,
-                    Some(Err(_)) => "cannot be a trusted root",
-                    None => "is damaged",
-                };
-                skipped.push(format!("certificate {number} of {count} {problem}"));
-            }
-            match skipped.first() {
-                Some(first) if roots.is_empty() => {
-                    let wrong = format!("names a file without a usable certificate: {first}");
-                    Err(self.wrong("ca_file", wrong))
-                }
-                None if roots.is_empty() => {
-                    let found = pem::found(&content);
-                    let wrong =
-                        format!("names a file that holds no PEM certificate: found {found}");
-                    Err(self.wrong("ca_file", wrong))
-                }
-                _ => Ok((roots, skipped)),
-            }
-        }
-
-        fn identify(
-            &self,
-            builder: ConfigBuilder<ClientConfig, WantsClientCert>,
-        ) -> Result<ClientConfig, ConfigError> {
-            let chain = pem::chain(&self.file("certificate_file")?).map_err(|found| {
-                let wrong = format!("names a file that holds no PEM certificate: {found}");
-                self.wrong("certificate_file", wrong)
-            })?;
-            let (key, pem) = self.secret_now(&PRIVATE_KEY, "the certificate's private key, PEM")?;
-            let private = pem::private_key(&pem).map_err(|found| {
-                self.wrong(
-                    key,
-                    format!("is no private key in PEM, not encrypted: {found}"),
-                )
-            })?;
-            builder.with_client_auth_cert(chain, private).map_err(|_| {
-                let certificate = self.key("certificate_file");
-                let wrong = format!("does not belong to the certificate that {certificate} names");
-                self.wrong(key, wrong)
-            })
-        }
+    fn identify(
+        &self,
+        builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+        path: &str,
+    ) -> Result<ClientConfig, ConfigError> {
+        let chain = pem::chain(&self.content("certificate_file", path)?).map_err(|found| {
+            let problem = format!("names a file that holds no PEM certificate: {found}");
+            self.invalid("certificate_file", problem)
+        })?;
+        let (key, pem) = self.secret_now("private_key", KEY)?;
+        let private = pem::private_key(&pem).map_err(|found| {
+            let problem = format!("is no private key in PEM, not encrypted: {found}");
+            self.invalid(&key, problem)
+        })?;
+        builder.with_client_auth_cert(chain, private).map_err(|_| {
+            let problem = "does not belong to the certificate that {certificate_file} names";
+            self.invalid(&key, problem)
+        })
     }
 }
+
+const KEY: &str = "the certificate's private key, PEM";
