@@ -41,10 +41,10 @@ mod exchange;
 mod failure;
 mod flight;
 mod freshness;
-mod future;
 mod handle;
 mod layer;
-mod near;
+mod local;
+mod policy;
 mod quirk;
 mod redact;
 mod service;
@@ -60,13 +60,6 @@ mod waiting;
 pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SigningKey};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisTokenStore, StoreKeys};
-pub(crate) use self::{
-    authorize::Passage,
-    cell::Refusal,
-    event::TokenEvents,
-    exchange::{Exchange, Sent},
-    near::Near,
-};
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
     cell::TokenVersion,
@@ -79,15 +72,20 @@ pub use self::{
     },
     error::{CredentialPresent, OriginNotAllowed, TokenError, TokenErrorKind},
     event::{Remedy, TokenEvent},
-    future::ResponseFuture,
     handle::{TokenHandle, TokenStatus},
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
     quirk::Quirk,
-    service::ClientCredentials,
+    service::{ClientCredentials, ResponseFuture},
     source::{SharedTokenSource, TokenSource},
     store::{
         CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, StoredTokens,
         TokenStore,
     },
     token::{AccessToken, TokenIdentity},
+};
+pub(crate) use self::{
+    cell::Refusal,
+    event::TokenEvents,
+    exchange::{AuthCall, Exchange, Sent},
+    policy::AuthPolicy,
 };

@@ -7,7 +7,7 @@ use tower_layer::Layer;
 use super::{
     QuotaHandle, RateLimitRetry, RateLimitRetryLayerBuilder,
     limiter::{Limiter, SharedLimiter},
-    pass::Passes,
+    policy::LimitPolicy,
 };
 use crate::sharded::Sharded;
 
@@ -29,14 +29,14 @@ use crate::sharded::Sharded;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RateLimitRetryLayer {
-    passes: Sharded<Passes>,
+    policies: Sharded<LimitPolicy>,
 }
 
 impl RateLimitRetryLayer {
     pub(super) fn of(limiter: Limiter) -> Self {
         let limiter = Arc::new(limiter);
         Self {
-            passes: Sharded::new(|| Passes::new(Arc::clone(&limiter))),
+            policies: Sharded::new(|| LimitPolicy::new(Arc::clone(&limiter))),
         }
     }
 
@@ -55,11 +55,11 @@ impl RateLimitRetryLayer {
     /// What this layer knows about quotas.
     #[must_use]
     pub fn handle(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.passes.here().limiter))
+        QuotaHandle::new(Arc::clone(&self.policies.here().limiter))
     }
 
     pub(crate) fn into_limiter(self) -> SharedLimiter {
-        Arc::clone(&self.passes.here().limiter)
+        Arc::clone(&self.policies.here().limiter)
     }
 }
 
@@ -74,8 +74,8 @@ impl<S> Layer<S> for RateLimitRetryLayer {
     type Service = RateLimitRetry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let limiter = &self.passes.here().limiter;
+        let limiter = &self.policies.here().limiter;
         limiter.report(limiter.usage.limits_around::<S>());
-        RateLimitRetry::new(inner, self.passes.clone())
+        RateLimitRetry::new(inner, self.policies.clone())
     }
 }

@@ -11,6 +11,7 @@
 mod models;
 
 mod agent;
+mod openness;
 mod partitions;
 mod place;
 mod queue;
@@ -26,13 +27,13 @@ use tokio::time::Instant;
 use self::state::{State, wake};
 pub(crate) use self::{
     agent::Duty,
+    openness::Openness,
     place::{Place, Turn},
     ticket::Ticket,
 };
 use super::{
     PartitionKey,
     limits::OwnLimits,
-    pass::Openness,
     quota::{Admit, Pace, Quota},
 };
 use crate::{
