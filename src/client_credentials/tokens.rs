@@ -165,7 +165,7 @@ impl Tokens {
             self.carry_out(lead)?;
         }
         let settings = self.cell.settings();
-        match Waiting::new(self, flight, settings.max_waiting) {
+        match Waiting::new(&self.cell, flight, settings.max_waiting) {
             Some(waiting) => Ok(waiting.await),
             None => Err(TokenError::too_many_waiting(settings)),
         }

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    Changed, GrpcStatusLayer,
+    Changed,
     status::{self, PUSHBACK, STATUS},
 };
 use crate::peek::{Look, Looking, PeekedBody};
@@ -32,11 +32,18 @@ use crate::peek::{Look, Looking, PeekedBody};
 #[derive(Clone, Debug)]
 pub struct GrpcStatus<S> {
     inner: S,
-    settings: GrpcStatusLayer,
+    settings: Settings,
+}
+
+/// When a status is waited for, and what it becomes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) max_time: Duration,
+    pub(super) any_exhaustion: bool,
 }
 
 impl<S> GrpcStatus<S> {
-    pub(super) const fn new(inner: S, settings: GrpcStatusLayer) -> Self {
+    pub(super) const fn new(inner: S, settings: Settings) -> Self {
         Self { inner, settings }
     }
 }
@@ -113,7 +120,7 @@ impl<F, RB: Body> fmt::Debug for GrpcStatusFuture<F, RB> {
     }
 }
 
-impl<RB> Look<RB> for GrpcStatusLayer
+impl<RB> Look<RB> for Settings
 where
     RB: Body + Send + 'static,
     RB::Data: Send,
@@ -135,7 +142,7 @@ where
     async fn look(self, response: Response<RB>) -> Response<PeekedBody<RB>> {
         let (parts, body) = response.into_parts();
         let mut trailers = None;
-        let body = PeekedBody::read_ahead(body, self.longest, |first| {
+        let body = PeekedBody::read_ahead(body, self.max_time, |first| {
             trailers = first.trailers_ref().cloned();
             false
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{
-    QuotaHandle, RateLimitRetry, RateLimitRetryLayerBuilder,
+    QuotaHandle, RateLimitRetry,
     limiter::{Limiter, SharedLimiter},
     policy::LimitPolicy,
 };
@@ -40,18 +40,6 @@ impl RateLimitRetryLayer {
         }
     }
 
-    /// A layer with all defaults.
-    #[must_use]
-    #[track_caller]
-    pub fn new() -> Self {
-        Self::builder().build()
-    }
-
-    /// A layer's settings, all at their defaults.
-    pub fn builder() -> RateLimitRetryLayerBuilder {
-        RateLimitRetryLayerBuilder::new()
-    }
-
     /// What this layer knows about quotas.
     #[must_use]
     pub fn handle(&self) -> QuotaHandle {
@@ -60,13 +48,6 @@ impl RateLimitRetryLayer {
 
     pub(crate) fn into_limiter(self) -> SharedLimiter {
         Arc::clone(&self.policies.here().limiter)
-    }
-}
-
-impl Default for RateLimitRetryLayer {
-    #[track_caller]
-    fn default() -> Self {
-        Self::new()
     }
 }
 
