@@ -7,13 +7,8 @@ use tower_layer::Layer;
 
 use super::{
     ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, SharedTokenSource,
-    TokenEvent, TokenHandle, TokenSource,
-    authorize::Authorizer,
-    cell::{Settings, TokenCell},
-    event::TokenEvents,
-    exchange::Exchange,
-    policy::AuthPolicy,
-    tokens::Tokens,
+    TokenEvent, TokenHandle, TokenSource, authorize::Authorizer, cell::TokenCell,
+    event::TokenEvents, exchange::Exchange, policy::AuthPolicy, settings::Settings, tokens::Tokens,
 };
 use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, sinks::Sinks};
 

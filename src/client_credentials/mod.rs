@@ -46,8 +46,10 @@ mod layer;
 mod local;
 mod policy;
 mod quirk;
+mod reason;
 mod redact;
 mod service;
+mod settings;
 mod shutdown;
 mod source;
 mod store;
@@ -65,7 +67,7 @@ pub use self::{
     cell::TokenVersion,
     challenge::Challenge,
     config::{Config, ConfigError},
-    context::{FetchContext, FetchReason, Rejected, RevokeContext},
+    context::{FetchContext, Rejected, RevokeContext},
     endpoint::{
         AssertionAudience, ClientAuth, ClientAuthentication, Grant, RevocationEndpoint, SecretFile,
         SecretSource, SecretVariable, TokenEndpoint, TokenExchange, TokenRequest,
@@ -75,6 +77,7 @@ pub use self::{
     handle::{TokenHandle, TokenStatus},
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
     quirk::Quirk,
+    reason::FetchReason,
     service::{ClientCredentials, ResponseFuture},
     source::{SharedTokenSource, TokenSource},
     store::{

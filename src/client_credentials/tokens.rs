@@ -10,10 +10,10 @@ use tokio::{
 
 use super::{
     AccessToken, FetchContext, FetchReason, SharedTokenSource, TokenError, TokenSource,
-    cell::{Acquire, Published, Refusal, Refused, TokenCell},
+    cell::{Acquire, Lead, Published, Refusal, Refused, TokenCell},
     context::Surroundings,
     event::{TokenEvent, TokenEvents},
-    flight::{Flight, Lead, Outcome},
+    flight::{Flight, Outcome},
     freshness::Freshness,
     token::Provenance,
     waiting::Waiting,

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -96,7 +97,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct GrpcStatusFuture<F, RB: Body> {
         #[pin]
-        looking: Looking<F, RB, GrpcStatusLayer>,
+        looking: Looking<F, RB, Settings>,
     }
 }
 
@@ -165,7 +166,7 @@ fn is_grpc<B>(response: &Response<B>) -> bool {
         })
 }
 
-impl GrpcStatusLayer {
+impl Settings {
     fn apply<B>(&self, fields: &HeaderMap, response: &mut Response<B>) {
         let Some(meaning) = status::meaning(fields, self.any_exhaustion) else {
             return;

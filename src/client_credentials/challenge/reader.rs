@@ -26,11 +26,11 @@ impl<'a> Iterator for Reader<'a> {
 
     fn next(&mut self) -> Option<Part<'a>> {
         loop {
-            self.skip(|byte| is_space(byte) || byte == b',');
+            self.skip_bytes(|byte| is_space(byte) || byte == b',');
             if self.0.is_empty() {
                 return None;
             }
-            let word = self.take(is_token);
+            let word = self.take_bytes(is_token);
             if word.is_empty() {
                 self.skip_malformed();
             } else if let Some(value) = self.value() {
@@ -48,15 +48,17 @@ impl<'a> Iterator for Reader<'a> {
 impl<'a> Reader<'a> {
     /// The value of a parameter, if one follows; stays where it is otherwise, but for white space.
     fn value(&mut self) -> Option<Vec<u8>> {
-        self.skip(is_space);
+        self.skip_bytes(is_space);
         let mut after = Self(self.0.strip_prefix(b"=")?);
-        after.skip(is_space);
+        after.skip_bytes(is_space);
         let value = match after.0.strip_prefix(b"\"") {
             Some(quoted) => {
                 after.0 = quoted;
                 after.quoted()
             }
-            None => Some(after.take(is_unquoted).to_vec()).filter(|value| !value.is_empty())?,
+            None => {
+                Some(after.take_bytes(is_unquoted).to_vec()).filter(|value| !value.is_empty())?
+            }
         };
         self.0 = after.0;
         Some(value)
@@ -81,9 +83,9 @@ impl<'a> Reader<'a> {
     /// `token68` (RFC 9110 §11.2), which is told from a parameter by what follows it.
     fn skip_token68(&mut self) {
         let mut after = *self;
-        after.skip(is_token68);
-        after.skip(|byte| byte == b'=');
-        after.skip(is_space);
+        after.skip_bytes(is_token68);
+        after.skip_bytes(|byte| byte == b'=');
+        after.skip_bytes(is_space);
         if matches!(after.0.first(), None | Some(b',')) {
             self.0 = after.0;
         }
@@ -103,11 +105,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn skip(&mut self, wanted: impl Fn(u8) -> bool) {
-        self.take(wanted);
+    fn skip_bytes(&mut self, wanted: impl Fn(u8) -> bool) {
+        self.take_bytes(wanted);
     }
 
-    fn take(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
+    fn take_bytes(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
         let end = self.0.iter().position(|byte| !wanted(*byte));
         examined(end.unwrap_or(self.0.len()) + 1);
         let (taken, rest) = self.0.split_at(end.unwrap_or(self.0.len()));

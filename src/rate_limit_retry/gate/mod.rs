@@ -11,6 +11,8 @@
 mod models;
 
 mod agent;
+mod dispatch;
+mod keys;
 mod openness;
 mod partitions;
 mod place;
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 use self::state::{State, wake};
 pub(crate) use self::{
     agent::Duty,
+    keys::Keys,
     openness::Openness,
     place::{Place, Turn},
     ticket::Ticket,
@@ -54,8 +57,6 @@ struct Inner {
     random: Random,
     state: Mutex<State>,
 }
-
-pub(crate) type Keys = Arc<[PartitionKey]>;
 
 /// A request that wants to go.
 #[derive(Clone, Copy, Debug)]
