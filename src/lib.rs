@@ -29,6 +29,7 @@
 
 mod attempts;
 mod backoff;
+mod call;
 pub mod client_credentials;
 #[cfg(feature = "reqwest")]
 pub mod clients;
@@ -36,17 +37,14 @@ mod clock;
 #[cfg(any(feature = "https", feature = "redis-tls"))]
 mod crypto;
 pub mod docs;
-mod drain;
 mod error;
 pub mod grpc;
-mod kept;
 mod misuse;
 mod origin;
 mod panics;
 mod peek;
 mod random;
 pub mod rate_limit_retry;
-mod readiness;
 pub mod replay;
 mod retry_after;
 mod sharded;
@@ -59,7 +57,6 @@ mod telemetry;
 pub mod tenants;
 #[cfg(feature = "test-util")]
 pub mod test_util;
-mod two_speeds;
 mod waker_set;
 
 #[cfg(feature = "metrics")]

@@ -1,11 +1,13 @@
 //! Where a request goes: scheme, host and port (RFC 6454), parsed once and compared without allocating.
 
+mod scheme;
 mod text;
 
 use std::{error::Error, fmt, net::Ipv4Addr, str::FromStr};
 
 use http::Uri;
 
+use scheme::Scheme;
 use text::{canonical, effective, ipv6, split, without_secrets};
 
 /// An origin (RFC 6454 §4): `http` or `https`, a host and a port.
@@ -33,12 +35,6 @@ pub struct Origin {
     port: u16,
     /// Host and port as they are usually written, which is the fastest to compare.
     authority: Box<str>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Scheme {
-    Http,
-    Https,
 }
 
 /// A text is not an [`Origin`]; says what is wrong, and repeats neither user information nor a query.
@@ -265,37 +261,6 @@ impl fmt::Debug for InvalidOrigin {
 }
 
 impl Error for InvalidOrigin {}
-
-impl Scheme {
-    #[inline]
-    fn of(uri: &Uri) -> Option<Self> {
-        let scheme = uri.scheme()?;
-        if *scheme == http::uri::Scheme::HTTPS {
-            return Some(Self::Https);
-        }
-        Self::parse(scheme.as_str())
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Http, Self::Https]
-            .into_iter()
-            .find(|scheme| scheme.as_str().eq_ignore_ascii_case(text))
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-
-    fn default_port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -16,21 +16,22 @@ mod snapshot;
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests;
 
-use std::{sync::Arc, task::Waker, time::Duration};
+use std::{sync::Arc, task::Waker};
 
 use tokio::time::Instant;
 
 pub(crate) use self::refusal::{Refusal, Refused};
 pub(crate) use self::snapshot::Published;
 pub use self::snapshot::TokenVersion;
-use self::snapshot::{Changes, Snapshot};
+use self::snapshot::{Change, Changes, Snapshot};
 use super::{
-    FetchReason, TokenError, TokenIdentity,
+    AccessToken, FetchReason, TokenError, TokenIdentity,
     context::CellState,
     cooldown::{Cooldown, Successes},
     failure::Failure,
-    flight::{Flight, Lead, Outcome, Purpose},
+    flight::{Flight, Outcome, Purpose},
     freshness::Freshness,
+    settings::Settings,
 };
 use crate::{
     clock::Moment,
@@ -50,18 +51,6 @@ struct Inner {
     successes: Successes,
     settings: Settings,
     random: Random,
-}
-
-/// What a layer is built with.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) credential: Option<Arc<str>>,
-    pub(crate) refresh_before: Duration,
-    pub(crate) fetch_timeout: Duration,
-    pub(crate) max_token_backoff: Duration,
-    pub(crate) refresh_cooldown: Duration,
-    pub(crate) max_waiting: usize,
-    pub(crate) scheme: Option<Box<str>>,
 }
 
 /// Who is doing what about a missing token.
@@ -91,6 +80,12 @@ pub(crate) struct Glance {
     pub(crate) refreshing: bool,
     pub(crate) failure: Option<TokenError>,
     pub(crate) closed: bool,
+}
+
+impl Inner {
+    fn change(&self) -> Change<'_> {
+        Change::new(&self.snapshot, &self.changes)
+    }
 }
 
 impl TokenCell {
@@ -300,5 +295,59 @@ impl TokenCell {
 fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
         waker.wake();
+    }
+}
+
+impl Desk {
+    /// Ends the flight if it is the current one.
+    pub(super) fn take_flight(&mut self, flight: &Flight) -> bool {
+        let current = self
+            .flight
+            .as_ref()
+            .is_some_and(|current| current.number() == flight.number());
+        if current {
+            self.flight = None;
+        }
+        current
+    }
+}
+
+/// The right and the duty to carry out a flight. Dropped unfinished, it tells the waiters at once.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    cell: TokenCell,
+    flight: Arc<Flight>,
+}
+
+impl Lead {
+    pub(crate) fn new(cell: TokenCell, flight: Arc<Flight>) -> Self {
+        Self { cell, flight }
+    }
+
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Publishes what the attempt brought. Ignored if the flight was superseded meanwhile.
+    ///
+    /// Returns what the waiters were told, or `None` if it came too late.
+    pub(crate) fn finish(
+        self,
+        result: Result<AccessToken, TokenError>,
+        now: Moment,
+    ) -> Option<Outcome> {
+        self.cell.land(&self.flight, result, now)
+    }
+
+    /// The secret is the one that was refused: the remembered failure stands.
+    pub(crate) fn unchanged(self, now: Moment) -> Option<Outcome> {
+        self.cell.stand_by(&self.flight, now)
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        // After `finish` the flight is no longer the cell's, and this does nothing.
+        self.cell.abandon(&self.flight);
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 
-use self::reader::Reader;
+use self::reader::{Part, Reader};
 use super::redact;
 
 /// What an API says about why it refused a request: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1),
@@ -89,11 +89,23 @@ pub(crate) fn challenges(headers: &HeaderMap, token: Option<&str>) -> Vec<Challe
             let text = redact::without(&String::from_utf8_lossy(&line), secrets);
             line = Cow::Owned(text.into_bytes());
         }
-        let mut reader = Reader {
-            rest: &line,
-            secrets,
-        };
-        reader.read(&mut found);
+        // Parameters before the first scheme of a line belong to no challenge.
+        let mut is_first = true;
+        for part in Reader::new(&line) {
+            match part {
+                Part::Scheme(_) if found.len() == MAX_CHALLENGES => break,
+                Part::Scheme(scheme) => {
+                    is_first = false;
+                    found.push(Challenge::new(scheme, secrets));
+                }
+                Part::Parameter(_, _) if is_first => {}
+                Part::Parameter(name, value) => {
+                    if let Some(challenge) = found.last_mut() {
+                        challenge.add(name, &value, secrets);
+                    }
+                }
+            }
+        }
     }
     found
 }
@@ -193,6 +205,8 @@ fn text(value: &[u8], secrets: &[&str], read: Read) -> String {
 const MOST_CHARACTERS: usize = 200;
 /// Maximum number of field lines that are read.
 const MOST_LINES: usize = 32;
+/// Maximum number of challenges that are read.
+const MAX_CHALLENGES: usize = 32;
 /// Maximum number of bytes of a line that are read, before anything in it is compared with the token.
 const MOST_BYTES: usize = 8192;
 

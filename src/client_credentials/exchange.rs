@@ -29,26 +29,33 @@ pub(crate) struct Exchange {
     pub(crate) usage: Usage,
 }
 
-/// With which token a request was sent, where and when.
+/// One call with a token, over all its attempts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AuthCall {
+    /// Where the token goes: the place in the list of origins.
+    pub(crate) origin: usize,
+    /// Whether a 401 lets the request be sent once more.
+    pub(crate) may_replay: bool,
+    /// Whether the attempt before was answered 401.
+    pub(crate) is_replay: bool,
+}
+
+/// The token that an attempt was sent with, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     pub(crate) identity: TokenIdentity,
-    pub(crate) origin: usize,
     pub(crate) at: Instant,
-    /// Whether its success is to be told.
-    pub(crate) tell: bool,
-    /// Whether the attempt before was answered 401.
-    pub(crate) replay: bool,
+    /// Whether its success is reported.
+    pub(crate) report: bool,
 }
 
 impl Sent {
-    pub(crate) fn new(identity: TokenIdentity, origin: usize, at: Instant) -> Self {
+    pub(crate) fn new(identity: TokenIdentity, at: Instant) -> Self {
+        let report = true;
         Self {
             identity,
-            origin,
             at,
-            tell: true,
-            replay: false,
+            report,
         }
     }
 }
@@ -71,18 +78,15 @@ impl Exchange {
         }
     }
 
-    /// Whether a response says nothing about the token that the request was sent with, or that it is accepted, as nearly
-    /// all do.
-    pub(crate) fn is_over<RB>(&self, response: &Response<RB>, sent: Sent) -> bool {
-        if response.status().is_success() {
-            self.accepted(sent);
-        }
-        response.status() != StatusCode::UNAUTHORIZED
-    }
-
-    /// Reads the head of a response. `Some` if it refuses the token that the request was sent with.
-    pub(crate) fn refusal<RB>(&self, response: &Response<RB>, sent: Sent) -> Option<Refusal> {
-        if self.is_over(response, sent) {
+    /// Reads the head of a response, and records a success. `Some` if it rejects the token that the request was sent with.
+    pub(crate) fn refusal<RB>(
+        &self,
+        response: &Response<RB>,
+        call: AuthCall,
+        sent: Sent,
+    ) -> Option<Refusal> {
+        if response.status() != StatusCode::UNAUTHORIZED {
+            self.on_final(response, call, sent);
             return None;
         }
         if Attempts::of(response) > 1 {
@@ -92,16 +96,16 @@ impl Exchange {
         let verdict = challenge::verdict(response.headers(), scheme);
         let is_refusal = match verdict {
             Verdict::TokenRefused => true,
-            Verdict::OtherScheme => self.tokens.cell.was_accepted_at(sent.origin),
+            Verdict::OtherScheme => self.tokens.cell.was_accepted_at(call.origin),
             Verdict::NotOurs => false,
         };
         is_refusal.then(|| Refusal {
             rejected: Rejected {
                 identity: sent.identity,
                 challenges: self.challenges(response, sent.identity),
-                origin: self.authorizer.origin(sent.origin).cloned(),
+                origin: self.authorizer.origin(call.origin).cloned(),
             },
-            origin: sent.origin,
+            origin: call.origin,
             sent_at: sent.at,
             for_other_scheme: verdict == Verdict::OtherScheme,
         })
@@ -113,10 +117,13 @@ impl Exchange {
         self.replay && !Attempts::is_token_replaced(request.extensions())
     }
 
-    /// A request that was sent with a token was answered with a success.
-    pub(crate) fn accepted(&self, sent: Sent) {
-        let cell = &self.tokens.cell;
-        cell.accepted(sent.origin, sent.identity, sent.tell.then_some(sent.at));
+    /// Records a response that does not reject the token: a success says that the origin accepts it.
+    #[inline]
+    pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: Sent) {
+        if response.status().is_success() {
+            let cell = &self.tokens.cell;
+            cell.accepted(call.origin, sent.identity, sent.report.then_some(sent.at));
+        }
     }
 
     /// What the API says about the refused token, without the token itself. One that is no longer in use is not known
@@ -205,7 +212,12 @@ mod tests {
         let challenge = HeaderValue::from_static(challenge);
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         let identity = AccessToken::new(name.to_owned()).identity();
-        exchange.refusal(&response, Sent::new(identity, 0, SystemClock.now()))
+        let call = AuthCall {
+            origin: 0,
+            may_replay: true,
+            is_replay: false,
+        };
+        exchange.refusal(&response, call, Sent::new(identity, SystemClock.now()))
     }
 
     #[tokio::test(start_paused = true)]

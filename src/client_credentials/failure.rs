@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{TokenError, TokenErrorKind, cell::Settings, error::Memory};
+use super::{TokenError, TokenErrorKind, error::Memory, settings::Settings};
 use crate::{backoff::Backoff, clock::Moment};
 
 /// A series of failed attempts.

@@ -8,11 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    AccessToken, FetchReason, Rejected, TokenError,
-    cell::{Desk, Published, TokenCell},
-    context::CellState,
-};
+use super::{FetchReason, Rejected, TokenError, cell::Published, context::CellState};
 use crate::{
     clock::{Moment, after},
     sync::{Mutex, lock},
@@ -92,6 +88,10 @@ impl Flight {
             cell,
             state: Mutex::default(),
         }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn reason(&self) -> FetchReason {
@@ -182,60 +182,6 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let _waker = lock(&self.flight.state).wakers.leave(self.place);
-    }
-}
-
-/// The right and the duty to carry out a flight. Dropped unfinished, it tells the waiters at once.
-#[derive(Debug)]
-pub(crate) struct Lead {
-    cell: TokenCell,
-    flight: Arc<Flight>,
-}
-
-impl Lead {
-    pub(crate) fn new(cell: TokenCell, flight: Arc<Flight>) -> Self {
-        Self { cell, flight }
-    }
-
-    pub(crate) fn flight(&self) -> &Arc<Flight> {
-        &self.flight
-    }
-
-    /// Publishes what the attempt brought. Ignored if the flight was superseded meanwhile.
-    ///
-    /// Returns what the waiters were told, or `None` if it came too late.
-    pub(crate) fn finish(
-        self,
-        result: Result<AccessToken, TokenError>,
-        now: Moment,
-    ) -> Option<Outcome> {
-        self.cell.land(&self.flight, result, now)
-    }
-
-    /// The secret is the one that was refused: the remembered failure stands.
-    pub(crate) fn unchanged(self, now: Moment) -> Option<Outcome> {
-        self.cell.stand_by(&self.flight, now)
-    }
-}
-
-impl Drop for Lead {
-    fn drop(&mut self) {
-        // After `finish` the flight is no longer the cell's, and this does nothing.
-        self.cell.abandon(&self.flight);
-    }
-}
-
-impl Desk {
-    /// Ends the flight if it is the current one.
-    pub(super) fn take_flight(&mut self, flight: &Flight) -> bool {
-        let current = self
-            .flight
-            .as_ref()
-            .is_some_and(|current| current.number == flight.number);
-        if current {
-            self.flight = None;
-        }
-        current
     }
 }
 

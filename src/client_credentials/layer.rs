@@ -7,13 +7,8 @@ use tower_layer::Layer;
 
 use super::{
     ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, SharedTokenSource,
-    TokenEvent, TokenHandle, TokenSource,
-    authorize::Authorizer,
-    cell::{Settings, TokenCell},
-    event::TokenEvents,
-    exchange::Exchange,
-    near::Near,
-    tokens::Tokens,
+    TokenEvent, TokenHandle, TokenSource, authorize::Authorizer, cell::TokenCell,
+    event::TokenEvents, exchange::Exchange, policy::AuthPolicy, settings::Settings, tokens::Tokens,
 };
 use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, sinks::Sinks};
 
@@ -38,7 +33,7 @@ use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, 
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientCredentialsLayer {
-    near: Sharded<Near>,
+    policies: Sharded<AuthPolicy>,
 }
 
 impl ClientCredentialsLayer {
@@ -70,11 +65,11 @@ impl ClientCredentialsLayer {
     /// The tokens of this layer, for everything that is not a request through it.
     #[must_use]
     pub fn handle(&self) -> TokenHandle {
-        TokenHandle::new(Arc::clone(&self.near.here().exchange.tokens))
+        TokenHandle::new(Arc::clone(&self.policies.here().auth.tokens))
     }
 
     pub(crate) fn into_exchange(self) -> Arc<Exchange> {
-        Arc::clone(&self.near.here().exchange)
+        Arc::clone(&self.policies.here().auth)
     }
 }
 
@@ -82,9 +77,9 @@ impl<S> Layer<S> for ClientCredentialsLayer {
     type Service = ClientCredentials<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let exchange = &self.near.here().exchange;
+        let exchange = &self.policies.here().auth;
         exchange.report(exchange.usage.credentials_around::<S>());
-        ClientCredentials::new(inner, self.near.clone())
+        ClientCredentials::new(inner, self.policies.clone())
     }
 }
 
@@ -299,7 +294,7 @@ impl ClientCredentialsLayerBuilder {
         });
         exchange.report(misuse);
         ClientCredentialsLayer {
-            near: Sharded::new(|| Near::new(Arc::clone(&exchange))),
+            policies: Sharded::new(|| AuthPolicy::new(Arc::clone(&exchange))),
         }
     }
 }

@@ -45,13 +45,15 @@ mod exchange;
 mod failure;
 mod flight;
 mod freshness;
-mod future;
 mod handle;
 mod layer;
-mod near;
+mod local;
+mod policy;
 mod quirk;
+mod reason;
 mod redact;
 mod service;
+mod settings;
 mod shutdown;
 mod source;
 mod store;
@@ -64,34 +66,33 @@ mod waiting;
 pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SigningKey};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisTokenStore, StoreKeys};
-pub(crate) use self::{
-    authorize::Passage,
-    cell::Refusal,
-    event::TokenEvents,
-    exchange::{Exchange, Sent},
-    near::Near,
-};
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
     cell::TokenVersion,
     challenge::Challenge,
     config::{Config, ConfigError},
-    context::{FetchContext, FetchReason, Rejected, RevokeContext},
+    context::{FetchContext, Rejected, RevokeContext},
     endpoint::{
         AssertionAudience, ClientAuth, ClientAuthentication, Grant, RevocationEndpoint, SecretFile,
         SecretSource, SecretVariable, TokenEndpoint, TokenExchange, TokenRequest,
     },
     error::{CredentialPresent, OriginNotAllowed, TokenError, TokenErrorKind},
     event::{Remedy, TokenEvent},
-    future::ResponseFuture,
     handle::{TokenHandle, TokenStatus},
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
     quirk::Quirk,
-    service::ClientCredentials,
+    reason::FetchReason,
+    service::{ClientCredentials, ResponseFuture},
     source::{SharedTokenSource, TokenSource},
     store::{
         CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, StoredTokens,
         TokenStore,
     },
     token::{AccessToken, TokenIdentity},
+};
+pub(crate) use self::{
+    cell::Refusal,
+    event::TokenEvents,
+    exchange::{AuthCall, Exchange, Sent},
+    policy::AuthPolicy,
 };

@@ -1,23 +1,19 @@
-//! The service: the ordinary path of a request, which neither waits nor boxes.
+//! The service, and the future of its responses.
 
 use std::{
     fmt,
-    sync::Arc,
+    future::Future,
+    pin::Pin,
     task::{Context, Poll},
 };
 
 use http::{Request, Response};
 use http_body::Body;
+use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{
-    authorize::Passage,
-    future::{ResponseFuture, UnderWay, obtain_and_send},
-    near::Near,
-};
-use crate::{
-    BoxError, kept::Retained, readiness::give_back, replay::ReplayableBody, sharded::Sharded,
-};
+use super::policy::AuthPolicy;
+use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 
 /// Sends requests with an access token. Made by a [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 ///
@@ -38,12 +34,12 @@ use crate::{
 #[derive(Clone)]
 pub struct ClientCredentials<S> {
     inner: S,
-    near: Sharded<Near>,
+    policies: Sharded<AuthPolicy>,
 }
 
 impl<S> ClientCredentials<S> {
-    pub(crate) fn new(inner: S, near: Sharded<Near>) -> Self {
-        Self { inner, near }
+    pub(crate) fn new(inner: S, policies: Sharded<AuthPolicy>) -> Self {
+        Self { inner, policies }
     }
 
     /// The service underneath.
@@ -80,34 +76,9 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
-        let near = self.near.here();
-        let exchange = &near.exchange;
-        let origin = match exchange.authorizer.inspect(&mut request) {
-            Ok(Passage::WithToken(origin)) => origin,
-            Ok(Passage::AsItIs) => return ResponseFuture::fast(self.inner.call(request), None),
-            Err(error) => return ResponseFuture::refused(error),
-        };
-        let now = exchange.tokens.clock.now();
-        let Some((token, sent)) = near.token(now, origin) else {
-            let service = give_back(&mut self.inner);
-            let exchange = Arc::clone(exchange);
-            return ResponseFuture::slow(obtain_and_send(exchange, service, request, origin));
-        };
-        let may_replay = exchange.may_replay(&request);
-        let retained = may_replay
-            .then(|| Retained::of(&request, &self.inner))
-            .flatten();
-        exchange.authorize(request.headers_mut(), token);
-        let near = Arc::clone(near);
-        // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
-        let future = self.inner.call(request);
-        let watched = UnderWay {
-            near,
-            sent,
-            retained,
-        };
-        ResponseFuture::fast(future, Some(watched))
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
+        let inner = call::call(&self.policies, &mut self.inner, request);
+        ResponseFuture { inner }
     }
 }
 
@@ -116,5 +87,85 @@ impl<S: fmt::Debug> fmt::Debug for ClientCredentials<S> {
         f.debug_struct("ClientCredentials")
             .field("inner", &self.inner)
             .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of a [`ClientCredentials`](super::ClientCredentials) service's response.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends this request only: a fetch that it started, or waits for, goes on for the others.
+    ///
+    /// # Examples
+    ///
+    /// To be named by a service of yours that has this one as its inner service and returns its future.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll};
+    ///
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use tower::Service;
+    /// use tower_m2m::{
+    ///     BoxError,
+    ///     client_credentials::{ClientCredentials, ResponseFuture},
+    /// };
+    ///
+    /// /// Adds a header.
+    /// struct Versioned<S>(ClientCredentials<S>);
+    ///
+    /// impl<S, RB> Service<Request<Empty<&'static [u8]>>> for Versioned<S>
+    /// where
+    ///     S: Service<Request<Empty<&'static [u8]>>, Response = Response<RB>> + Clone + Send + 'static,
+    ///     S::Future: Send,
+    ///     S::Error: Into<BoxError>,
+    ///     RB: http_body::Body + Send + 'static,
+    /// {
+    ///     type Response = Response<RB>;
+    ///     type Error = BoxError;
+    ///     type Future = ResponseFuture<S, Empty<&'static [u8]>>;
+    ///
+    ///     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    ///         self.0.poll_ready(cx)
+    ///     }
+    ///
+    ///     fn call(&mut self, mut request: Request<Empty<&'static [u8]>>) -> Self::Future {
+    ///         request.headers_mut().insert("api-version", 3.into());
+    ///         self.0.call(request)
+    ///     }
+    /// }
+    /// ```
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        inner: call::ResponseFuture<AuthPolicy, S, B>,
+    }
+}
+
+impl<S, B, RB> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx)
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

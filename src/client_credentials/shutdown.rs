@@ -16,7 +16,7 @@ impl Tokens {
             task.abort();
         }
         if let Some(flight) = under_way
-            && let Some(waiting) = Waiting::new(self, flight, usize::MAX)
+            && let Some(waiting) = Waiting::new(&self.cell, flight, usize::MAX)
         {
             waiting.await;
         }

@@ -206,3 +206,10 @@ impl<T: TokenSource> Erased for T {
         Box::pin(self.cache_identity())
     }
 }
+
+/// A token that never changes.
+impl TokenSource for AccessToken {
+    async fn fetch(&self, _: FetchContext<'_>) -> Result<Self, TokenError> {
+        Ok(self.clone())
+    }
+}

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{FetchContext, TokenError, TokenErrorKind, TokenSource};
+use super::{TokenError, TokenErrorKind};
 
 /// An access token (RFC 6749 §1.4) with what is known about it. Cheap to clone.
 ///
@@ -193,12 +193,6 @@ impl fmt::Debug for AccessToken {
 }
 
 /// An API key is a token source, too: this one hands out itself, and never anything else.
-impl TokenSource for AccessToken {
-    async fn fetch(&self, _: FetchContext<'_>) -> Result<Self, TokenError> {
-        Ok(self.clone())
-    }
-}
-
 /// A stable hash of a token's value: what a 401 is compared with.
 ///
 /// Equal for equal tokens, in every process and version of this crate. It is not printed, because a hash of a short

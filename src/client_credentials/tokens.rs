@@ -10,10 +10,10 @@ use tokio::{
 
 use super::{
     AccessToken, FetchContext, FetchReason, SharedTokenSource, TokenError, TokenSource,
-    cell::{Acquire, Published, Refusal, Refused, TokenCell},
+    cell::{Acquire, Lead, Published, Refusal, Refused, TokenCell},
     context::Surroundings,
     event::{TokenEvent, TokenEvents},
-    flight::{Flight, Lead, Outcome},
+    flight::{Flight, Outcome},
     freshness::Freshness,
     token::Provenance,
     waiting::Waiting,
@@ -165,7 +165,7 @@ impl Tokens {
             self.carry_out(lead)?;
         }
         let settings = self.cell.settings();
-        match Waiting::new(self, flight, settings.max_waiting) {
+        match Waiting::new(&self.cell, flight, settings.max_waiting) {
             Some(waiting) => Ok(waiting.await),
             None => Err(TokenError::too_many_waiting(settings)),
         }

@@ -13,27 +13,27 @@ use tokio::{
 };
 
 use super::{
+    cell::TokenCell,
     flight::{Flight, Outcome, Waiter},
-    tokens::Tokens,
 };
 
 /// One caller who waits for a flight, with a timer on the caller's own runtime: a flight that nobody drives, because
 /// its runtime stands still, is taken over.
 pub(super) struct Waiting<'a> {
-    tokens: &'a Tokens,
+    cell: &'a TokenCell,
     waiter: Waiter,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a> Waiting<'a> {
     /// `None` if `limit` callers wait already.
-    pub(super) fn new(tokens: &'a Tokens, flight: Arc<Flight>, limit: usize) -> Option<Self> {
+    pub(super) fn new(cell: &'a TokenCell, flight: Arc<Flight>, limit: usize) -> Option<Self> {
         let timer = Handle::try_current()
             .is_ok()
             .then(|| Box::pin(sleep_until(flight.overdue_at())));
         let waiter = Waiter::new(flight, limit)?;
         Some(Self {
-            tokens,
+            cell,
             waiter,
             timer,
         })
@@ -49,7 +49,7 @@ impl Future for Waiting<'_> {
             && timer.as_mut().poll(cx).is_ready()
         {
             this.timer = None;
-            this.tokens.cell.abandon(this.waiter.flight());
+            this.cell.abandon(this.waiter.flight());
         }
         this.waiter.poll(cx)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::GrpcStatus;
+use super::{GrpcStatus, service::Settings};
 
 /// Makes a refusal in `grpc-status` a 401 or a 429. Goes *below* the other layers of this crate, right above the channel.
 ///
@@ -22,18 +22,18 @@ use super::GrpcStatus;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct GrpcStatusLayer {
-    pub(super) longest: Duration,
-    pub(super) any_exhaustion: bool,
+    settings: Settings,
 }
 
 impl GrpcStatusLayer {
     /// A layer with all defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            longest: Duration::from_millis(50),
+        let settings = Settings {
+            max_time: Duration::from_millis(50),
             any_exhaustion: false,
-        }
+        };
+        Self { settings }
     }
 
     /// For how long the first message or the trailers are waited for at most, before an answer whose head has no status is
@@ -42,15 +42,15 @@ impl GrpcStatusLayer {
     /// A call that is answered at once does not notice. One whose first message comes late, such as a subscription, begins
     /// so much later.
     #[must_use]
-    pub const fn max_time(mut self, longest: Duration) -> Self {
-        self.longest = longest;
+    pub const fn max_time(mut self, time: Duration) -> Self {
+        self.settings.max_time = time;
         self
     }
 
     /// Whether `RESOURCE_EXHAUSTED` is a 429 without a wait, too. Default: `false`.
     #[must_use]
     pub const fn any_exhaustion(mut self, any: bool) -> Self {
-        self.any_exhaustion = any;
+        self.settings.any_exhaustion = any;
         self
     }
 }
@@ -65,6 +65,6 @@ impl<S> Layer<S> for GrpcStatusLayer {
     type Service = GrpcStatus<S>;
 
     fn layer(&self, inner: S) -> GrpcStatus<S> {
-        GrpcStatus::new(inner, *self)
+        GrpcStatus::new(inner, self.settings)
     }
 }

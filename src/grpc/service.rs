@@ -5,6 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -13,7 +14,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    Changed, GrpcStatusLayer,
+    Changed,
     status::{self, PUSHBACK, STATUS},
 };
 use crate::peek::{Look, Looking, PeekedBody};
@@ -32,11 +33,18 @@ use crate::peek::{Look, Looking, PeekedBody};
 #[derive(Clone, Debug)]
 pub struct GrpcStatus<S> {
     inner: S,
-    settings: GrpcStatusLayer,
+    settings: Settings,
+}
+
+/// When a status is waited for, and what it becomes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) max_time: Duration,
+    pub(super) any_exhaustion: bool,
 }
 
 impl<S> GrpcStatus<S> {
-    pub(super) const fn new(inner: S, settings: GrpcStatusLayer) -> Self {
+    pub(super) const fn new(inner: S, settings: Settings) -> Self {
         Self { inner, settings }
     }
 }
@@ -89,7 +97,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct GrpcStatusFuture<F, RB: Body> {
         #[pin]
-        looking: Looking<F, RB, GrpcStatusLayer>,
+        looking: Looking<F, RB, Settings>,
     }
 }
 
@@ -113,7 +121,7 @@ impl<F, RB: Body> fmt::Debug for GrpcStatusFuture<F, RB> {
     }
 }
 
-impl<RB> Look<RB> for GrpcStatusLayer
+impl<RB> Look<RB> for Settings
 where
     RB: Body + Send + 'static,
     RB::Data: Send,
@@ -135,7 +143,7 @@ where
     async fn look(self, response: Response<RB>) -> Response<PeekedBody<RB>> {
         let (parts, body) = response.into_parts();
         let mut trailers = None;
-        let body = PeekedBody::read_ahead(body, self.longest, |first| {
+        let body = PeekedBody::read_ahead(body, self.max_time, |first| {
             trailers = first.trailers_ref().cloned();
             false
         });
@@ -158,7 +166,7 @@ fn is_grpc<B>(response: &Response<B>) -> bool {
         })
 }
 
-impl GrpcStatusLayer {
+impl Settings {
     fn apply<B>(&self, fields: &HeaderMap, response: &mut Response<B>) {
         let Some(meaning) = status::meaning(fields, self.any_exhaustion) else {
             return;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::Scheme;
+use super::scheme::Scheme;
 
 /// Host and port of `authority`; `None` with user information or an open bracket.
 ///

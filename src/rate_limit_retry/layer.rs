@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{
-    QuotaHandle, RateLimitRetry, RateLimitRetryLayerBuilder,
+    QuotaHandle, RateLimitRetry,
     limiter::{Limiter, SharedLimiter},
-    pass::Passes,
+    policy::LimitPolicy,
 };
 use crate::sharded::Sharded;
 
@@ -29,44 +29,25 @@ use crate::sharded::Sharded;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RateLimitRetryLayer {
-    passes: Sharded<Passes>,
+    policies: Sharded<LimitPolicy>,
 }
 
 impl RateLimitRetryLayer {
     pub(super) fn of(limiter: Limiter) -> Self {
         let limiter = Arc::new(limiter);
         Self {
-            passes: Sharded::new(|| Passes::new(Arc::clone(&limiter))),
+            policies: Sharded::new(|| LimitPolicy::new(Arc::clone(&limiter))),
         }
-    }
-
-    /// A layer with all defaults.
-    #[must_use]
-    #[track_caller]
-    pub fn new() -> Self {
-        Self::builder().build()
-    }
-
-    /// A layer's settings, all at their defaults.
-    pub fn builder() -> RateLimitRetryLayerBuilder {
-        RateLimitRetryLayerBuilder::new()
     }
 
     /// What this layer knows about quotas.
     #[must_use]
     pub fn handle(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.passes.here().limiter))
+        QuotaHandle::new(Arc::clone(&self.policies.here().limiter))
     }
 
     pub(crate) fn into_limiter(self) -> SharedLimiter {
-        Arc::clone(&self.passes.here().limiter)
-    }
-}
-
-impl Default for RateLimitRetryLayer {
-    #[track_caller]
-    fn default() -> Self {
-        Self::new()
+        Arc::clone(&self.policies.here().limiter)
     }
 }
 
@@ -74,8 +55,8 @@ impl<S> Layer<S> for RateLimitRetryLayer {
     type Service = RateLimitRetry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let limiter = &self.passes.here().limiter;
+        let limiter = &self.policies.here().limiter;
         limiter.report(limiter.usage.limits_around::<S>());
-        RateLimitRetry::new(inner, self.passes.clone())
+        RateLimitRetry::new(inner, self.policies.clone())
     }
 }

@@ -32,7 +32,7 @@ mod builder;
 mod decision;
 mod error;
 mod event;
-mod future;
+mod fast_path;
 mod gate;
 mod handle;
 pub mod headers;
@@ -40,9 +40,9 @@ mod key;
 mod layer;
 mod limiter;
 mod limits;
-mod pass;
 mod peek;
 mod permanent;
+mod policy;
 mod quota;
 mod reader;
 mod route;
@@ -58,7 +58,6 @@ pub use self::{
     decision::GiveUpReason,
     error::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
     event::{GaveUp, RateLimitEvent},
-    future::ResponseFuture,
     handle::{QuotaHandle, QuotaStatus},
     key::PartitionKey,
     layer::RateLimitRetryLayer,
@@ -67,7 +66,7 @@ pub use self::{
     permanent::Refusal,
     quota::Release,
     route::UnavailableScope,
-    service::RateLimitRetry,
+    service::{RateLimitRetry, ResponseFuture},
     store::{
         ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot, StoreFuture,
         StoredQuotas, ToldQuota,
@@ -75,11 +74,9 @@ pub use self::{
 };
 pub(crate) use self::{
     event::RateLimitEvents,
-    future::without_copy,
     gate::{Admission, Ticket},
-    limiter::{Call, Limiter, Next},
-    pass::Passes,
-    quota::Learnt,
+    limiter::{Call, Limiter},
+    policy::{Begun, LimitPolicy},
 };
 pub use crate::peek::PeekedBody;
 #[cfg(feature = "redis")]

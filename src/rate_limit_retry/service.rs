@@ -1,23 +1,19 @@
-//! The service: the ordinary path of a request, which neither waits nor boxes.
+//! The service, and the future of its responses.
 
 use std::{
     fmt,
-    sync::Arc,
+    future::Future,
+    pin::Pin,
     task::{Context, Poll},
 };
 
 use http::{Request, Response};
 use http_body::Body;
+use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{
-    future::{ResponseFuture, UnderWay, send_when_allowed},
-    gate::Ticket,
-    pass::Passes,
-};
-use crate::{
-    BoxError, kept::Retained, readiness::give_back, replay::ReplayableBody, sharded::Sharded,
-};
+use super::policy::LimitPolicy;
+use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 
 /// Sends requests as their quotas allow. Made by a [`RateLimitRetryLayer`](super::RateLimitRetryLayer).
 ///
@@ -38,12 +34,12 @@ use crate::{
 #[derive(Clone)]
 pub struct RateLimitRetry<S> {
     inner: S,
-    passes: Sharded<Passes>,
+    policies: Sharded<LimitPolicy>,
 }
 
 impl<S> RateLimitRetry<S> {
-    pub(super) fn new(inner: S, passes: Sharded<Passes>) -> Self {
-        Self { inner, passes }
+    pub(super) fn new(inner: S, policies: Sharded<LimitPolicy>) -> Self {
+        Self { inner, policies }
     }
 
     /// The service underneath.
@@ -81,31 +77,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
-        let passes = self.passes.here();
-        let head = (&request).into();
-        let (call, ticket) = match passes.pass(&head, false) {
-            Some(call) => (call, Ticket::free()),
-            None => match passes.admit(&head, None) {
-                (call, Some(Ok(ticket))) => (call, ticket),
-                (call, admission) => {
-                    let limiter = Arc::clone(&passes.limiter);
-                    let admission = admission.and_then(Result::err);
-                    let service = give_back(&mut self.inner);
-                    let sent = send_when_allowed(limiter, call, admission, service, request);
-                    return ResponseFuture::slow(sent);
-                }
-            },
-        };
-        let retained = Retained::of(&request, &self.inner);
-        let passes = Arc::clone(passes);
-        // The instance that was polled ready is the one that is called.
-        let future = self.inner.call(request);
-        let watched = UnderWay {
-            passes,
-            attempt: Some((call, ticket)),
-            retained,
-        };
-        ResponseFuture::fast(future, watched)
+        let inner = call::call(&self.policies, &mut self.inner, request);
+        ResponseFuture { inner }
     }
 }
 
@@ -114,5 +87,67 @@ impl<S: fmt::Debug> fmt::Debug for RateLimitRetry<S> {
         f.debug_struct("RateLimitRetry")
             .field("inner", &self.inner)
             .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of a [`RateLimitRetry`](super::RateLimitRetry) service's response.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends this request only: its place in the queue is given up, and others go on.
+    ///
+    /// # Examples
+    ///
+    /// To be named by a service of yours that returns it.
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower::Service;
+    /// use tower_m2m::{
+    ///     BoxError,
+    ///     rate_limit_retry::{RateLimitRetry, ResponseFuture},
+    /// };
+    ///
+    /// fn get<S, RB>(client: &mut RateLimitRetry<S>) -> ResponseFuture<S, ()>
+    /// where
+    ///     S: Service<Request<()>, Response = http::Response<RB>, Future: Send> + Clone + Send + 'static,
+    ///     S::Error: Into<BoxError>,
+    ///     RB: http_body::Body + Send + 'static,
+    /// {
+    ///     client.call(Request::new(()))
+    /// }
+    /// ```
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        inner: call::ResponseFuture<LimitPolicy, S, B>,
+    }
+}
+
+impl<S, B, RB> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx)
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

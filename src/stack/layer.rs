@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
-use super::{
-    M2m,
-    protocol::{Protocol, Spot},
-};
+use super::{M2m, policy::M2mPolicy};
 use crate::{
     ClientCredentialsLayer, RateLimitRetryLayer, client_credentials::TokenHandle,
     rate_limit_retry::QuotaHandle, sharded::Sharded,
@@ -37,32 +34,29 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct M2mLayer {
-    spots: Sharded<Spot>,
+    policies: Sharded<M2mPolicy>,
 }
 
 impl M2mLayer {
     /// The two as one, in the order in which they are named: limits outside, credentials inside.
     #[must_use]
     pub fn new(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Self {
-        let protocol = Arc::new(Protocol {
-            limiter: limits.into_limiter(),
-            exchange: credentials.into_exchange(),
-        });
+        let (limiter, auth) = (limits.into_limiter(), credentials.into_exchange());
         Self {
-            spots: Sharded::new(|| Spot::new(&protocol)),
+            policies: Sharded::new(|| M2mPolicy::new(Arc::clone(&limiter), Arc::clone(&auth))),
         }
     }
 
     /// The tokens, for everything that is not a request through this layer.
     #[must_use]
     pub fn tokens(&self) -> TokenHandle {
-        TokenHandle::new(Arc::clone(&self.spots.here().protocol.exchange.tokens))
+        TokenHandle::new(Arc::clone(&self.policies.here().auth.auth.tokens))
     }
 
     /// What is known about quotas.
     #[must_use]
     pub fn quotas(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.spots.here().protocol.limiter))
+        QuotaHandle::new(Arc::clone(&self.policies.here().limits.limiter))
     }
 }
 
@@ -70,8 +64,8 @@ impl<S> Layer<S> for M2mLayer {
     type Service = M2m<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let limiter = &self.spots.here().protocol.limiter;
+        let limiter = &self.policies.here().limits.limiter;
         limiter.report(limiter.usage.both_around::<S>());
-        M2m::new(inner, self.spots.clone())
+        M2m::new(inner, self.policies.clone())
     }
 }

@@ -20,9 +20,11 @@
 //! The origin is checked before a request gets a place in the queue, and a request that waits for its quota carries no
 //! token: it gets the current one when it goes.
 
-mod future;
 mod layer;
-mod protocol;
+mod policy;
 mod service;
 
-pub use self::{future::ResponseFuture, layer::M2mLayer, service::M2m};
+pub use self::{
+    layer::M2mLayer,
+    service::{M2m, ResponseFuture},
+};

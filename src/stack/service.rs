@@ -1,28 +1,19 @@
-//! The service: the ordinary path of a request, which neither waits nor boxes.
+//! The service, and the future of its responses.
 
 use std::{
     fmt,
-    sync::Arc,
+    future::Future,
+    pin::Pin,
     task::{Context, Poll},
 };
 
 use http::{Request, Response};
 use http_body::Body;
+use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{
-    future::{ResponseFuture, UnderWay, Unsent, drive},
-    protocol::{Attempt, Protocol, Spot},
-};
-use crate::{
-    BoxError,
-    client_credentials::Passage,
-    kept::{Outgoing, Retained},
-    rate_limit_retry::Ticket,
-    readiness::give_back,
-    replay::ReplayableBody,
-    sharded::Sharded,
-};
+use super::policy::M2mPolicy;
+use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 
 /// Sends requests with an access token, as their quotas allow. Made by an [`M2mLayer`](super::M2mLayer).
 ///
@@ -43,12 +34,12 @@ use crate::{
 #[derive(Clone)]
 pub struct M2m<S> {
     inner: S,
-    spots: Sharded<Spot>,
+    policies: Sharded<M2mPolicy>,
 }
 
 impl<S> M2m<S> {
-    pub(super) fn new(inner: S, spots: Sharded<Spot>) -> Self {
-        Self { inner, spots }
+    pub(super) fn new(inner: S, policies: Sharded<M2mPolicy>) -> Self {
+        Self { inner, policies }
     }
 
     /// The service underneath.
@@ -85,63 +76,9 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
-        let spot = self.spots.here();
-        let Protocol { limiter, exchange } = &*spot.protocol;
-        let origin = match exchange.authorizer.inspect(&mut request) {
-            Ok(Passage::WithToken(origin)) => Some(origin),
-            Ok(Passage::AsItIs) => None,
-            Err(error) => return ResponseFuture::refused(error),
-        };
-        let now = limiter.now();
-        let token = origin.and_then(|origin| spot.near.token(limiter.by_tokio(now), origin));
-        let head = (&request).into();
-        let credential = || {
-            let credential = exchange.tokens.cell.settings().credential.as_deref();
-            origin.and(credential)
-        };
-        let has_token = token.is_some() == origin.is_some();
-        let pass = || spot.passes.pass(&head, credential().is_some());
-        let (call, ticket) = match has_token.then(pass).flatten() {
-            Some(call) => (call, Ticket::free()),
-            None => {
-                let (call, admission) = if has_token {
-                    spot.passes.admit(&head, credential())
-                } else {
-                    (limiter.begin(&head, credential(), now), None)
-                };
-                match admission {
-                    Some(Ok(ticket)) => (call, ticket),
-                    admission => {
-                        let protocol = Arc::clone(&spot.protocol);
-                        let admission = admission.and_then(Result::err);
-                        let service = give_back(&mut self.inner);
-                        let unsent = Unsent {
-                            outgoing: Outgoing::First(request),
-                            origin,
-                            replay: false,
-                        };
-                        return ResponseFuture::slow(drive(
-                            protocol, call, admission, service, unsent,
-                        ));
-                    }
-                }
-            }
-        };
-        let retained = Retained::of(&request, &self.inner);
-        let sent = token.map(|(header, sent)| {
-            exchange.authorize(request.headers_mut(), header);
-            sent
-        });
-        let spot = Arc::clone(spot);
-        // The instance that was polled ready is the one that is called.
-        let future = self.inner.call(request);
-        let watched = UnderWay {
-            spot,
-            attempt: Some((call, Attempt { ticket, sent })),
-            retained,
-        };
-        ResponseFuture::fast(future, watched)
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
+        let inner = call::call(&self.policies, &mut self.inner, request);
+        ResponseFuture { inner }
     }
 }
 
@@ -150,5 +87,78 @@ impl<S: fmt::Debug> fmt::Debug for M2m<S> {
         f.debug_struct("M2m")
             .field("inner", &self.inner)
             .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of an [`M2m`](super::M2m) service's response.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends this request only: its place in the queue is given up, a fetch goes on for the others.
+    ///
+    /// # Examples
+    ///
+    /// To be named by a service of yours that returns it.
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower::Service;
+    /// use tower_m2m::{
+    ///     BoxError,
+    ///     stack::{M2m, ResponseFuture},
+    /// };
+    ///
+    /// fn get<S, RB>(client: &mut M2m<S>) -> ResponseFuture<S, ()>
+    /// where
+    ///     S: Service<Request<()>, Response = http::Response<RB>, Future: Send> + Clone + Send + 'static,
+    ///     S::Error: Into<BoxError>,
+    ///     RB: http_body::Body + Send + 'static,
+    /// {
+    ///     client.call(Request::new(()))
+    /// }
+    /// ```
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        inner: call::ResponseFuture<M2mPolicy, S, B>,
+    }
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+    S::Response: Send + 'static,
+{
+    pub(crate) fn not_sent(error: BoxError) -> Self {
+        let inner = call::ResponseFuture::not_sent(error);
+        Self { inner }
+    }
+}
+
+impl<S, B, RB> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx)
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -87,7 +87,7 @@ where
                 let ready = std::mem::replace(&mut self.inner, fresh);
                 tenant.layer.layer(ready).call(request)
             }
-            Err(error) => ResponseFuture::refused(error.into()),
+            Err(error) => ResponseFuture::not_sent(error.into()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::quota::{Model, Quota};
+use super::quota::{Model, Quota, ROUNDING, refill};
 
 /// What a [`Meter`] says about one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -152,20 +152,6 @@ impl Meter {
     }
 }
 
-/// How long a bucket takes to gain `tokens`, rounded up to the nanosecond.
-pub(super) fn refill(tokens: f64, per_second: f64) -> Duration {
-    if tokens <= ROUNDING {
-        return Duration::ZERO;
-    }
-    Duration::try_from_secs_f64(tokens / per_second.max(0.0))
-        .map_or(FOREVER, |wait| wait.saturating_add(Duration::from_nanos(1)))
-        .min(FOREVER)
-}
-
-/// Sums of fractions may miss a whole token by this much.
-const ROUNDING: f64 = 1e-6;
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +227,9 @@ mod tests {
 
         let refused = meter.admit(s(1_000_000));
 
-        assert_eq!((refused.allowed, refused.retry_after), (false, FOREVER));
+        assert_eq!(
+            (refused.allowed, refused.retry_after),
+            (false, crate::test_util::quota::FOREVER)
+        );
     }
 }

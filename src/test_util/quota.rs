@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use super::meter::refill;
-
 /// A limit on requests.
 ///
 /// # Examples
@@ -68,3 +66,17 @@ impl Quota {
         }
     }
 }
+
+/// How long a bucket takes to gain `tokens`, rounded up to the nanosecond.
+pub(super) fn refill(tokens: f64, per_second: f64) -> Duration {
+    if tokens <= ROUNDING {
+        return Duration::ZERO;
+    }
+    Duration::try_from_secs_f64(tokens / per_second.max(0.0))
+        .map_or(FOREVER, |wait| wait.saturating_add(Duration::from_nanos(1)))
+        .min(FOREVER)
+}
+
+/// Sums of fractions may miss a whole token by this much.
+pub(super) const ROUNDING: f64 = 1e-6;
+pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

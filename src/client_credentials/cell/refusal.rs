@@ -4,11 +4,11 @@ use std::{sync::Arc, task::Waker};
 
 use tokio::time::Instant;
 
-use super::{Acquire, Desk, Published, TokenCell, wake};
+use super::{Acquire, Desk, Lead, Published, TokenCell, wake};
 use crate::{
     client_credentials::{
         FetchReason, Rejected, TokenIdentity,
-        flight::{Flight, Lead, Purpose},
+        flight::{Flight, Purpose},
     },
     clock::Moment,
     sync::{lock, read},

@@ -7,11 +7,10 @@ use std::{
 
 use http::HeaderValue;
 
-use super::Inner;
 use crate::{
     client_credentials::{AccessToken, TokenIdentity, freshness::Lifetime},
     sync::{
-        RwLockWriteGuard,
+        RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
         write,
     },
@@ -74,11 +73,11 @@ pub(super) struct Change<'a> {
     changes: &'a Changes,
 }
 
-impl Inner {
-    pub(super) fn change(&self) -> Change<'_> {
-        Change {
-            snapshot: write(&self.snapshot),
-            changes: &self.changes,
+impl<'a> Change<'a> {
+    pub(super) fn new(snapshot: &'a RwLock<Snapshot>, changes: &'a Changes) -> Self {
+        Self {
+            snapshot: write(snapshot),
+            changes,
         }
     }
 }

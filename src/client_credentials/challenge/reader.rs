@@ -1,66 +1,73 @@
 //! Takes a field line of `WWW-Authenticate` apart. [pure]
 
-use super::Challenge;
 use crate::steps::examined;
 
 /// Reads one field line, as tolerantly as it can be done without guessing: commas may be missing or too many, and what
-/// fits nowhere is passed over up to the next comma.
-pub(super) struct Reader<'a> {
-    pub(super) rest: &'a [u8],
-    pub(super) secrets: &'a [&'a str],
+/// fits nowhere is skipped up to the next comma.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a>(&'a [u8]);
+
+/// What comes next in a line.
+pub(super) enum Part<'a> {
+    /// A challenge begins.
+    Scheme(&'a [u8]),
+    /// A parameter of the challenge before it.
+    Parameter(&'a [u8], Vec<u8>),
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn read(&mut self, found: &mut Vec<Challenge>) {
-        // Parameters before the first scheme belong to no challenge.
-        let mut current = None;
+    pub(super) fn new(line: &'a [u8]) -> Self {
+        Self(line)
+    }
+}
+
+impl<'a> Iterator for Reader<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
         loop {
-            self.skip(|byte| is_space(byte) || byte == b',');
-            if self.rest.is_empty() {
-                return;
+            self.skip_bytes(|byte| is_space(byte) || byte == b',');
+            if self.0.is_empty() {
+                return None;
             }
-            let word = self.take(is_token);
+            let word = self.take_bytes(is_token);
             if word.is_empty() {
-                self.pass_over();
+                self.skip_malformed();
             } else if let Some(value) = self.value() {
-                if let Some(challenge) = current.and_then(|at: usize| found.get_mut(at)) {
-                    challenge.add(word, &value, self.secrets);
-                }
-            } else if self.rest.first() == Some(&b'=') {
-                self.pass_over();
-            } else if found.len() < MOST_CHALLENGES {
-                current = Some(found.len());
-                found.push(Challenge::new(word, self.secrets));
-                self.skip_token68();
+                return Some(Part::Parameter(word, value));
+            } else if self.0.first() == Some(&b'=') {
+                self.skip_malformed();
             } else {
-                return;
+                self.skip_token68();
+                return Some(Part::Scheme(word));
             }
         }
     }
+}
 
+impl<'a> Reader<'a> {
     /// The value of a parameter, if one follows; stays where it is otherwise, but for white space.
     fn value(&mut self) -> Option<Vec<u8>> {
-        self.skip(is_space);
-        let mut after = Self {
-            rest: self.rest.strip_prefix(b"=")?,
-            ..*self
-        };
-        after.skip(is_space);
-        let value = match after.rest.strip_prefix(b"\"") {
+        self.skip_bytes(is_space);
+        let mut after = Self(self.0.strip_prefix(b"=")?);
+        after.skip_bytes(is_space);
+        let value = match after.0.strip_prefix(b"\"") {
             Some(quoted) => {
-                after.rest = quoted;
+                after.0 = quoted;
                 after.quoted()
             }
-            None => Some(after.take(is_unquoted).to_vec()).filter(|value| !value.is_empty())?,
+            None => {
+                Some(after.take_bytes(is_unquoted).to_vec()).filter(|value| !value.is_empty())?
+            }
         };
-        self.rest = after.rest;
+        self.0 = after.0;
         Some(value)
     }
 
     /// A quoted string (RFC 9110 §5.6.4) up to its closing quote, or to the end of the line if that is missing.
     fn quoted(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
-        let mut bytes = self.rest.iter();
+        let mut bytes = self.0.iter();
         while let Some(byte) = bytes.next() {
             match byte {
                 b'"' => break,
@@ -68,45 +75,45 @@ impl<'a> Reader<'a> {
                 byte => text.push(*byte),
             }
         }
-        examined(self.rest.len() - bytes.len());
-        self.rest = bytes.as_slice();
+        examined(self.0.len() - bytes.len());
+        self.0 = bytes.as_slice();
         text
     }
 
     /// `token68` (RFC 9110 §11.2), which is told from a parameter by what follows it.
     fn skip_token68(&mut self) {
-        let mut after = Self { ..*self };
-        after.skip(is_token68);
-        after.skip(|byte| byte == b'=');
-        after.skip(is_space);
-        if matches!(after.rest.first(), None | Some(b',')) {
-            self.rest = after.rest;
+        let mut after = *self;
+        after.skip_bytes(is_token68);
+        after.skip_bytes(|byte| byte == b'=');
+        after.skip_bytes(is_space);
+        if matches!(after.0.first(), None | Some(b',')) {
+            self.0 = after.0;
         }
     }
 
-    /// Passes over what is malformed, up to the next comma outside of quotes.
-    fn pass_over(&mut self) {
-        while let Some((byte, rest)) = self.rest.split_first() {
+    /// Skips what is malformed, up to the next comma outside of quotes.
+    fn skip_malformed(&mut self) {
+        while let Some((byte, rest)) = self.0.split_first() {
             match byte {
                 b',' => return,
                 b'"' => {
-                    self.rest = rest;
+                    self.0 = rest;
                     self.quoted();
                 }
-                _ => self.rest = rest,
+                _ => self.0 = rest,
             }
         }
     }
 
-    fn skip(&mut self, wanted: impl Fn(u8) -> bool) {
-        self.take(wanted);
+    fn skip_bytes(&mut self, wanted: impl Fn(u8) -> bool) {
+        self.take_bytes(wanted);
     }
 
-    fn take(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
-        let end = self.rest.iter().position(|byte| !wanted(*byte));
-        examined(end.unwrap_or(self.rest.len()) + 1);
-        let (taken, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
-        self.rest = rest;
+    fn take_bytes(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
+        let end = self.0.iter().position(|byte| !wanted(*byte));
+        examined(end.unwrap_or(self.0.len()) + 1);
+        let (taken, rest) = self.0.split_at(end.unwrap_or(self.0.len()));
+        self.0 = rest;
         taken
     }
 }
@@ -129,5 +136,3 @@ fn is_token68(byte: u8) -> bool {
 fn is_unquoted(byte: u8) -> bool {
     !is_space(byte) && !matches!(byte, b',' | b'"')
 }
-
-const MOST_CHALLENGES: usize = 32;

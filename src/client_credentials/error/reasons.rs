@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{super::cell::Settings, TokenError, TokenErrorKind};
+use super::{super::settings::Settings, TokenError, TokenErrorKind};
 
 impl TokenError {
     pub(crate) fn configuration(what: impl Into<Cow<'static, str>>) -> Self {

@@ -26,6 +26,27 @@ use crate::{
     misuse::Usage, random::Random, sinks::Sinks,
 };
 
+impl RateLimitRetryLayer {
+    /// A layer with all defaults.
+    #[must_use]
+    #[track_caller]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A layer's settings, all at their defaults.
+    pub fn builder() -> RateLimitRetryLayerBuilder {
+        RateLimitRetryLayerBuilder::new()
+    }
+}
+
+impl Default for RateLimitRetryLayer {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The settings of a [`RateLimitRetryLayer`].
 ///
 /// # Examples

@@ -11,6 +11,9 @@
 mod models;
 
 mod agent;
+mod dispatch;
+mod keys;
+mod openness;
 mod partitions;
 mod place;
 mod queue;
@@ -26,13 +29,14 @@ use tokio::time::Instant;
 use self::state::{State, wake};
 pub(crate) use self::{
     agent::Duty,
+    keys::Keys,
+    openness::Openness,
     place::{Place, Turn},
     ticket::Ticket,
 };
 use super::{
     PartitionKey,
     limits::OwnLimits,
-    pass::Openness,
     quota::{Admit, Pace, Quota},
 };
 use crate::{
@@ -53,8 +57,6 @@ struct Inner {
     random: Random,
     state: Mutex<State>,
 }
-
-pub(crate) type Keys = Arc<[PartitionKey]>;
 
 /// A request that wants to go.
 #[derive(Clone, Copy, Debug)]

@@ -8,10 +8,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::queue::Queue;
+use super::{openness::Openness, queue::Queue};
 use crate::{
     Origin,
-    rate_limit_retry::{PartitionKey, pass::Openness, quota::Quota},
+    rate_limit_retry::{PartitionKey, quota::Quota},
 };
 
 /// Partitions by key.

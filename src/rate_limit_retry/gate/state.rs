@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Keys,
+    keys::Keys,
     partitions::{Partition, Partitions},
 };
 use crate::{

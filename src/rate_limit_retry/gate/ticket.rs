@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::{Gate, Keys, state::wake};
+use super::{Gate, keys::Keys, state::wake};
 use crate::{
     rate_limit_retry::{
         PartitionKey,

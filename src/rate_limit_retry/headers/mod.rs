@@ -70,6 +70,7 @@
 mod collect;
 mod columns;
 mod date;
+mod field;
 mod flags;
 mod join;
 mod known;
@@ -88,9 +89,10 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header::AGE};
 
 pub use self::{
+    field::Field,
     flags::Advice,
     limit::{Limit, Unit},
-    profile::{Field, Profile, Vendor},
+    profile::{Profile, Vendor},
     signals::Signals,
     skew::Skew,
 };

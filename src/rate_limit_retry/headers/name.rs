@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Field,
+    field::Field,
     words::{Role, glued, is_article, is_filler, is_one_of, is_refill, parts, scale_of, window_of},
 };
 

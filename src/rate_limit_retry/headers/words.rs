@@ -1,6 +1,6 @@
 //! The words that names of fields and keys in values are made of, and what each of them means.
 
-use super::Field;
+use super::field::Field;
 use crate::retry_after::{DAY, HOUR, MILLI, MINUTE, SECOND};
 
 /// The part that a word plays in a name.

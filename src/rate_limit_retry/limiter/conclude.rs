@@ -9,10 +9,9 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{Call, Limiter, nested, shed::is_shed};
 use crate::{
     Attempts, BoxError, ErrorClass,
+    call::{copy::Resend, drain::max_drain},
     clock::after,
-    drain::longest_drain,
     error,
-    kept::Resendable,
     rate_limit_retry::{
         GaveUp, GiveUpReason, RateLimitEvent,
         budget::Account,
@@ -34,22 +33,25 @@ pub(crate) enum Next<RB, K> {
 }
 
 impl Limiter {
-    /// Whether nothing follows from an attempt's answer, as from most: the first attempt of a request that went past the
+    /// Whether nothing follows from an attempt's response, as from most: the first attempt of a request that went past the
     /// gate, and a plain success, which says nothing about limits and has been sent once.
-    pub(crate) fn is_over<RB>(&self, call: &Call, ticket: &Ticket, answer: &Response<RB>) -> bool {
-        let over = ticket.is_free()
+    #[inline]
+    pub(crate) fn is_final<RB>(call: &Call, ticket: &Ticket, response: &Response<RB>) -> bool {
+        ticket.is_free()
             && call.sends == 0
-            && answer.status().is_success()
-            && !may_speak(answer.headers());
-        if over {
-            self.budget.deposit(call.account);
-        }
-        over
+            && response.status().is_success()
+            && !may_speak(response.headers())
+    }
+
+    /// A success pays for retries in its partition.
+    #[inline]
+    pub(crate) fn on_success(&self, call: &Call) {
+        self.budget.deposit(call.account);
     }
 
     /// Learns from the end of an attempt, and decides what follows. `kept` is the copy, if it can still be sent. Before it
     /// is sent, the attempt that has ended stops reading the body.
-    pub(crate) fn conclude<RB: Body, K: Resendable>(
+    pub(crate) fn conclude<RB: Body, K: Resend>(
         &self,
         call: &mut Call,
         ticket: Ticket,
@@ -57,8 +59,9 @@ impl Limiter {
         kept: &mut Option<K>,
     ) -> Next<RB, K> {
         if let Ok(response) = &outcome
-            && self.is_over(call, &ticket, response)
+            && Self::is_final(call, &ticket, response)
         {
+            self.on_success(call);
             return Next::Return(outcome);
         }
         let (outcome, given_up_below) = nested::open(outcome);
@@ -92,7 +95,7 @@ impl Limiter {
                 let until = after(now, (wait + jitter).min(self.gate.max_hold()));
                 let route_held = unavailable && {
                     let class = call.route.or_else(|| {
-                        let line = kept.as_ref().and_then(Resendable::line);
+                        let line = kept.as_ref().and_then(Resend::method_and_path);
                         line.map(|(method, path)| RouteClass::of(method, path))
                     });
                     self.hold_route(call, class.unwrap_or(RouteClass::WRITES), until, now)
@@ -137,7 +140,7 @@ impl Limiter {
                         held_for: held.unwrap_or_default(),
                     });
                 } else if status.is_success() {
-                    self.budget.deposit(call.account);
+                    self.on_success(call);
                 }
                 let ended = Ended::Response(status, &signals);
                 (ended, shed, held, settled.bypassed)
@@ -189,7 +192,7 @@ impl Limiter {
             held,
             backoff: self.fault_backoff.wait(call.attempt, self.random.unit()),
             drained_for: outcome.as_ref().map_or(Duration::ZERO, |response| {
-                longest_drain(response, self.deadline)
+                max_drain(response, self.deadline)
             }),
             left: call.deadline.map(|at| at.saturating_duration_since(now)),
         };
@@ -298,8 +301,8 @@ fn ended_with<RB>(
 }
 
 /// Ends the reading of the attempt before; the copy is gone if it cannot be sent in full any more.
-fn supersede<K: Resendable>(kept: &mut Option<K>) -> bool {
-    *kept = kept.take().filter(Resendable::supersede);
+fn supersede<K: Resend>(kept: &mut Option<K>) -> bool {
+    *kept = kept.take().filter(Resend::supersede);
     kept.is_some()
 }
 

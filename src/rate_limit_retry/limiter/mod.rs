@@ -32,8 +32,8 @@ use super::{
 use crate::{
     Attempts, BoxError, Origin,
     backoff::Backoff,
+    call::drain::pause,
     clock::after,
-    drain::pause,
     error::Classifier,
     misuse::{Misuse, Usage},
     random::Random,
@@ -297,7 +297,7 @@ impl Limiter {
     }
 
     /// Whether a partition has been held since the ticket was given.
-    pub(crate) fn is_overtaken(&self, call: &mut Call, ticket: &Ticket) -> bool {
+    fn is_overtaken(&self, call: &mut Call, ticket: &Ticket) -> bool {
         let now = self.clock.now();
         self.is_route_held(call, now) || ticket.is_overtaken(now)
     }

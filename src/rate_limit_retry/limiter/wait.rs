@@ -1,84 +1,69 @@
 //! Waiting, by lengths of time: our clock need not be the one that tokio's timers use, and may lag behind it.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use http::Response;
 use http_body::Body;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{Call, Limiter};
 use crate::{
     BoxError,
-    drain::{drain_for, drain_limit, longest_drain},
+    call::drain::max_drain,
     rate_limit_retry::{
         DeadlineExceeded,
         gate::{Place, Ticket, Turn},
+        quota::Learnt,
     },
 };
 
 impl Limiter {
-    /// Ends `future` at the call's deadline. `under_way` tells whether the request may then have been processed. Without a
-    /// runtime there are no timers, and nothing ends it.
-    pub(crate) async fn in_time<F: Future>(
-        &self,
-        call: &Call,
-        under_way: bool,
-        future: F,
-    ) -> Result<F::Output, BoxError> {
-        let Some(at) = call.deadline else {
-            return Ok(future.await);
-        };
-        let left = at.saturating_duration_since(self.clock.now());
-        if Handle::try_current().is_err() {
-            return Ok(future.await);
-        }
-        let ended = timeout(left, future).await;
-        ended.map_err(|_| Self::exceeded(call, under_way))
+    /// Time left until the call's deadline.
+    pub(crate) fn time_left(&self, call: &Call) -> Option<Duration> {
+        let deadline = call.deadline?;
+        Some(deadline.saturating_duration_since(self.clock.now()))
     }
 
-    /// An error if nothing is left until the call's deadline: then the request must not be sent.
-    pub(crate) fn check_deadline(&self, call: &Call) -> Result<(), BoxError> {
-        match call.deadline {
-            Some(at) if at <= self.clock.now() => Err(Self::exceeded(call, false)),
-            _ => Ok(()),
-        }
-    }
-
-    fn exceeded(call: &Call, under_way: bool) -> BoxError {
+    /// `in_flight` says whether the request may have been processed.
+    pub(crate) fn deadline_exceeded(call: &Call, in_flight: bool) -> BoxError {
         DeadlineExceeded {
-            possibly_processed: under_way || call.perhaps_processed,
+            possibly_processed: in_flight || call.perhaps_processed,
         }
         .into()
     }
 
-    /// Whether the response can be drained before the call's deadline, and something is left then.
-    pub(crate) fn can_drain<RB: Body>(&self, call: &Call, response: &Response<RB>) -> bool {
-        let longest = longest_drain(response, self.deadline);
-        call.deadline
-            .is_none_or(|at| at.saturating_duration_since(self.clock.now()) > longest)
+    /// The inner service is ready. `None` if the request must not be sent now, because a hold has begun since the ticket was
+    /// given.
+    ///
+    /// # Errors
+    ///
+    /// [`DeadlineExceeded`], if nothing is left until the call's deadline.
+    pub(crate) fn start(
+        &self,
+        call: &mut Call,
+        ticket: Ticket,
+    ) -> Result<Option<Ticket>, BoxError> {
+        if self.is_overtaken(call, &ticket) {
+            self.not_sent(ticket);
+            return Ok(None);
+        }
+        if call.deadline.is_some_and(|at| at <= self.clock.now()) {
+            self.not_sent(ticket);
+            return Err(Self::deadline_exceeded(call, false));
+        }
+        Ok(Some(ticket))
     }
 
-    /// Drains the response, if there is one, while it waits.
-    pub(crate) async fn drain_and_wait<RB: Body>(
-        &self,
-        response: Option<Response<RB>>,
-        wait: Duration,
-    ) {
-        let timer = (!wait.is_zero()).then(|| sleep(wait));
-        if let Some(response) = response {
-            drain_for(response, drain_limit(self.deadline)).await;
-        }
-        if let Some(timer) = timer {
-            timer.await;
-        }
+    /// Gives back a ticket that was not used.
+    pub(crate) fn not_sent(&self, ticket: Ticket) {
+        ticket.settle(Learnt::NotSent, self.clock.now());
+    }
+
+    /// Whether the response can be drained before the call's deadline, and something is left then.
+    pub(crate) fn can_drain<RB: Body>(&self, call: &Call, response: &Response<RB>) -> bool {
+        let longest = max_drain(response, self.deadline);
+        call.deadline
+            .is_none_or(|at| at.saturating_duration_since(self.clock.now()) > longest)
     }
 
     /// The ticket, when it is this place's turn. In the error, until when a partition is held, if it is known that this is

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Admit;
+use super::admit::Admit;
 use crate::{
     clock::after,
     rate_limit_retry::{

@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Hold, Lesson, Pace, QUIET, Quota, ramp::Ramp};
+use super::{
+    Quota,
+    hold::Hold,
+    lesson::Lesson,
+    pace::{Pace, QUIET},
+    ramp::Ramp,
+};
 use crate::clock::after;
 
 impl Quota {

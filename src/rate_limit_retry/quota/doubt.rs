@@ -1,7 +1,5 @@
 //! Whether a server means it when it announces that nothing remains.
 
-use super::told::Told;
-
 /// Counts accepted requests that contradict an announcement of "nothing remains". Gateways that keep no quota announce so
 /// with each answer; after a few contradictions their announcement is no longer a reason to wait, until a request is
 /// refused.
@@ -14,8 +12,8 @@ pub(super) struct Doubt {
 
 impl Doubt {
     /// Whether a window is announced as used up, and this is not believed.
-    pub(super) fn covers(self, told: &Told) -> bool {
-        told.is_used_up() && self.is_settled()
+    pub(super) fn covers(self, is_used_up: bool) -> bool {
+        is_used_up && self.is_settled()
     }
 
     /// A request was accepted although nothing remained.

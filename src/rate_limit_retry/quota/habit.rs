@@ -3,15 +3,14 @@
 //! A refusal that ends soon is the mark of a quota that refills by and by: a [`Rate`]. One that lasts is the end of a
 //! window: so many requests, so long.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{
-    Admit, Lesson, Look,
+    admit::Admit,
     allowance::Window,
-    rate::Rate,
-    refused::Blocked,
+    hold::Look,
+    lesson::Lesson,
+    rate::{Rate, SHORT},
     slide::Slide,
     window::{Between, Period},
 };
@@ -40,6 +39,20 @@ pub(super) enum Kind {
     Unknown,
     Rate(Rate),
     Window(Window),
+}
+
+/// Refused, and not yet accepted again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocked {
+    pub(super) since: Instant,
+    /// The last time that it was known to be still so.
+    pub(super) still: Instant,
+    /// The limit that the refusal named.
+    pub(super) limit: Option<u64>,
+    /// How many looks have been refused since.
+    pub(super) looks: u64,
+    /// Whether it would have been so if the server counts any stretch of time, and refused requests, too.
+    pub(super) explained: bool,
 }
 
 /// Whether one more may go.
@@ -267,6 +280,3 @@ impl Habit {
         }
     }
 }
-
-/// Servers that count in whole seconds say one or two when it is less.
-pub(super) const SHORT: Duration = Duration::from_millis(2200);

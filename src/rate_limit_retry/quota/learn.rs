@@ -5,9 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    About, Hold, Learnt, Pace, QUIET, Quota,
-    habit::SHORT,
+    Quota,
+    hold::Hold,
+    outcome::{About, Learnt},
+    pace::{Pace, QUIET},
     ramp::Ramp,
+    rate::SHORT,
     refused::Refusal,
     told::{SAME_WINDOW, Told, tightest},
 };

@@ -1,14 +1,18 @@
 //! What is known about one partition's quota, and when the next request may go. Pure: time comes in as `now`.
 
+mod admit;
 mod allowance;
 mod cap;
 mod control;
 mod doubt;
 mod fleet;
 mod habit;
+mod hold;
 mod learn;
 mod lesson;
 mod log;
+mod outcome;
+mod pace;
 mod ramp;
 mod rate;
 mod refused;
@@ -23,17 +27,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::lesson::Lesson;
+pub use self::pace::Release;
+pub(crate) use self::{
+    admit::Admit,
+    lesson::Lesson,
+    outcome::{About, Learnt},
+    pace::Pace,
+};
 use self::{
     cap::Cap,
     doubt::Doubt,
     fleet::Fleet,
     habit::{Habit, Verdict},
+    hold::{Hold, Look},
+    pace::QUIET,
     ramp::Ramp,
     told::Told,
 };
-use super::{headers::Signals, limits::OwnLimit};
-use crate::{backoff::Backoff, clock::after};
+use super::limits::OwnLimit;
+use crate::clock::after;
 
 /// One partition.
 ///
@@ -75,98 +87,6 @@ pub(crate) struct Quota {
     used: Option<Instant>,
     /// The other processes, where quotas are shared with them.
     fleet: Option<Box<Fleet>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Hold {
-    until: Instant,
-    /// Named by the server.
-    exact: bool,
-}
-
-/// One request that goes alone, after a hold or a reset.
-#[derive(Clone, Copy, Debug, Default)]
-struct Look {
-    /// When the server had said that it would take more.
-    since: Option<Instant>,
-    sent: Option<Instant>,
-}
-
-/// Whether a request may go.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Admit {
-    Now,
-    /// When a request in flight has been answered, and at this time at the latest.
-    AfterAnswer(Option<Instant>),
-    NotBefore(Instant),
-}
-
-/// What became of a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Learnt<'a> {
-    /// It was answered.
-    Answer {
-        throttled: bool,
-        signals: &'a Signals,
-    },
-    /// It was answered with an error that is no refusal of this kind: that is no proof that it was accepted.
-    Failed { signals: &'a Signals },
-    /// The server is unavailable for this kind of request for so long; whether it is for others is to be found out.
-    Unavailable { wait: Duration },
-    /// A cache answered it: the server has not seen it.
-    Cached,
-    /// It was not sent.
-    NotSent,
-    /// It was sent, and what became of it says nothing about quotas.
-    Sent,
-    /// The outcome is not known: the caller left, or the connection broke.
-    Unknown,
-}
-
-/// What an answer is about, as far as the request tells.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum About {
-    /// This partition.
-    This,
-    /// One of several that count the request.
-    OneOfSeveral,
-    /// All partitions of the origin, and their own quotas no more than others'.
-    All,
-}
-
-/// How fast requests are let go that a quota has room for.
-///
-/// # Examples
-///
-/// ```
-/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::Release};
-///
-/// let layer = RateLimitRetryLayer::builder().release(Release::Smooth).build();
-/// # drop(layer);
-/// ```
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Release {
-    /// At once: work is finished first, and the rest of the window is spent waiting.
-    #[default]
-    Burst,
-    /// Spread evenly over what is left of the window: nobody waits long, and the server sees no peaks.
-    ///
-    /// Needs a server that tells when its quota is reset, or one whose windows have been learnt from its refusals. What
-    /// is used up sooner than that, by other clients, is not waited for.
-    Smooth,
-}
-
-/// The settings that a quota needs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub(crate) cold_burst: u32,
-    pub(crate) cold_hold: Duration,
-    pub(crate) max_hold: Duration,
-    pub(crate) release: Release,
-    pub(crate) backoff: Backoff,
-    /// Whether other processes share the quotas.
-    pub(crate) shared: bool,
 }
 
 impl Quota {
@@ -218,7 +138,7 @@ impl Quota {
             return wait;
         }
         let told = self.told.as_deref().copied();
-        let doubted = told.is_some_and(|told| self.doubt.covers(&told));
+        let doubted = told.is_some_and(|told| self.doubt.covers(told.is_used_up()));
         if let Some(told) = told.filter(|_| !doubted) {
             let share = told.share(self.share, self.in_flight);
             let fleet = self.fleet.as_mut().filter(|fleet| fleet.is_together());
@@ -322,6 +242,3 @@ impl Quota {
         self.look = Look { since, sent: None };
     }
 }
-
-/// After so many answers in a row that say nothing about limits, a partition is open.
-const QUIET: u32 = 1000;

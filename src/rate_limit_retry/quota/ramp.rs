@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Admit;
+use super::admit::Admit;
 use crate::clock::after;
 
 /// Closed at first, and opened by answers.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Admit, habit::SHORT};
+use super::admit::Admit;
 use crate::clock::after;
 
 /// Counts what is accepted from one refusal to the next. What went in between divided by the time is the rate, give or
@@ -162,3 +162,6 @@ const SOON: f64 = 3.0;
 const SLOWEST: f64 = 0.4;
 /// Nobody waits longer than this for a rate.
 const LONGEST: f64 = 3600.0;
+
+/// Servers that count in whole seconds say one or two when it is less.
+pub(super) const SHORT: Duration = Duration::from_millis(2200);

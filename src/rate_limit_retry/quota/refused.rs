@@ -5,24 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    habit::{Habit, Kind},
+    habit::{Blocked, Habit, Kind},
     slide::Slide,
     window::{Between, Period},
 };
-
-/// Refused, and not yet accepted again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Blocked {
-    pub(super) since: Instant,
-    /// The last time that it was known to be still so.
-    pub(super) still: Instant,
-    /// The limit that the refusal named.
-    pub(super) limit: Option<u64>,
-    /// How many looks have been refused since.
-    pub(super) looks: u64,
-    /// Whether it would have been so if the server counts any stretch of time, and refused requests, too.
-    pub(super) explained: bool,
-}
 
 /// What is known of a refused request.
 #[derive(Clone, Copy, Debug)]

@@ -55,7 +55,7 @@ impl Quota {
             })
         };
         let told = self.told.as_deref().copied();
-        let told = told.filter(|told| fleet.spoken && !self.doubt.covers(told));
+        let told = told.filter(|told| fleet.spoken && !self.doubt.covers(told.is_used_up()));
         let told = told.and_then(tell);
         fleet.spoken = false;
         fleet.expects = wanted > 0;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Admit, log::Log, window::round_below};
+use super::{admit::Admit, log::Log, window::round_below};
 use crate::clock::after;
 
 #[derive(Clone, Debug)]

@@ -1,29 +1,22 @@
-//! The token at hand: what a warm request reads instead of the cell.
+//! Local cache: what a warm request reads instead of the shared token cache.
 
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{
-    TokenIdentity,
-    exchange::{Exchange, Sent},
-    token::secret_bytes,
-};
+use super::{TokenIdentity, exchange::Sent, token::secret_bytes, tokens::Tokens};
 use crate::{clock::after, sync::Mutex};
 
-/// One shard's copy of the header, with an allocation of its own. See [`Sharded`](crate::sharded::Sharded).
+/// One thread's copy of the header, with an allocation of its own, so that its reference count is this thread's own.
 #[derive(Debug)]
-pub(crate) struct Near {
-    pub(crate) exchange: Arc<Exchange>,
-    local: Mutex<Local>,
-}
+pub(super) struct LocalCache(Mutex<Local>);
 
 #[derive(Debug)]
 struct Local {
     copy: Option<Copied>,
-    /// By origin: from when on a success is to be told again.
-    told: Box<[Option<Instant>]>,
+    /// By origin: when a success is next reported.
+    report_at: Box<[Option<Instant>]>,
 }
 
 #[derive(Debug)]
@@ -35,78 +28,89 @@ struct Copied {
     until: Instant,
 }
 
-impl Near {
-    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
-        let told = vec![None; exchange.authorizer.origins.len()].into();
-        Self {
-            exchange,
-            local: Mutex::new(Local { copy: None, told }),
-        }
+impl LocalCache {
+    pub(super) fn new(origins: usize) -> Self {
+        let report_at = vec![None; origins].into();
+        let copy = None;
+        Self(Mutex::new(Local { copy, report_at }))
     }
 
     /// The header with the usable token, if there is one, for a request that is sent to `origin` now.
     ///
     /// Of what other threads use, this reads the cell's count of changes, on a line that is written when a token is
-    /// published or refused; the lock, the copy and its reference count are this shard's own.
-    pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, Sent)> {
-        let changes = self.exchange.tokens.cell.changes();
-        // Taken only where threads outnumber shards: nobody waits for it.
-        if let Ok(mut local) = self.local.try_lock()
+    /// published or rejected; the lock, the copy and its reference count are this thread's own.
+    pub(super) fn token(
+        &self,
+        tokens: &Arc<Tokens>,
+        now: Instant,
+        origin: usize,
+    ) -> Option<(HeaderValue, Sent)> {
+        let changes = tokens.cell.changes();
+        // Contended only where threads outnumber shards: then the shared cache is read.
+        if let Ok(mut local) = self.0.try_lock()
             && let Local {
                 copy: Some(copy),
-                told,
+                report_at,
             } = &mut *local
             && copy.changes == changes
             && now < copy.until
         {
             let sent = Sent {
-                tell: is_due(told, origin, now),
-                ..Sent::new(copy.identity, origin, now)
+                report: is_due(report_at, origin, now),
+                ..Sent::new(copy.identity, now)
             };
             return Some((copy.header.clone(), sent));
         }
-        let (header, identity) = self.look(changes, now)?;
-        Some((header, Sent::new(identity, origin, now)))
+        let (header, identity) = self.refresh(tokens, changes, now)?;
+        Some((header, Sent::new(identity, now)))
     }
 
     /// Takes another copy. `changes` was read before the token, so that a token published in between is noticed.
     #[cold]
-    fn look(&self, changes: u64, now: Instant) -> Option<(HeaderValue, TokenIdentity)> {
-        let (token, fresh_for) = self.exchange.tokens.warm(now)?;
+    fn refresh(
+        &self,
+        tokens: &Arc<Tokens>,
+        changes: u64,
+        now: Instant,
+    ) -> Option<(HeaderValue, TokenIdentity)> {
+        let (token, fresh_for) = tokens.warm(now)?;
         let mut header = HeaderValue::from_maybe_shared(secret_bytes(token.header.as_bytes()))
             .unwrap_or_else(|_| token.header.clone());
         header.set_sensitive(true);
-        let wall = self.exchange.tokens.clock.wall();
-        let left = token.lifetime.left(now, wall).unwrap_or(LONGEST);
-        if let Ok(mut local) = self.local.try_lock() {
+        let left = token
+            .lifetime
+            .left(now, tokens.clock.wall())
+            .unwrap_or(MAX_AGE);
+        if let Ok(mut local) = self.0.try_lock() {
             local.copy = Some(Copied {
                 header: header.clone(),
                 identity: token.identity,
                 changes,
-                until: after(now, fresh_for.clamp(SHORTEST, LONGEST).min(left)),
+                until: after(now, fresh_for.clamp(MIN_AGE, MAX_AGE).min(left)),
             });
         }
         Some((header, token.identity))
     }
 }
 
-/// Whether a success of a request sent now is worth telling: others have told of theirs until a moment ago.
-fn is_due(told: &mut [Option<Instant>], origin: usize, now: Instant) -> bool {
-    let Some(told) = told.get_mut(origin) else {
+/// Whether to report a success of a request that is sent now.
+fn is_due(report_at: &mut [Option<Instant>], origin: usize, now: Instant) -> bool {
+    let Some(at) = report_at.get_mut(origin) else {
         return true;
     };
-    let due = told.is_none_or(|told| now >= told);
+    let due = at.is_none_or(|at| now >= at);
     if due {
-        *told = Some(after(now, TELL_EVERY));
+        *at = Some(after(now, REPORT_INTERVAL));
     }
     due
 }
 
-/// While a token is being renewed, so often is it looked whether another attempt is due.
-const SHORTEST: Duration = Duration::from_millis(5);
-/// So often is the wall clock compared, which notices that the machine was suspended.
-const LONGEST: Duration = Duration::from_secs(1);
-const TELL_EVERY: Duration = Duration::from_millis(100);
+/// Minimum age at which a copy is compared with the cache: while a token is being refreshed, how often another attempt may start.
+const MIN_AGE: Duration = Duration::from_millis(5);
+/// Maximum age of a copy: how often the wall clock is read, which shows that the machine was suspended.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// Interval between two successes that are reported, by origin.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests {
@@ -118,7 +122,7 @@ mod tests {
     use super::*;
     use crate::{
         Clock, SystemClock,
-        client_credentials::{AccessToken, ClientCredentialsLayer},
+        client_credentials::{AccessToken, ClientCredentialsLayer, policy::AuthPolicy},
     };
 
     const MS: Duration = Duration::from_millis(1);
@@ -140,16 +144,16 @@ mod tests {
     }
 
     /// With a token of this life in the cell.
-    async fn near(life: Option<Duration>, clock: &Counting) -> Near {
+    async fn near(life: Option<Duration>, clock: &Counting) -> AuthPolicy {
         let mut token = AccessToken::new("key");
         if let Some(life) = life {
             token = token.expires_in(life);
         }
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(token, origin);
-        let near = Near::new(layer.clock(clock.clone()).build().into_exchange());
+        let near = AuthPolicy::new(layer.clock(clock.clone()).build().into_exchange());
         assert!(near.token(SystemClock.now(), 0).is_none());
-        near.exchange.tokens.obtain().await.unwrap();
+        near.auth.tokens.obtain().await.unwrap();
         near
     }
 
@@ -164,7 +168,7 @@ mod tests {
             let (header, sent) = near.token(now + at, 0).unwrap();
             assert_eq!(header, "Bearer key");
             assert!(header.is_sensitive());
-            assert_eq!((sent.at, sent.origin), (now + at, 0));
+            assert_eq!(sent.at, now + at);
             clock.0.load(SeqCst) > before
         };
         assert!(takes(Duration::ZERO));
@@ -173,7 +177,7 @@ mod tests {
         assert!(takes(SECOND));
         assert!(!takes(2 * SECOND - MS));
 
-        assert!(near.exchange.tokens.cell.invalidate());
+        assert!(near.auth.tokens.cell.invalidate());
 
         assert!(near.token(now + 2 * SECOND - MS, 0).is_none());
     }
@@ -191,7 +195,7 @@ mod tests {
     async fn a_success_is_worth_telling_every_tenth_of_a_second() {
         let near = near(None, &Counting::default()).await;
         let now = SystemClock.now();
-        let tells = |at: u32| near.token(now + at * MS, 0).unwrap().1.tell;
+        let tells = |at: u32| near.token(now + at * MS, 0).unwrap().1.report;
         // Whoever takes a copy tells in any case.
         assert!(tells(0));
 

@@ -11,13 +11,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Reads and drops the body, up to 64 KiB and half a second; a connection that needs more is not worth saving.
-pub(crate) async fn drain<RB: Body>(response: Response<RB>) {
-    drain_for(response, LONGEST).await;
-}
-
-/// The same, and not for longer than `limit`.
-pub(crate) async fn drain_for<RB: Body>(response: Response<RB>, limit: Duration) {
+/// Reads and drops the body, up to 64 KiB and `limit`: a connection that needs more is not worth saving.
+pub(crate) async fn drain<RB: Body>(response: Response<RB>, limit: Duration) {
     let body = response.into_body();
     if body.is_end_stream() || Handle::try_current().is_err() {
         return;
@@ -27,7 +22,7 @@ pub(crate) async fn drain_for<RB: Body>(response: Response<RB>, limit: Duration)
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
             read += frame.data_ref().map_or(0, Buf::remaining);
-            if read > MOST_BYTES {
+            if read > MAX_BYTES {
                 break;
             }
         }
@@ -35,11 +30,8 @@ pub(crate) async fn drain_for<RB: Body>(response: Response<RB>, limit: Duration)
     drop(timeout(limit, reading).await);
 }
 
-/// How long draining `response` may take, for a call that may take until `deadline`.
-pub(crate) fn longest_drain<RB: Body>(
-    response: &Response<RB>,
-    deadline: Option<Duration>,
-) -> Duration {
+/// Upper bound on the time that draining `response` takes, for a call with this deadline.
+pub(crate) fn max_drain<RB: Body>(response: &Response<RB>, deadline: Option<Duration>) -> Duration {
     if response.body().is_end_stream() {
         Duration::ZERO
     } else {
@@ -50,8 +42,8 @@ pub(crate) fn longest_drain<RB: Body>(
 /// The same for any response. Of a short deadline, draining takes only a part.
 pub(crate) fn drain_limit(deadline: Option<Duration>) -> Duration {
     match deadline {
-        Some(deadline) if deadline < LONGEST => deadline / 4,
-        _ => LONGEST,
+        Some(deadline) if deadline < LIMIT => deadline / 4,
+        _ => LIMIT,
     }
 }
 
@@ -62,8 +54,10 @@ pub(crate) async fn pause(wait: Duration) {
     }
 }
 
-const MOST_BYTES: usize = 64 * 1024;
-const LONGEST: Duration = Duration::from_millis(500);
+/// Maximum number of bytes that are drained.
+const MAX_BYTES: usize = 64 * 1024;
+/// Upper bound on the time that draining takes.
+pub(crate) const LIMIT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -112,7 +106,7 @@ mod tests {
             read: &mut read,
             then,
         };
-        drain(Response::new(body)).await;
+        drain(Response::new(body), LIMIT).await;
         read
     }
 
@@ -133,7 +127,7 @@ mod tests {
 
         assert_eq!(read(1, Poll::Pending).await, 100);
 
-        assert_eq!(began.elapsed(), LONGEST);
+        assert_eq!(began.elapsed(), LIMIT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,11 +15,11 @@ pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
     let uri = request.uri();
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let authority = uri.authority().map_or("", Authority::as_str);
-    let mut row = Row { bytes, end: 0 };
-    row.put(request.method().as_str(), authority.as_bytes(), false)?;
-    row.put(uri.scheme_str().unwrap_or_default(), path.as_bytes(), false)?;
+    let mut encoder = Encoder { bytes, end: 0 };
+    encoder.put(request.method().as_str(), authority.as_bytes(), false)?;
+    encoder.put(uri.scheme_str().unwrap_or_default(), path.as_bytes(), false)?;
     for (name, value) in request.headers() {
-        row.put(name.as_str(), value.as_bytes(), value.is_sensitive())?;
+        encoder.put(name.as_str(), value.as_bytes(), value.is_sensitive())?;
     }
     // No header's name is empty: the zeros that follow are the end.
     Some(())
@@ -27,9 +27,9 @@ pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
 
 /// The head that was written to `bytes`. `None` for anything else.
 pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Option<Parts> {
-    let mut row = Written(bytes);
-    let (method, authority, _) = row.take()?;
-    let (scheme, path, _) = row.take()?;
+    let mut decoder = Decoder(bytes);
+    let (method, authority, _) = decoder.take()?;
+    let (scheme, path, _) = decoder.take()?;
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method).ok()?;
     let mut uri = http::uri::Parts::default();
@@ -37,7 +37,8 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
     uri.authority = given(authority, Authority::try_from)?;
     uri.path_and_query = given(path, PathAndQuery::try_from)?;
     *request.uri_mut() = Uri::from_parts(uri).ok()?;
-    while let Some((name, value, sensitive)) = row.take().filter(|(name, ..)| !name.is_empty()) {
+    while let Some((name, value, sensitive)) = decoder.take().filter(|(name, ..)| !name.is_empty())
+    {
         let name = HeaderName::from_bytes(name).ok()?;
         let mut value = HeaderValue::from_bytes(value).ok()?;
         value.set_sensitive(sensitive);
@@ -49,21 +50,21 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
 }
 
 /// The method, and the path with its query.
-pub(super) fn line(bytes: &[u8]) -> Option<(&str, &str)> {
-    let mut row = Written(bytes);
-    let (method, ..) = row.take()?;
-    let (_, path, _) = row.take()?;
+pub(super) fn method_and_path(bytes: &[u8]) -> Option<(&str, &str)> {
+    let mut decoder = Decoder(bytes);
+    let (method, ..) = decoder.take()?;
+    let (_, path, _) = decoder.take()?;
     let method = std::str::from_utf8(method).ok()?;
     Some((method, std::str::from_utf8(path).ok()?))
 }
 
 /// What is written to, and how far.
-struct Row<'a> {
+struct Encoder<'a> {
     bytes: &'a mut [u8],
     end: usize,
 }
 
-impl Row<'_> {
+impl Encoder<'_> {
     /// Two parts, their lengths before them; `flag` goes into what the second length leaves free.
     #[inline]
     fn put(&mut self, first: &str, second: &[u8], flag: bool) -> Option<()> {
@@ -82,14 +83,14 @@ impl Row<'_> {
 }
 
 /// What is left to be read.
-struct Written<'a>(&'a [u8]);
+struct Decoder<'a>(&'a [u8]);
 
-impl<'a> Written<'a> {
+impl<'a> Decoder<'a> {
     /// Two parts and whether the second is marked. `None` at the end.
     fn take(&mut self) -> Option<(&'a [u8], &'a [u8], bool)> {
         let (lengths, rest) = self.0.split_first_chunk()?;
         let both = u64::from_le_bytes(*lengths);
-        let (first, second) = (both & LONGEST, both >> 32 & LONGEST);
+        let (first, second) = (both & MAX_LENGTH, both >> 32 & MAX_LENGTH);
         let (first, rest) = rest.split_at_checked(usize::try_from(first).ok()?)?;
         let (second, rest) = rest.split_at_checked(usize::try_from(second).ok()?)?;
         self.0 = rest;
@@ -109,7 +110,7 @@ fn given<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> 
 const LENGTHS: usize = 8;
 /// The bit of them that marks a sensitive value.
 const SENSITIVE: u32 = 63;
-const LONGEST: u64 = (1 << 31) - 1;
+const MAX_LENGTH: u64 = (1 << 31) - 1;
 
 #[cfg(test)]
 mod tests {

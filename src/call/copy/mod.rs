@@ -1,6 +1,6 @@
-//! The copy of a request that is kept until nobody can want it sent again.
+//! The copy of a request, kept until the call ends.
 
-mod flat;
+mod encoding;
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use crate::replay::ReplayableBody;
 
 /// A request's head and a copy of its body, before anything was added to it.
 #[derive(Debug)]
-pub(crate) struct Kept<B> {
+pub(crate) struct RequestCopy<B> {
     head: Parts,
     body: B,
 }
 
-impl<B: ReplayableBody> Kept<B> {
+impl<B: ReplayableBody> RequestCopy<B> {
     /// A copy of `request`, if its body can be sent again.
     pub(crate) fn of(request: &Request<B>) -> Option<Self> {
         let body = request.body().try_clone()?;
@@ -24,7 +24,7 @@ impl<B: ReplayableBody> Kept<B> {
     }
 
     /// A further copy.
-    pub(crate) fn copy(&self) -> Option<Self> {
+    fn try_clone(&self) -> Option<Self> {
         Some(Self {
             head: self.head.clone(),
             body: self.body.try_clone()?,
@@ -43,34 +43,34 @@ impl<B: ReplayableBody> Kept<B> {
 }
 
 /// A copy of a request, to be sent when another attempt is decided.
-pub(crate) trait Resendable {
+pub(crate) trait Resend {
     /// Ends the reading of the attempt before, and returns whether the copy can be sent in full.
     fn supersede(&self) -> bool;
 
     /// The method, and the path with its query.
-    fn line(&self) -> Option<(&str, &str)>;
+    fn method_and_path(&self) -> Option<(&str, &str)>;
 }
 
-impl<B: ReplayableBody> Resendable for Kept<B> {
+impl<B: ReplayableBody> Resend for RequestCopy<B> {
     fn supersede(&self) -> bool {
         self.body.supersede()
     }
 
-    fn line(&self) -> Option<(&str, &str)> {
+    fn method_and_path(&self) -> Option<(&str, &str)> {
         Some((self.head.method.as_str(), self.head.uri.path()))
     }
 }
 
-impl<S, B: ReplayableBody> Resendable for Retained<S, B> {
+impl<S, B: ReplayableBody> Resend for StoredCopy<S, B> {
     fn supersede(&self) -> bool {
         let parts = self.0.parts.as_ref();
         parts.is_some_and(|(_, body, _)| body.supersede())
     }
 
-    fn line(&self) -> Option<(&str, &str)> {
+    fn method_and_path(&self) -> Option<(&str, &str)> {
         match &self.0.long {
             Some(head) => Some((head.method.as_str(), head.uri.path())),
-            None => flat::line(&self.0.head),
+            None => encoding::method_and_path(&self.0.head),
         }
     }
 }
@@ -87,24 +87,24 @@ fn head_of<B>(request: &Request<B>) -> Parts {
 
 /// What an attempt is sent from.
 #[derive(Debug)]
-pub(crate) enum Outgoing<B> {
+pub(crate) enum NextSend<B> {
     /// The request itself, for the first attempt.
     First(Request<B>),
     /// The copy, for the others.
-    Kept(Kept<B>),
+    Copy(RequestCopy<B>),
 }
 
-impl<B: ReplayableBody> Outgoing<B> {
-    /// The request, and a copy for the next attempt if there can be one.
-    pub(crate) fn into_request(self) -> (Request<B>, Option<Kept<B>>) {
+impl<B: ReplayableBody> NextSend<B> {
+    /// The request, and a copy for the next attempt if one is needed and its body can be cloned.
+    pub(crate) fn into_request(self, needs_copy: bool) -> (Request<B>, Option<RequestCopy<B>>) {
         match self {
             Self::First(request) => {
-                let kept = Kept::of(&request);
-                (request, kept)
+                let copy = needs_copy.then(|| RequestCopy::of(&request)).flatten();
+                (request, copy)
             }
-            Self::Kept(kept) => {
-                let copy = kept.copy();
-                (kept.into_request(), copy)
+            Self::Copy(request) => {
+                let copy = needs_copy.then(|| request.try_clone()).flatten();
+                (request.into_request(), copy)
             }
         }
     }
@@ -112,7 +112,7 @@ impl<B: ReplayableBody> Outgoing<B> {
 
 /// A kept request, and the service through which it would be sent again: what an ordinary request pays for. In one
 /// allocation, with the head in a row of bytes that is long enough.
-pub(crate) struct Retained<S, B>(Box<Flat<S, B, [u8]>>);
+pub(crate) struct StoredCopy<S, B>(Box<Flat<S, B, [u8]>>);
 
 struct Flat<S, B, H: ?Sized> {
     /// Taken out when the request is sent again.
@@ -126,7 +126,7 @@ struct Flat<S, B, H: ?Sized> {
 /// What of a request and its service is not in the row.
 type FlatParts<S, B> = (S, B, Extensions);
 
-impl<S: Clone, B: ReplayableBody> Retained<S, B> {
+impl<S: Clone, B: ReplayableBody> StoredCopy<S, B> {
     pub(crate) fn of(request: &Request<B>, service: &S) -> Option<Self> {
         let parts = (
             service.clone(),
@@ -167,33 +167,33 @@ impl<S, B, const N: usize> Flat<S, B, [u8; N]> {
         let mut flat = Box::<Self>::default();
         flat.parts = parts.into();
         flat.version = request.version();
-        match flat::write(request, &mut flat.head) {
+        match encoding::write(request, &mut flat.head) {
             Some(()) => Ok(flat),
             None => Err(flat.parts.take()),
         }
     }
 }
 
-impl<S, B: ReplayableBody> Retained<S, B> {
+impl<S, B: ReplayableBody> StoredCopy<S, B> {
     pub(crate) fn is_intact(&self) -> bool {
         let parts = self.0.parts.as_ref();
         parts.is_some_and(|(_, body, _)| body.is_intact())
     }
 
     /// The service and the request; what was written can always be read.
-    pub(crate) fn into_kept(mut self) -> Option<(S, Kept<B>)> {
+    pub(crate) fn into_copy(mut self) -> Option<(S, RequestCopy<B>)> {
         let (service, body, extensions) = self.0.parts.take()?;
         let head = match self.0.long.take() {
             Some(head) => *head,
-            None => flat::read(&self.0.head, self.0.version, extensions)?,
+            None => encoding::read(&self.0.head, self.0.version, extensions)?,
         };
-        Some((service, Kept { head, body }))
+        Some((service, RequestCopy { head, body }))
     }
 }
 
-impl<S, B> fmt::Debug for Retained<S, B> {
+impl<S, B> fmt::Debug for StoredCopy<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Retained")
+        f.write_str("StoredCopy")
     }
 }
 
@@ -211,8 +211,8 @@ mod tests {
             // Does not say how long it is.
             let body = Full::new(Bytes::from(data)).map_frame(|frame| frame);
             let request = Request::new(ReplayBody::new(body, 4));
-            let retained = Retained::of(&request, &()).unwrap();
-            let kept = Kept::of(&request).unwrap();
+            let retained = StoredCopy::of(&request, &()).unwrap();
+            let kept = RequestCopy::of(&request).unwrap();
             assert!(kept.is_intact() && retained.is_intact());
 
             let read = request.into_body().collect().await.unwrap();
@@ -220,7 +220,7 @@ mod tests {
             assert_eq!(read.to_bytes(), data);
             assert_eq!(kept.is_intact(), intact, "{data}");
             assert_eq!(retained.is_intact(), intact, "{data}");
-            assert_eq!(format!("{retained:?}"), "Retained");
+            assert_eq!(format!("{retained:?}"), "StoredCopy");
         }
     }
 
@@ -234,11 +234,11 @@ mod tests {
                 .body("body".to_owned())
                 .unwrap();
 
-            let retained = Retained::of(&request, &"service").unwrap();
-            let (method, path) = retained.line().unwrap();
+            let retained = StoredCopy::of(&request, &"service").unwrap();
+            let (method, path) = retained.method_and_path().unwrap();
             assert_eq!(method, "PUT");
             assert!(path.starts_with("/a"));
-            let (service, kept) = retained.into_kept().unwrap();
+            let (service, kept) = retained.into_copy().unwrap();
             let copy = kept.into_request();
 
             assert_eq!(service, "service");

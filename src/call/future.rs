@@ -1,0 +1,191 @@
+//! The future of a response: polled in place on the fast path, boxed on the slow one.
+
+use std::{
+    future::{Future, ready},
+    ops::ControlFlow,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{
+    copy::StoredCopy,
+    drive::{Step, resume},
+    policy::{Next, Policy},
+};
+use crate::{BoxError, replay::ReplayableBody, sharded::Shard};
+
+pin_project! {
+    /// The future of a response by a policy.
+    pub(crate) struct ResponseFuture<P, S, B>
+    where
+        P: Policy,
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S::Future, InFlight<P, S, B>, S::Response>,
+    }
+}
+
+pin_project! {
+    #[project = Project]
+    enum State<F, I, R> {
+        /// The first attempt is in flight. The ordinary case.
+        Fast { #[pin] future: F, in_flight: I },
+        /// The policy does not concern this request.
+        Passthrough { #[pin] future: F },
+        /// Something is waited for, or sent again.
+        Slow { future: BoxFuture<R> },
+    }
+}
+
+type BoxFuture<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
+
+/// What is kept of a request while its first attempt is in flight.
+pub(crate) struct InFlight<P: Policy, S, B> {
+    policy: Arc<Shard<P>>,
+    /// Taken at the end of the attempt.
+    attempt: Option<(P::Call, P::Attempt)>,
+    copy: Option<StoredCopy<S, B>>,
+}
+
+impl<P: Policy, S, B> InFlight<P, S, B> {
+    pub(super) fn new(
+        policy: Arc<Shard<P>>,
+        call: P::Call,
+        attempt: P::Attempt,
+        copy: Option<StoredCopy<S, B>>,
+    ) -> Self {
+        Self {
+            policy,
+            attempt: Some((call, attempt)),
+            copy,
+        }
+    }
+}
+
+impl<P, S, B> ResponseFuture<P, S, B>
+where
+    P: Policy,
+    S: Service<Request<B>>,
+{
+    pub(super) fn fast(future: S::Future, in_flight: InFlight<P, S, B>) -> Self {
+        let state = State::Fast { future, in_flight };
+        Self { state }
+    }
+
+    pub(super) fn passthrough(future: S::Future) -> Self {
+        let state = State::Passthrough { future };
+        Self { state }
+    }
+
+    pub(super) fn slow(
+        future: impl Future<Output = Result<S::Response, BoxError>> + Send + 'static,
+    ) -> Self {
+        let future = Box::pin(future);
+        let state = State::Slow { future };
+        Self { state }
+    }
+
+    pub(crate) fn not_sent(error: BoxError) -> Self
+    where
+        S::Response: Send + 'static,
+    {
+        Self::slow(ready(Err(error)))
+    }
+}
+
+impl<P, S, B, RB> Future for ResponseFuture<P, S, B>
+where
+    P: Policy,
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let slow = match state.as_mut().project() {
+                Project::Slow { future } => return future.as_mut().poll(cx),
+                Project::Passthrough { future } => return future.poll(cx).map_err(Into::into),
+                Project::Fast { future, in_flight } => {
+                    let outcome = ready!(future.poll(cx));
+                    // Inspected in place: the response is moved once less.
+                    if let Ok(response) = &outcome
+                        && in_flight.is_final(response)
+                    {
+                        return Poll::Ready(outcome.map_err(Into::into));
+                    }
+                    match in_flight.end(outcome.map_err(Into::into)) {
+                        ControlFlow::Break(outcome) => return Poll::Ready(outcome),
+                        ControlFlow::Continue(slow) => slow,
+                    }
+                }
+            };
+            state.set(State::Slow { future: slow });
+        }
+    }
+}
+
+impl<P, S, B, RB> InFlight<P, S, B>
+where
+    P: Policy,
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    /// Whether the response is returned as it is; then it is recorded.
+    #[inline]
+    fn is_final(&self, response: &Response<RB>) -> bool {
+        let Some((call, attempt)) = &self.attempt else {
+            return false;
+        };
+        let is_final = self.policy.is_final(call, attempt, response);
+        if is_final {
+            self.policy.on_final(call, attempt, response);
+        }
+        is_final
+    }
+
+    /// The outcome of the call, or how it goes on.
+    fn end(
+        &mut self,
+        outcome: Result<Response<RB>, BoxError>,
+    ) -> ControlFlow<Result<Response<RB>, BoxError>, BoxFuture<Response<RB>>> {
+        let Some((mut call, attempt)) = self.attempt.take() else {
+            return ControlFlow::Break(outcome);
+        };
+        let policy = &self.policy;
+        let copy = self.copy.take().filter(StoredCopy::is_intact);
+        let (service, step) = match policy.on_response(&mut call, attempt, outcome, copy) {
+            Next::Return(outcome) => return ControlFlow::Break(outcome),
+            Next::Retry(response, wait, copy) => match copy.into_copy() {
+                Some((service, copy)) => (service, Step::Retry(response, wait, copy)),
+                None => return ControlFlow::Break(copy_lost(response)),
+            },
+            Next::Reauthenticate(response, rejection, copy) => match copy.into_copy() {
+                Some((service, copy)) => (service, Step::Reauthenticate(response, rejection, copy)),
+                None => return ControlFlow::Break(Ok(response)),
+            },
+        };
+        let policy = Arc::clone(policy);
+        ControlFlow::Continue(Box::pin(resume(policy, call, service, step)))
+    }
+}
+
+/// What is left to return if a copy cannot be read, which it always can.
+fn copy_lost<R>(response: Option<R>) -> Result<R, BoxError> {
+    response.ok_or_else(|| "the copy of the request was lost".into())
+}

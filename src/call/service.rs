@@ -1,0 +1,67 @@
+//! The fast path: a request that may be sent at once is neither boxed nor moved to another task.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    copy::{NextSend, StoredCopy},
+    drive::drive,
+    future::{InFlight, ResponseFuture},
+    policy::{Begin, Policy, Started},
+};
+use crate::{BoxError, replay::ReplayableBody, sharded::Sharded};
+
+/// Sends a request through `inner`, which is ready, by the policy.
+#[inline]
+pub(crate) fn call<P, S, B, RB>(
+    policies: &Sharded<P>,
+    inner: &mut S,
+    mut request: Request<B>,
+) -> ResponseFuture<P, S, B>
+where
+    P: Policy,
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: ReplayableBody + Send + 'static,
+    RB: Body + Send + 'static,
+{
+    let policy = policies.here();
+    let (call, started) = match policy.begin(&mut request) {
+        Ok(Begin::Ready(call, started)) => (call, started),
+        Ok(Begin::Passthrough) => return ResponseFuture::passthrough(inner.call(request)),
+        Ok(Begin::Wait(call, pending)) => {
+            let service = release_readiness(inner);
+            let send = NextSend::First(request);
+            let policy = Arc::clone(policy);
+            return ResponseFuture::slow(drive(policy, call, pending, service, send));
+        }
+        Err(error) => return ResponseFuture::not_sent(error),
+    };
+    let needs_copy = policy.needs_copy(&call);
+    let copy = needs_copy
+        .then(|| StoredCopy::of(&request, inner))
+        .flatten();
+    let Started {
+        attempt,
+        credential,
+    } = started;
+    if let Some(credential) = credential {
+        policy.authorize(request.headers_mut(), credential);
+    }
+    let policy = Arc::clone(policy);
+    // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
+    let future = inner.call(request);
+    ResponseFuture::fast(future, InFlight::new(policy, call, attempt, copy))
+}
+
+/// Another instance of `service`, for later. The readiness of this one is released: a permit that is held while waiting could
+/// be the one that another request needs.
+fn release_readiness<S: Clone>(service: &mut S) -> S {
+    let fresh = service.clone();
+    drop(std::mem::replace(service, fresh));
+    service.clone()
+}

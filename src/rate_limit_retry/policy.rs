@@ -1,0 +1,155 @@
+//! The limits' part in the path of a request: a permit before, settlement after.
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+
+use super::{
+    fast_path::FastPath,
+    gate::{Admission, Ticket},
+    limiter::{self, Call, Limiter, RequestHead, SharedLimiter},
+};
+use crate::{
+    BoxError,
+    call::{Begin, Next, Policy, Started, copy::Resend, drain::drain_limit},
+};
+
+/// The limiter, and what a thread's requests use of it.
+#[derive(Debug)]
+pub(crate) struct LimitPolicy {
+    pub(crate) limiter: SharedLimiter,
+    fast_path: FastPath,
+}
+
+/// How a call begins, as far as limits are concerned.
+pub(crate) enum Begun {
+    Ready(Call, Ticket),
+    Wait(Call, Option<Admission>),
+}
+
+impl LimitPolicy {
+    pub(crate) fn new(limiter: SharedLimiter) -> Self {
+        Self {
+            limiter,
+            fast_path: FastPath::default(),
+        }
+    }
+
+    /// A call begins. With a credential's name, the default partition is that credential's at the origin.
+    #[inline]
+    pub(crate) fn begin_call(&self, head: &RequestHead<'_>, credential: Option<&str>) -> Begun {
+        let limiter = &self.limiter;
+        let named = credential.is_some();
+        if let Some((keys, account)) = self.fast_path.open(head.uri, named) {
+            return Begun::Ready(limiter.call(keys, account, head), Ticket::free());
+        }
+        let now = limiter.now();
+        let mut call = limiter.begin(head, credential, now);
+        if limiter.is_watched() {
+            return Begun::Wait(call, None);
+        }
+        match limiter.try_admit(&mut call, now) {
+            Ok(ticket) => {
+                if ticket.is_free() {
+                    self.fast_path
+                        .remember(&limiter.gate, head.uri, named, &call);
+                }
+                Begun::Ready(call, ticket)
+            }
+            Err(admission) => Begun::Wait(call, Some(admission)),
+        }
+    }
+}
+
+impl Policy for LimitPolicy {
+    type Call = Call;
+    type Pending = Admission;
+    type Permit = Ticket;
+    type Attempt = Ticket;
+    type Rejection = std::convert::Infallible;
+
+    #[inline]
+    fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
+        Ok(match self.begin_call(&(&*request).into(), None) {
+            Begun::Ready(call, ticket) => Begin::Ready(call, started(ticket)),
+            Begun::Wait(call, admission) => Begin::Wait(call, admission),
+        })
+    }
+
+    fn needs_copy(&self, _: &Call) -> bool {
+        true
+    }
+
+    async fn admit(&self, call: &mut Call, pending: Option<Admission>) -> Result<Ticket, BoxError> {
+        self.limiter.admit(call, pending).await
+    }
+
+    fn start(&self, call: &mut Call, ticket: Ticket) -> Result<Option<Started<Self>>, BoxError> {
+        let ticket = self.limiter.start(call, ticket)?;
+        Ok(ticket.map(started))
+    }
+
+    fn mark<B>(&self, call: &Call, request: &mut Request<B>) {
+        call.mark(request);
+    }
+
+    #[inline]
+    fn is_final<RB>(&self, call: &Call, ticket: &Ticket, response: &Response<RB>) -> bool {
+        Limiter::is_final(call, ticket, response)
+    }
+
+    #[inline]
+    fn on_final<RB>(&self, call: &Call, _: &Ticket, _: &Response<RB>) {
+        self.limiter.on_success(call);
+    }
+
+    fn on_response<RB: Body, C: Resend>(
+        &self,
+        call: &mut Call,
+        ticket: Ticket,
+        outcome: Result<Response<RB>, BoxError>,
+        mut copy: Option<C>,
+    ) -> Next<Self, RB, C> {
+        self.limiter
+            .conclude(call, ticket, outcome, &mut copy)
+            .into()
+    }
+
+    async fn reauthenticate<RB: Body + Send>(
+        &self,
+        _: &mut Call,
+        rejection: Self::Rejection,
+        _: &mut Response<RB>,
+    ) -> bool {
+        match rejection {}
+    }
+
+    fn time_left(&self, call: &Call) -> Option<Duration> {
+        self.limiter.time_left(call)
+    }
+
+    fn deadline_exceeded(&self, call: &Call, in_flight: bool) -> BoxError {
+        Limiter::deadline_exceeded(call, in_flight)
+    }
+
+    fn drain_limit(&self) -> Duration {
+        drain_limit(self.limiter.deadline)
+    }
+}
+
+impl<P: Policy, RB, C> From<limiter::Next<RB, C>> for Next<P, RB, C> {
+    fn from(next: limiter::Next<RB, C>) -> Self {
+        match next {
+            limiter::Next::Return(outcome) => Self::Return(outcome),
+            limiter::Next::Again(response, wait, copy) => Self::Retry(response, wait, copy),
+        }
+    }
+}
+
+fn started(attempt: Ticket) -> Started<LimitPolicy> {
+    Started {
+        attempt,
+        credential: None,
+    }
+}

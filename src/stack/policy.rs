@@ -1,0 +1,200 @@
+//! Both policies on one request: the limits outside, the token inside.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body;
+
+use crate::{
+    BoxError,
+    call::{Begin, Next, Policy, Started, copy::Resend, in_time},
+    client_credentials::{AuthCall, AuthPolicy, Exchange, Refusal, Sent},
+    rate_limit_retry::{Admission, Begun, Call, LimitPolicy, Limiter, Ticket},
+};
+
+/// The policies of the two layers.
+#[derive(Debug)]
+pub(super) struct M2mPolicy {
+    pub(super) limits: LimitPolicy,
+    pub(super) auth: AuthPolicy,
+}
+
+/// One call under limits, and with a token unless the layer does not concern it.
+pub(super) struct M2mCall {
+    limits: Call,
+    auth: Option<AuthCall>,
+}
+
+/// One attempt in flight. `sent` is `None` without our token.
+pub(super) struct M2mAttempt {
+    ticket: Ticket,
+    sent: Option<Sent>,
+}
+
+impl M2mPolicy {
+    pub(super) fn new(limiter: Arc<Limiter>, auth: Arc<Exchange>) -> Self {
+        Self {
+            limits: LimitPolicy::new(limiter),
+            auth: AuthPolicy::new(auth),
+        }
+    }
+}
+
+impl Policy for M2mPolicy {
+    type Call = M2mCall;
+    type Pending = Admission;
+    type Permit = Ticket;
+    type Attempt = M2mAttempt;
+    type Rejection = Refusal;
+
+    #[inline]
+    fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
+        let auth = self.auth.begin_call(request)?;
+        let limiter = &self.limits.limiter;
+        let now = limiter.now();
+        let token = auth.and_then(|auth| self.auth.token(limiter.by_tokio(now), auth.origin));
+        let head = (&*request).into();
+        let settings = self.auth.auth.tokens.cell.settings();
+        let credential = auth.and(settings.credential.as_deref());
+        if token.is_some() != auth.is_some() {
+            // The token before the ticket: a caller waiting for a token does not block others.
+            let limits = limiter.begin(&head, credential, now);
+            return Ok(Begin::Wait(M2mCall { limits, auth }, None));
+        }
+        Ok(match self.limits.begin_call(&head, credential) {
+            Begun::Ready(limits, ticket) => {
+                Begin::Ready(M2mCall { limits, auth }, started(ticket, token))
+            }
+            Begun::Wait(limits, admission) => Begin::Wait(M2mCall { limits, auth }, admission),
+        })
+    }
+
+    fn needs_copy(&self, _: &M2mCall) -> bool {
+        true
+    }
+
+    async fn admit(
+        &self,
+        call: &mut M2mCall,
+        mut pending: Option<Admission>,
+    ) -> Result<Ticket, BoxError> {
+        let limiter = &self.limits.limiter;
+        let tokens = &self.auth.auth.tokens;
+        let now = limiter.by_tokio(limiter.now());
+        if call.auth.is_some() && tokens.warm(now).is_none() {
+            drop(pending.take());
+            let obtained = in_time(limiter.time_left(&call.limits), tokens.obtain()).await;
+            obtained.ok_or_else(|| Limiter::deadline_exceeded(&call.limits, false))??;
+        }
+        limiter.admit(&mut call.limits, pending).await
+    }
+
+    fn start(&self, call: &mut M2mCall, ticket: Ticket) -> Result<Option<Started<Self>>, BoxError> {
+        let limiter = &self.limits.limiter;
+        let now = limiter.now();
+        let token = match call.auth {
+            Some(_) => match self.auth.started(limiter.by_tokio(now)) {
+                Some(token) => Some(token),
+                None => {
+                    // The wait has outlived the token.
+                    limiter.not_sent(ticket);
+                    return Ok(None);
+                }
+            },
+            None => None,
+        };
+        let ticket = limiter.start(&mut call.limits, ticket)?;
+        Ok(ticket.map(|ticket| started(ticket, token)))
+    }
+
+    fn authorize(&self, headers: &mut HeaderMap, credential: HeaderValue) {
+        self.auth.authorize(headers, credential);
+    }
+
+    fn mark<B>(&self, call: &M2mCall, request: &mut Request<B>) {
+        call.limits.mark(request);
+    }
+
+    #[inline]
+    fn is_final<RB>(&self, call: &M2mCall, attempt: &M2mAttempt, response: &Response<RB>) -> bool {
+        // A success, which rejects no token.
+        Limiter::is_final(&call.limits, &attempt.ticket, response)
+    }
+
+    #[inline]
+    fn on_final<RB>(&self, call: &M2mCall, attempt: &M2mAttempt, response: &Response<RB>) {
+        self.limits.limiter.on_success(&call.limits);
+        if let Some((auth, sent)) = call.auth.zip(attempt.sent) {
+            self.auth.auth.on_final(response, auth, sent);
+        }
+    }
+
+    fn on_response<RB: Body, C: Resend>(
+        &self,
+        call: &mut M2mCall,
+        attempt: M2mAttempt,
+        outcome: Result<Response<RB>, BoxError>,
+        mut copy: Option<C>,
+    ) -> Next<Self, RB, C> {
+        let rejected = match (&outcome, call.auth.zip(attempt.sent)) {
+            (Ok(response), Some((auth, sent))) => self
+                .auth
+                .auth
+                .refusal(response, auth, sent)
+                .map(|refusal| (auth, refusal)),
+            _ => None,
+        };
+        if let Some(auth) = &mut call.auth {
+            // The next attempt is a retry, unless it is decided that it is a replay.
+            auth.is_replay = false;
+        }
+        let limiter = &self.limits.limiter;
+        // The limiter charges a 401 to the quota, never retries it, and leaves it to the token's policy.
+        let next = limiter.conclude(&mut call.limits, attempt.ticket, outcome, &mut copy);
+        match (next.into(), rejected) {
+            (Next::Return(Ok(response)), Some((auth, refusal))) => {
+                let may_replay = self.auth.auth.replay && !call.limits.token_replaced;
+                let auth = AuthCall { may_replay, ..auth };
+                self.auth.on_rejected(&auth, refusal, response, copy)
+            }
+            (next, _) => next,
+        }
+    }
+
+    async fn reauthenticate<RB: Body + Send>(
+        &self,
+        call: &mut M2mCall,
+        refusal: Refusal,
+        response: &mut Response<RB>,
+    ) -> bool {
+        call.limits.token_replaced = true;
+        let limiter = &self.limits.limiter;
+        let replacement = self.auth.auth.replacement(refusal);
+        let token = in_time(limiter.time_left(&call.limits), replacement).await;
+        if let Some(auth) = &mut call.auth {
+            auth.is_replay = true;
+        }
+        // Without another token, or without time to use it, the server's 401 is the response.
+        matches!(token, Some(Some(_))) && limiter.can_drain(&call.limits, response)
+    }
+
+    fn time_left(&self, call: &M2mCall) -> Option<Duration> {
+        self.limits.time_left(&call.limits)
+    }
+
+    fn deadline_exceeded(&self, call: &M2mCall, in_flight: bool) -> BoxError {
+        Limiter::deadline_exceeded(&call.limits, in_flight)
+    }
+
+    fn drain_limit(&self) -> Duration {
+        self.limits.drain_limit()
+    }
+}
+
+fn started(ticket: Ticket, token: Option<(HeaderValue, Sent)>) -> Started<M2mPolicy> {
+    let (credential, sent) = token.unzip();
+    Started {
+        attempt: M2mAttempt { ticket, sent },
+        credential,
+    }
+}
