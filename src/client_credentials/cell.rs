@@ -286,6 +286,7 @@ impl TokenCell {
         let state = CellState {
             current,
             dropped: desk.dropped,
+            rejected_at: purpose.origin,
             cooldown: desk.cooldown.length(purpose.origin, life),
             refresh_before: settings.refresh_before,
         };

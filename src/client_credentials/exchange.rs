@@ -99,7 +99,6 @@ impl Exchange {
             rejected: Rejected {
                 identity: sent.identity,
                 challenges: self.challenges(response, sent.identity),
-                origin: self.authorizer.origin(sent.origin).cloned(),
             },
             origin: sent.origin,
             sent_at: sent.at,

@@ -9,9 +9,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    AccessToken, FetchReason, Rejected, TokenError,
+    FetchReason, Rejected, TokenError,
     cell::{Desk, Published, TokenCell},
     context::CellState,
+    token::Acquired,
 };
 use crate::{
     clock::{Moment, after},
@@ -206,10 +207,10 @@ impl Lead {
     /// Returns what the waiters were told, or `None` if it came too late.
     pub(crate) fn finish(
         self,
-        result: Result<AccessToken, TokenError>,
+        result: Result<impl Into<Acquired>, TokenError>,
         now: Moment,
     ) -> Option<Outcome> {
-        self.cell.land(&self.flight, result, now)
+        self.cell.land(&self.flight, result.map(Into::into), now)
     }
 
     /// The secret is the one that was refused: the remembered failure stands.

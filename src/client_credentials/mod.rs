@@ -90,8 +90,7 @@ pub use self::{
     service::ClientCredentials,
     source::{SharedTokenSource, TokenSource},
     store::{
-        CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, StoredTokens,
-        TokenStore,
+        CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, TokenStore,
     },
     token::{AccessToken, TokenIdentity},
 };

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tower::{ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-    client_credentials::{StoredTokens, TokenEvent, TokenHandle, TokenSource},
+    client_credentials::{TokenEvent, TokenHandle, TokenSource},
     test_util::{Issuer, MemoryTokenStore},
 };
 
@@ -71,24 +71,23 @@ impl World {
     ) -> Process {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);
-        let tokens = StoredTokens::new(source, self.store.clone()).unwrap();
-        let layer = ClientCredentialsLayer::builder(
-            tokens.lease(LEASE),
-            "https://api.example".parse().unwrap(),
-        )
-        .on_event(move |event| {
-            let name = match event {
-                TokenEvent::Adopted { .. } => "adopted",
-                TokenEvent::Fetched { .. } => "fetched",
-                TokenEvent::FetchFailed { .. } => "failed",
-                TokenEvent::HeldBack { .. } => "held back",
-                TokenEvent::StoreFailed { error, .. } => &error.to_string(),
-                TokenEvent::StoreRecovered { .. } => "store recovered",
-                _ => return,
-            };
-            sink.lock().unwrap().push(name.to_owned());
-        })
-        .build();
+        let origin = "https://api.example".parse().unwrap();
+        let layer = ClientCredentialsLayer::builder(source, origin)
+            .store(self.store.clone())
+            .store_lease(LEASE)
+            .on_event(move |event| {
+                let name = match event {
+                    TokenEvent::Adopted { .. } => "adopted",
+                    TokenEvent::Fetched { .. } => "fetched",
+                    TokenEvent::FetchFailed { .. } => "failed",
+                    TokenEvent::HeldBack { .. } => "held back",
+                    TokenEvent::StoreFailed { error, .. } => &error.to_string(),
+                    TokenEvent::StoreRecovered { .. } => "store recovered",
+                    _ => return,
+                };
+                sink.lock().unwrap().push(name.to_owned());
+            })
+            .build();
         let handle = layer.handle();
         let api = service_fn(move |request: Request<Body>| {
             let value = request.headers()[header::AUTHORIZATION].to_str().unwrap();

@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use super::Inner;
 use crate::{
-    client_credentials::{AccessToken, TokenIdentity, freshness::Lifetime},
+    client_credentials::{AccessToken, TokenIdentity, freshness::Lifetime, token::Provenance},
     sync::{
         RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +25,7 @@ pub(crate) struct Published {
     pub(crate) identity: TokenIdentity,
     pub(crate) lifetime: Lifetime,
     pub(crate) version: TokenVersion,
+    pub(crate) provenance: Provenance,
 }
 
 /// Counts publications in this process: two equal tokens that were fetched twice have two versions.
