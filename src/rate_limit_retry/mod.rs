@@ -69,7 +69,7 @@ pub use self::{
     route::UnavailableScope,
     service::RateLimitRetry,
     store::{
-        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot, StoreFuture,
+        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot,
         StoredQuotas, ToldQuota,
     },
 };

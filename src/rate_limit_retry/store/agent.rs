@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use super::{
     QuotaReport,
+    erased::Erased,
     sharing::{Shared, panicked},
 };
 use crate::{
