@@ -1,6 +1,6 @@
 //! What a layer needs to share its tokens with other processes.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use super::{SharedTokenStore, visit::Visit};
 use crate::{
@@ -79,14 +79,6 @@ impl TokenSharing {
             Some(identity) => Visit::new(self, source, cx, cell, identity).fetch().await,
             None => source.fetch(cx).await.map(Acquired::from),
         }
-    }
-}
-
-impl fmt::Debug for TokenSharing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenSharing")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
     }
 }
 
