@@ -16,7 +16,6 @@ use tokio::time::sleep;
 
 use super::{
     QuotaReport,
-    erased::Erased,
     sharing::{Shared, panicked},
 };
 use crate::{

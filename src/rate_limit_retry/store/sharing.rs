@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ProcessId, QuotaReport, Slot, StoredQuotas, agent::serve, erased::Erased};
+use super::{ProcessId, QuotaReport, Slot, StoredQuotas, agent::serve};
 use crate::{
     clock::after,
     panics::surviving,
