@@ -13,8 +13,7 @@ use support::{
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, Config, StoredTokens, TokenError, TokenErrorKind as Kind, TokenEvent,
-        TokenHandle,
+        AccessToken, Config, TokenError, TokenErrorKind as Kind, TokenEvent, TokenHandle,
     },
     test_util::MemoryTokenStore,
 };
@@ -114,8 +113,8 @@ async fn a_token_that_was_granted_for_an_older_certificate_is_not_stored_under_t
         let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
             .client_certificate(chains, key)
             .tls_config(presenting(CA, None));
-        let source = StoredTokens::new(endpoint, store.clone()).unwrap();
-        ClientCredentialsLayer::builder(source, origin())
+        ClientCredentialsLayer::builder(endpoint, origin())
+            .store(store.clone())
             .build()
             .handle()
     };

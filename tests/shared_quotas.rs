@@ -25,7 +25,7 @@ use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
         CacheIdentity, ExactQuota, QuotaHandle, QuotaReport, QuotaStore, QuotaView, RateLimitEvent,
-        RateLimitRetry, RateLimitRetryLayerBuilder, Slot, StoreError, StoreFuture, StoredQuotas,
+        RateLimitRetry, RateLimitRetryLayerBuilder, Slot, StoreError, StoredQuotas,
     },
     test_util::{Api, Dialect, MemoryQuotaStore, Quota},
 };
@@ -344,38 +344,41 @@ impl Panicking {
 }
 
 impl QuotaStore for Panicking {
-    fn report<'a>(
-        &'a self,
-        quota: &'a CacheIdentity,
-        report: &'a QuotaReport,
-    ) -> StoreFuture<'a, QuotaView> {
+    fn report(
+        &self,
+        quota: &CacheIdentity,
+        report: &QuotaReport,
+    ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send {
         self.reports.fetch_add(1, SeqCst);
         self.reach("report, before its future");
-        Box::pin(async {
+        async {
             self.reach("report");
             self.store.report(quota, report).await
-        })
+        }
     }
 
-    fn slot<'a>(
-        &'a self,
-        quota: &'a CacheIdentity,
+    fn slot(
+        &self,
+        quota: &CacheIdentity,
         exact: ExactQuota,
         longest: Duration,
-    ) -> StoreFuture<'a, Slot> {
+    ) -> impl Future<Output = Result<Slot, StoreError>> + Send {
         self.reach("slot, before its future");
-        Box::pin(async move {
+        async move {
             self.reach("slot");
             self.store.slot(quota, exact, longest).await
-        })
+        }
     }
 
-    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()> {
+    fn changed(
+        &self,
+        quota: &CacheIdentity,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
         self.reach("changed, before its future");
-        Box::pin(async {
+        async {
             self.reach("changed");
             self.store.changed(quota).await
-        })
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::{process::Command, time::sleep};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
-    client_credentials::{RedisTokenStore, StoreKeys, StoredTokens},
+    client_credentials::{RedisTokenStore, StoreKeys},
     rate_limit_retry::{ExactQuota, RedisQuotaStore, StoredQuotas},
 };
 
@@ -84,8 +84,8 @@ pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
     // A key of 32 bytes; a real one comes from where secrets come from.
     let keys = StoreKeys::new("example", vec![7; 32])?;
     let store = RedisTokenStore::new(&task.redis_url, keys.clone())?;
-    let tokens = StoredTokens::new(endpoint.service(issuer), store)?;
-    let tokens = ClientCredentialsLayer::builder(tokens, task.api_url.parse()?);
+    let endpoint = endpoint.service(issuer);
+    let tokens = ClientCredentialsLayer::builder(endpoint, task.api_url.parse()?).store(store);
     let mut limits = RateLimitRetryLayer::builder().max_wait(Duration::from_secs(120));
     if task.quotas != Quotas::ByItself {
         let store = RedisQuotaStore::new(&task.redis_url, keys)?;

@@ -12,7 +12,7 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
-    client_credentials::{RedisTokenStore, StoreKeys, StoredTokens},
+    client_credentials::{RedisTokenStore, StoreKeys},
     rate_limit_retry::{RedisQuotaStore, StoredQuotas},
     test_util::{Api, Dialect, Quota},
 };
@@ -54,9 +54,9 @@ async fn tokens(processes: usize) -> Result<(), BoxError> {
         let auth = ClientAuth::basic("fleet", "secret");
         let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, auth);
         let store = RedisTokenStore::new(redis.url(), keys()?)?;
-        let tokens = StoredTokens::new(endpoint.service(issuer.service()), store)?;
-        let layer = ClientCredentialsLayer::builder(tokens, "https://api.example".parse()?);
-        let handle = layer.build().handle();
+        let endpoint = endpoint.service(issuer.service());
+        let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example".parse()?);
+        let handle = layer.store(store).build().handle();
         tasks.spawn(async move {
             let mut each = interval(Duration::from_millis(50));
             loop {

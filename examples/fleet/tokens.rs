@@ -17,7 +17,7 @@ use crate::{
 };
 
 const LIFE: Duration = Duration::from_secs(6);
-/// The default of `StoredTokens::lease`.
+/// The default of `ClientCredentialsLayerBuilder::store_lease`.
 const LEASE: Duration = Duration::from_secs(5);
 
 /// One line of the table.

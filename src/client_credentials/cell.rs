@@ -25,13 +25,14 @@ pub(crate) use self::snapshot::Published;
 pub use self::snapshot::TokenVersion;
 use self::snapshot::{Change, Changes, Snapshot};
 use super::{
-    AccessToken, FetchReason, TokenError, TokenIdentity,
+    FetchReason, TokenError, TokenIdentity,
     context::CellState,
     cooldown::{Cooldown, Successes},
     failure::Failure,
     flight::{Flight, Outcome, Purpose},
     freshness::Freshness,
     settings::Settings,
+    token::Acquired,
 };
 use crate::{
     clock::Moment,
@@ -281,6 +282,7 @@ impl TokenCell {
         let state = CellState {
             current,
             dropped: desk.dropped,
+            rejected_at: purpose.origin,
             cooldown: desk.cooldown.length(purpose.origin, life),
             refresh_before: settings.refresh_before,
         };
@@ -333,10 +335,10 @@ impl Lead {
     /// Returns what the waiters were told, or `None` if it came too late.
     pub(crate) fn finish(
         self,
-        result: Result<AccessToken, TokenError>,
+        result: Result<impl Into<Acquired>, TokenError>,
         now: Moment,
     ) -> Option<Outcome> {
-        self.cell.land(&self.flight, result, now)
+        self.cell.land(&self.flight, result.map(Into::into), now)
     }
 
     /// The secret is the one that was refused: the remembered failure stands.

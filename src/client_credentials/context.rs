@@ -9,7 +9,7 @@ use super::{
     cell::Published,
     event::{TokenEvent, TokenEvents},
 };
-use crate::{Clock, Origin, clock::SharedClock, random::Random, sinks::Sinks};
+use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
 
 /// For how long a token is being revoked.
 ///
@@ -96,7 +96,6 @@ impl<'a> RevokeContext<'a> {
 pub struct FetchContext<'a> {
     reason: FetchReason,
     rejected: Option<&'a Rejected>,
-    state: &'a CellState,
     surroundings: Surroundings<'a>,
 }
 
@@ -104,20 +103,13 @@ impl<'a> FetchContext<'a> {
     pub(crate) fn new(
         reason: FetchReason,
         rejected: Option<&'a Rejected>,
-        state: &'a CellState,
         surroundings: Surroundings<'a>,
     ) -> Self {
         Self {
             reason,
             rejected,
-            state,
             surroundings,
         }
-    }
-
-    /// The cell as it was when the fetch began.
-    pub(crate) fn state(&self) -> &'a CellState {
-        self.state
     }
 
     pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
@@ -211,8 +203,6 @@ impl<'a> Surroundings<'a> {
 pub struct Rejected {
     pub(crate) identity: TokenIdentity,
     pub(crate) challenges: Vec<Challenge>,
-    /// The API's origin, where it is known.
-    pub(crate) origin: Option<Origin>,
 }
 
 impl Rejected {
@@ -229,13 +219,15 @@ impl Rejected {
     }
 }
 
-/// What a cell holds when a fetch begins, for sources that share tokens.
+/// What a cell holds when a fetch begins: what decides whether a token of another process is used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CellState {
     /// The token at hand, usable or not.
     pub(crate) current: Option<Arc<Published>>,
     /// A token that was dropped by hand.
     pub(crate) dropped: Option<TokenIdentity>,
+    /// Where the token at hand was refused, if that is the reason for the fetch: which of the layer's origins.
+    pub(crate) rejected_at: Option<usize>,
     /// How soon after this fetch a refused token may be replaced again.
     pub(crate) cooldown: Duration,
     /// How long before its end a token is renewed.
@@ -264,19 +256,13 @@ mod tests {
         let rejected = Rejected {
             identity: token,
             challenges: super::super::challenge::challenges(&headers.into_iter().collect(), None),
-            origin: None,
-        };
-        let state = CellState {
-            dropped: Some(token),
-            ..CellState::default()
         };
 
-        let cx = FetchContext::new(FetchReason::Rejected, Some(&rejected), &state, surroundings);
+        let cx = FetchContext::new(FetchReason::Rejected, Some(&rejected), surroundings);
 
         assert_eq!(cx.reason(), FetchReason::Rejected);
         assert_eq!(cx.rejected().map(Rejected::identity), Some(token));
         assert_eq!(cx.rejected().unwrap().challenges()[0].scheme(), "Bearer");
-        assert_eq!(cx.state().dropped, Some(token));
         assert_eq!(cx.deadline(), deadline);
         assert_eq!(RevokeContext::new(surroundings).deadline(), deadline);
         // The layer's own sequence of random numbers.

@@ -103,7 +103,6 @@ impl Exchange {
             rejected: Rejected {
                 identity: sent.identity,
                 challenges: self.challenges(response, sent.identity),
-                origin: self.authorizer.origin(call.origin).cloned(),
             },
             origin: call.origin,
             sent_at: sent.at,

@@ -7,8 +7,15 @@ use tower_layer::Layer;
 
 use super::{
     ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, SharedTokenSource,
-    TokenEvent, TokenHandle, TokenSource, authorize::Authorizer, cell::TokenCell,
-    event::TokenEvents, exchange::Exchange, policy::AuthPolicy, settings::Settings, tokens::Tokens,
+    TokenEvent, TokenHandle, TokenSource, TokenStore,
+    authorize::Authorizer,
+    cell::TokenCell,
+    event::TokenEvents,
+    exchange::Exchange,
+    policy::AuthPolicy,
+    settings::Settings,
+    store::{SharedTokenStore, SharingSettings, TokenSharing},
+    tokens::Tokens,
 };
 use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, sinks::Sinks};
 
@@ -56,6 +63,8 @@ impl ClientCredentialsLayer {
             refresh_cooldown: Duration::from_secs(10),
             max_waiting: MAX_WAITING,
             replay: true,
+            store: None,
+            sharing: SharingSettings::default(),
             clock: SharedClock::default(),
             seed: None,
             sinks: Sinks::default(),
@@ -126,6 +135,8 @@ pub struct ClientCredentialsLayerBuilder {
     refresh_cooldown: Duration,
     max_waiting: usize,
     replay: bool,
+    store: Option<SharedTokenStore>,
+    sharing: SharingSettings,
     clock: SharedClock,
     seed: Option<u64>,
     sinks: Sinks<TokenEvents>,
@@ -237,6 +248,69 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
+    /// Shares tokens with the other processes of a fleet through `store`. Default: none.
+    ///
+    /// The store is asked only when a token is due; requests read the token in their own process. One process takes the
+    /// lease and fetches, the others wait for what it brings. A token that an API refused is removed for all, and the
+    /// cooldown of such refreshes is shared. A store that fails costs at most one token request of each process, and one
+    /// [`StoreFailed`](TokenEvent::StoreFailed).
+    ///
+    /// Tokens are shared between processes whose [`cache_identity`](TokenSource::cache_identity) is the same, that is, whose
+    /// configuration is: endpoint, client, secret, scopes and all else. Not shared are tokens of a source that has none
+    /// (of your own, or with a [`ClientAuthentication`](super::ClientAuthentication) of your own); those that are bound to
+    /// a key, or to a certificate that only your HTTP client knows; those that do not expire; and those of an attempt for
+    /// which an older secret was used.
+    ///
+    /// A source that revokes tokens on shutdown
+    /// ([`TokenEndpoint::revoke_on_shutdown`](crate::TokenEndpoint::revoke_on_shutdown)) is asked for none, because they
+    /// would be in use elsewhere: each fetch fails with a permanent [`TokenError`](super::TokenError).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "test-util")] {
+    /// use tower_m2m::{
+    ///     ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::MemoryTokenStore,
+    /// };
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let endpoint = TokenEndpoint::new(
+    ///     "https://issuer.example/oauth/token".parse()?,
+    ///     ClientAuth::basic("my-client", "my-secret"),
+    /// );
+    /// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?)
+    ///     .store(MemoryTokenStore::new())
+    ///     .build();
+    /// # drop(layer);
+    /// # Ok(())
+    /// # }
+    /// # main().unwrap();
+    /// # }
+    /// ```
+    pub fn store(mut self, store: impl TokenStore) -> Self {
+        self.store = Some(SharedTokenStore::new(store));
+        self
+    }
+
+    /// How long a process that died while it fetched keeps the others waiting. One that lives renews its lease. At least
+    /// 10 ms, at most 24 h. Default: 5 s.
+    pub fn store_lease(mut self, length: Duration) -> Self {
+        self.sharing.set_lease(length);
+        self
+    }
+
+    /// How long the [`store`](Self::store) may take for each answer. Default: 500 ms.
+    pub fn store_timeout(mut self, limit: Duration) -> Self {
+        self.sharing.timeout = limit;
+        self
+    }
+
+    /// Tokens that live for longer are neither stored nor taken from the [`store`](Self::store). Default: 24 h.
+    pub fn store_max_lifetime(mut self, longest: Duration) -> Self {
+        self.sharing.max_lifetime = longest;
+        self
+    }
+
     /// Where the time is read. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
@@ -276,7 +350,10 @@ impl ClientCredentialsLayerBuilder {
         crate::telemetry::tell_of_tokens(&mut sinks, &self.clock);
         let now = self.clock.now();
         let cell = TokenCell::new(settings, self.origins.len(), self.seed, now);
-        let tokens = Tokens::new(cell, self.source, self.clock, sinks);
+        let sharing = self
+            .store
+            .map(|store| TokenSharing::new(store, self.sharing, &self.origins));
+        let tokens = Tokens::new(cell, self.source, sharing, self.clock, sinks);
         let authorizer = Authorizer {
             origins: self.origins,
             assumed: self.assumed,

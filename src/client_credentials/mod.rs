@@ -85,8 +85,7 @@ pub use self::{
     service::{ClientCredentials, ResponseFuture},
     source::{SharedTokenSource, TokenSource},
     store::{
-        CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, StoredTokens,
-        TokenStore,
+        CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, TokenStore,
     },
     token::{AccessToken, TokenIdentity},
 };

@@ -24,6 +24,10 @@ impl Tokens {
     }
 
     async fn revoke(&self) {
+        if self.sharing.is_some() {
+            // Other processes use the token.
+            return;
+        }
         let now = self.clock.moment();
         let Some((token, _)) = self.cell.header(now) else {
             return;

@@ -75,14 +75,15 @@ pub trait TokenSource: Send + Sync + 'static {
         None::<Ready<Result<(), TokenError>>>
     }
 
-    /// Whether [`revoke`](Self::revoke) revokes tokens, which must then not be shared with other processes. The default
-    /// is `false`.
+    /// Whether [`revoke`](Self::revoke) revokes tokens, which must then not be shared with other processes: a layer with a
+    /// [`store`](super::ClientCredentialsLayerBuilder::store) asks such a source for none. The default is `false`.
     fn revokes(&self) -> bool {
         false
     }
 
-    /// What tells these tokens from all others, so that [`StoredTokens`](super::StoredTokens) may share them with other
-    /// processes. Asked before and after a fetch.
+    /// What tells these tokens from all others, so that a layer with a
+    /// [`store`](super::ClientCredentialsLayerBuilder::store) may share them with other processes. Asked before and after a
+    /// fetch.
     ///
     /// `None` keeps them in this process, which is the default. An identity must name everything that makes a
     /// difference to what is granted: the issuer, the client and its secret, scope, audience, and all else that is sent.

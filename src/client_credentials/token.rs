@@ -38,22 +38,34 @@ struct Inner {
     sent_at: Option<Instant>,
     scope: Option<Box<str>>,
     members: Map<String, Value>,
-    provenance: Provenance,
+    unshareable: bool,
+}
+
+/// A token, and how this process came by it.
+#[derive(Debug)]
+pub(crate) struct Acquired {
+    pub(crate) token: AccessToken,
+    pub(crate) provenance: Provenance,
 }
 
 /// How this process came by a token.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Provenance {
-    /// It was granted here.
-    #[default]
-    Granted,
-    /// It was granted here and is of use here only: it is bound to a key, or was granted for credentials that have
-    /// been replaced.
-    Private,
-    /// It was granted to another process.
-    Adopted,
+    /// The source issued it to this process.
+    Issued,
+    /// The source issued it to another process, which shared it.
+    Shared,
     /// It is the one that was refused: it is too soon for another.
-    HeldBack,
+    Unchanged,
+}
+
+impl From<AccessToken> for Acquired {
+    fn from(token: AccessToken) -> Self {
+        Self {
+            token,
+            provenance: Provenance::Issued,
+        }
+    }
 }
 
 impl AccessToken {
@@ -68,7 +80,7 @@ impl AccessToken {
             sent_at: None,
             scope: None,
             members: Map::new(),
-            provenance: Provenance::default(),
+            unshareable: false,
         }))
     }
 
@@ -116,17 +128,14 @@ impl AccessToken {
         &self.0.members
     }
 
-    /// Whether an attempt of this process brought it.
-    pub(crate) fn is_fetched(&self) -> bool {
-        matches!(self.0.provenance, Provenance::Granted | Provenance::Private)
+    /// Whether other processes may use it.
+    pub(crate) fn is_shareable(&self) -> bool {
+        !self.0.unshareable
     }
 
-    pub(crate) fn provenance(&self) -> Provenance {
-        self.0.provenance
-    }
-
-    pub(crate) fn with_provenance(self, provenance: Provenance) -> Self {
-        self.change(|inner| inner.provenance = provenance)
+    /// The same for this process only: it is bound to a key, or was granted for credentials that have been replaced.
+    pub(crate) fn unshareable(self) -> Self {
+        self.change(|inner| inner.unshareable = true)
     }
 
     pub(crate) fn sent_at(&self) -> Option<Instant> {
@@ -279,16 +288,13 @@ mod tests {
     }
 
     #[test]
-    fn how_a_token_was_come_by_is_kept() {
+    fn a_token_may_be_shared_until_it_is_said_that_it_may_not() {
         let token = AccessToken::new("token");
-        assert_eq!(token.provenance(), Provenance::Granted);
-        for provenance in [
-            Provenance::Private,
-            Provenance::Adopted,
-            Provenance::HeldBack,
-        ] {
-            let token = token.clone().with_provenance(provenance);
-            assert_eq!(token.provenance(), provenance);
-        }
+        assert!(token.is_shareable());
+
+        let bound = token.clone().unshareable();
+
+        assert!(!bound.is_shareable() && !bound.expires_in(Duration::ZERO).is_shareable());
+        assert!(token.is_shareable());
     }
 }

@@ -9,13 +9,14 @@ use tokio::{
 };
 
 use super::{
-    AccessToken, FetchContext, FetchReason, SharedTokenSource, TokenError, TokenSource,
+    FetchContext, FetchReason, SharedTokenSource, TokenError, TokenSource,
     cell::{Acquire, Lead, Published, Refusal, Refused, TokenCell},
     context::Surroundings,
     event::{TokenEvent, TokenEvents},
     flight::{Flight, Outcome},
     freshness::Freshness,
-    token::Provenance,
+    store::TokenSharing,
+    token::{Acquired, Provenance},
     waiting::Waiting,
 };
 use crate::{
@@ -30,6 +31,8 @@ use crate::{
 pub(crate) struct Tokens {
     pub(crate) cell: TokenCell,
     pub(crate) source: SharedTokenSource,
+    /// Asked before the source, where the layer has a store.
+    pub(super) sharing: Option<TokenSharing>,
     pub(crate) clock: SharedClock,
     pub(crate) sinks: Sinks<TokenEvents>,
     /// The tasks of fetches, for the shutdown: more than one where an overdue one was superseded.
@@ -40,12 +43,14 @@ impl Tokens {
     pub(crate) fn new(
         cell: TokenCell,
         source: SharedTokenSource,
+        sharing: Option<TokenSharing>,
         clock: SharedClock,
         sinks: Sinks<TokenEvents>,
     ) -> Self {
         Self {
             cell,
             source,
+            sharing,
             clock,
             sinks,
             tasks: Mutex::new(Vec::new()),
@@ -111,7 +116,9 @@ impl Tokens {
                 Acquire::Wait(flight, lead) => {
                     let is_forced = flight.reason() == FetchReason::Forced;
                     match self.follow(flight, lead).await? {
-                        Outcome::Token(token) if is_forced || token.token.is_fetched() => {
+                        Outcome::Token(token)
+                            if is_forced || token.provenance == Provenance::Issued =>
+                        {
                             return Ok(token);
                         }
                         Outcome::Failed(error) => return Err(error),
@@ -210,15 +217,15 @@ impl Tokens {
         self.sinks.emit(&match &outcome {
             Some(Outcome::Token(token)) => {
                 let expires_in = token.token.lifetime();
-                match token.token.provenance() {
-                    Provenance::Adopted => TokenEvent::Adopted {
+                match token.provenance {
+                    Provenance::Shared => TokenEvent::Adopted {
                         credential,
                         reason,
                         elapsed,
                         expires_in,
                     },
-                    Provenance::HeldBack => TokenEvent::HeldBack { credential },
-                    Provenance::Granted | Provenance::Private => TokenEvent::Fetched {
+                    Provenance::Unchanged => TokenEvent::HeldBack { credential },
+                    Provenance::Issued => TokenEvent::Fetched {
                         credential,
                         reason,
                         elapsed,
@@ -248,7 +255,7 @@ impl Tokens {
         )
     }
 
-    /// Asks the source, within the flight's deadline, and survives its panics.
+    /// Asks the store and the source, within the flight's deadline, and survives its panics.
     async fn fetch_in_time(&self, flight: &Flight) -> Fetched {
         let work = async {
             if flight.is_recheck() && !self.source.changed().await {
@@ -261,10 +268,12 @@ impl Tokens {
             let cx = FetchContext::new(
                 flight.reason(),
                 flight.rejected(),
-                flight.cell(),
                 self.surroundings(flight.deadline()),
             );
-            Fetched::Result(self.source.fetch(cx).await)
+            Fetched::Result(match &self.sharing {
+                Some(sharing) => sharing.fetch(&self.source, cx, flight.cell()).await,
+                None => self.source.fetch(cx).await.map(Acquired::from),
+            })
         };
         match timeout_at(flight.deadline(), surviving(work)).await {
             Ok(Some(fetched)) => fetched,
@@ -284,7 +293,7 @@ impl fmt::Debug for Tokens {
 }
 
 enum Fetched {
-    Result(Result<AccessToken, TokenError>),
+    Result(Result<Acquired, TokenError>),
     SecretUnchanged,
 }
 
@@ -294,7 +303,7 @@ const MAX_ABANDONED: usize = 3;
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests {
     use super::*;
-    use crate::client_credentials::ClientCredentialsLayer;
+    use crate::client_credentials::{AccessToken, ClientCredentialsLayer};
 
     #[tokio::test(start_paused = true)]
     async fn a_fetch_that_is_spawned_while_a_shutdown_begins_ends_at_once() {

@@ -68,7 +68,7 @@ pub use self::{
     route::UnavailableScope,
     service::{RateLimitRetry, ResponseFuture},
     store::{
-        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot, StoreFuture,
+        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot,
         StoredQuotas, ToldQuota,
     },
 };

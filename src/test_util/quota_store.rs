@@ -11,7 +11,6 @@ use std::{
 use super::{memory::Memory, time::now};
 use crate::rate_limit_retry::{
     CacheIdentity, ExactQuota, Ledger, QuotaReport, QuotaStore, QuotaView, Slot, StoreError,
-    StoreFuture,
 };
 
 /// A [`QuotaStore`] in this process's memory, in tokio's time: for tests in which several layers stand for the processes
@@ -98,44 +97,40 @@ impl MemoryQuotaStore {
 }
 
 impl QuotaStore for MemoryQuotaStore {
-    fn report<'a>(
-        &'a self,
-        quota: &'a CacheIdentity,
-        report: &'a QuotaReport,
-    ) -> StoreFuture<'a, QuotaView> {
-        Box::pin(async move {
-            let report = |entry: &mut Entry| {
-                let (view, news) = entry.ledger.report(report, now());
-                let mut listening = Vec::new();
-                if news {
-                    entry.holds += 1;
-                    listening = take(&mut entry.listening);
-                }
-                (view, listening)
-            };
-            let (view, listening) = self.0.call(quota, report).await?;
-            listening.into_iter().for_each(Waker::wake);
-            Ok(view)
-        })
+    async fn report(
+        &self,
+        quota: &CacheIdentity,
+        report: &QuotaReport,
+    ) -> Result<QuotaView, StoreError> {
+        let report = |entry: &mut Entry| {
+            let (view, news) = entry.ledger.report(report, now());
+            let mut listening = Vec::new();
+            if news {
+                entry.holds += 1;
+                listening = take(&mut entry.listening);
+            }
+            (view, listening)
+        };
+        let (view, listening) = self.0.call(quota, report).await?;
+        listening.into_iter().for_each(Waker::wake);
+        Ok(view)
     }
 
-    fn slot<'a>(
-        &'a self,
-        quota: &'a CacheIdentity,
+    async fn slot(
+        &self,
+        quota: &CacheIdentity,
         exact: ExactQuota,
         longest: Duration,
-    ) -> StoreFuture<'a, Slot> {
+    ) -> Result<Slot, StoreError> {
         let slot = move |entry: &mut Entry| entry.ledger.slot(exact, longest, now());
-        Box::pin(self.0.call(quota, slot))
+        self.0.call(quota, slot).await
     }
 
-    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()> {
-        Box::pin(async move {
-            let known = self.holds(quota, None).await;
-            self.holds(quota, Some(known)).await;
-            self.0.half_way().await;
-            Ok(())
-        })
+    async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
+        let known = self.holds(quota, None).await;
+        self.holds(quota, Some(known)).await;
+        self.0.half_way().await;
+        Ok(())
     }
 }
 

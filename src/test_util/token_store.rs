@@ -17,7 +17,6 @@ use crate::client_credentials::{
 /// ```
 /// use tower_m2m::{
 ///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-///     client_credentials::StoredTokens,
 ///     test_util::{Issuer, MemoryTokenStore},
 /// };
 ///
@@ -27,8 +26,10 @@ use crate::client_credentials::{
 /// let store = MemoryTokenStore::new();
 /// for _process in 0..2 {
 ///     let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret"));
-///     let tokens = StoredTokens::new(endpoint.service(issuer.service()), store.clone())?;
-///     let layer = ClientCredentialsLayer::builder(tokens, "https://api.example.com".parse()?).build();
+///     let endpoint = endpoint.service(issuer.service());
+///     let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?)
+///         .store(store.clone())
+///         .build();
 ///     layer.handle().warm().await?;
 /// }
 ///

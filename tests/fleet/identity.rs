@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 use tower_m2m::{
     ClientAuth, TokenEndpoint,
     client_credentials::{
-        AccessToken, ClientAuthentication, FetchContext, Grant, RevocationEndpoint, StoredTokens,
-        TokenError, TokenErrorKind, TokenRequest, TokenSource,
+        AccessToken, CacheIdentity, ClientAuthentication, FetchContext, Grant, RevocationEndpoint,
+        RevokeContext, TokenError, TokenErrorKind, TokenRequest, TokenSource,
     },
-    test_util::MemoryTokenStore,
 };
 
 use crate::world::{World, all_succeed};
@@ -160,8 +159,49 @@ async fn a_token_that_is_revoked_on_shutdown_cannot_be_shared() {
         .endpoint(basic())
         .revoke_on_shutdown(RevocationEndpoint::Discovered);
 
-    let error = StoredTokens::new(endpoint, MemoryTokenStore::new()).unwrap_err();
+    let process = world.process_with(endpoint);
+
+    let error = process.handle.warm().await.unwrap_err();
 
     assert_eq!(error.kind(), TokenErrorKind::Configuration);
     assert!(error.to_string().contains("`.revoke_on_shutdown(..)`"));
+    assert!(!error.is_transient());
+    assert_eq!((world.token_requests(), world.store.calls()), (0, 0));
+}
+
+/// Revokes tokens, although it says that it does not.
+struct Revoking(Arc<Mutex<Vec<String>>>);
+
+impl TokenSource for Revoking {
+    async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        Ok(AccessToken::new("token").expires_in(crate::world::LEASE))
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        token: &'a AccessToken,
+        _: RevokeContext<'a>,
+    ) -> Option<impl Future<Output = Result<(), TokenError>> + Send + 'a> {
+        self.0.lock().unwrap().push(token.expose()?.to_owned());
+        Some(std::future::ready(Ok(())))
+    }
+
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        Some(CacheIdentity::new("revoking"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_other_processes_use_is_not_revoked_on_shutdown() {
+    let world = World::new();
+    let revoked = Arc::<Mutex<Vec<String>>>::default();
+    let process = world.process_with(Revoking(Arc::clone(&revoked)));
+    process.handle.warm().await.unwrap();
+
+    process.handle.shutdown().await;
+
+    assert!(revoked.lock().unwrap().is_empty());
+    let other = world.process_with(Revoking(Arc::clone(&revoked)));
+    other.handle.warm().await.unwrap();
+    assert_eq!(other.told(), ["adopted"]);
 }

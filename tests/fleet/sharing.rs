@@ -147,6 +147,23 @@ async fn the_cooldown_is_shared_by_processes_that_have_not_met_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_shared_cooldown_of_an_origin_keeps_no_other_origin_from_a_new_token() {
+    let world = World::new();
+    let endpoint = world.endpoint(ClientAuth::basic("id", "secret"));
+    let always = world.process_at(endpoint, |_| false);
+    assert_eq!(always.send().await, Ok(StatusCode::UNAUTHORIZED));
+    assert_eq!(world.token_requests(), 2);
+    let other = world.process();
+    other.handle.warm().await.unwrap();
+    world.issuer.revoke_all();
+
+    assert_eq!(other.send_elsewhere().await, Ok(StatusCode::OK));
+
+    assert_eq!(world.token_requests(), 3);
+    assert_eq!(other.told(), ["adopted", "fetched"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_asked_for_by_hand_is_a_new_one_and_for_all() {
     let world = World::new();
     let fleet = world.fleet(3);

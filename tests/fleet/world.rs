@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tower::{ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-    client_credentials::{StoredTokens, TokenEvent, TokenHandle, TokenSource},
+    client_credentials::{TokenEvent, TokenHandle, TokenSource},
     test_util::{Issuer, MemoryTokenStore},
 };
 
@@ -71,24 +71,24 @@ impl World {
     ) -> Process {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);
-        let tokens = StoredTokens::new(source, self.store.clone()).unwrap();
-        let layer = ClientCredentialsLayer::builder(
-            tokens.lease(LEASE),
-            "https://api.example".parse().unwrap(),
-        )
-        .on_event(move |event| {
-            let name = match event {
-                TokenEvent::Adopted { .. } => "adopted",
-                TokenEvent::Fetched { .. } => "fetched",
-                TokenEvent::FetchFailed { .. } => "failed",
-                TokenEvent::HeldBack { .. } => "held back",
-                TokenEvent::StoreFailed { error, .. } => &error.to_string(),
-                TokenEvent::StoreRecovered { .. } => "store recovered",
-                _ => return,
-            };
-            sink.lock().unwrap().push(name.to_owned());
-        })
-        .build();
+        let origin = "https://api.example".parse().unwrap();
+        let layer = ClientCredentialsLayer::builder(source, origin)
+            .allow_origin("https://other.example".parse().unwrap())
+            .store(self.store.clone())
+            .store_lease(LEASE)
+            .on_event(move |event| {
+                let name = match event {
+                    TokenEvent::Adopted { .. } => "adopted",
+                    TokenEvent::Fetched { .. } => "fetched",
+                    TokenEvent::FetchFailed { .. } => "failed",
+                    TokenEvent::HeldBack { .. } => "held back",
+                    TokenEvent::StoreFailed { error, .. } => &error.to_string(),
+                    TokenEvent::StoreRecovered { .. } => "store recovered",
+                    _ => return,
+                };
+                sink.lock().unwrap().push(name.to_owned());
+            })
+            .build();
         let handle = layer.handle();
         let api = service_fn(move |request: Request<Body>| {
             let value = request.headers()[header::AUTHORIZATION].to_str().unwrap();
@@ -116,7 +116,12 @@ impl World {
 impl Process {
     /// Sends one request; the status, or an error's text.
     pub(crate) async fn send(&self) -> Result<StatusCode, String> {
-        send(self.api.clone()).await
+        send(self.api.clone(), "https://api.example/x").await
+    }
+
+    /// The same, to the other origin that tokens may go to.
+    pub(crate) async fn send_elsewhere(&self) -> Result<StatusCode, String> {
+        send(self.api.clone(), "https://other.example/x").await
     }
 
     /// What was told since this was last called.
@@ -127,10 +132,9 @@ impl Process {
 
 async fn send(
     api: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>,
+    uri: &str,
 ) -> Result<StatusCode, String> {
-    let request = Request::get("https://api.example/x")
-        .body(Body::default())
-        .unwrap();
+    let request = Request::get(uri).body(Body::default()).unwrap();
     let response = api.oneshot(request).await;
     response
         .map(|response| response.status())
@@ -141,7 +145,7 @@ async fn send(
 pub(crate) async fn all_send(fleet: &[Process]) -> Vec<Result<StatusCode, String>> {
     let mut sent = JoinSet::new();
     for process in fleet {
-        sent.spawn(send(process.api.clone()));
+        sent.spawn(send(process.api.clone(), "https://api.example/x"));
     }
     sent.join_all().await
 }

@@ -56,9 +56,8 @@ async fn reports_are_answered_as_in_memory() {
         let mut told = ToldQuota::new(3, SECOND);
         told.age = Some(Duration::ZERO);
         last.told = Some(told);
-        for store in [&real as &dyn QuotaStore, &model] {
-            store.report(&quota, &last).await.unwrap();
-        }
+        real.report(&quota, &last).await.unwrap();
+        model.report(&quota, &last).await.unwrap();
         sleep(SECOND * 3 / 2).await;
     }
     assert!(compared > 80, "{compared}");

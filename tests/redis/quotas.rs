@@ -1,6 +1,6 @@
 //! What a quota store on Redis does when all is well.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use http::StatusCode;
 use tokio::time::timeout;
@@ -122,7 +122,7 @@ async fn a_channel_that_nobody_listens_to_any_more_is_unsubscribed_from() {
         timeout(Duration::from_millis(50), store.changed(&quota)).await
     };
     let stays = quota("stays");
-    let mut stays = store.changed(&stays);
+    let mut stays = pin!(store.changed(&stays));
     for name in ["a", "b", "c"] {
         assert!(listens(name).await.is_err());
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, RedisTokenStore, StoreKeys, StoredTokens, TokenError, TokenEvent, TokenHandle,
+        AccessToken, RedisTokenStore, StoreKeys, TokenError, TokenEvent, TokenHandle,
     },
     test_util::Issuer,
 };
@@ -71,9 +71,9 @@ impl World {
     pub(crate) fn process_with(&self, store: RedisTokenStore) -> Process {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);
-        let tokens = StoredTokens::new(self.endpoint(), store).unwrap();
         let origin = "https://api.example".parse().unwrap();
-        let layer = ClientCredentialsLayer::builder(tokens, origin)
+        let layer = ClientCredentialsLayer::builder(self.endpoint(), origin)
+            .store(store)
             .on_event(move |event| {
                 let what = match event {
                     TokenEvent::Adopted { .. } => "adopted",

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{Published, TokenCell, TokenVersion, wake};
 use crate::{
     client_credentials::{
-        AccessToken, TokenError,
+        TokenError,
         failure::Failure,
         flight::{Flight, Outcome},
         freshness::{Freshness, Lifetime},
+        token::Acquired,
     },
     clock::Moment,
     sync::lock,
@@ -43,14 +44,14 @@ impl TokenCell {
     pub(in crate::client_credentials) fn land(
         &self,
         flight: &Flight,
-        result: Result<AccessToken, TokenError>,
+        result: Result<Acquired, TokenError>,
         now: Moment,
     ) -> Option<Outcome> {
         let settings = &self.0.settings;
         let random = self.0.random.unit();
         let (instant, wall) = (now.instant(), now.wall());
         // All that can be done before a lock is taken.
-        let prepared = result.and_then(|token| {
+        let prepared = result.and_then(|Acquired { token, provenance }| {
             let header = token.header_value(settings.scheme.as_deref())?;
             let asked_at = token.sent_at().unwrap_or(flight.began()).min(instant);
             let lifetime = Lifetime::new(
@@ -64,7 +65,7 @@ impl TokenCell {
             if lifetime.freshness(instant, wall) == Freshness::Expired {
                 return Err(TokenError::expired());
             }
-            Ok((token, header, lifetime))
+            Ok((token, provenance, header, lifetime))
         });
         let (outcome, old, known) = {
             let mut desk = lock(&self.0.desk);
@@ -75,7 +76,7 @@ impl TokenCell {
             snapshot.suspended = false;
             let known = desk.failure.take();
             match prepared {
-                Ok((token, header, lifetime)) => {
+                Ok((token, provenance, header, lifetime)) => {
                     snapshot.version += 1;
                     let published = Arc::new(Published {
                         identity: token.identity(),
@@ -83,6 +84,7 @@ impl TokenCell {
                         version: TokenVersion(snapshot.version),
                         token,
                         header,
+                        provenance,
                     });
                     desk.cooldown
                         .ended(flight.reason(), Some(published.identity), now);

@@ -100,7 +100,7 @@ impl World {
 
     fn fail(&self, lead: Lead) {
         let error = TokenError::transient("is down");
-        lead.finish(Err(error), self.at());
+        lead.finish(Err::<AccessToken, _>(error), self.at());
     }
 
     /// The lead of a renewal beside the use of the token.
@@ -114,7 +114,6 @@ impl World {
             rejected: Rejected {
                 identity: identity(number),
                 challenges: Vec::new(),
-                origin: None,
             },
             origin: 0,
             sent_at: self.now,

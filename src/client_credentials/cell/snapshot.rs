@@ -8,7 +8,7 @@ use std::{
 use http::HeaderValue;
 
 use crate::{
-    client_credentials::{AccessToken, TokenIdentity, freshness::Lifetime},
+    client_credentials::{AccessToken, TokenIdentity, freshness::Lifetime, token::Provenance},
     sync::{
         RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +24,7 @@ pub(crate) struct Published {
     pub(crate) identity: TokenIdentity,
     pub(crate) lifetime: Lifetime,
     pub(crate) version: TokenVersion,
+    pub(crate) provenance: Provenance,
 }
 
 /// Counts publications in this process: two equal tokens that were fetched twice have two versions.

@@ -86,7 +86,7 @@ impl World {
     }
 
     fn fail(&self, lead: Lead, error: TokenError) {
-        let outcome = lead.finish(Err(error), self.at());
+        let outcome = lead.finish(Err::<AccessToken, _>(error), self.at());
         assert!(matches!(outcome, Some(Outcome::Failed(_))));
     }
 

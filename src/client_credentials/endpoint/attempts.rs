@@ -15,7 +15,7 @@ use crate::{
     backoff::Backoff,
     client_credentials::{
         AccessToken, CacheIdentity, FetchContext, RevokeContext, TokenError, TokenErrorKind,
-        TokenEvent, TokenSource, context::Surroundings, token::Provenance,
+        TokenEvent, TokenSource, context::Surroundings,
     },
     clock::after,
 };
@@ -71,7 +71,7 @@ impl TokenEndpoint {
             let kept = refused.is_some();
             let failed = match self.attempt_in_time(&transport, retries, kept, cx).await {
                 Ok(token) if old_certificate => {
-                    return Ok(token.with_provenance(Provenance::Private));
+                    return Ok(token.unshareable());
                 }
                 Ok(token) => return Ok(token),
                 Err(failed) => failed,

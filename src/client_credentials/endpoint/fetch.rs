@@ -17,7 +17,7 @@ use super::{
     transport::{Certificate, Transport},
 };
 use crate::client_credentials::{
-    AccessToken, TokenError, TokenErrorKind, TokenEvent, context::Surroundings, token::Provenance,
+    AccessToken, TokenError, TokenErrorKind, TokenEvent, context::Surroundings,
 };
 
 /// Why an attempt brought no token.
@@ -84,7 +84,7 @@ impl TokenEndpoint {
         }
         let token = token.with_sent_at(sent_at);
         Ok(match private {
-            true => token.with_provenance(Provenance::Private),
+            true => token.unshareable(),
             false => token,
         })
     }

@@ -8,7 +8,6 @@ use super::StoredToken;
 use crate::client_credentials::{
     AccessToken, FetchReason, TokenIdentity,
     freshness::{Freshness, Lifetime},
-    token::Provenance,
 };
 
 /// What this process wants of a token.
@@ -46,7 +45,7 @@ pub(super) fn adopt(
     };
     // Whoever renews a token early has one that works, and no use for another that is due.
     let due = wanted.reason == FetchReason::Early && is_due(&token, wanted, now);
-    (!due).then(|| token.with_provenance(Provenance::Adopted))
+    (!due).then_some(token)
 }
 
 fn is_due(token: &AccessToken, wanted: &Wanted, now: Instant) -> bool {

@@ -10,20 +10,24 @@ mod visit;
 
 use std::{fmt, future::Future, time::Duration};
 
+pub use self::entry::StoredToken;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisTokenStore;
-pub(crate) use self::shared::SharedTokenStore;
-pub use self::{entry::StoredToken, sharing::StoredTokens};
+pub(crate) use self::{
+    shared::SharedTokenStore,
+    sharing::{SharingSettings, TokenSharing},
+};
 use super::TokenIdentity;
 use crate::random::unique;
 #[cfg(feature = "redis")]
 pub use crate::store::StoreKeys;
 pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};
 
-/// Where the processes of a fleet keep the token that they share. Used through [`StoredTokens`].
+/// Where the processes of a fleet keep the token that they share. Used through
+/// [`ClientCredentialsLayerBuilder::store`](super::ClientCredentialsLayerBuilder::store).
 ///
 /// Whatever fails here costs at most a token request of this process. Each call is given up after
-/// [`StoredTokens::answer_within`].
+/// [`store_timeout`](super::ClientCredentialsLayerBuilder::store_timeout).
 ///
 /// # Cancel safety
 ///

@@ -10,7 +10,7 @@ use crate::client_credentials::{TokenIdentity, source::BoxFuture};
 pub(crate) struct SharedTokenStore(pub(super) Arc<dyn Erased>);
 
 impl SharedTokenStore {
-    pub(super) fn new(store: impl TokenStore) -> Self {
+    pub(crate) fn new(store: impl TokenStore) -> Self {
         Self(Arc::new(store))
     }
 }

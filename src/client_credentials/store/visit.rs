@@ -11,14 +11,16 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, StoredTokens,
+    CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, TokenSharing,
     adoption::{SHORTEST, Wanted, adopt},
     shared::Erased,
 };
 use crate::{
     client_credentials::{
-        AccessToken, FetchContext, FetchReason, TokenError, TokenEvent, TokenSource,
-        token::Provenance,
+        AccessToken, FetchContext, FetchReason, SharedTokenSource, TokenError, TokenEvent,
+        TokenSource,
+        context::CellState,
+        token::{Acquired, Provenance},
     },
     clock::after,
     panics::surviving,
@@ -28,8 +30,11 @@ use crate::{
 
 /// One process at the store, for one fetch.
 pub(super) struct Visit<'a> {
-    tokens: &'a StoredTokens,
+    sharing: &'a TokenSharing,
+    source: &'a SharedTokenSource,
     cx: FetchContext<'a>,
+    /// The cell as it was when the fetch began.
+    cell: &'a CellState,
     identity: CacheIdentity,
     holder: LeaseHolder,
     began: Instant,
@@ -39,7 +44,7 @@ pub(super) struct Visit<'a> {
 /// What came of asking the store.
 enum Found {
     /// There is a token, or the one at hand must do.
-    Token(AccessToken),
+    Token(Acquired),
     /// This process fetches for all.
     Lead,
     /// Every process fetches on its own.
@@ -48,24 +53,27 @@ enum Found {
 
 impl<'a> Visit<'a> {
     pub(super) fn new(
-        tokens: &'a StoredTokens,
+        sharing: &'a TokenSharing,
+        source: &'a SharedTokenSource,
         cx: FetchContext<'a>,
+        cell: &'a CellState,
         identity: CacheIdentity,
     ) -> Self {
-        let state = cx.state();
         let wanted = Wanted {
             reason: cx.reason(),
             known: [
-                state.current.as_ref().map(|current| current.identity),
-                state.dropped,
+                cell.current.as_ref().map(|current| current.identity),
+                cell.dropped,
                 cx.rejected().map(|rejected| rejected.identity()),
             ],
-            max_lifetime: tokens.settings.max_lifetime,
-            refresh_before: state.refresh_before,
+            max_lifetime: sharing.settings.max_lifetime,
+            refresh_before: cell.refresh_before,
         };
         Self {
-            tokens,
+            sharing,
+            source,
             cx,
+            cell,
             identity,
             holder: LeaseHolder::random(),
             began: cx.clock().now(),
@@ -73,20 +81,21 @@ impl<'a> Visit<'a> {
         }
     }
 
-    pub(super) async fn fetch(&self) -> Result<AccessToken, TokenError> {
-        match self.ask().await {
-            Ok(Found::Token(token)) => Ok(token),
+    pub(super) async fn fetch(&self) -> Result<Acquired, TokenError> {
+        let issued = match self.ask().await {
+            Ok(Found::Token(token)) => return Ok(token),
             Ok(Found::Lead) => self.fetch_for_all().await,
             Ok(Found::Alone) => {
-                let result = self.tokens.source.fetch(self.cx).await;
+                let result = self.source.fetch(self.cx).await;
                 if let Ok(token) = &result {
                     // Taken if the one who held the lease has failed.
                     self.put(token).await;
                 }
                 result
             }
-            Err(_) => self.tokens.source.fetch(self.cx).await,
-        }
+            Err(_) => self.source.fetch(self.cx).await,
+        };
+        issued.map(Acquired::from)
     }
 
     async fn ask(&self) -> Result<Found, StoreError> {
@@ -124,14 +133,20 @@ impl<'a> Visit<'a> {
     }
 
     /// A token to be used here, if there is one. What cannot be read is not there.
-    async fn look(&self) -> Result<Option<AccessToken>, StoreError> {
+    async fn look(&self) -> Result<Option<Acquired>, StoreError> {
         let clock = self.cx.clock();
         let asked = clock.now();
         let answer = self
             .ask_store(|store| store.get(&self.identity), Access::Read)
             .await;
         match answer {
-            Ok(entry) => Ok(entry.and_then(|e| adopt(&e, &self.wanted, asked, clock.now()))),
+            Ok(entry) => {
+                let token = entry.and_then(|e| adopt(&e, &self.wanted, asked, clock.now()));
+                Ok(token.map(|token| Acquired {
+                    token,
+                    provenance: Provenance::Shared,
+                }))
+            }
             Err(error) if error.kind() == StoreErrorKind::Unreadable => Ok(None),
             Err(error) => Err(error),
         }
@@ -139,19 +154,18 @@ impl<'a> Visit<'a> {
 
     /// The refused token, where it is too soon to have it replaced: as if the issuer had given it out again. Otherwise it
     /// is removed for all.
-    async fn held_back(&self) -> Result<Option<AccessToken>, StoreError> {
-        let state = self.cx.state();
-        let current = state.current.as_ref();
+    async fn held_back(&self) -> Result<Option<Acquired>, StoreError> {
+        let current = self.cell.current.as_ref();
         let Some(current) = current.filter(|_| self.cx.reason() == FetchReason::Rejected) else {
             return Ok(None);
         };
         // An origin that refuses every token keeps only its own refusals from a new one.
-        let rejected_at = self.cx.rejected().and_then(|r| r.origin.as_ref());
-        let here = match rejected_at {
+        let rejected_at = self.cell.rejected_at;
+        let here = match rejected_at.and_then(|index| self.sharing.origins.get(index)) {
             Some(origin) => self.identity.clone().field("origin", origin.to_string()),
             None => self.identity.clone(),
         };
-        let length = state.cooldown.min(LONGEST_COOLDOWN);
+        let length = self.cell.cooldown.min(LONGEST_COOLDOWN);
         if self.call(|store| store.cool_down(&here, length)).await? {
             // During a cooldown it stays there: others may not have met with a refusal, and a new one is not to be had.
             self.call(|store| store.remove(&self.identity, current.identity))
@@ -161,19 +175,21 @@ impl<'a> Visit<'a> {
         let clock = self.cx.clock();
         let (now, wall) = (clock.now(), clock.wall());
         let since = current.lifetime.asked_at(now, wall);
-        let token = current.token.clone().with_sent_at(since);
-        Ok(Some(token.with_provenance(Provenance::HeldBack)))
+        Ok(Some(Acquired {
+            token: current.token.clone().with_sent_at(since),
+            provenance: Provenance::Unchanged,
+        }))
     }
 
     async fn fetch_for_all(&self) -> Result<AccessToken, TokenError> {
-        let result = self.while_renewing(self.tokens.source.fetch(self.cx)).await;
+        let result = self.while_renewing(self.source.fetch(self.cx)).await;
         match &result {
             Ok(token) => {
                 if !self.put(token).await {
                     self.release(None).await;
                 }
             }
-            Err(_) => self.release(Some(self.tokens.settings.lease)).await,
+            Err(_) => self.release(Some(self.sharing.settings.lease)).await,
         }
         result
     }
@@ -194,14 +210,14 @@ impl<'a> Visit<'a> {
         let stored = StoredToken::new(token.clone(), token.lifetime()?.saturating_sub(spent))?;
         let worth_it = stored.left() > SHORTEST
             && stored.lifetime() <= self.wanted.max_lifetime
-            && token.provenance() == Provenance::Granted;
+            && token.is_shareable();
         // A secret that changed meanwhile may be the one that the token was granted for.
-        let unchanged = self.tokens.source.cache_identity().await.as_ref() == Some(&self.identity);
+        let unchanged = self.source.cache_identity().await.as_ref() == Some(&self.identity);
         (worth_it && unchanged).then_some(stored)
     }
 
     async fn lease(&self) -> Result<Lease, StoreError> {
-        let length = self.tokens.settings.lease;
+        let length = self.sharing.settings.lease;
         self.call(|store| store.lease(&self.identity, self.holder, length))
             .await
     }
@@ -217,7 +233,7 @@ impl<'a> Visit<'a> {
         let mut work = pin!(work);
         let mut renewal = pin!(async {
             loop {
-                sleep(self.tokens.settings.lease / 3).await;
+                sleep(self.sharing.settings.lease / 3).await;
                 drop(self.lease().await);
             }
         });
@@ -250,14 +266,14 @@ impl<'a> Visit<'a> {
     where
         F: Future<Output = Result<T, StoreError>> + 's,
     {
-        let limit = self.tokens.settings.answer_within;
-        let ask = surviving(async { ask(&*self.tokens.store.0).await });
+        let limit = self.sharing.settings.timeout;
+        let ask = surviving(async { ask(&*self.sharing.store.0).await });
         let answer = timeout(limit, ask)
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
             .unwrap_or_else(|| Err(StoreError::unavailable("panicked")));
         let error = answer.as_ref().err();
-        let change = lock(&self.tokens.health).learn(access, error);
+        let change = lock(&self.sharing.health).learn(access, error);
         let surroundings = self.cx.surroundings();
         match (change, error) {
             (Some(Change::Failed), Some(error)) => {

@@ -1,6 +1,7 @@
 //! Quotas that the processes of a fleet share: a store beside the gate, asked off the request path.
 
 mod agent;
+mod erased;
 mod exact;
 #[cfg(any(test, feature = "test-util"))]
 mod ledger;
@@ -9,7 +10,7 @@ mod redis;
 mod sharing;
 mod stored;
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) use self::ledger::Ledger;
@@ -24,21 +25,6 @@ use crate::{
     random::unique,
     store::{CacheIdentity, StoreError},
 };
-
-/// What a [`QuotaStore`] answers with.
-///
-/// # Examples
-///
-/// ```
-/// use tower_m2m::rate_limit_retry::{QuotaView, StoreFuture};
-///
-/// /// Of a store that knows nothing.
-/// fn nothing<'a>() -> StoreFuture<'a, QuotaView> {
-///     Box::pin(async { Ok(QuotaView::default()) })
-/// }
-/// # drop(nothing());
-/// ```
-pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Where the processes of a fleet tell each other what they know of a quota. Used through [`StoredQuotas`].
 ///
@@ -60,7 +46,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// use tower_m2m::{
 ///     RateLimitRetryLayer,
 ///     rate_limit_retry::{
-///         CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, Slot, StoreError, StoreFuture, StoredQuotas,
+///         CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, Slot, StoreError, StoredQuotas,
 ///     },
 /// };
 ///
@@ -68,25 +54,23 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// struct Holds(Mutex<HashMap<Vec<u8>, Instant>>);
 ///
 /// impl QuotaStore for Holds {
-///     fn report<'a>(&'a self, quota: &'a CacheIdentity, report: &'a QuotaReport) -> StoreFuture<'a, QuotaView> {
-///         Box::pin(async move {
-///             let (mut holds, now) = (self.0.lock().unwrap(), Instant::now());
-///             let until = holds.entry(quota.expose().to_vec()).or_insert(now);
-///             *until = (*until).max(now + report.hold.unwrap_or_default());
-///             let mut view = QuotaView::default();
-///             view.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
-///             Ok(view)
-///         })
+///     async fn report(&self, quota: &CacheIdentity, report: &QuotaReport) -> Result<QuotaView, StoreError> {
+///         let (mut holds, now) = (self.0.lock().unwrap(), Instant::now());
+///         let until = holds.entry(quota.expose().to_vec()).or_insert(now);
+///         *until = (*until).max(now + report.hold.unwrap_or_default());
+///         let mut view = QuotaView::default();
+///         view.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
+///         Ok(view)
 ///     }
 ///
 ///     /// Nobody has to wait.
-///     fn slot<'a>(&'a self, _: &'a CacheIdentity, _: ExactQuota, _: Duration) -> StoreFuture<'a, Slot> {
-///         Box::pin(async { Ok(Slot::After(Duration::ZERO)) })
+///     async fn slot(&self, _: &CacheIdentity, _: ExactQuota, _: Duration) -> Result<Slot, StoreError> {
+///         Ok(Slot::After(Duration::ZERO))
 ///     }
 ///
 ///     /// It cannot tell: the others learn of a hold with their next report.
-///     fn changed<'a>(&'a self, _: &'a CacheIdentity) -> StoreFuture<'a, ()> {
-///         Box::pin(pending::<Result<(), StoreError>>())
+///     async fn changed(&self, _: &CacheIdentity) -> Result<(), StoreError> {
+///         pending().await
 ///     }
 /// }
 ///
@@ -101,23 +85,23 @@ pub trait QuotaStore: Send + Sync + 'static {
     ///
     /// [`StoreError::unreadable`] for an entry that is none of ours, which is forgotten; [`StoreError::unavailable`] for
     /// everything else.
-    fn report<'a>(
-        &'a self,
-        quota: &'a CacheIdentity,
-        report: &'a QuotaReport,
-    ) -> StoreFuture<'a, QuotaView>;
+    fn report(
+        &self,
+        quota: &CacheIdentity,
+        report: &QuotaReport,
+    ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send;
 
     /// Takes a slot for one request, no later than in `longest`.
     ///
     /// # Errors
     ///
     /// As for [`report`](Self::report).
-    fn slot<'a>(
-        &'a self,
-        quota: &'a CacheIdentity,
+    fn slot(
+        &self,
+        quota: &CacheIdentity,
         exact: ExactQuota,
         longest: Duration,
-    ) -> StoreFuture<'a, Slot>;
+    ) -> impl Future<Output = Result<Slot, StoreError>> + Send;
 
     /// Comes to its end when another process has told of a hold, and then [`report`](Self::report) says more. May come
     /// to its end for no reason; a store that cannot tell waits for ever.
@@ -125,7 +109,8 @@ pub trait QuotaStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::unavailable`].
-    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()>;
+    fn changed(&self, quota: &CacheIdentity)
+    -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// What one process says about a quota.

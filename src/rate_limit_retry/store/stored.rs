@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{ExactQuota, QuotaStore};
+use super::{ExactQuota, QuotaStore, erased::Erased};
 use crate::{rate_limit_retry::PartitionKey, store::CacheIdentity};
 
 /// Quotas that are shared with the other processes of a fleet through a [`QuotaStore`]. Cheap to clone.
@@ -28,7 +28,7 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheIdentity};
 #[derive(Clone)]
 pub struct StoredQuotas {
     name: Arc<str>,
-    pub(super) store: Arc<dyn QuotaStore>,
+    pub(super) store: Arc<dyn Erased>,
     pub(super) answer_within: Duration,
     pub(super) exact: Option<ExactQuota>,
 }

@@ -31,7 +31,6 @@ pub(super) fn refusal(name: &str, origin: usize, sent_at: Instant) -> Refusal {
         rejected: Rejected {
             identity: id(name),
             challenges: Vec::new(),
-            origin: None,
         },
         origin,
         sent_at,

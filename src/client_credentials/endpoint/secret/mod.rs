@@ -19,8 +19,8 @@ use crate::client_credentials::{TokenError, trim::trimmed};
 ///
 /// Implemented for `String`, `&'static str` and `SecretString`, which never change; for [`SecretFile`] and
 /// [`SecretVariable`]; and for closures that return a future. It is read once for every token request, and at most every
-/// 5 s while the secret that it gave is refused; [`StoredTokens`](super::super::StoredTokens) look at it before and after
-/// the request, too.
+/// 5 s while the secret that it gave is refused; a layer with a
+/// [`store`](super::super::ClientCredentialsLayerBuilder::store) reads it before and after the request, too.
 ///
 /// Where the endpoint uses a secret, it removes line breaks, blank lines, byte order marks and NUL characters at either
 /// end, which [`TokenEvent::ValueTrimmed`](super::super::TokenEvent::ValueTrimmed) reports. Spaces on the secret's own

@@ -5,9 +5,7 @@ mod news;
 use std::{fmt, sync::Arc, time::Duration};
 
 use self::news::News;
-use super::{
-    CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot, StoreFuture,
-};
+use super::{CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot};
 use crate::store::{Call, Connection, Script, StoreError, StoreKeys};
 
 /// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB: one server, or a cluster.
@@ -122,79 +120,73 @@ impl RedisQuotaStore {
 }
 
 impl QuotaStore for RedisQuotaStore {
-    fn report<'a>(
-        &'a self,
-        quota: &'a CacheIdentity,
-        report: &'a QuotaReport,
-    ) -> StoreFuture<'a, QuotaView> {
-        Box::pin(async move {
-            let call = self.report.key(self.name(quota, "quota"));
-            let mut call = call
-                .key(self.name(quota, "seen"))
-                .arg(hex(&report.process.to_bytes()))
-                .arg(report.reserved)
-                .arg(report.wanted)
-                .arg(report.hold.map_or(0, millis))
-                .arg(self.name(quota, "news"));
-            if let Some(told) = &report.told {
-                call = call
-                    .arg(told.remaining)
-                    .arg(millis(told.reset))
-                    .arg(told.age.map_or(-1, millis))
-                    .arg(
-                        told.limit
-                            .map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
-                    );
-            }
-            let answer = self.invoke(call).await?;
-            let number = |index| answer.get(index).and_then(|n| u64::try_from(*n).ok());
-            let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
-            let window = || {
-                Some(SharedWindow::new(
-                    number(7),
-                    number(3)?,
-                    number(4)?,
-                    small(5)?,
-                    Duration::from_millis(number(6)?),
-                ))
-            };
-            Ok(QuotaView {
-                granted: small(1).unwrap_or_default(),
-                window: window(),
-                hold: number(2).map(Duration::from_millis),
-            })
+    async fn report(
+        &self,
+        quota: &CacheIdentity,
+        report: &QuotaReport,
+    ) -> Result<QuotaView, StoreError> {
+        let call = self.report.key(self.name(quota, "quota"));
+        let mut call = call
+            .key(self.name(quota, "seen"))
+            .arg(hex(&report.process.to_bytes()))
+            .arg(report.reserved)
+            .arg(report.wanted)
+            .arg(report.hold.map_or(0, millis))
+            .arg(self.name(quota, "news"));
+        if let Some(told) = &report.told {
+            call = call
+                .arg(told.remaining)
+                .arg(millis(told.reset))
+                .arg(told.age.map_or(-1, millis))
+                .arg(
+                    told.limit
+                        .map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
+                );
+        }
+        let answer = self.invoke(call).await?;
+        let number = |index| answer.get(index).and_then(|n| u64::try_from(*n).ok());
+        let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
+        let window = || {
+            Some(SharedWindow::new(
+                number(7),
+                number(3)?,
+                number(4)?,
+                small(5)?,
+                Duration::from_millis(number(6)?),
+            ))
+        };
+        Ok(QuotaView {
+            granted: small(1).unwrap_or_default(),
+            window: window(),
+            hold: number(2).map(Duration::from_millis),
         })
     }
 
-    fn slot<'a>(
-        &'a self,
-        quota: &'a CacheIdentity,
+    async fn slot(
+        &self,
+        quota: &CacheIdentity,
         exact: ExactQuota,
         longest: Duration,
-    ) -> StoreFuture<'a, Slot> {
-        Box::pin(async move {
-            let call = self.slot.key(self.name(quota, "slot"));
-            let call = call
-                .arg(micros(exact.spacing()))
-                .arg(micros(exact.tolerance()))
-                .arg(micros(longest));
-            let answer = self.invoke(call).await?;
-            let wait = answer.get(2).and_then(|wait| u64::try_from(*wait).ok());
-            let wait = Duration::from_micros(wait.unwrap_or_default());
-            Ok(match answer.get(1) {
-                Some(1) => Slot::After(wait),
-                _ => Slot::TooLate(wait),
-            })
+    ) -> Result<Slot, StoreError> {
+        let call = self.slot.key(self.name(quota, "slot"));
+        let call = call
+            .arg(micros(exact.spacing()))
+            .arg(micros(exact.tolerance()))
+            .arg(micros(longest));
+        let answer = self.invoke(call).await?;
+        let wait = answer.get(2).and_then(|wait| u64::try_from(*wait).ok());
+        let wait = Duration::from_micros(wait.unwrap_or_default());
+        Ok(match answer.get(1) {
+            Some(1) => Slot::After(wait),
+            _ => Slot::TooLate(wait),
         })
     }
 
-    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> StoreFuture<'a, ()> {
-        Box::pin(async move {
-            let place = self.news.enter(&self.connection, self.name(quota, "news"));
-            self.connection.subscribe(place.channel()).await?;
-            place.heard().await;
-            Ok(())
-        })
+    async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
+        let place = self.news.enter(&self.connection, self.name(quota, "news"));
+        self.connection.subscribe(place.channel()).await?;
+        place.heard().await;
+        Ok(())
     }
 }
 
