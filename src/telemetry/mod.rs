@@ -21,6 +21,8 @@ use crate::{
     expect(unused_variables)
 )]
 pub(crate) fn tell_of_tokens(sinks: &mut Sinks<TokenEvents>, clock: &SharedClock) {
+    #[cfg(not(feature = "metrics"))]
+    let _ = clock;
     #[cfg(feature = "tracing")]
     sinks.add(trace::token);
     #[cfg(feature = "metrics")]
