@@ -57,7 +57,7 @@ mod trim;
 mod waiting;
 
 #[cfg(feature = "jwt")]
-pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SigningKey};
+pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisTokenStore, StoreKeys};
 pub(crate) use self::{

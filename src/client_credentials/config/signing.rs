@@ -53,7 +53,7 @@ impl Config {
             false => read,
         };
         Ok(match self.text("key_id") {
-            Some(id) => signing.key_id(id),
+            Some(id) => signing.with_key_id(id),
             None => signing,
         })
     }

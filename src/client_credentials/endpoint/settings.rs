@@ -60,8 +60,6 @@ impl TokenEndpoint {
             grant: Grant::default(),
             assertion_audience: AssertionAudience::default(),
             assertion_typ: true,
-            #[cfg(feature = "jwt")]
-            crypto_provider: None,
             scopes: Vec::new(),
             parameters: Form::default(),
             default_lifetime: DEFAULT_LIFETIME,
@@ -151,18 +149,6 @@ impl TokenEndpoint {
     #[must_use]
     pub fn assertion_typ(mut self, typ: bool) -> Self {
         self.assertion_typ = typ;
-        self
-    }
-
-    /// The provider that signs assertions. Default: the one of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`. The
-    /// process-wide default of `jsonwebtoken` is neither read nor installed.
-    #[cfg(feature = "jwt")]
-    #[must_use]
-    pub fn crypto_provider(
-        mut self,
-        provider: &'static jsonwebtoken::crypto::CryptoProvider,
-    ) -> Self {
-        self.crypto_provider = Some(provider);
         self
     }
 

@@ -58,8 +58,9 @@ pub(in super::super) struct Target {
     pub(in super::super) typed: bool,
     pub(in super::super) now: Instant,
     pub(in super::super) wall: SystemTime,
-    #[cfg(feature = "jwt")]
-    pub(in super::super) provider: Option<&'static jsonwebtoken::crypto::CryptoProvider>,
+    /// When the attempt is given up.
+    #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
+    pub(in super::super) deadline: Instant,
 }
 
 /// Whom a signed assertion names as its audience (`aud`).
@@ -152,8 +153,8 @@ impl TokenRequest {
     }
 
     #[cfg(feature = "jwt")]
-    pub(super) fn provider(&self) -> Option<&'static jsonwebtoken::crypto::CryptoProvider> {
-        self.target.provider
+    pub(super) fn deadline(&self) -> Instant {
+        self.target.deadline
     }
 
     #[cfg(feature = "jwt")]
