@@ -49,6 +49,7 @@ pub mod rate_limit_retry;
 mod readiness;
 pub mod replay;
 mod retry_after;
+mod secret;
 mod sharded;
 mod sinks;
 pub mod stack;

@@ -91,3 +91,4 @@ pub use self::{
     },
     token::{AccessToken, TokenIdentity},
 };
+pub use crate::secret::{Secret, SecretBytes};

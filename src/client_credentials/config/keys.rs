@@ -106,15 +106,16 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// A secret: its value, its file, its variable.
-pub(super) type Secret = [&'static str; 3];
+pub(super) type SecretKeys = [&'static str; 3];
 
-pub(super) const CLIENT_SECRET: Secret = [
+pub(super) const CLIENT_SECRET: SecretKeys = [
     "client_secret",
     "client_secret_file",
     "client_secret_variable",
 ];
-pub(super) const PRIVATE_KEY: Secret = ["private_key", "private_key_file", "private_key_variable"];
-pub(super) const API_KEY: Secret = ["api_key", "api_key_file", "api_key_variable"];
+pub(super) const PRIVATE_KEY: SecretKeys =
+    ["private_key", "private_key_file", "private_key_variable"];
+pub(super) const API_KEY: SecretKeys = ["api_key", "api_key_file", "api_key_variable"];
 
 #[cfg(test)]
 mod tests {

@@ -19,12 +19,11 @@ mod value;
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use http::HeaderName;
-use secrecy::{ExposeSecret, SecretString};
 
 pub use self::error::ConfigError;
 use self::value::Given;
 use super::{ClientCredentialsLayer, ClientCredentialsLayerBuilder, SharedTokenSource};
-use crate::Origin;
+use crate::{Origin, secret::Secret};
 
 /// The settings of a [`TokenEndpoint`](super::TokenEndpoint) and its [`ClientCredentialsLayer`], read from the
 /// environment or with serde.
@@ -200,10 +199,10 @@ impl Config {
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        self.secret_text(key).map(ExposeSecret::expose_secret)
+        self.secret_text(key).map(Secret::expose)
     }
 
-    fn secret_text(&self, key: &str) -> Option<&SecretString> {
+    fn secret_text(&self, key: &str) -> Option<&Secret> {
         match self.given.get(key)? {
             Given::Text(text) => Some(text),
             _ => None,

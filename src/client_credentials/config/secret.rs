@@ -1,28 +1,30 @@
 //! Secrets by value, by file or by variable.
 
-use secrecy::SecretString;
-
-use super::{Config, ConfigError, keys::Secret};
-use crate::client_credentials::{SecretFile, SecretSource, TokenError};
+use super::{Config, ConfigError, keys::SecretKeys};
+use crate::{
+    client_credentials::{SecretFile, SecretSource, TokenError},
+    secret::Secret,
+};
 
 /// A value, or a file that is read for every attempt.
 pub(super) enum ConfiguredSecret {
     File(SecretFile),
-    Value(SecretString),
+    Value(Secret),
 }
 
 impl Config {
     /// A secret that may change in its file. `what` says what is missing without it.
     pub(super) fn secret(
         &self,
-        keys: &Secret,
+        keys: &SecretKeys,
         what: &str,
     ) -> Result<ConfiguredSecret, ConfigError> {
         let key = self.one_of(keys, what)?;
         if key == keys[1] {
             return self.token_file(key, what).map(ConfiguredSecret::File);
         }
-        let value = self.secret_text(key).cloned().unwrap_or_default();
+        let value = self.secret_text(key).cloned();
+        let value = value.unwrap_or_else(|| Secret::new(""));
         Ok(ConfiguredSecret::Value(value))
     }
 
@@ -30,7 +32,7 @@ impl Config {
     #[cfg(any(feature = "jwt", feature = "https"))]
     pub(super) fn secret_now(
         &self,
-        keys: &Secret,
+        keys: &SecretKeys,
         what: &str,
     ) -> Result<(&'static str, zeroize::Zeroizing<Vec<u8>>), ConfigError> {
         let key = self.one_of(keys, what)?;
@@ -60,7 +62,7 @@ impl Config {
     }
 
     /// The one key of the three that is set.
-    fn one_of(&self, keys: &Secret, what: &str) -> Result<&'static str, ConfigError> {
+    fn one_of(&self, keys: &SecretKeys, what: &str) -> Result<&'static str, ConfigError> {
         let mut set = keys.iter().copied().filter(|key| self.is_set(key));
         match (set.next(), set.next()) {
             (Some(key), None) => Ok(key),
@@ -78,14 +80,14 @@ impl Config {
 }
 
 impl SecretSource for ConfiguredSecret {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<Secret, TokenError> {
         match self {
             Self::File(file) => file.read().await,
             Self::Value(value) => Ok(value.clone()),
         }
     }
 
-    async fn read_untrimmed(&self) -> Result<SecretString, TokenError> {
+    async fn read_untrimmed(&self) -> Result<Secret, TokenError> {
         match self {
             Self::File(file) => file.read_untrimmed().await,
             Self::Value(value) => Ok(value.clone()),

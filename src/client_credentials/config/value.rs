@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use secrecy::SecretString;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::keys::Kind;
-use crate::client_credentials::trim::{is_empty, trimmed};
+use crate::{
+    client_credentials::trim::{is_empty, trimmed},
+    secret::Secret,
+};
 
 /// A value as its key wants it. Any text may be a secret, so that this has no `Debug`.
 #[derive(Clone)]
@@ -16,8 +18,8 @@ pub(super) enum Given {
     Json(Value),
     Number(u32),
     Seconds(u32),
-    Table(BTreeMap<String, SecretString>),
-    Text(SecretString),
+    Table(BTreeMap<String, Secret>),
+    Text(Secret),
     Words(Vec<String>),
 }
 
@@ -102,7 +104,7 @@ fn number(value: &Value) -> Option<u32> {
     }
 }
 
-fn table(value: Value, removed: &mut bool) -> Result<BTreeMap<String, SecretString>, &'static str> {
+fn table(value: Value, removed: &mut bool) -> Result<BTreeMap<String, Secret>, &'static str> {
     let Value::Object(members) = value else {
         return Err("is not a table of strings by name");
     };
@@ -115,8 +117,8 @@ fn table(value: Value, removed: &mut bool) -> Result<BTreeMap<String, SecretStri
         .collect()
 }
 
-fn text(value: Value) -> Result<SecretString, &'static str> {
-    text_of(value).map(SecretString::from)
+fn text(value: Value) -> Result<Secret, &'static str> {
+    text_of(value).map(Secret::from)
 }
 
 fn text_of(value: Value) -> Result<String, &'static str> {

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::Full;
-use secrecy::SecretString;
 use tower_service::Service;
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
 };
 #[cfg(feature = "https")]
 use super::{SecretSource, identity::Identity};
-use crate::BoxError;
+use crate::{BoxError, secret::Secret};
 
 impl TokenEndpoint {
     /// The endpoint at `uri`, reached through the crate's own https client (feature `https`).
@@ -194,7 +193,7 @@ impl TokenEndpoint {
     /// A name that is set twice, or that the endpoint sets itself, is an error at [`check`](Self::check) or first use:
     /// RFC 6749 §3.2 forbids it. (`resource` and `audience` may be repeated.)
     #[must_use]
-    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         let (name, value) = (name.into(), value.into());
         let value = match trim(&value) {
             Some(trimmed) => {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::time::timeout_at;
 
@@ -53,7 +52,7 @@ impl ClientAuthentication for SecretJwt {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         let secret = self.secret.read(request).await?;
         let message = signing_input(request, &self.id, self.algorithm.as_str(), None)?;
-        let key = secret.expose_secret().as_bytes();
+        let key = secret.expose().as_bytes();
         let signed = crypto::sign_with_secret(self.algorithm, key, message.as_bytes());
         request.redact(secret);
         let signature = signed.map_err(|error| cannot_sign(error, self.algorithm.as_str()))?;
@@ -80,7 +79,7 @@ impl ClientAuthentication for SecretJwt {
             CacheIdentity::new("client_secret_jwt")
                 .field("client_id", &self.id)
                 .field("algorithm", self.algorithm.as_str())
-                .field("secret", secret.expose_secret()),
+                .field("secret", secret.expose()),
         )
     }
 

@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::{
@@ -170,7 +169,7 @@ impl SigningKey {
             Key::Fixed(_) => Ok(self.clone()),
             Key::Read(source) => {
                 let text = source.read(request).await?;
-                self.fixed(text.expose_secret().as_bytes())
+                self.fixed(text.expose().as_bytes())
             }
         }
     }
@@ -211,7 +210,7 @@ impl Signer for SigningKey {
             Key::Read(source) => {
                 let text = source.look().await;
                 let text = text.ok_or_else(|| SignError::transient("could not read its key"))?;
-                let fixed = self.fixed(text.expose_secret().as_bytes());
+                let fixed = self.fixed(text.expose().as_bytes());
                 read = fixed.map_err(|error| {
                     SignError::permanent("has no usable key").with_source(error)
                 })?;
@@ -239,7 +238,7 @@ impl Signer for SigningKey {
             .field("kid", self.0.id.as_deref().unwrap_or_default());
         Some(match &self.0.key {
             Key::Fixed(key) => identity.field("fixed", key.as_slice()),
-            Key::Read(key) => identity.field("read", key.look().await?.expose_secret()),
+            Key::Read(key) => identity.field("read", key.look().await?.expose()),
         })
     }
 }

@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::super::{form::Form, response::place, secret::UsedSecrets};
+use crate::secret::Secret;
 
 /// A token request, before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds to it.
 ///
@@ -43,7 +43,7 @@ pub struct TokenRequest {
     /// What to look at if these credentials are refused.
     pub(in super::super) advice: Option<&'static str>,
     /// Never to appear in what the server's answer is quoted for.
-    pub(in super::super) secrets: Vec<SecretString>,
+    pub(in super::super) secrets: Vec<Secret>,
     pub(in super::super) used: UsedSecrets,
     target: Target,
 }
@@ -143,12 +143,12 @@ impl TokenRequest {
 
     /// Adds a parameter to the form. A name that is there already makes the request fail before it is sent
     /// (RFC 6749 §3.2).
-    pub fn parameter(&mut self, name: impl Into<String>, value: impl Into<SecretString>) {
+    pub fn parameter(&mut self, name: impl Into<String>, value: impl Into<Secret>) {
         self.form.push(name, value);
     }
 
     /// Has `secret` replaced wherever the server's answer is quoted.
-    pub fn redact(&mut self, secret: impl Into<SecretString>) {
+    pub fn redact(&mut self, secret: impl Into<Secret>) {
         self.secrets.push(secret.into());
     }
 
