@@ -27,8 +27,8 @@ impl Config {
         self.check_certificate(false)?;
         let mut endpoint = self.located(auth)?.grant(self.grant()?);
         #[cfg(feature = "https")]
-        if let Some((config, skipped)) = self.tls()? {
-            endpoint = endpoint.tls_config(config);
+        if let Some((roots, skipped)) = self.tls()? {
+            endpoint.trust(roots);
             for problem in skipped {
                 endpoint.note_certificate(self.key("ca_file"), problem);
             }

@@ -10,7 +10,7 @@ impl Config {
         let needed = required || PRIVATE_KEY.iter().any(|key| self.is_set(key));
         if by_certificate && needed && !self.is_set("certificate_file") {
             let missing = "is not set: the file with the client's certificate, PEM (or pass one to \
-                           `Config::endpoint()?.tls_config(..)`)";
+                           `Config::endpoint()?.client_certificate(..)`)";
             return Err(self.wrong("certificate_file", missing));
         }
         Ok(())
@@ -37,15 +37,16 @@ mod with_provider {
     use super::{super::secret::ConfiguredSecret, Config, ConfigError, PRIVATE_KEY};
     use crate::client_credentials::{
         SecretFile,
-        endpoint::{pem, tls},
+        endpoint::{
+            pem,
+            tls::{self, Roots},
+        },
     };
 
     impl Config {
-        /// `None` for the defaults. With it comes what is wrong with certificates that are left out. A certificate and
-        /// its key are checked now, and read again for every fetch.
-        pub(in super::super) fn tls(
-            &self,
-        ) -> Result<Option<(ClientConfig, Vec<String>)>, ConfigError> {
+        /// The certificates to trust; `None` for the platform's. With them comes what is wrong with those that are left
+        /// out. A certificate and its key are checked now, and read again for every fetch.
+        pub(in super::super) fn tls(&self) -> Result<Option<(Roots, Vec<String>)>, ConfigError> {
             let keys = ["ca_file", "certificate_file"];
             let Some(key) = keys.into_iter().find(|key| self.is_set(key)) else {
                 return Ok(None);
@@ -58,12 +59,10 @@ mod with_provider {
                 false => (RootCertStore::empty(), Vec::new()),
             };
             let builder = tls::builder().map_err(unusable)?;
-            let builder = builder.with_root_certificates(roots);
-            let config = match self.is_set("certificate_file") {
-                true => self.identify(builder)?,
-                false => builder.with_no_client_auth(),
-            };
-            Ok(trusts.then_some((config, skipped)))
+            if self.is_set("certificate_file") {
+                self.check_identity(builder.with_root_certificates(roots.clone()))?;
+            }
+            Ok(trusts.then(|| (Roots::new(roots), skipped)))
         }
 
         /// The client's certificate and key, to be read again for every fetch.
@@ -108,10 +107,10 @@ mod with_provider {
             }
         }
 
-        fn identify(
+        fn check_identity(
             &self,
             builder: ConfigBuilder<ClientConfig, WantsClientCert>,
-        ) -> Result<ClientConfig, ConfigError> {
+        ) -> Result<(), ConfigError> {
             let chain = pem::chain(&self.file("certificate_file")?).map_err(|found| {
                 let wrong = format!("names a file that holds no PEM certificate: {found}");
                 self.wrong("certificate_file", wrong)
@@ -123,7 +122,8 @@ mod with_provider {
                     format!("is no private key in PEM, not encrypted: {found}"),
                 )
             })?;
-            builder.with_client_auth_cert(chain, private).map_err(|_| {
+            let checked = builder.with_client_auth_cert(chain, private);
+            checked.map(drop).map_err(|_| {
                 let certificate = self.key("certificate_file");
                 let wrong = format!("does not belong to the certificate that {certificate} names");
                 self.wrong(key, wrong)

@@ -237,7 +237,7 @@ impl ClientAuth {
     /// `tls_client_auth` (RFC 8705 §2.1): the certificate of the TLS connection, with `client_id` in the form.
     ///
     /// The certificate belongs to the connection: give it to
-    /// [`TokenEndpoint::tls_config`](super::TokenEndpoint::tls_config), or use a client of yours that has it.
+    /// [`TokenEndpoint::client_certificate`](super::TokenEndpoint::client_certificate), or use a client of yours that has it.
     #[must_use]
     pub fn tls(id: impl Into<String>) -> Self {
         Self::of(id, |id| Unsigned::new(id, &["tls_client_auth"]))
