@@ -16,9 +16,9 @@ use support::{
     SECOND,
     server::{GRANTED, RETRY_AFTER, Server, TOKEN_URL, handle, layer},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tower_m2m::{
-    ClientAuth, TokenEndpoint,
+    ClientAuth, Clock, SystemClock, TokenEndpoint,
     client_credentials::{
         CacheIdentity, KeyAlgorithm, SignError, Signer, TokenError, TokenErrorKind as Kind,
         TokenEvent, TokenSource,
@@ -184,7 +184,7 @@ async fn a_slow_signer_is_waited_for_and_one_that_takes_too_long_is_asked_again(
     for (first, calls, took) in [(14, 1, 14), (16, 2, 15)] {
         let kms = Kms::calls(&[Call::Slow(first * SECOND)]);
         let server = Server::granting();
-        let began = Instant::now();
+        let began = SystemClock::default().now();
 
         handle(endpoint(&server, &kms)).token().await.unwrap();
 
@@ -202,7 +202,7 @@ async fn a_signer_that_does_not_answer_is_given_up_with_the_fetch() {
         let kms = Kms::calls(&vec![Call::Never; calls]);
         let server = Server::granting();
         let handle = handle(endpoint(&server, &kms).retries(retries));
-        let began = Instant::now();
+        let began = SystemClock::default().now();
 
         let error = handle.token().await.unwrap_err();
 
@@ -228,7 +228,7 @@ async fn a_signer_that_does_not_answer_holds_up_no_shutdown() {
     let at = "https://id.example/revoke".parse::<http::Uri>().unwrap();
     let handle = handle(endpoint(&server, &kms).revoke_on_shutdown(at));
     handle.token().await.unwrap();
-    let began = Instant::now();
+    let began = SystemClock::default().now();
 
     handle.shutdown().await;
 

@@ -54,7 +54,7 @@ struct Memory {
 impl OwnClient {
     pub(super) fn trust(&mut self, roots: Roots) {
         match &mut self.roots {
-            Some(known) => known.extend(roots),
+            Some(known) => known.extend(&roots),
             none => *none = Some(roots),
         }
         self.memory = Arc::default();

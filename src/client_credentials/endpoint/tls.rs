@@ -35,7 +35,7 @@ impl Roots {
         Self(Arc::new(store))
     }
 
-    pub(super) fn extend(&mut self, others: Self) {
+    pub(super) fn extend(&mut self, others: &Self) {
         let all = Arc::make_mut(&mut self.0);
         all.extend(others.0.roots.iter().cloned());
     }
