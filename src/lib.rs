@@ -47,6 +47,7 @@ mod random;
 pub mod rate_limit_retry;
 pub mod replay;
 mod retry_after;
+mod secret;
 mod sharded;
 mod sinks;
 pub mod stack;

@@ -25,7 +25,9 @@ async fn a_private_key_signs_in_every_algorithm_from_pem_and_from_jwk() {
         let name = algorithm.as_str();
         for (key, id) in [
             (
-                SigningKey::pem(algorithm, pem).unwrap().key_id("by-hand"),
+                SigningKey::pem(algorithm, pem)
+                    .unwrap()
+                    .with_key_id("by-hand"),
                 "by-hand",
             ),
             (SigningKey::jwk(algorithm, jwk).unwrap(), "-1"),
@@ -50,6 +52,55 @@ async fn a_private_key_signs_in_every_algorithm_from_pem_and_from_jwk() {
             assert_eq!(verified.claims["exp"], CIVIL_SECONDS + 60, "{name}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_private_key_signs_from_der_and_behind_a_signer_as_well() {
+    let texts = [
+        (KeyAlgorithm::Es256, include_str!("keys/ec.pem")),
+        (KeyAlgorithm::Es256, include_str!("keys/ec_sec1.pem")),
+        (KeyAlgorithm::Ps256, include_str!("keys/rsa_pkcs1.pem")),
+        (KeyAlgorithm::EdDsa, include_str!("keys/ed.pem")),
+    ];
+    for (algorithm, pem) in texts {
+        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = STANDARD.decode(base64).unwrap();
+        let (_, _, _, public) = keys().into_iter().find(|key| key.0 == algorithm).unwrap();
+        let key = SigningKey::der(algorithm, &der).unwrap();
+        for auth in [
+            ClientAuth::private_key_jwt("id", key.clone()),
+            ClientAuth::private_key_jwt("id", Arc::new(key)),
+        ] {
+            let server = Server::granting();
+
+            handle(server.endpoint(auth).issuer(ISSUER))
+                .token()
+                .await
+                .unwrap();
+
+            verified(&server.last(), algorithm.as_str().parse().unwrap(), &public);
+        }
+        for wrong in [
+            &der[..der.len() / 2],
+            pem.as_bytes(),
+            &[0x30, 0x82, 0xFF],
+            &[],
+        ] {
+            let error = SigningKey::der(algorithm, wrong).unwrap_err();
+            assert_eq!(error.kind(), Kind::WrongKey);
+        }
+    }
+    let source = SigningKey::source(KeyAlgorithm::Es256, include_str!("keys/ec.jwk"));
+    let server = Server::granting();
+    let auth = ClientAuth::private_key_jwt("id", Arc::new(source));
+
+    handle(server.endpoint(auth).issuer(ISSUER))
+        .token()
+        .await
+        .unwrap();
+
+    let public = DecodingKey::from_ec_pem(include_bytes!("keys/ec.pub")).unwrap();
+    verified(&server.last(), Algorithm::ES256, &public);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,10 +5,11 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use support::{
     origin,
     temp_file::TempFile,
-    tls::{CA, CLIENT, CLIENT_EXPIRED, Pair, SERVER, SERVER_EXPIRED, TlsServer, presenting},
+    tls::{CA, CLIENT, CLIENT_EXPIRED, Pair, SERVER, SERVER_EXPIRED, TlsServer, with_certificates},
 };
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
@@ -79,7 +80,8 @@ async fn a_certificate_that_is_renewed_is_shown_on_new_connections_at_once() {
     let (handle, _server) = started(SERVER, |url| {
         TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
             .client_certificate(chains, key)
-            .tls_config(presenting(CA, None))
+            .root_certificate(CA)
+            .unwrap()
     })
     .await;
 
@@ -112,7 +114,8 @@ async fn a_token_that_was_granted_for_an_older_certificate_is_not_stored_under_t
         let key = std::str::from_utf8(CLIENT.1).unwrap();
         let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
             .client_certificate(chains, key)
-            .tls_config(presenting(CA, None));
+            .root_certificate(CA)
+            .unwrap();
         ClientCredentialsLayer::builder(endpoint, origin())
             .store(store.clone())
             .build()
@@ -135,7 +138,8 @@ async fn a_key_that_does_not_belong_to_the_certificate_is_named() {
         let pem = |pem| std::str::from_utf8(pem).unwrap();
         TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
             .client_certificate(pem(CLIENT.0), pem(SERVER.1))
-            .tls_config(presenting(CA, None))
+            .root_certificate(CA)
+            .unwrap()
     })
     .await
     .unwrap_err();
@@ -211,7 +215,8 @@ async fn a_certificate_and_its_key_are_read_however_tools_write_them() {
         let token = ask_with(SERVER, |url| {
             TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
                 .client_certificate(chain, key)
-                .tls_config(presenting(CA, None))
+                .root_certificate(CA)
+                .unwrap()
         });
         assert_eq!(token.await.unwrap().expose(), Some("token"));
     }
@@ -237,7 +242,8 @@ async fn a_certificate_that_is_none_is_told_by_what_was_found() {
         let error = ask_with(SERVER, |url| {
             TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
                 .client_certificate(chain, key)
-                .tls_config(presenting(CA, None))
+                .root_certificate(CA)
+                .unwrap()
         });
         let error = error.await.unwrap_err();
         assert_eq!(error.kind(), Kind::WrongKey);
@@ -296,8 +302,8 @@ fn a_configuration_tells_which_file_is_wrong() {
 /// One token request to a server that wants a client certificate.
 async fn ask(server: Pair, client: Option<Pair>) -> Result<AccessToken, TokenError> {
     ask_with(server, |url| {
-        TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
-            .tls_config(presenting(CA, client))
+        let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"));
+        with_certificates(endpoint, CA, client)
     })
     .await
 }
@@ -328,4 +334,50 @@ async fn started(
         .build()
         .handle();
     (handle, server)
+}
+
+#[tokio::test]
+async fn certificates_to_trust_may_be_pem_or_der_and_are_all_needed() {
+    let ca = String::from_utf8(CA.to_vec()).unwrap();
+    let base64: String = ca.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = STANDARD.decode(base64).unwrap();
+    let unrelated = include_bytes!("certificates/self_signed.pem");
+    let both = [CA, unrelated].concat();
+    let endpoint = |url: &str| {
+        let auth = ClientAuth::tls("id");
+        TokenEndpoint::new(url.parse().unwrap(), auth)
+    };
+    for certificates in [CA, &der, &both] {
+        let token = ask_with(SERVER, |url| {
+            with_certificates(endpoint(url), certificates, Some(CLIENT))
+        });
+        assert_eq!(token.await.unwrap().expose(), Some("token"));
+    }
+    // One after the other is the same as both at once.
+    let token = ask_with(SERVER, |url| {
+        let endpoint = endpoint(url).root_certificate(unrelated).unwrap();
+        with_certificates(endpoint, CA, Some(CLIENT))
+    });
+    assert_eq!(token.await.unwrap().expose(), Some("token"));
+
+    let damaged = format!("{ca}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+    for (certificates, says) in [
+        (damaged.as_bytes(), "2 of 2 is damaged"),
+        (&der[..der.len() / 2], "1 of 1 cannot be a trusted root"),
+        (
+            &include_bytes!("keys/ec.pem")[..],
+            "neither PEM nor DER: found a private key",
+        ),
+        (b"/etc/ssl/ca.pem", "what may be a file's path"),
+        (b"", "found nothing"),
+    ] {
+        let error = endpoint("https://id.example/")
+            .root_certificate(certificates)
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.is_transient()),
+            (Kind::Configuration, false)
+        );
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }

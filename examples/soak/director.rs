@@ -10,9 +10,8 @@ use std::{
 
 use fastrand::Rng;
 use http::StatusCode;
-use secrecy::SecretString;
 use tower_m2m::{
-    client_credentials::{SecretSource, TokenError},
+    client_credentials::{self, SecretSource, TokenError},
     test_util::Issuer,
 };
 
@@ -43,7 +42,7 @@ impl Secret {
 }
 
 impl SecretSource for Secret {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<client_credentials::Secret, TokenError> {
         let secret = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(secret.as_str().into())
     }

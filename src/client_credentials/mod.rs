@@ -63,7 +63,7 @@ mod trim;
 mod waiting;
 
 #[cfg(feature = "jwt")]
-pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SigningKey};
+pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisTokenStore, StoreKeys};
 pub use self::{
@@ -95,3 +95,4 @@ pub(crate) use self::{
     exchange::{AuthCall, Exchange, Sent},
     policy::AuthPolicy,
 };
+pub use crate::secret::{Secret, SecretBytes};

@@ -4,12 +4,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderValue;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{TokenError, TokenErrorKind};
+use crate::secret::Secret;
 
 /// An access token (RFC 6749 §1.4) with what is known about it. Cheap to clone.
 ///
@@ -71,10 +71,10 @@ impl From<AccessToken> for Acquired {
 impl AccessToken {
     /// A token that does not expire. Set a lifetime with [`expires_in`](Self::expires_in).
     #[must_use]
-    pub fn new(value: impl Into<SecretString>) -> Self {
+    pub fn new(value: impl Into<Secret>) -> Self {
         let value = value.into();
         Self(Arc::new(Inner {
-            value: secret_bytes(value.expose_secret().as_bytes()),
+            value: secret_bytes(value.expose().as_bytes()),
             expires_in: None,
             refresh_in: None,
             sent_at: None,

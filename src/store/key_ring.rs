@@ -7,11 +7,11 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{CacheIdentity, StoreError};
+use crate::secret::SecretBytes;
 
 /// The keys that a store encrypts with, each with a name. The first one writes; all read. Cheap to clone it is not.
 ///
@@ -62,7 +62,7 @@ impl StoreKeys {
     ///
     /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the key is too short or the name
     /// holds something else.
-    pub fn new(id: impl Into<String>, key: impl Into<SecretSlice<u8>>) -> Result<Self, StoreError> {
+    pub fn new(id: impl Into<String>, key: impl Into<SecretBytes>) -> Result<Self, StoreError> {
         Ok(Self {
             active: Key::new(id.into(), &key.into())?,
             others: Vec::new(),
@@ -77,7 +77,7 @@ impl StoreKeys {
     pub fn and(
         mut self,
         id: impl Into<String>,
-        key: impl Into<SecretSlice<u8>>,
+        key: impl Into<SecretBytes>,
     ) -> Result<Self, StoreError> {
         let key = Key::new(id.into(), &key.into())?;
         if self.all().any(|known| known.id == key.id) {
@@ -104,7 +104,7 @@ impl StoreKeys {
                 let key = STANDARD
                     .decode(key)
                     .map_err(|_| wrong(format!("has a key, {id:?}, that is not base64")))?;
-                Ok::<_, StoreError>((id.to_owned(), SecretSlice::from(key)))
+                Ok::<_, StoreError>((id.to_owned(), SecretBytes::from(key)))
             });
         let Some(first) = keys.next() else {
             return Err(wrong(
@@ -142,17 +142,17 @@ impl StoreKeys {
 }
 
 impl Key {
-    fn new(id: String, key: &SecretSlice<u8>) -> Result<Self, StoreError> {
+    fn new(id: String, key: &SecretBytes) -> Result<Self, StoreError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
             return Err(wrong(
                 "has a key whose name is not of 1 to 64 letters, digits, `-`, `_` and `.`",
             ));
         }
-        if key.expose_secret().len() < 32 {
+        if key.expose().len() < 32 {
             return Err(wrong(format!("has a key, {id:?}, of less than 32 bytes")));
         }
-        Ok(Self::derive(id, key.expose_secret()))
+        Ok(Self::derive(id, key.expose()))
     }
 
     /// A key of its own for each purpose.

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use secrecy::ExposeSecret;
 use serde_json::json;
 use tower_m2m::{
     ClientAuth, TokenEndpoint,
@@ -63,7 +62,7 @@ async fn a_file_may_end_with_one_line_break_and_any_other_mark_in_it_is_reported
     assert_eq!(server.last().one("client_secret"), Some("second"));
     assert_eq!(events.take(), ["client secret"]);
     let read = SecretFile::new(file.path()).read().await.unwrap();
-    assert_eq!(read.expose_secret(), "second");
+    assert_eq!(read.expose(), "second");
 }
 
 #[tokio::test]

@@ -1,12 +1,5 @@
 //! How clients authenticate at issuers, and what they ask for.
 
-use std::sync::Arc;
-
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
@@ -192,23 +185,23 @@ fn cases() -> Vec<Case> {
             REFUSED_BY_ONE,
         ),
         Case::new("tls_client_auth", tls(), GRANTED_BY_ONE)
-            .with(|e| e.tls_config(presenting(Some(CERTIFIED)))),
+            .with(|e| presenting(e, Some(CERTIFIED))),
         Case::new("tls_client_auth, no certificate", tls(), REFUSED_BY_ONE)
-            .with(|e| e.tls_config(presenting(None))),
+            .with(|e| presenting(e, None)),
         Case::new(
             "tls_client_auth, certificate of another CA",
             tls(),
             REFUSED_BY_ONE,
         )
-        .with(|e| e.tls_config(presenting(Some(SELF_SIGNED)))),
+        .with(|e| presenting(e, Some(SELF_SIGNED))),
         Case::new("self_signed_tls_client_auth", self_signed(), GRANTED_BY_ONE)
-            .with(|e| e.tls_config(presenting(Some(SELF_SIGNED)))),
+            .with(|e| presenting(e, Some(SELF_SIGNED))),
         Case::new(
             "self_signed_tls_client_auth, another certificate",
             self_signed(),
             REFUSED_BY_ONE,
         )
-        .with(|e| e.tls_config(presenting(Some(CERTIFIED)))),
+        .with(|e| presenting(e, Some(CERTIFIED))),
         Case::new(
             "none, registered without a secret",
             ClientAuth::none("none"),
@@ -280,26 +273,16 @@ fn judge(got: Result<(), TokenError>, expected: Expected) -> Outcome {
 }
 
 /// Trusts the tests' CA and presents `certificate`.
-fn presenting(certificate: Option<&[u8]>) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(chain(include_bytes!("../certificates/ca.pem")));
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let Some(certificate) = certificate else {
-        return config.with_no_client_auth();
-    };
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../certificates/client.key"));
-    config
-        .with_client_auth_cert(chain(certificate), key.unwrap())
-        .unwrap()
+fn presenting(endpoint: TokenEndpoint, certificate: Option<&'static str>) -> TokenEndpoint {
+    let endpoint = endpoint.root_certificate(include_bytes!("../certificates/ca.pem"));
+    let endpoint = endpoint.unwrap();
+    match certificate {
+        Some(certificate) => {
+            endpoint.client_certificate(certificate, include_str!("../certificates/client.key"))
+        }
+        None => endpoint,
+    }
 }
 
-fn chain(pem: &[u8]) -> Vec<CertificateDer<'static>> {
-    let certificates = CertificateDer::pem_slice_iter(pem);
-    certificates.map(Result::unwrap).collect()
-}
-
-const CERTIFIED: &[u8] = include_bytes!("../certificates/client.pem");
-const SELF_SIGNED: &[u8] = include_bytes!("../certificates/self_signed.pem");
+const CERTIFIED: &str = include_str!("../certificates/client.pem");
+const SELF_SIGNED: &str = include_str!("../certificates/self_signed.pem");

@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretSlice;
 use tokio::task::JoinSet;
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, RedisTokenStore, StoreKeys, TokenError, TokenEvent, TokenHandle,
+        AccessToken, RedisTokenStore, SecretBytes, StoreKeys, TokenError, TokenEvent, TokenHandle,
     },
     test_util::Issuer,
 };
@@ -27,7 +26,7 @@ pub(crate) struct Process {
     told: Arc<Mutex<Vec<String>>>,
 }
 
-pub(crate) fn key(byte: u8) -> SecretSlice<u8> {
+pub(crate) fn key(byte: u8) -> SecretBytes {
     vec![byte; 32].into()
 }
 

@@ -8,7 +8,9 @@ use std::sync::{
 use tokio::time::{Instant, sleep};
 use tower_m2m::{
     ClientAuth,
-    client_credentials::{SecretSource, SecretVariable, TokenError, TokenErrorKind, TokenEvent},
+    client_credentials::{
+        Secret, SecretSource, SecretVariable, TokenError, TokenErrorKind, TokenEvent,
+    },
 };
 
 use crate::{
@@ -196,7 +198,7 @@ fn any_closure_that_returns_a_future_is_a_source() {
         ClientAuth::post("id", source)
     }
 
-    async fn read() -> Result<secrecy::SecretString, TokenError> {
+    async fn read() -> Result<Secret, TokenError> {
         Ok("secret".into())
     }
 

@@ -9,13 +9,12 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;
-use secrecy::SecretString;
 use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, Clock, M2mLayer, RateLimitRetryLayer,
     TokenEndpoint,
-    client_credentials::{SecretSource, TokenError, TokenEvent, TokenHandle},
+    client_credentials::{Secret, SecretSource, TokenError, TokenEvent, TokenHandle},
     rate_limit_retry::QuotaHandle,
     replay::ReplayableBody,
     test_util::Probe,
@@ -43,7 +42,7 @@ impl Stack {
             Probe::new(move |request: Request<Payload>| api.serve(&request)).permits(setup.permits);
 
         let issuer = world.clone();
-        let auth = ClientAuth::basic("client", Secret(world.clone()));
+        let auth = ClientAuth::basic("client", ToldSecret(world.clone()));
         let endpoint = TokenEndpoint::new("https://issuer.test/token".parse().unwrap(), auth)
             .service(service_fn(move |request| issuer.clone().grant(request)));
         let sink = world.clone();
@@ -110,10 +109,10 @@ impl Clock for TestClock {
     }
 }
 
-struct Secret(World);
+struct ToldSecret(World);
 
-impl SecretSource for Secret {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+impl SecretSource for ToldSecret {
+    async fn read(&self) -> Result<Secret, TokenError> {
         Ok(secret(self.0.state().told_secret).into())
     }
 }

@@ -14,6 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
+use tower_m2m::TokenEndpoint;
 
 use super::server::GRANTED;
 
@@ -186,6 +187,20 @@ pub(crate) fn presenting(ca: &[u8], client: Option<Pair>) -> ClientConfig {
             .with_client_auth_cert(chain(certificate), private(key))
             .unwrap(),
         None => config.with_no_client_auth(),
+    }
+}
+
+/// `endpoint` with the crate's own client, which trusts `ca` and presents `client`.
+pub(crate) fn with_certificates(
+    endpoint: TokenEndpoint,
+    ca: &[u8],
+    client: Option<Pair>,
+) -> TokenEndpoint {
+    let text = |pem: &[u8]| String::from_utf8(pem.to_vec()).unwrap();
+    let endpoint = endpoint.root_certificate(ca).unwrap();
+    match client {
+        Some((certificate, key)) => endpoint.client_certificate(text(certificate), text(key)),
+        None => endpoint,
     }
 }
 

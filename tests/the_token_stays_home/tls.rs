@@ -19,7 +19,7 @@ use super::{
         Body, origin,
         tls::{
             CA, CLIENT, CLIENT_EXPIRED, CLIENT_UNKNOWN, Pair, SERVER, SERVER_EXPIRED, TlsServer,
-            presenting,
+            presenting, with_certificates,
         },
     },
     to,
@@ -95,8 +95,8 @@ async fn a_secret_is_not_sent_where_tls_fails_and_the_error_says_why() {
         let server = TlsServer::start(failure.server).await;
         let url = format!("https://{}:{}/token", failure.host, server.port);
         let auth = ClientAuth::post("id", SECRET);
-        let endpoint = TokenEndpoint::new(url.parse().unwrap(), auth)
-            .tls_config(presenting(failure.trusted, failure.client));
+        let endpoint = TokenEndpoint::new(url.parse().unwrap(), auth);
+        let endpoint = with_certificates(endpoint, failure.trusted, failure.client);
         let tokens = ClientCredentialsLayer::builder(endpoint, origin()).build();
 
         let error = tokens.handle().token().await.unwrap_err();
@@ -134,7 +134,8 @@ async fn a_url_with_the_wrong_scheme_or_port_is_said_in_words_of_its_own() {
     ] {
         let url = format!("{scheme}://127.0.0.1:{port}/token");
         let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::post("id", SECRET))
-            .tls_config(presenting(CA, None))
+            .root_certificate(CA)
+            .unwrap()
             .retries(0);
         let tokens = ClientCredentialsLayer::builder(endpoint, origin()).build();
 

@@ -156,7 +156,7 @@ mod signed {
                 signing = SigningKey::source(algorithm, self.secret("private_key", what)?);
             }
             if let Some(key_id) = &self.keys.key_id {
-                signing = signing.key_id(key_id);
+                signing = signing.with_key_id(key_id);
             }
             Ok(ClientAuth::private_key_jwt(id, signing))
         }

@@ -55,7 +55,7 @@ impl Config {
         );
         if presents && (required || self.keys.private_key.is_some()) {
             let what = "the file with the client's certificate, PEM (or pass one to \
-                        `Config::endpoint()?.tls_config(..)`)";
+                        `Config::endpoint()?.client_certificate(..)`)";
             self.required("certificate_file", &self.keys.certificate_file, what)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, iter::once, time::Duration};
 
-use secrecy::SecretString;
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize, de::value::MapDeserializer};
 
 use super::value::Invalid;
@@ -25,10 +25,10 @@ pub(super) struct Keys {
     pub(super) client_auth: Option<Method>,
     /// The client's secret. Required by the methods that need it.
     #[serde(alias = "client_secret_file", alias = "client_secret_variable")]
-    pub(super) client_secret: Option<SecretString>,
+    pub(super) client_secret: Option<Secret>,
     /// The private key: PEM, or JWK for `private_key_jwt`. Required by the methods that need it.
     #[serde(alias = "private_key_file", alias = "private_key_variable")]
-    pub(super) private_key: Option<SecretString>,
+    pub(super) private_key: Option<Secret>,
     /// The `kid` of the private key. Default: that of the JWK, or none.
     pub(super) key_id: Option<String>,
     /// The algorithm that signs assertions. Required for a private key. Default for a secret: `HS256`.
@@ -58,7 +58,7 @@ pub(super) struct Keys {
     /// The rights to ask for (RFC 9396). Default: none.
     pub(super) authorization_details: Option<serde_json::Value>,
     /// Further parameters of the form. Default: none.
-    pub(super) parameters: Option<BTreeMap<String, SecretString>>,
+    pub(super) parameters: Option<BTreeMap<String, Secret>>,
     /// The grant. Default: `client_credentials`.
     pub(super) grant: Option<GrantType>,
     /// A file that holds the assertion of `jwt_bearer`, read for every attempt.
@@ -81,7 +81,7 @@ pub(super) struct Keys {
     pub(super) revocation_audience: Option<String>,
     /// A key that is sent in place of a token. No key above may be set then.
     #[serde(alias = "api_key_file", alias = "api_key_variable")]
-    pub(super) api_key: Option<SecretString>,
+    pub(super) api_key: Option<Secret>,
     /// The origins that the token may be sent to. Required by `Config::layer`.
     pub(super) allowed_origins: Option<Vec<String>>,
     /// The origin of requests whose URI has no host. Default: such requests fail.
@@ -110,7 +110,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// The secret whose keys begin with `key`.
-    pub(super) fn secret(&self, key: &str) -> Option<&SecretString> {
+    pub(super) fn secret(&self, key: &str) -> Option<&Secret> {
         match key {
             "client_secret" => self.client_secret.as_ref(),
             "private_key" => self.private_key.as_ref(),

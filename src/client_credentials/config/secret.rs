@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use secrecy::{ExposeSecret, SecretString};
+use crate::secret::Secret;
 
 use super::{
     Config, ConfigError,
@@ -16,7 +16,7 @@ use crate::client_credentials::{
 /// A value, or a file that is read for every attempt.
 pub(super) enum ConfiguredSecret {
     File(SecretFile),
-    Value(SecretString),
+    Value(Secret),
 }
 
 impl Config {
@@ -24,7 +24,7 @@ impl Config {
     pub(super) fn secret(&self, key: &str, what: &str) -> Result<ConfiguredSecret, ConfigError> {
         let (key, value) = self.located_secret(key, what)?;
         Ok(match key.ends_with("_file") {
-            true => ConfiguredSecret::File(self.file_at(&key, value.expose_secret())),
+            true => ConfiguredSecret::File(self.file_at(&key, value.expose())),
             false => ConfiguredSecret::Value(value.clone()),
         })
     }
@@ -37,16 +37,12 @@ impl Config {
         what: &str,
     ) -> Result<(String, zeroize::Zeroizing<Vec<u8>>), ConfigError> {
         let (key, value) = self.located_secret(key, what)?;
-        let content = self.content(&key, value.expose_secret())?;
+        let content = self.content(&key, value.expose())?;
         Ok((key, content))
     }
 
     /// The value of a secret, and the one of its three keys that is set.
-    fn located_secret(
-        &self,
-        key: &str,
-        what: &str,
-    ) -> Result<(String, &SecretString), ConfigError> {
+    fn located_secret(&self, key: &str, what: &str) -> Result<(String, &Secret), ConfigError> {
         let missing = format!("is not set, and neither is {{{key}_file}}: {what}");
         let mut keys = SECRET_ENDS.into_iter().map(|end| format!("{key}{end}"));
         let set = keys.find(|key| self.is_set(key)).zip(self.keys.secret(key));
@@ -107,14 +103,14 @@ impl Config {
 }
 
 impl SecretSource for ConfiguredSecret {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<Secret, TokenError> {
         match self {
             Self::File(file) => file.read().await,
             Self::Value(value) => Ok(value.clone()),
         }
     }
 
-    async fn read_untrimmed(&self) -> Result<SecretString, TokenError> {
+    async fn read_untrimmed(&self) -> Result<Secret, TokenError> {
         match self {
             Self::File(file) => file.read_untrimmed().await,
             Self::Value(value) => Ok(value.clone()),

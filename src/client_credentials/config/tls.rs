@@ -5,7 +5,10 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert
 use super::{Config, ConfigError};
 use crate::client_credentials::{
     TokenEndpoint,
-    endpoint::{pem, tls},
+    endpoint::{
+        pem,
+        tls::{self, Roots},
+    },
 };
 
 impl Config {
@@ -28,13 +31,11 @@ impl Config {
         };
         let unusable = |error| self.invalid(key, format!("cannot be used: {error}"));
         let builder = tls::builder().map_err(unusable)?;
-        let builder = builder.with_root_certificates(roots);
-        let config = match own {
-            Some(path) => self.identify(builder, path)?,
-            None => builder.with_no_client_auth(),
-        };
+        if let Some(path) = own {
+            self.check_identity(builder.with_root_certificates(roots.clone()), path)?;
+        }
         if trusted.is_some() {
-            endpoint = endpoint.tls_config(config);
+            endpoint.trust(Roots::new(roots));
         }
         for problem in skipped {
             endpoint.note_certificate(self.name("ca_file"), problem);
@@ -74,11 +75,11 @@ impl Config {
         Err(self.invalid("ca_file", problem))
     }
 
-    fn identify(
+    fn check_identity(
         &self,
         builder: ConfigBuilder<ClientConfig, WantsClientCert>,
         path: &str,
-    ) -> Result<ClientConfig, ConfigError> {
+    ) -> Result<(), ConfigError> {
         let chain = pem::chain(&self.content("certificate_file", path)?).map_err(|found| {
             let problem = format!("names a file that holds no PEM certificate: {found}");
             self.invalid("certificate_file", problem)
@@ -88,7 +89,8 @@ impl Config {
             let problem = format!("is no private key in PEM, not encrypted: {found}");
             self.invalid(&key, problem)
         })?;
-        builder.with_client_auth_cert(chain, private).map_err(|_| {
+        let checked = builder.with_client_auth_cert(chain, private);
+        checked.map(drop).map_err(|_| {
             let problem = "does not belong to the certificate that {certificate_file} names";
             self.invalid(&key, problem)
         })

@@ -112,13 +112,15 @@ impl TokenEndpoint {
         kept: bool,
         cx: &Surroundings<'_>,
     ) -> Result<AccessToken, Failed> {
-        let attempt = self.attempt(transport, kept, cx);
         if retries > 0 || self.retries == 0 {
-            return attempt.await;
+            return self.attempt(transport, kept, cx.deadline(), cx).await;
         }
         let now = cx.clock().now();
         let limit = left(now, cx) / 2;
-        timeout_at(after(now, limit), attempt)
+        let deadline = after(now, limit);
+        // What an attempt waits for without a request, such as a signer, has the same deadline: it is polled first, and says
+        // what is late.
+        timeout_at(deadline, self.attempt(transport, kept, deadline, cx))
             .await
             .unwrap_or_else(|_| {
                 Err(Failed {
@@ -169,6 +171,7 @@ fn left(now: Instant, cx: &Surroundings<'_>) -> Duration {
 fn is_hiccup(error: &TokenError) -> bool {
     let passes = match error.kind() {
         TokenErrorKind::Timeout | TokenErrorKind::Transport => true,
+        TokenErrorKind::SigningFailed => error.is_transient(),
         TokenErrorKind::Server => matches!(
             error.status(),
             Some(

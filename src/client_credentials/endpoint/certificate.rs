@@ -14,7 +14,7 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
         ),
         Tls::InvalidCertificate(_) => Some(
             "could not be sent: the server's certificate is not trusted; check the URL, and pass a private CA with \
-             `.tls_config(..)`",
+             `.root_certificate(..)`",
         ),
         Tls::AlertReceived(AlertDescription::CertificateExpired) => {
             Some("was refused in the TLS handshake: our client certificate has expired; renew it")
@@ -28,7 +28,7 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
             | AlertDescription::UnsupportedCertificate,
         ) => Some(
             "was refused in the TLS handshake: the server does not accept our client certificate, or wants one; check \
-             `.tls_config(..)`",
+             `.client_certificate(..)`",
         ),
         _ => None,
     }

@@ -29,7 +29,6 @@ impl TokenEndpoint {
             .map_or(Ok(()), Err)
             .and_then(|()| self.auth.check())
             .and_then(|()| self.check_audience())
-            .and_then(|()| self.check_provider())
             .map_err(|error| self.name(error))
     }
 
@@ -78,15 +77,6 @@ impl TokenEndpoint {
         let unknown = self.assertion_audience == AssertionAudience::Issuer && self.issuer.is_none();
         if unknown && self.auth.needs_audience() {
             return Err(TokenError::configuration(NO_AUDIENCE));
-        }
-        Ok(())
-    }
-
-    /// What signs assertions must be there before the first one is due.
-    fn check_provider(&self) -> Result<(), TokenError> {
-        #[cfg(feature = "jwt")]
-        if self.auth.algorithm().is_some() && self.provider().is_none() {
-            return Err(TokenError::configuration(super::auth::NO_PROVIDER));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
+use tokio::time::Instant;
 
 use super::{
     AssertionAudience, Location, TokenEndpoint, TokenRequest,
@@ -40,15 +41,17 @@ impl From<TokenError> for Failed {
 }
 
 impl TokenEndpoint {
-    /// One request for a token; with `kept`, in the name of the credentials for which one was granted last.
+    /// One request for a token, given up at `deadline`; with `kept`, in the name of the credentials for which one was
+    /// granted last.
     pub(super) async fn attempt(
         &self,
         transport: &Transport,
         kept: bool,
+        deadline: Instant,
         cx: &Surroundings<'_>,
     ) -> Result<AccessToken, Failed> {
         let choice = self.locate(transport, cx).await?;
-        let mut request = self.request(choice, kept, cx).await?;
+        let mut request = self.request(choice, kept, deadline, cx).await?;
         for name in request.used.take_trimmed() {
             report_trimmed(name, cx);
         }
@@ -110,10 +113,11 @@ impl TokenEndpoint {
         &self,
         choice: Choice,
         kept: bool,
+        deadline: Instant,
         cx: &Surroundings<'_>,
     ) -> Result<TokenRequest, TokenError> {
         let uri = choice.token_endpoint.clone();
-        let mut request = self.blank(&uri, choice, &self.assertion_audience, cx);
+        let mut request = self.blank(&uri, choice, &self.assertion_audience, deadline, cx);
         self.grant.write(&mut request).await?;
         if !self.scopes.is_empty() {
             request.parameter("scope", self.scopes.join(" "));
@@ -148,6 +152,7 @@ impl TokenEndpoint {
         uri: &Uri,
         choice: Choice,
         audience: &AssertionAudience,
+        deadline: Instant,
         cx: &Surroundings<'_>,
     ) -> TokenRequest {
         let audience = match audience {
@@ -165,8 +170,7 @@ impl TokenEndpoint {
                 typed: self.assertion_typ,
                 now: cx.clock().now(),
                 wall: cx.clock().wall(),
-                #[cfg(feature = "jwt")]
-                provider: self.provider(),
+                deadline,
             },
         )
     }
@@ -198,11 +202,6 @@ impl TokenEndpoint {
             ))),
             None => Ok(()),
         }
-    }
-
-    #[cfg(feature = "jwt")]
-    pub(super) fn provider(&self) -> Option<&'static jsonwebtoken::crypto::CryptoProvider> {
-        self.crypto_provider.or_else(super::auth::built_in)
     }
 
     /// Where token requests go, for people: without user info and query; an issuer as it is configured.

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
+use crate::secret::Secret;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 /// The parameters of a token request, in order.
 #[derive(Clone, Default)]
-pub(crate) struct Form(Vec<(String, SecretString)>);
+pub(crate) struct Form(Vec<(String, Secret)>);
 
 impl Form {
-    pub(crate) fn push(&mut self, name: impl Into<String>, value: impl Into<SecretString>) {
+    pub(crate) fn push(&mut self, name: impl Into<String>, value: impl Into<Secret>) {
         self.0.push((name.into(), value.into()));
     }
 
@@ -22,11 +22,11 @@ impl Form {
 
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = self.0.iter().filter(move |(known, _)| known == name);
-        named.map(|(_, value)| value.expose_secret())
+        named.map(|(_, value)| value.expose())
     }
 
     /// The values of all parameters but the `named` ones.
-    pub(crate) fn but(&self, named: &[&str]) -> impl Iterator<Item = SecretString> {
+    pub(crate) fn but(&self, named: &[&str]) -> impl Iterator<Item = Secret> {
         let others = self
             .0
             .iter()
@@ -36,7 +36,7 @@ impl Form {
 
     /// All names and values, in order.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(n, v)| (n.as_str(), v.expose_secret()))
+        self.0.iter().map(|(n, v)| (n.as_str(), v.expose()))
     }
 
     pub(crate) fn extend(&mut self, other: &Self) {
@@ -139,9 +139,7 @@ mod tests {
         }
         let but = |named: &[&str]| -> Vec<_> {
             let values = form.but(named);
-            values
-                .map(|value| value.expose_secret().to_owned())
-                .collect()
+            values.map(|value| value.expose().to_owned()).collect()
         };
 
         assert_eq!(but(&["a", "c"]), ["2", "4"]);

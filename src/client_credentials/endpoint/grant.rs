@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use secrecy::ExposeSecret;
-
 use super::{SecretSource, TokenRequest, secret::SharedSecret};
 use crate::client_credentials::{CacheIdentity, TokenError};
 
@@ -93,7 +91,7 @@ impl Grant {
             Kind::ClientCredentials => Ok(()),
             Kind::JwtBearer(assertion) => {
                 let assertion = assertion.read(request).await?;
-                request.parameter("assertion", assertion.expose_secret());
+                request.parameter("assertion", assertion.expose());
                 request.redact(assertion);
                 Ok(())
             }
@@ -116,7 +114,7 @@ impl Grant {
             Kind::ClientCredentials => Some(identity),
             Kind::JwtBearer(assertion) => {
                 let assertion = assertion.look().await?;
-                Some(identity.field("assertion", assertion.expose_secret()))
+                Some(identity.field("assertion", assertion.expose()))
             }
             Kind::TokenExchange(exchange) => exchange.identify(identity).await,
         }
@@ -186,7 +184,7 @@ impl TokenExchange {
     async fn identify(&self, identity: CacheIdentity) -> Option<CacheIdentity> {
         let subject = self.subject.token.look().await?;
         let identity = identity
-            .field("subject", subject.expose_secret())
+            .field("subject", subject.expose())
             .field("type", &self.subject.token_type)
             .field("requested", self.requested.as_deref().unwrap_or_default());
         let Some(actor) = &self.actor else {
@@ -195,7 +193,7 @@ impl TokenExchange {
         let token = actor.token.look().await?;
         Some(
             identity
-                .field("actor", token.expose_secret())
+                .field("actor", token.expose())
                 .field("type", &actor.token_type),
         )
     }
@@ -213,7 +211,7 @@ impl TokenExchange {
 impl TypedToken {
     async fn write(&self, request: &mut TokenRequest, name: &str) -> Result<(), TokenError> {
         let token = self.token.read(request).await?;
-        request.parameter(name, token.expose_secret());
+        request.parameter(name, token.expose());
         request.parameter(format!("{name}_type"), self.token_type.as_str());
         request.redact(token);
         Ok(())

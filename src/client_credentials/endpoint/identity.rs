@@ -6,7 +6,6 @@ use rustls::{
     ClientConfig,
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
 use super::{
@@ -14,7 +13,10 @@ use super::{
     secret::{Erased, SecretSource},
     transport::Certificate,
 };
-use crate::client_credentials::{TokenError, TokenErrorKind};
+use crate::{
+    client_credentials::{TokenError, TokenErrorKind},
+    secret::Secret,
+};
 
 /// Where certificate and key come from, both as PEM.
 pub(super) struct Identity {
@@ -25,8 +27,8 @@ pub(super) struct Identity {
 /// A certificate chain and its private key.
 #[derive(Clone)]
 pub(super) struct Pair {
-    chain: SecretString,
-    key: SecretString,
+    chain: Secret,
+    key: Secret,
 }
 
 impl Identity {
@@ -56,14 +58,14 @@ impl Identity {
 
 impl Pair {
     pub(super) fn certificate(&self) -> Certificate {
-        Certificate::Known(self.chain.expose_secret().as_bytes().to_vec())
+        Certificate::Known(self.chain.expose().as_bytes().to_vec())
     }
 
     /// Has connections with `config` show this certificate.
     pub(super) fn enter(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
-        let chain = pem::chain(self.chain.expose_secret().as_bytes())
+        let chain = pem::chain(self.chain.expose().as_bytes())
             .map_err(|found| wrong(&format!("the client certificate is not PEM: {found}")))?;
-        let key = pem::private_key(self.key.expose_secret().as_bytes()).map_err(|found| {
+        let key = pem::private_key(self.key.expose().as_bytes()).map_err(|found| {
             wrong(&format!(
                 "the certificate's key is not a private key in PEM: {found}"
             ))
@@ -77,8 +79,7 @@ impl Pair {
 
 impl PartialEq for Pair {
     fn eq(&self, other: &Self) -> bool {
-        self.chain.expose_secret() == other.chain.expose_secret()
-            && self.key.expose_secret() == other.key.expose_secret()
+        self.chain.expose() == other.chain.expose() && self.key.expose() == other.key.expose()
     }
 }
 

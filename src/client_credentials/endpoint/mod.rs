@@ -32,7 +32,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::Uri;
 
 #[cfg(feature = "jwt")]
-pub use self::auth::{KeyAlgorithm, SecretAlgorithm, SigningKey};
+pub use self::auth::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
 pub use self::{
     auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenRequest},
     grant::{Grant, TokenExchange},
@@ -74,8 +74,6 @@ pub struct TokenEndpoint {
     grant: Grant,
     assertion_audience: AssertionAudience,
     assertion_typ: bool,
-    #[cfg(feature = "jwt")]
-    crypto_provider: Option<&'static jsonwebtoken::crypto::CryptoProvider>,
     scopes: Vec<String>,
     parameters: Form,
     default_lifetime: Duration,

@@ -23,7 +23,7 @@ use tower_service::Service;
 
 use super::{
     identity::{Identity, Pair},
-    tls,
+    tls::{self, Roots},
     transport::{Certificate, Ready, Transport},
 };
 use crate::{
@@ -36,8 +36,8 @@ use crate::{
 /// drives the connections and closes idle ones. Without settings, all endpoints of a runtime share one.
 #[derive(Clone, Default)]
 pub(super) struct OwnClient {
-    /// `None` for the platform's roots and the process's provider.
-    config: Option<Box<ClientConfig>>,
+    /// `None` for the platform's.
+    roots: Option<Roots>,
     identity: Option<Arc<Identity>>,
     /// Written by the fetch that makes a client, read by every fetch.
     memory: Arc<Mutex<Memory>>,
@@ -52,8 +52,11 @@ struct Memory {
 }
 
 impl OwnClient {
-    pub(super) fn configure(&mut self, config: ClientConfig) {
-        self.config = Some(Box::new(config));
+    pub(super) fn trust(&mut self, roots: Roots) {
+        match &mut self.roots {
+            Some(known) => known.extend(&roots),
+            none => *none = Some(roots),
+        }
         self.memory = Arc::default();
     }
 
@@ -82,24 +85,13 @@ impl OwnClient {
         read.is_some() && lock(&self.memory).seen != read
     }
 
-    /// The certificate of now: the source's, or what the configuration's resolver gives to a server that names no
-    /// authorities.
+    /// The certificate of now.
     pub(super) async fn certificate(&self) -> Certificate {
         if let Some(identity) = &self.identity {
             let pair = identity.read().await;
             return pair.map_or(Certificate::Unknown, |pair| pair.certificate());
         }
-        let Some(config) = &self.config else {
-            return Certificate::None;
-        };
-        let resolver = &config.client_auth_cert_resolver;
-        if !resolver.has_certs() {
-            return Certificate::None;
-        }
-        let algorithms = config.crypto_provider().signature_verification_algorithms;
-        let key = resolver.resolve(&[], &algorithms.supported_schemes());
-        let certificate = key.as_ref().and_then(|key| key.cert.first());
-        certificate.map_or(Certificate::Unknown, |der| Certificate::Known(der.to_vec()))
+        Certificate::None
     }
 
     /// The client at hand, if it was made for `pair`, or a new one: its connections show the new certificate.
@@ -114,14 +106,11 @@ impl OwnClient {
                 return Ok(made.transport.clone());
             }
         }
-        let made = match (&self.config, &pair) {
+        let made = match (&self.roots, &pair) {
             (None, None) => Connections::shared(),
-            (Some(config), None) => Connections::with((**config).clone()),
-            (config, Some(pair)) => {
-                let mut config = match config {
-                    Some(config) => (**config).clone(),
-                    None => platform().await?,
-                };
+            (Some(roots), None) => Connections::over(Tls::trusting(roots.clone())),
+            (roots, Some(pair)) => {
+                let mut config = config(roots.as_ref()).await?;
                 pair.enter(&mut config)?;
                 Connections::with(config)
             }
@@ -155,7 +144,10 @@ struct Connections {
 impl Connections {
     /// With a configuration of its own.
     fn with(config: ClientConfig) -> Arc<Self> {
-        Self::over(Tls(Mutex::new(Some(Arc::new(with_alpn(config))))))
+        Self::over(Tls {
+            roots: None,
+            config: Mutex::new(Some(Arc::new(with_alpn(config)))),
+        })
     }
 
     /// The client of all endpoints without settings, which lives as long as one of them does that has used it.
@@ -207,18 +199,29 @@ struct Connector {
     tls: Arc<Tls>,
 }
 
-/// The configuration; until it is there, that of the platform.
+/// The configuration, once it has been made.
 #[derive(Default)]
-struct Tls(Mutex<Option<Arc<ClientConfig>>>);
+struct Tls {
+    /// What it is made with; `None` for the platform's.
+    roots: Option<Roots>,
+    config: Mutex<Option<Arc<ClientConfig>>>,
+}
 
 impl Tls {
+    fn trusting(roots: Roots) -> Self {
+        Self {
+            roots: Some(roots),
+            config: Mutex::default(),
+        }
+    }
+
     async fn config(&self) -> Result<Arc<ClientConfig>, TokenError> {
-        if let Some(config) = &*lock(&self.0) {
+        if let Some(config) = &*lock(&self.config) {
             return Ok(Arc::clone(config));
         }
-        let made = Arc::new(with_alpn(platform().await?));
+        let made = Arc::new(with_alpn(config(self.roots.as_ref()).await?));
         // Another connection may have been quicker: sessions are resumed from one configuration.
-        Ok(Arc::clone(lock(&self.0).get_or_insert(made)))
+        Ok(Arc::clone(lock(&self.config).get_or_insert(made)))
     }
 }
 
@@ -274,12 +277,16 @@ impl fmt::Display for NoTls {
 
 impl Error for NoTls {}
 
-/// The platform's roots, and the process's provider.
-async fn platform() -> Result<ClientConfig, TokenError> {
-    // First: without a provider nothing is read.
-    let builder = tls::builder()?;
-    let roots = tls::platform_roots().await?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+/// With `roots` or else the platform's, and the process's provider.
+async fn config(roots: Option<&Roots>) -> Result<ClientConfig, TokenError> {
+    match roots {
+        Some(roots) => roots.config(),
+        None => {
+            // First: without a provider nothing is read.
+            tls::builder()?;
+            tls::platform_roots().await?.config()
+        }
+    }
 }
 
 fn with_alpn(mut config: ClientConfig) -> ClientConfig {

@@ -103,7 +103,7 @@ impl TokenEndpoint {
     ) -> Result<(), TokenError> {
         let audience = self.revocation_audience.as_ref();
         let audience = audience.unwrap_or(&self.assertion_audience);
-        let mut request = self.blank(&uri, choice, audience, cx);
+        let mut request = self.blank(&uri, choice, audience, cx.deadline(), cx);
         let value = token.expose().unwrap_or_default();
         request.parameter("token", value);
         request.parameter("token_type_hint", "access_token");

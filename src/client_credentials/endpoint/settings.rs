@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::Full;
-use secrecy::SecretString;
 use tower_service::Service;
 
 use super::{
@@ -18,8 +17,14 @@ use super::{
     transport::{Client, Transport},
 };
 #[cfg(feature = "https")]
-use super::{SecretSource, identity::Identity};
-use crate::BoxError;
+use super::{
+    SecretSource,
+    identity::Identity,
+    tls::{self, Roots},
+};
+#[cfg(feature = "https")]
+use crate::client_credentials::TokenError;
+use crate::{BoxError, secret::Secret};
 
 impl TokenEndpoint {
     /// The endpoint at `uri`, reached through the crate's own https client (feature `https`).
@@ -60,8 +65,6 @@ impl TokenEndpoint {
             grant: Grant::default(),
             assertion_audience: AssertionAudience::default(),
             assertion_typ: true,
-            #[cfg(feature = "jwt")]
-            crypto_provider: None,
             scopes: Vec::new(),
             parameters: Form::default(),
             default_lifetime: DEFAULT_LIFETIME,
@@ -91,17 +94,43 @@ impl TokenEndpoint {
         self
     }
 
-    /// The TLS configuration of the crate's own client: private CAs, a client certificate, another crypto provider.
+    /// Trusts the certificates in `certificates`, a private CA's for example, instead of the platform's: PEM, one or
+    /// several, or one in DER. May be called again to add more. Default: the platform's root certificates.
     ///
-    /// Default: the platform's root certificates, and the crypto provider that the process has installed
-    /// (`CryptoProvider::install_default`), or else one that any crate of the program has enabled in rustls. Endpoints with
-    /// the default share one client and its connections, on each runtime; each configuration has its own. Connections that are idle for
-    /// 10 s are closed.
+    /// This and [`client_certificate`](Self::client_certificate) set the crate's own client. Its crypto provider is the one
+    /// that the process has installed (rustls' `CryptoProvider::install_default`), or else one that any crate of the program
+    /// has enabled in rustls. Endpoints without such settings share one client and its connections, on each runtime; with
+    /// settings, an endpoint has its own. Connections that are idle for 10 s are closed. A program with a TLS configuration of
+    /// its own passes a client to [`service`](Self::service).
+    ///
+    /// # Errors
+    ///
+    /// A permanent [`TokenError`] that says what was found, if there is no certificate in it, or one that is damaged or
+    /// cannot be a trusted root.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use tower_m2m::{ClientAuth, TokenEndpoint};
+    ///
+    /// # fn main() -> Result<(), tower_m2m::BoxError> {
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::new("https://issuer.internal/token".parse()?, auth)
+    ///     .root_certificate(std::fs::read("/etc/ssl/internal-ca.pem")?)?;
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "https")]
-    #[must_use]
-    pub fn tls_config(mut self, config: rustls::ClientConfig) -> Self {
-        self.client.own().configure(config);
-        self
+    pub fn root_certificate(mut self, certificates: impl AsRef<[u8]>) -> Result<Self, TokenError> {
+        self.trust(tls::roots(certificates.as_ref())?);
+        Ok(self)
+    }
+
+    /// Trusts `roots`, and what was added before.
+    #[cfg(feature = "https")]
+    pub(in crate::client_credentials) fn trust(&mut self, roots: Roots) {
+        self.client.own().trust(roots);
     }
 
     /// The client's certificate (a chain, its own first) and private key, as PEM, for
@@ -111,7 +140,7 @@ impl TokenEndpoint {
     /// Both are read again for every fetch, from a [`SecretFile`](super::SecretFile) for example; when they have changed,
     /// new connections are made. If they cannot be read, those that were read last stay in use, which
     /// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) tells. May be combined with
-    /// [`tls_config`](Self::tls_config), in whatever order.
+    /// [`root_certificate`](Self::root_certificate), in whatever order.
     #[cfg(feature = "https")]
     #[must_use]
     pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
@@ -151,18 +180,6 @@ impl TokenEndpoint {
     #[must_use]
     pub fn assertion_typ(mut self, typ: bool) -> Self {
         self.assertion_typ = typ;
-        self
-    }
-
-    /// The provider that signs assertions. Default: the one of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`. The
-    /// process-wide default of `jsonwebtoken` is neither read nor installed.
-    #[cfg(feature = "jwt")]
-    #[must_use]
-    pub fn crypto_provider(
-        mut self,
-        provider: &'static jsonwebtoken::crypto::CryptoProvider,
-    ) -> Self {
-        self.crypto_provider = Some(provider);
         self
     }
 
@@ -208,7 +225,7 @@ impl TokenEndpoint {
     /// A name that is set twice, or that the endpoint sets itself, is an error at [`check`](Self::check) or first use:
     /// RFC 6749 §3.2 forbids it. (`resource` and `audience` may be repeated.)
     #[must_use]
-    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         let (name, value) = (name.into(), value.into());
         let value = match trim(&value) {
             Some(trimmed) => {

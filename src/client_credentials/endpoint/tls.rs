@@ -9,6 +9,7 @@ use std::{
 
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
+use super::pem;
 use crate::{
     client_credentials::TokenError,
     crypto,
@@ -25,15 +26,61 @@ pub(in crate::client_credentials) fn builder()
         .map_err(|error| unusable("the crypto provider is unusable").with_source(error))
 }
 
+/// Certificates to trust.
+#[derive(Clone, Debug)]
+pub(in crate::client_credentials) struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    pub(in crate::client_credentials) fn new(store: RootCertStore) -> Self {
+        Self(Arc::new(store))
+    }
+
+    pub(super) fn extend(&mut self, others: &Self) {
+        let all = Arc::make_mut(&mut self.0);
+        all.extend(others.0.roots.iter().cloned());
+    }
+
+    /// A TLS configuration that trusts these, with the crypto provider of the process.
+    pub(super) fn config(&self) -> Result<ClientConfig, TokenError> {
+        let builder = builder()?.with_root_certificates(Arc::clone(&self.0));
+        Ok(builder.with_no_client_auth())
+    }
+}
+
+/// The certificates in `text`, PEM or DER, all of which must be usable.
+pub(super) fn roots(text: &[u8]) -> Result<Roots, TokenError> {
+    let wrong = |what: &str| unusable(&format!("the root certificate {what}"));
+    let certificates = match text.first() {
+        // A sequence, as long as that of a certificate is no text.
+        Some(0x30) if std::str::from_utf8(text).is_err() => vec![Some(text.to_vec().into())],
+        _ => pem::certificates(text),
+    };
+    if certificates.is_empty() {
+        let found = pem::found(text);
+        return Err(wrong(&format!("is neither PEM nor DER: found {found}")));
+    }
+    let count = certificates.len();
+    let mut store = RootCertStore::empty();
+    for (number, certificate) in (1..).zip(certificates) {
+        let problem = match certificate.map(|der| store.add(der)) {
+            Some(Ok(())) => continue,
+            Some(Err(_)) => "cannot be a trusted root",
+            None => "is damaged",
+        };
+        return Err(wrong(&format!("{number} of {count} {problem}")));
+    }
+    Ok(Roots::new(store))
+}
+
 /// The certificates that the platform trusts: read once for the whole process, on a thread for blocking work.
-pub(super) async fn platform_roots() -> Result<Arc<RootCertStore>, TokenError> {
+pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
     let mut place = Place(None);
     poll_fn(|cx| {
         // Cloned before the lock is taken; the one that it replaces is dropped after it is released.
         let waker = cx.waker().clone();
         let mut roots = lock(&ROOTS);
         if let Some(read) = &roots.read {
-            return Poll::Ready(Ok(Arc::clone(read)));
+            return Poll::Ready(Ok(read.clone()));
         }
         let (number, attempts) = match place.0 {
             Some(entered) => entered,
@@ -56,11 +103,11 @@ pub(super) async fn platform_roots() -> Result<Arc<RootCertStore>, TokenError> {
     .await
 }
 
-static ROOTS: LazyLock<Mutex<Roots>> = LazyLock::new(Mutex::default);
+static ROOTS: LazyLock<Mutex<PlatformRoots>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
-struct Roots {
-    read: Option<Arc<RootCertStore>>,
+struct PlatformRoots {
+    read: Option<Roots>,
     is_being_read: bool,
     /// Number of failed attempts, and why the last one failed.
     attempts: u64,
@@ -93,7 +140,7 @@ impl Reading {
             self.0 = Some(unusable(NO_ROOTS));
             return;
         }
-        lock(&ROOTS).read = Some(Arc::new(store));
+        lock(&ROOTS).read = Some(Roots::new(store));
         self.0 = None;
     }
 }
@@ -121,7 +168,7 @@ pub(super) fn unusable(what: &str) -> TokenError {
 
 const NO_PROVIDER: &str = "was not sent: this program has no crypto provider for TLS; enable the feature `ring` or \
                            `aws-lc-rs` of tower-m2m, install one for the process (rustls' \
-                           `CryptoProvider::install_default`), or pass a configuration with `.tls_config(..)`";
+                           `CryptoProvider::install_default`), or pass a client of yours with `.service(..)`";
 const NO_ROOTS: &str = "no trusted root certificate was found on this system; install ca-certificates, or pass yours with \
-                        `.tls_config(..)`";
+                        `.root_certificate(..)`";
 const NOT_READ: &str = "the runtime ended while the system's root certificates were read";

@@ -59,6 +59,8 @@ pub enum TokenErrorKind {
     Server,
     /// [`TokenHandle::shutdown`](super::super::TokenHandle::shutdown) was called.
     ShutDown,
+    /// The `Signer` of `private_key_jwt` failed, or did not answer in time; nothing was sent.
+    SigningFailed,
     /// The endpoint asked to slow down: status 429, `Retry-After` on a refusal, or words that say so.
     Throttled,
     /// No answer within the time limit.
@@ -101,6 +103,7 @@ impl TokenErrorKind {
             Self::Secret => "secret",
             Self::Server => "server",
             Self::ShutDown => "shut_down",
+            Self::SigningFailed => "signing_failed",
             Self::Throttled => "throttled",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",

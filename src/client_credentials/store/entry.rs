@@ -2,12 +2,11 @@
 
 use std::{borrow::Cow, fmt, io, time::Duration};
 
-use secrecy::{ExposeSecretMut, SecretSlice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::client_credentials::AccessToken;
+use crate::{client_credentials::AccessToken, secret::SecretBytes};
 
 /// A token in a [`TokenStore`](super::TokenStore), with what is left of its life.
 ///
@@ -16,12 +15,11 @@ use crate::client_credentials::AccessToken;
 /// ```
 /// use std::time::Duration;
 ///
-/// use secrecy::ExposeSecret;
 /// use tower_m2m::client_credentials::StoredToken;
 ///
 /// /// What a store writes, and for how long: encrypted, and under a keyed hash of its identity.
 /// fn write(token: &StoredToken, seal: fn(&[u8]) -> Vec<u8>) -> (Vec<u8>, Duration) {
-///     (seal(token.to_bytes().expose_secret()), token.left())
+///     (seal(token.to_bytes().expose()), token.left())
 /// }
 ///
 /// /// And what it reads.
@@ -88,7 +86,7 @@ impl StoredToken {
     ///
     /// Never: what is in it can be written as JSON.
     #[must_use]
-    pub fn to_bytes(&self) -> SecretSlice<u8> {
+    pub fn to_bytes(&self) -> SecretBytes {
         let record = Record {
             value: self.token.expose().unwrap_or_default().into(),
             lifetime_ms: millis(self.lifetime),
@@ -99,9 +97,9 @@ impl StoredToken {
         let mut length = Length(0);
         serde_json::to_writer(&mut length, &record).expect("a record is JSON");
         // Of this length from the start: to grow or shrink would leave a copy of the token behind.
-        let mut bytes = SecretSlice::from(vec![0; length.0]);
-        serde_json::to_writer(bytes.expose_secret_mut(), &record).expect("there is room for it");
-        bytes
+        let mut bytes = Vec::with_capacity(length.0);
+        serde_json::to_writer(&mut bytes, &record).expect("a record is JSON");
+        bytes.into()
     }
 
     /// The token in `bytes`, from [`to_bytes`](Self::to_bytes), of whose life `left` is left. `None` if there is none.
@@ -150,7 +148,6 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
     use serde_json::json;
 
     use super::*;
@@ -166,7 +163,7 @@ mod tests {
         let token = token.with_answer(Some("a b".into()), Some(HOUR / 2), members);
         let stored = StoredToken::new(token.clone(), HOUR).unwrap();
 
-        let back = StoredToken::from_bytes(stored.to_bytes().expose_secret(), HOUR / 3).unwrap();
+        let back = StoredToken::from_bytes(stored.to_bytes().expose(), HOUR / 3).unwrap();
 
         assert!(back.token().identity() == token.identity());
         assert_eq!(back.token().lifetime(), Some(HOUR));
@@ -194,7 +191,7 @@ mod tests {
     fn no_more_is_left_than_there_was() {
         let stored = StoredToken::new(AccessToken::new("token").expires_in(HOUR), HOUR).unwrap();
 
-        let back = StoredToken::from_bytes(stored.to_bytes().expose_secret(), 2 * HOUR).unwrap();
+        let back = StoredToken::from_bytes(stored.to_bytes().expose(), 2 * HOUR).unwrap();
 
         assert_eq!(back.left(), HOUR);
     }

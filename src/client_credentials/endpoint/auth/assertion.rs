@@ -1,9 +1,10 @@
 //! Assertions as client authentication (RFC 7521 §4.2): how one is sent, and ready ones that somebody else signed.
 
-use secrecy::{ExposeSecret, SecretString};
-
 use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
-use crate::client_credentials::{CacheIdentity, TokenError, endpoint::secret::SharedSecret};
+use crate::{
+    client_credentials::{CacheIdentity, TokenError, endpoint::secret::SharedSecret},
+    secret::Secret,
+};
 
 /// An assertion that is ready to be sent.
 pub(super) struct ReadyAssertion {
@@ -46,7 +47,7 @@ impl ClientAuthentication for ReadyAssertion {
         Some(
             CacheIdentity::new(&self.assertion_type)
                 .field("client_id", &self.id)
-                .field("assertion", assertion.expose_secret()),
+                .field("assertion", assertion.expose()),
         )
     }
 
@@ -60,10 +61,10 @@ pub(super) fn assert_client(
     request: &mut TokenRequest,
     id: &str,
     assertion_type: &str,
-    assertion: SecretString,
+    assertion: Secret,
 ) {
     request.parameter("client_id", id);
     request.parameter("client_assertion_type", assertion_type);
-    request.parameter("client_assertion", assertion.expose_secret());
+    request.parameter("client_assertion", assertion.expose());
     request.redact(assertion);
 }

@@ -1,13 +1,12 @@
-//! A private JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037 §2) as the DER that signing libraries read.
+//! A private JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037 §2) as PKCS #1 or PKCS #8, which signing libraries read.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::EncodingKey;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
     super::pem,
-    KeyAlgorithm,
+    algorithm::KeyAlgorithm,
     der::{
         BIT_STRING, CONTEXT_1, EC_PUBLIC_KEY, ED25519, OCTET_STRING, P256, P384, SEQUENCE,
         UNCOMPRESSED, element, integer, join, pkcs8,
@@ -22,7 +21,7 @@ type Bytes = Zeroizing<Vec<u8>>;
 pub(super) fn read(
     algorithm: KeyAlgorithm,
     text: &[u8],
-) -> Result<(EncodingKey, Option<String>), String> {
+) -> Result<(Bytes, Option<String>), String> {
     let read = serde_json::from_slice::<Jwk>(text);
     let jwk = read.map_err(|_| match text.first() {
         Some(b'{') => "JSON that is no JWK".to_owned(),
@@ -87,7 +86,7 @@ struct Jwk {
 }
 
 impl Jwk {
-    fn key(&self, algorithm: KeyAlgorithm) -> Result<EncodingKey, String> {
+    fn key(&self, algorithm: KeyAlgorithm) -> Result<Bytes, String> {
         let curve = self.crv.as_deref();
         let der = match (algorithm, self.kty.as_str(), curve) {
             (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, "RSA", _) => self.rsa(),
@@ -103,12 +102,7 @@ impl Jwk {
         {
             return Err(format!("{} whose `alg` is another one", self.describe()));
         }
-        let der = der.ok_or_else(|| self.describe())?;
-        Ok(match algorithm {
-            KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => EncodingKey::from_rsa_der(&der),
-            KeyAlgorithm::Es256 | KeyAlgorithm::Es384 => EncodingKey::from_ec_der(&der),
-            KeyAlgorithm::EdDsa => EncodingKey::from_ed_der(&der),
-        })
+        der.ok_or_else(|| self.describe())
     }
 
     /// What it is, without its content.

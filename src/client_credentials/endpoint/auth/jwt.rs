@@ -1,47 +1,31 @@
-//! Assertions that are signed here: `client_secret_jwt` and `private_key_jwt` (RFC 7523 §2.2, §3).
+//! Assertions for one client: `client_secret_jwt` and `private_key_jwt` (RFC 7523 §2.2, §3).
 
-use std::time::{Duration, SystemTime};
+use std::{
+    any::Any,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, crypto::CryptoProvider, errors};
-use secrecy::ExposeSecret;
 use serde_json::json;
+use tokio::time::timeout_at;
 
 use super::{
-    ClientAuth, ClientAuthentication, SecretSource, SigningKey, TokenRequest,
-    assertion::assert_client, check_id,
+    ClientAuth, ClientAuthentication, SecretSource, TokenRequest,
+    algorithm::{KeyAlgorithm, SecretAlgorithm},
+    assertion::assert_client,
+    check_id,
+    crypto::{self, CannotSign},
+    key::SigningKey,
+    signer::{SignError, Signer, jws_signature},
 };
 use crate::{
     client_credentials::{
         CacheIdentity, TokenError, TokenErrorKind,
         endpoint::{check::NO_AUDIENCE, secret::SharedSecret},
     },
+    panics::surviving,
     random::unique,
 };
-
-/// An algorithm that signs with the client secret (RFC 7518 §3.2).
-///
-/// A secret shorter than the hash (32, 48 or 64 bytes) is weaker than the algorithm, and some servers refuse it.
-///
-/// # Examples
-///
-/// ```
-/// use tower_m2m::{ClientAuth, client_credentials::SecretAlgorithm};
-///
-/// let auth = ClientAuth::client_secret_jwt_with("my-client", "my-secret", SecretAlgorithm::Hs512);
-/// # drop(auth);
-/// assert_eq!(SecretAlgorithm::Hs512.as_str(), "HS512");
-/// ```
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum SecretAlgorithm {
-    /// HMAC with SHA-256.
-    Hs256,
-    /// HMAC with SHA-384.
-    Hs384,
-    /// HMAC with SHA-512.
-    Hs512,
-}
 
 /// `client_secret_jwt`.
 pub(super) struct SecretJwt {
@@ -67,9 +51,13 @@ impl SecretJwt {
 impl ClientAuthentication for SecretJwt {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         let secret = self.secret.read(request).await?;
-        let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
+        let message = signing_input(request, &self.id, self.algorithm.as_str(), None)?;
+        let key = secret.expose().as_bytes();
+        let signed = crypto::sign_with_secret(self.algorithm, key, message.as_bytes());
         request.redact(secret);
-        add_assertion(request, &self.id, self.algorithm.of_header(), None, &key)
+        let signature = signed.map_err(|error| cannot_sign(error, self.algorithm.as_str()))?;
+        add_assertion(request, &self.id, &message, &signature);
+        Ok(())
     }
 
     /// Never one that sends the secret itself.
@@ -91,34 +79,53 @@ impl ClientAuthentication for SecretJwt {
             CacheIdentity::new("client_secret_jwt")
                 .field("client_id", &self.id)
                 .field("algorithm", self.algorithm.as_str())
-                .field("secret", secret.expose_secret()),
+                .field("secret", secret.expose()),
         )
     }
 
     fn check(&self) -> Result<(), TokenError> {
-        check_id(&self.id)
+        check_id(&self.id)?;
+        check_provider()
     }
 }
 
 /// `private_key_jwt`.
-pub(super) struct PrivateKeyJwt {
+pub(super) struct PrivateKeyJwt<S> {
     id: String,
-    key: SigningKey,
+    signer: S,
 }
 
-impl PrivateKeyJwt {
-    pub(super) fn new(id: impl Into<String>, key: SigningKey) -> Self {
-        Self { id: id.into(), key }
+impl<S: Signer> PrivateKeyJwt<S> {
+    pub(super) fn new(id: impl Into<String>, signer: S) -> Self {
+        Self {
+            id: id.into(),
+            signer,
+        }
+    }
+
+    /// The key, if it is in this process: it is read once for header and signature, and with the request's fallback.
+    fn local_key(&self) -> Option<&SigningKey> {
+        (&self.signer as &dyn Any).downcast_ref()
     }
 }
 
-impl ClientAuthentication for PrivateKeyJwt {
+impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let algorithm = self.key.algorithm().of_header();
-        let sign = |request: &mut TokenRequest, key_id: Option<&str>, key: &EncodingKey| {
-            add_assertion(request, &self.id, algorithm, key_id, key)
+        let algorithm = self.signer.algorithm();
+        let name = algorithm.as_str();
+        let (message, signature) = if let Some(key) = self.local_key() {
+            let key = key.current_for(request).await?;
+            let message = signing_input(request, &self.id, name, key.key_id().as_deref())?;
+            let signed = key.sign_now(message.as_bytes());
+            (message, signed.map_err(|error| cannot_sign(error, name))?)
+        } else {
+            let key_id = self.signer.key_id();
+            let message = signing_input(request, &self.id, name, key_id.as_deref())?;
+            let signature = signature_by(&self.signer, &message, request).await?;
+            (message, signature)
         };
-        self.key.with(request, sign).await
+        add_assertion(request, &self.id, &message, &signature);
+        Ok(())
     }
 
     fn methods(&self) -> &'static [&'static str] {
@@ -126,7 +133,7 @@ impl ClientAuthentication for PrivateKeyJwt {
     }
 
     async fn changed(&self) -> bool {
-        self.key.changed().await
+        self.signer.changed().await
     }
 
     fn needs_audience(&self) -> bool {
@@ -134,7 +141,7 @@ impl ClientAuthentication for PrivateKeyJwt {
     }
 
     async fn cache_identity(&self) -> Option<CacheIdentity> {
-        let key = self.key.cache_identity().await?;
+        let key = self.signer.cache_identity().await?;
         Some(
             CacheIdentity::new("private_key_jwt")
                 .field("client_id", &self.id)
@@ -143,86 +150,99 @@ impl ClientAuthentication for PrivateKeyJwt {
     }
 
     fn check(&self) -> Result<(), TokenError> {
-        check_id(&self.id)
-    }
-}
-
-impl SecretAlgorithm {
-    /// The name in the IANA registry, such as `HS256`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::Hs384 => "HS384",
-            Self::Hs512 => "HS512",
-        }
-    }
-
-    fn of_header(self) -> Algorithm {
-        match self {
-            Self::Hs256 => Algorithm::HS256,
-            Self::Hs384 => Algorithm::HS384,
-            Self::Hs512 => Algorithm::HS512,
+        check_id(&self.id)?;
+        match self.local_key() {
+            Some(_) => check_provider(),
+            None => Ok(()),
         }
     }
 }
 
-/// The provider that the features of this build bring.
-pub(in super::super) fn built_in() -> Option<&'static CryptoProvider> {
-    #[cfg(feature = "jwt-aws-lc-rs")]
-    return Some(&jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER);
-    #[cfg(all(feature = "jwt-rust-crypto", not(feature = "jwt-aws-lc-rs")))]
-    return Some(&jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER);
-    #[cfg(not(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto")))]
-    return None;
+/// Without a provider nothing can be signed here; a library may leave the choice to the program.
+fn check_provider() -> Result<(), TokenError> {
+    match crypto::HAS_PROVIDER {
+        true => Ok(()),
+        false => Err(TokenError::configuration(NO_PROVIDER)),
+    }
 }
 
-/// The signature over `message`, by `provider`: jsonwebtoken's own functions would use the process-wide default, and
-/// panic where there is none.
-pub(super) fn sign(
-    message: &[u8],
-    algorithm: Algorithm,
-    key: &EncodingKey,
-    provider: &CryptoProvider,
-) -> Result<Vec<u8>, errors::Error> {
-    let signer = (provider.signer_factory)(&algorithm, key)?;
-    Ok(signer.try_sign(message)?)
-}
-
-fn add_assertion(
-    request: &mut TokenRequest,
-    id: &str,
-    algorithm: Algorithm,
-    key_id: Option<&str>,
-    key: &EncodingKey,
-) -> Result<(), TokenError> {
-    let provider = request
-        .provider()
-        .ok_or_else(|| TokenError::configuration(NO_PROVIDER))?;
-    let message = format!(
-        "{}.{}",
-        part(&header(request, algorithm, key_id)),
-        part(&claims(request, id)?)
-    );
-    // The library's error may name the key's contents: it is not passed on.
-    let signature = sign(message.as_bytes(), algorithm, key, provider).map_err(|_| {
-        TokenError::new(
+fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
+    match error {
+        CannotSign::NoProvider => TokenError::configuration(NO_PROVIDER),
+        CannotSign::UnsuitableKey => TokenError::new(
             TokenErrorKind::WrongKey,
             false,
-            format!("was not sent: the key cannot sign with {algorithm:?}; check its type, its curve and its length"),
-        )
-    })?;
+            format!(
+                "was not sent: the key cannot sign with {algorithm}; check its type, its curve and its length"
+            ),
+        ),
+    }
+}
+
+/// What `signer` returns for `message`, within the time of the attempt.
+async fn signature_by<S: Signer>(
+    signer: &S,
+    message: &str,
+    request: &TokenRequest,
+) -> Result<Vec<u8>, TokenError> {
+    let limit = request.deadline().saturating_duration_since(request.now());
+    let signing = surviving(async { signer.sign(message.as_bytes()).await });
+    let signed = match timeout_at(request.deadline(), signing).await {
+        Ok(Some(signed)) => signed,
+        Ok(None) => Err(SignError::transient("panicked; its message went to stderr")),
+        Err(_) => Err(SignError::transient(format!(
+            "did not answer within {limit:?}; check that it can be reached"
+        ))),
+    };
+    let signature = signed.map_err(TokenError::from)?;
+    let length = signature.len();
+    jws_signature(signer.algorithm(), signature)
+        .ok_or_else(|| not_a_signature(signer.algorithm(), length))
+}
+
+fn not_a_signature(algorithm: KeyAlgorithm, length: usize) -> TokenError {
+    TokenError::from(SignError::permanent(format!(
+        "returned {length} bytes that are no {} signature; check that its key is one for this algorithm",
+        algorithm.as_str()
+    )))
+}
+
+impl From<SignError> for TokenError {
+    fn from(error: SignError) -> Self {
+        let text = format!("was not sent: the signer {}", error.what);
+        let mut failed = Self::new(TokenErrorKind::SigningFailed, error.transient, text);
+        if let Some(wait) = error.retry_after {
+            failed = failed.with_retry_after(wait);
+        }
+        match error.source {
+            Some(source) => failed.with_source(source),
+            None => failed,
+        }
+    }
+}
+
+/// What is signed: header and claims of the assertion (RFC 7515 §5.1).
+fn signing_input(
+    request: &TokenRequest,
+    id: &str,
+    algorithm: &str,
+    key_id: Option<&str>,
+) -> Result<String, TokenError> {
+    let header = part(&header(request, algorithm, key_id));
+    Ok(format!("{header}.{}", part(&claims(request, id)?)))
+}
+
+fn add_assertion(request: &mut TokenRequest, id: &str, message: &str, signature: &[u8]) {
     let assertion = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
     request.advice = Some(
         "check the client id, that the key or secret is registered for it (with this `kid` and algorithm), this \
          machine's clock, and the audience that the server expects (`.assertion_audience(..)`)",
     );
     assert_client(request, id, ClientAuth::JWT_BEARER, assertion.into());
-    Ok(())
 }
 
 /// draft-ietf-oauth-rfc7523bis asks for the explicit type.
-fn header(request: &TokenRequest, algorithm: Algorithm, key_id: Option<&str>) -> serde_json::Value {
+fn header(request: &TokenRequest, algorithm: &str, key_id: Option<&str>) -> serde_json::Value {
     let mut header = json!({ "alg": algorithm });
     if request.is_typed() {
         header["typ"] = "client-authentication+jwt".into();
@@ -257,8 +277,8 @@ fn part(value: &serde_json::Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-pub(in super::super) const NO_PROVIDER: &str = "was not sent: this build has no crypto provider for JWTs; enable the feature `jwt-aws-lc-rs` or \
-     `jwt-rust-crypto`, or pass one with `.crypto_provider(..)`";
+const NO_PROVIDER: &str = "was not sent: this build has no crypto provider for JWTs; enable the feature `jwt-aws-lc-rs` or \
+     `jwt-rust-crypto`, or sign with a `Signer` of yours";
 
 /// Long enough for a clock that is some seconds off, and too short to be of use to a thief.
 const LIFETIME: Duration = Duration::from_secs(60);

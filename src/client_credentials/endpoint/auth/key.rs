@@ -1,23 +1,25 @@
 //! The private key of `private_key_jwt`.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use jsonwebtoken::{Algorithm, EncodingKey};
-
-use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
 
 use super::{
     super::pem,
     SecretSource, TokenRequest,
-    der::{P256, P384},
-    jwk, jwt,
-    private::{self, PrivateKey},
+    algorithm::KeyAlgorithm,
+    crypto::{self, CannotSign},
+    jwk, private,
+    signer::{SignError, Signer},
 };
 use crate::client_credentials::{
     CacheIdentity, TokenError, TokenErrorKind, endpoint::secret::SharedSecret,
 };
 
 /// A private key and the algorithm it signs with. Cheap to clone; zeroised when the last clone is dropped.
+///
+/// Signs with the crypto provider of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`; with `jwt` alone,
+/// [`TokenEndpoint::check`](super::super::TokenEndpoint::check) fails and names the two.
 ///
 /// # Examples
 ///
@@ -28,7 +30,7 @@ use crate::client_credentials::{
 /// };
 ///
 /// // Read again for every attempt, so that the file may be replaced.
-/// let key = SigningKey::source(KeyAlgorithm::Es256, SecretFile::new("/run/secrets/key.pem")).key_id("2026-11");
+/// let key = SigningKey::source(KeyAlgorithm::Es256, SecretFile::new("/run/secrets/key.pem")).with_key_id("2026-11");
 /// let auth = ClientAuth::private_key_jwt("my-client", key);
 /// # drop(auth);
 ///
@@ -47,35 +49,9 @@ struct Inner {
 
 #[derive(Clone)]
 enum Key {
-    Fixed(EncodingKey),
+    /// PKCS #1 for RSA, PKCS #8 for the others.
+    Fixed(Zeroizing<Vec<u8>>),
     Read(SharedSecret),
-}
-
-/// An algorithm that signs with a private key (RFC 7518 §3.1, RFC 8037 §3.1).
-///
-/// # Examples
-///
-/// ```
-/// use tower_m2m::client_credentials::{KeyAlgorithm, SigningKey};
-///
-/// let jwk = std::env::var("SIGNING_KEY").unwrap_or_default();
-/// if let Err(error) = SigningKey::jwk(KeyAlgorithm::EdDsa, jwk) {
-///     eprintln!("{} with this key: {error}", KeyAlgorithm::EdDsa.as_str());
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum KeyAlgorithm {
-    /// RSA, PKCS #1 v1.5, SHA-256.
-    Rs256,
-    /// RSA, PSS, SHA-256.
-    Ps256,
-    /// ECDSA on P-256, SHA-256.
-    Es256,
-    /// ECDSA on P-384, SHA-384.
-    Es384,
-    /// Ed25519.
-    EdDsa,
 }
 
 impl SigningKey {
@@ -91,12 +67,7 @@ impl SigningKey {
     /// text says what was found.
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let pem = pem::unwrapped(pem.as_ref());
-        let read = private::read(&pem, |key| {
-            algorithm
-                .encoding(key)
-                .map(|encoding| (encoding, key.describe()))
-        });
-        let (key, found) = read.map_err(|found| {
+        let (key, found) = private::read_pem(algorithm, &pem).map_err(|found| {
             let remedy = match pem.starts_with(b"{") {
                 true => "; pass a JWK to `SigningKey::jwk`",
                 false => pem::remedy(&pem),
@@ -106,8 +77,26 @@ impl SigningKey {
         Self::tried(algorithm, key, None, || found)
     }
 
+    /// The private key in `der`, unencrypted: PKCS #8, PKCS #1 or SEC 1.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`. Its
+    /// text says what was found.
+    pub fn der(algorithm: KeyAlgorithm, der: impl AsRef<[u8]>) -> Result<Self, TokenError> {
+        let der = der.as_ref();
+        let (key, found) = private::read_der(algorithm, der).map_err(|found| {
+            let remedy = match der.starts_with(b"--") {
+                true => "; pass PEM to `SigningKey::pem`",
+                false => "",
+            };
+            wrong(algorithm, &found, remedy)
+        })?;
+        Self::tried(algorithm, key, None, || found)
+    }
+
     /// The private key in `jwk`, a JSON Web Key (RFC 7517) with its private members, or a set (JWKS) with one key that
-    /// suits `algorithm`. Its `kid` becomes the [`key_id`](Self::key_id).
+    /// suits `algorithm`. Its `kid` becomes the [key id](Self::with_key_id).
     ///
     /// An RSA key needs no more than `n`, `e` and `d`.
     ///
@@ -154,67 +143,103 @@ impl SigningKey {
 
     /// The `kid` in the assertion's header, by which the server finds the public key. Default: the JWK's own, or none.
     #[must_use]
-    pub fn key_id(mut self, id: impl Into<String>) -> Self {
+    pub fn with_key_id(mut self, id: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).id = Some(id.into());
         self
-    }
-
-    /// What tells this key from others; `None` if it cannot be read now.
-    pub(super) async fn cache_identity(&self) -> Option<CacheIdentity> {
-        let identity = CacheIdentity::new("key")
-            .field("algorithm", self.0.algorithm.as_str())
-            .field("kid", self.0.id.as_deref().unwrap_or_default());
-        Some(match &self.0.key {
-            Key::Fixed(key) => identity.field("fixed", key.as_bytes()),
-            Key::Read(key) => identity.field("read", key.look().await?.expose_secret()),
-        })
     }
 
     /// Signs once, if this build can: a damaged key, or one that is too short, shows only then.
     fn tried(
         algorithm: KeyAlgorithm,
-        key: EncodingKey,
+        key: Zeroizing<Vec<u8>>,
         id: Option<String>,
         found: impl FnOnce() -> String,
     ) -> Result<Self, TokenError> {
-        if let Some(provider) = jwt::built_in() {
-            jwt::sign(b"", algorithm.of_header(), &key, provider).map_err(|_| {
-                let found = format!("{} that does not sign: damaged, or too short", found());
-                wrong(algorithm, &found, "")
-            })?;
+        if crypto::sign(algorithm, &key, b"") == Err(CannotSign::UnsuitableKey) {
+            let found = format!("{} that does not sign: damaged, or too short", found());
+            return Err(wrong(algorithm, &found, ""));
         }
         let key = Key::Fixed(key);
         Ok(Self(Arc::new(Inner { algorithm, id, key })))
     }
 
-    pub(super) fn algorithm(&self) -> KeyAlgorithm {
-        self.0.algorithm
-    }
-
-    /// Calls `sign` with the key as it is for `request`, and with its id.
-    pub(super) async fn with<R>(
-        &self,
-        request: &mut TokenRequest,
-        sign: impl FnOnce(&mut TokenRequest, Option<&str>, &EncodingKey) -> Result<R, TokenError>,
-    ) -> Result<R, TokenError> {
-        let source = match &self.0.key {
-            Key::Fixed(key) => return sign(request, self.0.id.as_deref(), key),
-            Key::Read(source) => source,
-        };
-        let text = source.read(request).await?;
-        let read = Self::pem_or_jwk(self.0.algorithm, text.expose_secret().as_bytes())?;
-        let id = self.0.id.as_deref().or(read.0.id.as_deref());
-        match &read.0.key {
-            Key::Fixed(key) => sign(request, id, key),
-            Key::Read(_) => unreachable!("a text holds a fixed key"),
+    /// The key as it is for `request`.
+    pub(super) async fn current_for(&self, request: &mut TokenRequest) -> Result<Self, TokenError> {
+        match &self.0.key {
+            Key::Fixed(_) => Ok(self.clone()),
+            Key::Read(source) => {
+                let text = source.read(request).await?;
+                self.fixed(text.expose().as_bytes())
+            }
         }
     }
 
-    pub(super) async fn changed(&self) -> bool {
+    /// The signature of a key that is at hand.
+    pub(super) fn sign_now(&self, message: &[u8]) -> Result<Vec<u8>, CannotSign> {
+        match &self.0.key {
+            Key::Fixed(key) => crypto::sign(self.0.algorithm, key, message),
+            Key::Read(_) => unreachable!("the key has been read"),
+        }
+    }
+
+    /// The key in `text`, with the id that is set here or else its own.
+    fn fixed(&self, text: &[u8]) -> Result<Self, TokenError> {
+        let read = Self::pem_or_jwk(self.0.algorithm, text)?;
+        Ok(match &self.0.id {
+            Some(id) => read.with_key_id(id.as_str()),
+            None => read,
+        })
+    }
+}
+
+/// A key that is [read](SigningKey::source) is read anew for every signature. `private_key_jwt` reads it only once for an
+/// assertion, and falls back on the key that worked last.
+impl Signer for SigningKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.0.algorithm
+    }
+
+    fn key_id(&self) -> Option<Cow<'_, str>> {
+        self.0.id.as_deref().map(Cow::Borrowed)
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        let read;
+        let key = match &self.0.key {
+            Key::Fixed(_) => self,
+            Key::Read(source) => {
+                let text = source.look().await;
+                let text = text.ok_or_else(|| SignError::transient("could not read its key"))?;
+                let fixed = self.fixed(text.expose().as_bytes());
+                read = fixed.map_err(|error| {
+                    SignError::permanent("has no usable key").with_source(error)
+                })?;
+                &read
+            }
+        };
+        key.sign_now(message).map_err(|error| {
+            SignError::permanent(match error {
+                CannotSign::NoProvider => NO_PROVIDER,
+                CannotSign::UnsuitableKey => "cannot sign with its key",
+            })
+        })
+    }
+
+    async fn changed(&self) -> bool {
         match &self.0.key {
             Key::Fixed(_) => false,
             Key::Read(source) => source.changed().await,
         }
+    }
+
+    async fn cache_identity(&self) -> Option<CacheIdentity> {
+        let identity = CacheIdentity::new("key")
+            .field("algorithm", self.0.algorithm.as_str())
+            .field("kid", self.0.id.as_deref().unwrap_or_default());
+        Some(match &self.0.key {
+            Key::Fixed(key) => identity.field("fixed", key.as_slice()),
+            Key::Read(key) => identity.field("read", key.look().await?.expose()),
+        })
     }
 }
 
@@ -227,50 +252,13 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-impl KeyAlgorithm {
-    /// The name in the IANA registry, such as `ES256`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rs256 => "RS256",
-            Self::Ps256 => "PS256",
-            Self::Es256 => "ES256",
-            Self::Es384 => "ES384",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    /// `key`, if it is one for this algorithm.
-    fn encoding(self, key: &PrivateKey<'_>) -> Option<EncodingKey> {
-        match (self, key) {
-            (Self::Rs256 | Self::Ps256, PrivateKey::Rsa(pkcs1)) => {
-                Some(EncodingKey::from_rsa_der(pkcs1))
-            }
-            (Self::Es256, PrivateKey::Ec(key)) if key.is_on(P256) => Some(key.encoding()),
-            (Self::Es384, PrivateKey::Ec(key)) if key.is_on(P384) => Some(key.encoding()),
-            (Self::EdDsa, PrivateKey::Ed25519(pkcs8)) => Some(EncodingKey::from_ed_der(pkcs8)),
-            _ => None,
-        }
-    }
-
-    /// The key that it needs.
-    fn wants(self) -> &'static str {
-        match self {
-            Self::Rs256 | Self::Ps256 => "an RSA key of at least 2048 bits",
-            Self::Es256 => "an EC key on P-256",
-            Self::Es384 => "an EC key on P-384",
-            Self::EdDsa => "an Ed25519 key",
-        }
-    }
-
-    pub(super) fn of_header(self) -> Algorithm {
-        match self {
-            Self::Rs256 => Algorithm::RS256,
-            Self::Ps256 => Algorithm::PS256,
-            Self::Es256 => Algorithm::ES256,
-            Self::Es384 => Algorithm::ES384,
-            Self::EdDsa => Algorithm::EdDSA,
-        }
+/// The key that `algorithm` needs.
+fn needed(algorithm: KeyAlgorithm) -> &'static str {
+    match algorithm {
+        KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => "an RSA key of at least 2048 bits",
+        KeyAlgorithm::Es256 => "an EC key on P-256",
+        KeyAlgorithm::Es384 => "an EC key on P-384",
+        KeyAlgorithm::EdDsa => "an Ed25519 key",
     }
 }
 
@@ -283,7 +271,10 @@ fn wrong(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
             "was not sent: the key is not a private key for {}: found {found}; needed is {}, unencrypted, as PEM or \
              JWK{remedy}",
             algorithm.as_str(),
-            algorithm.wants()
+            needed(algorithm)
         ),
     )
 }
+
+const NO_PROVIDER: &str =
+    "has no crypto provider in this build; enable the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`";

@@ -1,6 +1,10 @@
 //! How the client shows the token endpoint who it is (RFC 6749 §2.3), one file for each family of methods.
 
+#[cfg(feature = "jwt")]
+mod algorithm;
 mod assertion;
+#[cfg(feature = "jwt")]
+mod crypto;
 #[cfg(feature = "jwt")]
 mod der;
 mod erased;
@@ -16,6 +20,8 @@ mod request;
 #[cfg(feature = "jwt")]
 mod rsa;
 mod secret;
+#[cfg(feature = "jwt")]
+mod signer;
 mod unsigned;
 
 use std::{
@@ -24,9 +30,13 @@ use std::{
     sync::Arc,
 };
 
-#[cfg(feature = "jwt")]
-pub(super) use self::jwt::{NO_PROVIDER, built_in};
 pub use self::request::{AssertionAudience, TokenRequest};
+#[cfg(feature = "jwt")]
+pub use self::{
+    algorithm::{KeyAlgorithm, SecretAlgorithm},
+    key::SigningKey,
+    signer::{SignError, Signer},
+};
 use self::{
     assertion::ReadyAssertion,
     erased::Erased,
@@ -34,11 +44,6 @@ use self::{
     unsigned::Unsigned,
 };
 pub(super) use self::{erased::BoxFuture, request::Target};
-#[cfg(feature = "jwt")]
-pub use self::{
-    jwt::SecretAlgorithm,
-    key::{KeyAlgorithm, SigningKey},
-};
 use super::SecretSource;
 use crate::client_credentials::{
     CacheIdentity, TokenError,
@@ -73,8 +78,8 @@ pub struct ClientAuth {
     trimmed_id: bool,
 }
 
-/// One way for a client to authenticate; implement it for what [`ClientAuth`] does not offer: a signing service, a
-/// vendor's header, client attestation.
+/// One way for a client to authenticate; implement it for what [`ClientAuth`] does not offer: a vendor's header, client
+/// attestation.
 ///
 /// The layer calls [`authenticate`](Self::authenticate) for every attempt, within the fetch's time limit.
 ///
@@ -198,17 +203,17 @@ impl ClientAuth {
     }
 
     /// `private_key_jwt` (RFC 7523 §2.2): an assertion signed with a private key, with a new `jti` for every attempt
-    /// and a life of 60 s.
+    /// and a life of 60 s. The key is a [`SigningKey`], or a [`Signer`] of yours, such as a KMS or an HSM.
     ///
     /// Its audience is the issuer, which [`TokenEndpoint::discover`](super::TokenEndpoint::discover) or
     /// [`TokenEndpoint::issuer`](super::TokenEndpoint::issuer) tells, or what
     /// [`assertion_audience`](super::TokenEndpoint::assertion_audience) says.
     #[cfg(feature = "jwt")]
     #[must_use]
-    pub fn private_key_jwt(id: impl Into<String>, key: SigningKey) -> Self {
+    pub fn private_key_jwt(id: impl Into<String>, signer: impl Signer) -> Self {
         Self {
-            algorithm: Some(key.algorithm().as_str()),
-            ..Self::of(id, |id| jwt::PrivateKeyJwt::new(id, key))
+            algorithm: Some(signer.algorithm().as_str()),
+            ..Self::of(id, |id| jwt::PrivateKeyJwt::new(id, signer))
         }
     }
 
@@ -232,7 +237,7 @@ impl ClientAuth {
     /// `tls_client_auth` (RFC 8705 §2.1): the certificate of the TLS connection, with `client_id` in the form.
     ///
     /// The certificate belongs to the connection: give it to
-    /// [`TokenEndpoint::tls_config`](super::TokenEndpoint::tls_config), or use a client of yours that has it.
+    /// [`TokenEndpoint::client_certificate`](super::TokenEndpoint::client_certificate), or use a client of yours that has it.
     #[must_use]
     pub fn tls(id: impl Into<String>) -> Self {
         Self::of(id, |id| Unsigned::new(id, &["tls_client_auth"]))

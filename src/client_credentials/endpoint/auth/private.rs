@@ -1,18 +1,19 @@
 //! A private key in PEM, as what signing libraries read: PKCS #8 (RFC 5958), PKCS #1 (RFC 8017 A.1.2), SEC 1
 //! (RFC 5915). [pure]
 
-use jsonwebtoken::EncodingKey;
+use zeroize::Zeroizing;
 
 use super::{
     super::pem::{self, Block},
+    algorithm::KeyAlgorithm,
     der::{self, CONTEXT_0, EC_PUBLIC_KEY, ED25519, INTEGER, OCTET_STRING, P256, P384, SEQUENCE},
 };
 
+/// A private key for one algorithm, and what it is, for people.
+pub(super) type Found = (Zeroizing<Vec<u8>>, String);
+
 /// The first private key in `pem`. The error says what was found.
-pub(super) fn read<R>(
-    pem: &[u8],
-    choose: impl FnOnce(&PrivateKey<'_>) -> Option<R>,
-) -> Result<R, String> {
+pub(super) fn read_pem(algorithm: KeyAlgorithm, pem: &[u8]) -> Result<Found, String> {
     let blocks = pem::blocks(pem);
     let Some(block) = blocks.iter().find(|block| block.is_private_key()) else {
         return Err(pem::found(pem));
@@ -24,7 +25,19 @@ pub(super) fn read<R>(
         .der()
         .and_then(|der| PrivateKey::of(block.label(), der, parameters));
     let key = key.ok_or_else(|| pem::found(pem))?;
-    choose(&key).ok_or_else(|| key.describe())
+    choose(algorithm, &key)
+}
+
+/// The private key in `der`. The error says what was found.
+pub(super) fn read_der(algorithm: KeyAlgorithm, der: &[u8]) -> Result<Found, String> {
+    let key = PrivateKey::of_der(der).ok_or_else(|| pem::found(der))?;
+    choose(algorithm, &key)
+}
+
+fn choose(algorithm: KeyAlgorithm, key: &PrivateKey<'_>) -> Result<Found, String> {
+    let suiting = key.suiting(algorithm);
+    let suiting = suiting.map(|suiting| (suiting, key.describe()));
+    suiting.ok_or_else(|| key.describe())
 }
 
 /// The bits of the modulus of an RSA key in PKCS #1.
@@ -37,7 +50,7 @@ fn modulus_bits(pkcs1: &[u8]) -> Option<usize> {
     Some(8 * modulus.len() - modulus.first()?.leading_zeros() as usize)
 }
 
-pub(super) enum PrivateKey<'a> {
+enum PrivateKey<'a> {
     /// As PKCS #1.
     Rsa(&'a [u8]),
     Ec(Ec<'a>),
@@ -46,7 +59,7 @@ pub(super) enum PrivateKey<'a> {
     Other(&'static str),
 }
 
-pub(super) struct Ec<'a> {
+struct Ec<'a> {
     /// The encoded object identifier.
     curve: Option<&'a [u8]>,
     der: &'a [u8],
@@ -98,7 +111,34 @@ impl<'a> PrivateKey<'a> {
         })
     }
 
-    pub(super) fn describe(&self) -> String {
+    /// The key in `der`: PKCS #8, PKCS #1 or SEC 1, which the element behind the version tells.
+    fn of_der(der: &'a [u8]) -> Option<Self> {
+        let (content, _) = der::content(der, SEQUENCE)?;
+        let (_version, rest) = der::content(content, INTEGER)?;
+        let label = match *rest.first()? {
+            SEQUENCE => "PRIVATE KEY",
+            INTEGER => "RSA PRIVATE KEY",
+            OCTET_STRING => "EC PRIVATE KEY",
+            _ => return None,
+        };
+        Self::of(label, der, None)
+    }
+
+    /// The key as signatures with `algorithm` need it, PKCS #1 for RSA and PKCS #8 for the others; `None` if it is none for
+    /// that algorithm.
+    fn suiting(&self, algorithm: KeyAlgorithm) -> Option<Zeroizing<Vec<u8>>> {
+        match (algorithm, self) {
+            (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, Self::Rsa(pkcs1)) => {
+                Some(der::join(&[pkcs1]))
+            }
+            (KeyAlgorithm::Es256, Self::Ec(key)) if key.is_on(P256) => Some(key.pkcs8()),
+            (KeyAlgorithm::Es384, Self::Ec(key)) if key.is_on(P384) => Some(key.pkcs8()),
+            (KeyAlgorithm::EdDsa, Self::Ed25519(pkcs8)) => Some(der::join(&[pkcs8])),
+            _ => None,
+        }
+    }
+
+    fn describe(&self) -> String {
         match self {
             Self::Rsa(pkcs1) => match modulus_bits(pkcs1) {
                 Some(bits) => format!("an RSA key of {bits} bits"),
@@ -120,17 +160,17 @@ impl<'a> PrivateKey<'a> {
 
 impl Ec<'_> {
     /// Whether it is a key on `curve`, an encoded object identifier.
-    pub(super) fn is_on(&self, curve: &[u8]) -> bool {
+    fn is_on(&self, curve: &[u8]) -> bool {
         self.curve == Some(curve)
     }
 
-    pub(super) fn encoding(&self) -> EncodingKey {
+    fn pkcs8(&self) -> Zeroizing<Vec<u8>> {
         match self.is_sec1 {
             true => {
                 let algorithm = der::join(&[EC_PUBLIC_KEY, self.curve.unwrap_or_default()]);
-                EncodingKey::from_ec_der(&der::pkcs8(&algorithm, self.der))
+                der::pkcs8(&algorithm, self.der)
             }
-            false => EncodingKey::from_ec_der(self.der),
+            false => der::join(&[self.der]),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::super::{form::Form, response::place, secret::UsedSecrets};
+use crate::secret::Secret;
 
 /// A token request, before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds to it.
 ///
@@ -43,7 +43,7 @@ pub struct TokenRequest {
     /// What to look at if these credentials are refused.
     pub(in super::super) advice: Option<&'static str>,
     /// Never to appear in what the server's answer is quoted for.
-    pub(in super::super) secrets: Vec<SecretString>,
+    pub(in super::super) secrets: Vec<Secret>,
     pub(in super::super) used: UsedSecrets,
     target: Target,
 }
@@ -58,8 +58,9 @@ pub(in super::super) struct Target {
     pub(in super::super) typed: bool,
     pub(in super::super) now: Instant,
     pub(in super::super) wall: SystemTime,
-    #[cfg(feature = "jwt")]
-    pub(in super::super) provider: Option<&'static jsonwebtoken::crypto::CryptoProvider>,
+    /// When the attempt is given up.
+    #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
+    pub(in super::super) deadline: Instant,
 }
 
 /// Whom a signed assertion names as its audience (`aud`).
@@ -142,18 +143,18 @@ impl TokenRequest {
 
     /// Adds a parameter to the form. A name that is there already makes the request fail before it is sent
     /// (RFC 6749 §3.2).
-    pub fn parameter(&mut self, name: impl Into<String>, value: impl Into<SecretString>) {
+    pub fn parameter(&mut self, name: impl Into<String>, value: impl Into<Secret>) {
         self.form.push(name, value);
     }
 
     /// Has `secret` replaced wherever the server's answer is quoted.
-    pub fn redact(&mut self, secret: impl Into<SecretString>) {
+    pub fn redact(&mut self, secret: impl Into<Secret>) {
         self.secrets.push(secret.into());
     }
 
     #[cfg(feature = "jwt")]
-    pub(super) fn provider(&self) -> Option<&'static jsonwebtoken::crypto::CryptoProvider> {
-        self.target.provider
+    pub(super) fn deadline(&self) -> Instant {
+        self.target.deadline
     }
 
     #[cfg(feature = "jwt")]

@@ -3,7 +3,6 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, header::AUTHORIZATION};
-use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
@@ -79,14 +78,14 @@ impl ClientAuthentication for ClientSecret {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         let secret = self.secret.read(request).await?;
         let method = self.chosen(request);
-        request.advice = Some(self.advice(secret.expose_secret(), method));
+        request.advice = Some(self.advice(secret.expose(), method));
         match method {
             Method::Post => {
                 request.parameter("client_id", self.id.as_str());
-                request.parameter("client_secret", secret.expose_secret());
+                request.parameter("client_secret", secret.expose());
             }
             Method::Basic | Method::BasicRaw => {
-                let value = basic(&self.id, secret.expose_secret(), method)?;
+                let value = basic(&self.id, secret.expose(), method)?;
                 request.header(AUTHORIZATION, value);
             }
         }
@@ -115,7 +114,7 @@ impl ClientAuthentication for ClientSecret {
         Some(
             CacheIdentity::new(method)
                 .field("client_id", &self.id)
-                .field("secret", secret.expose_secret()),
+                .field("secret", secret.expose()),
         )
     }
 

@@ -33,11 +33,11 @@ impl ClientAuthentication for Unsigned {
         }
         request.advice = match self.methods {
             ["tls_client_auth"] => Some(
-                "check the client id, and that its registration names the subject of the certificate that `.tls_config(..)` \
+                "check the client id, and that its registration names the subject of the certificate that `.client_certificate(..)` \
                  or your client presents",
             ),
             ["self_signed_tls_client_auth"] => Some(
-                "check the client id, and that the certificate that `.tls_config(..)` or your client presents is registered",
+                "check the client id, and that the certificate that `.client_certificate(..)` or your client presents is registered",
             ),
             _ => Some("the server wants a client to authenticate; `ClientAuth` offers the ways"),
         };

@@ -4,7 +4,6 @@ use std::fmt;
 
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
-use secrecy::SecretString;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -16,9 +15,12 @@ use super::{
     exposed,
     text::{decoded, repaired, trimmed},
 };
-use crate::client_credentials::{
-    Quirk,
-    redact::{LONGEST_TEXT, quotable},
+use crate::{
+    client_credentials::{
+        Quirk,
+        redact::{LONGEST_TEXT, quotable},
+    },
+    secret::Secret,
 };
 
 /// The members of the answer; every string in it is zeroised on drop.
@@ -88,7 +90,7 @@ impl Answer {
     /// The `error` member: a code that means something, or what it says in RFC 6749 §5.2's character set with `secrets`
     /// replaced. A value that says nothing (empty, false, zero) is no error, and neither is the name of the status,
     /// which web frameworks put there.
-    pub(super) fn code(&self, status: StatusCode, secrets: &[SecretString]) -> Option<String> {
+    pub(super) fn code(&self, status: StatusCode, secrets: &[Secret]) -> Option<String> {
         match self.members.get("error")? {
             // Whatever the secret is: a part of a known word gives nothing away.
             Value::String(code) if KNOWN_CODES.contains(&code.as_str()) => Some(code.clone()),
@@ -104,7 +106,7 @@ impl Answer {
         }
     }
 
-    pub(super) fn description(&self, secrets: &[SecretString]) -> Option<String> {
+    pub(super) fn description(&self, secrets: &[Secret]) -> Option<String> {
         let inner = self
             .members
             .get("error")
@@ -124,7 +126,7 @@ impl Answer {
     }
 
     /// The `token_type`, for an error's text.
-    pub(super) fn token_type(&self, secrets: &[SecretString]) -> String {
+    pub(super) fn token_type(&self, secrets: &[Secret]) -> String {
         match self.members.get("token_type").and_then(Value::as_str) {
             Some(kind) => self.quoted(kind, secrets, 40),
             None => "not a string".to_owned(),
@@ -132,7 +134,7 @@ impl Answer {
     }
 
     /// Words of the server's, without the secrets that it was sent and the tokens that it sends.
-    fn quoted(&self, text: &str, secrets: &[SecretString], most: usize) -> String {
+    fn quoted(&self, text: &str, secrets: &[Secret], most: usize) -> String {
         let tokens = ["access_token", "refresh_token", "id_token"];
         let tokens = tokens
             .iter()

@@ -11,7 +11,6 @@ mod text;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -23,6 +22,7 @@ pub(super) use self::{
 use crate::{
     client_credentials::{AccessToken, Quirk, TokenError, TokenErrorKind},
     retry_after,
+    secret::Secret,
 };
 
 /// What the reader knows besides the answer.
@@ -35,7 +35,7 @@ pub(super) struct Context<'a> {
     /// Token types that are sent as bearer tokens, besides `Bearer`.
     pub(super) bearer_types: &'a [String],
     pub(super) advice: Option<&'static str>,
-    pub(super) secrets: &'a [SecretString],
+    pub(super) secrets: &'a [Secret],
 }
 
 /// The token in the answer and what was odd about it, or what is wrong with it.
@@ -199,17 +199,11 @@ fn token(
             "was answered without an access_token; check the token endpoint's URL",
         ));
     };
-    if !is_utf8 && !value.expose_secret().is_ascii() {
+    if !is_utf8 && !value.expose().is_ascii() {
         return Err(not_utf8());
     }
     let made = retry_after::reference(headers, cx.wall);
-    let lifetime = lifetime::lifetime(
-        members,
-        value.expose_secret(),
-        made,
-        cx.default_lifetime,
-        quirks,
-    );
+    let lifetime = lifetime::lifetime(members, value.expose(), made, cx.default_lifetime, quirks);
     let refresh_in = lifetime::refresh_in(members);
     let scope = scope(members.get("scope"), quirks);
     let quirks = std::mem::take(quirks);
@@ -234,7 +228,7 @@ fn token(
 
 /// The token alone: without white space around it, and without the scheme that some servers put in front. `None` if
 /// nothing is left.
-fn bare_token(value: String, quirks: &mut Vec<Quirk>) -> Option<SecretString> {
+fn bare_token(value: String, quirks: &mut Vec<Quirk>) -> Option<Secret> {
     let value = Zeroizing::new(value);
     let mut bare = value.trim();
     let (scheme, rest) = bare.split_once(' ').unwrap_or((bare, ""));
@@ -260,8 +254,8 @@ fn scope(value: Option<&Value>, quirks: &mut Vec<Quirk>) -> Option<Box<str>> {
     }
 }
 
-fn exposed(secrets: &[SecretString]) -> Vec<&str> {
-    secrets.iter().map(ExposeSecret::expose_secret).collect()
+fn exposed(secrets: &[Secret]) -> Vec<&str> {
+    secrets.iter().map(Secret::expose).collect()
 }
 
 fn not_utf8() -> TokenError {

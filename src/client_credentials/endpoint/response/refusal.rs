@@ -1,10 +1,12 @@
 //! What a refusal means (RFC 6749 §5.2), and what to check. [pure]
 
 use http::{HeaderMap, StatusCode, Uri, header};
-use secrecy::SecretString;
 
 use super::{Context, exposed, is_page};
-use crate::client_credentials::{TokenError, TokenErrorKind, redact};
+use crate::{
+    client_credentials::{TokenError, TokenErrorKind, redact},
+    secret::Secret,
+};
 
 /// An answer that is no success.
 pub(super) struct Refusal<'a> {
@@ -186,7 +188,7 @@ fn throttled() -> TokenError {
 pub(super) fn redirected(
     status: StatusCode,
     headers: &HeaderMap,
-    secrets: &[SecretString],
+    secrets: &[Secret],
 ) -> TokenError {
     let secrets = exposed(secrets);
     let target = headers

@@ -2,11 +2,13 @@
 
 use std::{error::Error, path::PathBuf};
 
-use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::{SecretSource, trim};
-use crate::client_credentials::{TokenError, TokenErrorKind, trim::is_empty};
+use crate::{
+    client_credentials::{TokenError, TokenErrorKind, trim::is_empty},
+    secret::Secret,
+};
 
 /// A file that holds a secret, read again for every attempt, because its writer replaces it: a client secret that Vault
 /// or Kubernetes puts there, a service account token that Kubernetes projects, a SPIFFE JWT-SVID.
@@ -57,13 +59,13 @@ impl SecretFile {
 }
 
 impl SecretSource for SecretFile {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<Secret, TokenError> {
         let content = self.read_untrimmed().await?;
         Ok(trim(&content).unwrap_or(content))
     }
 
     /// Without the one line break that files end with.
-    async fn read_untrimmed(&self) -> Result<SecretString, TokenError> {
+    async fn read_untrimmed(&self) -> Result<Secret, TokenError> {
         let failed = |error: Box<dyn Error + Send + Sync>| {
             self.unreadable("could not be read").with_source(error)
         };

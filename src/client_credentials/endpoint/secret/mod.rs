@@ -7,17 +7,18 @@ mod variable;
 
 use std::future::Future;
 
-use secrecy::{ExposeSecret, SecretString};
-
 #[cfg(feature = "https")]
 pub(super) use self::shared::Erased;
 pub use self::{file::SecretFile, variable::SecretVariable};
 pub(super) use self::{shared::SharedSecret, used::UsedSecrets};
-use crate::client_credentials::{TokenError, trim::trimmed};
+use crate::{
+    client_credentials::{TokenError, trim::trimmed},
+    secret::Secret,
+};
 
 /// Where a client secret comes from, or a token that takes its place.
 ///
-/// Implemented for `String`, `&'static str` and `SecretString`, which never change; for [`SecretFile`] and
+/// Implemented for `String`, `&'static str` and `Secret`, which never change; for [`SecretFile`] and
 /// [`SecretVariable`]; and for closures that return a future. It is read once for every token request, and at most every
 /// 5 s while the secret that it gave is refused; a layer with a
 /// [`store`](super::super::ClientCredentialsLayerBuilder::store) reads it before and after the request, too.
@@ -55,36 +56,36 @@ pub trait SecretSource: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// The future is dropped when the fetch's deadline has passed.
-    fn read(&self) -> impl Future<Output = Result<SecretString, TokenError>> + Send;
+    fn read(&self) -> impl Future<Output = Result<Secret, TokenError>> + Send;
 
     /// The secret with the marks that [`read`](Self::read) removes, so that they can be reported.
     #[doc(hidden)]
-    fn read_untrimmed(&self) -> impl Future<Output = Result<SecretString, TokenError>> + Send {
+    fn read_untrimmed(&self) -> impl Future<Output = Result<Secret, TokenError>> + Send {
         self.read()
     }
 }
 
 /// The secret without line breaks and marks at its ends; `None` if there are none.
-pub(in crate::client_credentials) fn trim(secret: &SecretString) -> Option<SecretString> {
-    let secret = secret.expose_secret();
+pub(in crate::client_credentials) fn trim(secret: &Secret) -> Option<Secret> {
+    let secret = secret.expose();
     let kept = trimmed(secret);
     (kept.len() < secret.len()).then(|| kept.into())
 }
 
-impl SecretSource for SecretString {
+impl SecretSource for Secret {
     async fn read(&self) -> Result<Self, TokenError> {
         Ok(self.clone())
     }
 }
 
 impl SecretSource for String {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<Secret, TokenError> {
         Ok(self.as_str().into())
     }
 }
 
 impl SecretSource for &'static str {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<Secret, TokenError> {
         Ok((*self).into())
     }
 }
@@ -92,9 +93,9 @@ impl SecretSource for &'static str {
 impl<F, R> SecretSource for F
 where
     F: Fn() -> R + Send + Sync + 'static,
-    R: Future<Output = Result<SecretString, TokenError>> + Send,
+    R: Future<Output = Result<Secret, TokenError>> + Send,
 {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<Secret, TokenError> {
         self().await
     }
 }

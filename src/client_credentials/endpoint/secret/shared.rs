@@ -2,7 +2,6 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
 use crate::{
     client_credentials::{TokenError, TokenErrorKind, trim::is_empty},
     panics::surviving,
+    secret::Secret,
     sync::{Mutex, lock},
 };
 
@@ -33,7 +33,7 @@ struct State<S: ?Sized> {
 struct Memory {
     given: Given,
     /// What a token was last granted for.
-    kept: Option<SecretString>,
+    kept: Option<Secret>,
     /// Since when the source has given another value than the one kept, or none.
     superseded: Option<Instant>,
     /// It was reported that what the source gives is trimmed.
@@ -46,16 +46,16 @@ enum Given {
     #[default]
     NotAsked,
     Nothing,
-    Secret(SecretString),
+    Secret(Secret),
 }
 
 /// A [`SecretSource`] without its type.
 pub(in super::super) trait Erased: Send + Sync {
-    fn read(&self) -> BoxFuture<'_, Result<SecretString, TokenError>>;
+    fn read(&self) -> BoxFuture<'_, Result<Secret, TokenError>>;
 }
 
 impl<S: SecretSource> Erased for S {
-    fn read(&self) -> BoxFuture<'_, Result<SecretString, TokenError>> {
+    fn read(&self) -> BoxFuture<'_, Result<Secret, TokenError>> {
         // A panic is a failure like another: the secret kept from before may be used instead.
         Box::pin(async {
             let read = surviving(async { SecretSource::read_untrimmed(self).await }).await;
@@ -91,7 +91,7 @@ impl SharedSecret {
     pub(in super::super) async fn read(
         &self,
         request: &mut TokenRequest,
-    ) -> Result<SecretString, TokenError> {
+    ) -> Result<Secret, TokenError> {
         let kept = lock(&self.0.memory).kept_at(request.now());
         let secret = match kept {
             None => self.note(self.current_for(request).await, request.now())?,
@@ -120,17 +120,17 @@ impl SharedSecret {
         match &lock(&self.0.memory).given {
             Given::NotAsked => false,
             Given::Nothing => true,
-            Given::Secret(given) => given.expose_secret() != now.expose_secret(),
+            Given::Secret(given) => given.expose() != now.expose(),
         }
     }
 
     /// The secret of now, for nothing but telling it from others. `None` if it is not to be had in time.
-    pub(in super::super) async fn look(&self) -> Option<SecretString> {
+    pub(in super::super) async fn look(&self) -> Option<Secret> {
         timeout(LONGEST_READ, self.current()).await.ok()?.ok()
     }
 
     /// Remembers `secret`, for which a token was granted.
-    pub(super) fn keep(&self, secret: SecretString) {
+    pub(super) fn keep(&self, secret: Secret) {
         if !self.keeps_another(&secret) && lock(&self.0.memory).kept.is_some() {
             return;
         }
@@ -143,20 +143,20 @@ impl SharedSecret {
     }
 
     /// Whether another value than `secret` is kept.
-    pub(super) fn keeps_another(&self, secret: &SecretString) -> bool {
+    pub(super) fn keeps_another(&self, secret: &Secret) -> bool {
         let memory = lock(&self.0.memory);
         let kept = memory.kept.as_ref();
-        kept.is_some_and(|kept| kept.expose_secret() != secret.expose_secret())
+        kept.is_some_and(|kept| kept.expose() != secret.expose())
     }
 
     /// What the source gives, without line breaks and marks at its ends; an empty value is an error.
-    async fn current(&self) -> Result<SecretString, TokenError> {
+    async fn current(&self) -> Result<Secret, TokenError> {
         let secret = self.0.source.read().await?;
         self.usable(secret).map(|(secret, _)| secret)
     }
 
     /// The same for `request`, which reports once that something was removed.
-    async fn current_for(&self, request: &mut TokenRequest) -> Result<SecretString, TokenError> {
+    async fn current_for(&self, request: &mut TokenRequest) -> Result<Secret, TokenError> {
         let secret = self.0.source.read().await?;
         let (secret, trimmed) = self.usable(secret)?;
         let trimmed = trimmed && !self.0.multiline;
@@ -170,8 +170,8 @@ impl SharedSecret {
     }
 
     /// The secret to send, and whether it is another than `secret`.
-    fn usable(&self, secret: SecretString) -> Result<(SecretString, bool), TokenError> {
-        if is_empty(secret.expose_secret()) {
+    fn usable(&self, secret: Secret) -> Result<(Secret, bool), TokenError> {
+        if is_empty(secret.expose()) {
             return Err(self.missing(false, "is empty"));
         }
         Ok(match trim(&secret) {
@@ -180,11 +180,7 @@ impl SharedSecret {
         })
     }
 
-    fn note(
-        &self,
-        given: Result<SecretString, TokenError>,
-        now: Instant,
-    ) -> Result<SecretString, TokenError> {
+    fn note(&self, given: Result<Secret, TokenError>, now: Instant) -> Result<Secret, TokenError> {
         lock(&self.0.memory).note(given.as_ref().ok(), now);
         given
     }
@@ -200,9 +196,9 @@ impl SharedSecret {
 }
 
 impl Memory {
-    fn note(&mut self, given: Option<&SecretString>, now: Instant) {
-        let given_now = given.map(ExposeSecret::expose_secret);
-        let kept = self.kept.as_ref().map(ExposeSecret::expose_secret);
+    fn note(&mut self, given: Option<&Secret>, now: Instant) {
+        let given_now = given.map(Secret::expose);
+        let kept = self.kept.as_ref().map(Secret::expose);
         self.superseded = match kept.is_none() || given_now == kept {
             true => None,
             false => self.superseded.or(Some(now)),
@@ -211,7 +207,7 @@ impl Memory {
     }
 
     /// What is kept, unless it is too old to be of use.
-    fn kept_at(&mut self, now: Instant) -> Option<SecretString> {
+    fn kept_at(&mut self, now: Instant) -> Option<Secret> {
         let old = |since| now.saturating_duration_since(since) >= LONGEST_KEPT;
         if self.superseded.is_some_and(old) {
             self.kept = None;

@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-use secrecy::SecretString;
-
 use super::SharedSecret;
-use crate::client_credentials::TokenError;
+use crate::{client_credentials::TokenError, secret::Secret};
 
 /// Filled while the request is made.
 #[derive(Default)]
 pub(in super::super) struct UsedSecrets {
-    secrets: Vec<(SharedSecret, SecretString)>,
+    secrets: Vec<(SharedSecret, Secret)>,
     /// Those from here on show who the client is.
     credentials: usize,
     /// The credentials are to be those that are kept.
@@ -54,7 +52,7 @@ impl UsedSecrets {
         self.kept
     }
 
-    pub(super) fn add(&mut self, source: SharedSecret, used: SecretString) {
+    pub(super) fn add(&mut self, source: SharedSecret, used: Secret) {
         self.secrets.push((source, used));
     }
 

@@ -1,10 +1,12 @@
 //! Secrets in environment variables.
 
-use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::{SecretSource, trim};
-use crate::client_credentials::{TokenError, TokenErrorKind, trim::is_empty};
+use crate::{
+    client_credentials::{TokenError, TokenErrorKind, trim::is_empty},
+    secret::Secret,
+};
 
 /// An environment variable that holds a secret, looked up again for every attempt.
 ///
@@ -42,12 +44,12 @@ impl SecretVariable {
 }
 
 impl SecretSource for SecretVariable {
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<Secret, TokenError> {
         let value = self.read_untrimmed().await?;
         Ok(trim(&value).unwrap_or(value))
     }
 
-    async fn read_untrimmed(&self) -> Result<SecretString, TokenError> {
+    async fn read_untrimmed(&self) -> Result<Secret, TokenError> {
         let value = std::env::var_os(&self.name).ok_or_else(|| self.unreadable("is not set"))?;
         let value = value
             .into_string()

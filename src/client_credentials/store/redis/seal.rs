@@ -10,7 +10,6 @@ use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Generate, Payload},
 };
-use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::{Entry, StoreError, StoredToken, millis};
@@ -22,7 +21,7 @@ pub(super) fn seal(
     now: u64,
 ) -> Result<Vec<u8>, StoreError> {
     let content = token.to_bytes();
-    let content = content.expose_secret();
+    let content = content.expose();
     if content.len() > LARGEST {
         return Err(StoreError::unavailable(
             "is not given a token of more than 64 KiB",

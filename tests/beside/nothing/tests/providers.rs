@@ -20,7 +20,7 @@ async fn without_a_provider_the_error_names_the_two_features() {
     let error = shared::tokens("https://issuer.example/token").token().await;
 
     let error = error.unwrap_err().to_string();
-    for named in ["`ring`", "`aws-lc-rs`", "install_default", "tls_config"] {
+    for named in ["`ring`", "`aws-lc-rs`", "install_default", ".service("] {
         assert!(error.contains(named), "{error}");
     }
 }

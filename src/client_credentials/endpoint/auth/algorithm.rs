@@ -1,0 +1,78 @@
+//! The algorithms that sign assertions, by their names in the IANA registry. [pure]
+
+/// An algorithm that signs with a private key (RFC 7518 §3.1, RFC 8037 §3.1).
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client_credentials::{KeyAlgorithm, SigningKey};
+///
+/// let jwk = std::env::var("SIGNING_KEY").unwrap_or_default();
+/// if let Err(error) = SigningKey::jwk(KeyAlgorithm::EdDsa, jwk) {
+///     eprintln!("{} with this key: {error}", KeyAlgorithm::EdDsa.as_str());
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum KeyAlgorithm {
+    /// RSA, PKCS #1 v1.5, SHA-256.
+    Rs256,
+    /// RSA, PSS, SHA-256.
+    Ps256,
+    /// ECDSA on P-256, SHA-256.
+    Es256,
+    /// ECDSA on P-384, SHA-384.
+    Es384,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl KeyAlgorithm {
+    /// The name in the IANA registry, such as `ES256`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Ps256 => "PS256",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+/// An algorithm that signs with the client secret (RFC 7518 §3.2).
+///
+/// A secret shorter than the hash (32, 48 or 64 bytes) is weaker than the algorithm, and some servers refuse it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, client_credentials::SecretAlgorithm};
+///
+/// let auth = ClientAuth::client_secret_jwt_with("my-client", "my-secret", SecretAlgorithm::Hs512);
+/// # drop(auth);
+/// assert_eq!(SecretAlgorithm::Hs512.as_str(), "HS512");
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum SecretAlgorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+}
+
+impl SecretAlgorithm {
+    /// The name in the IANA registry, such as `HS256`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
+        }
+    }
+}

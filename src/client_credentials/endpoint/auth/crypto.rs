@@ -1,0 +1,94 @@
+//! Signatures by the crypto provider that the features of this build select. The only file that names jsonwebtoken.
+
+use super::algorithm::{KeyAlgorithm, SecretAlgorithm};
+
+/// There is no signature: the build has no crypto provider, or the key does not suit the algorithm.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum CannotSign {
+    #[cfg_attr(
+        any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"),
+        expect(dead_code, reason = "this build has a provider")
+    )]
+    NoProvider,
+    UnsuitableKey,
+}
+
+/// Whether the features of this build bring a crypto provider.
+pub(super) const HAS_PROVIDER: bool =
+    cfg!(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"));
+
+#[cfg(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"))]
+mod provider {
+    #[cfg(feature = "jwt-aws-lc-rs")]
+    use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
+    #[cfg(not(feature = "jwt-aws-lc-rs"))]
+    use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
+    use jsonwebtoken::{Algorithm, EncodingKey};
+
+    use super::{CannotSign, KeyAlgorithm, SecretAlgorithm};
+
+    /// The signature over `message`. `key` is PKCS #1 for RSA, and PKCS #8 for the others.
+    pub(in super::super) fn sign(
+        algorithm: KeyAlgorithm,
+        key: &[u8],
+        message: &[u8],
+    ) -> Result<Vec<u8>, CannotSign> {
+        let (algorithm, key) = match algorithm {
+            KeyAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_der(key)),
+            KeyAlgorithm::Ps256 => (Algorithm::PS256, EncodingKey::from_rsa_der(key)),
+            KeyAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_der(key)),
+            KeyAlgorithm::Es384 => (Algorithm::ES384, EncodingKey::from_ec_der(key)),
+            KeyAlgorithm::EdDsa => (Algorithm::EdDSA, EncodingKey::from_ed_der(key)),
+        };
+        sign_with(algorithm, &key, message)
+    }
+
+    pub(in super::super) fn sign_with_secret(
+        algorithm: SecretAlgorithm,
+        secret: &[u8],
+        message: &[u8],
+    ) -> Result<Vec<u8>, CannotSign> {
+        let algorithm = match algorithm {
+            SecretAlgorithm::Hs256 => Algorithm::HS256,
+            SecretAlgorithm::Hs384 => Algorithm::HS384,
+            SecretAlgorithm::Hs512 => Algorithm::HS512,
+        };
+        sign_with(algorithm, &EncodingKey::from_secret(secret), message)
+    }
+
+    /// By the provider itself: jsonwebtoken's own functions use the process-wide default, and panic without one. The
+    /// library's error is dropped, because it may name the key's contents.
+    fn sign_with(
+        algorithm: Algorithm,
+        key: &EncodingKey,
+        message: &[u8],
+    ) -> Result<Vec<u8>, CannotSign> {
+        let signer = (DEFAULT_PROVIDER.signer_factory)(&algorithm, key);
+        let signer = signer.map_err(|_| CannotSign::UnsuitableKey)?;
+        let signed = signer.try_sign(message);
+        signed.map_err(|_| CannotSign::UnsuitableKey)
+    }
+}
+
+#[cfg(not(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto")))]
+mod provider {
+    use super::{CannotSign, KeyAlgorithm, SecretAlgorithm};
+
+    pub(in super::super) fn sign(
+        _: KeyAlgorithm,
+        _: &[u8],
+        _: &[u8],
+    ) -> Result<Vec<u8>, CannotSign> {
+        Err(CannotSign::NoProvider)
+    }
+
+    pub(in super::super) fn sign_with_secret(
+        _: SecretAlgorithm,
+        _: &[u8],
+        _: &[u8],
+    ) -> Result<Vec<u8>, CannotSign> {
+        Err(CannotSign::NoProvider)
+    }
+}
+
+pub(super) use self::provider::{sign, sign_with_secret};
