@@ -29,6 +29,7 @@
 
 mod attempts;
 mod backoff;
+mod boxed;
 mod call;
 pub mod client_credentials;
 #[cfg(feature = "reqwest")]

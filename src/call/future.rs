@@ -18,7 +18,7 @@ use super::{
     drive::{Step, resume},
     policy::{Next, Policy},
 };
-use crate::{BoxError, replay::ReplayableBody, sharded::Shard};
+use crate::{BoxError, boxed::BoxFuture, replay::ReplayableBody, sharded::Shard};
 
 pin_project! {
     /// The future of a response by a policy.
@@ -40,11 +40,9 @@ pin_project! {
         /// The policy does not concern this request.
         Passthrough { #[pin] future: F },
         /// Something is waited for, or sent again.
-        Slow { future: BoxFuture<R> },
+        Slow { future: BoxFuture<'static, Result<R, BoxError>> },
     }
 }
-
-type BoxFuture<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
 
 /// What is kept of a request while its first attempt is in flight.
 pub(crate) struct InFlight<P: Policy, S, B> {
@@ -163,7 +161,10 @@ where
     fn end(
         &mut self,
         outcome: Result<Response<RB>, BoxError>,
-    ) -> ControlFlow<Result<Response<RB>, BoxError>, BoxFuture<Response<RB>>> {
+    ) -> ControlFlow<
+        Result<Response<RB>, BoxError>,
+        BoxFuture<'static, Result<Response<RB>, BoxError>>,
+    > {
         let Some((mut call, attempt)) = self.attempt.take() else {
             return ControlFlow::Break(outcome);
         };

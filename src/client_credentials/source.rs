@@ -3,11 +3,11 @@
 use std::{
     fmt,
     future::{Future, Ready, ready},
-    pin::Pin,
     sync::Arc,
 };
 
 use super::{AccessToken, CacheIdentity, FetchContext, RevokeContext, TokenError};
+use crate::boxed::BoxFuture;
 
 /// Where tokens come from: a [`TokenEndpoint`](super::TokenEndpoint), an [`AccessToken`] that never changes, or a type
 /// of yours.
@@ -91,8 +91,6 @@ pub trait TokenSource: Send + Sync + 'static {
         ready(None)
     }
 }
-
-pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Any [`TokenSource`], erased and cheap to clone; a `TokenSource` itself.
 ///

@@ -4,7 +4,7 @@ mod refusals;
 
 use std::{
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use super::*;

@@ -90,7 +90,7 @@ impl Grant {
         match &self.0 {
             Kind::ClientCredentials => Ok(()),
             Kind::JwtBearer(assertion) => {
-                let assertion = assertion.read(request).await?;
+                let assertion = request.read(assertion).await?;
                 request.parameter("assertion", assertion.expose());
                 request.redact(assertion);
                 Ok(())
@@ -210,7 +210,7 @@ impl TokenExchange {
 
 impl TypedToken {
     async fn write(&self, request: &mut TokenRequest, name: &str) -> Result<(), TokenError> {
-        let token = self.token.read(request).await?;
+        let token = request.read(&self.token).await?;
         request.parameter(name, token.expose());
         request.parameter(format!("{name}_type"), self.token_type.as_str());
         request.redact(token);

@@ -8,6 +8,7 @@ mod cause;
 mod certificate;
 mod check;
 mod claims;
+mod client;
 mod discovery;
 mod fetch;
 mod form;
@@ -40,7 +41,7 @@ pub use self::{
     secret::{SecretFile, SecretSource, SecretVariable},
 };
 pub(super) use self::{check::REPEATABLE, notes::report_trimmed, secret::trim};
-use self::{discovery::Discovery, form::Form, notes::Notes, transport::Client};
+use self::{client::Client, discovery::Discovery, form::Form, notes::Notes};
 
 /// An authorization server's token endpoint, asked with the `client_credentials` grant (RFC 6749 §4.4) or another [`Grant`].
 ///

@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashMap,
-    error::Error,
-    fmt,
     future::Future,
     pin::Pin,
     sync::{Arc, LazyLock, Weak},
@@ -23,7 +21,7 @@ use tower_service::Service;
 
 use super::{
     identity::{Identity, Pair},
-    tls::{self, Roots},
+    tls::{self, NoTls, Roots},
     transport::{Certificate, Ready, Transport},
 };
 use crate::{
@@ -250,32 +248,6 @@ impl Service<Uri> for Connector {
         })
     }
 }
-
-/// TLS could not be set up: the error of the fetch, on its way through the HTTP client.
-#[derive(Debug)]
-pub(super) struct NoTls(TokenError);
-
-impl NoTls {
-    /// The error of the fetch, if this is why a request failed.
-    pub(super) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TokenError> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(Self(error)) = error.downcast_ref() {
-                return Some(error);
-            }
-            next = error.source();
-        }
-        None
-    }
-}
-
-impl fmt::Display for NoTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Error for NoTls {}
 
 /// With `roots` or else the platform's, and the process's provider.
 async fn config(roots: Option<&Roots>) -> Result<ClientConfig, TokenError> {

@@ -9,12 +9,8 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    AssertionAudience, ClientAuth, Grant, Location, TokenEndpoint,
-    discovery::Discovery,
-    form::Form,
-    notes::Notes,
-    secret::trim,
-    transport::{Client, Transport},
+    AssertionAudience, ClientAuth, Grant, Location, TokenEndpoint, client::Client,
+    discovery::Discovery, form::Form, notes::Notes, secret::trim, transport::Transport,
 };
 #[cfg(feature = "https")]
 use super::{

@@ -1,6 +1,8 @@
 //! What a TLS configuration of the crate's own begins with: a crypto provider, and the platform's root certificates.
 
 use std::{
+    error::Error,
+    fmt,
     future::poll_fn,
     mem,
     sync::{Arc, LazyLock},
@@ -172,3 +174,29 @@ const NO_PROVIDER: &str = "was not sent: this program has no crypto provider for
 const NO_ROOTS: &str = "no trusted root certificate was found on this system; install ca-certificates, or pass yours with \
                         `.root_certificate(..)`";
 const NOT_READ: &str = "the runtime ended while the system's root certificates were read";
+
+/// TLS could not be set up: the error of the fetch, on its way through the HTTP client.
+#[derive(Debug)]
+pub(super) struct NoTls(pub(super) TokenError);
+
+impl NoTls {
+    /// The error of the fetch, if this is why a request failed.
+    pub(super) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TokenError> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(Self(error)) = error.downcast_ref() {
+                return Some(error);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for NoTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for NoTls {}

@@ -10,70 +10,10 @@ use tower::ServiceExt;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
-#[cfg(feature = "https")]
-use super::own::OwnClient;
 use crate::{
     BoxError,
     client_credentials::{TokenError, TokenErrorKind},
 };
-
-/// What carries token requests.
-#[derive(Clone)]
-pub(super) enum Client {
-    Service(Transport),
-    #[cfg(feature = "https")]
-    Own(OwnClient),
-    #[cfg(not(feature = "https"))]
-    None,
-}
-
-impl Client {
-    /// The crate's own client; a service of the user's is replaced by it.
-    #[cfg(feature = "https")]
-    pub(super) fn own(&mut self) -> &mut OwnClient {
-        if let Self::Service(_) = self {
-            *self = Self::default();
-        }
-        match self {
-            Self::Own(own) => own,
-            Self::Service(_) => unreachable!("replaced above"),
-        }
-    }
-
-    /// The certificate that shows the client to the server.
-    pub(super) async fn certificate(&self) -> Certificate {
-        match self {
-            Self::Service(_) => Certificate::Unknown,
-            #[cfg(feature = "https")]
-            Self::Own(own) => own.certificate().await,
-            #[cfg(not(feature = "https"))]
-            Self::None => Certificate::None,
-        }
-    }
-
-    /// What carries the requests of a fetch that begins now.
-    pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
-        match self {
-            Self::Service(transport) => Ok(transport.clone().into()),
-            #[cfg(feature = "https")]
-            Self::Own(own) => own.ready().await,
-            #[cfg(not(feature = "https"))]
-            Self::None => Err(TokenError::configuration(
-                "was not sent: this build has no https client; pass yours with `.service(..)`, or enable the feature \
-                 `https`",
-            )),
-        }
-    }
-
-    /// Whether the client's certificate is another one than in the last fetch.
-    pub(super) async fn changed(&self) -> bool {
-        match self {
-            #[cfg(feature = "https")]
-            Self::Own(own) => own.changed().await,
-            _ => false,
-        }
-    }
-}
 
 /// What carries the requests of one fetch.
 pub(super) struct Ready {
@@ -88,15 +28,6 @@ impl From<Transport> for Ready {
             transport,
             missed: None,
         }
-    }
-}
-
-impl Default for Client {
-    fn default() -> Self {
-        #[cfg(feature = "https")]
-        return Self::Own(OwnClient::default());
-        #[cfg(not(feature = "https"))]
-        return Self::None;
     }
 }
 
@@ -208,7 +139,7 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
 fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenError {
     let error = without_url(error.into());
     #[cfg(feature = "https")]
-    if let Some(error) = super::own::NoTls::find(&*error) {
+    if let Some(error) = super::tls::NoTls::find(&*error) {
         return error.clone();
     }
     #[cfg(feature = "https")]

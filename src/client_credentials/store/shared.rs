@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore};
-use crate::client_credentials::{TokenIdentity, source::BoxFuture};
+use crate::{boxed::BoxFuture, client_credentials::TokenIdentity};
 
 /// Any store, cheap to clone.
 #[derive(Clone)]

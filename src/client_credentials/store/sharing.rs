@@ -2,16 +2,8 @@
 
 use std::time::Duration;
 
-use super::{SharedTokenStore, visit::Visit};
-use crate::{
-    Origin,
-    client_credentials::{
-        FetchContext, SharedTokenSource, TokenError, TokenSource, context::CellState,
-        token::Acquired,
-    },
-    store::Health,
-    sync::Mutex,
-};
+use super::SharedTokenStore;
+use crate::{Origin, store::Health, sync::Mutex};
 
 /// One layer's part in a fleet: asked between the layer and its source.
 pub(crate) struct TokenSharing {
@@ -59,25 +51,6 @@ impl TokenSharing {
             settings,
             origins: origins.into(),
             health: Mutex::default(),
-        }
-    }
-
-    /// A token from the store, or from `source`, which is then stored.
-    pub(crate) async fn fetch(
-        &self,
-        source: &SharedTokenSource,
-        cx: FetchContext<'_>,
-        cell: &CellState,
-    ) -> Result<Acquired, TokenError> {
-        if source.revokes() {
-            return Err(TokenError::configuration(
-                "is not possible: a token that is shared with other processes must not be revoked when one of them ends; \
-                 leave out `.revoke_on_shutdown(..)`, or the layer's `.store(..)`",
-            ));
-        }
-        match source.cache_identity().await {
-            Some(identity) => Visit::new(self, source, cx, cell, identity).fetch().await,
-            None => source.fetch(cx).await.map(Acquired::from),
         }
     }
 }

@@ -51,6 +51,27 @@ enum Found {
     Alone,
 }
 
+impl TokenSharing {
+    /// A token from the store, or from `source`, which is then stored.
+    pub(crate) async fn fetch(
+        &self,
+        source: &SharedTokenSource,
+        cx: FetchContext<'_>,
+        cell: &CellState,
+    ) -> Result<Acquired, TokenError> {
+        if source.revokes() {
+            return Err(TokenError::configuration(
+                "is not possible: a token that is shared with other processes must not be revoked when one of them ends; \
+                 leave out `.revoke_on_shutdown(..)`, or the layer's `.store(..)`",
+            ));
+        }
+        match source.cache_identity().await {
+            Some(identity) => Visit::new(self, source, cx, cell, identity).fetch().await,
+            None => source.fetch(cx).await.map(Acquired::from),
+        }
+    }
+}
+
 impl<'a> Visit<'a> {
     pub(super) fn new(
         sharing: &'a TokenSharing,

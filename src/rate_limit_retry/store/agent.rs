@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::{
     QuotaReport,
-    sharing::{Shared, panicked},
+    context::{Shared, panicked},
 };
 use crate::{
     backoff::Backoff,

@@ -1,6 +1,7 @@
 //! Quotas that the processes of a fleet share: a store beside the gate, asked off the request path.
 
 mod agent;
+mod context;
 mod erased;
 mod exact;
 #[cfg(any(test, feature = "test-util"))]

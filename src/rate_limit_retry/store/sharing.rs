@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -11,22 +10,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    task::AbortHandle,
-    time::{Instant, timeout},
-};
+use tokio::{runtime::Handle, task::AbortHandle};
 
-use super::{ProcessId, QuotaReport, Slot, StoredQuotas, agent::serve};
+use super::{ProcessId, QuotaReport, Slot, StoredQuotas, agent::serve, context::Shared};
 use crate::{
     clock::after,
-    panics::surviving,
     random::Random,
-    rate_limit_retry::{
-        PartitionKey, RateLimitEvent, RateLimitEvents, boottime::BoottimeClock, gate::Gate,
-    },
+    rate_limit_retry::{PartitionKey, RateLimitEvents, boottime::BoottimeClock, gate::Gate},
     sinks::Sinks,
-    store::{Access, Change, Health, StoreError},
+    store::StoreError,
     sync::{Mutex, lock},
 };
 
@@ -41,19 +33,6 @@ struct Agent {
     task: AbortHandle,
     /// Set when it ended early: with its runtime, or by a panic.
     lost: Arc<AtomicBool>,
-}
-
-/// What its agents need.
-pub(super) struct Shared {
-    pub(super) quotas: StoredQuotas,
-    pub(super) gate: Gate,
-    pub(super) clock: BoottimeClock,
-    pub(super) process: ProcessId,
-    pub(super) sinks: Sinks<RateLimitEvents>,
-    pub(super) random: Random,
-    health: Mutex<Health>,
-    /// No slots are asked for before then, because the store has failed.
-    rests: Mutex<Option<Instant>>,
 }
 
 impl Sharing {
@@ -163,43 +142,6 @@ impl Sharing {
         }
         Some(Slot::After(wait))
     }
-}
-
-impl Shared {
-    /// Asks the store, for as long as it may take, and tells if it begins to fail or works again. A panic is a failure.
-    pub(super) async fn ask<T>(
-        &self,
-        partition: &PartitionKey,
-        asked: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let limit = self.quotas.answer_within;
-        let answer = timeout(limit, surviving(asked))
-            .await
-            .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
-            .unwrap_or_else(|| Err(panicked()));
-        self.note(partition, answer.as_ref().err());
-        answer
-    }
-
-    /// Tells if the store begins to fail or works again.
-    pub(super) fn note(&self, partition: &PartitionKey, error: Option<&StoreError>) {
-        let change = lock(&self.health).learn(Access::Read, error);
-        match (change, error) {
-            (Some(Change::Failed), Some(error)) => {
-                self.sinks
-                    .emit(&RateLimitEvent::StoreFailed { partition, error });
-            }
-            (Some(Change::Recovered), _) => {
-                self.sinks
-                    .emit(&RateLimitEvent::StoreRecovered { partition });
-            }
-            _ => {}
-        }
-    }
-}
-
-pub(super) fn panicked() -> StoreError {
-    StoreError::unavailable("panicked")
 }
 
 impl Drop for Sharing {

@@ -1,5 +1,6 @@
 //! The connection of a store to Redis: to one server, or to the nodes of a cluster, whose redirections are followed.
 
+mod heard;
 mod node;
 mod routes;
 mod script;
@@ -16,6 +17,7 @@ use tokio::time::sleep;
 
 pub(crate) use self::script::{Call, Script};
 use self::{
+    heard::Heard,
     node::{Failed, Node},
     routes::{Routes, redirected, slot},
 };
@@ -31,10 +33,6 @@ pub(crate) struct Connection {
     heard: Option<Heard>,
     routes: Arc<Mutex<Routes>>,
 }
-
-/// Called with the channel on which something was heard; without one when a connection has broken, and something may
-/// have been missed.
-type Heard = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
 impl Connection {
     pub(crate) fn new<U: AsRef<str>>(

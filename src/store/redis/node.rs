@@ -9,7 +9,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::Heard;
+use super::heard::Heard;
 use crate::sync::{Mutex, lock};
 
 pub(super) struct Node {

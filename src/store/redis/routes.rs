@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, RedisError};
 
-use super::{Heard, node::Node};
+use super::{heard::Heard, node::Node};
 
 /// What redirections have told.
 #[derive(Default)]

@@ -1,6 +1,10 @@
 //! Assertions as client authentication (RFC 7521 §4.2): how one is sent, and ready ones that somebody else signed.
 
-use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
+use super::{
+    super::secret::SecretSource,
+    client_authentication::{ClientAuthentication, check_id},
+    request::TokenRequest,
+};
 use crate::{
     client_credentials::{CacheIdentity, TokenError, endpoint::secret::SharedSecret},
     secret::Secret,
@@ -29,7 +33,7 @@ impl ReadyAssertion {
 
 impl ClientAuthentication for ReadyAssertion {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let assertion = self.assertion.read(request).await?;
+        let assertion = request.read(&self.assertion).await?;
         request.advice = Some(
             "check the client id, the assertion's issuer, subject and audience as the server has them registered, and \
              that the assertion has not expired",

@@ -1,11 +1,10 @@
 //! A [`ClientAuthentication`] without its type.
 
-use std::{future::Future, pin::Pin};
-
-use super::{ClientAuthentication, TokenRequest};
-use crate::client_credentials::{CacheIdentity, TokenError};
-
-pub(in super::super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+use super::{client_authentication::ClientAuthentication, request::TokenRequest};
+use crate::{
+    boxed::BoxFuture,
+    client_credentials::{CacheIdentity, TokenError},
+};
 
 pub(super) trait Erased: Send + Sync {
     fn authenticate_boxed<'a>(

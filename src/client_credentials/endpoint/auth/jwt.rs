@@ -10,12 +10,13 @@ use serde_json::json;
 use tokio::time::timeout_at;
 
 use super::{
-    ClientAuth, ClientAuthentication, SecretSource, TokenRequest,
+    ClientAuth, SecretSource,
     algorithm::{KeyAlgorithm, SecretAlgorithm},
     assertion::assert_client,
-    check_id,
+    client_authentication::{ClientAuthentication, check_id},
     crypto::{self, CannotSign},
     key::SigningKey,
+    request::TokenRequest,
     signer::{SignError, Signer, jws_signature},
 };
 use crate::{
@@ -50,7 +51,7 @@ impl SecretJwt {
 
 impl ClientAuthentication for SecretJwt {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let secret = self.secret.read(request).await?;
+        let secret = request.read(&self.secret).await?;
         let message = signing_input(request, &self.id, self.algorithm.as_str(), None)?;
         let key = secret.expose().as_bytes();
         let signed = crypto::sign_with_secret(self.algorithm, key, message.as_bytes());

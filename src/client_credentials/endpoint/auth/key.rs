@@ -6,10 +6,11 @@ use zeroize::Zeroizing;
 
 use super::{
     super::pem,
-    SecretSource, TokenRequest,
+    SecretSource,
     algorithm::KeyAlgorithm,
     crypto::{self, CannotSign},
     jwk, private,
+    request::TokenRequest,
     signer::{SignError, Signer},
 };
 use crate::client_credentials::{
@@ -168,7 +169,7 @@ impl SigningKey {
         match &self.0.key {
             Key::Fixed(_) => Ok(self.clone()),
             Key::Read(source) => {
-                let text = source.read(request).await?;
+                let text = request.read(source).await?;
                 self.fixed(text.expose().as_bytes())
             }
         }

@@ -5,8 +5,12 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tokio::time::Instant;
 
-use super::super::{form::Form, response::place, secret::UsedSecrets};
-use crate::secret::Secret;
+use super::super::{
+    form::Form,
+    response::place,
+    secret::{SharedSecret, UsedSecrets},
+};
+use crate::{client_credentials::TokenError, secret::Secret};
 
 /// A token request, before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds to it.
 ///
@@ -94,6 +98,15 @@ pub enum AssertionAudience {
 }
 
 impl TokenRequest {
+    /// The secret to send: see [`UsedSecrets::read`].
+    pub(in super::super) async fn read(
+        &mut self,
+        secret: &SharedSecret,
+    ) -> Result<Secret, TokenError> {
+        let now = self.now();
+        self.used.read(secret, now).await
+    }
+
     pub(in super::super) fn new(form: Form, target: Target) -> Self {
         Self {
             headers: HeaderMap::new(),

@@ -5,7 +5,11 @@ use bytes::Bytes;
 use http::{HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use super::{ClientAuthentication, SecretSource, TokenRequest, check_id};
+use super::{
+    super::secret::SecretSource,
+    client_authentication::{ClientAuthentication, check_id},
+    request::TokenRequest,
+};
 use crate::client_credentials::{
     CacheIdentity, TokenError,
     endpoint::{form::encode_into, secret::SharedSecret},
@@ -76,7 +80,7 @@ impl ClientSecret {
 
 impl ClientAuthentication for ClientSecret {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        let secret = self.secret.read(request).await?;
+        let secret = request.read(&self.secret).await?;
         let method = self.chosen(request);
         request.advice = Some(self.advice(secret.expose(), method));
         match method {

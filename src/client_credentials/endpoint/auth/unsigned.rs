@@ -1,6 +1,9 @@
 //! Methods whose proof is not in the request: `tls_client_auth`, `self_signed_tls_client_auth`, `none`.
 
-use super::{ClientAuthentication, TokenRequest, check_id};
+use super::{
+    client_authentication::{ClientAuthentication, check_id},
+    request::TokenRequest,
+};
 use crate::client_credentials::{CacheIdentity, TokenError};
 
 pub(super) struct Unsigned {

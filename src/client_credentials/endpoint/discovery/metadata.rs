@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Uri;
 use serde_json::{Map, Value};
 
-use super::Issuer;
+use super::issuer::Issuer;
 use crate::{
     Origin,
     client_credentials::{TokenError, TokenErrorKind, endpoint::response::Members},

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
 use super::{
-    exposed,
+    context::exposed,
     text::{decoded, repaired, trimmed},
 };
 use crate::{

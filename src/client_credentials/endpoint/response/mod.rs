@@ -1,6 +1,7 @@
 //! Reads a token endpoint's answer (RFC 6749 §5.1, §5.2) from bytes: tolerant of what servers do, strict on what is safe.
 
 mod answer;
+mod context;
 mod date;
 mod lifetime;
 mod refusal;
@@ -8,15 +9,16 @@ mod refusal;
 mod tests;
 mod text;
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use self::{answer::Answer, refusal::Refusal};
+use self::{answer::Answer, context::is_page, refusal::Refusal};
 pub(super) use self::{
     answer::{Members, wipe},
+    context::Context,
     refusal::place,
 };
 use crate::{
@@ -24,19 +26,6 @@ use crate::{
     retry_after,
     secret::Secret,
 };
-
-/// What the reader knows besides the answer.
-#[derive(Debug)]
-pub(super) struct Context<'a> {
-    pub(super) wall: SystemTime,
-    pub(super) default_lifetime: Duration,
-    /// Refuses what RFC 6749 forbids.
-    pub(super) strict: bool,
-    /// Token types that are sent as bearer tokens, besides `Bearer`.
-    pub(super) bearer_types: &'a [String],
-    pub(super) advice: Option<&'static str>,
-    pub(super) secrets: &'a [Secret],
-}
 
 /// The token in the answer and what was odd about it, or what is wrong with it.
 pub(super) fn read(
@@ -95,10 +84,6 @@ fn refused(
     };
     let error = refusal.error(cx).with_status(status);
     with_retry_after(error.with_oauth_error(code, text), headers, cx.wall)
-}
-
-fn is_page(body: &[u8]) -> bool {
-    text::trimmed(body).starts_with(b"<")
 }
 
 /// The error with what the server's `Retry-After` asks for, if there is one. Of several lines, which proxies bring
@@ -252,10 +237,6 @@ fn scope(value: Option<&Value>, quirks: &mut Vec<Quirk>) -> Option<Box<str>> {
         }
         _ => None,
     }
-}
-
-fn exposed(secrets: &[Secret]) -> Vec<&str> {
-    secrets.iter().map(Secret::expose).collect()
 }
 
 fn not_utf8() -> TokenError {

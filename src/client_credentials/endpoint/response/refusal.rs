@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, StatusCode, Uri, header};
 
-use super::{Context, exposed, is_page};
+use super::context::{Context, exposed, is_page};
 use crate::{
     client_credentials::{TokenError, TokenErrorKind, redact},
     secret::Secret,

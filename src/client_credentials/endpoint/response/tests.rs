@@ -3,6 +3,8 @@
 use std::time::SystemTime;
 
 use http::HeaderValue;
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;

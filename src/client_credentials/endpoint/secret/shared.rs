@@ -4,11 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
-use super::{
-    super::auth::{BoxFuture, TokenRequest},
-    SecretSource, trim,
-};
+use super::{SecretSource, trim};
 use crate::{
+    boxed::BoxFuture,
     client_credentials::{TokenError, TokenErrorKind, trim::is_empty},
     panics::surviving,
     secret::Secret,
@@ -87,28 +85,6 @@ impl SharedSecret {
         }))
     }
 
-    /// The secret for `request`: the one of now, or the kept one if that is wanted or the one of now is not to be had.
-    pub(in super::super) async fn read(
-        &self,
-        request: &mut TokenRequest,
-    ) -> Result<Secret, TokenError> {
-        let kept = lock(&self.0.memory).kept_at(request.now());
-        let secret = match kept {
-            None => self.note(self.current_for(request).await, request.now())?,
-            Some(kept) if request.used.wants_kept() => kept,
-            Some(kept) => {
-                let current = timeout(LONGEST_READ, self.current_for(request)).await;
-                let current = current.unwrap_or_else(|_| Err(self.silent()));
-                self.note(current, request.now()).unwrap_or_else(|error| {
-                    request.used.missed(error);
-                    kept
-                })
-            }
-        };
-        request.used.add(self.clone(), secret.clone());
-        Ok(secret)
-    }
-
     /// Whether it is another value now than in the last attempt.
     pub(in super::super) async fn changed(&self) -> bool {
         if matches!(lock(&self.0.memory).given, Given::NotAsked) {
@@ -155,18 +131,42 @@ impl SharedSecret {
         self.usable(secret).map(|(secret, _)| secret)
     }
 
-    /// The same for `request`, which reports once that something was removed.
-    async fn current_for(&self, request: &mut TokenRequest) -> Result<Secret, TokenError> {
+    /// The same, and whether it is to be reported that something was removed: once.
+    async fn current_for_request(&self) -> Result<(Secret, bool), TokenError> {
         let secret = self.0.source.read().await?;
         let (secret, trimmed) = self.usable(secret)?;
         let trimmed = trimmed && !self.0.multiline;
         let mut memory = lock(&self.0.memory);
         let reported = std::mem::replace(&mut memory.trimmed, trimmed);
         drop(memory);
-        if trimmed && !reported {
-            request.used.trimmed(self.0.name);
-        }
-        Ok(secret)
+        Ok((secret, trimmed && !reported))
+    }
+
+    /// The secret of now for a request, and whether to report that something was removed from it. Bounded in time if
+    /// another one is kept.
+    pub(super) async fn read(
+        &self,
+        bounded: bool,
+        now: Instant,
+    ) -> Result<(Secret, bool), TokenError> {
+        let read = match bounded {
+            false => self.current_for_request().await,
+            true => timeout(LONGEST_READ, self.current_for_request())
+                .await
+                .unwrap_or_else(|_| Err(self.silent())),
+        };
+        let given = read.as_ref().ok().map(|(secret, _)| secret);
+        lock(&self.0.memory).note(given, now);
+        read
+    }
+
+    /// The value for which a token was granted, as long as it may be used.
+    pub(super) fn kept_at(&self, now: Instant) -> Option<Secret> {
+        lock(&self.0.memory).kept_at(now)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.0.name
     }
 
     /// The secret to send, and whether it is another than `secret`.
@@ -178,11 +178,6 @@ impl SharedSecret {
             Some(trimmed) => (trimmed, true),
             None => (secret, false),
         })
-    }
-
-    fn note(&self, given: Result<Secret, TokenError>, now: Instant) -> Result<Secret, TokenError> {
-        lock(&self.0.memory).note(given.as_ref().ok(), now);
-        given
     }
 
     fn silent(&self) -> TokenError {

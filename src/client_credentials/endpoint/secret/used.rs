@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::SharedSecret;
+use tokio::time::Instant;
+
+use super::shared::SharedSecret;
 use crate::{client_credentials::TokenError, secret::Secret};
 
 /// Filled while the request is made.
@@ -48,20 +50,28 @@ impl UsedSecrets {
         }
     }
 
-    pub(super) fn wants_kept(&self) -> bool {
-        self.kept
-    }
-
-    pub(super) fn add(&mut self, source: SharedSecret, used: Secret) {
-        self.secrets.push((source, used));
-    }
-
-    pub(super) fn trimmed(&mut self, name: &'static str) {
-        self.trimmed.push(name);
-    }
-
-    pub(super) fn missed(&mut self, error: TokenError) {
-        self.missed.push(error);
+    /// The secret of `source` to send: the one of now, or the kept one if that is wanted or the one of now is not available.
+    pub(in super::super) async fn read(
+        &mut self,
+        source: &SharedSecret,
+        now: Instant,
+    ) -> Result<Secret, TokenError> {
+        let secret = match source.kept_at(now) {
+            Some(kept) if self.kept => kept,
+            kept => match (source.read(kept.is_some(), now).await, kept) {
+                (Ok((secret, trimmed)), _) => {
+                    self.trimmed.extend(trimmed.then(|| source.name()));
+                    secret
+                }
+                (Err(error), Some(kept)) => {
+                    self.missed.push(error);
+                    kept
+                }
+                (Err(error), None) => return Err(error),
+            },
+        };
+        self.secrets.push((source.clone(), secret.clone()));
+        Ok(secret)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::rate_limit_retry::quota::{
-    habit::Kind,
-    refused::{Blocked, Refusal},
+    habit::{Blocked, Kind},
+    refused::Refusal,
 };
 
 /// The first request of all goes at 0; times are in milliseconds.

@@ -28,7 +28,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::rate_limit_retry::headers::Limit;
+use crate::{
+    backoff::Backoff,
+    rate_limit_retry::headers::{Limit, Signals},
+};
 
 const PACE: Pace = Pace {
     cold_burst: 8,
