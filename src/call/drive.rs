@@ -99,7 +99,8 @@ where
                 Step::Reauthenticate(response, rejection, copy)
             }
         };
-        match between(policy, &mut call, step).await {
+        // Boxed: calls that wait for their first attempt do not keep room for it.
+        match Box::pin(between(policy, &mut call, step)).await {
             ControlFlow::Continue(copy) => send = NextSend::Copy(copy),
             ControlFlow::Break(outcome) => return outcome,
         }

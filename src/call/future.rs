@@ -37,8 +37,6 @@ pin_project! {
     enum State<F, I, R> {
         /// The first attempt is in flight. The ordinary case.
         Fast { #[pin] future: F, in_flight: I },
-        /// The policy does not concern this request.
-        Passthrough { #[pin] future: F },
         /// Something is waited for, or sent again.
         Slow { future: BoxFuture<'static, Result<R, BoxError>> },
     }
@@ -47,7 +45,7 @@ pin_project! {
 /// What is kept of a request while its first attempt is in flight.
 pub(crate) struct InFlight<P: Policy, S, B> {
     policy: Arc<Shard<P>>,
-    /// Taken at the end of the attempt.
+    /// Taken at the end of the attempt. `None` from the start if the policy does not concern the request.
     attempt: Option<(P::Call, P::Attempt)>,
     copy: Option<StoredCopy<S, B>>,
 }
@@ -55,13 +53,12 @@ pub(crate) struct InFlight<P: Policy, S, B> {
 impl<P: Policy, S, B> InFlight<P, S, B> {
     pub(super) fn new(
         policy: Arc<Shard<P>>,
-        call: P::Call,
-        attempt: P::Attempt,
+        attempt: Option<(P::Call, P::Attempt)>,
         copy: Option<StoredCopy<S, B>>,
     ) -> Self {
         Self {
             policy,
-            attempt: Some((call, attempt)),
+            attempt,
             copy,
         }
     }
@@ -74,11 +71,6 @@ where
 {
     pub(super) fn fast(future: S::Future, in_flight: InFlight<P, S, B>) -> Self {
         let state = State::Fast { future, in_flight };
-        Self { state }
-    }
-
-    pub(super) fn passthrough(future: S::Future) -> Self {
-        let state = State::Passthrough { future };
         Self { state }
     }
 
@@ -115,7 +107,6 @@ where
         loop {
             let slow = match state.as_mut().project() {
                 Project::Slow { future } => return future.as_mut().poll(cx),
-                Project::Passthrough { future } => return future.poll(cx).map_err(Into::into),
                 Project::Fast { future, in_flight } => {
                     let outcome = ready!(future.poll(cx));
                     // Inspected in place: the response is moved once less.
@@ -148,7 +139,7 @@ where
     #[inline]
     fn is_final(&self, response: &Response<RB>) -> bool {
         let Some((call, attempt)) = &self.attempt else {
-            return false;
+            return true;
         };
         let is_final = self.policy.is_final(call, attempt, response);
         if is_final {

@@ -39,9 +39,10 @@
 //!
 //! # Lock order
 //!
-//! A thread that holds one of these locks takes only locks below it: tenants' table → local state of a shard (`try_lock`
-//! only) → gate → partition's shared state → skews; token cache → its source's state. No lock is held while a waker, a user's
-//! closure or an event sink runs, or over an `.await`.
+//! Locks are held for assignments only, and are not nested, with one exception: the token cache locks its refresh state before
+//! its snapshot (`client_credentials/cell.rs`). The locks of local state are only tried: where threads outnumber shards, the
+//! shared state is read instead. No lock is held while a waker is called or dropped, while a user's closure or an event sink
+//! runs, or over an `.await`.
 
 pub(crate) mod copy;
 pub(crate) mod drain;

@@ -32,7 +32,10 @@ where
     let policy = policies.here();
     let (call, started) = match policy.begin(&mut request) {
         Ok(Begin::Ready(call, started)) => (call, started),
-        Ok(Begin::Passthrough) => return ResponseFuture::passthrough(inner.call(request)),
+        Ok(Begin::Passthrough) => {
+            let in_flight = InFlight::new(Arc::clone(policy), None, None);
+            return ResponseFuture::fast(inner.call(request), in_flight);
+        }
         Ok(Begin::Wait(call, pending)) => {
             let service = release_readiness(inner);
             let send = NextSend::First(request);
@@ -55,7 +58,7 @@ where
     let policy = Arc::clone(policy);
     // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
     let future = inner.call(request);
-    ResponseFuture::fast(future, InFlight::new(policy, call, attempt, copy))
+    ResponseFuture::fast(future, InFlight::new(policy, Some((call, attempt)), copy))
 }
 
 /// Another instance of `service`, for later. The readiness of this one is released: a permit that is held while waiting could

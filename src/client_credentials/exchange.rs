@@ -32,8 +32,8 @@ pub(crate) struct Exchange {
 /// One call with a token, over all its attempts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AuthCall {
-    /// Where the token goes: the place in the list of origins.
-    pub(crate) origin: usize,
+    /// Where the token goes: the index in the list of origins. Half a word, because each request in flight has one.
+    origin: u32,
     /// Whether a 401 lets the request be sent once more.
     pub(crate) may_replay: bool,
     /// Whether the attempt before was answered 401.
@@ -47,6 +47,26 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
     /// Whether its success is reported.
     pub(crate) report: bool,
+}
+
+impl AuthCall {
+    pub(crate) fn new(origin: usize, may_replay: bool) -> Self {
+        Self {
+            // No list is longer; the last index is none of its origins.
+            origin: u32::try_from(origin).unwrap_or(u32::MAX),
+            may_replay,
+            is_replay: false,
+        }
+    }
+
+    /// The same call, if it may or may not be replayed.
+    pub(crate) fn with_replay(self, may_replay: bool) -> Self {
+        Self { may_replay, ..self }
+    }
+
+    pub(crate) fn origin(self) -> usize {
+        self.origin as usize
+    }
 }
 
 impl Sent {
@@ -96,7 +116,7 @@ impl Exchange {
         let verdict = challenge::verdict(response.headers(), scheme);
         let is_refusal = match verdict {
             Verdict::TokenRefused => true,
-            Verdict::OtherScheme => self.tokens.cell.was_accepted_at(call.origin),
+            Verdict::OtherScheme => self.tokens.cell.was_accepted_at(call.origin()),
             Verdict::NotOurs => false,
         };
         is_refusal.then(|| Refusal {
@@ -104,7 +124,7 @@ impl Exchange {
                 identity: sent.identity,
                 challenges: self.challenges(response, sent.identity),
             },
-            origin: call.origin,
+            origin: call.origin(),
             sent_at: sent.at,
             for_other_scheme: verdict == Verdict::OtherScheme,
         })
@@ -121,7 +141,7 @@ impl Exchange {
     pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: Sent) {
         if response.status().is_success() {
             let cell = &self.tokens.cell;
-            cell.accepted(call.origin, sent.identity, sent.report.then_some(sent.at));
+            cell.accepted(call.origin(), sent.identity, sent.report.then_some(sent.at));
         }
     }
 
@@ -211,11 +231,7 @@ mod tests {
         let challenge = HeaderValue::from_static(challenge);
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         let identity = AccessToken::new(name.to_owned()).identity();
-        let call = AuthCall {
-            origin: 0,
-            may_replay: true,
-            is_replay: false,
-        };
+        let call = AuthCall::new(0, true);
         exchange.refusal(&response, call, Sent::new(identity, SystemClock.now()))
     }
 

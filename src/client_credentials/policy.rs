@@ -45,11 +45,7 @@ impl AuthPolicy {
             return Ok(None);
         };
         let may_replay = self.auth.may_replay(request);
-        Ok(Some(AuthCall {
-            origin,
-            may_replay,
-            is_replay: false,
-        }))
+        Ok(Some(AuthCall::new(origin, may_replay)))
     }
 
     /// The header with the usable token, if there is one, for an attempt now.
@@ -107,7 +103,7 @@ impl Policy for AuthPolicy {
             return Ok(Begin::Passthrough);
         };
         let now = self.auth.tokens.clock.now();
-        Ok(match self.token(now, call.origin) {
+        Ok(match self.token(now, call.origin()) {
             Some(token) => Begin::Ready(call, started(token)),
             None => Begin::Wait(call, None),
         })

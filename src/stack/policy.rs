@@ -52,7 +52,7 @@ impl Policy for M2mPolicy {
         let auth = self.auth.begin_call(request)?;
         let limiter = &self.limits.limiter;
         let now = limiter.now();
-        let token = auth.and_then(|auth| self.auth.token(limiter.by_tokio(now), auth.origin));
+        let token = auth.and_then(|auth| self.auth.token(limiter.by_tokio(now), auth.origin()));
         let head = (&*request).into();
         let settings = self.auth.auth.tokens.cell.settings();
         let credential = auth.and(settings.credential.as_deref());
@@ -154,7 +154,7 @@ impl Policy for M2mPolicy {
         match (next.into(), rejected) {
             (Next::Return(Ok(response)), Some((auth, refusal))) => {
                 let may_replay = self.auth.auth.replay && !call.limits.token_replaced;
-                let auth = AuthCall { may_replay, ..auth };
+                let auth = auth.with_replay(may_replay);
                 self.auth.on_rejected(&auth, refusal, response, copy)
             }
             (next, _) => next,
