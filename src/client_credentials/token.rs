@@ -111,7 +111,7 @@ impl AccessToken {
 
     /// The secret itself. Keep it out of logs and errors.
     ///
-    /// `None` if it is not UTF-8, which only a [`TokenSource`] of your own can bring about.
+    /// `None` if it is not UTF-8, which only a [`TokenSource`](super::TokenSource) of your own can bring about.
     #[must_use]
     pub fn expose(&self) -> Option<&str> {
         std::str::from_utf8(&self.0.value).ok()

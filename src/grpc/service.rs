@@ -19,7 +19,7 @@ use super::{
 };
 use crate::peek::{Look, Looking, PeekedBody};
 
-/// Made by a [`GrpcStatusLayer`].
+/// Made by a [`GrpcStatusLayer`](super::GrpcStatusLayer).
 ///
 /// # Examples
 ///

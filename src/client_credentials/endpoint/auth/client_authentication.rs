@@ -5,7 +5,7 @@ use std::future::{Future, ready};
 use super::request::TokenRequest;
 use crate::client_credentials::{CacheIdentity, TokenError, trim::is_empty};
 
-/// One way for a client to authenticate; implement it for what [`ClientAuth`] does not offer: a vendor's header, client
+/// One way for a client to authenticate; implement it for what [`ClientAuth`](super::ClientAuth) does not offer: a vendor's header, client
 /// attestation.
 ///
 /// The layer calls [`authenticate`](Self::authenticate) for every attempt, within the fetch's time limit.
