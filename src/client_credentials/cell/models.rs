@@ -12,7 +12,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::Poll,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use loom::{future::block_on, thread};
