@@ -1,4 +1,4 @@
-//! How flights end: with a token, with a failure, or with nothing.
+//! Completion of a fetch: with a token, with a failure, or without an outcome.
 
 use std::sync::Arc;
 
@@ -16,13 +16,16 @@ use crate::{
 };
 
 impl TokenCell {
-    /// Ends a flight that nobody drives any more, so that its waiters ask again.
+    /// Ends a fetch that no task runs any longer. Its waiters ask the cache again.
     pub(crate) fn abandon(&self, flight: &Flight) {
         if self.end(flight) {
             wake(flight.settle(Outcome::Abandoned));
         }
     }
 
+    /// Ends a recheck that found the secret unchanged. Waiters receive the remembered failure.
+    ///
+    /// Returns the outcome, or `None` if the fetch was superseded.
     pub(in crate::client_credentials) fn stand_by(
         &self,
         flight: &Flight,
@@ -41,6 +44,9 @@ impl TokenCell {
         Some(outcome)
     }
 
+    /// Publishes the token of a fetch, or records its failure.
+    ///
+    /// Returns the outcome that waiters receive, or `None` if the fetch was superseded.
     pub(in crate::client_credentials) fn land(
         &self,
         flight: &Flight,
@@ -50,7 +56,7 @@ impl TokenCell {
         let settings = &self.0.settings;
         let random = self.0.random.unit();
         let (instant, wall) = (now.instant(), now.wall());
-        // All that can be done before a lock is taken.
+        // Done before a lock is taken.
         let prepared = result.and_then(|Acquired { token, provenance }| {
             let header = token.header_value(settings.scheme.as_deref())?;
             let asked_at = token.sent_at().unwrap_or(flight.began()).min(instant);
@@ -104,12 +110,13 @@ impl TokenCell {
                 }
             }
         };
-        // Zeroised, and a source's own error dropped, while no lock is held.
+        // Dropped without a lock: this zeroizes the old token and drops a source's own error.
         drop((old, known));
         wake(flight.settle(outcome.clone()));
         Some(outcome)
     }
 
+    /// Ends the fetch and the suspension of the token. Returns `false` for a superseded fetch.
     fn end(&self, flight: &Flight) -> bool {
         let mut desk = lock(&self.0.desk);
         let ended = desk.take_flight(flight);
