@@ -8,7 +8,8 @@
 //! - Callers without a usable token read the **refresh state** (`Desk`): the fetch in flight, the remembered failure
 //!   and the cooldown of forced refreshes. It is locked for assignments only.
 //!
-//! Lock order: the refresh state before the snapshot. The snapshot is written only while the refresh state is locked.
+//! Lock order: the refresh state before the snapshot, and before the state of an overdue fetch that is ended. The
+//! snapshot is written only while the refresh state is locked. No waker is called while a lock is held.
 
 mod landing;
 #[cfg(all(test, tower_m2m_loom))]
@@ -306,6 +307,7 @@ impl TokenCell {
         }
         desk.flight = None;
         self.0.change().suspended = false;
+        // Locks the state of the fetch while `desk` is locked. Waiters lock only the former.
         woken.extend(flight.settle(Outcome::Abandoned));
         None
     }

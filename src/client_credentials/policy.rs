@@ -1,4 +1,4 @@
-//! The token's part in the path of a request: token on, 401 out.
+//! Policy of a request with a token: adds the token, and handles a 401.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -18,24 +18,27 @@ use crate::{
     call::{Begin, Next, Policy, Started, copy::Resend},
 };
 
-/// The tokens, and what a thread's requests use of them.
+/// The layer's tokens, and the local cache of one thread.
 #[derive(Debug)]
 pub(crate) struct AuthPolicy {
+    /// Tokens and rules, shared by all threads.
     pub(crate) auth: Arc<Exchange>,
+    /// Local cache of this thread.
     local: LocalCache,
 }
 
 impl AuthPolicy {
+    /// Creates the policy of one thread.
     pub(crate) fn new(auth: Arc<Exchange>) -> Self {
         let local = LocalCache::new(auth.authorizer.origins.len());
         Self { auth, local }
     }
 
-    /// A call begins. `None` if the layer does not concern this request.
+    /// Starts a call. `None` if the request is sent without the token.
     ///
     /// # Errors
     ///
-    /// The token must not go where the request goes, or the request has a credential already.
+    /// The token may not go to the destination, or the request already carries a credential.
     #[inline]
     pub(crate) fn begin_call<B>(
         &self,
@@ -48,13 +51,17 @@ impl AuthPolicy {
         Ok(Some(AuthCall::new(origin, may_replay)))
     }
 
-    /// The header with the usable token, if there is one, for an attempt now.
+    /// Returns the header with the usable token, if there is one, for an attempt on the fast path.
     #[inline]
     pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, Sent)> {
         self.local.token(&self.auth.tokens, now, origin)
     }
 
-    /// Waits until there is a usable token. Returns at once if there is.
+    /// Waits for a usable token. Returns at once if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The fetch has failed, its back-off is active, or no fetch can start.
     pub(crate) async fn obtain(&self, now: Instant) -> Result<(), TokenError> {
         if self.auth.tokens.warm(now).is_none() {
             self.auth.tokens.obtain().await?;
@@ -62,7 +69,8 @@ impl AuthPolicy {
         Ok(())
     }
 
-    /// The same for an attempt on the slow path, which may be the only one of its thread.
+    /// Returns the header with the usable token, if there is one, for an attempt on the slow path. Does not use the
+    /// local cache.
     pub(crate) fn started(&self, now: Instant) -> Option<(HeaderValue, Sent)> {
         let (token, _) = self.auth.tokens.warm(now)?;
         Some((token.header.clone(), Sent::new(token.identity, now)))
@@ -110,6 +118,7 @@ impl Policy for AuthPolicy {
     }
 
     fn needs_copy(&self, call: &AuthCall) -> bool {
+        // A replay is not replayed again.
         call.may_replay && !call.is_replay
     }
 
@@ -119,7 +128,7 @@ impl Policy for AuthPolicy {
     }
 
     fn start(&self, _: &mut AuthCall, (): ()) -> Result<Option<Started<Self>>, BoxError> {
-        // `None` if the wait for readiness has outlived the token.
+        // `None` if the token expired while the call waited for readiness: it waits for another token then.
         let token = self.started(self.auth.tokens.clock.now());
         Ok(token.map(started))
     }
@@ -130,6 +139,7 @@ impl Policy for AuthPolicy {
 
     #[inline]
     fn is_final<RB>(&self, call: &AuthCall, _: &Sent, response: &Response<RB>) -> bool {
+        // The response to a replay is not final: `on_response` records the attempts in its extensions.
         response.status() != StatusCode::UNAUTHORIZED && !call.is_replay
     }
 
@@ -150,6 +160,7 @@ impl Policy for AuthPolicy {
             error => return Next::Return(error),
         };
         if call.is_replay {
+            // For outer layers: two attempts, the second with another token.
             Attempts::record(&mut response, 2, true);
         }
         match self.auth.refusal(&response, *call, sent) {
@@ -169,6 +180,7 @@ impl Policy for AuthPolicy {
     }
 }
 
+/// Pairs an attempt with its credential.
 fn started((header, attempt): (HeaderValue, Sent)) -> Started<AuthPolicy> {
     let credential = Some(header);
     Started {
