@@ -14,6 +14,10 @@ use tokio::{
 /// Reads and drops the body, up to 64 KiB and for at most `limit`. A connection that needs more is not worth saving.
 ///
 /// Without a runtime there are no timers: the body is dropped unread.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the rest of the body.
 pub(crate) async fn drain<RB: Body>(response: Response<RB>, limit: Duration) {
     let body = response.into_body();
     if body.is_end_stream() || Handle::try_current().is_err() {
@@ -22,6 +26,7 @@ pub(crate) async fn drain<RB: Body>(response: Response<RB>, limit: Duration) {
     let reading = async {
         let mut body = pin!(body);
         let mut read = 0;
+        // Ends at an error too: the connection is lost then.
         while let Some(Ok(frame)) = body.frame().await {
             read += frame.data_ref().map_or(0, Buf::remaining);
             if read > MAX_BYTES {
@@ -44,6 +49,7 @@ pub(crate) fn max_drain<RB: Body>(response: &Response<RB>, deadline: Option<Dura
 /// Upper bound on the time that draining any response takes. At most a quarter of a short deadline.
 pub(crate) fn drain_limit(deadline: Option<Duration>) -> Duration {
     match deadline {
+        // Draining must leave time for the next attempt.
         Some(deadline) if deadline < LIMIT => deadline / 4,
         _ => LIMIT,
     }

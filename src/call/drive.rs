@@ -84,6 +84,7 @@ where
 {
     let policy = &**policy;
     loop {
+        // The permit before readiness: a call that waits for its permit must not occupy the inner service.
         let permit = policy.admit(&mut call, pending.take()).await?;
         let ready = in_time(policy.time_left(&call), service.ready()).await;
         ready
@@ -98,6 +99,7 @@ where
             attempt,
             credential,
         } = started;
+        // The copy is made before the credential is added: another attempt may use another one.
         let (mut request, copy) = send.into_request(policy.needs_copy(&call));
         policy.mark(&call, &mut request);
         if let Some(credential) = credential {
@@ -124,6 +126,10 @@ where
 }
 
 /// Does the work before the next attempt. Returns the copy to send, or the outcome of the call.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the response and the copy. A token request in flight continues for others.
 async fn between<P, B, RB>(
     policy: &P,
     call: &mut P::Call,
@@ -159,6 +165,10 @@ where
 /// Runs `future` for at most the time that is `left`. `None` if it takes longer.
 ///
 /// Without a limit, or without a runtime and its timers, it runs to its end.
+///
+/// # Cancel safety
+///
+/// That of `future`, which is dropped when its time is over.
 pub(crate) async fn in_time<F: Future>(left: Option<Duration>, future: F) -> Option<F::Output> {
     match left {
         Some(left) if Handle::try_current().is_ok() => timeout(left, future).await.ok(),

@@ -1,4 +1,7 @@
 //! Response future: polled in place on the fast path, boxed on the slow path.
+//!
+//! Nearly all calls end with their first attempt, without an allocation for the future. If another attempt follows, the
+//! rest of the call is boxed and replaces the first attempt in the same future.
 
 use std::{
     future::{Future, ready},
@@ -129,6 +132,7 @@ where
                     }
                 }
             };
+            // Drops the future of the first attempt, which has completed.
             state.set(State::Slow { future: slow });
         }
     }
@@ -164,10 +168,12 @@ where
         Result<Response<RB>, BoxError>,
         BoxFuture<'static, Result<Response<RB>, BoxError>>,
     > {
+        // The policy does not apply to this request.
         let Some((mut call, attempt)) = self.attempt.take() else {
             return ControlFlow::Break(outcome);
         };
         let policy = &self.policy;
+        // A body that was read past its size limit cannot be sent again.
         let copy = self.copy.take().filter(StoredCopy::is_intact);
         let (service, step) = match policy.on_response(&mut call, attempt, outcome, copy) {
             Next::Return(outcome) => return ControlFlow::Break(outcome),

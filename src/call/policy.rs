@@ -1,4 +1,8 @@
 //! Trait for what a layer adds to the request path.
+//!
+//! The methods are called in this order: `begin`; on the slow path `admit` and `start`; `needs_copy`, `mark` and
+//! `authorize` before the request is sent; `is_final` and `on_final`, or `on_response`, after it. `reauthenticate`
+//! follows if `on_response` returns [`Next::Reauthenticate`]. See the [module](super) for the whole path.
 
 use std::{future::Future, time::Duration};
 
@@ -86,6 +90,10 @@ pub(crate) trait Policy: Send + Sync + 'static {
 
     /// Obtains another credential. Returns `true` if there is one and the request may be sent with it once `response`
     /// is drained.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends only this call. A token request in flight continues for others.
     fn reauthenticate<RB: Body + Send>(
         &self,
         call: &mut Self::Call,

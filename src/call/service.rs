@@ -1,4 +1,6 @@
 //! The fast path: a request that may be sent at once is not boxed.
+//!
+//! A request that has to wait first takes the slow path, in [`drive`].
 
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ where
     let (call, started) = match policy.begin(&mut request) {
         Ok(Begin::Ready(call, started)) => (call, started),
         Ok(Begin::Passthrough) => {
+            // The policy does not see the response, and nothing is sent again.
             let in_flight = InFlight::new(Arc::clone(policy), None, None);
             return ResponseFuture::fast(inner.call(request), in_flight);
         }
@@ -44,6 +47,7 @@ where
         }
         Err(error) => return ResponseFuture::not_sent(error),
     };
+    // The copy is made before the credential is added: another attempt may use another one.
     let needs_copy = policy.needs_copy(&call);
     let copy = needs_copy
         .then(|| StoredCopy::of(&request, inner))

@@ -1,8 +1,13 @@
 //! Encoding of a request's head in a byte array: cheap to write, and decoded only when the request is sent again.
 //!
-//! The array holds pairs of strings, each pair after its two lengths (8 bytes, little endian, 31 bits per length):
-//! method and authority, scheme and path, then the name and value of each header. The highest bit marks a sensitive
-//! value.
+//! The array holds pairs of strings, each pair after its two lengths:
+//!
+//! ```text
+//! lengths method authority | lengths scheme path | lengths name value | lengths name value | … | zeros
+//! ```
+//!
+//! Two lengths take 8 bytes, little endian: 31 bits for the first, and 31 bits for the second from bit 32 on. Bit 63
+//! marks a sensitive value. An empty authority, scheme or path stands for a missing one.
 
 use http::{
     Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
@@ -26,7 +31,7 @@ pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Decodes the head in `bytes`. `None` if they were not written by [`write`].
+/// Decodes the head in `bytes`. `None` if they were not written by `write`.
 pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Option<Parts> {
     let mut decoder = Decoder(bytes);
     let (method, authority, _) = decoder.take()?;
@@ -38,6 +43,7 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
     uri.authority = given(authority, Authority::try_from)?;
     uri.path_and_query = given(path, PathAndQuery::try_from)?;
     *request.uri_mut() = Uri::from_parts(uri).ok()?;
+    // An empty name is the end: the array continues with zeros.
     while let Some((name, value, sensitive)) = decoder.take().filter(|(name, ..)| !name.is_empty())
     {
         let name = HeaderName::from_bytes(name).ok()?;

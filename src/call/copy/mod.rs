@@ -1,4 +1,8 @@
 //! Copy of a request, kept until the call ends.
+//!
+//! There are two forms. A [`StoredCopy`] is made on the fast path: it is cheap to create, and rarely used. A
+//! [`RequestCopy`] is made on the slow path, or from a [`StoredCopy`] when a call needs another attempt. Both are made
+//! before the layer adds a credential.
 
 mod encoding;
 
@@ -102,10 +106,12 @@ impl<B: ReplayableBody> NextSend<B> {
     pub(crate) fn into_request(self, needs_copy: bool) -> (Request<B>, Option<RequestCopy<B>>) {
         match self {
             Self::First(request) => {
+                // The original is sent, and the copy is kept.
                 let copy = needs_copy.then(|| RequestCopy::of(&request)).flatten();
                 (request, copy)
             }
             Self::Copy(request) => {
+                // The copy is sent, and a further copy is kept.
                 let copy = needs_copy.then(|| request.try_clone()).flatten();
                 (request.into_request(), copy)
             }
@@ -115,8 +121,8 @@ impl<B: ReplayableBody> NextSend<B> {
 
 /// Copy of a request that is in flight on the fast path, and the service to send it through again.
 ///
-/// Nearly all requests pay for one and few use it. It is one allocation: the head is encoded into a byte array of
-/// sufficient length.
+/// Nearly all requests pay for one and few use it. It is one allocation: the head is encoded into a byte array of 512,
+/// 1024 or 4096 bytes. A longer head is cloned, in a further allocation.
 pub(crate) struct StoredCopy<S, B>(Box<Flat<S, B, [u8]>>);
 
 /// Contents of a [`StoredCopy`]. `H` is the byte array with the encoded head.
