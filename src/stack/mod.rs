@@ -19,6 +19,11 @@
 //!
 //! The origin is checked before a request enters the queue. A request that waits for its quota carries no token; it
 //! receives the current one when it is sent.
+//!
+//! # Errors
+//!
+//! Those of both layers: see [`client_credentials`](crate::client_credentials) and
+//! [`rate_limit_retry`](crate::rate_limit_retry).
 
 mod layer;
 mod policy;

@@ -1,4 +1,12 @@
 //! Combined policy of a request: limits outside, credentials inside.
+//!
+//! An attempt passes these steps: the destination is checked, a token is obtained, a permit is obtained, the inner
+//! service becomes ready, the request is sent. The token comes before the permit, because a permit that waits for a
+//! token would block other requests. If the token expires while the call waits for its permit, the call starts again
+//! with the token.
+//!
+//! The outcome passes the limiter first, which settles the permit and decides about retries. A 401 that it returns can
+//! then be replayed with another token, once per call; the replay needs another permit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -62,6 +70,7 @@ impl Policy for M2mPolicy {
         let token = auth.and_then(|auth| self.auth.token(limiter.by_tokio(now), auth.origin()));
         let head = (&*request).into();
         let settings = self.auth.auth.tokens.cell.settings();
+        // A request without the token belongs to the partition of the origin, not to that of the credential.
         let credential = auth.and(settings.credential.as_deref());
         if token.is_some() != auth.is_some() {
             // The token is awaited before the permit: a caller that waits for a token does not block others.
@@ -87,6 +96,7 @@ impl Policy for M2mPolicy {
     ) -> Result<Ticket, BoxError> {
         let limiter = &self.limits.limiter;
         let tokens = &self.auth.auth.tokens;
+        // A usable token is checked again after each wait.
         let now = limiter.by_tokio(limiter.now());
         if call.auth.is_some() && tokens.warm(now).is_none() {
             // A place in the queue must not be held while waiting for a token.
@@ -175,6 +185,7 @@ impl Policy for M2mPolicy {
         refusal: Refusal,
         response: &mut Response<RB>,
     ) -> bool {
+        // At most one replay per call.
         call.limits.token_replaced = true;
         let limiter = &self.limits.limiter;
         let replacement = self.auth.auth.replacement(refusal);

@@ -99,11 +99,11 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends this request only: its place in the queue is given up, a fetch goes on for the others.
+    /// Dropping it ends only this request. Its place in the queue is released. A fetch continues for other callers.
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that returns it.
+    /// A service or a function of your own that returns it can name this type.
     ///
     /// ```
     /// use http::Request;
