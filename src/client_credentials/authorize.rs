@@ -193,7 +193,13 @@ impl Authorizer {
     }
 
     /// Returns the index of the allowed origin that `uri` belongs to; `None` if the request is sent without the token.
+    ///
+    /// # Errors
+    ///
+    /// The URI has no authority and no origin is assumed, its origin is not allowed, or it is plain http to another
+    /// host than loopback.
     fn destination(&self, uri: &Uri) -> Result<Option<usize>, NotAllowed> {
+        // A URI with an authority is compared in full; one without is sent to the assumed origin.
         let index = if uri.authority().is_some() {
             self.origins.iter().position(|origin| origin.matches(uri))
         } else {
@@ -232,6 +238,10 @@ impl Authorizer {
     ///
     /// HTTP clients send an existing `Host` header unchanged, whatever the URI is: a mismatch would deliver the token
     /// to another virtual host.
+    ///
+    /// # Errors
+    ///
+    /// A `Host` header differs, and is not to be overwritten.
     fn check_host<B>(&self, request: &mut Request<B>, index: usize) -> Result<(), NotAllowed> {
         let Some(origin) = self.origins.get(index) else {
             return Ok(());
@@ -250,6 +260,7 @@ impl Authorizer {
         }
         match HeaderValue::from_str(origin.authority()) {
             Ok(host) => drop(request.headers_mut().insert(header::HOST, host)),
+            // Without the header, the HTTP client derives it from the URI.
             Err(_) => drop(request.headers_mut().remove(header::HOST)),
         }
         Ok(())

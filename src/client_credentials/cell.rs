@@ -112,6 +112,16 @@ impl Inner {
     }
 }
 
+/// The operations of callers that need a token. The first row that applies decides:
+///
+/// | state | `acquire` | `refresh_early` | `force` |
+/// |---|---|---|---|
+/// | usable token | the token | next row | next row |
+/// | fetch in flight | wait | nothing | wait |
+/// | closed | error | nothing | error |
+/// | permanent back-off, recheck due | recheck | recheck | fetch |
+/// | back-off | error | nothing | fetch |
+/// | none of these | fetch | fetch | fetch |
 impl TokenCell {
     /// Creates an empty cache for `origins` allowed origins. A `seed` makes the jitter repeatable.
     pub(crate) fn new(settings: Settings, origins: usize, seed: Option<u64>, now: Instant) -> Self {
@@ -151,6 +161,7 @@ impl TokenCell {
     /// Returns the token and its freshness. `None` if there is none, it has expired, or it is suspended.
     pub(crate) fn header(&self, now: Moment) -> Option<(Arc<Published>, Freshness)> {
         let current = {
+            // Locked only while the reference is copied.
             let snapshot = read(&self.0.snapshot);
             if snapshot.suspended {
                 return None;
@@ -167,6 +178,10 @@ impl TokenCell {
     ///
     /// For callers whose fetch has failed: a token that one request saw rejected may be valid for others, and stays in
     /// use if it cannot be replaced.
+    ///
+    /// # Errors
+    ///
+    /// `error`, if there is no usable token.
     pub(crate) fn usable_or(
         &self,
         error: TokenError,
@@ -198,6 +213,7 @@ impl TokenCell {
             let remembered = desk.failure.as_mut().filter(|f| f.holds(now));
             match remembered.map(|f| (f.recheck_is_due(now), f.error(now, credential))) {
                 None => self.start(&mut desk, reason.into(), now),
+                // The back-off is active, but the secret may have changed: the fetch checks that first.
                 Some((true, _)) => {
                     let recheck = Purpose {
                         recheck: true,
@@ -219,6 +235,7 @@ impl TokenCell {
         let mut woken = Vec::new();
         let mut desk = lock(&self.0.desk);
         let mut purpose = Purpose::from(FetchReason::Early);
+        // A fetch for any reason is in flight: it serves as the early refresh.
         let mut held_back = desk.closed || self.under_way(&mut desk, now, &mut woken).is_some();
         if let Some(failure) = desk.failure.as_mut().filter(|f| !held_back && f.holds(now)) {
             // Detects a changed secret before the valid token expires.
@@ -252,6 +269,8 @@ impl TokenCell {
     }
 
     /// Drops the token. Returns whether there was one. The next request fetches another.
+    ///
+    /// A fetch in flight continues, and publishes its token.
     pub(crate) fn invalidate(&self) -> bool {
         let old = {
             let mut desk = lock(&self.0.desk);
@@ -305,6 +324,7 @@ impl TokenCell {
         if now.instant() < flight.overdue_at() {
             return Some(flight);
         }
+        // The task of the overdue fetch continues, if it runs at all. Its result is ignored.
         desk.flight = None;
         self.0.change().suspended = false;
         // Locks the state of the fetch while `desk` is locked. Waiters lock only the former.
@@ -318,6 +338,7 @@ impl TokenCell {
         let settings = &self.0.settings;
         let current = read(&self.0.snapshot).current.clone();
         let life = current.as_ref().and_then(|token| token.lifetime.whole());
+        // The fetch decides by the state at its start, whatever happens to the cache meanwhile.
         let state = CellState {
             current,
             dropped: desk.dropped,

@@ -57,9 +57,15 @@ pub(crate) enum Verdict {
 /// Decides whether a 401 with these `headers` concerns the token. `scheme` is the authentication scheme that it was
 /// sent with; `None` for a header without a scheme.
 ///
-/// Without a recognizable challenge it does: many APIs send a bare 401. Otherwise a challenge of our scheme decides. If
-/// there are only challenges of other schemes, either the API requires another scheme, or it names the first scheme it
-/// knows for every request without a valid credential, as Django REST framework does.
+/// | challenges | verdict |
+/// |---|---|
+/// | none that is recognizable | `TokenRefused`: many APIs send a bare 401 |
+/// | one of our scheme, with an error that another token may fix | `TokenRefused` |
+/// | of our scheme, only with errors that another token cannot fix | `NotOurs` |
+/// | only of other schemes | `OtherScheme` |
+///
+/// An API that offers only other schemes either requires one of them, or names the first scheme it knows for every
+/// request without a valid credential, as Django REST framework does.
 pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     let Some(scheme) = scheme else {
         return Verdict::TokenRefused;
@@ -69,9 +75,11 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
         .iter()
         .partition(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
 
+    // One challenge of our scheme that another token may satisfy is enough.
     let refused = ours
         .iter()
         .any(|challenge| !challenge.is_beyond_a_new_token());
+    // Text without a recognizable challenge counts as none.
     let bare = ours.is_empty() && !others.iter().any(|challenge| challenge.is_recognisable());
     if refused || bare {
         Verdict::TokenRefused

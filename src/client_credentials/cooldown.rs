@@ -1,5 +1,15 @@
 //! Cooldown of forced refreshes: an API that answers every request with a 401 must not cause a stream of token
 //! requests.
+//!
+//! | event | the origin | all other origins |
+//! |---|---|---|
+//! | a refresh after a 401 of the origin ends | the cooldown begins | a pause of 1 s |
+//! | a refresh by hand ends | the cooldown begins | the cooldown begins |
+//! | the origin rejects a replacement that it caused | the cooldown begins and doubles | |
+//! | the origin rejects another origin's replacement | the cooldown begins | |
+//! | the origin accepts a token | back to the initial length | |
+//!
+//! The length is at most half of the token's lifetime.
 
 use std::time::Duration;
 
@@ -101,6 +111,7 @@ impl Cooldown {
         };
         let length = self.length(Some(origin), life);
         let here = self.origins.get(origin).and_then(|at| at.since);
+        // The pause is never longer than the cooldown.
         lasts(here, length) || lasts(self.ended, length.min(PAUSE))
     }
 
@@ -123,6 +134,7 @@ impl Cooldown {
         for_other_scheme: bool,
         now: Moment,
     ) {
+        // The first rejection of a token says nothing about new tokens: that token may have been revoked.
         let Some((_, rejected_at)) = self.replacement.filter(|(token, _)| *token == identity)
         else {
             return;
@@ -133,6 +145,7 @@ impl Cooldown {
         at.is_untested = false;
         at.since = Some(now);
         if origin == rejected_at {
+            // A configured length above the bound is not shortened.
             at.length = at.length.saturating_mul(2).min(LONGEST.max(self.base));
             at.wants_other_scheme = for_other_scheme.then_some(now);
         }
@@ -191,6 +204,7 @@ impl Successes {
         let Some(last) = self.last.get(origin) else {
             return;
         };
+        // Requests are compared by the time at which they were sent: a response may arrive late.
         let now = self.millis(sent_at);
         // Two threads may both store: either time is recent enough.
         if now >= last.load(Ordering::Relaxed).saturating_add(RESOLUTION) {
@@ -208,7 +222,9 @@ impl Successes {
             .enumerate()
             .any(|(index, last)| match last.load(Ordering::Relaxed) {
                 0 => false,
+                // Accepted here, in a request that was sent later.
                 at if index == origin => at > refused,
+                // Accepted at another origin recently.
                 at => at > recent,
             })
     }

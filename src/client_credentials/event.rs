@@ -134,7 +134,7 @@ pub enum TokenEvent<'a> {
         /// The cause.
         error: &'a TokenError,
     },
-    /// The endpoint's response deviated from the standard and was accepted all the same.
+    /// The endpoint's response deviated from the standard but was accepted.
     #[non_exhaustive]
     QuirkMet {
         /// Name of the credential; `None` if it has none.

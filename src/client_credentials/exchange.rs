@@ -110,6 +110,9 @@ impl Exchange {
 
     /// Returns a [`Refusal`] if the response rejects the token of its request. Records a response that is not a 401 as
     /// final.
+    ///
+    /// A 401 that offers only other schemes counts if the origin has accepted a token before; the token cache decides
+    /// about it.
     pub(crate) fn refusal<RB>(
         &self,
         response: &Response<RB>,
@@ -120,6 +123,7 @@ impl Exchange {
             self.on_final(response, call, sent);
             return None;
         }
+        // A service inside has sent the request again, which may be a misuse.
         if Attempts::of(response) > 1 {
             self.report(self.usage.sent_again_inside());
         }
@@ -127,6 +131,7 @@ impl Exchange {
         let verdict = challenge::verdict(response.headers(), scheme);
         let is_refusal = match verdict {
             Verdict::TokenRefused => true,
+            // Such a challenge can be about the token only if the origin accepts tokens at all.
             Verdict::OtherScheme => self.tokens.cell.was_accepted_at(call.origin()),
             Verdict::NotOurs => false,
         };
@@ -168,6 +173,10 @@ impl Exchange {
 
     /// Waits for another token than the rejected one. `None` if there is none or it is too soon to request one. Emits
     /// [`TokenEvent::Refused`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not affect other callers, and no event is emitted. The fetch continues.
     pub(crate) async fn replacement(&self, refusal: Refusal) -> Option<Arc<Published>> {
         let origin = refusal.origin;
         let token = self.tokens.replacement(refusal).await;

@@ -1,4 +1,13 @@
 //! Failures that are remembered until the next attempt is due.
+//!
+//! | failure | back-off |
+//! |---|---|
+//! | transient | doubles from 1 s to 60 s, with jitter |
+//! | permanent | doubles from 30 s to 500 s, and up to a fifth longer |
+//!
+//! A `Retry-After` extends either, up to the configured bound. All callers receive the remembered error during the
+//! back-off. After a permanent failure, the source is checked for a changed secret at most every 5 s, when a caller
+//! needs a token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,11 +57,13 @@ impl Failure {
             // Up to a fifth longer, so that the processes of a fleet spread out.
             PERMANENT.wait(failures, 1.0).mul_f64(1.0 + random / 5.0)
         };
+        // The server's `Retry-After` extends the back-off, up to the configured bound.
         let asked = error
             .retry_after()
             .unwrap_or_default()
             .min(settings.max_token_backoff);
         Self {
+            // A fetch counts as at least one token request.
             requests: requests.saturating_add(error.requests().max(1)),
             error,
             failures,

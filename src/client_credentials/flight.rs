@@ -1,4 +1,12 @@
 //! One fetch that any number of callers wait for.
+//!
+//! ```text
+//! in flight ──┬─▶ Token, Failed or Unchanged    the task has ended
+//!             ├─▶ Abandoned                     the task was dropped, or its runtime has ended
+//!             └─▶ Abandoned                     a caller found the fetch overdue, 1 s past its deadline
+//! ```
+//!
+//! The first outcome remains: a task that ends later cannot replace it.
 
 use std::{
     sync::Arc,
@@ -177,6 +185,7 @@ impl Waiter {
     pub(crate) fn new(flight: Arc<Flight>, limit: usize) -> Option<Self> {
         let place = {
             let mut state = lock(&flight.state);
+            // A caller that receives the outcome at once occupies no place.
             if state.outcome.is_none() && state.wakers.len() >= limit {
                 return None;
             }

@@ -1,4 +1,13 @@
 //! Freshness of a token (fresh, stale or expired, as in RFC 9111 §4.2), and when it is refreshed early.
+//!
+//! ```text
+//! requested                          refreshed early                 expires
+//!     ├──────────── Fresh ─────────────────┼──────── Stale ─────────────┼── Expired ──▶
+//!                                          └── jitter and lead ─────────┘
+//! ```
+//!
+//! Both clocks are read: the monotonic clock may stop while the machine is suspended, and the wall clock may be set
+//! back.
 
 use std::time::{Duration, SystemTime};
 
@@ -53,10 +62,13 @@ impl Lifetime {
     ) -> Self {
         let ends = lifetime.map(|lifetime| {
             let lifetime = lifetime.max(SHORTEST);
+            // At most a fifth of the lifetime. A short lifetime ends with its last second, which is not relied on.
             let lead =
                 lead.min((lifetime / 5).max(ROUNDING.min(lifetime.saturating_sub(ROUNDING))));
+            // Subtracted only: a refresh is never later than `lead` before the expiry.
             let jitter = lead.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
             let lead = refresh_in.map_or(lead, |due| {
+                // An earlier time would cause a stream of refreshes.
                 let due = due.max(lifetime / 4);
                 lead.max(lifetime.saturating_sub(due))
             });

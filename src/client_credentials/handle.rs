@@ -78,7 +78,7 @@ impl TokenHandle {
         self.0.force().await.map(|token| token.token.clone())
     }
 
-    /// Drops the token. The next request waits for a new one.
+    /// Drops the token. The next request waits for a new one. A fetch in flight continues, and publishes its token.
     pub fn invalidate(&self) {
         self.0.cell.invalidate();
     }
@@ -86,6 +86,7 @@ impl TokenHandle {
     /// Returns the current state, for health checks. Starts nothing.
     #[must_use]
     pub fn status(&self) -> TokenStatus {
+        // Read once, so that all fields describe the same moment.
         let moment = self.0.clock.moment();
         let (now, wall) = (moment.instant(), moment.wall());
         let Glance {

@@ -89,6 +89,7 @@ impl<S> Layer<S> for ClientCredentialsLayer {
     type Service = ClientCredentials<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        // Reports a layer of this crate inside `S` that this one must not surround.
         let exchange = &self.policies.here().auth;
         exchange.report(exchange.usage.credentials_around::<S>());
         ClientCredentials::new(inner, self.policies.clone())
@@ -122,26 +123,47 @@ impl<S> Layer<S> for ClientCredentialsLayer {
 /// ```
 #[must_use = "settings do nothing until `build()`"]
 pub struct ClientCredentialsLayerBuilder {
+    /// Source of new tokens.
     source: SharedTokenSource,
+    /// Allowed origins, at least one.
     origins: Vec<Origin>,
+    /// Origin of requests whose URI has no host.
     assumed: Option<Origin>,
+    /// Whether plain http is allowed to hosts other than loopback.
     allow_http: bool,
+    /// Action for requests to other origins.
     foreign: ForeignOrigin,
+    /// Action for requests whose `Host` header differs from their URI.
     host: HostMismatch,
+    /// Action for requests that already carry a credential.
     existing: ExistingCredential,
+    /// Header that carries the token.
     header: HeaderName,
+    /// Scheme before the token; `None` sends the token alone.
     scheme: Option<Box<str>>,
+    /// Name of the credential in errors and events.
     credential: Option<Arc<str>>,
+    /// How long before its expiry a token is refreshed.
     refresh_before: Duration,
+    /// Time limit of one fetch.
     fetch_timeout: Duration,
+    /// Upper bound on the `Retry-After` of a token endpoint.
     max_token_backoff: Duration,
+    /// Minimum time between refreshes that 401s of one origin cause.
     refresh_cooldown: Duration,
+    /// Maximum number of callers that wait for a token.
     max_waiting: usize,
+    /// Whether requests are replayed after a 401.
     replay: bool,
+    /// Store for sharing tokens with other processes.
     store: Option<SharedTokenStore>,
+    /// Settings of the store.
     sharing: SharingSettings,
+    /// Source of time.
     clock: SharedClock,
+    /// Seed of the jitter; `None` for a random one.
     seed: Option<u64>,
+    /// Receivers of events.
     sinks: Sinks<TokenEvents>,
 }
 
@@ -193,6 +215,7 @@ impl ClientCredentialsLayerBuilder {
     /// To send a scheme too, set [`scheme`](Self::scheme) afterwards.
     pub fn header(mut self, header: HeaderName) -> Self {
         self.header = header;
+        // Headers such as `x-api-key` carry the token alone.
         self.scheme = None;
         self
     }
@@ -247,6 +270,7 @@ impl ClientCredentialsLayerBuilder {
     /// Each waiting caller keeps its request in memory. Further callers receive a [`TokenError`](super::TokenError) of
     /// the kind [`TooManyWaiting`](super::TokenErrorKind::TooManyWaiting) at once, or the 401 if they have one.
     pub fn max_waiting(mut self, limit: usize) -> Self {
+        // The caller that runs a fetch waits for it too.
         self.max_waiting = limit.max(1);
         self
     }
@@ -352,6 +376,7 @@ impl ClientCredentialsLayerBuilder {
     #[track_caller]
     pub fn build(self) -> ClientCredentialsLayer {
         let name = self.credential.clone();
+        // The caller's location identifies layers that are built for single requests.
         let (usage, misuse) = Usage::begin("credentials", Location::caller(), name);
         let settings = Settings {
             credential: self.credential,
@@ -385,6 +410,7 @@ impl ClientCredentialsLayerBuilder {
             replay: self.replay,
             usage,
         });
+        // Reported last, when all sinks are in place.
         exchange.report(misuse);
         ClientCredentialsLayer {
             policies: Sharded::new(|| AuthPolicy::new(Arc::clone(&exchange))),

@@ -1,4 +1,13 @@
 //! Local cache: the copy of the token's header that a request reads instead of the shared token cache.
+//!
+//! Cloning a header value writes to its reference count. If all threads cloned the same value, the cache line of its
+//! count would move between their cores with every request.
+//!
+//! A copy is used until one of these happens:
+//!
+//! - The generation of the shared cache changes.
+//! - The freshness of the token changes, or the copy is [`MAX_AGE`] old.
+//! - The token expires.
 
 use std::{sync::Arc, time::Duration};
 
@@ -82,6 +91,7 @@ impl LocalCache {
         changes: u64,
         now: Instant,
     ) -> Option<(HeaderValue, TokenIdentity)> {
+        // Locks the snapshot of the shared cache for a moment, and may start an early refresh.
         let (token, fresh_for) = tokens.warm(now)?;
         // An allocation of its own, which is zeroized when it is dropped.
         let mut header = HeaderValue::from_maybe_shared(secret_bytes(token.header.as_bytes()))
@@ -96,6 +106,7 @@ impl LocalCache {
                 header: header.clone(),
                 identity: token.identity,
                 changes,
+                // Never past the expiry, however short the remaining lifetime is.
                 until: after(now, fresh_for.clamp(MIN_AGE, MAX_AGE).min(left)),
             });
         }

@@ -1,4 +1,11 @@
 //! Policy of a request with a token: adds the token, and handles a 401.
+//!
+//! | response | call | action |
+//! |---|---|---|
+//! | not a 401 about the token | any | returned |
+//! | 401 about the token | may be replayed, with a copy | another token, then the copy is sent once |
+//! | 401 about the token | is a replay | returned; recorded in the cooldown of the origin |
+//! | 401 about the token | cannot be replayed | returned; the token is refreshed for later requests |
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -62,6 +69,10 @@ impl AuthPolicy {
     /// # Errors
     ///
     /// The fetch has failed, its back-off is active, or no fetch can start.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn obtain(&self, now: Instant) -> Result<(), TokenError> {
         if self.auth.tokens.warm(now).is_none() {
             self.auth.tokens.obtain().await?;
@@ -91,7 +102,9 @@ impl AuthPolicy {
             Some(copy) if call.may_replay && !call.is_replay => {
                 return Next::Reauthenticate(response, refusal, copy);
             }
+            // The replacement was rejected too.
             _ if call.is_replay => self.auth.refused_again(&refusal),
+            // For the requests after this one.
             _ => self.auth.renew_beside(refusal),
         }
         Next::Return(Ok(response))
@@ -110,6 +123,7 @@ impl Policy for AuthPolicy {
         let Some(call) = self.begin_call(request)? else {
             return Ok(Begin::Passthrough);
         };
+        // The destination is checked by now: a refused request causes no token request.
         let now = self.auth.tokens.clock.now();
         Ok(match self.token(now, call.origin()) {
             Some(token) => Begin::Ready(call, started(token)),

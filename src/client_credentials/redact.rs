@@ -1,5 +1,12 @@
 //! Makes a server's text safe to show: limits it to the characters of RFC 6749 §5.2, and removes our secrets and
 //! everything that could be a token. [pure]
+//!
+//! 1. [`beginning`] limits a long text to [`LONGEST_TEXT`] bytes, at the end of a word.
+//! 2. [`without`] replaces secrets, as they are and in the encodings in which they were sent.
+//! 3. [`printable`] removes characters outside the set, and replaces secrets again.
+//! 4. [`quotable`] replaces words that look like tokens, and shortens the result.
+//!
+//! The text is a server's: the work is linear in its length, whatever it contains.
 
 use base64::{
     Engine,
@@ -62,6 +69,7 @@ fn hides(word: &str, secrets: &[Needle<'_>]) -> bool {
     }
     let hold = |bytes: &[u8]| secrets.iter().any(|secret| secret.is_in(bytes));
     let mut text = unescaped(word.as_bytes());
+    // In a form, `+` stands for a space.
     if hold(&text)
         || hold(&mapped(
             &text,
@@ -81,10 +89,12 @@ fn hides(word: &str, secrets: &[Needle<'_>]) -> bool {
         // Characters before the encoded secret may belong to the alphabet too: all four alignments are tried.
         (0..run.len().min(4)).any(|start| {
             let rest = &run[start..];
+            // One character after the last group of four encodes no byte.
             let whole = rest.len() - usize::from(rest.len() % 4 == 1);
             count(whole);
             BASE64.decode(&rest[..whole]).is_ok_and(|bytes| {
                 let bytes = Zeroizing::new(bytes);
+                // HTTP Basic credentials are form-encoded before base64 (RFC 6749 §2.3.1).
                 hold(&bytes) || hold(&unescaped(&bytes))
             })
         })
@@ -136,6 +146,7 @@ impl<'a> Needle<'a> {
     /// before.
     fn advance(&self, mut matched: usize, byte: u8) -> usize {
         count(1);
+        // Falls back to the longest prefix of the needle that still matches.
         while matched > 0 && self.bytes.get(matched) != Some(&byte) {
             count(1);
             matched = self.borders[matched - 1];

@@ -99,11 +99,11 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends this request only: a fetch that it started, or waits for, goes on for the others.
+    /// Dropping it ends only this request. A fetch that it started or waits for continues for other callers.
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that has this one as its inner service and returns its future.
+    /// A service of your own with this one as its inner service can name this type as its future.
     ///
     /// ```
     /// use std::task::{Context, Poll};

@@ -1,4 +1,9 @@
 //! Shutdown of all work on tokens, and revocation of the token.
+//!
+//! 1. The cache is closed: no further fetch starts.
+//! 2. The tasks of fetches are aborted.
+//! 3. The fetch that was in flight ends, and its waiters receive an error or a usable token.
+//! 4. The token is revoked, if the source revokes tokens and no other process shares it.
 
 use std::time::Duration;
 
@@ -31,6 +36,11 @@ impl Tokens {
 
     /// Revokes the usable token and emits the result. Does nothing if other processes share it, or if the source
     /// revokes no tokens.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the revocation, and no event is emitted. The token is no longer used once the
+    /// revocation has begun.
     async fn revoke(&self) {
         if self.sharing.is_some() {
             // Other processes use the token.
@@ -51,6 +61,7 @@ impl Tokens {
         if !self.cell.invalidate() {
             return;
         }
+        // Timers need a runtime.
         let outcome = if Handle::try_current().is_ok() {
             match timeout_at(deadline, surviving(revocation)).await {
                 Ok(outcome) => outcome.unwrap_or_else(|| Err(TokenError::panicked())),

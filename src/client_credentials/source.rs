@@ -98,6 +98,8 @@ pub trait TokenSource: Send + Sync + 'static {
 
 /// A type-erased [`TokenSource`], which is cheap to clone and is itself a `TokenSource`.
 ///
+/// For programs that choose the type of their source at run time.
+///
 /// # Examples
 ///
 /// ```

@@ -187,6 +187,7 @@ impl AccessToken {
         let bytes = match scheme {
             None => self.0.value.clone(),
             Some(scheme) => {
+                // Allocated with its final size: a reallocation would leave a copy that is not zeroized.
                 let mut value =
                     Zeroizing::new(Vec::with_capacity(scheme.len() + 1 + self.0.value.len()));
                 value.extend_from_slice(scheme.as_bytes());

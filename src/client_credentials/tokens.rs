@@ -1,4 +1,10 @@
 //! Runs fetches on separate tasks, and waits for them.
+//!
+//! 1. `warm` returns a usable token without waiting. It starts an early refresh if the token is stale.
+//! 2. `obtain` asks the cache, which returns a token, an error or a fetch to wait for, with a guard for its first
+//!    caller.
+//! 3. The caller with the guard spawns the task of the fetch. It then waits like all other callers.
+//! 4. The task publishes the result in the cache, which wakes the callers, and emits an event.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -103,6 +109,10 @@ impl Tokens {
     }
 
     /// Waits for a token or an error. Tries again if a fetch is abandoned, at most [`MAX_ABANDONED`] times.
+    ///
+    /// # Errors
+    ///
+    /// The fetch has failed, its back-off is active, no fetch can start, or too many were abandoned.
     async fn acquire(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
         for _ in 0..MAX_ABANDONED {
             match self.cell.acquire(self.clock.moment()) {
@@ -123,13 +133,18 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// The fetch has failed, or none can start.
+    /// The fetch has failed, none can start, or too many were abandoned.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn force(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
         for _ in 0..MAX_ABANDONED {
             match self.cell.force(self.clock.moment()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
                 Acquire::Wait(flight, lead) => {
+                    // A fetch for another reason may load a token from the store, which is not a new one.
                     let is_forced = flight.reason() == FetchReason::Forced;
                     match self.follow(flight, lead).await? {
                         Outcome::Token(token)
@@ -147,6 +162,10 @@ impl Tokens {
     }
 
     /// Waits for another token than the rejected one. `None` if there is none, or if it is too soon to fetch one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn replacement(self: &Arc<Self>, refusal: Refusal) -> Option<Arc<Published>> {
         let refused = refusal.rejected.identity;
         let token = match self.cell.refused(refusal, self.clock.moment()) {
@@ -156,6 +175,7 @@ impl Tokens {
                 match self.follow(flight, lead).await.ok()? {
                     Outcome::Token(token) => Some(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => {
+                        // May be the rejected token, which is removed below.
                         self.cell.usable_or(error, self.clock.moment()).ok()
                     }
                     // The fetch was lost with its runtime. A token is obtained as for a new request.
@@ -184,6 +204,10 @@ impl Tokens {
     /// # Errors
     ///
     /// There is no runtime, or too many callers wait already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes this caller from the waiters. The fetch continues.
     async fn follow(
         self: &Arc<Self>,
         flight: Arc<Flight>,
@@ -216,6 +240,7 @@ impl Tokens {
     /// Keeps the task of a fetch for the shutdown. Aborts it if the shutdown has already begun.
     fn register(&self, task: &AbortHandle) {
         let mut tasks = lock(&self.tasks);
+        // Ended tasks are removed here, so that the list does not grow.
         tasks.retain(|task| !task.is_finished());
         tasks.push(task.clone());
         drop(tasks);
@@ -236,6 +261,7 @@ impl Tokens {
         let elapsed = now.instant().saturating_duration_since(flight.began());
         let outcome = match fetched {
             Fetched::SecretUnchanged => {
+                // No fetch was made: there is no event.
                 lead.unchanged(now);
                 return;
             }
@@ -284,11 +310,16 @@ impl Tokens {
     }
 
     /// Gets a token from the store or the source, within the deadline of the fetch. Catches panics of both.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops that of the source. The guard of the fetch, which the caller holds, ends the fetch.
     async fn fetch_in_time(&self, flight: &Flight) -> Fetched {
         let work = async {
             if flight.is_recheck() && !self.source.changed().await {
                 return Fetched::SecretUnchanged;
             }
+            // After the recheck, which is not a fetch.
             self.sinks.emit(&TokenEvent::FetchStarted {
                 credential: self.cell.settings().credential.as_deref(),
                 reason: flight.reason(),

@@ -4,12 +4,14 @@
 /// Returns `text` without line breaks, blank lines, byte order marks and NUL characters at both ends. Spaces on its
 /// first and last line remain: they may belong to a secret.
 pub(super) fn trimmed(text: &str) -> &str {
+    // The last mark among the leading blanks: spaces after it belong to the first line.
     let leading = text
         .char_indices()
         .take_while(|(_, c)| is_blank(*c))
         .filter(|(_, c)| is_mark(*c))
         .last();
     let text = &text[leading.map_or(0, |(index, c)| index + c.len_utf8())..];
+    // The first mark among the trailing blanks: spaces before it belong to the last line.
     let trailing = text
         .char_indices()
         .rev()

@@ -1,4 +1,13 @@
 //! Completion of a fetch: with a token, with a failure, or without an outcome.
+//!
+//! | function | caller | token | failures |
+//! |---|---|---|---|
+//! | `land` | the task of the fetch | replaced by a new one | cleared, or one more |
+//! | `stand_by` | the task of a recheck that found the secret unchanged | kept | kept |
+//! | `abandon` | a guard that is dropped, or a waiter of an overdue fetch | kept | kept |
+//!
+//! Each fetch ends once: the caller that removes it from the refresh state ends it. A superseded fetch is no longer
+//! there, and its result is ignored. Waiters are woken last and without a lock, so that they find the new state.
 
 use std::sync::Arc;
 
@@ -59,6 +68,7 @@ impl TokenCell {
         // Done before a lock is taken.
         let prepared = result.and_then(|Acquired { token, provenance }| {
             let header = token.header_value(settings.scheme.as_deref())?;
+            // The lifetime counts from the request, not from the response: the server issued the token in between.
             let asked_at = token.sent_at().unwrap_or(flight.began()).min(instant);
             let lifetime = Lifetime::new(
                 asked_at,
@@ -68,6 +78,8 @@ impl TokenCell {
                 settings.refresh_before,
                 random,
             );
+            // A failure, because it has a back-off. A published token that has expired would cause a token request per
+            // request.
             if lifetime.freshness(instant, wall) == Freshness::Expired {
                 return Err(TokenError::expired());
             }
@@ -75,10 +87,12 @@ impl TokenCell {
         });
         let (outcome, old, known) = {
             let mut desk = lock(&self.0.desk);
+            // Superseded.
             if !desk.take_flight(flight) {
                 return None;
             }
             let mut snapshot = self.0.change();
+            // After a failure the rejected token is used again, as it may be valid for other requests.
             snapshot.suspended = false;
             let known = desk.failure.take();
             match prepared {

@@ -1,4 +1,12 @@
 //! Effects of a 401 and of a success on the cached token.
+//!
+//! A 401 is handled in this order:
+//!
+//! 1. Another usable token is cached: the request can be sent with it at once.
+//! 2. The 401 offers only other schemes and says nothing about the token: the response is returned.
+//! 3. A fetch is in flight: the request waits for it.
+//! 4. The cache is closed, a back-off is active, or the origin is in its cooldown: the response is returned.
+//! 5. Otherwise a fetch starts. The token is suspended, unless it is known to work for other requests.
 
 use std::{sync::Arc, task::Waker};
 
@@ -61,12 +69,14 @@ impl TokenCell {
     ) -> Refused {
         let identity = refusal.rejected.identity;
         let origin = refusal.origin;
+        // The request was sent with an older token.
         let newer = self.header(now).filter(|(c, _)| c.identity != identity);
         if let Some((newer, _)) = newer {
             return Refused::Replaced(newer);
         }
         let current = read(&self.0.snapshot).current.clone();
         let current = current.filter(|current| current.identity == identity);
+        // Recorded in any case: the cooldown must grow even if the response is returned.
         if current.is_some() {
             self.replacement_refused(desk, &refusal, now);
         }
@@ -90,6 +100,7 @@ impl TokenCell {
                 .successes
                 .works_elsewhere(origin, refusal.sent_at, now.instant());
         self.0.change().suspended = current.is_some() && !works;
+        // If the rejected token is no longer cached, the fetch does not replace it and starts no cooldown.
         let purpose = if current.is_some() {
             desk.cooldown.forced_by(origin);
             Purpose {
@@ -124,6 +135,7 @@ impl TokenCell {
     pub(crate) fn refused_again(&self, refusal: &Refusal, now: Moment) {
         let mut desk = lock(&self.0.desk);
         let current = read(&self.0.snapshot).current.clone();
+        // A late response to an older token says nothing about the current one.
         if current.is_some_and(|c| c.identity == refusal.rejected.identity) {
             self.replacement_refused(&mut desk, refusal, now);
         }
@@ -155,6 +167,7 @@ impl TokenCell {
         if self.0.successes.is_watched(origin) {
             let mut desk = lock(&self.0.desk);
             let current = read(&self.0.snapshot).current.clone();
+            // A late response to an older token says nothing about the current one.
             if current.is_some_and(|c| c.identity == identity) {
                 desk.cooldown.token_accepted(origin);
                 self.0.successes.watch(&desk.cooldown);

@@ -1,4 +1,17 @@
 //! Parser for one field line of `WWW-Authenticate`. [pure]
+//!
+//! The grammar (RFC 9110 §11.2, §11.3, §11.6.1):
+//!
+//! ```text
+//! WWW-Authenticate = #challenge
+//! challenge        = auth-scheme [ 1*SP ( token68 / #auth-param ) ]
+//! auth-param       = token BWS "=" BWS ( token / quoted-string )
+//! ```
+//!
+//! A comma separates challenges as well as parameters. A word before `=` and a value is a parameter, any other word is
+//! a scheme.
+//!
+//! The work is counted with [`examined`], for the test that it is linear in the length of the line.
 
 use crate::steps::examined;
 
@@ -27,6 +40,7 @@ impl<'a> Iterator for Reader<'a> {
 
     fn next(&mut self) -> Option<Part<'a>> {
         loop {
+            // Lists may have empty elements (RFC 9110 §5.6.1).
             self.skip_bytes(|byte| is_space(byte) || byte == b',');
             if self.0.is_empty() {
                 return None;
@@ -37,6 +51,7 @@ impl<'a> Iterator for Reader<'a> {
             } else if let Some(value) = self.value() {
                 return Some(Part::Parameter(word, value));
             } else if self.0.first() == Some(&b'=') {
+                // A name and `=` without a value.
                 self.skip_malformed();
             } else {
                 self.skip_token68();
@@ -50,6 +65,7 @@ impl<'a> Reader<'a> {
     /// Consumes `=` and the value of a parameter. Without one, consumes white space only and returns `None`.
     fn value(&mut self) -> Option<Vec<u8>> {
         self.skip_bytes(is_space);
+        // A copy, so that nothing is consumed without a value.
         let mut after = Self(self.0.strip_prefix(b"=")?);
         after.skip_bytes(is_space);
         let value = match after.0.strip_prefix(b"\"") {
@@ -72,10 +88,12 @@ impl<'a> Reader<'a> {
         while let Some(byte) = bytes.next() {
             match byte {
                 b'"' => break,
+                // The next byte is literal. A backslash at the end of the line is dropped.
                 b'\\' => text.extend(bytes.next()),
                 byte => text.push(*byte),
             }
         }
+        // Counted once for all bytes up to the closing quote.
         examined(self.0.len() - bytes.len());
         self.0 = bytes.as_slice();
         text

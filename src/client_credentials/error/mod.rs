@@ -226,6 +226,12 @@ impl TokenError {
     }
 }
 
+/// The parts that are known of:
+///
+/// ```text
+/// token request to {endpoint} {what} (status {status}, {error code})
+/// [credential {name}, attempt {requests}, failing for {seconds} s, next attempt in {seconds} s]
+/// ```
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
@@ -233,6 +239,7 @@ impl fmt::Display for TokenError {
         if let Some(endpoint) = &inner.endpoint {
             write!(f, " to {endpoint}")?;
         }
+        // Texts of the endpoint are not part of the message, except its error code.
         write!(f, " {}", inner.what)?;
         match (inner.status, &inner.oauth_error) {
             (Some(status), Some(code)) => write!(f, " (status {}, {code})", status.as_u16())?,

@@ -1,4 +1,6 @@
 //! Errors that do not come from the endpoint's response.
+//!
+//! Each message continues the sentence "token request …", and says what helps if something does.
 
 use std::{borrow::Cow, time::Duration};
 
