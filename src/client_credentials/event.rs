@@ -109,8 +109,8 @@ pub enum TokenEvent<'a> {
         /// What made the fetch necessary.
         reason: FetchReason,
     },
-    /// The token is a JWT bound to a key or a certificate (`cnf`, RFC 7800 §3.1). It is sent as a bearer token all the
-    /// same. An API that checks the binding accepts it only over a connection with that certificate.
+    /// The token is a JWT bound to a key or a certificate (`cnf`, RFC 7800 §3.1). It is still sent as a bearer token.
+    /// An API that checks the binding accepts it only over a connection with that certificate.
     #[non_exhaustive]
     BoundToken {
         /// Name of the credential; `None` if it has none.

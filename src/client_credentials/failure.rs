@@ -27,7 +27,7 @@ pub(super) struct Failure {
     since: Moment,
     /// End of the back-off.
     until: Moment,
-    /// When the source may next be asked whether the rejected secret has changed.
+    /// When the source may next be checked for a changed secret.
     recheck_at: Moment,
 }
 

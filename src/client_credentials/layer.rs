@@ -235,8 +235,8 @@ impl ClientCredentialsLayerBuilder {
 
     /// Sets how long before its expiry a token is refreshed. Requests use it meanwhile. Default: 30 s.
     ///
-    /// At most a fifth of the token's lifetime (for a lifetime of 2 s to 5 s, the last second). A random share of that
-    /// is added, so that the processes of a fleet spread out.
+    /// At most a fifth of the token's lifetime (for a lifetime of 2 s to 5 s, the last second). Jitter of at most a
+    /// twentieth of the lifetime is added, so that the processes of a fleet spread out.
     pub fn refresh_before(mut self, lead: Duration) -> Self {
         self.refresh_before = lead;
         self
@@ -278,7 +278,7 @@ impl ClientCredentialsLayerBuilder {
     /// Sets whether a request whose token was rejected is sent once more with a new one, if its body can be sent again.
     /// Default: `true`.
     ///
-    /// With `false`, requests are not copied. The token is refreshed all the same.
+    /// With `false`, requests are not copied, but the token is still refreshed.
     pub fn replay(mut self, replay: bool) -> Self {
         self.replay = replay;
         self

@@ -42,7 +42,7 @@ struct Inner {
     transient: bool,
     /// What failed; continues the sentence "token request …".
     what: Cow<'static, str>,
-    /// The endpoint, without secrets, if a request was made.
+    /// The endpoint, without secrets, if it is known.
     endpoint: Option<Cow<'static, str>>,
     /// HTTP status of the response.
     status: Option<StatusCode>,
@@ -50,7 +50,7 @@ struct Inner {
     oauth_error: Option<String>,
     /// The `error_description` of the response, sanitized.
     description: Option<String>,
-    /// Wait that the endpoint asked for.
+    /// Wait that the endpoint requested.
     retry_after: Option<Duration>,
     /// The underlying error.
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -99,7 +99,7 @@ impl TokenError {
         self.change(|inner| inner.source = Some(source))
     }
 
-    /// Adds the time that the endpoint asks to wait before the next attempt.
+    /// Adds the wait before the next attempt that the endpoint requested.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.change(|inner| inner.retry_after = Some(wait))
@@ -136,8 +136,8 @@ impl TokenError {
         self.0.description.as_deref()
     }
 
-    /// Returns how long to wait before the next attempt: the remaining back-off, or what the endpoint asked for if the
-    /// layer does not count failures.
+    /// Returns how long to wait before the next attempt: the remaining back-off, or the wait that the endpoint
+    /// requested if the layer does not count failures.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0
@@ -175,7 +175,7 @@ impl TokenError {
         }))
     }
 
-    /// Returns the endpoint, if a request was made.
+    /// Returns the endpoint, if it is known.
     pub(crate) fn endpoint(&self) -> Option<&str> {
         self.0.endpoint.as_deref()
     }
@@ -226,7 +226,7 @@ impl TokenError {
     }
 }
 
-/// The parts that are known of:
+/// Writes the known parts of this message:
 ///
 /// ```text
 /// token request to {endpoint} {what} (status {status}, {error code})
@@ -239,7 +239,7 @@ impl fmt::Display for TokenError {
         if let Some(endpoint) = &inner.endpoint {
             write!(f, " to {endpoint}")?;
         }
-        // Texts of the endpoint are not part of the message, except its error code.
+        // The endpoint's `error_description` is not part of the message.
         write!(f, " {}", inner.what)?;
         match (inner.status, &inner.oauth_error) {
             (Some(status), Some(code)) => write!(f, " (status {}, {code})", status.as_u16())?,
