@@ -1,4 +1,4 @@
-//! What comes between two attempts: the rest of the first response is read, so that its connection can be used again.
+//! Draining of a response between two attempts, so that its connection can be reused.
 
 use std::{pin::pin, time::Duration};
 
@@ -11,7 +11,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Reads and drops the body, up to 64 KiB and `limit`: a connection that needs more is not worth saving.
+/// Reads and drops the body, up to 64 KiB and for at most `limit`. A connection that needs more is not worth saving.
+///
+/// Without a runtime there are no timers: the body is dropped unread.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the rest of the body.
 pub(crate) async fn drain<RB: Body>(response: Response<RB>, limit: Duration) {
     let body = response.into_body();
     if body.is_end_stream() || Handle::try_current().is_err() {
@@ -20,6 +26,7 @@ pub(crate) async fn drain<RB: Body>(response: Response<RB>, limit: Duration) {
     let reading = async {
         let mut body = pin!(body);
         let mut read = 0;
+        // Ends at an error too: the connection is lost then.
         while let Some(Ok(frame)) = body.frame().await {
             read += frame.data_ref().map_or(0, Buf::remaining);
             if read > MAX_BYTES {
@@ -30,7 +37,7 @@ pub(crate) async fn drain<RB: Body>(response: Response<RB>, limit: Duration) {
     drop(timeout(limit, reading).await);
 }
 
-/// Upper bound on the time that draining `response` takes, for a call with this deadline.
+/// Upper bound on the time that draining `response` takes, for a call with this deadline. Zero for an empty body.
 pub(crate) fn max_drain<RB: Body>(response: &Response<RB>, deadline: Option<Duration>) -> Duration {
     if response.body().is_end_stream() {
         Duration::ZERO
@@ -39,15 +46,16 @@ pub(crate) fn max_drain<RB: Body>(response: &Response<RB>, deadline: Option<Dura
     }
 }
 
-/// The same for any response. Of a short deadline, draining takes only a part.
+/// Upper bound on the time that draining any response takes. At most a quarter of a short deadline.
 pub(crate) fn drain_limit(deadline: Option<Duration>) -> Duration {
     match deadline {
+        // Draining must leave time for the next attempt.
         Some(deadline) if deadline < LIMIT => deadline / 4,
         _ => LIMIT,
     }
 }
 
-/// Waits. Without a runtime there are no timers: then it does not.
+/// Waits. Without a runtime there are no timers, and it returns at once.
 pub(crate) async fn pause(wait: Duration) {
     if !wait.is_zero() && Handle::try_current().is_ok() {
         sleep(wait).await;
@@ -56,7 +64,7 @@ pub(crate) async fn pause(wait: Duration) {
 
 /// Maximum number of bytes that are drained.
 const MAX_BYTES: usize = 64 * 1024;
-/// Upper bound on the time that draining takes.
+/// Default upper bound on the time that draining takes.
 pub(crate) const LIMIT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

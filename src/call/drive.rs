@@ -1,4 +1,5 @@
-//! The slow path: admit, become ready, authorize, send, settle; and again.
+//! The slow path: the loop over the attempts of a call. Admits the call, waits for readiness, authorizes, sends, and
+//! decides.
 
 use std::{future::Future, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -18,13 +19,23 @@ use super::{
 };
 use crate::{BoxError, replay::ReplayableBody, sharded::Shard};
 
-/// What comes between two attempts.
+/// Work between two attempts.
 pub(super) enum Step<P: Policy, B, RB> {
+    /// Drain the response, if there is one, and wait.
     Retry(Option<Response<RB>>, Duration, RequestCopy<B>),
+    /// Obtain another credential, then drain the response.
     Reauthenticate(Response<RB>, P::Rejection, RequestCopy<B>),
 }
 
-/// The first attempt was made on the fast path, and another one follows.
+/// Continues a call whose first attempt was made on the fast path.
+///
+/// # Errors
+///
+/// The error of the last attempt, or of the policy.
+///
+/// # Cancel safety
+///
+/// As for [`drive`].
 pub(super) async fn resume<P, S, B, RB>(
     policy: Arc<Shard<P>>,
     mut call: P::Call,
@@ -47,11 +58,15 @@ where
     }
 }
 
-/// Sends the request, as often as the policy says.
+/// Sends the request, and repeats it as the policy decides. `pending` is what [`Policy::begin`] found out.
+///
+/// # Errors
+///
+/// The error of the last attempt, or of the policy.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future ends this call only: its permit is given back, and a token request in flight goes on for others.
+/// Dropping the future ends only this call: its permit is released, and a token request in flight continues for others.
 pub(super) async fn drive<P, S, B, RB>(
     policy: Arc<Shard<P>>,
     mut call: P::Call,
@@ -69,13 +84,14 @@ where
 {
     let policy = &**policy;
     loop {
+        // The permit before readiness: a call that waits for its permit must not occupy the inner service.
         let permit = policy.admit(&mut call, pending.take()).await?;
         let ready = in_time(policy.time_left(&call), service.ready()).await;
         ready
             .ok_or_else(|| policy.deadline_exceeded(&call, false))?
             .map_err(Into::into)?;
         let Some(started) = policy.start(&mut call, permit)? else {
-            // Readiness is not kept over the wait that follows.
+            // The wait that follows must not hold readiness: a clone is not ready.
             service = service.clone();
             continue;
         };
@@ -83,6 +99,7 @@ where
             attempt,
             credential,
         } = started;
+        // The copy is made before the credential is added: another attempt may use another one.
         let (mut request, copy) = send.into_request(policy.needs_copy(&call));
         policy.mark(&call, &mut request);
         if let Some(credential) = credential {
@@ -91,6 +108,7 @@ where
         let outcome = in_time(policy.time_left(&call), service.call(request)).await;
         let outcome = outcome.ok_or_else(|| policy.deadline_exceeded(&call, true))?;
         let outcome = outcome.map_err(Into::into);
+        // Checked after the attempt: a body that was read past the size limit cannot be sent again.
         let copy = copy.filter(RequestCopy::is_intact);
         let step = match policy.on_response(&mut call, attempt, outcome, copy) {
             Next::Return(outcome) => return outcome,
@@ -99,7 +117,7 @@ where
                 Step::Reauthenticate(response, rejection, copy)
             }
         };
-        // Boxed: calls that wait for their first attempt do not keep room for it.
+        // Boxed, so that calls that wait for their first attempt reserve no memory for it.
         match Box::pin(between(policy, &mut call, step)).await {
             ControlFlow::Continue(copy) => send = NextSend::Copy(copy),
             ControlFlow::Break(outcome) => return outcome,
@@ -107,7 +125,11 @@ where
     }
 }
 
-/// Waits for what the next attempt needs, or returns how the call ends.
+/// Does the work before the next attempt. Returns the copy to send, or the outcome of the call.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the response and the copy. A token request in flight continues for others.
 async fn between<P, B, RB>(
     policy: &P,
     call: &mut P::Call,
@@ -122,14 +144,14 @@ where
         Step::Retry(response, wait, copy) => (response, wait, copy),
         Step::Reauthenticate(mut response, rejection, copy) => {
             let obtained = policy.reauthenticate(call, rejection, &mut response).await;
-            // An upload that went on meanwhile may have passed the cap; from here on it does not.
+            // An upload that continued meanwhile may have exceeded the size limit. From here on it cannot.
             if !obtained || !copy.supersede() {
                 return ControlFlow::Break(Ok(response));
             }
             (Some(response), Duration::ZERO, copy)
         }
     };
-    // Before the body is drained: the wait is counted from the decision.
+    // Created before the body is drained: the wait is counted from the decision.
     let timer = (!wait.is_zero()).then(|| sleep(wait));
     if let Some(response) = response {
         drain(response, policy.drain_limit()).await;
@@ -140,7 +162,13 @@ where
     ControlFlow::Continue(copy)
 }
 
-/// Ends `future` after the time that is left, if that is bounded. Without a runtime there are no timers, and nothing ends it.
+/// Runs `future` for at most the time that is `left`. `None` if it takes longer.
+///
+/// Without a limit, or without a runtime and its timers, it runs to its end.
+///
+/// # Cancel safety
+///
+/// That of `future`, which is dropped when its time is over.
 pub(crate) async fn in_time<F: Future>(left: Option<Duration>, future: F) -> Option<F::Output> {
     match left {
         Some(left) if Handle::try_current().is_ok() => timeout(left, future).await.ok(),

@@ -1,4 +1,7 @@
-//! The future of a response: polled in place on the fast path, boxed on the slow one.
+//! Response future: polled in place on the fast path, boxed on the slow path.
+//!
+//! Nearly all calls end with their first attempt, without an allocation for the future. If another attempt follows, the
+//! rest of the call is boxed and replaces the first attempt in the same future.
 
 use std::{
     future::{Future, ready},
@@ -21,36 +24,41 @@ use super::{
 use crate::{BoxError, boxed::BoxFuture, replay::ReplayableBody, sharded::Shard};
 
 pin_project! {
-    /// The future of a response by a policy.
+    /// Response future of a call by a policy.
     pub(crate) struct ResponseFuture<P, S, B>
     where
         P: Policy,
         S: Service<Request<B>>,
     {
+        /// The current path. Changes at most once, from fast to slow.
         #[pin]
         state: State<S::Future, InFlight<P, S, B>, S::Response>,
     }
 }
 
 pin_project! {
+    /// Path of a call.
     #[project = Project]
     enum State<F, I, R> {
-        /// The first attempt is in flight. The ordinary case.
+        /// The first attempt is in flight. The common case.
         Fast { #[pin] future: F, in_flight: I },
-        /// Something is waited for, or sent again.
+        /// The call waits, or sends again.
         Slow { future: BoxFuture<'static, Result<R, BoxError>> },
     }
 }
 
-/// What is kept of a request while its first attempt is in flight.
+/// State of a call while its first attempt is in flight. Each request holds one: it is kept small.
 pub(crate) struct InFlight<P: Policy, S, B> {
+    /// Policy of the thread that started the call.
     policy: Arc<Shard<P>>,
-    /// Taken at the end of the attempt. `None` from the start if the policy does not concern the request.
+    /// Taken when the attempt ends. `None` from the start if the policy does not apply to the request.
     attempt: Option<(P::Call, P::Attempt)>,
+    /// Copy for another attempt, if the request can be sent again.
     copy: Option<StoredCopy<S, B>>,
 }
 
 impl<P: Policy, S, B> InFlight<P, S, B> {
+    /// Collects the state of an attempt that is about to be sent.
     pub(super) fn new(
         policy: Arc<Shard<P>>,
         attempt: Option<(P::Call, P::Attempt)>,
@@ -69,11 +77,13 @@ where
     P: Policy,
     S: Service<Request<B>>,
 {
+    /// Creates the future of a call whose first attempt is in flight.
     pub(super) fn fast(future: S::Future, in_flight: InFlight<P, S, B>) -> Self {
         let state = State::Fast { future, in_flight };
         Self { state }
     }
 
+    /// Creates the future of a call that waits before its first attempt.
     pub(super) fn slow(
         future: impl Future<Output = Result<S::Response, BoxError>> + Send + 'static,
     ) -> Self {
@@ -82,6 +92,7 @@ where
         Self { state }
     }
 
+    /// Creates a future that returns `error`, for a request that is not sent.
     pub(crate) fn not_sent(error: BoxError) -> Self
     where
         S::Response: Send + 'static,
@@ -109,7 +120,7 @@ where
                 Project::Slow { future } => return future.as_mut().poll(cx),
                 Project::Fast { future, in_flight } => {
                     let outcome = ready!(future.poll(cx));
-                    // Inspected in place: the response is moved once less.
+                    // Checked in place, which saves one move of the response.
                     if let Ok(response) = &outcome
                         && in_flight.is_final(response)
                     {
@@ -121,6 +132,7 @@ where
                     }
                 }
             };
+            // Drops the future of the first attempt, which has completed.
             state.set(State::Slow { future: slow });
         }
     }
@@ -135,7 +147,7 @@ where
     B: ReplayableBody + Send + 'static,
     RB: Body + Send + 'static,
 {
-    /// Whether the response is returned as it is; then it is recorded.
+    /// Returns whether the response is returned unchanged, and records it if so.
     #[inline]
     fn is_final(&self, response: &Response<RB>) -> bool {
         let Some((call, attempt)) = &self.attempt else {
@@ -148,7 +160,7 @@ where
         is_final
     }
 
-    /// The outcome of the call, or how it goes on.
+    /// Returns the outcome of the call, or the future of its next attempt.
     fn end(
         &mut self,
         outcome: Result<Response<RB>, BoxError>,
@@ -156,10 +168,12 @@ where
         Result<Response<RB>, BoxError>,
         BoxFuture<'static, Result<Response<RB>, BoxError>>,
     > {
+        // The policy does not apply to this request.
         let Some((mut call, attempt)) = self.attempt.take() else {
             return ControlFlow::Break(outcome);
         };
         let policy = &self.policy;
+        // A body that was read past its size limit cannot be sent again.
         let copy = self.copy.take().filter(StoredCopy::is_intact);
         let (service, step) = match policy.on_response(&mut call, attempt, outcome, copy) {
             Next::Return(outcome) => return ControlFlow::Break(outcome),
@@ -177,7 +191,7 @@ where
     }
 }
 
-/// What is left to return if a copy cannot be read, which it always can.
+/// Returns the response if a copy cannot be decoded, which does not happen.
 fn copy_lost<R>(response: Option<R>) -> Result<R, BoxError> {
     response.ok_or_else(|| "the copy of the request was lost".into())
 }

@@ -1,4 +1,4 @@
-//! The path of a request, once for all layers that send requests.
+//! Request path, shared by all layers that send requests.
 //!
 //! ```text
 //! Service::call
@@ -19,30 +19,31 @@
 //!     └─ Reauthenticate ─▶ another credential ─▶ admit …     (the copy); without one, the response
 //! ```
 //!
-//! A [`Policy`] says what a layer adds at each of these points; the path knows nothing of tokens or quotas. There are three
-//! policies: the token's, the limits', and [`stack`](crate::stack)'s, which is made of the two.
+//! A [`Policy`] defines what a layer does at each of these points. The path itself is independent of tokens and limits.
+//! There are three policies: that of the token, that of the limits, and that of [`stack`](crate::stack), which combines
+//! the two.
 //!
-//! # What a warm request touches
+//! # Cost of a warm request
 //!
-//! Each thread has a policy value of its own, in a [`Sharded`](crate::sharded::Sharded). A request whose token is at hand
-//! and whose partition has never reported a limit:
+//! Each thread has its own policy value, in a [`Sharded`](crate::sharded::Sharded). A request with a usable token, to a
+//! partition that has never reported a limit, reads and writes:
 //!
 //! | what | written by | cache line |
 //! |---|---|---|
 //! | the shard's reference count, local token, last partition | requests of this thread | the shard's own, 128-byte aligned |
-//! | the token cache's generation | a token that is published or rejected | shared, read only |
+//! | the token cache's generation | publication and rejection of a token | shared, read only |
 //! | whether the partition is open | the gate, when that changes | shared, read only |
 //! | the counter of successes | requests of this thread | the shard's own |
 //!
-//! It allocates once: the copy of the request, if its body can be sent again. It takes no lock that another thread writes, and
-//! reads the clock once.
+//! It allocates once, for the copy of the request, if its body can be sent again. It takes no lock that another thread
+//! writes, and reads the clock once.
 //!
 //! # Lock order
 //!
-//! Locks are held for assignments only, and are not nested, with one exception: the token cache locks its refresh state before
-//! its snapshot (`client_credentials/cell.rs`). The locks of local state are only tried: where threads outnumber shards, the
-//! shared state is read instead. No lock is held while a waker is called or dropped, while a user's closure or an event sink
-//! runs, or over an `.await`.
+//! Locks are held for assignments only, and are not nested, with one exception: the token cache locks its refresh state
+//! before its snapshot, and before the state of an overdue fetch (`client_credentials/cell.rs`). The locks of local
+//! state are only tried: if threads outnumber shards, the shared state is read instead. No lock is held while a waker
+//! is called or dropped, while a user's closure or an event sink runs, or across an `.await`.
 
 pub(crate) mod copy;
 pub(crate) mod drain;

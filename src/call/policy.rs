@@ -1,4 +1,8 @@
-//! What a layer adds to the path of a request.
+//! Trait for what a layer adds to the request path.
+//!
+//! The methods are called in this order: `begin`; on the slow path `admit` and `start`; `needs_copy`, `mark` and
+//! `authorize` before the request is sent; `is_final` and `on_final`, or `on_response`, after it. `reauthenticate`
+//! follows if `on_response` returns [`Next::Reauthenticate`]. See the [module](super) for the whole path.
 
 use std::{future::Future, time::Duration};
 
@@ -8,41 +12,45 @@ use http_body::Body;
 use super::copy::Resend;
 use crate::BoxError;
 
-/// What a layer decides about a request, at each point of its path. Each thread has a value of its own.
+/// Decisions of a layer about a request, at each point of its path. Each thread has its own value.
 pub(crate) trait Policy: Send + Sync + 'static {
-    /// One call, over all its attempts.
+    /// State of one call, over all its attempts.
     type Call: Send;
-    /// What was found out in [`begin`](Self::begin) about what has to be waited for.
+    /// Result of [`begin`](Self::begin) about what [`admit`](Self::admit) has to wait for.
     type Pending: Send;
-    /// What [`admit`](Self::admit) waited for. Dropped, it is given back.
+    /// Result of [`admit`](Self::admit). Dropping it releases it.
     type Permit: Send;
-    /// One attempt in flight. Dropped, its outcome counts as unknown.
+    /// One attempt in flight. If it is dropped, its outcome counts as unknown.
     type Attempt: Send;
     /// A response that rejects the credential of its request.
     type Rejection: Send;
 
-    /// A call begins: whether it may be sent, and whether at once. Never waits.
+    /// Begins a call: decides whether the request may be sent, and whether at once. Never waits.
     ///
     /// # Errors
     ///
     /// The request must not be sent.
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError>;
 
-    /// Whether a copy of the request is needed after the next attempt.
+    /// Returns whether a copy of the request may be needed after the next attempt.
     fn needs_copy(&self, call: &Self::Call) -> bool;
 
-    /// Waits until the call may be sent, apart from the inner service's readiness.
+    /// Waits until the call may be sent, apart from the readiness of the inner service.
+    ///
+    /// # Errors
+    ///
+    /// The request must not be sent.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives back what was obtained.
+    /// Dropping the future releases what was obtained.
     fn admit(
         &self,
         call: &mut Self::Call,
         pending: Option<Self::Pending>,
     ) -> impl Future<Output = Result<Self::Permit, BoxError>> + Send;
 
-    /// The inner service is ready: an attempt starts, unless what was waited for is no longer valid (`None`).
+    /// Starts an attempt, once the inner service is ready. `None` if what was waited for is no longer valid.
     ///
     /// # Errors
     ///
@@ -53,13 +61,13 @@ pub(crate) trait Policy: Send + Sync + 'static {
         permit: Self::Permit,
     ) -> Result<Option<Started<Self>>, BoxError>;
 
-    /// Adds the credential to the request.
+    /// Adds the credential to the request. Default: does nothing.
     fn authorize(&self, _headers: &mut HeaderMap, _credential: HeaderValue) {}
 
-    /// Marks an attempt that is not the first one, for layers inside.
+    /// Marks an attempt that is not the first one, for inner layers. Default: does nothing.
     fn mark<B>(&self, _call: &Self::Call, _request: &mut Request<B>) {}
 
-    /// Whether the response is returned as it is, as nearly all are. Has no side effect.
+    /// Returns whether the response is returned unchanged, as nearly all are. Has no side effect.
     fn is_final<RB>(
         &self,
         call: &Self::Call,
@@ -67,10 +75,11 @@ pub(crate) trait Policy: Send + Sync + 'static {
         response: &Response<RB>,
     ) -> bool;
 
-    /// Records a final response.
+    /// Records a response for which [`is_final`](Self::is_final) returned `true`.
     fn on_final<RB>(&self, call: &Self::Call, attempt: &Self::Attempt, response: &Response<RB>);
 
-    /// Records the outcome of an attempt, and decides what follows. `copy` is `None` if the request cannot be sent again.
+    /// Records the outcome of an attempt and decides what follows. `copy` is `None` if the request cannot be sent
+    /// again.
     fn on_response<RB: Body, C: Resend>(
         &self,
         call: &mut Self::Call,
@@ -79,8 +88,12 @@ pub(crate) trait Policy: Send + Sync + 'static {
         copy: Option<C>,
     ) -> Next<Self, RB, C>;
 
-    /// Obtains another credential. Returns whether there is one, and the request may be sent with it once `response` is
-    /// drained.
+    /// Obtains another credential. Returns `true` if there is one and the request may be sent with it once `response`
+    /// is drained.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends only this call. A token request in flight continues for others.
     fn reauthenticate<RB: Body + Send>(
         &self,
         call: &mut Self::Call,
@@ -88,43 +101,46 @@ pub(crate) trait Policy: Send + Sync + 'static {
         response: &mut Response<RB>,
     ) -> impl Future<Output = bool> + Send;
 
-    /// Time left until the call's deadline. `None` without a deadline.
+    /// Returns the time left until the call's deadline. Default: `None`, no deadline.
     fn time_left(&self, _call: &Self::Call) -> Option<Duration> {
         None
     }
 
-    /// The deadline has passed while the request was `in_flight`, or before it was sent.
+    /// Creates the error of a call whose deadline has passed while the request was `in_flight`, or before it was sent.
     fn deadline_exceeded(&self, _call: &Self::Call, _in_flight: bool) -> BoxError {
         "deadline exceeded".into()
     }
 
-    /// Upper bound on the time that draining a response takes.
+    /// Upper bound on the time that draining a response takes. Default: 500 ms.
     fn drain_limit(&self) -> Duration {
         super::drain::LIMIT
     }
 }
 
-/// How a call begins.
+/// Result of [`Policy::begin`].
 pub(crate) enum Begin<P: Policy + ?Sized> {
-    /// The layer does not concern this request: it is sent as it is.
+    /// The policy does not apply to this request, which is sent unchanged.
     Passthrough,
-    /// It is sent at once.
+    /// The request is sent at once, on the fast path.
     Ready(P::Call, Started<P>),
-    /// Something has to be waited for.
+    /// The call waits first, on the slow path.
     Wait(P::Call, Option<P::Pending>),
 }
 
 /// An attempt, and the credential that it is sent with.
 pub(crate) struct Started<P: Policy + ?Sized> {
+    /// The attempt.
     pub(crate) attempt: P::Attempt,
+    /// Value for [`Policy::authorize`]; `None` sends the request without a credential.
     pub(crate) credential: Option<HeaderValue>,
 }
 
-/// What follows an attempt. `C` is the copy that is sent again.
+/// Action after an attempt. `C` is the copy to send again.
 pub(crate) enum Next<P: Policy + ?Sized, RB, C> {
+    /// Return this outcome.
     Return(Result<Response<RB>, BoxError>),
-    /// Send again after this wait; the response, if there is one, is drained first.
+    /// Send again after this wait. The response, if there is one, is drained first.
     Retry(Option<Response<RB>>, Duration, C),
-    /// Send again with another credential, if there is one; otherwise return the response.
+    /// Send again with another credential, if there is one. Otherwise return the response.
     Reauthenticate(Response<RB>, P::Rejection, C),
 }

@@ -1,4 +1,6 @@
-//! The fast path: a request that may be sent at once is neither boxed nor moved to another task.
+//! The fast path: a request that may be sent at once is not boxed.
+//!
+//! A request that has to wait first takes the slow path, in [`drive`].
 
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{BoxError, replay::ReplayableBody, sharded::Sharded};
 
-/// Sends a request through `inner`, which is ready, by the policy.
+/// Sends a request through `inner`, which is ready, as the policy of this thread decides.
 #[inline]
 pub(crate) fn call<P, S, B, RB>(
     policies: &Sharded<P>,
@@ -33,6 +35,7 @@ where
     let (call, started) = match policy.begin(&mut request) {
         Ok(Begin::Ready(call, started)) => (call, started),
         Ok(Begin::Passthrough) => {
+            // The policy does not see the response, and nothing is sent again.
             let in_flight = InFlight::new(Arc::clone(policy), None, None);
             return ResponseFuture::fast(inner.call(request), in_flight);
         }
@@ -44,6 +47,7 @@ where
         }
         Err(error) => return ResponseFuture::not_sent(error),
     };
+    // The copy is made before the credential is added: another attempt may use another one.
     let needs_copy = policy.needs_copy(&call);
     let copy = needs_copy
         .then(|| StoredCopy::of(&request, inner))
@@ -56,15 +60,18 @@ where
         policy.authorize(request.headers_mut(), credential);
     }
     let policy = Arc::clone(policy);
-    // The instance that was polled ready is the one that is called; the copy holds a clone, which is not ready.
+    // The instance that was polled ready is called. The copy holds a clone, which is not ready.
     let future = inner.call(request);
     ResponseFuture::fast(future, InFlight::new(policy, Some((call, attempt)), copy))
 }
 
-/// Another instance of `service`, for later. The readiness of this one is released: a permit that is held while waiting could
-/// be the one that another request needs.
+/// Returns a clone of `service` for later, and replaces `service` by another clone.
+///
+/// The readiness of the original is released: a permit that is held while waiting could be the one that another request
+/// needs.
 fn release_readiness<S: Clone>(service: &mut S) -> S {
     let fresh = service.clone();
+    // Clones are not ready (see the docs of `tower::Service`): dropping the original releases its permit.
     drop(std::mem::replace(service, fresh));
     service.clone()
 }

@@ -1,23 +1,30 @@
-//! Decides whether a token may travel with a request, and puts it there.
+//! Checks whether a request may carry the token, and adds the token to its headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
 use super::{CredentialPresent, OriginNotAllowed, error::NotAllowed};
 use crate::{BoxError, Origin};
 
-/// Where the token may go, and which header carries it.
+/// Rules for where the token may go, and the header that carries it.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
+    /// Allowed origins. Other types identify an origin by its index in this list.
     pub(super) origins: Vec<Origin>,
+    /// Origin of requests whose URI has no authority. `None` refuses such requests.
     pub(super) assumed: Option<Origin>,
+    /// Whether the token may travel over plain http to hosts other than loopback.
     pub(super) allow_http: bool,
+    /// Action for a request to an origin that is not allowed.
     pub(super) foreign: ForeignOrigin,
+    /// Action for a request whose `Host` header differs from its URI.
     pub(super) host: HostMismatch,
+    /// Action for a request that already carries a credential.
     pub(super) existing: ExistingCredential,
+    /// Name of the header that carries the token.
     pub(super) header: HeaderName,
 }
 
-/// What happens to a request for an origin that is not on the list.
+/// Action for a request to an origin that is not allowed.
 ///
 /// # Examples
 ///
@@ -43,14 +50,14 @@ pub(crate) struct Authorizer {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ForeignOrigin {
-    /// It fails with [`OriginNotAllowed`](super::OriginNotAllowed) and is not sent. The default.
+    /// Fails with [`OriginNotAllowed`](super::OriginNotAllowed). The request is not sent. The default.
     #[default]
     Refuse,
-    /// It is sent as it is, without our token. Not for gateways, where it would turn the layer into an open relay.
+    /// Sends the request unchanged, without the token. Not for gateways: it would make the layer an open relay.
     PassWithoutToken,
 }
 
-/// What happens to a request whose `Host` header differs from the origin in its URI.
+/// Action for a request whose `Host` header differs from the origin in its URI.
 ///
 /// # Examples
 ///
@@ -77,14 +84,14 @@ pub enum ForeignOrigin {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HostMismatch {
-    /// It fails with [`OriginNotAllowed`](super::OriginNotAllowed) and is not sent. The default.
+    /// Fails with [`OriginNotAllowed`](super::OriginNotAllowed). The request is not sent. The default.
     #[default]
     Refuse,
-    /// The header is replaced by the origin's host.
+    /// Replaces the header with the origin's authority.
     Overwrite,
 }
 
-/// What happens to a request that already carries a credential: the header that the token goes into, or `Authorization`.
+/// Action for a request that already carries a credential: the header configured for the token, or `Authorization`.
 ///
 /// # Examples
 ///
@@ -111,40 +118,48 @@ pub enum HostMismatch {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ExistingCredential {
-    /// It is removed, and our token put in its place. The default: a gateway must not pass its caller's credential on.
+    /// Removes the credential and adds the token. The default: a gateway must not forward its caller's credential.
     #[default]
     Replace,
-    /// It is kept, and the request goes without our token. A 401 for it has no consequences for our token.
+    /// Keeps the credential and sends the request without the token. A 401 for it does not affect the token.
     Keep,
-    /// The request fails with [`CredentialPresent`](super::CredentialPresent) and is not sent.
+    /// Fails with [`CredentialPresent`](super::CredentialPresent). The request is not sent.
     Refuse,
 }
 
+/// Maximum number of allowed origins that an error message lists.
 const MOST_SHOWN: usize = 5;
 
-/// How a request is to be sent.
+/// Result of [`Authorizer::inspect`]: how to send a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Passage {
-    /// With our token, to the allowed origin of this index.
+    /// With the token, to the allowed origin at this index.
     WithToken(usize),
-    /// As it is.
+    /// Without the token.
     AsItIs,
 }
 
 impl Authorizer {
-    /// Whether the request may pass, and how. Nothing is sent, and no token is asked for, before this.
+    /// Checks the destination, the `Host` header and existing credentials of a request. Runs before a token is fetched
+    /// or anything is sent.
+    ///
+    /// As configured, it overwrites the `Host` header and removes existing credentials.
+    ///
+    /// # Errors
+    ///
+    /// [`OriginNotAllowed`] if the token may not go to the destination, or [`CredentialPresent`].
     pub(crate) fn inspect<B>(&self, request: &mut Request<B>) -> Result<Passage, BoxError> {
         let index = match self.destination(request.uri()) {
             Ok(Some(index)) => index,
             Ok(None) => return Ok(Passage::AsItIs),
             Err(why) => return Err(OriginNotAllowed::from(why).into()),
         };
-        // Names are quickly compared one by one; looking one up is not as quick.
+        // Comparing the names one by one is faster than a lookup by name.
         if request.headers().keys().any(|name| name == header::HOST) {
             self.check_host(request, index)
                 .map_err(OriginNotAllowed::from)?;
         }
-        // What is in the token's own place is replaced in any case, when the token is put there.
+        // `authorize` replaces the token's own header in any case.
         let replaced = self.existing == ExistingCredential::Replace;
         if replaced && self.header == header::AUTHORIZATION {
             return Ok(Passage::WithToken(index));
@@ -163,7 +178,7 @@ impl Authorizer {
         Ok(Passage::WithToken(index))
     }
 
-    /// Puts the token onto the request, and returns what was in its place.
+    /// Adds the token to the headers and returns the value that it replaced.
     pub(crate) fn authorize(
         &self,
         headers: &mut HeaderMap,
@@ -172,11 +187,19 @@ impl Authorizer {
         headers.insert(self.header.clone(), token)
     }
 
+    /// Returns the allowed origin at `index`.
     pub(crate) fn origin(&self, index: usize) -> Option<&Origin> {
         self.origins.get(index)
     }
 
+    /// Returns the index of the allowed origin that `uri` belongs to; `None` if the request is sent without the token.
+    ///
+    /// # Errors
+    ///
+    /// The URI has no authority and no origin is assumed, its origin is not allowed, or it is plain http to another
+    /// host than loopback.
     fn destination(&self, uri: &Uri) -> Result<Option<usize>, NotAllowed> {
+        // A URI with an authority is compared in full; one without is sent to the assumed origin.
         let index = if uri.authority().is_some() {
             self.origins.iter().position(|origin| origin.matches(uri))
         } else {
@@ -201,7 +224,7 @@ impl Authorizer {
         }
     }
 
-    /// The allowed origins, or the first of many.
+    /// Lists the allowed origins for an error message, at most [`MOST_SHOWN`] of them.
     fn allowed(&self) -> String {
         let shown = self.origins.iter().take(MOST_SHOWN).map(Origin::to_string);
         let mut shown = shown.collect::<Vec<_>>().join(", ");
@@ -211,7 +234,14 @@ impl Authorizer {
         shown
     }
 
-    /// A client sends a `Host` header as it is, whatever the URI says: the token would reach another virtual host.
+    /// Checks that every `Host` header names the origin. Overwrites the header if so configured.
+    ///
+    /// HTTP clients send an existing `Host` header unchanged, whatever the URI is: a mismatch would deliver the token
+    /// to another virtual host.
+    ///
+    /// # Errors
+    ///
+    /// A `Host` header differs, and is not to be overwritten.
     fn check_host<B>(&self, request: &mut Request<B>, index: usize) -> Result<(), NotAllowed> {
         let Some(origin) = self.origins.get(index) else {
             return Ok(());
@@ -230,6 +260,7 @@ impl Authorizer {
         }
         match HeaderValue::from_str(origin.authority()) {
             Ok(host) => drop(request.headers_mut().insert(header::HOST, host)),
+            // Without the header, the HTTP client derives it from the URI.
             Err(_) => drop(request.headers_mut().remove(header::HOST)),
         }
         Ok(())

@@ -1,12 +1,15 @@
-//! The cell: one token, shared through an `Arc<RwLock<Snapshot>>`, and at most one attempt to renew it.
+//! Shared token cache: one token in an `Arc<RwLock<Snapshot>>`, and at most one fetch in flight.
 //!
-//! A state machine without a runtime or a clock. Where something must be done it *returns* a [`Lead`], which says "you
-//! lead: run this"; spawning and sleeping is up to the shell.
+//! A state machine without a runtime or a clock. An operation that needs a fetch *returns* a [`Lead`], a guard whose
+//! holder must run the fetch. The caller spawns the task and sets the timers.
 //!
-//! - The **snapshot** is what requests read. Written when a flight lands and when a token is refused or dropped; a
-//!   reader sees the token before or the token after, never a mixture.
-//! - The **desk** is what those read who need a token that is not there: the flight under way, the remembered failure,
-//!   the cooldown of forced refreshes. Locked for assignments only, and before the snapshot where both are needed.
+//! - Requests read the **snapshot**. It is written when a fetch ends and when a token is rejected or dropped. A reader
+//!   sees the token before or after a change, never a mixture.
+//! - Callers without a usable token read the **refresh state** (`Desk`): the fetch in flight, the remembered failure
+//!   and the cooldown of forced refreshes. It is locked for assignments only.
+//!
+//! Lock order: the refresh state before the snapshot, and before the state of an overdue fetch that is ended. The
+//! snapshot is written only while the refresh state is locked. No waker is called while a lock is held.
 
 mod landing;
 #[cfg(all(test, tower_m2m_loom))]
@@ -40,56 +43,87 @@ use crate::{
     sync::{Mutex, RwLock, atomic::Ordering, lock, read},
 };
 
-/// A cheap handle to the one cell of a layer.
+/// Handle to the token cache of one layer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenCell(Arc<Inner>);
 
+/// State behind a [`TokenCell`].
 #[derive(Debug)]
 struct Inner {
+    /// The token that requests read. Written only while `desk` is locked.
     snapshot: Arc<RwLock<Snapshot>>,
+    /// Generation of the snapshot, which requests read without a lock.
     changes: Changes,
+    /// The refresh state. Locked before `snapshot` where both are needed.
     desk: Mutex<Desk>,
+    /// When each origin last accepted the token.
     successes: Successes,
+    /// The layer's settings.
     settings: Settings,
+    /// Source of jitter.
     random: Random,
 }
 
-/// Who is doing what about a missing token.
+/// Refresh state: the fetch in flight, the last failure and the cooldown.
 #[derive(Debug)]
 pub(super) struct Desk {
+    /// The fetch in flight.
     pub(super) flight: Option<Arc<Flight>>,
+    /// Number of fetches started so far, which is the number of the latest one.
     flights: u64,
+    /// The failures since the last successful fetch.
     failure: Option<Failure>,
+    /// Limits refreshes that a 401 or `refresh_now` causes.
     cooldown: Cooldown,
-    /// The token that was last dropped by hand.
+    /// The token that `invalidate` last dropped.
     dropped: Option<TokenIdentity>,
+    /// Whether the cache is closed: no further fetch starts.
     closed: bool,
 }
 
-/// The answer to "I need a token".
+/// Result of a request for a token.
 #[derive(Debug)]
 pub(crate) enum Acquire {
+    /// There is no token, and no fetch may start now.
     Failed(TokenError),
+    /// A usable token.
     Token(Arc<Published>),
+    /// A fetch is in flight. The guard is `Some` for the caller that must run it.
     Wait(Arc<Flight>, Option<Lead>),
 }
 
-/// What is known at one moment.
+/// State of the cache at one moment, for [`TokenHandle::status`](super::TokenHandle::status).
 #[derive(Debug)]
 pub(crate) struct Glance {
+    /// The cached token, which may have expired.
     pub(crate) current: Option<Arc<Published>>,
+    /// Whether a fetch is in flight.
     pub(crate) refreshing: bool,
+    /// The last failure, if no fetch has succeeded since.
     pub(crate) failure: Option<TokenError>,
+    /// Whether the cache is closed.
     pub(crate) closed: bool,
 }
 
 impl Inner {
+    /// Locks the snapshot for writing. The caller has locked `desk`.
     fn change(&self) -> Change<'_> {
         Change::new(&self.snapshot, &self.changes)
     }
 }
 
+/// The operations of callers that need a token. The first row that applies decides:
+///
+/// | state | `acquire` | `refresh_early` | `force` |
+/// |---|---|---|---|
+/// | usable token | the token | next row | next row |
+/// | fetch in flight | wait | nothing | wait |
+/// | closed | error | nothing | error |
+/// | permanent back-off, recheck due | recheck | recheck | fetch |
+/// | back-off | error | nothing | fetch |
+/// | none of these | fetch | fetch | fetch |
 impl TokenCell {
+    /// Creates an empty cache for `origins` allowed origins. A `seed` makes the jitter repeatable.
     pub(crate) fn new(settings: Settings, origins: usize, seed: Option<u64>, now: Instant) -> Self {
         Self(Arc::new(Inner {
             snapshot: Arc::default(),
@@ -108,22 +142,26 @@ impl TokenCell {
         }))
     }
 
+    /// Returns the source of jitter.
     pub(crate) fn random(&self) -> &Random {
         &self.0.random
     }
 
+    /// Returns the layer's settings.
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.settings
     }
 
-    /// Differs from what it was before whenever the snapshot does.
+    /// Returns the generation of the snapshot, which increases with every change.
     pub(crate) fn changes(&self) -> u64 {
+        // Pairs with the `Release` increment in the drop of `Change`.
         self.0.changes.0.load(Ordering::Acquire)
     }
 
-    /// The usable token, if there is one.
+    /// Returns the token and its freshness. `None` if there is none, it has expired, or it is suspended.
     pub(crate) fn header(&self, now: Moment) -> Option<(Arc<Published>, Freshness)> {
         let current = {
+            // Locked only while the reference is copied.
             let snapshot = read(&self.0.snapshot);
             if snapshot.suspended {
                 return None;
@@ -136,8 +174,14 @@ impl TokenCell {
         }
     }
 
-    /// What a caller gets whose flight has failed: a token that was refused in one request may be valid for others, and
-    /// stays if it cannot be replaced.
+    /// Returns the usable token, or `error` if there is none.
+    ///
+    /// For callers whose fetch has failed: a token that one request saw rejected may be valid for others, and stays in
+    /// use if it cannot be replaced.
+    ///
+    /// # Errors
+    ///
+    /// `error`, if there is no usable token.
     pub(crate) fn usable_or(
         &self,
         error: TokenError,
@@ -146,11 +190,12 @@ impl TokenCell {
         self.header(now).map(|(token, _)| token).ok_or(error)
     }
 
-    /// A token, a reason why there is none, or something to wait for.
+    /// Returns a token, the reason why there is none, or a fetch to wait for. Starts a fetch if none is in flight and
+    /// no back-off is active.
     pub(crate) fn acquire(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
         let mut desk = lock(&self.0.desk);
-        // Looked at again under the lock: whoever held it may have published.
+        // Checked again under the lock: the previous holder may have published a token.
         let answer = if let Some((token, _)) = self.header(now) {
             Acquire::Token(token)
         } else if let Some(flight) = self.under_way(&mut desk, now, &mut woken) {
@@ -168,6 +213,7 @@ impl TokenCell {
             let remembered = desk.failure.as_mut().filter(|f| f.holds(now));
             match remembered.map(|f| (f.recheck_is_due(now), f.error(now, credential))) {
                 None => self.start(&mut desk, reason.into(), now),
+                // The back-off is active, but the secret may have changed: the fetch checks that first.
                 Some((true, _)) => {
                     let recheck = Purpose {
                         recheck: true,
@@ -183,14 +229,16 @@ impl TokenCell {
         answer
     }
 
-    /// The lead of an early refresh, if one is due and nobody else is at it.
+    /// Starts an early refresh and returns its guard. `None` if a fetch is in flight, a back-off is active or the cache
+    /// is closed.
     pub(crate) fn refresh_early(&self, now: Moment) -> Option<Lead> {
         let mut woken = Vec::new();
         let mut desk = lock(&self.0.desk);
         let mut purpose = Purpose::from(FetchReason::Early);
+        // A fetch for any reason is in flight: it serves as the early refresh.
         let mut held_back = desk.closed || self.under_way(&mut desk, now, &mut woken).is_some();
         if let Some(failure) = desk.failure.as_mut().filter(|f| !held_back && f.holds(now)) {
-            // A changed secret is noticed before the valid token ends.
+            // Detects a changed secret before the valid token expires.
             purpose.recheck = failure.recheck_is_due(now);
             held_back = !purpose.recheck;
         }
@@ -203,7 +251,8 @@ impl TokenCell {
         lead
     }
 
-    /// One attempt now, whatever back-off says; the valid token stays until the new one is there.
+    /// Starts one fetch regardless of back-off, or joins the one in flight. The valid token stays in use until the new
+    /// one arrives.
     pub(crate) fn force(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
         let mut desk = lock(&self.0.desk);
@@ -219,7 +268,9 @@ impl TokenCell {
         answer
     }
 
-    /// Drops the token, if there is one. The next request fetches another.
+    /// Drops the token. Returns whether there was one. The next request fetches another.
+    ///
+    /// A fetch in flight continues, and publishes its token.
     pub(crate) fn invalidate(&self) -> bool {
         let old = {
             let mut desk = lock(&self.0.desk);
@@ -229,21 +280,23 @@ impl TokenCell {
             desk.dropped = old.as_ref().map(|old| old.identity).or(desk.dropped);
             old
         };
-        // Zeroised outside the lock.
+        // Dropped, and zeroized, after the locks are released.
         old.is_some()
     }
 
+    /// Returns whether [`close`](Self::close) was called.
     pub(crate) fn is_closed(&self) -> bool {
         lock(&self.0.desk).closed
     }
 
-    /// No more fetches. Returns the flight under way, if any.
+    /// Prevents further fetches. Returns the fetch in flight, if any.
     pub(crate) fn close(&self) -> Option<Arc<Flight>> {
         let mut desk = lock(&self.0.desk);
         desk.closed = true;
         desk.flight.clone()
     }
 
+    /// Returns the current state of the cache.
     pub(crate) fn glance(&self, now: Moment) -> Glance {
         let desk = lock(&self.0.desk);
         Glance {
@@ -257,7 +310,10 @@ impl TokenCell {
         }
     }
 
-    /// The flight under way. An overdue one is ended; its waiters are added to `woken` and ask again.
+    /// Returns the fetch in flight.
+    ///
+    /// Ends an overdue one, together with the suspension of the token, and adds its waiters to `woken`. Once woken,
+    /// they ask the cache again.
     fn under_way(
         &self,
         desk: &mut Desk,
@@ -268,17 +324,21 @@ impl TokenCell {
         if now.instant() < flight.overdue_at() {
             return Some(flight);
         }
+        // The task of the overdue fetch continues, if it runs at all. Its result is ignored.
         desk.flight = None;
         self.0.change().suspended = false;
+        // Locks the state of the fetch while `desk` is locked. Waiters lock only the former.
         woken.extend(flight.settle(Outcome::Abandoned));
         None
     }
 
+    /// Starts a fetch and returns it with its guard. The caller has checked that none is in flight.
     fn start(&self, desk: &mut Desk, purpose: Purpose, now: Moment) -> Acquire {
         desk.flights += 1;
         let settings = &self.0.settings;
         let current = read(&self.0.snapshot).current.clone();
         let life = current.as_ref().and_then(|token| token.lifetime.whole());
+        // The fetch decides by the state at its start, whatever happens to the cache meanwhile.
         let state = CellState {
             current,
             dropped: desk.dropped,
@@ -294,6 +354,7 @@ impl TokenCell {
     }
 }
 
+/// Wakes all `wakers`. Called without locks: a waker runs the executor's code.
 fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
         waker.wake();
@@ -301,7 +362,7 @@ fn wake(wakers: Vec<Waker>) {
 }
 
 impl Desk {
-    /// Ends the flight if it is the current one.
+    /// Removes `flight` if it is the current fetch. Returns `false` for a superseded one, whose result is ignored.
     pub(super) fn take_flight(&mut self, flight: &Flight) -> bool {
         let current = self
             .flight
@@ -314,25 +375,30 @@ impl Desk {
     }
 }
 
-/// The right and the duty to carry out a flight. Dropped unfinished, it tells the waiters at once.
+/// Guard of a fetch, whose holder must run the fetch. Dropped before [`finish`](Self::finish), it wakes the waiters,
+/// which ask the cache again.
 #[derive(Debug)]
 pub(crate) struct Lead {
+    /// The cache that the result goes to.
     cell: TokenCell,
+    /// The fetch to run.
     flight: Arc<Flight>,
 }
 
 impl Lead {
+    /// Creates the guard of `flight`, which has just become the current fetch.
     pub(crate) fn new(cell: TokenCell, flight: Arc<Flight>) -> Self {
         Self { cell, flight }
     }
 
+    /// Returns the fetch to run.
     pub(crate) fn flight(&self) -> &Arc<Flight> {
         &self.flight
     }
 
-    /// Publishes what the attempt brought. Ignored if the flight was superseded meanwhile.
+    /// Publishes the result of the fetch. Ignored if the fetch was superseded.
     ///
-    /// Returns what the waiters were told, or `None` if it came too late.
+    /// Returns the outcome that waiters receive, or `None` if the fetch was superseded.
     pub(crate) fn finish(
         self,
         result: Result<impl Into<Acquired>, TokenError>,
@@ -341,7 +407,7 @@ impl Lead {
         self.cell.land(&self.flight, result.map(Into::into), now)
     }
 
-    /// The secret is the one that was refused: the remembered failure stands.
+    /// Ends a recheck that found the rejected secret unchanged. The remembered failure remains in effect.
     pub(crate) fn unchanged(self, now: Moment) -> Option<Outcome> {
         self.cell.stand_by(&self.flight, now)
     }
@@ -349,7 +415,7 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        // After `finish` the flight is no longer the cell's, and this does nothing.
+        // Does nothing after `finish`: the fetch is no longer the current one.
         self.cell.abandon(&self.flight);
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the challenges of a 401 (RFC 9110 §11.6.1), and tells whether they are about the token that was sent.
+//! Parses the challenges of a 401 (RFC 9110 §11.6.1), and decides whether they concern the token.
 
 mod reader;
 
@@ -9,11 +9,11 @@ use http::{HeaderMap, header::WWW_AUTHENTICATE};
 use self::reader::{Part, Reader};
 use super::redact;
 
-/// What an API says about why it refused a request: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1),
-/// with the parameters of RFC 6750 §3.
+/// The reason that an API gives for a 401: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1), with the
+/// parameters of RFC 6750 §3.
 ///
-/// The texts hold the characters of RFC 6749 §5.2 only, and at most 200 of them, with the refused token replaced, and
-/// words that look like one (but for scopes). They are the API's own words otherwise.
+/// All texts are limited to the characters of RFC 6749 §5.2 and to 200 characters. The rejected token is replaced, and
+/// so are words that look like tokens, except in scopes. Apart from that they are the API's own words.
 ///
 /// # Examples
 ///
@@ -29,32 +29,43 @@ use super::redact;
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Challenge {
+    /// The authentication scheme as received.
     scheme: String,
+    /// Parameter `realm`.
     realm: Option<String>,
+    /// Parameter `error`.
     error: Option<String>,
+    /// Parameter `error_description`.
     error_description: Option<String>,
+    /// Parameter `scope`.
     scope: Option<String>,
-    /// Whether there was any parameter, known or not.
+    /// Whether there was any parameter, known or unknown.
     has_parameters: bool,
 }
 
-/// What a 401 means for the token that was sent.
+/// What a 401 means for the token of its request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
-    /// The token was refused; another one may do.
+    /// The token was rejected. Another token may be accepted.
     TokenRefused,
-    /// Only other schemes are offered: another token can help where one was accepted before.
+    /// Only other schemes are offered. Another token can help only where a token was accepted before.
     OtherScheme,
     /// Another token of the same kind cannot help.
     NotOurs,
 }
 
-/// Whether a 401 with these `headers` is about the token, which was sent with the authentication `scheme` (`None` if
-/// it went into a field without one).
+/// Decides whether a 401 with these `headers` concerns the token. `scheme` is the authentication scheme that it was
+/// sent with; `None` for a header without a scheme.
 ///
-/// Without a challenge that can be made sense of, it is: many APIs send a bare 401. Otherwise a challenge of our scheme
-/// decides. Challenges of other schemes alone mean that the API wants something else, or that it names the first scheme
-/// it knows for every request without a valid credential, as Django REST framework does.
+/// | challenges | verdict |
+/// |---|---|
+/// | none that is recognizable | `TokenRefused`: many APIs send a bare 401 |
+/// | one of our scheme, with an error that another token may fix | `TokenRefused` |
+/// | of our scheme, only with errors that another token cannot fix | `NotOurs` |
+/// | only of other schemes | `OtherScheme` |
+///
+/// An API that offers only other schemes either requires one of them, or names the first scheme it knows for every
+/// request without a valid credential, as Django REST framework does.
 pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     let Some(scheme) = scheme else {
         return Verdict::TokenRefused;
@@ -64,9 +75,11 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
         .iter()
         .partition(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
 
+    // One challenge of our scheme that another token may satisfy is enough.
     let refused = ours
         .iter()
         .any(|challenge| !challenge.is_beyond_a_new_token());
+    // Text without a recognizable challenge counts as none.
     let bare = ours.is_empty() && !others.iter().any(|challenge| challenge.is_recognisable());
     if refused || bare {
         Verdict::TokenRefused
@@ -77,15 +90,15 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     }
 }
 
-/// The challenges in the first 32 `WWW-Authenticate` lines, in order; the first 32 of them. Of a long line, the
-/// first 8 KiB are read. What is malformed is passed over. They do not repeat `token`.
+/// Returns the first 32 challenges in the first 32 `WWW-Authenticate` lines, in order. Reads at most 8 KiB of each line
+/// and skips malformed parts. The result does not contain `token`.
 pub(crate) fn challenges(headers: &HeaderMap, token: Option<&str>) -> Vec<Challenge> {
     let mut found = Vec::new();
     let secrets = token.as_slice();
     for line in headers.get_all(WWW_AUTHENTICATE).iter().take(MOST_LINES) {
         let mut line = Cow::Borrowed(beginning(line.as_bytes()));
         if !secrets.is_empty() {
-            // Before it is taken apart, and the token with it.
+            // Replaced before parsing, which could split the token.
             let text = redact::without(&String::from_utf8_lossy(&line), secrets);
             line = Cow::Owned(text.into_bytes());
         }
@@ -111,36 +124,38 @@ pub(crate) fn challenges(headers: &HeaderMap, token: Option<&str>) -> Vec<Challe
 }
 
 impl Challenge {
-    /// The authentication scheme as it came, such as `Bearer`; compare it without regard to case (RFC 9110 §11.1).
+    /// Returns the authentication scheme as received, such as `Bearer`. Compare it without regard to case (RFC 9110
+    /// §11.1).
     #[must_use]
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// The `realm` (RFC 9110 §11.5).
+    /// Returns the `realm` (RFC 9110 §11.5).
     #[must_use]
     pub fn realm(&self) -> Option<&str> {
         self.realm.as_deref()
     }
 
-    /// The `error` code, such as `invalid_token` (RFC 6750 §3.1).
+    /// Returns the `error` code, such as `invalid_token` (RFC 6750 §3.1).
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
 
-    /// The `error_description`, meant for developers (RFC 6750 §3).
+    /// Returns the `error_description`, which is meant for developers (RFC 6750 §3).
     #[must_use]
     pub fn error_description(&self) -> Option<&str> {
         self.error_description.as_deref()
     }
 
-    /// The `scope` that the request needs, separated by spaces (RFC 6750 §3).
+    /// Returns the `scope` that the request needs, separated by spaces (RFC 6750 §3).
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
 
+    /// Creates a challenge without parameters.
     fn new(scheme: &[u8], secrets: &[&str]) -> Self {
         Self {
             scheme: text(scheme, secrets, redact::quotable),
@@ -152,7 +167,7 @@ impl Challenge {
         }
     }
 
-    /// Takes the first of parameters with the same name, which must not be (RFC 9110 §11.2).
+    /// Adds a parameter. Keeps the first of duplicate parameters, which RFC 9110 §11.2 forbids.
     fn add(&mut self, name: &[u8], value: &[u8], secrets: &[&str]) {
         self.has_parameters = true;
         let mut read: Read = redact::quotable;
@@ -170,8 +185,8 @@ impl Challenge {
         slot.get_or_insert_with(|| text(value, secrets, read));
     }
 
-    /// The request or the grant is at fault: RFC 6750 §3.1, and RFC 9470 §3 for the last. Codes that are not known are
-    /// taken for ways to say `invalid_token`.
+    /// Returns whether the request or the grant is at fault (RFC 6750 §3.1; RFC 9470 §3 for
+    /// `insufficient_user_authentication`). Unknown codes are treated like `invalid_token`.
     fn is_beyond_a_new_token(&self) -> bool {
         matches!(
             self.error(),
@@ -179,14 +194,14 @@ impl Challenge {
         )
     }
 
-    /// Whether this is more than a word of a sentence: `Access denied` has the form of a challenge too.
+    /// Returns whether this is more than a word of a sentence: `Access denied` has the form of a challenge too.
     fn is_recognisable(&self) -> bool {
         let registered = |scheme: &&str| scheme.eq_ignore_ascii_case(&self.scheme);
         self.has_parameters || SCHEMES.iter().any(registered)
     }
 }
 
-/// Up to [`MOST_BYTES`] of a line, without a word that would be cut: half a token is not recognized as one.
+/// Returns at most [`MOST_BYTES`] of a line, without a word that would be cut: half a token would not be recognized.
 fn beginning(line: &[u8]) -> &[u8] {
     let Some(start) = line.get(..MOST_BYTES).filter(|start| *start != line) else {
         return line;
@@ -196,21 +211,24 @@ fn beginning(line: &[u8]) -> &[u8] {
     &start[..end]
 }
 
+/// Sanitizes a text, given the secrets to replace and the maximum number of characters.
 type Read = fn(&str, &[&str], usize) -> String;
 
+/// Decodes `value` as UTF-8, lossily, and sanitizes it.
 fn text(value: &[u8], secrets: &[&str], read: Read) -> String {
     read(&String::from_utf8_lossy(value), secrets, MOST_CHARACTERS)
 }
 
+/// Maximum number of characters of a scheme or a parameter that are kept.
 const MOST_CHARACTERS: usize = 200;
 /// Maximum number of field lines that are read.
 const MOST_LINES: usize = 32;
 /// Maximum number of challenges that are read.
 const MAX_CHALLENGES: usize = 32;
-/// Maximum number of bytes of a line that are read, before anything in it is compared with the token.
+/// Maximum number of bytes of a line that are read. The rest is cut before anything is compared with the token.
 const MOST_BYTES: usize = 8192;
 
-/// The IANA HTTP Authentication Scheme Registry, and NTLM, which is older.
+/// Schemes of the IANA HTTP Authentication Scheme Registry, and `NTLM`, which is not in it.
 const SCHEMES: [&str; 15] = [
     "Basic",
     "Bearer",

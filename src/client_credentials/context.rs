@@ -1,4 +1,4 @@
-//! Why, for how long and among what tokens are fetched and revoked.
+//! Contexts that a token source receives when it fetches or revokes a token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
 
-/// For how long a token is being revoked.
+/// Clock and deadline of a revocation.
 ///
 /// # Examples
 ///
@@ -46,32 +46,35 @@ use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RevokeContext<'a> {
+    /// Deadline, clock and event sinks.
     surroundings: Surroundings<'a>,
 }
 
 impl<'a> RevokeContext<'a> {
+    /// Creates the context of one revocation.
     pub(crate) fn new(surroundings: Surroundings<'a>) -> Self {
         Self { surroundings }
     }
 
+    /// Returns what the crate's own sources use.
     pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
         &self.surroundings
     }
 
-    /// The layer's clock.
+    /// Returns the layer's clock.
     #[must_use]
     pub fn clock(&self) -> &'a dyn Clock {
         self.surroundings.clock()
     }
 
-    /// When the revocation is given up, in tokio's time.
+    /// Returns when the revocation is dropped, in tokio's time.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.surroundings.deadline()
     }
 }
 
-/// Why and for how long a token is being fetched.
+/// Reason, clock and deadline of a fetch.
 ///
 /// # Examples
 ///
@@ -94,12 +97,16 @@ impl<'a> RevokeContext<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct FetchContext<'a> {
+    /// What made the fetch necessary.
     reason: FetchReason,
+    /// The rejected token, for [`FetchReason::Rejected`].
     rejected: Option<&'a Rejected>,
+    /// Deadline, clock, jitter and event sinks.
     surroundings: Surroundings<'a>,
 }
 
 impl<'a> FetchContext<'a> {
+    /// Creates the context of one fetch.
     pub(crate) fn new(
         reason: FetchReason,
         rejected: Option<&'a Rejected>,
@@ -112,46 +119,53 @@ impl<'a> FetchContext<'a> {
         }
     }
 
+    /// Returns what the crate's own sources use.
     pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
         &self.surroundings
     }
 
-    /// What made the fetch necessary.
+    /// Returns what made the fetch necessary.
     #[must_use]
     pub fn reason(&self) -> FetchReason {
         self.reason
     }
 
-    /// The token that an API refused, if that is the reason.
+    /// Returns the token that an API rejected, if that is the reason for the fetch.
     #[must_use]
     pub fn rejected(&self) -> Option<&'a Rejected> {
         self.rejected
     }
 
-    /// The layer's clock.
+    /// Returns the layer's clock.
     #[must_use]
     pub fn clock(&self) -> &'a dyn Clock {
         self.surroundings.clock()
     }
 
-    /// When the fetch is given up, in tokio's time.
+    /// Returns when the fetch is dropped, in tokio's time.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.surroundings.deadline()
     }
 }
 
-/// What a source may use while it works, whatever for.
+/// What a source uses for a fetch as well as for a revocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
+    /// When the work is dropped.
     deadline: Instant,
+    /// The layer's clock.
     clock: &'a SharedClock,
+    /// Source of jitter.
     random: &'a Random,
+    /// Name of the credential, for events.
     credential: Option<&'a str>,
+    /// Receivers of events.
     sinks: &'a Sinks<TokenEvents>,
 }
 
 impl<'a> Surroundings<'a> {
+    /// Collects what a source uses until `deadline`.
     pub(crate) fn new(
         deadline: Instant,
         clock: &'a SharedClock,
@@ -168,26 +182,28 @@ impl<'a> Surroundings<'a> {
         }
     }
 
+    /// Returns when the work is dropped.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
+    /// Returns the layer's clock.
     pub(crate) fn clock(&self) -> &'a dyn Clock {
         self.clock.as_dyn()
     }
 
-    /// A number in `0.0..1.0`, for jitter.
+    /// Returns a number in `0.0..1.0`, for jitter.
     pub(crate) fn random(&self) -> f64 {
         self.random.unit()
     }
 
-    /// Tells what happened on the way, given the credential's name.
+    /// Emits an event, which `event` creates from the credential's name.
     pub(crate) fn emit(&self, event: impl FnOnce(Option<&'a str>) -> TokenEvent<'a>) {
         self.sinks.emit(&event(self.credential));
     }
 }
 
-/// A token that an API refused, and how the API put it.
+/// A token that an API rejected, and the challenges of the 401.
 ///
 /// # Examples
 ///
@@ -201,36 +217,38 @@ impl<'a> Surroundings<'a> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Rejected {
+    /// Hash of the rejected token.
     pub(crate) identity: TokenIdentity,
+    /// Challenges of the 401.
     pub(crate) challenges: Vec<Challenge>,
 }
 
 impl Rejected {
-    /// The refused token.
+    /// Returns the hash of the rejected token.
     #[must_use]
     pub fn identity(&self) -> TokenIdentity {
         self.identity
     }
 
-    /// The challenges of the 401 (RFC 9110 §11.6.1); empty if it came without any.
+    /// Returns the challenges of the 401 (RFC 9110 §11.6.1). Empty if it had none.
     #[must_use]
     pub fn challenges(&self) -> &[Challenge] {
         &self.challenges
     }
 }
 
-/// What a cell holds when a fetch begins: what decides whether a token of another process is used.
+/// State of the token cache at the start of a fetch. It decides whether a token of another process is used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CellState {
-    /// The token at hand, usable or not.
+    /// The cached token, usable or not.
     pub(crate) current: Option<Arc<Published>>,
-    /// A token that was dropped by hand.
+    /// The token that `invalidate` last dropped.
     pub(crate) dropped: Option<TokenIdentity>,
-    /// Where the token at hand was refused, if that is the reason for the fetch: which of the layer's origins.
+    /// Index of the origin that rejected the token, if that is the reason for the fetch.
     pub(crate) rejected_at: Option<usize>,
-    /// How soon after this fetch a refused token may be replaced again.
+    /// How soon after this fetch a rejected token may be replaced again.
     pub(crate) cooldown: Duration,
-    /// How long before its end a token is renewed.
+    /// How long before its expiry a token is refreshed.
     pub(crate) refresh_before: Duration,
 }
 

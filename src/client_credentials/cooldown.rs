@@ -1,4 +1,15 @@
-//! Keeps an API that always says 401 from becoming a stream of token requests.
+//! Cooldown of forced refreshes: an API that answers every request with a 401 must not cause a stream of token
+//! requests.
+//!
+//! | event | the origin | all other origins |
+//! |---|---|---|
+//! | a refresh after a 401 of the origin ends | the cooldown begins | a pause of 1 s |
+//! | a refresh by hand ends | the cooldown begins | the cooldown begins |
+//! | the origin rejects a replacement that it caused | the cooldown begins and doubles | |
+//! | the origin rejects another origin's replacement | the cooldown begins | |
+//! | the origin accepts a token | back to the initial length | |
+//!
+//! The length is at most half of the token's lifetime.
 
 use std::time::Duration;
 
@@ -10,33 +21,39 @@ use crate::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-/// How soon after a forced refresh the next one may follow.
+/// Minimum time between forced refreshes.
 ///
-/// Each origin has a cooldown of its own, which grows with its refusals: an origin that refuses every token does not
-/// keep the others from a new one. After any forced refresh there is a short pause for all origins.
+/// Each origin has its own cooldown, which grows with its rejections: an origin that rejects every token does not delay
+/// a new token for the others. After any forced refresh there is a short pause for all origins.
 #[derive(Debug)]
 pub(super) struct Cooldown {
+    /// Initial length, as configured.
     base: Duration,
-    /// When the last forced refresh ended, whichever origin caused it.
+    /// When the last forced refresh ended, whatever its origin.
     ended: Option<Moment>,
-    /// The token that replaced a refused one, and the origin that refused that.
+    /// The token that replaced a rejected one, and the origin that rejected that one.
     replacement: Option<(TokenIdentity, usize)>,
-    /// The origin whose refusal causes the next replacement.
+    /// The origin whose rejection causes the next replacement.
     rejected_at: Option<usize>,
+    /// State of each allowed origin.
     origins: Box<[AtOrigin]>,
 }
 
+/// Cooldown of one origin.
 #[derive(Clone, Debug)]
 struct AtOrigin {
+    /// Current length. Doubles with each rejected replacement, and returns to the base with a success.
     length: Duration,
+    /// When the cooldown began; `None` before the first.
     since: Option<Moment>,
-    /// The replacement was neither accepted nor refused here yet.
+    /// Whether the origin has neither accepted nor rejected the replacement yet.
     is_untested: bool,
-    /// When a replacement was refused in favor of another authentication scheme, as the token before it was.
+    /// When the origin last rejected a replacement in favor of another authentication scheme.
     wants_other_scheme: Option<Moment>,
 }
 
 impl Cooldown {
+    /// Creates the cooldowns of `origins` origins, none of which is active.
     pub(super) fn new(base: Duration, origins: usize) -> Self {
         let at_origin = AtOrigin {
             length: base,
@@ -53,12 +70,15 @@ impl Cooldown {
         }
     }
 
-    /// A token that was refused at `origin` is about to be replaced.
+    /// Records that a token rejected at `origin` is about to be replaced.
     pub(super) fn forced_by(&mut self, origin: usize) {
         self.rejected_at = Some(origin);
     }
 
-    /// A refresh has ended. A token that was requested by [`FetchReason::Forced`] replaces no refused one.
+    /// Records the end of a refresh, and the token `brought` by it if it succeeded.
+    ///
+    /// Only [`FetchReason::Forced`] and [`FetchReason::Rejected`] start a cooldown. Only the token of the latter
+    /// replaces a rejected one.
     pub(super) fn ended(
         &mut self,
         reason: FetchReason,
@@ -74,36 +94,39 @@ impl Cooldown {
         self.replacement = brought.zip(rejected_at);
         for (index, at) in self.origins.iter_mut().enumerate() {
             at.is_untested = self.replacement.is_some();
+            // A refresh by hand starts the cooldown of every origin.
             if rejected_at.is_none_or(|origin| origin == index) {
                 at.since = Some(now);
             }
         }
     }
 
-    /// Whether it is too soon to replace a token that lives for `life` and was refused at `origin`.
+    /// Returns whether it is too soon to replace a token that was rejected at `origin` and has a lifetime of `life`.
     ///
-    /// An API whose clock runs ahead refuses every token before its end: a cooldown that outlasts the time for which a
-    /// token is of use would keep it from ever being replaced in time. Half of the life is the limit.
+    /// At most half of the lifetime: an API whose clock is ahead rejects every token before it expires, and a longer
+    /// cooldown would prevent its timely replacement.
     pub(super) fn holds(&self, origin: usize, now: Moment, life: Option<Duration>) -> bool {
         let lasts = |since: Option<Moment>, length: Duration| {
             since.is_some_and(|since| now.elapsed_since(since) < length)
         };
         let length = self.length(Some(origin), life);
         let here = self.origins.get(origin).and_then(|at| at.since);
+        // The pause is never longer than the cooldown.
         lasts(here, length) || lasts(self.ended, length.min(PAUSE))
     }
 
-    /// How long it lasts at `origin` for a token that lives for `life`.
+    /// Returns the length of the cooldown at `origin` for a token with a lifetime of `life`.
     pub(super) fn length(&self, origin: Option<usize>, life: Option<Duration>) -> Duration {
         let at = origin.and_then(|origin| self.origins.get(origin));
         let length = at.map_or(self.base, |at| at.length);
         life.map_or(length, |life| length.min(life / 2))
     }
 
-    /// The current token was refused at `origin`.
+    /// Records that `origin` rejected the current token.
     ///
-    /// If it replaced a refused one and was not accepted there since, a new token does not help: the cooldown begins,
-    /// and doubles where the token before was refused. Once per token and origin.
+    /// If the token replaced a rejected one and `origin` has not accepted it since, a new token does not help. The
+    /// cooldown of `origin` begins, and doubles if `origin` also rejected the previous token. Counted once per token
+    /// and origin.
     pub(super) fn token_refused(
         &mut self,
         identity: TokenIdentity,
@@ -111,6 +134,7 @@ impl Cooldown {
         for_other_scheme: bool,
         now: Moment,
     ) {
+        // The first rejection of a token says nothing about new tokens: that token may have been revoked.
         let Some((_, rejected_at)) = self.replacement.filter(|(token, _)| *token == identity)
         else {
             return;
@@ -121,12 +145,13 @@ impl Cooldown {
         at.is_untested = false;
         at.since = Some(now);
         if origin == rejected_at {
+            // A configured length above the bound is not shortened.
             at.length = at.length.saturating_mul(2).min(LONGEST.max(self.base));
             at.wants_other_scheme = for_other_scheme.then_some(now);
         }
     }
 
-    /// The current token was accepted at `origin`.
+    /// Records that `origin` accepted the current token. The cooldown returns to its base length.
     pub(super) fn token_accepted(&mut self, origin: usize) {
         if let Some(at) = self.origins.get_mut(origin) {
             at.is_untested = false;
@@ -134,13 +159,13 @@ impl Cooldown {
         }
     }
 
-    /// Whether a success with the current token at `origin` is to be reported.
+    /// Returns whether a success with the current token at `origin` has to be reported.
     pub(super) fn is_tracked(&self, origin: usize) -> bool {
         let at = self.origins.get(origin);
         at.is_some_and(|at| at.is_untested || at.length > self.base)
     }
 
-    /// Whether `origin` wanted another authentication scheme of a token and of its replacement, not long ago.
+    /// Returns whether `origin` recently asked for another authentication scheme, for a token and for its replacement.
     pub(super) fn wants_other_scheme(&self, origin: usize, now: Moment) -> bool {
         let since = self
             .origins
@@ -150,19 +175,22 @@ impl Cooldown {
     }
 }
 
-/// When the token was last accepted at each allowed origin.
+/// When each allowed origin last accepted a token.
 ///
-/// Written by requests, but at most every [`RESOLUTION`]; read when a token is refused.
+/// Requests write it, at most once per [`RESOLUTION`]. It is read when a token is rejected. All accesses are relaxed:
+/// each value is meaningful by itself.
 #[derive(Debug)]
 pub(super) struct Successes {
+    /// Time that milliseconds are counted from.
     epoch: Instant,
-    /// Milliseconds since `epoch` plus [`RESOLUTION`], by origin; 0 for never.
+    /// By origin, milliseconds from `epoch` to the last accepted request, plus [`RESOLUTION`]. 0 for none.
     last: Box<[AtomicU64]>,
-    /// Whether the cooldown is told of the next success, by origin.
+    /// By origin, whether the next success must be reported to the [`Cooldown`].
     watched: Box<[AtomicBool]>,
 }
 
 impl Successes {
+    /// Creates an empty record. `epoch` is the layer's creation time.
     pub(super) fn new(origins: usize, epoch: Instant) -> Self {
         Self {
             epoch,
@@ -171,18 +199,21 @@ impl Successes {
         }
     }
 
+    /// Records that `origin` accepted a request that was sent at `sent_at`.
     pub(super) fn record(&self, origin: usize, sent_at: Instant) {
         let Some(last) = self.last.get(origin) else {
             return;
         };
+        // Requests are compared by the time at which they were sent: a response may arrive late.
         let now = self.millis(sent_at);
+        // Two threads may both store: either time is recent enough.
         if now >= last.load(Ordering::Relaxed).saturating_add(RESOLUTION) {
             last.store(now, Ordering::Relaxed);
         }
     }
 
-    /// Whether the token of a request that was refused at `origin` is known to work for others: accepted at another
-    /// origin within the last seconds, or at this one in a request that was sent after the refused one.
+    /// Returns whether the token of a request that `origin` rejected is known to work for others: another origin
+    /// accepted it within the last 5 s, or this origin accepted it in a request that was sent after the rejected one.
     pub(super) fn works_elsewhere(&self, origin: usize, sent_at: Instant, now: Instant) -> bool {
         let refused = self.millis(sent_at);
         let recent = self.millis(now).saturating_sub(RECENT);
@@ -191,34 +222,39 @@ impl Successes {
             .enumerate()
             .any(|(index, last)| match last.load(Ordering::Relaxed) {
                 0 => false,
+                // Accepted here, in a request that was sent later.
                 at if index == origin => at > refused,
+                // Accepted at another origin recently.
                 at => at > recent,
             })
     }
 
-    /// Whether a token was ever accepted at `origin`.
+    /// Returns whether `origin` has ever accepted a token.
     pub(super) fn any(&self, origin: usize) -> bool {
         let last = self.last.get(origin);
         last.is_some_and(|last| last.load(Ordering::Relaxed) > 0)
     }
 
-    /// Whether a request to `origin` that was sent after `sent_at` was accepted.
+    /// Returns whether `origin` accepted a request that was sent after `sent_at`.
     pub(super) fn any_since(&self, origin: usize, sent_at: Instant) -> bool {
         let last = self.last.get(origin);
         last.is_some_and(|last| last.load(Ordering::Relaxed) > self.millis(sent_at))
     }
 
+    /// Copies from the cooldown which successes must be reported. The caller has locked the refresh state.
     pub(super) fn watch(&self, cooldown: &Cooldown) {
         for (origin, watched) in self.watched.iter().enumerate() {
             watched.store(cooldown.is_tracked(origin), Ordering::Relaxed);
         }
     }
 
+    /// Returns whether the next success at `origin` must be reported.
     pub(super) fn is_watched(&self, origin: usize) -> bool {
         let watched = self.watched.get(origin);
         watched.is_some_and(|watched| watched.load(Ordering::Relaxed))
     }
 
+    /// Converts a time to the unit of `last`. Never 0, which means none.
     fn millis(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.epoch).as_millis();
         u64::try_from(since)
@@ -229,8 +265,11 @@ impl Successes {
 
 /// Minimum time between two forced refreshes, whichever origins cause them.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Upper bound on a cooldown that doubles, and on how long a demand for another scheme is remembered.
 const LONGEST: Duration = Duration::from_secs(600);
+/// Minimum interval between two recorded successes of one origin, in milliseconds.
 const RESOLUTION: u64 = 100;
+/// Period in which a success at another origin shows that a token works, in milliseconds.
 const RECENT: u64 = 5_000;
 
 #[cfg(all(test, not(tower_m2m_loom)))]

@@ -1,14 +1,13 @@
-//! What the layer tells about its tokens while it works.
+//! Events about tokens.
 
 use std::time::Duration;
 
 use super::{FetchReason, Quirk, StoreError, TokenError};
 use crate::{Misuse, Origin, sinks::Family};
 
-/// Something happened to a token. Borrowed, and without secrets.
+/// An event in the life of a token. Borrowed, and free of secrets.
 ///
-/// Given to the closures set with
-/// [`on_event`](super::ClientCredentialsLayerBuilder::on_event), outside every lock.
+/// The closures set with [`on_event`](super::ClientCredentialsLayerBuilder::on_event) receive it, outside every lock.
 ///
 /// # Examples
 ///
@@ -28,15 +27,15 @@ pub enum TokenEvent<'a> {
     /// A fetch begins.
     #[non_exhaustive]
     FetchStarted {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// What made it necessary.
+        /// What made the fetch necessary.
         reason: FetchReason,
     },
     /// An attempt within a fetch failed, and another one follows.
     #[non_exhaustive]
     FetchRetrying {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
         /// Which attempt failed; 1 for the first of the fetch.
         attempt: u32,
@@ -48,165 +47,167 @@ pub enum TokenEvent<'a> {
     /// A token was fetched and published.
     #[non_exhaustive]
     Fetched {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// What made it necessary.
+        /// What made the fetch necessary.
         reason: FetchReason,
         /// How long the fetch took.
         elapsed: Duration,
         /// The token's lifetime; `None` if it does not expire.
         expires_in: Option<Duration>,
     },
-    /// A token that another process was granted was found in the store and published.
+    /// A token that another process obtained was loaded from the store and published.
     #[non_exhaustive]
     Adopted {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// What made it necessary.
+        /// What made the fetch necessary.
         reason: FetchReason,
-        /// How long it took, waiting for the other process included.
+        /// How long the fetch took, including the wait for the other process.
         elapsed: Duration,
-        /// The token's lifetime, counted from when the other process asked for it.
+        /// The token's lifetime, counted from the token request of the other process; `None` if it does not expire.
         expires_in: Option<Duration>,
     },
-    /// A refused token was not replaced: another process had it replaced just now, and the cooldown is shared.
+    /// A rejected token was not replaced: another process replaced it a moment ago, and the cooldown is shared.
     #[non_exhaustive]
     HeldBack {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
     },
-    /// The token store does not work. Tokens are fetched as they would be without it until it does. Told once.
+    /// The token store failed. Until it recovers, tokens are fetched as they would be without a store. Emitted once
+    /// until then.
     #[non_exhaustive]
     StoreFailed {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// Why.
+        /// The cause.
         error: &'a StoreError,
     },
     /// The token store works again.
     #[non_exhaustive]
     StoreRecovered {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
     },
-    /// A fetch failed. A token that was valid before is still in use.
+    /// A fetch failed. A token that is still valid remains in use.
     #[non_exhaustive]
     FetchFailed {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// What made it necessary.
+        /// What made the fetch necessary.
         reason: FetchReason,
         /// How long the fetch took.
         elapsed: Duration,
-        /// What every caller is told, with the time of the next attempt.
+        /// The error that every caller receives, with the time of the next attempt.
         error: &'a TokenError,
     },
-    /// A fetch came to an end after others had given it up; what it brought is ignored.
+    /// A fetch ended after it had been superseded. Its result is ignored.
     #[non_exhaustive]
     FetchIgnored {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// What had made it necessary.
+        /// What made the fetch necessary.
         reason: FetchReason,
     },
-    /// The token is a JWT bound to a key or a certificate (`cnf`, RFC 7800 §3.1). It is sent as a bearer token all the
-    /// same; an API that checks the binding accepts it only over a connection with that certificate.
+    /// The token is a JWT bound to a key or a certificate (`cnf`, RFC 7800 §3.1). It is still sent as a bearer token.
+    /// An API that checks the binding accepts it only over a connection with that certificate.
     #[non_exhaustive]
     BoundToken {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
     },
-    /// The source of a secret failed, or the server refused what it gave. The secret for which a token was last granted is
-    /// used instead.
+    /// The source of a secret failed, or the server rejected its secret. The last secret for which a token was issued
+    /// is used instead.
     #[non_exhaustive]
     KeptSecretUsed {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// Why.
+        /// The cause.
         error: &'a TokenError,
     },
-    /// The issuer's metadata could not be renewed, or was not adopted; what was known before is still in use.
+    /// The issuer's metadata could not be refreshed, or the new metadata was rejected. The previous metadata remains in
+    /// use.
     #[non_exhaustive]
     MetadataNotAdopted {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// Why.
+        /// The cause.
         error: &'a TokenError,
     },
-    /// The endpoint's answer was odd in some way, and was understood all the same.
+    /// The endpoint's response deviated from the standard but was accepted.
     #[non_exhaustive]
     QuirkMet {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// In which way.
+        /// The deviation.
         quirk: Quirk,
     },
-    /// The layer is used in a way that works against it. Emitted once for each layer.
+    /// The layer is used in a way that defeats its purpose. Emitted once per layer.
     #[non_exhaustive]
     Misused {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// What is wrong.
+        /// The mistake.
         misuse: Misuse,
     },
-    /// A configured value had line breaks, blank lines, a byte order mark or NUL characters at an end; it is used without
-    /// them. Emitted with the first token request that uses the value.
+    /// A configured value began or ended with line breaks, blank lines, a byte order mark or NUL characters. It is used
+    /// without them. Emitted with the first token request that uses the value.
     #[non_exhaustive]
     ValueTrimmed {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// Which value: the key or the variable of a [`Config`](super::Config), or a name such as `client secret`.
+        /// The key or the variable of a [`Config`](super::Config), or a name such as `client secret`.
         setting: &'a str,
     },
-    /// A setting breaks a rule of an RFC. It is sent as it is, because there are servers that want it so. Emitted once
-    /// for each endpoint, with its first token request.
+    /// A setting breaks a rule of an RFC. It is sent unchanged, because some servers require it. Emitted once per
+    /// endpoint, with its first token request.
     #[non_exhaustive]
     NonstandardSetting {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// The parameter that the setting becomes, such as `resource`.
+        /// The request parameter of the setting, such as `resource`.
         setting: &'a str,
-        /// The rule.
+        /// The broken rule.
         rule: &'static str,
     },
-    /// A certificate in the file with trusted certificates cannot be used; the others are. Emitted once for each
+    /// A certificate in the file of trusted certificates cannot be used. The others are used. Emitted once per
     /// endpoint, with its first token request.
     #[non_exhaustive]
     CertificateSkipped {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
         /// The key or the variable of the [`Config`](super::Config) that names the file.
         setting: &'a str,
-        /// Which certificate, and what is wrong with it.
+        /// The certificate, and what is wrong with it.
         problem: &'a str,
     },
-    /// The token could not be revoked on shutdown; it is valid until it expires.
+    /// The token could not be revoked on shutdown. It is valid until it expires.
     #[non_exhaustive]
     RevocationFailed {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// Why.
+        /// The cause.
         error: &'a TokenError,
     },
     /// The token was revoked on shutdown.
     #[non_exhaustive]
     Revoked {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
     },
-    /// An API refused our token with a 401.
+    /// An API rejected the token with a 401.
     #[non_exhaustive]
     Refused {
-        /// The credential's name, if it was given one.
+        /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
-        /// The API.
+        /// The origin of the API.
         origin: &'a Origin,
-        /// What follows.
+        /// The action that follows.
         remedy: Remedy,
     },
 }
 
-/// What follows a 401.
+/// Action that follows a 401.
 ///
 /// # Examples
 ///
@@ -223,15 +224,15 @@ pub enum TokenEvent<'a> {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Remedy {
-    /// The request is sent once more with another token.
+    /// Another token was obtained. The request is sent once more with it.
     Replay,
-    /// There is another token, or it is asked for, but the request cannot be sent again: no copy of it could be kept.
+    /// There is another token, or one is being fetched, but the request cannot be sent again: there is no copy of it.
     NotReplayable,
-    /// The 401 is returned: there is no other token, or it is too soon to ask for one again.
+    /// The 401 is returned. There is no other token, or it is too soon to request one.
     Stands,
 }
 
-/// The family of [`TokenEvent`]s.
+/// Event type of the sinks for [`TokenEvent`]s.
 #[derive(Debug)]
 pub(crate) struct TokenEvents;
 

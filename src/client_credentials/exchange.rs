@@ -1,5 +1,5 @@
-//! The protocol between a request and its 401, apart from any service, so that anything else can
-//! drive it as the layer does.
+//! Rules that connect a request, its token and its 401. Independent of any service, for the layer and for combined
+//! layers.
 
 use std::sync::Arc;
 
@@ -20,56 +20,65 @@ use crate::{
     misuse::{self, Misuse, Usage},
 };
 
-/// One layer's tokens and rules.
+/// Tokens and rules of one layer.
 #[derive(Debug)]
 pub(crate) struct Exchange {
+    /// The tokens of the layer.
     pub(crate) tokens: Arc<Tokens>,
+    /// Rules for where the token may go.
     pub(crate) authorizer: Authorizer,
+    /// Whether requests are replayed after a 401.
     pub(crate) replay: bool,
+    /// Detects misuse of the layer.
     pub(crate) usage: Usage,
 }
 
-/// One call with a token, over all its attempts.
+/// One call that carries a token, over all its attempts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AuthCall {
-    /// Where the token goes: the index in the list of origins. Half a word, because each request in flight has one.
+    /// Index of the destination in the list of origins. Half a word, because each request in flight holds one.
     origin: u32,
-    /// Whether a 401 lets the request be sent once more.
+    /// Whether the request may be sent once more after a 401.
     pub(crate) may_replay: bool,
-    /// Whether the attempt before was answered 401.
+    /// Whether the next attempt, or the one in flight, is a replay after a 401.
     pub(crate) is_replay: bool,
 }
 
 /// The token that an attempt was sent with, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
+    /// Hash of the token.
     pub(crate) identity: TokenIdentity,
+    /// When the attempt was sent.
     pub(crate) at: Instant,
-    /// Whether its success is reported.
+    /// Whether a success of the attempt is reported.
     pub(crate) report: bool,
 }
 
 impl AuthCall {
+    /// Creates the call of a request to the allowed origin at this index.
     pub(crate) fn new(origin: usize, may_replay: bool) -> Self {
         Self {
-            // No list is longer; the last index is none of its origins.
+            // No list is that long; an index that is not in the list matches no origin.
             origin: u32::try_from(origin).unwrap_or(u32::MAX),
             may_replay,
             is_replay: false,
         }
     }
 
-    /// The same call, if it may or may not be replayed.
+    /// Returns the call with another value of `may_replay`.
     pub(crate) fn with_replay(self, may_replay: bool) -> Self {
         Self { may_replay, ..self }
     }
 
+    /// Returns the index of the destination in the list of origins.
     pub(crate) fn origin(self) -> usize {
         self.origin as usize
     }
 }
 
 impl Sent {
+    /// Creates the record of an attempt whose success is reported.
     pub(crate) fn new(identity: TokenIdentity, at: Instant) -> Self {
         let report = true;
         Self {
@@ -81,15 +90,16 @@ impl Sent {
 }
 
 impl Exchange {
-    /// Puts the token onto the request.
+    /// Adds the token to the request. Reports a nested layer if it replaces another layer's token.
     pub(crate) fn authorize(&self, headers: &mut HeaderMap, token: HeaderValue) {
         let former = self.authorizer.authorize(headers, token);
-        // Tokens of these layers are sensitive.
+        // These layers mark their tokens as sensitive.
         if former.is_some_and(|former| former.is_sensitive()) && misuse::credentials_are_nested() {
             self.report(self.usage.once(Misuse::Nested));
         }
     }
 
+    /// Emits [`TokenEvent::Misused`] if there is a `misuse`.
     pub(crate) fn report(&self, misuse: Option<Misuse>) {
         if let Some(misuse) = misuse {
             let credential = self.tokens.cell.settings().credential.as_deref();
@@ -98,7 +108,11 @@ impl Exchange {
         }
     }
 
-    /// Reads the head of a response, and records a success. `Some` if it rejects the token that the request was sent with.
+    /// Returns a [`Refusal`] if the response rejects the token of its request. Records a response that is not a 401 as
+    /// final.
+    ///
+    /// A 401 that offers only other schemes counts if the origin has accepted a token before; the token cache decides
+    /// about it.
     pub(crate) fn refusal<RB>(
         &self,
         response: &Response<RB>,
@@ -109,6 +123,7 @@ impl Exchange {
             self.on_final(response, call, sent);
             return None;
         }
+        // A service inside has sent the request again, which may be a misuse.
         if Attempts::of(response) > 1 {
             self.report(self.usage.sent_again_inside());
         }
@@ -116,6 +131,7 @@ impl Exchange {
         let verdict = challenge::verdict(response.headers(), scheme);
         let is_refusal = match verdict {
             Verdict::TokenRefused => true,
+            // Such a challenge can be about the token only if the origin accepts tokens at all.
             Verdict::OtherScheme => self.tokens.cell.was_accepted_at(call.origin()),
             Verdict::NotOurs => false,
         };
@@ -130,13 +146,13 @@ impl Exchange {
         })
     }
 
-    /// Whether a 401 lets `request` be sent once more: not if a retry layer outside sends a call again in which that was
-    /// done before.
+    /// Returns whether `request` may be sent once more after a 401. Not if an outer retry layer sends the call again
+    /// and it was already replayed.
     pub(crate) fn may_replay<B>(&self, request: &Request<B>) -> bool {
         self.replay && !Attempts::is_token_replaced(request.extensions())
     }
 
-    /// Records a response that does not reject the token: a success says that the origin accepts it.
+    /// Records a response that does not reject the token. A 2xx status shows that the origin accepts the token.
     #[inline]
     pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: Sent) {
         if response.status().is_success() {
@@ -145,8 +161,8 @@ impl Exchange {
         }
     }
 
-    /// What the API says about the refused token, without the token itself. One that is no longer in use is not known
-    /// here, and nobody is told what was said about it.
+    /// Returns the challenges of a 401, with the rejected token replaced in them. Empty for a token that is no longer
+    /// cached: its value is unknown here, so that it could not be replaced.
     fn challenges<RB>(&self, response: &Response<RB>, refused: TokenIdentity) -> Vec<Challenge> {
         let current = self.tokens.cell.glance(self.tokens.clock.moment()).current;
         let current = current.filter(|token| token.identity == refused);
@@ -155,7 +171,12 @@ impl Exchange {
         })
     }
 
-    /// Gets another token than the refused one, if that is possible now, and tells what follows.
+    /// Waits for another token than the rejected one. `None` if there is none or it is too soon to request one. Emits
+    /// [`TokenEvent::Refused`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not affect other callers, and no event is emitted. The fetch continues.
     pub(crate) async fn replacement(&self, refusal: Refusal) -> Option<Arc<Published>> {
         let origin = refusal.origin;
         let token = self.tokens.replacement(refusal).await;
@@ -168,7 +189,8 @@ impl Exchange {
         token
     }
 
-    /// The same for a request that cannot be sent again: others get a new token, and nobody waits for it.
+    /// Starts to replace the rejected token without waiting, for a request that cannot be sent again. Emits
+    /// [`TokenEvent::Refused`].
     pub(crate) fn renew_beside(&self, refusal: Refusal) {
         let origin = refusal.origin;
         let remedy = if self.tokens.renew_beside(refusal) {
@@ -179,13 +201,15 @@ impl Exchange {
         self.tell_refused(origin, remedy);
     }
 
-    /// The token that replaced the refused one was refused as well: it is not tried again.
+    /// Records that the token of a replay was rejected too. The request is not replayed again. Emits
+    /// [`TokenEvent::Refused`].
     pub(crate) fn refused_again(&self, refusal: &Refusal) {
         let now = self.tokens.clock.moment();
         self.tokens.cell.refused_again(refusal, now);
         self.tell_refused(refusal.origin, Remedy::Stands);
     }
 
+    /// Emits [`TokenEvent::Refused`].
     fn tell_refused(&self, origin: usize, remedy: Remedy) {
         if let Some(origin) = self.authorizer.origin(origin) {
             self.tokens.sinks.emit(&TokenEvent::Refused {

@@ -1,24 +1,38 @@
-//! A failure that is remembered: what every caller is told until the next attempt is due.
+//! Failures that are remembered until the next attempt is due.
+//!
+//! | failure | back-off |
+//! |---|---|
+//! | transient | doubles from 1 s to 60 s, with jitter |
+//! | permanent | doubles from 30 s to 500 s, and up to a fifth longer |
+//!
+//! A `Retry-After` extends either, up to the configured bound. All callers receive the remembered error during the
+//! back-off. After a permanent failure, the source is checked for a changed secret at most every 5 s, when a caller
+//! needs a token.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{TokenError, TokenErrorKind, error::Memory, settings::Settings};
 use crate::{backoff::Backoff, clock::Moment};
 
-/// A series of failed attempts.
+/// A series of failed fetches, and the back-off after the last one.
 #[derive(Debug)]
 pub(super) struct Failure {
+    /// The last error.
     error: TokenError,
+    /// Number of failed fetches in a row.
     failures: u32,
+    /// Number of token requests in these fetches.
     requests: u32,
+    /// When the first of these fetches began.
     since: Moment,
+    /// End of the back-off.
     until: Moment,
-    /// When the secret may next be compared with the one that was refused.
+    /// When the source may next be checked for a changed secret.
     recheck_at: Moment,
 }
 
 impl Failure {
-    /// The series `known`, if any, with one more failure, of a fetch that `began` some time ago.
+    /// Adds the failure of a fetch that `began` some time ago to the series `known`, or starts a series.
     pub(super) fn after(
         known: Option<&Self>,
         error: TokenError,
@@ -27,7 +41,7 @@ impl Failure {
         now: Moment,
         random: f64,
     ) -> Self {
-        // Credentials that were refused without a reason twice in a row are wrong.
+        // Credentials that were rejected twice in a row are wrong, even if one rejection alone may be transient.
         let refused = |error: &TokenError| error.kind() == TokenErrorKind::CredentialsRefused;
         let again = known.is_some_and(|known| refused(&known.error));
         let error = if again && refused(&error) {
@@ -40,13 +54,16 @@ impl Failure {
         let own = if error.is_transient() {
             TRANSIENT.wait(failures, random)
         } else {
+            // Up to a fifth longer, so that the processes of a fleet spread out.
             PERMANENT.wait(failures, 1.0).mul_f64(1.0 + random / 5.0)
         };
+        // The server's `Retry-After` extends the back-off, up to the configured bound.
         let asked = error
             .retry_after()
             .unwrap_or_default()
             .min(settings.max_token_backoff);
         Self {
+            // A fetch counts as at least one token request.
             requests: requests.saturating_add(error.requests().max(1)),
             error,
             failures,
@@ -56,12 +73,13 @@ impl Failure {
         }
     }
 
-    /// Whether the back-off is not over yet.
+    /// Returns whether the back-off is active.
     pub(super) fn holds(&self, now: Moment) -> bool {
         !self.until.has_passed(now)
     }
 
-    /// Whether somebody may look if the secret has changed; true at most every 5 s, and only for a permanent failure.
+    /// Returns whether the caller may check for a changed secret. Only for a permanent failure, and at most once per
+    /// [`RECHECK`].
     pub(super) fn recheck_is_due(&mut self, now: Moment) -> bool {
         let due = !self.error.is_transient() && self.recheck_at.has_passed(now);
         if due {
@@ -70,7 +88,7 @@ impl Failure {
         due
     }
 
-    /// The error as it is told at `now`.
+    /// Returns the error for callers, with the state of the series at `now`.
     pub(super) fn error(&self, now: Moment, credential: &Option<Arc<str>>) -> TokenError {
         self.error.with_memory(Memory {
             credential: credential.clone(),
@@ -82,9 +100,11 @@ impl Failure {
     }
 }
 
+/// Back-off after transient failures.
 const TRANSIENT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// Ten minutes with the jitter.
+/// Back-off after permanent failures. With jitter, at most 10 min.
 const PERMANENT: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(500));
+/// Minimum interval between two checks for a changed secret.
 const RECHECK: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,12 @@
-//! One attempt to get a token: who leads it, who waits for it, and what became of it.
+//! One fetch that any number of callers wait for.
+//!
+//! ```text
+//! in flight ──┬─▶ Token, Failed or Unchanged    the task has ended
+//!             ├─▶ Abandoned                     the task was dropped, or its runtime has ended
+//!             └─▶ Abandoned                     a caller found the fetch overdue, 1 s past its deadline
+//! ```
+//!
+//! The first outcome remains: a task that ends later cannot replace it.
 
 use std::{
     sync::Arc,
@@ -15,47 +23,62 @@ use crate::{
     waker_set::WakerSet,
 };
 
-/// A numbered attempt. Whoever needs its outcome holds it in an `Arc` and polls it.
+/// A numbered fetch. Its callers share it in an `Arc` and poll it with a [`Waiter`].
 ///
-/// Written once, by the leader or by whoever finds it overdue; read by every waiter. A waiter sees nothing or the
-/// whole outcome.
+/// The outcome is written once, by the holder of the guard or by the caller that finds the fetch overdue. A waiter sees
+/// either no outcome or the whole outcome.
 #[derive(Debug)]
 pub(crate) struct Flight {
+    /// Distinguishes this fetch from one that superseded it.
     number: u64,
+    /// What made the fetch necessary.
     reason: FetchReason,
+    /// The rejected token, for [`FetchReason::Rejected`].
     rejected: Option<Rejected>,
-    /// The flight only asks whether the secret has changed, and goes on if so.
+    /// Whether to fetch only if the secret has changed.
     recheck: bool,
+    /// When the fetch began.
     began: Moment,
+    /// When the fetch is dropped.
     deadline: Instant,
+    /// State of the cache when the fetch began.
     cell: CellState,
+    /// Outcome and waiters. No other lock is taken while this one is held; the refresh state may be held already.
     state: Mutex<State>,
 }
 
+/// State shared with the waiters.
 #[derive(Debug, Default)]
 struct State {
+    /// `None` while the fetch is in flight. Never changes once it is set.
     outcome: Option<Outcome>,
+    /// Wakers of the waiters, in the order of arrival.
     wakers: WakerSet,
 }
 
-/// What all waiters of a flight get.
+/// Result of a fetch, which all waiters receive.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// Nobody knows: the task was dropped, or overdue. Ask the cell again.
+    /// Unknown: the task was dropped or is overdue. The caller asks the cache again.
     Abandoned,
+    /// The fetch failed.
     Failed(TokenError),
-    /// No attempt was made, because the secret has not changed: the failure from before.
+    /// No fetch was made, because the secret has not changed. Holds the previous failure.
     Unchanged(TokenError),
+    /// The published token.
     Token(Arc<Published>),
 }
 
-/// What a flight is for.
+/// Purpose of a fetch.
 #[derive(Debug)]
 pub(crate) struct Purpose {
+    /// What made the fetch necessary.
     pub(crate) reason: FetchReason,
+    /// The rejected token, for [`FetchReason::Rejected`].
     pub(crate) rejected: Option<Rejected>,
-    /// Where it was refused.
+    /// Index of the origin that rejected it.
     pub(crate) origin: Option<usize>,
+    /// Whether to fetch only if the secret has changed.
     pub(crate) recheck: bool,
 }
 
@@ -71,6 +94,7 @@ impl From<FetchReason> for Purpose {
 }
 
 impl Flight {
+    /// Creates a fetch that is dropped `limit` after it `began`.
     pub(crate) fn new(
         number: u64,
         purpose: Purpose,
@@ -90,46 +114,52 @@ impl Flight {
         }
     }
 
+    /// Returns the number of the fetch.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
+    /// Returns what made the fetch necessary.
     pub(crate) fn reason(&self) -> FetchReason {
         self.reason
     }
 
+    /// Returns the rejected token, for [`FetchReason::Rejected`].
     pub(crate) fn rejected(&self) -> Option<&Rejected> {
         self.rejected.as_ref()
     }
 
-    /// The cell as the flight began.
+    /// Returns the state of the cache when the fetch began.
     pub(crate) fn cell(&self) -> &CellState {
         &self.cell
     }
 
+    /// Returns whether to fetch only if the secret has changed.
     pub(crate) fn is_recheck(&self) -> bool {
         self.recheck
     }
 
+    /// Returns when the fetch began, by the monotonic clock.
     pub(crate) fn began(&self) -> Instant {
         self.began.instant()
     }
 
+    /// Returns when the fetch began, by both clocks.
     pub(crate) fn began_at(&self) -> Moment {
         self.began
     }
 
-    /// When the attempt itself is given up.
+    /// Returns when the fetch is dropped.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// When others stop believing that anybody drives the attempt: a little after its own deadline.
+    /// Returns when callers supersede the fetch, because no task seems to run it: [`GRACE`] after its own deadline.
     pub(crate) fn overdue_at(&self) -> Instant {
         after(self.deadline, GRACE)
     }
 
-    /// Sets the outcome, unless there is one, and returns who is to be woken, outside every lock.
+    /// Sets the outcome, unless there is one, and returns the wakers. The caller wakes them outside every lock.
     #[must_use]
     pub(crate) fn settle(&self, outcome: Outcome) -> Vec<Waker> {
         let mut state = lock(&self.state);
@@ -141,18 +171,21 @@ impl Flight {
     }
 }
 
-/// One who waits for a flight. Dropped, it leaves nothing behind.
+/// One caller that waits for a fetch. Dropping it removes its waker.
 #[derive(Debug)]
 pub(crate) struct Waiter {
+    /// The fetch.
     flight: Arc<Flight>,
+    /// Key of this waiter in the set of wakers.
     place: u64,
 }
 
 impl Waiter {
-    /// A place among those who wait, unless `limit` have one already.
+    /// Registers a waiter. `None` if `limit` callers already wait.
     pub(crate) fn new(flight: Arc<Flight>, limit: usize) -> Option<Self> {
         let place = {
             let mut state = lock(&flight.state);
+            // A caller that receives the outcome at once occupies no place.
             if state.outcome.is_none() && state.wakers.len() >= limit {
                 return None;
             }
@@ -161,12 +194,15 @@ impl Waiter {
         Some(Self { flight, place })
     }
 
+    /// Returns the fetch.
     pub(crate) fn flight(&self) -> &Flight {
         &self.flight
     }
 
+    /// Returns the outcome, or registers the waker of `cx`.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Outcome> {
-        // Cloned before the lock is taken, as the one that it replaces is dropped after it is released.
+        // A waker runs the executor's code when it is cloned or dropped: cloned before the lock is taken, and the
+        // replaced one is dropped after it is released.
         let waker = cx.waker().clone();
         let mut state = lock(&self.flight.state);
         if let Some(outcome) = &state.outcome {
@@ -181,9 +217,10 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
+        // The lock is a temporary of this statement: the waker is dropped after it is released.
         let _waker = lock(&self.flight.state).wakers.leave(self.place);
     }
 }
 
-/// Lets a fetch report its own timeout before others give it up.
+/// Grace period after a fetch's deadline, in which the fetch reports its own timeout.
 const GRACE: Duration = Duration::from_secs(1);

@@ -1,4 +1,13 @@
-//! Fresh, stale or expired (the words of RFC 9111 §4.2), and when a token is renewed early.
+//! Freshness of a token (fresh, stale or expired, as in RFC 9111 §4.2), and when it is refreshed early.
+//!
+//! ```text
+//! requested                          refreshed early                 expires
+//!     ├──────────── Fresh ─────────────────┼──────── Stale ─────────────┼── Expired ──▶
+//!                                          └── jitter and lead ─────────┘
+//! ```
+//!
+//! Both clocks are read: the monotonic clock may stop while the machine is suspended, and the wall clock may be set
+//! back.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,38 +15,43 @@ use tokio::time::Instant;
 
 use crate::clock::Moment;
 
-/// How usable a token is.
+/// Freshness of a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Freshness {
-    /// Usable, and nothing to do.
+    /// Usable.
     Fresh,
-    /// Usable, but due to be renewed.
+    /// Usable, but due for a refresh.
     Stale,
-    /// Not to be sent any more.
+    /// Must not be sent any more.
     Expired,
 }
 
-/// When a token was asked for, when it is due, and when it is dead.
+/// When a token was requested, turns stale and expires.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
+    /// When the token was requested.
     asked: Moment,
     /// `None` for a token that does not expire.
     ends: Option<Ends>,
 }
 
+/// Ages at which the freshness of a token changes.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
+    /// Age at which the token is due for a refresh.
     stale_after: Duration,
+    /// Age at which the token expires. At least `stale_after`.
     expired_after: Duration,
 }
 
 impl Lifetime {
-    /// The life of a token that was asked for at `asked_at` and lives for `lifetime` from then on.
+    /// Creates the lifetime of a token that was requested at `asked_at` and is valid for `lifetime` from then on.
     ///
-    /// It turns stale `lead` before its end, but not before 80 % of a short life is over, and earlier by a jitter that
-    /// is drawn once for each token (`random` in `0.0..1.0`), so that a fleet that started together spreads out. Of a
-    /// life of a few seconds the last one is not counted on: see [`ROUNDING`]. A server that names
-    /// an earlier time (`refresh_in`) is followed, but a quarter of the life is used in any case.
+    /// The token turns stale `lead` before it expires, but not in the first 80 % of a short lifetime. Jitter, drawn
+    /// once per token (`random` in `0.0..1.0`), moves that earlier by at most a twentieth of the lifetime, so that
+    /// processes that started together spread out. The last second of a lifetime of a few seconds is not relied on: see
+    /// [`ROUNDING`]. An earlier time named by the server (`refresh_in`) is followed, but at least a quarter of the
+    /// lifetime, less the jitter, is used.
     pub(crate) fn new(
         asked_at: Instant,
         asked_wall: SystemTime,
@@ -48,10 +62,13 @@ impl Lifetime {
     ) -> Self {
         let ends = lifetime.map(|lifetime| {
             let lifetime = lifetime.max(SHORTEST);
+            // At most a fifth of the lifetime. A short lifetime ends with its last second, which is not relied on.
             let lead =
                 lead.min((lifetime / 5).max(ROUNDING.min(lifetime.saturating_sub(ROUNDING))));
+            // Subtracted only: a refresh is never later than `lead` before the expiry.
             let jitter = lead.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
             let lead = refresh_in.map_or(lead, |due| {
+                // An earlier time would cause a stream of refreshes.
                 let due = due.max(lifetime / 4);
                 lead.max(lifetime.saturating_sub(due))
             });
@@ -66,6 +83,7 @@ impl Lifetime {
         }
     }
 
+    /// Returns the freshness of the token at this time.
     pub(crate) fn freshness(&self, now: Instant, wall: SystemTime) -> Freshness {
         let Some(ends) = self.ends else {
             return Freshness::Fresh;
@@ -80,18 +98,18 @@ impl Lifetime {
         }
     }
 
-    /// The token's whole life; `None` if it does not end.
+    /// Returns the whole lifetime of the token; `None` if it does not expire.
     pub(crate) fn whole(&self) -> Option<Duration> {
         self.ends.map(|ends| ends.expired_after)
     }
 
-    /// When a token of this age was asked for, by the monotonic clock.
+    /// Returns when a token of this age was requested, by the monotonic clock.
     pub(crate) fn asked_at(&self, now: Instant, wall: SystemTime) -> Instant {
         let then = now.checked_sub(self.age(now, wall));
         then.unwrap_or(self.asked.instant())
     }
 
-    /// For how long the token stays as fresh as it is.
+    /// Returns how long the freshness of the token does not change.
     pub(crate) fn unchanged_for(&self, now: Instant, wall: SystemTime) -> Duration {
         let Some(ends) = self.ends else {
             return Duration::MAX;
@@ -104,21 +122,23 @@ impl Lifetime {
         }
     }
 
-    /// What is left of the token's life; `None` if it does not end.
+    /// Returns the remaining lifetime of the token; `None` if it does not expire.
     pub(crate) fn left(&self, now: Instant, wall: SystemTime) -> Option<Duration> {
         self.ends
             .map(|ends| ends.expired_after.saturating_sub(self.age(now, wall)))
     }
 
-    /// The age by the clock that counted more of it, so that a suspension of the machine counts.
+    /// Returns the age of the token by the clock that counted more, so that time in which the machine was suspended
+    /// counts.
     fn age(&self, now: Instant, wall: SystemTime) -> Duration {
         Moment::new(now, wall).elapsed_since(self.asked)
     }
 }
 
-/// A server that gives tokens of no life at all would otherwise be asked once for every request.
+/// Minimum lifetime of a token. Without it, tokens with no lifetime would cause a token request per request.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Servers count in whole seconds: a token issued at 10.9 s for 2 s may end at 12.0 s.
+/// Rounding error of a server's lifetime. Servers count in whole seconds: a token issued at 10.9 s for 2 s may expire
+/// at 12.0 s.
 const ROUNDING: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A layer's tokens, for everything that is not a request through the layer.
+//! Handle to a layer's tokens, for everything other than requests through the layer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
     tokens::Tokens,
 };
 
-/// The tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.
+/// Handle to the tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.
 ///
 /// # Examples
 ///
@@ -28,30 +28,32 @@ use super::{
 pub struct TokenHandle(Arc<Tokens>);
 
 impl TokenHandle {
+    /// Creates a handle to `tokens`.
     pub(crate) fn new(tokens: Arc<Tokens>) -> Self {
         Self(tokens)
     }
 
-    /// A usable token: for WebSockets, gRPC metadata and whatever else does not pass the layer.
+    /// Returns a usable token, for WebSockets, gRPC metadata and other uses outside the layer.
     ///
-    /// Waits only if there is no valid token, and then for the same fetch as everybody else.
+    /// Waits only if there is no valid token, and then for the same fetch as all other callers.
     ///
     /// # Errors
     ///
-    /// The [`TokenError`] that requests get, too.
+    /// The same [`TokenError`] that requests receive.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing for anybody else; the fetch goes on.
+    /// Dropping the future does not affect other callers. The fetch continues.
     pub async fn token(&self) -> Result<AccessToken, TokenError> {
         self.0.obtain().await.map(|token| token.token.clone())
     }
 
-    /// Gets the first token now, so that the first request need not wait and a wrong configuration shows at the start.
+    /// Fetches the first token now, so that the first request does not wait and a wrong configuration is detected at
+    /// startup. Returns at once if there is a usable token.
     ///
     /// # Errors
     ///
-    /// The [`TokenError`] that requests would get. Requests try again, after its back-off.
+    /// The same [`TokenError`] that requests would receive. Requests try again after its back-off.
     ///
     /// # Cancel safety
     ///
@@ -60,13 +62,14 @@ impl TokenHandle {
         self.0.obtain().await.map(drop)
     }
 
-    /// Makes one fetch of a new token now, whatever back-off says, or joins the one under way. A refresh under way that
-    /// makes no fetch, because the secret has not changed or a store has a token, is followed by one that does. The valid
-    /// token is used until the new one is there, and stays if the fetch fails.
+    /// Fetches a new token once now, regardless of back-off, or joins the fetch in flight.
+    ///
+    /// A refresh in flight that makes no fetch, because the secret has not changed or a store has a token, is followed
+    /// by one that does. The valid token is used until the new one arrives, and remains if the fetch fails.
     ///
     /// # Errors
     ///
-    /// The fetch's [`TokenError`].
+    /// The [`TokenError`] of the fetch.
     ///
     /// # Cancel safety
     ///
@@ -75,14 +78,15 @@ impl TokenHandle {
         self.0.force().await.map(|token| token.token.clone())
     }
 
-    /// Drops the token. The next request waits for another.
+    /// Drops the token. The next request waits for a new one. A fetch in flight continues, and publishes its token.
     pub fn invalidate(&self) {
         self.0.cell.invalidate();
     }
 
-    /// What is known now. For health checks; reading it starts nothing.
+    /// Returns the current state, for health checks. Starts nothing.
     #[must_use]
     pub fn status(&self) -> TokenStatus {
+        // Read once, so that all fields describe the same moment.
         let moment = self.0.clock.moment();
         let (now, wall) = (moment.instant(), moment.wall());
         let Glance {
@@ -107,17 +111,18 @@ impl TokenHandle {
         }
     }
 
-    /// Ends all work on tokens: no fetch begins any more, and the one under way is given up. A valid token goes on being
-    /// used until it expires; then requests fail with [`TokenErrorKind::ShutDown`](super::TokenErrorKind::ShutDown).
+    /// Ends all work on tokens: no further fetch starts, and the one in flight is aborted. A valid token remains in use
+    /// until it expires. After that, requests fail with [`TokenErrorKind::ShutDown`](super::TokenErrorKind::ShutDown).
     ///
-    /// With [`TokenEndpoint::revoke_on_shutdown`](super::TokenEndpoint::revoke_on_shutdown) the token is used no more and
-    /// revoked, which may take 5 s. Wait for your requests first: those under way may be refused, and no further one is
-    /// sent. A failure is told by [`TokenEvent::RevocationFailed`](super::TokenEvent::RevocationFailed) only.
+    /// With [`TokenEndpoint::revoke_on_shutdown`](super::TokenEndpoint::revoke_on_shutdown), the token is no longer
+    /// used and is revoked, which may take 5 s. Wait for your requests first: those in flight may be rejected, and no
+    /// further request is sent. A failure is reported only by
+    /// [`TokenEvent::RevocationFailed`](super::TokenEvent::RevocationFailed).
     ///
     /// # Cancel safety
     ///
-    /// Fetches have ended at the first poll; the rest is waiting for the task to be gone, and the revocation, which ends
-    /// with the future.
+    /// Fetches have ended after the first poll. The rest of the future waits for the aborted task, and revokes the
+    /// token; dropping the future ends the revocation.
     pub async fn shutdown(&self) {
         self.0.shut_down().await;
     }
@@ -129,7 +134,7 @@ impl fmt::Debug for TokenHandle {
     }
 }
 
-/// What a [`TokenHandle`] knows at one moment.
+/// State of a layer's tokens at one moment, from [`TokenHandle::status`].
 ///
 /// # Examples
 ///
@@ -149,67 +154,76 @@ impl fmt::Debug for TokenHandle {
 /// ```
 #[derive(Clone, Debug)]
 pub struct TokenStatus {
+    /// Whether there is a token that has not expired.
     usable: bool,
+    /// Whether the usable token is stale.
     due: bool,
+    /// Version of the usable token.
     version: Option<TokenVersion>,
+    /// The usable token.
     token: Option<AccessToken>,
+    /// Remaining lifetime of the usable token.
     expires_in: Option<Duration>,
+    /// Whether a fetch is in flight.
     refreshing: bool,
+    /// The last failure, if no fetch has succeeded since.
     failure: Option<TokenError>,
+    /// Whether the handle was shut down.
     closed: bool,
 }
 
 impl TokenStatus {
-    /// Whether requests can be sent without waiting for a token.
+    /// Returns whether requests can be sent without waiting for a token.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.usable
     }
 
-    /// Whether the token is valid but due to be renewed.
+    /// Returns whether the token is valid but due for a refresh.
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.due
     }
 
-    /// Which publication the usable token is; `None` if there is no usable token.
+    /// Returns the version of the usable token; `None` if there is no usable token.
     #[must_use]
     pub fn version(&self) -> Option<TokenVersion> {
         self.version
     }
 
-    /// The scope of the usable token, if the server said so (RFC 6749 §5.1: absent means "as requested").
+    /// Returns the scope of the usable token, if the server named it. RFC 6749 §5.1: if absent, it is the requested
+    /// scope.
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.token.as_ref()?.scope()
     }
 
-    /// A further member of the answer that brought the usable token, such as Salesforce's `instance_url`. Never a
-    /// secret.
+    /// Returns another member of the response that issued the usable token, such as Salesforce's `instance_url`. Never
+    /// a secret.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.token.as_ref()?.member(name)
     }
 
-    /// How long the token lives; `None` if there is none, or if it does not expire.
+    /// Returns the remaining lifetime of the token; `None` if there is no usable token, or if it does not expire.
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {
         self.expires_in
     }
 
-    /// Whether a fetch is under way.
+    /// Returns whether a fetch is in flight.
     #[must_use]
     pub fn is_refreshing(&self) -> bool {
         self.refreshing
     }
 
-    /// The last attempt's failure, if it failed.
+    /// Returns the failure of the last fetch, if it failed.
     #[must_use]
     pub fn failure(&self) -> Option<&TokenError> {
         self.failure.as_ref()
     }
 
-    /// Whether [`TokenHandle::shutdown`] was called.
+    /// Returns whether [`TokenHandle::shutdown`] was called.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         self.closed

@@ -1,4 +1,4 @@
-//! The layer and its settings.
+//! The layer and its builder.
 
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, sinks::Sinks};
 
-/// Puts an access token onto each request, renews it, and replays a request once whose token was refused.
+/// Adds an access token to each request, refreshes the token, and replays a request once if its token was rejected.
 ///
-/// All services that a layer and its clones make share one token. See the [module](super) for what is promised.
+/// All services made by a layer and its clones share one token. See the [module](super) for the guarantees.
 ///
 /// # Examples
 ///
@@ -40,11 +40,13 @@ use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, 
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientCredentialsLayer {
+    /// One policy per thread. All share one token cache.
     policies: Sharded<AuthPolicy>,
 }
 
 impl ClientCredentialsLayer {
-    /// A layer that gets tokens from `source` and lets them go to `origin`: the two things that have no safe default.
+    /// Creates a builder for a layer that gets tokens from `source` and sends them to `origin`, the two settings
+    /// without a safe default.
     pub fn builder(source: impl TokenSource, origin: Origin) -> ClientCredentialsLayerBuilder {
         ClientCredentialsLayerBuilder {
             source: SharedTokenSource::new(source),
@@ -71,12 +73,13 @@ impl ClientCredentialsLayer {
         }
     }
 
-    /// The tokens of this layer, for everything that is not a request through it.
+    /// Returns a handle to the tokens of this layer, for everything other than requests through it.
     #[must_use]
     pub fn handle(&self) -> TokenHandle {
         TokenHandle::new(Arc::clone(&self.policies.here().auth.tokens))
     }
 
+    /// Returns the tokens and rules of this layer, for a combined layer.
     pub(crate) fn into_exchange(self) -> Arc<Exchange> {
         Arc::clone(&self.policies.here().auth)
     }
@@ -86,13 +89,14 @@ impl<S> Layer<S> for ClientCredentialsLayer {
     type Service = ClientCredentials<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        // Reports a layer of this crate inside `S` that this one must not surround.
         let exchange = &self.policies.here().auth;
         exchange.report(exchange.usage.credentials_around::<S>());
         ClientCredentials::new(inner, self.policies.clone())
     }
 }
 
-/// The settings of a [`ClientCredentialsLayer`].
+/// Builder of a [`ClientCredentialsLayer`].
 ///
 /// # Examples
 ///
@@ -119,31 +123,52 @@ impl<S> Layer<S> for ClientCredentialsLayer {
 /// ```
 #[must_use = "settings do nothing until `build()`"]
 pub struct ClientCredentialsLayerBuilder {
+    /// Source of new tokens.
     source: SharedTokenSource,
+    /// Allowed origins, at least one.
     origins: Vec<Origin>,
+    /// Origin of requests whose URI has no host.
     assumed: Option<Origin>,
+    /// Whether plain http is allowed to hosts other than loopback.
     allow_http: bool,
+    /// Action for requests to other origins.
     foreign: ForeignOrigin,
+    /// Action for requests whose `Host` header differs from their URI.
     host: HostMismatch,
+    /// Action for requests that already carry a credential.
     existing: ExistingCredential,
+    /// Header that carries the token.
     header: HeaderName,
+    /// Scheme before the token; `None` sends the token alone.
     scheme: Option<Box<str>>,
+    /// Name of the credential in errors and events.
     credential: Option<Arc<str>>,
+    /// How long before its expiry a token is refreshed.
     refresh_before: Duration,
+    /// Time limit of one fetch.
     fetch_timeout: Duration,
+    /// Upper bound on the `Retry-After` of a token endpoint.
     max_token_backoff: Duration,
+    /// Minimum time between refreshes that 401s of one origin cause.
     refresh_cooldown: Duration,
+    /// Maximum number of callers that wait for a token.
     max_waiting: usize,
+    /// Whether requests are replayed after a 401.
     replay: bool,
+    /// Store for sharing tokens with other processes.
     store: Option<SharedTokenStore>,
+    /// Settings of the store.
     sharing: SharingSettings,
+    /// Source of time.
     clock: SharedClock,
+    /// Seed of the jitter; `None` for a random one.
     seed: Option<u64>,
+    /// Receivers of events.
     sinks: Sinks<TokenEvents>,
 }
 
 impl ClientCredentialsLayerBuilder {
-    /// Lets the token go to `origin` as well. May be called again. Default: only the origin given to
+    /// Allows the token to be sent to `origin` as well. May be called several times. Default: only the origin passed to
     /// [`ClientCredentialsLayer::builder`].
     pub fn allow_origin(mut self, origin: Origin) -> Self {
         if !self.origins.contains(&origin) {
@@ -152,118 +177,133 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
-    /// Says where requests go whose URI names no host: for inner services that have exactly one fixed destination
-    /// (tonic channels, kube's and octocrab's hooks, an in-process router). The token may go there. Default: such
-    /// requests are refused.
+    /// Sets the destination of requests whose URI has no host, and allows the token to be sent there. For inner
+    /// services with exactly one fixed destination: tonic channels, the hooks of kube and octocrab, an in-process
+    /// router. Default: such requests are refused.
     pub fn assume_origin(mut self, origin: Origin) -> Self {
         self.assumed = Some(origin.clone());
         self.allow_origin(origin)
     }
 
-    /// Lets the token travel over plain http to hosts other than loopback. Anybody on the way can read and use it.
+    /// Allows the token to be sent over plain http to hosts other than loopback. Anyone on the network path can read
+    /// and use it. Default: refused.
     pub fn dangerously_allow_http(mut self) -> Self {
         self.allow_http = true;
         self
     }
 
-    /// What happens to requests for other origins. Default: [`ForeignOrigin::Refuse`].
+    /// Sets the action for requests to other origins. Default: [`ForeignOrigin::Refuse`].
     pub fn on_foreign_origin(mut self, foreign: ForeignOrigin) -> Self {
         self.foreign = foreign;
         self
     }
 
-    /// What happens to requests whose `Host` header differs from their URI. Default: [`HostMismatch::Refuse`].
+    /// Sets the action for requests whose `Host` header differs from their URI. Default: [`HostMismatch::Refuse`].
     pub fn on_host_mismatch(mut self, mismatch: HostMismatch) -> Self {
         self.host = mismatch;
         self
     }
 
-    /// What happens to requests that already carry a credential. Default: [`ExistingCredential::Replace`].
+    /// Sets the action for requests that already carry a credential. Default: [`ExistingCredential::Replace`].
     pub fn on_existing_credential(mut self, existing: ExistingCredential) -> Self {
         self.existing = existing;
         self
     }
 
-    /// Sends the token in `header`, bare, rather than as `Authorization: Bearer`: `x-api-key`, for example.
+    /// Sends the token in `header`, such as `x-api-key`, without a scheme. Default: `Authorization`, with `Bearer`.
     ///
-    /// Set a [`scheme`](Self::scheme) afterwards to have one in front of it.
+    /// To send a scheme too, set [`scheme`](Self::scheme) afterwards.
     pub fn header(mut self, header: HeaderName) -> Self {
         self.header = header;
+        // Headers such as `x-api-key` carry the token alone.
         self.scheme = None;
         self
     }
 
-    /// Sends `scheme` and a space in front of the token. Default: `Bearer` in `Authorization`, none in other headers.
+    /// Sends `scheme` and a space before the token. Default: `Bearer` in `Authorization`, none in other headers.
     pub fn scheme(mut self, scheme: impl Into<Box<str>>) -> Self {
         self.scheme = Some(scheme.into());
         self
     }
 
-    /// The credential's name in errors and events; not a secret, and better not the client id. Default: none.
+    /// Sets the credential's name, which appears in errors and events. Do not use a secret, and avoid the client id.
+    /// Default: none.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.credential = Some(name.into());
         self
     }
 
-    /// How long before its end a token is renewed, while requests go on with it. Default: 30 s, but at most a fifth of
-    /// the token's life (of 2 s to 5 s, the last second); and earlier by a random share of that, so that a fleet spreads
-    /// out.
+    /// Sets how long before its expiry a token is refreshed. Requests use it meanwhile. Default: 30 s.
+    ///
+    /// At most a fifth of the token's lifetime (for a lifetime of 2 s to 5 s, the last second). Jitter of at most a
+    /// twentieth of the lifetime is added, so that the processes of a fleet spread out.
     pub fn refresh_before(mut self, lead: Duration) -> Self {
         self.refresh_before = lead;
         self
     }
 
-    /// How long one fetch of a token may take, with all its attempts. Default: 30 s.
+    /// Sets the time limit of one fetch, including all its attempts. Default: 30 s.
     pub fn fetch_timeout(mut self, limit: Duration) -> Self {
         self.fetch_timeout = limit;
         self
     }
 
-    /// Up to which length a token endpoint's `Retry-After` is believed. Default: 5 min.
+    /// Sets the upper bound on the `Retry-After` of a token endpoint. Longer values are shortened to it. Default: 5
+    /// min.
     pub fn max_token_backoff(mut self, longest: Duration) -> Self {
         self.max_token_backoff = longest;
         self
     }
 
-    /// How soon after a refresh that a 401 brought about the next one may follow for a 401 of the same origin; for other
-    /// origins, a second later. It doubles for that origin, up to 10 min, each time that the new token is refused there as
-    /// well without having been accepted. It never lasts longer than half of the token's life. Default: 10 s.
+    /// Sets the minimum time between two refreshes that 401s of the same origin cause. A 401 of another origin can
+    /// cause one a second later. Default: 10 s.
+    ///
+    /// The cooldown of an origin doubles, up to 10 min, each time the origin rejects the new token as well without
+    /// having accepted it. It never exceeds half of the token's lifetime.
     pub fn refresh_cooldown(mut self, cooldown: Duration) -> Self {
         self.refresh_cooldown = cooldown;
         self
     }
 
-    /// How many callers may wait for a token at once; at least 1. Those beyond it get a [`TokenError`](super::TokenError)
-    /// of the kind [`TooManyWaiting`](super::TokenErrorKind::TooManyWaiting) at once, or the 401 if they have one. Each
-    /// keeps its request in memory while it waits. Default: 100,000.
+    /// Sets the maximum number of callers that wait for a token, at least 1. Default: 100,000.
+    ///
+    /// Each waiting caller keeps its request in memory. Further callers receive a [`TokenError`](super::TokenError) of
+    /// the kind [`TooManyWaiting`](super::TokenErrorKind::TooManyWaiting) at once, or the 401 if they have one.
     pub fn max_waiting(mut self, limit: usize) -> Self {
+        // The caller that runs a fetch waits for it too.
         self.max_waiting = limit.max(1);
         self
     }
 
-    /// Whether a request whose token was refused is sent once more with a new one, if its body allows. Default: `true`.
-    /// With `false` no copies of requests are made; the token is renewed all the same.
+    /// Sets whether a request whose token was rejected is sent once more with a new one, if its body can be sent again.
+    /// Default: `true`.
+    ///
+    /// With `false`, requests are not copied, but the token is still refreshed.
     pub fn replay(mut self, replay: bool) -> Self {
         self.replay = replay;
         self
     }
 
-    /// Shares tokens with the other processes of a fleet through `store`. Default: none.
+    /// Shares tokens with other processes through `store`. Default: none.
     ///
-    /// The store is asked only when a token is due; requests read the token in their own process. One process takes the
-    /// lease and fetches, the others wait for what it brings. A token that an API refused is removed for all, and the
-    /// cooldown of such refreshes is shared. A store that fails costs at most one token request of each process, and one
-    /// [`StoreFailed`](TokenEvent::StoreFailed).
+    /// The store is read only when a token is due; requests use the token in their own process. One process takes a
+    /// lease and fetches, and the others wait for its token. A token that an API rejected is removed for all processes,
+    /// and they share the cooldown of such refreshes. A failing store costs at most one token request per process and
+    /// one [`StoreFailed`](TokenEvent::StoreFailed).
     ///
-    /// Tokens are shared between processes whose [`cache_identity`](TokenSource::cache_identity) is the same, that is, whose
-    /// configuration is: endpoint, client, secret, scopes and all else. Not shared are tokens of a source that has none
-    /// (of your own, or with a [`ClientAuthentication`](super::ClientAuthentication) of your own); those that are bound to
-    /// a key, or to a certificate that only your HTTP client knows; those that do not expire; and those of an attempt for
-    /// which an older secret was used.
+    /// Processes share tokens if their [`cache_identity`](TokenSource::cache_identity) is the same, that is, if they
+    /// have the same configuration: endpoint, client, secret, scopes and everything else. These tokens are not shared:
+    ///
+    /// - tokens of a source without a cache identity (your own, or one with your own
+    ///   [`ClientAuthentication`](super::ClientAuthentication))
+    /// - tokens bound to a key, or to a certificate that only your HTTP client knows
+    /// - tokens that do not expire
+    /// - tokens that were obtained with an older secret
     ///
     /// A source that revokes tokens on shutdown
-    /// ([`TokenEndpoint::revoke_on_shutdown`](crate::TokenEndpoint::revoke_on_shutdown)) is asked for none, because they
-    /// would be in use elsewhere: each fetch fails with a permanent [`TokenError`](super::TokenError).
+    /// ([`TokenEndpoint::revoke_on_shutdown`](crate::TokenEndpoint::revoke_on_shutdown)) cannot be used with a store,
+    /// because other processes would still use the token: each fetch fails with a permanent
+    /// [`TokenError`](super::TokenError).
     ///
     /// # Examples
     ///
@@ -292,50 +332,51 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
-    /// How long a process that died while it fetched keeps the others waiting. One that lives renews its lease. At least
-    /// 10 ms, at most 24 h. Default: 5 s.
+    /// Sets the lifetime of the lease, which is how long a process that died while fetching blocks the others. A
+    /// running process renews its lease. At least 10 ms, at most 24 h. Default: 5 s.
     pub fn store_lease(mut self, length: Duration) -> Self {
         self.sharing.set_lease(length);
         self
     }
 
-    /// How long the [`store`](Self::store) may take for each answer. Default: 500 ms.
+    /// Sets the time limit of each request to the [`store`](Self::store). Default: 500 ms.
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.sharing.timeout = limit;
         self
     }
 
-    /// Tokens that live for longer are neither stored nor taken from the [`store`](Self::store). Default: 24 h.
+    /// Sets the maximum lifetime of tokens that are written to or read from the [`store`](Self::store). Default: 24 h.
     pub fn store_max_lifetime(mut self, longest: Duration) -> Self {
         self.sharing.max_lifetime = longest;
         self
     }
 
-    /// Where the time is read. Default: [`SystemClock`](crate::SystemClock).
+    /// Sets the clock. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
-    /// Makes the jitter repeatable. Default: a random seed.
+    /// Sets the seed of the jitter, which makes it repeatable. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Calls `sink` for each [`TokenEvent`]. May be called again to add more. It runs on the task that caused the
-    /// event, outside every lock, and should return soon; its panics are caught.
+    /// Calls `sink` for each [`TokenEvent`]. Each call adds another sink. Default: none.
+    ///
+    /// It runs on the task that caused the event, outside every lock, and should return soon. Its panics are caught.
     pub fn on_event(mut self, sink: impl Fn(&TokenEvent<'_>) + Send + Sync + 'static) -> Self {
         self.sinks.add(sink);
         self
     }
 
-    /// The layer. Sends nothing: the first token is fetched when a request needs it, or by
-    /// [`TokenHandle::warm`].
+    /// Builds the layer. Sends nothing: a request or [`TokenHandle::warm`] fetches the first token.
     #[must_use]
     #[track_caller]
     pub fn build(self) -> ClientCredentialsLayer {
         let name = self.credential.clone();
+        // The caller's location identifies layers that are built for single requests.
         let (usage, misuse) = Usage::begin("credentials", Location::caller(), name);
         let settings = Settings {
             credential: self.credential,
@@ -369,6 +410,7 @@ impl ClientCredentialsLayerBuilder {
             replay: self.replay,
             usage,
         });
+        // Reported last, when all sinks are in place.
         exchange.report(misuse);
         ClientCredentialsLayer {
             policies: Sharded::new(|| AuthPolicy::new(Arc::clone(&exchange))),
@@ -384,4 +426,5 @@ impl fmt::Debug for ClientCredentialsLayerBuilder {
     }
 }
 
+/// Default maximum number of callers that wait for a token.
 const MAX_WAITING: usize = 100_000;

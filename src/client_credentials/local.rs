@@ -1,4 +1,13 @@
-//! Local cache: what a warm request reads instead of the shared token cache.
+//! Local cache: the copy of the token's header that a request reads instead of the shared token cache.
+//!
+//! Cloning a header value writes to its reference count. If all threads cloned the same value, the cache line of its
+//! count would move between their cores with every request.
+//!
+//! A copy is used until one of these happens:
+//!
+//! - The generation of the shared cache changes.
+//! - The freshness of the token changes, or the copy is [`MAX_AGE`] old.
+//! - The token expires.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,37 +17,45 @@ use tokio::time::Instant;
 use super::{TokenIdentity, exchange::Sent, token::secret_bytes, tokens::Tokens};
 use crate::{clock::after, sync::Mutex};
 
-/// One thread's copy of the header, with an allocation of its own, so that its reference count is this thread's own.
+/// Copy of the header for the requests of one thread. It has its own allocation, so that other threads do not write to
+/// its reference count.
 #[derive(Debug)]
 pub(super) struct LocalCache(Mutex<Local>);
 
+/// State of the local cache.
 #[derive(Debug)]
 struct Local {
+    /// The copy; `None` before the first request.
     copy: Option<Copied>,
-    /// By origin: when a success is next reported.
+    /// By origin, when a success is next reported; `None` before the first.
     report_at: Box<[Option<Instant>]>,
 }
 
+/// A copied header, and how long it may be used.
 #[derive(Debug)]
 struct Copied {
+    /// The header value, marked sensitive.
     header: HeaderValue,
+    /// Hash of the token.
     identity: TokenIdentity,
-    /// Worth nothing when the cell has changed since, or from this time on.
+    /// Generation of the shared cache. The copy is invalid once that has changed.
     changes: u64,
+    /// Time from which the copy is invalid.
     until: Instant,
 }
 
 impl LocalCache {
+    /// Creates an empty cache for `origins` allowed origins.
     pub(super) fn new(origins: usize) -> Self {
         let report_at = vec![None; origins].into();
         let copy = None;
         Self(Mutex::new(Local { copy, report_at }))
     }
 
-    /// The header with the usable token, if there is one, for a request that is sent to `origin` now.
+    /// Returns the header with the usable token, if there is one, for a request that is sent to `origin` now.
     ///
-    /// Of what other threads use, this reads the cell's count of changes, on a line that is written when a token is
-    /// published or rejected; the lock, the copy and its reference count are this thread's own.
+    /// The only shared memory that it reads is the generation of the token cache, whose cache line is written when the
+    /// token changes. The lock, the copy and its reference count belong to this thread.
     pub(super) fn token(
         &self,
         tokens: &Arc<Tokens>,
@@ -46,7 +63,7 @@ impl LocalCache {
         origin: usize,
     ) -> Option<(HeaderValue, Sent)> {
         let changes = tokens.cell.changes();
-        // Contended only where threads outnumber shards: then the shared cache is read.
+        // Contended only if threads outnumber shards. The shared cache is read then.
         if let Ok(mut local) = self.0.try_lock()
             && let Local {
                 copy: Some(copy),
@@ -65,7 +82,8 @@ impl LocalCache {
         Some((header, Sent::new(identity, now)))
     }
 
-    /// Takes another copy. `changes` was read before the token, so that a token published in between is noticed.
+    /// Copies the token from the shared cache. `changes` was read before the token: if another token is published in
+    /// between, the next request copies again.
     #[cold]
     fn refresh(
         &self,
@@ -73,7 +91,9 @@ impl LocalCache {
         changes: u64,
         now: Instant,
     ) -> Option<(HeaderValue, TokenIdentity)> {
+        // Locks the snapshot of the shared cache for a moment, and may start an early refresh.
         let (token, fresh_for) = tokens.warm(now)?;
+        // An allocation of its own, which is zeroized when it is dropped.
         let mut header = HeaderValue::from_maybe_shared(secret_bytes(token.header.as_bytes()))
             .unwrap_or_else(|_| token.header.clone());
         header.set_sensitive(true);
@@ -86,6 +106,7 @@ impl LocalCache {
                 header: header.clone(),
                 identity: token.identity,
                 changes,
+                // Never past the expiry, however short the remaining lifetime is.
                 until: after(now, fresh_for.clamp(MIN_AGE, MAX_AGE).min(left)),
             });
         }
@@ -93,8 +114,9 @@ impl LocalCache {
     }
 }
 
-/// Whether to report a success of a request that is sent now.
+/// Returns whether to report a success of a request that is sent now, and records it as reported.
 fn is_due(report_at: &mut [Option<Instant>], origin: usize, now: Instant) -> bool {
+    // Unreachable for an allowed origin.
     let Some(at) = report_at.get_mut(origin) else {
         return true;
     };
@@ -105,11 +127,13 @@ fn is_due(report_at: &mut [Option<Instant>], origin: usize, now: Instant) -> boo
     due
 }
 
-/// Minimum age at which a copy is compared with the cache: while a token is being refreshed, how often another attempt may start.
+/// Minimum age at which a copy is compared with the shared cache. While a token is stale, the interval between attempts
+/// to start a refresh.
 const MIN_AGE: Duration = Duration::from_millis(5);
-/// Maximum age of a copy: how often the wall clock is read, which shows that the machine was suspended.
+/// Maximum age of a copy. The interval between readings of the wall clock, which detects that the machine was
+/// suspended.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// Interval between two successes that are reported, by origin.
+/// Interval between two reported successes of one origin.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(all(test, not(tower_m2m_loom)))]

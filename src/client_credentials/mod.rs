@@ -1,4 +1,5 @@
-//! OAuth 2.0 client credentials (RFC 6749 §4.4): request in, token on, 401 out.
+//! OAuth 2.0 client credentials (RFC 6749 §4.4): adds an access token to each request, refreshes it, and replays a
+//! request once after a 401.
 //!
 //! ```text
 //! call ─ foreign origin, or a Host that differs? ── yes ─▶ refused (or passed on without our token, if so configured)
@@ -10,27 +11,28 @@
 //!   └─ 401 about our token ─▶ await another token · poll_ready · send the copy once ─▶ out
 //! ```
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! - Any number of requests cost one token request, whoever is dropped meanwhile.
-//! - Nobody waits for a refresh while the token is valid, and a failed refresh does not take a valid token away.
-//! - A 401 for an old token never drops a new one; a request is replayed at most once; an API that always says 401
-//!   costs one token request per cooldown.
-//! - A failure is shared by all who wait, and remembered until its back-off is over.
-//! - The token goes only to the allowed origins, over https (or to loopback). No token, no request.
+//! - Concurrent requests share one token request. It continues if the caller that started it is dropped.
+//! - No request waits for a refresh while the token is valid. A failed refresh does not discard a valid token.
+//! - A 401 for an old token never discards a newer one. A request is replayed at most once. An API that always answers
+//!   401 causes one token request per cooldown.
+//! - All callers that wait receive the same failure. It is remembered until its back-off ends.
+//! - The token is sent only to allowed origins, over https or to loopback. A request that needs a token is never sent
+//!   without one.
 //!
-//! # What it costs
+//! # Cost
 //!
-//! A request that finds a usable token waits for no lock and reads one counter that other threads write when the token
-//! changes: the header comes from a copy that the request's thread keeps at hand. With
-//! [`replay(false)`](ClientCredentialsLayerBuilder::replay), or a body that cannot be cloned, it allocates nothing. Otherwise
-//! one allocation keeps a copy of the request, so that it can be sent again, together with a clone of the inner service and
-//! what cloning the body and the request's extensions allocates. A head of more than 4 KiB, a wait and a replay allocate
-//! more.
+//! A request that finds a usable token waits for no lock. It reads one counter that other threads write when the token
+//! changes; the header value comes from the thread's local copy. With
+//! [`replay(false)`](ClientCredentialsLayerBuilder::replay), or with a body that cannot be cloned, it allocates
+//! nothing. Otherwise one allocation holds a copy of the request for a replay, together with a clone of the inner
+//! service; cloning the body and the request's extensions may allocate more. A head of more than 4 KiB, a wait and a
+//! replay also allocate.
 //!
-//! # What can go wrong
+//! # Errors
 //!
-//! See [`TokenError`], [`OriginNotAllowed`].
+//! See [`TokenError`], [`OriginNotAllowed`] and [`CredentialPresent`].
 
 mod authorize;
 mod cell;

@@ -1,4 +1,11 @@
-//! The token's part in the path of a request: token on, 401 out.
+//! Policy of a request with a token: adds the token, and handles a 401.
+//!
+//! | response | call | action |
+//! |---|---|---|
+//! | not a 401 about the token | any | returned |
+//! | 401 about the token | may be replayed, with a copy | another token, then the copy is sent once |
+//! | 401 about the token | is a replay | returned; recorded in the cooldown of the origin |
+//! | 401 about the token | cannot be replayed | returned; the token is refreshed for later requests |
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -18,24 +25,27 @@ use crate::{
     call::{Begin, Next, Policy, Started, copy::Resend},
 };
 
-/// The tokens, and what a thread's requests use of them.
+/// The layer's tokens, and the local cache of one thread.
 #[derive(Debug)]
 pub(crate) struct AuthPolicy {
+    /// Tokens and rules, shared by all threads.
     pub(crate) auth: Arc<Exchange>,
+    /// Local cache of this thread.
     local: LocalCache,
 }
 
 impl AuthPolicy {
+    /// Creates the policy of one thread.
     pub(crate) fn new(auth: Arc<Exchange>) -> Self {
         let local = LocalCache::new(auth.authorizer.origins.len());
         Self { auth, local }
     }
 
-    /// A call begins. `None` if the layer does not concern this request.
+    /// Starts a call. `None` if the request is sent without the token.
     ///
     /// # Errors
     ///
-    /// The token must not go where the request goes, or the request has a credential already.
+    /// The token may not go to the destination, or the request already carries a credential.
     #[inline]
     pub(crate) fn begin_call<B>(
         &self,
@@ -48,13 +58,21 @@ impl AuthPolicy {
         Ok(Some(AuthCall::new(origin, may_replay)))
     }
 
-    /// The header with the usable token, if there is one, for an attempt now.
+    /// Returns the header with the usable token, if there is one, for an attempt on the fast path.
     #[inline]
     pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, Sent)> {
         self.local.token(&self.auth.tokens, now, origin)
     }
 
-    /// Waits until there is a usable token. Returns at once if there is.
+    /// Waits for a usable token. Returns at once if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The fetch has failed, its back-off is active, or no fetch can start.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn obtain(&self, now: Instant) -> Result<(), TokenError> {
         if self.auth.tokens.warm(now).is_none() {
             self.auth.tokens.obtain().await?;
@@ -62,7 +80,8 @@ impl AuthPolicy {
         Ok(())
     }
 
-    /// The same for an attempt on the slow path, which may be the only one of its thread.
+    /// Returns the header with the usable token, if there is one, for an attempt on the slow path. Does not use the
+    /// local cache.
     pub(crate) fn started(&self, now: Instant) -> Option<(HeaderValue, Sent)> {
         let (token, _) = self.auth.tokens.warm(now)?;
         Some((token.header.clone(), Sent::new(token.identity, now)))
@@ -83,7 +102,9 @@ impl AuthPolicy {
             Some(copy) if call.may_replay && !call.is_replay => {
                 return Next::Reauthenticate(response, refusal, copy);
             }
+            // The replacement was rejected too.
             _ if call.is_replay => self.auth.refused_again(&refusal),
+            // For the requests after this one.
             _ => self.auth.renew_beside(refusal),
         }
         Next::Return(Ok(response))
@@ -102,6 +123,7 @@ impl Policy for AuthPolicy {
         let Some(call) = self.begin_call(request)? else {
             return Ok(Begin::Passthrough);
         };
+        // The destination is checked by now: a refused request causes no token request.
         let now = self.auth.tokens.clock.now();
         Ok(match self.token(now, call.origin()) {
             Some(token) => Begin::Ready(call, started(token)),
@@ -110,6 +132,7 @@ impl Policy for AuthPolicy {
     }
 
     fn needs_copy(&self, call: &AuthCall) -> bool {
+        // A replay is not replayed again.
         call.may_replay && !call.is_replay
     }
 
@@ -119,7 +142,7 @@ impl Policy for AuthPolicy {
     }
 
     fn start(&self, _: &mut AuthCall, (): ()) -> Result<Option<Started<Self>>, BoxError> {
-        // `None` if the wait for readiness has outlived the token.
+        // `None` if the token expired while the call waited for readiness: it waits for another token then.
         let token = self.started(self.auth.tokens.clock.now());
         Ok(token.map(started))
     }
@@ -130,6 +153,7 @@ impl Policy for AuthPolicy {
 
     #[inline]
     fn is_final<RB>(&self, call: &AuthCall, _: &Sent, response: &Response<RB>) -> bool {
+        // The response to a replay is not final: `on_response` records the attempts in its extensions.
         response.status() != StatusCode::UNAUTHORIZED && !call.is_replay
     }
 
@@ -150,6 +174,7 @@ impl Policy for AuthPolicy {
             error => return Next::Return(error),
         };
         if call.is_replay {
+            // For outer layers: two attempts, the second with another token.
             Attempts::record(&mut response, 2, true);
         }
         match self.auth.refusal(&response, *call, sent) {
@@ -169,6 +194,7 @@ impl Policy for AuthPolicy {
     }
 }
 
+/// Pairs an attempt with its credential.
 fn started((header, attempt): (HeaderValue, Sent)) -> Started<AuthPolicy> {
     let credential = Some(header);
     Started {

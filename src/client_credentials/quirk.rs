@@ -1,11 +1,11 @@
-//! What real token endpoints do that RFC 6749 does not foresee.
+//! Deviations of token endpoints from RFC 6749 that are accepted.
 
 use std::fmt;
 
-/// Something odd in a token endpoint's answer, which was understood all the same.
+/// A deviation in a token endpoint's response that was accepted.
 ///
-/// Told by [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet), once for each answer. Those that RFC 6749
-/// [forbids](Self::is_forbidden) are refused by [`TokenEndpoint::strict`](super::TokenEndpoint::strict).
+/// Reported by [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet), once per response.
+/// [`TokenEndpoint::strict`](super::TokenEndpoint::strict) rejects those that RFC 6749 [forbids](Self::is_forbidden).
 ///
 /// # Examples
 ///
@@ -25,35 +25,36 @@ use std::fmt;
 pub enum Quirk {
     /// `expires_in` is a date rather than a number of seconds.
     AbsoluteLifetime,
-    /// A member occurs twice; the last one counts.
+    /// A member occurs twice. The last one is used.
     DuplicateMember,
-    /// The access token has a line break or spaces around it, or `Bearer` in front, which is left out.
+    /// The access token is surrounded by line breaks or spaces, or begins with `Bearer`. These are removed.
     DecoratedToken,
-    /// `expires_in` is a fraction; it is rounded down.
+    /// `expires_in` is a fraction. It is rounded down.
     FractionalLifetime,
-    /// The answer is a form rather than JSON.
+    /// The response is form-encoded rather than JSON.
     FormEncoded,
     /// `expires_in` is zero, negative, not a number at all, or more than a year.
     ImplausibleLifetime,
-    /// The text is not the JSON of RFC 8259: a byte order mark, bytes that are not UTF-8, control characters or half
-    /// surrogate pairs within strings, NULs around it.
+    /// The text is not JSON according to RFC 8259: it has a byte order mark, bytes that are not UTF-8, control
+    /// characters or unpaired surrogates in strings, or NULs around it.
     MisencodedText,
-    /// No `expires_in`, which RFC 6749 §5.1 recommends: other members, the token itself or the default decide.
+    /// There is no `expires_in`, which RFC 6749 §5.1 recommends. Other members, the token itself or the default
+    /// determine the lifetime.
     NoLifetime,
-    /// No `token_type`; it is taken for Bearer.
+    /// There is no `token_type`. `Bearer` is assumed.
     NoTokenType,
     /// `scope` is an array rather than a string.
     ScopeAsArray,
-    /// The token is a JWT whose `exp` is earlier than `expires_in` says; `exp` counts.
+    /// The token is a JWT whose `exp` is earlier than `expires_in`. `exp` is used.
     ShorterLifetime,
     /// A number is written as a string.
     TextualLifetime,
-    /// `Content-Type` is another than `application/json`.
+    /// `Content-Type` is not `application/json`.
     WrongContentType,
 }
 
 impl Quirk {
-    /// Whether RFC 6749 (§3.2, §5.1, Appendix A) forbids it.
+    /// Returns whether RFC 6749 (§3.2, §5.1, Appendix A) forbids the deviation.
     #[must_use]
     pub fn is_forbidden(self) -> bool {
         !matches!(
@@ -62,7 +63,7 @@ impl Quirk {
         )
     }
 
-    /// What it is in a few words.
+    /// Returns a short description.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
-//! What makes a fetch necessary.
+//! Reasons for a fetch.
 
-/// What made a fetch necessary.
+/// Reason for a fetch.
 ///
 /// # Examples
 ///
@@ -18,21 +18,21 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum FetchReason {
-    /// There was no token: none had been fetched yet, or it was dropped with
-    /// [`TokenHandle::invalidate`](super::TokenHandle::invalidate).
+    /// There was no token: none had been fetched yet, or [`TokenHandle::invalidate`](super::TokenHandle::invalidate)
+    /// dropped it.
     Cold,
-    /// The token is about to expire; requests go on with it meanwhile.
+    /// The token is about to expire. Requests use it meanwhile.
     Early,
     /// The token has expired.
     Expired,
     /// [`TokenHandle::refresh_now`](super::TokenHandle::refresh_now) was called.
     Forced,
-    /// An API refused the token with a 401.
+    /// An API rejected the token with a 401.
     Rejected,
 }
 
 impl FetchReason {
-    /// The reason in one lower-case word, for logs and labels.
+    /// Returns the reason as one lower-case word, for logs and labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,5 +1,12 @@
-//! Makes a server's words fit for people: RFC 6749 §5.2's characters, no secret of ours, and nothing that could be a
-//! token. [pure]
+//! Makes a server's text safe to show: limits it to the characters of RFC 6749 §5.2, and removes our secrets and
+//! everything that could be a token. [pure]
+//!
+//! 1. [`beginning`] limits a long text to [`LONGEST_TEXT`] bytes, at the end of a word.
+//! 2. [`without`] replaces secrets, as they are and in the encodings in which they were sent.
+//! 3. [`printable`] removes characters outside the set, and replaces secrets again.
+//! 4. [`quotable`] replaces words that look like tokens, and shortens the result.
+//!
+//! The text is a server's: the work is linear in its length, whatever it contains.
 
 use base64::{
     Engine,
@@ -9,10 +16,10 @@ use base64::{
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-/// `text` in RFC 6749 §5.2's character set, with `secrets` and words that look like tokens replaced, at most `most`
-/// characters.
+/// Returns `text` in the character set of RFC 6749 §5.2, at most `most` characters. Replaces `secrets` and words that
+/// look like tokens.
 pub(super) fn quotable(text: &str, secrets: &[&str], most: usize) -> String {
-    // Cut last: half a token may not look like one.
+    // Shortened last: half a token may not look like one.
     printable(text, secrets, usize::MAX)
         .split(' ')
         .map(|word| {
@@ -29,10 +36,10 @@ pub(super) fn quotable(text: &str, secrets: &[&str], most: usize) -> String {
         .collect()
 }
 
-/// `text` with `secrets` replaced, and with words replaced that hold one percent-encoded or in base64, as in what was
-/// sent. Secrets of less than four bytes stay: they are found in any text, which would tell what they are.
+/// Replaces `secrets` in `text`, and words that contain one percent-encoded or in base64, as it was sent. Secrets of
+/// fewer than four bytes remain: they occur in any text, and the replacements would reveal them.
 ///
-/// The work is linear in the text and in the secrets, whatever they repeat.
+/// The work is linear in the length of the text and of the secrets, whatever they repeat.
 pub(super) fn without(text: &str, secrets: &[&str]) -> String {
     let fits = |secret: &&&str| (SHORTEST..=text.len()).contains(&secret.len());
     let secrets: Vec<_> = secrets
@@ -55,13 +62,14 @@ pub(super) fn without(text: &str, secrets: &[&str]) -> String {
     shown
 }
 
-/// Whether `word` holds one of `secrets`, encoded once or twice.
+/// Returns whether `word` contains one of `secrets`, encoded once or twice.
 fn hides(word: &str, secrets: &[Needle<'_>]) -> bool {
     if secrets.is_empty() || word.len() < SHORTEST {
         return false;
     }
     let hold = |bytes: &[u8]| secrets.iter().any(|secret| secret.is_in(bytes));
     let mut text = unescaped(word.as_bytes());
+    // In a form, `+` stands for a space.
     if hold(&text)
         || hold(&mapped(
             &text,
@@ -70,7 +78,7 @@ fn hides(word: &str, secrets: &[Needle<'_>]) -> bool {
     {
         return true;
     }
-    // Both alphabets at once.
+    // Accepts both base64 alphabets.
     text = mapped(&text, |byte| match byte {
         b'-' => b'+',
         b'_' => b'/',
@@ -78,19 +86,22 @@ fn hides(word: &str, secrets: &[Needle<'_>]) -> bool {
     });
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     text.split(|byte| !is_digit(byte)).any(|run| {
-        // What stands before it may be of the same characters.
+        // Characters before the encoded secret may belong to the alphabet too: all four alignments are tried.
         (0..run.len().min(4)).any(|start| {
             let rest = &run[start..];
+            // One character after the last group of four encodes no byte.
             let whole = rest.len() - usize::from(rest.len() % 4 == 1);
             count(whole);
             BASE64.decode(&rest[..whole]).is_ok_and(|bytes| {
                 let bytes = Zeroizing::new(bytes);
+                // HTTP Basic credentials are form-encoded before base64 (RFC 6749 §2.3.1).
                 hold(&bytes) || hold(&unescaped(&bytes))
             })
         })
     })
 }
 
+/// Decodes percent-encoding. Zeroized when dropped, as it may contain a secret.
 fn unescaped(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     count(bytes.len());
     let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
@@ -98,6 +109,7 @@ fn unescaped(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     decoded
 }
 
+/// Maps each byte. Zeroized when dropped, as it may contain a secret.
 fn mapped(bytes: &[u8], map: impl Fn(u8) -> u8) -> Zeroizing<Vec<u8>> {
     count(bytes.len());
     let mut mapped = Zeroizing::new(Vec::with_capacity(bytes.len()));
@@ -105,14 +117,17 @@ fn mapped(bytes: &[u8], map: impl Fn(u8) -> u8) -> Zeroizing<Vec<u8>> {
     mapped
 }
 
-/// A secret to search for, after Knuth, Morris and Pratt: no byte is compared more than twice, whatever repeats.
+/// A secret to search for with the algorithm of Knuth, Morris and Pratt: at most two comparisons per byte, whatever
+/// repeats.
 struct Needle<'a> {
+    /// The secret.
     bytes: &'a [u8],
-    /// For each beginning of `bytes`, the length of its longest proper border.
+    /// For each prefix of `bytes`, the length of its longest proper border.
     borders: Vec<usize>,
 }
 
 impl<'a> Needle<'a> {
+    /// Computes the borders of `secret`.
     fn new(secret: &'a str) -> Self {
         let bytes = secret.as_bytes();
         let mut needle = Self {
@@ -127,9 +142,11 @@ impl<'a> Needle<'a> {
         needle
     }
 
-    /// How much of the needle the text ends with, if it ended with `matched` bytes of it before `byte`.
+    /// Returns how many bytes of the needle the text ends with after `byte`, given that it ended with `matched` of them
+    /// before.
     fn advance(&self, mut matched: usize, byte: u8) -> usize {
         count(1);
+        // Falls back to the longest prefix of the needle that still matches.
         while matched > 0 && self.bytes.get(matched) != Some(&byte) {
             count(1);
             matched = self.borders[matched - 1];
@@ -137,6 +154,7 @@ impl<'a> Needle<'a> {
         matched + usize::from(self.bytes.get(matched) == Some(&byte))
     }
 
+    /// Returns whether `bytes` contains the needle.
     fn is_in(&self, bytes: &[u8]) -> bool {
         let mut matched = 0;
         self.bytes.len() <= bytes.len()
@@ -146,6 +164,7 @@ impl<'a> Needle<'a> {
             })
     }
 
+    /// Replaces all occurrences of the needle in `text`.
     fn replace_in(&self, text: &str) -> String {
         let mut replaced = String::with_capacity(text.len());
         let (mut rest, mut matched) = (0, 0);
@@ -161,15 +180,15 @@ impl<'a> Needle<'a> {
         replaced
     }
 
-    /// How much of the needle `text` ends with.
+    /// Returns how many bytes of the needle `text` ends with.
     fn begun_in(&self, text: &str) -> usize {
         let bytes = text.bytes();
         bytes.fold(0, |matched, byte| self.advance(matched, byte))
     }
 }
 
-/// The beginning of a text that is too long to be read in full, without the last word, which may be half a secret, and
-/// without the beginning of a secret that has spaces.
+/// Returns the beginning of a text that is too long to be read in full. Without its last word, which may be half a
+/// secret, and without the beginning of a secret that contains spaces.
 fn beginning(text: &str, secrets: &[&str]) -> String {
     let mut end = LONGEST_TEXT;
     while !text.is_char_boundary(end) {
@@ -181,6 +200,7 @@ fn beginning(text: &str, secrets: &[&str]) -> String {
     without_begun(whole, secrets).to_owned()
 }
 
+/// Removes the beginning of a secret from the end of `text`.
 fn without_begun<'a>(mut text: &'a str, secrets: &[&str]) -> &'a str {
     for secret in secrets {
         let mut end = secret.len().min(text.len());
@@ -195,11 +215,15 @@ fn without_begun<'a>(mut text: &'a str, secrets: &[&str]) -> &'a str {
     text
 }
 
+/// Replacement for a secret.
 const SECRET: &str = "[secret]";
+/// Replacement for a word that looks like a token.
 const REDACTED: &str = "[redacted]";
+/// Minimum length of a secret that is replaced, in bytes.
 const SHORTEST: usize = 4;
-/// As much of a text is read for the few characters that are quoted.
+/// Maximum number of bytes of a text that are read.
 pub(super) const LONGEST_TEXT: usize = 4096;
+/// Base64, with and without padding. Trailing bits are allowed, because a run of characters may end within a group.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -207,8 +231,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// `text` in RFC 6749 §5.2's character set, `%x20-21 / %x23-5B / %x5D-7E`, with `secrets` replaced, at most `most`
-/// characters. Of a long text, only the beginning is read.
+/// Returns `text` in the character set of RFC 6749 §5.2, `%x20-21 / %x23-5B / %x5D-7E`, with `secrets` replaced, at
+/// most `most` characters. Reads only the beginning of a long text.
 pub(super) fn printable(text: &str, secrets: &[&str], most: usize) -> String {
     let is_printable = |c: &char| matches!(c, ' '..='!' | '#'..='[' | ']'..='~');
     let filtered = |text: &str| {
@@ -223,12 +247,12 @@ pub(super) fn printable(text: &str, secrets: &[&str], most: usize) -> String {
     } else {
         filtered(text)
     };
-    // Once more: what is left may have been taken apart by what is gone.
+    // Again: removed characters may have separated the parts of a secret.
     let text = without(&text, secrets);
     text.chars().take(most).collect()
 }
 
-/// The path of a URL for people: words that look like tokens are replaced, and the text is short.
+/// Returns the path of a URL for messages: short, and with secrets and words that look like tokens replaced.
 pub(super) fn path(path: &str, secrets: &[&str]) -> String {
     let mut path = path;
     let is_long = path.len() > LONGEST_TEXT;
@@ -264,9 +288,10 @@ pub(super) fn path(path: &str, secrets: &[&str]) -> String {
     shown
 }
 
+/// Maximum number of characters of a path that are shown.
 const LONGEST_PATH: usize = 200;
 
-/// Counts the steps of this file's work, for the test that they grow no faster than the text.
+/// Counts steps of work, for the test that it is linear in the length of the text. Does nothing outside tests.
 #[cfg(not(test))]
 fn count(_: usize) {}
 
@@ -288,9 +313,10 @@ pub(super) fn steps(work: impl FnOnce()) -> usize {
     STEPS.with(std::cell::Cell::get) - before
 }
 
-/// Long, with a digit, and of the characters that tokens are made of, with the punctuation that may surround them.
+/// Returns whether `word` could be a token: long, with a digit, and made of the characters of tokens and of punctuation
+/// around them.
 ///
-/// A URL's path is not one, but what stands in its query may be.
+/// A URL is not, unless it has a query, a fragment or user information, which may contain one.
 fn looks_like_a_token(word: &str) -> bool {
     let is_url = word.starts_with("https://") && !word.contains(['?', '#', '@']);
     word.len() >= 20

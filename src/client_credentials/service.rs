@@ -1,4 +1,4 @@
-//! The service, and the future of its responses.
+//! The service and its response future.
 
 use std::{
     fmt,
@@ -15,7 +15,8 @@ use tower_service::Service;
 use super::policy::AuthPolicy;
 use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 
-/// Sends requests with an access token. Made by a [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
+/// Service that sends requests with an access token. Created by a
+/// [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 ///
 /// # Examples
 ///
@@ -33,27 +34,30 @@ use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 /// ```
 #[derive(Clone)]
 pub struct ClientCredentials<S> {
+    /// The inner service.
     inner: S,
+    /// One policy per thread. All share one token cache.
     policies: Sharded<AuthPolicy>,
 }
 
 impl<S> ClientCredentials<S> {
+    /// Wraps `inner`.
     pub(crate) fn new(inner: S, policies: Sharded<AuthPolicy>) -> Self {
         Self { inner, policies }
     }
 
-    /// The service underneath.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service underneath.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service underneath.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -95,11 +99,11 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends this request only: a fetch that it started, or waits for, goes on for the others.
+    /// Dropping it ends only this request. A fetch that it started or waits for continues for other callers.
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that has this one as its inner service and returns its future.
+    /// A service of your own with this one as its inner service can name this type as its future.
     ///
     /// ```
     /// use std::task::{Context, Poll};

@@ -1,15 +1,22 @@
-//! The settings of a layer that its token cache uses.
+//! Settings of a layer that its token cache uses.
 
 use std::{sync::Arc, time::Duration};
 
-/// What a layer is built with.
+/// Settings of a layer. See the methods of [`ClientCredentialsLayerBuilder`](super::ClientCredentialsLayerBuilder).
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// Name of the credential, for errors and events.
     pub(crate) credential: Option<Arc<str>>,
+    /// How long before its expiry a token is refreshed.
     pub(crate) refresh_before: Duration,
+    /// Time limit of one fetch.
     pub(crate) fetch_timeout: Duration,
+    /// Upper bound on the `Retry-After` of a token endpoint.
     pub(crate) max_token_backoff: Duration,
+    /// Minimum time between two refreshes that 401s of one origin cause.
     pub(crate) refresh_cooldown: Duration,
+    /// Maximum number of callers that wait for a token.
     pub(crate) max_waiting: usize,
+    /// Authentication scheme before the token; `None` sends the token alone.
     pub(crate) scheme: Option<Box<str>>,
 }

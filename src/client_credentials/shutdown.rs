@@ -1,4 +1,9 @@
-//! The end of all work on tokens, and of the token itself where that is wanted.
+//! Shutdown of all work on tokens, and revocation of the token.
+//!
+//! 1. The cache is closed: no further fetch starts.
+//! 2. The tasks of fetches are aborted.
+//! 3. The fetch that was in flight ends, and its waiters receive an error or a usable token.
+//! 4. The token is revoked, if the source revokes tokens and no other process shares it.
 
 use std::time::Duration;
 
@@ -8,13 +13,19 @@ use super::{RevokeContext, TokenError, TokenEvent, TokenSource, tokens::Tokens, 
 use crate::{clock::after, panics::surviving, sync::lock};
 
 impl Tokens {
-    /// No more fetches; the one under way is given up, and the token is revoked if the source does that.
+    /// Prevents further fetches, aborts the one in flight, and revokes the token if the source does that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Fetches are aborted at the first poll. Dropping the future ends the revocation.
     pub(crate) async fn shut_down(&self) {
         let under_way = self.cell.close();
+        // Closed first: a task that is registered later aborts itself. See `register`.
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         for task in tasks {
             task.abort();
         }
+        // An aborted task drops its guard, which wakes this waiter.
         if let Some(flight) = under_way
             && let Some(waiting) = Waiting::new(&self.cell, flight, usize::MAX)
         {
@@ -23,6 +34,13 @@ impl Tokens {
         self.revoke().await;
     }
 
+    /// Revokes the usable token and emits the result. Does nothing if other processes share it, or if the source
+    /// revokes no tokens.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the revocation, and no event is emitted. The token is no longer used once the
+    /// revocation has begun.
     async fn revoke(&self) {
         if self.sharing.is_some() {
             // Other processes use the token.
@@ -38,10 +56,12 @@ impl Tokens {
         let Some(revocation) = self.source.revoke(&token.token, cx) else {
             return;
         };
-        // From here on nobody is given the token. Whoever took it away before revokes it.
+        // From here on no request receives the token. If it is gone already, a concurrent shutdown may have taken it,
+        // and then revokes it.
         if !self.cell.invalidate() {
             return;
         }
+        // Timers need a runtime.
         let outcome = if Handle::try_current().is_ok() {
             match timeout_at(deadline, surviving(revocation)).await {
                 Ok(outcome) => outcome.unwrap_or_else(|| Err(TokenError::panicked())),
@@ -58,4 +78,5 @@ impl Tokens {
     }
 }
 
+/// Upper bound on the time for a revocation.
 const LONGEST_REVOCATION: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Where tokens come from.
+//! Sources of tokens.
 
 use std::{
     fmt,
@@ -9,10 +9,10 @@ use std::{
 use super::{AccessToken, CacheIdentity, FetchContext, RevokeContext, TokenError};
 use crate::boxed::BoxFuture;
 
-/// Where tokens come from: a [`TokenEndpoint`](super::TokenEndpoint), an [`AccessToken`] that never changes, or a type
-/// of yours.
+/// Source of tokens: a [`TokenEndpoint`](super::TokenEndpoint), an [`AccessToken`] that never changes, or your own
+/// type.
 ///
-/// The layer calls [`fetch`](Self::fetch) for one caller at a time, on a task of its own, and shares the outcome.
+/// The layer calls [`fetch`](Self::fetch) for one caller at a time, on a separate task, and shares the result.
 ///
 /// # Examples
 ///
@@ -32,40 +32,42 @@ use crate::boxed::BoxFuture;
 /// # async fn read() -> std::io::Result<String> { Ok(String::new()) }
 /// ```
 pub trait TokenSource: Send + Sync + 'static {
-    /// Gets a token.
+    /// Fetches a token.
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] says whether the failure is transient. It is remembered, and asked for again after a back-off.
+    /// A [`TokenError`], which says whether the failure is transient. It is remembered, and the fetch is repeated after
+    /// a back-off.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped at [`FetchContext::deadline`], and when its runtime ends.
+    /// The future is dropped at [`FetchContext::deadline`], and when its runtime shuts down.
     fn fetch(
         &self,
         cx: FetchContext<'_>,
     ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send;
 
-    /// Whether what the last attempt was made with (its secret) has changed since.
+    /// Returns whether the input of the last fetch (its secret) has changed since. Default: `false`.
     ///
-    /// Asked at most every 5 s, and only by a caller who meets the back-off of a permanent failure; `true` ends that
-    /// back-off. The default is `false`.
+    /// `true` ends the back-off after a permanent failure. Called at most every 5 s, and only for a caller during such
+    /// a back-off.
     fn changed(&self) -> impl Future<Output = bool> + Send {
         ready(false)
     }
 
-    /// Revokes `token` (RFC 7009), which nobody uses any more because of
-    /// [`TokenHandle::shutdown`](super::TokenHandle::shutdown).
+    /// Revokes `token` (RFC 7009), which is no longer used because of
+    /// [`TokenHandle::shutdown`](super::TokenHandle::shutdown). Default: `None`.
     ///
-    /// `None` if this source leaves tokens to expire, which is the default: the token then stays in use.
+    /// `None` if this source does not revoke tokens: the token then stays in use until it expires.
     ///
     /// # Errors
     ///
-    /// A [`TokenError`], which [`TokenEvent::RevocationFailed`](super::TokenEvent::RevocationFailed) tells; nothing else follows from it.
+    /// A [`TokenError`]. [`TokenEvent::RevocationFailed`](super::TokenEvent::RevocationFailed) reports it; it has no
+    /// other effect.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped at [`RevokeContext::deadline`], and when that of `shutdown` is.
+    /// The future is dropped at [`RevokeContext::deadline`], and when the future of `shutdown` is dropped.
     fn revoke<'a>(
         &'a self,
         token: &'a AccessToken,
@@ -75,24 +77,28 @@ pub trait TokenSource: Send + Sync + 'static {
         None::<Ready<Result<(), TokenError>>>
     }
 
-    /// Whether [`revoke`](Self::revoke) revokes tokens, which must then not be shared with other processes: a layer with a
-    /// [`store`](super::ClientCredentialsLayerBuilder::store) asks such a source for none. The default is `false`.
+    /// Returns whether [`revoke`](Self::revoke) revokes tokens. Default: `false`.
+    ///
+    /// Such tokens must not be shared: a layer with a [`store`](super::ClientCredentialsLayerBuilder::store) fetches
+    /// none from such a source.
     fn revokes(&self) -> bool {
         false
     }
 
-    /// What tells these tokens from all others, so that a layer with a
-    /// [`store`](super::ClientCredentialsLayerBuilder::store) may share them with other processes. Asked before and after a
-    /// fetch.
+    /// Returns the key under which a layer with a [`store`](super::ClientCredentialsLayerBuilder::store) shares these
+    /// tokens with other processes. Called before and after a fetch. Default: `None`, which keeps the tokens in this
+    /// process.
     ///
-    /// `None` keeps them in this process, which is the default. An identity must name everything that makes a
-    /// difference to what is granted: the issuer, the client and its secret, scope, audience, and all else that is sent.
+    /// The identity must include everything that affects what is issued: the issuer, the client and its secret, the
+    /// scope, the audience, and all other parameters.
     fn cache_identity(&self) -> impl Future<Output = Option<CacheIdentity>> + Send {
         ready(None)
     }
 }
 
-/// Any [`TokenSource`], erased and cheap to clone; a `TokenSource` itself.
+/// A type-erased [`TokenSource`], which is cheap to clone and is itself a `TokenSource`.
+///
+/// For programs that choose the type of their source at run time.
 ///
 /// # Examples
 ///
@@ -118,7 +124,7 @@ pub trait TokenSource: Send + Sync + 'static {
 pub struct SharedTokenSource(Arc<dyn Erased>);
 
 impl SharedTokenSource {
-    /// Erases `source`.
+    /// Erases the type of `source`.
     #[must_use]
     pub fn new(source: impl TokenSource) -> Self {
         Self(Arc::new(source))
@@ -157,22 +163,28 @@ impl fmt::Debug for SharedTokenSource {
     }
 }
 
+/// Object-safe form of [`TokenSource`], with boxed futures.
 trait Erased: Send + Sync {
+    /// See [`TokenSource::fetch`].
     fn fetch_boxed<'a>(
         &'a self,
         cx: FetchContext<'a>,
     ) -> BoxFuture<'a, Result<AccessToken, TokenError>>;
 
+    /// See [`TokenSource::changed`].
     fn changed_boxed(&self) -> BoxFuture<'_, bool>;
 
+    /// See [`TokenSource::revoke`].
     fn revoke_boxed<'a>(
         &'a self,
         token: &'a AccessToken,
         cx: RevokeContext<'a>,
     ) -> Option<BoxFuture<'a, Result<(), TokenError>>>;
 
+    /// See [`TokenSource::revokes`].
     fn revokes_erased(&self) -> bool;
 
+    /// See [`TokenSource::cache_identity`].
     fn cache_identity_boxed(&self) -> BoxFuture<'_, Option<CacheIdentity>>;
 }
 
@@ -206,7 +218,7 @@ impl<T: TokenSource> Erased for T {
     }
 }
 
-/// A token that never changes.
+/// An API key as a token source: each fetch returns the same token.
 impl TokenSource for AccessToken {
     async fn fetch(&self, _: FetchContext<'_>) -> Result<Self, TokenError> {
         Ok(self.clone())

@@ -1,4 +1,4 @@
-//! The access token, which cannot print itself.
+//! The access token, which is never printed.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use super::{TokenError, TokenErrorKind};
 use crate::secret::Secret;
 
-/// An access token (RFC 6749 §1.4) with what is known about it. Cheap to clone.
+/// An access token (RFC 6749 §1.4) and its metadata. Cheap to clone.
 ///
-/// The value can be sent but not printed: there is no `Display`, and `Debug` leaves it out. Its memory is zeroised when
-/// the last user of the value drops it; copies that an HTTP client makes are out of reach.
+/// The value can be sent but not printed: there is no `Display`, and `Debug` omits it. Its memory is zeroized when its
+/// last user drops it. Copies that an HTTP client makes cannot be zeroized.
 ///
 /// # Examples
 ///
@@ -30,32 +30,42 @@ use crate::secret::Secret;
 #[derive(Clone)]
 pub struct AccessToken(Arc<Inner>);
 
+/// Contents of an [`AccessToken`].
 #[derive(Clone)]
 struct Inner {
+    /// The secret. Zeroized when the last reference is dropped.
     value: Bytes,
+    /// Lifetime, counted from the token request. `None` for a token that does not expire.
     expires_in: Option<Duration>,
+    /// Time after which the server wants the token to be refreshed.
     refresh_in: Option<Duration>,
+    /// When the token was requested; `None` if the source does not know.
     sent_at: Option<Instant>,
+    /// The scope that was granted, if the server named it.
     scope: Option<Box<str>>,
+    /// Other members of the response, without secrets.
     members: Map<String, Value>,
+    /// Whether only this process may use the token.
     unshareable: bool,
 }
 
-/// A token, and how this process came by it.
+/// A token, and how this process obtained it.
 #[derive(Debug)]
 pub(crate) struct Acquired {
+    /// The token.
     pub(crate) token: AccessToken,
+    /// How this process obtained it.
     pub(crate) provenance: Provenance,
 }
 
-/// How this process came by a token.
+/// How this process obtained a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Provenance {
     /// The source issued it to this process.
     Issued,
     /// The source issued it to another process, which shared it.
     Shared,
-    /// It is the one that was refused: it is too soon for another.
+    /// It is the rejected token: it is too soon to fetch another.
     Unchanged,
 }
 
@@ -69,7 +79,7 @@ impl From<AccessToken> for Acquired {
 }
 
 impl AccessToken {
-    /// A token that does not expire. Set a lifetime with [`expires_in`](Self::expires_in).
+    /// Creates a token that does not expire. [`expires_in`](Self::expires_in) sets a lifetime.
     #[must_use]
     pub fn new(value: impl Into<Secret>) -> Self {
         let value = value.into();
@@ -84,73 +94,77 @@ impl AccessToken {
         }))
     }
 
-    /// How long the token lives, counted from the instant at which it was asked for.
+    /// Sets the lifetime, counted from the token request. Default: none, the token does not expire.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
         self.change(|inner| inner.expires_in = Some(lifetime))
     }
 
-    /// The lifetime that came with the token; `None` for one that does not expire.
+    /// Returns the lifetime, counted from the token request; `None` for a token that does not expire.
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
         self.0.expires_in
     }
 
-    /// The scope that was granted, if the server said so (RFC 6749 §5.1: absent means "as requested").
+    /// Returns the scope that was granted, if the server named it. RFC 6749 §5.1: if absent, it is the requested scope.
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.0.scope.as_deref()
     }
 
-    /// A further member of the server's answer, such as Salesforce's `instance_url`. Never a secret: tokens, secrets
-    /// and JWTs are left out.
+    /// Returns another member of the server's response, such as Salesforce's `instance_url`. Never a secret: tokens,
+    /// secrets and JWTs are omitted.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.0.members.get(name)
     }
 
-    /// The secret itself. Keep it out of logs and errors.
+    /// Returns the secret itself. Keep it out of logs and errors.
     ///
-    /// `None` if it is not UTF-8, which only a [`TokenSource`](super::TokenSource) of your own can bring about.
+    /// `None` if it is not UTF-8, which is possible only with your own [`TokenSource`](super::TokenSource).
     #[must_use]
     pub fn expose(&self) -> Option<&str> {
         std::str::from_utf8(&self.0.value).ok()
     }
 
-    /// A stable hash of the value, by which a refused token is told from its successor.
+    /// Returns a stable hash of the value, which distinguishes a rejected token from its successor.
     #[must_use]
     pub fn identity(&self) -> TokenIdentity {
         TokenIdentity::of(&self.0.value)
     }
 
-    /// The further members of the server's answer.
+    /// Returns the other members of the server's response.
     pub(crate) fn members(&self) -> &Map<String, Value> {
         &self.0.members
     }
 
-    /// Whether other processes may use it.
+    /// Returns whether other processes may use the token.
     pub(crate) fn is_shareable(&self) -> bool {
         !self.0.unshareable
     }
 
-    /// The same for this process only: it is bound to a key, or was granted for credentials that have been replaced.
+    /// Restricts the token to this process: it is bound to a key, or was issued for credentials that have been
+    /// replaced.
     pub(crate) fn unshareable(self) -> Self {
         self.change(|inner| inner.unshareable = true)
     }
 
+    /// Returns when the token was requested, if the source knows.
     pub(crate) fn sent_at(&self) -> Option<Instant> {
         self.0.sent_at
     }
 
+    /// Sets when the token was requested.
     pub(crate) fn with_sent_at(self, sent_at: Instant) -> Self {
         self.change(|inner| inner.sent_at = Some(sent_at))
     }
 
-    /// When the server would have it renewed.
+    /// Returns the time after which the server wants the token to be refreshed.
     pub(crate) fn refresh_in(&self) -> Option<Duration> {
         self.0.refresh_in
     }
 
+    /// Sets what the server's response says about the token.
     pub(crate) fn with_answer(
         self,
         scope: Option<Box<str>>,
@@ -164,11 +178,16 @@ impl AccessToken {
         })
     }
 
-    /// The header value that carries this token, marked sensitive; `scheme` goes in front with a space.
+    /// Returns the header value that carries this token, marked sensitive. A `scheme` precedes it with a space.
+    ///
+    /// # Errors
+    ///
+    /// The token is empty, or contains characters that a header value must not contain.
     pub(crate) fn header_value(&self, scheme: Option<&str>) -> Result<HeaderValue, TokenError> {
         let bytes = match scheme {
             None => self.0.value.clone(),
             Some(scheme) => {
+                // Allocated with its final size: a reallocation would leave a copy that is not zeroized.
                 let mut value =
                     Zeroizing::new(Vec::with_capacity(scheme.len() + 1 + self.0.value.len()));
                 value.extend_from_slice(scheme.as_bytes());
@@ -186,6 +205,7 @@ impl AccessToken {
         Ok(value)
     }
 
+    /// Changes the contents, of a copy if they are shared.
     fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
@@ -201,11 +221,10 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// An API key is a token source, too: this one hands out itself, and never anything else.
-/// A stable hash of a token's value: what a 401 is compared with.
+/// A stable hash of a token's value, by which a rejected token is recognized.
 ///
-/// Equal for equal tokens, in every process and version of this crate. It is not printed, because a hash of a short
-/// key would give it away.
+/// Equal for equal tokens, in every process and version of this crate. It is not printed: a hash of a short key would
+/// reveal the key.
 ///
 /// # Examples
 ///
@@ -221,14 +240,14 @@ impl fmt::Debug for AccessToken {
 pub struct TokenIdentity([u8; 16]);
 
 impl TokenIdentity {
-    /// The hash, for a [`TokenStore`](super::TokenStore). Of a short token it gives the token away: it is stored under
-    /// a keyed hash only.
+    /// Returns the hash, for a [`TokenStore`](super::TokenStore). The hash of a short token reveals the token: store it
+    /// only under a keyed hash.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0
     }
 
-    /// FNV-1a, 128 bits wide.
+    /// Computes the 128-bit FNV-1a hash of `value`.
     fn of(value: &[u8]) -> Self {
         const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
         const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
@@ -245,11 +264,12 @@ impl fmt::Debug for TokenIdentity {
     }
 }
 
-/// Bytes that are zeroised when their last user drops them.
+/// Copies `value` into bytes that are zeroized when the last reference is dropped.
 pub(crate) fn secret_bytes(value: &[u8]) -> Bytes {
     Bytes::from_owner(Zeroizing::new(value.to_vec()))
 }
 
+/// Creates the error for a token that cannot be a header value.
 fn unsendable(what: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::Malformed,

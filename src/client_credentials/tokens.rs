@@ -1,4 +1,10 @@
-//! Drives the cell: carries out fetches on tasks of their own, and waits for them.
+//! Runs fetches on separate tasks, and waits for them.
+//!
+//! 1. `warm` returns a usable token without waiting. It starts an early refresh if the token is stale.
+//! 2. `obtain` asks the cache, which returns a token, an error or a fetch to wait for, with a guard for its first
+//!    caller.
+//! 3. The caller with the guard spawns the task of the fetch. It then waits like all other callers.
+//! 4. The task publishes the result in the cache, which wakes the callers, and emits an event.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -27,19 +33,24 @@ use crate::{
     telemetry::span,
 };
 
-/// One credential's tokens: the cell, and what it needs to get new ones.
+/// The token cache of one credential, and what a fetch needs.
 pub(crate) struct Tokens {
+    /// The shared token cache.
     pub(crate) cell: TokenCell,
+    /// Source of new tokens.
     pub(crate) source: SharedTokenSource,
-    /// Asked before the source, where the layer has a store.
+    /// Tried before the source. `None` without a store.
     pub(super) sharing: Option<TokenSharing>,
+    /// The layer's clock.
     pub(crate) clock: SharedClock,
+    /// Receivers of events.
     pub(crate) sinks: Sinks<TokenEvents>,
-    /// The tasks of fetches, for the shutdown: more than one where an overdue one was superseded.
+    /// Tasks of fetches, which a shutdown aborts. More than one if an overdue fetch was superseded.
     pub(super) tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl Tokens {
+    /// Combines a token cache with a source.
     pub(crate) fn new(
         cell: TokenCell,
         source: SharedTokenSource,
@@ -57,8 +68,8 @@ impl Tokens {
         }
     }
 
-    /// The usable token, if there is one, and until when there is nothing to look at again. Starts an early refresh
-    /// where that is due, and never waits.
+    /// Returns the usable token, if there is one, and how long its freshness does not change. Starts an early refresh
+    /// if one is due. Never waits.
     pub(crate) fn warm(self: &Arc<Self>, now: Instant) -> Option<(Arc<Published>, Duration)> {
         let wall = self.clock.wall();
         let moment = Moment::new(now, wall);
@@ -66,9 +77,10 @@ impl Tokens {
         if freshness == Freshness::Stale
             && let Some(lead) = self.cell.refresh_early(moment)
         {
-            // Without a runtime the token is used as long as it is valid.
+            // Without a runtime the refresh does not start, and the token is used until it expires.
             drop(self.carry_out(lead));
         }
+        // Zero for a stale token: the next check starts a refresh if there is none.
         let look_again = if freshness == Freshness::Stale {
             Duration::ZERO
         } else {
@@ -77,11 +89,15 @@ impl Tokens {
         Some((token, look_again))
     }
 
-    /// A usable token, waiting for the one fetch if there is none.
+    /// Returns a usable token. Waits for the one fetch if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The fetch has failed, its back-off is active, or no fetch can start.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing for anybody else.
+    /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn obtain(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
         if let Some((token, _)) = self.warm(self.clock.now()) {
             return Ok(token);
@@ -92,6 +108,11 @@ impl Tokens {
         }
     }
 
+    /// Waits for a token or an error. Tries again if a fetch is abandoned, at most [`MAX_ABANDONED`] times.
+    ///
+    /// # Errors
+    ///
+    /// The fetch has failed, its back-off is active, no fetch can start, or too many were abandoned.
     async fn acquire(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
         for _ in 0..MAX_ABANDONED {
             match self.cell.acquire(self.clock.moment()) {
@@ -107,13 +128,23 @@ impl Tokens {
         Err(TokenError::abandoned())
     }
 
-    /// A new token, from one attempt now. An attempt under way counts; a flight that makes none does not.
+    /// Returns a new token from one fetch now, or from one in flight. A fetch in flight that finds the secret
+    /// unchanged, or a token of another process, is followed by another one.
+    ///
+    /// # Errors
+    ///
+    /// The fetch has failed, none can start, or too many were abandoned.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn force(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
         for _ in 0..MAX_ABANDONED {
             match self.cell.force(self.clock.moment()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
                 Acquire::Wait(flight, lead) => {
+                    // A fetch for another reason may load a token from the store, which is not a new one.
                     let is_forced = flight.reason() == FetchReason::Forced;
                     match self.follow(flight, lead).await? {
                         Outcome::Token(token)
@@ -130,7 +161,11 @@ impl Tokens {
         Err(TokenError::abandoned())
     }
 
-    /// Another token than the refused one, or `None` if the refusal stands.
+    /// Waits for another token than the rejected one. `None` if there is none, or if it is too soon to fetch one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn replacement(self: &Arc<Self>, refusal: Refusal) -> Option<Arc<Published>> {
         let refused = refusal.rejected.identity;
         let token = match self.cell.refused(refusal, self.clock.moment()) {
@@ -140,29 +175,39 @@ impl Tokens {
                 match self.follow(flight, lead).await.ok()? {
                     Outcome::Token(token) => Some(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => {
+                        // May be the rejected token, which is removed below.
                         self.cell.usable_or(error, self.clock.moment()).ok()
                     }
-                    // The attempt was lost with its runtime: whoever needs a token now gets one the ordinary way.
+                    // The fetch was lost with its runtime. A token is obtained as for a new request.
                     Outcome::Abandoned => self.obtain().await.ok(),
                 }
             }
         };
-        // A caching issuer may hand out the refused token again.
+        // A caching issuer may return the rejected token again.
         token.filter(|token| token.identity != refused)
     }
 
-    /// Has a refused token replaced, without waiting for it. `false` if the refusal stands.
+    /// Starts to replace a rejected token without waiting for it. Returns `false` if there is none and it is too soon
+    /// to fetch one.
     pub(crate) fn renew_beside(self: &Arc<Self>, refusal: Refusal) -> bool {
         match self.cell.refused(refusal, self.clock.moment()) {
             Refused::Stands => return false,
-            // Without a runtime the next request that needs the token asks for it.
+            // Without a runtime, the next request that needs a token starts the fetch.
             Refused::Wait(_, Some(lead)) => drop(self.carry_out(lead)),
             Refused::Replaced(_) | Refused::Wait(_, None) => {}
         }
         true
     }
 
-    /// Waits for a flight, after carrying it out if that fell to us.
+    /// Waits for a fetch. Starts its task first if this caller holds the guard.
+    ///
+    /// # Errors
+    ///
+    /// There is no runtime, or too many callers wait already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes this caller from the waiters. The fetch continues.
     async fn follow(
         self: &Arc<Self>,
         flight: Arc<Flight>,
@@ -178,7 +223,11 @@ impl Tokens {
         }
     }
 
-    /// Runs the flight on a task of its own, so that no caller's departure ends it.
+    /// Runs the fetch on a separate task, so that it continues if its caller is dropped.
+    ///
+    /// # Errors
+    ///
+    /// There is no runtime. The guard is dropped, which abandons the fetch.
     fn carry_out(self: &Arc<Self>, lead: Lead) -> Result<(), TokenError> {
         let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
         let credential = self.cell.settings().credential.as_deref();
@@ -188,18 +237,21 @@ impl Tokens {
         Ok(())
     }
 
-    /// Keeps the task of a fetch for the shutdown. One that was spawned while that began ends here.
+    /// Keeps the task of a fetch for the shutdown. Aborts it if the shutdown has already begun.
     fn register(&self, task: &AbortHandle) {
         let mut tasks = lock(&self.tasks);
+        // Ended tasks are removed here, so that the list does not grow.
         tasks.retain(|task| !task.is_finished());
         tasks.push(task.clone());
         drop(tasks);
-        // A shutdown closes the cell before it takes the tasks: it has taken this one, or the cell is closed by now.
+        // A shutdown closes the cache before it takes the tasks: either it has taken this task, or the cache is closed
+        // by now.
         if self.cell.is_closed() {
             task.abort();
         }
     }
 
+    /// Runs a fetch, publishes its result and emits an event. Its task is aborted by a shutdown.
     async fn fly(self: Arc<Self>, lead: Lead) {
         let flight = Arc::clone(lead.flight());
         let reason = flight.reason();
@@ -209,6 +261,7 @@ impl Tokens {
         let elapsed = now.instant().saturating_duration_since(flight.began());
         let outcome = match fetched {
             Fetched::SecretUnchanged => {
+                // No fetch was made: there is no event.
                 lead.unchanged(now);
                 return;
             }
@@ -245,6 +298,7 @@ impl Tokens {
         });
     }
 
+    /// Returns what the source uses until `deadline`.
     pub(super) fn surroundings(&self, deadline: Instant) -> Surroundings<'_> {
         Surroundings::new(
             deadline,
@@ -255,12 +309,17 @@ impl Tokens {
         )
     }
 
-    /// Asks the store and the source, within the flight's deadline, and survives its panics.
+    /// Gets a token from the store or the source, within the deadline of the fetch. Catches panics of both.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops that of the source. The guard of the fetch, which the caller holds, ends the fetch.
     async fn fetch_in_time(&self, flight: &Flight) -> Fetched {
         let work = async {
             if flight.is_recheck() && !self.source.changed().await {
                 return Fetched::SecretUnchanged;
             }
+            // After the recheck, which is not a fetch.
             self.sinks.emit(&TokenEvent::FetchStarted {
                 credential: self.cell.settings().credential.as_deref(),
                 reason: flight.reason(),
@@ -292,12 +351,15 @@ impl fmt::Debug for Tokens {
     }
 }
 
+/// Result of the work of a fetch.
 enum Fetched {
+    /// A token, or the reason why there is none.
     Result(Result<Acquired, TokenError>),
+    /// The fetch was a recheck, and the rejected secret has not changed.
     SecretUnchanged,
 }
 
-/// So many times a caller starts again when attempts are lost with their runtimes.
+/// Maximum number of abandoned fetches that one caller waits for.
 const MAX_ABANDONED: usize = 3;
 
 #[cfg(all(test, not(tower_m2m_loom)))]

@@ -1,14 +1,17 @@
-//! What editors, shells and secret stores leave at the ends of a value: line breaks, byte order marks, NUL. [pure]
+//! Removes what editors, shells and secret stores add to the ends of a value: line breaks, byte order marks, NUL.
+//! [pure]
 
-/// `text` without line breaks, blank lines, byte order marks and NUL characters at its beginning and its end. Spaces on
-/// its first and its last line stay: they may belong to a secret.
+/// Returns `text` without line breaks, blank lines, byte order marks and NUL characters at both ends. Spaces on its
+/// first and last line remain: they may belong to a secret.
 pub(super) fn trimmed(text: &str) -> &str {
+    // The last mark among the leading blanks: spaces after it belong to the first line.
     let leading = text
         .char_indices()
         .take_while(|(_, c)| is_blank(*c))
         .filter(|(_, c)| is_mark(*c))
         .last();
     let text = &text[leading.map_or(0, |(index, c)| index + c.len_utf8())..];
+    // The first mark among the trailing blanks: spaces before it belong to the last line.
     let trailing = text
         .char_indices()
         .rev()
@@ -18,15 +21,17 @@ pub(super) fn trimmed(text: &str) -> &str {
     &text[..trailing.map_or(text.len(), |(index, _)| index)]
 }
 
-/// Whether there is nothing but white space and such marks.
+/// Returns whether there are only white space and such marks.
 pub(super) fn is_empty(text: &str) -> bool {
     text.chars().all(is_blank)
 }
 
+/// White space, including spaces, or a mark.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || is_mark(c)
 }
 
+/// Line breaks, the byte order mark and NUL.
 fn is_mark(c: char) -> bool {
     matches!(
         c,

@@ -1,4 +1,4 @@
-//! How a caller waits for a flight.
+//! Future of a caller that waits for a fetch.
 
 use std::{
     future::Future,
@@ -17,16 +17,21 @@ use super::{
     flight::{Flight, Outcome, Waiter},
 };
 
-/// One caller who waits for a flight, with a timer on the caller's own runtime: a flight that nobody drives, because
-/// its runtime stands still, is taken over.
+/// Future of a caller that waits for a fetch.
+///
+/// A timer on the caller's own runtime ends an overdue fetch, which no task runs because its runtime is blocked. The
+/// caller then asks the cache again.
 pub(super) struct Waiting<'a> {
+    /// The cache that the fetch belongs to.
     cell: &'a TokenCell,
+    /// Place among the waiters of the fetch.
     waiter: Waiter,
+    /// Fires when the fetch is overdue. `None` without a runtime, or once it has fired.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a> Waiting<'a> {
-    /// `None` if `limit` callers wait already.
+    /// Registers a waiter. `None` if `limit` callers already wait.
     pub(super) fn new(cell: &'a TokenCell, flight: Arc<Flight>, limit: usize) -> Option<Self> {
         let timer = Handle::try_current()
             .is_ok()
@@ -45,6 +50,7 @@ impl Future for Waiting<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = &mut *self;
+        // Polled before the waiter, so that the outcome of an abandoned fetch is returned by this poll.
         if let Some(timer) = &mut this.timer
             && timer.as_mut().poll(cx).is_ready()
         {

@@ -1,4 +1,4 @@
-//! The layer: made of the other two.
+//! The combined layer.
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use crate::{
     rate_limit_retry::QuotaHandle, sharded::Sharded,
 };
 
-/// Both layers as one: a [`RateLimitRetryLayer`] outside a [`ClientCredentialsLayer`], with one copy of each request.
+/// Both layers in one: a [`RateLimitRetryLayer`] outside a [`ClientCredentialsLayer`], with one copy of each request.
 ///
-/// Whatever else is made of the same two layers shares their token and what they know about quotas. If several
-/// credentials share one `RateLimitRetryLayer`, give each a [name](crate::client_credentials::ClientCredentialsLayerBuilder::name):
-/// the default partition is then the origin and that name, because servers count for each credential by itself.
+/// Other layers and services made from the same two layers share their token and their knowledge of quotas. If several
+/// credentials share one `RateLimitRetryLayer`, give each a
+/// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name): the default partition is then the origin and
+/// that name, because servers count each credential separately.
 ///
 /// # Examples
 ///
@@ -34,11 +35,12 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct M2mLayer {
+    /// One policy per thread. All share one token cache and one limiter.
     policies: Sharded<M2mPolicy>,
 }
 
 impl M2mLayer {
-    /// The two as one, in the order in which they are named: limits outside, credentials inside.
+    /// Combines the two layers: limits outside, credentials inside.
     #[must_use]
     pub fn new(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Self {
         let (limiter, auth) = (limits.into_limiter(), credentials.into_exchange());
@@ -47,13 +49,13 @@ impl M2mLayer {
         }
     }
 
-    /// The tokens, for everything that is not a request through this layer.
+    /// Returns a handle to the tokens, for everything other than requests through this layer.
     #[must_use]
     pub fn tokens(&self) -> TokenHandle {
         TokenHandle::new(Arc::clone(&self.policies.here().auth.auth.tokens))
     }
 
-    /// What is known about quotas.
+    /// Returns a handle to the quotas.
     #[must_use]
     pub fn quotas(&self) -> QuotaHandle {
         QuotaHandle::new(Arc::clone(&self.policies.here().limits.limiter))
@@ -65,6 +67,7 @@ impl<S> Layer<S> for M2mLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         let limiter = &self.policies.here().limits.limiter;
+        // Reports a layer of this crate inside `S` that this one must not surround.
         limiter.report(limiter.usage.both_around::<S>());
         M2m::new(inner, self.policies.clone())
     }

@@ -11,14 +11,19 @@
 //!   └─ anything else ─▶ out
 //! ```
 //!
-//! It does what the two layers do that it is made of, and two things that they cannot do when they are stacked one by
-//! one, because they don't know of each other:
+//! The service does everything that the two layers do, and two things that they cannot do when they are stacked
+//! separately:
 //!
-//! - One copy of a request serves both, instead of one each.
-//! - A replay after a 401 is charged to the quota like any other request: it waits for its turn.
+//! - One copy of a request serves both layers, instead of one copy each.
+//! - A replay after a 401 is charged to the quota like any other request: it waits for its permit.
 //!
-//! The origin is checked before a request gets a place in the queue, and a request that waits for its quota carries no
-//! token: it gets the current one when it goes.
+//! The origin is checked before a request enters the queue. A request that waits for its quota carries no token; it
+//! receives the current one when it is sent.
+//!
+//! # Errors
+//!
+//! Those of both layers: see [`client_credentials`](crate::client_credentials) and
+//! [`rate_limit_retry`](crate::rate_limit_retry).
 
 mod layer;
 mod policy;

@@ -1,4 +1,12 @@
-//! Both policies on one request: the limits outside, the token inside.
+//! Combined policy of a request: limits outside, credentials inside.
+//!
+//! An attempt passes these steps: the destination is checked, a token is obtained, a permit is obtained, the inner
+//! service becomes ready, the request is sent. The token comes before the permit, because a permit that waits for a
+//! token would block other requests. If the token expires while the call waits for its permit, the call starts again
+//! with the token.
+//!
+//! The outcome passes the limiter first, which settles the permit and decides about retries. A 401 that it returns can
+//! then be replayed with another token, once per call; the replay needs another permit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,26 +20,33 @@ use crate::{
     rate_limit_retry::{Admission, Begun, Call, LimitPolicy, Limiter, Ticket},
 };
 
-/// The policies of the two layers.
+/// Policies of the two layers.
 #[derive(Debug)]
 pub(super) struct M2mPolicy {
+    /// Policy of the limits.
     pub(super) limits: LimitPolicy,
+    /// Policy of the token.
     pub(super) auth: AuthPolicy,
 }
 
-/// One call under limits, and with a token unless the layer does not concern it.
+/// One call.
 pub(super) struct M2mCall {
+    /// State of the call for the limits.
     limits: Call,
+    /// State of the call for the token; `None` if the request is sent without the token.
     auth: Option<AuthCall>,
 }
 
-/// One attempt in flight. `sent` is `None` without our token.
+/// One attempt in flight.
 pub(super) struct M2mAttempt {
+    /// Permit of the limiter (`Ticket`), which records the outcome.
     ticket: Ticket,
+    /// The token that the attempt was sent with, if any.
     sent: Option<Sent>,
 }
 
 impl M2mPolicy {
+    /// Creates the policy of one thread.
     pub(super) fn new(limiter: Arc<Limiter>, auth: Arc<Exchange>) -> Self {
         Self {
             limits: LimitPolicy::new(limiter),
@@ -55,9 +70,10 @@ impl Policy for M2mPolicy {
         let token = auth.and_then(|auth| self.auth.token(limiter.by_tokio(now), auth.origin()));
         let head = (&*request).into();
         let settings = self.auth.auth.tokens.cell.settings();
+        // A request without the token belongs to the partition of the origin, not to that of the credential.
         let credential = auth.and(settings.credential.as_deref());
         if token.is_some() != auth.is_some() {
-            // The token before the ticket: a caller waiting for a token does not block others.
+            // The token is awaited before the permit: a caller that waits for a token does not block others.
             let limits = limiter.begin(&head, credential, now);
             return Ok(Begin::Wait(M2mCall { limits, auth }, None));
         }
@@ -80,8 +96,10 @@ impl Policy for M2mPolicy {
     ) -> Result<Ticket, BoxError> {
         let limiter = &self.limits.limiter;
         let tokens = &self.auth.auth.tokens;
+        // A usable token is checked again after each wait.
         let now = limiter.by_tokio(limiter.now());
         if call.auth.is_some() && tokens.warm(now).is_none() {
+            // A place in the queue must not be held while waiting for a token.
             drop(pending.take());
             let obtained = in_time(limiter.time_left(&call.limits), tokens.obtain()).await;
             obtained.ok_or_else(|| Limiter::deadline_exceeded(&call.limits, false))??;
@@ -96,7 +114,7 @@ impl Policy for M2mPolicy {
             Some(_) => match self.auth.started(limiter.by_tokio(now)) {
                 Some(token) => Some(token),
                 None => {
-                    // The wait has outlived the token.
+                    // The token expired during the wait. The permit is returned, and the call waits again.
                     limiter.not_sent(ticket);
                     return Ok(None);
                 }
@@ -117,7 +135,7 @@ impl Policy for M2mPolicy {
 
     #[inline]
     fn is_final<RB>(&self, call: &M2mCall, attempt: &M2mAttempt, response: &Response<RB>) -> bool {
-        // A success, which rejects no token.
+        // A final response is a success, which rejects no token.
         Limiter::is_final(&call.limits, &attempt.ticket, response)
     }
 
@@ -145,11 +163,11 @@ impl Policy for M2mPolicy {
             _ => None,
         };
         if let Some(auth) = &mut call.auth {
-            // The next attempt is a retry, unless it is decided that it is a replay.
+            // The next attempt is a retry, unless it turns out to be a replay.
             auth.is_replay = false;
         }
         let limiter = &self.limits.limiter;
-        // The limiter charges a 401 to the quota, never retries it, and leaves it to the token's policy.
+        // The limiter charges a 401 to the quota and never retries it. The token's policy decides about it.
         let next = limiter.conclude(&mut call.limits, attempt.ticket, outcome, &mut copy);
         match (next.into(), rejected) {
             (Next::Return(Ok(response)), Some((auth, refusal))) => {
@@ -167,6 +185,7 @@ impl Policy for M2mPolicy {
         refusal: Refusal,
         response: &mut Response<RB>,
     ) -> bool {
+        // At most one replay per call.
         call.limits.token_replaced = true;
         let limiter = &self.limits.limiter;
         let replacement = self.auth.auth.replacement(refusal);
@@ -174,7 +193,7 @@ impl Policy for M2mPolicy {
         if let Some(auth) = &mut call.auth {
             auth.is_replay = true;
         }
-        // Without another token, or without time to use it, the server's 401 is the response.
+        // Without another token, or without time to use it, the server's 401 is returned.
         matches!(token, Some(Some(_))) && limiter.can_drain(&call.limits, response)
     }
 
@@ -191,6 +210,7 @@ impl Policy for M2mPolicy {
     }
 }
 
+/// Combines a permit, and a token if there is one, into an attempt.
 fn started(ticket: Ticket, token: Option<(HeaderValue, Sent)>) -> Started<M2mPolicy> {
     let (credential, sent) = token.unzip();
     Started {

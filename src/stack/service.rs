@@ -1,4 +1,4 @@
-//! The service, and the future of its responses.
+//! The service and its response future.
 
 use std::{
     fmt,
@@ -15,7 +15,8 @@ use tower_service::Service;
 use super::policy::M2mPolicy;
 use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 
-/// Sends requests with an access token, as their quotas allow. Made by an [`M2mLayer`](super::M2mLayer).
+/// Service that sends requests with an access token, as their quotas allow. Created by an
+/// [`M2mLayer`](super::M2mLayer).
 ///
 /// # Examples
 ///
@@ -33,27 +34,30 @@ use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 /// ```
 #[derive(Clone)]
 pub struct M2m<S> {
+    /// The inner service.
     inner: S,
+    /// One policy per thread. All share one token cache and one limiter.
     policies: Sharded<M2mPolicy>,
 }
 
 impl<S> M2m<S> {
+    /// Wraps `inner`.
     pub(super) fn new(inner: S, policies: Sharded<M2mPolicy>) -> Self {
         Self { inner, policies }
     }
 
-    /// The service underneath.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service underneath.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service underneath.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -95,11 +99,11 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends this request only: its place in the queue is given up, a fetch goes on for the others.
+    /// Dropping it ends only this request. Its place in the queue is released. A fetch continues for other callers.
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that returns it.
+    /// A service or a function of your own that returns it can name this type.
     ///
     /// ```
     /// use http::Request;
@@ -133,6 +137,7 @@ where
     S: Service<Request<B>>,
     S::Response: Send + 'static,
 {
+    /// Creates a future that returns `error`, for a request that is not sent.
     pub(crate) fn not_sent(error: BoxError) -> Self {
         let inner = call::ResponseFuture::not_sent(error);
         Self { inner }

@@ -1,7 +1,13 @@
-//! The head of a request in one row of bytes: cheap to write, and read only when the request is sent again.
+//! Encoding of a request's head in a byte array: cheap to write, and decoded only when the request is sent again.
 //!
-//! In pairs with their lengths (31 bits each) before them: method and authority, scheme and path, and then each header's
-//! name and value; the highest bit says whether the value is sensitive.
+//! The array holds pairs of strings, each pair after its two lengths:
+//!
+//! ```text
+//! lengths method authority | lengths scheme path | lengths name value | lengths name value | … | zeros
+//! ```
+//!
+//! Two lengths take 8 bytes, little endian: 31 bits for the first, and 31 bits for the second from bit 32 on. Bit 63
+//! marks a sensitive value. An empty authority, scheme or path stands for a missing one.
 
 use http::{
     Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
@@ -9,8 +15,8 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-/// Writes the head of `request`, without version and extensions, to the beginning of `bytes`, which are zeros.
-/// `None` if it does not fit.
+/// Encodes the head of `request`, except its version and extensions, into `bytes`, which must be zeros. `None` if it
+/// does not fit.
 pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
     let uri = request.uri();
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
@@ -21,11 +27,11 @@ pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
     for (name, value) in request.headers() {
         encoder.put(name.as_str(), value.as_bytes(), value.is_sensitive())?;
     }
-    // No header's name is empty: the zeros that follow are the end.
+    // Header names are not empty, so that the zeros that follow mark the end.
     Some(())
 }
 
-/// The head that was written to `bytes`. `None` for anything else.
+/// Decodes the head in `bytes`. `None` if they were not written by `write`.
 pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Option<Parts> {
     let mut decoder = Decoder(bytes);
     let (method, authority, _) = decoder.take()?;
@@ -37,6 +43,7 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
     uri.authority = given(authority, Authority::try_from)?;
     uri.path_and_query = given(path, PathAndQuery::try_from)?;
     *request.uri_mut() = Uri::from_parts(uri).ok()?;
+    // An empty name is the end: the array continues with zeros.
     while let Some((name, value, sensitive)) = decoder.take().filter(|(name, ..)| !name.is_empty())
     {
         let name = HeaderName::from_bytes(name).ok()?;
@@ -49,7 +56,7 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
     Some(request.into_parts().0)
 }
 
-/// The method, and the path with its query.
+/// Decodes only the method, and the path with its query.
 pub(super) fn method_and_path(bytes: &[u8]) -> Option<(&str, &str)> {
     let mut decoder = Decoder(bytes);
     let (method, ..) = decoder.take()?;
@@ -58,18 +65,20 @@ pub(super) fn method_and_path(bytes: &[u8]) -> Option<(&str, &str)> {
     Some((method, std::str::from_utf8(path).ok()?))
 }
 
-/// What is written to, and how far.
+/// Byte array to write to.
 struct Encoder<'a> {
+    /// The whole array.
     bytes: &'a mut [u8],
+    /// Number of bytes written.
     end: usize,
 }
 
 impl Encoder<'_> {
-    /// Two parts, their lengths before them; `flag` goes into what the second length leaves free.
+    /// Writes two strings after their lengths. `flag` is stored in the highest bit. `None` if they do not fit.
     #[inline]
     fn put(&mut self, first: &str, second: &[u8], flag: bool) -> Option<()> {
         let end = self.end + LENGTHS + first.len() + second.len();
-        // One look at the bounds for all; what fits into a row has lengths that are short enough.
+        // One bounds check for all parts. Lengths that fit into an array fit into 31 bits.
         let place = self.bytes.get_mut(self.end..end)?;
         let (lengths, place) = place.split_first_chunk_mut()?;
         let (first_part, second_part) = place.split_at_mut_checked(first.len())?;
@@ -82,11 +91,11 @@ impl Encoder<'_> {
     }
 }
 
-/// What is left to be read.
+/// Bytes left to decode.
 struct Decoder<'a>(&'a [u8]);
 
 impl<'a> Decoder<'a> {
-    /// Two parts and whether the second is marked. `None` at the end.
+    /// Reads two strings and the flag. `None` at the end.
     fn take(&mut self) -> Option<(&'a [u8], &'a [u8], bool)> {
         let (lengths, rest) = self.0.split_first_chunk()?;
         let both = u64::from_le_bytes(*lengths);
@@ -98,7 +107,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// A part of the URI, which may be missing.
+/// Parses a part of the URI. Empty text stands for a missing part. `None` if it is malformed.
 fn given<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> Option<Option<T>> {
     match part {
         b"" => Some(None),
@@ -106,10 +115,11 @@ fn given<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> 
     }
 }
 
-/// Of two lengths, in bytes.
+/// Size of two lengths, in bytes.
 const LENGTHS: usize = 8;
-/// The bit of them that marks a sensitive value.
+/// Bit of the two lengths that marks a sensitive value.
 const SENSITIVE: u32 = 63;
+/// Mask of one length, which is also its maximum.
 const MAX_LENGTH: u64 = (1 << 31) - 1;
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
-//! The copy of a request, kept until the call ends.
+//! Copy of a request, kept until the call ends.
+//!
+//! There are two forms. A [`StoredCopy`] is made on the fast path: it is cheap to create, and rarely used. A
+//! [`RequestCopy`] is made on the slow path, or from a [`StoredCopy`] when a call needs another attempt. Both are made
+//! before the layer adds a credential.
 
 mod encoding;
 
@@ -8,22 +12,24 @@ use http::{Extensions, Request, Version, request::Parts};
 
 use crate::replay::ReplayableBody;
 
-/// A request's head and a copy of its body, before anything was added to it.
+/// Copy of a request's head and body, without anything that the layer added.
 #[derive(Debug)]
 pub(crate) struct RequestCopy<B> {
+    /// Method, URI, version, headers and extensions.
     head: Parts,
+    /// Clone of the body.
     body: B,
 }
 
 impl<B: ReplayableBody> RequestCopy<B> {
-    /// A copy of `request`, if its body can be sent again.
+    /// Copies `request`. `None` if its body cannot be cloned.
     pub(crate) fn of(request: &Request<B>) -> Option<Self> {
         let body = request.body().try_clone()?;
         let head = head_of(request);
         Some(Self { head, body })
     }
 
-    /// A further copy.
+    /// Copies the copy. `None` if its body cannot be cloned again.
     fn try_clone(&self) -> Option<Self> {
         Some(Self {
             head: self.head.clone(),
@@ -31,23 +37,23 @@ impl<B: ReplayableBody> RequestCopy<B> {
         })
     }
 
-    /// Whether the body can still be sent in full.
+    /// Returns whether the body can still be sent in full.
     pub(crate) fn is_intact(&self) -> bool {
         self.body.is_intact()
     }
 
-    /// The request, for the last time.
+    /// Returns the request, for its last attempt.
     pub(crate) fn into_request(self) -> Request<B> {
         Request::from_parts(self.head, self.body)
     }
 }
 
-/// A copy of a request, to be sent when another attempt is decided.
+/// A copy of a request, in either form.
 pub(crate) trait Resend {
-    /// Ends the reading of the attempt before, and returns whether the copy can be sent in full.
+    /// Ends the reading of the previous attempt's body. Returns whether the copy can be sent in full.
     fn supersede(&self) -> bool;
 
-    /// The method, and the path with its query.
+    /// Returns the method and the path. The stored form includes the query.
     fn method_and_path(&self) -> Option<(&str, &str)>;
 }
 
@@ -75,6 +81,7 @@ impl<S, B: ReplayableBody> Resend for StoredCopy<S, B> {
     }
 }
 
+/// Clones the head of `request`.
 fn head_of<B>(request: &Request<B>) -> Parts {
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();
@@ -85,24 +92,26 @@ fn head_of<B>(request: &Request<B>) -> Parts {
     head.into_parts().0
 }
 
-/// What an attempt is sent from.
+/// Request of the next attempt.
 #[derive(Debug)]
 pub(crate) enum NextSend<B> {
-    /// The request itself, for the first attempt.
+    /// The original request, for the first attempt.
     First(Request<B>),
-    /// The copy, for the others.
+    /// The copy, for further attempts.
     Copy(RequestCopy<B>),
 }
 
 impl<B: ReplayableBody> NextSend<B> {
-    /// The request, and a copy for the next attempt if one is needed and its body can be cloned.
+    /// Returns the request, and a copy for the attempt after it if one is needed and the body can be cloned.
     pub(crate) fn into_request(self, needs_copy: bool) -> (Request<B>, Option<RequestCopy<B>>) {
         match self {
             Self::First(request) => {
+                // The original is sent, and the copy is kept.
                 let copy = needs_copy.then(|| RequestCopy::of(&request)).flatten();
                 (request, copy)
             }
             Self::Copy(request) => {
+                // The copy is sent, and a further copy is kept.
                 let copy = needs_copy.then(|| request.try_clone()).flatten();
                 (request.into_request(), copy)
             }
@@ -110,30 +119,36 @@ impl<B: ReplayableBody> NextSend<B> {
     }
 }
 
-/// A kept request, and the service through which it would be sent again: what an ordinary request pays for. In one
-/// allocation, with the head in a row of bytes that is long enough.
+/// Copy of a request that is in flight on the fast path, and the service to send it through again.
+///
+/// Nearly all requests pay for one and few use it. It is one allocation: the head is encoded into a byte array of 512,
+/// 1024 or 4096 bytes. A longer head is cloned, in a further allocation.
 pub(crate) struct StoredCopy<S, B>(Box<Flat<S, B, [u8]>>);
 
+/// Contents of a [`StoredCopy`]. `H` is the byte array with the encoded head.
 struct Flat<S, B, H: ?Sized> {
-    /// Taken out when the request is sent again.
+    /// Taken when the request is sent again.
     parts: Option<FlatParts<S, B>>,
+    /// HTTP version of the request.
     version: Version,
-    /// A head that is longer than any row.
+    /// A head that is too long for any array.
     long: Option<Box<Parts>>,
+    /// The encoded head. Zeros follow it.
     head: H,
 }
 
-/// What of a request and its service is not in the row.
+/// Service, body and extensions, which are not encoded.
 type FlatParts<S, B> = (S, B, Extensions);
 
 impl<S: Clone, B: ReplayableBody> StoredCopy<S, B> {
+    /// Copies `request` and clones `service`. `None` if the body cannot be cloned.
     pub(crate) fn of(request: &Request<B>, service: &S) -> Option<Self> {
         let parts = (
             service.clone(),
             request.body().try_clone()?,
             request.extensions().clone(),
         );
-        // Measuring the head first costs more than a row that turns out to be too short, which is rare.
+        // Trying the next size is rare, and costs less than measuring every head first.
         let flat = Flat::<S, B, [u8; 512]>::of(parts, request)
             .or_else(|parts| Flat::<S, B, [u8; 1024]>::of(parts, request))
             .or_else(|parts| Flat::<S, B, [u8; 4096]>::of(parts, request));
@@ -158,12 +173,13 @@ impl<S, B, const N: usize> Default for Flat<S, B, [u8; N]> {
 }
 
 impl<S, B, const N: usize> Flat<S, B, [u8; N]> {
-    /// The parts come back if the head of `request` is too long.
+    /// Encodes the head of `request` and stores it with `parts`. Returns the parts if the head is longer than the
+    /// array.
     fn of(
         parts: impl Into<Option<FlatParts<S, B>>>,
         request: &Request<B>,
     ) -> Result<Box<Flat<S, B, [u8]>>, Option<FlatParts<S, B>>> {
-        // Made where it stays: `Box::new` would move the whole row there.
+        // Created in place: `Box::new` would move the whole array.
         let mut flat = Box::<Self>::default();
         flat.parts = parts.into();
         flat.version = request.version();
@@ -175,12 +191,13 @@ impl<S, B, const N: usize> Flat<S, B, [u8; N]> {
 }
 
 impl<S, B: ReplayableBody> StoredCopy<S, B> {
+    /// Returns whether the body can still be sent in full.
     pub(crate) fn is_intact(&self) -> bool {
         let parts = self.0.parts.as_ref();
         parts.is_some_and(|(_, body, _)| body.is_intact())
     }
 
-    /// The service and the request; what was written can always be read.
+    /// Decodes the copy, and returns it with the service. An encoded head can always be decoded.
     pub(crate) fn into_copy(mut self) -> Option<(S, RequestCopy<B>)> {
         let (service, body, extensions) = self.0.parts.take()?;
         let head = match self.0.long.take() {

@@ -1,4 +1,13 @@
-//! How flights end: with a token, with a failure, or with nothing.
+//! Completion of a fetch: with a token, with a failure, or without an outcome.
+//!
+//! | function | caller | token | failures |
+//! |---|---|---|---|
+//! | `land` | the task of the fetch | replaced by a new one | cleared, or one more |
+//! | `stand_by` | the task of a recheck that found the secret unchanged | kept | kept |
+//! | `abandon` | a guard that is dropped, or a waiter of an overdue fetch | kept | kept |
+//!
+//! Each fetch ends once: the caller that removes it from the refresh state ends it. A superseded fetch is no longer
+//! there, and its result is ignored. Waiters are woken last and without a lock, so that they find the new state.
 
 use std::sync::Arc;
 
@@ -16,13 +25,16 @@ use crate::{
 };
 
 impl TokenCell {
-    /// Ends a flight that nobody drives any more, so that its waiters ask again.
+    /// Ends a fetch that no task runs any longer. Its waiters ask the cache again.
     pub(crate) fn abandon(&self, flight: &Flight) {
         if self.end(flight) {
             wake(flight.settle(Outcome::Abandoned));
         }
     }
 
+    /// Ends a recheck that found the secret unchanged. Waiters receive the remembered failure.
+    ///
+    /// Returns the outcome, or `None` if the fetch was superseded.
     pub(in crate::client_credentials) fn stand_by(
         &self,
         flight: &Flight,
@@ -41,6 +53,9 @@ impl TokenCell {
         Some(outcome)
     }
 
+    /// Publishes the token of a fetch, or records its failure.
+    ///
+    /// Returns the outcome that waiters receive, or `None` if the fetch was superseded.
     pub(in crate::client_credentials) fn land(
         &self,
         flight: &Flight,
@@ -50,9 +65,10 @@ impl TokenCell {
         let settings = &self.0.settings;
         let random = self.0.random.unit();
         let (instant, wall) = (now.instant(), now.wall());
-        // All that can be done before a lock is taken.
+        // Done before a lock is taken.
         let prepared = result.and_then(|Acquired { token, provenance }| {
             let header = token.header_value(settings.scheme.as_deref())?;
+            // The lifetime counts from the request, not from the response: the server issued the token in between.
             let asked_at = token.sent_at().unwrap_or(flight.began()).min(instant);
             let lifetime = Lifetime::new(
                 asked_at,
@@ -62,6 +78,8 @@ impl TokenCell {
                 settings.refresh_before,
                 random,
             );
+            // A failure, because it has a back-off. A published token that has expired would cause a token request per
+            // request.
             if lifetime.freshness(instant, wall) == Freshness::Expired {
                 return Err(TokenError::expired());
             }
@@ -69,10 +87,12 @@ impl TokenCell {
         });
         let (outcome, old, known) = {
             let mut desk = lock(&self.0.desk);
+            // Superseded.
             if !desk.take_flight(flight) {
                 return None;
             }
             let mut snapshot = self.0.change();
+            // After a failure the rejected token is used again, as it may be valid for other requests.
             snapshot.suspended = false;
             let known = desk.failure.take();
             match prepared {
@@ -104,12 +124,13 @@ impl TokenCell {
                 }
             }
         };
-        // Zeroised, and a source's own error dropped, while no lock is held.
+        // Dropped without a lock: this zeroizes the old token and drops a source's own error.
         drop((old, known));
         wake(flight.settle(outcome.clone()));
         Some(outcome)
     }
 
+    /// Ends the fetch and the suspension of the token. Returns `false` for a superseded fetch.
     fn end(&self, flight: &Flight) -> bool {
         let mut desk = lock(&self.0.desk);
         let ended = desk.take_flight(flight);

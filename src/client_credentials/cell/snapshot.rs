@@ -1,4 +1,4 @@
-//! What requests read, and the count of its changes.
+//! The token that requests read, and the generation counter of its changes.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -16,18 +16,24 @@ use crate::{
     },
 };
 
-/// A token as requests use it.
+/// A cached token, with what a request needs of it.
 #[derive(Debug)]
 pub(crate) struct Published {
+    /// The token itself.
     pub(crate) token: AccessToken,
+    /// Value of the header that carries the token, marked sensitive.
     pub(crate) header: HeaderValue,
+    /// Hash by which a rejected token is recognized.
     pub(crate) identity: TokenIdentity,
+    /// When the token turns stale and when it expires.
     pub(crate) lifetime: Lifetime,
+    /// Sequence number of this publication.
     pub(crate) version: TokenVersion,
+    /// How this process obtained the token.
     pub(crate) provenance: Provenance,
 }
 
-/// Counts publications in this process: two equal tokens that were fetched twice have two versions.
+/// Sequence number of a token published in this process. Two equal tokens from two fetches have different versions.
 ///
 /// # Examples
 ///
@@ -53,28 +59,34 @@ pub(crate) struct Published {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TokenVersion(pub(super) u64);
 
-/// What requests read.
+/// State that requests read.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
+    /// Version of the last published token; 0 before the first.
     pub(super) version: u64,
+    /// The cached token, which may have expired.
     pub(super) current: Option<Arc<Published>>,
-    /// The token was refused, and a refresh is under way: nobody uses it until that has ended.
+    /// Whether the token was rejected and a refresh is in flight. No request uses the token until the refresh ends.
     pub(super) suspended: bool,
 }
 
-/// Counts what happens to the snapshot, so that copies of it know that they are out of date. On a cache line of its own,
-/// which every request reads.
+/// Generation of the snapshot. Local copies compare it to detect that they are out of date.
+///
+/// Every request reads it: it has a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Changes(pub(super) AtomicU64);
 
-/// The snapshot, to be changed; counted when that is done, and before anybody else can read it.
+/// Write guard of the snapshot. Increments the generation before the lock is released.
 pub(super) struct Change<'a> {
+    /// The locked snapshot.
     snapshot: RwLockWriteGuard<'a, Snapshot>,
+    /// The generation to increment.
     changes: &'a Changes,
 }
 
 impl<'a> Change<'a> {
+    /// Locks the snapshot for writing.
     pub(super) fn new(snapshot: &'a RwLock<Snapshot>, changes: &'a Changes) -> Self {
         Self {
             snapshot: write(snapshot),
@@ -99,6 +111,8 @@ impl DerefMut for Change<'_> {
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
+        // Runs before the field `snapshot` is dropped, which releases the lock: a reader that sees this generation, and
+        // then locks the snapshot, sees the change. Pairs with the `Acquire` load in `TokenCell::changes`.
         self.changes.0.fetch_add(1, Ordering::Release);
     }
 }

@@ -1,6 +1,6 @@
-//! The kinds of reasons why there is no token.
+//! Kinds of token errors.
 
-/// What kind of thing went wrong.
+/// Kind of a [`TokenError`](super::super::TokenError).
 ///
 /// # Examples
 ///
@@ -18,68 +18,68 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum TokenErrorKind {
-    /// The attempt ended without an outcome, because its runtime ended.
+    /// The fetch ended without a result, because its runtime shut down.
     Abandoned,
-    /// TLS failed for a certificate: ours was refused or has expired, or the server's cannot be trusted.
+    /// TLS failed because of a certificate: ours was rejected or has expired, or the server's is not trusted.
     Certificate,
-    /// The token endpoint or the credential is configured wrongly; nothing was sent.
+    /// The token endpoint or the credential is configured wrongly. Nothing was sent.
     Configuration,
-    /// The client's credentials were refused: `invalid_client`, or a 401 without an error code.
+    /// The client's credentials were rejected: `invalid_client` (RFC 6749 §5.2), or a 401 without an error code.
     CredentialsRefused,
-    /// The token's life was over before it arrived.
+    /// The token expired before it arrived.
     Expired,
-    /// The metadata at the issuer's well-known place names another issuer (RFC 8414 §3.3).
+    /// The metadata at the issuer's well-known location names another issuer (RFC 8414 §3.3).
     IssuerMismatch,
-    /// The answer was not an RFC 6749 §5.1 token response.
+    /// The response was not a token response (RFC 6749 §5.1).
     Malformed,
-    /// Renewed metadata moves the token endpoint or drops the method in use, and was not adopted.
+    /// Refreshed metadata moves the token endpoint or drops the method in use, and was rejected.
     MetadataChanged,
-    /// The issuer has no metadata at its well-known places (RFC 8414 §3).
+    /// The issuer has no metadata at its well-known locations (RFC 8414 §3).
     NoMetadata,
     /// There is no tokio runtime to fetch a token on.
     NoRuntime,
-    /// The answer holds something that RFC 6749 forbids, and the endpoint is set to be
+    /// The response contains something that RFC 6749 forbids, and the endpoint is
     /// [`strict`](super::super::TokenEndpoint::strict).
     NotStrict,
-    /// The answer is not UTF-8.
+    /// The response is not UTF-8.
     NotUtf8,
-    /// Another reason, given by a [`TokenSource`](super::super::TokenSource) of your own.
+    /// Another reason, from your own [`TokenSource`](super::super::TokenSource).
     Other,
     /// The token source panicked.
     Panicked,
-    /// The endpoint answered with a redirect, which is never followed.
+    /// The endpoint responded with a redirect. Redirects are never followed.
     Redirected,
-    /// The endpoint refused the request: RFC 6749 §5.2, or another 4xx status.
+    /// The endpoint rejected the request: an error code of RFC 6749 §5.2, or another 4xx status.
     Refused,
-    /// The scope was refused: `invalid_scope`.
+    /// The scope was rejected: `invalid_scope` (RFC 6749 §5.2).
     ScopeRefused,
     /// The client secret could not be read.
     Secret,
-    /// The endpoint failed: a 5xx status.
+    /// The endpoint failed with a 5xx status.
     Server,
     /// [`TokenHandle::shutdown`](super::super::TokenHandle::shutdown) was called.
     ShutDown,
-    /// The `Signer` of `private_key_jwt` failed, or did not answer in time; nothing was sent.
+    /// The `Signer` of `private_key_jwt` failed or did not respond in time. Nothing was sent.
     SigningFailed,
-    /// The endpoint asked to slow down: status 429, `Retry-After` on a refusal, or words that say so.
+    /// The endpoint limits its rate: status 429, `Retry-After` on a rejection, or a message that says so.
     Throttled,
-    /// No answer within the time limit.
+    /// There was no response within the time limit.
     Timeout,
-    /// The answer was larger than the size cap.
+    /// The response exceeded the size limit.
     TooLarge,
-    /// As many callers as [`max_waiting`](super::super::ClientCredentialsLayerBuilder::max_waiting) allows wait for the
-    /// token already.
+    /// As many callers as [`max_waiting`](super::super::ClientCredentialsLayerBuilder::max_waiting) allows already wait
+    /// for the token.
     TooManyWaiting,
-    /// The endpoint could not be reached, or the connection broke.
+    /// The endpoint could not be reached, or the connection failed.
     Transport,
-    /// The endpoint gave a token of a type that cannot be sent (RFC 6749 §7.1).
+    /// The endpoint issued a token of a type that cannot be sent (RFC 6749 §7.1).
     UnsupportedTokenType,
     /// The key does not suit the algorithm, or cannot be read.
     WrongKey,
 }
 
 impl TokenErrorKind {
-    /// A short name for metrics and logs, such as `credentials_refused`.
+    /// Returns a short name for metrics and logs, such as `credentials_refused`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

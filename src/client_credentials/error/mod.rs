@@ -1,4 +1,4 @@
-//! Why there is no token.
+//! Errors about tokens.
 
 mod kind;
 mod not_sent;
@@ -15,10 +15,10 @@ pub use self::{
 };
 use crate::BoxError;
 
-/// A token could not be had. Cheap to clone: every caller that waited gets the same one.
+/// Error of a token request. Cheap to clone: all callers that waited receive the same error.
 ///
-/// Says what failed, where, since when and when the next attempt is due, and never holds a secret or a response body.
-/// Comes out of a service as a [`BoxError`]: `error.downcast_ref::<TokenError>()`.
+/// Its message says what failed, where, since when, and when the next attempt is due. It never contains a secret or a
+/// response body. A service returns it as a [`BoxError`]: `error.downcast_ref::<TokenError>()`.
 ///
 /// # Examples
 ///
@@ -33,95 +33,111 @@ use crate::BoxError;
 #[derive(Clone)]
 pub struct TokenError(Arc<Inner>);
 
+/// Contents of a [`TokenError`].
 #[derive(Clone)]
 struct Inner {
+    /// What kind of failure it is.
     kind: TokenErrorKind,
+    /// Whether the failure may disappear by itself.
     transient: bool,
+    /// What failed; continues the sentence "token request …".
     what: Cow<'static, str>,
+    /// The endpoint, without secrets, if it is known.
     endpoint: Option<Cow<'static, str>>,
+    /// HTTP status of the response.
     status: Option<StatusCode>,
+    /// The `error` code of the response.
     oauth_error: Option<String>,
+    /// The `error_description` of the response, sanitized.
     description: Option<String>,
+    /// Wait that the endpoint requested.
     retry_after: Option<Duration>,
+    /// The underlying error.
     source: Option<Arc<dyn Error + Send + Sync>>,
-    /// How many token requests the fetch has made, if it can make more than one.
+    /// Number of token requests in the fetch, if it can make more than one.
     requests: Option<u32>,
+    /// State of the series of failures, if the layer counts them.
     memory: Option<Memory>,
 }
 
-/// What the cell knows about a series of failures.
+/// State of a series of failures.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
+    /// Name of the credential.
     pub(crate) credential: Option<Arc<str>>,
+    /// Number of failed fetches in a row.
     pub(crate) failures: u32,
-    /// Token requests, of which a fetch may make several.
+    /// Number of token requests in these fetches.
     pub(crate) requests: u32,
+    /// Time since the first of these fetches began.
     pub(crate) failing_for: Duration,
+    /// Remaining back-off.
     pub(crate) next_attempt_in: Duration,
 }
 
 impl TokenError {
-    /// A failure that may go away by itself, for a [`TokenSource`](super::TokenSource) of your own.
+    /// Creates an error that may disappear by itself, for your own [`TokenSource`](super::TokenSource).
     ///
-    /// `what` is shown to people: it must not hold a secret.
+    /// `what` is part of the message: it must not contain a secret.
     #[must_use]
     pub fn transient(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(TokenErrorKind::Other, true, what)
     }
 
-    /// A failure that stays until somebody changes something, for a [`TokenSource`](super::TokenSource) of your own.
+    /// Creates an error that lasts until something is changed, for your own [`TokenSource`](super::TokenSource).
     ///
-    /// `what` is shown to people: it must not hold a secret.
+    /// `what` is part of the message: it must not contain a secret.
     #[must_use]
     pub fn permanent(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(TokenErrorKind::Other, false, what)
     }
 
-    /// Adds the error that caused this one. Its text must not hold a secret.
+    /// Adds the error that caused this one. Its text must not contain a secret.
     #[must_use]
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
         let source = Arc::from(source.into());
         self.change(|inner| inner.source = Some(source))
     }
 
-    /// Adds the time that the endpoint asked to wait before the next attempt.
+    /// Adds the wait before the next attempt that the endpoint requested.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.change(|inner| inner.retry_after = Some(wait))
     }
 
-    /// What kind of thing went wrong.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> TokenErrorKind {
         self.0.kind
     }
 
-    /// Whether the failure may go away by itself, without the need for any human action.
+    /// Returns whether the failure may disappear by itself, without human action.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.0.transient
     }
 
-    /// The endpoint's HTTP status, if it answered.
+    /// Returns the HTTP status of the endpoint's response, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         self.0.status
     }
 
-    /// The `error` code of the answer (RFC 6749 §5.2), such as `invalid_client`.
+    /// Returns the `error` code of the response (RFC 6749 §5.2), such as `invalid_client`.
     #[must_use]
     pub fn oauth_error(&self) -> Option<&str> {
         self.0.oauth_error.as_deref()
     }
 
-    /// The answer's `error_description`, or its `message` or `detail`: at most 200 characters of RFC 6749 §5.2's set,
-    /// with secrets and words that look like tokens replaced. Not part of `Display`.
+    /// Returns the `error_description` of the response, or its `message` or `detail`. At most 200 characters of the set
+    /// of RFC 6749 §5.2, with secrets and words that look like tokens replaced. Not part of `Display`.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.0.description.as_deref()
     }
 
-    /// How long to wait before asking again: what the endpoint asked for, or what is left of the back-off.
+    /// Returns how long to wait before the next attempt: the remaining back-off, or the wait that the endpoint
+    /// requested if the layer does not count failures.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0
@@ -131,12 +147,14 @@ impl TokenError {
             .or(self.0.retry_after)
     }
 
-    /// How many fetches in a row have failed, where the layer counts them. Each may have made several token requests.
+    /// Returns the number of failed fetches in a row, if the layer counts them. Each may have made several token
+    /// requests.
     #[must_use]
     pub fn failures(&self) -> Option<u32> {
         self.0.memory.as_ref().map(|m| m.failures)
     }
 
+    /// Creates an error with a message only.
     pub(crate) fn new(
         kind: TokenErrorKind,
         transient: bool,
@@ -157,33 +175,38 @@ impl TokenError {
         }))
     }
 
+    /// Returns the endpoint, if it is known.
     pub(crate) fn endpoint(&self) -> Option<&str> {
         self.0.endpoint.as_deref()
     }
 
-    /// How many token requests the fetch has made.
+    /// Returns the number of token requests in the fetch.
     pub(crate) fn requests(&self) -> u32 {
         self.0.requests.unwrap_or(1)
     }
 
+    /// Sets the number of token requests in the fetch.
     pub(crate) fn with_requests(self, requests: u32) -> Self {
         self.change(|inner| inner.requests = Some(requests))
     }
 
-    /// The same, known not to go away by itself.
+    /// Makes the error permanent.
     pub(crate) fn lasting(self) -> Self {
         self.change(|inner| inner.transient = false)
     }
 
+    /// Adds the endpoint. It must not contain a secret.
     pub(crate) fn with_endpoint(self, endpoint: impl Into<Cow<'static, str>>) -> Self {
         let endpoint = endpoint.into();
         self.change(|inner| inner.endpoint = Some(endpoint))
     }
 
+    /// Adds the HTTP status.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         self.change(|inner| inner.status = Some(status))
     }
 
+    /// Adds the `error` code and the description.
     pub(crate) fn with_oauth_error(self, code: Option<String>, text: Option<String>) -> Self {
         self.change(|inner| {
             inner.oauth_error = code;
@@ -191,16 +214,24 @@ impl TokenError {
         })
     }
 
+    /// Returns the error with the state of a series of failures.
     pub(crate) fn with_memory(&self, memory: Memory) -> Self {
         self.clone().change(|inner| inner.memory = Some(memory))
     }
 
+    /// Changes the contents, of a copy if they are shared.
     fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
     }
 }
 
+/// Writes the known parts of this message:
+///
+/// ```text
+/// token request to {endpoint} {what} (status {status}, {error code})
+/// [credential {name}, attempt {requests}, failing for {seconds} s, next attempt in {seconds} s]
+/// ```
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
@@ -208,6 +239,7 @@ impl fmt::Display for TokenError {
         if let Some(endpoint) = &inner.endpoint {
             write!(f, " to {endpoint}")?;
         }
+        // The endpoint's `error_description` is not part of the message.
         write!(f, " {}", inner.what)?;
         match (inner.status, &inner.oauth_error) {
             (Some(status), Some(code)) => write!(f, " (status {}, {code})", status.as_u16())?,
@@ -232,7 +264,7 @@ impl fmt::Display for TokenError {
     }
 }
 
-/// The message, too, and what Display leaves out: a `main` that returns an error prints it so.
+/// Includes the message, and what `Display` omits: a `main` that returns an error prints its `Debug` form.
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenError")
@@ -254,7 +286,7 @@ impl Error for TokenError {
     }
 }
 
-/// Rounded up.
+/// Converts to seconds, rounded up.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

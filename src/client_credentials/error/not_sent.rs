@@ -1,10 +1,10 @@
-//! Why a request was not sent, although there may be a token.
+//! Errors of requests that are not sent, although there may be a token.
 
 use std::{error::Error, fmt};
 
-/// A request was not sent, because our token may not go where the request wants to go.
+/// Error of a request that was not sent, because the token may not go to its destination.
 ///
-/// Nothing has left the process. Comes out of a service as a [`BoxError`](crate::BoxError):
+/// Nothing has left the process. A service returns it as a [`BoxError`](crate::BoxError):
 /// `error.downcast_ref::<OriginNotAllowed>()`.
 ///
 /// # Examples
@@ -28,14 +28,20 @@ use std::{error::Error, fmt};
 /// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct OriginNotAllowed {
+    /// The reason.
     why: NotAllowed,
 }
 
+/// Reason why the token may not go to a destination.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum NotAllowed {
+    /// The origin is not allowed. `allowed` lists those that are.
     Foreign { wanted: String, allowed: String },
+    /// The `Host` header differs from the origin in the URI.
     Host { origin: String },
+    /// The origin is neither https nor loopback.
     Insecure { origin: String },
+    /// The URI names no host, and no origin is assumed.
     NoAuthority,
 }
 
@@ -71,7 +77,7 @@ impl fmt::Display for OriginNotAllowed {
     }
 }
 
-/// The message, too: a `main` that returns an error prints it so.
+/// Includes the message: a `main` that returns an error prints its `Debug` form.
 impl fmt::Debug for OriginNotAllowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "OriginNotAllowed({self})")
@@ -80,7 +86,8 @@ impl fmt::Debug for OriginNotAllowed {
 
 impl Error for OriginNotAllowed {}
 
-/// A request was not sent, because it already carried a credential and the layer is set to refuse that.
+/// Error of a request that was not sent, because it already carried a credential and the layer is configured to refuse
+/// that.
 ///
 /// # Examples
 ///
@@ -119,7 +126,7 @@ impl fmt::Display for CredentialPresent {
     }
 }
 
-/// The message, too: a `main` that returns an error prints it so.
+/// Includes the message: a `main` that returns an error prints its `Debug` form.
 impl fmt::Debug for CredentialPresent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CredentialPresent({self})")

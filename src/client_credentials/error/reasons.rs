@@ -1,14 +1,18 @@
-//! The reasons that no endpoint gives: what fails before, beside or instead of its answer.
+//! Errors that do not come from the endpoint's response.
+//!
+//! Each message continues the sentence "token request …", and says what helps if something does.
 
 use std::{borrow::Cow, time::Duration};
 
 use super::{super::settings::Settings, TokenError, TokenErrorKind};
 
 impl TokenError {
+    /// A wrong configuration. Permanent.
     pub(crate) fn configuration(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(TokenErrorKind::Configuration, false, what)
     }
 
+    /// The caller's fetches were lost with their runtimes. Transient.
     pub(crate) fn abandoned() -> Self {
         Self::new(
             TokenErrorKind::Abandoned,
@@ -17,6 +21,7 @@ impl TokenError {
         )
     }
 
+    /// The token was received after its expiry. Transient.
     pub(crate) fn expired() -> Self {
         Self::new(
             TokenErrorKind::Expired,
@@ -25,6 +30,7 @@ impl TokenError {
         )
     }
 
+    /// There is no runtime to spawn the fetch on. Transient.
     pub(crate) fn no_runtime() -> Self {
         Self::new(
             TokenErrorKind::NoRuntime,
@@ -33,6 +39,7 @@ impl TokenError {
         )
     }
 
+    /// The token source panicked. Transient.
     pub(crate) fn panicked() -> Self {
         Self::new(
             TokenErrorKind::Panicked,
@@ -41,6 +48,7 @@ impl TokenError {
         )
     }
 
+    /// The handle was shut down. Permanent.
     pub(crate) fn shut_down() -> Self {
         Self::new(
             TokenErrorKind::ShutDown,
@@ -49,6 +57,7 @@ impl TokenError {
         )
     }
 
+    /// The work took longer than `limit`. Transient.
     pub(crate) fn timeout(limit: Duration) -> Self {
         Self::new(
             TokenErrorKind::Timeout,
@@ -57,6 +66,7 @@ impl TokenError {
         )
     }
 
+    /// As many callers wait as the settings allow. Transient.
     pub(crate) fn too_many_waiting(settings: &Settings) -> Self {
         let credential = match &settings.credential {
             Some(name) => format!("for credential {name:?} "),
