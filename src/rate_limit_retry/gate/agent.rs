@@ -34,6 +34,10 @@ pub(crate) enum Duty {
 impl Gate {
     /// Returns the next action of a partition's agent. For [`Duty::Wait`], `waker` is woken when a report is due
     /// sooner.
+    ///
+    /// A report that is returned counts as under way until [`inform`](Self::inform) or [`go_alone`](Self::go_alone)
+    /// is called. The agent ends if the partition was removed, or has not been used for [`UNUSED`] and has no
+    /// waiters; the next admission starts another.
     pub(crate) fn duty(
         &self,
         key: &PartitionKey,

@@ -5,6 +5,14 @@
 //!
 //! Waiters that are not polled must not block others either. A waiter that is overdue loses its places, or its grant,
 //! until its next poll ([`State::set_aside`]).
+//!
+//! # Liveness
+//!
+//! - The first waiter of a queue polls when the quota may have room, at the latest after one second while no time is
+//!   known. Each poll dispatches, so that a lost wake-up only delays.
+//! - Later waiters poll later, so that they take over if the first one's task is stuck.
+//! - A waiter with several partitions may be requeued a bounded number of times, so that it is not overtaken forever
+//!   by requests that need fewer partitions.
 
 use std::{sync::Arc, task::Waker, time::Duration};
 

@@ -8,6 +8,25 @@
 //! One mutex guards all partitions and waiters. It is held for short computations only. Wakers are called, and wakers
 //! and removed partitions dropped, after it is released, because they run code of the task. A request may have
 //! several keys: it is admitted when all their quotas allow, and is counted by all of them or by none.
+//!
+//! # Life of a request
+//!
+//! - `admit` creates missing partitions and asks all quotas of the request. If one of them keeps it back, it becomes
+//!   a waiter in the queues of those partitions.
+//! - An admitted request is counted as in flight by its partitions. Its [`Ticket`] reports the outcome.
+//! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
+//!   partitions have room. A grant wakes the waiter, whose next poll returns the ticket.
+//!
+//! # Order
+//!
+//! Requests have sequence numbers in the order of arrival. In each queue the smallest number is first. A retry keeps
+//! its number. A request with several partitions waits only in those that keep it back; see `dispatch`.
+//!
+//! # Locking
+//!
+//! The gate's lock is never held together with another lock of the crate, and never while code of the user or of a
+//! task runs. Methods collect wakers under the lock and return them to the caller, which calls [`wake`] after the
+//! unlock.
 
 #[cfg(all(test, tower_m2m_loom))]
 mod models;
@@ -119,6 +138,9 @@ impl Gate {
     /// Admits a request, queues it, or rejects it because it cannot be sent in time or a queue is full.
     ///
     /// While the gate is bypassed, and for a request that may pass uncounted, the ticket is free.
+    ///
+    /// A request that cannot wait until a known end of a hold is rejected at once. A retry is queued even if the
+    /// queue is full.
     pub(crate) fn admit(&self, wish: &Wish<'_>, now: Instant) -> Admission {
         let keys = wish.keys;
         // Declared before the guard: dropped after the lock is released.

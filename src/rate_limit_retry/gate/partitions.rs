@@ -19,6 +19,9 @@ use crate::{
 /// There is no fixed maximum: a partition that is held, in use, paused or waited for is never removed. From
 /// [`MOST_PARTITIONS`] on, each request examines at most [`EXAMINED`] of them and removes the idle ones, so that the
 /// cost of a sweep is spread over many requests.
+///
+/// Most requests insert at most one partition and examine up to [`EXAMINED`], so that idle partitions are removed
+/// faster than new ones are created.
 #[derive(Default)]
 pub(super) struct Partitions {
     /// Boxed, so that a resize of the table moves pointers only.

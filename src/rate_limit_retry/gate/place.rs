@@ -29,6 +29,12 @@ impl Place {
 
     /// Returns the ticket once the request is admitted, the end of the hold if that is later than the request can
     /// wait, and otherwise the time at which to poll again at the latest.
+    ///
+    /// A poll enqueues the waiter again if it was absent, takes the places of waiters before it that are overdue, and
+    /// dispatches all of its partitions. So waiters make progress by their own timers even if no outcome is reported.
+    ///
+    /// After the ticket was returned, a poll returns `Pending(None)`. After a rejection, the waiter stays in its
+    /// queues until the place is dropped.
     pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
         let inner = &self.gate.0;
         // Wakers run code of the task: they are cloned and dropped outside the lock.

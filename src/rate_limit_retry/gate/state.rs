@@ -41,6 +41,9 @@ pub(super) struct State {
 ///
 /// It is in one of three states: queued in at least one of its partitions; granted (`granted` is set, in no queue);
 /// or absent (in no queue until its next poll).
+///
+/// It becomes granted in a dispatch, and absent if it was queued or granted and is not polled in time. A poll of an
+/// absent waiter enqueues it again with its old sequence number, so that it does not lose its position for good.
 pub(super) struct Waiter {
     /// The partitions that count the request.
     pub(super) keys: Keys,
@@ -83,6 +86,9 @@ impl State {
     ///
     /// A new partition starts with the hold of its origin, if there is one. The caller drops `removed` after the lock
     /// is released.
+    ///
+    /// Called before each admission and before the owner holds or pauses a partition, so that `partitions.get_mut`
+    /// succeeds for these keys as long as the lock is held.
     pub(super) fn make_room(
         &mut self,
         keys: &[PartitionKey],

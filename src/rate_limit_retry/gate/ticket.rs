@@ -92,6 +92,9 @@ impl Ticket {
 
 impl Counted {
     /// Records the outcome and dispatches waiters. Without `now` (in a drop), no hold can be computed.
+    ///
+    /// In this order, under one lock: all partitions learn, the fast path is opened or closed, an origin-wide hold is
+    /// applied, and waiters are dispatched. Wakers are called after the unlock.
     fn conclude(&self, learnt: Learnt<'_>, now: Option<Instant>) -> Settled {
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.

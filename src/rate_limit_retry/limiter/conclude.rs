@@ -54,6 +54,23 @@ impl Limiter {
     ///
     /// `kept` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has ended
     /// stops reading the body.
+    ///
+    /// What the partitions learn depends on the end of the attempt. The first row that matches applies:
+    ///
+    /// | end | outcome |
+    /// |---|---|
+    /// | response to an exhausted quota that no wait restores | [`Learnt::Sent`] |
+    /// | 503 that holds a route only | [`Learnt::Unavailable`] |
+    /// | response from a cache, no throttle | [`Learnt::Cached`] |
+    /// | 5xx without limits, no throttle | [`Learnt::Unknown`] |
+    /// | 4xx or 5xx, no throttle | [`Learnt::Failed`] |
+    /// | any other response | [`Learnt::Answer`] |
+    /// | error with `ENHANCE_YOUR_CALM` (RFC 9113 §7) | [`Learnt::Answer`], throttled |
+    /// | error, request not sent | [`Learnt::NotSent`] |
+    /// | final error | [`Learnt::Sent`], or [`Learnt::NotSent`] if the error shows it |
+    /// | any other error | [`Learnt::Unknown`] |
+    ///
+    /// While the gate is bypassed, the outcome is reported and returned, and nothing is retried.
     pub(crate) fn conclude<RB: Body, K: Resend>(
         &self,
         call: &mut Call,

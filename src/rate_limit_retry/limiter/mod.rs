@@ -3,6 +3,14 @@
 //! A driver begins a call ([`Limiter::begin`]), admits it ([`Limiter::try_admit`], [`Limiter::admit`]), checks the
 //! ticket right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::conclude`]), which returns
 //! a response or asks for another attempt.
+//!
+//! # Order of checks
+//!
+//! - [`Limiter::try_admit`] asks the gate. If the request must wait, the clocks are compared first: holds may have
+//!   ended while the machine was suspended.
+//! - [`Limiter::admit`] waits in the gate's queue, checks whether the route has been held in the meantime, and
+//!   reserves a slot of the fleet if the quota is exact.
+//! - [`Limiter::start`] checks again once the inner service is ready, because that may take long.
 
 mod call;
 mod conclude;
@@ -107,6 +115,8 @@ impl Limiter {
 
     /// Returns whether the request's route is held by a partition that is not among the call's keys, and adds it to
     /// them.
+    ///
+    /// Costs one atomic load while no route is held.
     fn is_route_held(&self, call: &mut Call, now: Instant) -> bool {
         let Some((partition, class)) = call.keys.first().zip(call.route) else {
             return false;
@@ -127,6 +137,8 @@ impl Limiter {
     ///
     /// Returns `false` if the call has no partition or too many routes are held: then the whole partition is to be
     /// held.
+    ///
+    /// The partition that holds the route is added to the call's keys, so that a retry waits for it.
     fn hold_route(&self, call: &mut Call, class: RouteClass, until: Instant, now: Instant) -> bool {
         // The lock of `routes` is released before the gate's is taken.
         let partition = call.keys.first();
@@ -265,6 +277,8 @@ impl Limiter {
     /// # Cancel safety
     ///
     /// Dropping the future gives the place in the queue up. A slot of the fleet that was reserved passes unused.
+    ///
+    /// The loop ends, because each round adds a partition to the call's keys.
     pub(crate) async fn admit(
         &self,
         call: &mut Call,

@@ -81,6 +81,9 @@ impl Limiter {
     /// # Cancel safety
     ///
     /// Dropping the future gives the place up.
+    ///
+    /// The place returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
+    /// [`TICK`] and at most [`UNSUSPENDED`], and the clock is read again in each poll.
     pub(super) async fn turn(
         &self,
         mut place: Place,

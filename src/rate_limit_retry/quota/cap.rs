@@ -17,6 +17,8 @@ use crate::{
 ///
 /// A request counts while it is in flight and for one period after its end. The server counted it at some time in
 /// between, so that it never sees more requests in a period than the limit allows.
+///
+/// Ends are stored in buckets, which expire with their last request. That errs toward fewer requests.
 #[derive(Debug)]
 pub(super) struct Cap {
     /// The limit. An announced one may replace its rate.

@@ -4,6 +4,8 @@
 ///
 /// Gateways without a quota announce so with each response. After a few contradictions the announcement is no longer
 /// a reason to wait, until a request is throttled.
+///
+/// The first doubt needs 3 contradictions, and each one after a wrong doubt twice as many, up to 96.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Doubt {
     /// Number of contradictions since the last throttle.

@@ -137,6 +137,18 @@ impl Fleet {
     }
 
     /// Returns the time at which the next report is due; `None` while one is under way or nothing is to be reported.
+    ///
+    /// | situation, first match | next report |
+    /// |---|---|
+    /// | no report yet | now |
+    /// | the store has failed | at `rests` |
+    /// | a hold is to be reported, or another process has reported something | now |
+    /// | nothing remains | 100 ms after the last, if a request has ended |
+    /// | a window is known here and not confirmed by the store | 1 ms after the last |
+    /// | the allowance is used up or low | 1 ms after the last; after empty grants 10 ms, doubling up to 100 ms |
+    /// | the quota is scarce and a request has ended | 5 ms after the last |
+    /// | requests are in flight or reserved, or one has ended | 300 ms after the last |
+    /// | otherwise | none |
     pub(super) fn due(&self, in_flight: u32, told: bool, now: Instant) -> Option<Instant> {
         if self.under_way {
             return None;
@@ -183,10 +195,10 @@ const TICK: Duration = Duration::from_millis(1);
 const AHEAD: Duration = Duration::from_millis(100);
 /// Maximum number of marks.
 const MARKS: usize = 64;
-/// Interval after which a process that was granted nothing asks again, and after which it reports ends in a scarce
-/// quota.
+/// Base of the backoff of a process that was granted nothing, whose first wait is twice this; and interval after
+/// which ends are reported in a scarce quota.
 const SHORTEST: Duration = Duration::from_millis(5);
-/// Maximum interval between two such reports.
+/// Maximum of that backoff, and interval between reports while nothing remains.
 const LONGEST: Duration = Duration::from_millis(100);
 /// Interval between the reports of a process that has a reservation. The store drops those of processes without
 /// reports.

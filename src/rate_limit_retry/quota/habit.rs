@@ -3,6 +3,19 @@
 //! A throttle that ends soon is the mark of a quota that is replenished continuously: a [`Rate`]. One that lasts is
 //! the end of a window: a number of requests in a period. A quota that counts requests in a sliding window is modeled
 //! by a [`Slide`] beside it.
+//!
+//! # Choice of the model
+//!
+//! The model is chosen when requests are accepted again after a throttle:
+//!
+//! - The throttle lasted at most [`SHORT`]: a [`Rate`], unless at least 90 % of a known window were used, whose end
+//!   happened to be near.
+//! - It lasted longer: a [`Window`] with the requests accepted since the last opening, and with the time between the
+//!   two openings as bounds of its length.
+//! - Fewer requests were accepted than before, and throttled requests explain the difference: the [`Slide`] is
+//!   activated.
+//!
+//! The models are not exact: probes and throttles correct them.
 
 use tokio::time::Instant;
 

@@ -23,6 +23,9 @@ impl Quota {
     /// Records the outcome of request `number`. Returns the end of the hold, if the partition is held now.
     ///
     /// `now` may be `None` for all outcomes except responses; then the result is `None`. `random` is in `0.0..1.0`.
+    ///
+    /// A request without a response that may have been counted is debited from the announced window. One that was not
+    /// sent is taken back from the estimate.
     pub(crate) fn learn(
         &mut self,
         number: u64,
@@ -134,6 +137,8 @@ impl Quota {
     }
 
     /// Records what a response announces about the window.
+    ///
+    /// Updates the local limit, the doubt, the announced window, and whether the quota is replenished gradually.
     fn note(
         &mut self,
         number: u64,
@@ -235,6 +240,9 @@ impl Quota {
     }
 
     /// Records a throttling response and sets or prolongs the hold.
+    ///
+    /// The hold lasts for the server's hint, if it is believed, or else for the guess of the estimate, in both cases
+    /// at most `max_hold`. After [`BELIEVED`] throttles in a row, the longer of both counts.
     fn refuse(
         &mut self,
         number: u64,

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 /// A log of sends in chronological order, for sliding windows.
 ///
 /// Sends at about the same time share one bucket ([`Grain`]) and count as sent with the last of them.
+///
+/// Because of the buckets, [`since`](Self::since) may count a few sends too many, and [`before`](Self::before) may
+/// return a time that is a little too late.
 #[derive(Clone, Debug)]
 pub(super) struct Log {
     /// Buckets from old to new, at most [`MOST`].

@@ -2,6 +2,22 @@
 //!
 //! Pure: time is passed in as `now`, jitter as a random number. [`Quota`] is the interface; `admit` and `enter` are
 //! called before a send, `learn` after it. The gate's lock guards all quotas.
+//!
+//! # Modules
+//!
+//! | module | contents |
+//! |---|---|
+//! | `told` | the window that the server announces |
+//! | `habit`, `refused` | the estimate from throttling responses, and the choice of its model |
+//! | `allowance`, `window` | the model of a fixed window: its limit and its length |
+//! | `rate` | the model of a token bucket |
+//! | `slide`, `log` | the model of a sliding window, and the log of sends |
+//! | `ramp` | slow start |
+//! | `cap` | the local limit |
+//! | `doubt` | announcements that are not believed |
+//! | `fleet`, `shared` | the part of a quota that other processes share |
+//! | `learn` | what responses change |
+//! | `control` | what the owner sets |
 
 mod admit;
 mod allowance;
@@ -57,6 +73,17 @@ use crate::clock::after;
 /// requests and the reset that the server has reported. An *estimate* ([`Habit`]) serves for servers that announce
 /// nothing until they throttle. *Slow start* ([`Ramp`]) limits concurrency while it is not known what the server
 /// accepts.
+///
+/// # Epochs
+///
+/// Responses arrive late and in any order. The first throttle of an epoch and each end of a hold or a window start a new
+/// epoch (`since`). A response to a request of an earlier epoch does not end slow start, count as another throttle or
+/// confirm a limit.
+///
+/// # Probes
+///
+/// After a hold or a window, one request is sent alone. Its outcome shows whether the quota has opened, and the times
+/// of the last throttled and the first accepted probe bound the time at which it did.
 #[derive(Debug)]
 pub(crate) struct Quota {
     /// The number of the next request. Requests are numbered in the order in which they are sent.
@@ -136,6 +163,10 @@ impl Quota {
     /// Returns whether one more request may be sent.
     ///
     /// Makes progress: with nothing in flight, the result is `Now` or names a time.
+    ///
+    /// The constraints are asked in this order, and the first that delays the request determines the result: pause,
+    /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
+    /// here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, pace: &Pace, now: Instant) -> Admit {
         if let Some(until) = self.pause {
             if now < until {

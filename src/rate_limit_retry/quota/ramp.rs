@@ -8,6 +8,12 @@ use super::admit::Admit;
 use crate::clock::after;
 
 /// A limit on requests in flight that responses raise and finally remove. `None`: no limit.
+///
+/// | state | limit | rises | ends |
+/// |---|---|---|---|
+/// | [`cold`](Self::cold) | `cold_burst` | | with the first response that is no throttle, or after `patience` |
+/// | [`look`](Self::look) | 1 | by 1 with each success; doubles after 8 × `patience` without one | above [`WIDEST`] |
+/// | [`open`](Self::open) | none | | |
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ramp(Option<Step>);
 

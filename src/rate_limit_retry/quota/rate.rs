@@ -13,6 +13,10 @@ use crate::clock::after;
 /// Counts accepted requests from one throttle to the next. Their number divided by the time is the rate, within one
 /// request: the longer the time, the more exact. Requests obey the upper bound, so that the next throttle comes when
 /// the time has about doubled, and costs one request.
+///
+/// If n requests were accepted in t seconds between two throttles, the rate is between (n - 1) / t and (n + 1) / t.
+/// After the time of the measurement has passed again without a throttle, the rate that requests obey grows linearly:
+/// it has doubled after another such time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     /// The throttle at which the measurement began.

@@ -36,6 +36,9 @@ impl Habit {
     }
 
     /// Records that a request was throttled, the first of its epoch.
+    ///
+    /// The first throttle after accepted requests starts a [`Blocked`] state. Later ones are throttled probes: they
+    /// show that the quota is still exhausted, which raises the lower bound of the window's length.
     pub(super) fn refused(&mut self, refusal: &Refusal, now: Instant) {
         let allowance = self.allowance();
         // A server that names limits or waits is not modeled by a sliding window.
@@ -71,6 +74,9 @@ impl Habit {
     }
 
     /// Returns whether a sliding window explains a throttle after accepted requests, and updates the models.
+    ///
+    /// The first silent throttle starts the log, if all requests have been counted. Later throttles compare the log
+    /// with the fixed window.
     fn is_explained(&mut self, refusal: &Refusal, now: Instant) -> bool {
         let from = self.opened.map_or(now, |opened| opened.when.earliest);
         let (behind, in_flight) = (refusal.behind, u64::from(refusal.in_flight));

@@ -20,6 +20,10 @@ impl Quota {
     }
 
     /// Returns the next report and marks it as under way. `waiting` is the number of waiters.
+    ///
+    /// The report has the reservation (requests in flight and the rest of the allowance), the additional allowance
+    /// wanted, the announced window if responses have announced it since the last report and it is not doubted, and a
+    /// hold that the other processes do not know.
     pub(crate) fn report(
         &mut self,
         process: ProcessId,
@@ -72,6 +76,9 @@ impl Quota {
     /// Applies the store's response. Returns the end of a hold of other processes, if it is new here.
     ///
     /// `longest` is the upper bound on a hold.
+    ///
+    /// A window of the store replaces what is known here, unless a response has announced a newer one since the
+    /// report was sent. Without a window, this process goes by its own responses.
     pub(crate) fn inform(
         &mut self,
         view: &QuotaView,

@@ -12,6 +12,10 @@ use super::{admit::Admit, log::Log, window::round_below};
 use crate::clock::after;
 
 /// A sliding window: the log of sends and the bounds of the window's length.
+///
+/// Let S be the send that was followed by as many sends as the limit allows, up to and including a probe. If the
+/// probe is accepted, the window no longer covers S, which bounds its length from above. If it is throttled, the
+/// window still covers S, which bounds its length from below.
 #[derive(Clone, Debug)]
 pub(super) struct Slide {
     /// Recent sends, throttled or not.

@@ -75,6 +75,13 @@ impl Told {
     /// A response to a request sent after the last announcement replaces what was known. Of other responses, which
     /// may have overtaken each other, the fewest remaining requests count. A response about an earlier window is
     /// ignored.
+    ///
+    /// - A later reset, a later request and more remaining requests: the next window has begun. The measurement of
+    ///   the share begins again.
+    /// - A request sent after the last announcement arrived, or a later request with a later reset: replaces what was
+    ///   known.
+    /// - A reset that is earlier by more than [`SAME_WINDOW`]: ignored.
+    /// - Otherwise: counts if fewer requests remain than are known to.
     pub(super) fn note(&mut self, limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) {
         let fresh = Self::new(limit, remaining, by, next, now);
         self.furthest = self.furthest.max(fresh.reset_at);

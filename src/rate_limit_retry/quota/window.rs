@@ -84,6 +84,11 @@ impl Period {
     /// Returns the time of the next probe for the window after the one that `opened`, later than `now`.
     ///
     /// `refused` is the time at which the first request was throttled or kept back. Common lengths are probed first.
+    ///
+    /// - With an upper bound, [`LOOKS`] probes are spread over the range in which the window can open.
+    /// - Without any bound, probes are sent [`FIRST_LOOKS`] after the throttle.
+    /// - Then probes are sent shortly after each common length, counted from the opening.
+    /// - After the longest common length, probes are sent at intervals of that length.
     pub(super) fn next_look(self, opened: Between, refused: Instant, now: Instant) -> Instant {
         let soon = now + Duration::from_millis(500);
         if let Some(most) = self.most {
