@@ -73,6 +73,8 @@ impl Gate {
 
     /// Applies the store's response. Returns the remaining time of a hold of other processes, if that hold is new
     /// here.
+    ///
+    /// A hold or a window closes the fast path. Waiters are dispatched, because the allowance may have grown.
     pub(crate) fn inform(
         &self,
         key: &PartitionKey,
@@ -102,6 +104,8 @@ impl Gate {
     }
 
     /// Falls back to what this process knows itself, because the store has failed. The next report is due at `rests`.
+    ///
+    /// Waiters are dispatched: without an allowance, only the local view of the quota limits them.
     pub(crate) fn go_alone(&self, key: &PartitionKey, rests: Instant, now: Instant) {
         let woken = {
             let mut state = lock(&self.0.state);

@@ -65,6 +65,8 @@ impl State {
     /// # Errors
     ///
     /// A partition keeps the request back. The error is the end of its hold, if that is known.
+    ///
+    /// On an error, no partition counts the request.
     pub(super) fn try_enter(
         &mut self,
         keys: &[PartitionKey],
@@ -99,6 +101,9 @@ impl State {
     }
 
     /// Returns `Some` if this partition keeps a request back, with the end of the hold, if that is known.
+    ///
+    /// A partition also keeps a request back while an earlier one waits in its queue, so that admissions follow the
+    /// order of arrival.
     fn keeps_back(
         &mut self,
         key: &PartitionKey,
@@ -123,6 +128,8 @@ impl State {
     /// left one.
     ///
     /// It belongs to the partitions that keep it back, and with `everywhere` to all of its partitions.
+    ///
+    /// A waiter with one partition always belongs there.
     fn line_up(
         &mut self,
         keys: &[PartitionKey],
@@ -152,6 +159,8 @@ impl State {
 
     /// Requeues a waiter that is still kept back, perhaps by another partition than before. Returns whether it left a
     /// queue.
+    ///
+    /// Leaving the queue of a partition that has room lets the requests behind it be admitted there.
     fn step_aside(
         &mut self,
         keys: &[PartitionKey],
@@ -246,6 +255,9 @@ impl State {
     }
 
     /// Restores the deadline of a waiter that was woken as late but can wait after all, so that it is woken again.
+    ///
+    /// [`take_late`](super::queue::Queue::take_late) returns each waiter once. The end of the hold may have changed
+    /// since.
     pub(super) fn wait_again(&mut self, keys: &[PartitionKey], arrival: u64) {
         let latest = self.waiters.get(&arrival).and_then(|waiter| waiter.latest);
         for key in keys {
@@ -267,6 +279,8 @@ impl State {
     }
 
     /// Enqueues a waiter that is polled again after it was absent.
+    ///
+    /// Its sequence number has not changed, so that it comes before requests that arrived later.
     pub(super) fn come_back(&mut self, arrival: u64, pace: &Pace, now: Instant) {
         let waiter = self.waiters.get_mut(&arrival);
         if let Some(waiter) = waiter.filter(|waiter| waiter.absent) {
@@ -280,6 +294,9 @@ impl State {
     ///
     /// A waiter before `by` in these queues that is overdue leaves all of its queues. A granted waiter that was not
     /// polled since the grant loses it, and its reservation is released. Both are absent until their next poll.
+    ///
+    /// A task may hold a future without polling it, for example in a `select!` loop whose other branch is busy. Its
+    /// place must not block requests that are polled.
     pub(super) fn set_aside(&mut self, keys: &[PartitionKey], by: u64, pace: &Pace, now: Instant) {
         for key in keys {
             while let Some(first) = self.partitions.get(key).and_then(|p| p.queue.first())

@@ -188,6 +188,8 @@ impl Gate {
     }
 
     /// Returns the flag of the fast path for the partition, if the partition is open and the only key.
+    ///
+    /// `None` for a request with several keys: the fast path reads one flag.
     pub(crate) fn openness(&self, keys: &Keys) -> Option<Arc<Openness>> {
         let [key] = &**keys else {
             return None;
@@ -217,6 +219,8 @@ impl Gate {
 
     /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'
     /// times. `None` if no partition names one.
+    ///
+    /// Used for errors. Like an admission, it removes holds and windows that are over.
     pub(crate) fn next_chance(&self, keys: &Keys, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
         let chance = |key| match state
@@ -252,6 +256,9 @@ impl Gate {
     }
 
     /// Resets what is known about a partition. Requests in flight and waiters stay.
+    ///
+    /// The local limit and a pause stay, too. Does nothing for a partition that does not exist. Waiters are
+    /// dispatched, because the hold that they waited for may be gone.
     pub(crate) fn forget(&self, key: &PartitionKey, now: Instant) {
         let woken = {
             let mut state = lock(&self.0.state);
@@ -265,6 +272,8 @@ impl Gate {
     }
 
     /// Pauses a partition until the given time. Replaces an earlier pause.
+    ///
+    /// Creates the partition if it does not exist, so that a pause can precede the first request.
     pub(crate) fn pause(&self, key: &PartitionKey, until: Instant, now: Instant) {
         // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
@@ -283,6 +292,9 @@ impl Gate {
     }
 
     /// Holds all requests of a partition until the given time, as a throttling response does.
+    ///
+    /// Creates the partition if it does not exist. A hold that ends later stays. The end is taken for one that the
+    /// server named.
     pub(crate) fn hold(&self, key: &PartitionKey, until: Instant, now: Instant) {
         // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
@@ -300,6 +312,9 @@ impl Gate {
     }
 
     /// Starts or ends bypassing. While bypassed, the gate admits every request at once, including waiters.
+    ///
+    /// Quotas still learn from the requests that were counted before. Requests admitted while bypassed are counted
+    /// only when their response carries something to learn ([`adopt`](Self::adopt)).
     pub(crate) fn bypass(&self, bypassed: bool) {
         let woken = {
             let mut state = lock(&self.0.state);
@@ -317,6 +332,8 @@ impl Gate {
     }
 
     /// Ends a pause. Waiters are admitted by slow start.
+    ///
+    /// Does nothing for a partition that does not exist or is not paused, except that waiters are dispatched.
     pub(crate) fn resume(&self, key: &PartitionKey, now: Instant) {
         let woken = {
             let mut state = lock(&self.0.state);

@@ -119,6 +119,8 @@ impl State {
     ///
     /// A throttling response applies to the whole origin only if it says so and the destination of the first
     /// partition is known.
+    ///
+    /// With several keys and no such statement, the response may apply to any of them.
     pub(super) fn about(&self, keys: &[PartitionKey], learnt: Learnt<'_>) -> About {
         let all = matches!(learnt, Learnt::Answer { throttled: true, signals } if signals.global);
         let first = keys.first().and_then(|key| self.partitions.get(key));
@@ -181,6 +183,8 @@ impl State {
     }
 
     /// Removes a waiter from all queues and returns it. The caller drops it after the lock is released.
+    ///
+    /// A reservation of a granted waiter is not released here: the caller uses it or reports it as not sent.
     pub(super) fn remove_waiter(&mut self, arrival: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&arrival)?;
         self.granted.remove(&arrival);

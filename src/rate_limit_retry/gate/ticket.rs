@@ -69,6 +69,8 @@ impl Ticket {
     }
 
     /// Returns whether a partition has been held since the ticket was issued: then the request must not be sent.
+    ///
+    /// A pause counts as a hold. Always `false` for a free ticket.
     pub(crate) fn is_overtaken(&self, now: Instant) -> bool {
         let Some(counted) = &self.0 else {
             return false;
@@ -82,6 +84,8 @@ impl Ticket {
     }
 
     /// Reports the outcome of the request to all its partitions.
+    ///
+    /// Returns the hold and the changed estimates. A free ticket returns the default.
     pub(crate) fn settle(mut self, learnt: Learnt<'_>, now: Instant) -> Settled {
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {

@@ -11,6 +11,9 @@ use crate::{
 };
 
 /// The state of one call over all its attempts.
+///
+/// Each request in flight has one, so that it is kept small: the destination is boxed, and the number of sends is a
+/// `u16`.
 #[derive(Debug)]
 pub(crate) struct Call {
     /// The partitions that count its requests.

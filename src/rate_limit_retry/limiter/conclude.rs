@@ -36,6 +36,8 @@ pub(crate) enum Next<RB, K> {
 impl Limiter {
     /// Returns whether nothing follows from a response, which holds for most: it is a plain success of the first send
     /// on the fast path, and has no fields about limits.
+    ///
+    /// Such a response needs no lock and no clock. Otherwise [`conclude`](Self::conclude) takes the slow path.
     #[inline]
     pub(crate) fn is_final<RB>(call: &Call, ticket: &Ticket, response: &Response<RB>) -> bool {
         ticket.is_free()
@@ -273,6 +275,8 @@ impl Limiter {
 
     /// Withdraws a retry after a transient failure from the partition's budget, or gives up. Waits for a quota are
     /// free.
+    ///
+    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision.
     fn charge(&self, account: Account, decision: Decision, now: Instant) -> Decision {
         match decision {
             Decision::AfterFault(_) if !self.budget.withdraw(account, now) => {
@@ -310,6 +314,8 @@ impl Limiter {
     }
 
     /// Records the number of sends in a response to return.
+    ///
+    /// An outer layer adds this number to its own. An error carries none.
     fn finish<RB>(
         &self,
         call: &Call,

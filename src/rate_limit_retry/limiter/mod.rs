@@ -92,6 +92,8 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// Starts a call at `now`. With a credential's name, the default partition is that credential's at the origin.
+    ///
+    /// A route that is held already is added to the call's keys. The call's deadline starts here.
     pub(crate) fn begin(
         &self,
         parts: &RequestHead<'_>,
@@ -153,6 +155,9 @@ impl Limiter {
     }
 
     /// Returns the partition keys of a request.
+    ///
+    /// By default that is one key: the origin, with the credential's name. With a function of the user's, duplicates
+    /// are removed and the order is kept; the first key is the one of the retry budget and of errors.
     pub(crate) fn keys(&self, parts: &RequestHead<'_>, credential: Option<&str>) -> Keys {
         match &self.partitioning {
             Partitioning::ByOrigin => [PartitionKey::of_origin(parts.uri, credential)].into(),
@@ -236,6 +241,9 @@ impl Limiter {
     /// # Errors
     ///
     /// The [`Admission`] if it must wait or is rejected.
+    ///
+    /// With a store, this also starts the agents of the request's partitions. A queued request keeps the place in
+    /// [`Admission::Wait`]; dropping that gives it up.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Ticket, Admission> {
         if let Some(sharing) = &self.sharing {
             sharing.attend(&call.keys);
@@ -311,6 +319,9 @@ impl Limiter {
     }
 
     /// Waits for admission to all partitions of the call.
+    ///
+    /// Emits [`RateLimitEvent::Held`] before a wait and, if the request is admitted, [`RateLimitEvent::Released`]
+    /// after it.
     async fn enter(&self, call: &mut Call, first: Option<Admission>) -> Result<Ticket, BoxError> {
         let now = self.clock.now();
         let latest = self.latest(call, now);
@@ -358,12 +369,17 @@ impl Limiter {
     }
 
     /// Returns the time until which the call can wait: its deadline, but at most `max_wait` from now.
+    ///
+    /// `max_wait` limits each wait anew, the deadline the whole call.
     fn latest(&self, call: &Call, now: Instant) -> Instant {
         let patience = after(now, self.policy.max_wait);
         call.deadline.map_or(patience, |at| at.min(patience))
     }
 
     /// Emits the rejection and returns the error for a hold that ends at `until`, later than the call can wait.
+    ///
+    /// The error's time is by tokio's clock, for the user's own timers. Without a runtime, the error says that there
+    /// is no timer to wait with.
     fn too_long(&self, call: &Call, until: Instant, now: Instant) -> BoxError {
         let partition = call.keys.first().cloned();
         let wait = until.saturating_duration_since(now);

@@ -14,6 +14,8 @@ use crate::BoxError;
 struct GivenUpBelow(BoxError);
 
 /// Removes the wrapper from an outcome. Returns the original outcome and whether an inner layer had given up.
+///
+/// An error without the wrapper stays as it is.
 pub(super) fn open<RB>(
     outcome: Result<Response<RB>, BoxError>,
 ) -> (Result<Response<RB>, BoxError>, bool) {

@@ -66,6 +66,8 @@ impl Limiter {
     }
 
     /// Returns whether the response can be drained before the call's deadline with time left for another attempt.
+    ///
+    /// Draining takes no time for a body that has ended, and otherwise up to a limit that a short deadline reduces.
     pub(crate) fn can_drain<RB: Body>(&self, call: &Call, response: &Response<RB>) -> bool {
         let longest = max_drain(response, self.deadline);
         call.deadline

@@ -55,6 +55,8 @@ impl Cap {
 
     /// Returns why one more request must wait; `None` if it need not. `smooth` spaces requests evenly, without a
     /// burst.
+    ///
+    /// The limits are checked in this order: concurrency, requests per period, even spacing.
     pub(super) fn admit(&mut self, in_flight: u32, smooth: bool, now: Instant) -> Option<Admit> {
         if self.limit.at_once.is_some_and(|most| in_flight >= most) {
             return Some(Admit::AfterAnswer(None));
@@ -105,6 +107,8 @@ impl Cap {
     }
 
     /// Replaces the rate by the limit that the server announces, if the setting yields to announcements.
+    ///
+    /// Limits in other units than requests are ignored. The period stays if the server does not announce one.
     pub(super) fn told(&mut self, told: &Limit) {
         if self.limit.until_told
             && told.unit == Unit::Requests

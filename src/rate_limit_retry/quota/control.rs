@@ -22,6 +22,8 @@ impl Quota {
     }
 
     /// Returns the end of the hold, which may have passed.
+    ///
+    /// A pause is not included.
     pub(crate) fn refused_until(&self) -> Option<Instant> {
         self.hold.map(|hold| hold.until)
     }
@@ -56,6 +58,8 @@ impl Quota {
     }
 
     /// Holds the partition until the given time, because of a response to another partition or process.
+    ///
+    /// The end is taken for one that the server named. A hold that ends later stays.
     pub(crate) fn hold(&mut self, until: Instant) {
         self.prolong(Hold { until, exact: true });
     }
@@ -96,12 +100,16 @@ impl Quota {
     }
 
     /// Returns whether the partition is not in use: nothing is in flight, counted by a local limit, held or paused.
+    ///
+    /// Limits that are known do not count as use: see [`is_idle`](Self::is_idle).
     pub(crate) fn is_unused(&self, now: Instant) -> bool {
         let capped = self.cap.as_ref().is_some_and(|cap| cap.is_used(now));
         self.in_flight == 0 && !capped && self.held_until(now).is_none()
     }
 
     /// Returns whether the partition has no known limit and enough responses have said nothing about one.
+    ///
+    /// Then the fast path may be opened: [`QUIET`] responses in a row had no limits, and nothing holds the partition.
     pub(crate) fn is_quiet(&self) -> bool {
         let held = self.pause.is_some() || self.cap.is_some() || self.hold.is_some();
         let held = held || self.part_held.is_some();

@@ -161,6 +161,12 @@ impl Habit {
     }
 
     /// Returns whether one more request may be sent.
+    ///
+    /// - [`Kind::Unknown`]: always.
+    /// - [`Kind::Rate`]: if enough requests have accrued.
+    /// - [`Kind::Window`] with an active [`Slide`]: if the log has room, or as a probe for a greater limit.
+    /// - [`Kind::Window`]: while fewer requests than the limit were accepted or are in flight. At the limit, either a
+    ///   probe is sent or the window counts as exhausted.
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Verdict {
         match &mut self.kind {
             Kind::Unknown => Verdict::Free,
@@ -261,6 +267,8 @@ impl Habit {
     }
 
     /// Records that requests are accepted again, at a time within `when`, and chooses the model.
+    ///
+    /// See the module's documentation for the rules.
     fn reopened(&mut self, blocked: Blocked, when: Between) {
         let spent = std::mem::take(&mut self.accepted);
         let before = self.opened.replace(Opened {

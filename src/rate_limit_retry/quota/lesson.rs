@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 /// The limits learned from throttling, as far as they are known.
+///
+/// A model of windows sets `allowance`, and `period` if it is known; a model of a token bucket sets `rate`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Lesson {
     /// Number of requests in each period.

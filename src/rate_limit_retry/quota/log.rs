@@ -31,6 +31,8 @@ struct Grain {
 
 impl Log {
     /// Creates a log of `count` sends from `first` to `last`, evenly spread, because more is not known.
+    ///
+    /// The sends are put into up to [`COARSE`] buckets of equal duration.
     pub(super) fn new(first: Instant, last: Instant, count: u64) -> Self {
         let parts = count.clamp(1, COARSE);
         let step = (last - first) / u32::try_from(parts).unwrap_or(1);

@@ -105,6 +105,8 @@ impl Ramp {
     }
 
     /// Records that a request is no longer in flight.
+    ///
+    /// A request that was counted as too slow is no longer.
     pub(super) fn ended(&mut self, number: u64) {
         if let Some(step) = &mut self.0
             && number < step.before

@@ -72,6 +72,12 @@ impl Rate {
     }
 
     /// Records that a request was throttled that should have been accepted, and updates the measurement.
+    ///
+    /// - After a pause, the throttle shows the size of the bucket: the burst is halved and the measurement starts
+    ///   again.
+    /// - If the rate differs greatly from the measured one, the measurement starts again at the last throttle.
+    /// - Otherwise the accepted requests are added to the measurement. If the last throttle was less than [`SOON`]
+    ///   seconds ago, the requests that are missing are added as losses.
     pub(super) fn refused(&mut self, now: Instant) {
         let passed = (now - self.last).as_secs_f64().max(0.001);
         self.note_pause(now);

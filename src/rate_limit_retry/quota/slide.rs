@@ -133,6 +133,9 @@ impl Slide {
 
     /// Returns whether enough was sent before the last `behind` requests to explain a throttle, although the window
     /// before had more room.
+    ///
+    /// The difference to the limit must be at most the number of requests throttled before the opening, or be greater
+    /// than half of the limit.
     pub(super) fn explains(&self, allowance: u64, behind: u64, now: Instant) -> bool {
         let most = self.longest.or(self.most).unwrap_or(self.least);
         let counted = now.checked_sub(most).map(|start| self.log.since(start));
@@ -191,6 +194,8 @@ impl Slide {
 
     /// Returns the time of the next request that the server should accept; `None` if the log is shorter than the
     /// limit.
+    ///
+    /// That is when the send that fills the window leaves it, plus the margin.
     pub(super) fn room(&self, allowance: u64) -> Option<Instant> {
         let oldest = self.log.before(allowance.saturating_sub(1))?;
         Some(after(oldest, self.length() + self.margin))
@@ -218,6 +223,8 @@ impl Slide {
     }
 
     /// Returns the window's length, as far as is known. Common lengths within the bounds are preferred.
+    ///
+    /// Without an upper bound, the length is 5 % above the lower one.
     pub(super) fn length(&self) -> Duration {
         let Some(most) = self.most else {
             return self.least + self.least / 20;

@@ -133,6 +133,9 @@ impl Told {
     }
 
     /// Creates a window that another process has reported.
+    ///
+    /// Responses to requests that are sent from now on replace it. Those to earlier ones can only reduce what
+    /// remains.
     pub(super) fn shared(
         window: &SharedWindow,
         reset_at: Instant,
@@ -157,6 +160,9 @@ impl Told {
     }
 
     /// Merges what other processes report about the window that ends at `reset_at`: this one, or a later one.
+    ///
+    /// The report replaces the remaining requests and debits. Responses to requests that are in flight now may be
+    /// older than the report, so that they can only reduce what remains.
     pub(super) fn heard_of(&mut self, remaining: u64, reset_at: Instant, next: u64) {
         let same = self.ends_at(reset_at);
         if same && remaining == self.remaining {
@@ -239,6 +245,9 @@ impl Told {
     /// Returns this process's share of what the quota loses, where `before` is the share in earlier windows.
     ///
     /// All requests in flight may have been counted already, so they are included.
+    ///
+    /// The share is the quotient of this process's accepted requests and the fall of the remaining requests. At the
+    /// start of a window, [`STEADY`] requests of the earlier share stabilize it.
     pub(super) fn share(&self, before: f64, in_flight: u32) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let (ours, fall) = (
@@ -267,6 +276,11 @@ impl Told {
     /// Others use all but a `share` of what remains, and the window ends at `over`. Only an announcement holds
     /// requests until the reset. Debits are no proof: while only they show that nothing remains, one request is sent
     /// at a time.
+    ///
+    /// - More remains than is in flight: the request may be sent if, with the part of other clients, it still fits.
+    /// - The server has announced that nothing remains, and nothing is in flight: wait until `over`.
+    /// - Requests are in flight: wait for one of them, because its response shows what remains.
+    /// - Otherwise one request is sent.
     pub(super) fn admit(&self, in_flight: u32, share: f64, over: Option<Instant>) -> Option<Admit> {
         if self.left() > u64::from(in_flight) {
             let ours = self.ours(share);
