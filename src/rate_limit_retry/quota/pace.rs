@@ -35,7 +35,7 @@ pub enum Release {
 pub(crate) struct Pace {
     /// Maximum number of requests in flight to a new partition before the first response, at least 1.
     pub(crate) cold_burst: u32,
-    /// Time without a response after which slow start raises its limit.
+    /// Time without a response after which slow start raises or removes its limit.
     pub(crate) cold_hold: Duration,
     /// Upper bound on a hold and on the time for which an exhausted quota is believed.
     pub(crate) max_hold: Duration,
