@@ -1,4 +1,6 @@
-//! The gate's side of a store: what its agents are to tell, and what they bring.
+//! The gate's side of a store: what its agents report, and what they receive.
+//!
+//! An agent is the task that synchronizes one partition with the store.
 
 use std::{task::Waker, time::Duration};
 
@@ -18,18 +20,24 @@ use crate::{
     sync::lock,
 };
 
-/// What a partition's agent is to do.
+/// The next action of a partition's agent.
 #[derive(Debug)]
 pub(crate) enum Duty {
+    /// Send this report to the store.
     Report(QuotaReport),
-    /// Come back then, or when woken.
+    /// Call [`Gate::duty`] again at this time, or when woken.
     Wait(Instant),
-    /// Nobody uses the partition.
+    /// End: the partition is not in use.
     Gone,
 }
 
 impl Gate {
-    /// What the agent of a partition is to do now; where it is nothing, it is woken when that changes.
+    /// Returns the next action of a partition's agent. For [`Duty::Wait`], `waker` is woken when a report is due
+    /// sooner.
+    ///
+    /// A report that is returned counts as under way until [`inform`](Self::inform) or [`go_alone`](Self::go_alone)
+    /// is called. The agent ends if the partition was removed, or has not been used for [`UNUSED`] and has no
+    /// waiters; the next admission starts another.
     pub(crate) fn duty(
         &self,
         key: &PartitionKey,
@@ -52,17 +60,21 @@ impl Gate {
         if unused <= now && partition.queue.is_empty() {
             return Duty::Gone;
         }
+        // At least 1 ms ahead: a report that is due but not available must not make the agent spin.
         let at = due
             .unwrap_or(unused)
             .max(after(now, Duration::from_millis(1)));
         let former = partition.agent.replace((waker.clone(), at));
         drop(state);
-        // Dropped outside the lock.
+        // A waker runs code of its task when it is dropped.
         drop(former);
         Duty::Wait(at)
     }
 
-    /// Takes in what the store has answered. Returns for how long others hold the partition, if that is new.
+    /// Applies the store's response. Returns the remaining time of a hold of other processes, if that hold is new
+    /// here.
+    ///
+    /// A hold or a window closes the fast path. Waiters are dispatched, because the allowance may have grown.
     pub(crate) fn inform(
         &self,
         key: &PartitionKey,
@@ -83,7 +95,7 @@ impl Gate {
         held.map(|until| until.saturating_duration_since(now))
     }
 
-    /// Something has been told elsewhere: the next report is due.
+    /// Makes the next report due now, because another process has reported something.
     pub(crate) fn ask_store(&self, key: &PartitionKey) {
         let mut state = lock(&self.0.state);
         if let Some(partition) = state.partitions.get_mut(key) {
@@ -91,7 +103,9 @@ impl Gate {
         }
     }
 
-    /// The store has failed, and is not asked before `rests`.
+    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `rests`.
+    ///
+    /// Waiters are dispatched: without an allowance, only the local view of the quota limits them.
     pub(crate) fn go_alone(&self, key: &PartitionKey, rests: Instant, now: Instant) {
         let woken = {
             let mut state = lock(&self.0.state);
@@ -105,7 +119,10 @@ impl Gate {
 }
 
 impl State {
-    /// The agents of these partitions that have something to do sooner than they know.
+    /// Takes the wakers of these partitions' agents that have a report due before the time at which they run by
+    /// themselves.
+    ///
+    /// An agent's waker is taken once; its next call to [`Gate::duty`] registers it again.
     pub(super) fn called_agents(
         &mut self,
         keys: &[PartitionKey],
@@ -125,5 +142,5 @@ impl State {
     }
 }
 
-/// The agent of a partition that nobody has used for so long ends.
+/// Time after the last use of a partition at which its agent ends.
 const UNUSED: Duration = Duration::from_secs(600);

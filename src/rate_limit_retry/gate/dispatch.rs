@@ -1,7 +1,18 @@
-//! Who goes next.
+//! Dispatch: which waiter is admitted next.
 //!
-//! A request waits in the queues of the partitions that keep it back, and in no other: whoever waits for the end of one
-//! partition's window stops nobody who needs only the others.
+//! A request waits in the queues of the partitions that keep it back, and in no other: a request that waits for the
+//! end of one partition's window does not block requests that need only other partitions.
+//!
+//! Waiters that are not polled must not block others either. A waiter that is overdue loses its places, or its grant,
+//! until its next poll ([`State::set_aside`]).
+//!
+//! # Liveness
+//!
+//! - The first waiter of a queue polls when the quota may have room, at the latest after one second while no time is
+//!   known. Each poll dispatches, so that a lost wake-up only delays.
+//! - Later waiters poll later, so that they take over if the first one's task is stuck.
+//! - A waiter with several partitions may be requeued a bounded number of times, so that it is not overtaken forever
+//!   by requests that need fewer partitions.
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
@@ -21,7 +32,7 @@ use crate::{
 };
 
 impl State {
-    /// Adds a request to the queues of the partitions that keep it back.
+    /// Adds a waiter and enqueues it in the partitions that keep it back.
     pub(super) fn queue(
         &mut self,
         keys: &Keys,
@@ -48,7 +59,14 @@ impl State {
         self.line_up(keys, arrival, false, pace, now);
     }
 
-    /// Enters all partitions or none. In the error, until when one of them is held, if that is known.
+    /// Counts a request in all partitions, or in none. Returns the numbers that the partitions gave it, in the order
+    /// of the keys.
+    ///
+    /// # Errors
+    ///
+    /// A partition keeps the request back. The error is the end of its hold, if that is known.
+    ///
+    /// On an error, no partition counts the request.
     pub(super) fn try_enter(
         &mut self,
         keys: &[PartitionKey],
@@ -66,7 +84,7 @@ impl State {
         Ok(keys.iter().map(enter).collect())
     }
 
-    /// Whether partitions keep a request back, and until when one of them is held, if that is known.
+    /// Returns `Some` if a partition keeps a request back, with the latest end of a hold, as far as ends are known.
     pub(super) fn kept_back(
         &mut self,
         keys: &[PartitionKey],
@@ -74,6 +92,7 @@ impl State {
         pace: &Pace,
         now: Instant,
     ) -> Option<Option<Instant>> {
+        // `None < Some(None) < Some(Some(_))`: a partition with a known end outweighs one without.
         let mut kept = None;
         for key in keys {
             kept = kept.max(self.keeps_back(key, arrival, pace, now));
@@ -81,7 +100,10 @@ impl State {
         kept
     }
 
-    /// Whether a partition keeps a request back, and until when, if that is known.
+    /// Returns `Some` if this partition keeps a request back, with the end of the hold, if that is known.
+    ///
+    /// A partition also keeps a request back while an earlier one waits in its queue, so that admissions follow the
+    /// order of arrival.
     fn keeps_back(
         &mut self,
         key: &PartitionKey,
@@ -93,6 +115,7 @@ impl State {
         let partition = self.partitions.get_mut(key)?;
         match partition.quota.admit(pace, now) {
             Admit::Now => {
+                // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
                 first.is_some_and(|first| first < arrival).then_some(None)
             }
@@ -101,7 +124,12 @@ impl State {
         }
     }
 
-    /// Puts a request into the queues where it belongs now. Returns whether it has left one.
+    /// Enqueues a waiter where it belongs now, and removes it from its other partitions' queues. Returns whether it
+    /// left one.
+    ///
+    /// It belongs to the partitions that keep it back, and with `everywhere` to all of its partitions.
+    ///
+    /// A waiter with one partition always belongs there.
     fn line_up(
         &mut self,
         keys: &[PartitionKey],
@@ -119,6 +147,7 @@ impl State {
                 continue;
             };
             if belongs {
+                // Requests on the fast path would overtake the waiter.
                 partition.queue.insert(arrival, latest);
                 partition.close();
             } else {
@@ -128,7 +157,10 @@ impl State {
         left
     }
 
-    /// The request is still kept back, perhaps by another partition than before. Returns whether it has left a queue.
+    /// Requeues a waiter that is still kept back, perhaps by another partition than before. Returns whether it left a
+    /// queue.
+    ///
+    /// Leaving the queue of a partition that has room lets the requests behind it be admitted there.
     fn step_aside(
         &mut self,
         keys: &[PartitionKey],
@@ -137,7 +169,8 @@ impl State {
         now: Instant,
     ) -> bool {
         let asides = self.waiters.get(&arrival).map_or(0, |w| w.asides);
-        // Whoever would be overtaken for ever, with one partition open while the other is not, keeps all places.
+        // A request whose partitions have room in turn, but never together, would be overtaken forever: after a
+        // number of requeues it keeps its place in every queue.
         let left = self.line_up(keys, arrival, asides >= MOST_ASIDES, pace, now);
         if let Some(waiter) = self.waiters.get_mut(&arrival).filter(|_| left) {
             waiter.asides += 1;
@@ -145,7 +178,10 @@ impl State {
         left
     }
 
-    /// Grants whoever is first and may go, in these partitions and in those that this concerns.
+    /// Grants the first waiters of these partitions that can be admitted, and returns the wakers to wake.
+    ///
+    /// A grant or a requeue changes who is first in the waiter's other partitions, so these are dispatched, too.
+    /// Wakers of waiters that must poll sooner than they know, and of agents with a report due, are included.
     pub(super) fn let_go(
         &mut self,
         keys: &[PartitionKey],
@@ -153,6 +189,7 @@ impl State {
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
+        // `look`: partitions whose first waiter is still to be tried. `touched`: all partitions that are affected.
         let mut look: Vec<PartitionKey> = keys.to_vec();
         let mut touched = look.clone();
         while let Some(key) = look.pop() {
@@ -172,6 +209,8 @@ impl State {
                     woken.extend(waiter.waker.take());
                 }
                 self.leave_queues(&wanted, arrival, latest);
+            // Neither granted nor requeued: the queue has not changed. This ends the loop, as requeues are bounded
+            // per waiter.
             } else if !self.step_aside(&wanted, arrival, pace, now) {
                 continue;
             }
@@ -180,8 +219,8 @@ impl State {
                 touched.extend(wanted.iter().cloned());
             }
         }
-        // Whoever is first must look again in time. A timer that is armed early enough stays: to wake each time would
-        // never end.
+        // The first in a queue must poll in time. A timer that is set early enough stays: to wake each time would
+        // never end, because each poll dispatches.
         for arrival in self.firsts(&touched) {
             let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
                 continue;
@@ -193,7 +232,7 @@ impl State {
                 woken.extend(waiter.waker.take());
             }
         }
-        // Whoever cannot wait until the end of a hold is told of it now.
+        // Waiters whose deadline is before the end of a hold are woken now, so that they are rejected early.
         for key in &touched {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
@@ -209,13 +248,16 @@ impl State {
         woken
     }
 
-    /// The wakers of those who are first in these queues.
+    /// Takes the wakers of the first waiters of these queues.
     pub(super) fn first_in_line(&mut self, keys: &[PartitionKey]) -> Vec<Waker> {
         let firsts = self.firsts(keys);
         self.take_wakers(&firsts)
     }
 
-    /// Those that were woken because they cannot wait long enough, and can, are to be woken again.
+    /// Restores the deadline of a waiter that was woken as late but can wait after all, so that it is woken again.
+    ///
+    /// [`take_late`](super::queue::Queue::take_late) returns each waiter once. The end of the hold may have changed
+    /// since.
     pub(super) fn wait_again(&mut self, keys: &[PartitionKey], arrival: u64) {
         let latest = self.waiters.get(&arrival).and_then(|waiter| waiter.latest);
         for key in keys {
@@ -227,6 +269,7 @@ impl State {
         }
     }
 
+    /// Removes a waiter from the queues of its partitions.
     fn leave_queues(&mut self, keys: &[PartitionKey], arrival: u64, latest: Option<Instant>) {
         for key in keys {
             if let Some(partition) = self.partitions.get_mut(key) {
@@ -235,7 +278,9 @@ impl State {
         }
     }
 
-    /// A request that is polled is in its queues, also if it was set aside.
+    /// Enqueues a waiter that is polled again after it was absent.
+    ///
+    /// Its sequence number has not changed, so that it comes before requests that arrived later.
     pub(super) fn come_back(&mut self, arrival: u64, pace: &Pace, now: Instant) {
         let waiter = self.waiters.get_mut(&arrival);
         if let Some(waiter) = waiter.filter(|waiter| waiter.absent) {
@@ -245,8 +290,13 @@ impl State {
         }
     }
 
-    /// Lets requests that are not polled keep nobody else waiting: those before `by` in these queues that should have
-    /// checked again lose their places until they do, and those that may go and have not noticed give that back.
+    /// Keeps waiters that are not polled from blocking others.
+    ///
+    /// A waiter before `by` in these queues that is overdue leaves all of its queues. A granted waiter that was not
+    /// polled since the grant loses it, and its reservation is released. Both are absent until their next poll.
+    ///
+    /// A task may hold a future without polling it, for example in a `select!` loop whose other branch is busy. Its
+    /// place must not block requests that are polled.
     pub(super) fn set_aside(&mut self, keys: &[PartitionKey], by: u64, pace: &Pace, now: Instant) {
         for key in keys {
             while let Some(first) = self.partitions.get(key).and_then(|p| p.queue.first())
@@ -261,6 +311,7 @@ impl State {
         }
         let overdue =
             |(arrival, at): (&u64, &Instant)| (after(*at, OVERDUE) <= now).then_some(*arrival);
+        // The oldest sequence numbers only, so that the work of one poll is bounded.
         let granted = self
             .granted
             .iter()
@@ -282,13 +333,16 @@ impl State {
         }
     }
 
+    /// Returns the first waiter of each of these queues.
     fn firsts(&self, keys: &[PartitionKey]) -> Vec<u64> {
         let first = |key| self.partitions.get(key)?.queue.first();
         keys.iter().filter_map(first).collect()
     }
 
-    /// When a waiting request must check again, if it is not woken before. The first in a queue does so when it may go.
-    /// The others do so later, the later the farther behind they are, in case that those before them are not polled.
+    /// Returns the time at which a waiter must poll again if it is not woken before.
+    ///
+    /// The first in a queue polls when it may be admitted. The others poll later than that, in case those before them
+    /// are not polled. The delay grows with the difference in sequence numbers, which spreads the polls.
     pub(super) fn come_back_at(
         &mut self,
         keys: &[PartitionKey],
@@ -305,6 +359,7 @@ impl State {
                 continue;
             };
             behind = behind.max(arrival - first);
+            // The latest time counts: the request needs all of its partitions.
             at = at.max(match partition.quota.admit(pace, now) {
                 Admit::Now => None,
                 Admit::AfterAnswer(at) => Some(at.map_or(again, |at| at.min(again))),
@@ -320,13 +375,14 @@ impl State {
     }
 }
 
-/// So often a request leaves a queue that does not keep it back.
+/// Number of times that a request may be requeued before it keeps its place in every queue.
 const MOST_ASIDES: u32 = 8;
-/// How much later than the first in a queue the next one checks.
+/// Delay of the second in a queue after the time at which the first polls; also the interval between polls while no
+/// time is known. Under loom so long that no poll is due by itself.
 const LATE: Duration = Duration::from_secs(if cfg!(tower_m2m_loom) { 3600 } else { 1 });
-/// Each place behind the first adds one part of so many.
+/// Divisor of the additional delay: each sequence number behind the first adds `LATE / BEHIND`.
 const BEHIND: u32 = 64;
-/// Grace period after which a request that was to check again counts as not polled.
+/// Grace period after which a waiter that was to poll counts as not polled.
 const OVERDUE: Duration = Duration::from_millis(500);
-/// Maximum number of requests that are examined at once for whether they have noticed that they may go.
+/// Maximum number of granted waiters that one poll examines for an overdue grant.
 const MOST_TAKEN_BACK: usize = 64;

@@ -4,5 +4,5 @@ use std::sync::Arc;
 
 use crate::rate_limit_retry::PartitionKey;
 
-/// Without duplicates. Shared by all attempts of a call.
+/// The partition keys of a request, without duplicates. Shared by all attempts of a call.
 pub(crate) type Keys = Arc<[PartitionKey]>;

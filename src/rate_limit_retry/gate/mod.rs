@@ -1,11 +1,32 @@
-//! The gate: lets requests go as their partitions' quotas allow, in order of arrival.
+//! The gate: admits requests as their partitions' quotas allow, in order of arrival.
 //!
-//! A state machine without a runtime or a clock: `admit` answers with a [`Ticket`] or a [`Place`] in the queue; whoever
-//! holds a place polls it, and sleeps until the time that the poll names. The first in a queue checks when it may go; the
-//! others check later, which matters only if those before them are not polled.
+//! A state machine without a runtime or a clock. `admit` returns a [`Ticket`] (the permit) or a [`Place`] in the
+//! queue. The holder of a place polls it and sleeps until the time that the poll returns. The first request in a
+//! queue polls again when it may be sent; the others poll later, which matters only if those before them are not
+//! polled.
 //!
-//! One lock, taken for assignments only; wakers are called after it is released. A request may have several keys: it
-//! goes when all their quotas allow, and is counted by all of them or by none.
+//! One mutex guards all partitions and waiters. It is held for short computations only. Wakers are called, and wakers
+//! and removed partitions dropped, after it is released, because they run code of the task. A request may have
+//! several keys: it is admitted when all their quotas allow, and is counted by all of them or by none.
+//!
+//! # Life of a request
+//!
+//! - `admit` creates missing partitions and asks all quotas of the request. If one of them keeps it back, it becomes
+//!   a waiter in the queues of those partitions.
+//! - An admitted request is counted as in flight by its partitions. Its [`Ticket`] reports the outcome.
+//! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
+//!   partitions have room. A grant wakes the waiter, whose next poll returns the ticket.
+//!
+//! # Order
+//!
+//! Requests have sequence numbers in the order of arrival. In each queue the smallest number is first. A retry keeps
+//! its number. A request with several partitions waits only in those that keep it back; see `dispatch`.
+//!
+//! # Locking
+//!
+//! The gate's lock is never held together with another lock of the crate, and never while code of the user or of a
+//! task runs. Methods collect wakers under the lock and return them to the caller, which calls [`wake`] after the
+//! unlock.
 
 #[cfg(all(test, tower_m2m_loom))]
 mod models;
@@ -45,45 +66,55 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// A cheap handle to the one gate of a layer.
+/// A handle to the gate of a layer. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Inner>);
 
+/// The settings and the state that all clones of a [`Gate`] share.
 struct Inner {
+    /// The settings of the quotas.
     pace: Pace,
+    /// The limits that the user has set, by partition.
     limits: OwnLimits,
-    /// So many may wait for one partition.
+    /// Maximum number of requests that wait for one partition.
     max_waiting: usize,
+    /// Source of the jitter of holds.
     random: Random,
+    /// The partitions and the waiters. Guarded by the gate's only lock.
     state: Mutex<State>,
 }
 
-/// A request that wants to go.
+/// A request for admission.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish<'a> {
+    /// The partitions that count the request.
     pub(crate) keys: &'a Keys,
-    /// Where it goes, if more partitions than one are there.
+    /// The request's destination; `None` if the partition is the origin's own.
     pub(crate) origin: Option<&'a Origin>,
-    /// A retry keeps its place before those who came later.
+    /// The sequence number of an earlier admission. A retry with it precedes requests that arrived later. `None`
+    /// assigns the next number.
     pub(crate) arrival: Option<u64>,
-    /// It cannot wait for longer.
+    /// The time until which the request can wait. `None`: no limit.
     pub(crate) latest: Option<Instant>,
-    /// Whether it may go uncounted.
+    /// Whether the request may be admitted uncounted while all its partitions are open.
     pub(crate) passes: bool,
 }
 
-/// The answer to a request that wants to go.
+/// The result of [`Gate::admit`].
 #[derive(Debug)]
 pub(crate) enum Admission {
+    /// The request may be sent.
     Go(Ticket),
-    /// Its partition is held until then, which is later than it can wait.
+    /// A partition is held until this time, which is later than the request can wait.
     TooLate(Instant),
-    /// So many wait for this partition already that there is no place in its queue.
+    /// The queue of this partition is full.
     TooMany(PartitionKey),
+    /// The request is queued.
     Wait(Place),
 }
 
 impl Gate {
+    /// Creates a gate without partitions.
     pub(crate) fn new(pace: Pace, limits: OwnLimits, max_waiting: usize, random: Random) -> Self {
         Self(Arc::new(Inner {
             pace,
@@ -94,18 +125,25 @@ impl Gate {
         }))
     }
 
+    /// Returns the upper bound on a hold.
     pub(crate) fn max_hold(&self) -> Duration {
         self.0.pace.max_hold
     }
 
+    /// Returns the maximum number of requests that wait for one partition.
     pub(crate) fn max_waiting(&self) -> usize {
         self.0.max_waiting
     }
 
-    /// Lets a request go, queues it, or says that it cannot go in time or that too many wait.
+    /// Admits a request, queues it, or rejects it because it cannot be sent in time or a queue is full.
+    ///
+    /// While the gate is bypassed, and for a request that may pass uncounted, the ticket is free.
+    ///
+    /// A request that cannot wait until a known end of a hold is rejected at once. A retry is queued even if the
+    /// queue is full.
     pub(crate) fn admit(&self, wish: &Wish<'_>, now: Instant) -> Admission {
         let keys = wish.keys;
-        // Dropped after the lock is released.
+        // Declared before the guard: dropped after the lock is released.
         let mut removed = Vec::new();
         let mut state = lock(&self.0.state);
         if state.bypassed || (wish.passes && state.are_open(keys)) {
@@ -136,7 +174,7 @@ impl Gate {
             }
             Err(_) => {}
         }
-        // Whoever is sent again has been let in before.
+        // A retry has been admitted before: the bound of the queue applies to new requests only.
         if wish.arrival.is_none()
             && let Some(full) = state.full(keys, self.0.max_waiting)
         {
@@ -149,7 +187,9 @@ impl Gate {
         Admission::Wait(Place::new(self.clone(), arrival))
     }
 
-    /// The word that says whether the partition is open, if it is.
+    /// Returns the flag of the fast path for the partition, if the partition is open and the only key.
+    ///
+    /// `None` for a request with several keys: the fast path reads one flag.
     pub(crate) fn openness(&self, keys: &Keys) -> Option<Arc<Openness>> {
         let [key] = &**keys else {
             return None;
@@ -158,9 +198,11 @@ impl Gate {
         state.partitions.get(key)?.openness().cloned()
     }
 
-    /// Counts a request that went past the gate, because its answer says something that the gate should know.
+    /// Counts a request that took the fast path, because its response carries something that the gate must learn.
+    ///
+    /// The request has been sent already, so no quota is asked; the ticket returned is to be settled at once.
     pub(crate) fn adopt(&self, keys: &Keys, now: Instant) -> Ticket {
-        // Dropped after the lock is released.
+        // Declared before the guard: dropped after the lock is released.
         let mut removed = Vec::new();
         let mut state = lock(&self.0.state);
         state.arrivals += 1;
@@ -175,7 +217,10 @@ impl Gate {
         Ticket::new(self.clone(), Arc::clone(keys), epochs, arrival)
     }
 
-    /// When a request could go, as far as is known, if it cannot go now.
+    /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'
+    /// times. `None` if no partition names one.
+    ///
+    /// Used for errors. Like an admission, it removes holds and windows that are over.
     pub(crate) fn next_chance(&self, keys: &Keys, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
         let chance = |key| match state
@@ -191,12 +236,14 @@ impl Gate {
         keys.iter().filter_map(chance).max()
     }
 
-    /// Holds all partitions whose origins have refused everything, also those to which no request has come since.
+    /// Holds all partitions whose origins have an origin-wide hold, including those without a request since it began.
     pub(crate) fn apply_bans(&self, now: Instant) {
         lock(&self.0.state).apply_all_bans(now);
     }
 
-    /// What is known about each partition.
+    /// Calls `each` with the key, the quota and the queue length of every partition, and collects the results.
+    ///
+    /// The lock is held for all of it: `each` must not call the gate.
     pub(crate) fn inspect<T>(
         &self,
         mut each: impl FnMut(&PartitionKey, &Quota, usize) -> T,
@@ -208,7 +255,10 @@ impl Gate {
             .collect()
     }
 
-    /// Forgets what is known about a partition; requests in flight and waiting ones stay.
+    /// Resets what is known about a partition. Requests in flight and waiters stay.
+    ///
+    /// The local limit and a pause stay, too. Does nothing for a partition that does not exist. Waiters are
+    /// dispatched, because the hold that they waited for may be gone.
     pub(crate) fn forget(&self, key: &PartitionKey, now: Instant) {
         let woken = {
             let mut state = lock(&self.0.state);
@@ -221,9 +271,11 @@ impl Gate {
         wake(woken);
     }
 
-    /// Keeps everybody of a partition until then.
+    /// Pauses a partition until the given time. Replaces an earlier pause.
+    ///
+    /// Creates the partition if it does not exist, so that a pause can precede the first request.
     pub(crate) fn pause(&self, key: &PartitionKey, until: Instant, now: Instant) {
-        // Dropped after the lock is released.
+        // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
         let woken = {
             let mut state = lock(&self.0.state);
@@ -233,14 +285,18 @@ impl Gate {
                 partition.quota.pause(until);
                 partition.close();
             }
-            // An earlier pause may have been longer.
+            // An earlier pause may have been longer: then waiters must check again sooner.
             state.let_go(keys, &self.0.pace, now)
         };
         wake(woken);
     }
 
-    /// Holds all requests of a partition until then, as a refusal would.
+    /// Holds all requests of a partition until the given time, as a throttling response does.
+    ///
+    /// Creates the partition if it does not exist. A hold that ends later stays. The end is taken for one that the
+    /// server named.
     pub(crate) fn hold(&self, key: &PartitionKey, until: Instant, now: Instant) {
+        // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
         let woken = {
             let mut state = lock(&self.0.state);
@@ -255,22 +311,29 @@ impl Gate {
         wake(woken);
     }
 
-    /// Lets everybody go at once, those who wait as well; or no longer.
+    /// Starts or ends bypassing. While bypassed, the gate admits every request at once, including waiters.
+    ///
+    /// Quotas still learn from the requests that were counted before. Requests admitted while bypassed are counted
+    /// only when their response carries something to learn ([`adopt`](Self::adopt)).
     pub(crate) fn bypass(&self, bypassed: bool) {
         let woken = {
             let mut state = lock(&self.0.state);
             state.bypassed = bypassed;
+            // Each waiter notices it in its next poll, which returns a free ticket.
             let waiters = state.waiters.values_mut().filter(|_| bypassed);
             waiters.filter_map(|waiter| waiter.waker.take()).collect()
         };
         wake(woken);
     }
 
+    /// Returns whether the gate is bypassed.
     pub(crate) fn is_bypassed(&self) -> bool {
         lock(&self.0.state).bypassed
     }
 
-    /// Ends a pause.
+    /// Ends a pause. Waiters are admitted by slow start.
+    ///
+    /// Does nothing for a partition that does not exist or is not paused, except that waiters are dispatched.
     pub(crate) fn resume(&self, key: &PartitionKey, now: Instant) {
         let woken = {
             let mut state = lock(&self.0.state);

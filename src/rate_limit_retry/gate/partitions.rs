@@ -1,4 +1,4 @@
-//! The partitions of a gate, and how those are removed of which nothing need be known.
+//! The partitions of a gate, and the removal of idle ones.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,33 +16,43 @@ use crate::{
 
 /// Partitions by key.
 ///
-/// There is no fixed maximum: a partition that is held, in use, paused or waited for is never removed. Beyond
-/// [`MOST_PARTITIONS`], each request examines a few and removes those that are idle, so that no request pays for all.
+/// There is no fixed maximum: a partition that is held, in use, paused or waited for is never removed. From
+/// [`MOST_PARTITIONS`] on, each request examines at most [`EXAMINED`] of them and removes the idle ones, so that the
+/// cost of a sweep is spread over many requests.
+///
+/// Most requests insert at most one partition and examine up to [`EXAMINED`], so that idle partitions are removed
+/// faster than new ones are created.
 #[derive(Default)]
 pub(super) struct Partitions {
+    /// Boxed, so that a resize of the table moves pointers only.
     by_key: HashMap<PartitionKey, Box<Partition>>,
-    /// All keys, in the order in which they are examined.
+    /// All keys, in the order in which they are examined. Holds each key of `by_key` once.
     turn: VecDeque<PartitionKey>,
-    /// Number of partitions that were examined since the last idle one.
+    /// Number of partitions examined since the last idle one.
     busy: usize,
 }
 
+/// One partition: its quota, its queue and its share in the fast path.
 pub(super) struct Partition {
-    /// Where its requests go, if more partitions than one are there.
+    /// The destination of its requests; `None` if the partition is the origin's own or no request has named one yet.
     pub(super) origin: Option<Box<Origin>>,
+    /// What is known about the limits, and when the next request may be sent.
     pub(super) quota: Quota,
-    /// Made when the partition is open for the first time.
+    /// The flag that the fast path reads without the lock. Created when the partition is open for the first time.
     openness: Option<Arc<Openness>>,
+    /// The waiting requests that this partition keeps back, or that precede others here.
     pub(super) queue: Queue,
-    /// Number of waiting requests that have this partition among their keys.
+    /// Number of waiters that have this partition among their keys, queued here or not.
     pub(super) wanted: u32,
-    /// Until when the last refusal of everything held it.
+    /// End of the latest origin-wide hold applied here.
     banned: Option<Instant>,
-    /// The task that reports to the store, and when it looks again by itself.
+    /// The waker of the task that reports to the store, and the time at which that task runs again without being
+    /// woken.
     pub(super) agent: Option<(Waker, Instant)>,
 }
 
 impl Partition {
+    /// Creates a closed partition without waiters.
     pub(super) fn new(origin: Option<&Origin>, quota: Quota) -> Box<Self> {
         Box::new(Self {
             origin: origin.cloned().map(Box::new),
@@ -55,19 +65,19 @@ impl Partition {
         })
     }
 
-    /// The word that says whether the partition is open, if it is.
+    /// Returns the flag of the fast path, if the partition is open.
     pub(super) fn openness(&self) -> Option<&Arc<Openness>> {
         self.openness.as_ref().filter(|openness| openness.get())
     }
 
-    /// Holds the partition until then, because its origin has refused everything.
+    /// Applies an origin-wide hold: holds the partition until the given time and closes the fast path.
     pub(super) fn ban(&mut self, until: Instant) {
         self.banned = self.banned.max(Some(until));
         self.quota.hold(until);
         self.close();
     }
 
-    /// The same where it was not known here.
+    /// Applies the hold of the partition's origin, if there is one that has not ended and was not applied here.
     pub(super) fn apply(&mut self, bans: &[(Origin, Instant)], now: Instant) {
         let origin = self.origin.as_deref();
         let ban = bans.iter().find(|(banned, _)| Some(banned) == origin);
@@ -79,13 +89,14 @@ impl Partition {
         }
     }
 
+    /// Closes the fast path: requests go through the gate from now on.
     pub(super) fn close(&mut self) {
         if let Some(openness) = &self.openness {
             openness.set(false);
         }
     }
 
-    /// Opens the partition if nothing is known of it but that it takes what comes, and closes it otherwise.
+    /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise.
     pub(super) fn update_openness(&mut self) {
         if self.quota.is_quiet() && self.queue.is_empty() {
             self.openness.get_or_insert_default().set(true);
@@ -94,6 +105,7 @@ impl Partition {
         }
     }
 
+    /// Returns whether the partition can be removed. With `whatever_is_known`, learned limits do not keep it.
     fn is_idle(&self, whatever_is_known: bool, now: Instant) -> bool {
         let idle = if whatever_is_known {
             self.quota.is_unused(now)
@@ -105,30 +117,37 @@ impl Partition {
 }
 
 impl Partitions {
+    /// Returns the partition of this key.
     pub(super) fn get(&self, key: &PartitionKey) -> Option<&Partition> {
         self.by_key.get(key).map(|partition| &**partition)
     }
 
+    /// Returns the partition of this key for changes.
     pub(super) fn get_mut(&mut self, key: &PartitionKey) -> Option<&mut Partition> {
         self.by_key.get_mut(key).map(|partition| &mut **partition)
     }
 
+    /// Iterates over all partitions with their keys, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&PartitionKey, &Partition)> {
         let all = self.by_key.iter();
         all.map(|(key, partition)| (key, &**partition))
     }
 
+    /// Iterates over all partitions for changes, in no particular order.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
         self.by_key.values_mut().map(|partition| &mut **partition)
     }
 
+    /// Inserts a partition under a key that is not present.
     pub(super) fn insert(&mut self, key: PartitionKey, partition: Box<Partition>) {
         self.turn.push_back(key.clone());
         self.by_key.insert(key, partition);
     }
 
-    /// Where there are many, removes idle ones among the next few. What has been learned of others that are not in use is
-    /// removed only if none is idle. What is removed is to be dropped after the lock is released.
+    /// Removes idle partitions among the next few, if there are at least [`MOST_PARTITIONS`].
+    ///
+    /// Learned limits of a partition that is not in use are dropped only after a full round in which none was idle.
+    /// The caller drops `removed` after the lock is released.
     pub(super) fn sweep(&mut self, now: Instant, removed: &mut Vec<Partition>) {
         if self.by_key.len() < MOST_PARTITIONS {
             return;
@@ -137,6 +156,7 @@ impl Partitions {
             let Some(key) = self.turn.pop_front() else {
                 break;
             };
+            // More in a row than there are: a full round without an idle one.
             let all_are_busy = self.busy > self.turn.len();
             let idle = self
                 .get(&key)
@@ -157,7 +177,7 @@ impl Partitions {
                 break;
             }
         }
-        // Moves no more than a part of what was examined since.
+        // The cost of the move is at most a fraction of the removals since the last one.
         if self.by_key.len() < self.by_key.capacity() / 8 {
             self.by_key.shrink_to(self.by_key.len() * 2);
             self.turn.shrink_to(self.by_key.len() * 2);
@@ -167,5 +187,5 @@ impl Partitions {
 
 /// Number of partitions from which on idle ones are removed.
 const MOST_PARTITIONS: usize = 10_000;
-/// Number of partitions that one request examines.
+/// Maximum number of partitions that one request examines.
 const EXAMINED: usize = 8;

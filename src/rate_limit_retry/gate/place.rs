@@ -1,4 +1,4 @@
-//! A place in the queue.
+//! A place in the queue of the gate.
 
 use std::{fmt, sync::Arc, task::Context};
 
@@ -10,53 +10,71 @@ use crate::{
     sync::lock,
 };
 
-/// A place in the queue; dropped, it is given up.
+/// A place in the queue. Dropping it gives the place up.
+///
+/// If the request was granted and not polled since, the drop also releases what was reserved for it in its
+/// partitions.
 pub(crate) struct Place {
+    /// The gate whose state has the waiter.
     gate: Gate,
+    /// The sequence number, which is the waiter's key.
     arrival: u64,
 }
 
 impl Place {
+    /// Creates the place of a waiter that is in the gate's state.
     pub(super) fn new(gate: Gate, arrival: u64) -> Self {
         Self { gate, arrival }
     }
 
-    /// The ticket, once it is this one's turn, or until when it would have to wait where it cannot wait so long.
-    /// Otherwise when to poll again at the latest.
+    /// Returns the ticket once the request is admitted, the end of the hold if that is later than the request can
+    /// wait, and otherwise the time at which to poll again at the latest.
+    ///
+    /// A poll enqueues the waiter again if it was absent, takes the places of waiters before it that are overdue, and
+    /// dispatches all of its partitions. So waiters make progress by their own timers even if no outcome is reported.
+    ///
+    /// After the ticket was returned, a poll returns `Pending(None)`. After a rejection, the waiter stays in its
+    /// queues until the place is dropped.
     pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
         let inner = &self.gate.0;
-        // The task's code runs outside the lock: it clones and drops wakers.
+        // Wakers run code of the task: they are cloned and dropped outside the lock.
         let mut waker = Some(cx.waker().clone());
         let (former, woken, answer);
         {
             let mut state = lock(&inner.state);
             if state.bypassed {
+                // `leave` takes the lock itself.
                 drop(state);
                 self.leave();
                 return Turn::Ready(Ticket::free());
             }
+            // Polled again after the place was given up or the ticket returned.
             let Some(waiter) = state.waiters.get_mut(&self.arrival) else {
                 return Turn::Pending(None);
             };
-            // Not woken by the poll itself.
+            // Taken, so that this poll does not wake its own task.
             former = waiter.waker.take();
             waiter.armed = now;
             let (keys, latest) = (Arc::clone(&waiter.keys), waiter.latest);
+            // Requests in front of this one that are not polled lose their places before anything is granted.
             state.come_back(self.arrival, &inner.pace, now);
             state.set_aside(&keys, self.arrival, &inner.pace, now);
             woken = state.let_go(&keys, &inner.pace, now);
             let waiter = state.waiters.get_mut(&self.arrival);
             let granted = waiter.and_then(|waiter| waiter.granted.take());
             answer = if let Some(epochs) = granted {
+                // It left its queues when it was granted. Its waker was taken above, so no code of the task runs here.
                 state.remove_waiter(self.arrival);
                 Turn::Ready(Ticket::new(self.gate.clone(), keys, epochs, self.arrival))
             } else {
+                // Only a known end of a hold rejects: an unknown one may come in time.
                 let until = state.kept_back(&keys, self.arrival, &inner.pace, now);
                 let until = until.flatten().zip(latest);
                 if let Some((until, _)) = until.filter(|(until, latest)| until > latest) {
                     Turn::TooLate(until)
                 } else {
                     let at = state.come_back_at(&keys, self.arrival, &inner.pace, now);
+                    // A wake-up for its deadline was a false alarm if it can wait after all.
                     state.wait_again(&keys, self.arrival);
                     if let Some(waiter) = state.waiters.get_mut(&self.arrival) {
                         waiter.armed = at;
@@ -72,16 +90,19 @@ impl Place {
     }
 }
 
-/// What a [`Place`] answers.
+/// The result of [`Place::poll`].
 #[derive(Debug)]
 pub(crate) enum Turn {
+    /// Not admitted. The caller polls again by this time, or when woken; `None` if the place is no longer in a queue.
     Pending(Option<Instant>),
-    /// A partition is held until then, which is later than the request can wait.
+    /// A partition is held until this time, which is later than the request can wait.
     TooLate(Instant),
+    /// Admitted.
     Ready(Ticket),
 }
 
 impl Place {
+    /// Gives the place up and wakes the first waiters of its queues. Does nothing if that was done before.
     fn leave(&self) {
         let inner = &self.gate.0;
         let (waiter, woken);
@@ -94,7 +115,7 @@ impl Place {
             let epochs = waiter.granted.iter().flatten();
             for (key, epoch) in waiter.keys.iter().zip(epochs) {
                 if let Some(partition) = state.partitions.get_mut(key) {
-                    // Granted, but gone before it was sent.
+                    // Granted but never sent: the reservation is released.
                     let (unsent, about) = (Learnt::NotSent, About::This);
                     partition
                         .quota

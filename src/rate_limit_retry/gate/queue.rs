@@ -4,21 +4,25 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-/// The requests that a partition keeps back.
+/// The waiters of one partition, by sequence number: the request that arrived first is first.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
+    /// The sequence numbers of all waiters in the queue.
     arrivals: BTreeSet<u64>,
-    /// Those that cannot wait for ever, by the time until which they can.
+    /// The deadlines of waiters that have one and were not returned by [`take_late`](Self::take_late) since they were
+    /// inserted.
     deadlines: BTreeSet<(Instant, u64)>,
 }
 
 impl Queue {
+    /// Inserts a waiter. Inserting it again restores its deadline.
     pub(super) fn insert(&mut self, arrival: u64, latest: Option<Instant>) {
         self.arrivals.insert(arrival);
         self.deadlines
             .extend(latest.map(|latest| (latest, arrival)));
     }
 
+    /// Removes a waiter. Returns whether it was in the queue.
     pub(super) fn remove(&mut self, arrival: u64, latest: Option<Instant>) -> bool {
         if let Some(latest) = latest {
             self.deadlines.remove(&(latest, arrival));
@@ -26,23 +30,27 @@ impl Queue {
         self.arrivals.remove(&arrival)
     }
 
+    /// Returns whether the waiter is in the queue.
     pub(super) fn contains(&self, arrival: u64) -> bool {
         self.arrivals.contains(&arrival)
     }
 
+    /// Returns the sequence number of the first waiter.
     pub(super) fn first(&self) -> Option<u64> {
         self.arrivals.first().copied()
     }
 
+    /// Returns the number of waiters in the queue.
     pub(super) fn len(&self) -> usize {
         self.arrivals.len()
     }
 
+    /// Returns whether the queue has no waiters.
     pub(super) fn is_empty(&self) -> bool {
         self.arrivals.is_empty()
     }
 
-    /// Those that cannot wait until then. They stay in the queue, and are named once.
+    /// Returns the waiters whose deadline is before `until`. They stay in the queue, and are returned once.
     pub(super) fn take_late(&mut self, until: Instant) -> Vec<u64> {
         let mut late = Vec::new();
         while let Some((latest, _)) = self.deadlines.first()

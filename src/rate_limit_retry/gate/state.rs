@@ -1,4 +1,4 @@
-//! What the gate's lock guards: the partitions, and the requests that wait for them.
+//! The state that the gate's lock guards: partitions and waiters.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,35 +20,49 @@ use crate::{
     },
 };
 
+/// The state of a gate. All methods run under the gate's lock and call no code of a task.
 #[derive(Default)]
 pub(super) struct State {
+    /// The partitions by key.
     pub(super) partitions: Partitions,
+    /// All waiters by sequence number, in a queue, granted or absent.
     pub(super) waiters: HashMap<u64, Waiter>,
-    /// Waiters that may go and have not been polled since, and when that was decided.
+    /// Waiters that were granted and have not been polled since, with the time of the grant.
     pub(super) granted: BTreeMap<u64, Instant>,
+    /// The last sequence number assigned.
     pub(super) arrivals: u64,
-    /// Everybody goes at once.
+    /// Whether every request is admitted at once.
     pub(super) bypassed: bool,
-    /// Origins that have refused everything, and until when.
+    /// Origin-wide holds: each origin once, with the end of its hold.
     bans: Vec<(Origin, Instant)>,
 }
 
+/// A request that waits for admission.
+///
+/// It is in one of three states: queued in at least one of its partitions; granted (`granted` is set, in no queue);
+/// or absent (in no queue until its next poll).
+///
+/// It becomes granted in a dispatch, and absent if it was queued or granted and is not polled in time. A poll of an
+/// absent waiter enqueues it again with its old sequence number, so that it does not lose its position for good.
 pub(super) struct Waiter {
+    /// The partitions that count the request.
     pub(super) keys: Keys,
+    /// The waker of the last poll. `None` before the first poll, during a poll, and once taken to be woken.
     pub(super) waker: Option<Waker>,
-    /// It cannot wait for longer.
+    /// The time until which the request can wait.
     pub(super) latest: Option<Instant>,
-    /// When it checks again by itself; until its first poll, when it came.
+    /// The time at which the waiter polls again without being woken; until its first poll, the time of its arrival.
     pub(super) armed: Instant,
-    /// The epochs of the partitions, once this one may go.
+    /// The numbers that its partitions gave the request, in the order of the keys, once it is granted.
     pub(super) granted: Option<Box<[u64]>>,
-    /// Not polled in time: it is in no queue until it is.
+    /// Whether the waiter was not polled in time. It is in no queue until its next poll.
     pub(super) absent: bool,
-    /// How often it has left a queue because something else kept it back.
+    /// Number of times that the request left a queue because another partition kept it back.
     pub(super) asides: u32,
 }
 
 impl State {
+    /// Returns whether all these partitions exist and are open.
     pub(super) fn are_open(&self, keys: &Keys) -> bool {
         keys.iter().all(|key| {
             let partition = self.partitions.get(key);
@@ -56,7 +70,7 @@ impl State {
         })
     }
 
-    /// A partition for which so many wait.
+    /// Returns the first of these partitions whose queue has at least `most` waiters.
     pub(super) fn full<'a>(
         &self,
         keys: &'a [PartitionKey],
@@ -68,8 +82,13 @@ impl State {
         })
     }
 
-    /// Sees that the partitions are there, and that idle ones do not pile up. Those that are removed are to be dropped
-    /// after the lock is released.
+    /// Creates the partitions that are missing, after removing idle ones.
+    ///
+    /// A new partition starts with the hold of its origin, if there is one. The caller drops `removed` after the lock
+    /// is released.
+    ///
+    /// Called before each admission and before the owner holds or pauses a partition, so that `partitions.get_mut`
+    /// succeeds for these keys as long as the lock is held.
     pub(super) fn make_room(
         &mut self,
         keys: &[PartitionKey],
@@ -82,6 +101,7 @@ impl State {
         self.partitions.sweep(now, removed);
         for key in keys {
             if let Some(known) = self.partitions.get_mut(key) {
+                // A partition that a handle created has no origin yet.
                 if known.origin.is_none() {
                     known.origin = origin.cloned().map(Box::new);
                 }
@@ -95,7 +115,12 @@ impl State {
         }
     }
 
-    /// What the answer to a request with these keys is about.
+    /// Returns which partitions the response to a request with these keys applies to.
+    ///
+    /// A throttling response applies to the whole origin only if it says so and the destination of the first
+    /// partition is known.
+    ///
+    /// With several keys and no such statement, the response may apply to any of them.
     pub(super) fn about(&self, keys: &[PartitionKey], learnt: Learnt<'_>) -> About {
         let all = matches!(learnt, Learnt::Answer { throttled: true, signals } if signals.global);
         let first = keys.first().and_then(|key| self.partitions.get(key));
@@ -108,21 +133,22 @@ impl State {
         }
     }
 
-    /// A refusal was about everything that goes where these partitions' requests go: all are held until then. Returns the
-    /// wakers of requests that cannot wait so long.
+    /// Applies a throttling response to the whole origin of these partitions: holds its partitions until the given
+    /// time. Returns the wakers of waiters that cannot wait that long.
     pub(super) fn ban(&mut self, keys: &[PartitionKey], until: Instant) -> Vec<Waker> {
         let of = |key| self.partitions.get(key)?.origin.clone();
         let Some(origin) = keys.iter().find_map(of) else {
             return Vec::new();
         };
         let mut late = Vec::new();
-        // The others are held when a request comes to them: no request pays for all.
+        // The others are held when a request arrives for them: the work of one request is bounded.
         for partition in self.partitions.values_mut().take(MOST_BANNED_AT_ONCE) {
             if partition.origin.as_ref() == Some(&origin) {
                 partition.ban(until);
                 late.extend(partition.queue.take_late(until));
             }
         }
+        // A later response may shorten nothing: the longest hold counts.
         match self.bans.iter_mut().find(|(banned, _)| *banned == *origin) {
             Some((_, longest)) => *longest = until.max(*longest),
             None => self.bans.push((*origin, until)),
@@ -130,7 +156,7 @@ impl State {
         self.take_wakers(&late)
     }
 
-    /// Holds a partition whose origin has refused everything.
+    /// Applies the hold of the partition's origin, if there is one.
     pub(super) fn apply_bans(&mut self, key: &PartitionKey, now: Instant) {
         if self.bans.is_empty() {
             return;
@@ -140,7 +166,7 @@ impl State {
         }
     }
 
-    /// The same for all partitions.
+    /// Applies all origin-wide holds that have not ended to all partitions.
     pub(super) fn apply_all_bans(&mut self, now: Instant) {
         self.bans.retain(|(_, until)| *until > now);
         if !self.bans.is_empty() {
@@ -150,13 +176,15 @@ impl State {
         }
     }
 
-    /// The wakers of these waiters.
+    /// Takes the wakers of these waiters. A waiter without one is skipped: it is being polled or has been woken.
     pub(super) fn take_wakers(&mut self, arrivals: &[u64]) -> Vec<Waker> {
         let waker = |arrival| self.waiters.get_mut(arrival)?.waker.take();
         arrivals.iter().filter_map(waker).collect()
     }
 
-    /// Forgets a waiter, which the caller drops after the lock is released.
+    /// Removes a waiter from all queues and returns it. The caller drops it after the lock is released.
+    ///
+    /// A reservation of a granted waiter is not released here: the caller uses it or reports it as not sent.
     pub(super) fn remove_waiter(&mut self, arrival: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&arrival)?;
         self.granted.remove(&arrival);
@@ -170,9 +198,10 @@ impl State {
     }
 }
 
-/// Maximum number of partitions that a refusal of everything holds at once.
+/// Maximum number of partitions that an origin-wide hold examines at once, under the lock.
 const MOST_BANNED_AT_ONCE: usize = 1_000;
 
+/// Wakes these tasks. Called without the lock, because a waker runs code of the task.
 pub(super) fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
         waker.wake();

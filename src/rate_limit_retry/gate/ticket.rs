@@ -1,4 +1,4 @@
-//! A request that may go, and what it owes: to tell what became of it.
+//! The permit of an admitted request, and the report of its outcome.
 
 use std::fmt;
 
@@ -13,29 +13,37 @@ use crate::{
     sync::lock,
 };
 
-/// A request that is in flight. Settles itself as "unknown" when dropped.
+/// A permit to send one request. [`settle`](Self::settle) reports the outcome.
+///
+/// Dropping it reports [`Learnt::Unknown`]: the request may have been sent and counted. A free ticket reports
+/// nothing.
 pub(crate) struct Ticket(Option<Counted>);
 
-/// A request that its partitions count.
+/// A request that its partitions count as in flight.
 struct Counted {
+    /// The gate that admitted the request.
     gate: Gate,
+    /// The partitions that count it.
     keys: Keys,
+    /// The numbers that the partitions gave it, in the order of the keys.
     epochs: Box<[u64]>,
+    /// Its sequence number, which a retry keeps.
     arrival: u64,
 }
 
-/// What follows from what became of a request.
+/// The consequences of a request's outcome.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
-    /// Until when it would be held now.
+    /// The time until which the request would be held if it were sent again: the latest of its partitions' holds.
     pub(crate) held_until: Option<Instant>,
-    /// What has been learnt from it.
+    /// Estimated limits that have changed because of the outcome, by partition.
     pub(crate) lessons: Vec<(PartitionKey, Lesson)>,
-    /// Nobody is held, and nobody is to be sent again because of what has been learnt.
+    /// Whether the gate is bypassed: then no request is held, and the outcome causes no retry.
     pub(crate) bypassed: bool,
 }
 
 impl Ticket {
+    /// Creates the ticket of a request that the partitions have counted.
     pub(super) fn new(gate: Gate, keys: Keys, epochs: Box<[u64]>, arrival: u64) -> Self {
         Self(Some(Counted {
             gate,
@@ -45,21 +53,24 @@ impl Ticket {
         }))
     }
 
-    /// Of a request that went past the gate: nobody counts it.
+    /// Creates the ticket of a request that no partition counts.
     pub(crate) fn free() -> Self {
         Self(None)
     }
 
+    /// Returns whether no partition counts the request.
     pub(crate) fn is_free(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The request's place in the order of arrival.
+    /// Returns the request's sequence number. `None` for a free ticket.
     pub(crate) fn arrival(&self) -> Option<u64> {
         self.0.as_ref().map(|counted| counted.arrival)
     }
 
-    /// Whether a partition has been held since the ticket was given: then the request must not go.
+    /// Returns whether a partition has been held since the ticket was issued: then the request must not be sent.
+    ///
+    /// A pause counts as a hold. Always `false` for a free ticket.
     pub(crate) fn is_overtaken(&self, now: Instant) -> bool {
         let Some(counted) = &self.0 else {
             return false;
@@ -72,7 +83,9 @@ impl Ticket {
         })
     }
 
-    /// Tells all partitions what became of the request.
+    /// Reports the outcome of the request to all its partitions.
+    ///
+    /// Returns the hold and the changed estimates. A free ticket returns the default.
     pub(crate) fn settle(mut self, learnt: Learnt<'_>, now: Instant) -> Settled {
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
@@ -82,8 +95,13 @@ impl Ticket {
 }
 
 impl Counted {
+    /// Records the outcome and dispatches waiters. Without `now` (in a drop), no hold can be computed.
+    ///
+    /// In this order, under one lock: all partitions learn, the fast path is opened or closed, an origin-wide hold is
+    /// applied, and waiters are dispatched. Wakers are called after the unlock.
     fn conclude(&self, learnt: Learnt<'_>, now: Option<Instant>) -> Settled {
         let inner = &self.gate.0;
+        // Drawn before the gate's lock is taken: the generator has a lock of its own.
         let random = inner.random.unit();
         let mut settled = Settled::default();
         let mut banned = None;
@@ -91,6 +109,7 @@ impl Counted {
             let mut state = lock(&inner.state);
             let about = state.about(&self.keys, learnt);
             settled.bypassed = state.bypassed;
+            // All partitions learn before any waiter is dispatched: a waiter may need several of them.
             for (key, epoch) in self.keys.iter().zip(&self.epochs) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;
@@ -111,7 +130,7 @@ impl Counted {
             };
             woken.extend(match now {
                 Some(now) => state.let_go(&self.keys, &inner.pace, now),
-                // Without a clock at hand: the first in each queue looks again.
+                // No clock at hand: the first waiter of each queue is woken and dispatches in its poll.
                 None => state.first_in_line(&self.keys),
             });
             woken

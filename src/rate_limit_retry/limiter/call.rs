@@ -1,4 +1,4 @@
-//! One call, and what of its request is needed.
+//! One call, and the parts of its request that limits depend on.
 
 use std::num::NonZeroU64;
 
@@ -10,31 +10,42 @@ use crate::{
     rate_limit_retry::{budget::Account, decision::MethodClass, gate::Keys, route::RouteClass},
 };
 
-/// One call, over all its attempts.
+/// The state of one call over all its attempts.
+///
+/// Each request in flight has one, so that it is kept small: the destination is boxed, and the number of sends is a
+/// `u16`.
 #[derive(Debug)]
 pub(crate) struct Call {
+    /// The partitions that count its requests.
     pub(crate) keys: Keys,
-    /// Where its success is counted, and its retries are charged.
+    /// The account of the retry budget to which a success is credited and retries are charged.
     pub(crate) account: Account,
-    /// Where it goes, if the keys are the user's own.
+    /// The request's destination, if the user chooses the partition keys; `None` otherwise.
     pub(super) origin: Option<Box<Origin>>,
+    /// Whether a second send of the request can do harm.
     pub(super) method: MethodClass,
-    /// What is held where the server is unavailable for a part of its requests; `None` until it is needed.
+    /// The class of requests that is held while the server is unavailable for a part of its requests. `None` until it
+    /// is needed.
     pub(super) route: Option<RouteClass>,
-    /// A layer outside has sent the request before.
+    /// Whether the request is a retry of a retry layer outside this one.
     pub(super) nested: bool,
+    /// The time by which the call must end. `None`: no limit.
     pub(super) deadline: Option<Instant>,
+    /// The sequence number of an earlier admission, with which a retry keeps its place. `None` before the first
+    /// admission and after the place was given up.
     pub(super) arrival: Option<NonZeroU64>,
+    /// The number of the current attempt; 1 for the first.
     pub(super) attempt: u32,
+    /// Number of sends so far, including those of inner layers.
     pub(super) sends: u16,
-    /// An attempt was sent again after a 401, with another token: once per call.
+    /// Whether an attempt was sent again after a 401 with another token, which happens at most once per call.
     pub(crate) token_replaced: bool,
-    /// An attempt that was followed by another one may have been processed.
+    /// Whether an earlier attempt may have been processed.
     pub(super) perhaps_processed: bool,
 }
 
 impl Call {
-    /// Tells those below that this is not the first attempt.
+    /// Marks a retry with the attempt's number, for inner layers. A first attempt stays unmarked.
     pub(crate) fn mark<B>(&self, request: &mut http::Request<B>) {
         Attempts::mark(request, self.attempt, self.token_replaced);
     }
@@ -43,9 +54,13 @@ impl Call {
 /// The head of a request, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestHead<'a> {
+    /// The method.
     pub(crate) method: &'a Method,
+    /// The target.
     pub(crate) uri: &'a Uri,
+    /// The header fields.
     pub(crate) headers: &'a HeaderMap,
+    /// The extensions.
     pub(crate) extensions: &'a http::Extensions,
 }
 
@@ -61,7 +76,7 @@ impl<'a, B> From<&'a http::Request<B>> for RequestHead<'a> {
 }
 
 impl RequestHead<'_> {
-    /// An owned copy, for the user's closure.
+    /// Returns an owned copy, for the user's closure. HTTP version: the default, HTTP/1.1.
     pub(crate) fn to_parts(self) -> Parts {
         let mut request = http::Request::new(());
         request.method_mut().clone_from(self.method);

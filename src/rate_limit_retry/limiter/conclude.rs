@@ -1,4 +1,4 @@
-//! What follows an attempt.
+//! The end of an attempt: what limits learn from it, and whether the request is sent again.
 
 use std::{error::Error, time::Duration};
 
@@ -24,17 +24,20 @@ use crate::{
     },
 };
 
-/// What to do after an attempt. `K` is the copy that is sent again.
+/// What to do after an attempt. `K` is the copy of the request that is sent again.
 #[derive(Debug)]
 pub(crate) enum Next<RB, K> {
+    /// Return this outcome to the caller.
     Return(Result<Response<RB>, BoxError>),
-    /// Send again after this wait; the response, if there is one, is drained first.
+    /// Send the copy again after this wait. The response, if there is one, is drained first.
     Again(Option<Response<RB>>, Duration, K),
 }
 
 impl Limiter {
-    /// Whether nothing follows from an attempt's response, as from most: the first attempt of a request that went past the
-    /// gate, and a plain success, which says nothing about limits and has been sent once.
+    /// Returns whether nothing follows from a response, which holds for most: it is a plain success of the first send
+    /// on the fast path, and has no fields about limits.
+    ///
+    /// Such a response needs no lock and no clock. Otherwise [`conclude`](Self::conclude) takes the slow path.
     #[inline]
     pub(crate) fn is_final<RB>(call: &Call, ticket: &Ticket, response: &Response<RB>) -> bool {
         ticket.is_free()
@@ -43,14 +46,33 @@ impl Limiter {
             && !may_speak(response.headers())
     }
 
-    /// A success pays for retries in its partition.
+    /// Credits a success to the retry budget of the call's partition.
     #[inline]
     pub(crate) fn on_success(&self, call: &Call) {
         self.budget.deposit(call.account);
     }
 
-    /// Learns from the end of an attempt, and decides what follows. `kept` is the copy, if it can still be sent. Before it
-    /// is sent, the attempt that has ended stops reading the body.
+    /// Reports the outcome of an attempt to its partitions, emits events, and decides what follows.
+    ///
+    /// `kept` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has ended
+    /// stops reading the body.
+    ///
+    /// What the partitions learn depends on the end of the attempt. The first row that matches applies:
+    ///
+    /// | end | outcome |
+    /// |---|---|
+    /// | response to an exhausted quota that no wait restores | [`Learnt::Sent`] |
+    /// | 503 that holds a route only | [`Learnt::Unavailable`] |
+    /// | response from a cache, no throttle | [`Learnt::Cached`] |
+    /// | 5xx without limits, no throttle | [`Learnt::Unknown`] |
+    /// | 4xx or 5xx, no throttle | [`Learnt::Failed`] |
+    /// | any other response | [`Learnt::Answer`] |
+    /// | error with `ENHANCE_YOUR_CALM` (RFC 9113 §7) | [`Learnt::Answer`], throttled |
+    /// | error, request not sent | [`Learnt::NotSent`] |
+    /// | final error | [`Learnt::Sent`], or [`Learnt::NotSent`] if the error shows it |
+    /// | any other error | [`Learnt::Unknown`] |
+    ///
+    /// While the gate is bypassed, the outcome is reported and returned, and nothing is retried.
     pub(crate) fn conclude<RB: Body, K: Resend>(
         &self,
         call: &mut Call,
@@ -64,6 +86,7 @@ impl Limiter {
             self.on_success(call);
             return Next::Return(outcome);
         }
+        // The slow path. From here on the outcome of a request on the fast path is counted, too.
         let (outcome, given_up_below) = nested::open(outcome);
         let (now, wall) = self.clock.both();
         let ticket = if ticket.is_free() {
@@ -86,11 +109,14 @@ impl Limiter {
                 let shed = is_shed(status, response.headers());
                 let throttled = shed || signals.is_throttle(status);
                 let wait = signals.retry_after.unwrap_or_default();
+                // A 503 with `Retry-After` holds the route only, unless it is about an exhausted quota or about the whole
+                // origin, or the user's setting makes it hold the partition.
                 let unavailable = status == StatusCode::SERVICE_UNAVAILABLE
                     && throttled
                     && !(permanent || signals.global || signals.is_exhausted())
                     && !shed
                     && self.unavailable == UnavailableScope::Route;
+                // Up to 1 % on top of what the server asks for.
                 let jitter = (wait / 100).min(MOST_JITTER).mul_f64(self.random.unit());
                 let until = after(now, (wait + jitter).min(self.gate.max_hold()));
                 let route_held = unavailable && {
@@ -101,14 +127,14 @@ impl Limiter {
                     self.hold_route(call, class.unwrap_or(RouteClass::WRITES), until, now)
                 };
                 let learnt = if permanent {
-                    // What no wait restores is not waited for.
+                    // Not a throttle to wait for: no wait restores the quota.
                     Learnt::Sent
                 } else if route_held {
                     Learnt::Unavailable { wait }
                 } else if !throttled && is_from_a_cache(response.headers()) {
                     Learnt::Cached
                 } else if status.is_server_error() && !throttled && signals.is_empty() {
-                    // A failure says nothing about quotas, and may not have been counted.
+                    // A failure without limits says nothing about quotas, and the request may not have been counted.
                     Learnt::Unknown
                 } else if !throttled && (status.is_client_error() || status.is_server_error()) {
                     Learnt::Failed { signals: &signals }
@@ -130,7 +156,8 @@ impl Limiter {
                 let held_until = settled.held_until.max(route_held.then_some(until));
                 let held = held_until.map(|until| until.saturating_duration_since(now));
                 if throttled && !permanent {
-                    // Where nobody knows until when, the next to look is somebody else, who has retries left.
+                    // Without an announced end, and after repeated throttling, another request is the next probe, one
+                    // that has retries left.
                     if signals.retry_after.is_none() || call.attempt > PATIENCE {
                         call.arrival = None;
                     }
@@ -146,10 +173,12 @@ impl Limiter {
                 (ended, shed, held, settled.bypassed)
             }
             Err(error) => {
+                // An error carries no count of sends: it stands for one.
                 call.sends = call.sends.saturating_add(1);
                 let class = self.classifier.classify(&**error);
                 let shed = error::is_shed(&**error);
                 let learnt = match class {
+                    // `ENHANCE_YOUR_CALM` (RFC 9113 §7): throttling without an announced end.
                     _ if shed => Learnt::Answer {
                         throttled: true,
                         signals: &signals,
@@ -163,9 +192,11 @@ impl Limiter {
                 let held = settled.held_until.filter(|_| shed);
                 let held = held.map(|until| until.saturating_duration_since(now));
                 if let Some(held_for) = held {
+                    // Another request is the next probe.
                     call.arrival = None;
                     self.tell_each(call, |partition| RateLimitEvent::Throttled {
                         partition,
+                        // An error has no status; events need one.
                         status: StatusCode::TOO_MANY_REQUESTS,
                         held_for,
                     });
@@ -196,6 +227,8 @@ impl Limiter {
             }),
             left: call.deadline.map(|at| at.saturating_duration_since(now)),
         };
+        // The budget is charged only for a retry after a transient failure. The copy is checked last, because the check
+        // ends the reading of the body by the attempt before.
         let reason = match self.charge(call.account, decide(&facts, &self.policy), now) {
             Decision::Return => return Next::Return(self.finish(call, outcome)),
             Decision::GiveUp(reason) => reason,
@@ -229,7 +262,8 @@ impl Limiter {
         Next::Return(self.finish(call, outcome))
     }
 
-    /// Whether the first attempt of the layer outside was retried here after such an error.
+    /// Returns whether a failed attempt of an outer layer is left to that layer to retry: this layer would have
+    /// retried it, were it not nested.
     fn leaves_it(&self, facts: &Facts<'_>) -> bool {
         let first = Facts {
             nested: false,
@@ -239,7 +273,10 @@ impl Limiter {
         facts.nested && matches!(decide(&first, &self.policy), Decision::AfterFault(_))
     }
 
-    /// Retries after faults are bounded by a share of the partition's requests; waiting for a quota is not a fault.
+    /// Withdraws a retry after a transient failure from the partition's budget, or gives up. Waits for a quota are
+    /// free.
+    ///
+    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision.
     fn charge(&self, account: Account, decision: Decision, now: Instant) -> Decision {
         match decision {
             Decision::AfterFault(_) if !self.budget.withdraw(account, now) => {
@@ -249,6 +286,7 @@ impl Limiter {
         }
     }
 
+    /// Emits the retry, counts the attempt, and returns the copy to send after `wait`.
     fn again<RB, K>(
         &self,
         call: &mut Call,
@@ -257,7 +295,7 @@ impl Limiter {
         wait: Duration,
         kept: &mut Option<K>,
     ) -> Next<RB, K> {
-        // Not decided without a copy.
+        // `decide` returns no retry without a copy.
         let Some(kept) = kept.take() else {
             return Next::Return(self.finish(call, outcome));
         };
@@ -275,6 +313,9 @@ impl Limiter {
         Next::Again(outcome.ok(), wait, kept)
     }
 
+    /// Records the number of sends in a response to return.
+    ///
+    /// An outer layer adds this number to its own. An error carries none.
     fn finish<RB>(
         &self,
         call: &Call,
@@ -287,7 +328,7 @@ impl Limiter {
     }
 }
 
-/// What an attempt ended with, for an event.
+/// Returns the status or the error of an outcome, for an event.
 fn ended_with<RB>(
     outcome: &Result<Response<RB>, BoxError>,
 ) -> (
@@ -300,13 +341,14 @@ fn ended_with<RB>(
     }
 }
 
-/// Ends the reading of the attempt before; the copy is gone if it cannot be sent in full any more.
+/// Ends the reading of the body by the earlier attempt. Clears the copy and returns `false` if the copy can no longer
+/// be sent in full.
 fn supersede<K: Resend>(kept: &mut Option<K>) -> bool {
     *kept = kept.take().filter(Resend::supersede);
     kept.is_some()
 }
 
-/// Requests that were held together do not come back together.
+/// Maximum jitter added to the hold of a route, so that requests that were held together are not sent together.
 const MOST_JITTER: Duration = Duration::from_millis(250);
-/// So many attempts keep their place before those who came later.
+/// Number of attempts for which a throttled request keeps its place before requests that arrived later.
 const PATIENCE: u32 = 2;

@@ -1,5 +1,16 @@
-//! The protocol between a request and its limits, apart from any service, so that anything else can
-//! drive it as the layer does.
+//! Admission and retries, apart from any service: the layer and any other driver use the same calls.
+//!
+//! A driver begins a call ([`Limiter::begin`]), admits it ([`Limiter::try_admit`], [`Limiter::admit`]), checks the
+//! ticket right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::conclude`]), which returns
+//! a response or asks for another attempt.
+//!
+//! # Order of checks
+//!
+//! - [`Limiter::try_admit`] asks the gate. If the request must wait, the clocks are compared first: holds may have
+//!   ended while the machine was suspended.
+//! - [`Limiter::admit`] waits in the gate's queue, checks whether the route has been held in the meantime, and
+//!   reserves a slot of the fleet if the quota is exact.
+//! - [`Limiter::start`] checks again once the inner service is ready, because that may take long.
 
 mod call;
 mod conclude;
@@ -41,29 +52,48 @@ use crate::{
     telemetry::span,
 };
 
-/// One layer's gate and rules.
+/// The gate, the settings and the clock of one layer.
 pub(crate) struct Limiter {
+    /// Admission by quotas.
     pub(super) gate: Gate,
+    /// Sharing of quotas with other processes; `None` without a store.
     pub(super) sharing: Option<Sharing>,
+    /// What the user allows: retries, wait and methods.
     pub(super) policy: Policy,
+    /// Maximum duration of a call. `None`: no limit.
     pub(super) deadline: Option<Duration>,
+    /// Waits before retries after transient failures.
     pub(super) fault_backoff: Backoff,
+    /// The retry budget, by partition.
     pub(super) budget: FaultBudget,
+    /// How the partition keys of a request are chosen.
     pub(super) partitioning: Partitioning,
+    /// What a 503 with `Retry-After` holds.
     pub(super) unavailable: UnavailableScope,
+    /// Classes of requests that are held, each by a partition of its own.
     pub(super) routes: HeldRoutes,
+    /// Origins that honor `Idempotency-Key`.
     pub(super) keyed_origins: Vec<Origin>,
+    /// Classes of errors of the inner service.
     pub(super) classifier: Classifier,
+    /// Detects responses to an exhausted quota that no wait restores.
     pub(super) permanent: Permanence,
+    /// Reads limits from response headers.
     pub(super) reader: Reader,
+    /// The clock of holds and windows, which includes time in which the machine was suspended.
     pub(super) clock: BoottimeClock,
+    /// Source of jitter.
     pub(super) random: Random,
+    /// Receivers of events.
     pub(super) sinks: Sinks<RateLimitEvents>,
+    /// Detects misuse of the layer. Only the first is reported.
     pub(crate) usage: Usage,
 }
 
 impl Limiter {
-    /// A call that begins now. With a credential's name, the default partition is that credential's at the origin.
+    /// Starts a call at `now`. With a credential's name, the default partition is that credential's at the origin.
+    ///
+    /// A route that is held already is added to the call's keys. The call's deadline starts here.
     pub(crate) fn begin(
         &self,
         parts: &RequestHead<'_>,
@@ -85,7 +115,10 @@ impl Limiter {
         call
     }
 
-    /// Whether the route of a request is held and this was not known to it. From then on it is.
+    /// Returns whether the request's route is held by a partition that is not among the call's keys, and adds it to
+    /// them.
+    ///
+    /// Costs one atomic load while no route is held.
     fn is_route_held(&self, call: &mut Call, now: Instant) -> bool {
         let Some((partition, class)) = call.keys.first().zip(call.route) else {
             return false;
@@ -102,10 +135,14 @@ impl Limiter {
         true
     }
 
-    /// The server is unavailable for one kind of its requests: these are held until then.
+    /// Holds the request's route until the given time, because the server is unavailable for this class of requests.
     ///
-    /// Returns whether that can be kept apart from what holds for the whole partition.
+    /// Returns `false` if the call has no partition or too many routes are held: then the whole partition is to be
+    /// held.
+    ///
+    /// The partition that holds the route is added to the call's keys, so that a retry waits for it.
     fn hold_route(&self, call: &mut Call, class: RouteClass, until: Instant, now: Instant) -> bool {
+        // The lock of `routes` is released before the gate's is taken.
         let partition = call.keys.first();
         let Some(key) = partition.and_then(|key| self.routes.hold(key, class, until, now)) else {
             return false;
@@ -117,12 +154,16 @@ impl Limiter {
         true
     }
 
+    /// Returns the partition keys of a request.
+    ///
+    /// By default that is one key: the origin, with the credential's name. With a function of the user's, duplicates
+    /// are removed and the order is kept; the first key is the one of the retry budget and of errors.
     pub(crate) fn keys(&self, parts: &RequestHead<'_>, credential: Option<&str>) -> Keys {
         match &self.partitioning {
             Partitioning::ByOrigin => [PartitionKey::of_origin(parts.uri, credential)].into(),
             Partitioning::By(keys) => {
                 let mut keys = keys(&parts.to_parts());
-                // Nobody is counted twice.
+                // A partition counts a request once.
                 let mut seen = HashSet::new();
                 keys.retain(|key| seen.insert(key.clone()));
                 keys.into()
@@ -130,12 +171,12 @@ impl Limiter {
         }
     }
 
-    /// A call without a deadline.
+    /// Creates a call without a deadline, a destination and a route.
     pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
         let keyed = self.keyed_origins.iter().any(|o| o.matches(parts.uri));
         let nested = Attempts::are_marked(parts.extensions);
         if nested {
-            // Only a layer with limits marks what it sends again.
+            // Only a layer with limits marks requests, and only retries.
             self.report(self.usage.once(Misuse::Nested));
         }
         Call {
@@ -154,15 +195,18 @@ impl Limiter {
         }
     }
 
+    /// Emits an event about misuse, if there is one.
     pub(crate) fn report(&self, misuse: Option<Misuse>) {
         if let Some(misuse) = misuse {
             self.sinks.emit(&RateLimitEvent::Misused { misuse });
         }
     }
 
-    /// Whether requests may go past the gate where nothing is known: with a deadline they must be watched, with a
-    /// profile answers may speak in any way, partitions of the user's own are told by more than the origin, and of those
-    /// that are shared other processes may know something.
+    /// Returns whether requests may take the fast path while their partition is open.
+    ///
+    /// They may not with a deadline, which must be checked; with a header profile, which may find limits in any
+    /// field; with keys of the user's own, which depend on more than the origin by which the fast path finds a
+    /// partition; and with a store, through which other processes report limits.
     pub(crate) fn has_passes(&self) -> bool {
         self.deadline.is_none()
             && self.sharing.is_none()
@@ -170,27 +214,36 @@ impl Limiter {
             && !self.reader.has_profile()
     }
 
-    /// Whether a request has to wait for something else than its turn: it has a deadline, or takes a slot of the fleet.
+    /// Returns whether a request may have to wait for more than its admission: it has a deadline, or reserves a slot
+    /// of the fleet.
     pub(crate) fn is_watched(&self) -> bool {
         self.deadline.is_some() || self.sharing.as_ref().is_some_and(Sharing::is_exact)
     }
 
-    /// The time by which holds and windows are measured, which goes on while the machine is suspended.
+    /// Returns the time by which holds and windows are measured. It includes suspensions of the machine that have
+    /// been noticed.
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
     }
 
-    /// The same, after the clocks have been compared.
+    /// Returns the same time after comparing the clocks, which notices a suspension.
     pub(crate) fn now_compared(&self) -> Instant {
         self.clock.both().0
     }
 
-    /// The same moment by tokio's clock.
+    /// Converts a time to tokio's clock.
     pub(crate) fn by_tokio(&self, at: Instant) -> Instant {
         self.clock.by_tokio(at)
     }
 
-    /// A ticket, if the request may go at once.
+    /// Admits the request if it may be sent at once.
+    ///
+    /// # Errors
+    ///
+    /// The [`Admission`] if it must wait or is rejected.
+    ///
+    /// With a store, this also starts the agents of the request's partitions. A queued request keeps the place in
+    /// [`Admission::Wait`]; dropping that gives it up.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Ticket, Admission> {
         if let Some(sharing) = &self.sharing {
             sharing.attend(&call.keys);
@@ -206,7 +259,7 @@ impl Limiter {
         if !matches!(admission, Admission::Go(_)) {
             let then = self.now_compared();
             if then.saturating_duration_since(now) >= SUSPENSION {
-                // What was to end has ended while the machine was suspended.
+                // Holds that were to end while the machine was suspended have ended.
                 drop(admission);
                 let latest = Some(self.latest(call, then));
                 admission = self.gate.admit(&Wish { latest, ..wish }, then);
@@ -221,11 +274,19 @@ impl Limiter {
         }
     }
 
-    /// Waits for a ticket, and where the fleet keeps a quota exactly, for a slot.
+    /// Waits for admission, and with an exact fleet quota also for a slot. `first` is the result of
+    /// [`try_admit`](Self::try_admit), if it was called.
+    ///
+    /// # Errors
+    ///
+    /// [`HoldTooLong`] if the request cannot be sent before its deadline or within `max_wait`, or must wait outside a
+    /// tokio runtime; [`TooManyWaiting`] if a queue is full.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the place up; a slot that was taken passes unused.
+    /// Dropping the future gives the place in the queue up. A slot of the fleet that was reserved passes unused.
+    ///
+    /// The loop ends, because each round adds a partition to the call's keys.
     pub(crate) async fn admit(
         &self,
         call: &mut Call,
@@ -233,6 +294,7 @@ impl Limiter {
     ) -> Result<Ticket, BoxError> {
         let latest = self.latest(call, self.clock.now());
         let mut ticket = self.enter(call, first).await?;
+        // A route may have been held during the wait: the ticket does not count its partition.
         while self.is_route_held(call, self.clock.now()) {
             ticket.settle(Learnt::NotSent, self.clock.now());
             ticket = self.enter(call, None).await?;
@@ -256,6 +318,10 @@ impl Limiter {
         }
     }
 
+    /// Waits for admission to all partitions of the call.
+    ///
+    /// Emits [`RateLimitEvent::Held`] before a wait and, if the request is admitted, [`RateLimitEvent::Released`]
+    /// after it.
     async fn enter(&self, call: &mut Call, first: Option<Admission>) -> Result<Ticket, BoxError> {
         let now = self.clock.now();
         let latest = self.latest(call, now);
@@ -272,7 +338,7 @@ impl Limiter {
             Admission::TooMany(partition) => Err(self.too_many(call, partition, now)),
             Admission::Wait(place) => {
                 if Handle::try_current().is_err() {
-                    // There are no timers to wait with.
+                    // Outside a runtime there are no timers to wait with.
                     drop(place);
                     let chance = self.gate.next_chance(&call.keys, now);
                     return Err(self.too_long(call, chance.unwrap_or(now), now));
@@ -296,17 +362,24 @@ impl Limiter {
         }
     }
 
-    /// Whether a partition has been held since the ticket was given.
+    /// Returns whether a partition or the route has been held since the ticket was issued.
     fn is_overtaken(&self, call: &mut Call, ticket: &Ticket) -> bool {
         let now = self.clock.now();
         self.is_route_held(call, now) || ticket.is_overtaken(now)
     }
 
+    /// Returns the time until which the call can wait: its deadline, but at most `max_wait` from now.
+    ///
+    /// `max_wait` limits each wait anew, the deadline the whole call.
     fn latest(&self, call: &Call, now: Instant) -> Instant {
         let patience = after(now, self.policy.max_wait);
         call.deadline.map_or(patience, |at| at.min(patience))
     }
 
+    /// Emits the rejection and returns the error for a hold that ends at `until`, later than the call can wait.
+    ///
+    /// The error's time is by tokio's clock, for the user's own timers. Without a runtime, the error says that there
+    /// is no timer to wait with.
     fn too_long(&self, call: &Call, until: Instant, now: Instant) -> BoxError {
         let partition = call.keys.first().cloned();
         let wait = until.saturating_duration_since(now);
@@ -323,6 +396,7 @@ impl Limiter {
         .into()
     }
 
+    /// Emits the rejection and returns the error for a full queue.
     fn too_many(&self, call: &Call, partition: PartitionKey, now: Instant) -> BoxError {
         let chance = self.gate.next_chance(&call.keys, now);
         let held_for = chance.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
@@ -337,6 +411,7 @@ impl Limiter {
         .into()
     }
 
+    /// Emits an event for each partition of the call.
     fn tell_each<'a>(
         &self,
         call: &'a Call,
@@ -356,8 +431,8 @@ impl std::fmt::Debug for Limiter {
     }
 }
 
-/// Two readings of the clock that differ by so much are not due to the time that reading takes.
+/// Minimum difference between two readings of the clock that is taken for a suspension of the machine.
 const SUSPENSION: Duration = Duration::from_millis(500);
 
-/// Held by many, one for each layer value.
+/// The limiter that all values of one layer share.
 pub(crate) type SharedLimiter = Arc<Limiter>;

@@ -1,4 +1,5 @@
-//! What a retry layer within another tells the outer one about errors, which have no room for it themselves.
+//! The error wrapper by which a nested retry layer reports to the outer one that it has given up. A response has
+//! extensions for that; an error has none.
 
 use std::{error::Error, fmt};
 
@@ -6,11 +7,15 @@ use http::Response;
 
 use crate::BoxError;
 
-/// An inner layer has sent the request as often as it does, and now leaves the retries to the outer one. Only attempts
-/// that the outer layer has marked end so, and it takes the error out again.
+/// The error of an inner layer that has made all of its retries and leaves further ones to the outer layer.
+///
+/// Only attempts that the outer layer has marked end with it, and the outer layer removes it. Its messages are those
+/// of the error within.
 struct GivenUpBelow(BoxError);
 
-/// The outcome, with the error as it was, and whether a layer below had given up.
+/// Removes the wrapper from an outcome. Returns the original outcome and whether an inner layer had given up.
+///
+/// An error without the wrapper stays as it is.
 pub(super) fn open<RB>(
     outcome: Result<Response<RB>, BoxError>,
 ) -> (Result<Response<RB>, BoxError>, bool) {
@@ -21,7 +26,7 @@ pub(super) fn open<RB>(
     }
 }
 
-/// The error for the outer layer.
+/// Wraps an error for the outer layer.
 pub(super) fn close(error: BoxError) -> BoxError {
     Box::new(GivenUpBelow(error))
 }

@@ -1,11 +1,12 @@
-//! Responses of a proxy that has dropped a request because there were too many, and says so in a field of its own.
+//! Responses of a proxy that has shed a request because of overload, and says so in a field of its own.
 
 use http::{HeaderMap, StatusCode};
 
-/// Whether the server has dropped the request before it was processed, because it gets more than it takes.
+/// Returns whether a proxy has dropped the request before it was processed, because of overload or a rate limit.
 ///
-/// Envoy marks each refusal of its rate limit service with `x-envoy-ratelimited`, whatever status it is configured to send,
-/// and each one of its overload manager and of an upstream that is overloaded with `x-envoy-overloaded`.
+/// Envoy marks each rejection of its rate limit service with `x-envoy-ratelimited`, with any status that it is
+/// configured to send, and each rejection of its overload manager and of an overloaded upstream with
+/// `x-envoy-overloaded`.
 pub(super) fn is_shed(status: StatusCode, headers: &HeaderMap) -> bool {
     let says = |name: &str| {
         let value = headers.get(name).map(|value| value.as_bytes().trim_ascii());

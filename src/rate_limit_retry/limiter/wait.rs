@@ -1,4 +1,7 @@
-//! Waiting, by lengths of time: our clock need not be the one that tokio's timers use, and may lag behind it.
+//! Waiting for admission.
+//!
+//! Timers are set to durations, not to points in time: the layer's clock may differ from the one of tokio's timers,
+//! and may lag behind it.
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
@@ -18,13 +21,14 @@ use crate::{
 };
 
 impl Limiter {
-    /// Time left until the call's deadline.
+    /// Returns the time left until the call's deadline. `None` without a deadline.
     pub(crate) fn time_left(&self, call: &Call) -> Option<Duration> {
         let deadline = call.deadline?;
         Some(deadline.saturating_duration_since(self.clock.now()))
     }
 
-    /// `in_flight` says whether the request may have been processed.
+    /// Returns the error for a call whose deadline has passed. `in_flight`: whether the current attempt may have been
+    /// processed.
     pub(crate) fn deadline_exceeded(call: &Call, in_flight: bool) -> BoxError {
         DeadlineExceeded {
             possibly_processed: in_flight || call.perhaps_processed,
@@ -32,12 +36,14 @@ impl Limiter {
         .into()
     }
 
-    /// The inner service is ready. `None` if the request must not be sent now, because a hold has begun since the ticket was
-    /// given.
+    /// Checks a ticket right before the send, once the inner service is ready.
+    ///
+    /// Returns `None` if the request must not be sent now, because a hold has begun since the ticket was issued. In
+    /// that case, and in case of an error, the ticket is released.
     ///
     /// # Errors
     ///
-    /// [`DeadlineExceeded`], if nothing is left until the call's deadline.
+    /// [`DeadlineExceeded`], if no time is left until the call's deadline.
     pub(crate) fn start(
         &self,
         call: &mut Call,
@@ -54,26 +60,39 @@ impl Limiter {
         Ok(Some(ticket))
     }
 
-    /// Gives back a ticket that was not used.
+    /// Releases a ticket that was not used.
     pub(crate) fn not_sent(&self, ticket: Ticket) {
         ticket.settle(Learnt::NotSent, self.clock.now());
     }
 
-    /// Whether the response can be drained before the call's deadline, and something is left then.
+    /// Returns whether the response can be drained before the call's deadline with time left for another attempt.
+    ///
+    /// Draining takes no time for a body that has ended, and otherwise up to a limit that a short deadline reduces.
     pub(crate) fn can_drain<RB: Body>(&self, call: &Call, response: &Response<RB>) -> bool {
         let longest = max_drain(response, self.deadline);
         call.deadline
             .is_none_or(|at| at.saturating_duration_since(self.clock.now()) > longest)
     }
 
-    /// The ticket, when it is this place's turn. In the error, until when a partition is held, if it is known that this is
-    /// later than `latest`; `None` if `latest` has come.
+    /// Polls a place until the request is admitted.
+    ///
+    /// # Errors
+    ///
+    /// The end of the hold, if it is known to be later than `latest`; `None` if `latest` has passed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place up.
+    ///
+    /// The place returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
+    /// [`TICK`] and at most [`UNSUSPENDED`], and the clock is read again in each poll.
     pub(super) async fn turn(
         &self,
         mut place: Place,
         latest: Instant,
     ) -> Result<Ticket, Option<Instant>> {
         let left = latest.saturating_duration_since(self.clock.now());
+        // Two timers: `expiry` is never reset, `timer` is set anew by each poll.
         let mut expiry = pin!(sleep(left));
         let mut timer = pin!(sleep(left));
         poll_fn(|cx| {
@@ -85,6 +104,7 @@ impl Limiter {
                 Turn::Pending(Some(at)) => {
                     let wait = at.saturating_duration_since(now);
                     timer.set(sleep(wait.clamp(TICK, UNSUSPENDED)));
+                    // The new timer must be polled to register the waker. One that is due already polls again.
                     if timer.as_mut().poll(cx).is_ready() {
                         cx.waker().wake_by_ref();
                     }
@@ -99,7 +119,7 @@ impl Limiter {
     }
 }
 
-/// Whatever the clock says, nobody looks again sooner than after this.
+/// Minimum interval between two polls by timer, whatever the clock says.
 const TICK: Duration = Duration::from_millis(1);
-/// tokio's timers stand still while the machine is suspended: whether it was is checked as often as this.
+/// Maximum time between two checks of the clock. tokio's timers do not advance while the machine is suspended.
 const UNSUSPENDED: Duration = Duration::from_secs(60);

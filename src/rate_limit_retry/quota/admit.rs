@@ -1,12 +1,14 @@
-//! Whether a request may be sent.
+//! The result of asking a quota for admission.
 
 use tokio::time::Instant;
 
-/// Whether a request may go.
+/// Whether a request may be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Admit {
+    /// The request may be sent.
     Now,
-    /// When a request in flight has been answered, and at this time at the latest.
+    /// Ask again when a request in flight has ended, and at this time at the latest, if there is one.
     AfterAnswer(Option<Instant>),
+    /// Ask again at this time.
     NotBefore(Instant),
 }

@@ -1,22 +1,30 @@
-//! How much a window takes that nobody announces.
+//! The estimated limit of a fixed window that the server does not announce.
 
 use super::window::Period;
 
-/// So many requests in each period.
+/// An estimated limit: `allowance` requests in each period.
+///
+/// After a number of windows that stopped at the limit, a window exceeds it by a step, to find out whether the quota has
+/// grown. The step doubles until throttling confirms a limit. Probes become rarer with each confirmation, so that a
+/// constant quota costs few throttled requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
+    /// The limit that requests obey now. During a probe it is greater than `proven`.
     pub(super) allowance: u64,
-    /// What has been accepted in one, before it was looked what is beyond.
+    /// The limit as last measured by a throttled window.
     pub(super) proven: u64,
+    /// The bounds of the window's length.
     pub(super) period: Period,
-    /// How many windows have gone by without a look at what is beyond the allowance, and after how many one is due.
+    /// Number of windows that stopped at the limit since throttling last confirmed it.
     unseen: u32,
+    /// Number of such windows after which a probe is due. Doubles with each confirmation, up to [`RAREST_LOOK`].
     next_look: u32,
-    /// By how much the next look goes beyond the allowance.
+    /// Number of requests by which the next probe exceeds the limit. Doubles with each probe that finds no end.
     step: u64,
 }
 
 impl Window {
+    /// Creates an estimate. The first full window is a probe.
     pub(super) fn new(allowance: u64, period: Period) -> Self {
         Self {
             allowance,
@@ -28,10 +36,10 @@ impl Window {
         }
     }
 
-    /// So many were accepted in a window, then requests were refused until the next one.
+    /// Records a window that ended with throttling after `allowance` accepted requests.
     pub(super) fn learn(&mut self, allowance: u64, period: Period) {
         if allowance < self.proven - self.proven / 10 {
-            // Perhaps for this time only.
+            // At least 10 % less than before, perhaps only this time: the next window is a probe.
             self.next_look = 0;
         }
         self.allowance = allowance;
@@ -39,14 +47,16 @@ impl Window {
         self.period = self.period.and(period);
     }
 
-    /// The allowance has been seen to end where it was thought to.
+    /// Confirms the limit: throttling began where it was expected. Probes become rarer.
     pub(super) fn seen(&mut self) {
         self.unseen = 0;
         self.step = 1;
         self.next_look = (self.next_look * 2).clamp(2, RAREST_LOOK);
     }
 
-    /// So many have been accepted, which is all that is allowed: whether to leave it at that.
+    /// Decides, once the limit is reached, whether to stop there (`true`) or to raise the limit for a probe.
+    ///
+    /// A window of which only a part was observed (`opened_by_chance`) is always probed.
     pub(super) fn is_enough(&mut self, accepted: u64, opened_by_chance: bool) -> bool {
         let enough = !opened_by_chance && self.unseen < self.next_look;
         if enough {
@@ -59,5 +69,5 @@ impl Window {
     }
 }
 
-/// Once in so many windows it is looked whether a quota has grown.
+/// Maximum number of windows between two probes for a quota that has grown.
 const RAREST_LOOK: u32 = 32;

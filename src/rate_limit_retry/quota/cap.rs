@@ -1,4 +1,4 @@
-//! A limit that the caller sets, whatever the server says.
+//! The local limit: a limit that the user sets, in addition to what the server announces.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,26 +13,37 @@ use crate::{
     },
 };
 
-/// Counts what has been sent. What is in flight counts, and what has ended counts for a period from its end: whenever
-/// the server counted it, it never sees more than it should.
+/// A local limit and the requests that count toward it.
+///
+/// A request counts while it is in flight and for one period after its end. The server counted it at some time in
+/// between, so that it never sees more requests in a period than the limit allows.
+///
+/// Ends are stored in buckets, which expire with their last request. That errs toward fewer requests.
 #[derive(Debug)]
 pub(super) struct Cap {
+    /// The limit. An announced one may replace its rate.
     limit: OwnLimit,
+    /// Requests that have ended within the last period, in buckets, from old to new.
     ended: VecDeque<Ended>,
+    /// Number of requests in `ended`.
     count: u64,
-    /// When requests would go that are spaced evenly.
+    /// The time of the next send if requests were spaced evenly: the theoretical arrival time of GCRA.
     even: Option<Instant>,
 }
 
-/// Requests that ended together.
+/// A bucket of requests that ended at about the same time.
 #[derive(Clone, Copy, Debug)]
 struct Ended {
+    /// Time of the first end.
     first: Instant,
+    /// Time of the last end, by which the bucket expires.
     last: Instant,
+    /// Number of requests.
     count: u64,
 }
 
 impl Cap {
+    /// Creates a local limit toward which nothing counts yet.
     pub(super) fn new(limit: OwnLimit) -> Self {
         Self {
             limit,
@@ -42,7 +53,10 @@ impl Cap {
         }
     }
 
-    /// `None` if nothing speaks against one more. `smooth` spaces requests evenly.
+    /// Returns why one more request must wait; `None` if it need not. `smooth` spaces requests evenly, without a
+    /// burst.
+    ///
+    /// The limits are checked in this order: concurrency, requests per period, even spacing.
     pub(super) fn admit(&mut self, in_flight: u32, smooth: bool, now: Instant) -> Option<Admit> {
         if self.limit.at_once.is_some_and(|most| in_flight >= most) {
             return Some(Admit::AfterAnswer(None));
@@ -56,12 +70,15 @@ impl Cap {
                 at => Admit::AfterAnswer(at),
             });
         }
+        // Without a burst setting requests are not spaced. A burst of n may run ahead of even spacing by n - 1
+        // intervals.
         let burst = if smooth { Some(1) } else { self.limit.burst };
         let early = (period / most).saturating_mul(burst?.saturating_sub(1));
         let at = self.even.map(|even| even.checked_sub(early).unwrap_or(now));
         at.filter(|at| *at > now).map(Admit::NotBefore)
     }
 
+    /// Advances the even spacing by one interval for a send.
     pub(super) fn entered(&mut self, now: Instant) {
         if let Some((most, period)) = self.limit.rate {
             let even = self.even.map_or(now, |even| even.max(now));
@@ -69,7 +86,7 @@ impl Cap {
         }
     }
 
-    /// A request has been sent, and has ended by `now`.
+    /// Records that a request that was sent has ended.
     pub(super) fn ended(&mut self, now: Instant) {
         let Some((_, period)) = self.limit.rate else {
             return;
@@ -89,7 +106,9 @@ impl Cap {
         }
     }
 
-    /// The server itself says what the limit is.
+    /// Replaces the rate by the limit that the server announces, if the setting yields to announcements.
+    ///
+    /// Limits in other units than requests are ignored. The period stays if the server does not announce one.
     pub(super) fn told(&mut self, told: &Limit) {
         if self.limit.until_told
             && told.unit == Unit::Requests
@@ -101,13 +120,14 @@ impl Cap {
         }
     }
 
-    /// Whether something that has been sent still counts.
+    /// Returns whether requests that have ended still count.
     pub(super) fn is_used(&self, now: Instant) -> bool {
         let (last, rate) = (self.ended.back(), self.limit.rate);
         last.zip(rate)
             .is_some_and(|(last, (_, period))| after(last.last, period) > now)
     }
 
+    /// Removes the requests that ended more than a period ago.
     fn expire(&mut self, period: Duration, now: Instant) {
         while let Some(oldest) = self.ended.front()
             && after(oldest.last, period) <= now
@@ -118,5 +138,5 @@ impl Cap {
     }
 }
 
-/// What ends within this part of a period is remembered together.
+/// Resolution of the count: requests that end within this fraction of a period share a bucket.
 const GRAINS: u32 = 1000;

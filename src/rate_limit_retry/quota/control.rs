@@ -1,4 +1,4 @@
-//! What is asked of a quota, and what its owner orders.
+//! The state of a quota, and what its owner sets.
 
 use std::time::Duration;
 
@@ -14,52 +14,57 @@ use super::{
 use crate::clock::after;
 
 impl Quota {
-    /// Until when nobody goes, if there is a hold or a pause.
+    /// Returns the end of the hold or of the pause, whichever is later, if it has not passed.
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
         self.refused_until()
             .max(self.pause)
             .filter(|until| *until > now)
     }
 
-    /// Until when nobody goes because of refusals.
+    /// Returns the end of the hold, which may have passed.
+    ///
+    /// A pause is not included.
     pub(crate) fn refused_until(&self) -> Option<Instant> {
         self.hold.map(|hold| hold.until)
     }
 
+    /// Returns the number of requests in flight.
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// Limit, remaining and reset, as far as they are known.
+    /// Returns the announced limit, the remaining requests and the reset, as far as they are known.
     pub(crate) fn known(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
         self.told.as_ref().map_or((None, None, None), |told| {
             (told.limit, Some(told.left()), told.reset_at)
         })
     }
 
-    /// What refusals have taught.
+    /// Returns the limits learned from throttling.
     pub(crate) fn lesson(&self) -> Lesson {
         self.habit.lesson()
     }
 
-    /// Keeps everybody until then.
+    /// Pauses the partition until the given time. Replaces an earlier pause.
     pub(crate) fn pause(&mut self, until: Instant) {
         self.pause = Some(until);
     }
 
-    /// Those who wait go by and by.
+    /// Ends a pause. Waiting requests are sent by slow start.
     pub(crate) fn resume(&mut self) {
         if self.pause.take().is_some() {
             self.ramp = Ramp::look();
         }
     }
 
-    /// A refusal elsewhere is about this partition, too.
+    /// Holds the partition until the given time, because of a response to another partition or process.
+    ///
+    /// The end is taken for one that the server named. A hold that ends later stays.
     pub(crate) fn hold(&mut self, until: Instant) {
         self.prolong(Hold { until, exact: true });
     }
 
-    /// Returns whether it ends later than what was known.
+    /// Sets the hold if it ends later than the current one. Returns whether it does.
     pub(super) fn prolong(&mut self, hold: Hold) -> bool {
         let later = self.hold.is_none_or(|known| known.until < hold.until);
         if later {
@@ -68,7 +73,7 @@ impl Quota {
         later
     }
 
-    /// Starts from nothing, but for what is in flight, and a pause.
+    /// Resets the quota. Requests in flight, a pause, the local limit and the numbering stay.
     pub(crate) fn forget(&mut self, pace: &Pace) {
         *self = Self {
             in_flight: self.in_flight,
@@ -85,7 +90,8 @@ impl Quota {
         };
     }
 
-    /// Whether forgetting the partition would lose anything.
+    /// Returns whether the partition can be removed without loss: it is unused, its window has been reset, and what
+    /// throttling has taught is outdated.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         let told = self.told.as_ref().and_then(|told| told.reset_at);
         let learnt = self.used.filter(|_| self.habit.is_known());
@@ -93,13 +99,17 @@ impl Quota {
         self.is_unused(now) && known.is_none_or(|at| at <= now)
     }
 
-    /// Whether nobody uses the partition, and nobody is kept from it.
+    /// Returns whether the partition is not in use: nothing is in flight, counted by a local limit, held or paused.
+    ///
+    /// Limits that are known do not count as use: see [`is_idle`](Self::is_idle).
     pub(crate) fn is_unused(&self, now: Instant) -> bool {
         let capped = self.cap.as_ref().is_some_and(|cap| cap.is_used(now));
         self.in_flight == 0 && !capped && self.held_until(now).is_none()
     }
 
-    /// Whether nothing is known of the partition but that it takes what comes.
+    /// Returns whether the partition has no known limit and enough responses have said nothing about one.
+    ///
+    /// Then the fast path may be opened: [`QUIET`] responses in a row had no limits, and nothing holds the partition.
     pub(crate) fn is_quiet(&self) -> bool {
         let held = self.pause.is_some() || self.cap.is_some() || self.hold.is_some();
         let held = held || self.part_held.is_some();
@@ -107,5 +117,5 @@ impl Quota {
     }
 }
 
-/// For so long after the last request it is remembered what refusals have taught.
+/// Time after the last request for which limits learned from throttling are kept.
 const REMEMBERED: Duration = Duration::from_secs(3600);

@@ -1,7 +1,8 @@
-//! What is known of the other processes of a fleet, as far as a store has told; and what is to be told to it.
+//! This process's part of a quota that a fleet shares: what the store has granted, and what is to be reported to it.
 //!
-//! The store keeps for each process how many requests it has under way or may send without asking again. What the API
-//! says that remains, less all of that, is free, and each process is given a part of it: its allowance.
+//! The store keeps for each process how many requests it has in flight or may send without asking again (its
+//! reservation). What the API announces as remaining, less all reservations, is free; each process is granted a part
+//! of it, its allowance.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,59 +10,70 @@ use tokio::time::Instant;
 
 use crate::clock::after;
 
+/// The state of one partition's quota between two reports to the store.
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
-    /// So many may go; and so many more where there is enough, because the store is late.
+    /// Number of requests that may still be sent without asking the store.
     pub(super) allowance: u32,
+    /// Number of requests that may be sent beyond the allowance before the store's next response, if enough is free.
     pub(super) advance: u32,
-    /// Until when the allowance counts; `None` while nobody has told of a window, or while the store fails.
+    /// The time until which the allowance is valid. `None` while no window is known or the store fails.
     pub(super) until: Option<Instant>,
-    /// Less is free than is reserved: what ends here is news for others.
+    /// Whether less is free than is reserved: then the end of a request is reported soon, because others wait for it.
     pub(super) scarce: bool,
+    /// Whether the store reports that nothing remains.
     pub(super) used_up: bool,
-    /// When some of the last requests went.
+    /// Numbers and times of some of the last sends, at least [`TICK`] apart, from old to new.
     pub(super) marks: VecDeque<(u64, Instant)>,
-    /// Answers have said something of a window since the last report.
+    /// Whether responses have announced a window since the last report.
     pub(super) spoken: bool,
-    /// Since the last report: how many requests went, whether something has become known, whether one was kept back.
+    /// Number of requests sent since the last report.
     pub(super) sent: u32,
+    /// Whether a request has ended since the last report.
     pub(super) news: bool,
+    /// Whether a request was refused for want of allowance since the last report.
     pub(super) kept_back: bool,
-    /// Requests went that nobody knows of, because they were not allowed before.
+    /// Whether requests were sent beyond the allowance since the last report, so that the store does not know of
+    /// them.
     pub(super) beyond: bool,
-    /// How many requests the last report wanted room for; and whether that was more than there was.
+    /// Number of requests for which the last report wanted room.
     pub(super) wanted: u32,
+    /// Whether the last report asked for more than the allowance at that time.
     pub(super) expects: bool,
+    /// Time of the last report.
     pub(super) reported: Option<Instant>,
+    /// Whether the store has not responded to the last report yet.
     pub(super) under_way: bool,
-    /// How often in a row nothing was granted.
+    /// Number of consecutive reports that asked for an allowance and were granted nothing.
     pub(super) dry: u32,
-    /// A hold to be told.
+    /// A hold to report to the other processes.
     pub(super) hold: Option<Instant>,
-    /// The last one that others told of.
+    /// The end of the latest hold that was reported by this process or by others.
     pub(super) heard: Option<Instant>,
+    /// Whether the next report is due at once, because another process has reported something.
     pub(super) asked: bool,
-    /// The store has failed, and is not asked before then.
+    /// The time before which a store that has failed gets no report.
     pub(super) rests: Option<Instant>,
 }
 
 impl Fleet {
-    /// Whether the other processes are known, so that what the quota loses to them is ours.
+    /// Returns whether the other processes are known, so that all that the quota loses is this fleet's.
     pub(super) fn is_together(&self) -> bool {
         self.until.is_some()
     }
 
-    /// Until when the allowance counts, if it does.
+    /// Returns the time until which the allowance is valid, if it is now.
     pub(super) fn rules(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| now < *until)
     }
 
-    /// Whether one more may go.
+    /// Returns whether one more request may be sent. Notes that the allowance was used up, which makes a report due.
     pub(super) fn allows(&mut self) -> bool {
         self.kept_back |= self.allowance == 0;
         self.allowance > 0 || self.advance > 0
     }
 
+    /// Debits the allowance, or else the advance, for a send.
     pub(super) fn entered(&mut self, number: u64, now: Instant) {
         if self.marks.back().is_none_or(|(_, at)| *at + TICK <= now) {
             if self.marks.len() == MARKS {
@@ -79,50 +91,64 @@ impl Fleet {
         self.sent = self.sent.saturating_add(1);
     }
 
-    /// A request is no longer under way.
+    /// Records that a request is no longer in flight.
     pub(super) fn ended(&mut self) {
         self.news = true;
     }
 
-    /// An answer has said something of a window.
+    /// Records that a response has announced a window.
     pub(super) fn told(&mut self) {
         self.spoken = true;
     }
 
-    /// A time before which the request was not sent.
+    /// Returns a time at or before which the request was sent; `None` if it is older than all marks.
     pub(super) fn sent_after(&self, number: u64) -> Option<Instant> {
         let before = self.marks.iter().rev().find(|(mark, _)| *mark <= number)?;
         Some(before.1)
     }
 
+    /// Records a hold to report, unless one that ends as late is known to the others.
     pub(super) fn refused(&mut self, until: Instant) {
         if self.heard.is_none_or(|heard| heard < until) {
             self.hold = Some(until);
         }
     }
 
-    /// The window is over.
+    /// Ends the window: without one, no allowance applies.
     pub(super) fn over(&mut self) {
         self.until = None;
         (self.allowance, self.advance) = (0, 0);
     }
 
-    /// What was known of a window is forgotten.
+    /// Resets what is known of the window, and a hold that is not reported yet.
     pub(super) fn forget(&mut self) {
         self.over();
         self.hold = None;
     }
 
-    /// How many requests there should be room for.
+    /// Returns the number of requests for which room is wanted: the waiters, and those expected within [`AHEAD`] at
+    /// the rate since the last report.
     pub(super) fn wants(&self, waiting: u32, now: Instant) -> u32 {
         let passed = self.reported.map_or(AHEAD, |at| now - at).max(TICK);
         let soon = f64::from(self.sent) * AHEAD.div_duration_f64(passed);
-        // What is scarce is not kept for requests that may come.
+        // A scarce quota is not reserved for requests that may never come.
         let soon = if self.scarce { 0 } else { soon.ceil() as u32 };
         waiting.saturating_add(soon)
     }
 
-    /// When the next report is due.
+    /// Returns the time at which the next report is due; `None` while one is under way or nothing is to be reported.
+    ///
+    /// | situation, first match | next report |
+    /// |---|---|
+    /// | no report yet | now |
+    /// | the store has failed | at `rests` |
+    /// | a hold is to be reported, or another process has reported something | now |
+    /// | nothing remains | 100 ms after the last, if a request has ended |
+    /// | a window is known here and not confirmed by the store | 1 ms after the last |
+    /// | the allowance is used up or low | 1 ms after the last; after empty grants 10 ms, doubling up to 100 ms |
+    /// | the quota is scarce and a request has ended | 5 ms after the last |
+    /// | requests are in flight or reserved, or one has ended | 300 ms after the last |
+    /// | otherwise | none |
     pub(super) fn due(&self, in_flight: u32, told: bool, now: Instant) -> Option<Instant> {
         if self.under_way {
             return None;
@@ -134,7 +160,9 @@ impl Fleet {
             return Some(rests);
         }
         let ruled = self.rules(now).is_some();
+        // A window is known here, but the store has not confirmed an allowance for it.
         let apart = told && !ruled && (self.spoken || self.beyond);
+        // Grants of nothing back off exponentially.
         let pause = match self.dry {
             0 => TICK,
             dry => SHORTEST
@@ -145,7 +173,7 @@ impl Fleet {
         if self.hold.is_some() || self.asked {
             Some(now)
         } else if ruled && self.used_up {
-            // More than that is not to be had before the reset.
+            // Nothing more can be granted before the reset.
             self.news.then(|| after(reported, LONGEST))
         } else if apart {
             Some(after(reported, TICK))
@@ -161,12 +189,17 @@ impl Fleet {
     }
 }
 
+/// Minimum interval between two reports and between two marks.
 const TICK: Duration = Duration::from_millis(1);
-/// For so long a process may send without asking again, where there is enough.
+/// Time for which a process reserves requests in advance, if enough is free.
 const AHEAD: Duration = Duration::from_millis(100);
+/// Maximum number of marks.
 const MARKS: usize = 64;
-/// How soon a process asks again that was granted nothing, or tells what has ended.
+/// Base of the backoff of a process that was granted nothing, whose first wait is twice this; and interval after
+/// which ends are reported in a scarce quota.
 const SHORTEST: Duration = Duration::from_millis(5);
+/// Maximum of that backoff, and interval between reports while nothing remains.
 const LONGEST: Duration = Duration::from_millis(100);
-/// Whoever has something reserved says so as often as this.
+/// Interval between the reports of a process that has a reservation. The store drops those of processes without
+/// reports.
 const ALIVE: Duration = Duration::from_millis(300);

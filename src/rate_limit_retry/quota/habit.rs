@@ -1,7 +1,21 @@
-//! What refusals teach about a server that does not announce its quota.
+//! The estimated limit of a server that does not announce its quota, learned from throttling responses.
 //!
-//! A refusal that ends soon is the mark of a quota that refills by and by: a [`Rate`]. One that lasts is the end of a
-//! window: so many requests, so long.
+//! A throttle that ends soon is the mark of a quota that is replenished continuously: a [`Rate`]. One that lasts is
+//! the end of a window: a number of requests in a period. A quota that counts requests in a sliding window is modeled
+//! by a [`Slide`] beside it.
+//!
+//! # Choice of the model
+//!
+//! The model is chosen when requests are accepted again after a throttle:
+//!
+//! - The throttle lasted at most [`SHORT`]: a [`Rate`], unless at least 90 % of a known window were used, whose end
+//!   happened to be near.
+//! - It lasted longer: a [`Window`] with the requests accepted since the last opening, and with the time between the
+//!   two openings as bounds of its length.
+//! - Fewer requests were accepted than before, and throttled requests explain the difference: the [`Slide`] is
+//!   activated.
+//!
+//! The models are not exact: probes and throttles correct them.
 
 use tokio::time::Instant;
 
@@ -15,58 +29,71 @@ use super::{
     window::{Between, Period},
 };
 
-/// What is remembered.
+/// The estimator.
 #[derive(Clone, Debug)]
 pub(super) struct Habit {
-    /// When requests could go last, after a refusal; and how many have been accepted since.
+    /// When requests were last accepted again after throttling, or the first was sent.
     pub(super) opened: Option<Opened>,
+    /// Number of requests accepted since `opened`.
     pub(super) accepted: u64,
+    /// The current throttling, until a request is accepted again.
     pub(super) blocked: Option<Blocked>,
+    /// The model that requests obey.
     pub(super) kind: Kind,
-    /// Another view of the same, from the first refusal on.
+    /// The model of a sliding window, from the first throttle on. Requests obey it while it is active.
     pub(super) slide: Option<Box<Slide>>,
 }
 
+/// The start of a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opened {
+    /// The time at which it started, between two bounds.
     pub(super) when: Between,
-    /// The first of all: perhaps in the middle of a window.
+    /// Whether this is the first request or the first after a window's end, which may lie in the middle of a window.
     by_chance: bool,
 }
 
+/// The model of a quota.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
+    /// Nothing is known: requests are not limited.
     Unknown,
+    /// Continuously replenished, as by a token bucket.
     Rate(Rate),
+    /// A number of requests in each period.
     Window(Window),
 }
 
-/// Refused, and not yet accepted again.
+/// Throttled, and no request accepted since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocked {
+    /// The time of the first throttle.
     pub(super) since: Instant,
-    /// The last time that it was known to be still so.
+    /// The last time at which the quota was known to be exhausted.
     pub(super) still: Instant,
-    /// The limit that the refusal named.
+    /// The limit that the throttling response named.
     pub(super) limit: Option<u64>,
-    /// How many looks have been refused since.
+    /// Number of probes that were throttled since.
     pub(super) looks: u64,
-    /// Whether it would have been so if the server counts any stretch of time, and refused requests, too.
+    /// Whether a sliding window that also counts throttled requests would explain the throttle.
     pub(super) explained: bool,
 }
 
-/// Whether one more may go.
+/// Whether one more request may be sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verdict {
+    /// It may.
     Free,
+    /// It must wait.
     Wait(Admit),
-    /// One alone, to see whether there is more.
+    /// One request may be sent alone, to probe for a greater limit.
     Look,
-    /// Nothing before then: the allowance is used up.
+    /// No request may be sent before this time: the limit is reached.
     Hold(Instant),
 }
 
 impl Habit {
+    /// An estimator that has learned nothing.
     pub(super) const NONE: Self = Self {
         opened: None,
         accepted: 0,
@@ -75,7 +102,7 @@ impl Habit {
         slide: None,
     };
 
-    /// A request goes.
+    /// Records a send.
     pub(super) fn sent(&mut self, now: Instant) {
         let allowance = self.allowance();
         if let Some(slide) = &mut self.slide {
@@ -87,6 +114,7 @@ impl Habit {
             }
             (_, opened) => opened.is_none(),
         };
+        // The window is over, or this is the first request: a new window begins now, as far as is known.
         if over {
             self.opened = Some(Opened {
                 when: Between::at(now),
@@ -96,14 +124,14 @@ impl Habit {
         }
     }
 
-    /// The request that was to go last did not.
+    /// Takes back the last send, which did not happen.
     pub(super) fn unsent(&mut self) {
         if let Some(slide) = &mut self.slide {
             slide.unsent();
         }
     }
 
-    /// A request was accepted that had been sent before the last refusal came.
+    /// Records that a request of an earlier epoch was accepted.
     pub(super) fn accepted_late(&mut self) {
         self.accepted += 1;
         if let Some(slide) = &mut self.slide {
@@ -114,9 +142,11 @@ impl Habit {
         }
     }
 
-    /// A request was accepted.
+    /// Records that a request was accepted. `look` is the last probe.
     pub(super) fn accepted(&mut self, look: Look, now: Instant) {
         if let Some(blocked) = self.blocked.take() {
+            // The quota opened after it was last known exhausted, or when the server said, and before the probe was
+            // sent.
             let latest = look.sent.unwrap_or(now);
             let earliest = look.since.unwrap_or(blocked.still).min(latest);
             self.reopened(blocked, Between { earliest, latest });
@@ -130,6 +160,13 @@ impl Habit {
         }
     }
 
+    /// Returns whether one more request may be sent.
+    ///
+    /// - [`Kind::Unknown`]: always.
+    /// - [`Kind::Rate`]: if enough requests have accrued.
+    /// - [`Kind::Window`] with an active [`Slide`]: if the log has room, or as a probe for a greater limit.
+    /// - [`Kind::Window`]: while fewer requests than the limit were accepted or are in flight. At the limit, either a
+    ///   probe is sent or the window counts as exhausted.
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Verdict {
         match &mut self.kind {
             Kind::Unknown => Verdict::Free,
@@ -149,6 +186,7 @@ impl Habit {
                 }
                 let end = self.opened.map(|opened| window.period.end(opened.when));
                 let over = end.is_none_or(|end| now >= end);
+                // While throttled, holds and slow start limit requests.
                 let left = self.accepted + u64::from(in_flight) < window.allowance;
                 if left || over || self.blocked.is_some() {
                     return Verdict::Free;
@@ -160,6 +198,7 @@ impl Habit {
                 if !window.is_enough(self.accepted, by_chance) {
                     return Verdict::Look;
                 }
+                // The limit is reached without a throttle: as if the server had throttled, until the next probe.
                 let still = self.opened.map(|opened| window.period.start(opened.when));
                 self.blocked = Some(Blocked {
                     since: now,
@@ -173,11 +212,12 @@ impl Habit {
         }
     }
 
-    /// Whether refusals have taught anything.
+    /// Returns whether throttling has taught anything.
     pub(super) fn is_known(&self) -> bool {
         self.blocked.is_some() || !matches!(self.kind, Kind::Unknown)
     }
 
+    /// Returns the estimate, as far as it is known.
     pub(super) fn lesson(&self) -> Lesson {
         match &self.kind {
             Kind::Unknown => Lesson::default(),
@@ -195,7 +235,7 @@ impl Habit {
         }
     }
 
-    /// How many more have room in a window that has been learnt, and until when.
+    /// Returns how many more requests have room in an estimated window, and the window's end.
     pub(super) fn room(&self, in_flight: u32) -> Option<(f64, Instant)> {
         let Kind::Window(window) = &self.kind else {
             return None;
@@ -208,17 +248,17 @@ impl Habit {
         Some((room, window.period.end(opened.when)))
     }
 
-    /// Whether it is known how many may go after a hold.
+    /// Returns whether the estimate limits requests after a hold, so that slow start is not needed.
     pub(super) fn is_paced(&self) -> bool {
         self.sliding().is_some() || matches!(&self.kind, Kind::Rate(rate) if rate.is_known())
     }
 
-    /// The other view, if requests go by it.
+    /// Returns the sliding window, if requests obey it.
     pub(super) fn sliding(&self) -> Option<&Slide> {
         self.slide.as_deref().filter(|slide| slide.is_active())
     }
 
-    /// How many requests the server takes at once, as far as is known.
+    /// Returns the number of requests that the server accepts in one window, as far as is known.
     pub(super) fn allowance(&self) -> u64 {
         match &self.kind {
             Kind::Window(window) => window.allowance,
@@ -226,6 +266,9 @@ impl Habit {
         }
     }
 
+    /// Records that requests are accepted again, at a time within `when`, and chooses the model.
+    ///
+    /// See the module's documentation for the rules.
     fn reopened(&mut self, blocked: Blocked, when: Between) {
         let spent = std::mem::take(&mut self.accepted);
         let before = self.opened.replace(Opened {
@@ -240,6 +283,8 @@ impl Habit {
         if let Some(slide) = &mut self.slide {
             let looked = (blocked.looks > 0).then_some(blocked.still);
             let accepted = slide.reopened(known, when.latest, looked);
+            // Less was accepted than in earlier windows, and throttled requests explain the difference: the window
+            // slides.
             if blocked.explained && accepted < known && !slide.is_active() {
                 slide.activate(when.latest);
                 if let Kind::Window(window) = &mut self.kind {
@@ -250,9 +295,10 @@ impl Habit {
                 return;
             }
         }
+        // A short throttle is the mark of a rate, a long one of a window.
         let short = when.latest.saturating_duration_since(blocked.since) <= SHORT;
         match &mut self.kind {
-            // The end of a window that happened to be near.
+            // At least 90 % used: the end of a window that happened to be near.
             Kind::Window(window)
                 if short && spent.saturating_mul(10) >= window.allowance.saturating_mul(9) => {}
             Kind::Rate(_) if short => {}
@@ -268,10 +314,12 @@ impl Habit {
                         Period::from_to(before.when, when)
                     }
                 });
+                // The limit that the server named counts only for a first window, of which a part may have been
+                // missed.
                 let told = blocked.limit.filter(|limit| first && *limit >= spent);
                 let allowance = told.unwrap_or(spent);
                 match kind {
-                    // Others have used it up: this tells nothing.
+                    // Other clients have used the window up: this says nothing about the limit.
                     _ if allowance == 0 => {}
                     Kind::Window(window) => window.learn(allowance, period),
                     _ => *kind = Kind::Window(Window::new(allowance, period)),

@@ -1,19 +1,21 @@
-//! A hold, and the request that is sent alone after it.
+//! A hold, and the probe that is sent alone after it.
 
 use tokio::time::Instant;
 
-/// Before its end, nothing is sent.
+/// A time before which no request is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hold {
+    /// End of the hold.
     pub(super) until: Instant,
-    /// Named by the server.
+    /// Whether the server named the end. Otherwise it is a guess.
     pub(super) exact: bool,
 }
 
-/// One request that goes alone, after a hold or a reset.
+/// A probe: one request that is sent alone after a hold or a reset.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Look {
-    /// When the server had said that it would take more.
+    /// The time at which the server had announced that it would accept more, if it did.
     pub(super) since: Option<Instant>,
+    /// The time at which the probe was sent.
     pub(super) sent: Option<Instant>,
 }

@@ -1,4 +1,4 @@
-//! What a quota learns from answers.
+//! What a quota learns from responses and from other ends of a request.
 
 use std::time::Duration;
 
@@ -20,8 +20,12 @@ use crate::{
 };
 
 impl Quota {
-    /// Takes in what became of request `number`. Returns the end of the hold, if there is one now.
-    /// `now` may be missing for all but answers.
+    /// Records the outcome of request `number`. Returns the end of the hold, if the partition is held now.
+    ///
+    /// `now` may be `None` for all outcomes except responses; then the result is `None`. `random` is in `0.0..1.0`.
+    ///
+    /// A request without a response that may have been counted is debited from the announced window. One that was not
+    /// sent is taken back from the estimate.
     pub(crate) fn learn(
         &mut self,
         number: u64,
@@ -36,14 +40,17 @@ impl Quota {
         if let Some(fleet) = &mut self.fleet {
             fleet.ended();
         }
+        // A drop has no `now`: the time of the last send stands in for the end.
         if let (Some(cap), false) = (&mut self.cap, matches!(learnt, Learnt::NotSent))
             && let Some(ended) = now.or(self.used)
         {
             cap.ended(ended);
         }
+        // `served`: the response proves that the request was accepted.
         let (signals, throttled, served) = match learnt {
             Learnt::Answer { throttled, signals } => (signals, throttled, !throttled),
             Learnt::Failed { signals } => (signals, false, false),
+            // The server has not counted the request: the estimate takes it back.
             Learnt::Cached => {
                 self.habit.unsent();
                 if number >= self.since {
@@ -57,6 +64,7 @@ impl Quota {
                 let until = after(now?, wait.min(pace.max_hold));
                 self.part_held = self.part_held.max(Some(until));
                 self.quiet = 0;
+                // One probe finds out whether other classes of requests are accepted.
                 if number >= self.since {
                     self.look(None);
                 }
@@ -81,6 +89,7 @@ impl Quota {
         if self.is_of_another(signals, about) {
             self.pass_over(number, throttled, now);
         } else {
+            // An origin-wide throttle says nothing about this partition's own window.
             if !(throttled && about == About::All) {
                 self.note(number, throttled, served, signals, now);
             }
@@ -98,15 +107,16 @@ impl Quota {
         self.held_until(now)
     }
 
-    /// A request may have been counted.
+    /// Debits the announced window for a request that may have been counted.
     fn spent(&mut self) {
         if let Some(told) = &mut self.told {
             told.spent();
         }
     }
 
-    /// Whether an answer names a limit that is not this partition's. Which one is, is known from requests that nobody
-    /// else counts.
+    /// Returns whether a response is about another partition of the request: it names a limit that is not this one's.
+    ///
+    /// This partition's limit is learned from requests that no other partition counts.
     fn is_of_another(&mut self, signals: &Signals, about: About) -> bool {
         let named = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
         if about == About::This {
@@ -116,7 +126,7 @@ impl Quota {
         known.is_some_and(|(own, named)| own != named)
     }
 
-    /// The answer to a request is about another of its partitions.
+    /// Records a response that is about another partition of the request.
     fn pass_over(&mut self, number: u64, throttled: bool, now: Instant) {
         if throttled {
             self.ramp.unanswered();
@@ -126,7 +136,9 @@ impl Quota {
         }
     }
 
-    /// What an answer says about the window.
+    /// Records what a response announces about the window.
+    ///
+    /// Updates the local limit, the doubt, the announced window, and whether the quota is replenished gradually.
     fn note(
         &mut self,
         number: u64,
@@ -135,6 +147,8 @@ impl Quota {
         signals: &Signals,
         now: Instant,
     ) {
+        // Nothing is announced. A throttle shows that "nothing remains" was right; an accepted request shows that the
+        // server no longer announces what remains.
         let Some((limit, remaining)) = tightest(&signals.limits) else {
             if throttled {
                 self.doubt.refuted();
@@ -161,6 +175,7 @@ impl Quota {
         {
             self.doubt.contradicted();
         }
+        // A late response can update a known window, but not create one that is over.
         let stale = number < self.since && !self.is_news(limit, now);
         match &mut self.told {
             Some(told) => told.note(limit, remaining, number, self.next, now),
@@ -171,7 +186,7 @@ impl Quota {
             }
         }
         if throttled {
-            // A refusal although something remains is about another quota, which is not announced.
+            // Throttled although something remains: another quota, which is not announced, is exhausted.
             self.another = remaining > 0;
             self.gradual = self.is_gradual(remaining, signals.retry_after, now);
         } else {
@@ -183,7 +198,10 @@ impl Quota {
         }
     }
 
-    /// Sooner than the reset: more comes by and by. A short wait that ends with a short window tells nothing.
+    /// Returns the wait named by a throttling response, if it shows that the quota is replenished before the reset.
+    ///
+    /// A short wait that ends with a short window shows nothing: then the earlier result stays. `None` if something
+    /// remains or no wait is named.
     fn is_gradual(&self, remaining: u64, hint: Option<Duration>, now: Instant) -> Option<Duration> {
         let hint = hint.filter(|_| remaining == 0)?;
         let reset = self.told.as_ref().and_then(|told| told.furthest);
@@ -194,13 +212,15 @@ impl Quota {
         }
     }
 
-    /// Whether an answer that comes late is about the present window and not about the one that is over.
+    /// Returns whether a response to a request of an earlier epoch is about the present window: its reset is later
+    /// than the one that began the epoch.
     fn is_news(&self, limit: &Limit, now: Instant) -> bool {
         let over = self.look.since.map(|since| since + SAME_WINDOW);
         let reset = limit.reset.map(|reset| after(now, reset));
         self.gradual.is_none() && over.zip(reset).is_some_and(|(over, reset)| reset > over)
     }
 
+    /// Records that a request was accepted, or at least not throttled.
     fn accept(&mut self, number: u64, now: Instant) {
         if let Some(told) = &mut self.told {
             told.accepted();
@@ -211,6 +231,7 @@ impl Quota {
         }
         self.refusals = 0;
         self.habit.accepted(self.look, now);
+        // The window or the estimate limits requests now: slow start has done its work.
         if self.announced && self.told.is_some() || self.habit.is_paced() {
             self.ramp = Ramp::open();
         } else {
@@ -218,6 +239,10 @@ impl Quota {
         }
     }
 
+    /// Records a throttling response and sets or prolongs the hold.
+    ///
+    /// The hold lasts for the server's hint, if it is believed, or else for the guess of the estimate, in both cases
+    /// at most `max_hold`. After [`BELIEVED`] throttles in a row, the longer of both counts.
     fn refuse(
         &mut self,
         number: u64,
@@ -227,7 +252,7 @@ impl Quota {
         random: f64,
         now: Instant,
     ) {
-        // Many requests may be refused at once: they are one refusal, not many.
+        // Requests of one epoch may be throttled together: they count once.
         let first = number >= self.since;
         if first {
             self.since = self.next;
@@ -249,7 +274,7 @@ impl Quota {
         }
         let hint = signals.retry_after.filter(|hint| !hint.is_zero());
         let (wait, exact) = match hint {
-            // Jitter only adds.
+            // Up to 1 %. Jitter only adds: no request is sent sooner than the server asks.
             Some(hint) => {
                 let jitter = (hint / 100).min(MOST_JITTER).mul_f64(random);
                 let believed = self.refusals <= BELIEVED;
@@ -261,9 +286,10 @@ impl Quota {
                 (guess.max(hint + jitter), believed)
             }
             None if first => (self.guess(pace, random, now), false),
+            // Throttled late and without a hint: the hold of the first one stands.
             None => return,
         };
-        // At the end of a hold that is shorter than the server asked for, it has not said that it takes more.
+        // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
         let exact = exact && wait <= pace.max_hold;
         let until = after(now, wait.min(pace.max_hold));
         if self.prolong(Hold { until, exact })
@@ -273,7 +299,9 @@ impl Quota {
         }
     }
 
-    /// How long to wait when the server does not say, or says what has proved wrong.
+    /// Returns the wait if the server names none, or names waits that have proved too short.
+    ///
+    /// The wait is the time to the estimate's next probe, within the bounds of the backoff, plus up to 2 % of jitter.
     fn guess(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
         let wait = self.habit.next_look(now).saturating_duration_since(now);
         let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
@@ -282,7 +310,7 @@ impl Quota {
     }
 }
 
-/// Many processes that were refused together do not come back together.
+/// Maximum jitter added to a hold, so that processes that were throttled together do not send together.
 const MOST_JITTER: Duration = Duration::from_millis(250);
-/// So many refusals in a row, and the hints were wrong.
+/// Number of consecutive throttles up to which the server's hints are believed.
 const BELIEVED: u32 = 3;

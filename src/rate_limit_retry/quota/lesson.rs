@@ -1,17 +1,24 @@
-//! What refusals have taught, for those who watch.
+//! Estimated limits, as reported in events and in the state of a partition.
 
 use std::time::Duration;
 
-/// What refusals have taught, as far as it is known.
+/// The limits learned from throttling, as far as they are known.
+///
+/// A model of windows sets `allowance`, and `period` if it is known; a model of a token bucket sets `rate`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Lesson {
+    /// Number of requests in each period.
     pub(crate) allowance: Option<u64>,
+    /// Length of the period.
     pub(crate) period: Option<Duration>,
+    /// Requests per second.
     pub(crate) rate: Option<f64>,
 }
 
 impl Lesson {
-    /// Whether it says something else than before; rates are measured a little differently each time.
+    /// Returns whether the estimate differs from `before` and says something.
+    ///
+    /// Rates within 10 % count as equal, because each measurement differs a little.
     pub(crate) fn is_news(&self, before: &Self) -> bool {
         let same_rate = match (self.rate, before.rate) {
             (Some(now), Some(before)) => (now - before).abs() <= before / 10.0,

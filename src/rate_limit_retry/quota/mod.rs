@@ -1,4 +1,23 @@
-//! What is known about one partition's quota, and when the next request may go. Pure: time comes in as `now`.
+//! What is known about one partition's quota, and when the next request may be sent.
+//!
+//! Pure: time is passed in as `now`, jitter as a random number. [`Quota`] is the interface; `admit` and `enter` are
+//! called before a send, `learn` after it. The gate's lock guards all quotas.
+//!
+//! # Modules
+//!
+//! | module | contents |
+//! |---|---|
+//! | `told` | the window that the server announces |
+//! | `habit`, `refused` | the estimate from throttling responses, and the choice of its model |
+//! | `allowance`, `window` | the model of a fixed window: its limit and its length |
+//! | `rate` | the model of a token bucket |
+//! | `slide`, `log` | the model of a sliding window, and the log of sends |
+//! | `ramp` | slow start |
+//! | `cap` | the local limit |
+//! | `doubt` | announcements that are not believed |
+//! | `fleet`, `shared` | the part of a quota that other processes share |
+//! | `learn` | what responses change |
+//! | `control` | what the owner sets |
 
 mod admit;
 mod allowance;
@@ -47,49 +66,74 @@ use self::{
 use super::limits::OwnLimit;
 use crate::clock::after;
 
-/// One partition.
+/// The quota of one partition.
 ///
-/// Six things keep a request back, each by itself: a *pause* and a *cap*, which the owner has set; a *hold*, before
-/// whose end nobody goes; the window that the server has *told* about; the *habit* of a server that tells nothing until it
-/// refuses; and the *ramp*, which lets requests out by and by while it is not known what the server will take.
+/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`Cap`]). A *hold*
+/// ([`Hold`]) delays all requests until its end. The *announced window* ([`Told`]) has the limit, the remaining
+/// requests and the reset that the server has reported. An *estimate* ([`Habit`]) serves for servers that announce
+/// nothing until they throttle. *Slow start* ([`Ramp`]) limits concurrency while it is not known what the server
+/// accepts.
+///
+/// # Epochs
+///
+/// Responses arrive late and in any order. The first throttle of an epoch and each end of a hold or a window start a new
+/// epoch (`since`). A response to a request of an earlier epoch does not end slow start, count as another throttle or
+/// confirm a limit.
+///
+/// # Probes
+///
+/// After a hold or a window, one request is sent alone. Its outcome shows whether the quota has opened, and the times
+/// of the last throttled and the first accepted probe bound the time at which it did.
 #[derive(Debug)]
 pub(crate) struct Quota {
-    /// Requests are numbered in the order in which they go.
+    /// The number of the next request. Requests are numbered in the order in which they are sent.
     next: u64,
+    /// Number of requests that were counted and have not ended.
     in_flight: u32,
+    /// End of the pause that the owner has set.
     pause: Option<Instant>,
+    /// The local limit, if there is one.
     cap: Option<Box<Cap>>,
+    /// The current hold. It is removed by the first `admit` after its end.
     hold: Option<Hold>,
-    /// A part of the requests is held until then, by a partition of their own.
+    /// End of a hold that applies to a class of the requests only. A partition of its own keeps them back.
     part_held: Option<Instant>,
+    /// The announced window, until it is over.
     told: Option<Box<Told>>,
-    /// Whether the announcement that nothing remains is believed.
+    /// Whether an announcement that nothing remains is believed.
     doubt: Doubt,
-    /// The part that is ours of what the quota loses.
+    /// This process's share of what the quota loses, from 0 to 1, as measured in earlier windows.
     share: f64,
-    /// The server gives out more before the reset that it tells; it said so in a refusal.
+    /// The wait that a throttling response named, if it ends before the announced reset: the server replenishes the
+    /// quota gradually.
     gradual: Option<Duration>,
-    /// Accepted answers say what remains; but another quota, that they do not speak of, has refused the last request.
+    /// Whether accepted responses announce what remains.
     announced: bool,
+    /// Whether the last throttling response was about another quota, one that is not announced.
     another: bool,
+    /// What throttling responses have taught.
     habit: Habit,
+    /// Slow start.
     ramp: Ramp,
+    /// The last probe, after a hold or a reset.
     look: Look,
-    /// Requests before this one were sent before the last refusal or reset, and say nothing about after it.
+    /// The first number of the current epoch. Requests with smaller numbers were sent before the last throttling
+    /// response or reset, and say nothing about the time after it.
     since: u64,
-    /// How often in a row the partition was refused.
+    /// Number of consecutive epochs that ended with throttling.
     refusals: u32,
-    /// The limit that answers named to requests that this partition alone counts.
+    /// The limit named by responses to requests that only this partition counts.
     own: Option<u64>,
-    /// How many answers in a row said nothing about limits.
+    /// Number of consecutive responses without information about limits.
     quiet: u32,
-    /// When a request went last.
+    /// Time of the last send.
     used: Option<Instant>,
-    /// The other processes, where quotas are shared with them.
+    /// What is known of the other processes; `None` if quotas are not shared.
     fleet: Option<Box<Fleet>>,
 }
 
 impl Quota {
+    /// Creates the quota of a partition about which nothing is known. It begins with slow start.
     pub(crate) fn new(pace: &Pace, own: Option<OwnLimit>) -> Self {
         Self {
             next: 0,
@@ -116,7 +160,13 @@ impl Quota {
         }
     }
 
-    /// Whether one more request may go. Live: with nothing in flight it is `Now` or names a time.
+    /// Returns whether one more request may be sent.
+    ///
+    /// Makes progress: with nothing in flight, the result is `Now` or names a time.
+    ///
+    /// The constraints are asked in this order, and the first that delays the request determines the result: pause,
+    /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
+    /// here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, pace: &Pace, now: Instant) -> Admit {
         if let Some(until) = self.pause {
             if now < until {
@@ -131,6 +181,7 @@ impl Quota {
             self.hold = None;
             self.look(hold.exact.then_some(hold.until));
         }
+        // The class has a partition of its own; here its hold only keeps the fast path closed.
         self.part_held = self.part_held.filter(|until| now < *until);
         let smooth = pace.release == Release::Smooth;
         let cap = self.cap.as_mut();
@@ -142,11 +193,12 @@ impl Quota {
         if let Some(told) = told.filter(|_| !doubted) {
             let share = told.share(self.share, self.in_flight);
             let fleet = self.fleet.as_mut().filter(|fleet| fleet.is_together());
-            // What others take is known, and kept apart, where all of them are of one fleet.
+            // The store keeps the share of other processes apart, if all clients belong to the fleet.
             let ours = if fleet.is_some() { 1.0 } else { share };
             let over = told.over_at(ours, pace.max_hold);
             let ruled = fleet.and_then(|fleet| fleet.rules(now).map(|until| (until, fleet)));
             if over.is_some_and(|over| now >= over) {
+                // The window is over: slow start begins with one probe.
                 (self.share, self.told) = (share, None);
                 if let Some(fleet) = &mut self.fleet {
                     fleet.over();
@@ -157,12 +209,14 @@ impl Quota {
             } else if let Some((until, fleet)) = ruled
                 && !fleet.allows()
             {
+                // The process has used up what the store has granted. The agent's next report asks for more.
                 return Admit::AfterAnswer(Some(over.unwrap_or(until)));
             } else if let Some(at) = self.spread(told.room(self.in_flight, share), over, pace, now)
             {
                 return Admit::NotBefore(at);
             }
         }
+        // Announcements that are missing, doubted or incomplete: the estimate applies, too.
         if !self.announced || self.another || doubted {
             match self.habit.admit(self.in_flight, now) {
                 Verdict::Free => {
@@ -189,7 +243,10 @@ impl Quota {
         wait.unwrap_or(Admit::Now)
     }
 
-    /// When the next one goes of those for which there is room until the window's `end`, if that is later than `now`.
+    /// Returns the time of the next send with even pacing, if that is after `now` and before the window's `end`.
+    ///
+    /// The time from the last send to `end` is divided into `room + 1` gaps of at most `max_hold`. `None` without
+    /// [`Release::Smooth`].
     fn spread(
         &self,
         room: f64,
@@ -204,9 +261,10 @@ impl Quota {
         Some(after(last, gap)).filter(|at| *at > now && *at < end)
     }
 
-    /// Counts a request as in flight. Returns its number, by which its answer must be told.
+    /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`learn`](Self::learn).
     pub(crate) fn enter(&mut self, pace: &Pace, now: Instant) -> u64 {
         self.in_flight += 1;
+        // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
         if self.ramp.is_look() && self.in_flight == 1 {
             self.look.sent = Some(now);
         }
@@ -223,20 +281,23 @@ impl Quota {
         self.next - 1
     }
 
-    /// Counts a request whose answer has come already. It went before everything that is known.
+    /// Counts a request that was sent without being counted and has been answered. Returns its number.
+    ///
+    /// It was sent before everything that is known now.
     pub(crate) fn adopt(&mut self) -> u64 {
         self.in_flight += 1;
         self.next += 1;
         if self.quiet >= QUIET {
             self.since
         } else {
-            // The first of those that came back has told already.
+            // A response has taught something since the partition was open: this request belongs to the epoch before.
             self.since.saturating_sub(1)
         }
     }
 
-    /// A hold or a window is over: what the server takes now is found out with one request. `since` is when the server
-    /// itself had said that it would take more.
+    /// Starts a new epoch with one probe, because a hold or a window is over.
+    ///
+    /// `since` is the time at which the server itself had announced that it would accept more.
     fn look(&mut self, since: Option<Instant>) {
         (self.ramp, self.since) = (Ramp::look(), self.next);
         self.look = Look { since, sent: None };

@@ -1,38 +1,41 @@
-//! What became of a request, as far as quotas are concerned.
+//! The outcome of a request, as far as quotas are concerned.
 
 use std::time::Duration;
 
 use crate::rate_limit_retry::headers::Signals;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Learnt<'a> {
-    /// It was answered.
+    /// A response by which the request was accepted or throttled.
     Answer {
+        /// Whether the response is a throttle.
         throttled: bool,
+        /// The limits that the response announces.
         signals: &'a Signals,
     },
-    /// It was answered with an error that is no refusal of this kind: that is no proof that it was accepted.
+    /// An error response that is no throttle. It does not prove that the request was accepted.
     Failed { signals: &'a Signals },
-    /// The server is unavailable for this kind of request for so long; whether it is for others is to be found out.
+    /// The server is unavailable for this class of requests for the given time. Whether it is for others, a probe
+    /// finds out.
     Unavailable { wait: Duration },
-    /// A cache answered it: the server has not seen it.
+    /// A response from a cache: the server has not received the request.
     Cached,
-    /// It was not sent.
+    /// The request was not sent, and cannot have been counted.
     NotSent,
-    /// It was sent, and what became of it says nothing about quotas.
+    /// The request was sent, and its outcome says nothing about quotas. It may have been counted.
     Sent,
-    /// The outcome is not known: the caller left, or the connection broke.
+    /// The outcome is not known: the caller dropped the call, or the connection broke. It may have been counted.
     Unknown,
 }
 
-/// What an answer is about, as far as the request tells.
+/// Which partitions a response applies to, as far as the request determines it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum About {
-    /// This partition.
+    /// The request's only partition.
     This,
-    /// One of several that count the request.
+    /// One of several partitions that count the request; which one is not known.
     OneOfSeveral,
-    /// All partitions of the origin, and their own quotas no more than others'.
+    /// All partitions of the origin. It says nothing about their own quotas.
     All,
 }

@@ -1,10 +1,12 @@
 //! The settings of quotas.
+//!
+//! All quotas of a layer have the same settings; local limits are set by partition.
 
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 
-/// How fast requests are let go that a quota has room for.
+/// How requests are spaced while the quota has room. Default: [`Burst`](Self::Burst).
 ///
 /// # Examples
 ///
@@ -17,27 +19,33 @@ use crate::backoff::Backoff;
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Release {
-    /// At once: work is finished first, and the rest of the window is spent waiting.
+    /// Sends requests at once. When the quota is exhausted, the rest of the window is spent waiting.
     #[default]
     Burst,
-    /// Spread evenly over what is left of the window: nobody waits long, and the server sees no peaks.
+    /// Spaces requests evenly over the rest of the window. Waits are short, and the server sees no peaks.
     ///
-    /// Needs a server that tells when its quota is reset, or one whose windows have been learnt from its refusals. What
-    /// is used up sooner than that, by other clients, is not waited for.
+    /// Needs a server that announces when its quota is reset, or one whose windows have been learned from its throttling
+    /// responses. Limits set on the layer are spaced evenly, too. Pacing does not wait for a part of the quota that other
+    /// clients use up sooner.
     Smooth,
 }
 
-/// The settings that a quota needs.
+/// The settings that all quotas of a layer share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
+    /// Maximum number of requests in flight to a new partition before the first response, at least 1.
     pub(crate) cold_burst: u32,
+    /// Time without a response after which slow start raises or removes its limit.
     pub(crate) cold_hold: Duration,
+    /// Upper bound on a hold and on the time for which an exhausted quota is believed.
     pub(crate) max_hold: Duration,
+    /// How requests are spaced while the quota has room.
     pub(crate) release: Release,
+    /// Bounds of a hold for which the server names no end.
     pub(crate) backoff: Backoff,
-    /// Whether other processes share the quotas.
+    /// Whether other processes share the quotas through a store.
     pub(crate) shared: bool,
 }
 
-/// Number of consecutive responses without limits after which a partition is open.
+/// Number of consecutive responses without limits after which the fast path is open for a partition.
 pub(super) const QUIET: u32 = 1000;

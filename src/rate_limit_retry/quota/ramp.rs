@@ -1,4 +1,4 @@
-//! How many requests may be under way while it is not known what the server will take.
+//! Slow start: how many requests may be in flight while it is not known what the server accepts.
 
 use std::time::Duration;
 
@@ -7,25 +7,35 @@ use tokio::time::Instant;
 use super::admit::Admit;
 use crate::clock::after;
 
-/// Closed at first, and opened by answers.
+/// A limit on requests in flight that responses raise and finally remove. `None`: no limit.
+///
+/// | state | limit | rises | ends |
+/// |---|---|---|---|
+/// | [`cold`](Self::cold) | `cold_burst` | | with the first response that is no throttle, or after `patience` |
+/// | [`look`](Self::look) | 1 | by 1 with each success; doubles after 8 × `patience` without one | above [`WIDEST`] |
+/// | [`open`](Self::open) | none | | |
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ramp(Option<Step>);
 
+/// The limit while slow start lasts.
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// So many may be in flight.
+    /// Maximum number of requests in flight. 1 is a probe.
     width: u32,
-    /// Widens by itself at this time, so that one slow answer does not stall everybody.
+    /// The time at which the limit rises without a response, so that one slow response does not stall all requests.
+    /// `None` until a request asks.
     until: Option<Instant>,
-    /// Goes on after the first answer, one step for each success: when waiters would come as a herd.
+    /// Whether the limit rises by one with each success, so that waiters are not sent in a burst. Otherwise the first
+    /// response removes it.
     gradual: bool,
-    /// So many requests with numbers below this one take too long, and are no longer counted.
+    /// Number of requests in flight with numbers below `before` that take too long and no longer count.
     stuck: u32,
+    /// The first request number after those in `stuck`.
     before: u64,
 }
 
 impl Ramp {
-    /// Nothing is known: a few may go, and the first answer opens it.
+    /// Creates the slow start of a new partition: at most `burst` requests (at least 1), until the first response.
     pub(super) fn cold(burst: u32) -> Self {
         Self(Some(Step {
             width: burst.max(1),
@@ -36,7 +46,7 @@ impl Ramp {
         }))
     }
 
-    /// One looks; then as many as have succeeded.
+    /// Creates the slow start after a hold or a reset: one probe, then one more request for each success.
     pub(super) fn look() -> Self {
         Self(Some(Step {
             width: 1,
@@ -47,16 +57,19 @@ impl Ramp {
         }))
     }
 
+    /// Creates a slow start that has ended.
     pub(super) fn open() -> Self {
         Self(None)
     }
 
-    /// Whether one alone is to go, to see.
+    /// Returns whether the next request is a probe, sent alone.
     pub(super) fn is_look(self) -> bool {
         self.0.is_some_and(|step| step.width == 1)
     }
 
-    /// `None` if nothing speaks against one more, which would have the number `next`.
+    /// Returns why one more request, with the number `next`, must wait; `None` if it need not.
+    ///
+    /// If responses take longer than `patience`, a gradual limit doubles and any other is removed.
     pub(super) fn admit(
         &mut self,
         in_flight: u32,
@@ -72,6 +85,7 @@ impl Ramp {
         if now < until {
             return Some(Admit::AfterAnswer(Some(until)));
         }
+        // All requests in flight are too slow: they no longer count, and their ends are noticed by number.
         if step.gradual {
             step.width = step.width.saturating_mul(2);
             step.until = None;
@@ -83,13 +97,16 @@ impl Ramp {
         None
     }
 
+    /// Starts the timer with the first request.
     pub(super) fn entered(&mut self, patience: Duration, now: Instant) {
         if let Some(step) = &mut self.0 {
             step.ends(patience, now);
         }
     }
 
-    /// A request is no longer in flight.
+    /// Records that a request is no longer in flight.
+    ///
+    /// A request that was counted as too slow is no longer.
     pub(super) fn ended(&mut self, number: u64) {
         if let Some(step) = &mut self.0
             && number < step.before
@@ -98,7 +115,7 @@ impl Ramp {
         }
     }
 
-    /// An answer came that refuses nothing.
+    /// Raises or removes the limit after a response that is no throttle.
     pub(super) fn widen(&mut self) {
         match &mut self.0 {
             Some(step) if step.gradual => {
@@ -112,7 +129,7 @@ impl Ramp {
         }
     }
 
-    /// A request ended without an answer.
+    /// Removes the limit of a new partition after a request that ended without a response. A probe goes on.
     pub(super) fn unanswered(&mut self) {
         if self.0.is_some_and(|step| !step.gradual) {
             self.0 = None;
@@ -121,7 +138,7 @@ impl Ramp {
 }
 
 impl Step {
-    /// When it widens by itself, counted from the first time that anybody asked.
+    /// Returns the time at which the limit rises by itself, counted from the first call.
     fn ends(&mut self, patience: Duration, now: Instant) -> Instant {
         let patience = if self.gradual {
             patience.saturating_mul(LOOKS_LAST)
@@ -132,7 +149,7 @@ impl Step {
     }
 }
 
-/// A look may take so many times longer than the first answer of all.
+/// Factor by which a probe may take longer than the first response of a partition.
 const LOOKS_LAST: u32 = 8;
-/// A ramp that has come so far has nothing more to protect.
+/// Limit beyond which slow start ends.
 const WIDEST: u32 = 256;

@@ -1,4 +1,5 @@
-//! How fast a server takes requests that says "in a second" whenever one is too many: a token bucket, as a rule.
+//! The rate of a quota that is replenished continuously, as by a token bucket: the server throttles single requests
+//! for a second or two.
 
 use std::time::Duration;
 
@@ -7,30 +8,41 @@ use tokio::time::Instant;
 use super::admit::Admit;
 use crate::clock::after;
 
-/// Counts what is accepted from one refusal to the next. What went in between divided by the time is the rate, give or
-/// take one request: the longer the time, the closer. Requests go by the upper bound, so that the next refusal comes
-/// when the time has about doubled, and costs one request.
+/// A measured rate.
+///
+/// Counts accepted requests from one throttle to the next. Their number divided by the time is the rate, within one
+/// request: the longer the time, the more exact. Requests obey the upper bound, so that the next throttle comes when
+/// the time has about doubled, and costs one request.
+///
+/// If n requests were accepted in t seconds between two throttles, the rate is between (n - 1) / t and (n + 1) / t.
+/// After the time of the measurement has passed again without a throttle, the rate that requests obey grows linearly:
+/// it has doubled after another such time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
-    /// The first and the last refusal, and what was accepted between them.
+    /// The throttle at which the measurement began.
     since: Instant,
+    /// The last throttle.
     last: Instant,
+    /// Number of requests accepted between them, with losses.
     total: f64,
-    /// Since the last refusal.
+    /// Number of requests accepted since the last throttle.
     accepted: f64,
-    /// What may go at once after a pause; and what was forgone in pauses that were longer.
+    /// Number of requests that may be sent at once after a pause, at least 1.
     burst: f64,
+    /// Accrued requests that were not used in pauses and exceed the burst.
     forgone: f64,
-    /// What was measured before a pause.
+    /// The rate measured before a pause.
     before: Option<f64>,
-    /// What is lost with each refusal, because the bucket is full before its time is over.
+    /// Requests lost with each throttle, because the bucket overflows before the wait is over.
     lost: f64,
-    /// When something was accepted last; and whether there were pauses before anything was measured.
+    /// Time of the last accepted or throttled request that was noted.
     active: Instant,
+    /// Whether there were pauses before anything was measured.
     idle: bool,
 }
 
 impl Rate {
+    /// Creates a rate after a throttle at `refused`. Nothing is measured yet.
     pub(super) fn new(refused: Instant, burst: u64) -> Self {
         Self {
             since: refused,
@@ -46,36 +58,44 @@ impl Rate {
         }
     }
 
+    /// Records an accepted request.
     pub(super) fn accepted(&mut self, now: Instant) {
         self.accepted += 1.0;
         self.note_pause(now);
     }
 
-    /// A request was accepted that had been sent before the last refusal came.
+    /// Records that a request of an earlier epoch was accepted.
     pub(super) fn accepted_late(&mut self) {
         if self.span() > 0.0 {
             self.total += 1.0;
         }
     }
 
-    /// A request was refused that should not have been.
+    /// Records that a request was throttled that should have been accepted, and updates the measurement.
+    ///
+    /// - After a pause, the throttle shows the size of the bucket: the burst is halved and the measurement starts
+    ///   again.
+    /// - If the rate differs greatly from the measured one, the measurement starts again at the last throttle.
+    /// - Otherwise the accepted requests are added to the measurement. If the last throttle was less than [`SOON`]
+    ///   seconds ago, the requests that are missing are added as losses.
     pub(super) fn refused(&mut self, now: Instant) {
         let passed = (now - self.last).as_secs_f64().max(0.001);
         self.note_pause(now);
         if self.forgone > 0.0 || self.idle {
-            // After a pause the bucket was full: that tells its size and not its rate.
+            // The bucket was full after a pause: the throttle shows its size and not its rate.
             self.before = self.measured().filter(|rate| *rate > 0.0);
             self.burst = (self.burst / 2.0).max(1.0);
             self.since = now;
             self.total = 0.0;
         } else {
             let known = self.measured();
+            // Less than 0.7 or more than 1.5 times the measured rate, within one request.
             let odd = known.is_some_and(|rate| {
                 (self.accepted + 1.0) / passed < 0.7 * rate
                     || (self.accepted - 1.0) / passed > 1.5 * rate
             });
             if odd {
-                // Something has changed.
+                // The rate has changed: the measurement starts again.
                 self.since = self.last;
                 self.total = 0.0;
                 self.lost = 0.0;
@@ -91,16 +111,17 @@ impl Rate {
         self.idle = false;
     }
 
-    /// Whether requests go by a rate that has been measured.
+    /// Returns whether a rate has been measured, which requests obey.
     pub(super) fn is_known(&self) -> bool {
         self.measured().is_some()
     }
 
-    /// `None` if nothing speaks against one more.
+    /// Returns why one more request must wait; `None` if it need not.
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<Admit> {
         let pace = self.pace()?;
         let earned = self.earned(pace, now);
         let used = self.accepted + f64::from(in_flight);
+        // Accrued requests beyond the burst are forgone, with a tolerance of one request.
         let idle = earned - self.forgone - used - self.burst;
         if idle > 1.0 {
             self.forgone += idle;
@@ -112,13 +133,14 @@ impl Rate {
         })
     }
 
-    /// Whoever wants more than the server gives gets something at least as often as the server's hints say.
+    /// Notes a pause before anything was measured. A client that wants more than the server's rate is accepted at
+    /// least as often as the server's hints say.
     fn note_pause(&mut self, now: Instant) {
         self.idle |= self.measured().is_none() && now - self.active > 2 * SHORT;
         self.active = now;
     }
 
-    /// Requests a second, as measured.
+    /// Returns the measured rate in requests per second.
     pub(super) fn measured(&self) -> Option<f64> {
         if self.span() > 0.0 {
             Some(self.total / self.span())
@@ -127,7 +149,7 @@ impl Rate {
         }
     }
 
-    /// Requests a second: the most that the measure allows.
+    /// Returns the rate that requests obey, in requests per second: the upper bound of the measurement.
     fn pace(&self) -> Option<f64> {
         let measured = self.span();
         let pace = if measured > 0.0 {
@@ -138,7 +160,7 @@ impl Rate {
         pace.map(|pace| pace.max(SLOWEST))
     }
 
-    /// What the pace has earned since the last refusal; more and more when none comes.
+    /// Returns the requests accrued since the last throttle, less losses. They accrue faster the longer none comes.
     fn earned(&self, pace: f64, now: Instant) -> f64 {
         let passed = (now - self.last).as_secs_f64();
         let usual = self.span().max(1.0);
@@ -146,22 +168,24 @@ impl Rate {
         pace * (passed + quiet * quiet / (2.0 * usual)) - self.lost
     }
 
+    /// Returns the duration of the measurement in seconds.
     fn span(&self) -> f64 {
         (self.last - self.since).as_secs_f64()
     }
 }
 
+/// Converts a number of requests.
 #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
 fn count(n: u64) -> f64 {
     n as f64
 }
 
-/// A refusal so soon after another is due to what was lost in between, in seconds.
+/// Time in seconds between two throttles within which the second is due to losses.
 const SOON: f64 = 3.0;
-/// A server whose refusals end so soon gives out more than this in a second.
+/// Minimum rate in requests per second, which follows from the short waits of the server.
 const SLOWEST: f64 = 0.4;
-/// Nobody waits longer than this for a rate.
+/// Maximum wait in seconds.
 const LONGEST: f64 = 3600.0;
 
-/// Servers that count in whole seconds say one or two when it is less.
+/// Maximum duration of a throttle that is the mark of a rate. Servers that count in whole seconds name one or two.
 pub(super) const SHORT: Duration = Duration::from_millis(2200);

@@ -1,4 +1,4 @@
-//! What follows when a server refuses that does not announce its quota.
+//! The estimate after a throttling response of a server that does not announce its quota.
 
 use std::time::Duration;
 
@@ -10,33 +10,38 @@ use super::{
     window::{Between, Period},
 };
 
-/// What is known of a refused request.
+/// What is known of a throttled request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
-    /// When it went, if it went alone.
+    /// The time at which it was sent, if it was a probe.
     pub(super) sent: Option<Instant>,
-    /// The limit that the answer names.
+    /// The limit that the response names.
     pub(super) limit: Option<u64>,
-    /// Whether the answer says nothing about limits.
+    /// Whether the response says nothing about limits.
     pub(super) silent: bool,
-    /// Whether all requests before it have been counted.
+    /// Whether all requests before it have been counted here, and none took the fast path.
     pub(super) counted: bool,
-    /// So many have gone since it went, itself included.
+    /// Number of requests sent since it was sent, itself included.
     pub(super) behind: u64,
+    /// Number of requests in flight when the response arrived.
     pub(super) in_flight: u32,
 }
 
 impl Habit {
-    /// A request was refused that had been sent before the last refusal came.
+    /// Records that a request of an earlier epoch was throttled.
     pub(super) fn refused_late(&mut self) {
         if let Some(slide) = &mut self.slide {
             slide.refused();
         }
     }
 
-    /// A request was refused; the first of those that were under way together.
+    /// Records that a request was throttled, the first of its epoch.
+    ///
+    /// The first throttle after accepted requests starts a [`Blocked`] state. Later ones are throttled probes: they
+    /// show that the quota is still exhausted, which raises the lower bound of the window's length.
     pub(super) fn refused(&mut self, refusal: &Refusal, now: Instant) {
         let allowance = self.allowance();
+        // A server that names limits or waits is not modeled by a sliding window.
         if !refusal.silent {
             self.slide = None;
         }
@@ -44,7 +49,7 @@ impl Habit {
         let Some(blocked) = &mut self.blocked else {
             let explained = self.is_explained(refusal, now);
             let still = match (&self.kind, self.opened) {
-                // Nobody will look earlier.
+                // No probe is sent before the window can be over.
                 (Kind::Window(window), Some(opened)) if explained => {
                     window.period.start(opened.when)
                 }
@@ -68,7 +73,10 @@ impl Habit {
         }
     }
 
-    /// The first refusal after a time: whether a quota that slides explains it.
+    /// Returns whether a sliding window explains a throttle after accepted requests, and updates the models.
+    ///
+    /// The first silent throttle starts the log, if all requests have been counted. Later throttles compare the log
+    /// with the fixed window.
     fn is_explained(&mut self, refusal: &Refusal, now: Instant) -> bool {
         let from = self.opened.map_or(now, |opened| opened.when.earliest);
         let (behind, in_flight) = (refusal.behind, u64::from(refusal.in_flight));
@@ -81,6 +89,7 @@ impl Habit {
                 Kind::Window(window) => window.seen(),
                 Kind::Unknown => {}
             }
+            // From now on the log of sends is kept. It starts with what is known: the number sent since the opening.
             if refusal.silent && refusal.counted {
                 let sent = self.accepted + in_flight + 1;
                 self.slide = Some(Box::new(Slide::new(from, now, sent)));
@@ -91,6 +100,7 @@ impl Habit {
             return false;
         };
         if slide.is_active() {
+            // The sliding window has proved wrong: back to fixed windows, with the sends of the last period.
             if !slide.refused_nevertheless(&mut window.allowance, behind, in_flight, now) {
                 slide.deactivate();
                 self.accepted = slide.sent_within(now).saturating_sub(behind);
@@ -100,6 +110,7 @@ impl Habit {
             return slide.is_active();
         }
         window.seen();
+        // The older model allows more than was accepted now, and the log shows why.
         let explained = slide.explains(window.proven, behind, now);
         if explained && slide.sent_since_opening(behind) + in_flight.div_ceil(2) < window.proven {
             window.allowance = window.proven;
@@ -108,7 +119,7 @@ impl Habit {
         explained
     }
 
-    /// When to look again, if the server does not say.
+    /// Returns the time of the next probe, if the server does not name one.
     pub(super) fn next_look(&self, now: Instant) -> Instant {
         let period = match &self.kind {
             Kind::Window(window) => window.period,
@@ -128,7 +139,8 @@ impl Habit {
         }
     }
 
-    /// Where every look may be counted and nothing is known, looks must become rarer than the quota.
+    /// Returns the minimum wait before the next probe: half the time since the first throttle, once many probes were
+    /// throttled and each may have been counted. Probes must become rarer than the quota.
     pub(super) fn patience(&self, now: Instant) -> Duration {
         let many = |blocked: &Blocked| blocked.looks.saturating_mul(4) > self.accepted.max(8);
         let blocked = self

@@ -1,4 +1,4 @@
-//! What a quota tells the store of its fleet, and what it takes from it.
+//! The reports of a quota to its fleet's store, and the application of the store's responses.
 
 use std::time::Duration;
 
@@ -11,14 +11,19 @@ use crate::{
 };
 
 impl Quota {
-    /// When something is to be told to the store.
+    /// Returns the time at which the next report is due. `None` if quotas are not shared or nothing is to be
+    /// reported.
     pub(crate) fn report_due(&self, now: Instant) -> Option<Instant> {
         let told = self.told.as_ref();
         let told = told.is_some_and(|told| told.reset_at.is_some());
         self.fleet.as_ref()?.due(self.in_flight, told, now)
     }
 
-    /// What is to be told to the store, where so many wait.
+    /// Returns the next report and marks it as under way. `waiting` is the number of waiters.
+    ///
+    /// The report has the reservation (requests in flight and the rest of the allowance), the additional allowance
+    /// wanted, the announced window if responses have announced it since the last report and it is not doubted, and a
+    /// hold that the other processes do not know.
     pub(crate) fn report(
         &mut self,
         process: ProcessId,
@@ -31,7 +36,7 @@ impl Quota {
         if fleet.rules(now).is_none() {
             (fleet.allowance, fleet.advance) = (0, 0);
         }
-        // What is not needed is given back.
+        // The report gives back what is not needed: the reservation is smaller by it.
         fleet.allowance = fleet.allowance.min(wants);
         fleet.wanted = wants;
         fleet.reported = Some(now);
@@ -48,7 +53,7 @@ impl Quota {
             let sent = fleet.sent_after(told.by);
             Some(ToldQuota {
                 limit: told.limit,
-                // What was counted here is no proof that nothing remains.
+                // Debits do not prove that nothing remains: 1 is reported unless the server itself announced 0.
                 remaining: told.left().max(told.remaining.min(1)),
                 reset: reset - now,
                 age: sent.map(|at| now.saturating_duration_since(at)),
@@ -68,7 +73,12 @@ impl Quota {
         })
     }
 
-    /// Takes in what the store has answered. Returns the end of a hold that is new here.
+    /// Applies the store's response. Returns the end of a hold of other processes, if it is new here.
+    ///
+    /// `longest` is the upper bound on a hold.
+    ///
+    /// A window of the store replaces what is known here, unless a response has announced a newer one since the
+    /// report was sent. Without a window, this process goes by its own responses.
     pub(crate) fn inform(
         &mut self,
         view: &QuotaView,
@@ -91,7 +101,7 @@ impl Quota {
                 };
                 fleet.used_up = window.remaining == 0;
                 match &mut self.told {
-                    // Newer than what the store has heard.
+                    // Announced after the report was sent: newer than the store's state.
                     Some(_) if fleet.spoken => {}
                     Some(told) => told.heard_of(window.remaining, until, self.next),
                     None => {
@@ -117,14 +127,15 @@ impl Quota {
         Some(until)
     }
 
-    /// Something has been told elsewhere.
+    /// Makes the next report due at once, because another process has reported something.
     pub(crate) fn ask_store(&mut self) {
         if let Some(fleet) = &mut self.fleet {
             fleet.asked = true;
         }
     }
 
-    /// The store has failed, and is not asked before `rests`: this process goes by what it knows itself.
+    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `rests`,
+    /// and includes the announced window.
     pub(crate) fn go_alone(&mut self, rests: Instant) {
         if let Some(fleet) = &mut self.fleet {
             fleet.over();
@@ -135,13 +146,13 @@ impl Quota {
         }
     }
 
-    /// When the partition was used last.
+    /// Returns the time of the last send.
     pub(crate) fn last_used(&self) -> Option<Instant> {
         self.used
     }
 }
 
-/// Of what is free, all processes together may use up one part of so many before the store has answered.
+/// Divisor of the advance: all processes together may use up this part of what is free before the store responds.
 const ADVANCE: u64 = 4;
-/// The same hold, told twice, ends at times that differ by less than this.
+/// Maximum difference between the ends of one hold as reported twice.
 const BLUR: Duration = Duration::from_millis(500);

@@ -1,8 +1,8 @@
-//! A quota that counts any stretch of time, and refused requests like the others.
+//! The model of a sliding window that counts throttled requests like others.
 //!
-//! Windows that begin anew are the first guess. But if a window seems to hold less than the one before, and the requests
-//! that were refused in the meantime make up the difference, then the server counts them. From then on requests go as
-//! the log of all that was sent allows, and nobody looks early: each look would be counted, too.
+//! Fixed windows are the first guess. If a window seems to hold fewer requests than the one before, and the requests
+//! throttled in the meantime make up the difference, then the server counts them. From then on requests obey the log
+//! of all sends, and no probe is sent early, because the server would count it, too.
 
 use std::time::Duration;
 
@@ -11,32 +11,42 @@ use tokio::time::Instant;
 use super::{admit::Admit, log::Log, window::round_below};
 use crate::clock::after;
 
+/// A sliding window: the log of sends and the bounds of the window's length.
+///
+/// Let S be the send that was followed by as many sends as the limit allows, up to and including a probe. If the
+/// probe is accepted, the window no longer covers S, which bounds its length from above. If it is throttled, the
+/// window still covers S, which bounds its length from below.
 #[derive(Clone, Debug)]
 pub(super) struct Slide {
+    /// Recent sends, throttled or not.
     log: Log,
-    /// When requests could go last, after a refusal, and how many have been accepted and refused since.
+    /// The time at which requests were last accepted again after throttling.
     opened: Instant,
+    /// Number of requests accepted since `opened`.
     accepted: u64,
+    /// Number of requests throttled since `opened`.
     refused: u64,
-    /// How many were refused before that.
+    /// Number of requests throttled before `opened`, since the opening before.
     refused_before: u64,
-    /// How long a stretch is, at least and at most.
+    /// Lower bound of the window's length.
     least: Duration,
+    /// Upper bound of the window's length, if throttled requests count.
     most: Option<Duration>,
-    /// How long at most, if those that were refused are not counted after all.
+    /// Upper bound of the window's length, if throttled requests do not count.
     longest: Option<Duration>,
-    /// Whether requests go by it.
+    /// Whether requests obey this model.
     active: bool,
-    /// Requests that go so much later are counted later than those before them, whatever their ways.
+    /// Time added to the window's length, so that the server counts a request after those before it, whatever their
+    /// latencies.
     margin: Duration,
-    /// When it is looked next whether the quota has grown, and how long until the one after.
+    /// The time of the next probe for a greater limit.
     look_at: Option<Instant>,
-    /// The allowance before the look.
+    /// The limit before the last such probe, until its result is known.
     grown: Option<u64>,
 }
 
 impl Slide {
-    /// So many were sent from `first` to `last`, and then one was refused.
+    /// Creates a model after `count` sends from `first` to `last`, the last of which was throttled.
     pub(super) fn new(first: Instant, last: Instant, count: u64) -> Self {
         Self {
             log: Log::new(first, last, count),
@@ -54,29 +64,36 @@ impl Slide {
         }
     }
 
+    /// Returns whether requests obey this model.
     pub(super) fn is_active(&self) -> bool {
         self.active
     }
 
+    /// Records a send. The log keeps more than two windows' sends.
     pub(super) fn sent(&mut self, allowance: u64, now: Instant) {
         self.log
             .sent(allowance.saturating_mul(2).saturating_add(64), now);
     }
 
+    /// Takes back the last send, which did not happen.
     pub(super) fn unsent(&mut self) {
         self.log.unsent();
     }
 
+    /// Counts an accepted request.
     pub(super) fn accepted(&mut self) {
         self.accepted += 1;
     }
 
+    /// Counts a throttled request.
     pub(super) fn refused(&mut self) {
         self.refused += 1;
     }
 
-    /// A look that was sent last was accepted; the one before was `refused`, if it is known when that was sent. Returns
-    /// how many have been accepted since the last time.
+    /// Records that the probe sent at `sent` was accepted, and narrows the bounds. Returns the number of requests
+    /// accepted since the opening before.
+    ///
+    /// `refused` is the time at which the probe before it, which was throttled, was sent, if that is known.
     pub(super) fn reopened(
         &mut self,
         allowance: u64,
@@ -90,9 +107,11 @@ impl Slide {
             let most = sent.saturating_duration_since(oldest);
             Some(known.map_or(most, |known| known.min(most)))
         };
+        // The window no longer covers the send that is `allowance` sends back: it is at most as long as that is ago.
         self.longest =
             since(allowance.saturating_add(self.refused_before), self.longest).or(self.longest);
         self.most = since(allowance, self.most).or(self.most);
+        // The throttled probe was still covered by the window.
         if let Some((oldest, refused)) = self.log.before(allowance + 1).zip(refused) {
             self.least = self.least.max(refused.saturating_duration_since(oldest));
         }
@@ -102,7 +121,7 @@ impl Slide {
         std::mem::take(&mut self.accepted)
     }
 
-    /// A look that was sent last was refused, although it should not have been.
+    /// Records that a probe was throttled that should have been accepted: the window is longer than was assumed.
     pub(super) fn refused_again(&mut self, allowance: u64, sent: Instant) {
         if let Some(oldest) = self.log.before(allowance) {
             self.least = self.least.max(sent.saturating_duration_since(oldest));
@@ -112,32 +131,39 @@ impl Slide {
         }
     }
 
-    /// Whether so much was sent before the last `behind` requests that a refusal is no wonder, although the window before
-    /// had more room.
+    /// Returns whether enough was sent before the last `behind` requests to explain a throttle, although the window
+    /// before had more room.
+    ///
+    /// The difference to the limit must be at most the number of requests throttled before the opening, or be greater
+    /// than half of the limit.
     pub(super) fn explains(&self, allowance: u64, behind: u64, now: Instant) -> bool {
         let most = self.longest.or(self.most).unwrap_or(self.least);
         let counted = now.checked_sub(most).map(|start| self.log.since(start));
         let ahead = self.sent_since_opening(behind);
-        // Answers come late, and requests overtake each other: the more is missing, the less exactly it is known.
+        // Responses are late and requests overtake each other: the greater the difference, the less exactly it is
+        // known.
         let missing = allowance.saturating_sub(ahead);
         counted.is_some_and(|counted| counted.saturating_sub(behind) + missing / 8 >= allowance)
             && (missing <= self.refused_before || ahead < allowance / 2)
     }
 
-    /// How many have gone since the last opening, before the last `behind`.
+    /// Returns the number of sends since the last opening, without the last `behind`.
     pub(super) fn sent_since_opening(&self, behind: u64) -> u64 {
-        // The look itself is the first of them.
+        // The probe itself is the first of them.
         (self.log.since(self.opened) + 1).saturating_sub(behind)
     }
 
-    /// How many were sent in the last stretch.
+    /// Returns the number of sends within the last window.
     pub(super) fn sent_within(&self, now: Instant) -> u64 {
         let start = now.checked_sub(self.length() + self.margin);
         start.map_or(0, |start| self.log.since(start))
     }
 
-    /// A request was refused that went by the log. Returns whether the log is still to be believed: requests can
-    /// overtake each other, and a look at what is beyond the allowance can fail.
+    /// Records that a request that obeyed the log was throttled. Returns whether the model still holds.
+    ///
+    /// It holds if the throttled request was a probe for a greater limit: then `allowance` is reset to its value before
+    /// the probe. It also holds if requests can have overtaken each other: then the margin is doubled, up to 5 % of the
+    /// window's length.
     pub(super) fn refused_nevertheless(
         &mut self,
         allowance: &mut u64,
@@ -154,23 +180,28 @@ impl Slide {
         counted + in_flight + *allowance / 20 >= *allowance
     }
 
+    /// Makes requests obey this model.
     pub(super) fn activate(&mut self, now: Instant) {
         self.active = true;
         self.margin = (self.length() / 200).max(LEAST_MARGIN);
         self.look_at = Some(after(now, self.length() * RARE));
     }
 
+    /// Ends that. The log is still kept.
     pub(super) fn deactivate(&mut self) {
         self.active = false;
     }
 
-    /// When a request can go that the server should accept.
+    /// Returns the time of the next request that the server should accept; `None` if the log is shorter than the
+    /// limit.
+    ///
+    /// That is when the send that fills the window leaves it, plus the margin.
     pub(super) fn room(&self, allowance: u64) -> Option<Instant> {
         let oldest = self.log.before(allowance.saturating_sub(1))?;
         Some(after(oldest, self.length() + self.margin))
     }
 
-    /// `None` if nothing speaks against one more.
+    /// Returns why one more request must wait; `None` if it need not.
     pub(super) fn admit(&self, allowance: u64, in_flight: u32, now: Instant) -> Option<Admit> {
         let at = self.room(allowance).filter(|at| *at > now)?;
         Some(if in_flight > 0 {
@@ -180,7 +211,7 @@ impl Slide {
         })
     }
 
-    /// Whether it is time to look whether there is more than the allowance, which is raised then.
+    /// Returns whether a probe for a greater limit is due. If so, raises `allowance` by 2 %, at least 1.
     pub(super) fn looks(&mut self, allowance: &mut u64, now: Instant) -> bool {
         let due = self.look_at.is_some_and(|at| now >= at);
         if due {
@@ -191,7 +222,9 @@ impl Slide {
         due
     }
 
-    /// How long a stretch is, as far as is known.
+    /// Returns the window's length, as far as is known. Common lengths within the bounds are preferred.
+    ///
+    /// Without an upper bound, the length is 5 % above the lower one.
     pub(super) fn length(&self) -> Duration {
         let Some(most) = self.most else {
             return self.least + self.least / 20;
@@ -203,8 +236,9 @@ impl Slide {
     }
 }
 
+/// Minimum margin.
 const LEAST_MARGIN: Duration = Duration::from_millis(20);
-/// What is known of the times at which requests are counted is blurred by so much.
+/// Uncertainty of the times at which the server counts requests.
 const BLUR: Duration = Duration::from_millis(30);
-/// Once in so many stretches it is looked whether a quota has grown.
+/// Number of window lengths between two probes for a greater limit.
 const RARE: u32 = 8;

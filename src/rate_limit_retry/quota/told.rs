@@ -1,4 +1,4 @@
-//! What the server itself says about its window.
+//! The window that the server announces: limit, remaining requests and reset.
 
 use std::time::Duration;
 
@@ -13,36 +13,44 @@ use crate::{
     },
 };
 
-/// A window that the server has told about.
+/// An announced window.
+///
+/// Responses overtake each other and may be about an earlier or a later window, so that each announcement is weighed
+/// by the number of its request and by its reset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
+    /// The limit, if it is announced.
     pub(super) limit: Option<u64>,
-    /// What remained by the last announcement.
+    /// Remaining requests by the last announcement.
     pub(super) remaining: u64,
-    /// Number of requests that were counted here since, because their answers announced nothing.
+    /// Number of requests debited here since the last announcement, because their responses announced nothing.
     spent: u64,
-    /// Answers without an announcement do not count: more of them were accepted than remained.
+    /// Whether requests without an announcement are not debited: more of them were accepted than remained.
     uncounted: bool,
+    /// The reset by the last announcement.
     pub(super) reset_at: Option<Instant>,
-    /// The latest reset that was told.
+    /// The latest reset that was announced.
     pub(super) furthest: Option<Instant>,
-    /// The newest request whose answer was believed.
+    /// The number of the latest request whose response was believed.
     pub(super) by: u64,
-    /// Requests from this number on were sent after it was known what remains.
+    /// Requests from this number on were sent after the last announcement had arrived.
     after: u64,
-    /// What remained at first, and how many of ours have been accepted since: whose requests made it fall?
+    /// Remaining requests by the first announcement of the window. With `ours`, it measures this process's share.
     first: u64,
+    /// Number of this process's requests that were accepted since the first announcement.
     ours: u64,
+    /// Time of the first announcement of the window.
     began: Instant,
-    /// When the server last said something.
+    /// Time of the last announcement of the server.
     heard: Instant,
-    /// The least that remained of a later window, and its reset, by answers that were overtaken.
+    /// The fewest remaining requests of a later window, and its reset, by responses that were overtaken.
     ahead: Option<(u64, Instant)>,
 }
 
 impl Told {
+    /// Creates a window from the response to request `by`, where `next` is the number of the next request.
     pub(super) fn new(limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) -> Self {
-        // A reset now is no end of a window: servers that round down announce one during its last second, others always.
+        // A reset of zero is not an end: servers that round down announce it during the last second, others always.
         let reset = limit.reset.filter(|reset| !reset.is_zero());
         let reset_at = reset.map(|reset| after(now, reset));
         Self {
@@ -62,10 +70,18 @@ impl Told {
         }
     }
 
-    /// Takes in a later answer, to request `by`, where `next` is the number of the next request.
+    /// Records a later response, to request `by`, where `next` is the number of the next request.
     ///
-    /// An answer to a request sent after the last answer had come replaces what was known; of others, which may have
-    /// overtaken each other, the least is believed. An answer from an earlier window says nothing.
+    /// A response to a request sent after the last announcement replaces what was known. Of other responses, which
+    /// may have overtaken each other, the fewest remaining requests count. A response about an earlier window is
+    /// ignored.
+    ///
+    /// - A later reset, a later request and more remaining requests: the next window has begun. The measurement of
+    ///   the share begins again.
+    /// - A request sent after the last announcement arrived, or a later request with a later reset: replaces what was
+    ///   known.
+    /// - A reset that is earlier by more than [`SAME_WINDOW`]: ignored.
+    /// - Otherwise: counts if fewer requests remain than are known to.
     pub(super) fn note(&mut self, limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) {
         let fresh = Self::new(limit, remaining, by, next, now);
         self.furthest = self.furthest.max(fresh.reset_at);
@@ -75,6 +91,7 @@ impl Told {
         };
         let newer = later && by > self.by;
         if newer && remaining > self.left() {
+            // The first response about the next window.
             let overtaken = self.ahead.filter(|(_, reset)| fresh.ends_at(*reset));
             let least = overtaken.map_or(remaining, |(least, _)| least.min(remaining));
             *self = Self {
@@ -82,6 +99,7 @@ impl Told {
                 ..fresh
             };
         } else if by >= self.after || newer {
+            // Sent after the last announcement, or about a later window: the response replaces what was known.
             self.first = self.first.max(remaining);
             *self = Self {
                 limit: fresh.limit.or(self.limit),
@@ -93,6 +111,7 @@ impl Told {
                 ..fresh
             };
         } else if !earlier {
+            // Responses to requests that were in flight together arrive in any order: only fewer remaining requests count.
             self.heard = now;
             if remaining < self.left() {
                 (self.remaining, self.spent) = (remaining, 0);
@@ -101,6 +120,7 @@ impl Told {
                     self.reset_at = fresh.reset_at;
                 }
             } else if let Some(reset) = fresh.reset_at.filter(|_| later) {
+                // About a later window, to a request that was overtaken: kept until that window begins.
                 let known = self.ahead.filter(|(_, reset)| fresh.ends_at(*reset));
                 let least = known.map_or(remaining, |(least, _)| least.min(remaining));
                 self.ahead = Some((least, reset));
@@ -112,7 +132,10 @@ impl Told {
         }
     }
 
-    /// A window of which another process has told.
+    /// Creates a window that another process has reported.
+    ///
+    /// Responses to requests that are sent from now on replace it. Those to earlier ones can only reduce what
+    /// remains.
     pub(super) fn shared(
         window: &SharedWindow,
         reset_at: Instant,
@@ -136,7 +159,10 @@ impl Told {
         }
     }
 
-    /// Other processes have told what remains of the window that ends then: less of this one, or of a later one.
+    /// Merges what other processes report about the window that ends at `reset_at`: this one, or a later one.
+    ///
+    /// The report replaces the remaining requests and debits. Responses to requests that are in flight now may be
+    /// older than the report, so that they can only reduce what remains.
     pub(super) fn heard_of(&mut self, remaining: u64, reset_at: Instant, next: u64) {
         let same = self.ends_at(reset_at);
         if same && remaining == self.remaining {
@@ -150,43 +176,44 @@ impl Told {
         self.after = next;
     }
 
-    /// What remains: as announced, less what was counted here since.
+    /// Returns the remaining requests: as announced, less those debited since.
     pub(super) fn left(&self) -> u64 {
         self.remaining.saturating_sub(self.spent)
     }
 
-    /// Whether the server itself has announced that nothing remains.
+    /// Returns whether the server itself has announced that nothing remains.
     pub(super) fn is_used_up(&self) -> bool {
         self.remaining == 0
     }
 
-    /// Whether an answer contradicts what is known: nothing remained of this window, and a request was accepted all the
-    /// same.
+    /// Returns whether an accepted request contradicts the announcement that nothing remains, because its response is
+    /// about the same window.
     pub(super) fn is_contradicted(&self, reset: Option<Duration>, now: Instant) -> bool {
         let later = self.reset_at.zip(reset);
         let later = later.is_some_and(|(known, reset)| after(now, reset) > known + SAME_WINDOW);
         self.is_used_up() && !later
     }
 
-    /// Whether a window that resets then is this one.
+    /// Returns whether a window with this reset is the same one, within [`SAME_WINDOW`].
     fn ends_at(&self, reset: Instant) -> bool {
         let at = self.reset_at.filter(|at| *at <= reset + SAME_WINDOW);
         at.is_some_and(|at| reset <= at + SAME_WINDOW)
     }
 
-    /// A request was accepted.
+    /// Counts an accepted request of this process.
     pub(super) fn accepted(&mut self) {
         self.ours += 1;
     }
 
-    /// A request may have been counted, and its answer announces nothing.
+    /// Debits a request that may have been counted and whose response announces nothing.
     pub(super) fn spent(&mut self) {
         if !self.uncounted {
             self.spent = self.spent.saturating_add(1);
         }
     }
 
-    /// A request was accepted, and its answer announces nothing: such requests may not count at all.
+    /// Debits an accepted request whose response announces nothing. If more of them are accepted than remained, such
+    /// requests do not count at the server: debits are reverted, and later ones skipped.
     pub(super) fn spent_silently(&mut self) {
         if self.left() == 0 && !self.is_used_up() {
             (self.spent, self.uncounted) = (0, true);
@@ -194,15 +221,17 @@ impl Told {
         self.spent();
     }
 
-    /// When requests may go again. Where others take a part of the quota, a little later than the reset: those of them
-    /// that were refused wait for a time in whole seconds, and would come too late to a quota that is used up.
+    /// Returns the time at which the window is over.
     ///
-    /// A quota that is used up is believed for `longest`.
+    /// If others use a part of the quota (`share`), that is a little later than the reset: their throttled requests
+    /// wait for whole seconds, and would come too late to a quota that is exhausted again. An exhausted quota is
+    /// believed for at most `longest` after the last announcement.
     pub(super) fn over_at(&self, share: f64, longest: Duration) -> Option<Instant> {
         let reset = self.reset_at?;
         let over = if share > ALONE {
             reset
         } else {
+            // 0.5 % of the window, at most 1 s.
             let window = reset.saturating_duration_since(self.began);
             after(reset, (window / 200).min(Duration::from_secs(1)))
         };
@@ -213,8 +242,12 @@ impl Told {
         })
     }
 
-    /// Our part of what the quota loses, where `before` is what it was in earlier windows. All in flight may have been
-    /// counted already.
+    /// Returns this process's share of what the quota loses, where `before` is the share in earlier windows.
+    ///
+    /// All requests in flight may have been counted already, so they are included.
+    ///
+    /// The share is the quotient of this process's accepted requests and the fall of the remaining requests. At the
+    /// start of a window, [`STEADY`] requests of the earlier share stabilize it.
     pub(super) fn share(&self, before: f64, in_flight: u32) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let (ours, fall) = (
@@ -224,11 +257,12 @@ impl Told {
         ((before * STEADY + ours) / (STEADY + fall)).clamp(0.0, 1.0)
     }
 
-    /// How many more of ours have room, where others take all but a `share` of what remains.
+    /// Returns how many more requests of this process have room, where others use all but a `share` of what remains.
     pub(super) fn room(&self, in_flight: u32, share: f64) -> f64 {
         self.ours(share) - f64::from(in_flight)
     }
 
+    /// Returns this process's part of the remaining requests.
     #[expect(
         clippy::cast_precision_loss,
         reason = "beyond 2^53 nobody comes near the limit"
@@ -237,29 +271,36 @@ impl Told {
         self.left() as f64 * share
     }
 
-    /// `None` if nothing speaks against one more, where others take all but a `share` of what remains, and the window
-    /// is `over` then.
+    /// Returns why one more request must wait; `None` if it need not.
     ///
-    /// Only an announcement holds requests until the reset. What was counted here is no proof: it lets one go at a time.
+    /// Others use all but a `share` of what remains, and the window ends at `over`. Only an announcement holds
+    /// requests until the reset. Debits are no proof: while only they show that nothing remains, one request is sent
+    /// at a time.
+    ///
+    /// - More remains than is in flight: the request may be sent if, with the part of other clients, it still fits.
+    /// - The server has announced that nothing remains, and nothing is in flight: wait until `over`.
+    /// - Requests are in flight: wait for one of them, because its response shows what remains.
+    /// - Otherwise one request is sent.
     pub(super) fn admit(&self, in_flight: u32, share: f64, over: Option<Instant>) -> Option<Admit> {
         if self.left() > u64::from(in_flight) {
             let ours = self.ours(share);
-            // What others have under way is not in the answer; they have about as much as we have, for their share. The
-            // last ones are for whoever comes first.
+            // The response does not include what others have in flight, which is about as much as their share of this
+            // process's requests. The last remaining requests go to the first that asks.
             let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;
             return (!fits).then_some(Admit::AfterAnswer(over));
         }
         match (over, in_flight) {
             (Some(over), 0) if self.is_used_up() => Some(Admit::NotBefore(over)),
             (over, 1..) => Some(Admit::AfterAnswer(over)),
-            // It is not known that nothing remains, or not until when: one goes.
+            // Not known to be exhausted, or until when: one request is sent.
             (_, 0) => None,
         }
     }
 }
 
-/// The limit of which the fewest requests remain, and of those the one that resets last. Of what else is counted, a
-/// request may cost any amount.
+/// Returns the limit with the fewest remaining requests, and of several such limits the one that resets last.
+///
+/// Only limits in requests count: of other units, one request may cost any amount.
 pub(super) fn tightest(limits: &[Limit]) -> Option<(&Limit, u64)> {
     limits
         .iter()
@@ -268,10 +309,10 @@ pub(super) fn tightest(limits: &[Limit]) -> Option<(&Limit, u64)> {
         .min_by_key(|(limit, remaining)| (*remaining, std::cmp::Reverse(limit.reset)))
 }
 
-/// Resets in whole seconds, told at different times by answers that take different times, differ by up to this much and
-/// mean the same.
+/// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
+/// take different times.
 pub(super) const SAME_WINDOW: Duration = Duration::from_millis(1500);
-/// So many requests weigh as much as the windows before.
+/// Number of requests that weigh as much as all earlier windows in the estimate of the share.
 const STEADY: f64 = 4.0;
-/// A share above this is all of it.
+/// Share above which this process counts as the only client.
 const ALONE: f64 = 0.9;
