@@ -1,4 +1,4 @@
-//! The limits' part in the path of a request: a permit before, settlement after.
+//! The rate-limit [`Policy`]: a permit before each attempt, and settlement after it.
 
 use std::time::Duration;
 
@@ -15,20 +15,25 @@ use crate::{
     call::{Begin, Next, Policy, Started, copy::Resend, drain::drain_limit},
 };
 
-/// The limiter, and what a thread's requests use of it.
+/// The shared limiter, with the fast-path cache of one shard.
 #[derive(Debug)]
 pub(crate) struct LimitPolicy {
+    /// The limiter, shared by all clones of the layer.
     pub(crate) limiter: SharedLimiter,
+    /// The partition that requests of this shard used last.
     fast_path: FastPath,
 }
 
-/// How a call begins, as far as limits are concerned.
+/// Start of a call, as far as limits are concerned.
 pub(crate) enum Begun {
+    /// The call may be sent now.
     Ready(Call, Ticket),
+    /// The call has to wait. `None` if the gate was not asked yet.
     Wait(Call, Option<Admission>),
 }
 
 impl LimitPolicy {
+    /// Creates a policy with an empty fast-path cache.
     pub(crate) fn new(limiter: SharedLimiter) -> Self {
         Self {
             limiter,
@@ -36,7 +41,7 @@ impl LimitPolicy {
         }
     }
 
-    /// A call begins. With a credential's name, the default partition is that credential's at the origin.
+    /// Starts a call. With the name of a credential, the default partition is the origin together with that name.
     #[inline]
     pub(crate) fn begin_call(&self, head: &RequestHead<'_>, credential: Option<&str>) -> Begun {
         let limiter = &self.limiter;
