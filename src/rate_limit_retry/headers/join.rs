@@ -1,10 +1,10 @@
-//! Brings together what one family of fields says under longer and shorter names.
+//! Merges quotas that one family of fields describes under longer and shorter names.
 
 use super::{collect::Collected, quota::Quota};
 use crate::steps::examined;
 
 impl Collected<'_> {
-    /// Joins what one family says under a longer and a shorter name: `requests-left` with `time-reset`.
+    /// Merges times into the quotas that they belong to: `requests-left` with `time-reset`.
     pub(super) fn join(&mut self) {
         let mut at = 0;
         while at < self.quotas.len() {
@@ -14,8 +14,8 @@ impl Collected<'_> {
         }
     }
 
-    /// Joins a time with the quotas that it may be about: the only one, or those that are used up. Returns whether it is
-    /// gone.
+    /// Merges a time into the quotas that it may describe: the only candidate, or all exhausted ones. Returns whether
+    /// the time has been merged and removed.
     fn join_one(&mut self, at: usize) -> bool {
         let time = &self.quotas[at];
         let may_be = |quota: &Quota<'_>| quota.counts() && time.is_part_of(quota);
@@ -30,13 +30,14 @@ impl Collected<'_> {
         }
         let time = self.quotas.remove(at);
         for of in wanted {
+            // Quotas after the removed one have moved by one position.
             self.quotas[of - usize::from(of > at)].take_times(&time);
         }
         true
     }
 
-    /// Joins a limit and what remains, which one family says under different names: `Limit` with `Requests-Remaining`,
-    /// `DailyLimit` with `Remaining`.
+    /// Merges a limit with the remaining count that its family reports under another name: `Limit` with
+    /// `Requests-Remaining`, `DailyLimit` with `Remaining`.
     pub(super) fn complete(&mut self) {
         let mut at = 0;
         while at < self.quotas.len() {

@@ -1,4 +1,4 @@
-//! Values that say when something is over, or how much there is, in every form that servers use.
+//! Parsers for field values: times, counts and limits, in every form that servers send.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,18 +11,18 @@ use crate::{
     steps::examined,
 };
 
-/// When something is over, counted from the response.
+/// A point in time, relative to the response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum When {
-    /// The server told a length of time.
+    /// Sent as a duration.
     In(Duration),
-    /// The server told a date, which is worth as much as the reference.
+    /// Sent as a date. As accurate as the reference that it was compared with.
     At(Duration),
 }
 
 impl When {
-    /// Seconds, a date in a number, a duration with units, or a written date: its form alone decides, because the
-    /// names of fields do not. `None` if it is none of these.
+    /// Parses seconds, a date as a number, a duration with units, or a written date. The form of the value decides,
+    /// because field names are ambiguous. Returns `None` if it has none of these forms.
     pub(super) fn parse(value: &[u8], reference: SystemTime) -> Option<Self> {
         if let Some(number) = Number::parse(value) {
             let wait = number.wait(reference)?;
@@ -39,8 +39,10 @@ impl When {
         Some(Self::At(until(date, reference)))
     }
 
-    /// A number of units of `scale` nanoseconds, where the name of the field or a profile says so; a date in
-    /// milliseconds all the same, because no length of time is so long. Otherwise as [`parse`](Self::parse).
+    /// Parses a number of units of `scale` nanoseconds, if the field name or a profile gives the unit. Otherwise like
+    /// [`parse`](Self::parse).
+    ///
+    /// A number in the range of a date in milliseconds is a date in any case, because no duration is that long.
     pub(super) fn parse_in(
         scale: Option<u64>,
         value: &[u8],
@@ -55,11 +57,12 @@ impl When {
         Some(Self::In(number.times(scale)))
     }
 
-    /// Milliseconds from now (gRPC A6).
+    /// Parses milliseconds from now (gRPC A6).
     pub(super) fn parse_millis(value: &[u8]) -> Option<Self> {
         Some(Self::In(Number::parse(value)?.times(MILLI)))
     }
 
+    /// Returns the duration from the response until this point in time.
     pub(super) fn wait(self) -> Duration {
         match self {
             Self::In(wait) | Self::At(wait) => wait,
@@ -67,8 +70,8 @@ impl When {
     }
 }
 
-/// A duration as Go prints it: `1s`, `6m0s`, `2m59.56s`, `12ms`. Also days, words (`1 minute 30 seconds`), and as ISO
-/// 8601 writes it, up to hours: `PT1M30S`.
+/// Parses a duration in Go's format: `1s`, `6m0s`, `2m59.56s`, `12ms`. Also accepts days, words (`1 minute 30
+/// seconds`), and ISO 8601 up to hours (`PT1M30S`).
 pub(super) fn duration(value: &[u8]) -> Option<Duration> {
     let mut rest = value.strip_prefix(b"PT").unwrap_or(value);
     let mut sum = Duration::ZERO;
@@ -95,7 +98,7 @@ pub(super) fn duration(value: &[u8]) -> Option<Duration> {
     (!value.is_empty()).then_some(sum)
 }
 
-/// The length of a window: a number of units of `scale` nanoseconds (seconds if there is none), a duration, or words:
+/// Parses the length of a window: a number of units of `scale` nanoseconds (default: seconds), a duration, or words:
 /// `60`, `600s`, `24-hour`, `per minute`.
 pub(super) fn period(scale: Option<u64>, value: &[u8]) -> Option<Duration> {
     let period = match Number::parse(value) {
@@ -105,11 +108,11 @@ pub(super) fn period(scale: Option<u64>, value: &[u8]) -> Option<Duration> {
             Some(Duration::from_secs(window_of([words].into_iter())?).min(LONGEST))
         })?,
     };
-    // A window of zero would be no window.
+    // A window of zero would not limit anything.
     (!period.is_zero()).then_some(period)
 }
 
-/// Whether a limit says that there is none: `-1`, `unlimited`.
+/// Returns whether the value of a limit means "no limit": `-1`, `unlimited`.
 pub(super) fn is_unlimited(item: &[u8]) -> bool {
     let below = item.strip_prefix(b"-").and_then(Number::parse);
     below.is_some_and(|below| below.whole > 0)
@@ -118,8 +121,8 @@ pub(super) fn is_unlimited(item: &[u8]) -> bool {
             .any(|word| item.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// The quotas of a value that names them, and what it says of each: `name=burst,10;name=daily,1000`,
-/// `minute=60, day=1000`, `user-hour-lim:3500;user-hour-rem:500`.
+/// Returns the names of quotas and their values: `name=burst,10;name=daily,1000`, `minute=60, day=1000`,
+/// `user-hour-lim:3500;user-hour-rem:500`.
 pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pieces = split(value, b';');
     pieces.flat_map(|piece| {
@@ -137,7 +140,7 @@ pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The same where semicolons separate names and numbers (Azure): `reads;133,writes;57`.
+/// Returns the names of quotas and their values if semicolons separate them (Azure): `reads;133,writes;57`.
 pub(super) fn labelled(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     split(value, b',').filter_map(|item| {
         let (name, number) = halves(item, b';')?;
@@ -146,8 +149,9 @@ pub(super) fn labelled(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// How much is left, rounded down: Reddit sends `598.0`. `-1` stands for "unknown" (Azure); a count further below zero
-/// is how some servers say how far it has been overdrawn.
+/// Parses a remaining count, rounded down: Reddit sends `598.0`.
+///
+/// `-1` means "unknown" (Azure) and returns `None`. A lower count means that the quota is overdrawn, and returns 0.
 pub(super) fn remaining(item: &[u8]) -> Option<u64> {
     match item.strip_prefix(b"-") {
         Some(below) => (Number::parse(below)?.whole > 1).then_some(0),
@@ -155,7 +159,7 @@ pub(super) fn remaining(item: &[u8]) -> Option<u64> {
     }
 }
 
-/// `used/limit`, after an optional name: `32/40`, `api-usage=10018/100000`.
+/// Parses `used/limit`, after an optional name: `32/40`, `api-usage=10018/100000`.
 pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
     let value = split(value, b';').next()?;
     let start = value.iter().position(|b| *b == b'=').map_or(0, |at| at + 1);
@@ -164,7 +168,7 @@ pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
     Some((Number::parse(used)?.whole, Number::parse(limit)?.whole))
 }
 
-/// `limit:seconds` pairs: `20:1,100:120`.
+/// Parses `limit:seconds` pairs: `20:1,100:120`. Returns `None` if any pair is malformed.
 pub(super) fn by_seconds(value: &[u8]) -> Option<Vec<(u64, u64)>> {
     let pair = |item| {
         let (count, seconds) = halves(item, b':')?;
@@ -173,14 +177,14 @@ pub(super) fn by_seconds(value: &[u8]) -> Option<Vec<(u64, u64)>> {
     split(value, b',').map(pair).collect()
 }
 
-/// What is before and after the first `separator`, trimmed.
+/// Returns the trimmed text before and after the first `separator`.
 pub(super) fn halves(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     examined(text.len());
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((text[..at].trim_ascii(), text[at + 1..].trim_ascii()))
 }
 
-/// The trimmed parts of `text` between `separator`s outside of quoted strings.
+/// Returns the trimmed parts of `text` between `separator`s that are not in quoted strings.
 pub(super) fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |byte| {
