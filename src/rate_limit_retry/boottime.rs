@@ -86,6 +86,7 @@ impl BoottimeClock {
         // A smaller difference is an adjustment of the wall clock.
         if missed >= LEAST {
             let nanos = u64::try_from(missed.min(MOST).as_nanos()).unwrap_or(0);
+            // Under the lock of `last`, so that no suspension is added twice.
             self.suspended.total.fetch_add(nanos, Ordering::Relaxed);
         }
         *last = moment;

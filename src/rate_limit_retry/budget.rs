@@ -53,8 +53,9 @@ struct State {
 impl Account {
     /// Returns the account of a request with these keys: that of the first key.
     pub(crate) fn of(keys: &[PartitionKey]) -> Self {
-        // FNV-1a has no random seed, so tests are reproducible.
+        // Requests without keys share the account of the empty key.
         let key = keys.first().map_or("", PartitionKey::as_str);
+        // FNV-1a has no random seed, so tests are reproducible.
         let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -85,11 +86,13 @@ impl FaultBudget {
     ///
     /// First deposits the successes since the last call.
     pub(crate) fn withdraw(&self, account: Account, now: Instant) -> bool {
+        // Read before the lock is taken: a success that is counted in between is deposited next time.
         let succeeded = self.successes(account);
         let mut accounts = lock(&self.accounts);
         let state = accounts
             .entry(account)
             .or_insert_with(|| State::new(self.began));
+        // Bounded by `MOST`, so that a long period of successes cannot block the thread.
         for _ in 0..state.recent(succeeded, now) {
             state.budget.deposit();
         }

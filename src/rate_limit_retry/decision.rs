@@ -175,16 +175,20 @@ impl Facts<'_> {
     fn consequence(&self) -> Option<Consequence> {
         let (throttled, unprocessed) = match self.ended {
             Ended::Error(ErrorClass::Final) => return None,
+            // `ENHANCE_YOUR_CALM` (RFC 9113 §7) throttles like a 429.
             Ended::Error(class) => (self.shed, class == ErrorClass::NotSent),
             // A retry with the same credential would fail the same way, whatever else the response says.
             Ended::Response(
                 StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED,
                 _,
             ) => return None,
+            // A server sheds load before it processes the request.
             Ended::Response(..) if self.shed => (true, true),
+            // Throttled. Not every throttling status guarantees that nothing was processed.
             Ended::Response(status, signals) if signals.is_throttle(status) => {
                 (true, is_refusal(status) || is_asked_for(signals))
             }
+            // The server's advice takes precedence over the status.
             Ended::Response(status, signals) if is_error(status) && is_asked_for(signals) => {
                 (false, true)
             }
@@ -194,6 +198,7 @@ impl Facts<'_> {
             {
                 (false, true)
             }
+            // A transient failure: the request may have been processed.
             Ended::Response(status, _) if is_fault(status) => (false, false),
             Ended::Response(..) => return None,
         };
@@ -236,12 +241,16 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
         ),
         Ended::Error(_) => (None, false),
     };
+    // The wait that the server asked for is a lower bound in both cases.
     let wait = if throttled {
         facts.held.max(asked).unwrap_or_default()
     } else {
         asked.unwrap_or_default().max(facts.backoff)
     };
     let bound = facts.given_up.filter(|reason| reason.binds_outer_layers());
+    // First the reasons for which a retry is pointless, then those for which it is not allowed, then those for which
+    // it is not possible in time. A retry by two nested layers would multiply the number of sends. The response is
+    // drained during the wait, so the longer of the two has to end before the deadline.
     let reason = if facts.permanent {
         GiveUpReason::Permanent
     } else if refused {

@@ -57,6 +57,7 @@ impl FastPath {
         let Some(openness) = gate.openness(&call.keys) else {
             return;
         };
+        // If the lock is taken, the next request of the shard tries again.
         if let Ok(mut last) = self.0.try_lock() {
             *last = Some(Last {
                 scheme: uri.scheme().cloned(),
@@ -73,6 +74,8 @@ impl FastPath {
 impl Last {
     /// Returns whether the cached partition is that of `uri`.
     fn is_for(&self, uri: &Uri, named: bool) -> bool {
+        // Compares the spelling, which is cheaper than to normalize. Another spelling of the same origin uses the
+        // gate.
         self.authority.as_ref().map(Authority::as_str) == uri.authority().map(Authority::as_str)
             && self.scheme.as_ref() == uri.scheme()
             && self.named == named

@@ -34,7 +34,9 @@ impl QuotaHandle {
     /// Returns a snapshot of each partition.
     #[must_use]
     pub fn status(&self) -> Vec<QuotaStatus> {
+        // Detects a suspension first, so that holds that ended meanwhile are not reported.
         let now = self.0.now_compared();
+        // An origin-wide hold is applied to a partition at its next request; the snapshot must contain it earlier.
         self.0.gate.apply_bans(now);
         self.0.gate.inspect(|key, quota, waiting| {
             let (limit, remaining, reset_at) = quota.known();

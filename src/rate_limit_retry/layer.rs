@@ -57,6 +57,7 @@ impl<S> Layer<S> for RateLimitRetryLayer {
     type Service = RateLimitRetry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        // Reports a nested rate-limit layer in `S`. Type-erased services are not recognized.
         let limiter = &self.policies.here().limiter;
         limiter.report(limiter.usage.limits_around::<S>());
         RateLimitRetry::new(inner, self.policies.clone())

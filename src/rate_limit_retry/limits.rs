@@ -167,7 +167,9 @@ impl Preset {
 
 /// Returns the partition keys of a request to Didit.
 fn didit(parts: &Parts) -> Vec<PartitionKey> {
+    // A trailing slash does not change the kind of a request.
     let path = parts.uri.path().trim_end_matches('/');
+    // HEAD counts as GET.
     let read = parts.method == Method::GET || parts.method == Method::HEAD;
     let names: &[&str] = match path.rsplit('/').next() {
         Some("session") if parts.method == Method::POST => &["didit new session"],

@@ -196,6 +196,7 @@ where
         let body = if self.max_bytes == 0 {
             PeekedBody::whole(body)
         } else {
+            // Copies the data: the frames themselves stay in the body.
             let more = |frame: &Frame<Bytes>| {
                 if let Some(data) = frame.data_ref() {
                     let left = self.max_bytes - start.len();

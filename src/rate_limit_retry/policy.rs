@@ -46,16 +46,19 @@ impl LimitPolicy {
     pub(crate) fn begin_call(&self, head: &RequestHead<'_>, credential: Option<&str>) -> Begun {
         let limiter = &self.limiter;
         let named = credential.is_some();
+        // The fast path reads no clock and does not touch the gate.
         if let Some((keys, account)) = self.fast_path.open(head.uri, named) {
             return Begun::Ready(limiter.call(keys, account, head), Ticket::free());
         }
         let now = limiter.now();
         let mut call = limiter.begin(head, credential, now);
+        // A deadline or an exact quota needs timers: the call continues in the boxed future.
         if limiter.is_watched() {
             return Begun::Wait(call, None);
         }
         match limiter.try_admit(&mut call, now) {
             Ok(ticket) => {
+                // The gate does not count requests of an open partition; later ones may skip it.
                 if ticket.is_free() {
                     self.fast_path
                         .remember(&limiter.gate, head.uri, named, &call);

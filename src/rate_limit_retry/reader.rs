@@ -54,6 +54,7 @@ impl Reader {
         now: SystemTime,
     ) -> Signals {
         let profile = self.profile.as_deref();
+        // Most responses end here: the names are scanned, and no lock is taken.
         if profile.is_none() && !may_speak(headers) {
             return read(status, headers, now);
         }
@@ -66,6 +67,7 @@ impl Reader {
             let known = skews.get(key).copied().unwrap_or_default();
             let mut skew = known;
             skew.learn(headers, now);
+            // A write only if the estimate has changed.
             if skew != known {
                 if skews.len() >= MOST_PARTITIONS {
                     skews.clear();

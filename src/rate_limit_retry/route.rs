@@ -95,6 +95,7 @@ impl RouteClass {
 
 /// Returns whether a path segment is the same in all requests of its route: a version, or a word without digits.
 fn is_name(segment: &str) -> bool {
+    // `v1`, `v20`: the digits of a version are part of the route.
     let version = segment.strip_prefix('v').is_some_and(|rest| {
         !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit())
     });
@@ -132,8 +133,10 @@ impl HeldRoutes {
         now: Instant,
     ) -> Option<PartitionKey> {
         let mut held = lock(&self.held);
+        // Removes expired entries first, so that they do not count against the maximum.
         held.retain(|_, route| after(route.until, GRACE) > now);
         let route = (partition.clone(), class);
+        // An existing entry can always be extended.
         let key = if held.len() < MOST_HELD || held.contains_key(&route) {
             let new = || HeldRoute {
                 key: class.key(partition),
@@ -174,6 +177,7 @@ impl HeldRoutes {
         now: Instant,
     ) -> Vec<PartitionKey> {
         let held = lock(&self.held);
+        // A hold of all writes applies to each class of writes.
         let writes = (!class.reads()).then_some(RouteClass::WRITES);
         let classes = [Some(class), writes.filter(|writes| *writes != class)];
         let routes = classes.into_iter().flatten();

@@ -294,12 +294,14 @@ impl RateLimitRetryLayerBuilder {
     #[must_use]
     #[track_caller]
     pub fn build(self) -> RateLimitRetryLayer {
+        // The misuse is reported at the end, when the sinks are in place.
         let (usage, misuse) = Usage::begin("limits", Location::caller(), None);
         let mut sinks = self.sinks;
         crate::telemetry::tell_of_limits(&mut sinks);
         let random = Random::new(self.seed);
         let gate = Gate::new(self.pace, self.limits, self.max_waiting, random.clone());
         let clock = BoottimeClock::new(self.clock);
+        // The agents share the gate and the clock of the limiter.
         let sharing = self.store.map(|quotas| {
             let (gate, clock) = (gate.clone(), clock.clone());
             Sharing::new(quotas, gate, clock, sinks.clone(), random.clone())

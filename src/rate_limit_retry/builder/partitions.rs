@@ -54,6 +54,7 @@ impl RateLimitRetryLayerBuilder {
     ///
     /// Replaces the function set by [`partitions_by`](Self::partitions_by).
     pub fn preset(mut self, preset: Preset) -> Self {
+        // A preset adds to the limits of individual partitions, and replaces those with the same key.
         let limits = preset.limits.iter();
         let limits = limits.map(|(name, limit)| (PartitionKey::from(*name), *limit));
         self.limits.of.extend(limits);

@@ -8,6 +8,7 @@ impl Collected<'_> {
     pub(super) fn join(&mut self) {
         let mut at = 0;
         while at < self.quotas.len() {
+            // A merged time is removed, so the next quota moves to this position.
             if !self.quotas[at].is_only_a_time() || !self.join_one(at) {
                 at += 1;
             }
@@ -23,6 +24,7 @@ impl Collected<'_> {
         let all = self.quotas.iter().filter(|quota| may_be(quota)).count();
         let wanted: Vec<usize> = (0..self.quotas.len())
             .filter(|of| may_be(&self.quotas[*of]))
+            // A reset that could belong to several quotas is most probably that of the exhausted ones.
             .filter(|of| all == 1 || time.has_reset() && self.quotas[*of].is_used_up())
             .collect();
         if wanted.is_empty() {
@@ -43,6 +45,7 @@ impl Collected<'_> {
         while at < self.quotas.len() {
             let short = &self.quotas[at];
             examined(self.quotas.len());
+            // Only an unambiguous partner is merged: exactly one other quota of the family.
             let mut others =
                 self.quotas.iter().enumerate().filter(|(of, quota)| {
                     *of != at && quota.counts() && quota.family == short.family

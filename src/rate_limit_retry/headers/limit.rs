@@ -110,6 +110,7 @@ impl Limit {
     /// Returns whether the server reports that it has no quota: a limit of zero in a response that is not a
     /// throttling rejection. The remaining count is then zero as well, although every request is accepted.
     pub(super) fn is_none_at_all(&self, status: StatusCode) -> bool {
+        // In a throttling rejection, a limit of zero is real.
         let refused = matches!(status.as_u16(), 418 | 420 | 429 | 430 | 529);
         !refused && self.limit == Some(0) && self.remaining.unwrap_or(0) == 0
     }

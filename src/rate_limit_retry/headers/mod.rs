@@ -192,11 +192,13 @@ fn signals(
     reference: SystemTime,
     profile: Option<&dyn Profile>,
 ) -> Signals {
+    // A cached success describes an earlier window.
     if !age.is_zero() && status.is_success() {
         return Signals::default();
     }
     let collected = collect::Collected::read(headers, reference, profile);
     let (asked, advice, global) = (collected.asked(age), collected.advice, collected.global);
+    // A cached rejection keeps its wait, but its counts are outdated.
     let limits = if age.is_zero() {
         collected.into_limits(status)
     } else {
@@ -208,6 +210,7 @@ fn signals(
         advice,
         global: global || status == StatusCode::IM_A_TEAPOT,
     };
+    // The wait may depend on the quotas.
     signals.retry_after = signals.wait(status, asked);
     signals
 }
@@ -218,6 +221,7 @@ fn signals(
 fn is_about_limits(name: &str) -> bool {
     let name = name.as_bytes();
     examined(name.len());
+    // Each word about limits contains one of these parts of five bytes, so one comparison per position is enough.
     name.windows(5).any(|part| match part[0] {
         b'l' => part == b"limit" || part == b"lowed",
         b'r' => part == b"retry" || part == b"remai" || part == b"reset",
@@ -247,6 +251,7 @@ fn may_belong(name: &str) -> bool {
 /// Returns the server's time when the response arrived: its `Date` plus its age in a cache, or `now` without a valid
 /// `Date`.
 fn present(headers: &HeaderMap, age: Duration, now: SystemTime) -> SystemTime {
+    // An invalid `Date` counts as missing.
     let made = date(headers).and_then(|made| made.checked_add(age));
     made.unwrap_or(now)
 }

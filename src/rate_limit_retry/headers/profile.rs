@@ -159,6 +159,7 @@ impl Profile for Vendor {
         }
         let name = limit.name.as_deref().unwrap_or_default();
         let rows = self.windows.iter();
+        // The row with this name, or the row for all other quotas.
         let row = rows
             .clone()
             .find(|row| row.0 == name)

@@ -95,6 +95,7 @@ impl<'a> Quota<'a> {
     /// A family that mentions a rate limit is sufficient. Otherwise the fields together must contain a count, and
     /// either a time or a word for what is counted; or a limit and a reset.
     pub(super) fn is_credible(&self) -> bool {
+        // A count without a limit, or a time alone, occurs in fields that have nothing to do with limits.
         let limited = self.limit.is_some() || self.unlimited;
         let counted = self.remaining.is_some() || limited && self.used.is_some();
         let timed = self.has_reset() || self.window.is_some() || self.dimension.window().is_some();
@@ -135,6 +136,7 @@ impl<'a> Quota<'a> {
 
     /// Returns whether this and `longer`, which has a longer name, are the limit of a quota and its remaining count.
     pub(super) fn completes(&self, longer: &Self) -> bool {
+        // Neither has the value that the other one contributes, and they do not contradict each other.
         let halves = |limited: &Self, counted: &Self| {
             let both = limited.limit.zip(counted.remaining);
             both.is_some_and(|(limit, remaining)| remaining <= limit)
@@ -173,12 +175,14 @@ impl<'a> Quota<'a> {
         value: &[u8],
         reference: SystemTime,
     ) {
+        // Set before the value is added: a repeated field is a list as well.
         self.has_list |= value.contains(&b',') || self.has(field);
         match field {
             Field::Limit => self.put_limit(value),
             Field::Remaining => least(&mut self.remaining, numbers(value, remaining).min()),
             Field::Used => match by_seconds(value) {
                 Some(pairs) => {
+                    // Bounds the memory that one response can use.
                     let room = MOST_ITEMS.saturating_sub(self.used_by_seconds.len());
                     self.used_by_seconds.extend(pairs.into_iter().take(room));
                 }
@@ -236,6 +240,7 @@ impl<'a> Quota<'a> {
             let room = MOST_ITEMS.saturating_sub(self.limits_by_seconds.len());
             return self.limits_by_seconds.extend(pairs.into_iter().take(room));
         }
+        // The first item decides: a limit starts with a digit, `unlimited` does not.
         let first = split(value, b',').next().unwrap_or_default();
         let bare = split(first, b';').next().unwrap_or_default();
         if !starts_with_digit(first) {

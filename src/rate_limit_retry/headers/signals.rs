@@ -74,6 +74,7 @@ impl Signals {
     pub fn is_throttle(&self, status: StatusCode) -> bool {
         match status {
             StatusCode::TOO_MANY_REQUESTS => true,
+            // These statuses have other meanings as well; only a wait makes them a rejection.
             StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::IM_A_TEAPOT
             | StatusCode::REQUEST_TIMEOUT

@@ -58,6 +58,7 @@ impl Skew {
             behind: now.duration_since(date).unwrap_or_default(),
             known: true,
         };
+        // The latest server time that agrees is the most accurate one: it had the shortest delay.
         let later = told.ahead >= self.ahead && told.behind <= self.behind;
         let apart = told.ahead.abs_diff(self.ahead) + told.behind.abs_diff(self.behind);
         if !self.known || later || apart > AGREEMENT {

@@ -73,6 +73,7 @@ impl When {
 /// Parses a duration in Go's format: `1s`, `6m0s`, `2m59.56s`, `12ms`. Also accepts days, words (`1 minute 30
 /// seconds`), and ISO 8601 up to hours (`PT1M30S`).
 pub(super) fn duration(value: &[u8]) -> Option<Duration> {
+    // Only the time part of ISO 8601 is supported.
     let mut rest = value.strip_prefix(b"PT").unwrap_or(value);
     let mut sum = Duration::ZERO;
     while !rest.is_empty() {
@@ -81,6 +82,7 @@ pub(super) fn duration(value: &[u8]) -> Option<Duration> {
             .take_while(|b| b.is_ascii_digit() || **b == b'.')
             .count();
         let (number, after) = rest.split_at(digits);
+        // Everything up to the next number is the unit, with spaces and separators.
         let letters = after
             .iter()
             .take_while(|b| !b.is_ascii_digit() && **b != b'.')
@@ -90,6 +92,7 @@ pub(super) fn duration(value: &[u8]) -> Option<Duration> {
         let unit = std::str::from_utf8(unit)
             .ok()?
             .trim_matches([' ', '-', ',']);
+        // Saturates: an absurd duration is a very long one, not an error.
         sum = sum
             .saturating_add(Number::parse(number)?.times(unit_of(unit)?))
             .min(LONGEST);
@@ -126,11 +129,13 @@ pub(super) fn is_unlimited(item: &[u8]) -> bool {
 pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pieces = split(value, b';');
     pieces.flat_map(|piece| {
+        // `name=burst,10`: the name follows `name=`, the value follows the last comma.
         let labelled = halves(piece, b'=').and_then(|(key, rest)| {
             let at = rest.iter().rposition(|byte| *byte == b',')?;
             let (name, number) = (rest[..at].trim_ascii(), rest[at + 1..].trim_ascii());
             (key.eq_ignore_ascii_case(b"name") && !number.contains(&b'=')).then_some((name, number))
         });
+        // Otherwise pairs, separated by commas.
         let several = labelled.is_none().then(|| split(piece, b','));
         let several = several.into_iter().flatten();
         labelled.into_iter().chain(several.filter_map(|pair| {
@@ -162,8 +167,10 @@ pub(super) fn remaining(item: &[u8]) -> Option<u64> {
 /// Parses `used/limit`, after an optional name: `32/40`, `api-usage=10018/100000`.
 pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
     let value = split(value, b';').next()?;
+    // Skips the name of the quota.
     let start = value.iter().position(|b| *b == b'=').map_or(0, |at| at + 1);
     let (used, limit) = halves(&value[start..], b'/')?;
+    // Skips the remark that Salesforce appends: `17/250(appName=x)`.
     let limit = limit.split(|b| *b == b'(').next()?;
     Some((Number::parse(used)?.whole, Number::parse(limit)?.whole))
 }
@@ -189,6 +196,7 @@ pub(super) fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |byte| {
         examined(1);
+        // A separator counts only outside of quotes; a backslash escapes the next byte inside.
         let outside = !quoted;
         match byte {
             _ if escaped => escaped = false,

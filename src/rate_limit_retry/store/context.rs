@@ -49,6 +49,7 @@ impl Shared {
         asked: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let limit = self.quotas.answer_within;
+        // `surviving` returns `None` after a panic.
         let answer = timeout(limit, surviving(asked))
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))

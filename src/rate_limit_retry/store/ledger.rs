@@ -37,6 +37,7 @@ impl Ledger {
     /// Stores a report and returns the combined state. The flag says whether the report contains a later hold than
     /// the known one.
     pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaView, bool) {
+        // Expires reservations, the window and the hold.
         self.processes
             .retain(|_, (_, seen)| after(*seen, GONE) > now);
         self.known = self.known.filter(|known| known.end > now);
@@ -57,9 +58,11 @@ impl Ledger {
                 });
             }
         }
+        // A report without a hold never shortens a known one.
         let hold = report.hold.map(|hold| after(now, hold));
         let news = hold > self.hold;
         self.hold = self.hold.max(hold);
+        // A report replaces the previous reservation of its process.
         self.processes
             .insert(report.process, (report.reserved, now));
         // Each process receives at most its equal share of the free requests, but at least one while any are free.
@@ -89,6 +92,7 @@ impl Ledger {
 
     /// Reserves a slot by the generic cell rate algorithm (GCRA).
     pub(crate) fn slot(&mut self, exact: ExactQuota, longest: Duration, now: Instant) -> Slot {
+        // A due time in the past does not accumulate credit beyond the tolerance.
         let due = self.due.map_or(now, |due| due.max(now));
         let wait = (due - now).saturating_sub(exact.tolerance());
         if wait > longest {

@@ -87,6 +87,7 @@ impl Sharing {
             if former.is_some_and(|agent| !agent.task.is_finished()) {
                 continue;
             }
+            // A later request, in a runtime, starts the agent.
             let Ok(runtime) = Handle::try_current() else {
                 break;
             };
@@ -137,6 +138,7 @@ impl Sharing {
         let shared = &self.shared;
         let exact = shared.quotas.exact?;
         let now = shared.clock.now();
+        // A store that failed recently is not asked again for each request.
         if lock(&shared.rests).is_some_and(|until| now < until) {
             return None;
         }
@@ -146,6 +148,7 @@ impl Sharing {
             let asked = async { shared.quotas.store.slot(&identity, exact, longest).await };
             match shared.ask(key, asked).await {
                 Ok(Slot::After(after)) => wait = wait.max(after),
+                // Slots already reserved in other partitions expire unused.
                 Ok(late) => return Some(late),
                 Err(_) => {
                     let until = after(shared.clock.now(), REST);

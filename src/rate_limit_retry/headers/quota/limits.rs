@@ -23,6 +23,7 @@ impl Quota<'_> {
         let unit = self
             .unit
             .unwrap_or_else(|| Unit::of_dimension(&self.dimension));
+        // Each `limit:seconds` pair is a quota of its own.
         let pairs: Vec<_> = self.limits_by_seconds.drain(..).collect();
         let mut limits: Vec<Limit> = pairs
             .into_iter()
@@ -36,6 +37,7 @@ impl Quota<'_> {
             .collect();
 
         let mut policies = std::mem::take(&mut self.policies);
+        // Lists by position, or else a single quota.
         if let Some(rows) = rows(lines, reference) {
             let rows = rows.iter().filter(|row| !row.unlimited);
             limits.extend(rows.map(|row| self.row(row, unit, &mut policies)));
@@ -143,6 +145,7 @@ fn take_policy(policies: &mut Vec<Item>, limit: Option<u64>) -> Option<Duration>
 
 /// Returns a quota of IETF drafts 08 to 10. The state takes precedence over the policy.
 fn named(state: &Item, policy: Option<&Item>) -> Limit {
+    // The policy fills in what the state does not contain.
     let either = |of: fn(&Item) -> Option<u64>| of(state).or_else(|| of(policy?));
     let unit = state
         .unit

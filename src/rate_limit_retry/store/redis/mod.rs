@@ -134,6 +134,7 @@ impl QuotaStore for RedisQuotaStore {
         quota: &CacheIdentity,
         report: &QuotaReport,
     ) -> Result<QuotaView, StoreError> {
+        // The order of keys and arguments is that of `report.lua`.
         let call = self.report.key(self.name(quota, "quota"));
         let mut call = call
             .key(self.name(quota, "seen"))
@@ -141,6 +142,7 @@ impl QuotaStore for RedisQuotaStore {
             .arg(report.reserved)
             .arg(report.wanted)
             .arg(report.hold.map_or(0, millis))
+            // The channel is an argument and not a key: a cluster must not look for it while it migrates the slot.
             .arg(self.name(quota, "news"));
         if let Some(told) = &report.told {
             call = call
@@ -155,6 +157,7 @@ impl QuotaStore for RedisQuotaStore {
         let answer = self.invoke(call).await?;
         let number = |index| answer.get(index).and_then(|n| u64::try_from(*n).ok());
         let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
+        // The elements after the third one exist only if a window is known. A limit of -1 stands for an unknown one.
         let window = || {
             Some(SharedWindow::new(
                 number(7),
@@ -177,6 +180,7 @@ impl QuotaStore for RedisQuotaStore {
         exact: ExactQuota,
         longest: Duration,
     ) -> Result<Slot, StoreError> {
+        // The order of keys and arguments is that of `slot.lua`.
         let call = self.slot.key(self.name(quota, "slot"));
         let call = call
             .arg(micros(exact.spacing()))
@@ -192,6 +196,7 @@ impl QuotaStore for RedisQuotaStore {
     }
 
     async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
+        // Registers before it subscribes, so that no notification is missed in between.
         let place = self.news.enter(&self.connection, self.name(quota, "news"));
         self.connection.subscribe(place.channel()).await?;
         place.heard().await;

@@ -42,6 +42,7 @@ impl News {
     /// Records a notification and wakes the waiters of the channel. `None` stands for all channels, such as after a
     /// lost connection.
     pub(super) fn note(&self, channel: Option<&str>) {
+        // Wakers are collected under the lock and woken after it is released.
         let mut woken = Vec::new();
         {
             let mut state = lock(&self.0);
@@ -137,8 +138,11 @@ impl Place {
     /// Dropping the future deregisters it.
     pub(super) async fn heard(mut self) {
         poll_fn(|cx| {
+            // Cloned before the lock is taken, because the clone may run any code.
             let waker = cx.waker().clone();
             let mut state = lock(&self.news.0);
+            // The sweeper removes only channels without places, so this is unreachable in practice; it errs towards
+            // waking.
             let Some(heard) = state.channels.get_mut(&self.channel) else {
                 return Poll::Ready(());
             };
@@ -165,6 +169,7 @@ impl Drop for Place {
             };
             let waker = self.number.and_then(|number| heard.waiting.leave(number));
             heard.places -= 1;
+            // The place that starts a sweep is the one that sets the flag, so there is at most one sweeper.
             let sweeps = heard.places == 0 && !mem::replace(&mut state.is_swept, true);
             (waker, sweeps)
         };
@@ -205,6 +210,7 @@ impl Sweeper {
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
+        // Also runs if the runtime drops the task, so that a later place can start another sweeper.
         lock(&self.0.0).is_swept = false;
     }
 }
