@@ -1,4 +1,15 @@
 //! The agent of a partition: a task that reports local state to the store and applies remote state to the gate.
+//!
+//! The agent waits for whichever comes first:
+//!
+//! - A notification: another process holds the partition. The agent subscribes again and makes the gate request a
+//!   report.
+//! - A report that the gate considers due. The agent sends it and passes the answer to the gate. If the store fails,
+//!   the gate uses the local quota for a while, with exponential backoff.
+//! - The end of use: the gate no longer knows the partition, or no request has used it for a while. The agent ends;
+//!   the next request starts another one.
+//!
+//! Without working notifications, remote holds are received with the next report.
 
 use std::{
     future::{pending, poll_fn},

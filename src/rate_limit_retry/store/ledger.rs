@@ -36,6 +36,12 @@ struct Known {
 impl Ledger {
     /// Stores a report and returns the combined state. The flag says whether the report contains a later hold than
     /// the known one.
+    ///
+    /// - A process without reports for [`GONE`] loses its reservation.
+    /// - A window or a hold that is over is discarded.
+    /// - The longest hold applies.
+    /// - A report replaces the earlier reservation of its process.
+    /// - Grants are limited to an equal share of the free requests, but are at least one while any are free.
     pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaView, bool) {
         // Expires reservations, the window and the hold.
         self.processes
@@ -91,6 +97,9 @@ impl Ledger {
     }
 
     /// Reserves a slot by the generic cell rate algorithm (GCRA).
+    ///
+    /// A request is due one emission interval after the previous one, and may be sent earlier by the tolerance. If
+    /// the wait would exceed `longest`, nothing is reserved.
     pub(crate) fn slot(&mut self, exact: ExactQuota, longest: Duration, now: Instant) -> Slot {
         // A due time in the past does not accumulate credit beyond the tolerance.
         let due = self.due.map_or(now, |due| due.max(now));

@@ -34,13 +34,20 @@ use crate::{
 /// [`changed`](Self::changed) is cancelled after [`StoredQuotas::answer_within`]. All times are durations from the
 /// moment of the call; a store measures them with its own clock.
 ///
+/// The stores in this crate follow these rules:
+///
+/// - A reservation expires 1 s after the last report of its process.
+/// - An announced window replaces the known one if its request was sent later, or if fewer requests remain.
+/// - A window ends at its reset. Of several holds, the longest applies.
+/// - A process is granted at most an equal share of the free requests, but at least one while any are free.
+///
 /// # Cancel safety
 ///
 /// Implementations must allow each future to be dropped at any time, such as when the time limit has passed.
 ///
 /// # Examples
 ///
-/// A store through which the processes tell each other of holds, and of nothing else:
+/// A store that shares holds only:
 ///
 /// ```
 /// use std::{collections::HashMap, future::pending, sync::Mutex, time::{Duration, Instant}};

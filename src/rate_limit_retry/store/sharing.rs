@@ -1,4 +1,8 @@
 //! Quota sharing of one layer: an agent for each partition in use, and the slots of an exact quota.
+//!
+//! Agents are started on demand, by the first request of a partition, on the runtime of that request. They are
+//! aborted when the layer is dropped. An agent that was lost, because its runtime has ended or it has panicked, is
+//! replaced by the next request.
 
 use std::{
     collections::HashMap,

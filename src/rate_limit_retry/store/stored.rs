@@ -1,4 +1,7 @@
 //! Settings of the quotas that a layer shares.
+//!
+//! The store key of a partition consists of the group's name and the partition key, so that layers of different
+//! groups never share an entry.
 
 use std::{fmt, sync::Arc, time::Duration};
 

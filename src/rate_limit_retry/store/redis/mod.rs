@@ -1,4 +1,15 @@
 //! A quota store on Redis, Valkey or KeyDB.
+//!
+//! With the default prefix, each quota has these names, where `name` is the HMAC of the partition's identity:
+//!
+//! | name | type | content |
+//! |---|---|---|
+//! | `m2m:1:{name}:quota` | hash | window, hold, and the reservation of each process |
+//! | `m2m:1:{name}:seen` | sorted set | time of the last report of each process |
+//! | `m2m:1:{name}:slot` | string | due time of the next request of an exact quota |
+//! | `m2m:1:{name}:news` | channel | a message for each new hold |
+//!
+//! Scripts read and write them atomically, and use the server's clock. All keys expire.
 
 mod news;
 
@@ -117,6 +128,11 @@ impl RedisQuotaStore {
 
     /// Runs a script and returns its numbers. The first one is 0 unless the script found an entry in an unknown
     /// format.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unreadable`] for such an entry, which the script has deleted; otherwise the error of the
+    /// connection.
     async fn invoke(&self, call: Call) -> Result<Vec<i64>, StoreError> {
         let answer: Vec<i64> = self.connection.invoke(call).await?;
         match answer.first() {

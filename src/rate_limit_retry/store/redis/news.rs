@@ -1,5 +1,12 @@
-//! Notifications of Redis channels, for the tasks that wait for them. A channel without waiters is unsubscribed after
-//! a grace period.
+//! Notifications of Redis channels, for the tasks that wait for them.
+//!
+//! A task registers with [`News::enter`] and waits for [`Place::heard`]. A notification that arrives in between is
+//! not lost, because each channel counts them.
+//!
+//! A channel without waiters stays subscribed for one or two sweeps, because a task usually waits again after a
+//! notification. A sweeper task runs only while there are such channels.
+//!
+//! The only lock is that of [`News`]. No waker is cloned, woken or dropped while it is held.
 
 use std::{collections::HashMap, future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
 
