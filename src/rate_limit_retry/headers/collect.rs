@@ -1,4 +1,19 @@
 //! Collects the fields of one response into quotas and a wait.
+//!
+//! - [`Known::of`] determines the meaning of each field, from its name and the profile.
+//! - A wait is recorded with the rank of its field. Any other value is added to the quota of the same family and
+//!   dimension.
+//! - Times and counts under different names of one family are [merged](super::join).
+//! - Quotas that are not credible as rate limits are removed.
+//! - Lists are split by position, the profile adds documented values, and duplicates are removed.
+//!
+//! Waits have these ranks; the lowest one applies:
+//!
+//! | rank | fields |
+//! |---|---|
+//! | 0 | waits in milliseconds or finer, such as `retry-after-ms` |
+//! | 1 | `Retry-After`, and `Retry-After-<name>` |
+//! | 2 | any other wait, such as `X-Retry-After` |
 
 use std::time::{Duration, SystemTime};
 
@@ -79,8 +94,10 @@ impl<'a> Collected<'a> {
         self.quotas.iter().find_map(|quota| quota.told_twice(asked))
     }
 
-    /// Converts the quotas to [`Limit`]s, for a response with this status. Removes duplicates and quotas without
-    /// values.
+    /// Converts the quotas to [`Limit`]s, for a response with this status.
+    ///
+    /// The profile adds its documented values: by position, if the quota's values are lists. Duplicates, quotas
+    /// without values, and limits of zero outside of throttling rejections are omitted. Returns at most [`MOST_LIMITS`].
     pub(super) fn into_limits(self, status: StatusCode) -> Vec<Limit> {
         let lines = self.lines();
         let mut limits = Vec::new();
@@ -138,6 +155,11 @@ impl<'a> Collected<'a> {
     }
 
     /// Adds the value of one field. `told` is the meaning that the profile gives.
+    ///
+    /// - A pushback or a retry-after is a wait. A malformed pushback advises against a retry (gRPC A6).
+    /// - A complete description is parsed by its own rules.
+    /// - A value that names its quotas is split; each name extends the dimension.
+    /// - Any other value is added to the quota that the field describes.
     fn take(&mut self, name: &'a str, value: &'a [u8], told: Option<Field>) {
         self.global |= flags::is_global(name, value);
         if told.is_none()
@@ -254,7 +276,13 @@ impl<'a> Collected<'a> {
         self.quotas.get_mut(at)
     }
 
-    /// Reads a field that completely describes one or several quotas.
+    /// Reads a field that completely describes one or several quotas. In this order:
+    ///
+    /// - JSON;
+    /// - a list of named items (IETF drafts 08 to 10);
+    /// - `used/limit`;
+    /// - pairs of keys and values;
+    /// - a bare limit, if the field's dimension is empty or a window.
     fn whole(&mut self, known: &Known<'a>, value: &'a [u8]) {
         let as_field = |field| Known { field, ..*known };
         match value.first() {

@@ -1,4 +1,14 @@
-//! Several quotas in one value, by position: `Limit: 600,30000` with `Usage: 314,27536`.
+//! Several quotas in one value, by position.
+//!
+//! `Limit: 600,30000` with `Usage: 314,27536` describes two quotas:
+//!
+//! | position | limit | used |
+//! |---|---|---|
+//! | 0 | 600 | 314 |
+//! | 1 | 30000 | 27536 |
+//!
+//! Names of the fields do not distinguish the quotas. A [`Profile`](super::Profile) can add their windows by
+//! position.
 
 use std::time::{Duration, SystemTime};
 

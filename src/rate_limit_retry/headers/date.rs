@@ -1,5 +1,14 @@
-//! Written dates: HTTP's three forms, RFC 3339 and similar forms, RFC 5322, and the output of `date` and of
-//! JavaScript's `Date#toString`.
+//! Written dates.
+//!
+//! | form | example |
+//! |---|---|
+//! | HTTP (RFC 9110 §5.6.7) | `Mon, 21 Sep 2026 14:14:20 GMT` and two obsolete forms |
+//! | RFC 3339 and similar | `2026-09-21T14:14:20Z`, `2026-09-21 14:14:20 UTC` |
+//! | JavaScript's `Date#toString` | `Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)` |
+//! | `date` and Java | `Mon Sep 21 14:14:20 UTC 2026` |
+//! | RFC 5322 | `Mon, 21 Sep 2026 16:14:20 +0200` |
+//!
+//! The forms are tried in this order. Of time zones in words, only `UTC` and `GMT` are known.
 
 use std::time::{Duration, SystemTime};
 

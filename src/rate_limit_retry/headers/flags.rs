@@ -1,4 +1,10 @@
 //! Fields with explicit retry advice, or with the scope of a rejection.
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `x-should-retry`, `stripe-should-retry`, any `*should-retry` | [`Advice`]: `true` or `false` |
+//! | `x-ratelimit-global: true` (Discord) | the rejection applies to every quota of the client |
+//! | `x-ratelimit-scope: global` (Discord) | likewise |
 
 /// The server's explicit advice about a retry.
 ///

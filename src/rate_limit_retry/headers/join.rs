@@ -1,4 +1,11 @@
 //! Merges quotas that one family of fields describes under longer and shorter names.
+//!
+//! | fields | result |
+//! |---|---|
+//! | `requests-left`, `time-reset` | the remaining requests have this reset |
+//! | two quotas and one reset | the exhausted quotas have this reset |
+//! | `Limit`, `Requests-Remaining` | one quota with limit and remaining count |
+//! | `DailyLimit`, `Remaining` | one quota with limit and remaining count |
 
 use super::{collect::Collected, quota::Quota};
 use crate::steps::examined;

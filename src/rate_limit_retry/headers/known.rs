@@ -26,6 +26,16 @@ pub(super) struct Known<'a> {
 impl<'a> Known<'a> {
     /// Returns the meaning of a field; `None` if it is not about limits. `told` is the meaning that the profile
     /// gives.
+    ///
+    /// In order of precedence:
+    ///
+    /// - the profile's meaning;
+    /// - the meaning of an unambiguous name, such as `x-sentry-rate-limits`;
+    /// - a wait in the name, for names without a rate-limit prefix;
+    /// - the words of the name.
+    ///
+    /// If the name has a rate-limit prefix, the profile or the table provides only the field. Family and dimension
+    /// still follow from the name.
     pub(super) fn of(name: &'a str, told: Option<Field>) -> Option<Self> {
         let own = told.or_else(|| unmistakable(name));
         let parsed = Name::parse(name);

@@ -1,4 +1,15 @@
 //! The meaning of a header field, from its name alone.
+//!
+//! | name | family | dimension | field |
+//! |---|---|---|---|
+//! | `x-ratelimit-remaining-tokens` | `x-ratelimit` | `tokens` | remaining |
+//! | `x-rate-limit-limit` | `x-rate-limit` | | limit |
+//! | `ratelimit-reset-ms` | `ratelimit` | | reset, in milliseconds |
+//! | `x-ratelimit` | `x-ratelimit` | | complete description |
+//! | `x-acme-remaining` | | `acme` | remaining |
+//!
+//! A name is split into words. One of them has the role that determines the field. A word may give the unit. Articles
+//! and fillers are skipped, and the other words are the dimension.
 
 use std::fmt;
 
@@ -43,6 +54,8 @@ pub(super) struct Dimension<'a> {
 
 impl<'a> Name<'a> {
     /// Parses a name in lower case. Returns `None` if it is not about limits or is longer than [`LONGEST_NAME`].
+    ///
+    /// With a rate-limit prefix, a name without a role is a complete description.
     pub(super) fn parse(name: &'a str) -> Option<Self> {
         if name.len() > LONGEST_NAME {
             return None;
@@ -172,6 +185,9 @@ impl<'a> Words<'a> {
     }
 
     /// Returns the role of the whole name, and the index of the word that determines it.
+    ///
+    /// The strongest role applies, and of equally strong ones the last. A remaining count in a unit of time is a
+    /// reset: `seconds-remaining`.
     fn role(&self) -> (Option<usize>, Option<Role>) {
         let all = &self.list[..self.count];
         let last = self.count.saturating_sub(1);

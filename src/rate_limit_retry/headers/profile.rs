@@ -1,4 +1,11 @@
 //! Header profiles: the meaning of fields that only the vendor's documentation defines.
+//!
+//! A profile is needed in these cases:
+//!
+//! - A number is in milliseconds, and neither the field name nor the value shows that.
+//! - A field name contains none of the usual words.
+//! - The length of the window is documented, but not part of the response.
+//! - The quota refills continuously, at a documented rate.
 
 use std::{fmt, time::Duration};
 
@@ -8,6 +15,8 @@ use super::{field::Field, limit::Limit};
 ///
 /// Most vendors need no profile, because the values of their fields are unambiguous. [`Vendor`] has profiles for some
 /// vendors that need one; implement the trait for others.
+///
+/// The methods are called for each response, and should return quickly.
 ///
 /// # Examples
 ///

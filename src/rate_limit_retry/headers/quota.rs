@@ -1,4 +1,7 @@
 //! A quota while its fields are collected.
+//!
+//! Each field adds its value with [`Quota::put`]. Quotas of one family are then [merged](super::join), and
+//! [`Quota::is_credible`] removes those that are not about rate limits. [`Quota::into_limits`] converts the rest.
 
 mod limits;
 
@@ -92,8 +95,10 @@ impl<'a> Quota<'a> {
 
     /// Returns whether this is a rate limit.
     ///
-    /// A family that mentions a rate limit is sufficient. Otherwise the fields together must contain a count, and
-    /// either a time or a word for what is counted; or a limit and a reset.
+    /// - A family that mentions a rate limit is sufficient.
+    /// - Otherwise, a count and a reset, a window, or a word for what is counted is required. A used count is
+    ///   sufficient only with a limit.
+    /// - A limit with a reset is sufficient as well.
     pub(super) fn is_credible(&self) -> bool {
         // A count without a limit, or a time alone, occurs in fields that have nothing to do with limits.
         let limited = self.limit.is_some() || self.unlimited;
@@ -168,6 +173,9 @@ impl<'a> Quota<'a> {
     }
 
     /// Adds the value of one field. Ignores a malformed value.
+    ///
+    /// `scale` is the unit of a reset or a window in nanoseconds, if known. `reference` is the server's time. Fields
+    /// that are not about a single quota are ignored.
     pub(super) fn put(
         &mut self,
         field: Field,

@@ -97,6 +97,15 @@ impl Signals {
     }
 
     /// Returns the wait for a response with this status. `asked` is the wait that the server asked for.
+    ///
+    /// | status | without `asked` |
+    /// |---|---|
+    /// | 429 | reset of an exhausted quota, else of a quota without a count |
+    /// | 403 | reset of an exhausted quota of requests |
+    /// | 418, 420, 430, 503, 529 | reset of an exhausted quota |
+    /// | 400 | reset of a quota, if no quota has a count |
+    /// | 408, 413, 425, other 3xx and 5xx | none |
+    /// | any other | none, and `asked` is ignored |
     pub(super) fn wait(&self, status: StatusCode, asked: Option<Duration>) -> Option<Duration> {
         match status {
             StatusCode::TOO_MANY_REQUESTS => asked

@@ -1,4 +1,7 @@
 //! The difference between the server's clock and the local clock.
+//!
+//! A single `Date` is inaccurate by up to a second, because it is rounded down, and by the delay of the response.
+//! Both errors make the server's clock appear too early. The latest of several dates is therefore the best estimate.
 
 use std::time::{Duration, SystemTime};
 

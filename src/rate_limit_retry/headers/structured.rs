@@ -1,4 +1,13 @@
 //! `RateLimit` and `RateLimit-Policy` as structured fields (RFC 9651), for IETF drafts 07 to 10.
+//!
+//! | draft | field | example |
+//! |---|---|---|
+//! | up to 07 | `RateLimit-Policy` | `100;w=60` |
+//! | 08 to 10 | `RateLimit-Policy` | `"burst";q=100;w=60;qu="requests"` |
+//! | 08 to 10 | `RateLimit` | `"burst";r=0;t=12;pk=:cHk=:` |
+//!
+//! `RateLimit` of draft 07 is a dictionary, which [`collect`](super::collect) reads as pairs. Policies may also
+//! follow a limit (drafts 01 to 03).
 
 use std::convert::Infallible;
 
@@ -33,8 +42,10 @@ pub(super) struct Item {
     malformed: bool,
 }
 
-/// Parses the items of one line. An item with an invalid parameter is skipped. A line that is not a structured field
-/// is parsed by [`tolerant`].
+/// Parses the items of one line.
+///
+/// An item with an invalid parameter is skipped. Inner lists are skipped, too. A line that is not a structured field
+/// is parsed by [`tolerant`]. Returns at most [`MOST_ITEMS`] items.
 pub(super) fn items(value: &[u8]) -> Vec<Item> {
     examined(value.len());
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());

@@ -1,4 +1,7 @@
 //! Parsers for field values: times, counts and limits, in every form that servers send.
+//!
+//! All parsers take bytes, because field values need not be UTF-8. A malformed value yields `None` or is omitted. No
+//! parser panics, and each one runs in time proportional to the length of the value.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,8 +24,16 @@ pub(super) enum When {
 }
 
 impl When {
-    /// Parses seconds, a date as a number, a duration with units, or a written date. The form of the value decides,
-    /// because field names are ambiguous. Returns `None` if it has none of these forms.
+    /// Parses a point in time. The form of the value decides, because field names are ambiguous:
+    ///
+    /// | value | meaning |
+    /// |---|---|
+    /// | a number below 10⁹ | seconds from now |
+    /// | a larger number | a date since 1970 |
+    /// | a duration with units | from now |
+    /// | a written date | that date |
+    ///
+    /// Returns `None` if the value has none of these forms.
     pub(super) fn parse(value: &[u8], reference: SystemTime) -> Option<Self> {
         if let Some(number) = Number::parse(value) {
             let wait = number.wait(reference)?;
@@ -124,8 +135,13 @@ pub(super) fn is_unlimited(item: &[u8]) -> bool {
             .any(|word| item.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// Returns the names of quotas and their values: `name=burst,10;name=daily,1000`, `minute=60, day=1000`,
-/// `user-hour-lim:3500;user-hour-rem:500`.
+/// Returns the names of quotas and their values.
+///
+/// | value | result |
+/// |---|---|
+/// | `name=burst,10;name=daily,1000` | `burst` 10, `daily` 1000 |
+/// | `minute=60, day=1000` | `minute` 60, `day` 1000 |
+/// | `user-hour-lim:3500;user-hour-rem:500` | `user-hour-lim` 3500, `user-hour-rem` 500 |
 pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pieces = split(value, b';');
     pieces.flat_map(|piece| {
@@ -154,9 +170,13 @@ pub(super) fn labelled(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Parses a remaining count, rounded down: Reddit sends `598.0`.
+/// Parses a remaining count, rounded down.
 ///
-/// `-1` means "unknown" (Azure) and returns `None`. A lower count means that the quota is overdrawn, and returns 0.
+/// | value | result |
+/// |---|---|
+/// | `598.0` (Reddit) | 598 |
+/// | `-1`, which means "unknown" (Azure) | `None` |
+/// | `-3`, an overdrawn quota | 0 |
 pub(super) fn remaining(item: &[u8]) -> Option<u64> {
     match item.strip_prefix(b"-") {
         Some(below) => (Number::parse(below)?.whole > 1).then_some(0),

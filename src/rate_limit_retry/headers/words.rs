@@ -1,4 +1,7 @@
 //! The words in field names and in keys of values, and their meaning.
+//!
+//! All lookups are case-insensitive and do not allocate: a word with upper-case letters is converted in a buffer on
+//! the stack. Words longer than [`LONGEST_WORD`] are not known.
 
 use super::field::Field;
 use crate::retry_after::{DAY, HOUR, MILLI, MINUTE, SECOND};
@@ -177,7 +180,17 @@ pub(super) fn unit_of(word: &str) -> Option<u64> {
     })
 }
 
-/// Returns the seconds of the window that the words describe: `daily`, `per-minute`, `24-hour`, `15min`.
+/// Returns the seconds of the window that the words describe.
+///
+/// | words | result |
+/// |---|---|
+/// | `daily` | 86,400 |
+/// | `per-minute` | 60 |
+/// | `24-hour` | 86,400 |
+/// | `app-15min` | 900 |
+/// | `requests`, `m`, `v2` | `None` |
+///
+/// An abbreviated unit, such as `m`, counts only after a number. The first window applies.
 pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64> {
     let mut number: Option<u64> = None;
     for word in words.flat_map(parts) {
@@ -215,7 +228,8 @@ pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64>
     None
 }
 
-/// Splits a name into words, at separators and at case changes (`resetInMs`).
+/// Splits a name into words, at separators (`-`, `_`, `.`, `/`, space) and at changes from lower to upper case
+/// (`resetInMs`). Empty words are skipped.
 pub(super) fn parts(name: &str) -> Parts<'_> {
     Parts { rest: name }
 }

@@ -1,4 +1,13 @@
 //! Converts the collected fields of a quota to [`Limit`]s.
+//!
+//! The fields of one family and dimension can describe several quotas:
+//!
+//! - one for each `limit:seconds` pair;
+//! - one for each position, if the values are lists;
+//! - otherwise one for all unstructured fields together;
+//! - one for each remaining item of a structured field.
+//!
+//! An unnamed policy with the same limit as an unstructured quota is not a quota of its own: it adds its window.
 
 use std::time::{Duration, SystemTime};
 
@@ -65,6 +74,9 @@ impl Quota<'_> {
     }
 
     /// Returns a quota that is identified by its position in a list.
+    ///
+    /// A missing limit is the sum of the remaining and the used count. A missing remaining count is the limit minus
+    /// the used count.
     fn row(&self, row: &Row, unit: Unit, policies: &mut Vec<Item>) -> Limit {
         let limit = row
             .limit
@@ -95,6 +107,10 @@ impl Quota<'_> {
 
     /// Returns the quota that the unstructured fields describe. Removes the policies with the same limit from
     /// `policies`.
+    ///
+    /// Missing counts are derived as for [`row`](Self::row). The window comes from its own field, else from the
+    /// policy, else from the words of the dimension. The refill is divided by the window, to obtain a rate per
+    /// second.
     fn base(&mut self, unit: Unit, policies: &mut Vec<Item>) -> Limit {
         let used = self.used;
         let limit = self
