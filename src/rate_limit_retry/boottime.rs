@@ -1,4 +1,11 @@
 //! The clock of holds and windows.
+//!
+//! tokio's clock is monotonic. On Linux it stops while the machine is suspended, but the server's windows continue.
+//! Without a correction, every hold would last longer by the time of the suspension.
+//!
+//! The correction compares two readings of both clocks. If the wall clock has advanced by at least 500 ms more than
+//! the monotonic clock, the difference counts as a suspension and is added to every later reading. Setting the wall
+//! clock forward by that much has the same effect; setting it back has none.
 
 use std::{
     sync::{

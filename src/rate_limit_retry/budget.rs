@@ -1,4 +1,8 @@
 //! Retry budget: retries after transient failures are limited to a share of the successes in the same partition.
+//!
+//! The limits are those of [`TpsBudget`]: 10 retries per second without any success, and one retry for every five
+//! successes within the last 10 s. Retries of throttled requests are not charged, because they follow the quota of
+//! their partition.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -84,7 +88,7 @@ impl FaultBudget {
 
     /// Withdraws one retry. Returns whether the budget allows it.
     ///
-    /// First deposits the successes since the last call.
+    /// First deposits the successes since the last call. Takes the lock; called only after a transient failure.
     pub(crate) fn withdraw(&self, account: Account, now: Instant) -> bool {
         // Read before the lock is taken: a success that is counted in between is deposited next time.
         let succeeded = self.successes(account);

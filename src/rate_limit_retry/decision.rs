@@ -172,6 +172,18 @@ impl Facts<'_> {
     }
 
     /// Classifies the outcome. Returns `None` if the outcome is final.
+    ///
+    /// | outcome | throttled | unprocessed |
+    /// |---|---|---|
+    /// | error that is [`ErrorClass::Final`] | final | |
+    /// | other error | if shed | if [`ErrorClass::NotSent`] |
+    /// | 401, 407 | final | |
+    /// | shed by the server or a proxy | yes | yes |
+    /// | [throttling](Signals::is_throttle) status | yes | 403, 418, 429, or with advice to retry |
+    /// | other 4xx or 5xx with advice to retry | no | yes |
+    /// | 413 with a wait | no | yes |
+    /// | 502, 503, 504, 529 | no | no |
+    /// | any other response | final | |
     fn consequence(&self) -> Option<Consequence> {
         let (throttled, unprocessed) = match self.ended {
             Ended::Error(ErrorClass::Final) => return None,
@@ -219,6 +231,9 @@ struct Consequence {
 }
 
 /// Decides what follows an attempt.
+///
+/// A throttled request waits for the hold of its partition. After a transient failure, a request waits for its own
+/// backoff, or for the wait that the server asked for if that is longer.
 ///
 /// If several reasons to give up apply, the first in the order of the code is reported.
 pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {

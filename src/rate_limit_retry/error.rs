@@ -1,4 +1,10 @@
 //! Errors of requests that were not sent, or whose response was not awaited.
+//!
+//! | error | cause | setting |
+//! |---|---|---|
+//! | [`HoldTooLong`] | the partition is held for too long | `max_wait`, `deadline` |
+//! | [`TooManyWaiting`] | the wait queue is full | `max_waiting` |
+//! | [`DeadlineExceeded`] | the call took too long | `deadline` |
 
 use std::{error::Error, fmt};
 

@@ -1,4 +1,15 @@
 //! Events of the rate-limit and retry layer.
+//!
+//! | event | emitted |
+//! |---|---|
+//! | `Held`, `Released` | before and after a request waits |
+//! | `NotSent` | in place of the wait, if it would be too long or the queue is full |
+//! | `Throttled` | after a throttling response, unless it is permanent |
+//! | `Learnt` | when the estimate of an unannounced quota changes |
+//! | `Retrying`, `GaveUp` | after a failed attempt that another attempt might correct |
+//! | `HeldElsewhere` | when another process of the fleet reports a hold |
+//! | `StoreFailed`, `StoreRecovered` | when store calls start to fail, or succeed again |
+//! | `Misused` | once for each layer |
 
 use std::{error::Error, time::Duration};
 

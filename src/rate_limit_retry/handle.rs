@@ -1,4 +1,12 @@
 //! A handle to inspect and control the quotas of a layer.
+//!
+//! | method | effect |
+//! |---|---|
+//! | [`status`](QuotaHandle::status) | reads a snapshot |
+//! | [`pause`](QuotaHandle::pause), [`resume`](QuotaHandle::resume) | hold one partition, for maintenance of the server |
+//! | [`bypass`](QuotaHandle::bypass), [`enforce`](QuotaHandle::enforce) | disable and enable the layer |
+//! | [`forget`](QuotaHandle::forget) | discards what is known about a partition |
+//! | [`give_back`](QuotaHandle::give_back) | releases reservations at the end of the program |
 
 use std::{fmt, time::Duration};
 

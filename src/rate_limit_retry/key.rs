@@ -1,4 +1,7 @@
 //! Partition keys: which requests share a quota.
+//!
+//! By default the origin of a request is its only key. With a function of the user, a request can have several keys:
+//! it is sent when the quotas of all of them allow it.
 
 use std::{fmt, sync::Arc};
 

@@ -1,4 +1,7 @@
 //! Reads a bounded prefix of the body of a rejection.
+//!
+//! Some vendors report only in the body why a request was rejected. This layer makes the beginning of the body
+//! available to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if), without consuming it.
 
 use std::{
     fmt,
@@ -131,7 +134,7 @@ pin_project! {
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that returns it.
+    /// Naming the future in a service that returns it:
     ///
     /// ```
     /// use http::{Request, Response};

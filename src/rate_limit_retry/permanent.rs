@@ -1,4 +1,7 @@
 //! Error responses after which no wait helps.
+//!
+//! Some vendors answer 429 for conditions that do not end with a window, such as an exhausted plan. Without further
+//! information the layer would hold the partition and retry. The user's predicate identifies such responses.
 
 use std::{fmt, sync::Arc};
 

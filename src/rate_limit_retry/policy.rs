@@ -1,4 +1,12 @@
 //! The rate-limit [`Policy`]: a permit before each attempt, and settlement after it.
+//!
+//! - `begin` derives the partition keys, and tries to obtain a permit without waiting.
+//! - `admit` waits for a permit in the boxed future.
+//! - `start` checks immediately before the send whether the permit is still valid.
+//! - `on_final` records a success that needs no further processing.
+//! - `on_response` returns the permit with the outcome, and decides what follows.
+//!
+//! This policy never asks for new credentials, so its `Rejection` is uninhabited.
 
 use std::time::Duration;
 
@@ -42,6 +50,8 @@ impl LimitPolicy {
     }
 
     /// Starts a call. With the name of a credential, the default partition is the origin together with that name.
+    ///
+    /// Tries the fast path first, then the gate. Does not wait.
     #[inline]
     pub(crate) fn begin_call(&self, head: &RequestHead<'_>, credential: Option<&str>) -> Begun {
         let limiter = &self.limiter;
@@ -155,6 +165,7 @@ impl<P: Policy, RB, C> From<limiter::Next<RB, C>> for Next<P, RB, C> {
     }
 }
 
+/// Wraps the permit of an attempt. This policy adds no credential to the request.
 fn started(attempt: Ticket) -> Started<LimitPolicy> {
     Started {
         attempt,

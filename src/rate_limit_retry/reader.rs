@@ -1,4 +1,11 @@
 //! Reads the rate-limit fields of responses, with the layer's profile and the estimated clock skew of each server.
+//!
+//! The reference for dates in a response is chosen as follows:
+//!
+//! - Without a profile and without fields about limits, no date is read.
+//! - Otherwise, it is the server's time by the skew of the request's first partition, which the response itself
+//!   updates.
+//! - Without a partition, it is the local time.
 
 use std::{collections::HashMap, time::SystemTime};
 

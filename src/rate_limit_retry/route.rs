@@ -1,4 +1,8 @@
 //! Routes: which requests a 503 with `Retry-After` holds.
+//!
+//! Such a 503 often affects only a part of a server. Its route, a class of similar requests, becomes a partition of
+//! its own that is held. Requests of that class then have this partition as an additional key; other requests of the
+//! original partition are not held by it.
 
 use std::{
     collections::HashMap,

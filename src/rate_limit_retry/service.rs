@@ -106,7 +106,7 @@ pin_project! {
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that returns it.
+    /// Naming the future in a service that returns it:
     ///
     /// ```
     /// use http::Request;
