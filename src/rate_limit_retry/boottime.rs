@@ -1,4 +1,11 @@
 //! The clock of holds and windows.
+//!
+//! tokio's clock is monotonic. On Linux it stops while the machine is suspended, but the server's windows continue.
+//! Without a correction, every hold would last longer by the time of the suspension.
+//!
+//! The correction compares two readings of both clocks. If the wall clock has advanced by at least 500 ms more than
+//! the monotonic clock, the difference counts as a suspension and is added to every later reading. Setting the wall
+//! clock forward by that much has the same effect; setting it back has none.
 
 use std::{
     sync::{
@@ -15,26 +22,30 @@ use crate::{
     sync::Mutex,
 };
 
-/// tokio's clock, which goes on while the machine is suspended, as Linux' `CLOCK_BOOTTIME` does: what is to end after a
-/// time ends by the monotonic or by the wall clock, whichever counted more.
+/// tokio's clock, adjusted so that it keeps running while the machine is suspended, as Linux' `CLOCK_BOOTTIME` does.
 ///
-/// The wall clock is not read for each request. A suspension is noticed with each reading of both clocks: when a request
-/// is answered with something to learn from, has to wait, or waits.
+/// A timeout ends by the monotonic clock or by the wall clock, whichever advanced more. The wall clock is not read
+/// for each request. A suspension is detected whenever both clocks are read: when a response contains something to
+/// record, when a request has to wait, and while it waits.
 #[derive(Clone, Debug)]
 pub(crate) struct BoottimeClock {
+    /// The configured clock.
     clock: SharedClock,
+    /// Time spent suspended. Shared by all clones.
     suspended: Arc<Suspended>,
 }
 
+/// Accumulated suspensions.
 #[derive(Debug)]
 struct Suspended {
-    /// The time that the monotonic clock has missed, in nanoseconds.
+    /// Total time that the monotonic clock has missed, in nanoseconds. Only grows.
     total: AtomicU64,
     /// The last reading of both clocks.
     last: Mutex<Moment>,
 }
 
 impl BoottimeClock {
+    /// Wraps `clock`. Suspensions count from now.
     pub(crate) fn new(clock: SharedClock) -> Self {
         let last = Mutex::new(clock.moment());
         let total = AtomicU64::new(0);
@@ -44,47 +55,52 @@ impl BoottimeClock {
         }
     }
 
-    /// The time, with all suspensions that have been noticed.
+    /// Returns the current time, including all suspensions detected so far.
     pub(crate) fn now(&self) -> Instant {
         after(self.clock.now(), self.suspended())
     }
 
-    /// The same, after both clocks have been compared; and the wall clock's reading.
+    /// Compares both clocks, then returns the current time and the reading of the wall clock.
     pub(crate) fn both(&self) -> (Instant, SystemTime) {
         let moment = self.clock.moment();
         self.compare(moment);
         (after(moment.instant(), self.suspended()), moment.wall())
     }
 
-    /// The same moment by the clock that the caller and tokio use.
+    /// Converts `at` to the clock that callers and tokio's timers use.
     pub(crate) fn by_tokio(&self, at: Instant) -> Instant {
         at.checked_sub(self.suspended()).unwrap_or(at)
     }
 
+    /// Returns the total of detected suspensions.
     fn suspended(&self) -> Duration {
+        // Relaxed: the total publishes no other data.
         Duration::from_nanos(self.suspended.total.load(Ordering::Relaxed))
     }
 
+    /// Adds a suspension if the wall clock advanced by at least [`LEAST`] more than the monotonic clock.
     fn compare(&self, moment: Moment) {
-        // Whoever is late has nothing to add.
+        // Another thread is comparing the clocks at this moment; a second comparison would add nothing.
         let Ok(mut last) = self.suspended.last.try_lock() else {
             return;
         };
+        // This moment was read before the last comparison.
         if moment.instant() < last.instant() {
             return;
         }
         let awake = moment.instant() - last.instant();
         let missed = moment.elapsed_since(*last).saturating_sub(awake);
-        // Less than that is how the wall clock is kept right.
+        // A smaller difference is an adjustment of the wall clock.
         if missed >= LEAST {
             let nanos = u64::try_from(missed.min(MOST).as_nanos()).unwrap_or(0);
+            // Under the lock of `last`, so that no suspension is added twice.
             self.suspended.total.fetch_add(nanos, Ordering::Relaxed);
         }
         *last = moment;
     }
 }
 
-/// The shortest suspension that is noticed between two readings.
+/// Minimum length of a detected suspension.
 const LEAST: Duration = Duration::from_millis(500);
-/// The longest one: what was known before is of no use then.
+/// Maximum length of one suspension. After a longer one, all previous limits are outdated anyway.
 const MOST: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -1,4 +1,8 @@
-//! Retries after faults are a share of what succeeds in the same partition.
+//! Retry budget: retries after transient failures are limited to a share of the successes in the same partition.
+//!
+//! The limits are those of [`TpsBudget`]: 10 retries per second without any success, and one retry for every five
+//! successes within the last 10 s. Retries of throttled requests are not charged, because they follow the quota of
+//! their partition.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,38 +19,47 @@ use crate::{
     },
 };
 
-/// tower's budget, for each partition by itself: an origin that fails does not use up the retries of another. Successes
-/// are counted by thread, and paid in when something fails.
+/// A [`TpsBudget`] for each account, so that failures of one origin do not use up the retries of another.
+///
+/// Each shard counts its successes without a lock. They are deposited when a request fails.
 #[derive(Debug)]
 pub(crate) struct FaultBudget {
+    /// Successes per shard and account.
     succeeded: Sharded<Counters>,
+    /// When the budget was created: the start of the first interval of each account.
     began: Instant,
-    /// By partition; only those in which something has failed.
+    /// Budget state by account. Contains only accounts with at least one failure.
     accounts: Mutex<HashMap<Account, State>>,
 }
 
-/// Successes by account. They wrap around.
+/// Successes by account. The counters wrap around.
 #[derive(Debug)]
 struct Counters([AtomicU32; ACCOUNTS]);
 
-/// Where a partition's successes are counted, and its retries charged. Partitions beyond [`ACCOUNTS`] share them, so that
-/// memory is bounded and a warm request looks nothing up.
+/// Index of the counter and of the budget that a partition uses.
+///
+/// Partitions are hashed to [`ACCOUNTS`] accounts. This bounds the memory, and a successful request needs no map
+/// lookup.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Account(u8);
 
+/// Budget of one account.
 #[derive(Debug)]
 struct State {
-    /// Successes that have been paid in, and when that was.
+    /// Total of successes at the last deposit. Wraps around, as the counters do.
     paid: u32,
+    /// Time of the last deposit.
     at: Instant,
+    /// The token budget of tower.
     budget: TpsBudget,
 }
 
 impl Account {
-    /// The account of a request with these keys: that of the first one.
+    /// Returns the account of a request with these keys: that of the first key.
     pub(crate) fn of(keys: &[PartitionKey]) -> Self {
-        // FNV-1a: the same in every process, so that tests repeat.
+        // Requests without keys share the account of the empty key.
         let key = keys.first().map_or("", PartitionKey::as_str);
+        // FNV-1a has no random seed, so tests are reproducible.
         let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -55,6 +68,7 @@ impl Account {
 }
 
 impl FaultBudget {
+    /// Creates a budget with no successes.
     pub(crate) fn new(now: Instant) -> Self {
         let counters = || Counters(std::array::from_fn(|_| AtomicU32::new(0)));
         Self {
@@ -64,24 +78,32 @@ impl FaultBudget {
         }
     }
 
+    /// Counts a success. Lock-free.
     pub(crate) fn deposit(&self, account: Account) {
         if let Some(count) = self.succeeded.here().0.get(usize::from(account.0)) {
+            // Relaxed: the counter publishes no other data.
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    /// Withdraws one retry. Returns whether the budget allows it.
+    ///
+    /// First deposits the successes since the last call. Takes the lock; called only after a transient failure.
     pub(crate) fn withdraw(&self, account: Account, now: Instant) -> bool {
+        // Read before the lock is taken: a success that is counted in between is deposited next time.
         let succeeded = self.successes(account);
         let mut accounts = lock(&self.accounts);
         let state = accounts
             .entry(account)
             .or_insert_with(|| State::new(self.began));
+        // Bounded by `MOST`, so that a long period of successes cannot block the thread.
         for _ in 0..state.recent(succeeded, now) {
             state.budget.deposit();
         }
         state.budget.withdraw()
     }
 
+    /// Returns the total of successes of all shards.
     fn successes(&self, account: Account) -> u32 {
         let counts = self.succeeded.all().filter_map(|counters| {
             let count = counters.0.get(usize::from(account.0))?;
@@ -92,6 +114,7 @@ impl FaultBudget {
 }
 
 impl State {
+    /// Creates a state in which nothing has been deposited since `began`.
     fn new(began: Instant) -> Self {
         Self {
             paid: 0,
@@ -100,13 +123,14 @@ impl State {
         }
     }
 
-    /// How many successes of the last seconds have not been paid in.
+    /// Returns the number of successes within the last [`WINDOW`] that have not been deposited, and marks them as
+    /// deposited.
     fn recent(&mut self, succeeded: u32, now: Instant) -> u64 {
         let new = u64::from(succeeded.wrapping_sub(self.paid));
         let passed = now.saturating_duration_since(self.at);
         (self.paid, self.at) = (succeeded, now);
         let recent = if passed > WINDOW {
-            // As many in each second as in any other.
+            // Only totals are known: assumes that successes are distributed evenly over the interval.
             let share = WINDOW.as_secs_f64() / passed.as_secs_f64();
             Duration::from_secs(new).mul_f64(share).as_secs()
         } else {
@@ -118,11 +142,13 @@ impl State {
 
 /// Number of accounts.
 const ACCOUNTS: usize = 64;
-/// A fifth of what succeeded within ten seconds, and ten a second besides.
+/// Length of the window in which successes count.
 const WINDOW: Duration = Duration::from_secs(10);
+/// Number of retries per second that are allowed without any success.
 const PER_SECOND: u32 = 10;
+/// Retries allowed per success: 0.2 allows one retry for every five successes.
 const SHARE: f32 = 0.2;
-/// More are not needed for any number of retries that makes sense.
+/// Maximum number of successes per deposit. More would allow no useful additional retries.
 const MOST: u64 = 20_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What to do after an attempt: return, send again, or give up. Pure.
+//! Decides what follows an attempt: return, retry, or give up. A pure function, without clock or state.
 
 use std::time::Duration;
 
@@ -7,59 +7,69 @@ use http::{HeaderMap, Method, StatusCode};
 use super::headers::{Advice, Signals};
 use crate::ErrorClass;
 
-/// How an attempt ended.
+/// Outcome of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ended<'a> {
+    /// The inner service failed with an error of this class.
     Error(ErrorClass),
+    /// A response arrived, with this status and these rate-limit fields.
     Response(StatusCode, &'a Signals),
 }
 
-/// What the decision depends on.
+/// Inputs of a decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
+    /// Outcome of the attempt.
     pub(crate) ended: Ended<'a>,
-    /// The server has dropped the request because it gets more than it takes, and says so by other means than the status.
+    /// Whether the server rejected the request because of overload, and reported that by other means than the status.
     pub(crate) shed: bool,
-    /// The attempt that has just ended; 1 for the first.
+    /// Number of the attempt that has just ended; 1 for the first.
     pub(crate) attempt: u32,
+    /// Whether the method is idempotent.
     pub(crate) method: MethodClass,
-    /// A layer outside sends it again; this one does not.
+    /// Whether an outer layer retries the request. If so, this layer does not.
     pub(crate) nested: bool,
-    /// Why a layer below has given up.
+    /// Reason why an inner layer gave up, if it did.
     pub(crate) given_up: Option<GiveUpReason>,
-    /// No wait helps.
+    /// Whether no wait helps, according to `permanent_if`.
     pub(crate) permanent: bool,
-    /// A copy of the request is there and can be sent in full.
+    /// Whether a complete copy of the request is available.
     pub(crate) replayable: bool,
-    /// There are timers to wait with.
+    /// Whether the call runs in a tokio runtime, which provides the timers.
     pub(crate) has_runtime: bool,
-    /// How long the partition is held, for a throttled request.
+    /// Remaining hold of the partition, for a throttled request.
     pub(crate) held: Option<Duration>,
-    /// The wait after a fault.
+    /// Backoff after a transient failure.
     pub(crate) backoff: Duration,
-    /// How long it may take to drain the response.
+    /// Upper bound on the time that draining the response takes.
     pub(crate) drained_for: Duration,
-    /// What is left until the caller's deadline.
+    /// Time left until the caller's deadline; `None` without a deadline.
     pub(crate) left: Option<Duration>,
 }
 
-/// What the caller allows.
+/// Limits that the caller sets on retries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
+    /// Maximum number of retries of one request.
     pub(crate) max_retries: u32,
+    /// Maximum length of a single wait.
     pub(crate) max_wait: Duration,
+    /// Whether only idempotent requests are retried after a response.
     pub(crate) idempotent_only: bool,
 }
 
-/// Whether a second send of a request can do harm.
+/// Whether a repeated request can have an additional effect on the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum MethodClass {
-    /// RFC 9110 §9.2.2, or with an `Idempotency-Key` where that is honoured.
+    /// An idempotent method (RFC 9110 §9.2.2), or any method with an `Idempotency-Key` where the server honors that
+    /// field.
     Idempotent,
+    /// Any other method: a second send may take effect twice.
     Other,
 }
 
 impl MethodClass {
+    /// Returns the class of a request. `key_is_honoured` says whether the server honors `Idempotency-Key`.
     pub(crate) fn of(method: &Method, headers: &HeaderMap, key_is_honoured: bool) -> Self {
         let keyed = key_is_honoured && headers.contains_key("idempotency-key");
         if method.is_idempotent() || keyed {
@@ -70,20 +80,20 @@ impl MethodClass {
     }
 }
 
-/// What to do.
+/// What the layer does after an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Decision {
-    /// The outcome is the caller's.
+    /// Return the outcome to the caller.
     Return,
-    /// The outcome is the caller's although another attempt might have helped.
+    /// Return the outcome to the caller although a retry might have helped.
     GiveUp(GiveUpReason),
-    /// Send again, when the partition's hold is over.
+    /// Retry when the partition's hold ends.
     AfterHold,
-    /// Send again, after a wait of its own. Charged to the budget for faults.
+    /// Retry after this wait. Charged to the retry budget (`FaultBudget`).
     AfterFault(Duration),
 }
 
-/// Why a request that failed in a way that might pass was not sent again.
+/// Reason why a request was not retried although its failure might be temporary.
 ///
 /// # Examples
 ///
@@ -106,29 +116,29 @@ pub(crate) enum Decision {
 pub enum GiveUpReason {
     /// The body cannot be sent a second time.
     Body,
-    /// Too many requests in all were being retried after faults.
+    /// The retry budget for transient failures is used up: too many requests of the partition failed at the same
+    /// time.
     Budget,
-    /// The wait, or the time it may take to read the rest of the response, would have ended after the caller's deadline.
+    /// The wait, or the time to drain the response, would have ended after the caller's deadline.
     Deadline,
-    /// A retry layer outside this one sends the request again: one of them is enough.
+    /// An outer retry layer retries the request. One retrying layer is enough.
     Nested,
-    /// The call is not polled in a tokio runtime, so that there are no timers to wait with.
+    /// The call is not polled in a tokio runtime, so no timers are available.
     NoRuntime,
     /// The request may have been processed, and its method is not idempotent.
     NotIdempotent,
-    /// No wait restores the quota, by
-    /// [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
+    /// No wait restores the quota, according to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
     Permanent,
-    /// The server says that sending it again does not help.
+    /// The server advises against a retry.
     Refused,
-    /// The most retries allowed have been made.
+    /// The request was already retried [`max_retries`](super::RateLimitRetryLayerBuilder::max_retries) times.
     Retries,
-    /// The wait would have been longer than `max_wait`.
+    /// The wait would have exceeded [`max_wait`](super::RateLimitRetryLayerBuilder::max_wait), or 24 h.
     Wait,
 }
 
 impl GiveUpReason {
-    /// The reason in a few lower-case characters, for logs and labels.
+    /// Returns the reason as a short lower-case label, for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -145,7 +155,8 @@ impl GiveUpReason {
         }
     }
 
-    /// Whether what a layer below has given up is given up for good: there are no more sends than it has allowed.
+    /// Returns whether an outer layer gives up as well: a further send cannot help, or would exceed what this layer
+    /// allows.
     fn binds_outer_layers(self) -> bool {
         matches!(
             self,
@@ -155,34 +166,51 @@ impl GiveUpReason {
 }
 
 impl Facts<'_> {
-    /// Whether the attempt may have been processed.
+    /// Returns whether the server may have processed the attempt; `false` if the outcome is final.
     pub(crate) fn is_perhaps_processed(&self) -> bool {
         self.consequence().is_some_and(|c| !c.unprocessed)
     }
 
-    /// `None` if nothing follows.
+    /// Classifies the outcome. Returns `None` if the outcome is final.
+    ///
+    /// | outcome | throttled | unprocessed |
+    /// |---|---|---|
+    /// | error that is [`ErrorClass::Final`] | final | |
+    /// | other error | if shed | if [`ErrorClass::NotSent`] |
+    /// | 401, 407 | final | |
+    /// | shed by the server or a proxy | yes | yes |
+    /// | [throttling](Signals::is_throttle) status | yes | 403, 418, 429, or with advice to retry |
+    /// | other 4xx or 5xx with advice to retry | no | yes |
+    /// | 413 with a wait | no | yes |
+    /// | 502, 503, 504, 529 | no | no |
+    /// | any other response | final | |
     fn consequence(&self) -> Option<Consequence> {
         let (throttled, unprocessed) = match self.ended {
             Ended::Error(ErrorClass::Final) => return None,
+            // `ENHANCE_YOUR_CALM` (RFC 9113 §7) throttles like a 429.
             Ended::Error(class) => (self.shed, class == ErrorClass::NotSent),
-            // About a credential, which would be the same again, whatever else the server says.
+            // A retry with the same credential would fail the same way, whatever else the response says.
             Ended::Response(
                 StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED,
                 _,
             ) => return None,
+            // A server sheds load before it processes the request.
             Ended::Response(..) if self.shed => (true, true),
+            // Throttled. Not every throttling status guarantees that nothing was processed.
             Ended::Response(status, signals) if signals.is_throttle(status) => {
                 (true, is_refusal(status) || is_asked_for(signals))
             }
+            // The server's advice takes precedence over the status.
             Ended::Response(status, signals) if is_error(status) && is_asked_for(signals) => {
                 (false, true)
             }
-            // Temporary, if there is a `Retry-After` (RFC 9110 §15.5.14); nothing was processed.
+            // Temporary if there is a `Retry-After` (RFC 9110 §15.5.14); the request was not processed.
             Ended::Response(StatusCode::PAYLOAD_TOO_LARGE, signals)
                 if signals.retry_after.is_some() =>
             {
                 (false, true)
             }
+            // A transient failure: the request may have been processed.
             Ended::Response(status, _) if is_fault(status) => (false, false),
             Ended::Response(..) => return None,
         };
@@ -193,15 +221,21 @@ impl Facts<'_> {
     }
 }
 
-/// What the end of an attempt means.
+/// Classification of an outcome that is not final.
 #[derive(Clone, Copy, Debug)]
 struct Consequence {
-    /// It is to be sent when the partition's hold is over.
+    /// Whether the request was throttled: a retry waits for the partition's hold, not for a backoff.
     throttled: bool,
-    /// It has not been processed: every method may be sent again.
+    /// Whether the server certainly did not process the request, so that every method may be retried.
     unprocessed: bool,
 }
 
+/// Decides what follows an attempt.
+///
+/// A throttled request waits for the hold of its partition. After a transient failure, a request waits for its own
+/// backoff, or for the wait that the server asked for if that is longer.
+///
+/// If several reasons to give up apply, the first in the order of the code is reported.
 pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
     let Some(Consequence {
         throttled,
@@ -211,7 +245,8 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
         return Decision::Return;
     };
     let idempotent = facts.method == MethodClass::Idempotent;
-    // What has not left the process was not sent once.
+    // With an error, "unprocessed" means that the request never left the process. Sending it is then the first send,
+    // which `idempotent_only` allows.
     let not_sent = matches!(facts.ended, Ended::Error(_));
     let allowed = idempotent || unprocessed && (not_sent || !policy.idempotent_only);
     let (asked, refused) = match facts.ended {
@@ -221,12 +256,16 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
         ),
         Ended::Error(_) => (None, false),
     };
+    // The wait that the server asked for is a lower bound in both cases.
     let wait = if throttled {
         facts.held.max(asked).unwrap_or_default()
     } else {
         asked.unwrap_or_default().max(facts.backoff)
     };
     let bound = facts.given_up.filter(|reason| reason.binds_outer_layers());
+    // First the reasons for which a retry is pointless, then those for which it is not allowed, then those for which
+    // it is not possible in time. A retry by two nested layers would multiply the number of sends. The response is
+    // drained during the wait, so the longer of the two has to end before the deadline.
     let reason = if facts.permanent {
         GiveUpReason::Permanent
     } else if refused {
@@ -258,16 +297,19 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
     Decision::GiveUp(reason)
 }
 
+/// Returns whether the server advises a retry.
 fn is_asked_for(signals: &Signals) -> bool {
     signals.advice == Some(Advice::Retry)
 }
 
+/// Returns whether the status is 4xx or 5xx.
 fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-/// Whether a status that throttles says by itself that nothing was processed. The others are repeated as faults are: some
-/// servers send them in the midst of processing.
+/// Returns whether a throttling status by itself means that the request was not processed.
+///
+/// After other statuses, retries follow the rules for transient failures: some servers send them while processing.
 fn is_refusal(status: StatusCode) -> bool {
     matches!(
         status,
@@ -275,10 +317,10 @@ fn is_refusal(status: StatusCode) -> bool {
     )
 }
 
-/// A server's trouble that may pass by itself.
+/// Returns whether the status reports a transient failure of the server.
 ///
-/// Not 409: its conflict is the caller's to resolve (RFC 9110 §15.5.10). Not 421: it may be repeated over another
-/// connection only (§15.5.20), which a service over a pool of connections cannot ask for.
+/// Excludes 409, because the caller has to resolve the conflict (RFC 9110 §15.5.10). Excludes 421, which may be
+/// retried over another connection only (§15.5.20): a service over a connection pool cannot request that.
 fn is_fault(status: StatusCode) -> bool {
     matches!(
         status,
@@ -286,10 +328,10 @@ fn is_fault(status: StatusCode) -> bool {
     ) || status == OVERLOADED
 }
 
-/// "Site is overloaded": not registered, but used by several APIs.
+/// Status "Site is overloaded": not registered, but used by several APIs.
 const OVERLOADED: u16 = 529;
 
-/// Nobody is held for longer than this, whatever the caller allows.
+/// Maximum length of a single wait, even if `max_wait` is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]

@@ -1,4 +1,10 @@
-//! Why a request was not sent, or not waited for.
+//! Errors of requests that were not sent, or whose response was not awaited.
+//!
+//! | error | cause | setting |
+//! |---|---|---|
+//! | [`HoldTooLong`] | the partition is held for too long | `max_wait`, `deadline` |
+//! | [`TooManyWaiting`] | the wait queue is full | `max_waiting` |
+//! | [`DeadlineExceeded`] | the call took too long | `deadline` |
 
 use std::{error::Error, fmt};
 
@@ -6,9 +12,9 @@ use tokio::time::Instant;
 
 use super::PartitionKey;
 
-/// A request was not sent: its partition is held for longer than the caller may wait.
+/// The request was not sent: its partition is held for longer than the caller may wait.
 ///
-/// Nothing has left the process. Comes out of a service as a [`BoxError`](crate::BoxError).
+/// No part of the request has left the process. Services return it as a [`BoxError`](crate::BoxError).
 ///
 /// # Examples
 ///
@@ -35,27 +41,31 @@ use super::PartitionKey;
 /// ```
 #[derive(Clone)]
 pub struct HoldTooLong {
+    /// Expected end of the hold, in tokio's time.
     pub(crate) until: Instant,
+    /// Time from the rejection until `until`.
     pub(crate) wait: std::time::Duration,
+    /// The held partition.
     pub(crate) partition: PartitionKey,
-    /// Without one there are no timers to wait with.
+    /// Whether the call ran in a tokio runtime. Without one, no timers are available and no request can wait.
     pub(crate) has_runtime: bool,
 }
 
 impl HoldTooLong {
-    /// When the hold is expected to end, in tokio's time.
+    /// Returns the expected end of the hold, in tokio's time.
     #[must_use]
     pub fn until(&self) -> Instant {
         self.until
     }
 
-    /// How long that was when the request was turned away: a good `Retry-After` for a gateway's own caller.
+    /// Returns the time until the end of the hold, counted from the rejection. A gateway can send it to its own
+    /// caller as `Retry-After`.
     #[must_use]
     pub fn wait(&self) -> std::time::Duration {
         self.wait
     }
 
-    /// The partition that is held.
+    /// Returns the held partition.
     #[must_use]
     pub fn partition(&self) -> &PartitionKey {
         &self.partition
@@ -77,7 +87,7 @@ impl fmt::Display for HoldTooLong {
     }
 }
 
-/// The message, too: a `main` that returns an error prints it so.
+/// Includes the message, because a `main` that returns an error prints its `Debug` output.
 impl fmt::Debug for HoldTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HoldTooLong({self})")
@@ -86,10 +96,10 @@ impl fmt::Debug for HoldTooLong {
 
 impl Error for HoldTooLong {}
 
-/// A request was not sent: as many as [`max_waiting`](super::RateLimitRetryLayerBuilder::max_waiting) allows wait for its
-/// partition already.
+/// The request was not sent: [`max_waiting`](super::RateLimitRetryLayerBuilder::max_waiting) requests already wait
+/// for its partition.
 ///
-/// Nothing has left the process. Comes out of a service as a [`BoxError`](crate::BoxError).
+/// No part of the request has left the process. Services return it as a [`BoxError`](crate::BoxError).
 ///
 /// # Examples
 ///
@@ -104,12 +114,14 @@ impl Error for HoldTooLong {}
 /// ```
 #[derive(Clone)]
 pub struct TooManyWaiting {
+    /// The partition whose wait queue is full.
     pub(crate) partition: PartitionKey,
+    /// The value of `max_waiting`.
     pub(crate) limit: usize,
 }
 
 impl TooManyWaiting {
-    /// The partition for which they wait.
+    /// Returns the partition whose wait queue is full.
     #[must_use]
     pub fn partition(&self) -> &PartitionKey {
         &self.partition
@@ -127,7 +139,7 @@ impl fmt::Display for TooManyWaiting {
     }
 }
 
-/// The message, too: a `main` that returns an error prints it so.
+/// Includes the message, because a `main` that returns an error prints its `Debug` output.
 impl fmt::Debug for TooManyWaiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TooManyWaiting({self})")
@@ -136,9 +148,9 @@ impl fmt::Debug for TooManyWaiting {
 
 impl Error for TooManyWaiting {}
 
-/// The deadline of a call passed: while an attempt was in flight, or before one was sent.
+/// The deadline of a call passed while an attempt was in flight, or before an attempt was sent.
 ///
-/// A call that waits for its turn when the deadline passes fails with [`HoldTooLong`] instead.
+/// A call that is waiting to be admitted when the deadline passes fails with [`HoldTooLong`] instead.
 ///
 /// # Examples
 ///
@@ -163,12 +175,13 @@ impl Error for TooManyWaiting {}
 /// ```
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct DeadlineExceeded {
+    /// Whether the server may have processed any attempt.
     pub(crate) possibly_processed: bool,
 }
 
 impl DeadlineExceeded {
-    /// Whether the server may have processed the request, in this attempt or an earlier one. `false` if no attempt was in
-    /// flight and no earlier attempt can have been processed.
+    /// Returns whether the server may have processed the request, in this attempt or an earlier one. Returns `false`
+    /// if no attempt was in flight and no earlier attempt can have been processed.
     #[must_use]
     pub fn possibly_processed(&self) -> bool {
         self.possibly_processed
@@ -186,7 +199,7 @@ impl fmt::Display for DeadlineExceeded {
     }
 }
 
-/// The message, too: a `main` that returns an error prints it so.
+/// Includes the message, because a `main` that returns an error prints its `Debug` output.
 impl fmt::Debug for DeadlineExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DeadlineExceeded({self})")

@@ -1,4 +1,15 @@
-//! What the layer tells about limits while it works.
+//! Events of the rate-limit and retry layer.
+//!
+//! | event | emitted |
+//! |---|---|
+//! | `Held`, `Released` | before and after a request waits |
+//! | `NotSent` | in place of the wait, if it would be too long or the queue is full |
+//! | `Throttled` | after a throttling response, unless it is permanent |
+//! | `Learnt` | when the estimate of an unannounced quota changes |
+//! | `Retrying`, `GaveUp` | after a failed attempt that another attempt might correct |
+//! | `HeldElsewhere` | when another process of the fleet reports a hold |
+//! | `StoreFailed`, `StoreRecovered` | when store calls start to fail, or succeed again |
+//! | `Misused` | once for each layer |
 
 use std::{error::Error, time::Duration};
 
@@ -7,9 +18,9 @@ use http::{Response, StatusCode};
 use super::{GiveUpReason, PartitionKey};
 use crate::{Misuse, sinks::Family, store::StoreError};
 
-/// Something happened to a request because of a limit or a fault. Borrowed, and without paths or queries.
+/// An event about a request that a limit or a failure affected. Borrowed; contains no paths or queries.
 ///
-/// Given to the closures set with [`on_event`](super::RateLimitRetryLayerBuilder::on_event), outside every lock.
+/// Passed to the closures set with [`on_event`](super::RateLimitRetryLayerBuilder::on_event), outside every lock.
 ///
 /// # Examples
 ///
@@ -30,112 +41,115 @@ use crate::{Misuse, sinks::Family, store::StoreError};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum RateLimitEvent<'a> {
-    /// A response throttled a request: its partition is held.
+    /// The server throttled a request; its partition is held.
     #[non_exhaustive]
     Throttled {
         /// The partition.
         partition: &'a PartitionKey,
-        /// The response's status.
+        /// The status of the response.
         status: StatusCode,
         /// How long the partition is held from now.
         held_for: Duration,
     },
-    /// A request has to wait for its turn.
+    /// A request has to wait before it is sent.
     #[non_exhaustive]
     Held {
-        /// The partition; of several, each one.
+        /// The partition. A request of several partitions causes one event for each.
         partition: &'a PartitionKey,
     },
-    /// A request that had to wait goes on.
+    /// A request that had to wait was admitted.
     #[non_exhaustive]
     Released {
-        /// The partition; of several, each one.
+        /// The partition. A request of several partitions causes one event for each.
         partition: &'a PartitionKey,
-        /// How long it has waited.
+        /// How long the request waited.
         waited: Duration,
     },
-    /// Refusals have taught something about a quota that the server does not announce.
+    /// The layer estimated a quota that the server does not announce, from rejected requests.
     #[non_exhaustive]
     Learnt {
         /// The partition.
         partition: &'a PartitionKey,
-        /// How many requests a window takes.
+        /// Estimated number of requests per window.
         allowance: Option<u64>,
-        /// How long a window lasts at most; not yet known after the first one.
+        /// Upper bound on the length of a window; `None` until it is known, such as after the first rejection.
         period: Option<Duration>,
-        /// Requests a second, where they are given out by and by, as by a token bucket.
+        /// Estimated requests per second, if the server refills the quota continuously, as a token bucket does.
         rate: Option<f64>,
     },
-    /// A request is sent again.
+    /// A request will be retried.
     #[non_exhaustive]
     Retrying {
         /// The partition.
         partition: &'a PartitionKey,
-        /// The attempt that failed; 1 for the first.
+        /// Number of the attempt that failed; 1 for the first.
         attempt: u32,
-        /// How long the request waits by itself; a held partition may make it longer.
+        /// The wait of this request alone. A hold of the partition may extend it.
         wait: Duration,
-        /// The response's status, if there was a response.
+        /// The status of the response; `None` if there was no response.
         status: Option<StatusCode>,
-        /// The error of the inner service, if there was no response. Its causes are in its `source()`.
+        /// The error of the inner service; `None` if there was a response. Its causes are in its `source()`.
         error: Option<&'a (dyn Error + Send + Sync + 'static)>,
     },
-    /// A request is not sent again although that might have helped.
+    /// A request is not retried although a retry might have helped.
     #[non_exhaustive]
     GaveUp {
         /// The partition.
         partition: &'a PartitionKey,
-        /// The attempt that failed; 1 for the first.
+        /// Number of the attempt that failed; 1 for the first.
         attempt: u32,
-        /// Why.
+        /// The reason.
         reason: GiveUpReason,
-        /// The response's status, if there was a response.
+        /// The status of the response; `None` if there was no response.
         status: Option<StatusCode>,
-        /// The error of the inner service, if there was no response. Its causes are in its `source()`.
+        /// The error of the inner service; `None` if there was a response. Its causes are in its `source()`.
         error: Option<&'a (dyn Error + Send + Sync + 'static)>,
     },
-    /// A request was not sent: its partition is held for longer than it may wait, or too many wait already. Its caller
-    /// gets [`HoldTooLong`](super::HoldTooLong) or [`TooManyWaiting`](super::TooManyWaiting).
+    /// A request was not sent: its partition is held for longer than the request may wait, or the wait queue is full.
+    ///
+    /// The caller receives [`HoldTooLong`](super::HoldTooLong) or [`TooManyWaiting`](super::TooManyWaiting).
     #[non_exhaustive]
     NotSent {
         /// The partition.
         partition: &'a PartitionKey,
-        /// For how long the partition is held from now.
+        /// How long the partition is held from now.
         held_for: Duration,
     },
-    /// Another process of the fleet was refused: its partition is held here, too.
+    /// Another process of the fleet was rejected; the partition is held in this process, too.
     #[non_exhaustive]
     HeldElsewhere {
         /// The partition.
         partition: &'a PartitionKey,
-        /// For how long the partition is held from now, at most
+        /// How long the partition is held from now, at most
         /// [`max_hold`](super::RateLimitRetryLayerBuilder::max_hold).
         held_for: Duration,
     },
-    /// The store that quotas are shared through has failed. Requests go by what this process knows itself, and this is
-    /// told once, until [`StoreRecovered`](Self::StoreRecovered).
+    /// The store of the shared quotas has failed.
+    ///
+    /// Requests use the quotas that this process knows. The event is emitted once, until
+    /// [`StoreRecovered`](Self::StoreRecovered).
     #[non_exhaustive]
     StoreFailed {
-        /// The partition that was asked for.
+        /// The partition of the failed store call.
         partition: &'a PartitionKey,
-        /// What is wrong.
+        /// The error.
         error: &'a StoreError,
     },
-    /// The layer is used in a way that works against it. Emitted once for each layer.
+    /// The layer is used in a way that defeats its purpose. Emitted once for each layer.
     #[non_exhaustive]
     Misused {
-        /// What is wrong.
+        /// The misuse.
         misuse: Misuse,
     },
     /// The store works again.
     #[non_exhaustive]
     StoreRecovered {
-        /// The partition that was asked for.
+        /// The partition of the store call that succeeded.
         partition: &'a PartitionKey,
     },
 }
 
-/// The family of [`RateLimitEvent`]s.
+/// The event type of [`RateLimitEvent`]s, for [`Family`].
 #[derive(Debug)]
 pub(crate) struct RateLimitEvents;
 
@@ -143,7 +157,7 @@ impl Family for RateLimitEvents {
     type Event<'a> = RateLimitEvent<'a>;
 }
 
-/// Why a response came back although another attempt might have helped; in the response's extensions.
+/// Why a response was returned although a retry might have helped. Stored in the response's extensions.
 ///
 /// # Examples
 ///
@@ -159,24 +173,26 @@ impl Family for RateLimitEvents {
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct GaveUp {
+    /// Why the layer gave up.
     pub(crate) reason: GiveUpReason,
+    /// The wait that the server asked for.
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl GaveUp {
-    /// What a response says about it; `None` if nobody gave up.
+    /// Returns the value stored in `response`; `None` if no layer gave up.
     #[must_use]
     pub fn of<B>(response: &Response<B>) -> Option<Self> {
         response.extensions().get().copied()
     }
 
-    /// Why.
+    /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> GiveUpReason {
         self.reason
     }
 
-    /// How long the server asks to wait, counted from the response.
+    /// Returns the wait that the server asked for, counted from the response; `None` if it did not ask for one.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

@@ -1,4 +1,8 @@
 //! Fast path: requests to a partition that has never reported a limit skip the gate.
+//!
+//! Each shard caches the last partition that the gate admitted without counting. A request with the same scheme and
+//! authority reads only that cache, and the shared flag ([`Openness`]) that the gate clears as soon as anything about
+//! the partition's limits is known.
 
 use std::sync::Arc;
 
@@ -14,40 +18,50 @@ use super::{
 };
 use crate::sync::Mutex;
 
-/// The partition that this thread's requests used last.
+/// The partition that requests of this thread used last.
+///
+/// One value per shard. The lock is only ever tried, never waited for.
 #[derive(Debug, Default)]
 pub(super) struct FastPath(Mutex<Option<Last>>);
 
+/// The cached partition.
 #[derive(Debug)]
 struct Last {
+    /// Scheme and authority of the URI that the keys were derived from.
     scheme: Option<Scheme>,
     authority: Option<Authority>,
-    /// Whether the keys name the credential.
+    /// Whether the keys contain the credential's name.
     named: bool,
-    /// With a reference count of its own.
+    /// The partition's keys. A separate allocation of this shard, so that threads do not share a reference count.
     keys: Keys,
+    /// Retry-budget account of the keys.
     account: Account,
+    /// Whether the partition is open. Shared with the gate, which writes it.
     openness: Arc<Openness>,
 }
 
 impl FastPath {
-    /// The keys of the partition that was used last, if it is the one wanted and open.
+    /// Returns the keys and the account of the cached partition, if it matches `uri` and is open.
     ///
-    /// Of what other threads use, this reads whether the partition is open; the rest is this shard's own.
+    /// The only state shared with other threads that this reads is whether the partition is open. The rest belongs to
+    /// this shard.
     pub(super) fn open(&self, uri: &Uri, named: bool) -> Option<(Keys, Account)> {
-        // Contended only where threads outnumber shards: then the gate is asked.
+        // Contended only if threads outnumber shards. The request then goes through the gate.
         let last = self.0.try_lock().ok()?;
         let last = last.as_ref()?;
         let open = last.is_for(uri, named) && last.openness.get();
         open.then(|| (Arc::clone(&last.keys), last.account))
     }
 
-    /// The gate has let a request to this partition pass uncounted.
+    /// Caches the partition of a request that the gate admitted without counting it.
+    ///
+    /// Does nothing if the gate reports no openness for the keys, or if the lock is taken.
     #[cold]
     pub(super) fn remember(&self, gate: &Gate, uri: &Uri, named: bool, call: &Call) {
         let Some(openness) = gate.openness(&call.keys) else {
             return;
         };
+        // If the lock is taken, the next request of the shard tries again.
         if let Ok(mut last) = self.0.try_lock() {
             *last = Some(Last {
                 scheme: uri.scheme().cloned(),
@@ -62,7 +76,10 @@ impl FastPath {
 }
 
 impl Last {
+    /// Returns whether the cached partition is that of `uri`.
     fn is_for(&self, uri: &Uri, named: bool) -> bool {
+        // Compares the spelling, which is cheaper than to normalize. Another spelling of the same origin uses the
+        // gate.
         self.authority.as_ref().map(Authority::as_str) == uri.authority().map(Authority::as_str)
             && self.scheme.as_ref() == uri.scheme()
             && self.named == named

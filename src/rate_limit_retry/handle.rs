@@ -1,11 +1,19 @@
-//! What a layer knows about quotas.
+//! A handle to inspect and control the quotas of a layer.
+//!
+//! | method | effect |
+//! |---|---|
+//! | [`status`](QuotaHandle::status) | reads a snapshot |
+//! | [`pause`](QuotaHandle::pause), [`resume`](QuotaHandle::resume) | hold one partition, for maintenance of the server |
+//! | [`bypass`](QuotaHandle::bypass), [`enforce`](QuotaHandle::enforce) | disable and enable the layer |
+//! | [`forget`](QuotaHandle::forget) | discards what is known about a partition |
+//! | [`give_back`](QuotaHandle::give_back) | releases reservations at the end of the program |
 
 use std::{fmt, time::Duration};
 
 use super::{PartitionKey, limiter::SharedLimiter};
 use crate::clock::after;
 
-/// The quotas of one [`RateLimitRetryLayer`](super::RateLimitRetryLayer). Cheap to clone.
+/// A handle to the quotas of one [`RateLimitRetryLayer`](super::RateLimitRetryLayer). Cheap to clone.
 ///
 /// # Examples
 ///
@@ -26,14 +34,17 @@ use crate::clock::after;
 pub struct QuotaHandle(SharedLimiter);
 
 impl QuotaHandle {
+    /// Creates a handle to the quotas of `limiter`.
     pub(crate) fn new(limiter: SharedLimiter) -> Self {
         Self(limiter)
     }
 
-    /// What is known about each partition now.
+    /// Returns a snapshot of each partition.
     #[must_use]
     pub fn status(&self) -> Vec<QuotaStatus> {
+        // Detects a suspension first, so that holds that ended meanwhile are not reported.
         let now = self.0.now_compared();
+        // An origin-wide hold is applied to a partition at its next request; the snapshot must contain it earlier.
         self.0.gate.apply_bans(now);
         self.0.gate.inspect(|key, quota, waiting| {
             let (limit, remaining, reset_at) = quota.known();
@@ -54,27 +65,28 @@ impl QuotaHandle {
         })
     }
 
-    /// Keeps all requests of a partition for so long, whatever its server says; [`resume`](Self::resume) ends it sooner.
+    /// Holds all requests of a partition for `length`, whatever its server announces. [`resume`](Self::resume) ends
+    /// the pause early.
     ///
-    /// They wait, or fail with [`HoldTooLong`](super::HoldTooLong), as with a hold of the server's. Those under way are
-    /// not touched. Takes the place of an earlier pause; at most a year.
+    /// Requests wait, or fail with [`HoldTooLong`](super::HoldTooLong), as during a hold by the server. Requests in
+    /// flight are not affected. Replaces an earlier pause. Maximum: one year.
     pub fn pause(&self, partition: &PartitionKey, length: Duration) {
         let now = self.0.now_compared();
         self.0.gate.pause(partition, after(now, length), now);
     }
 
-    /// Ends a [`pause`](Self::pause). Requests that wait are let go by and by, as far as their quota allows; a hold that
-    /// the server has asked for goes on.
+    /// Ends a [`pause`](Self::pause). Waiting requests are admitted gradually, as far as their quota allows. A hold
+    /// by the server stays in effect.
     pub fn resume(&self, partition: &PartitionKey) {
         self.0.gate.resume(partition, self.0.now_compared());
     }
 
-    /// Takes the layer out of the way: every request goes at once and is sent once, whatever is known about limits, until
-    /// [`enforce`](Self::enforce). For an incident in which holding requests back does more harm than being refused.
+    /// Disables the layer until [`enforce`](Self::enforce): every request is sent immediately and once, regardless of
+    /// limits. For incidents in which holding requests does more harm than rejections.
     ///
-    /// Those that wait go now. Refusals and faults are the caller's as they come; only a 401 is still replayed, by the
-    /// layer that puts tokens on. [Pauses](Self::pause), own limits and `max_waiting` do not apply either. What answers
-    /// say is learnt as ever, so that the end of it finds what holds then.
+    /// Waiting requests are sent now. Rejections and errors are returned to the caller; only the layer that adds
+    /// tokens still replays a request after a 401. [Pauses](Self::pause), configured limits and `max_waiting` do not
+    /// apply either. Responses are still recorded while bypassed, so limits are up to date when enforcement resumes.
     pub fn bypass(&self) {
         self.0.gate.bypass(true);
     }
@@ -84,31 +96,33 @@ impl QuotaHandle {
         self.0.gate.bypass(false);
     }
 
-    /// Whether a [`bypass`](Self::bypass) is going on.
+    /// Returns whether a [`bypass`](Self::bypass) is active.
     #[must_use]
     pub fn is_bypassed(&self) -> bool {
         self.0.gate.is_bypassed()
     }
 
-    /// Gives the other processes of the fleet what is reserved for this one, which otherwise comes back after a second.
+    /// Releases the quota that the store has reserved for this process, so that other processes of the fleet can use
+    /// it. Without this call, the reservation expires after 1 s.
     ///
-    /// For the end of a program with a [`store`](super::RateLimitRetryLayerBuilder::store), after its last request; does
-    /// nothing without one. Takes as long as the store for an answer for each partition, and ends at the first that fails:
-    /// `StoreFailed` tells.
+    /// Call it at the end of a program with a [`store`](super::RateLimitRetryLayerBuilder::store), after the last
+    /// request. Does nothing without a store. Sends one request to the store per partition, one after the other.
+    /// Stops at the first failure, which [`StoreFailed`](super::RateLimitEvent::StoreFailed) reports.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the rest comes back after a second.
+    /// If the future is dropped, the remaining reservations expire after 1 s.
     pub async fn give_back(&self) {
         if let Some(sharing) = &self.0.sharing {
             sharing.give_back().await;
         }
     }
 
-    /// Forgets what is known about a partition, holds and the difference to its server's clock included, except a
-    /// [`pause`](Self::pause). Requests that wait are let go as if it were new.
+    /// Removes everything known about a partition, including holds and the clock skew of its server, except a
+    /// [`pause`](Self::pause). Waiting requests are admitted as for a new partition.
     pub fn forget(&self, partition: &PartitionKey) {
         let now = self.0.now_compared();
+        // Held routes of the partition are partitions of their own.
         for part in self.0.routes.forget(partition) {
             self.0.gate.forget(&part, now);
         }
@@ -123,7 +137,7 @@ impl fmt::Debug for QuotaHandle {
     }
 }
 
-/// What is known about one partition.
+/// A snapshot of one partition.
 ///
 /// # Examples
 ///
@@ -141,25 +155,25 @@ impl fmt::Debug for QuotaHandle {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct QuotaStatus {
-    /// Which one.
+    /// The partition.
     pub partition: PartitionKey,
-    /// How many requests a window allows, if the server said so.
+    /// Number of requests per window; `None` if the server does not announce it.
     pub limit: Option<u64>,
-    /// How many of them remained at the last answer.
+    /// Number of requests that remained at the last response; `None` if the server does not announce it.
     pub remaining: Option<u64>,
-    /// How long until the server resets the quota.
+    /// Time until the server resets the quota; `None` if the server does not announce it.
     pub reset: Option<Duration>,
-    /// How long nobody may go, because the server has refused a request or because of a
-    /// [`pause`](QuotaHandle::pause).
+    /// How long the partition is held, because the server rejected a request or because of a
+    /// [`pause`](QuotaHandle::pause); `None` if it is not held.
     pub held_for: Option<Duration>,
-    /// How many requests are under way.
+    /// Number of requests in flight.
     pub in_flight: u32,
-    /// How many requests this partition keeps waiting.
+    /// Number of requests that wait for this partition.
     pub waiting: usize,
-    /// How many requests a window takes, as refusals have taught: for servers that do not say.
+    /// Estimated number of requests per window, for servers that do not announce it. Derived from rejected requests.
     pub allowance: Option<u64>,
-    /// How long such a window lasts at most.
+    /// Upper bound on the length of an estimated window.
     pub period: Option<Duration>,
-    /// How many requests a second the server gives out, as refusals have taught: for those that give out by and by.
+    /// Estimated requests per second, for servers that refill the quota continuously. Derived from rejected requests.
     pub rate: Option<f64>,
 }

@@ -1,4 +1,7 @@
-//! Which requests share a quota.
+//! Partition keys: which requests share a quota.
+//!
+//! By default the origin of a request is its only key. With a function of the user, a request can have several keys:
+//! it is sent when the quotas of all of them allow it.
 
 use std::{fmt, sync::Arc};
 
@@ -6,9 +9,9 @@ use http::{Uri, request::Parts};
 
 use crate::Origin;
 
-/// The name of a partition: requests with equal keys share what is known about a quota.
+/// The name of a partition. Requests with equal keys share one quota.
 ///
-/// The default is the request's origin, within one layer value; an [`M2mLayer`](crate::M2mLayer) adds the credential's
+/// Default: the request's origin, within one layer value. An [`M2mLayer`](crate::M2mLayer) appends the credential's
 /// name, if it has one: `https://api.example.com as orders`.
 ///
 /// # Examples
@@ -27,20 +30,22 @@ use crate::Origin;
 pub struct PartitionKey(Arc<str>);
 
 impl PartitionKey {
-    /// A partition of your own choice, such as a tenant or a route. Not a secret: it appears in events.
+    /// Creates the key of a custom partition, such as a tenant or a route. Must not contain secrets: events contain
+    /// it.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The origin of `uri`, and the credential's name; all URIs that name no host count as one origin.
+    /// Returns the key for the origin of `uri` and the credential's name. All URIs without a host share one origin.
     pub(crate) fn of_origin(uri: &Uri, credential: Option<&str>) -> Self {
+        // A URI without a valid origin maps to the empty string.
         let origin = Origin::of(uri).map_or_else(String::new, |origin| origin.to_string());
         Self(match credential {
             Some(name) => format!("{origin} as {name}").into(),
@@ -67,11 +72,13 @@ impl From<String> for PartitionKey {
     }
 }
 
-/// How keys are found for a request.
+/// How the layer derives the partition keys of a request.
 #[derive(Clone, Default)]
 pub(crate) enum Partitioning {
+    /// One key: the origin, with the credential's name if there is one.
     #[default]
     ByOrigin,
+    /// The keys that the user's function returns.
     By(Arc<dyn Fn(&Parts) -> Vec<PartitionKey> + Send + Sync>),
 }
 

@@ -1,4 +1,4 @@
-//! The layer.
+//! The rate-limit and retry layer.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use super::{
 };
 use crate::sharded::Sharded;
 
-/// Holds requests while their quota is used up, and sends those again that were refused because of it.
+/// Holds requests while their quota is exhausted, and retries requests that were rejected because of it.
 ///
-/// All services that a layer and its clones make share what is known. See the [module](super) for what is promised.
+/// All services that a layer and its clones create share their quotas. See the [module](super) for its guarantees.
 ///
 /// # Examples
 ///
@@ -33,6 +33,7 @@ pub struct RateLimitRetryLayer {
 }
 
 impl RateLimitRetryLayer {
+    /// Creates a layer around `limiter`, with one policy per shard.
     pub(super) fn of(limiter: Limiter) -> Self {
         let limiter = Arc::new(limiter);
         Self {
@@ -40,12 +41,13 @@ impl RateLimitRetryLayer {
         }
     }
 
-    /// What this layer knows about quotas.
+    /// Returns a handle to the layer's quotas.
     #[must_use]
     pub fn handle(&self) -> QuotaHandle {
         QuotaHandle::new(Arc::clone(&self.policies.here().limiter))
     }
 
+    /// Returns the shared limiter.
     pub(crate) fn into_limiter(self) -> SharedLimiter {
         Arc::clone(&self.policies.here().limiter)
     }
@@ -55,6 +57,7 @@ impl<S> Layer<S> for RateLimitRetryLayer {
     type Service = RateLimitRetry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        // Reports a nested rate-limit layer in `S`. Type-erased services are not recognized.
         let limiter = &self.policies.here().limiter;
         limiter.report(limiter.usage.limits_around::<S>());
         RateLimitRetry::new(inner, self.policies.clone())

@@ -1,4 +1,4 @@
-//! Limits of the caller's own, and those that vendors document.
+//! Limits that the user configures, and presets of documented limits.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,10 +6,11 @@ use http::{Method, request::Parts};
 
 use super::PartitionKey;
 
-/// A limit that the layer keeps by itself, for servers that do not announce theirs or to use only a part of it.
+/// A limit that the layer enforces, for servers that do not announce theirs or to use only a part of it.
 ///
-/// Of this and what the server says, the stricter counts. A request counts from when it is sent until a period after
-/// its end, so that the server never sees more in any period, however long requests are under way.
+/// If the server announces a limit as well, the stricter one applies. A request counts from the time it is sent until
+/// one period after its end. The server therefore never sees more requests in any period, no matter how long requests
+/// are in flight.
 ///
 /// # Examples
 ///
@@ -23,14 +24,18 @@ use super::PartitionKey;
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OwnLimit {
+    /// Maximum number of requests per period.
     pub(super) rate: Option<(u32, Duration)>,
+    /// Maximum number of requests that may be sent together; `None` for all of a period.
     pub(super) burst: Option<u32>,
+    /// Maximum number of requests in flight.
     pub(super) at_once: Option<u32>,
-    /// What the server says takes its place.
+    /// Whether the limit that the server announces replaces this one.
     pub(super) until_told: bool,
 }
 
 impl OwnLimit {
+    /// No limit.
     const UNLIMITED: Self = Self {
         rate: None,
         burst: None,
@@ -38,7 +43,7 @@ impl OwnLimit {
         until_told: false,
     };
 
-    /// At most `requests` in any `period`; both at least 1 (request, millisecond).
+    /// Allows at most `requests` in any `period`. Minimum: 1 request, 1 ms.
     #[must_use]
     pub const fn per(requests: u32, period: Duration) -> Self {
         Self {
@@ -47,52 +52,53 @@ impl OwnLimit {
         }
     }
 
-    /// At most so many in any second.
+    /// Allows at most `requests` (at least 1) in any second.
     #[must_use]
     pub const fn per_second(requests: u32) -> Self {
         Self::per(requests, Duration::from_secs(1))
     }
 
-    /// At most so many in any minute.
+    /// Allows at most `requests` (at least 1) in any minute.
     #[must_use]
     pub const fn per_minute(requests: u32) -> Self {
         Self::per(requests, Duration::from_secs(60))
     }
 
-    /// At most so many in any hour.
+    /// Allows at most `requests` (at least 1) in any hour.
     #[must_use]
     pub const fn per_hour(requests: u32) -> Self {
         Self::per(requests, Duration::from_secs(3600))
     }
 
-    /// At most so many under way at the same time, at least 1, and no limit in time.
+    /// Allows at most `requests` (at least 1) in flight at the same time, at any rate.
     #[must_use]
     pub const fn in_flight(requests: u32) -> Self {
         Self::UNLIMITED.at_once(requests)
     }
 
-    /// Spaces requests evenly but for so many, at least 1, that may go together. Default: all of a period may.
+    /// Spaces requests evenly, allowing bursts of up to `requests` (at least 1). Default: the requests of a whole
+    /// period.
     #[must_use]
     pub const fn burst(mut self, requests: u32) -> Self {
         self.burst = Some(requests);
         self
     }
 
-    /// At most so many under way at the same time, at least 1. Default: no limit.
+    /// Allows at most `requests` (at least 1) in flight at the same time. Default: no limit.
     #[must_use]
     pub const fn at_once(mut self, requests: u32) -> Self {
         self.at_once = Some(at_least_one(requests));
         self
     }
 
-    /// A documented limit, which the server may know better.
+    /// Marks a documented limit, which the server's announced limit replaces.
     const fn until_told(mut self) -> Self {
         self.until_told = true;
         self
     }
 }
 
-/// A number of requests and a period that make a limit: at least one request, at least a millisecond.
+/// Raises the number of requests to at least 1 and the period to at least 1 ms.
 pub(super) const fn some_per(requests: u32, period: Duration) -> (u32, Duration) {
     let period = if period.as_millis() == 0 {
         Duration::from_millis(1)
@@ -102,25 +108,29 @@ pub(super) const fn some_per(requests: u32, period: Duration) -> (u32, Duration)
     (at_least_one(requests), period)
 }
 
+/// Returns `requests`, or 1 if it is 0.
 pub(super) const fn at_least_one(requests: u32) -> u32 {
     if requests == 0 { 1 } else { requests }
 }
 
-/// The own limits of one layer.
+/// The configured limits of one layer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnLimits {
+    /// Limit of each partition that has no entry in `of`.
     pub(super) each: Option<OwnLimit>,
+    /// Limits of individual partitions.
     pub(super) of: HashMap<PartitionKey, OwnLimit>,
 }
 
 impl OwnLimits {
+    /// Returns the limit of a partition.
     pub(super) fn get(&self, key: &PartitionKey) -> Option<OwnLimit> {
         self.of.get(key).copied().or(self.each)
     }
 }
 
-/// The limits that a vendor documents: which requests share one, and how many may go. What the server's own headers say
-/// about a limit takes its place.
+/// The documented limits of one vendor: which requests share a limit, and how high it is. Limits that the server
+/// announces in its responses replace the documented ones.
 ///
 /// # Examples
 ///
@@ -132,13 +142,17 @@ impl OwnLimits {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
+    /// Derives the partition keys of a request.
     pub(super) keys: fn(&Parts) -> Vec<PartitionKey>,
+    /// Limits by the name of the partition.
     pub(super) limits: &'static [(&'static str, OwnLimit)],
 }
 
 impl Preset {
-    /// Didit, as documented in November 2026: in any minute 300 GETs, 300 writes and 600 new sessions, each counted by
-    /// itself; decisions and PDFs are counted as GETs, and 100 and 50 of them go in a minute.
+    /// Didit, as documented in November 2026: 300 GETs, 300 writes and 600 new sessions in any minute, each counted
+    /// separately.
+    ///
+    /// Decisions and PDFs are counted as GETs, and are also limited to 100 and 50 in any minute.
     pub const DIDIT: Self = Self {
         keys: didit,
         limits: &[
@@ -151,8 +165,11 @@ impl Preset {
     };
 }
 
+/// Returns the partition keys of a request to Didit.
 fn didit(parts: &Parts) -> Vec<PartitionKey> {
+    // A trailing slash does not change the kind of a request.
     let path = parts.uri.path().trim_end_matches('/');
+    // HEAD counts as GET.
     let read = parts.method == Method::GET || parts.method == Method::HEAD;
     let names: &[&str] = match path.rsplit('/').next() {
         Some("session") if parts.method == Method::POST => &["didit new session"],

@@ -1,30 +1,29 @@
-//! Rate limits: request in, hold, send, learn, decide, and again.
+//! Rate limiting and retries: admit a request, send it, record the response, then return or retry.
 //!
 //! ```text
-//! call ─▶ keys ─▶ gate.admit(now) ── wait? give back readiness · sleep ─▶ poll_ready
+//! call ─▶ keys ─▶ gate.admit(now) ── wait? release readiness · sleep ─▶ poll_ready
 //!   └▶ inner.call ─▶ headers.read ─▶ quota.learn ─▶ decision ─┬ Return ─▶ out (with `Attempts`, if more than one)
-//!                                                           ├ again ─▶ event · drain the response · wait · poll_ready
+//!                                                           ├ retry ─▶ event · drain the response · wait · poll_ready
 //!                                                           └ give up ─▶ event · the server's own response ─▶ out
 //! ```
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! - What one response says about a quota is known to all clones: one 429 holds everybody until the reset, and then
-//!   they are let out by and by.
-//! - A server's hint is a lower bound. A hint beyond the caller's limits is never shortened: the server's own response
-//!   is returned at once.
-//! - 429 is retried for every method, because by convention nothing was processed; 502, 503, 504 and broken connections
-//!   only for idempotent methods; connections that were never made for every method.
-//! - Nobody waits while holding readiness or a lock. A caller who leaves leaves nothing behind.
+//! - All clones of a layer share what a response reports about a quota: one 429 holds every request of the partition until
+//!   the reset. After the hold, requests are admitted gradually.
+//! - A wait that the server asks for is a lower bound. If it exceeds the caller's limits, the layer does not shorten it: it
+//!   returns the server's own response at once.
+//! - A 429 is retried for every method, because by convention the request was not processed. 502, 503, 504 and broken
+//!   connections are retried for idempotent methods only. Connections that were never made are retried for every method.
+//! - A waiting request holds neither readiness nor a lock. A call that is dropped leaves no state behind.
 //!
-//! # What it costs
+//! # Cost
 //!
-//! One allocation keeps a copy of the request, so that it can be sent again, if its body can be cloned. Once 1,000 responses
-//! of a partition have said nothing about limits, its requests take no lock of the layer's, unless the layer has a
-//! deadline, a profile, a store or partitions of your own. Otherwise a request takes the layer's lock before it is sent
-//! and after its response, each time for assignments only, and allocates more where the response has fields about
-//! limits. Requests that wait, have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are sent again have a boxed
-//! future.
+//! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses of a
+//! partition without limits, its requests take no lock of the layer, unless the layer has a deadline, a profile, a store or
+//! custom partitions. Otherwise a request takes the layer's lock before it is sent and after its response, each time for
+//! assignments only, and allocates more if the response has fields about limits. The future is boxed for requests that wait,
+//! have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
 
 mod boottime;
 mod budget;

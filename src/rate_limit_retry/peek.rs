@@ -1,4 +1,7 @@
-//! A bounded look at the body of a refusal.
+//! Reads a bounded prefix of the body of a rejection.
+//!
+//! Some vendors report only in the body why a request was rejected. This layer makes the beginning of the body
+//! available to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if), without consuming it.
 
 use std::{
     fmt,
@@ -17,11 +20,11 @@ use tower_service::Service;
 
 use crate::peek::{Look, Looking, PeekedBody};
 
-/// Reads the beginning of the body of a 403 or 429 and puts it into the response's extensions, as a [`BodyStart`].
+/// Reads the beginning of the body of a 403 or 429 and stores it in the response's extensions, as a [`BodyStart`].
 ///
-/// Goes *below* the rate-limit layer, whose
-/// [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if) then can tell a quota that no wait restores. The
-/// body goes on whole; other responses are not touched.
+/// Place it *below* the rate-limit layer, whose [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if) can
+/// then recognize a quota that no wait restores. The response keeps its complete body. Other responses are not
+/// changed.
 ///
 /// # Examples
 ///
@@ -34,12 +37,14 @@ use crate::peek::{Look, Looking, PeekedBody};
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PeekBodyLayer {
+    /// Maximum length of the prefix, in bytes.
     max_bytes: usize,
+    /// Maximum time to read the prefix.
     longest: Duration,
 }
 
 impl PeekBodyLayer {
-    /// Reads at most 8 KiB, for at most half a second.
+    /// Creates a layer that reads at most 8 KiB, for at most 500 ms.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -48,14 +53,14 @@ impl PeekBodyLayer {
         }
     }
 
-    /// How many bytes are shown at most. Default: 8 KiB.
+    /// Sets the maximum length of the prefix, in bytes. Default: 8 KiB.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// For how long a body is waited for at most. Default: 500 ms.
+    /// Sets the maximum time to wait for the prefix. Default: 500 ms.
     #[must_use]
     pub const fn max_time(mut self, longest: Duration) -> Self {
         self.longest = longest;
@@ -80,7 +85,7 @@ impl<S> Layer<S> for PeekBodyLayer {
     }
 }
 
-/// Made by a [`PeekBodyLayer`].
+/// The service of a [`PeekBodyLayer`].
 ///
 /// # Examples
 ///
@@ -123,9 +128,13 @@ where
 pin_project! {
     /// The future of a [`PeekBody`]'s response.
     ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels this request only.
+    ///
     /// # Examples
     ///
-    /// To be named by a service of yours that returns it.
+    /// Naming the future in a service that returns it:
     ///
     /// ```
     /// use http::{Request, Response};
@@ -190,6 +199,7 @@ where
         let body = if self.max_bytes == 0 {
             PeekedBody::whole(body)
         } else {
+            // Copies the data: the frames themselves stay in the body.
             let more = |frame: &Frame<Bytes>| {
                 if let Some(data) = frame.data_ref() {
                     let left = self.max_bytes - start.len();
@@ -203,7 +213,7 @@ where
         Response::from_parts(parts, body)
     }
 }
-/// The beginning of a refusal's body, in the extensions of its response.
+/// The beginning of a rejection's body, stored in the extensions of its response by a [`PeekBodyLayer`].
 ///
 /// # Examples
 ///
@@ -222,14 +232,14 @@ where
 pub struct BodyStart(Bytes);
 
 impl BodyStart {
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Says how many bytes there are, and not which.
+/// Shows the number of bytes, but not the bytes, which may be confidential.
 impl fmt::Debug for BodyStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BodyStart({} bytes)", self.0.len())

@@ -1,4 +1,7 @@
-//! Refusals that no wait helps against.
+//! Error responses after which no wait helps.
+//!
+//! Some vendors answer 429 for conditions that do not end with a window, such as an exhausted plan. Without further
+//! information the layer would hold the partition and retry. The user's predicate identifies such responses.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +9,7 @@ use http::{Extensions, HeaderMap, Response, StatusCode};
 
 use super::BodyStart;
 
-/// An error response, for [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
+/// An error response, as passed to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
 ///
 /// # Examples
 ///
@@ -30,6 +33,7 @@ pub struct Refusal<'a> {
 }
 
 impl<'a> Refusal<'a> {
+    /// Borrows the head of `response`.
     pub(super) fn of<B>(response: &'a Response<B>) -> Self {
         Self {
             status: response.status(),
@@ -38,25 +42,25 @@ impl<'a> Refusal<'a> {
         }
     }
 
-    /// The status: 4xx or 5xx.
+    /// Returns the status: 4xx or 5xx.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The headers.
+    /// Returns the response headers.
     #[must_use]
     pub fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
 
-    /// What layers below have added.
+    /// Returns the response extensions, which contain what inner layers have added.
     #[must_use]
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
     }
 
-    /// The beginning of the body; empty without a [`PeekBodyLayer`](super::PeekBodyLayer) below.
+    /// Returns the beginning of the body; empty without a [`PeekBodyLayer`](super::PeekBodyLayer) below this layer.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
         let start = self.extensions.get::<BodyStart>();
@@ -64,15 +68,17 @@ impl<'a> Refusal<'a> {
     }
 }
 
-/// What the user says about that. Default: nothing is permanent.
+/// The user's predicate for permanent errors. Default: no error is permanent.
 #[derive(Clone, Default)]
 pub(crate) struct Permanence(Option<Arc<dyn Fn(&Refusal<'_>) -> bool + Send + Sync>>);
 
 impl Permanence {
+    /// Wraps the user's predicate.
     pub(super) fn new(is: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(is)))
     }
 
+    /// Returns whether the response is permanent. The predicate is called for 4xx and 5xx only.
     pub(super) fn is(&self, refusal: &Refusal<'_>) -> bool {
         let status = refusal.status();
         let error = status.is_client_error() || status.is_server_error();

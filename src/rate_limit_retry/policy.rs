@@ -1,4 +1,12 @@
-//! The limits' part in the path of a request: a permit before, settlement after.
+//! The rate-limit [`Policy`]: a permit before each attempt, and settlement after it.
+//!
+//! - `begin` derives the partition keys, and tries to obtain a permit without waiting.
+//! - `admit` waits for a permit in the boxed future.
+//! - `start` checks immediately before the send whether the permit is still valid.
+//! - `on_final` records a success that needs no further processing.
+//! - `on_response` returns the permit with the outcome, and decides what follows.
+//!
+//! This policy never asks for new credentials, so its `Rejection` is uninhabited.
 
 use std::time::Duration;
 
@@ -15,20 +23,25 @@ use crate::{
     call::{Begin, Next, Policy, Started, copy::Resend, drain::drain_limit},
 };
 
-/// The limiter, and what a thread's requests use of it.
+/// The shared limiter, with the fast-path cache of one shard.
 #[derive(Debug)]
 pub(crate) struct LimitPolicy {
+    /// The limiter, shared by all clones of the layer.
     pub(crate) limiter: SharedLimiter,
+    /// The partition that requests of this shard used last.
     fast_path: FastPath,
 }
 
-/// How a call begins, as far as limits are concerned.
+/// Start of a call, as far as limits are concerned.
 pub(crate) enum Begun {
+    /// The call may be sent now.
     Ready(Call, Ticket),
+    /// The call has to wait. `None` if the gate was not asked yet.
     Wait(Call, Option<Admission>),
 }
 
 impl LimitPolicy {
+    /// Creates a policy with an empty fast-path cache.
     pub(crate) fn new(limiter: SharedLimiter) -> Self {
         Self {
             limiter,
@@ -36,21 +49,26 @@ impl LimitPolicy {
         }
     }
 
-    /// A call begins. With a credential's name, the default partition is that credential's at the origin.
+    /// Starts a call. With the name of a credential, the default partition is the origin together with that name.
+    ///
+    /// Tries the fast path first, then the gate. Does not wait.
     #[inline]
     pub(crate) fn begin_call(&self, head: &RequestHead<'_>, credential: Option<&str>) -> Begun {
         let limiter = &self.limiter;
         let named = credential.is_some();
+        // The fast path reads no clock and does not touch the gate.
         if let Some((keys, account)) = self.fast_path.open(head.uri, named) {
             return Begun::Ready(limiter.call(keys, account, head), Ticket::free());
         }
         let now = limiter.now();
         let mut call = limiter.begin(head, credential, now);
+        // A deadline or an exact quota needs timers: the call continues in the boxed future.
         if limiter.is_watched() {
             return Begun::Wait(call, None);
         }
         match limiter.try_admit(&mut call, now) {
             Ok(ticket) => {
+                // The gate does not count requests of an open partition; later ones may skip it.
                 if ticket.is_free() {
                     self.fast_path
                         .remember(&limiter.gate, head.uri, named, &call);
@@ -147,6 +165,7 @@ impl<P: Policy, RB, C> From<limiter::Next<RB, C>> for Next<P, RB, C> {
     }
 }
 
+/// Wraps the permit of an attempt. This policy adds no credential to the request.
 fn started(attempt: Ticket) -> Started<LimitPolicy> {
     Started {
         attempt,

@@ -1,4 +1,11 @@
-//! Reads responses as the layer was told to, and remembers how far the servers' clocks are off.
+//! Reads the rate-limit fields of responses, with the layer's profile and the estimated clock skew of each server.
+//!
+//! The reference for dates in a response is chosen as follows:
+//!
+//! - Without a profile and without fields about limits, no date is read.
+//! - Otherwise, it is the server's time by the skew of the request's first partition, which the response itself
+//!   updates.
+//! - Without a partition, it is the local time.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -10,15 +17,20 @@ use super::{
 };
 use crate::sync::{Mutex, lock};
 
-/// Written and read by every call whose response says something about limits; a reader may see an older skew than the
-/// latest, which is as good.
+/// The header profile of a layer, and the clock skew per partition.
+///
+/// Every call whose response has fields about limits reads and updates the skew. A skew that is slightly out of date
+/// is as accurate as the latest one.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
+    /// The user's header profile.
     profile: Option<Box<dyn Profile>>,
+    /// Clock skew by partition. Bounded by [`MOST_PARTITIONS`].
     skews: Mutex<HashMap<PartitionKey, Skew>>,
 }
 
 impl Reader {
+    /// Creates a reader without known skews.
     pub(crate) fn new(profile: Option<Box<dyn Profile>>) -> Self {
         Self {
             profile,
@@ -26,19 +38,21 @@ impl Reader {
         }
     }
 
+    /// Returns whether a profile is set. A profile may give a meaning to any field.
     pub(crate) fn has_profile(&self) -> bool {
         self.profile.is_some()
     }
 
-    /// Forgets what responses of a partition have said about its server's clock.
+    /// Removes the clock skew of a partition.
     pub(crate) fn forget(&self, partition: &PartitionKey) {
         lock(&self.skews).remove(partition);
     }
 
-    /// What a response to a request of these partitions says.
+    /// Reads the rate-limit fields of a response. `keys` are the partitions of its request; the first one identifies
+    /// the server.
     ///
-    /// A `Date` is rounded down to a second and may be old when it arrives. What all of them together tell about the
-    /// server's clock is closer, and serves responses without one as well.
+    /// A `Date` is rounded down to a second and may be old when it arrives. The skew combines the dates of all
+    /// responses: it is more accurate, and also applies to responses without a `Date`.
     pub(crate) fn read(
         &self,
         keys: &[PartitionKey],
@@ -47,17 +61,20 @@ impl Reader {
         now: SystemTime,
     ) -> Signals {
         let profile = self.profile.as_deref();
+        // Most responses end here: the names are scanned, and no lock is taken.
         if profile.is_none() && !may_speak(headers) {
             return read(status, headers, now);
         }
         let Some(key) = keys.first() else {
             return read_at(profile, status, headers, Skew::default().server_time(now));
         };
+        // The lock covers only this block: the fields are read after it is released.
         let skew = {
             let mut skews = lock(&self.skews);
             let known = skews.get(key).copied().unwrap_or_default();
             let mut skew = known;
             skew.learn(headers, now);
+            // A write only if the estimate has changed.
             if skew != known {
                 if skews.len() >= MOST_PARTITIONS {
                     skews.clear();
@@ -70,5 +87,5 @@ impl Reader {
     }
 }
 
-/// Beyond this many, all are learnt anew.
+/// Maximum number of partitions whose clock skew is kept. When it is reached, all are discarded and measured again.
 const MOST_PARTITIONS: usize = 10_000;

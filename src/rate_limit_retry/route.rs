@@ -1,4 +1,8 @@
-//! Which requests are held when a part of a server is unavailable.
+//! Routes: which requests a 503 with `Retry-After` holds.
+//!
+//! Such a 503 often affects only a part of a server. Its route, a class of similar requests, becomes a partition of
+//! its own that is held. Requests of that class then have this partition as an additional key; other requests of the
+//! original partition are not held by it.
 
 use std::{
     collections::HashMap,
@@ -15,7 +19,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// What a 503 with `Retry-After` holds.
+/// Scope of the hold after a 503 with `Retry-After`.
 ///
 /// # Examples
 ///
@@ -31,26 +35,29 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum UnavailableScope {
-    /// Requests of the same kind: reads or writes of paths of the same pattern, such as `/orders/17` and `/orders/18`.
-    /// The partition's other requests go one at a time until one is accepted.
+    /// Requests of the same route: reads, or writes, of paths with the same pattern, such as `/orders/17` and
+    /// `/orders/18`. The default.
+    ///
+    /// The partition's other requests are sent one at a time until one is accepted.
     #[default]
     Route,
     /// All requests of the partition.
     Partition,
 }
 
-/// A class of requests: reads or writes of paths of one pattern. What names one thing in a path, such as an id, is not
-/// part of the pattern.
+/// A class of requests: reads or writes of paths with one pattern. Segments that identify a resource, such as an id,
+/// are not part of the pattern.
 ///
-/// One word of 32 bits, because each request under way has one: the pattern's hash, and whether it is of reads in the lowest
-/// bit.
+/// Fits in 32 bits, because each request in flight has one. The lowest bit is set for reads; the other bits are the
+/// hash of the pattern.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct RouteClass(NonZeroU32);
 
 impl RouteClass {
-    /// All writes: for a request of which only this is known, because its body is no longer there.
+    /// All writes. Used for a request whose method and path are no longer known, because no copy of it is left.
     pub(crate) const WRITES: Self = Self::new(false, 1);
 
+    /// Combines the kind and the hash of the pattern. The highest bit of the hash is discarded.
     const fn new(reads: bool, pattern: u32) -> Self {
         match NonZeroU32::new(pattern << 1 | reads as u32) {
             Some(class) => Self(class),
@@ -58,10 +65,13 @@ impl RouteClass {
         }
     }
 
+    /// Returns whether the class contains reads.
     fn reads(self) -> bool {
         self.0.get() & 1 == 1
     }
 
+    /// Returns the class of a request. Query and fragment are ignored, and so are segments after the first
+    /// [`MOST_SEGMENTS`].
     pub(crate) fn of(method: &str, path: &str) -> Self {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let segments = path.split('/').filter(|segment| !segment.is_empty());
@@ -74,11 +84,12 @@ impl RouteClass {
             }
         }
         let reads = matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
-        // The upper bits of the product depend on all of the input; 1 stands for all writes.
+        // The upper bits of the product depend on the complete input. Hash 1 is reserved for `WRITES`.
         Self::new(reads, ((pattern >> 33) as u32).max(2))
     }
 
-    /// The name of its partition. Paths are not shown.
+    /// Returns the key of the partition that holds this class. Contains a hash, because paths must not appear in
+    /// events.
     fn key(self, partition: &PartitionKey) -> PartitionKey {
         let kind = if self.reads() { "reads" } else { "writes" };
         let pattern = self.0.get() >> 1;
@@ -86,8 +97,9 @@ impl RouteClass {
     }
 }
 
-/// Whether a segment of a path is the same in all requests of its route: a version or a word.
+/// Returns whether a path segment is the same in all requests of its route: a version, or a word without digits.
 fn is_name(segment: &str) -> bool {
+    // `v1`, `v20`: the digits of a version are part of the route.
     let version = segment.strip_prefix('v').is_some_and(|rest| {
         !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit())
     });
@@ -95,23 +107,28 @@ fn is_name(segment: &str) -> bool {
     version || segment.len() <= LONGEST_NAME && segment.bytes().all(is_part)
 }
 
-/// The classes of requests that are held, and the partitions that hold them.
+/// The held classes of requests, and the partitions that hold them.
 #[derive(Debug, Default)]
 pub(crate) struct HeldRoutes {
-    /// How many there are: all that a request reads while there are none.
+    /// Number of entries in `held`. While it is 0, requests do not take the lock.
     count: AtomicUsize,
+    /// Held classes by partition. Bounded by [`MOST_HELD`].
     held: Mutex<HashMap<(PartitionKey, RouteClass), HeldRoute>>,
 }
 
+/// A held class.
 #[derive(Debug)]
 struct HeldRoute {
+    /// Key of the partition that holds the class.
     key: PartitionKey,
+    /// End of the hold.
     until: Instant,
 }
 
 impl HeldRoutes {
-    /// Remembers that a class of a partition's requests is held until then. Returns the key of the partition that holds
-    /// it; `None` if there are too many.
+    /// Records that a class of a partition's requests is held until `until`. A longer hold of the same class stays.
+    ///
+    /// Returns the key of the partition that holds the class; `None` if [`MOST_HELD`] classes are held already.
     pub(crate) fn hold(
         &self,
         partition: &PartitionKey,
@@ -120,8 +137,10 @@ impl HeldRoutes {
         now: Instant,
     ) -> Option<PartitionKey> {
         let mut held = lock(&self.held);
+        // Removes expired entries first, so that they do not count against the maximum.
         held.retain(|_, route| after(route.until, GRACE) > now);
         let route = (partition.clone(), class);
+        // An existing entry can always be extended.
         let key = if held.len() < MOST_HELD || held.contains_key(&route) {
             let new = || HeldRoute {
                 key: class.key(partition),
@@ -133,11 +152,13 @@ impl HeldRoutes {
         } else {
             None
         };
+        // Written under the lock, so that the count never lags behind an earlier change. Release pairs with the
+        // Acquire in `is_empty`.
         self.count.store(held.len(), Ordering::Release);
         key
     }
 
-    /// Forgets the classes of a partition that are held. Returns the keys of the partitions that held them.
+    /// Removes the held classes of a partition. Returns the keys of the partitions that held them.
     pub(crate) fn forget(&self, partition: &PartitionKey) -> Vec<PartitionKey> {
         let mut held = lock(&self.held);
         let of_partition = held.extract_if(|(of, _), _| of == partition);
@@ -146,11 +167,13 @@ impl HeldRoutes {
         keys
     }
 
+    /// Returns whether no class is held. Lock-free.
     pub(crate) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// The partitions that hold this class of requests, if they do.
+    /// Returns the keys of the partitions that hold this class of requests. Writes are also held by
+    /// [`RouteClass::WRITES`].
     pub(crate) fn of(
         &self,
         partition: &PartitionKey,
@@ -158,6 +181,7 @@ impl HeldRoutes {
         now: Instant,
     ) -> Vec<PartitionKey> {
         let held = lock(&self.held);
+        // A hold of all writes applies to each class of writes.
         let writes = (!class.reads()).then_some(RouteClass::WRITES);
         let classes = [Some(class), writes.filter(|writes| *writes != class)];
         let routes = classes.into_iter().flatten();
@@ -167,15 +191,18 @@ impl HeldRoutes {
     }
 }
 
+/// Offset basis of FNV-1a, 64 bits.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+/// Prime of FNV-1a, 64 bits.
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
-/// Number of segments of a path that make its pattern.
+/// Maximum number of path segments in a pattern.
 const MOST_SEGMENTS: usize = 8;
-/// The longest word in a path that is no id.
+/// Maximum length of a word in a pattern, in bytes. Longer segments count as ids.
 const LONGEST_NAME: usize = 32;
-/// Maximum number of classes that a layer holds at once; beyond it the whole partition is held.
+/// Maximum number of classes that a layer holds at once. Beyond it, the whole partition is held.
 const MOST_HELD: usize = 256;
-/// For so long after a hold, requests of the class go by and by.
+/// Grace period after a hold in which the class is still admitted through its own partition, which raises the rate
+/// gradually.
 const GRACE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The service, and the future of its responses.
+//! The service, and its response future.
 
 use std::{
     fmt,
@@ -15,7 +15,11 @@ use tower_service::Service;
 use super::policy::LimitPolicy;
 use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 
-/// Sends requests as their quotas allow. Made by a [`RateLimitRetryLayer`](super::RateLimitRetryLayer).
+/// A service that sends requests as their quotas allow. Created by a
+/// [`RateLimitRetryLayer`](super::RateLimitRetryLayer).
+///
+/// Fails with [`HoldTooLong`](super::HoldTooLong), [`TooManyWaiting`](super::TooManyWaiting) or
+/// [`DeadlineExceeded`](super::DeadlineExceeded), or with the error of the inner service, boxed.
 ///
 /// # Examples
 ///
@@ -33,27 +37,30 @@ use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 /// ```
 #[derive(Clone)]
 pub struct RateLimitRetry<S> {
+    /// The inner service.
     inner: S,
+    /// One policy per shard; all share one limiter.
     policies: Sharded<LimitPolicy>,
 }
 
 impl<S> RateLimitRetry<S> {
+    /// Wraps `inner`.
     pub(super) fn new(inner: S, policies: Sharded<LimitPolicy>) -> Self {
         Self { inner, policies }
     }
 
-    /// The service underneath.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service underneath.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service underneath.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -95,11 +102,11 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends this request only: its place in the queue is given up, and others go on.
+    /// Dropping it ends this request only: the request leaves the wait queue, and other requests continue.
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that returns it.
+    /// Naming the future in a service that returns it:
     ///
     /// ```
     /// use http::Request;

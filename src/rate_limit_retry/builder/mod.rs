@@ -1,4 +1,4 @@
-//! The settings.
+//! Settings of the rate-limit and retry layer.
 
 mod partitions;
 
@@ -27,14 +27,14 @@ use crate::{
 };
 
 impl RateLimitRetryLayer {
-    /// A layer with all defaults.
+    /// Creates a layer with the default settings.
     #[must_use]
     #[track_caller]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A layer's settings, all at their defaults.
+    /// Returns a builder with the default settings.
     pub fn builder() -> RateLimitRetryLayerBuilder {
         RateLimitRetryLayerBuilder::new()
     }
@@ -47,7 +47,7 @@ impl Default for RateLimitRetryLayer {
     }
 }
 
-/// The settings of a [`RateLimitRetryLayer`].
+/// A builder for a [`RateLimitRetryLayer`].
 ///
 /// # Examples
 ///
@@ -68,24 +68,40 @@ impl Default for RateLimitRetryLayer {
 /// ```
 #[must_use = "settings do nothing until `build()`"]
 pub struct RateLimitRetryLayerBuilder {
+    /// Limits on retries and waits.
     policy: Policy,
+    /// Maximum number of waiting requests per partition.
     max_waiting: usize,
+    /// Time limit of a whole call; `None` for no limit.
     deadline: Option<Duration>,
+    /// Settings of each quota.
     pace: Pace,
+    /// Configured limits.
     limits: OwnLimits,
+    /// How partition keys are derived.
     partitioning: Partitioning,
+    /// Scope of the hold after a 503 with `Retry-After`.
     unavailable: UnavailableScope,
+    /// Origins that honor `Idempotency-Key`.
     keyed_origins: Vec<Origin>,
+    /// Classifies errors of the inner service.
     classifier: Classifier,
+    /// Identifies error responses after which no wait helps.
     permanent: Permanence,
+    /// Vendor-specific meaning of header fields.
     profile: Option<Box<dyn Profile>>,
+    /// Source of time.
     clock: SharedClock,
+    /// Seed of the jitter; `None` for a random one.
     seed: Option<u64>,
+    /// Store of the quotas that a fleet shares.
     store: Option<StoredQuotas>,
+    /// Receivers of events.
     sinks: Sinks<RateLimitEvents>,
 }
 
 impl RateLimitRetryLayerBuilder {
+    /// Creates a builder with the default settings.
     pub(super) fn new() -> Self {
         Self {
             policy: Policy {
@@ -117,98 +133,107 @@ impl RateLimitRetryLayerBuilder {
         }
     }
 
-    /// How often a request is sent again at most. Default: 5.
+    /// Sets the maximum number of retries of one request. Default: 5.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.policy.max_retries = retries;
         self
     }
 
-    /// The longest single wait, before a first attempt or between two. Default: 2 min.
+    /// Sets the maximum length of a single wait, before the first attempt or between two attempts. Default: 2 min.
     ///
-    /// If a server asks for more, its response is returned at once, with [`GaveUp`](super::GaveUp) in its extensions; a
-    /// request that meets a longer hold fails with [`HoldTooLong`](super::HoldTooLong). A server is never asked earlier
-    /// than it wished.
+    /// If a server asks for a longer wait, its response is returned at once, with [`GaveUp`](super::GaveUp) in its
+    /// extensions. If a partition is held for longer, the request fails with [`HoldTooLong`](super::HoldTooLong). A
+    /// request is never retried earlier than the server asked for. Maximum between two attempts: 24 h.
     pub fn max_wait(mut self, longest: Duration) -> Self {
         self.policy.max_wait = longest;
         self
     }
 
-    /// How many requests may wait for one partition at once; at least 1. Those beyond it fail with
-    /// [`TooManyWaiting`](super::TooManyWaiting) at once; one that is sent again always has a place. Each is kept in memory
-    /// while it waits. Default: 100,000.
+    /// Sets the maximum number of requests that wait for one partition at the same time (at least 1). Default:
+    /// 100,000.
+    ///
+    /// Further requests fail with [`TooManyWaiting`](super::TooManyWaiting) at once. A retry is always queued. Each
+    /// waiting request is kept in memory.
     pub fn max_waiting(mut self, limit: usize) -> Self {
         self.max_waiting = limit.max(1);
         self
     }
 
-    /// How long a whole call may take, waits and attempts together. Default: no limit.
+    /// Sets the time limit of a whole call, including waits and all attempts. Default: no limit.
     ///
-    /// An attempt under way is ended with [`DeadlineExceeded`](super::DeadlineExceeded). Calls with a deadline cost an
-    /// allocation more.
+    /// An attempt in flight ends with [`DeadlineExceeded`](super::DeadlineExceeded). Calls with a deadline cost an
+    /// additional allocation.
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self
     }
 
-    /// Sends only idempotent requests again, even those that were refused with 429: for gateways, which may not assume
-    /// more (RFC 9110 §9.2.2). Default: a request answered 429 is sent again whatever its method, because by convention
-    /// it was not processed.
+    /// Retries only idempotent requests after a response, even after a 429. For gateways, which may not assume more
+    /// (RFC 9110 §9.2.2).
+    ///
+    /// Default: a request answered with 429 is retried for every method, because by convention it was not processed.
     pub fn idempotent_methods_only(mut self) -> Self {
         self.policy.idempotent_only = true;
         self
     }
 
-    /// Declares that `origin` honours `Idempotency-Key`: requests with one count as idempotent there. May be called
-    /// again. Default: none.
+    /// Declares that `origin` honors `Idempotency-Key`: requests with that field count as idempotent there. Can be
+    /// called repeatedly. Default: no origin.
     pub fn honours_idempotency_key(mut self, origin: Origin) -> Self {
         self.keyed_origins.push(origin);
         self
     }
 
-    /// How many requests of an unknown partition may go before the first answer is there; `u32::MAX` for all. Default: 8,
-    /// which in the arena costs nothing where a quota is announced, and wastes few requests where it is used up.
+    /// Sets the number of requests to an unknown partition that may be sent before the first response arrives;
+    /// `u32::MAX` for no limit. Default: 8.
+    ///
+    /// In simulations, 8 costs no time if the server announces its quota, and wastes few requests if the quota is
+    /// exhausted.
     pub fn cold_burst(mut self, burst: u32) -> Self {
         self.pace.cold_burst = burst;
         self
     }
 
-    /// How long an unknown partition waits for its first answer. Default: 250 ms.
+    /// Sets the maximum time that requests to an unknown partition wait for its first response. Default: 250 ms.
     pub fn cold_hold(mut self, longest: Duration) -> Self {
         self.pace.cold_hold = longest;
         self
     }
 
-    /// Whether requests that the quota has room for go at once or are spread over the window. Default:
+    /// Sets whether requests within the quota are sent immediately or spread over the window. Default:
     /// [`Release::Burst`].
     pub fn release(mut self, release: Release) -> Self {
         self.pace.release = release;
         self
     }
 
-    /// For how long a hold, or a quota that is used up, is believed in at most; then one request goes to look. Default:
-    /// 1 h.
+    /// Sets the upper bound on how long a hold or an exhausted quota is honored. After that, one probe request is
+    /// sent. Default: 1 h.
     pub fn max_hold(mut self, longest: Duration) -> Self {
         self.pace.max_hold = longest;
         self
     }
 
-    /// Which requests a 503 with `Retry-After` holds. Default: those of the same route,
+    /// Sets which requests a 503 with `Retry-After` holds. Default: those of the same route,
     /// [`UnavailableScope::Route`].
     pub fn unavailable_scope(mut self, scope: UnavailableScope) -> Self {
         self.unavailable = scope;
         self
     }
 
-    /// How long a partition is held after a 429 that names no time: doubling, with jitter. Default: 1 s to 60 s.
+    /// Sets how long a partition is held after a 429 without a wait time: exponential, with jitter. Default: 1 s to
+    /// 60 s.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.pace.backoff = backoff;
         self
     }
 
-    /// Says which error responses no wait helps against, such as the 429 for a plan that is used up: they are returned
-    /// at once, with [`GiveUpReason::Permanent`](super::GiveUpReason::Permanent), and hold nobody. Default: none.
+    /// Sets the predicate for error responses after which no wait helps, such as a 429 for an exhausted plan.
+    /// Default: no response.
     ///
-    /// Where only the body tells, put a [`PeekBodyLayer`](super::PeekBodyLayer) below.
+    /// Such a response is returned at once, with [`GiveUpReason::Permanent`](super::GiveUpReason::Permanent), and
+    /// holds no other request. The predicate is called for 4xx and 5xx responses. If only the body identifies such a
+    /// response, place a [`PeekBodyLayer`](super::PeekBodyLayer) below this layer.
     pub fn permanent_if(
         mut self,
         is_permanent: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
@@ -217,8 +242,8 @@ impl RateLimitRetryLayerBuilder {
         self
     }
 
-    /// Says what an error of the inner service means. Default: [`ErrorClass::of`]. This crate's own errors are always
-    /// [`ErrorClass::Final`].
+    /// Sets the function that classifies errors of the inner service. Default: [`ErrorClass::of`]. This crate's own
+    /// errors are always [`ErrorClass::Final`].
     pub fn classify_errors(
         mut self,
         classify: impl Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync + 'static,
@@ -227,52 +252,56 @@ impl RateLimitRetryLayerBuilder {
         self
     }
 
-    /// Says what the server means by fields whose values cannot tell, such as milliseconds that could be seconds.
-    /// Default: none.
+    /// Sets the header profile, for fields whose values are ambiguous, such as milliseconds that could be seconds.
+    /// Default: no profile.
     pub fn profile(mut self, profile: impl Profile) -> Self {
         self.profile = Some(Box::new(profile));
         self
     }
 
-    /// Shares quotas and holds with the other processes of a fleet. Default: none.
+    /// Shares quotas and holds with the other processes of a fleet. Default: no store.
     ///
-    /// Needs a tokio runtime where requests are sent. Not shared are limits of your own ([`limit`](Self::limit)), pauses,
-    /// and what refusals have taught of quotas that the server does not announce.
+    /// Requests must be sent in a tokio runtime. Not shared: configured limits ([`limit`](Self::limit)), pauses, and
+    /// estimates of quotas that the server does not announce.
     pub fn store(mut self, quotas: StoredQuotas) -> Self {
         self.pace.shared = true;
         self.store = Some(quotas);
         self
     }
 
-    /// Where the time is read. Default: [`SystemClock`](crate::SystemClock).
+    /// Sets the source of time. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
-    /// Makes the jitter repeatable. Default: a random seed.
+    /// Sets the seed of the jitter, for reproducible waits. Default: a random seed.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Calls `sink` for each [`RateLimitEvent`]. May be called again to add more. It runs on the task that caused the
-    /// event, outside every lock, and should return soon; its panics are caught.
+    /// Adds a sink that is called for each [`RateLimitEvent`]. Can be called repeatedly. Default: no sink.
+    ///
+    /// The sink runs on the task that caused the event, outside every lock, and should return quickly. Its panics are
+    /// caught.
     pub fn on_event(mut self, sink: impl Fn(&RateLimitEvent<'_>) + Send + Sync + 'static) -> Self {
         self.sinks.add(sink);
         self
     }
 
-    /// The layer.
+    /// Builds the layer.
     #[must_use]
     #[track_caller]
     pub fn build(self) -> RateLimitRetryLayer {
+        // The misuse is reported at the end, when the sinks are in place.
         let (usage, misuse) = Usage::begin("limits", Location::caller(), None);
         let mut sinks = self.sinks;
         crate::telemetry::tell_of_limits(&mut sinks);
         let random = Random::new(self.seed);
         let gate = Gate::new(self.pace, self.limits, self.max_waiting, random.clone());
         let clock = BoottimeClock::new(self.clock);
+        // The agents share the gate and the clock of the limiter.
         let sharing = self.store.map(|quotas| {
             let (gate, clock) = (gate.clone(), clock.clone());
             Sharing::new(quotas, gate, clock, sinks.clone(), random.clone())
@@ -309,6 +338,8 @@ impl fmt::Debug for RateLimitRetryLayerBuilder {
     }
 }
 
+/// Backoff after a transient failure.
 const FAULT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
+/// Default maximum number of waiting requests per partition.
 const MAX_WAITING: usize = 100_000;

@@ -1,4 +1,4 @@
-//! The settings that say which limits there are: partitions, limits of the user's own, and those that vendors document.
+//! Settings of partitions, configured limits and presets.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl RateLimitRetryLayerBuilder {
-    /// Chooses a request's partition. Default: its origin.
+    /// Sets the function that derives a request's partition. Default: the request's origin.
     pub fn partition_by(
         self,
         key: impl Fn(&Parts) -> PartitionKey + Send + Sync + 'static,
@@ -18,15 +18,16 @@ impl RateLimitRetryLayerBuilder {
         self.partitions_by(move |parts| vec![key(parts)])
     }
 
-    /// Chooses a request's partitions, if several limits bind it at once: it goes when all of them allow.
+    /// Sets the function that derives a request's partitions, if several limits apply at once. A request is sent when
+    /// all its partitions admit it. Default: the request's origin.
     ///
-    /// An answer does not say which of them it is about: all learn from it, and a refusal holds all. Only a partition
-    /// whose limit is known, from requests that have no other, ignores answers that name another limit. So name a
-    /// partition only for a limit that exists, and fold into its name what each has a limit of its own for: `app-1 GET`,
-    /// not `app-1` and `GET`.
+    /// A response does not identify the limit that it describes. All partitions of the request record it, and a
+    /// rejection holds all of them. Exception: a partition whose limit is known, from requests without another
+    /// partition, ignores responses that report another limit. Return a partition only for a limit that exists. If
+    /// each combination has a limit of its own, put the combination into one key: `app-1 GET`, not `app-1` and `GET`.
     ///
-    /// A refusal that is about everything the client sends
-    /// ([`global`](crate::rate_limit_retry::headers::Signals::global)) holds all partitions of the request's origin.
+    /// A rejection of everything the client sends ([`global`](crate::rate_limit_retry::headers::Signals::global))
+    /// holds all partitions of the request's origin.
     pub fn partitions_by(
         mut self,
         keys: impl Fn(&Parts) -> Vec<PartitionKey> + Send + Sync + 'static,
@@ -35,20 +36,25 @@ impl RateLimitRetryLayerBuilder {
         self
     }
 
-    /// Keeps a limit for each partition, whatever its server says; of both, the stricter counts. Default: none.
+    /// Sets a limit that each partition enforces by itself, whatever its server announces; the stricter of both
+    /// applies. Default: no limit.
     pub fn limit(mut self, limit: OwnLimit) -> Self {
         self.limits.each = Some(limit);
         self
     }
 
-    /// The same for one partition, in place of the one for each. May be called again.
+    /// Sets the limit of one partition, in place of the one set by [`limit`](Self::limit). Can be called repeatedly.
     pub fn limit_of(mut self, partition: PartitionKey, limit: OwnLimit) -> Self {
         self.limits.of.insert(partition, limit);
         self
     }
 
-    /// Partitions and limits as a vendor documents them, for a layer that is used for this vendor only. Default: none.
+    /// Sets the partitions and limits that a vendor documents, for a layer that sends requests to this vendor only.
+    /// Default: no preset.
+    ///
+    /// Replaces the function set by [`partitions_by`](Self::partitions_by).
     pub fn preset(mut self, preset: Preset) -> Self {
+        // A preset adds to the limits of individual partitions, and replaces those with the same key.
         let limits = preset.limits.iter();
         let limits = limits.map(|(name, limit)| (PartitionKey::from(*name), *limit));
         self.limits.of.extend(limits);

@@ -1,4 +1,19 @@
-//! Gathers what the fields of one response say, field by field, into quotas and a wait.
+//! Collects the fields of one response into quotas and a wait.
+//!
+//! - [`Known::of`] determines the meaning of each field, from its name and the profile.
+//! - A wait is recorded with the rank of its field. Any other value is added to the quota of the same family and
+//!   dimension.
+//! - Times and counts under different names of one family are [merged](super::join).
+//! - Quotas that are not credible as rate limits are removed.
+//! - Lists are split by position, the profile adds documented values, and duplicates are removed.
+//!
+//! Waits have these ranks; the lowest one applies:
+//!
+//! | rank | fields |
+//! |---|---|
+//! | 0 | waits in milliseconds or finer, such as `retry-after-ms` |
+//! | 1 | `Retry-After`, and `Retry-After-<name>` |
+//! | 2 | any other wait, such as `X-Retry-After` |
 
 use std::time::{Duration, SystemTime};
 
@@ -16,21 +31,27 @@ use super::{
 };
 use crate::{retry_after::MILLI, steps::examined};
 
-/// What has been read so far.
+/// The result of reading the fields.
 #[derive(Debug)]
 pub(super) struct Collected<'a> {
+    /// The quotas, at most [`MOST_QUOTAS`].
     pub(super) quotas: Vec<Quota<'a>>,
+    /// Explicit advice about a retry.
     pub(super) advice: Option<Advice>,
-    /// Every quota of the client's is meant.
+    /// Whether the rejection applies to every quota of the client.
     pub(super) global: bool,
-    /// The wait, and how far its field is from the most exact one.
+    /// The wait, and the rank of its field; 0 is the most precise.
     asked: Option<(u8, When)>,
+    /// The response headers, which are read again for values that are lists.
     headers: &'a HeaderMap,
+    /// The server's time, which dates are relative to.
     reference: SystemTime,
+    /// The header profile.
     profile: Option<&'a dyn Profile>,
 }
 
 impl<'a> Collected<'a> {
+    /// Reads all fields, merges related quotas, and removes quotas that are not credible.
     pub(super) fn read(
         headers: &'a HeaderMap,
         reference: SystemTime,
@@ -54,8 +75,8 @@ impl<'a> Collected<'a> {
         collected
     }
 
-    /// The wait that the most exact field asks for, and of several such fields the longest. Of a length of time, what
-    /// is left when the response is `age` old.
+    /// Returns the wait that the most precise field asks for; of equally precise ones, the longest. A wait sent as a
+    /// duration is reduced by the `age` of the response.
     pub(super) fn asked(&self, age: Duration) -> Option<Duration> {
         self.asked.map(|(_, when)| match when {
             When::In(wait) => wait.saturating_sub(age),
@@ -63,7 +84,8 @@ impl<'a> Collected<'a> {
         })
     }
 
-    /// A date and a length of time that the response tells for the same moment, both counted from the reference.
+    /// Returns a date and a duration in the response that describe the same point in time, both relative to the
+    /// reference.
     pub(super) fn told_twice(&self) -> Option<(Duration, Duration)> {
         let asked = self.asked.and_then(|(_, when)| match when {
             When::In(wait) => Some(wait),
@@ -72,7 +94,10 @@ impl<'a> Collected<'a> {
         self.quotas.iter().find_map(|quota| quota.told_twice(asked))
     }
 
-    /// The quotas of a response with this status.
+    /// Converts the quotas to [`Limit`]s, for a response with this status.
+    ///
+    /// The profile adds its documented values: by position, if the quota's values are lists. Duplicates, quotas
+    /// without values, and limits of zero outside of throttling rejections are omitted. Returns at most [`MOST_LIMITS`].
     pub(super) fn into_limits(self, status: StatusCode) -> Vec<Limit> {
         let lines = self.lines();
         let mut limits = Vec::new();
@@ -104,7 +129,7 @@ impl<'a> Collected<'a> {
         limits
     }
 
-    /// Of a field whose values are lists all lines, with the quota that they are about.
+    /// Returns all lines of the fields whose values are lists, with the index of the quota that each one describes.
     fn lines(&self) -> Vec<(usize, Line<'a>)> {
         if !self.quotas.iter().any(|quota| quota.has_list) {
             return Vec::new();
@@ -129,6 +154,12 @@ impl<'a> Collected<'a> {
         lines.collect()
     }
 
+    /// Adds the value of one field. `told` is the meaning that the profile gives.
+    ///
+    /// - A pushback or a retry-after is a wait. A malformed pushback advises against a retry (gRPC A6).
+    /// - A complete description is parsed by its own rules.
+    /// - A value that names its quotas is split; each name extends the dimension.
+    /// - Any other value is added to the quota that the field describes.
     fn take(&mut self, name: &'a str, value: &'a [u8], told: Option<Field>) {
         self.global |= flags::is_global(name, value);
         if told.is_none()
@@ -153,7 +184,7 @@ impl<'a> Collected<'a> {
                 };
                 let rank = match scale {
                     Some(..=MILLI) => 0,
-                    // Also with the name of a quota.
+                    // `Retry-After`, also with the name of a quota.
                     _ if name.starts_with("retry-after") => 1,
                     _ => 2,
                 };
@@ -183,6 +214,7 @@ impl<'a> Collected<'a> {
         }
     }
 
+    /// Adds the value to the quota that the field describes.
     fn put(&mut self, known: &Known<'a>, value: &[u8]) {
         let reference = self.reference;
         if let Some(quota) = self.quota(known.family, known.dimension) {
@@ -191,6 +223,7 @@ impl<'a> Collected<'a> {
         }
     }
 
+    /// Records a wait. A lower rank takes precedence; of equal ranks, the longer wait applies.
     fn ask(&mut self, rank: u8, when: When) {
         let longer = |(known, longest): (u8, When)| {
             rank < known || (rank == known && when.wait() > longest.wait())
@@ -200,13 +233,14 @@ impl<'a> Collected<'a> {
         }
     }
 
+    /// Records advice. [`Advice::DoNotRetry`] takes precedence.
     fn advise(&mut self, advice: Advice) {
         if self.advice != Some(Advice::DoNotRetry) {
             self.advice = Some(advice);
         }
     }
 
-    /// `60:transaction:key, 2700:default;error:organization`: kinds of events for which the quota is used up.
+    /// Adds an exhausted quota for each category of events: `60:transaction:key, 2700:default;error:organization`.
     fn cooldowns(&mut self, family: &'a str, value: &[u8]) {
         for item in split(value, b',') {
             let Some((seconds, rest)) = halves(item, b':') else {
@@ -224,7 +258,8 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// The quota that a field is about; `None` if there are too many others.
+    /// Returns the quota that a field describes, and adds it if necessary. Returns `None` if there are
+    /// [`MOST_QUOTAS`] others.
     fn quota(&mut self, family: &'a str, dimension: Dimension<'a>) -> Option<&mut Quota<'a>> {
         let known = self
             .quotas
@@ -241,7 +276,13 @@ impl<'a> Collected<'a> {
         self.quotas.get_mut(at)
     }
 
-    /// A field that says everything about a quota, or about several.
+    /// Reads a field that completely describes one or several quotas. In this order:
+    ///
+    /// - JSON;
+    /// - a list of named items (IETF drafts 08 to 10);
+    /// - `used/limit`;
+    /// - pairs of keys and values;
+    /// - a bare limit, if the field's dimension is empty or a window.
     fn whole(&mut self, known: &Known<'a>, value: &'a [u8]) {
         let as_field = |field| Known { field, ..*known };
         match value.first() {
@@ -258,7 +299,7 @@ impl<'a> Collected<'a> {
                     }
                 }
             }
-            // Under other names a bare number could be anything.
+            // With any other dimension, the meaning of a bare number is unknown.
             _ if known.dimension.is_empty() || known.dimension.window().is_some() => {
                 self.put(&as_field(Field::Limit), value);
             }
@@ -266,7 +307,7 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// `{"name":"API","period":10,"limit":50,"remaining":0,"until":"2026-09-21T14:14:20Z"}`
+    /// Reads `{"name":"API","period":10,"limit":50,"remaining":0,"until":"2026-09-21T14:14:20Z"}`.
     fn json(&mut self, known: &Known<'a>, value: &[u8]) {
         let members = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(value);
         for (key, value) in members.unwrap_or_default() {
@@ -288,8 +329,8 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// `limit=100, remaining=0, reset=5` (IETF draft 07), `total=100; remaining=99; resets=41` (Zendesk), or with the
-    /// name of the quota: `user-hour-rem:500;`.
+    /// Reads a member of `limit=100, remaining=0, reset=5` (IETF draft 07), of `total=100; remaining=99; resets=41`
+    /// (Zendesk), or of a value with the name of the quota: `user-hour-rem:500;`.
     fn member(&mut self, known: &Known<'a>, key: &'a str, value: &'a [u8]) {
         let Some((meaning, Some(role))) = Meaning::parse(key) else {
             return;
@@ -308,7 +349,8 @@ impl<'a> Collected<'a> {
     }
 }
 
-/// A list of names with parameters, and not a dictionary: drafts 07 and 08 share the name of the field.
+/// Returns whether the value is a list of names with parameters, and not a dictionary. Drafts 07 and 08 use the same
+/// field name.
 fn is_list(value: &[u8]) -> bool {
     let named = value.first().is_some_and(|b| !b.is_ascii_digit());
     let first = value
@@ -317,23 +359,23 @@ fn is_list(value: &[u8]) -> bool {
     named && matches!(first, Some(b'"' | b';'))
 }
 
-/// Whether a value names the quotas that it is about: `name=burst,10;name=daily,1000`, `minute=60, day=1000`,
+/// Returns whether the value contains names of quotas: `name=burst,10;name=daily,1000`, `minute=60, day=1000`,
 /// `reads;133,writes;57`.
 fn has_names(value: &[u8], field: Field) -> bool {
     let first = value.first().is_some_and(u8::is_ascii_alphabetic);
-    // Dates have colons of their own.
+    // Dates contain colons.
     let separator =
         |byte: &u8| matches!(byte, b'=' | b';') || (*byte == b':' && field != Field::Reset);
     first && value.iter().any(separator)
 }
 
-/// As [`crate::retry_after`] reads it, and in all forms that resets have.
+/// Parses a wait in the forms of a reset, and in those that [`crate::retry_after`] accepts.
 fn retry_after(scale: Option<u64>, value: &[u8], reference: SystemTime) -> Option<When> {
     When::parse_in(scale, value, reference)
         .or_else(|| crate::retry_after::retry_after(value, reference).map(When::At))
 }
 
-/// Of a field whose lines have been joined the longest; dates have commas of their own.
+/// Returns the longest wait of joined lines. The complete value is tried first, because dates contain commas.
 fn longest(value: &[u8], read: impl Fn(&[u8]) -> Option<When>) -> Option<When> {
     read(value).or_else(|| {
         let items = split(value, b',').filter_map(&read);
@@ -343,5 +385,5 @@ fn longest(value: &[u8], read: impl Fn(&[u8]) -> Option<When>) -> Option<When> {
 
 /// Maximum number of quotas in a result. No server announces this many.
 const MOST_LIMITS: usize = 64;
-/// Maximum number of quotas whose fields are gathered.
+/// Maximum number of quotas while the fields are collected.
 const MOST_QUOTAS: usize = 64;

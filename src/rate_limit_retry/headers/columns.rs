@@ -1,4 +1,14 @@
-//! Several quotas in one value, by position: `Limit: 600,30000` with `Usage: 314,27536`.
+//! Several quotas in one value, by position.
+//!
+//! `Limit: 600,30000` with `Usage: 314,27536` describes two quotas:
+//!
+//! | position | limit | used |
+//! |---|---|---|
+//! | 0 | 600 | 314 |
+//! | 1 | 30000 | 27536 |
+//!
+//! Names of the fields do not distinguish the quotas. A [`Profile`](super::Profile) can add their windows by
+//! position.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,27 +19,37 @@ use super::{
 };
 use crate::retry_after::{LONGEST, Number};
 
-/// A line of one field: where several quotas are in one value, the items with the same number belong together.
+/// A line of a field. If values contain several quotas, the items with the same position belong together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
+    /// What the value describes.
     pub(super) field: Field,
+    /// Unit of the value in nanoseconds, if known.
     pub(super) scale: Option<u64>,
+    /// The value, or one item of it.
     pub(super) value: &'a [u8],
 }
 
-/// What the items at one position say.
+/// The values at one position.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Row {
+    /// Number allowed per window.
     pub(super) limit: Option<u64>,
+    /// Whether the limit was reported as unlimited.
     pub(super) unlimited: bool,
+    /// Number that remains.
     pub(super) remaining: Option<u64>,
+    /// Number that is used up.
     pub(super) used: Option<u64>,
+    /// Time until the reset.
     pub(super) reset: Option<Duration>,
+    /// Length of the window.
     pub(super) window: Option<Duration>,
 }
 
-/// The rows, if at least two fields have the same number of items, more than one. A field with one item says the same
-/// of all rows; others say nothing.
+/// Returns the rows, if at least two fields have the same number of items and that number is at least 2.
+///
+/// A field with one item applies to all rows. A field with any other number of items is ignored.
 pub(super) fn rows(lines: &[Line<'_>], reference: SystemTime) -> Option<Vec<Row>> {
     if lines.is_empty() {
         return None;
@@ -56,7 +76,7 @@ pub(super) fn rows(lines: &[Line<'_>], reference: SystemTime) -> Option<Vec<Row>
     Some(rows)
 }
 
-/// The items of all lines of a field. Policies behind a limit (IETF drafts 01 to 03) are none.
+/// Returns the items of all lines of a field, without the policies that follow a limit (IETF drafts 01 to 03).
 fn cells<'l>(
     lines: &'l [Line<'l>],
     field: Field,
@@ -67,7 +87,7 @@ fn cells<'l>(
         let plain = !split(line.value, b',')
             .next()
             .is_some_and(|first| first.contains(&b';'));
-        // Dates have commas of their own.
+        // Dates contain commas: such a value is a single item.
         let single =
             field == Field::Reset && When::parse_in(line.scale, line.value, reference).is_some();
         let whole = single.then_some(*line);
@@ -81,6 +101,7 @@ fn cells<'l>(
 }
 
 impl Row {
+    /// Adds the value of one item to the row.
     fn put(&mut self, cell: &Line<'_>, reference: SystemTime) {
         let bare = split(cell.value, b';').next().unwrap_or_default();
         match cell.field {
@@ -104,7 +125,7 @@ impl Row {
     }
 }
 
-/// The fields whose values may be lists.
+/// Fields whose values may be lists.
 pub(super) const COLUMNS: [Field; 5] = [
     Field::Limit,
     Field::Remaining,
@@ -113,11 +134,12 @@ pub(super) const COLUMNS: [Field; 5] = [
     Field::Window,
 ];
 
+/// Parses a number, rounded down.
 pub(super) fn whole(value: &[u8]) -> Option<u64> {
     Some(Number::parse(value)?.whole)
 }
 
-/// A window of zero would be no window.
+/// Converts the length of a window. Returns `None` for zero, which would not limit anything.
 pub(super) fn seconds(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds).min(LONGEST))
 }

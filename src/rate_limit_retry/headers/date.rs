@@ -1,10 +1,20 @@
-//! Written dates: HTTP's three forms, RFC 3339 and what is near to it, and JavaScript's `Date#toString`.
+//! Written dates.
+//!
+//! | form | example |
+//! |---|---|
+//! | HTTP (RFC 9110 §5.6.7) | `Mon, 21 Sep 2026 14:14:20 GMT` and two obsolete forms |
+//! | RFC 3339 and similar | `2026-09-21T14:14:20Z`, `2026-09-21 14:14:20 UTC` |
+//! | JavaScript's `Date#toString` | `Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)` |
+//! | `date` and Java | `Mon Sep 21 14:14:20 UTC 2026` |
+//! | RFC 5322 | `Mon, 21 Sep 2026 16:14:20 +0200` |
+//!
+//! The forms are tried in this order. Of time zones in words, only `UTC` and `GMT` are known.
 
 use std::time::{Duration, SystemTime};
 
 use crate::{retry_after::http_date, steps::examined};
 
-/// The date that `text` names; `None` if it is in none of the forms, or before 1970.
+/// Parses a date; `None` if `text` has none of the supported forms, is longer than [`LONGEST`], or is before 1970.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     if text.len() > LONGEST {
         return None;
@@ -17,7 +27,7 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
         .or_else(|| mail(text))
 }
 
-/// `Mon, 21 Sep 2026 16:14:20 +0200` (RFC 5322), with the day of the week or without.
+/// Parses `Mon, 21 Sep 2026 16:14:20 +0200` (RFC 5322), with or without the day of the week.
 fn mail(text: &str) -> Option<SystemTime> {
     let text = text.split_once(',').map_or(text, |(_, text)| text);
     let mut words = text.split_ascii_whitespace();
@@ -29,8 +39,8 @@ fn mail(text: &str) -> Option<SystemTime> {
     instant([number(year, 4)?, month, day], clock(time)?, zone)
 }
 
-/// RFC 3339; also without seconds (Atlassian), with a space for the `T` or before the zone, with a zone in words
-/// (`UTC`, or `+0000 UTC` as Go prints it), and without a zone, which then is UTC.
+/// Parses RFC 3339. Also accepts a time without seconds (Atlassian), a space in place of the `T` or before the zone,
+/// a zone in words (`UTC`, or `+0000 UTC` as Go prints it), and a missing zone, which means UTC.
 fn iso(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_at_checked(10)?;
     let mut parts = date.split('-');
@@ -44,7 +54,7 @@ fn iso(text: &str) -> Option<SystemTime> {
     instant(civil, clock(time.trim_ascii_end())?, offset(zone)?)
 }
 
-/// `Mon Sep 21 14:14:20 UTC 2026`, as `date` and Java print it.
+/// Parses `Mon Sep 21 14:14:20 UTC 2026`, as `date` and Java print it.
 fn unix(text: &str) -> Option<SystemTime> {
     let mut words = text.split_ascii_whitespace().skip(1);
     let month = month(words.next()?)?;
@@ -55,11 +65,12 @@ fn unix(text: &str) -> Option<SystemTime> {
     instant([number(year, 4)?, month, day], clock(time)?, zone)
 }
 
+/// Returns the number of the month, from 1.
 fn month(word: &str) -> Option<i64> {
     Some((1..).zip(MONTHS).find(|(_, name)| *name == word)?.0)
 }
 
-/// `Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)`.
+/// Parses `Mon Sep 21 2026 15:14:20 GMT+0100 (Central European Standard Time)`.
 fn javascript(text: &str) -> Option<SystemTime> {
     let mut words = text.split_ascii_whitespace().skip(1);
     let month = month(words.next()?)?;
@@ -69,7 +80,7 @@ fn javascript(text: &str) -> Option<SystemTime> {
     instant(civil, clock(time)?, offset(zone)?)
 }
 
-/// `hh:mm`, `hh:mm:ss` or `hh:mm:ss.fff` as a time since midnight.
+/// Parses `hh:mm`, `hh:mm:ss` or `hh:mm:ss.fff` as the time since midnight.
 fn clock(text: &str) -> Option<Duration> {
     let mut parts = text.split(':');
     let hour = number(parts.next()?, 2).filter(|hour| *hour < 24)?;
@@ -78,13 +89,14 @@ fn clock(text: &str) -> Option<Duration> {
     let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
     // 60 is a leap second.
     let second = number(whole, 2).filter(|second| *second <= 60)?;
+    // Pads or cuts the fraction to nanoseconds.
     let fraction = format!("{:0<9}", fraction.get(..fraction.len().min(9))?);
     let nanos = u32::try_from(number(&fraction, 9)?).ok()?;
     let none_left = parts.next().is_none();
     none_left.then(|| Duration::new((hour * 3600 + minute * 60 + second).unsigned_abs(), nanos))
 }
 
-/// Seconds east of Greenwich: nothing, `Z`, `UTC`, `GMT`, `+0100`, `+01:00`.
+/// Parses a time zone as seconds east of Greenwich: nothing, `Z`, `UTC`, `GMT`, `+0100`, `+01:00`.
 fn offset(zone: &str) -> Option<i64> {
     let sign = match zone.chars().next() {
         None | Some('Z' | 'z') => return (zone.len() <= 1).then_some(0),
@@ -98,6 +110,9 @@ fn offset(zone: &str) -> Option<i64> {
     Some(sign * (hour_minute / 100 * 3600 + hour_minute % 100 * 60))
 }
 
+/// Combines a date, a time of day and an offset in seconds. Returns `None` before 1970.
+///
+/// Does not check the length of the month: February 30 is read as March 1 or 2.
 fn instant([year, month, day]: [i64; 3], time: Duration, offset: i64) -> Option<SystemTime> {
     let valid = (1..=12).contains(&month) && (1..=31).contains(&day);
     let seconds = days_since_1970(year, month, day) * 86_400 - offset;
@@ -105,7 +120,8 @@ fn instant([year, month, day]: [i64; 3], time: Duration, offset: i64) -> Option<
     SystemTime::UNIX_EPOCH.checked_add(since.checked_add(time)?)
 }
 
-/// Counts in years that begin in March, so that the leap day is the last.
+/// Returns the number of days since 1970-01-01. Counts in years that begin in March, so that the leap day is the last
+/// day of a year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 {
         (year, month - 3)
@@ -116,16 +132,17 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - DAYS_TO_1970
 }
 
-/// Exactly so many digits.
+/// Parses a number with exactly `digits` ASCII digits.
 fn number(text: &str, digits: usize) -> Option<i64> {
     let good = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
     good.then(|| text.parse().ok())?
 }
 
-/// Maximum length of a date that is read.
+/// Maximum length of a date, in bytes.
 const LONGEST: usize = 128;
-/// From the first of March in the year 0.
+/// Number of days from March 1 of year 0 to January 1, 1970.
 const DAYS_TO_1970: i64 = 719_468;
+/// Abbreviations of the months, in order.
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];

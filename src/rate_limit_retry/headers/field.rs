@@ -1,6 +1,6 @@
-//! What a field of a response says.
+//! The meaning of a response field.
 
-/// What a field says.
+/// The meaning of a response field.
 ///
 /// # Examples
 ///
@@ -25,40 +25,40 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Field {
-    /// How much is allowed in a window; `limit:seconds` pairs; or the policies of IETF drafts 01 to 03.
+    /// Number allowed per window, `limit:seconds` pairs, or the policies of IETF drafts 01 to 03.
     Limit,
-    /// How much is left.
+    /// Number that remains.
     Remaining,
-    /// How much is used up.
+    /// Number that is used up.
     Used,
     /// `used/limit`.
     UsedOfLimit,
-    /// How much is allowed in a second: a rate, which may be below one.
+    /// Number allowed per second. May be less than one.
     Rate,
-    /// How much comes back in a window.
+    /// Number that is refilled per window.
     Refill,
-    /// When the quota is replenished; the form of the value tells a length of time from a date.
+    /// Reset of the quota, as a duration or a date; the form of the value decides.
     Reset,
-    /// The same, in milliseconds from now.
+    /// Reset of the quota, in milliseconds from now.
     ResetMillis,
-    /// When to come back.
+    /// Time of the next attempt, as a duration or a date.
     RetryAfter,
-    /// The same, in milliseconds from now.
+    /// Time of the next attempt, in milliseconds from now.
     RetryAfterMillis,
-    /// When to come back in milliseconds, or never if negative or malformed (gRPC A6).
+    /// Time of the next attempt, in milliseconds; no retry if negative or malformed (gRPC A6).
     Pushback,
-    /// The length of the window in seconds.
+    /// Length of the window, in seconds.
     Window,
-    /// The length of the window in milliseconds.
+    /// Length of the window, in milliseconds.
     WindowMillis,
-    /// How the server calls the quota.
+    /// Name of the quota.
     Name,
     /// Quotas and windows: `RateLimit-Policy`.
     Policy,
-    /// `seconds:categories:scope`, each a quota that is used up (Sentry).
+    /// `seconds:categories:scope`, each an exhausted quota (Sentry).
     Cooldowns,
-    /// Everything: structured, JSON, `name=value` pairs, `used/limit`, or just the limit.
+    /// A complete description: structured, JSON, `name=value` pairs, `used/limit`, or only the limit.
     Whole,
-    /// Nothing about limits.
+    /// No rate-limit information.
     Ignored,
 }

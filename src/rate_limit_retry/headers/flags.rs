@@ -1,6 +1,12 @@
-//! Fields that say outright whether to send again, and how far a refusal reaches.
+//! Fields with explicit retry advice, or with the scope of a rejection.
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `x-should-retry`, `stripe-should-retry`, any `*should-retry` | [`Advice`]: `true` or `false` |
+//! | `x-ratelimit-global: true` (Discord) | the rejection applies to every quota of the client |
+//! | `x-ratelimit-scope: global` (Discord) | likewise |
 
-/// What the server says about sending the request again.
+/// The server's explicit advice about a retry.
 ///
 /// # Examples
 ///
@@ -20,15 +26,16 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Advice {
-    /// It may help, whatever the status.
+    /// A retry may succeed, whatever the status.
     Retry,
-    /// It does not help, whatever the status and the other fields.
+    /// A retry does not succeed, whatever the status and the other fields.
     DoNotRetry,
 }
 
-/// `x-should-retry`, `stripe-should-retry` and their like. Of contradictory ones, the refusal counts.
+/// Returns the advice of `x-should-retry`, `stripe-should-retry` and similar fields. Of contradictory fields, the
+/// caller keeps "do not retry".
 ///
-/// Not `x-envoy-ratelimited`, with which Envoy marks each refusal of its rate limit service: a request that was refused
+/// Does not read `x-envoy-ratelimited`, which Envoy adds to each rejection by its rate limit service: such a request
 /// may be sent when the quota allows it.
 pub(super) fn advice(name: &str, value: &[u8]) -> Option<Advice> {
     let is = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
@@ -42,7 +49,7 @@ pub(super) fn advice(name: &str, value: &[u8]) -> Option<Advice> {
     }
 }
 
-/// Discord's way to say that every bucket is meant.
+/// Returns whether Discord reports that the rejection applies to every bucket.
 pub(super) fn is_global(name: &str, value: &[u8]) -> bool {
     match name {
         "x-ratelimit-global" => value.eq_ignore_ascii_case(b"true"),

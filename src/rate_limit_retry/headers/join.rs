@@ -1,21 +1,29 @@
-//! Brings together what one family of fields says under longer and shorter names.
+//! Merges quotas that one family of fields describes under longer and shorter names.
+//!
+//! | fields | result |
+//! |---|---|
+//! | `requests-left`, `time-reset` | the remaining requests have this reset |
+//! | two quotas and one reset | the exhausted quotas have this reset |
+//! | `Limit`, `Requests-Remaining` | one quota with limit and remaining count |
+//! | `DailyLimit`, `Remaining` | one quota with limit and remaining count |
 
 use super::{collect::Collected, quota::Quota};
 use crate::steps::examined;
 
 impl Collected<'_> {
-    /// Joins what one family says under a longer and a shorter name: `requests-left` with `time-reset`.
+    /// Merges times into the quotas that they belong to: `requests-left` with `time-reset`.
     pub(super) fn join(&mut self) {
         let mut at = 0;
         while at < self.quotas.len() {
+            // A merged time is removed, so the next quota moves to this position.
             if !self.quotas[at].is_only_a_time() || !self.join_one(at) {
                 at += 1;
             }
         }
     }
 
-    /// Joins a time with the quotas that it may be about: the only one, or those that are used up. Returns whether it is
-    /// gone.
+    /// Merges a time into the quotas that it may describe: the only candidate, or all exhausted ones. Returns whether
+    /// the time has been merged and removed.
     fn join_one(&mut self, at: usize) -> bool {
         let time = &self.quotas[at];
         let may_be = |quota: &Quota<'_>| quota.counts() && time.is_part_of(quota);
@@ -23,6 +31,7 @@ impl Collected<'_> {
         let all = self.quotas.iter().filter(|quota| may_be(quota)).count();
         let wanted: Vec<usize> = (0..self.quotas.len())
             .filter(|of| may_be(&self.quotas[*of]))
+            // A reset that could belong to several quotas is most probably that of the exhausted ones.
             .filter(|of| all == 1 || time.has_reset() && self.quotas[*of].is_used_up())
             .collect();
         if wanted.is_empty() {
@@ -30,18 +39,20 @@ impl Collected<'_> {
         }
         let time = self.quotas.remove(at);
         for of in wanted {
+            // Quotas after the removed one have moved by one position.
             self.quotas[of - usize::from(of > at)].take_times(&time);
         }
         true
     }
 
-    /// Joins a limit and what remains, which one family says under different names: `Limit` with `Requests-Remaining`,
-    /// `DailyLimit` with `Remaining`.
+    /// Merges a limit with the remaining count that its family reports under another name: `Limit` with
+    /// `Requests-Remaining`, `DailyLimit` with `Remaining`.
     pub(super) fn complete(&mut self) {
         let mut at = 0;
         while at < self.quotas.len() {
             let short = &self.quotas[at];
             examined(self.quotas.len());
+            // Only an unambiguous partner is merged: exactly one other quota of the family.
             let mut others =
                 self.quotas.iter().enumerate().filter(|(of, quota)| {
                     *of != at && quota.counts() && quota.family == short.family

@@ -1,4 +1,4 @@
-//! What the fields of a response are about, by their names and the profile.
+//! The meaning of a response's fields, from their names and the profile.
 
 use http::HeaderMap;
 
@@ -8,17 +8,34 @@ use super::{
     profile::unmistakable,
 };
 
-/// What a field is about, by its name and the profile.
+/// The meaning of a field, from its name and the profile.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known<'a> {
+    /// Prefix that fields of the same family share.
     pub(super) family: &'a str,
+    /// Words that distinguish the quota within its family.
     pub(super) dimension: Dimension<'a>,
+    /// What the value describes.
     pub(super) field: Field,
+    /// Unit of the value in nanoseconds, if the name gives one.
     pub(super) scale: Option<u64>,
+    /// Whether the name contains the word `limit` or `quota` in addition to its role.
     pub(super) is_compound: bool,
 }
 
 impl<'a> Known<'a> {
+    /// Returns the meaning of a field; `None` if it is not about limits. `told` is the meaning that the profile
+    /// gives.
+    ///
+    /// In order of precedence:
+    ///
+    /// - the profile's meaning;
+    /// - the meaning of an unambiguous name, such as `x-sentry-rate-limits`;
+    /// - a wait in the name, for names without a rate-limit prefix;
+    /// - the words of the name.
+    ///
+    /// If the name has a rate-limit prefix, the profile or the table provides only the field. Family and dimension
+    /// still follow from the name.
     pub(super) fn of(name: &'a str, told: Option<Field>) -> Option<Self> {
         let own = told.or_else(|| unmistakable(name));
         let parsed = Name::parse(name);
@@ -44,13 +61,13 @@ impl<'a> Known<'a> {
         match (own, parsed) {
             (None, None) => None,
             (None, Some(parsed)) => Some(known(parsed, parsed.meaning.field)),
-            // A profile knows the unit, too.
+            // The meaning that a profile gives includes the unit.
             (Some(field), Some(parsed)) if !parsed.family.is_empty() => Some(Self {
                 scale: None,
                 ..known(parsed, field)
             }),
             (Some(field), _) => Some(Self {
-                // What a profile names by itself is about one quota.
+                // All fields that only a profile recognizes describe one quota.
                 family: if told.is_some() { PROFILE } else { name },
                 dimension: Dimension::default(),
                 field,
@@ -61,7 +78,8 @@ impl<'a> Known<'a> {
     }
 }
 
-/// The fields that are about limits, with what a profile says of them, as far as they are read.
+/// Returns the name, the value and the profile's meaning of each field that may be about limits. At most
+/// [`MOST_FIELDS`] fields; omits values longer than [`MOST_BYTES`].
 pub(super) fn fields<'a>(
     headers: &'a HeaderMap,
     profile: Option<&'a dyn Profile>,
@@ -75,9 +93,9 @@ pub(super) fn fields<'a>(
     fields.take(MOST_FIELDS)
 }
 
-/// The family of fields that only a profile knows.
+/// Family of the fields that only a profile recognizes.
 const PROFILE: &str = "profile";
-/// Maximum number of field lines about limits in a response; further lines are ignored.
+/// Maximum number of field lines about limits in a response. Further lines are ignored.
 const MOST_FIELDS: usize = 256;
-/// Maximum length of a value; a longer field is ignored.
+/// Maximum length of a value, in bytes. A longer value is ignored.
 const MOST_BYTES: usize = 4096;

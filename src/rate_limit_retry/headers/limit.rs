@@ -1,4 +1,4 @@
-//! One quota, as far as a response describes it.
+//! A quota, as described by a response.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::{name::Dimension, words::parts};
 
-/// One quota, as far as the response describes it.
+/// A quota, as described by a response.
 ///
 /// # Examples
 ///
@@ -32,21 +32,22 @@ use super::{name::Dimension, words::parts};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Limit {
-    /// What the server calls it: the policy (`"burst"`), the resource (`core`), or what is counted (`tokens`, `daily`).
+    /// The server's name for the quota: the policy (`"burst"`), the resource (`core`), or what is counted (`tokens`,
+    /// `daily`).
     pub name: Option<String>,
-    /// What is counted. Only [`Unit::Requests`] says how many more requests may be sent.
+    /// What is counted. Only [`Unit::Requests`] determines how many requests may be sent.
     pub unit: Unit,
-    /// How much the quota allows in a window; of a token bucket, how much it holds.
+    /// Number allowed per window; for a token bucket, its capacity.
     pub limit: Option<u64>,
-    /// How much is left; rounded down.
+    /// Number that remains, rounded down.
     pub remaining: Option<u64>,
-    /// How long after the response the quota is replenished, at most ten years; zero if that is over.
+    /// Time from the response until the quota is reset: at most ten years, zero if it is over.
     pub reset: Option<Duration>,
-    /// The length of the window.
+    /// Length of the window.
     pub window: Option<Duration>,
-    /// How much comes back in a second, if it comes back by and by.
+    /// Number that is refilled per second, for a quota that refills continuously.
     pub refill: Option<f64>,
-    /// The part of the server's quota that the request was counted in (`pk`, IETF draft 08 and later).
+    /// The server's partition that the request was counted in (`pk`, IETF draft 08 and later).
     pub partition_key: Option<Vec<u8>>,
 }
 
@@ -72,25 +73,25 @@ pub struct Limit {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Unit {
-    /// Requests in a time. The default, and all that servers count who do not say what they count.
+    /// Requests per window. The default, which also applies if the server does not specify a unit.
     #[default]
     Requests,
-    /// Requests that are under way at the same time.
+    /// Requests in flight at the same time.
     ConcurrentRequests,
     /// Bytes of content.
     ContentBytes,
-    /// Something else: tokens of a model, points of complexity, a category of events.
+    /// Any other unit: tokens of a model, points of complexity, a category of events.
     Other,
 }
 
 impl Limit {
-    /// Whether nothing is left.
+    /// Returns whether nothing remains.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.remaining == Some(0)
     }
 
-    /// Cuts a name that is longer than [`LONGEST_NAME`].
+    /// Truncates the name to [`LONGEST_NAME`] bytes, at a character boundary.
     pub(super) fn shorten_name(&mut self) {
         if let Some(name) = &mut self.name
             && name.len() > LONGEST_NAME
@@ -101,19 +102,20 @@ impl Limit {
         }
     }
 
-    /// Whether no request is left. Of what else is counted, a request may cost nothing.
+    /// Returns whether no request remains. With other units, a request may cost nothing.
     pub(super) fn is_out_of_requests(&self) -> bool {
         self.is_exhausted() && self.unit == Unit::Requests
     }
 
-    /// Whether this is how a server says that it has no quota: a limit of zero in an answer that is no refusal of the
-    /// quota's. What remains of it is nothing all the same, although every request is accepted.
+    /// Returns whether the server reports that it has no quota: a limit of zero in a response that is not a
+    /// throttling rejection. The remaining count is then zero as well, although every request is accepted.
     pub(super) fn is_none_at_all(&self, status: StatusCode) -> bool {
+        // In a throttling rejection, a limit of zero is real.
         let refused = matches!(status.as_u16(), 418 | 420 | 429 | 430 | 529);
         !refused && self.limit == Some(0) && self.remaining.unwrap_or(0) == 0
     }
 
-    /// Whether anything is known that a client can act upon.
+    /// Returns whether the quota has a value that a client can act on.
     pub(super) fn says_something(&self) -> bool {
         self.limit.is_some()
             || self.remaining.is_some()
@@ -123,7 +125,7 @@ impl Limit {
 }
 
 impl Unit {
-    /// The units of the IETF drafts 08 to 10 (`qu`); others are known to the server only.
+    /// Returns the unit for a `qu` of IETF drafts 08 to 10. Other values are specific to the server.
     pub(super) fn of_policy(unit: &str) -> Self {
         match unit {
             "requests" => Self::Requests,
@@ -133,13 +135,13 @@ impl Unit {
         }
     }
 
-    /// What a field counts by the words in its name: `x-ratelimit-remaining-tokens`.
+    /// Returns the unit for the words of a field name: `x-ratelimit-remaining-tokens`.
     pub(super) fn of_dimension(dimension: &Dimension<'_>) -> Self {
         let mut before = "";
         let mut words = dimension.words().flat_map(parts);
         let found = words.find_map(|word| {
             let unit = Self::of_word(word).filter(|_| {
-                // Requests with one credential.
+                // A token after such a word is a credential; the quota counts its requests.
                 !(word.starts_with("token") && CREDENTIALS.contains(&before))
             });
             before = word;
@@ -148,6 +150,7 @@ impl Unit {
         found.unwrap_or_default()
     }
 
+    /// Returns the unit for a word, if it names one.
     fn of_word(word: &str) -> Option<Self> {
         if word.starts_with("concurren") {
             return Some(Self::ConcurrentRequests);
@@ -167,9 +170,9 @@ impl Unit {
     }
 }
 
-/// Maximum length of the name of a quota.
+/// Maximum length of the name of a quota, in bytes.
 const LONGEST_NAME: usize = 128;
-/// What a token is of which a quota counts the requests, not the tokens.
+/// Words before `token` that make it a credential instead of a unit.
 const CREDENTIALS: [&str; 10] = [
     "api", "auth", "access", "bearer", "oauth", "user", "app", "client", "personal", "session",
 ];

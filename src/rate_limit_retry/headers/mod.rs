@@ -1,54 +1,59 @@
-//! What one response says about limits: when to come back, and how much of each quota is left.
+//! Reads the rate-limit fields of a response: when to retry, and how much of each quota remains.
 //!
-//! [`read`] is pure and usable alone: no clock, no state, no panic for any bytes. It allocates nothing when no field is
-//! about limits.
+//! [`read`] is a pure function that can be used alone: it has no clock and no state, and does not panic for any input.
+//! It allocates nothing if no field is about limits.
 //!
-//! # What is read
+//! # Supported fields
 //!
 //! | fields | values |
 //! |---|---|
 //! | `Retry-After` (RFC 9110 §10.2.3) | seconds, an HTTP-date in all three forms; also a fraction, a date as a number |
-//! | `retry-after-ms`, `Retry-After-Milliseconds`, `x-amz-retry-after`, `grpc-retry-pushback-ms` | milliseconds; they go before `Retry-After` |
-//! | `Retry-After-<name>` | as `Retry-After`; of several, the longest |
-//! | `X-Retry-After`, `X-RateLimit-Retry-After`, any `*-retry-after` or `*-RetryAfter` | as `Retry-After`; they go after it |
+//! | `retry-after-ms`, `Retry-After-Milliseconds`, `x-amz-retry-after`, `grpc-retry-pushback-ms` | milliseconds; take precedence over `Retry-After` |
+//! | `Retry-After-<name>` | as `Retry-After`; the longest of several applies |
+//! | `X-Retry-After`, `X-RateLimit-Retry-After`, any `*-retry-after` or `*-RetryAfter` | as `Retry-After`, which takes precedence |
 //! | `RateLimit-{Limit,Remaining,Reset}`, `RateLimit-Policy` | IETF drafts 01 to 06 |
 //! | `RateLimit: limit=100, remaining=0, reset=5` | IETF draft 07 |
 //! | `RateLimit: "burst";r=0;t=12`, `RateLimit-Policy: "burst";q=100;w=60` | IETF drafts 08 to 10, with `qu` and `pk` |
 //! | `X-RateLimit-*`, `X-Rate-Limit-*`, `Vendor-RateLimit-*` | limit, remaining, used, reset, window, fill rate; one quota for each dimension: `-requests`, `-tokens`, `-daily` |
-//! | `X-Acme-{Limit,Remaining,Reset}`, `x-app-limit-24hour-*` | the same, if several fields together describe a quota |
+//! | `X-Acme-{Limit,Remaining,Reset}`, `x-app-limit-24hour-*` | as above, if several fields together describe a quota |
 //! | `Limit: 600,30000` and `Usage: 314,27536` | one quota for each position |
 //! | `X-RateLimit-Limit: name=burst,10;name=daily,1000`, `minute=60, day=1000` | one quota for each name |
 //! | `X-RateLimit: {"limit":50,…}`, `total=100; remaining=99; resets=41`, `hour-lim:3500;hour-rem:500` | JSON, pairs |
 //! | `X-App-Rate-Limit: 20:1,100:120` | limit and seconds |
 //! | `X-Shopify-Shop-Api-Call-Limit: 32/40`, `Sforce-Limit-Info: api-usage=10018/100000` | used and limit |
-//! | `X-Sentry-Rate-Limits: 60:error:key` | a wait for each category |
+//! | `X-Sentry-Rate-Limits: 60:error:key` | one wait for each category |
 //! | `x-should-retry`, `stripe-should-retry` | [`Advice`] |
 //!
-//! A name is read word by word, in any order: `left`, `available` and `remaining` are what is left, `quota`, `allowed`
-//! and `max` a limit, `expiry` and `until` a reset, `interval` and `period` a window (`60`, `600s`, `24-hour`). A unit in
-//! the name of a wait, a reset or a window is obeyed: `reset-ms`, `retry-after-millis`, `window-minutes`. The remaining
-//! words name the quota, and say its unit and window: `input-tokens`, `api-token` (a credential, which is no unit),
-//! `daily`, `15min`.
+//! A name is split into words, in any order: `left`, `available` and `remaining` mean what remains; `quota`, `allowed`
+//! and `max` mean a limit; `expiry` and `until` mean a reset; `interval` and `period` mean a window (`60`, `600s`,
+//! `24-hour`). A unit in the name of a wait, a reset or a window applies to its value: `reset-ms`, `retry-after-millis`,
+//! `window-minutes`. The remaining words name the quota and determine its unit and window: `input-tokens`, `api-token` (a
+//! credential, which is not a unit), `daily`, `15min`.
 //!
-//! A limit of zero, below zero or `unlimited` is no quota, except where a 429 says that nothing of zero is left.
+//! A limit of zero, below zero or `unlimited` means that there is no quota. Exception: with a 429 or a similar status, a
+//! limit of zero of which zero remains is an exhausted quota.
 //!
-//! # How a reset is understood
+//! # Resets
 //!
-//! By its form, because names do not tell: GitLab sends a date where the IETF drafts want seconds.
+//! The form of the value determines the meaning, because names are ambiguous: GitLab sends a date where the IETF drafts
+//! specify seconds.
 //!
 //! | value | meaning |
 //! |---|---|
 //! | below 10⁹ | seconds from now |
 //! | 10⁹, 10¹¹, 10¹⁴, 10¹⁷ and more | a date in seconds, milliseconds, microseconds, nanoseconds since 1970; malformed if more than 400 days off |
-//! | `6m0s`, `12ms`, `17 seconds`, `PT1M` | a length of time |
+//! | `6m0s`, `12ms`, `17 seconds`, `PT1M` | a duration |
 //! | HTTP-date (also with `UTC`), RFC 3339, `2026-09-21 14:14:20 UTC`, `Mon Sep 21 2026 15:14:20 GMT+0100 (…)` | a date |
 //!
-//! Dates count from the response's own `Date`, so that a wrong clock cancels out; see [`Skew`] for responses without
-//! one. What is still ambiguous, such as a delta in milliseconds, needs a [`Profile`]. What is malformed is ignored, as
-//! the drafts demand. A response out of a cache (`Age`) says nothing about the present: its quotas are ignored. What is
-//! left of a refusal's `Retry-After` is the wait minus the age (RFC 9111 §4.2.3).
+//! Dates are relative to the response's own `Date`, so that an incorrect clock has no effect; see [`Skew`] for responses
+//! without a `Date`. Values that remain ambiguous, such as a delta in milliseconds, need a [`Profile`]. Malformed values
+//! are ignored, as the drafts require.
 //!
-//! Input is bounded: a value beyond 4 KiB is ignored, and so is what comes after 256 fields about limits or 64 quotas.
+//! A response from a cache (`Age`) does not describe the current state: its quotas are ignored. The wait of a rejection
+//! is its `Retry-After` minus the age (RFC 9111 §4.2.3).
+//!
+//! Input is bounded: a value longer than 4 KiB is ignored, and so are all fields after 256 fields about limits and all
+//! quotas after 64.
 //!
 //! # Examples
 //!
@@ -101,7 +106,7 @@ use crate::{
     steps::examined,
 };
 
-/// Reads what a response says about limits. `now` is the wall clock, for responses without a good `Date`.
+/// Reads the rate-limit fields of a response. `now` is the wall clock, which replaces a missing or malformed `Date`.
 ///
 /// # Examples
 ///
@@ -126,7 +131,8 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals
     signals(status, headers, age, present(headers, age, now), None)
 }
 
-/// The same, for a server of which a [`Profile`] says what its values cannot tell.
+/// Reads the rate-limit fields of a response with a [`Profile`], which resolves ambiguous values. Otherwise like
+/// [`read`].
 ///
 /// # Examples
 ///
@@ -160,7 +166,8 @@ pub fn read_with(
     )
 }
 
-/// The same, with dates counted from `server_time`, whatever the response's own `Date` says.
+/// Reads the rate-limit fields of a response. Dates are relative to `server_time`, whatever the response's own `Date`
+/// says.
 pub(super) fn read_at(
     profile: Option<&dyn Profile>,
     status: StatusCode,
@@ -170,11 +177,14 @@ pub(super) fn read_at(
     signals(status, headers, age(headers), server_time, profile)
 }
 
-/// Whether a response may say something about limits to somebody who has no profile.
+/// Returns whether a response may contain fields about limits. A profile can give a meaning to further fields.
 pub(super) fn may_speak(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| is_about_limits(name.as_str()))
 }
 
+/// Reads all fields. Dates are relative to `reference`, waits are reduced by `age`.
+///
+/// Returns nothing for a successful response from a cache.
 fn signals(
     status: StatusCode,
     headers: &HeaderMap,
@@ -182,11 +192,13 @@ fn signals(
     reference: SystemTime,
     profile: Option<&dyn Profile>,
 ) -> Signals {
+    // A cached success describes an earlier window.
     if !age.is_zero() && status.is_success() {
         return Signals::default();
     }
     let collected = collect::Collected::read(headers, reference, profile);
     let (asked, advice, global) = (collected.asked(age), collected.advice, collected.global);
+    // A cached rejection keeps its wait, but its counts are outdated.
     let limits = if age.is_zero() {
         collected.into_limits(status)
     } else {
@@ -198,14 +210,18 @@ fn signals(
         advice,
         global: global || status == StatusCode::IM_A_TEAPOT,
     };
+    // The wait may depend on the quotas.
     signals.retry_after = signals.wait(status, asked);
     signals
 }
 
-/// One pass over the names is cheaper than a look-up of every name there could be.
+/// Returns whether the name of a field suggests that it is about limits.
+///
+/// One pass over the names is cheaper than a lookup of every possible name.
 fn is_about_limits(name: &str) -> bool {
     let name = name.as_bytes();
     examined(name.len());
+    // Each word about limits contains one of these parts of five bytes, so one comparison per position is enough.
     name.windows(5).any(|part| match part[0] {
         b'l' => part == b"limit" || part == b"lowed",
         b'r' => part == b"retry" || part == b"remai" || part == b"reset",
@@ -216,8 +232,8 @@ fn is_about_limits(name: &str) -> bool {
     })
 }
 
-/// Whether a field may belong to a quota of which another field [says so](is_about_limits): `x-acme-expiry` beside
-/// `x-acme-remaining`.
+/// Returns whether a field may describe a quota that [another field](is_about_limits) identifies: `x-acme-expiry`
+/// next to `x-acme-remaining`.
 fn may_belong(name: &str) -> bool {
     let bytes = name.as_bytes();
     let known = bytes.windows(5).any(|part| match part[0] {
@@ -232,18 +248,21 @@ fn may_belong(name: &str) -> bool {
     known || name.ends_with("-max")
 }
 
-/// The server's time when the response came here: its `Date`, and how long it was in a cache since.
+/// Returns the server's time when the response arrived: its `Date` plus its age in a cache, or `now` without a valid
+/// `Date`.
 fn present(headers: &HeaderMap, age: Duration, now: SystemTime) -> SystemTime {
+    // An invalid `Date` counts as missing.
     let made = date(headers).and_then(|made| made.checked_add(age));
     made.unwrap_or(now)
 }
 
-/// Whether a cache answered, and not the server itself.
+/// Returns whether the response comes from a cache instead of the server.
 pub(super) fn is_from_a_cache(headers: &HeaderMap) -> bool {
     !age(headers).is_zero()
 }
 
-/// How long ago the server made the response that a cache keeps (RFC 9111 §5.1); zero if it comes from the server.
+/// Returns the age of a response from a cache (RFC 9111 §5.1); zero if it comes from the server. The largest of
+/// several values applies.
 fn age(headers: &HeaderMap) -> Duration {
     let ages = headers.get_all(AGE).iter();
     let seconds = ages.filter_map(|age| Some(Number::parse(age.as_bytes().trim_ascii())?.whole));

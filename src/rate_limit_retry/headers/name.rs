@@ -1,4 +1,15 @@
-//! What a header field is about, by its name alone.
+//! The meaning of a header field, from its name alone.
+//!
+//! | name | family | dimension | field |
+//! |---|---|---|---|
+//! | `x-ratelimit-remaining-tokens` | `x-ratelimit` | `tokens` | remaining |
+//! | `x-rate-limit-limit` | `x-rate-limit` | | limit |
+//! | `ratelimit-reset-ms` | `ratelimit` | | reset, in milliseconds |
+//! | `x-ratelimit` | `x-ratelimit` | | complete description |
+//! | `x-acme-remaining` | | `acme` | remaining |
+//!
+//! A name is split into words. One of them has the role that determines the field. A word may give the unit. Articles
+//! and fillers are skipped, and the other words are the dimension.
 
 use std::fmt;
 
@@ -9,36 +20,42 @@ use super::{
 
 use crate::steps::examined;
 
-/// A field of the rate-limit families: `x-ratelimit-remaining-tokens` is how many *tokens* remain.
+/// The name of a field about limits: `x-ratelimit-remaining-tokens` is the number of remaining *tokens*.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Name<'a> {
-    /// Up to and with `ratelimit`: fields of one family describe each other. Empty if the name does not say that it is
-    /// about a rate limit, so that it counts only together with others.
+    /// The name up to and including `ratelimit`; fields of one family describe each other. Empty if the name does not
+    /// mention a rate limit: such a field counts only together with others.
     pub(super) family: &'a str,
+    /// What the rest of the name says.
     pub(super) meaning: Meaning<'a>,
 }
 
-/// What a name, or a key in a value, says.
+/// The meaning of a field name, or of a key in a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Meaning<'a> {
-    /// What is counted, or how the server calls the quota; empty if the family has but one.
+    /// What is counted, or the server's name for the quota. Empty if the family has only one.
     pub(super) dimension: Dimension<'a>,
+    /// What the value describes.
     pub(super) field: Field,
-    /// The nanoseconds of the unit that the name gives for a wait, a reset or a window.
+    /// Nanoseconds of the unit that the name gives for a wait, a reset or a window.
     pub(super) scale: Option<u64>,
-    /// Whether the name has the word `limit` or `quota` besides its role: `limit-remaining`.
+    /// Whether the name contains the word `limit` or `quota` in addition to its role: `limit-remaining`.
     pub(super) is_compound: bool,
 }
 
-/// The words that a quota is known by.
+/// The words that identify a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Dimension<'a> {
+    /// The words; only the first `count` are used.
     words: [&'a str; MOST_WORDS],
+    /// Number of words.
     count: usize,
 }
 
 impl<'a> Name<'a> {
-    /// `name` in lower case; `None` if it is not about limits, or longer than names are.
+    /// Parses a name in lower case. Returns `None` if it is not about limits or is longer than [`LONGEST_NAME`].
+    ///
+    /// With a rate-limit prefix, a name without a role is a complete description.
     pub(super) fn parse(name: &'a str) -> Option<Self> {
         if name.len() > LONGEST_NAME {
             return None;
@@ -48,7 +65,7 @@ impl<'a> Name<'a> {
             return Self::weak(name);
         };
         let rest = rest.strip_prefix('s').unwrap_or(rest);
-        // Not `ratelimited`.
+        // Excludes `ratelimited`.
         if !rest.is_empty() && !rest.starts_with(['-', '_']) {
             return None;
         }
@@ -62,7 +79,7 @@ impl<'a> Name<'a> {
         Some(Self { family, meaning })
     }
 
-    /// A name that only says limit, remaining or reset.
+    /// Parses a name that contains only a word such as limit, remaining or reset, without a rate-limit prefix.
     fn weak(name: &'a str) -> Option<Self> {
         let name = name.strip_prefix("x-").unwrap_or(name);
         let (meaning, role) = Meaning::parse(name)?;
@@ -76,8 +93,8 @@ impl<'a> Name<'a> {
 }
 
 impl<'a> Meaning<'a> {
-    /// Splits what a name says from what it says it of: `limit-requests`, `requests-limit`, `concurrentlimit`. `None`
-    /// if it has more words than names have.
+    /// Separates the role of a name from its dimension: `limit-requests`, `requests-limit`, `concurrentlimit`.
+    /// Returns `None` if it has more than [`MOST_WORDS`] words.
     pub(super) fn parse(name: &'a str) -> Option<(Self, Option<Role>)> {
         examined(name.len());
         let mut words = Words::default();
@@ -116,7 +133,8 @@ impl<'a> Meaning<'a> {
         Some((meaning, role))
     }
 
-    /// The wait that `name` asks for, wherever it says so: `retry-after`, `x-write-retryafter-ms`, `retry-after-long`.
+    /// Returns the meaning of a name that contains a wait at any position: `retry-after`, `x-write-retryafter-ms`,
+    /// `retry-after-long`.
     pub(super) fn wait(name: &'a str) -> Option<Self> {
         if name.len() > LONGEST_NAME {
             return None;
@@ -128,14 +146,17 @@ impl<'a> Meaning<'a> {
     }
 }
 
-/// The words of one name, with the roles of those that have one.
+/// The words of one name, with their roles.
 #[derive(Default)]
 struct Words<'a> {
+    /// The words; only the first `count` are used.
     list: [(&'a str, Option<Role>); MOST_WORDS],
+    /// Number of words.
     count: usize,
 }
 
 impl<'a> Words<'a> {
+    /// Adds a word, or the two parts of a compound word. Returns `None` if there is no room.
     fn push(&mut self, word: &'a str) -> Option<()> {
         let mut role = Role::of(word);
         if role.is_none()
@@ -155,7 +176,7 @@ impl<'a> Words<'a> {
         } else if word.eq_ignore_ascii_case("rate") && is_refill(before) {
             role = Some(Role::Refill);
         } else if word == "status" && before == "limit" {
-            // How much of the limit is left.
+            // `limit-status` is a remaining count.
             role = Some(Role::Remaining);
         }
         *self.list.get_mut(self.count)? = (word, role);
@@ -163,18 +184,21 @@ impl<'a> Words<'a> {
         Some(())
     }
 
-    /// The role that the whole name has, and the word that says so.
+    /// Returns the role of the whole name, and the index of the word that determines it.
+    ///
+    /// The strongest role applies, and of equally strong ones the last. A remaining count in a unit of time is a
+    /// reset: `seconds-remaining`.
     fn role(&self) -> (Option<usize>, Option<Role>) {
         let all = &self.list[..self.count];
         let last = self.count.saturating_sub(1);
         let roles = all.iter().enumerate().filter_map(|(at, (_, role))| {
             let role = (*role)?;
-            // Anywhere else they are about the quota itself.
+            // At any other position, these words describe the quota itself.
             let counts = !matches!(role, Role::Name | Role::Policy) || at == last;
             counts.then_some((at, role))
         });
         let strength = |at: usize, role: Role| match (role, all[at].0) {
-            // A bare number of something: `limit-count`, `count-limit`.
+            // `limit-count` and `count-limit`: "count" adds no meaning.
             (Role::Used, "count") => 0,
             _ => role.strength(),
         };
@@ -194,13 +218,14 @@ impl<'a> Words<'a> {
 }
 
 impl<'a> Dimension<'a> {
+    /// Adds a word. Returns `None` if there is no room.
     pub(super) fn push(&mut self, word: &'a str) -> Option<()> {
         *self.words.get_mut(self.count)? = word;
         self.count += 1;
         Some(())
     }
 
-    /// These words, and those of another.
+    /// Returns these words followed by those of `other`. Returns `None` if there is no room.
     pub(super) fn and(mut self, other: Self) -> Option<Self> {
         for word in other.words() {
             self.push(word)?;
@@ -208,7 +233,7 @@ impl<'a> Dimension<'a> {
         Some(self)
     }
 
-    /// Whether these words begin with those of `other`.
+    /// Returns whether these words begin with those of `other`.
     pub(super) fn starts_with(&self, other: &Dimension<'_>) -> bool {
         let same = self
             .words()
@@ -217,20 +242,22 @@ impl<'a> Dimension<'a> {
         same && self.count >= other.count
     }
 
+    /// Returns whether there are no words.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
+    /// Returns the words, in order.
     pub(super) fn words(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.words.iter().take(self.count).copied()
     }
 
-    /// The seconds of the window that the words name.
+    /// Returns the seconds of the window that the words describe.
     pub(super) fn window(&self) -> Option<u64> {
         window_of(self.words())
     }
 
-    /// Whether a word says that calls are counted, where no other word does.
+    /// Returns whether a word indicates that requests are counted.
     pub(super) fn counts_requests(&self) -> bool {
         self.words().flat_map(parts).any(|word| {
             matches!(
@@ -253,7 +280,8 @@ impl fmt::Display for Dimension<'_> {
     }
 }
 
-/// Whether a word only describes the role of the name; `after` is the word with the role, if that comes next.
+/// Returns whether a word only describes the role of the name. `after` is the next word if that determines the role,
+/// and otherwise empty.
 fn is_part_of_role(word: &str, role: Role, after: &str) -> bool {
     let of_the_role = match role {
         Role::Wait => word.eq_ignore_ascii_case("retry"),
@@ -269,7 +297,7 @@ fn is_part_of_role(word: &str, role: Role, after: &str) -> bool {
         || (role.is_time() && is_filler(word))
 }
 
-/// Where the first `ratelimit`, `rate-limit` or `rate_limit` ends.
+/// Returns the end of the first `ratelimit`, `rate-limit` or `rate_limit`.
 fn end_of_family(name: &str) -> Option<usize> {
     let name = name.as_bytes();
     let mut limits = name.windows(LIMIT.len()).enumerate();
@@ -284,7 +312,8 @@ fn end_of_family(name: &str) -> Option<usize> {
     Some(at? + LIMIT.len())
 }
 
-/// Whether a limit, or what remains, is that of a page of results, or of a store.
+/// Returns whether the word indicates that a limit or a remaining count belongs to something else, such as a page of
+/// results or a store.
 fn is_of_something_else(word: &str) -> bool {
     matches!(
         word,
@@ -325,11 +354,13 @@ fn is_of_something_else(word: &str) -> bool {
     )
 }
 
+/// The second half of a rate-limit prefix.
 const LIMIT: &[u8] = b"limit";
+/// The beginning of a wait.
 const RETRY: &[u8] = b"retry";
-/// Maximum number of words in a name that is read.
+/// Maximum number of words in a name.
 const MOST_WORDS: usize = 8;
-/// Maximum length of a name that is read.
+/// Maximum length of a name, in bytes.
 const LONGEST_NAME: usize = 128;
 
 #[cfg(test)]

@@ -1,13 +1,22 @@
-//! What the value of a field cannot tell, and only the vendor's documentation does.
+//! Header profiles: the meaning of fields that only the vendor's documentation defines.
+//!
+//! A profile is needed in these cases:
+//!
+//! - A number is in milliseconds, and neither the field name nor the value shows that.
+//! - A field name contains none of the usual words.
+//! - The length of the window is documented, but not part of the response.
+//! - The quota refills continuously, at a documented rate.
 
 use std::{fmt, time::Duration};
 
 use super::{field::Field, limit::Limit};
 
-/// What is documented about one vendor's fields.
+/// The documented meaning of one vendor's fields.
 ///
-/// Most dialects are told apart by their values, and need none. [`Vendor`] has rows for some that do; implement the
-/// trait for others.
+/// Most vendors need no profile, because the values of their fields are unambiguous. [`Vendor`] has profiles for some
+/// vendors that need one; implement the trait for others.
+///
+/// The methods are called for each response, and should return quickly.
 ///
 /// # Examples
 ///
@@ -25,28 +34,30 @@ use super::{field::Field, limit::Limit};
 /// }
 /// ```
 pub trait Profile: fmt::Debug + Send + Sync + 'static {
-    /// What the field with this name, in lower case, says. `None`, the default, leaves it to the general rules.
+    /// Returns the meaning of the field `name`, which is in lower case. `None`, the default, applies the general
+    /// rules.
     ///
-    /// Fields whose names tell nothing by themselves (`acme-left`, `acme-back-in`) are about one and the same quota.
+    /// All fields whose names have no meaning by the general rules (`acme-left`, `acme-back-in`) describe the same
+    /// quota.
     fn field(&self, name: &str) -> Option<Field> {
         let _ = name;
         None
     }
 
-    /// Adds to a quota what the response does not say. The default adds nothing.
+    /// Adds documented properties to a quota, such as its window. The default adds nothing.
     fn complete(&self, limit: &mut Limit) {
         let _ = limit;
     }
 
-    /// The same for one of several quotas in the same fields (`600,30000`), the first of which has the `position` 0. The
-    /// default is [`complete`](Self::complete).
+    /// Adds documented properties to one of several quotas in the same fields (`600,30000`). `position` starts at 0.
+    /// The default calls [`complete`](Self::complete).
     fn complete_at(&self, limit: &mut Limit, position: usize) {
         let _ = position;
         self.complete(limit);
     }
 }
 
-/// One row for each vendor whose values need to be explained.
+/// The profiles of vendors whose values are ambiguous.
 ///
 /// # Examples
 ///
@@ -58,27 +69,28 @@ pub trait Profile: fmt::Debug + Send + Sync + 'static {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Vendor {
+    /// Field names and their meaning.
     fields: &'static [(&'static str, Field)],
-    /// Names of quotas, an empty one for all others, and their windows in seconds.
+    /// Names of quotas and the length of their windows, in seconds. An empty name stands for all other quotas.
     windows: &'static [(&'static str, u64)],
-    /// The windows in seconds of quotas that are told by their position in a list.
+    /// Lengths of windows in seconds, by the position of the quota in a list.
     positions: &'static [u64],
-    /// What comes back in a second.
+    /// Number of requests per second that a token bucket refills.
     refill: Option<f64>,
-    /// The reset is when everything is back, although it comes back by and by.
+    /// Whether the announced reset is the time when the bucket is full again, although it refills continuously.
     fills_up: bool,
 }
 
 impl Vendor {
-    /// GitHub's REST API: an hour, and a minute for searches.
+    /// GitHub's REST API: windows of one hour, and one minute for searches.
     pub const GITHUB: Self = Self::new(&[], &[("search", 60), ("code_search", 60), ("", 3600)]);
-    /// Hetzner Cloud: one request comes back in a second; the reset is when all are back.
+    /// Hetzner Cloud: refills one request per second; the reset is the time when the quota is full.
     pub const HETZNER: Self = Self {
         refill: Some(1.0),
         fills_up: true,
         ..Self::new(&[], &[])
     };
-    /// Huobi (HTX) futures: the window and the reset in milliseconds from now.
+    /// Huobi (HTX) futures: window and reset in milliseconds from now.
     pub const HUOBI: Self = Self::new(
         &[
             ("ratelimit-interval", Field::WindowMillis),
@@ -86,13 +98,13 @@ impl Vendor {
         ],
         &[],
     );
-    /// KuCoin: the reset in milliseconds from now. Also known without a profile.
+    /// KuCoin: reset in milliseconds from now. Recognized without a profile as well.
     pub const KUCOIN: Self = Self::new(&[("gw-ratelimit-reset", Field::ResetMillis)], &[]);
-    /// lemlist: two seconds.
+    /// lemlist: windows of two seconds.
     pub const LEMLIST: Self = Self::new(&[], &[("", 2)]);
-    /// Linear: an hour.
+    /// Linear: windows of one hour.
     pub const LINEAR: Self = Self::new(&[], &[("", 3600)]);
-    /// Oracle Access Governance: the waits in milliseconds. Also known without a profile.
+    /// Oracle Access Governance: waits in milliseconds. Recognized without a profile as well.
     pub const ORACLE: Self = Self::new(
         &[
             ("requestlimit-default-retryafter", Field::RetryAfterMillis),
@@ -100,13 +112,13 @@ impl Vendor {
         ],
         &[],
     );
-    /// Prisjakt: the reset in milliseconds from now.
+    /// Prisjakt: reset in milliseconds from now.
     pub const PRISJAKT: Self = Self::new(&[("x-rate-limit-reset", Field::ResetMillis)], &[]);
-    /// Reddit: ten minutes.
+    /// Reddit: windows of ten minutes.
     pub const REDDIT: Self = Self::new(&[], &[("", 600)]);
-    /// Salesforce: a day.
+    /// Salesforce: windows of one day.
     pub const SALESFORCE: Self = Self::new(&[], &[("", 86_400)]);
-    /// Sentinel Hub: the waits in milliseconds.
+    /// Sentinel Hub: waits in milliseconds.
     pub const SENTINEL_HUB: Self = Self::new(
         &[
             ("retry-after", Field::RetryAfterMillis),
@@ -114,19 +126,20 @@ impl Vendor {
         ],
         &[],
     );
-    /// Shopify's REST API: two requests in a second, for standard plans.
+    /// Shopify's REST API: refills two requests per second, for standard plans.
     pub const SHOPIFY: Self = Self {
         refill: Some(2.0),
         ..Self::new(&[], &[])
     };
-    /// Strava: 15 minutes and a day, in this order.
+    /// Strava: windows of 15 minutes and one day, in this order.
     pub const STRAVA: Self = Self {
         positions: &[900, 86_400],
         ..Self::new(&[], &[])
     };
-    /// X: 15 minutes for most endpoints.
+    /// X: windows of 15 minutes, for most endpoints.
     pub const X: Self = Self::new(&[], &[("", 900)]);
 
+    /// Creates a profile from field meanings and windows by name.
     const fn new(
         fields: &'static [(&'static str, Field)],
         windows: &'static [(&'static str, u64)],
@@ -148,12 +161,14 @@ impl Profile for Vendor {
 
     fn complete(&self, limit: &mut Limit) {
         limit.refill = limit.refill.or(self.refill);
+        // The next request is available after one refill interval, long before the bucket is full.
         if let (true, true, Some(refill)) = (self.fills_up, limit.is_exhausted(), limit.refill) {
             let next = Duration::try_from_secs_f64(1.0 / refill).ok();
             limit.reset = limit.reset.min(next).or(next);
         }
         let name = limit.name.as_deref().unwrap_or_default();
         let rows = self.windows.iter();
+        // The row with this name, or the row for all other quotas.
         let row = rows
             .clone()
             .find(|row| row.0 == name)
@@ -171,15 +186,16 @@ impl Profile for Vendor {
     }
 }
 
-/// Fields whose names are one vendor's own, so that they are known without a profile.
+/// Returns the meaning of a field whose name is unambiguous, so that it needs no profile.
 pub(super) fn unmistakable(name: &str) -> Option<Field> {
     if name.starts_with("requestlimit-") && name.ends_with("-retryafter") {
-        // Oracle Access Governance, with the name of a quota in between.
+        // Oracle Access Governance. The name of a quota is between the prefix and the suffix.
         return Some(Field::RetryAfterMillis);
     }
     look_up(&UNMISTAKABLE, name)
 }
 
+/// Returns the meaning of the field `name` in `fields`.
 fn look_up(fields: &[(&str, Field)], name: &str) -> Option<Field> {
     fields
         .iter()
@@ -187,11 +203,12 @@ fn look_up(fields: &[(&str, Field)], name: &str) -> Option<Field> {
         .map(|field| field.1)
 }
 
+/// Field names with only one meaning, and that meaning.
 const UNMISTAKABLE: [(&str, Field); 10] = [
-    // KuCoin's, in milliseconds.
+    // KuCoin, in milliseconds.
     ("gw-ratelimit-reset", Field::ResetMillis),
     ("grpc-retry-pushback-ms", Field::Pushback),
-    // Scopes and notes, not quotas.
+    // Scopes and reasons, which are not quotas.
     ("ratelimit-reason", Field::Ignored),
     ("sforce-limit-info", Field::UsedOfLimit),
     ("x-amz-retry-after", Field::RetryAfterMillis),

@@ -1,4 +1,7 @@
-//! One quota while it is put together from its fields.
+//! A quota while its fields are collected.
+//!
+//! Each field adds its value with [`Quota::put`]. Quotas of one family are then [merged](super::join), and
+//! [`Quota::is_credible`] removes those that are not about rate limits. [`Quota::into_limits`] converts the rest.
 
 mod limits;
 
@@ -17,34 +20,52 @@ use crate::{
     steps::examined,
 };
 
-/// What the fields of one family say of one dimension. Of a field that is there more than once, the least generous
-/// value counts, unless several fields have as many values: then each position is a quota.
+/// The values that the fields of one family report for one dimension.
+///
+/// Of repeated fields, the least generous value applies. Exception: if several fields have the same number of values,
+/// each position is a quota of its own.
 #[derive(Debug, Default)]
 pub(super) struct Quota<'a> {
+    /// Prefix that the field names share. Empty if the names do not mention a rate limit.
     pub(super) family: &'a str,
+    /// Words that distinguish the quota from others of the family.
     pub(super) dimension: Dimension<'a>,
+    /// Name that a field gives to the quota.
     pub(super) name: Option<String>,
+    /// Unit, if it does not follow from the dimension.
     pub(super) unit: Option<Unit>,
-    /// A name has the word `limit` or `quota` besides its role.
+    /// Whether a name contains the word `limit` or `quota` in addition to its role.
     pub(super) is_compound: bool,
+    /// Smallest limit.
     limit: Option<u64>,
+    /// Whether a limit was reported as unlimited.
     unlimited: bool,
+    /// Smallest remaining count.
     remaining: Option<u64>,
+    /// Largest used count.
     used: Option<u64>,
+    /// Latest reset that was sent as a duration.
     reset_in: Option<Duration>,
+    /// Latest reset that was sent as a date, relative to the reference.
     reset_at: Option<Duration>,
+    /// Length of the window.
     window: Option<Duration>,
+    /// Allowed number per second.
     rate: Option<f64>,
+    /// Refilled number per window.
     refill: Option<f64>,
+    /// Items of structured fields.
     policies: Vec<Item>,
-    /// `limit:seconds` and `used:seconds`.
+    /// `limit:seconds` pairs.
     limits_by_seconds: Vec<(u64, u64)>,
+    /// `used:seconds` pairs.
     used_by_seconds: Vec<(u64, u64)>,
-    /// A field has several values, in one line or in several.
+    /// Whether a field has several values, in one line or in several.
     pub(super) has_list: bool,
 }
 
 impl<'a> Quota<'a> {
+    /// Creates a quota without values.
     pub(super) fn new(family: &'a str, dimension: Dimension<'a>) -> Self {
         Self {
             family,
@@ -53,25 +74,33 @@ impl<'a> Quota<'a> {
         }
     }
 
+    /// Returns whether a field of this family and dimension describes this quota.
     pub(super) fn is(&self, family: &str, dimension: &Dimension<'_>) -> bool {
         examined(1 + self.dimension.words().count());
-        // Those with a unit of their own are told by one field alone.
+        // A quota with an explicit unit is described by a single field.
         self.family == family && self.dimension == *dimension && self.unit.is_none()
     }
 
+    /// Returns whether a reset is known.
     pub(super) fn has_reset(&self) -> bool {
         self.reset_in.is_some() || self.reset_at.is_some()
     }
 
-    /// The reset as a date and as a length of time; of a quota that is used up, `Retry-After` is the latter.
+    /// Returns the reset as a date and as a duration, if the response contains both. For an exhausted quota,
+    /// `Retry-After` is a duration of the reset as well.
     pub(super) fn told_twice(&self, asked: Option<Duration>) -> Option<(Duration, Duration)> {
         let asked = asked.filter(|_| self.remaining == Some(0));
         Some((self.reset_at?, self.reset_in.or(asked)?))
     }
 
-    /// Whether this is about a rate limit. Names that say so are believed; of others, together, it takes a count, and a
-    /// time or a word that says what is counted.
+    /// Returns whether this is a rate limit.
+    ///
+    /// - A family that mentions a rate limit is sufficient.
+    /// - Otherwise, a count and a reset, a window, or a word for what is counted is required. A used count is
+    ///   sufficient only with a limit.
+    /// - A limit with a reset is sufficient as well.
     pub(super) fn is_credible(&self) -> bool {
+        // A count without a limit, or a time alone, occurs in fields that have nothing to do with limits.
         let limited = self.limit.is_some() || self.unlimited;
         let counted = self.remaining.is_some() || limited && self.used.is_some();
         let timed = self.has_reset() || self.window.is_some() || self.dimension.window().is_some();
@@ -79,12 +108,12 @@ impl<'a> Quota<'a> {
         !self.family.is_empty() || (counted && (timed || named)) || (limited && self.has_reset())
     }
 
-    /// Whether this says when a quota is replenished, and nothing of how much there is.
+    /// Returns whether the fields contain a reset or a window, but no count.
     pub(super) fn is_only_a_time(&self) -> bool {
         !self.counts() && (self.has_reset() || self.window.is_some())
     }
 
-    /// Whether this says how much there is of a quota.
+    /// Returns whether the fields contain a count or a policy.
     pub(super) fn counts(&self) -> bool {
         self.limit.is_some()
             || self.remaining.is_some()
@@ -93,11 +122,13 @@ impl<'a> Quota<'a> {
             || !self.limits_by_seconds.is_empty()
     }
 
+    /// Returns whether nothing remains.
     pub(super) fn is_used_up(&self) -> bool {
         self.remaining == Some(0)
     }
 
-    /// Whether this may be a time of `other`, which lacks it: of the same family, and by a shorter name.
+    /// Returns whether this may complete `other`: both have the same family, and this one has a shorter name. Not if
+    /// both have a reset.
     pub(super) fn is_part_of(&self, other: &Self) -> bool {
         let of_one = self.family == other.family
             && (!self.family.is_empty() || !self.dimension.is_empty())
@@ -108,8 +139,9 @@ impl<'a> Quota<'a> {
             && !(self.has_reset() && other.has_reset())
     }
 
-    /// Whether this and `longer`, which has a longer name, are the limit of a quota and what remains of it.
+    /// Returns whether this and `longer`, which has a longer name, are the limit of a quota and its remaining count.
     pub(super) fn completes(&self, longer: &Self) -> bool {
+        // Neither has the value that the other one contributes, and they do not contradict each other.
         let halves = |limited: &Self, counted: &Self| {
             let both = limited.limit.zip(counted.remaining);
             both.is_some_and(|(limit, remaining)| remaining <= limit)
@@ -122,7 +154,7 @@ impl<'a> Quota<'a> {
             && (halves(self, longer) || halves(longer, self))
     }
 
-    /// Takes over what a quota says that is the same under a shorter name.
+    /// Merges the values of the same quota under a shorter name. Existing values stay.
     pub(super) fn take_counts(&mut self, other: &Self) {
         self.limit = self.limit.or(other.limit);
         self.remaining = self.remaining.or(other.remaining);
@@ -131,7 +163,7 @@ impl<'a> Quota<'a> {
         self.take_times(other);
     }
 
-    /// Takes over the times of a quota that is the same under a shorter name.
+    /// Merges the times of the same quota under a shorter name. Existing values stay.
     pub(super) fn take_times(&mut self, other: &Self) {
         if !self.has_reset() {
             self.reset_in = other.reset_in;
@@ -140,7 +172,10 @@ impl<'a> Quota<'a> {
         self.window = self.window.or(other.window);
     }
 
-    /// Takes in what one field says; nothing, if it is malformed.
+    /// Adds the value of one field. Ignores a malformed value.
+    ///
+    /// `scale` is the unit of a reset or a window in nanoseconds, if known. `reference` is the server's time. Fields
+    /// that are not about a single quota are ignored.
     pub(super) fn put(
         &mut self,
         field: Field,
@@ -148,12 +183,14 @@ impl<'a> Quota<'a> {
         value: &[u8],
         reference: SystemTime,
     ) {
+        // Set before the value is added: a repeated field is a list as well.
         self.has_list |= value.contains(&b',') || self.has(field);
         match field {
             Field::Limit => self.put_limit(value),
             Field::Remaining => least(&mut self.remaining, numbers(value, remaining).min()),
             Field::Used => match by_seconds(value) {
                 Some(pairs) => {
+                    // Bounds the memory that one response can use.
                     let room = MOST_ITEMS.saturating_sub(self.used_by_seconds.len());
                     self.used_by_seconds.extend(pairs.into_iter().take(room));
                 }
@@ -169,7 +206,7 @@ impl<'a> Quota<'a> {
             Field::Refill => self.refill = rate(value).or(self.refill),
             Field::Reset => match When::parse_in(scale, value, reference) {
                 Some(when) => self.put_reset(when),
-                // Lines that have been joined; dates have commas of their own.
+                // Joined lines. Tried last, because dates contain commas.
                 None => split(value, b',')
                     .filter_map(|item| When::parse_in(scale, item, reference))
                     .for_each(|when| self.put_reset(when)),
@@ -193,7 +230,7 @@ impl<'a> Quota<'a> {
         }
     }
 
-    /// Whether a line of the field has been taken in.
+    /// Returns whether a value of the field was added before.
     fn has(&self, field: Field) -> bool {
         match field {
             Field::Limit => self.limit.is_some(),
@@ -204,13 +241,14 @@ impl<'a> Quota<'a> {
         }
     }
 
-    /// A number; `100, 100;w=60, 5000;w=3600` (IETF drafts 01 to 03, §3.1: the limit and its policies); pairs; or the
-    /// window (`1m`).
+    /// Adds a limit: a number; `100, 100;w=60, 5000;w=3600` (IETF drafts 01 to 03, §3.1: the limit and its policies);
+    /// pairs; or the window (`1m`).
     fn put_limit(&mut self, value: &[u8]) {
         if let Some(pairs) = value.contains(&b':').then(|| by_seconds(value)).flatten() {
             let room = MOST_ITEMS.saturating_sub(self.limits_by_seconds.len());
             return self.limits_by_seconds.extend(pairs.into_iter().take(room));
         }
+        // The first item decides: a limit starts with a digit, `unlimited` does not.
         let first = split(value, b',').next().unwrap_or_default();
         let bare = split(first, b';').next().unwrap_or_default();
         if !starts_with_digit(first) {
@@ -225,7 +263,7 @@ impl<'a> Quota<'a> {
         self.put_policies(policies.flat_map(|policy| items(&policy.to_ascii_lowercase())));
     }
 
-    /// Just the window (`1m`), or a count with its window in words: `100 requests per minute`, `60/min`.
+    /// Adds only a window (`1m`), or a count with its window in words: `100 requests per minute`, `60/min`.
     fn put_rate(&mut self, value: &[u8]) {
         if let Some(window) = duration(value) {
             self.window = Some(window);
@@ -243,11 +281,13 @@ impl<'a> Quota<'a> {
         }
     }
 
+    /// Adds policies, up to [`MOST_ITEMS`] in total.
     fn put_policies(&mut self, policies: impl IntoIterator<Item = Item>) {
         let room = MOST_ITEMS.saturating_sub(self.policies.len());
         self.policies.extend(policies.into_iter().take(room));
     }
 
+    /// Adds a reset. The latest one applies.
     fn put_reset(&mut self, when: When) {
         match when {
             When::In(wait) => most(&mut self.reset_in, Some(wait)),
@@ -256,21 +296,25 @@ impl<'a> Quota<'a> {
     }
 }
 
-/// The items of a field whose lines may have been joined, without their parameters (Docker Hub sends `76;w=21600`).
+/// Returns the items of a field whose lines may have been joined, without their parameters (Docker Hub sends
+/// `76;w=21600`).
 fn numbers(value: &[u8], read: fn(&[u8]) -> Option<u64>) -> impl Iterator<Item = u64> {
     split(value, b',')
         .filter_map(|item| split(item, b';').next())
         .filter_map(read)
 }
 
+/// Returns whether the value starts with an ASCII digit.
 fn starts_with_digit(value: &[u8]) -> bool {
     value.first().is_some_and(u8::is_ascii_digit)
 }
 
+/// Parses a rate; `None` if it is not positive.
 fn rate(value: &[u8]) -> Option<f64> {
     Some(Number::parse(value)?.as_f64()).filter(|rate| *rate > 0.0)
 }
 
+/// Keeps the smaller value. A missing value is ignored.
 fn least<T: Ord>(known: &mut Option<T>, told: Option<T>) {
     if let Some(told) = told
         && known.as_ref().is_none_or(|known| told < *known)
@@ -279,6 +323,7 @@ fn least<T: Ord>(known: &mut Option<T>, told: Option<T>) {
     }
 }
 
+/// Keeps the larger value. A missing value is ignored.
 fn most<T: Ord>(known: &mut Option<T>, told: Option<T>) {
     if told > *known {
         *known = told;

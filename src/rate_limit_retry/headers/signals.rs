@@ -1,4 +1,4 @@
-//! The result of reading a response.
+//! The rate-limit information of a response.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::{Advice, Limit};
 
-/// What a response says about limits; empty if it says nothing.
+/// The rate-limit information of a response. Empty if the response contains none.
 ///
 /// # Examples
 ///
@@ -26,56 +26,61 @@ use super::{Advice, Limit};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Signals {
-    /// The least time until the next attempt, counted from the response, at most ten years.
+    /// Minimum time until the next attempt, counted from the response. At most ten years.
     ///
-    /// From `Retry-After` or one of its relatives if there is a good one and the status gives it a meaning: 3xx, 400,
-    /// 403, 408, 413, 418, 420, 425, 429, 430, 5xx. Otherwise, with 418, 420, 429, 430, 503 or 529, the longest
-    /// [`reset`](Limit::reset) of a quota that is used up; with 403, of a quota of requests. A 429 or 400 that does not say what remains is taken to
-    /// mean the quotas that name a reset. Of a response out of a cache, what is left of the wait.
+    /// Comes from `Retry-After` or a similar field, if it is valid and the status gives it a meaning: 3xx, 400, 403,
+    /// 408, 413, 418, 420, 425, 429, 430, 5xx. Otherwise, for 418, 420, 429, 430, 503 and 529, it is the longest
+    /// [`reset`](Limit::reset) of an exhausted quota; for 403, of an exhausted quota of requests. A 429 or 400 that
+    /// does not report what remains is assumed to be about the quotas that have a reset. For a response from a cache,
+    /// it is the rest of the wait.
     pub retry_after: Option<Duration>,
-    /// The quotas that the response names; the same one may be there twice under different names.
+    /// The quotas that the response describes. The same quota may appear twice under different names.
     pub limits: Vec<Limit>,
-    /// What the server says outright about sending the request again.
+    /// Explicit advice of the server about a retry.
     pub advice: Option<Advice>,
-    /// Whether a refusal reaches beyond the partition: it is about all that the client sends to this server.
+    /// Whether a rejection is about everything the client sends to this server, not only about the partition.
     pub global: bool,
 }
 
 impl Signals {
-    /// Whether the response says nothing about limits.
+    /// Returns whether the response contains no rate-limit information.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether a quota is used up.
+    /// Returns whether a quota is exhausted.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.limits.iter().any(Limit::is_exhausted)
     }
 
-    /// When every quota that is used up and names a time is replenished, counted from the response.
+    /// Returns the latest reset of all exhausted quotas, counted from the response; `None` if none of them has a
+    /// reset.
     #[must_use]
     pub fn exhausted_reset(&self) -> Option<Duration> {
         self.reset_of(Limit::is_exhausted)
     }
 
+    /// Returns the latest reset of the selected quotas.
     fn reset_of(&self, which: fn(&Limit) -> bool) -> Option<Duration> {
         let limits = self.limits.iter().filter(|limit| which(limit));
         limits.filter_map(|limit| limit.reset).max()
     }
 
-    /// Whether a response with this status says "not now" rather than "no": nothing was processed, and whoever asks too
-    /// soon is refused, too.
+    /// Returns whether a response with this status means "not now" rather than "no": the request was not processed,
+    /// and a retry before the end of the wait would be rejected, too.
     #[must_use]
     pub fn is_throttle(&self, status: StatusCode) -> bool {
         match status {
             StatusCode::TOO_MANY_REQUESTS => true,
+            // These statuses have other meanings as well; only a wait makes them a rejection.
             StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::IM_A_TEAPOT
             | StatusCode::REQUEST_TIMEOUT
             | StatusCode::TOO_EARLY => self.retry_after.is_some(),
-            // GitHub answers so when the quota is used up, and with a `Retry-After` when requests come too fast.
+            // GitHub sends 403 when the quota is exhausted, and 403 with `Retry-After` when requests are too
+            // frequent.
             StatusCode::FORBIDDEN => {
                 self.retry_after.is_some() || self.limits.iter().any(Limit::is_out_of_requests)
             }
@@ -83,6 +88,7 @@ impl Signals {
         }
     }
 
+    /// Returns the information of a response without fields about limits.
     pub(super) fn without_fields(status: StatusCode) -> Self {
         Self {
             global: status == StatusCode::IM_A_TEAPOT,
@@ -90,18 +96,29 @@ impl Signals {
         }
     }
 
+    /// Returns the wait for a response with this status. `asked` is the wait that the server asked for.
+    ///
+    /// | status | without `asked` |
+    /// |---|---|
+    /// | 429 | reset of an exhausted quota, else of a quota without a count |
+    /// | 403 | reset of an exhausted quota of requests |
+    /// | 418, 420, 430, 503, 529 | reset of an exhausted quota |
+    /// | 400 | reset of a quota, if no quota has a count |
+    /// | 408, 413, 425, other 3xx and 5xx | none |
+    /// | any other | none, and `asked` is ignored |
     pub(super) fn wait(&self, status: StatusCode, asked: Option<Duration>) -> Option<Duration> {
         match status {
             StatusCode::TOO_MANY_REQUESTS => asked
                 .or_else(|| self.exhausted_reset())
                 .or_else(|| self.likely_reset()),
-            // 403 is GitHub's way to say 429. With neither it is a lack of rights, and waiting does not help; what is
-            // used up of tokens or points is no reason for a 403.
+            // GitHub sends 403 instead of 429. With neither field, the client lacks permission, and waiting does not
+            // help. An exhausted quota of tokens or points does not cause a 403.
             StatusCode::FORBIDDEN => asked.or_else(|| self.reset_of(Limit::is_out_of_requests)),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::IM_A_TEAPOT => {
                 asked.or_else(|| self.exhausted_reset())
             }
-            // Some servers refuse with a 400, and name the reset then only. The status is returned all the same.
+            // Some servers reject with 400, and send a reset only then. The layer still returns the status to the
+            // caller.
             StatusCode::BAD_REQUEST => asked.or_else(|| {
                 let counted = self.limits.iter().any(|limit| limit.remaining.is_some());
                 self.likely_reset().filter(|_| !counted)
@@ -115,7 +132,7 @@ impl Signals {
         }
     }
 
-    /// A refusal with a reset and no word about what remains.
+    /// Returns the latest reset of the quotas whose remaining count is unknown. A rejection is probably about those.
     fn likely_reset(&self) -> Option<Duration> {
         let silent = self.limits.iter().filter(|limit| limit.remaining.is_none());
         silent
@@ -125,8 +142,8 @@ impl Signals {
     }
 }
 
-/// Statuses that are not registered, with which servers say 429: 420 (Twitter's "enhance your calm"), 430 (Shopify) and 529
-/// ("site is overloaded").
+/// Returns whether the status is unregistered but used in place of 429: 420 (Twitter, "enhance your calm"), 430
+/// (Shopify) and 529 ("site is overloaded").
 fn is_unregistered_refusal(status: StatusCode) -> bool {
     matches!(status.as_u16(), 420 | 430 | 529)
 }

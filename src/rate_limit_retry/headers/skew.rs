@@ -1,4 +1,7 @@
-//! The difference between the server's clock and ours.
+//! The difference between the server's clock and the local clock.
+//!
+//! A single `Date` is inaccurate by up to a second, because it is rounded down, and by the delay of the response.
+//! Both errors make the server's clock appear too early. The latest of several dates is therefore the best estimate.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,10 +10,11 @@ use http::HeaderMap;
 use super::collect::Collected;
 use crate::retry_after;
 
-/// How far a server's clock is ahead of the local one, learnt from the `Date`s of its responses.
+/// The estimated clock skew of a server, from the `Date`s of its responses.
 ///
-/// [`read`](super::read) counts dates from the response's own `Date`, so that a wrong clock on either side cancels out.
-/// For responses without one, keep a `Skew` for each server and give `read` the server's time instead of yours.
+/// [`read`](super::read) interprets dates relative to the response's own `Date`, so that an incorrect clock on either
+/// side has no effect. For responses without a `Date`, keep one `Skew` per server and pass the server's time to
+/// `read` instead of the local time.
 ///
 /// # Examples
 ///
@@ -30,18 +34,21 @@ use crate::retry_after;
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Skew {
+    /// How far the server's clock is ahead; zero if it is behind.
     ahead: Duration,
+    /// How far the server's clock is behind; zero if it is ahead.
     behind: Duration,
+    /// Whether the skew was measured.
     known: bool,
 }
 
 impl Skew {
-    /// Takes in the `Date` of a response that has just come, at `now` by the local clock. Of one without a `Date`, a
-    /// reset that is told twice says the same: as a date and in seconds.
+    /// Updates the estimate from the `Date` of a response that has just arrived, at `now` by the local clock. Without
+    /// a `Date`, a reset that the response contains both as a date and in seconds serves the same purpose.
     ///
-    /// A `Date` is rounded down and has been under way, so that the server is never further behind than it says: of
-    /// dates that nearly agree the latest is kept, and one that disagrees replaces it, because a clock was set. A
-    /// response out of a cache (`Age`) teaches nothing.
+    /// A `Date` is rounded down and delayed by the network, so the server's clock is never earlier than its `Date`.
+    /// Of dates that agree within 10 s, the latest is kept. A date that disagrees replaces the estimate, because a
+    /// clock was set. A response from a cache (`Age`) is ignored.
     pub fn learn(&mut self, headers: &HeaderMap, now: SystemTime) {
         if super::is_from_a_cache(headers) {
             return;
@@ -54,6 +61,7 @@ impl Skew {
             behind: now.duration_since(date).unwrap_or_default(),
             known: true,
         };
+        // The latest server time that agrees is the most accurate one: it had the shortest delay.
         let later = told.ahead >= self.ahead && told.behind <= self.behind;
         let apart = told.ahead.abs_diff(self.ahead) + told.behind.abs_diff(self.behind);
         if !self.known || later || apart > AGREEMENT {
@@ -61,7 +69,7 @@ impl Skew {
         }
     }
 
-    /// What the server's clock shows when the local one shows `now`; `now` itself as long as nothing is known.
+    /// Returns the server's time when the local clock shows `now`; `now` itself while no skew is known.
     #[must_use]
     pub fn server_time(&self, now: SystemTime) -> SystemTime {
         let time = now
@@ -71,7 +79,7 @@ impl Skew {
     }
 }
 
-/// The server's time by its dates: a reset as a date, less the same reset in seconds.
+/// Returns the server's time by its resets: a reset as a date, minus the same reset in seconds.
 fn told_twice(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
     if !headers
         .keys()
@@ -79,15 +87,16 @@ fn told_twice(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
     {
         return None;
     }
-    // Waits are never below zero: counted from long ago, a date that is over by our clock is not lost.
+    // Waits are never negative. Relative to a reference far in the past, a date that is over by the local clock is
+    // preserved.
     let long_ago = now.checked_sub(LONG)?;
     let (date, wait) = Collected::read(headers, long_ago, None).told_twice()?;
     long_ago.checked_add(date)?.checked_sub(wait)
 }
 
-/// Half of how far a date may be off.
+/// Distance of the reference in the past: half of the range in which numbers count as dates.
 const LONG: Duration = Duration::from_secs(200 * 24 * 3600);
-/// A second of rounding, and the time that a slow response takes.
+/// Maximum difference between dates that agree: a second of rounding, and the delay of a slow response.
 const AGREEMENT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

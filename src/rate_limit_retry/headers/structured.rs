@@ -1,4 +1,13 @@
-//! `RateLimit` and `RateLimit-Policy` as structured fields (RFC 9651): IETF drafts 07 and 08 to 10.
+//! `RateLimit` and `RateLimit-Policy` as structured fields (RFC 9651), for IETF drafts 07 to 10.
+//!
+//! | draft | field | example |
+//! |---|---|---|
+//! | up to 07 | `RateLimit-Policy` | `100;w=60` |
+//! | 08 to 10 | `RateLimit-Policy` | `"burst";q=100;w=60;qu="requests"` |
+//! | 08 to 10 | `RateLimit` | `"burst";r=0;t=12;pk=:cHk=:` |
+//!
+//! `RateLimit` of draft 07 is a dictionary, which [`collect`](super::collect) reads as pairs. Policies may also
+//! follow a limit (drafts 01 to 03).
 
 use std::convert::Infallible;
 
@@ -15,32 +24,36 @@ use crate::{retry_after::Number, steps::examined};
 /// An item of a list: `"burst";q=100;w=60`, `"burst";r=0;t=12`, `100;w=60`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Item {
-    /// The policy's name (draft 08 and later).
+    /// Name of the policy (draft 08 and later).
     pub(super) name: Option<String>,
-    /// The policy's quota: `q`, or the item itself (up to draft 07).
+    /// Quota of the policy: `q`, or the item itself (up to draft 07).
     pub(super) quota: Option<u64>,
-    /// `w`, or `window`.
+    /// Length of the window in seconds: `w`, or `window`.
     pub(super) window: Option<u64>,
-    /// `r`
+    /// Remaining quota: `r`.
     pub(super) remaining: Option<u64>,
-    /// `t`
+    /// Seconds until the reset: `t`.
     pub(super) reset: Option<u64>,
-    /// `qu`
+    /// Unit of the quota: `qu`.
     pub(super) unit: Option<String>,
-    /// `pk`
+    /// Partition key: `pk`.
     pub(super) partition_key: Option<Vec<u8>>,
+    /// Whether a value has the wrong type or is negative. Such an item is skipped.
     malformed: bool,
 }
 
-/// The items of one line; none if it is malformed. An item with a bad parameter is passed over alone.
+/// Parses the items of one line.
+///
+/// An item with an invalid parameter is skipped. Inner lists are skipped, too. A line that is not a structured field
+/// is parsed by [`tolerant`]. Returns at most [`MOST_ITEMS`] items.
 pub(super) fn items(value: &[u8]) -> Vec<Item> {
     examined(value.len());
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());
     parsed.unwrap_or_else(|_| tolerant(value))
 }
 
-/// Items as some servers write them, which are no structured field: several names, of which the last one counts
-/// (`"fixed window";"api";q=2500;w=300`).
+/// Parses items that are not structured fields, as some servers send them: with several names, of which the last one
+/// applies (`"fixed window";"api";q=2500;w=300`).
 fn tolerant(value: &[u8]) -> Vec<Item> {
     let items = split(value, b',').filter_map(|text| {
         let mut item = Item::default();
@@ -61,11 +74,13 @@ fn tolerant(value: &[u8]) -> Vec<Item> {
     items.take(MOST_ITEMS).collect()
 }
 
+/// Removes the quotes from a name; `None` if there are none.
 fn unquoted(name: &[u8]) -> Option<String> {
     let name = name.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     Some(std::str::from_utf8(name).ok()?.to_owned())
 }
 
+/// Visitor of a list; collects the items.
 #[derive(Default)]
 struct Items(Vec<Item>);
 
@@ -82,6 +97,7 @@ impl<'de> ListVisitor<'de> for Items {
     }
 }
 
+/// Visitor of one list member. Inner lists are ignored.
 struct Entry<'a>(&'a mut Vec<Item>);
 
 impl<'de> EntryVisitor<'de> for Entry<'_> {
@@ -120,8 +136,11 @@ impl<'de> ItemVisitor<'de> for Entry<'_> {
     }
 }
 
+/// Visitor of the parameters of one item.
 struct Parameters<'a> {
+    /// The items collected so far.
     items: &'a mut Vec<Item>,
+    /// The item that the parameters belong to.
     item: Item,
 }
 
@@ -129,7 +148,7 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
     type Out = ();
     type Error = Infallible;
 
-    /// Parameters that are not known are comments.
+    /// Stores a known parameter. Unknown parameters are ignored.
     fn parameter(
         &mut self,
         key: &'de KeyRef,
@@ -163,6 +182,7 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
         Ok(())
     }
 
+    /// Adds the item, unless it is malformed or the list is full.
     fn finish(self) -> Result<(), Infallible> {
         if !self.item.malformed && self.items.len() < MOST_ITEMS {
             self.items.push(self.item);
@@ -171,7 +191,7 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
     }
 }
 
-/// A number that is not negative, rounded down.
+/// Returns a non-negative number, rounded down.
 fn whole(value: &BareItemFromInput<'_>) -> Option<u64> {
     let whole = match value {
         BareItemFromInput::Integer(number) => i64::from(*number),
@@ -183,5 +203,5 @@ fn whole(value: &BareItemFromInput<'_>) -> Option<u64> {
     u64::try_from(whole).ok()
 }
 
-/// Maximum number of items of one line. Servers have a handful of policies.
+/// Maximum number of items per line. Servers send a handful of policies.
 pub(super) const MOST_ITEMS: usize = 64;

@@ -1,4 +1,7 @@
-//! Values that say when something is over, or how much there is, in every form that servers use.
+//! Parsers for field values: times, counts and limits, in every form that servers send.
+//!
+//! All parsers take bytes, because field values need not be UTF-8. A malformed value yields `None` or is omitted. No
+//! parser panics, and each one runs in time proportional to the length of the value.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,18 +14,26 @@ use crate::{
     steps::examined,
 };
 
-/// When something is over, counted from the response.
+/// A point in time, relative to the response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum When {
-    /// The server told a length of time.
+    /// Sent as a duration.
     In(Duration),
-    /// The server told a date, which is worth as much as the reference.
+    /// Sent as a date. As accurate as the reference that it was compared with.
     At(Duration),
 }
 
 impl When {
-    /// Seconds, a date in a number, a duration with units, or a written date: its form alone decides, because the
-    /// names of fields do not. `None` if it is none of these.
+    /// Parses a point in time. The form of the value decides, because field names are ambiguous:
+    ///
+    /// | value | meaning |
+    /// |---|---|
+    /// | a number below 10⁹ | seconds from now |
+    /// | a larger number | a date since 1970 |
+    /// | a duration with units | from now |
+    /// | a written date | that date |
+    ///
+    /// Returns `None` if the value has none of these forms.
     pub(super) fn parse(value: &[u8], reference: SystemTime) -> Option<Self> {
         if let Some(number) = Number::parse(value) {
             let wait = number.wait(reference)?;
@@ -39,8 +50,10 @@ impl When {
         Some(Self::At(until(date, reference)))
     }
 
-    /// A number of units of `scale` nanoseconds, where the name of the field or a profile says so; a date in
-    /// milliseconds all the same, because no length of time is so long. Otherwise as [`parse`](Self::parse).
+    /// Parses a number of units of `scale` nanoseconds, if the field name or a profile gives the unit. Otherwise like
+    /// [`parse`](Self::parse).
+    ///
+    /// A number in the range of a date in milliseconds is a date in any case, because no duration is that long.
     pub(super) fn parse_in(
         scale: Option<u64>,
         value: &[u8],
@@ -55,11 +68,12 @@ impl When {
         Some(Self::In(number.times(scale)))
     }
 
-    /// Milliseconds from now (gRPC A6).
+    /// Parses milliseconds from now (gRPC A6).
     pub(super) fn parse_millis(value: &[u8]) -> Option<Self> {
         Some(Self::In(Number::parse(value)?.times(MILLI)))
     }
 
+    /// Returns the duration from the response until this point in time.
     pub(super) fn wait(self) -> Duration {
         match self {
             Self::In(wait) | Self::At(wait) => wait,
@@ -67,9 +81,10 @@ impl When {
     }
 }
 
-/// A duration as Go prints it: `1s`, `6m0s`, `2m59.56s`, `12ms`. Also days, words (`1 minute 30 seconds`), and as ISO
-/// 8601 writes it, up to hours: `PT1M30S`.
+/// Parses a duration in Go's format: `1s`, `6m0s`, `2m59.56s`, `12ms`. Also accepts days, words (`1 minute 30
+/// seconds`), and ISO 8601 up to hours (`PT1M30S`).
 pub(super) fn duration(value: &[u8]) -> Option<Duration> {
+    // Only the time part of ISO 8601 is supported.
     let mut rest = value.strip_prefix(b"PT").unwrap_or(value);
     let mut sum = Duration::ZERO;
     while !rest.is_empty() {
@@ -78,6 +93,7 @@ pub(super) fn duration(value: &[u8]) -> Option<Duration> {
             .take_while(|b| b.is_ascii_digit() || **b == b'.')
             .count();
         let (number, after) = rest.split_at(digits);
+        // Everything up to the next number is the unit, with spaces and separators.
         let letters = after
             .iter()
             .take_while(|b| !b.is_ascii_digit() && **b != b'.')
@@ -87,6 +103,7 @@ pub(super) fn duration(value: &[u8]) -> Option<Duration> {
         let unit = std::str::from_utf8(unit)
             .ok()?
             .trim_matches([' ', '-', ',']);
+        // Saturates: an absurd duration is a very long one, not an error.
         sum = sum
             .saturating_add(Number::parse(number)?.times(unit_of(unit)?))
             .min(LONGEST);
@@ -95,7 +112,7 @@ pub(super) fn duration(value: &[u8]) -> Option<Duration> {
     (!value.is_empty()).then_some(sum)
 }
 
-/// The length of a window: a number of units of `scale` nanoseconds (seconds if there is none), a duration, or words:
+/// Parses the length of a window: a number of units of `scale` nanoseconds (default: seconds), a duration, or words:
 /// `60`, `600s`, `24-hour`, `per minute`.
 pub(super) fn period(scale: Option<u64>, value: &[u8]) -> Option<Duration> {
     let period = match Number::parse(value) {
@@ -105,11 +122,11 @@ pub(super) fn period(scale: Option<u64>, value: &[u8]) -> Option<Duration> {
             Some(Duration::from_secs(window_of([words].into_iter())?).min(LONGEST))
         })?,
     };
-    // A window of zero would be no window.
+    // A window of zero would not limit anything.
     (!period.is_zero()).then_some(period)
 }
 
-/// Whether a limit says that there is none: `-1`, `unlimited`.
+/// Returns whether the value of a limit means "no limit": `-1`, `unlimited`.
 pub(super) fn is_unlimited(item: &[u8]) -> bool {
     let below = item.strip_prefix(b"-").and_then(Number::parse);
     below.is_some_and(|below| below.whole > 0)
@@ -118,16 +135,23 @@ pub(super) fn is_unlimited(item: &[u8]) -> bool {
             .any(|word| item.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// The quotas of a value that names them, and what it says of each: `name=burst,10;name=daily,1000`,
-/// `minute=60, day=1000`, `user-hour-lim:3500;user-hour-rem:500`.
+/// Returns the names of quotas and their values.
+///
+/// | value | result |
+/// |---|---|
+/// | `name=burst,10;name=daily,1000` | `burst` 10, `daily` 1000 |
+/// | `minute=60, day=1000` | `minute` 60, `day` 1000 |
+/// | `user-hour-lim:3500;user-hour-rem:500` | `user-hour-lim` 3500, `user-hour-rem` 500 |
 pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pieces = split(value, b';');
     pieces.flat_map(|piece| {
+        // `name=burst,10`: the name follows `name=`, the value follows the last comma.
         let labelled = halves(piece, b'=').and_then(|(key, rest)| {
             let at = rest.iter().rposition(|byte| *byte == b',')?;
             let (name, number) = (rest[..at].trim_ascii(), rest[at + 1..].trim_ascii());
             (key.eq_ignore_ascii_case(b"name") && !number.contains(&b'=')).then_some((name, number))
         });
+        // Otherwise pairs, separated by commas.
         let several = labelled.is_none().then(|| split(piece, b','));
         let several = several.into_iter().flatten();
         labelled.into_iter().chain(several.filter_map(|pair| {
@@ -137,7 +161,7 @@ pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The same where semicolons separate names and numbers (Azure): `reads;133,writes;57`.
+/// Returns the names of quotas and their values if semicolons separate them (Azure): `reads;133,writes;57`.
 pub(super) fn labelled(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     split(value, b',').filter_map(|item| {
         let (name, number) = halves(item, b';')?;
@@ -146,8 +170,13 @@ pub(super) fn labelled(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// How much is left, rounded down: Reddit sends `598.0`. `-1` stands for "unknown" (Azure); a count further below zero
-/// is how some servers say how far it has been overdrawn.
+/// Parses a remaining count, rounded down.
+///
+/// | value | result |
+/// |---|---|
+/// | `598.0` (Reddit) | 598 |
+/// | `-1`, which means "unknown" (Azure) | `None` |
+/// | `-3`, an overdrawn quota | 0 |
 pub(super) fn remaining(item: &[u8]) -> Option<u64> {
     match item.strip_prefix(b"-") {
         Some(below) => (Number::parse(below)?.whole > 1).then_some(0),
@@ -155,16 +184,18 @@ pub(super) fn remaining(item: &[u8]) -> Option<u64> {
     }
 }
 
-/// `used/limit`, after an optional name: `32/40`, `api-usage=10018/100000`.
+/// Parses `used/limit`, after an optional name: `32/40`, `api-usage=10018/100000`.
 pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
     let value = split(value, b';').next()?;
+    // Skips the name of the quota.
     let start = value.iter().position(|b| *b == b'=').map_or(0, |at| at + 1);
     let (used, limit) = halves(&value[start..], b'/')?;
+    // Skips the remark that Salesforce appends: `17/250(appName=x)`.
     let limit = limit.split(|b| *b == b'(').next()?;
     Some((Number::parse(used)?.whole, Number::parse(limit)?.whole))
 }
 
-/// `limit:seconds` pairs: `20:1,100:120`.
+/// Parses `limit:seconds` pairs: `20:1,100:120`. Returns `None` if any pair is malformed.
 pub(super) fn by_seconds(value: &[u8]) -> Option<Vec<(u64, u64)>> {
     let pair = |item| {
         let (count, seconds) = halves(item, b':')?;
@@ -173,18 +204,19 @@ pub(super) fn by_seconds(value: &[u8]) -> Option<Vec<(u64, u64)>> {
     split(value, b',').map(pair).collect()
 }
 
-/// What is before and after the first `separator`, trimmed.
+/// Returns the trimmed text before and after the first `separator`.
 pub(super) fn halves(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     examined(text.len());
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((text[..at].trim_ascii(), text[at + 1..].trim_ascii()))
 }
 
-/// The trimmed parts of `text` between `separator`s outside of quoted strings.
+/// Returns the trimmed parts of `text` between `separator`s that are not in quoted strings.
 pub(super) fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |byte| {
         examined(1);
+        // A separator counts only outside of quotes; a backslash escapes the next byte inside.
         let outside = !quoted;
         match byte {
             _ if escaped => escaped = false,

@@ -1,25 +1,37 @@
-//! The words that names of fields and keys in values are made of, and what each of them means.
+//! The words in field names and in keys of values, and their meaning.
+//!
+//! All lookups are case-insensitive and do not allocate: a word with upper-case letters is converted in a buffer on
+//! the stack. Words longer than [`LONGEST_WORD`] are not known.
 
 use super::field::Field;
 use crate::retry_after::{DAY, HOUR, MILLI, MINUTE, SECOND};
 
-/// The part that a word plays in a name.
+/// The meaning of a word in a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Role {
+    /// Number allowed per window.
     Limit,
+    /// Number that remains.
     Remaining,
+    /// Number that is used up.
     Used,
+    /// Time of the reset.
     Reset,
+    /// Wait until the next attempt.
     Wait,
+    /// Length of the window.
     Window,
+    /// Number that is refilled.
     Refill,
+    /// Name of the quota.
     Name,
+    /// Policy of the quota.
     Policy,
 }
 
 impl Role {
-    /// Of the roles in a name the strongest counts, and of equal ones the last: `limit-remaining` is what remains,
-    /// `window-limit` a limit.
+    /// Returns the precedence of the role. The strongest role in a name applies; of equally strong ones, the last:
+    /// `limit-remaining` is a remaining count, `window-limit` a limit.
     pub(super) fn strength(self) -> u8 {
         match self {
             Self::Wait => 5,
@@ -30,11 +42,12 @@ impl Role {
         }
     }
 
-    /// Whether the field says when something is over, or how long it takes.
+    /// Returns whether the value is a point in time or a duration.
     pub(super) fn is_time(self) -> bool {
         matches!(self, Self::Wait | Self::Reset | Self::Window)
     }
 
+    /// Returns the field with this role.
     pub(super) fn field(self) -> Field {
         match self {
             Self::Limit => Field::Limit,
@@ -49,7 +62,7 @@ impl Role {
         }
     }
 
-    /// The role of a word, in any case.
+    /// Returns the role of a word, case-insensitively.
     pub(super) fn of(word: &str) -> Option<Self> {
         let mut lower = [0; LONGEST_WORD];
         Some(match lower_case(word, &mut lower)? {
@@ -73,8 +86,9 @@ impl Role {
     }
 }
 
-/// Takes a word apart that is made of several: `dailylimit`, `apiquota`, `resettime`. The last one has a role.
+/// Splits a compound word into two: `dailylimit`, `apiquota`, `resettime`. The second part has a role.
 pub(super) fn glued(word: &str) -> Option<(&str, &str)> {
+    /// Words that a compound may end with.
     const TAILS: [&str; 8] = [
         "retryafter",
         "remaining",
@@ -85,6 +99,7 @@ pub(super) fn glued(word: &str) -> Option<(&str, &str)> {
         "expiry",
         "usage",
     ];
+    /// Words that only appear to be compounds.
     const WHOLE: [&str; 4] = ["preset", "unlimit", "nearlimit", "overlimit"];
     if word.len() < SHORTEST_GLUED || is_one_of(word, &WHOLE) {
         return None;
@@ -96,7 +111,7 @@ pub(super) fn glued(word: &str) -> Option<(&str, &str)> {
     })
 }
 
-/// Words that only say how the moment or the length of time is written.
+/// Returns whether a word only describes the format of a point in time or a duration.
 pub(super) fn is_filler(word: &str) -> bool {
     let mut lower = [0; LONGEST_WORD];
     matches!(
@@ -119,12 +134,12 @@ pub(super) fn is_filler(word: &str) -> bool {
     )
 }
 
-/// Words that say nothing of which quota it is: `limit-per-second`, `remaining-this-second`.
+/// Returns whether a word does not identify a quota: `limit-per-second`, `remaining-this-second`.
 pub(super) fn is_article(word: &str) -> bool {
     is_one_of(word, &["per", "this", "current", "the", "a", "of"])
 }
 
-/// What comes back, in `replenish-rate`.
+/// Returns whether a word means a refill, as in `replenish-rate`.
 pub(super) fn is_refill(word: &str) -> bool {
     let mut lower = [0; LONGEST_WORD];
     matches!(
@@ -133,8 +148,8 @@ pub(super) fn is_refill(word: &str) -> bool {
     )
 }
 
-/// The nanoseconds of the unit that a wait, a reset or a window is given in: `reset-ms`. Words in the singular, such as
-/// `minute`, name a quota instead.
+/// Returns the nanoseconds of the unit of a wait, a reset or a window: `reset-ms`. A word in the singular, such as
+/// `minute`, names a quota instead.
 pub(super) fn scale_of(word: &str) -> Option<u64> {
     let mut lower = [0; LONGEST_WORD];
     Some(match lower_case(word, &mut lower)? {
@@ -150,7 +165,7 @@ pub(super) fn scale_of(word: &str) -> Option<u64> {
     })
 }
 
-/// The nanoseconds of a unit after a number: `15min`, `24-hour`, `1 minute`.
+/// Returns the nanoseconds of a unit that follows a number: `15min`, `24-hour`, `1 minute`.
 pub(super) fn unit_of(word: &str) -> Option<u64> {
     let mut lower = [0; LONGEST_WORD];
     Some(match lower_case(word, &mut lower)? {
@@ -165,7 +180,17 @@ pub(super) fn unit_of(word: &str) -> Option<u64> {
     })
 }
 
-/// The seconds of the window that words name: `daily`, `per-minute`, `24-hour`, `15min`.
+/// Returns the seconds of the window that the words describe.
+///
+/// | words | result |
+/// |---|---|
+/// | `daily` | 86,400 |
+/// | `per-minute` | 60 |
+/// | `24-hour` | 86,400 |
+/// | `app-15min` | 900 |
+/// | `requests`, `m`, `v2` | `None` |
+///
+/// An abbreviated unit, such as `m`, counts only after a number. The first window applies.
 pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64> {
     let mut number: Option<u64> = None;
     for word in words.flat_map(parts) {
@@ -203,14 +228,16 @@ pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64>
     None
 }
 
-/// The words of a name, between separators and at the humps of `resetInMs`.
+/// Splits a name into words, at separators (`-`, `_`, `.`, `/`, space) and at changes from lower to upper case
+/// (`resetInMs`). Empty words are skipped.
 pub(super) fn parts(name: &str) -> Parts<'_> {
     Parts { rest: name }
 }
 
-/// See [`parts`].
+/// Iterator over the words of a name. See [`parts`].
 #[derive(Clone, Debug)]
 pub(super) struct Parts<'a> {
+    /// The part of the name that was not split yet.
     rest: &'a str,
 }
 
@@ -237,15 +264,15 @@ impl<'a> Iterator for Parts<'a> {
     }
 }
 
-/// Whether a word is one of `words`, in any case.
+/// Returns whether a word is one of `words`, case-insensitively.
 pub(super) fn is_one_of(word: &str, words: &[&str]) -> bool {
     words.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// The word in lower case; `None` if it is longer than any that is known.
+/// Converts a word to lower case; `None` if it is longer than every known word. Does not allocate.
 fn lower_case<'b>(word: &'b str, into: &'b mut [u8; LONGEST_WORD]) -> Option<&'b str> {
     let into = into.get_mut(..word.len())?;
-    // As all names of fields are.
+    // The common case: field names are in lower case.
     if !word.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Some(word);
     }
@@ -254,8 +281,9 @@ fn lower_case<'b>(word: &'b str, into: &'b mut [u8; LONGEST_WORD]) -> Option<&'b
     std::str::from_utf8(into).ok()
 }
 
-/// Minimum length of a word that is taken apart.
+/// Minimum length of a compound word, in bytes.
 const SHORTEST_GLUED: usize = 6;
+/// Maximum length of a known word, in bytes.
 const LONGEST_WORD: usize = 16;
 
 #[cfg(test)]

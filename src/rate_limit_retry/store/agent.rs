@@ -1,4 +1,15 @@
-//! The task beside a partition that tells the store what happens here, and the gate what happens elsewhere.
+//! The agent of a partition: a task that reports local state to the store and applies remote state to the gate.
+//!
+//! The agent waits for whichever comes first:
+//!
+//! - A notification: another process holds the partition. The agent subscribes again and makes the gate request a
+//!   report.
+//! - A report that the gate considers due. The agent sends it and passes the answer to the gate. If the store fails,
+//!   the gate uses the local quota for a while, with exponential backoff.
+//! - The end of use: the gate no longer knows the partition, or no request has used it for a while. The agent ends;
+//!   the next request starts another one.
+//!
+//! Without working notifications, remote holds are received with the next report.
 
 use std::{
     future::{pending, poll_fn},
@@ -26,17 +37,21 @@ use crate::{
     store::StoreError,
 };
 
+/// The next action of an agent.
 enum Step {
+    /// Send this report to the store.
     Report(QuotaReport),
-    /// Another process has told something.
+    /// Another process reported a change.
     News,
-    /// It cannot be heard what others tell.
+    /// The store's notifications failed.
     Deaf,
-    /// The same, because the store panicked.
+    /// The store panicked while the agent was waiting for notifications.
     Panicked,
 }
 
-/// Serves until nobody uses the partition any more.
+/// Runs the agent until the partition is no longer in use.
+///
+/// Sets `lost` if it ends early.
 pub(super) async fn serve(shared: Arc<Shared>, key: PartitionKey, lost: Arc<AtomicBool>) {
     let mut attendance = Attendance {
         shared: &shared,
@@ -48,12 +63,18 @@ pub(super) async fn serve(shared: Arc<Shared>, key: PartitionKey, lost: Arc<Atom
     attendance.over = true;
 }
 
-/// An agent at work. If it ends early, because its runtime ends or user code panics, the report that it was making is not
-/// waited for, and the next request of the partition starts another agent.
+/// A drop guard for a running agent.
+///
+/// If the agent ends early, because its runtime shuts down or user code panics, the gate stops waiting for its
+/// report. The next request of the partition starts another agent.
 struct Attendance<'a> {
+    /// The context that the agents of a layer share.
     shared: &'a Shared,
+    /// The agent's partition.
     key: &'a PartitionKey,
+    /// Set on drop, unless the agent has finished.
     lost: &'a AtomicBool,
+    /// Whether the agent has finished.
     over: bool,
 }
 
@@ -67,11 +88,12 @@ impl Drop for Attendance<'_> {
             let now = self.shared.clock.now();
             self.shared.gate.go_alone(self.key, now, now);
         };
-        // A clock of the user's may be what panicked.
+        // The user's clock may be the code that panicked.
         drop(catch_unwind(AssertUnwindSafe(alone)));
     }
 }
 
+/// Runs the agent's loop: waits for a notification or for the gate's next action, and performs it.
 async fn attend(shared: &Shared, key: &PartitionKey) {
     let (gate, clock, store) = (&shared.gate, &shared.clock, &shared.quotas.store);
     let identity = shared.quotas.identity(key);
@@ -81,12 +103,13 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
     };
     let deaf = || -> Listening<'_> { Box::pin(pending()) };
     let mut news = listen();
-    // When it is listened again after a failure, and after how many panics.
+    // When to subscribe again after a failure, and the number of panics so far.
     let (mut listens_at, mut panics) = (None, 0);
     let mut failures = 0;
     loop {
         let mut timer = pin!(sleep(Duration::ZERO));
         let step = poll_fn(|cx| {
+            // Notifications first: a remote hold must not be delayed by local reports.
             match news.as_mut().poll(cx) {
                 Poll::Ready(Some(Ok(()))) => return Poll::Ready(Some(Step::News)),
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Step::Deaf)),
@@ -98,7 +121,8 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
                 Duty::Report(report) => return Poll::Ready(Some(Step::Report(report))),
                 Duty::Gone => return Poll::Ready(None),
                 Duty::Wait(at) => {
-                    // Our clock need not be the one that timers use.
+                    // The layer's clock may differ from the clock of the timers: poll again after the timer has
+                    // fired.
                     timer.set(sleep(at.saturating_duration_since(now).max(TICK)));
                     if timer.as_mut().poll(cx).is_ready() {
                         cx.waker().wake_by_ref();
@@ -125,6 +149,7 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
                 match shared.ask(key, asked).await {
                     Ok(view) => {
                         failures = 0;
+                        // The store works again: subscribe again, unless a panic requires a longer pause.
                         if listens_at.is_some_and(|at| at <= clock.now()) {
                             (news, listens_at) = (listen(), None);
                         }
@@ -147,11 +172,12 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
     }
 }
 
-/// `None` if the store panics.
+/// A boxed future of [`QuotaStore::changed`](super::QuotaStore::changed). Returns `None` if the store panics.
 type Listening<'a> = Pin<Box<dyn Future<Output = Option<Result<(), StoreError>>> + Send + 'a>>;
 
+/// Minimum duration of a timer.
 const TICK: Duration = Duration::from_millis(1);
-/// How long nothing is told to a store that has failed.
+/// Backoff between reports to a store that has failed.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// How long it is not listened to a store that panicked.
+/// Backoff between subscriptions to a store that has panicked.
 const AFTER_PANICS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));

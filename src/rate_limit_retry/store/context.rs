@@ -1,4 +1,7 @@
-//! What the agents of a layer share.
+//! State that the agents of a layer share.
+//!
+//! All store calls except `changed` go through [`Shared::ask`], which applies the time limit and reports changes of
+//! the store's health.
 
 use std::future::Future;
 
@@ -16,27 +19,40 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// What its agents need.
+/// The context of a layer's agents.
 pub(super) struct Shared {
+    /// The store and its settings.
     pub(super) quotas: StoredQuotas,
+    /// The layer's gate.
     pub(super) gate: Gate,
+    /// The layer's clock.
     pub(super) clock: BoottimeClock,
+    /// The id under which this layer reports.
     pub(super) process: ProcessId,
+    /// Receivers of events.
     pub(super) sinks: Sinks<RateLimitEvents>,
+    /// Source of jitter.
     pub(super) random: Random,
+    /// Whether store calls fail, so that each change is emitted once.
     pub(super) health: Mutex<Health>,
-    /// No slots are asked for before then, because the store has failed.
+    /// Time until which no slots are requested, because the store has failed.
     pub(super) rests: Mutex<Option<Instant>>,
 }
 
 impl Shared {
-    /// Asks the store, for as long as it may take, and tells if it begins to fail or works again. A panic is a failure.
+    /// Awaits a store call, for at most `answer_within`, and emits an event if the store starts to fail or has
+    /// recovered. A panic counts as a failure.
+    ///
+    /// # Errors
+    ///
+    /// The error of the store, or [`StoreError::unavailable`] after a panic.
     pub(super) async fn ask<T>(
         &self,
         partition: &PartitionKey,
         asked: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let limit = self.quotas.answer_within;
+        // `surviving` returns `None` after a panic.
         let answer = timeout(limit, surviving(asked))
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
@@ -45,8 +61,9 @@ impl Shared {
         answer
     }
 
-    /// Tells if the store begins to fail or works again.
+    /// Records the outcome of a store call. Emits an event if the store starts to fail or has recovered.
     pub(super) fn note(&self, partition: &PartitionKey, error: Option<&StoreError>) {
+        // The lock is released before the event is emitted.
         let change = lock(&self.health).learn(Access::Read, error);
         match (change, error) {
             (Some(Change::Failed), Some(error)) => {
@@ -62,6 +79,7 @@ impl Shared {
     }
 }
 
+/// Returns the error for a store that has panicked.
 pub(super) fn panicked() -> StoreError {
     StoreError::unavailable("panicked")
 }

@@ -1,19 +1,26 @@
-//! A [`QuotaStore`], erased.
+//! A type-erased [`QuotaStore`].
+//!
+//! [`QuotaStore`] returns opaque futures, so it is not object-safe. [`Erased`] boxes them: one allocation per call,
+//! off the request path except with an exact quota.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use super::{ExactQuota, QuotaReport, QuotaStore, QuotaView, Slot};
 use crate::store::{CacheIdentity, StoreError};
 
+/// A boxed future of a store call.
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// The object-safe form of [`QuotaStore`], whose methods return opaque futures. Implemented for every store.
 pub(super) trait Erased: Send + Sync {
+    /// See [`QuotaStore::report`].
     fn report<'a>(
         &'a self,
         quota: &'a CacheIdentity,
         report: &'a QuotaReport,
     ) -> Answer<'a, QuotaView>;
 
+    /// See [`QuotaStore::slot`].
     fn slot<'a>(
         &'a self,
         quota: &'a CacheIdentity,
@@ -21,6 +28,7 @@ pub(super) trait Erased: Send + Sync {
         longest: Duration,
     ) -> Answer<'a, Slot>;
 
+    /// See [`QuotaStore::changed`].
     fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> Answer<'a, ()>;
 }
 

@@ -1,15 +1,15 @@
-//! A limit that the fleet keeps exactly: the generic cell rate algorithm, with the store's clock.
+//! A limit that a fleet enforces exactly: the generic cell rate algorithm (GCRA), with the store's clock.
 
 use std::time::Duration;
 
 use crate::rate_limit_retry::limits::{at_least_one, some_per};
 
-/// How many requests the whole fleet sends at most, whatever the server says: one round trip to the store for each
-/// request.
+/// The maximum number of requests that the whole fleet sends, whatever the server announces. Costs one round trip to
+/// the store per request.
 ///
-/// A tenth of them may go at once ([`burst`](Self::burst)), and the others are spaced evenly, so that no window of the
-/// server sees more than the quota, wherever it begins, as long as the ways of requests differ by less than the space
-/// between two of them.
+/// By default, a tenth of the requests may be sent at once ([`burst`](Self::burst)); the others are spaced evenly. No
+/// window of the server then sees more requests than the quota, wherever it begins, as long as network delays of
+/// requests differ by less than one [`spacing`](Self::spacing).
 ///
 /// # Examples
 ///
@@ -21,13 +21,16 @@ use crate::rate_limit_retry::limits::{at_least_one, some_per};
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ExactQuota {
+    /// Number of requests per period.
     requests: u32,
+    /// Length of the period.
     period: Duration,
+    /// Number of requests that may be sent at once.
     burst: u32,
 }
 
 impl ExactQuota {
-    /// At most `requests` in any `period`; both at least 1 (request, millisecond).
+    /// Allows at most `requests` in any `period`. Minimum: 1 request, 1 ms.
     #[must_use]
     pub const fn per(requests: u32, period: Duration) -> Self {
         let (requests, period) = some_per(requests, period);
@@ -38,26 +41,28 @@ impl ExactQuota {
         }
     }
 
-    /// At most so many in any second.
+    /// Allows at most `requests` (at least 1) in any second.
     #[must_use]
     pub const fn per_second(requests: u32) -> Self {
         Self::per(requests, Duration::from_secs(1))
     }
 
-    /// At most so many in any minute.
+    /// Allows at most `requests` (at least 1) in any minute.
     #[must_use]
     pub const fn per_minute(requests: u32) -> Self {
         Self::per(requests, Duration::from_secs(60))
     }
 
-    /// At most so many in any hour.
+    /// Allows at most `requests` (at least 1) in any hour.
     #[must_use]
     pub const fn per_hour(requests: u32) -> Self {
         Self::per(requests, Duration::from_secs(3600))
     }
 
-    /// How many may go at once after a pause, at least 1 and at most half of the quota; the more they are, the wider the
-    /// space between the others. Default: a tenth.
+    /// Sets the number of requests that may be sent at once after a pause: at least 1, at most half of the quota.
+    /// Default: a tenth of the quota.
+    ///
+    /// A larger burst widens the spacing of the other requests.
     #[must_use]
     pub const fn burst(mut self, requests: u32) -> Self {
         let most = at_least_one(self.requests / 2);
@@ -69,22 +74,23 @@ impl ExactQuota {
         self
     }
 
-    /// The space between two requests: what remains of the quota beside the burst, and one for those whose way takes
-    /// longer, spread over the period.
+    /// Returns the time between two requests (GCRA: the emission interval T).
+    ///
+    /// The quota without the burst, and without one request in reserve for network delays, is spread over the period.
     #[must_use]
     pub fn spacing(self) -> Duration {
         let spread = self.requests.saturating_sub(self.burst + 1).max(1);
         self.period / spread
     }
 
-    /// By how much a request may come before it is due.
+    /// Returns how much earlier than its due time a request may be sent (GCRA: the tolerance τ).
     #[must_use]
     pub fn tolerance(self) -> Duration {
         self.spacing().saturating_mul(self.burst - 1)
     }
 }
 
-/// What [`QuotaStore::slot`](super::QuotaStore::slot) answers.
+/// The result of [`QuotaStore::slot`](super::QuotaStore::slot).
 ///
 /// # Examples
 ///
@@ -102,8 +108,8 @@ impl ExactQuota {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Slot {
-    /// The request may go after this wait; its slot is taken.
+    /// The slot is reserved; the request may be sent after this wait.
     After(Duration),
-    /// It would have to wait for this long, which is too long. No slot is taken.
+    /// No slot is reserved: the wait would be this long, which exceeds the limit.
     TooLate(Duration),
 }

@@ -1,4 +1,4 @@
-//! What a store does with reports: the same as `redis/report.lua` and `redis/slot.lua`, for stores in memory.
+//! The quota algorithm of an in-memory store: the same as `redis/report.lua` and `redis/slot.lua`.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,34 +7,50 @@ use tokio::time::Instant;
 use super::{ExactQuota, ProcessId, QuotaReport, QuotaView, SharedWindow, Slot};
 use crate::clock::after;
 
-/// One quota.
+/// State of one quota.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
+    /// The current window.
     known: Option<Known>,
+    /// End of the hold.
     hold: Option<Instant>,
+    /// Reserved requests and time of the last report, by process.
     processes: HashMap<ProcessId, (u32, Instant)>,
-    /// When the next request is due, if all are spaced evenly.
+    /// Theoretical arrival time of the next request (GCRA), if requests are spaced evenly.
     due: Option<Instant>,
 }
 
+/// The announced window.
 #[derive(Clone, Copy, Debug)]
 struct Known {
+    /// Number of requests per window, if announced.
     limit: Option<u64>,
+    /// Number of requests that remained, including reserved ones.
     remaining: u64,
+    /// When the announcement was stored.
     at: Instant,
+    /// When the window is reset.
     end: Instant,
 }
 
 impl Ledger {
-    /// Takes in a report. Also tells whether it names a hold that was not known.
+    /// Stores a report and returns the combined state. The flag says whether the report contains a later hold than
+    /// the known one.
+    ///
+    /// - A process without reports for [`GONE`] loses its reservation.
+    /// - A window or a hold that is over is discarded.
+    /// - The longest hold applies.
+    /// - A report replaces the earlier reservation of its process.
+    /// - Grants are limited to an equal share of the free requests, but are at least one while any are free.
     pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaView, bool) {
+        // Expires reservations, the window and the hold.
         self.processes
             .retain(|_, (_, seen)| after(*seen, GONE) > now);
         self.known = self.known.filter(|known| known.end > now);
         self.hold = self.hold.filter(|hold| *hold > now);
         if let Some(told) = &report.told {
-            // An answer to a request that was sent after the last news came replaces what was known; of others, which
-            // may have overtaken each other, the least is believed.
+            // A response to a request that was sent after the last announcement replaces it. Other responses may have
+            // overtaken each other; of those, the smallest number of remaining requests applies.
             let sent = told.age.and_then(|age| now.checked_sub(age));
             let believed = self.known.is_none_or(|known| {
                 told.remaining < known.remaining || sent.is_some_and(|sent| sent > known.at)
@@ -48,11 +64,14 @@ impl Ledger {
                 });
             }
         }
+        // A report without a hold never shortens a known one.
         let hold = report.hold.map(|hold| after(now, hold));
         let news = hold > self.hold;
         self.hold = self.hold.max(hold);
+        // A report replaces the previous reservation of its process.
         self.processes
             .insert(report.process, (report.reserved, now));
+        // Each process receives at most its equal share of the free requests, but at least one while any are free.
         let reserved: u64 = self.processes.values().map(|(n, _)| u64::from(*n)).sum();
         let mut granted = 0;
         if let Some(known) = self.known {
@@ -77,7 +96,12 @@ impl Ledger {
         (view, news)
     }
 
+    /// Reserves a slot by the generic cell rate algorithm (GCRA).
+    ///
+    /// A request is due one emission interval after the previous one, and may be sent earlier by the tolerance. If
+    /// the wait would exceed `longest`, nothing is reserved.
     pub(crate) fn slot(&mut self, exact: ExactQuota, longest: Duration, now: Instant) -> Slot {
+        // A due time in the past does not accumulate credit beyond the tolerance.
         let due = self.due.map_or(now, |due| due.max(now));
         let wait = (due - now).saturating_sub(exact.tolerance());
         if wait > longest {
@@ -88,7 +112,7 @@ impl Ledger {
     }
 }
 
-/// A process that has said nothing for so long has nothing reserved any more.
+/// Time after which the reservation of a process without reports expires.
 pub(super) const GONE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

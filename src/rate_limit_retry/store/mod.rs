@@ -1,4 +1,5 @@
-//! Quotas that the processes of a fleet share: a store beside the gate, asked off the request path.
+//! Quotas that the processes of a fleet share. The store is used beside the gate; requests do not wait for it, with
+//! two exceptions described at [`StoredQuotas::answer_within`].
 
 mod agent;
 mod context;
@@ -27,19 +28,26 @@ use crate::{
     store::{CacheIdentity, StoreError},
 };
 
-/// Where the processes of a fleet tell each other what they know of a quota. Used through [`StoredQuotas`].
+/// A store through which the processes of a fleet share quotas and holds. Used through [`StoredQuotas`].
 ///
-/// Whatever fails here costs accuracy: requests then go by what their own process knows. Each call but
-/// [`changed`](Self::changed) is given up after [`StoredQuotas::answer_within`]. All times are lengths of time, from when
-/// the call is made; a store measures them with its own clock.
+/// A failure costs accuracy only: requests then follow the quota that their own process knows. Each call except
+/// [`changed`](Self::changed) is cancelled after [`StoredQuotas::answer_within`]. All times are durations from the
+/// moment of the call; a store measures them with its own clock.
+///
+/// The stores in this crate follow these rules:
+///
+/// - A reservation expires 1 s after the last report of its process.
+/// - An announced window replaces the known one if its request was sent later, or if fewer requests remain.
+/// - A window ends at its reset. Of several holds, the longest applies.
+/// - A process is granted at most an equal share of the free requests, but at least one while any are free.
 ///
 /// # Cancel safety
 ///
-/// Each future may be dropped at any time, when the time limit is over for example.
+/// Implementations must allow each future to be dropped at any time, such as when the time limit has passed.
 ///
 /// # Examples
 ///
-/// A store through which the processes tell each other of holds, and of nothing else:
+/// A store that shares holds only:
 ///
 /// ```
 /// use std::{collections::HashMap, future::pending, sync::Mutex, time::{Duration, Instant}};
@@ -80,19 +88,19 @@ use crate::{
 /// # drop(layer);
 /// ```
 pub trait QuotaStore: Send + Sync + 'static {
-    /// Takes in what a process says about a quota, in place of what it said before, and answers with what all know.
+    /// Stores the report of a process, which replaces its previous report, and returns the combined state.
     ///
     /// # Errors
     ///
-    /// [`StoreError::unreadable`] for an entry that is none of ours, which is forgotten; [`StoreError::unavailable`] for
-    /// everything else.
+    /// [`StoreError::unreadable`] for an entry in an unknown format, which is deleted; [`StoreError::unavailable`]
+    /// for every other failure.
     fn report(
         &self,
         quota: &CacheIdentity,
         report: &QuotaReport,
     ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send;
 
-    /// Takes a slot for one request, no later than in `longest`.
+    /// Reserves a slot for one request, if one is due within `longest`.
     ///
     /// # Errors
     ///
@@ -104,8 +112,9 @@ pub trait QuotaStore: Send + Sync + 'static {
         longest: Duration,
     ) -> impl Future<Output = Result<Slot, StoreError>> + Send;
 
-    /// Comes to its end when another process has told of a hold, and then [`report`](Self::report) says more. May come
-    /// to its end for no reason; a store that cannot tell waits for ever.
+    /// Completes when another process reports a hold. The details follow from the next [`report`](Self::report).
+    ///
+    /// May complete spuriously. A store without notifications returns a future that never completes.
     ///
     /// # Errors
     ///
@@ -114,7 +123,7 @@ pub trait QuotaStore: Send + Sync + 'static {
     -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// What one process says about a quota.
+/// The report of one process about a quota.
 ///
 /// # Examples
 ///
@@ -130,20 +139,20 @@ pub trait QuotaStore: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct QuotaReport {
-    /// Which process.
+    /// The reporting process.
     pub process: ProcessId,
-    /// How many requests it has under way or may send without asking again: they are reserved for it.
+    /// Number of requests reserved for this process: in flight, or allowed to be sent without another report.
     pub reserved: u32,
-    /// How many more it would like to send soon.
+    /// Number of further requests that the process intends to send soon.
     pub wanted: u32,
-    /// What the API said last.
+    /// The window that the API announced last; `None` if there was no announcement.
     pub told: Option<ToldQuota>,
-    /// For how long nobody may go, because a request was refused.
+    /// How long the partition is held from now, because a request was rejected; `None` if it is not held.
     pub hold: Option<Duration>,
 }
 
 impl QuotaReport {
-    /// A process that has nothing reserved, wants nothing and has been told nothing. For tests of a store of your own.
+    /// Creates a report without reservations, demand, window or hold. For tests of a custom store.
     #[must_use]
     pub fn new(process: ProcessId) -> Self {
         Self {
@@ -156,7 +165,7 @@ impl QuotaReport {
     }
 }
 
-/// What an answer of the API said about a window.
+/// A window that a response of the API announced.
 ///
 /// # Examples
 ///
@@ -175,18 +184,18 @@ impl QuotaReport {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ToldQuota {
-    /// How many requests a window allows, if it said so.
+    /// Number of requests per window; `None` if the API does not announce it.
     pub limit: Option<u64>,
-    /// How many of them remained.
+    /// Number of requests that remained.
     pub remaining: u64,
-    /// How long until the quota is reset.
+    /// Time until the quota is reset.
     pub reset: Duration,
-    /// The request was sent no longer ago than this; `None` if that is not known.
+    /// Upper bound on the time since the request was sent; `None` if that is unknown.
     pub age: Option<Duration>,
 }
 
 impl ToldQuota {
-    /// So many requests remain for so long. For tests of a store of your own.
+    /// Creates a window with `remaining` requests for the time `reset`. For tests of a custom store.
     #[must_use]
     pub fn new(remaining: u64, reset: Duration) -> Self {
         Self {
@@ -198,7 +207,7 @@ impl ToldQuota {
     }
 }
 
-/// What all processes together know about a quota.
+/// The combined state of a quota, from the reports of all processes.
 ///
 /// # Examples
 ///
@@ -216,16 +225,16 @@ impl ToldQuota {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct QuotaView {
-    /// How many of the requests that were [`wanted`](QuotaReport::wanted) are reserved from now on, besides those that
-    /// were reserved before. 0 if no window is known.
+    /// Number of [`wanted`](QuotaReport::wanted) requests that are now reserved, in addition to the earlier
+    /// reservation. 0 if no window is known.
     pub granted: u32,
-    /// The window, if one is known.
+    /// The window; `None` if no window is known.
     pub window: Option<SharedWindow>,
-    /// For how long nobody may go.
+    /// How long the partition is held from now; `None` if it is not held.
     pub hold: Option<Duration>,
 }
 
-/// A window that all processes know.
+/// A window that all processes share.
 ///
 /// # Examples
 ///
@@ -242,20 +251,20 @@ pub struct QuotaView {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct SharedWindow {
-    /// How many requests it allows, if the API said so.
+    /// Number of requests per window; `None` if the API does not announce it.
     pub limit: Option<u64>,
-    /// How many requests remain, those that are reserved among them.
+    /// Number of requests that remain, including reserved ones.
     pub remaining: u64,
-    /// How many are reserved, for all processes together.
+    /// Number of requests reserved for all processes together.
     pub reserved: u64,
-    /// How many processes share it.
+    /// Number of processes that share the window.
     pub processes: u32,
-    /// How long until it is reset.
+    /// Time until the quota is reset.
     pub reset: Duration,
 }
 
 impl SharedWindow {
-    /// A window with `remaining` requests left, of which `reserved` are reserved for so many processes.
+    /// Creates a window with `remaining` requests, of which `reserved` are reserved for `processes` processes.
     #[must_use]
     pub fn new(
         limit: Option<u64>,
@@ -274,7 +283,7 @@ impl SharedWindow {
     }
 }
 
-/// One process of a fleet, or one layer in it. At random.
+/// The random id of one process of a fleet, or of one layer in it.
 ///
 /// # Examples
 ///
@@ -289,13 +298,13 @@ impl SharedWindow {
 pub struct ProcessId(u128);
 
 impl ProcessId {
-    /// Another than all before it.
+    /// A new random id.
     #[must_use]
     pub fn random() -> Self {
         Self(unique())
     }
 
-    /// The number.
+    /// Returns the id as 16 bytes, big-endian.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()

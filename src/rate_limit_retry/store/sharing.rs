@@ -1,4 +1,8 @@
-//! What a layer shares: an agent for each partition that is in use, and the slots of an exact quota.
+//! Quota sharing of one layer: an agent for each partition in use, and the slots of an exact quota.
+//!
+//! Agents are started on demand, by the first request of a partition, on the runtime of that request. They are
+//! aborted when the layer is dropped. An agent that was lost, because its runtime has ended or it has panicked, is
+//! replaced by the next request.
 
 use std::{
     collections::HashMap,
@@ -22,20 +26,24 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// One layer's part in the fleet.
+/// Shares one layer's quotas with the fleet.
 pub(crate) struct Sharing {
+    /// The context of the agents.
     shared: Arc<Shared>,
+    /// Agents by partition, including finished ones that have not been removed yet.
     agents: Mutex<HashMap<PartitionKey, Agent>>,
 }
 
 /// A partition's agent.
 struct Agent {
+    /// Handle to the agent's task.
     task: AbortHandle,
-    /// Set when it ended early: with its runtime, or by a panic.
+    /// Set if the agent ended early, because its runtime shut down or it panicked.
     lost: Arc<AtomicBool>,
 }
 
 impl Sharing {
+    /// Creates the context under a new random process id. Starts no agents.
     pub(crate) fn new(
         quotas: StoredQuotas,
         gate: Gate,
@@ -58,12 +66,12 @@ impl Sharing {
         }
     }
 
-    /// Whether requests take slots.
+    /// Returns whether requests reserve slots in the store.
     pub(crate) fn is_exact(&self) -> bool {
         self.shared.quotas.exact.is_some()
     }
 
-    /// Sees that these partitions have agents.
+    /// Ensures that these partitions have agents. Reports a failure for each agent that was lost.
     pub(crate) fn attend(&self, keys: &[PartitionKey]) {
         for key in self.start_agents(keys) {
             let what = "was not asked to the end: the runtime has ended, or the agent panicked";
@@ -71,22 +79,28 @@ impl Sharing {
         }
     }
 
-    /// Starts the agents that are missing. Returns the partitions whose agents were lost.
+    /// Starts the missing agents. Returns the partitions whose agents were lost.
+    ///
+    /// Does nothing outside a tokio runtime.
     fn start_agents(&self, keys: &[PartitionKey]) -> Vec<PartitionKey> {
         let mut lost = Vec::new();
         let mut agents = lock(&self.agents);
         for key in keys {
             let former = agents.get(key);
-            // One that was on a runtime that is gone has finished, too.
+            // An agent whose runtime has shut down counts as finished, too.
             if former.is_some_and(|agent| !agent.task.is_finished()) {
                 continue;
             }
+            // A later request, in a runtime, starts the agent.
             let Ok(runtime) = Handle::try_current() else {
                 break;
             };
+            // Relaxed: the flag publishes no other data.
             if former.is_some_and(|agent| agent.lost.load(Relaxed)) {
                 lost.push(key.clone());
             }
+            // Removes finished agents whenever the map has doubled, so that the cost per insertion is constant on
+            // average.
             if agents.len().is_power_of_two() {
                 agents.retain(|_, agent| !agent.task.is_finished());
             }
@@ -98,11 +112,15 @@ impl Sharing {
         lost
     }
 
-    /// Tells the store that nothing is reserved for this process any more.
+    /// Reports to the store that this process has no more reservations. Stops at the first failure.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the remaining reservations expire in the store after 1 s.
     pub(crate) async fn give_back(&self) {
         let shared = &self.shared;
         let agents: Vec<_> = lock(&self.agents).drain().collect();
-        // All of them first: none says anything else afterwards, even if this future is dropped.
+        // Aborts all agents first, so that none reports again, even if this future is dropped.
         for (_, agent) in &agents {
             agent.task.abort();
         }
@@ -110,19 +128,21 @@ impl Sharing {
             let identity = shared.quotas.identity(&key);
             let report = QuotaReport::new(shared.process);
             let asked = async { shared.quotas.store.report(&identity, &report).await };
-            // Then what was reserved comes back by itself.
+            // The remaining reservations expire in the store.
             if shared.ask(&key, asked).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Takes a slot of each partition, no later than in `longest`. `None` if there are none to be had: the store fails, or
-    /// none are asked for.
+    /// Reserves a slot in each partition, due within `longest`. Returns the longest of the waits.
+    ///
+    /// Returns `None` if the quota is not exact, if the store fails, or until [`REST`] has passed after a failure.
     pub(crate) async fn slot(&self, keys: &[PartitionKey], longest: Duration) -> Option<Slot> {
         let shared = &self.shared;
         let exact = shared.quotas.exact?;
         let now = shared.clock.now();
+        // A store that failed recently is not asked again for each request.
         if lock(&shared.rests).is_some_and(|until| now < until) {
             return None;
         }
@@ -132,6 +152,7 @@ impl Sharing {
             let asked = async { shared.quotas.store.slot(&identity, exact, longest).await };
             match shared.ask(key, asked).await {
                 Ok(Slot::After(after)) => wait = wait.max(after),
+                // Slots already reserved in other partitions expire unused.
                 Ok(late) => return Some(late),
                 Err(_) => {
                     let until = after(shared.clock.now(), REST);
@@ -158,5 +179,5 @@ impl fmt::Debug for Sharing {
     }
 }
 
-/// After a failure slots are asked for again when so much time has passed.
+/// Pause of slot requests after the store has failed.
 const REST: Duration = Duration::from_secs(1);

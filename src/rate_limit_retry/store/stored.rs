@@ -1,4 +1,7 @@
-//! How a layer shares its quotas.
+//! Settings of the quotas that a layer shares.
+//!
+//! The store key of a partition consists of the group's name and the partition key, so that layers of different
+//! groups never share an entry.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,10 +10,12 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheIdentity};
 
 /// Quotas that are shared with the other processes of a fleet through a [`QuotaStore`]. Cheap to clone.
 ///
-/// Each process tells the store, off the request path, what the API has told it and what it has under way. Of a quota
-/// that the API announces, the store gives each process a part to use, so that all of it is used and nothing beyond it; a
-/// refusal anywhere holds all. A store that fails costs accuracy: each process goes by what it knows itself, and tells
-/// of it once, by [`StoreFailed`](crate::rate_limit_retry::RateLimitEvent::StoreFailed).
+/// Each process reports to the store, off the request path, which windows the API has announced and which requests
+/// are in flight. The store splits an announced quota between the processes, so that together they can use all of it
+/// but do not exceed it. A rejection in one process holds all processes.
+///
+/// If the store fails, only accuracy is lost: each process follows the quota that it knows, and emits
+/// [`StoreFailed`](crate::rate_limit_retry::RateLimitEvent::StoreFailed) once.
 ///
 /// # Examples
 ///
@@ -27,15 +32,21 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheIdentity};
 /// ```
 #[derive(Clone)]
 pub struct StoredQuotas {
+    /// Name of the group of layers that share quotas.
     name: Arc<str>,
+    /// The store.
     pub(super) store: Arc<dyn Erased>,
+    /// Time limit of a store call.
     pub(super) answer_within: Duration,
+    /// The quota that the fleet enforces exactly, if any.
     pub(super) exact: Option<ExactQuota>,
 }
 
 impl StoredQuotas {
-    /// Shares quotas through `store`. `name` says whose they are: layers with the same name share partitions with the
-    /// same key, so name the credential that the API counts for.
+    /// Shares quotas through `store`.
+    ///
+    /// Layers with the same `name` share partitions with the same key. Use the name of the credential that the API
+    /// counts for.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, store: impl QuotaStore) -> Self {
         Self {
@@ -46,23 +57,27 @@ impl StoredQuotas {
         }
     }
 
-    /// How long the store may take for each answer. Requests do not wait for it, but in two cases: when a quota is nearly
-    /// used up, and what is left is reserved for others; and with [`exact`](Self::exact). Default: 100 ms.
+    /// Sets the time limit of a store call. Default: 100 ms.
+    ///
+    /// Requests wait for the store in two cases only: when a quota is nearly exhausted and the rest is reserved for
+    /// other processes, and with [`exact`](Self::exact).
     #[must_use]
     pub fn answer_within(mut self, limit: Duration) -> Self {
         self.answer_within = limit;
         self
     }
 
-    /// Keeps this quota exactly, for each partition: each request takes a slot from the store before it is sent, and waits
-    /// for it. When the store fails, requests go by what their process knows. Default: none.
+    /// Enforces this quota exactly, for each partition: each request reserves a slot in the store before it is sent,
+    /// and waits for that slot. Default: no exact quota.
+    ///
+    /// If the store fails, requests follow the quota that their own process knows.
     #[must_use]
     pub fn exact(mut self, quota: ExactQuota) -> Self {
         self.exact = Some(quota);
         self
     }
 
-    /// Under what a partition is stored.
+    /// Returns the store key of a partition.
     pub(super) fn identity(&self, partition: &PartitionKey) -> CacheIdentity {
         CacheIdentity::new("quota")
             .field("name", &*self.name)

@@ -1,4 +1,13 @@
-//! What the fields of a quota turn out to be.
+//! Converts the collected fields of a quota to [`Limit`]s.
+//!
+//! The fields of one family and dimension can describe several quotas:
+//!
+//! - one for each `limit:seconds` pair;
+//! - one for each position, if the values are lists;
+//! - otherwise one for all unstructured fields together;
+//! - one for each remaining item of a structured field.
+//!
+//! An unnamed policy with the same limit as an unstructured quota is not a quota of its own: it adds its window.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +22,8 @@ use super::{
 use crate::{retry_after::LONGEST, steps::examined};
 
 impl Quota<'_> {
-    /// The quotas that this turns out to be: one, one for each policy that has a name, one for each pair, or one for
-    /// each position of `lines`. A quota without a limit is none.
+    /// Returns the quotas that the fields describe: one, one for each named policy, one for each pair, or one for
+    /// each position of `lines`. Omits quotas reported as unlimited.
     pub(in super::super) fn into_limits(
         mut self,
         lines: &[Line<'_>],
@@ -23,6 +32,7 @@ impl Quota<'_> {
         let unit = self
             .unit
             .unwrap_or_else(|| Unit::of_dimension(&self.dimension));
+        // Each `limit:seconds` pair is a quota of its own.
         let pairs: Vec<_> = self.limits_by_seconds.drain(..).collect();
         let mut limits: Vec<Limit> = pairs
             .into_iter()
@@ -36,6 +46,7 @@ impl Quota<'_> {
             .collect();
 
         let mut policies = std::mem::take(&mut self.policies);
+        // Lists by position, or else a single quota.
         if let Some(rows) = rows(lines, reference) {
             let rows = rows.iter().filter(|row| !row.unlimited);
             limits.extend(rows.map(|row| self.row(row, unit, &mut policies)));
@@ -43,7 +54,7 @@ impl Quota<'_> {
             let base = self.base(unit, &mut policies);
             limits.extend(base.says_something().then_some(base));
         }
-        // What remains of a quota, and then the policy of the same name.
+        // Items with a remaining count are merged with the policy of the same name.
         let (states, mut policies): (Vec<_>, Vec<_>) = policies
             .into_iter()
             .partition(|item| item.remaining.is_some());
@@ -62,7 +73,10 @@ impl Quota<'_> {
         limits
     }
 
-    /// A quota that is one of several by its position.
+    /// Returns a quota that is identified by its position in a list.
+    ///
+    /// A missing limit is the sum of the remaining and the used count. A missing remaining count is the limit minus
+    /// the used count.
     fn row(&self, row: &Row, unit: Unit, policies: &mut Vec<Item>) -> Limit {
         let limit = row
             .limit
@@ -85,12 +99,18 @@ impl Quota<'_> {
         }
     }
 
+    /// Returns the name that a field gives to the quota, or the words of its dimension.
     fn shown_name(&self) -> Option<String> {
         let dimension = (!self.dimension.is_empty()).then(|| self.dimension.to_string());
         self.name.clone().or(dimension)
     }
 
-    /// What the fields say that are not structured. Takes the policy with the same number out of `policies`.
+    /// Returns the quota that the unstructured fields describe. Removes the policies with the same limit from
+    /// `policies`.
+    ///
+    /// Missing counts are derived as for [`row`](Self::row). The window comes from its own field, else from the
+    /// policy, else from the words of the dimension. The refill is divided by the window, to obtain a rate per
+    /// second.
     fn base(&mut self, unit: Unit, policies: &mut Vec<Item>) -> Limit {
         let used = self.used;
         let limit = self
@@ -101,7 +121,7 @@ impl Quota<'_> {
             .window
             .or(told)
             .or_else(|| self.dimension.window().and_then(seconds));
-        // What comes back in a second, if no window is named.
+        // Without a window, the refill is per second.
         let seconds = window.map_or(1.0, |window| window.as_secs_f64());
         Limit {
             name: self.shown_name(),
@@ -110,7 +130,7 @@ impl Quota<'_> {
             remaining: self
                 .remaining
                 .or_else(|| Some(limit?.saturating_sub(used?))),
-            // A length of time does not depend on any clock.
+            // A duration does not depend on any clock.
             reset: self.reset_in.or(self.reset_at),
             window,
             refill: self.rate.or_else(|| Some(self.refill? / seconds)),
@@ -118,6 +138,7 @@ impl Quota<'_> {
         }
     }
 
+    /// Returns the used count of the pair with this window, in seconds.
     fn used_in(&self, window: u64) -> Option<u64> {
         examined(self.used_by_seconds.len());
         let mut used = self.used_by_seconds.iter();
@@ -126,7 +147,7 @@ impl Quota<'_> {
     }
 }
 
-/// Takes out the policies that have no name and the same quota, and returns the window of the first.
+/// Removes the unnamed policies with this limit, and returns the window of the first that has one.
 fn take_policy(policies: &mut Vec<Item>, limit: Option<u64>) -> Option<Duration> {
     examined(2 * policies.len());
     let own = |item: &Item| item.name.is_none() && item.quota == limit;
@@ -138,8 +159,9 @@ fn take_policy(policies: &mut Vec<Item>, limit: Option<u64>) -> Option<Duration>
     told.and_then(seconds)
 }
 
-/// A quota of IETF drafts 08 to 10, from its state and its policy.
+/// Returns a quota of IETF drafts 08 to 10. The state takes precedence over the policy.
 fn named(state: &Item, policy: Option<&Item>) -> Limit {
+    // The policy fills in what the state does not contain.
     let either = |of: fn(&Item) -> Option<u64>| of(state).or_else(|| of(policy?));
     let unit = state
         .unit

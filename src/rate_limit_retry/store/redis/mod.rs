@@ -1,4 +1,15 @@
 //! A quota store on Redis, Valkey or KeyDB.
+//!
+//! With the default prefix, each quota has these names, where `name` is the HMAC of the partition's identity:
+//!
+//! | name | type | content |
+//! |---|---|---|
+//! | `m2m:1:{name}:quota` | hash | window, hold, and the reservation of each process |
+//! | `m2m:1:{name}:seen` | sorted set | time of the last report of each process |
+//! | `m2m:1:{name}:slot` | string | due time of the next request of an exact quota |
+//! | `m2m:1:{name}:news` | channel | a message for each new hold |
+//!
+//! Scripts read and write them atomically, and use the server's clock. All keys expire.
 
 mod news;
 
@@ -10,9 +21,9 @@ use crate::store::{Call, Connection, Script, StoreError, StoreKeys};
 
 /// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB: one server, or a cluster.
 ///
-/// Use `rediss://` and a user of its own (see [`docs::fleet`](crate::docs::fleet)). The names of partitions are put
-/// through HMAC-SHA-256; what is stored are counts and times, by the server's clock. Nothing is sent before the first
-/// request; a server that is not there is no error.
+/// Use `rediss://` and a dedicated user (see [`docs::fleet`](crate::docs::fleet)). Partition names are stored as
+/// HMAC-SHA-256; the values are counts and times, by the server's clock. The store connects on first use: a server
+/// that is not available at construction is not an error.
 ///
 /// # Examples
 ///
@@ -29,35 +40,42 @@ use crate::store::{Call, Connection, Script, StoreError, StoreKeys};
 /// # }
 /// ```
 pub struct RedisQuotaStore {
+    /// The connection, which also delivers notifications.
     connection: Connection,
+    /// The subscribed channels and their waiters.
     news: Arc<News>,
+    /// Keys for the HMAC of names.
     keys: StoreKeys,
+    /// Prefix of all keys and channels.
     prefix: String,
+    /// `report.lua`.
     report: Script,
+    /// `slot.lua`.
     slot: Script,
 }
 
 impl RedisQuotaStore {
-    /// The store at `url`: `redis://` or `rediss://` (feature `redis-tls`), `user:password@host:port/database`. Of the
-    /// keys the first one is used.
+    /// Creates a store at `url`: `redis://` or `rediss://` (feature `redis-tls`), `user:password@host:port/database`.
+    /// Only the first of `keys` is used.
     ///
-    /// TLS uses rustls' crypto provider of the process: a program that builds in none or two installs one
-    /// (`CryptoProvider::install_default`), or the store fails with an error that says so.
+    /// TLS uses rustls' process-wide crypto provider. A program that compiles in none or two of them must install one
+    /// (`CryptoProvider::install_default`); otherwise store calls fail with an error that says so.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if the URL cannot be
-    /// read.
+    /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if the URL is
+    /// invalid.
     pub fn new(url: impl AsRef<str>, keys: StoreKeys) -> Result<Self, StoreError> {
         Self::cluster([url], keys)
     }
 
-    /// The store on a cluster, of which these are some nodes: the first one that answers is asked where the others are, and
-    /// the nodes' answers tell when that has changed. User, password and the rest are those of the first URL.
+    /// Creates a store on a cluster. `urls` are some of its nodes: the first one that responds is asked for the
+    /// others, and redirects of the nodes update the list. User, password and other options are those of the first
+    /// URL.
     ///
     /// # Errors
     ///
-    /// As for [`new`](Self::new), and if there are no URLs.
+    /// As for [`new`](Self::new), and if `urls` is empty.
     pub fn cluster<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
         keys: StoreKeys,
@@ -74,40 +92,47 @@ impl RedisQuotaStore {
         })
     }
 
-    /// What all keys and channels begin with. Default: `m2m`.
+    /// Sets the prefix of all keys and channels. Default: `m2m`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Believes the server's certificate only if this one, in PEM, has signed it. Default: the system's.
+    /// Trusts only server certificates signed by this certificate, in PEM. Default: the system's root certificates.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if it is not PEM, or the URL is
-    /// not `rediss://`.
+    /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if it is not PEM,
+    /// or the URL is not `rediss://`.
     #[cfg(feature = "redis-tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {
         self.connection.trust(&pem.into())?;
         Ok(self)
     }
 
-    /// How long the server may take for each answer, and for a new connection. Default: 250 ms; of this and
-    /// [`StoredQuotas::answer_within`](super::StoredQuotas::answer_within) the shorter counts.
+    /// Sets the time limit of each request to the server, and of a new connection. Default: 250 ms. The shorter of
+    /// this and [`StoredQuotas::answer_within`](super::StoredQuotas::answer_within) applies.
     #[must_use]
     pub fn answer_within(mut self, limit: Duration) -> Self {
         self.connection.limit(limit);
         self
     }
 
-    /// The name of what belongs to a quota. All of it shares a hash tag, and so a slot of a cluster.
+    /// Returns the name of a key or channel of a quota. All names of one quota share a hash tag, and therefore a
+    /// cluster slot.
     fn name(&self, quota: &CacheIdentity, what: &str) -> String {
         let entry = self.keys.active().entry(quota);
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
     }
 
-    /// The numbers that a script answers with.
+    /// Runs a script and returns its numbers. The first one is 0 unless the script found an entry in an unknown
+    /// format.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::unreadable`] for such an entry, which the script has deleted; otherwise the error of the
+    /// connection.
     async fn invoke(&self, call: Call) -> Result<Vec<i64>, StoreError> {
         let answer: Vec<i64> = self.connection.invoke(call).await?;
         match answer.first() {
@@ -125,6 +150,7 @@ impl QuotaStore for RedisQuotaStore {
         quota: &CacheIdentity,
         report: &QuotaReport,
     ) -> Result<QuotaView, StoreError> {
+        // The order of keys and arguments is that of `report.lua`.
         let call = self.report.key(self.name(quota, "quota"));
         let mut call = call
             .key(self.name(quota, "seen"))
@@ -132,6 +158,7 @@ impl QuotaStore for RedisQuotaStore {
             .arg(report.reserved)
             .arg(report.wanted)
             .arg(report.hold.map_or(0, millis))
+            // The channel is an argument and not a key: a cluster must not look for it while it migrates the slot.
             .arg(self.name(quota, "news"));
         if let Some(told) = &report.told {
             call = call
@@ -146,6 +173,7 @@ impl QuotaStore for RedisQuotaStore {
         let answer = self.invoke(call).await?;
         let number = |index| answer.get(index).and_then(|n| u64::try_from(*n).ok());
         let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
+        // The elements after the third one exist only if a window is known. A limit of -1 stands for an unknown one.
         let window = || {
             Some(SharedWindow::new(
                 number(7),
@@ -168,6 +196,7 @@ impl QuotaStore for RedisQuotaStore {
         exact: ExactQuota,
         longest: Duration,
     ) -> Result<Slot, StoreError> {
+        // The order of keys and arguments is that of `slot.lua`.
         let call = self.slot.key(self.name(quota, "slot"));
         let call = call
             .arg(micros(exact.spacing()))
@@ -183,6 +212,7 @@ impl QuotaStore for RedisQuotaStore {
     }
 
     async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
+        // Registers before it subscribes, so that no notification is missed in between.
         let place = self.news.enter(&self.connection, self.name(quota, "news"));
         self.connection.subscribe(place.channel()).await?;
         place.heard().await;
@@ -190,7 +220,7 @@ impl QuotaStore for RedisQuotaStore {
     }
 }
 
-/// Without the URL, which holds a password.
+/// Omits the URL, which contains a password.
 impl fmt::Debug for RedisQuotaStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisQuotaStore")
@@ -200,18 +230,19 @@ impl fmt::Debug for RedisQuotaStore {
     }
 }
 
-/// At least 1: what is over is not told. At most a day.
+/// Converts to milliseconds, at least 1 and at most one day. Expired times are not reported, so 0 is not needed.
 fn millis(duration: Duration) -> i64 {
     let millis = duration.as_millis().clamp(1, 24 * 3600 * 1000);
     i64::try_from(millis).unwrap_or(1)
 }
 
-/// At most a year, which a number of the server's scripts holds exactly.
+/// Converts to microseconds, at most one year, which the script's numbers represent exactly.
 fn micros(duration: Duration) -> i64 {
     let year = Duration::from_secs(365 * 24 * 3600).as_micros();
     i64::try_from(duration.as_micros().min(year)).unwrap_or_default()
 }
 
+/// Formats bytes as lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,12 @@
-//! What has been heard on channels, for those who wait for it. A channel that nobody has waited on for a while is left.
+//! Notifications of Redis channels, for the tasks that wait for them.
+//!
+//! A task registers with [`News::enter`] and waits for [`Place::heard`]. A notification that arrives in between is
+//! not lost, because each channel counts them.
+//!
+//! A channel without waiters stays subscribed for one or two sweeps, because a task usually waits again after a
+//! notification. A sweeper task runs only while there are such channels.
+//!
+//! The only lock is that of [`News`]. No waker is cloned, woken or dropped while it is held.
 
 use std::{collections::HashMap, future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
 
@@ -10,32 +18,38 @@ use crate::{
     waker_set::WakerSet,
 };
 
-/// The channels that are listened to, and who waits.
+/// The subscribed channels and their waiters.
 #[derive(Default)]
 pub(super) struct News(Mutex<State>);
 
+/// State behind the lock.
 #[derive(Default)]
 struct State {
-    /// Number of times that something was heard, on any channel.
+    /// Number of notifications received, on any channel.
     total: u64,
+    /// Subscribed channels by name.
     channels: HashMap<String, Heard>,
-    /// Whether a task leaves channels that are not used.
+    /// Whether a task that unsubscribes unused channels is running.
     is_swept: bool,
 }
 
+/// One channel.
 struct Heard {
-    /// The total when something was heard last, or when the channel was entered.
+    /// Value of `total` at the last notification, or when the channel was entered.
     count: u64,
+    /// Wakers of the waiting tasks.
     waiting: WakerSet,
-    /// Number of places; more than wait while something has been heard.
+    /// Number of [`Place`]s. Can exceed the number of wakers after a notification.
     places: usize,
-    /// Whether it had no places when the channels were swept last.
+    /// Whether the channel had no places at the last sweep.
     idle: bool,
 }
 
 impl News {
-    /// Something was heard; without a channel, perhaps on any.
+    /// Records a notification and wakes the waiters of the channel. `None` stands for all channels, such as after a
+    /// lost connection.
     pub(super) fn note(&self, channel: Option<&str>) {
+        // Wakers are collected under the lock and woken after it is released.
         let mut woken = Vec::new();
         {
             let mut state = lock(&self.0);
@@ -48,12 +62,14 @@ impl News {
                 }
             }
         }
+        // Wakers run outside the lock.
         for waker in woken {
             waker.wake();
         }
     }
 
-    /// Listens to a channel from now on; the caller has it subscribed to afterwards.
+    /// Registers for notifications of a channel from now on. The caller subscribes afterwards, so that no
+    /// notification is missed.
     pub(super) fn enter(self: &Arc<Self>, connection: &Connection, channel: String) -> Place {
         let mut state = lock(&self.0);
         let total = state.total;
@@ -77,11 +93,12 @@ impl News {
         }
     }
 
+    /// Returns whether the channel has an entry.
     fn is_entered(&self, channel: &str) -> bool {
         lock(&self.0).channels.contains_key(channel)
     }
 
-    /// Takes out the channels that had no places twice in a row; `None` if all have.
+    /// Removes the channels that had no places at two consecutive sweeps. Returns `None` if every channel has places.
     fn sweep(&self) -> Option<Vec<String>> {
         let mut state = lock(&self.0);
         let mut over = Vec::new();
@@ -101,26 +118,38 @@ impl News {
     }
 }
 
-/// A place among those that wait for a channel. Given up when it is dropped.
+/// A registration for notifications of one channel. Deregisters on drop.
 pub(super) struct Place {
+    /// The channels.
     news: Arc<News>,
+    /// The connection on which unused channels are unsubscribed.
     connection: Connection,
+    /// Name of the channel.
     channel: String,
-    /// The count that was known when it was entered.
+    /// The channel's count at registration.
     known: u64,
+    /// Number of the waker in the [`WakerSet`], after the first poll.
     number: Option<u64>,
 }
 
 impl Place {
+    /// Returns the name of the channel.
     pub(super) fn channel(&self) -> &str {
         &self.channel
     }
 
-    /// Waits until something has been heard since it was entered.
+    /// Waits for a notification since the registration. Returns at once if there was one already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future deregisters it.
     pub(super) async fn heard(mut self) {
         poll_fn(|cx| {
+            // Cloned before the lock is taken, because the clone may run any code.
             let waker = cx.waker().clone();
             let mut state = lock(&self.news.0);
+            // The sweeper removes only channels without places, so this is unreachable in practice; it errs towards
+            // waking.
             let Some(heard) = state.channels.get_mut(&self.channel) else {
                 return Poll::Ready(());
             };
@@ -129,6 +158,7 @@ impl Place {
             }
             let number = *self.number.get_or_insert_with(|| heard.waiting.enter());
             let replaced = heard.waiting.register(number, waker);
+            // A replaced waker is dropped outside the lock, because its drop may run any code.
             drop(state);
             drop(replaced);
             Poll::Pending
@@ -146,6 +176,7 @@ impl Drop for Place {
             };
             let waker = self.number.and_then(|number| heard.waiting.leave(number));
             heard.places -= 1;
+            // The place that starts a sweep is the one that sets the flag, so there is at most one sweeper.
             let sweeps = heard.places == 0 && !mem::replace(&mut state.is_swept, true);
             (waker, sweeps)
         };
@@ -153,7 +184,7 @@ impl Drop for Place {
         drop(waker);
         if sweeps {
             let sweeper = Sweeper(Arc::clone(&self.news));
-            // Without a runtime the next place that is given up has the channels swept.
+            // Without a runtime, the drop of a later place starts the sweep.
             if let Ok(runtime) = Handle::try_current() {
                 runtime.spawn(sweeper.run(self.connection.clone()));
             }
@@ -161,10 +192,11 @@ impl Drop for Place {
     }
 }
 
-/// Leaves channels that are not used. One for all.
+/// The task that unsubscribes unused channels. At most one runs at a time.
 struct Sweeper(Arc<News>);
 
 impl Sweeper {
+    /// Sweeps every [`GRACE`] until every channel has places.
     async fn run(self, connection: Connection) {
         loop {
             sleep(GRACE).await;
@@ -172,9 +204,9 @@ impl Sweeper {
                 return;
             };
             for channel in over {
-                // If it fails, the connection is given up, and its subscriptions with it.
+                // If this fails, the connection is closed, which ends its subscriptions.
                 drop(connection.unsubscribe(&channel).await);
-                // It may have been entered meanwhile, and subscribed to before.
+                // The channel may have been entered, and subscribed to, before the unsubscription.
                 if self.0.is_entered(&channel) {
                     drop(connection.subscribe(&channel).await);
                 }
@@ -185,11 +217,12 @@ impl Sweeper {
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
+        // Also runs if the runtime drops the task, so that a later place can start another sweeper.
         lock(&self.0.0).is_swept = false;
     }
 }
 
-/// How often channels are swept: one that is entered again soon, as after each message, stays subscribed to.
+/// Interval between sweeps. A channel that is entered again soon, as after each notification, stays subscribed.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
