@@ -1,7 +1,7 @@
-//! What a request costs in instructions and allocations, on five named paths. Run by `benches/guard.sh`, which counts
-//! instructions with callgrind and compares with the figures kept in `benches/guard.txt`.
+//! Instructions and allocations per request, on six named paths (`bare` has no layer). Run by `benches/guard.sh`, which
+//! counts instructions with callgrind and compares them with the figures in `benches/guard.txt`.
 //!
-//! `guard PATH` runs that path [`ROUNDS`] times inside of [`measured`]; `guard` alone prints the allocations of all.
+//! `guard PATH` runs that path [`ROUNDS`] times inside [`measured`]; `guard` alone prints the allocations of every path.
 #![expect(
     clippy::disallowed_methods,
     reason = "shares its support with benchmarks"
@@ -57,7 +57,7 @@ fn main() {
     }
 }
 
-/// Allocations for each request.
+/// Runs a path, and returns its allocations per request.
 fn run(path: &str) -> f64 {
     let limits = RateLimitRetryLayer::new;
     match path {
@@ -77,7 +77,7 @@ where
     S::Error: Debug,
 {
     let requests: Vec<_> = (0..ROUNDS).map(|_| request()).collect();
-    // A partition is open when so many answers have said nothing about limits.
+    // A partition takes the fast path after this many responses without rate-limit headers.
     for request in requests.iter().chain(&requests) {
         send(&mut service, request.clone());
     }
@@ -88,7 +88,7 @@ where
     })
 }
 
-/// Each request is refused once, gets a new token, and is sent again.
+/// Each request is rejected once, gets a new token, and is sent again.
 fn replays() -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -115,7 +115,7 @@ fn per_request(work: impl FnOnce()) -> f64 {
     info.count_total as f64 / ROUNDS as f64
 }
 
-/// The function whose instructions are counted.
+/// Runs `work`. The instructions of this function are counted.
 #[inline(never)]
 fn measured(work: impl FnOnce()) {
     work();
@@ -130,7 +130,7 @@ where
     drop(block_on(sent).expect("an answer"));
 }
 
-/// Another token each time.
+/// A token source with a different token each time.
 #[derive(Debug, Default)]
 struct Numbered(AtomicU64);
 
@@ -141,7 +141,7 @@ impl TokenSource for Numbered {
     }
 }
 
-/// Says 401 every second time, about any token.
+/// A service that returns 401 for every second request, whatever its token.
 #[derive(Clone, Debug, Default)]
 struct EverySecond(Arc<AtomicU64>);
 

@@ -1,4 +1,4 @@
-//! What does it cost to read a response, per dialect and for responses that say nothing?
+//! Time to read the rate-limit headers of a response, per dialect and for responses without any.
 
 use std::{
     hint::black_box,
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use tower_m2m::rate_limit_retry::headers::read;
 
 const DATE: &str = "date: Mon, 21 Sep 2026 14:13:20 GMT";
-/// What a JSON API sends besides.
+/// Other headers of a JSON API.
 const COMMON: [&str; 8] = [
     DATE,
     "content-type: application/json; charset=utf-8",

@@ -1,8 +1,8 @@
-//! What do the layers add to a request when nothing goes wrong?
+//! Time that the layers add to a request when nothing goes wrong.
 //!
-//! Each is measured over two inner services (one whose clone is free, and one that is boxed, so that its clone
-//! allocates), with both habits of callers (one long-lived clone per thread; a clone for every request), on 1, 2 and 8
-//! threads. A figure is the time from the first start to the last end divided by all requests; subtract `bare`.
+//! Each stack is measured over two inner services (one whose clone is free, and one that is boxed, so that its clone
+//! allocates), with both habits of callers (one long-lived clone per thread; a clone per request), on 1, 2 and 8 threads.
+//! A figure is the time from the first start to the last end divided by the number of requests; subtract `bare`.
 #![expect(clippy::disallowed_methods, reason = "benchmarks measure time")]
 
 mod support;
@@ -23,7 +23,7 @@ use tower_m2m::{M2mLayer, RateLimitRetryLayer};
 
 use support::{Answer, Immediate, Sent, block_on, credentials, request, together, token, warm};
 
-/// Keeps a copy of each request and never uses it, as a policy does when all goes well.
+/// A policy that copies each request and never uses the copy, as policies do when nothing goes wrong.
 #[derive(Clone, Copy, Debug)]
 struct Copying;
 
@@ -92,13 +92,13 @@ where
 /// How callers use a service.
 #[derive(Clone, Copy, Debug)]
 enum Habit {
-    /// One long-lived clone for each thread.
+    /// One long-lived clone per thread.
     Kept,
-    /// A clone for each request.
+    /// A clone per request.
     Cloned,
 }
 
-/// On 1, 2 and 8 threads.
+/// Measures a service on 1, 2 and 8 threads.
 fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, habit: Habit, name: &str, service: &S)
 where
     S: Service<Sent, Response = Answer> + Clone + Sync,

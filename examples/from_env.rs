@@ -1,8 +1,8 @@
 //! cargo run --example from_env [URL]
 //!
-//! One authorised request, configured by the environment: `OAUTH_CLIENT_ID`, `OAUTH_CLIENT_SECRET`, `OAUTH_TOKEN_URL`,
-//! `OAUTH_SCOPE`, `OAUTH_ALLOWED_ORIGINS`, and the others of `client_credentials::Config`. With none of them set it runs
-//! against an issuer and an API in the process, and prints what it would read.
+//! Sends one authorized request, configured by the environment: `OAUTH_CLIENT_ID`, `OAUTH_CLIENT_SECRET`,
+//! `OAUTH_TOKEN_URL`, `OAUTH_SCOPE`, `OAUTH_ALLOWED_ORIGINS`, and the others of `client_credentials::Config`. If none of
+//! them is set, it runs against an issuer and an API in the process, and prints the variables that it would read.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! cargo run --release --example quickstart            # a table; `-- --json` prints one JSON object
 //!
-//! The main job, on loopback: 600 requests by 64 workers through both layers and a real client, against an issuer of
-//! short-lived tokens and an API with a quota, while the tokens expire, are revoked once, and the quota runs out.
-//! With `--url URL` and the `OAUTH_*` variables it sends the same requests to a real API, all to that one URL.
+//! The main use case, on loopback: 64 workers send 600 requests through both layers and a real client, against an issuer
+//! of short-lived tokens and an API with a quota. Meanwhile tokens expire, all tokens are revoked once, and the quota runs
+//! out. With `--url URL` and the `OAUTH_*` variables, it sends the same requests to a real API, all to that one URL.
 #![expect(
     clippy::disallowed_methods,
     reason = "the example measures how long it takes"
@@ -166,13 +166,13 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Where the requests go.
+/// The servers that the requests go to.
 enum Target {
     Doubles { issuer: Issuer, api: Api },
     Real { config: Box<Config>, url: String },
 }
 
-/// What only the doubles know.
+/// Counters that only the test doubles have.
 #[derive(Default)]
 struct Seen {
     needless: Option<u64>,

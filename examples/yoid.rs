@@ -1,8 +1,8 @@
 //! cargo run --example yoid
 //!
-//! YoID (DIDx): a Keycloak realm with tokens of 300 s and no refresh token. The token is cached, renewed 30 s early, and
-//! replaced when the API refuses it. Runs against a double that answers as the realm does; with `YOID_CLIENT_ID`,
-//! `YOID_CLIENT_SECRET` and `YOID_URL` (the host of the realm), it gets a token from the real one.
+//! YoID (DIDx): a Keycloak realm with tokens of 300 s and no refresh token. The token is cached, refreshed 30 s early, and
+//! replaced when the API rejects it. Runs against a test double that responds as the realm does. With `YOID_CLIENT_ID`,
+//! `YOID_CLIENT_SECRET` and `YOID_URL` (the host of the realm), it fetches a token from the real realm.
 
 use bytes::Bytes;
 use http::Request;
@@ -66,7 +66,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A token from the real realm, twice from the cache.
+/// Fetches a token from the real realm, and reads it once more from the cache.
 async fn real(id: String) -> Result<(), BoxError> {
     let variable = |name| std::env::var(name).map_err(|_| format!("{name} is not set"));
     let secret = variable("YOID_CLIENT_SECRET")?;

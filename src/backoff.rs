@@ -1,8 +1,10 @@
-//! Exponential back-off with jitter, as a pure function of the attempt and a random number.
+//! Exponential back-off with jitter: a pure function of the number of failures and a random number.
 
 use std::time::Duration;
 
-/// How long to wait before the next attempt when the server names no time.
+/// The wait before the next attempt when the server specifies none.
+///
+/// It grows exponentially with the number of failures, up to a limit, and half of it is random.
 ///
 /// # Examples
 ///
@@ -18,32 +20,41 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Backoff {
+    /// Wait after the first failure, before jitter.
     first: Duration,
+    /// Upper bound on a wait.
     longest: Duration,
 }
 
 impl Backoff {
-    /// Waits of about `first`, twice as long after every further failure, at most `longest`.
+    /// Creates a back-off that starts at `first`, doubles after every further failure, and is at most `longest`.
+    ///
+    /// Jitter shortens each wait by up to half; see [`wait`](Self::wait).
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest }
     }
 
+    /// Returns the wait after the first failure, before jitter.
     pub(crate) const fn first(&self) -> Duration {
         self.first
     }
 
+    /// Returns the upper bound on a wait.
     pub(crate) const fn longest(&self) -> Duration {
         self.longest
     }
 
-    /// The wait after the `failures`-th failure in a row (1 for the first), where `random` is in `0.0..1.0`.
+    /// Returns the wait after `failures` failures in a row (1 after the first). `random` is a number in `0.0..1.0`;
+    /// other values are clamped.
     ///
-    /// Half of the wait is fixed and half is random ("equal jitter"): never zero, and spread widely enough that many
-    /// processes that failed together do not come back together.
+    /// Half of the wait is fixed and half is random ("equal jitter"). It is at least half of
+    /// the full wait, and the spread keeps processes that failed together from retrying together.
     #[must_use]
     pub fn wait(&self, failures: u32, random: f64) -> Duration {
+        // At most 2^31, so that the shift does not overflow.
         let doublings = failures.saturating_sub(1).min(31);
+        // Saturates, so that the limit applies even to the largest `first`.
         let full = self.first.saturating_mul(1 << doublings).min(self.longest);
         full / 2 + (full / 2).mul_f64(random.clamp(0.0, 1.0))
     }

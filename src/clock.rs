@@ -1,4 +1,6 @@
-//! The one file that reads a clock.
+//! The clocks of the layers. No other module of the library reads the system's time, except the doubles in `test_util`.
+//!
+//! All other code takes `now` as an argument, or reads a [`Clock`], so that tests can control the time.
 #![expect(
     clippy::disallowed_methods,
     reason = "everything else in the crate takes `now` as an argument"
@@ -12,10 +14,12 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Where a layer reads the time. One per layer; the default is [`SystemClock`].
+/// A source of time. Each layer has one. Default: [`SystemClock`].
+///
+/// It is read on the path of each request, so it should be cheap and must not block.
 ///
 /// Lifetimes, holds and deadlines are measured with [`now`](Self::now). The [`wall`](Self::wall) clock is read only
-/// for dates that come from the wire, and to notice that the machine was suspended.
+/// to interpret dates from the network, and to detect that the machine was suspended.
 ///
 /// # Examples
 ///
@@ -42,14 +46,16 @@ use tokio::time::Instant;
 /// # drop(layer);
 /// ```
 pub trait Clock: Send + Sync + 'static {
-    /// A monotonic reading, in the time that tokio's timers use.
+    /// Returns the monotonic time, on the scale of tokio's timers.
     fn now(&self) -> Instant;
 
-    /// The civil time, which may jump.
+    /// Returns the wall-clock time, which may jump.
     fn wall(&self) -> SystemTime;
 }
 
 /// tokio's monotonic clock and the system's wall clock.
+///
+/// While a test has paused tokio's clock, `now` follows that clock, and `wall` does not.
 ///
 /// # Examples
 ///
@@ -76,29 +82,33 @@ impl Clock for SystemClock {
     }
 }
 
-/// The clock of one layer, shared by everything that the layer makes.
+/// The clock of one layer, shared with everything that the layer creates.
 #[derive(Clone)]
 pub(crate) struct SharedClock(Arc<dyn Clock>);
 
 impl SharedClock {
+    /// Wraps a clock.
     pub(crate) fn new(clock: impl Clock) -> Self {
         Self(Arc::new(clock))
     }
 
+    /// Returns the clock as a trait object, for public contexts that borrow it.
     pub(crate) fn as_dyn(&self) -> &dyn Clock {
         &*self.0
     }
 
+    /// Returns the monotonic time.
     pub(crate) fn now(&self) -> Instant {
         self.0.now()
     }
 
+    /// Returns the wall-clock time.
     pub(crate) fn wall(&self) -> SystemTime {
         self.0.wall()
     }
 
     #[allow(dead_code)]
-    /// Both clocks, read now. For paths that read the monotonic clock anyway, see [`Moment::new`].
+    /// Reads both clocks now. Paths that read the monotonic clock anyway use [`Moment::new`].
     pub(crate) fn moment(&self) -> Moment {
         Moment::new(self.now(), self.wall())
     }
@@ -116,47 +126,51 @@ impl fmt::Debug for SharedClock {
     }
 }
 
-/// One moment by both clocks: from it, time is counted through a suspension of the machine.
+/// A point in time on both clocks. Durations computed from it include the time that the machine was suspended.
 ///
-/// The monotonic clock stands still while the machine is suspended, and the wall clock may be set. Time that has passed
-/// is the larger of the two readings, so that what began before a suspension ends in time after it. A wall clock that
-/// steps back is ignored; one that steps forward counts like a suspension.
+/// The monotonic clock stands still while the machine is suspended, and the wall clock may be set. The elapsed time
+/// is the larger of the two readings, so that a deadline set before a suspension also passes during it. A wall clock
+/// that steps back is ignored; one that steps forward counts like a suspension.
 ///
-/// tokio's timers follow the monotonic clock: one that was armed before a suspension fires late, and whatever is asked
-/// afterwards is to compare with [`has_passed`](Self::has_passed).
+/// tokio's timers follow the monotonic clock: a timer armed before a suspension fires late. Code that runs after it
+/// must check the deadline with [`has_passed`](Self::has_passed).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Moment {
+    /// The monotonic clock's reading.
     instant: Instant,
+    /// The wall clock's reading.
     wall: SystemTime,
 }
 
 #[allow(dead_code)]
 impl Moment {
-    /// The moment at which the clocks read `instant` and `wall`.
+    /// Creates the moment at which the clocks read `instant` and `wall`.
     pub(crate) fn new(instant: Instant, wall: SystemTime) -> Self {
         Self { instant, wall }
     }
 
-    /// The monotonic clock's reading.
+    /// Returns the monotonic clock's reading.
     pub(crate) fn instant(self) -> Instant {
         self.instant
     }
 
-    /// The wall clock's reading.
+    /// Returns the wall clock's reading.
     pub(crate) fn wall(self) -> SystemTime {
         self.wall
     }
 
-    /// The time that has passed since `earlier`, by the clock that counted more of it; zero if that is later.
+    /// Returns the time since `earlier`, by the clock that counted more of it; zero if `earlier` is later.
     pub(crate) fn elapsed_since(self, earlier: Self) -> Duration {
         let monotonic = self.instant.saturating_duration_since(earlier.instant);
+        // An error means that the wall clock stepped back: then only the monotonic clock counts.
         let civil = self.wall.duration_since(earlier.wall).unwrap_or_default();
         monotonic.max(civil)
     }
 
-    /// The deadline `wait` after this moment, by both clocks; a year after it where `wait` is longer.
+    /// Returns the deadline `wait` after this moment, on both clocks. A `wait` of more than a year counts as a year.
     pub(crate) fn after(self, wait: Duration) -> Self {
         let instant = after(self.instant, wait);
+        // `after` may have shortened the wait: both clocks get the same one.
         let wall = self.wall.checked_add(instant - self.instant);
         Self {
             instant,
@@ -164,22 +178,24 @@ impl Moment {
         }
     }
 
-    /// Whether this deadline has passed at `now`, by either clock.
+    /// Returns whether this deadline has passed at `now`, on either clock.
     pub(crate) fn has_passed(self, now: Self) -> bool {
         self.left(now).is_zero()
     }
 
-    /// The time from `now` to this deadline, by the clock that is closer to it; zero once it has passed.
+    /// Returns the time from `now` to this deadline, on the clock that is closer to it; zero once it has passed.
     pub(crate) fn left(self, now: Self) -> Duration {
+        // Zero on a clock once it has passed the deadline, so the smaller value is zero if either clock has.
         let monotonic = self.instant.saturating_duration_since(now.instant);
         let civil = self.wall.duration_since(now.wall).unwrap_or_default();
         monotonic.min(civil)
     }
 }
 
-/// `now + wait`, or a year from `now` where `wait` is longer.
+/// Returns `now + wait`. A `wait` of more than a year counts as a year, so that the sum does not overflow.
 pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    // `Instant` has a limit that depends on the platform. A clock near it gets no wait rather than a panic.
     now.checked_add(wait.min(YEAR)).unwrap_or(now)
 }
 

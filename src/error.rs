@@ -1,4 +1,7 @@
-//! Whether a request that ended in an error may have been processed.
+//! Classification of errors: whether a failed request may have been processed, and what caused the error.
+//!
+//! Errors are recognized by their types, never by their texts. Without the features `hyper-util` and `reqwest`, only this
+//! crate's errors and `io::Error` are known.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -9,7 +12,7 @@ use crate::{
     tenants::TenantError,
 };
 
-/// What an error of the inner service means for another attempt.
+/// Whether a request that failed with an error of the inner service may be sent again.
 ///
 /// # Examples
 ///
@@ -22,26 +25,26 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorClass {
-    /// Nobody outside has seen the request: it may be sent again, whatever its method.
+    /// No server has processed the request. It may be sent again, whatever its method.
     NotSent,
-    /// The server may have processed it: only idempotent requests may be sent again.
+    /// The server may have processed the request. Only idempotent requests may be sent again.
     MaybeProcessed,
-    /// Another attempt cannot help, or is not ours to make: a missing token, for example.
+    /// Another attempt cannot help, or is not for this layer to make: a missing token, for example.
     Final,
 }
 
 impl ErrorClass {
-    /// The class of `error`, from the types in its chain of sources that this crate knows: its own errors are `Final`,
-    /// anything that is not known is `MaybeProcessed`.
+    /// Returns the class of `error`, from the types in its chain of sources: errors of this crate are `Final`, and
+    /// unknown errors are `MaybeProcessed`.
     ///
-    /// `NotSent` are refused connections, and with the features `hyper-util` or `reqwest` what those clients, and others
-    /// that are made of hyper, know not to have been processed: errors in connecting; requests that were canceled before
-    /// they were written; HTTP/2 streams that the server has refused (RFC 9113 §8.7), or that come after the last one that it
-    /// has processed before it closes the connection (§6.8).
+    /// `NotSent` are refused connections. With the features `hyper-util` or `reqwest`, so are the errors by which those
+    /// clients, and others based on hyper, report that a request was not processed: errors in connecting; requests
+    /// canceled before they were written; HTTP/2 streams that the server refused (RFC 9113 §8.7), or that come after the
+    /// last stream that the server processes before it closes the connection (§6.8).
     ///
     /// The error of a [`ReplayBody`](crate::replay::ReplayBody) is `Final`, too: either a later attempt has taken over
-    /// the body, which another one would take away from it, or the body is gone. A part of the request may have been
-    /// sent, so it is not `NotSent`.
+    /// the body, and another attempt would take it away again, or the body is gone. It is not `NotSent`, because a part
+    /// of the request may have been sent.
     #[must_use]
     pub fn of(error: &(dyn Error + 'static)) -> Self {
         let mut class = None;
@@ -49,25 +52,28 @@ impl ErrorClass {
             if is_ours(link) {
                 return Self::Final;
             }
-            // What comes first says most about the request.
+            // The outermost error that is known says most about the request.
             class = class.or_else(|| class_of_link(link));
         }
         class.unwrap_or(Self::MaybeProcessed)
     }
 }
 
-/// `error` and what it was caused by, outermost first, at most eight of them.
+/// Returns `error` and its sources, outermost first, at most eight of them.
 pub(crate) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     links(error).take(8)
 }
 
-/// The same, all of them.
+/// Returns `error` and all of its sources, outermost first.
+///
+/// Enters an `io::Error` that wraps another error.
 fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    // Lazy, so that a search stops at the first match.
     std::iter::successors(Some(error), |link: &&'a (dyn Error + 'static)| {
         let link = *link;
-        // `io::Error::source` skips the error inside.
+        // `io::Error::source` skips the error that it wraps.
         let inside = link
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref)
@@ -76,14 +82,16 @@ fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     })
 }
 
-/// What caused `error`, for a log: the texts of its sources, without those that the text before holds. `None` without
-/// any.
+/// Returns the causes of `error` for a log line: the texts of its sources, without those that the text before contains.
+/// Returns `None` if there are none.
 #[cfg(any(feature = "tracing", test))]
 pub(crate) fn causes(error: &(dyn Error + 'static)) -> Option<String> {
     let mut causes: Option<String> = None;
+    // Many errors repeat the text of their source: each text is compared with the one before it.
     let mut before = error.to_string();
     for link in chain(error).skip(1) {
         let text: String = link.to_string().chars().take(LONGEST_CAUSE).collect();
+        // Bounded, because the text may contain what a server sent.
         if !text.is_empty() && !before.contains(&text) {
             match &mut causes {
                 Some(causes) => {
@@ -98,13 +106,15 @@ pub(crate) fn causes(error: &(dyn Error + 'static)) -> Option<String> {
     causes
 }
 
+/// Maximum length, in characters, of the text of one cause in a log line.
 #[cfg(any(feature = "tracing", test))]
 const LONGEST_CAUSE: usize = 300;
 
-/// Whether the server has refused a request because it gets more than it takes: `ENHANCE_YOUR_CALM` (RFC 9113 §7), for its
-/// stream or for the connection.
+/// Returns whether the server rejected a request because of overload: `ENHANCE_YOUR_CALM` (RFC 9113 §7), for its stream
+/// or for the connection.
 #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 pub(crate) fn is_shed(error: &(dyn Error + 'static)) -> bool {
+    // An error of the request's own body, and what caused it, is not the server's.
     let mut sent = links(error).take_while(|link| !is_of_body(*link));
     let stream = sent.find_map(|link| link.downcast_ref::<h2::Error>());
     stream.is_some_and(|error| {
@@ -112,17 +122,17 @@ pub(crate) fn is_shed(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// The same without a type by which it could be known.
+/// Returns `false`: without h2 there is no type by which to recognize such an error.
 #[cfg(not(any(feature = "hyper-util", feature = "reqwest")))]
 pub(crate) fn is_shed(_: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// What a link of the chain says by its own type; `None` if that is nothing.
+/// Returns the class that this link of the chain implies by its own type; `None` if it implies none.
 fn class_of_link(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
     {
-        // Its causes are about where the body comes from, and not about the server.
+        // Its sources describe where the body comes from, not the server.
         if is_of_body(error) {
             return Some(ErrorClass::MaybeProcessed);
         }
@@ -133,7 +143,7 @@ fn class_of_link(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     is_connect(error).then_some(ErrorClass::NotSent)
 }
 
-/// Whether it is the request's own body that has failed.
+/// Returns whether the request's own body failed.
 #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_of_body(error: &(dyn Error + 'static)) -> bool {
     error
@@ -141,8 +151,8 @@ fn is_of_body(error: &(dyn Error + 'static)) -> bool {
         .is_some_and(hyper::Error::is_user)
 }
 
-/// hyper cancels what it has not begun to write, and gives it back; or the connection has ended before there was anything
-/// to write.
+/// Returns whether hyper did not write the request. hyper cancels and returns a request that it has not begun to write;
+/// or the connection was closed before there was anything to write.
 #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_unsent_by_hyper(error: &(dyn Error + 'static)) -> bool {
     error
@@ -150,8 +160,8 @@ fn is_unsent_by_hyper(error: &(dyn Error + 'static)) -> bool {
         .is_some_and(|error| error.is_canceled() || error.is_closed())
 }
 
-/// The server's `RST_STREAM` with `REFUSED_STREAM`, or its `GOAWAY`, which h2 passes on to those streams only that are
-/// beyond the last one named there, and to requests that had no stream yet.
+/// Returns whether the server did not process the HTTP/2 stream: it sent `RST_STREAM` with `REFUSED_STREAM`, or `GOAWAY`.
+/// h2 reports a `GOAWAY` only to streams after the last one that it names, and to requests without a stream.
 #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_unprocessed_stream(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<h2::Error>().is_some_and(|error| {
@@ -160,6 +170,7 @@ fn is_unprocessed_stream(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
+/// Returns whether the error is one of this crate's.
 fn is_ours(error: &(dyn Error + 'static)) -> bool {
     error.is::<TokenError>()
         || error.is::<OriginNotAllowed>()
@@ -171,10 +182,12 @@ fn is_ours(error: &(dyn Error + 'static)) -> bool {
         || replay::is_refusal(error)
 }
 
-/// Whether an error that is [`ErrorClass::Final`] is one of ours and says that the request was not sent.
+/// Returns whether an error that is [`ErrorClass::Final`] is one of this crate's and means that the request was not sent.
 pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
+    // Follows `source` only: unlike `links`, it does not enter an `io::Error`.
     while let Some(link) = next {
+        // Its class depends on what happened before the deadline, so it is checked before the others.
         if let Some(exceeded) = link.downcast_ref::<DeadlineExceeded>() {
             return !exceeded.possibly_processed();
         }
@@ -186,6 +199,7 @@ pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// Returns whether the error means that no connection was established.
 fn is_connect(error: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "hyper-util")]
     if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
@@ -200,20 +214,22 @@ fn is_connect(error: &(dyn Error + 'static)) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The classifier of one layer.
+/// The error classifier of one layer.
 #[derive(Clone)]
 pub(crate) struct Classifier(Arc<dyn Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync>);
 
 impl Classifier {
+    /// Wraps the user's closure.
     pub(crate) fn new(
         classify: impl Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(classify))
     }
 
-    /// Our own errors are final whatever the user's closure would say.
+    /// Classifies `error`. Errors of this crate are `Final`; the user's closure is called for all others.
     pub(crate) fn classify(&self, error: &(dyn Error + 'static)) -> ErrorClass {
         match ErrorClass::of(error) {
+            // A closure cannot make a layer retry an error that a layer of this crate has already decided on.
             ErrorClass::Final => ErrorClass::Final,
             ErrorClass::MaybeProcessed | ErrorClass::NotSent => (self.0)(error),
         }
@@ -297,7 +313,7 @@ mod tests {
             TenantError::NotChosen,
             TenantError::Unknown(id.clone()),
             TenantError::Full(id.clone()),
-            // The layer could not be made because its own connection was refused.
+            // Building the layer failed because its own connection was refused.
             TenantError::Unusable(id, Arc::new(refused)),
         ] {
             for error in [BoxError::from(error.clone()), Client(error.into()).into()] {

@@ -1,6 +1,6 @@
 //! tower middleware for machine-to-machine HTTP: OAuth 2.0 client credentials and rate-limit-aware retries.
 //!
-// The README has relative links. Of two definitions of a link the first one counts.
+// The README has relative links. The first of two definitions of a link wins.
 //! [stack]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/stack.svg?sanitize=true
 //! [refresh]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/refresh.svg?sanitize=true
 //! [hold]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/hold.svg?sanitize=true
@@ -75,7 +75,7 @@ pub use self::{
     stack::M2mLayer,
 };
 
-/// An error of any kind, as in tower. What this crate puts into it can be had by `downcast_ref`.
+/// A boxed error, as in tower. `downcast_ref` returns the error of this crate, if it is one.
 ///
 /// # Examples
 ///

@@ -1,4 +1,10 @@
-//! Finds layers that are used in a way that works against them.
+//! Detects layers that are nested, ordered or built in a way that defeats them.
+//!
+//! Nesting is detected by type names when a layer is applied, and by the extensions of requests and responses when services
+//! are type-erased. Layers that are built per request are detected by their lifetimes.
+//!
+//! Each layer reports at most one misuse. A place in the program is reported once: when [`MANY`] layers in a row were built
+//! there and dropped within [`SHORT`].
 
 use std::{
     any::type_name,
@@ -15,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::{Clock, SystemClock};
 
-/// A use of the layers that works against them. It changes nothing for requests; an event and a warning report it once.
+/// A use of the layers that defeats their purpose. Requests are not affected; an event and a warning report it once.
 ///
 /// # Examples
 ///
@@ -33,20 +39,21 @@ use crate::{Clock, SystemClock};
 #[non_exhaustive]
 pub enum Misuse {
     /// A [`RateLimitRetryLayer`](crate::RateLimitRetryLayer) is inside a
-    /// [`ClientCredentialsLayer`](crate::ClientCredentialsLayer): a request that waits for its quota, or is sent again,
-    /// goes with a token that may have expired meanwhile. Put the limits outside, or use [`M2mLayer`](crate::M2mLayer).
+    /// [`ClientCredentialsLayer`](crate::ClientCredentialsLayer): a request that waits for its quota, or is retried,
+    /// carries a token that may have expired in the meantime. Put the rate limits outside, or use
+    /// [`M2mLayer`](crate::M2mLayer).
     WrongOrder,
     /// A layer is inside another one that does the same: both retry, or the inner one replaces the token that the outer
-    /// one has put onto the request. Keep one of them.
+    /// one added to the request. Keep one of them.
     Nested,
-    /// Layers are built again and again at the same place in the program, each for a request or two: every one asks for a
-    /// token of its own, and forgets what the others have learned about quotas. Build the layer once, and clone it or the
-    /// service that it makes.
+    /// Layers are built repeatedly at the same place in the program, each for a request or two: each one fetches a token
+    /// of its own, and loses what the others learned about quotas. Build the layer once, and clone it or the service
+    /// that it creates.
     PerRequest,
 }
 
 impl Misuse {
-    /// What is wrong and what to do, in a sentence.
+    /// Returns a sentence that says what is wrong and what to do.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,18 +74,22 @@ impl fmt::Display for Misuse {
     }
 }
 
-/// What one layer has noticed about its use.
+/// The misuse detection of one layer.
 #[derive(Debug)]
 pub(crate) struct Usage {
+    /// How many inner types have been inspected, at most [`LOOKS`] plus the racing threads.
     looked: AtomicU8,
+    /// Whether a misuse was reported: one layer reports one misuse, once.
     reported: AtomicBool,
     /// A service with credentials is inside.
     wraps_credentials: AtomicBool,
+    /// Counts the layer's lifetime when the layer is dropped.
     _lifetime: Lifetime,
 }
 
 impl Usage {
-    /// For a layer of this `kind` that is built at `place`, and whether layers are built there for single requests.
+    /// Starts the detection for a layer of this `kind` that is built at `place`. Also returns whether layers are built
+    /// there for single requests.
     pub(crate) fn begin(
         kind: &'static str,
         place: &'static Location<'static>,
@@ -86,6 +97,7 @@ impl Usage {
     ) -> (Self, Option<Misuse>) {
         let site = Site { kind, place, name };
         let repeated = BUILT.with(|built| built.begin(&site));
+        // A misuse that was found at the place counts as this layer's report.
         let usage = Self {
             looked: AtomicU8::new(0),
             reported: AtomicBool::new(repeated),
@@ -98,19 +110,19 @@ impl Usage {
         (usage, repeated.then_some(Misuse::PerRequest))
     }
 
-    /// Whether a layer with limits is to report that it wraps an `Inner`. Types that are erased are not found.
+    /// Returns the misuse to report if a rate-limit layer wraps an `Inner`. Does not see through erased types.
     pub(crate) fn limits_around<Inner>(&self) -> Option<Misuse> {
         let nested = self.looks() && (contains::<Inner>(LIMITS) || contains::<Inner>(BOTH));
         nested.then(|| self.once(Misuse::Nested)).flatten()
     }
 
-    /// The same for a layer with credentials.
+    /// Returns the misuse to report if a credentials layer wraps an `Inner`.
     pub(crate) fn credentials_around<Inner>(&self) -> Option<Misuse> {
         if !self.looks() {
             return None;
         }
         if contains::<Inner>(CREDENTIALS) || contains::<Inner>(BOTH) {
-            // They may send their tokens in different headers: the inner one finds out.
+            // Their tokens may go into different headers: the inner layer checks that per request.
             CREDENTIALS_NESTED.store(true, Relaxed);
             self.wraps_credentials.store(true, Relaxed);
         }
@@ -119,7 +131,7 @@ impl Usage {
             .flatten()
     }
 
-    /// The same for a layer with both.
+    /// Returns the misuse to report if a layer with both wraps an `Inner`.
     pub(crate) fn both_around<Inner>(&self) -> Option<Misuse> {
         if !self.looks() {
             return None;
@@ -131,7 +143,8 @@ impl Usage {
         nested.then(|| self.once(Misuse::Nested)).flatten()
     }
 
-    /// A layer inside has sent a request again, with the token of this layer with credentials or with one of its own.
+    /// Returns the misuse to report when a layer inside has retried a request with the token of this credentials layer,
+    /// or with one of its own.
     pub(crate) fn sent_again_inside(&self) -> Option<Misuse> {
         self.once(match self.wraps_credentials.load(Relaxed) {
             true => Misuse::Nested,
@@ -139,36 +152,41 @@ impl Usage {
         })
     }
 
-    /// `misuse`, unless something was reported before.
+    /// Returns `misuse`, unless one was reported before.
     pub(crate) fn once(&self, misuse: Misuse) -> Option<Misuse> {
+        // The load avoids a write to the shared cache line on every call.
         (!self.reported.load(Relaxed) && !self.reported.swap(true, Relaxed)).then_some(misuse)
     }
 
-    /// Whether the type of an inner service is to be looked at: names are long, and a layer may be applied often.
+    /// Returns whether to inspect the type of an inner service. Type names are long, and a layer may be applied often, so
+    /// only the first few are inspected.
     fn looks(&self) -> bool {
         self.looked.load(Relaxed) < LOOKS && self.looked.fetch_add(1, Relaxed) < LOOKS
     }
 }
 
-/// Whether one layer with credentials of this process is inside another.
+/// Returns whether a credentials layer of this process is inside another one.
 pub(crate) fn credentials_are_nested() -> bool {
     CREDENTIALS_NESTED.load(Relaxed)
 }
 
-/// Whether the type `Inner` has a service of this crate in it.
+/// Returns whether the type `Inner` contains a service of this crate, by its type name.
 fn contains<Inner>(service: &str) -> bool {
     type_name::<Inner>().contains(service)
 }
 
-/// Where layers of a kind are built, and for which credential.
+/// The place in the program where layers of a kind are built for a credential.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Site {
+    /// Kind of layer.
     kind: &'static str,
+    /// Call site of the builder.
     place: &'static Location<'static>,
+    /// Name of the credential.
     name: Option<Arc<str>>,
 }
 
-/// From when a layer is built until nothing uses it any more.
+/// The time from when a layer is built until its last user drops it. Recorded on drop.
 #[derive(Debug)]
 struct Lifetime {
     site: Site,
@@ -182,29 +200,35 @@ impl Drop for Lifetime {
     }
 }
 
-/// How many layers in succession had a short life, by where they were built.
+/// The number of short-lived layers in a row, by where they were built.
 struct Built(Mutex<Vec<(Site, Streak)>>);
 
+/// A run of short-lived layers at one place.
 #[derive(Clone, Copy, Default)]
 struct Streak {
+    /// Number of short-lived layers since the last long-lived one.
     short_lived: u32,
+    /// Whether this place was reported.
     reported: bool,
 }
 
 impl Built {
+    /// Runs `act` under the lock. A poisoned lock is recovered: the list is consistent after every statement.
     fn with<R>(&self, act: impl FnOnce(&mut Vec<(Site, Streak)>) -> R) -> R {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The places that are remembered, the latest one last.
+/// The known places, in the order in which they were added.
 trait Places {
+    /// Records that a layer is built. Returns whether to report the place now.
     fn begin(&mut self, site: &Site) -> bool;
+    /// Records that a layer ended after `lived`.
     fn end(&mut self, site: &Site, lived: Duration);
 }
 
 impl Places for Vec<(Site, Streak)> {
-    /// Whether it is to be reported now.
+    // Marks the place as reported, so that it is reported once.
     fn begin(&mut self, site: &Site) -> bool {
         let known = self.iter_mut().find(|(known, _)| known == site);
         let due = known.filter(|(_, streak)| streak.short_lived >= MANY && !streak.reported);
@@ -217,8 +241,10 @@ impl Places for Vec<(Site, Streak)> {
             Some((_, streak)) if lived < SHORT => {
                 streak.short_lived = streak.short_lived.saturating_add(1);
             }
+            // A long-lived layer shows that the place does not build one per request.
             Some((_, streak)) => streak.short_lived = 0,
             None if lived < SHORT => {
+                // The oldest place makes room.
                 if self.len() >= PLACES {
                     self.remove(0);
                 }
@@ -228,26 +254,33 @@ impl Places for Vec<(Site, Streak)> {
                 };
                 self.push((site.clone(), streak));
             }
+            // A place is listed only once a short-lived layer ends there.
             None => {}
         }
     }
 }
 
+/// The places of this process.
 static BUILT: Built = Built(Mutex::new(Vec::new()));
+/// Whether a credentials layer of this process wraps another one. Never reset.
+/// Relaxed is enough for all flags of this module: they guard no other data.
 static CREDENTIALS_NESTED: AtomicBool = AtomicBool::new(false);
 
-/// How the names of the services begin. (To name the types would be a circle of imports.)
+/// Start of the type name of the service with both layers. A string, because naming the type would make the modules
+/// import each other.
 const BOTH: &str = "tower_m2m::stack::service::M2m<";
+/// Start of the type name of the credentials service.
 const CREDENTIALS: &str = "tower_m2m::client_credentials::service::ClientCredentials<";
+/// Start of the type name of the rate-limit service.
 const LIMITS: &str = "tower_m2m::rate_limit_retry::service::RateLimitRetry<";
 
-/// Number of times that a layer inspects the type of the service that it wraps.
+/// Maximum number of inner types that a layer inspects.
 const LOOKS: u8 = 8;
-/// Number of layers with a short life, one after the other, that are no accident.
+/// Number of short-lived layers in a row that counts as misuse.
 const MANY: u32 = 32;
-/// A life that is not longer than that of a request.
+/// Lifetime below which a layer counts as short-lived: about that of a request.
 const SHORT: Duration = Duration::from_secs(10);
-/// Maximum number of places that are remembered.
+/// Maximum number of places that are tracked.
 const PLACES: usize = 64;
 
 #[cfg(test)]

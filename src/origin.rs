@@ -1,4 +1,8 @@
-//! Where a request goes: scheme, host and port (RFC 6454), parsed once and compared without allocating.
+//! Origins (RFC 6454): scheme, host and port, parsed once and compared without allocating.
+//!
+//! The origin decides whether a request gets a token, so parsing is strict and comparison exact: user information, percent
+//! encodings in the host, and ports with signs or leading zeros never match. HTTP clients disagree on how to read them, and
+//! a token sent to the wrong host is leaked.
 
 mod scheme;
 mod text;
@@ -12,9 +16,9 @@ use text::{canonical, effective, ipv6, split, without_secrets};
 
 /// An origin (RFC 6454 §4): `http` or `https`, a host and a port.
 ///
-/// Parsed from text such as `https://api.example.com`; the port may be left out if it is the scheme's own. Two origins
-/// are equal only if all three parts are: a host with a trailing dot, or a name that resolves to the same address, is
-/// another host.
+/// Parsed from text such as `https://api.example.com`; the port may be omitted if it is the scheme's default. Two
+/// origins are equal only if all three parts are: a host with a trailing dot, or a name that resolves to the same
+/// address, is another host.
 ///
 /// # Examples
 ///
@@ -29,15 +33,17 @@ use text::{canonical, effective, ipv6, split, without_secrets};
 /// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
+    /// `http` or `https`.
     scheme: Scheme,
-    /// Lower-case; an IPv6 address in brackets and in its canonical form (RFC 5952).
+    /// Lower-case. IPv6 addresses are in brackets and in canonical form (RFC 5952).
     host: Box<str>,
+    /// The effective port.
     port: u16,
-    /// Host and port as they are usually written, which is the fastest to compare.
+    /// Host and port in their usual spelling, for a fast comparison.
     authority: Box<str>,
 }
 
-/// A text is not an [`Origin`]; says what is wrong, and repeats neither user information nor a query.
+/// The error of parsing an [`Origin`]. Its message states the problem, and omits user information and queries.
 ///
 /// # Examples
 ///
@@ -50,12 +56,16 @@ pub struct Origin {
 /// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct InvalidOrigin {
+    /// The text, without its secrets.
     value: Box<str>,
+    /// What is wrong with it.
     problem: &'static str,
 }
 
 impl Origin {
+    /// Creates an origin from canonical parts.
     fn new(scheme: Scheme, host: Box<str>, port: u16) -> Self {
+        // Without a default port, as clients write it.
         let authority = if port == scheme.default_port() {
             host.clone()
         } else {
@@ -69,37 +79,37 @@ impl Origin {
         }
     }
 
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     #[must_use]
     pub fn scheme(&self) -> &str {
         self.scheme.as_str()
     }
 
-    /// The host in lower case; an IPv6 address comes in brackets.
+    /// Returns the host in lower case. IPv6 addresses are in brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port; the scheme's default if none was given.
+    /// Returns the port: the scheme's default if none was given.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `host[:port]`, as in a `Host` header.
+    /// Returns `host[:port]`, as in a `Host` header.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Whether the scheme is `https`.
+    /// Returns whether the scheme is `https`.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.scheme == Scheme::Https
     }
 
-    /// Whether the host is this machine: `localhost` and names below it (RFC 6761 §6.3), an address of `127.0.0.0/8`, or
-    /// `[::1]`.
+    /// Returns whether the host is this machine: `localhost` and names below it (RFC 6761 §6.3), an address of
+    /// `127.0.0.0/8`, or `[::1]`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         &*self.host == "localhost"
@@ -114,8 +124,8 @@ impl Origin {
             || ipv6(&self.host).is_some_and(|address| address.is_loopback())
     }
 
-    /// The origin of `uri`; `None` if it has no authority, another scheme, user information, or a malformed host or
-    /// port.
+    /// Returns the origin of `uri`; `None` if it has no authority, another scheme, user information, or a malformed host
+    /// or port.
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = Scheme::of(uri)?;
@@ -127,9 +137,9 @@ impl Origin {
         ))
     }
 
-    /// Whether `uri` is at this origin. Does not allocate.
+    /// Returns whether `uri` is at this origin. Does not allocate.
     ///
-    /// A URI with user information never is: `https://api.example.com@evil.example/` has fooled too many readers.
+    /// A URI with user information never is: `https://api.example.com@evil.example/` is easily misread.
     #[must_use]
     #[inline]
     pub fn matches(&self, uri: &Uri) -> bool {
@@ -139,19 +149,20 @@ impl Origin {
                 .is_some_and(|authority| self.is_at(authority.as_str()))
     }
 
-    /// Whether the value of a `Host` header (RFC 9110 §7.2) names this origin; the scheme's default port may be left
-    /// out. Does not allocate.
+    /// Returns whether the value of a `Host` header (RFC 9110 §7.2) names this origin. The scheme's default port may be
+    /// omitted. Does not allocate.
     #[must_use]
     pub fn matches_authority(&self, value: &[u8]) -> bool {
         std::str::from_utf8(value).is_ok_and(|authority| self.is_at(authority))
     }
 
+    /// Compares with the usual spelling first, and with other spellings only if that differs.
     #[inline]
     fn is_at(&self, authority: &str) -> bool {
         *authority == *self.authority || self.is_also_at(authority)
     }
 
-    /// In another spelling.
+    /// Compares with other spellings: upper case, an explicit default port, or a non-canonical IPv6 address.
     #[cold]
     fn is_also_at(&self, authority: &str) -> bool {
         split(authority).is_some_and(|(host, port)| {
@@ -159,8 +170,9 @@ impl Origin {
         })
     }
 
+    /// Returns whether `host` names this origin's host.
     fn has_host(&self, host: &str) -> bool {
-        // One IPv6 address has many spellings.
+        // An IPv6 address has many spellings.
         self.host.eq_ignore_ascii_case(host)
             || ipv6(host).is_some_and(|address| ipv6(&self.host) == Some(address))
     }
@@ -177,8 +189,8 @@ impl FromStr for Origin {
 
     /// # Errors
     ///
-    /// If `text` has no scheme or another one than `http` and `https`, no host, user information, a path other than
-    /// `/`, a query, a fragment, or a port that is not in `1..=65535`.
+    /// Returns an error if `text` has no scheme, a scheme other than `http` and `https`, no host, a wildcard, user
+    /// information, a path other than `/`, a query, a fragment, or a port that is not in `1..=65535`.
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         let invalid = |problem| InvalidOrigin {
             value: without_secrets(text),
@@ -236,7 +248,7 @@ impl TryFrom<Uri> for Origin {
 }
 
 impl InvalidOrigin {
-    /// What is wrong, without the text.
+    /// Returns what is wrong, without the text.
     pub(crate) fn problem(&self) -> &'static str {
         self.problem
     }
@@ -244,7 +256,7 @@ impl InvalidOrigin {
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Debug of a `str` escapes control characters, which may come from a file or the environment.
+        // `Debug` of a `str` escapes control characters, which may come from a file or the environment.
         write!(
             f,
             "{:?} is not an origin such as \"https://api.example.com\": {}",
@@ -253,7 +265,7 @@ impl fmt::Display for InvalidOrigin {
     }
 }
 
-/// The message, too: a `main` that returns an error prints it so.
+/// Contains the message, because `main` prints the `Debug` output of the error that it returns.
 impl fmt::Debug for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InvalidOrigin({self})")

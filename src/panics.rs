@@ -1,4 +1,4 @@
-//! Panics of the user's code, caught where they must not end a task of this crate or fail a request.
+//! Catches panics of the user's code where they must not end a task of this crate or fail a request.
 
 use std::{
     future::{Future, poll_fn},
@@ -7,7 +7,9 @@ use std::{
     task::Poll,
 };
 
-/// What `work` brings; `None` if it panics.
+/// Returns the output of `work`; `None` if it panics.
+///
+/// Does not poll `work` again after a panic. The panic hook still reports the panic.
 pub(crate) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(|cx| {

@@ -1,35 +1,42 @@
-//! Random numbers: jitter, which can be seeded, and identifiers, which no other process may have.
+//! Random numbers: seedable jitter, and identifiers that are unique across processes.
+//!
+//! Neither is used for secrets.
 
 use std::sync::Arc;
 
 use crate::sync::{Mutex, lock};
 
-/// Random numbers for jitter: one sequence per layer, so that a seed makes a run repeatable. Clones share the sequence.
+/// A random number generator for jitter: one sequence per layer, so that a seed makes a run repeatable. Clones share the
+/// sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(Arc<Mutex<fastrand::Rng>>);
 
 impl Random {
+    /// Creates a generator with `seed`, or with a seed from the operating system.
     pub(crate) fn new(seed: Option<u64>) -> Self {
         let seed = seed.unwrap_or_else(|| {
+            // The lower half of the 128 bits.
             let [.., a, b, c, d, e, f, g, h] = unique().to_be_bytes();
             u64::from_be_bytes([a, b, c, d, e, f, g, h])
         });
         Self(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))))
     }
 
-    /// A number in `0.0..1.0`.
+    /// Returns a number in `0.0..1.0`.
     pub(crate) fn unit(&self) -> f64 {
         lock(&self.0).f64()
     }
 }
 
-/// A number that no other call returns, in no other process either: from the operating system, because the state of a
-/// generator in this process is copied by a fork and by a snapshot of the machine. Never 0.
+/// Returns a number that no other call returns, in any process. Never 0.
+///
+/// It comes from the operating system, because a fork or a snapshot of the machine copies the state of a generator in this
+/// process.
 pub(crate) fn unique() -> u128 {
     let mut bytes = [0; 16];
     match getrandom::fill(&mut bytes) {
         Ok(()) => u128::from_be_bytes(bytes).max(1),
-        // It must be unique and need not be secret.
+        // The number must be unique but need not be secret.
         Err(_) => fastrand::u128(1..),
     }
 }

@@ -1,4 +1,14 @@
-//! Reads `Retry-After` (RFC 9110 §10.2.3), and other numbers that say when something is over, as a wait.
+//! Parses `Retry-After` (RFC 9110 §10.2.3), and other numbers that denote an end time, into a wait.
+//!
+//! | value | meaning |
+//! |---|---|
+//! | `23`, `0.5` | seconds |
+//! | `1790000023` (10⁹ and more) | seconds since 1970 |
+//! | `1790000023000` (10¹¹ and more) | milliseconds since 1970 |
+//! | 10¹⁴ and more, 10¹⁷ and more | micro- and nanoseconds since 1970; the longest wait in `Retry-After` |
+//! | `Mon, 21 Sep 2026 14:13:20 GMT` | an HTTP-date, in its three forms and with other names of UTC |
+//!
+//! All functions take time proportional to the length of the value, and allocate only for dates with another name of UTC.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,59 +16,62 @@ use http::{HeaderMap, header::DATE};
 
 use crate::steps::examined;
 
-/// The wait that a `Retry-After` asks for, at most [`LONGEST`]; `None` if the value is malformed.
+/// Returns the wait that a `Retry-After` asks for, at most [`LONGEST`]; `None` if the value is malformed.
 ///
-/// `reference` is when the response was made (see [`reference()`]): what dates are counted from. Takes seconds, with a
-/// fraction too, which no RFC allows but servers send, and all three forms of an HTTP-date (RFC 9110 §5.6.7). A date
-/// in the past is a wait of zero. A number too large for a date in milliseconds is longer than anybody waits, and not
-/// a malformed value that could be passed over.
+/// Dates are relative to `reference`, the time at which the response was made (see [`reference()`]). Accepts seconds,
+/// also with a fraction, which no RFC allows but some servers send, and all three forms of an HTTP-date (RFC 9110
+/// §5.6.7). A date in the past is a wait of zero. A number too large for a date in milliseconds counts as the longest
+/// wait, and not as a malformed value that would be ignored.
 pub(crate) fn retry_after(value: &[u8], reference: SystemTime) -> Option<Duration> {
     let value = value.trim_ascii();
     match Number::parse(value) {
         Some(number) if number.whole >= END_OF_EPOCH_MILLIS => Some(LONGEST),
         Some(number) => number.wait(reference),
         None => {
+            // Not a number: one of the forms of an HTTP-date.
             let date = http_date(std::str::from_utf8(value).ok()?)?;
             Some(until(date, reference))
         }
     }
 }
 
-/// When a response was made: its `Date` if there is a good one, and `now` otherwise.
+/// Returns the time at which a response was made: its `Date` if it has a valid one, otherwise `now`.
 ///
-/// A server counts its dates by its own clock, so that the difference between the clocks cancels out.
+/// A server computes its dates by its own clock, so the difference between the two clocks cancels out.
 pub(crate) fn reference(headers: &HeaderMap, now: SystemTime) -> SystemTime {
     date(headers).unwrap_or(now)
 }
 
-/// The `Date` of a response, if there is a good one.
+/// Returns the `Date` of a response, if it has a valid one (RFC 9110 §6.6.1).
 pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
     http_date(headers.get(DATE)?.to_str().ok()?)
 }
 
-/// An HTTP-date (RFC 9110 §5.6.7); also with `UTC` or `+0000` for the `GMT`, as Go and others print it.
+/// Parses an HTTP-date (RFC 9110 §5.6.7). Accepts `UTC`, `+0000`, `-0000` and `Z` for `GMT`, as Go and others print it.
 pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
     if let Ok(date) = httpdate::parse_http_date(text) {
         return Some(date);
     }
     let mut zones = ["UTC", "+0000", "-0000", "Z"].into_iter();
     let zoneless = zones.find_map(|zone| text.strip_suffix(zone)?.strip_suffix(' '))?;
+    // Limits what is copied of a hostile value.
     if zoneless.len() > LONGEST_DATE {
         return None;
     }
     httpdate::parse_http_date(&format!("{zoneless} GMT")).ok()
 }
 
-/// An unsigned decimal number: digits, which may be followed by a point and more digits.
+/// An unsigned decimal number: digits, optionally followed by a point and more digits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number {
-    /// Saturates.
+    /// Integer part; saturates at `u64::MAX`.
     pub(crate) whole: u64,
+    /// Fraction, in billionths.
     nanos: u32,
 }
 
 impl Number {
-    /// `None` for anything else: a sign, an exponent, nothing before or after the point.
+    /// Parses a number. Returns `None` for anything else: a sign, an exponent, or no digit before or after the point.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         examined(text.len());
         let (whole, fraction) = match text.iter().position(|byte| *byte == b'.') {
@@ -71,62 +84,69 @@ impl Number {
         })
     }
 
-    /// How long after `reference` this is, at most [`LONGEST`].
+    /// Returns the time from `reference` to what this number denotes, at most [`LONGEST`]; `None` if it is a date more
+    /// than 400 days from `reference`.
     ///
-    /// The size alone tells seconds from a date in seconds, or thousandths of them, since 1970, because the names of the fields
-    /// do not: GitLab sends a date where the IETF draft wants seconds. No real value is misread, since 10⁹ seconds
-    /// are 31 years, and 10⁹ as a date is 2001. `None` if a date is further than 400 days off.
+    /// Only the size of the number distinguishes seconds from a date in seconds, milliseconds or finer units since 1970,
+    /// because the names of the fields do not: GitLab sends a date where the IETF draft specifies seconds. No real value
+    /// is misread: 10⁹ seconds are 31 years, and 10⁹ as a date is in 2001.
     pub(crate) fn wait(self, reference: SystemTime) -> Option<Duration> {
         let since_epoch = match self.whole {
+            // Too small for a date: a number of seconds.
             ..START_OF_EPOCH_SECONDS => {
                 return Some(Duration::new(self.whole, self.nanos).min(LONGEST));
             }
+            // The fraction of a date in finer units than seconds is dropped.
             START_OF_EPOCH_SECONDS..START_OF_EPOCH_MILLIS => Duration::new(self.whole, self.nanos),
             START_OF_EPOCH_MILLIS..END_OF_EPOCH_MILLIS => Duration::from_millis(self.whole),
             END_OF_EPOCH_MILLIS..END_OF_EPOCH_MICROS => Duration::from_micros(self.whole),
             END_OF_EPOCH_MICROS.. => Duration::from_nanos(self.whole),
         };
         let date = SystemTime::UNIX_EPOCH.checked_add(since_epoch)?;
+        // The distance in either direction: a date long past is as implausible as one far ahead.
         let off = date
             .duration_since(reference)
             .unwrap_or_else(|error| error.duration());
         (off <= CREDIBLE).then(|| until(date, reference))
     }
 
-    /// Whether [`wait`](Self::wait) takes this for a date.
+    /// Returns whether [`wait`](Self::wait) takes this for a date.
     pub(crate) fn is_date(self) -> bool {
         self.whole >= START_OF_EPOCH_SECONDS
     }
 
-    /// Whether it is a date in thousandths of a second, or in finer parts.
+    /// Returns whether it is a date in milliseconds or finer units.
     pub(crate) fn is_date_in_millis(self) -> bool {
         self.whole >= START_OF_EPOCH_MILLIS
     }
 
-    /// This many units of `nanos` nanoseconds, at most [`LONGEST`].
+    /// Returns the duration of this many units of `nanos` nanoseconds, at most [`LONGEST`].
     pub(crate) fn times(self, nanos: u64) -> Duration {
+        // In 128 bits, so that the products cannot overflow.
         let whole = u128::from(self.whole) * u128::from(nanos);
         let part = u128::from(self.nanos) * u128::from(nanos) / u128::from(SECOND);
         let sum = (whole + part).min(LONGEST.as_nanos());
         u64::try_from(sum).map_or(LONGEST, Duration::from_nanos)
     }
 
+    /// Returns the number as a float.
     pub(crate) fn as_f64(self) -> f64 {
         self.whole as f64 + f64::from(self.nanos) / 1e9
     }
 }
 
-/// How long after `reference` a date is, at most [`LONGEST`]; zero if it is over.
+/// Returns the time from `reference` to a date, at most [`LONGEST`]; zero if the date has passed.
 pub(crate) fn until(date: SystemTime, reference: SystemTime) -> Duration {
     date.duration_since(reference)
         .unwrap_or_default()
         .min(LONGEST)
 }
 
-/// The value of one or more digits; saturates.
+/// Returns the value of one or more digits, saturating; `None` for anything else.
 fn digits(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     digits.then(|| {
+        // Saturates, so that a number of any length is read as a very large one.
         text.iter().fold(0, |sum: u64, digit| {
             sum.saturating_mul(10)
                 .saturating_add(u64::from(digit - b'0'))
@@ -134,7 +154,7 @@ fn digits(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// The first nine digits after the point; the others must be digits as well.
+/// Returns the first nine digits after the point as nanoseconds; `None` unless all of them are digits.
 fn nanos(fraction: &[u8]) -> Option<u32> {
     let all = !fraction.is_empty() && fraction.iter().all(u8::is_ascii_digit);
     all.then(|| {
@@ -147,24 +167,32 @@ fn nanos(fraction: &[u8]) -> Option<u32> {
     })
 }
 
-/// A longer wait is shortened to this: long enough that everybody gives up, short enough to be added to any instant.
+/// Upper bound on a wait: longer than any caller waits, and short enough to be added to any instant.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// How far a date may be from the response that names it.
+/// Maximum distance between a date and the response that contains it.
 const CREDIBLE: Duration = Duration::from_secs(400 * 24 * 3600);
 
-/// Nanoseconds.
+/// A millisecond, in nanoseconds.
 pub(crate) const MILLI: u64 = 1_000_000;
+/// A second, in nanoseconds.
 pub(crate) const SECOND: u64 = 1_000 * MILLI;
+/// A minute, in nanoseconds.
 pub(crate) const MINUTE: u64 = 60 * SECOND;
+/// An hour, in nanoseconds.
 pub(crate) const HOUR: u64 = 60 * MINUTE;
+/// A day, in nanoseconds.
 pub(crate) const DAY: u64 = 24 * HOUR;
 
-/// Maximum length of an HTTP-date without its zone: `Wednesday, 21-Sep-26 14:14:20`.
+/// Maximum length, in bytes, of an HTTP-date without its zone: `Wednesday, 21-Sep-26 14:14:20`.
 const LONGEST_DATE: usize = 30;
+/// Number from which on it is a date in seconds since 1970.
 const START_OF_EPOCH_SECONDS: u64 = 1_000_000_000;
+/// Number from which on it is a date in milliseconds since 1970.
 const START_OF_EPOCH_MILLIS: u64 = 100_000_000_000;
+/// Number from which on it is a date in microseconds since 1970.
 const END_OF_EPOCH_MILLIS: u64 = 100_000_000_000_000;
+/// Number from which on it is a date in nanoseconds since 1970.
 const END_OF_EPOCH_MICROS: u64 = 100_000_000_000_000_000;
 
 #[cfg(test)]

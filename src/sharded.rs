@@ -1,5 +1,7 @@
-//! One thing in several shards, so that requests on different threads count references, and keep what they need at
-//! hand, on cache lines of their own.
+//! A value in several shards, so that threads update reference counts, and keep local state, on cache lines of their own.
+//!
+//! A single `Arc` that every request clones becomes the bottleneck on several threads, because each clone writes to the same
+//! cache line.
 
 use std::{
     fmt,
@@ -11,32 +13,36 @@ use std::{
     thread::available_parallelism,
 };
 
-/// As many shards as threads can run at once. Cheap to clone.
+/// A value in several shards, at least one per thread that can run at once (at most 64). Cheap to clone.
 pub(crate) struct Sharded<T>(Arc<Table<T>>);
 
-/// Aligned, so that who clones a service, and writes to the count before it, takes no line from those who read here.
+/// The list of shards. Aligned, so that cloning a service, which writes to the count before it, does not invalidate the
+/// line that requests read here.
 #[repr(align(128))]
 struct Table<T>(Box<[Arc<Shard<T>>]>);
 
-/// One of the shards, which nearly always one thread alone uses. Whoever holds it for the length of a request writes to
-/// this shard's reference count and no other. Aligned so that neither count nor content shares a line with another's.
+/// One of the shards; usually a single thread uses it. A request that holds it writes to this shard's reference count and
+/// to no other. Aligned, so that neither its count nor its content shares a cache line with another shard's.
 #[repr(align(128))]
 pub(crate) struct Shard<T>(T);
 
 impl<T> Sharded<T> {
+    /// Creates the shards by calling `shard` for each.
     pub(crate) fn new(shard: impl Fn() -> T) -> Self {
         let shards = (0..shards()).map(|_| Arc::new(Shard(shard()))).collect();
         Self(Arc::new(Table(shards)))
     }
 
+    /// Returns all shards, of every thread.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Shard<T>> {
         self.0.0.iter().map(|shard| &**shard)
     }
 
-    /// This thread's shard.
+    /// Returns the calling thread's shard.
     pub(crate) fn here(&self) -> &Arc<Shard<T>> {
         let shards = &self.0.0;
-        // The number of shards is a power of two.
+        // The number of shards is a power of two, so the mask is a modulo.
+        // A thread keeps its number, so it always gets the same shard.
         &shards[thread_number() & (shards.len() - 1)]
     }
 }
@@ -67,23 +73,27 @@ impl<T: fmt::Debug> fmt::Debug for Shard<T> {
     }
 }
 
-/// Threads are numbered in the order in which they first ask.
+/// Returns the number of the calling thread. Threads are numbered in the order of their first call.
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
+        // Relaxed: only uniqueness matters.
         static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
     }
     NUMBER.with(|number| *number)
 }
 
+/// Returns the number of shards: a power of two, computed once, because `available_parallelism` reads files on Linux.
 fn shards() -> usize {
     static SHARDS: OnceLock<usize> = OnceLock::new();
     *SHARDS.get_or_init(|| {
         let cores = available_parallelism().map_or(1, usize::from);
+        // At least 16, because threads may outnumber cores, and may share a shard by their numbers.
         cores.next_power_of_two().clamp(FEWEST, MOST)
     })
 }
 
+/// Minimum number of shards.
 const FEWEST: usize = 16;
-/// A shard costs about half a kilobyte.
+/// Maximum number of shards. A shard costs about half a kilobyte.
 const MOST: usize = 64;

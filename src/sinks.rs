@@ -1,4 +1,7 @@
-//! Where events go: plain closures, called outside every lock, whose panics change nothing.
+//! Event sinks: closures that are called without any lock held, and whose panics are caught.
+//!
+//! A layer shares its sinks with its services and background tasks. They are called on the task that caused the event, so
+//! a slow sink delays that task.
 
 use std::{
     fmt,
@@ -6,24 +9,28 @@ use std::{
     sync::Arc,
 };
 
-/// A kind of event; the event itself borrows what it tells.
+/// A type of event. The event itself borrows its fields.
 pub(crate) trait Family: 'static {
+    /// The event, borrowing for `'a`.
     type Event<'a>;
 }
 
+/// A closure that receives events.
 type Sink<F> = Arc<dyn for<'a> Fn(&<F as Family>::Event<'a>) + Send + Sync>;
 
 /// The sinks of one layer, called in the order in which they were added.
 pub(crate) struct Sinks<F: Family>(Vec<Sink<F>>);
 
 impl<F: Family> Sinks<F> {
+    /// Adds a sink, to be called after those added before.
     pub(crate) fn add(&mut self, sink: impl for<'a> Fn(&F::Event<'a>) + Send + Sync + 'static) {
         self.0.push(Arc::new(sink));
     }
 
+    /// Calls every sink with `event`. The caller must not hold a lock.
     pub(crate) fn emit(&self, event: &F::Event<'_>) {
         for sink in &self.0 {
-            // A sink is the user's code: its panic is reported by the panic hook and must not fail a request.
+            // A sink is the user's code: the panic hook reports its panic, which must not fail a request.
             drop(catch_unwind(AssertUnwindSafe(|| sink(event))));
         }
     }

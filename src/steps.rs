@@ -1,6 +1,6 @@
-//! Counts the work of readers of what others send, so that tests can compare it with the length of the input.
+//! Counts the steps of parsers of untrusted input, so that tests can compare them with the length of the input.
 
-/// Notes that `count` bytes or items have been examined. Does nothing outside of tests.
+/// Records that `count` bytes or items were examined. Does nothing outside of tests.
 #[inline]
 pub(crate) fn examined(count: usize) {
     #[cfg(test)]
@@ -9,7 +9,7 @@ pub(crate) fn examined(count: usize) {
     let _ = count;
 }
 
-/// How many bytes and items `work` examines.
+/// Returns how many bytes and items `work` examines on this thread.
 #[cfg(test)]
 pub(crate) fn of(work: impl FnOnce()) -> usize {
     let before = STEPS.with(std::cell::Cell::get);

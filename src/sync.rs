@@ -1,4 +1,6 @@
-//! std's locks and atomics, or loom's in tests under `--cfg tower_m2m_loom`; a poisoned lock is recovered, never a panic.
+//! std's locks and atomics, or loom's in tests under `--cfg tower_m2m_loom`. Poisoned locks are recovered.
+//!
+//! No lock is held across an `await`: guards are not `Send`, and the futures of this crate are.
 
 use std::sync::PoisonError;
 #[cfg(not(all(test, tower_m2m_loom)))]
@@ -7,22 +9,25 @@ pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWri
 #[cfg(all(test, tower_m2m_loom))]
 pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 
-/// What the locks guard is consistent after every statement, so a panic elsewhere does not spoil it.
+/// Locks `mutex`, and recovers a poisoned lock: what the locks of this crate guard is consistent after every statement, so
+/// a panic elsewhere does not corrupt it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Locks for reading, and recovers a poisoned lock as [`lock`] does.
 pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Locks for writing, and recovers a poisoned lock as [`lock`] does.
 pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `scenario` in every interleaving of its threads within the bound, and prints how many there were.
+/// Runs `scenario` in every interleaving of its threads within the bound, and prints their number.
 ///
-/// The bound is `LOOM_MAX_PREEMPTIONS`, or else 3: so many times a thread that could go on is interrupted.
+/// The bound is `LOOM_MAX_PREEMPTIONS`, or 3 by default: the maximum number of preemptions in one interleaving.
 #[cfg(all(test, tower_m2m_loom))]
 pub(crate) fn explore(name: &str, scenario: impl Fn() + Send + Sync + 'static) {
     use std::sync::{

@@ -1,44 +1,51 @@
-//! The wakers of those who wait for one thing.
+//! The wakers of the tasks that wait for one event.
+//!
+//! The set never wakes or drops a waker itself: it returns them, so that the caller can do so without its lock.
 
 use std::{collections::BTreeMap, task::Waker};
 
-/// Wakers in the order of arrival: a waiter keeps its place until it leaves.
+/// Wakers in the order of arrival. A waiter keeps its place until it leaves.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
+    /// Number of the latest place.
     arrivals: u64,
+    /// The waker of each place, in the order of arrival; `None` until the waiter registers one.
     waiting: BTreeMap<u64, Option<Waker>>,
 }
 
 impl WakerSet {
-    /// A place behind everybody else's.
+    /// Adds a waiter after all others, and returns its place.
     pub(crate) fn enter(&mut self) -> u64 {
         self.arrivals += 1;
         self.waiting.insert(self.arrivals, None);
         self.arrivals
     }
 
+    /// Returns the number of waiters.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Stores the waker of the waiter that has that place, and returns the one that it replaces.
+    /// Stores the waker of the waiter at `place`, and returns the one that it replaces.
     ///
-    /// Wakers run code of the executor when they are cloned and dropped: both is for the caller to do, while the lock
-    /// around this set is not held.
+    /// If the place was left, `waker` itself is returned. Cloning and dropping a waker runs the executor's code: the
+    /// caller must do both while it does not hold the lock around this set.
     #[must_use = "to be dropped after the lock is released"]
     pub(crate) fn register(&mut self, place: u64, waker: Waker) -> Option<Waker> {
         match self.waiting.get_mut(&place) {
+            // The place was left or woken already: the waiter is not registered again.
             Some(known) => known.replace(waker),
             None => Some(waker),
         }
     }
 
-    /// Gives up a place. The waker is for the caller to drop, after the lock around this set is released.
+    /// Removes a waiter. The caller must drop the returned waker after it has released the lock around this set.
     pub(crate) fn leave(&mut self, place: u64) -> Option<Waker> {
         self.waiting.remove(&place).flatten()
     }
 
-    /// All wakers, to be woken after the lock around this set is released.
+    /// Removes all waiters and returns their wakers. The caller must wake them after it has released the lock around this
+    /// set.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Waker> + use<> {
         std::mem::take(&mut self.waiting).into_values().flatten()
     }

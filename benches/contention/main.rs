@@ -1,10 +1,10 @@
-//! What does it cost to read one shared token from many threads and tasks at once?
+//! Time to read one shared token from many threads and tasks at once.
 //!
-//! Our cell is measured through the layer (replay off), because that is how requests read it; the others are what
-//! people write by hand around the same header value, over the same service: one whose clone is free, and one that is
-//! boxed. `refreshing` publishes a new token every millisecond meanwhile, which is far more often than any issuer lets
-//! one. `Cloned` is a clone for each request; otherwise threads and tasks keep theirs. A figure is the time from the
-//! first start to the last end divided by all requests.
+//! The crate's token cache is measured through the layer (replay off), because that is how requests read it. The others
+//! are hand-written alternatives around the same header value, over the same service: one whose clone is free, and one
+//! that is boxed. With `refreshing`, a writer publishes a new token every millisecond, far more often than any issuer
+//! allows. `Cloned` clones the client for each request; otherwise threads and tasks keep theirs. A figure is the time from
+//! the first start to the last end divided by the number of requests.
 #![expect(
     clippy::disallowed_methods,
     reason = "benchmarks measure time, and their writer sleeps on a thread of its own"
@@ -66,12 +66,12 @@ fn over(c: &mut Criterion, name: &str, inner: &impl Inner, on: On, refreshing: b
     measure(group, on, refreshing, "arc_swap", &by_hand);
 }
 
-/// Who sends requests.
+/// What sends the requests.
 #[derive(Clone, Copy, Debug)]
 enum On {
     /// Bare threads, 1 to 8.
     Threads,
-    /// The same, with a clone for each request.
+    /// Bare threads, 1 to 8, with a clone per request.
     Cloned,
     /// Tasks on a multi-thread runtime, 1 to 64.
     Tasks,
@@ -142,7 +142,7 @@ async fn on_tasks<C: Client>(tasks: u64, iterations: u64, client: &C) -> Duratio
             let request = request();
             for round in 0..rounds {
                 client.send(request.clone()).await;
-                // As a task that does something else, too.
+                // As a task that also does other work.
                 if round % 64 == 63 {
                     tokio::task::yield_now().await;
                 }
@@ -156,7 +156,7 @@ async fn on_tasks<C: Client>(tasks: u64, iterations: u64, client: &C) -> Duratio
     began.elapsed().mul_f64(iterations as f64 / done as f64)
 }
 
-/// Publishes a token every millisecond until it is dropped.
+/// A thread that publishes a token every millisecond until it is dropped.
 struct Writer {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,

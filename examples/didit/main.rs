@@ -1,12 +1,12 @@
 //! cargo run --example didit
 //!
-//! Didit, which verifies identities: three ways to authenticate (a token with the key in the form, a token with Basic, the
-//! key itself as `x-api-key`), limits of their own for reading and writing, and credentials that only the account's token
-//! can read. Runs against a double that answers as Didit documents it, its minute shortened to two seconds.
+//! Didit, an identity verification service: three ways to authenticate (a token with the key in the form, a token with
+//! Basic, the key itself as `x-api-key`), separate limits for reading and writing, and credentials that only the account's
+//! token can read. Runs against a test double that responds as Didit documents it, with its minute shortened to 2 s.
 //!
-//! With `DIDIT_CLIENT_ID` and `DIDIT_API_KEY`, or with `DIDIT_ACCOUNT_TOKEN`, `DIDIT_ORG_ID` and `DIDIT_APP_ID` to read
-//! them, it reads a list from the real one in each of the three ways. Nothing is created there, and nobody registered:
-//! that takes a person, who reads a code from a mailbox.
+//! With `DIDIT_CLIENT_ID` and `DIDIT_API_KEY`, it reads a list from the real API in each of the three ways. With
+//! `DIDIT_ACCOUNT_TOKEN`, `DIDIT_ORG_ID` and `DIDIT_APP_ID`, it first reads those credentials from the account. It creates
+//! nothing there and registers no account, because registering takes a person who reads a code from a mailbox.
 
 mod account;
 mod double;
@@ -25,7 +25,7 @@ use self::{account::Credentials, double::Double, ways::Load};
 pub(crate) type Body = http_body_util::Full<bytes::Bytes>;
 pub(crate) type Http = Client<HttpsConnector<HttpConnector>, Body>;
 
-/// Where Didit is: one host for tokens and accounts, another for the API.
+/// The addresses of Didit: one host for tokens and accounts, another for the API.
 pub(crate) struct Site {
     auth: String,
     api: String,

@@ -1,11 +1,11 @@
 //! cargo run --release --features redis --example fleet -- --processes 50
 //!
-//! A fleet: a redis-server, an issuer, an API, and processes that are this program again. In the first act they keep one
-//! token among them, while some are killed, Redis is stopped, and Redis is killed and comes back empty; and then the one
-//! that fetches is killed, and the API refuses every token. In the second, eight of them share a quota: once each by the
-//! API's answers alone, once through Redis, and once exactly. Ends with tables, and with a failure if a promise was broken.
+//! A fleet: a redis-server, an issuer, an API, and processes that run this program again. Part one shares one token: the
+//! processes keep one token between them while some of them are killed, Redis is stopped, Redis is killed and restarts
+//! empty, the fetching process is killed, and the API rejects every token. Part two shares one quota between eight
+//! processes: by the API's responses alone, through Redis, and exactly. Prints tables, and fails if a promise was broken.
 //!
-//! Options: `--processes N` (50); `--figures` measures instead what the stores cost a Redis.
+//! Options: `--processes N` (default: 50); `--figures` measures the load of the stores on a Redis instead.
 #![expect(
     clippy::disallowed_methods,
     reason = "the example measures how long it takes"
@@ -27,7 +27,7 @@ use tower_m2m::{
 
 use self::child::Task;
 
-/// The least time between two token requests that a refused token brings about.
+/// Minimum time between two token requests that a rejected token causes.
 const COOLDOWN: Duration = Duration::from_secs(2);
 
 fn main() -> Result<ExitCode, BoxError> {
@@ -61,7 +61,7 @@ fn main() -> Result<ExitCode, BoxError> {
     })
 }
 
-/// An issuer that takes so long for each token.
+/// Builds an issuer that takes `latency` for each token.
 fn issuer(latency: Duration) -> IssuerBuilder {
     Issuer::builder().client("fleet", "secret").latency(latency)
 }

@@ -1,7 +1,7 @@
 //! cargo run --example hyper_server
 //!
-//! The layers in a server without axum: hyper, with a tower stack as its service. An issuer and an API in the process are
-//! what it calls.
+//! The layers in a server without axum: hyper, with a tower stack as its service. The server calls an API, with an issuer
+//! and an API in the process.
 
 mod server;
 

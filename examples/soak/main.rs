@@ -1,9 +1,10 @@
 //! cargo run --release --example soak -- --requests 1000000
 //!
-//! Thousands of callers at once, over real sockets, against an issuer and an API that are down, slow, throttle, revoke,
-//! rotate their secrets and break off requests and responses; some of the callers give up. Ends with a table, and with a
-//! failure if a promise was broken. Options: `--requests N`, `--seconds S` (20 if neither is given), `--callers N`,
-//! `--seed N`.
+//! Thousands of concurrent callers, over real sockets, against an issuer and an API that are down, slow, throttle, revoke
+//! tokens, rotate their secrets and abort requests and responses; some of the callers cancel. Prints a table, and fails if
+//! a promise was broken.
+//!
+//! Options: `--requests N`, `--seconds S` (20 if neither is given), `--callers N`, `--seed N`.
 #![expect(
     clippy::disallowed_methods,
     reason = "the example measures how long it takes"
@@ -48,7 +49,7 @@ use self::{
 const TOKEN_LIFE: Duration = Duration::from_secs(5);
 const COOLDOWN: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(4);
-/// For what is to be gone at the end.
+/// Maximum time until the resources of the run are released at the end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Options {
@@ -107,7 +108,7 @@ async fn main() -> Result<(), BoxError> {
     world.api_server.faults.calm.store(true, Relaxed);
     world.issuer_server.faults.calm.store(true, Relaxed);
     director.await?;
-    // No more at once than this machine serves in a second of the run: what is measured is not its speed.
+    // At most as many at once as this machine serves in half a second of the run, so that its speed is not measured.
     let a_second = work.succeeded.load(Relaxed) as f64 / elapsed.as_secs_f64();
     let at_once = (a_second as usize / 2).clamp(1, options.callers);
     let recovery = callers::recover(stacks, &work.url, at_once).await;
@@ -173,7 +174,7 @@ fn credentials(
         .build())
 }
 
-/// Both layers as one, and fewer connections than callers.
+/// Builds both layers as one, with fewer connections than callers.
 fn over_http1(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Stack {
     let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     BoxCloneSyncService::new(
@@ -185,7 +186,7 @@ fn over_http1(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) 
     )
 }
 
-/// The layers one by one, over one connection, with bodies that are copied while they are sent.
+/// Builds the layers one by one, over one connection, with bodies that are copied while they are sent.
 fn over_http2(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Stack {
     let http = Client::builder(TokioExecutor::new())
         .http2_only(true)
@@ -206,7 +207,7 @@ fn boxed(
     response.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
-/// Tells how it goes, until nothing more is begun.
+/// Prints the progress until no more requests are started.
 async fn watch(
     options: &Options,
     work: &Work,
@@ -251,7 +252,7 @@ fn tasks() -> usize {
         .num_alive_tasks()
 }
 
-/// What `count` says once it is `wanted`, or when patience is at its end.
+/// Returns the value of `count` once it is `wanted`, or after [`PATIENCE`].
 async fn settled(count: impl Fn() -> usize, wanted: usize) -> usize {
     let waiting = async {
         while count() != wanted {

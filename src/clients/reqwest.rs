@@ -17,12 +17,12 @@ use crate::{BoxError, replay::ReplayableBody};
 
 /// A [`reqwest::Client`](Client) as the service below the layers of this crate.
 ///
-/// It takes requests with any body and answers with a [`reqwest::Body`](Body). It follows no redirects: the client would
-/// carry the token where no layer sees it. Clones share their connections.
+/// Accepts requests with any body, and returns responses with a [`reqwest::Body`](Body). Does not follow redirects: the
+/// client would carry the token to a place that no layer checks. Clones share their connections.
 ///
 /// # Errors
 ///
-/// Those of reqwest. A URI that reqwest takes for no URL, one without a host above all, is one of them.
+/// Returns reqwest's errors. One of them is a URI that is not a URL, for example one without a host.
 ///
 /// # Examples
 ///
@@ -48,12 +48,12 @@ pub struct ReqwestService {
 }
 
 impl ReqwestService {
-    /// Builds a client with the settings given, other than its redirect policy: that is
+    /// Builds a client with these settings, except for the redirect policy, which is set to
     /// [`none`](::reqwest::redirect::Policy::none).
     ///
     /// # Errors
     ///
-    /// If the client cannot be built: reqwest's [`ClientBuilder::build`].
+    /// Returns an error if the client cannot be built: reqwest's [`ClientBuilder::build`].
     pub fn new(builder: ClientBuilder) -> Result<Self, Error> {
         let client = builder.redirect(Policy::none()).build()?;
         Ok(Self { client })
@@ -86,19 +86,24 @@ where
 
 impl fmt::Debug for ReqwestService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The client would print its default headers.
+        // The client would print its default headers, which may be secret.
         f.debug_struct("ReqwestService").finish_non_exhaustive()
     }
 }
 
+/// The future of reqwest's own service.
 type Pending = <Client as Service<::reqwest::Request>>::Future;
 
 pin_project! {
-    /// The future of a response. Made by a [`ReqwestService`].
+    /// The response future of a [`ReqwestService`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels the request, as dropping reqwest's future does.
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that returns it.
+    /// As the future of a service that wraps it:
     ///
     /// ```
     /// use std::task::{Context, Poll};
@@ -134,9 +139,12 @@ pin_project! {
 }
 
 pin_project! {
+    // The states of a response future.
     #[project = StateProjection]
     enum State {
+        // The request was passed to the client.
         Sent { #[pin] response: Pending },
+        // The request could not be converted. Empty once the error has been returned.
         Refused { error: Option<Error> },
     }
 }
@@ -151,6 +159,7 @@ impl Future for ReqwestFuture {
             }
             StateProjection::Refused { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
+                // Polled after completion, which the contract of `Future` forbids.
                 None => Poll::Pending,
             },
         }
@@ -163,7 +172,7 @@ impl fmt::Debug for ReqwestFuture {
     }
 }
 
-/// Bytes are copied, because reqwest lends them only; a stream is sent once.
+/// Bytes are copied, because reqwest only lends them. A stream cannot be cloned and is sent once.
 impl ReplayableBody for Body {
     fn try_clone(&self) -> Option<Self> {
         self.as_bytes()

@@ -1,24 +1,24 @@
-//! Guides: how the layers are put together, what they do by default, and what happens when things go wrong.
+//! Guides: how to combine the layers, what they do by default, and what happens on failures.
 //!
-//! - [`ordering`]: which layer goes where, and why
-//! - [`composing`]: which stacks work with which clients, and what the compiler's errors mean
+//! - [`ordering`]: in which order the layers go, and why
+//! - [`composing`]: which clients and which other layers work with them, and what the compiler's errors mean
 //! - [`defaults`]: every setting, its default and the reason for it
-//! - [`configuration`]: every key of a configuration from the environment or a file
-//! - [`client_authentication`]: every way to authenticate at a token endpoint, other grants, discovery
-//! - [`security`]: what is protected against whom, and what is not
-//! - [`failure_modes`]: for each failure, what your code sees and what is sent
-//! - [`fleet`]: how many processes share one token, on Redis
-//! - [`telemetry`]: every metric and every log line, and what to be woken for
-//! - [`messages`]: the errors' texts, and why they come
+//! - [`configuration`]: a credential from the environment or a file, with every key
+//! - [`client_authentication`]: every method to authenticate at the token endpoint, other grants, discovery
+//! - [`security`]: what is protected, against what, and what is not
+//! - [`failure_modes`]: for each failure, what your code sees, what is sent, and which event reports it
+//! - [`fleet`]: sharing one token and one quota between processes, with Redis
+//! - [`telemetry`]: every event, metric and log line, and what to alert on
+//! - [`messages`]: what each error message means, and what helps
 //! - [`migrating`]: from a `RwLock<Token>`, from reqwest-middleware and oauth2, between versions
 //! - [`pictures`]: the stack, a refresh and a hold
-//! - [`measurements`]: how it does beside other clients, against limited servers and in what a request costs
-//! - [`comparison`]: who can do what
-//! - [`runbook`]: what to do when an alert comes
-//! - [`testing`]: how you test code that uses the layers
-//! - [`changelog`]: what has changed
+//! - [`measurements`]: how it compares with other clients against rate-limited servers, and in the cost of a request
+//! - [`comparison`]: which library supports what
+//! - [`runbook`]: what to do when an alert fires
+//! - [`testing`]: how to test code that uses the layers, without a network and without waiting
+//! - [`changelog`]: what changed in each version
 //!
-//! The modules hold no code. Every Rust block in the guides is compiled, and run where it needs no network.
+//! The modules contain no code. Every Rust block in the guides is compiled, and run if it needs no network.
 
 #[doc = include_str!("ordering.md")]
 pub mod ordering {}
@@ -59,7 +59,7 @@ pub mod messages {}
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
-/// The stack, a refresh and a hold as pictures. The words are in [`ordering`],
+/// The stack, a refresh and a hold as pictures. They are described in [`ordering`],
 /// [`client_credentials`](crate::client_credentials) and [`rate_limit_retry`](crate::rate_limit_retry).
 ///
 /// # The stack
@@ -70,19 +70,19 @@ pub mod migrating {}
 ///
 #[doc = include_str!("pictures/refresh.svg")]
 ///
-/// The first request after the lead time, which varies a little, has begun starts a refresh and goes on with token 1, as do
-/// the next ones. Nobody waits. Only if the fetch has failed until the end do requests wait, or fail while the back-off
-/// lasts; no token, no request. A fetch that failed is tried again after a back-off, whoever asks: token 1 stays in use until
-/// it ends.
+/// Before a token expires there is a lead time, which varies a little. The first request in it starts a refresh and is
+/// sent with token 1, as are the next ones. No request waits. If the fetch fails, it is retried after a back-off, for all
+/// callers together, and token 1 stays in use until it expires. Only if no fetch has succeeded by then do requests wait, or
+/// fail during the back-off: without a token, no request is sent.
 ///
 /// # A hold
 ///
 #[doc = include_str!("pictures/hold.svg")]
 ///
-/// One refused request is enough: the others wait where they are, holding no readiness, and go in the order in which they
-/// came. Who may not wait for so long is told at once: with the server's own 429, or with
-/// [`HoldTooLong`](crate::rate_limit_retry::HoldTooLong) where nothing was sent. Where servers announce their quotas, nobody
-/// is refused: the partition is held when nothing remains.
+/// One rejected request is enough: the others wait where they are, without holding readiness, and are sent in the order in
+/// which they arrived. A request that may not wait that long fails immediately: with the server's own 429, or with
+/// [`HoldTooLong`](crate::rate_limit_retry::HoldTooLong) if it was not sent. If the server announces its quotas, no request
+/// is rejected: the partition is held when nothing remains.
 pub mod pictures {}
 
 #[doc = include_str!("runbook.md")]

@@ -1,4 +1,4 @@
-//! The layer.
+//! The layer and its settings.
 
 use std::time::Duration;
 
@@ -6,9 +6,12 @@ use tower_layer::Layer;
 
 use super::{GrpcStatus, service::Settings};
 
-/// Makes a refusal in `grpc-status` a 401 or a 429. Goes *below* the other layers of this crate, right above the channel.
+/// Turns rejections in `grpc-status` into a 401 or a 429. Goes *below* the other layers of this crate, right above the
+/// channel.
 ///
-/// Only answers with status 200 and a content type of gRPC are looked at. See the [module](super) for what becomes what.
+/// Inspects only responses with status 200 and a gRPC content type. See the [module](super) for the mapping.
+///
+/// Waiting for trailers needs a tokio runtime with timers. Without a runtime, only the head is inspected.
 ///
 /// # Examples
 ///
@@ -26,7 +29,7 @@ pub struct GrpcStatusLayer {
 }
 
 impl GrpcStatusLayer {
-    /// A layer with all defaults.
+    /// Creates a layer with all defaults.
     #[must_use]
     pub const fn new() -> Self {
         let settings = Settings {
@@ -36,18 +39,18 @@ impl GrpcStatusLayer {
         Self { settings }
     }
 
-    /// For how long the first message or the trailers are waited for at most, before an answer whose head has no status is
-    /// passed on as it is. Zero: only what has come with the head. Default: 50 ms.
+    /// Sets the maximum time to wait for the first message or the trailers if the response head has no `grpc-status`.
+    /// After it, the response is passed on unchanged. Zero: only what arrived with the head is inspected. Default: 50 ms.
     ///
-    /// A call that is answered at once does not notice. One whose first message comes late, such as a subscription, begins
-    /// so much later.
+    /// A call whose response arrives at once is not delayed. A call whose first message arrives late, such as a
+    /// subscription, starts later by up to this time.
     #[must_use]
     pub const fn max_time(mut self, time: Duration) -> Self {
         self.settings.max_time = time;
         self
     }
 
-    /// Whether `RESOURCE_EXHAUSTED` is a 429 without a wait, too. Default: `false`.
+    /// Sets whether `RESOURCE_EXHAUSTED` without a wait is a 429, too. Default: `false`.
     #[must_use]
     pub const fn any_exhaustion(mut self, any: bool) -> Self {
         self.settings.any_exhaustion = any;

@@ -1,8 +1,8 @@
-//! gRPC's refusals as HTTP's, for the layers that read HTTP statuses.
+//! Maps gRPC rejections to HTTP statuses, for the layers that read HTTP statuses.
 //!
-//! A gRPC server answers 200 and says in `grpc-status` that it refuses: in the head where that is all there is
-//! ("trailers-only"), or in the trailers. [`GrpcStatusLayer`], right above the channel, makes such an answer a 401 or a
-//! 429, so that the layers above it fetch another token, or wait. [`restore`] makes it an answer of gRPC again.
+//! A gRPC server returns HTTP 200 and reports a rejection in `grpc-status`: in the head if there is nothing else
+//! ("trailers-only"), otherwise in the trailers. [`GrpcStatusLayer`], right above the channel, turns such a response into
+//! a 401 or a 429, so that the layers above it fetch another token, or wait. [`restore`] turns it back into a gRPC response.
 //!
 //! ```text
 //! client ─▶ restore ─▶ RateLimitRetryLayer ─▶ ClientCredentialsLayer ─▶ GrpcStatusLayer ─▶ channel
@@ -10,14 +10,13 @@
 //!
 //! | `grpc-status` | becomes |
 //! |---|---|
-//! | 16, `UNAUTHENTICATED` | 401: another token, and the call once more |
+//! | 16, `UNAUTHENTICATED` | 401: another token, and the call is retried |
 //! | 8, `RESOURCE_EXHAUSTED`, with `grpc-retry-pushback-ms` or a `google.rpc.RetryInfo` | 429 with that wait |
 //! | 8 without either | 429 only with [`any_exhaustion`](GrpcStatusLayer::any_exhaustion): it may be about the size of a message |
-//! | any other | nothing: it is left alone |
+//! | any other | unchanged |
 //!
-//! A call whose answer has begun with a message is never touched, and never sent again: its status, whatever it is, comes
-//! with its trailers as ever. A request that is a stream is sent again only if it can be, see
-//! [`replay`](crate::replay).
+//! A call whose response has begun with a message is never changed and never retried: its status arrives in its trailers as
+//! usual. A request that is a stream is retried only if its body can be sent again, see [`replay`](crate::replay).
 //!
 //! Sources: gRPC over HTTP/2 (trailers-only, status codes), gRFC A6 (pushback), `google/rpc/error_details.proto`.
 //!
@@ -58,10 +57,10 @@ pub use self::{
     service::{GrpcStatus, GrpcStatusFuture},
 };
 
-/// Gives an answer back the status that it had before a [`GrpcStatusLayer`] changed it, for `.map_response(restore)` above
-/// the layers of this crate. Other answers are left alone.
+/// Restores the status that a response had before a [`GrpcStatusLayer`] changed it. For `.map_response(restore)` above the
+/// layers of this crate. Other responses are returned unchanged.
 ///
-/// tonic's clients read `grpc-status` first and do without; a proxy that passes answers on does not.
+/// tonic's clients read `grpc-status` first and do not need it; a proxy that forwards responses does.
 ///
 /// # Examples
 ///
@@ -99,9 +98,9 @@ pub fn restore<B>(mut response: Response<B>) -> Response<B> {
     response
 }
 
-/// In the extensions of an answer whose status was changed.
+/// Marks a response whose status was changed, in its extensions.
 #[derive(Clone, Copy, Debug)]
 struct Changed {
-    /// The head got the wait of the trailers, or of the details.
+    /// Whether the wait from the trailers or the details was added to the head.
     pushback_added: bool,
 }

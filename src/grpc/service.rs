@@ -1,4 +1,4 @@
-//! The service, and the future that looks at an answer.
+//! The service, and the future that inspects a response.
 
 use std::{
     fmt,
@@ -19,7 +19,9 @@ use super::{
 };
 use crate::peek::{Look, Looking, PeekedBody};
 
-/// Made by a [`GrpcStatusLayer`](super::GrpcStatusLayer).
+/// The service of a [`GrpcStatusLayer`](super::GrpcStatusLayer).
+///
+/// It is ready when the inner service is, and returns the inner service's errors only.
 ///
 /// # Examples
 ///
@@ -36,14 +38,17 @@ pub struct GrpcStatus<S> {
     settings: Settings,
 }
 
-/// When a status is waited for, and what it becomes.
+/// The settings of the layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
+    /// Maximum wait for the first message or the trailers.
     pub(super) max_time: Duration,
+    /// Whether `RESOURCE_EXHAUSTED` without a wait is a 429.
     pub(super) any_exhaustion: bool,
 }
 
 impl<S> GrpcStatus<S> {
+    /// Wraps `inner`.
     pub(super) const fn new(inner: S, settings: Settings) -> Self {
         Self { inner, settings }
     }
@@ -71,11 +76,15 @@ where
 }
 
 pin_project! {
-    /// The future of a [`GrpcStatus`]'s response.
+    /// The response future of a [`GrpcStatus`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels the call, as dropping the inner future does.
     ///
     /// # Examples
     ///
-    /// To be named by a service of yours that returns it.
+    /// As the return type of a function that calls it:
     ///
     /// ```
     /// use http::Request;
@@ -127,10 +136,12 @@ where
     RB::Data: Send,
     RB::Error: Send,
 {
+    /// Applies a status in the head at once. The body is read only if the head has none.
     fn wants_body(&self, response: &mut Response<RB>) -> bool {
         if !is_grpc(response) {
             return false;
         }
+        // Trailers-only: the status is in the head, and nothing follows.
         if response.headers().contains_key(STATUS) {
             let fields = response.headers().clone();
             self.apply(&fields, response);
@@ -139,11 +150,13 @@ where
         !response.body().is_end_stream()
     }
 
-    /// Waits for the first frame, and looks at it if it is the trailers.
+    /// Waits for the first frame, and applies the status if that frame is the trailers. A message means that the call was
+    /// not rejected before it began.
     async fn look(self, response: Response<RB>) -> Response<PeekedBody<RB>> {
         let (parts, body) = response.into_parts();
         let mut trailers = None;
         let body = PeekedBody::read_ahead(body, self.max_time, |first| {
+            // One frame decides: trailers have the status, and a message means that the call was accepted.
             trailers = first.trailers_ref().cloned();
             false
         });
@@ -155,18 +168,21 @@ where
     }
 }
 
-/// Whether it is an answer of gRPC that does not say by its own status that it refuses.
+/// Returns whether this is a gRPC response with HTTP status 200, so that its result is in `grpc-status`.
 fn is_grpc<B>(response: &Response<B>) -> bool {
     let kind = response.headers().get(CONTENT_TYPE);
     let grpc = b"application/grpc";
     response.status() == StatusCode::OK
         && kind.is_some_and(|kind| {
+            // A prefix: `application/grpc+proto` and others follow it.
             let start = kind.as_bytes().get(..grpc.len());
             start.is_some_and(|start| start.eq_ignore_ascii_case(grpc))
         })
 }
 
 impl Settings {
+    /// Changes the status, and adds the wait to the head, where the layers above look for it. Marks the response, so that
+    /// [`restore`](super::restore) can undo it.
     fn apply<B>(&self, fields: &HeaderMap, response: &mut Response<B>) {
         let Some(meaning) = status::meaning(fields, self.any_exhaustion) else {
             return;
@@ -175,6 +191,7 @@ impl Settings {
         let mut changed = Changed {
             pushback_added: false,
         };
+        // A wait that the server has put into the head itself wins.
         if let Some(pushback) = meaning.pushback
             && !response.headers().contains_key(PUSHBACK)
         {

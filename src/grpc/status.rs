@@ -1,4 +1,7 @@
-//! What a gRPC status means for the layers above.
+//! The HTTP status that corresponds to a gRPC status.
+//!
+//! The details are protobuf messages of which three fields are needed, so they are parsed here instead of with generated
+//! code. They come from the server: their length is limited, and malformed input means that there is no wait.
 
 use base64::{
     Engine,
@@ -7,15 +10,17 @@ use base64::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// The HTTP status that says the same, and the wait that goes with it.
+/// An HTTP status, and the wait that goes with it.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Meaning {
+    /// Status of the same meaning.
     pub(super) status: StatusCode,
+    /// Value for `grpc-retry-pushback-ms`.
     pub(super) pushback: Option<HeaderValue>,
 }
 
-/// `None` where nothing is to be done. A quota counts only with a wait: `RESOURCE_EXHAUSTED` without one may as well be
-/// about the size of a message, unless `any_exhaustion` says otherwise.
+/// Returns the status to set; `None` if the response stays unchanged. `RESOURCE_EXHAUSTED` without a wait may be about the
+/// size of a message, so it counts as a rate limit only with a wait, or with `any_exhaustion`.
 pub(super) fn meaning(fields: &HeaderMap, any_exhaustion: bool) -> Option<Meaning> {
     let code = fields.get(STATUS)?.to_str().ok()?;
     match code.parse().ok()? {
@@ -23,6 +28,7 @@ pub(super) fn meaning(fields: &HeaderMap, any_exhaustion: bool) -> Option<Meanin
             status: StatusCode::UNAUTHORIZED,
             pushback: None,
         }),
+        // Without a wait the layer above would back off, although retrying cannot help with a message that is too large.
         RESOURCE_EXHAUSTED => {
             let pushback = pushback(fields);
             (any_exhaustion || pushback.is_some()).then_some(Meaning {
@@ -34,7 +40,7 @@ pub(super) fn meaning(fields: &HeaderMap, any_exhaustion: bool) -> Option<Meanin
     }
 }
 
-/// The server's own, or the delay of `google.rpc.RetryInfo`, rounded up.
+/// Returns the server's own pushback, or the delay of `google.rpc.RetryInfo` in milliseconds, rounded up.
 fn pushback(fields: &HeaderMap) -> Option<HeaderValue> {
     if let Some(own) = fields.get(PUSHBACK) {
         return Some(own.clone());
@@ -43,14 +49,15 @@ fn pushback(fields: &HeaderMap) -> Option<HeaderValue> {
     if details.len() > MOST_BYTES {
         return None;
     }
-    // Several values of one name may have been joined (RFC 9110 §5.3).
+    // Several values of one field may have been joined with commas (RFC 9110 §5.3).
     let mut details = details.split(|byte| *byte == b',');
     let millis = details.find_map(|one| retry_info(&BASE64.decode(one.trim_ascii()).ok()?))?;
     Some(millis.into())
 }
 
-/// The milliseconds of the first `google.rpc.RetryInfo` among the details of a `google.rpc.Status`.
+/// Returns the delay in milliseconds of the first `google.rpc.RetryInfo` among the details of a `google.rpc.Status`.
 fn retry_info(status: &[u8]) -> Option<u64> {
+    // Status: field 3 is a list of `Any`. `Any`: 1 is the type's URL, 2 the value. RetryInfo: 1 is the delay.
     let details = Fields(status).filter(|field| field.number == 3);
     details
         .filter_map(|any| {
@@ -59,13 +66,14 @@ fn retry_info(status: &[u8]) -> Option<u64> {
             if !name.ends_with(b"/google.rpc.RetryInfo") {
                 return None;
             }
-            // Left out where it is empty, as is a delay of nothing.
+            // An empty value is omitted on the wire, as is a delay of zero.
             let info = of(2).map_or(&[][..], |value| value.bytes);
             let delay = Fields(info).find(|field| field.number == 1);
             let delay = delay.map_or(&[][..], |delay| delay.bytes);
+            // Duration: 1 is the seconds, 2 the nanoseconds.
             let part = |number| {
                 let part = Fields(delay).find(|field| field.number == number);
-                // A negative number is a very large one here.
+                // A negative number decodes to one above `i64::MAX`.
                 i64::try_from(part.map_or(0, |part| part.value))
                     .ok()?
                     .try_into()
@@ -81,13 +89,16 @@ fn retry_info(status: &[u8]) -> Option<u64> {
         .next()
 }
 
-/// The fields of a protobuf message; ends where it is malformed.
+/// An iterator over the fields of a protobuf message. Ends at the first malformed field.
 struct Fields<'a>(&'a [u8]);
 
-/// One of them: a number, or what has a length.
+/// A field of a protobuf message. Fixed-size fields count as bytes; groups are malformed.
 struct Field<'a> {
+    /// Field number.
     number: u64,
+    /// Value of a varint field, otherwise 0.
     value: u64,
+    /// Content of any other field.
     bytes: &'a [u8],
 }
 
@@ -102,6 +113,7 @@ impl<'a> Iterator for Fields<'a> {
             bytes: &[],
         };
         match tag & 7 {
+            // Wire types: 0 is a varint, 1 is 64 bits, 2 has a length, 5 is 32 bits.
             0 => field.value = self.varint()?,
             1 => field.bytes = self.take(8)?,
             2 => {
@@ -116,13 +128,16 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Reads a base-128 varint of at most 10 bytes, least significant group first.
     fn varint(&mut self) -> Option<u64> {
         let length = self.0.iter().take(10).position(|byte| *byte < 0x80)? + 1;
         let bytes = self.take(length)?;
+        // Bits beyond 64 are dropped.
         let value = |value, byte: &u8| (value << 7) | u64::from(byte & 0x7f);
         Some(bytes.iter().rev().fold(0, value))
     }
 
+    /// Takes `length` bytes off the front.
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
@@ -130,16 +145,22 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Maximum length of the details that are read; gRPC's own limit for all metadata of an answer is 8 KiB.
+/// Maximum length, in bytes, of the details that are parsed. gRPC's own default limit for all metadata of a response is
+/// 8 KiB.
 const MOST_BYTES: usize = 16 * 1024;
+/// gRPC status code: a quota or another resource is exhausted.
 const RESOURCE_EXHAUSTED: u32 = 8;
+/// gRPC status code: the credentials are missing or invalid.
 const UNAUTHENTICATED: u32 = 16;
 
+/// Field with the status code of a call.
 pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Field with the server's wait before a retry, in milliseconds (gRFC A6).
 pub(super) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// Field with a base64-encoded `google.rpc.Status`.
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
-/// With padding or without: gRPC wants both to be understood.
+/// Accepts base64 with and without padding, as the gRPC specification requires.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

@@ -83,7 +83,7 @@ fn a_uri_is_at_an_origin_only_if_scheme_host_and_port_are_the_same() {
         ("*", false),
         ("api.example.com:443", false),
     ] {
-        // Some of these are refused by `http` itself.
+        // `http` itself rejects some of these.
         let Ok(uri) = uri.parse::<Uri>() else {
             continue;
         };

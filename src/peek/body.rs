@@ -1,4 +1,7 @@
-//! A body, the beginning of which has been looked at, and which still arrives whole.
+//! A body whose first frames may have been read ahead, and which still yields all of its frames.
+//!
+//! An error while reading ahead is kept in its place among the frames, so that the caller gets what it would have got
+//! without reading ahead.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +18,11 @@ use pin_project_lite::pin_project;
 use tokio::time::timeout;
 
 pin_project! {
-    /// A body, of which a part may have been read ahead.
+    /// A response body, a part of which may have been read ahead. Yields all of its frames, in order.
+    ///
+    /// # Errors
+    ///
+    /// Yields the errors of the original body.
     ///
     /// # Examples
     ///
@@ -40,21 +47,27 @@ pin_project! {
     /// # }
     /// ```
     pub struct PeekedBody<B: Body> {
+        // Frames that were read ahead and not yet yielded.
         frames: VecDeque<Result<Frame<Bytes>, B::Error>>,
         #[pin]
+        // What has not been read.
         rest: Rest<B>,
     }
 }
 
 pin_project! {
     #[project = RestProj]
+    // What has not been read of a body.
     enum Rest<B> {
+        // Nothing was read ahead, so the body stays in place and is not boxed.
         Whole { #[pin] body: B },
+        // Was read ahead. `None` once it has ended or failed, so that it is not polled again.
         Begun { body: Option<Pin<Box<B>>> },
     }
 }
 
 impl<B: Body> PeekedBody<B> {
+    /// Wraps a body that was not read ahead.
     pub(crate) fn whole(body: B) -> Self {
         Self {
             frames: VecDeque::new(),
@@ -62,14 +75,17 @@ impl<B: Body> PeekedBody<B> {
         }
     }
 
-    /// Reads frames ahead while each of them makes `more` wish for another, until the body ends, the time is over, or
-    /// [`MOST_FRAMES`] have been read.
+    /// Reads frames ahead until `more` returns `false` for a frame, the body ends or fails, `longest` has passed, or
+    /// [`MOST_FRAMES`] have been read. Frames that were read are yielded later, also after a timeout.
+    ///
+    /// Needs a tokio runtime with timers.
     pub(crate) async fn read_ahead(
         body: B,
         longest: Duration,
         mut more: impl FnMut(&Frame<Bytes>) -> bool,
     ) -> Self {
         let mut frames = VecDeque::new();
+        // Boxed, because it is polled here and again by the caller, and must not move in between.
         let mut rest = Some(Box::pin(body));
         let reading = async {
             while let Some(body) = &mut rest {
@@ -83,17 +99,20 @@ impl<B: Body> PeekedBody<B> {
                         }
                     }
                     ended => {
+                        // The error is yielded after the frames in front of it.
                         frames.extend(ended.err().map(Err));
                         rest = None;
                     }
                 }
             }
         };
+        // A timeout is not an error: the body continues where the reading stopped.
         drop(timeout(longest, reading).await);
         let rest = Rest::Begun { body: rest };
         Self { frames, rest }
     }
 
+    /// Returns what has not been read.
     fn rest(&self) -> Option<&B> {
         match &self.rest {
             Rest::Whole { body } => Some(body),
@@ -111,6 +130,7 @@ impl<B: Body> Body for PeekedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
+        // Frames that were read ahead come first.
         if let Some(frame) = this.frames.pop_front() {
             return Poll::Ready(Some(frame));
         }
@@ -128,6 +148,7 @@ impl<B: Body> Body for PeekedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         let frames = self.frames.iter().flatten();
+        // The body's own hint no longer includes what was read ahead.
         let ahead: usize = frames.filter_map(|f| Some(f.data_ref()?.len())).sum();
         let rest = self.rest().map(Body::size_hint);
         let rest = rest.unwrap_or_else(|| SizeHint::with_exact(0));
@@ -147,9 +168,12 @@ impl<B: Body> fmt::Debug for PeekedBody<B> {
     }
 }
 
-/// Maximum number of frames that are read ahead: a frame costs memory even if it holds no byte.
+/// Maximum number of frames that are read ahead. A frame costs memory even if it is empty.
+///
+/// Without it, a server could send any number of empty frames within the time.
 const MOST_FRAMES: usize = 1024;
 
+/// Copies the data of a frame into `Bytes`, which is free for data that is `Bytes` already.
 fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }

@@ -1,4 +1,10 @@
-//! A look at the beginning of a response's body, which still arrives whole.
+//! Inspection of the beginning of a response body, which is passed on complete.
+//!
+//! Two layers use it: [`PeekBodyLayer`](crate::rate_limit_retry::PeekBodyLayer) for rate-limit errors in JSON, and
+//! [`GrpcStatusLayer`](crate::grpc::GrpcStatusLayer) for a `grpc-status` in the trailers. Both implement [`Look`].
+//!
+//! A response whose head is enough is passed on without an allocation. For others, the future that reads is boxed, and the
+//! frames that were read are yielded again by [`PeekedBody`], in order and followed by the rest of the body.
 
 mod body;
 
@@ -15,11 +21,12 @@ use tokio::runtime::Handle;
 
 pub use self::body::PeekedBody;
 
-/// Which responses are looked at, and what for.
+/// An inspection of responses: which ones, and what to do with them.
 pub(crate) trait Look<RB: Body>: Copy + 'static {
-    /// Whether the body must be looked at; what the head says may be put to use here.
+    /// Returns whether the body must be read. Whatever the head alone decides may be applied here.
     fn wants_body(&self, response: &mut Response<RB>) -> bool;
 
+    /// Reads the beginning of the body, and changes the response accordingly.
     fn look(
         self,
         response: Response<RB>,
@@ -27,16 +34,20 @@ pub(crate) trait Look<RB: Body>: Copy + 'static {
 }
 
 pin_project! {
-    /// The future of a response that `L` looks at.
+    /// The future of a response that `L` inspects.
     pub(crate) struct Looking<F, RB: Body, L> {
         #[pin]
+        // The future of the response.
         future: F,
+        // The inspection.
         look: L,
+        // Reading the body, once `look` has started. Boxed, because most responses need no reading.
         looked: Option<Pin<Box<dyn Future<Output = Response<PeekedBody<RB>>> + Send>>>,
     }
 }
 
 impl<F, RB: Body, L> Looking<F, RB, L> {
+    /// Wraps the future of a response.
     pub(crate) fn new(future: F, look: L) -> Self {
         Self {
             future,
@@ -60,6 +71,7 @@ where
             Some(looked) => looked,
             None => {
                 let mut response = ready!(this.future.poll(cx))?;
+                // Reading needs tokio's timer: without a runtime, the response is passed on unread.
                 if !this.look.wants_body(&mut response) || Handle::try_current().is_err() {
                     return Poll::Ready(Ok(response.map(PeekedBody::whole)));
                 }

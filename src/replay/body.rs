@@ -1,4 +1,8 @@
-//! A body that remembers what was read from it, up to a cap.
+//! A body that buffers what is read from it, up to a cap.
+//!
+//! The copies of a body share the original body and a [`State`]. A poll locks the original body for its whole length, and
+//! the state for a few statements at a time. Everything that runs foreign code except the poll itself (wakers, events,
+//! dropping data) is collected in [`AfterLocks`] and done after both locks are released.
 
 use std::{
     fmt,
@@ -20,20 +24,20 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// A body of which copies can be made, as long as no more than a cap has to be remembered.
+/// A body that can be copied, as long as no more than a cap has to be buffered.
 ///
-/// Frames are remembered while the first copy is read, and only if another copy exists by then. A copy first yields what
-/// is remembered and then reads on where the last one had got to. Only one copy is read at a time: when a later one is
-/// polled, the one before it yields an error if it is polled again.
+/// Frames are buffered while the first copy is read, and only if another copy exists by then. A copy first yields the
+/// buffered frames, and then reads on where the last copy stopped. Only one copy is read at a time: after a later copy is
+/// polled, the earlier one yields an error if it is polled again.
 ///
-/// Beyond the cap what was remembered is freed, the copy that is being read streams on, and all others are no longer
-/// [intact](ReplayableBody::is_intact). The cap counts bytes of data. If the body says from the start that it is larger,
-/// [`try_clone`](ReplayableBody::try_clone) is `None`; so it is once something was read that is not remembered.
+/// Beyond the cap, the buffer is freed, the copy that is being read continues to stream, and all others are no longer
+/// [intact](ReplayableBody::is_intact). The cap counts bytes of data. If the body announces from the start that it is
+/// larger, [`try_clone`](ReplayableBody::try_clone) returns `None`, as it does once a frame was read that is not buffered.
 ///
 /// # Errors
 ///
-/// The body's own error goes to the copy that was being read; then no copy is intact. A copy that is polled although it
-/// is not intact or a later one has taken over yields an error, each time.
+/// The copy that is being read yields the body's own error; then no copy is intact. A copy yields an error each time that
+/// it is polled after a later copy has taken over, or when it is not intact.
 ///
 /// # Examples
 ///
@@ -52,38 +56,47 @@ use crate::{
 /// # }
 /// ```
 pub struct ReplayBody<B> {
+    /// What all copies share.
     shared: Arc<Shared<B>>,
+    /// Number of this copy; 0 is the first.
     copy: u64,
-    /// How many remembered pieces this copy has yielded.
+    /// Number of buffered pieces that this copy has yielded.
     position: usize,
-    /// How many bytes this copy has yielded.
+    /// Number of bytes of data that this copy has yielded.
     read: u64,
+    /// Whether this copy was polled.
     started: bool,
 }
 
-/// The locks are taken in the order of the fields, so that no copy can take over while another polls the body. `body`
-/// belongs to the copy that is being read: it is polled under its lock, which nothing but polling takes.
+/// What the copies of one body share.
+///
+/// Lock order: `body`, then `state`. `body` is held for a whole poll, so that no copy can take over during one. Only
+/// polling and [`supersede`](ReplayableBody::supersede) lock `body`; the original body is polled under its lock.
 struct Shared<B> {
-    /// `None` once the body has ended, failed or panicked, so that it is freed and not polled again.
+    /// The original body. `None` once it has ended, failed or panicked, so that it is freed and not polled again.
     body: Mutex<Option<Pin<Box<B>>>>,
+    /// Held for a few statements, and never while foreign code runs.
     state: Mutex<State>,
+    /// The budget of the layer, if the body belongs to one.
     memory: Option<Arc<Memory>>,
+    /// Maximum number of bytes of data to buffer.
     cap: usize,
-    /// The body says from the start that it is larger than the cap.
+    /// Whether the body announces from the start that it is larger than the cap.
     too_large: bool,
-    /// What the body said of itself before anything was read.
+    /// The original body's size hint before it was polled.
     size_hint: SizeHint,
+    /// The original body's `is_end_stream` before it was polled.
     is_end_stream: bool,
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// Wraps `body`; at most `cap` bytes of its data are remembered.
+    /// Wraps `body`, of which at most `cap` bytes of data are buffered.
     #[must_use]
     pub fn new(body: B, cap: usize) -> Self {
         Self::within(body, cap, None)
     }
 
-    /// The same, and no more than is left to all bodies that remember in `memory`.
+    /// Wraps `body` like [`new`](Self::new), and charges what is buffered to the budget of `memory`.
     pub(super) fn within(body: B, cap: usize, memory: Option<&Arc<Memory>>) -> Self {
         let size_hint = body.size_hint();
         let is_end_stream = body.is_end_stream();
@@ -101,6 +114,7 @@ impl<B: Body> ReplayBody<B> {
 }
 
 impl<B> ReplayBody<B> {
+    /// Creates a copy that has not been read.
     fn of(shared: Arc<Shared<B>>, copy: u64) -> Self {
         Self {
             shared,
@@ -125,11 +139,11 @@ impl<B> ReplayableBody for ReplayBody<B> {
         lock(&self.shared.state).is_intact(self.copy)
     }
 
-    /// The former reader is woken, so that its attempt ends now: it gets an error when it is polled again.
+    /// Wakes the task of the former reader, so that its attempt ends now: it gets an error when it is polled again.
     fn supersede(&self) -> bool {
         let mut after = AfterLocks::default();
         let Shared { body, state, .. } = &*self.shared;
-        // Not in the middle of a poll, whose frame would be neither here nor there.
+        // Not during a poll: its frame would be lost for this copy.
         let _body = lock(body);
         match lock(state).supersede(self.copy) {
             Ok(former) => {
@@ -154,7 +168,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        // Before the locks, so that it is dropped after them.
+        // Declared before the locks, so that it is dropped after them.
         let mut after = AfterLocks::default();
         let polled = this.poll_turn(cx, &mut after);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
@@ -173,6 +187,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
+        // Announced by every copy alike, so that a retry sends the same `Content-Length`.
         let whole = &self.shared.size_hint;
         let mut rest = SizeHint::new();
         rest.set_lower(whole.lower().saturating_sub(self.read));
@@ -188,6 +203,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
+    /// Polls as this copy: makes it the reader, and yields a buffered frame or reads the next one.
     fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,
@@ -197,6 +213,7 @@ where
         let Shared { body, state, .. } = &*self.shared;
         let mut body = lock(body);
 
+        // The lock on `state` is released before the original body is polled, which is foreign code.
         let next = {
             let mut state = lock(state);
             match state.claim(self.copy) {
@@ -214,7 +231,7 @@ where
             Next::Read => {}
         }
 
-        // Taken out, so that a body that panics is gone.
+        // Taken out, so that a body that panics is not polled again.
         let Some(mut original) = body.take() else {
             after.freed = lock(state).fail();
             return Poll::Ready(Some(Err(Refused::Incomplete.into())));
@@ -222,6 +239,8 @@ where
         match original.as_mut().poll_frame(cx) {
             Poll::Pending => {
                 *body = Some(original);
+                // The waker is cloned without the lock on `state`: that runs the executor's code.
+                // Most polls come from the same task: then nothing is cloned.
                 if !lock(state).would_wake(cx.waker()) {
                     let waker = cx.waker().clone();
                     after.drop = lock(state).wait(waker);
@@ -229,6 +248,7 @@ where
                 Poll::Pending
             }
             Poll::Ready(None) => {
+                // `body` stays empty, so the original body is freed here.
                 lock(state).end();
                 Poll::Ready(None)
             }
@@ -241,6 +261,7 @@ where
                 let at_end = original.is_end_stream();
                 *body = Some(original);
                 let recorded = lock(state).record(&frame, self.shared.cap, at_end);
+                // Not simply one more: small frames share a piece, and a loss empties the buffer.
                 self.position = recorded.position;
                 after.freed = recorded.freed;
                 after.tell = self.shared.memory.clone().filter(|_| recorded.over_budget);
@@ -252,6 +273,7 @@ where
 
 impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
+        // Dropped after the lock, because that runs the executor's code.
         let waker = lock(&self.shared.state).remove(self.copy);
         drop(waker);
     }
@@ -267,18 +289,23 @@ impl<B> fmt::Debug for ReplayBody<B> {
     }
 }
 
-/// What runs code of others and so has to wait until the locks are free, even if the body panics.
+/// Work that runs foreign code, and therefore must wait until the locks are released, even if the body panics.
 #[derive(Default)]
 struct AfterLocks {
+    /// Waker of the former reader, to be woken.
     wake: Option<Waker>,
+    /// Waker to be dropped.
     drop: Option<Waker>,
+    /// Buffered pieces to be dropped.
     freed: Vec<Piece>,
+    /// Budget to report as exhausted.
     tell: Option<Arc<Memory>>,
 }
 
 impl Drop for AfterLocks {
     fn drop(&mut self) {
         if let Some(memory) = &self.tell {
+            // The pieces and the other waker are dropped after this, with the fields.
             memory.tell_over_budget();
         }
         if let Some(waker) = self.wake.take() {

@@ -1,4 +1,6 @@
-//! A body of another crate that can copy itself.
+//! A wrapper for bodies of other crates that can be copied.
+//!
+//! A function pointer instead of a trait: neither the body's type nor the trait belongs to the user's crate.
 
 use std::{
     fmt,
@@ -14,8 +16,8 @@ use super::ReplayableBody;
 pin_project! {
     /// A body of a type that is not [`ReplayableBody`], with a function that copies it.
     ///
-    /// For services that take one body type only and cannot be given a [`ReplayBody`](super::ReplayBody): wrap above the
-    /// layers that retry, and [unwrap](Self::into_inner) below them. The copies have to be independent of each other.
+    /// For services that accept only one body type and cannot be given a [`ReplayBody`](super::ReplayBody): wrap above the
+    /// layers that retry, and [unwrap](Self::into_inner) below them. The copies must be independent of each other.
     ///
     /// # Examples
     ///
@@ -35,18 +37,19 @@ pin_project! {
     pub struct CloneWith<B> {
         #[pin]
         body: B,
+        // Copies the body; `None` if it can be sent only once.
         try_clone: fn(&B) -> Option<B>,
     }
 }
 
 impl<B> CloneWith<B> {
-    /// Wraps `body`, whose copies `try_clone` makes; `None` if it can be sent only once.
+    /// Wraps `body`. `try_clone` copies it, or returns `None` if it can be sent only once.
     #[must_use]
     pub const fn new(body: B, try_clone: fn(&B) -> Option<B>) -> Self {
         Self { body, try_clone }
     }
 
-    /// The body.
+    /// Returns the body.
     #[must_use]
     pub fn into_inner(self) -> B {
         self.body

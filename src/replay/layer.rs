@@ -1,4 +1,4 @@
-//! The layer that makes request bodies replayable.
+//! The layer that makes request bodies replayable, and its service.
 
 use std::{
     sync::Arc,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{sinks::Sinks, telemetry};
 
-/// Turns any request body into a [`ReplayBody`], so that the layers inside can send it again.
+/// Wraps any request body in a [`ReplayBody`], so that the layers inside can send it again.
 ///
 /// # Examples
 ///
@@ -26,17 +26,19 @@ use crate::{sinks::Sinks, telemetry};
 /// let layer = RequestBodyReplayLayer::new().cap(1024 * 1024);
 /// ```
 ///
-/// The budget is shared by all services that a layer and its clones make. Bodies that are
-/// [`ReplayableBody`](super::ReplayableBody) by themselves, such as `Full`, need no layer and count for no budget: their
-/// copies share the bytes.
+/// All services that a layer and its clones create share the budget. Bodies that are
+/// [`ReplayableBody`](super::ReplayableBody) themselves, such as `Full`, need no layer and are not charged to the budget:
+/// their copies share the bytes.
 #[derive(Clone, Debug)]
 pub struct RequestBodyReplayLayer {
+    /// Maximum number of bytes of data to buffer per body.
     cap: usize,
+    /// The budget, and the sinks of its events.
     memory: Arc<Memory>,
 }
 
 impl RequestBodyReplayLayer {
-    /// A layer that remembers at most 64 KiB of each body, and 64 MiB of all.
+    /// Creates a layer that buffers at most 64 KiB of each body, and 64 MiB of all.
     #[must_use]
     pub fn new() -> Self {
         let mut sinks = Sinks::default();
@@ -47,24 +49,25 @@ impl RequestBodyReplayLayer {
         }
     }
 
-    /// How many bytes of data of one body are remembered at most. A larger body is sent once. Default: 64 KiB.
+    /// Sets the maximum number of bytes of data that are buffered per body. A larger body is sent once. Default: 64 KiB.
     #[must_use]
     pub fn cap(mut self, bytes: usize) -> Self {
         self.cap = bytes;
         self
     }
 
-    /// How many bytes all bodies together may keep, from when they are read until the answer is there. Beyond it a body
-    /// streams on and is sent once, and a [`ReplayEvent::OverBudget`] is told. Default: 64 MiB.
+    /// Sets the maximum number of bytes that all bodies together may buffer, from when they are read until the response
+    /// arrives. Beyond it, a body is streamed and sent once, and a [`ReplayEvent::OverBudget`] is emitted. Default: 64 MiB.
     ///
-    /// Set it before the layer is cloned or used: a budget begins with nothing kept.
+    /// Call it before the layer is cloned or used: the layer gets a new budget, of which nothing is used.
     #[must_use]
     pub fn budget(mut self, bytes: usize) -> Self {
+        // A new budget, because clones and services share the old one.
         self.memory = Arc::new(Memory::new(bytes, self.memory.sinks.clone()));
         self
     }
 
-    /// Adds a closure that is told what happens; may be called again, before the layer is cloned or used. Default: the
+    /// Adds a closure that receives events. May be called several times, before the layer is cloned or used. Default: the
     /// `tracing` event and the metric of [`telemetry`](crate::docs::telemetry).
     #[must_use]
     pub fn on_event(mut self, sink: impl Fn(&ReplayEvent) + Send + Sync + 'static) -> Self {
@@ -74,7 +77,7 @@ impl RequestBodyReplayLayer {
         self
     }
 
-    /// How many bytes are kept now.
+    /// Returns the number of bytes that are buffered now.
     #[must_use]
     pub fn bytes_kept(&self) -> usize {
         self.memory.kept()
@@ -99,7 +102,9 @@ impl<S> Layer<S> for RequestBodyReplayLayer {
     }
 }
 
-/// Makes request bodies replayable. Made by a [`RequestBodyReplayLayer`].
+/// The service of a [`RequestBodyReplayLayer`], which makes request bodies replayable.
+///
+/// It adds no future and no error of its own: both are the inner service's.
 ///
 /// # Examples
 ///
@@ -139,5 +144,7 @@ where
     }
 }
 
+/// Default of [`RequestBodyReplayLayer::cap`], in bytes.
 const DEFAULT_CAP: usize = 64 * 1024;
+/// Default of [`RequestBodyReplayLayer::budget`], in bytes.
 const DEFAULT_BUDGET: usize = 64 * 1024 * 1024;

@@ -1,4 +1,7 @@
-//! What the bodies of one layer may keep together.
+//! The buffer budget that the bodies of one layer share, and its events.
+//!
+//! A body takes a [`Share`] of the budget and grows it with its buffer. The share is returned when the buffer is freed: when
+//! the last copy is dropped, when the body fails, or when it exceeds the cap or the budget.
 
 use std::sync::{
     Arc,
@@ -7,9 +10,9 @@ use std::sync::{
 
 use crate::sinks::{Family, Sinks};
 
-/// Something happened to a body that was kept to be sent again.
+/// An event of a buffered request body.
 ///
-/// Given to the closures set with [`on_event`](super::RequestBodyReplayLayer::on_event), outside every lock.
+/// Passed to the closures set with [`on_event`](super::RequestBodyReplayLayer::on_event), without any lock held.
 ///
 /// # Examples
 ///
@@ -25,29 +28,34 @@ use crate::sinks::{Family, Sinks};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ReplayEvent {
-    /// The bodies of the layer keep as many bytes as they may: this one streams on and is sent once.
+    /// The bodies of the layer have used up the budget: this one is streamed and sent once.
     #[non_exhaustive]
     OverBudget {
-        /// How many bytes they may keep together.
+        /// Maximum number of bytes that they may buffer together.
         budget: usize,
     },
 }
 
+/// The type of the events of request bodies.
 pub(crate) struct ReplayEvents;
 
 impl Family for ReplayEvents {
     type Event<'a> = ReplayEvent;
 }
 
-/// Written by every body of a layer when it keeps something, and when it lets go of all that it has kept.
+/// A buffer budget. A body charges it when it buffers data, and returns all of it when its buffer is freed.
 #[derive(Debug)]
 pub(super) struct Memory {
+    /// Maximum number of bytes.
     pub(super) budget: usize,
+    /// Sinks of the layer's events.
     pub(super) sinks: Sinks<ReplayEvents>,
+    /// Number of bytes in use. Relaxed is enough: the counter guards no other data.
     kept: AtomicUsize,
 }
 
 impl Memory {
+    /// Creates a budget of which nothing is used.
     pub(super) fn new(budget: usize, sinks: Sinks<ReplayEvents>) -> Self {
         Self {
             budget,
@@ -56,35 +64,43 @@ impl Memory {
         }
     }
 
+    /// Returns the number of bytes in use.
     pub(super) fn kept(&self) -> usize {
         self.kept.load(Relaxed)
     }
 
+    /// Emits [`ReplayEvent::OverBudget`]. The caller must not hold a lock.
     pub(super) fn tell_over_budget(&self) {
         let budget = self.budget;
         self.sinks.emit(&ReplayEvent::OverBudget { budget });
     }
 }
 
-/// One body's share; given back when dropped.
+/// One body's share of the budget. Returned on drop.
+///
+/// It only grows: a body keeps all of its buffer or none of it.
 #[derive(Debug)]
 pub(super) struct Share {
+    /// The budget.
     memory: Arc<Memory>,
+    /// Number of bytes charged.
     bytes: usize,
 }
 
 impl Share {
+    /// Creates an empty share.
     pub(super) fn new(memory: Arc<Memory>) -> Self {
         Self { memory, bytes: 0 }
     }
 
-    /// Takes so many bytes more; `false` if they are not there.
+    /// Charges `bytes` more. Returns `false`, and charges nothing, if the budget does not allow it.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let budget = self.memory.budget;
         let more = |kept: usize| kept.checked_add(bytes).filter(|sum| *sum <= budget);
         let there = self
             .memory
             .kept
+            // Checked and added in one step, so that bodies on several threads cannot exceed the budget together.
             .fetch_update(Relaxed, Relaxed, more)
             .is_ok();
         if there {

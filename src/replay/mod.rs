@@ -7,31 +7,31 @@
 //! # What it promises
 //!
 //! - A copy yields the same bytes and trailers as the first, and announces the same length. If it cannot, it yields an
-//!   error, never a part of the body that looks like the whole.
-//! - Nothing is read ahead: the first copy streams as it did before, and its frames are remembered as they pass.
-//! - A response may come before the upload has ended. If the request is sent again, the next copy takes over where the
-//!   last one had got to, and the last one, which a connection may still hold, ends with an error: at once, so that a
-//!   refused attempt does not go on uploading while its request waits.
-//! - A body that is too large to be remembered is sent once, as it would have been without this module.
+//!   error, never a part of the body that looks complete.
+//! - Nothing is read ahead: the first copy streams as it did before, and its frames are buffered as they pass.
+//! - A response may arrive before the upload has ended. If the request is sent again, the next copy takes over where the
+//!   last one stopped. The last copy, which a connection may still hold, ends with an error immediately, so that a
+//!   rejected attempt does not continue uploading while its request waits.
+//! - A body that is too large to be buffered is sent once, as it would be without this module.
 //!
 //! # Where it goes
 //!
-//! [`RequestBodyReplayLayer`] goes outside of the layers that retry. It is not needed for a body that is
-//! [`ReplayableBody`] as it is.
+//! [`RequestBodyReplayLayer`] goes outside the layers that retry. A body that is [`ReplayableBody`] itself does not need
+//! it.
 //!
 //! # What it costs
 //!
-//! Three small allocations for each request, and one more for the first copy that a layer makes of it. Data is remembered
-//! up to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
-//! reference-counted, not copied, if the body yields [`Bytes`]; smaller ones that follow each other are copied into a
-//! buffer, and a copy yields them as one frame. All bodies of a layer together keep 64 MiB at most
+//! Three small allocations for each request, and one more for the first copy that a layer makes of it. Data is buffered up
+//! to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
+//! reference-counted, not copied, if the body yields [`Bytes`]; consecutive smaller ones are copied into one buffer, and a
+//! copy yields them as one frame. All bodies of a layer together buffer at most 64 MiB
 //! ([`budget`](RequestBodyReplayLayer::budget)).
 //!
 //! # What can go wrong
 //!
-//! An upload that goes on after the response has come can pass the cap before another attempt is decided, while the
-//! response is looked at or another token is fetched. The request is then not sent again, and the server's response
-//! is returned.
+//! An upload that continues after the response has arrived can exceed the cap before another attempt is decided, while the
+//! response is inspected or another token is fetched. The request is then not sent again, and the server's response is
+//! returned.
 
 mod body;
 mod clone_with;
@@ -59,18 +59,22 @@ pub use self::{
     memory::ReplayEvent,
 };
 
-/// Whether `error` is what a [`ReplayBody`] yields in the place of its body.
+/// Returns whether `error` is one that a [`ReplayBody`] yields in place of its body.
 pub(crate) fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     error.is::<state::Refused>()
 }
 
-/// A request body of which the layers that retry can make a second copy.
+/// A request body that the layers that retry can copy.
 ///
-/// There is no implementation for everything that is [`Clone`]: a clone may be shallow, so that both share one stream
-/// and the second is sent empty. Implement it only for a body whose copies are independent of each other.
+/// It is not implemented for every [`Clone`] type: a clone may be shallow, so that both share one stream and the second is
+/// sent empty. Implement it only for a body whose copies are independent of each other.
 ///
-/// Make the copy before the body is polled, send the body first and its copy after it. If several copies are made of
-/// one body, as by two layers that both retry, the last made is sent first.
+/// Make the copy before the body is polled; send the body first and its copy after it. If several copies are made of one
+/// body, as by two layers that both retry, the copy made last is sent first.
+///
+/// It is implemented for `()`, `String`, [`Bytes`], [`Empty`], [`Full`], for [`Either`] of two such bodies, and for the
+/// wrappers of this module: [`ReplayBody`], [`CloneWith`] and [`Once`]. With the feature `reqwest`, also for
+/// `reqwest::Body`.
 ///
 /// # Examples
 ///
@@ -100,18 +104,18 @@ pub(crate) fn is_refusal(error: &(dyn Error + 'static)) -> bool {
             copy itself) or `Once` (never sent again)"
 )]
 pub trait ReplayableBody: Sized {
-    /// A second copy of this body, equal to the first from its first byte on; `None` if it can be sent only once.
+    /// Returns a second copy of this body, equal to the first from its first byte on; `None` if it can be sent only once.
     fn try_clone(&self) -> Option<Self>;
 
-    /// Whether a copy made earlier can still be sent in full. Asked just before the copy is sent. Default: true.
+    /// Returns whether a copy made earlier can still be sent in full. Called just before the copy is sent. Default: `true`.
     fn is_intact(&self) -> bool {
         true
     }
 
     /// Ends the reading of the copies that were sent before this one, and returns whether this one can be sent in full.
     ///
-    /// Called once another attempt is decided: if it returns `false`, the server's response is returned instead.
-    /// What it has promised must hold until this copy is polled. A body whose copies share nothing needs none of its own.
+    /// Called once another attempt is decided: if it returns `false`, the server's response is returned instead. Its result
+    /// must hold until this copy is polled. A body whose copies share nothing does not need to implement it.
     /// Default: [`is_intact`](Self::is_intact).
     fn supersede(&self) -> bool {
         self.is_intact()
@@ -172,7 +176,7 @@ impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
 }
 
 pin_project! {
-    /// Any body, to be sent once: it is never copied, so no layer sends it again.
+    /// A body that is sent once: it is never copied, so no layer sends it again.
     ///
     /// # Examples
     ///
@@ -196,7 +200,7 @@ impl<B> Once<B> {
         Self { body }
     }
 
-    /// The body.
+    /// Returns the body.
     #[must_use]
     pub fn into_inner(self) -> B {
         self.body

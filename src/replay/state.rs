@@ -1,4 +1,14 @@
-//! What the copies of one body know together: whose turn it is, and what has been read.
+//! The state that the copies of one body share: which copy may read, and what has been buffered.
+//!
+//! A life of a body with two copies, 0 and 1:
+//!
+//! 1. Copy 0 is polled and becomes the reader. Each frame it reads is also buffered, because copy 1 may need it.
+//! 2. Copy 1 is polled, or `supersede` is called on it. It becomes the reader, and copy 0 yields errors from then on.
+//! 3. Copy 1 yields the buffered frames, and then polls the original body where copy 0 stopped. These frames are not
+//!    buffered, because no other copy is left.
+//!
+//! If a frame in step 1 exceeds the cap or the budget, the buffer is freed, and copy 1 can no longer be sent in full: it
+//! yields an error, never a part of the body.
 
 use std::{error::Error, fmt, mem, task::Waker};
 
@@ -8,35 +18,41 @@ use http_body::Frame;
 
 use super::memory::Share;
 
-/// Every copy of the body writes and reads this, under a lock that is held for a few statements and never while
-/// foreign code runs.
+/// The state of one body, shared by all of its copies. Its lock is held for a few statements, and never while foreign code
+/// runs.
 ///
-/// `copies` lists the copies that may still be read, in the order in which they are sent. A copy comes right after the
-/// one it was made of, which is right for several layers that retry: of the copies that they made of one body, the one
-/// made last belongs to the innermost layer, which sends again first. At most one copy has been polled, the reader; a
-/// copy that takes over strikes the former reader off, and one that comes before the reader may not take over, because
-/// its attempt was given up.
+/// `copies` lists the copies that may still be read, in the order in which they are sent. A new copy is inserted right
+/// after the one it was made of. This order is right for nested layers that retry: of the copies that they made of one
+/// body, the last one belongs to the innermost layer, which retries first. At most one copy is the reader: the one that
+/// was polled. A copy that takes over removes the former reader from the list. A copy before the reader may not take over,
+/// because its attempt was abandoned.
 pub(super) struct State {
+    /// Numbers of the copies that may still be read, in the order in which they are sent.
     copies: Vec<u64>,
+    /// Number of the latest copy.
     made: u64,
+    /// The copy that is being read.
     reader: Option<u64>,
     /// Wakes the reader's task while it waits for the original body.
     waker: Option<Waker>,
+    /// The buffered frames, in order.
     remembered: Vec<Piece>,
+    /// Number of bytes of data in `remembered`.
     size: usize,
-    /// Of what the bodies of a layer may remember together, as long as this one remembers anything.
+    /// What is charged to the layer's budget. `None` without a budget, and after a loss.
     share: Option<Share>,
-    /// Something was read that is not remembered, so that only the reader can go on.
+    /// Whether a frame was read that is not buffered, so that only the reader can continue.
     lost: bool,
-    /// The original body failed, so that the reader cannot go on either.
+    /// Whether the original body failed, so that the reader cannot continue either.
     failed: bool,
+    /// Whether the original body has ended.
     ended: bool,
-    /// What the original body's `is_end_stream` said last.
+    /// The last result of the original body's `is_end_stream`.
     at_end: bool,
 }
 
 impl State {
-    /// The state of a body of which there is one copy, number 0, and nothing was read.
+    /// Creates the state of a body with one copy, number 0, of which nothing was read.
     pub(super) fn new(at_end: bool, share: Option<Share>) -> Self {
         Self {
             copies: vec![0],
@@ -53,20 +69,22 @@ impl State {
         }
     }
 
-    /// The number of a new copy made of `copy`.
+    /// Adds a copy made of `copy`, and returns its number; `None` if a new copy could not be sent in full.
     pub(super) fn add(&mut self, copy: u64) -> Option<u64> {
         if self.lost {
             return None;
         }
+        // A copy that was superseded cannot be copied: its frames may be gone.
         let source = self.place(copy)?;
         let reader = self.reader.and_then(|reader| self.place(reader));
         self.made += 1;
+        // Not before the reader: such a copy could not take over.
         let place = source.max(reader.unwrap_or(source)) + 1;
         self.copies.insert(place, self.made);
         Some(self.made)
     }
 
-    /// Forgets `copy`, which is dropped. Whoever calls drops the waker after the lock.
+    /// Removes `copy`, which is being dropped. The caller drops the returned waker after the lock is released.
     pub(super) fn remove(&mut self, copy: u64) -> Option<Waker> {
         self.copies.retain(|other| *other != copy);
         if self.reader != Some(copy) {
@@ -76,13 +94,16 @@ impl State {
         self.waker.take()
     }
 
+    /// Returns whether `copy` can still be sent in full.
     pub(super) fn is_intact(&self, copy: u64) -> bool {
         self.standing(copy).is_ok() && !self.failed
     }
 
-    /// Makes `copy` the reader. Whoever calls wakes the former reader after the lock, so that it does not wait for ever.
+    /// Makes `copy` the reader. The caller wakes the former reader's waker after the lock is released: it would otherwise
+    /// wait forever.
     pub(super) fn claim(&mut self, copy: u64) -> Result<Option<Waker>, Refused> {
         if let Err(refused) = self.standing(copy) {
+            // Removed, so that it stays superseded after the reader is dropped.
             if let Refused::Superseded = refused {
                 self.copies.retain(|other| *other != copy);
             }
@@ -91,14 +112,15 @@ impl State {
         if self.reader == Some(copy) {
             return Ok(None);
         }
+        // The former reader yields only errors from now on, so its place is not needed.
         if let Some(former) = self.reader.replace(copy) {
             self.copies.retain(|other| *other != former);
         }
         Ok(self.waker.take())
     }
 
-    /// Makes `copy` the reader if it can be sent in full. The body must not be polled meanwhile. Whoever calls wakes the
-    /// former reader after the lock.
+    /// Makes `copy` the reader if it can be sent in full. The caller holds the lock on the original body, so that nothing
+    /// polls it, and wakes the former reader's waker after the lock is released.
     pub(super) fn supersede(&mut self, copy: u64) -> Result<Option<Waker>, Refused> {
         if self.failed {
             return Err(Refused::Incomplete);
@@ -106,7 +128,7 @@ impl State {
         self.claim(copy)
     }
 
-    /// What the reader, which has got to `position`, is to do next.
+    /// Returns what the reader, which has yielded `position` pieces, does next.
     pub(super) fn next(&mut self, position: usize) -> Next {
         match self.remembered.get_mut(position) {
             Some(piece) => Next::Replay(piece.next_frame()),
@@ -115,33 +137,33 @@ impl State {
         }
     }
 
-    /// Whether the reader, which has got to `position`, need not be polled again.
+    /// Returns whether `copy` is the reader, has yielded `position` pieces, and need not be polled again.
     pub(super) fn is_end(&self, copy: u64, position: usize) -> bool {
         let at_end = self.ended || self.at_end;
         at_end && self.reader == Some(copy) && position >= self.remembered.len()
     }
 
-    /// Whether the reader's task is known to be the one that `waker` wakes.
+    /// Returns whether `waker` wakes the reader's task.
     pub(super) fn would_wake(&self, waker: &Waker) -> bool {
         let known = self.waker.as_ref();
         known.is_some_and(|known| known.will_wake(waker))
     }
 
-    /// Remembers the reader's task. Whoever calls drops the former waker after the lock.
+    /// Stores the waker of the reader's task. The caller drops the former waker after the lock is released.
     pub(super) fn wait(&mut self, waker: Waker) -> Option<Waker> {
         self.waker.replace(waker)
     }
 
-    /// Notes what the reader read.
+    /// Records a frame that the reader has read, and buffers it if it is needed and allowed.
     pub(super) fn record(&mut self, frame: &Frame<Bytes>, cap: usize, at_end: bool) -> Recorded {
         self.at_end = at_end;
         let length = frame.data_ref().map(Bytes::len);
-        // Empty frames are no part of the bytes, and there may be any number of them.
+        // Empty frames add no bytes, and there may be any number of them.
         if self.lost || length == Some(0) {
             return Recorded::at(self.remembered.len());
         }
         let size = self.size.saturating_add(length.unwrap_or(0));
-        // The last copy there is needs no memory: only itself could be copied, and it can do without.
+        // The last remaining copy needs no buffer: a new copy could only be made of itself, and it can be sent without.
         let wanted = self.copies.len() > 1 && size <= cap;
         let kept = if wanted {
             self.remember(frame)
@@ -160,6 +182,7 @@ impl State {
                 self.lost = true;
                 self.share = None;
                 Recorded {
+                    // A part of the buffer is of no use: freeing it returns memory early.
                     freed: mem::take(&mut self.remembered),
                     over_budget: matches!(unkept, Unkept::OverBudget),
                     ..Recorded::at(0)
@@ -168,8 +191,8 @@ impl State {
         }
     }
 
-    /// Keeps a frame: a large one by reference, small ones in a buffer that they share. What that makes needless is
-    /// returned, to be dropped after the lock.
+    /// Buffers a frame: a large one by reference, small ones in a shared buffer. Returns the piece that this replaces, to be
+    /// dropped after the lock is released.
     fn remember(&mut self, frame: &Frame<Bytes>) -> Result<Option<Piece>, Unkept> {
         let share = &mut self.share;
         if let Some(data) = frame.data_ref() {
@@ -190,11 +213,12 @@ impl State {
         Ok(None)
     }
 
+    /// Records that the original body has ended.
     pub(super) fn end(&mut self) {
         self.ended = true;
     }
 
-    /// Notes that the original body failed. Whoever calls drops the pieces after the lock.
+    /// Records that the original body failed. The caller drops the returned pieces after the lock is released.
     pub(super) fn fail(&mut self) -> Vec<Piece> {
         self.lost = true;
         self.failed = true;
@@ -203,32 +227,40 @@ impl State {
         mem::take(&mut self.remembered)
     }
 
+    /// Returns an error if `copy` may not become the reader, or stay it.
+    ///
+    /// `Superseded` takes precedence over `Incomplete`: it is the more precise reason.
     fn standing(&self, copy: u64) -> Result<(), Refused> {
         let place = self.place(copy).ok_or(Refused::Superseded)?;
+        // The reader continues even after a loss: it has read past what is missing.
         match self.reader {
             Some(reader) if reader == copy => Ok(()),
+            // Copies are sent in order, so one before the reader belongs to an attempt that was abandoned.
             Some(reader) if self.place(reader) > Some(place) => Err(Refused::Superseded),
+            // A new reader would start from the buffer, in which frames are missing.
             _ if self.lost => Err(Refused::Incomplete),
             _ => Ok(()),
         }
     }
 
+    /// Returns the index of `copy` in the order of sending.
     fn place(&self, copy: u64) -> Option<usize> {
         self.copies.iter().position(|other| *other == copy)
     }
 }
 
-/// What noting a frame came to.
+/// The result of recording a frame.
 pub(super) struct Recorded {
-    /// Where the reader is now.
+    /// The reader's new position.
     pub(super) position: usize,
-    /// To be dropped after the lock.
+    /// Pieces to be dropped after the lock is released.
     pub(super) freed: Vec<Piece>,
-    /// The layer's bodies remember as much as they may; told after the lock.
+    /// Whether the frame exceeded the layer's budget. Reported after the lock is released.
     pub(super) over_budget: bool,
 }
 
 impl Recorded {
+    /// Creates a result without anything to drop or report.
     fn at(position: usize) -> Self {
         Self {
             position,
@@ -238,16 +270,18 @@ impl Recorded {
     }
 }
 
-/// What is remembered of the body: a frame, or several small ones.
+/// A buffered part of the body: one frame, or several small ones.
 pub(super) enum Piece {
+    /// A frame of data.
     Data(Bytes),
-    /// Small frames, one after the other. Its capacity is charged.
+    /// Consecutive small frames. Its capacity is charged to the budget.
     Small(Vec<u8>),
+    /// The trailers. Boxed, because they are rare and large.
     Trailers(Box<HeaderMap>),
 }
 
 impl Piece {
-    /// Whether a small frame is added to this piece.
+    /// Returns whether the small frame `data` can be appended to this piece.
     fn takes(&self, data: &Bytes) -> bool {
         match self {
             Self::Data(first) => first.len() < SMALL,
@@ -256,9 +290,10 @@ impl Piece {
         }
     }
 
-    /// Adds `data`. Returns the frame that the buffer replaces.
+    /// Appends `data`. Returns the frame that the buffer replaces.
     fn append(&mut self, data: &Bytes, share: &mut Option<Share>) -> Result<Option<Self>, Unkept> {
         match self {
+            // The first small frame was stored by reference: the second one turns it into a buffer.
             Self::Data(first) => {
                 let mut buffer = Vec::new();
                 reserve(&mut buffer, first.len(), first.len() + data.len(), share)?;
@@ -268,6 +303,8 @@ impl Piece {
             }
             Self::Small(buffer) => {
                 let length = buffer.len() + data.len();
+                // Doubles, as `Vec` does, within the buffer's limit; if the budget does not allow that, takes only
+                // what is needed.
                 if length > buffer.capacity() {
                     let charged = buffer.capacity();
                     reserve(buffer, charged, (2 * charged).clamp(length, BUFFER), share)
@@ -280,9 +317,10 @@ impl Piece {
         }
     }
 
-    /// The frame. Frames that share a buffer are one.
+    /// Returns the piece as one frame. A buffer of small frames becomes one shared frame, which grows no more.
     fn next_frame(&mut self) -> Frame<Bytes> {
         if let Self::Small(buffer) = self {
+            // `Bytes` takes over the buffer without copying, so that each copy shares it.
             *self = Self::Data(mem::take(buffer).into());
         }
         match self {
@@ -293,58 +331,67 @@ impl Piece {
     }
 }
 
-/// Why a frame is not remembered.
+/// The reason why a frame is not buffered.
 #[derive(Debug)]
 enum Unkept {
-    /// Beyond the cap, or there is no other copy.
+    /// It exceeds the cap, or there is no other copy.
     Unwanted,
+    /// It exceeds the layer's budget.
     OverBudget,
 }
 
-/// Makes room for `capacity` bytes in a buffer of which `charged` bytes have been charged.
+/// Grows `buffer` to `capacity` bytes, of which `charged` bytes have been charged.
 fn reserve(
     buffer: &mut Vec<u8>,
     charged: usize,
     capacity: usize,
     share: &mut Option<Share>,
 ) -> Result<(), Unkept> {
+    // Charged before it is allocated, so that the budget is never exceeded.
     grow(share, capacity.saturating_sub(charged))?;
     buffer.reserve_exact(capacity - buffer.len());
     Ok(())
 }
 
+/// Charges `bytes` to the budget, if there is one.
 fn grow(share: &mut Option<Share>, bytes: usize) -> Result<(), Unkept> {
     let within = share.as_mut().is_none_or(|share| share.grow(bytes));
     within.then_some(()).ok_or(Unkept::OverBudget)
 }
 
-/// Approximate number of bytes that a copy of these fields allocates.
+/// Returns the approximate number of bytes that a copy of these fields allocates.
 fn size_of_fields(fields: &HeaderMap) -> usize {
     let each = fields.iter();
     let text: usize = each
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
+    // The table is allocated for its capacity, not for its entries.
     text + fields.capacity() * FIELD
 }
 
-/// Length, in bytes, from which on a frame is kept by reference.
+/// Length, in bytes, from which on a frame is buffered by reference.
 const SMALL: usize = 1024;
-/// Maximum size, in bytes, of a buffer that small frames share.
+/// Maximum size, in bytes, of a buffer of small frames.
 const BUFFER: usize = 8 * 1024;
-/// Size, in bytes, of an entry of a header map.
+/// Approximate size, in bytes, of an entry of a header map.
 const FIELD: usize = 104;
 
-/// What the reader is to do.
+/// What the reader does next.
 pub(super) enum Next {
+    /// Yields a buffered frame.
     Replay(Frame<Bytes>),
+    /// Polls the original body.
     Read,
+    /// Ends: the original body has ended.
     End,
 }
 
-/// Why a copy yields an error instead of its body.
+/// The reason why a copy yields an error instead of its body.
 #[derive(Debug)]
 pub(super) enum Refused {
+    /// A later copy has taken over.
     Superseded,
+    /// A part of the body is no longer buffered, or the original body failed.
     Incomplete,
 }
 

@@ -1,10 +1,12 @@
-//! What each metric means, for the recorder; `docs::telemetry` says the same at more length.
+//! Descriptions of the metrics for the recorder; `docs::telemetry` describes them in more detail.
+//!
+//! Describing a metric again replaces its description, so it does no harm to do so for each layer.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-/// Describes the metrics of this crate to the recorder that is installed.
+/// Describes the metrics of this crate to the installed recorder.
 ///
-/// Each layer does so when it is built, and with each token that it fetches. Call it once if the recorder is installed
+/// Each layer does so when it is built, and whenever it has fetched a token. Call this once if the recorder is installed
 /// after the layers are built.
 ///
 /// # Examples
@@ -25,7 +27,7 @@ pub fn describe_metrics() {
     }
 }
 
-/// Upper bounds, in seconds, of buckets that suit the histograms of this crate, by the histogram's name.
+/// Upper bounds, in seconds, of histogram buckets that suit this crate's histograms, by the histogram's name.
 ///
 /// # Examples
 ///
@@ -50,6 +52,9 @@ pub const METRIC_BUCKETS: [(&str, &[f64]); 3] = [
     ),
 ];
 
+/// Counters: name and description.
+///
+/// The names are public: dashboards and alerts use them.
 const COUNTERS: [(&str, &str); 9] = [
     (
         "tower_m2m_token_fetches_total",
@@ -86,6 +91,7 @@ const COUNTERS: [(&str, &str); 9] = [
     ),
 ];
 
+/// Gauges: name, unit and description.
 const GAUGES: [(&str, Unit, &str); 3] = [
     (
         "tower_m2m_token_expiry_timestamp_seconds",
@@ -104,6 +110,7 @@ const GAUGES: [(&str, Unit, &str); 3] = [
     ),
 ];
 
+/// Histograms, in seconds: name and description.
 const HISTOGRAMS: [(&str, &str); 3] = [
     (
         "tower_m2m_token_fetch_seconds",

@@ -1,4 +1,7 @@
-//! Events as counters, gauges and histograms of the `metrics` facade. `docs::telemetry` lists them all.
+//! Records events as counters, gauges and histograms of the `metrics` facade. `docs::telemetry` lists them all.
+//!
+//! Labels are the credential's name, the partition, and fixed words (reason, outcome, kind of error, status). An event that
+//! has no metric is ignored here, and emitted by the `tracing` sink if that feature is enabled.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +14,7 @@ use crate::{
     replay::ReplayEvent,
 };
 
-/// `clock` is the layer's: with it the time at which a token expires is converted to a date.
+/// Records a token event. `clock` is the layer's; it converts a token's lifetime to the date at which it expires.
 pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
     match *event {
         TokenEvent::Fetched {
@@ -49,6 +52,7 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
         TokenEvent::Refused {
             credential, remedy, ..
         } => {
+            // A fixed string per variant, so that the number of series is bounded.
             let remedy = match remedy {
                 Remedy::Replay => "replay",
                 Remedy::NotReplayable => "not_replayable",
@@ -63,11 +67,12 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
         TokenEvent::StoreRecovered { credential } => {
             gauge!("tower_m2m_token_store_up", "credential" => name(credential)).set(1.0);
         }
-        // Told as tracing events only.
+        // The other events are `tracing` events only.
         _ => {}
     }
 }
 
+/// Records a rate-limit event.
 pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
     match *event {
         RateLimitEvent::Throttled {
@@ -109,11 +114,12 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
         }
         RateLimitEvent::StoreFailed { .. } => gauge!("tower_m2m_quota_store_up").set(0.0),
         RateLimitEvent::StoreRecovered { .. } => gauge!("tower_m2m_quota_store_up").set(1.0),
-        // Told as tracing events only.
+        // The other events are `tracing` events only.
         _ => {}
     }
 }
 
+/// Records an event of a request body.
 pub(crate) fn replay(event: &ReplayEvent) {
     match *event {
         ReplayEvent::OverBudget { .. } => {
@@ -122,6 +128,10 @@ pub(crate) fn replay(event: &ReplayEvent) {
     }
 }
 
+/// Adds to the counter and the histogram of token fetches.
+///
+/// `error` is empty unless the fetch failed, so that all series of the counter have the same labels.
+/// Records a token fetch that ended.
 fn fetch(
     credential: Option<&str>,
     reason: FetchReason,
@@ -142,7 +152,9 @@ fn fetch(
         .record(elapsed);
 }
 
-/// When the token expires, in seconds since 1970; infinite for one that does not.
+/// Records when the token expires, in seconds since 1970; infinity for a token that does not expire.
+///
+/// A wall clock before 1970 counts as 1970.
 fn expires(credential: Option<&str>, life: Option<Duration>, clock: &SharedClock) {
     let since_epoch = clock.wall().duration_since(SystemTime::UNIX_EPOCH);
     let now = since_epoch.unwrap_or_default().as_secs_f64();
@@ -150,7 +162,7 @@ fn expires(credential: Option<&str>, life: Option<Duration>, clock: &SharedClock
     gauge!("tower_m2m_token_expiry_timestamp_seconds", "credential" => name(credential)).set(at);
 }
 
-/// Without a name there is one credential only.
+/// Returns the label of a credential: its name, or `default` for a credential without one.
 fn name(credential: Option<&str>) -> String {
     credential.unwrap_or("default").to_owned()
 }

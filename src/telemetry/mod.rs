@@ -1,4 +1,6 @@
-//! Events for people who run programs: as `tracing` events, and as metrics. `docs::telemetry` lists them all.
+//! Built-in event sinks for operators: `tracing` events and metrics. `docs::telemetry` lists them all.
+//!
+//! Every layer installs them when it is built. Without the features `tracing` and `metrics`, nothing is installed.
 
 #[cfg(feature = "metrics")]
 mod describe;
@@ -15,7 +17,7 @@ use crate::{
     replay::ReplayEvents, sinks::Sinks,
 };
 
-/// What the features of this build tell of tokens. `clock` is the layer's.
+/// Installs the sinks that this build's features provide for token events. `clock` is the layer's.
 #[cfg_attr(
     not(any(feature = "tracing", feature = "metrics")),
     expect(unused_variables)
@@ -33,7 +35,7 @@ pub(crate) fn tell_of_tokens(sinks: &mut Sinks<TokenEvents>, clock: &SharedClock
     }
 }
 
-/// The same for limits.
+/// Installs the sinks that this build's features provide for rate-limit events.
 #[cfg_attr(
     not(any(feature = "tracing", feature = "metrics")),
     expect(unused_variables)
@@ -48,7 +50,7 @@ pub(crate) fn tell_of_limits(sinks: &mut Sinks<RateLimitEvents>) {
     }
 }
 
-/// The same for bodies.
+/// Installs the sinks that this build's features provide for events of request bodies.
 #[cfg_attr(
     not(any(feature = "tracing", feature = "metrics")),
     expect(unused_variables)

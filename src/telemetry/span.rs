@@ -1,10 +1,12 @@
-//! Spans of what takes its time: fetches, and waits for a turn.
+//! Spans of operations that take time: token fetches, and waits for a permit.
+//!
+//! Requests that wait for nothing have no span of this crate.
 
 use std::future::Future;
 
 use crate::rate_limit_retry::PartitionKey;
 
-/// `fetch` within a span of its own, which belongs to none of the requests that wait for it.
+/// Runs `fetch` in a root span: several requests may wait for one fetch, so it belongs to none of them.
 #[cfg(feature = "tracing")]
 pub(crate) fn of_fetch<F: Future>(
     credential: Option<&str>,
@@ -21,7 +23,7 @@ pub(crate) fn of_fetch<F: Future>(
     ))
 }
 
-/// `wait` within a span of the request that waits.
+/// Runs `wait` in a child of the current span, which is that of the waiting request.
 #[cfg(feature = "tracing")]
 pub(crate) fn of_wait<F: Future>(
     partition: Option<&PartitionKey>,
@@ -35,11 +37,13 @@ pub(crate) fn of_wait<F: Future>(
     ))
 }
 
+/// Returns `fetch`: without the feature `tracing` there are no spans.
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn of_fetch<F: Future>(_: Option<&str>, _: &'static str, fetch: F) -> F {
     fetch
 }
 
+/// Returns `wait`: without the feature `tracing` there are no spans.
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn of_wait<F: Future>(_: Option<&PartitionKey>, wait: F) -> F {
     wait

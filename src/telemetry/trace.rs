@@ -1,11 +1,14 @@
-//! Events as `tracing` events, under fixed targets.
+//! Emits events as `tracing` events, under fixed targets. Texts and fields are part of the interface: `docs::telemetry`.
+//!
+//! Levels: `warn` for problems that need attention, `info` for changes of state, `debug` for frequent events. Errors are
+//! printed with their causes. No event contains a secret, a path or a query.
 
 use crate::{
     client_credentials::TokenEvent, error::causes, rate_limit_retry::RateLimitEvent,
     replay::ReplayEvent,
 };
 
-/// Target `tower_m2m::token`.
+/// Emits a token event, with target `tower_m2m::token`.
 pub(crate) fn token(event: &TokenEvent<'_>) {
     const TARGET: &str = "tower_m2m::token";
     match *event {
@@ -119,7 +122,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
     }
 }
 
-/// Target `tower_m2m::rate_limit`.
+/// Emits a rate-limit event, with target `tower_m2m::rate_limit`.
 pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
     const TARGET: &str = "tower_m2m::rate_limit";
     match *event {
@@ -154,6 +157,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             let status = status.map(|status| status.as_u16());
             let cause = error.and_then(|error| causes(error));
             let error = error.map(ToString::to_string);
+            // Debug, because a busy partition retries often.
             tracing::debug!(target: TARGET, partition = partition.as_str(), attempt, ?wait, status, error, cause, "sending again");
         }
         RateLimitEvent::GaveUp {
@@ -193,7 +197,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
     }
 }
 
-/// Target `tower_m2m::replay`.
+/// Emits an event of a request body, with target `tower_m2m::replay`.
 pub(crate) fn replay(event: &ReplayEvent) {
     const TARGET: &str = "tower_m2m::replay";
     match *event {

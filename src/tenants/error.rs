@@ -1,10 +1,12 @@
-//! Why no credential was chosen.
+//! The error of a request for which there is no credential.
 
 use std::{error::Error, fmt, sync::Arc};
 
 use super::CredentialId;
 
-/// A request was not sent, because there is no credential for it. It never goes with another one instead.
+/// A request was not sent, because there is no credential for it. It is never sent with another credential instead.
+///
+/// The message contains the id, which is not a secret.
 ///
 /// # Examples
 ///
@@ -27,11 +29,11 @@ use super::CredentialId;
 pub enum TenantError {
     /// The request has no [`CredentialId`] in its extensions.
     NotChosen,
-    /// There is no such tenant.
+    /// There is no tenant with this id.
     Unknown(CredentialId),
-    /// The tenant's layer could not be made; the next request tries again.
+    /// Building the tenant's layer failed; the next request tries again.
     Unusable(CredentialId, Arc<dyn Error + Send + Sync>),
-    /// There are as many tenants as there may be, and all are in use.
+    /// The maximum number of tenants is reached, and all of them are in use.
     Full(CredentialId),
 }
 
@@ -54,7 +56,7 @@ impl fmt::Display for TenantError {
     }
 }
 
-/// The message, too, and what caused it: a `main` that returns an error prints it so.
+/// Contains the message and its cause, because `main` prints the `Debug` output of the error that it returns.
 impl fmt::Debug for TenantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! The layer and its settings, and the handle.
+//! The layer, its builder and its handle.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,8 +15,11 @@ use crate::{
 
 /// Sends each request through the [`M2mLayer`] of the tenant that its [`CredentialId`] names.
 ///
-/// A tenant's layer is made when its first request comes, and kept while it is in use. Settings are taken over by the
-/// first service or handle; set them before.
+/// A request without one fails with [`TenantError::NotChosen`](super::TenantError::NotChosen). Clones, services and handles
+/// of a layer share its tenants.
+///
+/// A tenant's layer is created for its first request, and kept while it is in use. The
+/// [`builder`](Self::builder) has the settings.
 ///
 /// # Examples
 ///
@@ -55,13 +58,15 @@ pub struct TenantsLayer {
 }
 
 impl TenantsLayer {
-    /// `make` gives a tenant's layer: `None` for one that does not exist, which refuses the request. It is called without
-    /// waiting, for the first request of a tenant and for each one after an error; two threads may call it at once, and
-    /// one of the two layers is kept. Its panic is an error like another. It is called again if the tenant is
-    /// [forgotten](TenantsHandle::forget) meanwhile.
+    /// Creates a layer with all defaults. `make` returns a tenant's layer, or `None` for a tenant that does not exist,
+    /// whose requests fail.
+    ///
+    /// `make` is called synchronously, for the first request of a tenant and for each one after an error. Two threads may
+    /// call it at once, and one of the two layers is kept. A panic in it counts as an error. If the tenant is
+    /// [forgotten](TenantsHandle::forget) during the call, `make` is called again.
     ///
     /// Give each [`ClientCredentialsLayer`](crate::ClientCredentialsLayer) a
-    /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name), so that events tell tenants apart.
+    /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name), so that events distinguish tenants.
     #[must_use]
     pub fn new(
         make: impl Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync + 'static,
@@ -69,7 +74,7 @@ impl TenantsLayer {
         Self::builder(make).build()
     }
 
-    /// [`new`](Self::new), with settings.
+    /// Returns a builder with all defaults. `make` is that of [`new`](Self::new).
     pub fn builder(
         make: impl Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync + 'static,
     ) -> TenantsLayerBuilder {
@@ -83,7 +88,7 @@ impl TenantsLayer {
         }
     }
 
-    /// The tenants, for everything that is not a request through this layer.
+    /// Returns a handle to the tenants.
     #[must_use]
     pub fn handle(&self) -> TenantsHandle {
         TenantsHandle(Arc::clone(&self.table))
@@ -104,7 +109,7 @@ impl fmt::Debug for TenantsLayer {
     }
 }
 
-/// The settings of a [`TenantsLayer`].
+/// A builder of a [`TenantsLayer`].
 ///
 /// # Examples
 ///
@@ -127,27 +132,28 @@ pub struct TenantsLayerBuilder {
 }
 
 impl TenantsLayerBuilder {
-    /// How many tenants are kept at once. A further one is refused with
-    /// [`TenantError::Full`](super::TenantError::Full), unless another was idle for long. Default: 10,000.
+    /// Sets the maximum number of tenants that are kept. A request of a further tenant fails with
+    /// [`TenantError::Full`](super::TenantError::Full), unless another tenant can be removed as idle. With 0, every
+    /// request fails. Default: 10,000.
     pub fn max_tenants(mut self, most: usize) -> Self {
         self.limits.most = most;
         self
     }
 
-    /// For how long a tenant must not have been used before it may be forgotten, with its token. One whose issuer is
-    /// failing, whose API asked to wait, or whose requests are under way is never forgotten. Default: one hour.
+    /// Sets how long a tenant must be unused before it may be removed, with its token. A tenant is never removed while its
+    /// issuer is failing, its API asked to wait, or its requests are in flight. Default: one hour.
     pub fn idle_after(mut self, time: Duration) -> Self {
         self.limits.idle_after = time;
         self
     }
 
-    /// Where the time is read. Default: [`SystemClock`](crate::SystemClock).
+    /// Sets the clock. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
-    /// The layer.
+    /// Builds the layer.
     #[must_use]
     pub fn build(self) -> TenantsLayer {
         TenantsLayer {
@@ -163,7 +169,9 @@ impl fmt::Debug for TenantsLayerBuilder {
     }
 }
 
-/// The tenants of a [`TenantsLayer`]. Cheap to clone.
+/// A handle to the tenants of a [`TenantsLayer`]. Cheap to clone.
+///
+/// For everything except requests: to list tenants, to reach their tokens and quotas, and to remove one.
 ///
 /// # Examples
 ///
@@ -179,27 +187,27 @@ impl fmt::Debug for TenantsLayerBuilder {
 pub struct TenantsHandle(Arc<Table>);
 
 impl TenantsHandle {
-    /// Those that are kept now, in no order.
+    /// Returns the ids of the tenants that are kept now, in no particular order.
     #[must_use]
     pub fn ids(&self) -> Vec<CredentialId> {
         self.0.ids()
     }
 
-    /// A tenant's tokens; `None` if it is not kept now.
+    /// Returns a handle to a tenant's tokens; `None` if the tenant is not kept now.
     #[must_use]
     pub fn tokens(&self, id: &CredentialId) -> Option<TokenHandle> {
         Some(self.0.known(id)?.layer.tokens())
     }
 
-    /// What is known about a tenant's quotas; `None` if it is not kept now.
+    /// Returns a handle to a tenant's quotas; `None` if the tenant is not kept now.
     #[must_use]
     pub fn quotas(&self, id: &CredentialId) -> Option<QuotaHandle> {
         Some(self.0.known(id)?.layer.quotas())
     }
 
-    /// Forgets a tenant, whatever it is doing: its next request makes its layer anew, or is refused. Requests under way go
-    /// on. A layer that is being made now is not kept: it is made again from what the closure reads afterwards. `false` if
-    /// the tenant is not kept now.
+    /// Removes a tenant, whatever its state: its next request builds its layer anew, or fails. Requests in flight continue.
+    /// A layer that is being built now is discarded, and `make` is called again, so that it reads current data. Returns
+    /// `false` if the tenant is not kept now.
     #[expect(clippy::must_use_candidate, reason = "most callers need not know")]
     pub fn forget(&self, id: &CredentialId) -> bool {
         self.0.forget(id)
@@ -212,5 +220,7 @@ impl fmt::Debug for TenantsHandle {
     }
 }
 
+/// Default of [`TenantsLayerBuilder::max_tenants`].
 const MOST: usize = 10_000;
+/// Default of [`TenantsLayerBuilder::idle_after`].
 const IDLE_AFTER: Duration = Duration::from_secs(3600);

@@ -1,13 +1,13 @@
-//! Many credentials in one service: each request is sent with the one that its [`CredentialId`] names.
+//! Many credentials in one service: each request is sent with the credential that its [`CredentialId`] names.
 //!
 //! ```text
 //! who is it? ─▶ CredentialId into the extensions ─▶ TenantsLayer ─▶ that tenant's M2mLayer ─▶ client
 //! ```
 //!
-//! An outermost step chooses the credential once, from an identity that was authenticated, and puts a [`CredentialId`]
-//! into the request's extensions. Never from a header as it came in: a caller could choose somebody else's credential.
-//! Each tenant has an [`M2mLayer`](crate::M2mLayer) of its own, and with it a token, a list of allowed origins, quotas and
-//! back-offs of its own: an issuer that fails for one, or an API that throttles one, does not slow the others.
+//! An outermost step chooses the credential once, from an authenticated identity, and inserts a [`CredentialId`] into the
+//! request's extensions. Never take it from a header as received: a caller could choose another tenant's credential.
+//! Each tenant has an [`M2mLayer`](crate::M2mLayer) of its own, and with it its own token, list of allowed origins, quotas
+//! and back-offs: an issuer that fails for one tenant, or an API that throttles one, does not slow down the others.
 //!
 //! # Examples
 //!
@@ -51,7 +51,7 @@ pub use self::{
     service::Tenants,
 };
 
-/// Which credential a request is sent with: an extension of the request, read by [`Tenants`].
+/// The id of the credential that a request is sent with: an extension of the request, read by [`Tenants`].
 ///
 /// Not a secret: it appears in errors.
 ///
@@ -80,13 +80,13 @@ pub use self::{
 pub struct CredentialId(Arc<str>);
 
 impl CredentialId {
-    /// The credential of this name.
+    /// Creates the id of the credential with this name.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! The service.
+//! The service that sends each request through its tenant's layer.
 
 use std::{
     fmt,
@@ -14,7 +14,15 @@ use tower_service::Service;
 use super::{CredentialId, TenantError, table::Table};
 use crate::{BoxError, replay::ReplayableBody, stack::ResponseFuture};
 
-/// Sends each request as the tenant that it belongs to. Made by a [`TenantsLayer`](super::TenantsLayer).
+/// The service of a [`TenantsLayer`](super::TenantsLayer), which sends each request with its tenant's credential.
+///
+/// It is ready when the inner service is. The tenant's layer wraps that service for one call, so all tenants share the
+/// connections of the inner service.
+///
+/// # Errors
+///
+/// Returns a [`TenantError`] if the request has no credential, the errors of the tenant's [`M2mLayer`](crate::M2mLayer),
+/// and those of the inner service.
 ///
 /// # Examples
 ///
@@ -37,22 +45,23 @@ pub struct Tenants<S> {
 }
 
 impl<S> Tenants<S> {
+    /// Wraps `inner`.
     pub(super) fn new(inner: S, table: Arc<Table>) -> Self {
         Self { inner, table }
     }
 
-    /// The service underneath.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service underneath.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service underneath.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -82,11 +91,12 @@ where
             .and_then(|id| self.table.tenant(id));
         match tenant {
             Ok(tenant) => {
-                // The instance that was polled ready is the one that is called.
+                // Call the instance that was polled ready, and keep a clone that is not.
                 let fresh = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, fresh);
                 tenant.layer.layer(ready).call(request)
             }
+            // The inner service was not called: it stays ready for the next request.
             Err(error) => ResponseFuture::not_sent(error.into()),
         }
     }

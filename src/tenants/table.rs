@@ -1,4 +1,17 @@
-//! The tenants there are. Which of them may be forgotten is decided here.
+//! The table of tenants: building, finding and removing them.
+//!
+//! A request first looks into the copies of its thread's shard, which other threads rarely lock. If the tenant is not
+//! there, it uses the table, and copies what it finds. If the table lacks the tenant, `make` builds its layer without a
+//! lock, and the table keeps the first layer that is built.
+//!
+//! Two races need care:
+//!
+//! - A removal while another thread copies the tenant. Removals are counted in `changes` before the copies are emptied; a
+//!   thread copies only if the count has not changed since before it read the table. Both happen under the shard's lock.
+//! - A removal while `make` runs. The call may have read the old secret, so its layer is discarded and `make` called again.
+//!
+//! Idle tenants are found by a sweep when a tenant is added: it clears every `used` flag, and a tenant whose flag has stayed
+//! clear for `idle_after` is removed unless it is busy.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -23,58 +36,77 @@ use crate::{
     sync::{Mutex, lock},
 };
 
+/// The user's closure that builds a tenant's layer.
 pub(super) type Make = dyn Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync;
 
+/// The tenants of one layer.
+///
+/// No two of its locks are held at once, and no foreign code runs under any of them.
 pub(super) struct Table {
+    /// Builds a tenant's layer.
     make: Box<Make>,
+    /// The layer's settings.
     limits: Limits,
+    /// The layer's clock.
     clock: SharedClock,
-    /// Counts removals: a tenant found before a removal is not copied after it.
+    /// Number of removals: a tenant that was found before a removal is not copied after it.
     changes: AtomicU64,
-    /// Written when a tenant comes or goes.
+    /// The tenants. Locked when the copies lack one, and when one is added or removed.
     tenants: Mutex<Known>,
-    /// What a warm request reads: this place's copies.
+    /// Copies of the tenants for each shard, so that a warm request locks only its own thread's.
     near: Sharded<Mutex<Copies>>,
 }
 
+/// The settings of the table.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
+    /// Maximum number of tenants.
     pub(super) most: usize,
+    /// Time without requests after which a tenant is idle.
     pub(super) idle_after: Duration,
 }
 
+/// What the main lock guards.
 #[derive(Default)]
 struct Known {
+    /// The tenants by their id.
     by_id: HashMap<CredentialId, Seen>,
-    /// The calls of `make` that are running.
+    /// The running calls of `make`.
     making: HashMap<CredentialId, Making>,
+    /// When idle tenants were last swept; `None` before the first sweep.
     swept: Option<Instant>,
 }
 
 /// The running calls of `make` for one tenant.
 #[derive(Default)]
 struct Making {
+    /// Number of running calls.
     calls: usize,
     /// Number of calls of `forget` since the first of them began.
     forgotten: u64,
 }
 
+/// A tenant, and when it was last seen in use.
 struct Seen {
+    /// The tenant.
     tenant: Arc<Tenant>,
-    /// When it was found to have been used.
+    /// Time of the sweep that last found it used, or of its creation.
     at: Instant,
 }
 
-/// Holds no tenant that was removed: a removal empties all copies.
+/// Tenants by their id. Contains no tenant that was removed: a removal removes it from all copies.
 type Copies = HashMap<CredentialId, Arc<Tenant>>;
 
+/// One tenant.
 pub(super) struct Tenant {
+    /// The tenant's layer, and with it its token and its quotas.
     pub(super) layer: M2mLayer,
-    /// Set by requests, taken back by whoever looks for idle tenants.
+    /// Set by requests, cleared by the sweep for idle tenants.
     used: AtomicBool,
 }
 
 impl Tenant {
+    /// Creates a tenant that counts as used.
     fn new(layer: M2mLayer) -> Self {
         Self {
             layer,
@@ -82,14 +114,15 @@ impl Tenant {
         }
     }
 
+    /// Marks the tenant as used.
     fn mark(&self) {
-        // Written once, so that the line is only read.
+        // Loaded first: the cache line stays shared between threads as long as the flag is set.
         if !self.used.load(Relaxed) {
             self.used.store(true, Relaxed);
         }
     }
 
-    /// Whether forgetting it now would lose a back-off, a hold or a place in a queue.
+    /// Returns whether removing the tenant now would lose a back-off, a hold or a place in a queue.
     fn is_busy(&self) -> bool {
         let quotas = self.layer.quotas().status();
         self.layer.tokens().status().failure().is_some()
@@ -100,6 +133,7 @@ impl Tenant {
 }
 
 impl Table {
+    /// Creates an empty table.
     pub(super) fn new(make: Box<Make>, limits: Limits, clock: SharedClock) -> Self {
         Self {
             make,
@@ -111,19 +145,21 @@ impl Table {
         }
     }
 
-    /// The tenant `id`, made if it is not there.
+    /// Returns the tenant `id`, which is built if it is not in the table.
     pub(super) fn tenant(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
         let near = self.near.here();
-        // Taken only where threads outnumber places: nobody waits for it.
+        // Contended only if there are more threads than shards: the request then uses the table instead of waiting.
         if let Ok(copies) = near.try_lock()
             && let Some(tenant) = copies.get(id)
         {
             tenant.mark();
             return Ok(Arc::clone(tenant));
         }
+        // Read before the table: a removal in between is then noticed below. Acquire pairs with the AcqRel of `drop_copies`.
         let changes = self.changes.load(Acquire);
         let tenant = self.look(id)?;
-        // A removal counts first and empties the copies afterwards: either it is seen here, or it removes this copy.
+        // A removal first increments the counter and then removes the copies: either it is seen here, or it removes
+        // this copy.
         if let Ok(mut copies) = near.try_lock()
             && self.changes.load(Acquire) == changes
         {
@@ -132,30 +168,32 @@ impl Table {
         Ok(tenant)
     }
 
-    /// The tenant `id`, if it is there.
+    /// Returns the tenant `id`, if it is in the table.
     pub(super) fn known(&self, id: &CredentialId) -> Option<Arc<Tenant>> {
         let known = lock(&self.tenants);
         known.by_id.get(id).map(|seen| Arc::clone(&seen.tenant))
     }
 
+    /// Returns the ids of all tenants.
     pub(super) fn ids(&self) -> Vec<CredentialId> {
         lock(&self.tenants).by_id.keys().cloned().collect()
     }
 
-    /// Forgets `id`. Requests under way go on with what they have.
+    /// Removes the tenant `id`. Requests in flight continue with what they have.
     pub(super) fn forget(&self, id: &CredentialId) -> bool {
         let mut known = lock(&self.tenants);
-        // What is being made may be made of what was read before.
+        // A layer that is being built may be built from outdated data.
         if let Some(making) = known.making.get_mut(id) {
             making.forgotten += 1;
         }
+        // Removed from the table first: otherwise a request could copy the tenant again after its copies were removed.
         let forgotten = known.by_id.remove(id);
         drop(known);
         self.drop_copies(std::slice::from_ref(id));
         forgotten.is_some()
     }
 
-    /// Removes these tenants from all copies. What they own is dropped outside the locks.
+    /// Removes these tenants from all copies, and drops them without a lock held.
     fn drop_copies(&self, ids: &[CredentialId]) {
         if ids.is_empty() {
             return;
@@ -166,17 +204,19 @@ impl Table {
                 let mut copies = lock(near);
                 ids.iter().filter_map(|id| copies.remove(id)).collect()
             };
+            // Without the lock on the copies: a tenant's `Drop` may run foreign code.
             drop(removed);
         }
     }
 
+    /// Returns the tenant from the table, or builds it and adds it.
     fn look(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
         loop {
             if let Some(tenant) = self.known(id) {
                 tenant.mark();
                 return Ok(tenant);
             }
-            // Made under no lock: it is the user's code, and may read files.
+            // Without a lock: it is the user's code, and may read files.
             let call = MakeCall::begin(self, id);
             let made = catch_unwind(AssertUnwindSafe(|| (self.make)(id)));
             if call.is_outdated() {
@@ -192,7 +232,7 @@ impl Table {
         }
     }
 
-    /// Keeps the layer that `call` has made; `None` if the tenant was forgotten meanwhile.
+    /// Adds the layer that `call` has built; returns `None` if the tenant was removed in the meantime.
     fn keep(
         &self,
         call: &MakeCall<'_>,
@@ -201,12 +241,13 @@ impl Table {
         let id = call.id;
         let now = self.clock.now();
         self.make_room(now);
+        // Declared before the lock, so that it is dropped after it.
         let made = Arc::new(Tenant::new(layer));
         let mut known = lock(&self.tenants);
         if known.forgotten(id) != call.forgotten {
             return None;
         }
-        // Another thread may have been quicker: there is never a second cell.
+        // Another thread may have been faster: a tenant never has two token caches.
         if let Some(seen) = known.by_id.get(id) {
             return Some(Ok(Arc::clone(&seen.tenant)));
         }
@@ -218,19 +259,21 @@ impl Table {
         Some(Ok(made))
     }
 
-    /// Removes tenants that were idle for long, if a check is due.
+    /// Removes idle tenants, if a sweep is due.
     fn make_room(&self, now: Instant) {
         let idle = lock(&self.tenants).idle(self.limits, now);
-        // The check asks the layers' clocks, which may be the user's code: under no lock.
+        // `is_busy` reads the layers' clocks, which may be the user's code: without a lock.
         let idle = idle.into_iter().filter(|(_, tenant)| !tenant.is_busy());
         let idle: Vec<_> = idle.collect();
         if idle.is_empty() {
             return;
         }
+        // Between the sweep and this lock the tenants may have changed.
         let mut removed = Vec::new();
         let mut known = lock(&self.tenants);
         for (id, tenant) in &idle {
             let same = |seen: &Seen| Arc::ptr_eq(&seen.tenant, tenant);
+            // It may have been used, or replaced, while no lock was held.
             if known.by_id.get(id).is_some_and(same) && !tenant.used.load(Relaxed) {
                 known.by_id.remove(id);
                 removed.push(id.clone());
@@ -242,12 +285,12 @@ impl Table {
 }
 
 impl Known {
-    /// Number of times that `id` was forgotten while it was being made.
+    /// Returns how many times `id` was removed while it was being built.
     fn forgotten(&self, id: &CredentialId) -> u64 {
         self.making.get(id).map_or(0, |making| making.forgotten)
     }
 
-    /// The tenants that were idle for long, if a check is due.
+    /// Returns the idle tenants, if a sweep is due: every quarter of `idle_after`, and at once if the table is full.
     fn idle(&mut self, limits: Limits, now: Instant) -> Vec<(CredentialId, Arc<Tenant>)> {
         let since = |at: Instant| now.saturating_duration_since(at);
         let due = self
@@ -259,6 +302,7 @@ impl Known {
         self.swept = Some(now);
         let mut idle = Vec::new();
         for (id, seen) in &mut self.by_id {
+            // Used since the last sweep: its idle time starts over.
             if seen.tenant.used.swap(false, Relaxed) {
                 seen.at = now;
             }
@@ -270,15 +314,18 @@ impl Known {
     }
 }
 
-/// A running call of `make`: ends when it is dropped, after a panic as well.
+/// A running call of `make`. Ends on drop, also after a panic.
 struct MakeCall<'a> {
+    /// The table.
     table: &'a Table,
+    /// The tenant.
     id: &'a CredentialId,
-    /// Number of times that the tenant had been forgotten when the call began.
+    /// How many times the tenant had been removed when the call began.
     forgotten: u64,
 }
 
 impl<'a> MakeCall<'a> {
+    /// Registers a call.
     fn begin(table: &'a Table, id: &'a CredentialId) -> Self {
         let mut known = lock(&table.tenants);
         let making = known.making.entry(id.clone()).or_default();
@@ -292,7 +339,7 @@ impl<'a> MakeCall<'a> {
         }
     }
 
-    /// Whether the tenant was forgotten since the call began: what it has made may be made of an old secret.
+    /// Returns whether the tenant was removed since the call began: its layer may be built from an outdated secret.
     fn is_outdated(&self) -> bool {
         lock(&self.table.tenants).forgotten(self.id) != self.forgotten
     }
@@ -303,6 +350,7 @@ impl Drop for MakeCall<'_> {
         let mut known = lock(&self.table.tenants);
         if let Entry::Occupied(mut making) = known.making.entry(self.id.clone()) {
             making.get_mut().calls -= 1;
+            // The count of removals matters only to running calls.
             if making.get().calls == 0 {
                 making.remove();
             }

@@ -1,4 +1,7 @@
-//! What the stores in memory have in common: entries, and a way to them that takes its time and may fail.
+//! The common part of the stores in memory: entries, and calls that have a latency and may fail.
+//!
+//! The order of a call is that of a network: half of the latency, the work at the store, and the other half. A call that is
+//! canceled in the second half has taken effect.
 
 use std::{
     collections::HashMap,
@@ -12,37 +15,48 @@ use tokio::time::sleep;
 use super::script::lock;
 use crate::store::{CacheIdentity, StoreError};
 
-/// Entries of type `E`, shared by all clones.
+/// A map of entries of type `E`, shared by all clones.
 pub(super) struct Memory<E>(Arc<Mutex<State<E>>>);
 
+/// The entries and the settings.
 pub(super) struct State<E> {
+    /// The entries by their encoded key.
     entries: HashMap<Vec<u8>, E>,
+    /// Error of every call.
     pub(super) fault: Option<StoreError>,
+    /// Duration of a call.
     pub(super) latency: Duration,
-    /// The share of calls that are never answered.
+    /// Fraction of calls that never complete.
     pub(super) loss: f64,
+    /// Number of calls.
     calls: u64,
 }
 
 impl<E: Default> Memory<E> {
+    /// Locks the settings.
     pub(super) fn settings(&self) -> MutexGuard<'_, State<E>> {
         lock(&self.0)
     }
 
+    /// Removes all entries.
     pub(super) fn clear(&self) {
         lock(&self.0).entries.clear();
     }
 
+    /// Returns the number of calls, failed ones included.
     pub(super) fn calls(&self) -> u64 {
         lock(&self.0).calls
     }
 
-    /// Works on an entry after half of the latency, and answers after the other.
+    /// Calls `work` with an entry after half of the latency, and returns its result after the other half.
+    ///
+    /// Half of the lost calls are lost before `work` runs, and half of them after it.
     pub(super) async fn call<T>(
         &self,
         identity: &CacheIdentity,
         work: impl FnOnce(&mut E) -> T,
     ) -> Result<T, StoreError> {
+        // One random number for both directions: a call is lost at most once.
         let (lost_there, lost_back) = {
             let mut state = lock(&self.0);
             state.calls += 1;
@@ -53,6 +67,7 @@ impl<E: Default> Memory<E> {
             return pending().await;
         }
         self.half_way().await;
+        // Read when the call reaches the store: a fault that was set or removed on the way counts.
         let fault = lock(&self.0).fault.clone();
         let answer = match fault {
             Some(fault) => Err(fault),
@@ -65,14 +80,15 @@ impl<E: Default> Memory<E> {
         answer
     }
 
-    /// The same at once, whatever the settings say.
+    /// Calls `work` with an entry at once, without latency, loss or errors.
     pub(super) fn look<T>(&self, identity: &CacheIdentity, work: impl FnOnce(&mut E) -> T) -> T {
         let mut state = lock(&self.0);
+        // Every access creates the entry, with its default.
         let identity = identity.expose().to_vec();
         work(state.entries.entry(identity).or_default())
     }
 
-    /// The time that half of a call takes.
+    /// Waits for half of the latency.
     pub(super) async fn half_way(&self) {
         let latency = lock(&self.0).latency;
         if !latency.is_zero() {

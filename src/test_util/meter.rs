@@ -1,44 +1,62 @@
-//! Counts requests against a quota: models without a clock.
+//! Models of quotas that count requests. They take the time as an argument.
+//!
+//! - A fixed window begins with its first request and admits up to the limit until it ends.
+//! - A sliding window keeps the time of each request, and admits one if fewer than the limit are within the window.
+//! - A token bucket holds up to the limit of tokens, is refilled at a constant rate, and admits a request for each token.
 
 use std::{collections::VecDeque, time::Duration};
 
 use super::quota::{Model, Quota, ROUNDING, refill};
 
-/// What a [`Meter`] says about one request.
+/// A [`Meter`]'s decision on one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Decision {
+    /// Whether the request is admitted.
     pub(super) allowed: bool,
+    /// Limit of the quota.
     pub(super) limit: u32,
-    /// How many more may follow at once.
+    /// Number of further requests that would be admitted now.
     pub(super) remaining: u32,
-    /// When there will be more than now: the end of the window, the oldest request leaving it, or the full bucket.
+    /// Time until `remaining` grows: the end of the window, the oldest request leaving it, or the full bucket.
     pub(super) reset_after: Duration,
-    /// When the next request will be admitted; zero if it would be now.
+    /// Time until the next request is admitted; zero if it would be admitted now.
     pub(super) retry_after: Duration,
 }
 
-/// A quota in use. All times are since an arbitrary start, and must not go back.
+/// A quota and its use. All times are since an arbitrary start, and must not decrease.
 #[derive(Debug)]
 pub(super) struct Meter {
+    /// The quota.
     quota: Quota,
+    /// Whether rejected requests are charged.
     count_refused: bool,
+    /// Use of the quota.
     state: State,
 }
 
+/// The use of a quota.
 #[derive(Debug)]
 enum State {
+    /// A fixed window.
     Fixed {
+        /// Start of the current window; `None` before its first request.
         started: Option<Duration>,
+        /// Number of requests in it.
         used: u32,
     },
+    /// Times of the requests in the sliding window, oldest first.
     Sliding(VecDeque<Duration>),
+    /// A token bucket.
     Bucket {
+        /// Number of tokens. Negative while in debt.
         level: f64,
+        /// Time at which `level` was computed.
         updated: Duration,
     },
 }
 
 impl Meter {
+    /// Creates an unused meter.
     pub(super) fn new(quota: Quota, count_refused: bool) -> Self {
         let state = match quota.model {
             Model::FixedWindow(_) => State::Fixed {
@@ -58,13 +76,15 @@ impl Meter {
         }
     }
 
+    /// Returns the quota.
     pub(super) fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// Admits or refuses a request at `now`, and counts it.
+    /// Admits or rejects a request at `now`, and counts it.
     pub(super) fn admit(&mut self, now: Duration) -> Decision {
         let allowed = self.peek(now).allowed;
+        // A charged rejection extends the wait, as on servers that count every request.
         if allowed || self.count_refused {
             self.charge(now);
         }
@@ -74,13 +94,15 @@ impl Meter {
         }
     }
 
-    /// What [`admit`](Self::admit) would see first: `allowed` is about the next request. Counts nothing.
+    /// Returns the decision that [`admit`](Self::admit) would start from: `allowed` is about the next request. Counts
+    /// nothing.
     pub(super) fn peek(&mut self, now: Duration) -> Decision {
         self.advance(now);
         let limit = self.quota.limit;
         let window = self.quota.window();
         let (remaining, reset_after, retry_after) = match (&self.state, self.quota.model) {
             (State::Fixed { started, used }, _) => {
+                // A window that has not begun would begin now.
                 let end = started.unwrap_or(now).saturating_add(window);
                 let left = end.saturating_sub(now);
                 (limit.saturating_sub(*used), left, left)
@@ -90,15 +112,18 @@ impl Meter {
                     at.map_or(window, |at| at.saturating_add(window).saturating_sub(now))
                 };
                 let used = u32::try_from(log.len()).unwrap_or(u32::MAX);
+                // Charged rejections may have filled the log beyond the limit: this one must leave first.
                 let blocking = log.len().saturating_sub(limit as usize);
                 let remaining = limit.saturating_sub(used);
                 (remaining, leaves(log.front()), leaves(log.get(blocking)))
             }
             (State::Bucket { level, .. }, Model::TokenBucket { per_second }) => (
+                // Whole tokens only. The tolerance keeps a sum of fractions from falling just below one.
                 (level + ROUNDING).max(0.0) as u32,
                 refill(f64::from(limit) - level, per_second),
                 refill(1.0 - level, per_second),
             ),
+            // Unreachable: state and model are created together.
             (State::Bucket { .. }, _) => (0, window, window),
         };
         let allowed = remaining > 0;
@@ -111,7 +136,7 @@ impl Meter {
         }
     }
 
-    /// Forgets what is past.
+    /// Removes what no longer counts at `now`.
     fn advance(&mut self, now: Duration) {
         match (&mut self.state, self.quota.model) {
             (State::Fixed { started, used }, Model::FixedWindow(window))
@@ -129,6 +154,7 @@ impl Meter {
                 }
             }
             (State::Bucket { level, updated }, Model::TokenBucket { per_second }) => {
+                // A negative rate gains nothing.
                 let gained = now.saturating_sub(*updated).as_secs_f64() * per_second.max(0.0);
                 *level = (*level + gained).min(f64::from(self.quota.limit));
                 *updated = now.max(*updated);
@@ -137,6 +163,7 @@ impl Meter {
         }
     }
 
+    /// Counts a request.
     fn charge(&mut self, now: Duration) {
         match &mut self.state {
             State::Fixed { started, used } => {
@@ -144,7 +171,7 @@ impl Meter {
                 *used = used.saturating_add(1);
             }
             State::Sliding(log) => log.push_back(now),
-            // Refused requests run it into debt, up to once its size.
+            // Rejected requests that are charged put it into debt, up to its capacity.
             State::Bucket { level, .. } => {
                 *level = (*level - 1.0).max(-f64::from(self.quota.limit));
             }

@@ -1,17 +1,28 @@
-//! Loopback servers and doubles for the tests of your own program.
+//! Loopback servers and test doubles for the tests of your own program.
 //!
-//! * [`Issuer`]: an OAuth 2.0 authorization server for client credentials (RFC 6749 §4.4). It counts what it was asked,
-//!   and how many of the tokens it issued were needless.
-//! * [`Api`]: a resource server that checks tokens, enforces a [`Quota`] and tells of it in the [`Dialect`] you choose.
+//! * [`Issuer`]: an OAuth 2.0 authorization server for client credentials (RFC 6749 §4.4). It counts token requests, and
+//!   how many of the tokens it issued were redundant.
+//! * [`Api`]: a resource server that checks tokens, enforces a [`Quota`], and announces it in a [`Dialect`] of your choice.
 //! * [`MemoryTokenStore`] and [`MemoryQuotaStore`]: stores that several layers share, as the processes of a fleet do.
-//! * [`Probe`]: a service whose clones are not ready, to catch errors in the handling of readiness.
+//! * [`Probe`]: a service whose clones are not ready, to detect errors in the handling of readiness.
 //!
-//! Both servers listen on 127.0.0.1 at a port of their own, speak HTTP/1.1 and HTTP/2 without TLS, and stop when they
-//! are dropped. Their logic is also there without a socket, as a service: [`Issuer::service`], [`Api::service`].
+//! Both servers listen on a free port of 127.0.0.1, support HTTP/1.1 and HTTP/2 without TLS, and stop when they are
+//! dropped. Their logic is also available without a socket, as a service: [`Issuer::service`], [`Api::service`].
 //!
-//! All times are measured with tokio's clock, the civil time included, so with `#[tokio::test(start_paused = true)]`
-//! an hour passes at once. Prefer the services to the sockets there: a paused clock runs ahead while bytes are on
-//! their way.
+//! All times follow tokio's clock, including the wall-clock time: with `#[tokio::test(start_paused = true)]`, an hour
+//! passes at once. Prefer the services to the sockets there: a paused clock advances while bytes are in transit.
+//!
+//! | to test | use |
+//! |---|---|
+//! | a slow or failing issuer, odd responses | [`Issuer::next`], [`Issuer::always`], [`IssuerBuilder::answer`] |
+//! | a token that expires or is revoked | [`IssuerBuilder::expires_in`], [`Issuer::revoke_all`] |
+//! | a rotated secret | [`Issuer::set_secret`] |
+//! | an API that throttles | [`ApiBuilder::quota`], [`Api::next`] with [`ApiFault::retry_after`] |
+//! | a connection that breaks | [`Fault::Reset`], [`ApiFault::Reset`] |
+//! | a store that fails, is slow or loses calls | [`MemoryTokenStore::fail_with`], [`MemoryQuotaStore::set_loss`] |
+//! | a layer that waits while it holds readiness | [`Probe::ready_held`] |
+//!
+//! The doubles serve tests and examples. They are not hardened, and their random tokens are not secret.
 //!
 //! # Examples
 //!

@@ -1,4 +1,4 @@
-//! A service that catches errors in the handling of readiness.
+//! A service that detects errors in the handling of readiness.
 
 use std::{
     fmt,
@@ -12,10 +12,13 @@ use tower_service::Service;
 
 use super::{BoxError, script::lock};
 
-/// A service double whose clones are **not** ready, as with tower's `ConcurrencyLimit` or `Buffer`.
+/// A test double for a service whose clones are **not** ready, as with tower's `ConcurrencyLimit` or `Buffer`.
 ///
-/// It panics when it is called without having been polled ready, and counts the instances that were made ready and not
-/// called yet, so that a test can tell who waits while holding readiness.
+/// It panics if it is called without having been polled ready. It counts the instances that are ready and not yet called,
+/// so that a test can detect a wait that holds readiness.
+///
+/// A clone starts without readiness of its own and shares permits and counters with the original. Dropping a ready instance
+/// returns its permit.
 ///
 /// # Examples
 ///
@@ -32,38 +35,53 @@ use super::{BoxError, script::lock};
 /// # }
 /// ```
 pub struct Probe<Req, Res> {
+    /// What all clones share.
     shared: Arc<Shared<Req, Res>>,
     /// Held from a successful `poll_ready` until the call.
     ready: Option<Permit>,
 }
 
+/// Produces the response to a request.
 type Handler<Req, Res> = dyn Fn(Req) -> ProbeFuture<Res> + Send + Sync;
 
+/// The future of a response.
 type ProbeFuture<Res> = Pin<Box<dyn Future<Output = Result<Res, BoxError>> + Send>>;
 
+/// What all clones share.
 struct Shared<Req, Res> {
+    /// The gate. Separate, so that a permit does not depend on the types of request and response.
     gate: Arc<Mutex<Gate>>,
+    /// The test's handler.
     handler: Box<Handler<Req, Res>>,
 }
 
+/// The readiness of all clones.
 #[derive(Debug)]
+/// Whether no instance becomes ready.
 struct Gate {
+    /// Maximum number of instances that are ready or in flight.
     blocked: bool,
+    /// Number of instances that are ready and not yet called.
     permits: usize,
+    /// Number of calls that have neither completed nor been dropped.
     ready_held: usize,
+    /// Number of calls so far.
     in_flight: usize,
+    /// Wakers of the instances that were not ready.
     calls: usize,
     waiting: Vec<Waker>,
 }
 
-/// One place at the gate, given back on drop.
+/// A permit of the gate. Returned on drop.
 struct Permit {
+    /// The gate.
     gate: Arc<Mutex<Gate>>,
+    /// Whether the instance was called: the permit then counts as in flight.
     called: bool,
 }
 
 impl<Req, Res> Probe<Req, Res> {
-    /// Answers requests with `handler`. Ready at any time, for any number of callers, unless told otherwise.
+    /// Creates a probe that responds with `handler`. By default it is always ready, for any number of callers.
     #[must_use]
     pub fn new<F, Fut>(handler: F) -> Self
     where
@@ -86,41 +104,42 @@ impl<Req, Res> Probe<Req, Res> {
         }
     }
 
-    /// How many instances may be ready or in flight at a time, as with `ConcurrencyLimit`. Default: any number.
+    /// Sets how many instances may be ready or in flight at a time, as with `ConcurrencyLimit`. Default: no limit.
     #[must_use]
     pub fn permits(self, permits: usize) -> Self {
         self.change(|gate| gate.permits = permits);
         self
     }
 
-    /// From now on nobody becomes ready. Those who are ready stay so.
+    /// Makes instances not become ready from now on. Instances that are ready stay so.
     pub fn block(&self) {
         lock(&self.shared.gate).blocked = true;
     }
 
-    /// Undoes [`block`](Self::block) and wakes those who wait.
+    /// Undoes [`block`](Self::block), and wakes the waiting callers.
     pub fn unblock(&self) {
         self.change(|gate| gate.blocked = false);
     }
 
-    /// How many instances are ready and have not been called yet.
+    /// Returns the number of instances that are ready and not yet called.
     #[must_use]
     pub fn ready_held(&self) -> usize {
         lock(&self.shared.gate).ready_held
     }
 
-    /// How many calls have neither ended nor been dropped.
+    /// Returns the number of calls that have neither completed nor been dropped.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         lock(&self.shared.gate).in_flight
     }
 
-    /// How many calls there have been.
+    /// Returns the number of calls so far.
     #[must_use]
     pub fn calls(&self) -> usize {
         lock(&self.shared.gate).calls
     }
 
+    /// Changes the gate, and wakes the waiting callers.
     fn change(&self, change: impl FnOnce(&mut Gate)) {
         change_and_wake(&self.shared.gate, change);
     }
@@ -135,12 +154,14 @@ impl<Req, Res: Send + 'static> Service<Req> for Probe<Req, Res> {
         if self.ready.is_none() {
             let mut gate = lock(&self.shared.gate);
             if gate.blocked || gate.ready_held + gate.in_flight >= gate.permits {
+                // A task that polls repeatedly is stored once.
                 if !gate.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
                     gate.waiting.push(cx.waker().clone());
                 }
                 return Poll::Pending;
             }
             gate.ready_held += 1;
+            // Released first: the permit's `Drop` locks the gate.
             drop(gate);
             self.ready = Some(Permit {
                 gate: Arc::clone(&self.shared.gate),
@@ -152,14 +173,16 @@ impl<Req, Res: Send + 'static> Service<Req> for Probe<Req, Res> {
 
     /// # Panics
     ///
-    /// If this instance has not been polled ready since it was made, cloned or last called.
+    /// Panics if this instance has not been polled ready since it was created, cloned or last called.
     fn call(&mut self, request: Req) -> ProbeFuture<Res> {
         let Some(mut permit) = self.ready.take() else {
             panic!("Probe was called without having been polled ready: a clone is not ready");
         };
+        // Before the handler runs, which may check the counters.
         permit.start();
         let answer = (self.shared.handler)(request);
         Box::pin(async move {
+            // Returned when the call completes or is dropped.
             let _permit = permit;
             answer.await
         })
@@ -190,6 +213,7 @@ impl<Req, Res> fmt::Debug for Probe<Req, Res> {
 }
 
 impl Permit {
+    /// Counts the call.
     fn start(&mut self) {
         self.called = true;
         let mut gate = lock(&self.gate);
@@ -212,11 +236,12 @@ impl Drop for Permit {
     }
 }
 
-/// Wakers run foreign code, so they are called after the lock is released.
+/// Changes the gate, and wakes the waiting callers after the lock is released, because wakers run foreign code.
 fn change_and_wake(gate: &Mutex<Gate>, change: impl FnOnce(&mut Gate)) {
     let waiting = {
         let mut gate = lock(gate);
         change(&mut gate);
+        // All of them: each polls again, and those without a permit register again.
         std::mem::take(&mut gate.waiting)
     };
     for waker in waiting {

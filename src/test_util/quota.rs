@@ -1,8 +1,10 @@
-//! How many requests a server admits in which time.
+//! The quotas of a server.
 
 use std::time::Duration;
 
-/// A limit on requests.
+/// A limit on the rate of requests.
+///
+/// A limit of zero admits no request.
 ///
 /// # Examples
 ///
@@ -19,19 +21,28 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
+    /// How requests are counted.
     pub(super) model: Model,
+    /// Maximum number of requests.
     pub(super) limit: u32,
 }
 
+/// A way of counting requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Model {
+    /// Requests per window; a window starts with its first request.
     FixedWindow(Duration),
+    /// Requests in any period of this length.
     SlidingWindow(Duration),
+    /// A bucket that is refilled at a constant rate.
     TokenBucket { per_second: f64 },
 }
 
 impl Quota {
-    /// `limit` requests per window; a window starts with the first request after the end of the one before.
+    /// Creates a quota of `limit` requests per window. A window starts with the first request after the last one's end.
+    ///
+    /// Nearly twice the limit may be admitted within a period of one window: at the end of one window and the start of
+    /// the next.
     #[must_use]
     pub const fn fixed_window(limit: u32, window: Duration) -> Self {
         Self {
@@ -40,7 +51,7 @@ impl Quota {
         }
     }
 
-    /// `limit` requests in any stretch of time that is as long as `window` (a sliding log).
+    /// Creates a quota of `limit` requests in any period as long as `window` (a sliding log).
     #[must_use]
     pub const fn sliding_window(limit: u32, window: Duration) -> Self {
         Self {
@@ -49,7 +60,8 @@ impl Quota {
         }
     }
 
-    /// A bucket that starts with `capacity` requests and gains `per_second`; a rate that is not positive gains none.
+    /// Creates a bucket that starts with `capacity` requests and gains `per_second`. A rate that is not positive gains
+    /// none.
     #[must_use]
     pub const fn token_bucket(capacity: u32, per_second: f64) -> Self {
         Self {
@@ -58,7 +70,7 @@ impl Quota {
         }
     }
 
-    /// The time in which the whole limit comes back.
+    /// Returns the time in which the whole limit is replenished.
     pub(super) fn window(self) -> Duration {
         match self.model {
             Model::FixedWindow(window) | Model::SlidingWindow(window) => window,
@@ -67,16 +79,18 @@ impl Quota {
     }
 }
 
-/// How long a bucket takes to gain `tokens`, rounded up to the nanosecond.
+/// Returns the time in which a bucket gains `tokens`, rounded up to the nanosecond.
 pub(super) fn refill(tokens: f64, per_second: f64) -> Duration {
     if tokens <= ROUNDING {
         return Duration::ZERO;
     }
+    // A rate of zero gives infinity, which is an error here, and so an unlimited wait.
     Duration::try_from_secs_f64(tokens / per_second.max(0.0))
         .map_or(FOREVER, |wait| wait.saturating_add(Duration::from_nanos(1)))
         .min(FOREVER)
 }
 
-/// Sums of fractions may miss a whole token by this much.
+/// Tolerance for rounding errors: a sum of fractions may differ from a whole token by this much.
 pub(super) const ROUNDING: f64 = 1e-6;
+/// Upper bound on a wait: a year.
 pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -1,4 +1,7 @@
 //! A quota store in memory.
+//!
+//! The arithmetic is that of [`Ledger`], which does the same as the scripts of the Redis store. This module adds the
+//! entries and the notifications.
 
 use std::{
     fmt,
@@ -13,8 +16,11 @@ use crate::rate_limit_retry::{
     CacheIdentity, ExactQuota, Ledger, QuotaReport, QuotaStore, QuotaView, Slot, StoreError,
 };
 
-/// A [`QuotaStore`] in this process's memory, in tokio's time: for tests in which several layers stand for the processes
-/// of a fleet. Clones share what is stored.
+/// A [`QuotaStore`] in this process's memory, on tokio's clock: for tests in which several layers represent the processes
+/// of a fleet. Clones share the entries.
+///
+/// Faults and losses apply to reports and reservations. Waiting for a hold of another process is only subject to the
+/// latency.
 ///
 /// # Examples
 ///
@@ -37,49 +43,52 @@ use crate::rate_limit_retry::{
 #[derive(Clone, Default)]
 pub struct MemoryQuotaStore(Memory<Entry>);
 
+/// The entry of one quota.
 #[derive(Default)]
 struct Entry {
+    /// The state of the quota.
     ledger: Ledger,
-    /// How many holds have been told of.
+    /// Number of holds that were reported.
     holds: u64,
+    /// Wakers of the tasks that wait for a hold.
     listening: Vec<Waker>,
 }
 
 impl MemoryQuotaStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Every call fails with `fault` from now on. Default: none.
+    /// Makes every call fail with `fault` from now on. Default: `None`.
     pub fn fail_with(&self, fault: Option<StoreError>) {
         self.0.settings().fault = fault;
     }
 
-    /// How long every call takes from now on, one half each way. Default: no time.
+    /// Sets how long every call takes from now on, half of it in each direction. Default: zero.
     pub fn set_latency(&self, latency: Duration) {
         self.0.settings().latency = latency;
     }
 
-    /// The share of calls that are never answered from now on, half of them lost on the way there, half on the way back;
-    /// `0.0..=1.0`. Default: none.
+    /// Sets the fraction of calls that never complete from now on, in `0.0..=1.0`. Half of them are lost on the way to the
+    /// store, half on the way back. Default: 0.
     pub fn set_loss(&self, share: f64) {
         self.0.settings().loss = share;
     }
 
-    /// Forgets everything, as a restart would.
+    /// Removes all entries, as a restart would.
     pub fn clear(&self) {
         self.0.clear();
     }
 
-    /// How often it was asked, whatever came of it.
+    /// Returns the number of calls, failed ones included.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.0.calls()
     }
 
-    /// How many holds have been told of, once they are more than `known`.
+    /// Waits until the number of reported holds differs from `known`, and returns it. `None` does not wait.
     async fn holds(&self, quota: &CacheIdentity, known: Option<u64>) -> u64 {
         poll_fn(|cx| {
             self.0.look(quota, |entry| {
@@ -106,12 +115,14 @@ impl QuotaStore for MemoryQuotaStore {
             let (view, news) = entry.ledger.report(report, now());
             let mut listening = Vec::new();
             if news {
+                // Only holds wake the listeners: other changes arrive with the next report.
                 entry.holds += 1;
                 listening = take(&mut entry.listening);
             }
             (view, listening)
         };
         let (view, listening) = self.0.call(quota, report).await?;
+        // Woken without the lock: wakers run foreign code.
         listening.into_iter().for_each(Waker::wake);
         Ok(view)
     }

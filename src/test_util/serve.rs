@@ -1,4 +1,6 @@
-//! The accept loop: HTTP/1.1 and h2c on 127.0.0.1, until dropped.
+//! The accept loop of a server: HTTP/1.1 and h2c on 127.0.0.1, until dropped.
+//!
+//! The protocol is detected from the first bytes of a connection, so a client needs no setting for HTTP/2.
 
 use std::{
     io,
@@ -23,14 +25,15 @@ use tower_service::Service;
 
 use super::BoxError;
 
-/// A running server. Dropping it closes the listener and all its connections.
+/// A running server. Dropping it closes the listener and all connections.
 #[derive(Debug)]
 pub(super) struct Server {
+    /// The accept loop.
     task: JoinHandle<()>,
 }
 
 impl Server {
-    /// Runs `service` for every connection that `listener` accepts.
+    /// Serves every connection that `listener` accepts with `service`.
     pub(super) fn start<S>(listener: TcpListener, service: S) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = BoxError>
@@ -52,13 +55,14 @@ impl Drop for Server {
     }
 }
 
-/// A listener at a free port of 127.0.0.1.
+/// Binds a listener to a free port of 127.0.0.1.
 pub(super) async fn bind() -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
+/// Accepts connections until the task is aborted.
 async fn accept<S>(listener: TcpListener, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = BoxError>
@@ -69,16 +73,18 @@ where
 {
     let mut connections = JoinSet::new();
     loop {
+        // Completed connections are removed, so that the set does not grow.
         while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, or the peer is gone already: both pass.
+            // Out of file descriptors, or the peer has disconnected: both are temporary.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        // Small responses must not wait for the peer's acknowledgments.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(service.clone());
         connections.spawn(async move {
-            // An error here is the peer's, or the script's reset.
+            // An error here is the peer's, or the scripted reset.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -86,4 +92,5 @@ where
     }
 }
 
+/// Pause after an error of `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! When a double started, in tokio's time and in civil time.
+//! The clocks of the test doubles: monotonic and wall-clock time since the start.
 #![expect(
     clippy::disallowed_methods,
     reason = "the doubles stand for other machines, which have clocks of their own"
@@ -8,21 +8,23 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// tokio's time.
+/// Returns the current time of tokio's clock.
 pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// A start from which both clocks are read: the civil time is its value at the start plus what tokio's clock has
-/// measured since, so that both stand still while time is paused.
+/// The start time of a double on both clocks. The wall-clock time is its value at the start plus the time elapsed on tokio's
+/// clock, so that both stand still while time is paused.
 #[derive(Clone, Copy, Debug)]
+/// Start on tokio's clock.
 pub(super) struct Epoch {
+    /// Wall-clock time at the start.
     started: Instant,
     wall: SystemTime,
 }
 
 impl Epoch {
-    /// Starts now, at the given civil time or else the system's.
+    /// Starts now, at the given wall-clock time or the system's.
     pub(super) fn start(wall: Option<SystemTime>) -> Self {
         Self {
             started: Instant::now(),
@@ -30,13 +32,14 @@ impl Epoch {
         }
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// The civil time at `now`.
+    /// Returns the wall-clock time at `now`, which is a time since the start.
     pub(super) fn wall(&self, now: Duration) -> SystemTime {
+        // A test may set a time near the limit of `SystemTime`.
         self.wall.checked_add(now).unwrap_or(self.wall)
     }
 }

@@ -1,4 +1,6 @@
-//! Which tokens are valid: written by an issuer, read by the servers that accept its tokens.
+//! A registry of valid tokens, written by an issuer and read by the servers that accept its tokens.
+//!
+//! It also counts redundant tokens: those issued while the client had another token that did not need to be refreshed yet.
 
 use std::{
     collections::HashMap,
@@ -9,7 +11,9 @@ use std::{
 
 use super::{script::lock, time::Epoch};
 
-/// The tokens of an [`Issuer`](super::Issuer), or a list of your own. Clones are handles to the same book.
+/// A registry of tokens: those of an [`Issuer`](super::Issuer), or your own. Clones share the tokens.
+///
+/// Times are on tokio's clock. Expired tokens are removed when another one is added.
 ///
 /// # Examples
 ///
@@ -30,27 +34,36 @@ use super::{script::lock, time::Epoch};
 #[derive(Clone)]
 pub struct TokenBook(Arc<Book>);
 
+/// What the clones share.
 struct Book {
+    /// Clock of the expiry times.
     epoch: Epoch,
+    /// The tokens that have not expired, and some that have.
     tokens: Mutex<HashMap<String, Entry>>,
 }
 
+/// A token in the registry.
 struct Entry {
+    /// Client that the token was issued to; empty for a token that was inserted.
     client: String,
-    /// The last part of the life, in which a successor is not needless.
+    /// Last part of the lifetime, in which a new token is not redundant.
     window: Duration,
+    /// Time of expiry, since the registry's start.
     expires: Duration,
+    /// Whether the token was revoked.
     revoked: bool,
 }
 
 /// A token that was just issued.
 pub(super) struct Issued {
+    /// The token.
     pub(super) token: String,
+    /// Whether the client had a token that was neither revoked nor in its refresh window.
     pub(super) needless: bool,
 }
 
 impl TokenBook {
-    /// A book without tokens.
+    /// Creates an empty registry.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Book {
@@ -59,12 +72,12 @@ impl TokenBook {
         }))
     }
 
-    /// Makes `token` valid for `lifetime` from now on, revoked before or not.
+    /// Makes `token` valid for `lifetime` from now on, even if it was revoked before.
     pub fn insert(&self, token: impl Into<String>, lifetime: Duration) {
         self.add(token.into(), "", lifetime, Duration::ZERO);
     }
 
-    /// Whether the token is known, not expired and not revoked.
+    /// Returns whether the token is known, not expired and not revoked.
     #[must_use]
     pub fn is_valid(&self, token: &str) -> bool {
         let now = self.0.epoch.now();
@@ -80,14 +93,14 @@ impl TokenBook {
         }
     }
 
-    /// Revokes all tokens there are so far.
+    /// Revokes all tokens that are in the registry now.
     pub fn revoke_all(&self) {
         for entry in lock(&self.0.tokens).values_mut() {
             entry.revoked = true;
         }
     }
 
-    /// Issues a token, which is needless if the client has another one that lives and is not in its refresh window.
+    /// Issues a token. It is redundant if the client has another valid token that is not in its refresh window.
     pub(super) fn issue(&self, client: &str, lifetime: Duration, window: Duration) -> Issued {
         let token: String = std::iter::repeat_with(fastrand::alphanumeric)
             .take(TOKEN_LENGTH)
@@ -96,13 +109,16 @@ impl TokenBook {
         Issued { token, needless }
     }
 
+    /// Adds a token, and returns whether it is redundant. Removes expired tokens.
     fn add(&self, token: String, client: &str, lifetime: Duration, window: Duration) -> bool {
         let now = self.0.epoch.now();
         let mut tokens = lock(&self.0.tokens);
+        // Here only, so that checking a token needs no write.
         tokens.retain(|_, entry| now < entry.expires);
         let needless = tokens.values().any(|entry| {
             entry.client == client
                 && !entry.revoked
+                // Before its refresh window the other token would have been good enough.
                 && now < entry.expires.saturating_sub(entry.window)
         });
         tokens.insert(
@@ -132,4 +148,5 @@ impl fmt::Debug for TokenBook {
     }
 }
 
+/// Length of an issued token, in characters.
 const TOKEN_LENGTH: usize = 40;

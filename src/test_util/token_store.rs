@@ -1,4 +1,6 @@
 //! A token store in memory.
+//!
+//! It implements the contract of [`TokenStore`] in the simplest way, under one lock.
 
 use std::{fmt, time::Duration};
 
@@ -9,8 +11,8 @@ use crate::client_credentials::{
     CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenIdentity, TokenStore,
 };
 
-/// A [`TokenStore`] in this process's memory, in tokio's time: for tests in which several layers stand for the processes
-/// of a fleet. Clones share what is stored.
+/// A [`TokenStore`] in this process's memory, on tokio's clock: for tests in which several layers represent the processes
+/// of a fleet. Clones share the entries.
 ///
 /// # Examples
 ///
@@ -40,42 +42,46 @@ use crate::client_credentials::{
 #[derive(Clone, Default)]
 pub struct MemoryTokenStore(Memory<Entry>);
 
+/// The entry of one credential.
 #[derive(Default)]
 struct Entry {
+    /// The token, and when it expires.
     token: Option<(StoredToken, Instant)>,
-    /// Nobody holds a lease that is marked as failed.
+    /// The holder of the lease, and when it ends. No holder: the fetch failed, and the lease is a back-off.
     lease: Option<(Option<LeaseHolder>, Instant)>,
+    /// When the cooldown ends.
     cooled_at: Option<Instant>,
 }
 
 impl MemoryTokenStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Every call fails with `fault` from now on. Default: none.
+    /// Makes every call fail with `fault` from now on. Default: `None`.
     pub fn fail_with(&self, fault: Option<StoreError>) {
         self.0.settings().fault = fault;
     }
 
-    /// How long every call takes from now on, one half each way. Default: no time.
+    /// Sets how long every call takes from now on, half of it in each direction. Default: zero.
     pub fn set_latency(&self, latency: Duration) {
         self.0.settings().latency = latency;
     }
 
-    /// Forgets everything, as a restart would.
+    /// Removes all entries, as a restart would.
     pub fn clear(&self) {
         self.0.clear();
     }
 
-    /// How often it was asked, whatever came of it.
+    /// Returns the number of calls, failed ones included.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.0.calls()
     }
 
+    /// Runs `work` on an entry, with latency and faults.
     async fn on<T>(
         &self,
         identity: &CacheIdentity,
@@ -86,7 +92,7 @@ impl MemoryTokenStore {
 }
 
 impl Entry {
-    /// Who holds the lease now; `Some(None)` if whoever did has failed.
+    /// Returns the holder of the current lease; `Some(None)` during the back-off after a failed fetch.
     fn leased(&self, now: Instant) -> Option<Option<LeaseHolder>> {
         let (holder, until) = self.lease?;
         (now < until).then_some(holder)
@@ -97,6 +103,7 @@ impl TokenStore for MemoryTokenStore {
     async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
         self.on(identity, |entry, now| {
             let (token, until) = entry.token.as_ref()?;
+            // An expired token is not returned; it stays until another one replaces it.
             let left = until.saturating_duration_since(now);
             (!left.is_zero()).then(|| token.clone().with_left(left))
         })
@@ -110,9 +117,11 @@ impl TokenStore for MemoryTokenStore {
         holder: LeaseHolder,
     ) -> Result<bool, StoreError> {
         self.on(identity, |entry, now| {
+            // Only during a lease: the holder's, or one that failed in the meantime.
             let may = matches!(entry.leased(now), Some(of) if of.is_none_or(|of| of == holder));
             if may {
                 entry.token = Some((token.clone(), now + token.left()));
+                // The stored token ends the lease: the other processes can use it now.
                 entry.lease = None;
             }
             may
@@ -141,6 +150,7 @@ impl TokenStore for MemoryTokenStore {
         length: Duration,
     ) -> Result<Lease, StoreError> {
         self.on(identity, |entry, now| match entry.leased(now) {
+            // The back-off after a failed fetch holds for every process, its own included.
             Some(None) => Lease::Failed,
             Some(Some(other)) if other != holder => Lease::Busy,
             _ => {
@@ -158,6 +168,7 @@ impl TokenStore for MemoryTokenStore {
         failed: Option<Duration>,
     ) -> Result<(), StoreError> {
         self.on(identity, |entry, now| {
+            // A lease that has ended, or that another process holds, is not changed.
             if entry.leased(now) == Some(Some(holder)) {
                 entry.lease = failed.map(|length| (None, now + length));
             }
@@ -171,6 +182,7 @@ impl TokenStore for MemoryTokenStore {
         length: Duration,
     ) -> Result<bool, StoreError> {
         self.on(identity, |entry, now| {
+            // The first caller starts the cooldown; the others must wait for its end.
             let cooled = entry.cooled_at.is_none_or(|until| now >= until);
             if cooled {
                 entry.cooled_at = Some(now + length);

@@ -1,4 +1,4 @@
-//! Who is kept, and who is forgotten when.
+//! Which tenants are kept, and which are removed when.
 
 use std::future::{pending, ready};
 
@@ -48,7 +48,7 @@ impl Table {
 
 #[tokio::test(start_paused = true)]
 async fn idle_tenants_are_looked_for_every_quarter_of_the_time() {
-    // The first look finds who was used since the last, and from then on their time is counted.
+    // The first sweep finds the tenants used since the last one, and their idle time counts from then on.
     for (first_look, is_one) in [(HOUR / 4 - MS, false), (HOUR / 4, true)] {
         let table = table(10);
         table.used("a");
@@ -84,7 +84,7 @@ async fn where_the_table_is_full_idle_tenants_are_looked_for_at_once() {
     let full = table.tenant(&CredentialId::new("b"));
     assert!(matches!(full, Err(TenantError::Full(_))));
 
-    // Its time counts since that look.
+    // Its idle time counts from that sweep.
     advance(HOUR - MS).await;
     assert!(table.tenant(&CredentialId::new("b")).is_err());
     advance(MS).await;
@@ -117,7 +117,7 @@ async fn who_was_forgotten_for_idleness_is_not_found_among_the_copies() {
     advance(HOUR / 2).await;
     assert!(Arc::ptr_eq(&tenant, &table.used("a")));
     advance(HOUR / 2).await;
-    // Another one is forgotten first.
+    // Another one is removed first.
     table.used("c");
     assert!(!table.keeps("idle") && table.keeps("a"));
     advance(HOUR).await;

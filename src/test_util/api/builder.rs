@@ -1,4 +1,4 @@
-//! The settings of a resource server.
+//! The builder of a resource server.
 
 use std::{
     fmt, io,
@@ -23,7 +23,9 @@ use super::{
     service::{Admission, Counts, Route, State},
 };
 
-/// Sets up an [`Api`].
+/// A builder of an [`Api`].
+///
+/// Without any setting, the server accepts every request and responds with 200. All settings have defaults.
 ///
 /// # Examples
 ///
@@ -44,16 +46,24 @@ use super::{
 /// ```
 #[must_use = "nothing listens before `start`"]
 pub struct ApiBuilder {
+    /// Accepted credentials.
     admission: Admission,
+    /// Name, scope and limit of each quota.
     quotas: Vec<(String, Scope, Quota)>,
+    /// Whether rejected requests are charged.
     count_refused: bool,
+    /// Headers that announce the quotas.
     dialect: Dialect,
+    /// Duration of every response.
     latency: Duration,
+    /// Responses of the test's own; the first match wins.
     routes: Vec<Route>,
+    /// Wall-clock time at the start; `None` for the system's.
     wall: Option<SystemTime>,
 }
 
 impl ApiBuilder {
+    /// Creates a builder with all defaults.
     pub(super) fn new() -> Self {
         Self {
             admission: Admission {
@@ -70,34 +80,34 @@ impl ApiBuilder {
         }
     }
 
-    /// Admits requests with `Authorization: Bearer` and a valid token of this book; others get a 401.
-    /// Default: everybody is admitted, unless there is an [`api_key`](Self::api_key).
+    /// Accepts requests with `Authorization: Bearer` and a valid token of this registry; others get a 401.
+    /// Default: every request is accepted, unless there is an [`api_key`](Self::api_key).
     pub fn tokens(mut self, tokens: TokenBook) -> Self {
         self.admission.tokens = Some(tokens);
         self
     }
 
-    /// Admits requests whose `header` has this value, as an alternative to a token. Default: none.
+    /// Accepts requests whose `header` has this value, as an alternative to a token. Default: none.
     pub fn api_key(mut self, header: HeaderName, value: impl Into<String>) -> Self {
         self.admission.api_key = Some((header, value.into()));
         self
     }
 
-    /// The `WWW-Authenticate` of a 401, or none. Default: `Bearer error="invalid_token"` (RFC 6750 §3).
+    /// Sets the `WWW-Authenticate` of a 401, or none. Default: `Bearer error="invalid_token"` (RFC 6750 §3).
     pub fn challenge(mut self, challenge: Option<HeaderValue>) -> Self {
         self.admission.challenge = challenge;
         self
     }
 
-    /// A quota for all requests together, by the name `default`. Default: none.
+    /// Adds a quota for all requests together, with the name `default`. Default: none.
     ///
-    /// With several quotas a request is charged to each it falls under. If one of them refuses, it is charged to none
-    /// and answered with a 429. What gets a 401 or meets a fault is charged to none either.
+    /// With several quotas, a request is charged to each one whose scope it is in. If one of them rejects it, it is charged
+    /// to none and gets a 429. A request that gets a 401 or a fault is not charged either.
     pub fn quota(self, quota: Quota) -> Self {
         self.quota_for("default", |_, _| true, quota)
     }
 
-    /// A quota for the requests that `scope` says yes to, by method and path. Default: none.
+    /// Adds a quota for the requests for which `scope` returns `true`, by method and path. Default: none.
     pub fn quota_for(
         mut self,
         name: impl Into<String>,
@@ -108,26 +118,26 @@ impl ApiBuilder {
         self
     }
 
-    /// Whether refused requests are charged to the quota that refused them. Default: they are not.
+    /// Sets whether rejected requests are charged to the quota that rejected them. Default: `false`.
     pub fn count_refused(mut self, count: bool) -> Self {
         self.count_refused = count;
         self
     }
 
-    /// How responses tell of quotas. Default: [`Dialect::RetryAfterOnly`].
+    /// Sets the headers that announce the quotas. Default: [`Dialect::RetryAfterOnly`].
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
         self
     }
 
-    /// How long every answer takes. Token and quota are checked before that. Default: no time.
+    /// Sets how long every response takes. Token and quota are checked before that. Default: zero.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
     }
 
-    /// Answers these requests with `answer`; the first route that fits wins. A path that ends in `*` fits all paths
-    /// that begin so. Default: 200 with `{"ok":true,"received":n}`, where `n` is the length of the request's body.
+    /// Responds to these requests with `answer`; the first matching route wins. A path that ends in `*` matches all paths
+    /// with that prefix. Default: 200 with `{"ok":true,"received":n}`, where `n` is the length of the request's body.
     pub fn route(
         mut self,
         method: Method,
@@ -142,34 +152,36 @@ impl ApiBuilder {
         self
     }
 
-    /// The server's civil time at its start; from there it goes on with tokio's clock. Default: the system's.
+    /// Sets the server's wall-clock time at its start, which then advances with tokio's clock. Default: the system's.
     pub fn wall(mut self, wall: SystemTime) -> Self {
         self.wall = Some(wall);
         self
     }
 
-    /// Listens at a free port of 127.0.0.1.
+    /// Starts the server on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
-    /// If no port can be bound.
+    /// Returns an error if no port can be bound.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O enabled.
+    /// Panics outside a tokio runtime with I/O enabled.
     pub async fn start(self) -> io::Result<Api> {
         let (listener, address) = serve::bind().await?;
+        // The port is known before the server is built, because its origin contains it.
         let mut api = self.build(format!("http://{address}"));
         api.server = Some(Server::start(listener, api.service()));
         Ok(api)
     }
 
-    /// Listens nowhere: for tests that use [`Api::service`] only. The origin is then `https://api.test`.
+    /// Builds a server without a socket, for tests that only use [`Api::service`]. Its origin is `https://api.test`.
     #[must_use]
     pub fn in_process(self) -> Api {
         self.build("https://api.test".to_owned())
     }
 
+    /// Builds the server with this origin, without a socket.
     fn build(self, origin: String) -> Api {
         let state = State {
             origin,
@@ -180,6 +192,7 @@ impl ApiBuilder {
             routes: self.routes,
             epoch: Epoch::start(self.wall),
             script: Script::new(),
+            // The server's clock starts when it is built.
             counts: Mutex::new(Counts::default()),
             requests: Record::new(),
         };

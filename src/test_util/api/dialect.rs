@@ -1,4 +1,4 @@
-//! How a server tells of its quotas: several vendors' headers and drafts of the IETF's.
+//! Headers that announce quotas: those of several vendors, and of the IETF drafts.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
 
 use super::super::{meter::Decision, quota::Quota};
 
-/// The headers in which an [`Api`](super::Api) tells of its quotas. All numbers are rounded up to whole seconds.
+/// The headers in which an [`Api`](super::Api) announces its quotas. All times are rounded up to whole seconds.
+///
+/// If several quotas apply, the dialects with one set of headers announce the one with the longest rejection, or else the
+/// fewest remaining requests.
 ///
 /// # Examples
 ///
@@ -31,7 +34,7 @@ use super::super::{meter::Decision, quota::Quota};
 pub enum Dialect {
     /// `X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds since 1970) on every response; `Retry-After` on a 429.
     Didit,
-    /// The same headers, but on a 429 only.
+    /// The headers of `Didit`, but on a 429 only.
     DiditOnlyOn429,
     /// `RateLimit-Limit`, `-Remaining` and `-Reset` (seconds from now) on every response
     /// (draft-ietf-httpapi-ratelimit-headers-03); `Retry-After` on a 429.
@@ -42,19 +45,22 @@ pub enum Dialect {
     /// `Retry-After` on a 429 (RFC 6585 §4). The default.
     #[default]
     RetryAfterOnly,
-    /// Nothing.
+    /// No headers.
     None,
 }
 
-/// What one quota says about the request at hand.
+/// The decision of one quota on a request.
 pub(super) struct Verdict<'a> {
+    /// Name of the quota.
     pub(super) name: &'a str,
+    /// The quota.
     pub(super) quota: Quota,
+    /// Its decision.
     pub(super) decision: Decision,
 }
 
 impl Dialect {
-    /// Writes what `verdicts` say at the civil time `wall`.
+    /// Writes the headers for `verdicts` at the wall-clock time `wall`.
     pub(super) fn write(self, headers: &mut HeaderMap, verdicts: &[Verdict<'_>], wall: SystemTime) {
         let Some(binding) = verdicts.iter().max_by_key(|verdict| urgency(verdict)) else {
             return;
@@ -64,13 +70,16 @@ impl Dialect {
         let reset_after = seconds(decision.reset_after);
         match self {
             Self::Didit => classic(headers, X_RATELIMIT, decision, epoch(wall, decision)),
+            // The headers describe one quota: the one that binds most.
             Self::DiditOnlyOn429 if refused => {
                 classic(headers, X_RATELIMIT, decision, epoch(wall, decision));
             }
             Self::Draft3 => classic(headers, RATELIMIT, decision, reset_after),
+            // Structured fields list all quotas.
             Self::Draft8 => structured(headers, verdicts),
             Self::DiditOnlyOn429 | Self::RetryAfterOnly | Self::None => {}
         }
+        // At least 1: a wait of 0 s would make clients retry at once.
         if refused && self != Self::None {
             let wait = seconds(decision.retry_after).max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(wait));
@@ -78,7 +87,7 @@ impl Dialect {
     }
 }
 
-/// The verdict to tell of is the refusal that lasts longest, else the one with the fewest requests left.
+/// Orders verdicts by what to announce: the rejection with the longest wait, otherwise the fewest remaining requests.
 fn urgency(verdict: &Verdict<'_>) -> (bool, Duration, std::cmp::Reverse<u32>) {
     let Decision {
         allowed,
@@ -90,6 +99,7 @@ fn urgency(verdict: &Verdict<'_>) -> (bool, Duration, std::cmp::Reverse<u32>) {
     (!allowed, wait, std::cmp::Reverse(remaining))
 }
 
+/// Writes limit, remaining and reset as three headers.
 fn classic(headers: &mut HeaderMap, names: [&'static str; 3], decision: Decision, reset: u64) {
     let values = [
         u64::from(decision.limit),
@@ -101,6 +111,7 @@ fn classic(headers: &mut HeaderMap, names: [&'static str; 3], decision: Decision
     }
 }
 
+/// Writes all quotas as structured fields (draft-ietf-httpapi-ratelimit-headers-08).
 fn structured(headers: &mut HeaderMap, verdicts: &[Verdict<'_>]) {
     let list = |item: &dyn Fn(&Verdict<'_>) -> String| {
         let items: Vec<String> = verdicts.iter().map(item).collect();
@@ -129,13 +140,14 @@ fn structured(headers: &mut HeaderMap, verdicts: &[Verdict<'_>]) {
     }
 }
 
-/// What of a name may stand in a string of RFC 9651 §3.3.3 without escapes.
+/// Returns the characters of `name` that need no escape in a string of RFC 9651 §3.3.3.
 fn quotable(name: &str) -> String {
     name.chars()
         .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\'))
         .collect()
 }
 
+/// Returns the reset time in seconds since 1970.
 fn epoch(wall: SystemTime, decision: Decision) -> u64 {
     seconds(
         wall.duration_since(SystemTime::UNIX_EPOCH)
@@ -144,16 +156,18 @@ fn epoch(wall: SystemTime, decision: Decision) -> u64 {
     )
 }
 
-/// Whole seconds, rounded up: whoever comes then does not come too early.
+/// Returns whole seconds, rounded up, so that a client that waits this long is not too early.
 fn seconds(duration: Duration) -> u64 {
     duration
         .as_secs()
         .saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 
+/// Headers for limit, remaining and reset, with the `X-` prefix.
 const X_RATELIMIT: [&str; 3] = [
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
 ];
+/// Headers for limit, remaining and reset (draft-ietf-httpapi-ratelimit-headers-03).
 const RATELIMIT: [&str; 3] = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];

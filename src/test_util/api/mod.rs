@@ -1,4 +1,4 @@
-//! A resource server on loopback: checks tokens, enforces quotas, tells of them, and counts.
+//! A resource server on loopback that checks tokens, enforces and announces quotas, and counts requests.
 
 mod builder;
 mod dialect;
@@ -15,8 +15,10 @@ use super::{script::lock, serve::Server};
 
 /// A resource server on 127.0.0.1.
 ///
-/// Each request is looked at in this order: a scripted fault, the token, the quotas, the routes. Bodies are read in
-/// full first. It stops when it is dropped.
+/// Each request is checked in this order: a scripted fault, the token, the quotas, the routes. The body is read in full
+/// before that. The server stops when it is dropped.
+///
+/// Requests that get a fault are neither checked nor charged to a quota, except those with [`ApiFault::Delay`].
 ///
 /// # Examples
 ///
@@ -39,12 +41,13 @@ use super::{script::lock, serve::Server};
 /// # }
 /// ```
 pub struct Api {
+    /// The server's logic and state.
     service: ApiService,
-    /// Held for its `Drop`; none in process.
+    /// Stops the listener when dropped. `None` in process.
     server: Option<Server>,
 }
 
-/// What an [`Api`] has counted.
+/// The counters of an [`Api`].
 ///
 /// # Examples
 ///
@@ -68,19 +71,19 @@ pub struct Api {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ApiSeen {
-    /// Requests that arrived, whatever became of them.
+    /// Number of requests that arrived, whatever the response.
     pub requests: u64,
-    /// Requests answered with a 2xx.
+    /// Number of 2xx responses.
     pub ok: u64,
-    /// Requests answered with a 401, scripted ones included.
+    /// Number of 401 responses, including scripted ones.
     pub unauthorized: u64,
-    /// Requests answered with a 429, scripted ones included.
+    /// Number of 429 responses, including scripted ones.
     pub rate_limited: u64,
-    /// The most requests that arrived within any 100 ms.
+    /// Maximum number of requests that arrived within any 100 ms.
     pub peak_100ms: u64,
 }
 
-/// One request as it arrived.
+/// A request as it arrived.
 ///
 /// # Examples
 ///
@@ -103,19 +106,19 @@ pub struct ApiSeen {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RecordedRequest {
-    /// The method.
+    /// Method of the request.
     pub method: Method,
-    /// The path, without the query.
+    /// Path of the request, without the query.
     pub path: String,
-    /// Whether there was an `Authorization` header.
+    /// Whether the request had an `Authorization` header.
     pub has_authorization: bool,
-    /// The length of its body in bytes.
+    /// Length of the body, in bytes.
     pub body_length: u64,
-    /// When it arrived, since the server's start.
+    /// Time of arrival since the server's start.
     pub at: Duration,
 }
 
-/// What one request meets; see [`Api::next`].
+/// A scripted response to one request; see [`Api::next`].
 ///
 /// # Examples
 ///
@@ -131,66 +134,66 @@ pub struct RecordedRequest {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ApiFault {
-    /// This answer, whatever was asked.
+    /// This response, whatever the request.
     Status {
-        /// The status.
+        /// Status of the response.
         code: StatusCode,
-        /// The headers.
+        /// Headers of the response.
         headers: HeaderMap,
-        /// The body.
+        /// Body of the response.
         body: Bytes,
     },
-    /// A 401 with the configured challenge, however valid the token is. With [`Api::always`]: always.
+    /// A 401 with the configured challenge, even if the token is valid.
     Unauthorized,
-    /// An ordinary answer, which the server begins to work on after this time only.
+    /// A normal response, which the server starts to process only after this delay.
     Delay(Duration),
-    /// No answer, ever.
+    /// No response, ever.
     Hang,
-    /// The connection is closed without an answer (HTTP/2: the stream is reset).
+    /// The connection is closed without a response (HTTP/2: the stream is reset).
     Reset,
 }
 
 impl Api {
-    /// Sets up a resource server.
+    /// Returns a builder of a resource server.
     pub fn builder() -> ApiBuilder {
         ApiBuilder::new()
     }
 
-    /// Scheme, host and port, such as `http://127.0.0.1:40001`.
+    /// Returns scheme, host and port, such as `http://127.0.0.1:40001`.
     #[must_use]
     pub fn origin(&self) -> String {
         self.service.0.origin.clone()
     }
 
-    /// The address of the root, such as `http://127.0.0.1:40001/`.
+    /// Returns the URL of the root, such as `http://127.0.0.1:40001/`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}/", self.service.0.origin)
     }
 
-    /// This server without its socket, with the same state.
+    /// Returns this server without its socket, with the same state.
     #[must_use]
     pub fn service(&self) -> ApiService {
         self.service.clone()
     }
 
-    /// The next request that nobody else has claimed meets `fault`. Several calls queue up.
+    /// Scripts `fault` for the next request that has no fault yet. Several calls queue up.
     pub fn next(&self, fault: ApiFault) {
         self.service.0.script.push(fault);
     }
 
-    /// Every request meets `fault` from now on, once those from [`next`](Self::next) are used up. Default: none.
+    /// Scripts `fault` for every request, once those from [`next`](Self::next) are used up. Default: none.
     pub fn always(&self, fault: Option<ApiFault>) {
         self.service.0.script.always(fault);
     }
 
-    /// What has been counted so far.
+    /// Returns the counters.
     #[must_use]
     pub fn seen(&self) -> ApiSeen {
         lock(&self.service.0.counts).seen
     }
 
-    /// The requests so far, oldest first; the last 10,000.
+    /// Returns the requests so far, oldest first; the last 10,000.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.service.0.requests.to_vec()
@@ -208,7 +211,7 @@ impl fmt::Debug for Api {
 }
 
 impl ApiFault {
-    /// An answer with this status and an empty body.
+    /// Creates a response with this status and an empty body.
     #[must_use]
     pub fn status(code: StatusCode) -> Self {
         Self::Status {
@@ -218,7 +221,7 @@ impl ApiFault {
         }
     }
 
-    /// An answer with this status, `Retry-After` in seconds, and an empty body.
+    /// Creates a response with this status, `Retry-After` in seconds, and an empty body.
     #[must_use]
     pub fn retry_after(code: StatusCode, seconds: u64) -> Self {
         Self::Status {

@@ -1,4 +1,4 @@
-//! All quotas of a server: which of them a request falls under, and what they say together.
+//! The quotas of a server: which of them apply to a request, and their joint decision.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -9,16 +9,19 @@ use super::{
     dialect::Verdict,
 };
 
+/// Returns whether a quota applies to a request, by method and path.
 pub(super) type Scope = Box<dyn Fn(&Method, &str) -> bool + Send + Sync>;
 
-/// The quotas, each with the requests it is about.
+/// The quotas of a server.
 pub(super) struct Quotas {
+    /// Name and scope of each quota.
     scopes: Vec<(String, Scope)>,
-    /// In the order of `scopes`.
+    /// The meter of each quota, in the order of `scopes`.
     meters: Mutex<Vec<Meter>>,
 }
 
 impl Quotas {
+    /// Creates a meter for each quota.
     pub(super) fn new(quotas: Vec<(String, Scope, Quota)>, count_refused: bool) -> Self {
         let mut scopes = Vec::new();
         let mut meters = Vec::new();
@@ -32,16 +35,18 @@ impl Quotas {
         }
     }
 
-    /// Asks every quota that the request falls under. It is charged to all of them, or, if one refuses, to none.
+    /// Checks every quota that applies to the request. The request is charged to all of them, or, if one rejects, to none.
     pub(super) fn admit(&self, method: &Method, path: &str, now: Duration) -> Vec<Verdict<'_>> {
-        // The closures are foreign code, so they are called before the lock is taken.
+        // The scopes are foreign code, so they are called before the lock is taken.
         let matching: Vec<bool> = self
             .scopes
             .iter()
             .map(|(_, scope)| scope(method, path))
             .collect();
+        // One lock for both passes, so that no other request is charged in between.
         let mut meters = lock(&self.meters);
         let concerned = || matching.iter().copied();
+        // First pass: does every quota allow it? Only then the second pass charges the request.
         let all_allow = meters
             .iter_mut()
             .zip(concerned())
@@ -53,7 +58,7 @@ impl Quotas {
             .filter(|(_, matches)| *matches)
             .map(|((meter, (name, _)), _)| {
                 let current = meter.peek(now);
-                // One that refuses counts the refusal, if refusals count.
+                // A quota that rejects the request counts it, if rejected requests are charged.
                 let decision = if all_allow || !current.allowed {
                     meter.admit(now)
                 } else {

@@ -1,4 +1,4 @@
-//! The resource server's logic as a service, with or without a socket in front.
+//! The resource server's logic as a service, with or without a socket.
 
 use std::{
     collections::VecDeque,
@@ -30,9 +30,12 @@ use super::{
     quotas::Quotas,
 };
 
-/// An [`Api`](super::Api) without its socket. Clones share everything; it works on after the server is dropped.
+/// An [`Api`](super::Api) without its socket. Clones share all state; it continues to work after the server is dropped.
 ///
-/// The authority of a request's URI is not looked at, only its path.
+/// The authority of a request's URI is ignored, only its path counts.
+///
+/// It is always ready. A scripted reset is an `io::Error` of kind
+/// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset). Dropping the future of a call cancels it.
 ///
 /// # Examples
 ///
@@ -50,37 +53,56 @@ use super::{
 #[derive(Clone)]
 pub struct ApiService(pub(super) Arc<State>);
 
+/// The state of a server. None of its locks is held while another one is taken.
 pub(super) struct State {
+    /// Scheme, host and port.
     pub(super) origin: String,
+    /// Accepted credentials.
     pub(super) admission: Admission,
+    /// The quotas and their use.
     pub(super) quotas: Quotas,
+    /// Headers that announce the quotas.
     pub(super) dialect: Dialect,
+    /// Duration of every response.
     pub(super) latency: Duration,
+    /// Responses of the test's own.
     pub(super) routes: Vec<Route>,
+    /// The server's clock.
     pub(super) epoch: Epoch,
+    /// Scripted faults.
     pub(super) script: Script<ApiFault>,
+    /// The counters.
     pub(super) counts: Mutex<Counts>,
+    /// The requests so far.
     pub(super) requests: Record<RecordedRequest>,
 }
 
-/// Who may come in.
+/// The credentials that a server accepts.
 pub(super) struct Admission {
+    /// The registry of valid tokens.
     pub(super) tokens: Option<TokenBook>,
+    /// Header and value of an API key.
     pub(super) api_key: Option<(HeaderName, String)>,
+    /// `WWW-Authenticate` of a 401.
     pub(super) challenge: Option<HeaderValue>,
 }
 
-/// An answer of the test's own.
+/// A response of the test's own.
 pub(super) struct Route {
+    /// Method to match.
     pub(super) method: Method,
+    /// Path to match; a prefix if it ends in `*`.
     pub(super) path: String,
+    /// Builds the response.
     pub(super) answer: Box<dyn Fn(&Request<Bytes>) -> Response<Full<Bytes>> + Send + Sync>,
 }
 
-/// What has been counted, and the arrivals of the last 100 ms.
+/// The counters, and the arrivals of the last 100 ms.
 #[derive(Default)]
 pub(super) struct Counts {
+    /// The counters.
     pub(super) seen: ApiSeen,
+    /// Times of arrival, oldest first.
     recent: VecDeque<Duration>,
 }
 
@@ -113,15 +135,18 @@ impl fmt::Debug for ApiService {
 }
 
 impl State {
+    /// Serves one request: records it, applies a scripted fault or responds normally, and waits for the latency.
     async fn serve<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, BoxError>
     where
         B: Body,
         B::Error: Into<BoxError>,
     {
         let at = self.epoch.now();
+        // Counted before the body is read, so that requests whose bodies fail are counted, too.
         lock(&self.counts).arrived(at);
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(Into::into)?.to_bytes();
+        // Recorded once the body has arrived, because the record contains its length.
         self.requests.push(RecordedRequest {
             method: head.method.clone(),
             path: head.uri.path().to_owned(),
@@ -137,6 +162,7 @@ impl State {
                 tokio::time::sleep(delay).await;
                 self.answer(&request)
             }
+            // Ends when the client drops the connection or the future.
             Some(ApiFault::Hang) => pending().await,
             Some(ApiFault::Reset) => return Err(reset()),
             Some(ApiFault::Unauthorized) => self.admission.refuse(),
@@ -151,6 +177,7 @@ impl State {
                 response
             }
         };
+        // Counted before the latency, so that the counters do not depend on when the client reads the response.
         lock(&self.counts).answered(response.status());
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
@@ -159,6 +186,7 @@ impl State {
         Ok(response)
     }
 
+    /// Responds normally: checks the credentials and the quotas, then calls the route.
     fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
         if !self.admission.admits(request.headers()) {
             return self.admission.refuse();
@@ -179,10 +207,11 @@ impl State {
         response
     }
 
-    /// A `Date` of the server's own, so that it agrees with the reset times while the clock is paused.
+    /// Adds the server's own `Date`, so that it agrees with the reset times while the clock is paused.
     fn date(&self, headers: &mut HeaderMap) {
         let wall = self.epoch.wall(self.epoch.now());
         let date = HeaderValue::try_from(httpdate::fmt_http_date(wall));
+        // A scripted `Date` stays.
         if let (false, Ok(date)) = (headers.contains_key(DATE), date) {
             headers.insert(DATE, date);
         }
@@ -190,6 +219,7 @@ impl State {
 }
 
 impl Admission {
+    /// Returns whether the request has accepted credentials.
     fn admits(&self, headers: &HeaderMap) -> bool {
         let by_token = self.tokens.as_ref().map(|tokens| {
             headers
@@ -206,11 +236,13 @@ impl Admission {
                 .is_some_and(|sent| sent.as_bytes() == value.as_bytes())
         });
         match (by_token, by_key) {
+            // No credentials are configured: every request is accepted.
             (None, None) => true,
             (by_token, by_key) => by_token == Some(true) || by_key == Some(true),
         }
     }
 
+    /// Creates a 401.
     fn refuse(&self) -> Response<Full<Bytes>> {
         let mut response = json(StatusCode::UNAUTHORIZED, r#"{"ok":false}"#);
         if let Some(challenge) = &self.challenge {
@@ -223,6 +255,7 @@ impl Admission {
 }
 
 impl Route {
+    /// Returns whether the route matches the request.
     fn fits(&self, method: &Method, path: &str) -> bool {
         let fits = match self.path.strip_suffix('*') {
             Some(prefix) => path.starts_with(prefix),
@@ -233,6 +266,7 @@ impl Route {
 }
 
 impl Counts {
+    /// Counts an arrival, and updates the peak.
     fn arrived(&mut self, at: Duration) {
         while self
             .recent
@@ -246,6 +280,7 @@ impl Counts {
         self.seen.peak_100ms = self.seen.peak_100ms.max(self.recent.len() as u64);
     }
 
+    /// Counts a response.
     fn answered(&mut self, status: StatusCode) {
         match status {
             StatusCode::UNAUTHORIZED => self.seen.unauthorized += 1,
@@ -256,11 +291,13 @@ impl Counts {
     }
 }
 
+/// Creates the default response.
 fn ok(received: usize) -> Response<Full<Bytes>> {
     let body = format!(r#"{{"ok":true,"received":{received}}}"#);
     json(StatusCode::OK, body)
 }
 
+/// Creates a JSON response.
 fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
@@ -269,4 +306,5 @@ fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
+/// Window of `peak_100ms`.
 const PEAK: Duration = Duration::from_millis(100);

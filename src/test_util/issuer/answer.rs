@@ -1,4 +1,4 @@
-//! What an issuer's successful answer looks like.
+//! Successful token responses of an issuer.
 
 use std::{
     fmt,
@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-/// Shapes the JSON of a successful token answer. Clones are cheap.
+/// A format of successful token responses. Cheap to clone.
+///
+/// Real issuers differ in the fields that they add or omit; [`custom`](Self::custom) builds any of them.
 ///
 /// # Examples
 ///
@@ -21,7 +23,7 @@ use serde_json::{Map, Value, json};
 #[derive(Clone)]
 pub struct Answer(Arc<dyn Fn(&Grant<'_>) -> String + Send + Sync>);
 
-/// What an [`Answer`] tells about.
+/// The data of a token response, for an [`Answer`].
 ///
 /// # Examples
 ///
@@ -40,20 +42,20 @@ pub struct Answer(Arc<dyn Fn(&Grant<'_>) -> String + Send + Sync>);
 pub struct Grant<'a> {
     /// The new token.
     pub access_token: &'a str,
-    /// Whom it was issued to.
+    /// Client that the token is issued to.
     pub client_id: &'a str,
-    /// The `scope` parameter of the request.
+    /// `scope` parameter of the request.
     pub scope: Option<&'a str>,
-    /// Its lifetime.
+    /// Lifetime of the token.
     pub expires_in: Duration,
-    /// When it was issued, in the issuer's civil time.
+    /// Time of issue, by the issuer's wall clock.
     pub issued_at: SystemTime,
-    /// The issuer's origin.
+    /// Origin of the issuer.
     pub issuer: &'a str,
 }
 
 impl Answer {
-    /// `access_token`, `token_type` and `expires_in` (RFC 6749 §5.1). The default.
+    /// Returns the format with `access_token`, `token_type` and `expires_in` (RFC 6749 §5.1). The default.
     #[must_use]
     pub fn rfc6749() -> Self {
         Self::custom(|grant| {
@@ -66,7 +68,7 @@ impl Answer {
         })
     }
 
-    /// As Keycloak answers: with `refresh_expires_in: 0`, `not-before-policy: 0` and a `scope`.
+    /// Returns Keycloak's format: with `refresh_expires_in: 0`, `not-before-policy: 0` and a `scope`.
     #[must_use]
     pub fn keycloak() -> Self {
         Self::custom(|grant| {
@@ -76,16 +78,18 @@ impl Answer {
                 "refresh_expires_in": 0,
                 "token_type": "Bearer",
                 "not-before-policy": 0,
+                // The scope of a request without one.
                 "scope": grant.scope.unwrap_or("profile email"),
             })
             .to_string()
         })
     }
 
-    /// As Didit answers: with the claims `exp`, `iat`, `iss` and `sub`, and without `token_type`.
+    /// Returns Didit's format: with the claims `exp`, `iat`, `iss` and `sub`, and without `token_type`.
     #[must_use]
     pub fn didit() -> Self {
         Self::custom(|grant| {
+            // Didit's claims are beside the token, in seconds since 1970.
             let issued = grant
                 .issued_at
                 .duration_since(SystemTime::UNIX_EPOCH)
@@ -104,12 +108,13 @@ impl Answer {
         })
     }
 
-    /// The text that `shape` returns, sent as `application/json`.
+    /// Returns the format whose text `shape` returns. It is sent as `application/json`.
     #[must_use]
     pub fn custom(shape: impl Fn(&Grant<'_>) -> String + Send + Sync + 'static) -> Self {
         Self(Arc::new(shape))
     }
 
+    /// Returns the body of the response.
     pub(super) fn write(&self, grant: &Grant<'_>) -> String {
         (self.0)(grant)
     }

@@ -1,4 +1,4 @@
-//! The settings of an issuer.
+//! The builder of an issuer.
 
 use std::{
     fmt, io,
@@ -17,7 +17,9 @@ use super::{
     service::{Endpoint, IssuerService, State},
 };
 
-/// Sets up an [`Issuer`].
+/// A builder of an [`Issuer`].
+///
+/// At least one [client](Self::client) is needed: without one, every request is rejected. All other settings have defaults.
 ///
 /// # Examples
 ///
@@ -37,22 +39,31 @@ use super::{
 /// ```
 #[must_use = "nothing listens before `start`"]
 pub struct IssuerBuilder {
+    /// Ids and secrets of the clients.
     clients: Vec<(String, String)>,
+    /// The token endpoint that `path` and `accept` configure.
     default_endpoint: Endpoint,
+    /// The other token endpoints.
     more_endpoints: Vec<Endpoint>,
+    /// Lifetime of a token.
     expires_in: Duration,
+    /// Duration of every response.
     latency: Duration,
+    /// Format of a token response.
     answer: Answer,
+    /// Returns the refresh window for a lifetime.
     window: fn(Duration) -> Duration,
 }
 
 impl IssuerBuilder {
+    /// Creates a builder with all defaults.
     pub(super) fn new() -> Self {
         Self {
             clients: Vec::new(),
             default_endpoint: Endpoint {
                 path: "/oauth/token".to_owned(),
                 accepted: vec![
+                    // All methods that a client with a secret can use.
                     AcceptedAuth::BasicEncoded,
                     AcceptedAuth::BasicRaw,
                     AcceptedAuth::Post,
@@ -66,27 +77,27 @@ impl IssuerBuilder {
         }
     }
 
-    /// Adds a client. Default: none, so that everybody is refused.
+    /// Adds a client. Default: none, so that every request is rejected.
     pub fn client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.clients.push((id.into(), secret.into()));
         self
     }
 
-    /// The path of the token endpoint. Default: `/oauth/token`.
+    /// Sets the path of the token endpoint. Default: `/oauth/token`.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.default_endpoint.path = path.into();
         self
     }
 
-    /// How clients may authenticate at the token endpoint. Default: in every way.
+    /// Sets the authentication methods of the token endpoint. Default: all of them.
     ///
-    /// A secret of letters, digits, `-`, `.` and `_` looks the same in both forms of Basic.
+    /// A secret of letters, digits, `-`, `.` and `_` is the same in both forms of Basic.
     pub fn accept(mut self, methods: impl IntoIterator<Item = AcceptedAuth>) -> Self {
         self.default_endpoint.accepted = methods.into_iter().collect();
         self
     }
 
-    /// Adds another token endpoint, with its own ways to authenticate. Default: none.
+    /// Adds another token endpoint, with its own authentication methods. Default: none.
     pub fn endpoint(
         mut self,
         path: impl Into<String>,
@@ -99,53 +110,56 @@ impl IssuerBuilder {
         self
     }
 
-    /// The lifetime of a token. Default: 300 s. Answers state it in whole seconds, rounded down.
+    /// Sets the lifetime of a token. Default: 300 s. Responses contain it in whole seconds, rounded down.
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.expires_in = lifetime;
         self
     }
 
-    /// How long every answer takes. The token is issued, and its life begins, before that. Default: no time.
+    /// Sets how long every response takes. The token is issued, and its lifetime begins, before that. Default: zero.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
     }
 
-    /// The shape of a successful answer. Default: [`Answer::rfc6749`].
+    /// Sets the format of a successful response. Default: [`Answer::rfc6749`].
     pub fn answer(mut self, answer: Answer) -> Self {
         self.answer = answer;
         self
     }
 
-    /// The last part of a lifetime, in which fetching a successor is not counted as needless.
+    /// Sets the last part of a lifetime, in which fetching a new token is not counted as redundant.
     /// Default: 35 % of the lifetime, at most 60 s.
     pub fn window(mut self, window: fn(Duration) -> Duration) -> Self {
         self.window = window;
         self
     }
 
-    /// Listens at a free port of 127.0.0.1.
+    /// Starts the issuer on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
-    /// If no port can be bound.
+    /// Returns an error if no port can be bound.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O enabled.
+    /// Panics outside a tokio runtime with I/O enabled.
     pub async fn start(self) -> io::Result<Issuer> {
         let (listener, address) = serve::bind().await?;
+        // The port is known before the issuer is built, because its origin contains it.
         let mut issuer = self.build(format!("http://{address}"));
         issuer.server = Some(Server::start(listener, issuer.service()));
         Ok(issuer)
     }
 
-    /// Listens nowhere: for tests that use [`Issuer::service`] only. The origin is then `https://issuer.test`.
+    /// Builds an issuer without a socket, for tests that only use [`Issuer::service`]. Its origin is
+    /// `https://issuer.test`.
     #[must_use]
     pub fn in_process(self) -> Issuer {
         self.build("https://issuer.test".to_owned())
     }
 
+    /// Builds the issuer with this origin, without a socket.
     fn build(self, origin: String) -> Issuer {
         let mut endpoints = vec![self.default_endpoint];
         endpoints.extend(self.more_endpoints);
@@ -179,6 +193,7 @@ impl fmt::Debug for IssuerBuilder {
     }
 }
 
+/// Returns the default refresh window: 35 % of the lifetime, at most 60 s.
 fn default_window(lifetime: Duration) -> Duration {
     lifetime.mul_f64(0.35).min(Duration::from_secs(60))
 }

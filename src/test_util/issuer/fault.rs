@@ -1,4 +1,4 @@
-//! What a token request may meet instead of a token.
+//! Scripted responses to token requests.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use http_body_util::Full;
 
 use super::protocol;
 
-/// What one token request meets; see [`Issuer::next`](super::Issuer::next).
+/// A scripted response to one token request; see [`Issuer::next`](super::Issuer::next).
 ///
 /// # Examples
 ///
@@ -27,27 +27,27 @@ use super::protocol;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// This answer, whatever was asked.
+    /// This response, whatever the request.
     Status {
-        /// The status.
+        /// Status of the response.
         code: StatusCode,
-        /// The headers.
+        /// Headers of the response.
         headers: HeaderMap,
-        /// The body.
+        /// Body of the response.
         body: Bytes,
     },
-    /// An error answer (RFC 6749 §5.2).
+    /// An error response (RFC 6749 §5.2).
     OAuthError {
-        /// The status; 400 and 401 are the RFC's.
+        /// Status of the response; the RFC's are 400 and 401.
         status: StatusCode,
-        /// The value of `error`, such as `invalid_client`.
+        /// Value of `error`, such as `invalid_client`.
         code: String,
     },
-    /// An ordinary answer, which the issuer begins to work on after this time only.
+    /// A normal response, which the issuer starts to process only after this delay.
     Delay(Duration),
-    /// No answer, ever.
+    /// No response, ever.
     Hang,
-    /// The connection is closed without an answer (HTTP/2: the stream is reset).
+    /// The connection is closed without a response (HTTP/2: the stream is reset).
     Reset,
     /// Status 200 with this body and content type.
     Body(Bytes, String),
@@ -56,7 +56,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// An answer with this status and an empty body.
+    /// Creates a response with this status and an empty body.
     #[must_use]
     pub fn status(code: StatusCode) -> Self {
         Self::Status {
@@ -66,7 +66,7 @@ impl Fault {
         }
     }
 
-    /// An answer with this status, `Retry-After` in seconds, and an empty body.
+    /// Creates a response with this status, `Retry-After` in seconds, and an empty body.
     #[must_use]
     pub fn retry_after(code: StatusCode, seconds: u64) -> Self {
         Self::Status {
@@ -76,7 +76,7 @@ impl Fault {
         }
     }
 
-    /// An error answer (RFC 6749 §5.2) with the status that the RFC asks for: 401 for `invalid_client`, else 400.
+    /// Creates an error response (RFC 6749 §5.2) with the RFC's status: 401 for `invalid_client`, otherwise 400.
     #[must_use]
     pub fn oauth_error(code: impl Into<String>) -> Self {
         let code = code.into();
@@ -90,7 +90,7 @@ impl Fault {
         }
     }
 
-    /// The answer of those faults that have one; a text that is no header value is left out.
+    /// Returns the response of the fault; `None` for a fault without one. Text that is not a valid header value is omitted.
     pub(super) fn into_response(self) -> Option<Response<Full<Bytes>>> {
         let mut response = Response::new(Full::default());
         match self {
@@ -116,6 +116,7 @@ impl Fault {
                     response.headers_mut().insert(LOCATION, value);
                 }
             }
+            // The service handles these itself.
             Self::Delay(_) | Self::Hang | Self::Reset => return None,
         }
         Some(response)

@@ -23,9 +23,12 @@ pub use self::{
 };
 use super::{script::lock, serve::Server, token_book::TokenBook};
 
-/// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts.
+/// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts requests.
 ///
-/// It stops when it is dropped.
+/// The server stops when it is dropped.
+///
+/// Checks each request in this order: the path, a scripted fault, the method and content type, the client, the grant. Other
+/// grants than client credentials are rejected with `unsupported_grant_type`.
 ///
 /// # Examples
 ///
@@ -46,12 +49,13 @@ use super::{script::lock, serve::Server, token_book::TokenBook};
 /// # }
 /// ```
 pub struct Issuer {
+    /// The issuer's logic and state.
     service: IssuerService,
-    /// Held for its `Drop`; none in process.
+    /// Stops the listener when dropped. `None` in process.
     server: Option<Server>,
 }
 
-/// What an [`Issuer`] has counted.
+/// The counters of an [`Issuer`].
 ///
 /// # Examples
 ///
@@ -78,17 +82,17 @@ pub struct Issuer {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct IssuerSeen {
-    /// Requests to a token endpoint, whatever became of them.
+    /// Number of requests to a token endpoint, whatever the response.
     pub token_requests: u64,
-    /// Tokens handed out.
+    /// Number of tokens issued.
     pub issued: u64,
-    /// Requests answered with a 4xx or 5xx, scripted ones included.
+    /// Number of 4xx and 5xx responses, including scripted ones.
     pub refused: u64,
-    /// Tokens handed out while the same client had another one that was not revoked and not in its refresh window.
+    /// Number of tokens issued while the same client had another one that was neither revoked nor in its refresh window.
     pub needless: u64,
 }
 
-/// One token request as it arrived. `Debug` shows none of its values.
+/// A token request as it arrived. `Debug` prints no headers, form values or body.
 ///
 /// # Examples
 ///
@@ -116,62 +120,62 @@ pub struct IssuerSeen {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RecordedTokenRequest {
-    /// The method.
+    /// Method of the request.
     pub method: Method,
-    /// The path.
+    /// Path of the request.
     pub path: String,
     /// All headers.
     pub headers: HeaderMap,
-    /// The form's pairs in their order, decoded.
+    /// Name-value pairs of the form, in order and decoded.
     pub form: Vec<(String, String)>,
-    /// The body as it came.
+    /// Body as received.
     pub body: Bytes,
-    /// When it arrived, since the issuer's start.
+    /// Time of arrival since the issuer's start.
     pub at: Duration,
 }
 
 impl Issuer {
-    /// Sets up an issuer.
+    /// Returns a builder of an issuer.
     pub fn builder() -> IssuerBuilder {
         IssuerBuilder::new()
     }
 
-    /// Scheme, host and port, such as `http://127.0.0.1:40001`.
+    /// Returns scheme, host and port, such as `http://127.0.0.1:40001`.
     #[must_use]
     pub fn origin(&self) -> String {
         self.service.0.origin.clone()
     }
 
-    /// The address of the token endpoint; of the first one if there are several.
+    /// Returns the URL of the token endpoint; of the first one if there are several.
     #[must_use]
     pub fn token_url(&self) -> String {
         let path = self.service.0.endpoints.first().map_or("", |e| &e.path);
         format!("{}{path}", self.service.0.origin)
     }
 
-    /// This issuer without its socket, with the same state.
+    /// Returns this issuer without its socket, with the same state.
     #[must_use]
     pub fn service(&self) -> IssuerService {
         self.service.clone()
     }
 
-    /// The tokens it has issued, for an [`Api`](super::Api) to check.
+    /// Returns the registry of the tokens it has issued, for an [`Api`](super::Api) to check.
     #[must_use]
     pub fn tokens(&self) -> TokenBook {
         self.service.0.tokens.clone()
     }
 
-    /// The next token request that nobody else has claimed meets `fault`. Several calls queue up.
+    /// Scripts `fault` for the next token request that has no fault yet. Several calls queue up.
     pub fn next(&self, fault: Fault) {
         self.service.0.script.push(fault);
     }
 
-    /// Every token request meets `fault` from now on, once those from [`next`](Self::next) are used up. Default: none.
+    /// Scripts `fault` for every token request, once those from [`next`](Self::next) are used up. Default: none.
     pub fn always(&self, fault: Option<Fault>) {
         self.service.0.script.always(fault);
     }
 
-    /// The lifetime of tokens issued from now on.
+    /// Sets the lifetime of tokens issued from now on.
     pub fn set_expires_in(&self, lifetime: Duration) {
         *lock(&self.service.0.expires_in) = lifetime;
     }
@@ -180,11 +184,12 @@ impl Issuer {
     pub fn set_secret(&self, id: impl Into<String>, secret: impl Into<String>) {
         let (id, secret) = (id.into(), secret.into());
         let mut clients = lock(&self.service.0.clients);
+        // A client has one secret at a time.
         clients.retain(|(known, _)| *known != id);
         clients.push((id, secret));
     }
 
-    /// Whether a token is known, not expired and not revoked.
+    /// Returns whether a token is known, not expired and not revoked.
     #[must_use]
     pub fn is_valid(&self, token: &str) -> bool {
         self.service.0.tokens.is_valid(token)
@@ -200,13 +205,13 @@ impl Issuer {
         self.service.0.tokens.revoke_all();
     }
 
-    /// What has been counted so far.
+    /// Returns the counters.
     #[must_use]
     pub fn seen(&self) -> IssuerSeen {
         *lock(&self.service.0.seen)
     }
 
-    /// The token requests so far, oldest first; the last 10,000.
+    /// Returns the token requests so far, oldest first; the last 10,000.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedTokenRequest> {
         self.service.0.requests.to_vec()
@@ -224,19 +229,19 @@ impl fmt::Debug for Issuer {
 }
 
 impl RecordedTokenRequest {
-    /// The `Authorization` header.
+    /// Returns the `Authorization` header.
     #[must_use]
     pub fn authorization(&self) -> Option<&str> {
         self.text(&AUTHORIZATION)
     }
 
-    /// The `Content-Type` header.
+    /// Returns the `Content-Type` header.
     #[must_use]
     pub fn content_type(&self) -> Option<&str> {
         self.text(&CONTENT_TYPE)
     }
 
-    /// The first value of a form parameter.
+    /// Returns the first value of a form parameter.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let mut pairs = self.form.iter();
@@ -244,6 +249,7 @@ impl RecordedTokenRequest {
         Some(value)
     }
 
+    /// Returns a header as text.
     fn text(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

@@ -1,4 +1,7 @@
-//! Reads a token request and checks its client (RFC 6749 §2.3, §4.4.2, §5.2).
+//! Parses a token request and authenticates its client (RFC 6749 §2.3, §4.4.2, §5.2).
+//!
+//! It is strict where the RFC is, so that tests find requests that a strict server would reject: parameters must not be
+//! repeated, the content type must be that of a form, and only one authentication method may be used.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -10,7 +13,7 @@ use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-/// A way in which a client may prove who it is.
+/// A client authentication method.
 ///
 /// # Examples
 ///
@@ -29,23 +32,26 @@ use serde_json::json;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AcceptedAuth {
-    /// `Authorization: Basic`, both parts form-encoded first (RFC 6749 §2.3.1).
+    /// `Authorization: Basic`, with both parts form-encoded first (RFC 6749 §2.3.1).
     BasicEncoded,
-    /// `Authorization: Basic`, both parts as they are (RFC 7617), as many servers expect it.
+    /// `Authorization: Basic`, with both parts as they are (RFC 7617), as many servers expect.
     BasicRaw,
     /// `client_id` and `client_secret` in the form.
     Post,
 }
 
-/// Why a token request gets no token.
+/// The reason why a token request is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Refusal {
+    /// The request is malformed.
     InvalidRequest,
+    /// Client authentication failed.
     InvalidClient,
+    /// The grant is not client credentials.
     UnsupportedGrantType,
 }
 
-/// The form's pairs in their order, decoded.
+/// Parses a form into its name-value pairs, in order and decoded.
 pub(super) fn parse_form(body: &[u8]) -> Vec<(String, String)> {
     String::from_utf8_lossy(body)
         .split('&')
@@ -57,7 +63,7 @@ pub(super) fn parse_form(body: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The identifier of the client that asks, if it may have a token.
+/// Returns the id of the client, if it may have a token.
 pub(super) fn check(
     headers: &HeaderMap,
     form: &[(String, String)],
@@ -72,6 +78,7 @@ pub(super) fn check(
     if !is_form {
         return Err(Refusal::InvalidRequest);
     }
+    // The client is authenticated first, so that an unknown client learns nothing about grants.
     let client = authenticate(headers, form, accepted, clients)?;
     match one(form, "grant_type")? {
         Some("client_credentials") => Ok(client),
@@ -80,7 +87,7 @@ pub(super) fn check(
     }
 }
 
-/// The one value of a parameter, which must not be repeated (RFC 6749 §3.2).
+/// Returns the only value of a parameter, which must not be repeated (RFC 6749 §3.2).
 pub(super) fn one<'a>(
     form: &'a [(String, String)],
     name: &str,
@@ -92,18 +99,18 @@ pub(super) fn one<'a>(
     }
 }
 
-/// A successful answer, which nobody may cache (RFC 6749 §5.1).
+/// Creates a successful response, which must not be cached (RFC 6749 §5.1).
 pub(super) fn success(body: String) -> Response<Full<Bytes>> {
     json_response(StatusCode::OK, body)
 }
 
-/// An error answer (RFC 6749 §5.2).
+/// Creates an error response (RFC 6749 §5.2).
 pub(super) fn error(status: StatusCode, code: &str) -> Response<Full<Bytes>> {
     json_response(status, json!({ "error": code }).to_string())
 }
 
 impl Refusal {
-    /// With a challenge if the client tried to authenticate by header (RFC 6749 §5.2).
+    /// Creates the response, with a challenge if the client tried to authenticate by header (RFC 6749 §5.2).
     pub(super) fn into_response(self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let (status, code) = match self {
             Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid_request"),
@@ -111,6 +118,7 @@ impl Refusal {
             Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
         };
         let mut response = error(status, code);
+        // A client that authenticated in the form gets a 401 without a challenge.
         if self == Self::InvalidClient && headers.contains_key(AUTHORIZATION) {
             response.headers_mut().insert(
                 WWW_AUTHENTICATE,
@@ -121,6 +129,7 @@ impl Refusal {
     }
 }
 
+/// Authenticates the client, and returns its id.
 fn authenticate(
     headers: &HeaderMap,
     form: &[(String, String)],
@@ -130,7 +139,7 @@ fn authenticate(
     let posted_id = one(form, "client_id")?;
     let posted_secret = one(form, "client_secret")?;
     let candidates = match headers.get(AUTHORIZATION) {
-        // More than one method in one request is not allowed (RFC 6749 §2.3).
+        // A request must not use more than one method (RFC 6749 §2.3).
         Some(_) if posted_secret.is_some() => return Err(Refusal::InvalidRequest),
         Some(value) => basic(value, accepted),
         None if accepted.contains(&AcceptedAuth::Post) => posted_id
@@ -142,13 +151,15 @@ fn authenticate(
     };
     candidates
         .into_iter()
+        // Both forms of Basic may be accepted: one match is enough.
         .find(|candidate| clients.contains(candidate))
         .map(|(id, _)| id)
         .ok_or(Refusal::InvalidClient)
 }
 
-/// The client that the header names, once in each accepted reading.
+/// Returns the id and secret in the header, once for each accepted form of Basic.
 fn basic(value: &HeaderValue, accepted: &[AcceptedAuth]) -> Vec<(String, String)> {
+    // A malformed header counts as failed authentication, not as a malformed request.
     let pair = value
         .to_str()
         .ok()
@@ -176,6 +187,7 @@ fn decode(text: &str) -> String {
         .into_owned()
 }
 
+/// Creates a JSON response that must not be cached.
 fn json_response(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
@@ -187,4 +199,5 @@ fn json_response(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     response
 }
 
+/// Content type of a token request.
 const FORM: &str = "application/x-www-form-urlencoded";

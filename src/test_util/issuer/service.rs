@@ -1,4 +1,4 @@
-//! The issuer's logic as a service, with or without a socket in front.
+//! The issuer's logic as a service, with or without a socket.
 
 use std::{
     fmt,
@@ -26,9 +26,13 @@ use super::{
     protocol::{self, Refusal},
 };
 
-/// An [`Issuer`](super::Issuer) without its socket. Clones share everything; it works on after the issuer is dropped.
+/// An [`Issuer`](super::Issuer) without its socket. Clones share all state; it continues to work after the issuer is
+/// dropped.
 ///
-/// The authority of a request's URI is not looked at, only its path.
+/// The authority of a request's URI is ignored, only its path counts.
+///
+/// It is always ready. Other paths than those of the token endpoints get a 404. A scripted reset is an `io::Error` of kind
+/// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset). Dropping the future of a call cancels it.
 ///
 /// # Examples
 ///
@@ -50,25 +54,39 @@ use super::{
 #[derive(Clone)]
 pub struct IssuerService(pub(super) Arc<State>);
 
+/// The state of an issuer. None of its locks is held while another one is taken.
 pub(super) struct State {
+    /// Scheme, host and port.
     pub(super) origin: String,
-    /// The default one first.
+    /// The token endpoints, the default one first.
     pub(super) endpoints: Vec<Endpoint>,
+    /// Ids and secrets of the clients.
     pub(super) clients: Mutex<Vec<(String, String)>>,
+    /// Lifetime of new tokens.
     pub(super) expires_in: Mutex<Duration>,
+    /// Duration of every response.
     pub(super) latency: Duration,
+    /// Format of a token response.
     pub(super) answer: Answer,
+    /// Returns the refresh window for a lifetime.
     pub(super) window: fn(Duration) -> Duration,
+    /// The issuer's clock.
     pub(super) epoch: Epoch,
+    /// The tokens issued.
     pub(super) tokens: TokenBook,
+    /// Scripted faults.
     pub(super) script: Script<Fault>,
+    /// The counters.
     pub(super) seen: Mutex<IssuerSeen>,
+    /// The token requests so far.
     pub(super) requests: Record<RecordedTokenRequest>,
 }
 
-/// A path that issues tokens, and how clients may authenticate there.
+/// A token endpoint.
 pub(super) struct Endpoint {
+    /// Path of the endpoint.
     pub(super) path: String,
+    /// Accepted authentication methods.
     pub(super) accepted: Vec<AcceptedAuth>,
 }
 
@@ -101,6 +119,7 @@ impl fmt::Debug for IssuerService {
 }
 
 impl State {
+    /// Serves one request: records it, applies a scripted fault or responds normally, and waits for the latency.
     async fn serve<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, BoxError>
     where
         B: Body,
@@ -112,7 +131,9 @@ impl State {
         let Some(endpoint) = self.endpoints.iter().find(known) else {
             return Ok(empty(StatusCode::NOT_FOUND));
         };
+        // Only requests to a token endpoint count.
         lock(&self.seen).token_requests += 1;
+        // An error closes the connection: a longer body is no token request.
         let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
         let form = protocol::parse_form(&body);
         self.requests.push(RecordedTokenRequest {
@@ -130,6 +151,7 @@ impl State {
                 tokio::time::sleep(delay).await;
                 self.grant(endpoint, &head, &form)
             }
+            // Ends when the client drops the connection or the future.
             Some(Fault::Hang) => pending().await,
             Some(fault) => fault.into_response().ok_or_else(reset)?,
         };
@@ -142,6 +164,7 @@ impl State {
         Ok(response)
     }
 
+    /// Responds normally to a token request.
     fn grant(
         &self,
         endpoint: &Endpoint,
@@ -158,12 +181,14 @@ impl State {
             .unwrap_or_else(|refusal| refusal.into_response(&head.headers))
     }
 
+    /// Authenticates the client, and issues a token.
     fn issue(
         &self,
         endpoint: &Endpoint,
         head: &Parts,
         form: &[(String, String)],
     ) -> Result<Response<Full<Bytes>>, Refusal> {
+        // Copied, so that the lock is not held while the request is checked.
         let clients = lock(&self.clients).clone();
         let client_id = protocol::check(&head.headers, form, &endpoint.accepted, &clients)?;
         let scope = protocol::one(form, "scope")?;
@@ -172,6 +197,7 @@ impl State {
         let window = (self.window)(expires_in);
         let issued = self.tokens.issue(&client_id, expires_in, window);
         {
+            // Both counters change together, so that a reader never gets one without the other.
             let mut seen = lock(&self.seen);
             seen.issued += 1;
             seen.needless += u64::from(issued.needless);
@@ -187,11 +213,12 @@ impl State {
     }
 }
 
+/// Creates a response without a body.
 fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     response
 }
 
-/// No token request is nearly as long.
+/// Maximum size of a token request, in bytes: far more than any real one.
 const MAX_BODY: usize = 64 * 1024;
