@@ -30,7 +30,7 @@ pin_project! {
         P: Policy,
         S: Service<Request<B>>,
     {
-        /// The current path. Changes at most once, from fast to slow.
+        // The current path. Changes at most once, from fast to slow.
         #[pin]
         state: State<S::Future, InFlight<P, S, B>, S::Response>,
     }
@@ -40,9 +40,9 @@ pin_project! {
     /// Path of a call.
     #[project = Project]
     enum State<F, I, R> {
-        /// The first attempt is in flight. The common case.
+        // The first attempt is in flight. The common case.
         Fast { #[pin] future: F, in_flight: I },
-        /// The call waits, or sends again.
+        // The call waits, or sends again.
         Slow { future: BoxFuture<'static, Result<R, BoxError>> },
     }
 }
