@@ -1,4 +1,5 @@
-//! What stores have in common, whatever the processes of a fleet share through them.
+//! Parts that token stores and quota stores have in common: errors, health, cache keys, encryption keys and the Redis
+//! connection.
 
 mod error;
 mod health;
