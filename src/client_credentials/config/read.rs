@@ -1,4 +1,4 @@
-//! Reads a configuration from variables, or from a deserializer.
+//! Reads a configuration from variables or with a deserializer.
 
 use std::{cell::Cell, fmt};
 
@@ -19,21 +19,22 @@ use super::{
 use crate::client_credentials::trim::trimmed;
 
 impl Config {
-    /// From the variables `OAUTH_CLIENT_ID`, `OAUTH_CLIENT_SECRET` and so on.
+    /// Reads the environment variables `OAUTH_CLIENT_ID`, `OAUTH_CLIENT_SECRET` and so on, and checks the
+    /// configuration.
     ///
     /// # Errors
     ///
-    /// Names the variable that is missing or wrong, and one that looks like a misspelt key. Others are not looked at,
-    /// because they may belong to somebody else.
+    /// Names the variable that is missing or invalid, or that looks like a misspelled key. Other variables with the
+    /// prefix are ignored, because they may belong to other programs.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_env_with_prefix("OAUTH_")
     }
 
-    /// The same with another prefix, such as `ORDERS_`.
+    /// Reads environment variables with another prefix, such as `ORDERS_`, and checks the configuration.
     ///
     /// # Errors
     ///
-    /// As [`from_env`](Self::from_env).
+    /// As for [`from_env`](Self::from_env). With an empty prefix, misspelled keys are not detected.
     pub fn from_env_with_prefix(prefix: &str) -> Result<Self, ConfigError> {
         let config = Self::from_variables(prefix, environment)?;
         for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
@@ -48,11 +49,12 @@ impl Config {
         config.checked()
     }
 
-    /// The same from anything that has values by name, such as a map in a test.
+    /// Reads variables from any source of values by name, such as a map in a test, and checks the configuration.
     ///
     /// # Errors
     ///
-    /// Names the variable that is missing or wrong.
+    /// Names the variable that is missing or invalid. Misspelled keys are not detected, because the names cannot be
+    /// listed.
     pub fn from_vars(
         prefix: &str,
         get: impl Fn(&str) -> Option<String>,
@@ -60,6 +62,7 @@ impl Config {
         Self::from_variables(prefix, |name| Ok(get(name)))?.checked()
     }
 
+    /// Reads each known key with `get`. Does not check the keys together.
     fn from_variables(
         prefix: &str,
         get: impl Fn(&str) -> Result<Option<String>, ConfigError>,
@@ -79,12 +82,13 @@ impl Config {
         read.map_err(|error: Invalid| ConfigError::parse(error.text, prefix))
     }
 
-    /// Reports now what can be known before a token is requested.
+    /// Checks the keys together, so that errors appear before the first token request.
     fn checked(self) -> Result<Self, ConfigError> {
         self.source().map(|_| self)
     }
 
-    /// With `entries`. `variable` reads a variable of the environment.
+    /// Reads `entries` into this configuration. `variable` returns the value of an environment variable, for keys that
+    /// end in `_variable`.
     fn read<'de, A: MapAccess<'de>>(
         self,
         entries: A,
@@ -105,15 +109,18 @@ impl Config {
     }
 }
 
-/// Takes any self-describing format. Unknown keys and values of another type are errors that name the key. With
-/// `#[serde(flatten)]` the keys of your own must be fields in front of it.
+/// Accepts any self-describing format. Unknown keys and values of the wrong type are errors that name the key.
+///
+/// A struct that includes this type with `#[serde(flatten)]` must declare its own keys before this field.
 impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // With `deserialize_struct` some formats themselves report what is there in place of a table, and quote it.
+        // Not `deserialize_struct`: for a value that is not a table, some formats would quote that value in their own
+        // error.
         deserializer.deserialize_any(Table)
     }
 }
 
+/// The visitor for a table of keys.
 struct Table;
 
 impl<'de> Visitor<'de> for Table {
@@ -128,7 +135,7 @@ impl<'de> Visitor<'de> for Table {
         Config::default().read(entries, &variable)
     }
 
-    // serde would show the value, which may be a secret in place of a table.
+    // Without these methods serde's error would contain the value, which may be a secret in place of a table.
 
     fn visit_str<E: Error>(self, _: &str) -> Result<Config, E> {
         Err(E::invalid_type(Unexpected::Other("a string"), &self))
@@ -147,31 +154,37 @@ impl<'de> Visitor<'de> for Table {
     }
 }
 
-/// The entries of a table, each checked when it is read, so that a format can add where it stands.
+/// Entries of a table. Each entry is checked when it is read, so that the format can add its position to the error.
 struct Entries<'a, A> {
+    /// The format's own access to the table.
     entries: A,
+    /// Returns the value of an environment variable.
     variable: &'a dyn Fn(&str) -> Option<String>,
-    /// The current entry.
+    /// Key of the current entry.
     key: String,
+    /// Value of the current entry, until `next_value_seed` takes it.
     json: Json,
+    /// Configuration under construction: records which keys are set and trimmed.
     config: Config,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     type Error = A::Error;
 
+    /// Returns the next key that is set. Unset keys are skipped, but unknown keys are reported even if they are empty.
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
         while let Some(key) = self.entries.next_key::<String>()? {
+            // The value is read ahead of the key's check, because an empty value makes the key count as not set.
             self.json = self.entries.next_value()?;
             if is_unset(&self.json) && names().contains(&&*key) {
                 continue;
             }
             let name: StrDeserializer<'_, Invalid> = key.as_str().into_deserializer();
             let field = seed.deserialize(name).map_err(Error::custom)?;
-            // A secret is one field with three keys.
+            // A secret is one field with three keys, of which at most one may be set.
             let secret = key.trim_end_matches("_variable").trim_end_matches("_file");
             let keys = SECRET_ENDS.map(|end| format!("{secret}{end}"));
             if let Some(other) = keys.into_iter().find(|key| self.config.is_set(key)) {
@@ -191,6 +204,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
         Ok(None)
     }
 
+    /// Deserializes the current value. For a key that ends in `_variable`, that is the value of the variable that it
+    /// names.
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
         let mut json = self.json.take();
         if let (true, Some(name)) = (self.key.ends_with("_variable"), json.as_str()) {
@@ -208,19 +223,22 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     }
 }
 
+/// Error for the current key.
 impl<A> Entries<'_, A> {
     fn invalid<E: Error>(&self, problem: &str) -> E {
         E::custom(ConfigError::new(&self.config.name(&self.key), problem))
     }
 }
 
+/// Reads an environment variable. Fails if its value is not UTF-8.
 fn environment(name: &str) -> Result<Option<String>, ConfigError> {
     let value = std::env::var_os(name).map(std::ffi::OsString::into_string);
     let invalid = |_| ConfigError::new(name, "is not valid UTF-8");
     value.transpose().map_err(invalid)
 }
 
-/// What the keys begin with whose values may end with a line break: PEM does, and between words it is white space.
+/// Prefixes of the keys whose values may end with a line break without a report: PEM ends with one, and in a list of
+/// words it is white space.
 const MULTILINE: [&str; 5] = [
     "private_key",
     "scope",

@@ -214,7 +214,7 @@ impl<'a> Visit<'a> {
         };
         let length = self.cell.cooldown.min(LONGEST_COOLDOWN);
         if self.call(|store| store.cool_down(&here, length)).await? {
-            // Removed only outside a cooldown: during one no replacement is fetched, and other origins may still accept
+            // Removed only outside a cooldown: during one no replacement is fetched, and other processes may still use
             // the token.
             self.call(|store| store.remove(&self.identity, current.identity))
                 .await?;
