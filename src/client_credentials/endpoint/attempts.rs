@@ -1,4 +1,4 @@
-//! What one fetch tries: again after a hiccup, and the secret that worked last after a refusal.
+//! Retries within one fetch: transient errors, then the last accepted secret if the current one is rejected.
 
 use std::time::Duration;
 
@@ -50,27 +50,35 @@ impl TokenSource for TokenEndpoint {
 
 impl TokenEndpoint {
     /// Attempts, until there is a token or nothing is left to try.
+    /// Attempts to get a token until one succeeds or no retry is left.
     ///
-    /// Refused credentials are read again once, in case they were replaced just now. Then those for which a token was
-    /// granted last have their turn: a rotation may not have come to the server yet.
+    /// If the server rejects the credentials, they are read again once, because they may have been replaced meanwhile.
+    /// If they have not changed, the credentials that last obtained a token are tried: during a rotation the server may
+    /// not know the new ones yet.
     async fn attempts(&self, cx: &Surroundings<'_>) -> Result<AccessToken, TokenError> {
         self.check()?;
         self.report_notes(cx);
+        // An unreadable certificate does not fail the fetch while a client with an earlier one exists.
         let Ready { transport, missed } = self.client.ready().await?;
         let old_certificate = missed.is_some();
         if let Some(error) = missed {
             self.tell_kept(error, cx);
         }
+        // Number of retries after transient errors. Rejections are not counted.
         let mut retries = 0;
+        // Number of token requests sent, for the error.
         let mut requests = 0;
+        // Number of times that the server rejected the credentials.
         let mut refusals = 0;
+        // Whether the credentials were read again after a rejection. At most once, which bounds the loop.
         let mut read_again = false;
-        // Why the credentials of now are not used any more.
+        // The rejection of the current credentials. While it is set, the fallback credentials are used.
         let mut refused = None;
         loop {
             let kept = refused.is_some();
             let failed = match self.attempt_in_time(&transport, retries, kept, cx).await {
                 Ok(token) if old_certificate => {
+                    // Other processes may have the new certificate already, so this token belongs to another cache key.
                     return Ok(token.unshareable());
                 }
                 Ok(token) => return Ok(token),
@@ -90,9 +98,9 @@ impl TokenEndpoint {
                     self.tell_kept(failed.error.clone(), cx);
                     refused = Some(failed.error);
                 } else {
-                    // The refusal of the secret of now is what somebody can do something about.
+                    // Report the rejection of the current secret, which is the one that the operator can fix.
                     let error = refused.unwrap_or(failed.error).with_requests(requests);
-                    // A refusal without a reason is a verdict if other credentials fare no better.
+                    // A rejection without an error code counts as permanent if other credentials are rejected as well.
                     return Err(if refusals > 1 { error.lasting() } else { error });
                 }
             } else if retries < self.retries && is_hiccup(&failed.error) {
@@ -104,7 +112,8 @@ impl TokenEndpoint {
         }
     }
 
-    /// One attempt. If others may follow, the first has half of the time: a request that hangs is given up for another.
+    /// Makes one attempt. If retries are left, the first attempt gets half of the remaining time, so that a hanging
+    /// request can be replaced by another.
     async fn attempt_in_time(
         &self,
         transport: &Transport,
@@ -118,8 +127,8 @@ impl TokenEndpoint {
         let now = cx.clock().now();
         let limit = left(now, cx) / 2;
         let deadline = after(now, limit);
-        // What an attempt waits for without a request, such as a signer, has the same deadline: it is polled first, and says
-        // what is late.
+        // The attempt has the same deadline for waits without a request, such as a signer. The attempt is polled before
+        // the timer, so that its own error, which names what is late, takes precedence.
         timeout_at(deadline, self.attempt(transport, kept, deadline, cx))
             .await
             .unwrap_or_else(|_| {
@@ -131,7 +140,7 @@ impl TokenEndpoint {
             })
     }
 
-    /// Waits before another attempt; or gives `error` back, if there is no time for one.
+    /// Waits before the next attempt. Returns `error` if the time left is too short.
     async fn wait(
         &self,
         error: TokenError,
@@ -153,7 +162,7 @@ impl TokenEndpoint {
         Ok(())
     }
 
-    /// Kept credentials are used instead of those of now, because of `error`.
+    /// Emits an event: fallback credentials are used because of `error`.
     pub(super) fn tell_kept(&self, error: TokenError, cx: &Surroundings<'_>) {
         let error = self.name(error);
         cx.emit(|credential| TokenEvent::KeptSecretUsed {
@@ -163,11 +172,13 @@ impl TokenEndpoint {
     }
 }
 
+/// Returns the time until the deadline of the fetch.
 fn left(now: Instant, cx: &Surroundings<'_>) -> Duration {
     cx.deadline().saturating_duration_since(now)
 }
 
-/// Whether the same request may go through in a moment, and nobody asked to wait for longer.
+/// Returns whether the error is transient: the same request may succeed soon, and the server did not ask for a longer
+/// delay.
 fn is_hiccup(error: &TokenError) -> bool {
     let passes = match error.kind() {
         TokenErrorKind::Timeout | TokenErrorKind::Transport => true,
@@ -185,6 +196,7 @@ fn is_hiccup(error: &TokenError) -> bool {
     passes && error.retry_after().is_none()
 }
 
+/// Backoff between the attempts of one fetch: initial and maximum interval.
 const HICCUP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(2));
 
 #[cfg(test)]

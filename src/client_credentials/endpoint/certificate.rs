@@ -1,10 +1,11 @@
-//! Finds the certificate that a failed TLS handshake is about.
+//! Finds the certificate that made a TLS handshake fail.
 
 use std::{error::Error, io};
 
 use rustls::{AlertDescription, CertificateError, Error as Tls};
 
-/// What to check, if a certificate is to blame: the server's, which we refused, or ours, which it refused.
+/// Returns what to check if a certificate is the cause: the server's, which this client rejected, or the client's,
+/// which the server rejected.
 pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
     match tls(error)? {
         Tls::InvalidCertificate(
@@ -34,7 +35,8 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
     }
 }
 
-/// The TLS library's error in the chain. `io::Error::source` skips the error inside, so that one is looked at first.
+/// Returns the rustls error in the chain. `io::Error::source` skips the error that it wraps, so `get_ref` is tried
+/// first.
 fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,4 +1,4 @@
-//! The client's certificate for the token endpoint (RFC 8705 §2), read again for every fetch.
+//! The client certificate for the token endpoint (RFC 8705 §2), read again for every fetch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,20 +18,25 @@ use crate::{
     secret::Secret,
 };
 
-/// Where certificate and key come from, both as PEM.
+/// Sources of the certificate chain and the private key, both in PEM.
 pub(super) struct Identity {
+    /// Source of the chain, with the client's certificate first.
     chain: Box<dyn Erased>,
+    /// Source of the private key.
     key: Box<dyn Erased>,
 }
 
-/// A certificate chain and its private key.
+/// A certificate chain and its private key, in PEM.
 #[derive(Clone)]
 pub(super) struct Pair {
+    /// The certificate chain.
     chain: Secret,
+    /// The private key.
     key: Secret,
 }
 
 impl Identity {
+    /// Creates an identity from two sources.
     pub(super) fn new(chain: impl SecretSource, key: impl SecretSource) -> Self {
         Self {
             chain: Box::new(chain),
@@ -39,6 +44,7 @@ impl Identity {
         }
     }
 
+    /// Reads both. Fails after [`LONGEST_READ`].
     pub(super) async fn read(&self) -> Result<Pair, TokenError> {
         let both = async {
             Ok(Pair {
@@ -57,11 +63,12 @@ impl Identity {
 }
 
 impl Pair {
+    /// Returns the chain, for comparison and for the cache key.
     pub(super) fn certificate(&self) -> Certificate {
         Certificate::Known(self.chain.expose().as_bytes().to_vec())
     }
 
-    /// Has connections with `config` show this certificate.
+    /// Configures `config` to present this certificate.
     pub(super) fn enter(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
         let chain = pem::chain(self.chain.expose().as_bytes())
             .map_err(|found| wrong(&format!("the client certificate is not PEM: {found}")))?;
@@ -77,13 +84,14 @@ impl Pair {
     }
 }
 
+/// Compares both contents, so that a renewed certificate with the same key counts as different.
 impl PartialEq for Pair {
     fn eq(&self, other: &Self) -> bool {
         self.chain.expose() == other.chain.expose() && self.key.expose() == other.key.expose()
     }
 }
 
-/// Certificate and key may be read while somebody replaces them one after the other: transient.
+/// Creates a transient error: certificate and key may be replaced one after the other, and were read in between.
 fn wrong(what: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::WrongKey,
@@ -92,4 +100,5 @@ fn wrong(what: &str) -> TokenError {
     )
 }
 
+/// Maximum duration of reading both sources.
 const LONGEST_READ: Duration = Duration::from_secs(5);

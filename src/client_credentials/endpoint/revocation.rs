@@ -1,4 +1,4 @@
-//! Revokes a token (RFC 7009).
+//! Token revocation (RFC 7009).
 
 use http::Uri;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::client_credentials::{AccessToken, TokenError, context::Surroundings};
 
-/// Where tokens are revoked (RFC 7009).
+/// The endpoint that revokes tokens (RFC 7009).
 ///
 /// # Examples
 ///
@@ -25,7 +25,7 @@ use crate::client_credentials::{AccessToken, TokenError, context::Surroundings};
 pub enum RevocationEndpoint {
     /// The `revocation_endpoint` of the issuer's metadata (RFC 8414 §2).
     Discovered,
-    /// The one at this URL.
+    /// The endpoint at this URL.
     At(Uri),
 }
 
@@ -36,21 +36,21 @@ impl From<Uri> for RevocationEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Has [`TokenHandle::shutdown`](super::super::TokenHandle::shutdown) revoke the token (RFC 7009) at `endpoint`: a
-    /// [`Uri`], or [`RevocationEndpoint::Discovered`]. The client authenticates as it does for a token. Default: the token
-    /// is left to expire.
+    /// Sets where [`TokenHandle::shutdown`](super::super::TokenHandle::shutdown) revokes the token (RFC 7009): a
+    /// [`Uri`], or [`RevocationEndpoint::Discovered`]. The client authenticates as in token requests. Default: the
+    /// token is not revoked and expires by itself.
     ///
-    /// Leave it out if the issuer may have given the same token to another process: some hand out one token until it
-    /// expires, and then the others would be refused.
+    /// Do not set this if the issuer may have issued the same token to another process. Some issuers return one token
+    /// until it expires, and revoking it makes the requests of other processes fail.
     #[must_use]
     pub fn revoke_on_shutdown(mut self, endpoint: impl Into<RevocationEndpoint>) -> Self {
         self.revocation = Some(endpoint.into());
         self
     }
 
-    /// Whom signed assertions name as their audience when a token is revoked. Some servers want the URL of the revocation
-    /// endpoint there, [`AssertionAudience::RequestedEndpoint`]. Default: what
-    /// [`assertion_audience`](Self::assertion_audience) says.
+    /// Sets the audience of signed assertions in revocation requests. Some servers require the URL of the revocation
+    /// endpoint, [`AssertionAudience::RequestedEndpoint`]. Default: that of
+    /// [`assertion_audience`](Self::assertion_audience).
     ///
     /// # Examples
     ///
@@ -72,6 +72,7 @@ impl TokenEndpoint {
         self
     }
 
+    /// Revokes `token` at `endpoint`. Uses metadata that was fetched for a token, and never fetches it.
     pub(super) async fn revoke_at(
         &self,
         endpoint: &RevocationEndpoint,
@@ -94,6 +95,7 @@ impl TokenEndpoint {
         revoked.map_err(|error| error.with_endpoint(place))
     }
 
+    /// Sends the revocation request and reads the response.
     async fn send_revocation(
         &self,
         uri: Uri,
@@ -108,6 +110,7 @@ impl TokenEndpoint {
         request.parameter("token", value);
         request.parameter("token_type_hint", "access_token");
         request.redact(value);
+        // The token was issued for these credentials, so they are used even if newer ones exist.
         self.authenticate(&mut request, true).await?;
         if self.auth.needs_audience() && *audience != AssertionAudience::RequestedEndpoint {
             request.advice = Some(AUDIENCE);
@@ -119,6 +122,7 @@ impl TokenEndpoint {
     }
 }
 
+/// Error for metadata without a revocation endpoint.
 fn nowhere() -> TokenError {
     TokenError::configuration(
         "cannot be followed by a revocation: the issuer's metadata names no `revocation_endpoint`; name it with \
@@ -126,6 +130,6 @@ fn nowhere() -> TokenError {
     )
 }
 
-/// The credentials have been good for a token.
+/// Advice for a rejected revocation: the credentials were valid for a token, so the audience is the likely cause.
 const AUDIENCE: &str = "check the assertion's audience: a server may want the URL of its revocation endpoint there, which \
      `.revocation_audience(AssertionAudience::RequestedEndpoint)` sets";
