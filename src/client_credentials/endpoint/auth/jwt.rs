@@ -1,4 +1,4 @@
-//! Assertions for one client: `client_secret_jwt` and `private_key_jwt` (RFC 7523 §2.2, §3).
+//! Signed assertions: `client_secret_jwt` and `private_key_jwt` (RFC 7523 §2.2, §3).
 
 use std::{
     any::Any,
@@ -28,14 +28,18 @@ use crate::{
     random::unique,
 };
 
-/// `client_secret_jwt`.
+/// Client authentication `client_secret_jwt`.
 pub(super) struct SecretJwt {
+    /// Client identifier.
     id: String,
+    /// Source of the client secret.
     secret: SharedSecret,
+    /// Algorithm of the signature.
     algorithm: SecretAlgorithm,
 }
 
 impl SecretJwt {
+    /// Creates the method.
     pub(super) fn new(
         id: impl Into<String>,
         secret: impl SecretSource,
@@ -61,7 +65,7 @@ impl ClientAuthentication for SecretJwt {
         Ok(())
     }
 
-    /// Never one that sends the secret itself.
+    /// Only this method: metadata must never lead to one that sends the secret itself.
     fn methods(&self) -> &'static [&'static str] {
         &["client_secret_jwt"]
     }
@@ -90,13 +94,16 @@ impl ClientAuthentication for SecretJwt {
     }
 }
 
-/// `private_key_jwt`.
+/// Client authentication `private_key_jwt`.
 pub(super) struct PrivateKeyJwt<S> {
+    /// Client identifier.
     id: String,
+    /// Signer of the assertions.
     signer: S,
 }
 
 impl<S: Signer> PrivateKeyJwt<S> {
+    /// Creates the method.
     pub(super) fn new(id: impl Into<String>, signer: S) -> Self {
         Self {
             id: id.into(),
@@ -104,7 +111,8 @@ impl<S: Signer> PrivateKeyJwt<S> {
         }
     }
 
-    /// The key, if it is in this process: it is read once for header and signature, and with the request's fallback.
+    /// Returns the key if it is in this process. It is then read once for both header and signature, with the fallback
+    /// of the request.
     fn local_key(&self) -> Option<&SigningKey> {
         (&self.signer as &dyn Any).downcast_ref()
     }
@@ -159,7 +167,7 @@ impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
     }
 }
 
-/// Without a provider nothing can be signed here; a library may leave the choice to the program.
+/// Checks that this build can sign. Without a provider, a program that depends on this crate must enable one.
 fn check_provider() -> Result<(), TokenError> {
     match crypto::HAS_PROVIDER {
         true => Ok(()),
@@ -167,6 +175,7 @@ fn check_provider() -> Result<(), TokenError> {
     }
 }
 
+/// Converts a failed signature to an error.
 fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
     match error {
         CannotSign::NoProvider => TokenError::configuration(NO_PROVIDER),
@@ -180,7 +189,7 @@ fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
     }
 }
 
-/// What `signer` returns for `message`, within the time of the attempt.
+/// Calls `signer` with `message`, within the deadline of the attempt. A panic and a timeout are transient failures.
 async fn signature_by<S: Signer>(
     signer: &S,
     message: &str,
@@ -201,6 +210,7 @@ async fn signature_by<S: Signer>(
         .ok_or_else(|| not_a_signature(signer.algorithm(), length))
 }
 
+/// Error for a signer that returned something other than a signature.
 fn not_a_signature(algorithm: KeyAlgorithm, length: usize) -> TokenError {
     TokenError::from(SignError::permanent(format!(
         "returned {length} bytes that are no {} signature; check that its key is one for this algorithm",
@@ -222,7 +232,7 @@ impl From<SignError> for TokenError {
     }
 }
 
-/// What is signed: header and claims of the assertion (RFC 7515 §5.1).
+/// Returns the signing input: header and claims of the assertion (RFC 7515 §5.1).
 fn signing_input(
     request: &TokenRequest,
     id: &str,
@@ -233,6 +243,7 @@ fn signing_input(
     Ok(format!("{header}.{}", part(&claims(request, id)?)))
 }
 
+/// Adds the assertion, and advice in case the server rejects it.
 fn add_assertion(request: &mut TokenRequest, id: &str, message: &str, signature: &[u8]) {
     let assertion = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
     request.advice = Some(
@@ -242,7 +253,7 @@ fn add_assertion(request: &mut TokenRequest, id: &str, message: &str, signature:
     assert_client(request, id, ClientAuth::JWT_BEARER, assertion.into());
 }
 
-/// draft-ietf-oauth-rfc7523bis asks for the explicit type.
+/// Returns the JOSE header. The explicit type is required by draft-ietf-oauth-rfc7523bis.
 fn header(request: &TokenRequest, algorithm: &str, key_id: Option<&str>) -> serde_json::Value {
     let mut header = json!({ "alg": algorithm });
     if request.is_typed() {
@@ -254,7 +265,8 @@ fn header(request: &TokenRequest, algorithm: &str, key_id: Option<&str>) -> serd
     header
 }
 
-/// RFC 7523 §3. `jti` is new for every attempt: a server may refuse one that it has seen (§3, item 7).
+/// Returns the claims (RFC 7523 §3). Every attempt has a new `jti`, because a server may reject one that it has seen
+/// (§3, item 7).
 fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenError> {
     let Some(audience) = request.audience() else {
         return Err(TokenError::configuration(NO_AUDIENCE));
@@ -274,12 +286,15 @@ fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenEr
     }))
 }
 
+/// Encodes a part of the assertion in base64url.
 fn part(value: &serde_json::Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
+/// Error for a build without a crypto provider.
 const NO_PROVIDER: &str = "was not sent: this build has no crypto provider for JWTs; enable the feature `jwt-aws-lc-rs` or \
      `jwt-rust-crypto`, or sign with a `Signer` of yours";
 
-/// Long enough for a clock that is some seconds off, and too short to be of use to a thief.
+/// Lifetime of an assertion. Tolerates a clock that is some seconds off, and is too short for a stolen assertion to be
+/// useful.
 const LIFETIME: Duration = Duration::from_secs(60);
