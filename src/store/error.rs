@@ -1,4 +1,6 @@
 //! The error type of token stores and quota stores.
+//!
+//! Both kinds of stores use one error type, so that health and retries need not distinguish them.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
@@ -111,6 +113,8 @@ impl StoreError {
     }
 
     /// Creates an error for a store that did not respond within `limit`.
+    ///
+    /// The kind is `Unavailable`: a server that is too slow is treated like one that is down.
     pub(crate) fn timeout(limit: Duration) -> Self {
         Self::unavailable(format!("gave no answer within {limit:?}"))
     }

@@ -1,4 +1,7 @@
 //! Health of a store. Reports each transition once.
+//!
+//! A store is checked by every call rather than by a timer. Without this module each failing call would emit an event;
+//! with it, one event marks the beginning of an outage and one its end.
 
 use super::{StoreError, StoreErrorKind};
 
@@ -35,6 +38,9 @@ pub(crate) enum Change {
 
 impl Health {
     /// Records the result of a call. Returns the transition that it causes, if any.
+    ///
+    /// The transition depends on the combined state: a store that fails in two ways has recovered only when both have
+    /// ended.
     pub(crate) fn learn(&mut self, access: Access, error: Option<&StoreError>) -> Option<Change> {
         let was_ill = self.is_ill();
         match (error.map(StoreError::kind), access) {

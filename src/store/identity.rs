@@ -1,4 +1,7 @@
 //! The key under which a store keeps an entry.
+//!
+//! The key must be complete: if a setting that affects the stored value is missing from it, two configurations share
+//! one value.
 
 use std::fmt;
 
@@ -32,8 +35,12 @@ impl CacheIdentity {
     }
 
     /// Appends a field. The order of fields matters. A name may be repeated.
+    ///
+    /// Each part is preceded by its length as 8 bytes, big-endian, so that the boundaries between parts are
+    /// unambiguous.
     #[must_use]
     pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        // The name is part of the key, so that equal values of different settings differ.
         self.append(name.as_bytes());
         self.append(value.as_ref());
         self
@@ -60,6 +67,7 @@ impl CacheIdentity {
         let length = (part.len() as u64).to_be_bytes();
         let wanted = self.0.len() + length.len() + part.len();
         if self.0.capacity() < wanted {
+            // At least 1 KiB, so that a usual key is built with a single allocation.
             let mut larger = Zeroizing::new(Vec::with_capacity(wanted.max(1024)));
             larger.extend_from_slice(&self.0);
             self.0 = larger;

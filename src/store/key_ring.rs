@@ -1,4 +1,8 @@
 //! The keys of a store: they derive the names of entries and encrypt tokens.
+//!
+//! A key is never used directly. HMAC derives one subkey for names, one for tags and one for encryption, so that a
+//! value computed for one purpose reveals nothing about another. The names of entries are keyed as well: a reader of
+//! the store cannot test guesses of a client secret against them.
 
 use std::fmt;
 
@@ -115,6 +119,7 @@ impl StoreKeys {
                     .map_err(|_| wrong(format!("has a key, {id:?}, that is not base64")))?;
                 Ok::<_, StoreError>((id.to_owned(), SecretBytes::from(key)))
             });
+        // An empty text is usually an unset variable. Failing here prevents storing tokens unencrypted by mistake.
         let Some(first) = keys.next() else {
             return Err(wrong(
                 "has no key to encrypt tokens with; give it one of 32 bytes at random (`openssl rand -base64 32`), or use \
@@ -122,6 +127,7 @@ impl StoreKeys {
             ));
         };
         let (id, key) = first?;
+        // Duplicate names are rejected by `and`.
         keys.try_fold(Self::new(id, key)?, |all, next| {
             let (id, key) = next?;
             all.and(id, key)
@@ -157,12 +163,14 @@ impl StoreKeys {
 impl Key {
     /// Checks the name and the length of a key, and derives its subkeys.
     fn new(id: String, key: &SecretBytes) -> Result<Self, StoreError> {
+        // A name is part of the associated data and of `Debug`, so it must be short and printable.
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
             return Err(wrong(
                 "has a key whose name is not of 1 to 64 letters, digits, `-`, `_` and `.`",
             ));
         }
+        // A passphrase would be open to guessing; 32 random bytes are not.
         if key.expose().len() < 32 {
             return Err(wrong(format!("has a key, {id:?}, of less than 32 bytes")));
         }
@@ -197,6 +205,8 @@ impl Entry<'_> {
 
     /// Returns a tag that identifies a token without revealing it. It depends on the entry, so that equal tokens of
     /// different entries have different tags.
+    ///
+    /// The tag is truncated to 16 bytes. It is stored in the clear, so that a script can compare it on the server.
     pub(crate) fn tag(&self, token: &[u8]) -> [u8; 16] {
         let whole = mac(&self.key.tag[..], &[&self.cache_key, token]);
         let mut tag = [0; 16];

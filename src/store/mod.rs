@@ -1,5 +1,8 @@
 //! Parts that token stores and quota stores have in common: errors, health, cache keys, encryption keys and the Redis
 //! connection.
+//!
+//! Nothing here knows what is stored. The token store seals tokens and takes leases with these parts; the quota store
+//! shares limits and subscribes to messages with them.
 
 mod error;
 mod health;

@@ -1,4 +1,7 @@
 //! Client authentication and grant of a configuration, and the keys that each of them requires.
+//!
+//! Each method accepts only its own keys. A key that belongs to another method is an error rather than ignored, because
+//! it usually means that `client_auth` was forgotten.
 
 use serde::Serialize;
 
@@ -28,6 +31,7 @@ impl Config {
             Method::Basic | Method::ClientSecretBasic => {
                 ClientAuth::basic(id, self.client_secret()?)
             }
+            // In `id:secret` the first colon separates the two, so the id must not contain one.
             Method::BasicRaw if id.contains(':') => {
                 let problem =
                     "holds a colon, which basic_raw cannot send; set {client_auth} to basic";
@@ -100,6 +104,7 @@ impl Config {
                     "is set, and does not go with {{{key}}}, which is {name}{by_default}; remove it, or set \
                      {{{key}}} to {values}"
                 );
+                // The error is about the stray key, because that is the one that is set.
                 return Err(self.invalid(stray, problem));
             }
         }

@@ -1,4 +1,7 @@
 //! The token endpoint of a configuration: its URL and the parameters of token requests.
+//!
+//! The order of checks determines which of several mistakes is reported: first the client authentication, then the
+//! location, the grant, TLS and the parameters.
 
 use http::Uri;
 
@@ -129,6 +132,7 @@ impl Config {
             let checked = endpoint.check().map_err(|_| self.invalid(key, problem));
             checked.map(|()| endpoint)
         };
+        // Checked before parameters are added, so that a later failure is known to concern a parameter.
         endpoint = usable(endpoint, "client_auth", "is not usable with this client")?;
         endpoint = words(&keys.scope).fold(endpoint, TokenEndpoint::scope);
         let audiences = keys.audience.iter().flatten();
@@ -140,6 +144,8 @@ impl Config {
         }
         for (name, value) in keys.parameters.iter().flatten() {
             endpoint = endpoint.parameter(name, value.clone());
+            // The endpoint itself allows these to be repeated, but here the key and the parameter would be merged
+            // silently.
             let taken = REPEATABLE.contains(&name.as_str()) && self.is_set(name);
             // At this point only a reserved parameter name fails the check.
             if taken || endpoint.check().is_err() {

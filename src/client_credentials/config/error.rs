@@ -1,4 +1,6 @@
 //! The error type of configurations.
+//!
+//! The name of the key is stored as the length of a prefix of the message, so that both need one allocation only.
 
 use std::{error::Error, fmt};
 

@@ -1,4 +1,7 @@
 //! Reads a configuration from variables or with a deserializer.
+//!
+//! Both sources produce the same entries, and the same schema reads them. So a key cannot behave differently in a file
+//! and in the environment.
 
 use std::{cell::Cell, fmt};
 
@@ -37,6 +40,7 @@ impl Config {
     /// As for [`from_env`](Self::from_env). With an empty prefix, misspelled keys are not detected.
     pub fn from_env_with_prefix(prefix: &str) -> Result<Self, ConfigError> {
         let config = Self::from_variables(prefix, environment)?;
+        // Only the names are inspected, never the values.
         for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
             let rest = name.strip_prefix(prefix).filter(|_| !prefix.is_empty());
             let key = rest.unwrap_or_default().to_ascii_lowercase();
@@ -71,6 +75,7 @@ impl Config {
             prefix: Some(prefix.to_owned()),
             ..Self::default()
         };
+        // Only known names are read: other variables with the prefix may belong to other programs.
         let mut variables = Vec::new();
         for key in names() {
             if let Some(text) = get(&config.name(key))? {
@@ -186,6 +191,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
             let field = seed.deserialize(name).map_err(Error::custom)?;
             // A secret is one field with three keys, of which at most one may be set.
             let secret = key.trim_end_matches("_variable").trim_end_matches("_file");
+            // For any other key these are two names that are never set, and the key itself.
             let keys = SECRET_ENDS.map(|end| format!("{secret}{end}"));
             if let Some(other) = keys.into_iter().find(|key| self.config.is_set(key)) {
                 let both = format!("and {} are both set", self.config.name(&key));

@@ -1,4 +1,7 @@
 //! Schema of a configuration: every key and the type of its value.
+//!
+//! The derived implementation of `Deserialize` is the schema: the names, the types and the order of the keys exist only
+//! here. The guide is checked against it by a test.
 
 use std::{collections::BTreeMap, iter::once, time::Duration};
 

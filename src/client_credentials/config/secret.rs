@@ -1,4 +1,7 @@
 //! Secrets given by value, by file or by variable, and an API key in place of a token.
+//!
+//! A file is not read until it is needed, so that a program can start before its secret is mounted. Private keys and
+//! certificates are an exception, because their format is checked at startup.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

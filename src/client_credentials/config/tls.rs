@@ -1,4 +1,7 @@
 //! Certificates for TLS connections to the token endpoint.
+//!
+//! A trust store may contain a few certificates that rustls rejects. They are skipped and reported, as long as one is
+//! usable.
 
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
 

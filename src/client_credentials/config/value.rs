@@ -1,4 +1,7 @@
 //! Deserializes one value of a configuration. Errors never contain the value.
+//!
+//! Variables contain only text, and formats differ in their types. So each requested type accepts its own
+//! representation and a text: `30` and `"30"`, `true` and `"true"`, a list and a single text.
 
 use std::{cell::Cell, fmt};
 
@@ -221,6 +224,8 @@ pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str
 }
 
 /// Returns the edit distance (Levenshtein): the number of bytes to insert, remove or replace.
+///
+/// Uses a single row of the table.
 fn distance(one: &str, other: &str) -> usize {
     // Invariant: `row[j]` is the distance between the bytes of `one` read so far and the first `j` bytes of `other`.
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -1,4 +1,7 @@
 //! Decides whether a token from the store is used by this process.
+//!
+//! The store may contain a token that this process must not use: the one that was just rejected, one with an
+//! implausible lifetime, or one that is about to expire.
 
 use std::time::{Duration, SystemTime};
 
@@ -37,6 +40,7 @@ pub(super) fn adopt(
     let lasts = entry
         .left()
         .saturating_sub(now.saturating_duration_since(asked));
+    // A token that this process knows is either in use already or was rejected.
     if wanted.known.contains(&Some(token.identity()))
         || entry.lifetime() > wanted.max_lifetime
         || lasts <= SHORTEST

@@ -1,4 +1,7 @@
 //! The stored form of a token.
+//!
+//! The remaining lifetime is stored separately from the serialized token, because the store counts it down by its own
+//! clock.
 
 use std::{borrow::Cow, fmt, io, time::Duration};
 
@@ -38,6 +41,8 @@ pub struct StoredToken {
 }
 
 /// The serialized form. Borrows the token's text while it is written.
+///
+/// Unknown members are ignored when a token is read, so that processes with different versions can share a store.
 #[derive(Deserialize, Serialize)]
 struct Record<'a> {
     #[serde(borrow)]
@@ -57,6 +62,7 @@ impl StoredToken {
     /// Creates an entry. Returns `None` for a token that cannot be stored: one without a lifetime, or one that is not
     /// UTF-8.
     pub(super) fn new(token: AccessToken, left: Duration) -> Option<Self> {
+        // A token that is not UTF-8 has no text to serialize.
         token.expose()?;
         Some(Self {
             lifetime: token.lifetime()?,
@@ -117,6 +123,7 @@ impl StoredToken {
     #[must_use]
     pub fn from_bytes(bytes: &[u8], left: Duration) -> Option<Self> {
         let record: Record<'_> = serde_json::from_slice(bytes).ok()?;
+        // Zeroized, because `into_owned` copies the token.
         let value = Zeroizing::new(record.value.into_owned());
         let lifetime = Duration::from_millis(record.lifetime_ms);
         let token = AccessToken::new(value.as_str())

@@ -1,5 +1,12 @@
 //! Sharing of tokens between the processes of a fleet: a store behind the token cache (`TokenCell`), which is asked
 //! only when a token is due for refresh.
+//!
+//! - `visit`: one fetch through the store.
+//! - `adoption`: whether a token from the store is used.
+//! - `entry`: the stored form of a token.
+//! - `sharing`: settings and state of a layer.
+//! - `shared`: type erasure.
+//! - `redis`: the implementation for Redis.
 
 mod adoption;
 mod entry;
@@ -172,6 +179,9 @@ pub trait TokenStore: Send + Sync + 'static {
 /// }
 /// # assert_eq!(answer(None, LeaseHolder::random()), Lease::Held);
 /// ```
+///
+/// The lease only reduces the number of token requests. Correctness does not depend on it: if it expires too early, two
+/// processes fetch.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Lease {

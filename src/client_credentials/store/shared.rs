@@ -1,4 +1,6 @@
 //! A type-erased [`TokenStore`].
+//!
+//! The layer holds a store as a trait object, so that the store's type does not appear in the layer's type.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -27,6 +29,8 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The object-safe counterpart of [`TokenStore`], implemented for every store. Each method boxes the future of the
 /// method with the same name.
+///
+/// The boxed future is allocated once for each call, which is negligible beside the network access.
 pub(super) trait Erased: Send + Sync {
     fn get<'a>(&'a self, identity: &'a CacheIdentity) -> Answer<'a, Option<StoredToken>>;
 

@@ -1,4 +1,6 @@
 //! State and settings with which a layer shares its tokens with other processes.
+//!
+//! One value for each layer. It is shared by all fetches of the layer and outlives them.
 
 use std::time::Duration;
 

@@ -1,5 +1,9 @@
 //! One fetch through a shared store: read the store, wait for the process that holds the lease, or acquire the lease
 //! and fetch.
+//!
+//! The order of accesses is: read, lease, read again, cooldown, fetch, store. Every step may fail, and then this
+//! process fetches on its own. At most one process fetches at a time, except when the store or a lease holder fails, or
+//! the holder takes longer than half of another process's deadline.
 
 use std::{
     convert::Infallible,
@@ -231,7 +235,12 @@ impl<'a> Visit<'a> {
 
     /// Fetches with the lease and stores the token. On failure, marks the lease as failed for its length, so that other
     /// processes stop waiting.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing releases the lease, and it expires by itself after its length.
     async fn fetch_for_all(&self) -> Result<AccessToken, TokenError> {
+        // The lease is renewed during the fetch, so its length may be shorter than that of a token request.
         let result = self.while_renewing(self.source.fetch(self.cx)).await;
         match &result {
             Ok(token) => {
@@ -287,6 +296,7 @@ impl<'a> Visit<'a> {
         let mut renewal = pin!(async {
             loop {
                 sleep(self.sharing.settings.lease / 3).await;
+                // The lease may have been lost. The fetch continues, because its token is still valid.
                 drop(self.lease().await);
             }
         });
@@ -322,6 +332,8 @@ impl<'a> Visit<'a> {
     where
         F: Future<Output = Result<T, StoreError>> + 's,
     {
+        // The timeout includes user code of the store, which may neither block the fetch for longer nor end it by a
+        // panic.
         let limit = self.sharing.settings.timeout;
         let ask = surviving(async { ask(&*self.sharing.store.0).await });
         let answer = timeout(limit, ask)

@@ -1,4 +1,10 @@
 //! The Redis connection of a store: to one server, or to the nodes of a cluster. Follows redirections.
+//!
+//! A command is sent to the node that owns the slot of its first key. The slots are learned from `MOVED` redirections
+//! rather than by `CLUSTER SLOTS`, so the user needs no permission for it. A command is sent again only if the server
+//! redirected or rejected it, or the connection broke.
+//!
+//! Because a broken connection does not reveal whether the command was executed, a script may run twice.
 
 mod heard;
 mod node;
@@ -75,6 +81,7 @@ impl Connection {
         set: impl Fn(ConnectionInfo) -> ConnectionInfo,
     ) -> Result<Self, StoreError> {
         let read = |url: U| {
+            // Opening a client parses the URL and connects to nothing.
             let client = Client::open(set(url.as_ref().into_connection_info()?))?;
             Ok(client.get_connection_info().clone())
         };
@@ -152,6 +159,7 @@ impl Connection {
     /// Sends the command, follows redirections and retries broken connections. Sends it at most [`MOST`] times.
     async fn run(&self, call: &Call) -> Result<Value, StoreError> {
         let slot = slot(call.first_key());
+        // A node without a connection connects within the time limit of the first command.
         let mut node = self.node(slot)?;
         let (mut whole, mut asking, mut broken) = (false, false, 0);
         for _ in 0..MOST {
@@ -174,6 +182,7 @@ impl Connection {
             match error.kind() {
                 // The server does not have the script in its cache: the next attempt sends its text.
                 ErrorKind::Server(ServerErrorKind::NoScript) if !whole => whole = true,
+                // `MOVED` is permanent, `ASK` applies to this command only.
                 ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
                     let Some(address) = redirected(&error, node.address()) else {
                         return Err(told(error));

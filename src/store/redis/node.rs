@@ -1,4 +1,7 @@
 //! The connection to one server. It connects on first use, and reconnects after a failure.
+//!
+//! The connection is multiplexed: all callers share it, and the server answers in the order of the commands. A timeout
+//! therefore discards the whole connection, because a server that has not responded yet delays every later command.
 
 use std::{convert::Infallible, future::Future, time::Duration};
 
@@ -107,6 +110,8 @@ impl Node {
 
     /// Returns the current connection, or creates a lazy one.
     fn manager(&self) -> Result<ConnectionManager, RedisError> {
+        // The lock is held while the manager is created, which does not connect. So concurrent callers share one
+        // connection.
         let mut manager = lock(&self.manager);
         if let Some(manager) = &*manager {
             return Ok(manager.clone());

@@ -1,4 +1,6 @@
 //! Routing of commands to the nodes of a cluster. A single server is treated as a cluster that never redirects.
+//!
+//! The tables only grow by redirections and shrink by failures. A stale entry costs one redirection.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -41,6 +43,7 @@ impl Routes {
         if let Some(node) = self.nodes.get(&name) {
             return Ok(Arc::clone(node));
         }
+        // Nodes of a cluster share credentials and TLS settings.
         let client = Client::open(like.clone().set_addr(address))?;
         let node = Arc::new(Node::new(client, heard.cloned()));
         self.nodes.insert(name, Arc::clone(&node));

@@ -1,4 +1,6 @@
 //! Lua scripts, which run atomically on the server.
+//!
+//! A script makes several commands atomic without a transaction.
 
 use redis::{Cmd, ToRedisArgs, cmd};
 

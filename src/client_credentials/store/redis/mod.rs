@@ -1,4 +1,7 @@
 //! A token store on Redis, Valkey or KeyDB.
+//!
+//! Names of entries have the form `prefix:1:{hash}:what`. `1` is the version of the layout. The braces are a hash tag,
+//! which keeps all values of an entry in one slot, as scripts with several keys require.
 
 mod seal;
 
@@ -14,9 +17,9 @@ use crate::{
 
 /// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB: one server or a cluster.
 ///
-/// Use `rediss://`, and a dedicated user that may run only `EVAL` and `EVALSHA`, only on keys with the prefix (see
-/// [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they leave the process.
-/// Names of entries are derived with HMAC-SHA-256. All times are measured by the server's clock.
+/// Use `rediss://`, and a dedicated user that may access only keys with the prefix, and run only the commands that the
+/// scripts need (see [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they leave
+/// the process. Names of entries are derived with HMAC-SHA-256. All times are measured by the server's clock.
 ///
 /// Nothing is sent before the first fetch. An unreachable server is not an error here.
 ///
@@ -175,6 +178,7 @@ impl TokenStore for RedisTokenStore {
         refused: TokenIdentity,
     ) -> Result<bool, StoreError> {
         // During a key rotation the token may be stored under several keys.
+        // The tag depends on the key, so it is computed for each.
         let mut removed = false;
         for key in self.keys.all() {
             let entry = key.entry(identity);

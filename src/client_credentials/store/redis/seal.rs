@@ -3,6 +3,9 @@
 //! ```text
 //! format (4) · tag (16) · nonce (24) · XChaCha20-Poly1305(end of life in the server's time (8) · token)
 //! ```
+//!
+//! The tag is in the clear, so that a script can compare it on the server. The associated data contains it together
+//! with the key's name and the entry, so that a ciphertext is accepted only where it was written.
 
 use std::time::Duration;
 
