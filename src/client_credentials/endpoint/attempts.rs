@@ -1,4 +1,8 @@
 //! Retries within one fetch: transient errors, then the last accepted secret if the current one is rejected.
+//!
+//! Two kinds of failures lead to another attempt. A transient error is retried after a delay, up to the configured
+//! number of times. Rejected credentials are replaced without a delay: by newly read ones, then by the fallback.
+//! Neither counts as a retry. Both are bounded, because the credentials are read again at most once.
 
 use std::time::Duration;
 
@@ -55,6 +59,11 @@ impl TokenEndpoint {
     /// If the server rejects the credentials, they are read again once, because they may have been replaced meanwhile.
     /// If they have not changed, the credentials that last obtained a token are tried: during a rotation the server may
     /// not know the new ones yet.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt, with the number of token requests that were sent. If both the current credentials
+    /// and the fallback are rejected, the error of the current ones.
     async fn attempts(&self, cx: &Surroundings<'_>) -> Result<AccessToken, TokenError> {
         self.check()?;
         self.report_notes(cx);
@@ -91,6 +100,7 @@ impl TokenEndpoint {
             };
             if failed.error.kind() == TokenErrorKind::CredentialsRefused {
                 refusals += 1;
+                // The file may have been replaced between the read and the rejection.
                 if !read_again && self.auth.changed().await {
                     read_again = true;
                     refused = None;
@@ -121,6 +131,7 @@ impl TokenEndpoint {
         kept: bool,
         cx: &Surroundings<'_>,
     ) -> Result<AccessToken, Failed> {
+        // The last possible attempt gets all the remaining time.
         if retries > 0 || self.retries == 0 {
             return self.attempt(transport, kept, cx.deadline(), cx).await;
         }
@@ -148,6 +159,7 @@ impl TokenEndpoint {
         cx: &Surroundings<'_>,
     ) -> Result<(), TokenError> {
         let wait = HICCUP.wait(attempt, cx.random());
+        // An attempt that would begin after the deadline cannot succeed.
         if wait >= left(cx.clock().now(), cx) {
             return Err(error);
         }
@@ -193,6 +205,7 @@ fn is_hiccup(error: &TokenError) -> bool {
         ),
         _ => false,
     };
+    // The caller's backoff respects `Retry-After`, for which a fetch has no time.
     passes && error.retry_after().is_none()
 }
 

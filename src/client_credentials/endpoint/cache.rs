@@ -1,4 +1,7 @@
 //! The cache key of a token endpoint's configuration.
+//!
+//! Two processes share a token only if their keys are equal. The key contains every setting that is sent to the server.
+//! It does not contain settings that only affect this process, such as time limits.
 
 use super::{
     AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, transport::Certificate,
@@ -21,6 +24,7 @@ impl TokenEndpoint {
         if certificate == Certificate::Unknown && shows_one {
             return None;
         }
+        // A new setting that affects the token must be added below.
         let identity = CacheIdentity::new("token endpoint");
         let identity = match &self.location {
             Location::Known(uri) => identity.field("endpoint", uri.to_string()),
@@ -57,6 +61,7 @@ impl TokenEndpoint {
             .fold(identity, |identity, (name, value)| {
                 identity.field("parameter", name).field("value", value)
             });
+        // Affects the lifetime that is stored with the token.
         let lifetime = self.default_lifetime.as_millis().to_be_bytes();
         Some(identity.field("default lifetime", lifetime))
     }

@@ -1,4 +1,7 @@
 //! Descriptions of why a token request could not be sent. [pure]
+//!
+//! The HTTP client's own errors say what failed in its layers, not what to do. These descriptions name the setting or
+//! the part of the environment to check.
 
 use std::{error::Error, io};
 
@@ -7,6 +10,7 @@ use crate::error::chain;
 /// Describes `error`, the failure of a request over https or plain http. Returns `None` if its cause is not a known
 /// one.
 pub(super) fn words(error: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
+    // The outermost error with a known cause determines the description.
     chain(error).find_map(|link| {
         of_io(link)
             .or_else(|| of_tls(link))

@@ -1,4 +1,6 @@
 //! Finds the certificate that made a TLS handshake fail.
+//!
+//! Certificate problems are permanent errors of a kind of their own, because a retry cannot resolve them.
 
 use std::{error::Error, io};
 
@@ -13,6 +15,7 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
         ) => Some(
             "could not be sent: the server's certificate has expired, or this machine's clock is wrong",
         ),
+        // Every other reason, such as an unknown issuer or a wrong name.
         Tls::InvalidCertificate(_) => Some(
             "could not be sent: the server's certificate is not trusted; check the URL, and pass a private CA with \
              `.root_certificate(..)`",

@@ -1,4 +1,7 @@
 //! Validation of a token endpoint's settings before a request is sent.
+//!
+//! Only settings that can never work are errors. A setting that some server accepts in spite of the RFC is sent, and
+//! reported as an event.
 
 use http::Uri;
 use serde_json::{Map, Value};
@@ -19,7 +22,11 @@ impl TokenEndpoint {
     /// # Errors
     ///
     /// A permanent [`TokenError`] that names the setting. The first token request would return the same error.
+    ///
+    /// Secrets and files are not read. A wrong secret is reported by the server.
     pub fn check(&self) -> Result<(), TokenError> {
+        // The first problem is reported, in the order of the connection: location, revocation, parameters,
+        // authentication, audience.
         let problem = self
             .place_problem()
             .or_else(|| self.revocation_problem())
@@ -125,7 +132,8 @@ impl TokenEndpoint {
             let rule = "RFC 6749 §3.3: a scope holds no quote, no backslash and no character outside ASCII";
             deviations.push(("scope", rule));
         }
-        // RFC 8707 §2.
+        // RFC 8707 §2. An absolute URI without a fragment (RFC 8707 §2). Not parsed as `Uri`, because URNs are valid
+        // resources.
         let absolute = |uri: &str| {
             uri.split_once(':').is_some_and(|(scheme, rest)| {
                 scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.is_empty()

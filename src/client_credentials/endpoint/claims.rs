@@ -1,5 +1,7 @@
 //! Reads claims of access tokens that are JWTs. Signatures are not verified: no security decision depends on the
 //! claims.
+//!
+//! The lifetime of a JWT and its binding are hints. Verification is up to the API that receives the token.
 
 use base64::{
     Engine,
@@ -25,6 +27,7 @@ impl Claims {
     /// Reads the claims. Returns `None` if `token` is not a JWT with JSON claims.
     pub(super) fn of(token: &str) -> Option<Self> {
         let claims = token.split('.').nth(1)?;
+        // The second part of a JWS (RFC 7515 §7.1).
         let claims = Zeroizing::new(BASE64_URL.decode(claims).ok()?);
         let mut claims: Map<String, Value> = serde_json::from_slice(&claims).ok()?;
         let date = |name: &str| claims.get(name).and_then(number);

@@ -1,4 +1,6 @@
 //! The HTTP client of a token endpoint: the default client of this crate, or a service of the user.
+//!
+//! Without the feature `https` there is no default client, and an endpoint needs a service of the user.
 
 #[cfg(feature = "https")]
 use super::own::OwnClient;
@@ -32,6 +34,8 @@ impl Client {
     }
 
     /// Returns the certificate that the client presents.
+    ///
+    /// A service may present a certificate that this crate does not know, so it is unknown rather than absent.
     pub(super) async fn certificate(&self) -> Certificate {
         match self {
             Self::Service(_) => Certificate::Unknown,

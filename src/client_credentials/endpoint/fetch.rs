@@ -1,4 +1,7 @@
 //! One attempt to get a token: locate the endpoint, authenticate, send the request, read the response.
+//!
+//! An attempt never retries and never waits, except for discovery, for the secrets and for a signer. `attempts` decides
+//! what happens after a failure.
 
 use std::sync::Arc;
 
@@ -45,6 +48,10 @@ impl From<TokenError> for Failed {
 impl TokenEndpoint {
     /// Makes one token request, which fails at `deadline`. With `kept`, uses the fallback credentials: those that last
     /// obtained a token.
+    ///
+    /// # Errors
+    ///
+    /// The error, with whether a request was sent and whether a fallback exists, on which the next attempt depends.
     pub(super) async fn attempt(
         &self,
         transport: &Transport,
@@ -106,6 +113,7 @@ impl TokenEndpoint {
         transport: &Transport,
         cx: &Surroundings<'_>,
     ) -> Result<Choice, TokenError> {
+        // With a configured URL the preferred method is used; with metadata the first one that the server supports.
         let able = Able {
             methods: self.auth.methods(),
             algorithm: self.auth.algorithm(),
@@ -119,6 +127,10 @@ impl TokenEndpoint {
     }
 
     /// Builds the token request: grant, scopes, additional parameters, client authentication.
+    ///
+    /// # Errors
+    ///
+    /// A secret that cannot be read, a signer that fails, or a parameter that is set twice.
     async fn request(
         &self,
         choice: Choice,

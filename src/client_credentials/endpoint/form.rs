@@ -1,4 +1,6 @@
 //! Encodes `application/x-www-form-urlencoded` into zeroized buffers.
+//!
+//! A form contains the client secret, so every buffer that ever contains the encoded form is zeroized.
 
 use std::fmt;
 
@@ -8,6 +10,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 /// The parameters of a token request, in order.
+///
+/// Names may repeat. The endpoint checks for duplicates before it sends a request.
 #[derive(Clone, Default)]
 pub(crate) struct Form(Vec<(String, Secret)>);
 

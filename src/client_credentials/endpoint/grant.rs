@@ -1,4 +1,7 @@
 //! Grant types: client credentials, JWT bearer and token exchange.
+//!
+//! The grant determines `grant_type` and the parameters that belong to it. Scopes, audiences and resources are set on
+//! the endpoint, because every grant accepts them.
 
 use std::fmt;
 
@@ -105,6 +108,7 @@ impl Grant {
             Kind::JwtBearer(assertion) => {
                 let assertion = request.read(assertion).await?;
                 request.parameter("assertion", assertion.expose());
+                // A server may quote the assertion in its error.
                 request.redact(assertion);
                 Ok(())
             }

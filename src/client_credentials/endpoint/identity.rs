@@ -1,4 +1,7 @@
 //! The client certificate for the token endpoint (RFC 8705 §2), read again for every fetch.
+//!
+//! Certificate and key are compared with those of the last fetch. Only a change leads to a new TLS configuration and
+//! new connections.
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,6 +55,7 @@ impl Identity {
                 key: self.key.read().await?,
             })
         };
+        // Transient: a slow source may respond the next time.
         let late = || {
             let text = "was not sent: the client certificate could not be read in time";
             TokenError::new(TokenErrorKind::Secret, true, text)

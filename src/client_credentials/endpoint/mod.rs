@@ -1,4 +1,16 @@
 //! A [`TokenSource`](super::TokenSource) for OAuth 2.0 token endpoints (RFC 6749 §3.2), over any tower service.
+//!
+//! A fetch passes through these modules:
+//!
+//! - `attempts`: retries, and the fallback credentials.
+//! - `fetch`: one attempt.
+//! - `discovery`: the endpoint's URL, if only the issuer is configured.
+//! - `grant` and `auth`: the parameters and headers of the request.
+//! - `transport`, `client`, `own` and `tls`: the HTTP client.
+//! - `response`: the token in the response, or the error.
+//!
+//! `settings` and `check` configure and validate the endpoint. `cache` computes its cache key, and `revocation` revokes
+//! a token.
 
 mod attempts;
 mod auth;

@@ -1,4 +1,7 @@
 //! The default HTTP client for the token endpoint: HTTP/1.1 and HTTP/2 over rustls. It never follows redirects.
+//!
+//! hyper's pool belongs to the runtime that opened its connections: with another runtime the connections would hang
+//! once the first one shuts down. So a client is bound to the runtime that created it.
 
 use std::{
     collections::HashMap,
@@ -83,6 +86,7 @@ impl OwnClient {
             Ok(pair) => self.made_for(pair).await,
             Err(error) => Err(error),
         };
+        // The previous client may still work, with its connections and its certificate.
         made.map(Ready::from).or_else(|error| self.former(error))
     }
 
@@ -109,6 +113,8 @@ impl OwnClient {
     async fn made_for(&self, pair: Option<Pair>) -> Result<Transport, TokenError> {
         {
             let mut memory = lock(&self.memory);
+            // Recorded before the client is created: a certificate that cannot be used counts as seen, so that only
+            // another change ends the backoff.
             memory.seen.clone_from(&pair);
             if let Some((shown, made)) = &memory.made
                 && *shown == pair
@@ -193,6 +199,7 @@ impl Connections {
         let mut http = HttpConnector::new();
         // The connector must also accept https URLs: `Connector` adds TLS.
         http.enforce_http(false);
+        // The pool clones the connector, so the TLS configuration is shared.
         let connector = Connector {
             http,
             tls: Arc::new(tls),
@@ -269,6 +276,7 @@ impl Service<Uri> for Connector {
         let mut http = std::mem::replace(&mut self.http, fresh);
         let tls = Arc::clone(&self.tls);
         Box::pin(async move {
+            // The endpoint has checked that plain http is allowed.
             if uri.scheme() != Some(&Scheme::HTTPS) {
                 return Ok(MaybeHttpsStream::Http(http.call(uri).await?));
             }

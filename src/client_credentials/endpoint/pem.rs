@@ -2,6 +2,9 @@
 //!
 //! Accepts text around the blocks (bag attributes of PKCS #12 exports), a byte order mark, any line breaks or none,
 //! line breaks written as `\n`, quotes, and PEM that is encoded as base64 again.
+//!
+//! Keys and certificates pass through environment variables, JSON, YAML and shells, each of which changes white space.
+//! White space has no meaning in base64, so the parser removes what they add instead of reporting it.
 
 use base64::{
     Engine,
@@ -76,6 +79,7 @@ pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
         let Some((label, body)) = split(begun, DASHES) else {
             break;
         };
+        // A label that is not UTF-8 matches no known one.
         let label = String::from_utf8_lossy(label).trim().to_owned();
         // An END line after the next BEGIN line does not belong to this block.
         let next = position(body, BEGIN).unwrap_or(body.len());
@@ -86,6 +90,7 @@ pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
             Some((body, _)) => (body, true),
             None => (body, false),
         };
+        // Traditional encryption of OpenSSL: `Proc-Type: 4,ENCRYPTED`.
         let encrypted = complete && split(body, b"4,ENCRYPTED").is_some();
         let der = match complete && !encrypted {
             true => decode(body),

@@ -1,4 +1,7 @@
 //! Token revocation (RFC 7009).
+//!
+//! A token is revoked only on shutdown, and only if the endpoint is configured for it. Failure to revoke a token is not
+//! fatal: it expires by itself.
 
 use http::Uri;
 
@@ -73,6 +76,11 @@ impl TokenEndpoint {
     }
 
     /// Revokes `token` at `endpoint`. Uses metadata that was fetched for a token, and never fetches it.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the metadata names no revocation endpoint or has not been fetched; otherwise the error
+    /// of the request.
     pub(super) async fn revoke_at(
         &self,
         endpoint: &RevocationEndpoint,
@@ -115,6 +123,7 @@ impl TokenEndpoint {
         if self.auth.needs_audience() && *audience != AssertionAudience::RequestedEndpoint {
             request.advice = Some(AUDIENCE);
         }
+        // A previous certificate is sufficient for a revocation.
         let transport = self.client.ready().await?.transport;
         let answered = transport.send(into_http(uri, &mut request)).await?;
         let context = self.reading(&request, cx);

@@ -1,4 +1,6 @@
 //! Constructors and settings of a token endpoint.
+//!
+//! No setting fails, except for certificates. `check` reports an invalid setting later, so that setters can be chained.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +28,8 @@ impl TokenEndpoint {
     /// Creates an endpoint at `uri`, reached through the default https client (feature `https`).
     ///
     /// A query in the URI is kept (RFC 6749 §3.2).
+    ///
+    /// No request is sent before the first fetch.
     #[must_use]
     pub fn new(uri: Uri, auth: ClientAuth) -> Self {
         Self::at(Location::Known(uri), None, auth)

@@ -1,4 +1,9 @@
 //! Parts of TLS configurations: the crypto provider and the trusted root certificates.
+//!
+//! Reading the platform's roots needs blocking file access, so it happens once for the process, outside the runtime's
+//! worker threads.
+//!
+//! Lock order: `ROOTS` is never held while another lock is taken, a waker runs, or a file is read.
 
 use std::{
     error::Error,
@@ -162,6 +167,7 @@ impl Reading {
     /// Reads the roots. Blocks.
     fn carry_out(mut self) {
         let mut store = RootCertStore::empty();
+        // Errors of single files are ignored as long as one certificate is usable.
         let found = rustls_native_certs::load_native_certs();
         store.add_parsable_certificates(found.certs);
         if store.is_empty() {

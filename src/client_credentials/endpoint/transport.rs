@@ -1,4 +1,7 @@
 //! The HTTP service that sends token requests: the default https client or a service of the user.
+//!
+//! All bodies are read to the end, within a limit: a response is a small JSON document, and its connection can then be
+//! reused.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -91,6 +94,7 @@ where
     RB: Body,
     RB::Error: Into<BoxError>,
 {
+    // Determines which mistakes an error may suggest: TLS on a plain port, or the reverse.
     let https = request.uri().scheme_str() != Some("http");
     let response = service
         .oneshot(request)
@@ -121,6 +125,7 @@ where
         };
         while bytes::Buf::has_remaining(&data) {
             let chunk = bytes::Buf::chunk(&data);
+            // Checked before the chunk is copied, so that the buffer never exceeds the limit.
             if read.len() + chunk.len() > LARGEST_ANSWER {
                 return Err(TokenError::new(
                     TokenErrorKind::TooLarge,

@@ -1,5 +1,7 @@
 //! Assertions as client authentication (RFC 7521 §4.2): how an assertion is sent, and assertions that are issued
 //! elsewhere.
+//!
+//! The assertion is read for every attempt, because its issuer replaces it before it expires.
 
 use super::{
     super::secret::SecretSource,

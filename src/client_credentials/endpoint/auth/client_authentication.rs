@@ -1,4 +1,6 @@
 //! The trait for client authentication methods.
+//!
+//! Every built-in method implements this trait as well.
 
 use std::future::{Future, ready};
 

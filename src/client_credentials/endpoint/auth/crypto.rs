@@ -1,5 +1,8 @@
 //! Signatures with the crypto provider that the features of this build select. The only file that depends on
 //! jsonwebtoken.
+//!
+//! The provider is selected by the features of this crate rather than by the process, so that a signature does not
+//! depend on what other crates install.
 
 use super::algorithm::{KeyAlgorithm, SecretAlgorithm};
 

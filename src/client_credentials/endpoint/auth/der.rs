@@ -1,4 +1,6 @@
 //! Subset of DER (X.690) for private keys. [pure]
+//!
+//! Lengths are read in definite form only, as DER requires. All buffers that may contain a key are zeroized.
 
 use zeroize::Zeroizing;
 

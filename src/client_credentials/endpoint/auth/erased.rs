@@ -1,4 +1,6 @@
 //! A type-erased [`ClientAuthentication`].
+//!
+//! `ClientAuth` holds a method as a trait object, so that the method's type does not appear in the endpoint's type.
 
 use super::{client_authentication::ClientAuthentication, request::TokenRequest};
 use crate::{

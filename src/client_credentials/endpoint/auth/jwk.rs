@@ -1,5 +1,7 @@
 //! Converts a private JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037 §2) to PKCS #1 or PKCS #8, which signing libraries
 //! read.
+//!
+//! Signing libraries read DER. A JWK is therefore converted when it is read, and never kept as JSON.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -32,6 +34,7 @@ pub(super) fn read(
         Some(b'{') => "JSON that is no JWK".to_owned(),
         _ => pem::found(text),
     })?;
+    // A single key has no `keys` member.
     let Some(keys) = jwk.keys else {
         return jwk.key(algorithm).map(|key| (key, jwk.kid));
     };
@@ -44,6 +47,7 @@ pub(super) fn read(
             Err(what) => found = format!("{what} in a set of {count} (JWKS)"),
         }
     }
+    // With several suitable keys the choice would be arbitrary.
     match suitable.len() {
         0 => Err(found),
         1 => Ok(suitable.swap_remove(0)),

@@ -1,4 +1,7 @@
 //! Signed assertions: `client_secret_jwt` and `private_key_jwt` (RFC 7523 §2.2, §3).
+//!
+//! Both methods build the same claims and differ only in the signature. The assertion is created for each attempt, and
+//! never reused.
 
 use std::{
     any::Any,
@@ -123,11 +126,13 @@ impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
         let algorithm = self.signer.algorithm();
         let name = algorithm.as_str();
         let (message, signature) = if let Some(key) = self.local_key() {
+            // The header and the signature use the same version of the key, even if its file is replaced in between.
             let key = key.current_for(request).await?;
             let message = signing_input(request, &self.id, name, key.key_id().as_deref())?;
             let signed = key.sign_now(message.as_bytes());
             (message, signed.map_err(|error| cannot_sign(error, name))?)
         } else {
+            // Called immediately before `sign`, as the trait promises.
             let key_id = self.signer.key_id();
             let message = signing_input(request, &self.id, name, key_id.as_deref())?;
             let signature = signature_by(&self.signer, &message, request).await?;
@@ -161,6 +166,7 @@ impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
     fn check(&self) -> Result<(), TokenError> {
         check_id(&self.id)?;
         match self.local_key() {
+            // An external signer needs no provider in this build.
             Some(_) => check_provider(),
             None => Ok(()),
         }
@@ -271,6 +277,7 @@ fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenEr
     let Some(audience) = request.audience() else {
         return Err(TokenError::configuration(NO_AUDIENCE));
     };
+    // A clock before 1970 yields 0, which every server rejects as expired.
     let now = request
         .wall()
         .duration_since(SystemTime::UNIX_EPOCH)

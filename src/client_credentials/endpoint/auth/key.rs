@@ -1,4 +1,7 @@
 //! The private key of `private_key_jwt`.
+//!
+//! A fixed key is checked when it is created, by a signature. A key with a source is checked by the first attempt,
+//! because the source may not be available earlier.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -200,6 +203,7 @@ impl SigningKey {
     fn fixed(&self, text: &[u8]) -> Result<Self, TokenError> {
         let read = Self::pem_or_jwk(self.0.algorithm, text)?;
         Ok(match &self.0.id {
+            // The configured id also applies to the next key of the source.
             Some(id) => read.with_key_id(id.as_str()),
             None => read,
         })
@@ -222,6 +226,7 @@ impl Signer for SigningKey {
         let key = match &self.0.key {
             Key::Fixed(_) => self,
             Key::Read(source) => {
+                // Without a fallback: a caller that uses the key as a `Signer` has no request to record it in.
                 let text = source.look().await;
                 let text = text.ok_or_else(|| SignError::transient("could not read its key"))?;
                 let fixed = self.fixed(text.expose().as_bytes());

@@ -1,4 +1,13 @@
 //! Client authentication at the token endpoint (RFC 6749 §2.3), one file for each family of methods.
+//!
+//! A method consists of a constructor here and an implementation of `ClientAuthentication`:
+//!
+//! - `secret`: `client_secret_basic` and `client_secret_post`.
+//! - `jwt`: `client_secret_jwt` and `private_key_jwt`, with `key`, `signer` and `crypto`.
+//! - `assertion`: an assertion that is issued elsewhere.
+//! - `unsigned`: methods without credentials in the request.
+//!
+//! `private`, `jwk`, `der` and `rsa` read private keys.
 
 #[cfg(feature = "jwt")]
 mod algorithm;
@@ -197,6 +206,7 @@ impl ClientAuth {
     /// Creates a method with `make`, which is given the client id, trimmed at both ends.
     fn of<M: ClientAuthentication>(id: impl Into<String>, make: impl FnOnce(String) -> M) -> Self {
         let id = id.into();
+        // An id from a file or a variable may end with a line break, which no server accepts.
         let kept = trimmed(&id);
         Self {
             trimmed_id: kept.len() < id.len(),

@@ -1,5 +1,8 @@
 //! Converts a private key in PEM or DER to the format that signing libraries read. Accepts PKCS #8 (RFC 5958), PKCS #1
 //! (RFC 8017 A.1.2) and SEC 1 (RFC 5915). [pure]
+//!
+//! The algorithm is configured rather than derived from the key, so every error can name both the key that was found
+//! and the one that is required.
 
 use zeroize::Zeroizing;
 
@@ -116,6 +119,7 @@ impl<'a> PrivateKey<'a> {
         let (key, _) = der::content(rest, OCTET_STRING)?;
         let (object, parameters) = algorithm.split_at_checked(der::length(algorithm)?)?;
         Some(match object {
+            // A key that is restricted to PSS contains the same PKCS #1 structure.
             RSA | RSA_PSS => Self::Rsa(key),
             EC_PUBLIC_KEY => Self::Ec(Ec {
                 curve: Some(parameters),

@@ -1,4 +1,7 @@
 //! The token request that client authentication completes.
+//!
+//! The request carries everything that a method may need: where it goes, when, for whom, and by which deadline. A
+//! method reads these values and adds headers and parameters.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 

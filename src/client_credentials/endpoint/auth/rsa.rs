@@ -48,6 +48,7 @@ fn factors(n: &Number, e: &[u8], d: &Number) -> Option<(Number, Number)> {
     let base = d.times_small(e).minus(&one);
     (1..=LARGEST_G).find_map(|g| {
         let multiple = base.times_small(g);
+        // The quotient is k - 1, because φ is slightly smaller than n.
         let k = multiple.div_rem(n).0.to_u32()?.checked_add(1)?;
         let (phi, 0) = multiple.div_small(k) else {
             return None;
@@ -55,12 +56,14 @@ fn factors(n: &Number, e: &[u8], d: &Number) -> Option<(Number, Number)> {
         if phi.compare(n) != Ordering::Less {
             return None;
         }
+        // p + q, from φ = n - (p + q) + 1.
         let sum = n.plus(&one).minus(&phi);
         let square = sum.times(&sum);
         let four_n = n.times_small(4);
         if square.compare(&four_n) == Ordering::Less {
             return None;
         }
+        // p - q, from (p - q)² = (p + q)² - 4n.
         let difference = square.minus(&four_n).root();
         if sum.compare(&difference) == Ordering::Less {
             return None;
@@ -77,6 +80,7 @@ fn inverse(a: &Number, m: &Number) -> Number {
     let (mut r, mut next_r) = (m.clone(), a.rem(m));
     let (mut t, mut next_t) = (Number::small(0), Number::small(1));
     while next_r.bits() > 0 {
+        // Invariant: `t·a ≡ r` and `next_t·a ≡ next_r` modulo `m`.
         let (quotient, rest) = r.div_rem(&next_r);
         let product = quotient.times(&next_t).rem(m);
         let following = match t.compare(&product) {

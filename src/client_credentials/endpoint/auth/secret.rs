@@ -1,4 +1,7 @@
 //! `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1).
+//!
+//! The two methods differ only in where the secret is sent. RFC 6749 §2.3.1 requires form-urlencoding within the
+//! header, which not every server decodes; `BasicRaw` omits it.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -51,6 +54,7 @@ impl ClientSecret {
     fn chosen(&self, request: &TokenRequest) -> Method {
         match (request.method(), self.method) {
             (Some(POST), _) => Method::Post,
+            // The metadata does not say whether the server decodes the header, so the standard encoding is used.
             (Some(BASIC), Method::Post) => Method::Basic,
             (_, method) => method,
         }

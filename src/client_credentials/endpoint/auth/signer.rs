@@ -1,4 +1,7 @@
 //! Signers of assertions, whose key may be outside this process: a KMS, an HSM, an agent.
+//!
+//! A signer outside this process receives the message rather than its hash, because KMSs differ in which of the two
+//! they accept.
 
 use std::{
     borrow::Cow,
@@ -236,6 +239,7 @@ pub(super) fn jws_signature(algorithm: KeyAlgorithm, signature: Vec<u8>) -> Opti
     match algorithm {
         KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => (length >= MIN_RSA).then_some(signature),
         KeyAlgorithm::EdDsa => (length == 64).then_some(signature),
+        // A DER signature is practically always longer, by the 6 bytes of its headers.
         KeyAlgorithm::Es256 if length == 2 * 32 => Some(signature),
         KeyAlgorithm::Es384 if length == 2 * 48 => Some(signature),
         KeyAlgorithm::Es256 => from_der(&signature, 32),
@@ -255,6 +259,7 @@ fn from_der(signature: &[u8], length: usize) -> Option<Vec<u8>> {
         Some(join(&[&vec![0; missing], number]))
     };
     let (r, s) = (padded(r)?, padded(s)?);
+    // Bytes after the signature mean that it is something else.
     (after.is_empty() && behind.is_empty()).then(|| [r.as_slice(), s.as_slice()].concat())
 }
 

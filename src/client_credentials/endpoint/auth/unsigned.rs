@@ -1,4 +1,7 @@
 //! Methods without credentials in the request: `tls_client_auth`, `self_signed_tls_client_auth` and `none`.
+//!
+//! For the methods with a certificate the TLS connection carries the credentials. The client presents the certificate,
+//! not this module.
 
 use super::{
     client_authentication::{ClientAuthentication, check_id},

@@ -1,4 +1,6 @@
 //! Issuer identifiers and the URLs of their metadata. [pure]
+//!
+//! Many servers document the URL of the metadata rather than the issuer, so both are accepted.
 
 use std::sync::Arc;
 
@@ -38,6 +40,7 @@ impl Issuer {
     /// Returns whether metadata with the issuer `named` belongs to this issuer. Both must be identical (RFC 8414 §3.3),
     /// except for a final slash if the URL of the metadata was configured.
     pub(super) fn is_called(&self, named: &str) -> bool {
+        // Only a configured URL leaves it open whether the identifier ends with a slash.
         let bare = named.strip_suffix('/').unwrap_or(named);
         *named == *self.name || (self.document.is_some() && *bare == *self.name)
     }

@@ -1,4 +1,7 @@
 //! Reads the metadata of an authorization server (RFC 8414 §2, §3).
+//!
+//! Metadata is trusted only as far as its issuer: it must name the issuer exactly, it may not lead to loopback or plain
+//! http unless that is allowed, and renewed metadata may not move the endpoint to another origin.
 
 use std::sync::Arc;
 

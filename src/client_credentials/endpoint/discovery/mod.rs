@@ -1,4 +1,6 @@
 //! Discovery of the token endpoint from the issuer (RFC 8414, OpenID Connect Discovery), with a cache.
+//!
+//! The metadata is fetched by the first token fetch, and renewed by a later one. There is no background task.
 
 mod issuer;
 mod metadata;
@@ -73,6 +75,7 @@ impl Discovery {
         cx: &Surroundings<'_>,
     ) -> Result<Choice, TokenError> {
         let now = cx.clock().now();
+        // Concurrent first fetches may each fetch the metadata; the last one wins.
         let Some((known, due)) = self.known(now) else {
             let choice = self
                 .fetch(transport, allow_http, cx.clock().wall())
@@ -156,6 +159,7 @@ impl Discovery {
         let mut tried = Tried::default();
         for place in places {
             let answered = match transport.send(get(place.clone())).await {
+                // Metadata is never that large, so this is another document.
                 Err(error) if error.kind() == TokenErrorKind::TooLarge => {
                     tried.odd(&place, "more than 1 MiB");
                     continue;

@@ -1,4 +1,7 @@
 //! Parses a token endpoint's response into members, in any encoding that servers use. Zeroized on drop. [pure]
+//!
+//! Responses contain tokens, so every buffer and every string is zeroized. What remains of the members after parsing is
+//! kept for the user, without secrets.
 
 use std::fmt;
 
@@ -226,6 +229,7 @@ impl<'de> Deserialize<'de> for Members {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                // Not derived: `Map` would drop a duplicate silently, without zeroizing it.
                 let mut found = Members::default();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if let Some(mut old) = found.members.insert(name, value) {

@@ -1,4 +1,6 @@
 //! Textual dates, as `expires_on` and `expires_in` may contain. [pure]
+//!
+//! Some servers send a date where RFC 6749 has a number of seconds.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,7 @@
 //! Determines the lifetime of a token from its response. [pure]
+//!
+//! A lifetime that is too long costs a rejected request, and one that is too short costs a token request. So an
+//! implausible value is limited rather than rejected.
 
 use std::time::{Duration, SystemTime};
 

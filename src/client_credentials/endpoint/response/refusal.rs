@@ -1,4 +1,7 @@
 //! Interprets error responses (RFC 6749 §5.2), and recommends what to check. [pure]
+//!
+//! A permanent error stops requests until something changes, so gateways and rate limits must not be taken for a
+//! rejection of the credentials.
 
 use http::{HeaderMap, StatusCode, Uri, header};
 
@@ -38,6 +41,7 @@ impl Refusal<'_> {
         if status.is_informational() {
             return TokenError::new(Malformed, true, "was not answered");
         }
+        // A server that asks to wait expects the request to succeed later.
         let asked_to_wait = !status.is_success() && self.headers.contains_key(header::RETRY_AFTER);
         if asked_to_wait || self.sounds_throttled() {
             return throttled();

@@ -1,4 +1,7 @@
 //! Decodes and repairs the text of a response that is not well-formed JSON in UTF-8. [pure]
+//!
+//! `decoded` and `repaired` run only after strict parsing has failed, so they cannot change the meaning of a valid
+//! response.
 
 use std::borrow::Cow;
 

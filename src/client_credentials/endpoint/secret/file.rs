@@ -1,4 +1,6 @@
 //! Secrets in files.
+//!
+//! The file is read on a thread for blocking work, because it may be on a network file system.
 
 use std::{error::Error, path::PathBuf};
 

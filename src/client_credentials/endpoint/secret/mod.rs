@@ -1,4 +1,7 @@
 //! Sources of client secrets and of tokens that are sent. They are read for every attempt.
+//!
+//! `shared` adds the fallback to a source, and `used` records which values a request has used. Only a token that is
+//! issued makes a value the fallback.
 
 mod file;
 mod shared;

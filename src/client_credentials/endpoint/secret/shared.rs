@@ -1,4 +1,7 @@
 //! A type-erased [`SecretSource`], with the value that it last returned and the fallback.
+//!
+//! The fallback makes rotations independent of their order. It is bounded in time, so that a revoked secret does not
+//! stay in use.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -170,6 +173,7 @@ impl SharedSecret {
                 .await
                 .unwrap_or_else(|_| Err(self.silent())),
         };
+        // A failed read is recorded as well: it starts the expiration of the fallback.
         let given = read.as_ref().ok().map(|(secret, _)| secret);
         lock(&self.0.memory).note(given, now);
         read

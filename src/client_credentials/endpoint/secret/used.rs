@@ -1,4 +1,7 @@
 //! Secrets that one token request uses. A successful response makes them the fallback.
+//!
+//! The grant's tokens and the client's credentials are recorded separately, because the server rejects only the latter
+//! with `invalid_client`.
 
 use std::fmt;
 
@@ -59,6 +62,7 @@ impl UsedSecrets {
         now: Instant,
     ) -> Result<Secret, TokenError> {
         let secret = match source.kept_at(now) {
+            // The source is not read at all: its current value has just been rejected.
             Some(kept) if self.kept => kept,
             kept => match (source.read(kept.is_some(), now).await, kept) {
                 (Ok((secret, trimmed)), _) => {
