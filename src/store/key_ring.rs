@@ -103,6 +103,8 @@ impl StoreKeys {
     /// Parses keys written as `name:base64`, separated by spaces, commas or line breaks, as in an environment variable.
     /// The first key writes. The base64 is the standard alphabet with padding (RFC 4648 §4).
     ///
+    /// The order matters: to rotate, move the new name to the front.
+    ///
     /// # Errors
     ///
     /// As for [`and`](Self::and), and if `text` contains no key, so that a missing variable never disables encryption.
@@ -178,6 +180,8 @@ impl Key {
     }
 
     /// Derives an independent subkey for each purpose.
+    ///
+    /// The prefix `tower-m2m 1 ` separates these subkeys from any other use of the key, and from later versions.
     fn derive(id: String, key: &[u8]) -> Self {
         let part = |purpose: &[u8]| Zeroizing::new(mac(key, &[b"tower-m2m 1 ", purpose]));
         Self {
@@ -221,6 +225,8 @@ impl Entry<'_> {
 
     /// Returns the associated data of a sealed token: format, name of the key, entry and tag. It binds the ciphertext
     /// to its place.
+    ///
+    /// The fields have a fixed length or are preceded by their length, so the concatenation is unambiguous.
     pub(crate) fn associated_data(&self, format: &[u8], tag: &[u8; 16]) -> Vec<u8> {
         // `Key::new` limits the name to 64 bytes, so the cast does not truncate.
         let length = [self.key.id.len() as u8];
@@ -236,6 +242,10 @@ impl Entry<'_> {
 }
 
 /// Returns the HMAC-SHA-256 (RFC 2104) of the concatenated `parts`.
+///
+/// # Panics
+///
+/// Never: HMAC accepts keys of any length.
 fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac =
         <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");

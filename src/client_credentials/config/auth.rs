@@ -86,6 +86,10 @@ impl Config {
     }
 
     /// Returns the value of `key`, or its default. Fails if a key is set that only applies to other values of `key`.
+    ///
+    /// # Errors
+    ///
+    /// Names the key that does not apply, and the values with which it would.
     fn chosen<C: Copy + Default + Serialize>(
         &self,
         key: &str,
@@ -188,6 +192,10 @@ mod signed {
         }
 
         /// Checks that the audience of assertions is known: the issuer, or an explicit value.
+        ///
+        /// # Errors
+        ///
+        /// Names `assertion_audience`, if neither it nor `issuer` is set.
         fn check_audience(&self) -> Result<(), ConfigError> {
             let problem = "is not set, and neither is {issuer}: whom a signed assertion is for";
             match self.is_set("issuer") || self.is_set("assertion_audience") {

@@ -67,6 +67,10 @@ impl Config {
     }
 
     /// Returns the revocation endpoint: a URL, or the one that the issuer's metadata names.
+    ///
+    /// # Errors
+    ///
+    /// Names `revoke_on_shutdown`, if it is not a URL, or it is `discovered` without an issuer.
     fn revocation(&self) -> Result<Option<RevocationEndpoint>, ConfigError> {
         const KEY: &str = "revoke_on_shutdown";
         match self.keys.revoke_on_shutdown.as_deref() {
@@ -81,6 +85,10 @@ impl Config {
     }
 
     /// Builds the endpoint from `token_url` or `issuer`, of which exactly one must be set.
+    ///
+    /// # Errors
+    ///
+    /// Names the key that is missing, invalid or contradicts the other.
     fn located(&self, auth: ClientAuth) -> Result<TokenEndpoint, ConfigError> {
         let (key, problem) = match (&self.keys.token_url, &self.keys.issuer) {
             (Some(url), None) => {
@@ -107,6 +115,11 @@ impl Config {
     }
 
     /// Parses and checks a URL. The error does not contain it, because it may contain a password.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if its value is not an absolute https URL without user information, or an http URL that is
+    /// allowed.
     fn url(&self, key: &str, url: &str) -> Result<Uri, ConfigError> {
         let uri: Uri = url.parse().map_err(|_| self.invalid(key, "is not a URL"))?;
         let authority = uri.authority().filter(|_| uri.scheme().is_some());
@@ -125,6 +138,10 @@ impl Config {
     }
 
     /// Adds the grant's parameters: scopes, audiences, resources, authorization details and further parameters.
+    ///
+    /// # Errors
+    ///
+    /// Names the key whose value is invalid, or `parameters` if a name has a key of its own.
     fn asked(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
         let keys = &self.keys;
         // The endpoint's own error is replaced, because it would contain values.

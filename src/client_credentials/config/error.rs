@@ -35,8 +35,8 @@ impl ConfigError {
     }
 
     /// Creates an error from a message that begins with the name of a variable, whose name begins with `prefix`.
-    // The prefix may contain spaces, so the search for the end of the name begins after it.
     pub(super) fn parse(text: String, prefix: &str) -> Self {
+        // The prefix may contain spaces, so the search for the end of the name begins after it.
         let key = text[prefix.len()..].find(' ').unwrap_or_default();
         let key = prefix.len() + key;
         Self { text, key }

@@ -135,6 +135,10 @@ impl Config {
     }
 
     /// Builds the token source: an API key or a token endpoint.
+    ///
+    /// # Errors
+    ///
+    /// As for [`endpoint`](Self::endpoint). An API key and a token endpoint exclude each other.
     fn source(&self) -> Result<SharedTokenSource, ConfigError> {
         if let Some(key) = self.api_key()? {
             return Ok(SharedTokenSource::new(key));
@@ -145,6 +149,10 @@ impl Config {
 
     /// Parses an origin. `number` is its position in the list, from 1. Errors contain the position instead of the text,
     /// which may contain a password.
+    ///
+    /// # Errors
+    ///
+    /// Names the key and the position, if the text is not an origin, or it uses plain http that is not allowed.
     fn origin(&self, key: &str, number: usize, text: &str) -> Result<Origin, ConfigError> {
         let problem = match text.parse::<Origin>() {
             Ok(origin) => match self.plain_http(&origin, "token") {
@@ -181,6 +189,10 @@ impl Config {
     }
 
     /// Returns the value of `key`. If it is missing, `what` describes it in the error.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if it is not set.
     fn required<'a>(
         &self,
         key: &str,

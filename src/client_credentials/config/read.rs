@@ -67,6 +67,10 @@ impl Config {
     }
 
     /// Reads each known key with `get`. Does not check the keys together.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable that is invalid or not UTF-8.
     fn from_variables(
         prefix: &str,
         get: impl Fn(&str) -> Result<Option<String>, ConfigError>,
@@ -88,12 +92,20 @@ impl Config {
     }
 
     /// Checks the keys together, so that errors appear before the first token request.
+    ///
+    /// # Errors
+    ///
+    /// Names the key that is missing or contradicts another. The token source that is built for the check is discarded.
     fn checked(self) -> Result<Self, ConfigError> {
         self.source().map(|_| self)
     }
 
     /// Reads `entries` into this configuration. `variable` returns the value of an environment variable, for keys that
     /// end in `_variable`.
+    ///
+    /// # Errors
+    ///
+    /// Names the key whose value is invalid, an unknown key, or two keys of one secret.
     fn read<'de, A: MapAccess<'de>>(
         self,
         entries: A,
@@ -135,6 +147,7 @@ impl<'de> Visitor<'de> for Table {
         f.write_str("a table of keys, such as client_id")
     }
 
+    /// Variables that a `_variable` key names are read from the environment.
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Config, A::Error> {
         let variable = |name: &str| environment(name).ok().flatten();
         Config::default().read(entries, &variable)
@@ -160,6 +173,8 @@ impl<'de> Visitor<'de> for Table {
 }
 
 /// Entries of a table. Each entry is checked when it is read, so that the format can add its position to the error.
+///
+/// The value is read together with its key, because an empty value makes the key count as not set.
 struct Entries<'a, A> {
     /// The format's own access to the table.
     entries: A,

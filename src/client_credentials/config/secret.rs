@@ -35,6 +35,10 @@ impl Config {
     }
 
     /// Reads a secret now. Returns the key that is set and the content.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if it is not set or its file cannot be read.
     #[cfg(any(feature = "jwt", feature = "https"))]
     pub(super) fn secret_now(
         &self,
@@ -47,6 +51,10 @@ impl Config {
     }
 
     /// Returns the key of a secret that is set, and its value: the secret itself or a path.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if none of the three is set.
     fn located_secret(&self, key: &str, what: &str) -> Result<(String, &Secret), ConfigError> {
         let missing = format!("is not set, and neither is {{{key}_file}}: {what}");
         let mut keys = SECRET_ENDS.into_iter().map(|end| format!("{key}{end}"));
@@ -70,6 +78,10 @@ impl Config {
     }
 
     /// Returns `value`, or, for a key that ends in `_file`, the current content of the file.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if the file cannot be read.
     #[cfg(any(feature = "jwt", feature = "https"))]
     pub(super) fn content(
         &self,
@@ -87,6 +99,10 @@ impl Config {
     }
 
     /// Returns the API key, or `None` if none is set. An API key excludes all keys of a token endpoint.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if a key of a token endpoint is set as well.
     pub(super) fn api_key(&self) -> Result<Option<ApiKey>, ConfigError> {
         if self.keys.api_key.is_none() {
             return Ok(None);

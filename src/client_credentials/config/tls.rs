@@ -57,6 +57,10 @@ impl Config {
 
     /// Reads the trusted roots. Returns them and the problems of the certificates that were skipped. Fails if none is
     /// usable.
+    ///
+    /// # Errors
+    ///
+    /// Names `ca_file`, and describes what was found instead of a certificate.
     fn authorities(&self, path: &str) -> Result<(RootCertStore, Vec<String>), ConfigError> {
         let content = self.content("ca_file", path)?;
         let certificates = pem::certificates(&content);
@@ -85,6 +89,10 @@ impl Config {
     }
 
     /// Checks that the certificate and the private key can be read and belong together.
+    ///
+    /// # Errors
+    ///
+    /// Names the key of the certificate or of the private key, and describes what was found instead.
     fn check_identity(
         &self,
         builder: ConfigBuilder<ClientConfig, WantsClientCert>,

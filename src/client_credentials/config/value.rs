@@ -28,6 +28,10 @@ pub(super) struct Value<'a> {
 
 impl Value<'_> {
     /// Returns the text, trimmed at both ends.
+    ///
+    /// # Errors
+    ///
+    /// If the value is not a string. A number is not converted, because its text form is ambiguous: `007` or `1e3`.
     fn text(self) -> Result<String, Invalid> {
         let Json::String(text) = self.json else {
             return Err(invalid("is not a string; put it in quotes"));
@@ -63,6 +67,8 @@ impl Value<'_> {
 }
 
 /// Returns whether `json` counts as not set: null, or an empty text.
+///
+/// An unset variable is often passed on as an empty one, for example by Compose or Kubernetes.
 pub(super) fn is_unset(json: &Json) -> bool {
     json.is_null() || json.as_str().is_some_and(is_empty)
 }
@@ -214,6 +220,8 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 /// Returns the key that `name` may be a misspelling of. Only keys with the same first letter are considered.
+///
+/// A misspelled first letter is rare, and this condition avoids suggestions for unrelated variables.
 pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     let first = name.chars().next()?;
     let near = known.iter().filter(|key| key.starts_with(first));

@@ -30,6 +30,7 @@ impl TokenSource for TokenEndpoint {
         token.map_err(|error| self.name(error))
     }
 
+    /// A change of any secret, of the grant's tokens or of the certificate ends the backoff after a permanent failure.
     async fn changed(&self) -> bool {
         self.auth.changed().await || self.grant.changed().await || self.client.changed().await
     }
@@ -43,6 +44,7 @@ impl TokenSource for TokenEndpoint {
         Some(async move { self.revoke_at(at, token, cx.surroundings()).await })
     }
 
+    /// Revocation is opt-in; see [`TokenEndpoint::revoke_on_shutdown`].
     fn revokes(&self) -> bool {
         self.revocation.is_some()
     }
@@ -124,6 +126,10 @@ impl TokenEndpoint {
 
     /// Makes one attempt. If retries are left, the first attempt gets half of the remaining time, so that a hanging
     /// request can be replaced by another.
+    ///
+    /// # Errors
+    ///
+    /// The error of the attempt, or a timeout, which counts as a request that was sent.
     async fn attempt_in_time(
         &self,
         transport: &Transport,
@@ -152,6 +158,8 @@ impl TokenEndpoint {
     }
 
     /// Waits before the next attempt. Returns `error` if the time left is too short.
+    ///
+    /// Emits an event before the delay, so that a slow fetch is explained while it runs.
     async fn wait(
         &self,
         error: TokenError,
@@ -191,6 +199,8 @@ fn left(now: Instant, cx: &Surroundings<'_>) -> Duration {
 
 /// Returns whether the error is transient: the same request may succeed soon, and the server did not ask for a longer
 /// delay.
+///
+/// A 500 is not retried within a fetch.
 fn is_hiccup(error: &TokenError) -> bool {
     let passes = match error.kind() {
         TokenErrorKind::Timeout | TokenErrorKind::Transport => true,

@@ -19,11 +19,11 @@ use crate::{
 impl TokenEndpoint {
     /// Checks the settings without sending anything.
     ///
+    /// Secrets and files are not read. A wrong secret is reported by the server.
+    ///
     /// # Errors
     ///
     /// A permanent [`TokenError`] that names the setting. The first token request would return the same error.
-    ///
-    /// Secrets and files are not read. A wrong secret is reported by the server.
     pub fn check(&self) -> Result<(), TokenError> {
         // The first problem is reported, in the order of the connection: location, revocation, parameters,
         // authentication, audience.
@@ -124,6 +124,8 @@ impl TokenEndpoint {
 
     /// Returns settings that violate a rule, and the rule. They are still sent as they are, because some older servers
     /// require such values.
+    ///
+    /// Each rule is named with its RFC, for the event.
     pub(super) fn deviations(&self) -> Vec<(&'static str, &'static str)> {
         let mut deviations = Vec::new();
         // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
@@ -132,8 +134,7 @@ impl TokenEndpoint {
             let rule = "RFC 6749 §3.3: a scope holds no quote, no backslash and no character outside ASCII";
             deviations.push(("scope", rule));
         }
-        // RFC 8707 §2. An absolute URI without a fragment (RFC 8707 §2). Not parsed as `Uri`, because URNs are valid
-        // resources.
+        // An absolute URI without a fragment (RFC 8707 §2). Not parsed as `Uri`, because URNs are valid resources.
         let absolute = |uri: &str| {
             uri.split_once(':').is_some_and(|(scheme, rest)| {
                 scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.is_empty()
@@ -167,6 +168,8 @@ impl TokenEndpoint {
     }
 
     /// Emits an event for each peculiarity of the settings, once for the endpoint and its clones.
+    ///
+    /// Called by the first fetch, when the layer's sinks are known.
     pub(super) fn report_notes(&self, cx: &Surroundings<'_>) {
         if !self.notes.are_due() {
             return;

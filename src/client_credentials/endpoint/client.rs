@@ -47,6 +47,10 @@ impl Client {
     }
 
     /// Returns the transport for a fetch that begins now.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error without a client; otherwise the error of a certificate that cannot be read or used.
     pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
         match self {
             Self::Service(transport) => Ok(transport.clone().into()),
@@ -61,6 +65,8 @@ impl Client {
     }
 
     /// Returns whether the client's certificate differs from the one in the last fetch.
+    ///
+    /// A service of the user manages its own certificate, so it never counts as changed.
     pub(super) async fn changed(&self) -> bool {
         match self {
             #[cfg(feature = "https")]

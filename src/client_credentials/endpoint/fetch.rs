@@ -211,6 +211,10 @@ impl TokenEndpoint {
     }
 
     /// Adds the client authentication. With `kept`, uses the credentials that last obtained a token.
+    ///
+    /// # Errors
+    ///
+    /// The error of the method, or a configuration error, if it sets a parameter that is already set.
     pub(super) async fn authenticate(
         &self,
         request: &mut TokenRequest,
@@ -257,6 +261,8 @@ impl TokenEndpoint {
 }
 
 /// Builds the HTTP request. Takes the headers out of `request`.
+///
+/// The form is encoded into a zeroized buffer, which the request owns.
 pub(super) fn into_http(uri: Uri, request: &mut TokenRequest) -> Request<Full<Bytes>> {
     let mut http = Request::new(Full::new(request.form.encode()));
     *http.method_mut() = Method::POST;

@@ -101,6 +101,10 @@ impl Grant {
     }
 
     /// Writes the grant's parameters.
+    ///
+    /// # Errors
+    ///
+    /// The error of a token that cannot be read. Nothing is sent then.
     pub(super) async fn write(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         request.parameter("grant_type", self.name());
         match &self.0 {

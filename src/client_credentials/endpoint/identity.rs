@@ -48,6 +48,10 @@ impl Identity {
     }
 
     /// Reads both. Fails after [`LONGEST_READ`].
+    ///
+    /// # Errors
+    ///
+    /// The error of a source, or a transient one after the time limit.
     pub(super) async fn read(&self) -> Result<Pair, TokenError> {
         let both = async {
             Ok(Pair {
@@ -73,6 +77,10 @@ impl Pair {
     }
 
     /// Configures `config` to present this certificate.
+    ///
+    /// # Errors
+    ///
+    /// Describes what was found, if the chain or the key is not usable PEM, or they do not belong together.
     pub(super) fn enter(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
         let chain = pem::chain(self.chain.expose().as_bytes())
             .map_err(|found| wrong(&format!("the client certificate is not PEM: {found}")))?;

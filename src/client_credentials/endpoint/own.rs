@@ -77,6 +77,10 @@ impl OwnClient {
 
     /// Returns the client for a fetch. If a certificate cannot be read or used, returns the previous client together
     /// with the error.
+    ///
+    /// # Errors
+    ///
+    /// The error of the certificate or of the TLS setup, if there is no previous client.
     pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
         let pair = match &self.identity {
             Some(identity) => identity.read().await.map(Some),
@@ -110,6 +114,10 @@ impl OwnClient {
 
     /// Returns the current client if it presents `pair` and belongs to this runtime. Otherwise creates a new one, whose
     /// connections present `pair`.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if TLS cannot be configured, or the error of an unusable certificate.
     async fn made_for(&self, pair: Option<Pair>) -> Result<Transport, TokenError> {
         {
             let mut memory = lock(&self.memory);
@@ -171,6 +179,8 @@ impl Connections {
 
     /// Returns the shared client of all endpoints without TLS settings on this runtime. It lives as long as one
     /// endpoint that has used it.
+    ///
+    /// The map holds weak references, so that a runtime that has shut down keeps no connections.
     fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Mutex<HashMap<Id, Weak<Connections>>>> =
             LazyLock::new(Mutex::default);

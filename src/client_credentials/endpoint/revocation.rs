@@ -104,6 +104,10 @@ impl TokenEndpoint {
     }
 
     /// Sends the revocation request and reads the response.
+    ///
+    /// # Errors
+    ///
+    /// The error of the request or of the response.
     async fn send_revocation(
         &self,
         uri: Uri,

@@ -25,6 +25,10 @@ use crate::{
 };
 
 /// Returns a builder with an explicit crypto provider. The process-wide default is read, and never installed.
+///
+/// # Errors
+///
+/// A configuration error without a crypto provider, or with an unusable one.
 pub(in crate::client_credentials) fn builder()
 -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TokenError> {
     let provider = crypto::provider().ok_or_else(|| TokenError::configuration(NO_PROVIDER))?;
@@ -94,6 +98,10 @@ pub(super) fn roots(text: &[u8]) -> Result<Roots, TokenError> {
 /// # Cancel safety
 ///
 /// Cancel safe: dropping the future leaves the queue of waiting callers, and the read continues.
+///
+/// # Errors
+///
+/// A configuration error, if the platform has no usable root certificate, or the runtime shut down during the read.
 pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
     let mut place = Place(None);
     poll_fn(|cx| {

@@ -81,6 +81,11 @@ impl Transport {
     }
 
     /// Sends a request and reads the whole response.
+    ///
+    /// # Errors
+    ///
+    /// A transient error, if the connection fails, or the body ends early or exceeds the limit; a permanent one, if a
+    /// certificate is the cause.
     pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answered, TokenError> {
         (self.0)(request).await
     }
@@ -153,6 +158,8 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
 }
 
 /// Creates the error of a failed request, as specific as the cause allows: TLS setup, certificate, or transport.
+///
+/// The original error stays the source, without its URL.
 fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenError {
     let error = without_url(error.into());
     #[cfg(feature = "https")]

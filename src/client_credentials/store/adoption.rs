@@ -30,6 +30,9 @@ pub(super) struct Wanted {
 ///
 /// `asked` is when the store was read. The remaining lifetime counts from then, so that a slow response never extends
 /// it.
+///
+/// Returns `None` if the token is known, its lifetime is implausible, less than a second remains, or it is due for
+/// refresh while this process has one that still works.
 pub(super) fn adopt(
     entry: &StoredToken,
     wanted: &Wanted,

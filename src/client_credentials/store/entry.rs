@@ -90,6 +90,8 @@ impl StoredToken {
     }
 
     /// Sets the remaining lifetime, limited to the whole lifetime.
+    ///
+    /// The limit protects against a store whose clock runs differently.
     #[must_use]
     pub fn with_left(mut self, left: Duration) -> Self {
         self.left = left.min(self.lifetime);
@@ -120,6 +122,8 @@ impl StoredToken {
 
     /// Restores a token from the result of [`to_bytes`](Self::to_bytes), with `left` of its lifetime remaining. Returns
     /// `None` if `bytes` holds no token.
+    ///
+    /// A store that decrypts with the wrong key usually gets `None`; authenticated encryption makes that certain.
     #[must_use]
     pub fn from_bytes(bytes: &[u8], left: Duration) -> Option<Self> {
         let record: Record<'_> = serde_json::from_slice(bytes).ok()?;

@@ -165,6 +165,9 @@ pub trait TokenStore: Send + Sync + 'static {
 
 /// Result of a request for the lease: which process may fetch.
 ///
+/// The lease only reduces the number of token requests. Correctness does not depend on it: if it expires too early, two
+/// processes fetch.
+///
 /// # Examples
 ///
 /// ```
@@ -179,9 +182,6 @@ pub trait TokenStore: Send + Sync + 'static {
 /// }
 /// # assert_eq!(answer(None, LeaseHolder::random()), Lease::Held);
 /// ```
-///
-/// The lease only reduces the number of token requests. Correctness does not depend on it: if it expires too early, two
-/// processes fetch.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Lease {

@@ -20,6 +20,8 @@ pub(crate) struct TokenSharing {
 }
 
 /// How a layer uses its store.
+///
+/// Set through the layer's builder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SharingSettings {
     /// Length of a lease. Default: 5 s.

@@ -54,6 +54,8 @@ pub(super) struct Visit<'a> {
 }
 
 /// Outcome of the lookup in the store.
+///
+/// Only the holder of the lease may assume that no other process fetches.
 enum Found {
     /// A token from the store, or the current one if it must stay in use.
     Token(Acquired),
@@ -144,6 +146,10 @@ impl<'a> Visit<'a> {
     /// Reads the store and requests the lease, repeatedly while another process holds it.
     ///
     /// Waits for at most half of the time until the deadline. The other half remains for a fetch of its own.
+    ///
+    /// # Errors
+    ///
+    /// Any failure of the store other than an unreadable entry. The caller then fetches without the store.
     async fn ask(&self) -> Result<Found, StoreError> {
         // A forced refresh ignores the stored token, unless another process fetched it while this one waited for the
         // lease.
@@ -182,6 +188,10 @@ impl<'a> Visit<'a> {
     }
 
     /// Reads the store and returns its token if it meets the requirements. An unreadable entry counts as absent.
+    ///
+    /// # Errors
+    ///
+    /// Any failure of the store other than an unreadable entry.
     async fn look(&self) -> Result<Option<Acquired>, StoreError> {
         let clock = self.cx.clock();
         // Taken before the call, so that the time of the call counts against the remaining lifetime.
@@ -204,6 +214,10 @@ impl<'a> Visit<'a> {
 
     /// Returns the rejected token if the shared cooldown does not permit a replacement yet, as if the issuer had issued
     /// it again. Otherwise begins a cooldown, removes the token from the store for all processes and returns `None`.
+    ///
+    /// # Errors
+    ///
+    /// Any failure of the store. The caller then fetches without the store, and the lease expires by itself.
     async fn held_back(&self) -> Result<Option<Acquired>, StoreError> {
         let current = self.cell.current.as_ref();
         let Some(current) = current.filter(|_| self.cx.reason() == FetchReason::Rejected) else {
@@ -324,6 +338,10 @@ impl<'a> Visit<'a> {
 
     /// Calls the store with the configured timeout. Emits an event when the store begins to fail or recovers. A panic
     /// of the store counts as a failure.
+    ///
+    /// # Errors
+    ///
+    /// The store's error, or `Unavailable` after a timeout or a panic.
     async fn ask_store<'s, T, F>(
         &'s self,
         ask: impl FnOnce(&'s dyn Erased) -> F,

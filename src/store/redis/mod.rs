@@ -157,6 +157,11 @@ impl Connection {
     }
 
     /// Sends the command, follows redirections and retries broken connections. Sends it at most [`MOST`] times.
+    ///
+    /// # Errors
+    ///
+    /// The mapped error of the server, or `Unavailable` if the attempts are used up because the cluster keeps
+    /// redirecting.
     async fn run(&self, call: &Call) -> Result<Value, StoreError> {
         let slot = slot(call.first_key());
         // A node without a connection connects within the time limit of the first command.
@@ -214,6 +219,11 @@ impl Connection {
     ///
     /// In a cluster it uses the node of the channel's slot if that is known. Any node would do, because nodes forward
     /// published messages to each other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Unavailable`](super::StoreErrorKind::Unavailable), if the server is unreachable or rejects the
+    /// subscription.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
         let node = self.node(slot(channel))?;
         let subscribed = node.subscribe(channel, self.limit).await;
@@ -221,6 +231,10 @@ impl Connection {
     }
 
     /// Unsubscribes from a channel.
+    ///
+    /// # Errors
+    ///
+    /// As for [`subscribe`](Self::subscribe). Without a connection there is no subscription, and the call succeeds.
     pub(crate) async fn unsubscribe(&self, channel: &str) -> Result<(), StoreError> {
         let node = self.node(slot(channel))?;
         let unsubscribed = node.unsubscribe(channel, self.limit).await;
@@ -268,6 +282,8 @@ impl Connection {
 }
 
 /// Maps an error of the Redis client to a [`StoreError`] with a remedy.
+///
+/// Errors that mean a foreign value become `Unreadable`, all others `Unavailable`.
 fn told(error: RedisError) -> StoreError {
     let what = match (error.kind(), error.code()) {
         (_, Some("WRONGTYPE")) | (ErrorKind::UnexpectedReturnType, _) => {

@@ -52,6 +52,15 @@ impl Node {
     }
 
     /// Executes a command. With `asking`, sends `ASKING` first, for a slot that is in migration to this node.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`], which determines whether the connection is still usable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: without its time limit an unresponsive connection would stay in use. `Connection::invoke`
+    /// therefore runs it on a task of its own.
     pub(super) async fn ask(
         &self,
         command: Cmd,
@@ -89,6 +98,8 @@ impl Node {
     }
 
     /// Waits for `asked` for at most `limit`. Discards the connection on a timeout or a connection error.
+    ///
+    /// The connection is shared, so discarding it also fails the commands of other callers that wait for it.
     async fn once<T>(
         &self,
         limit: Duration,

@@ -21,6 +21,14 @@ pub(super) struct Routes {
 
 impl Routes {
     /// Returns the node that owns a slot, or a configured node that can redirect.
+    ///
+    /// # Errors
+    ///
+    /// The client's error, if the address cannot be used.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `seeds` is empty, which `Connection` rules out.
     pub(super) fn node(
         &mut self,
         slot: u16,
@@ -68,6 +76,8 @@ impl Routes {
 
 /// Returns the address in a redirection, such as `MOVED 3999 10.0.0.7:6379`. A redirection without a host means the
 /// host of the node that sent it.
+///
+/// Returns `None` if the redirection cannot be parsed, or `by` is not a TCP address.
 pub(super) fn redirected(error: &RedisError, by: &ConnectionAddr) -> Option<ConnectionAddr> {
     let (to, _) = error.redirect_node()?;
     let (host, port) = to.rsplit_once(':')?;

@@ -56,6 +56,8 @@ impl Call {
     }
 
     /// Returns the first key, which determines the slot.
+    ///
+    /// A call is only created by `Script::key`, so there is always one.
     pub(super) fn first_key(&self) -> &str {
         &self.keys[0]
     }

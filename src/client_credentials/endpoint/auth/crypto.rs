@@ -35,6 +35,10 @@ mod provider {
     use super::{CannotSign, KeyAlgorithm, SecretAlgorithm};
 
     /// Signs `message`. `key` is in PKCS #1 for RSA, and in PKCS #8 for other algorithms.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotSign::UnsuitableKey`], if the provider rejects the key.
     pub(in super::super) fn sign(
         algorithm: KeyAlgorithm,
         key: &[u8],

@@ -196,6 +196,11 @@ fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
 }
 
 /// Calls `signer` with `message`, within the deadline of the attempt. A panic and a timeout are transient failures.
+///
+/// # Errors
+///
+/// The signer's error, a transient error after a panic or a timeout, or a permanent one, if the result is not a
+/// signature.
 async fn signature_by<S: Signer>(
     signer: &S,
     message: &str,
@@ -273,6 +278,10 @@ fn header(request: &TokenRequest, algorithm: &str, key_id: Option<&str>) -> serd
 
 /// Returns the claims (RFC 7523 §3). Every attempt has a new `jti`, because a server may reject one that it has seen
 /// (§3, item 7).
+///
+/// # Errors
+///
+/// A configuration error, if the audience is unknown.
 fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenError> {
     let Some(audience) = request.audience() else {
         return Err(TokenError::configuration(NO_AUDIENCE));

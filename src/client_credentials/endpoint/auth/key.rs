@@ -162,6 +162,10 @@ impl SigningKey {
 
     /// Creates a key after a trial signature, if this build can sign: only a signature reveals a key that is damaged or
     /// too short.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if the key cannot sign.
     fn tried(
         algorithm: KeyAlgorithm,
         key: Zeroizing<Vec<u8>>,
@@ -177,6 +181,10 @@ impl SigningKey {
     }
 
     /// Returns the key for `request`. Reads it from its source, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, or of a key that does not fit the algorithm.
     pub(super) async fn current_for(&self, request: &mut TokenRequest) -> Result<Self, TokenError> {
         match &self.0.key {
             Key::Fixed(_) => Ok(self.clone()),
@@ -217,6 +225,7 @@ impl Signer for SigningKey {
         self.0.algorithm
     }
 
+    /// Returns the configured id. The `kid` of a key with a source is known only after it is read.
     fn key_id(&self) -> Option<Cow<'_, str>> {
         self.0.id.as_deref().map(Cow::Borrowed)
     }

@@ -111,6 +111,10 @@ pub enum AssertionAudience {
 
 impl TokenRequest {
     /// Reads a secret to send; see [`UsedSecrets::read`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, if there is no fallback.
     pub(in super::super) async fn read(
         &mut self,
         secret: &SharedSecret,

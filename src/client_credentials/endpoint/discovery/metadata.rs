@@ -147,6 +147,10 @@ impl Metadata {
 
     /// Selects the method and the endpoints. Selects only among the configured methods, because a server, or an
     /// attacker in its place, must not make the client disclose more than it was configured to.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error that lists what the server supports and what the credential supports.
     pub(super) fn choose(&self, able: Able) -> Result<Choice, TokenError> {
         let offered = |method: &&&str| self.methods.iter().any(|known| known == **method);
         let method = able.methods.iter().find(offered).copied();
@@ -180,6 +184,10 @@ impl Metadata {
 
     /// Selects the same method with renewed metadata. Fails if the method or the algorithm is no longer supported, or
     /// the token endpoint has moved to another origin.
+    ///
+    /// # Errors
+    ///
+    /// An error that says what has changed. The metadata in use is then kept.
     pub(super) fn follow(&self, known: &Choice, able: Able) -> Result<Choice, TokenError> {
         let dropped = known
             .method

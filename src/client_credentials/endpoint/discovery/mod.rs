@@ -67,6 +67,10 @@ impl Discovery {
     ///
     /// The first fetch must succeed. Later, a failed renewal is reported as an event, and the cached metadata stays in
     /// use.
+    ///
+    /// # Errors
+    ///
+    /// Only while nothing is cached: the error of the request, or of metadata that must not be used.
     pub(super) async fn choice(
         &self,
         transport: &Transport,
@@ -144,6 +148,11 @@ impl Discovery {
     ///
     /// Only a URL without metadata leads to the next one. A server error, throttling, or metadata of another issuer
     /// fails immediately, because it does not justify trusting a document from another place.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first URL that fails, or [`NoMetadata`](TokenErrorKind::NoMetadata) with the response of each
+    /// URL.
     async fn fetch(
         &self,
         transport: &Transport,

@@ -59,6 +59,10 @@ pub(super) fn read(
 
 /// Reads the response to a revocation (RFC 7009 §2.2). Any success means that the token is revoked, whatever the body
 /// contains.
+///
+/// # Errors
+///
+/// The error that the response contains.
 pub(super) fn revoked(
     status: StatusCode,
     headers: &HeaderMap,
@@ -130,6 +134,11 @@ fn unreadable(body: &[u8]) -> TokenError {
 }
 
 /// Reads the token of a successful response.
+///
+/// # Errors
+///
+/// An unsupported token type, a missing or invalid `access_token`, or, in strict mode, a deviation that RFC 6749
+/// forbids.
 fn token(
     answer: &mut Answer,
     headers: &HeaderMap,

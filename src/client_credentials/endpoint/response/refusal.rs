@@ -28,6 +28,9 @@ pub(super) struct Refusal<'a> {
 impl Refusal<'_> {
     /// Converts the response to an error. The status takes precedence: the body of a 429 or 5xx never makes an error
     /// permanent.
+    ///
+    /// The order of the checks matters: rate limits and transient failures are recognized before any code or status
+    /// makes the error permanent.
     pub(super) fn error(&self, cx: &Context<'_>) -> TokenError {
         use TokenErrorKind::{CredentialsRefused, Malformed, Refused, ScopeRefused, Server};
 

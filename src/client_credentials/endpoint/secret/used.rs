@@ -56,6 +56,10 @@ impl UsedSecrets {
     }
 
     /// Reads the secret to send: the current value, or the fallback if it is requested or the source fails.
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, if there is no fallback.
     pub(in super::super) async fn read(
         &mut self,
         source: &SharedSecret,

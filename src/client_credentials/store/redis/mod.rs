@@ -138,6 +138,7 @@ impl RedisTokenStore {
 }
 
 impl TokenStore for RedisTokenStore {
+    /// Tries every key, because the token may have been written before a rotation.
     async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
         // The first token that can be read wins. An unreadable entry is reported only if no key has a readable one.
         let mut unreadable = None;
@@ -151,6 +152,7 @@ impl TokenStore for RedisTokenStore {
         unreadable.map_or(Ok(None), Err)
     }
 
+    /// Writes with the active key only. Takes two round trips: the server's time, then the token.
     async fn put(
         &self,
         identity: &CacheIdentity,
@@ -172,6 +174,7 @@ impl TokenStore for RedisTokenStore {
         self.connection.invoke(put).await
     }
 
+    /// Compares the tag on the server, so that a newer token is never removed.
     async fn remove(
         &self,
         identity: &CacheIdentity,
@@ -189,6 +192,7 @@ impl TokenStore for RedisTokenStore {
         Ok(removed)
     }
 
+    /// All processes must have the same active key for the lease to be effective. During a rotation two may hold one.
     async fn lease(
         &self,
         identity: &CacheIdentity,
@@ -206,6 +210,7 @@ impl TokenStore for RedisTokenStore {
         })
     }
 
+    /// A failure is marked in place of the lease, so that it expires by itself.
     async fn release(
         &self,
         identity: &CacheIdentity,
@@ -220,6 +225,7 @@ impl TokenStore for RedisTokenStore {
         self.connection.invoke(release).await
     }
 
+    /// The cooldown is an entry of its own, which expires by itself.
     async fn cool_down(
         &self,
         identity: &CacheIdentity,

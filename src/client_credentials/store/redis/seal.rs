@@ -19,6 +19,8 @@ use super::{Entry, StoreError, StoredToken, millis};
 
 /// Seals `token` for `entry`. `now` is the server's time in milliseconds.
 ///
+/// The format and the tag precede the ciphertext, and without a key the content follows in the clear.
+///
 /// # Errors
 ///
 /// [`StoreErrorKind::Unavailable`](super::super::StoreErrorKind::Unavailable), if the token exceeds 64 KiB or cannot be
@@ -57,6 +59,8 @@ pub(super) fn seal(
 }
 
 /// Opens `sealed`, which was read from `entry` when the server's time was `now`, in milliseconds.
+///
+/// The remaining lifetime is 0 if the expiry has passed on the server.
 ///
 /// # Errors
 ///
