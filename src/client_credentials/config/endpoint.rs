@@ -42,6 +42,7 @@ impl Config {
             revocation_audience: keys.revocation_audience.as_deref().map(assertion_audience),
         });
         endpoint = words(&keys.bearer_types).fold(endpoint, TokenEndpoint::bearer_type);
+        // The first fetch reports them, because the layer's sinks are not known yet.
         for setting in &self.trimmed {
             endpoint.note_trimmed(setting.clone());
         }

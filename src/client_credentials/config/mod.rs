@@ -82,6 +82,7 @@ impl Config {
         const KEY: &str = "allowed_origins";
         let texts = self.keys.allowed_origins.iter().flatten();
         let texts = texts.flat_map(|text| text.split(|c: char| c == ',' || c.is_whitespace()));
+        // Numbered for errors, which must not contain the text.
         let texts = (1..).zip(texts.filter(|text| !text.is_empty()));
         let mut origins = texts.map(|(number, text)| self.origin(KEY, number, text));
         let missing =

@@ -199,6 +199,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
         while let Some(key) = self.entries.next_key::<String>()? {
             // The value is read ahead of the key's check, because an empty value makes the key count as not set.
             self.json = self.entries.next_value()?;
+            // An unset known key is skipped. An unknown key is an error even if it is empty.
             if is_unset(&self.json) && names().contains(&&*key) {
                 continue;
             }
@@ -230,6 +231,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
         let mut json = self.json.take();
         if let (true, Some(name)) = (self.key.ends_with("_variable"), json.as_str()) {
+            // The value replaces the name, and is then checked like any other value.
             let held = (self.variable)(trimmed(name)).map(Json::String);
             let held = held.filter(|held| !is_unset(held));
             json = held.ok_or_else(|| self.invalid("names a variable that is not set"))?;

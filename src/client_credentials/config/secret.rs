@@ -58,6 +58,7 @@ impl Config {
     fn located_secret(&self, key: &str, what: &str) -> Result<(String, &Secret), ConfigError> {
         let missing = format!("is not set, and neither is {{{key}_file}}: {what}");
         let mut keys = SECRET_ENDS.into_iter().map(|end| format!("{key}{end}"));
+        // At most one of the three is set, which `read` has checked.
         let set = keys.find(|key| self.is_set(key)).zip(self.keys.secret(key));
         set.ok_or_else(|| self.invalid(key, missing))
     }

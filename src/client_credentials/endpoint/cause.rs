@@ -65,9 +65,11 @@ fn of_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
             "could not be sent: the host's name was not found; check the URL, and this machine's DNS",
         );
     }
+    // The texts of rustls and OpenSSL.
     if https && has(&["InvalidContentType", "wrong version number"]) {
         return Some(NO_TLS);
     }
+    // hyper reads a TLS alert as the start of a response.
     if !https && has(&["invalid HTTP version"]) {
         return Some(
             "was not answered with HTTP: the port may be one for https; write https:// in the URL, or check the port",

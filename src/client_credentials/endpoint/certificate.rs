@@ -46,6 +46,7 @@ fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
         if let Some(tls) = error.downcast_ref() {
             return Some(tls);
         }
+        // `io::Error` wraps the TLS error, but its `source` is the source of that error.
         let inside = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref)

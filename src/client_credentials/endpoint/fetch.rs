@@ -141,6 +141,7 @@ impl TokenEndpoint {
         let uri = choice.token_endpoint.clone();
         let mut request = self.blank(&uri, choice, &self.assertion_audience, deadline, cx);
         self.grant.write(&mut request).await?;
+        // Without the parameter the server uses its default scope (RFC 6749 §3.3).
         if !self.scopes.is_empty() {
             request.parameter("scope", self.scopes.join(" "));
         }

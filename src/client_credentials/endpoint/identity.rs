@@ -89,6 +89,7 @@ impl Pair {
                 "the certificate's key is not a private key in PEM: {found}"
             ))
         })?;
+        // Checks that the key belongs to the certificate.
         let both = CertifiedKey::from_der(chain, key, config.crypto_provider())
             .map_err(|_| wrong("the private key does not belong to the client certificate"))?;
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(both));

@@ -82,6 +82,7 @@ impl OwnClient {
     ///
     /// The error of the certificate or of the TLS setup, if there is no previous client.
     pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
+        // Read for every fetch, so that a renewed certificate takes effect.
         let pair = match &self.identity {
             Some(identity) => identity.read().await.map(Some),
             None => Ok(None),

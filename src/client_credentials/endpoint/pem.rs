@@ -107,6 +107,7 @@ pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
 
 /// Returns `text` without byte order marks at its beginning. Decodes it first if it is base64 of PEM or JSON.
 pub(in crate::client_credentials) fn unwrapped(text: &[u8]) -> Bytes {
+    // A brace begins a JWK.
     let start = without_marks(text);
     if start.starts_with(b"{") || split(start, BEGIN).is_some() {
         return Zeroizing::new(start.to_vec());
@@ -180,6 +181,7 @@ fn split<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 /// Decodes base64. Skips quotes, NULs, blanks and escaped line breaks, which shells and secret stores add. Lines with a
 /// colon are headers (RFC 1421) and are ignored.
 fn decode(body: &[u8]) -> Option<Bytes> {
+    // First pass: undo what shells and secret stores add. The capacity suffices, so no buffer is reallocated.
     let mut plain: Bytes = Zeroizing::new(Vec::with_capacity(body.len()));
     let mut bytes = body.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
@@ -199,6 +201,7 @@ fn decode(body: &[u8]) -> Option<Bytes> {
             _ => plain.push(byte),
         }
     }
+    // Second pass: drop header lines, and join the others.
     let mut digits: Bytes = Zeroizing::new(Vec::with_capacity(plain.len()));
     for line in plain.split(|byte| *byte == b'\n') {
         if !line.contains(&b':') {

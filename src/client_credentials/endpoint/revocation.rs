@@ -98,6 +98,7 @@ impl TokenEndpoint {
             RevocationEndpoint::Discovered => choice.revocation_endpoint.clone(),
         };
         let uri = uri.ok_or_else(|| self.name(nowhere()))?;
+        // The error names this endpoint rather than the token endpoint.
         let place = response::place(&uri);
         let revoked = self.send_revocation(uri, choice, token, cx).await;
         revoked.map_err(|error| error.with_endpoint(place))

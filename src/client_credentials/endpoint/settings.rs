@@ -54,6 +54,7 @@ impl TokenEndpoint {
         let mut notes = Notes::default();
         let issuer: Arc<str> = notes.trim("issuer", issuer.into()).into();
         let discovery = Discovery::new(issuer);
+        // The identifier, even if the URL of the metadata was configured.
         let issuer = discovery.issuer().into();
         Self {
             notes,
@@ -202,6 +203,7 @@ impl TokenEndpoint {
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         let scope = self.notes.trim("scope", scope);
         for scope in scope.split_ascii_whitespace() {
+            // A repeated scope has no meaning, so duplicates are dropped.
             if !self.scopes.iter().any(|known| known == scope) {
                 self.scopes.push(scope.to_owned());
             }
@@ -240,6 +242,7 @@ impl TokenEndpoint {
         let (name, value) = (name.into(), value.into());
         let value = match trim(&value) {
             Some(trimmed) => {
+                // The name is reported, never the value.
                 self.note_trimmed(name.clone());
                 trimmed
             }
@@ -278,8 +281,8 @@ impl TokenEndpoint {
         self
     }
 
-    /// Makes responses an error that contain anything that RFC 6749 [forbids](super::super::Quirk::is_forbidden),
-    /// instead of interpreting them leniently. Default: off.
+    /// Treats a response as an error if it contains anything that RFC 6749
+    /// [forbids](super::super::Quirk::is_forbidden), instead of reading it leniently. Default: off.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;

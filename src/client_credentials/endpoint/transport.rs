@@ -125,6 +125,7 @@ where
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|error| broken("was answered by half: the connection broke", error, https))?;
+        // Trailers are ignored.
         let Ok(mut data) = frame.into_data() else {
             continue;
         };

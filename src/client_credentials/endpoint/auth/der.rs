@@ -69,6 +69,7 @@ fn header(der: &[u8]) -> Option<(usize, usize)> {
         long => {
             let count = usize::from(long & 0x7F);
             // At most 4 length bytes, so that `sum` cannot overflow.
+            // Long form: the lower bits contain the number of length bytes.
             let bytes = der.get(2..2 + count).filter(|_| count <= 4)?;
             let content = bytes
                 .iter()

@@ -78,6 +78,7 @@ impl SigningKey {
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let pem = pem::unwrapped(pem.as_ref());
         let (key, found) = private::read_pem(algorithm, &pem).map_err(|found| {
+            // A brace begins a JWK.
             let remedy = match pem.starts_with(b"{") {
                 true => "; pass a JWK to `SigningKey::jwk`",
                 false => pem::remedy(&pem),
@@ -96,6 +97,7 @@ impl SigningKey {
     pub fn der(algorithm: KeyAlgorithm, der: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let der = der.as_ref();
         let (key, found) = private::read_der(algorithm, der).map_err(|found| {
+            // Dashes begin PEM.
             let remedy = match der.starts_with(b"--") {
                 true => "; pass PEM to `SigningKey::pem`",
                 false => "",
@@ -117,6 +119,7 @@ impl SigningKey {
     pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let jwk = pem::unwrapped(jwk.as_ref());
         let (key, id) = jwk::read(algorithm, &jwk).map_err(|found| {
+            // Anything else may be PEM.
             let remedy = match jwk.starts_with(b"{") {
                 true => "",
                 false => "; pass PEM to `SigningKey::pem`",

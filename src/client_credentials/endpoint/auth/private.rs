@@ -137,6 +137,7 @@ impl<'a> PrivateKey<'a> {
     fn of_der(der: &'a [u8]) -> Option<Self> {
         let (content, _) = der::content(der, SEQUENCE)?;
         let (_version, rest) = der::content(content, INTEGER)?;
+        // PKCS #8 continues with the algorithm, PKCS #1 with the modulus, SEC 1 with the key.
         let label = match *rest.first()? {
             SEQUENCE => "PRIVATE KEY",
             INTEGER => "RSA PRIVATE KEY",

@@ -252,6 +252,7 @@ fn from_der(signature: &[u8], length: usize) -> Option<Vec<u8>> {
     let (pair, after) = der::content(signature, SEQUENCE)?;
     let (r, rest) = der::content(pair, INTEGER)?;
     let (s, behind) = der::content(rest, INTEGER)?;
+    // DER omits leading zeros, and adds one before a set first bit. JWS has a fixed length.
     let padded = |number: &[u8]| {
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
         let number = &number[zeros..];

@@ -67,6 +67,7 @@ impl Issuer {
         let known = [at(format!("{OAUTH}{path}")), at(format!("{path}{OPENID}"))];
         let mut places: Vec<_> = self.document.iter().cloned().collect();
         for place in known.into_iter().flatten() {
+            // The configured URL may be one of the well-known ones.
             if !places.contains(&place) {
                 places.push(place);
             }

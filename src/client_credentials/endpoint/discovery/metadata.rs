@@ -120,6 +120,7 @@ impl Metadata {
         let none = Map::new();
         let aliases = members.get("mtls_endpoint_aliases");
         let aliases = aliases.and_then(Value::as_object).unwrap_or(&none);
+        // An unusable alias is an error only for a client with a certificate.
         let alias = text(aliases, "token_endpoint").map(|uri| trusted.usable(&uri));
         // At most used on shutdown, so an invalid URL does not fail the fetch of a token.
         let optional = |uri: Option<String>| trusted.usable(&uri?);

@@ -79,6 +79,7 @@ impl Answer {
         for pair in text.split('&') {
             let (name, value) = pair.split_once('=')?;
             let value = Value::String(decode(value)?);
+            // The replaced value may be a token.
             if let Some(mut old) = answer.members.insert(decode(name)?, value) {
                 wipe(&mut old);
                 duplicate = true;
@@ -103,6 +104,7 @@ impl Answer {
             // Known codes are exempt from redaction: even if a secret is part of one, it discloses nothing.
             Value::String(code) if KNOWN_CODES.contains(&code.as_str()) => Some(code.clone()),
             Value::String(code) if code.trim().is_empty() => None,
+            // Web frameworks write the name of the status here.
             Value::String(words) if !status.is_success() && is_status(words) => None,
             Value::String(code) => Some(self.quoted(code, secrets, 80)),
             Value::Null | Value::Bool(false) => None,
@@ -208,6 +210,7 @@ impl Members {
             }
             Err(_) => repaired(decoded(json).trim()),
         };
+        // Repaired text that still does not parse is not a token response.
         let found = serde_json::from_str::<Self>(&repaired).ok()?;
         Some(Self {
             misencoded: true,

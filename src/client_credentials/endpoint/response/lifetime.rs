@@ -105,6 +105,7 @@ fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<Quirk>) -> Option<
         quirks.push(Quirk::ImplausibleLifetime);
         return Some(Duration::ZERO);
     }
+    // A number of this size is a date rather than a lifetime of decades.
     if let Some(date) = Number::parse(format!("{seconds:.0}").as_bytes())
         .filter(|number| number.whole >= START_OF_EPOCH_SECONDS)
         .and_then(|number| number.wait(made))
@@ -136,6 +137,7 @@ fn absolute(value: &Value, made: SystemTime) -> Option<Duration> {
     let Some(seconds) = number(value) else {
         return remaining(date::parse(value.as_str()?)?, made);
     };
+    // First as a date or a number of seconds from now, whichever the size suggests; then strictly as a date.
     let near = Number::parse(format!("{seconds:.0}").as_bytes())
         .and_then(|number| number.wait(made))
         .filter(|left| !left.is_zero());

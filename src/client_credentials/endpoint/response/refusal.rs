@@ -49,6 +49,7 @@ impl Refusal<'_> {
         if asked_to_wait || self.sounds_throttled() {
             return throttled();
         }
+        // The kind is that of a 5xx, so that it is treated like one.
         if self.sounds_transient() {
             return TokenError::new(Server, true, "failed at the server");
         }

@@ -80,6 +80,7 @@ impl SecretSource for SecretFile {
             .map(Zeroizing::new)
             .map_err(|error| failed(error.into()))?;
         let content = std::str::from_utf8(&content).map_err(|_| {
+            // The byte order mark that Windows tools write.
             self.unreadable(match content.starts_with(&[0xFF, 0xFE]) {
                 true => "is UTF-16; save it as UTF-8",
                 false => "is not UTF-8",

@@ -102,6 +102,7 @@ impl SharedSecret {
     /// Returns whether the current value differs from that of the last attempt. Returns `false` before the first
     /// attempt, or if the source fails.
     pub(in super::super) async fn changed(&self) -> bool {
+        // Before the first attempt there is nothing to compare with, so the source is not read.
         if matches!(lock(&self.0.memory).given, Given::NotAsked) {
             return false;
         }
