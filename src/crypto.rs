@@ -1,10 +1,15 @@
-//! The crypto provider that rustls uses in this program. It is never installed from here, and no default feature brings one.
+//! Selection of the crypto provider for rustls.
+//!
+//! This crate never installs a process-wide provider, and none of its default features enables one.
 
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-/// The provider that the process has installed, or else one that is compiled in; of two, ring.
+/// Returns the provider that the process has installed, or else a compiled-in one. If both are compiled in, ring is
+/// preferred.
+///
+/// Returns `None` if there is neither.
 #[cfg(feature = "https")]
 pub(crate) fn provider() -> Option<Arc<CryptoProvider>> {
     let installed = CryptoProvider::get_default().cloned();
@@ -12,17 +17,21 @@ pub(crate) fn provider() -> Option<Arc<CryptoProvider>> {
     installed.or_else(|| ring.or(aws_lc_rs).map(Arc::new))
 }
 
-/// Whether rustls finds the provider of the process by itself. Where it does not, it panics.
+/// Returns whether rustls can choose the process-wide provider itself: one is installed, or exactly one is compiled in.
+///
+/// Otherwise rustls panics when a configuration is built without an explicit provider.
 #[cfg(feature = "redis-tls")]
 pub(crate) fn is_determined() -> bool {
     let one = || compiled().iter().flatten().count() == 1;
     CryptoProvider::get_default().is_some() || one()
 }
 
-/// The providers that are compiled into rustls, whichever crates of the program have enabled them: ring and aws-lc-rs.
+/// Returns the providers compiled into rustls, ring first, then aws-lc-rs. Any crate in the program may have enabled
+/// them.
 ///
-/// `rustls::crypto` has a module for each provider that is enabled. A name that the inner block's glob import does not
-/// find is looked up in the outer block, where a module stands that has none.
+/// Cargo features of rustls are not visible here, so name resolution detects them. `rustls::crypto` has a module for
+/// each enabled provider. A name that the inner block's glob import does not provide resolves in the outer block, to
+/// the placeholder module in [`missing`].
 fn compiled() -> [Option<CryptoProvider>; 2] {
     #[allow(unused_imports, reason = "used where rustls has no such module")]
     use self::missing::{aws_lc_rs, ring};
@@ -34,7 +43,9 @@ fn compiled() -> [Option<CryptoProvider>; 2] {
     }
 }
 
+/// Conversion of a provider, or of its placeholder, to an `Option`.
 trait Found {
+    /// Returns the provider, or `None` for the placeholder.
     fn found(self) -> Option<CryptoProvider>;
 }
 
@@ -44,11 +55,12 @@ impl Found for CryptoProvider {
     }
 }
 
-/// In place of a provider that is not compiled in.
+/// Placeholders for the provider modules that rustls was compiled without.
 #[allow(dead_code, reason = "used where rustls has fewer than two providers")]
 mod missing {
     use rustls::crypto::CryptoProvider;
 
+    /// The value that a placeholder module returns instead of a provider.
     pub(super) struct Missing;
 
     impl super::Found for Missing {
@@ -57,12 +69,14 @@ mod missing {
         }
     }
 
+    /// Placeholder for `rustls::crypto::ring`.
     pub(super) mod ring {
         pub(in super::super) fn default_provider() -> super::Missing {
             super::Missing
         }
     }
 
+    /// Placeholder for `rustls::crypto::aws_lc_rs`.
     pub(super) mod aws_lc_rs {
         pub(in super::super) fn default_provider() -> super::Missing {
             super::Missing

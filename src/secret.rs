@@ -1,14 +1,14 @@
-//! Secrets that programs pass in and get back: zeroized on drop, and never shown.
+//! Secret text and bytes: zeroized on drop and redacted in `Debug`.
 
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-/// A text that must not be shown: a client secret, an access token, an assertion.
+/// A secret text, such as a client secret, an access token or an assertion.
 ///
-/// Cheap to clone; the memory is overwritten with zeros when the last clone is dropped. `Debug` shows nothing of it, and
-/// there is no `Display`.
+/// Cheap to clone: clones share one allocation, which is zeroized when the last clone is dropped. `Debug` prints a
+/// placeholder, and there is no `Display`.
 ///
 /// # Examples
 ///
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
-/// Bytes that must not be shown: a key, an encoded token. The counterpart of [`Secret`].
+/// Secret bytes, such as a key or an encoded token. The counterpart of [`Secret`].
 ///
 /// # Examples
 ///
@@ -39,13 +39,13 @@ pub struct Secret(Arc<Zeroizing<String>>);
 pub struct SecretBytes(Arc<Zeroizing<Vec<u8>>>);
 
 impl Secret {
-    /// A secret of `text`, whose memory it takes over.
+    /// Creates a secret from `text`, without copying it if it is a `String`.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(Arc::new(Zeroizing::new(text.into())))
     }
 
-    /// The secret itself. Take care that it gets into no log and no error.
+    /// Returns the secret text. Keep it out of logs and errors.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -53,20 +53,20 @@ impl Secret {
 }
 
 impl SecretBytes {
-    /// A secret of `bytes`, whose memory it takes over.
+    /// Creates a secret from `bytes`, without copying them if they are a `Vec<u8>`.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Arc::new(Zeroizing::new(bytes.into())))
     }
 
-    /// The bytes themselves. Take care that they get into no log and no error.
+    /// Returns the secret bytes. Keep them out of logs and errors.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// From a string. The deserializer's error may quote another value than a string, as serde's errors do.
+/// Deserializes from a string. For any other type, the deserializer's error may quote the value, as serde's errors do.
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self::new)
@@ -79,6 +79,7 @@ impl From<String> for Secret {
     }
 }
 
+/// Copies the text. The original is not zeroized.
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {
         Self::new(text)
@@ -91,24 +92,28 @@ impl From<Vec<u8>> for SecretBytes {
     }
 }
 
+/// Copies the bytes. The original is not zeroized.
 impl From<&[u8]> for SecretBytes {
     fn from(bytes: &[u8]) -> Self {
         Self::new(bytes)
     }
 }
 
+/// Copies the bytes and zeroizes the array that was passed.
 impl<const N: usize> From<[u8; N]> for SecretBytes {
     fn from(bytes: [u8; N]) -> Self {
         Self::new(Zeroizing::new(bytes).as_slice())
     }
 }
 
+/// Prints a placeholder only.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret([REDACTED])")
     }
 }
 
+/// Prints a placeholder only.
 impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretBytes([REDACTED])")

@@ -1,10 +1,15 @@
-//! What is wrong with a store.
+//! The error type of token stores and quota stores.
+//!
+//! Both kinds of stores use one error type, so that health and retries need not distinguish them.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::BoxError;
 
-/// A store did not do what it was asked to. Cheap to clone, and without secrets.
+/// A failure of a store. Cheap to clone; contains no secrets.
+///
+/// `Display` prints `the store`, followed by the text that the error was created with. The cause, if known, is the
+/// [`source`](Error::source).
 ///
 /// # Examples
 ///
@@ -23,12 +28,15 @@ use crate::BoxError;
 /// ```
 #[derive(Clone, Debug)]
 pub struct StoreError {
+    /// Category of the failure.
     kind: StoreErrorKind,
+    /// Description that completes a sentence beginning with "the store".
     what: Cow<'static, str>,
+    /// The underlying error. Shared, so that the error stays cheap to clone.
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What kind of thing is wrong with a store.
+/// Category of a [`StoreError`].
 ///
 /// # Examples
 ///
@@ -48,33 +56,35 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It cannot be set up like this.
+    /// The store cannot be set up with the given configuration.
     Configuration,
-    /// It could not be asked, did not answer in time, or refused.
+    /// The store was unreachable, timed out or returned an error.
     Unavailable,
-    /// It holds something under our key that is none of ours, or was changed.
+    /// The entry under the key was not written by this crate, or it was modified.
     Unreadable,
 }
 
 impl StoreError {
-    /// The store could not be asked, did not answer in time, or refused. `what` must not hold a secret.
+    /// Creates an error for a store that was unreachable, timed out or returned an error. `what` completes the sentence
+    /// "the store …" and must not contain a secret.
     #[must_use]
     pub fn unavailable(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StoreErrorKind::Unavailable, what)
     }
 
-    /// What is under our key is none of ours. `what` must not hold a secret.
+    /// Creates an error for an entry that this crate did not write. `what` must not contain a secret.
     #[must_use]
     pub fn unreadable(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StoreErrorKind::Unreadable, what)
     }
 
-    /// The store cannot be set up like this. `what` must not hold a secret.
+    /// Creates an error for a store that cannot be set up as configured. `what` must not contain a secret.
     #[must_use]
     pub fn configuration(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StoreErrorKind::Configuration, what)
     }
 
+    /// Creates an error without a source.
     fn new(kind: StoreErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
@@ -83,24 +93,28 @@ impl StoreError {
         }
     }
 
-    /// Adds the error that caused this one. Its text must not hold a secret.
+    /// Adds the underlying error as the source. Its text must not contain a secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// What kind of thing is wrong.
+    /// Returns the category of the error.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
+    /// Returns whether the entry is foreign or was modified; the store itself works.
     #[cfg(feature = "redis")]
     pub(crate) fn is_unreadable(&self) -> bool {
         self.kind == StoreErrorKind::Unreadable
     }
 
+    /// Creates an error for a store that did not respond within `limit`.
+    ///
+    /// The kind is `Unavailable`: a server that is too slow is treated like one that is down.
     pub(crate) fn timeout(limit: Duration) -> Self {
         Self::unavailable(format!("gave no answer within {limit:?}"))
     }

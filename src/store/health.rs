@@ -1,40 +1,56 @@
-//! Whether the store works, so that each change is told once.
+//! Health of a store. Reports each transition once.
+//!
+//! A store is checked by every call rather than by a timer. Without this module each failing call would emit an event;
+//! with it, one event marks the beginning of an outage and one its end.
 
 use super::{StoreError, StoreErrorKind};
 
-/// What is wrong with the store, as far as the last calls showed.
+/// Health of a store, as the most recent calls showed it.
+///
+/// Reads and writes are tracked separately, so that a successful read does not hide failing writes.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
+    /// Whether the last read failed. Cleared by any successful call.
     reading_fails: bool,
-    /// A full or read-only store can be read all the same.
+    /// Whether the last write failed. Only a successful write clears it: a full or read-only store still serves reads.
     writing_fails: bool,
+    /// Whether an entry was unreadable. Only a successful read clears it.
     unreadable: bool,
 }
 
-/// What a call does to the store.
+/// Kind of access that a call makes to the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Access {
+    /// The call only reads.
     Read,
+    /// The call may write.
     Write,
 }
 
-/// A change to be told.
+/// Transition to report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Change {
+    /// The store has begun to fail.
     Failed,
+    /// The store works again.
     Recovered,
 }
 
 impl Health {
-    /// A call has ended, with `error` or well.
+    /// Records the result of a call. Returns the transition that it causes, if any.
+    ///
+    /// The transition depends on the combined state: a store that fails in two ways has recovered only when both have
+    /// ended.
     pub(crate) fn learn(&mut self, access: Access, error: Option<&StoreError>) -> Option<Change> {
         let was_ill = self.is_ill();
         match (error.map(StoreError::kind), access) {
             (None, Access::Read) => {
+                // A successful read proves that an entry is readable, but not that the store accepts writes.
                 self.reading_fails = false;
                 self.unreadable = false;
             }
             (None, Access::Write) => {
+                // A store that accepts writes can be read as well. The entry may still be unreadable.
                 self.reading_fails = false;
                 self.writing_fails = false;
             }
@@ -49,6 +65,9 @@ impl Health {
         }
     }
 
+    /// Returns whether reads, writes or an entry currently fail.
+    ///
+    /// An unreadable entry counts as well, because someone else writes to the store or the keys differ.
     fn is_ill(&self) -> bool {
         self.reading_fails || self.writing_fails || self.unreadable
     }

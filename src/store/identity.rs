@@ -1,14 +1,16 @@
-//! Under what something is stored.
+//! The key under which a store keeps an entry.
+//!
+//! The key must be complete: if a setting that affects the stored value is missing from it, two configurations share
+//! one value.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// What tells what is stored for one configuration from that of all others: a list of named fields, each with its length in
-/// front, so that no two lists look alike.
+/// A cache key for one configuration: length-prefixed named fields, so that different configurations never collide.
 ///
-/// It holds secrets: a store puts it through a keyed hash and stores that only. Its memory is
-/// zeroised when it is dropped, and `Debug` shows nothing of it.
+/// It contains secrets. A store must put it through a keyed hash and use only the hash as the name of the entry. The
+/// memory is zeroized on drop, and `Debug` does not print the fields.
 ///
 /// # Examples
 ///
@@ -26,37 +28,46 @@ use zeroize::Zeroizing;
 pub struct CacheIdentity(Zeroizing<Vec<u8>>);
 
 impl CacheIdentity {
-    /// An identity of this kind, without fields.
+    /// Creates a key of the given kind, without further fields.
     #[must_use]
     pub fn new(kind: impl AsRef<str>) -> Self {
         Self(Zeroizing::default()).field("kind", kind.as_ref())
     }
 
-    /// Adds a field. The order matters, and a name may be repeated.
+    /// Appends a field. The order of fields matters. A name may be repeated.
+    ///
+    /// Each part is preceded by its length as 8 bytes, big-endian, so that the boundaries between parts are
+    /// unambiguous.
     #[must_use]
     pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        // The name is part of the key, so that equal values of different settings differ.
         self.append(name.as_bytes());
         self.append(value.as_ref());
         self
     }
 
-    /// Adds another identity as a field.
+    /// Appends another key as a field.
     #[must_use]
     pub fn nested(self, name: &str, other: &Self) -> Self {
         self.field(name, other.expose())
     }
 
-    /// The fields as bytes, equal for equal identities in every process and version. For a keyed hash.
+    /// Returns the encoded fields, as input for a keyed hash. Equal keys have equal bytes in every process and every
+    /// version of this crate.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Grows by hand, so that the old buffer is wiped.
+    /// Appends `part` with its length in front.
+    ///
+    /// Reallocates explicitly, so that the previous buffer is zeroized when it is dropped. `Vec` would free it as it
+    /// is.
     fn append(&mut self, part: &[u8]) {
         let length = (part.len() as u64).to_be_bytes();
         let wanted = self.0.len() + length.len() + part.len();
         if self.0.capacity() < wanted {
+            // At least 1 KiB, so that a usual key is built with a single allocation.
             let mut larger = Zeroizing::new(Vec::with_capacity(wanted.max(1024)));
             larger.extend_from_slice(&self.0);
             self.0 = larger;
@@ -66,6 +77,7 @@ impl CacheIdentity {
     }
 }
 
+/// Does not print the fields, which contain secrets.
 impl fmt::Debug for CacheIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CacheIdentity(..)")

@@ -1,4 +1,8 @@
-//! The keys of a store: under which names tokens are kept, and what they are encrypted with.
+//! The keys of a store: they derive the names of entries and encrypt tokens.
+//!
+//! A key is never used directly. HMAC derives one subkey for names, one for tags and one for encryption, so that a
+//! value computed for one purpose reveals nothing about another. The names of entries are keyed as well: a reader of
+//! the store cannot test guesses of a client secret against them.
 
 use std::fmt;
 
@@ -13,10 +17,10 @@ use zeroize::Zeroizing;
 use super::{CacheIdentity, StoreError};
 use crate::secret::SecretBytes;
 
-/// The keys that a store encrypts with, each with a name. The first one writes; all read. Cheap to clone it is not.
+/// The named keys of a store. The first key encrypts; every key can decrypt. Not cheap to clone.
 ///
-/// To rotate: give every process the new key as a further one, then as the first with the old one behind it, and then
-/// leave out the old one. At worst that costs two token requests.
+/// To rotate a key without downtime, deploy three times: add the new key as a further one; make it the first and keep
+/// the old one after it; remove the old one. A rotation costs at most two token requests.
 ///
 /// # Examples
 ///
@@ -35,33 +39,42 @@ use crate::secret::SecretBytes;
 /// ```
 #[derive(Clone)]
 pub struct StoreKeys {
+    /// The key that writes.
     active: Key,
+    /// Keys that only read, in the order in which they were added.
     others: Vec<Key>,
 }
 
-/// One key, as what is derived from it.
+/// Subkeys derived from one key, one for each purpose.
 #[derive(Clone)]
 pub(crate) struct Key {
+    /// Name of the key, 1 to 64 characters. Empty only for the store without encryption.
     id: String,
+    /// Derives the names of entries.
     index: Zeroizing<[u8; 32]>,
+    /// Derives the tags by which tokens are compared.
     tag: Zeroizing<[u8; 32]>,
-    /// None where tokens are stored as they are.
+    /// Encrypts tokens. `None` if tokens are stored unencrypted.
     seal: Option<Zeroizing<[u8; 32]>>,
 }
 
-/// A place in the store: one key, one identity.
+/// Address of an entry: one key and one cache key.
 pub(crate) struct Entry<'a> {
+    /// The key that the entry belongs to.
     key: &'a Key,
+    /// HMAC-SHA-256 of the cache key under the key's index subkey.
     cache_key: [u8; 32],
 }
 
 impl StoreKeys {
-    /// One key, of at least 32 bytes at random. `id` names it; letters, digits, `-`, `_` and `.`.
+    /// Creates a key ring with one key, of at least 32 random bytes.
+    ///
+    /// `id` names the key: 1 to 64 ASCII letters, digits, `-`, `_` and `.`.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the key is too short or the name
-    /// holds something else.
+    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the key is too short or the name is
+    /// invalid.
     pub fn new(id: impl Into<String>, key: impl Into<SecretBytes>) -> Result<Self, StoreError> {
         Ok(Self {
             active: Key::new(id.into(), &key.into())?,
@@ -69,11 +82,11 @@ impl StoreKeys {
         })
     }
 
-    /// Adds a key that reads only.
+    /// Adds a key that only reads.
     ///
     /// # Errors
     ///
-    /// As for [`new`](Self::new), and if there is a key with this name already.
+    /// As for [`new`](Self::new), and if the ring already has a key with this name.
     pub fn and(
         mut self,
         id: impl Into<String>,
@@ -87,12 +100,14 @@ impl StoreKeys {
         Ok(self)
     }
 
-    /// Keys written as `name:base64`, with spaces, commas or line breaks between them, as in an environment variable. The
-    /// first one writes.
+    /// Parses keys written as `name:base64`, separated by spaces, commas or line breaks, as in an environment variable.
+    /// The first key writes. The base64 is the standard alphabet with padding (RFC 4648 §4).
+    ///
+    /// The order matters: to rotate, move the new name to the front.
     ///
     /// # Errors
     ///
-    /// As for [`and`](Self::and), and if there is none: tokens are not stored without a key by accident.
+    /// As for [`and`](Self::and), and if `text` contains no key, so that a missing variable never disables encryption.
     pub fn parse(text: &str) -> Result<Self, StoreError> {
         let mut keys = text
             .split(|c: char| c == ',' || c.is_whitespace())
@@ -106,6 +121,7 @@ impl StoreKeys {
                     .map_err(|_| wrong(format!("has a key, {id:?}, that is not base64")))?;
                 Ok::<_, StoreError>((id.to_owned(), SecretBytes::from(key)))
             });
+        // An empty text is usually an unset variable. Failing here prevents storing tokens unencrypted by mistake.
         let Some(first) = keys.next() else {
             return Err(wrong(
                 "has no key to encrypt tokens with; give it one of 32 bytes at random (`openssl rand -base64 32`), or use \
@@ -113,15 +129,18 @@ impl StoreKeys {
             ));
         };
         let (id, key) = first?;
+        // Duplicate names are rejected by `and`.
         keys.try_fold(Self::new(id, key)?, |all, next| {
             let (id, key) = next?;
             all.and(id, key)
         })
     }
 
-    /// No key: whoever reads the store has the tokens, and can try out client secrets.
+    /// Stores tokens unencrypted. Anyone who can read the store can use the tokens, and can test guesses of client
+    /// secrets offline.
     #[must_use]
     pub fn dangerously_unencrypted() -> Self {
+        // The subkeys are derived from a public constant, so that entries still have names and tags.
         let public = Key::derive(String::new(), b"unencrypted");
         Self {
             active: Key {
@@ -132,30 +151,37 @@ impl StoreKeys {
         }
     }
 
+    /// Returns the key that writes.
     pub(crate) fn active(&self) -> &Key {
         &self.active
     }
 
+    /// Returns all keys, the one that writes first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.active).chain(&self.others)
     }
 }
 
 impl Key {
+    /// Checks the name and the length of a key, and derives its subkeys.
     fn new(id: String, key: &SecretBytes) -> Result<Self, StoreError> {
+        // A name is part of the associated data and of `Debug`, so it must be short and printable.
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
             return Err(wrong(
                 "has a key whose name is not of 1 to 64 letters, digits, `-`, `_` and `.`",
             ));
         }
+        // A passphrase would be open to guessing; 32 random bytes are not.
         if key.expose().len() < 32 {
             return Err(wrong(format!("has a key, {id:?}, of less than 32 bytes")));
         }
         Ok(Self::derive(id, key.expose()))
     }
 
-    /// A key of its own for each purpose.
+    /// Derives an independent subkey for each purpose.
+    ///
+    /// The prefix `tower-m2m 1 ` separates these subkeys from any other use of the key, and from later versions.
     fn derive(id: String, key: &[u8]) -> Self {
         let part = |purpose: &[u8]| Zeroizing::new(mac(key, &[b"tower-m2m 1 ", purpose]));
         Self {
@@ -166,6 +192,7 @@ impl Key {
         }
     }
 
+    /// Returns the entry of a cache key under this key.
     pub(crate) fn entry(&self, identity: &CacheIdentity) -> Entry<'_> {
         Entry {
             key: self,
@@ -175,12 +202,15 @@ impl Key {
 }
 
 impl Entry<'_> {
-    /// As it stands in the store.
+    /// Returns the name of the entry in the store: base64url without padding, 43 characters.
     pub(crate) fn name(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.cache_key)
     }
 
-    /// What tells a token from others without giving it away.
+    /// Returns a tag that identifies a token without revealing it. It depends on the entry, so that equal tokens of
+    /// different entries have different tags.
+    ///
+    /// The tag is truncated to 16 bytes. It is stored in the clear, so that a script can compare it on the server.
     pub(crate) fn tag(&self, token: &[u8]) -> [u8; 16] {
         let whole = mac(&self.key.tag[..], &[&self.cache_key, token]);
         let mut tag = [0; 16];
@@ -188,13 +218,17 @@ impl Entry<'_> {
         tag
     }
 
+    /// Returns the encryption key, or `None` if tokens are stored unencrypted.
     pub(crate) fn seal_key(&self) -> Option<&[u8; 32]> {
         self.key.seal.as_deref()
     }
 
-    /// What a sealed token belongs to: format, key, place and token.
+    /// Returns the associated data of a sealed token: format, name of the key, entry and tag. It binds the ciphertext
+    /// to its place.
+    ///
+    /// The fields have a fixed length or are preceded by their length, so the concatenation is unambiguous.
     pub(crate) fn associated_data(&self, format: &[u8], tag: &[u8; 16]) -> Vec<u8> {
-        // At most 64 bytes long.
+        // `Key::new` limits the name to 64 bytes, so the cast does not truncate.
         let length = [self.key.id.len() as u8];
         [
             format,
@@ -207,6 +241,11 @@ impl Entry<'_> {
     }
 }
 
+/// Returns the HMAC-SHA-256 (RFC 2104) of the concatenated `parts`.
+///
+/// # Panics
+///
+/// Never: HMAC accepts keys of any length.
 fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac =
         <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
@@ -216,10 +255,12 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// Creates a configuration error.
 fn wrong(what: impl Into<std::borrow::Cow<'static, str>>) -> StoreError {
     StoreError::configuration(what)
 }
 
+/// Prints the names of the keys only.
 impl fmt::Debug for StoreKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()

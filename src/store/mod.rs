@@ -1,4 +1,8 @@
-//! What stores have in common, whatever the processes of a fleet share through them.
+//! Parts that token stores and quota stores have in common: errors, health, cache keys, encryption keys and the Redis
+//! connection.
+//!
+//! Nothing here knows what is stored. The token store seals tokens and takes leases with these parts; the quota store
+//! shares limits and subscribes to messages with them.
 
 mod error;
 mod health;

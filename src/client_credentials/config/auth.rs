@@ -1,4 +1,7 @@
-//! The client authentication method and the grant of a configuration, and what each of them needs.
+//! Client authentication and grant of a configuration, and the keys that each of them requires.
+//!
+//! Each method accepts only its own keys. A key that belongs to another method is an error rather than ignored, because
+//! it usually means that `client_auth` was forgotten.
 
 use serde::Serialize;
 
@@ -10,6 +13,11 @@ use super::{
 use crate::client_credentials::{ClientAuth, Grant, TokenExchange};
 
 impl Config {
+    /// Builds the client authentication method.
+    ///
+    /// # Errors
+    ///
+    /// Names the key that is missing or invalid, or that does not apply to the method.
     pub(super) fn auth(&self) -> Result<ClientAuth, ConfigError> {
         let keys = &self.keys;
         let method = self.chosen("client_auth", keys.client_auth)?;
@@ -23,6 +31,7 @@ impl Config {
             Method::Basic | Method::ClientSecretBasic => {
                 ClientAuth::basic(id, self.client_secret()?)
             }
+            // In `id:secret` the first colon separates the two, so the id must not contain one.
             Method::BasicRaw if id.contains(':') => {
                 let problem =
                     "holds a colon, which basic_raw cannot send; set {client_auth} to basic";
@@ -43,6 +52,11 @@ impl Config {
         })
     }
 
+    /// Builds the grant.
+    ///
+    /// # Errors
+    ///
+    /// As for [`auth`](Self::auth), for the keys of the grant.
     pub(super) fn grant(&self) -> Result<Grant, ConfigError> {
         let keys = &self.keys;
         Ok(match self.chosen("grant", keys.grant)? {
@@ -66,17 +80,23 @@ impl Config {
         })
     }
 
+    /// Returns the client secret, which the method requires.
     fn client_secret(&self) -> Result<ConfiguredSecret, ConfigError> {
         self.secret("client_secret", "the client's secret")
     }
 
-    /// The value of `key`, or the default, after a check for keys that go with other values only.
+    /// Returns the value of `key`, or its default. Fails if a key is set that only applies to other values of `key`.
+    ///
+    /// # Errors
+    ///
+    /// Names the key that does not apply, and the values with which it would.
     fn chosen<C: Copy + Default + Serialize>(
         &self,
         key: &str,
         given: Option<C>,
     ) -> Result<C, ConfigError> {
         let chosen = given.unwrap_or_default();
+        // The name by which the value is written in a configuration.
         let name = serde_json::json!(chosen);
         let name = name.as_str().unwrap_or_default();
         let by_default = if given.is_some() { "" } else { " by default" };
@@ -88,6 +108,7 @@ impl Config {
                     "is set, and does not go with {{{key}}}, which is {name}{by_default}; remove it, or set \
                      {{{key}}} to {values}"
                 );
+                // The error is about the stray key, because that is the one that is set.
                 return Err(self.invalid(stray, problem));
             }
         }
@@ -95,28 +116,34 @@ impl Config {
     }
 }
 
+/// Without the feature `jwt`, the methods that sign assertions report the missing feature.
 #[cfg(not(feature = "jwt"))]
 impl Config {
+    /// Reports the missing feature for `client_secret_jwt`.
     fn secret_jwt(&self, _: &str) -> Result<ClientAuth, ConfigError> {
         Err(self.without_jwt("client_secret_jwt"))
     }
 
+    /// Reports the missing feature for `private_key_jwt`.
     fn key_jwt(&self, _: &str) -> Result<ClientAuth, ConfigError> {
         Err(self.without_jwt("private_key_jwt"))
     }
 
+    /// Creates the error that names the features to enable.
     fn without_jwt(&self, method: &str) -> ConfigError {
         let needed = "tower-m2m needs its feature `jwt-aws-lc-rs` or `jwt-rust-crypto`";
         self.invalid("client_auth", format!("is {method}, for which {needed}"))
     }
 }
 
+/// Methods that sign assertions (RFC 7523 §2.2, OpenID Connect Core §9).
 #[cfg(feature = "jwt")]
 mod signed {
     use super::{ClientAuth, Config, ConfigError};
     use crate::client_credentials::{KeyAlgorithm, SecretAlgorithm, SigningKey};
 
     impl Config {
+        /// Builds `client_secret_jwt`. Default algorithm: `HS256`.
         pub(super) fn secret_jwt(&self, id: &str) -> Result<ClientAuth, ConfigError> {
             self.check_audience()?;
             let algorithm = match self.keys.signing_algorithm.as_deref() {
@@ -132,6 +159,7 @@ mod signed {
             Ok(ClientAuth::client_secret_jwt_with(id, secret, algorithm))
         }
 
+        /// Builds `private_key_jwt`. Reads and checks the key now, so that an invalid key is reported at startup.
         pub(super) fn key_jwt(&self, id: &str) -> Result<ClientAuth, ConfigError> {
             self.check_audience()?;
             let what = "the private key, PEM or JWK";
@@ -143,6 +171,8 @@ mod signed {
                 self.invalid("signing_algorithm", format!("must be one of {names}"))
             })?;
             let mut signing = SigningKey::pem_or_jwk(algorithm, &content).map_err(|error| {
+                // Only the description of what was found is kept: the rest of the text names API calls instead of
+                // configuration keys.
                 let error = error.to_string();
                 let found = error.split_once(": found ").map_or("", |(_, found)| found);
                 let problem = format!(
@@ -151,7 +181,7 @@ mod signed {
                 );
                 self.invalid(&key, problem)
             })?;
-            // What was read now shows mistakes at once; a file is read again.
+            // The key was read above only to check it. A file is read again for use, so that it can be rotated.
             if self.is_set("private_key_file") {
                 signing = SigningKey::source(algorithm, self.secret("private_key", what)?);
             }
@@ -161,6 +191,11 @@ mod signed {
             Ok(ClientAuth::private_key_jwt(id, signing))
         }
 
+        /// Checks that the audience of assertions is known: the issuer, or an explicit value.
+        ///
+        /// # Errors
+        ///
+        /// Names `assertion_audience`, if neither it nor `issuer` is set.
         fn check_audience(&self) -> Result<(), ConfigError> {
             let problem = "is not set, and neither is {issuer}: whom a signed assertion is for";
             match self.is_set("issuer") || self.is_set("assertion_audience") {
@@ -170,6 +205,7 @@ mod signed {
         }
     }
 
+    /// Values of `signing_algorithm` for a private key.
     const ALGORITHMS: [KeyAlgorithm; 5] = [
         KeyAlgorithm::Rs256,
         KeyAlgorithm::Ps256,

@@ -1,4 +1,7 @@
-//! The token endpoint of a configuration: where it is, and what it is asked for.
+//! The token endpoint of a configuration: its URL and the parameters of token requests.
+//!
+//! The order of checks determines which of several mistakes is reported: first the client authentication, then the
+//! location, the grant, TLS and the parameters.
 
 use http::Uri;
 
@@ -11,13 +14,13 @@ use crate::{
 };
 
 impl Config {
-    /// The token endpoint, for settings that a configuration cannot hold, such as
-    /// [`service`](TokenEndpoint::service).
+    /// Builds the token endpoint alone, for programs that also need settings that a configuration cannot express, such
+    /// as [`service`](TokenEndpoint::service).
     ///
     /// # Errors
     ///
-    /// Names the key that is missing, wrong or contradicts another, and never shows a value. Files with keys and
-    /// certificates are read now.
+    /// Names the key that is missing or invalid, or that contradicts another, and never contains a value. Files with
+    /// keys and certificates are read by this call.
     pub fn endpoint(&self) -> Result<TokenEndpoint, ConfigError> {
         if self.api_key()?.is_some() {
             let problem = "is set: there is no token endpoint to ask; use `Config::layer`";
@@ -39,14 +42,17 @@ impl Config {
             revocation_audience: keys.revocation_audience.as_deref().map(assertion_audience),
         });
         endpoint = words(&keys.bearer_types).fold(endpoint, TokenEndpoint::bearer_type);
+        // The first fetch reports them, because the layer's sinks are not known yet.
         for setting in &self.trimmed {
             endpoint.note_trimmed(setting.clone());
         }
         self.asked(endpoint)
     }
 
-    /// A key alone is of no use to the methods with a certificate, and [`layer`](Self::layer) has no other way to pass a
-    /// certificate in.
+    /// Checks that a method that presents a certificate has one.
+    ///
+    /// A private key without a certificate is always an error. With `required`, so is the absence of both:
+    /// [`layer`](Self::layer) offers no other way to pass a certificate.
     pub(super) fn check_certificate(&self, required: bool) -> Result<(), ConfigError> {
         let method = self.keys.client_auth.unwrap_or_default();
         let presents = matches!(
@@ -61,6 +67,11 @@ impl Config {
         Ok(())
     }
 
+    /// Returns the revocation endpoint: a URL, or the one that the issuer's metadata names.
+    ///
+    /// # Errors
+    ///
+    /// Names `revoke_on_shutdown`, if it is not a URL, or it is `discovered` without an issuer.
     fn revocation(&self) -> Result<Option<RevocationEndpoint>, ConfigError> {
         const KEY: &str = "revoke_on_shutdown";
         match self.keys.revoke_on_shutdown.as_deref() {
@@ -74,6 +85,11 @@ impl Config {
         }
     }
 
+    /// Builds the endpoint from `token_url` or `issuer`, of which exactly one must be set.
+    ///
+    /// # Errors
+    ///
+    /// Names the key that is missing, invalid or contradicts the other.
     fn located(&self, auth: ClientAuth) -> Result<TokenEndpoint, ConfigError> {
         let (key, problem) = match (&self.keys.token_url, &self.keys.issuer) {
             (Some(url), None) => {
@@ -81,7 +97,7 @@ impl Config {
             }
             (None, Some(issuer)) => {
                 self.url("issuer", issuer)?;
-                // RFC 8414 §2.
+                // An issuer has no query and no fragment (RFC 8414 §2).
                 if !issuer.contains(['?', '#']) {
                     return Ok(TokenEndpoint::discover(issuer.as_str(), auth));
                 }
@@ -99,6 +115,12 @@ impl Config {
         Err(self.invalid(key, problem))
     }
 
+    /// Parses and checks a URL. The error does not contain it, because it may contain a password.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if its value is not an absolute https URL without user information, or an http URL that is
+    /// allowed.
     fn url(&self, key: &str, url: &str) -> Result<Uri, ConfigError> {
         let uri: Uri = url.parse().map_err(|_| self.invalid(key, "is not a URL"))?;
         let authority = uri.authority().filter(|_| uri.scheme().is_some());
@@ -116,14 +138,19 @@ impl Config {
         Err(self.invalid(key, problem))
     }
 
-    /// With what a token is asked for.
+    /// Adds the grant's parameters: scopes, audiences, resources, authorization details and further parameters.
+    ///
+    /// # Errors
+    ///
+    /// Names the key whose value is invalid, or `parameters` if a name has a key of its own.
     fn asked(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
         let keys = &self.keys;
-        // The endpoint's own words would show values.
+        // The endpoint's own error is replaced, because it would contain values.
         let usable = |endpoint: TokenEndpoint, key, problem: &str| {
             let checked = endpoint.check().map_err(|_| self.invalid(key, problem));
             checked.map(|()| endpoint)
         };
+        // Checked before parameters are added, so that a later failure is known to concern a parameter.
         endpoint = usable(endpoint, "client_auth", "is not usable with this client")?;
         endpoint = words(&keys.scope).fold(endpoint, TokenEndpoint::scope);
         let audiences = keys.audience.iter().flatten();
@@ -135,8 +162,10 @@ impl Config {
         }
         for (name, value) in keys.parameters.iter().flatten() {
             endpoint = endpoint.parameter(name, value.clone());
+            // The endpoint itself allows these to be repeated, but here the key and the parameter would be merged
+            // silently.
             let taken = REPEATABLE.contains(&name.as_str()) && self.is_set(name);
-            // Only names that are taken fail.
+            // At this point only a reserved parameter name fails the check.
             if taken || endpoint.check().is_err() {
                 let problem = format!("holds {name}, which has a key of its own; remove it");
                 return Err(self.invalid("parameters", problem));
@@ -145,6 +174,7 @@ impl Config {
         Ok(endpoint)
     }
 
+    /// Without the feature `https`, keys with certificates report the missing feature.
     #[cfg(not(feature = "https"))]
     fn with_tls(&self, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
         let problem =
@@ -157,12 +187,13 @@ impl Config {
     }
 }
 
-/// The words in `texts`, with white space between them.
+/// Splits `texts` at white space.
 fn words(texts: &Option<Vec<String>>) -> impl Iterator<Item = &str> {
     let texts = texts.iter().flatten();
     texts.flat_map(|text| text.split_whitespace())
 }
 
+/// Parses the audience of assertions: a keyword, or the audience itself.
 fn assertion_audience(text: &str) -> AssertionAudience {
     match text {
         "token_endpoint" => AssertionAudience::TokenEndpoint,
@@ -171,4 +202,5 @@ fn assertion_audience(text: &str) -> AssertionAudience {
     }
 }
 
+/// Requirement for `authorization_details`, as part of an error.
 const DETAILS: &str = "must be an array of objects, each with a `type` (RFC 9396 §2)";

@@ -1,4 +1,4 @@
-//! Everything about a credential from the environment or from a file of yours, in one type.
+//! Configuration of a credential, from the environment or from a file.
 //!
 //! ```text
 //! file ─ serde ──┐
@@ -34,18 +34,20 @@ use self::schema::{Keys, names};
 use super::{ClientCredentialsLayer, ClientCredentialsLayerBuilder, SharedTokenSource};
 use crate::Origin;
 
-/// The settings of a [`TokenEndpoint`](super::TokenEndpoint) and its [`ClientCredentialsLayer`], read from the
-/// environment or with serde.
+/// Settings of a [`TokenEndpoint`](super::TokenEndpoint) and its [`ClientCredentialsLayer`], read from the environment
+/// or with serde.
 ///
-/// Each key has one name in files (TOML, JSON, YAML: whatever your own deserializer reads) and one in the environment,
-/// which is the same in capitals behind a prefix: see [the table](crate::docs::configuration). Unknown keys and
-/// contradictions are errors. Line breaks, blank lines, byte order marks and NUL characters at either end of a value are
-/// removed, which [`TokenEvent::ValueTrimmed`](super::TokenEvent::ValueTrimmed) reports; spaces stay. A text that is empty
-/// then, or white space, counts as not set.
+/// Each key has one name in files (TOML, JSON, YAML or any other format with a serde deserializer) and one in the
+/// environment: the same name in upper case, with a prefix. See [the table](crate::docs::configuration). Unknown keys
+/// and contradictions are errors.
 ///
-/// Deserialization checks each key alone, and that one key of a secret is set; [`endpoint`](Self::endpoint) and
-/// [`layer`](Self::layer) check what the keys are together. From the environment both happens at once. `Debug` shows which
-/// keys are set, and no values.
+/// Line breaks, blank lines, byte order marks and NUL characters at either end of a value are removed, which
+/// [`TokenEvent::ValueTrimmed`](super::TokenEvent::ValueTrimmed) reports. Spaces are kept. A text that is then empty or
+/// only white space counts as not set.
+///
+/// Deserialization checks each key on its own, and that at most one key of a secret is set.
+/// [`endpoint`](Self::endpoint) and [`layer`](Self::layer) check the keys together. [`from_env`](Self::from_env) does
+/// both. `Debug` prints the names of the keys that are set, and no values.
 ///
 /// # Examples
 ///
@@ -60,25 +62,27 @@ use crate::Origin;
 /// ```
 #[derive(Clone, Default)]
 pub struct Config {
+    /// Values of the keys.
     keys: Keys,
-    /// The names of the keys that are set.
+    /// Names of the keys that are set.
     set: BTreeSet<String>,
-    /// In front of the names in the environment; `None` for a file.
+    /// Prefix of the variables. `None` if the configuration was read from a file.
     prefix: Option<String>,
-    /// The keys, as they are called there, whose values had line breaks or marks at their ends.
+    /// Names, as in the environment or the file, of the keys whose values were trimmed.
     trimmed: Vec<String>,
 }
 
 impl Config {
-    /// The layer, for the origins in `allowed_origins`.
+    /// Builds a layer for the origins in `allowed_origins`.
     ///
     /// # Errors
     ///
-    /// Names the key that is missing, wrong or contradicts another, and never shows a value.
+    /// Names the key that is missing or invalid, or that contradicts another, and never contains a value.
     pub fn layer(&self) -> Result<ClientCredentialsLayerBuilder, ConfigError> {
         const KEY: &str = "allowed_origins";
         let texts = self.keys.allowed_origins.iter().flatten();
         let texts = texts.flat_map(|text| text.split(|c: char| c == ',' || c.is_whitespace()));
+        // Numbered for errors, which must not contain the text.
         let texts = (1..).zip(texts.filter(|text| !text.is_empty()));
         let mut origins = texts.map(|(number, text)| self.origin(KEY, number, text));
         let missing =
@@ -88,17 +92,17 @@ impl Config {
         origins.try_fold(layer, |layer, origin| Ok(layer.allow_origin(origin?)))
     }
 
-    /// The layer for an origin that the program names itself; `allowed_origins` is not read.
+    /// Builds a layer for an origin that the program names itself. Ignores `allowed_origins`.
     ///
     /// # Errors
     ///
-    /// As [`layer`](Self::layer).
+    /// As for [`layer`](Self::layer).
     pub fn layer_for(&self, origin: Origin) -> Result<ClientCredentialsLayerBuilder, ConfigError> {
         let keys = &self.keys;
         let mut layer = ClientCredentialsLayer::builder(self.source()?, origin);
         let assumed = keys.assume_origin.as_deref();
         let assumed = assumed.map(|text| self.origin("assume_origin", 1, text));
-        // A scheme is a token like a header's name (RFC 9110 §5.1, §11.1).
+        // A scheme has the syntax of a field name: both are tokens (RFC 9110 §5.1, §11.1).
         let token = |key: &str, text: &Option<String>, problem: &str| {
             let name = text.as_deref().map(str::parse::<HeaderName>).transpose();
             name.map_err(|_| self.invalid(key, problem))
@@ -131,7 +135,11 @@ impl Config {
         Ok(layer)
     }
 
-    /// Where tokens come from.
+    /// Builds the token source: an API key or a token endpoint.
+    ///
+    /// # Errors
+    ///
+    /// As for [`endpoint`](Self::endpoint). An API key and a token endpoint exclude each other.
     fn source(&self) -> Result<SharedTokenSource, ConfigError> {
         if let Some(key) = self.api_key()? {
             return Ok(SharedTokenSource::new(key));
@@ -140,7 +148,12 @@ impl Config {
         self.endpoint().map(SharedTokenSource::new)
     }
 
-    /// `number` counts from 1, and is shown instead of the text, which may hold a password.
+    /// Parses an origin. `number` is its position in the list, from 1. Errors contain the position instead of the text,
+    /// which may contain a password.
+    ///
+    /// # Errors
+    ///
+    /// Names the key and the position, if the text is not an origin, or it uses plain http that is not allowed.
     fn origin(&self, key: &str, number: usize, text: &str) -> Result<Origin, ConfigError> {
         let problem = match text.parse::<Origin>() {
             Ok(origin) => match self.plain_http(&origin, "token") {
@@ -155,7 +168,7 @@ impl Config {
         })
     }
 
-    /// What is wrong with `origin` if it is reached over plain http, which shows `what`.
+    /// Returns the problem if `origin` uses plain http, which would expose `what`, and that is not allowed.
     fn plain_http(&self, origin: &Origin, what: &str) -> Option<String> {
         let allowed = origin.is_https() || origin.is_loopback() || self.allows_http();
         (!allowed).then(|| {
@@ -166,15 +179,21 @@ impl Config {
         })
     }
 
+    /// Returns whether plain http is allowed to any host. Default: `false`.
     fn allows_http(&self) -> bool {
         self.keys.dangerously_allow_http == Some(true)
     }
 
+    /// Returns whether a key is set.
     fn is_set(&self, key: &str) -> bool {
         self.set.contains(key)
     }
 
-    /// The value of `key`; `what` says what is missing without it.
+    /// Returns the value of `key`. If it is missing, `what` describes it in the error.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if it is not set.
     fn required<'a>(
         &self,
         key: &str,
@@ -185,7 +204,8 @@ impl Config {
         value.as_deref().ok_or_else(missing)
     }
 
-    /// Keys in braces in `problem` become their names where this was read.
+    /// Creates an error for `key`. Each key in braces in `problem` is replaced by its name as in the environment or the
+    /// file.
     fn invalid(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let mut problem = problem.into();
         for other in names() {
@@ -194,7 +214,7 @@ impl Config {
         ConfigError::new(&self.name(key), &problem)
     }
 
-    /// The key's name where this was read.
+    /// Returns the name of `key`: as in the file, or that of its variable.
     fn name(&self, key: &str) -> String {
         match &self.prefix {
             Some(prefix) => format!("{prefix}{}", key.to_ascii_uppercase()),
@@ -203,8 +223,10 @@ impl Config {
     }
 }
 
+/// Beginning of the error for a text that is not an origin.
 const NO_ORIGIN: &str = "is not an origin such as https://api.example.com";
 
+/// Prints the names of the keys that are set, but no values.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")

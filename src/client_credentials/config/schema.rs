@@ -1,4 +1,7 @@
-//! Every key of a configuration, and the type of its value.
+//! Schema of a configuration: every key and the type of its value.
+//!
+//! The derived implementation of `Deserialize` is the schema: the names, the types and the order of the keys exist only
+//! here. The guide is checked against it by a test.
 
 use std::{collections::BTreeMap, iter::once, time::Duration};
 
@@ -7,10 +10,11 @@ use serde::{Deserialize, Serialize, de::value::MapDeserializer};
 
 use super::value::Invalid;
 
-/// The keys, in the order of the tables in `docs/configuration.md`.
+/// All keys, in the order of the tables in `docs/configuration.md`.
 ///
-/// The same schema reads files and the environment; [`Value`](super::value::Value) says what a text stands for. A secret
-/// has three keys, of which one may be set: `_file` holds the path of a file that is read for every attempt, and `_variable`
+/// Files and the environment use the same schema; [`Value`](super::value::Value) converts texts to the field's type. A
+/// secret has three keys, of which at most one may be set. With the suffix `_file` the key holds the path of a file
+/// that is read for every attempt; with `_variable` it holds the name of a variable, whose value is read instead.
 /// the name of a variable, in whose place its content is read.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,88 +23,88 @@ use super::value::Invalid;
     expect(dead_code, reason = "some keys are for these features alone")
 )]
 pub(super) struct Keys {
-    /// The client's id at the authorization server. Required, except by `anonymous`.
+    /// Client identifier (RFC 6749 §2.2). Required, except by `anonymous`.
     pub(super) client_id: Option<String>,
-    /// The client authentication method. Default: `post`.
+    /// Client authentication method. Default: `post`.
     pub(super) client_auth: Option<Method>,
-    /// The client's secret. Required by the methods that need it.
+    /// Client secret. Required by the methods that use one.
     #[serde(alias = "client_secret_file", alias = "client_secret_variable")]
     pub(super) client_secret: Option<Secret>,
-    /// The private key: PEM, or JWK for `private_key_jwt`. Required by the methods that need it.
+    /// Private key: PEM, or JWK for `private_key_jwt`. Required by the methods that use one.
     #[serde(alias = "private_key_file", alias = "private_key_variable")]
     pub(super) private_key: Option<Secret>,
-    /// The `kid` of the private key. Default: that of the JWK, or none.
+    /// `kid` of the private key. Default: that of the JWK, or none.
     pub(super) key_id: Option<String>,
-    /// The algorithm that signs assertions. Required for a private key. Default for a secret: `HS256`.
+    /// Algorithm that signs assertions. Required for a private key. Default for a secret: `HS256`.
     pub(super) signing_algorithm: Option<String>,
-    /// The audience of signed assertions: a text, `token_endpoint` or `requested_endpoint`. Default: the issuer.
+    /// Audience of signed assertions: a text, `token_endpoint` or `requested_endpoint`. Default: the issuer.
     pub(super) assertion_audience: Option<String>,
     /// Whether signed assertions carry `typ: client-authentication+jwt`. Default: `true`.
     pub(super) assertion_typ: Option<bool>,
-    /// A file that holds an assertion, read for every attempt. Required by `assertion`.
+    /// File that contains an assertion, read for every attempt. Required by `assertion`.
     pub(super) assertion_file: Option<String>,
-    /// The `client_assertion_type` of that assertion. Default: `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.
+    /// `client_assertion_type` of that assertion. Default: `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.
     pub(super) assertion_type: Option<String>,
-    /// A file that holds the client's certificate chain, PEM, read for every fetch.
+    /// File that contains the client's certificate chain in PEM, read for every fetch. Default: none.
     pub(super) certificate_file: Option<String>,
-    /// The token endpoint's URL. Either this or `issuer` is required.
+    /// URL of the token endpoint. Either this key or `issuer` is required.
     pub(super) token_url: Option<String>,
-    /// The issuer, whose metadata names the token endpoint.
+    /// Issuer whose metadata names the token endpoint (RFC 8414).
     pub(super) issuer: Option<String>,
-    /// A file that holds the certificates to trust, PEM, read once. Default: the platform's.
+    /// File that contains the trusted root certificates in PEM, read once. Default: the platform's roots.
     pub(super) ca_file: Option<String>,
-    /// The scopes to ask for. Default: none.
+    /// Scopes to request (RFC 6749 §3.3). Default: none.
     pub(super) scope: Option<Vec<String>>,
-    /// The `audience` parameters. Default: none.
+    /// `audience` parameters to send. Default: none.
     pub(super) audience: Option<Vec<String>>,
-    /// The resources to ask for (RFC 8707). Default: none.
+    /// Resources to request (RFC 8707). Default: none.
     pub(super) resource: Option<Vec<String>>,
-    /// The rights to ask for (RFC 9396). Default: none.
+    /// Authorization details to request (RFC 9396). Default: none.
     pub(super) authorization_details: Option<serde_json::Value>,
-    /// Further parameters of the form. Default: none.
+    /// Further parameters of the token request. Default: none.
     pub(super) parameters: Option<BTreeMap<String, Secret>>,
-    /// The grant. Default: `client_credentials`.
+    /// Grant type. Default: `client_credentials`.
     pub(super) grant: Option<GrantType>,
-    /// A file that holds the assertion of `jwt_bearer`, read for every attempt.
+    /// File that contains the assertion of `jwt_bearer` (RFC 7523 §2.1), read for every attempt.
     pub(super) grant_assertion_file: Option<String>,
-    /// A file that holds the token to exchange, read for every attempt.
+    /// File that contains the subject token of `token_exchange` (RFC 8693), read for every attempt.
     pub(super) subject_token_file: Option<String>,
-    /// The type of the token to exchange. Default: `urn:ietf:params:oauth:token-type:jwt`.
+    /// Type of the subject token. Default: `urn:ietf:params:oauth:token-type:jwt`.
     pub(super) subject_token_type: Option<String>,
-    /// The type of token to ask for in exchange. Default: the server's choice.
+    /// Type of token to request in exchange. Default: chosen by the server.
     pub(super) requested_token_type: Option<String>,
-    /// Lifetime of a token whose response has none. Default: 3600 s.
+    /// Lifetime of a token whose response has no `expires_in`. Default: 3600 s.
     pub(super) default_lifetime: Option<Duration>,
-    /// Token types that are sent as bearer tokens, besides `Bearer`. Default: none.
+    /// Token types that are sent as bearer tokens, in addition to `Bearer`. Default: none.
     pub(super) bearer_types: Option<Vec<String>>,
     /// Maximum number of immediate retries of a token request. Default: 2.
     pub(super) token_retries: Option<u32>,
-    /// The URL that revokes the token on shutdown, or `discovered`. Default: the token is not revoked.
+    /// Revocation endpoint (RFC 7009) for shutdown: a URL, or `discovered`. Default: the token is not revoked.
     pub(super) revoke_on_shutdown: Option<String>,
-    /// The audience of signed assertions when a token is revoked. Default: that of `assertion_audience`.
+    /// Audience of signed assertions in revocation requests. Default: that of `assertion_audience`.
     pub(super) revocation_audience: Option<String>,
-    /// A key that is sent in place of a token. No key above may be set then.
+    /// API key that is sent in place of a token. Excludes all keys above.
     #[serde(alias = "api_key_file", alias = "api_key_variable")]
     pub(super) api_key: Option<Secret>,
-    /// The origins that the token may be sent to. Required by `Config::layer`.
+    /// Origins that the token may be sent to. Required by `Config::layer`.
     pub(super) allowed_origins: Option<Vec<String>>,
-    /// The origin of requests whose URI has no host. Default: such requests fail.
+    /// Origin of requests whose URI has no host. Default: such requests fail.
     pub(super) assume_origin: Option<String>,
-    /// The header that carries the token. Default: `authorization`.
+    /// Header that carries the token. Default: `authorization`.
     pub(super) header: Option<String>,
-    /// The scheme in front of the token. Default: `Bearer` in `authorization`, none elsewhere.
+    /// Authentication scheme in front of the token. Default: `Bearer` in `authorization`, none in other headers.
     pub(super) scheme: Option<String>,
-    /// The credential's name in errors and events. Default: none.
+    /// Name of the credential in errors and events. Default: none.
     pub(super) name: Option<String>,
     /// Interval before a token's expiry in which it is refreshed. Default: 30 s.
     pub(super) refresh_before: Option<Duration>,
-    /// Maximum duration of one fetch of a token, including its retries. Default: 30 s.
+    /// Maximum duration of one token fetch, including its retries. Default: 30 s.
     pub(super) fetch_timeout: Option<Duration>,
-    /// Maximum `Retry-After` of a token endpoint that is respected. Default: 300 s.
+    /// Maximum `Retry-After` of a token endpoint that is honored. Default: 300 s.
     pub(super) max_token_backoff: Option<Duration>,
-    /// Minimum interval between two refreshes that a 401 causes. Default: 10 s.
+    /// Minimum interval between two refreshes that are caused by a 401. Default: 10 s.
     pub(super) refresh_cooldown: Option<Duration>,
-    /// Maximum number of callers that wait for a token at once. Default: 100000.
+    /// Maximum number of callers that wait for a token at the same time. Default: 100000.
     pub(super) max_waiting: Option<u32>,
     /// Whether a request whose token was rejected is sent once more. Default: `true`.
     pub(super) replay: Option<bool>,
@@ -109,7 +113,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The secret whose keys begin with `key`.
+    /// Returns the secret whose keys begin with `key`.
     pub(super) fn secret(&self, key: &str) -> Option<&Secret> {
         match key {
             "client_secret" => self.client_secret.as_ref(),
@@ -119,39 +123,53 @@ impl Keys {
     }
 }
 
-/// What the three keys of a secret end with: its value, its file, its variable.
+/// Suffixes of the three keys of a secret: value, file, variable.
 pub(super) const SECRET_ENDS: [&str; 3] = ["", "_file", "_variable"];
 
-/// The values of `client_auth`.
+/// Values of `client_auth`.
 #[derive(Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Method {
     #[default]
     Post,
+    /// Secret in the `Authorization` header, form-encoded (RFC 6749 §2.3.1).
     Basic,
+    /// Secret in the `Authorization` header, not encoded.
     BasicRaw,
+    /// The registered name of `post`.
     ClientSecretPost,
+    /// The registered name of `basic`.
     ClientSecretBasic,
+    /// Assertion signed with the secret.
     ClientSecretJwt,
+    /// Assertion signed with a private key.
     PrivateKeyJwt,
+    /// Assertion from a file.
     Assertion,
+    /// Certificate issued by a CA (RFC 8705 §2.1).
     TlsClientAuth,
+    /// Self-signed certificate (RFC 8705 §2.2).
     SelfSignedTlsClientAuth,
+    /// Identifier only: a public client.
     None,
+    /// No client authentication and no identifier.
     Anonymous,
 }
 
-/// The values of `grant`.
+/// Values of `grant`.
 #[derive(Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum GrantType {
+    /// RFC 6749 §4.4.
     #[default]
     ClientCredentials,
+    /// RFC 7523 §2.1.
     JwtBearer,
+    /// RFC 8693.
     TokenExchange,
 }
 
-/// Keys that go with some values of another key only: that key, its values, the keys.
+/// Returns the keys that apply only to some values of another key, as (other key, its values, dependent keys).
 pub(super) fn belonging() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     BELONGING.lines().filter_map(|line| {
         let (of, rest) = line.split_once(": ")?;
@@ -160,6 +178,7 @@ pub(super) fn belonging() -> impl Iterator<Item = (&'static str, &'static str, &
     })
 }
 
+/// Table of dependent keys, one rule a line: key, its values, dependent keys.
 const BELONGING: &str = "\
 client_auth: post, basic, basic_raw, client_secret_post, client_secret_basic, client_secret_jwt, private_key_jwt, assertion, tls_client_auth, self_signed_tls_client_auth, none: client_id
 client_auth: post, basic, basic_raw, client_secret_post, client_secret_basic, client_secret_jwt: client_secret client_secret_file client_secret_variable
@@ -171,8 +190,9 @@ client_auth: tls_client_auth, self_signed_tls_client_auth: certificate_file
 grant: jwt_bearer: grant_assertion_file
 grant: token_exchange: subject_token_file subject_token_type requested_token_type";
 
-/// The name of every key, in the order of the schema.
+/// Returns the names of all keys, in the order of the schema.
 pub(super) fn names() -> &'static [&'static str] {
+    // serde reports the names of all fields for an unknown field, here the empty name.
     let unknown = Keys::deserialize(MapDeserializer::new(once(("", ""))));
     unknown.map_or_else(|error: Invalid| error.known, |_| &[])
 }

@@ -1,4 +1,7 @@
-//! Secrets by value, by file or by variable, and an API key in place of a token.
+//! Secrets given by value, by file or by variable, and an API key in place of a token.
+//!
+//! A file is not read until it is needed, so that a program can start before its secret is mounted. Private keys and
+//! certificates are an exception, because their format is checked at startup.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -13,14 +16,16 @@ use crate::client_credentials::{
     endpoint::{report_trimmed, trim},
 };
 
-/// A value, or a file that is read for every attempt.
+/// A secret given by value, or a file that is read for every attempt.
 pub(super) enum ConfiguredSecret {
+    /// A file, so that the secret can be rotated.
     File(SecretFile),
+    /// A fixed value, which also stands for the value of a variable.
     Value(Secret),
 }
 
 impl Config {
-    /// A secret that may change in its file. `what` says what is missing without it.
+    /// Returns a secret that may be rotated in its file. If it is missing, `what` describes it in the error.
     pub(super) fn secret(&self, key: &str, what: &str) -> Result<ConfiguredSecret, ConfigError> {
         let (key, value) = self.located_secret(key, what)?;
         Ok(match key.ends_with("_file") {
@@ -29,7 +34,11 @@ impl Config {
         })
     }
 
-    /// A secret that is read now, and its key.
+    /// Reads a secret now. Returns the key that is set and the content.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if it is not set or its file cannot be read.
     #[cfg(any(feature = "jwt", feature = "https"))]
     pub(super) fn secret_now(
         &self,
@@ -41,15 +50,20 @@ impl Config {
         Ok((key, content))
     }
 
-    /// The value of a secret, and the one of its three keys that is set.
+    /// Returns the key of a secret that is set, and its value: the secret itself or a path.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if none of the three is set.
     fn located_secret(&self, key: &str, what: &str) -> Result<(String, &Secret), ConfigError> {
         let missing = format!("is not set, and neither is {{{key}_file}}: {what}");
         let mut keys = SECRET_ENDS.into_iter().map(|end| format!("{key}{end}"));
+        // At most one of the three is set, which `read` has checked.
         let set = keys.find(|key| self.is_set(key)).zip(self.keys.secret(key));
         set.ok_or_else(|| self.invalid(key, missing))
     }
 
-    /// A file that must be set, and is read for every attempt.
+    /// Returns a required file, which is read for every attempt.
     pub(super) fn token_file(
         &self,
         key: &str,
@@ -59,12 +73,16 @@ impl Config {
         Ok(self.file_at(key, self.required(key, path, what)?))
     }
 
-    /// A file whose errors name the key: what stands there may not be a path at all.
+    /// Returns a file whose errors name the key instead of the path: the value may be the secret itself.
     pub(super) fn file_at(&self, key: &str, path: &str) -> SecretFile {
         SecretFile::new(path).named(format!("that {} names", self.name(key)))
     }
 
-    /// `value`, or what the file holds now that it names.
+    /// Returns `value`, or, for a key that ends in `_file`, the current content of the file.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if the file cannot be read.
     #[cfg(any(feature = "jwt", feature = "https"))]
     pub(super) fn content(
         &self,
@@ -75,18 +93,23 @@ impl Config {
             true => std::fs::read(value),
             false => Ok(value.into()),
         };
-        // Without the path: what stands there may be the secret itself.
+        // The error omits the path: the value may be the secret itself.
         let problem = |error| format!("names a file that cannot be read: {error}");
         let read = read.map_err(|error| self.invalid(key, problem(error)));
         read.map(zeroize::Zeroizing::new)
     }
 
-    /// `None` if there is a token endpoint.
+    /// Returns the API key, or `None` if none is set. An API key excludes all keys of a token endpoint.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if a key of a token endpoint is set as well.
     pub(super) fn api_key(&self) -> Result<Option<ApiKey>, ConfigError> {
         if self.keys.api_key.is_none() {
             return Ok(None);
         }
         let (key, _) = self.located_secret("api_key", "the API key")?;
+        // The schema lists the keys of the token endpoint before `api_key`.
         let mut endpoint = names().iter().take_while(|name| **name != "api_key");
         if let Some(stray) = endpoint.find(|name| self.is_set(name)) {
             let problem = format!(
@@ -118,11 +141,14 @@ impl SecretSource for ConfiguredSecret {
     }
 }
 
-/// Sent as it is. Its file is read at the first use, and again when the API rejects the key.
+/// A token source that returns an API key unchanged. A file is read at the first use, and again when the API rejects
+/// the key.
 pub(super) struct ApiKey {
+    /// The API key.
     secret: ConfiguredSecret,
-    /// The keys whose values had line breaks or marks at their ends; reported with the first fetch.
+    /// Names of the keys whose values were trimmed. Reported by the first fetch.
     trimmed: Vec<String>,
+    /// Whether they have been reported.
     reported: AtomicBool,
 }
 
@@ -131,6 +157,7 @@ impl TokenSource for ApiKey {
         let cx = cx.surroundings();
         let key = self.secret.read_untrimmed().await?;
         let trimmed = trim(&key);
+        // Relaxed: the flag guards no other data, and `swap` lets exactly one fetch report.
         if !self.reported.swap(true, Relaxed) {
             let held = trimmed.is_some().then_some("API key");
             for setting in self.trimmed.iter().map(String::as_str).chain(held) {

@@ -1,4 +1,7 @@
-//! Certificates for the connection to the token endpoint.
+//! Certificates for TLS connections to the token endpoint.
+//!
+//! A trust store may contain a few certificates that rustls rejects. They are skipped and reported, as long as one is
+//! usable.
 
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
 
@@ -12,8 +15,12 @@ use crate::client_credentials::{
 };
 
 impl Config {
-    /// With the certificates to trust, and the client's own. The latter and its key are checked now, and read again
+    /// Adds the trusted roots and the client's certificate. The certificate and its key are checked now, and read again
     /// for every fetch.
+    ///
+    /// # Errors
+    ///
+    /// Names the key whose file cannot be read or used.
     pub(super) fn with_tls(
         &self,
         mut endpoint: TokenEndpoint,
@@ -26,11 +33,12 @@ impl Config {
         };
         let (roots, skipped) = match trusted {
             Some(path) => self.authorities(path)?,
-            // The platform's are read by the first fetch.
+            // The first fetch reads the platform's roots.
             None => (RootCertStore::empty(), Vec::new()),
         };
         let unusable = |error| self.invalid(key, format!("cannot be used: {error}"));
         let builder = tls::builder().map_err(unusable)?;
+        // The check needs no roots, so an empty store serves as well.
         if let Some(path) = own {
             self.check_identity(builder.with_root_certificates(roots.clone()), path)?;
         }
@@ -47,7 +55,12 @@ impl Config {
         Ok(endpoint)
     }
 
-    /// The certificates to trust, and what is wrong with those that cannot be.
+    /// Reads the trusted roots. Returns them and the problems of the certificates that were skipped. Fails if none is
+    /// usable.
+    ///
+    /// # Errors
+    ///
+    /// Names `ca_file`, and describes what was found instead of a certificate.
     fn authorities(&self, path: &str) -> Result<(RootCertStore, Vec<String>), ConfigError> {
         let content = self.content("ca_file", path)?;
         let certificates = pem::certificates(&content);
@@ -75,6 +88,11 @@ impl Config {
         Err(self.invalid("ca_file", problem))
     }
 
+    /// Checks that the certificate and the private key can be read and belong together.
+    ///
+    /// # Errors
+    ///
+    /// Names the key of the certificate or of the private key, and describes what was found instead.
     fn check_identity(
         &self,
         builder: ConfigBuilder<ClientConfig, WantsClientCert>,
@@ -97,4 +115,5 @@ impl Config {
     }
 }
 
+/// Description of the private key, for errors.
 const KEY: &str = "the certificate's private key, PEM";

@@ -1,4 +1,7 @@
-//! Deserializes one value of a configuration, and reports mistakes without showing it.
+//! Deserializes one value of a configuration. Errors never contain the value.
+//!
+//! Variables contain only text, and formats differ in their types. So each requested type accepts its own
+//! representation and a text: `30` and `"30"`, `true` and `"true"`, a list and a single text.
 
 use std::{cell::Cell, fmt};
 
@@ -15,15 +18,20 @@ use zeroize::Zeroizing;
 
 use crate::client_credentials::trim::{is_empty, trimmed};
 
-/// The value of a key. Variables hold texts only, so a text may stand for a value of any type.
+/// The value of a key. Variables contain only text, so a text is accepted for a value of any type.
 pub(super) struct Value<'a> {
+    /// The value as read.
     pub(super) json: Json,
-    /// Set when line breaks or marks are removed from the ends of a text.
+    /// Set to `true` when line breaks, byte order marks or NUL characters are removed from the ends of a text.
     pub(super) trimmed: &'a Cell<bool>,
 }
 
 impl Value<'_> {
-    /// Without line breaks and marks at its ends.
+    /// Returns the text, trimmed at both ends.
+    ///
+    /// # Errors
+    ///
+    /// If the value is not a string. A number is not converted, because its text form is ambiguous: `007` or `1e3`.
     fn text(self) -> Result<String, Invalid> {
         let Json::String(text) = self.json else {
             return Err(invalid("is not a string; put it in quotes"));
@@ -34,12 +42,12 @@ impl Value<'_> {
         }
         self.trimmed.set(true);
         let kept = kept.to_owned();
-        // It may be a secret.
+        // The text may be a secret: the untrimmed copy is zeroized.
         drop(Zeroizing::new(text));
         Ok(kept)
     }
 
-    /// The value itself, or what its text holds as JSON.
+    /// Returns the value itself, or the JSON that its text contains.
     fn parse(self) -> Result<Json, Invalid> {
         match self.json {
             Json::String(text) => {
@@ -49,6 +57,7 @@ impl Value<'_> {
         }
     }
 
+    /// Returns the number that the value is or that its text contains.
     fn number(&self) -> Option<u32> {
         match &self.json {
             Json::String(text) => trimmed(text).trim().parse().ok(),
@@ -57,7 +66,9 @@ impl Value<'_> {
     }
 }
 
-/// Whether `json` counts as not set.
+/// Returns whether `json` counts as not set: null, or an empty text.
+///
+/// An unset variable is often passed on as an empty one, for example by Compose or Kubernetes.
 pub(super) fn is_unset(json: &Json) -> bool {
     json.is_null() || json.as_str().is_some_and(is_empty)
 }
@@ -69,6 +80,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
         visitor.visit_some(self)
     }
 
+    /// Accepts a boolean, or the text `true` or `false`.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
         let yes = match &self.json {
             Json::String(text) => trimmed(text).parse().ok(),
@@ -77,12 +89,14 @@ impl<'de> Deserializer<'de> for Value<'_> {
         visitor.visit_bool(yes.ok_or_else(|| invalid("is neither true nor false"))?)
     }
 
+    /// Accepts a number, or a text that contains one.
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
         let number = self.number();
         visitor.visit_u32(number.ok_or_else(|| invalid("is not a whole number"))?)
     }
 
-    /// A `Duration`, which is the only structure among the values: a whole number of seconds.
+    /// Accepts a whole number of seconds. The only structure in the schema is `Duration`, which serde reads as seconds
+    /// and nanoseconds.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -94,10 +108,12 @@ impl<'de> Deserializer<'de> for Value<'_> {
         visitor.visit_seq(SeqDeserializer::new([seconds, 0].into_iter()))
     }
 
+    /// Accepts a text.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
         visitor.visit_string(self.text()?)
     }
 
+    /// Accepts the name of a variant.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -107,7 +123,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
         visitor.visit_enum(self.text()?.into_deserializer())
     }
 
-    /// One text, or a list of texts.
+    /// Accepts one text or a list of texts.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
         let trimmed = self.trimmed;
         let list = match self.json {
@@ -120,7 +136,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
         visitor.visit_seq(SeqDeserializer::new(texts.into_iter()))
     }
 
-    /// A table of texts, or a text that holds it as JSON.
+    /// Accepts a table of texts, or a text that contains one as JSON.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
         let trimmed = self.trimmed;
         let Json::Object(members) = self.parse()? else {
@@ -134,7 +150,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
         visitor.visit_map(MapDeserializer::new(texts.into_iter()))
     }
 
-    /// Any JSON, or a text that holds it.
+    /// Accepts any JSON, or a text that contains JSON.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
         let read = self.parse()?.deserialize_any(visitor);
         read.map_err(|_| invalid("has another type"))
@@ -146,14 +162,16 @@ impl<'de> Deserializer<'de> for Value<'_> {
     }
 }
 
-/// What is wrong with a value, or with the name of a key. serde's own texts would show the value.
+/// Problem with a value or with the name of a key. Replaces serde's own errors, which contain the value.
 #[derive(Debug)]
 pub(super) struct Invalid {
+    /// Message, without the name of the key.
     pub(super) text: String,
-    /// The names that exist, where another one was given.
+    /// Known names, if the problem is an unknown one. Empty otherwise.
     pub(super) known: &'static [&'static str],
 }
 
+/// Creates a problem with a message.
 fn invalid(text: impl Into<String>) -> Invalid {
     let text = text.into();
     Invalid { text, known: &[] }
@@ -168,15 +186,18 @@ impl de::Error for Invalid {
         invalid(format!("is not {expected}"))
     }
 
+    /// Ignores the unexpected value, which may be a secret.
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self::invalid_type(unexpected, expected)
     }
 
+    /// Ignores the unknown variant, which may be a secret.
     fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {
         invalid(format!("is none of {}", known.join(", ")))
     }
 
-    /// Shows the name only as far as it could be a key: `client_secret=..` is none.
+    /// Shows only the part of the name that could belong to a key, because a line such as `client_secret=…` may be
+    /// given as a name.
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
         let of_key = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let shown: String = name.chars().take_while(of_key).take(MAX_SHOWN).collect();
@@ -198,17 +219,23 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// The key that `name` may be a misspelling of.
+/// Returns the key that `name` may be a misspelling of. Only keys with the same first letter are considered.
+///
+/// A misspelled first letter is rare, and this condition avoids suggestions for unrelated variables.
 pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     let first = name.chars().next()?;
     let near = known.iter().filter(|key| key.starts_with(first));
     let (distance, key) = near.map(|key| (distance(key, name), *key)).min()?;
+    // A short key tolerates one edit, so that a different short word does not match.
     let allowed = if key.len() < 8 { 1 } else { 2 };
     (distance <= allowed).then_some(key)
 }
 
-/// Number of letters to insert, remove or replace (Levenshtein).
+/// Returns the edit distance (Levenshtein): the number of bytes to insert, remove or replace.
+///
+/// Uses a single row of the table.
 fn distance(one: &str, other: &str) -> usize {
+    // Invariant: `row[j]` is the distance between the bytes of `one` read so far and the first `j` bytes of `other`.
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.bytes().enumerate() {
         let mut diagonal = row[0];
@@ -222,7 +249,7 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// Maximum number of characters of an unknown key that are shown.
+/// Maximum number of characters of an unknown key that an error shows.
 const MAX_SHOWN: usize = 40;
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
-//! What one fetch tries: again after a hiccup, and the secret that worked last after a refusal.
+//! Retries within one fetch: transient errors, then the last accepted secret if the current one is rejected.
+//!
+//! Two kinds of failures lead to another attempt. A transient error is retried after a delay, up to the configured
+//! number of times. Rejected credentials are replaced without a delay: by newly read ones, then by the fallback.
+//! Neither counts as a retry. Both are bounded, because the credentials are read again at most once.
 
 use std::time::Duration;
 
@@ -26,6 +30,7 @@ impl TokenSource for TokenEndpoint {
         token.map_err(|error| self.name(error))
     }
 
+    /// A change of any secret, of the grant's tokens or of the certificate ends the backoff after a permanent failure.
     async fn changed(&self) -> bool {
         self.auth.changed().await || self.grant.changed().await || self.client.changed().await
     }
@@ -39,6 +44,7 @@ impl TokenSource for TokenEndpoint {
         Some(async move { self.revoke_at(at, token, cx.surroundings()).await })
     }
 
+    /// Revocation is opt-in; see [`TokenEndpoint::revoke_on_shutdown`].
     fn revokes(&self) -> bool {
         self.revocation.is_some()
     }
@@ -50,27 +56,40 @@ impl TokenSource for TokenEndpoint {
 
 impl TokenEndpoint {
     /// Attempts, until there is a token or nothing is left to try.
+    /// Attempts to get a token until one succeeds or no retry is left.
     ///
-    /// Refused credentials are read again once, in case they were replaced just now. Then those for which a token was
-    /// granted last have their turn: a rotation may not have come to the server yet.
+    /// If the server rejects the credentials, they are read again once, because they may have been replaced meanwhile.
+    /// If they have not changed, the credentials that last obtained a token are tried: during a rotation the server may
+    /// not know the new ones yet.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt, with the number of token requests that were sent. If both the current credentials
+    /// and the fallback are rejected, the error of the current ones.
     async fn attempts(&self, cx: &Surroundings<'_>) -> Result<AccessToken, TokenError> {
         self.check()?;
         self.report_notes(cx);
+        // An unreadable certificate does not fail the fetch while a client with an earlier one exists.
         let Ready { transport, missed } = self.client.ready().await?;
         let old_certificate = missed.is_some();
         if let Some(error) = missed {
             self.tell_kept(error, cx);
         }
+        // Number of retries after transient errors. Rejections are not counted.
         let mut retries = 0;
+        // Number of token requests sent, for the error.
         let mut requests = 0;
+        // Number of times that the server rejected the credentials.
         let mut refusals = 0;
+        // Whether the credentials were read again after a rejection. At most once, which bounds the loop.
         let mut read_again = false;
-        // Why the credentials of now are not used any more.
+        // The rejection of the current credentials. While it is set, the fallback credentials are used.
         let mut refused = None;
         loop {
             let kept = refused.is_some();
             let failed = match self.attempt_in_time(&transport, retries, kept, cx).await {
                 Ok(token) if old_certificate => {
+                    // Other processes may have the new certificate already, so this token belongs to another cache key.
                     return Ok(token.unshareable());
                 }
                 Ok(token) => return Ok(token),
@@ -83,6 +102,7 @@ impl TokenEndpoint {
             };
             if failed.error.kind() == TokenErrorKind::CredentialsRefused {
                 refusals += 1;
+                // The file may have been replaced between the read and the rejection.
                 if !read_again && self.auth.changed().await {
                     read_again = true;
                     refused = None;
@@ -90,9 +110,9 @@ impl TokenEndpoint {
                     self.tell_kept(failed.error.clone(), cx);
                     refused = Some(failed.error);
                 } else {
-                    // The refusal of the secret of now is what somebody can do something about.
+                    // Report the rejection of the current secret, which is the one that the operator can fix.
                     let error = refused.unwrap_or(failed.error).with_requests(requests);
-                    // A refusal without a reason is a verdict if other credentials fare no better.
+                    // A rejection without an error code counts as permanent if other credentials are rejected as well.
                     return Err(if refusals > 1 { error.lasting() } else { error });
                 }
             } else if retries < self.retries && is_hiccup(&failed.error) {
@@ -104,7 +124,12 @@ impl TokenEndpoint {
         }
     }
 
-    /// One attempt. If others may follow, the first has half of the time: a request that hangs is given up for another.
+    /// Makes one attempt. If retries are left, the first attempt gets half of the remaining time, so that a hanging
+    /// request can be replaced by another.
+    ///
+    /// # Errors
+    ///
+    /// The error of the attempt, or a timeout, which counts as a request that was sent.
     async fn attempt_in_time(
         &self,
         transport: &Transport,
@@ -112,14 +137,15 @@ impl TokenEndpoint {
         kept: bool,
         cx: &Surroundings<'_>,
     ) -> Result<AccessToken, Failed> {
+        // The last possible attempt gets all the remaining time.
         if retries > 0 || self.retries == 0 {
             return self.attempt(transport, kept, cx.deadline(), cx).await;
         }
         let now = cx.clock().now();
         let limit = left(now, cx) / 2;
         let deadline = after(now, limit);
-        // What an attempt waits for without a request, such as a signer, has the same deadline: it is polled first, and says
-        // what is late.
+        // The attempt has the same deadline for waits without a request, such as a signer. The attempt is polled before
+        // the timer, so that its own error, which names what is late, takes precedence.
         timeout_at(deadline, self.attempt(transport, kept, deadline, cx))
             .await
             .unwrap_or_else(|_| {
@@ -131,7 +157,9 @@ impl TokenEndpoint {
             })
     }
 
-    /// Waits before another attempt; or gives `error` back, if there is no time for one.
+    /// Waits before the next attempt. Returns `error` if the time left is too short.
+    ///
+    /// Emits an event before the delay, so that a slow fetch is explained while it runs.
     async fn wait(
         &self,
         error: TokenError,
@@ -139,6 +167,7 @@ impl TokenEndpoint {
         cx: &Surroundings<'_>,
     ) -> Result<(), TokenError> {
         let wait = HICCUP.wait(attempt, cx.random());
+        // An attempt that would begin after the deadline cannot succeed.
         if wait >= left(cx.clock().now(), cx) {
             return Err(error);
         }
@@ -153,7 +182,7 @@ impl TokenEndpoint {
         Ok(())
     }
 
-    /// Kept credentials are used instead of those of now, because of `error`.
+    /// Emits an event: fallback credentials are used because of `error`.
     pub(super) fn tell_kept(&self, error: TokenError, cx: &Surroundings<'_>) {
         let error = self.name(error);
         cx.emit(|credential| TokenEvent::KeptSecretUsed {
@@ -163,11 +192,15 @@ impl TokenEndpoint {
     }
 }
 
+/// Returns the time until the deadline of the fetch.
 fn left(now: Instant, cx: &Surroundings<'_>) -> Duration {
     cx.deadline().saturating_duration_since(now)
 }
 
-/// Whether the same request may go through in a moment, and nobody asked to wait for longer.
+/// Returns whether the error is transient: the same request may succeed soon, and the server did not ask for a longer
+/// delay.
+///
+/// A 500 is not retried within a fetch.
 fn is_hiccup(error: &TokenError) -> bool {
     let passes = match error.kind() {
         TokenErrorKind::Timeout | TokenErrorKind::Transport => true,
@@ -182,9 +215,11 @@ fn is_hiccup(error: &TokenError) -> bool {
         ),
         _ => false,
     };
+    // The caller's backoff respects `Retry-After`, for which a fetch has no time.
     passes && error.retry_after().is_none()
 }
 
+/// Backoff between the attempts of one fetch: initial and maximum interval.
 const HICCUP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(2));
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-//! What tells the tokens of one configuration from those of all others.
+//! The cache key of a token endpoint's configuration.
+//!
+//! Two processes share a token only if their keys are equal. The key contains every setting that is sent to the server.
+//! It does not contain settings that only affect this process, such as time limits.
 
 use super::{
     AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, transport::Certificate,
@@ -6,10 +9,13 @@ use super::{
 use crate::client_credentials::CacheIdentity;
 
 impl TokenEndpoint {
-    /// Everything that makes a difference to what is granted. `None` if something of that is not known: a way to
-    /// authenticate that declares no identity, a secret that cannot be read, a certificate that only the HTTP client has.
+    /// Returns the cache key: everything that affects which token is issued.
+    ///
+    /// Returns `None` if a part is unknown: an authentication method without a cache key, an unreadable secret, or a
+    /// certificate that only the HTTP client has.
     pub(super) async fn identify(&self) -> Option<CacheIdentity> {
         let certificate = self.client.certificate().await;
+        // Only these methods authenticate with the certificate. For others an unknown one does not change the token.
         let shows_one = self
             .auth
             .methods()
@@ -18,6 +24,7 @@ impl TokenEndpoint {
         if certificate == Certificate::Unknown && shows_one {
             return None;
         }
+        // A new setting that affects the token must be added below.
         let identity = CacheIdentity::new("token endpoint");
         let identity = match &self.location {
             Location::Known(uri) => identity.field("endpoint", uri.to_string()),
@@ -36,13 +43,13 @@ impl TokenEndpoint {
         };
         let identity = match &self.assertion_audience {
             AssertionAudience::Issuer => identity.field("audience of assertions", "issuer"),
-            // The same for a token.
+            // Both name the same URL in a token request, so the token is the same.
             AssertionAudience::TokenEndpoint | AssertionAudience::RequestedEndpoint => {
                 identity.field("audience of assertions", "endpoint")
             }
             AssertionAudience::Other(other) => identity.field("other audience", other.as_bytes()),
         };
-        // RFC 6749 §3.3: the order of scopes does not matter.
+        // The order of scopes is not significant (RFC 6749 §3.3), so it must not affect the key.
         let mut scopes = self.scopes.clone();
         scopes.sort_unstable();
         let identity = scopes
@@ -54,6 +61,7 @@ impl TokenEndpoint {
             .fold(identity, |identity, (name, value)| {
                 identity.field("parameter", name).field("value", value)
             });
+        // Affects the lifetime that is stored with the token.
         let lifetime = self.default_lifetime.as_millis().to_be_bytes();
         Some(identity.field("default lifetime", lifetime))
     }

@@ -1,11 +1,16 @@
-//! Why a token request could not be sent, in words for people. [pure]
+//! Descriptions of why a token request could not be sent. [pure]
+//!
+//! The HTTP client's own errors say what failed in its layers, not what to do. These descriptions name the setting or
+//! the part of the environment to check.
 
 use std::{error::Error, io};
 
 use crate::error::chain;
 
-/// What is known of `error`, the failure of a request over https or plain http; `None` if it is nothing in particular.
+/// Describes `error`, the failure of a request over https or plain http. Returns `None` if its cause is not a known
+/// one.
 pub(super) fn words(error: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
+    // The outermost error with a known cause determines the description.
     chain(error).find_map(|link| {
         of_io(link)
             .or_else(|| of_tls(link))
@@ -13,6 +18,7 @@ pub(super) fn words(error: &(dyn Error + 'static), https: bool) -> Option<&'stat
     })
 }
 
+/// Describes an I/O error by its kind.
 fn of_io(link: &(dyn Error + 'static)) -> Option<&'static str> {
     match link.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::ConnectionRefused => Some(
@@ -28,6 +34,7 @@ fn of_io(link: &(dyn Error + 'static)) -> Option<&'static str> {
     }
 }
 
+/// Describes a TLS error: the server did not speak TLS.
 #[cfg(feature = "https")]
 fn of_tls(link: &(dyn Error + 'static)) -> Option<&'static str> {
     use rustls::{Error as Tls, InvalidMessage};
@@ -39,12 +46,13 @@ fn of_tls(link: &(dyn Error + 'static)) -> Option<&'static str> {
     .then_some(NO_TLS)
 }
 
+/// Without the feature `https` there are no TLS errors of rustls.
 #[cfg(not(feature = "https"))]
 fn of_tls(_: &(dyn Error + 'static)) -> Option<&'static str> {
     None
 }
 
-/// By the texts of errors whose types are private.
+/// Describes an error by its text, for error types that are private or belong to other TLS libraries.
 fn of_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
     let text = link.to_string();
     let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
@@ -57,9 +65,11 @@ fn of_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
             "could not be sent: the host's name was not found; check the URL, and this machine's DNS",
         );
     }
+    // The texts of rustls and OpenSSL.
     if https && has(&["InvalidContentType", "wrong version number"]) {
         return Some(NO_TLS);
     }
+    // hyper reads a TLS alert as the start of a response.
     if !https && has(&["invalid HTTP version"]) {
         return Some(
             "was not answered with HTTP: the port may be one for https; write https:// in the URL, or check the port",
@@ -68,6 +78,7 @@ fn of_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
     None
 }
 
+/// Description of a connection to a port without TLS.
 const NO_TLS: &str = "could not be sent: the server does not speak TLS at this port; check the port, or write http:// if \
      the server is on this machine";
 

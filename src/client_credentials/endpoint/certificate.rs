@@ -1,10 +1,13 @@
-//! Finds the certificate that a failed TLS handshake is about.
+//! Finds the certificate that made a TLS handshake fail.
+//!
+//! Certificate problems are permanent errors of a kind of their own, because a retry cannot resolve them.
 
 use std::{error::Error, io};
 
 use rustls::{AlertDescription, CertificateError, Error as Tls};
 
-/// What to check, if a certificate is to blame: the server's, which we refused, or ours, which it refused.
+/// Returns what to check if a certificate is the cause: the server's, which this client rejected, or the client's,
+/// which the server rejected.
 pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
     match tls(error)? {
         Tls::InvalidCertificate(
@@ -12,6 +15,7 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
         ) => Some(
             "could not be sent: the server's certificate has expired, or this machine's clock is wrong",
         ),
+        // Every other reason, such as an unknown issuer or a wrong name.
         Tls::InvalidCertificate(_) => Some(
             "could not be sent: the server's certificate is not trusted; check the URL, and pass a private CA with \
              `.root_certificate(..)`",
@@ -34,13 +38,15 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
     }
 }
 
-/// The TLS library's error in the chain. `io::Error::source` skips the error inside, so that one is looked at first.
+/// Returns the rustls error in the chain. `io::Error::source` skips the error that it wraps, so `get_ref` is tried
+/// first.
 fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(tls) = error.downcast_ref() {
             return Some(tls);
         }
+        // `io::Error` wraps the TLS error, but its `source` is the source of that error.
         let inside = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref)

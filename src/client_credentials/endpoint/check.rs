@@ -1,4 +1,7 @@
-//! Finds what is configured wrongly, before anything is sent.
+//! Validation of a token endpoint's settings before a request is sent.
+//!
+//! Only settings that can never work are errors. A setting that some server accepts in spite of the RFC is sent, and
+//! reported as an event.
 
 use http::Uri;
 use serde_json::{Map, Value};
@@ -14,12 +17,16 @@ use crate::{
 };
 
 impl TokenEndpoint {
-    /// Looks for what is configured wrongly, without sending anything.
+    /// Checks the settings without sending anything.
+    ///
+    /// Secrets and files are not read. A wrong secret is reported by the server.
     ///
     /// # Errors
     ///
-    /// A permanent [`TokenError`] that names the setting. The same comes out of the first token request.
+    /// A permanent [`TokenError`] that names the setting. The first token request would return the same error.
     pub fn check(&self) -> Result<(), TokenError> {
+        // The first problem is reported, in the order of the connection: location, revocation, parameters,
+        // authentication, audience.
         let problem = self
             .place_problem()
             .or_else(|| self.revocation_problem())
@@ -32,11 +39,12 @@ impl TokenEndpoint {
             .map_err(|error| self.name(error))
     }
 
+    /// Returns the problem with the URL of the endpoint or the issuer.
     fn place_problem(&self) -> Option<String> {
         match &self.location {
             Location::Known(uri) => self.uri_problem(uri, "the token endpoint"),
             Location::Discovered(discovery) => match discovery.issuer().parse() {
-                // RFC 8414 §2: no query, no fragment.
+                // An issuer has no query and no fragment (RFC 8414 §2).
                 Ok(uri) if !discovery.issuer().contains(['?', '#']) => {
                     self.uri_problem(&uri, "the issuer")
                 }
@@ -48,6 +56,7 @@ impl TokenEndpoint {
         }
     }
 
+    /// Returns the problem with the revocation endpoint.
     fn revocation_problem(&self) -> Option<String> {
         match (self.revocation.as_ref()?, &self.location) {
             (RevocationEndpoint::At(uri), _) => self.uri_problem(uri, "the revocation endpoint"),
@@ -60,6 +69,7 @@ impl TokenEndpoint {
         }
     }
 
+    /// Returns the problem with a URL: not absolute, or plain http where that is not allowed.
     fn uri_problem(&self, uri: &Uri, what: &str) -> Option<String> {
         let Some(origin) = Origin::of(uri) else {
             return Some(format!(
@@ -72,7 +82,8 @@ impl TokenEndpoint {
         })
     }
 
-    /// A signed assertion without an audience could be used by one server at another.
+    /// Checks that the audience of signed assertions is known. An assertion without an audience could be replayed at
+    /// another server.
     fn check_audience(&self) -> Result<(), TokenError> {
         let unknown = self.assertion_audience == AssertionAudience::Issuer && self.issuer.is_none();
         if unknown && self.auth.needs_audience() {
@@ -81,6 +92,7 @@ impl TokenEndpoint {
         Ok(())
     }
 
+    /// Returns the problem with the additional parameters.
     fn parameter_problem(&self) -> Option<String> {
         if let Some(problem) = self.value_problem() {
             return Some(problem.to_owned());
@@ -95,6 +107,7 @@ impl TokenEndpoint {
         ))
     }
 
+    /// Returns the problem with the value of an additional parameter.
     fn value_problem(&self) -> Option<&'static str> {
         // RFC 9396 §2: an array of objects, each with a `type`.
         let details = |text: &str| {
@@ -109,7 +122,10 @@ impl TokenEndpoint {
         None
     }
 
-    /// Settings that break a rule which older servers do not know, and the rule: they are sent as they are.
+    /// Returns settings that violate a rule, and the rule. They are still sent as they are, because some older servers
+    /// require such values.
+    ///
+    /// Each rule is named with its RFC, for the event.
     pub(super) fn deviations(&self) -> Vec<(&'static str, &'static str)> {
         let mut deviations = Vec::new();
         // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
@@ -118,7 +134,7 @@ impl TokenEndpoint {
             let rule = "RFC 6749 §3.3: a scope holds no quote, no backslash and no character outside ASCII";
             deviations.push(("scope", rule));
         }
-        // RFC 8707 §2.
+        // An absolute URI without a fragment (RFC 8707 §2). Not parsed as `Uri`, because URNs are valid resources.
         let absolute = |uri: &str| {
             uri.split_once(':').is_some_and(|(scheme, rest)| {
                 scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.is_empty()
@@ -136,12 +152,12 @@ impl TokenEndpoint {
         deviations
     }
 
-    /// The value at the key `setting` of a configuration was trimmed.
+    /// Records that the value of the configuration key `setting` was trimmed.
     pub(in crate::client_credentials) fn note_trimmed(&mut self, setting: String) {
         self.notes.add(Note::Trimmed(setting.into()));
     }
 
-    /// A certificate that is not trusted, in the file that the key `setting` of a configuration names.
+    /// Records a certificate that is not trusted, from the file that the configuration key `setting` names.
     #[cfg(feature = "https")]
     pub(in crate::client_credentials) fn note_certificate(
         &mut self,
@@ -151,7 +167,9 @@ impl TokenEndpoint {
         self.notes.add(Note::Certificate { setting, problem });
     }
 
-    /// Reports what is odd about the settings, once.
+    /// Emits an event for each peculiarity of the settings, once for the endpoint and its clones.
+    ///
+    /// Called by the first fetch, when the layer's sinks are known.
     pub(super) fn report_notes(&self, cx: &Surroundings<'_>) {
         if !self.notes.are_due() {
             return;
@@ -170,13 +188,14 @@ impl TokenEndpoint {
     }
 }
 
-/// Parameters that may be sent several times (RFC 8707 §2, RFC 8693 §2.1).
+/// Parameters that may be sent more than once (RFC 8707 §2, RFC 8693 §2.1).
 pub(in crate::client_credentials) const REPEATABLE: [&str; 2] = ["audience", "resource"];
 
+/// Error for a signed assertion whose audience is unknown.
 pub(super) const NO_AUDIENCE: &str = "was not sent: the audience of the client's assertion is not known; name the issuer with `.issuer(..)`, use \
      `TokenEndpoint::discover`, or set `.assertion_audience(..)`";
 
-/// Set by the endpoint, its grant or the client's authentication.
+/// Parameters that the endpoint, its grant or the client authentication sets.
 const OWN_PARAMETERS: [&str; 12] = [
     "actor_token",
     "actor_token_type",

@@ -1,4 +1,7 @@
-//! Looks into access tokens that are JWTs. Their signatures are not checked: nothing that must be safe depends on them.
+//! Reads claims of access tokens that are JWTs. Signatures are not verified: no security decision depends on the
+//! claims.
+//!
+//! The lifetime of a JWT and its binding are hints. Verification is up to the API that receives the token.
 
 use base64::{
     Engine,
@@ -10,19 +13,21 @@ use zeroize::Zeroizing;
 
 use super::response::wipe;
 
-/// What a token says about itself, if it is a JWT (RFC 7519 §4).
+/// Claims of a token that is a JWT (RFC 7519 §4).
 pub(super) struct Claims {
-    /// Seconds since 1970.
+    /// Expiration time, in seconds since 1970.
     pub(super) exp: Option<f64>,
-    /// Seconds since 1970.
+    /// Time of issue, in seconds since 1970.
     pub(super) iat: Option<f64>,
-    /// The token is bound to a key or a certificate (RFC 7800 §3.1, RFC 8705 §3.1, RFC 9449 §6.1).
+    /// Whether the token is bound to a key or a certificate (RFC 7800 §3.1, RFC 8705 §3.1, RFC 9449 §6.1).
     bound: bool,
 }
 
 impl Claims {
+    /// Reads the claims. Returns `None` if `token` is not a JWT with JSON claims.
     pub(super) fn of(token: &str) -> Option<Self> {
         let claims = token.split('.').nth(1)?;
+        // The second part of a JWS (RFC 7515 §7.1).
         let claims = Zeroizing::new(BASE64_URL.decode(claims).ok()?);
         let mut claims: Map<String, Value> = serde_json::from_slice(&claims).ok()?;
         let date = |name: &str| claims.get(name).and_then(number);
@@ -31,16 +36,18 @@ impl Claims {
             iat: date("iat"),
             bound: claims.get("cnf").is_some_and(|cnf| !cnf.is_null()),
         };
+        // The claims may contain personal data.
         claims.values_mut().for_each(wipe);
         Some(found)
     }
 
+    /// Returns whether the token is bound to a key or a certificate.
     pub(super) fn is_bound(&self) -> bool {
         self.bound
     }
 }
 
-/// A number, or a string or float that spells one.
+/// Returns the value of a number, or of a string that contains one. Returns `None` if it is not finite.
 pub(super) fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -50,7 +57,7 @@ pub(super) fn number(value: &Value) -> Option<f64> {
     .filter(|number: &f64| number.is_finite())
 }
 
-/// RFC 7515 §2 wants no padding; some servers add it.
+/// Base64url as in RFC 7515 §2. Padding, which that section forbids, is accepted: some servers add it.
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()

@@ -1,22 +1,27 @@
-//! The client of a token endpoint: the crate's own, or a service of the user's.
+//! The HTTP client of a token endpoint: the default client of this crate, or a service of the user.
+//!
+//! Without the feature `https` there is no default client, and an endpoint needs a service of the user.
 
 #[cfg(feature = "https")]
 use super::own::OwnClient;
 use super::transport::{Certificate, Ready, Transport};
 use crate::client_credentials::TokenError;
 
-/// What carries token requests.
+/// The HTTP client that sends token requests.
 #[derive(Clone)]
 pub(super) enum Client {
+    /// A service of the user.
     Service(Transport),
     #[cfg(feature = "https")]
+    /// The default client of this crate.
     Own(OwnClient),
     #[cfg(not(feature = "https"))]
+    /// No client. A fetch reports that a client is missing.
     None,
 }
 
 impl Client {
-    /// The crate's own client; a service of the user's is replaced by it.
+    /// Returns the default client. Replaces a service of the user.
     #[cfg(feature = "https")]
     pub(super) fn own(&mut self) -> &mut OwnClient {
         if let Self::Service(_) = self {
@@ -28,7 +33,9 @@ impl Client {
         }
     }
 
-    /// The certificate that shows the client to the server.
+    /// Returns the certificate that the client presents.
+    ///
+    /// A service may present a certificate that this crate does not know, so it is unknown rather than absent.
     pub(super) async fn certificate(&self) -> Certificate {
         match self {
             Self::Service(_) => Certificate::Unknown,
@@ -39,7 +46,11 @@ impl Client {
         }
     }
 
-    /// What carries the requests of a fetch that begins now.
+    /// Returns the transport for a fetch that begins now.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error without a client; otherwise the error of a certificate that cannot be read or used.
     pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
         match self {
             Self::Service(transport) => Ok(transport.clone().into()),
@@ -53,7 +64,9 @@ impl Client {
         }
     }
 
-    /// Whether the client's certificate is another one than in the last fetch.
+    /// Returns whether the client's certificate differs from the one in the last fetch.
+    ///
+    /// A service of the user manages its own certificate, so it never counts as changed.
     pub(super) async fn changed(&self) -> bool {
         match self {
             #[cfg(feature = "https")]

@@ -1,4 +1,7 @@
-//! One attempt to get a token: find the endpoint, authenticate, ask, read.
+//! One attempt to get a token: locate the endpoint, authenticate, send the request, read the response.
+//!
+//! An attempt never retries and never waits, except for discovery, for the secrets and for a signer. `attempts` decides
+//! what happens after a failure.
 
 use std::sync::Arc;
 
@@ -21,12 +24,14 @@ use crate::client_credentials::{
     AccessToken, TokenError, TokenErrorKind, TokenEvent, context::Surroundings,
 };
 
-/// Why an attempt brought no token.
+/// Why an attempt returned no token.
 pub(super) struct Failed {
+    /// The error.
     pub(super) error: TokenError,
-    /// A token request was sent.
+    /// Whether a token request was sent.
     pub(super) asked: bool,
-    /// The credentials were refused, and others are kept for which a token was granted before.
+    /// Whether the server rejected the credentials and fallback credentials, which obtained a token before, are
+    /// available.
     pub(super) has_kept: bool,
 }
 
@@ -41,8 +46,12 @@ impl From<TokenError> for Failed {
 }
 
 impl TokenEndpoint {
-    /// One request for a token, given up at `deadline`; with `kept`, in the name of the credentials for which one was
-    /// granted last.
+    /// Makes one token request, which fails at `deadline`. With `kept`, uses the fallback credentials: those that last
+    /// obtained a token.
+    ///
+    /// # Errors
+    ///
+    /// The error, with whether a request was sent and whether a fallback exists, on which the next attempt depends.
     pub(super) async fn attempt(
         &self,
         transport: &Transport,
@@ -55,11 +64,14 @@ impl TokenEndpoint {
         for name in request.used.take_trimmed() {
             report_trimmed(name, cx);
         }
+        // A secret that could not be read was replaced by its last value, so the cache key computed from the current
+        // secrets does not describe this token.
         let missed = request.used.take_missed();
         let mut private = kept || !missed.is_empty();
         for error in missed {
             self.tell_kept(error, cx);
         }
+        // Taken before the request is sent: the lifetime counts from then, so a slow response never extends it.
         let sent_at = cx.clock().now();
         let http = into_http(request.token_endpoint().clone(), &mut request);
         let read = transport.send(http).await.and_then(|answered| {
@@ -70,9 +82,11 @@ impl TokenEndpoint {
             asked: true,
             has_kept: error.kind() == TokenErrorKind::CredentialsRefused
                 && request.used.have_others_kept(),
-            // Which may be an alias that the metadata names.
+            // The metadata may name an endpoint other than the configured one, such as a `mtls_endpoint_aliases`
+            // member.
             error: error.with_endpoint(response::place(request.token_endpoint())),
         })?;
+        // A token was issued, so these credentials become the fallback.
         request.used.keep();
         for quirk in quirks {
             cx.emit(|credential| TokenEvent::QuirkMet { credential, quirk });
@@ -83,6 +97,7 @@ impl TokenEndpoint {
             .is_some_and(|claims| claims.is_bound())
         {
             cx.emit(|credential| TokenEvent::BoundToken { credential });
+            // A token bound to a certificate is useless to a process with another certificate.
             private |= !matches!(self.client.certificate().await, Certificate::Known(_));
         }
         let token = token.with_sent_at(sent_at);
@@ -92,11 +107,13 @@ impl TokenEndpoint {
         })
     }
 
+    /// Locates the token endpoint and selects the authentication method.
     async fn locate(
         &self,
         transport: &Transport,
         cx: &Surroundings<'_>,
     ) -> Result<Choice, TokenError> {
+        // With a configured URL the preferred method is used; with metadata the first one that the server supports.
         let able = Able {
             methods: self.auth.methods(),
             algorithm: self.auth.algorithm(),
@@ -109,6 +126,11 @@ impl TokenEndpoint {
         }
     }
 
+    /// Builds the token request: grant, scopes, additional parameters, client authentication.
+    ///
+    /// # Errors
+    ///
+    /// A secret that cannot be read, a signer that fails, or a parameter that is set twice.
     async fn request(
         &self,
         choice: Choice,
@@ -119,10 +141,12 @@ impl TokenEndpoint {
         let uri = choice.token_endpoint.clone();
         let mut request = self.blank(&uri, choice, &self.assertion_audience, deadline, cx);
         self.grant.write(&mut request).await?;
+        // Without the parameter the server uses its default scope (RFC 6749 §3.3).
         if !self.scopes.is_empty() {
             request.parameter("scope", self.scopes.join(" "));
         }
         request.form.extend(&self.parameters);
+        // Values of additional parameters are redacted from the server's error text, except those in `OPEN_PARAMETERS`.
         request
             .secrets
             .extend(self.parameters.but(&OPEN_PARAMETERS));
@@ -130,7 +154,7 @@ impl TokenEndpoint {
         Ok(request)
     }
 
-    /// How the answer to `request` is read.
+    /// Returns the settings for reading the response to `request`.
     pub(super) fn reading<'a>(
         &'a self,
         request: &'a TokenRequest,
@@ -146,7 +170,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// A request to the endpoint at `uri` that says nothing yet. Its assertions are for `audience`.
+    /// Creates a request without parameters for the endpoint at `uri`. `audience` is the audience of its assertions.
     pub(super) fn blank(
         &self,
         uri: &Uri,
@@ -175,7 +199,7 @@ impl TokenEndpoint {
         )
     }
 
-    /// The issuer as its metadata calls it, unless another is configured.
+    /// Returns the issuer as its metadata spells it, unless another one is configured.
     fn known_issuer(&self, choice: &Choice) -> Option<Arc<str>> {
         match &self.location {
             Location::Discovered(discovery)
@@ -187,13 +211,18 @@ impl TokenEndpoint {
         }
     }
 
-    /// Adds who the client is; with `kept`, by the credentials for which a token was granted last.
+    /// Adds the client authentication. With `kept`, uses the credentials that last obtained a token.
+    ///
+    /// # Errors
+    ///
+    /// The error of the method, or a configuration error, if it sets a parameter that is already set.
     pub(super) async fn authenticate(
         &self,
         request: &mut TokenRequest,
         kept: bool,
     ) -> Result<(), TokenError> {
         request.used.begin_credentials(kept);
+        // Parameters that were set before the authentication must not be set again by it (RFC 6749 §3.2).
         let set = request.form.len();
         self.auth.authenticate(request).await?;
         match request.form.repeated_after(set, &["resource"]) {
@@ -204,7 +233,8 @@ impl TokenEndpoint {
         }
     }
 
-    /// Where token requests go, for people: without user info and query; an issuer as it is configured.
+    /// Returns the URL of the endpoint for display, without user information and query. For a discovered endpoint, the
+    /// issuer as configured.
     pub(super) fn place(&self) -> String {
         match &self.location {
             Location::Known(uri) => response::place(uri),
@@ -213,7 +243,7 @@ impl TokenEndpoint {
                 let place = issuer
                     .parse()
                     .map_or_else(|_| "an issuer".to_owned(), |uri| response::place(&uri));
-                // A URI always has a path; an issuer may have none.
+                // A parsed URI always has a path, whereas an issuer may have none.
                 match place.strip_suffix('/') {
                     Some(bare) if !issuer.ends_with('/') => bare.to_owned(),
                     _ => place,
@@ -222,7 +252,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// The error with where it comes from, unless it says so itself.
+    /// Adds the endpoint's URL to the error, unless it has one.
     pub(super) fn name(&self, error: TokenError) -> TokenError {
         match error.endpoint() {
             Some(_) => error,
@@ -231,13 +261,16 @@ impl TokenEndpoint {
     }
 }
 
+/// Builds the HTTP request. Takes the headers out of `request`.
+///
+/// The form is encoded into a zeroized buffer, which the request owns.
 pub(super) fn into_http(uri: Uri, request: &mut TokenRequest) -> Request<Full<Bytes>> {
     let mut http = Request::new(Full::new(request.form.encode()));
     *http.method_mut() = Method::POST;
     *http.uri_mut() = uri;
     *http.headers_mut() = std::mem::take(&mut request.headers);
     let headers = http.headers_mut();
-    // The client's authentication may have set them.
+    // The client authentication may have set these headers, and takes precedence.
     for (name, value) in [
         (header::CONTENT_TYPE, FORM),
         (header::ACCEPT, JSON),
@@ -248,10 +281,13 @@ pub(super) fn into_http(uri: Uri, request: &mut TokenRequest) -> Request<Full<By
     http
 }
 
-/// Parameters that are no secrets, and that the server's words are often about.
+/// Parameters whose values are not redacted: they are not secret, and servers quote them in error descriptions.
 const OPEN_PARAMETERS: [&str; 3] = ["audience", "authorization_details", "resource"];
 
+/// Value of `Accept`.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Value of `User-Agent`.
 pub(super) const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("tower-m2m/", env!("CARGO_PKG_VERSION")));
+/// Value of `Content-Type`.
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");

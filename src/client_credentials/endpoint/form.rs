@@ -1,4 +1,6 @@
-//! `application/x-www-form-urlencoded`, into buffers that are zeroised.
+//! Encodes `application/x-www-form-urlencoded` into zeroized buffers.
+//!
+//! A form contains the client secret, so every buffer that ever contains the encoded form is zeroized.
 
 use std::fmt;
 
@@ -8,24 +10,29 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 /// The parameters of a token request, in order.
+///
+/// Names may repeat. The endpoint checks for duplicates before it sends a request.
 #[derive(Clone, Default)]
 pub(crate) struct Form(Vec<(String, Secret)>);
 
 impl Form {
+    /// Appends a parameter.
     pub(crate) fn push(&mut self, name: impl Into<String>, value: impl Into<Secret>) {
         self.0.push((name.into(), value.into()));
     }
 
+    /// Returns whether a parameter with this name is set.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| known == name)
     }
 
+    /// Returns the values of all parameters with this name.
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = self.0.iter().filter(move |(known, _)| known == name);
         named.map(|(_, value)| value.expose())
     }
 
-    /// The values of all parameters but the `named` ones.
+    /// Returns the values of all parameters except those in `named`.
     pub(crate) fn but(&self, named: &[&str]) -> impl Iterator<Item = Secret> {
         let others = self
             .0
@@ -34,21 +41,22 @@ impl Form {
         others.map(|(_, value)| value.clone())
     }
 
-    /// All names and values, in order.
+    /// Returns all names and values, in order.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(n, v)| (n.as_str(), v.expose()))
     }
 
+    /// Appends all parameters of `other`.
     pub(crate) fn extend(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);
     }
 
-    /// A name that stands here twice, other than the `repeatable` ones.
+    /// Returns the name of a parameter that is set twice, except those in `repeatable`.
     pub(crate) fn repeated(&self, repeatable: &[&str]) -> Option<&str> {
         self.repeated_after(0, repeatable)
     }
 
-    /// A name among those after the first `count` that stands here twice, other than the `repeatable` ones.
+    /// Returns the name of a parameter after the first `count` that is set twice, except those in `repeatable`.
     pub(crate) fn repeated_after(&self, count: usize, repeatable: &[&str]) -> Option<&str> {
         let mut added = self.0.iter().enumerate().skip(count);
         added.find_map(|(index, (name, _))| {
@@ -57,12 +65,14 @@ impl Form {
         })
     }
 
+    /// Returns the number of parameters.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Encodes the form. The buffer is zeroized when the last reference to the bytes is dropped.
     pub(crate) fn encode(&self) -> Bytes {
-        // Growing would leave a copy behind.
+        // Sufficient capacity from the start: a reallocation would leave a copy of the secrets in freed memory.
         let mut body = Zeroizing::new(String::with_capacity(self.longest()));
         for (name, value) in self.pairs() {
             if !body.is_empty() {
@@ -75,13 +85,14 @@ impl Form {
         Bytes::from_owner(body)
     }
 
-    /// How long the encoded form is if every byte is escaped.
+    /// Returns the maximum length of the encoded form, with every byte escaped.
     fn longest(&self) -> usize {
         let pairs = self.pairs();
         pairs.map(|(n, v)| 3 * (n.len() + v.len()) + 2).sum()
     }
 }
 
+/// Prints the names only, because values may be secrets.
 impl fmt::Debug for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
@@ -90,11 +101,13 @@ impl fmt::Debug for Form {
     }
 }
 
-/// RFC 6749 Appendix B, except that a space becomes `%20` rather than `+`: every decoder reads that.
+/// Appends `value` in the encoding of RFC 6749 Appendix B, but with a space as `%20` instead of `+`, which every
+/// decoder accepts.
 pub(crate) fn encode_into(target: &mut String, value: &str) {
     target.extend(utf8_percent_encode(value, ESCAPED));
 }
 
+/// Characters to escape: all except ASCII letters and digits, `*`, `-`, `.` and `_`.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'*')
     .remove(b'-')

@@ -1,13 +1,16 @@
-//! What a token is granted for: the client's own credentials, an assertion, or another token.
+//! Grant types: client credentials, JWT bearer and token exchange.
+//!
+//! The grant determines `grant_type` and the parameters that belong to it. Scopes, audiences and resources are set on
+//! the endpoint, because every grant accepts them.
 
 use std::fmt;
 
 use super::{SecretSource, TokenRequest, secret::SharedSecret};
 use crate::client_credentials::{CacheIdentity, TokenError};
 
-/// The grant that a [`TokenEndpoint`](super::TokenEndpoint) asks with. Cheap to clone.
+/// The grant of a token request. Cheap to clone.
 ///
-/// Its tokens and assertions are read again for every attempt; [`SecretFile`](super::SecretFile) reads them from a file.
+/// Its tokens and assertions are read again for every attempt, for example from a [`SecretFile`](super::SecretFile).
 ///
 /// # Examples
 ///
@@ -25,7 +28,7 @@ use crate::client_credentials::{CacheIdentity, TokenError};
 #[derive(Clone, Default)]
 pub struct Grant(Kind);
 
-/// A token exchange (RFC 8693): another token is given in, an access token comes out.
+/// A token exchange (RFC 8693): sends a subject token and receives an access token.
 ///
 /// # Examples
 ///
@@ -45,46 +48,63 @@ pub struct Grant(Kind);
 #[derive(Clone)]
 #[must_use = "pass it to `TokenEndpoint::grant`"]
 pub struct TokenExchange {
+    /// The token to exchange.
     subject: TypedToken,
+    /// The token of the acting party, if there is one.
     actor: Option<TypedToken>,
+    /// URI of the token type to request. `None` leaves the choice to the server.
     requested: Option<String>,
 }
 
+/// Kind of grant.
 #[derive(Clone, Default)]
 enum Kind {
     #[default]
+    /// RFC 6749 §4.4.
     ClientCredentials,
+    /// RFC 7523 §2.1, with the assertion.
     JwtBearer(SharedSecret),
+    /// RFC 8693. Boxed, because it is much larger than the other variants.
     TokenExchange(Box<TokenExchange>),
 }
 
+/// A token with its type.
 #[derive(Clone)]
 struct TypedToken {
+    /// Source of the token.
     token: SharedSecret,
+    /// URI of the token's type (RFC 8693 §3).
     token_type: String,
 }
 
 impl Grant {
-    /// `client_credentials` (RFC 6749 §4.4). The default.
+    /// Returns the `client_credentials` grant (RFC 6749 §4.4), the default.
     #[must_use]
     pub fn client_credentials() -> Self {
         Self::default()
     }
 
-    /// The JWT bearer grant (RFC 7523 §2.1): `assertion` is a JWT that the server trusts, from a workload identity for
-    /// example. Where it names the client, too, the endpoint needs [`ClientAuth::anonymous`](super::ClientAuth) only.
+    /// Returns the JWT bearer grant (RFC 7523 §2.1). `assertion` is a JWT that the server trusts, for example from a
+    /// workload identity.
+    ///
+    /// If the assertion also identifies the client, use [`ClientAuth::anonymous`](super::ClientAuth).
     #[must_use]
     pub fn jwt_bearer(assertion: impl SecretSource) -> Self {
         Self(Kind::JwtBearer(SharedSecret::new("assertion", assertion)))
     }
 
-    /// Token exchange (RFC 8693) of `subject`, whose type is a URI such as [`TokenExchange::JWT`]. Settings that are
-    /// rarer are on [`TokenExchange`], which is a `Grant`, too.
+    /// Returns a token exchange (RFC 8693) of `subject`, whose type is a URI such as [`TokenExchange::JWT`]. For
+    /// further settings, pass a [`TokenExchange`] instead.
     #[must_use]
     pub fn token_exchange(subject: impl SecretSource, subject_type: impl Into<String>) -> Self {
         TokenExchange::new(subject, subject_type).into()
     }
 
+    /// Writes the grant's parameters.
+    ///
+    /// # Errors
+    ///
+    /// The error of a token that cannot be read. Nothing is sent then.
     pub(super) async fn write(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         request.parameter("grant_type", self.name());
         match &self.0 {
@@ -92,6 +112,7 @@ impl Grant {
             Kind::JwtBearer(assertion) => {
                 let assertion = request.read(assertion).await?;
                 request.parameter("assertion", assertion.expose());
+                // A server may quote the assertion in its error.
                 request.redact(assertion);
                 Ok(())
             }
@@ -99,6 +120,7 @@ impl Grant {
         }
     }
 
+    /// Returns whether a token of the grant has changed since it was last used.
     pub(super) async fn changed(&self) -> bool {
         match &self.0 {
             Kind::ClientCredentials => false,
@@ -107,7 +129,7 @@ impl Grant {
         }
     }
 
-    /// What tells this grant from others; `None` if a token in it cannot be read now.
+    /// Returns the cache key of the grant. Returns `None` if one of its tokens cannot be read.
     pub(super) async fn identify(&self) -> Option<CacheIdentity> {
         let identity = CacheIdentity::new(self.name());
         match &self.0 {
@@ -120,11 +142,12 @@ impl Grant {
         }
     }
 
-    /// Whether the grant's own RFC foresees several audiences.
+    /// Returns whether the grant's RFC allows several `audience` parameters.
     pub(super) fn takes_audiences(&self) -> bool {
         matches!(self.0, Kind::TokenExchange(_))
     }
 
+    /// Returns the value of `grant_type`.
     fn name(&self) -> &'static str {
         match self.0 {
             Kind::ClientCredentials => "client_credentials",
@@ -135,7 +158,7 @@ impl Grant {
 }
 
 impl TokenExchange {
-    /// Exchanges `subject`, whose type is a URI such as [`JWT`](Self::JWT).
+    /// Creates an exchange of `subject`, whose type is a URI such as [`JWT`](Self::JWT).
     pub fn new(subject: impl SecretSource, subject_type: impl Into<String>) -> Self {
         Self {
             subject: TypedToken {
@@ -147,7 +170,7 @@ impl TokenExchange {
         }
     }
 
-    /// The party that acts for the subject. Default: none.
+    /// Sets the token of the party that acts for the subject (RFC 8693 §2.1). Default: none.
     pub fn actor(mut self, actor: impl SecretSource, actor_type: impl Into<String>) -> Self {
         self.actor = Some(TypedToken {
             token: SharedSecret::new("actor token", actor),
@@ -156,12 +179,13 @@ impl TokenExchange {
         self
     }
 
-    /// The type of token to ask for. Default: none, which leaves it to the server.
+    /// Sets the type of token to request. Default: none, which leaves the choice to the server.
     pub fn requested_token_type(mut self, token_type: impl Into<String>) -> Self {
         self.requested = Some(token_type.into());
         self
     }
 
+    /// Writes the exchange's parameters.
     async fn write(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         self.subject.write(request, "subject_token").await?;
         if let Some(actor) = &self.actor {
@@ -173,6 +197,7 @@ impl TokenExchange {
         Ok(())
     }
 
+    /// Returns whether a token of the exchange has changed since it was last used.
     async fn changed(&self) -> bool {
         let actor_changed = match &self.actor {
             Some(actor) => actor.token.changed().await,
@@ -181,6 +206,7 @@ impl TokenExchange {
         actor_changed || self.subject.token.changed().await
     }
 
+    /// Adds the exchange to a cache key. Returns `None` if a token cannot be read.
     async fn identify(&self, identity: CacheIdentity) -> Option<CacheIdentity> {
         let subject = self.subject.token.look().await?;
         let identity = identity
@@ -198,17 +224,18 @@ impl TokenExchange {
         )
     }
 
-    /// The type of an OAuth access token (RFC 8693 §3).
+    /// Type of an OAuth access token (RFC 8693 §3).
     pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-    /// The type of an OpenID Connect ID token (RFC 8693 §3).
+    /// Type of an OpenID Connect ID token (RFC 8693 §3).
     pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
-    /// The type of a JWT of any kind (RFC 8693 §3).
+    /// Type of a JWT of any kind (RFC 8693 §3).
     pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 }
 
 impl TypedToken {
+    /// Writes the token as the parameter `name`, and its type.
     async fn write(&self, request: &mut TokenRequest, name: &str) -> Result<(), TokenError> {
         let token = request.read(&self.token).await?;
         request.parameter(name, token.expose());
@@ -224,12 +251,14 @@ impl From<TokenExchange> for Grant {
     }
 }
 
+/// Prints the grant type only.
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Grant").field(&self.name()).finish()
     }
 }
 
+/// Omits the tokens.
 impl fmt::Debug for TokenExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenExchange")

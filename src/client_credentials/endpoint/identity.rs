@@ -1,4 +1,7 @@
-//! The client's certificate for the token endpoint (RFC 8705 §2), read again for every fetch.
+//! The client certificate for the token endpoint (RFC 8705 §2), read again for every fetch.
+//!
+//! Certificate and key are compared with those of the last fetch. Only a change leads to a new TLS configuration and
+//! new connections.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,20 +21,25 @@ use crate::{
     secret::Secret,
 };
 
-/// Where certificate and key come from, both as PEM.
+/// Sources of the certificate chain and the private key, both in PEM.
 pub(super) struct Identity {
+    /// Source of the chain, with the client's certificate first.
     chain: Box<dyn Erased>,
+    /// Source of the private key.
     key: Box<dyn Erased>,
 }
 
-/// A certificate chain and its private key.
+/// A certificate chain and its private key, in PEM.
 #[derive(Clone)]
 pub(super) struct Pair {
+    /// The certificate chain.
     chain: Secret,
+    /// The private key.
     key: Secret,
 }
 
 impl Identity {
+    /// Creates an identity from two sources.
     pub(super) fn new(chain: impl SecretSource, key: impl SecretSource) -> Self {
         Self {
             chain: Box::new(chain),
@@ -39,6 +47,11 @@ impl Identity {
         }
     }
 
+    /// Reads both. Fails after [`LONGEST_READ`].
+    ///
+    /// # Errors
+    ///
+    /// The error of a source, or a transient one after the time limit.
     pub(super) async fn read(&self) -> Result<Pair, TokenError> {
         let both = async {
             Ok(Pair {
@@ -46,6 +59,7 @@ impl Identity {
                 key: self.key.read().await?,
             })
         };
+        // Transient: a slow source may respond the next time.
         let late = || {
             let text = "was not sent: the client certificate could not be read in time";
             TokenError::new(TokenErrorKind::Secret, true, text)
@@ -57,11 +71,16 @@ impl Identity {
 }
 
 impl Pair {
+    /// Returns the chain, for comparison and for the cache key.
     pub(super) fn certificate(&self) -> Certificate {
         Certificate::Known(self.chain.expose().as_bytes().to_vec())
     }
 
-    /// Has connections with `config` show this certificate.
+    /// Configures `config` to present this certificate.
+    ///
+    /// # Errors
+    ///
+    /// Describes what was found, if the chain or the key is not usable PEM, or they do not belong together.
     pub(super) fn enter(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
         let chain = pem::chain(self.chain.expose().as_bytes())
             .map_err(|found| wrong(&format!("the client certificate is not PEM: {found}")))?;
@@ -70,6 +89,7 @@ impl Pair {
                 "the certificate's key is not a private key in PEM: {found}"
             ))
         })?;
+        // Checks that the key belongs to the certificate.
         let both = CertifiedKey::from_der(chain, key, config.crypto_provider())
             .map_err(|_| wrong("the private key does not belong to the client certificate"))?;
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(both));
@@ -77,13 +97,14 @@ impl Pair {
     }
 }
 
+/// Compares both contents, so that a renewed certificate with the same key counts as different.
 impl PartialEq for Pair {
     fn eq(&self, other: &Self) -> bool {
         self.chain.expose() == other.chain.expose() && self.key.expose() == other.key.expose()
     }
 }
 
-/// Certificate and key may be read while somebody replaces them one after the other: transient.
+/// Creates a transient error: certificate and key may be replaced one after the other, and were read in between.
 fn wrong(what: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::WrongKey,
@@ -92,4 +113,5 @@ fn wrong(what: &str) -> TokenError {
     )
 }
 
+/// Maximum duration of reading both sources.
 const LONGEST_READ: Duration = Duration::from_secs(5);

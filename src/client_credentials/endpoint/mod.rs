@@ -1,4 +1,16 @@
-//! A [`TokenSource`] that speaks RFC 6749 §4.4 over any tower service.
+//! A [`TokenSource`](super::TokenSource) for OAuth 2.0 token endpoints (RFC 6749 §3.2), over any tower service.
+//!
+//! A fetch passes through these modules:
+//!
+//! - `attempts`: retries, and the fallback credentials.
+//! - `fetch`: one attempt.
+//! - `discovery`: the endpoint's URL, if only the issuer is configured.
+//! - `grant` and `auth`: the parameters and headers of the request.
+//! - `transport`, `client`, `own` and `tls`: the HTTP client.
+//! - `response`: the token in the response, or the error.
+//!
+//! `settings` and `check` configure and validate the endpoint. `cache` computes its cache key, and `revocation` revokes
+//! a token.
 
 mod attempts;
 mod auth;
@@ -43,19 +55,28 @@ pub use self::{
 pub(super) use self::{check::REPEATABLE, notes::report_trimmed, secret::trim};
 use self::{client::Client, discovery::Discovery, form::Form, notes::Notes};
 
-/// An authorization server's token endpoint, asked with the `client_credentials` grant (RFC 6749 §4.4) or another [`Grant`].
+/// An authorization server's token endpoint. Requests tokens with the `client_credentials` grant (RFC 6749 §4.4) or
+/// another [`Grant`].
 ///
-/// Token requests are `POST`s with a form, over https (plain http is for loopback only). Redirects are never followed.
-/// What is configured wrongly (an http URL, an empty client id, a scope with a quote in it) is told by
-/// [`check`](Self::check), or by a permanent [`TokenError`](super::TokenError) at the first use; nothing is sent then.
+/// Token requests are `POST`s with a form, over https. Plain http is allowed to loopback only. Redirects are never
+/// followed. Invalid settings, such as an http URL, an empty client id or a parameter that is set twice, are reported
+/// by [`check`](Self::check), or as a permanent [`TokenError`](super::TokenError) at the first use; then nothing is
+/// sent.
 ///
-/// Answers are read tolerantly: `expires_in` may be a number, a string, a float or a date, or be missing, and then
-/// `expires_on` counts, `expires_at`, `exp`, `expires`, the `exp` of a JWT, and
-/// [`default_lifetime`](Self::default_lifetime); dates are counted from the answer's own `Date`. A JWT whose `exp` is
-/// earlier than the answer says lives until then. [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet) tells what was odd; `token_type` may be missing or in any case, but a type other
-/// than Bearer is an error, unless it is named with [`bearer_type`](Self::bearer_type); an `error` member that says
-/// something is an error whatever the status; 429 and 5xx are transient whatever the
-/// body says. An answer may have 1 MiB.
+/// # Responses
+///
+/// Responses are read leniently, and [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet) reports each deviation:
+///
+/// - `expires_in` may be a number, a string, a float or a date. If it is missing, the first of these applies:
+///   `expires_on`, `expires_at`, `exp`, `expires`, the `exp` of a JWT, and
+///   [`default_lifetime`](Self::default_lifetime). Dates are relative to the response's own `Date`.
+/// - A JWT that expires earlier than the response says is used until its own `exp`.
+/// - `token_type` may be missing or in any case. A type other than Bearer is an error, unless it is allowed with
+///   [`bearer_type`](Self::bearer_type).
+/// - A non-empty `error` member is an error, whatever the status.
+/// - 429 and 5xx are transient, whatever the body says.
+///
+/// A response may have at most 1 MiB.
 ///
 /// # Examples
 ///
@@ -69,29 +90,48 @@ use self::{client::Client, discovery::Discovery, form::Form, notes::Notes};
 /// ```
 #[derive(Clone)]
 pub struct TokenEndpoint {
+    /// URL of the endpoint, or the issuer that names it.
     location: Location,
+    /// Issuer identifier, the default audience of signed assertions.
     issuer: Option<Arc<str>>,
+    /// Client authentication.
     auth: ClientAuth,
+    /// Grant of the token requests.
     grant: Grant,
+    /// Audience of signed assertions. Default: the issuer.
     assertion_audience: AssertionAudience,
+    /// Whether signed assertions carry a specific `typ`. Default: `true`.
     assertion_typ: bool,
+    /// Scopes to request, without duplicates.
     scopes: Vec<String>,
+    /// Additional parameters.
     parameters: Form,
+    /// Lifetime of a token whose response has none. Default: one hour.
     default_lifetime: Duration,
+    /// Token types that count as Bearer.
     bearer_types: Vec<String>,
+    /// Whether non-conforming responses are errors. Default: `false`.
     strict: bool,
+    /// Maximum number of retries within one fetch. Default: 2.
     retries: u32,
+    /// Revocation endpoint for shutdown. `None` if tokens are not revoked.
     revocation: Option<RevocationEndpoint>,
-    /// That of tokens, if it is not set.
+    /// Audience of signed assertions in revocation requests. `None` means that of token requests.
     revocation_audience: Option<AssertionAudience>,
+    /// Whether plain http is allowed to any host. Default: `false`.
     allow_http: bool,
+    /// HTTP client.
     client: Client,
+    /// Peculiarities of the settings, reported by the first fetch.
     notes: Notes,
 }
 
+/// Location of the token endpoint.
 #[derive(Clone)]
 enum Location {
+    /// The endpoint is named by the issuer's metadata.
     Discovered(Discovery),
+    /// The endpoint's URL is configured.
     Known(Uri),
 }
 

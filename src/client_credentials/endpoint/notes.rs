@@ -1,4 +1,7 @@
-//! What is odd about an endpoint's settings, although they are used: reported with the first token request.
+//! Peculiarities of an endpoint's settings, which do not prevent their use. Reported with the first token request.
+//!
+//! A builder cannot emit events, because the layer's sinks are not known yet. The notes keep them until the first
+//! fetch.
 
 use std::{
     borrow::Cow,
@@ -10,25 +13,35 @@ use std::{
 
 use crate::client_credentials::{TokenEvent, context::Surroundings, trim::trimmed};
 
-/// Clones of an endpoint report once together; one whose settings are changed reports for itself.
+/// Peculiarities of an endpoint's settings.
+///
+/// Clones of an endpoint share the flag, and so report once. Changing the settings of a clone gives it a flag of its
+/// own.
 #[derive(Clone, Default)]
 pub(super) struct Notes {
+    /// The peculiarities, in the order of the settings.
     notes: Vec<Note>,
+    /// Whether they have been reported.
     reported: Arc<AtomicBool>,
 }
 
+/// One peculiarity.
 #[derive(Clone)]
 pub(super) enum Note {
+    /// The value of this setting was trimmed.
     Trimmed(Cow<'static, str>),
     #[cfg(feature = "https")]
+    /// A certificate of a trust store is not used.
     Certificate {
+        /// The setting that names the file.
         setting: String,
+        /// What is wrong with the certificate.
         problem: String,
     },
 }
 
 impl Notes {
-    /// `value` without line breaks and marks at its ends, which is noted.
+    /// Returns `value` trimmed at both ends. Adds a note if this removed anything.
     pub(super) fn trim(&mut self, setting: &'static str, value: impl AsRef<str>) -> String {
         let value = value.as_ref();
         let kept = trimmed(value);
@@ -38,16 +51,19 @@ impl Notes {
         kept.to_owned()
     }
 
+    /// Adds a note, to be reported by the next fetch.
     pub(super) fn add(&mut self, note: Note) {
         self.notes.push(note);
         self.reported = Arc::default();
     }
 
-    /// Whether this is the first time that they are to be reported.
+    /// Returns whether the notes must be reported now, and marks them as reported.
     pub(super) fn are_due(&self) -> bool {
+        // Relaxed: the flag guards no other data, and `swap` lets exactly one fetch report.
         !self.reported.swap(true, Relaxed)
     }
 
+    /// Emits an event for each note.
     pub(super) fn report(&self, cx: &Surroundings<'_>) {
         for note in &self.notes {
             match note {
@@ -65,6 +81,7 @@ impl Notes {
     }
 }
 
+/// Emits an event: the value of `setting` was trimmed.
 pub(in crate::client_credentials) fn report_trimmed(setting: &str, cx: &Surroundings<'_>) {
     cx.emit(|credential| TokenEvent::ValueTrimmed {
         credential,

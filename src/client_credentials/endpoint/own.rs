@@ -1,4 +1,7 @@
-//! The crate's own client for the token endpoint: HTTP/1.1 and h2 over rustls, never a redirect.
+//! The default HTTP client for the token endpoint: HTTP/1.1 and HTTP/2 over rustls. It never follows redirects.
+//!
+//! hyper's pool belongs to the runtime that opened its connections: with another runtime the connections would hang
+//! once the first one shuts down. So a client is bound to the runtime that created it.
 
 use std::{
     collections::HashMap,
@@ -30,40 +33,56 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// Made at the first use, and made again after a failure, for another certificate, and on another runtime: the runtime
-/// drives the connections and closes idle ones. Without settings, all endpoints of a runtime share one.
+/// The default client.
+///
+/// Connections are created at the first use, and again after a failure, for another certificate and on another runtime,
+/// because a runtime drives its connections and closes idle ones. Endpoints without TLS settings share one client per
+/// runtime.
 #[derive(Clone, Default)]
 pub(super) struct OwnClient {
-    /// `None` for the platform's.
+    /// Trusted roots. `None` means the platform's.
     roots: Option<Roots>,
+    /// Client certificate, if one is configured.
     identity: Option<Arc<Identity>>,
-    /// Written by the fetch that makes a client, read by every fetch.
+    /// Certificate and client of the last fetch. The fetch that creates a client writes it, and every fetch reads it.
+    /// The lock is never held across an `await`.
     memory: Arc<Mutex<Memory>>,
 }
 
+/// State of the default client between fetches.
 #[derive(Default)]
 struct Memory {
-    /// The certificate that was read last, whatever became of it.
+    /// The certificate that was read last, whether or not a client could be created with it.
     seen: Option<Pair>,
-    /// The client in use, and the certificate that it shows.
+    /// The current client, and the certificate that it presents.
     made: Option<(Option<Pair>, Arc<Connections>)>,
 }
 
 impl OwnClient {
+    /// Adds trusted roots. The next fetch creates a new client.
     pub(super) fn trust(&mut self, roots: Roots) {
         match &mut self.roots {
             Some(known) => known.extend(&roots),
             none => *none = Some(roots),
         }
+        // A new state, so that clones made earlier keep the old roots.
         self.memory = Arc::default();
     }
 
+    /// Sets the client certificate. The next fetch creates a new client.
     pub(super) fn identify(&mut self, identity: Identity) {
         self.identity = Some(Arc::new(identity));
         self.memory = Arc::default();
     }
 
+    /// Returns the client for a fetch. If a certificate cannot be read or used, returns the previous client together
+    /// with the error.
+    ///
+    /// # Errors
+    ///
+    /// The error of the certificate or of the TLS setup, if there is no previous client.
     pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
+        // Read for every fetch, so that a renewed certificate takes effect.
         let pair = match &self.identity {
             Some(identity) => identity.read().await.map(Some),
             None => Ok(None),
@@ -72,9 +91,11 @@ impl OwnClient {
             Ok(pair) => self.made_for(pair).await,
             Err(error) => Err(error),
         };
+        // The previous client may still work, with its connections and its certificate.
         made.map(Ready::from).or_else(|error| self.former(error))
     }
 
+    /// Returns whether the certificate has changed since the last fetch. An unreadable certificate counts as unchanged.
     pub(super) async fn changed(&self) -> bool {
         let Some(identity) = &self.identity else {
             return false;
@@ -83,7 +104,7 @@ impl OwnClient {
         read.is_some() && lock(&self.memory).seen != read
     }
 
-    /// The certificate of now.
+    /// Reads the current certificate.
     pub(super) async fn certificate(&self) -> Certificate {
         if let Some(identity) = &self.identity {
             let pair = identity.read().await;
@@ -92,10 +113,17 @@ impl OwnClient {
         Certificate::None
     }
 
-    /// The client at hand, if it was made for `pair`, or a new one: its connections show the new certificate.
+    /// Returns the current client if it presents `pair` and belongs to this runtime. Otherwise creates a new one, whose
+    /// connections present `pair`.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if TLS cannot be configured, or the error of an unusable certificate.
     async fn made_for(&self, pair: Option<Pair>) -> Result<Transport, TokenError> {
         {
             let mut memory = lock(&self.memory);
+            // Recorded before the client is created: a certificate that cannot be used counts as seen, so that only
+            // another change ends the backoff.
             memory.seen.clone_from(&pair);
             if let Some((shown, made)) = &memory.made
                 && *shown == pair
@@ -115,13 +143,13 @@ impl OwnClient {
         };
         let transport = made.transport.clone();
         let former = lock(&self.memory).made.replace((pair, made));
-        // Closed outside the lock.
+        // The old connections are closed after the lock is released.
         drop(former);
         Ok(transport)
     }
 
-    /// The client made before, where `error` keeps another from being made: a certificate may be read while somebody
-    /// replaces it.
+    /// Returns the previous client if there is one, and `error` otherwise. A certificate may be read while it is being
+    /// replaced.
     fn former(&self, error: TokenError) -> Result<Ready, TokenError> {
         match &lock(&self.memory).made {
             Some((_, made)) => Ok(Ready {
@@ -133,14 +161,16 @@ impl OwnClient {
     }
 }
 
-/// A client with its connections, and the runtime that drives them.
+/// A client with its connections.
 struct Connections {
+    /// The client, type-erased.
     transport: Transport,
+    /// The runtime that drives the connections.
     runtime: Id,
 }
 
 impl Connections {
-    /// With a configuration of its own.
+    /// Creates a client with a TLS configuration of its own.
     fn with(config: ClientConfig) -> Arc<Self> {
         Self::over(Tls {
             roots: None,
@@ -148,31 +178,39 @@ impl Connections {
         })
     }
 
-    /// The client of all endpoints without settings, which lives as long as one of them does that has used it.
+    /// Returns the shared client of all endpoints without TLS settings on this runtime. It lives as long as one
+    /// endpoint that has used it.
+    ///
+    /// The map holds weak references, so that a runtime that has shut down keeps no connections.
     fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Mutex<HashMap<Id, Weak<Connections>>>> =
             LazyLock::new(Mutex::default);
 
         let runtime = Handle::current().id();
         let find = |shared: &HashMap<Id, Weak<Self>>| shared.get(&runtime).and_then(Weak::upgrade);
+        // A separate statement, so that the lock is released before the client is created.
         let found = find(&lock(&SHARED));
         if let Some(found) = found {
             return found;
         }
-        // Made outside the lock; another thread may be quicker.
+        // Created outside the lock, so another thread may have inserted one in the meantime.
         let made = Self::over(Tls::default());
         let mut shared = lock(&SHARED);
         if let Some(found) = find(&shared) {
             return found;
         }
+        // Remove entries of clients that no endpoint uses any more.
         shared.retain(|_, client| client.strong_count() > 0);
         shared.insert(runtime, Arc::downgrade(&made));
         made
     }
 
+    /// Creates a client over a TLS setup.
     fn over(tls: Tls) -> Arc<Self> {
         let mut http = HttpConnector::new();
+        // The connector must also accept https URLs: `Connector` adds TLS.
         http.enforce_http(false);
+        // The pool clones the connector, so the TLS configuration is shared.
         let connector = Connector {
             http,
             tls: Arc::new(tls),
@@ -189,23 +227,29 @@ impl Connections {
     }
 }
 
-/// Connects over TCP, and over TLS for `https`. TLS is set up at the first connection that needs it: plain http on loopback
-/// needs no provider and no certificates.
+/// A connector for TCP, with TLS for `https`.
+///
+/// TLS is configured at the first connection that needs it. Plain http on loopback needs neither a crypto provider nor
+/// root certificates.
 #[derive(Clone)]
 struct Connector {
+    /// Connects over TCP.
     http: HttpConnector,
+    /// TLS configuration, shared by all clones.
     tls: Arc<Tls>,
 }
 
-/// The configuration, once it has been made.
+/// A TLS configuration that is created at the first use.
 #[derive(Default)]
 struct Tls {
-    /// What it is made with; `None` for the platform's.
+    /// Trusted roots. `None` means the platform's.
     roots: Option<Roots>,
+    /// The configuration, once it has been created. The lock is never held across an `await`.
     config: Mutex<Option<Arc<ClientConfig>>>,
 }
 
 impl Tls {
+    /// Creates a setup that trusts `roots`.
     fn trusting(roots: Roots) -> Self {
         Self {
             roots: Some(roots),
@@ -213,16 +257,19 @@ impl Tls {
         }
     }
 
+    /// Returns the configuration, and creates it at the first call.
     async fn config(&self) -> Result<Arc<ClientConfig>, TokenError> {
         if let Some(config) = &*lock(&self.config) {
             return Ok(Arc::clone(config));
         }
         let made = Arc::new(with_alpn(config(self.roots.as_ref()).await?));
-        // Another connection may have been quicker: sessions are resumed from one configuration.
+        // Keep the configuration of a concurrent call if it was first: TLS sessions can be resumed only within one
+        // configuration.
         Ok(Arc::clone(lock(&self.config).get_or_insert(made)))
     }
 }
 
+/// A TCP connection.
 type Tcp = <HttpConnector as Service<Uri>>::Response;
 
 impl Service<Uri> for Connector {
@@ -235,11 +282,12 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        // The instance that was polled ready is the one that is called.
+        // `call` must use the instance that `poll_ready` made ready, and a clone is not ready.
         let fresh = self.http.clone();
         let mut http = std::mem::replace(&mut self.http, fresh);
         let tls = Arc::clone(&self.tls);
         Box::pin(async move {
+            // The endpoint has checked that plain http is allowed.
             if uri.scheme() != Some(&Scheme::HTTPS) {
                 return Ok(MaybeHttpsStream::Http(http.call(uri).await?));
             }
@@ -249,18 +297,19 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// With `roots` or else the platform's, and the process's provider.
+/// Creates a TLS configuration with `roots`, or else the platform's, and the process's crypto provider.
 async fn config(roots: Option<&Roots>) -> Result<ClientConfig, TokenError> {
     match roots {
         Some(roots) => roots.config(),
         None => {
-            // First: without a provider nothing is read.
+            // Checked first, so that no files are read without a provider.
             tls::builder()?;
             tls::platform_roots().await?.config()
         }
     }
 }
 
+/// Sets the ALPN protocols, h2 before http/1.1, unless some are set.
 fn with_alpn(mut config: ClientConfig) -> ClientConfig {
     if config.alpn_protocols.is_empty() {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -268,7 +317,8 @@ fn with_alpn(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
-/// How long an idle connection stays open. The next token is minutes away; a fetch of several requests is not.
+/// Interval after which an idle connection is closed. Long enough for the requests of one fetch; the next fetch is
+/// minutes away.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of idle connections to one server; after a burst of first fetches of many tenants the others close.
+/// Maximum number of idle connections to one server. A burst of first fetches of many tenants may open more.
 const MAX_IDLE: usize = 8;

@@ -1,7 +1,10 @@
-//! PEM (RFC 7468) as tools, shells and secret stores write it. [pure]
+//! Lenient parser for PEM (RFC 7468), as tools, shells and secret stores write it. [pure]
 //!
-//! Read are: text around the blocks (bag attributes of PKCS #12 exports), a byte order mark, any line breaks or none, line
-//! breaks that are written as `\n`, quotes, and PEM that is base64 once more.
+//! Accepts text around the blocks (bag attributes of PKCS #12 exports), a byte order mark, any line breaks or none,
+//! line breaks written as `\n`, quotes, and PEM that is encoded as base64 again.
+//!
+//! Keys and certificates pass through environment variables, JSON, YAML and shells, each of which changes white space.
+//! White space has no meaning in base64, so the parser removes what they add instead of reporting it.
 
 use base64::{
     Engine,
@@ -10,34 +13,41 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
+/// Zeroized bytes.
 type Bytes = Zeroizing<Vec<u8>>;
 
-/// What stands between `BEGIN` and `END`.
+/// A PEM block: the part between `BEGIN` and `END`.
 pub(in crate::client_credentials) struct Block {
+    /// Label, such as `PRIVATE KEY`.
     label: String,
-    /// `None` if it is encrypted, not base64, or has no end.
+    /// Decoded content. `None` if it is encrypted, not base64, or has no end.
     der: Option<Bytes>,
+    /// Whether the content is encrypted (RFC 1421 headers).
     encrypted: bool,
 }
 
 impl Block {
+    /// Returns the label.
     pub(super) fn label(&self) -> &str {
         &self.label
     }
 
+    /// Returns the decoded content, if there is any.
     pub(super) fn der(&self) -> Option<&[u8]> {
         self.der.as_deref().map(Vec::as_slice)
     }
 
+    /// Returns whether the block contains a private key.
     pub(super) fn is_private_key(&self) -> bool {
         self.label.ends_with("PRIVATE KEY")
     }
 
+    /// Returns whether the block contains a certificate.
     pub(super) fn is_certificate(&self) -> bool {
         self.label.ends_with("CERTIFICATE")
     }
 
-    /// What it is, without its content.
+    /// Describes the block without its content.
     fn describe(&self) -> &'static str {
         match self.label.as_str() {
             "ENCRYPTED PRIVATE KEY" => "an encrypted private key",
@@ -61,7 +71,7 @@ impl Block {
     }
 }
 
-/// The blocks in `text`, in order.
+/// Returns the blocks in `text`, in order.
 pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut rest = text;
@@ -69,8 +79,9 @@ pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
         let Some((label, body)) = split(begun, DASHES) else {
             break;
         };
+        // A label that is not UTF-8 matches no known one.
         let label = String::from_utf8_lossy(label).trim().to_owned();
-        // An END line beyond the next BEGIN line does not belong to this block.
+        // An END line after the next BEGIN line does not belong to this block.
         let next = position(body, BEGIN).unwrap_or(body.len());
         let (body, after) = body.split_at(next);
         rest = after;
@@ -79,6 +90,7 @@ pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
             Some((body, _)) => (body, true),
             None => (body, false),
         };
+        // Traditional encryption of OpenSSL: `Proc-Type: 4,ENCRYPTED`.
         let encrypted = complete && split(body, b"4,ENCRYPTED").is_some();
         let der = match complete && !encrypted {
             true => decode(body),
@@ -93,8 +105,9 @@ pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
     blocks
 }
 
-/// `text` without marks at its beginning; decoded, if it is base64 of PEM or JSON.
+/// Returns `text` without byte order marks at its beginning. Decodes it first if it is base64 of PEM or JSON.
 pub(in crate::client_credentials) fn unwrapped(text: &[u8]) -> Bytes {
+    // A brace begins a JWK.
     let start = without_marks(text);
     if start.starts_with(b"{") || split(start, BEGIN).is_some() {
         return Zeroizing::new(start.to_vec());
@@ -109,7 +122,7 @@ pub(in crate::client_credentials) fn unwrapped(text: &[u8]) -> Bytes {
     }
 }
 
-/// What was found in the place of a key or certificate, for an error. Shows nothing of it.
+/// Describes what was found in place of a key or certificate, for an error. The description contains none of the text.
 pub(in crate::client_credentials) fn found(text: &[u8]) -> String {
     let blocks = blocks(text);
     if !blocks.is_empty() {
@@ -130,7 +143,7 @@ pub(in crate::client_credentials) fn found(text: &[u8]) -> String {
     what.to_owned()
 }
 
-/// How to make of what was found what is wanted.
+/// Returns how to convert the text to the expected format, as the end of an error. Empty if no conversion is known.
 pub(in crate::client_credentials) fn remedy(text: &[u8]) -> &'static str {
     let blocks = blocks(text);
     let any = |named: &str| blocks.iter().any(|block| block.describe() == named);
@@ -145,6 +158,7 @@ pub(in crate::client_credentials) fn remedy(text: &[u8]) -> &'static str {
     }
 }
 
+/// Removes white space at both ends and byte order marks at the beginning.
 fn without_marks(text: &[u8]) -> &[u8] {
     let mut text = text.trim_ascii();
     while let Some(after) = text.strip_prefix(b"\xEF\xBB\xBF") {
@@ -153,17 +167,21 @@ fn without_marks(text: &[u8]) -> &[u8] {
     text
 }
 
+/// Returns the position of `at` in `text`.
 fn position(text: &[u8], at: &[u8]) -> Option<usize> {
     text.windows(at.len()).position(|window| window == at)
 }
 
+/// Splits `text` at the first occurrence of `at`.
 fn split<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let index = position(text, at)?;
     Some((&text[..index], &text[index + at.len()..]))
 }
 
-/// Base64 with whatever stands between its characters in a variable; lines with a colon are headers (RFC 1421).
+/// Decodes base64. Skips quotes, NULs, blanks and escaped line breaks, which shells and secret stores add. Lines with a
+/// colon are headers (RFC 1421) and are ignored.
 fn decode(body: &[u8]) -> Option<Bytes> {
+    // First pass: undo what shells and secret stores add. The capacity suffices, so no buffer is reallocated.
     let mut plain: Bytes = Zeroizing::new(Vec::with_capacity(body.len()));
     let mut bytes = body.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
@@ -183,6 +201,7 @@ fn decode(body: &[u8]) -> Option<Bytes> {
             _ => plain.push(byte),
         }
     }
+    // Second pass: drop header lines, and join the others.
     let mut digits: Bytes = Zeroizing::new(Vec::with_capacity(plain.len()));
     for line in plain.split(|byte| *byte == b'\n') {
         if !line.contains(&b':') {
@@ -194,13 +213,14 @@ fn decode(body: &[u8]) -> Option<Bytes> {
     (!der.is_empty()).then_some(der)
 }
 
+/// Certificates and private keys for rustls.
 #[cfg(feature = "https")]
 mod tls {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
     use super::{Block, blocks, found, remedy, unwrapped};
 
-    /// The certificates in `pem`, each of which may be damaged.
+    /// Returns the certificates in `pem`. A damaged one is `None`.
     pub(in crate::client_credentials) fn certificates(
         pem: &[u8],
     ) -> Vec<Option<CertificateDer<'static>>> {
@@ -211,7 +231,11 @@ mod tls {
             .collect()
     }
 
-    /// A chain of certificates, all of which are needed. The error says what was found.
+    /// Returns the certificate chain in `pem`.
+    ///
+    /// # Errors
+    ///
+    /// Describes what was found, if there is no certificate or one is damaged.
     pub(in crate::client_credentials) fn chain(
         pem: &[u8],
     ) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -227,7 +251,11 @@ mod tls {
         named.collect()
     }
 
-    /// The first private key in `pem`. The error says what was found.
+    /// Returns the first private key in `pem`.
+    ///
+    /// # Errors
+    ///
+    /// Describes what was found instead, and how to convert it.
     pub(in crate::client_credentials) fn private_key(
         pem: &[u8],
     ) -> Result<PrivateKeyDer<'static>, String> {
@@ -236,6 +264,7 @@ mod tls {
         key.ok_or_else(|| format!("found {}{}", found(&pem), remedy(&pem)))
     }
 
+    /// Returns the private key in a block, if its format is known.
     fn key(block: &Block) -> Option<PrivateKeyDer<'static>> {
         let der = block.der()?.to_vec();
         match block.label() {
@@ -246,7 +275,7 @@ mod tls {
         }
     }
 
-    /// OpenSSL's `TRUSTED CERTIFICATE` has further data behind the certificate.
+    /// Returns the first DER value. OpenSSL's `TRUSTED CERTIFICATE` has further data after the certificate.
     fn first(der: &[u8]) -> Option<&[u8]> {
         let length = match *der.get(1)? {
             short @ 0..=0x7F => 2 + usize::from(short),
@@ -266,9 +295,12 @@ mod tls {
 #[cfg(feature = "https")]
 pub(in crate::client_credentials) use self::tls::{certificates, chain, private_key};
 
+/// Start of a BEGIN line.
 const BEGIN: &[u8] = b"-----BEGIN ";
+/// End of a BEGIN line.
 const DASHES: &[u8] = b"-----";
 
+/// Standard base64, with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

@@ -1,4 +1,7 @@
-//! Revokes a token (RFC 7009).
+//! Token revocation (RFC 7009).
+//!
+//! A token is revoked only on shutdown, and only if the endpoint is configured for it. Failure to revoke a token is not
+//! fatal: it expires by itself.
 
 use http::Uri;
 
@@ -8,7 +11,7 @@ use super::{
 };
 use crate::client_credentials::{AccessToken, TokenError, context::Surroundings};
 
-/// Where tokens are revoked (RFC 7009).
+/// The endpoint that revokes tokens (RFC 7009).
 ///
 /// # Examples
 ///
@@ -25,7 +28,7 @@ use crate::client_credentials::{AccessToken, TokenError, context::Surroundings};
 pub enum RevocationEndpoint {
     /// The `revocation_endpoint` of the issuer's metadata (RFC 8414 §2).
     Discovered,
-    /// The one at this URL.
+    /// The endpoint at this URL.
     At(Uri),
 }
 
@@ -36,21 +39,21 @@ impl From<Uri> for RevocationEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Has [`TokenHandle::shutdown`](super::super::TokenHandle::shutdown) revoke the token (RFC 7009) at `endpoint`: a
-    /// [`Uri`], or [`RevocationEndpoint::Discovered`]. The client authenticates as it does for a token. Default: the token
-    /// is left to expire.
+    /// Sets where [`TokenHandle::shutdown`](super::super::TokenHandle::shutdown) revokes the token (RFC 7009): a
+    /// [`Uri`], or [`RevocationEndpoint::Discovered`]. The client authenticates as in token requests. Default: the
+    /// token is not revoked and expires by itself.
     ///
-    /// Leave it out if the issuer may have given the same token to another process: some hand out one token until it
-    /// expires, and then the others would be refused.
+    /// Do not set this if the issuer may have issued the same token to another process. Some issuers return one token
+    /// until it expires, and revoking it makes the requests of other processes fail.
     #[must_use]
     pub fn revoke_on_shutdown(mut self, endpoint: impl Into<RevocationEndpoint>) -> Self {
         self.revocation = Some(endpoint.into());
         self
     }
 
-    /// Whom signed assertions name as their audience when a token is revoked. Some servers want the URL of the revocation
-    /// endpoint there, [`AssertionAudience::RequestedEndpoint`]. Default: what
-    /// [`assertion_audience`](Self::assertion_audience) says.
+    /// Sets the audience of signed assertions in revocation requests. Some servers require the URL of the revocation
+    /// endpoint, [`AssertionAudience::RequestedEndpoint`]. Default: that of
+    /// [`assertion_audience`](Self::assertion_audience).
     ///
     /// # Examples
     ///
@@ -72,6 +75,12 @@ impl TokenEndpoint {
         self
     }
 
+    /// Revokes `token` at `endpoint`. Uses metadata that was fetched for a token, and never fetches it.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the metadata names no revocation endpoint or has not been fetched; otherwise the error
+    /// of the request.
     pub(super) async fn revoke_at(
         &self,
         endpoint: &RevocationEndpoint,
@@ -89,11 +98,17 @@ impl TokenEndpoint {
             RevocationEndpoint::Discovered => choice.revocation_endpoint.clone(),
         };
         let uri = uri.ok_or_else(|| self.name(nowhere()))?;
+        // The error names this endpoint rather than the token endpoint.
         let place = response::place(&uri);
         let revoked = self.send_revocation(uri, choice, token, cx).await;
         revoked.map_err(|error| error.with_endpoint(place))
     }
 
+    /// Sends the revocation request and reads the response.
+    ///
+    /// # Errors
+    ///
+    /// The error of the request or of the response.
     async fn send_revocation(
         &self,
         uri: Uri,
@@ -108,10 +123,12 @@ impl TokenEndpoint {
         request.parameter("token", value);
         request.parameter("token_type_hint", "access_token");
         request.redact(value);
+        // The token was issued for these credentials, so they are used even if newer ones exist.
         self.authenticate(&mut request, true).await?;
         if self.auth.needs_audience() && *audience != AssertionAudience::RequestedEndpoint {
             request.advice = Some(AUDIENCE);
         }
+        // A previous certificate is sufficient for a revocation.
         let transport = self.client.ready().await?.transport;
         let answered = transport.send(into_http(uri, &mut request)).await?;
         let context = self.reading(&request, cx);
@@ -119,6 +136,7 @@ impl TokenEndpoint {
     }
 }
 
+/// Error for metadata without a revocation endpoint.
 fn nowhere() -> TokenError {
     TokenError::configuration(
         "cannot be followed by a revocation: the issuer's metadata names no `revocation_endpoint`; name it with \
@@ -126,6 +144,6 @@ fn nowhere() -> TokenError {
     )
 }
 
-/// The credentials have been good for a token.
+/// Advice for a rejected revocation: the credentials were valid for a token, so the audience is the likely cause.
 const AUDIENCE: &str = "check the assertion's audience: a server may want the URL of its revocation endpoint there, which \
      `.revocation_audience(AssertionAudience::RequestedEndpoint)` sets";

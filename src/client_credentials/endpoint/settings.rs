@@ -1,4 +1,6 @@
-//! How a token endpoint is made and set.
+//! Constructors and settings of a token endpoint.
+//!
+//! No setting fails, except for certificates. `check` reports an invalid setting later, so that setters can be chained.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,29 +25,36 @@ use crate::client_credentials::TokenError;
 use crate::{BoxError, secret::Secret};
 
 impl TokenEndpoint {
-    /// The endpoint at `uri`, reached through the crate's own https client (feature `https`).
+    /// Creates an endpoint at `uri`, reached through the default https client (feature `https`).
     ///
-    /// A query in the URI is kept, as RFC 6749 §3.2 asks.
+    /// A query in the URI is kept (RFC 6749 §3.2).
+    ///
+    /// No request is sent before the first fetch.
     #[must_use]
     pub fn new(uri: Uri, auth: ClientAuth) -> Self {
         Self::at(Location::Known(uri), None, auth)
     }
 
-    /// The endpoint that the metadata of `issuer` names (RFC 8414, or OpenID Connect Discovery): `https://`, and to the
-    /// letter as the issuer calls itself; or the URL of the metadata, with its `/.well-known/` part.
+    /// Creates an endpoint that the metadata of `issuer` names (RFC 8414, or OpenID Connect Discovery).
     ///
-    /// The document is fetched with the first token and renewed after an hour, and chooses among the methods that
-    /// `auth` can carry out without giving away more: between Basic and the form for a secret, never from a key or an
-    /// assertion to a secret. The two well-known places are asked in turn; a 4xx other than 429, a 501, a redirect
-    /// or what is no metadata leads from the first to the second. A document that names another issuer is an error, and so
-    /// is an endpoint on this machine for an issuer that is not. A renewed one that moves the token endpoint to another
-    /// origin, or drops the method in use, is not adopted, which
-    /// [`TokenEvent::MetadataNotAdopted`](super::super::TokenEvent::MetadataNotAdopted) tells.
+    /// `issuer` is an `https://` URL, spelled exactly as the issuer identifies itself, or the URL of the metadata, with
+    /// its `/.well-known/` part.
+    ///
+    /// The metadata is fetched with the first token and renewed after an hour. It selects among the methods that `auth`
+    /// supports without disclosing more: between Basic and the form for a secret, never from a key or an assertion to a
+    /// secret.
+    ///
+    /// The two well-known URLs are requested in turn. A 4xx other than 429, a 501, a redirect, or content that is no
+    /// metadata leads from the first to the second. Metadata that names another issuer is an error, and so is an
+    /// endpoint on loopback for an issuer that is not. Renewed metadata that moves the token endpoint to another
+    /// origin, or drops the method in use, is rejected, which
+    /// [`TokenEvent::MetadataNotAdopted`](super::super::TokenEvent::MetadataNotAdopted) reports.
     #[must_use]
     pub fn discover(issuer: impl Into<Arc<str>>, auth: ClientAuth) -> Self {
         let mut notes = Notes::default();
         let issuer: Arc<str> = notes.trim("issuer", issuer.into()).into();
         let discovery = Discovery::new(issuer);
+        // The identifier, even if the URL of the metadata was configured.
         let issuer = discovery.issuer().into();
         Self {
             notes,
@@ -53,6 +62,7 @@ impl TokenEndpoint {
         }
     }
 
+    /// Creates an endpoint with the default settings.
     fn at(location: Location, issuer: Option<Arc<str>>, auth: ClientAuth) -> Self {
         Self {
             location,
@@ -75,7 +85,10 @@ impl TokenEndpoint {
         }
     }
 
-    /// Sends token requests through `service`, which is cloned for each. It must not follow redirects.
+    /// Sends token requests through `service`, which is cloned for each request. Default: the default client (feature
+    /// `https`).
+    ///
+    /// The service must not follow redirects, because they would disclose the credentials.
     #[must_use]
     pub fn service<S, RB>(mut self, service: S) -> Self
     where
@@ -90,18 +103,20 @@ impl TokenEndpoint {
         self
     }
 
-    /// Trusts the certificates in `certificates`, a private CA's for example, instead of the platform's: PEM, one or
-    /// several, or one in DER. May be called again to add more. Default: the platform's root certificates.
+    /// Trusts `certificates`, for example those of a private CA, instead of the platform's: one or more in PEM, or one
+    /// in DER. Further calls add more. Default: the platform's root certificates.
     ///
-    /// This and [`client_certificate`](Self::client_certificate) set the crate's own client. Its crypto provider is the one
-    /// that the process has installed (rustls' `CryptoProvider::install_default`), or else one that any crate of the program
-    /// has enabled in rustls. Endpoints without such settings share one client and its connections, on each runtime; with
-    /// settings, an endpoint has its own. Connections that are idle for 10 s are closed. A program with a TLS configuration of
-    /// its own passes a client to [`service`](Self::service).
+    /// This setting and [`client_certificate`](Self::client_certificate) apply to the default client, and replace a
+    /// [`service`](Self::service). The crypto provider is the one that the process has installed (rustls'
+    /// `CryptoProvider::install_default`), or else one that any crate of the program has enabled in rustls.
+    ///
+    /// Endpoints without these settings share one client and its connections on each runtime. An endpoint with settings
+    /// has its own. Connections that are idle for 10 s are closed. For any other TLS configuration, pass a client to
+    /// [`service`](Self::service).
     ///
     /// # Errors
     ///
-    /// A permanent [`TokenError`] that says what was found, if there is no certificate in it, or one that is damaged or
+    /// A permanent [`TokenError`] that describes what was found, if there is no certificate, or one is damaged or
     /// cannot be a trusted root.
     ///
     /// # Examples
@@ -123,20 +138,21 @@ impl TokenEndpoint {
         Ok(self)
     }
 
-    /// Trusts `roots`, and what was added before.
+    /// Adds `roots` to the trusted roots.
     #[cfg(feature = "https")]
     pub(in crate::client_credentials) fn trust(&mut self, roots: Roots) {
         self.client.own().trust(roots);
     }
 
-    /// The client's certificate (a chain, its own first) and private key, as PEM, for
+    /// Sets the client certificate (a chain, with the client's own first) and its private key, in PEM, for
     /// [`ClientAuth::tls`](super::ClientAuth::tls) and
-    /// [`ClientAuth::self_signed_tls`](super::ClientAuth::self_signed_tls). None by default.
+    /// [`ClientAuth::self_signed_tls`](super::ClientAuth::self_signed_tls). Default: none.
     ///
-    /// Both are read again for every fetch, from a [`SecretFile`](super::SecretFile) for example; when they have changed,
-    /// new connections are made. If they cannot be read, those that were read last stay in use, which
-    /// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) tells. May be combined with
-    /// [`root_certificate`](Self::root_certificate), in whatever order.
+    /// Both are read again for every fetch, for example from a [`SecretFile`](super::SecretFile). When they have
+    /// changed, new connections are opened. If they cannot be read, the previous ones stay in use, which
+    /// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) reports.
+    ///
+    /// May be combined with [`root_certificate`](Self::root_certificate) in any order.
     #[cfg(feature = "https")]
     #[must_use]
     pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
@@ -144,22 +160,22 @@ impl TokenEndpoint {
         self
     }
 
-    /// The grant to ask with. Default: [`Grant::client_credentials`].
+    /// Sets the grant. Default: [`Grant::client_credentials`].
     #[must_use]
     pub fn grant(mut self, grant: impl Into<Grant>) -> Self {
         self.grant = grant.into();
         self
     }
 
-    /// The issuer's identifier, where the endpoint is not discovered: the audience of signed assertions. Default: not
-    /// known.
+    /// Sets the issuer identifier, which is the audience of signed assertions. Needed only if the endpoint is not
+    /// discovered. Default: unknown.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
         self.issuer = Some(self.notes.trim("issuer", issuer.into()).into());
         self
     }
 
-    /// Whom signed assertions name as their audience. Default: [`AssertionAudience::Issuer`].
+    /// Sets the audience of signed assertions. Default: [`AssertionAudience::Issuer`].
     #[must_use]
     pub fn assertion_audience(mut self, audience: impl Into<AssertionAudience>) -> Self {
         self.assertion_audience = match audience.into() {
@@ -171,22 +187,23 @@ impl TokenEndpoint {
         self
     }
 
-    /// Whether signed assertions carry `typ: client-authentication+jwt` (draft-ietf-oauth-rfc7523bis), which some older
-    /// servers refuse. Default: `true`.
+    /// Sets whether signed assertions carry `typ: client-authentication+jwt` (draft-ietf-oauth-rfc7523bis), which some
+    /// older servers reject. Default: `true`.
     #[must_use]
     pub fn assertion_typ(mut self, typ: bool) -> Self {
         self.assertion_typ = typ;
         self
     }
 
-    /// Asks for `scope`: one, or several with spaces between them. May be called again to add more. None by default.
+    /// Requests `scope`: one scope, or several separated by spaces. Further calls add more. Default: none.
     ///
-    /// A character that RFC 6749 §3.3 does not allow is sent, and
+    /// A character that RFC 6749 §3.3 forbids is sent all the same, and
     /// [`TokenEvent::NonstandardSetting`](super::super::TokenEvent::NonstandardSetting) reports it.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         let scope = self.notes.trim("scope", scope);
         for scope in scope.split_ascii_whitespace() {
+            // A repeated scope has no meaning, so duplicates are dropped.
             if !self.scopes.iter().any(|known| known == scope) {
                 self.scopes.push(scope.to_owned());
             }
@@ -194,37 +211,38 @@ impl TokenEndpoint {
         self
     }
 
-    /// Asks for a token for `audience`, as Auth0 and others want it. May be called again to add more, as RFC 8693 §2.1
-    /// allows. None by default.
+    /// Requests a token for `audience`, as Auth0 and others require. Further calls add more (RFC 8693 §2.1). Default:
+    /// none.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         self.parameter("audience", audience.into())
     }
 
-    /// Asks for a token for `resource` (RFC 8707). May be called again to add more. None by default.
+    /// Requests a token for `resource` (RFC 8707). Further calls add more. Default: none.
     ///
-    /// What is no absolute URI is sent, too, because older servers want a GUID or `id/host@tenant`;
-    /// [`TokenEvent::NonstandardSetting`](super::super::TokenEvent::NonstandardSetting) reports it.
+    /// A value that is not an absolute URI is sent all the same, because older servers require a GUID or
+    /// `id/host@tenant`. [`TokenEvent::NonstandardSetting`](super::super::TokenEvent::NonstandardSetting) reports it.
     #[must_use]
     pub fn resource(self, resource: impl Into<String>) -> Self {
         self.parameter("resource", resource.into())
     }
 
-    /// Asks for rights in detail (RFC 9396): a JSON array of objects, each with a `type`. None by default.
+    /// Requests authorization details (RFC 9396 §2): a JSON array of objects, each with a `type`. Default: none.
     #[must_use]
     pub fn authorization_details(self, details: impl Into<serde_json::Value>) -> Self {
         self.parameter("authorization_details", details.into().to_string())
     }
 
-    /// Adds a parameter to the form. Its value is treated as a secret. None by default.
+    /// Adds a parameter to the form. Its value is treated as a secret. Default: none.
     ///
-    /// A name that is set twice, or that the endpoint sets itself, is an error at [`check`](Self::check) or first use:
-    /// RFC 6749 §3.2 forbids it. (`resource` and `audience` may be repeated.)
+    /// A name that is set twice, or that the endpoint sets itself, is an error of [`check`](Self::check) or at the
+    /// first use, because RFC 6749 §3.2 forbids it. Only `resource` and `audience` may be repeated.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         let (name, value) = (name.into(), value.into());
         let value = match trim(&value) {
             Some(trimmed) => {
+                // The name is reported, never the value.
                 self.note_trimmed(name.clone());
                 trimmed
             }
@@ -234,16 +252,16 @@ impl TokenEndpoint {
         self
     }
 
-    /// How long a token lives whose answer does not say it. Default: one hour.
+    /// Sets the lifetime of a token whose response does not contain one. Default: one hour.
     #[must_use]
     pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
         self.default_lifetime = lifetime;
         self
     }
 
-    /// Sends tokens of the `token_type` `kind` as bearer tokens, too: Apigee says `BearerToken`, others `JWT`,
-    /// `token`, or nothing between the quotes. Upper and lower case are the same. May be called again to add more. Default: only `Bearer`, and answers without a
-    /// type.
+    /// Accepts `kind` as a `token_type` that is used like Bearer. Apigee returns `BearerToken`, other servers `JWT`,
+    /// `token` or an empty text. Case is ignored. Further calls add more. Default: only `Bearer`, and responses without
+    /// a type.
     ///
     /// # Examples
     ///
@@ -263,28 +281,31 @@ impl TokenEndpoint {
         self
     }
 
-    /// Refuses answers that hold something which RFC 6749 [forbids](super::super::Quirk::is_forbidden), instead of
-    /// making sense of it. Default: off.
+    /// Treats a response as an error if it contains anything that RFC 6749
+    /// [forbids](super::super::Quirk::is_forbidden), instead of reading it leniently. Default: off.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// How often a token request is made again within one fetch, after the connection failed, after a 502, 503 or 504
-    /// without `Retry-After`, and when half of
-    /// [`fetch_timeout`](super::super::ClientCredentialsLayerBuilder::fetch_timeout) has passed without an answer.
-    /// Default: 2, after 250 ms to 500 ms and then 500 ms to 1 s.
+    /// Sets the maximum number of retries of a token request within one fetch. Default: 2, after 250 ms to 500 ms and
+    /// then 500 ms to 1 s.
     ///
-    /// Token requests may be repeated: at worst a token is issued that nobody uses. What asks for patience (429,
-    /// `Retry-After`) and what is a verdict is never repeated.
+    /// A request is retried if the connection fails, after a 502, 503 or 504 without `Retry-After`, and when half of
+    /// [`fetch_timeout`](super::super::ClientCredentialsLayerBuilder::fetch_timeout) elapses without a response. A
+    /// transient failure of a signer is retried as well.
+    ///
+    /// Token requests may be repeated: at worst an issued token is not used. A 429, a response with `Retry-After` and a
+    /// permanent error are never retried.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// Lets the client secret travel over plain http to hosts other than loopback. Anybody on the way can read it.
+    /// Allows plain http to hosts other than loopback. Anyone on the network path can then read the client secret.
+    /// Default: off.
     #[must_use]
     pub fn dangerously_allow_http(mut self) -> Self {
         self.allow_http = true;
@@ -292,5 +313,7 @@ impl TokenEndpoint {
     }
 }
 
+/// Default maximum number of retries within one fetch.
 const DEFAULT_RETRIES: u32 = 2;
+/// Default lifetime of a token whose response has none.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);

@@ -1,4 +1,9 @@
-//! What a TLS configuration of the crate's own begins with: a crypto provider, and the platform's root certificates.
+//! Parts of TLS configurations: the crypto provider and the trusted root certificates.
+//!
+//! Reading the platform's roots needs blocking file access, so it happens once for the process, outside the runtime's
+//! worker threads.
+//!
+//! Lock order: `ROOTS` is never held while another lock is taken, a waker runs, or a file is read.
 
 use std::{
     error::Error,
@@ -19,7 +24,11 @@ use crate::{
     waker_set::WakerSet,
 };
 
-/// With a provider that is passed on explicitly: the process-wide default is read, and never installed.
+/// Returns a builder with an explicit crypto provider. The process-wide default is read, and never installed.
+///
+/// # Errors
+///
+/// A configuration error without a crypto provider, or with an unusable one.
 pub(in crate::client_credentials) fn builder()
 -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TokenError> {
     let provider = crypto::provider().ok_or_else(|| TokenError::configuration(NO_PROVIDER))?;
@@ -28,32 +37,39 @@ pub(in crate::client_credentials) fn builder()
         .map_err(|error| unusable("the crypto provider is unusable").with_source(error))
 }
 
-/// Certificates to trust.
+/// Trusted root certificates. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::client_credentials) struct Roots(Arc<RootCertStore>);
 
 impl Roots {
+    /// Wraps a store.
     pub(in crate::client_credentials) fn new(store: RootCertStore) -> Self {
         Self(Arc::new(store))
     }
 
+    /// Adds the certificates of `others`.
     pub(super) fn extend(&mut self, others: &Self) {
         let all = Arc::make_mut(&mut self.0);
         all.extend(others.0.roots.iter().cloned());
     }
 
-    /// A TLS configuration that trusts these, with the crypto provider of the process.
+    /// Creates a TLS configuration that trusts these roots, with the process's crypto provider.
     pub(super) fn config(&self) -> Result<ClientConfig, TokenError> {
         let builder = builder()?.with_root_certificates(Arc::clone(&self.0));
         Ok(builder.with_no_client_auth())
     }
 }
 
-/// The certificates in `text`, PEM or DER, all of which must be usable.
+/// Parses certificates in PEM or DER.
+///
+/// # Errors
+///
+/// A configuration error, if there is no certificate or one of them cannot be used.
 pub(super) fn roots(text: &[u8]) -> Result<Roots, TokenError> {
     let wrong = |what: &str| unusable(&format!("the root certificate {what}"));
     let certificates = match text.first() {
-        // A sequence, as long as that of a certificate is no text.
+        // DER begins with the tag of a sequence (0x30), which is also the character `0`. The rest of a certificate is
+        // not UTF-8.
         Some(0x30) if std::str::from_utf8(text).is_err() => vec![Some(text.to_vec().into())],
         _ => pem::certificates(text),
     };
@@ -74,11 +90,23 @@ pub(super) fn roots(text: &[u8]) -> Result<Roots, TokenError> {
     Ok(Roots::new(store))
 }
 
-/// The certificates that the platform trusts: read once for the whole process, on a thread for blocking work.
+/// Returns the platform's trusted roots. They are read once for the whole process, on a thread for blocking work.
+///
+/// All callers wait for the same read. A failed read fails the callers that wait for it, and the next caller reads
+/// again.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping the future leaves the queue of waiting callers, and the read continues.
+///
+/// # Errors
+///
+/// A configuration error, if the platform has no usable root certificate, or the runtime shut down during the read.
 pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
     let mut place = Place(None);
     poll_fn(|cx| {
-        // Cloned before the lock is taken; the one that it replaces is dropped after it is released.
+        // The waker is cloned before the lock is taken, and the replaced one is dropped after the lock is released:
+        // both run foreign code.
         let waker = cx.waker().clone();
         let mut roots = lock(&ROOTS);
         if let Some(read) = &roots.read {
@@ -88,11 +116,13 @@ pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
             Some(entered) => entered,
             None => *place.0.insert((roots.waiting.enter(), roots.attempts)),
         };
+        // A read failed since this caller began to wait.
         if roots.attempts != attempts {
             let failure = roots.failure.clone();
             return Poll::Ready(Err(failure.unwrap_or_else(|| unusable(NO_ROOTS))));
         }
         let replaced = roots.waiting.register(number, waker);
+        // Set under the lock, so that exactly one caller starts the read.
         let begins = !mem::replace(&mut roots.is_being_read, true);
         drop(roots);
         drop(replaced);
@@ -105,19 +135,26 @@ pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
     .await
 }
 
+/// The platform's roots, shared by the whole process.
 static ROOTS: LazyLock<Mutex<PlatformRoots>> = LazyLock::new(Mutex::default);
 
+/// State of reading the platform's roots.
 #[derive(Default)]
 struct PlatformRoots {
+    /// The roots, once they have been read.
     read: Option<Roots>,
+    /// Whether a read is in progress.
     is_being_read: bool,
-    /// Number of failed attempts, and why the last one failed.
+    /// Number of failed reads.
     attempts: u64,
+    /// Error of the last failed read.
     failure: Option<TokenError>,
+    /// Callers that wait for the read in progress.
     waiting: WakerSet,
 }
 
-/// A place among those that wait for the certificates, and the number of failed attempts when it was taken.
+/// A caller's position among the waiting callers, and the number of failed reads when it was taken. Leaves the queue on
+/// drop.
 struct Place(Option<(u64, u64)>);
 
 impl Drop for Place {
@@ -125,17 +162,20 @@ impl Drop for Place {
         let waker = self
             .0
             .and_then(|(number, _)| lock(&ROOTS).waiting.leave(number));
-        // Dropped outside the lock.
+        // Dropped after the lock is released: it runs foreign code.
         drop(waker);
     }
 }
 
-/// The one attempt to read the certificates. Dropped unfinished, with its runtime, it has failed.
+/// One read of the roots. Contains the error to report unless the read succeeds, so that a runtime that shuts down and
+/// drops it unfinished fails the waiting callers.
 struct Reading(Option<TokenError>);
 
 impl Reading {
+    /// Reads the roots. Blocks.
     fn carry_out(mut self) {
         let mut store = RootCertStore::empty();
+        // Errors of single files are ignored as long as one certificate is usable.
         let found = rustls_native_certs::load_native_certs();
         store.add_parsable_certificates(found.certs);
         if store.is_empty() {
@@ -149,6 +189,7 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
+        // Collected first: wakers run foreign code, which must not run under the lock.
         let woken: Vec<_> = {
             let mut roots = lock(&ROOTS);
             roots.is_being_read = false;
@@ -164,6 +205,7 @@ impl Drop for Reading {
     }
 }
 
+/// Creates the configuration error of a request that was not sent.
 pub(super) fn unusable(what: &str) -> TokenError {
     TokenError::configuration(format!("was not sent: {what}"))
 }
@@ -175,12 +217,12 @@ const NO_ROOTS: &str = "no trusted root certificate was found on this system; in
                         `.root_certificate(..)`";
 const NOT_READ: &str = "the runtime ended while the system's root certificates were read";
 
-/// TLS could not be set up: the error of the fetch, on its way through the HTTP client.
+/// Error of a connection for which TLS could not be configured. Carries the error of the fetch through the HTTP client.
 #[derive(Debug)]
 pub(super) struct NoTls(pub(super) TokenError);
 
 impl NoTls {
-    /// The error of the fetch, if this is why a request failed.
+    /// Returns the error of the fetch, if the chain of `error` contains one.
     pub(super) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TokenError> {
         let mut next = Some(error);
         while let Some(error) = next {

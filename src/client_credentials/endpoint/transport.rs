@@ -1,4 +1,7 @@
-//! The HTTP service that carries token requests: the crate's own https client, or one of yours.
+//! The HTTP service that sends token requests: the default https client or a service of the user.
+//!
+//! All bodies are read to the end, within a limit: a response is a small JSON document, and its connection can then be
+//! reused.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -15,10 +18,11 @@ use crate::{
     client_credentials::{TokenError, TokenErrorKind},
 };
 
-/// What carries the requests of one fetch.
+/// Transport for the requests of one fetch.
 pub(super) struct Ready {
+    /// The transport.
     pub(super) transport: Transport,
-    /// Why a certificate that was read before is used.
+    /// Why an earlier certificate is in use, if the current one could not be read.
     pub(super) missed: Option<TokenError>,
 }
 
@@ -34,28 +38,34 @@ impl From<Transport> for Ready {
 /// The certificate that a client presents.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Certificate {
+    /// No certificate.
     None,
-    /// As it is written.
+    /// This chain, in PEM as it was read.
     #[cfg_attr(not(feature = "https"), expect(dead_code))]
     Known(Vec<u8>),
-    /// There may be one, which only the HTTP client knows.
+    /// Possibly one, which only the HTTP client knows.
     Unknown,
 }
 
-/// An answer, read in full.
+/// A response, with its body read to the end.
 pub(super) struct Answered {
+    /// Status of the response.
     pub(super) status: StatusCode,
+    /// Headers of the response.
     pub(super) headers: HeaderMap,
+    /// Body of the response, zeroized on drop because it contains a token.
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
+/// A boxed future with a response.
 type Exchange = Pin<Box<dyn Future<Output = Result<Answered, TokenError>> + Send>>;
 
-/// A service, erased once and cloned for each fetch.
+/// A type-erased service. It is cloned for each request.
 #[derive(Clone)]
 pub(super) struct Transport(Arc<dyn Fn(Request<Full<Bytes>>) -> Exchange + Send + Sync>);
 
 impl Transport {
+    /// Erases the type of `service`.
     pub(super) fn new<S, RB>(service: S) -> Self
     where
         S: Service<Request<Full<Bytes>>, Response = Response<RB>> + Clone + Send + Sync + 'static,
@@ -70,11 +80,18 @@ impl Transport {
         }))
     }
 
+    /// Sends a request and reads the whole response.
+    ///
+    /// # Errors
+    ///
+    /// A transient error, if the connection fails, or the body ends early or exceeds the limit; a permanent one, if a
+    /// certificate is the cause.
     pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answered, TokenError> {
         (self.0)(request).await
     }
 }
 
+/// Sends a request through `service` and reads the whole response.
 async fn exchange<S, RB>(service: S, request: Request<Full<Bytes>>) -> Result<Answered, TokenError>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<RB>>,
@@ -82,6 +99,7 @@ where
     RB: Body,
     RB::Error: Into<BoxError>,
 {
+    // Determines which mistakes an error may suggest: TLS on a plain port, or the reverse.
     let https = request.uri().scheme_str() != Some("http");
     let response = service
         .oneshot(request)
@@ -95,21 +113,25 @@ where
     })
 }
 
+/// Reads a body of at most [`LARGEST_ANSWER`] bytes.
 async fn read_to_end<RB>(body: RB, https: bool) -> Result<Zeroizing<Vec<u8>>, TokenError>
 where
     RB: Body,
     RB::Error: Into<BoxError>,
 {
     let mut body = std::pin::pin!(body);
+    // Enough for a usual response, so that most are read without a reallocation.
     let mut read = Zeroizing::new(Vec::with_capacity(4096));
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|error| broken("was answered by half: the connection broke", error, https))?;
+        // Trailers are ignored.
         let Ok(mut data) = frame.into_data() else {
             continue;
         };
         while bytes::Buf::has_remaining(&data) {
             let chunk = bytes::Buf::chunk(&data);
+            // Checked before the chunk is copied, so that the buffer never exceeds the limit.
             if read.len() + chunk.len() > LARGEST_ANSWER {
                 return Err(TokenError::new(
                     TokenErrorKind::TooLarge,
@@ -125,7 +147,7 @@ where
     Ok(read)
 }
 
-/// Grows by hand, so that the old buffer is wiped.
+/// Appends `chunk`. Reallocates explicitly, so that the previous buffer is zeroized.
 fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     if buffer.capacity() - buffer.len() < chunk.len() {
         let wanted = (buffer.capacity() * 2).max(buffer.len() + chunk.len());
@@ -136,6 +158,9 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     buffer.extend_from_slice(chunk);
 }
 
+/// Creates the error of a failed request, as specific as the cause allows: TLS setup, certificate, or transport.
+///
+/// The original error stays the source, without its URL.
 fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenError {
     let error = without_url(error.into());
     #[cfg(feature = "https")]
@@ -150,7 +175,7 @@ fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenE
     TokenError::new(TokenErrorKind::Transport, true, what).with_source(error)
 }
 
-/// reqwest's errors repeat the URL with its query.
+/// Removes the URL from an error of reqwest, which would otherwise print it with its query.
 fn without_url(error: BoxError) -> BoxError {
     #[cfg(feature = "reqwest")]
     let error = match error.downcast::<reqwest::Error>() {
@@ -160,4 +185,5 @@ fn without_url(error: BoxError) -> BoxError {
     error
 }
 
+/// Maximum size of a response body, in bytes.
 const LARGEST_ANSWER: usize = 1 << 20;

@@ -1,4 +1,7 @@
-//! Whether a token that was found in the store is used here.
+//! Decides whether a token from the store is used by this process.
+//!
+//! The store may contain a token that this process must not use: the one that was just rejected, one with an
+//! implausible lifetime, or one that is about to expire.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,18 +13,26 @@ use crate::client_credentials::{
     freshness::{Freshness, Lifetime},
 };
 
-/// What this process wants of a token.
+/// Requirements of this process for a token from the store.
 #[derive(Debug)]
 pub(super) struct Wanted {
+    /// Why the token is fetched.
     pub(super) reason: FetchReason,
-    /// Tokens that it has, had, or saw refused.
+    /// Tokens that this process has, had, or saw rejected. None of them is accepted again.
     pub(super) known: [Option<TokenIdentity>; 3],
-    /// A token that lives for longer is not believed.
+    /// Maximum plausible lifetime. A token with a longer one is rejected.
     pub(super) max_lifetime: Duration,
+    /// Interval before expiry in which a token is due for refresh.
     pub(super) refresh_before: Duration,
 }
 
-/// The token in `entry`, if it is `wanted`. The store was asked at `asked`, and so its life is counted from there.
+/// Returns the token in `entry` if it meets the requirements.
+///
+/// `asked` is when the store was read. The remaining lifetime counts from then, so that a slow response never extends
+/// it.
+///
+/// Returns `None` if the token is known, its lifetime is implausible, less than a second remains, or it is due for
+/// refresh while this process has one that still works.
 pub(super) fn adopt(
     entry: &StoredToken,
     wanted: &Wanted,
@@ -32,24 +43,29 @@ pub(super) fn adopt(
     let lasts = entry
         .left()
         .saturating_sub(now.saturating_duration_since(asked));
+    // A token that this process knows is either in use already or was rejected.
     if wanted.known.contains(&Some(token.identity()))
         || entry.lifetime() > wanted.max_lifetime
         || lasts <= SHORTEST
     {
         return None;
     }
+    // Reconstruct when the token was requested, so that its refresh point lies where the issuer's response put it.
     let spent = entry.lifetime().saturating_sub(entry.left());
     let token = match asked.checked_sub(spent) {
         Some(sent_at) => token.clone().with_sent_at(sent_at),
+        // The clock of this process does not reach back that far: the remaining lifetime becomes the lifetime.
         None => token.clone().expires_in(entry.left()).with_sent_at(asked),
     };
-    // Whoever renews a token early has one that works, and no use for another that is due.
+    // An early refresh happens while the current token still works, so another token that is due as well is of no use.
     let due = wanted.reason == FetchReason::Early && is_due(&token, wanted, now);
     (!due).then_some(token)
 }
 
+/// Returns whether `token` is due for refresh at `now`.
 fn is_due(token: &AccessToken, wanted: &Wanted, now: Instant) -> bool {
-    // One clock is enough: the life began a moment ago.
+    // The monotonic clock suffices here: the lifetime was reconstructed a moment ago, so the wall clock is held
+    // constant.
     const WALL: SystemTime = SystemTime::UNIX_EPOCH;
     let lifetime = Lifetime::new(
         token.sent_at().unwrap_or(now),
@@ -62,7 +78,7 @@ fn is_due(token: &AccessToken, wanted: &Wanted, now: Instant) -> bool {
     lifetime.freshness(now, WALL) != Freshness::Fresh
 }
 
-/// What is left of a token must be worth the while.
+/// Minimum remaining lifetime of a token that is stored or taken from the store.
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

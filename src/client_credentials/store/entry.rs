@@ -1,4 +1,7 @@
-//! A token as it is stored.
+//! The stored form of a token.
+//!
+//! The remaining lifetime is stored separately from the serialized token, because the store counts it down by its own
+//! clock.
 
 use std::{borrow::Cow, fmt, io, time::Duration};
 
@@ -8,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{client_credentials::AccessToken, secret::SecretBytes};
 
-/// A token in a [`TokenStore`](super::TokenStore), with what is left of its life.
+/// A token in a [`TokenStore`](super::TokenStore), with its remaining lifetime.
 ///
 /// # Examples
 ///
@@ -29,24 +32,37 @@ use crate::{client_credentials::AccessToken, secret::SecretBytes};
 /// ```
 #[derive(Clone)]
 pub struct StoredToken {
+    /// The token, whose value is UTF-8.
     token: AccessToken,
+    /// Lifetime that the issuer gave the token.
     lifetime: Duration,
+    /// Remaining lifetime, at most `lifetime`.
     left: Duration,
 }
 
+/// The serialized form. Borrows the token's text while it is written.
+///
+/// Unknown members are ignored when a token is read, so that processes with different versions can share a store.
 #[derive(Deserialize, Serialize)]
 struct Record<'a> {
     #[serde(borrow)]
+    /// Value of the token.
     value: Cow<'a, str>,
+    /// Whole lifetime, in milliseconds.
     lifetime_ms: u64,
+    /// The issuer's hint when to refresh, in milliseconds after the token was issued.
     refresh_in_ms: Option<u64>,
+    /// Granted scope.
     scope: Option<Cow<'a, str>>,
+    /// Further members of the token response.
     members: Cow<'a, Map<String, Value>>,
 }
 
 impl StoredToken {
-    /// None for what cannot be stored: a token without an end, or one that is not UTF-8.
+    /// Creates an entry. Returns `None` for a token that cannot be stored: one without a lifetime, or one that is not
+    /// UTF-8.
     pub(super) fn new(token: AccessToken, left: Duration) -> Option<Self> {
+        // A token that is not UTF-8 has no text to serialize.
         token.expose()?;
         Some(Self {
             lifetime: token.lifetime()?,
@@ -55,36 +71,38 @@ impl StoredToken {
         })
     }
 
-    /// The token.
+    /// Returns the token.
     #[must_use]
     pub fn token(&self) -> &AccessToken {
         &self.token
     }
 
-    /// Its whole life.
+    /// Returns the token's whole lifetime.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// What is left of it. A store counts it down in its own time.
+    /// Returns the token's remaining lifetime. A store counts it down by its own clock.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.left
     }
 
-    /// The same with another time left, at most its lifetime.
+    /// Sets the remaining lifetime, limited to the whole lifetime.
+    ///
+    /// The limit protects against a store whose clock runs differently.
     #[must_use]
     pub fn with_left(mut self, left: Duration) -> Self {
         self.left = left.min(self.lifetime);
         self
     }
 
-    /// The token as bytes, which the store encrypts. What is left of its life is not in them.
+    /// Serializes the token, without its remaining lifetime. The store must encrypt the result.
     ///
     /// # Panics
     ///
-    /// Never: what is in it can be written as JSON.
+    /// Never: a token's parts can always be written as JSON.
     #[must_use]
     pub fn to_bytes(&self) -> SecretBytes {
         let record = Record {
@@ -96,16 +114,20 @@ impl StoredToken {
         };
         let mut length = Length(0);
         serde_json::to_writer(&mut length, &record).expect("a record is JSON");
-        // Of this length from the start: to grow or shrink would leave a copy of the token behind.
+        // Exact capacity, measured by a first pass: a reallocation would leave a copy of the token in freed memory.
         let mut bytes = Vec::with_capacity(length.0);
         serde_json::to_writer(&mut bytes, &record).expect("a record is JSON");
         bytes.into()
     }
 
-    /// The token in `bytes`, from [`to_bytes`](Self::to_bytes), of whose life `left` is left. `None` if there is none.
+    /// Restores a token from the result of [`to_bytes`](Self::to_bytes), with `left` of its lifetime remaining. Returns
+    /// `None` if `bytes` holds no token.
+    ///
+    /// A store that decrypts with the wrong key usually gets `None`; authenticated encryption makes that certain.
     #[must_use]
     pub fn from_bytes(bytes: &[u8], left: Duration) -> Option<Self> {
         let record: Record<'_> = serde_json::from_slice(bytes).ok()?;
+        // Zeroized, because `into_owned` copies the token.
         let value = Zeroizing::new(record.value.into_owned());
         let lifetime = Duration::from_millis(record.lifetime_ms);
         let token = AccessToken::new(value.as_str())
@@ -119,6 +141,7 @@ impl StoredToken {
     }
 }
 
+/// Does not print the token.
 impl fmt::Debug for StoredToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredToken")
@@ -128,7 +151,7 @@ impl fmt::Debug for StoredToken {
     }
 }
 
-/// Counts the bytes that are written.
+/// A writer that counts bytes and discards them.
 struct Length(usize);
 
 impl io::Write for Length {
@@ -142,6 +165,7 @@ impl io::Write for Length {
     }
 }
 
+/// Returns whole milliseconds, saturating at `u64::MAX`.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

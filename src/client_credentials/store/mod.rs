@@ -1,4 +1,12 @@
-//! Tokens that the processes of a fleet share: a store beside the cell, asked only when a token is due.
+//! Sharing of tokens between the processes of a fleet: a store behind the token cache (`TokenCell`), which is asked
+//! only when a token is due for refresh.
+//!
+//! - `visit`: one fetch through the store.
+//! - `adoption`: whether a token from the store is used.
+//! - `entry`: the stored form of a token.
+//! - `sharing`: settings and state of a layer.
+//! - `shared`: type erasure.
+//! - `redis`: the implementation for Redis.
 
 mod adoption;
 mod entry;
@@ -23,19 +31,19 @@ use crate::random::unique;
 pub use crate::store::StoreKeys;
 pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};
 
-/// Where the processes of a fleet keep the token that they share. Used through
+/// A store in which the processes of a fleet share their tokens. Used through
 /// [`ClientCredentialsLayerBuilder::store`](super::ClientCredentialsLayerBuilder::store).
 ///
-/// Whatever fails here costs at most a token request of this process. Each call is given up after
-/// [`store_timeout`](super::ClientCredentialsLayerBuilder::store_timeout).
+/// A failing store costs at most a token request of this process. A call that takes longer than
+/// [`store_timeout`](super::ClientCredentialsLayerBuilder::store_timeout) is cancelled and counts as failed.
 ///
 /// # Cancel safety
 ///
-/// Each future may be dropped at any time, when the time limit is over for example.
+/// Each returned future may be dropped at any time, for example when the timeout elapses.
 ///
 /// # Examples
 ///
-/// The least that a store must do. Without leases, several processes may fetch at the same time:
+/// The minimum that a store must do. Without leases, several processes may fetch at the same time:
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex, time::{Duration, Instant}};
@@ -83,22 +91,23 @@ pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};
 /// }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
-    /// The token granted for `identity`, if there is one.
+    /// Returns the token stored for `identity`, if there is one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::unreadable`] for an entry that is none of ours, [`StoreError::unavailable`] for everything else.
+    /// [`StoreError::unreadable`] for an entry that this crate did not write, [`StoreError::unavailable`] for any other
+    /// failure.
     fn get(
         &self,
         identity: &CacheIdentity,
     ) -> impl Future<Output = Result<Option<StoredToken>, StoreError>> + Send;
 
-    /// Stores `token` and ends the lease, in one step, if `holder` has the lease or it is marked
-    /// [`Failed`](Lease::Failed); otherwise does nothing, which `false` tells.
+    /// Stores `token` and ends the lease, atomically, if `holder` has the lease or the lease is marked
+    /// [`Failed`](Lease::Failed). Otherwise changes nothing and returns `false`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::unavailable`].
+    /// [`StoreError::unavailable`], if the store fails.
     fn put(
         &self,
         identity: &CacheIdentity,
@@ -106,22 +115,23 @@ pub trait TokenStore: Send + Sync + 'static {
         holder: LeaseHolder,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes the token if it is `refused`, in one step. `false` if it is another, or there is none.
+    /// Removes the stored token if it is `refused`, atomically. Returns `false` if there is none or it is a different
+    /// one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::unavailable`].
+    /// [`StoreError::unavailable`], if the store fails.
     fn remove(
         &self,
         identity: &CacheIdentity,
         refused: TokenIdentity,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Takes the lease for `length`, if nobody has it; renews it, if `holder` has it. It ends by itself.
+    /// Acquires the lease for `length` if it is free, or renews it if `holder` has it. The lease expires by itself.
     ///
     /// # Errors
     ///
-    /// [`StoreError::unavailable`].
+    /// [`StoreError::unavailable`], if the store fails.
     fn lease(
         &self,
         identity: &CacheIdentity,
@@ -129,11 +139,11 @@ pub trait TokenStore: Send + Sync + 'static {
         length: Duration,
     ) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
-    /// Ends the lease, if `holder` has it. With `failed`, it is marked [`Failed`](Lease::Failed) for that long.
+    /// Ends the lease if `holder` has it. With `failed`, marks it [`Failed`](Lease::Failed) for that duration instead.
     ///
     /// # Errors
     ///
-    /// [`StoreError::unavailable`].
+    /// [`StoreError::unavailable`], if the store fails.
     fn release(
         &self,
         identity: &CacheIdentity,
@@ -141,11 +151,11 @@ pub trait TokenStore: Send + Sync + 'static {
         failed: Option<Duration>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Begins a cooldown of `length`, in one step. `false` if there is one already.
+    /// Begins a cooldown of `length`, atomically. Returns `false` if one is in progress.
     ///
     /// # Errors
     ///
-    /// [`StoreError::unavailable`].
+    /// [`StoreError::unavailable`], if the store fails.
     fn cool_down(
         &self,
         identity: &CacheIdentity,
@@ -153,7 +163,10 @@ pub trait TokenStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// Who may fetch.
+/// Result of a request for the lease: which process may fetch.
+///
+/// The lease only reduces the number of token requests. Correctness does not depend on it: if it expires too early, two
+/// processes fetch.
 ///
 /// # Examples
 ///
@@ -172,15 +185,15 @@ pub trait TokenStore: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Lease {
-    /// The one who asked.
+    /// The caller holds the lease and fetches.
     Held,
-    /// Another.
+    /// Another caller holds the lease.
     Busy,
-    /// Another did, and failed: everybody fetches on their own.
+    /// The previous holder failed. Until the mark expires, each process fetches on its own.
     Failed,
 }
 
-/// One attempt of one process to get a token: who holds a lease. At random.
+/// Identifies one fetch of one process as the holder of a lease. Random.
 ///
 /// # Examples
 ///
@@ -196,20 +209,21 @@ pub enum Lease {
 pub struct LeaseHolder(u128);
 
 impl LeaseHolder {
-    /// Another than all before it.
+    /// Creates a new random id.
     #[must_use]
     pub fn random() -> Self {
-        // Never 0, which stands for nobody.
+        // Never 0, which a store may use for "no holder".
         Self(unique())
     }
 
-    /// The number, never all zeros.
+    /// Returns the id as big-endian bytes, never all zeros.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
 }
 
+/// Does not print the id: a process that knows it could end the lease.
 impl fmt::Debug for LeaseHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LeaseHolder(..)")

@@ -1,15 +1,18 @@
-//! A [`TokenStore`], erased.
+//! A type-erased [`TokenStore`].
+//!
+//! The layer holds a store as a trait object, so that the store's type does not appear in the layer's type.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore};
 use crate::{boxed::BoxFuture, client_credentials::TokenIdentity};
 
-/// Any store, cheap to clone.
+/// Any [`TokenStore`], type-erased. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct SharedTokenStore(pub(super) Arc<dyn Erased>);
 
 impl SharedTokenStore {
+    /// Erases the type of `store`.
     pub(crate) fn new(store: impl TokenStore) -> Self {
         Self(Arc::new(store))
     }
@@ -21,8 +24,13 @@ impl fmt::Debug for SharedTokenStore {
     }
 }
 
+/// A boxed future with the result of a store call.
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
+/// The object-safe counterpart of [`TokenStore`], implemented for every store. Each method boxes the future of the
+/// method with the same name.
+///
+/// The boxed future is allocated once for each call, which is negligible beside the network access.
 pub(super) trait Erased: Send + Sync {
     fn get<'a>(&'a self, identity: &'a CacheIdentity) -> Answer<'a, Option<StoredToken>>;
 

@@ -1,30 +1,39 @@
-//! What a layer needs to share its tokens with other processes.
+//! State and settings with which a layer shares its tokens with other processes.
+//!
+//! One value for each layer. It is shared by all fetches of the layer and outlives them.
 
 use std::time::Duration;
 
 use super::SharedTokenStore;
 use crate::{Origin, store::Health, sync::Mutex};
 
-/// One layer's part in a fleet: asked between the layer and its source.
+/// A layer's connection to the shared store. It sits between the token cache and the token source.
 pub(crate) struct TokenSharing {
+    /// The store.
     pub(super) store: SharedTokenStore,
+    /// Settings of the layer.
     pub(super) settings: SharingSettings,
-    /// The layer's origins, which have cooldowns of their own.
+    /// The layer's origins. Each origin has a cooldown of its own.
     pub(super) origins: Box<[Origin]>,
-    /// Written when the store begins to fail or to work again.
+    /// Health of the store, updated by each call. Locked only for the update, never across an `await`.
     pub(super) health: Mutex<Health>,
 }
 
 /// How a layer uses its store.
+///
+/// Set through the layer's builder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SharingSettings {
+    /// Length of a lease. Default: 5 s.
     pub(super) lease: Duration,
+    /// Time limit of each store call. Default: 500 ms.
     pub(crate) timeout: Duration,
+    /// Maximum lifetime of a token that is shared. Default: 24 h.
     pub(crate) max_lifetime: Duration,
 }
 
 impl SharingSettings {
-    /// The length is limited to what stores take for one of ours.
+    /// Sets the length of a lease, limited to the range that stores accept: 10 ms to 24 h.
     pub(crate) fn set_lease(&mut self, length: Duration) {
         self.lease = length.clamp(SHORTEST_LEASE, LONGEST_LEASE);
     }
@@ -41,6 +50,7 @@ impl Default for SharingSettings {
 }
 
 impl TokenSharing {
+    /// Creates the connection for a layer with the given origins. Does not access the store.
     pub(crate) fn new(
         store: SharedTokenStore,
         settings: SharingSettings,
@@ -55,7 +65,7 @@ impl TokenSharing {
     }
 }
 
-/// Minimum length of a lease, which is renewed three times as often.
+/// Minimum length of a lease. The holder renews it after a third of its length.
 const SHORTEST_LEASE: Duration = Duration::from_millis(10);
-/// Maximum length of a lease and of a cooldown in a store: one that ends later is none of ours.
+/// Maximum length of a lease and of a cooldown in a store. A store treats an entry that expires later as foreign.
 pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);

@@ -1,4 +1,9 @@
-//! One fetch with a store beside it: look, wait for whoever is at it, or fetch for all.
+//! One fetch through a shared store: read the store, wait for the process that holds the lease, or acquire the lease
+//! and fetch.
+//!
+//! The order of accesses is: read, lease, read again, cooldown, fetch, store. Every step may fail, and then this
+//! process fetches on its own. At most one process fetches at a time, except when the store or a lease holder fails, or
+//! the holder takes longer than half of another process's deadline.
 
 use std::{
     convert::Infallible,
@@ -28,31 +33,47 @@ use crate::{
     sync::lock,
 };
 
-/// One process at the store, for one fetch.
+/// One fetch of this process through the store.
 pub(super) struct Visit<'a> {
+    /// The store and its settings.
     sharing: &'a TokenSharing,
+    /// The source that requests a token if the store has none.
     source: &'a SharedTokenSource,
+    /// Reason, deadline and clock of the fetch.
     cx: FetchContext<'a>,
-    /// The cell as it was when the fetch began.
+    /// State of the token cache (`TokenCell`) when the fetch began.
     cell: &'a CellState,
+    /// Cache key of the source's configuration.
     identity: CacheIdentity,
+    /// Identifies this fetch as the holder of a lease.
     holder: LeaseHolder,
+    /// When the fetch began. Lower bound for the issue time of a token whose request time is unknown.
     began: Instant,
+    /// Requirements for a token from the store.
     wanted: Wanted,
 }
 
-/// What came of asking the store.
+/// Outcome of the lookup in the store.
+///
+/// Only the holder of the lease may assume that no other process fetches.
 enum Found {
-    /// There is a token, or the one at hand must do.
+    /// A token from the store, or the current one if it must stay in use.
     Token(Acquired),
-    /// This process fetches for all.
+    /// This process holds the lease and fetches for all.
     Lead,
-    /// Every process fetches on its own.
+    /// This process fetches without the lease.
     Alone,
 }
 
 impl TokenSharing {
-    /// A token from the store, or from `source`, which is then stored.
+    /// Returns a token from the store, or fetches one from `source` and stores it.
+    ///
+    /// A source without a cache key is never shared.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the source revokes its token on shutdown; otherwise any error of `source`. Failures of
+    /// the store are not errors.
     pub(crate) async fn fetch(
         &self,
         source: &SharedTokenSource,
@@ -73,6 +94,7 @@ impl TokenSharing {
 }
 
 impl<'a> Visit<'a> {
+    /// Collects what the lookup needs and creates a new lease holder.
     pub(super) fn new(
         sharing: &'a TokenSharing,
         source: &'a SharedTokenSource,
@@ -102,6 +124,8 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// Performs the fetch: from the store if possible, otherwise from the source. A failing store never fails the
+    /// fetch.
     pub(super) async fn fetch(&self) -> Result<Acquired, TokenError> {
         let issued = match self.ask().await {
             Ok(Found::Token(token)) => return Ok(token),
@@ -109,7 +133,7 @@ impl<'a> Visit<'a> {
             Ok(Found::Alone) => {
                 let result = self.source.fetch(self.cx).await;
                 if let Ok(token) = &result {
-                    // Taken if the one who held the lease has failed.
+                    // Accepted if the lease holder has failed, so that other processes can use this token.
                     self.put(token).await;
                 }
                 result
@@ -119,8 +143,16 @@ impl<'a> Visit<'a> {
         issued.map(Acquired::from)
     }
 
+    /// Reads the store and requests the lease, repeatedly while another process holds it.
+    ///
+    /// Waits for at most half of the time until the deadline. The other half remains for a fetch of its own.
+    ///
+    /// # Errors
+    ///
+    /// Any failure of the store other than an unreadable entry. The caller then fetches without the store.
     async fn ask(&self) -> Result<Found, StoreError> {
-        // Whoever asks for a new token by hand takes no other, unless it was fetched meanwhile.
+        // A forced refresh ignores the stored token, unless another process fetched it while this one waited for the
+        // lease.
         let mut looks = self.cx.reason() != FetchReason::Forced;
         let now = self.cx.clock().now();
         let patience = after(now, self.cx.deadline().saturating_duration_since(now) / 2);
@@ -137,11 +169,13 @@ impl<'a> Visit<'a> {
             if self.cx.clock().now() >= patience {
                 return Ok(Found::Alone);
             }
+            // Another process is fetching: its token is newer than this request.
             looks = true;
+            // Jitter of 50 to 150 %, so that waiting processes do not poll in step.
             sleep(wait.mul_f64(0.5 + self.cx.surroundings().random())).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
-        // Somebody may have put a token between the look and the lease.
+        // Another process may have stored a token between the read and the lease.
         if looks && let Some(token) = self.look().await? {
             self.release(None).await;
             return Ok(Found::Token(token));
@@ -153,9 +187,14 @@ impl<'a> Visit<'a> {
         Ok(Found::Lead)
     }
 
-    /// A token to be used here, if there is one. What cannot be read is not there.
+    /// Reads the store and returns its token if it meets the requirements. An unreadable entry counts as absent.
+    ///
+    /// # Errors
+    ///
+    /// Any failure of the store other than an unreadable entry.
     async fn look(&self) -> Result<Option<Acquired>, StoreError> {
         let clock = self.cx.clock();
+        // Taken before the call, so that the time of the call counts against the remaining lifetime.
         let asked = clock.now();
         let answer = self
             .ask_store(|store| store.get(&self.identity), Access::Read)
@@ -173,14 +212,19 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// The refused token, where it is too soon to have it replaced: as if the issuer had given it out again. Otherwise it
-    /// is removed for all.
+    /// Returns the rejected token if the shared cooldown does not permit a replacement yet, as if the issuer had issued
+    /// it again. Otherwise begins a cooldown, removes the token from the store for all processes and returns `None`.
+    ///
+    /// # Errors
+    ///
+    /// Any failure of the store. The caller then fetches without the store, and the lease expires by itself.
     async fn held_back(&self) -> Result<Option<Acquired>, StoreError> {
         let current = self.cell.current.as_ref();
         let Some(current) = current.filter(|_| self.cx.reason() == FetchReason::Rejected) else {
             return Ok(None);
         };
-        // An origin that refuses every token keeps only its own refusals from a new one.
+        // Each origin has its own cooldown. An origin that rejects every token does not delay a replacement for the
+        // others.
         let rejected_at = self.cell.rejected_at;
         let here = match rejected_at.and_then(|index| self.sharing.origins.get(index)) {
             Some(origin) => self.identity.clone().field("origin", origin.to_string()),
@@ -188,7 +232,8 @@ impl<'a> Visit<'a> {
         };
         let length = self.cell.cooldown.min(LONGEST_COOLDOWN);
         if self.call(|store| store.cool_down(&here, length)).await? {
-            // During a cooldown it stays there: others may not have met with a refusal, and a new one is not to be had.
+            // Removed only outside a cooldown: during one no replacement is fetched, and other processes may still use
+            // the token.
             self.call(|store| store.remove(&self.identity, current.identity))
                 .await?;
             return Ok(None);
@@ -202,7 +247,14 @@ impl<'a> Visit<'a> {
         }))
     }
 
+    /// Fetches with the lease and stores the token. On failure, marks the lease as failed for its length, so that other
+    /// processes stop waiting.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing releases the lease, and it expires by itself after its length.
     async fn fetch_for_all(&self) -> Result<AccessToken, TokenError> {
+        // The lease is renewed during the fetch, so its length may be shorter than that of a token request.
         let result = self.while_renewing(self.source.fetch(self.cx)).await;
         match &result {
             Ok(token) => {
@@ -215,7 +267,7 @@ impl<'a> Visit<'a> {
         result
     }
 
-    /// Whether `token` was stored, which ends the lease.
+    /// Stores `token`, which also ends the lease. Returns whether it was stored.
     async fn put(&self, token: &AccessToken) -> bool {
         let Some(stored) = self.to_store(token).await else {
             return false;
@@ -224,40 +276,45 @@ impl<'a> Visit<'a> {
         put.await.unwrap_or_default()
     }
 
-    /// The token, if it may be shared.
+    /// Returns the entry to store, or `None` if the token must not or need not be shared.
     async fn to_store(&self, token: &AccessToken) -> Option<StoredToken> {
         let now = self.cx.clock().now();
+        // The lifetime counts from when the token was requested, the earliest time at which it can have been issued.
         let spent = now.saturating_duration_since(token.sent_at().unwrap_or(self.began));
         let stored = StoredToken::new(token.clone(), token.lifetime()?.saturating_sub(spent))?;
         let worth_it = stored.left() > SHORTEST
             && stored.lifetime() <= self.wanted.max_lifetime
             && token.is_shareable();
-        // A secret that changed meanwhile may be the one that the token was granted for.
+        // If the secret changed during the fetch, the token may belong to the new secret and so to another cache key.
         let unchanged = self.source.cache_identity().await.as_ref() == Some(&self.identity);
         (worth_it && unchanged).then_some(stored)
     }
 
+    /// Acquires or renews the lease.
     async fn lease(&self) -> Result<Lease, StoreError> {
         let length = self.sharing.settings.lease;
         self.call(|store| store.lease(&self.identity, self.holder, length))
             .await
     }
 
+    /// Ends the lease, or marks it as failed for the given duration. Ignores errors.
     async fn release(&self, failed: Option<Duration>) {
         let release = self.call(|store| store.release(&self.identity, self.holder, failed));
-        // If it fails, the lease ends by itself.
+        // If the call fails, the lease expires by itself.
         drop(release.await);
     }
 
-    /// Carries out `work`, and keeps the lease meanwhile.
+    /// Runs `work` and renews the lease after each third of its length. A failed renewal is ignored.
     async fn while_renewing<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut renewal = pin!(async {
             loop {
                 sleep(self.sharing.settings.lease / 3).await;
+                // The lease may have been lost. The fetch continues, because its token is still valid.
                 drop(self.lease().await);
             }
         });
+        // `work` is polled first, so that no renewal follows its completion.
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(done),
             Poll::Pending => {
@@ -268,6 +325,7 @@ impl<'a> Visit<'a> {
         .await
     }
 
+    /// Makes a call that writes to the store.
     async fn call<'s, T, F>(
         &'s self,
         ask: impl FnOnce(&'s dyn Erased) -> F,
@@ -278,7 +336,12 @@ impl<'a> Visit<'a> {
         self.ask_store(ask, Access::Write).await
     }
 
-    /// Asks the store, for a limited time, and tells when it begins to fail or to work again.
+    /// Calls the store with the configured timeout. Emits an event when the store begins to fail or recovers. A panic
+    /// of the store counts as a failure.
+    ///
+    /// # Errors
+    ///
+    /// The store's error, or `Unavailable` after a timeout or a panic.
     async fn ask_store<'s, T, F>(
         &'s self,
         ask: impl FnOnce(&'s dyn Erased) -> F,
@@ -287,6 +350,8 @@ impl<'a> Visit<'a> {
     where
         F: Future<Output = Result<T, StoreError>> + 's,
     {
+        // The timeout includes user code of the store, which may neither block the fetch for longer nor end it by a
+        // panic.
         let limit = self.sharing.settings.timeout;
         let ask = surviving(async { ask(&*self.sharing.store.0).await });
         let answer = timeout(limit, ask)
@@ -309,7 +374,9 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// Maximum cooldown that processes share. Stores take what lasts longer than an hour for none of ours.
+/// Maximum cooldown that processes share. Stores themselves accept up to 24 h.
 const LONGEST_COOLDOWN: Duration = Duration::from_secs(3600);
+/// First delay between two lookups while another process holds the lease. Doubles with each lookup.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// Maximum delay between two lookups.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);

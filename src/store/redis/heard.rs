@@ -1,7 +1,7 @@
-//! What is told of messages.
+//! The callback for published messages.
 
 use std::sync::Arc;
 
-/// Called with the channel on which something was heard; without one when a connection has broken, and something may
-/// have been missed.
+/// Callback with the channel on which a message arrived. Called with `None` when a connection broke, because messages
+/// may have been lost.
 pub(super) type Heard = Arc<dyn Fn(Option<&str>) + Send + Sync>;

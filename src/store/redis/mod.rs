@@ -1,4 +1,10 @@
-//! The connection of a store to Redis: to one server, or to the nodes of a cluster, whose redirections are followed.
+//! The Redis connection of a store: to one server, or to the nodes of a cluster. Follows redirections.
+//!
+//! A command is sent to the node that owns the slot of its first key. The slots are learned from `MOVED` redirections
+//! rather than by `CLUSTER SLOTS`, so the user needs no permission for it. A command is sent again only if the server
+//! redirected or rejected it, or the connection broke.
+//!
+//! Because a broken connection does not reveal whether the command was executed, a script may run twice.
 
 mod heard;
 mod node;
@@ -24,24 +30,37 @@ use self::{
 use super::StoreError;
 use crate::sync::{Mutex, lock};
 
-/// Cheap to clone.
+/// A connection to one server or one cluster. Cheap to clone: clones share the routes and the connections.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    /// One server, or some nodes of a cluster.
+    /// Configured nodes: one server, or some nodes of a cluster. Never empty.
     seeds: Arc<[ConnectionInfo]>,
+    /// Time limit of each command, including a new connection. Default: 250 ms.
     limit: Duration,
+    /// Callback for published messages. `None` if the connection does not subscribe.
     heard: Option<Heard>,
+    /// Known nodes and slots. Held only for a lookup or an update, never across an `await`.
     routes: Arc<Mutex<Routes>>,
 }
 
 impl Connection {
+    /// Creates a connection without connecting.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if there is no URL or one is invalid.
     pub(crate) fn new<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
     ) -> Result<Self, StoreError> {
         Self::open(urls, |info| info)
     }
 
-    /// One that can wait for messages: see [`subscribe`](Self::subscribe).
+    /// Creates a connection that can receive messages; see [`subscribe`](Self::subscribe). It speaks RESP3, which
+    /// delivers messages on the connection that commands use.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
     pub(crate) fn listening<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
         heard: impl Fn(Option<&str>) + Send + Sync + 'static,
@@ -56,16 +75,18 @@ impl Connection {
         })
     }
 
+    /// Parses the URLs, with `set` applied to each. Does not connect.
     fn open<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
         set: impl Fn(ConnectionInfo) -> ConnectionInfo,
     ) -> Result<Self, StoreError> {
         let read = |url: U| {
+            // Opening a client parses the URL and connects to nothing.
             let client = Client::open(set(url.as_ref().into_connection_info()?))?;
             Ok(client.get_connection_info().clone())
         };
         let seeds: Result<Arc<[_]>, RedisError> = urls.into_iter().map(read).collect();
-        // The library's error may repeat the URL with its password.
+        // The library's error may repeat the URL, which contains a password.
         let seeds = seeds.ok().filter(|seeds| !seeds.is_empty());
         let seeds = seeds.ok_or_else(|| {
             StoreError::configuration(
@@ -81,7 +102,12 @@ impl Connection {
         })
     }
 
-    /// Believes what this certificate, in PEM, has signed, and nothing else.
+    /// Trusts only server certificates that chain to `root`, a PEM certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if `root` is not PEM or a URL is not
+    /// `rediss://`.
     #[cfg(feature = "redis-tls")]
     pub(crate) fn trust(&mut self, root: &[u8]) -> Result<(), StoreError> {
         let trusting = |info: &ConnectionInfo| {
@@ -102,14 +128,26 @@ impl Connection {
         Ok(())
     }
 
+    /// Sets the time limit of each command.
     pub(crate) fn limit(&mut self, limit: Duration) {
         self.limit = limit;
     }
 
-    /// Runs a script where its keys are.
+    /// Runs a script on the node that has its keys.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Unavailable`](super::StoreErrorKind::Unavailable), if the server is unreachable, does not
+    /// respond in time or returns an error; [`StoreErrorKind::Unreadable`](super::StoreErrorKind::Unreadable), if the
+    /// key or the result has an unexpected type.
+    ///
+    /// # Cancel safety
+    ///
+    /// The script runs to its end on a separate task, even if the returned future is dropped.
     pub(crate) async fn invoke<T: FromRedisValue>(&self, call: Call) -> Result<T, StoreError> {
         let this = self.clone();
-        // On a task of its own, so that a server that gives no answer is given up even if whoever asked is gone.
+        // On a separate task: an unresponsive server is detected and its connection discarded even if the caller's
+        // future is dropped first.
         let asked = tokio::spawn(async move { this.run(&call).await });
         let answer = asked.await.unwrap_or_else(|_| {
             let what = "was not asked to the end: the runtime has ended";
@@ -118,8 +156,15 @@ impl Connection {
         T::from_redis_value(answer).map_err(|error| told(error.into()))
     }
 
+    /// Sends the command, follows redirections and retries broken connections. Sends it at most [`MOST`] times.
+    ///
+    /// # Errors
+    ///
+    /// The mapped error of the server, or `Unavailable` if the attempts are used up because the cluster keeps
+    /// redirecting.
     async fn run(&self, call: &Call) -> Result<Value, StoreError> {
         let slot = slot(call.first_key());
+        // A node without a connection connects within the time limit of the first command.
         let mut node = self.node(slot)?;
         let (mut whole, mut asking, mut broken) = (false, false, 0);
         for _ in 0..MOST {
@@ -127,7 +172,8 @@ impl Connection {
             let error = match asked {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Answer(error)) => error,
-                // A server or a balancer ends connections that are not in use, and of a cluster another node may know more.
+                // A server or a load balancer closes idle connections, and in a cluster another node may own the slot
+                // by now. Only connection errors are retried, never timeouts, at most once for each configured node.
                 Err(Failed::Broken(error))
                     if error.kind() == ErrorKind::Io && broken < self.seeds.len() =>
                 {
@@ -139,12 +185,15 @@ impl Connection {
                 Err(failed) => return Err(self.failed(&node, failed)),
             };
             match error.kind() {
+                // The server does not have the script in its cache: the next attempt sends its text.
                 ErrorKind::Server(ServerErrorKind::NoScript) if !whole => whole = true,
+                // `MOVED` is permanent, `ASK` applies to this command only.
                 ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
                     let Some(address) = redirected(&error, node.address()) else {
                         return Err(told(error));
                     };
                     asking = kind == ServerErrorKind::Ask;
+                    // The routes change only after MOVED. ASK applies to one command while a slot is in migration.
                     let mut routes = lock(&self.routes);
                     if !asking {
                         routes.moved(slot, address.clone());
@@ -153,7 +202,7 @@ impl Connection {
                         .at(address, &self.seeds[0], self.heard.as_ref())
                         .map_err(told)?;
                 }
-                // Some of the keys have been moved already.
+                // A slot is in migration, and its keys are spread over two nodes.
                 ErrorKind::Server(ServerErrorKind::TryAgain) => {
                     sleep(PAUSE).await;
                     (node, asking) = (self.node(slot)?, false);
@@ -166,21 +215,34 @@ impl Connection {
         ))
     }
 
-    /// Listens on a channel until the connection breaks. In a cluster that is the node of the channel's slot, if that is
-    /// known, though every node hears of every message.
+    /// Subscribes to a channel until the connection breaks.
+    ///
+    /// In a cluster it uses the node of the channel's slot if that is known. Any node would do, because nodes forward
+    /// published messages to each other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Unavailable`](super::StoreErrorKind::Unavailable), if the server is unreachable or rejects the
+    /// subscription.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
         let node = self.node(slot(channel))?;
         let subscribed = node.subscribe(channel, self.limit).await;
         subscribed.map_err(|failed| self.failed(&node, failed))
     }
 
-    /// Listens no longer on a channel.
+    /// Unsubscribes from a channel.
+    ///
+    /// # Errors
+    ///
+    /// As for [`subscribe`](Self::subscribe). Without a connection there is no subscription, and the call succeeds.
     pub(crate) async fn unsubscribe(&self, channel: &str) -> Result<(), StoreError> {
         let node = self.node(slot(channel))?;
         let unsubscribed = node.unsubscribe(channel, self.limit).await;
         unsubscribed.map_err(|failed| self.failed(&node, failed))
     }
 
+    /// Returns the node for a slot. With TLS it first checks that rustls has a crypto provider, because rustls would
+    /// panic.
     fn node(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
         #[cfg(feature = "redis-tls")]
         if self.needs_tls() && !crate::crypto::is_determined() {
@@ -191,12 +253,14 @@ impl Connection {
         node.map_err(told)
     }
 
+    /// Returns whether any configured URL uses TLS.
     #[cfg(feature = "redis-tls")]
     fn needs_tls(&self) -> bool {
         let tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         self.seeds.iter().any(tls)
     }
 
+    /// Converts a failure to an error. After a broken connection or a timeout it also drops the node from the routes.
     fn failed(&self, node: &Node, failed: Failed) -> StoreError {
         match failed {
             Failed::Answer(error) => told(error),
@@ -211,11 +275,15 @@ impl Connection {
         }
     }
 
+    /// Drops a failed node from the routes.
     fn forget(&self, node: &Node) {
         lock(&self.routes).forget(node, &self.seeds);
     }
 }
 
+/// Maps an error of the Redis client to a [`StoreError`] with a remedy.
+///
+/// Errors that mean a foreign value become `Unreadable`, all others `Unavailable`.
 fn told(error: RedisError) -> StoreError {
     let what = match (error.kind(), error.code()) {
         (_, Some("WRONGTYPE")) | (ErrorKind::UnexpectedReturnType, _) => {
@@ -249,7 +317,7 @@ fn told(error: RedisError) -> StoreError {
 const NO_PROVIDER: &str = "cannot be reached over TLS: this program has no crypto provider for it, or two; install one for \
                            the process (rustls' `CryptoProvider::install_default`), or enable one of the features `ring` \
                            and `aws-lc-rs`";
-/// So many times a call is sent at most, because it is redirected or nodes fail; and how long it waits for keys that are
-/// being moved.
+/// Maximum number of times that one call is sent, including redirections and retries.
 const MOST: usize = 16;
+/// Delay before a retry while keys are in migration.
 const PAUSE: Duration = Duration::from_millis(15);

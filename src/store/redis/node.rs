@@ -1,4 +1,7 @@
-//! The connection to one server: made at the first use, and made again when it breaks.
+//! The connection to one server. It connects on first use, and reconnects after a failure.
+//!
+//! The connection is multiplexed: all callers share it, and the server answers in the order of the commands. A timeout
+//! therefore discards the whole connection, because a server that has not responded yet delays every later command.
 
 use std::{convert::Infallible, future::Future, time::Duration};
 
@@ -12,23 +15,29 @@ use tokio::time::timeout;
 use super::heard::Heard;
 use crate::sync::{Mutex, lock};
 
+/// One server, with at most one connection to it.
 pub(super) struct Node {
+    /// Address and credentials.
     client: Client,
+    /// Callback for published messages.
     heard: Option<Heard>,
-    /// Multiplexed, and shared by all who ask. None before the first use and after a failure.
+    /// Multiplexed connection, shared by all callers. `None` before the first use and after a failure. The lock is
+    /// never held across an `await`.
     manager: Mutex<Option<ConnectionManager>>,
 }
 
+/// Why a command failed.
 pub(super) enum Failed {
-    /// The server answered with an error; the connection is in order.
+    /// The server returned an error. The connection still works.
     Answer(RedisError),
-    /// The connection is given up.
+    /// The connection broke or was rejected, and has been discarded.
     Broken(RedisError),
-    /// The same, because no answer has come in time.
+    /// The server did not respond in time. The connection has been discarded.
     Silent,
 }
 
 impl Node {
+    /// Creates a node without connecting.
     pub(super) fn new(client: Client, heard: Option<Heard>) -> Self {
         Self {
             client,
@@ -37,18 +46,28 @@ impl Node {
         }
     }
 
+    /// Returns the server's address.
     pub(super) fn address(&self) -> &ConnectionAddr {
         self.client.get_connection_info().addr()
     }
 
-    /// Carries out a command; with `asking`, for a slot that is just being moved here.
+    /// Executes a command. With `asking`, sends `ASKING` first, for a slot that is in migration to this node.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`], which determines whether the connection is still usable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: without its time limit an unresponsive connection would stay in use. `Connection::invoke`
+    /// therefore runs it on a task of its own.
     pub(super) async fn ask(
         &self,
         command: Cmd,
         asking: bool,
         limit: Duration,
     ) -> Result<Value, Failed> {
-        // Both in one message, so that nothing comes between them.
+        // In one write, so that no other caller's command comes between the two on the shared connection.
         let mut pipeline = Pipeline::new();
         if asking {
             pipeline.cmd("ASKING");
@@ -63,13 +82,13 @@ impl Node {
         .await
     }
 
-    /// Listens on a channel until the connection breaks.
+    /// Subscribes to a channel until the connection breaks.
     pub(super) async fn subscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
         let mut manager = self.manager().map_err(Failed::Broken)?;
         self.once(limit, manager.subscribe(channel)).await
     }
 
-    /// Listens no longer on a channel, if there is a connection.
+    /// Unsubscribes from a channel. Does nothing if there is no connection.
     pub(super) async fn unsubscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
         let manager = lock(&self.manager).clone();
         match manager {
@@ -78,6 +97,9 @@ impl Node {
         }
     }
 
+    /// Waits for `asked` for at most `limit`. Discards the connection on a timeout or a connection error.
+    ///
+    /// The connection is shared, so discarding it also fails the commands of other callers that wait for it.
     async fn once<T>(
         &self,
         limit: Duration,
@@ -97,12 +119,15 @@ impl Node {
         }
     }
 
+    /// Returns the current connection, or creates a lazy one.
     fn manager(&self) -> Result<ConnectionManager, RedisError> {
+        // The lock is held while the manager is created, which does not connect. So concurrent callers share one
+        // connection.
         let mut manager = lock(&self.manager);
         if let Some(manager) = &*manager {
             return Ok(manager.clone());
         }
-        // All is limited by `once`.
+        // `once` limits the whole operation, so the client's own timeouts and retries are disabled.
         let mut config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_connection_timeout(None)
@@ -117,9 +142,10 @@ impl Node {
         Ok(manager.insert(made).clone())
     }
 
+    /// Discards the connection, and reports that messages may have been lost.
     fn discard(&self) {
         let former = lock(&self.manager).take();
-        // Closed outside the lock.
+        // The callback runs, and the connection closes, after the lock is released.
         if former.is_some()
             && let Some(heard) = &self.heard
         {
@@ -129,6 +155,7 @@ impl Node {
     }
 }
 
+/// Passes a push message of the server to the callback.
 fn hear(push: &PushInfo, heard: &(dyn Fn(Option<&str>) + Send + Sync)) {
     match push.kind {
         PushKind::Disconnection => heard(None),
@@ -142,7 +169,8 @@ fn hear(push: &PushInfo, heard: &(dyn Fn(Option<&str>) + Send + Sync)) {
     }
 }
 
-/// Whether the server answered, so that the connection is in order.
+/// Returns whether the server itself returned the error, so that the connection still works. Failed authentication is
+/// excluded: a new connection may authenticate with current credentials.
 fn is_an_answer(error: &RedisError) -> bool {
     !matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
         && matches!(

@@ -1,4 +1,6 @@
-//! Which node of a cluster is asked for what. A single server is a cluster that never redirects.
+//! Routing of commands to the nodes of a cluster. A single server is treated as a cluster that never redirects.
+//!
+//! The tables only grow by redirections and shrink by failures. A stale entry costs one redirection.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,17 +8,27 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, RedisError};
 
 use super::{heard::Heard, node::Node};
 
-/// What redirections have told.
+/// Nodes and slots learned from redirections.
 #[derive(Default)]
 pub(super) struct Routes {
+    /// Known nodes by address.
     nodes: HashMap<String, Arc<Node>>,
+    /// Slots that a `MOVED` redirection has assigned.
     slots: HashMap<u16, ConnectionAddr>,
-    /// Which of the given nodes is asked for slots that are not known.
+    /// Index of the configured node that serves slots without a known owner.
     seed: usize,
 }
 
 impl Routes {
-    /// The node that has a slot, or one that knows which has.
+    /// Returns the node that owns a slot, or a configured node that can redirect.
+    ///
+    /// # Errors
+    ///
+    /// The client's error, if the address cannot be used.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `seeds` is empty, which `Connection` rules out.
     pub(super) fn node(
         &mut self,
         slot: u16,
@@ -28,7 +40,7 @@ impl Routes {
         self.at(address, seed, heard)
     }
 
-    /// The node at an address; user, password and the rest are those of the nodes that were given.
+    /// Returns the node at an address. Credentials and all other settings are those of `like`.
     pub(super) fn at(
         &mut self,
         address: ConnectionAddr,
@@ -39,17 +51,19 @@ impl Routes {
         if let Some(node) = self.nodes.get(&name) {
             return Ok(Arc::clone(node));
         }
+        // Nodes of a cluster share credentials and TLS settings.
         let client = Client::open(like.clone().set_addr(address))?;
         let node = Arc::new(Node::new(client, heard.cloned()));
         self.nodes.insert(name, Arc::clone(&node));
         Ok(node)
     }
 
+    /// Records the new owner of a slot.
     pub(super) fn moved(&mut self, slot: u16, address: ConnectionAddr) {
         self.slots.insert(slot, address);
     }
 
-    /// A node has failed: another may have its slots now, which the next of the given ones is asked.
+    /// Forgets a failed node and its slots. If it was the current configured node, the next one takes its place.
     pub(super) fn forget(&mut self, failed: &Node, seeds: &[ConnectionInfo]) {
         let address = failed.address();
         self.slots.retain(|_, known| known != address);
@@ -60,7 +74,10 @@ impl Routes {
     }
 }
 
-/// The address in a redirection, such as `MOVED 3999 10.0.0.7:6379`. Where it names no host, it is that of whoever redirects.
+/// Returns the address in a redirection, such as `MOVED 3999 10.0.0.7:6379`. A redirection without a host means the
+/// host of the node that sent it.
+///
+/// Returns `None` if the redirection cannot be parsed, or `by` is not a TCP address.
 pub(super) fn redirected(error: &RedisError, by: &ConnectionAddr) -> Option<ConnectionAddr> {
     let (to, _) = error.redirect_node()?;
     let (host, port) = to.rsplit_once(':')?;
@@ -84,7 +101,8 @@ pub(super) fn redirected(error: &RedisError, by: &ConnectionAddr) -> Option<Conn
     }
 }
 
-/// The slot of a key: CRC-16 (XMODEM) of what its first braces hold, or of all of it.
+/// Returns the hash slot of a key, as in the Redis Cluster specification: CRC-16 (XMODEM) of its hash tag, or of the
+/// whole key if there is none, modulo 16384.
 pub(super) fn slot(key: &str) -> u16 {
     let tag = key
         .split_once('{')

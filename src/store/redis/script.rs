@@ -1,28 +1,37 @@
-//! What is done in one step on the server.
+//! Lua scripts, which run atomically on the server.
+//!
+//! A script makes several commands atomic without a transaction.
 
 use redis::{Cmd, ToRedisArgs, cmd};
 
-/// A script, which the server keeps under its hash.
+/// A script, which the server caches under its SHA-1 hash.
 pub(crate) struct Script {
+    /// Text of the script.
     source: &'static str,
+    /// Hash for `EVALSHA`.
     hash: String,
 }
 
-/// A script with its keys and arguments.
+/// An invocation of a script: with keys and arguments.
 pub(crate) struct Call {
+    /// Text of the script.
     source: &'static str,
+    /// Hash for `EVALSHA`.
     hash: String,
+    /// Keys, at least one.
     keys: Vec<String>,
+    /// Encoded arguments.
     arguments: Vec<Vec<u8>>,
 }
 
 impl Script {
+    /// Creates a script and computes its hash.
     pub(crate) fn new(source: &'static str) -> Self {
         let hash = redis::Script::new(source).get_hash().to_owned();
         Self { source, hash }
     }
 
-    /// Keys of one call share a hash tag, and so a slot of a cluster.
+    /// Starts a call with its first key. All keys of one call must share a hash tag, and so a slot of a cluster.
     pub(crate) fn key(&self, key: String) -> Call {
         Call {
             source: self.source,
@@ -34,21 +43,27 @@ impl Script {
 }
 
 impl Call {
+    /// Adds a key.
     pub(crate) fn key(mut self, key: String) -> Self {
         self.keys.push(key);
         self
     }
 
+    /// Adds an argument.
     pub(crate) fn arg(mut self, argument: impl ToRedisArgs) -> Self {
         self.arguments.extend(argument.to_redis_args());
         self
     }
 
+    /// Returns the first key, which determines the slot.
+    ///
+    /// A call is only created by `Script::key`, so there is always one.
     pub(super) fn first_key(&self) -> &str {
         &self.keys[0]
     }
 
-    /// The command: with the script itself, for a server that does not know it yet, or with its hash.
+    /// Returns the command: `EVAL` with the text if `whole`, for a server that has not cached the script, otherwise
+    /// `EVALSHA`.
     pub(super) fn command(&self, whole: bool) -> Cmd {
         let mut command = match whole {
             true => cmd("EVAL"),

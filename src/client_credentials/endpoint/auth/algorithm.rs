@@ -1,6 +1,6 @@
-//! The algorithms that sign assertions, by their names in the IANA registry. [pure]
+//! Signature algorithms of assertions, by their names in the IANA registry. [pure]
 
-/// An algorithm that signs with a private key (RFC 7518 §3.1, RFC 8037 §3.1).
+/// A signature algorithm that uses a private key (RFC 7518 §3.1, RFC 8037 §3.1).
 ///
 /// # Examples
 ///
@@ -15,20 +15,20 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum KeyAlgorithm {
-    /// RSA, PKCS #1 v1.5, SHA-256.
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
-    /// RSA, PSS, SHA-256.
+    /// RSASSA-PSS with SHA-256.
     Ps256,
-    /// ECDSA on P-256, SHA-256.
+    /// ECDSA on P-256 with SHA-256.
     Es256,
-    /// ECDSA on P-384, SHA-384.
+    /// ECDSA on P-384 with SHA-384.
     Es384,
     /// Ed25519.
     EdDsa,
 }
 
 impl KeyAlgorithm {
-    /// The name in the IANA registry, such as `ES256`.
+    /// Returns the name in the IANA registry, such as `ES256`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,9 +41,10 @@ impl KeyAlgorithm {
     }
 }
 
-/// An algorithm that signs with the client secret (RFC 7518 §3.2).
+/// A signature algorithm that uses the client secret (RFC 7518 §3.2).
 ///
-/// A secret shorter than the hash (32, 48 or 64 bytes) is weaker than the algorithm, and some servers refuse it.
+/// A secret that is shorter than the hash (32, 48 or 64 bytes) is weaker than the algorithm, and some servers reject
+/// it.
 ///
 /// # Examples
 ///
@@ -66,7 +67,7 @@ pub enum SecretAlgorithm {
 }
 
 impl SecretAlgorithm {
-    /// The name in the IANA registry, such as `HS256`.
+    /// Returns the name in the IANA registry, such as `HS256`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,7 @@
-//! Assertions as client authentication (RFC 7521 §4.2): how one is sent, and ready ones that somebody else signed.
+//! Assertions as client authentication (RFC 7521 §4.2): how an assertion is sent, and assertions that are issued
+//! elsewhere.
+//!
+//! The assertion is read for every attempt, because its issuer replaces it before it expires.
 
 use super::{
     super::secret::SecretSource,
@@ -10,14 +13,18 @@ use crate::{
     secret::Secret,
 };
 
-/// An assertion that is ready to be sent.
+/// Client authentication with an assertion that is issued elsewhere.
 pub(super) struct ReadyAssertion {
+    /// Client identifier.
     id: String,
+    /// Source of the assertion.
     assertion: SharedSecret,
+    /// Value of `client_assertion_type`.
     assertion_type: String,
 }
 
 impl ReadyAssertion {
+    /// Creates the method from the client identifier, the assertion's source and its type.
     pub(super) fn new(
         id: impl Into<String>,
         assertion: impl SecretSource,
@@ -60,7 +67,7 @@ impl ClientAuthentication for ReadyAssertion {
     }
 }
 
-/// RFC 7521 §4.2.
+/// Adds the parameters of an assertion (RFC 7521 §4.2), and redacts the assertion from errors.
 pub(super) fn assert_client(
     request: &mut TokenRequest,
     id: &str,

@@ -1,14 +1,16 @@
-//! What a way to authenticate does.
+//! The trait for client authentication methods.
+//!
+//! Every built-in method implements this trait as well.
 
 use std::future::{Future, ready};
 
 use super::request::TokenRequest;
 use crate::client_credentials::{CacheIdentity, TokenError, trim::is_empty};
 
-/// One way for a client to authenticate; implement it for what [`ClientAuth`](super::ClientAuth) does not offer: a vendor's header, client
-/// attestation.
+/// A client authentication method. Implement it for a method that [`ClientAuth`](super::ClientAuth) does not offer,
+/// such as a vendor's header or client attestation.
 ///
-/// The layer calls [`authenticate`](Self::authenticate) for every attempt, within the fetch's time limit.
+/// [`authenticate`](Self::authenticate) is called for every attempt, within the time limit of the fetch.
 ///
 /// # Examples
 ///
@@ -35,47 +37,50 @@ use crate::client_credentials::{CacheIdentity, TokenError, trim::is_empty};
 /// # drop(auth);
 /// ```
 pub trait ClientAuthentication: Send + Sync + 'static {
-    /// Adds to `request` what shows who the client is.
+    /// Adds the client's credentials to `request`.
     ///
     /// # Errors
     ///
-    /// A [`TokenError`]; its text must not hold a secret. Nothing is sent then.
+    /// Any [`TokenError`]. Its text must not contain a secret. The request is then not sent.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the fetch's deadline has passed.
+    /// The future is dropped when the deadline of the attempt has passed.
     fn authenticate(
         &self,
         request: &mut TokenRequest,
     ) -> impl Future<Output = Result<(), TokenError>> + Send;
 
-    /// The registered names of the methods that this can carry out equally well, the preferred one first.
+    /// Returns the registered names of the methods that this type supports equally well, in order of preference.
+    /// Default: none.
     ///
-    /// With discovery, the first one that the server offers becomes [`TokenRequest::method`], and there is an error if
-    /// it offers none of them. The default is empty: whatever the server offers is not looked at.
+    /// With discovery, the first one that the server supports becomes [`TokenRequest::method`], and it is an error if
+    /// the server supports none of them. With an empty list the server's methods are ignored.
     fn methods(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Whether another attempt would be made with another secret than the last one, which ends the back-off of a
-    /// permanent failure. The default is `false`.
+    /// Returns whether the next attempt would use a different secret from the last one, which ends the backoff after a
+    /// permanent failure. Default: `false`.
     fn changed(&self) -> impl Future<Output = bool> + Send {
         ready(false)
     }
 
-    /// Whether it puts [`TokenRequest::audience`] into an assertion, so that the audience must be known. The default is
-    /// `false`.
+    /// Returns whether this method puts [`TokenRequest::audience`] into an assertion, so that the audience must be
+    /// known. Default: `false`.
     fn needs_audience(&self) -> bool {
         false
     }
 
-    /// What tells this client from others: its id, the method, and its secret or key as they are now. `None`, which is the
-    /// default, keeps its tokens from being shared through a [`TokenStore`](crate::client_credentials::TokenStore).
+    /// Returns the cache key of this client: its id, the method, and its current secret or key.
+    ///
+    /// Default: `None`, with which tokens are not shared through a
+    /// [`TokenStore`](crate::client_credentials::TokenStore).
     fn cache_identity(&self) -> impl Future<Output = Option<CacheIdentity>> + Send {
         ready(None)
     }
 
-    /// Looks for what is wrong whatever the server says. The default finds nothing.
+    /// Checks the settings without a server. Default: no check.
     ///
     /// # Errors
     ///
@@ -85,7 +90,7 @@ pub trait ClientAuthentication: Send + Sync + 'static {
     }
 }
 
-/// The client id is part of the proof: an empty one is refused before it is sent.
+/// Rejects an empty client id before a request is sent.
 pub(super) fn check_id(id: &str) -> Result<(), TokenError> {
     if is_empty(id) {
         return Err(TokenError::configuration(

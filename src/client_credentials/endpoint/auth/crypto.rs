@@ -1,22 +1,29 @@
-//! Signatures by the crypto provider that the features of this build select. The only file that names jsonwebtoken.
+//! Signatures with the crypto provider that the features of this build select. The only file that depends on
+//! jsonwebtoken.
+//!
+//! The provider is selected by the features of this crate rather than by the process, so that a signature does not
+//! depend on what other crates install.
 
 use super::algorithm::{KeyAlgorithm, SecretAlgorithm};
 
-/// There is no signature: the build has no crypto provider, or the key does not suit the algorithm.
+/// Error of a signature that could not be created.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum CannotSign {
+    /// The build has no crypto provider.
     #[cfg_attr(
         any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"),
         expect(dead_code, reason = "this build has a provider")
     )]
     NoProvider,
+    /// The key does not fit the algorithm, or it is damaged.
     UnsuitableKey,
 }
 
-/// Whether the features of this build bring a crypto provider.
+/// Whether the features of this build include a crypto provider.
 pub(super) const HAS_PROVIDER: bool =
     cfg!(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"));
 
+/// Signatures with jsonwebtoken's provider. If both features are enabled, aws-lc-rs is used.
 #[cfg(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"))]
 mod provider {
     #[cfg(feature = "jwt-aws-lc-rs")]
@@ -27,7 +34,11 @@ mod provider {
 
     use super::{CannotSign, KeyAlgorithm, SecretAlgorithm};
 
-    /// The signature over `message`. `key` is PKCS #1 for RSA, and PKCS #8 for the others.
+    /// Signs `message`. `key` is in PKCS #1 for RSA, and in PKCS #8 for other algorithms.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotSign::UnsuitableKey`], if the provider rejects the key.
     pub(in super::super) fn sign(
         algorithm: KeyAlgorithm,
         key: &[u8],
@@ -43,6 +54,7 @@ mod provider {
         sign_with(algorithm, &key, message)
     }
 
+    /// Returns the HMAC of `message` with a secret.
     pub(in super::super) fn sign_with_secret(
         algorithm: SecretAlgorithm,
         secret: &[u8],
@@ -56,8 +68,8 @@ mod provider {
         sign_with(algorithm, &EncodingKey::from_secret(secret), message)
     }
 
-    /// By the provider itself: jsonwebtoken's own functions use the process-wide default, and panic without one. The
-    /// library's error is dropped, because it may name the key's contents.
+    /// Calls the provider directly: jsonwebtoken's own functions use the process-wide default, and panic without one.
+    /// The library's error is dropped, because it may contain parts of the key.
     fn sign_with(
         algorithm: Algorithm,
         key: &EncodingKey,
@@ -70,10 +82,12 @@ mod provider {
     }
 }
 
+/// Placeholder without a provider: every signature fails.
 #[cfg(not(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto")))]
 mod provider {
     use super::{CannotSign, KeyAlgorithm, SecretAlgorithm};
 
+    /// Fails, because the build has no provider.
     pub(in super::super) fn sign(
         _: KeyAlgorithm,
         _: &[u8],
@@ -82,6 +96,7 @@ mod provider {
         Err(CannotSign::NoProvider)
     }
 
+    /// Fails, because the build has no provider.
     pub(in super::super) fn sign_with_secret(
         _: SecretAlgorithm,
         _: &[u8],

@@ -1,4 +1,6 @@
-//! A [`ClientAuthentication`] without its type.
+//! A type-erased [`ClientAuthentication`].
+//!
+//! `ClientAuth` holds a method as a trait object, so that the method's type does not appear in the endpoint's type.
 
 use super::{client_authentication::ClientAuthentication, request::TokenRequest};
 use crate::{
@@ -6,20 +8,27 @@ use crate::{
     client_credentials::{CacheIdentity, TokenError},
 };
 
+/// The object-safe counterpart of [`ClientAuthentication`], implemented for every method. The futures are boxed.
 pub(super) trait Erased: Send + Sync {
+    /// Calls [`ClientAuthentication::authenticate`].
     fn authenticate_boxed<'a>(
         &'a self,
         request: &'a mut TokenRequest,
     ) -> BoxFuture<'a, Result<(), TokenError>>;
 
+    /// Calls [`ClientAuthentication::changed`].
     fn changed_boxed(&self) -> BoxFuture<'_, bool>;
 
+    /// Calls [`ClientAuthentication::methods`].
     fn methods_of(&self) -> &'static [&'static str];
 
+    /// Calls [`ClientAuthentication::needs_audience`].
     fn needs_audience_of(&self) -> bool;
 
+    /// Calls [`ClientAuthentication::cache_identity`].
     fn cache_identity_boxed(&self) -> BoxFuture<'_, Option<CacheIdentity>>;
 
+    /// Calls [`ClientAuthentication::check`].
     fn check_of(&self) -> Result<(), TokenError>;
 }
 

@@ -1,4 +1,7 @@
-//! A private JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037 §2) as PKCS #1 or PKCS #8, which signing libraries read.
+//! Converts a private JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037 §2) to PKCS #1 or PKCS #8, which signing libraries
+//! read.
+//!
+//! Signing libraries read DER. A JWK is therefore converted when it is read, and never kept as JSON.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -14,10 +17,14 @@ use super::{
     rsa,
 };
 
+/// Zeroized bytes.
 type Bytes = Zeroizing<Vec<u8>>;
 
-/// The key and its `kid`, if `text` is a private key for `algorithm`, or a set (RFC 7517 §5) with one such key. The
-/// error says what was found.
+/// Reads a private key for `algorithm` and its `kid`. `text` is a key, or a set (RFC 7517 §5) with one such key.
+///
+/// # Errors
+///
+/// Describes what was found, without its content.
 pub(super) fn read(
     algorithm: KeyAlgorithm,
     text: &[u8],
@@ -27,6 +34,7 @@ pub(super) fn read(
         Some(b'{') => "JSON that is no JWK".to_owned(),
         _ => pem::found(text),
     })?;
+    // A single key has no `keys` member.
     let Some(keys) = jwk.keys else {
         return jwk.key(algorithm).map(|key| (key, jwk.kid));
     };
@@ -39,6 +47,7 @@ pub(super) fn read(
             Err(what) => found = format!("{what} in a set of {count} (JWKS)"),
         }
     }
+    // With several suitable keys the choice would be arbitrary.
     match suitable.len() {
         0 => Err(found),
         1 => Ok(suitable.swap_remove(0)),
@@ -48,44 +57,60 @@ pub(super) fn read(
     }
 }
 
-/// RFC 9864 renames EdDSA with this curve to Ed25519.
+/// Returns whether `alg` names `algorithm`. RFC 9864 renames EdDSA with this curve to Ed25519.
 fn names(algorithm: KeyAlgorithm, alg: &str) -> bool {
     alg == algorithm.as_str() || (algorithm == KeyAlgorithm::EdDsa && alg == "Ed25519")
 }
 
-/// The members that matter here; the private ones are wiped on drop.
+/// The relevant members of a key or a key set. The private ones are zeroized on drop.
 #[derive(Deserialize)]
 struct Jwk {
-    /// Of a set.
+    /// Keys of a key set.
     keys: Option<Vec<Self>>,
     #[serde(default)]
+    /// Key type.
     kty: String,
+    /// Algorithm that the key is restricted to.
     alg: Option<String>,
+    /// Curve, for `EC` and `OKP`.
     crv: Option<String>,
+    /// Key id.
     kid: Option<String>,
     #[serde(default)]
+    /// Private exponent, private scalar or seed.
     d: Zeroizing<String>,
     #[serde(default)]
+    /// `d mod (p - 1)`.
     dp: Zeroizing<String>,
     #[serde(default)]
+    /// `d mod (q - 1)`.
     dq: Zeroizing<String>,
     #[serde(default)]
+    /// Public exponent.
     e: Zeroizing<String>,
     #[serde(default)]
+    /// Modulus.
     n: Zeroizing<String>,
     #[serde(default)]
+    /// First prime.
     p: Zeroizing<String>,
     #[serde(default)]
+    /// Second prime.
     q: Zeroizing<String>,
     #[serde(default)]
+    /// `q⁻¹ mod p`.
     qi: Zeroizing<String>,
     #[serde(default)]
+    /// First coordinate of the public point.
     x: Zeroizing<String>,
     #[serde(default)]
+    /// Second coordinate of the public point.
     y: Zeroizing<String>,
 }
 
 impl Jwk {
+    /// Converts the key for `algorithm`. Fails with a description if the type, the curve or `alg` does not fit, or a
+    /// member is missing.
     fn key(&self, algorithm: KeyAlgorithm) -> Result<Bytes, String> {
         let curve = self.crv.as_deref();
         let der = match (algorithm, self.kty.as_str(), curve) {
@@ -105,7 +130,7 @@ impl Jwk {
         der.ok_or_else(|| self.describe())
     }
 
-    /// What it is, without its content.
+    /// Describes the key without its content, with the first member that is missing or damaged.
     fn describe(&self) -> String {
         let what = match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => "an RSA key",
@@ -136,7 +161,8 @@ impl Jwk {
         }
     }
 
-    /// RFC 8017 A.1.2, `RSAPrivateKey`. What `n`, `e` and `d` tell may be missing (RFC 7518 §6.3.2).
+    /// Encodes an `RSAPrivateKey` (RFC 8017 A.1.2). Members that follow from `n`, `e` and `d` may be missing (RFC 7518
+    /// §6.3.2), and are computed.
     fn rsa(&self) -> Option<Bytes> {
         let (n, e, d) = (decode(&self.n)?, decode(&self.e)?, decode(&self.d)?);
         let all = [&self.p, &self.q, &self.dp, &self.dq, &self.qi].map(decode);
@@ -152,7 +178,7 @@ impl Jwk {
         Some(element(SEQUENCE, &content))
     }
 
-    /// RFC 5958 around RFC 5915, `ECPrivateKey`.
+    /// Encodes PKCS #8 (RFC 5958) with an `ECPrivateKey` (RFC 5915).
     fn ec(&self, curve: &[u8], length: usize) -> Option<Bytes> {
         let [d, x, y] = [&self.d, &self.x, &self.y].map(|part| padded(&decode(part)?, length));
         let (d, x, y) = (d?, x?, y?);
@@ -163,14 +189,15 @@ impl Jwk {
         Some(pkcs8(&algorithm, &element(SEQUENCE, &key)))
     }
 
-    /// RFC 8410 §7.
+    /// Encodes PKCS #8 with an Ed25519 seed (RFC 8410 §7).
     fn ed(&self) -> Option<Bytes> {
         let seed = decode(&self.d)?;
         (seed.len() == 32).then(|| pkcs8(ED25519, &element(OCTET_STRING, &seed)))
     }
 }
 
-/// With the leading zeros that RFC 7518 §6.2.1.2 asks for, and that some writers leave out or add.
+/// Returns `number` with exactly `length` bytes. RFC 7518 §6.2.1.2 requires leading zeros, which some writers omit or
+/// add to.
 fn padded(number: &[u8], length: usize) -> Option<Bytes> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     let number = &number[zeros..];
@@ -178,10 +205,11 @@ fn padded(number: &[u8], length: usize) -> Option<Bytes> {
     (missing <= MOST_ZEROS).then(|| join(&[&[0; MOST_ZEROS][..missing], number]))
 }
 
+/// Decodes base64url, with or without padding. Returns `None` for an empty member.
 fn decode(member: &Zeroizing<String>) -> Option<Bytes> {
     let decoded = URL_SAFE_NO_PAD.decode(member.trim_end_matches('=')).ok()?;
     (!decoded.is_empty()).then(|| Zeroizing::new(decoded))
 }
 
-/// More zeros at the beginning of a number do not come about by chance.
+/// Maximum number of missing leading zeros. More do not occur by chance, so the number belongs to another curve.
 const MOST_ZEROS: usize = 8;

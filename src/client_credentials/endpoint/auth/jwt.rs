@@ -1,4 +1,7 @@
-//! Assertions for one client: `client_secret_jwt` and `private_key_jwt` (RFC 7523 §2.2, §3).
+//! Signed assertions: `client_secret_jwt` and `private_key_jwt` (RFC 7523 §2.2, §3).
+//!
+//! Both methods build the same claims and differ only in the signature. The assertion is created for each attempt, and
+//! never reused.
 
 use std::{
     any::Any,
@@ -28,14 +31,18 @@ use crate::{
     random::unique,
 };
 
-/// `client_secret_jwt`.
+/// Client authentication `client_secret_jwt`.
 pub(super) struct SecretJwt {
+    /// Client identifier.
     id: String,
+    /// Source of the client secret.
     secret: SharedSecret,
+    /// Algorithm of the signature.
     algorithm: SecretAlgorithm,
 }
 
 impl SecretJwt {
+    /// Creates the method.
     pub(super) fn new(
         id: impl Into<String>,
         secret: impl SecretSource,
@@ -61,7 +68,7 @@ impl ClientAuthentication for SecretJwt {
         Ok(())
     }
 
-    /// Never one that sends the secret itself.
+    /// Only this method: metadata must never lead to one that sends the secret itself.
     fn methods(&self) -> &'static [&'static str] {
         &["client_secret_jwt"]
     }
@@ -90,13 +97,16 @@ impl ClientAuthentication for SecretJwt {
     }
 }
 
-/// `private_key_jwt`.
+/// Client authentication `private_key_jwt`.
 pub(super) struct PrivateKeyJwt<S> {
+    /// Client identifier.
     id: String,
+    /// Signer of the assertions.
     signer: S,
 }
 
 impl<S: Signer> PrivateKeyJwt<S> {
+    /// Creates the method.
     pub(super) fn new(id: impl Into<String>, signer: S) -> Self {
         Self {
             id: id.into(),
@@ -104,7 +114,8 @@ impl<S: Signer> PrivateKeyJwt<S> {
         }
     }
 
-    /// The key, if it is in this process: it is read once for header and signature, and with the request's fallback.
+    /// Returns the key if it is in this process. It is then read once for both header and signature, with the fallback
+    /// of the request.
     fn local_key(&self) -> Option<&SigningKey> {
         (&self.signer as &dyn Any).downcast_ref()
     }
@@ -115,11 +126,13 @@ impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
         let algorithm = self.signer.algorithm();
         let name = algorithm.as_str();
         let (message, signature) = if let Some(key) = self.local_key() {
+            // The header and the signature use the same version of the key, even if its file is replaced in between.
             let key = key.current_for(request).await?;
             let message = signing_input(request, &self.id, name, key.key_id().as_deref())?;
             let signed = key.sign_now(message.as_bytes());
             (message, signed.map_err(|error| cannot_sign(error, name))?)
         } else {
+            // Called immediately before `sign`, as the trait promises.
             let key_id = self.signer.key_id();
             let message = signing_input(request, &self.id, name, key_id.as_deref())?;
             let signature = signature_by(&self.signer, &message, request).await?;
@@ -153,13 +166,14 @@ impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
     fn check(&self) -> Result<(), TokenError> {
         check_id(&self.id)?;
         match self.local_key() {
+            // An external signer needs no provider in this build.
             Some(_) => check_provider(),
             None => Ok(()),
         }
     }
 }
 
-/// Without a provider nothing can be signed here; a library may leave the choice to the program.
+/// Checks that this build can sign. Without a provider, a program that depends on this crate must enable one.
 fn check_provider() -> Result<(), TokenError> {
     match crypto::HAS_PROVIDER {
         true => Ok(()),
@@ -167,6 +181,7 @@ fn check_provider() -> Result<(), TokenError> {
     }
 }
 
+/// Converts a failed signature to an error.
 fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
     match error {
         CannotSign::NoProvider => TokenError::configuration(NO_PROVIDER),
@@ -180,7 +195,12 @@ fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
     }
 }
 
-/// What `signer` returns for `message`, within the time of the attempt.
+/// Calls `signer` with `message`, within the deadline of the attempt. A panic and a timeout are transient failures.
+///
+/// # Errors
+///
+/// The signer's error, a transient error after a panic or a timeout, or a permanent one, if the result is not a
+/// signature.
 async fn signature_by<S: Signer>(
     signer: &S,
     message: &str,
@@ -201,6 +221,7 @@ async fn signature_by<S: Signer>(
         .ok_or_else(|| not_a_signature(signer.algorithm(), length))
 }
 
+/// Error for a signer that returned something other than a signature.
 fn not_a_signature(algorithm: KeyAlgorithm, length: usize) -> TokenError {
     TokenError::from(SignError::permanent(format!(
         "returned {length} bytes that are no {} signature; check that its key is one for this algorithm",
@@ -222,7 +243,7 @@ impl From<SignError> for TokenError {
     }
 }
 
-/// What is signed: header and claims of the assertion (RFC 7515 §5.1).
+/// Returns the signing input: header and claims of the assertion (RFC 7515 §5.1).
 fn signing_input(
     request: &TokenRequest,
     id: &str,
@@ -233,6 +254,7 @@ fn signing_input(
     Ok(format!("{header}.{}", part(&claims(request, id)?)))
 }
 
+/// Adds the assertion, and advice in case the server rejects it.
 fn add_assertion(request: &mut TokenRequest, id: &str, message: &str, signature: &[u8]) {
     let assertion = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
     request.advice = Some(
@@ -242,7 +264,7 @@ fn add_assertion(request: &mut TokenRequest, id: &str, message: &str, signature:
     assert_client(request, id, ClientAuth::JWT_BEARER, assertion.into());
 }
 
-/// draft-ietf-oauth-rfc7523bis asks for the explicit type.
+/// Returns the JOSE header. The explicit type is required by draft-ietf-oauth-rfc7523bis.
 fn header(request: &TokenRequest, algorithm: &str, key_id: Option<&str>) -> serde_json::Value {
     let mut header = json!({ "alg": algorithm });
     if request.is_typed() {
@@ -254,11 +276,17 @@ fn header(request: &TokenRequest, algorithm: &str, key_id: Option<&str>) -> serd
     header
 }
 
-/// RFC 7523 §3. `jti` is new for every attempt: a server may refuse one that it has seen (§3, item 7).
+/// Returns the claims (RFC 7523 §3). Every attempt has a new `jti`, because a server may reject one that it has seen
+/// (§3, item 7).
+///
+/// # Errors
+///
+/// A configuration error, if the audience is unknown.
 fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenError> {
     let Some(audience) = request.audience() else {
         return Err(TokenError::configuration(NO_AUDIENCE));
     };
+    // A clock before 1970 yields 0, which every server rejects as expired.
     let now = request
         .wall()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -274,12 +302,15 @@ fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenEr
     }))
 }
 
+/// Encodes a part of the assertion in base64url.
 fn part(value: &serde_json::Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
+/// Error for a build without a crypto provider.
 const NO_PROVIDER: &str = "was not sent: this build has no crypto provider for JWTs; enable the feature `jwt-aws-lc-rs` or \
      `jwt-rust-crypto`, or sign with a `Signer` of yours";
 
-/// Long enough for a clock that is some seconds off, and too short to be of use to a thief.
+/// Lifetime of an assertion. Tolerates a clock that is some seconds off, and is too short for a stolen assertion to be
+/// useful.
 const LIFETIME: Duration = Duration::from_secs(60);

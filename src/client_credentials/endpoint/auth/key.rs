@@ -1,4 +1,7 @@
 //! The private key of `private_key_jwt`.
+//!
+//! A fixed key is checked when it is created, by a signature. A key with a source is checked by the first attempt,
+//! because the source may not be available earlier.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -17,10 +20,10 @@ use crate::client_credentials::{
     CacheIdentity, TokenError, TokenErrorKind, endpoint::secret::SharedSecret,
 };
 
-/// A private key and the algorithm it signs with. Cheap to clone; zeroised when the last clone is dropped.
+/// A private key and the algorithm that it signs with. Cheap to clone; zeroized when the last clone is dropped.
 ///
-/// Signs with the crypto provider of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`; with `jwt` alone,
-/// [`TokenEndpoint::check`](super::super::TokenEndpoint::check) fails and names the two.
+/// Signs with the crypto provider of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`. With `jwt` alone,
+/// [`TokenEndpoint::check`](super::super::TokenEndpoint::check) fails and names both features.
 ///
 /// # Examples
 ///
@@ -41,34 +44,41 @@ use crate::client_credentials::{
 #[derive(Clone)]
 pub struct SigningKey(Arc<Inner>);
 
+/// Contents of a signing key, shared by its clones.
 #[derive(Clone)]
 struct Inner {
+    /// Algorithm of the signatures.
     algorithm: KeyAlgorithm,
+    /// `kid` that overrides the key's own.
     id: Option<String>,
+    /// The key or its source.
     key: Key,
 }
 
+/// A key, or the source of one.
 #[derive(Clone)]
 enum Key {
-    /// PKCS #1 for RSA, PKCS #8 for the others.
+    /// A key in memory: PKCS #1 for RSA, PKCS #8 for other algorithms.
     Fixed(Zeroizing<Vec<u8>>),
+    /// A source that is read for every attempt.
     Read(SharedSecret),
 }
 
 impl SigningKey {
-    /// The private key in `pem`, unencrypted: PKCS #8 (`BEGIN PRIVATE KEY`), PKCS #1 (`BEGIN RSA PRIVATE KEY`) or SEC 1
-    /// (`BEGIN EC PRIVATE KEY`), the first one if there are several.
+    /// Reads an unencrypted private key in PEM: PKCS #8 (`BEGIN PRIVATE KEY`), PKCS #1 (`BEGIN RSA PRIVATE KEY`) or SEC
+    /// 1 (`BEGIN EC PRIVATE KEY`). If there are several, the first one is used.
     ///
-    /// Certificates, EC parameters and other text may stand around it. Line breaks may be missing or written as `\n`,
-    /// and the whole may be base64 once more.
+    /// Certificates, EC parameters and other text around the key are ignored. Line breaks may be missing or written as
+    /// `\n`, and the whole text may be encoded as base64 again.
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`. Its
-    /// text says what was found.
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey) that describes what was found, if there is no
+    /// private key for `algorithm`.
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let pem = pem::unwrapped(pem.as_ref());
         let (key, found) = private::read_pem(algorithm, &pem).map_err(|found| {
+            // A brace begins a JWK.
             let remedy = match pem.starts_with(b"{") {
                 true => "; pass a JWK to `SigningKey::jwk`",
                 false => pem::remedy(&pem),
@@ -78,15 +88,16 @@ impl SigningKey {
         Self::tried(algorithm, key, None, || found)
     }
 
-    /// The private key in `der`, unencrypted: PKCS #8, PKCS #1 or SEC 1.
+    /// Reads an unencrypted private key in DER: PKCS #8, PKCS #1 or SEC 1.
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`. Its
-    /// text says what was found.
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey) that describes what was found, if it is not a
+    /// private key for `algorithm`.
     pub fn der(algorithm: KeyAlgorithm, der: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let der = der.as_ref();
         let (key, found) = private::read_der(algorithm, der).map_err(|found| {
+            // Dashes begin PEM.
             let remedy = match der.starts_with(b"--") {
                 true => "; pass PEM to `SigningKey::pem`",
                 false => "",
@@ -96,18 +107,19 @@ impl SigningKey {
         Self::tried(algorithm, key, None, || found)
     }
 
-    /// The private key in `jwk`, a JSON Web Key (RFC 7517) with its private members, or a set (JWKS) with one key that
-    /// suits `algorithm`. Its `kid` becomes the [key id](Self::with_key_id).
+    /// Reads a private JSON Web Key (RFC 7517), or a set (JWKS) with exactly one key for `algorithm`. Its `kid` becomes
+    /// the [key id](Self::with_key_id).
     ///
-    /// An RSA key needs no more than `n`, `e` and `d`.
+    /// For an RSA key, `n`, `e` and `d` are sufficient.
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if it is not a private key for `algorithm`, or
-    /// its `alg` is another one. Its text says what was found.
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey) that describes what was found, if it is not a
+    /// private key for `algorithm` or its `alg` names another algorithm.
     pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let jwk = pem::unwrapped(jwk.as_ref());
         let (key, id) = jwk::read(algorithm, &jwk).map_err(|found| {
+            // Anything else may be PEM.
             let remedy = match jwk.starts_with(b"{") {
                 true => "",
                 false => "; pass PEM to `SigningKey::pem`",
@@ -117,10 +129,11 @@ impl SigningKey {
         Self::tried(algorithm, key, id, || "one".to_owned())
     }
 
-    /// A private key that somebody replaces, as PEM or JWK, with a [`SecretFile`](super::super::SecretFile) as its source,
-    /// for example. It is read again for every attempt, and the one that worked last is kept, as [`SecretSource`] says.
+    /// Creates a key that is read from `source`, as PEM or JWK, again for every attempt. Use it for a key that is
+    /// rotated, for example with a [`SecretFile`](super::super::SecretFile). The key that worked last is the fallback;
+    /// see [`SecretSource`].
     ///
-    /// What is wrong with it shows at the first attempt only.
+    /// An invalid key is reported by the first attempt.
     #[must_use]
     pub fn source(algorithm: KeyAlgorithm, source: impl SecretSource) -> Self {
         Self(Arc::new(Inner {
@@ -130,7 +143,7 @@ impl SigningKey {
         }))
     }
 
-    /// The private key in `text`, whose first character tells whether it is a JWK.
+    /// Reads a private key in PEM or JWK. A JWK begins with a brace.
     pub(in crate::client_credentials) fn pem_or_jwk(
         algorithm: KeyAlgorithm,
         text: &[u8],
@@ -142,14 +155,20 @@ impl SigningKey {
         }
     }
 
-    /// The `kid` in the assertion's header, by which the server finds the public key. Default: the JWK's own, or none.
+    /// Sets the `kid` in the assertion's header, by which the server finds the public key. Default: that of the JWK, or
+    /// none.
     #[must_use]
     pub fn with_key_id(mut self, id: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).id = Some(id.into());
         self
     }
 
-    /// Signs once, if this build can: a damaged key, or one that is too short, shows only then.
+    /// Creates a key after a trial signature, if this build can sign: only a signature reveals a key that is damaged or
+    /// too short.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if the key cannot sign.
     fn tried(
         algorithm: KeyAlgorithm,
         key: Zeroizing<Vec<u8>>,
@@ -164,7 +183,11 @@ impl SigningKey {
         Ok(Self(Arc::new(Inner { algorithm, id, key })))
     }
 
-    /// The key as it is for `request`.
+    /// Returns the key for `request`. Reads it from its source, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, or of a key that does not fit the algorithm.
     pub(super) async fn current_for(&self, request: &mut TokenRequest) -> Result<Self, TokenError> {
         match &self.0.key {
             Key::Fixed(_) => Ok(self.clone()),
@@ -175,7 +198,11 @@ impl SigningKey {
         }
     }
 
-    /// The signature of a key that is at hand.
+    /// Signs with a key that is in memory.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the key has a source. Call [`current_for`](Self::current_for) or [`fixed`](Self::fixed) first.
     pub(super) fn sign_now(&self, message: &[u8]) -> Result<Vec<u8>, CannotSign> {
         match &self.0.key {
             Key::Fixed(key) => crypto::sign(self.0.algorithm, key, message),
@@ -183,23 +210,25 @@ impl SigningKey {
         }
     }
 
-    /// The key in `text`, with the id that is set here or else its own.
+    /// Reads the key in `text`. Its id is the configured one, or else its own.
     fn fixed(&self, text: &[u8]) -> Result<Self, TokenError> {
         let read = Self::pem_or_jwk(self.0.algorithm, text)?;
         Ok(match &self.0.id {
+            // The configured id also applies to the next key of the source.
             Some(id) => read.with_key_id(id.as_str()),
             None => read,
         })
     }
 }
 
-/// A key that is [read](SigningKey::source) is read anew for every signature. `private_key_jwt` reads it only once for an
-/// assertion, and falls back on the key that worked last.
+/// A key with a [source](SigningKey::source) is read for every signature. `private_key_jwt` reads it only once for each
+/// assertion, and falls back to the key that worked last.
 impl Signer for SigningKey {
     fn algorithm(&self) -> KeyAlgorithm {
         self.0.algorithm
     }
 
+    /// Returns the configured id. The `kid` of a key with a source is known only after it is read.
     fn key_id(&self) -> Option<Cow<'_, str>> {
         self.0.id.as_deref().map(Cow::Borrowed)
     }
@@ -209,6 +238,7 @@ impl Signer for SigningKey {
         let key = match &self.0.key {
             Key::Fixed(_) => self,
             Key::Read(source) => {
+                // Without a fallback: a caller that uses the key as a `Signer` has no request to record it in.
                 let text = source.look().await;
                 let text = text.ok_or_else(|| SignError::transient("could not read its key"))?;
                 let fixed = self.fixed(text.expose().as_bytes());
@@ -244,6 +274,7 @@ impl Signer for SigningKey {
     }
 }
 
+/// Omits the key.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey")
@@ -253,7 +284,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The key that `algorithm` needs.
+/// Describes the key that `algorithm` requires.
 fn needed(algorithm: KeyAlgorithm) -> &'static str {
     match algorithm {
         KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => "an RSA key of at least 2048 bits",
@@ -263,7 +294,7 @@ fn needed(algorithm: KeyAlgorithm) -> &'static str {
     }
 }
 
-/// Says what kind of thing was found, and nothing of its content.
+/// Error for an unsuitable key. Describes the kind of what was found, without its content.
 fn wrong(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::WrongKey,
@@ -277,5 +308,6 @@ fn wrong(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
     )
 }
 
+/// Error for a build without a crypto provider.
 const NO_PROVIDER: &str =
     "has no crypto provider in this build; enable the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`";

@@ -1,4 +1,13 @@
-//! How the client shows the token endpoint who it is (RFC 6749 §2.3), one file for each family of methods.
+//! Client authentication at the token endpoint (RFC 6749 §2.3), one file for each family of methods.
+//!
+//! A method consists of a constructor here and an implementation of `ClientAuthentication`:
+//!
+//! - `secret`: `client_secret_basic` and `client_secret_post`.
+//! - `jwt`: `client_secret_jwt` and `private_key_jwt`, with `key`, `signer` and `crypto`.
+//! - `assertion`: an assertion that is issued elsewhere.
+//! - `unsigned`: methods without credentials in the request.
+//!
+//! `private`, `jwk`, `der` and `rsa` read private keys.
 
 #[cfg(feature = "jwt")]
 mod algorithm;
@@ -47,10 +56,10 @@ pub use self::{
 use super::SecretSource;
 use crate::client_credentials::{CacheIdentity, TokenError, trim::trimmed};
 
-/// A client's way to authenticate at a token endpoint. Cheap to clone.
+/// A client authentication method. Cheap to clone.
 ///
-/// Carried out anew for every attempt, so that a secret which changes is read again. The constructors are named after
-/// the methods in the IANA registry; [`custom`](Self::custom) takes any other.
+/// The method runs for every attempt, and so reads a secret again each time. The constructors are named after the
+/// methods in the IANA registry. [`custom`](Self::custom) accepts any other method.
 ///
 /// # Examples
 ///
@@ -68,37 +77,40 @@ use crate::client_credentials::{CacheIdentity, TokenError, trim::trimmed};
 /// ```
 #[derive(Clone)]
 pub struct ClientAuth {
+    /// The method, type-erased.
     method: Arc<dyn Erased>,
-    /// What it signs assertions with, if it does so here.
+    /// Algorithm of the assertions that it signs. `None` for a method that does not sign.
     algorithm: Option<&'static str>,
-    /// The client's id had line breaks or marks at its ends, which are removed.
+    /// Whether line breaks, byte order marks or NUL characters were removed from the ends of the client id.
     trimmed_id: bool,
 }
 
 impl ClientAuth {
-    /// `client_secret_basic`: id and secret in an `Authorization: Basic` header, each form-urlencoded first
-    /// (RFC 6749 §2.3.1). For servers that do not decode them, see [`basic_raw`](Self::basic_raw).
+    /// `client_secret_basic`: sends the id and the secret in an `Authorization: Basic` header, each form-urlencoded
+    /// first (RFC 6749 §2.3.1). For servers that do not decode them, see [`basic_raw`](Self::basic_raw).
     #[must_use]
     pub fn basic(id: impl Into<String>, secret: impl SecretSource) -> Self {
         Self::of(id, |id| ClientSecret::new(id, secret, Method::Basic))
     }
 
-    /// `client_secret_basic` without the encoding that RFC 6749 asks for: the two are joined by a colon as they are, as
-    /// in RFC 7617. Some servers, Didit's among them, document this form; Doorkeeper understands no other. The same as
-    /// [`basic`](Self::basic) for ids and secrets of letters, digits and `*-._`.
+    /// `client_secret_basic` without form-urlencoding: joins the id and the secret with a colon as they are (RFC 7617).
+    ///
+    /// Some servers, such as Didit's, document this form; Doorkeeper accepts no other. For ids and secrets of letters,
+    /// digits and `*-._` it equals [`basic`](Self::basic). The id must not contain a colon.
     #[must_use]
     pub fn basic_raw(id: impl Into<String>, secret: impl SecretSource) -> Self {
         Self::of(id, |id| ClientSecret::new(id, secret, Method::BasicRaw))
     }
 
-    /// `client_secret_post`: id and secret as `client_id` and `client_secret` in the form (RFC 6749 §2.3.1).
+    /// `client_secret_post`: sends the id and the secret in the form, as `client_id` and `client_secret` (RFC 6749
+    /// §2.3.1).
     #[must_use]
     pub fn post(id: impl Into<String>, secret: impl SecretSource) -> Self {
         Self::of(id, |id| ClientSecret::new(id, secret, Method::Post))
     }
 
-    /// `client_secret_jwt` (OpenID Connect Core §9): an assertion signed with the secret, which itself stays here.
-    /// HS256; see [`client_secret_jwt_with`](Self::client_secret_jwt_with) for others.
+    /// `client_secret_jwt` (OpenID Connect Core §9): sends an assertion signed with the secret, never the secret
+    /// itself. Uses HS256; for other algorithms, see [`client_secret_jwt_with`](Self::client_secret_jwt_with).
     #[cfg(feature = "jwt")]
     #[must_use]
     pub fn client_secret_jwt(id: impl Into<String>, secret: impl SecretSource) -> Self {
@@ -119,12 +131,12 @@ impl ClientAuth {
         }
     }
 
-    /// `private_key_jwt` (RFC 7523 §2.2): an assertion signed with a private key, with a new `jti` for every attempt
-    /// and a life of 60 s. The key is a [`SigningKey`], or a [`Signer`] of yours, such as a KMS or an HSM.
+    /// `private_key_jwt` (RFC 7523 §2.2): sends an assertion signed with a private key. Each attempt has a new `jti`,
+    /// and an assertion is valid for 60 s. The key is a [`SigningKey`], or any [`Signer`], such as a KMS or an HSM.
     ///
-    /// Its audience is the issuer, which [`TokenEndpoint::discover`](super::TokenEndpoint::discover) or
-    /// [`TokenEndpoint::issuer`](super::TokenEndpoint::issuer) tells, or what
-    /// [`assertion_audience`](super::TokenEndpoint::assertion_audience) says.
+    /// The audience is the issuer of [`TokenEndpoint::discover`](super::TokenEndpoint::discover) or
+    /// [`TokenEndpoint::issuer`](super::TokenEndpoint::issuer), unless
+    /// [`assertion_audience`](super::TokenEndpoint::assertion_audience) sets another one.
     #[cfg(feature = "jwt")]
     #[must_use]
     pub fn private_key_jwt(id: impl Into<String>, signer: impl Signer) -> Self {
@@ -134,7 +146,7 @@ impl ClientAuth {
         }
     }
 
-    /// A ready assertion that somebody else signs: a token that Kubernetes projects into a file, for example, with
+    /// Sends an assertion that is issued elsewhere, such as a token that Kubernetes projects into a file, with
     /// [`SecretFile`](super::SecretFile) as its source. `client_assertion_type` is `jwt-bearer` (RFC 7523 §2.2).
     #[must_use]
     pub fn assertion(id: impl Into<String>, assertion: impl SecretSource) -> Self {
@@ -151,34 +163,37 @@ impl ClientAuth {
         Self::of(id, |id| ReadyAssertion::new(id, assertion, assertion_type))
     }
 
-    /// `tls_client_auth` (RFC 8705 §2.1): the certificate of the TLS connection, with `client_id` in the form.
+    /// `tls_client_auth` (RFC 8705 §2.1): authenticates with the certificate of the TLS connection, and sends
+    /// `client_id` in the form.
     ///
-    /// The certificate belongs to the connection: give it to
-    /// [`TokenEndpoint::client_certificate`](super::TokenEndpoint::client_certificate), or use a client of yours that has it.
+    /// Pass the certificate to [`TokenEndpoint::client_certificate`](super::TokenEndpoint::client_certificate), or use
+    /// a client of your own that presents it.
     #[must_use]
     pub fn tls(id: impl Into<String>) -> Self {
         Self::of(id, |id| Unsigned::new(id, &["tls_client_auth"]))
     }
 
-    /// `self_signed_tls_client_auth` (RFC 8705 §2.2). What [`tls`](Self::tls) says holds here, too.
+    /// `self_signed_tls_client_auth` (RFC 8705 §2.2). The certificate is passed as for [`tls`](Self::tls).
     #[must_use]
     pub fn self_signed_tls(id: impl Into<String>) -> Self {
         Self::of(id, |id| Unsigned::new(id, &["self_signed_tls_client_auth"]))
     }
 
-    /// `none`: `client_id` in the form and no proof (RFC 7591 §2), for grants whose assertion is proof enough.
+    /// `none`: sends `client_id` in the form without credentials (RFC 7591 §2). For grants whose assertion is
+    /// sufficient.
     #[must_use]
     pub fn none(id: impl Into<String>) -> Self {
         Self::of(id, |id| Unsigned::new(id, &["none"]))
     }
 
-    /// Neither proof nor `client_id`, for token exchange at servers that know no clients (RFC 8693 §2.1).
+    /// Sends neither credentials nor `client_id`. For token exchange at servers without registered clients (RFC 8693
+    /// §2.1).
     #[must_use]
     pub fn anonymous() -> Self {
         Self::custom(Unsigned::anonymous())
     }
 
-    /// A method of your own.
+    /// Uses a method of your own.
     #[must_use]
     pub fn custom(method: impl ClientAuthentication) -> Self {
         Self {
@@ -188,9 +203,10 @@ impl ClientAuth {
         }
     }
 
-    /// The method that `make` makes for a client with this id, without line breaks and marks at its ends.
+    /// Creates a method with `make`, which is given the client id, trimmed at both ends.
     fn of<M: ClientAuthentication>(id: impl Into<String>, make: impl FnOnce(String) -> M) -> Self {
         let id = id.into();
+        // An id from a file or a variable may end with a line break, which no server accepts.
         let kept = trimmed(&id);
         Self {
             trimmed_id: kept.len() < id.len(),
@@ -198,23 +214,24 @@ impl ClientAuth {
         }
     }
 
+    /// Returns whether the client id was trimmed.
     pub(super) fn trims_id(&self) -> bool {
         self.trimmed_id
     }
 
-    /// The registered name of the algorithm that assertions are signed with here.
+    /// Returns the registered name of the algorithm that signs assertions.
     pub(super) fn algorithm(&self) -> Option<&'static str> {
         self.algorithm
     }
 
-    /// The `client_assertion_type` of RFC 7523 §2.2.
+    /// `client_assertion_type` of RFC 7523 §2.2.
     pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-    /// The `client_assertion_type` of a SPIFFE JWT-SVID (draft-ietf-oauth-spiffe-client-auth).
+    /// `client_assertion_type` of a SPIFFE JWT-SVID (draft-ietf-oauth-spiffe-client-auth).
     pub const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 }
 
-/// So that what takes a `ClientAuthentication` takes one that is erased already.
+/// Delegates to the erased method, so that `ClientAuth` can be used wherever a method is expected.
 impl ClientAuthentication for ClientAuth {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         self.method.authenticate_boxed(request).await
@@ -241,6 +258,7 @@ impl ClientAuthentication for ClientAuth {
     }
 }
 
+/// Prints the name of the method only.
 impl fmt::Debug for ClientAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let method = self.methods().first().unwrap_or(&"other");

@@ -1,5 +1,8 @@
-//! A private key in PEM, as what signing libraries read: PKCS #8 (RFC 5958), PKCS #1 (RFC 8017 A.1.2), SEC 1
-//! (RFC 5915). [pure]
+//! Converts a private key in PEM or DER to the format that signing libraries read. Accepts PKCS #8 (RFC 5958), PKCS #1
+//! (RFC 8017 A.1.2) and SEC 1 (RFC 5915). [pure]
+//!
+//! The algorithm is configured rather than derived from the key, so every error can name both the key that was found
+//! and the one that is required.
 
 use zeroize::Zeroizing;
 
@@ -9,16 +12,20 @@ use super::{
     der::{self, CONTEXT_0, EC_PUBLIC_KEY, ED25519, INTEGER, OCTET_STRING, P256, P384, SEQUENCE},
 };
 
-/// A private key for one algorithm, and what it is, for people.
+/// A private key in the format of its algorithm, and its description for errors.
 pub(super) type Found = (Zeroizing<Vec<u8>>, String);
 
-/// The first private key in `pem`. The error says what was found.
+/// Reads the first private key in `pem`.
+///
+/// # Errors
+///
+/// Describes what was found, without its content.
 pub(super) fn read_pem(algorithm: KeyAlgorithm, pem: &[u8]) -> Result<Found, String> {
     let blocks = pem::blocks(pem);
     let Some(block) = blocks.iter().find(|block| block.is_private_key()) else {
         return Err(pem::found(pem));
     };
-    // `openssl ecparam -genkey` writes the curve in front of the key.
+    // `openssl ecparam -genkey` writes the curve in a block of its own, before the key.
     let parameters = blocks.iter().find(|block| block.label() == "EC PARAMETERS");
     let parameters = parameters.and_then(Block::der);
     let key = block
@@ -28,19 +35,24 @@ pub(super) fn read_pem(algorithm: KeyAlgorithm, pem: &[u8]) -> Result<Found, Str
     choose(algorithm, &key)
 }
 
-/// The private key in `der`. The error says what was found.
+/// Reads the private key in `der`.
+///
+/// # Errors
+///
+/// Describes what was found, without its content.
 pub(super) fn read_der(algorithm: KeyAlgorithm, der: &[u8]) -> Result<Found, String> {
     let key = PrivateKey::of_der(der).ok_or_else(|| pem::found(der))?;
     choose(algorithm, &key)
 }
 
+/// Converts `key` for `algorithm`. Fails with a description if it does not fit.
 fn choose(algorithm: KeyAlgorithm, key: &PrivateKey<'_>) -> Result<Found, String> {
     let suiting = key.suiting(algorithm);
     let suiting = suiting.map(|suiting| (suiting, key.describe()));
     suiting.ok_or_else(|| key.describe())
 }
 
-/// The bits of the modulus of an RSA key in PKCS #1.
+/// Returns the size of the modulus, in bits, of an RSA key in PKCS #1.
 fn modulus_bits(pkcs1: &[u8]) -> Option<usize> {
     let (content, _) = der::content(pkcs1, SEQUENCE)?;
     let (_version, rest) = der::content(content, INTEGER)?;
@@ -50,23 +62,30 @@ fn modulus_bits(pkcs1: &[u8]) -> Option<usize> {
     Some(8 * modulus.len() - modulus.first()?.leading_zeros() as usize)
 }
 
+/// A parsed private key.
 enum PrivateKey<'a> {
-    /// As PKCS #1.
+    /// RSA, in PKCS #1.
     Rsa(&'a [u8]),
+    /// Elliptic curve.
     Ec(Ec<'a>),
-    /// As PKCS #8.
+    /// Ed25519, in PKCS #8.
     Ed25519(&'a [u8]),
+    /// Any other key, with its description.
     Other(&'static str),
 }
 
+/// A private key on an elliptic curve.
 struct Ec<'a> {
-    /// The encoded object identifier.
+    /// Encoded object identifier of the curve, if it is known.
     curve: Option<&'a [u8]>,
+    /// The whole key.
     der: &'a [u8],
+    /// Whether `der` is SEC 1 rather than PKCS #8.
     is_sec1: bool,
 }
 
 impl<'a> PrivateKey<'a> {
+    /// Parses a key by the label of its PEM block. `parameters` is the curve from a separate block.
     fn of(label: &str, der: &'a [u8], parameters: Option<&'a [u8]>) -> Option<Self> {
         match label {
             "PRIVATE KEY" => Self::of_pkcs8(der),
@@ -76,6 +95,7 @@ impl<'a> PrivateKey<'a> {
                 let (_version, rest) = der::content(content, INTEGER)?;
                 let (key, rest) = der::content(rest, OCTET_STRING)?;
                 let own = der::content(rest, CONTEXT_0).map(|(own, _)| own);
+                // A SEC 1 key need not name its curve. The supported curves differ in the length of the key.
                 let by_length = match key.len() {
                     32 => Some(P256),
                     48 => Some(P384),
@@ -91,6 +111,7 @@ impl<'a> PrivateKey<'a> {
         }
     }
 
+    /// Parses PKCS #8.
     fn of_pkcs8(der: &'a [u8]) -> Option<Self> {
         let (content, _) = der::content(der, SEQUENCE)?;
         let (_version, rest) = der::content(content, INTEGER)?;
@@ -98,6 +119,7 @@ impl<'a> PrivateKey<'a> {
         let (key, _) = der::content(rest, OCTET_STRING)?;
         let (object, parameters) = algorithm.split_at_checked(der::length(algorithm)?)?;
         Some(match object {
+            // A key that is restricted to PSS contains the same PKCS #1 structure.
             RSA | RSA_PSS => Self::Rsa(key),
             EC_PUBLIC_KEY => Self::Ec(Ec {
                 curve: Some(parameters),
@@ -111,10 +133,11 @@ impl<'a> PrivateKey<'a> {
         })
     }
 
-    /// The key in `der`: PKCS #8, PKCS #1 or SEC 1, which the element behind the version tells.
+    /// Parses PKCS #8, PKCS #1 or SEC 1. The tag of the element after the version identifies the format.
     fn of_der(der: &'a [u8]) -> Option<Self> {
         let (content, _) = der::content(der, SEQUENCE)?;
         let (_version, rest) = der::content(content, INTEGER)?;
+        // PKCS #8 continues with the algorithm, PKCS #1 with the modulus, SEC 1 with the key.
         let label = match *rest.first()? {
             SEQUENCE => "PRIVATE KEY",
             INTEGER => "RSA PRIVATE KEY",
@@ -124,8 +147,8 @@ impl<'a> PrivateKey<'a> {
         Self::of(label, der, None)
     }
 
-    /// The key as signatures with `algorithm` need it, PKCS #1 for RSA and PKCS #8 for the others; `None` if it is none for
-    /// that algorithm.
+    /// Returns the key in the format of `algorithm`: PKCS #1 for RSA, PKCS #8 for others. Returns `None` if it does not
+    /// fit the algorithm.
     fn suiting(&self, algorithm: KeyAlgorithm) -> Option<Zeroizing<Vec<u8>>> {
         match (algorithm, self) {
             (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, Self::Rsa(pkcs1)) => {
@@ -138,6 +161,7 @@ impl<'a> PrivateKey<'a> {
         }
     }
 
+    /// Describes the key without its content.
     fn describe(&self) -> String {
         match self {
             Self::Rsa(pkcs1) => match modulus_bits(pkcs1) {
@@ -159,11 +183,12 @@ impl<'a> PrivateKey<'a> {
 }
 
 impl Ec<'_> {
-    /// Whether it is a key on `curve`, an encoded object identifier.
+    /// Returns whether the key is on `curve`, an encoded object identifier.
     fn is_on(&self, curve: &[u8]) -> bool {
         self.curve == Some(curve)
     }
 
+    /// Returns the key in PKCS #8.
     fn pkcs8(&self) -> Zeroizing<Vec<u8>> {
         match self.is_sec1 {
             true => {
@@ -175,7 +200,7 @@ impl Ec<'_> {
     }
 }
 
-// Object identifiers, encoded.
+// Encoded object identifiers.
 const ED448: &[u8] = &[0x06, 3, 0x2B, 0x65, 0x71];
 const P521: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x23];
 const RSA: &[u8] = &[

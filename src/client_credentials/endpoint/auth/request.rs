@@ -1,4 +1,7 @@
 //! The token request that client authentication completes.
+//!
+//! The request carries everything that a method may need: where it goes, when, for whom, and by which deadline. A
+//! method reads these values and adds headers and parameters.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -12,9 +15,9 @@ use super::super::{
 };
 use crate::{client_credentials::TokenError, secret::Secret};
 
-/// A token request, before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds to it.
+/// A token request before it is sent. A [`ClientAuthentication`](super::ClientAuthentication) adds credentials to it.
 ///
-/// `Debug` shows the names of what is in it, and no values.
+/// `Debug` prints names only, not values.
 ///
 /// # Examples
 ///
@@ -42,32 +45,41 @@ use crate::{client_credentials::TokenError, secret::Secret};
 /// ```
 #[derive(Debug)]
 pub struct TokenRequest {
+    /// Headers to send.
     pub(in super::super) headers: HeaderMap,
+    /// Parameters to send.
     pub(in super::super) form: Form,
-    /// What to look at if these credentials are refused.
+    /// What to check if the server rejects these credentials.
     pub(in super::super) advice: Option<&'static str>,
-    /// Never to appear in what the server's answer is quoted for.
+    /// Values that are redacted from quotations of the server's response.
     pub(in super::super) secrets: Vec<Secret>,
+    /// Secrets that this request has read, of which a success makes the fallback.
     pub(in super::super) used: UsedSecrets,
+    /// Destination and time of the request.
     target: Target,
 }
 
-/// Whom a token request is for.
+/// Destination and time of a token request.
 pub(in super::super) struct Target {
+    /// URL of the token endpoint.
     pub(in super::super) token_endpoint: Uri,
+    /// Audience of an assertion, if it is known.
     pub(in super::super) audience: Option<Arc<str>>,
+    /// Selected authentication method.
     pub(in super::super) method: Option<&'static str>,
-    /// Whether an assertion says `typ: client-authentication+jwt`.
+    /// Whether an assertion has `typ: client-authentication+jwt`.
     #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
     pub(in super::super) typed: bool,
+    /// Time of the attempt.
     pub(in super::super) now: Instant,
+    /// Time of the attempt by the wall clock.
     pub(in super::super) wall: SystemTime,
-    /// When the attempt is given up.
+    /// Deadline of the attempt.
     #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
     pub(in super::super) deadline: Instant,
 }
 
-/// Whom a signed assertion names as its audience (`aud`).
+/// The audience (`aud`) of a signed assertion.
 ///
 /// # Examples
 ///
@@ -85,20 +97,24 @@ pub(in super::super) struct Target {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AssertionAudience {
-    /// The issuer's identifier and nothing else, as draft-ietf-oauth-rfc7523bis asks. The default.
+    /// The issuer identifier as the only value (draft-ietf-oauth-rfc7523bis). The default.
     #[default]
     Issuer,
-    /// The URL of the token endpoint, as older servers want it (RFC 7523 §3).
+    /// The URL of the token endpoint, which older servers require (RFC 7523 §3).
     TokenEndpoint,
-    /// The URL of the endpoint that the request goes to: the token endpoint's for a token, the revocation endpoint's for a
-    /// revocation.
+    /// The URL of the endpoint that receives the request: the token endpoint for a token request, the revocation
+    /// endpoint for a revocation.
     RequestedEndpoint,
     /// This text.
     Other(Arc<str>),
 }
 
 impl TokenRequest {
-    /// The secret to send: see [`UsedSecrets::read`].
+    /// Reads a secret to send; see [`UsedSecrets::read`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, if there is no fallback.
     pub(in super::super) async fn read(
         &mut self,
         secret: &SharedSecret,
@@ -107,6 +123,7 @@ impl TokenRequest {
         self.used.read(secret, now).await
     }
 
+    /// Creates a request without headers.
     pub(in super::super) fn new(form: Form, target: Target) -> Self {
         Self {
             headers: HeaderMap::new(),
@@ -118,65 +135,67 @@ impl TokenRequest {
         }
     }
 
-    /// Where the request goes.
+    /// Returns the URL of the token endpoint.
     #[must_use]
     pub fn token_endpoint(&self) -> &Uri {
         &self.target.token_endpoint
     }
 
-    /// The audience for an assertion: the issuer, unless
-    /// [`TokenEndpoint::assertion_audience`](super::super::TokenEndpoint::assertion_audience) says otherwise. `None` if
-    /// the issuer is not known.
+    /// Returns the audience for an assertion: the issuer, unless
+    /// [`TokenEndpoint::assertion_audience`](super::super::TokenEndpoint::assertion_audience) sets another one. `None`
+    /// if the issuer is unknown.
     #[must_use]
     pub fn audience(&self) -> Option<&str> {
         self.target.audience.as_deref()
     }
 
-    /// The one of [`ClientAuthentication::methods`](super::ClientAuthentication::methods) to carry out; the first one,
-    /// where the server's offer is not known.
+    /// Returns the method to use, one of [`ClientAuthentication::methods`](super::ClientAuthentication::methods). If
+    /// the methods of the server are unknown, it is the first one.
     #[must_use]
     pub fn method(&self) -> Option<&'static str> {
         self.target.method
     }
 
-    /// The civil time, by the layer's clock.
+    /// Returns the wall clock time, by the layer's clock.
     #[must_use]
     pub fn wall(&self) -> SystemTime {
         self.target.wall
     }
 
+    /// Returns the time of the attempt, by the layer's clock.
     pub(in super::super) fn now(&self) -> Instant {
         self.target.now
     }
 
-    /// Sets a header. Mark the value sensitive if it is a secret.
+    /// Sets a header. Mark a secret value as sensitive.
     pub fn header(&mut self, name: HeaderName, value: HeaderValue) {
         self.headers.insert(name, value);
     }
 
-    /// Adds a parameter to the form. A name that is there already makes the request fail before it is sent
-    /// (RFC 6749 §3.2).
+    /// Adds a parameter to the form. A duplicate name makes the request fail before it is sent (RFC 6749 §3.2).
     pub fn parameter(&mut self, name: impl Into<String>, value: impl Into<Secret>) {
         self.form.push(name, value);
     }
 
-    /// Has `secret` replaced wherever the server's answer is quoted.
+    /// Redacts `secret` wherever an error quotes the server's response.
     pub fn redact(&mut self, secret: impl Into<Secret>) {
         self.secrets.push(secret.into());
     }
 
+    /// Returns the deadline of the attempt.
     #[cfg(feature = "jwt")]
     pub(super) fn deadline(&self) -> Instant {
         self.target.deadline
     }
 
+    /// Returns whether an assertion has an explicit `typ`.
     #[cfg(feature = "jwt")]
     pub(super) fn is_typed(&self) -> bool {
         self.target.typed
     }
 }
 
-/// Without the endpoint's query, which the audience may repeat.
+/// Omits the endpoint's query, and the audience, which may repeat it.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")

@@ -1,27 +1,30 @@
-//! An RSA private key from less than all of its members (RFC 7518 §6.3.2, RFC 8017 §3.2). [pure]
+//! Completes an RSA private key that lacks its CRT members (RFC 7518 §6.3.2, RFC 8017 §3.2). [pure]
+//!
+//! The arithmetic is not constant-time. It runs when a key is read, and only for a JWK without these members.
 
 use std::cmp::Ordering;
 
 use zeroize::Zeroizing;
 
-/// `p`, `q`, `dp`, `dq`, `qi`, big-endian.
+/// The members `p`, `q`, `dp`, `dq` and `qi`, big-endian.
 pub(super) type Crt = [Zeroizing<Vec<u8>>; 5];
 
-/// The members that follow from modulus, public and private exponent. `None` if they do not belong together, or the
-/// public exponent is unusually large.
+/// Computes the members from modulus, public exponent and private exponent. Returns `None` if they do not belong
+/// together, or the public exponent exceeds 32 bits.
 pub(super) fn crt(n: &[u8], e: &[u8], d: &[u8]) -> Option<Crt> {
     let [n, d] = [n, d].map(Number::from_be);
     let (p, q) = factors(&n, e, &d)?;
     Some(with_factors(p, q, &d))
 }
 
-/// The same with the two primes at hand.
+/// Computes the members from the two primes and the private exponent.
 pub(super) fn crt_of_primes(p: &[u8], q: &[u8], d: &[u8]) -> Option<Crt> {
     let [p, q, d] = [p, q, d].map(Number::from_be);
     let valid = [&p, &q].iter().all(|prime| prime.bits() > 2);
     valid.then(|| with_factors(p, q, &d))
 }
 
+/// Computes the exponents and the coefficient from the primes.
 fn with_factors(p: Number, q: Number, d: &Number) -> Crt {
     let one = Number::small(1);
     let dp = d.rem(&p.minus(&one));
@@ -30,17 +33,22 @@ fn with_factors(p: Number, q: Number, d: &Number) -> Crt {
     [p, q, dp, dq, qi].map(|number| number.to_be())
 }
 
-/// The primes `p > q`. With g as a small factor of `gcd(p - 1, q - 1)`, `d·e - 1` times g is a multiple of
-/// `φ = (p - 1)·(q - 1) = n - (p + q) + 1`. As φ is hardly less than n, the multiple is known, and φ gives `p + q`.
+/// Returns the primes, `p > q`.
+///
+/// `d·e - 1` is a multiple of `lcm(p - 1, q - 1)`. So for g = `gcd(p - 1, q - 1)`, or already for a factor of it,
+/// `(d·e - 1)·g` is a multiple of `φ = (p - 1)·(q - 1) = n - (p + q) + 1`. The function tries each small g. Since φ is
+/// only slightly smaller than n, division by n yields the multiple. From φ follows `p + q`, and from that the primes.
 fn factors(n: &Number, e: &[u8], d: &Number) -> Option<(Number, Number)> {
     let e = Number::from_be(e).to_u32().filter(|e| *e > 2)?;
     let one = Number::small(1);
+    // Bounds the work for an unusually large key.
     if d.bits() > n.bits() || n.bits() > LARGEST || n.bits() < 8 {
         return None;
     }
     let base = d.times_small(e).minus(&one);
     (1..=LARGEST_G).find_map(|g| {
         let multiple = base.times_small(g);
+        // The quotient is k - 1, because φ is slightly smaller than n.
         let k = multiple.div_rem(n).0.to_u32()?.checked_add(1)?;
         let (phi, 0) = multiple.div_small(k) else {
             return None;
@@ -48,27 +56,31 @@ fn factors(n: &Number, e: &[u8], d: &Number) -> Option<(Number, Number)> {
         if phi.compare(n) != Ordering::Less {
             return None;
         }
+        // p + q, from φ = n - (p + q) + 1.
         let sum = n.plus(&one).minus(&phi);
         let square = sum.times(&sum);
         let four_n = n.times_small(4);
         if square.compare(&four_n) == Ordering::Less {
             return None;
         }
+        // p - q, from (p - q)² = (p + q)² - 4n.
         let difference = square.minus(&four_n).root();
         if sum.compare(&difference) == Ordering::Less {
             return None;
         }
         let p = sum.plus(&difference).half();
         let q = sum.minus(&difference).half();
+        // The product is the proof: any other g fails here or before.
         (p.times(&q).compare(n) == Ordering::Equal && q.bits() > 1).then_some((p, q))
     })
 }
 
-/// `a` to the power of -1, modulo `m`, by Euclid's algorithm; 0 if there is none.
+/// Returns the inverse of `a` modulo `m`, by the extended Euclidean algorithm. Returns 0 if there is none.
 fn inverse(a: &Number, m: &Number) -> Number {
     let (mut r, mut next_r) = (m.clone(), a.rem(m));
     let (mut t, mut next_t) = (Number::small(0), Number::small(1));
     while next_r.bits() > 0 {
+        // Invariant: `t·a ≡ r` and `next_t·a ≡ next_r` modulo `m`.
         let (quotient, rest) = r.div_rem(&next_r);
         let product = quotient.times(&next_t).rem(m);
         let following = match t.compare(&product) {
@@ -84,15 +96,17 @@ fn inverse(a: &Number, m: &Number) -> Number {
     }
 }
 
-/// A number from 0: its digits to the base of 2^32, the last one first, and none of them a leading zero.
+/// A natural number: digits in base 2^32, least significant first, without leading zeros. Zeroized on drop.
 #[derive(Clone)]
 struct Number(Zeroizing<Vec<u32>>);
 
 impl Number {
+    /// Creates a number of one digit.
     fn small(value: u32) -> Self {
         Self::of(vec![value])
     }
 
+    /// Creates a number from digits, and removes leading zeros.
     fn of(digits: Vec<u32>) -> Self {
         let mut digits = Zeroizing::new(digits);
         while digits.last() == Some(&0) {
@@ -101,12 +115,14 @@ impl Number {
         Self(digits)
     }
 
+    /// Reads a big-endian number.
     fn from_be(bytes: &[u8]) -> Self {
         let digits = bytes.rchunks(4);
         let digit = |chunk: &[u8]| chunk.iter().fold(0, |sum, b| sum << 8 | u32::from(*b));
         Self::of(digits.map(digit).collect())
     }
 
+    /// Returns the number as big-endian bytes without leading zeros.
     fn to_be(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(4 * self.0.len() + 1));
         for digit in self.0.iter().rev() {
@@ -116,6 +132,7 @@ impl Number {
         Zeroizing::new(bytes[zeros..].to_vec())
     }
 
+    /// Returns the number if it fits.
     fn to_u32(&self) -> Option<u32> {
         match self.0.as_slice() {
             [] => Some(0),
@@ -124,16 +141,19 @@ impl Number {
         }
     }
 
+    /// Returns the number of significant bits.
     fn bits(&self) -> usize {
         let last = self.0.last();
         last.map_or(0, |last| 32 * self.0.len() - last.leading_zeros() as usize)
     }
 
+    /// Compares two numbers. Without leading zeros, the one with more digits is larger.
     fn compare(&self, other: &Self) -> Ordering {
         let lengths = self.0.len().cmp(&other.0.len());
         lengths.then_with(|| self.0.iter().rev().cmp(other.0.iter().rev()))
     }
 
+    /// Returns the sum.
     fn plus(&self, other: &Self) -> Self {
         let (long, short) = match self.0.len() >= other.0.len() {
             true => (self, other),
@@ -151,13 +171,14 @@ impl Number {
         Self::of(digits)
     }
 
-    /// The other one is not larger.
+    /// Returns the difference. `other` must not be larger.
     fn minus(&self, other: &Self) -> Self {
         let mut difference = self.clone();
         difference.subtract(other);
         Self::of(std::mem::take(&mut *difference.0))
     }
 
+    /// Subtracts `other`, which must not be larger.
     fn subtract(&mut self, other: &Self) {
         let mut borrow = false;
         for (index, digit) in self.0.iter_mut().enumerate() {
@@ -172,10 +193,12 @@ impl Number {
         }
     }
 
+    /// Returns the product with a single digit.
     fn times_small(&self, factor: u32) -> Self {
         self.times(&Self::small(factor))
     }
 
+    /// Returns the product (schoolbook multiplication).
     fn times(&self, other: &Self) -> Self {
         let mut digits = vec![0; self.0.len() + other.0.len()];
         for (index, digit) in self.0.iter().enumerate() {
@@ -191,6 +214,7 @@ impl Number {
         Self::of(digits)
     }
 
+    /// Returns quotient and remainder of a division by a single digit, which must not be 0.
     fn div_small(&self, divisor: u32) -> (Self, u32) {
         let mut rest = 0;
         let mut digits = vec![0; self.0.len()];
@@ -202,7 +226,7 @@ impl Number {
         (Self::of(digits), rest)
     }
 
-    /// Bit by bit: at most as many steps as the quotient has bits. The divisor is not 0.
+    /// Returns quotient and remainder, by binary long division. `divisor` must not be 0.
     fn div_rem(&self, divisor: &Self) -> (Self, Self) {
         let mut rest = self.clone();
         let steps = (self.bits() + 1).saturating_sub(divisor.bits());
@@ -218,11 +242,12 @@ impl Number {
         (Self::of(quotient), rest)
     }
 
+    /// Returns the remainder.
     fn rem(&self, divisor: &Self) -> Self {
         self.div_rem(divisor).1
     }
 
-    /// The largest number whose square is not larger, bit by bit.
+    /// Returns the integer square root, bit by bit.
     fn root(&self) -> Self {
         let mut rest = self.clone();
         let mut root = Self::small(0);
@@ -240,12 +265,14 @@ impl Number {
         root
     }
 
+    /// Returns the number shifted to the left.
     fn shifted(&self, bits: usize) -> Self {
         let mut digits = vec![0; bits / 32];
         digits.extend_from_slice(&self.0);
         Self::of(digits).times_small(1 << (bits % 32))
     }
 
+    /// Shifts the number to the right by one bit.
     fn halve(&mut self) {
         let mut carry = 0;
         for digit in self.0.iter_mut().rev() {
@@ -258,16 +285,17 @@ impl Number {
         }
     }
 
+    /// Returns the number shifted to the right by one bit.
     fn half(mut self) -> Self {
         self.halve();
         self
     }
 }
 
-/// Bits of the largest modulus.
+/// Maximum size of the modulus, in bits.
 const LARGEST: usize = 16_384;
 
-/// The largest factor that is tried. That `gcd(p - 1, q - 1)` is larger happens with one key in some thousands.
+/// Maximum g that is tried. `gcd(p - 1, q - 1)` is larger for about one key in several thousand.
 const LARGEST_G: u32 = 4096;
 
 #[cfg(test)]

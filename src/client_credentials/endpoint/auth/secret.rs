@@ -1,4 +1,7 @@
 //! `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1).
+//!
+//! The two methods differ only in where the secret is sent. RFC 6749 §2.3.1 requires form-urlencoding within the
+//! header, which not every server decodes; `BasicRaw` omits it.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -15,21 +18,29 @@ use crate::client_credentials::{
     endpoint::{form::encode_into, secret::SharedSecret},
 };
 
+/// Client authentication with a client secret.
 pub(super) struct ClientSecret {
+    /// Client identifier.
     id: String,
+    /// Source of the client secret.
     secret: SharedSecret,
+    /// Method that is used unless the server's metadata selects another one.
     method: Method,
 }
 
-/// How the secret is sent, where the server's offer does not decide.
+/// How the secret is sent.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Method {
+    /// Header, with both parts form-urlencoded.
     Basic,
+    /// Header, with both parts as they are.
     BasicRaw,
+    /// Form.
     Post,
 }
 
 impl ClientSecret {
+    /// Creates the method.
     pub(super) fn new(id: impl Into<String>, secret: impl SecretSource, method: Method) -> Self {
         Self {
             id: id.into(),
@@ -38,23 +49,25 @@ impl ClientSecret {
         }
     }
 
-    /// The server sees the secret either way, so its metadata may choose.
+    /// Returns the method for `request`. Both methods disclose the secret to the server, so its metadata may select
+    /// either.
     fn chosen(&self, request: &TokenRequest) -> Method {
         match (request.method(), self.method) {
             (Some(POST), _) => Method::Post,
+            // The metadata does not say whether the server decodes the header, so the standard encoding is used.
             (Some(BASIC), Method::Post) => Method::Basic,
             (_, method) => method,
         }
     }
 
-    /// What to check if the credentials are refused: they themselves, and the other ways to send them.
+    /// Returns what to check if the server rejects the credentials: the credentials, and the other ways to send them.
     fn advice(&self, secret: &str, method: Method) -> &'static str {
         let plain = |text: &str| {
             text.bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"*-._".contains(&b))
         };
         let odd = !(plain(&self.id) && plain(secret));
-        // All that is left to try at once: one setting after the other would lead in a circle.
+        // The advice lists all alternatives at once. A single one would lead from setting to setting in a circle.
         match method {
             Method::Basic if odd => {
                 "check the client id and secret, which hold characters on which servers differ: the server may want them \
@@ -134,7 +147,9 @@ impl ClientAuthentication for ClientSecret {
     }
 }
 
+/// Returns the value of the `Authorization` header, marked as sensitive. All buffers are zeroized.
 fn basic(id: &str, secret: &str, method: Method) -> Result<HeaderValue, TokenError> {
+    // Sufficient capacity from the start: a reallocation would leave a copy of the secret in freed memory.
     let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
     if method == Method::BasicRaw {
         pair.push_str(id);
@@ -155,7 +170,9 @@ fn basic(id: &str, secret: &str, method: Method) -> Result<HeaderValue, TokenErr
     Ok(header)
 }
 
+/// Registered name of the method with a header.
 const BASIC: &str = "client_secret_basic";
+/// Registered name of the method with the form.
 const POST: &str = "client_secret_post";
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-//! Signatures of assertions by a key that is elsewhere: a KMS, an HSM, an agent.
+//! Signers of assertions, whose key may be outside this process: a KMS, an HSM, an agent.
+//!
+//! A signer outside this process receives the message rather than its hash, because KMSs differ in which of the two
+//! they accept.
 
 use std::{
     borrow::Cow,
@@ -15,10 +18,10 @@ use super::{
 };
 use crate::{BoxError, client_credentials::CacheIdentity};
 
-/// Signs assertions with a private key, which may be in another process: a KMS, an HSM, an agent.
+/// Signs assertions with a private key, which may be outside this process: a KMS, an HSM, an agent.
 ///
-/// [`ClientAuth::private_key_jwt`](super::super::ClientAuth::private_key_jwt) takes any signer.
-/// [`SigningKey`](super::super::SigningKey) is the one whose key is in this process; `Arc<S>` shares one.
+/// Pass a signer to [`ClientAuth::private_key_jwt`](super::super::ClientAuth::private_key_jwt). For a key in this
+/// process, use [`SigningKey`](super::super::SigningKey). `Arc<S>` shares a signer.
 ///
 /// # Examples
 ///
@@ -68,48 +71,54 @@ use crate::{BoxError, client_credentials::CacheIdentity};
 /// # }
 /// ```
 pub trait Signer: Send + Sync + 'static {
-    /// The algorithm of the key. Always the same one.
+    /// Returns the algorithm of the key. It must not change.
     fn algorithm(&self) -> KeyAlgorithm;
 
-    /// The `kid` in the assertion's header, by which the server finds the public key. Called right before
-    /// [`sign`](Self::sign), which must use the key of this id. The default is none.
+    /// Returns the `kid` in the assertion's header, by which the server finds the public key. Called immediately before
+    /// [`sign`](Self::sign), which must use the key with this id. Default: none.
     fn key_id(&self) -> Option<Cow<'_, str>> {
         None
     }
 
-    /// Returns the signature over `message`, which is not hashed yet.
+    /// Signs `message`, which is not hashed yet.
     ///
-    /// A signature of [`Es256`](KeyAlgorithm::Es256) or [`Es384`](KeyAlgorithm::Es384) may be the two numbers in a row
-    /// (RFC 7518 §3.4) or ASN.1 DER, as KMSs return it. One of another length than the algorithm's is an error.
+    /// A signature of [`Es256`](KeyAlgorithm::Es256) or [`Es384`](KeyAlgorithm::Es384) may be the concatenated numbers
+    /// (RFC 7518 §3.4) or ASN.1 DER, which KMSs return. A signature whose length does not fit the algorithm is an
+    /// error.
     ///
-    /// A library that blocks, such as PKCS #11, belongs on [`spawn_blocking`](tokio::task::spawn_blocking).
+    /// Run a blocking library, such as PKCS #11, on [`spawn_blocking`](tokio::task::spawn_blocking).
     ///
     /// # Errors
     ///
-    /// A [`SignError`]; its text must not hold a secret. Nothing is sent then. The fetch fails with a
+    /// A [`SignError`]. Its text must not contain a secret. The request is then not sent, and the fetch fails with a
     /// [`TokenError`](crate::client_credentials::TokenError) of kind
-    /// [`SigningFailed`](crate::client_credentials::TokenErrorKind::SigningFailed). A transient failure without a time to
-    /// wait is retried within the fetch, as [`TokenEndpoint::retries`](super::super::TokenEndpoint::retries) says. A panic
-    /// is a transient failure.
+    /// [`SigningFailed`](crate::client_credentials::TokenErrorKind::SigningFailed).
+    ///
+    /// A transient failure without a time to wait is retried within the fetch; see
+    /// [`TokenEndpoint::retries`](super::super::TokenEndpoint::retries). A panic is a transient failure.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the fetch's deadline has passed, and after half of that time for the first attempt.
+    /// The future is dropped when the deadline of the fetch has passed, or after half of that time for the first
+    /// attempt.
     fn sign(&self, message: &[u8]) -> impl Future<Output = Result<Vec<u8>, SignError>> + Send;
 
-    /// Whether another key would sign now than for the last attempt, which ends the back-off of a permanent failure. The
-    /// default is `false`.
+    /// Returns whether the next attempt would use a different key from the last one, which ends the backoff after a
+    /// permanent failure. Default: `false`.
     fn changed(&self) -> impl Future<Output = bool> + Send {
         ready(false)
     }
 
-    /// What tells this key from others, such as its name in the KMS. `None`, which is the default, keeps tokens from being
-    /// shared through a [`TokenStore`](crate::client_credentials::TokenStore).
+    /// Returns the cache key of this key, such as its name in the KMS.
+    ///
+    /// Default: `None`, with which tokens are not shared through a
+    /// [`TokenStore`](crate::client_credentials::TokenStore).
     fn cache_identity(&self) -> impl Future<Output = Option<CacheIdentity>> + Send {
         ready(None)
     }
 }
 
+/// Delegates to the shared signer.
 impl<S: Signer> Signer for Arc<S> {
     fn algorithm(&self) -> KeyAlgorithm {
         S::algorithm(self)
@@ -132,7 +141,7 @@ impl<S: Signer> Signer for Arc<S> {
     }
 }
 
-/// A [`Signer`] returned no signature. Its text must not hold a secret.
+/// An error of a [`Signer`]. Its text must not contain a secret.
 ///
 /// # Examples
 ///
@@ -148,27 +157,32 @@ impl<S: Signer> Signer for Arc<S> {
 /// ```
 #[derive(Debug)]
 pub struct SignError {
+    /// Whether the failure is transient.
     pub(super) transient: bool,
+    /// Description that completes a sentence beginning with "the signer".
     pub(super) what: Cow<'static, str>,
+    /// Time to wait before the next attempt.
     pub(super) retry_after: Option<Duration>,
+    /// The underlying error.
     pub(super) source: Option<BoxError>,
 }
 
 impl SignError {
-    /// A failure that may go away by itself: throttling, a timeout, an outage. `what` continues the sentence "the signer …"
-    /// and must not hold a secret.
+    /// Creates an error for a failure that may resolve by itself, such as throttling, a timeout or an outage. `what`
+    /// completes the sentence "the signer …" and must not contain a secret.
     #[must_use]
     pub fn transient(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(true, what)
     }
 
-    /// A failure that stays until somebody changes something: no permission, no such key. `what` continues the sentence
-    /// "the signer …" and must not hold a secret.
+    /// Creates an error for a failure that needs intervention, such as a missing permission or key. `what` completes
+    /// the sentence "the signer …" and must not contain a secret.
     #[must_use]
     pub fn permanent(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(false, what)
     }
 
+    /// Creates an error without a source.
     fn new(transient: bool, what: impl Into<Cow<'static, str>>) -> Self {
         Self {
             transient,
@@ -178,27 +192,27 @@ impl SignError {
         }
     }
 
-    /// Adds the error that caused this one. Its text must not hold a secret.
+    /// Adds the underlying error as the source. Its text must not contain a secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Adds the time that the signer asks to wait before the next attempt.
+    /// Sets the time that the signer asks to wait before the next attempt.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Whether the failure may go away by itself.
+    /// Returns whether the failure may resolve by itself.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.transient
     }
 
-    /// How long to wait before the next attempt, if the signer says so.
+    /// Returns the time to wait before the next attempt, if the signer specifies one.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
@@ -218,12 +232,14 @@ impl Error for SignError {
     }
 }
 
-/// `signature` as a JWS has it (RFC 7518 §3.3 to §3.5, RFC 8037 §3.1); `None` if it is none of `algorithm`.
+/// Converts `signature` to the form of a JWS (RFC 7518 §3.3 to §3.5, RFC 8037 §3.1). Returns `None` if it is not a
+/// signature of `algorithm`.
 pub(super) fn jws_signature(algorithm: KeyAlgorithm, signature: Vec<u8>) -> Option<Vec<u8>> {
     let length = signature.len();
     match algorithm {
         KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => (length >= MIN_RSA).then_some(signature),
         KeyAlgorithm::EdDsa => (length == 64).then_some(signature),
+        // A DER signature is practically always longer, by the 6 bytes of its headers.
         KeyAlgorithm::Es256 if length == 2 * 32 => Some(signature),
         KeyAlgorithm::Es384 if length == 2 * 48 => Some(signature),
         KeyAlgorithm::Es256 => from_der(&signature, 32),
@@ -231,11 +247,12 @@ pub(super) fn jws_signature(algorithm: KeyAlgorithm, signature: Vec<u8>) -> Opti
     }
 }
 
-/// The two numbers of a signature in DER (RFC 3279 §2.2.3), each of `length` bytes.
+/// Converts a DER signature (RFC 3279 §2.2.3) to two concatenated numbers of `length` bytes each.
 fn from_der(signature: &[u8], length: usize) -> Option<Vec<u8>> {
     let (pair, after) = der::content(signature, SEQUENCE)?;
     let (r, rest) = der::content(pair, INTEGER)?;
     let (s, behind) = der::content(rest, INTEGER)?;
+    // DER omits leading zeros, and adds one before a set first bit. JWS has a fixed length.
     let padded = |number: &[u8]| {
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
         let number = &number[zeros..];
@@ -243,10 +260,11 @@ fn from_der(signature: &[u8], length: usize) -> Option<Vec<u8>> {
         Some(join(&[&vec![0; missing], number]))
     };
     let (r, s) = (padded(r)?, padded(s)?);
+    // Bytes after the signature mean that it is something else.
     (after.is_empty() && behind.is_empty()).then(|| [r.as_slice(), s.as_slice()].concat())
 }
 
-/// Minimum length of an RSA signature: RFC 7518 §3.3 wants keys of 2048 bits or more.
+/// Minimum length of an RSA signature, in bytes: RFC 7518 §3.3 requires keys of at least 2048 bits.
 const MIN_RSA: usize = 2048 / 8;
 
 #[cfg(test)]

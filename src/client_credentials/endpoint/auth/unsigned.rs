@@ -1,4 +1,7 @@
-//! Methods whose proof is not in the request: `tls_client_auth`, `self_signed_tls_client_auth`, `none`.
+//! Methods without credentials in the request: `tls_client_auth`, `self_signed_tls_client_auth` and `none`.
+//!
+//! For the methods with a certificate the TLS connection carries the credentials. The client presents the certificate,
+//! not this module.
 
 use super::{
     client_authentication::{ClientAuthentication, check_id},
@@ -6,13 +9,16 @@ use super::{
 };
 use crate::client_credentials::{CacheIdentity, TokenError};
 
+/// Client authentication that sends the client id at most.
 pub(super) struct Unsigned {
-    /// None for a client that has no id.
+    /// Client identifier. `None` for an anonymous client.
     id: Option<String>,
+    /// Registered name of the method. Empty for an anonymous client.
     methods: &'static [&'static str],
 }
 
 impl Unsigned {
+    /// Creates a method that sends `id`.
     pub(super) fn new(id: impl Into<String>, methods: &'static [&'static str]) -> Self {
         Self {
             id: Some(id.into()),
@@ -20,6 +26,7 @@ impl Unsigned {
         }
     }
 
+    /// Creates a method that sends nothing.
     pub(super) fn anonymous() -> Self {
         Self {
             id: None,
@@ -30,7 +37,7 @@ impl Unsigned {
 
 impl ClientAuthentication for Unsigned {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-        // RFC 8705 §2: `client_id` is required, because the certificate alone does not name the client.
+        // `client_id` is required (RFC 8705 §2), because the certificate alone does not identify the client.
         if let Some(id) = &self.id {
             request.parameter("client_id", id.as_str());
         }

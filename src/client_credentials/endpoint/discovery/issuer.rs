@@ -1,4 +1,6 @@
-//! An issuer's identifier, and where its metadata is. [pure]
+//! Issuer identifiers and the URLs of their metadata. [pure]
+//!
+//! Many servers document the URL of the metadata rather than the issuer, so both are accepted.
 
 use std::sync::Arc;
 
@@ -9,12 +11,14 @@ use crate::Origin;
 /// An issuer, configured by its identifier or by the URL of its metadata.
 #[derive(Clone, Debug)]
 pub(super) struct Issuer {
+    /// Identifier of the issuer. Without a final slash if it was derived from `document`.
     name: Arc<str>,
-    /// The URL of the metadata, if that was configured; whether the identifier ends with a slash is not known then.
+    /// URL of the metadata, if that was configured. Whether the identifier ends with a slash is then unknown.
     document: Option<Uri>,
 }
 
 impl Issuer {
+    /// Creates an issuer from its identifier or the URL of its metadata.
     pub(super) fn new(configured: Arc<str>) -> Self {
         match behind_well_known(&configured) {
             Some(name) => Self {
@@ -28,25 +32,28 @@ impl Issuer {
         }
     }
 
+    /// Returns the identifier.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether metadata that names its issuer so belongs to this one.
+    /// Returns whether metadata with the issuer `named` belongs to this issuer. Both must be identical (RFC 8414 §3.3),
+    /// except for a final slash if the URL of the metadata was configured.
     pub(super) fn is_called(&self, named: &str) -> bool {
+        // Only a configured URL leaves it open whether the identifier ends with a slash.
         let bare = named.strip_suffix('/').unwrap_or(named);
         *named == *self.name || (self.document.is_some() && *bare == *self.name)
     }
 
+    /// Returns whether the issuer is on loopback.
     pub(super) fn is_loopback(&self) -> bool {
         let uri = self.name.parse().ok();
         uri.and_then(|uri| Origin::of(&uri))
             .is_some_and(|origin| origin.is_loopback())
     }
 
-    /// Where the documents are, in the order in which they are asked for: the one that is configured; then, as RFC 8414
-    /// §3.1 puts it, the well-known part between host and path; then, as OpenID Connect Discovery §4.1 puts it, behind
-    /// the path.
+    /// Returns the URLs of the metadata in the order of requests: the configured URL; the well-known part between host
+    /// and path (RFC 8414 §3.1); the well-known part after the path (OpenID Connect Discovery §4.1).
     pub(super) fn places(&self) -> Vec<Uri> {
         let Ok(issuer) = self.name.parse::<Uri>() else {
             return Vec::new();
@@ -60,6 +67,7 @@ impl Issuer {
         let known = [at(format!("{OAUTH}{path}")), at(format!("{path}{OPENID}"))];
         let mut places: Vec<_> = self.document.iter().cloned().collect();
         for place in known.into_iter().flatten() {
+            // The configured URL may be one of the well-known ones.
             if !places.contains(&place) {
                 places.push(place);
             }
@@ -68,8 +76,8 @@ impl Issuer {
     }
 }
 
-/// The identifier of the issuer whose metadata is at the URL `configured`, without a slash at its end; `None` if that is
-/// not a well-known URL.
+/// Returns the identifier of the issuer whose metadata is at the URL `configured`, without a final slash. Returns
+/// `None` if that is not a well-known URL.
 fn behind_well_known(configured: &str) -> Option<String> {
     let (before, after) = configured.split_once(WELL_KNOWN)?;
     let (name, path) = after.split_at(after.find('/').unwrap_or(after.len()));
@@ -80,12 +88,15 @@ fn behind_well_known(configured: &str) -> Option<String> {
         .split_once("://")
         .is_some_and(|(_, rest)| !rest.contains('/'));
     let path = path.trim_end_matches('/');
-    // What follows the well-known part is the issuer's path, if nothing of it stands before.
+    // The path follows the well-known part (RFC 8414) or precedes it (OpenID Connect), never both.
     (known && (is_origin || path.is_empty())).then(|| format!("{before}{path}"))
 }
 
+/// Prefix of well-known paths (RFC 8615).
 const WELL_KNOWN: &str = "/.well-known/";
+/// Well-known path of RFC 8414.
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
+/// Well-known path of OpenID Connect Discovery.
 const OPENID: &str = "/.well-known/openid-configuration";
 
 #[cfg(test)]

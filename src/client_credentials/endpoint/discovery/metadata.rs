@@ -1,4 +1,7 @@
-//! An authorization server's metadata document (RFC 8414 §2, §3), read from bytes.
+//! Reads the metadata of an authorization server (RFC 8414 §2, §3).
+//!
+//! Metadata is trusted only as far as its issuer: it must name the issuer exactly, it may not lead to loopback or plain
+//! http unless that is allowed, and renewed metadata may not move the endpoint to another origin.
 
 use std::sync::Arc;
 
@@ -11,48 +14,60 @@ use crate::{
     client_credentials::{TokenError, TokenErrorKind, endpoint::response::Members},
 };
 
-/// What the document says that matters here.
+/// The relevant parts of the metadata.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in super::super) struct Metadata {
+    /// Issuer, as the metadata spells it.
     issuer: Arc<str>,
+    /// URL of the token endpoint.
     token_endpoint: Uri,
+    /// Alias of the token endpoint.
     mtls_token_endpoint: Alias,
+    /// URL of the revocation endpoint, if it is usable.
     revocation_endpoint: Option<Uri>,
+    /// Alias of the revocation endpoint, if it is usable.
     mtls_revocation_endpoint: Option<Uri>,
+    /// Authentication methods that the server supports.
     methods: Vec<String>,
-    /// For signed assertions; `None` if the document does not say.
+    /// Algorithms that the server accepts for assertions. `None` if the metadata does not list them.
     algorithms: Option<Vec<String>>,
 }
 
-/// The token endpoint for clients that present a certificate (RFC 8705 §5).
+/// The token endpoint for clients with a certificate (RFC 8705 §5).
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Alias {
+    /// The metadata names no alias.
     None,
+    /// The alias is at this URL.
     At(Uri),
-    /// There is one, and the client's certificate may not go there.
+    /// The metadata names an alias that the client must not use.
     Unusable,
 }
 
-/// What the configured credential can do.
+/// Capabilities of the configured credential.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Able {
+    /// Supported authentication methods, in order of preference.
     pub(in super::super) methods: &'static [&'static str],
-    /// What it signs assertions with.
+    /// Algorithm of its assertions, if it signs any.
     pub(in super::super) algorithm: Option<&'static str>,
 }
 
-/// Where a token request goes, and how the client authenticates there.
+/// Endpoints and authentication method of the requests.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in super::super) struct Choice {
-    /// The issuer as the metadata calls it.
+    /// Issuer, as the metadata spells it.
     pub(in super::super) issuer: Option<Arc<str>>,
+    /// URL of the token endpoint.
     pub(in super::super) token_endpoint: Uri,
+    /// URL of the revocation endpoint, if one is known.
     pub(in super::super) revocation_endpoint: Option<Uri>,
+    /// Authentication method. `None` if the credential names none.
     pub(in super::super) method: Option<&'static str>,
 }
 
 impl Choice {
-    /// A token endpoint of which nothing is known, for a client that can authenticate in `able` ways.
+    /// Returns the choice for a configured token endpoint without metadata: the preferred method of `able`.
     pub(in super::super) fn at(token_endpoint: Uri, able: &'static [&'static str]) -> Self {
         Self {
             issuer: None,
@@ -63,16 +78,16 @@ impl Choice {
     }
 }
 
-/// Why a body is not used as the metadata of an issuer.
+/// Why a response is not used as the issuer's metadata.
 pub(super) enum Unread {
-    /// It is not metadata, or names no token endpoint: there may be some at another place.
+    /// The response is not metadata, or names no token endpoint. The next URL is tried.
     NoMetadata(&'static str),
-    /// It is metadata that must not be used.
+    /// The response is metadata that must not be used. No other URL is tried.
     Refused(TokenError),
 }
 
 impl Metadata {
-    /// The document in `body`, if it is the one of `issuer`. Members that are optional and odd are passed over.
+    /// Reads the metadata in `body`, if it belongs to `issuer`. Invalid optional members are ignored.
     pub(super) fn read(body: &[u8], issuer: &Issuer, allow_http: bool) -> Result<Self, Unread> {
         let text = |members: &Map<String, Value>, name: &str| {
             let text = members.get(name)?.as_str();
@@ -82,7 +97,7 @@ impl Metadata {
         let Some(named) = text(&members, "issuer") else {
             return Err(Unread::NoMetadata("no JSON object with an `issuer`"));
         };
-        // RFC 8414 §3.3: identical, or the document must not be used.
+        // The document must not be used unless the issuers are identical (RFC 8414 §3.3).
         if !issuer.is_called(&named) {
             return Err(Unread::Refused(TokenError::new(
                 TokenErrorKind::IssuerMismatch,
@@ -101,12 +116,13 @@ impl Metadata {
             loopback: issuer.is_loopback(),
             http: allow_http,
         };
-        // Some servers write a list where an object belongs.
+        // Some servers send an array instead of an object.
         let none = Map::new();
         let aliases = members.get("mtls_endpoint_aliases");
         let aliases = aliases.and_then(Value::as_object).unwrap_or(&none);
+        // An unusable alias is an error only for a client with a certificate.
         let alias = text(aliases, "token_endpoint").map(|uri| trusted.usable(&uri));
-        // Of use on shutdown at most, if at all.
+        // At most used on shutdown, so an invalid URL does not fail the fetch of a token.
         let optional = |uri: Option<String>| trusted.usable(&uri?);
         Ok(Self {
             issuer: named.into(),
@@ -123,15 +139,19 @@ impl Metadata {
             },
             revocation_endpoint: optional(text(&members, "revocation_endpoint")),
             mtls_revocation_endpoint: optional(text(aliases, "revocation_endpoint")),
-            // RFC 8414 §2: if omitted, the default is `client_secret_basic`.
+            // If omitted, the default is `client_secret_basic` (RFC 8414 §2).
             methods: list(&members, "token_endpoint_auth_methods_supported")
                 .unwrap_or_else(|| vec!["client_secret_basic".to_owned()]),
             algorithms: list(&members, "token_endpoint_auth_signing_alg_values_supported"),
         })
     }
 
-    /// Chooses among `able`, what the configured credential can do. Never anything else: a server, or somebody in its
-    /// place, must not talk a client out of its key.
+    /// Selects the method and the endpoints. Selects only among the configured methods, because a server, or an
+    /// attacker in its place, must not make the client disclose more than it was configured to.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error that lists what the server supports and what the credential supports.
     pub(super) fn choose(&self, able: Able) -> Result<Choice, TokenError> {
         let offered = |method: &&&str| self.methods.iter().any(|known| known == **method);
         let method = able.methods.iter().find(offered).copied();
@@ -154,8 +174,8 @@ impl Metadata {
         self.choice(method)
     }
 
-    /// The algorithm that `able` signs with and the document's list, if that lacks it. RFC 7518 and RFC 9864 name
-    /// Ed25519 differently.
+    /// Returns the algorithm of `able` and the supported ones, if the server does not support it. RFC 7518 and RFC 9864
+    /// use different names for Ed25519.
     fn lacks(&self, able: Able) -> Option<(&'static str, &[String])> {
         let (algorithm, known) = (able.algorithm?, self.algorithms.as_deref()?);
         let is_ours =
@@ -163,7 +183,12 @@ impl Metadata {
         (!known.iter().any(is_ours)).then_some((algorithm, known))
     }
 
-    /// The same method at this document's endpoint, for a credential that was used as `known` says.
+    /// Selects the same method with renewed metadata. Fails if the method or the algorithm is no longer supported, or
+    /// the token endpoint has moved to another origin.
+    ///
+    /// # Errors
+    ///
+    /// An error that says what has changed. The metadata in use is then kept.
     pub(super) fn follow(&self, known: &Choice, able: Able) -> Result<Choice, TokenError> {
         let dropped = known
             .method
@@ -178,7 +203,8 @@ impl Metadata {
         if Origin::of(&choice.token_endpoint) != Origin::of(&known.token_endpoint) {
             return Err(changed("moves the token endpoint to another origin"));
         }
-        // Token and credentials go there, too: to no other origin than before.
+        // Tokens and credentials are sent to the revocation endpoint as well, so it must not move to another origin
+        // either.
         let before = known.revocation_endpoint.as_ref();
         let trusted = Origin::of(before.unwrap_or(&known.token_endpoint));
         if choice.revocation_endpoint.as_ref().and_then(Origin::of) != trusted {
@@ -187,7 +213,7 @@ impl Metadata {
         Ok(choice)
     }
 
-    /// RFC 8705 §5: who presents a certificate uses the alias.
+    /// Returns the endpoints for `method`. A client with a certificate uses the aliases (RFC 8705 §5).
     fn choice(&self, method: Option<&'static str>) -> Result<Choice, TokenError> {
         let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
         let token_endpoint = match &self.mtls_token_endpoint {
@@ -210,7 +236,7 @@ impl Metadata {
     }
 }
 
-/// The names in a list, or in a string in its place. `None` if it says nothing.
+/// Returns the names in an array, or in a string instead of one. Returns `None` if there are none.
 fn list(members: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
     let names: Vec<String> = match members.get(name)? {
         Value::Array(values) => values
@@ -230,17 +256,18 @@ fn list(members: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// Where a remote document may send the client's secret.
+/// Destinations to which metadata may direct the client's credentials.
 #[derive(Clone, Copy)]
 struct Trusted {
-    /// The issuer is on this machine, and so may its endpoints be.
+    /// Whether the issuer is on loopback, so that its endpoints may be as well.
     loopback: bool,
+    /// Whether plain http is allowed to any host.
     http: bool,
 }
 
 impl Trusted {
-    /// The URL, if it is absolute, and https unless it is loopback. Loopback is for issuers there: anybody else who names a
-    /// port of this machine leads the secret to another program.
+    /// Returns the URL if it is absolute, and https unless it is on loopback. Loopback is allowed only for an issuer on
+    /// loopback: otherwise metadata could direct the credentials to another program on this machine.
     fn usable(self, uri: &str) -> Option<Uri> {
         let uri: Uri = uri.trim().parse().ok()?;
         let origin = Origin::of(&uri)?;
@@ -253,6 +280,7 @@ impl Trusted {
     }
 }
 
+/// Creates a transient error for unusable metadata.
 fn malformed(what: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::Malformed,
@@ -261,6 +289,7 @@ fn malformed(what: &str) -> TokenError {
     )
 }
 
+/// Creates an error for renewed metadata that contradicts the metadata in use.
 fn changed(what: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::MetadataChanged,
@@ -271,11 +300,12 @@ fn changed(what: &str) -> TokenError {
     )
 }
 
+/// Returns at most 20 names for an error.
 fn few(names: &[String]) -> Vec<String> {
     names.iter().take(20).map(|name| shown(name)).collect()
 }
 
-/// Of a foreign text, what an error may quote.
+/// Returns the part of a server's text that an error may quote: at most 200 characters, without control characters.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -1,4 +1,6 @@
-//! Finds the token endpoint from the issuer (RFC 8414, OpenID Connect Discovery), and keeps what it found.
+//! Discovery of the token endpoint from the issuer (RFC 8414, OpenID Connect Discovery), with a cache.
+//!
+//! The metadata is fetched by the first token fetch, and renewed by a later one. There is no background task.
 
 mod issuer;
 mod metadata;
@@ -26,23 +28,29 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// An issuer's metadata. Clones share it.
+/// An issuer and its cached metadata. Clones share the cache.
 #[derive(Clone, Debug)]
 pub(super) struct Discovery {
+    /// The issuer.
     issuer: Issuer,
-    /// Written by whoever fetched a document, read by every fetch of a token. A reader sees a whole document or none.
+    /// The cache. The fetch that gets a document writes it, and every token fetch reads it. It is replaced as a whole,
+    /// so that a reader never sees a partial update. The lock is never held across an `await`.
     state: Arc<Mutex<State>>,
 }
 
+/// Cached result of discovery.
 #[derive(Debug, Default)]
 struct State {
+    /// The last choice. `None` before the first successful discovery.
     choice: Option<Choice>,
-    /// When the document is to be asked for again.
+    /// When the metadata must be renewed.
     due: Option<Instant>,
+    /// Number of consecutive failed renewals.
     failures: u32,
 }
 
 impl Discovery {
+    /// Creates a discovery with an empty cache.
     pub(super) fn new(issuer: Arc<str>) -> Self {
         Self {
             issuer: Issuer::new(issuer),
@@ -50,13 +58,19 @@ impl Discovery {
         }
     }
 
+    /// Returns the issuer identifier.
     pub(super) fn issuer(&self) -> &str {
         self.issuer.name()
     }
 
-    /// Where to go and how to authenticate there, from the document at hand or from a new one.
+    /// Returns the endpoints and the authentication method, from the cache or from newly fetched metadata.
     ///
-    /// Once there is a document, a failure to renew it is told as an event, and changes nothing.
+    /// The first fetch must succeed. Later, a failed renewal is reported as an event, and the cached metadata stays in
+    /// use.
+    ///
+    /// # Errors
+    ///
+    /// Only while nothing is cached: the error of the request, or of metadata that must not be used.
     pub(super) async fn choice(
         &self,
         transport: &Transport,
@@ -65,6 +79,7 @@ impl Discovery {
         cx: &Surroundings<'_>,
     ) -> Result<Choice, TokenError> {
         let now = cx.clock().now();
+        // Concurrent first fetches may each fetch the metadata; the last one wins.
         let Some((known, due)) = self.known(now) else {
             let choice = self
                 .fetch(transport, allow_http, cx.clock().wall())
@@ -75,7 +90,7 @@ impl Discovery {
         if !due {
             return Ok(known);
         }
-        // A slow server must not use up the time of the token request.
+        // Limits the renewal, so that a slow server leaves enough time for the token request.
         let limit = after(now, LONGEST_RENEWAL).min(cx.deadline());
         let renewed = timeout_at(limit, self.fetch(transport, allow_http, cx.clock().wall()))
             .await
@@ -95,22 +110,25 @@ impl Discovery {
         }
     }
 
-    /// What was found last, if anything was.
+    /// Returns the cached choice, if there is one.
     pub(super) fn adopted(&self) -> Option<Choice> {
         lock(&self.state).choice.clone()
     }
 
+    /// Returns the cached choice, and whether the caller must renew it.
     fn known(&self, now: Instant) -> Option<(Choice, bool)> {
         let mut state = lock(&self.state);
         let choice = state.choice.clone()?;
         let due = state.due.is_none_or(|due| now >= due);
         if due {
-            // One at a time: whoever comes meanwhile goes on with what there is.
+            // Postpones the renewal for concurrent callers, which continue with the cached metadata. So only one caller
+            // renews at a time.
             state.due = Some(after(now, LONGEST_RENEWAL));
         }
         Some((choice, due))
     }
 
+    /// Caches a choice for its lifetime.
     fn adopt(&self, choice: Choice, now: Instant) -> Choice {
         let mut state = lock(&self.state);
         state.choice = Some(choice.clone());
@@ -119,14 +137,22 @@ impl Discovery {
         choice
     }
 
+    /// Postpones the next renewal after a failure, with exponential backoff.
     fn put_off(&self, now: Instant, random: f64) {
         let mut state = lock(&self.state);
         state.failures = state.failures.saturating_add(1);
         state.due = Some(after(now, BACKOFF.wait(state.failures, random)));
     }
 
-    /// A place that has no metadata leads to the next one. A server that fails or throttles, or metadata of another
-    /// issuer, does not: that is no reason to believe a document from elsewhere.
+    /// Requests the metadata from each URL in turn.
+    ///
+    /// Only a URL without metadata leads to the next one. A server error, throttling, or metadata of another issuer
+    /// fails immediately, because it does not justify trusting a document from another place.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first URL that fails, or [`NoMetadata`](TokenErrorKind::NoMetadata) with the response of each
+    /// URL.
     async fn fetch(
         &self,
         transport: &Transport,
@@ -142,6 +168,7 @@ impl Discovery {
         let mut tried = Tried::default();
         for place in places {
             let answered = match transport.send(get(place.clone())).await {
+                // Metadata is never that large, so this is another document.
                 Err(error) if error.kind() == TokenErrorKind::TooLarge => {
                     tried.odd(&place, "more than 1 MiB");
                     continue;
@@ -166,8 +193,8 @@ impl Discovery {
     }
 }
 
-/// Whether the answer means that there is no metadata at a place. Login pages, redirects to them and methods that are not
-/// known stand for a 404 at some servers.
+/// Returns whether the status means that there is no metadata at a URL. Instead of a 404, some servers send a redirect
+/// to a login page, or respond that the method is unknown.
 fn has_no_metadata(status: StatusCode) -> bool {
     match status {
         StatusCode::TOO_MANY_REQUESTS => false,
@@ -176,26 +203,30 @@ fn has_no_metadata(status: StatusCode) -> bool {
     }
 }
 
-/// The places without metadata, and what each of them said.
+/// URLs without metadata, and the response of each.
 #[derive(Default)]
 struct Tried {
+    /// Description of each response.
     said: Vec<String>,
-    /// One of them answered as if there was something.
+    /// Whether a URL responded with content that is not metadata. The error is then transient.
     odd: bool,
 }
 
 impl Tried {
+    /// Records a URL that responded with a status.
     fn nothing(&mut self, place: &Uri, status: StatusCode) {
         let place = response::place(place);
         self.said.push(format!("{place} said {}", status.as_u16()));
     }
 
+    /// Records a URL that responded with something other than metadata.
     fn odd(&mut self, place: &Uri, what: &str) {
         let place = response::place(place);
         self.said.push(format!("{place} said {what}"));
         self.odd = true;
     }
 
+    /// Returns the error if no URL has metadata.
     fn error(&self) -> TokenError {
         TokenError::new(
             TokenErrorKind::NoMetadata,
@@ -209,6 +240,7 @@ impl Tried {
     }
 }
 
+/// Builds a request for metadata.
 fn get(place: Uri) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = place;
@@ -220,11 +252,12 @@ fn get(place: Uri) -> Request<Full<Bytes>> {
     request
 }
 
+/// Returns the error for a response that neither contains metadata nor means that there is none.
 fn refused(place: &Uri, status: StatusCode, tried: &Tried) -> TokenError {
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => TokenErrorKind::Throttled,
         status if status.is_server_error() => TokenErrorKind::Server,
-        // Neither a success nor a failure.
+        // 1xx and unknown statuses.
         _ => TokenErrorKind::Malformed,
     };
     let place = response::place(place);
@@ -235,7 +268,9 @@ fn refused(place: &Uri, status: StatusCode, tried: &Tried) -> TokenError {
     TokenError::new(kind, true, text).with_status(status)
 }
 
-/// After so long a document is asked for again.
+/// Interval after which metadata is renewed.
 const LIFETIME: Duration = Duration::from_secs(3600);
+/// Maximum duration of a renewal.
 const LONGEST_RENEWAL: Duration = Duration::from_secs(5);
+/// Backoff between failed renewals: initial and maximum interval.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(600));

@@ -1,4 +1,7 @@
-//! The members of a token endpoint's answer, however they are written, wiped when they are dropped. [pure]
+//! Parses a token endpoint's response into members, in any encoding that servers use. Zeroized on drop. [pure]
+//!
+//! Responses contain tokens, so every buffer and every string is zeroized. What remains of the members after parsing is
+//! kept for the user, without secrets.
 
 use std::fmt;
 
@@ -23,16 +26,18 @@ use crate::{
     secret::Secret,
 };
 
-/// The members of the answer; every string in it is zeroised on drop.
+/// Members of a response. Every string is zeroized on drop.
 pub(super) struct Answer {
+    /// Members by name.
     pub(super) members: Map<String, Value>,
+    /// Deviations from RFC 6749 found so far.
     pub(super) quirks: Vec<Quirk>,
-    /// Whether the body is UTF-8, so that its text is what the server meant.
+    /// Whether the body is UTF-8, so that its text is certain to be as the server meant it.
     pub(super) is_utf8: bool,
 }
 
 impl Answer {
-    /// JSON, or else a form: some servers send that for a success, as `text/plain` too.
+    /// Parses JSON, or otherwise a form, which some servers send even as `text/plain`.
     pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let is_utf8 = std::str::from_utf8(body).is_ok();
         let mut answer = match Members::read(body) {
@@ -55,13 +60,14 @@ impl Answer {
         let essence = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok()?.split(';').next());
-        // A missing content type forbids nothing (RFC 9110 §8.3).
+        // A missing content type leaves the format open (RFC 9110 §8.3).
         if essence.is_some_and(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
             answer.quirks.push(Quirk::WrongContentType);
         }
         Some(answer)
     }
 
+    /// Parses a form. Returns `None` if no member identifies it as a token response.
     fn parse_form(body: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(trimmed(body)).ok()?.trim();
         let mut answer = Self {
@@ -73,6 +79,7 @@ impl Answer {
         for pair in text.split('&') {
             let (name, value) = pair.split_once('=')?;
             let value = Value::String(decode(value)?);
+            // The replaced value may be a token.
             if let Some(mut old) = answer.members.insert(decode(name)?, value) {
                 wipe(&mut old);
                 duplicate = true;
@@ -81,31 +88,35 @@ impl Answer {
         if duplicate {
             answer.quirks.push(Quirk::DuplicateMember);
         }
-        // Any text with an equals sign has the form of a form.
+        // Any text with an equals sign is a valid form, so a known member is required.
         let known = ["access_token", "error"];
         let is_answer = known.iter().any(|name| answer.members.contains_key(*name));
         is_answer.then_some(answer)
     }
 
-    /// The `error` member: a code that means something, or what it says in RFC 6749 §5.2's character set with `secrets`
-    /// replaced. A value that says nothing (empty, false, zero) is no error, and neither is the name of the status,
-    /// which web frameworks put there.
+    /// Returns the error code: a known code, or the text of the `error` member in the character set of RFC 6749 §5.2,
+    /// with `secrets` redacted.
+    ///
+    /// An empty value (an empty text, `false`, zero) is no error. Neither is the name of the status, which web
+    /// frameworks put there.
     pub(super) fn code(&self, status: StatusCode, secrets: &[Secret]) -> Option<String> {
         match self.members.get("error")? {
-            // Whatever the secret is: a part of a known word gives nothing away.
+            // Known codes are exempt from redaction: even if a secret is part of one, it discloses nothing.
             Value::String(code) if KNOWN_CODES.contains(&code.as_str()) => Some(code.clone()),
             Value::String(code) if code.trim().is_empty() => None,
+            // Web frameworks write the name of the status here.
             Value::String(words) if !status.is_success() && is_status(words) => None,
             Value::String(code) => Some(self.quoted(code, secrets, 80)),
             Value::Null | Value::Bool(false) => None,
             Value::Number(number) if number.as_f64() == Some(0.0) => None,
             Value::Array(values) if values.is_empty() => None,
             Value::Object(members) if members.is_empty() => None,
-            // `"error": {..}` or `"error": true`: an error all the same.
+            // `"error": {..}` and `"error": true` are errors as well.
             _ => Some("unknown_error".to_owned()),
         }
     }
 
+    /// Returns the description of the error, from one of the members that servers use, redacted.
     pub(super) fn description(&self, secrets: &[Secret]) -> Option<String> {
         let inner = self
             .members
@@ -125,7 +136,7 @@ impl Answer {
         (!text.is_empty()).then_some(text)
     }
 
-    /// The `token_type`, for an error's text.
+    /// Returns the `token_type` for an error, redacted.
     pub(super) fn token_type(&self, secrets: &[Secret]) -> String {
         match self.members.get("token_type").and_then(Value::as_str) {
             Some(kind) => self.quoted(kind, secrets, 40),
@@ -133,7 +144,8 @@ impl Answer {
         }
     }
 
-    /// Words of the server's, without the secrets that it was sent and the tokens that it sends.
+    /// Returns text of the server, at most `most` characters long, with the request's secrets and the response's tokens
+    /// redacted.
     fn quoted(&self, text: &str, secrets: &[Secret], most: usize) -> String {
         let tokens = ["access_token", "refresh_token", "id_token"];
         let tokens = tokens
@@ -146,7 +158,7 @@ impl Answer {
                 words.push(' ');
             }
             words.push_str(word);
-            // No more than this is read.
+            // `quotable` reads no more than this.
             if words.len() > LONGEST_TEXT {
                 break;
             }
@@ -154,7 +166,7 @@ impl Answer {
         quotable(&words, &secrets, most)
     }
 
-    /// The members that are left, but for secrets.
+    /// Removes and returns the remaining members, without those that contain secrets.
     pub(super) fn take_extra(&mut self) -> Map<String, Value> {
         let mut extra = std::mem::take(&mut self.members);
         drop_secrets(&mut extra);
@@ -168,17 +180,19 @@ impl Drop for Answer {
     }
 }
 
-/// A JSON object; of two members with one name the last counts, as with most parsers, and it is noticed.
+/// A JSON object. Of duplicate members the last one counts, as in most parsers.
 #[derive(Default)]
 pub(in super::super) struct Members {
+    /// Members by name.
     pub(in super::super) members: Map<String, Value>,
+    /// Whether a name occurs more than once.
     duplicate: bool,
-    /// The text is not the JSON of RFC 8259.
+    /// Whether the text is not JSON as RFC 8259 defines it.
     misencoded: bool,
 }
 
 impl Members {
-    /// The object in `body`, whatever the encoding of its text; `None` if it holds none.
+    /// Parses the object in `body`, in any encoding. Returns `None` if there is none.
     pub(in super::super) fn read(body: &[u8]) -> Option<Self> {
         let json = trimmed(body);
         if let Ok(found) = serde_json::from_slice::<Self>(json) {
@@ -188,7 +202,7 @@ impl Members {
             });
         }
         let repaired = match std::str::from_utf8(json) {
-            // A page, an empty body: nothing to repair.
+            // A web page or an empty body: nothing to repair.
             Ok(text) if !text.starts_with('{') => return None,
             Ok(text) => repaired(text),
             Err(_) if body.starts_with(b"\xFF\xFE") || body.starts_with(b"\xFE\xFF") => {
@@ -196,6 +210,7 @@ impl Members {
             }
             Err(_) => repaired(decoded(json).trim()),
         };
+        // Repaired text that still does not parse is not a token response.
         let found = serde_json::from_str::<Self>(&repaired).ok()?;
         Some(Self {
             misencoded: true,
@@ -206,6 +221,7 @@ impl Members {
 
 impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The visitor for an object.
         struct Object;
 
         impl<'de> Visitor<'de> for Object {
@@ -216,6 +232,7 @@ impl<'de> Deserialize<'de> for Members {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                // Not derived: `Map` would drop a duplicate silently, without zeroizing it.
                 let mut found = Members::default();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if let Some(mut old) = found.members.insert(name, value) {
@@ -231,6 +248,7 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
+/// Zeroizes all strings in `value`.
 pub(in super::super) fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
@@ -240,6 +258,7 @@ pub(in super::super) fn wipe(value: &mut Value) {
     }
 }
 
+/// Removes members that contain secrets, at any depth.
 fn drop_secrets(members: &mut Map<String, Value>) {
     members.retain(|name, value| {
         let secret = is_secret(name, value);
@@ -251,6 +270,7 @@ fn drop_secrets(members: &mut Map<String, Value>) {
     members.values_mut().for_each(drop_inner_secrets);
 }
 
+/// Removes secrets within an array or an object.
 fn drop_inner_secrets(value: &mut Value) {
     match value {
         Value::Array(values) => {
@@ -268,7 +288,8 @@ fn drop_inner_secrets(value: &mut Value) {
     }
 }
 
-/// By its name (`refresh_token`, `id_token`, `client_secret`, ...), or because it is a JWT.
+/// Returns whether a member is a secret, by its name (`refresh_token`, `id_token`, `client_secret` and the like) or
+/// because it is a JWT.
 fn is_secret(name: &str, value: &Value) -> bool {
     let name = name.to_ascii_lowercase();
     let named = name.ends_with("token")
@@ -281,13 +302,15 @@ fn is_secret(name: &str, value: &Value) -> bool {
             .is_some_and(|text| text.starts_with("eyJ") && text.matches('.').count() >= 2)
 }
 
+/// Decodes a part of a form. Returns `None` if it is not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
     Some(decoded.into_owned())
 }
 
-/// Whether these are the words or the number of a status, as web frameworks put them into their own answers.
+/// Returns whether the text is the name or the number of an error status, which web frameworks put into their
+/// responses.
 fn is_status(words: &str) -> bool {
     let words = words.trim().trim_end_matches('.');
     let is_number =
@@ -300,7 +323,7 @@ fn is_status(words: &str) -> bool {
         })
 }
 
-/// Those that [`refusal`](super::refusal) tells apart, and the others of RFC 6749 and RFC 6750.
+/// Error codes that [`refusal`](super::refusal) distinguishes, and the other codes of RFC 6749 and RFC 6750.
 const KNOWN_CODES: [&str; 17] = [
     "access_denied",
     "insufficient_scope",

@@ -1,27 +1,33 @@
-//! What reading a response needs besides its bytes.
+//! Settings and request data for reading a response.
 
 use std::time::{Duration, SystemTime};
 
 use super::text;
 use crate::secret::Secret;
 
-/// What the reader knows besides the answer.
+/// Settings and request data for reading a response.
 #[derive(Debug)]
 pub(in super::super) struct Context<'a> {
+    /// Wall clock time of the response.
     pub(in super::super) wall: SystemTime,
+    /// Lifetime of a token whose response has none.
     pub(in super::super) default_lifetime: Duration,
-    /// Refuses what RFC 6749 forbids.
+    /// Whether violations of RFC 6749 are errors.
     pub(in super::super) strict: bool,
-    /// Token types that are sent as bearer tokens, besides `Bearer`.
+    /// Token types that are sent as bearer tokens, in addition to `Bearer`.
     pub(in super::super) bearer_types: &'a [String],
+    /// What to check if the server rejects the credentials.
     pub(in super::super) advice: Option<&'static str>,
+    /// Values to redact from quotations of the response.
     pub(in super::super) secrets: &'a [Secret],
 }
 
+/// Returns whether the body is a web page or other markup.
 pub(super) fn is_page(body: &[u8]) -> bool {
     text::trimmed(body).starts_with(b"<")
 }
 
+/// Returns the texts of `secrets`.
 pub(super) fn exposed(secrets: &[Secret]) -> Vec<&str> {
     secrets.iter().map(Secret::expose).collect()
 }

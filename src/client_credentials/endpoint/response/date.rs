@@ -1,8 +1,10 @@
-//! Dates in words, as `expires_on` and `expires_in` have them. [pure]
+//! Textual dates, as `expires_on` and `expires_in` may contain. [pure]
+//!
+//! Some servers send a date where RFC 6749 has a number of seconds.
 
 use std::time::{Duration, SystemTime};
 
-/// An HTTP-date (RFC 9110 §5.6.7), a date of RFC 3339, or Azure's `MM/dd/yyyy hh:mm:ss [AM|PM] +00:00`.
+/// Parses an HTTP-date (RFC 9110 §5.6.7), a date of RFC 3339, or Azure's `MM/dd/yyyy hh:mm:ss [AM|PM] +00:00`.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     httpdate::parse_http_date(text)
@@ -11,6 +13,7 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
         .or_else(|| azure(text))
 }
 
+/// Parses a date of RFC 3339. A space may stand between date and time. Fractions of a second are ignored.
 fn rfc3339(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_at_checked(10)?;
     let [year, month, day] = numbers(date, '-')?;
@@ -21,6 +24,7 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
     seconds([year, month, day], numbers(time, ':')?, offset(zone)?)
 }
 
+/// Parses a date as Azure writes it.
 fn azure(text: &str) -> Option<SystemTime> {
     let mut words = text.split_whitespace();
     let [month, day, year] = numbers(words.next()?, '/')?;
@@ -28,7 +32,7 @@ fn azure(text: &str) -> Option<SystemTime> {
     let mut word = words.next()?;
     let half = ["AM", "PM"].iter().position(|half| *half == word);
     if let Some(half) = half {
-        // `14:00:00 PM` is sent as well.
+        // `14:00:00 PM` is sent as well: an hour above 12 is already in the 24-hour clock.
         if hour <= 12 {
             hour = hour % 12 + 12 * i64::try_from(half).ok()?;
         }
@@ -37,6 +41,7 @@ fn azure(text: &str) -> Option<SystemTime> {
     seconds([year, month, day], [hour, minute, second], offset(word)?)
 }
 
+/// Parses exactly three numbers of at most four digits.
 fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
     let mut parts = text.split(separator).map(|part| {
         let digits =
@@ -47,7 +52,7 @@ fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
     parts.next().is_none().then_some(numbers)
 }
 
-/// Minutes east of Greenwich.
+/// Parses an offset from UTC. Returns minutes to the east.
 fn offset(zone: &str) -> Option<i64> {
     if zone.eq_ignore_ascii_case("z") {
         return Some(0);
@@ -60,6 +65,7 @@ fn offset(zone: &str) -> Option<i64> {
     )
 }
 
+/// Converts a civil date to a system time. Returns `None` for an implausible date or one before 1970.
 fn seconds(
     [year, month, day]: [i64; 3],
     [hour, minute, second]: [i64; 3],
@@ -74,7 +80,7 @@ fn seconds(
     if !plausible {
         return None;
     }
-    // Days since 1970 of a year that begins with March, so that the leap day is its last.
+    // Days since 1970, with years that begin in March, so that the leap day is the last day of a year.
     let (year, month) = if month <= 2 {
         (year - 1, month + 9)
     } else {

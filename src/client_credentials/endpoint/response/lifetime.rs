@@ -1,4 +1,7 @@
-//! How long a token lives, from whatever its answer says about it. [pure]
+//! Determines the lifetime of a token from its response. [pure]
+//!
+//! A lifetime that is too long costs a rejected request, and one that is too short costs a token request. So an
+//! implausible value is limited rather than rejected.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,10 +16,13 @@ use crate::{
     retry_after::Number,
 };
 
-/// `expires_in` wins; then the other members that say when the token expires; then the `exp` of a JWT; then the default.
-/// A JWT's `exp` shortens what the members say: an API goes by that.
+/// Returns the lifetime, limited to one year.
 ///
-/// `made` is when the answer was made by the server's own clock, so that a difference between the clocks cancels out.
+/// The first of these that is present counts: `expires_in`, another member that contains the expiration, the `exp` of a
+/// JWT, the default. If the `exp` of a JWT is earlier than the members say, it takes precedence, because APIs enforce
+/// it.
+///
+/// `made` is the time of the response by the server's own clock, so that a difference between the clocks cancels out.
 pub(super) fn lifetime(
     members: &Map<String, Value>,
     token: &str,
@@ -35,6 +41,7 @@ pub(super) fn lifetime(
     .min(LONGEST)
 }
 
+/// Returns the lifetime that the members of the response contain.
 fn told(
     members: &Map<String, Value>,
     made: SystemTime,
@@ -55,10 +62,11 @@ fn told(
         .find_map(|name| absolute(members.get(name)?, made))
 }
 
-/// What is left of the life of a JWT, where its claims are plausible: it ends after it began, and has not ended yet.
+/// Returns the remaining lifetime of a JWT, if its claims are plausible: it expires after it was issued, and has not
+/// expired yet.
 fn claimed(claims: &Claims, made: SystemTime) -> Option<Duration> {
     let exp = claims.exp?;
-    // Milliseconds are sent, too.
+    // Some servers send milliseconds.
     let seconds = |date: f64| {
         if date >= START_OF_EPOCH_MILLIS {
             date / 1000.0
@@ -73,13 +81,14 @@ fn claimed(claims: &Claims, made: SystemTime) -> Option<Duration> {
     remaining(since_epoch(seconds(exp))?, made)
 }
 
-/// When the server would have the token renewed (`refresh_in`, Entra), if it says so.
+/// Returns the interval after which the server recommends a refresh (`refresh_in`, Microsoft Entra), if there is one.
 pub(super) fn refresh_in(members: &Map<String, Value>) -> Option<Duration> {
     let seconds = number(members.get("refresh_in")?).filter(|seconds| *seconds > 0.0)?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// `expires_in` as seconds, or, told by its size, as a date in seconds or milliseconds since 1970, or a date in words.
+/// Reads `expires_in`: seconds; or, if the number is large enough, a date in seconds or milliseconds since 1970; or a
+/// textual date.
 fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<Quirk>) -> Option<Duration> {
     let Some(seconds) = number(value) else {
         let date = date::parse(value.as_str()?)?;
@@ -96,6 +105,7 @@ fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<Quirk>) -> Option<
         quirks.push(Quirk::ImplausibleLifetime);
         return Some(Duration::ZERO);
     }
+    // A number of this size is a date rather than a lifetime of decades.
     if let Some(date) = Number::parse(format!("{seconds:.0}").as_bytes())
         .filter(|number| number.whole >= START_OF_EPOCH_SECONDS)
         .and_then(|number| number.wait(made))
@@ -112,7 +122,7 @@ fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<Quirk>) -> Option<
     Some(lifetime.unwrap_or(LONGEST))
 }
 
-/// Whether it is written with a point or an exponent, which Appendix A.14 of RFC 6749 has no room for.
+/// Returns whether the number has a decimal point or an exponent, which RFC 6749 Appendix A.14 does not allow.
 fn is_fraction(value: &Value) -> bool {
     match value {
         Value::Number(number) => number.is_f64(),
@@ -121,31 +131,36 @@ fn is_fraction(value: &Value) -> bool {
     }
 }
 
-/// What is left until a date, in seconds or milliseconds since 1970 or in words; a number that is too small for a date
-/// is seconds from now.
+/// Returns the time until a date: in seconds or milliseconds since 1970, or textual. A number that is too small for a
+/// date counts as seconds from now.
 fn absolute(value: &Value, made: SystemTime) -> Option<Duration> {
     let Some(seconds) = number(value) else {
         return remaining(date::parse(value.as_str()?)?, made);
     };
+    // First as a date or a number of seconds from now, whichever the size suggests; then strictly as a date.
     let near = Number::parse(format!("{seconds:.0}").as_bytes())
         .and_then(|number| number.wait(made))
         .filter(|left| !left.is_zero());
     near.or_else(|| remaining(since_epoch(seconds)?, made))
 }
 
+/// Returns the time that is `seconds` after the start of 1970.
 fn since_epoch(seconds: f64) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
-/// A date in the past says nothing about a token that was issued now.
+/// Returns the time until `date`. A date in the past is ignored, because the token has just been issued.
 fn remaining(date: SystemTime, made: SystemTime) -> Option<Duration> {
     date.duration_since(made)
         .ok()
         .filter(|left| !left.is_zero())
 }
 
-/// Longer lives are milliseconds taken for seconds, or as good as for ever; a 401 corrects either.
+/// Maximum lifetime. A longer one is milliseconds taken for seconds, or practically unlimited. In either case a 401
+/// corrects it.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Smallest number of seconds that is read as a date: September 2001.
 const START_OF_EPOCH_SECONDS: u64 = 1_000_000_000;
+/// Smallest number that is read as milliseconds: March 1973.
 const START_OF_EPOCH_MILLIS: f64 = 1e11;

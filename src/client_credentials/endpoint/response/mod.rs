@@ -1,4 +1,7 @@
-//! Reads a token endpoint's answer (RFC 6749 §5.1, §5.2) from bytes: tolerant of what servers do, strict on what is safe.
+//! Reads a token endpoint's response (RFC 6749 §5.1, §5.2): lenient with syntax, strict where security depends on it.
+//!
+//! `answer` parses the members, `lifetime` and `date` interpret them, and `refusal` interprets errors. None of them
+//! performs I/O.
 
 mod answer;
 mod context;
@@ -27,7 +30,11 @@ use crate::{
     secret::Secret,
 };
 
-/// The token in the answer and what was odd about it, or what is wrong with it.
+/// Reads the token and the deviations of the response.
+///
+/// # Errors
+///
+/// The error that the response contains, or the reason why it contains no usable token.
 pub(super) fn read(
     status: StatusCode,
     headers: &HeaderMap,
@@ -39,6 +46,7 @@ pub(super) fn read(
     if !status.is_success() || code.is_some() {
         return Err(refused(status, headers, body, answer.as_ref(), cx));
     }
+    // A response without a token may still describe the problem.
     let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
     let error = match answer.as_mut().map(|answer| token(answer, headers, cx)) {
         Some(Ok(token)) => return Ok(token),
@@ -49,7 +57,12 @@ pub(super) fn read(
     Err(with_retry_after(error, headers, cx.wall))
 }
 
-/// Whether a token was revoked (RFC 7009 §2.2): every success says so, whatever its body holds.
+/// Reads the response to a revocation (RFC 7009 §2.2). Any success means that the token is revoked, whatever the body
+/// contains.
+///
+/// # Errors
+///
+/// The error that the response contains.
 pub(super) fn revoked(
     status: StatusCode,
     headers: &HeaderMap,
@@ -63,6 +76,7 @@ pub(super) fn revoked(
     Err(refused(status, headers, body, answer.as_ref(), cx))
 }
 
+/// Converts an error response to an error.
 fn refused(
     status: StatusCode,
     headers: &HeaderMap,
@@ -86,8 +100,7 @@ fn refused(
     with_retry_after(error.with_oauth_error(code, text), headers, cx.wall)
 }
 
-/// The error with what the server's `Retry-After` asks for, if there is one. Of several lines, which proxies bring
-/// about, the longest wait counts.
+/// Adds the delay of `Retry-After` to the error. If proxies have added several such headers, the longest delay counts.
 pub(super) fn with_retry_after(
     error: TokenError,
     headers: &HeaderMap,
@@ -105,7 +118,7 @@ pub(super) fn with_retry_after(
     }
 }
 
-/// Why a success holds no token.
+/// Returns why a successful response contains no token.
 fn unreadable(body: &[u8]) -> TokenError {
     if body.trim_ascii().is_empty() {
         malformed("was answered with an empty body")
@@ -120,6 +133,12 @@ fn unreadable(body: &[u8]) -> TokenError {
     }
 }
 
+/// Reads the token of a successful response.
+///
+/// # Errors
+///
+/// An unsupported token type, a missing or invalid `access_token`, or, in strict mode, a deviation that RFC 6749
+/// forbids.
 fn token(
     answer: &mut Answer,
     headers: &HeaderMap,
@@ -136,7 +155,7 @@ fn token(
             .any(|known| known.eq_ignore_ascii_case(kind))
     };
     match members.get("token_type") {
-        // Didit, VK, LinkedIn and others leave it out.
+        // Didit, VK, LinkedIn and others omit it.
         None | Some(Value::Null) => quirks.push(Quirk::NoTokenType),
         Some(Value::String(kind)) if means_bearer(kind.trim()) => {}
         Some(Value::String(kind)) if kind.trim().eq_ignore_ascii_case("n_a") => {
@@ -148,7 +167,7 @@ fn token(
             ));
         }
         Some(kind) => {
-            // Not a name, or one for tokens that are bound to a key.
+            // Not a name, or a type for tokens that are bound to a key, which `bearer_type` must not allow.
             let is_another = kind.as_str().is_none_or(|kind| {
                 let bound = ["dpop", "mac", "pop"];
                 bound
@@ -184,6 +203,7 @@ fn token(
             "was answered without an access_token; check the token endpoint's URL",
         ));
     };
+    // In another encoding the bytes of the token are uncertain.
     if !is_utf8 && !value.expose().is_ascii() {
         return Err(not_utf8());
     }
@@ -211,8 +231,8 @@ fn token(
     Ok((token, quirks))
 }
 
-/// The token alone: without white space around it, and without the scheme that some servers put in front. `None` if
-/// nothing is left.
+/// Returns the token without surrounding white space, and without the scheme that some servers put in front. Returns
+/// `None` if nothing is left.
 fn bare_token(value: String, quirks: &mut Vec<Quirk>) -> Option<Secret> {
     let value = Zeroizing::new(value);
     let mut bare = value.trim();
@@ -226,7 +246,7 @@ fn bare_token(value: String, quirks: &mut Vec<Quirk>) -> Option<Secret> {
     (!bare.is_empty()).then(|| bare.into())
 }
 
-/// A string, or (as some servers send it) an array of strings.
+/// Reads the scope: a string, or an array of strings, which some servers send.
 fn scope(value: Option<&Value>, quirks: &mut Vec<Quirk>) -> Option<Box<str>> {
     match value? {
         Value::String(scope) => Some(scope.as_str().into()),
@@ -239,6 +259,7 @@ fn scope(value: Option<&Value>, quirks: &mut Vec<Quirk>) -> Option<Box<str>> {
     }
 }
 
+/// Creates the error for a response in another encoding.
 fn not_utf8() -> TokenError {
     TokenError::new(
         TokenErrorKind::NotUtf8,
@@ -248,6 +269,7 @@ fn not_utf8() -> TokenError {
     )
 }
 
+/// Creates a transient error for a response that is not a token response.
 fn malformed(what: &'static str) -> TokenError {
     TokenError::new(TokenErrorKind::Malformed, true, what)
 }

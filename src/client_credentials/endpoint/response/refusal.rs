@@ -1,4 +1,7 @@
-//! What a refusal means (RFC 6749 §5.2), and what to check. [pure]
+//! Interprets error responses (RFC 6749 §5.2), and recommends what to check. [pure]
+//!
+//! A permanent error stops requests until something changes, so gateways and rate limits must not be taken for a
+//! rejection of the credentials.
 
 use http::{HeaderMap, StatusCode, Uri, header};
 
@@ -8,18 +11,26 @@ use crate::{
     secret::Secret,
 };
 
-/// An answer that is no success.
+/// An error response.
 pub(super) struct Refusal<'a> {
+    /// Status of the response.
     pub(super) status: StatusCode,
+    /// Headers of the response.
     pub(super) headers: &'a HeaderMap,
-    /// The OAuth error code, if there is one.
+    /// OAuth error code, if there is one.
     pub(super) code: Option<&'a str>,
+    /// Description of the error, redacted.
     pub(super) text: Option<&'a str>,
+    /// Body of the response.
     pub(super) body: &'a [u8],
 }
 
 impl Refusal<'_> {
-    /// The status decides first: the body of a 429 or 5xx is never a verdict on the credentials.
+    /// Converts the response to an error. The status takes precedence: the body of a 429 or 5xx never makes an error
+    /// permanent.
+    ///
+    /// The order of the checks matters: rate limits and transient failures are recognized before any code or status
+    /// makes the error permanent.
     pub(super) fn error(&self, cx: &Context<'_>) -> TokenError {
         use TokenErrorKind::{CredentialsRefused, Malformed, Refused, ScopeRefused, Server};
 
@@ -33,10 +44,12 @@ impl Refusal<'_> {
         if status.is_informational() {
             return TokenError::new(Malformed, true, "was not answered");
         }
+        // A server that asks to wait expects the request to succeed later.
         let asked_to_wait = !status.is_success() && self.headers.contains_key(header::RETRY_AFTER);
         if asked_to_wait || self.sounds_throttled() {
             return throttled();
         }
+        // The kind is that of a 5xx, so that it is treated like one.
         if self.sounds_transient() {
             return TokenError::new(Server, true, "failed at the server");
         }
@@ -73,14 +86,15 @@ impl Refusal<'_> {
                 Refused,
                 "check the parameters, and how the client authenticates",
             ),
-            // The status says what the code does not (RFC 6749 §5.2).
+            // Without a known code the status decides (RFC 6749 §5.2).
             _ if status == StatusCode::UNAUTHORIZED => (CredentialsRefused, credentials),
             Some(_) => (Refused, "see the error code"),
             None => match status {
                 StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
                     (Refused, "check the token endpoint's URL")
                 }
-                // So servers refuse credentials, and so do gateways refuse anything: only the next refusal is a verdict.
+                // Some servers reject credentials this way, and gateways reject any request this way. So it is
+                // transient until a second rejection confirms it.
                 StatusCode::FORBIDDEN if !is_page(self.body) => {
                     return TokenError::new(
                         CredentialsRefused,
@@ -90,7 +104,8 @@ impl Refusal<'_> {
                         ),
                     );
                 }
-                // Gateways and firewalls throttle with pages and bare 408s: no verdict on the credentials.
+                // Gateways and firewalls throttle with web pages and bare 408s, which say nothing about the
+                // credentials.
                 StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
                     return TokenError::new(
                         Refused,
@@ -104,8 +119,8 @@ impl Refusal<'_> {
         TokenError::new(kind, false, format!("was refused: {advice}"))
     }
 
-    /// A rate limit that comes as a 400 or 403. Its error code, or else its text, is all that tells it from a verdict on
-    /// the request; a code that is a verdict of its own is believed.
+    /// Returns whether a 400 or 403 is a rate limit. Only its error code, or otherwise its text, distinguishes it from
+    /// a rejection of the request. A code with a meaning of its own takes precedence over the text.
     fn sounds_throttled(&self) -> bool {
         match self.code {
             Some(
@@ -123,7 +138,7 @@ impl Refusal<'_> {
         }
     }
 
-    /// A fault that passes, which comes as a 4xx. With a 401, only a code that says so is believed.
+    /// Returns whether a 4xx is a transient failure. With a 401, only an explicit code is accepted.
     fn sounds_transient(&self) -> bool {
         let is_401 = self.status == StatusCode::UNAUTHORIZED;
         match self.code {
@@ -140,13 +155,14 @@ impl Refusal<'_> {
         }
     }
 
+    /// Returns whether the description contains one of `words`, ignoring case.
     fn text_has(&self, words: &[&str]) -> bool {
         let text = self.text.unwrap_or_default().to_ascii_lowercase();
         words.iter().any(|words| text.contains(words))
     }
 }
 
-/// `invalid_client`, and the names that some servers use instead.
+/// Returns whether the code is `invalid_client`, or a name that some servers use instead.
 fn is_about_credentials(code: &str) -> bool {
     matches!(
         code,
@@ -161,7 +177,7 @@ fn is_about_credentials(code: &str) -> bool {
     )
 }
 
-/// Whether a code says all there is to say about a request, so that its description changes nothing.
+/// Returns whether the code is conclusive, so that the description does not matter.
 fn is_verdict(code: &str) -> bool {
     is_about_credentials(code)
         || matches!(
@@ -174,17 +190,19 @@ fn is_verdict(code: &str) -> bool {
         )
 }
 
-/// What nginx, Go, Apache and others answer at a port for TLS.
+/// Returns whether the body is the response of nginx, Go, Apache and others to plain http on a TLS port.
 fn wants_https(body: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&body[..body.len().min(2048)]).to_ascii_lowercase();
     WANTS_HTTPS.iter().any(|words| start.contains(words))
 }
 
+/// Creates the error for a throttled request.
 fn throttled() -> TokenError {
     let what = "was throttled: the server wants fewer token requests";
     TokenError::new(TokenErrorKind::Throttled, true, what)
 }
 
+/// Creates the error for a redirect. The target is shown without query and secrets.
 pub(super) fn redirected(
     status: StatusCode,
     headers: &HeaderMap,
@@ -211,14 +229,16 @@ pub(super) fn redirected(
     .with_status(status)
 }
 
-/// A URI without user info and query, for people; cut if it is very long, because metadata may name it.
+/// Returns a URI for display: without user information and query, and cut if it is very long, because metadata may
+/// contain it.
 pub(in super::super) fn place(uri: &Uri) -> String {
     described(uri, str::to_owned)
 }
 
+/// Formats a URI without user information and query. `path` formats its path.
 fn described(uri: &Uri, path: impl Fn(&str) -> String) -> String {
     let text = match (uri.scheme_str(), uri.host()) {
-        // A password with a slash in it reads as a path.
+        // A password that contains a slash is parsed as part of the path.
         _ if uri.path().contains('@') => {
             let (_, rest) = uri.path().rsplit_once('@').unwrap_or_default();
             format!("...@{}", path(rest))
@@ -235,8 +255,10 @@ fn described(uri: &Uri, path: impl Fn(&str) -> String) -> String {
     }
 }
 
+/// Maximum number of characters of a displayed URI.
 const LONGEST_PLACE: usize = 500;
 
+/// Words that indicate a rate limit.
 const THROTTLED: [&str; 6] = [
     "rate limit",
     "rate exceeded",
@@ -246,6 +268,7 @@ const THROTTLED: [&str; 6] = [
     "slow down",
 ];
 
+/// Words that indicate a transient failure.
 const TRANSIENT: [&str; 6] = [
     "temporar",
     "transient",
@@ -255,9 +278,10 @@ const TRANSIENT: [&str; 6] = [
     "please retry",
 ];
 
-/// Faults that pass, by their numbers (Microsoft Entra error codes).
+/// Numbers of transient failures (Microsoft Entra error codes).
 const TRANSIENT_AT_ENTRA: [&str; 4] = ["aadsts50033", "aadsts90024", "aadsts90033", "aadsts90036"];
 
+/// Words that indicate plain http on a TLS port.
 const WANTS_HTTPS: [&str; 4] = [
     "plain http request was sent to https port",
     "http request to an https server",

@@ -1,4 +1,4 @@
-//! Answers as they come, and what they are taken for.
+//! Responses of real servers, and how they are read.
 
 use std::time::SystemTime;
 
@@ -34,7 +34,7 @@ fn answer(
     read(status, &headers.collect(), body, &cx)
 }
 
-/// The answer 200 with `members` besides what is needed.
+/// A 200 response with `members` in addition to the required ones.
 fn token_with(members: &Value) -> Result<AccessToken, TokenError> {
     let mut body = json!({ "access_token": "token", "token_type": "Bearer", "expires_in": 300 });
     for (name, value) in members.as_object().unwrap() {
@@ -268,7 +268,7 @@ fn a_status_or_an_error_code_is_a_refusal() {
             "failed at the server",
         ),
         (101, "", Malformed, true, "was not answered"),
-        // A success is none.
+        // Not a success.
         (
             200,
             r#"{"error":"invalid_client","access_token":"a"}"#,

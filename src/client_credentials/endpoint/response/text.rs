@@ -1,10 +1,13 @@
-//! The text of an answer, however it is encoded, and JSON that is nearly well formed. [pure]
+//! Decodes and repairs the text of a response that is not well-formed JSON in UTF-8. [pure]
+//!
+//! `decoded` and `repaired` run only after strict parsing has failed, so they cannot change the meaning of a valid
+//! response.
 
 use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
-/// A body without what is no text: a byte order mark in front, NULs and white space around it.
+/// Returns the body without a byte order mark at the beginning, and without NULs and white space at the ends.
 pub(super) fn trimmed(body: &[u8]) -> &[u8] {
     let mut body = body.strip_prefix(UTF_8_MARK).unwrap_or(body).trim_ascii();
     while let Some(before) = body.strip_suffix(b"\0") {
@@ -13,14 +16,14 @@ pub(super) fn trimmed(body: &[u8]) -> &[u8] {
     body
 }
 
-/// The text of a body that is not UTF-8: UTF-16 with a byte order mark, or else one byte for each character (Latin-1).
+/// Decodes a body that is not UTF-8: UTF-16 with a byte order mark, otherwise Latin-1.
 pub(super) fn decoded(body: &[u8]) -> Zeroizing<String> {
     let units: Option<fn([u8; 2]) -> u16> = match body {
         [0xFF, 0xFE, ..] => Some(u16::from_le_bytes),
         [0xFE, 0xFF, ..] => Some(u16::from_be_bytes),
         _ => None,
     };
-    // Growing would leave a copy behind.
+    // Sufficient capacity from the start: a reallocation would leave a copy of the token in freed memory.
     let mut text = Zeroizing::new(String::with_capacity(2 * body.len()));
     if let Some(unit) = units {
         let units = body[2..]
@@ -34,8 +37,9 @@ pub(super) fn decoded(body: &[u8]) -> Zeroizing<String> {
     text
 }
 
-/// The JSON in `text` without what parsers refuse: control characters within strings, and halves of surrogate pairs.
+/// Repairs JSON that parsers reject: escapes control characters within strings, and replaces unpaired surrogates.
 pub(super) fn repaired(text: &str) -> Zeroizing<String> {
+    // A control character becomes an escape sequence of 6 bytes, so 5 more each.
     let controls = text.bytes().filter(|byte| *byte < b' ').count();
     let mut json = Zeroizing::new(String::with_capacity(text.len() + 5 * controls));
     let (mut rest, mut within) = (text, false);
@@ -59,7 +63,7 @@ pub(super) fn repaired(text: &str) -> Zeroizing<String> {
     json
 }
 
-/// The escape sequence that `rest` begins with: its length, and what stands for it.
+/// Returns the length of the escape sequence at the beginning of `rest`, and its replacement.
 fn escape(rest: &str) -> (usize, Cow<'_, str>) {
     match unit(rest) {
         Some(0xD800..=0xDBFF) if matches!(unit(&rest[6..]), Some(0xDC00..=0xDFFF)) => {
@@ -73,13 +77,14 @@ fn escape(rest: &str) -> (usize, Cow<'_, str>) {
     }
 }
 
-/// The code unit of a `\uXXXX`.
+/// Returns the code unit of a `\uXXXX`.
 fn unit(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     hexadecimal.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
+/// Byte order mark of UTF-8.
 const UTF_8_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 #[cfg(test)]

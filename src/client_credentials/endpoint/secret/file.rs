@@ -1,4 +1,6 @@
-//! Secrets in files that somebody replaces.
+//! Secrets in files.
+//!
+//! The file is read on a thread for blocking work, because it may be on a network file system.
 
 use std::{error::Error, path::PathBuf};
 
@@ -10,10 +12,10 @@ use crate::{
     secret::Secret,
 };
 
-/// A file that holds a secret, read again for every attempt, because its writer replaces it: a client secret that Vault
-/// or Kubernetes puts there, a service account token that Kubernetes projects, a SPIFFE JWT-SVID.
+/// A file that contains a secret. It is read again for every attempt, because its writer may replace it: a client
+/// secret from Vault or Kubernetes, a projected service account token, a SPIFFE JWT-SVID.
 ///
-/// Line breaks, blank lines, a byte order mark and NUL characters at either end of the file are removed; spaces on the
+/// Line breaks, blank lines, a byte order mark and NUL characters at either end of the file are removed. Spaces on the
 /// secret's own line are kept. A file that is empty, is not UTF-8 or cannot be read is a transient error.
 ///
 /// # Examples
@@ -26,13 +28,14 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct SecretFile {
+    /// Path of the file.
     path: PathBuf,
-    /// Stands for the path in errors.
+    /// Replaces the path in errors.
     name: Option<String>,
 }
 
 impl SecretFile {
-    /// The file at `path`.
+    /// Creates a source that reads the file at `path`. Does not access the file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
@@ -41,12 +44,13 @@ impl SecretFile {
         }
     }
 
-    /// Has errors say `name` rather than the path.
+    /// Sets a name that replaces the path in errors.
     pub(in crate::client_credentials) fn named(self, name: String) -> Self {
         let name = Some(name);
         Self { name, ..self }
     }
 
+    /// Creates a transient error: the file may be in the middle of a replacement.
     fn unreadable(&self, what: &str) -> TokenError {
         let path = || self.path.display().to_string();
         let name = self.name.clone().unwrap_or_else(path);
@@ -64,7 +68,7 @@ impl SecretSource for SecretFile {
         Ok(trim(&content).unwrap_or(content))
     }
 
-    /// Without the one line break that files end with.
+    /// Removes only the final line break, which is part of the file format rather than the secret.
     async fn read_untrimmed(&self) -> Result<Secret, TokenError> {
         let failed = |error: Box<dyn Error + Send + Sync>| {
             self.unreadable("could not be read").with_source(error)
@@ -76,6 +80,7 @@ impl SecretSource for SecretFile {
             .map(Zeroizing::new)
             .map_err(|error| failed(error.into()))?;
         let content = std::str::from_utf8(&content).map_err(|_| {
+            // The byte order mark that Windows tools write.
             self.unreadable(match content.starts_with(&[0xFF, 0xFE]) {
                 true => "is UTF-16; save it as UTF-8",
                 false => "is not UTF-8",

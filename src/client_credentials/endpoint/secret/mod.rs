@@ -1,4 +1,7 @@
-//! Where client secrets and tokens to be shown are read from, for every attempt anew.
+//! Sources of client secrets and of tokens that are sent. They are read for every attempt.
+//!
+//! `shared` adds the fallback to a source, and `used` records which values a request has used. Only a token that is
+//! issued makes a value the fallback.
 
 mod file;
 mod shared;
@@ -16,22 +19,25 @@ use crate::{
     secret::Secret,
 };
 
-/// Where a client secret comes from, or a token that takes its place.
+/// A source of a client secret, or of a token that takes its place.
 ///
 /// Implemented for `String`, `&'static str` and `Secret`, which never change; for [`SecretFile`] and
-/// [`SecretVariable`]; and for closures that return a future. It is read once for every token request, and at most every
-/// 5 s while the secret that it gave is refused; a layer with a
-/// [`store`](super::super::ClientCredentialsLayerBuilder::store) reads it before and after the request, too.
+/// [`SecretVariable`]; and for closures that return a future.
 ///
-/// Where the endpoint uses a secret, it removes line breaks, blank lines, byte order marks and NUL characters at either
-/// end, which [`TokenEvent::ValueTrimmed`](super::super::TokenEvent::ValueTrimmed) reports. Spaces on the secret's own
-/// line are kept. A secret that is empty then is a permanent error.
+/// The source is read once for every token request, and at most every 5 s while its secret is rejected. A layer with a
+/// [`store`](super::super::ClientCredentialsLayerBuilder::store) reads it before and after the request as well.
 ///
-/// A secret may change at any time. The one that a token was last granted for is kept: it is used instead if the source
-/// fails (or takes more than 5 s), or if the server refuses what the source gives with `invalid_client`, so that a
-/// rotation may come to the server, to the file and to this process in any order. It is forgotten 24 h after the source
-/// began to give another, or none.
-/// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) tells both.
+/// Line breaks, blank lines, byte order marks and NUL characters at either end of a secret are removed, which
+/// [`TokenEvent::ValueTrimmed`](super::super::TokenEvent::ValueTrimmed) reports. Spaces on the secret's own line are
+/// kept. A secret that is then empty is a permanent error.
+///
+/// # Rotation
+///
+/// A secret may change at any time. The secret that last obtained a token is kept as a fallback. It is used if the
+/// source fails or takes more than 5 s, or if the server rejects the current secret with `invalid_client`. So a
+/// rotation may reach the server, the source and this process in any order.
+/// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) reports each use of the fallback. The
+/// fallback is discarded 24 h after the source began to return a different secret or to fail.
 ///
 /// # Examples
 ///
@@ -47,25 +53,25 @@ use crate::{
 /// # drop(auth);
 /// ```
 pub trait SecretSource: Send + Sync + 'static {
-    /// The secret as it is now.
+    /// Returns the current secret.
     ///
     /// # Errors
     ///
-    /// A [`TokenError`]; its text must not hold the secret.
+    /// Any [`TokenError`]. Its text must not contain the secret.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the fetch's deadline has passed.
+    /// The future is dropped when the deadline of the attempt has passed, or after 5 s if there is a fallback.
     fn read(&self) -> impl Future<Output = Result<Secret, TokenError>> + Send;
 
-    /// The secret with the marks that [`read`](Self::read) removes, so that they can be reported.
+    /// Returns the secret before trimming, so that trimming can be reported.
     #[doc(hidden)]
     fn read_untrimmed(&self) -> impl Future<Output = Result<Secret, TokenError>> + Send {
         self.read()
     }
 }
 
-/// The secret without line breaks and marks at its ends; `None` if there are none.
+/// Returns the secret trimmed at both ends. Returns `None` if trimming changes nothing.
 pub(in crate::client_credentials) fn trim(secret: &Secret) -> Option<Secret> {
     let secret = secret.expose();
     let kept = trimmed(secret);

@@ -1,4 +1,7 @@
-//! A [`SecretSource`], erased, with the memory of what it gave last and what was of use last.
+//! A type-erased [`SecretSource`], with the value that it last returned and the fallback.
+//!
+//! The fallback makes rotations independent of their order. It is bounded in time, so that a revoked secret does not
+//! stay in use.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,48 +16,57 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// Read for every attempt; clones share what they remember.
+/// A secret source that is read for every attempt. Clones share its state.
 #[derive(Clone)]
 pub(in super::super) struct SharedSecret(Arc<State<dyn Erased>>);
 
+/// A source and its state.
 struct State<S: ?Sized> {
-    /// What it is, for people.
+    /// What the secret is, for errors.
     name: &'static str,
-    /// Line breaks at the ends are nothing to report: it is PEM.
+    /// Whether the value is PEM, whose line breaks at the ends are not reported.
     multiline: bool,
-    /// Written by every attempt; read by the next, and when a failed attempt's value is compared with the one of now.
+    /// Values of earlier reads. Every attempt writes them; the next one reads them, as does a check for changes after a
+    /// failed attempt. The lock is never held across an `await`.
     memory: Mutex<Memory>,
+    /// The source.
     source: S,
 }
 
+/// Values of earlier reads.
 #[derive(Default)]
 struct Memory {
+    /// Result of the last read.
     given: Given,
-    /// What a token was last granted for.
+    /// The fallback: the secret that last obtained a token.
     kept: Option<Secret>,
-    /// Since when the source has given another value than the one kept, or none.
+    /// Since when the source has returned a different value than the fallback, or none.
     superseded: Option<Instant>,
-    /// It was reported that what the source gives is trimmed.
+    /// Whether the trimming of the current value has been reported.
     trimmed: bool,
 }
 
-/// What the source gave for the last attempt.
+/// Result of the last read of the source.
 #[derive(Default)]
 enum Given {
     #[default]
+    /// The source has not been read.
     NotAsked,
+    /// The read failed.
     Nothing,
+    /// The source returned this secret.
     Secret(Secret),
 }
 
-/// A [`SecretSource`] without its type.
+/// The object-safe counterpart of [`SecretSource`], implemented for every source.
 pub(in super::super) trait Erased: Send + Sync {
+    /// Reads the secret before trimming. A panic is an error.
     fn read(&self) -> BoxFuture<'_, Result<Secret, TokenError>>;
 }
 
 impl<S: SecretSource> Erased for S {
     fn read(&self) -> BoxFuture<'_, Result<Secret, TokenError>> {
-        // A panic is a failure like another: the secret kept from before may be used instead.
+        // A panic is an error like any other, so that the fallback can be used.
         Box::pin(async {
             let read = surviving(async { SecretSource::read_untrimmed(self).await }).await;
             read.unwrap_or_else(|| {
@@ -66,16 +78,18 @@ impl<S: SecretSource> Erased for S {
 }
 
 impl SharedSecret {
+    /// Creates a source whose trimmed values are reported.
     pub(in super::super) fn new(name: &'static str, source: impl SecretSource) -> Self {
         Self::of(name, source, false)
     }
 
-    /// One that has several lines.
+    /// Creates a source of PEM, whose line breaks at the ends are not reported.
     #[cfg(feature = "jwt")]
     pub(in super::super) fn pem(name: &'static str, source: impl SecretSource) -> Self {
         Self::of(name, source, true)
     }
 
+    /// Creates a source.
     fn of(name: &'static str, source: impl SecretSource, multiline: bool) -> Self {
         Self(Arc::new(State {
             name,
@@ -85,8 +99,10 @@ impl SharedSecret {
         }))
     }
 
-    /// Whether it is another value now than in the last attempt.
+    /// Returns whether the current value differs from that of the last attempt. Returns `false` before the first
+    /// attempt, or if the source fails.
     pub(in super::super) async fn changed(&self) -> bool {
+        // Before the first attempt there is nothing to compare with, so the source is not read.
         if matches!(lock(&self.0.memory).given, Given::NotAsked) {
             return false;
         }
@@ -100,13 +116,15 @@ impl SharedSecret {
         }
     }
 
-    /// The secret of now, for nothing but telling it from others. `None` if it is not to be had in time.
+    /// Returns the current secret for comparison and for the cache key, without changing the state. Returns `None` if
+    /// the source fails or takes more than 5 s.
     pub(in super::super) async fn look(&self) -> Option<Secret> {
         timeout(LONGEST_READ, self.current()).await.ok()?.ok()
     }
 
-    /// Remembers `secret`, for which a token was granted.
+    /// Makes `secret`, which obtained a token, the fallback.
     pub(super) fn keep(&self, secret: Secret) {
+        // Unchanged is the usual case.
         if !self.keeps_another(&secret) && lock(&self.0.memory).kept.is_some() {
             return;
         }
@@ -114,24 +132,25 @@ impl SharedSecret {
         memory.superseded = None;
         let former = memory.kept.replace(secret);
         drop(memory);
-        // Zeroised outside the lock.
+        // Zeroized after the lock is released.
         drop(former);
     }
 
-    /// Whether another value than `secret` is kept.
+    /// Returns whether the fallback differs from `secret`.
     pub(super) fn keeps_another(&self, secret: &Secret) -> bool {
         let memory = lock(&self.0.memory);
         let kept = memory.kept.as_ref();
         kept.is_some_and(|kept| kept.expose() != secret.expose())
     }
 
-    /// What the source gives, without line breaks and marks at its ends; an empty value is an error.
+    /// Reads the current value, trimmed. An empty value is an error.
     async fn current(&self) -> Result<Secret, TokenError> {
         let secret = self.0.source.read().await?;
         self.usable(secret).map(|(secret, _)| secret)
     }
 
-    /// The same, and whether it is to be reported that something was removed: once.
+    /// Reads the current value, trimmed, and returns whether to report the trimming: once for consecutive trimmed
+    /// values.
     async fn current_for_request(&self) -> Result<(Secret, bool), TokenError> {
         let secret = self.0.source.read().await?;
         let (secret, trimmed) = self.usable(secret)?;
@@ -142,8 +161,8 @@ impl SharedSecret {
         Ok((secret, trimmed && !reported))
     }
 
-    /// The secret of now for a request, and whether to report that something was removed from it. Bounded in time if
-    /// another one is kept.
+    /// Reads the current secret for a request, and returns whether to report that it was trimmed. If `bounded`, the
+    /// read is limited to 5 s, because there is a fallback.
     pub(super) async fn read(
         &self,
         bounded: bool,
@@ -155,21 +174,23 @@ impl SharedSecret {
                 .await
                 .unwrap_or_else(|_| Err(self.silent())),
         };
+        // A failed read is recorded as well: it starts the expiration of the fallback.
         let given = read.as_ref().ok().map(|(secret, _)| secret);
         lock(&self.0.memory).note(given, now);
         read
     }
 
-    /// The value for which a token was granted, as long as it may be used.
+    /// Returns the fallback, unless it has expired.
     pub(super) fn kept_at(&self, now: Instant) -> Option<Secret> {
         lock(&self.0.memory).kept_at(now)
     }
 
+    /// Returns what the secret is, for errors.
     pub(super) fn name(&self) -> &'static str {
         self.0.name
     }
 
-    /// The secret to send, and whether it is another than `secret`.
+    /// Trims `secret`. Returns the result and whether it differs. An empty secret is an error.
     fn usable(&self, secret: Secret) -> Result<(Secret, bool), TokenError> {
         if is_empty(secret.expose()) {
             return Err(self.missing(false, "is empty"));
@@ -180,10 +201,12 @@ impl SharedSecret {
         })
     }
 
+    /// Creates the error for a source that took too long.
     fn silent(&self) -> TokenError {
         self.missing(true, "could not be read in time")
     }
 
+    /// Creates the error for a secret that is not available.
     fn missing(&self, transient: bool, what: &str) -> TokenError {
         let text = format!("was not sent: the {} {what}", self.0.name);
         TokenError::new(TokenErrorKind::Secret, transient, text)
@@ -191,6 +214,7 @@ impl SharedSecret {
 }
 
 impl Memory {
+    /// Records the result of a read. Starts or stops the expiration of the fallback.
     fn note(&mut self, given: Option<&Secret>, now: Instant) {
         let given_now = given.map(Secret::expose);
         let kept = self.kept.as_ref().map(Secret::expose);
@@ -201,7 +225,7 @@ impl Memory {
         self.given = given.cloned().map_or(Given::Nothing, Given::Secret);
     }
 
-    /// What is kept, unless it is too old to be of use.
+    /// Returns the fallback. Discards it if it has expired.
     fn kept_at(&mut self, now: Instant) -> Option<Secret> {
         let old = |since| now.saturating_duration_since(since) >= LONGEST_KEPT;
         if self.superseded.is_some_and(old) {
@@ -218,8 +242,8 @@ impl fmt::Debug for SharedSecret {
     }
 }
 
-/// How long a source may take where there is a kept secret to fall back on.
+/// Maximum duration of a read if there is a fallback, and of a read for comparison.
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
-/// How long the secret that worked last is kept once the source gives another, or none.
+/// Retention of the fallback after the source began to return a different secret, or to fail.
 const LONGEST_KEPT: Duration = Duration::from_secs(24 * 3600);

@@ -1,4 +1,7 @@
-//! The secrets that one token request is made with, and what its answer says about them.
+//! Secrets that one token request uses. A successful response makes them the fallback.
+//!
+//! The grant's tokens and the client's credentials are recorded separately, because the server rejects only the latter
+//! with `invalid_client`.
 
 use std::fmt;
 
@@ -7,56 +10,63 @@ use tokio::time::Instant;
 use super::shared::SharedSecret;
 use crate::{client_credentials::TokenError, secret::Secret};
 
-/// Filled while the request is made.
+/// Secrets that one token request uses, in the order in which they were read.
 #[derive(Default)]
 pub(in super::super) struct UsedSecrets {
+    /// Each source with the value that was used.
     secrets: Vec<(SharedSecret, Secret)>,
-    /// Those from here on show who the client is.
+    /// Index of the first secret that authenticates the client. Earlier ones belong to the grant.
     credentials: usize,
-    /// The credentials are to be those that are kept.
+    /// Whether to use the fallback of the credentials instead of the current values.
     kept: bool,
+    /// Errors of sources that were replaced by their fallback.
     missed: Vec<TokenError>,
-    /// Those that had line breaks or marks at their ends.
+    /// Names of the secrets that were trimmed.
     trimmed: Vec<&'static str>,
 }
 
 impl UsedSecrets {
-    /// What is read from now on shows who the client is; `kept` asks for the values for which a token was granted last.
+    /// Marks the secrets that are read from now on as the client's credentials. With `kept`, their fallback is used.
     pub(in super::super) fn begin_credentials(&mut self, kept: bool) {
         self.credentials = self.secrets.len();
         self.kept = kept;
     }
 
-    /// Why kept values stand in the place of those of now.
+    /// Returns, and clears, the errors of sources that were replaced by their fallback.
     pub(in super::super) fn take_missed(&mut self) -> Vec<TokenError> {
         std::mem::take(&mut self.missed)
     }
 
-    /// Which secrets had line breaks or marks at their ends.
+    /// Returns, and clears, the names of the secrets that were trimmed.
     pub(in super::super) fn take_trimmed(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.trimmed)
     }
 
-    /// Whether other credentials are kept than those that were used.
+    /// Returns whether a fallback differs from the credentials that were used.
     pub(in super::super) fn have_others_kept(&self) -> bool {
         let mut credentials = self.secrets[self.credentials..].iter();
         credentials.any(|(source, used)| source.keeps_another(used))
     }
 
-    /// A token was granted.
+    /// Makes the used secrets the fallback, after they obtained a token.
     pub(in super::super) fn keep(self) {
         for (source, used) in self.secrets {
             source.keep(used);
         }
     }
 
-    /// The secret of `source` to send: the one of now, or the kept one if that is wanted or the one of now is not available.
+    /// Reads the secret to send: the current value, or the fallback if it is requested or the source fails.
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, if there is no fallback.
     pub(in super::super) async fn read(
         &mut self,
         source: &SharedSecret,
         now: Instant,
     ) -> Result<Secret, TokenError> {
         let secret = match source.kept_at(now) {
+            // The source is not read at all: its current value has just been rejected.
             Some(kept) if self.kept => kept,
             kept => match (source.read(kept.is_some(), now).await, kept) {
                 (Ok((secret, trimmed)), _) => {

@@ -8,11 +8,11 @@ use crate::{
     secret::Secret,
 };
 
-/// An environment variable that holds a secret, looked up again for every attempt.
+/// An environment variable that contains a secret. It is read again for every attempt.
 ///
-/// Line breaks, blank lines, a byte order mark and NUL characters at either end are removed, because Kubernetes leaves the
-/// line break of a secret's file in the variable; spaces on the secret's own line are kept. A variable that is not set,
-/// empty or not UTF-8 is a permanent error.
+/// Line breaks, blank lines, a byte order mark and NUL characters at either end are removed, because Kubernetes copies
+/// the final line break of a secret's file into the variable. Spaces on the secret's own line are kept. A variable that
+/// is not set, is empty or is not UTF-8 is a permanent error.
 ///
 /// # Examples
 ///
@@ -24,16 +24,18 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct SecretVariable {
+    /// Name of the variable.
     name: String,
 }
 
 impl SecretVariable {
-    /// The variable `name`.
+    /// Creates a source that reads the variable `name`.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into() }
     }
 
+    /// Creates a permanent error: a process's environment does not change by itself.
     fn unreadable(&self, what: &str) -> TokenError {
         TokenError::new(
             TokenErrorKind::Secret,

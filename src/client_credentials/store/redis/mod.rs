@@ -1,4 +1,7 @@
 //! A token store on Redis, Valkey or KeyDB.
+//!
+//! Names of entries have the form `prefix:1:{hash}:what`. `1` is the version of the layout. The braces are a hash tag,
+//! which keeps all values of an entry in one slot, as scripts with several keys require.
 
 mod seal;
 
@@ -12,13 +15,13 @@ use crate::{
     store::{Connection, Entry, Key, Script, StoreKeys},
 };
 
-/// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB: one server, or a cluster.
+/// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB: one server or a cluster.
 ///
-/// Use `rediss://` and a user of its own, who may run `EVAL` and `EVALSHA` on keys with the prefix only (see
-/// [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they leave this process, and
-/// keys are names under HMAC-SHA-256. All times are the server's.
+/// Use `rediss://`, and a dedicated user that may access only keys with the prefix, and run only the commands that the
+/// scripts need (see [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they leave
+/// the process. Names of entries are derived with HMAC-SHA-256. All times are measured by the server's clock.
 ///
-/// Nothing is sent before the first fetch; a server that is not there is no error.
+/// Nothing is sent before the first fetch. An unreachable server is not an error here.
 ///
 /// # Examples
 ///
@@ -34,31 +37,37 @@ use crate::{
 /// # }
 /// ```
 pub struct RedisTokenStore {
+    /// Connection to the server or the cluster.
     connection: Connection,
+    /// Keys that encrypt tokens and derive names.
     keys: StoreKeys,
+    /// Prefix of all names.
     prefix: String,
+    /// The Lua scripts.
     scripts: Scripts,
 }
 
 impl RedisTokenStore {
-    /// The store at `url`: `redis://` or `rediss://` (feature `redis-tls`), `user:password@host:port/database`.
+    /// Creates a store at `url`: `redis://` or `rediss://` (feature `redis-tls`), `user:password@host:port/database`.
     ///
-    /// TLS uses rustls' crypto provider of the process: a program that builds in none or two installs one
-    /// (`CryptoProvider::install_default`), or the store fails with an error that says so.
+    /// TLS uses rustls' process-wide crypto provider. A program that compiles in no provider, or two, must install one
+    /// (`CryptoProvider::install_default`). Otherwise every call fails with an error that says so.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the URL cannot be read.
+    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the URL is invalid.
     pub fn new(url: impl AsRef<str>, keys: StoreKeys) -> Result<Self, StoreError> {
         Self::cluster([url], keys)
     }
 
-    /// The store on a cluster, of which these are some nodes: the first one that answers is asked where the others are, and
-    /// the nodes' answers tell when that has changed. User, password and the rest are those of the first URL.
+    /// Creates a store on a cluster, given the URLs of some of its nodes.
+    ///
+    /// Commands go to the first reachable node at first. Redirections name the other nodes and report when slots move.
+    /// Credentials and all other settings are those of the first URL.
     ///
     /// # Errors
     ///
-    /// As for [`new`](Self::new), and if there are no URLs.
+    /// As for [`new`](Self::new), and if `urls` is empty.
     pub fn cluster<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
         keys: StoreKeys,
@@ -71,45 +80,48 @@ impl RedisTokenStore {
         })
     }
 
-    /// What all keys begin with. Default: `m2m`.
+    /// Sets the prefix of all names in the store. Default: `m2m`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Believes the server's certificate only if this one, in PEM, has signed it. Default: the system's.
+    /// Trusts only server certificates that chain to this root certificate, in PEM. Default: the platform's roots.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if it is not PEM, or the URL is
-    /// not `rediss://`.
+    /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if `pem` is not PEM or a URL is not
+    /// `rediss://`.
     #[cfg(feature = "redis-tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {
         self.connection.trust(&pem.into())?;
         Ok(self)
     }
 
-    /// How long the server may take for each answer, and for a new connection. Default: 250 ms.
+    /// Sets the time limit of each response, including a new connection. Default: 250 ms.
     #[must_use]
     pub fn answer_within(mut self, limit: Duration) -> Self {
         self.connection.limit(limit);
         self
     }
 
-    /// The names of what belongs to `entry`. They share a hash tag, and so a slot of a cluster.
+    /// Returns the name of one value of an entry. All values of an entry share a hash tag, and so a slot of a cluster.
     fn name(&self, entry: &Entry<'_>, what: &str) -> String {
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
     }
 
+    /// Returns the name of the entry's token.
     fn token(&self, entry: &Entry<'_>) -> String {
         self.name(entry, "token")
     }
 
+    /// Returns the name of the entry's lease.
     fn lease_of(&self, entry: &Entry<'_>) -> String {
         self.name(entry, "lease")
     }
 
+    /// Reads the token that was written with `key`, and decrypts it.
     async fn look(
         &self,
         key: &Key,
@@ -126,7 +138,9 @@ impl RedisTokenStore {
 }
 
 impl TokenStore for RedisTokenStore {
+    /// Tries every key, because the token may have been written before a rotation.
     async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
+        // The first token that can be read wins. An unreadable entry is reported only if no key has a readable one.
         let mut unreadable = None;
         for key in self.keys.all() {
             match self.look(key, identity).await {
@@ -138,6 +152,7 @@ impl TokenStore for RedisTokenStore {
         unreadable.map_or(Ok(None), Err)
     }
 
+    /// Writes with the active key only. Takes two round trips: the server's time, then the token.
     async fn put(
         &self,
         identity: &CacheIdentity,
@@ -145,6 +160,8 @@ impl TokenStore for RedisTokenStore {
         holder: LeaseHolder,
     ) -> Result<bool, StoreError> {
         let entry = self.keys.active().entry(identity);
+        // The script must be given a sealed token, and the seal contains the expiry in the server's time. So the time
+        // is read first; the call in between can only shorten the remaining lifetime.
         let time = self.scripts.time.key(self.token(&entry));
         let now: u64 = self.connection.invoke(time).await?;
         let sealed = seal::seal(&entry, token, now)?;
@@ -157,11 +174,14 @@ impl TokenStore for RedisTokenStore {
         self.connection.invoke(put).await
     }
 
+    /// Compares the tag on the server, so that a newer token is never removed.
     async fn remove(
         &self,
         identity: &CacheIdentity,
         refused: TokenIdentity,
     ) -> Result<bool, StoreError> {
+        // During a key rotation the token may be stored under several keys.
+        // The tag depends on the key, so it is computed for each.
         let mut removed = false;
         for key in self.keys.all() {
             let entry = key.entry(identity);
@@ -172,6 +192,7 @@ impl TokenStore for RedisTokenStore {
         Ok(removed)
     }
 
+    /// All processes must have the same active key for the lease to be effective. During a rotation two may hold one.
     async fn lease(
         &self,
         identity: &CacheIdentity,
@@ -189,6 +210,7 @@ impl TokenStore for RedisTokenStore {
         })
     }
 
+    /// A failure is marked in place of the lease, so that it expires by itself.
     async fn release(
         &self,
         identity: &CacheIdentity,
@@ -203,6 +225,7 @@ impl TokenStore for RedisTokenStore {
         self.connection.invoke(release).await
     }
 
+    /// The cooldown is an entry of its own, which expires by itself.
     async fn cool_down(
         &self,
         identity: &CacheIdentity,
@@ -215,7 +238,7 @@ impl TokenStore for RedisTokenStore {
     }
 }
 
-/// Without the URL, which holds a password.
+/// Omits the URL, which contains a password.
 impl fmt::Debug for RedisTokenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisTokenStore")
@@ -225,18 +248,26 @@ impl fmt::Debug for RedisTokenStore {
     }
 }
 
-/// What is done in one step on the server. What is under our keys and none of ours is overwritten.
+/// Lua scripts, each of which runs atomically on the server. They overwrite foreign values under the store's names.
 struct Scripts {
+    /// Reads the sealed token and the server's time.
     get: Script,
+    /// Reads the server's time.
     time: Script,
+    /// Stores a token and ends the lease.
     put: Script,
+    /// Removes a token with a given tag.
     remove: Script,
+    /// Acquires or renews the lease.
     lease: Script,
+    /// Ends the lease or marks it as failed.
     release: Script,
+    /// Begins a cooldown.
     cool_down: Script,
 }
 
 impl Scripts {
+    /// Computes the hashes of all scripts.
     fn new() -> Self {
         Self {
             get: Script::new(include_str!("get.lua")),
@@ -250,12 +281,14 @@ impl Scripts {
     }
 }
 
-/// At least 1, because Redis takes no 0; at most a century, because it takes no time that its clock cannot hold.
+/// Returns milliseconds for `PX`: at least 1, because Redis rejects 0, and at most a century, because Redis rejects
+/// times that its clock cannot represent.
 fn millis(duration: Duration) -> u64 {
     let century = 100 * 366 * 24 * 3600 * 1000;
     u64::try_from(duration.as_millis()).map_or(century, |millis| millis.clamp(1, century))
 }
 
+/// Returns `bytes` in lowercase hexadecimal.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

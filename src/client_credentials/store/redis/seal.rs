@@ -1,8 +1,11 @@
-//! A token, encrypted for the store.
+//! Encryption of a token for the store.
 //!
 //! ```text
 //! format (4) · tag (16) · nonce (24) · XChaCha20-Poly1305(end of life in the server's time (8) · token)
 //! ```
+//!
+//! The tag is in the clear, so that a script can compare it on the server. The associated data contains it together
+//! with the key's name and the entry, so that a ciphertext is accepted only where it was written.
 
 use std::time::Duration;
 
@@ -14,7 +17,14 @@ use zeroize::Zeroizing;
 
 use super::{Entry, StoreError, StoredToken, millis};
 
-/// `token` for `entry`, at `now` in the server's time.
+/// Seals `token` for `entry`. `now` is the server's time in milliseconds.
+///
+/// The format and the tag precede the ciphertext, and without a key the content follows in the clear.
+///
+/// # Errors
+///
+/// [`StoreErrorKind::Unavailable`](super::super::StoreErrorKind::Unavailable), if the token exceeds 64 KiB or cannot be
+/// encrypted.
 pub(super) fn seal(
     entry: &Entry<'_>,
     token: &StoredToken,
@@ -27,6 +37,7 @@ pub(super) fn seal(
             "is not given a token of more than 64 KiB",
         ));
     }
+    // The expiry is sealed in the server's time, so that the clocks of the processes need not agree.
     let ends = now.saturating_add(millis(token.left()));
     let mut plain = Zeroizing::new(Vec::with_capacity(8 + content.len()));
     plain.extend_from_slice(&ends.to_be_bytes());
@@ -35,6 +46,7 @@ pub(super) fn seal(
     let Some(key) = entry.seal_key() else {
         return Ok([&PLAIN[..], &tag, &plain].concat());
     };
+    // A random nonce of 24 bytes: the probability of a collision is negligible for any number of tokens.
     let nonce = XNonce::generate();
     let payload = Payload {
         msg: &plain,
@@ -46,7 +58,14 @@ pub(super) fn seal(
     Ok([&SEALED[..], &tag, &nonce, &sealed].concat())
 }
 
-/// The token in `sealed`, which was found at `entry` at `now` in the server's time.
+/// Opens `sealed`, which was read from `entry` when the server's time was `now`, in milliseconds.
+///
+/// The remaining lifetime is 0 if the expiry has passed on the server.
+///
+/// # Errors
+///
+/// [`StoreErrorKind::Unreadable`](super::super::StoreErrorKind::Unreadable), if `sealed` has another format, was
+/// modified, or belongs to another entry.
 pub(super) fn open(entry: &Entry<'_>, sealed: &[u8], now: u64) -> Result<StoredToken, StoreError> {
     let (format, rest) = sealed.split_first_chunk().ok_or_else(garbage)?;
     let (tag, rest) = rest.split_first_chunk().ok_or_else(garbage)?;
@@ -61,29 +80,37 @@ pub(super) fn open(entry: &Entry<'_>, sealed: &[u8], now: u64) -> Result<StoredT
             Zeroizing::new(opened.map_err(|_| changed())?)
         }
         (None, PLAIN) => Zeroizing::new(rest.to_vec()),
+        // An encrypted token without an encryption key, or a plain token despite one, is never accepted.
         _ => return Err(garbage()),
     };
     let (ends, content) = plain.split_first_chunk().ok_or_else(garbage)?;
     let left = Duration::from_millis(u64::from_be_bytes(*ends).saturating_sub(now));
     let token = StoredToken::from_bytes(content, left).ok_or_else(garbage)?;
+    // The tag is outside the ciphertext. For an encrypted token the associated data covers it; for a plain one only
+    // this comparison does.
     if entry.tag(&token.token().identity().to_bytes()) != *tag {
         return Err(changed());
     }
     Ok(token)
 }
 
+/// Error for a value that is not in a known format.
 fn garbage() -> StoreError {
     StoreError::unreadable("holds something under our key that is no token of this format")
 }
 
+/// Error for a token that fails authentication.
 fn changed() -> StoreError {
     StoreError::unreadable(
         "holds a token under our key that was changed, or moved there from elsewhere",
     )
 }
 
+/// Format marker of an encrypted token.
 const SEALED: &[u8; 4] = b"m2m1";
+/// Format marker of an unencrypted token.
 const PLAIN: &[u8; 4] = b"m2m0";
+/// Maximum size of a serialized token, in bytes.
 const LARGEST: usize = 64 << 10;
 
 #[cfg(test)]
