@@ -147,6 +147,7 @@ fn loom_without_a_runtime_every_caller_gets_an_error() {
         let tokens = Arc::new(Tokens::new(
             world.cell.clone(),
             SharedTokenSource::new(AccessToken::new("key")),
+            None,
             SharedClock::default(),
             Sinks::default(),
         ));
