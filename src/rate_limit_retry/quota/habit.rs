@@ -162,7 +162,7 @@ impl Habit {
 
     /// Returns whether one more request may be sent.
     ///
-    /// - [`Kind::Unknown`]: always.
+    /// - [`Kind::Unknown`][]: always.
     /// - [`Kind::Rate`]: if enough requests have accrued.
     /// - [`Kind::Window`] with an active [`Slide`]: if the log has room, or as a probe for a greater limit.
     /// - [`Kind::Window`]: while fewer requests than the limit were accepted or are in flight. At the limit, either a
