@@ -68,7 +68,7 @@ where
     let token = replay_off().layer(inner_service());
     let token_replay = replay_on().layer(inner_service());
 
-    for habit in [Habit::Kept, Habit::Cloned] {
+    for habit in [CloneMode::Reused, CloneMode::Cloned] {
         let mut group = c.benchmark_group(format!("hot_path/{inner}/{habit:?}"));
         group.throughput(Throughput::Elements(1));
         let group = &mut group;
@@ -91,15 +91,15 @@ where
 
 /// How callers use a service.
 #[derive(Clone, Copy, Debug)]
-enum Habit {
+enum CloneMode {
     /// One long-lived clone per thread.
-    Kept,
+    Reused,
     /// A clone per request.
     Cloned,
 }
 
 /// Measures a service on 1, 2 and 8 threads.
-fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, habit: Habit, name: &str, service: &S)
+fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, habit: CloneMode, name: &str, service: &S)
 where
     S: Service<Sent, Response = Answer> + Clone + Sync,
     S::Error: Debug,
@@ -107,7 +107,7 @@ where
     for threads in [1, 2, 8] {
         group.bench_function(BenchmarkId::new(name, threads), |b| {
             b.iter_custom(|iterations| match habit {
-                Habit::Kept => together(threads, iterations, || {
+                CloneMode::Reused => together(threads, iterations, || {
                     let (mut service, request) = (service.clone(), request());
                     move |rounds| {
                         for _ in 0..rounds {
@@ -115,7 +115,7 @@ where
                         }
                     }
                 }),
-                Habit::Cloned => together(threads, iterations, || {
+                CloneMode::Cloned => together(threads, iterations, || {
                     let request = request();
                     move |rounds| {
                         for _ in 0..rounds {

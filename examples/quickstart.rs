@@ -28,7 +28,7 @@ use hyper_util::{
 use tower::{ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
-    client_credentials::{ClientCredentialsLayerBuilder, Config, Remedy, TokenEvent},
+    client_credentials::{ClientCredentialsLayerBuilder, Config, RejectionAction, TokenEvent},
     rate_limit_retry::RateLimitEvent,
     test_util::{Api, Dialect, Issuer, Quota},
 };
@@ -58,8 +58,8 @@ async fn main() -> Result<(), BoxError> {
         .credentials()?
         .on_event(move |event| match event {
             TokenEvent::FetchStarted { .. } => drop(on_fetch.fetch_add(1, Relaxed)),
-            TokenEvent::Refused {
-                remedy: Remedy::Replay,
+            TokenEvent::Rejected {
+                action: RejectionAction::Replayed,
                 ..
             } => drop(on_refused.fetch_add(1, Relaxed)),
             _ => {}
@@ -135,7 +135,7 @@ async fn main() -> Result<(), BoxError> {
         ("ok", Some(ok as u64)),
         ("failed", Some((REQUESTS - ok) as u64)),
         ("token_requests", Some(fetches.load(Relaxed) as u64)),
-        ("needless_token_requests", seen.needless),
+        ("needless_token_requests", seen.redundant),
         (
             "unauthorized_recovered",
             Some(recovered.load(Relaxed) as u64),
@@ -175,7 +175,7 @@ enum Target {
 /// Counters that only the test doubles have.
 #[derive(Default)]
 struct Seen {
-    needless: Option<u64>,
+    redundant: Option<u64>,
     optimum_ms: Option<u64>,
 }
 
@@ -232,7 +232,7 @@ impl Target {
                 // Each window takes QUOTA requests; the first begins at once.
                 let optimum = WINDOW * (REQUESTS.div_ceil(QUOTA) - 1) as u32;
                 Seen {
-                    needless: Some(issuer.seen().needless),
+                    redundant: Some(issuer.stats().redundant),
                     optimum_ms: Some(optimum.as_millis() as u64),
                 }
             }

@@ -21,9 +21,9 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct Backoff {
     /// Wait after the first failure, before jitter.
-    first: Duration,
+    initial: Duration,
     /// Upper bound on a wait.
-    longest: Duration,
+    max: Duration,
 }
 
 impl Backoff {
@@ -32,17 +32,17 @@ impl Backoff {
     /// Jitter shortens each wait by up to half; see [`wait`](Self::wait).
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest }
+        Self { initial: first, max: longest }
     }
 
     /// Returns the wait after the first failure, before jitter.
-    pub(crate) const fn first(&self) -> Duration {
-        self.first
+    pub(crate) const fn initial(&self) -> Duration {
+        self.initial
     }
 
     /// Returns the upper bound on a wait.
-    pub(crate) const fn longest(&self) -> Duration {
-        self.longest
+    pub(crate) const fn max(&self) -> Duration {
+        self.max
     }
 
     /// Returns the wait after `failures` failures in a row (1 after the first). `random` is a number in `0.0..1.0`;
@@ -55,7 +55,7 @@ impl Backoff {
         // At most 2^31, so that the shift does not overflow.
         let doublings = failures.saturating_sub(1).min(31);
         // Saturates, so that the limit applies even to the largest `first`.
-        let full = self.first.saturating_mul(1 << doublings).min(self.longest);
+        let full = self.initial.saturating_mul(1 << doublings).min(self.max);
         full / 2 + (full / 2).mul_f64(random.clamp(0.0, 1.0))
     }
 }

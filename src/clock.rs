@@ -50,7 +50,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Instant;
 
     /// Returns the wall-clock time, which may jump.
-    fn wall(&self) -> SystemTime;
+    fn wall_clock(&self) -> SystemTime;
 }
 
 /// tokio's monotonic clock and the system's wall clock.
@@ -77,7 +77,7 @@ impl Clock for SystemClock {
         Instant::now()
     }
 
-    fn wall(&self) -> SystemTime {
+    fn wall_clock(&self) -> SystemTime {
         SystemTime::now()
     }
 }
@@ -103,14 +103,14 @@ impl SharedClock {
     }
 
     /// Returns the wall-clock time.
-    pub(crate) fn wall(&self) -> SystemTime {
-        self.0.wall()
+    pub(crate) fn wall_clock(&self) -> SystemTime {
+        self.0.wall_clock()
     }
 
     #[allow(dead_code)]
     /// Reads both clocks now. Paths that read the monotonic clock anyway use [`Moment::new`].
     pub(crate) fn moment(&self) -> Moment {
-        Moment::new(self.now(), self.wall())
+        Moment::new(self.now(), self.wall_clock())
     }
 }
 
@@ -139,14 +139,14 @@ pub(crate) struct Moment {
     /// The monotonic clock's reading.
     instant: Instant,
     /// The wall clock's reading.
-    wall: SystemTime,
+    wall_clock: SystemTime,
 }
 
 #[allow(dead_code)]
 impl Moment {
     /// Creates the moment at which the clocks read `instant` and `wall`.
     pub(crate) fn new(instant: Instant, wall: SystemTime) -> Self {
-        Self { instant, wall }
+        Self { instant, wall_clock: wall }
     }
 
     /// Returns the monotonic clock's reading.
@@ -155,26 +155,26 @@ impl Moment {
     }
 
     /// Returns the wall clock's reading.
-    pub(crate) fn wall(self) -> SystemTime {
-        self.wall
+    pub(crate) fn wall_clock(self) -> SystemTime {
+        self.wall_clock
     }
 
     /// Returns the time since `earlier`, by the clock that counted more of it; zero if `earlier` is later.
     pub(crate) fn elapsed_since(self, earlier: Self) -> Duration {
         let monotonic = self.instant.saturating_duration_since(earlier.instant);
         // An error means that the wall clock stepped back: then only the monotonic clock counts.
-        let civil = self.wall.duration_since(earlier.wall).unwrap_or_default();
+        let civil = self.wall_clock.duration_since(earlier.wall_clock).unwrap_or_default();
         monotonic.max(civil)
     }
 
     /// Returns the deadline `wait` after this moment, on both clocks. A `wait` of more than a year counts as a year.
     pub(crate) fn after(self, wait: Duration) -> Self {
-        let instant = after(self.instant, wait);
+        let instant = add_capped(self.instant, wait);
         // `after` may have shortened the wait: both clocks get the same one.
-        let wall = self.wall.checked_add(instant - self.instant);
+        let wall = self.wall_clock.checked_add(instant - self.instant);
         Self {
             instant,
-            wall: wall.unwrap_or(self.wall),
+            wall_clock: wall.unwrap_or(self.wall_clock),
         }
     }
 
@@ -187,13 +187,13 @@ impl Moment {
     pub(crate) fn left(self, now: Self) -> Duration {
         // Zero on a clock once it has passed the deadline, so the smaller value is zero if either clock has.
         let monotonic = self.instant.saturating_duration_since(now.instant);
-        let civil = self.wall.duration_since(now.wall).unwrap_or_default();
+        let civil = self.wall_clock.duration_since(now.wall_clock).unwrap_or_default();
         monotonic.min(civil)
     }
 }
 
 /// Returns `now + wait`. A `wait` of more than a year counts as a year, so that the sum does not overflow.
-pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+pub(crate) fn add_capped(now: Instant, wait: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     // `Instant` has a limit that depends on the platform. A clock near it gets no wait rather than a panic.
     now.checked_add(wait.min(YEAR)).unwrap_or(now)
@@ -215,7 +215,7 @@ mod tests {
 
     /// `monotonic` and `civil` later by the two clocks; `back` is taken from the wall clock first.
     fn later(from: Moment, monotonic: Duration, civil: Duration, back: Duration) -> Moment {
-        Moment::new(from.instant + monotonic, from.wall - back + civil)
+        Moment::new(from.instant + monotonic, from.wall_clock - back + civil)
     }
 
     #[test]
@@ -269,8 +269,8 @@ mod tests {
         assert_eq!(deadline, began.after(365 * 24 * HOUR));
         assert_eq!(deadline.left(began), 365 * 24 * HOUR);
         assert!(!deadline.has_passed(began.after(364 * 24 * HOUR)));
-        assert_eq!(after(began.instant(), Duration::MAX), deadline.instant());
-        assert_eq!(deadline.wall(), began.wall() + 365 * 24 * HOUR);
+        assert_eq!(add_capped(began.instant(), Duration::MAX), deadline.instant());
+        assert_eq!(deadline.wall_clock(), began.wall_clock() + 365 * 24 * HOUR);
     }
 
     #[test]
@@ -282,8 +282,8 @@ mod tests {
                 self.0.instant
             }
 
-            fn wall(&self) -> SystemTime {
-                self.0.wall
+            fn wall_clock(&self) -> SystemTime {
+                self.0.wall_clock
             }
         }
 

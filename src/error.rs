@@ -6,7 +6,7 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use crate::{
-    client_credentials::{CredentialPresent, OriginNotAllowed, TokenError},
+    client_credentials::{CredentialAlreadyPresent, OriginNotAllowed, TokenError},
     rate_limit_retry::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
     replay,
     tenants::TenantError,
@@ -49,7 +49,7 @@ impl ErrorClass {
     pub fn of(error: &(dyn Error + 'static)) -> Self {
         let mut class = None;
         for link in links(error) {
-            if is_ours(link) {
+            if is_own_error(link) {
                 return Self::Final;
             }
             // The outermost error that is known says most about the request.
@@ -90,7 +90,7 @@ pub(crate) fn causes(error: &(dyn Error + 'static)) -> Option<String> {
     // Many errors repeat the text of their source: each text is compared with the one before it.
     let mut before = error.to_string();
     for link in chain(error).skip(1) {
-        let text: String = link.to_string().chars().take(LONGEST_CAUSE).collect();
+        let text: String = link.to_string().chars().take(MAX_CAUSE_CHARS).collect();
         // Bounded, because the text may contain what a server sent.
         if !text.is_empty() && !before.contains(&text) {
             match &mut causes {
@@ -108,7 +108,7 @@ pub(crate) fn causes(error: &(dyn Error + 'static)) -> Option<String> {
 
 /// Maximum length, in characters, of the text of one cause in a log line.
 #[cfg(any(feature = "tracing", test))]
-const LONGEST_CAUSE: usize = 300;
+const MAX_CAUSE_CHARS: usize = 300;
 
 /// Returns whether the server rejected a request because of overload: `ENHANCE_YOUR_CALM` (RFC 9113 §7), for its stream
 /// or for the connection.
@@ -171,15 +171,15 @@ fn is_unprocessed_stream(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Returns whether the error is one of this crate's.
-fn is_ours(error: &(dyn Error + 'static)) -> bool {
+fn is_own_error(error: &(dyn Error + 'static)) -> bool {
     error.is::<TokenError>()
         || error.is::<OriginNotAllowed>()
-        || error.is::<CredentialPresent>()
+        || error.is::<CredentialAlreadyPresent>()
         || error.is::<HoldTooLong>()
         || error.is::<TooManyWaiting>()
         || error.is::<DeadlineExceeded>()
         || error.is::<TenantError>()
-        || replay::is_refusal(error)
+        || replay::is_replay_error(error)
 }
 
 /// Returns whether an error that is [`ErrorClass::Final`] is one of this crate's and means that the request was not sent.
@@ -191,8 +191,8 @@ pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
         if let Some(exceeded) = link.downcast_ref::<DeadlineExceeded>() {
             return !exceeded.possibly_processed();
         }
-        if is_ours(link) {
-            return !replay::is_refusal(link);
+        if is_own_error(link) {
+            return !replay::is_replay_error(link);
         }
         next = link.source();
     }
@@ -310,11 +310,11 @@ mod tests {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let id = CredentialId::new("acme");
         for error in [
-            TenantError::NotChosen,
+            TenantError::MissingId,
             TenantError::Unknown(id.clone()),
-            TenantError::Full(id.clone()),
+            TenantError::AtCapacity(id.clone()),
             // Building the layer failed because its own connection was refused.
-            TenantError::Unusable(id, Arc::new(refused)),
+            TenantError::LayerFailed(id, Arc::new(refused)),
         ] {
             for error in [BoxError::from(error.clone()), Client(error.into()).into()] {
                 assert_eq!(ErrorClass::of(&*error), ErrorClass::Final, "{error:?}");

@@ -78,7 +78,7 @@ impl fmt::Display for Misuse {
 #[derive(Debug)]
 pub(crate) struct Usage {
     /// How many inner types have been inspected, at most [`LOOKS`] plus the racing threads.
-    looked: AtomicU8,
+    inspections: AtomicU8,
     /// Whether a misuse was reported: one layer reports one misuse, once.
     reported: AtomicBool,
     /// A service with credentials is inside.
@@ -95,16 +95,16 @@ impl Usage {
         place: &'static Location<'static>,
         name: Option<Arc<str>>,
     ) -> (Self, Option<Misuse>) {
-        let site = Site { kind, place, name };
-        let repeated = BUILT.with(|built| built.begin(&site));
+        let site = Site { kind, location: place, name };
+        let repeated = SITES.with(|built| built.begin(&site));
         // A misuse that was found at the place counts as this layer's report.
         let usage = Self {
-            looked: AtomicU8::new(0),
+            inspections: AtomicU8::new(0),
             reported: AtomicBool::new(repeated),
             wraps_credentials: AtomicBool::new(false),
             _lifetime: Lifetime {
                 site,
-                born: SystemClock.now(),
+                created_at: SystemClock.now(),
             },
         };
         (usage, repeated.then_some(Misuse::PerRequest))
@@ -112,61 +112,61 @@ impl Usage {
 
     /// Returns the misuse to report if a rate-limit layer wraps an `Inner`. Does not see through erased types.
     pub(crate) fn limits_around<Inner>(&self) -> Option<Misuse> {
-        let nested = self.looks() && (contains::<Inner>(LIMITS) || contains::<Inner>(BOTH));
-        nested.then(|| self.once(Misuse::Nested)).flatten()
+        let nested = self.should_inspect() && (contains::<Inner>(LIMITS_SERVICE) || contains::<Inner>(M2M_SERVICE));
+        nested.then(|| self.report_once(Misuse::Nested)).flatten()
     }
 
     /// Returns the misuse to report if a credentials layer wraps an `Inner`.
     pub(crate) fn credentials_around<Inner>(&self) -> Option<Misuse> {
-        if !self.looks() {
+        if !self.should_inspect() {
             return None;
         }
-        if contains::<Inner>(CREDENTIALS) || contains::<Inner>(BOTH) {
+        if contains::<Inner>(CREDENTIALS_SERVICE) || contains::<Inner>(M2M_SERVICE) {
             // Their tokens may go into different headers: the inner layer checks that per request.
             CREDENTIALS_NESTED.store(true, Relaxed);
             self.wraps_credentials.store(true, Relaxed);
         }
-        contains::<Inner>(LIMITS)
-            .then(|| self.once(Misuse::WrongOrder))
+        contains::<Inner>(LIMITS_SERVICE)
+            .then(|| self.report_once(Misuse::WrongOrder))
             .flatten()
     }
 
     /// Returns the misuse to report if a layer with both wraps an `Inner`.
     pub(crate) fn both_around<Inner>(&self) -> Option<Misuse> {
-        if !self.looks() {
+        if !self.should_inspect() {
             return None;
         }
-        if contains::<Inner>(CREDENTIALS) {
+        if contains::<Inner>(CREDENTIALS_SERVICE) {
             CREDENTIALS_NESTED.store(true, Relaxed);
         }
-        let nested = contains::<Inner>(LIMITS) || contains::<Inner>(BOTH);
-        nested.then(|| self.once(Misuse::Nested)).flatten()
+        let nested = contains::<Inner>(LIMITS_SERVICE) || contains::<Inner>(M2M_SERVICE);
+        nested.then(|| self.report_once(Misuse::Nested)).flatten()
     }
 
     /// Returns the misuse to report when a layer inside has retried a request with the token of this credentials layer,
     /// or with one of its own.
-    pub(crate) fn sent_again_inside(&self) -> Option<Misuse> {
-        self.once(match self.wraps_credentials.load(Relaxed) {
+    pub(crate) fn on_inner_retry(&self) -> Option<Misuse> {
+        self.report_once(match self.wraps_credentials.load(Relaxed) {
             true => Misuse::Nested,
             false => Misuse::WrongOrder,
         })
     }
 
     /// Returns `misuse`, unless one was reported before.
-    pub(crate) fn once(&self, misuse: Misuse) -> Option<Misuse> {
+    pub(crate) fn report_once(&self, misuse: Misuse) -> Option<Misuse> {
         // The load avoids a write to the shared cache line on every call.
         (!self.reported.load(Relaxed) && !self.reported.swap(true, Relaxed)).then_some(misuse)
     }
 
     /// Returns whether to inspect the type of an inner service. Type names are long, and a layer may be applied often, so
     /// only the first few are inspected.
-    fn looks(&self) -> bool {
-        self.looked.load(Relaxed) < LOOKS && self.looked.fetch_add(1, Relaxed) < LOOKS
+    fn should_inspect(&self) -> bool {
+        self.inspections.load(Relaxed) < MAX_INSPECTIONS && self.inspections.fetch_add(1, Relaxed) < MAX_INSPECTIONS
     }
 }
 
 /// Returns whether a credentials layer of this process is inside another one.
-pub(crate) fn credentials_are_nested() -> bool {
+pub(crate) fn has_nested_credentials() -> bool {
     CREDENTIALS_NESTED.load(Relaxed)
 }
 
@@ -181,7 +181,7 @@ struct Site {
     /// Kind of layer.
     kind: &'static str,
     /// Call site of the builder.
-    place: &'static Location<'static>,
+    location: &'static Location<'static>,
     /// Name of the credential.
     name: Option<Arc<str>>,
 }
@@ -190,18 +190,18 @@ struct Site {
 #[derive(Debug)]
 struct Lifetime {
     site: Site,
-    born: Instant,
+    created_at: Instant,
 }
 
 impl Drop for Lifetime {
     fn drop(&mut self) {
-        let lived = SystemClock.now().saturating_duration_since(self.born);
-        BUILT.with(|built| built.end(&self.site, lived));
+        let lived = SystemClock.now().saturating_duration_since(self.created_at);
+        SITES.with(|built| built.end(&self.site, lived));
     }
 }
 
 /// The number of short-lived layers in a row, by where they were built.
-struct Built(Mutex<Vec<(Site, Streak)>>);
+struct Sites(Mutex<Vec<(Site, Streak)>>);
 
 /// A run of short-lived layers at one place.
 #[derive(Clone, Copy, Default)]
@@ -212,7 +212,7 @@ struct Streak {
     reported: bool,
 }
 
-impl Built {
+impl Sites {
     /// Runs `act` under the lock. A poisoned lock is recovered: the list is consistent after every statement.
     fn with<R>(&self, act: impl FnOnce(&mut Vec<(Site, Streak)>) -> R) -> R {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -220,32 +220,32 @@ impl Built {
 }
 
 /// The known places, in the order in which they were added.
-trait Places {
+trait SiteHistory {
     /// Records that a layer is built. Returns whether to report the place now.
     fn begin(&mut self, site: &Site) -> bool;
     /// Records that a layer ended after `lived`.
     fn end(&mut self, site: &Site, lived: Duration);
 }
 
-impl Places for Vec<(Site, Streak)> {
+impl SiteHistory for Vec<(Site, Streak)> {
     // Marks the place as reported, so that it is reported once.
     fn begin(&mut self, site: &Site) -> bool {
         let known = self.iter_mut().find(|(known, _)| known == site);
-        let due = known.filter(|(_, streak)| streak.short_lived >= MANY && !streak.reported);
+        let due = known.filter(|(_, streak)| streak.short_lived >= SHORT_LIVED_THRESHOLD && !streak.reported);
         due.map(|(_, streak)| streak.reported = true).is_some()
     }
 
     fn end(&mut self, site: &Site, lived: Duration) {
         let known = self.iter_mut().find(|(known, _)| known == site);
         match known {
-            Some((_, streak)) if lived < SHORT => {
+            Some((_, streak)) if lived < SHORT_LIFETIME => {
                 streak.short_lived = streak.short_lived.saturating_add(1);
             }
             // A long-lived layer shows that the place does not build one per request.
             Some((_, streak)) => streak.short_lived = 0,
-            None if lived < SHORT => {
+            None if lived < SHORT_LIFETIME => {
                 // The oldest place makes room.
-                if self.len() >= PLACES {
+                if self.len() >= MAX_SITES {
                     self.remove(0);
                 }
                 let streak = Streak {
@@ -261,27 +261,27 @@ impl Places for Vec<(Site, Streak)> {
 }
 
 /// The places of this process.
-static BUILT: Built = Built(Mutex::new(Vec::new()));
+static SITES: Sites = Sites(Mutex::new(Vec::new()));
 /// Whether a credentials layer of this process wraps another one. Never reset.
 /// Relaxed is enough for all flags of this module: they guard no other data.
 static CREDENTIALS_NESTED: AtomicBool = AtomicBool::new(false);
 
 /// Start of the type name of the service with both layers. A string, because naming the type would make the modules
 /// import each other.
-const BOTH: &str = "tower_m2m::stack::service::M2m<";
+const M2M_SERVICE: &str = "tower_m2m::stack::service::M2m<";
 /// Start of the type name of the credentials service.
-const CREDENTIALS: &str = "tower_m2m::client_credentials::service::ClientCredentials<";
+const CREDENTIALS_SERVICE: &str = "tower_m2m::client_credentials::service::ClientCredentials<";
 /// Start of the type name of the rate-limit service.
-const LIMITS: &str = "tower_m2m::rate_limit_retry::service::RateLimitRetry<";
+const LIMITS_SERVICE: &str = "tower_m2m::rate_limit_retry::service::RateLimitRetry<";
 
 /// Maximum number of inner types that a layer inspects.
-const LOOKS: u8 = 8;
+const MAX_INSPECTIONS: u8 = 8;
 /// Number of short-lived layers in a row that counts as misuse.
-const MANY: u32 = 32;
+const SHORT_LIVED_THRESHOLD: u32 = 32;
 /// Lifetime below which a layer counts as short-lived: about that of a request.
-const SHORT: Duration = Duration::from_secs(10);
+const SHORT_LIFETIME: Duration = Duration::from_secs(10);
 /// Maximum number of places that are tracked.
-const PLACES: usize = 64;
+const MAX_SITES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -290,7 +290,7 @@ mod tests {
     fn site(name: &str) -> Site {
         Site {
             kind: "test",
-            place: Location::caller(),
+            location: Location::caller(),
             name: Some(name.into()),
         }
     }
@@ -324,7 +324,7 @@ mod tests {
         for index in 0..1000 {
             places.end(&site(&index.to_string()), Duration::ZERO);
         }
-        assert_eq!(places.len(), PLACES);
+        assert_eq!(places.len(), MAX_SITES);
     }
 
     #[test]
@@ -334,10 +334,10 @@ mod tests {
         };
 
         type Mapped<S> = tower::util::MapErr<S, fn(())>;
-        assert!(contains::<Mapped<RateLimitRetry<u8>>>(LIMITS));
-        assert!(contains::<Mapped<ClientCredentials<u8>>>(CREDENTIALS));
-        assert!(contains::<M2m<Mapped<u8>>>(BOTH));
-        assert!(!contains::<Mapped<u8>>(LIMITS));
-        assert!(!contains::<Mapped<M2m<u8>>>(CREDENTIALS));
+        assert!(contains::<Mapped<RateLimitRetry<u8>>>(LIMITS_SERVICE));
+        assert!(contains::<Mapped<ClientCredentials<u8>>>(CREDENTIALS_SERVICE));
+        assert!(contains::<M2m<Mapped<u8>>>(M2M_SERVICE));
+        assert!(!contains::<Mapped<u8>>(LIMITS_SERVICE));
+        assert!(!contains::<Mapped<M2m<u8>>>(CREDENTIALS_SERVICE));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 /// Returns the output of `work`; `None` if it panics.
 ///
 /// Does not poll `work` again after a panic. The panic hook still reports the panic.
-pub(crate) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn catch_panic<T>(work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header::DATE};
 
-use crate::steps::examined;
+use crate::steps::count_steps;
 
 /// Returns the wait that a `Retry-After` asks for, at most [`LONGEST`]; `None` if the value is malformed.
 ///
@@ -25,7 +25,7 @@ use crate::steps::examined;
 pub(crate) fn retry_after(value: &[u8], reference: SystemTime) -> Option<Duration> {
     let value = value.trim_ascii();
     match Number::parse(value) {
-        Some(number) if number.whole >= END_OF_EPOCH_MILLIS => Some(LONGEST),
+        Some(number) if number.whole >= END_OF_EPOCH_MILLIS => Some(MAX_WAIT),
         Some(number) => number.wait(reference),
         None => {
             // Not a number: one of the forms of an HTTP-date.
@@ -55,7 +55,7 @@ pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
     let mut zones = ["UTC", "+0000", "-0000", "Z"].into_iter();
     let zoneless = zones.find_map(|zone| text.strip_suffix(zone)?.strip_suffix(' '))?;
     // Limits what is copied of a hostile value.
-    if zoneless.len() > LONGEST_DATE {
+    if zoneless.len() > MAX_DATE_LEN {
         return None;
     }
     httpdate::parse_http_date(&format!("{zoneless} GMT")).ok()
@@ -73,7 +73,7 @@ pub(crate) struct Number {
 impl Number {
     /// Parses a number. Returns `None` for anything else: a sign, an exponent, or no digit before or after the point.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        examined(text.len());
+        count_steps(text.len());
         let (whole, fraction) = match text.iter().position(|byte| *byte == b'.') {
             Some(point) => (&text[..point], &text[point + 1..]),
             None => (text, &b"0"[..]),
@@ -94,7 +94,7 @@ impl Number {
         let since_epoch = match self.whole {
             // Too small for a date: a number of seconds.
             ..START_OF_EPOCH_SECONDS => {
-                return Some(Duration::new(self.whole, self.nanos).min(LONGEST));
+                return Some(Duration::new(self.whole, self.nanos).min(MAX_WAIT));
             }
             // The fraction of a date in finer units than seconds is dropped.
             START_OF_EPOCH_SECONDS..START_OF_EPOCH_MILLIS => Duration::new(self.whole, self.nanos),
@@ -107,7 +107,7 @@ impl Number {
         let off = date
             .duration_since(reference)
             .unwrap_or_else(|error| error.duration());
-        (off <= CREDIBLE).then(|| until(date, reference))
+        (off <= MAX_DATE_OFFSET).then(|| until(date, reference))
     }
 
     /// Returns whether [`wait`](Self::wait) takes this for a date.
@@ -125,8 +125,8 @@ impl Number {
         // In 128 bits, so that the products cannot overflow.
         let whole = u128::from(self.whole) * u128::from(nanos);
         let part = u128::from(self.nanos) * u128::from(nanos) / u128::from(SECOND);
-        let sum = (whole + part).min(LONGEST.as_nanos());
-        u64::try_from(sum).map_or(LONGEST, Duration::from_nanos)
+        let sum = (whole + part).min(MAX_WAIT.as_nanos());
+        u64::try_from(sum).map_or(MAX_WAIT, Duration::from_nanos)
     }
 
     /// Returns the number as a float.
@@ -139,7 +139,7 @@ impl Number {
 pub(crate) fn until(date: SystemTime, reference: SystemTime) -> Duration {
     date.duration_since(reference)
         .unwrap_or_default()
-        .min(LONGEST)
+        .min(MAX_WAIT)
 }
 
 /// Returns the value of one or more digits, saturating; `None` for anything else.
@@ -168,10 +168,10 @@ fn nanos(fraction: &[u8]) -> Option<u32> {
 }
 
 /// Upper bound on a wait: longer than any caller waits, and short enough to be added to any instant.
-pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Maximum distance between a date and the response that contains it.
-const CREDIBLE: Duration = Duration::from_secs(400 * 24 * 3600);
+const MAX_DATE_OFFSET: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// A millisecond, in nanoseconds.
 pub(crate) const MILLI: u64 = 1_000_000;
@@ -185,7 +185,7 @@ pub(crate) const HOUR: u64 = 60 * MINUTE;
 pub(crate) const DAY: u64 = 24 * HOUR;
 
 /// Maximum length, in bytes, of an HTTP-date without its zone: `Wednesday, 21-Sep-26 14:14:20`.
-const LONGEST_DATE: usize = 30;
+const MAX_DATE_LEN: usize = 30;
 /// Number from which on it is a date in seconds since 1970.
 const START_OF_EPOCH_SECONDS: u64 = 1_000_000_000;
 /// Number from which on it is a date in milliseconds since 1970.
@@ -266,7 +266,7 @@ mod tests {
             "99999999999999999999",
             "Fri, 31 Dec 9999 23:59:59 GMT",
         ] {
-            assert_eq!(read(value), Some(LONGEST), "{value:?}");
+            assert_eq!(read(value), Some(MAX_WAIT), "{value:?}");
         }
     }
 
@@ -290,11 +290,11 @@ mod tests {
         fn no_value_panics_or_asks_for_too_much(value in any::<Vec<u8>>(), now in any::<u32>()) {
             let wait = retry_after(&value, SystemTime::UNIX_EPOCH + Duration::from_secs(now.into()));
 
-            prop_assert!(wait <= Some(LONGEST));
+            prop_assert!(wait <= Some(MAX_WAIT));
         }
 
         #[test]
-        fn seconds_are_read_as_they_are(seconds in 0..LONGEST.as_secs(), millis in 0..1000u32) {
+        fn seconds_are_read_as_they_are(seconds in 0..MAX_WAIT.as_secs(), millis in 0..1000u32) {
             let wait = Duration::new(seconds, millis * 1_000_000);
 
             prop_assert_eq!(read(&format!("{seconds}.{millis:03}")), Some(wait));

@@ -39,7 +39,7 @@ impl<T> Sharded<T> {
     }
 
     /// Returns the calling thread's shard.
-    pub(crate) fn here(&self) -> &Arc<Shard<T>> {
+    pub(crate) fn local(&self) -> &Arc<Shard<T>> {
         let shards = &self.0.0;
         // The number of shards is a power of two, so the mask is a modulo.
         // A thread keeps its number, so it always gets the same shard.
@@ -89,11 +89,11 @@ fn shards() -> usize {
     *SHARDS.get_or_init(|| {
         let cores = available_parallelism().map_or(1, usize::from);
         // At least 16, because threads may outnumber cores, and may share a shard by their numbers.
-        cores.next_power_of_two().clamp(FEWEST, MOST)
+        cores.next_power_of_two().clamp(MIN_SHARDS, MAX_SHARDS)
     })
 }
 
 /// Minimum number of shards.
-const FEWEST: usize = 16;
+const MIN_SHARDS: usize = 16;
 /// Maximum number of shards. A shard costs about half a kilobyte.
-const MOST: usize = 64;
+const MAX_SHARDS: usize = 64;

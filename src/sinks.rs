@@ -10,18 +10,18 @@ use std::{
 };
 
 /// A type of event. The event itself borrows its fields.
-pub(crate) trait Family: 'static {
+pub(crate) trait EventType: 'static {
     /// The event, borrowing for `'a`.
     type Event<'a>;
 }
 
 /// A closure that receives events.
-type Sink<F> = Arc<dyn for<'a> Fn(&<F as Family>::Event<'a>) + Send + Sync>;
+type Sink<F> = Arc<dyn for<'a> Fn(&<F as EventType>::Event<'a>) + Send + Sync>;
 
 /// The sinks of one layer, called in the order in which they were added.
-pub(crate) struct Sinks<F: Family>(Vec<Sink<F>>);
+pub(crate) struct Sinks<F: EventType>(Vec<Sink<F>>);
 
-impl<F: Family> Sinks<F> {
+impl<F: EventType> Sinks<F> {
     /// Adds a sink, to be called after those added before.
     pub(crate) fn add(&mut self, sink: impl for<'a> Fn(&F::Event<'a>) + Send + Sync + 'static) {
         self.0.push(Arc::new(sink));
@@ -36,19 +36,19 @@ impl<F: Family> Sinks<F> {
     }
 }
 
-impl<F: Family> Default for Sinks<F> {
+impl<F: EventType> Default for Sinks<F> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<F: Family> Clone for Sinks<F> {
+impl<F: EventType> Clone for Sinks<F> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<F: Family> fmt::Debug for Sinks<F> {
+impl<F: EventType> fmt::Debug for Sinks<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sinks({})", self.0.len())
     }

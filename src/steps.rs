@@ -2,7 +2,7 @@
 
 /// Records that `count` bytes or items were examined. Does nothing outside of tests.
 #[inline]
-pub(crate) fn examined(count: usize) {
+pub(crate) fn count_steps(count: usize) {
     #[cfg(test)]
     STEPS.with(|steps| steps.set(steps.get() + count));
     #[cfg(not(test))]
@@ -11,7 +11,7 @@ pub(crate) fn examined(count: usize) {
 
 /// Returns how many bytes and items `work` examines on this thread.
 #[cfg(test)]
-pub(crate) fn of(work: impl FnOnce()) -> usize {
+pub(crate) fn steps_of(work: impl FnOnce()) -> usize {
     let before = STEPS.with(std::cell::Cell::get);
     work();
     STEPS.with(std::cell::Cell::get) - before

@@ -8,17 +8,17 @@ use std::{collections::BTreeMap, task::Waker};
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
     /// Number of the latest place.
-    arrivals: u64,
+    last_key: u64,
     /// The waker of each place, in the order of arrival; `None` until the waiter registers one.
     waiting: BTreeMap<u64, Option<Waker>>,
 }
 
 impl WakerSet {
     /// Adds a waiter after all others, and returns its place.
-    pub(crate) fn enter(&mut self) -> u64 {
-        self.arrivals += 1;
-        self.waiting.insert(self.arrivals, None);
-        self.arrivals
+    pub(crate) fn insert(&mut self) -> u64 {
+        self.last_key += 1;
+        self.waiting.insert(self.last_key, None);
+        self.last_key
     }
 
     /// Returns the number of waiters.
@@ -40,7 +40,7 @@ impl WakerSet {
     }
 
     /// Removes a waiter. The caller must drop the returned waker after it has released the lock around this set.
-    pub(crate) fn leave(&mut self, place: u64) -> Option<Waker> {
+    pub(crate) fn remove(&mut self, place: u64) -> Option<Waker> {
         self.waiting.remove(&place).flatten()
     }
 
@@ -59,15 +59,15 @@ mod tests {
     fn whoever_leaves_takes_the_waker_along_and_the_others_keep_their_order() {
         let mut set = WakerSet::default();
         let waker = Waker::noop();
-        let places: Vec<_> = (0..3).map(|_| set.enter()).collect();
+        let places: Vec<_> = (0..3).map(|_| set.insert()).collect();
         for place in &places {
             assert!(set.register(*place, waker.clone()).is_none());
         }
         assert_eq!(set.len(), 3);
         assert!(places.is_sorted());
 
-        assert!(set.leave(places[1]).is_some());
-        assert!(set.leave(places[1]).is_none());
+        assert!(set.remove(places[1]).is_some());
+        assert!(set.remove(places[1]).is_none());
 
         // A place that was given up is not taken again.
         assert!(set.register(places[1], waker.clone()).is_some());

@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode};
-use support::{Body, answering, get, post, send};
+use support::{Body, serving, get, post, send};
 use tokio::time::Instant;
 use tower::Layer;
 use tower_m2m::{
@@ -128,7 +128,7 @@ async fn run_through(
     }
     let refusal = refusal.body(Body::default()).unwrap();
     let refusal = Arc::new(Mutex::new(Some(refusal)));
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let answer = refusal.lock().unwrap().take();
         async move { answer.unwrap_or_else(|| support::status_only(StatusCode::OK)) }
     });
@@ -150,7 +150,7 @@ impl Clock for Off {
         Instant::now()
     }
 
-    fn wall(&self) -> SystemTime {
+    fn wall_clock(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.start) + self.began.elapsed()
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, crypto::rust_crypto};
 use serde_json::Value;
-use support::server::{Asked, CIVIL_SECONDS, Server, TOKEN_URL, handle};
+use support::server::{Asked, FIXED_SECONDS, Server, TOKEN_URL, handle};
 use tower_m2m::{
     ClientAuth, TokenEndpoint,
     client_credentials::{
@@ -48,8 +48,8 @@ async fn a_private_key_signs_in_every_algorithm_from_pem_and_from_jwk() {
             assert_eq!(verified.claims["iss"], "id", "{name}");
             assert_eq!(verified.claims["sub"], "id", "{name}");
             assert_eq!(verified.claims["aud"], ISSUER, "{name}");
-            assert_eq!(verified.claims["iat"], CIVIL_SECONDS, "{name}");
-            assert_eq!(verified.claims["exp"], CIVIL_SECONDS + 60, "{name}");
+            assert_eq!(verified.claims["iat"], FIXED_SECONDS, "{name}");
+            assert_eq!(verified.claims["exp"], FIXED_SECONDS + 60, "{name}");
         }
     }
 }
@@ -87,7 +87,7 @@ async fn a_private_key_signs_from_der_and_behind_a_signer_as_well() {
             &[],
         ] {
             let error = SigningKey::der(algorithm, wrong).unwrap_err();
-            assert_eq!(error.kind(), Kind::WrongKey);
+            assert_eq!(error.kind(), Kind::InvalidKey);
         }
     }
     let source = SigningKey::source(KeyAlgorithm::Es256, include_str!("keys/ec.jwk"));
@@ -158,7 +158,7 @@ async fn a_private_key_that_is_replaced_is_read_again_and_one_that_is_damaged_ch
 
     assert_eq!(ids[0], None);
     assert!(ids[1].as_deref().is_some_and(|id| id.ends_with("-1")));
-    assert_eq!(damaged.kind(), Kind::WrongKey);
+    assert_eq!(damaged.kind(), Kind::InvalidKey);
     assert_eq!(server.asked().len(), 2);
     assert!(handle.token().await.is_ok());
 }
@@ -212,7 +212,7 @@ fn an_assertion_without_a_known_audience_is_an_error_before_anything_is_sent() {
     ] {
         let endpoint = TokenEndpoint::new(TOKEN_URL.parse().unwrap(), auth);
 
-        let error = endpoint.check().unwrap_err();
+        let error = endpoint.validate().unwrap_err();
 
         assert_eq!(error.kind(), Kind::Configuration);
         assert!(
@@ -248,7 +248,7 @@ fn a_key_of_another_type_is_an_error_that_says_what_to_pass() {
     for error in errors.map(Result::unwrap_err) {
         assert_eq!(
             (error.kind(), error.is_transient()),
-            (Kind::WrongKey, false)
+            (Kind::InvalidKey, false)
         );
         assert!(
             error.to_string().contains("is not a private key for"),

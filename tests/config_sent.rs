@@ -18,7 +18,7 @@ const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
 
 #[tokio::test(start_paused = true)]
 async fn every_parameter_is_in_the_form() {
-    let server = ask(&json!({
+    let server = fetch(&json!({
         "client_id": "orders", "client_secret": "word", "scope": ["a", "b c"], "audience": "aud",
         "resource": ["https://a", "https://b"], "authorization_details": [{"type": "t"}],
         "parameters": {"tenant": "x", "login": "y"}, "token_url": "https://id.example/token",
@@ -43,7 +43,7 @@ async fn every_parameter_is_in_the_form() {
 
 #[tokio::test(start_paused = true)]
 async fn each_way_to_authenticate_sends_its_own() {
-    let assertion = TempFile::holding("assertion", "ready\n");
+    let assertion = TempFile::with_content("assertion", "ready\n");
     let path = assertion.path();
     for (keys, sent) in [
         (
@@ -86,7 +86,7 @@ async fn each_way_to_authenticate_sends_its_own() {
         keys["client_id"] = json!("orders");
         keys["token_url"] = json!("https://id.example/token");
 
-        let asked = ask(&keys).await.last();
+        let asked = fetch(&keys).await.last();
 
         match sent.strip_prefix("Basic") {
             Some(_) => assert_eq!(asked.headers["authorization"], sent),
@@ -100,7 +100,7 @@ async fn each_way_to_authenticate_sends_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_in_a_file_is_read_again_and_one_in_a_variable_once() {
-    let file = TempFile::holding("secret", "first");
+    let file = TempFile::with_content("secret", "first");
     let keys = json!({
         "client_id": "orders", "client_secret_file": file.path(), "token_url": "https://id.example/token",
     });
@@ -148,7 +148,7 @@ async fn a_file_that_is_not_there_is_told_by_its_key() {
         let error = tokens(&server, &config).token().await.unwrap_err();
 
         let text = format!("{error} {error:?}");
-        assert_eq!(error.kind(), TokenErrorKind::Secret);
+        assert_eq!(error.kind(), TokenErrorKind::SecretUnavailable);
         assert!(text.contains("_file names could not be read"), "{text}");
         assert!(!text.contains("canary"), "{text}");
     }
@@ -156,7 +156,7 @@ async fn a_file_that_is_not_there_is_told_by_its_key() {
 
 #[tokio::test(start_paused = true)]
 async fn grants_send_the_token_in_their_file() {
-    let file = TempFile::holding("subject", "jwt");
+    let file = TempFile::with_content("subject", "jwt");
     for (keys, name) in [
         (
             json!({"grant": "jwt_bearer", "grant_assertion_file": file.path()}),
@@ -174,7 +174,7 @@ async fn grants_send_the_token_in_their_file() {
         keys["client_auth"] = json!("anonymous");
         keys["token_url"] = json!("https://id.example/token");
 
-        let asked = ask(&keys).await.last();
+        let asked = fetch(&keys).await.last();
 
         assert_eq!(asked.one(name), Some("jwt"));
         assert_eq!(asked.one("client_id"), None);
@@ -222,7 +222,7 @@ async fn an_issuer_is_asked_for_its_token_endpoint() {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_key_goes_into_its_header_without_a_token_endpoint() {
-    let file = TempFile::holding("key", "key-1");
+    let file = TempFile::with_content("key", "key-1");
     for (keys, header, value) in [
         (
             json!({"api_key": "key-1", "header": "x-api-key"}),
@@ -272,7 +272,7 @@ async fn an_assumed_origin_and_a_name_are_passed_on() {
     );
 }
 
-async fn ask(keys: &Value) -> Server {
+async fn fetch(keys: &Value) -> Server {
     let server = Server::granting();
     tokens(&server, &read(keys)).token().await.unwrap();
     server

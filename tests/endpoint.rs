@@ -19,7 +19,7 @@ const KEYCLOAK: &str = r#"{"access_token":"canary-token","expires_in":300,"refre
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_asked_for_with_a_form_and_basic() {
-    let (outcome, seen) = ask(200, KEYCLOAK, |endpoint| {
+    let (outcome, seen) = fetch(200, KEYCLOAK, |endpoint| {
         endpoint.scope("orders.read orders.write").audience("api")
     })
     .await;
@@ -53,7 +53,7 @@ async fn lifetimes_are_read_in_every_form() {
         (r#"{"access_token":"t","exp":1617306400}"#, 3600),
     ];
     for (answer, seconds) in answers {
-        let lifetime = ask(200, answer, |e| e).await.0.unwrap().unwrap();
+        let lifetime = fetch(200, answer, |e| e).await.0.unwrap().unwrap();
         assert_eq!(lifetime.as_secs(), seconds, "{answer}");
     }
 }
@@ -64,24 +64,24 @@ async fn refusals_are_told_apart() {
         (
             401,
             r#"{"error":"invalid_client"}"#,
-            Kind::CredentialsRefused,
+            Kind::InvalidClient,
             false,
         ),
         (
             400,
             r#"{"error":"invalid_scope"}"#,
-            Kind::ScopeRefused,
+            Kind::InvalidScope,
             false,
         ),
         (
             200,
             r#"{"error":"invalid_client"}"#,
-            Kind::CredentialsRefused,
+            Kind::InvalidClient,
             false,
         ),
-        (403, "", Kind::CredentialsRefused, true),
-        (403, "<html>", Kind::Refused, true),
-        (401, "<html>", Kind::CredentialsRefused, false),
+        (403, "", Kind::InvalidClient, true),
+        (403, "<html>", Kind::Rejected, true),
+        (401, "<html>", Kind::InvalidClient, false),
         (429, "<html>", Kind::Throttled, true),
         (500, r#"{"error":"invalid_client"}"#, Kind::Server, true),
         (200, "", Kind::Malformed, true),
@@ -98,7 +98,7 @@ async fn refusals_are_told_apart() {
         (302, "", Kind::Redirected, false),
     ];
     for (status, body, kind, transient) in cases {
-        let error = ask(status, body, |e| e).await.0.unwrap_err();
+        let error = fetch(status, body, |e| e).await.0.unwrap_err();
         assert_eq!(
             (error.kind(), error.is_transient()),
             (kind, transient),
@@ -141,7 +141,7 @@ async fn a_refusal_names_all_other_ways_to_send_the_secret_at_once() {
             "basic_raw",
         ),
     ] {
-        let error = ask_with(401, refused, auth, |e| e).await.0.unwrap_err();
+        let error = fetch_with(401, refused, auth, |e| e).await.0.unwrap_err();
 
         let text = error.to_string();
         assert!(text.contains("check the client id and secret"), "{text}");
@@ -154,11 +154,11 @@ async fn a_refusal_names_all_other_ways_to_send_the_secret_at_once() {
 async fn a_description_is_quoted_without_secrets() {
     let answer = r#"{"error":"invalid_client","error_description":"secret secret of eyJhbGciOiJIUzI1NiJ9.abc123 is\nwrong"}"#;
 
-    let error = ask(401, answer, |e| e).await.0.unwrap_err();
+    let error = fetch(401, answer, |e| e).await.0.unwrap_err();
 
     assert_eq!(error.oauth_error(), Some("invalid_client"));
     assert_eq!(
-        error.description(),
+        error.error_description(),
         Some("[secret] [secret] of [redacted] is wrong")
     );
     assert!(!error.to_string().contains("eyJ"));
@@ -168,7 +168,7 @@ async fn a_description_is_quoted_without_secrets() {
 async fn an_answer_of_ten_megabytes_is_cut_short() {
     let large = "x".repeat(10 << 20);
 
-    let error = ask(200, &large, |e| e).await.0.unwrap_err();
+    let error = fetch(200, &large, |e| e).await.0.unwrap_err();
 
     assert_eq!(error.kind(), Kind::TooLarge);
 }
@@ -177,7 +177,7 @@ async fn an_answer_of_ten_megabytes_is_cut_short() {
 async fn an_answer_that_is_not_utf_8_has_a_kind_of_its_own() {
     let body = Bytes::from_static(b"{\"access_token\":\"\xff\xfe\"}");
 
-    let error = ask_bytes(200, body, ClientAuth::basic("id", "secret"), |e| e)
+    let error = fetch_bytes(200, body, ClientAuth::basic("id", "secret"), |e| e)
         .await
         .0
         .unwrap_err();
@@ -212,13 +212,13 @@ async fn what_is_configured_wrongly_is_named_and_nothing_is_sent() {
         ),
     ];
     for (endpoint, named) in cases {
-        let error = endpoint.check().unwrap_err();
+        let error = endpoint.validate().unwrap_err();
         assert_eq!(error.kind(), Kind::Configuration);
         assert!(error.to_string().contains(named), "{error}");
     }
     let empty = ClientAuth::post("id", "");
-    let (outcome, seen) = ask_with(200, KEYCLOAK, empty, |e| e).await;
-    assert_eq!(outcome.unwrap_err().kind(), Kind::Secret);
+    let (outcome, seen) = fetch_with(200, KEYCLOAK, empty, |e| e).await;
+    assert_eq!(outcome.unwrap_err().kind(), Kind::SecretUnavailable);
     assert!(seen.lock().unwrap().is_none());
 }
 
@@ -231,7 +231,7 @@ async fn secrets_do_not_show() {
         ClientAuth::basic("id", "canary"),
     )
     .parameter("extra", "canary");
-    let error = endpoint.check().unwrap_err();
+    let error = endpoint.validate().unwrap_err();
     let layer = ClientCredentialsLayer::builder(endpoint.clone(), origin()).build();
 
     let printed = format!(
@@ -242,24 +242,24 @@ async fn secrets_do_not_show() {
     assert!(!printed.contains("canary"), "{printed}");
 }
 
-type Seen = Arc<Mutex<Option<(HeaderMap, Bytes)>>>;
+type Recorded = Arc<Mutex<Option<(HeaderMap, Bytes)>>>;
 type Lifetime = Option<std::time::Duration>;
 
-async fn ask(
+async fn fetch(
     status: u16,
     body: &str,
     settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
-) -> (Result<Lifetime, TokenError>, Seen) {
-    ask_with(status, body, ClientAuth::basic("id", "secret"), settings).await
+) -> (Result<Lifetime, TokenError>, Recorded) {
+    fetch_with(status, body, ClientAuth::basic("id", "secret"), settings).await
 }
 
-async fn ask_with(
+async fn fetch_with(
     status: u16,
     body: &str,
     auth: ClientAuth,
     settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
-) -> (Result<Lifetime, TokenError>, Seen) {
-    ask_bytes(
+) -> (Result<Lifetime, TokenError>, Recorded) {
+    fetch_bytes(
         status,
         Bytes::copy_from_slice(body.as_bytes()),
         auth,
@@ -269,13 +269,13 @@ async fn ask_with(
 }
 
 /// Sends one request through a layer whose endpoint answers so; the token's lifetime, and what the endpoint was sent.
-async fn ask_bytes(
+async fn fetch_bytes(
     status: u16,
     body: Bytes,
     auth: ClientAuth,
     settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
-) -> (Result<Lifetime, TokenError>, Seen) {
-    let seen = Seen::default();
+) -> (Result<Lifetime, TokenError>, Recorded) {
+    let seen = Recorded::default();
     let log = Arc::clone(&seen);
     let endpoint = service_fn(move |request: Request<Full<Bytes>>| {
         let (log, body) = (Arc::clone(&log), body.clone());

@@ -12,7 +12,7 @@ const GUIDE: &str = include_str!("../src/docs/messages.md");
 
 #[test]
 fn every_message_of_the_guide_is_one_of_the_sources() {
-    let said = said();
+    let said = messages_in();
     let mut count = 0;
     for row in rows() {
         let [.., message, _] = &row[..] else {
@@ -32,7 +32,7 @@ fn every_message_of_the_guide_is_one_of_the_sources() {
 fn every_text_that_says_that_a_request_was_not_sent_is_explained() {
     let explained: Vec<_> = rows().into_iter().filter(|row| row.len() == 2).collect();
     let mut count = 0;
-    for text in said() {
+    for text in messages_in() {
         let is_one = ["request not sent", "request body "];
         if !is_one.iter().any(|start| text.starts_with(start)) {
             continue;
@@ -61,11 +61,11 @@ fn every_kind_of_token_error_is_explained() {
 fn what_is_said_at_run_time_is_explained() {
     let elsewhere = "https://elsewhere.example/";
     let errors: [BoxError; 6] = [
-        held(),
-        refused(elsewhere),
-        refused("/path/only"),
+        while_held(),
+        rejected(elsewhere),
+        rejected("/path/only"),
         "nothing".parse::<Origin>().unwrap_err().into(),
-        TenantError::NotChosen.into(),
+        TenantError::MissingId.into(),
         TenantError::Unknown(CredentialId::new("acme")).into(),
     ];
     for error in errors {
@@ -84,7 +84,7 @@ fn what_is_said_at_run_time_is_explained() {
 }
 
 /// What a request gets while its partition is held for long.
-fn held() -> BoxError {
+fn while_held() -> BoxError {
     use tower::{Layer, ServiceExt, service_fn};
     let inner = service_fn(async |_: http::Request<String>| {
         Ok::<_, BoxError>(http::Response::new(String::new()))
@@ -105,7 +105,7 @@ fn held() -> BoxError {
 }
 
 /// What a request for `uri` is refused with.
-fn refused(uri: &str) -> BoxError {
+fn rejected(uri: &str) -> BoxError {
     use tower::{Layer, ServiceExt, service_fn};
     let origin = "https://api.example".parse().unwrap();
     let credentials = ClientCredentialsLayer::builder(AccessToken::new("token"), origin).build();
@@ -143,7 +143,7 @@ fn rows() -> Vec<Vec<String>> {
 }
 
 /// All string literals of the library, on one line each.
-fn said() -> BTreeSet<String> {
+fn messages_in() -> BTreeSet<String> {
     let mut said = BTreeSet::new();
     let mut folders = vec![source("")];
     while let Some(folder) = folders.pop() {

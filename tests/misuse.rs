@@ -18,8 +18,8 @@ use tower_m2m::{
 
 #[tokio::test(start_paused = true)]
 async fn limits_inside_credentials_are_reported_when_they_are_put_together() {
-    let source = Source::living(300 * SECOND);
-    let (seen, credentials) = watched(layer(&source));
+    let source = Source::with_lifetime(300 * SECOND);
+    let (seen, credentials) = with_events(layer(&source));
     let credentials = credentials.build();
     let limits = RateLimitRetryLayer::new();
 
@@ -38,10 +38,10 @@ async fn limits_inside_credentials_are_reported_when_they_are_put_together() {
 
 #[tokio::test(start_paused = true)]
 async fn the_right_order_is_not_reported() {
-    let source = Source::living(300 * SECOND);
-    let (seen, credentials) = watched(layer(&source));
+    let source = Source::with_lifetime(300 * SECOND);
+    let (seen, credentials) = with_events(layer(&source));
     let credentials = credentials.build();
-    let limits = watched_limits(&seen);
+    let limits = limits_with_events(&seen);
 
     let stack = ServiceBuilder::new()
         .layer(limits.clone())
@@ -60,20 +60,20 @@ async fn the_right_order_is_not_reported() {
 #[tokio::test(start_paused = true)]
 async fn limits_inside_limits_are_reported() {
     let (service, _) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
-    let seen = Seen::default();
+    let seen = Reported::default();
     let inner = RateLimitRetryLayer::new().layer(service);
-    drop(watched_limits(&seen).layer(inner.clone()));
+    drop(limits_with_events(&seen).layer(inner.clone()));
     assert_eq!(seen.take(), [Misuse::Nested]);
 
-    let source = Source::living(300 * SECOND);
-    let both = M2mLayer::new(watched_limits(&seen), layer(&source).build());
+    let source = Source::with_lifetime(300 * SECOND);
+    let both = M2mLayer::new(limits_with_events(&seen), layer(&source).build());
     drop(both.layer(inner));
     assert_eq!(seen.take(), [Misuse::Nested]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn limits_that_a_box_hides_inside_credentials_are_found_when_a_dead_token_is_sent_again() {
-    let source = Source::living(300 * SECOND);
+    let source = Source::with_lifetime(300 * SECOND);
     let count = Arc::new(AtomicUsize::new(0));
     let issued = source.clone();
     let (service, _) = answering(move |request| {
@@ -84,7 +84,7 @@ async fn limits_that_a_box_hides_inside_credentials_are_found_when_a_dead_token_
         })
     });
     let hidden = BoxCloneSyncService::new(RateLimitRetryLayer::new().layer(service));
-    let (seen, credentials) = watched(layer(&source));
+    let (seen, credentials) = with_events(layer(&source));
     let stack = credentials.build().layer(hidden);
 
     for _ in 0..2 {
@@ -107,8 +107,8 @@ async fn limits_that_a_box_hides_inside_limits_are_found_when_a_request_is_sent_
             false => Ok(status_only(StatusCode::OK)),
         })
     });
-    let seen = Seen::default();
-    let inner = watching_limits(&seen).max_retries(0).build().layer(failing);
+    let seen = Reported::default();
+    let inner = limits_builder_with_events(&seen).max_retries(0).build().layer(failing);
     let stack = RateLimitRetryLayer::new().layer(BoxCloneSyncService::new(inner));
 
     send(&stack, get("/")).await.unwrap();
@@ -118,15 +118,15 @@ async fn limits_that_a_box_hides_inside_limits_are_found_when_a_request_is_sent_
 
 #[tokio::test(start_paused = true)]
 async fn credentials_that_replace_the_token_of_others_are_reported_and_those_beside_it_are_not() {
-    let source = Source::living(300 * SECOND);
-    let (seen, inner) = watched(layer(&source));
+    let source = Source::with_lifetime(300 * SECOND);
+    let (seen, inner) = with_events(layer(&source));
     let inner = inner.build().layer(api(&source).0);
     let stack = layer(&source).build().layer(inner);
     send(&stack, get("/")).await.unwrap();
     send(&stack, get("/")).await.unwrap();
     assert_eq!(seen.take(), [Misuse::Nested]);
 
-    let (seen, inner) = watched(layer(&source));
+    let (seen, inner) = with_events(layer(&source));
     let inner = inner.build().layer(api(&source).0);
     let key = http::HeaderName::from_static("x-api-key");
     let beside = layer(&source).header(key).build().layer(inner);
@@ -136,12 +136,12 @@ async fn credentials_that_replace_the_token_of_others_are_reported_and_those_bes
 
 #[tokio::test(start_paused = true)]
 async fn layers_that_are_built_for_each_request_are_reported_once() {
-    let source = Source::living(300 * SECOND);
+    let source = Source::with_lifetime(300 * SECOND);
     let mut reports = Vec::new();
     for _ in 0..100 {
-        let (seen, credentials) = watched(layer(&source).name("per request"));
+        let (seen, credentials) = with_events(layer(&source).name("per request"));
         // Other tests build theirs elsewhere.
-        let limits = watching_limits(&seen).build();
+        let limits = limits_builder_with_events(&seen).build();
         let stack = ServiceBuilder::new()
             .layer(limits)
             .layer(credentials.build());
@@ -156,8 +156,8 @@ async fn layers_that_are_built_for_each_request_are_reported_once() {
 
 #[tokio::test(start_paused = true)]
 async fn one_layer_that_is_applied_for_each_request_is_right() {
-    let source = Source::living(300 * SECOND);
-    let (seen, credentials) = watched(layer(&source).name("applied"));
+    let source = Source::with_lifetime(300 * SECOND);
+    let (seen, credentials) = with_events(layer(&source).name("applied"));
     let credentials = credentials.build();
     for _ in 0..100 {
         send(&credentials.layer(api(&source).0), get("/"))
@@ -169,16 +169,16 @@ async fn one_layer_that_is_applied_for_each_request_is_right() {
 }
 
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<Misuse>>>);
+struct Reported(Arc<Mutex<Vec<Misuse>>>);
 
-impl Seen {
+impl Reported {
     fn take(&self) -> Vec<Misuse> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-fn watched(builder: ClientCredentialsLayerBuilder) -> (Seen, ClientCredentialsLayerBuilder) {
-    let seen = Seen::default();
+fn with_events(builder: ClientCredentialsLayerBuilder) -> (Reported, ClientCredentialsLayerBuilder) {
+    let seen = Reported::default();
     let events = seen.clone();
     let builder = builder.on_event(move |event| {
         if let TokenEvent::Misused { misuse, .. } = event {
@@ -188,11 +188,11 @@ fn watched(builder: ClientCredentialsLayerBuilder) -> (Seen, ClientCredentialsLa
     (seen, builder)
 }
 
-fn watched_limits(seen: &Seen) -> RateLimitRetryLayer {
-    watching_limits(seen).build()
+fn limits_with_events(seen: &Reported) -> RateLimitRetryLayer {
+    limits_builder_with_events(seen).build()
 }
 
-fn watching_limits(seen: &Seen) -> RateLimitRetryLayerBuilder {
+fn limits_builder_with_events(seen: &Reported) -> RateLimitRetryLayerBuilder {
     let events = seen.clone();
     RateLimitRetryLayer::builder().on_event(move |event| {
         if let RateLimitEvent::Misused { misuse, .. } = event {

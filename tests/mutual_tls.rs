@@ -21,14 +21,14 @@ use tower_m2m::{
 
 #[tokio::test]
 async fn a_certificate_and_a_client_id_are_enough() {
-    let token = ask(SERVER, Some(CLIENT)).await.unwrap();
+    let token = fetch(SERVER, Some(CLIENT)).await.unwrap();
 
     assert_eq!(token.expose(), Some("token"));
 }
 
 #[tokio::test]
 async fn an_expired_client_certificate_is_named() {
-    let error = ask(SERVER, Some(CLIENT_EXPIRED)).await.unwrap_err();
+    let error = fetch(SERVER, Some(CLIENT_EXPIRED)).await.unwrap_err();
 
     assert_eq!(
         (error.kind(), error.is_transient()),
@@ -44,7 +44,7 @@ async fn an_expired_client_certificate_is_named() {
 
 #[tokio::test]
 async fn a_missing_client_certificate_is_named() {
-    let error = ask(SERVER, None).await.unwrap_err();
+    let error = fetch(SERVER, None).await.unwrap_err();
 
     assert_eq!(error.kind(), Kind::Certificate);
     assert!(
@@ -57,7 +57,7 @@ async fn a_missing_client_certificate_is_named() {
 
 #[tokio::test]
 async fn an_expired_server_certificate_is_named() {
-    let error = ask(SERVER_EXPIRED, Some(CLIENT)).await.unwrap_err();
+    let error = fetch(SERVER_EXPIRED, Some(CLIENT)).await.unwrap_err();
 
     assert_eq!(error.kind(), Kind::Certificate);
     assert!(
@@ -129,12 +129,12 @@ async fn a_token_that_was_granted_for_an_older_certificate_is_not_stored_under_t
 
     let other = process().token().await.unwrap_err();
 
-    assert_eq!(other.kind(), Kind::WrongKey);
+    assert_eq!(other.kind(), Kind::InvalidKey);
 }
 
 #[tokio::test]
 async fn a_key_that_does_not_belong_to_the_certificate_is_named() {
-    let error = ask_with(SERVER, |url| {
+    let error = fetch_with(SERVER, |url| {
         let pem = |pem| std::str::from_utf8(pem).unwrap();
         TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
             .client_certificate(pem(CLIENT.0), pem(SERVER.1))
@@ -144,7 +144,7 @@ async fn a_key_that_does_not_belong_to_the_certificate_is_named() {
     .await
     .unwrap_err();
 
-    assert_eq!(error.kind(), Kind::WrongKey);
+    assert_eq!(error.kind(), Kind::InvalidKey);
     assert!(error.to_string().contains("does not belong"), "{error}");
 }
 
@@ -160,7 +160,7 @@ async fn a_configuration_names_the_files() {
         config.endpoint().unwrap()
     };
 
-    let token = ask_with(SERVER, endpoint).await.unwrap();
+    let token = fetch_with(SERVER, endpoint).await.unwrap();
 
     assert_eq!(token.expose(), Some("token"));
 }
@@ -169,7 +169,7 @@ async fn a_configuration_names_the_files() {
 async fn one_damaged_certificate_among_the_trusted_ones_is_named_and_the_others_are_used() {
     let damaged = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
     let ca = std::str::from_utf8(CA).unwrap();
-    let roots = TempFile::holding("roots", &format!("# ours\n{damaged}\n{ca}"));
+    let roots = TempFile::with_content("roots", &format!("# ours\n{damaged}\n{ca}"));
     let mut keys = serde_json::json!({
         "client_id": "id", "client_auth": "tls_client_auth", "token_url": "https://id.example/token",
         "ca_file": roots.path(), "certificate_file": "tests/certificates/client.pem",
@@ -212,7 +212,7 @@ async fn a_certificate_and_its_key_are_read_however_tools_write_them() {
         (format!("\u{FEFF}{chain}"), format!("\u{FEFF}{key}")),
         (format!("{bag}{chain}"), format!("{chain}{bag}{key}")),
     ] {
-        let token = ask_with(SERVER, |url| {
+        let token = fetch_with(SERVER, |url| {
             TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
                 .client_certificate(chain, key)
                 .root_certificate(CA)
@@ -239,14 +239,14 @@ async fn a_certificate_that_is_none_is_told_by_what_was_found() {
             "found an encrypted private key; decrypt it",
         ),
     ] {
-        let error = ask_with(SERVER, |url| {
+        let error = fetch_with(SERVER, |url| {
             TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
                 .client_certificate(chain, key)
                 .root_certificate(CA)
                 .unwrap()
         });
         let error = error.await.unwrap_err();
-        assert_eq!(error.kind(), Kind::WrongKey);
+        assert_eq!(error.kind(), Kind::InvalidKey);
         assert!(error.to_string().contains(says), "{error}");
     }
 }
@@ -300,15 +300,15 @@ fn a_configuration_tells_which_file_is_wrong() {
 }
 
 /// One token request to a server that wants a client certificate.
-async fn ask(server: Pair, client: Option<Pair>) -> Result<AccessToken, TokenError> {
-    ask_with(server, |url| {
+async fn fetch(server: Pair, client: Option<Pair>) -> Result<AccessToken, TokenError> {
+    fetch_with(server, |url| {
         let endpoint = TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"));
         with_certificates(endpoint, CA, client)
     })
     .await
 }
 
-async fn ask_with(
+async fn fetch_with(
     server: Pair,
     endpoint: impl FnOnce(&str) -> TokenEndpoint,
 ) -> Result<AccessToken, TokenError> {
@@ -348,13 +348,13 @@ async fn certificates_to_trust_may_be_pem_or_der_and_are_all_needed() {
         TokenEndpoint::new(url.parse().unwrap(), auth)
     };
     for certificates in [CA, &der, &both] {
-        let token = ask_with(SERVER, |url| {
+        let token = fetch_with(SERVER, |url| {
             with_certificates(endpoint(url), certificates, Some(CLIENT))
         });
         assert_eq!(token.await.unwrap().expose(), Some("token"));
     }
     // One after the other is the same as both at once.
-    let token = ask_with(SERVER, |url| {
+    let token = fetch_with(SERVER, |url| {
         let endpoint = endpoint(url).root_certificate(unrelated).unwrap();
         with_certificates(endpoint, CA, Some(CLIENT))
     });

@@ -165,7 +165,7 @@ async fn no_more_are_under_way_than_allowed() {
 #[tokio::test(start_paused = true)]
 async fn of_the_own_limit_and_the_servers_the_stricter_counts() {
     for (own, servers) in [(5, 50), (50, 5)] {
-        let (inner, arrivals) = telling(servers, 200);
+        let (inner, arrivals) = announcing(servers, 200);
         let layer = RateLimitRetryLayer::builder().cold_burst(2);
         let layer = layer.limit(OwnLimit::per_minute(own)).build();
         let service = layer.layer(inner);
@@ -236,7 +236,7 @@ async fn what_didit_documents_is_kept_until_it_says_otherwise() {
 
     // It says that it is more, or less.
     for told in [450, 200] {
-        let (inner, arrivals) = telling(told, 100);
+        let (inner, arrivals) = announcing(told, 100);
         let service = didit(inner);
         let calls = many(&service, &Method::GET, "/");
         sleep(30 * SECOND).await;
@@ -282,7 +282,7 @@ fn slow() -> (Inner, Arc<Mutex<Vec<Instant>>>) {
 }
 
 /// Takes `limit` requests in a minute, says so, and answers after so many milliseconds; and when it was asked.
-fn telling(limit: u32, millis: u64) -> (Inner, Arc<Mutex<Vec<Instant>>>) {
+fn announcing(limit: u32, millis: u64) -> (Inner, Arc<Mutex<Vec<Instant>>>) {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
     let (inner, _) = answering(move |_| {

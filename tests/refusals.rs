@@ -16,15 +16,15 @@ use http::{StatusCode, header};
 use support::{HOUR, Inner, SECOND, Source, answering, api, get, layer, post, send, status_only};
 use tokio::time::{Instant, sleep};
 use tower::Layer;
-use tower_m2m::client_credentials::{Remedy, TokenEvent};
+use tower_m2m::client_credentials::{RejectionAction, TokenEvent};
 
 #[tokio::test(start_paused = true)]
 async fn an_api_whose_clock_runs_ahead_is_served_with_tokens_of_a_few_seconds() {
     for (life, of_use) in [(4, 2_500), (8, 4_500), (20, 11_000)] {
-        let source = Source::living(life * SECOND);
+        let source = Source::with_lifetime(life * SECOND);
         let service = layer(&source)
             .build()
-            .layer(refusing_after(Duration::from_millis(of_use)));
+            .layer(rejecting_after(Duration::from_millis(of_use)));
 
         for _ in 0..600 {
             let response = send(&service, get("/")).await.unwrap();
@@ -43,8 +43,8 @@ async fn an_api_whose_clock_runs_ahead_is_served_with_tokens_of_a_few_seconds() 
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_always_says_401_costs_two_requests_per_life_of_a_short_token() {
-    let source = Source::living(6 * SECOND);
-    let service = layer(&source).build().layer(refusing_after(Duration::ZERO));
+    let source = Source::with_lifetime(6 * SECOND);
+    let service = layer(&source).build().layer(rejecting_after(Duration::ZERO));
 
     for _ in 0..600 {
         let response = send(&service, get("/")).await.unwrap();
@@ -62,7 +62,7 @@ async fn an_api_that_always_says_401_costs_two_requests_per_life_of_a_short_toke
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_took_the_place_of_a_refused_one_and_worked_is_replaced_at_once() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let service = layer(&source).build().layer(api(&source).0);
     send(&service, get("/")).await.unwrap();
 
@@ -77,7 +77,7 @@ async fn a_token_that_took_the_place_of_a_refused_one_and_worked_is_replaced_at_
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_was_asked_for_by_hand_is_replaced_like_any_other() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let layer = layer(&source).build();
     let service = layer.layer(api(&source).0);
     layer.handle().refresh_now().await.unwrap();
@@ -92,14 +92,14 @@ async fn a_token_that_was_asked_for_by_hand_is_replaced_like_any_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_cannot_be_sent_again_tells_whether_another_token_is_asked_for() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let told = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&told);
     let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let service = layer(&source)
         .replay(false)
         .on_event(move |event: &TokenEvent<'_>| {
-            if let TokenEvent::Refused { remedy, .. } = event {
+            if let TokenEvent::Rejected { action: remedy, .. } = event {
                 log.lock().unwrap().push(*remedy);
             }
         })
@@ -113,13 +113,13 @@ async fn a_request_that_cannot_be_sent_again_tells_whether_another_token_is_aske
 
     assert_eq!(
         *told.lock().unwrap(),
-        [Remedy::NotReplayable, Remedy::Stands, Remedy::Stands]
+        [RejectionAction::RefreshedOnly, RejectionAction::Returned, RejectionAction::Returned]
     );
     assert_eq!(source.fetches(), 2);
 }
 
 /// An API that takes each token for `of_use` from the first time that it sees it.
-fn refusing_after(of_use: Duration) -> Inner {
+fn rejecting_after(of_use: Duration) -> Inner {
     let seen = Arc::new(Mutex::new(HashMap::new()));
     let (inner, _) = answering(move |request| {
         let token = request.headers()[header::AUTHORIZATION].clone();

@@ -32,7 +32,7 @@ async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
     let told = Arc::<Mutex<Vec<usize>>>::default();
     let sink = Arc::clone(&told);
     let replay = RequestBodyReplayLayer::new()
-        .budget(250)
+        .max_total_bytes(250)
         .on_event(move |event| {
             let ReplayEvent::OverBudget { budget, .. } = event else {
                 unreachable!("the only event")
@@ -43,7 +43,7 @@ async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
     // Three at once: each has been read before the first is answered.
     let (seen, all_read) = (Arc::clone(&lengths), Arc::new(Barrier::new(3)));
     let throttled = Arc::<AtomicUsize>::default();
-    let api = service_fn(move |request: Request<ReplayBody<Pieces>>| {
+    let api = service_fn(move |request: Request<ReplayBody<ChunkedBody>>| {
         let (seen, all_read) = (Arc::clone(&seen), Arc::clone(&all_read));
         let throttled = Arc::clone(&throttled);
         async move {
@@ -79,13 +79,13 @@ async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
     assert_eq!(outcomes, [(200, None), (200, None), once]);
     assert_eq!(*lengths.lock().unwrap(), [100; 5]);
     assert_eq!(*told.lock().unwrap(), [250]);
-    assert_eq!(replay.bytes_kept(), 0);
+    assert_eq!(replay.buffered_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_is_counted_until_the_answer_is_there() {
     let replay = RequestBodyReplayLayer::new();
-    let slow = service_fn(async |request: Request<ReplayBody<Pieces>>| {
+    let slow = service_fn(async |request: Request<ReplayBody<ChunkedBody>>| {
         drop(request.into_body().collect().await?);
         sleep(Duration::from_secs(1)).await;
         Ok::<_, BoxError>(status_only(StatusCode::OK))
@@ -97,27 +97,27 @@ async fn what_is_kept_is_counted_until_the_answer_is_there() {
 
     let call = tokio::spawn(service.clone().oneshot(upload()));
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(replay.bytes_kept(), 100);
+    assert_eq!(replay.buffered_bytes(), 100);
     call.await.unwrap().unwrap();
-    assert_eq!(replay.bytes_kept(), 0);
+    assert_eq!(replay.buffered_bytes(), 0);
 
     let abandoned = tokio::spawn(service.oneshot(upload()));
     sleep(Duration::from_millis(500)).await;
     abandoned.abort();
     drop(abandoned.await);
-    assert_eq!(replay.bytes_kept(), 0);
+    assert_eq!(replay.buffered_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_beyond_its_own_cap_gives_back_what_it_kept() {
-    let replay = RequestBodyReplayLayer::new().cap(60);
+    let replay = RequestBodyReplayLayer::new().max_body_bytes(60);
     let kept = replay.clone();
-    let api = service_fn(move |request: Request<ReplayBody<Pieces>>| {
+    let api = service_fn(move |request: Request<ReplayBody<ChunkedBody>>| {
         let kept = kept.clone();
         async move {
             let copy = request.body().try_clone();
             drop(request.into_body().collect().await?);
-            assert_eq!(kept.bytes_kept(), 0);
+            assert_eq!(kept.buffered_bytes(), 0);
             drop(copy);
             Ok::<_, BoxError>(())
         }
@@ -133,11 +133,11 @@ fn what_small_frames_take_is_what_is_charged() {
         let count = 64 * 1024 / size;
         let piece = Bytes::from(vec![7; size]);
         let mut bodies = None;
-        let api = service_fn(|request: Request<ReplayBody<Pieces>>| {
+        let api = service_fn(|request: Request<ReplayBody<ChunkedBody>>| {
             bodies = Some((request.body().try_clone().unwrap(), request.into_body()));
             std::future::ready(Ok::<_, BoxError>(()))
         });
-        let pieces = Pieces(vec![piece; count]);
+        let pieces = ChunkedBody(vec![piece; count]);
         let request = Request::post(API).body(pieces).unwrap();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         drop(std::pin::pin!(replay.layer(api).call(request)).poll(&mut cx));
@@ -150,7 +150,7 @@ fn what_small_frames_take_is_what_is_charged() {
             }
         });
 
-        let kept = replay.bytes_kept();
+        let kept = replay.buffered_bytes();
         let data = count * size;
         assert!((data..data + 8 * 1024).contains(&kept), "{size}: {kept}");
         // Frames from 1 KiB on are kept by reference.
@@ -188,19 +188,19 @@ fn trailers_are_charged() {
         frame.unwrap();
     }
 
-    assert!(replay.bytes_kept() > 10_000, "{}", replay.bytes_kept());
+    assert!(replay.buffered_bytes() > 10_000, "{}", replay.buffered_bytes());
 }
 
 /// A hundred bytes in two pieces, of a length that is not known before.
-fn upload() -> Request<Pieces> {
+fn upload() -> Request<ChunkedBody> {
     let piece = Bytes::from_static(&[0; 50]);
-    let pieces = Pieces(vec![piece.clone(), piece]);
+    let pieces = ChunkedBody(vec![piece.clone(), piece]);
     Request::post(API).body(pieces).unwrap()
 }
 
-struct Pieces(Vec<Bytes>);
+struct ChunkedBody(Vec<Bytes>);
 
-impl HttpBody for Pieces {
+impl HttpBody for ChunkedBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -24,7 +24,7 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        CacheIdentity, ExactQuota, QuotaHandle, QuotaReport, QuotaStore, QuotaView, RateLimitEvent,
+        CacheKey, ExactQuota, QuotaHandle, QuotaReport, QuotaStore, QuotaView, RateLimitEvent,
         RateLimitRetry, RateLimitRetryLayerBuilder, Slot, StoreError, StoredQuotas,
     },
     test_util::{Api, Dialect, MemoryQuotaStore, Quota},
@@ -36,7 +36,7 @@ const MILLI: Duration = Duration::from_millis(1);
 struct Process {
     service: RateLimitRetry<Inner>,
     handle: QuotaHandle,
-    told: Arc<Mutex<Vec<String>>>,
+    events: Arc<Mutex<Vec<String>>>,
 }
 
 fn process(store: &MemoryQuotaStore, inner: &Inner) -> Process {
@@ -65,21 +65,21 @@ fn process_with(
     Process {
         service: layer.layer(inner.clone()),
         handle: layer.handle(),
-        told,
+        events: told,
     }
 }
 
 impl Process {
-    fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.told.lock().unwrap())
+    fn take_events(&self) -> Vec<String> {
+        std::mem::take(&mut self.events.lock().unwrap())
     }
 }
 
 fn announcing(limit: u32, window: Duration) -> (Api, Inner) {
-    telling(Dialect::Draft3, limit, window)
+    announcing_in(Dialect::Draft3, limit, window)
 }
 
-fn telling(dialect: Dialect, limit: u32, window: Duration) -> (Api, Inner) {
+fn announcing_in(dialect: Dialect, limit: u32, window: Duration) -> (Api, Inner) {
     let api = Api::builder()
         .quota(Quota::fixed_window(limit, window))
         .dialect(dialect)
@@ -118,7 +118,7 @@ async fn eight_processes_use_up_one_quota_and_nothing_beyond_it() {
 
     let took = work(&fleet, 5, 30).await;
 
-    assert_eq!((api.seen().ok, api.seen().rate_limited), (1200, 0));
+    assert_eq!((api.stats().ok, api.stats().rate_limited), (1200, 0));
     // The end of each window is told in whole seconds, rounded up.
     assert!(took <= 3 * 61 * SECOND * 101 / 100, "{took:?}");
 }
@@ -165,10 +165,10 @@ async fn a_refusal_in_one_process_holds_all() {
     sleep(4 * SECOND).await;
 
     assert_eq!(calls.load(SeqCst), 1);
-    assert!(fleet[0].told().is_empty());
-    assert_eq!(fleet[1].told(), ["held for 30 s"]);
-    assert_eq!(clamped.told(), ["held for 5 s"]);
-    assert!(stranger.told().is_empty());
+    assert!(fleet[0].take_events().is_empty());
+    assert_eq!(fleet[1].take_events(), ["held for 30 s"]);
+    assert_eq!(clamped.take_events(), ["held for 5 s"]);
+    assert!(stranger.take_events().is_empty());
     sleep(2 * SECOND).await;
     assert_eq!(calls.load(SeqCst), 2);
     drop(waiting);
@@ -187,7 +187,7 @@ async fn a_store_that_fails_is_told_once_and_costs_no_time() {
     store.fail_with(None);
     sleep(10 * SECOND).await;
     for one in &fleet {
-        assert_eq!(one.told(), ["the store is down", "recovered"]);
+        assert_eq!(one.take_events(), ["the store is down", "recovered"]);
     }
     assert_eq!(work(&fleet, 1, 50).await, 50 * 20 * MILLI);
 
@@ -198,11 +198,11 @@ async fn a_store_that_fails_is_told_once_and_costs_no_time() {
     sleep(10 * SECOND).await;
     for one in &fleet {
         assert_eq!(
-            one.told(),
+            one.take_events(),
             ["the store gave no answer within 100ms", "recovered"]
         );
     }
-    assert_eq!(api.seen().rate_limited, 0);
+    assert_eq!(api.stats().rate_limited, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,8 +219,8 @@ async fn a_store_that_loses_everything_in_the_middle_costs_accuracy_only() {
 
     let (took, ()) = tokio::join!(work(&fleet, 2, 50), restarts);
 
-    assert_eq!(api.seen().ok, 800);
-    assert!(api.seen().rate_limited <= 8, "{:?}", api.seen());
+    assert_eq!(api.stats().ok, 800);
+    assert!(api.stats().rate_limited <= 8, "{:?}", api.stats());
     assert!(took <= 2 * 61 * SECOND, "{took:?}");
 }
 
@@ -237,7 +237,7 @@ async fn what_is_reserved_for_a_process_that_is_gone_comes_back() {
 
     let took = work(&[stays], 1, 60).await;
 
-    assert_eq!(api.seen().rate_limited, 0);
+    assert_eq!(api.stats().rate_limited, 0);
     assert!(took <= 10 * SECOND, "{took:?}");
 }
 
@@ -254,7 +254,7 @@ async fn a_process_that_ends_well_gives_back_at_once_what_is_reserved_for_it() {
     // All but one of what remains, and that at once.
     let took = work(&[stays], 3, 13).await;
 
-    assert_eq!((api.seen().ok, api.seen().rate_limited), (99, 0));
+    assert_eq!((api.stats().ok, api.stats().rate_limited), (99, 0));
     assert!(took < SECOND * 3 / 4, "{took:?}");
 }
 
@@ -268,7 +268,7 @@ async fn a_process_that_starts_late_does_not_run_into_a_quota_that_is_used_up() 
     // Its first request may be gone before the store has answered.
     send(&late.service, get("/")).await.unwrap();
 
-    let seen = api.seen();
+    let seen = api.stats();
 
     assert!(seen.rate_limited <= 1, "{seen:?}");
     let later = process(&store, &inner);
@@ -276,13 +276,13 @@ async fn a_process_that_starts_late_does_not_run_into_a_quota_that_is_used_up() 
     sleep(MILLI).await;
     first.abort();
     work(&[later], 5, 10).await;
-    assert_eq!(api.seen().rate_limited, seen.rate_limited);
+    assert_eq!(api.stats().rate_limited, seen.rate_limited);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_exact_quota_is_never_exceeded_and_a_store_that_fails_stops_nobody() {
     // It tells nothing from which a process could learn.
-    let (api, inner) = telling(Dialect::None, 60, 60 * SECOND);
+    let (api, inner) = announcing_in(Dialect::None, 60, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(2 * MILLI);
     let exact = || StoredQuotas::new("fleet", store.clone()).exact(ExactQuota::per_minute(60));
@@ -293,23 +293,23 @@ async fn an_exact_quota_is_never_exceeded_and_a_store_that_fails_stops_nobody() 
 
     let took = work(&fleet, 2, 15).await;
 
-    assert_eq!((api.seen().ok, api.seen().rate_limited), (240, 0));
+    assert_eq!((api.stats().ok, api.stats().rate_limited), (240, 0));
     assert!(took <= 60 * SECOND * 240 / 50, "{took:?}");
     let impatient = process_with(exact(), &inner, |builder| builder.max_wait(SECOND / 2));
     assert!(send(&impatient.service, get("/")).await.is_err());
 
     sleep(120 * SECOND).await;
     store.fail_with(Some(StoreError::unavailable("is down")));
-    fleet.iter().for_each(|one| drop(one.told()));
+    fleet.iter().for_each(|one| drop(one.take_events()));
     let asked = store.calls();
     work(&fleet[..1], 4, 5).await;
-    assert_eq!(fleet[0].told(), ["the store is down"]);
+    assert_eq!(fleet[0].take_events(), ["the store is down"]);
     // The four that found it out, and reports; 16 others went without asking.
     assert!(store.calls() - asked < 12, "{}", store.calls() - asked);
     store.fail_with(None);
     sleep(10 * SECOND).await;
     work(&fleet[..1], 1, 1).await;
-    assert_eq!(fleet[0].told(), ["recovered"]);
+    assert_eq!(fleet[0].take_events(), ["recovered"]);
 }
 
 /// A store that panics where it is told to.
@@ -346,7 +346,7 @@ impl Panicking {
 impl QuotaStore for Panicking {
     fn report(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
         report: &QuotaReport,
     ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send {
         self.reports.fetch_add(1, SeqCst);
@@ -359,7 +359,7 @@ impl QuotaStore for Panicking {
 
     fn slot(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
         exact: ExactQuota,
         longest: Duration,
     ) -> impl Future<Output = Result<Slot, StoreError>> + Send {
@@ -372,7 +372,7 @@ impl QuotaStore for Panicking {
 
     fn changed(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         self.reach("changed, before its future");
         async {
@@ -428,7 +428,7 @@ async fn a_store_that_panics_is_a_store_that_failed_and_is_asked_again() {
         store.panics_at(Some(at));
         spawn(&process.service, get("/")).await.unwrap().unwrap();
         sleep(SECOND).await;
-        let told = process.told();
+        let told = process.take_events();
         store.panics_at(None);
         let before = store.reports();
         for _ in 0..10 {
@@ -438,7 +438,7 @@ async fn a_store_that_panics_is_a_store_that_failed_and_is_asked_again() {
 
         assert_eq!(told.first().unwrap(), "the store panicked", "{at}");
         assert!(store.reports() >= before + 2, "{at}");
-        let last = process.told().pop().or_else(|| told.last().cloned());
+        let last = process.take_events().pop().or_else(|| told.last().cloned());
         assert_eq!(last.unwrap(), "recovered", "{at}");
     }
 }
@@ -456,7 +456,7 @@ async fn a_panic_of_the_store_in_slot_or_at_the_end_never_reaches_the_caller() {
         let response = send(&process.service, get("/")).await.unwrap();
 
         assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(process.told()[0], "the store panicked", "{at}");
+        assert_eq!(process.take_events()[0], "the store panicked", "{at}");
         store.panics_at(Some("report, before its future"));
         process.handle.give_back().await;
     }
@@ -489,7 +489,7 @@ fn a_runtime_that_ends_during_a_report_does_not_end_the_sharing() {
 
     // What the agent asks as it begins is not enough.
     assert!(store.calls() >= before + 4, "{} {before}", store.calls());
-    let [failed, recovered] = &process.told()[..] else {
+    let [failed, recovered] = &process.take_events()[..] else {
         panic!("two events");
     };
     assert!(failed.contains("the runtime has ended"), "{failed}");

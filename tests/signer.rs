@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use tower_m2m::{
     ClientAuth, Clock, SystemClock, TokenEndpoint,
     client_credentials::{
-        CacheIdentity, KeyAlgorithm, SignError, Signer, TokenError, TokenErrorKind as Kind,
+        CacheKey, KeyAlgorithm, SignError, Signer, TokenError, TokenErrorKind as Kind,
         TokenEvent, TokenSource,
     },
 };
@@ -113,9 +113,9 @@ impl Signer for Kms {
         self.0.lock().unwrap().changed
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
+    async fn cache_key(&self) -> Option<CacheKey> {
         let name = self.0.lock().unwrap().name?;
-        Some(CacheIdentity::new("kms").field("key", name))
+        Some(CacheKey::new("kms").field("key", name))
     }
 }
 
@@ -389,7 +389,7 @@ async fn an_algorithm_that_the_server_does_not_take_is_an_error_before_anything_
 #[tokio::test]
 async fn tokens_are_shared_only_among_signers_with_the_same_name() {
     let server = Server::granting();
-    let identity = async |kms: &Kms| endpoint(&server, kms).cache_identity().await;
+    let identity = async |kms: &Kms| endpoint(&server, kms).cache_key().await;
 
     let [unnamed, one, same, other] = [
         identity(&Kms::default()).await,

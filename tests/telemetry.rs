@@ -34,9 +34,9 @@ use tracing_subscriber::layer::SubscriberExt;
 const GUIDE: &str = include_str!("../src/docs/telemetry.md");
 /// What was registered: `kind name{labels}`.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<BTreeSet<String>>>, Arc<Mutex<BTreeSet<String>>>);
+struct Recorded(Arc<Mutex<BTreeSet<String>>>, Arc<Mutex<BTreeSet<String>>>);
 
-impl Seen {
+impl Recorded {
     fn describe(&self, kind: &str, name: &KeyName, description: &str) {
         assert!(!description.is_empty());
         let line = format!("{kind} {}", name.as_str());
@@ -50,7 +50,7 @@ impl Seen {
     }
 }
 
-impl Recorder for Seen {
+impl Recorder for Recorded {
     fn describe_counter(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
         self.describe("counter", &name, &description);
     }
@@ -97,7 +97,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Messages {
 
     fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         struct Message(String);
-        impl tracing::field::Visit for Message {
+        impl tracing::field::LeasedFetch for Message {
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
                 if field.name() == "message" {
                     self.0 = format!("{value:?}");
@@ -134,7 +134,7 @@ fn listed() -> BTreeSet<String> {
 
 #[test]
 fn every_metric_that_is_told_is_listed_and_the_other_way_round() {
-    let seen = Seen::default();
+    let seen = Recorded::default();
     let messages = Messages::default();
     let subscriber = tracing_subscriber::registry().with(messages.clone());
 
@@ -182,7 +182,7 @@ fn every_metric_that_is_told_is_listed_and_the_other_way_round() {
 
 #[test]
 fn every_metric_is_described_as_soon_as_a_layer_is_built_and_histograms_have_buckets() {
-    let seen = Seen::default();
+    let seen = Recorded::default();
 
     with_local_recorder(&seen, || drop(RateLimitRetryLayer::new()));
 
@@ -259,7 +259,7 @@ fn the_time_at_which_a_token_expires_is_by_the_clock_of_the_layer() {
             SystemClock::default().now()
         }
 
-        fn wall(&self) -> SystemTime {
+        fn wall_clock(&self) -> SystemTime {
             SystemTime::UNIX_EPOCH + 1_000_000_000 * SECOND
         }
     }
@@ -269,7 +269,7 @@ fn the_time_at_which_a_token_expires_is_by_the_clock_of_the_layer() {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let tokens = layer(&Source::living(300 * SECOND)).clock(Billennium);
+            let tokens = layer(&Source::with_lifetime(300 * SECOND)).clock(Billennium);
             tokens.build().handle().token().await.unwrap();
         });
     });
@@ -289,7 +289,7 @@ fn an_event_of_a_failure_says_what_caused_it() {
             _: tracing_subscriber::layer::Context<'_, S>,
         ) {
             struct Line(String);
-            impl tracing::field::Visit for Line {
+            impl tracing::field::LeasedFetch for Line {
                 fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
                     self.0.push_str(&format!(" {field}={value:?}"));
                 }
@@ -375,7 +375,7 @@ const NOT_DRIVEN: [&str; 2] = [
 
 /// A life in which everything happens once.
 async fn everything() {
-    let source = Source::living(300 * SECOND);
+    let source = Source::with_lifetime(300 * SECOND);
     let tokens = layer(&source).name("orders").build();
     let service = tokens.layer(api(&source).0);
     source.fail_with(Some(TokenError::transient("could not be sent")));
@@ -398,7 +398,7 @@ async fn everything() {
     assert!(send(&limited, get("/")).await.is_err());
 
     // No room for a single byte.
-    let replay = RequestBodyReplayLayer::new().budget(0);
+    let replay = RequestBodyReplayLayer::new().max_total_bytes(0);
     let reading = service_fn(async |request: http::Request<ReplayBody<support::Body>>| {
         let copy = request.body().try_clone();
         let read = request.into_body().collect().await.map(drop);

@@ -34,14 +34,14 @@ use tower_m2m::{
 #[derive(Clone, Default)]
 struct World {
     sources: Arc<Mutex<HashMap<String, Source>>>,
-    made: Arc<AtomicUsize>,
+    layers_made: Arc<AtomicUsize>,
 }
 
 impl World {
     fn with(names: &[&str]) -> Self {
         let world = Self::default();
         for name in names {
-            let source = Source::living(10 * HOUR);
+            let source = Source::with_lifetime(10 * HOUR);
             world.sources.lock().unwrap().insert((*name).into(), source);
         }
         world
@@ -58,7 +58,7 @@ impl World {
             let Some(source) = source else {
                 return Ok(None);
             };
-            world.made.fetch_add(1, SeqCst);
+            world.layers_made.fetch_add(1, SeqCst);
             // Each tenant has an API of its own.
             let origin = format!("https://{}.example.com", id.as_str()).parse()?;
             let credentials = ClientCredentialsLayer::builder(source, origin)
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// Whose token came with `request`.
-    fn whose(&self, request: &Request<Body>) -> Option<String> {
+    fn authorization_of(&self, request: &Request<Body>) -> Option<String> {
         let sources = self.sources.lock().unwrap();
         let (name, _) = sources.iter().find(|(_, source)| source.accepts(request))?;
         Some(name.clone())
@@ -95,11 +95,11 @@ fn ok() -> (Inner, Arc<AtomicUsize>) {
 async fn each_tenant_is_sent_with_its_own_token_to_its_own_origins() {
     let world = World::with(&["orders", "stock"]);
     // So that the two never have tokens of the same name.
-    spare(&world.source("stock")).await;
+    unused_layer(&world.source("stock")).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (log, whose) = (Arc::clone(&seen), world.clone());
     let (inner, calls) = answering(move |request| {
-        log.lock().unwrap().push(whose.whose(&request));
+        log.lock().unwrap().push(whose.authorization_of(&request));
         std::future::ready(status_only(StatusCode::OK))
     });
     let service = world.builder().build().layer(inner);
@@ -116,7 +116,7 @@ async fn each_tenant_is_sent_with_its_own_token_to_its_own_origins() {
     assert_eq!(whose, ["orders", "stock", "orders"]);
     assert!(refused.downcast_ref::<OriginNotAllowed>().is_some());
     assert_eq!(calls.load(SeqCst), 3);
-    assert_eq!(world.made.load(SeqCst), 2);
+    assert_eq!(world.layers_made.load(SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,8 +137,8 @@ async fn who_is_not_known_is_refused_and_never_sent_as_somebody_else() {
     let claimed = error_of(send(&service, claimed).await);
 
     assert!(matches!(unknown, TenantError::Unknown(id) if id.as_str() == "nobody"));
-    assert!(matches!(not_chosen, TenantError::NotChosen));
-    assert!(matches!(claimed, TenantError::NotChosen));
+    assert!(matches!(not_chosen, TenantError::MissingId));
+    assert!(matches!(claimed, TenantError::MissingId));
     assert_eq!(calls.load(SeqCst), 1);
 }
 
@@ -148,7 +148,7 @@ async fn a_tenant_that_comes_later_is_found() {
     let service = world.builder().build().layer(ok().0);
     assert!(send(&service, of("new", get("/"))).await.is_err());
 
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     world.sources.lock().unwrap().insert("new".into(), source);
 
     assert!(send(&service, of("new", get("/"))).await.is_ok());
@@ -200,7 +200,7 @@ async fn a_thousand_first_requests_of_a_tenant_share_one_cell() {
 #[tokio::test(start_paused = true)]
 async fn a_full_table_refuses_and_only_the_idle_make_room() {
     let world = World::with(&["a", "b", "c", "d"]);
-    let layer = world.builder().max_tenants(2).idle_after(HOUR).build();
+    let layer = world.builder().max_tenants(2).idle_timeout(HOUR).build();
     let handle = layer.handle();
     let service = layer.layer(ok().0);
     for tenant in ["a", "b"] {
@@ -215,8 +215,8 @@ async fn a_full_table_refuses_and_only_the_idle_make_room() {
     advance(HOUR / 2).await;
     send(&service, of("c", get("/"))).await.unwrap();
 
-    assert!(matches!(full, TenantError::Full(id) if id.as_str() == "c"));
-    assert!(matches!(still, TenantError::Full(_)));
+    assert!(matches!(full, TenantError::AtCapacity(id) if id.as_str() == "c"));
+    assert!(matches!(still, TenantError::AtCapacity(_)));
     let mut kept = handle.ids();
     kept.sort();
     assert_eq!(kept, [CredentialId::new("a"), CredentialId::new("c")]);
@@ -224,7 +224,7 @@ async fn a_full_table_refuses_and_only_the_idle_make_room() {
     // Whoever was forgotten comes again when there is room, with a new cell.
     handle.forget(&CredentialId::new("a"));
     send(&service, of("b", get("/"))).await.unwrap();
-    assert_eq!(world.made.load(SeqCst), 6);
+    assert_eq!(world.layers_made.load(SeqCst), 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,7 +235,7 @@ async fn a_tenant_whose_issuer_fails_or_whose_api_holds_it_is_never_forgotten() 
             let refused = TokenError::permanent("was refused");
             world.source("a").fail_with(Some(refused));
         }
-        let layer = world.builder().max_tenants(1).idle_after(SECOND).build();
+        let layer = world.builder().max_tenants(1).idle_timeout(SECOND).build();
         let service = layer.layer(answering(|_| std::future::ready(throttled("50"))).0);
         drop(send(&service, of("a", get("/"))).await);
         for _ in 0..2 {
@@ -414,7 +414,7 @@ impl TokenSource for Owner {
 }
 
 /// Fetches once, so that the names of the tokens that follow are others.
-async fn spare(source: &Source) {
+async fn unused_layer(source: &Source) {
     let layer = ClientCredentialsLayer::builder(source.clone(), API.parse().unwrap()).build();
     layer.handle().token().await.unwrap();
     source.revoke_all();

@@ -70,12 +70,12 @@ fn a_token_that_is_refused_is_not_replaced_and_the_401_is_the_answer() {
     let credentials = layer(&source).build();
     let handle = credentials.handle();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(handle.warm()).unwrap();
+    runtime.block_on(handle.prefetch()).unwrap();
     drop(runtime);
     source.revoke_all();
     let valid = source.clone();
     let inner = service_fn(move |request: Request<Body>| {
-        let response = valid.answer(&request).map(|_| Hangs);
+        let response = valid.answer(&request).map(|_| PendingBody);
         std::future::ready(Ok::<_, BoxError>(response))
     });
     let both = M2mLayer::new(RateLimitRetryLayer::new(), credentials.clone());
@@ -108,9 +108,9 @@ fn now<F: Future>(future: F) -> F::Output {
 }
 
 /// A body that never comes.
-struct Hangs;
+struct PendingBody;
 
-impl HttpBody for Hangs {
+impl HttpBody for PendingBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, ServiceExt};
 use tower_m2m::client_credentials::{ClientCredentials, TokenHandle};
 
-use crate::support::{Answer, Sent, credentials, token, warm};
+use crate::support::{Answer, Sent, credentials, token, prefetch};
 
 /// Sends requests with a shared token.
 pub(crate) trait Client: Clone + Send + Sync + 'static {
@@ -38,15 +38,15 @@ impl<S> Inner for S where
 
 /// The layer's service, and what renews its token.
 #[derive(Clone)]
-pub(crate) struct Cell<S> {
+pub(crate) struct LayerClient<S> {
     service: ClientCredentials<S>,
     handle: TokenHandle,
     runtime: Arc<Runtime>,
 }
 
-impl<S> Cell<S> {
+impl<S> LayerClient<S> {
     pub(crate) fn new(inner: S) -> Self {
-        let layer = warm(credentials().replay(false));
+        let layer = prefetch(credentials().replay(false));
         let runtime = Builder::new_current_thread().enable_time().build();
         Self {
             service: layer.layer(inner),
@@ -56,7 +56,7 @@ impl<S> Cell<S> {
     }
 }
 
-impl<S: Inner> Client for Cell<S> {
+impl<S: Inner> Client for LayerClient<S> {
     async fn send(&mut self, request: Sent) {
         let ready = self.service.ready().await.expect("always ready");
         ready.call(request).await.expect("an answer");

@@ -76,14 +76,14 @@ pub(crate) fn credentials() -> ClientCredentialsLayerBuilder {
 }
 
 /// A layer that has its token.
-pub(crate) fn warm(builder: ClientCredentialsLayerBuilder) -> ClientCredentialsLayer {
+pub(crate) fn prefetch(builder: ClientCredentialsLayerBuilder) -> ClientCredentialsLayer {
     let layer = builder.build();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .expect("a runtime");
     runtime
-        .block_on(layer.handle().warm())
+        .block_on(layer.handle().prefetch())
         .expect("a token from the source above");
     layer
 }

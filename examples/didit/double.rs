@@ -21,7 +21,7 @@ use tower_m2m::{
     BoxError,
     test_util::{
         AcceptedAuth, Answer, Api, ApiService, Dialect, Grant, Issuer, IssuerService, Quota,
-        TokenBook,
+        TokenRegistry,
     },
 };
 
@@ -158,7 +158,7 @@ fn registration(mailbox: &Mailbox) -> Api {
 
 /// Knows the account's token and no other.
 fn account() -> Api {
-    let book = TokenBook::new();
+    let book = TokenRegistry::new();
     book.insert(ACCOUNT_TOKEN, DAY);
     let path = format!("/auth/v2/organizations/me/{ORG}/applications/{APP}/");
     Api::builder()

@@ -32,7 +32,7 @@ pub(crate) struct Load {
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum AuthMethod {
     /// `POST /auth/v2/oauth2/token`, id and key in the form.
     Form,
     /// `POST /auth/v2/token/`, id and key as Basic; documented without the encoding that RFC 6749 asks for.
@@ -41,7 +41,7 @@ enum Way {
     Key,
 }
 
-impl Way {
+impl AuthMethod {
     fn name(self) -> &'static str {
         match self {
             Self::Form => "oauth2/token, form",
@@ -109,7 +109,7 @@ pub(crate) async fn run(
     );
     let mut tokens = Vec::new();
     let mut failed = false;
-    for way in [Way::Form, Way::Basic, Way::Key] {
+    for way in [AuthMethod::Form, AuthMethod::Basic, AuthMethod::Key] {
         let asked = Arc::new(AtomicU64::new(0));
         let layer = way.layer(site, credentials, &asked)?.name("didit").build();
         let handle = layer.handle();
@@ -138,7 +138,7 @@ pub(crate) async fn status_with_key(
     site: &Site,
     credentials: &Credentials,
 ) -> Result<StatusCode, BoxError> {
-    let layer = Way::Key.layer(site, credentials, &Arc::default())?.build();
+    let layer = AuthMethod::Key.layer(site, credentials, &Arc::default())?.build();
     let client = layer.layer(site.http.clone());
     Ok(client.oneshot(list(site)?).await?.status())
 }

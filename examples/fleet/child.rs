@@ -10,7 +10,7 @@ use tokio::{process::Command, time::sleep};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
-    client_credentials::{RedisTokenStore, StoreKeys},
+    client_credentials::{RedisTokenStore, StoreKeyring},
     rate_limit_retry::{ExactQuota, RedisQuotaStore, StoredQuotas},
 };
 
@@ -82,7 +82,7 @@ pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
         })
         .service(http());
     // A key of 32 bytes; a real one comes from where secrets come from.
-    let keys = StoreKeys::new("example", vec![7; 32])?;
+    let keys = StoreKeyring::new("example", vec![7; 32])?;
     let store = RedisTokenStore::new(&task.redis_url, keys.clone())?;
     let endpoint = endpoint.service(issuer);
     let tokens = ClientCredentialsLayer::builder(endpoint, task.api_url.parse()?).store(store);

@@ -12,7 +12,7 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
-    client_credentials::{RedisTokenStore, StoreKeys},
+    client_credentials::{RedisTokenStore, StoreKeyring},
     rate_limit_retry::{RedisQuotaStore, StoredQuotas},
     test_util::{Api, Dialect, Quota},
 };
@@ -125,6 +125,6 @@ fn print(
     Ok(())
 }
 
-fn keys() -> Result<StoreKeys, BoxError> {
-    Ok(StoreKeys::new("example", vec![7; 32])?)
+fn keys() -> Result<StoreKeyring, BoxError> {
+    Ok(StoreKeyring::new("example", vec![7; 32])?)
 }

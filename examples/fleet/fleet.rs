@@ -21,12 +21,12 @@ use crate::child::{ASKS, SERVED, Task};
 /// Killed when it is dropped.
 pub(crate) struct Fleet {
     children: Vec<Child>,
-    told: Arc<Told>,
+    messages: Arc<Messages>,
     next: usize,
 }
 
 /// What the processes have told.
-struct Told {
+struct Messages {
     failed: AtomicU64,
     served: AtomicUsize,
     /// Who asked for a token last.
@@ -35,14 +35,14 @@ struct Told {
 
 impl Fleet {
     pub(crate) fn start(task: &Task, size: usize) -> io::Result<Self> {
-        let told = Told {
+        let told = Messages {
             failed: AtomicU64::new(0),
             served: AtomicUsize::new(0),
             asking: AtomicUsize::new(usize::MAX),
         };
         let mut fleet = Self {
             children: Vec::new(),
-            told: Arc::new(told),
+            messages: Arc::new(told),
             next: 0,
         };
         for index in 0..size {
@@ -62,9 +62,9 @@ impl Fleet {
     }
 
     /// Waits until a process asks for a token, and kills it while it waits for the answer.
-    pub(crate) async fn kill_whoever_asks(&mut self) -> io::Result<()> {
+    pub(crate) async fn kill_leader(&mut self) -> io::Result<()> {
         loop {
-            let asking = self.told.asking.load(Relaxed);
+            let asking = self.messages.asking.load(Relaxed);
             if let Some(child) = self.children.get_mut(asking) {
                 return child.start_kill();
             }
@@ -74,21 +74,21 @@ impl Fleet {
 
     /// Waits until so many have had an answer.
     pub(crate) async fn served(&self, count: usize) {
-        while self.told.served.load(Relaxed) < count {
+        while self.messages.served.load(Relaxed) < count {
             sleep(TICK).await;
         }
     }
 
     /// How many requests failed since this was last asked.
     pub(crate) fn take_failed(&self) -> u64 {
-        self.told.failed.swap(0, Relaxed)
+        self.messages.failed.swap(0, Relaxed)
     }
 
     /// Waits until all have done their work.
     pub(crate) async fn ended(&mut self) {
         for child in &mut self.children {
             if !child.wait().await.is_ok_and(|status| status.success()) {
-                self.told.failed.fetch_add(1, Relaxed);
+                self.messages.failed.fetch_add(1, Relaxed);
             }
         }
     }
@@ -102,13 +102,13 @@ impl Fleet {
         task.hand_to(&mut command);
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         if let Some(output) = child.stdout.take() {
-            tokio::spawn(read(output, index, Arc::clone(&self.told)));
+            tokio::spawn(read(output, index, Arc::clone(&self.messages)));
         }
         Ok(child)
     }
 }
 
-async fn read(output: ChildStdout, index: usize, told: Arc<Told>) {
+async fn read(output: ChildStdout, index: usize, told: Arc<Messages>) {
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match line.as_str() {

@@ -61,32 +61,32 @@ async fn play(quotas: Quotas, requests: usize) -> Result<bool, BoxError> {
         quotas,
     };
     let mut fleet = Fleet::start(&task, PROCESSES)?;
-    while api.seen().requests == 0 {
+    while api.stats().requests == 0 {
         sleep(Duration::from_millis(1)).await;
     }
     let began = Instant::now();
     fleet.ended().await;
     let took = began.elapsed();
     let failed = fleet.take_failed();
-    let seen = api.seen();
+    let seen = api.stats();
     let all = PROCESSES * requests;
     // The last window need not pass.
     let windows = all.div_ceil(LIMIT as usize) as u32;
     let optimum = WINDOW * (windows - 1);
-    let (name, most) = match quotas {
+    let (name, max_requests) = match quotas {
         Quotas::ByItself => ("each by itself", u64::MAX),
         // 0.2 %.
         Quotas::Shared => ("through Redis", all as u64 / 500),
         Quotas::Exact(..) => ("through Redis, exact", 0),
     };
-    let kept = failed == 0 && seen.rate_limited <= most;
+    let kept = failed == 0 && seen.rate_limited <= max_requests;
     println!(
         "| {name} | {all} | {:.2} s | {:.0} s | {:.3} | {} | {} | {failed} | {} |",
         took.as_secs_f64(),
         optimum.as_secs_f64(),
         took.div_duration_f64(optimum),
         seen.rate_limited,
-        issuer.seen().token_requests,
+        issuer.stats().token_requests,
         if kept { "yes" } else { "NO" },
     );
     Ok(kept)

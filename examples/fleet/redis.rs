@@ -38,7 +38,7 @@ impl Redis {
         self.signal("-STOP")
     }
 
-    pub(crate) fn go_on(&self) -> io::Result<()> {
+    pub(crate) fn resume(&self) -> io::Result<()> {
         self.signal("-CONT")
     }
 
@@ -48,7 +48,7 @@ impl Redis {
     }
 
     /// At the same port, empty.
-    pub(crate) fn come_back(&mut self) -> io::Result<()> {
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
         self.child = spawn(self.port)?;
         Ok(())
     }

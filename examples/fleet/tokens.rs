@@ -27,12 +27,12 @@ struct Row {
     token_requests: u64,
     at_most: u64,
     failed: u64,
-    kept: bool,
+    is_met: bool,
 }
 
 impl Row {
     fn print(&self) -> bool {
-        let kept = self.kept && self.token_requests <= self.at_most;
+        let kept = self.is_met && self.token_requests <= self.at_most;
         println!(
             "| {} | {:.1} | {} | {} | {} | {} |",
             self.what,
@@ -52,7 +52,7 @@ pub(crate) async fn one_token(processes: usize) -> Result<bool, BoxError> {
     println!("| what happens | seconds | token requests | at most | failed requests | kept |");
     println!("|---|---|---|---|---|---|");
     let mut kept = phases(processes).await?;
-    let (leader, refused) = tokio::join!(killed_leader(processes), refused_token(processes));
+    let (leader, refused) = tokio::join!(killed_leader(processes), rejected_token(processes));
     kept &= leader?.print();
     kept &= refused?.print();
     println!();
@@ -88,26 +88,26 @@ async fn phases(processes: usize) -> Result<bool, BoxError> {
             Phase::Stopped => {
                 redis.stop()?;
                 sleep(2 * LIFE).await;
-                redis.go_on()?;
+                redis.resume()?;
             }
             Phase::Restarted => {
                 redis.kill()?;
                 sleep(LIFE).await;
-                redis.come_back()?;
+                redis.restart()?;
                 sleep(LIFE).await;
             }
         }
         let elapsed = began.elapsed();
-        let token_requests = issuer.seen().token_requests - asked;
+        let token_requests = issuer.stats().token_requests - asked;
         asked += token_requests;
         let failed = fleet.take_failed();
         let row = Row {
             what: phase.name().to_owned(),
             elapsed,
             token_requests,
-            at_most: phase.most(elapsed, processes as u64),
+            at_most: phase.max_requests(elapsed, processes as u64),
             failed,
-            kept: failed == 0,
+            is_met: failed == 0,
         };
         kept &= row.print();
     }
@@ -150,7 +150,7 @@ impl Phase {
 
     /// One token request for each renewal, after four fifths of a life at the latest and three quarters at the earliest;
     /// two where the one who asks is killed; one for each process without the store.
-    fn most(self, elapsed: Duration, processes: u64) -> u64 {
+    fn max_requests(self, elapsed: Duration, processes: u64) -> u64 {
         let renewals = elapsed.div_duration_f64(LIFE * 3 / 4).ceil() as u64;
         match self {
             Self::Cold => 1,
@@ -169,7 +169,7 @@ async fn killed_leader(processes: usize) -> Result<Row, BoxError> {
     let api = Api::builder().tokens(issuer.tokens()).start().await?;
     let redis = Redis::start()?;
     let mut fleet = Fleet::start(&task(&issuer, &api, &redis), processes)?;
-    fleet.kill_whoever_asks().await?;
+    fleet.kill_leader().await?;
     let killed = Instant::now();
     fleet.served(processes - 1).await;
     let waited = killed.elapsed();
@@ -178,16 +178,16 @@ async fn killed_leader(processes: usize) -> Result<Row, BoxError> {
     Ok(Row {
         what: "cold; the one that fetches is killed; until all others are served".to_owned(),
         elapsed: waited,
-        token_requests: issuer.seen().token_requests,
+        token_requests: issuer.stats().token_requests,
         at_most: 2,
         failed,
         // Whoever looks again does so within 375 ms, and then there is the request itself.
-        kept: failed == 0 && waited <= LEASE + takes + Duration::from_secs(1),
+        is_met: failed == 0 && waited <= LEASE + takes + Duration::from_secs(1),
     })
 }
 
 /// The API refuses every token.
-async fn refused_token(processes: usize) -> Result<Row, BoxError> {
+async fn rejected_token(processes: usize) -> Result<Row, BoxError> {
     let issuer = issuer(Duration::from_millis(200)).start().await?;
     let api = Api::builder().start().await?;
     api.always(Some(ApiFault::status(http::StatusCode::UNAUTHORIZED)));
@@ -196,7 +196,7 @@ async fn refused_token(processes: usize) -> Result<Row, BoxError> {
     let mut fleet = Fleet::start(&task(&issuer, &api, &redis), processes)?;
     sleep(Duration::from_secs(13)).await;
     let elapsed = began.elapsed();
-    let token_requests = issuer.seen().token_requests;
+    let token_requests = issuer.stats().token_requests;
     fleet.kill()?;
     // The first, its successor, and one after each cooldown, of which each is twice as long as the one before.
     let cooldowns = (elapsed.div_duration_f64(COOLDOWN) + 1.0).log2().floor() as u64;
@@ -209,7 +209,7 @@ async fn refused_token(processes: usize) -> Result<Row, BoxError> {
         token_requests,
         at_most: 2 + cooldowns,
         failed: fleet.take_failed(),
-        kept: true,
+        is_met: true,
     })
 }
 

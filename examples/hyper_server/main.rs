@@ -52,19 +52,19 @@ async fn main() -> Result<(), BoxError> {
     }
     println!(
         "100 requests, {} token request",
-        issuer.seen().token_requests
+        issuer.stats().token_requests
     );
 
     api.next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 60));
     println!(
         "the upstream says 429: {}",
-        told(&get(&client, &url).await?)
+        render(&get(&client, &url).await?)
     );
     println!(
         "and the next request:  {}",
-        told(&get(&client, &url).await?)
+        render(&get(&client, &url).await?)
     );
-    println!("{} requests have reached the upstream", api.seen().requests);
+    println!("{} requests have reached the upstream", api.stats().requests);
 
     drop((stop, client));
     serving.await??;
@@ -81,7 +81,7 @@ async fn get(
         .await?)
 }
 
-fn told<B>(response: &Response<B>) -> String {
+fn render<B>(response: &Response<B>) -> String {
     let wait = response.headers().get(RETRY_AFTER);
     let wait = wait
         .and_then(|value| value.to_str().ok())

@@ -39,7 +39,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn begun(&self) -> usize {
+    pub(crate) fn started(&self) -> usize {
         self.next.load(Relaxed).min(self.calls)
     }
 

@@ -50,7 +50,7 @@ const TOKEN_LIFE: Duration = Duration::from_secs(5);
 const COOLDOWN: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(4);
 /// Maximum time until the resources of the run are released at the end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Options {
     calls: usize,
@@ -98,7 +98,7 @@ async fn main() -> Result<(), BoxError> {
     let memory = watch(&options, &work, &mut callers, began).await;
     let elapsed = began.elapsed();
     let stuck = {
-        let ended = tokio::time::timeout(DEADLINE + PATIENCE, async {
+        let ended = tokio::time::timeout(DEADLINE + RECOVERY_TIMEOUT, async {
             while callers.join_next().await.is_some() {}
         });
         drop(ended.await);
@@ -221,7 +221,7 @@ async fn watch(
         while callers.try_join_next().is_some() {}
         let elapsed = began.elapsed();
         let by_time = elapsed.as_secs_f64() / options.time.as_secs_f64();
-        let share = by_time.max(work.begun() as f64 / options.calls as f64);
+        let share = by_time.max(work.started() as f64 / options.calls as f64);
         if share >= 0.1 && memory.start == 0 {
             memory.start = report::resident();
         }
@@ -233,7 +233,7 @@ async fn watch(
         }
         if elapsed >= told + Duration::from_secs(5) {
             told = elapsed;
-            let (begun, succeeded) = (work.begun(), work.succeeded.load(Relaxed));
+            let (begun, succeeded) = (work.started(), work.succeeded.load(Relaxed));
             eprintln!(
                 "{:>4} s  {:>3.0} %  begun {begun}, succeeded {succeeded}, {} tasks, {} MiB",
                 elapsed.as_secs(),
@@ -259,7 +259,7 @@ async fn settled(count: impl Fn() -> usize, wanted: usize) -> usize {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    drop(tokio::time::timeout(PATIENCE, waiting).await);
+    drop(tokio::time::timeout(RECOVERY_TIMEOUT, waiting).await);
     count()
 }
 

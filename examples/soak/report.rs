@@ -23,7 +23,7 @@ pub(crate) struct Memory {
 
 pub(crate) struct Report {
     elapsed: Duration,
-    begun: u64,
+    started: u64,
     succeeded: u64,
     left: u64,
     failed: BTreeMap<String, u64>,
@@ -32,7 +32,7 @@ pub(crate) struct Report {
     twice: u64,
     token_requests: u64,
     pub(crate) token_bound: u64,
-    most_connections: usize,
+    max_connections: usize,
     pub(crate) fetches: u64,
     pub(crate) stuck: usize,
     /// How long after the trouble all calls succeeded.
@@ -48,7 +48,7 @@ impl Report {
         let api = &world.api_server.faults;
         Self {
             elapsed,
-            begun: work.begun() as u64,
+            started: work.started() as u64,
             succeeded: work.succeeded.load(Relaxed),
             left: work.left.load(Relaxed),
             failed: work.failed(),
@@ -57,7 +57,7 @@ impl Report {
             twice: api.ledger.twice(),
             token_requests: world.issuer_server.faults.arrived.load(Relaxed),
             token_bound: 0,
-            most_connections: api.most_open.load(Relaxed),
+            max_connections: api.max_open.load(Relaxed),
             fetches: 0,
             stuck: 0,
             recovery: None,
@@ -74,7 +74,7 @@ impl Report {
         vec![
             (
                 "each call has one outcome",
-                self.succeeded + self.left + failed == self.begun,
+                self.succeeded + self.left + failed == self.started,
             ),
             ("no caller is stuck", self.stuck == 0),
             (
@@ -98,8 +98,8 @@ impl Report {
     pub(crate) fn print(&self) {
         let seconds = self.elapsed.as_secs_f64();
         row("seconds", format!("{seconds:.1}"));
-        row("calls", self.begun);
-        row("  a second", format!("{:.0}", self.begun as f64 / seconds));
+        row("calls", self.started);
+        row("  a second", format!("{:.0}", self.started as f64 / seconds));
         row("succeeded", self.succeeded);
         row("given up by their callers", self.left);
         row("failed", self.failed.values().sum::<u64>());
@@ -122,7 +122,7 @@ impl Report {
         );
         row("tasks before", self.tasks.0);
         row("tasks at the end", self.tasks.1);
-        row("connections at most", self.most_connections);
+        row("connections at most", self.max_connections);
         row("connections at the end", self.connections);
         let Memory { start, middle, end } = self.memory;
         for (name, bytes) in [("start", start), ("middle", middle), ("end", end)] {

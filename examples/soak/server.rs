@@ -51,7 +51,7 @@ pub(crate) struct Server {
 pub(crate) struct Faults {
     pub(crate) arrived: AtomicU64,
     pub(crate) open: AtomicUsize,
-    pub(crate) most_open: AtomicUsize,
+    pub(crate) max_open: AtomicUsize,
     /// No more trouble.
     pub(crate) calm: AtomicBool,
     /// How many requests met trouble.
@@ -162,7 +162,7 @@ struct Open(Arc<Faults>);
 impl Open {
     fn new(faults: &Arc<Faults>) -> Self {
         let open = faults.open.fetch_add(1, Relaxed) + 1;
-        faults.most_open.fetch_max(open, Relaxed);
+        faults.max_open.fetch_max(open, Relaxed);
         Self(Arc::clone(faults))
     }
 }

@@ -31,7 +31,7 @@ where
     B: ReplayableBody + Send + 'static,
     RB: Body + Send + 'static,
 {
-    let policy = policies.here();
+    let policy = policies.local();
     let (call, started) = match policy.begin(&mut request) {
         Ok(Begin::Ready(call, started)) => (call, started),
         Ok(Begin::Passthrough) => {

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
-use super::{CredentialPresent, OriginNotAllowed, error::NotAllowed};
+use super::{CredentialAlreadyPresent, OriginNotAllowed, error::NotAllowed};
 use crate::{BoxError, Origin};
 
 /// Rules for where the token may go, and the header that carries it.
@@ -128,15 +128,15 @@ pub enum ExistingCredential {
 }
 
 /// Maximum number of allowed origins that an error message lists.
-const MOST_SHOWN: usize = 5;
+const MAX_LISTED_ORIGINS: usize = 5;
 
 /// Result of [`Authorizer::inspect`]: how to send a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Passage {
+pub(crate) enum Destination {
     /// With the token, to the allowed origin at this index.
-    WithToken(usize),
+    Allowed(usize),
     /// Without the token.
-    AsItIs,
+    Passthrough,
 }
 
 impl Authorizer {
@@ -148,10 +148,10 @@ impl Authorizer {
     /// # Errors
     ///
     /// [`OriginNotAllowed`] if the token may not go to the destination, or [`CredentialPresent`].
-    pub(crate) fn inspect<B>(&self, request: &mut Request<B>) -> Result<Passage, BoxError> {
-        let index = match self.destination(request.uri()) {
+    pub(crate) fn check<B>(&self, request: &mut Request<B>) -> Result<Destination, BoxError> {
+        let index = match self.allowed_origin(request.uri()) {
             Ok(Some(index)) => index,
-            Ok(None) => return Ok(Passage::AsItIs),
+            Ok(None) => return Ok(Destination::Passthrough),
             Err(why) => return Err(OriginNotAllowed::from(why).into()),
         };
         // Comparing the names one by one is faster than a lookup by name.
@@ -162,20 +162,20 @@ impl Authorizer {
         // `authorize` replaces the token's own header in any case.
         let replaced = self.existing == ExistingCredential::Replace;
         if replaced && self.header == header::AUTHORIZATION {
-            return Ok(Passage::WithToken(index));
+            return Ok(Destination::Allowed(index));
         }
         let headers = request.headers_mut();
         if headers.contains_key(&self.header) || headers.contains_key(header::AUTHORIZATION) {
             match self.existing {
-                ExistingCredential::Keep => return Ok(Passage::AsItIs),
-                ExistingCredential::Refuse => return Err(CredentialPresent.into()),
+                ExistingCredential::Keep => return Ok(Destination::Passthrough),
+                ExistingCredential::Refuse => return Err(CredentialAlreadyPresent.into()),
                 ExistingCredential::Replace => {
                     headers.remove(&self.header);
                     headers.remove(header::AUTHORIZATION);
                 }
             }
         }
-        Ok(Passage::WithToken(index))
+        Ok(Destination::Allowed(index))
     }
 
     /// Adds the token to the headers and returns the value that it replaced.
@@ -198,7 +198,7 @@ impl Authorizer {
     ///
     /// The URI has no authority and no origin is assumed, its origin is not allowed, or it is plain http to another
     /// host than loopback.
-    fn destination(&self, uri: &Uri) -> Result<Option<usize>, NotAllowed> {
+    fn allowed_origin(&self, uri: &Uri) -> Result<Option<usize>, NotAllowed> {
         // A URI with an authority is compared in full; one without is sent to the assumed origin.
         let index = if uri.authority().is_some() {
             self.origins.iter().position(|origin| origin.matches(uri))
@@ -219,16 +219,16 @@ impl Authorizer {
             None => Err(NotAllowed::Foreign {
                 wanted: Origin::of(uri)
                     .map_or_else(|| "such a URI".to_owned(), |origin| origin.to_string()),
-                allowed: self.allowed(),
+                allowed: self.list_allowed(),
             }),
         }
     }
 
     /// Lists the allowed origins for an error message, at most [`MOST_SHOWN`] of them.
-    fn allowed(&self) -> String {
-        let shown = self.origins.iter().take(MOST_SHOWN).map(Origin::to_string);
+    fn list_allowed(&self) -> String {
+        let shown = self.origins.iter().take(MAX_LISTED_ORIGINS).map(Origin::to_string);
         let mut shown = shown.collect::<Vec<_>>().join(", ");
-        if let Some(more @ 1..) = self.origins.len().checked_sub(MOST_SHOWN) {
+        if let Some(more @ 1..) = self.origins.len().checked_sub(MAX_LISTED_ORIGINS) {
             shown.push_str(&format!(" and {more} more"));
         }
         shown
@@ -294,16 +294,16 @@ mod tests {
                     // A key in a header of another name is no concern of a layer that sends `Authorization`.
                     let concerns = sent.contains(&header::AUTHORIZATION) || sent.contains(&carrier);
 
-                    let passage = authorizer.inspect(&mut request);
+                    let passage = authorizer.check(&mut request);
 
                     let case = format!("{carrier} {existing:?} {sent:?}");
                     match existing {
-                        Keep if concerns => assert_eq!(passage.unwrap(), Passage::AsItIs, "{case}"),
+                        Keep if concerns => assert_eq!(passage.unwrap(), Destination::Passthrough, "{case}"),
                         Refuse if concerns => {
-                            assert!(passage.unwrap_err().is::<CredentialPresent>(), "{case}");
+                            assert!(passage.unwrap_err().is::<CredentialAlreadyPresent>(), "{case}");
                         }
                         Keep | Refuse | Replace => {
-                            assert_eq!(passage.unwrap(), Passage::WithToken(0), "{case}");
+                            assert_eq!(passage.unwrap(), Destination::Allowed(0), "{case}");
                             let token = HeaderValue::from_static("token");
                             authorizer.authorize(request.headers_mut(), token);
                             assert_eq!(request.headers()[&carrier], "token", "{case}");

@@ -23,16 +23,16 @@ use std::{sync::Arc, task::Waker};
 
 use tokio::time::Instant;
 
-pub(crate) use self::refusal::{Refusal, Refused};
-pub(crate) use self::snapshot::Published;
-pub use self::snapshot::TokenVersion;
-use self::snapshot::{Change, Changes, Snapshot};
+pub(crate) use self::refusal::{Rejection, RejectionOutcome};
+pub(crate) use self::snapshot::CachedToken;
+pub use self::snapshot::TokenGeneration;
+use self::snapshot::{SnapshotWriteGuard, Generation, Snapshot};
 use super::{
-    FetchReason, TokenError, TokenIdentity,
-    context::CellState,
+    FetchReason, TokenError, TokenFingerprint,
+    context::CacheState,
     cooldown::{Cooldown, Successes},
-    failure::Failure,
-    flight::{Flight, Outcome, Purpose},
+    failure::BackoffState,
+    flight::{InFlightFetch, Outcome, FetchPurpose},
     freshness::Freshness,
     settings::Settings,
     token::Acquired,
@@ -45,7 +45,7 @@ use crate::{
 
 /// Handle to the token cache of one layer. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct TokenCell(Arc<Inner>);
+pub(crate) struct TokenCache(Arc<Inner>);
 
 /// State behind a [`TokenCell`].
 #[derive(Debug)]
@@ -53,9 +53,9 @@ struct Inner {
     /// The token that requests read. Written only while `desk` is locked.
     snapshot: Arc<RwLock<Snapshot>>,
     /// Generation of the snapshot, which requests read without a lock.
-    changes: Changes,
+    generation: Generation,
     /// The refresh state. Locked before `snapshot` where both are needed.
-    desk: Mutex<Desk>,
+    refresh: Mutex<RefreshState>,
     /// When each origin last accepted the token.
     successes: Successes,
     /// The layer's settings.
@@ -66,17 +66,17 @@ struct Inner {
 
 /// Refresh state: the fetch in flight, the last failure and the cooldown.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct RefreshState {
     /// The fetch in flight.
-    pub(super) flight: Option<Arc<Flight>>,
+    pub(super) in_flight: Option<Arc<InFlightFetch>>,
     /// Number of fetches started so far, which is the number of the latest one.
-    flights: u64,
+    fetch_count: u64,
     /// The failures since the last successful fetch.
-    failure: Option<Failure>,
+    backoff: Option<BackoffState>,
     /// Limits refreshes that a 401 or `refresh_now` causes.
     cooldown: Cooldown,
     /// The token that `invalidate` last dropped.
-    dropped: Option<TokenIdentity>,
+    invalidated: Option<TokenFingerprint>,
     /// Whether the cache is closed: no further fetch starts.
     closed: bool,
 }
@@ -87,16 +87,16 @@ pub(crate) enum Acquire {
     /// There is no token, and no fetch may start now.
     Failed(TokenError),
     /// A usable token.
-    Token(Arc<Published>),
+    Token(Arc<CachedToken>),
     /// A fetch is in flight. The guard is `Some` for the caller that must run it.
-    Wait(Arc<Flight>, Option<Lead>),
+    Wait(Arc<InFlightFetch>, Option<Lead>),
 }
 
 /// State of the cache at one moment, for [`TokenHandle::status`](super::TokenHandle::status).
 #[derive(Debug)]
-pub(crate) struct Glance {
+pub(crate) struct CacheStatus {
     /// The cached token, which may have expired.
-    pub(crate) current: Option<Arc<Published>>,
+    pub(crate) current: Option<Arc<CachedToken>>,
     /// Whether a fetch is in flight.
     pub(crate) refreshing: bool,
     /// The last failure, if no fetch has succeeded since.
@@ -107,8 +107,8 @@ pub(crate) struct Glance {
 
 impl Inner {
     /// Locks the snapshot for writing. The caller has locked `desk`.
-    fn change(&self) -> Change<'_> {
-        Change::new(&self.snapshot, &self.changes)
+    fn change(&self) -> SnapshotWriteGuard<'_> {
+        SnapshotWriteGuard::new(&self.snapshot, &self.generation)
     }
 }
 
@@ -122,18 +122,18 @@ impl Inner {
 /// | permanent back-off, recheck due | recheck | recheck | fetch |
 /// | back-off | error | nothing | fetch |
 /// | none of these | fetch | fetch | fetch |
-impl TokenCell {
+impl TokenCache {
     /// Creates an empty cache for `origins` allowed origins. A `seed` makes the jitter repeatable.
     pub(crate) fn new(settings: Settings, origins: usize, seed: Option<u64>, now: Instant) -> Self {
         Self(Arc::new(Inner {
             snapshot: Arc::default(),
-            changes: Changes::default(),
-            desk: Mutex::new(Desk {
-                flight: None,
-                flights: 0,
-                failure: None,
+            generation: Generation::default(),
+            refresh: Mutex::new(RefreshState {
+                in_flight: None,
+                fetch_count: 0,
+                backoff: None,
                 cooldown: Cooldown::new(settings.refresh_cooldown, origins),
-                dropped: None,
+                invalidated: None,
                 closed: false,
             }),
             successes: Successes::new(origins, now),
@@ -153,22 +153,22 @@ impl TokenCell {
     }
 
     /// Returns the generation of the snapshot, which increases with every change.
-    pub(crate) fn changes(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         // Pairs with the `Release` increment in the drop of `Change`.
-        self.0.changes.0.load(Ordering::Acquire)
+        self.0.generation.0.load(Ordering::Acquire)
     }
 
     /// Returns the token and its freshness. `None` if there is none, it has expired, or it is suspended.
-    pub(crate) fn header(&self, now: Moment) -> Option<(Arc<Published>, Freshness)> {
+    pub(crate) fn header(&self, now: Moment) -> Option<(Arc<CachedToken>, Freshness)> {
         let current = {
             // Locked only while the reference is copied.
             let snapshot = read(&self.0.snapshot);
-            if snapshot.suspended {
+            if snapshot.rejected {
                 return None;
             }
             Arc::clone(snapshot.current.as_ref()?)
         };
-        match current.lifetime.freshness(now.instant(), now.wall()) {
+        match current.lifetime.freshness(now.instant(), now.wall_clock()) {
             Freshness::Expired => None,
             usable => Some((current, usable)),
         }
@@ -182,11 +182,11 @@ impl TokenCell {
     /// # Errors
     ///
     /// `error`, if there is no usable token.
-    pub(crate) fn usable_or(
+    pub(crate) fn token_or(
         &self,
         error: TokenError,
         now: Moment,
-    ) -> Result<Arc<Published>, TokenError> {
+    ) -> Result<Arc<CachedToken>, TokenError> {
         self.header(now).map(|(token, _)| token).ok_or(error)
     }
 
@@ -194,11 +194,11 @@ impl TokenCell {
     /// no back-off is active.
     pub(crate) fn acquire(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
-        let mut desk = lock(&self.0.desk);
+        let mut desk = lock(&self.0.refresh);
         // Checked again under the lock: the previous holder may have published a token.
         let answer = if let Some((token, _)) = self.header(now) {
             Acquire::Token(token)
-        } else if let Some(flight) = self.under_way(&mut desk, now, &mut woken) {
+        } else if let Some(flight) = self.in_flight(&mut desk, now, &mut woken) {
             Acquire::Wait(flight, None)
         } else if desk.closed {
             Acquire::Failed(TokenError::shut_down())
@@ -210,12 +210,12 @@ impl TokenCell {
                 FetchReason::Expired
             };
             let credential = &self.0.settings.credential;
-            let remembered = desk.failure.as_mut().filter(|f| f.holds(now));
+            let remembered = desk.backoff.as_mut().filter(|f| f.is_active(now));
             match remembered.map(|f| (f.recheck_is_due(now), f.error(now, credential))) {
                 None => self.start(&mut desk, reason.into(), now),
                 // The back-off is active, but the secret may have changed: the fetch checks that first.
                 Some((true, _)) => {
-                    let recheck = Purpose {
+                    let recheck = FetchPurpose {
                         recheck: true,
                         ..reason.into()
                     };
@@ -233,11 +233,11 @@ impl TokenCell {
     /// is closed.
     pub(crate) fn refresh_early(&self, now: Moment) -> Option<Lead> {
         let mut woken = Vec::new();
-        let mut desk = lock(&self.0.desk);
-        let mut purpose = Purpose::from(FetchReason::Early);
+        let mut desk = lock(&self.0.refresh);
+        let mut purpose = FetchPurpose::from(FetchReason::Early);
         // A fetch for any reason is in flight: it serves as the early refresh.
-        let mut held_back = desk.closed || self.under_way(&mut desk, now, &mut woken).is_some();
-        if let Some(failure) = desk.failure.as_mut().filter(|f| !held_back && f.holds(now)) {
+        let mut held_back = desk.closed || self.in_flight(&mut desk, now, &mut woken).is_some();
+        if let Some(failure) = desk.backoff.as_mut().filter(|f| !held_back && f.is_active(now)) {
             // Detects a changed secret before the valid token expires.
             purpose.recheck = failure.recheck_is_due(now);
             held_back = !purpose.recheck;
@@ -253,10 +253,10 @@ impl TokenCell {
 
     /// Starts one fetch regardless of back-off, or joins the one in flight. The valid token stays in use until the new
     /// one arrives.
-    pub(crate) fn force(&self, now: Moment) -> Acquire {
+    pub(crate) fn refresh_now(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
-        let mut desk = lock(&self.0.desk);
-        let answer = if let Some(flight) = self.under_way(&mut desk, now, &mut woken) {
+        let mut desk = lock(&self.0.refresh);
+        let answer = if let Some(flight) = self.in_flight(&mut desk, now, &mut woken) {
             Acquire::Wait(flight, None)
         } else if desk.closed {
             Acquire::Failed(TokenError::shut_down())
@@ -273,11 +273,11 @@ impl TokenCell {
     /// A fetch in flight continues, and publishes its token.
     pub(crate) fn invalidate(&self) -> bool {
         let old = {
-            let mut desk = lock(&self.0.desk);
+            let mut desk = lock(&self.0.refresh);
             let mut snapshot = self.0.change();
-            snapshot.suspended = false;
+            snapshot.rejected = false;
             let old = snapshot.current.take();
-            desk.dropped = old.as_ref().map(|old| old.identity).or(desk.dropped);
+            desk.invalidated = old.as_ref().map(|old| old.fingerprint).or(desk.invalidated);
             old
         };
         // Dropped, and zeroized, after the locks are released.
@@ -286,24 +286,24 @@ impl TokenCell {
 
     /// Returns whether [`close`](Self::close) was called.
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.0.desk).closed
+        lock(&self.0.refresh).closed
     }
 
     /// Prevents further fetches. Returns the fetch in flight, if any.
-    pub(crate) fn close(&self) -> Option<Arc<Flight>> {
-        let mut desk = lock(&self.0.desk);
+    pub(crate) fn close(&self) -> Option<Arc<InFlightFetch>> {
+        let mut desk = lock(&self.0.refresh);
         desk.closed = true;
-        desk.flight.clone()
+        desk.in_flight.clone()
     }
 
     /// Returns the current state of the cache.
-    pub(crate) fn glance(&self, now: Moment) -> Glance {
-        let desk = lock(&self.0.desk);
-        Glance {
+    pub(crate) fn status(&self, now: Moment) -> CacheStatus {
+        let desk = lock(&self.0.refresh);
+        CacheStatus {
             current: read(&self.0.snapshot).current.clone(),
-            refreshing: desk.flight.is_some(),
+            refreshing: desk.in_flight.is_some(),
             failure: desk
-                .failure
+                .backoff
                 .as_ref()
                 .map(|f| f.error(now, &self.0.settings.credential)),
             closed: desk.closed,
@@ -314,41 +314,41 @@ impl TokenCell {
     ///
     /// Ends an overdue one, together with the suspension of the token, and adds its waiters to `woken`. Once woken,
     /// they ask the cache again.
-    fn under_way(
+    fn in_flight(
         &self,
-        desk: &mut Desk,
+        desk: &mut RefreshState,
         now: Moment,
         woken: &mut Vec<Waker>,
-    ) -> Option<Arc<Flight>> {
-        let flight = desk.flight.clone()?;
+    ) -> Option<Arc<InFlightFetch>> {
+        let flight = desk.in_flight.clone()?;
         if now.instant() < flight.overdue_at() {
             return Some(flight);
         }
         // The task of the overdue fetch continues, if it runs at all. Its result is ignored.
-        desk.flight = None;
-        self.0.change().suspended = false;
+        desk.in_flight = None;
+        self.0.change().rejected = false;
         // Locks the state of the fetch while `desk` is locked. Waiters lock only the former.
         woken.extend(flight.settle(Outcome::Abandoned));
         None
     }
 
     /// Starts a fetch and returns it with its guard. The caller has checked that none is in flight.
-    fn start(&self, desk: &mut Desk, purpose: Purpose, now: Moment) -> Acquire {
-        desk.flights += 1;
+    fn start(&self, desk: &mut RefreshState, purpose: FetchPurpose, now: Moment) -> Acquire {
+        desk.fetch_count += 1;
         let settings = &self.0.settings;
         let current = read(&self.0.snapshot).current.clone();
-        let life = current.as_ref().and_then(|token| token.lifetime.whole());
+        let life = current.as_ref().and_then(|token| token.lifetime.total());
         // The fetch decides by the state at its start, whatever happens to the cache meanwhile.
-        let state = CellState {
+        let state = CacheState {
             current,
-            dropped: desk.dropped,
+            invalidated: desk.invalidated,
             rejected_at: purpose.origin,
             cooldown: desk.cooldown.length(purpose.origin, life),
             refresh_before: settings.refresh_before,
         };
         let limit = settings.fetch_timeout;
-        let flight = Arc::new(Flight::new(desk.flights, purpose, state, now, limit));
-        desk.flight = Some(Arc::clone(&flight));
+        let flight = Arc::new(InFlightFetch::new(desk.fetch_count, purpose, state, now, limit));
+        desk.in_flight = Some(Arc::clone(&flight));
         let lead = Lead::new(self.clone(), Arc::clone(&flight));
         Acquire::Wait(flight, Some(lead))
     }
@@ -361,15 +361,15 @@ fn wake(wakers: Vec<Waker>) {
     }
 }
 
-impl Desk {
+impl RefreshState {
     /// Removes `flight` if it is the current fetch. Returns `false` for a superseded one, whose result is ignored.
-    pub(super) fn take_flight(&mut self, flight: &Flight) -> bool {
+    pub(super) fn take_flight(&mut self, flight: &InFlightFetch) -> bool {
         let current = self
-            .flight
+            .in_flight
             .as_ref()
             .is_some_and(|current| current.number() == flight.number());
         if current {
-            self.flight = None;
+            self.in_flight = None;
         }
         current
     }
@@ -380,19 +380,19 @@ impl Desk {
 #[derive(Debug)]
 pub(crate) struct Lead {
     /// The cache that the result goes to.
-    cell: TokenCell,
+    cell: TokenCache,
     /// The fetch to run.
-    flight: Arc<Flight>,
+    flight: Arc<InFlightFetch>,
 }
 
 impl Lead {
     /// Creates the guard of `flight`, which has just become the current fetch.
-    pub(crate) fn new(cell: TokenCell, flight: Arc<Flight>) -> Self {
+    pub(crate) fn new(cell: TokenCache, flight: Arc<InFlightFetch>) -> Self {
         Self { cell, flight }
     }
 
     /// Returns the fetch to run.
-    pub(crate) fn flight(&self) -> &Arc<Flight> {
+    pub(crate) fn flight(&self) -> &Arc<InFlightFetch> {
         &self.flight
     }
 
@@ -404,12 +404,12 @@ impl Lead {
         result: Result<impl Into<Acquired>, TokenError>,
         now: Moment,
     ) -> Option<Outcome> {
-        self.cell.land(&self.flight, result.map(Into::into), now)
+        self.cell.complete(&self.flight, result.map(Into::into), now)
     }
 
     /// Ends a recheck that found the rejected secret unchanged. The remembered failure remains in effect.
     pub(crate) fn unchanged(self, now: Moment) -> Option<Outcome> {
-        self.cell.stand_by(&self.flight, now)
+        self.cell.keep_failure(&self.flight, now)
     }
 }
 

@@ -47,11 +47,11 @@ pub struct Challenge {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
     /// The token was rejected. Another token may be accepted.
-    TokenRefused,
+    TokenRejected,
     /// Only other schemes are offered. Another token can help only where a token was accepted before.
     OtherScheme,
     /// Another token of the same kind cannot help.
-    NotOurs,
+    Unrelated,
 }
 
 /// Decides whether a 401 with these `headers` concerns the token. `scheme` is the authentication scheme that it was
@@ -68,7 +68,7 @@ pub(crate) enum Verdict {
 /// request without a valid credential, as Django REST framework does.
 pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     let Some(scheme) = scheme else {
-        return Verdict::TokenRefused;
+        return Verdict::TokenRejected;
     };
     let challenges = challenges(headers, None);
     let (ours, others): (Vec<_>, Vec<_>) = challenges
@@ -78,15 +78,15 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     // One challenge of our scheme that another token may satisfy is enough.
     let refused = ours
         .iter()
-        .any(|challenge| !challenge.is_beyond_a_new_token());
+        .any(|challenge| !challenge.needs_more_than_a_token());
     // Text without a recognizable challenge counts as none.
-    let bare = ours.is_empty() && !others.iter().any(|challenge| challenge.is_recognisable());
+    let bare = ours.is_empty() && !others.iter().any(|challenge| challenge.is_recognized());
     if refused || bare {
-        Verdict::TokenRefused
+        Verdict::TokenRejected
     } else if ours.is_empty() {
         Verdict::OtherScheme
     } else {
-        Verdict::NotOurs
+        Verdict::Unrelated
     }
 }
 
@@ -95,11 +95,11 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
 pub(crate) fn challenges(headers: &HeaderMap, token: Option<&str>) -> Vec<Challenge> {
     let mut found = Vec::new();
     let secrets = token.as_slice();
-    for line in headers.get_all(WWW_AUTHENTICATE).iter().take(MOST_LINES) {
-        let mut line = Cow::Borrowed(beginning(line.as_bytes()));
+    for line in headers.get_all(WWW_AUTHENTICATE).iter().take(MAX_FIELD_LINES) {
+        let mut line = Cow::Borrowed(prefix(line.as_bytes()));
         if !secrets.is_empty() {
             // Replaced before parsing, which could split the token.
-            let text = redact::without(&String::from_utf8_lossy(&line), secrets);
+            let text = redact::redact_secrets(&String::from_utf8_lossy(&line), secrets);
             line = Cow::Owned(text.into_bytes());
         }
         // Parameters before the first scheme of a line belong to no challenge.
@@ -158,7 +158,7 @@ impl Challenge {
     /// Creates a challenge without parameters.
     fn new(scheme: &[u8], secrets: &[&str]) -> Self {
         Self {
-            scheme: text(scheme, secrets, redact::quotable),
+            scheme: text(scheme, secrets, redact::sanitize),
             realm: None,
             error: None,
             error_description: None,
@@ -170,14 +170,14 @@ impl Challenge {
     /// Adds a parameter. Keeps the first of duplicate parameters, which RFC 9110 §11.2 forbids.
     fn add(&mut self, name: &[u8], value: &[u8], secrets: &[&str]) {
         self.has_parameters = true;
-        let mut read: Read = redact::quotable;
+        let mut read: Sanitize = redact::sanitize;
         let slot = match name.to_ascii_lowercase().as_slice() {
             b"realm" => &mut self.realm,
             b"error" => &mut self.error,
             b"error_description" => &mut self.error_description,
             b"scope" => {
                 // Scopes look like tokens, and programs compare them.
-                read = redact::printable;
+                read = redact::sanitize_charset;
                 &mut self.scope
             }
             _ => return,
@@ -187,7 +187,7 @@ impl Challenge {
 
     /// Returns whether the request or the grant is at fault (RFC 6750 §3.1; RFC 9470 §3 for
     /// `insufficient_user_authentication`). Unknown codes are treated like `invalid_token`.
-    fn is_beyond_a_new_token(&self) -> bool {
+    fn needs_more_than_a_token(&self) -> bool {
         matches!(
             self.error(),
             Some("insufficient_scope" | "invalid_request" | "insufficient_user_authentication")
@@ -195,15 +195,15 @@ impl Challenge {
     }
 
     /// Returns whether this is more than a word of a sentence: `Access denied` has the form of a challenge too.
-    fn is_recognisable(&self) -> bool {
+    fn is_recognized(&self) -> bool {
         let registered = |scheme: &&str| scheme.eq_ignore_ascii_case(&self.scheme);
         self.has_parameters || SCHEMES.iter().any(registered)
     }
 }
 
 /// Returns at most [`MOST_BYTES`] of a line, without a word that would be cut: half a token would not be recognized.
-fn beginning(line: &[u8]) -> &[u8] {
-    let Some(start) = line.get(..MOST_BYTES).filter(|start| *start != line) else {
+fn prefix(line: &[u8]) -> &[u8] {
+    let Some(start) = line.get(..MAX_LINE_BYTES).filter(|start| *start != line) else {
         return line;
     };
     let is_separator = |byte: &u8| matches!(byte, b' ' | b'\t' | b',' | b'"');
@@ -212,21 +212,21 @@ fn beginning(line: &[u8]) -> &[u8] {
 }
 
 /// Sanitizes a text, given the secrets to replace and the maximum number of characters.
-type Read = fn(&str, &[&str], usize) -> String;
+type Sanitize = fn(&str, &[&str], usize) -> String;
 
 /// Decodes `value` as UTF-8, lossily, and sanitizes it.
-fn text(value: &[u8], secrets: &[&str], read: Read) -> String {
-    read(&String::from_utf8_lossy(value), secrets, MOST_CHARACTERS)
+fn text(value: &[u8], secrets: &[&str], read: Sanitize) -> String {
+    read(&String::from_utf8_lossy(value), secrets, MAX_PARAMETER_CHARS)
 }
 
 /// Maximum number of characters of a scheme or a parameter that are kept.
-const MOST_CHARACTERS: usize = 200;
+const MAX_PARAMETER_CHARS: usize = 200;
 /// Maximum number of field lines that are read.
-const MOST_LINES: usize = 32;
+const MAX_FIELD_LINES: usize = 32;
 /// Maximum number of challenges that are read.
 const MAX_CHALLENGES: usize = 32;
 /// Maximum number of bytes of a line that are read. The rest is cut before anything is compared with the token.
-const MOST_BYTES: usize = 8192;
+const MAX_LINE_BYTES: usize = 8192;
 
 /// Schemes of the IANA HTTP Authentication Scheme Registry, and `NTLM`, which is not in it.
 const SCHEMES: [&str; 15] = [

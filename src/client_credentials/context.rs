@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Challenge, FetchReason, TokenIdentity,
-    cell::Published,
+    Challenge, FetchReason, TokenFingerprint,
+    cell::CachedToken,
     event::{TokenEvent, TokenEvents},
 };
 use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
@@ -47,17 +47,17 @@ use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
 #[non_exhaustive]
 pub struct RevokeContext<'a> {
     /// Deadline, clock and event sinks.
-    surroundings: Surroundings<'a>,
+    surroundings: SourceContext<'a>,
 }
 
 impl<'a> RevokeContext<'a> {
     /// Creates the context of one revocation.
-    pub(crate) fn new(surroundings: Surroundings<'a>) -> Self {
+    pub(crate) fn new(surroundings: SourceContext<'a>) -> Self {
         Self { surroundings }
     }
 
     /// Returns what the crate's own sources use.
-    pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
+    pub(crate) fn surroundings(&self) -> &SourceContext<'a> {
         &self.surroundings
     }
 
@@ -100,17 +100,17 @@ pub struct FetchContext<'a> {
     /// What made the fetch necessary.
     reason: FetchReason,
     /// The rejected token, for [`FetchReason::Rejected`].
-    rejected: Option<&'a Rejected>,
+    rejected: Option<&'a RejectedToken>,
     /// Deadline, clock, jitter and event sinks.
-    surroundings: Surroundings<'a>,
+    surroundings: SourceContext<'a>,
 }
 
 impl<'a> FetchContext<'a> {
     /// Creates the context of one fetch.
     pub(crate) fn new(
         reason: FetchReason,
-        rejected: Option<&'a Rejected>,
-        surroundings: Surroundings<'a>,
+        rejected: Option<&'a RejectedToken>,
+        surroundings: SourceContext<'a>,
     ) -> Self {
         Self {
             reason,
@@ -120,7 +120,7 @@ impl<'a> FetchContext<'a> {
     }
 
     /// Returns what the crate's own sources use.
-    pub(crate) fn surroundings(&self) -> &Surroundings<'a> {
+    pub(crate) fn surroundings(&self) -> &SourceContext<'a> {
         &self.surroundings
     }
 
@@ -132,7 +132,7 @@ impl<'a> FetchContext<'a> {
 
     /// Returns the token that an API rejected, if that is the reason for the fetch.
     #[must_use]
-    pub fn rejected(&self) -> Option<&'a Rejected> {
+    pub fn rejected(&self) -> Option<&'a RejectedToken> {
         self.rejected
     }
 
@@ -151,7 +151,7 @@ impl<'a> FetchContext<'a> {
 
 /// What a source uses for a fetch as well as for a revocation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct SourceContext<'a> {
     /// When the work is dropped.
     deadline: Instant,
     /// The layer's clock.
@@ -164,7 +164,7 @@ pub(crate) struct Surroundings<'a> {
     sinks: &'a Sinks<TokenEvents>,
 }
 
-impl<'a> Surroundings<'a> {
+impl<'a> SourceContext<'a> {
     /// Collects what a source uses until `deadline`.
     pub(crate) fn new(
         deadline: Instant,
@@ -216,18 +216,18 @@ impl<'a> Surroundings<'a> {
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Rejected {
+pub struct RejectedToken {
     /// Hash of the rejected token.
-    pub(crate) identity: TokenIdentity,
+    pub(crate) fingerprint: TokenFingerprint,
     /// Challenges of the 401.
     pub(crate) challenges: Vec<Challenge>,
 }
 
-impl Rejected {
+impl RejectedToken {
     /// Returns the hash of the rejected token.
     #[must_use]
-    pub fn identity(&self) -> TokenIdentity {
-        self.identity
+    pub fn fingerprint(&self) -> TokenFingerprint {
+        self.fingerprint
     }
 
     /// Returns the challenges of the 401 (RFC 9110 §11.6.1). Empty if it had none.
@@ -239,11 +239,11 @@ impl Rejected {
 
 /// State of the token cache at the start of a fetch. It decides whether a token of another process is used.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CellState {
+pub(crate) struct CacheState {
     /// The cached token, usable or not.
-    pub(crate) current: Option<Arc<Published>>,
+    pub(crate) current: Option<Arc<CachedToken>>,
     /// The token that `invalidate` last dropped.
-    pub(crate) dropped: Option<TokenIdentity>,
+    pub(crate) invalidated: Option<TokenFingerprint>,
     /// Index of the origin that rejected the token, if that is the reason for the fetch.
     pub(crate) rejected_at: Option<usize>,
     /// How soon after this fetch a rejected token may be replaced again.
@@ -265,21 +265,21 @@ mod tests {
             Sinks::default(),
         );
         let deadline = SystemClock.now();
-        let surroundings = Surroundings::new(deadline, &clock, &random, Some("orders"), &sinks);
-        let token = AccessToken::new("token").identity();
+        let surroundings = SourceContext::new(deadline, &clock, &random, Some("orders"), &sinks);
+        let token = AccessToken::new("token").fingerprint();
         let headers = [(
             http::header::WWW_AUTHENTICATE,
             http::HeaderValue::from_static("Bearer"),
         )];
-        let rejected = Rejected {
-            identity: token,
+        let rejected = RejectedToken {
+            fingerprint: token,
             challenges: super::super::challenge::challenges(&headers.into_iter().collect(), None),
         };
 
         let cx = FetchContext::new(FetchReason::Rejected, Some(&rejected), surroundings);
 
         assert_eq!(cx.reason(), FetchReason::Rejected);
-        assert_eq!(cx.rejected().map(Rejected::identity), Some(token));
+        assert_eq!(cx.rejected().map(RejectedToken::fingerprint), Some(token));
         assert_eq!(cx.rejected().unwrap().challenges()[0].scheme(), "Bearer");
         assert_eq!(cx.deadline(), deadline);
         assert_eq!(RevokeContext::new(surroundings).deadline(), deadline);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{FetchReason, TokenIdentity};
+use super::{FetchReason, TokenFingerprint};
 use crate::{
     clock::Moment,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,18 +30,18 @@ pub(super) struct Cooldown {
     /// Initial length, as configured.
     base: Duration,
     /// When the last forced refresh ended, whatever its origin.
-    ended: Option<Moment>,
+    last_refresh: Option<Moment>,
     /// The token that replaced a rejected one, and the origin that rejected that one.
-    replacement: Option<(TokenIdentity, usize)>,
+    replacement: Option<(TokenFingerprint, usize)>,
     /// The origin whose rejection causes the next replacement.
     rejected_at: Option<usize>,
     /// State of each allowed origin.
-    origins: Box<[AtOrigin]>,
+    origins: Box<[OriginCooldown]>,
 }
 
 /// Cooldown of one origin.
 #[derive(Clone, Debug)]
-struct AtOrigin {
+struct OriginCooldown {
     /// Current length. Doubles with each rejected replacement, and returns to the base with a success.
     length: Duration,
     /// When the cooldown began; `None` before the first.
@@ -55,7 +55,7 @@ struct AtOrigin {
 impl Cooldown {
     /// Creates the cooldowns of `origins` origins, none of which is active.
     pub(super) fn new(base: Duration, origins: usize) -> Self {
-        let at_origin = AtOrigin {
+        let at_origin = OriginCooldown {
             length: base,
             since: None,
             is_untested: false,
@@ -63,7 +63,7 @@ impl Cooldown {
         };
         Self {
             base,
-            ended: None,
+            last_refresh: None,
             replacement: None,
             rejected_at: None,
             origins: vec![at_origin; origins].into(),
@@ -71,7 +71,7 @@ impl Cooldown {
     }
 
     /// Records that a token rejected at `origin` is about to be replaced.
-    pub(super) fn forced_by(&mut self, origin: usize) {
+    pub(super) fn set_rejected_at(&mut self, origin: usize) {
         self.rejected_at = Some(origin);
     }
 
@@ -79,10 +79,10 @@ impl Cooldown {
     ///
     /// Only [`FetchReason::Forced`] and [`FetchReason::Rejected`] start a cooldown. Only the token of the latter
     /// replaces a rejected one.
-    pub(super) fn ended(
+    pub(super) fn on_refresh_ended(
         &mut self,
         reason: FetchReason,
-        brought: Option<TokenIdentity>,
+        brought: Option<TokenFingerprint>,
         now: Moment,
     ) {
         let rejected_at = match reason {
@@ -90,7 +90,7 @@ impl Cooldown {
             FetchReason::Rejected => self.rejected_at.take(),
             FetchReason::Cold | FetchReason::Early | FetchReason::Expired => return,
         };
-        self.ended = Some(now);
+        self.last_refresh = Some(now);
         self.replacement = brought.zip(rejected_at);
         for (index, at) in self.origins.iter_mut().enumerate() {
             at.is_untested = self.replacement.is_some();
@@ -105,14 +105,14 @@ impl Cooldown {
     ///
     /// At most half of the lifetime: an API whose clock is ahead rejects every token before it expires, and a longer
     /// cooldown would prevent its timely replacement.
-    pub(super) fn holds(&self, origin: usize, now: Moment, life: Option<Duration>) -> bool {
+    pub(super) fn is_active(&self, origin: usize, now: Moment, life: Option<Duration>) -> bool {
         let lasts = |since: Option<Moment>, length: Duration| {
             since.is_some_and(|since| now.elapsed_since(since) < length)
         };
         let length = self.length(Some(origin), life);
         let here = self.origins.get(origin).and_then(|at| at.since);
         // The pause is never longer than the cooldown.
-        lasts(here, length) || lasts(self.ended, length.min(PAUSE))
+        lasts(here, length) || lasts(self.last_refresh, length.min(MIN_REFRESH_INTERVAL))
     }
 
     /// Returns the length of the cooldown at `origin` for a token with a lifetime of `life`.
@@ -127,9 +127,9 @@ impl Cooldown {
     /// If the token replaced a rejected one and `origin` has not accepted it since, a new token does not help. The
     /// cooldown of `origin` begins, and doubles if `origin` also rejected the previous token. Counted once per token
     /// and origin.
-    pub(super) fn token_refused(
+    pub(super) fn on_rejected(
         &mut self,
-        identity: TokenIdentity,
+        identity: TokenFingerprint,
         origin: usize,
         for_other_scheme: bool,
         now: Moment,
@@ -146,13 +146,13 @@ impl Cooldown {
         at.since = Some(now);
         if origin == rejected_at {
             // A configured length above the bound is not shortened.
-            at.length = at.length.saturating_mul(2).min(LONGEST.max(self.base));
+            at.length = at.length.saturating_mul(2).min(MAX_COOLDOWN.max(self.base));
             at.wants_other_scheme = for_other_scheme.then_some(now);
         }
     }
 
     /// Records that `origin` accepted the current token. The cooldown returns to its base length.
-    pub(super) fn token_accepted(&mut self, origin: usize) {
+    pub(super) fn on_accepted(&mut self, origin: usize) {
         if let Some(at) = self.origins.get_mut(origin) {
             at.is_untested = false;
             at.length = self.base;
@@ -171,7 +171,7 @@ impl Cooldown {
             .origins
             .get(origin)
             .and_then(|at| at.wants_other_scheme);
-        since.is_some_and(|since| now.elapsed_since(since) < LONGEST)
+        since.is_some_and(|since| now.elapsed_since(since) < MAX_COOLDOWN)
     }
 }
 
@@ -186,7 +186,7 @@ pub(super) struct Successes {
     /// By origin, milliseconds from `epoch` to the last accepted request, plus [`RESOLUTION`]. 0 for none.
     last: Box<[AtomicU64]>,
     /// By origin, whether the next success must be reported to the [`Cooldown`].
-    watched: Box<[AtomicBool]>,
+    tracked: Box<[AtomicBool]>,
 }
 
 impl Successes {
@@ -195,7 +195,7 @@ impl Successes {
         Self {
             epoch,
             last: (0..origins).map(|_| AtomicU64::new(0)).collect(),
-            watched: (0..origins).map(|_| AtomicBool::new(false)).collect(),
+            tracked: (0..origins).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
@@ -207,16 +207,16 @@ impl Successes {
         // Requests are compared by the time at which they were sent: a response may arrive late.
         let now = self.millis(sent_at);
         // Two threads may both store: either time is recent enough.
-        if now >= last.load(Ordering::Relaxed).saturating_add(RESOLUTION) {
+        if now >= last.load(Ordering::Relaxed).saturating_add(RECORD_INTERVAL_MS) {
             last.store(now, Ordering::Relaxed);
         }
     }
 
     /// Returns whether the token of a request that `origin` rejected is known to work for others: another origin
     /// accepted it within the last 5 s, or this origin accepted it in a request that was sent after the rejected one.
-    pub(super) fn works_elsewhere(&self, origin: usize, sent_at: Instant, now: Instant) -> bool {
+    pub(super) fn is_accepted_by_others(&self, origin: usize, sent_at: Instant, now: Instant) -> bool {
         let refused = self.millis(sent_at);
-        let recent = self.millis(now).saturating_sub(RECENT);
+        let recent = self.millis(now).saturating_sub(RECENT_MS);
         self.last
             .iter()
             .enumerate()
@@ -230,27 +230,27 @@ impl Successes {
     }
 
     /// Returns whether `origin` has ever accepted a token.
-    pub(super) fn any(&self, origin: usize) -> bool {
+    pub(super) fn was_accepted_at(&self, origin: usize) -> bool {
         let last = self.last.get(origin);
         last.is_some_and(|last| last.load(Ordering::Relaxed) > 0)
     }
 
     /// Returns whether `origin` accepted a request that was sent after `sent_at`.
-    pub(super) fn any_since(&self, origin: usize, sent_at: Instant) -> bool {
+    pub(super) fn was_accepted_since(&self, origin: usize, sent_at: Instant) -> bool {
         let last = self.last.get(origin);
         last.is_some_and(|last| last.load(Ordering::Relaxed) > self.millis(sent_at))
     }
 
     /// Copies from the cooldown which successes must be reported. The caller has locked the refresh state.
-    pub(super) fn watch(&self, cooldown: &Cooldown) {
-        for (origin, watched) in self.watched.iter().enumerate() {
+    pub(super) fn update_tracked(&self, cooldown: &Cooldown) {
+        for (origin, watched) in self.tracked.iter().enumerate() {
             watched.store(cooldown.is_tracked(origin), Ordering::Relaxed);
         }
     }
 
     /// Returns whether the next success at `origin` must be reported.
-    pub(super) fn is_watched(&self, origin: usize) -> bool {
-        let watched = self.watched.get(origin);
+    pub(super) fn is_tracked(&self, origin: usize) -> bool {
+        let watched = self.tracked.get(origin);
         watched.is_some_and(|watched| watched.load(Ordering::Relaxed))
     }
 
@@ -259,18 +259,18 @@ impl Successes {
         let since = at.saturating_duration_since(self.epoch).as_millis();
         u64::try_from(since)
             .unwrap_or(u64::MAX)
-            .saturating_add(RESOLUTION)
+            .saturating_add(RECORD_INTERVAL_MS)
     }
 }
 
 /// Minimum time between two forced refreshes, whichever origins cause them.
-const PAUSE: Duration = Duration::from_secs(1);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Upper bound on a cooldown that doubles, and on how long a demand for another scheme is remembered.
-const LONGEST: Duration = Duration::from_secs(600);
+const MAX_COOLDOWN: Duration = Duration::from_secs(600);
 /// Minimum interval between two recorded successes of one origin, in milliseconds.
-const RESOLUTION: u64 = 100;
+const RECORD_INTERVAL_MS: u64 = 100;
 /// Period in which a success at another origin shows that a token works, in milliseconds.
-const RECENT: u64 = 5_000;
+const RECENT_MS: u64 = 5_000;
 
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{FetchReason, Quirk, StoreError, TokenError};
-use crate::{Misuse, Origin, sinks::Family};
+use super::{FetchReason, NonConformance, StoreError, TokenError};
+use crate::{Misuse, Origin, sinks::EventType};
 
 /// An event in the life of a token. Borrowed, and free of secrets.
 ///
@@ -58,7 +58,7 @@ pub enum TokenEvent<'a> {
     },
     /// A token that another process obtained was loaded from the store and published.
     #[non_exhaustive]
-    Adopted {
+    LoadedFromStore {
         /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
         /// What made the fetch necessary.
@@ -70,7 +70,7 @@ pub enum TokenEvent<'a> {
     },
     /// A rejected token was not replaced: another process replaced it a moment ago, and the cooldown is shared.
     #[non_exhaustive]
-    HeldBack {
+    RefreshSuppressed {
         /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
     },
@@ -103,7 +103,7 @@ pub enum TokenEvent<'a> {
     },
     /// A fetch ended after it had been superseded. Its result is ignored.
     #[non_exhaustive]
-    FetchIgnored {
+    FetchSuperseded {
         /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
         /// What made the fetch necessary.
@@ -119,7 +119,7 @@ pub enum TokenEvent<'a> {
     /// The source of a secret failed, or the server rejected its secret. The last secret for which a token was issued
     /// is used instead.
     #[non_exhaustive]
-    KeptSecretUsed {
+    FallbackSecretUsed {
         /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
         /// The cause.
@@ -128,7 +128,7 @@ pub enum TokenEvent<'a> {
     /// The issuer's metadata could not be refreshed, or the new metadata was rejected. The previous metadata remains in
     /// use.
     #[non_exhaustive]
-    MetadataNotAdopted {
+    MetadataRejected {
         /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
         /// The cause.
@@ -136,11 +136,11 @@ pub enum TokenEvent<'a> {
     },
     /// The endpoint's response deviated from the standard but was accepted.
     #[non_exhaustive]
-    QuirkMet {
+    NonConformingResponse {
         /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
         /// The deviation.
-        quirk: Quirk,
+        non_conformance: NonConformance,
     },
     /// The layer is used in a way that defeats its purpose. Emitted once per layer.
     #[non_exhaustive]
@@ -197,13 +197,13 @@ pub enum TokenEvent<'a> {
     },
     /// An API rejected the token with a 401.
     #[non_exhaustive]
-    Refused {
+    Rejected {
         /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
         /// The origin of the API.
         origin: &'a Origin,
         /// The action that follows.
-        remedy: Remedy,
+        action: RejectionAction,
     },
 }
 
@@ -223,19 +223,19 @@ pub enum TokenEvent<'a> {
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Remedy {
+pub enum RejectionAction {
     /// Another token was obtained. The request is sent once more with it.
-    Replay,
+    Replayed,
     /// There is another token, or one is being fetched, but the request cannot be sent again: there is no copy of it.
-    NotReplayable,
+    RefreshedOnly,
     /// The 401 is returned. There is no other token, or it is too soon to request one.
-    Stands,
+    Returned,
 }
 
 /// Event type of the sinks for [`TokenEvent`]s.
 #[derive(Debug)]
 pub(crate) struct TokenEvents;
 
-impl Family for TokenEvents {
+impl EventType for TokenEvents {
     type Event<'a> = TokenEvent<'a>;
 }

@@ -7,13 +7,13 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    Challenge, TokenIdentity,
+    Challenge, TokenFingerprint,
     authorize::Authorizer,
-    cell::{Published, Refusal},
+    cell::{CachedToken, Rejection},
     challenge::{self, Verdict},
-    context::Rejected,
-    event::{Remedy, TokenEvent},
-    tokens::Tokens,
+    context::RejectedToken,
+    event::{RejectionAction, TokenEvent},
+    tokens::Refresher,
 };
 use crate::{
     Attempts,
@@ -22,9 +22,9 @@ use crate::{
 
 /// Tokens and rules of one layer.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct Auth {
     /// The tokens of the layer.
-    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) refresher: Arc<Refresher>,
     /// Rules for where the token may go.
     pub(crate) authorizer: Authorizer,
     /// Whether requests are replayed after a 401.
@@ -46,9 +46,9 @@ pub(crate) struct AuthCall {
 
 /// The token that an attempt was sent with, and when.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sent {
+pub(crate) struct SentWith {
     /// Hash of the token.
-    pub(crate) identity: TokenIdentity,
+    pub(crate) fingerprint: TokenFingerprint,
     /// When the attempt was sent.
     pub(crate) at: Instant,
     /// Whether a success of the attempt is reported.
@@ -77,34 +77,34 @@ impl AuthCall {
     }
 }
 
-impl Sent {
+impl SentWith {
     /// Creates the record of an attempt whose success is reported.
-    pub(crate) fn new(identity: TokenIdentity, at: Instant) -> Self {
+    pub(crate) fn new(identity: TokenFingerprint, at: Instant) -> Self {
         let report = true;
         Self {
-            identity,
+            fingerprint: identity,
             at,
             report,
         }
     }
 }
 
-impl Exchange {
+impl Auth {
     /// Adds the token to the request. Reports a nested layer if it replaces another layer's token.
     pub(crate) fn authorize(&self, headers: &mut HeaderMap, token: HeaderValue) {
         let former = self.authorizer.authorize(headers, token);
         // These layers mark their tokens as sensitive.
-        if former.is_some_and(|former| former.is_sensitive()) && misuse::credentials_are_nested() {
-            self.report(self.usage.once(Misuse::Nested));
+        if former.is_some_and(|former| former.is_sensitive()) && misuse::has_nested_credentials() {
+            self.report(self.usage.report_once(Misuse::Nested));
         }
     }
 
     /// Emits [`TokenEvent::Misused`] if there is a `misuse`.
     pub(crate) fn report(&self, misuse: Option<Misuse>) {
         if let Some(misuse) = misuse {
-            let credential = self.tokens.cell.settings().credential.as_deref();
+            let credential = self.refresher.cache.settings().credential.as_deref();
             let event = TokenEvent::Misused { credential, misuse };
-            self.tokens.sinks.emit(&event);
+            self.refresher.sinks.emit(&event);
         }
     }
 
@@ -113,32 +113,32 @@ impl Exchange {
     ///
     /// A 401 that offers only other schemes counts if the origin has accepted a token before; the token cache decides
     /// about it.
-    pub(crate) fn refusal<RB>(
+    pub(crate) fn rejection<RB>(
         &self,
         response: &Response<RB>,
         call: AuthCall,
-        sent: Sent,
-    ) -> Option<Refusal> {
+        sent: SentWith,
+    ) -> Option<Rejection> {
         if response.status() != StatusCode::UNAUTHORIZED {
             self.on_final(response, call, sent);
             return None;
         }
         // A service inside has sent the request again, which may be a misuse.
         if Attempts::of(response) > 1 {
-            self.report(self.usage.sent_again_inside());
+            self.report(self.usage.on_inner_retry());
         }
-        let scheme = self.tokens.cell.settings().scheme.as_deref();
+        let scheme = self.refresher.cache.settings().scheme.as_deref();
         let verdict = challenge::verdict(response.headers(), scheme);
         let is_refusal = match verdict {
-            Verdict::TokenRefused => true,
+            Verdict::TokenRejected => true,
             // Such a challenge can be about the token only if the origin accepts tokens at all.
-            Verdict::OtherScheme => self.tokens.cell.was_accepted_at(call.origin()),
-            Verdict::NotOurs => false,
+            Verdict::OtherScheme => self.refresher.cache.was_accepted_at(call.origin()),
+            Verdict::Unrelated => false,
         };
-        is_refusal.then(|| Refusal {
-            rejected: Rejected {
-                identity: sent.identity,
-                challenges: self.challenges(response, sent.identity),
+        is_refusal.then(|| Rejection {
+            rejected: RejectedToken {
+                fingerprint: sent.fingerprint,
+                challenges: self.challenges(response, sent.fingerprint),
             },
             origin: call.origin(),
             sent_at: sent.at,
@@ -154,18 +154,18 @@ impl Exchange {
 
     /// Records a response that does not reject the token. A 2xx status shows that the origin accepts the token.
     #[inline]
-    pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: Sent) {
+    pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: SentWith) {
         if response.status().is_success() {
-            let cell = &self.tokens.cell;
-            cell.accepted(call.origin(), sent.identity, sent.report.then_some(sent.at));
+            let cell = &self.refresher.cache;
+            cell.on_accepted(call.origin(), sent.fingerprint, sent.report.then_some(sent.at));
         }
     }
 
     /// Returns the challenges of a 401, with the rejected token replaced in them. Empty for a token that is no longer
     /// cached: its value is unknown here, so that it could not be replaced.
-    fn challenges<RB>(&self, response: &Response<RB>, refused: TokenIdentity) -> Vec<Challenge> {
-        let current = self.tokens.cell.glance(self.tokens.clock.moment()).current;
-        let current = current.filter(|token| token.identity == refused);
+    fn challenges<RB>(&self, response: &Response<RB>, refused: TokenFingerprint) -> Vec<Challenge> {
+        let current = self.refresher.cache.status(self.refresher.clock.moment()).current;
+        let current = current.filter(|token| token.fingerprint == refused);
         current.map_or_else(Vec::new, |token| {
             challenge::challenges(response.headers(), token.token.expose())
         })
@@ -177,45 +177,45 @@ impl Exchange {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers, and no event is emitted. The fetch continues.
-    pub(crate) async fn replacement(&self, refusal: Refusal) -> Option<Arc<Published>> {
+    pub(crate) async fn refresh_and_wait(&self, refusal: Rejection) -> Option<Arc<CachedToken>> {
         let origin = refusal.origin;
-        let token = self.tokens.replacement(refusal).await;
+        let token = self.refresher.refresh_and_wait(refusal).await;
         let remedy = if token.is_some() {
-            Remedy::Replay
+            RejectionAction::Replayed
         } else {
-            Remedy::Stands
+            RejectionAction::Returned
         };
-        self.tell_refused(origin, remedy);
+        self.emit_rejected(origin, remedy);
         token
     }
 
     /// Starts to replace the rejected token without waiting, for a request that cannot be sent again. Emits
     /// [`TokenEvent::Refused`].
-    pub(crate) fn renew_beside(&self, refusal: Refusal) {
+    pub(crate) fn refresh_in_background(&self, refusal: Rejection) {
         let origin = refusal.origin;
-        let remedy = if self.tokens.renew_beside(refusal) {
-            Remedy::NotReplayable
+        let remedy = if self.refresher.refresh_in_background(refusal) {
+            RejectionAction::RefreshedOnly
         } else {
-            Remedy::Stands
+            RejectionAction::Returned
         };
-        self.tell_refused(origin, remedy);
+        self.emit_rejected(origin, remedy);
     }
 
     /// Records that the token of a replay was rejected too. The request is not replayed again. Emits
     /// [`TokenEvent::Refused`].
-    pub(crate) fn refused_again(&self, refusal: &Refusal) {
-        let now = self.tokens.clock.moment();
-        self.tokens.cell.refused_again(refusal, now);
-        self.tell_refused(refusal.origin, Remedy::Stands);
+    pub(crate) fn on_replay_rejected(&self, refusal: &Rejection) {
+        let now = self.refresher.clock.moment();
+        self.refresher.cache.on_replay_rejected(refusal, now);
+        self.emit_rejected(refusal.origin, RejectionAction::Returned);
     }
 
     /// Emits [`TokenEvent::Refused`].
-    fn tell_refused(&self, origin: usize, remedy: Remedy) {
+    fn emit_rejected(&self, origin: usize, remedy: RejectionAction) {
         if let Some(origin) = self.authorizer.origin(origin) {
-            self.tokens.sinks.emit(&TokenEvent::Refused {
-                credential: self.tokens.cell.settings().credential.as_deref(),
+            self.refresher.sinks.emit(&TokenEvent::Rejected {
+                credential: self.refresher.cache.settings().credential.as_deref(),
                 origin,
-                remedy,
+                action: remedy,
             });
         }
     }
@@ -233,53 +233,53 @@ mod tests {
     };
 
     /// The exchange of a layer whose token is `key`, and what it tells about refusals.
-    async fn exchange() -> (Arc<Exchange>, Arc<Mutex<Vec<Remedy>>>) {
+    async fn auth() -> (Arc<Auth>, Arc<Mutex<Vec<RejectionAction>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&told);
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin);
         let layer = layer.on_event(move |event| {
-            if let TokenEvent::Refused { remedy, .. } = event {
+            if let TokenEvent::Rejected { action: remedy, .. } = event {
                 lock(&log).push(*remedy);
             }
         });
-        let exchange = layer.build().into_exchange();
-        exchange.tokens.obtain().await.unwrap();
+        let exchange = layer.build().into_auth();
+        exchange.refresher.get().await.unwrap();
         (exchange, told)
     }
 
     /// The answer to a request that was sent with the token `name`.
-    fn refused(exchange: &Exchange, name: &str, challenge: &'static str) -> Option<Refusal> {
+    fn rejected(exchange: &Auth, name: &str, challenge: &'static str) -> Option<Rejection> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         let challenge = HeaderValue::from_static(challenge);
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        let identity = AccessToken::new(name.to_owned()).identity();
+        let identity = AccessToken::new(name.to_owned()).fingerprint();
         let call = AuthCall::new(0, true);
-        exchange.refusal(&response, call, Sent::new(identity, SystemClock.now()))
+        exchange.rejection(&response, call, SentWith::new(identity, SystemClock.now()))
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_said_about_the_token_in_use_is_known_and_about_others_is_not() {
-        let (exchange, _) = exchange().await;
+        let (exchange, _) = auth().await;
         for (name, expected) in [("key", Some("invalid_token")), ("older", None)] {
-            let refusal = refused(&exchange, name, "Bearer error=invalid_token").unwrap();
+            let refusal = rejected(&exchange, name, "Bearer error=invalid_token").unwrap();
 
             let challenges = refusal.rejected.challenges();
             let error = challenges.first().and_then(Challenge::error);
             assert_eq!(error, expected, "{name}");
             assert_eq!(challenges.len(), usize::from(expected.is_some()));
         }
-        assert!(refused(&exchange, "key", "Basic realm=api").is_none());
+        assert!(rejected(&exchange, "key", "Basic realm=api").is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_is_refused_again_is_told_to_stand() {
-        let (exchange, told) = exchange().await;
-        let refusal = refused(&exchange, "key", "Bearer").unwrap();
+        let (exchange, told) = auth().await;
+        let refusal = rejected(&exchange, "key", "Bearer").unwrap();
 
-        exchange.refused_again(&refusal);
+        exchange.on_replay_rejected(&refusal);
 
-        assert_eq!(*lock(&told), [Remedy::Stands]);
+        assert_eq!(*lock(&told), [RejectionAction::Returned]);
     }
 }

@@ -11,16 +11,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{TokenError, TokenErrorKind, error::Memory, settings::Settings};
+use super::{TokenError, TokenErrorKind, error::FailureHistory, settings::Settings};
 use crate::{backoff::Backoff, clock::Moment};
 
 /// A series of failed fetches, and the back-off after the last one.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct BackoffState {
     /// The last error.
     error: TokenError,
     /// Number of failed fetches in a row.
-    failures: u32,
+    consecutive_failures: u32,
     /// Number of token requests in these fetches.
     requests: u32,
     /// When the first of these fetches began.
@@ -31,9 +31,9 @@ pub(super) struct Failure {
     recheck_at: Moment,
 }
 
-impl Failure {
+impl BackoffState {
     /// Adds the failure of a fetch that `began` some time ago to the series `known`, or starts a series.
-    pub(super) fn after(
+    pub(super) fn next(
         known: Option<&Self>,
         error: TokenError,
         settings: &Settings,
@@ -42,20 +42,20 @@ impl Failure {
         random: f64,
     ) -> Self {
         // Credentials that were rejected twice in a row are wrong, even if one rejection alone may be transient.
-        let refused = |error: &TokenError| error.kind() == TokenErrorKind::CredentialsRefused;
+        let refused = |error: &TokenError| error.kind() == TokenErrorKind::InvalidClient;
         let again = known.is_some_and(|known| refused(&known.error));
         let error = if again && refused(&error) {
-            error.lasting()
+            error.into_permanent()
         } else {
             error
         };
         let requests = known.map_or(0, |k| k.requests);
-        let failures = known.map_or(0, |k| k.failures).saturating_add(1);
+        let failures = known.map_or(0, |k| k.consecutive_failures).saturating_add(1);
         let own = if error.is_transient() {
-            TRANSIENT.wait(failures, random)
+            TRANSIENT_BACKOFF.wait(failures, random)
         } else {
             // Up to a fifth longer, so that the processes of a fleet spread out.
-            PERMANENT.wait(failures, 1.0).mul_f64(1.0 + random / 5.0)
+            PERMANENT_BACKOFF.wait(failures, 1.0).mul_f64(1.0 + random / 5.0)
         };
         // The server's `Retry-After` extends the back-off, up to the configured bound.
         let asked = error
@@ -66,15 +66,15 @@ impl Failure {
             // A fetch counts as at least one token request.
             requests: requests.saturating_add(error.requests().max(1)),
             error,
-            failures,
+            consecutive_failures: failures,
             since: known.map_or(began, |k| k.since),
             until: now.after(own.max(asked)),
-            recheck_at: now.after(RECHECK),
+            recheck_at: now.after(RECHECK_INTERVAL),
         }
     }
 
     /// Returns whether the back-off is active.
-    pub(super) fn holds(&self, now: Moment) -> bool {
+    pub(super) fn is_active(&self, now: Moment) -> bool {
         !self.until.has_passed(now)
     }
 
@@ -83,16 +83,16 @@ impl Failure {
     pub(super) fn recheck_is_due(&mut self, now: Moment) -> bool {
         let due = !self.error.is_transient() && self.recheck_at.has_passed(now);
         if due {
-            self.recheck_at = now.after(RECHECK);
+            self.recheck_at = now.after(RECHECK_INTERVAL);
         }
         due
     }
 
     /// Returns the error for callers, with the state of the series at `now`.
     pub(super) fn error(&self, now: Moment, credential: &Option<Arc<str>>) -> TokenError {
-        self.error.with_memory(Memory {
+        self.error.with_history(FailureHistory {
             credential: credential.clone(),
-            failures: self.failures,
+            consecutive_failures: self.consecutive_failures,
             requests: self.requests,
             failing_for: now.elapsed_since(self.since),
             next_attempt_in: self.until.left(now),
@@ -101,11 +101,11 @@ impl Failure {
 }
 
 /// Back-off after transient failures.
-const TRANSIENT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+const TRANSIENT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// Back-off after permanent failures. With jitter, at most 10 min.
-const PERMANENT: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(500));
+const PERMANENT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(500));
 /// Minimum interval between two checks for a changed secret.
-const RECHECK: Duration = Duration::from_secs(5);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -130,11 +130,11 @@ mod tests {
             tokio::time::Instant::now(),
             std::time::SystemTime::UNIX_EPOCH,
         );
-        let fail = |known: Option<Failure>, random| {
+        let fail = |known: Option<BackoffState>, random| {
             let error = TokenError::permanent("was refused");
-            Failure::after(known.as_ref(), error, &settings, now, now, random)
+            BackoffState::next(known.as_ref(), error, &settings, now, now, random)
         };
-        let wait = |failure: &Failure| failure.until.left(now);
+        let wait = |failure: &BackoffState| failure.until.left(now);
 
         let first = fail(None, 0.0);
         let tenth = (2..=10).fold(fail(None, 1.0), |known, _| fail(Some(known), 1.0));

@@ -16,9 +16,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{FetchReason, Rejected, TokenError, cell::Published, context::CellState};
+use super::{FetchReason, RejectedToken, TokenError, cell::CachedToken, context::CacheState};
 use crate::{
-    clock::{Moment, after},
+    clock::{Moment, add_capped},
     sync::{Mutex, lock},
     waker_set::WakerSet,
 };
@@ -28,13 +28,13 @@ use crate::{
 /// The outcome is written once, by the holder of the guard or by the caller that finds the fetch overdue. A waiter sees
 /// either no outcome or the whole outcome.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub(crate) struct InFlightFetch {
     /// Distinguishes this fetch from one that superseded it.
     number: u64,
     /// What made the fetch necessary.
     reason: FetchReason,
     /// The rejected token, for [`FetchReason::Rejected`].
-    rejected: Option<Rejected>,
+    rejected: Option<RejectedToken>,
     /// Whether to fetch only if the secret has changed.
     recheck: bool,
     /// When the fetch began.
@@ -42,7 +42,7 @@ pub(crate) struct Flight {
     /// When the fetch is dropped.
     deadline: Instant,
     /// State of the cache when the fetch began.
-    cell: CellState,
+    cache: CacheState,
     /// Outcome and waiters. No other lock is taken while this one is held; the refresh state may be held already.
     state: Mutex<State>,
 }
@@ -66,23 +66,23 @@ pub(crate) enum Outcome {
     /// No fetch was made, because the secret has not changed. Holds the previous failure.
     Unchanged(TokenError),
     /// The published token.
-    Token(Arc<Published>),
+    Token(Arc<CachedToken>),
 }
 
 /// Purpose of a fetch.
 #[derive(Debug)]
-pub(crate) struct Purpose {
+pub(crate) struct FetchPurpose {
     /// What made the fetch necessary.
     pub(crate) reason: FetchReason,
     /// The rejected token, for [`FetchReason::Rejected`].
-    pub(crate) rejected: Option<Rejected>,
+    pub(crate) rejected: Option<RejectedToken>,
     /// Index of the origin that rejected it.
     pub(crate) origin: Option<usize>,
     /// Whether to fetch only if the secret has changed.
     pub(crate) recheck: bool,
 }
 
-impl From<FetchReason> for Purpose {
+impl From<FetchReason> for FetchPurpose {
     fn from(reason: FetchReason) -> Self {
         Self {
             reason,
@@ -93,12 +93,12 @@ impl From<FetchReason> for Purpose {
     }
 }
 
-impl Flight {
+impl InFlightFetch {
     /// Creates a fetch that is dropped `limit` after it `began`.
     pub(crate) fn new(
         number: u64,
-        purpose: Purpose,
-        cell: CellState,
+        purpose: FetchPurpose,
+        cell: CacheState,
         began: Moment,
         limit: Duration,
     ) -> Self {
@@ -108,8 +108,8 @@ impl Flight {
             rejected: purpose.rejected,
             recheck: purpose.recheck,
             began,
-            deadline: after(began.instant(), limit),
-            cell,
+            deadline: add_capped(began.instant(), limit),
+            cache: cell,
             state: Mutex::default(),
         }
     }
@@ -125,13 +125,13 @@ impl Flight {
     }
 
     /// Returns the rejected token, for [`FetchReason::Rejected`].
-    pub(crate) fn rejected(&self) -> Option<&Rejected> {
+    pub(crate) fn rejected(&self) -> Option<&RejectedToken> {
         self.rejected.as_ref()
     }
 
     /// Returns the state of the cache when the fetch began.
-    pub(crate) fn cell(&self) -> &CellState {
-        &self.cell
+    pub(crate) fn cache(&self) -> &CacheState {
+        &self.cache
     }
 
     /// Returns whether to fetch only if the secret has changed.
@@ -156,7 +156,7 @@ impl Flight {
 
     /// Returns when callers supersede the fetch, because no task seems to run it: [`GRACE`] after its own deadline.
     pub(crate) fn overdue_at(&self) -> Instant {
-        after(self.deadline, GRACE)
+        add_capped(self.deadline, OVERDUE_GRACE)
     }
 
     /// Sets the outcome, unless there is one, and returns the wakers. The caller wakes them outside every lock.
@@ -175,27 +175,27 @@ impl Flight {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     /// The fetch.
-    flight: Arc<Flight>,
+    flight: Arc<InFlightFetch>,
     /// Key of this waiter in the set of wakers.
-    place: u64,
+    waker_id: u64,
 }
 
 impl Waiter {
     /// Registers a waiter. `None` if `limit` callers already wait.
-    pub(crate) fn new(flight: Arc<Flight>, limit: usize) -> Option<Self> {
+    pub(crate) fn new(flight: Arc<InFlightFetch>, limit: usize) -> Option<Self> {
         let place = {
             let mut state = lock(&flight.state);
             // A caller that receives the outcome at once occupies no place.
             if state.outcome.is_none() && state.wakers.len() >= limit {
                 return None;
             }
-            state.wakers.enter()
+            state.wakers.insert()
         };
-        Some(Self { flight, place })
+        Some(Self { flight, waker_id: place })
     }
 
     /// Returns the fetch.
-    pub(crate) fn flight(&self) -> &Flight {
+    pub(crate) fn fetch(&self) -> &InFlightFetch {
         &self.flight
     }
 
@@ -208,7 +208,7 @@ impl Waiter {
         if let Some(outcome) = &state.outcome {
             return Poll::Ready(outcome.clone());
         }
-        let replaced = state.wakers.register(self.place, waker);
+        let replaced = state.wakers.register(self.waker_id, waker);
         drop(state);
         drop(replaced);
         Poll::Pending
@@ -218,9 +218,9 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         // The lock is a temporary of this statement: the waker is dropped after it is released.
-        let _waker = lock(&self.flight.state).wakers.leave(self.place);
+        let _waker = lock(&self.flight.state).wakers.remove(self.waker_id);
     }
 }
 
 /// Grace period after a fetch's deadline, in which the fetch reports its own timeout.
-const GRACE: Duration = Duration::from_secs(1);
+const OVERDUE_GRACE: Duration = Duration::from_secs(1);

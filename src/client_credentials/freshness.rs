@@ -30,7 +30,7 @@ pub(crate) enum Freshness {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
     /// When the token was requested.
-    asked: Moment,
+    requested_at: Moment,
     /// `None` for a token that does not expire.
     ends: Option<Ends>,
 }
@@ -61,10 +61,10 @@ impl Lifetime {
         random: f64,
     ) -> Self {
         let ends = lifetime.map(|lifetime| {
-            let lifetime = lifetime.max(SHORTEST);
+            let lifetime = lifetime.max(MIN_LIFETIME);
             // At most a fifth of the lifetime. A short lifetime ends with its last second, which is not relied on.
             let lead =
-                lead.min((lifetime / 5).max(ROUNDING.min(lifetime.saturating_sub(ROUNDING))));
+                lead.min((lifetime / 5).max(EXPIRY_MARGIN.min(lifetime.saturating_sub(EXPIRY_MARGIN))));
             // Subtracted only: a refresh is never later than `lead` before the expiry.
             let jitter = lead.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
             let lead = refresh_in.map_or(lead, |due| {
@@ -78,7 +78,7 @@ impl Lifetime {
             }
         });
         Self {
-            asked: Moment::new(asked_at, asked_wall),
+            requested_at: Moment::new(asked_at, asked_wall),
             ends,
         }
     }
@@ -99,14 +99,14 @@ impl Lifetime {
     }
 
     /// Returns the whole lifetime of the token; `None` if it does not expire.
-    pub(crate) fn whole(&self) -> Option<Duration> {
+    pub(crate) fn total(&self) -> Option<Duration> {
         self.ends.map(|ends| ends.expired_after)
     }
 
     /// Returns when a token of this age was requested, by the monotonic clock.
-    pub(crate) fn asked_at(&self, now: Instant, wall: SystemTime) -> Instant {
+    pub(crate) fn requested_at(&self, now: Instant, wall: SystemTime) -> Instant {
         let then = now.checked_sub(self.age(now, wall));
-        then.unwrap_or(self.asked.instant())
+        then.unwrap_or(self.requested_at.instant())
     }
 
     /// Returns how long the freshness of the token does not change.
@@ -131,15 +131,15 @@ impl Lifetime {
     /// Returns the age of the token by the clock that counted more, so that time in which the machine was suspended
     /// counts.
     fn age(&self, now: Instant, wall: SystemTime) -> Duration {
-        Moment::new(now, wall).elapsed_since(self.asked)
+        Moment::new(now, wall).elapsed_since(self.requested_at)
     }
 }
 
 /// Minimum lifetime of a token. Without it, tokens with no lifetime would cause a token request per request.
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 /// Rounding error of a server's lifetime. Servers count in whole seconds: a token issued at 10.9 s for 2 s may expire
 /// at 12.0 s.
-const ROUNDING: Duration = Duration::from_secs(1);
+const EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -222,7 +222,7 @@ mod tests {
         );
         assert_eq!(lifetime.unchanged_for(now, wall), Duration::MAX);
         assert_eq!(lifetime.left(now, wall), None);
-        assert_eq!(lifetime.whole(), None);
+        assert_eq!(lifetime.total(), None);
     }
 
     #[test]
@@ -266,11 +266,11 @@ mod tests {
             assert_eq!(token.unchanged_for(now, wall), unchanged_for, "{age:?}");
             assert_eq!(token.left(now, wall), Some(left), "{age:?}");
         }
-        assert_eq!(token.whole(), Some(5 * MINUTE));
-        assert_eq!(token.asked_at(now + MINUTE, wall), now);
+        assert_eq!(token.total(), Some(5 * MINUTE));
+        assert_eq!(token.requested_at(now + MINUTE, wall), now);
         // The machine was suspended for a minute.
         assert_eq!(
-            token.asked_at(now + MINUTE, wall + 2 * MINUTE),
+            token.requested_at(now + MINUTE, wall + 2 * MINUTE),
             now - MINUTE
         );
     }

@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    AccessToken, TokenError, TokenVersion,
-    cell::{Glance, Published},
+    AccessToken, TokenError, TokenGeneration,
+    cell::{CacheStatus, CachedToken},
     freshness::Freshness,
-    tokens::Tokens,
+    tokens::Refresher,
 };
 
 /// Handle to the tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.
@@ -25,11 +25,11 @@ use super::{
 /// }
 /// ```
 #[derive(Clone)]
-pub struct TokenHandle(Arc<Tokens>);
+pub struct TokenHandle(Arc<Refresher>);
 
 impl TokenHandle {
     /// Creates a handle to `tokens`.
-    pub(crate) fn new(tokens: Arc<Tokens>) -> Self {
+    pub(crate) fn new(tokens: Arc<Refresher>) -> Self {
         Self(tokens)
     }
 
@@ -45,7 +45,7 @@ impl TokenHandle {
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
     pub async fn token(&self) -> Result<AccessToken, TokenError> {
-        self.0.obtain().await.map(|token| token.token.clone())
+        self.0.get().await.map(|token| token.token.clone())
     }
 
     /// Fetches the first token now, so that the first request does not wait and a wrong configuration is detected at
@@ -58,8 +58,8 @@ impl TokenHandle {
     /// # Cancel safety
     ///
     /// As for [`token`](Self::token).
-    pub async fn warm(&self) -> Result<(), TokenError> {
-        self.0.obtain().await.map(drop)
+    pub async fn prefetch(&self) -> Result<(), TokenError> {
+        self.0.get().await.map(drop)
     }
 
     /// Fetches a new token once now, regardless of back-off, or joins the fetch in flight.
@@ -75,12 +75,12 @@ impl TokenHandle {
     ///
     /// As for [`token`](Self::token).
     pub async fn refresh_now(&self) -> Result<AccessToken, TokenError> {
-        self.0.force().await.map(|token| token.token.clone())
+        self.0.refresh_now().await.map(|token| token.token.clone())
     }
 
     /// Drops the token. The next request waits for a new one. A fetch in flight continues, and publishes its token.
     pub fn invalidate(&self) {
-        self.0.cell.invalidate();
+        self.0.cache.invalidate();
     }
 
     /// Returns the current state, for health checks. Starts nothing.
@@ -88,21 +88,21 @@ impl TokenHandle {
     pub fn status(&self) -> TokenStatus {
         // Read once, so that all fields describe the same moment.
         let moment = self.0.clock.moment();
-        let (now, wall) = (moment.instant(), moment.wall());
-        let Glance {
+        let (now, wall) = (moment.instant(), moment.wall_clock());
+        let CacheStatus {
             current,
             refreshing,
             failure,
             closed,
-        } = self.0.cell.glance(moment);
-        let freshness = |token: &Arc<Published>| token.lifetime.freshness(now, wall);
+        } = self.0.cache.status(moment);
+        let freshness = |token: &Arc<CachedToken>| token.lifetime.freshness(now, wall);
         let usable = current.filter(|token| freshness(token) != Freshness::Expired);
         TokenStatus {
             usable: usable.is_some(),
-            due: usable
+            stale: usable
                 .as_ref()
                 .is_some_and(|token| freshness(token) == Freshness::Stale),
-            version: usable.as_ref().map(|token| token.version),
+            generation: usable.as_ref().map(|token| token.generation),
             token: usable.as_ref().map(|token| token.token.clone()),
             expires_in: usable.and_then(|token| token.lifetime.left(now, wall)),
             refreshing,
@@ -157,9 +157,9 @@ pub struct TokenStatus {
     /// Whether there is a token that has not expired.
     usable: bool,
     /// Whether the usable token is stale.
-    due: bool,
+    stale: bool,
     /// Version of the usable token.
-    version: Option<TokenVersion>,
+    generation: Option<TokenGeneration>,
     /// The usable token.
     token: Option<AccessToken>,
     /// Remaining lifetime of the usable token.
@@ -181,14 +181,14 @@ impl TokenStatus {
 
     /// Returns whether the token is valid but due for a refresh.
     #[must_use]
-    pub fn is_due(&self) -> bool {
-        self.due
+    pub fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// Returns the version of the usable token; `None` if there is no usable token.
     #[must_use]
-    pub fn version(&self) -> Option<TokenVersion> {
-        self.version
+    pub fn generation(&self) -> Option<TokenGeneration> {
+        self.generation
     }
 
     /// Returns the scope of the usable token, if the server named it. RFC 6749 §5.1: if absent, it is the requested

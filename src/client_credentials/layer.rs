@@ -6,16 +6,16 @@ use http::{HeaderName, header};
 use tower_layer::Layer;
 
 use super::{
-    ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, SharedTokenSource,
+    ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, BoxTokenSource,
     TokenEvent, TokenHandle, TokenSource, TokenStore,
     authorize::Authorizer,
-    cell::TokenCell,
+    cell::TokenCache,
     event::TokenEvents,
-    exchange::Exchange,
+    exchange::Auth,
     policy::AuthPolicy,
     settings::Settings,
-    store::{SharedTokenStore, SharingSettings, TokenSharing},
-    tokens::Tokens,
+    store::{BoxTokenStore, SharingSettings, TokenSharing},
+    tokens::Refresher,
 };
 use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, sinks::Sinks};
 
@@ -49,7 +49,7 @@ impl ClientCredentialsLayer {
     /// without a safe default.
     pub fn builder(source: impl TokenSource, origin: Origin) -> ClientCredentialsLayerBuilder {
         ClientCredentialsLayerBuilder {
-            source: SharedTokenSource::new(source),
+            source: BoxTokenSource::new(source),
             origins: vec![origin],
             assumed: None,
             allow_http: false,
@@ -76,12 +76,12 @@ impl ClientCredentialsLayer {
     /// Returns a handle to the tokens of this layer, for everything other than requests through it.
     #[must_use]
     pub fn handle(&self) -> TokenHandle {
-        TokenHandle::new(Arc::clone(&self.policies.here().auth.tokens))
+        TokenHandle::new(Arc::clone(&self.policies.local().auth.refresher))
     }
 
     /// Returns the tokens and rules of this layer, for a combined layer.
-    pub(crate) fn into_exchange(self) -> Arc<Exchange> {
-        Arc::clone(&self.policies.here().auth)
+    pub(crate) fn into_auth(self) -> Arc<Auth> {
+        Arc::clone(&self.policies.local().auth)
     }
 }
 
@@ -90,7 +90,7 @@ impl<S> Layer<S> for ClientCredentialsLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         // Reports a layer of this crate inside `S` that this one must not surround.
-        let exchange = &self.policies.here().auth;
+        let exchange = &self.policies.local().auth;
         exchange.report(exchange.usage.credentials_around::<S>());
         ClientCredentials::new(inner, self.policies.clone())
     }
@@ -124,7 +124,7 @@ impl<S> Layer<S> for ClientCredentialsLayer {
 #[must_use = "settings do nothing until `build()`"]
 pub struct ClientCredentialsLayerBuilder {
     /// Source of new tokens.
-    source: SharedTokenSource,
+    source: BoxTokenSource,
     /// Allowed origins, at least one.
     origins: Vec<Origin>,
     /// Origin of requests whose URI has no host.
@@ -156,7 +156,7 @@ pub struct ClientCredentialsLayerBuilder {
     /// Whether requests are replayed after a 401.
     replay: bool,
     /// Store for sharing tokens with other processes.
-    store: Option<SharedTokenStore>,
+    store: Option<BoxTokenStore>,
     /// Settings of the store.
     sharing: SharingSettings,
     /// Source of time.
@@ -328,7 +328,7 @@ impl ClientCredentialsLayerBuilder {
     /// # }
     /// ```
     pub fn store(mut self, store: impl TokenStore) -> Self {
-        self.store = Some(SharedTokenStore::new(store));
+        self.store = Some(BoxTokenStore::new(store));
         self
     }
 
@@ -388,13 +388,13 @@ impl ClientCredentialsLayerBuilder {
             scheme: self.scheme,
         };
         let mut sinks = self.sinks;
-        crate::telemetry::tell_of_tokens(&mut sinks, &self.clock);
+        crate::telemetry::install_token_sinks(&mut sinks, &self.clock);
         let now = self.clock.now();
-        let cell = TokenCell::new(settings, self.origins.len(), self.seed, now);
+        let cell = TokenCache::new(settings, self.origins.len(), self.seed, now);
         let sharing = self
             .store
             .map(|store| TokenSharing::new(store, self.sharing, &self.origins));
-        let tokens = Tokens::new(cell, self.source, sharing, self.clock, sinks);
+        let tokens = Refresher::new(cell, self.source, sharing, self.clock, sinks);
         let authorizer = Authorizer {
             origins: self.origins,
             assumed: self.assumed,
@@ -404,8 +404,8 @@ impl ClientCredentialsLayerBuilder {
             existing: self.existing,
             header: self.header,
         };
-        let exchange = Arc::new(Exchange {
-            tokens: Arc::new(tokens),
+        let exchange = Arc::new(Auth {
+            refresher: Arc::new(tokens),
             authorizer,
             replay: self.replay,
             usage,

@@ -14,8 +14,8 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{TokenIdentity, exchange::Sent, token::secret_bytes, tokens::Tokens};
-use crate::{clock::after, sync::Mutex};
+use super::{TokenFingerprint, exchange::SentWith, token::secret_bytes, tokens::Refresher};
+use crate::{clock::add_capped, sync::Mutex};
 
 /// Copy of the header for the requests of one thread. It has its own allocation, so that other threads do not write to
 /// its reference count.
@@ -37,7 +37,7 @@ struct Copied {
     /// The header value, marked sensitive.
     header: HeaderValue,
     /// Hash of the token.
-    identity: TokenIdentity,
+    identity: TokenFingerprint,
     /// Generation of the shared cache. The copy is invalid once that has changed.
     changes: u64,
     /// Time from which the copy is invalid.
@@ -58,11 +58,11 @@ impl LocalCache {
     /// token changes. The lock, the copy and its reference count belong to this thread.
     pub(super) fn token(
         &self,
-        tokens: &Arc<Tokens>,
+        tokens: &Arc<Refresher>,
         now: Instant,
         origin: usize,
-    ) -> Option<(HeaderValue, Sent)> {
-        let changes = tokens.cell.changes();
+    ) -> Option<(HeaderValue, SentWith)> {
+        let changes = tokens.cache.generation();
         // Contended only if threads outnumber shards. The shared cache is read then.
         if let Ok(mut local) = self.0.try_lock()
             && let Local {
@@ -72,14 +72,14 @@ impl LocalCache {
             && copy.changes == changes
             && now < copy.until
         {
-            let sent = Sent {
+            let sent = SentWith {
                 report: is_due(report_at, origin, now),
-                ..Sent::new(copy.identity, now)
+                ..SentWith::new(copy.identity, now)
             };
             return Some((copy.header.clone(), sent));
         }
         let (header, identity) = self.refresh(tokens, changes, now)?;
-        Some((header, Sent::new(identity, now)))
+        Some((header, SentWith::new(identity, now)))
     }
 
     /// Copies the token from the shared cache. `changes` was read before the token: if another token is published in
@@ -87,30 +87,30 @@ impl LocalCache {
     #[cold]
     fn refresh(
         &self,
-        tokens: &Arc<Tokens>,
+        tokens: &Arc<Refresher>,
         changes: u64,
         now: Instant,
-    ) -> Option<(HeaderValue, TokenIdentity)> {
+    ) -> Option<(HeaderValue, TokenFingerprint)> {
         // Locks the snapshot of the shared cache for a moment, and may start an early refresh.
-        let (token, fresh_for) = tokens.warm(now)?;
+        let (token, fresh_for) = tokens.get_cached(now)?;
         // An allocation of its own, which is zeroized when it is dropped.
         let mut header = HeaderValue::from_maybe_shared(secret_bytes(token.header.as_bytes()))
             .unwrap_or_else(|_| token.header.clone());
         header.set_sensitive(true);
         let left = token
             .lifetime
-            .left(now, tokens.clock.wall())
+            .left(now, tokens.clock.wall_clock())
             .unwrap_or(MAX_AGE);
         if let Ok(mut local) = self.0.try_lock() {
             local.copy = Some(Copied {
                 header: header.clone(),
-                identity: token.identity,
+                identity: token.fingerprint,
                 changes,
                 // Never past the expiry, however short the remaining lifetime is.
-                until: after(now, fresh_for.clamp(MIN_AGE, MAX_AGE).min(left)),
+                until: add_capped(now, fresh_for.clamp(MIN_AGE, MAX_AGE).min(left)),
             });
         }
-        Some((header, token.identity))
+        Some((header, token.fingerprint))
     }
 }
 
@@ -122,7 +122,7 @@ fn is_due(report_at: &mut [Option<Instant>], origin: usize, now: Instant) -> boo
     };
     let due = at.is_none_or(|at| now >= at);
     if due {
-        *at = Some(after(now, REPORT_INTERVAL));
+        *at = Some(add_capped(now, REPORT_INTERVAL));
     }
     due
 }
@@ -161,7 +161,7 @@ mod tests {
             SystemClock.now()
         }
 
-        fn wall(&self) -> SystemTime {
+        fn wall_clock(&self) -> SystemTime {
             self.0.fetch_add(1, SeqCst);
             SystemTime::UNIX_EPOCH
         }
@@ -175,9 +175,9 @@ mod tests {
         }
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(token, origin);
-        let near = AuthPolicy::new(layer.clock(clock.clone()).build().into_exchange());
+        let near = AuthPolicy::new(layer.clock(clock.clone()).build().into_auth());
         assert!(near.token(SystemClock.now(), 0).is_none());
-        near.auth.tokens.obtain().await.unwrap();
+        near.auth.refresher.get().await.unwrap();
         near
     }
 
@@ -201,7 +201,7 @@ mod tests {
         assert!(takes(SECOND));
         assert!(!takes(2 * SECOND - MS));
 
-        assert!(near.auth.tokens.cell.invalidate());
+        assert!(near.auth.refresher.cache.invalidate());
 
         assert!(near.token(now + 2 * SECOND - MS, 0).is_none());
     }

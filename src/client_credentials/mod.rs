@@ -67,34 +67,34 @@ mod waiting;
 #[cfg(feature = "jwt")]
 pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
 #[cfg(feature = "redis")]
-pub use self::store::{RedisTokenStore, StoreKeys};
+pub use self::store::{RedisTokenStore, StoreKeyring};
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
-    cell::TokenVersion,
+    cell::TokenGeneration,
     challenge::Challenge,
     config::{Config, ConfigError},
-    context::{FetchContext, Rejected, RevokeContext},
+    context::{FetchContext, RejectedToken, RevokeContext},
     endpoint::{
         AssertionAudience, ClientAuth, ClientAuthentication, Grant, RevocationEndpoint, SecretFile,
         SecretSource, SecretVariable, TokenEndpoint, TokenExchange, TokenRequest,
     },
-    error::{CredentialPresent, OriginNotAllowed, TokenError, TokenErrorKind},
-    event::{Remedy, TokenEvent},
+    error::{CredentialAlreadyPresent, OriginNotAllowed, TokenError, TokenErrorKind},
+    event::{RejectionAction, TokenEvent},
     handle::{TokenHandle, TokenStatus},
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
-    quirk::Quirk,
+    quirk::NonConformance,
     reason::FetchReason,
     service::{ClientCredentials, ResponseFuture},
-    source::{SharedTokenSource, TokenSource},
+    source::{BoxTokenSource, TokenSource},
     store::{
-        CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, TokenStore,
+        CacheKey, Lease, LeaseId, StoreError, StoreErrorKind, StoredToken, TokenStore,
     },
-    token::{AccessToken, TokenIdentity},
+    token::{AccessToken, TokenFingerprint},
 };
 pub(crate) use self::{
-    cell::Refusal,
+    cell::Rejection,
     event::TokenEvents,
-    exchange::{AuthCall, Exchange, Sent},
+    exchange::{AuthCall, Auth, SentWith},
     policy::AuthPolicy,
 };
 pub use crate::secret::{Secret, SecretBytes};

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::{
     TokenError,
-    authorize::Passage,
-    cell::Refusal,
-    exchange::{AuthCall, Exchange, Sent},
+    authorize::Destination,
+    cell::Rejection,
+    exchange::{AuthCall, Auth, SentWith},
     local::LocalCache,
 };
 use crate::{
@@ -29,14 +29,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct AuthPolicy {
     /// Tokens and rules, shared by all threads.
-    pub(crate) auth: Arc<Exchange>,
+    pub(crate) auth: Arc<Auth>,
     /// Local cache of this thread.
     local: LocalCache,
 }
 
 impl AuthPolicy {
     /// Creates the policy of one thread.
-    pub(crate) fn new(auth: Arc<Exchange>) -> Self {
+    pub(crate) fn new(auth: Arc<Auth>) -> Self {
         let local = LocalCache::new(auth.authorizer.origins.len());
         Self { auth, local }
     }
@@ -51,7 +51,7 @@ impl AuthPolicy {
         &self,
         request: &mut Request<B>,
     ) -> Result<Option<AuthCall>, BoxError> {
-        let Passage::WithToken(origin) = self.auth.authorizer.inspect(request)? else {
+        let Destination::Allowed(origin) = self.auth.authorizer.check(request)? else {
             return Ok(None);
         };
         let may_replay = self.auth.may_replay(request);
@@ -60,8 +60,8 @@ impl AuthPolicy {
 
     /// Returns the header with the usable token, if there is one, for an attempt on the fast path.
     #[inline]
-    pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, Sent)> {
-        self.local.token(&self.auth.tokens, now, origin)
+    pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, SentWith)> {
+        self.local.token(&self.auth.refresher, now, origin)
     }
 
     /// Waits for a usable token. Returns at once if there is one.
@@ -74,17 +74,17 @@ impl AuthPolicy {
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn obtain(&self, now: Instant) -> Result<(), TokenError> {
-        if self.auth.tokens.warm(now).is_none() {
-            self.auth.tokens.obtain().await?;
+        if self.auth.refresher.get_cached(now).is_none() {
+            self.auth.refresher.get().await?;
         }
         Ok(())
     }
 
     /// Returns the header with the usable token, if there is one, for an attempt on the slow path. Does not use the
     /// local cache.
-    pub(crate) fn started(&self, now: Instant) -> Option<(HeaderValue, Sent)> {
-        let (token, _) = self.auth.tokens.warm(now)?;
-        Some((token.header.clone(), Sent::new(token.identity, now)))
+    pub(crate) fn started(&self, now: Instant) -> Option<(HeaderValue, SentWith)> {
+        let (token, _) = self.auth.refresher.get_cached(now)?;
+        Some((token.header.clone(), SentWith::new(token.fingerprint, now)))
     }
 
     /// Decides what follows a response that rejects the token.
@@ -96,16 +96,16 @@ impl AuthPolicy {
         copy: Option<C>,
     ) -> Next<P, RB, C>
     where
-        P: Policy<Rejection = Refusal>,
+        P: Policy<Rejection = Rejection>,
     {
         match copy {
             Some(copy) if call.may_replay && !call.is_replay => {
                 return Next::Reauthenticate(response, refusal, copy);
             }
             // The replacement was rejected too.
-            _ if call.is_replay => self.auth.refused_again(&refusal),
+            _ if call.is_replay => self.auth.on_replay_rejected(&refusal),
             // For the requests after this one.
-            _ => self.auth.renew_beside(refusal),
+            _ => self.auth.refresh_in_background(refusal),
         }
         Next::Return(Ok(response))
     }
@@ -115,8 +115,8 @@ impl Policy for AuthPolicy {
     type Call = AuthCall;
     type Pending = Infallible;
     type Permit = ();
-    type Attempt = Sent;
-    type Rejection = Refusal;
+    type Attempt = SentWith;
+    type Rejection = Rejection;
 
     #[inline]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
@@ -124,7 +124,7 @@ impl Policy for AuthPolicy {
             return Ok(Begin::Passthrough);
         };
         // The destination is checked by now: a refused request causes no token request.
-        let now = self.auth.tokens.clock.now();
+        let now = self.auth.refresher.clock.now();
         Ok(match self.token(now, call.origin()) {
             Some(token) => Begin::Ready(call, started(token)),
             None => Begin::Wait(call, None),
@@ -137,13 +137,13 @@ impl Policy for AuthPolicy {
     }
 
     async fn admit(&self, _: &mut AuthCall, _: Option<Infallible>) -> Result<(), BoxError> {
-        self.obtain(self.auth.tokens.clock.now()).await?;
+        self.obtain(self.auth.refresher.clock.now()).await?;
         Ok(())
     }
 
     fn start(&self, _: &mut AuthCall, (): ()) -> Result<Option<Started<Self>>, BoxError> {
         // `None` if the token expired while the call waited for readiness: it waits for another token then.
-        let token = self.started(self.auth.tokens.clock.now());
+        let token = self.started(self.auth.refresher.clock.now());
         Ok(token.map(started))
     }
 
@@ -152,20 +152,20 @@ impl Policy for AuthPolicy {
     }
 
     #[inline]
-    fn is_final<RB>(&self, call: &AuthCall, _: &Sent, response: &Response<RB>) -> bool {
+    fn is_final<RB>(&self, call: &AuthCall, _: &SentWith, response: &Response<RB>) -> bool {
         // The response to a replay is not final: `on_response` records the attempts in its extensions.
         response.status() != StatusCode::UNAUTHORIZED && !call.is_replay
     }
 
     #[inline]
-    fn on_final<RB>(&self, call: &AuthCall, sent: &Sent, response: &Response<RB>) {
+    fn on_final<RB>(&self, call: &AuthCall, sent: &SentWith, response: &Response<RB>) {
         self.auth.on_final(response, *call, *sent);
     }
 
     fn on_response<RB: Body, C: Resend>(
         &self,
         call: &mut AuthCall,
-        sent: Sent,
+        sent: SentWith,
         outcome: Result<Response<RB>, BoxError>,
         copy: Option<C>,
     ) -> Next<Self, RB, C> {
@@ -177,7 +177,7 @@ impl Policy for AuthPolicy {
             // For outer layers: two attempts, the second with another token.
             Attempts::record(&mut response, 2, true);
         }
-        match self.auth.refusal(&response, *call, sent) {
+        match self.auth.rejection(&response, *call, sent) {
             Some(refusal) => self.on_rejected(call, refusal, response, copy),
             None => Next::Return(Ok(response)),
         }
@@ -186,16 +186,16 @@ impl Policy for AuthPolicy {
     async fn reauthenticate<RB: Body + Send>(
         &self,
         call: &mut AuthCall,
-        refusal: Refusal,
+        refusal: Rejection,
         _: &mut Response<RB>,
     ) -> bool {
         call.is_replay = true;
-        self.auth.replacement(refusal).await.is_some()
+        self.auth.refresh_and_wait(refusal).await.is_some()
     }
 }
 
 /// Pairs an attempt with its credential.
-fn started((header, attempt): (HeaderValue, Sent)) -> Started<AuthPolicy> {
+fn started((header, attempt): (HeaderValue, SentWith)) -> Started<AuthPolicy> {
     let credential = Some(header);
     Started {
         attempt,

@@ -22,7 +22,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Quirk {
+pub enum NonConformance {
     /// `expires_in` is a date rather than a number of seconds.
     AbsoluteLifetime,
     /// A member occurs twice. The last one is used.
@@ -53,7 +53,7 @@ pub enum Quirk {
     WrongContentType,
 }
 
-impl Quirk {
+impl NonConformance {
     /// Returns whether RFC 6749 (§3.2, §5.1, Appendix A) forbids the deviation.
     #[must_use]
     pub fn is_forbidden(self) -> bool {
@@ -84,7 +84,7 @@ impl Quirk {
     }
 }
 
-impl fmt::Display for Quirk {
+impl fmt::Display for NonConformance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -18,12 +18,12 @@ use zeroize::Zeroizing;
 
 /// Returns `text` in the character set of RFC 6749 §5.2, at most `most` characters. Replaces `secrets` and words that
 /// look like tokens.
-pub(super) fn quotable(text: &str, secrets: &[&str], most: usize) -> String {
+pub(super) fn sanitize(text: &str, secrets: &[&str], most: usize) -> String {
     // Shortened last: half a token may not look like one.
-    printable(text, secrets, usize::MAX)
+    sanitize_charset(text, secrets, usize::MAX)
         .split(' ')
         .map(|word| {
-            if looks_like_a_token(word) {
+            if is_token_like(word) {
                 REDACTED
             } else {
                 word
@@ -40,8 +40,8 @@ pub(super) fn quotable(text: &str, secrets: &[&str], most: usize) -> String {
 /// fewer than four bytes remain: they occur in any text, and the replacements would reveal them.
 ///
 /// The work is linear in the length of the text and of the secrets, whatever they repeat.
-pub(super) fn without(text: &str, secrets: &[&str]) -> String {
-    let fits = |secret: &&&str| (SHORTEST..=text.len()).contains(&secret.len());
+pub(super) fn redact_secrets(text: &str, secrets: &[&str]) -> String {
+    let fits = |secret: &&&str| (MIN_SECRET_LEN..=text.len()).contains(&secret.len());
     let secrets: Vec<_> = secrets
         .iter()
         .filter(fits)
@@ -55,7 +55,7 @@ pub(super) fn without(text: &str, secrets: &[&str]) -> String {
     let mut shown = String::with_capacity(text.len());
     for part in text.split_inclusive(is_separator) {
         let word = part.trim_end_matches(is_separator);
-        let hidden = hides(word, &secrets);
+        let hidden = contains_secret(word, &secrets);
         shown.push_str(if hidden { SECRET } else { word });
         shown.push_str(&part[word.len()..]);
     }
@@ -63,8 +63,8 @@ pub(super) fn without(text: &str, secrets: &[&str]) -> String {
 }
 
 /// Returns whether `word` contains one of `secrets`, encoded once or twice.
-fn hides(word: &str, secrets: &[Needle<'_>]) -> bool {
-    if secrets.is_empty() || word.len() < SHORTEST {
+fn contains_secret(word: &str, secrets: &[Needle<'_>]) -> bool {
+    if secrets.is_empty() || word.len() < MIN_SECRET_LEN {
         return false;
     }
     let hold = |bytes: &[u8]| secrets.iter().any(|secret| secret.is_in(bytes));
@@ -181,7 +181,7 @@ impl<'a> Needle<'a> {
     }
 
     /// Returns how many bytes of the needle `text` ends with.
-    fn begun_in(&self, text: &str) -> usize {
+    fn partial_match_len(&self, text: &str) -> usize {
         let bytes = text.bytes();
         bytes.fold(0, |matched, byte| self.advance(matched, byte))
     }
@@ -189,26 +189,26 @@ impl<'a> Needle<'a> {
 
 /// Returns the beginning of a text that is too long to be read in full. Without its last word, which may be half a
 /// secret, and without the beginning of a secret that contains spaces.
-fn beginning(text: &str, secrets: &[&str]) -> String {
-    let mut end = LONGEST_TEXT;
+fn prefix(text: &str, secrets: &[&str]) -> String {
+    let mut end = MAX_TEXT_BYTES;
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     let Some((whole, _)) = text[..end].rsplit_once(char::is_whitespace) else {
         return REDACTED.to_owned();
     };
-    without_begun(whole, secrets).to_owned()
+    trim_partial_secrets(whole, secrets).to_owned()
 }
 
 /// Removes the beginning of a secret from the end of `text`.
-fn without_begun<'a>(mut text: &'a str, secrets: &[&str]) -> &'a str {
+fn trim_partial_secrets<'a>(mut text: &'a str, secrets: &[&str]) -> &'a str {
     for secret in secrets {
         let mut end = secret.len().min(text.len());
         while !secret.is_char_boundary(end) {
             end -= 1;
         }
-        let begun = Needle::new(&secret[..end]).begun_in(text);
-        if begun >= SHORTEST {
+        let begun = Needle::new(&secret[..end]).partial_match_len(text);
+        if begun >= MIN_SECRET_LEN {
             text = &text[..text.len() - begun];
         }
     }
@@ -220,9 +220,9 @@ const SECRET: &str = "[secret]";
 /// Replacement for a word that looks like a token.
 const REDACTED: &str = "[redacted]";
 /// Minimum length of a secret that is replaced, in bytes.
-const SHORTEST: usize = 4;
+const MIN_SECRET_LEN: usize = 4;
 /// Maximum number of bytes of a text that are read.
-pub(super) const LONGEST_TEXT: usize = 4096;
+pub(super) const MAX_TEXT_BYTES: usize = 4096;
 /// Base64, with and without padding. Trailing bits are allowed, because a run of characters may end within a group.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -233,47 +233,47 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Returns `text` in the character set of RFC 6749 §5.2, `%x20-21 / %x23-5B / %x5D-7E`, with `secrets` replaced, at
 /// most `most` characters. Reads only the beginning of a long text.
-pub(super) fn printable(text: &str, secrets: &[&str], most: usize) -> String {
+pub(super) fn sanitize_charset(text: &str, secrets: &[&str], most: usize) -> String {
     let is_printable = |c: &char| matches!(c, ' '..='!' | '#'..='[' | ']'..='~');
     let filtered = |text: &str| {
-        without(text, secrets)
+        redact_secrets(text, secrets)
             .chars()
             .filter(is_printable)
             .collect()
     };
-    let text: String = if text.len() > LONGEST_TEXT {
-        let text: String = filtered(&beginning(text, secrets));
-        without_begun(&text, secrets).to_owned()
+    let text: String = if text.len() > MAX_TEXT_BYTES {
+        let text: String = filtered(&prefix(text, secrets));
+        trim_partial_secrets(&text, secrets).to_owned()
     } else {
         filtered(text)
     };
     // Again: removed characters may have separated the parts of a secret.
-    let text = without(&text, secrets);
+    let text = redact_secrets(&text, secrets);
     text.chars().take(most).collect()
 }
 
 /// Returns the path of a URL for messages: short, and with secrets and words that look like tokens replaced.
 pub(super) fn path(path: &str, secrets: &[&str]) -> String {
     let mut path = path;
-    let is_long = path.len() > LONGEST_TEXT;
+    let is_long = path.len() > MAX_TEXT_BYTES;
     if is_long {
-        let mut end = LONGEST_TEXT;
+        let mut end = MAX_TEXT_BYTES;
         while !path.is_char_boundary(end) {
             end -= 1;
         }
         path = path[..end].rsplit_once('/').map_or("", |(whole, _)| whole);
     }
-    let path = without(path, secrets);
+    let path = redact_secrets(path, secrets);
     let mut shown = String::new();
     let mut characters = 0;
     for (number, segment) in path.split('/').enumerate() {
-        let segment = if looks_like_a_token(segment) {
+        let segment = if is_token_like(segment) {
             REDACTED
         } else {
             segment
         };
         characters += segment.chars().count() + 1;
-        if characters > LONGEST_PATH {
+        if characters > MAX_PATH_CHARS {
             shown.push_str("/...");
             return shown;
         }
@@ -289,7 +289,7 @@ pub(super) fn path(path: &str, secrets: &[&str]) -> String {
 }
 
 /// Maximum number of characters of a path that are shown.
-const LONGEST_PATH: usize = 200;
+const MAX_PATH_CHARS: usize = 200;
 
 /// Counts steps of work, for the test that it is linear in the length of the text. Does nothing outside tests.
 #[cfg(not(test))]
@@ -317,7 +317,7 @@ pub(super) fn steps(work: impl FnOnce()) -> usize {
 /// around them.
 ///
 /// A URL is not, unless it has a query, a fragment or user information, which may contain one.
-fn looks_like_a_token(word: &str) -> bool {
+fn is_token_like(word: &str) -> bool {
     let is_url = word.starts_with("https://") && !word.contains(['?', '#', '@']);
     word.len() >= 20
         && !is_url
@@ -352,7 +352,7 @@ mod tests {
             ("the client  is\nunknown", "the client  isunknown"),
             ("say \"no\"", "say no"),
         ] {
-            assert_eq!(quotable(text, &[], 200), quoted);
+            assert_eq!(sanitize(text, &[], 200), quoted);
         }
     }
 
@@ -377,7 +377,7 @@ mod tests {
             // With a letter more than base64 has.
             ("it is cGFzc3cwcmQhs", "it is [secret]"),
         ] {
-            assert_eq!(without(text, &["", "the", "p@ss w/ö!", "passw0rd!"]), shown);
+            assert_eq!(redact_secrets(text, &["", "the", "p@ss w/ö!", "passw0rd!"]), shown);
         }
     }
 
@@ -390,8 +390,8 @@ mod tests {
             "my Y2Fu\nYXJ5",
             "my can\"ary",
         ] {
-            assert_eq!(printable(text, &["canary"], 200), "my [secret]");
-            assert_eq!(quotable(text, &["canary"], 200), "my [secret]");
+            assert_eq!(sanitize_charset(text, &["canary"], 200), "my [secret]");
+            assert_eq!(sanitize(text, &["canary"], 200), "my [secret]");
         }
     }
 
@@ -407,7 +407,7 @@ mod tests {
             let cut = (text.len() as f64 * of_secret) as usize;
             let secret = format!("{}{end}", &text[..cut]);
 
-            let steps = steps(|| drop(without(&text, &[&secret, "other"])));
+            let steps = steps(|| drop(redact_secrets(&text, &[&secret, "other"])));
 
             prop_assert!(steps <= 60 * (text.len() + secret.len() + 5), "{steps}");
         }
@@ -420,9 +420,9 @@ mod tests {
         ) {
             let text = format!("{word}{gap}").repeat(length / word.len() + 1);
 
-            let steps = steps(|| drop(quotable(&text, &["canary", &text[..9_000]], 200)));
+            let steps = steps(|| drop(sanitize(&text, &["canary", &text[..9_000]], 200)));
 
-            prop_assert!(steps <= 200 * LONGEST_TEXT, "{steps}");
+            prop_assert!(steps <= 200 * MAX_TEXT_BYTES, "{steps}");
         }
     }
 
@@ -441,12 +441,12 @@ mod tests {
                 let text = format!("{}{}", " ".repeat(space), format!("{filler} ").repeat(900));
                 let secrets = [secret.trim()];
 
-                let shown = quotable(&text, &secrets, 10_000);
+                let shown = sanitize(&text, &secrets, 10_000);
 
                 assert!(!shown.contains("can"), "{space}: {shown}");
             }
         }
-        assert_eq!(quotable(&"word".repeat(2_000), &[], 200), "[redacted]");
+        assert_eq!(sanitize(&"word".repeat(2_000), &[], 200), "[redacted]");
     }
 
     #[test]
@@ -465,6 +465,6 @@ mod tests {
 
     #[test]
     fn the_length_is_capped() {
-        assert_eq!(quotable(&"word ".repeat(100), &[], 10), "word word ");
+        assert_eq!(sanitize(&"word ".repeat(100), &[], 10), "word word ");
     }
 }

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use tokio::{runtime::Handle, time::timeout_at};
 
-use super::{RevokeContext, TokenError, TokenEvent, TokenSource, tokens::Tokens, waiting::Waiting};
-use crate::{clock::after, panics::surviving, sync::lock};
+use super::{RevokeContext, TokenError, TokenEvent, TokenSource, tokens::Refresher, waiting::WaitFuture};
+use crate::{clock::add_capped, panics::catch_panic, sync::lock};
 
-impl Tokens {
+impl Refresher {
     /// Prevents further fetches, aborts the one in flight, and revokes the token if the source does that.
     ///
     /// # Cancel safety
     ///
     /// Fetches are aborted at the first poll. Dropping the future ends the revocation.
     pub(crate) async fn shut_down(&self) {
-        let under_way = self.cell.close();
+        let under_way = self.cache.close();
         // Closed first: a task that is registered later aborts itself. See `register`.
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         for task in tasks {
@@ -27,7 +27,7 @@ impl Tokens {
         }
         // An aborted task drops its guard, which wakes this waiter.
         if let Some(flight) = under_way
-            && let Some(waiting) = Waiting::new(&self.cell, flight, usize::MAX)
+            && let Some(waiting) = WaitFuture::new(&self.cache, flight, usize::MAX)
         {
             waiting.await;
         }
@@ -47,30 +47,30 @@ impl Tokens {
             return;
         }
         let now = self.clock.moment();
-        let Some((token, _)) = self.cell.header(now) else {
+        let Some((token, _)) = self.cache.header(now) else {
             return;
         };
-        let limit = LONGEST_REVOCATION.min(self.cell.settings().fetch_timeout);
-        let deadline = after(now.instant(), limit);
-        let cx = RevokeContext::new(self.surroundings(deadline));
+        let limit = REVOCATION_TIMEOUT.min(self.cache.settings().fetch_timeout);
+        let deadline = add_capped(now.instant(), limit);
+        let cx = RevokeContext::new(self.source_context(deadline));
         let Some(revocation) = self.source.revoke(&token.token, cx) else {
             return;
         };
         // From here on no request receives the token. If it is gone already, a concurrent shutdown may have taken it,
         // and then revokes it.
-        if !self.cell.invalidate() {
+        if !self.cache.invalidate() {
             return;
         }
         // Timers need a runtime.
         let outcome = if Handle::try_current().is_ok() {
-            match timeout_at(deadline, surviving(revocation)).await {
+            match timeout_at(deadline, catch_panic(revocation)).await {
                 Ok(outcome) => outcome.unwrap_or_else(|| Err(TokenError::panicked())),
                 Err(_) => Err(TokenError::timeout(limit)),
             }
         } else {
             Err(TokenError::no_runtime())
         };
-        let credential = self.cell.settings().credential.as_deref();
+        let credential = self.cache.settings().credential.as_deref();
         self.sinks.emit(&match &outcome {
             Ok(()) => TokenEvent::Revoked { credential },
             Err(error) => TokenEvent::RevocationFailed { credential, error },
@@ -79,4 +79,4 @@ impl Tokens {
 }
 
 /// Upper bound on the time for a revocation.
-const LONGEST_REVOCATION: Duration = Duration::from_secs(5);
+const REVOCATION_TIMEOUT: Duration = Duration::from_secs(5);

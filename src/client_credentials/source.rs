@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{AccessToken, CacheIdentity, FetchContext, RevokeContext, TokenError};
+use super::{AccessToken, CacheKey, FetchContext, RevokeContext, TokenError};
 use crate::boxed::BoxFuture;
 
 /// Source of tokens: a [`TokenEndpoint`](super::TokenEndpoint), an [`AccessToken`] that never changes, or your own
@@ -91,7 +91,7 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// The identity must include everything that affects what is issued: the issuer, the client and its secret, the
     /// scope, the audience, and all other parameters.
-    fn cache_identity(&self) -> impl Future<Output = Option<CacheIdentity>> + Send {
+    fn cache_key(&self) -> impl Future<Output = Option<CacheKey>> + Send {
         ready(None)
     }
 }
@@ -121,9 +121,9 @@ pub trait TokenSource: Send + Sync + 'static {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct SharedTokenSource(Arc<dyn Erased>);
+pub struct BoxTokenSource(Arc<dyn Erased>);
 
-impl SharedTokenSource {
+impl BoxTokenSource {
     /// Erases the type of `source`.
     #[must_use]
     pub fn new(source: impl TokenSource) -> Self {
@@ -131,7 +131,7 @@ impl SharedTokenSource {
     }
 }
 
-impl TokenSource for SharedTokenSource {
+impl TokenSource for BoxTokenSource {
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
         self.0.fetch_boxed(cx).await
     }
@@ -152,12 +152,12 @@ impl TokenSource for SharedTokenSource {
         self.0.revokes_erased()
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        self.0.cache_identity_boxed().await
+    async fn cache_key(&self) -> Option<CacheKey> {
+        self.0.cache_key_boxed().await
     }
 }
 
-impl fmt::Debug for SharedTokenSource {
+impl fmt::Debug for BoxTokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedTokenSource").finish_non_exhaustive()
     }
@@ -185,7 +185,7 @@ trait Erased: Send + Sync {
     fn revokes_erased(&self) -> bool;
 
     /// See [`TokenSource::cache_identity`].
-    fn cache_identity_boxed(&self) -> BoxFuture<'_, Option<CacheIdentity>>;
+    fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>>;
 }
 
 impl<T: TokenSource> Erased for T {
@@ -213,8 +213,8 @@ impl<T: TokenSource> Erased for T {
         self.revokes()
     }
 
-    fn cache_identity_boxed(&self) -> BoxFuture<'_, Option<CacheIdentity>> {
-        Box::pin(self.cache_identity())
+    fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>> {
+        Box::pin(self.cache_key())
     }
 }
 

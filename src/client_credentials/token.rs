@@ -129,8 +129,8 @@ impl AccessToken {
 
     /// Returns a stable hash of the value, which distinguishes a rejected token from its successor.
     #[must_use]
-    pub fn identity(&self) -> TokenIdentity {
-        TokenIdentity::of(&self.0.value)
+    pub fn fingerprint(&self) -> TokenFingerprint {
+        TokenFingerprint::of(&self.0.value)
     }
 
     /// Returns the other members of the server's response.
@@ -237,9 +237,9 @@ impl fmt::Debug for AccessToken {
 /// assert_ne!(one.identity(), AccessToken::new("another").identity());
 /// ```
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub struct TokenIdentity([u8; 16]);
+pub struct TokenFingerprint([u8; 16]);
 
-impl TokenIdentity {
+impl TokenFingerprint {
     /// Returns the hash, for a [`TokenStore`](super::TokenStore). The hash of a short token reveals the token: store it
     /// only under a keyed hash.
     #[must_use]
@@ -258,7 +258,7 @@ impl TokenIdentity {
     }
 }
 
-impl fmt::Debug for TokenIdentity {
+impl fmt::Debug for TokenFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenIdentity(..)")
     }
@@ -291,7 +291,7 @@ mod tests {
             format!("{token:?}"),
             r#"AccessToken { expires_in: Some(300s), scope: Some("read"), .. }"#
         );
-        assert_eq!(format!("{:?}", token.identity()), "TokenIdentity(..)");
+        assert_eq!(format!("{:?}", token.fingerprint()), "TokenIdentity(..)");
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
             ("foobar", 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18),
         ] {
             let token = AccessToken::new(value);
-            assert_eq!(token.identity().to_bytes(), identity.to_be_bytes());
+            assert_eq!(token.fingerprint().to_bytes(), identity.to_be_bytes());
         }
     }
 

@@ -15,30 +15,30 @@ use tokio::{
 };
 
 use super::{
-    FetchContext, FetchReason, SharedTokenSource, TokenError, TokenSource,
-    cell::{Acquire, Lead, Published, Refusal, Refused, TokenCell},
-    context::Surroundings,
+    FetchContext, FetchReason, BoxTokenSource, TokenError, TokenSource,
+    cell::{Acquire, Lead, CachedToken, Rejection, RejectionOutcome, TokenCache},
+    context::SourceContext,
     event::{TokenEvent, TokenEvents},
-    flight::{Flight, Outcome},
+    flight::{InFlightFetch, Outcome},
     freshness::Freshness,
     store::TokenSharing,
     token::{Acquired, Provenance},
-    waiting::Waiting,
+    waiting::WaitFuture,
 };
 use crate::{
     clock::{Moment, SharedClock},
-    panics::surviving,
+    panics::catch_panic,
     sinks::Sinks,
     sync::{Mutex, lock},
     telemetry::span,
 };
 
 /// The token cache of one credential, and what a fetch needs.
-pub(crate) struct Tokens {
+pub(crate) struct Refresher {
     /// The shared token cache.
-    pub(crate) cell: TokenCell,
+    pub(crate) cache: TokenCache,
     /// Source of new tokens.
-    pub(crate) source: SharedTokenSource,
+    pub(crate) source: BoxTokenSource,
     /// Tried before the source. `None` without a store.
     pub(super) sharing: Option<TokenSharing>,
     /// The layer's clock.
@@ -49,17 +49,17 @@ pub(crate) struct Tokens {
     pub(super) tasks: Mutex<Vec<AbortHandle>>,
 }
 
-impl Tokens {
+impl Refresher {
     /// Combines a token cache with a source.
     pub(crate) fn new(
-        cell: TokenCell,
-        source: SharedTokenSource,
+        cell: TokenCache,
+        source: BoxTokenSource,
         sharing: Option<TokenSharing>,
         clock: SharedClock,
         sinks: Sinks<TokenEvents>,
     ) -> Self {
         Self {
-            cell,
+            cache: cell,
             source,
             sharing,
             clock,
@@ -70,15 +70,15 @@ impl Tokens {
 
     /// Returns the usable token, if there is one, and how long its freshness does not change. Starts an early refresh
     /// if one is due. Never waits.
-    pub(crate) fn warm(self: &Arc<Self>, now: Instant) -> Option<(Arc<Published>, Duration)> {
-        let wall = self.clock.wall();
+    pub(crate) fn get_cached(self: &Arc<Self>, now: Instant) -> Option<(Arc<CachedToken>, Duration)> {
+        let wall = self.clock.wall_clock();
         let moment = Moment::new(now, wall);
-        let (token, freshness) = self.cell.header(moment)?;
+        let (token, freshness) = self.cache.header(moment)?;
         if freshness == Freshness::Stale
-            && let Some(lead) = self.cell.refresh_early(moment)
+            && let Some(lead) = self.cache.refresh_early(moment)
         {
             // Without a runtime the refresh does not start, and the token is used until it expires.
-            drop(self.carry_out(lead));
+            drop(self.spawn_fetch(lead));
         }
         // Zero for a stale token: the next check starts a refresh if there is none.
         let look_again = if freshness == Freshness::Stale {
@@ -98,12 +98,12 @@ impl Tokens {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    pub(crate) async fn obtain(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
-        if let Some((token, _)) = self.warm(self.clock.now()) {
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
+        if let Some((token, _)) = self.get_cached(self.clock.now()) {
             return Ok(token);
         }
         match self.acquire().await {
-            Err(error) => self.cell.usable_or(error, self.clock.moment()),
+            Err(error) => self.cache.token_or(error, self.clock.moment()),
             obtained => obtained,
         }
     }
@@ -113,12 +113,12 @@ impl Tokens {
     /// # Errors
     ///
     /// The fetch has failed, its back-off is active, no fetch can start, or too many were abandoned.
-    async fn acquire(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
+    async fn acquire(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
         for _ in 0..MAX_ABANDONED {
-            match self.cell.acquire(self.clock.moment()) {
+            match self.cache.acquire(self.clock.moment()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
-                Acquire::Wait(flight, lead) => match self.follow(flight, lead).await? {
+                Acquire::Wait(flight, lead) => match self.join(flight, lead).await? {
                     Outcome::Token(token) => return Ok(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => return Err(error),
                     Outcome::Abandoned => {}
@@ -138,15 +138,15 @@ impl Tokens {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    pub(crate) async fn force(self: &Arc<Self>) -> Result<Arc<Published>, TokenError> {
+    pub(crate) async fn refresh_now(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
         for _ in 0..MAX_ABANDONED {
-            match self.cell.force(self.clock.moment()) {
+            match self.cache.refresh_now(self.clock.moment()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
                 Acquire::Wait(flight, lead) => {
                     // A fetch for another reason may load a token from the store, which is not a new one.
                     let is_forced = flight.reason() == FetchReason::Forced;
-                    match self.follow(flight, lead).await? {
+                    match self.join(flight, lead).await? {
                         Outcome::Token(token)
                             if is_forced || token.provenance == Provenance::Issued =>
                         {
@@ -166,35 +166,35 @@ impl Tokens {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    pub(crate) async fn replacement(self: &Arc<Self>, refusal: Refusal) -> Option<Arc<Published>> {
-        let refused = refusal.rejected.identity;
-        let token = match self.cell.refused(refusal, self.clock.moment()) {
-            Refused::Stands => None,
-            Refused::Replaced(token) => Some(token),
-            Refused::Wait(flight, lead) => {
-                match self.follow(flight, lead).await.ok()? {
+    pub(crate) async fn refresh_and_wait(self: &Arc<Self>, refusal: Rejection) -> Option<Arc<CachedToken>> {
+        let refused = refusal.rejected.fingerprint;
+        let token = match self.cache.reject(refusal, self.clock.moment()) {
+            RejectionOutcome::Final => None,
+            RejectionOutcome::Replaced(token) => Some(token),
+            RejectionOutcome::Wait(flight, lead) => {
+                match self.join(flight, lead).await.ok()? {
                     Outcome::Token(token) => Some(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => {
                         // May be the rejected token, which is removed below.
-                        self.cell.usable_or(error, self.clock.moment()).ok()
+                        self.cache.token_or(error, self.clock.moment()).ok()
                     }
                     // The fetch was lost with its runtime. A token is obtained as for a new request.
-                    Outcome::Abandoned => self.obtain().await.ok(),
+                    Outcome::Abandoned => self.get().await.ok(),
                 }
             }
         };
         // A caching issuer may return the rejected token again.
-        token.filter(|token| token.identity != refused)
+        token.filter(|token| token.fingerprint != refused)
     }
 
     /// Starts to replace a rejected token without waiting for it. Returns `false` if there is none and it is too soon
     /// to fetch one.
-    pub(crate) fn renew_beside(self: &Arc<Self>, refusal: Refusal) -> bool {
-        match self.cell.refused(refusal, self.clock.moment()) {
-            Refused::Stands => return false,
+    pub(crate) fn refresh_in_background(self: &Arc<Self>, refusal: Rejection) -> bool {
+        match self.cache.reject(refusal, self.clock.moment()) {
+            RejectionOutcome::Final => return false,
             // Without a runtime, the next request that needs a token starts the fetch.
-            Refused::Wait(_, Some(lead)) => drop(self.carry_out(lead)),
-            Refused::Replaced(_) | Refused::Wait(_, None) => {}
+            RejectionOutcome::Wait(_, Some(lead)) => drop(self.spawn_fetch(lead)),
+            RejectionOutcome::Replaced(_) | RejectionOutcome::Wait(_, None) => {}
         }
         true
     }
@@ -208,18 +208,18 @@ impl Tokens {
     /// # Cancel safety
     ///
     /// Dropping the future removes this caller from the waiters. The fetch continues.
-    async fn follow(
+    async fn join(
         self: &Arc<Self>,
-        flight: Arc<Flight>,
+        flight: Arc<InFlightFetch>,
         lead: Option<Lead>,
     ) -> Result<Outcome, TokenError> {
         if let Some(lead) = lead {
-            self.carry_out(lead)?;
+            self.spawn_fetch(lead)?;
         }
-        let settings = self.cell.settings();
-        match Waiting::new(&self.cell, flight, settings.max_waiting) {
+        let settings = self.cache.settings();
+        match WaitFuture::new(&self.cache, flight, settings.max_waiting) {
             Some(waiting) => Ok(waiting.await),
-            None => Err(TokenError::too_many_waiting(settings)),
+            None => Err(TokenError::queue_full(settings)),
         }
     }
 
@@ -228,11 +228,11 @@ impl Tokens {
     /// # Errors
     ///
     /// There is no runtime. The guard is dropped, which abandons the fetch.
-    fn carry_out(self: &Arc<Self>, lead: Lead) -> Result<(), TokenError> {
+    fn spawn_fetch(self: &Arc<Self>, lead: Lead) -> Result<(), TokenError> {
         let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
-        let credential = self.cell.settings().credential.as_deref();
+        let credential = self.cache.settings().credential.as_deref();
         let reason = lead.flight().reason().as_str();
-        let flying = span::of_fetch(credential, reason, Arc::clone(self).fly(lead));
+        let flying = span::fetch_span(credential, reason, Arc::clone(self).run_fetch(lead));
         self.register(&runtime.spawn(flying).abort_handle());
         Ok(())
     }
@@ -246,39 +246,39 @@ impl Tokens {
         drop(tasks);
         // A shutdown closes the cache before it takes the tasks: either it has taken this task, or the cache is closed
         // by now.
-        if self.cell.is_closed() {
+        if self.cache.is_closed() {
             task.abort();
         }
     }
 
     /// Runs a fetch, publishes its result and emits an event. Its task is aborted by a shutdown.
-    async fn fly(self: Arc<Self>, lead: Lead) {
+    async fn run_fetch(self: Arc<Self>, lead: Lead) {
         let flight = Arc::clone(lead.flight());
         let reason = flight.reason();
-        let credential = self.cell.settings().credential.as_deref();
-        let fetched = self.fetch_in_time(&flight).await;
+        let credential = self.cache.settings().credential.as_deref();
+        let fetched = self.fetch_with_timeout(&flight).await;
         let now = self.clock.moment();
         let elapsed = now.instant().saturating_duration_since(flight.began());
         let outcome = match fetched {
-            Fetched::SecretUnchanged => {
+            FetchOutcome::SecretUnchanged => {
                 // No fetch was made: there is no event.
                 lead.unchanged(now);
                 return;
             }
-            Fetched::Result(result) => lead.finish(result, now),
+            FetchOutcome::Result(result) => lead.finish(result, now),
         };
         self.sinks.emit(&match &outcome {
             Some(Outcome::Token(token)) => {
                 let expires_in = token.token.lifetime();
                 match token.provenance {
-                    Provenance::Shared => TokenEvent::Adopted {
+                    Provenance::Shared => TokenEvent::LoadedFromStore {
                         credential,
                         reason,
                         elapsed,
                         expires_in,
                     },
-                    Provenance::Unchanged => TokenEvent::HeldBack { credential },
-                    Provenance::Issued => TokenEvent::Fetched {
+                    Provenance::Unchanged => TokenEvent::RefreshSuppressed { credential },
+                    Provenance::Issued => TokenEvent::FetchOutcome {
                         credential,
                         reason,
                         elapsed,
@@ -293,18 +293,18 @@ impl Tokens {
                 error,
             },
             Some(Outcome::Abandoned | Outcome::Unchanged(_)) | None => {
-                TokenEvent::FetchIgnored { credential, reason }
+                TokenEvent::FetchSuperseded { credential, reason }
             }
         });
     }
 
     /// Returns what the source uses until `deadline`.
-    pub(super) fn surroundings(&self, deadline: Instant) -> Surroundings<'_> {
-        Surroundings::new(
+    pub(super) fn source_context(&self, deadline: Instant) -> SourceContext<'_> {
+        SourceContext::new(
             deadline,
             &self.clock,
-            self.cell.random(),
-            self.cell.settings().credential.as_deref(),
+            self.cache.random(),
+            self.cache.settings().credential.as_deref(),
             &self.sinks,
         )
     }
@@ -314,45 +314,45 @@ impl Tokens {
     /// # Cancel safety
     ///
     /// Dropping the future drops that of the source. The guard of the fetch, which the caller holds, ends the fetch.
-    async fn fetch_in_time(&self, flight: &Flight) -> Fetched {
+    async fn fetch_with_timeout(&self, flight: &InFlightFetch) -> FetchOutcome {
         let work = async {
             if flight.is_recheck() && !self.source.changed().await {
-                return Fetched::SecretUnchanged;
+                return FetchOutcome::SecretUnchanged;
             }
             // After the recheck, which is not a fetch.
             self.sinks.emit(&TokenEvent::FetchStarted {
-                credential: self.cell.settings().credential.as_deref(),
+                credential: self.cache.settings().credential.as_deref(),
                 reason: flight.reason(),
             });
             let cx = FetchContext::new(
                 flight.reason(),
                 flight.rejected(),
-                self.surroundings(flight.deadline()),
+                self.source_context(flight.deadline()),
             );
-            Fetched::Result(match &self.sharing {
-                Some(sharing) => sharing.fetch(&self.source, cx, flight.cell()).await,
+            FetchOutcome::Result(match &self.sharing {
+                Some(sharing) => sharing.fetch(&self.source, cx, flight.cache()).await,
                 None => self.source.fetch(cx).await.map(Acquired::from),
             })
         };
-        match timeout_at(flight.deadline(), surviving(work)).await {
+        match timeout_at(flight.deadline(), catch_panic(work)).await {
             Ok(Some(fetched)) => fetched,
-            Ok(None) => Fetched::Result(Err(TokenError::panicked())),
+            Ok(None) => FetchOutcome::Result(Err(TokenError::panicked())),
             Err(_) => {
-                let limit = self.cell.settings().fetch_timeout;
-                Fetched::Result(Err(TokenError::timeout(limit)))
+                let limit = self.cache.settings().fetch_timeout;
+                FetchOutcome::Result(Err(TokenError::timeout(limit)))
             }
         }
     }
 }
 
-impl fmt::Debug for Tokens {
+impl fmt::Debug for Refresher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokens").finish_non_exhaustive()
     }
 }
 
 /// Result of the work of a fetch.
-enum Fetched {
+enum FetchOutcome {
     /// A token, or the reason why there is none.
     Result(Result<Acquired, TokenError>),
     /// The fetch was a recheck, and the rejected secret has not changed.
@@ -371,8 +371,8 @@ mod tests {
     async fn a_fetch_that_is_spawned_while_a_shutdown_begins_ends_at_once() {
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
-        let tokens = Arc::clone(&layer.into_exchange().tokens);
-        tokens.cell.close();
+        let tokens = Arc::clone(&layer.into_auth().refresher);
+        tokens.cache.close();
         assert!(lock(&tokens.tasks).is_empty());
         let fetch = tokio::spawn(std::future::pending::<()>());
 
@@ -385,7 +385,7 @@ mod tests {
     async fn a_shutdown_ends_superseded_fetches_too() {
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
-        let tokens = Arc::clone(&layer.into_exchange().tokens);
+        let tokens = Arc::clone(&layer.into_auth().refresher);
         let fetches = [0; 3].map(|_| tokio::spawn(std::future::pending::<()>()));
         for fetch in &fetches {
             tokens.register(&fetch.abort_handle());

@@ -13,26 +13,26 @@ use tokio::{
 };
 
 use super::{
-    cell::TokenCell,
-    flight::{Flight, Outcome, Waiter},
+    cell::TokenCache,
+    flight::{InFlightFetch, Outcome, Waiter},
 };
 
 /// Future of a caller that waits for a fetch.
 ///
 /// A timer on the caller's own runtime ends an overdue fetch, which no task runs because its runtime is blocked. The
 /// caller then asks the cache again.
-pub(super) struct Waiting<'a> {
+pub(super) struct WaitFuture<'a> {
     /// The cache that the fetch belongs to.
-    cell: &'a TokenCell,
+    cell: &'a TokenCache,
     /// Place among the waiters of the fetch.
     waiter: Waiter,
     /// Fires when the fetch is overdue. `None` without a runtime, or once it has fired.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitFuture<'a> {
     /// Registers a waiter. `None` if `limit` callers already wait.
-    pub(super) fn new(cell: &'a TokenCell, flight: Arc<Flight>, limit: usize) -> Option<Self> {
+    pub(super) fn new(cell: &'a TokenCache, flight: Arc<InFlightFetch>, limit: usize) -> Option<Self> {
         let timer = Handle::try_current()
             .is_ok()
             .then(|| Box::pin(sleep_until(flight.overdue_at())));
@@ -45,7 +45,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Future for Waiting<'_> {
+impl Future for WaitFuture<'_> {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
@@ -55,7 +55,7 @@ impl Future for Waiting<'_> {
             && timer.as_mut().poll(cx).is_ready()
         {
             this.timer = None;
-            this.cell.abandon(this.waiter.flight());
+            this.cell.abandon(this.waiter.fetch());
         }
         this.waiter.poll(cx)
     }

@@ -78,7 +78,7 @@ where
             Ok(request) => State::Sent {
                 response: self.client.call(request),
             },
-            Err(error) => State::Refused { error: Some(error) },
+            Err(error) => State::Failed { error: Some(error) },
         };
         ReqwestFuture { state }
     }
@@ -145,7 +145,7 @@ pin_project! {
         // The request was passed to the client.
         Sent { #[pin] response: Pending },
         // The request could not be converted. Empty once the error has been returned.
-        Refused { error: Option<Error> },
+        Failed { error: Option<Error> },
     }
 }
 
@@ -157,7 +157,7 @@ impl Future for ReqwestFuture {
             StateProjection::Sent { response } => {
                 response.poll(cx).map(|sent| sent.map(Response::from))
             }
-            StateProjection::Refused { error } => match error.take() {
+            StateProjection::Failed { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
                 // Polled after completion, which the contract of `Future` forbids.
                 None => Poll::Pending,

@@ -17,7 +17,7 @@ use super::{
     Changed,
     status::{self, PUSHBACK, STATUS},
 };
-use crate::peek::{Look, Looking, PeekedBody};
+use crate::peek::{Inspect, Inspecting, PeekedBody};
 
 /// The service of a [`GrpcStatusLayer`](super::GrpcStatusLayer).
 ///
@@ -70,8 +70,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let looking = Looking::new(self.inner.call(request), self.settings);
-        GrpcStatusFuture { looking }
+        let looking = Inspecting::new(self.inner.call(request), self.settings);
+        GrpcStatusFuture { inspecting: looking }
     }
 }
 
@@ -106,7 +106,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct GrpcStatusFuture<F, RB: Body> {
         #[pin]
-        looking: Looking<F, RB, Settings>,
+        inspecting: Inspecting<F, RB, Settings>,
     }
 }
 
@@ -130,7 +130,7 @@ impl<F, RB: Body> fmt::Debug for GrpcStatusFuture<F, RB> {
     }
 }
 
-impl<RB> Look<RB> for Settings
+impl<RB> Inspect<RB> for Settings
 where
     RB: Body + Send + 'static,
     RB::Data: Send,
@@ -144,7 +144,7 @@ where
         // Trailers-only: the status is in the head, and nothing follows.
         if response.headers().contains_key(STATUS) {
             let fields = response.headers().clone();
-            self.apply(&fields, response);
+            self.apply_status(&fields, response);
             return false;
         }
         !response.body().is_end_stream()
@@ -152,7 +152,7 @@ where
 
     /// Waits for the first frame, and applies the status if that frame is the trailers. A message means that the call was
     /// not rejected before it began.
-    async fn look(self, response: Response<RB>) -> Response<PeekedBody<RB>> {
+    async fn inspect(self, response: Response<RB>) -> Response<PeekedBody<RB>> {
         let (parts, body) = response.into_parts();
         let mut trailers = None;
         let body = PeekedBody::read_ahead(body, self.max_time, |first| {
@@ -162,7 +162,7 @@ where
         });
         let mut response = Response::from_parts(parts, body.await);
         if let Some(trailers) = trailers {
-            self.apply(&trailers, &mut response);
+            self.apply_status(&trailers, &mut response);
         }
         response
     }
@@ -183,8 +183,8 @@ fn is_grpc<B>(response: &Response<B>) -> bool {
 impl Settings {
     /// Changes the status, and adds the wait to the head, where the layers above look for it. Marks the response, so that
     /// [`restore`](super::restore) can undo it.
-    fn apply<B>(&self, fields: &HeaderMap, response: &mut Response<B>) {
-        let Some(meaning) = status::meaning(fields, self.any_exhaustion) else {
+    fn apply_status<B>(&self, fields: &HeaderMap, response: &mut Response<B>) {
+        let Some(meaning) = status::translate(fields, self.any_exhaustion) else {
             return;
         };
         *response.status_mut() = meaning.status;

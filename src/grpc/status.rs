@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// An HTTP status, and the wait that goes with it.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Meaning {
+pub(super) struct Translation {
     /// Status of the same meaning.
     pub(super) status: StatusCode,
     /// Value for `grpc-retry-pushback-ms`.
@@ -21,17 +21,17 @@ pub(super) struct Meaning {
 
 /// Returns the status to set; `None` if the response stays unchanged. `RESOURCE_EXHAUSTED` without a wait may be about the
 /// size of a message, so it counts as a rate limit only with a wait, or with `any_exhaustion`.
-pub(super) fn meaning(fields: &HeaderMap, any_exhaustion: bool) -> Option<Meaning> {
+pub(super) fn translate(fields: &HeaderMap, any_exhaustion: bool) -> Option<Translation> {
     let code = fields.get(STATUS)?.to_str().ok()?;
     match code.parse().ok()? {
-        UNAUTHENTICATED => Some(Meaning {
+        UNAUTHENTICATED => Some(Translation {
             status: StatusCode::UNAUTHORIZED,
             pushback: None,
         }),
         // Without a wait the layer above would back off, although retrying cannot help with a message that is too large.
         RESOURCE_EXHAUSTED => {
             let pushback = pushback(fields);
-            (any_exhaustion || pushback.is_some()).then_some(Meaning {
+            (any_exhaustion || pushback.is_some()).then_some(Translation {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 pushback,
             })
@@ -46,7 +46,7 @@ fn pushback(fields: &HeaderMap) -> Option<HeaderValue> {
         return Some(own.clone());
     }
     let details = fields.get(DETAILS)?.as_bytes();
-    if details.len() > MOST_BYTES {
+    if details.len() > MAX_DETAILS_BYTES {
         return None;
     }
     // Several values of one field may have been joined with commas (RFC 9110 §5.3).
@@ -147,7 +147,7 @@ impl<'a> Fields<'a> {
 
 /// Maximum length, in bytes, of the details that are parsed. gRPC's own default limit for all metadata of a response is
 /// 8 KiB.
-const MOST_BYTES: usize = 16 * 1024;
+const MAX_DETAILS_BYTES: usize = 16 * 1024;
 /// gRPC status code: a quota or another resource is exhausted.
 const RESOURCE_EXHAUSTED: u32 = 8;
 /// gRPC status code: the credentials are missing or invalid.
@@ -184,7 +184,7 @@ mod tests {
         "T1RBGjkKKHR5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5SZXRyeUluZm8SDQoLCP///////////wE=",
     );
 
-    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+    fn trailers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let lines = lines.iter().map(|(name, value)| {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_str(value).unwrap())
@@ -193,15 +193,15 @@ mod tests {
     }
 
     fn wait(lines: &[(&'static str, &str)]) -> Option<String> {
-        let mut all = fields(lines);
+        let mut all = trailers(lines);
         all.insert(STATUS, HeaderValue::from_static("8"));
-        let pushback = meaning(&all, false)?.pushback?;
+        let pushback = translate(&all, false)?.pushback?;
         Some(pushback.to_str().unwrap().to_owned())
     }
 
     #[test]
     fn unauthenticated_is_a_401_and_other_statuses_are_left_alone() {
-        let status = |code: &str| meaning(&fields(&[("grpc-status", code)]), true);
+        let status = |code: &str| translate(&trailers(&[("grpc-status", code)]), true);
 
         assert_eq!(status("16").unwrap().status, StatusCode::UNAUTHORIZED);
         assert_eq!(status("8").unwrap().status, StatusCode::TOO_MANY_REQUESTS);
@@ -212,10 +212,10 @@ mod tests {
 
     #[test]
     fn an_exhaustion_without_a_wait_counts_only_if_so_wished() {
-        let bare = fields(&[("grpc-status", "8")]);
+        let bare = trailers(&[("grpc-status", "8")]);
 
-        assert_eq!(meaning(&bare, false), None);
-        assert_eq!(meaning(&bare, true).unwrap().pushback, None);
+        assert_eq!(translate(&bare, false), None);
+        assert_eq!(translate(&bare, true).unwrap().pushback, None);
     }
 
     #[test]

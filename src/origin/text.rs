@@ -64,9 +64,9 @@ pub(super) fn without_secrets(text: &str) -> Box<str> {
     let (shown, query) = rest
         .find(['?', '#'])
         .map_or((rest, ""), |at| (&rest[..=at], "..."));
-    let cut: String = shown.chars().take(SHOWN).collect();
+    let cut: String = shown.chars().take(MAX_SHOWN_CHARS).collect();
     format!("{scheme}{user}{cut}{query}").into()
 }
 
 /// Maximum length, in characters, of a malformed value in an error message.
-const SHOWN: usize = 200;
+const MAX_SHOWN_CHARS: usize = 200;

@@ -51,18 +51,18 @@ pin_project! {
         frames: VecDeque<Result<Frame<Bytes>, B::Error>>,
         #[pin]
         // What has not been read.
-        rest: Rest<B>,
+        rest: RestOfBody<B>,
     }
 }
 
 pin_project! {
     #[project = RestProj]
     // What has not been read of a body.
-    enum Rest<B> {
+    enum RestOfBody<B> {
         // Nothing was read ahead, so the body stays in place and is not boxed.
         Whole { #[pin] body: B },
         // Was read ahead. `None` once it has ended or failed, so that it is not polled again.
-        Begun { body: Option<Pin<Box<B>>> },
+        Partial { body: Option<Pin<Box<B>>> },
     }
 }
 
@@ -71,7 +71,7 @@ impl<B: Body> PeekedBody<B> {
     pub(crate) fn whole(body: B) -> Self {
         Self {
             frames: VecDeque::new(),
-            rest: Rest::Whole { body },
+            rest: RestOfBody::Whole { body },
         }
     }
 
@@ -94,7 +94,7 @@ impl<B: Body> PeekedBody<B> {
                         let frame = into_bytes(frame);
                         let enough = !more(&frame);
                         frames.push_back(Ok(frame));
-                        if enough || frames.len() >= MOST_FRAMES {
+                        if enough || frames.len() >= MAX_FRAMES {
                             break;
                         }
                     }
@@ -108,15 +108,15 @@ impl<B: Body> PeekedBody<B> {
         };
         // A timeout is not an error: the body continues where the reading stopped.
         drop(timeout(longest, reading).await);
-        let rest = Rest::Begun { body: rest };
+        let rest = RestOfBody::Partial { body: rest };
         Self { frames, rest }
     }
 
     /// Returns what has not been read.
     fn rest(&self) -> Option<&B> {
         match &self.rest {
-            Rest::Whole { body } => Some(body),
-            Rest::Begun { body } => body.as_deref(),
+            RestOfBody::Whole { body } => Some(body),
+            RestOfBody::Partial { body } => body.as_deref(),
         }
     }
 }
@@ -136,8 +136,8 @@ impl<B: Body> Body for PeekedBody<B> {
         }
         let frame = match this.rest.project() {
             RestProj::Whole { body } => body.poll_frame(cx),
-            RestProj::Begun { body: None } => return Poll::Ready(None),
-            RestProj::Begun { body: Some(body) } => body.as_mut().poll_frame(cx),
+            RestProj::Partial { body: None } => return Poll::Ready(None),
+            RestProj::Partial { body: Some(body) } => body.as_mut().poll_frame(cx),
         };
         frame.map(|frame| Some(frame?.map(into_bytes)))
     }
@@ -171,7 +171,7 @@ impl<B: Body> fmt::Debug for PeekedBody<B> {
 /// Maximum number of frames that are read ahead. A frame costs memory even if it is empty.
 ///
 /// Without it, a server could send any number of empty frames within the time.
-const MOST_FRAMES: usize = 1024;
+const MAX_FRAMES: usize = 1024;
 
 /// Copies the data of a frame into `Bytes`, which is free for data that is `Bytes` already.
 fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {

@@ -22,12 +22,12 @@ use tokio::runtime::Handle;
 pub use self::body::PeekedBody;
 
 /// An inspection of responses: which ones, and what to do with them.
-pub(crate) trait Look<RB: Body>: Copy + 'static {
+pub(crate) trait Inspect<RB: Body>: Copy + 'static {
     /// Returns whether the body must be read. Whatever the head alone decides may be applied here.
-    fn wants_body(&self, response: &mut Response<RB>) -> bool;
+    fn should_read(&self, response: &mut Response<RB>) -> bool;
 
     /// Reads the beginning of the body, and changes the response accordingly.
-    fn look(
+    fn inspect(
         self,
         response: Response<RB>,
     ) -> impl Future<Output = Response<PeekedBody<RB>>> + Send + 'static;
@@ -35,33 +35,33 @@ pub(crate) trait Look<RB: Body>: Copy + 'static {
 
 pin_project! {
     /// The future of a response that `L` inspects.
-    pub(crate) struct Looking<F, RB: Body, L> {
+    pub(crate) struct Inspecting<F, RB: Body, L> {
         #[pin]
         // The future of the response.
         future: F,
         // The inspection.
-        look: L,
+        inspector: L,
         // Reading the body, once `look` has started. Boxed, because most responses need no reading.
-        looked: Option<Pin<Box<dyn Future<Output = Response<PeekedBody<RB>>> + Send>>>,
+        inspection: Option<Pin<Box<dyn Future<Output = Response<PeekedBody<RB>>> + Send>>>,
     }
 }
 
-impl<F, RB: Body, L> Looking<F, RB, L> {
+impl<F, RB: Body, L> Inspecting<F, RB, L> {
     /// Wraps the future of a response.
     pub(crate) fn new(future: F, look: L) -> Self {
         Self {
             future,
-            look,
-            looked: None,
+            inspector: look,
+            inspection: None,
         }
     }
 }
 
-impl<F, E, RB, L> Future for Looking<F, RB, L>
+impl<F, E, RB, L> Future for Inspecting<F, RB, L>
 where
     F: Future<Output = Result<Response<RB>, E>>,
     RB: Body,
-    L: Look<RB>,
+    L: Inspect<RB>,
 {
     type Output = Result<Response<PeekedBody<RB>>, E>;
 
@@ -72,7 +72,7 @@ where
             None => {
                 let mut response = ready!(this.future.poll(cx))?;
                 // Reading needs tokio's timer: without a runtime, the response is passed on unread.
-                if !this.look.wants_body(&mut response) || Handle::try_current().is_err() {
+                if !this.look.should_read(&mut response) || Handle::try_current().is_err() {
                     return Poll::Ready(Ok(response.map(PeekedBody::whole)));
                 }
                 this.looked.insert(Box::pin(this.look.look(response)))

@@ -18,7 +18,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    clock::{Moment, SharedClock, after},
+    clock::{Moment, SharedClock, add_capped},
     sync::Mutex,
 };
 
@@ -57,14 +57,14 @@ impl BoottimeClock {
 
     /// Returns the current time, including all suspensions detected so far.
     pub(crate) fn now(&self) -> Instant {
-        after(self.clock.now(), self.suspended())
+        add_capped(self.clock.now(), self.suspended())
     }
 
     /// Compares both clocks, then returns the current time and the reading of the wall clock.
     pub(crate) fn both(&self) -> (Instant, SystemTime) {
         let moment = self.clock.moment();
         self.compare(moment);
-        (after(moment.instant(), self.suspended()), moment.wall())
+        (add_capped(moment.instant(), self.suspended()), moment.wall_clock())
     }
 
     /// Converts `at` to the clock that callers and tokio's timers use.

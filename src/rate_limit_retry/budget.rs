@@ -80,7 +80,7 @@ impl FaultBudget {
 
     /// Counts a success. Lock-free.
     pub(crate) fn deposit(&self, account: Account) {
-        if let Some(count) = self.succeeded.here().0.get(usize::from(account.0)) {
+        if let Some(count) = self.succeeded.local().0.get(usize::from(account.0)) {
             // Relaxed: the counter publishes no other data.
             count.fetch_add(1, Ordering::Relaxed);
         }

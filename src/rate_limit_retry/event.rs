@@ -16,7 +16,7 @@ use std::{error::Error, time::Duration};
 use http::{Response, StatusCode};
 
 use super::{GiveUpReason, PartitionKey};
-use crate::{Misuse, sinks::Family, store::StoreError};
+use crate::{Misuse, sinks::EventType, store::StoreError};
 
 /// An event about a request that a limit or a failure affected. Borrowed; contains no paths or queries.
 ///
@@ -153,7 +153,7 @@ pub enum RateLimitEvent<'a> {
 #[derive(Debug)]
 pub(crate) struct RateLimitEvents;
 
-impl Family for RateLimitEvents {
+impl EventType for RateLimitEvents {
     type Event<'a> = RateLimitEvent<'a>;
 }
 

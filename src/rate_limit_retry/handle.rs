@@ -11,7 +11,7 @@
 use std::{fmt, time::Duration};
 
 use super::{PartitionKey, limiter::SharedLimiter};
-use crate::clock::after;
+use crate::clock::add_capped;
 
 /// A handle to the quotas of one [`RateLimitRetryLayer`](super::RateLimitRetryLayer). Cheap to clone.
 ///
@@ -72,7 +72,7 @@ impl QuotaHandle {
     /// flight are not affected. Replaces an earlier pause. Maximum: one year.
     pub fn pause(&self, partition: &PartitionKey, length: Duration) {
         let now = self.0.now_compared();
-        self.0.gate.pause(partition, after(now, length), now);
+        self.0.gate.pause(partition, add_capped(now, length), now);
     }
 
     /// Ends a [`pause`](Self::pause). Waiting requests are admitted gradually, as far as their quota allows. A hold

@@ -44,12 +44,12 @@ impl RateLimitRetryLayer {
     /// Returns a handle to the layer's quotas.
     #[must_use]
     pub fn handle(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.policies.here().limiter))
+        QuotaHandle::new(Arc::clone(&self.policies.local().limiter))
     }
 
     /// Returns the shared limiter.
     pub(crate) fn into_limiter(self) -> SharedLimiter {
-        Arc::clone(&self.policies.here().limiter)
+        Arc::clone(&self.policies.local().limiter)
     }
 }
 
@@ -58,7 +58,7 @@ impl<S> Layer<S> for RateLimitRetryLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         // Reports a nested rate-limit layer in `S`. Type-erased services are not recognized.
-        let limiter = &self.policies.here().limiter;
+        let limiter = &self.policies.local().limiter;
         limiter.report(limiter.usage.limits_around::<S>());
         RateLimitRetry::new(inner, self.policies.clone())
     }

@@ -79,5 +79,5 @@ pub(crate) use self::{
 };
 pub use crate::peek::PeekedBody;
 #[cfg(feature = "redis")]
-pub use crate::store::StoreKeys;
-pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};
+pub use crate::store::StoreKeyring;
+pub use crate::store::{CacheKey, StoreError, StoreErrorKind};

@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::peek::{Look, Looking, PeekedBody};
+use crate::peek::{Inspect, Inspecting, PeekedBody};
 
 /// Reads the beginning of the body of a 403 or 429 and stores it in the response's extensions, as a [`BodyStart`].
 ///
@@ -120,7 +120,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let looking = Looking::new(self.inner.call(request), self.settings);
+        let looking = Inspecting::new(self.inner.call(request), self.settings);
         PeekFuture { looking }
     }
 }
@@ -156,7 +156,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct PeekFuture<F, RB: Body> {
         #[pin]
-        looking: Looking<F, RB, PeekBodyLayer>,
+        looking: Inspecting<F, RB, PeekBodyLayer>,
     }
 }
 
@@ -180,7 +180,7 @@ impl<F, RB: Body> fmt::Debug for PeekFuture<F, RB> {
     }
 }
 
-impl<RB> Look<RB> for PeekBodyLayer
+impl<RB> Inspect<RB> for PeekBodyLayer
 where
     RB: Body + Send + 'static,
     RB::Data: Send,
@@ -193,7 +193,7 @@ where
         )
     }
 
-    async fn look(self, response: Response<RB>) -> Response<PeekedBody<RB>> {
+    async fn inspect(self, response: Response<RB>) -> Response<PeekedBody<RB>> {
         let (mut parts, body) = response.into_parts();
         let mut start = BytesMut::new();
         let body = if self.max_bytes == 0 {

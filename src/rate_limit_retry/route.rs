@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::PartitionKey;
 use crate::{
-    clock::after,
+    clock::add_capped,
     sync::{Mutex, lock},
 };
 
@@ -138,7 +138,7 @@ impl HeldRoutes {
     ) -> Option<PartitionKey> {
         let mut held = lock(&self.held);
         // Removes expired entries first, so that they do not count against the maximum.
-        held.retain(|_, route| after(route.until, GRACE) > now);
+        held.retain(|_, route| add_capped(route.until, GRACE) > now);
         let route = (partition.clone(), class);
         // An existing entry can always be extended.
         let key = if held.len() < MOST_HELD || held.contains_key(&route) {
@@ -186,7 +186,7 @@ impl HeldRoutes {
         let classes = [Some(class), writes.filter(|writes| *writes != class)];
         let routes = classes.into_iter().flatten();
         let routes = routes.filter_map(|class| held.get(&(partition.clone(), class)));
-        let running = routes.filter(|route| after(route.until, GRACE) > now);
+        let running = routes.filter(|route| add_capped(route.until, GRACE) > now);
         running.map(|route| route.key.clone()).collect()
     }
 }
@@ -250,7 +250,7 @@ mod tests {
         )]
         let now = Instant::now();
         let (routes, partition) = (HeldRoutes::default(), PartitionKey::new("api"));
-        let until = after(now, Duration::from_secs(10));
+        let until = add_capped(now, Duration::from_secs(10));
         assert!(routes.is_empty());
         let class = |n: usize| RouteClass::new(true, n as u32 + 2);
         let held = |n| routes.hold(&partition, class(n), until, now).is_some();
@@ -264,7 +264,7 @@ mod tests {
                 .is_empty()
         );
 
-        let over = after(until, GRACE);
+        let over = add_capped(until, GRACE);
         assert!(routes.of(&partition, class(1), over).is_empty());
         assert!(
             routes

@@ -16,8 +16,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     ReplayableBody,
-    memory::{Memory, Share},
-    state::{Next, Piece, Refused, State},
+    memory::{Budget, BudgetShare},
+    state::{Next, BufferedFrame, ReplayError, State},
 };
 use crate::{
     BoxError,
@@ -78,9 +78,9 @@ struct Shared<B> {
     /// Held for a few statements, and never while foreign code runs.
     state: Mutex<State>,
     /// The budget of the layer, if the body belongs to one.
-    memory: Option<Arc<Memory>>,
+    budget: Option<Arc<Budget>>,
     /// Maximum number of bytes of data to buffer.
-    cap: usize,
+    max_body_bytes: usize,
     /// Whether the body announces from the start that it is larger than the cap.
     too_large: bool,
     /// The original body's size hint before it was polled.
@@ -97,14 +97,14 @@ impl<B: Body> ReplayBody<B> {
     }
 
     /// Wraps `body` like [`new`](Self::new), and charges what is buffered to the budget of `memory`.
-    pub(super) fn within(body: B, cap: usize, memory: Option<&Arc<Memory>>) -> Self {
+    pub(super) fn within(body: B, cap: usize, memory: Option<&Arc<Budget>>) -> Self {
         let size_hint = body.size_hint();
         let is_end_stream = body.is_end_stream();
         let shared = Shared {
             body: Mutex::new(Some(Box::pin(body))),
-            state: Mutex::new(State::new(is_end_stream, memory.cloned().map(Share::new))),
-            memory: memory.cloned(),
-            cap,
+            state: Mutex::new(State::new(is_end_stream, memory.cloned().map(BudgetShare::new))),
+            budget: memory.cloned(),
+            max_body_bytes: cap,
             too_large: usize::try_from(size_hint.lower()).map_or(true, |lower| lower > cap),
             size_hint,
             is_end_stream,
@@ -141,7 +141,7 @@ impl<B> ReplayableBody for ReplayBody<B> {
 
     /// Wakes the task of the former reader, so that its attempt ends now: it gets an error when it is polled again.
     fn supersede(&self) -> bool {
-        let mut after = AfterLocks::default();
+        let mut after = AfterUnlock::default();
         let Shared { body, state, .. } = &*self.shared;
         // Not during a poll: its frame would be lost for this copy.
         let _body = lock(body);
@@ -169,7 +169,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         // Declared before the locks, so that it is dropped after them.
-        let mut after = AfterLocks::default();
+        let mut after = AfterUnlock::default();
         let polled = this.poll_turn(cx, &mut after);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let length = frame.data_ref().map_or(0, Bytes::len);
@@ -207,7 +207,7 @@ where
     fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,
-        after: &mut AfterLocks,
+        after: &mut AfterUnlock,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.started = true;
         let Shared { body, state, .. } = &*self.shared;
@@ -234,7 +234,7 @@ where
         // Taken out, so that a body that panics is not polled again.
         let Some(mut original) = body.take() else {
             after.freed = lock(state).fail();
-            return Poll::Ready(Some(Err(Refused::Incomplete.into())));
+            return Poll::Ready(Some(Err(ReplayError::Incomplete.into())));
         };
         match original.as_mut().poll_frame(cx) {
             Poll::Pending => {
@@ -260,11 +260,11 @@ where
                 let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
                 let at_end = original.is_end_stream();
                 *body = Some(original);
-                let recorded = lock(state).record(&frame, self.shared.cap, at_end);
+                let recorded = lock(state).record(&frame, self.shared.max_body_bytes, at_end);
                 // Not simply one more: small frames share a piece, and a loss empties the buffer.
                 self.position = recorded.position;
                 after.freed = recorded.freed;
-                after.tell = self.shared.memory.clone().filter(|_| recorded.over_budget);
+                after.over_budget = self.shared.budget.clone().filter(|_| recorded.over_budget);
                 Poll::Ready(Some(Ok(frame)))
             }
         }
@@ -284,29 +284,29 @@ impl<B> fmt::Debug for ReplayBody<B> {
         f.debug_struct("ReplayBody")
             .field("copy", &self.copy)
             .field("read", &self.read)
-            .field("cap", &self.shared.cap)
+            .field("cap", &self.shared.max_body_bytes)
             .finish_non_exhaustive()
     }
 }
 
 /// Work that runs foreign code, and therefore must wait until the locks are released, even if the body panics.
 #[derive(Default)]
-struct AfterLocks {
+struct AfterUnlock {
     /// Waker of the former reader, to be woken.
     wake: Option<Waker>,
     /// Waker to be dropped.
     drop: Option<Waker>,
     /// Buffered pieces to be dropped.
-    freed: Vec<Piece>,
+    freed: Vec<BufferedFrame>,
     /// Budget to report as exhausted.
-    tell: Option<Arc<Memory>>,
+    over_budget: Option<Arc<Budget>>,
 }
 
-impl Drop for AfterLocks {
+impl Drop for AfterUnlock {
     fn drop(&mut self) {
-        if let Some(memory) = &self.tell {
+        if let Some(memory) = &self.over_budget {
             // The pieces and the other waker are dropped after this, with the fields.
-            memory.tell_over_budget();
+            memory.emit_over_budget();
         }
         if let Some(waker) = self.wake.take() {
             waker.wake();

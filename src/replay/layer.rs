@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{
     ReplayBody,
-    memory::{Memory, ReplayEvent},
+    memory::{Budget, ReplayEvent},
 };
 use crate::{sinks::Sinks, telemetry};
 
@@ -34,7 +34,7 @@ pub struct RequestBodyReplayLayer {
     /// Maximum number of bytes of data to buffer per body.
     cap: usize,
     /// The budget, and the sinks of its events.
-    memory: Arc<Memory>,
+    memory: Arc<Budget>,
 }
 
 impl RequestBodyReplayLayer {
@@ -42,16 +42,16 @@ impl RequestBodyReplayLayer {
     #[must_use]
     pub fn new() -> Self {
         let mut sinks = Sinks::default();
-        telemetry::tell_of_bodies(&mut sinks);
+        telemetry::install_replay_sinks(&mut sinks);
         Self {
-            cap: DEFAULT_CAP,
-            memory: Arc::new(Memory::new(DEFAULT_BUDGET, sinks)),
+            cap: DEFAULT_MAX_BODY_BYTES,
+            memory: Arc::new(Budget::new(DEFAULT_MAX_TOTAL_BYTES, sinks)),
         }
     }
 
     /// Sets the maximum number of bytes of data that are buffered per body. A larger body is sent once. Default: 64 KiB.
     #[must_use]
-    pub fn cap(mut self, bytes: usize) -> Self {
+    pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.cap = bytes;
         self
     }
@@ -61,9 +61,9 @@ impl RequestBodyReplayLayer {
     ///
     /// Call it before the layer is cloned or used: the layer gets a new budget, of which nothing is used.
     #[must_use]
-    pub fn budget(mut self, bytes: usize) -> Self {
+    pub fn max_total_bytes(mut self, bytes: usize) -> Self {
         // A new budget, because clones and services share the old one.
-        self.memory = Arc::new(Memory::new(bytes, self.memory.sinks.clone()));
+        self.memory = Arc::new(Budget::new(bytes, self.memory.sinks.clone()));
         self
     }
 
@@ -73,14 +73,14 @@ impl RequestBodyReplayLayer {
     pub fn on_event(mut self, sink: impl Fn(&ReplayEvent) + Send + Sync + 'static) -> Self {
         let mut sinks = self.memory.sinks.clone();
         sinks.add(sink);
-        self.memory = Arc::new(Memory::new(self.memory.budget, sinks));
+        self.memory = Arc::new(Budget::new(self.memory.max_total_bytes, sinks));
         self
     }
 
     /// Returns the number of bytes that are buffered now.
     #[must_use]
-    pub fn bytes_kept(&self) -> usize {
-        self.memory.kept()
+    pub fn buffered_bytes(&self) -> usize {
+        self.memory.buffered()
     }
 }
 
@@ -121,7 +121,7 @@ impl<S> Layer<S> for RequestBodyReplayLayer {
 pub struct RequestBodyReplay<S> {
     inner: S,
     cap: usize,
-    memory: Arc<Memory>,
+    memory: Arc<Budget>,
 }
 
 impl<S, B> Service<Request<B>> for RequestBodyReplay<S>
@@ -145,6 +145,6 @@ where
 }
 
 /// Default of [`RequestBodyReplayLayer::cap`], in bytes.
-const DEFAULT_CAP: usize = 64 * 1024;
+const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
 /// Default of [`RequestBodyReplayLayer::budget`], in bytes.
-const DEFAULT_BUDGET: usize = 64 * 1024 * 1024;
+const DEFAULT_MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::sinks::{Family, Sinks};
+use crate::sinks::{EventType, Sinks};
 
 /// An event of a buffered request body.
 ///
@@ -39,39 +39,39 @@ pub enum ReplayEvent {
 /// The type of the events of request bodies.
 pub(crate) struct ReplayEvents;
 
-impl Family for ReplayEvents {
+impl EventType for ReplayEvents {
     type Event<'a> = ReplayEvent;
 }
 
 /// A buffer budget. A body charges it when it buffers data, and returns all of it when its buffer is freed.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct Budget {
     /// Maximum number of bytes.
-    pub(super) budget: usize,
+    pub(super) max_total_bytes: usize,
     /// Sinks of the layer's events.
     pub(super) sinks: Sinks<ReplayEvents>,
     /// Number of bytes in use. Relaxed is enough: the counter guards no other data.
-    kept: AtomicUsize,
+    buffered: AtomicUsize,
 }
 
-impl Memory {
+impl Budget {
     /// Creates a budget of which nothing is used.
     pub(super) fn new(budget: usize, sinks: Sinks<ReplayEvents>) -> Self {
         Self {
-            budget,
+            max_total_bytes: budget,
             sinks,
-            kept: AtomicUsize::new(0),
+            buffered: AtomicUsize::new(0),
         }
     }
 
     /// Returns the number of bytes in use.
-    pub(super) fn kept(&self) -> usize {
-        self.kept.load(Relaxed)
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered.load(Relaxed)
     }
 
     /// Emits [`ReplayEvent::OverBudget`]. The caller must not hold a lock.
-    pub(super) fn tell_over_budget(&self) {
-        let budget = self.budget;
+    pub(super) fn emit_over_budget(&self) {
+        let budget = self.max_total_bytes;
         self.sinks.emit(&ReplayEvent::OverBudget { budget });
     }
 }
@@ -80,26 +80,26 @@ impl Memory {
 ///
 /// It only grows: a body keeps all of its buffer or none of it.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct BudgetShare {
     /// The budget.
-    memory: Arc<Memory>,
+    max_total_bytes: Arc<Budget>,
     /// Number of bytes charged.
     bytes: usize,
 }
 
-impl Share {
+impl BudgetShare {
     /// Creates an empty share.
-    pub(super) fn new(memory: Arc<Memory>) -> Self {
-        Self { memory, bytes: 0 }
+    pub(super) fn new(memory: Arc<Budget>) -> Self {
+        Self { max_total_bytes: memory, bytes: 0 }
     }
 
     /// Charges `bytes` more. Returns `false`, and charges nothing, if the budget does not allow it.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
-        let budget = self.memory.budget;
+        let budget = self.max_total_bytes.max_total_bytes;
         let more = |kept: usize| kept.checked_add(bytes).filter(|sum| *sum <= budget);
         let there = self
-            .memory
-            .kept
+            .max_total_bytes
+            .buffered
             // Checked and added in one step, so that bodies on several threads cannot exceed the budget together.
             .fetch_update(Relaxed, Relaxed, more)
             .is_ok();
@@ -110,8 +110,8 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
-        self.memory.kept.fetch_sub(self.bytes, Relaxed);
+        self.max_total_bytes.buffered.fetch_sub(self.bytes, Relaxed);
     }
 }

@@ -60,8 +60,8 @@ pub use self::{
 };
 
 /// Returns whether `error` is one that a [`ReplayBody`] yields in place of its body.
-pub(crate) fn is_refusal(error: &(dyn Error + 'static)) -> bool {
-    error.is::<state::Refused>()
+pub(crate) fn is_replay_error(error: &(dyn Error + 'static)) -> bool {
+    error.is::<state::ReplayError>()
 }
 
 /// A request body that the layers that retry can copy.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
-use super::memory::Share;
+use super::memory::BudgetShare;
 
 /// The state of one body, shared by all of its copies. Its lock is held for a few statements, and never while foreign code
 /// runs.
@@ -30,19 +30,19 @@ pub(super) struct State {
     /// Numbers of the copies that may still be read, in the order in which they are sent.
     copies: Vec<u64>,
     /// Number of the latest copy.
-    made: u64,
+    last_copy: u64,
     /// The copy that is being read.
     reader: Option<u64>,
     /// Wakes the reader's task while it waits for the original body.
     waker: Option<Waker>,
     /// The buffered frames, in order.
-    remembered: Vec<Piece>,
+    buffered: Vec<BufferedFrame>,
     /// Number of bytes of data in `remembered`.
     size: usize,
     /// What is charged to the layer's budget. `None` without a budget, and after a loss.
-    share: Option<Share>,
+    share: Option<BudgetShare>,
     /// Whether a frame was read that is not buffered, so that only the reader can continue.
-    lost: bool,
+    incomplete: bool,
     /// Whether the original body failed, so that the reader cannot continue either.
     failed: bool,
     /// Whether the original body has ended.
@@ -53,16 +53,16 @@ pub(super) struct State {
 
 impl State {
     /// Creates the state of a body with one copy, number 0, of which nothing was read.
-    pub(super) fn new(at_end: bool, share: Option<Share>) -> Self {
+    pub(super) fn new(at_end: bool, share: Option<BudgetShare>) -> Self {
         Self {
             copies: vec![0],
-            made: 0,
+            last_copy: 0,
             reader: None,
             waker: None,
-            remembered: Vec::new(),
+            buffered: Vec::new(),
             size: 0,
             share,
-            lost: false,
+            incomplete: false,
             failed: false,
             ended: false,
             at_end,
@@ -71,17 +71,17 @@ impl State {
 
     /// Adds a copy made of `copy`, and returns its number; `None` if a new copy could not be sent in full.
     pub(super) fn add(&mut self, copy: u64) -> Option<u64> {
-        if self.lost {
+        if self.incomplete {
             return None;
         }
         // A copy that was superseded cannot be copied: its frames may be gone.
-        let source = self.place(copy)?;
-        let reader = self.reader.and_then(|reader| self.place(reader));
-        self.made += 1;
+        let source = self.position_of(copy)?;
+        let reader = self.reader.and_then(|reader| self.position_of(reader));
+        self.last_copy += 1;
         // Not before the reader: such a copy could not take over.
         let place = source.max(reader.unwrap_or(source)) + 1;
-        self.copies.insert(place, self.made);
-        Some(self.made)
+        self.copies.insert(place, self.last_copy);
+        Some(self.last_copy)
     }
 
     /// Removes `copy`, which is being dropped. The caller drops the returned waker after the lock is released.
@@ -96,15 +96,15 @@ impl State {
 
     /// Returns whether `copy` can still be sent in full.
     pub(super) fn is_intact(&self, copy: u64) -> bool {
-        self.standing(copy).is_ok() && !self.failed
+        self.check_current(copy).is_ok() && !self.failed
     }
 
     /// Makes `copy` the reader. The caller wakes the former reader's waker after the lock is released: it would otherwise
     /// wait forever.
-    pub(super) fn claim(&mut self, copy: u64) -> Result<Option<Waker>, Refused> {
-        if let Err(refused) = self.standing(copy) {
+    pub(super) fn claim(&mut self, copy: u64) -> Result<Option<Waker>, ReplayError> {
+        if let Err(refused) = self.check_current(copy) {
             // Removed, so that it stays superseded after the reader is dropped.
-            if let Refused::Superseded = refused {
+            if let ReplayError::Superseded = refused {
                 self.copies.retain(|other| *other != copy);
             }
             return Err(refused);
@@ -121,16 +121,16 @@ impl State {
 
     /// Makes `copy` the reader if it can be sent in full. The caller holds the lock on the original body, so that nothing
     /// polls it, and wakes the former reader's waker after the lock is released.
-    pub(super) fn supersede(&mut self, copy: u64) -> Result<Option<Waker>, Refused> {
+    pub(super) fn supersede(&mut self, copy: u64) -> Result<Option<Waker>, ReplayError> {
         if self.failed {
-            return Err(Refused::Incomplete);
+            return Err(ReplayError::Incomplete);
         }
         self.claim(copy)
     }
 
     /// Returns what the reader, which has yielded `position` pieces, does next.
     pub(super) fn next(&mut self, position: usize) -> Next {
-        match self.remembered.get_mut(position) {
+        match self.buffered.get_mut(position) {
             Some(piece) => Next::Replay(piece.next_frame()),
             None if self.ended => Next::End,
             None => Next::Read,
@@ -140,7 +140,7 @@ impl State {
     /// Returns whether `copy` is the reader, has yielded `position` pieces, and need not be polled again.
     pub(super) fn is_end(&self, copy: u64, position: usize) -> bool {
         let at_end = self.ended || self.at_end;
-        at_end && self.reader == Some(copy) && position >= self.remembered.len()
+        at_end && self.reader == Some(copy) && position >= self.buffered.len()
     }
 
     /// Returns whether `waker` wakes the reader's task.
@@ -159,32 +159,32 @@ impl State {
         self.at_end = at_end;
         let length = frame.data_ref().map(Bytes::len);
         // Empty frames add no bytes, and there may be any number of them.
-        if self.lost || length == Some(0) {
-            return Recorded::at(self.remembered.len());
+        if self.incomplete || length == Some(0) {
+            return Recorded::at(self.buffered.len());
         }
         let size = self.size.saturating_add(length.unwrap_or(0));
         // The last remaining copy needs no buffer: a new copy could only be made of itself, and it can be sent without.
         let wanted = self.copies.len() > 1 && size <= cap;
         let kept = if wanted {
-            self.remember(frame)
+            self.buffer(frame)
         } else {
-            Err(Unkept::Unwanted)
+            Err(NotBuffered::Unwanted)
         };
         match kept {
             Ok(replaced) => {
                 self.size = size;
                 Recorded {
                     freed: replaced.into_iter().collect(),
-                    ..Recorded::at(self.remembered.len())
+                    ..Recorded::at(self.buffered.len())
                 }
             }
             Err(unkept) => {
-                self.lost = true;
+                self.incomplete = true;
                 self.share = None;
                 Recorded {
                     // A part of the buffer is of no use: freeing it returns memory early.
-                    freed: mem::take(&mut self.remembered),
-                    over_budget: matches!(unkept, Unkept::OverBudget),
+                    freed: mem::take(&mut self.buffered),
+                    over_budget: matches!(unkept, NotBuffered::OverBudget),
                     ..Recorded::at(0)
                 }
             }
@@ -193,22 +193,22 @@ impl State {
 
     /// Buffers a frame: a large one by reference, small ones in a shared buffer. Returns the piece that this replaces, to be
     /// dropped after the lock is released.
-    fn remember(&mut self, frame: &Frame<Bytes>) -> Result<Option<Piece>, Unkept> {
+    fn buffer(&mut self, frame: &Frame<Bytes>) -> Result<Option<BufferedFrame>, NotBuffered> {
         let share = &mut self.share;
         if let Some(data) = frame.data_ref() {
-            let small = data.len() < SMALL;
-            if small && let Some(last) = self.remembered.last_mut().filter(|p| p.takes(data)) {
+            let small = data.len() < MIN_SHARED_BYTES;
+            if small && let Some(last) = self.buffered.last_mut().filter(|p| p.accepts(data)) {
                 return last.append(data, share);
             }
             grow(share, data.len())?;
-            self.remembered.push(Piece::Data(data.clone()));
+            self.buffered.push(BufferedFrame::Data(data.clone()));
         } else if let Some(trailers) = frame.trailers_ref() {
             grow(share, size_of_fields(trailers))?;
-            self.remembered
-                .push(Piece::Trailers(Box::new(trailers.clone())));
+            self.buffered
+                .push(BufferedFrame::Trailers(Box::new(trailers.clone())));
         } else {
             // A kind of frame that http-body does not have yet.
-            return Err(Unkept::Unwanted);
+            return Err(NotBuffered::Unwanted);
         }
         Ok(None)
     }
@@ -219,32 +219,32 @@ impl State {
     }
 
     /// Records that the original body failed. The caller drops the returned pieces after the lock is released.
-    pub(super) fn fail(&mut self) -> Vec<Piece> {
-        self.lost = true;
+    pub(super) fn fail(&mut self) -> Vec<BufferedFrame> {
+        self.incomplete = true;
         self.failed = true;
         self.at_end = false;
         self.share = None;
-        mem::take(&mut self.remembered)
+        mem::take(&mut self.buffered)
     }
 
     /// Returns an error if `copy` may not become the reader, or stay it.
     ///
     /// `Superseded` takes precedence over `Incomplete`: it is the more precise reason.
-    fn standing(&self, copy: u64) -> Result<(), Refused> {
-        let place = self.place(copy).ok_or(Refused::Superseded)?;
+    fn check_current(&self, copy: u64) -> Result<(), ReplayError> {
+        let place = self.position_of(copy).ok_or(ReplayError::Superseded)?;
         // The reader continues even after a loss: it has read past what is missing.
         match self.reader {
             Some(reader) if reader == copy => Ok(()),
             // Copies are sent in order, so one before the reader belongs to an attempt that was abandoned.
-            Some(reader) if self.place(reader) > Some(place) => Err(Refused::Superseded),
+            Some(reader) if self.position_of(reader) > Some(place) => Err(ReplayError::Superseded),
             // A new reader would start from the buffer, in which frames are missing.
-            _ if self.lost => Err(Refused::Incomplete),
+            _ if self.incomplete => Err(ReplayError::Incomplete),
             _ => Ok(()),
         }
     }
 
     /// Returns the index of `copy` in the order of sending.
-    fn place(&self, copy: u64) -> Option<usize> {
+    fn position_of(&self, copy: u64) -> Option<usize> {
         self.copies.iter().position(|other| *other == copy)
     }
 }
@@ -254,7 +254,7 @@ pub(super) struct Recorded {
     /// The reader's new position.
     pub(super) position: usize,
     /// Pieces to be dropped after the lock is released.
-    pub(super) freed: Vec<Piece>,
+    pub(super) freed: Vec<BufferedFrame>,
     /// Whether the frame exceeded the layer's budget. Reported after the lock is released.
     pub(super) over_budget: bool,
 }
@@ -271,7 +271,7 @@ impl Recorded {
 }
 
 /// A buffered part of the body: one frame, or several small ones.
-pub(super) enum Piece {
+pub(super) enum BufferedFrame {
     /// A frame of data.
     Data(Bytes),
     /// Consecutive small frames. Its capacity is charged to the budget.
@@ -280,18 +280,18 @@ pub(super) enum Piece {
     Trailers(Box<HeaderMap>),
 }
 
-impl Piece {
+impl BufferedFrame {
     /// Returns whether the small frame `data` can be appended to this piece.
-    fn takes(&self, data: &Bytes) -> bool {
+    fn accepts(&self, data: &Bytes) -> bool {
         match self {
-            Self::Data(first) => first.len() < SMALL,
-            Self::Small(buffer) => buffer.len() + data.len() <= BUFFER,
+            Self::Data(first) => first.len() < MIN_SHARED_BYTES,
+            Self::Small(buffer) => buffer.len() + data.len() <= MAX_BUFFER_BYTES,
             Self::Trailers(_) => false,
         }
     }
 
     /// Appends `data`. Returns the frame that the buffer replaces.
-    fn append(&mut self, data: &Bytes, share: &mut Option<Share>) -> Result<Option<Self>, Unkept> {
+    fn append(&mut self, data: &Bytes, share: &mut Option<BudgetShare>) -> Result<Option<Self>, NotBuffered> {
         match self {
             // The first small frame was stored by reference: the second one turns it into a buffer.
             Self::Data(first) => {
@@ -307,13 +307,13 @@ impl Piece {
                 // what is needed.
                 if length > buffer.capacity() {
                     let charged = buffer.capacity();
-                    reserve(buffer, charged, (2 * charged).clamp(length, BUFFER), share)
+                    reserve(buffer, charged, (2 * charged).clamp(length, MAX_BUFFER_BYTES), share)
                         .or_else(|_| reserve(buffer, charged, length, share))?;
                 }
                 buffer.extend_from_slice(data);
                 Ok(None)
             }
-            Self::Trailers(_) => Err(Unkept::Unwanted),
+            Self::Trailers(_) => Err(NotBuffered::Unwanted),
         }
     }
 
@@ -333,7 +333,7 @@ impl Piece {
 
 /// The reason why a frame is not buffered.
 #[derive(Debug)]
-enum Unkept {
+enum NotBuffered {
     /// It exceeds the cap, or there is no other copy.
     Unwanted,
     /// It exceeds the layer's budget.
@@ -345,8 +345,8 @@ fn reserve(
     buffer: &mut Vec<u8>,
     charged: usize,
     capacity: usize,
-    share: &mut Option<Share>,
-) -> Result<(), Unkept> {
+    share: &mut Option<BudgetShare>,
+) -> Result<(), NotBuffered> {
     // Charged before it is allocated, so that the budget is never exceeded.
     grow(share, capacity.saturating_sub(charged))?;
     buffer.reserve_exact(capacity - buffer.len());
@@ -354,9 +354,9 @@ fn reserve(
 }
 
 /// Charges `bytes` to the budget, if there is one.
-fn grow(share: &mut Option<Share>, bytes: usize) -> Result<(), Unkept> {
+fn grow(share: &mut Option<BudgetShare>, bytes: usize) -> Result<(), NotBuffered> {
     let within = share.as_mut().is_none_or(|share| share.grow(bytes));
-    within.then_some(()).ok_or(Unkept::OverBudget)
+    within.then_some(()).ok_or(NotBuffered::OverBudget)
 }
 
 /// Returns the approximate number of bytes that a copy of these fields allocates.
@@ -366,15 +366,15 @@ fn size_of_fields(fields: &HeaderMap) -> usize {
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
     // The table is allocated for its capacity, not for its entries.
-    text + fields.capacity() * FIELD
+    text + fields.capacity() * FIELD_SIZE
 }
 
 /// Length, in bytes, from which on a frame is buffered by reference.
-const SMALL: usize = 1024;
+const MIN_SHARED_BYTES: usize = 1024;
 /// Maximum size, in bytes, of a buffer of small frames.
-const BUFFER: usize = 8 * 1024;
+const MAX_BUFFER_BYTES: usize = 8 * 1024;
 /// Approximate size, in bytes, of an entry of a header map.
-const FIELD: usize = 104;
+const FIELD_SIZE: usize = 104;
 
 /// What the reader does next.
 pub(super) enum Next {
@@ -388,14 +388,14 @@ pub(super) enum Next {
 
 /// The reason why a copy yields an error instead of its body.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(super) enum ReplayError {
     /// A later copy has taken over.
     Superseded,
     /// A part of the body is no longer buffered, or the original body failed.
     Incomplete,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Superseded => "request body superseded by a later attempt",
@@ -404,7 +404,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl Error for Refused {}
+impl Error for ReplayError {}
 
 #[cfg(test)]
 mod tests {
@@ -427,7 +427,7 @@ mod tests {
                 assert_eq!(recorded.position, *position, "{data} of {pieces:?}");
             }
             assert!(matches!(state.next(0), Next::Read));
-            assert!(matches!(state.claim(1), Err(Refused::Incomplete)));
+            assert!(matches!(state.claim(1), Err(ReplayError::Incomplete)));
         }
     }
 

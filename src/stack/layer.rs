@@ -43,7 +43,7 @@ impl M2mLayer {
     /// Combines the two layers: limits outside, credentials inside.
     #[must_use]
     pub fn new(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Self {
-        let (limiter, auth) = (limits.into_limiter(), credentials.into_exchange());
+        let (limiter, auth) = (limits.into_limiter(), credentials.into_auth());
         Self {
             policies: Sharded::new(|| M2mPolicy::new(Arc::clone(&limiter), Arc::clone(&auth))),
         }
@@ -52,13 +52,13 @@ impl M2mLayer {
     /// Returns a handle to the tokens, for everything other than requests through this layer.
     #[must_use]
     pub fn tokens(&self) -> TokenHandle {
-        TokenHandle::new(Arc::clone(&self.policies.here().auth.auth.tokens))
+        TokenHandle::new(Arc::clone(&self.policies.local().auth.auth.refresher))
     }
 
     /// Returns a handle to the quotas.
     #[must_use]
     pub fn quotas(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.policies.here().limits.limiter))
+        QuotaHandle::new(Arc::clone(&self.policies.local().limits.limiter))
     }
 }
 
@@ -66,7 +66,7 @@ impl<S> Layer<S> for M2mLayer {
     type Service = M2m<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let limiter = &self.policies.here().limits.limiter;
+        let limiter = &self.policies.local().limits.limiter;
         // Reports a layer of this crate inside `S` that this one must not surround.
         limiter.report(limiter.usage.both_around::<S>());
         M2m::new(inner, self.policies.clone())

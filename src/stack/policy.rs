@@ -16,7 +16,7 @@ use http_body::Body;
 use crate::{
     BoxError,
     call::{Begin, Next, Policy, Started, copy::Resend, in_time},
-    client_credentials::{AuthCall, AuthPolicy, Exchange, Refusal, Sent},
+    client_credentials::{AuthCall, AuthPolicy, Auth, Rejection, SentWith},
     rate_limit_retry::{Admission, Begun, Call, LimitPolicy, Limiter, Ticket},
 };
 
@@ -42,12 +42,12 @@ pub(super) struct M2mAttempt {
     /// Permit of the limiter (`Ticket`), which records the outcome.
     ticket: Ticket,
     /// The token that the attempt was sent with, if any.
-    sent: Option<Sent>,
+    sent: Option<SentWith>,
 }
 
 impl M2mPolicy {
     /// Creates the policy of one thread.
-    pub(super) fn new(limiter: Arc<Limiter>, auth: Arc<Exchange>) -> Self {
+    pub(super) fn new(limiter: Arc<Limiter>, auth: Arc<Auth>) -> Self {
         Self {
             limits: LimitPolicy::new(limiter),
             auth: AuthPolicy::new(auth),
@@ -60,7 +60,7 @@ impl Policy for M2mPolicy {
     type Pending = Admission;
     type Permit = Ticket;
     type Attempt = M2mAttempt;
-    type Rejection = Refusal;
+    type Rejection = Rejection;
 
     #[inline]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
@@ -69,7 +69,7 @@ impl Policy for M2mPolicy {
         let now = limiter.now();
         let token = auth.and_then(|auth| self.auth.token(limiter.by_tokio(now), auth.origin()));
         let head = (&*request).into();
-        let settings = self.auth.auth.tokens.cell.settings();
+        let settings = self.auth.auth.refresher.cache.settings();
         // A request without the token belongs to the partition of the origin, not to that of the credential.
         let credential = auth.and(settings.credential.as_deref());
         if token.is_some() != auth.is_some() {
@@ -95,13 +95,13 @@ impl Policy for M2mPolicy {
         mut pending: Option<Admission>,
     ) -> Result<Ticket, BoxError> {
         let limiter = &self.limits.limiter;
-        let tokens = &self.auth.auth.tokens;
+        let tokens = &self.auth.auth.refresher;
         // A usable token is checked again after each wait.
         let now = limiter.by_tokio(limiter.now());
-        if call.auth.is_some() && tokens.warm(now).is_none() {
+        if call.auth.is_some() && tokens.get_cached(now).is_none() {
             // A place in the queue must not be held while waiting for a token.
             drop(pending.take());
-            let obtained = in_time(limiter.time_left(&call.limits), tokens.obtain()).await;
+            let obtained = in_time(limiter.time_left(&call.limits), tokens.get()).await;
             obtained.ok_or_else(|| Limiter::deadline_exceeded(&call.limits, false))??;
         }
         limiter.admit(&mut call.limits, pending).await
@@ -158,7 +158,7 @@ impl Policy for M2mPolicy {
             (Ok(response), Some((auth, sent))) => self
                 .auth
                 .auth
-                .refusal(response, auth, sent)
+                .rejection(response, auth, sent)
                 .map(|refusal| (auth, refusal)),
             _ => None,
         };
@@ -182,13 +182,13 @@ impl Policy for M2mPolicy {
     async fn reauthenticate<RB: Body + Send>(
         &self,
         call: &mut M2mCall,
-        refusal: Refusal,
+        refusal: Rejection,
         response: &mut Response<RB>,
     ) -> bool {
         // At most one replay per call.
         call.limits.token_replaced = true;
         let limiter = &self.limits.limiter;
-        let replacement = self.auth.auth.replacement(refusal);
+        let replacement = self.auth.auth.refresh_and_wait(refusal);
         let token = in_time(limiter.time_left(&call.limits), replacement).await;
         if let Some(auth) = &mut call.auth {
             auth.is_replay = true;
@@ -211,7 +211,7 @@ impl Policy for M2mPolicy {
 }
 
 /// Combines a permit, and a token if there is one, into an attempt.
-fn started(ticket: Ticket, token: Option<(HeaderValue, Sent)>) -> Started<M2mPolicy> {
+fn started(ticket: Ticket, token: Option<(HeaderValue, SentWith)>) -> Started<M2mPolicy> {
     let (credential, sent) = token.unzip();
     Started {
         attempt: M2mAttempt { ticket, sent },

@@ -29,7 +29,7 @@ pub(crate) enum Access {
 
 /// Transition to report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Change {
+pub(crate) enum HealthChange {
     /// The store has begun to fail.
     Failed,
     /// The store works again.
@@ -41,8 +41,8 @@ impl Health {
     ///
     /// The transition depends on the combined state: a store that fails in two ways has recovered only when both have
     /// ended.
-    pub(crate) fn learn(&mut self, access: Access, error: Option<&StoreError>) -> Option<Change> {
-        let was_ill = self.is_ill();
+    pub(crate) fn record(&mut self, access: Access, error: Option<&StoreError>) -> Option<HealthChange> {
+        let was_ill = self.is_degraded();
         match (error.map(StoreError::kind), access) {
             (None, Access::Read) => {
                 // A successful read proves that an entry is readable, but not that the store accepts writes.
@@ -58,9 +58,9 @@ impl Health {
             (Some(_), Access::Read) => self.reading_fails = true,
             (Some(_), Access::Write) => self.writing_fails = true,
         }
-        match (was_ill, self.is_ill()) {
-            (false, true) => Some(Change::Failed),
-            (true, false) => Some(Change::Recovered),
+        match (was_ill, self.is_degraded()) {
+            (false, true) => Some(HealthChange::Failed),
+            (true, false) => Some(HealthChange::Recovered),
             _ => None,
         }
     }
@@ -68,7 +68,7 @@ impl Health {
     /// Returns whether reads, writes or an entry currently fail.
     ///
     /// An unreadable entry counts as well, because someone else writes to the store or the keys differ.
-    fn is_ill(&self) -> bool {
+    fn is_degraded(&self) -> bool {
         self.reading_fails || self.writing_fails || self.unreadable
     }
 }
@@ -85,11 +85,11 @@ mod tests {
         let down = StoreError::unavailable("is down");
         let mut health = Health::default();
 
-        assert_eq!(health.learn(Read, None), None);
-        assert_eq!(health.learn(Read, Some(&down)), Some(Change::Failed));
-        assert_eq!(health.learn(Read, Some(&down)), None);
-        assert_eq!(health.learn(Read, None), Some(Change::Recovered));
-        assert_eq!(health.learn(Write, None), None);
+        assert_eq!(health.record(Read, None), None);
+        assert_eq!(health.record(Read, Some(&down)), Some(HealthChange::Failed));
+        assert_eq!(health.record(Read, Some(&down)), None);
+        assert_eq!(health.record(Read, None), Some(HealthChange::Recovered));
+        assert_eq!(health.record(Write, None), None);
     }
 
     #[test]
@@ -97,10 +97,10 @@ mod tests {
         let full = StoreError::unavailable("is full");
         let mut health = Health::default();
 
-        assert_eq!(health.learn(Write, Some(&full)), Some(Change::Failed));
-        assert_eq!(health.learn(Read, None), None);
-        assert_eq!(health.learn(Write, Some(&full)), None);
-        assert_eq!(health.learn(Write, None), Some(Change::Recovered));
+        assert_eq!(health.record(Write, Some(&full)), Some(HealthChange::Failed));
+        assert_eq!(health.record(Read, None), None);
+        assert_eq!(health.record(Write, Some(&full)), None);
+        assert_eq!(health.record(Write, None), Some(HealthChange::Recovered));
     }
 
     #[test]
@@ -108,9 +108,9 @@ mod tests {
         let garbage = StoreError::unreadable("holds garbage");
         let mut health = Health::default();
 
-        assert_eq!(health.learn(Read, Some(&garbage)), Some(Change::Failed));
-        assert_eq!(health.learn(Write, None), None);
-        assert_eq!(health.learn(Read, Some(&garbage)), None);
-        assert_eq!(health.learn(Read, None), Some(Change::Recovered));
+        assert_eq!(health.record(Read, Some(&garbage)), Some(HealthChange::Failed));
+        assert_eq!(health.record(Write, None), None);
+        assert_eq!(health.record(Read, Some(&garbage)), None);
+        assert_eq!(health.record(Read, None), Some(HealthChange::Recovered));
     }
 }

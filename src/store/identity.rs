@@ -25,9 +25,9 @@ use zeroize::Zeroizing;
 /// assert_ne!(identity("a", "bc").expose(), identity("ab", "c").expose());
 /// ```
 #[derive(Clone, Eq, PartialEq)]
-pub struct CacheIdentity(Zeroizing<Vec<u8>>);
+pub struct CacheKey(Zeroizing<Vec<u8>>);
 
-impl CacheIdentity {
+impl CacheKey {
     /// Creates a key of the given kind, without further fields.
     #[must_use]
     pub fn new(kind: impl AsRef<str>) -> Self {
@@ -78,7 +78,7 @@ impl CacheIdentity {
 }
 
 /// Does not print the fields, which contain secrets.
-impl fmt::Debug for CacheIdentity {
+impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CacheIdentity(..)")
     }
@@ -93,7 +93,7 @@ mod tests {
         let identity = |fields: &[(&str, &str)]| {
             fields
                 .iter()
-                .fold(CacheIdentity::new("x"), |identity, (name, value)| {
+                .fold(CacheKey::new("x"), |identity, (name, value)| {
                     identity.field(name, value)
                 })
         };
@@ -103,7 +103,7 @@ mod tests {
             identity(&[("ab", "c")]),
             identity(&[("a", "b"), ("c", "")]),
             identity(&[("a", ""), ("b", "c")]),
-            CacheIdentity::new("x").nested("a", &identity(&[("b", "c")])),
+            CacheKey::new("x").nested("a", &identity(&[("b", "c")])),
         ];
 
         for (index, one) in all.iter().enumerate() {

@@ -14,7 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{CacheIdentity, StoreError};
+use super::{CacheKey, StoreError};
 use crate::secret::SecretBytes;
 
 /// The named keys of a store. The first key encrypts; every key can decrypt. Not cheap to clone.
@@ -38,7 +38,7 @@ use crate::secret::SecretBytes;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct StoreKeys {
+pub struct StoreKeyring {
     /// The key that writes.
     active: Key,
     /// Keys that only read, in the order in which they were added.
@@ -63,10 +63,10 @@ pub(crate) struct Entry<'a> {
     /// The key that the entry belongs to.
     key: &'a Key,
     /// HMAC-SHA-256 of the cache key under the key's index subkey.
-    cache_key: [u8; 32],
+    key_hash: [u8; 32],
 }
 
-impl StoreKeys {
+impl StoreKeyring {
     /// Creates a key ring with one key, of at least 32 random bytes.
     ///
     /// `id` names the key: 1 to 64 ASCII letters, digits, `-`, `_` and `.`.
@@ -87,14 +87,14 @@ impl StoreKeys {
     /// # Errors
     ///
     /// As for [`new`](Self::new), and if the ring already has a key with this name.
-    pub fn and(
+    pub fn with_key(
         mut self,
         id: impl Into<String>,
         key: impl Into<SecretBytes>,
     ) -> Result<Self, StoreError> {
         let key = Key::new(id.into(), &key.into())?;
         if self.all().any(|known| known.id == key.id) {
-            return Err(wrong(format!("has two keys named {:?}", key.id)));
+            return Err(invalid(format!("has two keys named {:?}", key.id)));
         }
         self.others.push(key);
         Ok(self)
@@ -115,15 +115,15 @@ impl StoreKeys {
             .map(|part| {
                 let (id, key) = part
                     .split_once(':')
-                    .ok_or_else(|| wrong("has a key that is not written as `name:base64`"))?;
+                    .ok_or_else(|| invalid("has a key that is not written as `name:base64`"))?;
                 let key = STANDARD
                     .decode(key)
-                    .map_err(|_| wrong(format!("has a key, {id:?}, that is not base64")))?;
+                    .map_err(|_| invalid(format!("has a key, {id:?}, that is not base64")))?;
                 Ok::<_, StoreError>((id.to_owned(), SecretBytes::from(key)))
             });
         // An empty text is usually an unset variable. Failing here prevents storing tokens unencrypted by mistake.
         let Some(first) = keys.next() else {
-            return Err(wrong(
+            return Err(invalid(
                 "has no key to encrypt tokens with; give it one of 32 bytes at random (`openssl rand -base64 32`), or use \
                  `StoreKeys::dangerously_unencrypted`",
             ));
@@ -132,7 +132,7 @@ impl StoreKeys {
         // Duplicate names are rejected by `and`.
         keys.try_fold(Self::new(id, key)?, |all, next| {
             let (id, key) = next?;
-            all.and(id, key)
+            all.with_key(id, key)
         })
     }
 
@@ -168,13 +168,13 @@ impl Key {
         // A name is part of the associated data and of `Debug`, so it must be short and printable.
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
-            return Err(wrong(
+            return Err(invalid(
                 "has a key whose name is not of 1 to 64 letters, digits, `-`, `_` and `.`",
             ));
         }
         // A passphrase would be open to guessing; 32 random bytes are not.
         if key.expose().len() < 32 {
-            return Err(wrong(format!("has a key, {id:?}, of less than 32 bytes")));
+            return Err(invalid(format!("has a key, {id:?}, of less than 32 bytes")));
         }
         Ok(Self::derive(id, key.expose()))
     }
@@ -193,10 +193,10 @@ impl Key {
     }
 
     /// Returns the entry of a cache key under this key.
-    pub(crate) fn entry(&self, identity: &CacheIdentity) -> Entry<'_> {
+    pub(crate) fn entry(&self, identity: &CacheKey) -> Entry<'_> {
         Entry {
             key: self,
-            cache_key: mac(&self.index[..], &[identity.expose()]),
+            key_hash: mac(&self.index[..], &[identity.expose()]),
         }
     }
 }
@@ -204,7 +204,7 @@ impl Key {
 impl Entry<'_> {
     /// Returns the name of the entry in the store: base64url without padding, 43 characters.
     pub(crate) fn name(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.cache_key)
+        URL_SAFE_NO_PAD.encode(self.key_hash)
     }
 
     /// Returns a tag that identifies a token without revealing it. It depends on the entry, so that equal tokens of
@@ -212,7 +212,7 @@ impl Entry<'_> {
     ///
     /// The tag is truncated to 16 bytes. It is stored in the clear, so that a script can compare it on the server.
     pub(crate) fn tag(&self, token: &[u8]) -> [u8; 16] {
-        let whole = mac(&self.key.tag[..], &[&self.cache_key, token]);
+        let whole = mac(&self.key.tag[..], &[&self.key_hash, token]);
         let mut tag = [0; 16];
         tag.copy_from_slice(&whole[..16]);
         tag
@@ -234,7 +234,7 @@ impl Entry<'_> {
             format,
             &length,
             self.key.id.as_bytes(),
-            &self.cache_key,
+            &self.key_hash,
             tag,
         ]
         .concat()
@@ -256,12 +256,12 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Creates a configuration error.
-fn wrong(what: impl Into<std::borrow::Cow<'static, str>>) -> StoreError {
+fn invalid(what: impl Into<std::borrow::Cow<'static, str>>) -> StoreError {
     StoreError::configuration(what)
 }
 
 /// Prints the names of the keys only.
-impl fmt::Debug for StoreKeys {
+impl fmt::Debug for StoreKeyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
             .entries(self.all().map(|key| &key.id))

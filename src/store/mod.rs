@@ -12,12 +12,12 @@ mod key_ring;
 #[cfg(feature = "redis")]
 mod redis;
 
-pub(crate) use self::health::{Access, Change, Health};
+pub(crate) use self::health::{Access, HealthChange, Health};
 #[cfg(feature = "redis")]
-pub use self::key_ring::StoreKeys;
+pub use self::key_ring::StoreKeyring;
 pub use self::{
     error::{StoreError, StoreErrorKind},
-    identity::CacheIdentity,
+    identity::CacheKey,
 };
 #[cfg(feature = "redis")]
 pub(crate) use self::{

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use metrics::{counter, gauge, histogram};
 
 use crate::{
-    client_credentials::{FetchReason, Remedy, TokenEvent},
+    client_credentials::{FetchReason, RejectionAction, TokenEvent},
     clock::SharedClock,
     rate_limit_retry::RateLimitEvent,
     replay::ReplayEvent,
@@ -28,7 +28,7 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
             fetch(credential, reason, "fetched", "", elapsed);
             expires(credential, expires_in, clock);
         }
-        TokenEvent::Adopted {
+        TokenEvent::LoadedFromStore {
             credential,
             reason,
             elapsed,
@@ -49,14 +49,14 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
             counter!("tower_m2m_token_fetch_retries_total", "credential" => name(credential), "error" => error.kind().as_str())
                 .increment(1);
         }
-        TokenEvent::Refused {
-            credential, remedy, ..
+        TokenEvent::Rejected {
+            credential, action: remedy, ..
         } => {
             // A fixed string per variant, so that the number of series is bounded.
             let remedy = match remedy {
-                Remedy::Replay => "replay",
-                Remedy::NotReplayable => "not_replayable",
-                Remedy::Stands => "stands",
+                RejectionAction::Replayed => "replay",
+                RejectionAction::RefreshedOnly => "not_replayable",
+                RejectionAction::Returned => "stands",
             };
             counter!("tower_m2m_token_refusals_total", "credential" => name(credential), "remedy" => remedy)
                 .increment(1);
@@ -156,7 +156,7 @@ fn fetch(
 ///
 /// A wall clock before 1970 counts as 1970.
 fn expires(credential: Option<&str>, life: Option<Duration>, clock: &SharedClock) {
-    let since_epoch = clock.wall().duration_since(SystemTime::UNIX_EPOCH);
+    let since_epoch = clock.wall_clock().duration_since(SystemTime::UNIX_EPOCH);
     let now = since_epoch.unwrap_or_default().as_secs_f64();
     let at = life.map_or(f64::INFINITY, |life| now + life.as_secs_f64());
     gauge!("tower_m2m_token_expiry_timestamp_seconds", "credential" => name(credential)).set(at);

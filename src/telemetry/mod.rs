@@ -22,7 +22,7 @@ use crate::{
     not(any(feature = "tracing", feature = "metrics")),
     expect(unused_variables)
 )]
-pub(crate) fn tell_of_tokens(sinks: &mut Sinks<TokenEvents>, clock: &SharedClock) {
+pub(crate) fn install_token_sinks(sinks: &mut Sinks<TokenEvents>, clock: &SharedClock) {
     #[cfg(not(feature = "metrics"))]
     let _ = clock;
     #[cfg(feature = "tracing")]
@@ -40,7 +40,7 @@ pub(crate) fn tell_of_tokens(sinks: &mut Sinks<TokenEvents>, clock: &SharedClock
     not(any(feature = "tracing", feature = "metrics")),
     expect(unused_variables)
 )]
-pub(crate) fn tell_of_limits(sinks: &mut Sinks<RateLimitEvents>) {
+pub(crate) fn install_rate_limit_sinks(sinks: &mut Sinks<RateLimitEvents>) {
     #[cfg(feature = "tracing")]
     sinks.add(trace::rate_limit);
     #[cfg(feature = "metrics")]
@@ -55,7 +55,7 @@ pub(crate) fn tell_of_limits(sinks: &mut Sinks<RateLimitEvents>) {
     not(any(feature = "tracing", feature = "metrics")),
     expect(unused_variables)
 )]
-pub(crate) fn tell_of_bodies(sinks: &mut Sinks<ReplayEvents>) {
+pub(crate) fn install_replay_sinks(sinks: &mut Sinks<ReplayEvents>) {
     #[cfg(feature = "tracing")]
     sinks.add(trace::replay);
     #[cfg(feature = "metrics")]

@@ -8,7 +8,7 @@ use crate::rate_limit_retry::PartitionKey;
 
 /// Runs `fetch` in a root span: several requests may wait for one fetch, so it belongs to none of them.
 #[cfg(feature = "tracing")]
-pub(crate) fn of_fetch<F: Future>(
+pub(crate) fn fetch_span<F: Future>(
     credential: Option<&str>,
     reason: &'static str,
     fetch: F,
@@ -25,7 +25,7 @@ pub(crate) fn of_fetch<F: Future>(
 
 /// Runs `wait` in a child of the current span, which is that of the waiting request.
 #[cfg(feature = "tracing")]
-pub(crate) fn of_wait<F: Future>(
+pub(crate) fn wait_span<F: Future>(
     partition: Option<&PartitionKey>,
     wait: F,
 ) -> impl Future<Output = F::Output> + use<F> {

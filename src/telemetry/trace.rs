@@ -33,7 +33,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             let expires_in = expires_in.map(|life| life.as_secs());
             tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token fetched");
         }
-        TokenEvent::Adopted {
+        TokenEvent::LoadedFromStore {
             credential,
             reason,
             elapsed,
@@ -42,7 +42,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             let expires_in = expires_in.map(|life| life.as_secs());
             tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token of another process adopted");
         }
-        TokenEvent::HeldBack { credential } => {
+        TokenEvent::RefreshSuppressed { credential } => {
             tracing::info!(target: TARGET, credential, "refused token not replaced: shared cooldown");
         }
         TokenEvent::StoreFailed { credential, error } => {
@@ -58,27 +58,27 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             elapsed,
             error,
         } => {
-            let description = error.description();
+            let description = error.error_description();
             let (kind, cause) = (error.kind().as_str(), causes(error));
             tracing::warn!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, %error, kind, cause, description, "token fetch failed");
         }
-        TokenEvent::FetchIgnored { credential, reason } => {
+        TokenEvent::FetchSuperseded { credential, reason } => {
             tracing::info!(target: TARGET, credential, reason = reason.as_str(), "late token fetch ignored");
         }
         TokenEvent::BoundToken { credential } => {
             tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
         }
-        TokenEvent::KeptSecretUsed { credential, error } => {
+        TokenEvent::FallbackSecretUsed { credential, error } => {
             let (kind, cause, description) =
-                (error.kind().as_str(), causes(error), error.description());
+                (error.kind().as_str(), causes(error), error.error_description());
             tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "kept secret used");
         }
-        TokenEvent::MetadataNotAdopted { credential, error } => {
+        TokenEvent::MetadataRejected { credential, error } => {
             let (kind, cause, description) =
-                (error.kind().as_str(), causes(error), error.description());
+                (error.kind().as_str(), causes(error), error.error_description());
             tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "metadata not adopted");
         }
-        TokenEvent::QuirkMet { credential, quirk } => {
+        TokenEvent::NonConformingResponse { credential, non_conformance: quirk } => {
             tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
         }
         TokenEvent::Misused { credential, misuse } => {
@@ -106,16 +106,16 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
         }
         TokenEvent::RevocationFailed { credential, error } => {
             let (kind, cause, description) =
-                (error.kind().as_str(), causes(error), error.description());
+                (error.kind().as_str(), causes(error), error.error_description());
             tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "token revocation failed");
         }
         TokenEvent::Revoked { credential } => {
             tracing::info!(target: TARGET, credential, "token revoked");
         }
-        TokenEvent::Refused {
+        TokenEvent::Rejected {
             credential,
             origin,
-            remedy,
+            action: remedy,
         } => {
             tracing::info!(target: TARGET, credential, %origin, ?remedy, "token refused by API");
         }

@@ -28,26 +28,26 @@ use super::CredentialId;
 #[non_exhaustive]
 pub enum TenantError {
     /// The request has no [`CredentialId`] in its extensions.
-    NotChosen,
+    MissingId,
     /// There is no tenant with this id.
     Unknown(CredentialId),
     /// Building the tenant's layer failed; the next request tries again.
-    Unusable(CredentialId, Arc<dyn Error + Send + Sync>),
+    LayerFailed(CredentialId, Arc<dyn Error + Send + Sync>),
     /// The maximum number of tenants is reached, and all of them are in use.
-    Full(CredentialId),
+    AtCapacity(CredentialId),
 }
 
 impl fmt::Display for TenantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotChosen => f.write_str(
+            Self::MissingId => f.write_str(
                 "request not sent: it has no `CredentialId` in its extensions; an outer layer must choose one",
             ),
             Self::Unknown(id) => write!(f, "request not sent: there is no credential {id:?} for `TenantsLayer`"),
-            Self::Unusable(id, _) => {
+            Self::LayerFailed(id, _) => {
                 write!(f, "request not sent: the layer for the credential {id:?} could not be made")
             }
-            Self::Full(id) => write!(
+            Self::AtCapacity(id) => write!(
                 f,
                 "request not sent: there is no room for the credential {id:?}, and all others are in use; raise \
                  `.max_tenants(..)`"
@@ -60,7 +60,7 @@ impl fmt::Display for TenantError {
 impl fmt::Debug for TenantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unusable(_, error) => write!(f, "TenantError({self}: {error:?})"),
+            Self::LayerFailed(_, error) => write!(f, "TenantError({self}: {error:?})"),
             _ => write!(f, "TenantError({self})"),
         }
     }
@@ -69,7 +69,7 @@ impl fmt::Debug for TenantError {
 impl Error for TenantError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Unusable(_, error) => Some(&**error),
+            Self::LayerFailed(_, error) => Some(&**error),
             _ => None,
         }
     }

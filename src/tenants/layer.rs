@@ -6,7 +6,7 @@ use tower_layer::Layer;
 
 use super::{
     CredentialId, Tenants,
-    table::{Limits, Make, Table},
+    table::{Limits, MakeLayer, Table},
 };
 use crate::{
     BoxError, Clock, M2mLayer, client_credentials::TokenHandle, clock::SharedClock,
@@ -79,10 +79,10 @@ impl TenantsLayer {
         make: impl Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync + 'static,
     ) -> TenantsLayerBuilder {
         TenantsLayerBuilder {
-            make: Box::new(make),
+            make_layer: Box::new(make),
             limits: Limits {
-                most: MOST,
-                idle_after: IDLE_AFTER,
+                max_tenants: DEFAULT_MAX_TENANTS,
+                idle_timeout: DEFAULT_IDLE_TIMEOUT,
             },
             clock: SharedClock::default(),
         }
@@ -126,7 +126,7 @@ impl fmt::Debug for TenantsLayer {
 /// ```
 #[must_use = "settings do nothing until `build()`"]
 pub struct TenantsLayerBuilder {
-    make: Box<Make>,
+    make_layer: Box<MakeLayer>,
     limits: Limits,
     clock: SharedClock,
 }
@@ -136,14 +136,14 @@ impl TenantsLayerBuilder {
     /// [`TenantError::Full`](super::TenantError::Full), unless another tenant can be removed as idle. With 0, every
     /// request fails. Default: 10,000.
     pub fn max_tenants(mut self, most: usize) -> Self {
-        self.limits.most = most;
+        self.limits.max_tenants = most;
         self
     }
 
     /// Sets how long a tenant must be unused before it may be removed, with its token. A tenant is never removed while its
     /// issuer is failing, its API asked to wait, or its requests are in flight. Default: one hour.
-    pub fn idle_after(mut self, time: Duration) -> Self {
-        self.limits.idle_after = time;
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.limits.idle_timeout = time;
         self
     }
 
@@ -157,7 +157,7 @@ impl TenantsLayerBuilder {
     #[must_use]
     pub fn build(self) -> TenantsLayer {
         TenantsLayer {
-            table: Arc::new(Table::new(self.make, self.limits, self.clock)),
+            table: Arc::new(Table::new(self.make_layer, self.limits, self.clock)),
         }
     }
 }
@@ -196,13 +196,13 @@ impl TenantsHandle {
     /// Returns a handle to a tenant's tokens; `None` if the tenant is not kept now.
     #[must_use]
     pub fn tokens(&self, id: &CredentialId) -> Option<TokenHandle> {
-        Some(self.0.known(id)?.layer.tokens())
+        Some(self.0.get(id)?.layer.tokens())
     }
 
     /// Returns a handle to a tenant's quotas; `None` if the tenant is not kept now.
     #[must_use]
     pub fn quotas(&self, id: &CredentialId) -> Option<QuotaHandle> {
-        Some(self.0.known(id)?.layer.quotas())
+        Some(self.0.get(id)?.layer.quotas())
     }
 
     /// Removes a tenant, whatever its state: its next request builds its layer anew, or fails. Requests in flight continue.
@@ -221,6 +221,6 @@ impl fmt::Debug for TenantsHandle {
 }
 
 /// Default of [`TenantsLayerBuilder::max_tenants`].
-const MOST: usize = 10_000;
+const DEFAULT_MAX_TENANTS: usize = 10_000;
 /// Default of [`TenantsLayerBuilder::idle_after`].
-const IDLE_AFTER: Duration = Duration::from_secs(3600);
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);

@@ -87,7 +87,7 @@ where
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
         let chosen = request.extensions().get::<CredentialId>();
         let tenant = chosen
-            .ok_or(TenantError::NotChosen)
+            .ok_or(TenantError::MissingId)
             .and_then(|id| self.table.tenant(id));
         match tenant {
             Ok(tenant) => {

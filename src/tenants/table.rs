@@ -37,49 +37,49 @@ use crate::{
 };
 
 /// The user's closure that builds a tenant's layer.
-pub(super) type Make = dyn Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync;
+pub(super) type MakeLayer = dyn Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync;
 
 /// The tenants of one layer.
 ///
 /// No two of its locks are held at once, and no foreign code runs under any of them.
 pub(super) struct Table {
     /// Builds a tenant's layer.
-    make: Box<Make>,
+    make_layer: Box<MakeLayer>,
     /// The layer's settings.
     limits: Limits,
     /// The layer's clock.
     clock: SharedClock,
     /// Number of removals: a tenant that was found before a removal is not copied after it.
-    changes: AtomicU64,
+    removals: AtomicU64,
     /// The tenants. Locked when the copies lack one, and when one is added or removed.
-    tenants: Mutex<Known>,
+    tenants: Mutex<TenantMap>,
     /// Copies of the tenants for each shard, so that a warm request locks only its own thread's.
-    near: Sharded<Mutex<Copies>>,
+    local: Sharded<Mutex<LocalTenants>>,
 }
 
 /// The settings of the table.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     /// Maximum number of tenants.
-    pub(super) most: usize,
+    pub(super) max_tenants: usize,
     /// Time without requests after which a tenant is idle.
-    pub(super) idle_after: Duration,
+    pub(super) idle_timeout: Duration,
 }
 
 /// What the main lock guards.
 #[derive(Default)]
-struct Known {
+struct TenantMap {
     /// The tenants by their id.
-    by_id: HashMap<CredentialId, Seen>,
+    by_id: HashMap<CredentialId, TenantEntry>,
     /// The running calls of `make`.
-    making: HashMap<CredentialId, Making>,
+    pending: HashMap<CredentialId, PendingCalls>,
     /// When idle tenants were last swept; `None` before the first sweep.
-    swept: Option<Instant>,
+    last_sweep: Option<Instant>,
 }
 
 /// The running calls of `make` for one tenant.
 #[derive(Default)]
-struct Making {
+struct PendingCalls {
     /// Number of running calls.
     calls: usize,
     /// Number of calls of `forget` since the first of them began.
@@ -87,15 +87,15 @@ struct Making {
 }
 
 /// A tenant, and when it was last seen in use.
-struct Seen {
+struct TenantEntry {
     /// The tenant.
     tenant: Arc<Tenant>,
     /// Time of the sweep that last found it used, or of its creation.
-    at: Instant,
+    last_used: Instant,
 }
 
 /// Tenants by their id. Contains no tenant that was removed: a removal removes it from all copies.
-type Copies = HashMap<CredentialId, Arc<Tenant>>;
+type LocalTenants = HashMap<CredentialId, Arc<Tenant>>;
 
 /// One tenant.
 pub(super) struct Tenant {
@@ -115,7 +115,7 @@ impl Tenant {
     }
 
     /// Marks the tenant as used.
-    fn mark(&self) {
+    fn mark_used(&self) {
         // Loaded first: the cache line stays shared between threads as long as the flag is set.
         if !self.used.load(Relaxed) {
             self.used.store(true, Relaxed);
@@ -134,34 +134,34 @@ impl Tenant {
 
 impl Table {
     /// Creates an empty table.
-    pub(super) fn new(make: Box<Make>, limits: Limits, clock: SharedClock) -> Self {
+    pub(super) fn new(make: Box<MakeLayer>, limits: Limits, clock: SharedClock) -> Self {
         Self {
-            make,
+            make_layer: make,
             limits,
             clock,
-            changes: AtomicU64::new(0),
+            removals: AtomicU64::new(0),
             tenants: Mutex::default(),
-            near: Sharded::new(Mutex::default),
+            local: Sharded::new(Mutex::default),
         }
     }
 
     /// Returns the tenant `id`, which is built if it is not in the table.
     pub(super) fn tenant(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
-        let near = self.near.here();
+        let near = self.local.local();
         // Contended only if there are more threads than shards: the request then uses the table instead of waiting.
         if let Ok(copies) = near.try_lock()
             && let Some(tenant) = copies.get(id)
         {
-            tenant.mark();
+            tenant.mark_used();
             return Ok(Arc::clone(tenant));
         }
         // Read before the table: a removal in between is then noticed below. Acquire pairs with the AcqRel of `drop_copies`.
-        let changes = self.changes.load(Acquire);
-        let tenant = self.look(id)?;
+        let changes = self.removals.load(Acquire);
+        let tenant = self.get_or_create(id)?;
         // A removal first increments the counter and then removes the copies: either it is seen here, or it removes
         // this copy.
         if let Ok(mut copies) = near.try_lock()
-            && self.changes.load(Acquire) == changes
+            && self.removals.load(Acquire) == changes
         {
             copies.insert(id.clone(), Arc::clone(&tenant));
         }
@@ -169,7 +169,7 @@ impl Table {
     }
 
     /// Returns the tenant `id`, if it is in the table.
-    pub(super) fn known(&self, id: &CredentialId) -> Option<Arc<Tenant>> {
+    pub(super) fn get(&self, id: &CredentialId) -> Option<Arc<Tenant>> {
         let known = lock(&self.tenants);
         known.by_id.get(id).map(|seen| Arc::clone(&seen.tenant))
     }
@@ -183,23 +183,23 @@ impl Table {
     pub(super) fn forget(&self, id: &CredentialId) -> bool {
         let mut known = lock(&self.tenants);
         // A layer that is being built may be built from outdated data.
-        if let Some(making) = known.making.get_mut(id) {
+        if let Some(making) = known.pending.get_mut(id) {
             making.forgotten += 1;
         }
         // Removed from the table first: otherwise a request could copy the tenant again after its copies were removed.
         let forgotten = known.by_id.remove(id);
         drop(known);
-        self.drop_copies(std::slice::from_ref(id));
+        self.remove_local(std::slice::from_ref(id));
         forgotten.is_some()
     }
 
     /// Removes these tenants from all copies, and drops them without a lock held.
-    fn drop_copies(&self, ids: &[CredentialId]) {
+    fn remove_local(&self, ids: &[CredentialId]) {
         if ids.is_empty() {
             return;
         }
-        self.changes.fetch_add(1, AcqRel);
-        for near in self.near.all() {
+        self.removals.fetch_add(1, AcqRel);
+        for near in self.local.all() {
             let removed: Vec<_> = {
                 let mut copies = lock(near);
                 ids.iter().filter_map(|id| copies.remove(id)).collect()
@@ -210,58 +210,58 @@ impl Table {
     }
 
     /// Returns the tenant from the table, or builds it and adds it.
-    fn look(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
+    fn get_or_create(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
         loop {
-            if let Some(tenant) = self.known(id) {
-                tenant.mark();
+            if let Some(tenant) = self.get(id) {
+                tenant.mark_used();
                 return Ok(tenant);
             }
             // Without a lock: it is the user's code, and may read files.
             let call = MakeCall::begin(self, id);
-            let made = catch_unwind(AssertUnwindSafe(|| (self.make)(id)));
+            let made = catch_unwind(AssertUnwindSafe(|| (self.make_layer)(id)));
             if call.is_outdated() {
                 continue;
             }
             let layer = made
                 .unwrap_or_else(|_| Err("the closure of `TenantsLayer` panicked".into()))
-                .map_err(|error| TenantError::Unusable(id.clone(), Arc::from(error)))?
+                .map_err(|error| TenantError::LayerFailed(id.clone(), Arc::from(error)))?
                 .ok_or_else(|| TenantError::Unknown(id.clone()))?;
-            if let Some(kept) = self.keep(&call, layer) {
+            if let Some(kept) = self.insert(&call, layer) {
                 return kept;
             }
         }
     }
 
     /// Adds the layer that `call` has built; returns `None` if the tenant was removed in the meantime.
-    fn keep(
+    fn insert(
         &self,
         call: &MakeCall<'_>,
         layer: M2mLayer,
     ) -> Option<Result<Arc<Tenant>, TenantError>> {
         let id = call.id;
         let now = self.clock.now();
-        self.make_room(now);
+        self.evict_idle(now);
         // Declared before the lock, so that it is dropped after it.
         let made = Arc::new(Tenant::new(layer));
         let mut known = lock(&self.tenants);
-        if known.forgotten(id) != call.forgotten {
+        if known.forget_count(id) != call.forgotten {
             return None;
         }
         // Another thread may have been faster: a tenant never has two token caches.
         if let Some(seen) = known.by_id.get(id) {
             return Some(Ok(Arc::clone(&seen.tenant)));
         }
-        if known.by_id.len() >= self.limits.most {
-            return Some(Err(TenantError::Full(id.clone())));
+        if known.by_id.len() >= self.limits.max_tenants {
+            return Some(Err(TenantError::AtCapacity(id.clone())));
         }
         let tenant = Arc::clone(&made);
-        known.by_id.insert(id.clone(), Seen { tenant, at: now });
+        known.by_id.insert(id.clone(), TenantEntry { tenant, last_used: now });
         Some(Ok(made))
     }
 
     /// Removes idle tenants, if a sweep is due.
-    fn make_room(&self, now: Instant) {
-        let idle = lock(&self.tenants).idle(self.limits, now);
+    fn evict_idle(&self, now: Instant) {
+        let idle = lock(&self.tenants).find_idle(self.limits, now);
         // `is_busy` reads the layers' clocks, which may be the user's code: without a lock.
         let idle = idle.into_iter().filter(|(_, tenant)| !tenant.is_busy());
         let idle: Vec<_> = idle.collect();
@@ -272,7 +272,7 @@ impl Table {
         let mut removed = Vec::new();
         let mut known = lock(&self.tenants);
         for (id, tenant) in &idle {
-            let same = |seen: &Seen| Arc::ptr_eq(&seen.tenant, tenant);
+            let same = |seen: &TenantEntry| Arc::ptr_eq(&seen.tenant, tenant);
             // It may have been used, or replaced, while no lock was held.
             if known.by_id.get(id).is_some_and(same) && !tenant.used.load(Relaxed) {
                 known.by_id.remove(id);
@@ -280,33 +280,33 @@ impl Table {
             }
         }
         drop(known);
-        self.drop_copies(&removed);
+        self.remove_local(&removed);
     }
 }
 
-impl Known {
+impl TenantMap {
     /// Returns how many times `id` was removed while it was being built.
-    fn forgotten(&self, id: &CredentialId) -> u64 {
-        self.making.get(id).map_or(0, |making| making.forgotten)
+    fn forget_count(&self, id: &CredentialId) -> u64 {
+        self.pending.get(id).map_or(0, |making| making.forgotten)
     }
 
     /// Returns the idle tenants, if a sweep is due: every quarter of `idle_after`, and at once if the table is full.
-    fn idle(&mut self, limits: Limits, now: Instant) -> Vec<(CredentialId, Arc<Tenant>)> {
+    fn find_idle(&mut self, limits: Limits, now: Instant) -> Vec<(CredentialId, Arc<Tenant>)> {
         let since = |at: Instant| now.saturating_duration_since(at);
         let due = self
-            .swept
-            .is_none_or(|swept| since(swept) >= limits.idle_after / 4);
-        if !due && self.by_id.len() < limits.most {
+            .last_sweep
+            .is_none_or(|swept| since(swept) >= limits.idle_timeout / 4);
+        if !due && self.by_id.len() < limits.max_tenants {
             return Vec::new();
         }
-        self.swept = Some(now);
+        self.last_sweep = Some(now);
         let mut idle = Vec::new();
         for (id, seen) in &mut self.by_id {
             // Used since the last sweep: its idle time starts over.
             if seen.tenant.used.swap(false, Relaxed) {
-                seen.at = now;
+                seen.last_used = now;
             }
-            if since(seen.at) >= limits.idle_after {
+            if since(seen.last_used) >= limits.idle_timeout {
                 idle.push((id.clone(), Arc::clone(&seen.tenant)));
             }
         }
@@ -328,7 +328,7 @@ impl<'a> MakeCall<'a> {
     /// Registers a call.
     fn begin(table: &'a Table, id: &'a CredentialId) -> Self {
         let mut known = lock(&table.tenants);
-        let making = known.making.entry(id.clone()).or_default();
+        let making = known.pending.entry(id.clone()).or_default();
         making.calls += 1;
         let forgotten = making.forgotten;
         drop(known);
@@ -341,14 +341,14 @@ impl<'a> MakeCall<'a> {
 
     /// Returns whether the tenant was removed since the call began: its layer may be built from an outdated secret.
     fn is_outdated(&self) -> bool {
-        lock(&self.table.tenants).forgotten(self.id) != self.forgotten
+        lock(&self.table.tenants).forget_count(self.id) != self.forgotten
     }
 }
 
 impl Drop for MakeCall<'_> {
     fn drop(&mut self) {
         let mut known = lock(&self.table.tenants);
-        if let Entry::Occupied(mut making) = known.making.entry(self.id.clone()) {
+        if let Entry::Occupied(mut making) = known.pending.entry(self.id.clone()) {
             making.get_mut().calls -= 1;
             // The count of removals matters only to running calls.
             if making.get().calls == 0 {

@@ -13,10 +13,10 @@ use std::{
 use tokio::time::sleep;
 
 use super::script::lock;
-use crate::store::{CacheIdentity, StoreError};
+use crate::store::{CacheKey, StoreError};
 
 /// A map of entries of type `E`, shared by all clones.
-pub(super) struct Memory<E>(Arc<Mutex<State<E>>>);
+pub(super) struct MemoryStore<E>(Arc<Mutex<State<E>>>);
 
 /// The entries and the settings.
 pub(super) struct State<E> {
@@ -32,7 +32,7 @@ pub(super) struct State<E> {
     calls: u64,
 }
 
-impl<E: Default> Memory<E> {
+impl<E: Default> MemoryStore<E> {
     /// Locks the settings.
     pub(super) fn settings(&self) -> MutexGuard<'_, State<E>> {
         lock(&self.0)
@@ -53,7 +53,7 @@ impl<E: Default> Memory<E> {
     /// Half of the lost calls are lost before `work` runs, and half of them after it.
     pub(super) async fn call<T>(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
         work: impl FnOnce(&mut E) -> T,
     ) -> Result<T, StoreError> {
         // One random number for both directions: a call is lost at most once.
@@ -66,22 +66,22 @@ impl<E: Default> Memory<E> {
         if lost_there {
             return pending().await;
         }
-        self.half_way().await;
+        self.half_latency().await;
         // Read when the call reaches the store: a fault that was set or removed on the way counts.
         let fault = lock(&self.0).fault.clone();
         let answer = match fault {
             Some(fault) => Err(fault),
-            None => Ok(self.look(identity, work)),
+            None => Ok(self.with_entry(identity, work)),
         };
         if lost_back {
             return pending().await;
         }
-        self.half_way().await;
+        self.half_latency().await;
         answer
     }
 
     /// Calls `work` with an entry at once, without latency, loss or errors.
-    pub(super) fn look<T>(&self, identity: &CacheIdentity, work: impl FnOnce(&mut E) -> T) -> T {
+    pub(super) fn with_entry<T>(&self, identity: &CacheKey, work: impl FnOnce(&mut E) -> T) -> T {
         let mut state = lock(&self.0);
         // Every access creates the entry, with its default.
         let identity = identity.expose().to_vec();
@@ -89,7 +89,7 @@ impl<E: Default> Memory<E> {
     }
 
     /// Waits for half of the latency.
-    pub(super) async fn half_way(&self) {
+    pub(super) async fn half_latency(&self) {
         let latency = lock(&self.0).latency;
         if !latency.is_zero() {
             sleep(latency / 2).await;
@@ -97,13 +97,13 @@ impl<E: Default> Memory<E> {
     }
 }
 
-impl<E> Clone for Memory<E> {
+impl<E> Clone for MemoryStore<E> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<E> Default for Memory<E> {
+impl<E> Default for MemoryStore<E> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(State {
             entries: HashMap::new(),

@@ -29,7 +29,7 @@ pub(super) struct Meter {
     /// The quota.
     quota: Quota,
     /// Whether rejected requests are charged.
-    count_refused: bool,
+    count_throttled: bool,
     /// Use of the quota.
     state: State,
 }
@@ -71,7 +71,7 @@ impl Meter {
         };
         Self {
             quota,
-            count_refused,
+            count_throttled: count_refused,
             state,
         }
     }
@@ -85,7 +85,7 @@ impl Meter {
     pub(super) fn admit(&mut self, now: Duration) -> Decision {
         let allowed = self.peek(now).allowed;
         // A charged rejection extends the wait, as on servers that count every request.
-        if allowed || self.count_refused {
+        if allowed || self.count_throttled {
             self.charge(now);
         }
         Decision {

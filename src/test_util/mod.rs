@@ -62,15 +62,15 @@ mod token_book;
 mod token_store;
 
 pub use self::{
-    api::{Api, ApiBuilder, ApiFault, ApiSeen, ApiService, Dialect, RecordedRequest},
+    api::{Api, ApiBuilder, ApiFault, ApiStats, ApiService, Dialect, RecordedRequest},
     issuer::{
-        AcceptedAuth, Answer, Fault, Grant, Issuer, IssuerBuilder, IssuerSeen, IssuerService,
+        AcceptedAuth, Answer, Fault, Grant, Issuer, IssuerBuilder, IssuerStats, IssuerService,
         RecordedTokenRequest,
     },
     probe::Probe,
     quota::Quota,
     quota_store::MemoryQuotaStore,
-    token_book::TokenBook,
+    token_book::TokenRegistry,
     token_store::MemoryTokenStore,
 };
 use crate::BoxError;

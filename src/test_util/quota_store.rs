@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use super::{memory::Memory, time::now};
+use super::{memory::MemoryStore, time::now};
 use crate::rate_limit_retry::{
-    CacheIdentity, ExactQuota, Ledger, QuotaReport, QuotaStore, QuotaView, Slot, StoreError,
+    CacheKey, ExactQuota, Ledger, QuotaReport, QuotaStore, QuotaView, Slot, StoreError,
 };
 
 /// A [`QuotaStore`] in this process's memory, on tokio's clock: for tests in which several layers represent the processes
@@ -41,7 +41,7 @@ use crate::rate_limit_retry::{
 /// # drop((one, other));
 /// ```
 #[derive(Clone, Default)]
-pub struct MemoryQuotaStore(Memory<Entry>);
+pub struct MemoryQuotaStore(MemoryStore<Entry>);
 
 /// The entry of one quota.
 #[derive(Default)]
@@ -89,9 +89,9 @@ impl MemoryQuotaStore {
     }
 
     /// Waits until the number of reported holds differs from `known`, and returns it. `None` does not wait.
-    async fn holds(&self, quota: &CacheIdentity, known: Option<u64>) -> u64 {
+    async fn holds(&self, quota: &CacheKey, known: Option<u64>) -> u64 {
         poll_fn(|cx| {
-            self.0.look(quota, |entry| {
+            self.0.with_entry(quota, |entry| {
                 if known.is_none_or(|known| entry.holds != known) {
                     return Poll::Ready(entry.holds);
                 }
@@ -108,7 +108,7 @@ impl MemoryQuotaStore {
 impl QuotaStore for MemoryQuotaStore {
     async fn report(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
         report: &QuotaReport,
     ) -> Result<QuotaView, StoreError> {
         let report = |entry: &mut Entry| {
@@ -129,7 +129,7 @@ impl QuotaStore for MemoryQuotaStore {
 
     async fn slot(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
         exact: ExactQuota,
         longest: Duration,
     ) -> Result<Slot, StoreError> {
@@ -137,10 +137,10 @@ impl QuotaStore for MemoryQuotaStore {
         self.0.call(quota, slot).await
     }
 
-    async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
+    async fn changed(&self, quota: &CacheKey) -> Result<(), StoreError> {
         let known = self.holds(quota, None).await;
         self.holds(quota, Some(known)).await;
-        self.0.half_way().await;
+        self.0.half_latency().await;
         Ok(())
     }
 }

@@ -38,7 +38,7 @@ impl Epoch {
     }
 
     /// Returns the wall-clock time at `now`, which is a time since the start.
-    pub(super) fn wall(&self, now: Duration) -> SystemTime {
+    pub(super) fn wall_clock(&self, now: Duration) -> SystemTime {
         // A test may set a time near the limit of `SystemTime`.
         self.wall.checked_add(now).unwrap_or(self.wall)
     }

@@ -32,10 +32,10 @@ use super::{script::lock, time::Epoch};
 /// # drop(api);
 /// ```
 #[derive(Clone)]
-pub struct TokenBook(Arc<Book>);
+pub struct TokenRegistry(Arc<State>);
 
 /// What the clones share.
-struct Book {
+struct State {
     /// Clock of the expiry times.
     epoch: Epoch,
     /// The tokens that have not expired, and some that have.
@@ -59,14 +59,14 @@ pub(super) struct Issued {
     /// The token.
     pub(super) token: String,
     /// Whether the client had a token that was neither revoked nor in its refresh window.
-    pub(super) needless: bool,
+    pub(super) redundant: bool,
 }
 
-impl TokenBook {
+impl TokenRegistry {
     /// Creates an empty registry.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Book {
+        Self(Arc::new(State {
             epoch: Epoch::start(None),
             tokens: Mutex::new(HashMap::new()),
         }))
@@ -106,7 +106,7 @@ impl TokenBook {
             .take(TOKEN_LENGTH)
             .collect();
         let needless = self.add(token.clone(), client, lifetime, window);
-        Issued { token, needless }
+        Issued { token, redundant: needless }
     }
 
     /// Adds a token, and returns whether it is redundant. Removes expired tokens.
@@ -134,13 +134,13 @@ impl TokenBook {
     }
 }
 
-impl Default for TokenBook {
+impl Default for TokenRegistry {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for TokenBook {
+impl fmt::Debug for TokenRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenBook")
             .field("known", &lock(&self.0.tokens).len())

@@ -6,9 +6,9 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{memory::Memory, time::now};
+use super::{memory::MemoryStore, time::now};
 use crate::client_credentials::{
-    CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenIdentity, TokenStore,
+    CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenFingerprint, TokenStore,
 };
 
 /// A [`TokenStore`] in this process's memory, on tokio's clock: for tests in which several layers represent the processes
@@ -40,7 +40,7 @@ use crate::client_credentials::{
 /// # }
 /// ```
 #[derive(Clone, Default)]
-pub struct MemoryTokenStore(Memory<Entry>);
+pub struct MemoryTokenStore(MemoryStore<Entry>);
 
 /// The entry of one credential.
 #[derive(Default)]
@@ -48,9 +48,9 @@ struct Entry {
     /// The token, and when it expires.
     token: Option<(StoredToken, Instant)>,
     /// The holder of the lease, and when it ends. No holder: the fetch failed, and the lease is a back-off.
-    lease: Option<(Option<LeaseHolder>, Instant)>,
+    lease: Option<(Option<LeaseId>, Instant)>,
     /// When the cooldown ends.
-    cooled_at: Option<Instant>,
+    cooldown_began: Option<Instant>,
 }
 
 impl MemoryTokenStore {
@@ -82,9 +82,9 @@ impl MemoryTokenStore {
     }
 
     /// Runs `work` on an entry, with latency and faults.
-    async fn on<T>(
+    async fn with_token_entry<T>(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
         work: impl FnOnce(&mut Entry, Instant) -> T,
     ) -> Result<T, StoreError> {
         self.0.call(identity, |entry| work(entry, now())).await
@@ -93,15 +93,15 @@ impl MemoryTokenStore {
 
 impl Entry {
     /// Returns the holder of the current lease; `Some(None)` during the back-off after a failed fetch.
-    fn leased(&self, now: Instant) -> Option<Option<LeaseHolder>> {
+    fn leased(&self, now: Instant) -> Option<Option<LeaseId>> {
         let (holder, until) = self.lease?;
         (now < until).then_some(holder)
     }
 }
 
 impl TokenStore for MemoryTokenStore {
-    async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
-        self.on(identity, |entry, now| {
+    async fn get(&self, identity: &CacheKey) -> Result<Option<StoredToken>, StoreError> {
+        self.with_token_entry(identity, |entry, now| {
             let (token, until) = entry.token.as_ref()?;
             // An expired token is not returned; it stays until another one replaces it.
             let left = until.saturating_duration_since(now);
@@ -112,11 +112,11 @@ impl TokenStore for MemoryTokenStore {
 
     async fn put(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
         token: &StoredToken,
-        holder: LeaseHolder,
+        holder: LeaseId,
     ) -> Result<bool, StoreError> {
-        self.on(identity, |entry, now| {
+        self.with_token_entry(identity, |entry, now| {
             // Only during a lease: the holder's, or one that failed in the meantime.
             let may = matches!(entry.leased(now), Some(of) if of.is_none_or(|of| of == holder));
             if may {
@@ -131,13 +131,13 @@ impl TokenStore for MemoryTokenStore {
 
     async fn remove(
         &self,
-        identity: &CacheIdentity,
-        refused: TokenIdentity,
+        identity: &CacheKey,
+        refused: TokenFingerprint,
     ) -> Result<bool, StoreError> {
-        self.on(identity, |entry, _| {
+        self.with_token_entry(identity, |entry, _| {
             let found = entry
                 .token
-                .take_if(|(token, _)| token.token().identity() == refused);
+                .take_if(|(token, _)| token.token().fingerprint() == refused);
             found.is_some()
         })
         .await
@@ -145,11 +145,11 @@ impl TokenStore for MemoryTokenStore {
 
     async fn lease(
         &self,
-        identity: &CacheIdentity,
-        holder: LeaseHolder,
+        identity: &CacheKey,
+        holder: LeaseId,
         length: Duration,
     ) -> Result<Lease, StoreError> {
-        self.on(identity, |entry, now| match entry.leased(now) {
+        self.with_token_entry(identity, |entry, now| match entry.leased(now) {
             // The back-off after a failed fetch holds for every process, its own included.
             Some(None) => Lease::Failed,
             Some(Some(other)) if other != holder => Lease::Busy,
@@ -163,11 +163,11 @@ impl TokenStore for MemoryTokenStore {
 
     async fn release(
         &self,
-        identity: &CacheIdentity,
-        holder: LeaseHolder,
+        identity: &CacheKey,
+        holder: LeaseId,
         failed: Option<Duration>,
     ) -> Result<(), StoreError> {
-        self.on(identity, |entry, now| {
+        self.with_token_entry(identity, |entry, now| {
             // A lease that has ended, or that another process holds, is not changed.
             if entry.leased(now) == Some(Some(holder)) {
                 entry.lease = failed.map(|length| (None, now + length));
@@ -176,16 +176,16 @@ impl TokenStore for MemoryTokenStore {
         .await
     }
 
-    async fn cool_down(
+    async fn begin_cooldown(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
         length: Duration,
     ) -> Result<bool, StoreError> {
-        self.on(identity, |entry, now| {
+        self.with_token_entry(identity, |entry, now| {
             // The first caller starts the cooldown; the others must wait for its end.
-            let cooled = entry.cooled_at.is_none_or(|until| now >= until);
+            let cooled = entry.cooldown_began.is_none_or(|until| now >= until);
             if cooled {
-                entry.cooled_at = Some(now + length);
+                entry.cooldown_began = Some(now + length);
             }
             cooled
         })

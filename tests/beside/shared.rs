@@ -18,12 +18,12 @@ pub(crate) fn tokens(url: &str) -> TokenHandle {
 }
 
 /// Asks for a token at `url`, over the crate's own https client.
-pub(crate) async fn ask_for_a_token(url: String) -> impl Debug {
+pub(crate) async fn fetch_token(url: String) -> impl Debug {
     tokens(&format!("{url}/token")).token().await
 }
 
 /// Panics unless `client` begins a TLS handshake with the server at the URL that it is given.
-pub(crate) async fn begins_a_handshake<F>(client: impl FnOnce(String) -> F)
+pub(crate) async fn assert_handshake_starts<F>(client: impl FnOnce(String) -> F)
 where
     F: Future<Output: Debug>,
 {

@@ -86,7 +86,7 @@ async fn what_is_issued_as_n_a_is_no_credential() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_subject_token_is_asked_about_and_a_new_one_ends_the_back_off() {
-    let file = TempFile::holding("subject", "old");
+    let file = TempFile::with_content("subject", "old");
     let server = Server::answering(|_| (400, r#"{"error":"invalid_grant"}"#.to_owned()));
     let grant = Grant::token_exchange(SecretFile::new(file.path()), TokenExchange::JWT);
     let handle = handle(server.endpoint(ClientAuth::anonymous()).grant(grant));
@@ -158,7 +158,7 @@ fn what_is_asked_for_wrongly_is_named() {
         ),
     ];
     for (endpoint, named) in cases {
-        let error = endpoint.check().unwrap_err();
+        let error = endpoint.validate().unwrap_err();
         assert_eq!(error.kind(), Kind::Configuration);
         assert!(error.to_string().contains(named), "{error}");
     }
@@ -168,7 +168,7 @@ fn what_is_asked_for_wrongly_is_named() {
         ClientAuth::assertion("", "a"),
     ] {
         let endpoint = TokenEndpoint::new(TOKEN_URL.parse().unwrap(), auth);
-        let error = endpoint.check().unwrap_err();
+        let error = endpoint.validate().unwrap_err();
         assert!(error.to_string().contains("client id is empty"), "{error}");
     }
 }

@@ -57,7 +57,7 @@ async fn a_ready_assertion_is_sent_with_its_type() {
 
 #[tokio::test]
 async fn a_token_file_is_read_again_for_every_attempt_without_its_line_breaks() {
-    let file = TempFile::holding("rotated", " first \n");
+    let file = TempFile::with_content("rotated", " first \n");
     let server = Server::granting();
     let handle = handle(server.endpoint(ClientAuth::assertion("id", SecretFile::new(file.path()))));
 
@@ -73,7 +73,7 @@ async fn a_token_file_is_read_again_for_every_attempt_without_its_line_breaks() 
 
 #[tokio::test]
 async fn a_token_file_that_is_empty_or_missing_is_named_and_nothing_is_sent() {
-    let empty = TempFile::holding("empty", "\n");
+    let empty = TempFile::with_content("empty", "\n");
     let missing = std::env::temp_dir().join("tower-m2m-there-is-no-such-file");
     for path in [empty.path(), &missing] {
         let server = Server::granting();
@@ -81,7 +81,7 @@ async fn a_token_file_that_is_empty_or_missing_is_named_and_nothing_is_sent() {
 
         let error = handle(server.endpoint(auth)).token().await.unwrap_err();
 
-        assert_eq!((error.kind(), error.is_transient()), (Kind::Secret, true));
+        assert_eq!((error.kind(), error.is_transient()), (Kind::SecretUnavailable, true));
         assert!(
             error.to_string().contains(path.to_str().unwrap()),
             "{error}"
@@ -114,7 +114,7 @@ async fn a_method_of_ones_own_may_set_headers_and_parameters() {
         .await
         .unwrap_err();
 
-    assert_eq!(error.description(), Some("no [secret]"));
+    assert_eq!(error.error_description(), Some("no [secret]"));
     assert_eq!(server.last().headers["x-attested-for"], TOKEN_URL);
     assert_eq!(server.last().one("client_id"), Some("attested"));
 }

@@ -26,7 +26,7 @@ async fn line_breaks_and_marks_around_a_secret_are_not_sent_and_reported_once() 
         ("\n s3cr3t \n", " s3cr3t "),
     ] {
         let server = Server::granting();
-        let (handle, events) = watched(server.endpoint(ClientAuth::post("id", given)));
+        let (handle, events) = with_events(server.endpoint(ClientAuth::post("id", given)));
 
         handle.token().await.unwrap();
         handle.refresh_now().await.unwrap();
@@ -39,7 +39,7 @@ async fn line_breaks_and_marks_around_a_secret_are_not_sent_and_reported_once() 
 #[tokio::test]
 async fn a_secret_whose_spaces_belong_to_it_is_sent_as_it_is() {
     let server = Server::granting();
-    let (handle, events) = watched(server.endpoint(ClientAuth::post("id", " s3cr3t ")));
+    let (handle, events) = with_events(server.endpoint(ClientAuth::post("id", " s3cr3t ")));
 
     handle.token().await.unwrap();
 
@@ -49,10 +49,10 @@ async fn a_secret_whose_spaces_belong_to_it_is_sent_as_it_is() {
 
 #[tokio::test]
 async fn a_file_may_end_with_one_line_break_and_any_other_mark_in_it_is_reported() {
-    let file = TempFile::holding("marks", "first\n");
+    let file = TempFile::with_content("marks", "first\n");
     let server = Server::granting();
     let auth = ClientAuth::post("id", SecretFile::new(file.path()));
-    let (handle, events) = watched(server.endpoint(auth));
+    let (handle, events) = with_events(server.endpoint(auth));
 
     handle.token().await.unwrap();
     assert!(events.take().is_empty());
@@ -67,7 +67,7 @@ async fn a_file_may_end_with_one_line_break_and_any_other_mark_in_it_is_reported
 
 #[tokio::test]
 async fn a_file_that_a_shell_wrote_as_utf_16_says_so() {
-    let file = TempFile::holding("utf-16", "");
+    let file = TempFile::with_content("utf-16", "");
     std::fs::write(file.path(), b"\xFF\xFEs\0").unwrap();
 
     let error = SecretFile::new(file.path()).read().await.unwrap_err();
@@ -83,7 +83,7 @@ async fn an_id_an_audience_and_a_parameter_are_sent_without_marks() {
         .audience("api\r\n")
         .scope("\u{FEFF}read\twrite\n")
         .parameter("tenant", "t\n");
-    let (handle, events) = watched(endpoint);
+    let (handle, events) = with_events(endpoint);
 
     handle.token().await.unwrap();
 
@@ -112,7 +112,7 @@ async fn variables_of_a_configuration_are_read_without_marks_and_named() {
     };
     let server = Server::granting();
     let config = Config::from_vars("OAUTH_", vars).unwrap();
-    let (handle, events) = watched(config.endpoint().unwrap().service(server.service()));
+    let (handle, events) = with_events(config.endpoint().unwrap().service(server.service()));
 
     handle.token().await.unwrap();
 
@@ -154,7 +154,7 @@ fn a_value_of_a_line_break_counts_as_not_set() {
 
 #[tokio::test]
 async fn an_api_key_is_sent_without_marks() {
-    let file = TempFile::holding("api-key", "key\n\n");
+    let file = TempFile::with_content("api-key", "key\n\n");
     let keys = json!({"api_key_file": file.path(), "allowed_origins": "https://api.example.com"});
     let config: Config = serde_json::from_value(keys).unwrap();
     let events = Events::default();
@@ -180,8 +180,8 @@ async fn what_only_newer_rules_forbid_is_sent_and_reported_once() {
         .resource(guid)
         .resource(at_tenant.clone())
         .scope("a\"b ü");
-    endpoint.check().unwrap();
-    let (handle, events) = watched(endpoint);
+    endpoint.validate().unwrap();
+    let (handle, events) = with_events(endpoint);
 
     handle.token().await.unwrap();
     handle.refresh_now().await.unwrap();
@@ -205,7 +205,7 @@ async fn several_audiences_are_sent_and_fit_a_token_exchange() {
             .grant(grant)
             .audience("a")
             .audience("b");
-        let (handle, events) = watched(endpoint);
+        let (handle, events) = with_events(endpoint);
 
         handle.token().await.unwrap();
 
@@ -217,7 +217,7 @@ async fn several_audiences_are_sent_and_fit_a_token_exchange() {
     });
     let config: Config = serde_json::from_value(keys).unwrap();
     let server = Server::granting();
-    let (handle, _) = watched(config.endpoint().unwrap().service(server.service()));
+    let (handle, _) = with_events(config.endpoint().unwrap().service(server.service()));
     handle.token().await.unwrap();
     assert_eq!(server.last().all("audience"), ["a b", "c"]);
 }
@@ -236,7 +236,7 @@ async fn headers_that_a_method_of_ones_own_sets_are_sent() {
     }
 
     let server = Server::granting();
-    let (handle, _) = watched(server.endpoint(ClientAuth::custom(Named)));
+    let (handle, _) = with_events(server.endpoint(ClientAuth::custom(Named)));
 
     handle.token().await.unwrap();
 
@@ -266,7 +266,7 @@ impl Events {
     }
 }
 
-fn watched(endpoint: TokenEndpoint) -> (TokenHandle, Events) {
+fn with_events(endpoint: TokenEndpoint) -> (TokenHandle, Events) {
     let events = Events::default();
     let seen = events.clone();
     let layer = layer(endpoint).on_event(move |event| seen.add(event));

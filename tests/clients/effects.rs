@@ -80,7 +80,7 @@ fn post() -> Request<Body> {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_from_above_the_retry_is_dead_after_the_wait() {
-    let source = || Source::living(Duration::from_secs(30));
+    let source = || Source::with_lifetime(Duration::from_secs(30));
     let ((right, seen), (wrong, seen_wrong)) = (throttling(), throttling());
     let right = ServiceBuilder::new()
         .layer(RateLimitRetryLayer::new())
@@ -108,7 +108,7 @@ async fn a_retry_below_hides_a_refusal() {
     let quotas = limits.handle();
     let client = ServiceBuilder::new()
         .layer(limits)
-        .layer(RetryLayer::new(AtOnce))
+        .layer(RetryLayer::new(ImmediateRetry))
         .service(inner);
 
     let response = client.oneshot(get("/")).await.unwrap();
@@ -242,7 +242,7 @@ async fn what_changes_requests_below_sees_each_attempt_with_its_token() {
     let log = Arc::clone(&seen);
     let client = ServiceBuilder::new()
         .layer(RateLimitRetryLayer::new())
-        .layer(layer(&Source::living(Duration::from_secs(30))).build())
+        .layer(layer(&Source::with_lifetime(Duration::from_secs(30))).build())
         .map_request(move |request: Request<Body>| {
             let token = request.headers()[header::AUTHORIZATION].clone();
             log.lock().unwrap().push(token);
@@ -288,9 +288,9 @@ async fn a_redirect_that_keeps_the_method_is_not_followed_with_a_body() {
 
 /// Sends again at once after a 429.
 #[derive(Clone)]
-struct AtOnce;
+struct ImmediateRetry;
 
-impl<B: Clone, RB, E> Policy<Request<B>, Response<RB>, E> for AtOnce {
+impl<B: Clone, RB, E> Policy<Request<B>, Response<RB>, E> for ImmediateRetry {
     type Future = Ready<()>;
 
     fn retry(

@@ -69,7 +69,7 @@ async fn a_server_without_axum_sends_through_the_layers() {
         }
         // The second was sent twice.
         assert_eq!(world.lengths(), [DATA.len(); 3]);
-        assert_eq!(world.issuer.seen().issued, 2);
+        assert_eq!(world.issuer.stats().issued, 2);
     }
 }
 
@@ -94,7 +94,7 @@ async fn what_concerns_our_credential_or_quota_is_not_the_callers() {
         assert!((59..=66).contains(&wait(&response)));
     }
     // The last one was not sent.
-    assert_eq!(world.api.seen().requests, 3);
+    assert_eq!(world.api.stats().requests, 3);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn without_a_token_it_answers_for_itself() {
 
     assert_eq!(response.status(), unavailable);
     assert!((30..=60).contains(&wait(&response)));
-    assert_eq!(world.api.seen().requests, 0);
+    assert_eq!(world.api.stats().requests, 0);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
     world.api.next(ApiFault::Delay(Duration::from_millis(200)));
 
     let under_way = tokio::spawn(server.send(false));
-    while world.issuer.seen().issued == 0 {
+    while world.issuer.stats().issued == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     server.stop.send(()).unwrap();

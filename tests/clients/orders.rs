@@ -19,7 +19,7 @@ use tower_m2m::{
 };
 
 use crate::{
-    retries::OnceMore,
+    retries::RetryOnce,
     world::{Chunks, World, full, http1, limits},
 };
 
@@ -115,11 +115,11 @@ composes!(a_load_shed_below: full(), |ours| {
 });
 
 composes!(a_retry_above: full(), |ours| {
-    ServiceBuilder::new().layer(RetryLayer::new(OnceMore(1))).layer(ours).service(http1())
+    ServiceBuilder::new().layer(RetryLayer::new(RetryOnce(1))).layer(ours).service(http1())
 });
 
 composes!(a_retry_below: full(), |ours| {
-    ServiceBuilder::new().layer(ours).layer(RetryLayer::new(OnceMore(1))).service(http1())
+    ServiceBuilder::new().layer(ours).layer(RetryLayer::new(RetryOnce(1))).service(http1())
 });
 
 composes!(a_box_above: full(), |ours| {

@@ -15,7 +15,7 @@ use crate::world::{DATA, World, full, http1, limits};
 async fn a_retry_above_sends_again_what_this_crate_does_not() {
     let world = World::start().await;
     let client = ServiceBuilder::new()
-        .layer(RetryLayer::new(OnceMore(1)))
+        .layer(RetryLayer::new(RetryOnce(1)))
         .layer((limits(), world.credentials()))
         .service(http1());
     let fault = ApiFault::status(StatusCode::INTERNAL_SERVER_ERROR);
@@ -30,9 +30,9 @@ async fn a_retry_above_sends_again_what_this_crate_does_not() {
 
 /// Sends again after a 500, so often.
 #[derive(Clone)]
-pub(crate) struct OnceMore(pub(crate) u32);
+pub(crate) struct RetryOnce(pub(crate) u32);
 
-impl<B: Clone, RB, E> Policy<Request<B>, Response<RB>, E> for OnceMore {
+impl<B: Clone, RB, E> Policy<Request<B>, Response<RB>, E> for RetryOnce {
     type Future = Ready<()>;
 
     fn retry(

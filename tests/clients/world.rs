@@ -99,7 +99,7 @@ impl World {
             assert_eq!(answer, expected);
         }
         assert_eq!(self.lengths(), [length; 5]);
-        assert_eq!(self.issuer.seen().issued, 2);
+        assert_eq!(self.issuer.stats().issued, 2);
     }
 
     /// The lengths of the bodies that have arrived at the API.

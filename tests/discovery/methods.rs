@@ -93,7 +93,7 @@ async fn a_key_never_becomes_a_secret_and_its_audience_is_the_issuer() {
 async fn an_assertion_is_signed_only_with_what_the_server_takes() {
     use std::time::Duration;
 
-    use crate::world::{discover, publish, told};
+    use crate::world::{discover, publish, with_events};
 
     let signed = with(metadata(), METHODS, json!(["client_secret_jwt"]));
     let takes = |algorithms| with(signed.clone(), ALGORITHMS, algorithms);
@@ -110,7 +110,7 @@ async fn an_assertion_is_signed_only_with_what_the_server_takes() {
     assert!(text.contains("signs with HS256"), "{text}");
     assert_eq!(bad.urls(), [OAUTH]);
 
-    let (handle, told) = told(discover(&good, auth()));
+    let (handle, told) = with_events(discover(&good, auth()));
     handle.token().await.unwrap();
     publish(&good, OAUTH, takes(json!(["RS256"])));
     tokio::time::advance(Duration::from_secs(3601)).await;

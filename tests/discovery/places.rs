@@ -335,7 +335,7 @@ fn an_issuer_that_is_no_https_url_is_named() {
         ("", "the issuer must be"),
     ] {
         let error = TokenEndpoint::discover(issuer, ClientAuth::basic("id", "secret"))
-            .check()
+            .validate()
             .unwrap_err();
 
         assert_eq!(error.kind(), Kind::Configuration);
@@ -343,5 +343,5 @@ fn an_issuer_that_is_no_https_url_is_named() {
     }
     let loopback = "http://127.0.0.1:8080";
     let endpoint = TokenEndpoint::discover(loopback, ClientAuth::basic("id", "secret"));
-    endpoint.check().unwrap();
+    endpoint.validate().unwrap();
 }

@@ -7,7 +7,7 @@ use tower_m2m::{ClientAuth, client_credentials::TokenErrorKind as Kind};
 
 use crate::{
     support::server::{GRANTED, handle},
-    world::{METHODS, OAUTH, TOKEN, discover, metadata, publish, publishing, told, with},
+    world::{METHODS, OAUTH, TOKEN, discover, metadata, publish, publishing, with_events, with},
 };
 
 #[tokio::test(start_paused = true)]
@@ -37,7 +37,7 @@ async fn a_renewed_document_that_moves_the_endpoint_or_drops_the_method_is_told_
         with(metadata(), METHODS, json!(["none"])),
     ] {
         let server = publishing(OAUTH, metadata());
-        let (endpoint, told) = told(discover(&server, ClientAuth::basic("id", "secret")));
+        let (endpoint, told) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
         endpoint.token().await.unwrap();
 
         publish(&server, OAUTH, document);
@@ -53,7 +53,7 @@ async fn a_renewed_document_that_moves_the_endpoint_or_drops_the_method_is_told_
 #[tokio::test(start_paused = true)]
 async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own() {
     let server = publishing(OAUTH, metadata());
-    let (handle, told) = told(discover(&server, ClientAuth::basic("id", "secret")));
+    let (handle, told) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
     server.answer(|url| match url {
         OAUTH => (503, String::new()),
@@ -76,7 +76,7 @@ async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own(
 #[tokio::test(start_paused = true)]
 async fn the_back_off_of_renewals_grows_to_minutes() {
     let server = publishing(OAUTH, metadata());
-    let (handle, told) = told(discover(&server, ClientAuth::basic("id", "secret")));
+    let (handle, told) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
     publish(&server, "nowhere", Value::Null);
     tokio::time::advance(Duration::from_secs(3601)).await;
@@ -95,7 +95,7 @@ async fn the_back_off_of_renewals_grows_to_minutes() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_hangs_does_not_use_up_the_time_for_the_token() {
     let server = publishing(OAUTH, metadata());
-    let (handle, told) = told(discover(&server, ClientAuth::basic("id", "secret")));
+    let (handle, told) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
     server.answer(|url| match url {
         OAUTH => (0, String::new()),

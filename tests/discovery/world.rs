@@ -54,15 +54,15 @@ pub(crate) async fn token(server: &Server, auth: ClientAuth) -> Result<(), Token
     outcome.map(drop)
 }
 
-pub(crate) type Told = Arc<Mutex<Vec<Kind>>>;
+pub(crate) type Events = Arc<Mutex<Vec<Kind>>>;
 
 /// With the reasons why metadata was not adopted.
-pub(crate) fn told(endpoint: TokenEndpoint) -> (tower_m2m::client_credentials::TokenHandle, Told) {
-    let told = Told::default();
+pub(crate) fn with_events(endpoint: TokenEndpoint) -> (tower_m2m::client_credentials::TokenHandle, Events) {
+    let told = Events::default();
     let log = Arc::clone(&told);
     let layer = layer(endpoint)
         .on_event(move |event| {
-            if let TokenEvent::MetadataNotAdopted { error, .. } = event {
+            if let TokenEvent::MetadataRejected { error, .. } = event {
                 log.lock().unwrap().push(error.kind());
             }
         })

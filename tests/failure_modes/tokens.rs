@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     Attempts, ClientAuth,
-    client_credentials::{Remedy, TokenError, TokenErrorKind as Kind, TokenEvent},
+    client_credentials::{RejectionAction, TokenError, TokenErrorKind as Kind, TokenEvent},
 };
 
 use crate::support::{
@@ -22,7 +22,7 @@ use crate::support::{
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_took_longer_than_its_life_is_not_sent() {
-    let source = Source::living(5 * SECOND).delayed(10 * SECOND);
+    let source = Source::with_lifetime(5 * SECOND).delayed(10 * SECOND);
     let (inner, calls) = api(&source);
     let service = layer(&source).build().layer(inner);
 
@@ -50,9 +50,9 @@ async fn other_refusals_are_permanent() {
         sleep(29 * SECOND).await;
         let later = tokens.token().await.unwrap_err();
 
-        assert_eq!((error.kind(), error.is_transient()), (Kind::Refused, false));
+        assert_eq!((error.kind(), error.is_transient()), (Kind::Rejected, false));
         assert!((30 * SECOND..=36 * SECOND).contains(&wait), "{wait:?}");
-        assert_eq!(later.kind(), Kind::Refused);
+        assert_eq!(later.kind(), Kind::Rejected);
         assert_eq!(server.asked().len(), 1);
     }
 }
@@ -79,7 +79,7 @@ async fn each_401_is_told_with_its_remedy() {
     let log = Arc::clone(&told);
     let service = layer(&source)
         .on_event(move |event: &TokenEvent<'_>| {
-            if let TokenEvent::Refused { remedy, .. } = event {
+            if let TokenEvent::Rejected { action: remedy, .. } = event {
                 log.lock().unwrap().push(*remedy);
             }
         })
@@ -93,5 +93,5 @@ async fn each_401_is_told_with_its_remedy() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(Attempts::of(&response), 2);
     assert_eq!(source.fetches(), 2);
-    assert_eq!(*told.lock().unwrap(), [Remedy::Replay]);
+    assert_eq!(*told.lock().unwrap(), [RejectionAction::Replayed]);
 }

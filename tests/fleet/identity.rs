@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tower_m2m::{
     ClientAuth, TokenEndpoint,
     client_credentials::{
-        AccessToken, CacheIdentity, ClientAuthentication, FetchContext, Grant, RevocationEndpoint,
+        AccessToken, CacheKey, ClientAuthentication, FetchContext, Grant, RevocationEndpoint,
         RevokeContext, TokenError, TokenErrorKind, TokenRequest, TokenSource,
     },
 };
@@ -46,7 +46,7 @@ async fn configurations_that_differ_in_anything_do_not_share_a_token() {
 
     let all = different.len() as u64;
     for endpoint in different {
-        world.process_with(endpoint).handle.warm().await.unwrap();
+        world.process_with(endpoint).handle.prefetch().await.unwrap();
     }
 
     assert_eq!(world.token_requests(), all);
@@ -57,7 +57,7 @@ async fn the_order_of_scopes_makes_no_difference() {
     let world = World::new();
     for scope in ["a b", "b a"] {
         let endpoint = world.endpoint(basic()).scope(scope);
-        world.process_with(endpoint).handle.warm().await.unwrap();
+        world.process_with(endpoint).handle.prefetch().await.unwrap();
     }
 
     assert_eq!(world.token_requests(), 1);
@@ -67,7 +67,7 @@ async fn the_order_of_scopes_makes_no_difference() {
 async fn subject_and_actor_tokens_tell_exchanges_from_each_other() {
     let identity = async |grant: Grant| {
         let world = World::new();
-        world.endpoint(basic()).grant(grant).cache_identity().await
+        world.endpoint(basic()).grant(grant).cache_key().await
     };
     let exchange = |subject: &'static str, kind: &'static str| Grant::token_exchange(subject, kind);
 
@@ -94,7 +94,7 @@ async fn a_wrong_secret_never_reads_the_token_of_a_good_one() {
     let wrong = world.process_with(world.endpoint(ClientAuth::basic("id", "wrong")));
 
     let error = wrong.handle.token().await.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::CredentialsRefused);
+    assert_eq!(error.kind(), TokenErrorKind::InvalidClient);
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,7 +107,7 @@ async fn a_token_that_was_granted_for_an_older_secret_is_not_stored_under_the_ne
         async move { Ok::<_, TokenError>(now.into()) }
     });
     let rotating = world.process_with(world.endpoint(auth));
-    rotating.handle.warm().await.unwrap();
+    rotating.handle.prefetch().await.unwrap();
 
     // The file has the new secret before the server knows it.
     *secret.lock().unwrap() = "new";
@@ -115,7 +115,7 @@ async fn a_token_that_was_granted_for_an_older_secret_is_not_stored_under_the_ne
     let other = world.process_with(world.endpoint(ClientAuth::basic("id", "new")));
 
     let error = other.handle.token().await.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::CredentialsRefused);
+    assert_eq!(error.kind(), TokenErrorKind::InvalidClient);
 }
 
 struct Own;
@@ -139,15 +139,15 @@ impl ClientAuthentication for OwnAuth {
 #[tokio::test(start_paused = true)]
 async fn a_source_without_an_identity_is_not_shared() {
     let world = World::new();
-    world.process_with(Own).handle.warm().await.unwrap();
+    world.process_with(Own).handle.prefetch().await.unwrap();
     for _ in 0..2 {
         let endpoint = world.endpoint(ClientAuth::custom(OwnAuth));
-        world.process_with(endpoint).handle.warm().await.unwrap();
+        world.process_with(endpoint).handle.prefetch().await.unwrap();
     }
     let tls = world.endpoint(ClientAuth::tls("id"));
 
     // Only the HTTP client knows the certificate.
-    assert!(tls.cache_identity().await.is_none());
+    assert!(tls.cache_key().await.is_none());
     assert_eq!(world.token_requests(), 2);
     assert_eq!(world.store.calls(), 0);
 }
@@ -161,7 +161,7 @@ async fn a_token_that_is_revoked_on_shutdown_cannot_be_shared() {
 
     let process = world.process_with(endpoint);
 
-    let error = process.handle.warm().await.unwrap_err();
+    let error = process.handle.prefetch().await.unwrap_err();
 
     assert_eq!(error.kind(), TokenErrorKind::Configuration);
     assert!(error.to_string().contains("`.revoke_on_shutdown(..)`"));
@@ -186,8 +186,8 @@ impl TokenSource for Revoking {
         Some(std::future::ready(Ok(())))
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        Some(CacheIdentity::new("revoking"))
+    async fn cache_key(&self) -> Option<CacheKey> {
+        Some(CacheKey::new("revoking"))
     }
 }
 
@@ -196,12 +196,12 @@ async fn a_token_that_other_processes_use_is_not_revoked_on_shutdown() {
     let world = World::new();
     let revoked = Arc::<Mutex<Vec<String>>>::default();
     let process = world.process_with(Revoking(Arc::clone(&revoked)));
-    process.handle.warm().await.unwrap();
+    process.handle.prefetch().await.unwrap();
 
     process.handle.shutdown().await;
 
     assert!(revoked.lock().unwrap().is_empty());
     let other = world.process_with(Revoking(Arc::clone(&revoked)));
-    other.handle.warm().await.unwrap();
-    assert_eq!(other.told(), ["adopted"]);
+    other.handle.prefetch().await.unwrap();
+    assert_eq!(other.take_events(), ["adopted"]);
 }

@@ -33,7 +33,7 @@ async fn without_its_store_each_process_asks_for_one_token_of_its_own() {
                 true => "the store gave no answer within 500ms",
                 false => "the store is down",
             };
-            let told = process.told();
+            let told = process.take_events();
             assert_eq!(told, [expected, "fetched", "fetched", "fetched"]);
         }
     }
@@ -44,7 +44,7 @@ async fn a_store_that_fails_and_comes_back_empty_fails_no_request_and_is_used_ag
     let world = World::new();
     let fleet = world.fleet(8);
     all_succeed(&fleet).await;
-    fleet.iter().for_each(|process| drop(process.told()));
+    fleet.iter().for_each(|process| drop(process.take_events()));
     world.store.clear();
     world
         .store
@@ -62,7 +62,7 @@ async fn a_store_that_fails_and_comes_back_empty_fails_no_request_and_is_used_ag
     }
 
     assert_eq!(world.token_requests(), 1 + 8 + 1);
-    let told: Vec<_> = fleet.iter().map(|process| process.told()).collect();
+    let told: Vec<_> = fleet.iter().map(|process| process.take_events()).collect();
     for told in &told {
         let [failed, fetched, recovered, last] = &told[..] else {
             panic!("{told:?}");
@@ -101,7 +101,7 @@ async fn what_cannot_be_read_counts_as_absent() {
 
     all_succeed(std::slice::from_ref(&process)).await;
 
-    assert_eq!(process.told(), ["the store holds garbage", "fetched"]);
+    assert_eq!(process.take_events(), ["the store holds garbage", "fetched"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ async fn fifty_processes_that_start_cold_cost_one_token_request() {
 
     assert_eq!(world.token_requests(), 1);
     assert!(began.elapsed() < 2 * SECOND, "{:?}", began.elapsed());
-    let told: Vec<_> = fleet.iter().flat_map(|process| process.told()).collect();
+    let told: Vec<_> = fleet.iter().flat_map(|process| process.take_events()).collect();
     let count = |name| told.iter().filter(|told| *told == name).count();
     assert_eq!((count("fetched"), count("adopted")), (1, 49));
 }
@@ -59,7 +59,7 @@ async fn a_lease_whose_holder_is_gone_delays_the_others_no_longer_than_it_lasts(
     let world = World::new();
     let dead = world.process();
     let handle = dead.handle.clone();
-    let warming = tokio::spawn(async move { handle.warm().await });
+    let warming = tokio::spawn(async move { handle.prefetch().await });
     sleep(SECOND / 2).await;
     assert_eq!(world.token_requests(), 1);
     // Its task is dropped, and nobody tells the store.
@@ -133,8 +133,8 @@ async fn the_cooldown_is_shared_by_processes_that_have_not_met_it() {
     let endpoint = || world.endpoint(ClientAuth::basic("id", "secret"));
     let always = world.process_at(endpoint(), |_| false);
     let other = world.process_at(endpoint(), |_| false);
-    other.handle.warm().await.unwrap();
-    always.handle.warm().await.unwrap();
+    other.handle.prefetch().await.unwrap();
+    always.handle.prefetch().await.unwrap();
     assert_eq!(always.send().await, Ok(StatusCode::UNAUTHORIZED));
     assert_eq!(world.token_requests(), 2);
     // It takes the other's token, which is refused as well; a third is not asked for.
@@ -143,7 +143,7 @@ async fn the_cooldown_is_shared_by_processes_that_have_not_met_it() {
     assert_eq!(third.send().await, Ok(StatusCode::UNAUTHORIZED));
 
     assert_eq!(world.token_requests(), 2);
-    assert_eq!(third.told(), ["adopted", "held back"]);
+    assert_eq!(third.take_events(), ["adopted", "held back"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,13 +154,13 @@ async fn the_shared_cooldown_of_an_origin_keeps_no_other_origin_from_a_new_token
     assert_eq!(always.send().await, Ok(StatusCode::UNAUTHORIZED));
     assert_eq!(world.token_requests(), 2);
     let other = world.process();
-    other.handle.warm().await.unwrap();
+    other.handle.prefetch().await.unwrap();
     world.issuer.revoke_all();
 
     assert_eq!(other.send_elsewhere().await, Ok(StatusCode::OK));
 
     assert_eq!(world.token_requests(), 3);
-    assert_eq!(other.told(), ["adopted", "fetched"]);
+    assert_eq!(other.take_events(), ["adopted", "fetched"]);
 }
 
 #[tokio::test(start_paused = true)]

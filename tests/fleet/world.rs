@@ -29,7 +29,7 @@ pub(crate) struct World {
 pub(crate) struct Process {
     pub(crate) handle: TokenHandle,
     api: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>,
-    told: Arc<Mutex<Vec<String>>>,
+    events: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
@@ -78,10 +78,10 @@ impl World {
             .store_lease(LEASE)
             .on_event(move |event| {
                 let name = match event {
-                    TokenEvent::Adopted { .. } => "adopted",
+                    TokenEvent::LoadedFromStore { .. } => "adopted",
                     TokenEvent::Fetched { .. } => "fetched",
                     TokenEvent::FetchFailed { .. } => "failed",
-                    TokenEvent::HeldBack { .. } => "held back",
+                    TokenEvent::RefreshSuppressed { .. } => "held back",
                     TokenEvent::StoreFailed { error, .. } => &error.to_string(),
                     TokenEvent::StoreRecovered { .. } => "store recovered",
                     _ => return,
@@ -104,12 +104,12 @@ impl World {
         Process {
             handle,
             api: BoxCloneSyncService::new(ServiceBuilder::new().layer(layer).service(api)),
-            told,
+            events: told,
         }
     }
 
     pub(crate) fn token_requests(&self) -> u64 {
-        self.issuer.seen().token_requests
+        self.issuer.stats().token_requests
     }
 }
 
@@ -125,8 +125,8 @@ impl Process {
     }
 
     /// What was told since this was last called.
-    pub(crate) fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.told.lock().unwrap())
+    pub(crate) fn take_events(&self) -> Vec<String> {
+        std::mem::take(&mut self.events.lock().unwrap())
     }
 }
 

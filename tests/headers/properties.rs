@@ -29,9 +29,9 @@ proptest! {
         skew.learn(&headers, now);
         let _server_time = skew.server_time(now);
         for signals in [read(status, &headers, now), read_with(&Vendor::PRISJAKT, status, &headers, now)] {
-            prop_assert!(signals.retry_after <= LONGEST);
+            prop_assert!(signals.retry_after <= MAX_WAIT);
             for limit in &signals.limits {
-                prop_assert!(limit.reset <= LONGEST && limit.window <= LONGEST);
+                prop_assert!(limit.reset <= MAX_WAIT && limit.window <= MAX_WAIT);
                 prop_assert!(limit.refill.is_none_or(|refill| refill.is_finite() && refill > 0.0));
             }
         }
@@ -130,4 +130,4 @@ pub(crate) fn value() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-const LONGEST: Option<Duration> = Some(Duration::from_secs(315_360_000));
+const MAX_WAIT: Option<Duration> = Some(Duration::from_secs(315_360_000));

@@ -46,7 +46,7 @@ async fn waits(status: StatusCode, headers: HeaderMap) {
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let layer = RateLimitRetryLayer::builder();
-    let layer = layer.max_retries(1).max_wait(LONGEST).build();
+    let layer = layer.max_retries(1).max_wait(MAX_WAIT).build();
     let service = layer.layer(inner);
     for _ in 0..4 {
         let began = Instant::now();
@@ -55,11 +55,11 @@ async fn waits(status: StatusCode, headers: HeaderMap) {
         let outcome = service.clone().oneshot(request.unwrap()).await;
 
         // One wait before the first attempt, and one between the two.
-        assert!(began.elapsed() <= 2 * LONGEST + LONGEST / 100);
+        assert!(began.elapsed() <= 2 * MAX_WAIT + MAX_WAIT / 100);
         if let Err(error) = outcome {
             assert!(error.is::<HoldTooLong>(), "{error}");
         }
     }
 }
 
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);

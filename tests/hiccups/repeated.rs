@@ -42,7 +42,7 @@ async fn a_hiccup_is_not_seen_by_any_caller() {
                 caller.await.unwrap().unwrap();
             }
 
-            assert_eq!(issuer.seen().token_requests, times + 1, "{fault:?}");
+            assert_eq!(issuer.stats().token_requests, times + 1, "{fault:?}");
             assert!(began.elapsed() <= times as u32 * 750 * MILLISECOND);
         }
     }
@@ -91,7 +91,7 @@ async fn a_request_that_hangs_is_given_up_for_another_after_half_of_the_time() {
     handle(&issuer).token().await.unwrap();
 
     assert_eq!(began.elapsed().as_secs(), 15);
-    assert_eq!(issuer.seen().token_requests, 2);
+    assert_eq!(issuer.stats().token_requests, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +207,7 @@ async fn an_error_counts_the_requests_and_the_time_that_they_took() {
     tokio::time::sleep(2 * 1000 * MILLISECOND).await;
     let second = handle.token().await.unwrap_err();
 
-    assert_eq!(issuer.seen().token_requests, 6);
+    assert_eq!(issuer.stats().token_requests, 6);
     // 250 ms to 500 ms and 500 ms to 1 s between the three.
     let text = first.to_string();
     let seconds = ["failing for 1 s", "failing for 2 s"];
@@ -217,6 +217,6 @@ async fn an_error_counts_the_requests_and_the_time_that_they_took() {
         "{text}"
     );
     assert!(second.to_string().contains("[attempt 6, "), "{second}");
-    assert_eq!((first.failures(), second.failures()), (Some(1), Some(2)));
+    assert_eq!((first.consecutive_failures(), second.consecutive_failures()), (Some(1), Some(2)));
     assert!(format!("{first:?}").contains(&text), "{first:?}");
 }

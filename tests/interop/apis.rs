@@ -81,7 +81,7 @@ pub(crate) async fn table(servers: &Servers) -> Finished {
 
     let row = "an API that refuses tokens before their end";
     table.cell(row, INTROSPECTION, not_offered());
-    table.cell(row, EXPRESS, refused_early(jwt(JWT)));
+    table.cell(row, EXPRESS, rejected_early(jwt(JWT)));
     table.cell(row, DJANGO, not_offered());
     table.cell(row, DOORKEEPER, not_offered());
     table.cell(row, ENVOY, not_offered());
@@ -162,7 +162,7 @@ async fn forbidden_audience(client: Client) -> Outcome {
     Outcome::Refused
 }
 
-async fn refused_early(client: Client) -> Outcome {
+async fn rejected_early(client: Client) -> Outcome {
     assert_eq!(client.get("/strict").await, StatusCode::OK);
     tokio::time::sleep(Duration::from_millis(2100)).await;
 

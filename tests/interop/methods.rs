@@ -21,11 +21,11 @@ const DOORKEEPER: &str = "Doorkeeper";
 enum Expected {
     Token,
     /// The `error` of RFC 6749 §5.2.
-    Refusal(&'static str),
+    ErrorResponse(&'static str),
     /// Its metadata does not name the method.
     NotOffered,
 }
-use Expected::{NotOffered, Refusal, Token};
+use Expected::{NotOffered, ErrorResponse, Token};
 
 /// One way to ask for a token, and what oidc-provider, django-oauth-toolkit and Doorkeeper are expected to do.
 struct Case {
@@ -108,7 +108,7 @@ pub(crate) async fn table(servers: &Servers) -> Finished {
 }
 
 fn cases() -> Vec<Case> {
-    const INVALID_CLIENT: Expected = Refusal("invalid_client");
+    const INVALID_CLIENT: Expected = ErrorResponse("invalid_client");
     const GRANTED: [Expected; 3] = [Token; 3];
     const REFUSED: [Expected; 3] = [INVALID_CLIENT; 3];
     // django-oauth-toolkit and Doorkeeper know secrets only.
@@ -143,7 +143,7 @@ fn cases() -> Vec<Case> {
         Case::new(
             "client_secret_basic, reserved characters sent raw",
             ClientAuth::basic_raw(odd_id, odd_secret),
-            [Refusal("invalid_request"), INVALID_CLIENT, Token],
+            [ErrorResponse("invalid_request"), INVALID_CLIENT, Token],
         ),
         Case::new(
             "client_secret_basic, wrong secret",
@@ -220,7 +220,7 @@ fn cases() -> Vec<Case> {
         Case::new(
             "an unknown scope",
             post(),
-            [Token, Refusal("invalid_scope"), Refusal("invalid_scope")],
+            [Token, ErrorResponse("invalid_scope"), ErrorResponse("invalid_scope")],
         )
         .with(|e| e.scope("nothing")),
         Case::new("a resource (RFC 8707)", post(), GRANTED)
@@ -228,13 +228,13 @@ fn cases() -> Vec<Case> {
         Case::new(
             "a resource that is a URN",
             post(),
-            [Token, Refusal("invalid_target"), Token],
+            [Token, ErrorResponse("invalid_target"), Token],
         )
         .with(|e| e.resource("urn:example:opaque")),
         Case::new(
             "an unknown resource",
             post(),
-            [Refusal("invalid_target"), Token, Token],
+            [ErrorResponse("invalid_target"), Token, Token],
         )
         .with(|e| e.resource("https://unknown.example/")),
     ]
@@ -243,17 +243,17 @@ fn cases() -> Vec<Case> {
 async fn token(endpoint: TokenEndpoint) -> Result<(), TokenError> {
     let endpoint = endpoint.scope("orders.read");
     let layer = ClientCredentialsLayer::builder(endpoint, "http://127.0.0.1".parse().unwrap());
-    layer.build().handle().warm().await
+    layer.build().handle().prefetch().await
 }
 
 fn judge(got: Result<(), TokenError>, expected: Expected) -> Outcome {
     match (got, expected) {
         (Ok(()), Token) => Outcome::Passed,
-        (Err(error), Refusal(code)) => {
+        (Err(error), ErrorResponse(code)) => {
             let kind = match code {
-                "invalid_client" => Kind::CredentialsRefused,
-                "invalid_scope" => Kind::ScopeRefused,
-                _ => Kind::Refused,
+                "invalid_client" => Kind::InvalidClient,
+                "invalid_scope" => Kind::InvalidScope,
+                _ => Kind::Rejected,
             };
             assert_eq!(
                 (error.kind(), error.oauth_error(), error.is_transient()),

@@ -33,7 +33,7 @@ async fn past_the_gate_it_is_not_read() {
 async fn with_a_token_it_is_read_once() {
     let clock = Counting::default();
     let limits = RateLimitRetryLayer::builder().clock(clock.clone()).build();
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let both = M2mLayer::new(limits, layer(&source).clock(clock.clone()).build());
     let service = both.layer(silent());
     for _ in 0..1005 {
@@ -63,7 +63,7 @@ impl Clock for Counting {
         Instant::now()
     }
 
-    fn wall(&self) -> SystemTime {
+    fn wall_clock(&self) -> SystemTime {
         self.0.fetch_add(1, SeqCst);
         SystemTime::UNIX_EPOCH
     }

@@ -91,7 +91,7 @@ impl Clock for OnTheDay {
     }
 
     /// 14:13:20 GMT on 21 September 2026.
-    fn wall(&self) -> SystemTime {
+    fn wall_clock(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000)
     }
 }
@@ -204,7 +204,7 @@ async fn a_hint_is_never_undercut() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_longer_than_the_tokens_life_sends_a_fresh_token() {
-    let source = Source::living(30 * SECOND);
+    let source = Source::with_lifetime(30 * SECOND);
     let valid = source.clone();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);

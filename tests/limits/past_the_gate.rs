@@ -35,7 +35,7 @@ async fn a_refusal_holds_who_comes_next() {
         .build()
         .layer(api.inner());
     many(&service, || get("/")).await;
-    api.refuse_once("/");
+    api.throttle_once("/");
     let refused = send(&service, get("/")).await.unwrap();
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let began = Instant::now();
@@ -50,7 +50,7 @@ async fn a_refused_request_is_sent_again() {
     let api = Flaky::default();
     let service = RateLimitRetryLayer::new().layer(api.inner());
     many(&service, || get("/")).await;
-    api.refuse_once("/");
+    api.throttle_once("/");
     let began = Instant::now();
 
     let response = send(&service, get("/")).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_refusal_by_one_origin_holds_no_other() {
             .layer(api.inner());
         many(&service, || to(host)).await;
         many(&service, || to(also)).await;
-        api.refuse_once(also);
+        api.throttle_once(also);
         send(&service, to(also)).await.unwrap();
         let began = Instant::now();
 
@@ -99,7 +99,7 @@ async fn with_a_token_it_is_the_same() {
     let service = layer.layer(api.inner());
     many(&service, || get("/")).await;
     many(&service, || to(OTHER)).await;
-    api.refuse_once(OTHER);
+    api.throttle_once(OTHER);
     send(&service, to(OTHER)).await.unwrap();
     let began = Instant::now();
 
@@ -120,7 +120,7 @@ async fn partitions_of_ones_own_are_told_apart() {
         .layer(api.inner());
     many(&service, || get("/a")).await;
     many(&service, || get("/b")).await;
-    api.refuse_once("/b");
+    api.throttle_once("/b");
     send(&service, get("/b")).await.unwrap();
     let began = Instant::now();
 
@@ -152,7 +152,7 @@ async fn a_vendors_own_field_is_read() {
         .build()
         .layer(api.inner());
     many(&service, || get("/")).await;
-    api.say_once(&[("acme-left", "0"), ("acme-back-in", "10")]);
+    api.announce_once(&[("acme-left", "0"), ("acme-back-in", "10")]);
     send(&service, get("/")).await.unwrap();
     let began = Instant::now();
 
@@ -175,7 +175,7 @@ async fn a_hold_of_another_process_is_kept_to() {
     let (one, other) = (process(), process());
     many(&one, || get("/")).await;
     send(&other, get("/")).await.unwrap();
-    api.refuse_once("/");
+    api.throttle_once("/");
     send(&other, get("/")).await.unwrap();
     // The store has told the other process meanwhile.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -213,7 +213,7 @@ async fn a_limit_that_a_success_names_is_kept_to() {
     let api = Flaky::default();
     let service = RateLimitRetryLayer::new().layer(api.inner());
     many(&service, || get("/")).await;
-    api.say_once(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "10")]);
+    api.announce_once(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "10")]);
     send(&service, get("/")).await.unwrap();
     let began = Instant::now();
 
@@ -227,7 +227,7 @@ async fn how_often_it_was_sent_is_told_only_of_what_was_sent_more_than_once() {
     let api = Flaky::default();
     let service = RateLimitRetryLayer::new().layer(api.inner());
     many(&service, || get("/")).await;
-    api.refuse_once("/");
+    api.throttle_once("/");
 
     let again = send(&service, get("/")).await.unwrap();
     let once = send(&service, get("/")).await.unwrap();
@@ -241,7 +241,7 @@ async fn what_is_known_of_a_partition_can_be_forgotten() {
     let api = Flaky::default();
     let layer = RateLimitRetryLayer::builder().max_retries(0).build();
     let service = layer.layer(api.inner());
-    api.refuse_once("/");
+    api.throttle_once("/");
     send(&service, get("/")).await.unwrap();
     let waiting = spawn(&service, get("/"));
     tokio::task::yield_now().await;
@@ -260,14 +260,14 @@ struct Flaky(Arc<Mutex<Option<(String, Response<Body>)>>>);
 
 impl Flaky {
     /// The next request whose URL ends so, or begins so, is refused for ten seconds.
-    fn refuse_once(&self, url: &str) {
+    fn throttle_once(&self, url: &str) {
         let mut response = status_only(StatusCode::TOO_MANY_REQUESTS);
         let ten = "10".parse().unwrap();
         response.headers_mut().insert(RETRY_AFTER, ten);
         *self.0.lock().unwrap() = Some((url.to_owned(), response));
     }
 
-    fn say_once(&self, fields: &[(&'static str, &'static str)]) {
+    fn announce_once(&self, fields: &[(&'static str, &'static str)]) {
         let mut response = status_only(StatusCode::OK);
         for (name, value) in fields {
             let value = value.parse().unwrap();

@@ -27,7 +27,7 @@ async fn who_waits_for_readiness_is_held_by_a_hold_that_begins_meanwhile() {
     held(&limits, |inner| limits.layer(inner)).await;
 
     let limits = RateLimitRetryLayer::new();
-    let credentials = layer(&Source::living(HOUR)).build();
+    let credentials = layer(&Source::with_lifetime(HOUR)).build();
     let both = M2mLayer::new(limits.clone(), credentials);
     held(&limits, |inner| both.layer(inner)).await;
 }
@@ -37,7 +37,7 @@ async fn held<S: Client>(
     limits: &RateLimitRetryLayer,
     layer: impl FnOnce(ConcurrencyLimit<Inner>) -> S,
 ) {
-    let (inner, arrivals) = refusing_the_first(1, Duration::ZERO);
+    let (inner, arrivals) = throttling_the_first(1, Duration::ZERO);
     let connections = Arc::new(Semaphore::new(1));
     let one = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&connections));
     let call = spawn(&layer(one.layer(inner)), get("/a"));
@@ -57,7 +57,7 @@ async fn held<S: Client>(
 
 #[tokio::test(start_paused = true)]
 async fn who_was_refused_goes_before_those_who_came_later() {
-    let (inner, arrivals) = refusing_the_first(2, Duration::from_millis(100));
+    let (inner, arrivals) = throttling_the_first(2, Duration::from_millis(100));
     let service = RateLimitRetryLayer::new().layer(inner);
     let mut calls = Vec::new();
     for path in ["/a", "/b", "/c", "/d"] {
@@ -76,7 +76,7 @@ async fn who_was_refused_goes_before_those_who_came_later() {
 
 #[tokio::test(start_paused = true)]
 async fn who_was_refused_without_a_hint_looks_again_after_somebody_else() {
-    let (inner, arrivals) = refusing(1, Duration::from_millis(100), || {
+    let (inner, arrivals) = throttling(1, Duration::from_millis(100), || {
         status_only(StatusCode::TOO_MANY_REQUESTS)
     });
 
@@ -88,7 +88,7 @@ async fn who_was_refused_without_a_hint_looks_again_after_somebody_else() {
 
 #[tokio::test(start_paused = true)]
 async fn who_was_refused_three_times_lets_others_go_first() {
-    let (inner, arrivals) = refusing_the_first(3, Duration::ZERO);
+    let (inner, arrivals) = throttling_the_first(3, Duration::ZERO);
 
     one_after_another(&RateLimitRetryLayer::new().layer(inner)).await;
 
@@ -113,11 +113,11 @@ fn order(arrivals: &Arrivals) -> String {
 type Arrivals = Arc<Mutex<Vec<(String, Instant)>>>;
 
 /// An API that refuses so many requests for ten seconds, and takes so long for each.
-fn refusing_the_first(count: usize, delay: Duration) -> (Inner, Arrivals) {
-    refusing(count, delay, || throttled("10"))
+fn throttling_the_first(count: usize, delay: Duration) -> (Inner, Arrivals) {
+    throttling(count, delay, || throttled("10"))
 }
 
-fn refusing(
+fn throttling(
     count: usize,
     delay: Duration,
     refusal: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,

@@ -118,7 +118,7 @@ async fn a_hold_ends_while_the_machine_is_suspended() {
     let error = error.downcast::<HoldTooLong>().unwrap();
     assert!(error.wait() > 2990 * SECOND);
 
-    clock.asleep(3001 * SECOND);
+    clock.suspend_for(3001 * SECOND);
 
     assert_eq!(layer.handle().status()[0].held_for, None);
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
@@ -138,7 +138,7 @@ async fn who_waits_for_a_hold_goes_on_soon_after_a_suspension() {
     let waiting = spawn(&service, get("/"));
     sleep(2 * SECOND).await;
 
-    clock.asleep(3001 * SECOND);
+    clock.suspend_for(3001 * SECOND);
 
     let woken = Instant::now();
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
@@ -153,7 +153,7 @@ async fn after_a_suspension_the_time_of_a_hold_is_right() {
     let service = layer.layer(inner);
     send(&service, get("/")).await.unwrap();
 
-    clock.asleep(1000 * SECOND);
+    clock.suspend_for(1000 * SECOND);
 
     let error = send(&service, get("/")).await.unwrap_err();
     let error = error.downcast::<HoldTooLong>().unwrap();
@@ -193,7 +193,7 @@ async fn an_announced_window_ends_while_the_machine_is_suspended() {
     send(&service, get("/")).await.unwrap();
     assert!(send(&service, get("/")).await.is_err());
 
-    clock.asleep(3002 * SECOND);
+    clock.suspend_for(3002 * SECOND);
 
     assert!(send(&service, get("/")).await.is_ok());
     assert_eq!(calls.load(SeqCst), 2);
@@ -215,7 +215,7 @@ impl Default for Suspended {
 }
 
 impl Suspended {
-    fn asleep(&self, time: Duration) {
+    fn suspend_for(&self, time: Duration) {
         *self.0.lock().unwrap() += time;
     }
 
@@ -229,7 +229,7 @@ impl Clock for Suspended {
         SystemClock::default().now()
     }
 
-    fn wall(&self) -> SystemTime {
+    fn wall_clock(&self) -> SystemTime {
         *self.0.lock().unwrap() + (self.now() - self.1)
     }
 }

@@ -18,7 +18,7 @@ use super::{
 
 #[tokio::test(start_paused = true)]
 async fn who_finds_too_many_waiting_for_a_token_is_told_at_once_whose_and_what_to_do() {
-    let source = Source::living(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).delayed(SECOND);
     let layer = layer(&source).name("orders").max_waiting(3).build();
     let service = layer.layer(api(&source).0);
     let start = Instant::now();
@@ -29,7 +29,7 @@ async fn who_finds_too_many_waiting_for_a_token_is_told_at_once_whose_and_what_t
 
     assert_eq!(start.elapsed().as_millis(), 0);
     let error = error.downcast_ref::<TokenError>().unwrap();
-    assert_eq!(error.kind(), TokenErrorKind::TooManyWaiting);
+    assert_eq!(error.kind(), TokenErrorKind::QueueFull);
     assert!(error.is_transient());
     assert_eq!(
         error.to_string(),
@@ -55,13 +55,13 @@ async fn a_configuration_says_how_many_may_wait_for_a_token() {
     let tokens = config(1).unwrap().build().handle();
     let waits = tokio::spawn({
         let tokens = tokens.clone();
-        async move { tokens.warm().await }
+        async move { tokens.prefetch().await }
     });
     yield_now().await;
 
     let error = tokens.token().await.unwrap_err();
 
-    assert_eq!(error.kind(), TokenErrorKind::TooManyWaiting);
+    assert_eq!(error.kind(), TokenErrorKind::QueueFull);
     waits.abort();
     let error = config(0).unwrap_err();
     assert_eq!(
@@ -72,7 +72,7 @@ async fn a_configuration_says_how_many_may_wait_for_a_token() {
 
 #[tokio::test(start_paused = true)]
 async fn who_stops_waiting_for_a_token_leaves_its_place_to_another() {
-    let source = Source::living(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).delayed(SECOND);
     let service = layer(&source).max_waiting(2).build().layer(api(&source).0);
     let leaves = spawn(&service, get("/"));
     let stays = spawn(&service, get("/"));
@@ -89,7 +89,7 @@ async fn who_stops_waiting_for_a_token_leaves_its_place_to_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_401_that_finds_too_many_waiting_is_the_answer() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (api, _) = api(&source);
     let slow = service_fn(move |request| {
         let answer = api.clone().oneshot(request);
@@ -113,7 +113,7 @@ async fn a_401_that_finds_too_many_waiting_is_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_token_goes_on_by_arrival() {
-    let source = Source::living(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).delayed(SECOND);
     let order = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&order);
     let (inner, _) = answering(move |request| {
@@ -146,7 +146,7 @@ async fn who_waits_for_a_token_goes_on_by_arrival() {
 #[tokio::test(start_paused = true)]
 async fn the_outcome_of_a_fetch_wakes_each_waiter_once() {
     for failing in [false, true] {
-        let source = Source::living(HOUR).delayed(SECOND);
+        let source = Source::with_lifetime(HOUR).delayed(SECOND);
         source.fail_with(failing.then(|| TokenError::transient("is down")));
         let service = layer(&source).build().layer(api(&source).0);
         let mut counts = Vec::new();
@@ -167,7 +167,7 @@ async fn the_outcome_of_a_fetch_wakes_each_waiter_once() {
 
 #[test]
 fn a_hundred_thousand_callers_wait_for_a_token_in_two_kilobytes_each() {
-    let source = Source::living(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).delayed(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
 
     let bytes = bytes_per_waiter(&paused(), || service.clone().oneshot(get("/")));

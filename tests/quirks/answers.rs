@@ -9,11 +9,11 @@ use http::{Response, StatusCode, header};
 use tower::Layer;
 use tower_m2m::{
     ClientCredentialsLayer, TokenEndpoint,
-    client_credentials::{Quirk, TokenErrorKind as Kind},
+    client_credentials::{NonConformance, TokenErrorKind as Kind},
 };
 
 use crate::{
-    asking::{ask, ask_http, assert_met, auth, refusal, with},
+    asking::{fetch, fetch_http, assert_non_conformance, auth, error_response, with},
     support::{
         Body, answering, get, origin, send,
         server::{Server, handle},
@@ -25,7 +25,7 @@ use crate::{
 async fn q08_members_of_keycloak() {
     let answer = r#"{"access_token":"t","expires_in":300,"refresh_expires_in":0,"refresh_token":"canary","token_type":"Bearer","not-before-policy":0,"session_state":"s","scope":"profile"}"#;
 
-    let (outcome, quirks) = ask(answer, TokenEndpoint::strict).await;
+    let (outcome, quirks) = fetch(answer, TokenEndpoint::strict).await;
 
     let token = outcome.unwrap();
     assert_eq!(token.lifetime(), Some(Duration::from_secs(300)));
@@ -36,9 +36,9 @@ async fn q08_members_of_keycloak() {
 
 #[tokio::test(start_paused = true)]
 async fn q09_no_token_type() {
-    assert_met(
+    assert_non_conformance(
         r#"{"access_token":"t","expires_in":60}"#,
-        Quirk::NoTokenType,
+        NonConformance::NoTokenType,
     )
     .await;
 }
@@ -59,7 +59,7 @@ async fn q10_token_type_in_any_case_is_sent_as_bearer() {
 
         assert_eq!(seen.lock().unwrap().clone().unwrap(), "Bearer t");
     }
-    let mac = refusal(200, &with("token_type", "\"mac\"")).await;
+    let mac = error_response(200, &with("token_type", "\"mac\"")).await;
     assert_eq!(mac.kind(), Kind::UnsupportedTokenType);
 }
 
@@ -67,11 +67,11 @@ async fn q10_token_type_in_any_case_is_sent_as_bearer() {
 async fn q11_scope_as_an_array() {
     let answer = r#"{"access_token":"t","token_type":"bearer","expires_in":60,"scope":["a","b"]}"#;
 
-    let token = assert_met(answer, Quirk::ScopeAsArray).await;
+    let token = assert_non_conformance(answer, NonConformance::ScopeAsArray).await;
 
     assert_eq!(token.scope(), Some("a b"));
     assert_eq!(
-        ask(&with("scope", "null"), |e| e).await.0.unwrap().scope(),
+        fetch(&with("scope", "null"), |e| e).await.0.unwrap().scope(),
         None
     );
 }
@@ -80,12 +80,12 @@ async fn q11_scope_as_an_array() {
 async fn q12_a_form_or_plain_text_for_an_answer() {
     let answer = "access_token=t%2Bt&token_type=bearer&expires_in=120&scope=a+b";
 
-    let token = assert_met(answer, Quirk::FormEncoded).await;
+    let token = assert_non_conformance(answer, NonConformance::FormEncoded).await;
 
     assert_eq!(token.expose(), Some("t+t"));
     assert_eq!(token.scope(), Some("a b"));
     assert_eq!(token.lifetime(), Some(Duration::from_secs(120)));
-    let refused = refusal(200, "error=invalid_client").await;
+    let refused = error_response(200, "error=invalid_client").await;
     assert_eq!(refused.oauth_error(), Some("invalid_client"));
 }
 
@@ -109,7 +109,7 @@ async fn q30_further_members_duplicates_and_very_long_tokens() {
     let nested = status.member("nested").unwrap().to_string();
     assert_eq!(nested, r#"{"a":[1]}"#);
     let twice = r#"{"access_token":"t","token_type":"Bearer","expires_in":60,"x":1,"x":2}"#;
-    assert_met(twice, Quirk::DuplicateMember).await;
+    assert_non_conformance(twice, NonConformance::DuplicateMember).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +119,7 @@ async fn strict_mode_accepts_what_the_rfc_allows() {
     let without_lifetime = r#"{"access_token":"t","token_type":"Bearer"}"#;
 
     for answer in [plain, without_lifetime] {
-        ask(answer, TokenEndpoint::strict).await.0.unwrap();
+        fetch(answer, TokenEndpoint::strict).await.0.unwrap();
     }
 }
 
@@ -131,12 +131,12 @@ async fn another_content_type_than_json_is_a_quirk() {
         response.body(Body::from(body)).unwrap()
     };
 
-    let (outcome, quirks) = ask_http(answer(), |e| e).await;
-    let (refused, _) = ask_http(answer(), TokenEndpoint::strict).await;
+    let (outcome, quirks) = fetch_http(answer(), |e| e).await;
+    let (refused, _) = fetch_http(answer(), TokenEndpoint::strict).await;
 
     outcome.unwrap();
-    assert_eq!(quirks, [Quirk::WrongContentType]);
-    assert_eq!(refused.unwrap_err().kind(), Kind::NotStrict);
+    assert_eq!(quirks, [NonConformance::WrongContentType]);
+    assert_eq!(refused.unwrap_err().kind(), Kind::NonConforming);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,8 +144,8 @@ async fn a_token_type_that_means_bearer_is_a_setting_which_the_error_names() {
     for kind in ["BearerToken", "JWT", "token", ""] {
         let answer = with("token_type", &format!("\"{kind}\""));
 
-        let refused = refusal(200, &answer).await;
-        let (taken, _) = ask(&answer, |e| {
+        let refused = error_response(200, &answer).await;
+        let (taken, _) = fetch(&answer, |e| {
             e.bearer_type("other").bearer_type(kind.to_lowercase())
         })
         .await;
@@ -159,7 +159,7 @@ async fn a_token_type_that_means_bearer_is_a_setting_which_the_error_names() {
     }
     // What is bound to a key does not become a bearer token by another name.
     for kind in ["DPoP", "mac"] {
-        let refused = refusal(200, &with("token_type", &format!("\"{kind}\""))).await;
+        let refused = error_response(200, &with("token_type", &format!("\"{kind}\""))).await;
         assert!(!refused.to_string().contains("bearer_type"), "{refused}");
     }
 }
@@ -167,7 +167,7 @@ async fn a_token_type_that_means_bearer_is_a_setting_which_the_error_names() {
 #[tokio::test(start_paused = true)]
 async fn an_error_member_that_says_nothing_is_no_error_beside_a_token() {
     for nothing in ["\"\"", "false", "null", "0"] {
-        let token = ask(&with("error", nothing), |e| e).await.0.unwrap();
+        let token = fetch(&with("error", nothing), |e| e).await.0.unwrap();
         assert_eq!(token.expose(), Some("t"));
     }
 }
@@ -178,12 +178,12 @@ async fn a_line_break_behind_a_token_and_a_scheme_before_it_are_left_out() {
         let answer =
             format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":60}}"#);
 
-        let token = assert_met(&answer, Quirk::DecoratedToken).await;
+        let token = assert_non_conformance(&answer, NonConformance::DecoratedToken).await;
 
         assert_eq!(token.expose(), Some("t"));
     }
     for nothing in ["Bearer ", "\\n"] {
-        let refused = refusal(200, &format!(r#"{{"access_token":"{nothing}"}}"#)).await;
+        let refused = error_response(200, &format!(r#"{{"access_token":"{nothing}"}}"#)).await;
         assert_eq!(refused.kind(), Kind::Malformed, "{nothing}");
     }
 }
@@ -213,12 +213,12 @@ async fn a_good_token_is_found_in_text_that_is_badly_encoded() {
         ("NULs behind it", [&good(b"")[..], b"\0\0\r\n"].concat()),
         ("UTF-16", utf_16(&good(b""))),
     ] {
-        let (outcome, quirks) = ask_http(Response::new(Body::from(body.clone())), |e| e).await;
-        let (strict, _) = ask_http(Response::new(Body::from(body)), TokenEndpoint::strict).await;
+        let (outcome, quirks) = fetch_http(Response::new(Body::from(body.clone())), |e| e).await;
+        let (strict, _) = fetch_http(Response::new(Body::from(body)), TokenEndpoint::strict).await;
 
         assert_eq!(outcome.unwrap().expose(), Some("t"), "{name}");
-        assert_eq!(quirks, [Quirk::MisencodedText], "{name}");
-        assert_eq!(strict.unwrap_err().kind(), Kind::NotStrict, "{name}");
+        assert_eq!(quirks, [NonConformance::MisencodedText], "{name}");
+        assert_eq!(strict.unwrap_err().kind(), Kind::NonConforming, "{name}");
     }
     // And the reason of a refusal.
     for body in [
@@ -229,8 +229,8 @@ async fn a_good_token_is_found_in_text_that_is_badly_encoded() {
         let answer = Response::builder()
             .status(400)
             .body(Body::from(body.to_vec()));
-        let refused = ask_http(answer.unwrap(), |e| e).await.0.unwrap_err();
+        let refused = fetch_http(answer.unwrap(), |e| e).await.0.unwrap_err();
         assert_eq!(refused.oauth_error(), Some("invalid_client"));
-        assert_eq!(refused.kind(), Kind::CredentialsRefused);
+        assert_eq!(refused.kind(), Kind::InvalidClient);
     }
 }

@@ -8,19 +8,19 @@ use http_body_util::Full;
 use tower::service_fn;
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-    client_credentials::{AccessToken, Quirk, TokenError, TokenErrorKind as Kind, TokenEvent},
+    client_credentials::{AccessToken, NonConformance, TokenError, TokenErrorKind as Kind, TokenEvent},
 };
 
-use crate::support::{Body, origin, server::Civil};
+use crate::support::{Body, origin, server::FixedClock};
 
 /// The token of an answer in which `quirk` is met, and which strict mode refuses by its name.
-pub(crate) async fn assert_met(answer: &str, quirk: Quirk) -> AccessToken {
-    let (outcome, quirks) = ask(answer, |e| e).await;
+pub(crate) async fn assert_non_conformance(answer: &str, quirk: NonConformance) -> AccessToken {
+    let (outcome, quirks) = fetch(answer, |e| e).await;
     assert!(quirks.contains(&quirk), "{quirks:?}");
 
-    let (refused, _) = ask(answer, TokenEndpoint::strict).await;
+    let (refused, _) = fetch(answer, TokenEndpoint::strict).await;
     let refused = refused.unwrap_err();
-    assert_eq!(refused.kind(), Kind::NotStrict);
+    assert_eq!(refused.kind(), Kind::NonConforming);
     assert!(!refused.is_transient());
     assert!(
         refused.to_string().contains("RFC 6749 forbids"),
@@ -30,14 +30,14 @@ pub(crate) async fn assert_met(answer: &str, quirk: Quirk) -> AccessToken {
 }
 
 pub(crate) async fn lifetime(answer: &str) -> u64 {
-    let (outcome, _) = ask(answer, |e| e).await;
+    let (outcome, _) = fetch(answer, |e| e).await;
     outcome.unwrap().lifetime().unwrap().as_secs()
 }
 
-pub(crate) async fn refusal(status: u16, body: &str) -> TokenError {
+pub(crate) async fn error_response(status: u16, body: &str) -> TokenError {
     let answer = Response::builder().status(status);
     let answer = answer.body(Body::from(body.to_owned())).unwrap();
-    ask_http(answer, |e| e).await.0.unwrap_err()
+    fetch_http(answer, |e| e).await.0.unwrap_err()
 }
 
 /// An answer in order but for one member.
@@ -53,18 +53,18 @@ pub(crate) fn with(name: &str, value: &str) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-pub(crate) async fn ask(
+pub(crate) async fn fetch(
     answer: &str,
     settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
-) -> (Result<AccessToken, TokenError>, Vec<Quirk>) {
-    ask_http(Response::new(Body::from(answer.to_owned())), settings).await
+) -> (Result<AccessToken, TokenError>, Vec<NonConformance>) {
+    fetch_http(Response::new(Body::from(answer.to_owned())), settings).await
 }
 
 /// What comes of an answer, and the quirks that were told.
-pub(crate) async fn ask_http(
+pub(crate) async fn fetch_http(
     answer: Response<Body>,
     settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
-) -> (Result<AccessToken, TokenError>, Vec<Quirk>) {
+) -> (Result<AccessToken, TokenError>, Vec<NonConformance>) {
     let quirks = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&quirks);
     let service = service_fn(move |_: Request<Full<Bytes>>| {
@@ -72,9 +72,9 @@ pub(crate) async fn ask_http(
     });
     let endpoint = TokenEndpoint::new("https://id.example/token".parse().unwrap(), auth());
     let layer = ClientCredentialsLayer::builder(settings(endpoint).service(service), origin())
-        .clock(Civil)
+        .clock(FixedClock)
         .on_event(move |event| {
-            if let TokenEvent::QuirkMet { quirk, .. } = event {
+            if let TokenEvent::NonConformingResponse { non_conformance: quirk, .. } = event {
                 log.lock().unwrap().push(*quirk);
             }
         });

@@ -67,7 +67,7 @@ async fn q24_the_audience_and_type_of_assertions_are_settings() {
 
 #[tokio::test(start_paused = true)]
 async fn q25_an_assertion_type_of_ones_own() {
-    let file = TempFile::holding("spiffe", "e30.e30.c2ln");
+    let file = TempFile::with_content("spiffe", "e30.e30.c2ln");
     let server = Server::granting();
     let auth = ClientAuth::assertion_of_type(
         "id",

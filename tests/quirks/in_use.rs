@@ -10,14 +10,14 @@ use crate::{
     asking::auth,
     support::{
         Body, Source, answering, api, get, layer, origin, send,
-        server::{Civil, Server},
+        server::{FixedClock, Server},
         status_only,
     },
 };
 
 #[tokio::test(start_paused = true)]
 async fn q20_issue_quotas_are_not_spent_on_early_refreshes() {
-    let source = Source::living(Duration::from_secs(86_400));
+    let source = Source::with_lifetime(Duration::from_secs(86_400));
     let service = layer(&source).build().layer(api(&source).0);
 
     for _ in 0..96 {
@@ -30,11 +30,11 @@ async fn q20_issue_quotas_are_not_spent_on_early_refreshes() {
 
 #[tokio::test(start_paused = true)]
 async fn q26_the_same_token_until_its_last_moment_is_no_hot_loop() {
-    let begin = Civil.now();
+    let begin = FixedClock.now();
     let server = Server::answering(move |_| {
         // The issuer caches each token for 300 s and says what is left.
         let (number, age) = {
-            let age = (Civil.now() - begin).as_secs();
+            let age = (FixedClock.now() - begin).as_secs();
             (age / 300, age % 300)
         };
         let left = 300 - age;

@@ -7,13 +7,13 @@ use base64::{
     engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD},
 };
 use http::{Response, header};
-use tower_m2m::{ClientCredentialsLayer, TokenEndpoint, client_credentials::Quirk};
+use tower_m2m::{ClientCredentialsLayer, TokenEndpoint, client_credentials::NonConformance};
 
 use crate::{
-    asking::{ask, ask_http, assert_met, auth, lifetime, with},
+    asking::{fetch, fetch_http, assert_non_conformance, auth, lifetime, with},
     support::{
         Body, origin,
-        server::{CIVIL_SECONDS, Server},
+        server::{FIXED_SECONDS, Server},
     },
 };
 
@@ -21,7 +21,7 @@ use crate::{
 async fn q01_expires_in_as_a_string() {
     let answer = r#"{"access_token":"t","token_type":"Bearer","expires_in":"120"}"#;
 
-    assert_met(answer, Quirk::TextualLifetime).await;
+    assert_non_conformance(answer, NonConformance::TextualLifetime).await;
     assert_eq!(lifetime(answer).await, 120);
 }
 
@@ -30,7 +30,7 @@ async fn q02_expires_in_as_a_float_or_as_the_text_of_one() {
     for value in ["3600.0", "\"3600.9\"", "3.6e3"] {
         let answer = with("expires_in", value);
 
-        assert_met(&answer, Quirk::FractionalLifetime).await;
+        assert_non_conformance(&answer, NonConformance::FractionalLifetime).await;
         assert_eq!(lifetime(&answer).await, 3600, "{value}");
     }
 }
@@ -38,14 +38,14 @@ async fn q02_expires_in_as_a_float_or_as_the_text_of_one() {
 #[tokio::test(start_paused = true)]
 async fn q03_no_expires_in() {
     let opaque = r#"{"access_token":"t","token_type":"Bearer"}"#;
-    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, CIVIL_SECONDS + 700));
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, FIXED_SECONDS + 700));
     let jwt = format!(r#"{{"access_token":"e30.{claims}.c2ln","token_type":"Bearer"}}"#);
 
     assert_eq!(lifetime(opaque).await, 3600);
     assert_eq!(lifetime(&jwt).await, 700);
-    let (outcome, quirks) = ask(opaque, |e| e.default_lifetime(Duration::from_secs(60))).await;
+    let (outcome, quirks) = fetch(opaque, |e| e.default_lifetime(Duration::from_secs(60))).await;
     assert_eq!(outcome.unwrap().lifetime(), Some(Duration::from_secs(60)));
-    assert_eq!(quirks, [Quirk::NoLifetime]);
+    assert_eq!(quirks, [NonConformance::NoLifetime]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,15 +61,15 @@ async fn q04_expires_in_of_zero_below_zero_or_in_milliseconds() {
         let answer = with("expires_in", value);
 
         assert_eq!(lifetime(&answer).await, seconds, "{value}");
-        let (_, quirks) = ask(&answer, |e| e).await;
-        assert!(quirks.contains(&Quirk::ImplausibleLifetime), "{value}");
+        let (_, quirks) = fetch(&answer, |e| e).await;
+        assert!(quirks.contains(&NonConformance::ImplausibleLifetime), "{value}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn q05_expires_on_as_a_number_or_a_date() {
-    let in_ten_minutes = SystemTime::UNIX_EPOCH + Duration::from_secs(CIVIL_SECONDS + 600);
-    let (seconds, date) = (CIVIL_SECONDS + 600, httpdate::fmt_http_date(in_ten_minutes));
+    let in_ten_minutes = SystemTime::UNIX_EPOCH + Duration::from_secs(FIXED_SECONDS + 600);
+    let (seconds, date) = (FIXED_SECONDS + 600, httpdate::fmt_http_date(in_ten_minutes));
     for value in [
         seconds.to_string(),
         format!("\"{seconds}\""),
@@ -86,7 +86,7 @@ async fn q05_expires_on_as_a_number_or_a_date() {
 
 #[tokio::test(start_paused = true)]
 async fn q06_expires_in_as_an_absolute_time() {
-    let seconds = CIVIL_SECONDS + 600;
+    let seconds = FIXED_SECONDS + 600;
     for value in [
         seconds.to_string(),
         (seconds * 1000).to_string(),
@@ -94,7 +94,7 @@ async fn q06_expires_in_as_an_absolute_time() {
     ] {
         let answer = with("expires_in", &value);
 
-        assert_met(&answer, Quirk::AbsoluteLifetime).await;
+        assert_non_conformance(&answer, NonConformance::AbsoluteLifetime).await;
         assert_eq!(lifetime(&answer).await, 600, "{value}");
     }
 }
@@ -110,9 +110,9 @@ async fn q07_refresh_in_and_ext_expires_in() {
     handle.token().await.unwrap();
 
     tokio::time::advance(Duration::from_secs(440)).await;
-    assert!(!handle.status().is_due());
+    assert!(!handle.status().is_stale());
     tokio::time::advance(Duration::from_secs(60)).await;
-    assert!(handle.status().is_due());
+    assert!(handle.status().is_stale());
     tokio::time::advance(Duration::from_secs(500)).await;
     assert!(!handle.status().is_usable());
 }
@@ -120,7 +120,7 @@ async fn q07_refresh_in_and_ext_expires_in() {
 #[tokio::test(start_paused = true)]
 async fn q31_clocks_that_differ() {
     // The server's clock is a day ahead; it says so itself.
-    let server_now = CIVIL_SECONDS + 86_400;
+    let server_now = FIXED_SECONDS + 86_400;
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(server_now));
     for (answer, seconds) in [
         (with("exp", &(server_now + 600).to_string()), 600),
@@ -129,7 +129,7 @@ async fn q31_clocks_that_differ() {
     ] {
         let response = Response::builder().header(header::DATE, &date);
 
-        let (outcome, _) = ask_http(response.body(Body::from(answer)).unwrap(), |e| e).await;
+        let (outcome, _) = fetch_http(response.body(Body::from(answer)).unwrap(), |e| e).await;
 
         assert_eq!(outcome.unwrap().lifetime().unwrap().as_secs(), seconds);
     }
@@ -137,7 +137,7 @@ async fn q31_clocks_that_differ() {
 
 #[tokio::test(start_paused = true)]
 async fn the_exp_of_a_jwt_counts_if_it_is_earlier_than_expires_in() {
-    let now = CIVIL_SECONDS;
+    let now = FIXED_SECONDS;
     for (claims, seconds) in [
         (format!(r#"{{"exp":{}}}"#, now + 600), 600),
         (
@@ -161,35 +161,35 @@ async fn the_exp_of_a_jwt_counts_if_it_is_earlier_than_expires_in() {
             let answer =
                 format!(r#"{{"access_token":"{jwt}","token_type":"Bearer","expires_in":3600}}"#);
 
-            let (outcome, quirks) = ask(&answer, TokenEndpoint::strict).await;
+            let (outcome, quirks) = fetch(&answer, TokenEndpoint::strict).await;
 
             assert_eq!(
                 outcome.unwrap().lifetime().unwrap().as_secs(),
                 seconds,
                 "{answer}"
             );
-            assert_eq!(quirks.contains(&Quirk::ShorterLifetime), seconds == 600);
+            assert_eq!(quirks.contains(&NonConformance::ShorterLifetime), seconds == 600);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_exp_of_a_jwt_is_counted_by_the_servers_clock() {
-    let server_now = CIVIL_SECONDS - 3000;
+    let server_now = FIXED_SECONDS - 3000;
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(server_now));
     let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, server_now + 3600));
     let answer = with("access_token", &format!("\"e30.{claims}.c2ln\""));
     let answer = answer.replace('}', r#","expires_in":3600}"#);
     let response = Response::builder().header(header::DATE, &date);
 
-    let (outcome, _) = ask_http(response.body(Body::from(answer)).unwrap(), |e| e).await;
+    let (outcome, _) = fetch_http(response.body(Body::from(answer)).unwrap(), |e| e).await;
 
     assert_eq!(outcome.unwrap().lifetime().unwrap().as_secs(), 3600);
 }
 
 #[tokio::test(start_paused = true)]
 async fn other_names_for_the_end_of_a_token_are_read() {
-    let seconds = CIVIL_SECONDS + 600;
+    let seconds = FIXED_SECONDS + 600;
     for name in ["expires", "expires_at", "expires_on", "exp"] {
         for value in [
             seconds.to_string(),

@@ -4,22 +4,22 @@ use http::{Response, header};
 use tower_m2m::client_credentials::TokenErrorKind as Kind;
 
 use crate::{
-    asking::{ask_http, refusal},
+    asking::{fetch_http, error_response},
     support::Body,
 };
 
 #[tokio::test(start_paused = true)]
 async fn q13_an_error_with_status_200() {
-    let error = refusal(200, r#"{"error":"invalid_client","access_token":"t"}"#).await;
+    let error = error_response(200, r#"{"error":"invalid_client","access_token":"t"}"#).await;
 
-    assert_eq!(error.kind(), Kind::CredentialsRefused);
+    assert_eq!(error.kind(), Kind::InvalidClient);
     assert!(!error.is_transient());
 }
 
 #[tokio::test(start_paused = true)]
 async fn q14_status_200_with_an_empty_body() {
     for body in ["", " \r\n"] {
-        let error = refusal(200, body).await;
+        let error = error_response(200, body).await;
 
         assert_eq!(error.kind(), Kind::Malformed);
         assert!(error.is_transient() && error.to_string().contains("empty body"));
@@ -31,7 +31,7 @@ async fn q15_a_web_page_whatever_the_content_type() {
     let page = "<html><body>canary</body></html>";
     for (status, kind) in [
         (200, Kind::Malformed),
-        (401, Kind::CredentialsRefused),
+        (401, Kind::InvalidClient),
         (500, Kind::Server),
     ] {
         let answer = Response::builder()
@@ -39,17 +39,17 @@ async fn q15_a_web_page_whatever_the_content_type() {
             .header(header::CONTENT_TYPE, "application/json");
         let answer = answer.body(Body::from(page)).unwrap();
 
-        let error = ask_http(answer, |e| e).await.0.unwrap_err();
+        let error = fetch_http(answer, |e| e).await.0.unwrap_err();
 
         assert_eq!(error.kind(), kind);
         assert!(!format!("{error} {error:?}").contains("canary"));
     }
-    assert!(refusal(200, page).await.to_string().contains("web page"));
+    assert!(error_response(200, page).await.to_string().contains("web page"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn q16_a_429_that_cannot_be_parsed() {
-    let error = refusal(429, "slow\u{0} down {").await;
+    let error = error_response(429, "slow\u{0} down {").await;
 
     assert_eq!(
         (error.kind(), error.is_transient()),
@@ -70,7 +70,7 @@ async fn q17_retry_after_in_seconds_as_a_date_and_twice() {
         for line in &lines {
             answer = answer.header(header::RETRY_AFTER, *line);
         }
-        let error = ask_http(answer.body(Body::default()).unwrap(), |e| e).await;
+        let error = fetch_http(answer.body(Body::default()).unwrap(), |e| e).await;
 
         let wait = error.0.unwrap_err().retry_after().unwrap();
         assert_eq!(wait.as_secs(), seconds, "{status} {lines:?}");
@@ -84,38 +84,38 @@ async fn q18_a_rate_limit_as_a_400() {
         r#"{"error":"too_many_requests"}"#,
         r#"{"message":"Too many requests"}"#,
     ] {
-        let error = refusal(400, body).await;
+        let error = error_response(400, body).await;
 
         assert_eq!(error.kind(), Kind::Throttled, "{body}");
         assert!(error.is_transient());
     }
     // An error code that is a verdict is believed.
     let refused = r#"{"error":"invalid_client","error_description":"too many attempts"}"#;
-    assert_eq!(refusal(400, refused).await.kind(), Kind::CredentialsRefused);
+    assert_eq!(error_response(400, refused).await.kind(), Kind::InvalidClient);
 }
 
 #[tokio::test(start_paused = true)]
 async fn q19_a_rate_limit_as_a_403_web_page() {
     assert!(
-        refusal(403, "<html>Our systems have detected</html>")
+        error_response(403, "<html>Our systems have detected</html>")
             .await
             .is_transient()
     );
-    let refused = refusal(403, r#"{"error":"unauthorized_client"}"#).await;
+    let refused = error_response(403, r#"{"error":"unauthorized_client"}"#).await;
     assert!(!refused.is_transient());
 }
 
 #[tokio::test(start_paused = true)]
 async fn q21_a_5xx_that_carries_an_oauth_error() {
     for code in ["invalid_client", "invalid_grant"] {
-        let error = refusal(500, &format!(r#"{{"error":"{code}"}}"#)).await;
+        let error = error_response(500, &format!(r#"{{"error":"{code}"}}"#)).await;
 
         assert_eq!((error.kind(), error.is_transient()), (Kind::Server, true));
         assert_eq!(error.oauth_error(), Some(code));
     }
     for status in [400, 401] {
-        let error = refusal(status, r#"{"error":"invalid_client"}"#).await;
-        assert_eq!(error.kind(), Kind::CredentialsRefused);
+        let error = error_response(status, r#"{"error":"invalid_client"}"#).await;
+        assert_eq!(error.kind(), Kind::InvalidClient);
     }
 }
 
@@ -127,9 +127,9 @@ async fn a_403_without_a_body_is_about_the_credentials_and_says_what_to_check() 
         r#"{"error":"Forbidden"}"#,
         r#"{"message":"no"}"#,
     ] {
-        let error = refusal(403, body).await;
+        let error = error_response(403, body).await;
 
-        assert_eq!(error.kind(), Kind::CredentialsRefused, "{body}");
+        assert_eq!(error.kind(), Kind::InvalidClient, "{body}");
         assert!(
             error.is_transient() && error.oauth_error().is_none(),
             "{body}"
@@ -149,7 +149,7 @@ async fn a_fault_that_passes_is_one_whatever_the_status() {
         r#"{"error":"server_error","error_description":"Temporarily unavailable"}"#,
         r#"{"message":"Service is busy, please try again later."}"#,
     ] {
-        let error = refusal(400, body).await;
+        let error = error_response(400, body).await;
         assert_eq!(
             (error.kind(), error.is_transient()),
             (Kind::Server, true),

@@ -7,7 +7,7 @@ use tower_m2m::RateLimitRetryLayer;
 
 use crate::{
     support::{Body, SECOND, answering, get, send, spawn},
-    world::{by_path, refusing_once},
+    world::{by_path, throttling_once},
 };
 
 #[tokio::test(start_paused = true)]
@@ -16,7 +16,7 @@ async fn a_refusal_of_everything_holds_all_partitions_of_the_origin() {
         ("x-ratelimit-global", "true"),
         ("x-ratelimit-scope", "global"),
     ] {
-        let (inner, _) = refusing_once("/a", &[("retry-after", "30"), (name, value)]);
+        let (inner, _) = throttling_once("/a", &[("retry-after", "30"), (name, value)]);
         let service = by_path().build().layer(inner);
         let began = Instant::now();
         send(&service, get("/known")).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_refusal_of_everything_holds_all_partitions_of_the_origin() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_one_partition_holds_no_other() {
-    let (inner, _) = refusing_once(
+    let (inner, _) = throttling_once(
         "/a",
         &[("retry-after", "30"), ("x-ratelimit-scope", "user")],
     );
@@ -60,7 +60,7 @@ async fn a_limit_of_another_partition_holds_only_that_one() {
         ("x-ratelimit-limit", "10"),
         ("x-ratelimit-remaining", "0"),
     ];
-    let (inner, _) = refusing_once("/write", &headers);
+    let (inner, _) = throttling_once("/write", &headers);
     let (inner, _) = answering(move |request| {
         let inner = inner.clone();
         async move {

@@ -15,7 +15,7 @@ use tower_m2m::rate_limit_retry::{HoldTooLong, PartitionKey, RateLimitEvent};
 
 use crate::{
     support::{SECOND, answering, get, send, spawn, status_only},
-    world::{by_path, refusing_once, status},
+    world::{by_path, throttling_once, status},
 };
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +56,7 @@ async fn a_pause_holds_everybody_and_can_be_ended_or_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_the_server_asked_for_outlasts_a_pause() {
-    let (inner, calls) = refusing_once("/a", &[("retry-after", "60")]);
+    let (inner, calls) = throttling_once("/a", &[("retry-after", "60")]);
     let layer = by_path().build();
     let (service, began) = (layer.layer(inner), Instant::now());
     let call = spawn(&service, get("/a"));
@@ -72,7 +72,7 @@ async fn a_hold_that_the_server_asked_for_outlasts_a_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_is_told_at_once_when_it_could_go_if_that_is_too_late() {
-    let (inner, _) = refusing_once("/a", &[("retry-after", "60")]);
+    let (inner, _) = throttling_once("/a", &[("retry-after", "60")]);
     let layer = by_path().max_wait(90 * SECOND).build();
     let service = layer.layer(inner);
     layer.handle().pause(&"/a".into(), 80 * SECOND);

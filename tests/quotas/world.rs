@@ -24,7 +24,7 @@ pub(crate) fn status(layer: &RateLimitRetryLayer, name: &str) -> QuotaStatus {
 }
 
 /// Refuses the first request for `path`.
-pub(crate) fn refusing_once(
+pub(crate) fn throttling_once(
     path: &'static str,
     headers: &[(&'static str, &'static str)],
 ) -> (Inner, Arc<AtomicUsize>) {

@@ -7,7 +7,7 @@ use tower::Layer;
 use tower_m2m::{
     BoxError, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, CredentialPresent, ExistingCredential, OriginNotAllowed, SharedTokenSource,
+        AccessToken, CredentialAlreadyPresent, ExistingCredential, OriginNotAllowed, BoxTokenSource,
         TokenError, TokenErrorKind, TokenSource,
     },
     rate_limit_retry::{GaveUp, HoldTooLong},
@@ -17,7 +17,7 @@ use tower_m2m::{
 use super::{
     search::{API_KEY, SECRETS, SHORT_TOKEN, TOKEN, percent},
     support::{API, Body, Inner, answering, get, origin, send, status_only},
-    witness::{Witness, assert_log_is_clean, listen},
+    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 #[tokio::test(start_paused = true)]
@@ -31,7 +31,7 @@ async fn a_request_that_may_not_be_sent_shows_nothing_of_itself() {
         format!("http://api.example.com/{TOKEN}"),
         format!("/{TOKEN}?key={key}"),
     ] {
-        let witness = Witness::default();
+        let witness = OutputLog::default();
         let layer = layer(AccessToken::new(TOKEN), &witness, |builder| builder);
         let request = Request::get(&uri).body(Body::default()).unwrap();
 
@@ -50,7 +50,7 @@ async fn a_request_that_may_not_be_sent_shows_nothing_of_itself() {
 async fn headers_that_are_refused_do_not_show() {
     listen();
     for (name, value) in [(header::HOST, TOKEN), (header::AUTHORIZATION, SECRETS[0])] {
-        let witness = Witness::default();
+        let witness = OutputLog::default();
         let layer = layer(AccessToken::new(API_KEY), &witness, |builder| {
             builder.on_existing_credential(ExistingCredential::Refuse)
         });
@@ -63,7 +63,7 @@ async fn headers_that_are_refused_do_not_show() {
             .await
             .unwrap_err();
 
-        assert!(error.is::<OriginNotAllowed>() || error.is::<CredentialPresent>());
+        assert!(error.is::<OriginNotAllowed>() || error.is::<CredentialAlreadyPresent>());
         witness.error(&*error);
         witness.assert_clean(value);
     }
@@ -72,7 +72,7 @@ async fn headers_that_are_refused_do_not_show() {
 #[tokio::test(start_paused = true)]
 async fn an_api_key_shows_neither_on_requests_nor_when_it_cannot_be_sent() {
     listen();
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     let name = HeaderName::from_static("x-api-key");
     let good = layer(AccessToken::new(API_KEY), &witness, |builder| {
         builder.header(name.clone())
@@ -95,9 +95,9 @@ async fn an_api_key_shows_neither_on_requests_nor_when_it_cannot_be_sent() {
         error.downcast::<TokenError>().unwrap().kind(),
         TokenErrorKind::Malformed
     );
-    witness.debug(&(service, SharedTokenSource::new(AccessToken::new(API_KEY))));
+    witness.debug(&(service, BoxTokenSource::new(AccessToken::new(API_KEY))));
     witness.assert_clean("api key");
-    assert!(witness.shown().contains("\"x-api-key\": Sensitive"));
+    assert!(witness.output().contains("\"x-api-key\": Sensitive"));
     assert_log_is_clean();
 }
 
@@ -106,7 +106,7 @@ async fn an_api_key_shows_neither_on_requests_nor_when_it_cannot_be_sent() {
 async fn limits_and_faults_show_neither_the_path_nor_what_the_api_says() {
     listen();
     for status in [429, 503] {
-        let witness = Witness::default();
+        let witness = OutputLog::default();
         let layer = layer(AccessToken::new(TOKEN), &witness, |builder| builder);
         let inner = api(&witness, move |_| {
             let mut response = status_only(status.try_into().unwrap());
@@ -131,7 +131,7 @@ async fn limits_and_faults_show_neither_the_path_nor_what_the_api_says() {
         witness.error(&*held);
         witness.debug(&(layer.quotas(), layer.quotas().status()));
         witness.assert_clean(&format!("status {status}"));
-        assert!(witness.shown().contains("Throttled"));
+        assert!(witness.output().contains("Throttled"));
     }
     assert_log_is_clean();
 }
@@ -139,7 +139,7 @@ async fn limits_and_faults_show_neither_the_path_nor_what_the_api_says() {
 #[tokio::test(start_paused = true)]
 async fn a_broken_connection_shows_no_path() {
     listen();
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     let layer = layer(AccessToken::new(TOKEN), &witness, |builder| builder);
     let service = layer.layer(tower::service_fn(|_: Request<Body>| async {
         Err::<Response<Body>, BoxError>(std::io::Error::other("broken").into())
@@ -149,13 +149,13 @@ async fn a_broken_connection_shows_no_path() {
 
     witness.error(&*error);
     witness.assert_clean("broken");
-    assert!(witness.shown().contains("GaveUp"));
+    assert!(witness.output().contains("GaveUp"));
     assert_log_is_clean();
 }
 
 #[test]
 fn bodies_do_not_show_their_data() {
-    let witness = Witness::default();
+    let witness = OutputLog::default();
 
     witness.debug(&ReplayBody::new(Body::from(TOKEN), 1024));
     witness.debug(&Once::new(Body::from(TOKEN)));
@@ -165,7 +165,7 @@ fn bodies_do_not_show_their_data() {
 
 #[test]
 fn text_that_is_no_origin_is_quoted_without_its_secrets() {
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     for text in [
         format!("https://user:{TOKEN}@api.example.com"),
         format!("https://{API_KEY}@api.example.com/v1"),
@@ -177,17 +177,17 @@ fn text_that_is_no_origin_is_quoted_without_its_secrets() {
     let endpoint = format!("https://user:{TOKEN}@id.example/token?key={TOKEN}").parse();
     let endpoint = TokenEndpoint::new(endpoint.unwrap(), tower_m2m::ClientAuth::none("id"));
     witness.debug(&endpoint);
-    witness.error(&endpoint.check().unwrap_err());
+    witness.error(&endpoint.validate().unwrap_err());
     let issuer = format!("https://user:{TOKEN}@id.example/?key={TOKEN}");
     let endpoint = TokenEndpoint::discover(issuer, tower_m2m::ClientAuth::none("id"));
     witness.debug(&endpoint);
-    witness.error(&endpoint.check().unwrap_err());
+    witness.error(&endpoint.validate().unwrap_err());
     witness.assert_clean("origins");
 }
 
 pub(crate) fn layer(
     source: impl TokenSource,
-    witness: &Witness,
+    witness: &OutputLog,
     set: impl FnOnce(
         tower_m2m::client_credentials::ClientCredentialsLayerBuilder,
     ) -> tower_m2m::client_credentials::ClientCredentialsLayerBuilder,
@@ -206,7 +206,7 @@ pub(crate) fn layer(
 
 /// An API at [`API`] that shows what it is asked, as any logging layer would; but not the URI, which is the caller's.
 pub(crate) fn api(
-    witness: &Witness,
+    witness: &OutputLog,
     answer: impl Fn(&Request<Body>) -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> Inner {
     let witness = witness.clone();

@@ -9,7 +9,7 @@ use super::{
     api::{api, layer},
     search::{API_KEY, SHORT_TOKEN, TOKEN, percent, percent_lower},
     support::{get, send, status_only},
-    witness::{Witness, assert_log_is_clean, listen},
+    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 /// A challenge around what the API repeats.
@@ -38,27 +38,27 @@ const ECHOES: [fn(&str) -> String; 6] = [
 ];
 
 /// Gives out one token for ever, and shows what it is told when it is asked.
-struct Shows {
+struct EchoSource {
     token: &'static str,
-    witness: Witness,
+    output: OutputLog,
 }
 
-impl TokenSource for Shows {
+impl TokenSource for EchoSource {
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        self.witness.debug(&cx);
+        self.output.debug(&cx);
         for challenge in cx
             .rejected()
             .map_or(&[][..], |rejected| rejected.challenges())
         {
-            self.witness.debug(challenge);
-            self.witness.text(challenge.scheme());
+            self.output.debug(challenge);
+            self.output.text(challenge.scheme());
             for text in [
                 challenge.realm(),
                 challenge.error(),
                 challenge.error_description(),
                 challenge.scope(),
             ] {
-                self.witness.text(text.unwrap_or_default());
+                self.output.text(text.unwrap_or_default());
             }
         }
         Ok(AccessToken::new(self.token))
@@ -71,7 +71,7 @@ async fn a_challenge_that_repeats_the_token_does_not_show_it() {
     for token in [TOKEN, SHORT_TOKEN, API_KEY] {
         for challenge in CHALLENGES {
             for (number, echo) in ECHOES.into_iter().enumerate() {
-                let witness = Witness::default();
+                let witness = OutputLog::default();
                 let challenge = challenge(&echo(token));
                 let value = HeaderValue::try_from(&challenge).unwrap();
                 let inner = api(&witness, move |request| {
@@ -87,16 +87,16 @@ async fn a_challenge_that_repeats_the_token_does_not_show_it() {
                         .insert(header::WWW_AUTHENTICATE, value.clone());
                     response
                 });
-                let source = Shows {
+                let source = EchoSource {
                     token,
-                    witness: witness.clone(),
+                    output: witness.clone(),
                 };
                 let layer = layer(source, &witness, |builder| builder);
 
                 let response = send(&layer.layer(inner), get("/")).await.unwrap();
 
                 assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-                assert!(witness.shown().contains("Rejected"), "{challenge}");
+                assert!(witness.output().contains("Rejected"), "{challenge}");
                 witness.debug(&(layer.tokens(), layer.tokens().status()));
                 witness.assert_clean(&format!("echo {number} in {challenge}"));
             }

@@ -6,7 +6,7 @@ use tower_m2m::client_credentials::Config;
 use super::{
     endpoint::fail,
     search::{SECRETS, find_any},
-    witness::{Witness, assert_log_is_clean, listen},
+    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 const NUMBER: &str = "9182736450918273";
@@ -15,7 +15,7 @@ const NUMBER: &str = "9182736450918273";
 async fn a_configuration_does_not_show_its_secrets() {
     listen();
     for secret in SECRETS {
-        let witness = Witness::default();
+        let witness = OutputLog::default();
         let file = json!({
             "client_id": "orders",
             "client_secret": secret,
@@ -54,7 +54,7 @@ fn a_mistake_in_a_configuration_does_not_show_its_secrets() {
             ("authorization_details", secret),
             ("resource", secret),
         ] {
-            let witness = Witness::default();
+            let witness = OutputLog::default();
             let read = |name: &str| match name {
                 name if name == key => Some(value.to_owned()),
                 "client_id" => Some("orders".to_owned()),

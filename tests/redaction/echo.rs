@@ -19,7 +19,7 @@ use super::{
 pub(crate) type Answer = fn(&str) -> Response<Body>;
 
 /// How a server may repeat a secret.
-pub(crate) const ECHOES: [fn(&Asked, &str) -> String; 8] = [
+pub(crate) const ECHOES: [fn(&RecordedRequest, &str) -> String; 8] = [
     |_, secret| secret.to_owned(),
     |_, secret| format!("the secret {secret} is wrong"),
     |_, secret| percent(secret),
@@ -112,13 +112,13 @@ pub(crate) const ANSWERS: [(&str, Answer); 19] = [
 ];
 
 /// What a token request held.
-pub(crate) struct Asked {
+pub(crate) struct RecordedRequest {
     pub(crate) authorization: String,
     pub(crate) form: String,
 }
 
 pub(crate) fn server(
-    answer: impl Fn(&Asked) -> Response<Body> + Clone + Send + Sync + 'static,
+    answer: impl Fn(&RecordedRequest) -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError> {
     BoxCloneSyncService::new(service_fn(move |request: Request<Full<Bytes>>| {
         let answer = answer.clone();
@@ -127,7 +127,7 @@ pub(crate) fn server(
             let authorization = parts.headers.get(header::AUTHORIZATION);
             let authorization = authorization.map_or("", |value| value.to_str().unwrap());
             let form = body.collect().await?.to_bytes();
-            Ok::<_, BoxError>(answer(&Asked {
+            Ok::<_, BoxError>(answer(&RecordedRequest {
                 authorization: authorization.to_owned(),
                 form: String::from_utf8(form.to_vec())?,
             }))

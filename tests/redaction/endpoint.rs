@@ -16,17 +16,17 @@ use super::{
     echo::{ANSWERS, ECHOES, json, page, server},
     search::{SECRETS, TOKEN, find},
     support::{Body, answering, get, origin, send, status_only},
-    witness::{Witness, assert_log_is_clean, listen},
+    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 #[tokio::test(start_paused = true)]
 async fn no_answer_of_a_token_endpoint_makes_a_secret_show() {
     listen();
     for secret in SECRETS {
-        for (name, auth) in ways(secret) {
+        for (name, auth) in cases(secret) {
             for (place, answer) in ANSWERS {
                 for (number, echo) in ECHOES.into_iter().enumerate() {
-                    let witness = Witness::default();
+                    let witness = OutputLog::default();
                     let service = server(move |asked| {
                         assert!(find(&format!("{} {}", asked.form, asked.authorization)).is_some());
                         answer(&echo(asked, secret))
@@ -58,7 +58,7 @@ async fn what_else_is_put_into_the_form_does_not_show_either() {
         ] {
             for (place, answer) in ANSWERS {
                 for echo in &ECHOES[..6] {
-                    let witness = Witness::default();
+                    let witness = OutputLog::default();
                     let service = server(move |asked| answer(&echo(asked, secret)));
 
                     fail(endpoint.clone().service(service), &witness).await;
@@ -74,7 +74,7 @@ async fn what_else_is_put_into_the_form_does_not_show_either() {
 #[tokio::test(start_paused = true)]
 async fn a_good_answer_shows_nothing() {
     listen();
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     let good = json!({
         "access_token": TOKEN, "refresh_token": TOKEN, "id_token": TOKEN, "custom": TOKEN, "expires_in": 300,
     });
@@ -101,12 +101,12 @@ async fn a_good_answer_shows_nothing() {
     witness.debug(&(
         &response,
         &token,
-        token.identity(),
+        token.fingerprint(),
         token.clone().expires_in(LONG),
     ));
     witness.debug(&(layer.tokens(), layer.tokens().status(), &layer));
     witness.assert_clean("good answer");
-    assert!(witness.shown().contains("Sensitive"));
+    assert!(witness.output().contains("Sensitive"));
     assert_log_is_clean();
 }
 
@@ -114,7 +114,7 @@ async fn a_good_answer_shows_nothing() {
 async fn a_request_that_never_ends_or_breaks_shows_nothing() {
     listen();
     for secret in SECRETS {
-        let witness = Witness::default();
+        let witness = OutputLog::default();
         let hangs = service_fn(|_: Request<Full<Bytes>>| {
             std::future::pending::<Result<Response<Body>, BoxError>>()
         });
@@ -139,10 +139,10 @@ async fn a_known_error_code_stays_whatever_the_secret_is() {
         let service = server(|_| json(401, &json!({ "error": "invalid_client" })));
 
         let endpoint = endpoint(ClientAuth::post("id", secret)).service(service);
-        let error = fail(endpoint, &Witness::default()).await;
+        let error = fail(endpoint, &OutputLog::default()).await;
 
         assert_eq!(error.oauth_error(), Some("invalid_client"));
-        assert_eq!(error.kind(), TokenErrorKind::CredentialsRefused);
+        assert_eq!(error.kind(), TokenErrorKind::InvalidClient);
     }
 }
 
@@ -151,7 +151,7 @@ async fn a_known_error_code_stays_whatever_the_secret_is() {
 #[tokio::test]
 async fn an_error_of_reqwest_does_not_show_the_query() {
     listen();
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     let url = format!("http://127.0.0.1:1/token?key={TOKEN}");
     let service = service_fn(|request: Request<Full<Bytes>>| async move {
         let error = reqwest::get(request.uri().to_string()).await.unwrap_err();
@@ -175,7 +175,7 @@ async fn a_token_that_cannot_be_sent_does_not_show() {
         format!("\u{1}{TOKEN}"),
         format!("{TOKEN}\u{7f}"),
     ] {
-        let witness = Witness::default();
+        let witness = OutputLog::default();
         let service = server(move |_| json(200, &json!({ "access_token": token })));
 
         let error = fail(
@@ -191,9 +191,9 @@ async fn a_token_that_cannot_be_sent_does_not_show() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_request_shows_names_only() {
-    struct Shows(Witness);
+    struct EchoAuth(OutputLog);
 
-    impl ClientAuthentication for Shows {
+    impl ClientAuthentication for EchoAuth {
         async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
             let mut value = HeaderValue::from_static(SECRETS[0]);
             value.set_sensitive(true);
@@ -205,20 +205,20 @@ async fn a_token_request_shows_names_only() {
         }
     }
 
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     let uri = format!("https://id.example/token?key={TOKEN}");
     let endpoint = TokenEndpoint::new(
         uri.parse().unwrap(),
-        ClientAuth::custom(Shows(witness.clone())),
+        ClientAuth::custom(EchoAuth(witness.clone())),
     );
 
     fail(endpoint.service(server(|_| page(200, ""))), &witness).await;
 
     witness.assert_clean("token request");
-    assert!(witness.shown().contains("password"));
+    assert!(witness.output().contains("password"));
 }
 
-fn ways(secret: &'static str) -> [(&'static str, ClientAuth); 4] {
+fn cases(secret: &'static str) -> [(&'static str, ClientAuth); 4] {
     [
         ("post", ClientAuth::post("id", secret)),
         ("basic", ClientAuth::basic("id", secret)),
@@ -232,9 +232,9 @@ fn endpoint(auth: ClientAuth) -> TokenEndpoint {
 }
 
 /// Both layers over `endpoint`, with everything that shows on the way.
-pub(crate) fn observed(endpoint: TokenEndpoint, witness: &Witness) -> M2mLayer {
+pub(crate) fn observed(endpoint: TokenEndpoint, witness: &OutputLog) -> M2mLayer {
     witness.debug(&endpoint);
-    if let Err(error) = endpoint.check() {
+    if let Err(error) = endpoint.validate() {
         witness.error(&error);
     }
     let (tokens, limits) = (witness.clone(), witness.clone());
@@ -250,7 +250,7 @@ pub(crate) fn observed(endpoint: TokenEndpoint, witness: &Witness) -> M2mLayer {
 }
 
 /// Sends a request that gets no token, and shows all there is to show.
-pub(crate) async fn fail(endpoint: TokenEndpoint, witness: &Witness) -> TokenError {
+pub(crate) async fn fail(endpoint: TokenEndpoint, witness: &OutputLog) -> TokenError {
     let layer = observed(endpoint, witness);
     let (inner, calls) = answering(|_| std::future::ready(status_only(http::StatusCode::OK)));
     let service = layer.layer(inner);

@@ -14,7 +14,7 @@ use super::{
     endpoint::fail,
     search::{SECRETS, find_any},
     support::Body,
-    witness::{Witness, assert_log_is_clean, listen},
+    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 const PEM: &str = include_str!("../keys/ec.pem");
@@ -22,7 +22,7 @@ const JWK: &str = include_str!("../keys/ec.jwk");
 
 #[test]
 fn a_key_does_not_show_itself() {
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     for key in [
         SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap(),
         SigningKey::jwk(KeyAlgorithm::Es256, JWK).unwrap(),
@@ -35,7 +35,7 @@ fn a_key_does_not_show_itself() {
 
 #[test]
 fn a_key_that_is_wrong_or_broken_does_not_show_in_the_error() {
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     for algorithm in [
         KeyAlgorithm::Rs256,
         KeyAlgorithm::Es384,
@@ -66,7 +66,7 @@ async fn an_assertion_that_the_server_repeats_does_not_show() {
         ClientAuth::client_secret_jwt("id", SECRETS[0]),
     ] {
         for status in [200, 400, 401, 500] {
-            let witness = Witness::default();
+            let witness = OutputLog::default();
             let sent = Arc::new(Mutex::new(String::new()));
             let seen = Arc::clone(&sent);
             let server = service_fn(move |request: http::Request<Full<bytes::Bytes>>| {
@@ -94,7 +94,7 @@ async fn an_assertion_that_the_server_repeats_does_not_show() {
 
             assert_ne!(error.kind(), TokenErrorKind::Configuration, "{error}");
             let sent = sent.lock().unwrap().clone();
-            let shown = witness.shown();
+            let shown = witness.output();
             assert_eq!(find_any(&shown, sent.split('.')), None, "{shown}");
             witness.assert_clean("assertion");
             assert_no_key(&witness);
@@ -104,8 +104,8 @@ async fn an_assertion_that_the_server_repeats_does_not_show() {
     assert_eq!(find_any(&log, private_parts()), None);
 }
 
-fn assert_no_key(witness: &Witness) {
-    let shown = witness.shown();
+fn assert_no_key(witness: &OutputLog) {
+    let shown = witness.output();
     assert_eq!(find_any(&shown, private_parts()), None, "{shown}");
 }
 

@@ -18,7 +18,7 @@ use tower_m2m::{
 
 use super::{
     search::{API_KEY, SECRETS, TOKEN},
-    witness::{Witness, assert_log_is_clean, listen},
+    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn connections_log_no_secret_and_no_token() {
 }
 
 async fn run(http2: bool, secret: &'static str) {
-    let witness = Witness::default();
+    let witness = OutputLog::default();
     let issuer = Issuer::builder()
         .client("id", secret)
         .answer(Answer::custom(|_| {

@@ -17,9 +17,9 @@ use super::search::find;
 
 /// Everything that one case showed. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Witness(Arc<Mutex<Vec<String>>>);
+pub(crate) struct OutputLog(Arc<Mutex<Vec<String>>>);
 
-impl Witness {
+impl OutputLog {
     pub(crate) fn text(&self, text: impl Into<String>) {
         self.0.lock().unwrap().push(text.into());
     }
@@ -35,7 +35,7 @@ impl Witness {
             self.text(error.to_string());
             self.debug(&error);
             if let Some(error) = error.downcast_ref::<TokenError>() {
-                self.text(error.description().unwrap_or_default());
+                self.text(error.error_description().unwrap_or_default());
                 self.text(error.oauth_error().unwrap_or_default());
             }
             next = error.source();
@@ -45,7 +45,7 @@ impl Witness {
     pub(crate) fn token_event(&self, event: &TokenEvent<'_>) {
         self.debug(event);
         if let TokenEvent::FetchFailed { error, .. }
-        | TokenEvent::MetadataNotAdopted { error, .. } = event
+        | TokenEvent::MetadataRejected { error, .. } = event
         {
             self.error(*error);
         }
@@ -55,7 +55,7 @@ impl Witness {
         self.debug(event);
     }
 
-    pub(crate) fn shown(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.0.lock().unwrap().join("\n")
     }
 
@@ -64,7 +64,7 @@ impl Witness {
     /// If a canary was shown.
     pub(crate) fn assert_clean(&self, case: &str) {
         for text in &*self.0.lock().unwrap() {
-            if let Some(part) = look(text) {
+            if let Some(part) = find_secret(text) {
                 panic!("{case}: {part:?} is in {text}");
             }
         }
@@ -72,14 +72,14 @@ impl Witness {
 }
 
 /// [`find`], once for each text.
-fn look(text: &str) -> Option<&'static str> {
-    static CLEAN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    if CLEAN.lock().unwrap().contains(text) {
+fn find_secret(text: &str) -> Option<&'static str> {
+    static CLEAN_LOG: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if CLEAN_LOG.lock().unwrap().contains(text) {
         return None;
     }
     let found = find(text);
     if found.is_none() {
-        CLEAN.lock().unwrap().insert(text.to_owned());
+        CLEAN_LOG.lock().unwrap().insert(text.to_owned());
     }
     found
 }
@@ -105,7 +105,7 @@ pub(crate) fn listen() {
 pub(crate) fn assert_log_is_clean() -> String {
     let log = LOG.lock().unwrap().clone();
     for line in &log {
-        if let Some(part) = look(line) {
+        if let Some(part) = find_secret(line) {
             panic!("{part:?} was logged: {line}");
         }
     }

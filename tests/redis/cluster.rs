@@ -10,7 +10,7 @@ use tower_m2m::{
 
 use crate::{server::Server, world::keys};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Server>,
@@ -36,7 +36,7 @@ impl Cluster {
             .iter()
             .flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()])
             .collect();
-            node.come_back();
+            node.restart();
             node.command(&[
                 b"CLUSTER",
                 b"ADDSLOTSRANGE",
@@ -54,12 +54,12 @@ impl Cluster {
             nodes[0].command(&[b"CLUSTER", b"MEET", host, port.as_bytes(), bus.as_bytes()]);
         }
         let cluster = Self { nodes, files };
-        cluster.agreed().await;
+        cluster.wait_for_agreement().await;
         cluster
     }
 
     /// Waits until all nodes know each other, and who has which slots.
-    async fn agreed(&self) {
+    async fn wait_for_agreement(&self) {
         let agree = async {
             for node in &self.nodes {
                 while !info(node).contains("cluster_state:ok")
@@ -69,7 +69,7 @@ impl Cluster {
                 }
             }
         };
-        timeout(PATIENCE, agree).await.unwrap();
+        timeout(START_TIMEOUT, agree).await.unwrap();
     }
 
     fn urls(&self) -> Vec<String> {
@@ -87,7 +87,7 @@ impl Cluster {
 
     /// Patient, so that a busy machine is not taken for a server that fails.
     pub(crate) fn quotas(&self) -> StoredQuotas {
-        self.quotas_within(PATIENCE, PATIENCE)
+        self.quotas_within(START_TIMEOUT, START_TIMEOUT)
     }
 
     /// With limits for the whole answer, and for a node's.
@@ -121,7 +121,7 @@ impl Cluster {
     }
 
     /// As `redis-cli --cluster reshard` does it: from here on one node redirects with `ASK` what it does not have.
-    pub(crate) fn begin_to_move(&self, key: &str, from: usize, to: usize) -> String {
+    pub(crate) fn begin_slot_migration(&self, key: &str, from: usize, to: usize) -> String {
         let slot = self.slot(key);
         let set = |node: usize, what: &[u8], other: usize| {
             let other = self.id(other);
@@ -138,7 +138,7 @@ impl Cluster {
         slot
     }
 
-    pub(crate) fn move_keys(&self, slot: &str, from: usize, to: usize) {
+    pub(crate) fn migrate_keys(&self, slot: &str, from: usize, to: usize) {
         let port = self.nodes[to].port();
         let keys = self.nodes[from].list(&[b"CLUSTER", b"GETKEYSINSLOT", slot.as_bytes(), b"100"]);
         let mut command: Vec<&[u8]> = vec![
@@ -155,15 +155,15 @@ impl Cluster {
     }
 
     /// The node is stopped, and the slot of this key given to another, as when a replica takes its place.
-    pub(crate) fn stop_and_replace(&self, node: usize, key: &str) {
+    pub(crate) fn fail_over(&self, node: usize, key: &str) {
         let slot = self.slot(key);
         let (next, third) = ((node + 1) % 3, (node + 2) % 3);
         self.nodes[node].stop();
-        self.end_the_move(&slot, next, &[next, third]);
+        self.end_slot_migration(&slot, next, &[next, third]);
     }
 
     /// From here on these nodes redirect with `MOVED`.
-    pub(crate) fn end_the_move(&self, slot: &str, to: usize, nodes: &[usize]) {
+    pub(crate) fn end_slot_migration(&self, slot: &str, to: usize, nodes: &[usize]) {
         let id = self.id(to);
         for node in nodes {
             self.nodes[*node].command(&[

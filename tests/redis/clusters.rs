@@ -5,13 +5,13 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::{sleep, timeout};
 use tower_m2m::{
-    client_credentials::{CacheIdentity, Lease, LeaseHolder, TokenStore},
+    client_credentials::{CacheKey, Lease, LeaseId, TokenStore},
     rate_limit_retry::{RedisQuotaStore, StoredQuotas},
     test_util::{Api, ApiBuilder, ApiFault, Dialect, Quota},
 };
 
 use crate::{
-    cluster::{Cluster, PATIENCE},
+    cluster::{Cluster, START_TIMEOUT},
     fleet::{Fleet, Process, work},
     server::Server,
     world::{World, all_tokens, keys},
@@ -37,7 +37,7 @@ async fn a_cluster_keeps_one_token_for_many_processes() {
     assert!(tokens.iter().all(Result::is_ok));
     assert_eq!(world.token_requests(), 1);
     for process in &fleet {
-        assert!(matches!(&process.told()[..], [one] if one == "fetched" || one == "adopted"));
+        assert!(matches!(&process.take_events()[..], [one] if one == "fetched" || one == "adopted"));
     }
 }
 
@@ -46,8 +46,8 @@ async fn what_belongs_to_different_tokens_is_on_different_nodes() {
     let cluster = Cluster::start().await;
     let (store, other) = (cluster.tokens(), cluster.tokens());
     for number in 0..24 {
-        let identity = CacheIdentity::new("test").field("number", [number]);
-        let leases = [&store, &other].map(|s| s.lease(&identity, LeaseHolder::random(), MINUTE));
+        let identity = CacheKey::new("test").field("number", [number]);
+        let leases = [&store, &other].map(|s| s.lease(&identity, LeaseId::random(), MINUTE));
         let [first, second] = leases;
 
         assert_eq!(first.await.unwrap(), Lease::Held);
@@ -69,22 +69,22 @@ async fn a_token_whose_slot_is_moved_is_found_during_the_move_and_after_it() {
     let (from, key) = cluster.holder(":token");
     let to = (from + 1) % 3;
 
-    let slot = cluster.begin_to_move(&key, from, to);
+    let slot = cluster.begin_slot_migration(&key, from, to);
     assert_eq!(process().token().await, token);
-    cluster.move_keys(&slot, from, to);
+    cluster.migrate_keys(&slot, from, to);
     assert_eq!(cluster.holder(":token").0, to);
     assert_eq!(process().token().await, token);
     let next = early.next_token().await;
     assert_ne!(next, token);
-    cluster.end_the_move(&slot, to, &[to, from, 3 - from - to]);
+    cluster.end_slot_migration(&slot, to, &[to, from, 3 - from - to]);
     let late = process();
     assert_eq!(late.token().await, next);
 
     let last = early.next_token().await;
     assert_eq!(late.next_token().await, last);
     assert_eq!(world.token_requests(), 3);
-    assert_eq!(early.told(), ["fetched", "fetched", "fetched"]);
-    assert_eq!(late.told(), ["adopted", "adopted"]);
+    assert_eq!(early.take_events(), ["fetched", "fetched", "fetched"]);
+    assert_eq!(late.take_events(), ["adopted", "adopted"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,7 +98,7 @@ async fn a_quota_whose_slot_is_moved_is_shared_all_the_time() {
         .collect();
     let sending = work(processes, 2, 200);
     let moving = async {
-        timeout(PATIENCE, async {
+        timeout(START_TIMEOUT, async {
             while cluster.nodes.iter().all(|node| node.keys().len() < 2) {
                 sleep(Duration::from_millis(1)).await;
             }
@@ -107,11 +107,11 @@ async fn a_quota_whose_slot_is_moved_is_shared_all_the_time() {
         .unwrap();
         let (from, key) = cluster.holder(":quota");
         let to = (from + 1) % 3;
-        let slot = cluster.begin_to_move(&key, from, to);
+        let slot = cluster.begin_slot_migration(&key, from, to);
         sleep(Duration::from_millis(50)).await;
-        cluster.move_keys(&slot, from, to);
+        cluster.migrate_keys(&slot, from, to);
         sleep(Duration::from_millis(50)).await;
-        cluster.end_the_move(&slot, to, &[to, from, 3 - from - to]);
+        cluster.end_slot_migration(&slot, to, &[to, from, 3 - from - to]);
         to
     };
 
@@ -119,7 +119,7 @@ async fn a_quota_whose_slot_is_moved_is_shared_all_the_time() {
 
     assert_eq!(cluster.holder(":quota").0, to);
     a_hold_reaches_all(&fleet, &processes).await;
-    assert_eq!(fleet.api.seen().rate_limited, 1);
+    assert_eq!(fleet.api.stats().rate_limited, 1);
 }
 
 /// And nothing else has been told before.
@@ -130,9 +130,9 @@ async fn a_hold_reaches_all(fleet: &Fleet, processes: &[Process]) {
     processes[0].ok().await;
     for process in &processes[1..] {
         process.ok_until(&["held"]).await;
-        assert_eq!(process.told(), ["held"]);
+        assert_eq!(process.take_events(), ["held"]);
     }
-    assert!(processes[0].told().is_empty());
+    assert!(processes[0].take_events().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,7 +161,7 @@ async fn a_refusal_is_heard_of_on_whatever_node_somebody_listens() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, listening).await.unwrap();
+    timeout(START_TIMEOUT, listening).await.unwrap();
 
     a_hold_reaches_all(&fleet, &processes).await;
 }
@@ -172,31 +172,31 @@ async fn a_node_that_is_killed_costs_its_own_tokens_only_until_it_is_back() {
     let [one, other] = [(); 2].map(|()| world.process_with(cluster.tokens()));
     assert_eq!(one.token().await, other.token().await);
     let (node, _) = cluster.holder(":token");
-    one.told();
-    other.told();
+    one.take_events();
+    other.take_events();
 
     cluster.nodes[node].kill();
     for process in [&one, &other] {
         process.next_token().await;
-        assert_eq!(process.told(), [UNREACHABLE, "fetched"]);
+        assert_eq!(process.take_events(), [UNREACHABLE, "fetched"]);
     }
     assert_eq!(world.token_requests(), 3);
     let mut found = 0;
     let store = cluster.tokens();
     for number in 0..24 {
-        let identity = CacheIdentity::new("test").field("number", [number]);
-        let lease = store.lease(&identity, LeaseHolder::random(), MINUTE).await;
+        let identity = CacheKey::new("test").field("number", [number]);
+        let lease = store.lease(&identity, LeaseId::random(), MINUTE).await;
         found += usize::from(lease.is_ok());
     }
     assert!((8..24).contains(&found), "{found}");
 
-    cluster.nodes[node].come_back();
+    cluster.nodes[node].restart();
     let recovered = async {
-        while one.told().iter().all(|told| told != "recovered") {
+        while one.take_events().iter().all(|told| told != "recovered") {
             one.next_token().await;
         }
     };
-    timeout(PATIENCE, recovered).await.unwrap();
+    timeout(START_TIMEOUT, recovered).await.unwrap();
     let shared = one.next_token().await;
     assert_eq!(other.next_token().await, shared);
 }
@@ -214,11 +214,11 @@ async fn quotas_go_on_when_their_node_is_killed_and_are_shared_again_when_it_is_
     for process in &processes {
         process.ok_until(&[UNREACHABLE]).await;
     }
-    cluster.nodes[node].come_back();
+    cluster.nodes[node].restart();
 
     for process in &processes {
         process.ok_until(&["recovered"]).await;
-        assert_eq!(process.told(), [UNREACHABLE, "recovered"]);
+        assert_eq!(process.take_events(), [UNREACHABLE, "recovered"]);
     }
     shared_by(&processes, &cluster).await;
     a_hold_reaches_all(&fleet, &processes).await;
@@ -230,9 +230,9 @@ async fn a_node_that_gives_no_answer_is_left_for_the_one_that_has_its_slots_now(
     let process = world.process_with(cluster.tokens());
     process.token().await;
     let (node, key) = cluster.holder(":token");
-    process.told();
+    process.take_events();
 
-    cluster.stop_and_replace(node, &key);
+    cluster.fail_over(node, &key);
     process.next_token().await;
     let shared = process.next_token().await;
 
@@ -242,7 +242,7 @@ async fn a_node_that_gives_no_answer_is_left_for_the_one_that_has_its_slots_now(
         "recovered",
         "fetched",
     ];
-    assert_eq!(process.told(), told);
+    assert_eq!(process.take_events(), told);
     assert_eq!(
         world
             .process_with(cluster.tokens_from(node + 1))
@@ -264,12 +264,12 @@ async fn quotas_leave_a_node_that_gives_no_answer() {
     let node = shared_by(&processes, &cluster).await;
     let (_, key) = cluster.holder(":quota");
 
-    cluster.stop_and_replace(node, &key);
+    cluster.fail_over(node, &key);
 
     for process in &processes {
         process.ok_until(&["recovered"]).await;
         let told = ["the store gave no answer within 500ms", "recovered"];
-        assert_eq!(process.told(), told);
+        assert_eq!(process.take_events(), told);
     }
     a_hold_reaches_all(&fleet, &processes).await;
 }
@@ -287,7 +287,7 @@ async fn shared_by(processes: &[Process], cluster: &Cluster) -> usize {
             }
         }
     };
-    timeout(PATIENCE, sending).await.unwrap()
+    timeout(START_TIMEOUT, sending).await.unwrap()
 }
 
 const UNREACHABLE: &str = "the store cannot be reached, or the connection broke";

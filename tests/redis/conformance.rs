@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 use tower_m2m::{
-    client_credentials::CacheIdentity,
+    client_credentials::CacheKey,
     rate_limit_retry::{
         ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, RedisQuotaStore, Slot, ToldQuota,
     },
@@ -20,7 +20,7 @@ use crate::{server::Server, world::keys};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Lengths of time differ by whole seconds, and the two are asked one after the other.
-const BLUR: Duration = Duration::from_millis(450);
+const TOLERANCE: Duration = Duration::from_millis(450);
 
 #[tokio::test]
 async fn reports_are_answered_as_in_memory() {
@@ -33,7 +33,7 @@ async fn reports_are_answered_as_in_memory() {
     let mut compared = 0;
     for round in 0..8 {
         // Every other time with what was known before; all processes are gone.
-        let quota = CacheIdentity::new("test").field("round", [round / 2]);
+        let quota = CacheKey::new("test").field("round", [round / 2]);
         let began = Instant::now();
         for _ in 0..40 {
             // Whoever is silent for a second is gone, and it must be clear who.
@@ -45,7 +45,7 @@ async fn reports_are_answered_as_in_memory() {
             let expected = model.report(&quota, &report).await.unwrap();
             let answer = real.report(&quota, &report).await.unwrap();
             assert!(
-                alike(answer, expected),
+                assert_same_replies(answer, expected),
                 "{seed}: {report:?}\n{answer:?}\n{expected:?}"
             );
             compared += 1;
@@ -78,7 +78,7 @@ fn report(processes: &[ProcessId], random: &mut Rng) -> QuotaReport {
     report
 }
 
-fn alike(one: QuotaView, other: QuotaView) -> bool {
+fn assert_same_replies(one: QuotaView, other: QuotaView) -> bool {
     let counts = |view: QuotaView| {
         let window = view.window;
         window.map(|w| (w.limit, w.remaining, w.reserved, w.processes))
@@ -86,13 +86,13 @@ fn alike(one: QuotaView, other: QuotaView) -> bool {
     let reset = |view: QuotaView| view.window.map(|window| window.reset);
     one.granted == other.granted
         && counts(one) == counts(other)
-        && near(reset(one), reset(other))
-        && near(one.hold, other.hold)
+        && is_close(reset(one), reset(other))
+        && is_close(one.hold, other.hold)
 }
 
-fn near(one: Option<Duration>, other: Option<Duration>) -> bool {
+fn is_close(one: Option<Duration>, other: Option<Duration>) -> bool {
     match (one, other) {
-        (Some(one), Some(other)) => one.abs_diff(other) < BLUR,
+        (Some(one), Some(other)) => one.abs_diff(other) < TOLERANCE,
         (one, other) => one == other,
     }
 }
@@ -102,7 +102,7 @@ async fn slots_are_given_as_in_memory() {
     let redis = Server::start();
     let real = RedisQuotaStore::new(redis.url(), keys()).unwrap();
     let model = MemoryQuotaStore::new();
-    let quota = CacheIdentity::new("test");
+    let quota = CacheKey::new("test");
     let exact = ExactQuota::per_minute(60).burst(3);
     let mut late = 0;
     for longest in [2, 10, 0, 5, 3, 20].repeat(4) {
@@ -110,10 +110,10 @@ async fn slots_are_given_as_in_memory() {
         let expected = model.slot(&quota, exact, longest).await.unwrap();
         let answer = real.slot(&quota, exact, longest).await.unwrap();
         let alike = match (answer, expected) {
-            (Slot::After(one), Slot::After(other)) => near(Some(one), Some(other)),
+            (Slot::After(one), Slot::After(other)) => is_close(Some(one), Some(other)),
             (Slot::TooLate(one), Slot::TooLate(other)) => {
                 late += 1;
-                near(Some(one), Some(other))
+                is_close(Some(one), Some(other))
             }
             _ => false,
         };

@@ -28,7 +28,7 @@ pub(crate) struct Fleet {
 
 pub(crate) struct Process {
     service: RateLimitRetry<Inner>,
-    told: Arc<Mutex<Vec<String>>>,
+    events: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fleet {
@@ -69,7 +69,7 @@ impl Fleet {
         let service = ServiceExt::<Request<Body>>::map_err(self.api.service(), BoxError::from);
         Process {
             service: layer.layer(BoxCloneSyncService::new(service)),
-            told,
+            events: told,
         }
     }
 }
@@ -86,15 +86,15 @@ impl Process {
         assert_eq!(response.status(), StatusCode::OK);
     }
 
-    pub(crate) fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.told.lock().unwrap())
+    pub(crate) fn take_events(&self) -> Vec<String> {
+        std::mem::take(&mut self.events.lock().unwrap())
     }
 
     /// Sends until the last thing told is one of these.
     pub(crate) async fn ok_until(&self, what: &[&str]) {
         let mut tries = 0;
         while self
-            .told
+            .events
             .lock()
             .unwrap()
             .last()
@@ -103,7 +103,7 @@ impl Process {
             self.ok().await;
             tokio::time::sleep(Duration::from_millis(10)).await;
             tries += 1;
-            assert!(tries < 1000, "{:?} instead of {what:?}", self.told());
+            assert!(tries < 1000, "{:?} instead of {what:?}", self.take_events());
         }
     }
 }

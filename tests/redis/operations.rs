@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_m2m::client_credentials::{
-    AccessToken, CacheIdentity, Lease, LeaseHolder, RedisTokenStore, StoreErrorKind, StoreKeys,
+    AccessToken, CacheKey, Lease, LeaseId, RedisTokenStore, StoreErrorKind, StoreKeyring,
     TokenSource, TokenStore,
 };
 
@@ -24,7 +24,7 @@ async fn fifty_processes_that_start_cold_cost_one_token_request() {
     assert!(tokens.iter().all(|token| token.is_ok()));
     assert_eq!(world.token_requests(), 1);
     for process in &fleet {
-        assert_eq!(process.told().len(), 1);
+        assert_eq!(process.take_events().len(), 1);
     }
 }
 
@@ -44,7 +44,7 @@ async fn a_token_asked_for_by_hand_takes_the_place_of_the_one_that_is_there() {
 #[tokio::test]
 async fn leases_belong_to_one_and_are_ended_by_that_one_only() {
     let world = World::new();
-    let identity = world.endpoint().cache_identity().await.unwrap();
+    let identity = world.endpoint().cache_key().await.unwrap();
     let (store, other) = (world.store(), world.store());
     let [a, b, c] = holders();
 
@@ -80,17 +80,17 @@ async fn leases_belong_to_one_and_are_ended_by_that_one_only() {
 #[tokio::test]
 async fn a_lease_and_a_cooldown_end_by_themselves() {
     let world = World::new();
-    let identity = world.endpoint().cache_identity().await.unwrap();
+    let identity = world.endpoint().cache_key().await.unwrap();
     let store = world.store();
     let [a, b, _] = holders();
     let short = Duration::from_millis(30);
     assert_eq!(store.lease(&identity, a, short).await.unwrap(), Lease::Held);
-    assert!(store.cool_down(&identity, short).await.unwrap());
+    assert!(store.begin_cooldown(&identity, short).await.unwrap());
 
     while store.lease(&identity, b, short).await.unwrap() != Lease::Held {}
-    while !store.cool_down(&identity, MINUTE).await.unwrap() {}
+    while !store.begin_cooldown(&identity, MINUTE).await.unwrap() {}
 
-    assert!(!store.cool_down(&identity, MINUTE).await.unwrap());
+    assert!(!store.begin_cooldown(&identity, MINUTE).await.unwrap());
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_long_lease_and_a_long_cooldown_exclude_others_and_an_endless_one_is_c
         ("b", 1440 * MINUTE),
         ("c", Duration::MAX),
     ] {
-        let identity = CacheIdentity::new("test").field("name", name);
+        let identity = CacheKey::new("test").field("name", name);
         let [a, b, _] = holders();
 
         let lease = async |holder| store.lease(&identity, holder, length).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_long_lease_and_a_long_cooldown_exclude_others_and_an_endless_one_is_c
         assert_eq!(lease(b).await, Lease::Busy, "{name}");
         store.release(&identity, a, Some(length)).await.unwrap();
         assert_eq!(lease(b).await, Lease::Failed, "{name}");
-        let cool_down = async || store.cool_down(&identity, length).await.unwrap();
+        let cool_down = async || store.begin_cooldown(&identity, length).await.unwrap();
         assert!(cool_down().await, "{name}");
         assert!(!cool_down().await, "{name}");
     }
@@ -120,14 +120,14 @@ async fn a_long_lease_and_a_long_cooldown_exclude_others_and_an_endless_one_is_c
 async fn a_token_is_stored_by_the_holder_of_the_lease_only_and_removed_if_it_is_the_refused_one() {
     let world = World::new();
     world.process().token().await;
-    let identity = world.endpoint().cache_identity().await.unwrap();
+    let identity = world.endpoint().cache_key().await.unwrap();
     let store = world.store();
     let token = store.get(&identity).await.unwrap().unwrap();
-    let refused = token.token().identity();
+    let refused = token.token().fingerprint();
     let [a, b, _] = holders();
     assert!(!store.put(&identity, &token, a).await.unwrap());
 
-    let other = AccessToken::new("other").identity();
+    let other = AccessToken::new("other").fingerprint();
     assert!(!store.remove(&identity, other).await.unwrap());
     assert!(store.remove(&identity, refused).await.unwrap());
     assert!(store.get(&identity).await.unwrap().is_none());
@@ -152,11 +152,11 @@ async fn what_belongs_together_has_a_hash_tag_in_common_and_nothing_is_left_for_
     let world = World::new();
     let process = world.process();
     let token = process.token().await;
-    let identity = world.endpoint().cache_identity().await.unwrap();
+    let identity = world.endpoint().cache_key().await.unwrap();
     let store = world.store();
     let [a, ..] = holders();
     store.lease(&identity, a, MINUTE).await.unwrap();
-    store.cool_down(&identity, MINUTE).await.unwrap();
+    store.begin_cooldown(&identity, MINUTE).await.unwrap();
 
     let keys = world.redis.keys();
 
@@ -182,8 +182,8 @@ async fn keys_are_rotated_without_losing_the_token() {
     let store = |keys| RedisTokenStore::new(world.redis.url(), keys).unwrap();
     let both = |first, second: (&'static str, u8)| {
         let (id, byte): (&'static str, u8) = first;
-        let keys = StoreKeys::new(id, key(byte)).unwrap();
-        keys.and(second.0, key(second.1)).unwrap()
+        let keys = StoreKeyring::new(id, key(byte)).unwrap();
+        keys.with_key(second.0, key(second.1)).unwrap()
     };
     let (old, new) = (("a", 1), ("b", 2));
 
@@ -196,12 +196,12 @@ async fn keys_are_rotated_without_losing_the_token() {
     assert_eq!(renewing.token().await, token);
     let token = renewing.handle.refresh_now().await.unwrap();
     let token = token.expose().unwrap();
-    let alone = store(StoreKeys::new("b", key(2)).unwrap());
+    let alone = store(StoreKeyring::new("b", key(2)).unwrap());
     assert_eq!(world.process_with(alone).token().await, token);
     assert_eq!(world.token_requests(), 2);
 
     // Another key does not find it at all.
-    let stranger = store(StoreKeys::new("a", key(3)).unwrap());
+    let stranger = store(StoreKeyring::new("a", key(3)).unwrap());
     assert_ne!(world.process_with(stranger).token().await, token);
 }
 
@@ -220,8 +220,8 @@ async fn the_acl_of_the_guide_is_enough() {
 
     let second = world.process_with(store());
     second.token().await;
-    assert_eq!(first.told(), ["fetched", "fetched"]);
-    assert_eq!(second.told(), ["adopted"]);
+    assert_eq!(first.take_events(), ["fetched", "fetched"]);
+    assert_eq!(second.take_events(), ["adopted"]);
     let guide = include_str!("../../src/docs/fleet.md");
     assert!(guide.contains(rules));
 }
@@ -229,7 +229,7 @@ async fn the_acl_of_the_guide_is_enough() {
 #[test]
 fn a_store_is_not_set_up_without_a_key_or_with_a_url_that_is_none() {
     for error in [
-        StoreKeys::parse("").unwrap_err(),
+        StoreKeyring::parse("").unwrap_err(),
         RedisTokenStore::new("http://user:canary@localhost", keys()).unwrap_err(),
     ] {
         assert_eq!(error.kind(), StoreErrorKind::Configuration);
@@ -240,6 +240,6 @@ fn a_store_is_not_set_up_without_a_key_or_with_a_url_that_is_none() {
     assert!(!format!("{store:?}").contains("canary"));
 }
 
-fn holders() -> [LeaseHolder; 3] {
-    std::array::from_fn(|_| LeaseHolder::random())
+fn holders() -> [LeaseId; 3] {
+    std::array::from_fn(|_| LeaseId::random())
 }

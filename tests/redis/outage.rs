@@ -20,22 +20,22 @@ async fn fails_and_recovers(mut world: World, told: &str, repair: impl FnOnce(&m
     assert_eq!(world.token_requests(), 5);
     for (index, process) in fleet.iter().enumerate() {
         let expected = [told, "fetched", "fetched"];
-        assert_eq!(process.told(), expected[..if index == 0 { 3 } else { 2 }]);
+        assert_eq!(process.take_events(), expected[..if index == 0 { 3 } else { 2 }]);
     }
 
     repair(&mut world.redis);
     let shared = fleet[0].next_token().await;
     assert_eq!(fleet[1].next_token().await, shared);
     assert_eq!(world.token_requests(), 6);
-    assert_eq!(fleet[0].told(), ["recovered", "fetched"]);
+    assert_eq!(fleet[0].take_events(), ["recovered", "fetched"]);
     // One that only reads does not see that the store can be written to again.
-    assert_eq!(fleet[1].told().pop().as_deref(), Some("adopted"));
+    assert_eq!(fleet[1].take_events().pop().as_deref(), Some("adopted"));
 }
 
 #[tokio::test]
 async fn a_redis_that_is_not_there_at_the_start() {
     let world = World::with(Server::absent());
-    fails_and_recovers(world, UNREACHABLE, Server::come_back).await;
+    fails_and_recovers(world, UNREACHABLE, Server::restart).await;
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn a_redis_that_does_not_answer() {
     let world = World::new();
     world.redis.stop();
     let told = "the store gave no answer within 250ms";
-    fails_and_recovers(world, told, |redis| redis.go_on()).await;
+    fails_and_recovers(world, told, |redis| redis.resume()).await;
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_redis_with_another_password() {
     fails_and_recovers(world, told, |redis| {
         redis.kill();
         redis.arguments.clear();
-        redis.come_back();
+        redis.restart();
     })
     .await;
 }
@@ -97,7 +97,7 @@ async fn a_redis_that_is_killed_and_comes_back_empty() {
     let fleet = world.fleet(4);
     all_tokens(&fleet).await;
     assert_eq!(world.token_requests(), 1);
-    fleet.iter().for_each(|process| drop(process.told()));
+    fleet.iter().for_each(|process| drop(process.take_events()));
 
     world.redis.kill();
     // Nobody asks before its own token is due.
@@ -105,10 +105,10 @@ async fn a_redis_that_is_killed_and_comes_back_empty() {
     assert_eq!(world.token_requests(), 1);
     for process in &fleet {
         process.next_token().await;
-        assert_eq!(process.told(), [UNREACHABLE, "fetched"]);
+        assert_eq!(process.take_events(), [UNREACHABLE, "fetched"]);
     }
     assert_eq!(world.token_requests(), 5);
-    world.redis.come_back();
+    world.redis.restart();
 
     let shared = fleet[0].next_token().await;
     assert_eq!(fleet[1].next_token().await, shared);
@@ -120,14 +120,14 @@ async fn a_restart_that_nobody_noticed_costs_nothing() {
     let mut world = World::new();
     let process = world.process();
     process.token().await;
-    process.told();
+    process.take_events();
 
     // The connection is dead, and the scripts are gone.
     world.redis.kill();
-    world.redis.come_back();
+    world.redis.restart();
     process.next_token().await;
 
-    assert_eq!(process.told(), ["fetched"]);
+    assert_eq!(process.take_events(), ["fetched"]);
 }
 
 #[tokio::test]
@@ -172,13 +172,13 @@ async fn what_stands_under_our_keys_and_is_not_ours_is_told_and_overwritten() {
         let (process, other) = (world.process(), world.process());
         let token = process.token().await;
 
-        let said = process.told();
+        let said = process.take_events();
         assert!(
             said.len() == 2 && said[0].contains(told) && said[1] == "fetched",
             "{said:?}"
         );
         assert_eq!(other.token().await, token);
-        assert_eq!(other.told(), ["adopted"]);
+        assert_eq!(other.take_events(), ["adopted"]);
     }
 }
 
@@ -230,7 +230,7 @@ async fn a_user_who_may_not_is_told_so() {
 
     process.token().await;
 
-    let told = process.told();
+    let told = process.take_events();
     assert!(
         told[0].contains("does not let its user do that"),
         "{told:?}"

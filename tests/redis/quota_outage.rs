@@ -43,21 +43,21 @@ async fn fails_and_recovers(redis: Server, told: &[&str], repair: impl FnOnce(&m
     tokio::time::sleep(Duration::from_millis(300)).await;
     for process in &processes {
         process.ok().await;
-        let said = process.told();
+        let said = process.take_events();
         assert!(said.len() == 1 && told.contains(&&*said[0]), "{said:?}");
     }
 
     repair(&mut fleet.redis);
     for process in &processes {
         process.ok_until(&["recovered"]).await;
-        assert_eq!(process.told(), ["recovered"]);
+        assert_eq!(process.take_events(), ["recovered"]);
     }
-    assert_eq!(fleet.api.seen().rate_limited, 0);
+    assert_eq!(fleet.api.stats().rate_limited, 0);
 }
 
 #[tokio::test]
 async fn quotas_go_on_without_a_redis_at_the_start() {
-    fails_and_recovers(Server::absent(), &[UNREACHABLE], Server::come_back).await;
+    fails_and_recovers(Server::absent(), &[UNREACHABLE], Server::restart).await;
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn quotas_go_on_with_a_redis_that_does_not_answer() {
     let redis = Server::start();
     redis.stop();
     let told = &["the store gave no answer within 100ms"];
-    fails_and_recovers(redis, told, |redis| redis.go_on()).await;
+    fails_and_recovers(redis, told, |redis| redis.resume()).await;
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn quotas_go_on_with_another_password() {
     fails_and_recovers(redis, told, |redis| {
         redis.kill();
         redis.arguments.clear();
-        redis.come_back();
+        redis.restart();
     })
     .await;
 }
@@ -111,19 +111,19 @@ async fn quotas_go_on_when_redis_is_killed_and_comes_back_empty() {
             process.ok().await;
         }
         process.ok().await;
-        assert!(process.told().is_empty());
+        assert!(process.take_events().is_empty());
     }
 
     fleet.redis.kill();
     for process in &processes {
         process.ok_until(&[UNREACHABLE]).await;
-        assert_eq!(process.told(), [UNREACHABLE]);
+        assert_eq!(process.take_events(), [UNREACHABLE]);
     }
-    fleet.redis.come_back();
+    fleet.redis.restart();
 
     for process in &processes {
         process.ok_until(&["recovered"]).await;
-        assert_eq!(process.told(), ["recovered"]);
+        assert_eq!(process.take_events(), ["recovered"]);
     }
 }
 
@@ -159,6 +159,6 @@ async fn what_stands_under_a_quotas_keys_and_is_not_ours_is_told_and_overwritten
         let told = "the store holds something under our key that is no quota of this format";
         process.ok_until(&["recovered"]).await;
 
-        assert_eq!(process.told(), [told, "recovered"], "{end}");
+        assert_eq!(process.take_events(), [told, "recovered"], "{end}");
     }
 }

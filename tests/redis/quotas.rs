@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 use http::StatusCode;
 use tokio::time::timeout;
 use tower_m2m::{
-    rate_limit_retry::{CacheIdentity, ExactQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
+    rate_limit_retry::{CacheKey, ExactQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
     test_util::{Api, ApiFault, Dialect, Quota},
 };
 
@@ -33,7 +33,7 @@ async fn eight_processes_use_up_one_quota_and_hardly_anything_beyond_it() {
 
     work(processes, 4, 16).await;
 
-    let seen = fleet.api.seen();
+    let seen = fleet.api.stats();
     assert_eq!(seen.ok, 512);
     assert!(seen.rate_limited <= 1, "{seen:?}");
 }
@@ -55,20 +55,20 @@ async fn a_refusal_in_one_process_holds_all_that_share_its_name() {
         .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 3));
 
     let refused = one.send();
-    while other.told().is_empty() {
+    while other.take_events().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let sent = fleet.api.seen().requests;
+    let sent = fleet.api.stats().requests;
     stranger.ok().await;
     let held = other.send();
     tokio::time::sleep(Duration::from_millis(200)).await;
 
-    assert_eq!(fleet.api.seen().requests, sent + 1);
+    assert_eq!(fleet.api.stats().requests, sent + 1);
     assert!(!held.is_finished());
     for call in [refused, held] {
         assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
     }
-    assert!(stranger.told().is_empty());
+    assert!(stranger.take_events().is_empty());
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn an_exact_quota_is_never_exceeded() {
 
     work(processes, 2, 8).await;
 
-    let seen = fleet.api.seen();
+    let seen = fleet.api.stats();
     assert_eq!((seen.ok, seen.rate_limited), (128, 0));
 }
 
@@ -116,7 +116,7 @@ async fn what_belongs_to_a_quota_has_a_hash_tag_in_common_and_names_nobody() {
 async fn a_channel_that_nobody_listens_to_any_more_is_unsubscribed_from() {
     let redis = Server::start();
     let store = RedisQuotaStore::new(redis.url(), keys()).unwrap();
-    let quota = |name: &str| CacheIdentity::new("quota").field("name", name);
+    let quota = |name: &str| CacheKey::new("quota").field("name", name);
     let listens = async |name: &str| {
         let quota = quota(name);
         timeout(Duration::from_millis(50), store.changed(&quota)).await
@@ -172,7 +172,7 @@ async fn the_acl_of_the_guide_is_enough_for_quotas() {
     other.ok().await;
 
     assert_eq!(
-        (one.told(), other.told()),
+        (one.take_events(), other.take_events()),
         (vec![], vec!["held".to_owned()])
     );
     let guide = include_str!("../../src/docs/fleet.md");

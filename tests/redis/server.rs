@@ -24,15 +24,15 @@ impl Server {
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let mut server = Self::absent();
         server.arguments = arguments.iter().map(ToString::to_string).collect();
-        server.come_back();
+        server.restart();
         server
     }
 
     /// A port at which nothing listens: below those that connections take, and given to no other test.
     pub(crate) fn absent() -> Self {
-        static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+        static USED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
         let is_free = |port: &u16| {
-            TcpListener::bind(("127.0.0.1", *port)).is_ok() && GIVEN.lock().unwrap().insert(*port)
+            TcpListener::bind(("127.0.0.1", *port)).is_ok() && USED_PORTS.lock().unwrap().insert(*port)
         };
         let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
         Self {
@@ -43,7 +43,7 @@ impl Server {
     }
 
     /// Starts again at the same port, empty.
-    pub(crate) fn come_back(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let port = self.port.to_string();
         let child = Command::new("redis-server")
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -72,7 +72,7 @@ impl Server {
         self.signal("-STOP");
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         self.signal("-CONT");
     }
 

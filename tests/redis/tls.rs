@@ -50,7 +50,7 @@ async fn tokens_are_shared_over_tls_with_a_server_that_can_be_believed() {
     let doubting = world.process_with(store());
     doubting.token().await;
     assert_eq!(world.token_requests(), 2);
-    let told = doubting.told();
+    let told = doubting.take_events();
     assert!(
         told[0].starts_with("the store cannot be reached"),
         "{told:?}"
@@ -75,7 +75,7 @@ async fn quotas_are_shared_over_tls() {
         process.ok().await;
     }
 
-    assert!(process.told().is_empty());
+    assert!(process.take_events().is_empty());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, RedisTokenStore, SecretBytes, StoreKeys, TokenError, TokenEvent, TokenHandle,
+        AccessToken, RedisTokenStore, SecretBytes, StoreKeyring, TokenError, TokenEvent, TokenHandle,
     },
     test_util::Issuer,
 };
@@ -23,15 +23,15 @@ pub(crate) struct World {
 
 pub(crate) struct Process {
     pub(crate) handle: TokenHandle,
-    told: Arc<Mutex<Vec<String>>>,
+    events: Arc<Mutex<Vec<String>>>,
 }
 
 pub(crate) fn key(byte: u8) -> SecretBytes {
     vec![byte; 32].into()
 }
 
-pub(crate) fn keys() -> StoreKeys {
-    StoreKeys::new("a", key(1)).unwrap()
+pub(crate) fn keys() -> StoreKeyring {
+    StoreKeyring::new("a", key(1)).unwrap()
 }
 
 impl World {
@@ -75,7 +75,7 @@ impl World {
             .store(store)
             .on_event(move |event| {
                 let what = match event {
-                    TokenEvent::Adopted { .. } => "adopted",
+                    TokenEvent::LoadedFromStore { .. } => "adopted",
                     TokenEvent::Fetched { .. } => "fetched",
                     TokenEvent::FetchFailed { .. } => "failed",
                     TokenEvent::StoreFailed { error, .. } => &error.to_string(),
@@ -87,12 +87,12 @@ impl World {
             .build();
         Process {
             handle: layer.handle(),
-            told,
+            events: told,
         }
     }
 
     pub(crate) fn token_requests(&self) -> u64 {
-        self.issuer.seen().token_requests
+        self.issuer.stats().token_requests
     }
 }
 
@@ -113,8 +113,8 @@ impl Process {
         self.token().await
     }
 
-    pub(crate) fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.told.lock().unwrap())
+    pub(crate) fn take_events(&self) -> Vec<String> {
+        std::mem::take(&mut self.events.lock().unwrap())
     }
 }
 

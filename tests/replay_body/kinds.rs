@@ -66,7 +66,7 @@ fn a_body_can_be_shared_between_threads_if_the_original_can_be_sent() {
 #[tokio::test]
 async fn the_layer_wraps_the_body_and_keeps_the_head() {
     let (inner, mut handle) = tower_test::mock::pair::<Request<ReplayBody<Frames>>, Response<()>>();
-    let mut service = RequestBodyReplayLayer::new().cap(4).layer(inner);
+    let mut service = RequestBodyReplayLayer::new().max_body_bytes(4).layer(inner);
     handle.allow(1);
     std::future::poll_fn(|cx| service.poll_ready(cx))
         .await

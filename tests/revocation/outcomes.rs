@@ -15,7 +15,7 @@ use crate::{
         SECOND, origin,
         server::{GRANTED, Server, TOKEN_URL},
     },
-    world::{REVOKE_URL, handle, revocation, watched},
+    world::{REVOKE_URL, handle, revocation, with_events},
 };
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +112,7 @@ async fn a_source_of_ones_own_may_revoke_and_even_panic() {
         }
     }
 
-    let (handle, told) = watched(ClientCredentialsLayer::builder(Panics, origin()));
+    let (handle, told) = with_events(ClientCredentialsLayer::builder(Panics, origin()));
     handle.token().await.unwrap();
 
     handle.shutdown().await;

@@ -12,7 +12,7 @@ use crate::{
         HOUR,
         server::{Asked, GRANTED, Server, TOKEN_URL},
     },
-    world::{METADATA_URL, REVOKE_URL, discovering, handle, metadata, revocation},
+    world::{METADATA_URL, REVOKE_URL, discovered_endpoint, handle, metadata, revocation},
 };
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn the_endpoint_that_the_metadata_names_is_used() {
         ),
         _ => (200, GRANTED.to_owned()),
     });
-    let (handle, told) = handle(discovering(&server));
+    let (handle, told) = handle(discovered_endpoint(&server));
     handle.token().await.unwrap();
 
     handle.shutdown().await;
@@ -89,7 +89,7 @@ async fn metadata_without_such_an_endpoint_is_an_event_that_says_what_to_do() {
             METADATA_URL => (200, metadata(member)),
             _ => (200, GRANTED.to_owned()),
         });
-        let (handle, told) = handle(discovering(&server));
+        let (handle, told) = handle(discovered_endpoint(&server));
         handle.token().await.unwrap();
 
         handle.shutdown().await;
@@ -115,7 +115,7 @@ async fn a_renewed_document_does_not_lead_the_token_and_the_secret_elsewhere() {
             METADATA_URL => (200, at(REVOKE_URL)),
             _ => (200, GRANTED.to_owned()),
         });
-        let (handle, _) = handle(discovering(&server));
+        let (handle, _) = handle(discovered_endpoint(&server));
         handle.token().await.unwrap();
         server.answer(move |url| match url {
             METADATA_URL => (200, at(moved)),
@@ -145,7 +145,7 @@ fn what_cannot_be_is_told_before_anything_is_sent() {
         ),
         (known().revoke_on_shutdown(plain), "dangerously_allow_http"),
     ] {
-        let error = endpoint.check().unwrap_err();
+        let error = endpoint.validate().unwrap_err();
         assert_eq!(error.kind(), Kind::Configuration);
         assert!(error.to_string().contains(named), "{error}");
     }

@@ -18,7 +18,7 @@ pub(crate) fn revocation() -> http::Uri {
     REVOKE_URL.parse().unwrap()
 }
 
-pub(crate) fn discovering(server: &Server) -> TokenEndpoint {
+pub(crate) fn discovered_endpoint(server: &Server) -> TokenEndpoint {
     TokenEndpoint::discover("https://id.example", ClientAuth::basic("id", "secret"))
         .service(server.service())
         .revoke_on_shutdown(RevocationEndpoint::Discovered)
@@ -28,20 +28,20 @@ pub(crate) fn metadata(more: &str) -> String {
     format!(r#"{{"issuer":"https://id.example","token_endpoint":"{TOKEN_URL}"{more}}}"#)
 }
 
-pub(crate) type Told = Arc<Mutex<Vec<String>>>;
+pub(crate) type Events = Arc<Mutex<Vec<String>>>;
 
-pub(crate) fn handle(endpoint: TokenEndpoint) -> (TokenHandle, Told) {
-    watched(layer(endpoint))
+pub(crate) fn handle(endpoint: TokenEndpoint) -> (TokenHandle, Events) {
+    with_events(layer(endpoint))
 }
 
 /// A handle, and what its layer tells of revocations.
-pub(crate) fn watched(layer: ClientCredentialsLayerBuilder) -> (TokenHandle, Told) {
-    let told = Told::default();
+pub(crate) fn with_events(layer: ClientCredentialsLayerBuilder) -> (TokenHandle, Events) {
+    let told = Events::default();
     let log = Arc::clone(&told);
     let layer = layer.on_event(move |event: &TokenEvent<'_>| match event {
         TokenEvent::Revoked { .. } => log.lock().unwrap().push("revoked".to_owned()),
         TokenEvent::RevocationFailed { error, .. } => {
-            let description = error.description();
+            let description = error.error_description();
             let text = format!("{:?}: {error} {description:?}", error.kind());
             log.lock().unwrap().push(text);
         }

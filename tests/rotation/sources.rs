@@ -23,7 +23,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_replaced_by_what_it_gave() {
-    let issuer = Issuer::accepting(&["old"]);
+    let issuer = Issuer::with_secrets(&["old"]);
     let reads = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&reads);
     let tokens = issuer.layer(move || {
@@ -47,7 +47,7 @@ async fn a_source_that_hangs_is_replaced_by_what_it_gave() {
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_is_replaced_while_it_is_refused_is_read_again_at_once() {
-    let issuer = Issuer::accepting(&["new"]);
+    let issuer = Issuer::with_secrets(&["new"]);
     let reads = AtomicUsize::new(0);
     let tokens = issuer.layer(move || {
         let first = reads.fetch_add(1, SeqCst) == 0;
@@ -56,12 +56,12 @@ async fn a_secret_that_is_replaced_while_it_is_refused_is_read_again_at_once() {
 
     tokens.build().handle().token().await.unwrap();
 
-    assert_eq!(issuer.asked(), ["old", "new"]);
+    assert_eq!(issuer.requests(), ["old", "new"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_all_secrets_are_refused_the_error_and_the_back_off_are_those_of_the_new_one() {
-    let issuer = Issuer::accepting(&["old"]);
+    let issuer = Issuer::with_secrets(&["old"]);
     let secret = Arc::new(Mutex::new("old"));
     let source = Arc::clone(&secret);
     let tokens = issuer.layer(move || {
@@ -78,15 +78,15 @@ async fn when_all_secrets_are_refused_the_error_and_the_back_off_are_those_of_th
     sleep(20 * SECOND).await;
     let second = handle.token().await.unwrap_err();
 
-    assert_eq!(first.kind(), TokenErrorKind::CredentialsRefused);
-    assert_eq!(second.failures(), Some(1));
-    assert_eq!(issuer.asked(), ["old", "newer", "old"]);
+    assert_eq!(first.kind(), TokenErrorKind::InvalidClient);
+    assert_eq!(second.consecutive_failures(), Some(1));
+    assert_eq!(issuer.requests(), ["old", "newer", "old"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_secret_that_worked_last_is_forgotten_a_day_after_it_was_replaced() {
     let day = 24 * 3600 * SECOND;
-    let issuer = Issuer::accepting(&["old"]);
+    let issuer = Issuer::with_secrets(&["old"]);
     let secret = Arc::new(Mutex::new("old"));
     let source = Arc::clone(&secret);
     let tokens = issuer.layer(move || {
@@ -103,17 +103,17 @@ async fn the_secret_that_worked_last_is_forgotten_a_day_after_it_was_replaced() 
     handle.refresh_now().await.unwrap();
     sleep(day - SECOND).await;
     handle.refresh_now().await.unwrap();
-    let before = issuer.asked().len();
+    let before = issuer.requests().len();
     sleep(SECOND).await;
     let late = handle.refresh_now().await.unwrap_err();
 
-    assert_eq!(late.kind(), TokenErrorKind::CredentialsRefused);
-    assert_eq!(issuer.asked()[before..], ["new"]);
+    assert_eq!(late.kind(), TokenErrorKind::InvalidClient);
+    assert_eq!(issuer.requests()[before..], ["new"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn during_a_permanent_back_off_the_secret_is_looked_at_every_five_seconds() {
-    let issuer = Issuer::accepting(&["right"]);
+    let issuer = Issuer::with_secrets(&["right"]);
     let secret = Arc::new(Mutex::new("wrong"));
     let reads = Arc::new(AtomicUsize::new(0));
     let (source, counter) = (Arc::clone(&secret), Arc::clone(&reads));
@@ -136,18 +136,18 @@ async fn during_a_permanent_back_off_the_secret_is_looked_at_every_five_seconds(
         handle.token().await.unwrap_err();
     }
     assert_eq!(reads.load(SeqCst), read + 1);
-    assert_eq!(issuer.asked(), ["wrong"]);
+    assert_eq!(issuer.requests(), ["wrong"]);
 
     *secret.lock().unwrap() = "right";
     sleep(4 * SECOND).await;
 
     handle.token().await.unwrap();
-    assert_eq!(issuer.asked(), ["wrong", "right"]);
+    assert_eq!(issuer.requests(), ["wrong", "right"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_secret_is_noticed_while_the_valid_token_is_still_in_use() {
-    let issuer = Issuer::accepting(&["old"]);
+    let issuer = Issuer::with_secrets(&["old"]);
     let secret = Arc::new(Mutex::new("old"));
     let source = Arc::clone(&secret);
     let tokens = issuer.layer(move || {
@@ -167,24 +167,24 @@ async fn a_changed_secret_is_noticed_while_the_valid_token_is_still_in_use() {
     handle.token().await.unwrap();
     sleep(SECOND).await;
 
-    assert_eq!(issuer.asked(), ["old", "old", "new"]);
+    assert_eq!(issuer.requests(), ["old", "old", "new"]);
     assert_eq!(handle.token().await.unwrap().expose(), Some("token-2"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_variable_is_looked_up_and_one_that_is_not_set_is_named() {
     let name = env!("CARGO_PKG_NAME");
-    let issuer = Issuer::accepting(&[name]);
+    let issuer = Issuer::with_secrets(&[name]);
     let set = issuer.layer(SecretVariable::new("CARGO_PKG_NAME"));
     let unset = issuer.layer(SecretVariable::new("TOWER_M2M_IS_NOT_SET"));
 
     set.build().handle().token().await.unwrap();
     let error = unset.build().handle().token().await.unwrap_err();
 
-    assert_eq!(issuer.asked(), [name]);
+    assert_eq!(issuer.requests(), [name]);
     assert_eq!(
         (error.kind(), error.is_transient()),
-        (TokenErrorKind::Secret, false)
+        (TokenErrorKind::SecretUnavailable, false)
     );
     assert!(
         error.to_string().contains("TOWER_M2M_IS_NOT_SET"),
@@ -227,7 +227,7 @@ async fn a_403_without_a_body_leads_to_the_secret_that_worked_last() {
     let log = Arc::clone(&told);
     let handle = server::layer(server.endpoint(auth))
         .on_event(move |event: &TokenEvent<'_>| {
-            if let TokenEvent::KeptSecretUsed { error, .. } = event {
+            if let TokenEvent::FallbackSecretUsed { error, .. } = event {
                 log.lock().unwrap().push(error.status().unwrap().as_u16());
             }
         })
@@ -249,7 +249,7 @@ async fn a_403_without_a_body_leads_to_the_secret_that_worked_last() {
     // Both are refused: that is a verdict on the credentials.
     let refused = handle.refresh_now().await.unwrap_err();
     assert_eq!(secrets(&server)[3..], ["new", "old"]);
-    assert_eq!(refused.kind(), TokenErrorKind::CredentialsRefused);
+    assert_eq!(refused.kind(), TokenErrorKind::InvalidClient);
     assert!(!refused.is_transient() && refused.retry_after().unwrap() >= 30 * SECOND);
 }
 
@@ -266,7 +266,7 @@ async fn credentials_that_are_refused_twice_without_a_reason_are_asked_with_seld
 
     assert!(first.is_transient() && first.retry_after().unwrap() <= 2 * SECOND);
     assert!(!second.is_transient() && second.retry_after().unwrap() >= 30 * SECOND);
-    assert_eq!(third.failures(), Some(2));
+    assert_eq!(third.consecutive_failures(), Some(2));
     assert_eq!(server.asked().len(), 2);
 }
 

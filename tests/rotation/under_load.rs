@@ -22,9 +22,9 @@ async fn a_server_that_takes_both_secrets_for_a_while_is_never_asked_with_a_wron
         .await;
 
     assert_eq!(failures, 0);
-    assert_eq!(world.issuer.refused(), 0);
-    assert_eq!(world.issuer.asked(), ["old", "new", "new", "new"]);
-    assert!(world.kept().is_empty());
+    assert_eq!(world.issuer.rejected(), 0);
+    assert_eq!(world.issuer.requests(), ["old", "new", "new", "new"]);
+    assert!(world.fallback_uses().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,7 +35,7 @@ async fn a_server_that_knows_only_the_new_secret_is_asked_again_as_soon_as_the_f
         .under_load(async |world, at| {
             at(10).await;
             world.issuer.accept(&["new"]);
-            while world.issuer.refused() == 0 {
+            while world.issuer.rejected() == 0 {
                 sleep(SECOND / 10).await;
             }
             world.file.replace("new\n");
@@ -43,10 +43,10 @@ async fn a_server_that_knows_only_the_new_secret_is_asked_again_as_soon_as_the_f
         .await;
 
     assert_eq!(failures, 0);
-    assert_eq!(world.issuer.refused(), 1);
-    assert_eq!(world.issuer.asked()[..3], ["old", "old", "new"]);
+    assert_eq!(world.issuer.rejected(), 1);
+    assert_eq!(world.issuer.requests()[..3], ["old", "old", "new"]);
     // The attempt that was refused was made with the secret that had worked.
-    assert!(world.kept().is_empty());
+    assert!(world.fallback_uses().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,9 +66,9 @@ async fn a_file_that_is_missing_or_empty_for_a_while_is_replaced_by_what_it_held
         .await;
 
     assert_eq!(failures, 0);
-    assert_eq!(world.issuer.refused(), 0);
-    assert_eq!(world.issuer.asked(), ["old", "old", "old", "new"]);
-    let kept = world.kept();
+    assert_eq!(world.issuer.rejected(), 0);
+    assert_eq!(world.issuer.requests(), ["old", "old", "old", "new"]);
+    let kept = world.fallback_uses();
     assert_eq!(kept.len(), 2);
     assert!(kept[0].contains("could not be read"), "{}", kept[0]);
     assert!(kept[1].contains("is empty"), "{}", kept[1]);
@@ -89,10 +89,10 @@ async fn a_server_that_does_not_know_the_new_secret_yet_is_asked_with_the_old_on
 
     assert_eq!(failures, 0);
     assert_eq!(
-        world.issuer.asked(),
+        world.issuer.requests(),
         ["old", "new", "old", "new", "old", "new"]
     );
-    let kept = world.kept();
+    let kept = world.fallback_uses();
     assert_eq!(kept.len(), 2);
     assert!(kept[0].contains("invalid_client"), "{}", kept[0]);
     assert!(!kept[0].contains("old"), "{}", kept[0]);

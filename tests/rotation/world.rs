@@ -26,21 +26,21 @@ use crate::support::{
 pub(crate) struct World {
     pub(crate) issuer: Issuer,
     pub(crate) file: TempFile,
-    kept: Arc<Mutex<Vec<String>>>,
+    fallback_uses: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
     /// With the secret `old`.
     pub(crate) fn new(name: &str) -> Self {
         Self {
-            issuer: Issuer::accepting(&["old"]),
-            file: TempFile::holding(name, "old\n"),
-            kept: Arc::default(),
+            issuer: Issuer::with_secrets(&["old"]),
+            file: TempFile::with_content(name, "old\n"),
+            fallback_uses: Arc::default(),
         }
     }
 
-    pub(crate) fn kept(&self) -> Vec<String> {
-        self.kept.lock().unwrap().clone()
+    pub(crate) fn fallback_uses(&self) -> Vec<String> {
+        self.fallback_uses.lock().unwrap().clone()
     }
 
     /// How many of 1,000 callers see a failure, who send for 150 s, each as soon as the last request is answered, while
@@ -49,12 +49,12 @@ impl World {
         &self,
         rotation: impl AsyncFn(&Self, &dyn Fn(u64) -> tokio::time::Sleep),
     ) -> usize {
-        let kept = Arc::clone(&self.kept);
+        let kept = Arc::clone(&self.fallback_uses);
         let layer = self
             .issuer
             .layer(SecretFile::new(self.file.path()))
             .on_event(move |event: &TokenEvent<'_>| {
-                if let TokenEvent::KeptSecretUsed { error, .. } = event {
+                if let TokenEvent::FallbackSecretUsed { error, .. } = event {
                     kept.lock().unwrap().push(error.to_string());
                 }
             })
@@ -96,13 +96,13 @@ pub(crate) struct Issuer(Arc<State>);
 #[derive(Default)]
 struct State {
     accepted: Mutex<Vec<&'static str>>,
-    asked: Mutex<Vec<String>>,
-    refused: AtomicUsize,
+    requests: Mutex<Vec<String>>,
+    rejected: AtomicUsize,
     issued: Mutex<HashMap<String, Instant>>,
 }
 
 impl Issuer {
-    pub(crate) fn accepting(secrets: &[&'static str]) -> Self {
+    pub(crate) fn with_secrets(secrets: &[&'static str]) -> Self {
         let issuer = Self::default();
         issuer.accept(secrets);
         issuer
@@ -113,12 +113,12 @@ impl Issuer {
     }
 
     /// The secrets of all token requests.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.0.asked.lock().unwrap().clone()
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.0.requests.lock().unwrap().clone()
     }
 
-    pub(crate) fn refused(&self) -> usize {
-        self.0.refused.load(SeqCst)
+    pub(crate) fn rejected(&self) -> usize {
+        self.0.rejected.load(SeqCst)
     }
 
     pub(crate) fn layer(&self, secret: impl SecretSource) -> ClientCredentialsLayerBuilder {
@@ -138,9 +138,9 @@ impl Issuer {
     fn answer(&self, form: &str) -> Response<Body> {
         let mut pairs = form.split('&').filter_map(|pair| pair.split_once('='));
         let (_, secret) = pairs.find(|(name, _)| *name == "client_secret").unwrap();
-        self.0.asked.lock().unwrap().push(secret.to_owned());
+        self.0.requests.lock().unwrap().push(secret.to_owned());
         if !self.0.accepted.lock().unwrap().contains(&secret) {
-            self.0.refused.fetch_add(1, SeqCst);
+            self.0.rejected.fetch_add(1, SeqCst);
             let mut response = status_only(StatusCode::UNAUTHORIZED);
             *response.body_mut() = Body::from(r#"{"error":"invalid_client"}"#);
             return response;

@@ -14,7 +14,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn a_request_for_another_origin_takes_no_place_in_the_queue() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, calls) = api(&source);
     let (service, layer) = stacked(&source, inner);
     let foreign = Request::get("https://elsewhere.example/").body(Body::default());
@@ -29,7 +29,7 @@ async fn a_request_for_another_origin_takes_no_place_in_the_queue() {
 #[tokio::test(start_paused = true)]
 async fn a_named_credential_has_a_partition_of_its_own() {
     let limits = RateLimitRetryLayer::new();
-    let (source, other) = (Source::living(HOUR), Source::living(HOUR));
+    let (source, other) = (Source::with_lifetime(HOUR), Source::with_lifetime(HOUR));
     let valid = source.clone();
     let (inner, _) = answering(move |request| {
         // The first credential's quota is used up for good.
@@ -45,7 +45,7 @@ async fn a_named_credential_has_a_partition_of_its_own() {
     });
     let first = M2mLayer::new(limits.clone(), layer(&source).name("first").build());
     let second = M2mLayer::new(limits, layer(&other).name("second").build());
-    second.tokens().warm().await.unwrap();
+    second.tokens().prefetch().await.unwrap();
     second.tokens().refresh_now().await.unwrap();
     let held = spawn(&first.layer(inner.clone()), get("/"));
     sleep(SECOND).await;

@@ -27,7 +27,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_waits_for_its_turn_in_the_quota() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (valid, sent) = (source.clone(), Arc::new(Mutex::new(Vec::new())));
     let log = Arc::clone(&sent);
     let (inner, _) = answering(move |request| {
@@ -43,7 +43,7 @@ async fn a_replay_waits_for_its_turn_in_the_quota() {
         std::future::ready(response.body(Body::default()).unwrap())
     });
     let (service, layer) = stacked(&source, inner);
-    layer.tokens().warm().await.unwrap();
+    layer.tokens().prefetch().await.unwrap();
     source.revoke_all();
     let began = Instant::now();
 
@@ -58,7 +58,7 @@ async fn a_replay_waits_for_its_turn_in_the_quota() {
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, _) = api(&source);
     let service = stacked(&source, inner).0;
     send(&service, get("/")).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_always_says_401_gets_one_replay() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let service = stacked(&source, inner).0;
 
@@ -89,7 +89,7 @@ async fn an_api_that_always_says_401_gets_one_replay() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_is_not_sent_again_because_the_server_asks_for_it() {
     for together in [true, false] {
-        let source = Source::living(HOUR);
+        let source = Source::with_lifetime(HOUR);
         let tokens = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&tokens);
         let (inner, _) = answering(move |request| {
@@ -116,7 +116,7 @@ async fn a_refused_token_is_not_sent_again_because_the_server_asks_for_it() {
 #[tokio::test(start_paused = true)]
 async fn each_attempt_carries_the_current_token_and_one_is_replayed() {
     // 401 · replay: 429 · after a minute, with a new token: 401, which stands
-    let source = Source::living(30 * SECOND);
+    let source = Source::with_lifetime(30 * SECOND);
     let answers = [401, 429, 401];
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
@@ -159,9 +159,9 @@ async fn one_copy_of_a_request_serves_both() {
     let inner = service_fn(|_: Request<Counted>| async {
         Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
     });
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let layer = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
-    layer.tokens().warm().await.unwrap();
+    layer.tokens().prefetch().await.unwrap();
     let request = Request::get(API).body(Counted(Arc::clone(&copies)));
 
     layer.layer(inner).oneshot(request.unwrap()).await.unwrap();
@@ -171,7 +171,7 @@ async fn one_copy_of_a_request_serves_both() {
 
 #[tokio::test(start_paused = true)]
 async fn a_callers_own_credential_is_limited_like_others_and_never_replayed() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, calls) = api(&source);
     let credentials = layer(&source).on_existing_credential(ExistingCredential::Keep);
     let layer = M2mLayer::new(RateLimitRetryLayer::new(), credentials.build());
@@ -188,13 +188,13 @@ async fn a_callers_own_credential_is_limited_like_others_and_never_replayed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let valid = source.clone();
     let inner = service_fn(move |request: Request<Once<Body>>| {
         std::future::ready(Ok::<_, BoxError>(valid.answer(&request)))
     });
     let layer = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
-    layer.tokens().warm().await.unwrap();
+    layer.tokens().prefetch().await.unwrap();
     source.revoke_all();
     let once = || Request::post(API).body(Once::new(Body::from("once")));
 
@@ -209,7 +209,7 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_beyond_max_wait_is_told_to_a_replay_too() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, calls) = answering(|_| {
         let mut response = status_only(StatusCode::UNAUTHORIZED);
         for (name, value) in [("limit", "1"), ("remaining", "0"), ("reset", "3000")] {

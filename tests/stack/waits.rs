@@ -17,7 +17,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_while_holding_readiness() {
-    let source = Source::living(HOUR).delayed(20 * SECOND);
+    let source = Source::with_lifetime(HOUR).delayed(20 * SECOND);
     let (inner, _) = api(&source);
     let limited = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(1))
@@ -39,7 +39,7 @@ async fn nobody_waits_while_holding_readiness() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_token_is_not_counted_as_in_flight() {
-    let source = Source::living(HOUR).delayed(20 * SECOND);
+    let source = Source::with_lifetime(HOUR).delayed(20 * SECOND);
     let (inner, _) = api(&source);
     let (service, layer) = stacked(&source, inner);
 
@@ -53,7 +53,7 @@ async fn who_waits_for_a_token_is_not_counted_as_in_flight() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_bounds_the_wait_for_a_token_too() {
-    let source = Source::living(HOUR).delayed(20 * SECOND);
+    let source = Source::with_lifetime(HOUR).delayed(20 * SECOND);
     let (inner, calls) = api(&source);
     let limits = RateLimitRetryLayer::builder().deadline(5 * SECOND).build();
     let service = M2mLayer::new(limits, layer(&source).build()).layer(inner);
@@ -89,7 +89,7 @@ async fn a_failed_token_request_is_the_callers_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_begins_while_a_token_is_awaited_is_kept_to() {
-    let source = Source::living(30 * SECOND);
+    let source = Source::with_lifetime(30 * SECOND);
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
     let (inner, _) = answering(move |_| {

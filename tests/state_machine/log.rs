@@ -12,7 +12,7 @@ use std::{
 
 use http::StatusCode;
 use tokio::time::Instant;
-use tower_m2m::client_credentials::{FetchReason, TokenVersion};
+use tower_m2m::client_credentials::{FetchReason, TokenGeneration};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -57,13 +57,13 @@ pub(crate) enum What {
     },
 
     // At the issuer.
-    Asked,
-    Told {
+    TokenRequested,
+    TokenIssued {
         token: usize,
         lifetime: Duration,
     },
-    AskRefused {
-        why: Refusal,
+    TokenRefused {
+        why: TokenRefusal,
         retry_after: Option<Duration>,
     },
 
@@ -78,7 +78,7 @@ pub(crate) enum What {
     // Steps that a promise depends on.
     Invalidated,
     RefreshNow,
-    SecretTold,
+    SecretPublished,
     Jumped(i64),
     Forgotten,
     Healed,
@@ -86,8 +86,8 @@ pub(crate) enum What {
 
 /// Why there is no token.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Refusal {
-    Hiccup,
+pub(crate) enum TokenRefusal {
+    Transient,
     Secret,
     Other,
 }
@@ -104,7 +104,7 @@ pub(crate) enum Outcome {
 /// What the handles show between two steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Known {
-    pub(crate) version: Option<TokenVersion>,
+    pub(crate) version: Option<TokenGeneration>,
     pub(crate) left: Option<Duration>,
     pub(crate) ready_held: usize,
 }

@@ -44,29 +44,29 @@ async fn live(world: &World, steps: &[Step]) -> Result<(), String> {
     for step in steps {
         take(world, &stack, step, &mut calls).await;
         yield_now().await;
-        look(world, &stack);
+        observe(world, &stack);
     }
 
     world.heal();
     take(world, &stack, &Step::Ready(true), &mut calls).await;
-    take(world, &stack, &Step::TellSecret, &mut calls).await;
+    take(world, &stack, &Step::PublishSecret, &mut calls).await;
     world.write(What::Healed);
     let tasks = || runtime::Handle::current().metrics().num_alive_tasks();
-    for _ in 0..LONGEST.as_secs() / 60 {
+    for _ in 0..MAX_WAIT.as_secs() / 60 {
         if tasks() == 0 {
             break;
         }
         sleep(MINUTE).await;
-        look(world, &stack);
+        observe(world, &stack);
     }
-    at_rest(&stack, tasks())?;
+    assert_idle(&stack, tasks())?;
     // The longest back-off, hold and cooldown are over.
     sleep(80 * MINUTE).await;
     world.write(What::Healed);
     take(world, &stack, &Step::Call(ONE), &mut calls).await;
     sleep(10 * MINUTE).await;
-    look(world, &stack);
-    at_rest(&stack, tasks())
+    observe(world, &stack);
+    assert_idle(&stack, tasks())
 }
 
 async fn take(world: &World, stack: &Stack, step: &Step, calls: &mut usize) {
@@ -80,25 +80,25 @@ async fn take(world: &World, stack: &Stack, step: &Step, calls: &mut usize) {
         Step::Pass(time) => sleep(time).await,
         Step::TokenEnds(before) => {
             let left = stack.tokens.status().expires_in();
-            sleep_but(left.unwrap_or_default(), before).await;
+            sleep_with_polling(left.unwrap_or_default(), before).await;
         }
         Step::HoldEnds(before) => {
             let quotas = stack.quotas.status();
             let held = quotas.iter().filter_map(|quota| quota.held_for).max();
-            sleep_but(held.unwrap_or_default(), before).await;
+            sleep_with_polling(held.unwrap_or_default(), before).await;
         }
         Step::Api(mood, next) => world.state().api.add(mood, next),
         Step::Issuer(mood, next) => world.state().issuer.add(mood, next),
         Step::RevokeAll => world.state().book.revoke_all(),
         Step::Rotate => world.state().secret += 1,
-        Step::TellSecret => {
+        Step::PublishSecret => {
             let told = {
                 let mut state = world.state();
                 let secret = state.secret;
-                std::mem::replace(&mut state.told_secret, secret) != secret
+                std::mem::replace(&mut state.published_secret, secret) != secret
             };
             if told {
-                world.write(What::SecretTold);
+                world.write(What::SecretPublished);
             }
         }
         Step::Jump(seconds) => {
@@ -126,7 +126,7 @@ async fn take(world: &World, stack: &Stack, step: &Step, calls: &mut usize) {
     }
 }
 
-async fn sleep_but(time: Duration, millis: u64) {
+async fn sleep_with_polling(time: Duration, millis: u64) {
     sleep(time.saturating_sub(Duration::from_millis(millis))).await;
 }
 
@@ -188,17 +188,17 @@ fn of_error(error: &BoxError) -> Outcome {
     }
 }
 
-fn look(world: &World, stack: &Stack) {
+fn observe(world: &World, stack: &Stack) {
     let status = stack.tokens.status();
     world.write(What::Known(Known {
-        version: status.version(),
+        version: status.generation(),
         left: status.expires_in(),
         ready_held: stack.probe.ready_held(),
     }));
 }
 
 /// Nothing is pending when everyone has left.
-fn at_rest(stack: &Stack, tasks: usize) -> Result<(), String> {
+fn assert_idle(stack: &Stack, tasks: usize) -> Result<(), String> {
     let quotas = stack.quotas.status();
     let in_flight: u32 = quotas.iter().map(|quota| quota.in_flight).sum();
     let waiting: usize = quotas.iter().map(|quota| quota.waiting).sum();
@@ -227,4 +227,4 @@ const ONE: Caller = Caller {
 };
 const MINUTE: Duration = Duration::from_secs(60);
 /// Whoever waits longer than this waits for ever.
-const LONGEST: Duration = Duration::from_secs(5 * 3600);
+const MAX_WAIT: Duration = Duration::from_secs(5 * 3600);

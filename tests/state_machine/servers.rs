@@ -15,8 +15,8 @@ pub(crate) use self::api::CallId;
 
 use crate::{
     log::{Log, What},
-    steps::{IssuerMood, Mood, Setup},
-    tokens::Book,
+    steps::{IssuerBehavior, ApiBehavior, Setup},
+    tokens::IssuedTokens,
 };
 
 #[derive(Clone, Debug)]
@@ -32,12 +32,12 @@ struct Shared {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) api: Script<Mood>,
-    pub(crate) issuer: Script<IssuerMood>,
-    pub(crate) book: Book,
+    pub(crate) api: Script<ApiBehavior>,
+    pub(crate) issuer: Script<IssuerBehavior>,
+    pub(crate) book: IssuedTokens,
     /// By number: what the issuer accepts, and what the program has been told.
     pub(crate) secret: u32,
-    pub(crate) told_secret: u32,
+    pub(crate) published_secret: u32,
     /// By how many seconds the client's civil clock is off.
     pub(crate) offset: i64,
     pub(crate) stepped: bool,
@@ -78,11 +78,11 @@ impl World {
             log: Log::new(),
             setup,
             state: Mutex::new(State {
-                api: Script::new(Mood::Honest),
-                issuer: Script::new(IssuerMood::Honest),
-                book: Book::default(),
+                api: Script::new(ApiBehavior::Honest),
+                issuer: Script::new(IssuerBehavior::Honest),
+                book: IssuedTokens::default(),
                 secret: 1,
-                told_secret: 1,
+                published_secret: 1,
                 offset: 0,
                 stepped: false,
                 window: None,
@@ -111,8 +111,8 @@ impl World {
     /// Everything works again, and what hangs breaks.
     pub(crate) fn heal(&self) {
         let mut state = self.state();
-        state.api = Script::new(Mood::Honest);
-        state.issuer = Script::new(IssuerMood::Honest);
+        state.api = Script::new(ApiBehavior::Honest);
+        state.issuer = Script::new(IssuerBehavior::Honest);
         state.healed = true;
         self.0.released.notify_waiters();
     }

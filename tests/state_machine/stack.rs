@@ -104,7 +104,7 @@ impl Clock for TestClock {
         Instant::now()
     }
 
-    fn wall(&self) -> SystemTime {
+    fn wall_clock(&self) -> SystemTime {
         self.0.client_wall()
     }
 }
@@ -113,7 +113,7 @@ struct ToldSecret(World);
 
 impl SecretSource for ToldSecret {
     async fn read(&self) -> Result<Secret, TokenError> {
-        Ok(secret(self.0.state().told_secret).into())
+        Ok(secret(self.0.state().published_secret).into())
     }
 }
 

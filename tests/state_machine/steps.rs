@@ -44,12 +44,12 @@ pub(crate) enum Step {
     /// Until so many milliseconds before the hold ends.
     HoldEnds(u64),
     /// The next requests meet this, or all until something else is said.
-    Api(Mood, Option<u32>),
-    Issuer(IssuerMood, Option<u32>),
+    Api(ApiBehavior, Option<u32>),
+    Issuer(IssuerBehavior, Option<u32>),
     RevokeAll,
     /// The issuer's secret changes; the program is told later.
     Rotate,
-    TellSecret,
+    PublishSecret,
     /// The client's civil clock jumps, in seconds.
     Jump(i64),
     Ready(bool),
@@ -69,7 +69,7 @@ pub(crate) struct Caller {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Mood {
+pub(crate) enum ApiBehavior {
     Honest,
     Always401,
     /// A 401 that is not about the token.
@@ -96,7 +96,7 @@ pub(crate) enum Hint {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum IssuerMood {
+pub(crate) enum IssuerBehavior {
     Honest,
     Status(StatusCode, Option<u64>),
     Error(&'static str),
@@ -152,11 +152,11 @@ fn step() -> impl Strategy<Value = Step> {
         10 => time().prop_map(Step::Pass),
         3 => (0u64..4).prop_map(Step::TokenEnds),
         1 => (0u64..4).prop_map(Step::HoldEnds),
-        6 => (mood(), some()).prop_map(|(mood, next)| Step::Api(mood, next)),
-        4 => (issuer_mood(), some()).prop_map(|(mood, next)| Step::Issuer(mood, next)),
+        6 => (api_behavior(), some()).prop_map(|(mood, next)| Step::Api(mood, next)),
+        4 => (issuer_behavior(), some()).prop_map(|(mood, next)| Step::Issuer(mood, next)),
         2 => Just(Step::RevokeAll),
         1 => Just(Step::Rotate),
-        2 => Just(Step::TellSecret),
+        2 => Just(Step::PublishSecret),
         1 => (-4_000i64..4_000).prop_map(Step::Jump),
         1 => Just(Step::Ready(false)),
         2 => Just(Step::Ready(true)),
@@ -179,22 +179,22 @@ fn caller() -> impl Strategy<Value = Caller> {
     )
 }
 
-fn mood() -> impl Strategy<Value = Mood> {
+fn api_behavior() -> impl Strategy<Value = ApiBehavior> {
     let statuses = [404, 418, 500, 502, 503, 504].map(|code| StatusCode::from_u16(code).unwrap());
     let throttled = prop_oneof![
         4 => hint().prop_map(|hint| (StatusCode::TOO_MANY_REQUESTS, hint)),
         1 => (0u64..100).prop_map(|n| (StatusCode::SERVICE_UNAVAILABLE, Hint::Seconds(n))),
     ];
     prop_oneof![
-        4 => Just(Mood::Honest),
-        2 => Just(Mood::Always401),
-        1 => Just(Mood::Scope401),
-        2 => prop::sample::select(statuses.to_vec()).prop_map(Mood::Status),
-        6 => throttled.prop_map(|(status, hint)| Mood::Throttle(status, hint)),
-        1 => Just(Mood::NotConnected),
-        1 => Just(Mood::Reset),
-        1 => Just(Mood::Hang),
-        1 => millis(1, 60_000).prop_map(Mood::Slow),
+        4 => Just(ApiBehavior::Honest),
+        2 => Just(ApiBehavior::Always401),
+        1 => Just(ApiBehavior::Scope401),
+        2 => prop::sample::select(statuses.to_vec()).prop_map(ApiBehavior::Status),
+        6 => throttled.prop_map(|(status, hint)| ApiBehavior::Throttle(status, hint)),
+        1 => Just(ApiBehavior::NotConnected),
+        1 => Just(ApiBehavior::Reset),
+        1 => Just(ApiBehavior::Hang),
+        1 => millis(1, 60_000).prop_map(ApiBehavior::Slow),
     ]
 }
 
@@ -213,19 +213,19 @@ fn hint() -> impl Strategy<Value = Hint> {
     ]
 }
 
-fn issuer_mood() -> impl Strategy<Value = IssuerMood> {
+fn issuer_behavior() -> impl Strategy<Value = IssuerBehavior> {
     let statuses = [429, 500, 502, 503].map(|code| StatusCode::from_u16(code).unwrap());
     let errors = ["invalid_client", "invalid_scope", "temporarily_unavailable"];
     prop_oneof![
-        4 => Just(IssuerMood::Honest),
+        4 => Just(IssuerBehavior::Honest),
         3 => (prop::sample::select(statuses.to_vec()), option::of(0u64..400))
-            .prop_map(|(status, wait)| IssuerMood::Status(status, wait)),
-        2 => prop::sample::select(errors.to_vec()).prop_map(IssuerMood::Error),
-        1 => Just(IssuerMood::Malformed),
-        1 => Just(IssuerMood::Reset),
-        1 => Just(IssuerMood::Hang),
-        1 => millis(1, 40_000).prop_map(IssuerMood::Slow),
-        1 => Just(IssuerMood::Caching),
+            .prop_map(|(status, wait)| IssuerBehavior::Status(status, wait)),
+        2 => prop::sample::select(errors.to_vec()).prop_map(IssuerBehavior::Error),
+        1 => Just(IssuerBehavior::Malformed),
+        1 => Just(IssuerBehavior::Reset),
+        1 => Just(IssuerBehavior::Hang),
+        1 => millis(1, 40_000).prop_map(IssuerBehavior::Slow),
+        1 => Just(IssuerBehavior::Caching),
     ]
 }
 

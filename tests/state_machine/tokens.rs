@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Tokens are numbered from 1; their values are `token-1` and so on.
 #[derive(Debug, Default)]
-pub(crate) struct Book(Vec<Token>);
+pub(crate) struct IssuedTokens(Vec<Token>);
 
 #[derive(Clone, Copy, Debug)]
 struct Token {
@@ -12,7 +12,7 @@ struct Token {
     revoked: bool,
 }
 
-impl Book {
+impl IssuedTokens {
     /// A new token that lives until `expires`.
     pub(crate) fn issue(&mut self, expires: Duration) -> usize {
         self.0.push(Token {

@@ -66,13 +66,13 @@ struct SourceState {
 }
 
 impl Source {
-    pub(crate) fn living(lifetime: Duration) -> Self {
+    pub(crate) fn with_lifetime(lifetime: Duration) -> Self {
         let source = Self::default();
         *source.0.lifetime.lock().unwrap() = Some(lifetime);
         source
     }
 
-    pub(crate) fn delayed(self, delay: Duration) -> Self {
+    pub(crate) fn with_delay(self, delay: Duration) -> Self {
         *self.0.delay.lock().unwrap() = delay;
         self
     }
@@ -138,11 +138,11 @@ pub(crate) fn layer(source: &Source) -> ClientCredentialsLayerBuilder {
 /// An API that accepts the source's valid tokens and says 401 otherwise; and how often it was called.
 pub(crate) fn api(source: &Source) -> (Inner, Arc<AtomicUsize>) {
     let source = source.clone();
-    answering(move |request| std::future::ready(source.answer(&request)))
+    serving(move |request| std::future::ready(source.answer(&request)))
 }
 
 /// An API of any kind; and how often it was called.
-pub(crate) fn answering<F>(
+pub(crate) fn serving<F>(
     answer: impl Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
 ) -> (Inner, Arc<AtomicUsize>)
 where

@@ -32,12 +32,12 @@ type Answer = Box<dyn Fn(&str) -> (u16, String) + Send + Sync>;
 pub(crate) struct Server(Arc<State>);
 
 struct State {
-    asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<RecordedRequest>>,
     answer: Mutex<Answer>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RecordedRequest {
     pub(crate) method: Method,
     pub(crate) url: String,
     pub(crate) headers: HeaderMap,
@@ -54,7 +54,7 @@ impl Server {
         answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(State {
-            asked: Mutex::default(),
+            requests: Mutex::default(),
             answer: Mutex::new(Box::new(answer)),
         }))
     }
@@ -63,17 +63,17 @@ impl Server {
         *self.0.answer.lock().unwrap() = Box::new(answer);
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.0.asked.lock().unwrap().clone()
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.0.requests.lock().unwrap().clone()
     }
 
     pub(crate) fn urls(&self) -> Vec<String> {
-        self.asked().into_iter().map(|asked| asked.url).collect()
+        self.requests().into_iter().map(|asked| asked.url).collect()
     }
 
     /// What the last request said.
-    pub(crate) fn last(&self) -> Asked {
-        self.asked().pop().unwrap()
+    pub(crate) fn last_request(&self) -> RecordedRequest {
+        self.requests().pop().unwrap()
     }
 
     pub(crate) fn service(
@@ -87,7 +87,7 @@ impl Server {
                 let body = body.collect().await?.to_bytes();
                 let url = parts.uri.to_string();
                 let (status, body) = {
-                    server.0.asked.lock().unwrap().push(Asked {
+                    server.0.requests.lock().unwrap().push(RecordedRequest {
                         method: parts.method,
                         url: url.clone(),
                         headers: parts.headers,
@@ -113,15 +113,15 @@ impl Server {
     }
 }
 
-impl Asked {
-    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+impl RecordedRequest {
+    pub(crate) fn form_values(&self, name: &str) -> Vec<&str> {
         let named = self.form.iter().filter(|(known, _)| known == name);
         named.map(|(_, value)| value.as_str()).collect()
     }
 
     /// The one value of a parameter.
-    pub(crate) fn one(&self, name: &str) -> Option<&str> {
-        let all = self.all(name);
+    pub(crate) fn form_value(&self, name: &str) -> Option<&str> {
+        let all = self.form_values(name);
         assert!(all.len() <= 1, "{name} is there {} times", all.len());
         all.first().copied()
     }
@@ -129,7 +129,7 @@ impl Asked {
 
 pub(crate) fn layer(endpoint: TokenEndpoint) -> ClientCredentialsLayerBuilder {
     ClientCredentialsLayer::builder(endpoint, origin())
-        .clock(Civil)
+        .clock(FixedClock)
         .seed(7)
 }
 
@@ -138,17 +138,17 @@ pub(crate) fn handle(endpoint: TokenEndpoint) -> TokenHandle {
 }
 
 /// tokio's time, and a civil time that stands still.
-pub(crate) struct Civil;
+pub(crate) struct FixedClock;
 
-pub(crate) const CIVIL_SECONDS: u64 = 1_800_000_000;
+pub(crate) const FIXED_SECONDS: u64 = 1_800_000_000;
 
-impl Clock for Civil {
+impl Clock for FixedClock {
     fn now(&self) -> Instant {
         tower_m2m::SystemClock::default().now()
     }
 
-    fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(CIVIL_SECONDS)
+    fn wall_clock(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(FIXED_SECONDS)
     }
 }
 

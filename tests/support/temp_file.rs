@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct TempFile(PathBuf);
 
 impl TempFile {
-    pub(crate) fn holding(name: &str, content: &str) -> Self {
+    pub(crate) fn with_content(name: &str, content: &str) -> Self {
         let name = format!("tower-m2m-{}-{name}", std::process::id());
         let file = Self(std::env::temp_dir().join(name));
         file.write(content);

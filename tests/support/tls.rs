@@ -48,13 +48,13 @@ pub(crate) const SERVER_EXPIRED: Pair = (
 /// Grants a token to whoever completes the handshake, which takes a certificate of the test CA, and sends a request.
 pub(crate) struct TlsServer {
     pub(crate) port: u16,
-    seen: Arc<Mutex<Seen>>,
+    stats: Arc<Mutex<ServerStats>>,
     task: JoinHandle<()>,
 }
 
 /// What has reached the server.
 #[derive(Default)]
-pub(crate) struct Seen {
+pub(crate) struct ServerStats {
     pub(crate) connections: usize,
     /// Connections that did not begin with a TLS handshake.
     pub(crate) plain: usize,
@@ -67,7 +67,7 @@ impl TlsServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let acceptor = TlsAcceptor::from(Arc::new(accepting(identity)));
-        let seen = Arc::<Mutex<Seen>>::default();
+        let seen = Arc::<Mutex<ServerStats>>::default();
         let log = Arc::clone(&seen);
         let task = tokio::spawn(async move {
             loop {
@@ -75,11 +75,11 @@ impl TlsServer {
                 serve(stream, &acceptor, &log).await;
             }
         });
-        Self { port, seen, task }
+        Self { port, stats: seen, task }
     }
 
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap()
+    pub(crate) fn stats(&self) -> MutexGuard<'_, ServerStats> {
+        self.stats.lock().unwrap()
     }
 }
 
@@ -124,7 +124,7 @@ impl Drop for Forwarder {
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, seen: &Mutex<Seen>) {
+async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, seen: &Mutex<ServerStats>) {
     let mut first = [0];
     let handshake = stream.peek(&mut first).await.unwrap_or(0) == 0 || first == [0x16];
     {

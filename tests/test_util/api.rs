@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::advance;
-use tower_m2m::test_util::{Api, ApiFault, Dialect, Quota, TokenBook};
+use tower_m2m::test_util::{Api, ApiFault, Dialect, Quota, TokenRegistry};
 
 use crate::client::{Body, MINUTE, get, json, number, send};
 
@@ -14,7 +14,7 @@ async fn the_api_says_when_its_quota_resets_and_admits_again_then() {
     let api = Api::builder()
         .quota(Quota::fixed_window(2, MINUTE))
         .dialect(Dialect::Didit)
-        .wall(start)
+        .wall_clock(start)
         .in_process();
     let request = || get("/", "any");
 
@@ -38,7 +38,7 @@ async fn the_api_says_when_its_quota_resets_and_admits_again_then() {
     advance(Duration::from_secs(40)).await;
     let admitted = send(api.service(), request()).await;
     assert_eq!(admitted.status(), StatusCode::OK);
-    let seen = api.seen();
+    let seen = api.stats();
     assert_eq!((seen.requests, seen.ok, seen.rate_limited), (4, 3, 1));
     assert_eq!(seen.peak_100ms, 2);
 }
@@ -75,7 +75,7 @@ async fn a_scope_has_a_quota_of_its_own_and_a_refusal_charges_nobody() {
 
 #[tokio::test]
 async fn tokens_and_api_keys_open_the_api_and_a_401_carries_the_challenge() {
-    let tokens = TokenBook::new();
+    let tokens = TokenRegistry::new();
     tokens.insert("good", MINUTE);
     let api = Api::builder()
         .tokens(tokens.clone())
@@ -108,7 +108,7 @@ async fn tokens_and_api_keys_open_the_api_and_a_401_carries_the_challenge() {
     assert_eq!(status(get("/", "good")).await, StatusCode::UNAUTHORIZED);
     tokens.revoke("good");
     assert_eq!(status(get("/", "good")).await, StatusCode::UNAUTHORIZED);
-    assert_eq!(api.seen().unauthorized, 3);
+    assert_eq!(api.stats().unauthorized, 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +170,7 @@ async fn each_dialect_says_only_what_it_knows() {
 async fn refused_requests_prolong_the_quota_if_they_count() {
     let api = Api::builder()
         .quota(Quota::sliding_window(1, MINUTE))
-        .count_refused(true)
+        .count_throttled(true)
         .in_process();
     let status = async || send(api.service(), get("/", "any")).await.status();
 

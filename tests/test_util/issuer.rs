@@ -38,15 +38,15 @@ async fn a_second_token_is_needless_until_the_refresh_window_or_a_revocation() {
     token(&service).await;
     advance(Duration::from_secs(239)).await;
     token(&service).await;
-    assert_eq!(issuer.seen().needless, 1);
+    assert_eq!(issuer.stats().redundant, 1);
 
     advance(Duration::from_secs(240)).await;
     token(&service).await;
-    assert_eq!(issuer.seen().needless, 1, "in the window of the second");
+    assert_eq!(issuer.stats().redundant, 1, "in the window of the second");
 
     issuer.revoke_all();
     let last = token(&service).await;
-    assert_eq!(issuer.seen().needless, 1, "all others are revoked");
+    assert_eq!(issuer.stats().redundant, 1, "all others are revoked");
     assert!(issuer.is_valid(&last));
     advance(Duration::from_secs(300)).await;
     assert!(!issuer.is_valid(&last));
@@ -80,7 +80,7 @@ async fn clients_authenticate_only_as_the_endpoint_accepts_it() {
         assert_eq!(status, expected, "{shown}");
     }
 
-    let seen = issuer.seen();
+    let seen = issuer.stats();
     assert_eq!((seen.token_requests, seen.issued, seen.refused), (8, 3, 5));
     let first = &issuer.requests()[0];
     assert_eq!(

@@ -14,7 +14,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn no_request_waits_while_the_token_is_still_valid() {
-    let source = Source::living(300 * SECOND);
+    let source = Source::with_lifetime(300 * SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     statuses(&service, 1).await;
     let source = source.delayed(5 * SECOND);
@@ -34,7 +34,7 @@ async fn no_request_waits_while_the_token_is_still_valid() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_early_refresh_keeps_the_valid_token() {
-    let source = Source::living(300 * SECOND);
+    let source = Source::with_lifetime(300 * SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     statuses(&service, 1).await;
     source.fail_with(Some(TokenError::permanent("is down")));
@@ -50,7 +50,7 @@ async fn a_failed_early_refresh_keeps_the_valid_token() {
 
 #[tokio::test(start_paused = true)]
 async fn lives_of_no_time_at_all_are_not_a_hot_loop() {
-    let source = Source::living(Duration::ZERO);
+    let source = Source::with_lifetime(Duration::ZERO);
     let service = layer(&source).build().layer(api(&source).0);
 
     for _ in 0..1_000 {
@@ -67,12 +67,12 @@ async fn lives_of_no_time_at_all_are_not_a_hot_loop() {
 
 #[tokio::test(start_paused = true)]
 async fn the_handle_gives_forces_drops_and_shuts_down() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let layer = layer(&source).build();
     let handle = layer.handle();
     let service = layer.layer(api(&source).0);
 
-    handle.warm().await.unwrap();
+    handle.prefetch().await.unwrap();
     assert_eq!(handle.token().await.unwrap().expose(), Some("token-1"));
     assert_eq!(
         handle.refresh_now().await.unwrap().expose(),
@@ -92,7 +92,7 @@ async fn the_handle_gives_forces_drops_and_shuts_down() {
 
 #[tokio::test(start_paused = true)]
 async fn the_status_tells_a_fetch_under_way_and_a_shutdown() {
-    let source = Source::living(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).delayed(SECOND);
     let handle = layer(&source).build().handle();
     let forced = handle.clone();
     let refresh = tokio::spawn(async move { forced.refresh_now().await });
@@ -109,10 +109,10 @@ async fn the_status_tells_a_fetch_under_way_and_a_shutdown() {
 
 #[tokio::test(start_paused = true)]
 async fn a_forced_refresh_that_fails_keeps_the_token() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let layer = layer(&source).build();
     let handle = layer.handle();
-    handle.warm().await.unwrap();
+    handle.prefetch().await.unwrap();
     source.fail_with(Some(TokenError::transient("is down")));
 
     assert!(handle.refresh_now().await.is_err());

@@ -20,7 +20,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let slow = source.clone();
     let (inner, _) = answering(move |request| {
         // Each 401 comes at a time of its own, many of them after the new token.
@@ -48,7 +48,7 @@ async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_always_says_401_costs_one_token_request_per_cooldown() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let service = layer(&source).build().layer(inner);
 
@@ -80,7 +80,7 @@ async fn a_token_that_the_issuer_hands_out_again_is_not_replayed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_401_about_something_else_costs_nothing() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, calls) = answering(|_| {
         let mut response = status_only(StatusCode::UNAUTHORIZED);
         let scope = r#"Bearer error="insufficient_scope""#.parse().unwrap();
@@ -99,7 +99,7 @@ async fn a_401_about_something_else_costs_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_403_is_never_treated_as_a_401() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::FORBIDDEN)));
     let service = layer(&source).build().layer(inner);
 
@@ -111,7 +111,7 @@ async fn a_403_is_never_treated_as_a_401() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_stays_if_the_refresh_fails() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let revoked = source.clone();
     let service = layer(&source).build().layer(api(&source).0);
     statuses(&service, 1).await;
@@ -148,7 +148,7 @@ async fn one_401_among_many(source: &Source, service: &impl Client) -> Vec<Statu
 #[tokio::test(start_paused = true)]
 async fn who_waited_for_a_renewal_that_fails_uses_the_valid_token() {
     for combined in [false, true] {
-        let source = Source::living(HOUR);
+        let source = Source::with_lifetime(HOUR);
         let valid = source.clone();
         let (inner, _) = answering(move |request| {
             let refused = request.uri().path() == "/refused";
@@ -180,7 +180,7 @@ async fn who_waited_for_a_renewal_that_fails_uses_the_valid_token() {
 
 #[tokio::test(start_paused = true)]
 async fn an_origin_that_always_says_401_does_not_keep_another_from_a_new_token() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let valid = source.clone();
     let (inner, _) = answering(move |request| {
         let bad = request.uri().host() == Some("bad.example");
@@ -217,7 +217,7 @@ async fn an_origin_that_always_says_401_does_not_keep_another_from_a_new_token()
 #[tokio::test(start_paused = true)]
 async fn an_expired_token_that_is_answered_with_another_scheme_is_renewed() {
     // As Django REST framework does, whose first authentication class names the scheme.
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let valid = source.clone();
     let (inner, calls) = answering(move |request| {
         let basic_only = request.uri().path() == "/basic";
@@ -254,7 +254,7 @@ async fn an_expired_token_that_is_answered_with_another_scheme_is_renewed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cooldown_without_an_end_is_no_danger() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let longest = Duration::MAX;
     let layer = layer(&source)
@@ -275,7 +275,7 @@ async fn a_cooldown_without_an_end_is_no_danger() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, calls) = api(&source);
     let service = layer(&source).replay(false).build().layer(inner);
     statuses(&service, 1).await;
@@ -292,7 +292,7 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_callers_credential_is_replaced_kept_or_refused() {
-    let source = Source::living(HOUR);
+    let source = Source::with_lifetime(HOUR);
     let (inner, _) = answering(|request| {
         let theirs = request.headers()[header::AUTHORIZATION] == "Basic theirs";
         let mut response = status_only(StatusCode::UNAUTHORIZED);

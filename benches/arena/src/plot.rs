@@ -7,7 +7,7 @@ use crate::report::{Played, Row};
 /// Where the bars begin, and how long they are at most.
 const TIME: f64 = 190.0;
 const REFUSED: f64 = 540.0;
-const LONGEST: f64 = 230.0;
+const MAX_BAR_WIDTH: f64 = 230.0;
 const WIDTH: f64 = 860.0;
 const LINE: f64 = 15.0;
 
@@ -95,7 +95,7 @@ fn bars(page: &mut String, y: f64, row: &Row, jobs: usize, ours: bool) {
 
 /// A bar of this share of the longest, and its figure.
 fn bar(page: &mut String, x: f64, y: f64, share: f64, figure: &str) {
-    let length = LONGEST * share.clamp(0.0, 1.0);
+    let length = MAX_BAR_WIDTH * share.clamp(0.0, 1.0);
     let top = y - 9.0;
     write(
         page,

@@ -39,7 +39,7 @@ pub struct Report {
 impl Report {
     pub fn add(&mut self, scenario: &Scenario, rows: Vec<Row>) {
         let goal = scenario.goal.map_or("none".into(), |goal| {
-            let most = goal.refused.most(scenario.jobs);
+            let most = goal.refused.max(scenario.jobs);
             format!("≤ {:.3}, ≤ {most} refused", goal.ratio)
         });
         println!("\n{} ({} jobs; goal {goal})", scenario.name, scenario.jobs);
@@ -114,7 +114,7 @@ impl Report {
 fn missed(goal: Option<Goal>, jobs: usize, figures: &Figures) -> Vec<String> {
     let mut missed = Vec::new();
     if let Some(goal) = goal {
-        let most = goal.refused.most(jobs);
+        let most = goal.refused.max(jobs);
         if figures.ratio > goal.ratio {
             missed.push(format!(
                 "time {:.3} × the optimum instead of {:.3}",

@@ -52,7 +52,7 @@ struct State {
     random: fastrand::Rng,
     record: Record,
     /// For each process: before when it should not ask, and since when it knows.
-    told: Vec<Option<(f64, f64)>>,
+    last_announced: Vec<Option<(f64, f64)>>,
 }
 
 /// What arrived.
@@ -83,7 +83,7 @@ impl World {
                     accepted: vec![0; processes],
                     ..Record::default()
                 },
-                told: vec![None; processes],
+                last_announced: vec![None; processes],
             }),
         }
     }
@@ -101,7 +101,7 @@ impl World {
         let (there, back) = {
             let mut state = self.state();
             let sent = self.elapsed();
-            if let Some((until, since)) = state.told[process]
+            if let Some((until, since)) = state.last_announced[process]
                 && sent > since
                 && sent < until - 0.001
             {
@@ -124,10 +124,10 @@ impl World {
             }
             let (reply, asked) = self.reply(verdict, at);
             if let Some(until) = asked {
-                let known = state.told[process].map_or(0.0, |(until, _)| until);
+                let known = state.last_announced[process].map_or(0.0, |(until, _)| until);
                 if until > known {
                     // Timers are a millisecond coarse.
-                    state.told[process] = Some((until, at + back + 0.001));
+                    state.last_announced[process] = Some((until, at + back + 0.001));
                 }
             }
             reply
@@ -235,7 +235,7 @@ impl Clock for Skewed {
         Instant::now()
     }
 
-    fn wall(&self) -> SystemTime {
+    fn wall_clock(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs_f64(EPOCH + self.skew) + self.started.elapsed()
     }
 }

@@ -1,21 +1,21 @@
 //! What tower-m2m wants to reach: ratios of medians in one run, over a service that is free to clone.
 
 use crate::contestants::{
-    AUTHORIZATION, BOTH_OF_TOWER, CF_GEARS, COMBINED, Habit, LIMITS, RETRY, STACKED, TOKEN,
+    AUTHORIZATION, BOTH_OF_TOWER, CF_GEARS, COMBINED, CloneMode, LIMITS, RETRY, STACKED, TOKEN,
     TOKEN_REPLAY,
 };
 
 pub struct Goal {
     pub ours: &'static str,
     pub against: &'static str,
-    pub habit: Habit,
+    pub habit: CloneMode,
     /// At most this ratio, on one thread and on more.
     pub one: f64,
     pub more: f64,
 }
 
 impl Goal {
-    pub fn most(&self, threads: usize) -> f64 {
+    pub fn max(&self, threads: usize) -> f64 {
         if threads == 1 { self.one } else { self.more }
     }
 }
@@ -23,7 +23,7 @@ impl Goal {
 const fn goal(
     ours: &'static str,
     against: &'static str,
-    habit: Habit,
+    habit: CloneMode,
     one: f64,
     more: f64,
 ) -> Goal {
@@ -37,16 +37,16 @@ const fn goal(
 }
 
 pub const GOALS: [Goal; 10] = [
-    goal(TOKEN, AUTHORIZATION, Habit::Kept, 1.7, 0.4),
-    goal(TOKEN, AUTHORIZATION, Habit::Cloned, 1.5, 0.6),
-    goal(TOKEN_REPLAY, BOTH_OF_TOWER, Habit::Kept, 0.6, 0.33),
-    goal(TOKEN_REPLAY, BOTH_OF_TOWER, Habit::Cloned, 0.65, 0.6),
-    goal(LIMITS, RETRY, Habit::Kept, 0.8, 0.6),
-    goal(LIMITS, RETRY, Habit::Cloned, 0.8, 0.6),
-    goal(COMBINED, BOTH_OF_TOWER, Habit::Kept, 0.8, 0.5),
-    goal(COMBINED, BOTH_OF_TOWER, Habit::Cloned, 0.8, 0.5),
-    goal(COMBINED, CF_GEARS, Habit::Kept, 0.15, 0.12),
-    goal(COMBINED, CF_GEARS, Habit::Cloned, 0.15, 0.12),
+    goal(TOKEN, AUTHORIZATION, CloneMode::Reused, 1.7, 0.4),
+    goal(TOKEN, AUTHORIZATION, CloneMode::Cloned, 1.5, 0.6),
+    goal(TOKEN_REPLAY, BOTH_OF_TOWER, CloneMode::Reused, 0.6, 0.33),
+    goal(TOKEN_REPLAY, BOTH_OF_TOWER, CloneMode::Cloned, 0.65, 0.6),
+    goal(LIMITS, RETRY, CloneMode::Reused, 0.8, 0.6),
+    goal(LIMITS, RETRY, CloneMode::Cloned, 0.8, 0.6),
+    goal(COMBINED, BOTH_OF_TOWER, CloneMode::Reused, 0.8, 0.5),
+    goal(COMBINED, BOTH_OF_TOWER, CloneMode::Cloned, 0.8, 0.5),
+    goal(COMBINED, CF_GEARS, CloneMode::Reused, 0.15, 0.12),
+    goal(COMBINED, CF_GEARS, CloneMode::Cloned, 0.15, 0.12),
 ];
 
 /// The time of two threads ÷ that of one, with kept clones, where two threads that share nothing have 1.

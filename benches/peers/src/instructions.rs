@@ -3,7 +3,7 @@
 use std::{fs, io, process::Command};
 
 use crate::{
-    contestants::{self, Contestant, Habit, Under},
+    contestants::{self, Contestant, CloneMode, Under},
     inner::Room,
     options::Options,
     wanted,
@@ -61,7 +61,7 @@ pub fn count(name: &str) -> io::Result<()> {
     let all = all()?;
     let one = all.iter().find(|contestant| contestant.name == name);
     let one = one.ok_or_else(|| io::Error::other(format!("no contestant is called {name}")))?;
-    let mut send = one.sender(Habit::Kept, Room::No);
+    let mut send = one.sender(CloneMode::Reused, Room::No);
     // Until nothing is new any more.
     send(3 * ROUNDS);
     measured(|| send(ROUNDS));

@@ -22,7 +22,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_m2m::{M2mLayer, RateLimitRetryLayer};
 
 use crate::{
-    contestants::warm_for,
+    contestants::prefetch_for,
     inner::{Sent, request},
     options::Options,
 };
@@ -47,7 +47,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         .parse()
         .expect("a URI");
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-    let credentials = sending.block_on(warm_for(&origin));
+    let credentials = sending.block_on(prefetch_for(&origin));
     let stack = M2mLayer::new(RateLimitRetryLayer::new(), credentials).layer(client.clone());
     println!(
         "hyper-util's client (HTTP/1.1) against a hyper server on loopback, in turns; medians. M2mLayer has its"

@@ -29,7 +29,7 @@ mod turns;
 
 use std::process::ExitCode;
 
-use contestants::{Contestant, Habit, Under};
+use contestants::{Contestant, CloneMode, Under};
 use inner::Room;
 use options::{Mode, Options};
 use report::{Block, Row};
@@ -79,7 +79,7 @@ fn requests(options: &Options) -> std::io::Result<()> {
         let all = wanted(all, &options.only)?;
         let allocations: Vec<_> = all.iter().map(turns::allocations).collect();
         let bare = |c: &Contestant| all.iter().position(|other| other.name == c.bare);
-        for habit in [Habit::Kept, Habit::Cloned] {
+        for habit in [CloneMode::Reused, CloneMode::Cloned] {
             let above = all.iter().zip(&allocations).map(|(contestant, own)| {
                 let bare = bare(contestant).map_or(0.0, |bare| allocations[bare]);
                 Row::new(contestant, own - bare)

@@ -96,16 +96,16 @@ pub fn run(options: &Options) -> io::Result<()> {
     );
     line(
         "  ClientCredentialsLayer with its token",
-        each(many, |_| warm(&runtime)),
+        each(many, |_| prefetch(&runtime)),
     );
     line("  RateLimitRetryLayer", each(many, |_| limits()));
-    let full = || service_fn(|_: Sent| ready(Ok::<_, Infallible>(too_many())));
+    let full = || service_fn(|_: Sent| ready(Ok::<_, Infallible>(queue_full())));
     let held = limits().layer(full());
     line(
         "  caller waiting for a quota",
         each(many, |_| waiting(&held)),
     );
-    let held = M2mLayer::new(limits(), warm(&runtime)).layer(full());
+    let held = M2mLayer::new(limits(), prefetch(&runtime)).layer(full());
     line(
         "  the same through M2mLayer",
         each(many, |_| waiting(&held)),
@@ -132,13 +132,13 @@ fn credentials(has_one: bool) -> ClientCredentialsLayer {
     ClientCredentialsLayer::builder(Source { has_one }, origin).build()
 }
 
-fn warm(runtime: &Runtime) -> ClientCredentialsLayer {
+fn prefetch(runtime: &Runtime) -> ClientCredentialsLayer {
     let layer = credentials(true);
-    runtime.block_on(layer.handle().warm()).expect("a token");
+    runtime.block_on(layer.handle().prefetch()).expect("a token");
     layer
 }
 
-fn too_many() -> Response<Empty<Bytes>> {
+fn queue_full() -> Response<Empty<Bytes>> {
     Response::builder()
         .status(StatusCode::TOO_MANY_REQUESTS)
         .header(header::RETRY_AFTER, "20")

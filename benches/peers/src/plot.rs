@@ -3,12 +3,12 @@
 use std::fmt::{Arguments, Write};
 
 use crate::{
-    contestants::{AUTHORIZATION, Habit, Under},
+    contestants::{AUTHORIZATION, CloneMode, Under},
     report::{Block, Row, is_ours},
 };
 
 const LEFT: f64 = 330.0;
-const LONGEST: f64 = 420.0;
+const MAX_BAR_WIDTH: f64 = 420.0;
 const WIDTH: f64 = 860.0;
 const LINE: f64 = 16.0;
 const HEIGHT: f64 = 260.0;
@@ -37,7 +37,7 @@ pub const STYLE: &str = "
 pub fn svg(blocks: &[Block]) -> String {
     let free = blocks
         .iter()
-        .find(|block| block.under == Under::Free && block.habit == Habit::Kept);
+        .find(|block| block.under == Under::Free && block.habit == CloneMode::Reused);
     let mut page = String::new();
     let mut y = 20.0;
     if let Some(block) = free {
@@ -69,7 +69,7 @@ fn bars(page: &mut String, mut y: f64, block: &Block) -> f64 {
     for row in rows {
         y += LINE;
         let ns = row.figures[0].median;
-        let length = LONGEST * (ns / most).clamp(0.0, 1.0);
+        let length = MAX_BAR_WIDTH * (ns / most).clamp(0.0, 1.0);
         write(page, format_args!("<g class='{}'>", class(row)));
         text(page, [10.0, y], "", row.name);
         let top = y - 9.0;
@@ -95,7 +95,7 @@ fn lines(page: &mut String, y: f64, block: &Block) -> f64 {
     let figures = rows.iter().flat_map(|row| &row.figures);
     let most = figures.map(|figure| figure.median).fold(1.0, f64::max);
     let (top, bottom) = (y + LINE, y + LINE + HEIGHT);
-    let step = LONGEST / (block.threads.len().max(2) - 1) as f64;
+    let step = MAX_BAR_WIDTH / (block.threads.len().max(2) - 1) as f64;
     let at = |place: usize, ns: f64| [60.0 + place as f64 * step, bottom - HEIGHT * ns / most];
     for (place, threads) in block.threads.iter().enumerate() {
         let [x, _] = at(place, 0.0);

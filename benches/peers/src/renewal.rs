@@ -87,14 +87,14 @@ async fn send_through_a_refresh(samples: &[Samples; 3]) {
         .clock(clock.clone())
         .build();
     let warm = layer.handle().clone();
-    let token = tokio::spawn(async move { warm.warm().await });
+    let token = tokio::spawn(async move { warm.prefetch().await });
     token.await.expect("no panic").expect("a token");
     let (bare, by_hand) = (Free::<Plain>::new(), ByHand::new(clock.clone()));
     let ours = layer.layer(bare.clone());
     let began = Instant::now();
     let mut due = false;
-    while began.elapsed() < WHOLE {
-        if !due && began.elapsed() >= LEAD {
+    while began.elapsed() < LIFETIME {
+        if !due && began.elapsed() >= REFRESH_BEFORE {
             due = true;
             // Both tokens are to be replaced now.
             clock.0.fetch_add(HOUR.as_secs() * 6 / 10, Relaxed);
@@ -130,7 +130,7 @@ fn timed(samples: &Samples, began: Instant, work: impl Future<Output = ()> + Sen
 }
 
 fn svg(samples: &[Vec<(Duration, Duration)>; 3]) -> String {
-    let x = |at: Duration| 70.0 + WIDTH * at.as_secs_f64() / WHOLE.as_secs_f64();
+    let x = |at: Duration| 70.0 + WIDTH * at.as_secs_f64() / LIFETIME.as_secs_f64();
     // From 100 ns to 1 s.
     let y = |took: f64| 30.0 + HEIGHT * (1.0 - (took.log10() + 7.0) / 7.0).clamp(0.0, 1.0);
     let mut page = String::new();
@@ -157,7 +157,7 @@ fn svg(samples: &[Vec<(Duration, Duration)>; 3]) -> String {
             y + 4.0
         ));
     }
-    for (at, label) in [(LEAD, "due"), (LEAD + REFRESH, "renewed")] {
+    for (at, label) in [(REFRESH_BEFORE, "due"), (REFRESH_BEFORE + REFRESH, "renewed")] {
         let (x, bottom) = (x(at), 30.0 + HEIGHT);
         put(format_args!(
             "<line x1='{x:.1}' x2='{x:.1}' y1='30' y2='{bottom}' stroke-dasharray='4'/><text x='{:.1}' y='{}'>{label}</text>",
@@ -189,8 +189,8 @@ fn svg(samples: &[Vec<(Duration, Duration)>; 3]) -> String {
 }
 
 const REFRESH: Duration = Duration::from_millis(300);
-const LEAD: Duration = Duration::from_millis(200);
-const WHOLE: Duration = Duration::from_millis(700);
+const REFRESH_BEFORE: Duration = Duration::from_millis(200);
+const LIFETIME: Duration = Duration::from_millis(700);
 const PACE: Duration = Duration::from_millis(1);
 const WIDTH: f64 = 770.0;
 const HEIGHT: f64 = 260.0;

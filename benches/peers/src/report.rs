@@ -5,7 +5,7 @@ use std::{fs, io};
 use serde_json::{Value, json};
 
 use crate::{
-    contestants::{BARE, Contestant, Habit, Under},
+    contestants::{BARE, Contestant, CloneMode, Under},
     goals::{ALLOCATIONS, GOALS, SCALING},
     options::Options,
     plot,
@@ -15,7 +15,7 @@ use crate::{
 /// One service underneath and one habit.
 pub struct Block {
     pub under: Under,
-    pub habit: Habit,
+    pub habit: CloneMode,
     pub threads: Vec<usize>,
     pub rows: Vec<Row>,
 }
@@ -46,8 +46,8 @@ impl Block {
             Under::HyperUtil => "hyper-util's https client, answered from memory",
         };
         let habit = match self.habit {
-            Habit::Kept => "a clone kept by each thread",
-            Habit::Cloned => "a clone for each request",
+            CloneMode::Reused => "a clone kept by each thread",
+            CloneMode::Cloned => "a clone for each request",
         };
         format!("{under}; {habit}")
     }
@@ -116,7 +116,7 @@ impl Block {
             .filter_map(|goal| {
                 let ratio = |(place, &threads)| {
                     let ratio = self.ratio(goal.ours, goal.against, place)?;
-                    Some((ratio, goal.most(threads)))
+                    Some((ratio, goal.max(threads)))
                 };
                 Some(Reached {
                     ours: goal.ours,
@@ -131,7 +131,7 @@ impl Block {
             })
             .collect();
         let place = |threads| self.threads.iter().position(|t| *t == threads);
-        if let (Habit::Kept, Some(one), Some(two)) = (self.habit, place(1), place(2)) {
+        if let (CloneMode::Reused, Some(one), Some(two)) = (self.habit, place(1), place(2)) {
             let ours = self.rows.iter().filter(|row| is_ours(row.name));
             reached.extend(ours.map(|row| Reached {
                 ours: row.name,

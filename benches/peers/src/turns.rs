@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     allocations::count,
-    contestants::{Contestant, Habit, Sender},
+    contestants::{Contestant, CloneMode, Sender},
     inner::Room,
 };
 
@@ -72,7 +72,7 @@ pub struct Figure {
 }
 
 /// In the order of the contestants.
-pub fn play(all: &[Contestant], habit: Habit, threads: usize, turns: Turns) -> Vec<Figure> {
+pub fn play(all: &[Contestant], habit: CloneMode, threads: usize, turns: Turns) -> Vec<Figure> {
     let runtime = Handle::current();
     let cores = available_parallelism().map_or(1, usize::from);
     let oversubscribed = threads > cores;
@@ -234,7 +234,7 @@ fn at(sorted: &[f64], share: f64) -> f64 {
 
 /// For each request, on one thread with a kept clone, when there is room for another header.
 pub fn allocations(contestant: &Contestant) -> f64 {
-    let mut send = contestant.sender(Habit::Kept, Room::Yes);
+    let mut send = contestant.sender(CloneMode::Reused, Room::Yes);
     // Until nothing is new any more.
     send(5000);
     let counted = count(|| send(1000));

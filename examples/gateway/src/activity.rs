@@ -23,54 +23,54 @@ pub(crate) struct Activity {
     /// The peer does not take what is written.
     stalled: AtomicBool,
     /// It has not taken it for too long.
-    stalled_for_good: AtomicBool,
+    write_timed_out: AtomicBool,
     /// A known caller has used the connection.
     known: AtomicBool,
     /// Somebody else has, and no known caller.
-    stranger: Notify,
+    unauthenticated: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct State {
-    begun: bool,
-    under_way: usize,
+    started: bool,
+    in_flight: usize,
     /// When the connection was accepted, or the last request ended.
     since: Instant,
 }
 
 /// A request whose answer is not written yet.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Activity>);
+pub(crate) struct InFlight(Arc<Activity>);
 
 impl Activity {
     pub(crate) fn new(now: Instant) -> Arc<Self> {
         let state = State {
-            begun: false,
-            under_way: 0,
+            started: false,
+            in_flight: 0,
             since: now,
         };
         Arc::new(Self {
             state: Mutex::new(state),
             idle: Notify::new(),
             stalled: AtomicBool::new(false),
-            stalled_for_good: AtomicBool::new(false),
+            write_timed_out: AtomicBool::new(false),
             known: AtomicBool::new(false),
-            stranger: Notify::new(),
+            unauthenticated: Notify::new(),
         })
     }
 
     /// A request's head has arrived.
-    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.change(|state| {
-            state.begun = true;
-            state.under_way += 1;
+            state.started = true;
+            state.in_flight += 1;
         });
-        UnderWay(Arc::clone(self))
+        InFlight(Arc::clone(self))
     }
 
     /// Whether any request has arrived.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.change(|state| state.begun)
+    pub(crate) fn has_started(&self) -> bool {
+        self.change(|state| state.started)
     }
 
     /// A request has come from a known caller.
@@ -81,33 +81,33 @@ impl Activity {
     /// A request has come that is malformed, or from nobody who is known.
     pub(crate) fn unknown(&self) {
         if !self.known.load(Relaxed) {
-            self.stranger.notify_one();
+            self.unauthenticated.notify_one();
         }
     }
 
     /// Waits until the connection was used, and not by a known caller.
-    pub(crate) async fn used_by_stranger(&self) {
-        self.stranger.notified().await;
+    pub(crate) async fn mark_unauthenticated(&self) {
+        self.unauthenticated.notified().await;
     }
 
     pub(crate) fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Relaxed);
     }
 
-    pub(crate) fn give_up_writing(&self) {
-        self.stalled_for_good.store(true, Relaxed);
+    pub(crate) fn abort_writing(&self) {
+        self.write_timed_out.store(true, Relaxed);
     }
 
-    pub(crate) fn writing_was_given_up(&self) -> bool {
-        self.stalled_for_good.load(Relaxed)
+    pub(crate) fn writing_was_aborted(&self) -> bool {
+        self.write_timed_out.load(Relaxed)
     }
 
     /// Waits until no request has been under way for `later`, or for `first` if none has arrived.
     pub(crate) async fn idle_for(&self, first: Duration, later: Duration) {
         loop {
             let State {
-                begun,
-                under_way,
+                started: begun,
+                in_flight: under_way,
                 since,
             } = self.change(|state| *state);
             if under_way > 0 {
@@ -130,7 +130,7 @@ impl Activity {
         let asked = now();
         loop {
             let State {
-                under_way, since, ..
+                in_flight: under_way, since, ..
             } = self.change(|state| *state);
             if under_way > 0 {
                 self.idle.notified().await;
@@ -152,13 +152,13 @@ impl Activity {
 /// Interval between two checks of a peer that does not take what is written.
 const STEP: Duration = Duration::from_millis(50);
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let ended = now();
         let left = self.0.change(|state| {
-            state.under_way -= 1;
+            state.in_flight -= 1;
             state.since = ended;
-            state.under_way
+            state.in_flight
         });
         if left == 0 {
             self.0.idle.notify_one();

@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
     /// There is no token now.
     NoToken,
     /// There will be no token before somebody changes something.
-    CredentialRefused,
+    CredentialRejected,
     /// The upstream does not accept our token.
     Unauthorized,
     /// The time for the call is over.
@@ -63,7 +63,7 @@ impl Outcome {
         Self::Held,
         Self::Limited,
         Self::NoToken,
-        Self::CredentialRefused,
+        Self::CredentialRejected,
         Self::Unauthorized,
         Self::Deadline,
         Self::Unreachable,
@@ -85,7 +85,7 @@ impl Outcome {
             Self::Held => "held",
             Self::Limited => "limited",
             Self::NoToken => "no_token",
-            Self::CredentialRefused => "credential_refused",
+            Self::CredentialRejected => "credential_refused",
             Self::Unauthorized => "unauthorized",
             Self::Deadline => "deadline",
             Self::Unreachable => "unreachable",
@@ -117,7 +117,7 @@ impl Outcome {
                 "the gateway has as many requests as it can serve",
             ),
             Self::Shutdown => (StatusCode::SERVICE_UNAVAILABLE, "the gateway ends"),
-            Self::CredentialRefused | Self::Unauthorized => (
+            Self::CredentialRejected | Self::Unauthorized => (
                 StatusCode::BAD_GATEWAY,
                 "the gateway's credential for the upstream was refused",
             ),
@@ -247,7 +247,7 @@ pub(crate) fn of_error(error: &BoxError) -> Failure {
         return if error.is_transient() {
             Failure::new(Outcome::NoToken, cause).retry_after(error.retry_after())
         } else {
-            Failure::new(Outcome::CredentialRefused, cause)
+            Failure::new(Outcome::CredentialRejected, cause)
         };
     }
     let client = error.downcast_ref::<hyper_util::client::legacy::Error>();

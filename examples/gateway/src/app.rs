@@ -33,7 +33,7 @@ pub(crate) struct App {
     pub(crate) unknown_callers: AtomicU64,
     pub(crate) draining: AtomicBool,
     /// Whether the requests under way were given up.
-    pub(crate) given_up: Arc<AtomicBool>,
+    pub(crate) aborted: Arc<AtomicBool>,
 }
 
 impl App {
@@ -55,7 +55,7 @@ impl App {
             by_key: HashMap::new(),
             unknown_callers: AtomicU64::new(0),
             draining: AtomicBool::new(false),
-            given_up: Arc::default(),
+            aborted: Arc::default(),
         };
         let requests = RequestLimit::new(capacity);
         for (name, tenant) in &config.tenants {
@@ -75,7 +75,7 @@ impl App {
         requests: RequestLimit,
     ) -> Result<(), BoxError> {
         let keys = tenant.keys()?;
-        let own = Tenant::new(name, tenant, config, stacks, requests, &self.given_up)?;
+        let own = Tenant::new(name, tenant, config, stacks, requests, &self.aborted)?;
         let own = Arc::new(own);
         for key in keys {
             if let Some(other) = self.by_key.insert(key, Arc::clone(&own)) {

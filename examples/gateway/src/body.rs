@@ -19,18 +19,18 @@ use tower_m2m::BoxError;
 use crate::answer;
 
 /// A body that keeps something until it is dropped.
-pub(crate) struct Held<T> {
+pub(crate) struct BodyWithGuard<T> {
     body: Body,
-    _held: T,
+    _guard: T,
 }
 
-impl<T> Held<T> {
+impl<T> BodyWithGuard<T> {
     pub(crate) fn new(body: Body, held: T) -> Self {
-        Self { body, _held: held }
+        Self { body, _guard: held }
     }
 }
 
-impl<T: Unpin> http_body::Body for Held<T> {
+impl<T: Unpin> http_body::Body for BodyWithGuard<T> {
     type Data = Bytes;
     type Error = axum::Error;
 

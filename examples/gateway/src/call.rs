@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::{
     answer::{Failure, Outcome},
-    body::{AnswerBody, End, Held},
-    limits::RequestPlace,
+    body::{AnswerBody, End, BodyWithGuard},
+    limits::RequestPermit,
     now,
     server::Peer,
     strip,
@@ -46,14 +46,14 @@ impl Call {
     pub(crate) fn pass(
         mut self,
         response: Response<hyper::body::Incoming>,
-        place: RequestPlace,
+        place: RequestPermit,
     ) -> Response<Body> {
         self.count(Outcome::Passed);
         let response = strip::response(response, self.tenant.target());
         response.map(|body| {
             let ended = move |end| self.end(end);
             let body = AnswerBody::new(body, strip::response_trailers, ended);
-            Body::new(Held::new(Body::new(body), place))
+            Body::new(BodyWithGuard::new(Body::new(body), place))
         })
     }
 
@@ -125,6 +125,6 @@ impl Drop for Call {
 impl Tenant {
     /// Whether the gateway has given up the requests under way.
     fn gave_up(&self) -> bool {
-        self.given_up.load(Relaxed)
+        self.aborted.load(Relaxed)
     }
 }

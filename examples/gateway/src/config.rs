@@ -436,7 +436,7 @@ fn check_key(key: &str) -> Result<(), String> {
     if key.trim() != key {
         return Err("there is a key with spaces around it".into());
     }
-    if key.len() < SHORTEST_KEY {
+    if key.len() < MIN_KEY_LEN {
         return Err(format!(
             "has a caller key of less than {SHORTEST_KEY} characters"
         ));
@@ -520,4 +520,4 @@ fn shutdown_timeout() -> u64 {
     30
 }
 
-const SHORTEST_KEY: usize = 16;
+const MIN_KEY_LEN: usize = 16;

@@ -140,7 +140,7 @@ async fn keep_token(tenant: Arc<Tenant>) {
     };
     loop {
         // The layer itself reports failures.
-        let _ = credential.tokens.warm().await;
+        let _ = credential.tokens.prefetch().await;
         sleep(Duration::from_secs(1)).await;
     }
 }

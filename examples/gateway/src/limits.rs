@@ -106,14 +106,14 @@ struct Open {
 
 /// Why a connection was closed at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Refusal {
+pub(crate) enum LimitReached {
     Total,
     Peer,
 }
 
 /// A place among the open connections, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     limit: Arc<ConnectionLimit>,
     peer: IpAddr,
 }
@@ -128,19 +128,19 @@ impl ConnectionLimit {
         })
     }
 
-    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, LimitReached> {
         let peer = peer(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_peer = open.by_peer.get(&peer).copied().unwrap_or_default();
         if of_peer >= self.per_peer {
-            return Err(Refusal::Peer);
+            return Err(LimitReached::Peer);
         }
         if open.total >= self.total {
-            return Err(Refusal::Total);
+            return Err(LimitReached::Total);
         }
         open.total += 1;
         open.by_peer.insert(peer, of_peer + 1);
-        Ok(Place {
+        Ok(ConnectionPermit {
             limit: Arc::clone(self),
             peer,
         })
@@ -152,7 +152,7 @@ impl ConnectionLimit {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let open = self.limit.open.lock();
         let mut open = open.unwrap_or_else(PoisonError::into_inner);
@@ -181,14 +181,14 @@ fn peer(address: IpAddr) -> IpAddr {
 #[derive(Clone, Debug)]
 pub(crate) struct RequestLimit {
     all: Arc<Semaphore>,
-    own: Arc<Semaphore>,
+    tenant: Arc<Semaphore>,
 }
 
 /// A place among the requests, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct RequestPlace {
+pub(crate) struct RequestPermit {
     _all: OwnedSemaphorePermit,
-    _own: OwnedSemaphorePermit,
+    _tenant: OwnedSemaphorePermit,
 }
 
 impl RequestLimit {
@@ -196,7 +196,7 @@ impl RequestLimit {
     pub(crate) fn new(capacity: Capacity) -> Self {
         Self {
             all: semaphore(capacity.requests),
-            own: semaphore(capacity.requests_per_tenant),
+            tenant: semaphore(capacity.requests_per_tenant),
         }
     }
 
@@ -204,14 +204,14 @@ impl RequestLimit {
     pub(crate) fn another(&self, capacity: Capacity) -> Self {
         Self {
             all: Arc::clone(&self.all),
-            own: semaphore(capacity.requests_per_tenant),
+            tenant: semaphore(capacity.requests_per_tenant),
         }
     }
 
     /// `None` if there are too many.
-    pub(crate) fn admit(&self) -> Option<RequestPlace> {
-        Some(RequestPlace {
-            _own: Arc::clone(&self.own).try_acquire_owned().ok()?,
+    pub(crate) fn admit(&self) -> Option<RequestPermit> {
+        Some(RequestPermit {
+            _tenant: Arc::clone(&self.tenant).try_acquire_owned().ok()?,
             _all: Arc::clone(&self.all).try_acquire_owned().ok()?,
         })
     }
@@ -233,9 +233,9 @@ mod tests {
 
         let first = limit.admit(one).unwrap();
         let second = limit.admit(one).unwrap();
-        assert_eq!(limit.admit(one).unwrap_err(), Refusal::Peer);
+        assert_eq!(limit.admit(one).unwrap_err(), LimitReached::Peer);
         let _of_another = limit.admit(other).unwrap();
-        assert_eq!(limit.admit(third).unwrap_err(), Refusal::Total);
+        assert_eq!(limit.admit(third).unwrap_err(), LimitReached::Total);
         drop(first);
 
         assert_eq!(limit.open(), 2);

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tower_m2m::BoxError;
 use tracing::{
     Event, Metadata,
-    field::{Field, Visit},
+    field::{Field, LeasedFetch},
 };
 use tracing_subscriber::{
     Layer as _, Registry,
@@ -34,7 +34,7 @@ const LINES: u64 = 5;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Maximum number of different lines that are counted apart.
-const MOST_KINDS: usize = 4096;
+const MAX_KINDS: usize = 4096;
 
 /// Target of the lines that say how many were left out, which are always written.
 const TARGET: &str = "gateway::log";
@@ -73,7 +73,7 @@ impl Repeated {
     pub async fn report(self) {
         loop {
             sleep(Duration::from_secs(1)).await;
-            self.write(|counts| counts.over(now()));
+            self.write(|counts| counts.overflow(now()));
         }
     }
 
@@ -116,7 +116,7 @@ struct Labels {
     of: String,
 }
 
-impl Visit for Labels {
+impl LeasedFetch for Labels {
     fn record_str(&mut self, field: &Field, value: &str) {
         let labels = [
             "tenant",
@@ -168,7 +168,7 @@ struct Sum {
 impl Counts {
     /// Whether a line is written.
     fn admit(&mut self, kind: u64, now: Instant, about: impl FnOnce() -> String) -> bool {
-        let full = self.0.len() >= MOST_KINDS;
+        let full = self.0.len() >= MAX_KINDS;
         // Beyond that, all others are one kind.
         let (kind, other) = match full && !self.0.contains_key(&kind) {
             true => (0, true),
@@ -196,7 +196,7 @@ impl Counts {
     }
 
     /// The sums of the periods that are over, which end with this.
-    fn over(&mut self, now: Instant) -> Vec<Sum> {
+    fn overflow(&mut self, now: Instant) -> Vec<Sum> {
         self.take(|count| now.saturating_duration_since(count.since) >= PERIOD)
     }
 
@@ -233,9 +233,9 @@ mod tests {
         let written = (0..1000).filter(|_| counts.admit(1, began, about)).count();
         assert_eq!(written as u64, LINES);
         assert!(counts.admit(2, began, String::new), "another kind");
-        assert_eq!(counts.over(began + PERIOD / 2), []);
+        assert_eq!(counts.overflow(began + PERIOD / 2), []);
 
-        let [sum] = &counts.over(began + PERIOD)[..] else {
+        let [sum] = &counts.overflow(began + PERIOD)[..] else {
             panic!("one sum");
         };
         assert_eq!((sum.count, sum.about.as_str()), (995, &*about()));
@@ -259,10 +259,10 @@ mod tests {
             counts.admit(kind, began, String::new);
         }
 
-        assert!(counts.0.len() <= MOST_KINDS + 1);
+        assert!(counts.0.len() <= MAX_KINDS + 1);
         let sums = counts.all();
         assert_eq!(sums.len(), 1);
         assert_eq!(sums[0].about, "others");
-        assert_eq!(sums[0].count, 100_000 - MOST_KINDS as u64 - LINES);
+        assert_eq!(sums[0].count, 100_000 - MAX_KINDS as u64 - LINES);
     }
 }

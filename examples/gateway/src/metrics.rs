@@ -50,7 +50,7 @@ pub(crate) struct Metrics {
     latency_micros: AtomicU64,
     fetched: AtomicU64,
     fetch_failed: AtomicU64,
-    token_refused: AtomicU64,
+    token_rejected: AtomicU64,
     throttled: AtomicU64,
     retries: AtomicU64,
     gave_up: AtomicU64,
@@ -88,7 +88,7 @@ impl Metrics {
         let count = match event {
             TokenEvent::Fetched { .. } => &self.fetched,
             TokenEvent::FetchFailed { .. } => &self.fetch_failed,
-            TokenEvent::Refused { .. } => &self.token_refused,
+            TokenEvent::Rejected { .. } => &self.token_rejected,
             _ => return,
         };
         count.fetch_add(1, Relaxed);
@@ -231,7 +231,7 @@ const COUNTERS: [Counter; 6] = [
     (
         "gateway_token_refused_total",
         "Times that the upstream refused the token.",
-        |m| &m.token_refused,
+        |m| &m.token_rejected,
     ),
     (
         "gateway_throttled_total",

@@ -24,12 +24,12 @@ use tower::ServiceExt;
 use tower_m2m::BoxError;
 
 use crate::{
-    activity::{Activity, UnderWay},
+    activity::{Activity, InFlight},
     answer,
-    body::Held,
+    body::BodyWithGuard,
     connections::{Connections, Dropped},
     host,
-    limits::{ConnectionLimit, Place, Refusal},
+    limits::{ConnectionLimit, ConnectionPermit, LimitReached},
     now,
     stream::CallerStream,
 };
@@ -201,8 +201,8 @@ impl Connection {
             Ok(place) => {
                 open.spawn(self.clone().serve(stream, peer.ip(), place));
             }
-            Err(Refusal::Peer) => self.connections.drop_of(peer.ip(), Dropped::PeerLimit),
-            Err(Refusal::Total) => self.connections.drop_of(peer.ip(), Dropped::TotalLimit),
+            Err(LimitReached::Peer) => self.connections.drop_of(peer.ip(), Dropped::PeerLimit),
+            Err(LimitReached::Total) => self.connections.drop_of(peer.ip(), Dropped::TotalLimit),
         }
     }
 
@@ -216,7 +216,7 @@ impl Connection {
         }
     }
 
-    async fn serve(self, stream: TcpStream, peer: IpAddr, _place: Place) {
+    async fn serve(self, stream: TcpStream, peer: IpAddr, _place: ConnectionPermit) {
         let Self {
             router,
             settings,
@@ -271,14 +271,14 @@ impl Connection {
             }
         };
         match ended {
-            Some(_) if activity.writing_was_given_up() => {
+            Some(_) if activity.writing_was_aborted() => {
                 connections.drop_of(peer, Dropped::WriteTimeout);
             }
             Some(Err(error)) => {
                 tracing::debug!(%peer, error = %answer::chain(&*error), "connection failed")
             }
             Some(Ok(())) => {}
-            None if activity.has_begun() => tracing::debug!(%peer, "idle connection closed"),
+            None if activity.has_started() => tracing::debug!(%peer, "idle connection closed"),
             None => connections.drop_of(peer, Dropped::HeaderTimeout),
         }
     }
@@ -288,13 +288,13 @@ async fn answer_with(
     router: Router,
     request: Request<Body>,
     malformed: Option<&'static str>,
-    under_way: UnderWay,
+    under_way: InFlight,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let response = match malformed {
         Some(why) => answer::malformed(why),
         None => router.oneshot(request).await?,
     };
-    Ok(response.map(|body| Body::new(Held::new(body, under_way))))
+    Ok(response.map(|body| Body::new(BodyWithGuard::new(body, under_way))))
 }
 
 /// Waits until a connection is to be closed whatever its peer does: who is not known does not keep one.
@@ -306,7 +306,7 @@ async fn is_over(activity: &Activity, lifetime: Option<Duration>) {
         }
     };
     tokio::select! {
-        () = activity.used_by_stranger() => {}
+        () = activity.mark_unauthenticated() => {}
         () = lifetime => {}
     }
 }

@@ -27,7 +27,7 @@ impl Gateway {
             .is_err()
         {
             tracing::warn!("requests under way were given up after `shutdown_timeout`");
-            self.app.given_up.store(true, Relaxed);
+            self.app.aborted.store(true, Relaxed);
             self.callers.abort().await;
         }
         self.keepers.abort_all();

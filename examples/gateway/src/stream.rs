@@ -50,7 +50,7 @@ impl CallerStream {
             Box::pin(sleep(self.write_timeout))
         });
         ready!(timer.as_mut().poll(cx));
-        self.activity.give_up_writing();
+        self.activity.abort_writing();
         let error = "the caller does not take the answer";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)))
     }

@@ -40,7 +40,7 @@ impl Templates {
 fn guess(path: &str) -> String {
     let mut template = String::new();
     let mut segments = path.split('/').skip(1);
-    for segment in segments.by_ref().take(MOST_SEGMENTS) {
+    for segment in segments.by_ref().take(MAX_SEGMENTS) {
         template.push('/');
         template.push_str(if is_word(segment) { segment } else { "{}" });
     }
@@ -61,7 +61,7 @@ fn is_word(segment: &str) -> bool {
             true
         }
         _ => {
-            segment.len() <= LONGEST_WORD
+            segment.len() <= MAX_WORD_LEN
                 && bytes
                     .iter()
                     .all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_'))
@@ -70,10 +70,10 @@ fn is_word(segment: &str) -> bool {
 }
 
 /// Maximum number of segments that the log shows.
-const MOST_SEGMENTS: usize = 8;
+const MAX_SEGMENTS: usize = 8;
 
 /// Maximum length of a segment that is taken for a word.
-const LONGEST_WORD: usize = 24;
+const MAX_WORD_LEN: usize = 24;
 
 #[cfg(test)]
 mod tests {

@@ -62,8 +62,8 @@ impl Stacks {
             }
         }
         let replay = RequestBodyReplayLayer::new()
-            .cap(config.replay_cap)
-            .budget(config.replay_budget);
+            .max_body_bytes(config.replay_cap)
+            .max_total_bytes(config.replay_budget);
         Ok(Self {
             layered: ServiceBuilder::new()
                 .layer(replay)
@@ -94,7 +94,7 @@ pub(crate) struct Tenant {
     pub(crate) credential: Option<Credential>,
     pub(crate) templates: Templates,
     /// Whether the gateway has given up the requests under way.
-    pub(crate) given_up: Arc<AtomicBool>,
+    pub(crate) aborted: Arc<AtomicBool>,
     requests: RequestLimit,
     target: Target,
     stack: Stack,
@@ -165,7 +165,7 @@ impl Tenant {
             name: name.to_owned(),
             metrics: metrics.unwrap_or_default(),
             templates: tenant.templates()?,
-            given_up: Arc::clone(given_up),
+            aborted: Arc::clone(given_up),
             requests,
             target: Target {
                 origin: tenant.origin()?,

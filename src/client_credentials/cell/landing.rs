@@ -11,12 +11,12 @@
 
 use std::sync::Arc;
 
-use super::{Published, TokenCell, TokenVersion, wake};
+use super::{CachedToken, TokenCache, TokenGeneration, wake};
 use crate::{
     client_credentials::{
         TokenError,
-        failure::Failure,
-        flight::{Flight, Outcome},
+        failure::BackoffState,
+        flight::{InFlightFetch, Outcome},
         freshness::{Freshness, Lifetime},
         token::Acquired,
     },
@@ -24,10 +24,10 @@ use crate::{
     sync::lock,
 };
 
-impl TokenCell {
+impl TokenCache {
     /// Ends a fetch that no task runs any longer. Its waiters ask the cache again.
-    pub(crate) fn abandon(&self, flight: &Flight) {
-        if self.end(flight) {
+    pub(crate) fn abandon(&self, flight: &InFlightFetch) {
+        if self.take_in_flight(flight) {
             wake(flight.settle(Outcome::Abandoned));
         }
     }
@@ -35,14 +35,14 @@ impl TokenCell {
     /// Ends a recheck that found the secret unchanged. Waiters receive the remembered failure.
     ///
     /// Returns the outcome, or `None` if the fetch was superseded.
-    pub(in crate::client_credentials) fn stand_by(
+    pub(in crate::client_credentials) fn keep_failure(
         &self,
-        flight: &Flight,
+        flight: &InFlightFetch,
         now: Moment,
     ) -> Option<Outcome> {
         let outcome = {
-            let mut desk = lock(&self.0.desk);
-            let failure = desk.failure.as_ref();
+            let mut desk = lock(&self.0.refresh);
+            let failure = desk.backoff.as_ref();
             let error = failure.map(|f| f.error(now, &self.0.settings.credential));
             if !desk.take_flight(flight) {
                 return None;
@@ -56,15 +56,15 @@ impl TokenCell {
     /// Publishes the token of a fetch, or records its failure.
     ///
     /// Returns the outcome that waiters receive, or `None` if the fetch was superseded.
-    pub(in crate::client_credentials) fn land(
+    pub(in crate::client_credentials) fn complete(
         &self,
-        flight: &Flight,
+        flight: &InFlightFetch,
         result: Result<Acquired, TokenError>,
         now: Moment,
     ) -> Option<Outcome> {
         let settings = &self.0.settings;
         let random = self.0.random.unit();
-        let (instant, wall) = (now.instant(), now.wall());
+        let (instant, wall) = (now.instant(), now.wall_clock());
         // Done before a lock is taken.
         let prepared = result.and_then(|Acquired { token, provenance }| {
             let header = token.header_value(settings.scheme.as_deref())?;
@@ -86,40 +86,40 @@ impl TokenCell {
             Ok((token, provenance, header, lifetime))
         });
         let (outcome, old, known) = {
-            let mut desk = lock(&self.0.desk);
+            let mut desk = lock(&self.0.refresh);
             // Superseded.
             if !desk.take_flight(flight) {
                 return None;
             }
             let mut snapshot = self.0.change();
             // After a failure the rejected token is used again, as it may be valid for other requests.
-            snapshot.suspended = false;
-            let known = desk.failure.take();
+            snapshot.rejected = false;
+            let known = desk.backoff.take();
             match prepared {
                 Ok((token, provenance, header, lifetime)) => {
-                    snapshot.version += 1;
-                    let published = Arc::new(Published {
-                        identity: token.identity(),
+                    snapshot.generation += 1;
+                    let published = Arc::new(CachedToken {
+                        fingerprint: token.fingerprint(),
                         lifetime,
-                        version: TokenVersion(snapshot.version),
+                        generation: TokenGeneration(snapshot.generation),
                         token,
                         header,
                         provenance,
                     });
                     desk.cooldown
-                        .ended(flight.reason(), Some(published.identity), now);
-                    self.0.successes.watch(&desk.cooldown);
+                        .on_refresh_ended(flight.reason(), Some(published.fingerprint), now);
+                    self.0.successes.update_tracked(&desk.cooldown);
                     let old = snapshot.current.replace(Arc::clone(&published));
                     (Outcome::Token(published), old, known)
                 }
                 Err(error) => {
-                    desk.cooldown.ended(flight.reason(), None, now);
-                    self.0.successes.watch(&desk.cooldown);
+                    desk.cooldown.on_refresh_ended(flight.reason(), None, now);
+                    self.0.successes.update_tracked(&desk.cooldown);
                     let began = flight.began_at();
                     let failure =
-                        Failure::after(known.as_ref(), error, settings, began, now, random);
+                        BackoffState::next(known.as_ref(), error, settings, began, now, random);
                     let error = failure.error(now, &settings.credential);
-                    desk.failure = Some(failure);
+                    desk.backoff = Some(failure);
                     (Outcome::Failed(error), None, known)
                 }
             }
@@ -131,11 +131,11 @@ impl TokenCell {
     }
 
     /// Ends the fetch and the suspension of the token. Returns `false` for a superseded fetch.
-    fn end(&self, flight: &Flight) -> bool {
-        let mut desk = lock(&self.0.desk);
+    fn take_in_flight(&self, flight: &InFlightFetch) -> bool {
+        let mut desk = lock(&self.0.refresh);
         let ended = desk.take_flight(flight);
         if ended {
-            self.0.change().suspended = false;
+            self.0.change().rejected = false;
         }
         ended
     }

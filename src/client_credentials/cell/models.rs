@@ -20,7 +20,7 @@ use loom::{future::block_on, thread};
 use super::*;
 use crate::{
     client_credentials::{
-        AccessToken, Rejected, SharedTokenSource, TokenErrorKind, flight::Waiter, tokens::Tokens,
+        AccessToken, Rejected, BoxTokenSource, TokenErrorKind, flight::Waiter, tokens::Refresher,
     },
     clock::SharedClock,
     sinks::Sinks,
@@ -32,7 +32,7 @@ const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 /// A cell, and how many attempts have been made to fill it.
 #[derive(Clone)]
 struct World {
-    cell: TokenCell,
+    cell: TokenCache,
     now: Instant,
     attempts: Arc<AtomicUsize>,
 }
@@ -50,7 +50,7 @@ impl World {
         };
         let now = Instant::now();
         Self {
-            cell: TokenCell::new(settings, 1, Some(7), now),
+            cell: TokenCache::new(settings, 1, Some(7), now),
             now,
             attempts: Arc::default(),
         }
@@ -67,12 +67,12 @@ impl World {
         world
     }
 
-    fn caller(&self) -> Result<Arc<Published>, TokenError> {
+    fn caller(&self) -> Result<Arc<CachedToken>, TokenError> {
         self.caller_who(|lead, number| drop(self.succeed(lead, number)))
     }
 
     /// Asks for a token, carries out with `fetch` what falls to it, waits, and asks again if nobody knows.
-    fn caller_who(&self, fetch: impl Fn(Lead, usize)) -> Result<Arc<Published>, TokenError> {
+    fn caller_who(&self, fetch: impl Fn(Lead, usize)) -> Result<Arc<CachedToken>, TokenError> {
         loop {
             match self.cell.acquire(self.at()) {
                 Acquire::Token(token) => return Ok(token),
@@ -84,7 +84,7 @@ impl World {
                     match wait(flight) {
                         Outcome::Token(token) => return Ok(token),
                         Outcome::Failed(error) | Outcome::Unchanged(error) => {
-                            return self.cell.usable_or(error, self.at());
+                            return self.cell.token_or(error, self.at());
                         }
                         Outcome::Abandoned => {}
                     }
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// The token that requests would use.
-    fn usable(&self) -> Option<TokenIdentity> {
+    fn usable(&self) -> Option<TokenFingerprint> {
         let (token, _) = self.cell.header(self.at())?;
         Some(token.identity)
     }
@@ -142,17 +142,17 @@ impl World {
     }
 }
 
-fn identity(number: usize) -> TokenIdentity {
+fn identity(number: usize) -> TokenFingerprint {
     AccessToken::new(format!("token-{number}")).identity()
 }
 
-fn wait(flight: Arc<Flight>) -> Outcome {
+fn wait(flight: Arc<InFlightFetch>) -> Outcome {
     let waiter = Waiter::new(flight, usize::MAX).unwrap();
     block_on(poll_fn(|cx| waiter.poll(cx)))
 }
 
 /// Waits for a moment, and leaves.
-fn look_in(flight: &Arc<Flight>) {
+fn look_in(flight: &Arc<InFlightFetch>) {
     let waiter = Waiter::new(Arc::clone(flight), usize::MAX).unwrap();
     block_on(poll_fn(|cx| {
         drop(waiter.poll(cx));

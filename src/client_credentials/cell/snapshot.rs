@@ -8,7 +8,7 @@ use std::{
 use http::HeaderValue;
 
 use crate::{
-    client_credentials::{AccessToken, TokenIdentity, freshness::Lifetime, token::Provenance},
+    client_credentials::{AccessToken, TokenFingerprint, freshness::Lifetime, token::Provenance},
     sync::{
         RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -18,17 +18,17 @@ use crate::{
 
 /// A cached token, with what a request needs of it.
 #[derive(Debug)]
-pub(crate) struct Published {
+pub(crate) struct CachedToken {
     /// The token itself.
     pub(crate) token: AccessToken,
     /// Value of the header that carries the token, marked sensitive.
     pub(crate) header: HeaderValue,
     /// Hash by which a rejected token is recognized.
-    pub(crate) identity: TokenIdentity,
+    pub(crate) fingerprint: TokenFingerprint,
     /// When the token turns stale and when it expires.
     pub(crate) lifetime: Lifetime,
     /// Sequence number of this publication.
-    pub(crate) version: TokenVersion,
+    pub(crate) generation: TokenGeneration,
     /// How this process obtained the token.
     pub(crate) provenance: Provenance,
 }
@@ -57,17 +57,17 @@ pub(crate) struct Published {
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct TokenVersion(pub(super) u64);
+pub struct TokenGeneration(pub(super) u64);
 
 /// State that requests read.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     /// Version of the last published token; 0 before the first.
-    pub(super) version: u64,
+    pub(super) generation: u64,
     /// The cached token, which may have expired.
-    pub(super) current: Option<Arc<Published>>,
+    pub(super) current: Option<Arc<CachedToken>>,
     /// Whether the token was rejected and a refresh is in flight. No request uses the token until the refresh ends.
-    pub(super) suspended: bool,
+    pub(super) rejected: bool,
 }
 
 /// Generation of the snapshot. Local copies compare it to detect that they are out of date.
@@ -75,19 +75,19 @@ pub(super) struct Snapshot {
 /// Every request reads it: it has a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Changes(pub(super) AtomicU64);
+pub(super) struct Generation(pub(super) AtomicU64);
 
 /// Write guard of the snapshot. Increments the generation before the lock is released.
-pub(super) struct Change<'a> {
+pub(super) struct SnapshotWriteGuard<'a> {
     /// The locked snapshot.
     snapshot: RwLockWriteGuard<'a, Snapshot>,
     /// The generation to increment.
-    changes: &'a Changes,
+    changes: &'a Generation,
 }
 
-impl<'a> Change<'a> {
+impl<'a> SnapshotWriteGuard<'a> {
     /// Locks the snapshot for writing.
-    pub(super) fn new(snapshot: &'a RwLock<Snapshot>, changes: &'a Changes) -> Self {
+    pub(super) fn new(snapshot: &'a RwLock<Snapshot>, changes: &'a Generation) -> Self {
         Self {
             snapshot: write(snapshot),
             changes,
@@ -95,7 +95,7 @@ impl<'a> Change<'a> {
     }
 }
 
-impl Deref for Change<'_> {
+impl Deref for SnapshotWriteGuard<'_> {
     type Target = Snapshot;
 
     fn deref(&self) -> &Snapshot {
@@ -103,13 +103,13 @@ impl Deref for Change<'_> {
     }
 }
 
-impl DerefMut for Change<'_> {
+impl DerefMut for SnapshotWriteGuard<'_> {
     fn deref_mut(&mut self) -> &mut Snapshot {
         &mut self.snapshot
     }
 }
 
-impl Drop for Change<'_> {
+impl Drop for SnapshotWriteGuard<'_> {
     fn drop(&mut self) {
         // Runs before the field `snapshot` is dropped, which releases the lock: a reader that sees this generation, and
         // then locks the snapshot, sees the change. Pairs with the `Acquire` load in `TokenCell::changes`.

@@ -10,7 +10,7 @@ use std::{
 use super::*;
 use crate::{
     Clock, SystemClock,
-    client_credentials::{AccessToken, Rejected, flight::Waiter},
+    client_credentials::{AccessToken, RejectedToken, flight::Waiter},
 };
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A cell of two origins, and clocks that are set by hand.
 struct World {
-    cell: TokenCell,
+    cache: TokenCache,
     now: Instant,
     wall: SystemTime,
 }
@@ -36,9 +36,9 @@ impl World {
             scheme: Some("Bearer".into()),
         };
         let now = SystemClock.now();
-        let cell = TokenCell::new(settings, 2, Some(7), now);
+        let cell = TokenCache::new(settings, 2, Some(7), now);
         Self {
-            cell,
+            cache: cell,
             now,
             wall: WALL,
         }
@@ -51,16 +51,16 @@ impl World {
     /// With the token `name` in it, which does not expire.
     fn with(name: &str) -> Self {
         let world = Self::empty();
-        world.succeed(world.lead(), name);
+        world.succeed(world.guard(), name);
         world
     }
 
     fn acquire(&self) -> Acquire {
-        self.cell.acquire(self.at())
+        self.cache.acquire(self.at())
     }
 
     /// The lead that falls to who needs a token now.
-    fn lead(&self) -> Lead {
+    fn guard(&self) -> Lead {
         match self.acquire() {
             Acquire::Wait(_, Some(lead)) => lead,
             other => panic!("{other:?}"),
@@ -68,17 +68,17 @@ impl World {
     }
 
     fn early(&self) -> Option<Lead> {
-        self.cell.refresh_early(self.at())
+        self.cache.refresh_early(self.at())
     }
 
     fn forced(&self) -> Lead {
-        match self.cell.force(self.at()) {
+        match self.cache.refresh_now(self.at()) {
             Acquire::Wait(_, Some(lead)) => lead,
             other => panic!("{other:?}"),
         }
     }
 
-    fn succeed(&self, lead: Lead, name: &str) -> Arc<Published> {
+    fn succeed(&self, lead: Lead, name: &str) -> Arc<CachedToken> {
         match lead.finish(Ok(AccessToken::new(name)), self.at()) {
             Some(Outcome::Token(token)) => token,
             other => panic!("{other:?}"),
@@ -90,9 +90,9 @@ impl World {
         assert!(matches!(outcome, Some(Outcome::Failed(_))));
     }
 
-    fn usable(&self) -> Option<TokenIdentity> {
-        let (token, _) = self.cell.header(self.at())?;
-        Some(token.identity)
+    fn usable(&self) -> Option<TokenFingerprint> {
+        let (token, _) = self.cache.header(self.at())?;
+        Some(token.fingerprint)
     }
 }
 
@@ -104,11 +104,11 @@ fn permanent() -> TokenError {
     TokenError::permanent("was refused")
 }
 
-fn id(name: &str) -> TokenIdentity {
-    AccessToken::new(name).identity()
+fn fingerprint(name: &str) -> TokenFingerprint {
+    AccessToken::new(name).fingerprint()
 }
 
-fn told(waiter: &Waiter) -> Option<Outcome> {
+fn outcome(waiter: &Waiter) -> Option<Outcome> {
     match waiter.poll(&Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => Some(outcome),
         Poll::Pending => None,
@@ -118,26 +118,26 @@ fn told(waiter: &Waiter) -> Option<Outcome> {
 #[test]
 fn one_leads_and_the_others_wait_for_the_same_outcome() {
     let world = World::empty();
-    let lead = world.lead();
+    let lead = world.guard();
     let Acquire::Wait(flight, None) = world.acquire() else {
         panic!("a second lead");
     };
     assert!(flight.rejected().is_none());
     assert_eq!(flight.reason(), FetchReason::Cold);
     let waiter = Waiter::new(flight, 1).unwrap();
-    assert!(told(&waiter).is_none());
+    assert!(outcome(&waiter).is_none());
 
     let published = world.succeed(lead, "a");
 
-    assert!(matches!(told(&waiter), Some(Outcome::Token(token)) if token.identity == id("a")));
+    assert!(matches!(outcome(&waiter), Some(Outcome::Token(token)) if token.fingerprint == fingerprint("a")));
     assert_eq!(published.header, "Bearer a");
-    assert_eq!(world.usable(), Some(id("a")));
+    assert_eq!(world.usable(), Some(fingerprint("a")));
 }
 
 #[test]
 fn no_more_wait_than_may_and_who_leaves_makes_room() {
     let world = World::empty();
-    let lead = world.lead();
+    let lead = world.guard();
     let waiter = || Waiter::new(Arc::clone(lead.flight()), 2);
     let first = waiter().unwrap();
     let second = waiter().unwrap();
@@ -152,33 +152,33 @@ fn no_more_wait_than_may_and_who_leaves_makes_room() {
 #[test]
 fn a_lead_that_is_dropped_tells_those_who_wait_at_once() {
     let world = World::empty();
-    let lead = world.lead();
+    let lead = world.guard();
     let waiter = Waiter::new(Arc::clone(lead.flight()), 1).unwrap();
 
     drop(lead);
 
-    assert!(matches!(told(&waiter), Some(Outcome::Abandoned)));
-    assert!(!world.cell.glance(world.at()).refreshing);
+    assert!(matches!(outcome(&waiter), Some(Outcome::Abandoned)));
+    assert!(!world.cache.status(world.at()).refreshing);
 }
 
 #[test]
 fn a_flight_is_overdue_a_second_after_its_deadline_and_then_comes_too_late() {
     let mut world = World::empty();
-    let first = world.lead();
+    let first = world.guard();
     let waiter = Waiter::new(Arc::clone(first.flight()), 1).unwrap();
 
     world.now += 31 * SECOND - MS;
     assert!(matches!(world.acquire(), Acquire::Wait(_, None)));
-    assert!(told(&waiter).is_none());
+    assert!(outcome(&waiter).is_none());
     world.now += MS;
-    let second = world.lead();
+    let second = world.guard();
 
-    assert!(matches!(told(&waiter), Some(Outcome::Abandoned)));
+    assert!(matches!(outcome(&waiter), Some(Outcome::Abandoned)));
     let late = first.finish(Ok(AccessToken::new("late")), world.at());
     assert!(late.is_none());
     assert_eq!(world.usable(), None);
     world.succeed(second, "a");
-    assert_eq!(world.usable(), Some(id("a")));
+    assert_eq!(world.usable(), Some(fingerprint("a")));
 }
 
 #[test]
@@ -188,30 +188,30 @@ fn each_publication_has_a_version_of_its_own() {
     for round in 0..6 {
         world.now += 100 * SECOND;
         let lead = if round % 2 == 0 {
-            world.cell.invalidate();
-            world.lead()
+            world.cache.invalidate();
+            world.guard()
         } else {
             world.forced()
         };
-        let version = Some(world.succeed(lead, "a").version);
+        let version = Some(world.succeed(lead, "a").generation);
         assert!(version > last);
         last = version;
     }
-    assert_eq!(last, Some(TokenVersion(6)));
+    assert_eq!(last, Some(TokenGeneration(6)));
 }
 
 #[test]
 fn a_dropped_token_is_not_used_and_is_known_to_the_next_fetch() {
     let world = World::with("a");
-    assert!(world.cell.invalidate());
-    assert!(!world.cell.invalidate());
+    assert!(world.cache.invalidate());
+    assert!(!world.cache.invalidate());
     assert_eq!(world.usable(), None);
 
-    let lead = world.lead();
+    let lead = world.guard();
 
     assert_eq!(lead.flight().reason(), FetchReason::Cold);
-    assert_eq!(lead.flight().cell().dropped, Some(id("a")));
-    assert!(lead.flight().cell().current.is_none());
+    assert_eq!(lead.flight().cache().invalidated, Some(fingerprint("a")));
+    assert!(lead.flight().cache().current.is_none());
 }
 
 #[test]
@@ -220,12 +220,12 @@ fn a_fetch_knows_what_the_cell_held_when_it_began() {
 
     let lead = world.forced();
 
-    let state = lead.flight().cell();
+    let state = lead.flight().cache();
     assert_eq!(
-        state.current.as_ref().map(|token| token.identity),
-        Some(id("a"))
+        state.current.as_ref().map(|token| token.fingerprint),
+        Some(fingerprint("a"))
     );
-    assert_eq!(state.dropped, None);
+    assert_eq!(state.invalidated, None);
     assert_eq!(state.cooldown, 10 * SECOND);
     assert_eq!(state.refresh_before, 30 * SECOND);
     assert_eq!(lead.flight().deadline(), world.now + 30 * SECOND);
@@ -241,10 +241,10 @@ fn nobody_renews_early_beside_a_flight_or_after_the_end() {
     drop(lead);
     assert!(world.early().is_some());
 
-    world.cell.close();
+    world.cache.close();
 
     assert!(world.early().is_none());
-    assert_eq!(world.usable(), Some(id("a")));
+    assert_eq!(world.usable(), Some(fingerprint("a")));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn an_early_renewal_that_failed_is_tried_again_after_its_back_off() {
     let lead = world.early().unwrap();
 
     assert!(!lead.flight().is_recheck());
-    assert_eq!(world.usable(), Some(id("a")));
+    assert_eq!(world.usable(), Some(fingerprint("a")));
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_ba
         let waiter = Waiter::new(Arc::clone(lead.flight()), 1).unwrap();
         let outcome = lead.unchanged(world.at());
         assert!(matches!(outcome, Some(Outcome::Unchanged(_))));
-        assert!(matches!(told(&waiter), Some(Outcome::Unchanged(_))));
+        assert!(matches!(outcome(&waiter), Some(Outcome::Unchanged(_))));
     }
 
     // 36 s with its jitter.
@@ -285,10 +285,10 @@ fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_ba
 #[test]
 fn a_failure_is_told_until_the_next_attempt_is_due_and_not_after() {
     let mut world = World::empty();
-    world.fail(world.lead(), transient().with_retry_after(20 * SECOND));
+    world.fail(world.guard(), transient().with_retry_after(20 * SECOND));
 
     world.now += 20 * SECOND - MS;
-    assert!(matches!(world.acquire(), Acquire::Failed(error) if error.failures() == Some(1)));
+    assert!(matches!(world.acquire(), Acquire::Failed(error) if error.consecutive_failures() == Some(1)));
     world.now += MS;
     assert!(matches!(world.acquire(), Acquire::Wait(_, Some(_))));
 }
@@ -296,7 +296,7 @@ fn a_failure_is_told_until_the_next_attempt_is_due_and_not_after() {
 #[test]
 fn a_back_off_ends_while_the_machine_is_suspended() {
     let mut world = World::empty();
-    world.fail(world.lead(), transient().with_retry_after(300 * SECOND));
+    world.fail(world.guard(), transient().with_retry_after(300 * SECOND));
 
     // A wall clock that was set back is ignored.
     world.wall -= 3600 * SECOND;
@@ -307,11 +307,11 @@ fn a_back_off_ends_while_the_machine_is_suspended() {
     assert!(matches!(world.acquire(), Acquire::Failed(error)
         if error.retry_after() == Some(SECOND)));
     world.wall += SECOND;
-    let lead = world.lead();
+    let lead = world.guard();
 
     assert!(!lead.flight().is_recheck());
     world.fail(lead, transient());
-    let failure = world.cell.glance(world.at()).failure.unwrap();
+    let failure = world.cache.status(world.at()).failure.unwrap();
     assert!(
         failure.to_string().contains("failing for 300 s"),
         "{failure}"
@@ -327,9 +327,9 @@ fn a_settings_longest_times_are_no_danger() {
             fetch_timeout: longest,
             max_token_backoff: longest,
             refresh_cooldown: longest,
-            ..world.cell.settings().clone()
+            ..world.cache.settings().clone()
         };
-        world.cell = TokenCell::new(settings, 2, Some(7), world.now);
+        world.cache = TokenCache::new(settings, 2, Some(7), world.now);
         for (life, asked) in [(longest, longest), (SECOND, longest), (longest, SECOND)] {
             let throttled = transient().with_retry_after(asked);
             world.fail(world.forced(), throttled.clone());
@@ -337,12 +337,12 @@ fn a_settings_longest_times_are_no_danger() {
             let token = AccessToken::new("a").expires_in(life);
             drop(world.forced().finish(Ok(token), world.at()));
             for name in ["a", "b", "b", "c", "c"] {
-                let refusal = refusals::refusal(name, 0, world.now);
-                if let Refused::Wait(_, Some(lead)) = world.cell.refused(refusal, world.at()) {
+                let refusal = refusals::rejection(name, 0, world.now);
+                if let RejectionOutcome::Wait(_, Some(lead)) = world.cache.reject(refusal, world.at()) {
                     drop(lead.finish(Ok(AccessToken::new("b")), world.at()));
                 }
-                let refusal = refusals::refusal(name, 0, world.now);
-                world.cell.refused_again(&refusal, world.at());
+                let refusal = refusals::rejection(name, 0, world.now);
+                world.cache.on_replay_rejected(&refusal, world.at());
                 drop(world.early());
                 drop(world.acquire());
             }

@@ -13,7 +13,7 @@
 //!
 //! The work is counted with [`examined`], for the test that it is linear in the length of the line.
 
-use crate::steps::examined;
+use crate::steps::count_steps;
 
 /// Iterator over the parts of one field line, as tolerant as possible without guessing: commas may be missing or
 /// repeated, and malformed parts are skipped up to the next comma. Holds the bytes that are left.
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
             }
         }
         // Counted once for all bytes up to the closing quote.
-        examined(self.0.len() - bytes.len());
+        count_steps(self.0.len() - bytes.len());
         self.0 = bytes.as_slice();
         text
     }
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
     /// Consumes bytes as long as they are `wanted`.
     fn take_bytes(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
         let end = self.0.iter().position(|byte| !wanted(*byte));
-        examined(end.unwrap_or(self.0.len()) + 1);
+        count_steps(end.unwrap_or(self.0.len()) + 1);
         let (taken, rest) = self.0.split_at(end.unwrap_or(self.0.len()));
         self.0 = rest;
         taken

@@ -28,7 +28,7 @@ impl Config {
         }
         let (keys, auth) = (&self.keys, self.auth()?);
         self.check_certificate(false)?;
-        let endpoint = self.located(auth)?.grant(self.grant()?);
+        let endpoint = self.base_endpoint(auth)?.grant(self.grant()?);
         let mut endpoint = self.with_tls(endpoint)?;
         if self.allows_http() {
             endpoint = endpoint.dangerously_allow_http();
@@ -46,7 +46,7 @@ impl Config {
         for setting in &self.trimmed {
             endpoint.note_trimmed(setting.clone());
         }
-        self.asked(endpoint)
+        self.with_request_parameters(endpoint)
     }
 
     /// Checks that a method that presents a certificate has one.
@@ -90,7 +90,7 @@ impl Config {
     /// # Errors
     ///
     /// Names the key that is missing, invalid or contradicts the other.
-    fn located(&self, auth: ClientAuth) -> Result<TokenEndpoint, ConfigError> {
+    fn base_endpoint(&self, auth: ClientAuth) -> Result<TokenEndpoint, ConfigError> {
         let (key, problem) = match (&self.keys.token_url, &self.keys.issuer) {
             (Some(url), None) => {
                 return Ok(TokenEndpoint::new(self.url("token_url", url)?, auth));
@@ -143,11 +143,11 @@ impl Config {
     /// # Errors
     ///
     /// Names the key whose value is invalid, or `parameters` if a name has a key of its own.
-    fn asked(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
+    fn with_request_parameters(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
         let keys = &self.keys;
         // The endpoint's own error is replaced, because it would contain values.
         let usable = |endpoint: TokenEndpoint, key, problem: &str| {
-            let checked = endpoint.check().map_err(|_| self.invalid(key, problem));
+            let checked = endpoint.validate().map_err(|_| self.invalid(key, problem));
             checked.map(|()| endpoint)
         };
         // Checked before parameters are added, so that a later failure is known to concern a parameter.
@@ -166,7 +166,7 @@ impl Config {
             // silently.
             let taken = REPEATABLE.contains(&name.as_str()) && self.is_set(name);
             // At this point only a reserved parameter name fails the check.
-            if taken || endpoint.check().is_err() {
+            if taken || endpoint.validate().is_err() {
                 let problem = format!("holds {name}, which has a key of its own; remove it");
                 return Err(self.invalid("parameters", problem));
             }

@@ -31,7 +31,7 @@ use http::HeaderName;
 
 pub use self::error::ConfigError;
 use self::schema::{Keys, names};
-use super::{ClientCredentialsLayer, ClientCredentialsLayerBuilder, SharedTokenSource};
+use super::{ClientCredentialsLayer, ClientCredentialsLayerBuilder, BoxTokenSource};
 use crate::Origin;
 
 /// Settings of a [`TokenEndpoint`](super::TokenEndpoint) and its [`ClientCredentialsLayer`], read from the environment
@@ -140,12 +140,12 @@ impl Config {
     /// # Errors
     ///
     /// As for [`endpoint`](Self::endpoint). An API key and a token endpoint exclude each other.
-    fn source(&self) -> Result<SharedTokenSource, ConfigError> {
+    fn source(&self) -> Result<BoxTokenSource, ConfigError> {
         if let Some(key) = self.api_key()? {
-            return Ok(SharedTokenSource::new(key));
+            return Ok(BoxTokenSource::new(key));
         }
         self.check_certificate(true)?;
-        self.endpoint().map(SharedTokenSource::new)
+        self.endpoint().map(BoxTokenSource::new)
     }
 
     /// Parses an origin. `number` is its position in the list, from 1. Errors contain the position instead of the text,

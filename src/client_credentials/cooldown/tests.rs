@@ -6,8 +6,8 @@ use crate::{Clock, SystemClock, client_credentials::AccessToken};
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn token(name: &str) -> TokenIdentity {
-    AccessToken::new(name).identity()
+fn token(name: &str) -> TokenFingerprint {
+    AccessToken::new(name).fingerprint()
 }
 
 fn start() -> Moment {
@@ -22,8 +22,8 @@ fn cooldown(name: &str, origin: usize, now: Moment) -> Cooldown {
 }
 
 fn replaced(cooldown: &mut Cooldown, name: &str, origin: usize, now: Moment) {
-    cooldown.forced_by(origin);
-    cooldown.ended(FetchReason::Rejected, Some(token(name)), now);
+    cooldown.set_rejected_at(origin);
+    cooldown.on_refresh_ended(FetchReason::Rejected, Some(token(name)), now);
 }
 
 #[test]
@@ -34,10 +34,10 @@ fn it_lasts_for_its_length_but_for_half_of_a_life_at_most() {
         let (life, length) = (life.map(Duration::from_secs), length * SECOND);
 
         assert_eq!(cooldown.length(Some(0), life), length);
-        assert!(cooldown.holds(0, now.after(length - MS), life), "{life:?}");
-        assert!(!cooldown.holds(0, now.after(length), life), "{life:?}");
+        assert!(cooldown.is_active(0, now.after(length - MS), life), "{life:?}");
+        assert!(!cooldown.is_active(0, now.after(length), life), "{life:?}");
     }
-    assert!(!Cooldown::new(10 * SECOND, 1).holds(0, now, None));
+    assert!(!Cooldown::new(10 * SECOND, 1).is_active(0, now, None));
 }
 
 #[test]
@@ -51,13 +51,13 @@ fn only_what_was_asked_for_begins_it() {
         (FetchReason::Rejected, true),
     ] {
         let mut cooldown = Cooldown::new(10 * SECOND, 1);
-        cooldown.forced_by(0);
-        cooldown.ended(reason, Some(token("a")), now);
+        cooldown.set_rejected_at(0);
+        cooldown.on_refresh_ended(reason, Some(token("a")), now);
 
         let later = now.after(10 * SECOND - MS);
-        assert_eq!(cooldown.holds(0, later, None), begins, "{reason:?}");
+        assert_eq!(cooldown.is_active(0, later, None), begins, "{reason:?}");
         // What somebody asked for by hand replaces no refused token.
-        cooldown.token_refused(token("a"), 0, false, now);
+        cooldown.on_rejected(token("a"), 0, false, now);
         let doubled = cooldown.length(Some(0), None) == 20 * SECOND;
         assert_eq!(doubled, reason == FetchReason::Rejected, "{reason:?}");
     }
@@ -69,14 +69,14 @@ fn it_doubles_once_per_token_up_to_ten_minutes() {
     let mut cooldown = Cooldown::new(10 * SECOND, 1);
     for length in [20, 40, 80, 160, 320, 600, 600] {
         replaced(&mut cooldown, "a", 0, now);
-        cooldown.token_refused(token("b"), 0, false, now);
+        cooldown.on_rejected(token("b"), 0, false, now);
         for _ in 0..2 {
-            cooldown.token_refused(token("a"), 0, false, now.after(SECOND));
+            cooldown.on_rejected(token("a"), 0, false, now.after(SECOND));
             assert_eq!(cooldown.length(Some(0), None), length * SECOND);
         }
         // It begins anew with the refusal.
         let end = now.after(SECOND + length * SECOND - MS);
-        assert!(cooldown.holds(0, end, None));
+        assert!(cooldown.is_active(0, end, None));
     }
 }
 
@@ -86,35 +86,35 @@ fn a_base_beyond_ten_minutes_is_not_doubled_and_does_not_overflow() {
     for base in [900 * SECOND, Duration::MAX] {
         let mut longer = Cooldown::new(base, 1);
         replaced(&mut longer, "a", 0, now);
-        longer.token_refused(token("a"), 0, false, now);
+        longer.on_rejected(token("a"), 0, false, now);
 
         assert_eq!(longer.length(Some(0), None), base);
-        assert!(longer.holds(0, now.after(899 * SECOND), None));
+        assert!(longer.is_active(0, now.after(899 * SECOND), None));
     }
     let mut none = Cooldown::new(Duration::ZERO, 1);
     replaced(&mut none, "a", 0, now);
-    none.token_refused(token("a"), 0, false, now);
-    assert!(!none.holds(0, now, None));
+    none.on_rejected(token("a"), 0, false, now);
+    assert!(!none.is_active(0, now, None));
 }
 
 #[test]
 fn each_origin_has_its_own_and_a_second_passes_between_any_two() {
     let now = start();
     let mut cooldown = cooldown("a", 1, now);
-    cooldown.token_refused(token("a"), 1, false, now);
+    cooldown.on_rejected(token("a"), 1, false, now);
     assert_eq!(cooldown.length(Some(1), None), 20 * SECOND);
     assert_eq!(cooldown.length(Some(0), None), 10 * SECOND);
-    cooldown.token_accepted(0);
+    cooldown.on_accepted(0);
 
     for (origin, held) in [(0, SECOND), (1, 20 * SECOND), (2, SECOND)] {
-        assert!(cooldown.holds(origin, now.after(held - MS), None));
-        assert!(!cooldown.holds(origin, now.after(held), None), "{origin}");
+        assert!(cooldown.is_active(origin, now.after(held - MS), None));
+        assert!(!cooldown.is_active(origin, now.after(held), None), "{origin}");
     }
     // It was not accepted there since: another one does not help at once.
-    cooldown.token_refused(token("a"), 2, false, now);
+    cooldown.on_rejected(token("a"), 2, false, now);
     assert_eq!(cooldown.length(Some(2), None), 10 * SECOND);
-    assert!(cooldown.holds(2, now.after(10 * SECOND - MS), None));
-    assert!(!cooldown.holds(2, now.after(10 * SECOND), None));
+    assert!(cooldown.is_active(2, now.after(10 * SECOND - MS), None));
+    assert!(!cooldown.is_active(2, now.after(10 * SECOND), None));
 }
 
 #[test]
@@ -123,16 +123,16 @@ fn a_success_where_the_token_was_refused_ends_the_doubling() {
     let mut cooldown = cooldown("a", 1, now);
     // Until it is accepted or refused, each origin is of interest.
     assert!((0..3).all(|origin| cooldown.is_tracked(origin)));
-    cooldown.token_refused(token("a"), 1, false, now);
-    cooldown.token_refused(token("a"), 2, false, now);
-    cooldown.token_accepted(0);
+    cooldown.on_rejected(token("a"), 1, false, now);
+    cooldown.on_rejected(token("a"), 2, false, now);
+    cooldown.on_accepted(0);
 
     assert_eq!(
         [0, 1, 2].map(|o| cooldown.is_tracked(o)),
         [false, true, false]
     );
     assert_eq!(cooldown.length(Some(1), None), 20 * SECOND);
-    cooldown.token_accepted(1);
+    cooldown.on_accepted(1);
     assert_eq!(cooldown.length(Some(1), None), 10 * SECOND);
     assert!(!cooldown.is_tracked(1));
     assert!(!Cooldown::new(SECOND, 1).is_tracked(0));
@@ -144,8 +144,8 @@ fn a_token_that_was_accepted_is_not_one_that_took_the_place_of_another() {
     let now = start();
     let mut cooldown = cooldown("a", 0, now);
 
-    cooldown.token_accepted(0);
-    cooldown.token_refused(token("a"), 0, false, now);
+    cooldown.on_accepted(0);
+    cooldown.on_rejected(token("a"), 0, false, now);
 
     assert_eq!(cooldown.length(Some(0), None), 10 * SECOND);
 }
@@ -157,7 +157,7 @@ fn an_origin_that_wants_another_scheme_of_two_tokens_wants_it_for_ten_minutes() 
         let mut cooldown = cooldown("a", 0, now);
         assert!(!cooldown.wants_other_scheme(0, now));
 
-        cooldown.token_refused(token("a"), 0, for_other_scheme, now);
+        cooldown.on_rejected(token("a"), 0, for_other_scheme, now);
 
         let wants = |after| cooldown.wants_other_scheme(0, now.after(after));
         assert_eq!(wants(600 * SECOND - MS), for_other_scheme);
@@ -172,12 +172,12 @@ fn a_token_works_for_others_for_five_seconds_after_it_did() {
     for at in [Duration::ZERO, SECOND, 3600 * SECOND] {
         let successes = Successes::new(2, epoch);
         let sent_at = epoch + at;
-        assert!(!successes.works_elsewhere(0, sent_at, sent_at));
+        assert!(!successes.is_accepted_by_others(0, sent_at, sent_at));
         successes.record(1, sent_at);
 
         for (later, works) in [(0, true), (4999, true), (5000, false), (9999, false)] {
             let now = sent_at + later * MS;
-            assert_eq!(successes.works_elsewhere(0, now, now), works, "{later}");
+            assert_eq!(successes.is_accepted_by_others(0, now, now), works, "{later}");
         }
     }
 }
@@ -189,7 +189,7 @@ fn at_the_same_origin_only_a_later_request_counts() {
     let sent_at = epoch + SECOND;
     successes.record(0, sent_at);
 
-    let works = |refused: Instant| successes.works_elsewhere(0, refused, sent_at + SECOND);
+    let works = |refused: Instant| successes.is_accepted_by_others(0, refused, sent_at + SECOND);
     assert!(works(sent_at - MS));
     assert!(!works(sent_at));
     assert!(!works(sent_at + MS));
@@ -201,30 +201,30 @@ fn a_success_is_noted_every_tenth_of_a_second_from_the_first_on() {
     let successes = Successes::new(1, epoch);
     let noted = |at: u32, before: u32| {
         successes.record(0, epoch + at * MS);
-        successes.works_elsewhere(0, epoch + before * MS, epoch + at * MS)
+        successes.is_accepted_by_others(0, epoch + before * MS, epoch + at * MS)
     };
     successes.record(0, epoch + 7 * MS);
-    assert!(successes.works_elsewhere(0, epoch + 6 * MS, epoch + 7 * MS));
+    assert!(successes.is_accepted_by_others(0, epoch + 6 * MS, epoch + 7 * MS));
     assert!(!noted(106, 7));
     assert!(noted(107, 106));
     assert!(!noted(206, 107));
     // An origin that is not there has no successes.
     successes.record(1, epoch + SECOND);
-    assert!(!successes.works_elsewhere(1, epoch, epoch + 20 * SECOND));
+    assert!(!successes.is_accepted_by_others(1, epoch, epoch + 20 * SECOND));
 }
 
 #[test]
 fn what_the_cooldown_tracks_is_watched() {
     let now = start();
     let successes = Successes::new(3, now.instant());
-    let watched = || [0, 1, 2, 3].map(|origin| successes.is_watched(origin));
+    let watched = || [0, 1, 2, 3].map(|origin| successes.is_tracked(origin));
     assert_eq!(watched(), [false; 4]);
 
     let mut cooldown = cooldown("a", 1, now);
-    successes.watch(&cooldown);
+    successes.update_tracked(&cooldown);
     assert_eq!(watched(), [true, true, true, false]);
-    cooldown.token_accepted(1);
-    successes.watch(&cooldown);
+    cooldown.on_accepted(1);
+    successes.update_tracked(&cooldown);
 
     assert_eq!(watched(), [true, false, true, false]);
 }
@@ -236,10 +236,10 @@ fn a_success_is_known_by_its_origin_and_from_when_it_was_sent() {
     successes.record(0, epoch + SECOND);
 
     assert_eq!(
-        [0, 1, 2].map(|origin| successes.any(origin)),
+        [0, 1, 2].map(|origin| successes.was_accepted_at(origin)),
         [true, false, false]
     );
-    assert!(successes.any_since(0, epoch + SECOND - MS));
-    assert!(!successes.any_since(0, epoch + SECOND));
-    assert!(!successes.any_since(1, epoch) && !successes.any_since(2, epoch));
+    assert!(successes.was_accepted_since(0, epoch + SECOND - MS));
+    assert!(!successes.was_accepted_since(0, epoch + SECOND));
+    assert!(!successes.was_accepted_since(1, epoch) && !successes.was_accepted_since(2, epoch));
 }

@@ -12,22 +12,22 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     TokenEndpoint,
     auth::ClientAuthentication,
-    fetch::Failed,
-    transport::{Ready, Transport},
+    fetch::FailedAttempt,
+    transport::{ReadyClient, Transport},
 };
 use crate::{
     backoff::Backoff,
     client_credentials::{
-        AccessToken, CacheIdentity, FetchContext, RevokeContext, TokenError, TokenErrorKind,
-        TokenEvent, TokenSource, context::Surroundings,
+        AccessToken, CacheKey, FetchContext, RevokeContext, TokenError, TokenErrorKind,
+        TokenEvent, TokenSource, context::SourceContext,
     },
-    clock::after,
+    clock::add_capped,
 };
 
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        let token = self.attempts(cx.surroundings()).await;
-        token.map_err(|error| self.name(error))
+        let token = self.fetch_with_retries(cx.surroundings()).await;
+        token.map_err(|error| self.with_endpoint(error))
     }
 
     /// A change of any secret, of the grant's tokens or of the certificate ends the backoff after a permanent failure.
@@ -49,8 +49,8 @@ impl TokenSource for TokenEndpoint {
         self.revocation.is_some()
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        self.identify().await
+    async fn cache_key(&self) -> Option<CacheKey> {
+        self.compute_cache_key().await
     }
 }
 
@@ -66,14 +66,14 @@ impl TokenEndpoint {
     ///
     /// The error of the last attempt, with the number of token requests that were sent. If both the current credentials
     /// and the fallback are rejected, the error of the current ones.
-    async fn attempts(&self, cx: &Surroundings<'_>) -> Result<AccessToken, TokenError> {
-        self.check()?;
-        self.report_notes(cx);
+    async fn fetch_with_retries(&self, cx: &SourceContext<'_>) -> Result<AccessToken, TokenError> {
+        self.validate()?;
+        self.report_warnings(cx);
         // An unreadable certificate does not fail the fetch while a client with an earlier one exists.
-        let Ready { transport, missed } = self.client.ready().await?;
+        let ReadyClient { transport, stale_reason: missed } = self.client.ready().await?;
         let old_certificate = missed.is_some();
         if let Some(error) = missed {
-            self.tell_kept(error, cx);
+            self.emit_fallback_used(error, cx);
         }
         // Number of retries after transient errors. Rejections are not counted.
         let mut retries = 0;
@@ -87,7 +87,7 @@ impl TokenEndpoint {
         let mut refused = None;
         loop {
             let kept = refused.is_some();
-            let failed = match self.attempt_in_time(&transport, retries, kept, cx).await {
+            let failed = match self.attempt_with_timeout(&transport, retries, kept, cx).await {
                 Ok(token) if old_certificate => {
                     // Other processes may have the new certificate already, so this token belongs to another cache key.
                     return Ok(token.unshareable());
@@ -95,29 +95,29 @@ impl TokenEndpoint {
                 Ok(token) => return Ok(token),
                 Err(failed) => failed,
             };
-            requests += u32::from(failed.asked);
-            let failed = Failed {
+            requests += u32::from(failed.request_sent);
+            let failed = FailedAttempt {
                 error: failed.error.with_requests(requests),
                 ..failed
             };
-            if failed.error.kind() == TokenErrorKind::CredentialsRefused {
+            if failed.error.kind() == TokenErrorKind::InvalidClient {
                 refusals += 1;
                 // The file may have been replaced between the read and the rejection.
                 if !read_again && self.auth.changed().await {
                     read_again = true;
                     refused = None;
-                } else if failed.has_kept && refused.is_none() {
-                    self.tell_kept(failed.error.clone(), cx);
+                } else if failed.has_fallback && refused.is_none() {
+                    self.emit_fallback_used(failed.error.clone(), cx);
                     refused = Some(failed.error);
                 } else {
                     // Report the rejection of the current secret, which is the one that the operator can fix.
                     let error = refused.unwrap_or(failed.error).with_requests(requests);
                     // A rejection without an error code counts as permanent if other credentials are rejected as well.
-                    return Err(if refusals > 1 { error.lasting() } else { error });
+                    return Err(if refusals > 1 { error.into_permanent() } else { error });
                 }
-            } else if retries < self.retries && is_hiccup(&failed.error) {
+            } else if retries < self.retries && is_retryable(&failed.error) {
                 retries += 1;
-                self.wait(failed.error, retries, cx).await?;
+                self.wait_before_retry(failed.error, retries, cx).await?;
             } else {
                 return Err(failed.error);
             }
@@ -130,29 +130,29 @@ impl TokenEndpoint {
     /// # Errors
     ///
     /// The error of the attempt, or a timeout, which counts as a request that was sent.
-    async fn attempt_in_time(
+    async fn attempt_with_timeout(
         &self,
         transport: &Transport,
         retries: u32,
         kept: bool,
-        cx: &Surroundings<'_>,
-    ) -> Result<AccessToken, Failed> {
+        cx: &SourceContext<'_>,
+    ) -> Result<AccessToken, FailedAttempt> {
         // The last possible attempt gets all the remaining time.
         if retries > 0 || self.retries == 0 {
             return self.attempt(transport, kept, cx.deadline(), cx).await;
         }
         let now = cx.clock().now();
-        let limit = left(now, cx) / 2;
-        let deadline = after(now, limit);
+        let limit = time_left(now, cx) / 2;
+        let deadline = add_capped(now, limit);
         // The attempt has the same deadline for waits without a request, such as a signer. The attempt is polled before
         // the timer, so that its own error, which names what is late, takes precedence.
         timeout_at(deadline, self.attempt(transport, kept, deadline, cx))
             .await
             .unwrap_or_else(|_| {
-                Err(Failed {
+                Err(FailedAttempt {
                     error: TokenError::timeout(limit),
-                    asked: true,
-                    has_kept: false,
+                    request_sent: true,
+                    has_fallback: false,
                 })
             })
     }
@@ -160,18 +160,18 @@ impl TokenEndpoint {
     /// Waits before the next attempt. Returns `error` if the time left is too short.
     ///
     /// Emits an event before the delay, so that a slow fetch is explained while it runs.
-    async fn wait(
+    async fn wait_before_retry(
         &self,
         error: TokenError,
         attempt: u32,
-        cx: &Surroundings<'_>,
+        cx: &SourceContext<'_>,
     ) -> Result<(), TokenError> {
-        let wait = HICCUP.wait(attempt, cx.random());
+        let wait = RETRY_BACKOFF.wait(attempt, cx.random());
         // An attempt that would begin after the deadline cannot succeed.
-        if wait >= left(cx.clock().now(), cx) {
+        if wait >= time_left(cx.clock().now(), cx) {
             return Err(error);
         }
-        let error = self.name(error);
+        let error = self.with_endpoint(error);
         cx.emit(|credential| TokenEvent::FetchRetrying {
             credential,
             attempt,
@@ -183,9 +183,9 @@ impl TokenEndpoint {
     }
 
     /// Emits an event: fallback credentials are used because of `error`.
-    pub(super) fn tell_kept(&self, error: TokenError, cx: &Surroundings<'_>) {
-        let error = self.name(error);
-        cx.emit(|credential| TokenEvent::KeptSecretUsed {
+    pub(super) fn emit_fallback_used(&self, error: TokenError, cx: &SourceContext<'_>) {
+        let error = self.with_endpoint(error);
+        cx.emit(|credential| TokenEvent::FallbackSecretUsed {
             credential,
             error: &error,
         });
@@ -193,7 +193,7 @@ impl TokenEndpoint {
 }
 
 /// Returns the time until the deadline of the fetch.
-fn left(now: Instant, cx: &Surroundings<'_>) -> Duration {
+fn time_left(now: Instant, cx: &SourceContext<'_>) -> Duration {
     cx.deadline().saturating_duration_since(now)
 }
 
@@ -201,7 +201,7 @@ fn left(now: Instant, cx: &Surroundings<'_>) -> Duration {
 /// delay.
 ///
 /// A 500 is not retried within a fetch.
-fn is_hiccup(error: &TokenError) -> bool {
+fn is_retryable(error: &TokenError) -> bool {
     let passes = match error.kind() {
         TokenErrorKind::Timeout | TokenErrorKind::Transport => true,
         TokenErrorKind::SigningFailed => error.is_transient(),
@@ -220,7 +220,7 @@ fn is_hiccup(error: &TokenError) -> bool {
 }
 
 /// Backoff between the attempts of one fetch: initial and maximum interval.
-const HICCUP: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(2));
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(2));
 
 #[cfg(test)]
 mod tests {

@@ -6,14 +6,14 @@
 use super::{
     AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, transport::Certificate,
 };
-use crate::client_credentials::CacheIdentity;
+use crate::client_credentials::CacheKey;
 
 impl TokenEndpoint {
     /// Returns the cache key: everything that affects which token is issued.
     ///
     /// Returns `None` if a part is unknown: an authentication method without a cache key, an unreadable secret, or a
     /// certificate that only the HTTP client has.
-    pub(super) async fn identify(&self) -> Option<CacheIdentity> {
+    pub(super) async fn compute_cache_key(&self) -> Option<CacheKey> {
         let certificate = self.client.certificate().await;
         // Only these methods authenticate with the certificate. For others an unknown one does not change the token.
         let shows_one = self
@@ -25,14 +25,14 @@ impl TokenEndpoint {
             return None;
         }
         // A new setting that affects the token must be added below.
-        let identity = CacheIdentity::new("token endpoint");
+        let identity = CacheKey::new("token endpoint");
         let identity = match &self.location {
             Location::Known(uri) => identity.field("endpoint", uri.to_string()),
             Location::Discovered(discovery) => identity.field("discovered", discovery.issuer()),
         };
         let identity = identity
             .field("issuer", self.issuer.as_deref().unwrap_or_default())
-            .nested("grant", &self.grant.identify().await?)
+            .nested("grant", &self.grant.cache_key().await?)
             .nested("auth", &self.auth.cache_identity().await?);
         let identity = match &certificate {
             Certificate::None => identity.field("certificate", "none"),

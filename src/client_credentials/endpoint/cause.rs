@@ -9,17 +9,17 @@ use crate::error::chain;
 
 /// Describes `error`, the failure of a request over https or plain http. Returns `None` if its cause is not a known
 /// one.
-pub(super) fn words(error: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
+pub(super) fn describe(error: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
     // The outermost error with a known cause determines the description.
     chain(error).find_map(|link| {
-        of_io(link)
+        describe_io(link)
             .or_else(|| of_tls(link))
-            .or_else(|| of_text(link, https))
+            .or_else(|| describe_text(link, https))
     })
 }
 
 /// Describes an I/O error by its kind.
-fn of_io(link: &(dyn Error + 'static)) -> Option<&'static str> {
+fn describe_io(link: &(dyn Error + 'static)) -> Option<&'static str> {
     match link.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::ConnectionRefused => Some(
             "could not be sent: the connection was refused; check the host and the port, and that the server runs",
@@ -53,7 +53,7 @@ fn of_tls(_: &(dyn Error + 'static)) -> Option<&'static str> {
 }
 
 /// Describes an error by its text, for error types that are private or belong to other TLS libraries.
-fn of_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
+fn describe_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
     let text = link.to_string();
     let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
     if has(&[
@@ -117,7 +117,7 @@ mod tests {
             (text("invalid HTTP version parsed"), true, None),
             (kind(io::ErrorKind::ConnectionReset), true, None),
         ] {
-            let words = words(&error, https);
+            let words = describe(&error, https);
 
             assert_eq!(words.is_some(), says.is_some(), "{error:?}");
             assert!(
@@ -129,7 +129,7 @@ mod tests {
         {
             let tls = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
             assert_eq!(
-                words(
+                describe(
                     &wrapped(io::Error::new(io::ErrorKind::InvalidData, tls)),
                     true
                 ),

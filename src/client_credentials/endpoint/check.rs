@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 use super::{
     AssertionAudience, Location, RevocationEndpoint, TokenEndpoint,
     auth::ClientAuthentication,
-    notes::{Note, report_trimmed},
+    notes::{Warning, report_trimmed},
 };
 use crate::{
     Origin,
-    client_credentials::{TokenError, TokenEvent, context::Surroundings},
+    client_credentials::{TokenError, TokenEvent, context::SourceContext},
 };
 
 impl TokenEndpoint {
@@ -24,23 +24,23 @@ impl TokenEndpoint {
     /// # Errors
     ///
     /// A permanent [`TokenError`] that names the setting. The first token request would return the same error.
-    pub fn check(&self) -> Result<(), TokenError> {
+    pub fn validate(&self) -> Result<(), TokenError> {
         // The first problem is reported, in the order of the connection: location, revocation, parameters,
         // authentication, audience.
         let problem = self
-            .place_problem()
+            .location_problem()
             .or_else(|| self.revocation_problem())
             .or_else(|| self.parameter_problem())
             .map(|problem| TokenError::configuration(format!("was not sent: {problem}")));
         problem
             .map_or(Ok(()), Err)
             .and_then(|()| self.auth.check())
-            .and_then(|()| self.check_audience())
-            .map_err(|error| self.name(error))
+            .and_then(|()| self.validate_audience())
+            .map_err(|error| self.with_endpoint(error))
     }
 
     /// Returns the problem with the URL of the endpoint or the issuer.
-    fn place_problem(&self) -> Option<String> {
+    fn location_problem(&self) -> Option<String> {
         match &self.location {
             Location::Known(uri) => self.uri_problem(uri, "the token endpoint"),
             Location::Discovered(discovery) => match discovery.issuer().parse() {
@@ -84,7 +84,7 @@ impl TokenEndpoint {
 
     /// Checks that the audience of signed assertions is known. An assertion without an audience could be replayed at
     /// another server.
-    fn check_audience(&self) -> Result<(), TokenError> {
+    fn validate_audience(&self) -> Result<(), TokenError> {
         let unknown = self.assertion_audience == AssertionAudience::Issuer && self.issuer.is_none();
         if unknown && self.auth.needs_audience() {
             return Err(TokenError::configuration(NO_AUDIENCE));
@@ -154,7 +154,7 @@ impl TokenEndpoint {
 
     /// Records that the value of the configuration key `setting` was trimmed.
     pub(in crate::client_credentials) fn note_trimmed(&mut self, setting: String) {
-        self.notes.add(Note::Trimmed(setting.into()));
+        self.warnings.add(Warning::Trimmed(setting.into()));
     }
 
     /// Records a certificate that is not trusted, from the file that the configuration key `setting` names.
@@ -164,20 +164,20 @@ impl TokenEndpoint {
         setting: String,
         problem: String,
     ) {
-        self.notes.add(Note::Certificate { setting, problem });
+        self.warnings.add(Warning::Certificate { setting, problem });
     }
 
     /// Emits an event for each peculiarity of the settings, once for the endpoint and its clones.
     ///
     /// Called by the first fetch, when the layer's sinks are known.
-    pub(super) fn report_notes(&self, cx: &Surroundings<'_>) {
-        if !self.notes.are_due() {
+    pub(super) fn report_warnings(&self, cx: &SourceContext<'_>) {
+        if !self.warnings.should_report() {
             return;
         }
         if self.auth.trims_id() {
             report_trimmed("client id", cx);
         }
-        self.notes.report(cx);
+        self.warnings.report(cx);
         for (setting, rule) in self.deviations() {
             cx.emit(|credential| TokenEvent::NonstandardSetting {
                 credential,

@@ -3,8 +3,8 @@
 //! Without the feature `https` there is no default client, and an endpoint needs a service of the user.
 
 #[cfg(feature = "https")]
-use super::own::OwnClient;
-use super::transport::{Certificate, Ready, Transport};
+use super::own::DefaultClient;
+use super::transport::{Certificate, ReadyClient, Transport};
 use crate::client_credentials::TokenError;
 
 /// The HTTP client that sends token requests.
@@ -14,7 +14,7 @@ pub(super) enum Client {
     Service(Transport),
     #[cfg(feature = "https")]
     /// The default client of this crate.
-    Own(OwnClient),
+    Own(DefaultClient),
     #[cfg(not(feature = "https"))]
     /// No client. A fetch reports that a client is missing.
     None,
@@ -23,7 +23,7 @@ pub(super) enum Client {
 impl Client {
     /// Returns the default client. Replaces a service of the user.
     #[cfg(feature = "https")]
-    pub(super) fn own(&mut self) -> &mut OwnClient {
+    pub(super) fn own(&mut self) -> &mut DefaultClient {
         if let Self::Service(_) = self {
             *self = Self::default();
         }
@@ -51,7 +51,7 @@ impl Client {
     /// # Errors
     ///
     /// A configuration error without a client; otherwise the error of a certificate that cannot be read or used.
-    pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
+    pub(super) async fn ready(&self) -> Result<ReadyClient, TokenError> {
         match self {
             Self::Service(transport) => Ok(transport.clone().into()),
             #[cfg(feature = "https")]
@@ -79,7 +79,7 @@ impl Client {
 impl Default for Client {
     fn default() -> Self {
         #[cfg(feature = "https")]
-        return Self::Own(OwnClient::default());
+        return Self::Own(DefaultClient::default());
         #[cfg(not(feature = "https"))]
         return Self::None;
     }

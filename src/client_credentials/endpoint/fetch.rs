@@ -14,33 +14,33 @@ use super::{
     AssertionAudience, Location, TokenEndpoint, TokenRequest,
     auth::{ClientAuthentication, Target},
     claims::Claims,
-    discovery::{Able, Choice},
+    discovery::{ClientCapabilities, ResolvedEndpoint},
     form::Form,
     notes::report_trimmed,
     response,
     transport::{Certificate, Transport},
 };
 use crate::client_credentials::{
-    AccessToken, TokenError, TokenErrorKind, TokenEvent, context::Surroundings,
+    AccessToken, TokenError, TokenErrorKind, TokenEvent, context::SourceContext,
 };
 
 /// Why an attempt returned no token.
-pub(super) struct Failed {
+pub(super) struct FailedAttempt {
     /// The error.
     pub(super) error: TokenError,
     /// Whether a token request was sent.
-    pub(super) asked: bool,
+    pub(super) request_sent: bool,
     /// Whether the server rejected the credentials and fallback credentials, which obtained a token before, are
     /// available.
-    pub(super) has_kept: bool,
+    pub(super) has_fallback: bool,
 }
 
-impl From<TokenError> for Failed {
+impl From<TokenError> for FailedAttempt {
     fn from(error: TokenError) -> Self {
         Self {
             error,
-            asked: false,
-            has_kept: false,
+            request_sent: false,
+            has_fallback: false,
         }
     }
 }
@@ -57,39 +57,39 @@ impl TokenEndpoint {
         transport: &Transport,
         kept: bool,
         deadline: Instant,
-        cx: &Surroundings<'_>,
-    ) -> Result<AccessToken, Failed> {
-        let choice = self.locate(transport, cx).await?;
+        cx: &SourceContext<'_>,
+    ) -> Result<AccessToken, FailedAttempt> {
+        let choice = self.resolve(transport, cx).await?;
         let mut request = self.request(choice, kept, deadline, cx).await?;
         for name in request.used.take_trimmed() {
             report_trimmed(name, cx);
         }
         // A secret that could not be read was replaced by its last value, so the cache key computed from the current
         // secrets does not describe this token.
-        let missed = request.used.take_missed();
+        let missed = request.used.take_read_errors();
         let mut private = kept || !missed.is_empty();
         for error in missed {
-            self.tell_kept(error, cx);
+            self.emit_fallback_used(error, cx);
         }
         // Taken before the request is sent: the lifetime counts from then, so a slow response never extends it.
         let sent_at = cx.clock().now();
         let http = into_http(request.token_endpoint().clone(), &mut request);
         let read = transport.send(http).await.and_then(|answered| {
-            let context = self.reading(&request, cx);
+            let context = self.response_context(&request, cx);
             response::read(answered.status, &answered.headers, &answered.body, &context)
         });
-        let (token, quirks) = read.map_err(|error| Failed {
-            asked: true,
-            has_kept: error.kind() == TokenErrorKind::CredentialsRefused
-                && request.used.have_others_kept(),
+        let (token, quirks) = read.map_err(|error| FailedAttempt {
+            request_sent: true,
+            has_fallback: error.kind() == TokenErrorKind::InvalidClient
+                && request.used.has_fallback(),
             // The metadata may name an endpoint other than the configured one, such as a `mtls_endpoint_aliases`
             // member.
-            error: error.with_endpoint(response::place(request.token_endpoint())),
+            error: error.with_endpoint(response::redacted_uri(request.token_endpoint())),
         })?;
         // A token was issued, so these credentials become the fallback.
-        request.used.keep();
+        request.used.set_fallbacks();
         for quirk in quirks {
-            cx.emit(|credential| TokenEvent::QuirkMet { credential, quirk });
+            cx.emit(|credential| TokenEvent::NonConformingResponse { credential, non_conformance: quirk });
         }
         if token
             .expose()
@@ -108,20 +108,20 @@ impl TokenEndpoint {
     }
 
     /// Locates the token endpoint and selects the authentication method.
-    async fn locate(
+    async fn resolve(
         &self,
         transport: &Transport,
-        cx: &Surroundings<'_>,
-    ) -> Result<Choice, TokenError> {
+        cx: &SourceContext<'_>,
+    ) -> Result<ResolvedEndpoint, TokenError> {
         // With a configured URL the preferred method is used; with metadata the first one that the server supports.
-        let able = Able {
+        let able = ClientCapabilities {
             methods: self.auth.methods(),
             algorithm: self.auth.algorithm(),
         };
         match &self.location {
-            Location::Known(uri) => Ok(Choice::at(uri.clone(), able.methods)),
+            Location::Known(uri) => Ok(ResolvedEndpoint::at(uri.clone(), able.methods)),
             Location::Discovered(discovery) => {
-                discovery.choice(transport, able, self.allow_http, cx).await
+                discovery.resolve(transport, able, self.allow_http, cx).await
             }
         }
     }
@@ -133,13 +133,13 @@ impl TokenEndpoint {
     /// A secret that cannot be read, a signer that fails, or a parameter that is set twice.
     async fn request(
         &self,
-        choice: Choice,
+        choice: ResolvedEndpoint,
         kept: bool,
         deadline: Instant,
-        cx: &Surroundings<'_>,
+        cx: &SourceContext<'_>,
     ) -> Result<TokenRequest, TokenError> {
         let uri = choice.token_endpoint.clone();
-        let mut request = self.blank(&uri, choice, &self.assertion_audience, deadline, cx);
+        let mut request = self.base_request(&uri, choice, &self.assertion_audience, deadline, cx);
         self.grant.write(&mut request).await?;
         // Without the parameter the server uses its default scope (RFC 6749 §3.3).
         if !self.scopes.is_empty() {
@@ -149,19 +149,19 @@ impl TokenEndpoint {
         // Values of additional parameters are redacted from the server's error text, except those in `OPEN_PARAMETERS`.
         request
             .secrets
-            .extend(self.parameters.but(&OPEN_PARAMETERS));
+            .extend(self.parameters.except(&PUBLIC_PARAMETERS));
         self.authenticate(&mut request, kept).await?;
         Ok(request)
     }
 
     /// Returns the settings for reading the response to `request`.
-    pub(super) fn reading<'a>(
+    pub(super) fn response_context<'a>(
         &'a self,
         request: &'a TokenRequest,
-        cx: &Surroundings<'_>,
+        cx: &SourceContext<'_>,
     ) -> response::Context<'a> {
         response::Context {
-            wall: cx.clock().wall(),
+            wall: cx.clock().wall_clock(),
             default_lifetime: self.default_lifetime,
             bearer_types: &self.bearer_types,
             strict: self.strict,
@@ -171,13 +171,13 @@ impl TokenEndpoint {
     }
 
     /// Creates a request without parameters for the endpoint at `uri`. `audience` is the audience of its assertions.
-    pub(super) fn blank(
+    pub(super) fn base_request(
         &self,
         uri: &Uri,
-        choice: Choice,
+        choice: ResolvedEndpoint,
         audience: &AssertionAudience,
         deadline: Instant,
-        cx: &Surroundings<'_>,
+        cx: &SourceContext<'_>,
     ) -> TokenRequest {
         let audience = match audience {
             AssertionAudience::Issuer => self.known_issuer(&choice),
@@ -193,14 +193,14 @@ impl TokenEndpoint {
                 method: choice.method,
                 typed: self.assertion_typ,
                 now: cx.clock().now(),
-                wall: cx.clock().wall(),
+                wall: cx.clock().wall_clock(),
                 deadline,
             },
         )
     }
 
     /// Returns the issuer as its metadata spells it, unless another one is configured.
-    fn known_issuer(&self, choice: &Choice) -> Option<Arc<str>> {
+    fn known_issuer(&self, choice: &ResolvedEndpoint) -> Option<Arc<str>> {
         match &self.location {
             Location::Discovered(discovery)
                 if self.issuer.as_deref() == Some(discovery.issuer()) =>
@@ -235,14 +235,14 @@ impl TokenEndpoint {
 
     /// Returns the URL of the endpoint for display, without user information and query. For a discovered endpoint, the
     /// issuer as configured.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn redacted_uri(&self) -> String {
         match &self.location {
-            Location::Known(uri) => response::place(uri),
+            Location::Known(uri) => response::redacted_uri(uri),
             Location::Discovered(discovery) => {
                 let issuer = discovery.issuer();
                 let place = issuer
                     .parse()
-                    .map_or_else(|_| "an issuer".to_owned(), |uri| response::place(&uri));
+                    .map_or_else(|_| "an issuer".to_owned(), |uri| response::redacted_uri(&uri));
                 // A parsed URI always has a path, whereas an issuer may have none.
                 match place.strip_suffix('/') {
                     Some(bare) if !issuer.ends_with('/') => bare.to_owned(),
@@ -253,10 +253,10 @@ impl TokenEndpoint {
     }
 
     /// Adds the endpoint's URL to the error, unless it has one.
-    pub(super) fn name(&self, error: TokenError) -> TokenError {
+    pub(super) fn with_endpoint(&self, error: TokenError) -> TokenError {
         match error.endpoint() {
             Some(_) => error,
-            None => error.with_endpoint(self.place()),
+            None => error.with_endpoint(self.redacted_uri()),
         }
     }
 }
@@ -282,7 +282,7 @@ pub(super) fn into_http(uri: Uri, request: &mut TokenRequest) -> Request<Full<By
 }
 
 /// Parameters whose values are not redacted: they are not secret, and servers quote them in error descriptions.
-const OPEN_PARAMETERS: [&str; 3] = ["audience", "authorization_details", "resource"];
+const PUBLIC_PARAMETERS: [&str; 3] = ["audience", "authorization_details", "resource"];
 
 /// Value of `Accept`.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");

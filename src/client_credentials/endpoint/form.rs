@@ -33,7 +33,7 @@ impl Form {
     }
 
     /// Returns the values of all parameters except those in `named`.
-    pub(crate) fn but(&self, named: &[&str]) -> impl Iterator<Item = Secret> {
+    pub(crate) fn except(&self, named: &[&str]) -> impl Iterator<Item = Secret> {
         let others = self
             .0
             .iter()
@@ -73,7 +73,7 @@ impl Form {
     /// Encodes the form. The buffer is zeroized when the last reference to the bytes is dropped.
     pub(crate) fn encode(&self) -> Bytes {
         // Sufficient capacity from the start: a reallocation would leave a copy of the secrets in freed memory.
-        let mut body = Zeroizing::new(String::with_capacity(self.longest()));
+        let mut body = Zeroizing::new(String::with_capacity(self.max_encoded_len()));
         for (name, value) in self.pairs() {
             if !body.is_empty() {
                 body.push('&');
@@ -86,7 +86,7 @@ impl Form {
     }
 
     /// Returns the maximum length of the encoded form, with every byte escaped.
-    fn longest(&self) -> usize {
+    fn max_encoded_len(&self) -> usize {
         let pairs = self.pairs();
         pairs.map(|(n, v)| 3 * (n.len() + v.len()) + 2).sum()
     }
@@ -140,7 +140,7 @@ mod tests {
             }
 
             // The first parameter has no `&` before it.
-            assert_eq!(form.encode().len() + 1, form.longest());
+            assert_eq!(form.encode().len() + 1, form.max_encoded_len());
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
             form.push(name, value);
         }
         let but = |named: &[&str]| -> Vec<_> {
-            let values = form.but(named);
+            let values = form.except(named);
             values.map(|value| value.expose().to_owned()).collect()
         };
 

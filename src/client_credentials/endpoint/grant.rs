@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use super::{SecretSource, TokenRequest, secret::SharedSecret};
-use crate::client_credentials::{CacheIdentity, TokenError};
+use super::{SecretSource, TokenRequest, secret::BoxSecretSource};
+use crate::client_credentials::{CacheKey, TokenError};
 
 /// The grant of a token request. Cheap to clone.
 ///
@@ -63,7 +63,7 @@ enum Kind {
     /// RFC 6749 §4.4.
     ClientCredentials,
     /// RFC 7523 §2.1, with the assertion.
-    JwtBearer(SharedSecret),
+    JwtBearer(BoxSecretSource),
     /// RFC 8693. Boxed, because it is much larger than the other variants.
     TokenExchange(Box<TokenExchange>),
 }
@@ -72,7 +72,7 @@ enum Kind {
 #[derive(Clone)]
 struct TypedToken {
     /// Source of the token.
-    token: SharedSecret,
+    token: BoxSecretSource,
     /// URI of the token's type (RFC 8693 §3).
     token_type: String,
 }
@@ -90,7 +90,7 @@ impl Grant {
     /// If the assertion also identifies the client, use [`ClientAuth::anonymous`](super::ClientAuth).
     #[must_use]
     pub fn jwt_bearer(assertion: impl SecretSource) -> Self {
-        Self(Kind::JwtBearer(SharedSecret::new("assertion", assertion)))
+        Self(Kind::JwtBearer(BoxSecretSource::new("assertion", assertion)))
     }
 
     /// Returns a token exchange (RFC 8693) of `subject`, whose type is a URI such as [`TokenExchange::JWT`]. For
@@ -130,15 +130,15 @@ impl Grant {
     }
 
     /// Returns the cache key of the grant. Returns `None` if one of its tokens cannot be read.
-    pub(super) async fn identify(&self) -> Option<CacheIdentity> {
-        let identity = CacheIdentity::new(self.name());
+    pub(super) async fn cache_key(&self) -> Option<CacheKey> {
+        let identity = CacheKey::new(self.name());
         match &self.0 {
             Kind::ClientCredentials => Some(identity),
             Kind::JwtBearer(assertion) => {
-                let assertion = assertion.look().await?;
+                let assertion = assertion.peek().await?;
                 Some(identity.field("assertion", assertion.expose()))
             }
-            Kind::TokenExchange(exchange) => exchange.identify(identity).await,
+            Kind::TokenExchange(exchange) => exchange.add_to_cache_key(identity).await,
         }
     }
 
@@ -162,7 +162,7 @@ impl TokenExchange {
     pub fn new(subject: impl SecretSource, subject_type: impl Into<String>) -> Self {
         Self {
             subject: TypedToken {
-                token: SharedSecret::new("subject token", subject),
+                token: BoxSecretSource::new("subject token", subject),
                 token_type: subject_type.into(),
             },
             actor: None,
@@ -173,7 +173,7 @@ impl TokenExchange {
     /// Sets the token of the party that acts for the subject (RFC 8693 §2.1). Default: none.
     pub fn actor(mut self, actor: impl SecretSource, actor_type: impl Into<String>) -> Self {
         self.actor = Some(TypedToken {
-            token: SharedSecret::new("actor token", actor),
+            token: BoxSecretSource::new("actor token", actor),
             token_type: actor_type.into(),
         });
         self
@@ -207,8 +207,8 @@ impl TokenExchange {
     }
 
     /// Adds the exchange to a cache key. Returns `None` if a token cannot be read.
-    async fn identify(&self, identity: CacheIdentity) -> Option<CacheIdentity> {
-        let subject = self.subject.token.look().await?;
+    async fn add_to_cache_key(&self, identity: CacheKey) -> Option<CacheKey> {
+        let subject = self.subject.token.peek().await?;
         let identity = identity
             .field("subject", subject.expose())
             .field("type", &self.subject.token_type)
@@ -216,7 +216,7 @@ impl TokenExchange {
         let Some(actor) = &self.actor else {
             return Some(identity);
         };
-        let token = actor.token.look().await?;
+        let token = actor.token.peek().await?;
         Some(
             identity
                 .field("actor", token.expose())

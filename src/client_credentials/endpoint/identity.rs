@@ -31,7 +31,7 @@ pub(super) struct Identity {
 
 /// A certificate chain and its private key, in PEM.
 #[derive(Clone)]
-pub(super) struct Pair {
+pub(super) struct ClientCertificate {
     /// The certificate chain.
     chain: Secret,
     /// The private key.
@@ -52,9 +52,9 @@ impl Identity {
     /// # Errors
     ///
     /// The error of a source, or a transient one after the time limit.
-    pub(super) async fn read(&self) -> Result<Pair, TokenError> {
+    pub(super) async fn read(&self) -> Result<ClientCertificate, TokenError> {
         let both = async {
-            Ok(Pair {
+            Ok(ClientCertificate {
                 chain: self.chain.read().await?,
                 key: self.key.read().await?,
             })
@@ -62,15 +62,15 @@ impl Identity {
         // Transient: a slow source may respond the next time.
         let late = || {
             let text = "was not sent: the client certificate could not be read in time";
-            TokenError::new(TokenErrorKind::Secret, true, text)
+            TokenError::new(TokenErrorKind::SecretUnavailable, true, text)
         };
-        timeout(LONGEST_READ, both)
+        timeout(READ_TIMEOUT, both)
             .await
             .unwrap_or_else(|_| Err(late()))
     }
 }
 
-impl Pair {
+impl ClientCertificate {
     /// Returns the chain, for comparison and for the cache key.
     pub(super) fn certificate(&self) -> Certificate {
         Certificate::Known(self.chain.expose().as_bytes().to_vec())
@@ -81,37 +81,37 @@ impl Pair {
     /// # Errors
     ///
     /// Describes what was found, if the chain or the key is not usable PEM, or they do not belong together.
-    pub(super) fn enter(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
+    pub(super) fn apply_to(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
         let chain = pem::chain(self.chain.expose().as_bytes())
-            .map_err(|found| wrong(&format!("the client certificate is not PEM: {found}")))?;
+            .map_err(|found| invalid(&format!("the client certificate is not PEM: {found}")))?;
         let key = pem::private_key(self.key.expose().as_bytes()).map_err(|found| {
-            wrong(&format!(
+            invalid(&format!(
                 "the certificate's key is not a private key in PEM: {found}"
             ))
         })?;
         // Checks that the key belongs to the certificate.
         let both = CertifiedKey::from_der(chain, key, config.crypto_provider())
-            .map_err(|_| wrong("the private key does not belong to the client certificate"))?;
+            .map_err(|_| invalid("the private key does not belong to the client certificate"))?;
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(both));
         Ok(())
     }
 }
 
 /// Compares both contents, so that a renewed certificate with the same key counts as different.
-impl PartialEq for Pair {
+impl PartialEq for ClientCertificate {
     fn eq(&self, other: &Self) -> bool {
         self.chain.expose() == other.chain.expose() && self.key.expose() == other.key.expose()
     }
 }
 
 /// Creates a transient error: certificate and key may be replaced one after the other, and were read in between.
-fn wrong(what: &str) -> TokenError {
+fn invalid(what: &str) -> TokenError {
     TokenError::new(
-        TokenErrorKind::WrongKey,
+        TokenErrorKind::InvalidKey,
         true,
         format!("was not sent: {what}"),
     )
 }
 
 /// Maximum duration of reading both sources.
-const LONGEST_READ: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);

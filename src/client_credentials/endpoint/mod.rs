@@ -53,7 +53,7 @@ pub use self::{
     secret::{SecretFile, SecretSource, SecretVariable},
 };
 pub(super) use self::{check::REPEATABLE, notes::report_trimmed, secret::trim};
-use self::{client::Client, discovery::Discovery, form::Form, notes::Notes};
+use self::{client::Client, discovery::Discovery, form::Form, notes::Warnings};
 
 /// An authorization server's token endpoint. Requests tokens with the `client_credentials` grant (RFC 6749 §4.4) or
 /// another [`Grant`].
@@ -123,7 +123,7 @@ pub struct TokenEndpoint {
     /// HTTP client.
     client: Client,
     /// Peculiarities of the settings, reported by the first fetch.
-    notes: Notes,
+    warnings: Warnings,
 }
 
 /// Location of the token endpoint.
@@ -138,7 +138,7 @@ enum Location {
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenEndpoint")
-            .field("location", &self.place())
+            .field("location", &self.redacted_uri())
             .field("auth", &self.auth)
             .field("grant", &self.grant)
             .field("scopes", &self.scopes)

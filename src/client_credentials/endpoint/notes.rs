@@ -11,23 +11,23 @@ use std::{
     },
 };
 
-use crate::client_credentials::{TokenEvent, context::Surroundings, trim::trimmed};
+use crate::client_credentials::{TokenEvent, context::SourceContext, trim::trimmed};
 
 /// Peculiarities of an endpoint's settings.
 ///
 /// Clones of an endpoint share the flag, and so report once. Changing the settings of a clone gives it a flag of its
 /// own.
 #[derive(Clone, Default)]
-pub(super) struct Notes {
+pub(super) struct Warnings {
     /// The peculiarities, in the order of the settings.
-    notes: Vec<Note>,
+    warnings: Vec<Warning>,
     /// Whether they have been reported.
     reported: Arc<AtomicBool>,
 }
 
 /// One peculiarity.
 #[derive(Clone)]
-pub(super) enum Note {
+pub(super) enum Warning {
     /// The value of this setting was trimmed.
     Trimmed(Cow<'static, str>),
     #[cfg(feature = "https")]
@@ -40,36 +40,36 @@ pub(super) enum Note {
     },
 }
 
-impl Notes {
+impl Warnings {
     /// Returns `value` trimmed at both ends. Adds a note if this removed anything.
     pub(super) fn trim(&mut self, setting: &'static str, value: impl AsRef<str>) -> String {
         let value = value.as_ref();
         let kept = trimmed(value);
         if kept.len() < value.len() {
-            self.add(Note::Trimmed(setting.into()));
+            self.add(Warning::Trimmed(setting.into()));
         }
         kept.to_owned()
     }
 
     /// Adds a note, to be reported by the next fetch.
-    pub(super) fn add(&mut self, note: Note) {
-        self.notes.push(note);
+    pub(super) fn add(&mut self, note: Warning) {
+        self.warnings.push(note);
         self.reported = Arc::default();
     }
 
     /// Returns whether the notes must be reported now, and marks them as reported.
-    pub(super) fn are_due(&self) -> bool {
+    pub(super) fn should_report(&self) -> bool {
         // Relaxed: the flag guards no other data, and `swap` lets exactly one fetch report.
         !self.reported.swap(true, Relaxed)
     }
 
     /// Emits an event for each note.
-    pub(super) fn report(&self, cx: &Surroundings<'_>) {
-        for note in &self.notes {
+    pub(super) fn report(&self, cx: &SourceContext<'_>) {
+        for note in &self.warnings {
             match note {
-                Note::Trimmed(setting) => report_trimmed(setting, cx),
+                Warning::Trimmed(setting) => report_trimmed(setting, cx),
                 #[cfg(feature = "https")]
-                Note::Certificate { setting, problem } => {
+                Warning::Certificate { setting, problem } => {
                     cx.emit(|credential| TokenEvent::CertificateSkipped {
                         credential,
                         setting,
@@ -82,7 +82,7 @@ impl Notes {
 }
 
 /// Emits an event: the value of `setting` was trimmed.
-pub(in crate::client_credentials) fn report_trimmed(setting: &str, cx: &Surroundings<'_>) {
+pub(in crate::client_credentials) fn report_trimmed(setting: &str, cx: &SourceContext<'_>) {
     cx.emit(|credential| TokenEvent::ValueTrimmed {
         credential,
         setting,

@@ -23,9 +23,9 @@ use tokio::runtime::{Handle, Id};
 use tower_service::Service;
 
 use super::{
-    identity::{Identity, Pair},
+    identity::{Identity, ClientCertificate},
     tls::{self, NoTls, Roots},
-    transport::{Certificate, Ready, Transport},
+    transport::{Certificate, ReadyClient, Transport},
 };
 use crate::{
     BoxError,
@@ -39,26 +39,26 @@ use crate::{
 /// because a runtime drives its connections and closes idle ones. Endpoints without TLS settings share one client per
 /// runtime.
 #[derive(Clone, Default)]
-pub(super) struct OwnClient {
+pub(super) struct DefaultClient {
     /// Trusted roots. `None` means the platform's.
     roots: Option<Roots>,
     /// Client certificate, if one is configured.
     identity: Option<Arc<Identity>>,
     /// Certificate and client of the last fetch. The fetch that creates a client writes it, and every fetch reads it.
     /// The lock is never held across an `await`.
-    memory: Arc<Mutex<Memory>>,
+    state: Arc<Mutex<ClientState>>,
 }
 
 /// State of the default client between fetches.
 #[derive(Default)]
-struct Memory {
+struct ClientState {
     /// The certificate that was read last, whether or not a client could be created with it.
-    seen: Option<Pair>,
+    last_certificate: Option<ClientCertificate>,
     /// The current client, and the certificate that it presents.
-    made: Option<(Option<Pair>, Arc<Connections>)>,
+    current: Option<(Option<ClientCertificate>, Arc<Connections>)>,
 }
 
-impl OwnClient {
+impl DefaultClient {
     /// Adds trusted roots. The next fetch creates a new client.
     pub(super) fn trust(&mut self, roots: Roots) {
         match &mut self.roots {
@@ -66,13 +66,13 @@ impl OwnClient {
             none => *none = Some(roots),
         }
         // A new state, so that clones made earlier keep the old roots.
-        self.memory = Arc::default();
+        self.state = Arc::default();
     }
 
     /// Sets the client certificate. The next fetch creates a new client.
-    pub(super) fn identify(&mut self, identity: Identity) {
+    pub(super) fn set_identity(&mut self, identity: Identity) {
         self.identity = Some(Arc::new(identity));
-        self.memory = Arc::default();
+        self.state = Arc::default();
     }
 
     /// Returns the client for a fetch. If a certificate cannot be read or used, returns the previous client together
@@ -81,18 +81,18 @@ impl OwnClient {
     /// # Errors
     ///
     /// The error of the certificate or of the TLS setup, if there is no previous client.
-    pub(super) async fn ready(&self) -> Result<Ready, TokenError> {
+    pub(super) async fn ready(&self) -> Result<ReadyClient, TokenError> {
         // Read for every fetch, so that a renewed certificate takes effect.
         let pair = match &self.identity {
             Some(identity) => identity.read().await.map(Some),
             None => Ok(None),
         };
         let made = match pair {
-            Ok(pair) => self.made_for(pair).await,
+            Ok(pair) => self.client_for(pair).await,
             Err(error) => Err(error),
         };
         // The previous client may still work, with its connections and its certificate.
-        made.map(Ready::from).or_else(|error| self.former(error))
+        made.map(ReadyClient::from).or_else(|error| self.previous(error))
     }
 
     /// Returns whether the certificate has changed since the last fetch. An unreadable certificate counts as unchanged.
@@ -101,7 +101,7 @@ impl OwnClient {
             return false;
         };
         let read = identity.read().await.ok();
-        read.is_some() && lock(&self.memory).seen != read
+        read.is_some() && lock(&self.state).last_certificate != read
     }
 
     /// Reads the current certificate.
@@ -119,13 +119,13 @@ impl OwnClient {
     /// # Errors
     ///
     /// A configuration error, if TLS cannot be configured, or the error of an unusable certificate.
-    async fn made_for(&self, pair: Option<Pair>) -> Result<Transport, TokenError> {
+    async fn client_for(&self, pair: Option<ClientCertificate>) -> Result<Transport, TokenError> {
         {
-            let mut memory = lock(&self.memory);
+            let mut memory = lock(&self.state);
             // Recorded before the client is created: a certificate that cannot be used counts as seen, so that only
             // another change ends the backoff.
-            memory.seen.clone_from(&pair);
-            if let Some((shown, made)) = &memory.made
+            memory.last_certificate.clone_from(&pair);
+            if let Some((shown, made)) = &memory.current
                 && *shown == pair
                 && made.runtime == Handle::current().id()
             {
@@ -134,15 +134,15 @@ impl OwnClient {
         }
         let made = match (&self.roots, &pair) {
             (None, None) => Connections::shared(),
-            (Some(roots), None) => Connections::over(Tls::trusting(roots.clone())),
+            (Some(roots), None) => Connections::with_tls(Tls::trusting(roots.clone())),
             (roots, Some(pair)) => {
                 let mut config = config(roots.as_ref()).await?;
-                pair.enter(&mut config)?;
+                pair.apply_to(&mut config)?;
                 Connections::with(config)
             }
         };
         let transport = made.transport.clone();
-        let former = lock(&self.memory).made.replace((pair, made));
+        let former = lock(&self.state).current.replace((pair, made));
         // The old connections are closed after the lock is released.
         drop(former);
         Ok(transport)
@@ -150,11 +150,11 @@ impl OwnClient {
 
     /// Returns the previous client if there is one, and `error` otherwise. A certificate may be read while it is being
     /// replaced.
-    fn former(&self, error: TokenError) -> Result<Ready, TokenError> {
-        match &lock(&self.memory).made {
-            Some((_, made)) => Ok(Ready {
+    fn previous(&self, error: TokenError) -> Result<ReadyClient, TokenError> {
+        match &lock(&self.state).current {
+            Some((_, made)) => Ok(ReadyClient {
                 transport: made.transport.clone(),
-                missed: Some(error),
+                stale_reason: Some(error),
             }),
             None => Err(error),
         }
@@ -172,7 +172,7 @@ struct Connections {
 impl Connections {
     /// Creates a client with a TLS configuration of its own.
     fn with(config: ClientConfig) -> Arc<Self> {
-        Self::over(Tls {
+        Self::with_tls(Tls {
             roots: None,
             config: Mutex::new(Some(Arc::new(with_alpn(config)))),
         })
@@ -194,7 +194,7 @@ impl Connections {
             return found;
         }
         // Created outside the lock, so another thread may have inserted one in the meantime.
-        let made = Self::over(Tls::default());
+        let made = Self::with_tls(Tls::default());
         let mut shared = lock(&SHARED);
         if let Some(found) = find(&shared) {
             return found;
@@ -206,7 +206,7 @@ impl Connections {
     }
 
     /// Creates a client over a TLS setup.
-    fn over(tls: Tls) -> Arc<Self> {
+    fn with_tls(tls: Tls) -> Arc<Self> {
         let mut http = HttpConnector::new();
         // The connector must also accept https URLs: `Connector` adds TLS.
         http.enforce_http(false);
@@ -218,7 +218,7 @@ impl Connections {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
             .build(connector);
         Arc::new(Self {
             transport: Transport::new(client),
@@ -321,4 +321,4 @@ fn with_alpn(mut config: ClientConfig) -> ClientConfig {
 /// minutes away.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of idle connections to one server. A burst of first fetches of many tenants may open more.
-const MAX_IDLE: usize = 8;
+const MAX_IDLE_CONNECTIONS: usize = 8;

@@ -6,10 +6,10 @@
 use http::Uri;
 
 use super::{
-    AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, discovery::Choice,
+    AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, discovery::ResolvedEndpoint,
     fetch::into_http, response,
 };
-use crate::client_credentials::{AccessToken, TokenError, context::Surroundings};
+use crate::client_credentials::{AccessToken, TokenError, context::SourceContext};
 
 /// The endpoint that revokes tokens (RFC 7009).
 ///
@@ -85,21 +85,21 @@ impl TokenEndpoint {
         &self,
         endpoint: &RevocationEndpoint,
         token: &AccessToken,
-        cx: &Surroundings<'_>,
+        cx: &SourceContext<'_>,
     ) -> Result<(), TokenError> {
-        self.check()?;
+        self.validate()?;
         let choice = match &self.location {
-            Location::Known(uri) => Some(Choice::at(uri.clone(), self.auth.methods())),
-            Location::Discovered(discovery) => discovery.adopted(),
+            Location::Known(uri) => Some(ResolvedEndpoint::at(uri.clone(), self.auth.methods())),
+            Location::Discovered(discovery) => discovery.cached(),
         };
-        let choice = choice.ok_or_else(|| self.name(nowhere()))?;
+        let choice = choice.ok_or_else(|| self.with_endpoint(no_endpoint()))?;
         let uri = match endpoint {
             RevocationEndpoint::At(uri) => Some(uri.clone()),
             RevocationEndpoint::Discovered => choice.revocation_endpoint.clone(),
         };
-        let uri = uri.ok_or_else(|| self.name(nowhere()))?;
+        let uri = uri.ok_or_else(|| self.with_endpoint(no_endpoint()))?;
         // The error names this endpoint rather than the token endpoint.
-        let place = response::place(&uri);
+        let place = response::redacted_uri(&uri);
         let revoked = self.send_revocation(uri, choice, token, cx).await;
         revoked.map_err(|error| error.with_endpoint(place))
     }
@@ -112,13 +112,13 @@ impl TokenEndpoint {
     async fn send_revocation(
         &self,
         uri: Uri,
-        choice: Choice,
+        choice: ResolvedEndpoint,
         token: &AccessToken,
-        cx: &Surroundings<'_>,
+        cx: &SourceContext<'_>,
     ) -> Result<(), TokenError> {
         let audience = self.revocation_audience.as_ref();
         let audience = audience.unwrap_or(&self.assertion_audience);
-        let mut request = self.blank(&uri, choice, audience, cx.deadline(), cx);
+        let mut request = self.base_request(&uri, choice, audience, cx.deadline(), cx);
         let value = token.expose().unwrap_or_default();
         request.parameter("token", value);
         request.parameter("token_type_hint", "access_token");
@@ -131,13 +131,13 @@ impl TokenEndpoint {
         // A previous certificate is sufficient for a revocation.
         let transport = self.client.ready().await?.transport;
         let answered = transport.send(into_http(uri, &mut request)).await?;
-        let context = self.reading(&request, cx);
+        let context = self.response_context(&request, cx);
         response::revoked(answered.status, &answered.headers, &answered.body, &context)
     }
 }
 
 /// Error for metadata without a revocation endpoint.
-fn nowhere() -> TokenError {
+fn no_endpoint() -> TokenError {
     TokenError::configuration(
         "cannot be followed by a revocation: the issuer's metadata names no `revocation_endpoint`; name it with \
          `.revoke_on_shutdown(uri)`, or leave that out",

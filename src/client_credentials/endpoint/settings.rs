@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{
     AssertionAudience, ClientAuth, Grant, Location, TokenEndpoint, client::Client,
-    discovery::Discovery, form::Form, notes::Notes, secret::trim, transport::Transport,
+    discovery::Discovery, form::Form, notes::Warnings, secret::trim, transport::Transport,
 };
 #[cfg(feature = "https")]
 use super::{
@@ -51,13 +51,13 @@ impl TokenEndpoint {
     /// [`TokenEvent::MetadataNotAdopted`](super::super::TokenEvent::MetadataNotAdopted) reports.
     #[must_use]
     pub fn discover(issuer: impl Into<Arc<str>>, auth: ClientAuth) -> Self {
-        let mut notes = Notes::default();
+        let mut notes = Warnings::default();
         let issuer: Arc<str> = notes.trim("issuer", issuer.into()).into();
         let discovery = Discovery::new(issuer);
         // The identifier, even if the URL of the metadata was configured.
         let issuer = discovery.issuer().into();
         Self {
-            notes,
+            warnings: notes,
             ..Self::at(Location::Discovered(discovery), Some(issuer), auth)
         }
     }
@@ -81,7 +81,7 @@ impl TokenEndpoint {
             revocation_audience: None,
             allow_http: false,
             client: Client::default(),
-            notes: Notes::default(),
+            warnings: Warnings::default(),
         }
     }
 
@@ -156,7 +156,7 @@ impl TokenEndpoint {
     #[cfg(feature = "https")]
     #[must_use]
     pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
-        self.client.own().identify(Identity::new(chain, key));
+        self.client.own().set_identity(Identity::new(chain, key));
         self
     }
 
@@ -171,7 +171,7 @@ impl TokenEndpoint {
     /// discovered. Default: unknown.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
-        self.issuer = Some(self.notes.trim("issuer", issuer.into()).into());
+        self.issuer = Some(self.warnings.trim("issuer", issuer.into()).into());
         self
     }
 
@@ -180,7 +180,7 @@ impl TokenEndpoint {
     pub fn assertion_audience(mut self, audience: impl Into<AssertionAudience>) -> Self {
         self.assertion_audience = match audience.into() {
             AssertionAudience::Other(audience) => {
-                AssertionAudience::Other(self.notes.trim("assertion_audience", audience).into())
+                AssertionAudience::Other(self.warnings.trim("assertion_audience", audience).into())
             }
             audience => audience,
         };
@@ -201,7 +201,7 @@ impl TokenEndpoint {
     /// [`TokenEvent::NonstandardSetting`](super::super::TokenEvent::NonstandardSetting) reports it.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        let scope = self.notes.trim("scope", scope);
+        let scope = self.warnings.trim("scope", scope);
         for scope in scope.split_ascii_whitespace() {
             // A repeated scope has no meaning, so duplicates are dropped.
             if !self.scopes.iter().any(|known| known == scope) {

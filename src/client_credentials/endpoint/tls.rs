@@ -103,18 +103,18 @@ pub(super) fn roots(text: &[u8]) -> Result<Roots, TokenError> {
 ///
 /// A configuration error, if the platform has no usable root certificate, or the runtime shut down during the read.
 pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
-    let mut place = Place(None);
+    let mut place = RootsWaiter(None);
     poll_fn(|cx| {
         // The waker is cloned before the lock is taken, and the replaced one is dropped after the lock is released:
         // both run foreign code.
         let waker = cx.waker().clone();
         let mut roots = lock(&ROOTS);
-        if let Some(read) = &roots.read {
+        if let Some(read) = &roots.loaded {
             return Poll::Ready(Ok(read.clone()));
         }
         let (number, attempts) = match place.0 {
             Some(entered) => entered,
-            None => *place.0.insert((roots.waiting.enter(), roots.attempts)),
+            None => *place.0.insert((roots.waiting.apply_to(), roots.attempts)),
         };
         // A read failed since this caller began to wait.
         if roots.attempts != attempts {
@@ -123,12 +123,12 @@ pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
         }
         let replaced = roots.waiting.register(number, waker);
         // Set under the lock, so that exactly one caller starts the read.
-        let begins = !mem::replace(&mut roots.is_being_read, true);
+        let begins = !mem::replace(&mut roots.is_loading, true);
         drop(roots);
         drop(replaced);
         if begins {
-            let reading = Reading(Some(unusable(NOT_READ)));
-            drop(tokio::task::spawn_blocking(move || reading.carry_out()));
+            let reading = RootsLoader(Some(unusable(NOT_READ)));
+            drop(tokio::task::spawn_blocking(move || reading.run()));
         }
         Poll::Pending
     })
@@ -142,9 +142,9 @@ static ROOTS: LazyLock<Mutex<PlatformRoots>> = LazyLock::new(Mutex::default);
 #[derive(Default)]
 struct PlatformRoots {
     /// The roots, once they have been read.
-    read: Option<Roots>,
+    loaded: Option<Roots>,
     /// Whether a read is in progress.
-    is_being_read: bool,
+    is_loading: bool,
     /// Number of failed reads.
     attempts: u64,
     /// Error of the last failed read.
@@ -155,13 +155,13 @@ struct PlatformRoots {
 
 /// A caller's position among the waiting callers, and the number of failed reads when it was taken. Leaves the queue on
 /// drop.
-struct Place(Option<(u64, u64)>);
+struct RootsWaiter(Option<(u64, u64)>);
 
-impl Drop for Place {
+impl Drop for RootsWaiter {
     fn drop(&mut self) {
         let waker = self
             .0
-            .and_then(|(number, _)| lock(&ROOTS).waiting.leave(number));
+            .and_then(|(number, _)| lock(&ROOTS).waiting.remove(number));
         // Dropped after the lock is released: it runs foreign code.
         drop(waker);
     }
@@ -169,11 +169,11 @@ impl Drop for Place {
 
 /// One read of the roots. Contains the error to report unless the read succeeds, so that a runtime that shuts down and
 /// drops it unfinished fails the waiting callers.
-struct Reading(Option<TokenError>);
+struct RootsLoader(Option<TokenError>);
 
-impl Reading {
+impl RootsLoader {
     /// Reads the roots. Blocks.
-    fn carry_out(mut self) {
+    fn run(mut self) {
         let mut store = RootCertStore::empty();
         // Errors of single files are ignored as long as one certificate is usable.
         let found = rustls_native_certs::load_native_certs();
@@ -182,17 +182,17 @@ impl Reading {
             self.0 = Some(unusable(NO_ROOTS));
             return;
         }
-        lock(&ROOTS).read = Some(Roots::new(store));
+        lock(&ROOTS).loaded = Some(Roots::new(store));
         self.0 = None;
     }
 }
 
-impl Drop for Reading {
+impl Drop for RootsLoader {
     fn drop(&mut self) {
         // Collected first: wakers run foreign code, which must not run under the lock.
         let woken: Vec<_> = {
             let mut roots = lock(&ROOTS);
-            roots.is_being_read = false;
+            roots.is_loading = false;
             if let Some(failure) = self.0.take() {
                 roots.attempts += 1;
                 roots.failure = Some(failure);

@@ -19,18 +19,18 @@ use crate::{
 };
 
 /// Transport for the requests of one fetch.
-pub(super) struct Ready {
+pub(super) struct ReadyClient {
     /// The transport.
     pub(super) transport: Transport,
     /// Why an earlier certificate is in use, if the current one could not be read.
-    pub(super) missed: Option<TokenError>,
+    pub(super) stale_reason: Option<TokenError>,
 }
 
-impl From<Transport> for Ready {
+impl From<Transport> for ReadyClient {
     fn from(transport: Transport) -> Self {
         Self {
             transport,
-            missed: None,
+            stale_reason: None,
         }
     }
 }
@@ -48,7 +48,7 @@ pub(super) enum Certificate {
 }
 
 /// A response, with its body read to the end.
-pub(super) struct Answered {
+pub(super) struct HttpResponse {
     /// Status of the response.
     pub(super) status: StatusCode,
     /// Headers of the response.
@@ -58,11 +58,11 @@ pub(super) struct Answered {
 }
 
 /// A boxed future with a response.
-type Exchange = Pin<Box<dyn Future<Output = Result<Answered, TokenError>> + Send>>;
+type HttpFuture = Pin<Box<dyn Future<Output = Result<HttpResponse, TokenError>> + Send>>;
 
 /// A type-erased service. It is cloned for each request.
 #[derive(Clone)]
-pub(super) struct Transport(Arc<dyn Fn(Request<Full<Bytes>>) -> Exchange + Send + Sync>);
+pub(super) struct Transport(Arc<dyn Fn(Request<Full<Bytes>>) -> HttpFuture + Send + Sync>);
 
 impl Transport {
     /// Erases the type of `service`.
@@ -76,7 +76,7 @@ impl Transport {
         RB::Error: Into<BoxError>,
     {
         Self(Arc::new(move |request| {
-            Box::pin(exchange(service.clone(), request))
+            Box::pin(round_trip(service.clone(), request))
         }))
     }
 
@@ -86,13 +86,13 @@ impl Transport {
     ///
     /// A transient error, if the connection fails, or the body ends early or exceeds the limit; a permanent one, if a
     /// certificate is the cause.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answered, TokenError> {
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<HttpResponse, TokenError> {
         (self.0)(request).await
     }
 }
 
 /// Sends a request through `service` and reads the whole response.
-async fn exchange<S, RB>(service: S, request: Request<Full<Bytes>>) -> Result<Answered, TokenError>
+async fn round_trip<S, RB>(service: S, request: Request<Full<Bytes>>) -> Result<HttpResponse, TokenError>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<RB>>,
     S::Error: Into<BoxError>,
@@ -106,7 +106,7 @@ where
         .await
         .map_err(|error| broken("could not be sent, or the connection broke", error, https))?;
     let (parts, body) = response.into_parts();
-    Ok(Answered {
+    Ok(HttpResponse {
         status: parts.status,
         headers: parts.headers,
         body: read_to_end(body, https).await?,
@@ -132,7 +132,7 @@ where
         while bytes::Buf::has_remaining(&data) {
             let chunk = bytes::Buf::chunk(&data);
             // Checked before the chunk is copied, so that the buffer never exceeds the limit.
-            if read.len() + chunk.len() > LARGEST_ANSWER {
+            if read.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 return Err(TokenError::new(
                     TokenErrorKind::TooLarge,
                     true,
@@ -171,7 +171,7 @@ fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenE
     if let Some(what) = super::certificate::problem(&*error) {
         return TokenError::new(TokenErrorKind::Certificate, false, what).with_source(error);
     }
-    let what = super::cause::words(&*error, https).unwrap_or(what);
+    let what = super::cause::describe(&*error, https).unwrap_or(what);
     TokenError::new(TokenErrorKind::Transport, true, what).with_source(error)
 }
 
@@ -186,4 +186,4 @@ fn without_url(error: BoxError) -> BoxError {
 }
 
 /// Maximum size of a response body, in bytes.
-const LARGEST_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;

@@ -25,7 +25,7 @@ pub enum TokenErrorKind {
     /// The token endpoint or the credential is configured wrongly. Nothing was sent.
     Configuration,
     /// The client's credentials were rejected: `invalid_client` (RFC 6749 §5.2), or a 401 without an error code.
-    CredentialsRefused,
+    InvalidClient,
     /// The token expired before it arrived.
     Expired,
     /// The metadata at the issuer's well-known location names another issuer (RFC 8414 §3.3).
@@ -40,7 +40,7 @@ pub enum TokenErrorKind {
     NoRuntime,
     /// The response contains something that RFC 6749 forbids, and the endpoint is
     /// [`strict`](super::super::TokenEndpoint::strict).
-    NotStrict,
+    NonConforming,
     /// The response is not UTF-8.
     NotUtf8,
     /// Another reason, from your own [`TokenSource`](super::super::TokenSource).
@@ -50,11 +50,11 @@ pub enum TokenErrorKind {
     /// The endpoint responded with a redirect. Redirects are never followed.
     Redirected,
     /// The endpoint rejected the request: an error code of RFC 6749 §5.2, or another 4xx status.
-    Refused,
+    Rejected,
     /// The scope was rejected: `invalid_scope` (RFC 6749 §5.2).
-    ScopeRefused,
+    InvalidScope,
     /// The client secret could not be read.
-    Secret,
+    SecretUnavailable,
     /// The endpoint failed with a 5xx status.
     Server,
     /// [`TokenHandle::shutdown`](super::super::TokenHandle::shutdown) was called.
@@ -69,13 +69,13 @@ pub enum TokenErrorKind {
     TooLarge,
     /// As many callers as [`max_waiting`](super::super::ClientCredentialsLayerBuilder::max_waiting) allows already wait
     /// for the token.
-    TooManyWaiting,
+    QueueFull,
     /// The endpoint could not be reached, or the connection failed.
     Transport,
     /// The endpoint issued a token of a type that cannot be sent (RFC 6749 §7.1).
     UnsupportedTokenType,
     /// The key does not suit the algorithm, or cannot be read.
-    WrongKey,
+    InvalidKey,
 }
 
 impl TokenErrorKind {
@@ -86,31 +86,31 @@ impl TokenErrorKind {
             Self::Abandoned => "abandoned",
             Self::Certificate => "certificate",
             Self::Configuration => "configuration",
-            Self::CredentialsRefused => "credentials_refused",
+            Self::InvalidClient => "credentials_refused",
             Self::Expired => "expired",
             Self::IssuerMismatch => "issuer_mismatch",
             Self::Malformed => "malformed",
             Self::MetadataChanged => "metadata_changed",
             Self::NoMetadata => "no_metadata",
             Self::NoRuntime => "no_runtime",
-            Self::NotStrict => "not_strict",
+            Self::NonConforming => "not_strict",
             Self::NotUtf8 => "not_utf8",
             Self::Other => "other",
             Self::Panicked => "panicked",
             Self::Redirected => "redirected",
-            Self::Refused => "refused",
-            Self::ScopeRefused => "scope_refused",
-            Self::Secret => "secret",
+            Self::Rejected => "refused",
+            Self::InvalidScope => "scope_refused",
+            Self::SecretUnavailable => "secret",
             Self::Server => "server",
             Self::ShutDown => "shut_down",
             Self::SigningFailed => "signing_failed",
             Self::Throttled => "throttled",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
-            Self::TooManyWaiting => "too_many_waiting",
+            Self::QueueFull => "too_many_waiting",
             Self::Transport => "transport",
             Self::UnsupportedTokenType => "unsupported_token_type",
-            Self::WrongKey => "wrong_key",
+            Self::InvalidKey => "wrong_key",
         }
     }
 }

@@ -11,7 +11,7 @@ use http::StatusCode;
 pub(crate) use self::not_sent::NotAllowed;
 pub use self::{
     kind::TokenErrorKind,
-    not_sent::{CredentialPresent, OriginNotAllowed},
+    not_sent::{CredentialAlreadyPresent, OriginNotAllowed},
 };
 use crate::BoxError;
 
@@ -49,7 +49,7 @@ struct Inner {
     /// The `error` code of the response.
     oauth_error: Option<String>,
     /// The `error_description` of the response, sanitized.
-    description: Option<String>,
+    error_description: Option<String>,
     /// Wait that the endpoint requested.
     retry_after: Option<Duration>,
     /// The underlying error.
@@ -57,16 +57,16 @@ struct Inner {
     /// Number of token requests in the fetch, if it can make more than one.
     requests: Option<u32>,
     /// State of the series of failures, if the layer counts them.
-    memory: Option<Memory>,
+    history: Option<FailureHistory>,
 }
 
 /// State of a series of failures.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
+pub(crate) struct FailureHistory {
     /// Name of the credential.
     pub(crate) credential: Option<Arc<str>>,
     /// Number of failed fetches in a row.
-    pub(crate) failures: u32,
+    pub(crate) consecutive_failures: u32,
     /// Number of token requests in these fetches.
     pub(crate) requests: u32,
     /// Time since the first of these fetches began.
@@ -132,8 +132,8 @@ impl TokenError {
     /// Returns the `error_description` of the response, or its `message` or `detail`. At most 200 characters of the set
     /// of RFC 6749 §5.2, with secrets and words that look like tokens replaced. Not part of `Display`.
     #[must_use]
-    pub fn description(&self) -> Option<&str> {
-        self.0.description.as_deref()
+    pub fn error_description(&self) -> Option<&str> {
+        self.0.error_description.as_deref()
     }
 
     /// Returns how long to wait before the next attempt: the remaining back-off, or the wait that the endpoint
@@ -141,7 +141,7 @@ impl TokenError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0
-            .memory
+            .history
             .as_ref()
             .map(|m| m.next_attempt_in)
             .or(self.0.retry_after)
@@ -150,8 +150,8 @@ impl TokenError {
     /// Returns the number of failed fetches in a row, if the layer counts them. Each may have made several token
     /// requests.
     #[must_use]
-    pub fn failures(&self) -> Option<u32> {
-        self.0.memory.as_ref().map(|m| m.failures)
+    pub fn consecutive_failures(&self) -> Option<u32> {
+        self.0.history.as_ref().map(|m| m.consecutive_failures)
     }
 
     /// Creates an error with a message only.
@@ -167,11 +167,11 @@ impl TokenError {
             endpoint: None,
             status: None,
             oauth_error: None,
-            description: None,
+            error_description: None,
             retry_after: None,
             source: None,
             requests: None,
-            memory: None,
+            history: None,
         }))
     }
 
@@ -191,7 +191,7 @@ impl TokenError {
     }
 
     /// Makes the error permanent.
-    pub(crate) fn lasting(self) -> Self {
+    pub(crate) fn into_permanent(self) -> Self {
         self.change(|inner| inner.transient = false)
     }
 
@@ -210,13 +210,13 @@ impl TokenError {
     pub(crate) fn with_oauth_error(self, code: Option<String>, text: Option<String>) -> Self {
         self.change(|inner| {
             inner.oauth_error = code;
-            inner.description = text;
+            inner.error_description = text;
         })
     }
 
     /// Returns the error with the state of a series of failures.
-    pub(crate) fn with_memory(&self, memory: Memory) -> Self {
-        self.clone().change(|inner| inner.memory = Some(memory))
+    pub(crate) fn with_history(&self, memory: FailureHistory) -> Self {
+        self.clone().change(|inner| inner.history = Some(memory))
     }
 
     /// Changes the contents, of a copy if they are shared.
@@ -247,7 +247,7 @@ impl fmt::Display for TokenError {
             (None, Some(code)) => write!(f, " ({code})")?,
             (None, None) => {}
         }
-        let Some(memory) = &inner.memory else {
+        let Some(memory) = &inner.history else {
             return Ok(());
         };
         f.write_str(" [")?;
@@ -271,7 +271,7 @@ impl fmt::Debug for TokenError {
             .field("kind", &self.0.kind)
             .field("transient", &self.0.transient)
             .field("message", &format_args!("{self}"))
-            .field("description", &self.0.description)
+            .field("description", &self.0.error_description)
             .field("source", &self.0.source)
             .finish_non_exhaustive()
     }

@@ -29,7 +29,7 @@ use std::{error::Error, fmt};
 #[derive(Clone, Eq, PartialEq)]
 pub struct OriginNotAllowed {
     /// The reason.
-    why: NotAllowed,
+    reason: NotAllowed,
 }
 
 /// Reason why the token may not go to a destination.
@@ -47,13 +47,13 @@ pub(crate) enum NotAllowed {
 
 impl From<NotAllowed> for OriginNotAllowed {
     fn from(why: NotAllowed) -> Self {
-        Self { why }
+        Self { reason: why }
     }
 }
 
 impl fmt::Display for OriginNotAllowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.why {
+        match &self.reason {
             NotAllowed::Foreign { wanted, allowed } => write!(
                 f,
                 "request not sent: the token may not go to {wanted}, only to {allowed}; if it should, add it with \
@@ -115,9 +115,9 @@ impl Error for OriginNotAllowed {}
 /// ```
 #[derive(Clone, Copy, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct CredentialPresent;
+pub struct CredentialAlreadyPresent;
 
-impl fmt::Display for CredentialPresent {
+impl fmt::Display for CredentialAlreadyPresent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "request not sent: it already carries a credential; remove it, or set `.on_existing_credential(..)` to \
@@ -127,10 +127,10 @@ impl fmt::Display for CredentialPresent {
 }
 
 /// Includes the message: a `main` that returns an error prints its `Debug` form.
-impl fmt::Debug for CredentialPresent {
+impl fmt::Debug for CredentialAlreadyPresent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CredentialPresent({self})")
     }
 }
 
-impl Error for CredentialPresent {}
+impl Error for CredentialAlreadyPresent {}

@@ -67,14 +67,14 @@ impl TokenError {
     }
 
     /// As many callers wait as the settings allow. Transient.
-    pub(crate) fn too_many_waiting(settings: &Settings) -> Self {
+    pub(crate) fn queue_full(settings: &Settings) -> Self {
         let credential = match &settings.credential {
             Some(name) => format!("for credential {name:?} "),
             None => String::new(),
         };
         let limit = settings.max_waiting;
         Self::new(
-            TokenErrorKind::TooManyWaiting,
+            TokenErrorKind::QueueFull,
             true,
             format!(
                 "{credential}has {limit} callers waiting for it already; send less at once, or raise `max_waiting`"

@@ -9,17 +9,17 @@ use tokio::time::Instant;
 
 use super::StoredToken;
 use crate::client_credentials::{
-    AccessToken, FetchReason, TokenIdentity,
+    AccessToken, FetchReason, TokenFingerprint,
     freshness::{Freshness, Lifetime},
 };
 
 /// Requirements of this process for a token from the store.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct ReusePolicy {
     /// Why the token is fetched.
     pub(super) reason: FetchReason,
     /// Tokens that this process has, had, or saw rejected. None of them is accepted again.
-    pub(super) known: [Option<TokenIdentity>; 3],
+    pub(super) known: [Option<TokenFingerprint>; 3],
     /// Maximum plausible lifetime. A token with a longer one is rejected.
     pub(super) max_lifetime: Duration,
     /// Interval before expiry in which a token is due for refresh.
@@ -33,9 +33,9 @@ pub(super) struct Wanted {
 ///
 /// Returns `None` if the token is known, its lifetime is implausible, less than a second remains, or it is due for
 /// refresh while this process has one that still works.
-pub(super) fn adopt(
+pub(super) fn reuse(
     entry: &StoredToken,
-    wanted: &Wanted,
+    wanted: &ReusePolicy,
     asked: Instant,
     now: Instant,
 ) -> Option<AccessToken> {
@@ -44,9 +44,9 @@ pub(super) fn adopt(
         .left()
         .saturating_sub(now.saturating_duration_since(asked));
     // A token that this process knows is either in use already or was rejected.
-    if wanted.known.contains(&Some(token.identity()))
+    if wanted.known.contains(&Some(token.fingerprint()))
         || entry.lifetime() > wanted.max_lifetime
-        || lasts <= SHORTEST
+        || lasts <= MIN_TIME_LEFT
     {
         return None;
     }
@@ -58,12 +58,12 @@ pub(super) fn adopt(
         None => token.clone().expires_in(entry.left()).with_sent_at(asked),
     };
     // An early refresh happens while the current token still works, so another token that is due as well is of no use.
-    let due = wanted.reason == FetchReason::Early && is_due(&token, wanted, now);
+    let due = wanted.reason == FetchReason::Early && is_stale(&token, wanted, now);
     (!due).then_some(token)
 }
 
 /// Returns whether `token` is due for refresh at `now`.
-fn is_due(token: &AccessToken, wanted: &Wanted, now: Instant) -> bool {
+fn is_stale(token: &AccessToken, wanted: &ReusePolicy, now: Instant) -> bool {
     // The monotonic clock suffices here: the lifetime was reconstructed a moment ago, so the wall clock is held
     // constant.
     const WALL: SystemTime = SystemTime::UNIX_EPOCH;
@@ -79,7 +79,7 @@ fn is_due(token: &AccessToken, wanted: &Wanted, now: Instant) -> bool {
 }
 
 /// Minimum remaining lifetime of a token that is stored or taken from the store.
-pub(super) const SHORTEST: Duration = Duration::from_secs(1);
+pub(super) const MIN_TIME_LEFT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -100,8 +100,8 @@ mod tests {
         StoredToken::new(AccessToken::new("token").expires_in(HOUR), left).unwrap()
     }
 
-    fn wanted(reason: FetchReason) -> Wanted {
-        Wanted {
+    fn policy(reason: FetchReason) -> ReusePolicy {
+        ReusePolicy {
             reason,
             known: [None; 3],
             max_lifetime: 24 * HOUR,
@@ -109,14 +109,14 @@ mod tests {
         }
     }
 
-    fn adopted(left: Duration, wanted: &Wanted) -> bool {
-        adopt(&entry(left), wanted, start(), start()).is_some()
+    fn reused(left: Duration, wanted: &ReusePolicy) -> bool {
+        reuse(&entry(left), wanted, start(), start()).is_some()
     }
 
     #[test]
     fn the_life_of_an_adopted_token_counts_from_when_it_was_granted() {
         let now = start();
-        let token = adopt(&entry(HOUR / 4), &wanted(FetchReason::Cold), now, now).unwrap();
+        let token = reuse(&entry(HOUR / 4), &policy(FetchReason::Cold), now, now).unwrap();
 
         assert_eq!(token.lifetime(), Some(HOUR));
         assert_eq!(token.sent_at(), Some(now - HOUR * 3 / 4));
@@ -124,45 +124,45 @@ mod tests {
 
     #[test]
     fn an_expired_token_is_not_adopted() {
-        assert!(adopted(2 * SHORTEST, &wanted(FetchReason::Cold)));
-        assert!(!adopted(SHORTEST, &wanted(FetchReason::Cold)));
-        assert!(!adopted(Duration::ZERO, &wanted(FetchReason::Expired)));
+        assert!(reused(2 * MIN_TIME_LEFT, &policy(FetchReason::Cold)));
+        assert!(!reused(MIN_TIME_LEFT, &policy(FetchReason::Cold)));
+        assert!(!reused(Duration::ZERO, &policy(FetchReason::Expired)));
     }
 
     #[test]
     fn the_time_that_the_store_took_to_answer_counts() {
         let asked = start();
-        let cold = wanted(FetchReason::Cold);
+        let cold = policy(FetchReason::Cold);
         let entry = entry(MINUTE);
 
-        assert!(adopt(&entry, &cold, asked, asked + MINUTE / 2).is_some());
-        assert!(adopt(&entry, &cold, asked, asked + MINUTE).is_none());
+        assert!(reuse(&entry, &cold, asked, asked + MINUTE / 2).is_some());
+        assert!(reuse(&entry, &cold, asked, asked + MINUTE).is_none());
     }
 
     #[test]
     fn a_token_that_was_refused_or_is_at_hand_is_not_adopted() {
         for place in 0..3 {
-            let mut wanted = wanted(FetchReason::Rejected);
-            wanted.known[place] = Some(AccessToken::new("another").identity());
-            assert!(adopted(HOUR, &wanted));
-            wanted.known[place] = Some(AccessToken::new("token").identity());
-            assert!(!adopted(HOUR, &wanted));
+            let mut wanted = policy(FetchReason::Rejected);
+            wanted.known[place] = Some(AccessToken::new("another").fingerprint());
+            assert!(reused(HOUR, &wanted));
+            wanted.known[place] = Some(AccessToken::new("token").fingerprint());
+            assert!(!reused(HOUR, &wanted));
         }
     }
 
     #[test]
     fn a_token_that_lives_for_too_long_is_not_adopted() {
-        let mut wanted = wanted(FetchReason::Cold);
+        let mut wanted = policy(FetchReason::Cold);
         for (most, is_adopted) in [(HOUR, true), (HOUR - Duration::from_nanos(1), false)] {
             wanted.max_lifetime = most;
-            assert_eq!(adopted(MINUTE, &wanted), is_adopted);
+            assert_eq!(reused(MINUTE, &wanted), is_adopted);
         }
     }
 
     #[test]
     fn a_token_that_is_due_is_good_enough_only_where_there_is_none() {
-        assert!(adopted(MINUTE / 2, &wanted(FetchReason::Cold)));
-        assert!(!adopted(MINUTE / 2, &wanted(FetchReason::Early)));
-        assert!(adopted(2 * MINUTE, &wanted(FetchReason::Early)));
+        assert!(reused(MINUTE / 2, &policy(FetchReason::Cold)));
+        assert!(!reused(MINUTE / 2, &policy(FetchReason::Early)));
+        assert!(reused(2 * MINUTE, &policy(FetchReason::Early)));
     }
 }

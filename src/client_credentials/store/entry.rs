@@ -189,7 +189,7 @@ mod tests {
 
         let back = StoredToken::from_bytes(stored.to_bytes().expose(), HOUR / 3).unwrap();
 
-        assert!(back.token().identity() == token.identity());
+        assert!(back.token().fingerprint() == token.fingerprint());
         assert_eq!(back.token().lifetime(), Some(HOUR));
         assert_eq!(back.token().refresh_in(), Some(HOUR / 2));
         assert_eq!(back.token().scope(), Some("a b"));

@@ -22,14 +22,14 @@ pub use self::entry::StoredToken;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisTokenStore;
 pub(crate) use self::{
-    shared::SharedTokenStore,
+    shared::BoxTokenStore,
     sharing::{SharingSettings, TokenSharing},
 };
-use super::TokenIdentity;
+use super::TokenFingerprint;
 use crate::random::unique;
 #[cfg(feature = "redis")]
-pub use crate::store::StoreKeys;
-pub use crate::store::{CacheIdentity, StoreError, StoreErrorKind};
+pub use crate::store::StoreKeyring;
+pub use crate::store::{CacheKey, StoreError, StoreErrorKind};
 
 /// A store in which the processes of a fleet share their tokens. Used through
 /// [`ClientCredentialsLayerBuilder::store`](super::ClientCredentialsLayerBuilder::store).
@@ -99,7 +99,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// failure.
     fn get(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
     ) -> impl Future<Output = Result<Option<StoredToken>, StoreError>> + Send;
 
     /// Stores `token` and ends the lease, atomically, if `holder` has the lease or the lease is marked
@@ -110,9 +110,9 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn put(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
         token: &StoredToken,
-        holder: LeaseHolder,
+        holder: LeaseId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Removes the stored token if it is `refused`, atomically. Returns `false` if there is none or it is a different
@@ -123,8 +123,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn remove(
         &self,
-        identity: &CacheIdentity,
-        refused: TokenIdentity,
+        identity: &CacheKey,
+        refused: TokenFingerprint,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Acquires the lease for `length` if it is free, or renews it if `holder` has it. The lease expires by itself.
@@ -134,8 +134,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn lease(
         &self,
-        identity: &CacheIdentity,
-        holder: LeaseHolder,
+        identity: &CacheKey,
+        holder: LeaseId,
         length: Duration,
     ) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
@@ -146,8 +146,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn release(
         &self,
-        identity: &CacheIdentity,
-        holder: LeaseHolder,
+        identity: &CacheKey,
+        holder: LeaseId,
         failed: Option<Duration>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -156,9 +156,9 @@ pub trait TokenStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::unavailable`], if the store fails.
-    fn cool_down(
+    fn begin_cooldown(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
         length: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
@@ -206,9 +206,9 @@ pub enum Lease {
 /// assert_ne!(one.to_bytes(), [0; 16]); // which may stand for nobody
 /// ```
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub struct LeaseHolder(u128);
+pub struct LeaseId(u128);
 
-impl LeaseHolder {
+impl LeaseId {
     /// Creates a new random id.
     #[must_use]
     pub fn random() -> Self {
@@ -224,7 +224,7 @@ impl LeaseHolder {
 }
 
 /// Does not print the id: a process that knows it could end the lease.
-impl fmt::Debug for LeaseHolder {
+impl fmt::Debug for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LeaseHolder(..)")
     }

@@ -4,21 +4,21 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore};
-use crate::{boxed::BoxFuture, client_credentials::TokenIdentity};
+use super::{CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenStore};
+use crate::{boxed::BoxFuture, client_credentials::TokenFingerprint};
 
 /// Any [`TokenStore`], type-erased. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct SharedTokenStore(pub(super) Arc<dyn Erased>);
+pub(crate) struct BoxTokenStore(pub(super) Arc<dyn Erased>);
 
-impl SharedTokenStore {
+impl BoxTokenStore {
     /// Erases the type of `store`.
     pub(crate) fn new(store: impl TokenStore) -> Self {
         Self(Arc::new(store))
     }
 }
 
-impl fmt::Debug for SharedTokenStore {
+impl fmt::Debug for BoxTokenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedTokenStore").finish_non_exhaustive()
     }
@@ -32,64 +32,64 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 ///
 /// The boxed future is allocated once for each call, which is negligible beside the network access.
 pub(super) trait Erased: Send + Sync {
-    fn get<'a>(&'a self, identity: &'a CacheIdentity) -> Answer<'a, Option<StoredToken>>;
+    fn get<'a>(&'a self, identity: &'a CacheKey) -> Answer<'a, Option<StoredToken>>;
 
     fn put<'a>(
         &'a self,
-        identity: &'a CacheIdentity,
+        identity: &'a CacheKey,
         token: &'a StoredToken,
-        holder: LeaseHolder,
+        holder: LeaseId,
     ) -> Answer<'a, bool>;
 
     fn remove<'a>(
         &'a self,
-        identity: &'a CacheIdentity,
-        refused: TokenIdentity,
+        identity: &'a CacheKey,
+        refused: TokenFingerprint,
     ) -> Answer<'a, bool>;
 
     fn lease<'a>(
         &'a self,
-        identity: &'a CacheIdentity,
-        holder: LeaseHolder,
+        identity: &'a CacheKey,
+        holder: LeaseId,
         length: Duration,
     ) -> Answer<'a, Lease>;
 
     fn release<'a>(
         &'a self,
-        identity: &'a CacheIdentity,
-        holder: LeaseHolder,
+        identity: &'a CacheKey,
+        holder: LeaseId,
         failed: Option<Duration>,
     ) -> Answer<'a, ()>;
 
-    fn cool_down<'a>(&'a self, identity: &'a CacheIdentity, length: Duration) -> Answer<'a, bool>;
+    fn begin_cooldown<'a>(&'a self, identity: &'a CacheKey, length: Duration) -> Answer<'a, bool>;
 }
 
 impl<T: TokenStore> Erased for T {
-    fn get<'a>(&'a self, identity: &'a CacheIdentity) -> Answer<'a, Option<StoredToken>> {
+    fn get<'a>(&'a self, identity: &'a CacheKey) -> Answer<'a, Option<StoredToken>> {
         Box::pin(TokenStore::get(self, identity))
     }
 
     fn put<'a>(
         &'a self,
-        identity: &'a CacheIdentity,
+        identity: &'a CacheKey,
         token: &'a StoredToken,
-        holder: LeaseHolder,
+        holder: LeaseId,
     ) -> Answer<'a, bool> {
         Box::pin(TokenStore::put(self, identity, token, holder))
     }
 
     fn remove<'a>(
         &'a self,
-        identity: &'a CacheIdentity,
-        refused: TokenIdentity,
+        identity: &'a CacheKey,
+        refused: TokenFingerprint,
     ) -> Answer<'a, bool> {
         Box::pin(TokenStore::remove(self, identity, refused))
     }
 
     fn lease<'a>(
         &'a self,
-        identity: &'a CacheIdentity,
-        holder: LeaseHolder,
+        identity: &'a CacheKey,
+        holder: LeaseId,
         length: Duration,
     ) -> Answer<'a, Lease> {
         Box::pin(TokenStore::lease(self, identity, holder, length))
@@ -97,14 +97,14 @@ impl<T: TokenStore> Erased for T {
 
     fn release<'a>(
         &'a self,
-        identity: &'a CacheIdentity,
-        holder: LeaseHolder,
+        identity: &'a CacheKey,
+        holder: LeaseId,
         failed: Option<Duration>,
     ) -> Answer<'a, ()> {
         Box::pin(TokenStore::release(self, identity, holder, failed))
     }
 
-    fn cool_down<'a>(&'a self, identity: &'a CacheIdentity, length: Duration) -> Answer<'a, bool> {
-        Box::pin(TokenStore::cool_down(self, identity, length))
+    fn begin_cooldown<'a>(&'a self, identity: &'a CacheKey, length: Duration) -> Answer<'a, bool> {
+        Box::pin(TokenStore::begin_cooldown(self, identity, length))
     }
 }

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use super::SharedTokenStore;
+use super::BoxTokenStore;
 use crate::{Origin, store::Health, sync::Mutex};
 
 /// A layer's connection to the shared store. It sits between the token cache and the token source.
 pub(crate) struct TokenSharing {
     /// The store.
-    pub(super) store: SharedTokenStore,
+    pub(super) store: BoxTokenStore,
     /// Settings of the layer.
     pub(super) settings: SharingSettings,
     /// The layer's origins. Each origin has a cooldown of its own.
@@ -35,7 +35,7 @@ pub(crate) struct SharingSettings {
 impl SharingSettings {
     /// Sets the length of a lease, limited to the range that stores accept: 10 ms to 24 h.
     pub(crate) fn set_lease(&mut self, length: Duration) {
-        self.lease = length.clamp(SHORTEST_LEASE, LONGEST_LEASE);
+        self.lease = length.clamp(MIN_LEASE, MAX_LEASE);
     }
 }
 
@@ -52,7 +52,7 @@ impl Default for SharingSettings {
 impl TokenSharing {
     /// Creates the connection for a layer with the given origins. Does not access the store.
     pub(crate) fn new(
-        store: SharedTokenStore,
+        store: BoxTokenStore,
         settings: SharingSettings,
         origins: &[Origin],
     ) -> Self {
@@ -66,6 +66,6 @@ impl TokenSharing {
 }
 
 /// Minimum length of a lease. The holder renews it after a third of its length.
-const SHORTEST_LEASE: Duration = Duration::from_millis(10);
+const MIN_LEASE: Duration = Duration::from_millis(10);
 /// Maximum length of a lease and of a cooldown in a store. A store treats an entry that expires later as foreign.
-pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);

@@ -16,53 +16,53 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    CacheIdentity, Lease, LeaseHolder, StoreError, StoreErrorKind, StoredToken, TokenSharing,
-    adoption::{SHORTEST, Wanted, adopt},
+    CacheKey, Lease, LeaseId, StoreError, StoreErrorKind, StoredToken, TokenSharing,
+    adoption::{MIN_TIME_LEFT, ReusePolicy, reuse},
     shared::Erased,
 };
 use crate::{
     client_credentials::{
-        AccessToken, FetchContext, FetchReason, SharedTokenSource, TokenError, TokenEvent,
+        AccessToken, FetchContext, FetchReason, BoxTokenSource, TokenError, TokenEvent,
         TokenSource,
-        context::CellState,
+        context::CacheState,
         token::{Acquired, Provenance},
     },
-    clock::after,
-    panics::surviving,
-    store::{Access, Change},
+    clock::add_capped,
+    panics::catch_panic,
+    store::{Access, HealthChange},
     sync::lock,
 };
 
 /// One fetch of this process through the store.
-pub(super) struct Visit<'a> {
+pub(super) struct LeasedFetch<'a> {
     /// The store and its settings.
     sharing: &'a TokenSharing,
     /// The source that requests a token if the store has none.
-    source: &'a SharedTokenSource,
+    source: &'a BoxTokenSource,
     /// Reason, deadline and clock of the fetch.
     cx: FetchContext<'a>,
     /// State of the token cache (`TokenCell`) when the fetch began.
-    cell: &'a CellState,
+    cell: &'a CacheState,
     /// Cache key of the source's configuration.
-    identity: CacheIdentity,
+    cache_key: CacheKey,
     /// Identifies this fetch as the holder of a lease.
-    holder: LeaseHolder,
+    lease_id: LeaseId,
     /// When the fetch began. Lower bound for the issue time of a token whose request time is unknown.
     began: Instant,
     /// Requirements for a token from the store.
-    wanted: Wanted,
+    policy: ReusePolicy,
 }
 
 /// Outcome of the lookup in the store.
 ///
 /// Only the holder of the lease may assume that no other process fetches.
-enum Found {
+enum Lookup {
     /// A token from the store, or the current one if it must stay in use.
     Token(Acquired),
     /// This process holds the lease and fetches for all.
-    Lead,
+    Leader,
     /// This process fetches without the lease.
-    Alone,
+    WithoutLease,
 }
 
 impl TokenSharing {
@@ -76,9 +76,9 @@ impl TokenSharing {
     /// the store are not errors.
     pub(crate) async fn fetch(
         &self,
-        source: &SharedTokenSource,
+        source: &BoxTokenSource,
         cx: FetchContext<'_>,
-        cell: &CellState,
+        cell: &CacheState,
     ) -> Result<Acquired, TokenError> {
         if source.revokes() {
             return Err(TokenError::configuration(
@@ -86,28 +86,28 @@ impl TokenSharing {
                  leave out `.revoke_on_shutdown(..)`, or the layer's `.store(..)`",
             ));
         }
-        match source.cache_identity().await {
-            Some(identity) => Visit::new(self, source, cx, cell, identity).fetch().await,
+        match source.cache_key().await {
+            Some(identity) => LeasedFetch::new(self, source, cx, cell, identity).fetch().await,
             None => source.fetch(cx).await.map(Acquired::from),
         }
     }
 }
 
-impl<'a> Visit<'a> {
+impl<'a> LeasedFetch<'a> {
     /// Collects what the lookup needs and creates a new lease holder.
     pub(super) fn new(
         sharing: &'a TokenSharing,
-        source: &'a SharedTokenSource,
+        source: &'a BoxTokenSource,
         cx: FetchContext<'a>,
-        cell: &'a CellState,
-        identity: CacheIdentity,
+        cell: &'a CacheState,
+        identity: CacheKey,
     ) -> Self {
-        let wanted = Wanted {
+        let wanted = ReusePolicy {
             reason: cx.reason(),
             known: [
-                cell.current.as_ref().map(|current| current.identity),
-                cell.dropped,
-                cx.rejected().map(|rejected| rejected.identity()),
+                cell.current.as_ref().map(|current| current.fingerprint),
+                cell.invalidated,
+                cx.rejected().map(|rejected| rejected.fingerprint()),
             ],
             max_lifetime: sharing.settings.max_lifetime,
             refresh_before: cell.refresh_before,
@@ -117,20 +117,20 @@ impl<'a> Visit<'a> {
             source,
             cx,
             cell,
-            identity,
-            holder: LeaseHolder::random(),
+            cache_key: identity,
+            lease_id: LeaseId::random(),
             began: cx.clock().now(),
-            wanted,
+            policy: wanted,
         }
     }
 
     /// Performs the fetch: from the store if possible, otherwise from the source. A failing store never fails the
     /// fetch.
     pub(super) async fn fetch(&self) -> Result<Acquired, TokenError> {
-        let issued = match self.ask().await {
-            Ok(Found::Token(token)) => return Ok(token),
-            Ok(Found::Lead) => self.fetch_for_all().await,
-            Ok(Found::Alone) => {
+        let issued = match self.resolve().await {
+            Ok(Lookup::Token(token)) => return Ok(token),
+            Ok(Lookup::Leader) => self.fetch_and_store().await,
+            Ok(Lookup::WithoutLease) => {
                 let result = self.source.fetch(self.cx).await;
                 if let Ok(token) = &result {
                     // Accepted if the lease holder has failed, so that other processes can use this token.
@@ -150,41 +150,41 @@ impl<'a> Visit<'a> {
     /// # Errors
     ///
     /// Any failure of the store other than an unreadable entry. The caller then fetches without the store.
-    async fn ask(&self) -> Result<Found, StoreError> {
+    async fn resolve(&self) -> Result<Lookup, StoreError> {
         // A forced refresh ignores the stored token, unless another process fetched it while this one waited for the
         // lease.
         let mut looks = self.cx.reason() != FetchReason::Forced;
         let now = self.cx.clock().now();
-        let patience = after(now, self.cx.deadline().saturating_duration_since(now) / 2);
-        let mut wait = FIRST_WAIT;
+        let patience = add_capped(now, self.cx.deadline().saturating_duration_since(now) / 2);
+        let mut wait = INITIAL_POLL_INTERVAL;
         loop {
-            if looks && let Some(token) = self.look().await? {
-                return Ok(Found::Token(token));
+            if looks && let Some(token) = self.lookup().await? {
+                return Ok(Lookup::Token(token));
             }
             match self.lease().await? {
                 Lease::Held => break,
-                Lease::Failed => return Ok(Found::Alone),
+                Lease::Failed => return Ok(Lookup::WithoutLease),
                 Lease::Busy => {}
             }
             if self.cx.clock().now() >= patience {
-                return Ok(Found::Alone);
+                return Ok(Lookup::WithoutLease);
             }
             // Another process is fetching: its token is newer than this request.
             looks = true;
             // Jitter of 50 to 150 %, so that waiting processes do not poll in step.
             sleep(wait.mul_f64(0.5 + self.cx.surroundings().random())).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = (wait * 2).min(MAX_POLL_INTERVAL);
         }
         // Another process may have stored a token between the read and the lease.
-        if looks && let Some(token) = self.look().await? {
+        if looks && let Some(token) = self.lookup().await? {
             self.release(None).await;
-            return Ok(Found::Token(token));
+            return Ok(Lookup::Token(token));
         }
-        if let Some(token) = self.held_back().await? {
+        if let Some(token) = self.suppress().await? {
             self.release(None).await;
-            return Ok(Found::Token(token));
+            return Ok(Lookup::Token(token));
         }
-        Ok(Found::Lead)
+        Ok(Lookup::Leader)
     }
 
     /// Reads the store and returns its token if it meets the requirements. An unreadable entry counts as absent.
@@ -192,16 +192,16 @@ impl<'a> Visit<'a> {
     /// # Errors
     ///
     /// Any failure of the store other than an unreadable entry.
-    async fn look(&self) -> Result<Option<Acquired>, StoreError> {
+    async fn lookup(&self) -> Result<Option<Acquired>, StoreError> {
         let clock = self.cx.clock();
         // Taken before the call, so that the time of the call counts against the remaining lifetime.
         let asked = clock.now();
         let answer = self
-            .ask_store(|store| store.get(&self.identity), Access::Read)
+            .call_store(|store| store.get(&self.cache_key), Access::Read)
             .await;
         match answer {
             Ok(entry) => {
-                let token = entry.and_then(|e| adopt(&e, &self.wanted, asked, clock.now()));
+                let token = entry.and_then(|e| reuse(&e, &self.policy, asked, clock.now()));
                 Ok(token.map(|token| Acquired {
                     token,
                     provenance: Provenance::Shared,
@@ -218,7 +218,7 @@ impl<'a> Visit<'a> {
     /// # Errors
     ///
     /// Any failure of the store. The caller then fetches without the store, and the lease expires by itself.
-    async fn held_back(&self) -> Result<Option<Acquired>, StoreError> {
+    async fn suppress(&self) -> Result<Option<Acquired>, StoreError> {
         let current = self.cell.current.as_ref();
         let Some(current) = current.filter(|_| self.cx.reason() == FetchReason::Rejected) else {
             return Ok(None);
@@ -227,20 +227,20 @@ impl<'a> Visit<'a> {
         // others.
         let rejected_at = self.cell.rejected_at;
         let here = match rejected_at.and_then(|index| self.sharing.origins.get(index)) {
-            Some(origin) => self.identity.clone().field("origin", origin.to_string()),
-            None => self.identity.clone(),
+            Some(origin) => self.cache_key.clone().field("origin", origin.to_string()),
+            None => self.cache_key.clone(),
         };
-        let length = self.cell.cooldown.min(LONGEST_COOLDOWN);
-        if self.call(|store| store.cool_down(&here, length)).await? {
+        let length = self.cell.cooldown.min(MAX_COOLDOWN);
+        if self.write(|store| store.begin_cooldown(&here, length)).await? {
             // Removed only outside a cooldown: during one no replacement is fetched, and other processes may still use
             // the token.
-            self.call(|store| store.remove(&self.identity, current.identity))
+            self.write(|store| store.remove(&self.cache_key, current.fingerprint))
                 .await?;
             return Ok(None);
         }
         let clock = self.cx.clock();
-        let (now, wall) = (clock.now(), clock.wall());
-        let since = current.lifetime.asked_at(now, wall);
+        let (now, wall) = (clock.now(), clock.wall_clock());
+        let since = current.lifetime.requested_at(now, wall);
         Ok(Some(Acquired {
             token: current.token.clone().with_sent_at(since),
             provenance: Provenance::Unchanged,
@@ -253,9 +253,9 @@ impl<'a> Visit<'a> {
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing releases the lease, and it expires by itself after its length.
-    async fn fetch_for_all(&self) -> Result<AccessToken, TokenError> {
+    async fn fetch_and_store(&self) -> Result<AccessToken, TokenError> {
         // The lease is renewed during the fetch, so its length may be shorter than that of a token request.
-        let result = self.while_renewing(self.source.fetch(self.cx)).await;
+        let result = self.with_lease_renewal(self.source.fetch(self.cx)).await;
         match &result {
             Ok(token) => {
                 if !self.put(token).await {
@@ -269,43 +269,43 @@ impl<'a> Visit<'a> {
 
     /// Stores `token`, which also ends the lease. Returns whether it was stored.
     async fn put(&self, token: &AccessToken) -> bool {
-        let Some(stored) = self.to_store(token).await else {
+        let Some(stored) = self.storable(token).await else {
             return false;
         };
-        let put = self.call(|store| store.put(&self.identity, &stored, self.holder));
+        let put = self.write(|store| store.put(&self.cache_key, &stored, self.lease_id));
         put.await.unwrap_or_default()
     }
 
     /// Returns the entry to store, or `None` if the token must not or need not be shared.
-    async fn to_store(&self, token: &AccessToken) -> Option<StoredToken> {
+    async fn storable(&self, token: &AccessToken) -> Option<StoredToken> {
         let now = self.cx.clock().now();
         // The lifetime counts from when the token was requested, the earliest time at which it can have been issued.
         let spent = now.saturating_duration_since(token.sent_at().unwrap_or(self.began));
         let stored = StoredToken::new(token.clone(), token.lifetime()?.saturating_sub(spent))?;
-        let worth_it = stored.left() > SHORTEST
-            && stored.lifetime() <= self.wanted.max_lifetime
+        let worth_it = stored.left() > MIN_TIME_LEFT
+            && stored.lifetime() <= self.policy.max_lifetime
             && token.is_shareable();
         // If the secret changed during the fetch, the token may belong to the new secret and so to another cache key.
-        let unchanged = self.source.cache_identity().await.as_ref() == Some(&self.identity);
+        let unchanged = self.source.cache_key().await.as_ref() == Some(&self.cache_key);
         (worth_it && unchanged).then_some(stored)
     }
 
     /// Acquires or renews the lease.
     async fn lease(&self) -> Result<Lease, StoreError> {
         let length = self.sharing.settings.lease;
-        self.call(|store| store.lease(&self.identity, self.holder, length))
+        self.write(|store| store.lease(&self.cache_key, self.lease_id, length))
             .await
     }
 
     /// Ends the lease, or marks it as failed for the given duration. Ignores errors.
     async fn release(&self, failed: Option<Duration>) {
-        let release = self.call(|store| store.release(&self.identity, self.holder, failed));
+        let release = self.write(|store| store.release(&self.cache_key, self.lease_id, failed));
         // If the call fails, the lease expires by itself.
         drop(release.await);
     }
 
     /// Runs `work` and renews the lease after each third of its length. A failed renewal is ignored.
-    async fn while_renewing<T>(&self, work: impl Future<Output = T>) -> T {
+    async fn with_lease_renewal<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut renewal = pin!(async {
             loop {
@@ -326,14 +326,14 @@ impl<'a> Visit<'a> {
     }
 
     /// Makes a call that writes to the store.
-    async fn call<'s, T, F>(
+    async fn write<'s, T, F>(
         &'s self,
         ask: impl FnOnce(&'s dyn Erased) -> F,
     ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>> + 's,
     {
-        self.ask_store(ask, Access::Write).await
+        self.call_store(ask, Access::Write).await
     }
 
     /// Calls the store with the configured timeout. Emits an event when the store begins to fail or recovers. A panic
@@ -342,7 +342,7 @@ impl<'a> Visit<'a> {
     /// # Errors
     ///
     /// The store's error, or `Unavailable` after a timeout or a panic.
-    async fn ask_store<'s, T, F>(
+    async fn call_store<'s, T, F>(
         &'s self,
         ask: impl FnOnce(&'s dyn Erased) -> F,
         access: Access,
@@ -353,16 +353,16 @@ impl<'a> Visit<'a> {
         // The timeout includes user code of the store, which may neither block the fetch for longer nor end it by a
         // panic.
         let limit = self.sharing.settings.timeout;
-        let ask = surviving(async { ask(&*self.sharing.store.0).await });
+        let ask = catch_panic(async { ask(&*self.sharing.store.0).await });
         let answer = timeout(limit, ask)
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
             .unwrap_or_else(|| Err(StoreError::unavailable("panicked")));
         let error = answer.as_ref().err();
-        let change = lock(&self.sharing.health).learn(access, error);
+        let change = lock(&self.sharing.health).record(access, error);
         let surroundings = self.cx.surroundings();
         match (change, error) {
-            (Some(Change::Failed), Some(error)) => {
+            (Some(HealthChange::Failed), Some(error)) => {
                 surroundings.emit(|credential| TokenEvent::StoreFailed { credential, error });
             }
             (Some(_), _) => {
@@ -375,8 +375,8 @@ impl<'a> Visit<'a> {
 }
 
 /// Maximum cooldown that processes share. Stores themselves accept up to 24 h.
-const LONGEST_COOLDOWN: Duration = Duration::from_secs(3600);
+const MAX_COOLDOWN: Duration = Duration::from_secs(3600);
 /// First delay between two lookups while another process holds the lease. Doubles with each lookup.
-const FIRST_WAIT: Duration = Duration::from_millis(20);
+const INITIAL_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Maximum delay between two lookups.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);

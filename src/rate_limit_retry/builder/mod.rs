@@ -297,7 +297,7 @@ impl RateLimitRetryLayerBuilder {
         // The misuse is reported at the end, when the sinks are in place.
         let (usage, misuse) = Usage::begin("limits", Location::caller(), None);
         let mut sinks = self.sinks;
-        crate::telemetry::tell_of_limits(&mut sinks);
+        crate::telemetry::install_rate_limit_sinks(&mut sinks);
         let random = Random::new(self.seed);
         let gate = Gate::new(self.pace, self.limits, self.max_waiting, random.clone());
         let clock = BoottimeClock::new(self.clock);

@@ -11,7 +11,7 @@ use super::{
     state::{State, wake},
 };
 use crate::{
-    clock::after,
+    clock::add_capped,
     rate_limit_retry::{
         PartitionKey,
         quota::Pace,
@@ -56,14 +56,14 @@ impl Gate {
             return Duty::Report(report);
         }
         let used = partition.quota.last_used().unwrap_or(now);
-        let unused = after(used, UNUSED);
+        let unused = add_capped(used, UNUSED);
         if unused <= now && partition.queue.is_empty() {
             return Duty::Gone;
         }
         // At least 1 ms ahead: a report that is due but not available must not make the agent spin.
         let at = due
             .unwrap_or(unused)
-            .max(after(now, Duration::from_millis(1)));
+            .max(add_capped(now, Duration::from_millis(1)));
         let former = partition.agent.replace((waker.clone(), at));
         drop(state);
         // A waker runs code of its task when it is dropped.

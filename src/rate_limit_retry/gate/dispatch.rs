@@ -24,7 +24,7 @@ use super::{
     state::{State, Waiter},
 };
 use crate::{
-    clock::after,
+    clock::add_capped,
     rate_limit_retry::{
         PartitionKey,
         quota::{About, Admit, Learnt, Pace},
@@ -302,7 +302,7 @@ impl State {
             while let Some(first) = self.partitions.get(key).and_then(|p| p.queue.first())
                 && first < by
                 && let Some(waiter) = self.waiters.get_mut(&first)
-                && after(waiter.armed, OVERDUE) <= now
+                && add_capped(waiter.armed, OVERDUE) <= now
             {
                 waiter.absent = true;
                 let (wanted, latest) = (Arc::clone(&waiter.keys), waiter.latest);
@@ -310,7 +310,7 @@ impl State {
             }
         }
         let overdue =
-            |(arrival, at): (&u64, &Instant)| (after(*at, OVERDUE) <= now).then_some(*arrival);
+            |(arrival, at): (&u64, &Instant)| (add_capped(*at, OVERDUE) <= now).then_some(*arrival);
         // The oldest sequence numbers only, so that the work of one poll is bounded.
         let granted = self
             .granted
@@ -350,7 +350,7 @@ impl State {
         pace: &Pace,
         now: Instant,
     ) -> Instant {
-        let (mut at, mut behind, again) = (None, 0, after(now, LATE));
+        let (mut at, mut behind, again) = (None, 0, add_capped(now, LATE));
         for key in keys {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
@@ -371,7 +371,7 @@ impl State {
         }
         let behind = u32::try_from(behind).unwrap_or(u32::MAX);
         let late = LATE.saturating_add((LATE / BEHIND).saturating_mul(behind));
-        after(at.unwrap_or(now), late)
+        add_capped(at.unwrap_or(now), late)
     }
 }
 

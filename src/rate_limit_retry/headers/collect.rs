@@ -29,7 +29,7 @@ use super::{
     value::{self, When, halves, labelled, named, split},
     words::Role,
 };
-use crate::{retry_after::MILLI, steps::examined};
+use crate::{retry_after::MILLI, steps::count_steps};
 
 /// The result of reading the fields.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl<'a> Collected<'a> {
         let lines = self.lines();
         let mut limits = Vec::new();
         for (at, quota) in self.quotas.into_iter().enumerate() {
-            examined(lines.len());
+            count_steps(lines.len());
             let own = lines.iter().filter(|(of, _)| *of == at);
             let own: Vec<_> = own.map(|(_, line)| *line).collect();
             let is_listed = !own.is_empty();
@@ -118,7 +118,7 @@ impl<'a> Collected<'a> {
                         profile.complete(&mut limit);
                     }
                 }
-                examined(limits.len());
+                count_steps(limits.len());
                 limit.shorten_name();
                 let real = !limit.is_none_at_all(status) && limit.says_something();
                 if limits.len() < MOST_LIMITS && real && !limits.contains(&limit) {

@@ -17,7 +17,7 @@ use super::{
     structured::{Item, MOST_ITEMS, items},
     value::{When, is_unlimited, period, remaining, split},
 };
-use crate::retry_after::{LONGEST, Number};
+use crate::retry_after::{MAX_WAIT, Number};
 
 /// A line of a field. If values contain several quotas, the items with the same position belong together.
 #[derive(Clone, Copy, Debug)]
@@ -141,5 +141,5 @@ pub(super) fn whole(value: &[u8]) -> Option<u64> {
 
 /// Converts the length of a window. Returns `None` for zero, which would not limit anything.
 pub(super) fn seconds(seconds: u64) -> Option<Duration> {
-    (seconds > 0).then(|| Duration::from_secs(seconds).min(LONGEST))
+    (seconds > 0).then(|| Duration::from_secs(seconds).min(MAX_WAIT))
 }

@@ -12,14 +12,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{retry_after::http_date, steps::examined};
+use crate::{retry_after::http_date, steps::count_steps};
 
 /// Parses a date; `None` if `text` has none of the supported forms, is longer than [`LONGEST`], or is before 1970.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     if text.len() > LONGEST {
         return None;
     }
-    examined(text.len());
+    count_steps(text.len());
     http_date(text)
         .or_else(|| iso(text))
         .or_else(|| javascript(text))

@@ -8,7 +8,7 @@
 //! | `DailyLimit`, `Remaining` | one quota with limit and remaining count |
 
 use super::{collect::Collected, quota::Quota};
-use crate::steps::examined;
+use crate::steps::count_steps;
 
 impl Collected<'_> {
     /// Merges times into the quotas that they belong to: `requests-left` with `time-reset`.
@@ -27,7 +27,7 @@ impl Collected<'_> {
     fn join_one(&mut self, at: usize) -> bool {
         let time = &self.quotas[at];
         let may_be = |quota: &Quota<'_>| quota.counts() && time.is_part_of(quota);
-        examined(self.quotas.len());
+        count_steps(self.quotas.len());
         let all = self.quotas.iter().filter(|quota| may_be(quota)).count();
         let wanted: Vec<usize> = (0..self.quotas.len())
             .filter(|of| may_be(&self.quotas[*of]))
@@ -51,7 +51,7 @@ impl Collected<'_> {
         let mut at = 0;
         while at < self.quotas.len() {
             let short = &self.quotas[at];
-            examined(self.quotas.len());
+            count_steps(self.quotas.len());
             // Only an unambiguous partner is merged: exactly one other quota of the family.
             let mut others =
                 self.quotas.iter().enumerate().filter(|(of, quota)| {

@@ -102,8 +102,8 @@ pub use self::{
     skew::Skew,
 };
 use crate::{
-    retry_after::{LONGEST, Number, date},
-    steps::examined,
+    retry_after::{MAX_WAIT, Number, date},
+    steps::count_steps,
 };
 
 /// Reads the rate-limit fields of a response. `now` is the wall clock, which replaces a missing or malformed `Date`.
@@ -220,7 +220,7 @@ fn signals(
 /// One pass over the names is cheaper than a lookup of every possible name.
 fn is_about_limits(name: &str) -> bool {
     let name = name.as_bytes();
-    examined(name.len());
+    count_steps(name.len());
     // Each word about limits contains one of these parts of five bytes, so one comparison per position is enough.
     name.windows(5).any(|part| match part[0] {
         b'l' => part == b"limit" || part == b"lowed",
@@ -266,7 +266,7 @@ pub(super) fn is_from_a_cache(headers: &HeaderMap) -> bool {
 fn age(headers: &HeaderMap) -> Duration {
     let ages = headers.get_all(AGE).iter();
     let seconds = ages.filter_map(|age| Some(Number::parse(age.as_bytes().trim_ascii())?.whole));
-    Duration::from_secs(seconds.max().unwrap_or(0)).min(LONGEST)
+    Duration::from_secs(seconds.max().unwrap_or(0)).min(MAX_WAIT)
 }
 
 #[cfg(test)]

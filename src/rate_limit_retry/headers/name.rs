@@ -18,7 +18,7 @@ use super::{
     words::{Role, glued, is_article, is_filler, is_one_of, is_refill, parts, scale_of, window_of},
 };
 
-use crate::steps::examined;
+use crate::steps::count_steps;
 
 /// The name of a field about limits: `x-ratelimit-remaining-tokens` is the number of remaining *tokens*.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +96,7 @@ impl<'a> Meaning<'a> {
     /// Separates the role of a name from its dimension: `limit-requests`, `requests-limit`, `concurrentlimit`.
     /// Returns `None` if it has more than [`MOST_WORDS`] words.
     pub(super) fn parse(name: &'a str) -> Option<(Self, Option<Role>)> {
-        examined(name.len());
+        count_steps(name.len());
         let mut words = Words::default();
         for word in parts(name) {
             words.push(word)?;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     retry_after::{MILLI, Number},
-    steps::examined,
+    steps::count_steps,
 };
 
 /// The values that the fields of one family report for one dimension.
@@ -76,7 +76,7 @@ impl<'a> Quota<'a> {
 
     /// Returns whether a field of this family and dimension describes this quota.
     pub(super) fn is(&self, family: &str, dimension: &Dimension<'_>) -> bool {
-        examined(1 + self.dimension.words().count());
+        count_steps(1 + self.dimension.words().count());
         // A quota with an explicit unit is described by a single field.
         self.family == family && self.dimension == *dimension && self.unit.is_none()
     }

@@ -19,7 +19,7 @@ use sfv::{
 };
 
 use super::value::{halves, split};
-use crate::{retry_after::Number, steps::examined};
+use crate::{retry_after::Number, steps::count_steps};
 
 /// An item of a list: `"burst";q=100;w=60`, `"burst";r=0;t=12`, `100;w=60`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,7 +47,7 @@ pub(super) struct Item {
 /// An item with an invalid parameter is skipped. Inner lists are skipped, too. A line that is not a structured field
 /// is parsed by [`tolerant`]. Returns at most [`MOST_ITEMS`] items.
 pub(super) fn items(value: &[u8]) -> Vec<Item> {
-    examined(value.len());
+    count_steps(value.len());
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());
     parsed.unwrap_or_else(|_| tolerant(value))
 }
@@ -154,7 +154,7 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
         key: &'de KeyRef,
         value: BareItemFromInput<'de>,
     ) -> Result<(), Infallible> {
-        examined(1);
+        count_steps(1);
         let item = &mut self.item;
         let number = match key.as_str() {
             "q" => &mut item.quota,

@@ -153,7 +153,7 @@ fn quotas_and_their_names_are_bounded() {
 
 fn work_for(fields: &[(String, String)]) -> usize {
     let headers = headers(fields);
-    steps::of(|| {
+    steps::steps_of(|| {
         let mut skew = Skew::default();
         skew.learn(&headers, NOW);
         let _signals = read(StatusCode::TOO_MANY_REQUESTS, &headers, NOW);

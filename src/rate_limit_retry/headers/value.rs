@@ -10,8 +10,8 @@ use super::{
     words::{unit_of, window_of},
 };
 use crate::{
-    retry_after::{LONGEST, MILLI, Number, SECOND, until},
-    steps::examined,
+    retry_after::{MAX_WAIT, MILLI, Number, SECOND, until},
+    steps::count_steps,
 };
 
 /// A point in time, relative to the response.
@@ -99,14 +99,14 @@ pub(super) fn duration(value: &[u8]) -> Option<Duration> {
             .take_while(|b| !b.is_ascii_digit() && **b != b'.')
             .count();
         let (unit, after) = after.split_at(letters);
-        examined(letters);
+        count_steps(letters);
         let unit = std::str::from_utf8(unit)
             .ok()?
             .trim_matches([' ', '-', ',']);
         // Saturates: an absurd duration is a very long one, not an error.
         sum = sum
             .saturating_add(Number::parse(number)?.times(unit_of(unit)?))
-            .min(LONGEST);
+            .min(MAX_WAIT);
         rest = after;
     }
     (!value.is_empty()).then_some(sum)
@@ -119,7 +119,7 @@ pub(super) fn period(scale: Option<u64>, value: &[u8]) -> Option<Duration> {
         Some(number) => number.times(scale.unwrap_or(SECOND)),
         None => duration(value).or_else(|| {
             let words = std::str::from_utf8(value).ok()?;
-            Some(Duration::from_secs(window_of([words].into_iter())?).min(LONGEST))
+            Some(Duration::from_secs(window_of([words].into_iter())?).min(MAX_WAIT))
         })?,
     };
     // A window of zero would not limit anything.
@@ -206,7 +206,7 @@ pub(super) fn by_seconds(value: &[u8]) -> Option<Vec<(u64, u64)>> {
 
 /// Returns the trimmed text before and after the first `separator`.
 pub(super) fn halves(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
-    examined(text.len());
+    count_steps(text.len());
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((text[..at].trim_ascii(), text[at + 1..].trim_ascii()))
 }
@@ -215,7 +215,7 @@ pub(super) fn halves(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
 pub(super) fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |byte| {
-        examined(1);
+        count_steps(1);
         // A separator counts only outside of quotes; a backslash escapes the next byte inside.
         let outside = !quoted;
         match byte {
@@ -248,7 +248,7 @@ mod tests {
             ("PT1M30S", Some(90_000)),
             ("24-hours", Some(86_400_000)),
             ("1500\u{b5}s", Some(1)),
-            ("99999999999999999999d", Some(LONGEST.as_millis())),
+            ("99999999999999999999d", Some(MAX_WAIT.as_millis())),
             ("1", None),
             ("s", None),
             ("1x", None),

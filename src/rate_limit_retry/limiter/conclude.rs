@@ -10,7 +10,7 @@ use super::{Call, Limiter, nested, shed::is_shed};
 use crate::{
     Attempts, BoxError, ErrorClass,
     call::{copy::Resend, drain::max_drain},
-    clock::after,
+    clock::add_capped,
     error,
     rate_limit_retry::{
         GaveUp, GiveUpReason, RateLimitEvent,
@@ -118,7 +118,7 @@ impl Limiter {
                     && self.unavailable == UnavailableScope::Route;
                 // Up to 1 % on top of what the server asks for.
                 let jitter = (wait / 100).min(MOST_JITTER).mul_f64(self.random.unit());
-                let until = after(now, (wait + jitter).min(self.gate.max_hold()));
+                let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
                 let route_held = unavailable && {
                     let class = call.route.or_else(|| {
                         let line = kept.as_ref().and_then(Resend::method_and_path);

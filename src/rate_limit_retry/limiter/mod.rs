@@ -44,7 +44,7 @@ use crate::{
     Attempts, BoxError, Origin,
     backoff::Backoff,
     call::drain::pause,
-    clock::after,
+    clock::add_capped,
     error::Classifier,
     misuse::{Misuse, Usage},
     random::Random,
@@ -108,7 +108,7 @@ impl Limiter {
             origin: own_keys
                 .then(|| Origin::of(parts.uri).map(Box::new))
                 .flatten(),
-            deadline: self.deadline.map(|limit| after(now, limit)),
+            deadline: self.deadline.map(|limit| add_capped(now, limit)),
             ..self.call(keys, account, parts)
         };
         self.is_route_held(&mut call, now);
@@ -177,7 +177,7 @@ impl Limiter {
         let nested = Attempts::are_marked(parts.extensions);
         if nested {
             // Only a layer with limits marks requests, and only retries.
-            self.report(self.usage.once(Misuse::Nested));
+            self.report(self.usage.report_once(Misuse::Nested));
         }
         Call {
             keys,
@@ -308,7 +308,7 @@ impl Limiter {
             Some(Slot::TooLate(wait)) => {
                 let now = self.clock.now();
                 ticket.settle(Learnt::NotSent, now);
-                Err(self.too_long(call, after(now, wait), now))
+                Err(self.too_long(call, add_capped(now, wait), now))
             }
             Some(Slot::After(wait)) if !wait.is_zero() => {
                 pause(wait).await;
@@ -344,7 +344,7 @@ impl Limiter {
                     return Err(self.too_long(call, chance.unwrap_or(now), now));
                 }
                 self.tell_each(call, |partition| RateLimitEvent::Held { partition });
-                let ticket = span::of_wait(call.keys.first(), self.turn(place, latest)).await;
+                let ticket = span::wait_span(call.keys.first(), self.turn(place, latest)).await;
                 let then = self.clock.now();
                 let ticket = ticket.map_err(|held_until| {
                     let chance = || self.gate.next_chance(&call.keys, then);
@@ -372,7 +372,7 @@ impl Limiter {
     ///
     /// `max_wait` limits each wait anew, the deadline the whole call.
     fn latest(&self, call: &Call, now: Instant) -> Instant {
-        let patience = after(now, self.policy.max_wait);
+        let patience = add_capped(now, self.policy.max_wait);
         call.deadline.map_or(patience, |at| at.min(patience))
     }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::admit::Admit;
 use crate::{
-    clock::after,
+    clock::add_capped,
     rate_limit_retry::{
         headers::{Limit, Unit},
         limits::OwnLimit,
@@ -64,7 +64,7 @@ impl Cap {
         let (most, period) = self.limit.rate?;
         self.expire(period, now);
         if self.count + u64::from(in_flight) >= u64::from(most) {
-            let at = self.ended.front().map(|oldest| after(oldest.last, period));
+            let at = self.ended.front().map(|oldest| add_capped(oldest.last, period));
             return Some(match at {
                 Some(at) if in_flight == 0 => Admit::NotBefore(at),
                 at => Admit::AfterAnswer(at),
@@ -82,7 +82,7 @@ impl Cap {
     pub(super) fn entered(&mut self, now: Instant) {
         if let Some((most, period)) = self.limit.rate {
             let even = self.even.map_or(now, |even| even.max(now));
-            self.even = Some(after(even, period / most));
+            self.even = Some(add_capped(even, period / most));
         }
     }
 
@@ -124,13 +124,13 @@ impl Cap {
     pub(super) fn is_used(&self, now: Instant) -> bool {
         let (last, rate) = (self.ended.back(), self.limit.rate);
         last.zip(rate)
-            .is_some_and(|(last, (_, period))| after(last.last, period) > now)
+            .is_some_and(|(last, (_, period))| add_capped(last.last, period) > now)
     }
 
     /// Removes the requests that ended more than a period ago.
     fn expire(&mut self, period: Duration, now: Instant) {
         while let Some(oldest) = self.ended.front()
-            && after(oldest.last, period) <= now
+            && add_capped(oldest.last, period) <= now
         {
             self.count -= oldest.count;
             self.ended.pop_front();

@@ -11,7 +11,7 @@ use super::{
     pace::{Pace, QUIET},
     ramp::Ramp,
 };
-use crate::clock::after;
+use crate::clock::add_capped;
 
 impl Quota {
     /// Returns the end of the hold or of the pause, whichever is later, if it has not passed.
@@ -95,7 +95,7 @@ impl Quota {
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         let told = self.told.as_ref().and_then(|told| told.reset_at);
         let learnt = self.used.filter(|_| self.habit.is_known());
-        let known = told.max(learnt.map(|used| after(used, REMEMBERED)));
+        let known = told.max(learnt.map(|used| add_capped(used, REMEMBERED)));
         self.is_unused(now) && known.is_none_or(|at| at <= now)
     }
 

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::clock::after;
+use crate::clock::add_capped;
 
 /// The state of one partition's quota between two reports to the store.
 #[derive(Debug, Default)]
@@ -174,15 +174,15 @@ impl Fleet {
             Some(now)
         } else if ruled && self.used_up {
             // Nothing more can be granted before the reset.
-            self.news.then(|| after(reported, LONGEST))
+            self.news.then(|| add_capped(reported, LONGEST))
         } else if apart {
-            Some(after(reported, TICK))
+            Some(add_capped(reported, TICK))
         } else if ruled && (self.kept_back || self.beyond || (low && !self.scarce)) {
-            Some(after(reported, pause))
+            Some(add_capped(reported, pause))
         } else if self.scarce && self.news {
-            Some(after(reported, SHORTEST))
+            Some(add_capped(reported, SHORTEST))
         } else if in_flight > 0 || self.allowance > 0 || self.news {
-            Some(after(reported, ALIVE))
+            Some(add_capped(reported, ALIVE))
         } else {
             None
         }

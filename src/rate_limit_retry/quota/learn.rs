@@ -15,7 +15,7 @@ use super::{
     told::{SAME_WINDOW, Told, tightest},
 };
 use crate::{
-    clock::after,
+    clock::add_capped,
     rate_limit_retry::headers::{Limit, Signals},
 };
 
@@ -61,7 +61,7 @@ impl Quota {
             }
             Learnt::Unavailable { wait } => {
                 self.spent();
-                let until = after(now?, wait.min(pace.max_hold));
+                let until = add_capped(now?, wait.min(pace.max_hold));
                 self.part_held = self.part_held.max(Some(until));
                 self.quiet = 0;
                 // One probe finds out whether other classes of requests are accepted.
@@ -193,7 +193,7 @@ impl Quota {
             self.announced = true;
         }
         if let (Some(soon), Some(told)) = (self.gradual, &mut self.told) {
-            let soon = after(now, soon.max(Duration::from_secs(1)));
+            let soon = add_capped(now, soon.max(Duration::from_secs(1)));
             told.reset_at = told.reset_at.map(|reset| reset.min(soon));
         }
     }
@@ -216,7 +216,7 @@ impl Quota {
     /// than the one that began the epoch.
     fn is_news(&self, limit: &Limit, now: Instant) -> bool {
         let over = self.look.since.map(|since| since + SAME_WINDOW);
-        let reset = limit.reset.map(|reset| after(now, reset));
+        let reset = limit.reset.map(|reset| add_capped(now, reset));
         self.gradual.is_none() && over.zip(reset).is_some_and(|(over, reset)| reset > over)
     }
 
@@ -291,7 +291,7 @@ impl Quota {
         };
         // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
         let exact = exact && wait <= pace.max_hold;
-        let until = after(now, wait.min(pace.max_hold));
+        let until = add_capped(now, wait.min(pace.max_hold));
         if self.prolong(Hold { until, exact })
             && let Some(fleet) = &mut self.fleet
         {
@@ -304,7 +304,7 @@ impl Quota {
     /// The wait is the time to the estimate's next probe, within the bounds of the backoff, plus up to 2 % of jitter.
     fn guess(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
         let wait = self.habit.next_look(now).saturating_duration_since(now);
-        let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
+        let wait = wait.clamp(pace.backoff.initial() / 2, pace.backoff.max());
         let wait = wait.max(self.habit.patience(now));
         wait + (wait / 50).min(MOST_JITTER).mul_f64(random)
     }

@@ -64,7 +64,7 @@ use self::{
     told::Told,
 };
 use super::limits::OwnLimit;
-use crate::clock::after;
+use crate::clock::add_capped;
 
 /// The quota of one partition.
 ///
@@ -228,7 +228,7 @@ impl Quota {
                 Verdict::Wait(wait) => return wait,
                 Verdict::Look => self.ramp = Ramp::look(),
                 Verdict::Hold(until) => {
-                    let until = until.min(after(now, pace.max_hold));
+                    let until = until.min(add_capped(now, pace.max_hold));
                     self.hold = Some(Hold {
                         until,
                         exact: false,
@@ -258,7 +258,7 @@ impl Quota {
         let (last, end) = self.used.zip(end).filter(|_| smooth)?;
         let left = end.saturating_duration_since(last);
         let gap = left.div_f64(room.max(0.0) + 1.0).min(pace.max_hold);
-        Some(after(last, gap)).filter(|at| *at > now && *at < end)
+        Some(add_capped(last, gap)).filter(|at| *at > now && *at < end)
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`learn`](Self::learn).

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::admit::Admit;
-use crate::clock::after;
+use crate::clock::add_capped;
 
 /// A limit on requests in flight that responses raise and finally remove. `None`: no limit.
 ///
@@ -145,7 +145,7 @@ impl Step {
         } else {
             patience
         };
-        *self.until.get_or_insert_with(|| after(now, patience))
+        *self.until.get_or_insert_with(|| add_capped(now, patience))
     }
 }
 

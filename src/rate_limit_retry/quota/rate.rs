@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::admit::Admit;
-use crate::clock::after;
+use crate::clock::add_capped;
 
 /// A measured rate.
 ///
@@ -129,7 +129,7 @@ impl Rate {
         let missing = used + 1.0 - (earned - self.forgone);
         (missing > 0.0).then(|| {
             let wait = Duration::from_secs_f64((missing / pace).min(LONGEST) + 0.001);
-            Admit::NotBefore(after(now, wait))
+            Admit::NotBefore(add_capped(now, wait))
         })
     }
 

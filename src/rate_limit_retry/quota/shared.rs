@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Quota, told::Told};
 use crate::{
-    clock::after,
+    clock::add_capped,
     rate_limit_retry::store::{ProcessId, QuotaReport, QuotaView, ToldQuota},
 };
 
@@ -89,7 +89,7 @@ impl Quota {
         fleet.under_way = false;
         match &view.window {
             Some(window) if !window.reset.is_zero() => {
-                let until = after(now, window.reset);
+                let until = add_capped(now, window.reset);
                 let free = window.remaining.saturating_sub(window.reserved);
                 fleet.until = Some(until);
                 fleet.allowance = fleet.allowance.saturating_add(view.granted);
@@ -118,7 +118,7 @@ impl Quota {
         let dry = fleet.expects && view.granted == 0 && view.window.is_some();
         fleet.dry = if dry { fleet.dry.saturating_add(1) } else { 0 };
         let hold = view.hold?.min(longest);
-        let until = after(now, hold);
+        let until = add_capped(now, hold);
         if fleet.heard.is_some_and(|heard| until <= heard + BLUR) {
             return None;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{admit::Admit, log::Log, window::round_below};
-use crate::clock::after;
+use crate::clock::add_capped;
 
 /// A sliding window: the log of sends and the bounds of the window's length.
 ///
@@ -184,7 +184,7 @@ impl Slide {
     pub(super) fn activate(&mut self, now: Instant) {
         self.active = true;
         self.margin = (self.length() / 200).max(LEAST_MARGIN);
-        self.look_at = Some(after(now, self.length() * RARE));
+        self.look_at = Some(add_capped(now, self.length() * RARE));
     }
 
     /// Ends that. The log is still kept.
@@ -198,7 +198,7 @@ impl Slide {
     /// That is when the send that fills the window leaves it, plus the margin.
     pub(super) fn room(&self, allowance: u64) -> Option<Instant> {
         let oldest = self.log.before(allowance.saturating_sub(1))?;
-        Some(after(oldest, self.length() + self.margin))
+        Some(add_capped(oldest, self.length() + self.margin))
     }
 
     /// Returns why one more request must wait; `None` if it need not.
@@ -215,7 +215,7 @@ impl Slide {
     pub(super) fn looks(&mut self, allowance: &mut u64, now: Instant) -> bool {
         let due = self.look_at.is_some_and(|at| now >= at);
         if due {
-            self.look_at = Some(after(now, self.length() * RARE));
+            self.look_at = Some(add_capped(now, self.length() * RARE));
             self.grown = Some(*allowance);
             *allowance = allowance.saturating_add((*allowance / 50).max(1));
         }

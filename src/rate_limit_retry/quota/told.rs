@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::admit::Admit;
 use crate::{
-    clock::after,
+    clock::add_capped,
     rate_limit_retry::{
         headers::{Limit, Unit},
         store::SharedWindow,
@@ -52,7 +52,7 @@ impl Told {
     pub(super) fn new(limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) -> Self {
         // A reset of zero is not an end: servers that round down announce it during the last second, others always.
         let reset = limit.reset.filter(|reset| !reset.is_zero());
-        let reset_at = reset.map(|reset| after(now, reset));
+        let reset_at = reset.map(|reset| add_capped(now, reset));
         Self {
             limit: limit.limit,
             remaining,
@@ -190,7 +190,7 @@ impl Told {
     /// about the same window.
     pub(super) fn is_contradicted(&self, reset: Option<Duration>, now: Instant) -> bool {
         let later = self.reset_at.zip(reset);
-        let later = later.is_some_and(|(known, reset)| after(now, reset) > known + SAME_WINDOW);
+        let later = later.is_some_and(|(known, reset)| add_capped(now, reset) > known + SAME_WINDOW);
         self.is_used_up() && !later
     }
 
@@ -233,10 +233,10 @@ impl Told {
         } else {
             // 0.5 % of the window, at most 1 s.
             let window = reset.saturating_duration_since(self.began);
-            after(reset, (window / 200).min(Duration::from_secs(1)))
+            add_capped(reset, (window / 200).min(Duration::from_secs(1)))
         };
         Some(if self.is_used_up() {
-            over.min(after(self.heard, longest))
+            over.min(add_capped(self.heard, longest))
         } else {
             over
         })

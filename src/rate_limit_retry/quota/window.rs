@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::after;
+use crate::clock::add_capped;
 
 /// An event at an unknown time between two bounds, inclusive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,12 +73,12 @@ impl Period {
 
     /// Returns the earliest time at which the next window may open.
     pub(super) fn start(self, opened: Between) -> Instant {
-        after(opened.earliest, self.least)
+        add_capped(opened.earliest, self.least)
     }
 
     /// Returns the time by which the next window has opened, as far as is known.
     pub(super) fn end(self, opened: Between) -> Instant {
-        after(opened.latest, self.most.unwrap_or(self.least))
+        add_capped(opened.latest, self.most.unwrap_or(self.least))
     }
 
     /// Returns the time of the next probe for the window after the one that `opened`, later than `now`.
@@ -104,19 +104,19 @@ impl Period {
             }
         } else if self.least == Duration::ZERO {
             // Nothing is known about the length: the first probes follow the throttle.
-            let early = FIRST_LOOKS.iter().map(|wait| after(refused, *wait));
+            let early = FIRST_LOOKS.iter().map(|wait| add_capped(refused, *wait));
             if let Some(look) = early.into_iter().find(|look| *look >= soon) {
                 return look;
             }
         }
-        let least = after(opened.earliest, self.least);
+        let least = add_capped(opened.earliest, self.least);
         let rounds = ROUND
             .iter()
-            .map(|seconds| after(opened.latest, Duration::from_secs(*seconds) + A_LITTLE));
+            .map(|seconds| add_capped(opened.latest, Duration::from_secs(*seconds) + A_LITTLE));
         let look = rounds
             .into_iter()
             .find(|look| *look >= soon && *look >= least);
-        look.unwrap_or_else(|| after(now, Duration::from_secs(ROUND[ROUND.len() - 1])))
+        look.unwrap_or_else(|| add_capped(now, Duration::from_secs(ROUND[ROUND.len() - 1])))
     }
 
     /// Returns the likely length: the one common length within the bounds, or else the upper bound.
@@ -145,8 +145,8 @@ pub(super) fn round_below(longest: Duration) -> Option<Duration> {
 /// Returns the time of the next of a few probes for an opening that is `least` to `most` after the one before; `None`
 /// if the opening must have passed.
 fn within(opened: Between, least: Duration, most: Duration, now: Instant) -> Option<Instant> {
-    let earliest = after(opened.earliest, least);
-    let latest = after(opened.latest, most);
+    let earliest = add_capped(opened.earliest, least);
+    let latest = add_capped(opened.latest, most);
     // One last probe a little later, in case that the server counts throttled requests, too.
     let last = latest + (most / 50).clamp(SHORTEST_STEP, LATEST);
     if now >= last {

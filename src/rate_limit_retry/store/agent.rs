@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    clock::after,
-    panics::surviving,
+    clock::add_capped,
+    panics::catch_panic,
     rate_limit_retry::{PartitionKey, RateLimitEvent, gate::Duty},
     store::StoreError,
 };
@@ -99,7 +99,7 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
     let identity = shared.quotas.identity(key);
     let listen = || -> Listening<'_> {
         let identity = &identity;
-        Box::pin(surviving(async move { store.changed(identity).await }))
+        Box::pin(catch_panic(async move { store.changed(identity).await }))
     };
     let deaf = || -> Listening<'_> { Box::pin(pending()) };
     let mut news = listen();
@@ -141,7 +141,7 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
             Some(Step::Panicked) => {
                 panics += 1;
                 let wait = AFTER_PANICS.wait(panics, shared.random.unit());
-                (news, listens_at) = (deaf(), Some(after(clock.now(), wait)));
+                (news, listens_at) = (deaf(), Some(add_capped(clock.now(), wait)));
                 shared.note(key, Some(&panicked()));
             }
             Some(Step::Report(report)) => {
@@ -164,7 +164,7 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
                         failures += 1;
                         let wait = PAUSES.wait(failures, shared.random.unit());
                         let now = clock.now();
-                        gate.go_alone(key, after(now, wait), now);
+                        gate.go_alone(key, add_capped(now, wait), now);
                     }
                 }
             }

@@ -9,13 +9,13 @@ use tokio::time::{Instant, timeout};
 
 use super::{ProcessId, StoredQuotas};
 use crate::{
-    panics::surviving,
+    panics::catch_panic,
     random::Random,
     rate_limit_retry::{
         PartitionKey, RateLimitEvent, RateLimitEvents, boottime::BoottimeClock, gate::Gate,
     },
     sinks::Sinks,
-    store::{Access, Change, Health, StoreError},
+    store::{Access, HealthChange, Health, StoreError},
     sync::{Mutex, lock},
 };
 
@@ -53,7 +53,7 @@ impl Shared {
     ) -> Result<T, StoreError> {
         let limit = self.quotas.answer_within;
         // `surviving` returns `None` after a panic.
-        let answer = timeout(limit, surviving(asked))
+        let answer = timeout(limit, catch_panic(asked))
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
             .unwrap_or_else(|| Err(panicked()));
@@ -64,13 +64,13 @@ impl Shared {
     /// Records the outcome of a store call. Emits an event if the store starts to fail or has recovered.
     pub(super) fn note(&self, partition: &PartitionKey, error: Option<&StoreError>) {
         // The lock is released before the event is emitted.
-        let change = lock(&self.health).learn(Access::Read, error);
+        let change = lock(&self.health).record(Access::Read, error);
         match (change, error) {
-            (Some(Change::Failed), Some(error)) => {
+            (Some(HealthChange::Failed), Some(error)) => {
                 self.sinks
                     .emit(&RateLimitEvent::StoreFailed { partition, error });
             }
-            (Some(Change::Recovered), _) => {
+            (Some(HealthChange::Recovered), _) => {
                 self.sinks
                     .emit(&RateLimitEvent::StoreRecovered { partition });
             }

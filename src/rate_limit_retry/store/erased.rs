@@ -6,7 +6,7 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use super::{ExactQuota, QuotaReport, QuotaStore, QuotaView, Slot};
-use crate::store::{CacheIdentity, StoreError};
+use crate::store::{CacheKey, StoreError};
 
 /// A boxed future of a store call.
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -16,26 +16,26 @@ pub(super) trait Erased: Send + Sync {
     /// See [`QuotaStore::report`].
     fn report<'a>(
         &'a self,
-        quota: &'a CacheIdentity,
+        quota: &'a CacheKey,
         report: &'a QuotaReport,
     ) -> Answer<'a, QuotaView>;
 
     /// See [`QuotaStore::slot`].
     fn slot<'a>(
         &'a self,
-        quota: &'a CacheIdentity,
+        quota: &'a CacheKey,
         exact: ExactQuota,
         longest: Duration,
     ) -> Answer<'a, Slot>;
 
     /// See [`QuotaStore::changed`].
-    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> Answer<'a, ()>;
+    fn changed<'a>(&'a self, quota: &'a CacheKey) -> Answer<'a, ()>;
 }
 
 impl<T: QuotaStore> Erased for T {
     fn report<'a>(
         &'a self,
-        quota: &'a CacheIdentity,
+        quota: &'a CacheKey,
         report: &'a QuotaReport,
     ) -> Answer<'a, QuotaView> {
         Box::pin(QuotaStore::report(self, quota, report))
@@ -43,14 +43,14 @@ impl<T: QuotaStore> Erased for T {
 
     fn slot<'a>(
         &'a self,
-        quota: &'a CacheIdentity,
+        quota: &'a CacheKey,
         exact: ExactQuota,
         longest: Duration,
     ) -> Answer<'a, Slot> {
         Box::pin(QuotaStore::slot(self, quota, exact, longest))
     }
 
-    fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> Answer<'a, ()> {
+    fn changed<'a>(&'a self, quota: &'a CacheKey) -> Answer<'a, ()> {
         Box::pin(QuotaStore::changed(self, quota))
     }
 }

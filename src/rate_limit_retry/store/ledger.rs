@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{ExactQuota, ProcessId, QuotaReport, QuotaView, SharedWindow, Slot};
-use crate::clock::after;
+use crate::clock::add_capped;
 
 /// State of one quota.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Ledger {
     pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaView, bool) {
         // Expires reservations, the window and the hold.
         self.processes
-            .retain(|_, (_, seen)| after(*seen, GONE) > now);
+            .retain(|_, (_, seen)| add_capped(*seen, GONE) > now);
         self.known = self.known.filter(|known| known.end > now);
         self.hold = self.hold.filter(|hold| *hold > now);
         if let Some(told) = &report.told {
@@ -60,12 +60,12 @@ impl Ledger {
                     limit: told.limit,
                     remaining: told.remaining,
                     at: now,
-                    end: after(now, told.reset),
+                    end: add_capped(now, told.reset),
                 });
             }
         }
         // A report without a hold never shortens a known one.
-        let hold = report.hold.map(|hold| after(now, hold));
+        let hold = report.hold.map(|hold| add_capped(now, hold));
         let news = hold > self.hold;
         self.hold = self.hold.max(hold);
         // A report replaces the previous reservation of its process.
@@ -107,7 +107,7 @@ impl Ledger {
         if wait > longest {
             return Slot::TooLate(wait);
         }
-        self.due = Some(after(due, exact.spacing()));
+        self.due = Some(add_capped(due, exact.spacing()));
         Slot::After(wait)
     }
 }

@@ -25,7 +25,7 @@ pub use self::{
 };
 use crate::{
     random::unique,
-    store::{CacheIdentity, StoreError},
+    store::{CacheKey, StoreError},
 };
 
 /// A store through which the processes of a fleet share quotas and holds. Used through [`StoredQuotas`].
@@ -96,7 +96,7 @@ pub trait QuotaStore: Send + Sync + 'static {
     /// for every other failure.
     fn report(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
         report: &QuotaReport,
     ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send;
 
@@ -107,7 +107,7 @@ pub trait QuotaStore: Send + Sync + 'static {
     /// As for [`report`](Self::report).
     fn slot(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
         exact: ExactQuota,
         longest: Duration,
     ) -> impl Future<Output = Result<Slot, StoreError>> + Send;
@@ -119,7 +119,7 @@ pub trait QuotaStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::unavailable`].
-    fn changed(&self, quota: &CacheIdentity)
+    fn changed(&self, quota: &CacheKey)
     -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 

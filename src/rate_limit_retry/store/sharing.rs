@@ -18,7 +18,7 @@ use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{ProcessId, QuotaReport, Slot, StoredQuotas, agent::serve, context::Shared};
 use crate::{
-    clock::after,
+    clock::add_capped,
     random::Random,
     rate_limit_retry::{PartitionKey, RateLimitEvents, boottime::BoottimeClock, gate::Gate},
     sinks::Sinks,
@@ -155,7 +155,7 @@ impl Sharing {
                 // Slots already reserved in other partitions expire unused.
                 Ok(late) => return Some(late),
                 Err(_) => {
-                    let until = after(shared.clock.now(), REST);
+                    let until = add_capped(shared.clock.now(), REST);
                     *lock(&shared.rests) = Some(until);
                     return None;
                 }

@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{ExactQuota, QuotaStore, erased::Erased};
-use crate::{rate_limit_retry::PartitionKey, store::CacheIdentity};
+use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 
 /// Quotas that are shared with the other processes of a fleet through a [`QuotaStore`]. Cheap to clone.
 ///
@@ -78,8 +78,8 @@ impl StoredQuotas {
     }
 
     /// Returns the store key of a partition.
-    pub(super) fn identity(&self, partition: &PartitionKey) -> CacheIdentity {
-        CacheIdentity::new("quota")
+    pub(super) fn identity(&self, partition: &PartitionKey) -> CacheKey {
+        CacheKey::new("quota")
             .field("name", &*self.name)
             .field("partition", partition.as_str())
     }

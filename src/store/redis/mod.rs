@@ -36,7 +36,7 @@ pub(crate) struct Connection {
     /// Configured nodes: one server, or some nodes of a cluster. Never empty.
     seeds: Arc<[ConnectionInfo]>,
     /// Time limit of each command, including a new connection. Default: 250 ms.
-    limit: Duration,
+    timeout: Duration,
     /// Callback for published messages. `None` if the connection does not subscribe.
     heard: Option<Heard>,
     /// Known nodes and slots. Held only for a lookup or an update, never across an `await`.
@@ -61,7 +61,7 @@ impl Connection {
     /// # Errors
     ///
     /// As for [`new`](Self::new).
-    pub(crate) fn listening<U: AsRef<str>>(
+    pub(crate) fn with_push_handler<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
         heard: impl Fn(Option<&str>) + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
@@ -96,7 +96,7 @@ impl Connection {
         })?;
         Ok(Self {
             seeds,
-            limit: Duration::from_millis(250),
+            timeout: Duration::from_millis(250),
             heard: None,
             routes: Arc::default(),
         })
@@ -109,7 +109,7 @@ impl Connection {
     /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if `root` is not PEM or a URL is not
     /// `rediss://`.
     #[cfg(feature = "redis-tls")]
-    pub(crate) fn trust(&mut self, root: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn set_root_certificate(&mut self, root: &[u8]) -> Result<(), StoreError> {
         let trusting = |info: &ConnectionInfo| {
             let certificates = TlsCertificates {
                 client_tls: None,
@@ -129,8 +129,8 @@ impl Connection {
     }
 
     /// Sets the time limit of each command.
-    pub(crate) fn limit(&mut self, limit: Duration) {
-        self.limit = limit;
+    pub(crate) fn set_timeout(&mut self, limit: Duration) {
+        self.timeout = limit;
     }
 
     /// Runs a script on the node that has its keys.
@@ -153,7 +153,7 @@ impl Connection {
             let what = "was not asked to the end: the runtime has ended";
             Err(StoreError::unavailable(what))
         })?;
-        T::from_redis_value(answer).map_err(|error| told(error.into()))
+        T::from_redis_value(answer).map_err(|error| map_error(error.into()))
     }
 
     /// Sends the command, follows redirections and retries broken connections. Sends it at most [`MOST`] times.
@@ -166,9 +166,9 @@ impl Connection {
         let slot = slot(call.first_key());
         // A node without a connection connects within the time limit of the first command.
         let mut node = self.node(slot)?;
-        let (mut whole, mut asking, mut broken) = (false, false, 0);
-        for _ in 0..MOST {
-            let asked = node.ask(call.command(whole), asking, self.limit).await;
+        let (mut full_script, mut asking, mut broken) = (false, false, 0);
+        for _ in 0..MAX_ATTEMPTS {
+            let asked = node.execute(call.command(full_script), asking, self.timeout).await;
             let error = match asked {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Answer(error)) => error,
@@ -178,7 +178,7 @@ impl Connection {
                     if error.kind() == ErrorKind::Io && broken < self.seeds.len() =>
                 {
                     broken += 1;
-                    self.forget(&node);
+                    self.evict(&node);
                     (node, asking) = (self.node(slot)?, false);
                     continue;
                 }
@@ -186,11 +186,11 @@ impl Connection {
             };
             match error.kind() {
                 // The server does not have the script in its cache: the next attempt sends its text.
-                ErrorKind::Server(ServerErrorKind::NoScript) if !whole => whole = true,
+                ErrorKind::Server(ServerErrorKind::NoScript) if !full_script => full_script = true,
                 // `MOVED` is permanent, `ASK` applies to this command only.
                 ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
                     let Some(address) = redirected(&error, node.address()) else {
-                        return Err(told(error));
+                        return Err(map_error(error));
                     };
                     asking = kind == ServerErrorKind::Ask;
                     // The routes change only after MOVED. ASK applies to one command while a slot is in migration.
@@ -199,15 +199,15 @@ impl Connection {
                         routes.moved(slot, address.clone());
                     }
                     node = routes
-                        .at(address, &self.seeds[0], self.heard.as_ref())
-                        .map_err(told)?;
+                        .node_at(address, &self.seeds[0], self.heard.as_ref())
+                        .map_err(map_error)?;
                 }
                 // A slot is in migration, and its keys are spread over two nodes.
                 ErrorKind::Server(ServerErrorKind::TryAgain) => {
-                    sleep(PAUSE).await;
+                    sleep(RETRY_INTERVAL).await;
                     (node, asking) = (self.node(slot)?, false);
                 }
-                _ => return Err(told(error)),
+                _ => return Err(map_error(error)),
             }
         }
         Err(StoreError::unavailable(
@@ -226,7 +226,7 @@ impl Connection {
     /// subscription.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
         let node = self.node(slot(channel))?;
-        let subscribed = node.subscribe(channel, self.limit).await;
+        let subscribed = node.subscribe(channel, self.timeout).await;
         subscribed.map_err(|failed| self.failed(&node, failed))
     }
 
@@ -237,7 +237,7 @@ impl Connection {
     /// As for [`subscribe`](Self::subscribe). Without a connection there is no subscription, and the call succeeds.
     pub(crate) async fn unsubscribe(&self, channel: &str) -> Result<(), StoreError> {
         let node = self.node(slot(channel))?;
-        let unsubscribed = node.unsubscribe(channel, self.limit).await;
+        let unsubscribed = node.unsubscribe(channel, self.timeout).await;
         unsubscribed.map_err(|failed| self.failed(&node, failed))
     }
 
@@ -250,7 +250,7 @@ impl Connection {
         }
         let mut routes = lock(&self.routes);
         let node = routes.node(slot, &self.seeds, self.heard.as_ref());
-        node.map_err(told)
+        node.map_err(map_error)
     }
 
     /// Returns whether any configured URL uses TLS.
@@ -263,28 +263,28 @@ impl Connection {
     /// Converts a failure to an error. After a broken connection or a timeout it also drops the node from the routes.
     fn failed(&self, node: &Node, failed: Failed) -> StoreError {
         match failed {
-            Failed::Answer(error) => told(error),
+            Failed::Answer(error) => map_error(error),
             Failed::Broken(error) => {
-                self.forget(node);
-                told(error)
+                self.evict(node);
+                map_error(error)
             }
-            Failed::Silent => {
-                self.forget(node);
-                StoreError::timeout(self.limit)
+            Failed::Timeout => {
+                self.evict(node);
+                StoreError::timeout(self.timeout)
             }
         }
     }
 
     /// Drops a failed node from the routes.
-    fn forget(&self, node: &Node) {
-        lock(&self.routes).forget(node, &self.seeds);
+    fn evict(&self, node: &Node) {
+        lock(&self.routes).evict(node, &self.seeds);
     }
 }
 
 /// Maps an error of the Redis client to a [`StoreError`] with a remedy.
 ///
 /// Errors that mean a foreign value become `Unreadable`, all others `Unavailable`.
-fn told(error: RedisError) -> StoreError {
+fn map_error(error: RedisError) -> StoreError {
     let what = match (error.kind(), error.code()) {
         (_, Some("WRONGTYPE")) | (ErrorKind::UnexpectedReturnType, _) => {
             return StoreError::unreadable("holds something of another type under our key")
@@ -318,6 +318,6 @@ const NO_PROVIDER: &str = "cannot be reached over TLS: this program has no crypt
                            the process (rustls' `CryptoProvider::install_default`), or enable one of the features `ring` \
                            and `aws-lc-rs`";
 /// Maximum number of times that one call is sent, including redirections and retries.
-const MOST: usize = 16;
+const MAX_ATTEMPTS: usize = 16;
 /// Delay before a retry while keys are in migration.
-const PAUSE: Duration = Duration::from_millis(15);
+const RETRY_INTERVAL: Duration = Duration::from_millis(15);

@@ -20,7 +20,7 @@ pub(super) struct Node {
     /// Address and credentials.
     client: Client,
     /// Callback for published messages.
-    heard: Option<Heard>,
+    on_push: Option<Heard>,
     /// Multiplexed connection, shared by all callers. `None` before the first use and after a failure. The lock is
     /// never held across an `await`.
     manager: Mutex<Option<ConnectionManager>>,
@@ -33,7 +33,7 @@ pub(super) enum Failed {
     /// The connection broke or was rejected, and has been discarded.
     Broken(RedisError),
     /// The server did not respond in time. The connection has been discarded.
-    Silent,
+    Timeout,
 }
 
 impl Node {
@@ -41,7 +41,7 @@ impl Node {
     pub(super) fn new(client: Client, heard: Option<Heard>) -> Self {
         Self {
             client,
-            heard,
+            on_push: heard,
             manager: Mutex::new(None),
         }
     }
@@ -61,7 +61,7 @@ impl Node {
     ///
     /// Not cancel safe: without its time limit an unresponsive connection would stay in use. `Connection::invoke`
     /// therefore runs it on a task of its own.
-    pub(super) async fn ask(
+    pub(super) async fn execute(
         &self,
         command: Cmd,
         asking: bool,
@@ -74,7 +74,7 @@ impl Node {
         }
         pipeline.add_command(command);
         let mut manager = self.manager().map_err(Failed::Broken)?;
-        self.once(limit, async {
+        self.with_timeout(limit, async {
             let answers = manager.req_packed_commands(&pipeline, usize::from(asking), 1);
             let answer = answers.await?.pop().unwrap_or(Value::Nil);
             answer.extract_error()
@@ -85,14 +85,14 @@ impl Node {
     /// Subscribes to a channel until the connection breaks.
     pub(super) async fn subscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
         let mut manager = self.manager().map_err(Failed::Broken)?;
-        self.once(limit, manager.subscribe(channel)).await
+        self.with_timeout(limit, manager.subscribe(channel)).await
     }
 
     /// Unsubscribes from a channel. Does nothing if there is no connection.
     pub(super) async fn unsubscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
         let manager = lock(&self.manager).clone();
         match manager {
-            Some(mut manager) => self.once(limit, manager.unsubscribe(channel)).await,
+            Some(mut manager) => self.with_timeout(limit, manager.unsubscribe(channel)).await,
             None => Ok(()),
         }
     }
@@ -100,21 +100,21 @@ impl Node {
     /// Waits for `asked` for at most `limit`. Discards the connection on a timeout or a connection error.
     ///
     /// The connection is shared, so discarding it also fails the commands of other callers that wait for it.
-    async fn once<T>(
+    async fn with_timeout<T>(
         &self,
         limit: Duration,
         asked: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, Failed> {
         match timeout(limit, asked).await {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) if is_an_answer(&error) => Err(Failed::Answer(error)),
+            Ok(Err(error)) if is_server_error(&error) => Err(Failed::Answer(error)),
             Ok(Err(error)) => {
                 self.discard();
                 Err(Failed::Broken(error))
             }
             Err(_) => {
                 self.discard();
-                Err(Failed::Silent)
+                Err(Failed::Timeout)
             }
         }
     }
@@ -132,9 +132,9 @@ impl Node {
             .set_number_of_retries(0)
             .set_connection_timeout(None)
             .set_response_timeout(None);
-        if let Some(heard) = self.heard.clone() {
+        if let Some(heard) = self.on_push.clone() {
             config = config.set_push_sender(move |push: PushInfo| {
-                hear(&push, &*heard);
+                dispatch_push(&push, &*heard);
                 Ok::<_, Infallible>(())
             });
         }
@@ -147,7 +147,7 @@ impl Node {
         let former = lock(&self.manager).take();
         // The callback runs, and the connection closes, after the lock is released.
         if former.is_some()
-            && let Some(heard) = &self.heard
+            && let Some(heard) = &self.on_push
         {
             heard(None);
         }
@@ -156,7 +156,7 @@ impl Node {
 }
 
 /// Passes a push message of the server to the callback.
-fn hear(push: &PushInfo, heard: &(dyn Fn(Option<&str>) + Send + Sync)) {
+fn dispatch_push(push: &PushInfo, heard: &(dyn Fn(Option<&str>) + Send + Sync)) {
     match push.kind {
         PushKind::Disconnection => heard(None),
         PushKind::Message => {
@@ -171,7 +171,7 @@ fn hear(push: &PushInfo, heard: &(dyn Fn(Option<&str>) + Send + Sync)) {
 
 /// Returns whether the server itself returned the error, so that the connection still works. Failed authentication is
 /// excluded: a new connection may authenticate with current credentials.
-fn is_an_answer(error: &RedisError) -> bool {
+fn is_server_error(error: &RedisError) -> bool {
     !matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
         && matches!(
             error.kind(),

@@ -37,11 +37,11 @@ impl Routes {
     ) -> Result<Arc<Node>, RedisError> {
         let seed = &seeds[self.seed % seeds.len()];
         let address = self.slots.get(&slot).unwrap_or(seed.addr()).clone();
-        self.at(address, seed, heard)
+        self.node_at(address, seed, heard)
     }
 
     /// Returns the node at an address. Credentials and all other settings are those of `like`.
-    pub(super) fn at(
+    pub(super) fn node_at(
         &mut self,
         address: ConnectionAddr,
         like: &ConnectionInfo,
@@ -64,7 +64,7 @@ impl Routes {
     }
 
     /// Forgets a failed node and its slots. If it was the current configured node, the next one takes its place.
-    pub(super) fn forget(&mut self, failed: &Node, seeds: &[ConnectionInfo]) {
+    pub(super) fn evict(&mut self, failed: &Node, seeds: &[ConnectionInfo]) {
         let address = failed.address();
         self.slots.retain(|_, known| known != address);
         if seeds[self.seed % seeds.len()].addr() == address {

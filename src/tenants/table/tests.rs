@@ -27,8 +27,8 @@ fn table(most: usize) -> Table {
         Ok(Some(M2mLayer::new(limits.build(), credentials)))
     };
     let limits = Limits {
-        most,
-        idle_after: HOUR,
+        max_tenants: most,
+        idle_timeout: HOUR,
     };
     Table::new(Box::new(make), limits, SharedClock::default())
 }
@@ -39,10 +39,10 @@ impl Table {
         self.tenant(&CredentialId::new(name)).unwrap()
     }
 
-    fn keeps(&self, name: &'static str) -> bool {
+    fn contains(&self, name: &'static str) -> bool {
         let id = CredentialId::new(name);
-        assert_eq!(self.known(&id).is_some(), self.ids().contains(&id));
-        self.known(&id).is_some()
+        assert_eq!(self.get(&id).is_some(), self.ids().contains(&id));
+        self.get(&id).is_some()
     }
 }
 
@@ -57,8 +57,8 @@ async fn idle_tenants_are_looked_for_every_quarter_of_the_time() {
         advance(HOUR).await;
         table.used("c");
 
-        assert_eq!(table.keeps("a"), !is_one, "{first_look:?}");
-        assert!(table.keeps("b") && table.keeps("c"));
+        assert_eq!(table.contains("a"), !is_one, "{first_look:?}");
+        assert!(table.contains("b") && table.contains("c"));
     }
 }
 
@@ -72,7 +72,7 @@ async fn a_tenant_is_forgotten_after_an_hour_without_a_request_and_not_before() 
         advance(idle).await;
         table.used("c");
 
-        assert_eq!(table.keeps("a"), kept, "{idle:?}");
+        assert_eq!(table.contains("a"), kept, "{idle:?}");
     }
 }
 
@@ -82,7 +82,7 @@ async fn where_the_table_is_full_idle_tenants_are_looked_for_at_once() {
     table.used("a");
     advance(MS).await;
     let full = table.tenant(&CredentialId::new("b"));
-    assert!(matches!(full, Err(TenantError::Full(_))));
+    assert!(matches!(full, Err(TenantError::AtCapacity(_))));
 
     // Its idle time counts from that sweep.
     advance(HOUR - MS).await;
@@ -90,7 +90,7 @@ async fn where_the_table_is_full_idle_tenants_are_looked_for_at_once() {
     advance(MS).await;
     table.used("b");
 
-    assert!(!table.keeps("a"));
+    assert!(!table.contains("a"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +102,7 @@ async fn who_was_forgotten_comes_back_with_a_new_cell() {
     assert!(!table.forget(&CredentialId::new("b")));
     assert!(Arc::ptr_eq(&first, &table.used("a")));
     assert!(table.forget(&CredentialId::new("a")));
-    assert!(!table.keeps("a"));
+    assert!(!table.contains("a"));
     let second = table.used("a");
     assert!(!Arc::ptr_eq(&first, &second));
 }
@@ -119,11 +119,11 @@ async fn who_was_forgotten_for_idleness_is_not_found_among_the_copies() {
     advance(HOUR / 2).await;
     // Another one is removed first.
     table.used("c");
-    assert!(!table.keeps("idle") && table.keeps("a"));
+    assert!(!table.contains("idle") && table.contains("a"));
     advance(HOUR).await;
     table.used("d");
 
-    assert!(!table.keeps("a"));
+    assert!(!table.contains("a"));
     assert!(!Arc::ptr_eq(&tenant, &table.used("a")));
 }
 

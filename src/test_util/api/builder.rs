@@ -16,7 +16,7 @@ use super::{
         script::{Record, Script},
         serve::{self, Server},
         time::Epoch,
-        token_book::TokenBook,
+        token_book::TokenRegistry,
     },
     Api, ApiService, Dialect,
     quotas::{Quotas, Scope},
@@ -51,7 +51,7 @@ pub struct ApiBuilder {
     /// Name, scope and limit of each quota.
     quotas: Vec<(String, Scope, Quota)>,
     /// Whether rejected requests are charged.
-    count_refused: bool,
+    count_throttled: bool,
     /// Headers that announce the quotas.
     dialect: Dialect,
     /// Duration of every response.
@@ -59,7 +59,7 @@ pub struct ApiBuilder {
     /// Responses of the test's own; the first match wins.
     routes: Vec<Route>,
     /// Wall-clock time at the start; `None` for the system's.
-    wall: Option<SystemTime>,
+    wall_clock: Option<SystemTime>,
 }
 
 impl ApiBuilder {
@@ -72,17 +72,17 @@ impl ApiBuilder {
                 challenge: Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
             },
             quotas: Vec::new(),
-            count_refused: false,
+            count_throttled: false,
             dialect: Dialect::default(),
             latency: Duration::ZERO,
             routes: Vec::new(),
-            wall: None,
+            wall_clock: None,
         }
     }
 
     /// Accepts requests with `Authorization: Bearer` and a valid token of this registry; others get a 401.
     /// Default: every request is accepted, unless there is an [`api_key`](Self::api_key).
-    pub fn tokens(mut self, tokens: TokenBook) -> Self {
+    pub fn tokens(mut self, tokens: TokenRegistry) -> Self {
         self.admission.tokens = Some(tokens);
         self
     }
@@ -119,8 +119,8 @@ impl ApiBuilder {
     }
 
     /// Sets whether rejected requests are charged to the quota that rejected them. Default: `false`.
-    pub fn count_refused(mut self, count: bool) -> Self {
-        self.count_refused = count;
+    pub fn count_throttled(mut self, count: bool) -> Self {
+        self.count_throttled = count;
         self
     }
 
@@ -153,8 +153,8 @@ impl ApiBuilder {
     }
 
     /// Sets the server's wall-clock time at its start, which then advances with tokio's clock. Default: the system's.
-    pub fn wall(mut self, wall: SystemTime) -> Self {
-        self.wall = Some(wall);
+    pub fn wall_clock(mut self, wall: SystemTime) -> Self {
+        self.wall_clock = Some(wall);
         self
     }
 
@@ -186,11 +186,11 @@ impl ApiBuilder {
         let state = State {
             origin,
             admission: self.admission,
-            quotas: Quotas::new(self.quotas, self.count_refused),
+            quotas: Quotas::new(self.quotas, self.count_throttled),
             dialect: self.dialect,
             latency: self.latency,
             routes: self.routes,
-            epoch: Epoch::start(self.wall),
+            epoch: Epoch::start(self.wall_clock),
             script: Script::new(),
             // The server's clock starts when it is built.
             counts: Mutex::new(Counts::default()),
@@ -206,7 +206,7 @@ impl ApiBuilder {
 impl fmt::Debug for ApiBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiBuilder")
-            .field("count_refused", &self.count_refused)
+            .field("count_refused", &self.count_throttled)
             .field("dialect", &self.dialect)
             .field("latency", &self.latency)
             .finish_non_exhaustive()

@@ -50,7 +50,7 @@ pub enum Dialect {
 }
 
 /// The decision of one quota on a request.
-pub(super) struct Verdict<'a> {
+pub(super) struct QuotaDecision<'a> {
     /// Name of the quota.
     pub(super) name: &'a str,
     /// The quota.
@@ -61,7 +61,7 @@ pub(super) struct Verdict<'a> {
 
 impl Dialect {
     /// Writes the headers for `verdicts` at the wall-clock time `wall`.
-    pub(super) fn write(self, headers: &mut HeaderMap, verdicts: &[Verdict<'_>], wall: SystemTime) {
+    pub(super) fn write(self, headers: &mut HeaderMap, verdicts: &[QuotaDecision<'_>], wall: SystemTime) {
         let Some(binding) = verdicts.iter().max_by_key(|verdict| urgency(verdict)) else {
             return;
         };
@@ -88,7 +88,7 @@ impl Dialect {
 }
 
 /// Orders verdicts by what to announce: the rejection with the longest wait, otherwise the fewest remaining requests.
-fn urgency(verdict: &Verdict<'_>) -> (bool, Duration, std::cmp::Reverse<u32>) {
+fn urgency(verdict: &QuotaDecision<'_>) -> (bool, Duration, std::cmp::Reverse<u32>) {
     let Decision {
         allowed,
         remaining,
@@ -112,15 +112,15 @@ fn classic(headers: &mut HeaderMap, names: [&'static str; 3], decision: Decision
 }
 
 /// Writes all quotas as structured fields (draft-ietf-httpapi-ratelimit-headers-08).
-fn structured(headers: &mut HeaderMap, verdicts: &[Verdict<'_>]) {
-    let list = |item: &dyn Fn(&Verdict<'_>) -> String| {
+fn structured(headers: &mut HeaderMap, verdicts: &[QuotaDecision<'_>]) {
+    let list = |item: &dyn Fn(&QuotaDecision<'_>) -> String| {
         let items: Vec<String> = verdicts.iter().map(item).collect();
         HeaderValue::try_from(items.join(", ")).ok()
     };
     let policies = list(&|verdict| {
         format!(
             "\"{}\";q={};w={}",
-            quotable(verdict.name),
+            policy_name(verdict.name),
             verdict.decision.limit,
             seconds(verdict.quota.window())
         )
@@ -128,7 +128,7 @@ fn structured(headers: &mut HeaderMap, verdicts: &[Verdict<'_>]) {
     let limits = list(&|verdict| {
         format!(
             "\"{}\";r={};t={}",
-            quotable(verdict.name),
+            policy_name(verdict.name),
             verdict.decision.remaining,
             seconds(verdict.decision.reset_after)
         )
@@ -141,7 +141,7 @@ fn structured(headers: &mut HeaderMap, verdicts: &[Verdict<'_>]) {
 }
 
 /// Returns the characters of `name` that need no escape in a string of RFC 9651 §3.3.3.
-fn quotable(name: &str) -> String {
+fn policy_name(name: &str) -> String {
     name.chars()
         .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\'))
         .collect()

@@ -70,7 +70,7 @@ pub struct Api {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct ApiSeen {
+pub struct ApiStats {
     /// Number of requests that arrived, whatever the response.
     pub requests: u64,
     /// Number of 2xx responses.
@@ -189,8 +189,8 @@ impl Api {
 
     /// Returns the counters.
     #[must_use]
-    pub fn seen(&self) -> ApiSeen {
-        lock(&self.service.0.counts).seen
+    pub fn stats(&self) -> ApiStats {
+        lock(&self.service.0.counts).stats
     }
 
     /// Returns the requests so far, oldest first; the last 10,000.
@@ -205,7 +205,7 @@ impl fmt::Debug for Api {
         f.debug_struct("Api")
             .field("origin", &self.service.0.origin)
             .field("listens", &self.server.is_some())
-            .field("seen", &self.seen())
+            .field("seen", &self.stats())
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     super::{meter::Meter, quota::Quota, script::lock},
-    dialect::Verdict,
+    dialect::QuotaDecision,
 };
 
 /// Returns whether a quota applies to a request, by method and path.
@@ -36,7 +36,7 @@ impl Quotas {
     }
 
     /// Checks every quota that applies to the request. The request is charged to all of them, or, if one rejects, to none.
-    pub(super) fn admit(&self, method: &Method, path: &str, now: Duration) -> Vec<Verdict<'_>> {
+    pub(super) fn admit(&self, method: &Method, path: &str, now: Duration) -> Vec<QuotaDecision<'_>> {
         // The scopes are foreign code, so they are called before the lock is taken.
         let matching: Vec<bool> = self
             .scopes
@@ -64,7 +64,7 @@ impl Quotas {
                 } else {
                     current
                 };
-                Verdict {
+                QuotaDecision {
                     name,
                     quota: meter.quota(),
                     decision,

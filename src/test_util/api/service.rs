@@ -24,9 +24,9 @@ use super::{
         BoxError,
         script::{Record, Script, lock, reset},
         time::Epoch,
-        token_book::TokenBook,
+        token_book::TokenRegistry,
     },
-    ApiFault, ApiSeen, Dialect, RecordedRequest,
+    ApiFault, ApiStats, Dialect, RecordedRequest,
     quotas::Quotas,
 };
 
@@ -80,7 +80,7 @@ pub(super) struct State {
 /// The credentials that a server accepts.
 pub(super) struct Admission {
     /// The registry of valid tokens.
-    pub(super) tokens: Option<TokenBook>,
+    pub(super) tokens: Option<TokenRegistry>,
     /// Header and value of an API key.
     pub(super) api_key: Option<(HeaderName, String)>,
     /// `WWW-Authenticate` of a 401.
@@ -101,7 +101,7 @@ pub(super) struct Route {
 #[derive(Default)]
 pub(super) struct Counts {
     /// The counters.
-    pub(super) seen: ApiSeen,
+    pub(super) stats: ApiStats,
     /// Times of arrival, oldest first.
     recent: VecDeque<Duration>,
 }
@@ -165,7 +165,7 @@ impl State {
             // Ends when the client drops the connection or the future.
             Some(ApiFault::Hang) => pending().await,
             Some(ApiFault::Reset) => return Err(reset()),
-            Some(ApiFault::Unauthorized) => self.admission.refuse(),
+            Some(ApiFault::Unauthorized) => self.admission.reject(),
             Some(ApiFault::Status {
                 code,
                 headers,
@@ -189,7 +189,7 @@ impl State {
     /// Responds normally: checks the credentials and the quotas, then calls the route.
     fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
         if !self.admission.admits(request.headers()) {
-            return self.admission.refuse();
+            return self.admission.reject();
         }
         let now = self.epoch.now();
         let path = request.uri().path();
@@ -197,19 +197,19 @@ impl State {
         let mut response = if verdicts.iter().all(|verdict| verdict.decision.allowed) {
             self.routes
                 .iter()
-                .find(|route| route.fits(request.method(), path))
+                .find(|route| route.matches(request.method(), path))
                 .map_or_else(|| ok(request.body().len()), |route| (route.answer)(request))
         } else {
             json(StatusCode::TOO_MANY_REQUESTS, r#"{"ok":false}"#)
         };
-        let wall = self.epoch.wall(now);
+        let wall = self.epoch.wall_clock(now);
         self.dialect.write(response.headers_mut(), &verdicts, wall);
         response
     }
 
     /// Adds the server's own `Date`, so that it agrees with the reset times while the clock is paused.
     fn date(&self, headers: &mut HeaderMap) {
-        let wall = self.epoch.wall(self.epoch.now());
+        let wall = self.epoch.wall_clock(self.epoch.now());
         let date = HeaderValue::try_from(httpdate::fmt_http_date(wall));
         // A scripted `Date` stays.
         if let (false, Ok(date)) = (headers.contains_key(DATE), date) {
@@ -243,7 +243,7 @@ impl Admission {
     }
 
     /// Creates a 401.
-    fn refuse(&self) -> Response<Full<Bytes>> {
+    fn reject(&self) -> Response<Full<Bytes>> {
         let mut response = json(StatusCode::UNAUTHORIZED, r#"{"ok":false}"#);
         if let Some(challenge) = &self.challenge {
             response
@@ -256,7 +256,7 @@ impl Admission {
 
 impl Route {
     /// Returns whether the route matches the request.
-    fn fits(&self, method: &Method, path: &str) -> bool {
+    fn matches(&self, method: &Method, path: &str) -> bool {
         let fits = match self.path.strip_suffix('*') {
             Some(prefix) => path.starts_with(prefix),
             None => self.path == path,
@@ -271,21 +271,21 @@ impl Counts {
         while self
             .recent
             .front()
-            .is_some_and(|earlier| earlier.saturating_add(PEAK) <= at)
+            .is_some_and(|earlier| earlier.saturating_add(PEAK_WINDOW) <= at)
         {
             self.recent.pop_front();
         }
         self.recent.push_back(at);
-        self.seen.requests += 1;
-        self.seen.peak_100ms = self.seen.peak_100ms.max(self.recent.len() as u64);
+        self.stats.requests += 1;
+        self.stats.peak_100ms = self.stats.peak_100ms.max(self.recent.len() as u64);
     }
 
     /// Counts a response.
     fn answered(&mut self, status: StatusCode) {
         match status {
-            StatusCode::UNAUTHORIZED => self.seen.unauthorized += 1,
-            StatusCode::TOO_MANY_REQUESTS => self.seen.rate_limited += 1,
-            _ if status.is_success() => self.seen.ok += 1,
+            StatusCode::UNAUTHORIZED => self.stats.unauthorized += 1,
+            StatusCode::TOO_MANY_REQUESTS => self.stats.rate_limited += 1,
+            _ if status.is_success() => self.stats.ok += 1,
             _ => {}
         }
     }
@@ -307,4 +307,4 @@ fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 /// Window of `peak_100ms`.
-const PEAK: Duration = Duration::from_millis(100);
+const PEAK_WINDOW: Duration = Duration::from_millis(100);

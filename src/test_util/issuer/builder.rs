@@ -11,9 +11,9 @@ use super::{
         script::{Record, Script},
         serve::{self, Server},
         time::Epoch,
-        token_book::TokenBook,
+        token_book::TokenRegistry,
     },
-    AcceptedAuth, Answer, Issuer, IssuerSeen,
+    AcceptedAuth, Answer, Issuer, IssuerStats,
     service::{Endpoint, IssuerService, State},
 };
 
@@ -172,9 +172,9 @@ impl IssuerBuilder {
             answer: self.answer,
             window: self.window,
             epoch: Epoch::start(None),
-            tokens: TokenBook::new(),
+            tokens: TokenRegistry::new(),
             script: Script::new(),
-            seen: Mutex::new(IssuerSeen::default()),
+            stats: Mutex::new(IssuerStats::default()),
             requests: Record::new(),
         };
         Issuer {

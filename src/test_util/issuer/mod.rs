@@ -21,7 +21,7 @@ pub use self::{
     protocol::AcceptedAuth,
     service::IssuerService,
 };
-use super::{script::lock, serve::Server, token_book::TokenBook};
+use super::{script::lock, serve::Server, token_book::TokenRegistry};
 
 /// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts requests.
 ///
@@ -81,7 +81,7 @@ pub struct Issuer {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct IssuerSeen {
+pub struct IssuerStats {
     /// Number of requests to a token endpoint, whatever the response.
     pub token_requests: u64,
     /// Number of tokens issued.
@@ -89,7 +89,7 @@ pub struct IssuerSeen {
     /// Number of 4xx and 5xx responses, including scripted ones.
     pub refused: u64,
     /// Number of tokens issued while the same client had another one that was neither revoked nor in its refresh window.
-    pub needless: u64,
+    pub redundant: u64,
 }
 
 /// A token request as it arrived. `Debug` prints no headers, form values or body.
@@ -161,7 +161,7 @@ impl Issuer {
 
     /// Returns the registry of the tokens it has issued, for an [`Api`](super::Api) to check.
     #[must_use]
-    pub fn tokens(&self) -> TokenBook {
+    pub fn tokens(&self) -> TokenRegistry {
         self.service.0.tokens.clone()
     }
 
@@ -207,8 +207,8 @@ impl Issuer {
 
     /// Returns the counters.
     #[must_use]
-    pub fn seen(&self) -> IssuerSeen {
-        *lock(&self.service.0.seen)
+    pub fn stats(&self) -> IssuerStats {
+        *lock(&self.service.0.stats)
     }
 
     /// Returns the token requests so far, oldest first; the last 10,000.
@@ -223,7 +223,7 @@ impl fmt::Debug for Issuer {
         f.debug_struct("Issuer")
             .field("origin", &self.service.0.origin)
             .field("listens", &self.server.is_some())
-            .field("seen", &self.seen())
+            .field("seen", &self.stats())
             .finish_non_exhaustive()
     }
 }

@@ -42,7 +42,7 @@ pub enum AcceptedAuth {
 
 /// The reason why a token request is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Refusal {
+pub(super) enum OAuthErrorCode {
     /// The request is malformed.
     InvalidRequest,
     /// Client authentication failed.
@@ -69,33 +69,33 @@ pub(super) fn check(
     form: &[(String, String)],
     accepted: &[AcceptedAuth],
     clients: &[(String, String)],
-) -> Result<String, Refusal> {
+) -> Result<String, OAuthErrorCode> {
     let is_form = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .is_some_and(|value| value.trim().eq_ignore_ascii_case(FORM));
     if !is_form {
-        return Err(Refusal::InvalidRequest);
+        return Err(OAuthErrorCode::InvalidRequest);
     }
     // The client is authenticated first, so that an unknown client learns nothing about grants.
     let client = authenticate(headers, form, accepted, clients)?;
-    match one(form, "grant_type")? {
+    match single_value(form, "grant_type")? {
         Some("client_credentials") => Ok(client),
-        Some(_) => Err(Refusal::UnsupportedGrantType),
-        None => Err(Refusal::InvalidRequest),
+        Some(_) => Err(OAuthErrorCode::UnsupportedGrantType),
+        None => Err(OAuthErrorCode::InvalidRequest),
     }
 }
 
 /// Returns the only value of a parameter, which must not be repeated (RFC 6749 §3.2).
-pub(super) fn one<'a>(
+pub(super) fn single_value<'a>(
     form: &'a [(String, String)],
     name: &str,
-) -> Result<Option<&'a str>, Refusal> {
+) -> Result<Option<&'a str>, OAuthErrorCode> {
     let mut values = form.iter().filter(|(known, _)| known == name);
     match (values.next(), values.next()) {
         (first, None) => Ok(first.map(|(_, value)| value.as_str())),
-        _ => Err(Refusal::InvalidRequest),
+        _ => Err(OAuthErrorCode::InvalidRequest),
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) fn error(status: StatusCode, code: &str) -> Response<Full<Bytes>> {
     json_response(status, json!({ "error": code }).to_string())
 }
 
-impl Refusal {
+impl OAuthErrorCode {
     /// Creates the response, with a challenge if the client tried to authenticate by header (RFC 6749 §5.2).
     pub(super) fn into_response(self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let (status, code) = match self {
@@ -135,12 +135,12 @@ fn authenticate(
     form: &[(String, String)],
     accepted: &[AcceptedAuth],
     clients: &[(String, String)],
-) -> Result<String, Refusal> {
-    let posted_id = one(form, "client_id")?;
-    let posted_secret = one(form, "client_secret")?;
+) -> Result<String, OAuthErrorCode> {
+    let posted_id = single_value(form, "client_id")?;
+    let posted_secret = single_value(form, "client_secret")?;
     let candidates = match headers.get(AUTHORIZATION) {
         // A request must not use more than one method (RFC 6749 §2.3).
-        Some(_) if posted_secret.is_some() => return Err(Refusal::InvalidRequest),
+        Some(_) if posted_secret.is_some() => return Err(OAuthErrorCode::InvalidRequest),
         Some(value) => basic(value, accepted),
         None if accepted.contains(&AcceptedAuth::Post) => posted_id
             .zip(posted_secret)
@@ -154,7 +154,7 @@ fn authenticate(
         // Both forms of Basic may be accepted: one match is enough.
         .find(|candidate| clients.contains(candidate))
         .map(|(id, _)| id)
-        .ok_or(Refusal::InvalidClient)
+        .ok_or(OAuthErrorCode::InvalidClient)
 }
 
 /// Returns the id and secret in the header, once for each accepted form of Basic.

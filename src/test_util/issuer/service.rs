@@ -20,10 +20,10 @@ use super::{
         BoxError,
         script::{Record, Script, lock, reset},
         time::Epoch,
-        token_book::TokenBook,
+        token_book::TokenRegistry,
     },
-    AcceptedAuth, Answer, Fault, Grant, IssuerSeen, RecordedTokenRequest,
-    protocol::{self, Refusal},
+    AcceptedAuth, Answer, Fault, Grant, IssuerStats, RecordedTokenRequest,
+    protocol::{self, OAuthErrorCode},
 };
 
 /// An [`Issuer`](super::Issuer) without its socket. Clones share all state; it continues to work after the issuer is
@@ -73,11 +73,11 @@ pub(super) struct State {
     /// The issuer's clock.
     pub(super) epoch: Epoch,
     /// The tokens issued.
-    pub(super) tokens: TokenBook,
+    pub(super) tokens: TokenRegistry,
     /// Scripted faults.
     pub(super) script: Script<Fault>,
     /// The counters.
-    pub(super) seen: Mutex<IssuerSeen>,
+    pub(super) stats: Mutex<IssuerStats>,
     /// The token requests so far.
     pub(super) requests: Record<RecordedTokenRequest>,
 }
@@ -132,7 +132,7 @@ impl State {
             return Ok(empty(StatusCode::NOT_FOUND));
         };
         // Only requests to a token endpoint count.
-        lock(&self.seen).token_requests += 1;
+        lock(&self.stats).token_requests += 1;
         // An error closes the connection: a longer body is no token request.
         let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
         let form = protocol::parse_form(&body);
@@ -156,7 +156,7 @@ impl State {
             Some(fault) => fault.into_response().ok_or_else(reset)?,
         };
         if response.status().is_client_error() || response.status().is_server_error() {
-            lock(&self.seen).refused += 1;
+            lock(&self.stats).refused += 1;
         }
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
@@ -187,27 +187,27 @@ impl State {
         endpoint: &Endpoint,
         head: &Parts,
         form: &[(String, String)],
-    ) -> Result<Response<Full<Bytes>>, Refusal> {
+    ) -> Result<Response<Full<Bytes>>, OAuthErrorCode> {
         // Copied, so that the lock is not held while the request is checked.
         let clients = lock(&self.clients).clone();
         let client_id = protocol::check(&head.headers, form, &endpoint.accepted, &clients)?;
-        let scope = protocol::one(form, "scope")?;
+        let scope = protocol::single_value(form, "scope")?;
 
         let expires_in = *lock(&self.expires_in);
         let window = (self.window)(expires_in);
         let issued = self.tokens.issue(&client_id, expires_in, window);
         {
             // Both counters change together, so that a reader never gets one without the other.
-            let mut seen = lock(&self.seen);
+            let mut seen = lock(&self.stats);
             seen.issued += 1;
-            seen.needless += u64::from(issued.needless);
+            seen.redundant += u64::from(issued.redundant);
         }
         Ok(protocol::success(self.answer.write(&Grant {
             access_token: &issued.token,
             client_id: &client_id,
             scope,
             expires_in,
-            issued_at: self.epoch.wall(self.epoch.now()),
+            issued_at: self.epoch.wall_clock(self.epoch.now()),
             issuer: &self.origin,
         })))
     }

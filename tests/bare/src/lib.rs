@@ -71,7 +71,7 @@ mod tests {
     async fn an_endpoint_without_a_client_says_what_to_do() {
         let error = tokens(endpoint().unwrap())
             .unwrap()
-            .warm()
+            .prefetch()
             .await
             .unwrap_err();
 

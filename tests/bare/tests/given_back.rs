@@ -29,22 +29,22 @@ const CANARY: &str = "c4nary-0f-4-s3cret-th4t-n0body-m4y-find";
 const IN_BASE64: &str = "YzRuYXJ5LTBmLTQtczNjcmV0LXRoNHQtbjBib2R5LW00eS1maW5k";
 static GRANTED: &str = r#"{"access_token":"c4nary-0f-4-s3cret-th4t-n0body-m4y-find","token_type":"Bearer","expires_in":300}"#;
 
-struct Looking;
+struct ScanningAllocator;
 
 static FOUND: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
-    static LOOKS: Cell<bool> = const { Cell::new(false) };
+    static SCANNING: Cell<bool> = const { Cell::new(false) };
 }
 
 // SAFETY: everything is left to the system's allocator; a block is read only while it is still allocated.
-unsafe impl GlobalAlloc for Looking {
+unsafe impl GlobalAlloc for ScanningAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as promised to this function. Zeros, so that what others left there is not found again.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        if LOOKS.try_with(Cell::get).unwrap_or_default() {
+        if SCANNING.try_with(Cell::get).unwrap_or_default() {
             // SAFETY: the block is the caller's until it is freed below, and all of it was initialised above.
             let block = unsafe { std::slice::from_raw_parts(pointer, layout.size()) };
             for secret in [CANARY, IN_BASE64] {
@@ -62,16 +62,16 @@ unsafe impl GlobalAlloc for Looking {
 }
 
 #[global_allocator]
-static ALLOCATOR: Looking = Looking;
+static ALLOCATOR: ScanningAllocator = ScanningAllocator;
 
 /// How many blocks with a secret are given back while `work` is done, on this thread.
-fn given_back(work: impl FnOnce()) -> usize {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let one = ONE_AT_A_TIME.lock();
+fn freed_with_secret(work: impl FnOnce()) -> usize {
+    static SERIAL: Mutex<()> = Mutex::new(());
+    let one = SERIAL.lock();
     FOUND.store(0, SeqCst);
-    LOOKS.set(true);
+    SCANNING.set(true);
     work();
-    LOOKS.set(false);
+    SCANNING.set(false);
     let found = FOUND.load(SeqCst);
     drop(one);
     found
@@ -110,13 +110,13 @@ async fn send_with(layer: ClientCredentialsLayer) -> TokenHandle {
 
 #[test]
 fn the_allocator_finds_a_copy_that_is_given_back() {
-    assert_eq!(given_back(|| drop(CANARY.to_owned())), 1);
-    assert_eq!(given_back(|| drop(IN_BASE64.to_owned())), 1);
+    assert_eq!(freed_with_secret(|| drop(CANARY.to_owned())), 1);
+    assert_eq!(freed_with_secret(|| drop(IN_BASE64.to_owned())), 1);
 }
 
 #[test]
 fn a_token_is_overwritten_before_its_memory_is_given_back() {
-    let found = given_back(|| {
+    let found = freed_with_secret(|| {
         let token = AccessToken::new(CANARY).expires_in(Duration::from_secs(300));
         run(async {
             let origin = "https://api.example.com".parse().unwrap();
@@ -134,7 +134,7 @@ fn client_secrets_and_token_answers_are_overwritten_before_their_memory_is_given
         ClientAuth::basic("id", CANARY),
         ClientAuth::post("id", CANARY),
     ] {
-        let found = given_back(move || {
+        let found = freed_with_secret(move || {
             let endpoint = "https://issuer.example.com/token".parse().unwrap();
             let source = TokenEndpoint::new(endpoint, auth).service(service_fn(grant));
             run(async {

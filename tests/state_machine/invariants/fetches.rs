@@ -6,7 +6,7 @@ use tower_m2m::client_credentials::FetchReason;
 
 use super::broken;
 use crate::{
-    log::{Entry, Refusal, What},
+    log::{Entry, TokenRefusal, What},
     steps::Setup,
 };
 
@@ -20,17 +20,17 @@ pub(super) fn one_token_request_at_a_time(_: &Setup, log: &[Entry]) -> Result<()
                 if fetch.is_some() {
                     return broken(*at, what, "another one is under way");
                 }
-                fetch = Some(Fetch::BEGUN);
+                fetch = Some(Fetch::STARTED);
             }
             What::Fetched | What::FetchFailed { .. } => fetch = None,
-            What::Asked if !fetch.as_mut().is_some_and(Fetch::may_ask) => {
+            What::TokenRequested if !fetch.as_mut().is_some_and(Fetch::may_request) => {
                 return broken(*at, what, "nobody decided on it");
             }
-            What::Told { .. } | What::AskRefused { .. } => {
+            What::TokenIssued { .. } | What::TokenRefused { .. } => {
                 if let Some(fetch) = &mut fetch {
                     fetch.last = match what {
-                        What::AskRefused { why, .. } => *why,
-                        _ => Refusal::Other,
+                        What::TokenRefused { why, .. } => *why,
+                        _ => TokenRefusal::Other,
                     };
                 }
             }
@@ -42,28 +42,28 @@ pub(super) fn one_token_request_at_a_time(_: &Setup, log: &[Entry]) -> Result<()
 
 struct Fetch {
     first: bool,
-    hiccups: u32,
+    transient_failures: u32,
     secrets: u32,
     /// How the last request ended; one that is given up has not been answered.
-    last: Refusal,
+    last: TokenRefusal,
 }
 
 impl Fetch {
-    const BEGUN: Self = Self {
+    const STARTED: Self = Self {
         first: true,
-        hiccups: 2,
+        transient_failures: 2,
         secrets: 3,
-        last: Refusal::Hiccup,
+        last: TokenRefusal::Transient,
     };
 
-    fn may_ask(&mut self) -> bool {
+    fn may_request(&mut self) -> bool {
         if std::mem::take(&mut self.first) {
             return true;
         }
-        let left = match std::mem::replace(&mut self.last, Refusal::Hiccup) {
-            Refusal::Hiccup => &mut self.hiccups,
-            Refusal::Secret => &mut self.secrets,
-            Refusal::Other => return false,
+        let left = match std::mem::replace(&mut self.last, TokenRefusal::Transient) {
+            TokenRefusal::Transient => &mut self.transient_failures,
+            TokenRefusal::Secret => &mut self.secrets,
+            TokenRefusal::Other => return false,
         };
         *left = match left.checked_sub(1) {
             Some(left) => left,
@@ -79,25 +79,25 @@ pub(super) fn every_token_request_is_needed(_: &Setup, log: &[Entry]) -> Result<
     for Entry { at, what } in log {
         match what {
             What::FetchStarted(reason) => {
-                if let Err(why) = history.judge(*reason, *at) {
+                if let Err(why) = history.check(*reason, *at) {
                     return broken(*at, what, why);
                 }
                 history.reason = Some(*reason);
                 history.retry_after = None;
-                history.secret_told = false;
+                history.secret_published = false;
             }
-            What::Asked => history.asked = *at,
-            What::Told { token, lifetime } => history.told = (*token, *lifetime),
-            What::AskRefused { retry_after, .. } => history.retry_after = *retry_after,
+            What::TokenRequested => history.asked = *at,
+            What::TokenIssued { token, lifetime } => history.issued = (*token, *lifetime),
+            What::TokenRefused { retry_after, .. } => history.retry_after = *retry_after,
             What::Fetched => {
                 history.ended(*at);
                 history.failure = None;
-                let (number, lifetime) = history.told;
+                let (number, lifetime) = history.issued;
                 history.current = Some(Current {
                     number,
                     asked: history.asked,
                     lifetime,
-                    refused: false,
+                    rejected: false,
                     jumped: false,
                 });
             }
@@ -116,7 +116,7 @@ pub(super) fn every_token_request_is_needed(_: &Setup, log: &[Entry]) -> Result<
                 ..
             } => {
                 if let Some(current) = &mut history.current {
-                    current.refused |= current.number == *token;
+                    current.rejected |= current.number == *token;
                 }
             }
             What::Invalidated => history.current = None,
@@ -126,8 +126,8 @@ pub(super) fn every_token_request_is_needed(_: &Setup, log: &[Entry]) -> Result<
                     current.jumped = true;
                 }
             }
-            What::RefreshNow => history.refreshes_asked_for += 1,
-            What::SecretTold => history.secret_told = true,
+            What::RefreshNow => history.forced_refreshes += 1,
+            What::SecretPublished => history.secret_published = true,
             _ => {}
         }
     }
@@ -141,12 +141,12 @@ struct History {
     /// Of the last token request.
     reason: Option<FetchReason>,
     asked: Duration,
-    told: (usize, Duration),
+    issued: (usize, Duration),
     retry_after: Option<Duration>,
     /// When the last refresh ended that was due to a refusal or to somebody's wish.
     forced: Option<Moment>,
-    refreshes_asked_for: u32,
-    secret_told: bool,
+    forced_refreshes: u32,
+    secret_published: bool,
     /// By how many seconds the civil clock is ahead of where it began.
     skew: i64,
 }
@@ -172,7 +172,7 @@ struct Current {
     number: usize,
     asked: Duration,
     lifetime: Duration,
-    refused: bool,
+    rejected: bool,
     /// The civil clock has, forwards: the token may seem to be older than it is.
     jumped: bool,
 }
@@ -199,19 +199,19 @@ impl History {
         }
     }
 
-    fn judge(&mut self, reason: FetchReason, at: Duration) -> Result<(), String> {
+    fn check(&mut self, reason: FetchReason, at: Duration) -> Result<(), String> {
         let now = self.moment(at);
         if let Some(failure) = self.failure.filter(|_| reason != FetchReason::Forced) {
             let (elapsed, backoff) = (failure.at.elapsed(now), self.backoff(failure));
-            let recheck = self.secret_told && !failure.transient && elapsed >= RECHECK;
+            let recheck = self.secret_published && !failure.transient && elapsed >= RECHECK_INTERVAL;
             if elapsed < backoff && !recheck {
                 return Err(format!("backing off: {elapsed:?} of {backoff:?}"));
             }
         }
         let is_so = match (reason, self.current) {
             (FetchReason::Forced, _) => {
-                self.refreshes_asked_for = self
-                    .refreshes_asked_for
+                self.forced_refreshes = self
+                    .forced_refreshes
                     .checked_sub(1)
                     .ok_or("nobody wanted it")?;
                 true
@@ -226,7 +226,7 @@ impl History {
                 let early = self
                     .forced
                     .is_some_and(|forced| forced.elapsed(now) < cooldown);
-                token.refused && !early
+                token.rejected && !early
             }
             _ => false,
         };
@@ -249,7 +249,7 @@ impl History {
         } else {
             doubled(Duration::from_secs(30), Duration::from_secs(500))
         };
-        own.max(self.retry_after.unwrap_or_default().min(MOST_BELIEVED))
+        own.max(self.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
     }
 }
 
@@ -263,6 +263,6 @@ impl Current {
     }
 }
 
-const RECHECK: Duration = Duration::from_secs(5);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 const COOLDOWN: Duration = Duration::from_secs(10);
-const MOST_BELIEVED: Duration = Duration::from_secs(300);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);

@@ -22,7 +22,7 @@ pub(super) fn only_the_current_token_is_sent(_: &Setup, log: &[Entry]) -> Result
     let (mut told, mut current) = (0, None);
     for Entry { at, what } in log {
         match what {
-            What::Told { token, .. } => told = *token,
+            What::TokenIssued { token, .. } => told = *token,
             What::Fetched => current = Some(told),
             What::Invalidated => current = None,
             What::Arrived { token, .. } if current != Some(*token) => {
@@ -43,8 +43,8 @@ pub(super) fn while_a_token_is_valid_none_fails_for_want_of_one(
     let (mut valid, mut failed) = (None, None);
     for Entry { at, what } in log {
         match what {
-            What::Asked => asked = *at,
-            What::Told { lifetime, .. } => told = asked + *lifetime,
+            What::TokenRequested => asked = *at,
+            What::TokenIssued { lifetime, .. } => told = asked + *lifetime,
             What::Fetched => (valid, failed) = (Some(told), None),
             What::FetchFailed { .. } => failed = valid,
             What::Invalidated => (valid, failed) = (None, None),
@@ -67,8 +67,8 @@ pub(super) fn no_expired_token_is_sent(_: &Setup, log: &[Entry]) -> Result<(), S
     let mut asked = Duration::ZERO;
     for Entry { at, what } in log {
         match what {
-            What::Asked => asked = *at,
-            What::Told { token, lifetime } => {
+            What::TokenRequested => asked = *at,
+            What::TokenIssued { token, lifetime } => {
                 expires.entry(*token).or_insert(asked + *lifetime);
             }
             What::Arrived { token, .. } if expires.get(token).is_some_and(|end| at >= end) => {

@@ -15,7 +15,7 @@ use tower_m2m::BoxError;
 use super::World;
 use crate::{
     log::What,
-    steps::{Hint, Mood},
+    steps::{Hint, ApiBehavior},
 };
 
 /// Which call a request belongs to.
@@ -24,13 +24,13 @@ pub(crate) struct CallId(pub(crate) usize);
 
 /// What a request meets.
 enum Answer {
-    Response(Told),
+    Response(ResponseHints),
     NotConnected,
     Reset,
     Hang,
 }
 
-struct Told {
+struct ResponseHints {
     status: StatusCode,
     headers: HeaderMap,
     wait: Option<Wait>,
@@ -57,7 +57,7 @@ impl World {
         let mood = self.state().api.take();
         let answer = self.answer(mood, token);
         let slow = match mood {
-            Mood::Slow(delay) => delay,
+            ApiBehavior::Slow(delay) => delay,
             _ => Duration::ZERO,
         };
         let world = self.clone();
@@ -101,40 +101,40 @@ impl World {
         value.map_or(0, |value| self.state().book.number(value))
     }
 
-    fn answer(&self, mood: Mood, token: usize) -> Answer {
-        let mut told = Told::new(StatusCode::OK);
+    fn answer(&self, mood: ApiBehavior, token: usize) -> Answer {
+        let mut told = ResponseHints::new(StatusCode::OK);
         match mood {
-            Mood::Honest | Mood::Slow(_) => {
+            ApiBehavior::Honest | ApiBehavior::Slow(_) => {
                 let early = self.log().now() + self.setup().api_ahead;
                 if self.state().book.is_valid(token, early) {
                     self.charge(&mut told);
                 } else {
-                    told.refuse_token();
+                    told.reject_token();
                 }
             }
-            Mood::Always401 => told.refuse_token(),
-            Mood::Scope401 => {
+            ApiBehavior::Always401 => told.reject_token(),
+            ApiBehavior::Scope401 => {
                 told.status = StatusCode::UNAUTHORIZED;
-                told.say(
+                told.add_header(
                     header::WWW_AUTHENTICATE,
                     "Bearer error=\"insufficient_scope\"",
                 );
             }
-            Mood::Status(status) => told.status = status,
-            Mood::Throttle(status, hint) => {
+            ApiBehavior::Status(status) => told.status = status,
+            ApiBehavior::Throttle(status, hint) => {
                 told.status = status;
                 self.throttle(&mut told, hint);
             }
-            Mood::NotConnected => return Answer::NotConnected,
-            Mood::Reset => return Answer::Reset,
-            Mood::Hang => return Answer::Hang,
+            ApiBehavior::NotConnected => return Answer::NotConnected,
+            ApiBehavior::Reset => return Answer::Reset,
+            ApiBehavior::Hang => return Answer::Hang,
         }
-        told.say(header::DATE, &httpdate::fmt_http_date(self.wall()));
+        told.add_header(header::DATE, &httpdate::fmt_http_date(self.wall()));
         Answer::Response(told)
     }
 
     /// A quota of so many requests in a window.
-    fn charge(&self, told: &mut Told) {
+    fn charge(&self, told: &mut ResponseHints) {
         let Some(quota) = self.setup().quota else {
             return;
         };
@@ -150,16 +150,16 @@ impl World {
             state.window = Some((began, used + 1));
         } else {
             told.status = StatusCode::TOO_MANY_REQUESTS;
-            told.say(header::RETRY_AFTER, &left.to_string());
+            told.add_header(header::RETRY_AFTER, &left.to_string());
             told.wait = Some(Wait::For(Duration::from_secs(left)));
         }
         if quota.announced {
             let remaining = quota.limit.saturating_sub(used + 1);
-            told.say_quota(quota.limit, remaining, left);
+            told.add_quota(quota.limit, remaining, left);
         }
     }
 
-    fn throttle(&self, told: &mut Told, hint: Hint) {
+    fn throttle(&self, told: &mut ResponseHints, hint: Hint) {
         let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         // Dates are in whole seconds.
         let second = SystemTime::UNIX_EPOCH + Duration::from_secs(since(self.wall()).as_secs());
@@ -174,19 +174,19 @@ impl World {
         };
         match hint {
             Hint::None => {}
-            Hint::Malformed => told.say(header::RETRY_AFTER, "soon"),
-            Hint::Seconds(n) => told.say(header::RETRY_AFTER, &n.to_string()),
-            Hint::Date(n) => told.say(header::RETRY_AFTER, &httpdate::fmt_http_date(date(n))),
+            Hint::Malformed => told.add_header(header::RETRY_AFTER, "soon"),
+            Hint::Seconds(n) => told.add_header(header::RETRY_AFTER, &n.to_string()),
+            Hint::Date(n) => told.add_header(header::RETRY_AFTER, &httpdate::fmt_http_date(date(n))),
             Hint::Millis(n) => {
                 let name = HeaderName::from_static("retry-after-ms");
-                told.say(name, &n.to_string());
+                told.add_header(name, &n.to_string());
             }
             Hint::Ietf(n) => {
                 let name = HeaderName::from_static("ratelimit");
-                told.say(name, &format!("\"default\";r=0;t={n}"));
+                told.add_header(name, &format!("\"default\";r=0;t={n}"));
             }
-            Hint::Reset(n) => told.say_quota(10, 0, n),
-            Hint::Epoch(n) => told.say_quota(10, 0, since(date(n)).as_secs()),
+            Hint::Reset(n) => told.add_quota(10, 0, n),
+            Hint::Epoch(n) => told.add_quota(10, 0, since(date(n)).as_secs()),
         }
     }
 
@@ -208,7 +208,7 @@ impl World {
     }
 }
 
-impl Told {
+impl ResponseHints {
     fn new(status: StatusCode) -> Self {
         Self {
             status,
@@ -218,23 +218,23 @@ impl Told {
         }
     }
 
-    fn refuse_token(&mut self) {
+    fn reject_token(&mut self) {
         self.status = StatusCode::UNAUTHORIZED;
         self.about_token = true;
-        self.say(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"");
+        self.add_header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"");
     }
 
-    fn say_quota(&mut self, limit: u64, remaining: u64, reset: u64) {
+    fn add_quota(&mut self, limit: u64, remaining: u64, reset: u64) {
         for (name, value) in [
             ("x-ratelimit-limit", limit),
             ("x-ratelimit-remaining", remaining),
             ("x-ratelimit-reset", reset),
         ] {
-            self.say(HeaderName::from_static(name), &value.to_string());
+            self.add_header(HeaderName::from_static(name), &value.to_string());
         }
     }
 
-    fn say(&mut self, name: HeaderName, value: &str) {
+    fn add_header(&mut self, name: HeaderName, value: &str) {
         self.headers
             .insert(name, HeaderValue::from_str(value).unwrap());
     }

@@ -11,8 +11,8 @@ use tower_m2m::BoxError;
 
 use super::{World, secret};
 use crate::{
-    log::{Refusal, What},
-    steps::IssuerMood,
+    log::{TokenRefusal, What},
+    steps::IssuerBehavior,
 };
 
 impl World {
@@ -21,11 +21,11 @@ impl World {
         self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Full<Bytes>>, BoxError> {
-        self.write(What::Asked);
+        self.write(What::TokenRequested);
         let asked = self.log().now();
         let mood = self.state().issuer.take();
         let slow = match mood {
-            IssuerMood::Slow(delay) => delay,
+            IssuerBehavior::Slow(delay) => delay,
             _ => Duration::ZERO,
         };
         let delay = self.setup().issuer_latency + slow;
@@ -37,18 +37,18 @@ impl World {
         let authorization = request.headers().get(header::AUTHORIZATION);
         let authentic = authorization.is_some_and(|value| value.as_bytes() == expected.as_bytes());
         match mood {
-            IssuerMood::Honest | IssuerMood::Slow(_) | IssuerMood::Caching if !authentic => {
+            IssuerBehavior::Honest | IssuerBehavior::Slow(_) | IssuerBehavior::Caching if !authentic => {
                 Ok(self.refuse(StatusCode::UNAUTHORIZED, "invalid_client"))
             }
-            IssuerMood::Honest | IssuerMood::Slow(_) => Ok(self.issue(asked, false)),
-            IssuerMood::Caching => Ok(self.issue(asked, true)),
-            IssuerMood::Status(status, wait) => {
+            IssuerBehavior::Honest | IssuerBehavior::Slow(_) => Ok(self.issue(asked, false)),
+            IssuerBehavior::Caching => Ok(self.issue(asked, true)),
+            IssuerBehavior::Status(status, wait) => {
                 let passes = [502, 503, 504].contains(&status.as_u16()) && wait.is_none();
-                self.write(What::AskRefused {
+                self.write(What::TokenRefused {
                     why: if passes {
-                        Refusal::Hiccup
+                        TokenRefusal::Transient
                     } else {
-                        Refusal::Other
+                        TokenRefusal::Other
                     },
                     retry_after: wait.map(Duration::from_secs),
                 });
@@ -60,25 +60,25 @@ impl World {
                 }
                 Ok(response)
             }
-            IssuerMood::Error("invalid_client") => {
+            IssuerBehavior::Error("invalid_client") => {
                 Ok(self.refuse(StatusCode::UNAUTHORIZED, "invalid_client"))
             }
-            IssuerMood::Error(error) => Ok(self.refuse(StatusCode::BAD_REQUEST, error)),
-            IssuerMood::Malformed => {
-                self.write(What::AskRefused {
-                    why: Refusal::Other,
+            IssuerBehavior::Error(error) => Ok(self.refuse(StatusCode::BAD_REQUEST, error)),
+            IssuerBehavior::Malformed => {
+                self.write(What::TokenRefused {
+                    why: TokenRefusal::Other,
                     retry_after: None,
                 });
                 Ok(Response::new(Full::from("{\"access_token\":")))
             }
-            IssuerMood::Reset => {
-                self.write(What::AskRefused {
-                    why: Refusal::Hiccup,
+            IssuerBehavior::Reset => {
+                self.write(What::TokenRefused {
+                    why: TokenRefusal::Transient,
                     retry_after: None,
                 });
                 Err(io::Error::from(io::ErrorKind::ConnectionReset).into())
             }
-            IssuerMood::Hang => pending().await,
+            IssuerBehavior::Hang => pending().await,
         }
     }
 
@@ -91,7 +91,7 @@ impl World {
             (state.book.issue(asked + lifetime), lifetime)
         });
         drop(state);
-        self.write(What::Told { token, lifetime });
+        self.write(What::TokenIssued { token, lifetime });
         let seconds = lifetime.as_secs();
         json(
             StatusCode::OK,
@@ -102,10 +102,10 @@ impl World {
     }
 
     fn refuse(&self, status: StatusCode, error: &str) -> Response<Full<Bytes>> {
-        self.write(What::AskRefused {
+        self.write(What::TokenRefused {
             why: match error {
-                "invalid_client" => Refusal::Secret,
-                _ => Refusal::Other,
+                "invalid_client" => TokenRefusal::Secret,
+                _ => TokenRefusal::Other,
             },
             retry_after: None,
         });

@@ -34,17 +34,17 @@ use super::{Client, Sending, Setup};
 use crate::world::Skewed;
 
 #[derive(Debug)]
-struct Refused;
+struct Throttled;
 
-impl std::fmt::Display for Refused {
+impl std::fmt::Display for Throttled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("refused")
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for Throttled {}
 
-struct Aws(Operation<(), (), Refused>);
+struct Aws(Operation<(), (), Throttled>);
 
 impl Client for Aws {
     fn job(&self) -> Sending<'_> {
@@ -75,7 +75,7 @@ struct Time(Skewed);
 
 impl TimeSource for Time {
     fn now(&self) -> SystemTime {
-        self.0.wall()
+        self.0.wall_clock()
     }
 }
 
@@ -128,7 +128,7 @@ pub fn client(setup: Setup) -> Arc<dyn Client> {
         .serializer(|()| Ok(HttpRequest::new(SdkBody::empty())))
         .deserializer(|response| match response.status() {
             status if StatusCode::is_success(status) => Ok(()),
-            _ => Err(OrchestratorError::operation(Refused)),
+            _ => Err(OrchestratorError::operation(Throttled)),
         })
         .build();
     Arc::new(Aws(operation))

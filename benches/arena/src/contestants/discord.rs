@@ -21,7 +21,7 @@ struct State {
     /// Unknown before the first answer, and then nobody waits.
     limit: Option<f64>,
     remaining: f64,
-    under_way: f64,
+    in_flight: f64,
     /// By the local clock.
     reset: f64,
 }
@@ -31,7 +31,7 @@ impl State {
     fn take(&mut self, wall: f64) -> Result<(), f64> {
         if let Some(limit) = self.limit {
             if wall >= self.reset {
-                self.remaining = limit - self.under_way;
+                self.remaining = limit - self.in_flight;
             }
             if self.remaining < 1.0 {
                 // Past the reset, only what is under way can free anything.
@@ -39,12 +39,12 @@ impl State {
             }
             self.remaining -= 1.0;
         }
-        self.under_way += 1.0;
+        self.in_flight += 1.0;
         Ok(())
     }
 
     fn answered(&mut self, reply: &Reply) {
-        self.under_way -= 1.0;
+        self.in_flight -= 1.0;
         let header = |name| number(reply, name);
         if let (Some(limit), Some(remaining), Some(reset)) = (
             header("x-ratelimit-limit"),
@@ -52,7 +52,7 @@ impl State {
             header("x-ratelimit-reset"),
         ) {
             self.limit = Some(limit);
-            self.remaining = remaining.min(limit - self.under_way);
+            self.remaining = remaining.min(limit - self.in_flight);
             self.reset = reset;
         }
     }
@@ -81,7 +81,7 @@ impl Client for Gate {
         Box::pin(async {
             for attempt in 0..ATTEMPTS {
                 self.acquire().await;
-                let mut under_way = UnderWay(Some(self));
+                let mut under_way = InFlight(Some(self));
                 let reply = self.setup.request().await;
                 under_way.0 = None;
                 self.state().answered(&reply);
@@ -98,12 +98,12 @@ impl Client for Gate {
 }
 
 /// Gives back what a request took whose caller has left.
-struct UnderWay<'a>(Option<&'a Gate>);
+struct InFlight<'a>(Option<&'a Gate>);
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if let Some(gate) = self.0 {
-            gate.state().under_way -= 1.0;
+            gate.state().in_flight -= 1.0;
             gate.changed.notify_waiters();
         }
     }

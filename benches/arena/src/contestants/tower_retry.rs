@@ -31,13 +31,13 @@ impl Rng for Seeded {
 }
 
 #[derive(Clone)]
-struct Refusals {
+struct RetryThrottled {
     backoff: ExponentialBackoff<Seeded>,
     budget: Arc<TpsBudget>,
     left: u32,
 }
 
-impl Policy<(), Reply, BoxError> for Refusals {
+impl Policy<(), Reply, BoxError> for RetryThrottled {
     type Future = tokio::time::Sleep;
 
     fn retry(&mut self, (): &mut (), result: &mut Result<Reply, BoxError>) -> Option<Self::Future> {
@@ -54,7 +54,7 @@ impl Policy<(), Reply, BoxError> for Refusals {
     }
 }
 
-struct Retrying<S>(Retry<Refusals, S>);
+struct Retrying<S>(Retry<RetryThrottled, S>);
 
 impl<S> Client for Retrying<S>
 where
@@ -73,7 +73,7 @@ pub fn client(setup: Setup) -> Arc<dyn Client> {
     let random = Seeded(Arc::new(Mutex::new(fastrand::Rng::with_seed(setup.seed))));
     let (min, max) = (Duration::from_secs(1), Duration::from_secs(60));
     let mut backoff = ExponentialBackoffMaker::new(min, max, 0.99, random).expect("1 s to 60 s");
-    let policy = Refusals {
+    let policy = RetryThrottled {
         backoff: backoff.make_backoff(),
         budget: Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2)),
         left: ATTEMPTS - 1,

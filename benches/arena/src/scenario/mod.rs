@@ -86,21 +86,21 @@ impl Load {
 #[derive(Clone, Copy)]
 pub struct Goal {
     pub ratio: f64,
-    pub refused: Refused,
+    pub refused: RefusedLimit,
     pub jain: f64,
     /// The goal is missed so far; time and refusals must not get worse than this.
     pub known_miss: Option<(f64, usize)>,
 }
 
 #[derive(Clone, Copy)]
-pub enum Refused {
+pub enum RefusedLimit {
     /// Of the jobs.
     Share(f64),
     Count(usize),
 }
 
-impl Refused {
-    pub fn most(self, jobs: usize) -> usize {
+impl RefusedLimit {
+    pub fn max(self, jobs: usize) -> usize {
         match self {
             Self::Share(share) => (jobs as f64 * share).floor() as usize,
             Self::Count(count) => count,
@@ -138,9 +138,9 @@ impl Scenario {
             self.processes = processes;
         }
         if let (Some(goal), Load::Workers(workers)) = (&mut self.goal, self.load)
-            && let Refused::Count(2..) = goal.refused
+            && let RefusedLimit::Count(2..) = goal.refused
         {
-            goal.refused = Refused::Count(workers + 2);
+            goal.refused = RefusedLimit::Count(workers + 2);
         }
     }
 
@@ -184,7 +184,7 @@ impl Scenario {
         self
     }
 
-    fn goal(mut self, ratio: f64, refused: Refused) -> Self {
+    fn goal(mut self, ratio: f64, refused: RefusedLimit) -> Self {
         self.goal = Some(Goal {
             ratio,
             refused,
@@ -194,7 +194,7 @@ impl Scenario {
         self
     }
 
-    fn shared_goal(mut self, ratio: f64, refused: Refused) -> Self {
+    fn shared_goal(mut self, ratio: f64, refused: RefusedLimit) -> Self {
         self.shared_goal = Some(Goal {
             ratio,
             refused,

@@ -1,7 +1,7 @@
 //! All scenarios and their goals.
 
 use super::{
-    Refused::{Count, Share},
+    RefusedLimit::{Count, Share},
     Scenario, scenario,
     server::{
         brown_out, bucket, counter, fixed, grudge, hourly, lowered, penalty, quick, sliding,

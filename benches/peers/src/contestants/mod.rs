@@ -29,7 +29,7 @@ use http::Response;
 use tower::{Service, ServiceExt};
 
 use cf_gears::Boxed;
-pub use ours::warm_for;
+pub use ours::prefetch_for;
 
 use crate::inner::{Free, HyperUtil, Inner, Plain, Room, Sent, Template};
 
@@ -38,9 +38,9 @@ pub type Sender = Box<dyn FnMut(u64)>;
 
 /// How callers use a client.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Habit {
+pub enum CloneMode {
     /// One long-lived clone for each thread.
-    Kept,
+    Reused,
     /// A clone for each request.
     Cloned,
 }
@@ -57,7 +57,7 @@ pub struct Contestant {
     /// What it is compared with: the same service without it, and the usual way to do the same.
     pub bare: &'static str,
     pub reference: &'static str,
-    sender: Box<dyn Fn(Habit, Room) -> Sender + Send + Sync>,
+    sender: Box<dyn Fn(CloneMode, Room) -> Sender + Send + Sync>,
 }
 
 impl Contestant {
@@ -66,7 +66,7 @@ impl Contestant {
         let sender = move |habit, room| -> Sender {
             let (shared, template) = (Arc::clone(&client), Template::new(room));
             match habit {
-                Habit::Kept => {
+                CloneMode::Reused => {
                     let mut client = C::clone(&shared);
                     Box::new(move |times| {
                         for _ in 0..times {
@@ -74,7 +74,7 @@ impl Contestant {
                         }
                     })
                 }
-                Habit::Cloned => Box::new(move |times| {
+                CloneMode::Cloned => Box::new(move |times| {
                     for _ in 0..times {
                         block_on(C::clone(&shared).send(template.request()));
                     }
@@ -96,7 +96,7 @@ impl Contestant {
     }
 
     /// To be used on one thread.
-    pub fn sender(&self, habit: Habit, room: Room) -> Sender {
+    pub fn sender(&self, habit: CloneMode, room: Room) -> Sender {
         (self.sender)(habit, room)
     }
 }

@@ -26,28 +26,28 @@ impl TokenSource for Issuer {
 }
 
 /// A layer with a token for `origin`.
-pub async fn warm_for(origin: &str) -> ClientCredentialsLayer {
-    warm(credentials(origin)).await
+pub async fn prefetch_for(origin: &str) -> ClientCredentialsLayer {
+    prefetch(credentials(origin)).await
 }
 
 fn credentials(origin: &str) -> ClientCredentialsLayerBuilder {
     ClientCredentialsLayer::builder(Issuer, origin.parse().expect("an origin"))
 }
 
-async fn warm(builder: ClientCredentialsLayerBuilder) -> ClientCredentialsLayer {
+async fn prefetch(builder: ClientCredentialsLayerBuilder) -> ClientCredentialsLayer {
     let layer = builder.build();
-    layer.handle().warm().await.expect("a token");
+    layer.handle().prefetch().await.expect("a token");
     layer
 }
 
 pub async fn contestants(inner: &impl Inner<Plain>) -> Vec<Contestant> {
     let limits = RateLimitRetryLayer::new;
-    let token = warm(credentials(API).replay(false)).await;
+    let token = prefetch(credentials(API).replay(false)).await;
     let token = token.layer(inner.clone());
-    let replay = warm_for(API).await.layer(inner.clone());
+    let replay = prefetch_for(API).await.layer(inner.clone());
     let limited = limits().layer(inner.clone());
-    let stacked = limits().layer(warm_for(API).await.layer(inner.clone()));
-    let combined = M2mLayer::new(limits(), warm_for(API).await);
+    let stacked = limits().layer(prefetch_for(API).await.layer(inner.clone()));
+    let combined = M2mLayer::new(limits(), prefetch_for(API).await);
     let combined = combined.layer(inner.clone());
     vec![
         Contestant::new(TOKEN, AUTHORIZATION, Tower(token)),

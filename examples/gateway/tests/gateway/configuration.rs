@@ -25,7 +25,7 @@ async fn one_tenant_can_come_from_the_environment() {
     let response = send(&gateway, "GET", "/").await;
 
     assert_eq!(response.status, 200);
-    let asked = upstream.asked().remove(0);
+    let asked = upstream.requests().remove(0);
     assert!(issuer.is_valid(asked.header("x-token").unwrap()));
 }
 

@@ -165,7 +165,7 @@ async fn one_tenants_requests_leave_room_for_others() {
         client().request(call.body(Body::empty()).unwrap())
     };
     let stuck = [tokio::spawn(by_slow()), tokio::spawn(by_slow())];
-    while slow.asked().len() < 2 {
+    while slow.requests().len() < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
@@ -211,7 +211,7 @@ async fn heads_that_are_too_large_or_have_too_many_fields_are_refused() {
             "{status}"
         );
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
     let request = request(&gateway, "GET", "/").body(Body::empty()).unwrap();
     assert_eq!(client().request(request).await.unwrap().status(), 200);
 }

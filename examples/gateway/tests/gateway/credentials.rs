@@ -26,8 +26,8 @@ async fn nothing_of_the_callers_own_credentials_is_passed_on() {
     let response = answer(request.body(Body::empty()).unwrap()).await;
 
     assert_eq!(response.status, 200);
-    let [asked] = &upstream.asked()[..] else {
-        panic!("not one request: {:?}", upstream.asked());
+    let [asked] = &upstream.requests()[..] else {
+        panic!("not one request: {:?}", upstream.requests());
     };
     let shown = format!("{asked:?}");
     assert!(!shown.contains("canary") && !shown.contains(KEY), "{shown}");
@@ -57,7 +57,7 @@ async fn what_the_caller_puts_where_our_credential_goes_is_replaced() {
     let response = answer(request.body(Body::empty()).unwrap()).await;
 
     assert_eq!(response.status, 200);
-    let asked = upstream.asked().remove(0);
+    let asked = upstream.requests().remove(0);
     assert_eq!(asked.header("authorization"), None);
     assert!(issuer.is_valid(asked.header("x-api-key").unwrap()));
 }
@@ -92,7 +92,7 @@ async fn who_is_not_known_is_refused_and_nothing_is_sent() {
             Some("Bearer realm=\"gateway\"")
         );
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -112,8 +112,8 @@ async fn each_tenant_has_its_own_token_and_upstream() {
     answer(by_other.body(Body::empty()).unwrap()).await;
 
     for (upstream, issuer) in upstreams.iter().zip([one, other]) {
-        let [asked] = &upstream.asked()[..] else {
-            panic!("not one request: {:?}", upstream.asked());
+        let [asked] = &upstream.requests()[..] else {
+            panic!("not one request: {:?}", upstream.requests());
         };
         let token = asked
             .header("authorization")
@@ -183,7 +183,7 @@ async fn a_failing_issuer_becomes_a_503_with_the_time_of_the_next_attempt() {
         "{}",
         response.body
     );
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn refused_credentials_become_a_502() {
 
     assert_eq!(response.status, 502);
     assert_eq!(response.header("www-authenticate"), None);
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[tokio::test]

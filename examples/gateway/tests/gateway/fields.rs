@@ -64,7 +64,7 @@ async fn the_gateway_says_that_a_message_came_through_it() {
 
     let response = crate::support::answer(call.body(Body::empty()).unwrap()).await;
 
-    let asked = upstream.asked().remove(0);
+    let asked = upstream.requests().remove(0);
     let via: Vec<_> = asked.headers.get_all("via").iter().collect();
     assert_eq!(via, ["1.1 outer", "1.1 gateway"]);
     assert_eq!(response.header("via"), Some("1.1 gateway"));
@@ -84,8 +84,8 @@ async fn a_request_that_may_go_no_further_is_answered_here() {
 
     assert_eq!((ended.status, passed.status), (200, 200));
     assert!(ended.header("allow").unwrap().contains("OPTIONS"));
-    let [asked] = &upstream.asked()[..] else {
-        panic!("not one request: {:?}", upstream.asked());
+    let [asked] = &upstream.requests()[..] else {
+        panic!("not one request: {:?}", upstream.requests());
     };
     assert_eq!(asked.header("max-forwards"), Some("1"));
 }
@@ -110,7 +110,7 @@ async fn a_request_without_one_sound_host_is_malformed() {
 
         assert!(answer.starts_with("HTTP/1.1 400"), "{hosts}: {answer}");
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
     assert_eq!(
         metric(&gateway, "gateway_malformed_requests_total").await,
         6.0
@@ -133,7 +133,7 @@ async fn what_connection_names_is_removed_beside_what_is_no_name() {
     let answer = raw(&gateway, call).await;
 
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let asked = upstream.asked().remove(0);
+    let asked = upstream.requests().remove(0);
     assert_eq!(
         (asked.header("x-priv"), asked.header("x-kept")),
         (None, Some("1"))

@@ -27,7 +27,7 @@ async fn a_wait_that_is_too_long_becomes_a_503_with_its_length() {
     assert_eq!(held.status, 503);
     assert!((45..=52).contains(&held.retry_after().unwrap()), "{held:?}");
     // The second was not sent.
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn a_short_wait_is_waited_for() {
     let response = send(&gateway, "GET", "/").await;
 
     assert_eq!(response.status, 200);
-    assert_eq!(upstream.asked().len(), 2);
+    assert_eq!(upstream.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -76,8 +76,8 @@ async fn only_idempotent_requests_are_sent_again() {
         let response = send(&gateway, method, "/").await;
 
         assert_eq!(response.status, answered, "{method} {status}");
-        assert_eq!(upstream.asked().len(), sent, "{method} {status}");
-        assert!(upstream.asked().iter().all(|asked| asked.method == *method));
+        assert_eq!(upstream.requests().len(), sent, "{method} {status}");
+        assert!(upstream.requests().iter().all(|asked| asked.method == *method));
     }
 }
 
@@ -95,7 +95,7 @@ async fn a_refused_post_is_sent_again_if_so_configured() {
         (response.status, response.body.as_str()),
         (200, "some bytes")
     );
-    assert_eq!(upstream.asked().len(), 2);
+    assert_eq!(upstream.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn an_upstream_that_is_not_there_becomes_a_502() {
     let response = send(&gateway, "POST", "/").await;
 
     assert!([502, 504].contains(&response.status), "{response:?}");
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[tokio::test]

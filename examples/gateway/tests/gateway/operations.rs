@@ -37,8 +37,8 @@ async fn it_becomes_ready_without_a_call() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
-    assert_eq!(upstream.asked().len(), 0);
-    assert_eq!(issuer.seen().token_requests, 1);
+    assert_eq!(upstream.requests().len(), 0);
+    assert_eq!(issuer.stats().token_requests, 1);
 }
 
 #[tokio::test]

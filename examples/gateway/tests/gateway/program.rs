@@ -206,7 +206,7 @@ async fn a_deadline_and_a_caller_who_leaves_are_logged() {
     assert_eq!(answer(program.call("POST", "/orders")).await.status, 504);
     let call = client().request(program.call("PUT", "/orders"));
     let left = tokio::spawn(call);
-    while upstream.asked().len() < 2 {
+    while upstream.requests().len() < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     left.abort();
@@ -225,7 +225,7 @@ async fn a_second_signal_ends_it_at_once() {
     let config = format!("deadline = 600\nshutdown_timeout = 600\n{tenants}");
     let mut program = Program::start("twice", "", &config).await;
     let stuck = tokio::spawn(client().request(program.call("GET", "/")));
-    while upstream.asked().is_empty() {
+    while upstream.requests().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
@@ -246,7 +246,7 @@ async fn a_request_that_is_given_up_at_the_end_is_not_the_callers_fault() {
     let config = format!("shutdown_timeout = 1\n{tenants}");
     let mut program = Program::start("given-up", "", &config).await;
     let stuck = tokio::spawn(client().request(program.call("GET", "/")));
-    while upstream.asked().is_empty() {
+    while upstream.requests().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 

@@ -127,7 +127,7 @@ async fn an_absolute_target_does_not_choose_where_the_request_goes() {
         let answer = raw(&gateway, call).await;
 
         assert!(answer.starts_with("HTTP/1.1 200"), "{target}: {answer}");
-        let asked = upstream.asked().pop().unwrap();
+        let asked = upstream.requests().pop().unwrap();
         assert_eq!(asked.uri.path(), "/orders");
         assert_eq!(
             asked.header("host"),
@@ -141,7 +141,7 @@ async fn an_absolute_target_does_not_choose_where_the_request_goes() {
         let answer = raw(&gateway, call).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{target}: {answer}");
     }
-    assert_eq!(upstream.asked().len(), 3);
+    assert_eq!(upstream.requests().len(), 3);
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn streams_that_are_reset_at_once_do_not_flood_the_upstream() {
 
     // The others are served, whether or not the connection was ended.
     assert_eq!(send(&gateway, "GET", "/").await.status, 200);
-    assert!(upstream.asked().len() <= 1024, "{}", upstream.asked().len());
+    assert!(upstream.requests().len() <= 1024, "{}", upstream.requests().len());
     connection.abort();
 }
 
@@ -205,7 +205,7 @@ async fn a_head_over_http2_is_limited() {
     };
 
     assert!(refused);
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
     assert_eq!(send(&gateway, "GET", "/").await.status, 200);
     connection.abort();
 }

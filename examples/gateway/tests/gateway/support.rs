@@ -26,13 +26,13 @@ pub(crate) const KEY: &str = "caller-key-of-acme";
 /// An upstream that stops when it is dropped.
 pub(crate) struct Upstream {
     pub(crate) origin: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<RecordedRequest>>>,
     task: JoinHandle<()>,
 }
 
 /// The head of a request that it got.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RecordedRequest {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
@@ -44,11 +44,11 @@ impl Upstream {
         F: Fn(Request) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response> + Send,
     {
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let asked = Arc::<Mutex<Vec<RecordedRequest>>>::default();
         let seen = Arc::clone(&asked);
         let router = Router::new().fallback(async move |request: Request| {
             let (head, body) = request.into_parts();
-            seen.lock().unwrap().push(Asked::of(&head));
+            seen.lock().unwrap().push(RecordedRequest::of(&head));
             answer(Request::from_parts(head, body)).await
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -56,7 +56,7 @@ impl Upstream {
         let task = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
         Self {
             origin,
-            asked,
+            requests: asked,
             task,
         }
     }
@@ -70,8 +70,8 @@ impl Upstream {
         .await
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -81,7 +81,7 @@ impl Drop for Upstream {
     }
 }
 
-impl Asked {
+impl RecordedRequest {
     fn of(head: &request::Parts) -> Self {
         Self {
             method: head.method.clone(),

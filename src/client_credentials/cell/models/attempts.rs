@@ -144,9 +144,9 @@ fn loom_after_the_shutdown_nobody_starts_an_attempt_or_waits() {
 fn loom_without_a_runtime_every_caller_gets_an_error() {
     explore("callers without a runtime", || {
         let world = World::empty();
-        let tokens = Arc::new(Tokens::new(
+        let tokens = Arc::new(Refresher::new(
             world.cell.clone(),
-            SharedTokenSource::new(AccessToken::new("key")),
+            BoxTokenSource::new(AccessToken::new("key")),
             None,
             SharedClock::default(),
             Sinks::default(),

@@ -3,33 +3,33 @@
 use super::*;
 
 impl World {
-    fn refused(&self, name: &str, origin: usize) -> Refused {
-        self.cell
-            .refused(refusal(name, origin, self.now), self.at())
+    fn rejected(&self, name: &str, origin: usize) -> RejectionOutcome {
+        self.cache
+            .reject(rejection(name, origin, self.now), self.at())
     }
 
     /// The lead that falls to the request that was refused with the token `name`.
     fn replacing(&self, name: &str, origin: usize) -> Lead {
-        match self.refused(name, origin) {
-            Refused::Wait(_, Some(lead)) => lead,
+        match self.rejected(name, origin) {
+            RejectionOutcome::Wait(_, Some(lead)) => lead,
             other => panic!("{other:?}"),
         }
     }
 
     fn accepted(&self, name: &str, origin: usize) {
-        self.cell.accepted(origin, id(name), Some(self.now));
+        self.cache.on_accepted(origin, fingerprint(name), Some(self.now));
     }
 
     /// How long a cooldown at the origin 0 lasts.
     fn cooldown(&self) -> Duration {
-        lock(&self.cell.0.desk).cooldown.length(Some(0), None)
+        lock(&self.cache.0.refresh).cooldown.length(Some(0), None)
     }
 }
 
-pub(super) fn refusal(name: &str, origin: usize, sent_at: Instant) -> Refusal {
-    Refusal {
-        rejected: Rejected {
-            identity: id(name),
+pub(super) fn rejection(name: &str, origin: usize, sent_at: Instant) -> Rejection {
+    Rejection {
+        rejected: RejectedToken {
+            fingerprint: fingerprint(name),
             challenges: Vec::new(),
         },
         origin,
@@ -38,8 +38,8 @@ pub(super) fn refusal(name: &str, origin: usize, sent_at: Instant) -> Refusal {
     }
 }
 
-fn stands(refused: &Refused) -> bool {
-    matches!(refused, Refused::Stands)
+fn is_final(refused: &RejectionOutcome) -> bool {
+    matches!(refused, RejectionOutcome::Final)
 }
 
 #[test]
@@ -49,15 +49,15 @@ fn a_refused_token_is_not_used_until_another_is_there() {
 
     assert_eq!(lead.flight().reason(), FetchReason::Rejected);
     assert_eq!(
-        lead.flight().rejected().map(Rejected::identity),
-        Some(id("a"))
+        lead.flight().rejected().map(RejectedToken::fingerprint),
+        Some(fingerprint("a"))
     );
     assert_eq!(world.usable(), None);
-    assert!(matches!(world.refused("a", 0), Refused::Wait(_, None)));
+    assert!(matches!(world.rejected("a", 0), RejectionOutcome::Wait(_, None)));
     world.succeed(lead, "b");
 
-    assert_eq!(world.usable(), Some(id("b")));
-    assert!(matches!(world.refused("a", 0), Refused::Replaced(token) if token.identity == id("b")));
+    assert_eq!(world.usable(), Some(fingerprint("b")));
+    assert!(matches!(world.rejected("a", 0), RejectionOutcome::Replaced(token) if token.fingerprint == fingerprint("b")));
 }
 
 #[test]
@@ -71,17 +71,17 @@ fn a_token_that_works_for_others_stays_in_use_while_it_is_replaced() {
         // Refused at the origin 0, where a request of the same moment was accepted.
         assert_eq!(world.usable().is_some(), works, "{origin}");
         drop(lead);
-        assert_eq!(world.usable(), Some(id("a")));
+        assert_eq!(world.usable(), Some(fingerprint("a")));
     }
 }
 
 #[test]
 fn a_refusal_stands_after_the_end() {
     let world = World::with("a");
-    world.cell.close();
+    world.cache.close();
 
-    assert!(stands(&world.refused("a", 0)));
-    assert_eq!(world.usable(), Some(id("a")));
+    assert!(is_final(&world.rejected("a", 0)));
+    assert_eq!(world.usable(), Some(fingerprint("a")));
 }
 
 #[test]
@@ -89,9 +89,9 @@ fn a_refusal_stands_while_the_issuer_fails() {
     let mut world = World::with("a");
     world.fail(world.early().unwrap(), transient().with_retry_after(SECOND));
 
-    assert!(stands(&world.refused("a", 0)));
+    assert!(is_final(&world.rejected("a", 0)));
     world.now += 2 * SECOND;
-    assert!(!stands(&world.refused("a", 0)));
+    assert!(!is_final(&world.rejected("a", 0)));
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn a_refusal_stands_during_the_cooldown() {
     world.accepted("b", 0);
 
     world.now += 10 * SECOND - MS;
-    assert!(stands(&world.refused("b", 0)));
+    assert!(is_final(&world.rejected("b", 0)));
     world.now += MS;
-    assert!(!stands(&world.refused("b", 0)));
+    assert!(!is_final(&world.rejected("b", 0)));
 }
 
 #[test]
@@ -114,19 +114,19 @@ fn an_origin_that_refuses_every_token_does_not_keep_another_from_a_new_one() {
         let refused = format!("t{round}");
         let lead = world.replacing(&refused, 0);
         world.succeed(lead, &format!("t{}", round + 1));
-        assert!(stands(&world.refused(&format!("t{}", round + 1), 0)));
+        assert!(is_final(&world.rejected(&format!("t{}", round + 1), 0)));
         world.accepted(&format!("t{}", round + 1), 1);
     }
     assert_eq!(world.cooldown(), 600 * SECOND);
 
     // Between any two of them there is a second.
     world.now += SECOND - MS;
-    assert!(stands(&world.refused("t10", 1)));
+    assert!(is_final(&world.rejected("t10", 1)));
     world.now += MS;
     world.succeed(world.replacing("t10", 1), "t11");
 
     world.accepted("t11", 1);
-    assert!(stands(&world.refused("t11", 0)));
+    assert!(is_final(&world.rejected("t11", 0)));
     assert_eq!(world.cooldown(), 600 * SECOND);
 }
 
@@ -136,7 +136,7 @@ fn origins_that_all_refuse_every_token_share_the_cooldown() {
     let mut fetches = 0;
     for _ in 0..300 {
         for origin in [0, 1] {
-            if let Refused::Wait(_, Some(lead)) = world.refused(&format!("t{fetches}"), origin) {
+            if let RejectionOutcome::Wait(_, Some(lead)) = world.rejected(&format!("t{fetches}"), origin) {
                 fetches += 1;
                 world.succeed(lead, &format!("t{fetches}"));
             }
@@ -156,49 +156,49 @@ fn a_cooldown_ends_while_the_machine_is_suspended() {
     world.now += SECOND;
 
     world.wall += 10 * SECOND - MS;
-    assert!(stands(&world.refused("b", 0)));
+    assert!(is_final(&world.rejected("b", 0)));
     world.wall += MS;
-    assert!(!stands(&world.refused("b", 0)));
+    assert!(!is_final(&world.rejected("b", 0)));
 }
 
 #[test]
 fn a_401_for_another_scheme_renews_a_token_once_per_cooldown() {
     let mut world = World::with("a");
     let other_scheme = |world: &World, name: &str| {
-        let refusal = Refusal {
+        let refusal = Rejection {
             for_other_scheme: true,
-            ..refusal(name, 0, world.now)
+            ..rejection(name, 0, world.now)
         };
-        world.cell.refused(refusal, world.at())
+        world.cache.reject(refusal, world.at())
     };
     world.now += 10 * SECOND;
     world.accepted("a", 0);
     world.now -= SECOND;
     // A request that was sent later was accepted: the token is valid.
-    assert!(stands(&other_scheme(&world, "a")));
+    assert!(is_final(&other_scheme(&world, "a")));
     world.now += 2 * SECOND;
-    let Refused::Wait(_, Some(lead)) = other_scheme(&world, "a") else {
+    let RejectionOutcome::Wait(_, Some(lead)) = other_scheme(&world, "a") else {
         panic!("it was accepted before");
     };
     // It stays in use meanwhile: what is refused may be one resource.
-    assert_eq!(world.usable(), Some(id("a")));
+    assert_eq!(world.usable(), Some(fingerprint("a")));
     world.succeed(lead, "b");
-    assert!(stands(&other_scheme(&world, "b")));
+    assert!(is_final(&other_scheme(&world, "b")));
 
     // The new one did not help. That others are accepted there does not matter.
     for _ in 0..59 {
         world.accepted("b", 0);
         world.now += 10 * SECOND;
-        assert!(stands(&other_scheme(&world, "b")));
+        assert!(is_final(&other_scheme(&world, "b")));
     }
     world.now += 10 * SECOND;
-    assert!(!stands(&other_scheme(&world, "b")));
+    assert!(!is_final(&other_scheme(&world, "b")));
 }
 
 #[test]
 fn a_refused_token_that_is_no_longer_known_is_replaced_like_an_expired_one() {
     let world = World::with("a");
-    world.cell.invalidate();
+    world.cache.invalidate();
 
     let lead = world.replacing("a", 0);
 
@@ -212,8 +212,8 @@ fn a_token_that_is_refused_in_the_place_of_another_doubles_the_cooldown() {
         let mut world = World::with("a");
         world.succeed(world.replacing("a", 0), "b");
 
-        let refused = refusal(name, 0, world.now);
-        world.cell.refused_again(&refused, world.at());
+        let refused = rejection(name, 0, world.now);
+        world.cache.on_replay_rejected(&refused, world.at());
 
         let expected = if doubles { 20 } else { 10 } * SECOND;
         assert_eq!(world.cooldown(), expected, "{name}");

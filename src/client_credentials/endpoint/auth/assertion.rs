@@ -9,21 +9,21 @@ use super::{
     request::TokenRequest,
 };
 use crate::{
-    client_credentials::{CacheIdentity, TokenError, endpoint::secret::SharedSecret},
+    client_credentials::{CacheKey, TokenError, endpoint::secret::BoxSecretSource},
     secret::Secret,
 };
 
 /// Client authentication with an assertion that is issued elsewhere.
-pub(super) struct ReadyAssertion {
+pub(super) struct PreissuedAssertion {
     /// Client identifier.
     id: String,
     /// Source of the assertion.
-    assertion: SharedSecret,
+    assertion: BoxSecretSource,
     /// Value of `client_assertion_type`.
     assertion_type: String,
 }
 
-impl ReadyAssertion {
+impl PreissuedAssertion {
     /// Creates the method from the client identifier, the assertion's source and its type.
     pub(super) fn new(
         id: impl Into<String>,
@@ -32,13 +32,13 @@ impl ReadyAssertion {
     ) -> Self {
         Self {
             id: id.into(),
-            assertion: SharedSecret::new("client assertion", assertion),
+            assertion: BoxSecretSource::new("client assertion", assertion),
             assertion_type: assertion_type.into(),
         }
     }
 }
 
-impl ClientAuthentication for ReadyAssertion {
+impl ClientAuthentication for PreissuedAssertion {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         let assertion = request.read(&self.assertion).await?;
         request.advice = Some(
@@ -53,10 +53,10 @@ impl ClientAuthentication for ReadyAssertion {
         self.assertion.changed().await
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        let assertion = self.assertion.look().await?;
+    async fn cache_identity(&self) -> Option<CacheKey> {
+        let assertion = self.assertion.peek().await?;
         Some(
-            CacheIdentity::new(&self.assertion_type)
+            CacheKey::new(&self.assertion_type)
                 .field("client_id", &self.id)
                 .field("assertion", assertion.expose()),
         )

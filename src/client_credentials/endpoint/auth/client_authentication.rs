@@ -5,7 +5,7 @@
 use std::future::{Future, ready};
 
 use super::request::TokenRequest;
-use crate::client_credentials::{CacheIdentity, TokenError, trim::is_empty};
+use crate::client_credentials::{CacheKey, TokenError, trim::is_empty};
 
 /// A client authentication method. Implement it for a method that [`ClientAuth`](super::ClientAuth) does not offer,
 /// such as a vendor's header or client attestation.
@@ -76,7 +76,7 @@ pub trait ClientAuthentication: Send + Sync + 'static {
     ///
     /// Default: `None`, with which tokens are not shared through a
     /// [`TokenStore`](crate::client_credentials::TokenStore).
-    fn cache_identity(&self) -> impl Future<Output = Option<CacheIdentity>> + Send {
+    fn cache_identity(&self) -> impl Future<Output = Option<CacheKey>> + Send {
         ready(None)
     }
 

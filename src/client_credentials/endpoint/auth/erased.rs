@@ -5,7 +5,7 @@
 use super::{client_authentication::ClientAuthentication, request::TokenRequest};
 use crate::{
     boxed::BoxFuture,
-    client_credentials::{CacheIdentity, TokenError},
+    client_credentials::{CacheKey, TokenError},
 };
 
 /// The object-safe counterpart of [`ClientAuthentication`], implemented for every method. The futures are boxed.
@@ -26,10 +26,10 @@ pub(super) trait Erased: Send + Sync {
     fn needs_audience_of(&self) -> bool;
 
     /// Calls [`ClientAuthentication::cache_identity`].
-    fn cache_identity_boxed(&self) -> BoxFuture<'_, Option<CacheIdentity>>;
+    fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>>;
 
     /// Calls [`ClientAuthentication::check`].
-    fn check_of(&self) -> Result<(), TokenError>;
+    fn validate_of(&self) -> Result<(), TokenError>;
 }
 
 impl<T: ClientAuthentication> Erased for T {
@@ -52,11 +52,11 @@ impl<T: ClientAuthentication> Erased for T {
         self.needs_audience()
     }
 
-    fn cache_identity_boxed(&self) -> BoxFuture<'_, Option<CacheIdentity>> {
+    fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>> {
         Box::pin(self.cache_identity())
     }
 
-    fn check_of(&self) -> Result<(), TokenError> {
+    fn validate_of(&self) -> Result<(), TokenError> {
         self.check()
     }
 }

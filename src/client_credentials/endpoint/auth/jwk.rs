@@ -202,7 +202,7 @@ fn padded(number: &[u8], length: usize) -> Option<Bytes> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     let number = &number[zeros..];
     let missing = length.checked_sub(number.len())?;
-    (missing <= MOST_ZEROS).then(|| join(&[&[0; MOST_ZEROS][..missing], number]))
+    (missing <= MAX_LEADING_ZEROS).then(|| join(&[&[0; MAX_LEADING_ZEROS][..missing], number]))
 }
 
 /// Decodes base64url, with or without padding. Returns `None` for an empty member.
@@ -212,4 +212,4 @@ fn decode(member: &Zeroizing<String>) -> Option<Bytes> {
 }
 
 /// Maximum number of missing leading zeros. More do not occur by chance, so the number belongs to another curve.
-const MOST_ZEROS: usize = 8;
+const MAX_LEADING_ZEROS: usize = 8;

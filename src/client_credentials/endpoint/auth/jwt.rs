@@ -24,10 +24,10 @@ use super::{
 };
 use crate::{
     client_credentials::{
-        CacheIdentity, TokenError, TokenErrorKind,
-        endpoint::{check::NO_AUDIENCE, secret::SharedSecret},
+        CacheKey, TokenError, TokenErrorKind,
+        endpoint::{check::NO_AUDIENCE, secret::BoxSecretSource},
     },
-    panics::surviving,
+    panics::catch_panic,
     random::unique,
 };
 
@@ -36,7 +36,7 @@ pub(super) struct SecretJwt {
     /// Client identifier.
     id: String,
     /// Source of the client secret.
-    secret: SharedSecret,
+    secret: BoxSecretSource,
     /// Algorithm of the signature.
     algorithm: SecretAlgorithm,
 }
@@ -50,7 +50,7 @@ impl SecretJwt {
     ) -> Self {
         Self {
             id: id.into(),
-            secret: SharedSecret::new("client secret", secret),
+            secret: BoxSecretSource::new("client secret", secret),
             algorithm,
         }
     }
@@ -81,10 +81,10 @@ impl ClientAuthentication for SecretJwt {
         true
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        let secret = self.secret.look().await?;
+    async fn cache_identity(&self) -> Option<CacheKey> {
+        let secret = self.secret.peek().await?;
         Some(
-            CacheIdentity::new("client_secret_jwt")
+            CacheKey::new("client_secret_jwt")
                 .field("client_id", &self.id)
                 .field("algorithm", self.algorithm.as_str())
                 .field("secret", secret.expose()),
@@ -154,10 +154,10 @@ impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
         true
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        let key = self.signer.cache_identity().await?;
+    async fn cache_identity(&self) -> Option<CacheKey> {
+        let key = self.signer.cache_key().await?;
         Some(
-            CacheIdentity::new("private_key_jwt")
+            CacheKey::new("private_key_jwt")
                 .field("client_id", &self.id)
                 .nested("key", &key),
         )
@@ -186,7 +186,7 @@ fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
     match error {
         CannotSign::NoProvider => TokenError::configuration(NO_PROVIDER),
         CannotSign::UnsuitableKey => TokenError::new(
-            TokenErrorKind::WrongKey,
+            TokenErrorKind::InvalidKey,
             false,
             format!(
                 "was not sent: the key cannot sign with {algorithm}; check its type, its curve and its length"
@@ -207,7 +207,7 @@ async fn signature_by<S: Signer>(
     request: &TokenRequest,
 ) -> Result<Vec<u8>, TokenError> {
     let limit = request.deadline().saturating_duration_since(request.now());
-    let signing = surviving(async { signer.sign(message.as_bytes()).await });
+    let signing = catch_panic(async { signer.sign(message.as_bytes()).await });
     let signed = match timeout_at(request.deadline(), signing).await {
         Ok(Some(signed)) => signed,
         Ok(None) => Err(SignError::transient("panicked; its message went to stderr")),
@@ -288,7 +288,7 @@ fn claims(request: &TokenRequest, id: &str) -> Result<serde_json::Value, TokenEr
     };
     // A clock before 1970 yields 0, which every server rejects as expired.
     let now = request
-        .wall()
+        .wall_clock()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     let jti = unique().to_be_bytes();

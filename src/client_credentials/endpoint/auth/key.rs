@@ -17,7 +17,7 @@ use super::{
     signer::{SignError, Signer},
 };
 use crate::client_credentials::{
-    CacheIdentity, TokenError, TokenErrorKind, endpoint::secret::SharedSecret,
+    CacheKey, TokenError, TokenErrorKind, endpoint::secret::BoxSecretSource,
 };
 
 /// A private key and the algorithm that it signs with. Cheap to clone; zeroized when the last clone is dropped.
@@ -61,7 +61,7 @@ enum Key {
     /// A key in memory: PKCS #1 for RSA, PKCS #8 for other algorithms.
     Fixed(Zeroizing<Vec<u8>>),
     /// A source that is read for every attempt.
-    Read(SharedSecret),
+    Read(BoxSecretSource),
 }
 
 impl SigningKey {
@@ -83,9 +83,9 @@ impl SigningKey {
                 true => "; pass a JWK to `SigningKey::jwk`",
                 false => pem::remedy(&pem),
             };
-            wrong(algorithm, &found, remedy)
+            invalid(algorithm, &found, remedy)
         })?;
-        Self::tried(algorithm, key, None, || found)
+        Self::checked(algorithm, key, None, || found)
     }
 
     /// Reads an unencrypted private key in DER: PKCS #8, PKCS #1 or SEC 1.
@@ -102,9 +102,9 @@ impl SigningKey {
                 true => "; pass PEM to `SigningKey::pem`",
                 false => "",
             };
-            wrong(algorithm, &found, remedy)
+            invalid(algorithm, &found, remedy)
         })?;
-        Self::tried(algorithm, key, None, || found)
+        Self::checked(algorithm, key, None, || found)
     }
 
     /// Reads a private JSON Web Key (RFC 7517), or a set (JWKS) with exactly one key for `algorithm`. Its `kid` becomes
@@ -124,9 +124,9 @@ impl SigningKey {
                 true => "",
                 false => "; pass PEM to `SigningKey::pem`",
             };
-            wrong(algorithm, &found, remedy)
+            invalid(algorithm, &found, remedy)
         })?;
-        Self::tried(algorithm, key, id, || "one".to_owned())
+        Self::checked(algorithm, key, id, || "one".to_owned())
     }
 
     /// Creates a key that is read from `source`, as PEM or JWK, again for every attempt. Use it for a key that is
@@ -139,7 +139,7 @@ impl SigningKey {
         Self(Arc::new(Inner {
             algorithm,
             id: None,
-            key: Key::Read(SharedSecret::pem("private key", source)),
+            key: Key::Read(BoxSecretSource::pem("private key", source)),
         }))
     }
 
@@ -169,7 +169,7 @@ impl SigningKey {
     /// # Errors
     ///
     /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if the key cannot sign.
-    fn tried(
+    fn checked(
         algorithm: KeyAlgorithm,
         key: Zeroizing<Vec<u8>>,
         id: Option<String>,
@@ -177,7 +177,7 @@ impl SigningKey {
     ) -> Result<Self, TokenError> {
         if crypto::sign(algorithm, &key, b"") == Err(CannotSign::UnsuitableKey) {
             let found = format!("{} that does not sign: damaged, or too short", found());
-            return Err(wrong(algorithm, &found, ""));
+            return Err(invalid(algorithm, &found, ""));
         }
         let key = Key::Fixed(key);
         Ok(Self(Arc::new(Inner { algorithm, id, key })))
@@ -239,7 +239,7 @@ impl Signer for SigningKey {
             Key::Fixed(_) => self,
             Key::Read(source) => {
                 // Without a fallback: a caller that uses the key as a `Signer` has no request to record it in.
-                let text = source.look().await;
+                let text = source.peek().await;
                 let text = text.ok_or_else(|| SignError::transient("could not read its key"))?;
                 let fixed = self.fixed(text.expose().as_bytes());
                 read = fixed.map_err(|error| {
@@ -263,13 +263,13 @@ impl Signer for SigningKey {
         }
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        let identity = CacheIdentity::new("key")
+    async fn cache_key(&self) -> Option<CacheKey> {
+        let identity = CacheKey::new("key")
             .field("algorithm", self.0.algorithm.as_str())
             .field("kid", self.0.id.as_deref().unwrap_or_default());
         Some(match &self.0.key {
             Key::Fixed(key) => identity.field("fixed", key.as_slice()),
-            Key::Read(key) => identity.field("read", key.look().await?.expose()),
+            Key::Read(key) => identity.field("read", key.peek().await?.expose()),
         })
     }
 }
@@ -295,9 +295,9 @@ fn needed(algorithm: KeyAlgorithm) -> &'static str {
 }
 
 /// Error for an unsuitable key. Describes the kind of what was found, without its content.
-fn wrong(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
+fn invalid(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
     TokenError::new(
-        TokenErrorKind::WrongKey,
+        TokenErrorKind::InvalidKey,
         false,
         format!(
             "was not sent: the key is not a private key for {}: found {found}; needed is {}, unencrypted, as PEM or \

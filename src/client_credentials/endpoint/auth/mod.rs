@@ -44,17 +44,17 @@ pub use self::{
     signer::{SignError, Signer},
 };
 use self::{
-    assertion::ReadyAssertion,
+    assertion::PreissuedAssertion,
     erased::Erased,
     secret::{ClientSecret, Method},
-    unsigned::Unsigned,
+    unsigned::NoSecret,
 };
 pub use self::{
     client_authentication::ClientAuthentication,
     request::{AssertionAudience, TokenRequest},
 };
 use super::SecretSource;
-use crate::client_credentials::{CacheIdentity, TokenError, trim::trimmed};
+use crate::client_credentials::{CacheKey, TokenError, trim::trimmed};
 
 /// A client authentication method. Cheap to clone.
 ///
@@ -160,7 +160,7 @@ impl ClientAuth {
         assertion: impl SecretSource,
         assertion_type: impl Into<String>,
     ) -> Self {
-        Self::of(id, |id| ReadyAssertion::new(id, assertion, assertion_type))
+        Self::of(id, |id| PreissuedAssertion::new(id, assertion, assertion_type))
     }
 
     /// `tls_client_auth` (RFC 8705 §2.1): authenticates with the certificate of the TLS connection, and sends
@@ -170,27 +170,27 @@ impl ClientAuth {
     /// a client of your own that presents it.
     #[must_use]
     pub fn tls(id: impl Into<String>) -> Self {
-        Self::of(id, |id| Unsigned::new(id, &["tls_client_auth"]))
+        Self::of(id, |id| NoSecret::new(id, &["tls_client_auth"]))
     }
 
     /// `self_signed_tls_client_auth` (RFC 8705 §2.2). The certificate is passed as for [`tls`](Self::tls).
     #[must_use]
     pub fn self_signed_tls(id: impl Into<String>) -> Self {
-        Self::of(id, |id| Unsigned::new(id, &["self_signed_tls_client_auth"]))
+        Self::of(id, |id| NoSecret::new(id, &["self_signed_tls_client_auth"]))
     }
 
     /// `none`: sends `client_id` in the form without credentials (RFC 7591 §2). For grants whose assertion is
     /// sufficient.
     #[must_use]
     pub fn none(id: impl Into<String>) -> Self {
-        Self::of(id, |id| Unsigned::new(id, &["none"]))
+        Self::of(id, |id| NoSecret::new(id, &["none"]))
     }
 
     /// Sends neither credentials nor `client_id`. For token exchange at servers without registered clients (RFC 8693
     /// §2.1).
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::custom(Unsigned::anonymous())
+        Self::custom(NoSecret::anonymous())
     }
 
     /// Uses a method of your own.
@@ -249,12 +249,12 @@ impl ClientAuthentication for ClientAuth {
         self.method.needs_audience_of()
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        self.method.cache_identity_boxed().await
+    async fn cache_identity(&self) -> Option<CacheKey> {
+        self.method.cache_key_boxed().await
     }
 
     fn check(&self) -> Result<(), TokenError> {
-        self.method.check_of()
+        self.method.validate_of()
     }
 }
 

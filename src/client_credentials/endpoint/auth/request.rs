@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::super::{
     form::Form,
-    response::place,
-    secret::{SharedSecret, UsedSecrets},
+    response::redacted_uri,
+    secret::{BoxSecretSource, UsedSecrets},
 };
 use crate::{client_credentials::TokenError, secret::Secret};
 
@@ -117,7 +117,7 @@ impl TokenRequest {
     /// The error of the source, if there is no fallback.
     pub(in super::super) async fn read(
         &mut self,
-        secret: &SharedSecret,
+        secret: &BoxSecretSource,
     ) -> Result<Secret, TokenError> {
         let now = self.now();
         self.used.read(secret, now).await
@@ -158,7 +158,7 @@ impl TokenRequest {
 
     /// Returns the wall clock time, by the layer's clock.
     #[must_use]
-    pub fn wall(&self) -> SystemTime {
+    pub fn wall_clock(&self) -> SystemTime {
         self.target.wall
     }
 
@@ -199,7 +199,7 @@ impl TokenRequest {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
-            .field("token_endpoint", &place(&self.token_endpoint))
+            .field("token_endpoint", &redacted_uri(&self.token_endpoint))
             .field("method", &self.method)
             .finish_non_exhaustive()
     }

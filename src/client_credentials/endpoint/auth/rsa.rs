@@ -42,11 +42,11 @@ fn factors(n: &Number, e: &[u8], d: &Number) -> Option<(Number, Number)> {
     let e = Number::from_be(e).to_u32().filter(|e| *e > 2)?;
     let one = Number::small(1);
     // Bounds the work for an unusually large key.
-    if d.bits() > n.bits() || n.bits() > LARGEST || n.bits() < 8 {
+    if d.bits() > n.bits() || n.bits() > MAX_MODULUS_BITS || n.bits() < 8 {
         return None;
     }
     let base = d.times_small(e).minus(&one);
-    (1..=LARGEST_G).find_map(|g| {
+    (1..=MAX_GCD).find_map(|g| {
         let multiple = base.times_small(g);
         // The quotient is k - 1, because φ is slightly smaller than n.
         let k = multiple.div_rem(n).0.to_u32()?.checked_add(1)?;
@@ -293,10 +293,10 @@ impl Number {
 }
 
 /// Maximum size of the modulus, in bits.
-const LARGEST: usize = 16_384;
+const MAX_MODULUS_BITS: usize = 16_384;
 
 /// Maximum g that is tried. `gcd(p - 1, q - 1)` is larger for about one key in several thousand.
-const LARGEST_G: u32 = 4096;
+const MAX_GCD: u32 = 4096;
 
 #[cfg(test)]
 mod tests {

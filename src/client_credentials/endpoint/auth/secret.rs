@@ -14,8 +14,8 @@ use super::{
     request::TokenRequest,
 };
 use crate::client_credentials::{
-    CacheIdentity, TokenError,
-    endpoint::{form::encode_into, secret::SharedSecret},
+    CacheKey, TokenError,
+    endpoint::{form::encode_into, secret::BoxSecretSource},
 };
 
 /// Client authentication with a client secret.
@@ -23,7 +23,7 @@ pub(super) struct ClientSecret {
     /// Client identifier.
     id: String,
     /// Source of the client secret.
-    secret: SharedSecret,
+    secret: BoxSecretSource,
     /// Method that is used unless the server's metadata selects another one.
     method: Method,
 }
@@ -44,7 +44,7 @@ impl ClientSecret {
     pub(super) fn new(id: impl Into<String>, secret: impl SecretSource, method: Method) -> Self {
         Self {
             id: id.into(),
-            secret: SharedSecret::new("client secret", secret),
+            secret: BoxSecretSource::new("client secret", secret),
             method,
         }
     }
@@ -121,15 +121,15 @@ impl ClientAuthentication for ClientSecret {
         self.secret.changed().await
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        let secret = self.secret.look().await?;
+    async fn cache_identity(&self) -> Option<CacheKey> {
+        let secret = self.secret.peek().await?;
         let method = match self.method {
             Method::Basic => "basic",
             Method::BasicRaw => "basic, raw",
             Method::Post => "post",
         };
         Some(
-            CacheIdentity::new(method)
+            CacheKey::new(method)
                 .field("client_id", &self.id)
                 .field("secret", secret.expose()),
         )

@@ -16,7 +16,7 @@ use super::{
     algorithm::KeyAlgorithm,
     der::{self, INTEGER, SEQUENCE, join},
 };
-use crate::{BoxError, client_credentials::CacheIdentity};
+use crate::{BoxError, client_credentials::CacheKey};
 
 /// Signs assertions with a private key, which may be outside this process: a KMS, an HSM, an agent.
 ///
@@ -113,7 +113,7 @@ pub trait Signer: Send + Sync + 'static {
     ///
     /// Default: `None`, with which tokens are not shared through a
     /// [`TokenStore`](crate::client_credentials::TokenStore).
-    fn cache_identity(&self) -> impl Future<Output = Option<CacheIdentity>> + Send {
+    fn cache_key(&self) -> impl Future<Output = Option<CacheKey>> + Send {
         ready(None)
     }
 }
@@ -136,8 +136,8 @@ impl<S: Signer> Signer for Arc<S> {
         S::changed(self).await
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
-        S::cache_identity(self).await
+    async fn cache_key(&self) -> Option<CacheKey> {
+        S::cache_key(self).await
     }
 }
 

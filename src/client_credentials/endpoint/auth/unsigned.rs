@@ -7,17 +7,17 @@ use super::{
     client_authentication::{ClientAuthentication, check_id},
     request::TokenRequest,
 };
-use crate::client_credentials::{CacheIdentity, TokenError};
+use crate::client_credentials::{CacheKey, TokenError};
 
 /// Client authentication that sends the client id at most.
-pub(super) struct Unsigned {
+pub(super) struct NoSecret {
     /// Client identifier. `None` for an anonymous client.
     id: Option<String>,
     /// Registered name of the method. Empty for an anonymous client.
     methods: &'static [&'static str],
 }
 
-impl Unsigned {
+impl NoSecret {
     /// Creates a method that sends `id`.
     pub(super) fn new(id: impl Into<String>, methods: &'static [&'static str]) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl Unsigned {
     }
 }
 
-impl ClientAuthentication for Unsigned {
+impl ClientAuthentication for NoSecret {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         // `client_id` is required (RFC 8705 §2), because the certificate alone does not identify the client.
         if let Some(id) = &self.id {
@@ -58,9 +58,9 @@ impl ClientAuthentication for Unsigned {
         self.methods
     }
 
-    async fn cache_identity(&self) -> Option<CacheIdentity> {
+    async fn cache_identity(&self) -> Option<CacheKey> {
         let method = self.methods.first().unwrap_or(&"anonymous");
-        Some(CacheIdentity::new(method).field("client_id", self.id.as_deref().unwrap_or_default()))
+        Some(CacheKey::new(method).field("client_id", self.id.as_deref().unwrap_or_default()))
     }
 
     fn check(&self) -> Result<(), TokenError> {

@@ -39,7 +39,7 @@ impl Issuer {
 
     /// Returns whether metadata with the issuer `named` belongs to this issuer. Both must be identical (RFC 8414 §3.3),
     /// except for a final slash if the URL of the metadata was configured.
-    pub(super) fn is_called(&self, named: &str) -> bool {
+    pub(super) fn is_named(&self, named: &str) -> bool {
         // Only a configured URL leaves it open whether the identifier ends with a slash.
         let bare = named.strip_suffix('/').unwrap_or(named);
         *named == *self.name || (self.document.is_some() && *bare == *self.name)
@@ -54,7 +54,7 @@ impl Issuer {
 
     /// Returns the URLs of the metadata in the order of requests: the configured URL; the well-known part between host
     /// and path (RFC 8414 §3.1); the well-known part after the path (OpenID Connect Discovery §4.1).
-    pub(super) fn places(&self) -> Vec<Uri> {
+    pub(super) fn metadata_urls(&self) -> Vec<Uri> {
         let Ok(issuer) = self.name.parse::<Uri>() else {
             return Vec::new();
         };
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn places(issuer: &str) -> Vec<String> {
-        let places = Issuer::new(issuer.into()).places();
+        let places = Issuer::new(issuer.into()).metadata_urls();
         places.iter().map(Uri::to_string).collect()
     }
 
@@ -153,11 +153,11 @@ mod tests {
             let issuer = Issuer::new(configured.into());
 
             assert_eq!(issuer.name(), name);
-            assert_eq!(issuer.places()[0], configured.parse::<Uri>().unwrap());
-            assert!(issuer.is_called(name) && issuer.is_called(&format!("{name}/")));
+            assert_eq!(issuer.metadata_urls()[0], configured.parse::<Uri>().unwrap());
+            assert!(issuer.is_named(name) && issuer.is_named(&format!("{name}/")));
             assert!(
-                !issuer.is_called(&format!("{name}//"))
-                    && !issuer.is_called("https://id.example/b")
+                !issuer.is_named(&format!("{name}//"))
+                    && !issuer.is_named("https://id.example/b")
             );
         }
         for other in [
@@ -167,6 +167,6 @@ mod tests {
         ] {
             assert_eq!(Issuer::new(other.into()).name(), other);
         }
-        assert!(!Issuer::new("https://id.example".into()).is_called("https://id.example/"));
+        assert!(!Issuer::new("https://id.example".into()).is_named("https://id.example/"));
     }
 }

@@ -46,7 +46,7 @@ enum Alias {
 
 /// Capabilities of the configured credential.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Able {
+pub(in super::super) struct ClientCapabilities {
     /// Supported authentication methods, in order of preference.
     pub(in super::super) methods: &'static [&'static str],
     /// Algorithm of its assertions, if it signs any.
@@ -55,7 +55,7 @@ pub(in super::super) struct Able {
 
 /// Endpoints and authentication method of the requests.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in super::super) struct Choice {
+pub(in super::super) struct ResolvedEndpoint {
     /// Issuer, as the metadata spells it.
     pub(in super::super) issuer: Option<Arc<str>>,
     /// URL of the token endpoint.
@@ -66,7 +66,7 @@ pub(in super::super) struct Choice {
     pub(in super::super) method: Option<&'static str>,
 }
 
-impl Choice {
+impl ResolvedEndpoint {
     /// Returns the choice for a configured token endpoint without metadata: the preferred method of `able`.
     pub(in super::super) fn at(token_endpoint: Uri, able: &'static [&'static str]) -> Self {
         Self {
@@ -79,38 +79,38 @@ impl Choice {
 }
 
 /// Why a response is not used as the issuer's metadata.
-pub(super) enum Unread {
+pub(super) enum MetadataError {
     /// The response is not metadata, or names no token endpoint. The next URL is tried.
     NoMetadata(&'static str),
     /// The response is metadata that must not be used. No other URL is tried.
-    Refused(TokenError),
+    Rejected(TokenError),
 }
 
 impl Metadata {
     /// Reads the metadata in `body`, if it belongs to `issuer`. Invalid optional members are ignored.
-    pub(super) fn read(body: &[u8], issuer: &Issuer, allow_http: bool) -> Result<Self, Unread> {
+    pub(super) fn read(body: &[u8], issuer: &Issuer, allow_http: bool) -> Result<Self, MetadataError> {
         let text = |members: &Map<String, Value>, name: &str| {
             let text = members.get(name)?.as_str();
             text.map(str::to_owned)
         };
         let members = Members::read(body).unwrap_or_default().members;
         let Some(named) = text(&members, "issuer") else {
-            return Err(Unread::NoMetadata("no JSON object with an `issuer`"));
+            return Err(MetadataError::NoMetadata("no JSON object with an `issuer`"));
         };
         // The document must not be used unless the issuers are identical (RFC 8414 §3.3).
-        if !issuer.is_called(&named) {
-            return Err(Unread::Refused(TokenError::new(
+        if !issuer.is_named(&named) {
+            return Err(MetadataError::Rejected(TokenError::new(
                 TokenErrorKind::IssuerMismatch,
                 false,
                 format!(
                     "failed at discovery: the metadata names another issuer, {:?}; the one configured must equal it to \
                      the letter, a final slash included",
-                    shown(&named)
+                    excerpt(&named)
                 ),
             )));
         }
         let Some(endpoint) = text(&members, "token_endpoint") else {
-            return Err(Unread::NoMetadata("metadata without a `token_endpoint`"));
+            return Err(MetadataError::NoMetadata("metadata without a `token_endpoint`"));
         };
         let trusted = Trusted {
             loopback: issuer.is_loopback(),
@@ -127,7 +127,7 @@ impl Metadata {
         Ok(Self {
             issuer: named.into(),
             token_endpoint: trusted.usable(&endpoint).ok_or_else(|| {
-                Unread::Refused(malformed(
+                MetadataError::Rejected(malformed(
                     "the metadata's token endpoint is not an absolute https URL, or is on this machine while the issuer \
                      is not; name the token endpoint with `TokenEndpoint::new` if it is right",
                 ))
@@ -152,14 +152,14 @@ impl Metadata {
     /// # Errors
     ///
     /// A configuration error that lists what the server supports and what the credential supports.
-    pub(super) fn choose(&self, able: Able) -> Result<Choice, TokenError> {
+    pub(super) fn resolve(&self, able: ClientCapabilities) -> Result<ResolvedEndpoint, TokenError> {
         let offered = |method: &&&str| self.methods.iter().any(|known| known == **method);
         let method = able.methods.iter().find(offered).copied();
         if method.is_none() && !able.methods.is_empty() {
             return Err(TokenError::configuration(format!(
                 "was not sent: the server's metadata offers {:?}, and the configured credential can do {:?} only; \
                  configure another `ClientAuth`, or name the endpoint with `TokenEndpoint::new` if the metadata is wrong",
-                few(&self.methods),
+                first_few(&self.methods),
                 able.methods,
             )));
         }
@@ -168,15 +168,15 @@ impl Metadata {
                 "was not sent: the server's metadata takes assertions signed with {:?} only, and the configured \
                  credential signs with {algorithm}; configure another algorithm, or name the endpoint with \
                  `TokenEndpoint::new` if the metadata is wrong",
-                few(known),
+                first_few(known),
             )));
         }
-        self.choice(method)
+        self.resolved(method)
     }
 
     /// Returns the algorithm of `able` and the supported ones, if the server does not support it. RFC 7518 and RFC 9864
     /// use different names for Ed25519.
-    fn lacks(&self, able: Able) -> Option<(&'static str, &[String])> {
+    fn lacks(&self, able: ClientCapabilities) -> Option<(&'static str, &[String])> {
         let (algorithm, known) = (able.algorithm?, self.algorithms.as_deref()?);
         let is_ours =
             |name: &String| name == algorithm || (algorithm == "EdDSA" && name == "Ed25519");
@@ -189,7 +189,7 @@ impl Metadata {
     /// # Errors
     ///
     /// An error that says what has changed. The metadata in use is then kept.
-    pub(super) fn follow(&self, known: &Choice, able: Able) -> Result<Choice, TokenError> {
+    pub(super) fn update(&self, known: &ResolvedEndpoint, able: ClientCapabilities) -> Result<ResolvedEndpoint, TokenError> {
         let dropped = known
             .method
             .is_some_and(|method| !self.methods.iter().any(|offered| offered == method));
@@ -199,7 +199,7 @@ impl Metadata {
         if self.lacks(able).is_some() {
             return Err(changed("no longer takes the signing algorithm in use"));
         }
-        let mut choice = self.choice(known.method)?;
+        let mut choice = self.resolved(known.method)?;
         if Origin::of(&choice.token_endpoint) != Origin::of(&known.token_endpoint) {
             return Err(changed("moves the token endpoint to another origin"));
         }
@@ -214,7 +214,7 @@ impl Metadata {
     }
 
     /// Returns the endpoints for `method`. A client with a certificate uses the aliases (RFC 8705 §5).
-    fn choice(&self, method: Option<&'static str>) -> Result<Choice, TokenError> {
+    fn resolved(&self, method: Option<&'static str>) -> Result<ResolvedEndpoint, TokenError> {
         let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
         let token_endpoint = match &self.mtls_token_endpoint {
             Alias::At(alias) if tls => alias,
@@ -227,7 +227,7 @@ impl Metadata {
             _ => &self.token_endpoint,
         };
         let revocation = self.mtls_revocation_endpoint.as_ref().filter(|_| tls);
-        Ok(Choice {
+        Ok(ResolvedEndpoint {
             issuer: Some(Arc::clone(&self.issuer)),
             token_endpoint: token_endpoint.clone(),
             revocation_endpoint: revocation.or(self.revocation_endpoint.as_ref()).cloned(),
@@ -301,11 +301,11 @@ fn changed(what: &str) -> TokenError {
 }
 
 /// Returns at most 20 names for an error.
-fn few(names: &[String]) -> Vec<String> {
-    names.iter().take(20).map(|name| shown(name)).collect()
+fn first_few(names: &[String]) -> Vec<String> {
+    names.iter().take(20).map(|name| excerpt(name)).collect()
 }
 
 /// Returns the part of a server's text that an error may quote: at most 200 characters, without control characters.
-fn shown(text: &str) -> String {
+fn excerpt(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -15,16 +15,16 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::metadata::{Able, Choice};
+pub(super) use self::metadata::{ClientCapabilities, ResolvedEndpoint};
 use self::{
     issuer::Issuer,
-    metadata::{Metadata, Unread},
+    metadata::{Metadata, MetadataError},
 };
 use super::{response, transport::Transport};
 use crate::{
     backoff::Backoff,
-    client_credentials::{TokenError, TokenErrorKind, TokenEvent, context::Surroundings},
-    clock::after,
+    client_credentials::{TokenError, TokenErrorKind, TokenEvent, context::SourceContext},
+    clock::add_capped,
     sync::{Mutex, lock},
 };
 
@@ -42,9 +42,9 @@ pub(super) struct Discovery {
 #[derive(Debug, Default)]
 struct State {
     /// The last choice. `None` before the first successful discovery.
-    choice: Option<Choice>,
+    endpoint: Option<ResolvedEndpoint>,
     /// When the metadata must be renewed.
-    due: Option<Instant>,
+    refresh_at: Option<Instant>,
     /// Number of consecutive failed renewals.
     failures: u32,
 }
@@ -71,37 +71,37 @@ impl Discovery {
     /// # Errors
     ///
     /// Only while nothing is cached: the error of the request, or of metadata that must not be used.
-    pub(super) async fn choice(
+    pub(super) async fn resolve(
         &self,
         transport: &Transport,
-        able: Able,
+        able: ClientCapabilities,
         allow_http: bool,
-        cx: &Surroundings<'_>,
-    ) -> Result<Choice, TokenError> {
+        cx: &SourceContext<'_>,
+    ) -> Result<ResolvedEndpoint, TokenError> {
         let now = cx.clock().now();
         // Concurrent first fetches may each fetch the metadata; the last one wins.
-        let Some((known, due)) = self.known(now) else {
+        let Some((known, due)) = self.cached_and_due(now) else {
             let choice = self
-                .fetch(transport, allow_http, cx.clock().wall())
+                .fetch(transport, allow_http, cx.clock().wall_clock())
                 .await?
-                .choose(able)?;
-            return Ok(self.adopt(choice, now));
+                .resolve(able)?;
+            return Ok(self.store(choice, now));
         };
         if !due {
             return Ok(known);
         }
         // Limits the renewal, so that a slow server leaves enough time for the token request.
-        let limit = after(now, LONGEST_RENEWAL).min(cx.deadline());
-        let renewed = timeout_at(limit, self.fetch(transport, allow_http, cx.clock().wall()))
+        let limit = add_capped(now, REFRESH_TIMEOUT).min(cx.deadline());
+        let renewed = timeout_at(limit, self.fetch(transport, allow_http, cx.clock().wall_clock()))
             .await
-            .unwrap_or_else(|_| Err(TokenError::timeout(LONGEST_RENEWAL)))
-            .and_then(|metadata| metadata.follow(&known, able));
+            .unwrap_or_else(|_| Err(TokenError::timeout(REFRESH_TIMEOUT)))
+            .and_then(|metadata| metadata.update(&known, able));
         match renewed {
-            Ok(choice) => Ok(self.adopt(choice, now)),
+            Ok(choice) => Ok(self.store(choice, now)),
             Err(error) => {
-                self.put_off(now, cx.random());
+                self.back_off(now, cx.random());
                 let error = error.with_endpoint(self.issuer().to_owned());
-                cx.emit(|credential| TokenEvent::MetadataNotAdopted {
+                cx.emit(|credential| TokenEvent::MetadataRejected {
                     credential,
                     error: &error,
                 });
@@ -111,37 +111,37 @@ impl Discovery {
     }
 
     /// Returns the cached choice, if there is one.
-    pub(super) fn adopted(&self) -> Option<Choice> {
-        lock(&self.state).choice.clone()
+    pub(super) fn cached(&self) -> Option<ResolvedEndpoint> {
+        lock(&self.state).endpoint.clone()
     }
 
     /// Returns the cached choice, and whether the caller must renew it.
-    fn known(&self, now: Instant) -> Option<(Choice, bool)> {
+    fn cached_and_due(&self, now: Instant) -> Option<(ResolvedEndpoint, bool)> {
         let mut state = lock(&self.state);
-        let choice = state.choice.clone()?;
-        let due = state.due.is_none_or(|due| now >= due);
+        let choice = state.endpoint.clone()?;
+        let due = state.refresh_at.is_none_or(|due| now >= due);
         if due {
             // Postpones the renewal for concurrent callers, which continue with the cached metadata. So only one caller
             // renews at a time.
-            state.due = Some(after(now, LONGEST_RENEWAL));
+            state.refresh_at = Some(add_capped(now, REFRESH_TIMEOUT));
         }
         Some((choice, due))
     }
 
     /// Caches a choice for its lifetime.
-    fn adopt(&self, choice: Choice, now: Instant) -> Choice {
+    fn store(&self, choice: ResolvedEndpoint, now: Instant) -> ResolvedEndpoint {
         let mut state = lock(&self.state);
-        state.choice = Some(choice.clone());
-        state.due = Some(after(now, LIFETIME));
+        state.endpoint = Some(choice.clone());
+        state.refresh_at = Some(add_capped(now, REFRESH_INTERVAL));
         state.failures = 0;
         choice
     }
 
     /// Postpones the next renewal after a failure, with exponential backoff.
-    fn put_off(&self, now: Instant, random: f64) {
+    fn back_off(&self, now: Instant, random: f64) {
         let mut state = lock(&self.state);
         state.failures = state.failures.saturating_add(1);
-        state.due = Some(after(now, BACKOFF.wait(state.failures, random)));
+        state.refresh_at = Some(add_capped(now, BACKOFF.wait(state.failures, random)));
     }
 
     /// Requests the metadata from each URL in turn.
@@ -159,18 +159,18 @@ impl Discovery {
         allow_http: bool,
         wall: SystemTime,
     ) -> Result<Metadata, TokenError> {
-        let places = self.issuer.places();
+        let places = self.issuer.metadata_urls();
         if places.is_empty() {
             return Err(TokenError::configuration(
                 "was not sent: the issuer is not a URL",
             ));
         }
-        let mut tried = Tried::default();
+        let mut tried = LookupFailures::default();
         for place in places {
             let answered = match transport.send(get(place.clone())).await {
                 // Metadata is never that large, so this is another document.
                 Err(error) if error.kind() == TokenErrorKind::TooLarge => {
-                    tried.odd(&place, "more than 1 MiB");
+                    tried.add_unexpected(&place, "more than 1 MiB");
                     continue;
                 }
                 answered => answered?,
@@ -179,13 +179,13 @@ impl Discovery {
             if status.is_success() {
                 match Metadata::read(&answered.body, &self.issuer, allow_http) {
                     Ok(metadata) => return Ok(metadata),
-                    Err(Unread::Refused(error)) => return Err(error),
-                    Err(Unread::NoMetadata(what)) => tried.odd(&place, what),
+                    Err(MetadataError::Rejected(error)) => return Err(error),
+                    Err(MetadataError::NoMetadata(what)) => tried.add_unexpected(&place, what),
                 }
             } else if has_no_metadata(status) {
-                tried.nothing(&place, status);
+                tried.add_not_found(&place, status);
             } else {
-                let error = refused(&place, status, &tried);
+                let error = status_error(&place, status, &tried);
                 return Err(response::with_retry_after(error, &answered.headers, wall));
             }
         }
@@ -205,36 +205,36 @@ fn has_no_metadata(status: StatusCode) -> bool {
 
 /// URLs without metadata, and the response of each.
 #[derive(Default)]
-struct Tried {
+struct LookupFailures {
     /// Description of each response.
-    said: Vec<String>,
+    messages: Vec<String>,
     /// Whether a URL responded with content that is not metadata. The error is then transient.
-    odd: bool,
+    unexpected: bool,
 }
 
-impl Tried {
+impl LookupFailures {
     /// Records a URL that responded with a status.
-    fn nothing(&mut self, place: &Uri, status: StatusCode) {
-        let place = response::place(place);
-        self.said.push(format!("{place} said {}", status.as_u16()));
+    fn add_not_found(&mut self, place: &Uri, status: StatusCode) {
+        let place = response::redacted_uri(place);
+        self.messages.push(format!("{place} said {}", status.as_u16()));
     }
 
     /// Records a URL that responded with something other than metadata.
-    fn odd(&mut self, place: &Uri, what: &str) {
-        let place = response::place(place);
-        self.said.push(format!("{place} said {what}"));
-        self.odd = true;
+    fn add_unexpected(&mut self, place: &Uri, what: &str) {
+        let place = response::redacted_uri(place);
+        self.messages.push(format!("{place} said {what}"));
+        self.unexpected = true;
     }
 
     /// Returns the error if no URL has metadata.
     fn error(&self) -> TokenError {
         TokenError::new(
             TokenErrorKind::NoMetadata,
-            self.odd,
+            self.unexpected,
             format!(
                 "failed at discovery: the server has no metadata for this issuer ({}); check the issuer, or name the token \
                  endpoint with `TokenEndpoint::new`",
-                self.said.join(", ")
+                self.messages.join(", ")
             ),
         )
     }
@@ -253,24 +253,24 @@ fn get(place: Uri) -> Request<Full<Bytes>> {
 }
 
 /// Returns the error for a response that neither contains metadata nor means that there is none.
-fn refused(place: &Uri, status: StatusCode, tried: &Tried) -> TokenError {
+fn status_error(place: &Uri, status: StatusCode, tried: &LookupFailures) -> TokenError {
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => TokenErrorKind::Throttled,
         status if status.is_server_error() => TokenErrorKind::Server,
         // 1xx and unknown statuses.
         _ => TokenErrorKind::Malformed,
     };
-    let place = response::place(place);
+    let place = response::redacted_uri(place);
     let mut text = format!("failed at discovery, at {place}");
-    if !tried.said.is_empty() {
-        text.push_str(&format!(", after {}", tried.said.join(", ")));
+    if !tried.messages.is_empty() {
+        text.push_str(&format!(", after {}", tried.messages.join(", ")));
     }
     TokenError::new(kind, true, text).with_status(status)
 }
 
 /// Interval after which metadata is renewed.
-const LIFETIME: Duration = Duration::from_secs(3600);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
 /// Maximum duration of a renewal.
-const LONGEST_RENEWAL: Duration = Duration::from_secs(5);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Backoff between failed renewals: initial and maximum interval.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(600));

@@ -20,23 +20,23 @@ use super::{
 };
 use crate::{
     client_credentials::{
-        Quirk,
-        redact::{LONGEST_TEXT, quotable},
+        NonConformance,
+        redact::{MAX_TEXT_BYTES, sanitize},
     },
     secret::Secret,
 };
 
 /// Members of a response. Every string is zeroized on drop.
-pub(super) struct Answer {
+pub(super) struct TokenResponse {
     /// Members by name.
     pub(super) members: Map<String, Value>,
     /// Deviations from RFC 6749 found so far.
-    pub(super) quirks: Vec<Quirk>,
+    pub(super) non_conformances: Vec<NonConformance>,
     /// Whether the body is UTF-8, so that its text is certain to be as the server meant it.
     pub(super) is_utf8: bool,
 }
 
-impl Answer {
+impl TokenResponse {
     /// Parses JSON, or otherwise a form, which some servers send even as `text/plain`.
     pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let is_utf8 = std::str::from_utf8(body).is_ok();
@@ -44,14 +44,14 @@ impl Answer {
             Some(mut found) => {
                 let mut quirks = Vec::new();
                 if found.duplicate {
-                    quirks.push(Quirk::DuplicateMember);
+                    quirks.push(NonConformance::DuplicateMember);
                 }
                 if found.misencoded {
-                    quirks.push(Quirk::MisencodedText);
+                    quirks.push(NonConformance::MisencodedText);
                 }
                 Self {
                     members: std::mem::take(&mut found.members),
-                    quirks,
+                    non_conformances: quirks,
                     is_utf8,
                 }
             }
@@ -62,7 +62,7 @@ impl Answer {
             .and_then(|value| value.to_str().ok()?.split(';').next());
         // A missing content type leaves the format open (RFC 9110 §8.3).
         if essence.is_some_and(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
-            answer.quirks.push(Quirk::WrongContentType);
+            answer.non_conformances.push(NonConformance::WrongContentType);
         }
         Some(answer)
     }
@@ -72,7 +72,7 @@ impl Answer {
         let text = std::str::from_utf8(trimmed(body)).ok()?.trim();
         let mut answer = Self {
             members: Map::new(),
-            quirks: vec![Quirk::FormEncoded],
+            non_conformances: vec![NonConformance::FormEncoded],
             is_utf8: true,
         };
         let mut duplicate = false;
@@ -86,7 +86,7 @@ impl Answer {
             }
         }
         if duplicate {
-            answer.quirks.push(Quirk::DuplicateMember);
+            answer.non_conformances.push(NonConformance::DuplicateMember);
         }
         // Any text with an equals sign is a valid form, so a known member is required.
         let known = ["access_token", "error"];
@@ -106,7 +106,7 @@ impl Answer {
             Value::String(code) if code.trim().is_empty() => None,
             // Web frameworks write the name of the status here.
             Value::String(words) if !status.is_success() && is_status(words) => None,
-            Value::String(code) => Some(self.quoted(code, secrets, 80)),
+            Value::String(code) => Some(self.sanitized(code, secrets, 80)),
             Value::Null | Value::Bool(false) => None,
             Value::Number(number) if number.as_f64() == Some(0.0) => None,
             Value::Array(values) if values.is_empty() => None,
@@ -132,21 +132,21 @@ impl Answer {
                     .as_str()
                     .filter(|words| is_status(words))
             })?;
-        let text = self.quoted(text, secrets, 200);
+        let text = self.sanitized(text, secrets, 200);
         (!text.is_empty()).then_some(text)
     }
 
     /// Returns the `token_type` for an error, redacted.
     pub(super) fn token_type(&self, secrets: &[Secret]) -> String {
         match self.members.get("token_type").and_then(Value::as_str) {
-            Some(kind) => self.quoted(kind, secrets, 40),
+            Some(kind) => self.sanitized(kind, secrets, 40),
             None => "not a string".to_owned(),
         }
     }
 
     /// Returns text of the server, at most `most` characters long, with the request's secrets and the response's tokens
     /// redacted.
-    fn quoted(&self, text: &str, secrets: &[Secret], most: usize) -> String {
+    fn sanitized(&self, text: &str, secrets: &[Secret], most: usize) -> String {
         let tokens = ["access_token", "refresh_token", "id_token"];
         let tokens = tokens
             .iter()
@@ -159,11 +159,11 @@ impl Answer {
             }
             words.push_str(word);
             // `quotable` reads no more than this.
-            if words.len() > LONGEST_TEXT {
+            if words.len() > MAX_TEXT_BYTES {
                 break;
             }
         }
-        quotable(&words, &secrets, most)
+        sanitize(&words, &secrets, most)
     }
 
     /// Removes and returns the remaining members, without those that contain secrets.
@@ -174,7 +174,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for TokenResponse {
     fn drop(&mut self) {
         self.members.values_mut().for_each(wipe);
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::date;
 use crate::{
     client_credentials::{
-        Quirk,
+        NonConformance,
         endpoint::claims::{Claims, number},
     },
     retry_after::Number,
@@ -28,32 +28,32 @@ pub(super) fn lifetime(
     token: &str,
     made: SystemTime,
     default: Duration,
-    quirks: &mut Vec<Quirk>,
+    quirks: &mut Vec<NonConformance>,
 ) -> Duration {
-    let claimed = Claims::of(token).and_then(|claims| claimed(&claims, made));
-    match (told(members, made, quirks), claimed) {
+    let claimed = Claims::of(token).and_then(|claims| from_claims(&claims, made));
+    match (announced(members, made, quirks), claimed) {
         (Some(told), Some(claimed)) if claimed < told => {
-            quirks.push(Quirk::ShorterLifetime);
+            quirks.push(NonConformance::ShorterLifetime);
             claimed
         }
         (told, claimed) => told.or(claimed).unwrap_or(default),
     }
-    .min(LONGEST)
+    .min(MAX_LIFETIME)
 }
 
 /// Returns the lifetime that the members of the response contain.
-fn told(
+fn announced(
     members: &Map<String, Value>,
     made: SystemTime,
-    quirks: &mut Vec<Quirk>,
+    quirks: &mut Vec<NonConformance>,
 ) -> Option<Duration> {
     match members.get("expires_in") {
-        None | Some(Value::Null) => quirks.push(Quirk::NoLifetime),
+        None | Some(Value::Null) => quirks.push(NonConformance::NoLifetime),
         Some(value) => {
             if let Some(lifetime) = relative(value, made, quirks) {
                 return Some(lifetime);
             }
-            quirks.push(Quirk::ImplausibleLifetime);
+            quirks.push(NonConformance::ImplausibleLifetime);
         }
     }
     let names = ["expires_on", "expires_at", "exp", "expires"];
@@ -64,7 +64,7 @@ fn told(
 
 /// Returns the remaining lifetime of a JWT, if its claims are plausible: it expires after it was issued, and has not
 /// expired yet.
-fn claimed(claims: &Claims, made: SystemTime) -> Option<Duration> {
+fn from_claims(claims: &Claims, made: SystemTime) -> Option<Duration> {
     let exp = claims.exp?;
     // Some servers send milliseconds.
     let seconds = |date: f64| {
@@ -89,20 +89,20 @@ pub(super) fn refresh_in(members: &Map<String, Value>) -> Option<Duration> {
 
 /// Reads `expires_in`: seconds; or, if the number is large enough, a date in seconds or milliseconds since 1970; or a
 /// textual date.
-fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<Quirk>) -> Option<Duration> {
+fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<NonConformance>) -> Option<Duration> {
     let Some(seconds) = number(value) else {
         let date = date::parse(value.as_str()?)?;
-        quirks.push(Quirk::AbsoluteLifetime);
-        return Some(date.duration_since(made).unwrap_or_default().min(LONGEST));
+        quirks.push(NonConformance::AbsoluteLifetime);
+        return Some(date.duration_since(made).unwrap_or_default().min(MAX_LIFETIME));
     };
     if value.is_string() {
-        quirks.push(Quirk::TextualLifetime);
+        quirks.push(NonConformance::TextualLifetime);
     }
     if is_fraction(value) {
-        quirks.push(Quirk::FractionalLifetime);
+        quirks.push(NonConformance::FractionalLifetime);
     }
     if seconds <= 0.0 {
-        quirks.push(Quirk::ImplausibleLifetime);
+        quirks.push(NonConformance::ImplausibleLifetime);
         return Some(Duration::ZERO);
     }
     // A number of this size is a date rather than a lifetime of decades.
@@ -110,16 +110,16 @@ fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<Quirk>) -> Option<
         .filter(|number| number.whole >= START_OF_EPOCH_SECONDS)
         .and_then(|number| number.wait(made))
     {
-        quirks.push(Quirk::AbsoluteLifetime);
-        return Some(date.min(LONGEST));
+        quirks.push(NonConformance::AbsoluteLifetime);
+        return Some(date.min(MAX_LIFETIME));
     }
     let lifetime = Duration::try_from_secs_f64(seconds.floor())
         .ok()
-        .filter(|lifetime| *lifetime <= LONGEST);
+        .filter(|lifetime| *lifetime <= MAX_LIFETIME);
     if lifetime.is_none() {
-        quirks.push(Quirk::ImplausibleLifetime);
+        quirks.push(NonConformance::ImplausibleLifetime);
     }
-    Some(lifetime.unwrap_or(LONGEST))
+    Some(lifetime.unwrap_or(MAX_LIFETIME))
 }
 
 /// Returns whether the number has a decimal point or an exponent, which RFC 6749 Appendix A.14 does not allow.
@@ -158,7 +158,7 @@ fn remaining(date: SystemTime, made: SystemTime) -> Option<Duration> {
 
 /// Maximum lifetime. A longer one is milliseconds taken for seconds, or practically unlimited. In either case a 401
 /// corrects it.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Smallest number of seconds that is read as a date: September 2001.
 const START_OF_EPOCH_SECONDS: u64 = 1_000_000_000;

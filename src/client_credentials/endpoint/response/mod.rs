@@ -18,14 +18,14 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use self::{answer::Answer, context::is_page, refusal::Refusal};
+use self::{answer::TokenResponse, context::is_page, refusal::OAuthErrorResponse};
 pub(super) use self::{
     answer::{Members, wipe},
     context::Context,
-    refusal::place,
+    refusal::redacted_uri,
 };
 use crate::{
-    client_credentials::{AccessToken, Quirk, TokenError, TokenErrorKind},
+    client_credentials::{AccessToken, NonConformance, TokenError, TokenErrorKind},
     retry_after,
     secret::Secret,
 };
@@ -40,11 +40,11 @@ pub(super) fn read(
     headers: &HeaderMap,
     body: &[u8],
     cx: &Context<'_>,
-) -> Result<(AccessToken, Vec<Quirk>), TokenError> {
-    let mut answer = Answer::parse(headers, body);
+) -> Result<(AccessToken, Vec<NonConformance>), TokenError> {
+    let mut answer = TokenResponse::parse(headers, body);
     let code = answer.as_ref().and_then(|a| a.code(status, cx.secrets));
     if !status.is_success() || code.is_some() {
-        return Err(refused(status, headers, body, answer.as_ref(), cx));
+        return Err(error_response(status, headers, body, answer.as_ref(), cx));
     }
     // A response without a token may still describe the problem.
     let text = answer.as_ref().and_then(|a| a.description(cx.secrets));
@@ -72,16 +72,16 @@ pub(super) fn revoked(
     if status.is_success() {
         return Ok(());
     }
-    let answer = Answer::parse(headers, body);
-    Err(refused(status, headers, body, answer.as_ref(), cx))
+    let answer = TokenResponse::parse(headers, body);
+    Err(error_response(status, headers, body, answer.as_ref(), cx))
 }
 
 /// Converts an error response to an error.
-fn refused(
+fn error_response(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
-    answer: Option<&Answer>,
+    answer: Option<&TokenResponse>,
     cx: &Context<'_>,
 ) -> TokenError {
     if status.is_redirection() {
@@ -89,7 +89,7 @@ fn refused(
     }
     let code = answer.and_then(|a| a.code(status, cx.secrets));
     let text = answer.and_then(|a| a.description(cx.secrets));
-    let refusal = Refusal {
+    let refusal = OAuthErrorResponse {
         status,
         headers,
         code: code.as_deref(),
@@ -140,13 +140,13 @@ fn unreadable(body: &[u8]) -> TokenError {
 /// An unsupported token type, a missing or invalid `access_token`, or, in strict mode, a deviation that RFC 6749
 /// forbids.
 fn token(
-    answer: &mut Answer,
+    answer: &mut TokenResponse,
     headers: &HeaderMap,
     cx: &Context<'_>,
-) -> Result<(AccessToken, Vec<Quirk>), TokenError> {
+) -> Result<(AccessToken, Vec<NonConformance>), TokenError> {
     let is_utf8 = answer.is_utf8;
-    let Answer {
-        members, quirks, ..
+    let TokenResponse {
+        members, non_conformances: quirks, ..
     } = answer;
     let means_bearer = |kind: &str| {
         let known = cx.bearer_types.iter().map(String::as_str);
@@ -156,7 +156,7 @@ fn token(
     };
     match members.get("token_type") {
         // Didit, VK, LinkedIn and others omit it.
-        None | Some(Value::Null) => quirks.push(Quirk::NoTokenType),
+        None | Some(Value::Null) => quirks.push(NonConformance::NoTokenType),
         Some(Value::String(kind)) if means_bearer(kind.trim()) => {}
         Some(Value::String(kind)) if kind.trim().eq_ignore_ascii_case("n_a") => {
             return Err(TokenError::new(
@@ -216,7 +216,7 @@ fn token(
         && let Some(quirk) = quirks.iter().find(|quirk| quirk.is_forbidden())
     {
         return Err(TokenError::new(
-            TokenErrorKind::NotStrict,
+            TokenErrorKind::NonConforming,
             false,
             format!(
                 "was answered with {quirk}, which RFC 6749 forbids; leave out `.strict()` to accept it"
@@ -233,7 +233,7 @@ fn token(
 
 /// Returns the token without surrounding white space, and without the scheme that some servers put in front. Returns
 /// `None` if nothing is left.
-fn bare_token(value: String, quirks: &mut Vec<Quirk>) -> Option<Secret> {
+fn bare_token(value: String, quirks: &mut Vec<NonConformance>) -> Option<Secret> {
     let value = Zeroizing::new(value);
     let mut bare = value.trim();
     let (scheme, rest) = bare.split_once(' ').unwrap_or((bare, ""));
@@ -241,17 +241,17 @@ fn bare_token(value: String, quirks: &mut Vec<Quirk>) -> Option<Secret> {
         bare = rest.trim_start();
     }
     if bare.len() < value.len() {
-        quirks.push(Quirk::DecoratedToken);
+        quirks.push(NonConformance::DecoratedToken);
     }
     (!bare.is_empty()).then(|| bare.into())
 }
 
 /// Reads the scope: a string, or an array of strings, which some servers send.
-fn scope(value: Option<&Value>, quirks: &mut Vec<Quirk>) -> Option<Box<str>> {
+fn scope(value: Option<&Value>, quirks: &mut Vec<NonConformance>) -> Option<Box<str>> {
     match value? {
         Value::String(scope) => Some(scope.as_str().into()),
         Value::Array(values) => {
-            quirks.push(Quirk::ScopeAsArray);
+            quirks.push(NonConformance::ScopeAsArray);
             let scopes: Vec<_> = values.iter().filter_map(Value::as_str).collect();
             Some(scopes.join(" ").into())
         }

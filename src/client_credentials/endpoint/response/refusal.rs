@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// An error response.
-pub(super) struct Refusal<'a> {
+pub(super) struct OAuthErrorResponse<'a> {
     /// Status of the response.
     pub(super) status: StatusCode,
     /// Headers of the response.
@@ -25,14 +25,14 @@ pub(super) struct Refusal<'a> {
     pub(super) body: &'a [u8],
 }
 
-impl Refusal<'_> {
+impl OAuthErrorResponse<'_> {
     /// Converts the response to an error. The status takes precedence: the body of a 429 or 5xx never makes an error
     /// permanent.
     ///
     /// The order of the checks matters: rate limits and transient failures are recognized before any code or status
     /// makes the error permanent.
     pub(super) fn error(&self, cx: &Context<'_>) -> TokenError {
-        use TokenErrorKind::{CredentialsRefused, Malformed, Refused, ScopeRefused, Server};
+        use TokenErrorKind::{InvalidClient, Malformed, Rejected, InvalidScope, Server};
 
         let status = self.status;
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -46,16 +46,16 @@ impl Refusal<'_> {
         }
         // A server that asks to wait expects the request to succeed later.
         let asked_to_wait = !status.is_success() && self.headers.contains_key(header::RETRY_AFTER);
-        if asked_to_wait || self.sounds_throttled() {
+        if asked_to_wait || self.is_throttled() {
             return throttled();
         }
         // The kind is that of a 5xx, so that it is treated like one.
-        if self.sounds_transient() {
+        if self.is_transient() {
             return TokenError::new(Server, true, "failed at the server");
         }
-        if wants_https(self.body) {
+        if requires_https(self.body) {
             return TokenError::new(
-                Refused,
+                Rejected,
                 false,
                 "was refused: plain http was sent to a port for https; write https:// in the token endpoint's URL",
             );
@@ -65,39 +65,39 @@ impl Refusal<'_> {
              Basic (`ClientAuth::basic`)",
         );
         let (kind, advice) = match self.code {
-            Some(code) if is_about_credentials(code) => (CredentialsRefused, credentials),
+            Some(code) if concerns_credentials(code) => (InvalidClient, credentials),
             Some("unauthorized_client") => (
-                Refused,
+                Rejected,
                 "the client may not use this grant type; allow it at the server",
             ),
             Some("unsupported_grant_type") => {
-                (Refused, "the server does not offer this grant type")
+                (Rejected, "the server does not offer this grant type")
             }
             Some("invalid_scope") => (
-                ScopeRefused,
+                InvalidScope,
                 "check the scope, and which scopes the client may ask for",
             ),
             Some("invalid_grant") => (
-                Refused,
+                Rejected,
                 "check the assertion or subject token: its issuer, its audience, and that it has not expired",
             ),
-            Some("invalid_target") => (Refused, "check resource and audience"),
+            Some("invalid_target") => (Rejected, "check resource and audience"),
             Some("invalid_request") => (
-                Refused,
+                Rejected,
                 "check the parameters, and how the client authenticates",
             ),
             // Without a known code the status decides (RFC 6749 §5.2).
-            _ if status == StatusCode::UNAUTHORIZED => (CredentialsRefused, credentials),
-            Some(_) => (Refused, "see the error code"),
+            _ if status == StatusCode::UNAUTHORIZED => (InvalidClient, credentials),
+            Some(_) => (Rejected, "see the error code"),
             None => match status {
                 StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-                    (Refused, "check the token endpoint's URL")
+                    (Rejected, "check the token endpoint's URL")
                 }
                 // Some servers reject credentials this way, and gateways reject any request this way. So it is
                 // transient until a second rejection confirms it.
                 StatusCode::FORBIDDEN if !is_page(self.body) => {
                     return TokenError::new(
-                        CredentialsRefused,
+                        InvalidClient,
                         true,
                         format!(
                             "was refused without a reason: {credentials}; then the scope, and what stands before the server"
@@ -108,12 +108,12 @@ impl Refusal<'_> {
                 // credentials.
                 StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
                     return TokenError::new(
-                        Refused,
+                        Rejected,
                         true,
                         "was refused without an OAuth error, perhaps by a gateway before the server",
                     );
                 }
-                _ => (Refused, "the answer gives no reason"),
+                _ => (Rejected, "the answer gives no reason"),
             },
         };
         TokenError::new(kind, false, format!("was refused: {advice}"))
@@ -121,7 +121,7 @@ impl Refusal<'_> {
 
     /// Returns whether a 400 or 403 is a rate limit. Only its error code, or otherwise its text, distinguishes it from
     /// a rejection of the request. A code with a meaning of its own takes precedence over the text.
-    fn sounds_throttled(&self) -> bool {
+    fn is_throttled(&self) -> bool {
         match self.code {
             Some(
                 "slow_down"
@@ -132,14 +132,14 @@ impl Refusal<'_> {
                 | "quota_exceeded",
             ) => true,
             None | Some("invalid_request" | "access_denied" | "unknown_error") => {
-                self.text_has(&THROTTLED)
+                self.text_has(&THROTTLED_PHRASES)
             }
             Some(_) => false,
         }
     }
 
     /// Returns whether a 4xx is a transient failure. With a 401, only an explicit code is accepted.
-    fn sounds_transient(&self) -> bool {
+    fn is_transient(&self) -> bool {
         let is_401 = self.status == StatusCode::UNAUTHORIZED;
         match self.code {
             Some("temporarily_unavailable") => true,
@@ -150,8 +150,8 @@ impl Refusal<'_> {
                 | "service_unavailable"
                 | "timeout",
             ) => !is_401,
-            Some(code) if is_verdict(code) => self.text_has(&TRANSIENT_AT_ENTRA),
-            _ => !is_401 && (self.text_has(&TRANSIENT) || self.text_has(&TRANSIENT_AT_ENTRA)),
+            Some(code) if is_definitive(code) => self.text_has(&ENTRA_TRANSIENT_PHRASES),
+            _ => !is_401 && (self.text_has(&TRANSIENT_PHRASES) || self.text_has(&ENTRA_TRANSIENT_PHRASES)),
         }
     }
 
@@ -163,7 +163,7 @@ impl Refusal<'_> {
 }
 
 /// Returns whether the code is `invalid_client`, or a name that some servers use instead.
-fn is_about_credentials(code: &str) -> bool {
+fn concerns_credentials(code: &str) -> bool {
     matches!(
         code,
         "invalid_client"
@@ -178,8 +178,8 @@ fn is_about_credentials(code: &str) -> bool {
 }
 
 /// Returns whether the code is conclusive, so that the description does not matter.
-fn is_verdict(code: &str) -> bool {
-    is_about_credentials(code)
+fn is_definitive(code: &str) -> bool {
+    concerns_credentials(code)
         || matches!(
             code,
             "unauthorized_client"
@@ -191,9 +191,9 @@ fn is_verdict(code: &str) -> bool {
 }
 
 /// Returns whether the body is the response of nginx, Go, Apache and others to plain http on a TLS port.
-fn wants_https(body: &[u8]) -> bool {
+fn requires_https(body: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&body[..body.len().min(2048)]).to_ascii_lowercase();
-    WANTS_HTTPS.iter().any(|words| start.contains(words))
+    HTTPS_REQUIRED_PHRASES.iter().any(|words| start.contains(words))
 }
 
 /// Creates the error for a throttled request.
@@ -217,7 +217,7 @@ pub(super) fn redirected(
             || "an unnamed place".to_owned(),
             |uri| described(&uri, |path| redact::path(path, &secrets)),
         );
-    let target = redact::without(&target, &secrets);
+    let target = redact::redact_secrets(&target, &secrets);
     TokenError::new(
         TokenErrorKind::Redirected,
         false,
@@ -231,7 +231,7 @@ pub(super) fn redirected(
 
 /// Returns a URI for display: without user information and query, and cut if it is very long, because metadata may
 /// contain it.
-pub(in super::super) fn place(uri: &Uri) -> String {
+pub(in super::super) fn redacted_uri(uri: &Uri) -> String {
     described(uri, str::to_owned)
 }
 
@@ -249,17 +249,17 @@ fn described(uri: &Uri, path: impl Fn(&str) -> String) -> String {
         }
         _ => path(uri.path()),
     };
-    match text.char_indices().nth(LONGEST_PLACE) {
+    match text.char_indices().nth(MAX_URI_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
 }
 
 /// Maximum number of characters of a displayed URI.
-const LONGEST_PLACE: usize = 500;
+const MAX_URI_CHARS: usize = 500;
 
 /// Words that indicate a rate limit.
-const THROTTLED: [&str; 6] = [
+const THROTTLED_PHRASES: [&str; 6] = [
     "rate limit",
     "rate exceeded",
     "too many",
@@ -269,7 +269,7 @@ const THROTTLED: [&str; 6] = [
 ];
 
 /// Words that indicate a transient failure.
-const TRANSIENT: [&str; 6] = [
+const TRANSIENT_PHRASES: [&str; 6] = [
     "temporar",
     "transient",
     "try again",
@@ -279,10 +279,10 @@ const TRANSIENT: [&str; 6] = [
 ];
 
 /// Numbers of transient failures (Microsoft Entra error codes).
-const TRANSIENT_AT_ENTRA: [&str; 4] = ["aadsts50033", "aadsts90024", "aadsts90033", "aadsts90036"];
+const ENTRA_TRANSIENT_PHRASES: [&str; 4] = ["aadsts50033", "aadsts90024", "aadsts90033", "aadsts90036"];
 
 /// Words that indicate plain http on a TLS port.
-const WANTS_HTTPS: [&str; 4] = [
+const HTTPS_REQUIRED_PHRASES: [&str; 4] = [
     "plain http request was sent to https port",
     "http request to an https server",
     "speaking plain http to an ssl-enabled server port",

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::client_credentials::TokenErrorKind::{
-    CredentialsRefused, Malformed, Refused, ScopeRefused, Server, Throttled, UnsupportedTokenType,
+    InvalidClient, Malformed, Rejected, InvalidScope, Server, Throttled, UnsupportedTokenType,
 };
 use crate::client_credentials::redact;
 
@@ -19,7 +19,7 @@ fn answer(
     status: u16,
     headers: &[(header::HeaderName, &'static str)],
     body: &[u8],
-) -> Result<(AccessToken, Vec<Quirk>), TokenError> {
+) -> Result<(AccessToken, Vec<NonConformance>), TokenError> {
     let cx = Context {
         wall: SystemTime::UNIX_EPOCH,
         default_lifetime: Duration::from_secs(60),
@@ -54,63 +54,63 @@ fn a_status_or_an_error_code_is_a_refusal() {
         (
             400,
             r#"{"error":"invalid_client"}"#,
-            CredentialsRefused,
+            InvalidClient,
             false,
             "client id and secret, and",
         ),
         (
             400,
             r#"{"error":"invalid_scope"}"#,
-            ScopeRefused,
+            InvalidScope,
             false,
             "check the scope",
         ),
         (
             400,
             r#"{"error":"unauthorized_client"}"#,
-            Refused,
+            Rejected,
             false,
             "may not use this grant",
         ),
         (
             400,
             r#"{"error":"unsupported_grant_type"}"#,
-            Refused,
+            Rejected,
             false,
             "does not offer",
         ),
         (
             400,
             r#"{"error":"invalid_grant"}"#,
-            Refused,
+            Rejected,
             false,
             "subject token",
         ),
         (
             400,
             r#"{"error":"invalid_target"}"#,
-            Refused,
+            Rejected,
             false,
             "resource and audience",
         ),
         (
             400,
             r#"{"error":"invalid_request"}"#,
-            Refused,
+            Rejected,
             false,
             "check the parameters",
         ),
         (
             400,
             r#"{"error":"x_own_code"}"#,
-            Refused,
+            Rejected,
             false,
             "see the error code",
         ),
         (
             400,
             r#"{"error":{"code":7}}"#,
-            Refused,
+            Rejected,
             false,
             "see the error code",
         ),
@@ -145,45 +145,45 @@ fn a_status_or_an_error_code_is_a_refusal() {
         (
             401,
             "",
-            CredentialsRefused,
+            InvalidClient,
             false,
             "check the client id and secret",
         ),
-        (404, "", Refused, false, "check the token endpoint's URL"),
-        (405, "", Refused, false, "check the token endpoint's URL"),
+        (404, "", Rejected, false, "check the token endpoint's URL"),
+        (405, "", Rejected, false, "check the token endpoint's URL"),
         (
             403,
             "",
-            CredentialsRefused,
+            InvalidClient,
             true,
             "refused without a reason: check the client id and secret",
         ),
         (
             403,
             r#"{"error":"Forbidden"}"#,
-            CredentialsRefused,
+            InvalidClient,
             true,
             "refused without a reason",
         ),
-        (403, " <html>", Refused, true, "without an OAuth error"),
+        (403, " <html>", Rejected, true, "without an OAuth error"),
         (
             401,
             r#"{"error":"server_error","error_description":"access_denied"}"#,
-            CredentialsRefused,
+            InvalidClient,
             false,
             "check the client id and secret",
         ),
         (
             401,
             r#"{"error":"unauthorized","error_description":"try again"}"#,
-            CredentialsRefused,
+            InvalidClient,
             false,
             "check the client id and secret",
         ),
         (
             401,
             r#"{"error":"invalid_scope"}"#,
-            ScopeRefused,
+            InvalidScope,
             false,
             "check the scope",
         ),
@@ -197,7 +197,7 @@ fn a_status_or_an_error_code_is_a_refusal() {
         (
             400,
             r#"{"error":"invalid_client_id"}"#,
-            CredentialsRefused,
+            InvalidClient,
             false,
             "check the client id and secret",
         ),
@@ -225,34 +225,34 @@ fn a_status_or_an_error_code_is_a_refusal() {
         (
             400,
             r#"{"error":"invalid_client","error_description":"wrong, try again"}"#,
-            CredentialsRefused,
+            InvalidClient,
             false,
             "check the client id and secret",
         ),
         (
             404,
             r#"{"status":404,"error":"Not Found"}"#,
-            Refused,
+            Rejected,
             false,
             "check the token endpoint's URL",
         ),
         (
             400,
             "Client sent an HTTP request to an HTTPS server.\n",
-            Refused,
+            Rejected,
             false,
             "a port for https",
         ),
         (
             400,
             "<html><title>400 The plain HTTP request was sent to HTTPS port</title>",
-            Refused,
+            Rejected,
             false,
             "a port for https",
         ),
-        (408, "", Refused, true, "without an OAuth error"),
-        (425, "", Refused, true, "without an OAuth error"),
-        (418, "", Refused, false, "gives no reason"),
+        (408, "", Rejected, true, "without an OAuth error"),
+        (425, "", Rejected, true, "without an OAuth error"),
+        (418, "", Rejected, false, "gives no reason"),
         (
             429,
             r#"{"error":"invalid_client"}"#,
@@ -272,7 +272,7 @@ fn a_status_or_an_error_code_is_a_refusal() {
         (
             200,
             r#"{"error":"invalid_client","access_token":"a"}"#,
-            CredentialsRefused,
+            InvalidClient,
             false,
             "client id",
         ),
@@ -292,7 +292,7 @@ fn who_is_asked_to_wait_was_throttled_unless_the_answer_is_a_success() {
     for (status, kind) in [
         (400, Throttled),
         (403, Throttled),
-        (200, CredentialsRefused),
+        (200, InvalidClient),
     ] {
         let error = error(status, &wait, r#"{"error":"invalid_client"}"#);
 
@@ -348,7 +348,7 @@ fn the_words_of_a_frameworks_page_describe_the_error() {
             "bad audience",
         ),
     ] {
-        assert_eq!(error(404, &[], body).description(), Some(description));
+        assert_eq!(error(404, &[], body).error_description(), Some(description));
     }
 }
 
@@ -366,7 +366,7 @@ fn a_long_answer_that_repeats_its_token_is_read_in_few_steps() {
 
         let steps = redact::steps(|| {
             let error = error(400, &[], &body);
-            let shown = format!("{error} {:?}", error.description());
+            let shown = format!("{error} {:?}", error.error_description());
             assert!(!shown.contains("a1a1") && shown.len() < 1_000, "{shown}");
         });
 

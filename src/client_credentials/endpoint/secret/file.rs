@@ -55,7 +55,7 @@ impl SecretFile {
         let path = || self.path.display().to_string();
         let name = self.name.clone().unwrap_or_else(path);
         TokenError::new(
-            TokenErrorKind::Secret,
+            TokenErrorKind::SecretUnavailable,
             true,
             format!("was not sent: the file {name} {what}"),
         )

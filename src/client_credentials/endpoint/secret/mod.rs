@@ -13,7 +13,7 @@ use std::future::Future;
 #[cfg(feature = "https")]
 pub(super) use self::shared::Erased;
 pub use self::{file::SecretFile, variable::SecretVariable};
-pub(super) use self::{shared::SharedSecret, used::UsedSecrets};
+pub(super) use self::{shared::BoxSecretSource, used::UsedSecrets};
 use crate::{
     client_credentials::{TokenError, trim::trimmed},
     secret::Secret,

@@ -11,14 +11,14 @@ use super::{SecretSource, trim};
 use crate::{
     boxed::BoxFuture,
     client_credentials::{TokenError, TokenErrorKind, trim::is_empty},
-    panics::surviving,
+    panics::catch_panic,
     secret::Secret,
     sync::{Mutex, lock},
 };
 
 /// A secret source that is read for every attempt. Clones share its state.
 #[derive(Clone)]
-pub(in super::super) struct SharedSecret(Arc<State<dyn Erased>>);
+pub(in super::super) struct BoxSecretSource(Arc<State<dyn Erased>>);
 
 /// A source and its state.
 struct State<S: ?Sized> {
@@ -28,18 +28,18 @@ struct State<S: ?Sized> {
     multiline: bool,
     /// Values of earlier reads. Every attempt writes them; the next one reads them, as does a check for changes after a
     /// failed attempt. The lock is never held across an `await`.
-    memory: Mutex<Memory>,
+    history: Mutex<SecretHistory>,
     /// The source.
     source: S,
 }
 
 /// Values of earlier reads.
 #[derive(Default)]
-struct Memory {
+struct SecretHistory {
     /// Result of the last read.
-    given: Given,
+    last_read: LastRead,
     /// The fallback: the secret that last obtained a token.
-    kept: Option<Secret>,
+    fallback: Option<Secret>,
     /// Since when the source has returned a different value than the fallback, or none.
     superseded: Option<Instant>,
     /// Whether the trimming of the current value has been reported.
@@ -48,12 +48,12 @@ struct Memory {
 
 /// Result of the last read of the source.
 #[derive(Default)]
-enum Given {
+enum LastRead {
     #[default]
     /// The source has not been read.
-    NotAsked,
+    Never,
     /// The read failed.
-    Nothing,
+    Failed,
     /// The source returned this secret.
     Secret(Secret),
 }
@@ -68,16 +68,16 @@ impl<S: SecretSource> Erased for S {
     fn read(&self) -> BoxFuture<'_, Result<Secret, TokenError>> {
         // A panic is an error like any other, so that the fallback can be used.
         Box::pin(async {
-            let read = surviving(async { SecretSource::read_untrimmed(self).await }).await;
+            let read = catch_panic(async { SecretSource::read_untrimmed(self).await }).await;
             read.unwrap_or_else(|| {
                 let text = "was not sent: the secret's source panicked";
-                Err(TokenError::new(TokenErrorKind::Secret, true, text))
+                Err(TokenError::new(TokenErrorKind::SecretUnavailable, true, text))
             })
         })
     }
 }
 
-impl SharedSecret {
+impl BoxSecretSource {
     /// Creates a source whose trimmed values are reported.
     pub(in super::super) fn new(name: &'static str, source: impl SecretSource) -> Self {
         Self::of(name, source, false)
@@ -94,7 +94,7 @@ impl SharedSecret {
         Self(Arc::new(State {
             name,
             multiline,
-            memory: Mutex::default(),
+            history: Mutex::default(),
             source,
         }))
     }
@@ -103,59 +103,59 @@ impl SharedSecret {
     /// attempt, or if the source fails.
     pub(in super::super) async fn changed(&self) -> bool {
         // Before the first attempt there is nothing to compare with, so the source is not read.
-        if matches!(lock(&self.0.memory).given, Given::NotAsked) {
+        if matches!(lock(&self.0.history).last_read, LastRead::Never) {
             return false;
         }
         let Ok(now) = self.current().await else {
             return false;
         };
-        match &lock(&self.0.memory).given {
-            Given::NotAsked => false,
-            Given::Nothing => true,
-            Given::Secret(given) => given.expose() != now.expose(),
+        match &lock(&self.0.history).last_read {
+            LastRead::Never => false,
+            LastRead::Failed => true,
+            LastRead::Secret(given) => given.expose() != now.expose(),
         }
     }
 
     /// Returns the current secret for comparison and for the cache key, without changing the state. Returns `None` if
     /// the source fails or takes more than 5 s.
-    pub(in super::super) async fn look(&self) -> Option<Secret> {
-        timeout(LONGEST_READ, self.current()).await.ok()?.ok()
+    pub(in super::super) async fn peek(&self) -> Option<Secret> {
+        timeout(READ_TIMEOUT, self.current()).await.ok()?.ok()
     }
 
     /// Makes `secret`, which obtained a token, the fallback.
-    pub(super) fn keep(&self, secret: Secret) {
+    pub(super) fn set_fallback(&self, secret: Secret) {
         // Unchanged is the usual case.
-        if !self.keeps_another(&secret) && lock(&self.0.memory).kept.is_some() {
+        if !self.has_other_fallback(&secret) && lock(&self.0.history).fallback.is_some() {
             return;
         }
-        let mut memory = lock(&self.0.memory);
+        let mut memory = lock(&self.0.history);
         memory.superseded = None;
-        let former = memory.kept.replace(secret);
+        let former = memory.fallback.replace(secret);
         drop(memory);
         // Zeroized after the lock is released.
         drop(former);
     }
 
     /// Returns whether the fallback differs from `secret`.
-    pub(super) fn keeps_another(&self, secret: &Secret) -> bool {
-        let memory = lock(&self.0.memory);
-        let kept = memory.kept.as_ref();
+    pub(super) fn has_other_fallback(&self, secret: &Secret) -> bool {
+        let memory = lock(&self.0.history);
+        let kept = memory.fallback.as_ref();
         kept.is_some_and(|kept| kept.expose() != secret.expose())
     }
 
     /// Reads the current value, trimmed. An empty value is an error.
     async fn current(&self) -> Result<Secret, TokenError> {
         let secret = self.0.source.read().await?;
-        self.usable(secret).map(|(secret, _)| secret)
+        self.normalize(secret).map(|(secret, _)| secret)
     }
 
     /// Reads the current value, trimmed, and returns whether to report the trimming: once for consecutive trimmed
     /// values.
     async fn current_for_request(&self) -> Result<(Secret, bool), TokenError> {
         let secret = self.0.source.read().await?;
-        let (secret, trimmed) = self.usable(secret)?;
+        let (secret, trimmed) = self.normalize(secret)?;
         let trimmed = trimmed && !self.0.multiline;
-        let mut memory = lock(&self.0.memory);
+        let mut memory = lock(&self.0.history);
         let reported = std::mem::replace(&mut memory.trimmed, trimmed);
         drop(memory);
         Ok((secret, trimmed && !reported))
@@ -170,19 +170,19 @@ impl SharedSecret {
     ) -> Result<(Secret, bool), TokenError> {
         let read = match bounded {
             false => self.current_for_request().await,
-            true => timeout(LONGEST_READ, self.current_for_request())
+            true => timeout(READ_TIMEOUT, self.current_for_request())
                 .await
-                .unwrap_or_else(|_| Err(self.silent())),
+                .unwrap_or_else(|_| Err(self.timed_out())),
         };
         // A failed read is recorded as well: it starts the expiration of the fallback.
         let given = read.as_ref().ok().map(|(secret, _)| secret);
-        lock(&self.0.memory).note(given, now);
+        lock(&self.0.history).note(given, now);
         read
     }
 
     /// Returns the fallback, unless it has expired.
     pub(super) fn kept_at(&self, now: Instant) -> Option<Secret> {
-        lock(&self.0.memory).kept_at(now)
+        lock(&self.0.history).kept_at(now)
     }
 
     /// Returns what the secret is, for errors.
@@ -191,9 +191,9 @@ impl SharedSecret {
     }
 
     /// Trims `secret`. Returns the result and whether it differs. An empty secret is an error.
-    fn usable(&self, secret: Secret) -> Result<(Secret, bool), TokenError> {
+    fn normalize(&self, secret: Secret) -> Result<(Secret, bool), TokenError> {
         if is_empty(secret.expose()) {
-            return Err(self.missing(false, "is empty"));
+            return Err(self.unavailable(false, "is empty"));
         }
         Ok(match trim(&secret) {
             Some(trimmed) => (trimmed, true),
@@ -202,48 +202,48 @@ impl SharedSecret {
     }
 
     /// Creates the error for a source that took too long.
-    fn silent(&self) -> TokenError {
-        self.missing(true, "could not be read in time")
+    fn timed_out(&self) -> TokenError {
+        self.unavailable(true, "could not be read in time")
     }
 
     /// Creates the error for a secret that is not available.
-    fn missing(&self, transient: bool, what: &str) -> TokenError {
+    fn unavailable(&self, transient: bool, what: &str) -> TokenError {
         let text = format!("was not sent: the {} {what}", self.0.name);
-        TokenError::new(TokenErrorKind::Secret, transient, text)
+        TokenError::new(TokenErrorKind::SecretUnavailable, transient, text)
     }
 }
 
-impl Memory {
+impl SecretHistory {
     /// Records the result of a read. Starts or stops the expiration of the fallback.
     fn note(&mut self, given: Option<&Secret>, now: Instant) {
         let given_now = given.map(Secret::expose);
-        let kept = self.kept.as_ref().map(Secret::expose);
+        let kept = self.fallback.as_ref().map(Secret::expose);
         self.superseded = match kept.is_none() || given_now == kept {
             true => None,
             false => self.superseded.or(Some(now)),
         };
-        self.given = given.cloned().map_or(Given::Nothing, Given::Secret);
+        self.last_read = given.cloned().map_or(LastRead::Failed, LastRead::Secret);
     }
 
     /// Returns the fallback. Discards it if it has expired.
     fn kept_at(&mut self, now: Instant) -> Option<Secret> {
-        let old = |since| now.saturating_duration_since(since) >= LONGEST_KEPT;
+        let old = |since| now.saturating_duration_since(since) >= MAX_FALLBACK_AGE;
         if self.superseded.is_some_and(old) {
-            self.kept = None;
+            self.fallback = None;
             self.superseded = None;
         }
-        self.kept.clone()
+        self.fallback.clone()
     }
 }
 
-impl fmt::Debug for SharedSecret {
+impl fmt::Debug for BoxSecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SharedSecret({})", self.0.name)
     }
 }
 
 /// Maximum duration of a read if there is a fallback, and of a read for comparison.
-const LONGEST_READ: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Retention of the fallback after the source began to return a different secret, or to fail.
-const LONGEST_KEPT: Duration = Duration::from_secs(24 * 3600);
+const MAX_FALLBACK_AGE: Duration = Duration::from_secs(24 * 3600);

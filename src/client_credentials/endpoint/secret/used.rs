@@ -7,20 +7,20 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::shared::SharedSecret;
+use super::shared::BoxSecretSource;
 use crate::{client_credentials::TokenError, secret::Secret};
 
 /// Secrets that one token request uses, in the order in which they were read.
 #[derive(Default)]
 pub(in super::super) struct UsedSecrets {
     /// Each source with the value that was used.
-    secrets: Vec<(SharedSecret, Secret)>,
+    secrets: Vec<(BoxSecretSource, Secret)>,
     /// Index of the first secret that authenticates the client. Earlier ones belong to the grant.
     credentials: usize,
     /// Whether to use the fallback of the credentials instead of the current values.
-    kept: bool,
+    use_fallback: bool,
     /// Errors of sources that were replaced by their fallback.
-    missed: Vec<TokenError>,
+    read_errors: Vec<TokenError>,
     /// Names of the secrets that were trimmed.
     trimmed: Vec<&'static str>,
 }
@@ -29,12 +29,12 @@ impl UsedSecrets {
     /// Marks the secrets that are read from now on as the client's credentials. With `kept`, their fallback is used.
     pub(in super::super) fn begin_credentials(&mut self, kept: bool) {
         self.credentials = self.secrets.len();
-        self.kept = kept;
+        self.use_fallback = kept;
     }
 
     /// Returns, and clears, the errors of sources that were replaced by their fallback.
-    pub(in super::super) fn take_missed(&mut self) -> Vec<TokenError> {
-        std::mem::take(&mut self.missed)
+    pub(in super::super) fn take_read_errors(&mut self) -> Vec<TokenError> {
+        std::mem::take(&mut self.read_errors)
     }
 
     /// Returns, and clears, the names of the secrets that were trimmed.
@@ -43,15 +43,15 @@ impl UsedSecrets {
     }
 
     /// Returns whether a fallback differs from the credentials that were used.
-    pub(in super::super) fn have_others_kept(&self) -> bool {
+    pub(in super::super) fn has_fallback(&self) -> bool {
         let mut credentials = self.secrets[self.credentials..].iter();
-        credentials.any(|(source, used)| source.keeps_another(used))
+        credentials.any(|(source, used)| source.has_other_fallback(used))
     }
 
     /// Makes the used secrets the fallback, after they obtained a token.
-    pub(in super::super) fn keep(self) {
+    pub(in super::super) fn set_fallbacks(self) {
         for (source, used) in self.secrets {
-            source.keep(used);
+            source.set_fallback(used);
         }
     }
 
@@ -62,19 +62,19 @@ impl UsedSecrets {
     /// The error of the source, if there is no fallback.
     pub(in super::super) async fn read(
         &mut self,
-        source: &SharedSecret,
+        source: &BoxSecretSource,
         now: Instant,
     ) -> Result<Secret, TokenError> {
         let secret = match source.kept_at(now) {
             // The source is not read at all: its current value has just been rejected.
-            Some(kept) if self.kept => kept,
+            Some(kept) if self.use_fallback => kept,
             kept => match (source.read(kept.is_some(), now).await, kept) {
                 (Ok((secret, trimmed)), _) => {
                     self.trimmed.extend(trimmed.then(|| source.name()));
                     secret
                 }
                 (Err(error), Some(kept)) => {
-                    self.missed.push(error);
+                    self.read_errors.push(error);
                     kept
                 }
                 (Err(error), None) => return Err(error),

@@ -38,7 +38,7 @@ impl SecretVariable {
     /// Creates a permanent error: a process's environment does not change by itself.
     fn unreadable(&self, what: &str) -> TokenError {
         TokenError::new(
-            TokenErrorKind::Secret,
+            TokenErrorKind::SecretUnavailable,
             false,
             format!("was not sent: the variable {} {what}", self.name),
         )

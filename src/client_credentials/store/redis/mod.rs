@@ -8,11 +8,11 @@ mod seal;
 use std::{fmt, time::Duration};
 
 use super::{
-    CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenStore, sharing::LONGEST_LEASE,
+    CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenStore, sharing::MAX_LEASE,
 };
 use crate::{
-    client_credentials::TokenIdentity,
-    store::{Connection, Entry, Key, Script, StoreKeys},
+    client_credentials::TokenFingerprint,
+    store::{Connection, Entry, Key, Script, StoreKeyring},
 };
 
 /// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB: one server or a cluster.
@@ -40,7 +40,7 @@ pub struct RedisTokenStore {
     /// Connection to the server or the cluster.
     connection: Connection,
     /// Keys that encrypt tokens and derive names.
-    keys: StoreKeys,
+    keys: StoreKeyring,
     /// Prefix of all names.
     prefix: String,
     /// The Lua scripts.
@@ -56,7 +56,7 @@ impl RedisTokenStore {
     /// # Errors
     ///
     /// [`StoreErrorKind::Configuration`](super::StoreErrorKind::Configuration), if the URL is invalid.
-    pub fn new(url: impl AsRef<str>, keys: StoreKeys) -> Result<Self, StoreError> {
+    pub fn new(url: impl AsRef<str>, keys: StoreKeyring) -> Result<Self, StoreError> {
         Self::cluster([url], keys)
     }
 
@@ -70,7 +70,7 @@ impl RedisTokenStore {
     /// As for [`new`](Self::new), and if `urls` is empty.
     pub fn cluster<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
-        keys: StoreKeys,
+        keys: StoreKeyring,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             connection: Connection::new(urls)?,
@@ -95,40 +95,40 @@ impl RedisTokenStore {
     /// `rediss://`.
     #[cfg(feature = "redis-tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {
-        self.connection.trust(&pem.into())?;
+        self.connection.set_root_certificate(&pem.into())?;
         Ok(self)
     }
 
     /// Sets the time limit of each response, including a new connection. Default: 250 ms.
     #[must_use]
-    pub fn answer_within(mut self, limit: Duration) -> Self {
-        self.connection.limit(limit);
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.connection.set_timeout(limit);
         self
     }
 
     /// Returns the name of one value of an entry. All values of an entry share a hash tag, and so a slot of a cluster.
-    fn name(&self, entry: &Entry<'_>, what: &str) -> String {
+    fn redis_key(&self, entry: &Entry<'_>, what: &str) -> String {
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
     }
 
     /// Returns the name of the entry's token.
-    fn token(&self, entry: &Entry<'_>) -> String {
-        self.name(entry, "token")
+    fn token_key(&self, entry: &Entry<'_>) -> String {
+        self.redis_key(entry, "token")
     }
 
     /// Returns the name of the entry's lease.
-    fn lease_of(&self, entry: &Entry<'_>) -> String {
-        self.name(entry, "lease")
+    fn lease_key(&self, entry: &Entry<'_>) -> String {
+        self.redis_key(entry, "lease")
     }
 
     /// Reads the token that was written with `key`, and decrypts it.
-    async fn look(
+    async fn get_with_key(
         &self,
         key: &Key,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
     ) -> Result<Option<StoredToken>, StoreError> {
         let entry = key.entry(identity);
-        let get = self.scripts.get.key(self.token(&entry));
+        let get = self.scripts.get.key(self.token_key(&entry));
         let (sealed, now): (Option<Vec<u8>>, u64) = self.connection.invoke(get).await?;
         match sealed {
             Some(sealed) => seal::open(&entry, &sealed, now).map(Some),
@@ -139,11 +139,11 @@ impl RedisTokenStore {
 
 impl TokenStore for RedisTokenStore {
     /// Tries every key, because the token may have been written before a rotation.
-    async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
+    async fn get(&self, identity: &CacheKey) -> Result<Option<StoredToken>, StoreError> {
         // The first token that can be read wins. An unreadable entry is reported only if no key has a readable one.
         let mut unreadable = None;
         for key in self.keys.all() {
-            match self.look(key, identity).await {
+            match self.get_with_key(key, identity).await {
                 Ok(None) => {}
                 Err(error) if error.is_unreadable() => unreadable = Some(error),
                 found_or_failed => return found_or_failed,
@@ -155,19 +155,19 @@ impl TokenStore for RedisTokenStore {
     /// Writes with the active key only. Takes two round trips: the server's time, then the token.
     async fn put(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
         token: &StoredToken,
-        holder: LeaseHolder,
+        holder: LeaseId,
     ) -> Result<bool, StoreError> {
         let entry = self.keys.active().entry(identity);
         // The script must be given a sealed token, and the seal contains the expiry in the server's time. So the time
         // is read first; the call in between can only shorten the remaining lifetime.
-        let time = self.scripts.time.key(self.token(&entry));
+        let time = self.scripts.time.key(self.token_key(&entry));
         let now: u64 = self.connection.invoke(time).await?;
         let sealed = seal::seal(&entry, token, now)?;
-        let put = self.scripts.put.key(self.token(&entry));
+        let put = self.scripts.put.key(self.token_key(&entry));
         let put = put
-            .key(self.lease_of(&entry))
+            .key(self.lease_key(&entry))
             .arg(hex(&holder.to_bytes()))
             .arg(sealed)
             .arg(millis(token.left()));
@@ -177,15 +177,15 @@ impl TokenStore for RedisTokenStore {
     /// Compares the tag on the server, so that a newer token is never removed.
     async fn remove(
         &self,
-        identity: &CacheIdentity,
-        refused: TokenIdentity,
+        identity: &CacheKey,
+        refused: TokenFingerprint,
     ) -> Result<bool, StoreError> {
         // During a key rotation the token may be stored under several keys.
         // The tag depends on the key, so it is computed for each.
         let mut removed = false;
         for key in self.keys.all() {
             let entry = key.entry(identity);
-            let remove = self.scripts.remove.key(self.token(&entry));
+            let remove = self.scripts.remove.key(self.token_key(&entry));
             let remove = remove.arg(&entry.tag(&refused.to_bytes())[..]);
             removed |= self.connection.invoke::<bool>(remove).await?;
         }
@@ -195,13 +195,13 @@ impl TokenStore for RedisTokenStore {
     /// All processes must have the same active key for the lease to be effective. During a rotation two may hold one.
     async fn lease(
         &self,
-        identity: &CacheIdentity,
-        holder: LeaseHolder,
+        identity: &CacheKey,
+        holder: LeaseId,
         length: Duration,
     ) -> Result<Lease, StoreError> {
         let entry = self.keys.active().entry(identity);
-        let lease = self.scripts.lease.key(self.lease_of(&entry));
-        let length = millis(length.min(LONGEST_LEASE));
+        let lease = self.scripts.lease.key(self.lease_key(&entry));
+        let length = millis(length.min(MAX_LEASE));
         let lease = lease.arg(hex(&holder.to_bytes())).arg(length);
         Ok(match self.connection.invoke(lease).await? {
             0u8 => Lease::Held,
@@ -213,27 +213,27 @@ impl TokenStore for RedisTokenStore {
     /// A failure is marked in place of the lease, so that it expires by itself.
     async fn release(
         &self,
-        identity: &CacheIdentity,
-        holder: LeaseHolder,
+        identity: &CacheKey,
+        holder: LeaseId,
         failed: Option<Duration>,
     ) -> Result<(), StoreError> {
         let entry = self.keys.active().entry(identity);
-        let release = self.scripts.release.key(self.lease_of(&entry));
+        let release = self.scripts.release.key(self.lease_key(&entry));
         let release = release
             .arg(hex(&holder.to_bytes()))
-            .arg(failed.map_or(0, |length| millis(length.min(LONGEST_LEASE))));
+            .arg(failed.map_or(0, |length| millis(length.min(MAX_LEASE))));
         self.connection.invoke(release).await
     }
 
     /// The cooldown is an entry of its own, which expires by itself.
-    async fn cool_down(
+    async fn begin_cooldown(
         &self,
-        identity: &CacheIdentity,
+        identity: &CacheKey,
         length: Duration,
     ) -> Result<bool, StoreError> {
         let entry = self.keys.active().entry(identity);
-        let cool_down = self.scripts.cool_down.key(self.name(&entry, "cooldown"));
-        let cool_down = cool_down.arg(millis(length.min(LONGEST_LEASE)));
+        let cool_down = self.scripts.begin_cooldown.key(self.redis_key(&entry, "cooldown"));
+        let cool_down = cool_down.arg(millis(length.min(MAX_LEASE)));
         self.connection.invoke(cool_down).await
     }
 }
@@ -263,7 +263,7 @@ struct Scripts {
     /// Ends the lease or marks it as failed.
     release: Script,
     /// Begins a cooldown.
-    cool_down: Script,
+    begin_cooldown: Script,
 }
 
 impl Scripts {
@@ -276,7 +276,7 @@ impl Scripts {
             remove: Script::new(include_str!("remove.lua")),
             lease: Script::new(include_str!("lease.lua")),
             release: Script::new(include_str!("release.lua")),
-            cool_down: Script::new(include_str!("cool_down.lua")),
+            begin_cooldown: Script::new(include_str!("cool_down.lua")),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn seal(
 ) -> Result<Vec<u8>, StoreError> {
     let content = token.to_bytes();
     let content = content.expose();
-    if content.len() > LARGEST {
+    if content.len() > MAX_TOKEN_BYTES {
         return Err(StoreError::unavailable(
             "is not given a token of more than 64 KiB",
         ));
@@ -42,7 +42,7 @@ pub(super) fn seal(
     let mut plain = Zeroizing::new(Vec::with_capacity(8 + content.len()));
     plain.extend_from_slice(&ends.to_be_bytes());
     plain.extend_from_slice(content);
-    let tag = entry.tag(&token.token().identity().to_bytes());
+    let tag = entry.tag(&token.token().fingerprint().to_bytes());
     let Some(key) = entry.seal_key() else {
         return Ok([&PLAIN[..], &tag, &plain].concat());
     };
@@ -67,40 +67,40 @@ pub(super) fn seal(
 /// [`StoreErrorKind::Unreadable`](super::super::StoreErrorKind::Unreadable), if `sealed` has another format, was
 /// modified, or belongs to another entry.
 pub(super) fn open(entry: &Entry<'_>, sealed: &[u8], now: u64) -> Result<StoredToken, StoreError> {
-    let (format, rest) = sealed.split_first_chunk().ok_or_else(garbage)?;
-    let (tag, rest) = rest.split_first_chunk().ok_or_else(garbage)?;
+    let (format, rest) = sealed.split_first_chunk().ok_or_else(malformed)?;
+    let (tag, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
     let plain = match (entry.seal_key(), format) {
         (Some(key), SEALED) => {
-            let (nonce, content) = rest.split_first_chunk::<24>().ok_or_else(garbage)?;
+            let (nonce, content) = rest.split_first_chunk::<24>().ok_or_else(malformed)?;
             let payload = Payload {
                 msg: content,
                 aad: &entry.associated_data(SEALED, tag),
             };
             let opened = XChaCha20Poly1305::new(key.into()).decrypt(nonce.into(), payload);
-            Zeroizing::new(opened.map_err(|_| changed())?)
+            Zeroizing::new(opened.map_err(|_| tampered())?)
         }
         (None, PLAIN) => Zeroizing::new(rest.to_vec()),
         // An encrypted token without an encryption key, or a plain token despite one, is never accepted.
-        _ => return Err(garbage()),
+        _ => return Err(malformed()),
     };
-    let (ends, content) = plain.split_first_chunk().ok_or_else(garbage)?;
+    let (ends, content) = plain.split_first_chunk().ok_or_else(malformed)?;
     let left = Duration::from_millis(u64::from_be_bytes(*ends).saturating_sub(now));
-    let token = StoredToken::from_bytes(content, left).ok_or_else(garbage)?;
+    let token = StoredToken::from_bytes(content, left).ok_or_else(malformed)?;
     // The tag is outside the ciphertext. For an encrypted token the associated data covers it; for a plain one only
     // this comparison does.
-    if entry.tag(&token.token().identity().to_bytes()) != *tag {
-        return Err(changed());
+    if entry.tag(&token.token().fingerprint().to_bytes()) != *tag {
+        return Err(tampered());
     }
     Ok(token)
 }
 
 /// Error for a value that is not in a known format.
-fn garbage() -> StoreError {
+fn malformed() -> StoreError {
     StoreError::unreadable("holds something under our key that is no token of this format")
 }
 
 /// Error for a token that fails authentication.
-fn changed() -> StoreError {
+fn tampered() -> StoreError {
     StoreError::unreadable(
         "holds a token under our key that was changed, or moved there from elsewhere",
     )
@@ -111,22 +111,22 @@ const SEALED: &[u8; 4] = b"m2m1";
 /// Format marker of an unencrypted token.
 const PLAIN: &[u8; 4] = b"m2m0";
 /// Maximum size of a serialized token, in bytes.
-const LARGEST: usize = 64 << 10;
+const MAX_TOKEN_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client_credentials::{AccessToken, CacheIdentity, StoreKeys};
+    use crate::client_credentials::{AccessToken, CacheKey, StoreKeyring};
 
     const HOUR: Duration = Duration::from_secs(3600);
     const NOW: u64 = 1_800_000_000_000;
 
-    fn keys(id: &str, byte: u8) -> StoreKeys {
-        StoreKeys::new(id, vec![byte; 32]).unwrap()
+    fn keys(id: &str, byte: u8) -> StoreKeyring {
+        StoreKeyring::new(id, vec![byte; 32]).unwrap()
     }
 
-    fn identity(name: &str) -> CacheIdentity {
-        CacheIdentity::new("test").field("name", name)
+    fn cache_key(name: &str) -> CacheKey {
+        CacheKey::new("test").field("name", name)
     }
 
     fn token(value: &str) -> StoredToken {
@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn a_token_comes_back_with_what_is_left_of_it_by_the_servers_clock() {
-        for keys in [keys("a", 1), StoreKeys::dangerously_unencrypted()] {
-            let identity = identity("a");
+        for keys in [keys("a", 1), StoreKeyring::dangerously_unencrypted()] {
+            let identity = cache_key("a");
             let entry = keys.active().entry(&identity);
             let sealed = seal(&entry, &token("token"), NOW).unwrap();
 
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn nothing_of_the_token_shows_and_no_two_look_alike() {
-        let (keys, identity) = (keys("a", 1), identity("canary"));
+        let (keys, identity) = (keys("a", 1), cache_key("canary"));
         let entry = keys.active().entry(&identity);
         let seal = || seal(&entry, &token("canary"), NOW).unwrap();
 
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_change_of_any_byte_is_noticed() {
-        let (keys, identity) = (keys("a", 1), identity("a"));
+        let (keys, identity) = (keys("a", 1), cache_key("a"));
         let entry = keys.active().entry(&identity);
         let sealed = seal(&entry, &token("token"), NOW).unwrap();
 
@@ -181,14 +181,14 @@ mod tests {
 
     #[test]
     fn a_token_is_of_no_use_at_another_place_or_under_another_key() {
-        let (mine, here) = (keys("a", 1), identity("a"));
+        let (mine, here) = (keys("a", 1), cache_key("a"));
         let sealed = seal(&mine.active().entry(&here), &token("token"), NOW).unwrap();
 
         for (keys, place) in [
-            (keys("a", 1), identity("b")),
-            (keys("b", 1), identity("a")),
-            (keys("a", 2), identity("a")),
-            (StoreKeys::dangerously_unencrypted(), identity("a")),
+            (keys("a", 1), cache_key("b")),
+            (keys("b", 1), cache_key("a")),
+            (keys("a", 2), cache_key("a")),
+            (StoreKeyring::dangerously_unencrypted(), cache_key("a")),
         ] {
             let entry = keys.active().entry(&place);
             assert!(open(&entry, &sealed, NOW).unwrap_err().is_unreadable());
@@ -198,8 +198,8 @@ mod tests {
 
     #[test]
     fn an_unencrypted_token_is_not_taken_where_there_is_a_key() {
-        let none = StoreKeys::dangerously_unencrypted();
-        let identity = identity("a");
+        let none = StoreKeyring::dangerously_unencrypted();
+        let identity = cache_key("a");
         let plain = seal(&none.active().entry(&identity), &token("token"), NOW).unwrap();
 
         assert!(open(&keys("a", 1).active().entry(&identity), &plain, NOW).is_err());
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn keys_are_read_from_text_and_none_is_an_error() {
         let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        let keys = StoreKeys::parse(&format!("new:{key}, old:{key}\n")).unwrap();
+        let keys = StoreKeyring::parse(&format!("new:{key}, old:{key}\n")).unwrap();
         assert_eq!(format!("{keys:?}"), r#"["new", "old"]"#);
 
         for (text, said) in [
@@ -220,7 +220,7 @@ mod tests {
             (format!("ä:{key}"), "letters"),
             (format!("a:{key},a:{key}"), "two keys"),
         ] {
-            let error = StoreKeys::parse(&text).unwrap_err().to_string();
+            let error = StoreKeyring::parse(&text).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
             assert!(!error.contains(key));
         }

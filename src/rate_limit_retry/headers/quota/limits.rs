@@ -19,7 +19,7 @@ use super::{
     },
     Quota,
 };
-use crate::{retry_after::LONGEST, steps::examined};
+use crate::{retry_after::MAX_WAIT, steps::count_steps};
 
 impl Quota<'_> {
     /// Returns the quotas that the fields describe: one, one for each named policy, one for each pair, or one for
@@ -60,7 +60,7 @@ impl Quota<'_> {
             .partition(|item| item.remaining.is_some());
         for state in states {
             let same = |policy: &Item| policy.name == state.name && policy.name.is_some();
-            examined(policies.len());
+            count_steps(policies.len());
             let policy = policies.iter().position(same).map(|at| policies.remove(at));
             limits.push(named(&state, policy.as_ref()));
         }
@@ -140,7 +140,7 @@ impl Quota<'_> {
 
     /// Returns the used count of the pair with this window, in seconds.
     fn used_in(&self, window: u64) -> Option<u64> {
-        examined(self.used_by_seconds.len());
+        count_steps(self.used_by_seconds.len());
         let mut used = self.used_by_seconds.iter();
         used.find(|(_, seconds)| *seconds == window)
             .map(|(used, _)| *used)
@@ -149,7 +149,7 @@ impl Quota<'_> {
 
 /// Removes the unnamed policies with this limit, and returns the window of the first that has one.
 fn take_policy(policies: &mut Vec<Item>, limit: Option<u64>) -> Option<Duration> {
-    examined(2 * policies.len());
+    count_steps(2 * policies.len());
     let own = |item: &Item| item.name.is_none() && item.quota == limit;
     let told = policies
         .iter()
@@ -178,7 +178,7 @@ fn named(state: &Item, policy: Option<&Item>) -> Limit {
         remaining: state.remaining,
         reset: state
             .reset
-            .map(|reset| Duration::from_secs(reset).min(LONGEST)),
+            .map(|reset| Duration::from_secs(reset).min(MAX_WAIT)),
         window: either(|item| item.window).and_then(seconds),
         refill: None,
         partition_key: key.cloned(),

@@ -16,8 +16,8 @@ mod news;
 use std::{fmt, sync::Arc, time::Duration};
 
 use self::news::News;
-use super::{CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot};
-use crate::store::{Call, Connection, Script, StoreError, StoreKeys};
+use super::{CacheKey, ExactQuota, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot};
+use crate::store::{Call, Connection, Script, StoreError, StoreKeyring};
 
 /// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB: one server, or a cluster.
 ///
@@ -45,7 +45,7 @@ pub struct RedisQuotaStore {
     /// The subscribed channels and their waiters.
     news: Arc<News>,
     /// Keys for the HMAC of names.
-    keys: StoreKeys,
+    keys: StoreKeyring,
     /// Prefix of all keys and channels.
     prefix: String,
     /// `report.lua`.
@@ -65,7 +65,7 @@ impl RedisQuotaStore {
     ///
     /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if the URL is
     /// invalid.
-    pub fn new(url: impl AsRef<str>, keys: StoreKeys) -> Result<Self, StoreError> {
+    pub fn new(url: impl AsRef<str>, keys: StoreKeyring) -> Result<Self, StoreError> {
         Self::cluster([url], keys)
     }
 
@@ -78,12 +78,12 @@ impl RedisQuotaStore {
     /// As for [`new`](Self::new), and if `urls` is empty.
     pub fn cluster<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
-        keys: StoreKeys,
+        keys: StoreKeyring,
     ) -> Result<Self, StoreError> {
         let news = Arc::new(News::default());
         let told = Arc::clone(&news);
         Ok(Self {
-            connection: Connection::listening(urls, move |channel| told.note(channel))?,
+            connection: Connection::with_push_handler(urls, move |channel| told.note(channel))?,
             news,
             keys,
             prefix: "m2m".to_owned(),
@@ -107,7 +107,7 @@ impl RedisQuotaStore {
     /// or the URL is not `rediss://`.
     #[cfg(feature = "redis-tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {
-        self.connection.trust(&pem.into())?;
+        self.connection.set_root_certificate(&pem.into())?;
         Ok(self)
     }
 
@@ -115,13 +115,13 @@ impl RedisQuotaStore {
     /// this and [`StoredQuotas::answer_within`](super::StoredQuotas::answer_within) applies.
     #[must_use]
     pub fn answer_within(mut self, limit: Duration) -> Self {
-        self.connection.limit(limit);
+        self.connection.set_timeout(limit);
         self
     }
 
     /// Returns the name of a key or channel of a quota. All names of one quota share a hash tag, and therefore a
     /// cluster slot.
-    fn name(&self, quota: &CacheIdentity, what: &str) -> String {
+    fn name(&self, quota: &CacheKey, what: &str) -> String {
         let entry = self.keys.active().entry(quota);
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
     }
@@ -147,7 +147,7 @@ impl RedisQuotaStore {
 impl QuotaStore for RedisQuotaStore {
     async fn report(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
         report: &QuotaReport,
     ) -> Result<QuotaView, StoreError> {
         // The order of keys and arguments is that of `report.lua`.
@@ -192,7 +192,7 @@ impl QuotaStore for RedisQuotaStore {
 
     async fn slot(
         &self,
-        quota: &CacheIdentity,
+        quota: &CacheKey,
         exact: ExactQuota,
         longest: Duration,
     ) -> Result<Slot, StoreError> {
@@ -211,7 +211,7 @@ impl QuotaStore for RedisQuotaStore {
         })
     }
 
-    async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
+    async fn changed(&self, quota: &CacheKey) -> Result<(), StoreError> {
         // Registers before it subscribes, so that no notification is missed in between.
         let place = self.news.enter(&self.connection, self.name(quota, "news"));
         self.connection.subscribe(place.channel()).await?;

@@ -156,7 +156,7 @@ impl Place {
             if heard.count != self.known {
                 return Poll::Ready(());
             }
-            let number = *self.number.get_or_insert_with(|| heard.waiting.enter());
+            let number = *self.number.get_or_insert_with(|| heard.waiting.insert());
             let replaced = heard.waiting.register(number, waker);
             // A replaced waker is dropped outside the lock, because its drop may run any code.
             drop(state);
@@ -174,7 +174,7 @@ impl Drop for Place {
             let Some(heard) = state.channels.get_mut(&self.channel) else {
                 return;
             };
-            let waker = self.number.and_then(|number| heard.waiting.leave(number));
+            let waker = self.number.and_then(|number| heard.waiting.remove(number));
             heard.places -= 1;
             // The place that starts a sweep is the one that sets the flag, so there is at most one sweeper.
             let sweeps = heard.places == 0 && !mem::replace(&mut state.is_swept, true);
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     fn unreachable() -> Connection {
-        Connection::listening(["redis://127.0.0.1:1"], |_| {}).unwrap()
+        Connection::with_push_handler(["redis://127.0.0.1:1"], |_| {}).unwrap()
     }
 
     fn poll(waiting: impl Future<Output = ()>) -> Poll<()> {

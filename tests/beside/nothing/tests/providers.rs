@@ -11,7 +11,7 @@ use tokio::{
 #[cfg(feature = "ring")]
 #[tokio::test]
 async fn with_the_feature_a_token_endpoint_works() {
-    shared::begins_a_handshake(shared::ask_for_a_token).await;
+    shared::assert_handshake_starts(shared::fetch_token).await;
 }
 
 #[cfg(not(feature = "ring"))]
@@ -48,12 +48,12 @@ async fn plain_http_on_loopback_needs_no_provider() {
 #[cfg(all(feature = "redis-tls", not(feature = "ring")))]
 #[tokio::test]
 async fn without_a_provider_a_store_over_tls_fails_with_advice_and_without_a_panic() {
-    use tower_m2m::client_credentials::{CacheIdentity, RedisTokenStore, StoreKeys, TokenStore};
+    use tower_m2m::client_credentials::{CacheKey, RedisTokenStore, StoreKeyring, TokenStore};
 
-    let keys = StoreKeys::dangerously_unencrypted();
+    let keys = StoreKeyring::dangerously_unencrypted();
     let store = RedisTokenStore::new("rediss://127.0.0.1:1", keys).unwrap();
 
-    let error = store.get(&CacheIdentity::new("test")).await.unwrap_err();
+    let error = store.get(&CacheKey::new("test")).await.unwrap_err();
 
     let error = error.to_string();
     assert!(error.contains("install_default"), "{error}");

@@ -4,10 +4,10 @@
 mod shared;
 mod theirs;
 
-use shared::{ask_for_a_token, begins_a_handshake};
+use shared::{fetch_token, assert_handshake_starts};
 
 #[tokio::test]
 async fn the_default_client_and_then_a_token_endpoint() {
-    begins_a_handshake(theirs::get).await;
-    begins_a_handshake(ask_for_a_token).await;
+    assert_handshake_starts(theirs::get).await;
+    assert_handshake_starts(fetch_token).await;
 }

@@ -66,8 +66,8 @@ async fn a_handler_calls_upstream() {
     assert_eq!(response.status(), StatusCode::OK);
     let answer = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(answer, r#"{"ok":true,"received":0}"#);
-    assert_eq!(api.seen().requests, 2);
-    assert_eq!(issuer.seen().issued, 1);
+    assert_eq!(api.stats().requests, 2);
+    assert_eq!(issuer.stats().issued, 1);
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_handler_passes_a_streamed_body_on() {
 
     let answer = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(answer, r#"{"ok":true,"received":10}"#);
-    assert_eq!(api.seen().requests, 2);
+    assert_eq!(api.stats().requests, 2);
 }
 
 #[tokio::test]
@@ -136,8 +136,8 @@ async fn a_stack_is_a_route_by_itself() {
         let answer = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(answer, r#"{"ok":true,"received":10}"#);
     }
-    assert_eq!(api.seen().requests, 4);
-    assert_eq!(issuer.seen().issued, 1);
+    assert_eq!(api.stats().requests, 4);
+    assert_eq!(issuer.stats().issued, 1);
 }
 
 #[tokio::test]
@@ -163,5 +163,5 @@ async fn a_router_is_called_in_process() {
     assert_eq!([&first, &second].map(Attempts::of), [1, 2]);
     let answer = to_bytes(second.into_body(), usize::MAX).await.unwrap();
     assert_eq!(answer, "ten bytes.");
-    assert_eq!(issuer.seen().issued, 2);
+    assert_eq!(issuer.stats().issued, 2);
 }

@@ -50,7 +50,7 @@ async fn a_unary_call_whose_token_is_refused_is_sent_again() {
 
         assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
         assert_eq!(world.calls(), 3);
-        assert_eq!(world.issuer.seen().issued, 2);
+        assert_eq!(world.issuer.stats().issued, 2);
     }
 }
 
@@ -73,7 +73,7 @@ async fn a_stream_that_is_refused_is_asked_for_again() {
 #[tokio::test]
 async fn a_stream_that_has_begun_is_not_asked_for_again() {
     let world = World::start(false).await;
-    world.next(begun_and_refused);
+    world.next(unauthenticated_after_message);
     let mut client = HealthClient::new(world.stack());
 
     let answers = client.watch(HealthCheckRequest::default()).await.unwrap();
@@ -84,14 +84,14 @@ async fn a_stream_that_has_begun_is_not_asked_for_again() {
     let end = answers.message().await.unwrap_err();
     assert_eq!(end.code(), Code::Unauthenticated);
     assert_eq!(world.calls(), 1);
-    assert_eq!(world.issuer.seen().issued, 1);
+    assert_eq!(world.issuer.stats().issued, 1);
 }
 
 #[tokio::test]
 async fn a_used_up_quota_is_waited_for() {
     for in_trailers in [false, true] {
         let world = World::start(in_trailers).await;
-        world.next(|in_trailers| refusal(&exhausted(Some(Duration::from_millis(1))), in_trailers));
+        world.next(|in_trailers| unauthenticated(&exhausted(Some(Duration::from_millis(1))), in_trailers));
         let mut client = HealthClient::new(world.stack());
 
         let answer = client.check(HealthCheckRequest::default()).await.unwrap();
@@ -105,7 +105,7 @@ async fn a_used_up_quota_is_waited_for() {
 async fn what_cannot_be_waited_for_arrives_as_the_server_sent_it() {
     for (wait, calls) in [(None, 1), (Some(Duration::from_secs(86_400)), 1)] {
         let world = World::start(true).await;
-        world.next(move |in_trailers| refusal(&exhausted(wait), in_trailers));
+        world.next(move |in_trailers| unauthenticated(&exhausted(wait), in_trailers));
         let mut client = HealthClient::new(world.stack());
 
         let refused = client.check(HealthCheckRequest::default()).await;
@@ -155,7 +155,7 @@ fn exhausted(wait: Option<Duration>) -> Status {
 }
 
 /// As tonic sends it, or with the status in trailers, as servers do that have sent the head before.
-fn refusal(status: &Status, in_trailers: bool) -> Response {
+fn unauthenticated(status: &Status, in_trailers: bool) -> Response {
     let (mut head, body) = status.clone().into_http::<Body>().into_parts();
     if !in_trailers {
         return Response::from_parts(head, ServerBody::new(body));
@@ -170,7 +170,7 @@ fn refusal(status: &Status, in_trailers: bool) -> Response {
 }
 
 /// A message, and a refusal after it.
-fn begun_and_refused(_: bool) -> Response {
+fn unauthenticated_after_message(_: bool) -> Response {
     // `HealthCheckResponse { status: Serving }`, with its length.
     let serving = Full::new(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]));
     let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from(16))]);
@@ -215,7 +215,7 @@ impl World {
             let answer = answers.lock().unwrap().pop_front();
             async move {
                 match answer {
-                    _ if !valid => refusal(&Status::unauthenticated("no valid token"), in_trailers),
+                    _ if !valid => unauthenticated(&Status::unauthenticated("no valid token"), in_trailers),
                     Some(answer) => answer(in_trailers, request),
                     None => service.run(request).await,
                 }

@@ -92,7 +92,7 @@ async fn check(issuer: &Issuer, cluster: &Double, client: Client) {
     assert_eq!(methods, ["GET", "POST", "POST", "GET", "GET"]);
     assert!(requests.iter().all(|request| request.has_authorization));
     assert_eq!(requests[1].body_length, requests[2].body_length);
-    assert_eq!(issuer.seen().issued, 2);
+    assert_eq!(issuer.stats().issued, 2);
 }
 
 /// A cluster with one pod, to which any other can be added.

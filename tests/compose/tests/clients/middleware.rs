@@ -82,8 +82,8 @@ async fn the_stack_is_the_last_middleware() {
     assert_eq!(first.text().await.unwrap(), r#"{"ok":true,"received":10}"#);
     assert_eq!(second.text().await.unwrap(), r#"{"ok":true,"received":10}"#);
     assert_eq!(calls.load(SeqCst), 2);
-    assert_eq!(api.seen().requests, 4);
-    assert_eq!(issuer.seen().issued, 2);
+    assert_eq!(api.stats().requests, 4);
+    assert_eq!(issuer.stats().issued, 2);
 }
 
 #[tokio::test]

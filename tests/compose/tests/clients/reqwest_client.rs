@@ -97,9 +97,9 @@ async fn it_reaches_the_token_endpoint() {
         issuer.origin().parse().unwrap(),
     );
 
-    own.build().handle().warm().await.unwrap();
+    own.build().handle().prefetch().await.unwrap();
 
-    assert_eq!(issuer.seen().issued, 1);
+    assert_eq!(issuer.stats().issued, 1);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn it_follows_no_redirects_whatever_the_builder_said() {
     let response = client.oneshot(request.unwrap()).await.unwrap();
 
     assert_eq!(response.status(), StatusCode::FOUND);
-    assert_eq!(api.seen().requests, 1);
+    assert_eq!(api.stats().requests, 1);
 }
 
 /// Below the layers nobody asks us: what reqwest does there by default is pinned here, for the guide `security`.
@@ -212,7 +212,7 @@ where
     let attempts = [&ordinary, &replayed, &throttled].map(Attempts::of);
     assert_eq!(attempts, [1, 2, 2]);
     assert_eq!(lengths(api), [10; 5]);
-    assert_eq!(issuer.seen().issued, 2);
+    assert_eq!(issuer.stats().issued, 2);
     let answer = throttled.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(answer, r#"{"ok":true,"received":10}"#);
 }

@@ -12,7 +12,7 @@ use axum::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower::Service;
-use tower_m2m::test_util::TokenBook;
+use tower_m2m::test_util::TokenRegistry;
 
 /// A running server; stops when it is dropped.
 pub(crate) struct Served(JoinHandle<()>);
@@ -42,7 +42,7 @@ where
 }
 
 /// `router` behind a check of tokens.
-pub(crate) fn guarded(router: Router, tokens: TokenBook) -> Router {
+pub(crate) fn guarded(router: Router, tokens: TokenRegistry) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| {
         let value = request.headers().get(AUTHORIZATION);
         let token = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));

@@ -36,7 +36,7 @@ async fn a_unary_call_carries_the_token() {
     let answer = client.check(HealthCheckRequest::default()).await.unwrap();
 
     assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
-    assert_eq!(server.issuer.seen().issued, 1);
+    assert_eq!(server.issuer.stats().issued, 1);
 }
 
 #[tokio::test]
@@ -51,13 +51,13 @@ async fn a_unary_call_whose_token_was_refused_is_sent_again() {
             .map_request(|request: Request<_>| request.map(Body::new))
             .service(server.channel()),
     );
-    tokens.warm().await.unwrap();
+    tokens.prefetch().await.unwrap();
     server.issuer.revoke_all();
 
     let answer = client.check(HealthCheckRequest::default()).await.unwrap();
 
     assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
-    assert_eq!(server.issuer.seen().issued, 2);
+    assert_eq!(server.issuer.stats().issued, 2);
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn without_an_assumed_origin_nothing_is_sent() {
         .unwrap_err();
 
     assert!(status.to_string().contains("assume_origin"), "{status}");
-    assert_eq!(server.issuer.seen().token_requests, 0);
+    assert_eq!(server.issuer.stats().token_requests, 0);
 }
 
 #[tokio::test]
