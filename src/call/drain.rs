@@ -56,7 +56,7 @@ pub(crate) fn drain_limit(deadline: Option<Duration>) -> Duration {
 }
 
 /// Waits. Without a runtime there are no timers, and it returns at once.
-pub(crate) async fn pause(wait: Duration) {
+pub(crate) async fn sleep_on_runtime(wait: Duration) {
     if !wait.is_zero() && Handle::try_current().is_ok() {
         sleep(wait).await;
     }

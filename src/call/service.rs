@@ -41,7 +41,7 @@ where
         }
         Ok(Begin::Wait(call, pending)) => {
             let service = release_readiness(inner);
-            let send = NextSend::First(request);
+            let send = NextSend::Original(request);
             let policy = Arc::clone(policy);
             return ResponseFuture::slow(drive(policy, call, pending, service, send));
         }

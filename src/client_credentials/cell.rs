@@ -392,7 +392,7 @@ impl Lead {
     }
 
     /// Returns the fetch to run.
-    pub(crate) fn flight(&self) -> &Arc<InFlightFetch> {
+    pub(crate) fn fetch(&self) -> &Arc<InFlightFetch> {
         &self.flight
     }
 

@@ -20,28 +20,28 @@ use crate::{clock::add_capped, sync::Mutex};
 /// Copy of the header for the requests of one thread. It has its own allocation, so that other threads do not write to
 /// its reference count.
 #[derive(Debug)]
-pub(super) struct LocalCache(Mutex<Local>);
+pub(super) struct LocalCache(Mutex<LocalState>);
 
 /// State of the local cache.
 #[derive(Debug)]
-struct Local {
+struct LocalState {
     /// The copy; `None` before the first request.
-    copy: Option<Copied>,
+    copy: Option<LocalCopy>,
     /// By origin, when a success is next reported; `None` before the first.
     report_at: Box<[Option<Instant>]>,
 }
 
 /// A copied header, and how long it may be used.
 #[derive(Debug)]
-struct Copied {
+struct LocalCopy {
     /// The header value, marked sensitive.
     header: HeaderValue,
     /// Hash of the token.
-    identity: TokenFingerprint,
+    fingerprint: TokenFingerprint,
     /// Generation of the shared cache. The copy is invalid once that has changed.
-    changes: u64,
+    generation: u64,
     /// Time from which the copy is invalid.
-    until: Instant,
+    valid_until: Instant,
 }
 
 impl LocalCache {
@@ -49,7 +49,7 @@ impl LocalCache {
     pub(super) fn new(origins: usize) -> Self {
         let report_at = vec![None; origins].into();
         let copy = None;
-        Self(Mutex::new(Local { copy, report_at }))
+        Self(Mutex::new(LocalState { copy, report_at }))
     }
 
     /// Returns the header with the usable token, if there is one, for a request that is sent to `origin` now.
@@ -65,16 +65,16 @@ impl LocalCache {
         let changes = tokens.cache.generation();
         // Contended only if threads outnumber shards. The shared cache is read then.
         if let Ok(mut local) = self.0.try_lock()
-            && let Local {
+            && let LocalState {
                 copy: Some(copy),
                 report_at,
             } = &mut *local
-            && copy.changes == changes
-            && now < copy.until
+            && copy.generation == changes
+            && now < copy.valid_until
         {
             let sent = SentWith {
-                report: is_due(report_at, origin, now),
-                ..SentWith::new(copy.identity, now)
+                report: report_due(report_at, origin, now),
+                ..SentWith::new(copy.fingerprint, now)
             };
             return Some((copy.header.clone(), sent));
         }
@@ -102,12 +102,12 @@ impl LocalCache {
             .left(now, tokens.clock.wall_clock())
             .unwrap_or(MAX_AGE);
         if let Ok(mut local) = self.0.try_lock() {
-            local.copy = Some(Copied {
+            local.copy = Some(LocalCopy {
                 header: header.clone(),
-                identity: token.fingerprint,
-                changes,
+                fingerprint: token.fingerprint,
+                generation: changes,
                 // Never past the expiry, however short the remaining lifetime is.
-                until: add_capped(now, fresh_for.clamp(MIN_AGE, MAX_AGE).min(left)),
+                valid_until: add_capped(now, fresh_for.clamp(MIN_AGE, MAX_AGE).min(left)),
             });
         }
         Some((header, token.fingerprint))
@@ -115,7 +115,7 @@ impl LocalCache {
 }
 
 /// Returns whether to report a success of a request that is sent now, and records it as reported.
-fn is_due(report_at: &mut [Option<Instant>], origin: usize, now: Instant) -> bool {
+fn report_due(report_at: &mut [Option<Instant>], origin: usize, now: Instant) -> bool {
     // Unreachable for an allowed origin.
     let Some(at) = report_at.get_mut(origin) else {
         return true;
@@ -168,7 +168,7 @@ mod tests {
     }
 
     /// With a token of this life in the cell.
-    async fn near(life: Option<Duration>, clock: &Counting) -> AuthPolicy {
+    async fn local_cache(life: Option<Duration>, clock: &Counting) -> AuthPolicy {
         let mut token = AccessToken::new("key");
         if let Some(life) = life {
             token = token.expires_in(life);
@@ -184,7 +184,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_copy_is_used_for_a_second_and_until_the_cell_changes() {
         let clock = Counting::default();
-        let near = near(None, &clock).await;
+        let near = local_cache(None, &clock).await;
         let now = SystemClock.now();
         // Whether a copy is taken for a request that is sent then.
         let takes = |at: Duration| {
@@ -208,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_copy_is_not_used_when_the_token_has_expired() {
-        let near = near(Some(2 * SECOND), &Counting::default()).await;
+        let near = local_cache(Some(2 * SECOND), &Counting::default()).await;
         let now = SystemClock.now();
 
         assert!(near.token(now + 1999 * MS, 0).is_some());
@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_success_is_worth_telling_every_tenth_of_a_second() {
-        let near = near(None, &Counting::default()).await;
+        let near = local_cache(None, &Counting::default()).await;
         let now = SystemClock.now();
         let tells = |at: u32| near.token(now + at * MS, 0).unwrap().1.report;
         // Whoever takes a copy tells in any case.
@@ -233,6 +233,6 @@ mod tests {
             assert_eq!(tells(at), told, "{at}");
         }
         let mut none = Vec::new();
-        assert!(is_due(&mut none, 0, now));
+        assert!(report_due(&mut none, 0, now));
     }
 }

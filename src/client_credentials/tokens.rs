@@ -231,7 +231,7 @@ impl Refresher {
     fn spawn_fetch(self: &Arc<Self>, lead: Lead) -> Result<(), TokenError> {
         let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
         let credential = self.cache.settings().credential.as_deref();
-        let reason = lead.flight().reason().as_str();
+        let reason = lead.fetch().reason().as_str();
         let flying = span::fetch_span(credential, reason, Arc::clone(self).run_fetch(lead));
         self.register(&runtime.spawn(flying).abort_handle());
         Ok(())
@@ -253,7 +253,7 @@ impl Refresher {
 
     /// Runs a fetch, publishes its result and emits an event. Its task is aborted by a shutdown.
     async fn run_fetch(self: Arc<Self>, lead: Lead) {
-        let flight = Arc::clone(lead.flight());
+        let flight = Arc::clone(lead.fetch());
         let reason = flight.reason();
         let credential = self.cache.settings().credential.as_deref();
         let fetched = self.fetch_with_timeout(&flight).await;

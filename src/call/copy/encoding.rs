@@ -22,10 +22,10 @@ pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let authority = uri.authority().map_or("", Authority::as_str);
     let mut encoder = Encoder { bytes, end: 0 };
-    encoder.put(request.method().as_str(), authority.as_bytes(), false)?;
-    encoder.put(uri.scheme_str().unwrap_or_default(), path.as_bytes(), false)?;
+    encoder.encode(request.method().as_str(), authority.as_bytes(), false)?;
+    encoder.encode(uri.scheme_str().unwrap_or_default(), path.as_bytes(), false)?;
     for (name, value) in request.headers() {
-        encoder.put(name.as_str(), value.as_bytes(), value.is_sensitive())?;
+        encoder.encode(name.as_str(), value.as_bytes(), value.is_sensitive())?;
     }
     // Header names are not empty, so that the zeros that follow mark the end.
     Some(())
@@ -34,17 +34,17 @@ pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
 /// Decodes the head in `bytes`. `None` if they were not written by `write`.
 pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Option<Parts> {
     let mut decoder = Decoder(bytes);
-    let (method, authority, _) = decoder.take()?;
-    let (scheme, path, _) = decoder.take()?;
+    let (method, authority, _) = decoder.decode()?;
+    let (scheme, path, _) = decoder.decode()?;
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method).ok()?;
     let mut uri = http::uri::Parts::default();
-    uri.scheme = given(scheme, Scheme::try_from)?;
-    uri.authority = given(authority, Authority::try_from)?;
-    uri.path_and_query = given(path, PathAndQuery::try_from)?;
+    uri.scheme = optional(scheme, Scheme::try_from)?;
+    uri.authority = optional(authority, Authority::try_from)?;
+    uri.path_and_query = optional(path, PathAndQuery::try_from)?;
     *request.uri_mut() = Uri::from_parts(uri).ok()?;
     // An empty name is the end: the array continues with zeros.
-    while let Some((name, value, sensitive)) = decoder.take().filter(|(name, ..)| !name.is_empty())
+    while let Some((name, value, sensitive)) = decoder.decode().filter(|(name, ..)| !name.is_empty())
     {
         let name = HeaderName::from_bytes(name).ok()?;
         let mut value = HeaderValue::from_bytes(value).ok()?;
@@ -59,8 +59,8 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
 /// Decodes only the method, and the path with its query.
 pub(super) fn method_and_path(bytes: &[u8]) -> Option<(&str, &str)> {
     let mut decoder = Decoder(bytes);
-    let (method, ..) = decoder.take()?;
-    let (_, path, _) = decoder.take()?;
+    let (method, ..) = decoder.decode()?;
+    let (_, path, _) = decoder.decode()?;
     let method = std::str::from_utf8(method).ok()?;
     Some((method, std::str::from_utf8(path).ok()?))
 }
@@ -76,13 +76,13 @@ struct Encoder<'a> {
 impl Encoder<'_> {
     /// Writes two strings after their lengths. `flag` is stored in the highest bit. `None` if they do not fit.
     #[inline]
-    fn put(&mut self, first: &str, second: &[u8], flag: bool) -> Option<()> {
-        let end = self.end + LENGTHS + first.len() + second.len();
+    fn encode(&mut self, first: &str, second: &[u8], flag: bool) -> Option<()> {
+        let end = self.end + LENGTHS_SIZE + first.len() + second.len();
         // One bounds check for all parts. Lengths that fit into an array fit into 31 bits.
         let place = self.bytes.get_mut(self.end..end)?;
         let (lengths, place) = place.split_first_chunk_mut()?;
         let (first_part, second_part) = place.split_at_mut_checked(first.len())?;
-        let both = first.len() as u64 | (second.len() as u64) << 32 | u64::from(flag) << SENSITIVE;
+        let both = first.len() as u64 | (second.len() as u64) << 32 | u64::from(flag) << SENSITIVE_BIT;
         *lengths = both.to_le_bytes();
         first_part.copy_from_slice(first.as_bytes());
         second_part.copy_from_slice(second);
@@ -96,19 +96,19 @@ struct Decoder<'a>(&'a [u8]);
 
 impl<'a> Decoder<'a> {
     /// Reads two strings and the flag. `None` at the end.
-    fn take(&mut self) -> Option<(&'a [u8], &'a [u8], bool)> {
+    fn decode(&mut self) -> Option<(&'a [u8], &'a [u8], bool)> {
         let (lengths, rest) = self.0.split_first_chunk()?;
         let both = u64::from_le_bytes(*lengths);
         let (first, second) = (both & MAX_LENGTH, both >> 32 & MAX_LENGTH);
         let (first, rest) = rest.split_at_checked(usize::try_from(first).ok()?)?;
         let (second, rest) = rest.split_at_checked(usize::try_from(second).ok()?)?;
         self.0 = rest;
-        Some((first, second, both >> SENSITIVE == 1))
+        Some((first, second, both >> SENSITIVE_BIT == 1))
     }
 }
 
 /// Parses a part of the URI. Empty text stands for a missing part. `None` if it is malformed.
-fn given<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> Option<Option<T>> {
+fn optional<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> Option<Option<T>> {
     match part {
         b"" => Some(None),
         part => parse(part).ok().map(Some),
@@ -116,9 +116,9 @@ fn given<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> 
 }
 
 /// Size of two lengths, in bytes.
-const LENGTHS: usize = 8;
+const LENGTHS_SIZE: usize = 8;
 /// Bit of the two lengths that marks a sensitive value.
-const SENSITIVE: u32 = 63;
+const SENSITIVE_BIT: u32 = 63;
 /// Mask of one length, which is also its maximum.
 const MAX_LENGTH: u64 = (1 << 31) - 1;
 
@@ -128,19 +128,19 @@ mod tests {
 
     use super::*;
 
-    fn written(request: &Request<()>) -> Vec<u8> {
+    fn encoded(request: &Request<()>) -> Vec<u8> {
         let mut bytes = vec![0; 4096];
         write(request, &mut bytes).unwrap();
         bytes
     }
 
-    fn copy(request: &Request<()>) -> Parts {
-        let bytes = written(request);
+    fn another(request: &Request<()>) -> Parts {
+        let bytes = encoded(request);
         read(&bytes, request.version(), Extensions::new()).unwrap()
     }
 
     fn is_same(request: &Request<()>) -> bool {
-        let parts = copy(request);
+        let parts = another(request);
         let sensitive = |headers: &http::HeaderMap| {
             headers
                 .values()
@@ -176,7 +176,7 @@ mod tests {
             value.set_sensitive(sensitive);
             let request = Request::builder().header("a", value).body(()).unwrap();
 
-            let copied = &copy(&request).headers["a"];
+            let copied = &another(&request).headers["a"];
 
             assert_eq!(copied, "b");
             assert_eq!(copied.is_sensitive(), sensitive);
@@ -186,9 +186,9 @@ mod tests {
     #[test]
     fn a_buffer_of_another_size_is_no_danger() {
         let request = Request::builder().header("a", "b").body(()).unwrap();
-        let long = written(&request);
+        let long = encoded(&request);
         // Three pairs of lengths, `GET`, `/`, `a`, `b`.
-        let needed = 3 * LENGTHS + 6;
+        let needed = 3 * LENGTHS_SIZE + 6;
 
         assert!(read(&long, Version::HTTP_11, Extensions::new()).is_some());
         assert!(read(&long[..needed], Version::HTTP_11, Extensions::new()).is_some());

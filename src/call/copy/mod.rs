@@ -74,7 +74,7 @@ impl<S, B: ReplayableBody> Resend for StoredCopy<S, B> {
     }
 
     fn method_and_path(&self) -> Option<(&str, &str)> {
-        match &self.0.long {
+        match &self.0.oversized_head {
             Some(head) => Some((head.method.as_str(), head.uri.path())),
             None => encoding::method_and_path(&self.0.head),
         }
@@ -96,7 +96,7 @@ fn head_of<B>(request: &Request<B>) -> Parts {
 #[derive(Debug)]
 pub(crate) enum NextSend<B> {
     /// The original request, for the first attempt.
-    First(Request<B>),
+    Original(Request<B>),
     /// The copy, for further attempts.
     Copy(RequestCopy<B>),
 }
@@ -105,7 +105,7 @@ impl<B: ReplayableBody> NextSend<B> {
     /// Returns the request, and a copy for the attempt after it if one is needed and the body can be cloned.
     pub(crate) fn into_request(self, needs_copy: bool) -> (Request<B>, Option<RequestCopy<B>>) {
         match self {
-            Self::First(request) => {
+            Self::Original(request) => {
                 // The original is sent, and the copy is kept.
                 let copy = needs_copy.then(|| RequestCopy::of(&request)).flatten();
                 (request, copy)
@@ -123,22 +123,22 @@ impl<B: ReplayableBody> NextSend<B> {
 ///
 /// Nearly all requests pay for one and few use it. It is one allocation: the head is encoded into a byte array of 512,
 /// 1024 or 4096 bytes. A longer head is cloned, in a further allocation.
-pub(crate) struct StoredCopy<S, B>(Box<Flat<S, B, [u8]>>);
+pub(crate) struct StoredCopy<S, B>(Box<EncodedParts<S, B, [u8]>>);
 
 /// Contents of a [`StoredCopy`]. `H` is the byte array with the encoded head.
-struct Flat<S, B, H: ?Sized> {
+struct EncodedParts<S, B, H: ?Sized> {
     /// Taken when the request is sent again.
-    parts: Option<FlatParts<S, B>>,
+    parts: Option<RawParts<S, B>>,
     /// HTTP version of the request.
     version: Version,
     /// A head that is too long for any array.
-    long: Option<Box<Parts>>,
+    oversized_head: Option<Box<Parts>>,
     /// The encoded head. Zeros follow it.
     head: H,
 }
 
 /// Service, body and extensions, which are not encoded.
-type FlatParts<S, B> = (S, B, Extensions);
+type RawParts<S, B> = (S, B, Extensions);
 
 impl<S: Clone, B: ReplayableBody> StoredCopy<S, B> {
     /// Copies `request` and clones `service`. `None` if the body cannot be cloned.
@@ -149,36 +149,36 @@ impl<S: Clone, B: ReplayableBody> StoredCopy<S, B> {
             request.extensions().clone(),
         );
         // Trying the next size is rare, and costs less than measuring every head first.
-        let flat = Flat::<S, B, [u8; 512]>::of(parts, request)
-            .or_else(|parts| Flat::<S, B, [u8; 1024]>::of(parts, request))
-            .or_else(|parts| Flat::<S, B, [u8; 4096]>::of(parts, request));
+        let flat = EncodedParts::<S, B, [u8; 512]>::of(parts, request)
+            .or_else(|parts| EncodedParts::<S, B, [u8; 1024]>::of(parts, request))
+            .or_else(|parts| EncodedParts::<S, B, [u8; 4096]>::of(parts, request));
         Some(Self(flat.unwrap_or_else(|parts| {
-            let mut flat = Box::<Flat<S, B, [u8; 0]>>::default();
+            let mut flat = Box::<EncodedParts<S, B, [u8; 0]>>::default();
             flat.parts = parts;
-            flat.long = Some(Box::new(head_of(request)));
+            flat.oversized_head = Some(Box::new(head_of(request)));
             flat
         })))
     }
 }
 
-impl<S, B, const N: usize> Default for Flat<S, B, [u8; N]> {
+impl<S, B, const N: usize> Default for EncodedParts<S, B, [u8; N]> {
     fn default() -> Self {
         Self {
             parts: None,
             version: Version::default(),
-            long: None,
+            oversized_head: None,
             head: [0; N],
         }
     }
 }
 
-impl<S, B, const N: usize> Flat<S, B, [u8; N]> {
+impl<S, B, const N: usize> EncodedParts<S, B, [u8; N]> {
     /// Encodes the head of `request` and stores it with `parts`. Returns the parts if the head is longer than the
     /// array.
     fn of(
-        parts: impl Into<Option<FlatParts<S, B>>>,
+        parts: impl Into<Option<RawParts<S, B>>>,
         request: &Request<B>,
-    ) -> Result<Box<Flat<S, B, [u8]>>, Option<FlatParts<S, B>>> {
+    ) -> Result<Box<EncodedParts<S, B, [u8]>>, Option<RawParts<S, B>>> {
         // Created in place: `Box::new` would move the whole array.
         let mut flat = Box::<Self>::default();
         flat.parts = parts.into();
@@ -200,7 +200,7 @@ impl<S, B: ReplayableBody> StoredCopy<S, B> {
     /// Decodes the copy, and returns it with the service. An encoded head can always be decoded.
     pub(crate) fn into_copy(mut self) -> Option<(S, RequestCopy<B>)> {
         let (service, body, extensions) = self.0.parts.take()?;
-        let head = match self.0.long.take() {
+        let head = match self.0.oversized_head.take() {
             Some(head) => *head,
             None => encoding::read(&self.0.head, self.0.version, extensions)?,
         };

@@ -138,7 +138,7 @@ fn one_leads_and_the_others_wait_for_the_same_outcome() {
 fn no_more_wait_than_may_and_who_leaves_makes_room() {
     let world = World::empty();
     let lead = world.guard();
-    let waiter = || Waiter::new(Arc::clone(lead.flight()), 2);
+    let waiter = || Waiter::new(Arc::clone(lead.fetch()), 2);
     let first = waiter().unwrap();
     let second = waiter().unwrap();
 
@@ -153,7 +153,7 @@ fn no_more_wait_than_may_and_who_leaves_makes_room() {
 fn a_lead_that_is_dropped_tells_those_who_wait_at_once() {
     let world = World::empty();
     let lead = world.guard();
-    let waiter = Waiter::new(Arc::clone(lead.flight()), 1).unwrap();
+    let waiter = Waiter::new(Arc::clone(lead.fetch()), 1).unwrap();
 
     drop(lead);
 
@@ -165,7 +165,7 @@ fn a_lead_that_is_dropped_tells_those_who_wait_at_once() {
 fn a_flight_is_overdue_a_second_after_its_deadline_and_then_comes_too_late() {
     let mut world = World::empty();
     let first = world.guard();
-    let waiter = Waiter::new(Arc::clone(first.flight()), 1).unwrap();
+    let waiter = Waiter::new(Arc::clone(first.fetch()), 1).unwrap();
 
     world.now += 31 * SECOND - MS;
     assert!(matches!(world.acquire(), Acquire::Wait(_, None)));
@@ -209,9 +209,9 @@ fn a_dropped_token_is_not_used_and_is_known_to_the_next_fetch() {
 
     let lead = world.guard();
 
-    assert_eq!(lead.flight().reason(), FetchReason::Cold);
-    assert_eq!(lead.flight().cache().invalidated, Some(fingerprint("a")));
-    assert!(lead.flight().cache().current.is_none());
+    assert_eq!(lead.fetch().reason(), FetchReason::Cold);
+    assert_eq!(lead.fetch().cache().invalidated, Some(fingerprint("a")));
+    assert!(lead.fetch().cache().current.is_none());
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_fetch_knows_what_the_cell_held_when_it_began() {
 
     let lead = world.forced();
 
-    let state = lead.flight().cache();
+    let state = lead.fetch().cache();
     assert_eq!(
         state.current.as_ref().map(|token| token.fingerprint),
         Some(fingerprint("a"))
@@ -228,15 +228,15 @@ fn a_fetch_knows_what_the_cell_held_when_it_began() {
     assert_eq!(state.invalidated, None);
     assert_eq!(state.cooldown, 10 * SECOND);
     assert_eq!(state.refresh_before, 30 * SECOND);
-    assert_eq!(lead.flight().deadline(), world.now + 30 * SECOND);
-    assert_eq!(lead.flight().began(), world.now);
+    assert_eq!(lead.fetch().deadline(), world.now + 30 * SECOND);
+    assert_eq!(lead.fetch().began(), world.now);
 }
 
 #[test]
 fn nobody_renews_early_beside_a_flight_or_after_the_end() {
     let world = World::with("a");
     let lead = world.early().unwrap();
-    assert_eq!(lead.flight().reason(), FetchReason::Early);
+    assert_eq!(lead.fetch().reason(), FetchReason::Early);
     assert!(world.early().is_none());
     drop(lead);
     assert!(world.early().is_some());
@@ -257,7 +257,7 @@ fn an_early_renewal_that_failed_is_tried_again_after_its_back_off() {
     world.now += SECOND;
     let lead = world.early().unwrap();
 
-    assert!(!lead.flight().is_recheck());
+    assert!(!lead.fetch().is_recheck());
     assert_eq!(world.usable(), Some(fingerprint("a")));
 }
 
@@ -270,8 +270,8 @@ fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_ba
         assert!(world.early().is_none());
         world.now += MS;
         let lead = world.early().unwrap();
-        assert!(lead.flight().is_recheck());
-        let waiter = Waiter::new(Arc::clone(lead.flight()), 1).unwrap();
+        assert!(lead.fetch().is_recheck());
+        let waiter = Waiter::new(Arc::clone(lead.fetch()), 1).unwrap();
         let outcome = lead.unchanged(world.at());
         assert!(matches!(outcome, Some(Outcome::Unchanged(_))));
         assert!(matches!(outcome(&waiter), Some(Outcome::Unchanged(_))));
@@ -279,7 +279,7 @@ fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_ba
 
     // 36 s with its jitter.
     world.now += 26 * SECOND;
-    assert!(!world.early().unwrap().flight().is_recheck());
+    assert!(!world.early().unwrap().fetch().is_recheck());
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_back_off_ends_while_the_machine_is_suspended() {
     world.wall += SECOND;
     let lead = world.guard();
 
-    assert!(!lead.flight().is_recheck());
+    assert!(!lead.fetch().is_recheck());
     world.fail(lead, transient());
     let failure = world.cache.status(world.at()).failure.unwrap();
     assert!(

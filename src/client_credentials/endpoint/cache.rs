@@ -33,7 +33,7 @@ impl TokenEndpoint {
         let identity = identity
             .field("issuer", self.issuer.as_deref().unwrap_or_default())
             .nested("grant", &self.grant.cache_key().await?)
-            .nested("auth", &self.auth.cache_identity().await?);
+            .nested("auth", &self.auth.cache_key().await?);
         let identity = match &certificate {
             Certificate::None => identity.field("certificate", "none"),
             Certificate::Unknown => identity.field("certificate", "unknown"),

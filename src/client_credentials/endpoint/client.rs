@@ -14,7 +14,7 @@ pub(super) enum Client {
     Service(Transport),
     #[cfg(feature = "https")]
     /// The default client of this crate.
-    Own(DefaultClient),
+    Default(DefaultClient),
     #[cfg(not(feature = "https"))]
     /// No client. A fetch reports that a client is missing.
     None,
@@ -28,7 +28,7 @@ impl Client {
             *self = Self::default();
         }
         match self {
-            Self::Own(own) => own,
+            Self::Default(own) => own,
             Self::Service(_) => unreachable!("replaced above"),
         }
     }
@@ -40,7 +40,7 @@ impl Client {
         match self {
             Self::Service(_) => Certificate::Unknown,
             #[cfg(feature = "https")]
-            Self::Own(own) => own.certificate().await,
+            Self::Default(own) => own.certificate().await,
             #[cfg(not(feature = "https"))]
             Self::None => Certificate::None,
         }
@@ -55,7 +55,7 @@ impl Client {
         match self {
             Self::Service(transport) => Ok(transport.clone().into()),
             #[cfg(feature = "https")]
-            Self::Own(own) => own.ready().await,
+            Self::Default(own) => own.ready().await,
             #[cfg(not(feature = "https"))]
             Self::None => Err(TokenError::configuration(
                 "was not sent: this build has no https client; pass yours with `.service(..)`, or enable the feature \
@@ -70,7 +70,7 @@ impl Client {
     pub(super) async fn changed(&self) -> bool {
         match self {
             #[cfg(feature = "https")]
-            Self::Own(own) => own.changed().await,
+            Self::Default(own) => own.changed().await,
             _ => false,
         }
     }
@@ -79,7 +79,7 @@ impl Client {
 impl Default for Client {
     fn default() -> Self {
         #[cfg(feature = "https")]
-        return Self::Own(DefaultClient::default());
+        return Self::Default(DefaultClient::default());
         #[cfg(not(feature = "https"))]
         return Self::None;
     }

@@ -43,7 +43,7 @@ use super::{
 use crate::{
     Attempts, BoxError, Origin,
     backoff::Backoff,
-    call::drain::pause,
+    call::drain::sleep_on_runtime,
     clock::add_capped,
     error::Classifier,
     misuse::{Misuse, Usage},
@@ -311,7 +311,7 @@ impl Limiter {
                 Err(self.too_long(call, add_capped(now, wait), now))
             }
             Some(Slot::After(wait)) if !wait.is_zero() => {
-                pause(wait).await;
+                sleep_on_runtime(wait).await;
                 Ok(ticket)
             }
             Some(Slot::After(_)) | None => Ok(ticket),

@@ -47,9 +47,9 @@ fn a_refused_token_is_not_used_until_another_is_there() {
     let world = World::with("a");
     let lead = world.replacing("a", 0);
 
-    assert_eq!(lead.flight().reason(), FetchReason::Rejected);
+    assert_eq!(lead.fetch().reason(), FetchReason::Rejected);
     assert_eq!(
-        lead.flight().rejected().map(RejectedToken::fingerprint),
+        lead.fetch().rejected().map(RejectedToken::fingerprint),
         Some(fingerprint("a"))
     );
     assert_eq!(world.usable(), None);
@@ -202,8 +202,8 @@ fn a_refused_token_that_is_no_longer_known_is_replaced_like_an_expired_one() {
 
     let lead = world.replacing("a", 0);
 
-    assert_eq!(lead.flight().reason(), FetchReason::Expired);
-    assert!(lead.flight().rejected().is_none());
+    assert_eq!(lead.fetch().reason(), FetchReason::Expired);
+    assert!(lead.fetch().rejected().is_none());
 }
 
 #[test]

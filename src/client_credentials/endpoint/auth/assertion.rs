@@ -53,7 +53,7 @@ impl ClientAuthentication for PreissuedAssertion {
         self.assertion.changed().await
     }
 
-    async fn cache_identity(&self) -> Option<CacheKey> {
+    async fn cache_key(&self) -> Option<CacheKey> {
         let assertion = self.assertion.peek().await?;
         Some(
             CacheKey::new(&self.assertion_type)

@@ -76,7 +76,7 @@ pub trait ClientAuthentication: Send + Sync + 'static {
     ///
     /// Default: `None`, with which tokens are not shared through a
     /// [`TokenStore`](crate::client_credentials::TokenStore).
-    fn cache_identity(&self) -> impl Future<Output = Option<CacheKey>> + Send {
+    fn cache_key(&self) -> impl Future<Output = Option<CacheKey>> + Send {
         ready(None)
     }
 

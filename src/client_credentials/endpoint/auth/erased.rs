@@ -53,7 +53,7 @@ impl<T: ClientAuthentication> Erased for T {
     }
 
     fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>> {
-        Box::pin(self.cache_identity())
+        Box::pin(self.cache_key())
     }
 
     fn validate_of(&self) -> Result<(), TokenError> {

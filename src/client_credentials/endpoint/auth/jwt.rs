@@ -81,7 +81,7 @@ impl ClientAuthentication for SecretJwt {
         true
     }
 
-    async fn cache_identity(&self) -> Option<CacheKey> {
+    async fn cache_key(&self) -> Option<CacheKey> {
         let secret = self.secret.peek().await?;
         Some(
             CacheKey::new("client_secret_jwt")
@@ -154,7 +154,7 @@ impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
         true
     }
 
-    async fn cache_identity(&self) -> Option<CacheKey> {
+    async fn cache_key(&self) -> Option<CacheKey> {
         let key = self.signer.cache_key().await?;
         Some(
             CacheKey::new("private_key_jwt")

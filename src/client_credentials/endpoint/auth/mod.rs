@@ -249,7 +249,7 @@ impl ClientAuthentication for ClientAuth {
         self.method.needs_audience_of()
     }
 
-    async fn cache_identity(&self) -> Option<CacheKey> {
+    async fn cache_key(&self) -> Option<CacheKey> {
         self.method.cache_key_boxed().await
     }
 

@@ -121,7 +121,7 @@ impl ClientAuthentication for ClientSecret {
         self.secret.changed().await
     }
 
-    async fn cache_identity(&self) -> Option<CacheKey> {
+    async fn cache_key(&self) -> Option<CacheKey> {
         let secret = self.secret.peek().await?;
         let method = match self.method {
             Method::Basic => "basic",

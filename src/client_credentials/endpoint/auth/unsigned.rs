@@ -58,7 +58,7 @@ impl ClientAuthentication for NoSecret {
         self.methods
     }
 
-    async fn cache_identity(&self) -> Option<CacheKey> {
+    async fn cache_key(&self) -> Option<CacheKey> {
         let method = self.methods.first().unwrap_or(&"anonymous");
         Some(CacheKey::new(method).field("client_id", self.id.as_deref().unwrap_or_default()))
     }
