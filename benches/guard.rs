@@ -31,7 +31,7 @@ use tower_m2m::{
     client_credentials::{AccessToken, FetchContext, TokenError, TokenSource},
 };
 
-use support::{Answer, Immediate, Sent, block_on, credentials, request, warm};
+use support::{Answer, Immediate, Sent, block_on, credentials, prefetch, request};
 
 const ROUNDS: u64 = 1000;
 const PATHS: [&str; 6] = [
@@ -62,10 +62,10 @@ fn run(path: &str) -> f64 {
     let limits = RateLimitRetryLayer::new;
     match path {
         "bare" => count(Immediate),
-        "token" => count(warm(credentials().replay(false)).layer(Immediate)),
-        "token_replay" => count(warm(credentials()).layer(Immediate)),
+        "token" => count(prefetch(credentials().replay(false)).layer(Immediate)),
+        "token_replay" => count(prefetch(credentials()).layer(Immediate)),
         "limits" => count(limits().layer(Immediate)),
-        "both" => count(M2mLayer::new(limits(), warm(credentials())).layer(Immediate)),
+        "both" => count(M2mLayer::new(limits(), prefetch(credentials())).layer(Immediate)),
         "replay_after_401" => replays(),
         other => panic!("no such path: {other}"),
     }

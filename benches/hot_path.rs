@@ -21,7 +21,7 @@ use tower::{
 use tower_http::auth::AddAuthorizationLayer;
 use tower_m2m::{M2mLayer, RateLimitRetryLayer};
 
-use support::{Answer, Immediate, Sent, block_on, credentials, request, together, token, warm};
+use support::{Answer, Immediate, Sent, block_on, credentials, prefetch, request, together, token};
 
 /// A policy that copies each request and never uses the copy, as policies do when nothing goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +53,8 @@ where
     S::Future: Send,
 {
     let authorization = || AddAuthorizationLayer::bearer(&token());
-    let replay_off = || warm(credentials().replay(false));
-    let replay_on = || warm(credentials());
+    let replay_off = || prefetch(credentials().replay(false));
+    let replay_on = || prefetch(credentials());
     let limits = RateLimitRetryLayer::new;
     let inner_service = || service.clone();
 

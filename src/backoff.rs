@@ -32,7 +32,10 @@ impl Backoff {
     /// Jitter shortens each wait by up to half; see [`wait`](Self::wait).
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
-        Self { initial: first, max: longest }
+        Self {
+            initial: first,
+            max: longest,
+        }
     }
 
     /// Returns the wait after the first failure, before jitter.

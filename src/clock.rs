@@ -146,7 +146,10 @@ pub(crate) struct Moment {
 impl Moment {
     /// Creates the moment at which the clocks read `instant` and `wall`.
     pub(crate) fn new(instant: Instant, wall: SystemTime) -> Self {
-        Self { instant, wall_clock: wall }
+        Self {
+            instant,
+            wall_clock: wall,
+        }
     }
 
     /// Returns the monotonic clock's reading.
@@ -163,7 +166,10 @@ impl Moment {
     pub(crate) fn elapsed_since(self, earlier: Self) -> Duration {
         let monotonic = self.instant.saturating_duration_since(earlier.instant);
         // An error means that the wall clock stepped back: then only the monotonic clock counts.
-        let civil = self.wall_clock.duration_since(earlier.wall_clock).unwrap_or_default();
+        let civil = self
+            .wall_clock
+            .duration_since(earlier.wall_clock)
+            .unwrap_or_default();
         monotonic.max(civil)
     }
 
@@ -187,7 +193,10 @@ impl Moment {
     pub(crate) fn left(self, now: Self) -> Duration {
         // Zero on a clock once it has passed the deadline, so the smaller value is zero if either clock has.
         let monotonic = self.instant.saturating_duration_since(now.instant);
-        let civil = self.wall_clock.duration_since(now.wall_clock).unwrap_or_default();
+        let civil = self
+            .wall_clock
+            .duration_since(now.wall_clock)
+            .unwrap_or_default();
         monotonic.min(civil)
     }
 }
@@ -269,7 +278,10 @@ mod tests {
         assert_eq!(deadline, began.after(365 * 24 * HOUR));
         assert_eq!(deadline.left(began), 365 * 24 * HOUR);
         assert!(!deadline.has_passed(began.after(364 * 24 * HOUR)));
-        assert_eq!(add_capped(began.instant(), Duration::MAX), deadline.instant());
+        assert_eq!(
+            add_capped(began.instant(), Duration::MAX),
+            deadline.instant()
+        );
         assert_eq!(deadline.wall_clock(), began.wall_clock() + 365 * 24 * HOUR);
     }
 

@@ -95,7 +95,11 @@ impl Usage {
         place: &'static Location<'static>,
         name: Option<Arc<str>>,
     ) -> (Self, Option<Misuse>) {
-        let site = Site { kind, location: place, name };
+        let site = Site {
+            kind,
+            location: place,
+            name,
+        };
         let repeated = SITES.with(|built| built.begin(&site));
         // A misuse that was found at the place counts as this layer's report.
         let usage = Self {
@@ -112,7 +116,8 @@ impl Usage {
 
     /// Returns the misuse to report if a rate-limit layer wraps an `Inner`. Does not see through erased types.
     pub(crate) fn limits_around<Inner>(&self) -> Option<Misuse> {
-        let nested = self.should_inspect() && (contains::<Inner>(LIMITS_SERVICE) || contains::<Inner>(M2M_SERVICE));
+        let nested = self.should_inspect()
+            && (contains::<Inner>(LIMITS_SERVICE) || contains::<Inner>(M2M_SERVICE));
         nested.then(|| self.report_once(Misuse::Nested)).flatten()
     }
 
@@ -161,7 +166,8 @@ impl Usage {
     /// Returns whether to inspect the type of an inner service. Type names are long, and a layer may be applied often, so
     /// only the first few are inspected.
     fn should_inspect(&self) -> bool {
-        self.inspections.load(Relaxed) < MAX_INSPECTIONS && self.inspections.fetch_add(1, Relaxed) < MAX_INSPECTIONS
+        self.inspections.load(Relaxed) < MAX_INSPECTIONS
+            && self.inspections.fetch_add(1, Relaxed) < MAX_INSPECTIONS
     }
 }
 
@@ -231,7 +237,8 @@ impl SiteHistory for Vec<(Site, Streak)> {
     // Marks the place as reported, so that it is reported once.
     fn begin(&mut self, site: &Site) -> bool {
         let known = self.iter_mut().find(|(known, _)| known == site);
-        let due = known.filter(|(_, streak)| streak.short_lived >= SHORT_LIVED_THRESHOLD && !streak.reported);
+        let due = known
+            .filter(|(_, streak)| streak.short_lived >= SHORT_LIVED_THRESHOLD && !streak.reported);
         due.map(|(_, streak)| streak.reported = true).is_some()
     }
 
@@ -335,7 +342,9 @@ mod tests {
 
         type Mapped<S> = tower::util::MapErr<S, fn(())>;
         assert!(contains::<Mapped<RateLimitRetry<u8>>>(LIMITS_SERVICE));
-        assert!(contains::<Mapped<ClientCredentials<u8>>>(CREDENTIALS_SERVICE));
+        assert!(contains::<Mapped<ClientCredentials<u8>>>(
+            CREDENTIALS_SERVICE
+        ));
         assert!(contains::<M2m<Mapped<u8>>>(M2M_SERVICE));
         assert!(!contains::<Mapped<u8>>(LIMITS_SERVICE));
         assert!(!contains::<Mapped<M2m<u8>>>(CREDENTIALS_SERVICE));

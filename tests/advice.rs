@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode};
-use support::{Body, serving, get, post, send};
+use support::{Body, get, post, send, serving};
 use tokio::time::Instant;
 use tower::Layer;
 use tower_m2m::{

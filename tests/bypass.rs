@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Response, StatusCode, header::RETRY_AFTER};
-use support::{API, Body, Inner, Source, answering, api, get, layer, send, spawn, status_only};
+use support::{API, Body, Inner, Source, api, get, layer, send, serving, spawn, status_only};
 use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{
@@ -97,7 +97,7 @@ async fn a_refused_token_is_still_replaced() {
 
 /// An API that always gives this answer, which a minute's wait would help; and how often it was called.
 fn always(status: StatusCode) -> (Inner, Arc<std::sync::atomic::AtomicUsize>) {
-    answering(move |_| {
+    serving(move |_| {
         let mut response: Response<Body> = status_only(status);
         if !status.is_success() {
             response.headers_mut().insert(RETRY_AFTER, 60.into());

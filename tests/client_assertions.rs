@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, crypto::rust_crypto};
 use serde_json::Value;
-use support::server::{Asked, FIXED_SECONDS, Server, TOKEN_URL, handle};
+use support::server::{FIXED_SECONDS, RecordedRequest, Server, TOKEN_URL, handle};
 use tower_m2m::{
     ClientAuth, TokenEndpoint,
     client_credentials::{
@@ -39,7 +39,7 @@ async fn a_private_key_signs_in_every_algorithm_from_pem_and_from_jwk() {
 
             handle(endpoint).token().await.unwrap();
 
-            let verified = verified(&server.last(), name.parse().unwrap(), &public);
+            let verified = verified(&server.last_request(), name.parse().unwrap(), &public);
             assert!(verified.header.kid.unwrap().ends_with(id), "{name}");
             assert_eq!(
                 verified.header.typ.as_deref(),
@@ -78,7 +78,11 @@ async fn a_private_key_signs_from_der_and_behind_a_signer_as_well() {
                 .await
                 .unwrap();
 
-            verified(&server.last(), algorithm.as_str().parse().unwrap(), &public);
+            verified(
+                &server.last_request(),
+                algorithm.as_str().parse().unwrap(),
+                &public,
+            );
         }
         for wrong in [
             &der[..der.len() / 2],
@@ -100,7 +104,7 @@ async fn a_private_key_signs_from_der_and_behind_a_signer_as_well() {
         .unwrap();
 
     let public = DecodingKey::from_ec_pem(include_bytes!("keys/ec.pub")).unwrap();
-    verified(&server.last(), Algorithm::ES256, &public);
+    verified(&server.last_request(), Algorithm::ES256, &public);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,9 +123,9 @@ async fn a_client_secret_signs_and_stays_here() {
             .await
             .unwrap();
 
-        let asked = server.last();
+        let asked = server.last_request();
         assert_eq!(verified(&asked, name, &public).claims["sub"], "id");
-        assert_eq!(asked.one("client_secret"), None);
+        assert_eq!(asked.form_value("client_secret"), None);
         assert!(!asked.headers.contains_key("authorization"));
         assert!(!format!("{asked:?}").contains(SECRET));
     }
@@ -150,7 +154,7 @@ async fn a_private_key_that_is_replaced_is_read_again_and_one_that_is_damaged_ch
             *text.lock().unwrap() = replaced;
         }
         handle.refresh_now().await.unwrap();
-        let header = verified(&server.last(), Algorithm::ES256, &public).header;
+        let header = verified(&server.last_request(), Algorithm::ES256, &public).header;
         ids.push(header.kid);
     }
     *text.lock().unwrap() = "no key";
@@ -159,7 +163,7 @@ async fn a_private_key_that_is_replaced_is_read_again_and_one_that_is_damaged_ch
     assert_eq!(ids[0], None);
     assert!(ids[1].as_deref().is_some_and(|id| id.ends_with("-1")));
     assert_eq!(damaged.kind(), Kind::InvalidKey);
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.requests().len(), 2);
     assert!(handle.token().await.is_ok());
 }
 
@@ -174,7 +178,7 @@ async fn every_attempt_has_a_new_jti() {
     handle.refresh_now().await.unwrap();
 
     let [first, second] = [0, 1].map(|n| {
-        let claims = verified(&server.asked()[n], Algorithm::HS256, &public).claims;
+        let claims = verified(&server.requests()[n], Algorithm::HS256, &public).claims;
         claims["jti"].as_str().unwrap().to_owned()
     });
     assert_eq!(first.len(), 22);
@@ -197,7 +201,7 @@ async fn audience_and_type_follow_the_settings() {
 
         handle(endpoint).token().await.unwrap();
 
-        let verified = verified(&server.last(), Algorithm::HS256, &public);
+        let verified = verified(&server.last_request(), Algorithm::HS256, &public);
         assert_eq!(verified.claims["aud"], sent);
         assert_eq!(verified.header.typ, None);
     }
@@ -394,7 +398,11 @@ async fn signs(algorithm: KeyAlgorithm, text: &str, public: &DecodingKey) {
         let token = handle(endpoint).token().await;
 
         token.unwrap_or_else(|error| panic!("{error}: {text}"));
-        verified(&server.last(), algorithm.as_str().parse().unwrap(), public);
+        verified(
+            &server.last_request(),
+            algorithm.as_str().parse().unwrap(),
+            public,
+        );
     }
 }
 
@@ -414,19 +422,24 @@ fn keys_do_not_show() {
 }
 
 /// The assertion's header and claims, its signature verified.
-fn verified(asked: &Asked, algorithm: Algorithm, key: &DecodingKey) -> TokenData<Value> {
+fn verified(asked: &RecordedRequest, algorithm: Algorithm, key: &DecodingKey) -> TokenData<Value> {
     assert_eq!(
-        asked.one("client_assertion_type"),
+        asked.form_value("client_assertion_type"),
         Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
     );
-    assert_eq!(asked.one("client_id"), Some("id"));
+    assert_eq!(asked.form_value("client_id"), Some("id"));
     // An error means that another test of this process was first.
     let _ = rust_crypto::DEFAULT_PROVIDER.install_default();
     let mut validation = Validation::new(algorithm);
     validation.validate_aud = false;
     // The time of these tests stands still.
     validation.validate_exp = false;
-    jsonwebtoken::decode(asked.one("client_assertion").unwrap(), key, &validation).unwrap()
+    jsonwebtoken::decode(
+        asked.form_value("client_assertion").unwrap(),
+        key,
+        &validation,
+    )
+    .unwrap()
 }
 
 /// Algorithm, private key as PEM and as JWK, public key.

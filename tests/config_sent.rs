@@ -5,9 +5,9 @@ mod support;
 use http::StatusCode;
 use serde_json::{Value, json};
 use support::{
-    API, answering, get, send,
+    API, get, send,
     server::{self, Server},
-    status_only,
+    serving, status_only,
     temp_file::TempFile,
 };
 use tower::Layer;
@@ -25,7 +25,7 @@ async fn every_parameter_is_in_the_form() {
     }))
     .await;
 
-    let asked = server.last();
+    let asked = server.last_request();
     for (name, value) in [
         ("grant_type", "client_credentials"),
         ("client_id", "orders"),
@@ -36,9 +36,9 @@ async fn every_parameter_is_in_the_form() {
         ("tenant", "x"),
         ("login", "y"),
     ] {
-        assert_eq!(asked.one(name), Some(value), "{name}");
+        assert_eq!(asked.form_value(name), Some(value), "{name}");
     }
-    assert_eq!(asked.all("resource"), ["https://a", "https://b"]);
+    assert_eq!(asked.form_values("resource"), ["https://a", "https://b"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,13 +86,13 @@ async fn each_way_to_authenticate_sends_its_own() {
         keys["client_id"] = json!("orders");
         keys["token_url"] = json!("https://id.example/token");
 
-        let asked = fetch(&keys).await.last();
+        let asked = fetch(&keys).await.last_request();
 
         match sent.strip_prefix("Basic") {
             Some(_) => assert_eq!(asked.headers["authorization"], sent),
             None => {
-                assert!(asked.one(sent).is_some(), "{keys}");
-                assert_eq!(asked.one("client_id"), Some("orders"), "{keys}");
+                assert!(asked.form_value(sent).is_some(), "{keys}");
+                assert_eq!(asked.form_value("client_id"), Some("orders"), "{keys}");
             }
         }
     }
@@ -111,10 +111,10 @@ async fn a_secret_in_a_file_is_read_again_and_one_in_a_variable_once() {
     std::fs::write(file.path(), "second").unwrap();
     tokens.refresh_now().await.unwrap();
 
-    let asked = server.asked();
+    let asked = server.requests();
     let sent: Vec<_> = asked
         .iter()
-        .map(|asked| asked.one("client_secret"))
+        .map(|asked| asked.form_value("client_secret"))
         .collect();
     assert_eq!(sent, [Some("first"), Some("second")]);
 }
@@ -132,7 +132,10 @@ async fn a_secret_can_be_in_a_variable_of_another_name() {
 
     tokens(&server, &config).token().await.unwrap();
 
-    assert_eq!(server.last().one("client_secret"), Some("word"));
+    assert_eq!(
+        server.last_request().form_value("client_secret"),
+        Some("word")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,14 +177,17 @@ async fn grants_send_the_token_in_their_file() {
         keys["client_auth"] = json!("anonymous");
         keys["token_url"] = json!("https://id.example/token");
 
-        let asked = fetch(&keys).await.last();
+        let asked = fetch(&keys).await.last_request();
 
-        assert_eq!(asked.one(name), Some("jwt"));
-        assert_eq!(asked.one("client_id"), None);
+        assert_eq!(asked.form_value(name), Some("jwt"));
+        assert_eq!(asked.form_value("client_id"), None);
         let exchange = name == "subject_token";
-        assert_eq!(asked.one("subject_token_type"), exchange.then_some("urn:t"));
         assert_eq!(
-            asked.one("requested_token_type"),
+            asked.form_value("subject_token_type"),
+            exchange.then_some("urn:t")
+        );
+        assert_eq!(
+            asked.form_value("requested_token_type"),
             exchange.then_some("urn:r")
         );
     }
@@ -193,7 +199,7 @@ async fn other_token_types_are_taken_if_they_are_named() {
         "client_id": "orders", "client_secret": "word", "bearer_types": "JWT BearerToken",
         "token_url": "https://id.example/token",
     }));
-    let server = Server::answering(|_| {
+    let server = Server::serving(|_| {
         let answer = r#"{"access_token":"token","token_type":"BearerToken","expires_in":300}"#;
         (200, answer.to_owned())
     });
@@ -203,7 +209,7 @@ async fn other_token_types_are_taken_if_they_are_named() {
 
 #[tokio::test(start_paused = true)]
 async fn an_issuer_is_asked_for_its_token_endpoint() {
-    let server = Server::answering(|url| match url.contains("well-known") {
+    let server = Server::serving(|url| match url.contains("well-known") {
         true => (
             200,
             r#"{"issuer": "https://id.example", "token_endpoint": "https://id.example/found"}"#
@@ -217,7 +223,7 @@ async fn an_issuer_is_asked_for_its_token_endpoint() {
 
     tokens(&server, &read(&keys)).token().await.unwrap();
 
-    assert_eq!(server.last().url, "https://id.example/found");
+    assert_eq!(server.last_request().url, "https://id.example/found");
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +244,7 @@ async fn an_api_key_goes_into_its_header_without_a_token_endpoint() {
     ] {
         let mut keys = keys;
         keys["allowed_origins"] = json!(API);
-        let (api, calls) = answering(move |request| {
+        let (api, calls) = serving(move |request| {
             let right = request
                 .headers()
                 .get(header)
@@ -259,7 +265,7 @@ async fn an_assumed_origin_and_a_name_are_passed_on() {
     let config = read(&json!({
         "api_key_file": "/nowhere", "name": "orders", "allowed_origins": API, "assume_origin": API,
     }));
-    let (api, _) = answering(|_| std::future::ready(status_only(OK)));
+    let (api, _) = serving(|_| std::future::ready(status_only(OK)));
     let client = config.layer().unwrap().build().layer(api);
     let request = http::Request::get("/orders").body(support::Body::default());
 

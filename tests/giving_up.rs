@@ -22,7 +22,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
-use support::{Body, SECOND, answering, get, send, spawn, status_only, throttled};
+use support::{Body, SECOND, get, send, serving, spawn, status_only, throttled};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{
@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(110);
 
 #[tokio::test(start_paused = true)]
 async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
-    let (inner, calls) = answering(|request| {
+    let (inner, calls) = serving(|request| {
         std::future::ready(if request.uri().path() == "/spent" {
             let mut response = throttled("30");
             let headers = response.headers_mut();
@@ -46,8 +46,8 @@ async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
             status_only(StatusCode::OK)
         })
     });
-    let told = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&told);
+    let events = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&events);
     let service = RateLimitRetryLayer::builder()
         .permanent_if(|refusal| {
             assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -80,7 +80,7 @@ async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
     send(&service, get("/other")).await.unwrap();
 
     assert_eq!((began.elapsed(), calls.load(SeqCst)), (Duration::ZERO, 2));
-    assert_eq!(told.load(SeqCst), 1);
+    assert_eq!(events.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ async fn a_body_tells_that_a_quota_is_spent_and_still_arrives_whole() {
     let text = |n| format!(r#"{{"error":{{"code":"insufficient_quota"}}, "n":{n}}}"#);
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let n = counter.fetch_add(1, SeqCst);
         let body = Full::from(text(n));
         let mut response = Response::new(body);
@@ -269,7 +269,7 @@ async fn errors_are_retried_by_one_of_three_layers_and_come_out_as_they_are() {
 #[tokio::test(start_paused = true)]
 async fn an_outer_layer_may_wait_for_longer_than_an_inner_one() {
     let began = Instant::now();
-    let (inner, calls) = answering(move |_| {
+    let (inner, calls) = serving(move |_| {
         std::future::ready(if began.elapsed() < 60 * SECOND {
             throttled("60")
         } else {

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use http::StatusCode;
-use support::{Body, SECOND, Source, answering, api, get, layer, send, status_only, throttled};
+use support::{Body, SECOND, Source, api, get, layer, send, serving, status_only, throttled};
 use tower::{Layer, ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, M2mLayer, Misuse, RateLimitRetryLayer,
@@ -59,7 +59,7 @@ async fn the_right_order_is_not_reported() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_inside_limits_are_reported() {
-    let (service, _) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
+    let (service, _) = serving(|_| std::future::ready(status_only(StatusCode::OK)));
     let seen = Reported::default();
     let inner = RateLimitRetryLayer::new().layer(service);
     drop(limits_with_events(&seen).layer(inner.clone()));
@@ -76,7 +76,7 @@ async fn limits_that_a_box_hides_inside_credentials_are_found_when_a_dead_token_
     let source = Source::with_lifetime(300 * SECOND);
     let count = Arc::new(AtomicUsize::new(0));
     let issued = source.clone();
-    let (service, _) = answering(move |request| {
+    let (service, _) = serving(move |request| {
         std::future::ready(match count.fetch_add(1, SeqCst) {
             0 | 3 => throttled("1"),
             1 | 4 => status_only(StatusCode::UNAUTHORIZED),
@@ -108,7 +108,10 @@ async fn limits_that_a_box_hides_inside_limits_are_found_when_a_request_is_sent_
         })
     });
     let seen = Reported::default();
-    let inner = limits_builder_with_events(&seen).max_retries(0).build().layer(failing);
+    let inner = limits_builder_with_events(&seen)
+        .max_retries(0)
+        .build()
+        .layer(failing);
     let stack = RateLimitRetryLayer::new().layer(BoxCloneSyncService::new(inner));
 
     send(&stack, get("/")).await.unwrap();
@@ -177,7 +180,9 @@ impl Reported {
     }
 }
 
-fn with_events(builder: ClientCredentialsLayerBuilder) -> (Reported, ClientCredentialsLayerBuilder) {
+fn with_events(
+    builder: ClientCredentialsLayerBuilder,
+) -> (Reported, ClientCredentialsLayerBuilder) {
     let seen = Reported::default();
     let events = seen.clone();
     let builder = builder.on_event(move |event| {

@@ -317,7 +317,7 @@ async fn fetch_with(
     let outcome = handle.token().await;
 
     if outcome.is_ok() {
-        let seen = server.seen();
+        let seen = server.stats();
         let request = String::from_utf8_lossy(&seen.read);
         assert!(request.ends_with("client_id=id"), "{request}");
     }

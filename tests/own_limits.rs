@@ -16,7 +16,7 @@ use std::{
 
 use http::{Method, Request, StatusCode};
 use support::{
-    API, Body, Client, Inner, SECOND, answering, get, send, spawn, status_only, throttled,
+    API, Body, Client, Inner, SECOND, get, send, serving, spawn, status_only, throttled,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, service_fn};
@@ -55,7 +55,7 @@ async fn no_period_sees_more_than_it_should_however_long_requests_take() {
 async fn what_the_server_has_seen_is_charged_whatever_became_of_it() {
     let limited = || RateLimitRetryLayer::builder().limit(OwnLimit::per_second(5));
     // Refused for good.
-    let (inner, calls) = answering(|_| std::future::ready(throttled("60")));
+    let (inner, calls) = serving(|_| std::future::ready(throttled("60")));
     let service = limited().permanent_if(|_| true).build().layer(inner);
     assert_eq!(sent_in_a_second(&service, &calls).await, 5);
 
@@ -140,7 +140,7 @@ async fn requests_are_spaced_evenly_but_for_a_burst() {
 async fn no_more_are_under_way_than_allowed() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (count, high) = (Arc::clone(&now), Arc::clone(&most));
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let (count, high) = (Arc::clone(&count), Arc::clone(&high));
         async move {
             high.fetch_max(count.fetch_add(1, SeqCst) + 1, SeqCst);
@@ -235,12 +235,12 @@ async fn what_didit_documents_is_kept_until_it_says_otherwise() {
     drop(calls);
 
     // It says that it is more, or less.
-    for told in [450, 200] {
-        let (inner, arrivals) = announcing(told, 100);
+    for events in [450, 200] {
+        let (inner, arrivals) = announcing(events, 100);
         let service = didit(inner);
         let calls = many(&service, &Method::GET, "/");
         sleep(30 * SECOND).await;
-        assert_eq!(arrivals.lock().unwrap().len(), told as usize);
+        assert_eq!(arrivals.lock().unwrap().len(), events as usize);
         drop(calls);
     }
 }
@@ -268,7 +268,7 @@ fn many(service: &Service, method: &Method, path: &str) -> Vec<tokio::task::Join
 fn slow() -> (Inner, Arc<Mutex<Vec<Instant>>>) {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let (log, sent) = (Arc::clone(&arrivals), Arc::new(AtomicUsize::new(0)));
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let n = sent.fetch_add(1, SeqCst) as u64;
         let log = Arc::clone(&log);
         async move {
@@ -285,7 +285,7 @@ fn slow() -> (Inner, Arc<Mutex<Vec<Instant>>>) {
 fn announcing(limit: u32, millis: u64) -> (Inner, Arc<Mutex<Vec<Instant>>>) {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let mut log = log.lock().unwrap();
         log.push(Instant::now());
         let used = u32::try_from(log.len()).unwrap();

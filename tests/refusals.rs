@@ -13,7 +13,7 @@ use std::{
 };
 
 use http::{StatusCode, header};
-use support::{HOUR, Inner, SECOND, Source, answering, api, get, layer, post, send, status_only};
+use support::{HOUR, Inner, SECOND, Source, api, get, layer, post, send, serving, status_only};
 use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::client_credentials::{RejectionAction, TokenEvent};
@@ -44,7 +44,9 @@ async fn an_api_whose_clock_runs_ahead_is_served_with_tokens_of_a_few_seconds() 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_always_says_401_costs_two_requests_per_life_of_a_short_token() {
     let source = Source::with_lifetime(6 * SECOND);
-    let service = layer(&source).build().layer(rejecting_after(Duration::ZERO));
+    let service = layer(&source)
+        .build()
+        .layer(rejecting_after(Duration::ZERO));
 
     for _ in 0..600 {
         let response = send(&service, get("/")).await.unwrap();
@@ -93,9 +95,9 @@ async fn a_token_that_was_asked_for_by_hand_is_replaced_like_any_other() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_cannot_be_sent_again_tells_whether_another_token_is_asked_for() {
     let source = Source::with_lifetime(HOUR);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
-    let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
+    let (inner, _) = serving(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let service = layer(&source)
         .replay(false)
         .on_event(move |event: &TokenEvent<'_>| {
@@ -112,8 +114,12 @@ async fn a_request_that_cannot_be_sent_again_tells_whether_another_token_is_aske
     }
 
     assert_eq!(
-        *told.lock().unwrap(),
-        [RejectionAction::RefreshedOnly, RejectionAction::Returned, RejectionAction::Returned]
+        *events.lock().unwrap(),
+        [
+            RejectionAction::RefreshedOnly,
+            RejectionAction::Returned,
+            RejectionAction::Returned
+        ]
     );
     assert_eq!(source.fetches(), 2);
 }
@@ -121,7 +127,7 @@ async fn a_request_that_cannot_be_sent_again_tells_whether_another_token_is_aske
 /// An API that takes each token for `of_use` from the first time that it sees it.
 fn rejecting_after(of_use: Duration) -> Inner {
     let seen = Arc::new(Mutex::new(HashMap::new()));
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         let token = request.headers()[header::AUTHORIZATION].clone();
         let mut seen = seen.lock().unwrap();
         let first = *seen.entry(token).or_insert_with(Instant::now);

@@ -29,8 +29,8 @@ use tower_m2m::{
 
 #[tokio::test(start_paused = true)]
 async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
-    let told = Arc::<Mutex<Vec<usize>>>::default();
-    let sink = Arc::clone(&told);
+    let events = Arc::<Mutex<Vec<usize>>>::default();
+    let sink = Arc::clone(&events);
     let replay = RequestBodyReplayLayer::new()
         .max_total_bytes(250)
         .on_event(move |event| {
@@ -78,7 +78,7 @@ async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
     let once = (429, Some(GiveUpReason::Body));
     assert_eq!(outcomes, [(200, None), (200, None), once]);
     assert_eq!(*lengths.lock().unwrap(), [100; 5]);
-    assert_eq!(*told.lock().unwrap(), [250]);
+    assert_eq!(*events.lock().unwrap(), [250]);
     assert_eq!(replay.buffered_bytes(), 0);
 }
 
@@ -188,7 +188,11 @@ fn trailers_are_charged() {
         frame.unwrap();
     }
 
-    assert!(replay.buffered_bytes() > 10_000, "{}", replay.buffered_bytes());
+    assert!(
+        replay.buffered_bytes() > 10_000,
+        "{}",
+        replay.buffered_bytes()
+    );
 }
 
 /// A hundred bytes in two pieces, of a length that is not known before.

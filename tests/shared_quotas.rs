@@ -15,7 +15,7 @@ use std::{
 };
 
 use http::{Request, StatusCode};
-use support::{Body, Inner, answering, get, send, spawn, status_only};
+use support::{Body, Inner, get, send, serving, spawn, status_only};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -48,8 +48,8 @@ fn process_with(
     inner: &Inner,
     set: impl FnOnce(RateLimitRetryLayerBuilder) -> RateLimitRetryLayerBuilder,
 ) -> Process {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&told);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&events);
     let layer = set(RateLimitRetryLayer::builder().store(quotas)).on_event(move |event| {
         let what = match event {
             RateLimitEvent::HeldElsewhere { held_for, .. } => {
@@ -65,7 +65,7 @@ fn process_with(
     Process {
         service: layer.layer(inner.clone()),
         handle: layer.handle(),
-        events: told,
+        events: events,
     }
 }
 
@@ -126,7 +126,7 @@ async fn eight_processes_use_up_one_quota_and_nothing_beyond_it() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_in_one_process_holds_all() {
     let refuses = Arc::new(AtomicBool::new(false));
-    let (inner, calls) = answering({
+    let (inner, calls) = serving({
         let refuses = Arc::clone(&refuses);
         move |_| {
             let mut response = status_only(StatusCode::OK);
@@ -370,10 +370,7 @@ impl QuotaStore for Panicking {
         }
     }
 
-    fn changed(
-        &self,
-        quota: &CacheKey,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+    fn changed(&self, quota: &CacheKey) -> impl Future<Output = Result<(), StoreError>> + Send {
         self.reach("changed, before its future");
         async {
             self.reach("changed");
@@ -428,7 +425,7 @@ async fn a_store_that_panics_is_a_store_that_failed_and_is_asked_again() {
         store.panics_at(Some(at));
         spawn(&process.service, get("/")).await.unwrap().unwrap();
         sleep(SECOND).await;
-        let told = process.take_events();
+        let events = process.take_events();
         store.panics_at(None);
         let before = store.reports();
         for _ in 0..10 {
@@ -436,9 +433,12 @@ async fn a_store_that_panics_is_a_store_that_failed_and_is_asked_again() {
             sleep(SECOND).await;
         }
 
-        assert_eq!(told.first().unwrap(), "the store panicked", "{at}");
+        assert_eq!(events.first().unwrap(), "the store panicked", "{at}");
         assert!(store.reports() >= before + 2, "{at}");
-        let last = process.take_events().pop().or_else(|| told.last().cloned());
+        let last = process
+            .take_events()
+            .pop()
+            .or_else(|| events.last().cloned());
         assert_eq!(last.unwrap(), "recovered", "{at}");
     }
 }

@@ -20,8 +20,8 @@ use tokio::time::sleep;
 use tower_m2m::{
     ClientAuth, Clock, SystemClock, TokenEndpoint,
     client_credentials::{
-        CacheKey, KeyAlgorithm, SignError, Signer, TokenError, TokenErrorKind as Kind,
-        TokenEvent, TokenSource,
+        CacheKey, KeyAlgorithm, SignError, Signer, TokenError, TokenErrorKind as Kind, TokenEvent,
+        TokenSource,
     },
 };
 
@@ -145,12 +145,12 @@ async fn a_signer_signs_the_assertion_that_is_sent() {
         handle(endpoint(&server, &kms)).token().await.unwrap();
 
         let message = kms.messages().pop().unwrap();
-        let asked = server.last();
+        let asked = server.last_request();
         assert_eq!(
-            asked.one("client_assertion").unwrap(),
+            asked.form_value("client_assertion").unwrap(),
             format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature()))
         );
-        assert_eq!(asked.one("client_id"), Some("id"));
+        assert_eq!(asked.form_value("client_id"), Some("id"));
         let mut parts = message.split('.').map(|part| {
             let part = URL_SAFE_NO_PAD.decode(part).unwrap();
             serde_json::from_slice::<Value>(&part).unwrap()
@@ -174,7 +174,7 @@ async fn a_shared_signer_serves_several_clients() {
             .await
             .unwrap();
 
-        assert_eq!(server.last().one("client_id"), Some(id));
+        assert_eq!(server.last_request().form_value("client_id"), Some(id));
     }
     assert_eq!(kms.messages().len(), 2);
 }
@@ -192,7 +192,7 @@ async fn a_slow_signer_is_waited_for_and_one_that_takes_too_long_is_asked_again(
             (kms.messages().len(), began.elapsed().as_secs()),
             (calls, took)
         );
-        assert_eq!(server.asked().len(), 1);
+        assert_eq!(server.requests().len(), 1);
     }
 }
 
@@ -214,7 +214,7 @@ async fn a_signer_that_does_not_answer_is_given_up_with_the_fetch() {
         let text = error.to_string();
         assert!(text.contains("the signer did not answer within"), "{text}");
         assert_eq!(kms.messages().len(), calls);
-        assert!(server.asked().is_empty());
+        assert!(server.requests().is_empty());
 
         sleep(60 * SECOND).await;
         handle.token().await.unwrap();
@@ -262,7 +262,7 @@ async fn a_throttled_signer_is_left_alone_for_as_long_as_it_says() {
     assert_eq!(kms.messages().len(), 1);
     sleep(RETRY_AFTER).await;
     handle.token().await.unwrap();
-    assert_eq!((kms.messages().len(), server.asked().len()), (2, 1));
+    assert_eq!((kms.messages().len(), server.requests().len()), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,7 +288,7 @@ async fn a_passing_failure_of_the_signer_is_retried_within_the_fetch() {
         retried.ends_with("the signer panicked; its message went to stderr"),
         "{retried}"
     );
-    assert_eq!((kms.messages().len(), server.asked().len()), (3, 1));
+    assert_eq!((kms.messages().len(), server.requests().len()), (3, 1));
     // Each attempt signs an assertion of its own.
     let mut messages = kms.messages();
     messages.dedup();
@@ -330,7 +330,7 @@ async fn what_is_no_signature_of_the_algorithm_is_not_sent() {
         );
         let text = format!("returned {} bytes that are no ES256 signature", wrong.len());
         assert!(error.to_string().contains(&text), "{error}");
-        assert!(server.asked().is_empty());
+        assert!(server.requests().is_empty());
     }
 }
 
@@ -373,7 +373,7 @@ async fn an_algorithm_that_the_server_does_not_take_is_an_error_before_anything_
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": ["RS256"],
     });
-    let server = Server::answering(move |url| match url {
+    let server = Server::serving(move |url| match url {
         TOKEN_URL => (200, GRANTED.to_owned()),
         _ => (200, metadata.to_string()),
     });

@@ -18,7 +18,7 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
-use support::{SECOND, Source, answering, api, get, layer, post, send, throttled};
+use support::{SECOND, Source, api, get, layer, post, send, serving, throttled};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
@@ -97,7 +97,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Messages {
 
     fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         struct Message(String);
-        impl tracing::field::LeasedFetch for Message {
+        impl tracing::field::Visit for Message {
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
                 if field.name() == "message" {
                     self.0 = format!("{value:?}");
@@ -149,11 +149,11 @@ fn every_metric_that_is_told_is_listed_and_the_other_way_round() {
         });
     });
 
-    let told = seen.0.lock().unwrap().clone();
+    let events = seen.0.lock().unwrap().clone();
     let not_driven: BTreeSet<String> = NOT_DRIVEN.iter().map(|line| (*line).to_owned()).collect();
-    let all: BTreeSet<String> = told.union(&not_driven).cloned().collect();
+    let all: BTreeSet<String> = events.union(&not_driven).cloned().collect();
     assert_eq!(all, listed());
-    assert!(told.is_disjoint(&not_driven), "{told:?}");
+    assert!(events.is_disjoint(&not_driven), "{events:?}");
     let spans = messages.0.lock().unwrap().clone();
     let spans: Vec<_> = spans
         .iter()
@@ -289,7 +289,7 @@ fn an_event_of_a_failure_says_what_caused_it() {
             _: tracing_subscriber::layer::Context<'_, S>,
         ) {
             struct Line(String);
-            impl tracing::field::LeasedFetch for Line {
+            impl tracing::field::Visit for Line {
                 fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
                     self.0.push_str(&format!(" {field}={value:?}"));
                 }
@@ -386,7 +386,7 @@ async fn everything() {
     source.revoke_all();
     send(&service, get("/")).await.unwrap();
 
-    let (throttling, _) = answering(|request| {
+    let (throttling, _) = serving(|request| {
         let long = request.uri().path() == "/long";
         std::future::ready(throttled(if long { "9000" } else { "1" }))
     });
@@ -407,7 +407,7 @@ async fn everything() {
     });
     replay.layer(reading).oneshot(post("/")).await.unwrap();
 
-    let (refusing, _) = answering(|_| std::future::ready(throttled("5")));
+    let (refusing, _) = serving(|_| std::future::ready(throttled("5")));
     let store = MemoryQuotaStore::new();
     store.fail_with(Some(StoreError::unavailable("is down")));
     let fleet = [(); 2].map(|()| {

@@ -18,7 +18,7 @@ use std::{
 
 use http::{Request, Response, StatusCode, header};
 use support::{
-    API, Body, HOUR, Inner, SECOND, Source, answering, get, send, spawn, status_only, throttled,
+    API, Body, HOUR, Inner, SECOND, Source, get, send, serving, spawn, status_only, throttled,
 };
 use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, Service};
@@ -88,7 +88,7 @@ fn error_of(outcome: Result<Response<Body>, BoxError>) -> TenantError {
 }
 
 fn ok() -> (Inner, Arc<AtomicUsize>) {
-    answering(|_| std::future::ready(status_only(StatusCode::OK)))
+    serving(|_| std::future::ready(status_only(StatusCode::OK)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +98,7 @@ async fn each_tenant_is_sent_with_its_own_token_to_its_own_origins() {
     unused_layer(&world.source("stock")).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (log, whose) = (Arc::clone(&seen), world.clone());
-    let (inner, calls) = answering(move |request| {
+    let (inner, calls) = serving(move |request| {
         log.lock().unwrap().push(whose.authorization_of(&request));
         std::future::ready(status_only(StatusCode::OK))
     });
@@ -183,7 +183,7 @@ async fn what_keeps_a_layer_from_being_made_is_told_and_tried_again() {
 async fn a_thousand_first_requests_of_a_tenant_share_one_cell() {
     let world = World::with(&["orders"]);
     let sources = Arc::clone(&world.sources);
-    let slow = world.source("orders").delayed(SECOND);
+    let slow = world.source("orders").with_delay(SECOND);
     sources.lock().unwrap().insert("orders".into(), slow);
     let service = world.builder().build().layer(ok().0);
 
@@ -236,7 +236,7 @@ async fn a_tenant_whose_issuer_fails_or_whose_api_holds_it_is_never_forgotten() 
             world.source("a").fail_with(Some(refused));
         }
         let layer = world.builder().max_tenants(1).idle_timeout(SECOND).build();
-        let service = layer.layer(answering(|_| std::future::ready(throttled("50"))).0);
+        let service = layer.layer(serving(|_| std::future::ready(throttled("50"))).0);
         drop(send(&service, of("a", get("/"))).await);
         for _ in 0..2 {
             // The first look finds that it was used, the second that it was not.
@@ -256,7 +256,7 @@ async fn one_tenants_failing_issuer_or_429_does_not_slow_another() {
     let failure = TokenError::transient("could not be sent");
     world.source("failing").fail_with(Some(failure));
     let sources = world.clone();
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         let held = sources.source("held").accepts(&request) && request.uri().path() == "/held";
         std::future::ready(match held {
             true => throttled("30"),
@@ -297,7 +297,7 @@ async fn a_tenant_that_is_forgotten_while_its_layer_is_made_is_made_of_the_new_s
     let handle = layer.handle();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);
-    let (inner, _) = answering(move |request: Request<Body>| {
+    let (inner, _) = serving(move |request: Request<Body>| {
         let value = request.headers()[header::AUTHORIZATION].clone();
         log.lock().unwrap().push(value);
         std::future::ready(status_only(StatusCode::OK))

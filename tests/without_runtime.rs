@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body::{Body as HttpBody, Frame};
-use support::{API, Body, SECOND, Source, answering, get, layer, send, status_only, throttled};
+use support::{API, Body, SECOND, Source, get, layer, send, serving, status_only, throttled};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
@@ -24,7 +24,7 @@ use tower_m2m::{
 fn a_refusal_is_returned_as_it_is() {
     for deadline in [None, Some(60 * SECOND)] {
         for status in [429, 503] {
-            let (inner, calls) = answering(move |_| {
+            let (inner, calls) = serving(move |_| {
                 let mut response = throttled("1");
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
                 std::future::ready(response)
@@ -48,7 +48,7 @@ fn a_refusal_is_returned_as_it_is() {
 
 #[test]
 fn a_request_that_would_have_to_wait_is_not_sent() {
-    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
+    let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::OK)));
     let paused = RateLimitRetryLayer::new();
     paused.handle().pause(&API.into(), 10 * SECOND);
     let one = OwnLimit::per_second(1);

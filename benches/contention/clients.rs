@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, ServiceExt};
 use tower_m2m::client_credentials::{ClientCredentials, TokenHandle};
 
-use crate::support::{Answer, Sent, credentials, token, prefetch};
+use crate::support::{Answer, Sent, credentials, prefetch, token};
 
 /// Sends requests with a shared token.
 pub(crate) trait Client: Clone + Send + Sync + 'static {

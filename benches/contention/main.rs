@@ -35,7 +35,7 @@ use criterion::{
 use tokio::runtime::Builder;
 use tower::util::BoxCloneSyncService;
 
-use clients::{ByHand, LayerClient, Client, Inner};
+use clients::{ByHand, Client, Inner, LayerClient};
 use support::{Immediate, block_on, request, together};
 
 fn contention(c: &mut Criterion) {
@@ -55,7 +55,13 @@ fn over(c: &mut Criterion, name: &str, inner: &impl Inner, on: On, refreshing: b
     let mut group = c.benchmark_group(format!("contention/{name}{on:?}/{how}"));
     group.throughput(Throughput::Elements(1));
     let group = &mut group;
-    measure(group, on, refreshing, "cell", &LayerClient::new(inner.clone()));
+    measure(
+        group,
+        on,
+        refreshing,
+        "cell",
+        &LayerClient::new(inner.clone()),
+    );
     let by_hand = ByHand::<RwLock<_>, _>::new(inner);
     measure(group, on, refreshing, "std_rwlock", &by_hand);
     let by_hand = ByHand::<Mutex<_>, _>::new(inner);

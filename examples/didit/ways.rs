@@ -138,7 +138,9 @@ pub(crate) async fn status_with_key(
     site: &Site,
     credentials: &Credentials,
 ) -> Result<StatusCode, BoxError> {
-    let layer = AuthMethod::Key.layer(site, credentials, &Arc::default())?.build();
+    let layer = AuthMethod::Key
+        .layer(site, credentials, &Arc::default())?
+        .build();
     let client = layer.layer(site.http.clone());
     Ok(client.oneshot(list(site)?).await?.status())
 }

@@ -64,7 +64,10 @@ async fn main() -> Result<(), BoxError> {
         "and the next request:  {}",
         render(&get(&client, &url).await?)
     );
-    println!("{} requests have reached the upstream", api.stats().requests);
+    println!(
+        "{} requests have reached the upstream",
+        api.stats().requests
+    );
 
     drop((stop, client));
     serving.await??;

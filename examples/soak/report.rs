@@ -99,7 +99,10 @@ impl Report {
         let seconds = self.elapsed.as_secs_f64();
         row("seconds", format!("{seconds:.1}"));
         row("calls", self.started);
-        row("  a second", format!("{:.0}", self.started as f64 / seconds));
+        row(
+            "  a second",
+            format!("{:.0}", self.started as f64 / seconds),
+        );
         row("succeeded", self.succeeded);
         row("given up by their callers", self.left);
         row("failed", self.failed.values().sum::<u64>());

@@ -226,7 +226,11 @@ impl Authorizer {
 
     /// Lists the allowed origins for an error message, at most [`MOST_SHOWN`] of them.
     fn list_allowed(&self) -> String {
-        let shown = self.origins.iter().take(MAX_LISTED_ORIGINS).map(Origin::to_string);
+        let shown = self
+            .origins
+            .iter()
+            .take(MAX_LISTED_ORIGINS)
+            .map(Origin::to_string);
         let mut shown = shown.collect::<Vec<_>>().join(", ");
         if let Some(more @ 1..) = self.origins.len().checked_sub(MAX_LISTED_ORIGINS) {
             shown.push_str(&format!(" and {more} more"));
@@ -298,9 +302,14 @@ mod tests {
 
                     let case = format!("{carrier} {existing:?} {sent:?}");
                     match existing {
-                        Keep if concerns => assert_eq!(passage.unwrap(), Destination::Passthrough, "{case}"),
+                        Keep if concerns => {
+                            assert_eq!(passage.unwrap(), Destination::Passthrough, "{case}")
+                        }
                         Refuse if concerns => {
-                            assert!(passage.unwrap_err().is::<CredentialAlreadyPresent>(), "{case}");
+                            assert!(
+                                passage.unwrap_err().is::<CredentialAlreadyPresent>(),
+                                "{case}"
+                            );
                         }
                         Keep | Refuse | Replace => {
                             assert_eq!(passage.unwrap(), Destination::Allowed(0), "{case}");

@@ -26,13 +26,13 @@ use tokio::time::Instant;
 pub(crate) use self::refusal::{Rejection, RejectionOutcome};
 pub(crate) use self::snapshot::CachedToken;
 pub use self::snapshot::TokenGeneration;
-use self::snapshot::{SnapshotWriteGuard, Generation, Snapshot};
+use self::snapshot::{Generation, Snapshot, SnapshotWriteGuard};
 use super::{
     FetchReason, TokenError, TokenFingerprint,
     context::CacheState,
     cooldown::{Cooldown, Successes},
     failure::BackoffState,
-    flight::{InFlightFetch, Outcome, FetchPurpose},
+    flight::{FetchPurpose, InFlightFetch, Outcome},
     freshness::Freshness,
     settings::Settings,
     token::Acquired,
@@ -194,13 +194,13 @@ impl TokenCache {
     /// no back-off is active.
     pub(crate) fn acquire(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
-        let mut desk = lock(&self.0.refresh);
+        let mut refresh = lock(&self.0.refresh);
         // Checked again under the lock: the previous holder may have published a token.
         let answer = if let Some((token, _)) = self.header(now) {
             Acquire::Token(token)
-        } else if let Some(flight) = self.in_flight(&mut desk, now, &mut woken) {
+        } else if let Some(flight) = self.in_flight(&mut refresh, now, &mut woken) {
             Acquire::Wait(flight, None)
-        } else if desk.closed {
+        } else if refresh.closed {
             Acquire::Failed(TokenError::shut_down())
         } else {
             let cold = read(&self.0.snapshot).current.is_none();
@@ -210,21 +210,21 @@ impl TokenCache {
                 FetchReason::Expired
             };
             let credential = &self.0.settings.credential;
-            let remembered = desk.backoff.as_mut().filter(|f| f.is_active(now));
+            let remembered = refresh.backoff.as_mut().filter(|f| f.is_active(now));
             match remembered.map(|f| (f.recheck_is_due(now), f.error(now, credential))) {
-                None => self.start(&mut desk, reason.into(), now),
+                None => self.start(&mut refresh, reason.into(), now),
                 // The back-off is active, but the secret may have changed: the fetch checks that first.
                 Some((true, _)) => {
                     let recheck = FetchPurpose {
                         recheck: true,
                         ..reason.into()
                     };
-                    self.start(&mut desk, recheck, now)
+                    self.start(&mut refresh, recheck, now)
                 }
                 Some((false, error)) => Acquire::Failed(error),
             }
         };
-        drop(desk);
+        drop(refresh);
         wake(woken);
         answer
     }
@@ -233,37 +233,42 @@ impl TokenCache {
     /// is closed.
     pub(crate) fn refresh_early(&self, now: Moment) -> Option<Lead> {
         let mut woken = Vec::new();
-        let mut desk = lock(&self.0.refresh);
+        let mut refresh = lock(&self.0.refresh);
         let mut purpose = FetchPurpose::from(FetchReason::Early);
         // A fetch for any reason is in flight: it serves as the early refresh.
-        let mut held_back = desk.closed || self.in_flight(&mut desk, now, &mut woken).is_some();
-        if let Some(failure) = desk.backoff.as_mut().filter(|f| !held_back && f.is_active(now)) {
+        let mut held_back =
+            refresh.closed || self.in_flight(&mut refresh, now, &mut woken).is_some();
+        if let Some(failure) = refresh
+            .backoff
+            .as_mut()
+            .filter(|f| !held_back && f.is_active(now))
+        {
             // Detects a changed secret before the valid token expires.
             purpose.recheck = failure.recheck_is_due(now);
             held_back = !purpose.recheck;
         }
-        let lead = match (!held_back).then(|| self.start(&mut desk, purpose, now)) {
-            Some(Acquire::Wait(_, lead)) => lead,
+        let guard = match (!held_back).then(|| self.start(&mut refresh, purpose, now)) {
+            Some(Acquire::Wait(_, guard)) => guard,
             _ => None,
         };
-        drop(desk);
+        drop(refresh);
         wake(woken);
-        lead
+        guard
     }
 
     /// Starts one fetch regardless of back-off, or joins the one in flight. The valid token stays in use until the new
     /// one arrives.
     pub(crate) fn refresh_now(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
-        let mut desk = lock(&self.0.refresh);
-        let answer = if let Some(flight) = self.in_flight(&mut desk, now, &mut woken) {
+        let mut refresh = lock(&self.0.refresh);
+        let answer = if let Some(flight) = self.in_flight(&mut refresh, now, &mut woken) {
             Acquire::Wait(flight, None)
-        } else if desk.closed {
+        } else if refresh.closed {
             Acquire::Failed(TokenError::shut_down())
         } else {
-            self.start(&mut desk, FetchReason::Forced.into(), now)
+            self.start(&mut refresh, FetchReason::Forced.into(), now)
         };
-        drop(desk);
+        drop(refresh);
         wake(woken);
         answer
     }
@@ -273,11 +278,14 @@ impl TokenCache {
     /// A fetch in flight continues, and publishes its token.
     pub(crate) fn invalidate(&self) -> bool {
         let old = {
-            let mut desk = lock(&self.0.refresh);
+            let mut refresh = lock(&self.0.refresh);
             let mut snapshot = self.0.change();
             snapshot.rejected = false;
             let old = snapshot.current.take();
-            desk.invalidated = old.as_ref().map(|old| old.fingerprint).or(desk.invalidated);
+            refresh.invalidated = old
+                .as_ref()
+                .map(|old| old.fingerprint)
+                .or(refresh.invalidated);
             old
         };
         // Dropped, and zeroized, after the locks are released.
@@ -291,22 +299,22 @@ impl TokenCache {
 
     /// Prevents further fetches. Returns the fetch in flight, if any.
     pub(crate) fn close(&self) -> Option<Arc<InFlightFetch>> {
-        let mut desk = lock(&self.0.refresh);
-        desk.closed = true;
-        desk.in_flight.clone()
+        let mut refresh = lock(&self.0.refresh);
+        refresh.closed = true;
+        refresh.in_flight.clone()
     }
 
     /// Returns the current state of the cache.
     pub(crate) fn status(&self, now: Moment) -> CacheStatus {
-        let desk = lock(&self.0.refresh);
+        let refresh = lock(&self.0.refresh);
         CacheStatus {
             current: read(&self.0.snapshot).current.clone(),
-            refreshing: desk.in_flight.is_some(),
-            failure: desk
+            refreshing: refresh.in_flight.is_some(),
+            failure: refresh
                 .backoff
                 .as_ref()
                 .map(|f| f.error(now, &self.0.settings.credential)),
-            closed: desk.closed,
+            closed: refresh.closed,
         }
     }
 
@@ -316,16 +324,16 @@ impl TokenCache {
     /// they ask the cache again.
     fn in_flight(
         &self,
-        desk: &mut RefreshState,
+        refresh: &mut RefreshState,
         now: Moment,
         woken: &mut Vec<Waker>,
     ) -> Option<Arc<InFlightFetch>> {
-        let flight = desk.in_flight.clone()?;
+        let flight = refresh.in_flight.clone()?;
         if now.instant() < flight.overdue_at() {
             return Some(flight);
         }
         // The task of the overdue fetch continues, if it runs at all. Its result is ignored.
-        desk.in_flight = None;
+        refresh.in_flight = None;
         self.0.change().rejected = false;
         // Locks the state of the fetch while `desk` is locked. Waiters lock only the former.
         woken.extend(flight.settle(Outcome::Abandoned));
@@ -333,24 +341,30 @@ impl TokenCache {
     }
 
     /// Starts a fetch and returns it with its guard. The caller has checked that none is in flight.
-    fn start(&self, desk: &mut RefreshState, purpose: FetchPurpose, now: Moment) -> Acquire {
-        desk.fetch_count += 1;
+    fn start(&self, refresh: &mut RefreshState, purpose: FetchPurpose, now: Moment) -> Acquire {
+        refresh.fetch_count += 1;
         let settings = &self.0.settings;
         let current = read(&self.0.snapshot).current.clone();
         let life = current.as_ref().and_then(|token| token.lifetime.total());
         // The fetch decides by the state at its start, whatever happens to the cache meanwhile.
         let state = CacheState {
             current,
-            invalidated: desk.invalidated,
+            invalidated: refresh.invalidated,
             rejected_at: purpose.origin,
-            cooldown: desk.cooldown.length(purpose.origin, life),
+            cooldown: refresh.cooldown.length(purpose.origin, life),
             refresh_before: settings.refresh_before,
         };
         let limit = settings.fetch_timeout;
-        let flight = Arc::new(InFlightFetch::new(desk.fetch_count, purpose, state, now, limit));
-        desk.in_flight = Some(Arc::clone(&flight));
-        let lead = Lead::new(self.clone(), Arc::clone(&flight));
-        Acquire::Wait(flight, Some(lead))
+        let flight = Arc::new(InFlightFetch::new(
+            refresh.fetch_count,
+            purpose,
+            state,
+            now,
+            limit,
+        ));
+        refresh.in_flight = Some(Arc::clone(&flight));
+        let guard = Lead::new(self.clone(), Arc::clone(&flight));
+        Acquire::Wait(flight, Some(guard))
     }
 }
 
@@ -404,7 +418,8 @@ impl Lead {
         result: Result<impl Into<Acquired>, TokenError>,
         now: Moment,
     ) -> Option<Outcome> {
-        self.cell.complete(&self.flight, result.map(Into::into), now)
+        self.cell
+            .complete(&self.flight, result.map(Into::into), now)
     }
 
     /// Ends a recheck that found the rejected secret unchanged. The remembered failure remains in effect.

@@ -95,7 +95,11 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
 pub(crate) fn challenges(headers: &HeaderMap, token: Option<&str>) -> Vec<Challenge> {
     let mut found = Vec::new();
     let secrets = token.as_slice();
-    for line in headers.get_all(WWW_AUTHENTICATE).iter().take(MAX_FIELD_LINES) {
+    for line in headers
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .take(MAX_FIELD_LINES)
+    {
         let mut line = Cow::Borrowed(prefix(line.as_bytes()));
         if !secrets.is_empty() {
             // Replaced before parsing, which could split the token.
@@ -216,7 +220,11 @@ type Sanitize = fn(&str, &[&str], usize) -> String;
 
 /// Decodes `value` as UTF-8, lossily, and sanitizes it.
 fn text(value: &[u8], secrets: &[&str], read: Sanitize) -> String {
-    read(&String::from_utf8_lossy(value), secrets, MAX_PARAMETER_CHARS)
+    read(
+        &String::from_utf8_lossy(value),
+        secrets,
+        MAX_PARAMETER_CHARS,
+    )
 }
 
 /// Maximum number of characters of a scheme or a parameter that are kept.

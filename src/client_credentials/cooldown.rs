@@ -82,7 +82,7 @@ impl Cooldown {
     pub(super) fn on_refresh_ended(
         &mut self,
         reason: FetchReason,
-        brought: Option<TokenFingerprint>,
+        replacement: Option<TokenFingerprint>,
         now: Moment,
     ) {
         let rejected_at = match reason {
@@ -91,7 +91,7 @@ impl Cooldown {
             FetchReason::Cold | FetchReason::Early | FetchReason::Expired => return,
         };
         self.last_refresh = Some(now);
-        self.replacement = brought.zip(rejected_at);
+        self.replacement = replacement.zip(rejected_at);
         for (index, at) in self.origins.iter_mut().enumerate() {
             at.is_untested = self.replacement.is_some();
             // A refresh by hand starts the cooldown of every origin.
@@ -129,13 +129,13 @@ impl Cooldown {
     /// and origin.
     pub(super) fn on_rejected(
         &mut self,
-        identity: TokenFingerprint,
+        fingerprint: TokenFingerprint,
         origin: usize,
         for_other_scheme: bool,
         now: Moment,
     ) {
         // The first rejection of a token says nothing about new tokens: that token may have been revoked.
-        let Some((_, rejected_at)) = self.replacement.filter(|(token, _)| *token == identity)
+        let Some((_, rejected_at)) = self.replacement.filter(|(token, _)| *token == fingerprint)
         else {
             return;
         };
@@ -207,14 +207,23 @@ impl Successes {
         // Requests are compared by the time at which they were sent: a response may arrive late.
         let now = self.millis(sent_at);
         // Two threads may both store: either time is recent enough.
-        if now >= last.load(Ordering::Relaxed).saturating_add(RECORD_INTERVAL_MS) {
+        if now
+            >= last
+                .load(Ordering::Relaxed)
+                .saturating_add(RECORD_INTERVAL_MS)
+        {
             last.store(now, Ordering::Relaxed);
         }
     }
 
     /// Returns whether the token of a request that `origin` rejected is known to work for others: another origin
     /// accepted it within the last 5 s, or this origin accepted it in a request that was sent after the rejected one.
-    pub(super) fn is_accepted_by_others(&self, origin: usize, sent_at: Instant, now: Instant) -> bool {
+    pub(super) fn is_accepted_by_others(
+        &self,
+        origin: usize,
+        sent_at: Instant,
+        now: Instant,
+    ) -> bool {
         let refused = self.millis(sent_at);
         let recent = self.millis(now).saturating_sub(RECENT_MS);
         self.last

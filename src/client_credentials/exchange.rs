@@ -157,15 +157,27 @@ impl Auth {
     pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: SentWith) {
         if response.status().is_success() {
             let cell = &self.refresher.cache;
-            cell.on_accepted(call.origin(), sent.fingerprint, sent.report.then_some(sent.at));
+            cell.on_accepted(
+                call.origin(),
+                sent.fingerprint,
+                sent.report.then_some(sent.at),
+            );
         }
     }
 
     /// Returns the challenges of a 401, with the rejected token replaced in them. Empty for a token that is no longer
     /// cached: its value is unknown here, so that it could not be replaced.
-    fn challenges<RB>(&self, response: &Response<RB>, refused: TokenFingerprint) -> Vec<Challenge> {
-        let current = self.refresher.cache.status(self.refresher.clock.moment()).current;
-        let current = current.filter(|token| token.fingerprint == refused);
+    fn challenges<RB>(
+        &self,
+        response: &Response<RB>,
+        rejected: TokenFingerprint,
+    ) -> Vec<Challenge> {
+        let current = self
+            .refresher
+            .cache
+            .status(self.refresher.clock.moment())
+            .current;
+        let current = current.filter(|token| token.fingerprint == rejected);
         current.map_or_else(Vec::new, |token| {
             challenge::challenges(response.headers(), token.token.expose())
         })
@@ -180,12 +192,12 @@ impl Auth {
     pub(crate) async fn refresh_and_wait(&self, refusal: Rejection) -> Option<Arc<CachedToken>> {
         let origin = refusal.origin;
         let token = self.refresher.refresh_and_wait(refusal).await;
-        let remedy = if token.is_some() {
+        let action = if token.is_some() {
             RejectionAction::Replayed
         } else {
             RejectionAction::Returned
         };
-        self.emit_rejected(origin, remedy);
+        self.emit_rejected(origin, action);
         token
     }
 
@@ -193,12 +205,12 @@ impl Auth {
     /// [`TokenEvent::Refused`].
     pub(crate) fn refresh_in_background(&self, refusal: Rejection) {
         let origin = refusal.origin;
-        let remedy = if self.refresher.refresh_in_background(refusal) {
+        let action = if self.refresher.refresh_in_background(refusal) {
             RejectionAction::RefreshedOnly
         } else {
             RejectionAction::Returned
         };
-        self.emit_rejected(origin, remedy);
+        self.emit_rejected(origin, action);
     }
 
     /// Records that the token of a replay was rejected too. The request is not replayed again. Emits
@@ -210,12 +222,12 @@ impl Auth {
     }
 
     /// Emits [`TokenEvent::Refused`].
-    fn emit_rejected(&self, origin: usize, remedy: RejectionAction) {
+    fn emit_rejected(&self, origin: usize, action: RejectionAction) {
         if let Some(origin) = self.authorizer.origin(origin) {
             self.refresher.sinks.emit(&TokenEvent::Rejected {
                 credential: self.refresher.cache.settings().credential.as_deref(),
                 origin,
-                action: remedy,
+                action,
             });
         }
     }
@@ -239,46 +251,46 @@ mod tests {
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin);
         let layer = layer.on_event(move |event| {
-            if let TokenEvent::Rejected { action: remedy, .. } = event {
-                lock(&log).push(*remedy);
+            if let TokenEvent::Rejected { action, .. } = event {
+                lock(&log).push(*action);
             }
         });
-        let exchange = layer.build().into_auth();
-        exchange.refresher.get().await.unwrap();
-        (exchange, told)
+        let auth = layer.build().into_auth();
+        auth.refresher.get().await.unwrap();
+        (auth, told)
     }
 
     /// The answer to a request that was sent with the token `name`.
-    fn rejected(exchange: &Auth, name: &str, challenge: &'static str) -> Option<Rejection> {
+    fn rejected(auth: &Auth, name: &str, challenge: &'static str) -> Option<Rejection> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         let challenge = HeaderValue::from_static(challenge);
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         let identity = AccessToken::new(name.to_owned()).fingerprint();
         let call = AuthCall::new(0, true);
-        exchange.rejection(&response, call, SentWith::new(identity, SystemClock.now()))
+        auth.rejection(&response, call, SentWith::new(identity, SystemClock.now()))
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_said_about_the_token_in_use_is_known_and_about_others_is_not() {
-        let (exchange, _) = auth().await;
+        let (auth, _) = auth().await;
         for (name, expected) in [("key", Some("invalid_token")), ("older", None)] {
-            let refusal = rejected(&exchange, name, "Bearer error=invalid_token").unwrap();
+            let refusal = rejected(&auth, name, "Bearer error=invalid_token").unwrap();
 
             let challenges = refusal.rejected.challenges();
             let error = challenges.first().and_then(Challenge::error);
             assert_eq!(error, expected, "{name}");
             assert_eq!(challenges.len(), usize::from(expected.is_some()));
         }
-        assert!(rejected(&exchange, "key", "Basic realm=api").is_none());
+        assert!(rejected(&auth, "key", "Basic realm=api").is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_is_refused_again_is_told_to_stand() {
-        let (exchange, told) = auth().await;
-        let refusal = rejected(&exchange, "key", "Bearer").unwrap();
+        let (auth, told) = auth().await;
+        let refusal = rejected(&auth, "key", "Bearer").unwrap();
 
-        exchange.on_replay_rejected(&refusal);
+        auth.on_replay_rejected(&refusal);
 
         assert_eq!(*lock(&told), [RejectionAction::Returned]);
     }

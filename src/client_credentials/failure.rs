@@ -50,12 +50,16 @@ impl BackoffState {
             error
         };
         let requests = known.map_or(0, |k| k.requests);
-        let failures = known.map_or(0, |k| k.consecutive_failures).saturating_add(1);
+        let failures = known
+            .map_or(0, |k| k.consecutive_failures)
+            .saturating_add(1);
         let own = if error.is_transient() {
             TRANSIENT_BACKOFF.wait(failures, random)
         } else {
             // Up to a fifth longer, so that the processes of a fleet spread out.
-            PERMANENT_BACKOFF.wait(failures, 1.0).mul_f64(1.0 + random / 5.0)
+            PERMANENT_BACKOFF
+                .wait(failures, 1.0)
+                .mul_f64(1.0 + random / 5.0)
         };
         // The server's `Retry-After` extends the back-off, up to the configured bound.
         let asked = error

@@ -191,7 +191,10 @@ impl Waiter {
             }
             state.wakers.insert()
         };
-        Some(Self { flight, waker_id: place })
+        Some(Self {
+            flight,
+            waker_id: place,
+        })
     }
 
     /// Returns the fetch.

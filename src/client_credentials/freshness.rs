@@ -57,23 +57,23 @@ impl Lifetime {
         asked_wall: SystemTime,
         lifetime: Option<Duration>,
         refresh_in: Option<Duration>,
-        lead: Duration,
+        guard: Duration,
         random: f64,
     ) -> Self {
         let ends = lifetime.map(|lifetime| {
             let lifetime = lifetime.max(MIN_LIFETIME);
             // At most a fifth of the lifetime. A short lifetime ends with its last second, which is not relied on.
-            let lead =
-                lead.min((lifetime / 5).max(EXPIRY_MARGIN.min(lifetime.saturating_sub(EXPIRY_MARGIN))));
+            let guard = guard
+                .min((lifetime / 5).max(EXPIRY_MARGIN.min(lifetime.saturating_sub(EXPIRY_MARGIN))));
             // Subtracted only: a refresh is never later than `lead` before the expiry.
-            let jitter = lead.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
-            let lead = refresh_in.map_or(lead, |due| {
+            let jitter = guard.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
+            let guard = refresh_in.map_or(guard, |due| {
                 // An earlier time would cause a stream of refreshes.
                 let due = due.max(lifetime / 4);
-                lead.max(lifetime.saturating_sub(due))
+                guard.max(lifetime.saturating_sub(due))
             });
             Ends {
-                stale_after: lifetime - lead - jitter,
+                stale_after: lifetime - guard - jitter,
                 expired_after: lifetime,
             }
         });

@@ -6,8 +6,8 @@ use http::{HeaderName, header};
 use tower_layer::Layer;
 
 use super::{
-    ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, BoxTokenSource,
-    TokenEvent, TokenHandle, TokenSource, TokenStore,
+    BoxTokenSource, ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, TokenEvent,
+    TokenHandle, TokenSource, TokenStore,
     authorize::Authorizer,
     cell::TokenCache,
     event::TokenEvents,

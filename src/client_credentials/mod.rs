@@ -86,15 +86,13 @@ pub use self::{
     reason::FetchReason,
     service::{ClientCredentials, ResponseFuture},
     source::{BoxTokenSource, TokenSource},
-    store::{
-        CacheKey, Lease, LeaseId, StoreError, StoreErrorKind, StoredToken, TokenStore,
-    },
+    store::{CacheKey, Lease, LeaseId, StoreError, StoreErrorKind, StoredToken, TokenStore},
     token::{AccessToken, TokenFingerprint},
 };
 pub(crate) use self::{
     cell::Rejection,
     event::TokenEvents,
-    exchange::{AuthCall, Auth, SentWith},
+    exchange::{Auth, AuthCall, SentWith},
     policy::AuthPolicy,
 };
 pub use crate::secret::{Secret, SecretBytes};

@@ -17,7 +17,7 @@ use super::{
     TokenError,
     authorize::Destination,
     cell::Rejection,
-    exchange::{AuthCall, Auth, SentWith},
+    exchange::{Auth, AuthCall, SentWith},
     local::LocalCache,
 };
 use crate::{

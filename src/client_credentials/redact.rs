@@ -22,13 +22,7 @@ pub(super) fn sanitize(text: &str, secrets: &[&str], most: usize) -> String {
     // Shortened last: half a token may not look like one.
     sanitize_charset(text, secrets, usize::MAX)
         .split(' ')
-        .map(|word| {
-            if is_token_like(word) {
-                REDACTED
-            } else {
-                word
-            }
-        })
+        .map(|word| if is_token_like(word) { REDACTED } else { word })
         .collect::<Vec<_>>()
         .join(" ")
         .chars()
@@ -377,7 +371,10 @@ mod tests {
             // With a letter more than base64 has.
             ("it is cGFzc3cwcmQhs", "it is [secret]"),
         ] {
-            assert_eq!(redact_secrets(text, &["", "the", "p@ss w/ö!", "passw0rd!"]), shown);
+            assert_eq!(
+                redact_secrets(text, &["", "the", "p@ss w/ö!", "passw0rd!"]),
+                shown
+            );
         }
     }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio::{runtime::Handle, time::timeout_at};
 
-use super::{RevokeContext, TokenError, TokenEvent, TokenSource, tokens::Refresher, waiting::WaitFuture};
+use super::{
+    RevokeContext, TokenError, TokenEvent, TokenSource, tokens::Refresher, waiting::WaitFuture,
+};
 use crate::{clock::add_capped, panics::catch_panic, sync::lock};
 
 impl Refresher {
@@ -26,8 +28,8 @@ impl Refresher {
             task.abort();
         }
         // An aborted task drops its guard, which wakes this waiter.
-        if let Some(flight) = under_way
-            && let Some(waiting) = WaitFuture::new(&self.cache, flight, usize::MAX)
+        if let Some(fetch) = under_way
+            && let Some(waiting) = WaitFuture::new(&self.cache, fetch, usize::MAX)
         {
             waiting.await;
         }

@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use super::{
-    FetchContext, FetchReason, BoxTokenSource, TokenError, TokenSource,
-    cell::{Acquire, Lead, CachedToken, Rejection, RejectionOutcome, TokenCache},
+    BoxTokenSource, FetchContext, FetchReason, TokenError, TokenSource,
+    cell::{Acquire, CachedToken, Lead, Rejection, RejectionOutcome, TokenCache},
     context::SourceContext,
     event::{TokenEvent, TokenEvents},
     flight::{InFlightFetch, Outcome},
@@ -70,23 +70,26 @@ impl Refresher {
 
     /// Returns the usable token, if there is one, and how long its freshness does not change. Starts an early refresh
     /// if one is due. Never waits.
-    pub(crate) fn get_cached(self: &Arc<Self>, now: Instant) -> Option<(Arc<CachedToken>, Duration)> {
+    pub(crate) fn get_cached(
+        self: &Arc<Self>,
+        now: Instant,
+    ) -> Option<(Arc<CachedToken>, Duration)> {
         let wall = self.clock.wall_clock();
         let moment = Moment::new(now, wall);
         let (token, freshness) = self.cache.header(moment)?;
         if freshness == Freshness::Stale
-            && let Some(lead) = self.cache.refresh_early(moment)
+            && let Some(guard) = self.cache.refresh_early(moment)
         {
             // Without a runtime the refresh does not start, and the token is used until it expires.
-            drop(self.spawn_fetch(lead));
+            drop(self.spawn_fetch(guard));
         }
         // Zero for a stale token: the next check starts a refresh if there is none.
-        let look_again = if freshness == Freshness::Stale {
+        let valid_for = if freshness == Freshness::Stale {
             Duration::ZERO
         } else {
             token.lifetime.unchanged_for(now, wall)
         };
-        Some((token, look_again))
+        Some((token, valid_for))
     }
 
     /// Returns a usable token. Waits for the one fetch if there is none.
@@ -118,7 +121,7 @@ impl Refresher {
             match self.cache.acquire(self.clock.moment()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
-                Acquire::Wait(flight, lead) => match self.join(flight, lead).await? {
+                Acquire::Wait(flight, guard) => match self.join(flight, guard).await? {
                     Outcome::Token(token) => return Ok(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => return Err(error),
                     Outcome::Abandoned => {}
@@ -143,10 +146,10 @@ impl Refresher {
             match self.cache.refresh_now(self.clock.moment()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
-                Acquire::Wait(flight, lead) => {
+                Acquire::Wait(flight, guard) => {
                     // A fetch for another reason may load a token from the store, which is not a new one.
                     let is_forced = flight.reason() == FetchReason::Forced;
-                    match self.join(flight, lead).await? {
+                    match self.join(flight, guard).await? {
                         Outcome::Token(token)
                             if is_forced || token.provenance == Provenance::Issued =>
                         {
@@ -166,13 +169,16 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    pub(crate) async fn refresh_and_wait(self: &Arc<Self>, refusal: Rejection) -> Option<Arc<CachedToken>> {
-        let refused = refusal.rejected.fingerprint;
-        let token = match self.cache.reject(refusal, self.clock.moment()) {
+    pub(crate) async fn refresh_and_wait(
+        self: &Arc<Self>,
+        rejection: Rejection,
+    ) -> Option<Arc<CachedToken>> {
+        let rejected = rejection.rejected.fingerprint;
+        let token = match self.cache.reject(rejection, self.clock.moment()) {
             RejectionOutcome::Final => None,
             RejectionOutcome::Replaced(token) => Some(token),
-            RejectionOutcome::Wait(flight, lead) => {
-                match self.join(flight, lead).await.ok()? {
+            RejectionOutcome::Wait(flight, guard) => {
+                match self.join(flight, guard).await.ok()? {
                     Outcome::Token(token) => Some(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => {
                         // May be the rejected token, which is removed below.
@@ -184,16 +190,16 @@ impl Refresher {
             }
         };
         // A caching issuer may return the rejected token again.
-        token.filter(|token| token.fingerprint != refused)
+        token.filter(|token| token.fingerprint != rejected)
     }
 
     /// Starts to replace a rejected token without waiting for it. Returns `false` if there is none and it is too soon
     /// to fetch one.
-    pub(crate) fn refresh_in_background(self: &Arc<Self>, refusal: Rejection) -> bool {
-        match self.cache.reject(refusal, self.clock.moment()) {
+    pub(crate) fn refresh_in_background(self: &Arc<Self>, rejection: Rejection) -> bool {
+        match self.cache.reject(rejection, self.clock.moment()) {
             RejectionOutcome::Final => return false,
             // Without a runtime, the next request that needs a token starts the fetch.
-            RejectionOutcome::Wait(_, Some(lead)) => drop(self.spawn_fetch(lead)),
+            RejectionOutcome::Wait(_, Some(guard)) => drop(self.spawn_fetch(guard)),
             RejectionOutcome::Replaced(_) | RejectionOutcome::Wait(_, None) => {}
         }
         true
@@ -211,10 +217,10 @@ impl Refresher {
     async fn join(
         self: &Arc<Self>,
         flight: Arc<InFlightFetch>,
-        lead: Option<Lead>,
+        guard: Option<Lead>,
     ) -> Result<Outcome, TokenError> {
-        if let Some(lead) = lead {
-            self.spawn_fetch(lead)?;
+        if let Some(guard) = guard {
+            self.spawn_fetch(guard)?;
         }
         let settings = self.cache.settings();
         match WaitFuture::new(&self.cache, flight, settings.max_waiting) {
@@ -228,11 +234,11 @@ impl Refresher {
     /// # Errors
     ///
     /// There is no runtime. The guard is dropped, which abandons the fetch.
-    fn spawn_fetch(self: &Arc<Self>, lead: Lead) -> Result<(), TokenError> {
+    fn spawn_fetch(self: &Arc<Self>, guard: Lead) -> Result<(), TokenError> {
         let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
         let credential = self.cache.settings().credential.as_deref();
-        let reason = lead.fetch().reason().as_str();
-        let flying = span::fetch_span(credential, reason, Arc::clone(self).run_fetch(lead));
+        let reason = guard.fetch().reason().as_str();
+        let flying = span::fetch_span(credential, reason, Arc::clone(self).run_fetch(guard));
         self.register(&runtime.spawn(flying).abort_handle());
         Ok(())
     }
@@ -252,8 +258,8 @@ impl Refresher {
     }
 
     /// Runs a fetch, publishes its result and emits an event. Its task is aborted by a shutdown.
-    async fn run_fetch(self: Arc<Self>, lead: Lead) {
-        let flight = Arc::clone(lead.fetch());
+    async fn run_fetch(self: Arc<Self>, guard: Lead) {
+        let flight = Arc::clone(guard.fetch());
         let reason = flight.reason();
         let credential = self.cache.settings().credential.as_deref();
         let fetched = self.fetch_with_timeout(&flight).await;
@@ -262,10 +268,10 @@ impl Refresher {
         let outcome = match fetched {
             FetchOutcome::SecretUnchanged => {
                 // No fetch was made: there is no event.
-                lead.unchanged(now);
+                guard.unchanged(now);
                 return;
             }
-            FetchOutcome::Result(result) => lead.finish(result, now),
+            FetchOutcome::Result(result) => guard.finish(result, now),
         };
         self.sinks.emit(&match &outcome {
             Some(Outcome::Token(token)) => {
@@ -278,7 +284,7 @@ impl Refresher {
                         expires_in,
                     },
                     Provenance::Unchanged => TokenEvent::RefreshSuppressed { credential },
-                    Provenance::Issued => TokenEvent::FetchOutcome {
+                    Provenance::Issued => TokenEvent::Fetched {
                         credential,
                         reason,
                         elapsed,

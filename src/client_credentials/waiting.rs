@@ -32,7 +32,11 @@ pub(super) struct WaitFuture<'a> {
 
 impl<'a> WaitFuture<'a> {
     /// Registers a waiter. `None` if `limit` callers already wait.
-    pub(super) fn new(cell: &'a TokenCache, flight: Arc<InFlightFetch>, limit: usize) -> Option<Self> {
+    pub(super) fn new(
+        cell: &'a TokenCache,
+        flight: Arc<InFlightFetch>,
+        limit: usize,
+    ) -> Option<Self> {
         let timer = Handle::try_current()
             .is_ok()
             .then(|| Box::pin(sleep_until(flight.overdue_at())));

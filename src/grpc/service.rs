@@ -71,7 +71,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let looking = Inspecting::new(self.inner.call(request), self.settings);
-        GrpcStatusFuture { inspecting: looking }
+        GrpcStatusFuture {
+            inspecting: looking,
+        }
     }
 }
 
@@ -120,7 +122,7 @@ where
     type Output = Result<Response<PeekedBody<RB>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().looking.poll(cx)
+        self.project().inspecting.poll(cx)
     }
 }
 
@@ -137,7 +139,7 @@ where
     RB::Error: Send,
 {
     /// Applies a status in the head at once. The body is read only if the head has none.
-    fn wants_body(&self, response: &mut Response<RB>) -> bool {
+    fn should_read(&self, response: &mut Response<RB>) -> bool {
         if !is_grpc(response) {
             return false;
         }

@@ -67,17 +67,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let looked = match this.looked {
-            Some(looked) => looked,
+        let inspection = match this.inspection {
+            Some(inspection) => inspection,
             None => {
                 let mut response = ready!(this.future.poll(cx))?;
                 // Reading needs tokio's timer: without a runtime, the response is passed on unread.
-                if !this.look.should_read(&mut response) || Handle::try_current().is_err() {
+                if !this.inspector.should_read(&mut response) || Handle::try_current().is_err() {
                     return Poll::Ready(Ok(response.map(PeekedBody::whole)));
                 }
-                this.looked.insert(Box::pin(this.look.look(response)))
+                this.inspection
+                    .insert(Box::pin(this.inspector.inspect(response)))
             }
         };
-        looked.as_mut().poll(cx).map(Ok)
+        inspection.as_mut().poll(cx).map(Ok)
     }
 }

@@ -64,7 +64,10 @@ impl BoottimeClock {
     pub(crate) fn both(&self) -> (Instant, SystemTime) {
         let moment = self.clock.moment();
         self.compare(moment);
-        (add_capped(moment.instant(), self.suspended()), moment.wall_clock())
+        (
+            add_capped(moment.instant(), self.suspended()),
+            moment.wall_clock(),
+        )
     }
 
     /// Converts `at` to the clock that callers and tokio's timers use.

@@ -186,7 +186,7 @@ where
     RB::Data: Send,
     RB::Error: Send,
 {
-    fn wants_body(&self, response: &mut Response<RB>) -> bool {
+    fn should_read(&self, response: &mut Response<RB>) -> bool {
         matches!(
             response.status(),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::FORBIDDEN

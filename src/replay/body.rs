@@ -17,7 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::{
     ReplayableBody,
     memory::{Budget, BudgetShare},
-    state::{Next, BufferedFrame, ReplayError, State},
+    state::{BufferedFrame, Next, ReplayError, State},
 };
 use crate::{
     BoxError,
@@ -102,7 +102,10 @@ impl<B: Body> ReplayBody<B> {
         let is_end_stream = body.is_end_stream();
         let shared = Shared {
             body: Mutex::new(Some(Box::pin(body))),
-            state: Mutex::new(State::new(is_end_stream, memory.cloned().map(BudgetShare::new))),
+            state: Mutex::new(State::new(
+                is_end_stream,
+                memory.cloned().map(BudgetShare::new),
+            )),
             budget: memory.cloned(),
             max_body_bytes: cap,
             too_large: usize::try_from(size_hint.lower()).map_or(true, |lower| lower > cap),

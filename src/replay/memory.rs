@@ -90,7 +90,10 @@ pub(super) struct BudgetShare {
 impl BudgetShare {
     /// Creates an empty share.
     pub(super) fn new(memory: Arc<Budget>) -> Self {
-        Self { max_total_bytes: memory, bytes: 0 }
+        Self {
+            max_total_bytes: memory,
+            bytes: 0,
+        }
     }
 
     /// Charges `bytes` more. Returns `false`, and charges nothing, if the budget does not allow it.

@@ -291,7 +291,11 @@ impl BufferedFrame {
     }
 
     /// Appends `data`. Returns the frame that the buffer replaces.
-    fn append(&mut self, data: &Bytes, share: &mut Option<BudgetShare>) -> Result<Option<Self>, NotBuffered> {
+    fn append(
+        &mut self,
+        data: &Bytes,
+        share: &mut Option<BudgetShare>,
+    ) -> Result<Option<Self>, NotBuffered> {
         match self {
             // The first small frame was stored by reference: the second one turns it into a buffer.
             Self::Data(first) => {
@@ -307,8 +311,13 @@ impl BufferedFrame {
                 // what is needed.
                 if length > buffer.capacity() {
                     let charged = buffer.capacity();
-                    reserve(buffer, charged, (2 * charged).clamp(length, MAX_BUFFER_BYTES), share)
-                        .or_else(|_| reserve(buffer, charged, length, share))?;
+                    reserve(
+                        buffer,
+                        charged,
+                        (2 * charged).clamp(length, MAX_BUFFER_BYTES),
+                        share,
+                    )
+                    .or_else(|_| reserve(buffer, charged, length, share))?;
                 }
                 buffer.extend_from_slice(data);
                 Ok(None)

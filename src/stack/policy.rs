@@ -16,7 +16,7 @@ use http_body::Body;
 use crate::{
     BoxError,
     call::{Begin, Next, Policy, Started, copy::Resend, in_time},
-    client_credentials::{AuthCall, AuthPolicy, Auth, Rejection, SentWith},
+    client_credentials::{Auth, AuthCall, AuthPolicy, Rejection, SentWith},
     rate_limit_retry::{Admission, Begun, Call, LimitPolicy, Limiter, Ticket},
 };
 

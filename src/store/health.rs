@@ -41,7 +41,11 @@ impl Health {
     ///
     /// The transition depends on the combined state: a store that fails in two ways has recovered only when both have
     /// ended.
-    pub(crate) fn record(&mut self, access: Access, error: Option<&StoreError>) -> Option<HealthChange> {
+    pub(crate) fn record(
+        &mut self,
+        access: Access,
+        error: Option<&StoreError>,
+    ) -> Option<HealthChange> {
         let was_ill = self.is_degraded();
         match (error.map(StoreError::kind), access) {
             (None, Access::Read) => {
@@ -97,7 +101,10 @@ mod tests {
         let full = StoreError::unavailable("is full");
         let mut health = Health::default();
 
-        assert_eq!(health.record(Write, Some(&full)), Some(HealthChange::Failed));
+        assert_eq!(
+            health.record(Write, Some(&full)),
+            Some(HealthChange::Failed)
+        );
         assert_eq!(health.record(Read, None), None);
         assert_eq!(health.record(Write, Some(&full)), None);
         assert_eq!(health.record(Write, None), Some(HealthChange::Recovered));
@@ -108,7 +115,10 @@ mod tests {
         let garbage = StoreError::unreadable("holds garbage");
         let mut health = Health::default();
 
-        assert_eq!(health.record(Read, Some(&garbage)), Some(HealthChange::Failed));
+        assert_eq!(
+            health.record(Read, Some(&garbage)),
+            Some(HealthChange::Failed)
+        );
         assert_eq!(health.record(Write, None), None);
         assert_eq!(health.record(Read, Some(&garbage)), None);
         assert_eq!(health.record(Read, None), Some(HealthChange::Recovered));

@@ -230,14 +230,7 @@ impl Entry<'_> {
     pub(crate) fn associated_data(&self, format: &[u8], tag: &[u8; 16]) -> Vec<u8> {
         // `Key::new` limits the name to 64 bytes, so the cast does not truncate.
         let length = [self.key.id.len() as u8];
-        [
-            format,
-            &length,
-            self.key.id.as_bytes(),
-            &self.key_hash,
-            tag,
-        ]
-        .concat()
+        [format, &length, self.key.id.as_bytes(), &self.key_hash, tag].concat()
     }
 }
 

@@ -12,7 +12,7 @@ mod key_ring;
 #[cfg(feature = "redis")]
 mod redis;
 
-pub(crate) use self::health::{Access, HealthChange, Health};
+pub(crate) use self::health::{Access, Health, HealthChange};
 #[cfg(feature = "redis")]
 pub use self::key_ring::StoreKeyring;
 pub use self::{

@@ -50,7 +50,9 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
                 .increment(1);
         }
         TokenEvent::Rejected {
-            credential, action: remedy, ..
+            credential,
+            action: remedy,
+            ..
         } => {
             // A fixed string per variant, so that the number of series is bounded.
             let remedy = match remedy {

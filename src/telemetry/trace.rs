@@ -69,16 +69,25 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
         }
         TokenEvent::FallbackSecretUsed { credential, error } => {
-            let (kind, cause, description) =
-                (error.kind().as_str(), causes(error), error.error_description());
+            let (kind, cause, description) = (
+                error.kind().as_str(),
+                causes(error),
+                error.error_description(),
+            );
             tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "kept secret used");
         }
         TokenEvent::MetadataRejected { credential, error } => {
-            let (kind, cause, description) =
-                (error.kind().as_str(), causes(error), error.error_description());
+            let (kind, cause, description) = (
+                error.kind().as_str(),
+                causes(error),
+                error.error_description(),
+            );
             tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "metadata not adopted");
         }
-        TokenEvent::NonConformingResponse { credential, non_conformance: quirk } => {
+        TokenEvent::NonConformingResponse {
+            credential,
+            non_conformance: quirk,
+        } => {
             tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
         }
         TokenEvent::Misused { credential, misuse } => {
@@ -105,8 +114,11 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             tracing::warn!(target: TARGET, credential, setting, problem, "trusted certificate skipped");
         }
         TokenEvent::RevocationFailed { credential, error } => {
-            let (kind, cause, description) =
-                (error.kind().as_str(), causes(error), error.error_description());
+            let (kind, cause, description) = (
+                error.kind().as_str(),
+                causes(error),
+                error.error_description(),
+            );
             tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "token revocation failed");
         }
         TokenEvent::Revoked { credential } => {

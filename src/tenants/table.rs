@@ -37,7 +37,8 @@ use crate::{
 };
 
 /// The user's closure that builds a tenant's layer.
-pub(super) type MakeLayer = dyn Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync;
+pub(super) type MakeLayer =
+    dyn Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync;
 
 /// The tenants of one layer.
 ///
@@ -255,7 +256,13 @@ impl Table {
             return Some(Err(TenantError::AtCapacity(id.clone())));
         }
         let tenant = Arc::clone(&made);
-        known.by_id.insert(id.clone(), TenantEntry { tenant, last_used: now });
+        known.by_id.insert(
+            id.clone(),
+            TenantEntry {
+                tenant,
+                last_used: now,
+            },
+        );
         Some(Ok(made))
     }
 

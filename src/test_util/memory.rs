@@ -53,7 +53,7 @@ impl<E: Default> MemoryStore<E> {
     /// Half of the lost calls are lost before `work` runs, and half of them after it.
     pub(super) async fn call<T>(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
         work: impl FnOnce(&mut E) -> T,
     ) -> Result<T, StoreError> {
         // One random number for both directions: a call is lost at most once.
@@ -71,7 +71,7 @@ impl<E: Default> MemoryStore<E> {
         let fault = lock(&self.0).fault.clone();
         let answer = match fault {
             Some(fault) => Err(fault),
-            None => Ok(self.with_entry(identity, work)),
+            None => Ok(self.with_entry(cache_key, work)),
         };
         if lost_back {
             return pending().await;
@@ -81,11 +81,11 @@ impl<E: Default> MemoryStore<E> {
     }
 
     /// Calls `work` with an entry at once, without latency, loss or errors.
-    pub(super) fn with_entry<T>(&self, identity: &CacheKey, work: impl FnOnce(&mut E) -> T) -> T {
+    pub(super) fn with_entry<T>(&self, cache_key: &CacheKey, work: impl FnOnce(&mut E) -> T) -> T {
         let mut state = lock(&self.0);
         // Every access creates the entry, with its default.
-        let identity = identity.expose().to_vec();
-        work(state.entries.entry(identity).or_default())
+        let cache_key = cache_key.expose().to_vec();
+        work(state.entries.entry(cache_key).or_default())
     }
 
     /// Waits for half of the latency.

@@ -62,9 +62,9 @@ mod token_book;
 mod token_store;
 
 pub use self::{
-    api::{Api, ApiBuilder, ApiFault, ApiStats, ApiService, Dialect, RecordedRequest},
+    api::{Api, ApiBuilder, ApiFault, ApiService, ApiStats, Dialect, RecordedRequest},
     issuer::{
-        AcceptedAuth, Answer, Fault, Grant, Issuer, IssuerBuilder, IssuerStats, IssuerService,
+        AcceptedAuth, Answer, Fault, Grant, Issuer, IssuerBuilder, IssuerService, IssuerStats,
         RecordedTokenRequest,
     },
     probe::Probe,

@@ -106,7 +106,10 @@ impl TokenRegistry {
             .take(TOKEN_LENGTH)
             .collect();
         let needless = self.add(token.clone(), client, lifetime, window);
-        Issued { token, redundant: needless }
+        Issued {
+            token,
+            redundant: needless,
+        }
     }
 
     /// Adds a token, and returns whether it is redundant. Removes expired tokens.

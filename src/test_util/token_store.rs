@@ -84,24 +84,24 @@ impl MemoryTokenStore {
     /// Runs `work` on an entry, with latency and faults.
     async fn with_token_entry<T>(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
         work: impl FnOnce(&mut Entry, Instant) -> T,
     ) -> Result<T, StoreError> {
-        self.0.call(identity, |entry| work(entry, now())).await
+        self.0.call(cache_key, |entry| work(entry, now())).await
     }
 }
 
 impl Entry {
     /// Returns the holder of the current lease; `Some(None)` during the back-off after a failed fetch.
     fn leased(&self, now: Instant) -> Option<Option<LeaseId>> {
-        let (holder, until) = self.lease?;
-        (now < until).then_some(holder)
+        let (lease_id, until) = self.lease?;
+        (now < until).then_some(lease_id)
     }
 }
 
 impl TokenStore for MemoryTokenStore {
-    async fn get(&self, identity: &CacheKey) -> Result<Option<StoredToken>, StoreError> {
-        self.with_token_entry(identity, |entry, now| {
+    async fn get(&self, cache_key: &CacheKey) -> Result<Option<StoredToken>, StoreError> {
+        self.with_token_entry(cache_key, |entry, now| {
             let (token, until) = entry.token.as_ref()?;
             // An expired token is not returned; it stays until another one replaces it.
             let left = until.saturating_duration_since(now);
@@ -112,13 +112,13 @@ impl TokenStore for MemoryTokenStore {
 
     async fn put(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
         token: &StoredToken,
-        holder: LeaseId,
+        lease_id: LeaseId,
     ) -> Result<bool, StoreError> {
-        self.with_token_entry(identity, |entry, now| {
+        self.with_token_entry(cache_key, |entry, now| {
             // Only during a lease: the holder's, or one that failed in the meantime.
-            let may = matches!(entry.leased(now), Some(of) if of.is_none_or(|of| of == holder));
+            let may = matches!(entry.leased(now), Some(of) if of.is_none_or(|of| of == lease_id));
             if may {
                 entry.token = Some((token.clone(), now + token.left()));
                 // The stored token ends the lease: the other processes can use it now.
@@ -131,13 +131,13 @@ impl TokenStore for MemoryTokenStore {
 
     async fn remove(
         &self,
-        identity: &CacheKey,
-        refused: TokenFingerprint,
+        cache_key: &CacheKey,
+        rejected: TokenFingerprint,
     ) -> Result<bool, StoreError> {
-        self.with_token_entry(identity, |entry, _| {
+        self.with_token_entry(cache_key, |entry, _| {
             let found = entry
                 .token
-                .take_if(|(token, _)| token.token().fingerprint() == refused);
+                .take_if(|(token, _)| token.token().fingerprint() == rejected);
             found.is_some()
         })
         .await
@@ -145,16 +145,16 @@ impl TokenStore for MemoryTokenStore {
 
     async fn lease(
         &self,
-        identity: &CacheKey,
-        holder: LeaseId,
+        cache_key: &CacheKey,
+        lease_id: LeaseId,
         length: Duration,
     ) -> Result<Lease, StoreError> {
-        self.with_token_entry(identity, |entry, now| match entry.leased(now) {
+        self.with_token_entry(cache_key, |entry, now| match entry.leased(now) {
             // The back-off after a failed fetch holds for every process, its own included.
             Some(None) => Lease::Failed,
-            Some(Some(other)) if other != holder => Lease::Busy,
+            Some(Some(other)) if other != lease_id => Lease::Busy,
             _ => {
-                entry.lease = Some((Some(holder), now + length));
+                entry.lease = Some((Some(lease_id), now + length));
                 Lease::Held
             }
         })
@@ -163,13 +163,13 @@ impl TokenStore for MemoryTokenStore {
 
     async fn release(
         &self,
-        identity: &CacheKey,
-        holder: LeaseId,
+        cache_key: &CacheKey,
+        lease_id: LeaseId,
         failed: Option<Duration>,
     ) -> Result<(), StoreError> {
-        self.with_token_entry(identity, |entry, now| {
+        self.with_token_entry(cache_key, |entry, now| {
             // A lease that has ended, or that another process holds, is not changed.
-            if entry.leased(now) == Some(Some(holder)) {
+            if entry.leased(now) == Some(Some(lease_id)) {
                 entry.lease = failed.map(|length| (None, now + length));
             }
         })
@@ -178,10 +178,10 @@ impl TokenStore for MemoryTokenStore {
 
     async fn begin_cooldown(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
         length: Duration,
     ) -> Result<bool, StoreError> {
-        self.with_token_entry(identity, |entry, now| {
+        self.with_token_entry(cache_key, |entry, now| {
             // The first caller starts the cooldown; the others must wait for its end.
             let cooled = entry.cooldown_began.is_none_or(|until| now >= until);
             if cooled {

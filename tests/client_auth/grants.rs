@@ -23,12 +23,12 @@ async fn the_jwt_bearer_grant_sends_its_assertion() {
 
     handle(endpoint).token().await.unwrap();
 
-    let asked = server.last();
+    let asked = server.last_request();
     assert_eq!(
-        asked.one("grant_type"),
+        asked.form_value("grant_type"),
         Some("urn:ietf:params:oauth:grant-type:jwt-bearer")
     );
-    assert_eq!(asked.one("assertion"), Some("workload"));
+    assert_eq!(asked.form_value("assertion"), Some("workload"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,8 +44,8 @@ async fn a_token_exchange_sends_subject_actor_and_types() {
 
     handle(endpoint).token().await.unwrap();
 
-    let asked = server.last();
-    let sent = |name| asked.one(name).unwrap();
+    let asked = server.last_request();
+    let sent = |name| asked.form_value(name).unwrap();
     assert_eq!(
         sent("grant_type"),
         "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -62,7 +62,7 @@ async fn a_token_exchange_sends_subject_actor_and_types() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_issued_as_n_a_is_no_credential() {
-    let server = Server::answering(|_| {
+    let server = Server::serving(|_| {
         let answer = json!({
             "access_token": "canary",
             "issued_token_type": TokenExchange::ID_TOKEN,
@@ -87,7 +87,7 @@ async fn what_is_issued_as_n_a_is_no_credential() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_subject_token_is_asked_about_and_a_new_one_ends_the_back_off() {
     let file = TempFile::with_content("subject", "old");
-    let server = Server::answering(|_| (400, r#"{"error":"invalid_grant"}"#.to_owned()));
+    let server = Server::serving(|_| (400, r#"{"error":"invalid_grant"}"#.to_owned()));
     let grant = Grant::token_exchange(SecretFile::new(file.path()), TokenExchange::JWT);
     let handle = handle(server.endpoint(ClientAuth::anonymous()).grant(grant));
 
@@ -99,7 +99,10 @@ async fn a_refused_subject_token_is_asked_about_and_a_new_one_ends_the_back_off(
 
     assert!(error.to_string().contains("subject token"), "{error}");
     token.unwrap();
-    assert_eq!(server.last().one("subject_token"), Some("new"));
+    assert_eq!(
+        server.last_request().form_value("subject_token"),
+        Some("new")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,21 +119,21 @@ async fn parameters_are_sent_in_the_form_and_never_in_the_url() {
 
     handle(endpoint).token().await.unwrap();
 
-    let asked = server.last();
+    let asked = server.last_request();
     assert_eq!(
         (asked.method.clone(), asked.url.as_str()),
         (Method::POST, TOKEN_URL)
     );
-    assert_eq!(asked.one("scope"), Some("a b c"));
+    assert_eq!(asked.form_value("scope"), Some("a b c"));
     assert_eq!(
-        asked.all("resource"),
+        asked.form_values("resource"),
         ["https://api.example/a", "urn:example:b"]
     );
     assert_eq!(
-        asked.one("authorization_details"),
+        asked.form_value("authorization_details"),
         Some(r#"[{"amount":5,"type":"payment"}]"#)
     );
-    assert_eq!(asked.one("tenant"), Some("t"));
+    assert_eq!(asked.form_value("tenant"), Some("t"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tower_m2m::{
 };
 
 use crate::support::{
-    server::{Asked, Server, TOKEN_URL, handle},
+    server::{RecordedRequest, Server, TOKEN_URL, handle},
     temp_file::TempFile,
 };
 
@@ -26,9 +26,9 @@ async fn methods_without_a_signature_send_the_client_id_and_nothing_secret() {
 
         handle(server.endpoint(auth)).token().await.unwrap();
 
-        let asked = server.last();
-        assert_eq!(asked.one("client_id"), id);
-        assert_eq!(asked.one("client_secret"), None);
+        let asked = server.last_request();
+        assert_eq!(asked.form_value("client_id"), id);
+        assert_eq!(asked.form_value("client_secret"), None);
         assert!(!asked.headers.contains_key(header::AUTHORIZATION));
     }
 }
@@ -42,15 +42,15 @@ async fn a_ready_assertion_is_sent_with_its_type() {
     handle(server.endpoint(plain)).token().await.unwrap();
     handle(server.endpoint(spiffe)).token().await.unwrap();
 
-    let asked = server.asked();
-    assert_eq!(asked[0].one("client_assertion"), Some("assertion"));
+    let asked = server.requests();
+    assert_eq!(asked[0].form_value("client_assertion"), Some("assertion"));
     assert_eq!(
-        asked[0].one("client_assertion_type"),
+        asked[0].form_value("client_assertion_type"),
         Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
     );
-    assert_eq!(asked[0].one("client_id"), Some("id"));
+    assert_eq!(asked[0].form_value("client_id"), Some("id"));
     assert_eq!(
-        asked[1].one("client_assertion_type"),
+        asked[1].form_value("client_assertion_type"),
         Some("urn:ietf:params:oauth:client-assertion-type:jwt-spiffe")
     );
 }
@@ -67,7 +67,7 @@ async fn a_token_file_is_read_again_for_every_attempt_without_its_line_breaks() 
     file.write("third\n\n");
     handle.refresh_now().await.unwrap();
 
-    let sent: Vec<_> = server.asked().iter().map(assertion).collect();
+    let sent: Vec<_> = server.requests().iter().map(assertion).collect();
     assert_eq!(sent, [" first ", "second", "third"]);
 }
 
@@ -81,12 +81,15 @@ async fn a_token_file_that_is_empty_or_missing_is_named_and_nothing_is_sent() {
 
         let error = handle(server.endpoint(auth)).token().await.unwrap_err();
 
-        assert_eq!((error.kind(), error.is_transient()), (Kind::SecretUnavailable, true));
+        assert_eq!(
+            (error.kind(), error.is_transient()),
+            (Kind::SecretUnavailable, true)
+        );
         assert!(
             error.to_string().contains(path.to_str().unwrap()),
             "{error}"
         );
-        assert!(server.asked().is_empty());
+        assert!(server.requests().is_empty());
     }
 }
 
@@ -104,7 +107,7 @@ async fn a_method_of_ones_own_may_set_headers_and_parameters() {
         }
     }
 
-    let server = Server::answering(|_| {
+    let server = Server::serving(|_| {
         let body = json!({"error": "invalid_client", "error_description": "no attestation"});
         (401, body.to_string())
     });
@@ -115,8 +118,11 @@ async fn a_method_of_ones_own_may_set_headers_and_parameters() {
         .unwrap_err();
 
     assert_eq!(error.error_description(), Some("no [secret]"));
-    assert_eq!(server.last().headers["x-attested-for"], TOKEN_URL);
-    assert_eq!(server.last().one("client_id"), Some("attested"));
+    assert_eq!(server.last_request().headers["x-attested-for"], TOKEN_URL);
+    assert_eq!(
+        server.last_request().form_value("client_id"),
+        Some("attested")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,9 +143,9 @@ async fn a_parameter_that_both_a_setting_and_the_method_set_is_not_sent_twice() 
 
     assert_eq!(error.kind(), Kind::Configuration);
     assert!(error.to_string().contains("\"audience\""), "{error}");
-    assert!(server.asked().is_empty());
+    assert!(server.requests().is_empty());
 }
 
-fn assertion(asked: &Asked) -> String {
-    asked.one("client_assertion").unwrap().to_owned()
+fn assertion(asked: &RecordedRequest) -> String {
+    asked.form_value("client_assertion").unwrap().to_owned()
 }

@@ -31,7 +31,11 @@ async fn line_breaks_and_marks_around_a_secret_are_not_sent_and_reported_once() 
         handle.token().await.unwrap();
         handle.refresh_now().await.unwrap();
 
-        assert_eq!(server.last().one("client_secret"), Some(sent), "{given:?}");
+        assert_eq!(
+            server.last_request().form_value("client_secret"),
+            Some(sent),
+            "{given:?}"
+        );
         assert_eq!(events.take(), ["client secret"], "{given:?}");
     }
 }
@@ -43,7 +47,10 @@ async fn a_secret_whose_spaces_belong_to_it_is_sent_as_it_is() {
 
     handle.token().await.unwrap();
 
-    assert_eq!(server.last().one("client_secret"), Some(" s3cr3t "));
+    assert_eq!(
+        server.last_request().form_value("client_secret"),
+        Some(" s3cr3t ")
+    );
     assert!(events.take().is_empty());
 }
 
@@ -59,7 +66,10 @@ async fn a_file_may_end_with_one_line_break_and_any_other_mark_in_it_is_reported
     file.write("\u{FEFF}second\r\n\n");
     handle.refresh_now().await.unwrap();
 
-    assert_eq!(server.last().one("client_secret"), Some("second"));
+    assert_eq!(
+        server.last_request().form_value("client_secret"),
+        Some("second")
+    );
     assert_eq!(events.take(), ["client secret"]);
     let read = SecretFile::new(file.path()).read().await.unwrap();
     assert_eq!(read.expose(), "second");
@@ -87,12 +97,12 @@ async fn an_id_an_audience_and_a_parameter_are_sent_without_marks() {
 
     handle.token().await.unwrap();
 
-    let asked = server.last();
+    let asked = server.last_request();
     // id:secret
     assert_eq!(asked.headers["authorization"], "Basic aWQ6c2VjcmV0");
-    assert_eq!(asked.one("audience"), Some("api"));
-    assert_eq!(asked.one("scope"), Some("read write"));
-    assert_eq!(asked.one("tenant"), Some("t"));
+    assert_eq!(asked.form_value("audience"), Some("api"));
+    assert_eq!(asked.form_value("scope"), Some("read write"));
+    assert_eq!(asked.form_value("tenant"), Some("t"));
     assert_eq!(events.take(), ["client id", "audience", "scope", "tenant"]);
 }
 
@@ -116,12 +126,12 @@ async fn variables_of_a_configuration_are_read_without_marks_and_named() {
 
     handle.token().await.unwrap();
 
-    let asked = server.last();
+    let asked = server.last_request();
     assert_eq!(asked.url, TOKEN_URL);
-    assert_eq!(asked.one("client_id"), Some("orders"));
-    assert_eq!(asked.one("client_secret"), Some("s3cr3t"));
-    assert_eq!(asked.one("audience"), Some("api"));
-    assert_eq!(asked.one("scope"), Some("read"));
+    assert_eq!(asked.form_value("client_id"), Some("orders"));
+    assert_eq!(asked.form_value("client_secret"), Some("s3cr3t"));
+    assert_eq!(asked.form_value("audience"), Some("api"));
+    assert_eq!(asked.form_value("scope"), Some("read"));
     let named = [
         "OAUTH_CLIENT_ID",
         "OAUTH_CLIENT_SECRET",
@@ -186,9 +196,9 @@ async fn what_only_newer_rules_forbid_is_sent_and_reported_once() {
     handle.token().await.unwrap();
     handle.refresh_now().await.unwrap();
 
-    let asked = server.last();
-    assert_eq!(asked.all("resource"), [guid, &at_tenant]);
-    assert_eq!(asked.one("scope"), Some("a\"b ü"));
+    let asked = server.last_request();
+    assert_eq!(asked.form_values("resource"), [guid, &at_tenant]);
+    assert_eq!(asked.form_value("scope"), Some("a\"b ü"));
     let events = events.take();
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[0].starts_with("scope: RFC 6749 §3.3"), "{events:?}");
@@ -209,7 +219,7 @@ async fn several_audiences_are_sent_and_fit_a_token_exchange() {
 
         handle.token().await.unwrap();
 
-        assert_eq!(server.last().all("audience"), ["a", "b"]);
+        assert_eq!(server.last_request().form_values("audience"), ["a", "b"]);
         assert_eq!(events.take().len(), reported);
     }
     let keys = json!({
@@ -219,7 +229,7 @@ async fn several_audiences_are_sent_and_fit_a_token_exchange() {
     let server = Server::granting();
     let (handle, _) = with_events(config.endpoint().unwrap().service(server.service()));
     handle.token().await.unwrap();
-    assert_eq!(server.last().all("audience"), ["a b", "c"]);
+    assert_eq!(server.last_request().form_values("audience"), ["a b", "c"]);
 }
 
 #[tokio::test]
@@ -240,7 +250,7 @@ async fn headers_that_a_method_of_ones_own_sets_are_sent() {
 
     handle.token().await.unwrap();
 
-    let headers = server.last().headers;
+    let headers = server.last_request().headers;
     assert_eq!(headers.get_all("user-agent").iter().count(), 1);
     assert_eq!(headers["user-agent"], "orders/2");
     assert_eq!(headers["accept"], "*/*");

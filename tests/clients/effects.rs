@@ -20,7 +20,7 @@ use tower::{
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_m2m::{Attempts, ErrorClass, RateLimitRetryLayer, rate_limit_retry::PartitionKey};
 
-use crate::support::{API, Body, Inner, Source, answering, get, layer, status_only};
+use crate::support::{API, Body, Inner, Source, get, layer, serving, status_only};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn throttling() -> (Inner, Arc<Mutex<Vec<HeaderValue>>>) {
     let tokens = Arc::<Mutex<Vec<HeaderValue>>>::default();
     let log = Arc::clone(&tokens);
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         let mut log = log.lock().unwrap();
         let token = request.headers().get(header::AUTHORIZATION).cloned();
         log.push(token.unwrap_or(HeaderValue::from_static("none")));
@@ -56,7 +56,7 @@ fn slow() -> Inner {
         sleep(Duration::from_secs(1)).await;
         status_only(StatusCode::OK)
     };
-    answering(answer).0
+    serving(answer).0
 }
 
 /// Limits whose partition of [`API`] is held for a minute.
@@ -269,7 +269,7 @@ async fn an_inner_service_that_is_not_clone_goes_below_a_buffer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_redirect_that_keeps_the_method_is_not_followed_with_a_body() {
-    let (inner, calls) = answering(|_| {
+    let (inner, calls) = serving(|_| {
         let mut response = status_only(StatusCode::PERMANENT_REDIRECT);
         let there = HeaderValue::from_static("/there");
         response.headers_mut().insert(header::LOCATION, there);

@@ -26,9 +26,9 @@ async fn a_secret_is_sent_the_way_that_the_server_offers() {
             .await
             .unwrap();
 
-        let asked = server.last();
+        let asked = server.last_request();
         assert_eq!(asked.headers.contains_key("authorization"), basic);
-        assert_eq!(asked.one("client_secret").is_some(), !basic);
+        assert_eq!(asked.form_value("client_secret").is_some(), !basic);
     }
 }
 
@@ -85,7 +85,7 @@ async fn a_key_never_becomes_a_secret_and_its_audience_is_the_issuer() {
 
     assert_eq!(of_secret.kind(), Kind::Configuration);
     assert_eq!(of_key.kind(), Kind::Configuration);
-    assert!(good.last().one("client_assertion").is_some());
+    assert!(good.last_request().form_value("client_assertion").is_some());
 }
 
 #[cfg(feature = "jwt-aws-lc-rs")]
@@ -110,12 +110,12 @@ async fn an_assertion_is_signed_only_with_what_the_server_takes() {
     assert!(text.contains("signs with HS256"), "{text}");
     assert_eq!(bad.urls(), [OAUTH]);
 
-    let (handle, told) = with_events(discover(&good, auth()));
+    let (handle, events) = with_events(discover(&good, auth()));
     handle.token().await.unwrap();
     publish(&good, OAUTH, takes(json!(["RS256"])));
     tokio::time::advance(Duration::from_secs(3601)).await;
     handle.refresh_now().await.unwrap();
-    assert_eq!(*told.lock().unwrap(), [Kind::MetadataChanged]);
+    assert_eq!(*events.lock().unwrap(), [Kind::MetadataChanged]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,7 @@ async fn only_a_certificate_goes_to_the_mtls_alias() {
 
         token(&server, auth).await.unwrap();
 
-        assert_eq!(server.last().url, place);
+        assert_eq!(server.last_request().url, place);
     }
 }
 
@@ -145,7 +145,7 @@ async fn an_error_names_the_endpoint_that_was_asked() {
     let alias = json!({ "token_endpoint": "https://mtls.id.example/token" });
     let document = with(metadata(), METHODS, json!(["tls_client_auth"]));
     let document = with(document, "mtls_endpoint_aliases", alias);
-    let server = Server::answering(move |url| match url {
+    let server = Server::serving(move |url| match url {
         OAUTH => (200, document.to_string()),
         _ => (401, r#"{"error":"invalid_client"}"#.to_owned()),
     });
@@ -159,7 +159,7 @@ async fn an_error_names_the_endpoint_that_was_asked() {
     );
 
     // Before one is known, the issuer as it is configured.
-    let nowhere = Server::answering(|_| (404, String::new()));
+    let nowhere = Server::serving(|_| (404, String::new()));
     let endpoint = TokenEndpoint::discover("https://id.example", ClientAuth::tls("id"));
     let endpoint = endpoint.service(nowhere.service());
     assert!(
@@ -199,7 +199,7 @@ async fn an_alias_over_plain_http_is_an_error_for_who_needs_it() {
 async fn a_token_that_is_bound_to_a_certificate_is_told() {
     // {"cnf":{"x5t#S256":"a"}}
     let bound = r#"{"access_token":"e30.eyJjbmYiOnsieDV0I1MyNTYiOiJhIn19.c2ln","expires_in":60}"#;
-    let server = Server::answering(move |_| (200, bound.to_owned()));
+    let server = Server::serving(move |_| (200, bound.to_owned()));
     let count = Arc::new(Mutex::new(0));
     let counter = Arc::clone(&count);
     let handle = layer(server.endpoint(ClientAuth::tls("id")))

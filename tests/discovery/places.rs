@@ -19,8 +19,8 @@ async fn the_oauth_place_is_asked_first_and_found_once() {
     handle.refresh_now().await.unwrap();
 
     assert_eq!(server.urls(), [OAUTH, TOKEN, TOKEN]);
-    assert_eq!(server.asked()[0].method, "GET");
-    assert!(!server.asked()[0].headers.contains_key("authorization"));
+    assert_eq!(server.requests()[0].method, "GET");
+    assert!(!server.requests()[0].headers.contains_key("authorization"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +51,7 @@ async fn what_is_no_metadata_leads_to_the_openid_place() {
     ];
     for (status, body) in cases {
         let shown = body.chars().take(40).collect::<String>();
-        let server = Server::answering(move |url| match url {
+        let server = Server::serving(move |url| match url {
             OAUTH => (status, body.clone()),
             OPENID => (200, metadata().to_string()),
             _ => (200, GRANTED.to_owned()),
@@ -73,7 +73,7 @@ async fn a_server_that_fails_or_names_another_issuer_does_not_lead_to_the_openid
         (500, String::new(), Kind::Server, true),
     ];
     for (status, body, kind, transient) in cases {
-        let server = Server::answering(move |url| match url {
+        let server = Server::serving(move |url| match url {
             OAUTH => (status, body.clone()),
             OPENID => (200, metadata().to_string()),
             _ => (200, GRANTED.to_owned()),
@@ -111,7 +111,7 @@ async fn an_issuer_without_metadata_is_an_error_with_all_places_and_what_they_sa
             true,
         ),
     ] {
-        let server = Server::answering(move |url| {
+        let server = Server::serving(move |url| {
             let (status, body) = if url == OAUTH { first } else { second };
             (status, body.to_owned())
         });
@@ -133,7 +133,7 @@ async fn an_issuer_without_metadata_is_an_error_with_all_places_and_what_they_sa
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_at_the_second_place_says_what_the_first_one_said() {
-    let server = Server::answering(|url| match url {
+    let server = Server::serving(|url| match url {
         OAUTH => (406, String::new()),
         _ => (503, String::new()),
     });
@@ -194,7 +194,7 @@ async fn an_odd_optional_member_does_not_spoil_the_document() {
     let texts = documents.iter().map(ToString::to_string);
     for text in texts.chain([twice, marked]) {
         let document = text.clone();
-        let server = Server::answering(move |url| match url {
+        let server = Server::serving(move |url| match url {
             OAUTH => (200, document.clone()),
             _ => (200, GRANTED.to_owned()),
         });
@@ -234,7 +234,7 @@ async fn a_remote_issuer_does_not_lead_to_a_port_of_this_machine() {
     ] {
         let at = "http://localhost:9000/token";
         let document = json!({ "issuer": issuer, "token_endpoint": at }).to_string();
-        let server = Server::answering(move |url| match url {
+        let server = Server::serving(move |url| match url {
             _ if url.contains(".well-known") => (200, document.clone()),
             _ => (200, GRANTED.to_owned()),
         });
@@ -245,7 +245,7 @@ async fn a_remote_issuer_does_not_lead_to_a_port_of_this_machine() {
             .await
             .unwrap();
 
-        assert_eq!(server.last().url, at);
+        assert_eq!(server.last_request().url, at);
     }
 }
 
@@ -284,7 +284,7 @@ async fn the_url_of_the_metadata_is_understood_as_the_issuer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_discovery_is_not_repeated_before_the_server_allows_it() {
-    let server = Server::answering(|_| (429, String::new()));
+    let server = Server::serving(|_| (429, String::new()));
     let handle = handle(discover(&server, ClientAuth::basic("id", "secret")));
 
     let first = handle.token().await.unwrap_err();

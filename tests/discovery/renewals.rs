@@ -7,7 +7,7 @@ use tower_m2m::{ClientAuth, client_credentials::TokenErrorKind as Kind};
 
 use crate::{
     support::server::{GRANTED, handle},
-    world::{METHODS, OAUTH, TOKEN, discover, metadata, publish, publishing, with_events, with},
+    world::{METHODS, OAUTH, TOKEN, discover, metadata, publish, publishing, with, with_events},
 };
 
 #[tokio::test(start_paused = true)]
@@ -37,23 +37,23 @@ async fn a_renewed_document_that_moves_the_endpoint_or_drops_the_method_is_told_
         with(metadata(), METHODS, json!(["none"])),
     ] {
         let server = publishing(OAUTH, metadata());
-        let (endpoint, told) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
+        let (endpoint, events) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
         endpoint.token().await.unwrap();
 
         publish(&server, OAUTH, document);
         tokio::time::advance(Duration::from_secs(3601)).await;
         endpoint.refresh_now().await.unwrap();
 
-        assert_eq!(*told.lock().unwrap(), [Kind::MetadataChanged]);
+        assert_eq!(*events.lock().unwrap(), [Kind::MetadataChanged]);
         assert_eq!(server.urls(), [OAUTH, TOKEN, OAUTH, TOKEN]);
-        assert!(server.last().headers.contains_key("authorization"));
+        assert!(server.last_request().headers.contains_key("authorization"));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own() {
     let server = publishing(OAUTH, metadata());
-    let (handle, told) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
+    let (handle, events) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
     server.answer(|url| match url {
         OAUTH => (503, String::new()),
@@ -66,7 +66,7 @@ async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own(
     tokio::time::advance(Duration::from_secs(11)).await;
     handle.refresh_now().await.unwrap();
 
-    assert_eq!(*told.lock().unwrap(), [Kind::Server, Kind::Server]);
+    assert_eq!(*events.lock().unwrap(), [Kind::Server, Kind::Server]);
     assert_eq!(
         server.urls(),
         [OAUTH, TOKEN, OAUTH, TOKEN, TOKEN, OAUTH, TOKEN]
@@ -76,7 +76,7 @@ async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own(
 #[tokio::test(start_paused = true)]
 async fn the_back_off_of_renewals_grows_to_minutes() {
     let server = publishing(OAUTH, metadata());
-    let (handle, told) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
+    let (handle, events) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
     publish(&server, "nowhere", Value::Null);
     tokio::time::advance(Duration::from_secs(3601)).await;
@@ -89,13 +89,13 @@ async fn the_back_off_of_renewals_grows_to_minutes() {
     tokio::time::advance(Duration::from_secs(290)).await;
     handle.refresh_now().await.unwrap();
 
-    assert_eq!(*told.lock().unwrap(), [Kind::NoMetadata; 9]);
+    assert_eq!(*events.lock().unwrap(), [Kind::NoMetadata; 9]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_hangs_does_not_use_up_the_time_for_the_token() {
     let server = publishing(OAUTH, metadata());
-    let (handle, told) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
+    let (handle, events) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
     server.answer(|url| match url {
         OAUTH => (0, String::new()),
@@ -105,6 +105,6 @@ async fn a_renewal_that_hangs_does_not_use_up_the_time_for_the_token() {
     tokio::time::advance(Duration::from_secs(3601)).await;
     handle.refresh_now().await.unwrap();
 
-    assert_eq!(*told.lock().unwrap(), [Kind::Timeout]);
+    assert_eq!(*events.lock().unwrap(), [Kind::Timeout]);
     assert_eq!(server.urls(), [OAUTH, TOKEN, OAUTH, TOKEN]);
 }

@@ -57,9 +57,11 @@ pub(crate) async fn token(server: &Server, auth: ClientAuth) -> Result<(), Token
 pub(crate) type Events = Arc<Mutex<Vec<Kind>>>;
 
 /// With the reasons why metadata was not adopted.
-pub(crate) fn with_events(endpoint: TokenEndpoint) -> (tower_m2m::client_credentials::TokenHandle, Events) {
-    let told = Events::default();
-    let log = Arc::clone(&told);
+pub(crate) fn with_events(
+    endpoint: TokenEndpoint,
+) -> (tower_m2m::client_credentials::TokenHandle, Events) {
+    let events = Events::default();
+    let log = Arc::clone(&events);
     let layer = layer(endpoint)
         .on_event(move |event| {
             if let TokenEvent::MetadataRejected { error, .. } = event {
@@ -67,7 +69,7 @@ pub(crate) fn with_events(endpoint: TokenEndpoint) -> (tower_m2m::client_credent
             }
         })
         .build();
-    (layer.handle(), told)
+    (layer.handle(), events)
 }
 
 pub(crate) const METHODS: &str = "token_endpoint_auth_methods_supported";

@@ -15,7 +15,7 @@ use tower_m2m::{
     replay::Once,
 };
 
-use crate::support::{API, SECOND, answering, get, post, send, spawn, status_only, throttled};
+use crate::support::{API, SECOND, get, post, send, serving, spawn, status_only, throttled};
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_repaired_is_returned_with_the_reason() {
@@ -76,7 +76,7 @@ async fn without_a_time_the_back_off_is_waited_for() {
     for hint in [None, Some("0")] {
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&arrivals);
-        let (inner, _) = answering(move |_| {
+        let (inner, _) = serving(move |_| {
             let mut log = log.lock().unwrap();
             log.push(Instant::now());
             std::future::ready(match (log.len(), hint) {
@@ -99,7 +99,7 @@ async fn without_a_time_the_back_off_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn another_status_is_returned_as_it_is() {
     for status in [200, 304, 400, 403, 404, 409, 418, 500, 501] {
-        let (inner, calls) = answering(move |_| {
+        let (inner, calls) = serving(move |_| {
             std::future::ready(status_only(StatusCode::from_u16(status).unwrap()))
         });
         let service = RateLimitRetryLayer::new().layer(inner);
@@ -114,7 +114,7 @@ async fn another_status_is_returned_as_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_does_not_multiply_the_traffic() {
-    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
+    let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
     let service = RateLimitRetryLayer::new().layer(inner);
     let mut callers = Vec::new();
 
@@ -135,7 +135,7 @@ async fn an_outage_does_not_multiply_the_traffic() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_is_forgotten_is_over() {
-    let (inner, calls) = answering(|_| std::future::ready(throttled("600")));
+    let (inner, calls) = serving(|_| std::future::ready(throttled("600")));
     let layer = RateLimitRetryLayer::builder().max_wait(SECOND).build();
     let service = layer.layer(inner);
     send(&service, get("/")).await.unwrap();

@@ -22,7 +22,7 @@ use crate::support::{
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_took_longer_than_its_life_is_not_sent() {
-    let source = Source::with_lifetime(5 * SECOND).delayed(10 * SECOND);
+    let source = Source::with_lifetime(5 * SECOND).with_delay(10 * SECOND);
     let (inner, calls) = api(&source);
     let service = layer(&source).build().layer(inner);
 
@@ -41,7 +41,7 @@ async fn other_refusals_are_permanent() {
         (400, "invalid_request"),
         (404, "not_an_oauth_error"),
     ] {
-        let server = Server::answering(move |_| (status, format!(r#"{{"error":"{code}"}}"#)));
+        let server = Server::serving(move |_| (status, format!(r#"{{"error":"{code}"}}"#)));
         let tokens = handle(server.endpoint(ClientAuth::basic("id", "secret")));
 
         let error = tokens.token().await.unwrap_err();
@@ -50,10 +50,13 @@ async fn other_refusals_are_permanent() {
         sleep(29 * SECOND).await;
         let later = tokens.token().await.unwrap_err();
 
-        assert_eq!((error.kind(), error.is_transient()), (Kind::Rejected, false));
+        assert_eq!(
+            (error.kind(), error.is_transient()),
+            (Kind::Rejected, false)
+        );
         assert!((30 * SECOND..=36 * SECOND).contains(&wait), "{wait:?}");
         assert_eq!(later.kind(), Kind::Rejected);
-        assert_eq!(server.asked().len(), 1);
+        assert_eq!(server.requests().len(), 1);
     }
 }
 
@@ -75,8 +78,8 @@ fn without_a_runtime_a_request_fails_at_once() {
 #[tokio::test(start_paused = true)]
 async fn each_401_is_told_with_its_remedy() {
     let source = Source::default();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
     let service = layer(&source)
         .on_event(move |event: &TokenEvent<'_>| {
             if let TokenEvent::Rejected { action: remedy, .. } = event {
@@ -93,5 +96,5 @@ async fn each_401_is_told_with_its_remedy() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(Attempts::of(&response), 2);
     assert_eq!(source.fetches(), 2);
-    assert_eq!(*told.lock().unwrap(), [RejectionAction::Replayed]);
+    assert_eq!(*events.lock().unwrap(), [RejectionAction::Replayed]);
 }

@@ -46,7 +46,12 @@ async fn configurations_that_differ_in_anything_do_not_share_a_token() {
 
     let all = different.len() as u64;
     for endpoint in different {
-        world.process_with(endpoint).handle.prefetch().await.unwrap();
+        world
+            .process_with(endpoint)
+            .handle
+            .prefetch()
+            .await
+            .unwrap();
     }
 
     assert_eq!(world.token_requests(), all);
@@ -57,7 +62,12 @@ async fn the_order_of_scopes_makes_no_difference() {
     let world = World::new();
     for scope in ["a b", "b a"] {
         let endpoint = world.endpoint(basic()).scope(scope);
-        world.process_with(endpoint).handle.prefetch().await.unwrap();
+        world
+            .process_with(endpoint)
+            .handle
+            .prefetch()
+            .await
+            .unwrap();
     }
 
     assert_eq!(world.token_requests(), 1);
@@ -142,7 +152,12 @@ async fn a_source_without_an_identity_is_not_shared() {
     world.process_with(Own).handle.prefetch().await.unwrap();
     for _ in 0..2 {
         let endpoint = world.endpoint(ClientAuth::custom(OwnAuth));
-        world.process_with(endpoint).handle.prefetch().await.unwrap();
+        world
+            .process_with(endpoint)
+            .handle
+            .prefetch()
+            .await
+            .unwrap();
     }
     let tls = world.endpoint(ClientAuth::tls("id"));
 

@@ -33,8 +33,8 @@ async fn without_its_store_each_process_asks_for_one_token_of_its_own() {
                 true => "the store gave no answer within 500ms",
                 false => "the store is down",
             };
-            let told = process.take_events();
-            assert_eq!(told, [expected, "fetched", "fetched", "fetched"]);
+            let events = process.take_events();
+            assert_eq!(events, [expected, "fetched", "fetched", "fetched"]);
         }
     }
 }
@@ -62,10 +62,10 @@ async fn a_store_that_fails_and_comes_back_empty_fails_no_request_and_is_used_ag
     }
 
     assert_eq!(world.token_requests(), 1 + 8 + 1);
-    let told: Vec<_> = fleet.iter().map(|process| process.take_events()).collect();
-    for told in &told {
-        let [failed, fetched, recovered, last] = &told[..] else {
-            panic!("{told:?}");
+    let events: Vec<_> = fleet.iter().map(|process| process.take_events()).collect();
+    for events in &events {
+        let [failed, fetched, recovered, last] = &events[..] else {
+            panic!("{events:?}");
         };
         assert_eq!(
             [failed, fetched, recovered],
@@ -101,7 +101,10 @@ async fn what_cannot_be_read_counts_as_absent() {
 
     all_succeed(std::slice::from_ref(&process)).await;
 
-    assert_eq!(process.take_events(), ["the store holds garbage", "fetched"]);
+    assert_eq!(
+        process.take_events(),
+        ["the store holds garbage", "fetched"]
+    );
 }
 
 #[tokio::test(start_paused = true)]

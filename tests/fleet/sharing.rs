@@ -16,8 +16,11 @@ async fn fifty_processes_that_start_cold_cost_one_token_request() {
 
     assert_eq!(world.token_requests(), 1);
     assert!(began.elapsed() < 2 * SECOND, "{:?}", began.elapsed());
-    let told: Vec<_> = fleet.iter().flat_map(|process| process.take_events()).collect();
-    let count = |name| told.iter().filter(|told| *told == name).count();
+    let events: Vec<_> = fleet
+        .iter()
+        .flat_map(|process| process.take_events())
+        .collect();
+    let count = |name| events.iter().filter(|events| *events == name).count();
     assert_eq!((count("fetched"), count("adopted")), (1, 49));
 }
 

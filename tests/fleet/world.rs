@@ -69,8 +69,8 @@ impl World {
         source: impl TokenSource,
         accepts: impl Fn(&str) -> bool + Clone + Send + Sync + 'static,
     ) -> Process {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&told);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&events);
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(source, origin)
             .allow_origin("https://other.example".parse().unwrap())
@@ -104,7 +104,7 @@ impl World {
         Process {
             handle,
             api: BoxCloneSyncService::new(ServiceBuilder::new().layer(layer).service(api)),
-            events: told,
+            events: events,
         }
     }
 

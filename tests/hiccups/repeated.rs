@@ -100,8 +100,8 @@ async fn each_attempt_is_told() {
     issuer.next(Fault::Reset);
     issuer.next(Fault::status(StatusCode::BAD_GATEWAY));
     issuer.next(Fault::status(StatusCode::GATEWAY_TIMEOUT));
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
     let handle = layer(endpoint(&issuer, "secret").service(issuer.service()))
         .on_event(move |event: &TokenEvent<'_>| {
             log.lock().unwrap().push(match event {
@@ -124,7 +124,7 @@ async fn each_attempt_is_told() {
     handle.token().await.unwrap_err();
 
     assert_eq!(
-        *told.lock().unwrap(),
+        *events.lock().unwrap(),
         [
             "started",
             "attempt 1: Transport",
@@ -156,7 +156,7 @@ async fn each_attempt_is_authenticated_anew() {
 async fn a_hiccup_while_the_metadata_is_fetched_is_not_seen_either() {
     const METADATA: &str = "https://id.example/.well-known/oauth-authorization-server";
     let asked = AtomicUsize::new(0);
-    let server = server::Server::answering(move |url| match url {
+    let server = server::Server::serving(move |url| match url {
         METADATA if asked.fetch_add(1, SeqCst) == 0 => (502, String::new()),
         METADATA => {
             let metadata =
@@ -217,6 +217,9 @@ async fn an_error_counts_the_requests_and_the_time_that_they_took() {
         "{text}"
     );
     assert!(second.to_string().contains("[attempt 6, "), "{second}");
-    assert_eq!((first.consecutive_failures(), second.consecutive_failures()), (Some(1), Some(2)));
+    assert_eq!(
+        (first.consecutive_failures(), second.consecutive_failures()),
+        (Some(1), Some(2))
+    );
     assert!(format!("{first:?}").contains(&text), "{first:?}");
 }

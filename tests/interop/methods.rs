@@ -25,7 +25,7 @@ enum Expected {
     /// Its metadata does not name the method.
     NotOffered,
 }
-use Expected::{NotOffered, ErrorResponse, Token};
+use Expected::{ErrorResponse, NotOffered, Token};
 
 /// One way to ask for a token, and what oidc-provider, django-oauth-toolkit and Doorkeeper are expected to do.
 struct Case {
@@ -220,7 +220,11 @@ fn cases() -> Vec<Case> {
         Case::new(
             "an unknown scope",
             post(),
-            [Token, ErrorResponse("invalid_scope"), ErrorResponse("invalid_scope")],
+            [
+                Token,
+                ErrorResponse("invalid_scope"),
+                ErrorResponse("invalid_scope"),
+            ],
         )
         .with(|e| e.scope("nothing")),
         Case::new("a resource (RFC 8707)", post(), GRANTED)

@@ -41,8 +41,9 @@ impl Servers {
 
     /// Everything that `server` tells.
     pub(crate) fn all(&self, server: &str) -> Vec<(String, String)> {
-        let told = self.0[server].as_object().unwrap().iter();
-        told.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+        let events = self.0[server].as_object().unwrap().iter();
+        events
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
             .collect()
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower::Layer;
 use tower_m2m::{BoxError, Clock, M2mLayer, RateLimitRetryLayer};
 
-use crate::support::{Client, HOUR, Inner, Source, answering, get, layer, send, status_only};
+use crate::support::{Client, HOUR, Inner, Source, get, layer, send, serving, status_only};
 
 #[tokio::test(start_paused = true)]
 async fn past_the_gate_it_is_not_read() {
@@ -51,7 +51,7 @@ async fn reads(clock: &Counting, service: &impl Client) -> Result<usize, BoxErro
 }
 
 fn silent() -> Inner {
-    answering(|_| std::future::ready(status_only(StatusCode::OK))).0
+    serving(|_| std::future::ready(status_only(StatusCode::OK))).0
 }
 
 #[derive(Clone, Default)]

@@ -23,15 +23,13 @@ use tower_m2m::{
 };
 
 use crate::{
-    support::{
-        Body, Client, SECOND, Source, answering, get, layer, post, send, spawn, status_only,
-    },
+    support::{Body, Client, SECOND, Source, get, layer, post, send, serving, spawn, status_only},
     world::limited,
 };
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_an_attempt_and_says_whether_it_may_have_been_processed() {
-    let (inner, _) = answering(|_| async {
+    let (inner, _) = serving(|_| async {
         sleep(60 * SECOND).await;
         status_only(StatusCode::OK)
     });
@@ -118,7 +116,7 @@ async fn a_short_deadline_leaves_time_for_another_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_attempt_may_have_done_is_said_at_the_deadline() {
-    let (inner, calls) = answering(|request| async move {
+    let (inner, calls) = serving(|request| async move {
         if request.uri().path() == "/slow" {
             sleep(60 * SECOND).await;
         }

@@ -18,7 +18,7 @@ use tower_m2m::{
 
 use crate::{
     support::{
-        API, Body, SECOND, Source, answering, get, layer, post, send, spawn, status_only, throttled,
+        API, Body, SECOND, Source, get, layer, post, send, serving, spawn, status_only, throttled,
     },
     world::{limited, send_first},
 };
@@ -45,7 +45,7 @@ async fn one_429_holds_every_clone() {
 async fn a_partition_that_is_forgotten_takes_what_is_known_of_its_servers_clock_along() {
     for (forget, held_for) in [(false, 10 * SECOND), (true, 1210 * SECOND)] {
         // The server's clock is 20 minutes ahead. Its first response says so; the second has no `Date`.
-        let (inner, calls) = answering(|request| {
+        let (inner, calls) = serving(|request| {
             let mut response = status_only(StatusCode::OK);
             let headers = response.headers_mut();
             if request.uri().path() == "/first" {
@@ -100,7 +100,7 @@ impl Clock for OnTheDay {
 async fn waiters_are_let_out_by_and_by_after_a_hold() {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         log.lock().unwrap().push(Instant::now());
         let refused = log.lock().unwrap().len() == 1;
         async move {
@@ -154,8 +154,8 @@ async fn a_hint_beyond_max_wait_returns_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_meets_a_hold_beyond_max_wait_is_told_until_when() {
     let (inner, arrivals) = limited(|| true, "60");
-    let told = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&told);
+    let events = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&events);
     let layer = RateLimitRetryLayer::builder()
         .max_wait(30 * SECOND)
         .on_event(move |event| {
@@ -172,7 +172,7 @@ async fn a_caller_who_meets_a_hold_beyond_max_wait_is_told_until_when() {
     assert!((60..=64).contains(&hold.wait().as_secs()), "{hold}");
     assert_eq!(arrivals.lock().unwrap().len(), 1);
     assert_eq!(layer.handle().status()[0].in_flight, 0);
-    assert_eq!(told.load(SeqCst), 1);
+    assert_eq!(events.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,7 +208,7 @@ async fn a_wait_longer_than_the_tokens_life_sends_a_fresh_token() {
     let valid = source.clone();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
-    let (inner, _) = answering(move |request: Request<Body>| {
+    let (inner, _) = serving(move |request: Request<Body>| {
         let token = request.headers()["authorization"]
             .to_str()
             .unwrap()

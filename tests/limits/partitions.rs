@@ -17,7 +17,7 @@ use tower_m2m::{
 };
 
 use crate::{
-    support::{Body, SECOND, answering, get, send, spawn, status_only, throttled},
+    support::{Body, SECOND, get, send, serving, spawn, status_only, throttled},
     world::{limited, send_first},
 };
 
@@ -26,7 +26,7 @@ async fn a_quota_that_is_announced_is_never_exceeded() {
     let server = Arc::new(Mutex::new((Instant::now(), 0_u32)));
     let refused = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&refused);
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let mut server = server.lock().unwrap();
         if server.0.elapsed() >= 10 * SECOND {
             *server = (Instant::now(), 0);
@@ -59,7 +59,7 @@ async fn a_quota_that_is_announced_is_never_exceeded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_leaves_during_an_attempt_frees_its_place() {
-    let (inner, _) = answering(|_| async {
+    let (inner, _) = serving(|_| async {
         sleep(60 * SECOND).await;
         status_only(StatusCode::OK)
     });
@@ -73,7 +73,7 @@ async fn a_caller_who_leaves_during_an_attempt_frees_its_place() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_partition_gets_a_few_requests_before_its_first_answer() {
-    let (inner, calls) = answering(|_| async {
+    let (inner, calls) = serving(|_| async {
         sleep(Duration::from_millis(100)).await;
         status_only(StatusCode::OK)
     });
@@ -92,7 +92,7 @@ async fn an_unknown_partition_gets_a_few_requests_before_its_first_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn one_partitions_hold_is_not_anothers() {
-    let (inner, _) = answering(|request: Request<Body>| {
+    let (inner, _) = serving(|request: Request<Body>| {
         let limited = request.uri().path() == "/limited";
         std::future::ready(if limited {
             throttled("60")

@@ -19,7 +19,7 @@ use tower_m2m::{
 };
 
 use crate::support::{
-    API, Body, Client, Inner, Source, answering, get, layer, send, spawn, status_only,
+    API, Body, Client, Inner, Source, get, layer, send, serving, spawn, status_only,
 };
 
 /// So many silent answers open a partition.
@@ -192,7 +192,7 @@ async fn a_hold_of_another_process_is_kept_to() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_with_a_deadline_does_not_outlive_it() {
-    let (inner, _) = answering(|_| async {
+    let (inner, _) = serving(|_| async {
         tokio::time::sleep(TEN_SECONDS).await;
         status_only(StatusCode::OK)
     });
@@ -278,7 +278,7 @@ impl Flaky {
 
     fn inner(&self) -> Inner {
         let flaky = self.clone();
-        let (inner, _) = answering(move |request| {
+        let (inner, _) = serving(move |request| {
             let url = request.uri().to_string();
             let now = flaky
                 .0

@@ -17,7 +17,7 @@ use tower::{
 use tower_m2m::{M2mLayer, RateLimitRetryLayer, rate_limit_retry::PartitionKey};
 
 use crate::support::{
-    API, Body, Client, HOUR, Inner, SECOND, Source, answering, get, layer, spawn, status_only,
+    API, Body, Client, HOUR, Inner, SECOND, Source, get, layer, serving, spawn, status_only,
     throttled,
 };
 
@@ -124,7 +124,7 @@ fn throttling(
 ) -> (Inner, Arrivals) {
     let arrivals = Arrivals::default();
     let log = Arc::clone(&arrivals);
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         let mut log = log.lock().unwrap();
         log.push((request.uri().path().to_owned(), Instant::now()));
         let refusal = (log.len() <= count).then(&refusal);

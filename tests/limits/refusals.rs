@@ -10,7 +10,7 @@ use tower_m2m::{
     rate_limit_retry::{GaveUp, GiveUpReason},
 };
 
-use crate::support::{Body, SECOND, answering, get, post, send, status_only};
+use crate::support::{Body, SECOND, get, post, send, serving, status_only};
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_by_another_name_holds_the_partition_and_is_repeated_as_a_fault() {
@@ -129,7 +129,7 @@ async fn run_through(
     request: Request<Body>,
 ) -> Seen {
     let lines: Arc<[String]> = lines.iter().map(ToString::to_string).collect();
-    let (inner, calls) = answering(move |request| {
+    let (inner, calls) = serving(move |request| {
         let again = Attempts::of_request(&request) > 1;
         let mut response = Response::builder().status(if again { 200 } else { status });
         for line in lines.iter().filter(|_| !again) {
@@ -158,7 +158,7 @@ async fn run_through(
 #[tokio::test(start_paused = true)]
 async fn what_is_overloaded_and_does_not_say_for_how_long_is_a_fault() {
     let (inner, calls) =
-        answering(|_| std::future::ready(status_only(StatusCode::from_u16(529).unwrap())));
+        serving(|_| std::future::ready(status_only(StatusCode::from_u16(529).unwrap())));
     let layer = RateLimitRetryLayer::builder().max_retries(1).build();
 
     for (request, sent) in [(get("/"), 2), (post("/"), 3)] {

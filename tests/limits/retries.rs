@@ -19,7 +19,7 @@ use tower_m2m::{
 };
 
 use crate::{
-    support::{Body, Source, answering, api, get, layer, post, send, status_only},
+    support::{Body, Source, api, get, layer, post, send, serving, status_only},
     world::limited,
 };
 
@@ -72,8 +72,7 @@ async fn errors_are_retried_by_class() {
 #[tokio::test(start_paused = true)]
 async fn faults_are_retried_for_idempotent_methods_only() {
     for (request, expected) in [(get("/"), 6), (post("/"), 1)] {
-        let (inner, calls) =
-            answering(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
+        let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
         let service = RateLimitRetryLayer::new().layer(inner);
 
         let response = send(&service, request).await.unwrap();

@@ -16,7 +16,7 @@ use tower_m2m::{
     rate_limit_retry::{BodyStart, PartitionKey, PeekBodyLayer},
 };
 
-use crate::support::{Body, Inner, Source, answering, get, layer, status_only};
+use crate::support::{Body, Inner, Source, get, layer, serving, status_only};
 
 #[tokio::test(start_paused = true)]
 async fn layers_services_and_futures_show_their_names() {
@@ -82,7 +82,7 @@ where
 }
 
 fn silent() -> Inner {
-    answering(|_| std::future::ready(status_only(StatusCode::OK))).0
+    serving(|_| std::future::ready(status_only(StatusCode::OK))).0
 }
 
 /// Never ready.

@@ -20,13 +20,13 @@ use tower_m2m::{
 };
 
 use crate::{
-    support::{Body, HOUR, SECOND, answering, get, send, spawn, status_only, throttled},
+    support::{Body, HOUR, SECOND, get, send, serving, spawn, status_only, throttled},
     world::limited,
 };
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_fails_at_once_when_a_hold_outlasts_its_time() {
-    let (inner, calls) = answering(|request: Request<Body>| async move {
+    let (inner, calls) = serving(|request: Request<Body>| async move {
         if request.uri().path() == "/slow" {
             sleep(10 * SECOND).await;
             throttled("3000")
@@ -85,7 +85,7 @@ async fn waiters_that_are_not_polled_hold_up_no_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_is_not_polled_does_not_keep_the_only_place() {
-    let (inner, _) = answering(|_| async {
+    let (inner, _) = serving(|_| async {
         sleep(SECOND).await;
         status_only(StatusCode::OK)
     });
@@ -174,7 +174,7 @@ async fn an_announced_window_ends_while_the_machine_is_suspended() {
     let clock = Suspended::default();
     let said = Arc::new(AtomicBool::new(false));
     let once = Arc::clone(&said);
-    let (inner, calls) = answering(move |_| {
+    let (inner, calls) = serving(move |_| {
         let mut response = status_only(StatusCode::OK);
         if !once.swap(true, SeqCst) {
             let fields = [

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::support::{Client, Inner, answering, get, spawn, status_only, throttled};
+use crate::support::{Client, Inner, get, serving, spawn, status_only, throttled};
 
 /// Answers 429 with `Retry-After: {hint}` while `refuse` says so; and when it was asked.
 pub(crate) fn limited(
@@ -15,7 +15,7 @@ pub(crate) fn limited(
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
     let refuse = Arc::new(refuse);
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         log.lock().unwrap().push(Instant::now());
         std::future::ready(if refuse() {
             throttled(hint)

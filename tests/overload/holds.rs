@@ -19,9 +19,7 @@ use tower_m2m::{
 
 use super::{
     MANY, Polls, bytes_per_waiter, paused,
-    support::{
-        API, Body, Inner, SECOND, answering, get, post, send, spawn, status_only, throttled,
-    },
+    support::{API, Body, Inner, SECOND, get, post, send, serving, spawn, status_only, throttled},
 };
 
 /// An API that refuses the first request and asks for 30 s, and the paths of the others.
@@ -29,7 +27,7 @@ fn throttling() -> (Inner, Arc<Mutex<Vec<String>>>) {
     let paths = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&paths);
     let refused = Arc::new(AtomicBool::new(false));
-    let (inner, _) = answering(move |request: Request<Body>| {
+    let (inner, _) = serving(move |request: Request<Body>| {
         let first = !refused.swap(true, SeqCst);
         let response = if first {
             throttled("30")
@@ -47,8 +45,8 @@ fn throttling() -> (Inner, Arc<Mutex<Vec<String>>>) {
 
 #[tokio::test(start_paused = true)]
 async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_what_to_do() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
     let layer = RateLimitRetryLayer::builder()
         .max_waiting(3)
         .on_event(move |event: &RateLimitEvent<'_>| {
@@ -84,7 +82,7 @@ async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_wh
         "request not sent: 3 requests wait for https://api.example.com already; send less at once, or raise \
          `.max_waiting(..)`"
     );
-    assert_eq!(*told.lock().unwrap(), [(API.to_owned(), 29)]);
+    assert_eq!(*events.lock().unwrap(), [(API.to_owned(), 29)]);
     for caller in waiting.into_iter().chain([refused]) {
         assert_eq!(caller.await.unwrap().unwrap().status(), StatusCode::OK);
     }
@@ -184,7 +182,7 @@ fn a_hundred_thousand_held_partitions_take_less_than_a_kilobyte_each() {
     let layer = RateLimitRetryLayer::builder()
         .partition_by(|parts| PartitionKey::from(parts.uri.path()))
         .build();
-    let refusing = answering(|_| std::future::ready(throttled("3000"))).0;
+    let refusing = serving(|_| std::future::ready(throttled("3000"))).0;
     let service = layer.layer(refusing);
     let taken = measure(|| {
         runtime.block_on(async {

@@ -13,12 +13,12 @@ use tower_m2m::client_credentials::{Config, TokenError, TokenErrorKind};
 
 use super::{
     MANY, Polls, bytes_per_waiter, paused,
-    support::{HOUR, SECOND, Source, answering, api, get, layer, origin, send, spawn, status_only},
+    support::{HOUR, SECOND, Source, api, get, layer, origin, send, serving, spawn, status_only},
 };
 
 #[tokio::test(start_paused = true)]
 async fn who_finds_too_many_waiting_for_a_token_is_told_at_once_whose_and_what_to_do() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let layer = layer(&source).name("orders").max_waiting(3).build();
     let service = layer.layer(api(&source).0);
     let start = Instant::now();
@@ -72,7 +72,7 @@ async fn a_configuration_says_how_many_may_wait_for_a_token() {
 
 #[tokio::test(start_paused = true)]
 async fn who_stops_waiting_for_a_token_leaves_its_place_to_another() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).max_waiting(2).build().layer(api(&source).0);
     let leaves = spawn(&service, get("/"));
     let stays = spawn(&service, get("/"));
@@ -101,7 +101,7 @@ async fn a_401_that_finds_too_many_waiting_is_the_answer() {
     let service = layer(&source).max_waiting(1).build().layer(slow);
     send(&service, get("/")).await.unwrap();
     source.revoke_all();
-    let source = source.delayed(SECOND);
+    let source = source.with_delay(SECOND);
 
     let [one, other] = [0; 2].map(|_| spawn(&service, get("/")));
 
@@ -113,10 +113,10 @@ async fn a_401_that_finds_too_many_waiting_is_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_token_goes_on_by_arrival() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let order = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&order);
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         log.lock().unwrap().push(request.uri().path().to_owned());
         std::future::ready(status_only(StatusCode::OK))
     });
@@ -146,7 +146,7 @@ async fn who_waits_for_a_token_goes_on_by_arrival() {
 #[tokio::test(start_paused = true)]
 async fn the_outcome_of_a_fetch_wakes_each_waiter_once() {
     for failing in [false, true] {
-        let source = Source::with_lifetime(HOUR).delayed(SECOND);
+        let source = Source::with_lifetime(HOUR).with_delay(SECOND);
         source.fail_with(failing.then(|| TokenError::transient("is down")));
         let service = layer(&source).build().layer(api(&source).0);
         let mut counts = Vec::new();
@@ -167,7 +167,7 @@ async fn the_outcome_of_a_fetch_wakes_each_waiter_once() {
 
 #[test]
 fn a_hundred_thousand_callers_wait_for_a_token_in_two_kilobytes_each() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
 
     let bytes = bytes_per_waiter(&paused(), || service.clone().oneshot(get("/")));

@@ -13,11 +13,11 @@ use tower_m2m::{
 };
 
 use crate::{
-    asking::{fetch, fetch_http, assert_non_conformance, auth, error_response, with},
+    asking::{assert_non_conformance, auth, error_response, fetch, fetch_http, with},
     support::{
-        Body, answering, get, origin, send,
+        Body, get, origin, send,
         server::{Server, handle},
-        status_only,
+        serving, status_only,
     },
 };
 
@@ -25,13 +25,13 @@ use crate::{
 async fn q08_members_of_keycloak() {
     let answer = r#"{"access_token":"t","expires_in":300,"refresh_expires_in":0,"refresh_token":"canary","token_type":"Bearer","not-before-policy":0,"session_state":"s","scope":"profile"}"#;
 
-    let (outcome, quirks) = fetch(answer, TokenEndpoint::strict).await;
+    let (outcome, non_conformances) = fetch(answer, TokenEndpoint::strict).await;
 
     let token = outcome.unwrap();
     assert_eq!(token.lifetime(), Some(Duration::from_secs(300)));
     assert_eq!(token.scope(), Some("profile"));
     assert!(token.member("refresh_token").is_none());
-    assert_eq!(quirks, []);
+    assert_eq!(non_conformances, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,11 +46,11 @@ async fn q09_no_token_type() {
 #[tokio::test(start_paused = true)]
 async fn q10_token_type_in_any_case_is_sent_as_bearer() {
     for kind in ["bearer", "BEARER", "Bearer"] {
-        let server = Server::answering(move |_| (200, with("token_type", &format!("\"{kind}\""))));
+        let server = Server::serving(move |_| (200, with("token_type", &format!("\"{kind}\""))));
         let layer = ClientCredentialsLayer::builder(server.endpoint(auth()).strict(), origin());
         let seen = Arc::new(Mutex::new(None));
         let log = Arc::clone(&seen);
-        let (api, _) = answering(move |request| {
+        let (api, _) = serving(move |request| {
             *log.lock().unwrap() = request.headers().get(header::AUTHORIZATION).cloned();
             std::future::ready(status_only(StatusCode::OK))
         });
@@ -71,7 +71,11 @@ async fn q11_scope_as_an_array() {
 
     assert_eq!(token.scope(), Some("a b"));
     assert_eq!(
-        fetch(&with("scope", "null"), |e| e).await.0.unwrap().scope(),
+        fetch(&with("scope", "null"), |e| e)
+            .await
+            .0
+            .unwrap()
+            .scope(),
         None
     );
 }
@@ -95,7 +99,7 @@ async fn q30_further_members_duplicates_and_very_long_tokens() {
     let answer = format!(
         r#"{{"access_token":"{long}","token_type":"Bearer","expires_in":60,"instance_url":"https://eu.example","id":"1","scope":"api","client_secret":"canary","nested":{{"id_token":"canary","a":[1,"eyJ.canary.x"]}},"id":"2"}}"#
     );
-    let server = Server::answering(move |_| (200, answer.clone()));
+    let server = Server::serving(move |_| (200, answer.clone()));
     let handle = handle(server.endpoint(auth()));
 
     let token = handle.token().await.unwrap();
@@ -131,11 +135,11 @@ async fn another_content_type_than_json_is_a_quirk() {
         response.body(Body::from(body)).unwrap()
     };
 
-    let (outcome, quirks) = fetch_http(answer(), |e| e).await;
+    let (outcome, non_conformances) = fetch_http(answer(), |e| e).await;
     let (refused, _) = fetch_http(answer(), TokenEndpoint::strict).await;
 
     outcome.unwrap();
-    assert_eq!(quirks, [NonConformance::WrongContentType]);
+    assert_eq!(non_conformances, [NonConformance::WrongContentType]);
     assert_eq!(refused.unwrap_err().kind(), Kind::NonConforming);
 }
 
@@ -213,11 +217,12 @@ async fn a_good_token_is_found_in_text_that_is_badly_encoded() {
         ("NULs behind it", [&good(b"")[..], b"\0\0\r\n"].concat()),
         ("UTF-16", utf_16(&good(b""))),
     ] {
-        let (outcome, quirks) = fetch_http(Response::new(Body::from(body.clone())), |e| e).await;
+        let (outcome, non_conformances) =
+            fetch_http(Response::new(Body::from(body.clone())), |e| e).await;
         let (strict, _) = fetch_http(Response::new(Body::from(body)), TokenEndpoint::strict).await;
 
         assert_eq!(outcome.unwrap().expose(), Some("t"), "{name}");
-        assert_eq!(quirks, [NonConformance::MisencodedText], "{name}");
+        assert_eq!(non_conformances, [NonConformance::MisencodedText], "{name}");
         assert_eq!(strict.unwrap_err().kind(), Kind::NonConforming, "{name}");
     }
     // And the reason of a refusal.

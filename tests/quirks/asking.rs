@@ -8,15 +8,17 @@ use http_body_util::Full;
 use tower::service_fn;
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-    client_credentials::{AccessToken, NonConformance, TokenError, TokenErrorKind as Kind, TokenEvent},
+    client_credentials::{
+        AccessToken, NonConformance, TokenError, TokenErrorKind as Kind, TokenEvent,
+    },
 };
 
 use crate::support::{Body, origin, server::FixedClock};
 
 /// The token of an answer in which `quirk` is met, and which strict mode refuses by its name.
 pub(crate) async fn assert_non_conformance(answer: &str, quirk: NonConformance) -> AccessToken {
-    let (outcome, quirks) = fetch(answer, |e| e).await;
-    assert!(quirks.contains(&quirk), "{quirks:?}");
+    let (outcome, non_conformances) = fetch(answer, |e| e).await;
+    assert!(non_conformances.contains(&quirk), "{non_conformances:?}");
 
     let (refused, _) = fetch(answer, TokenEndpoint::strict).await;
     let refused = refused.unwrap_err();
@@ -65,8 +67,8 @@ pub(crate) async fn fetch_http(
     answer: Response<Body>,
     settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,
 ) -> (Result<AccessToken, TokenError>, Vec<NonConformance>) {
-    let quirks = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&quirks);
+    let non_conformances = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&non_conformances);
     let service = service_fn(move |_: Request<Full<Bytes>>| {
         std::future::ready(Ok::<_, BoxError>(answer.clone()))
     });
@@ -74,13 +76,17 @@ pub(crate) async fn fetch_http(
     let layer = ClientCredentialsLayer::builder(settings(endpoint).service(service), origin())
         .clock(FixedClock)
         .on_event(move |event| {
-            if let TokenEvent::NonConformingResponse { non_conformance: quirk, .. } = event {
+            if let TokenEvent::NonConformingResponse {
+                non_conformance: quirk,
+                ..
+            } = event
+            {
                 log.lock().unwrap().push(*quirk);
             }
         });
     let outcome = layer.build().handle().token().await;
-    let quirks = quirks.lock().unwrap().clone();
-    (outcome, quirks)
+    let non_conformances = non_conformances.lock().unwrap().clone();
+    (outcome, non_conformances)
 }
 
 pub(crate) fn auth() -> ClientAuth {

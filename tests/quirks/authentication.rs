@@ -20,24 +20,24 @@ async fn q22_a_server_that_does_not_decode_basic() {
 
     // `id:p@ss w`
     assert_eq!(
-        server.last().headers[header::AUTHORIZATION],
+        server.last_request().headers[header::AUTHORIZATION],
         "Basic aWQ6cEBzcyB3"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn q23_only_one_place_for_the_secret_is_used_and_none_is_probed() {
-    let server = Server::answering(|_| (401, r#"{"error":"invalid_client"}"#.to_owned()));
+    let server = Server::serving(|_| (401, r#"{"error":"invalid_client"}"#.to_owned()));
 
     let post = handle(server.endpoint(ClientAuth::post("id", "secret")));
     post.token().await.unwrap_err();
-    let asked = server.last();
+    let asked = server.last_request();
     handle(server.endpoint(auth())).token().await.unwrap_err();
 
-    assert_eq!(asked.one("client_secret"), Some("secret"));
+    assert_eq!(asked.form_value("client_secret"), Some("secret"));
     assert!(!asked.headers.contains_key(header::AUTHORIZATION));
-    assert_eq!(server.last().one("client_secret"), None);
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.last_request().form_value("client_secret"), None);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[cfg(feature = "jwt-rust-crypto")]
@@ -78,7 +78,7 @@ async fn q25_an_assertion_type_of_ones_own() {
     handle(server.endpoint(auth)).token().await.unwrap();
 
     assert_eq!(
-        server.last().one("client_assertion_type"),
+        server.last_request().form_value("client_assertion_type"),
         Some("urn:ietf:params:oauth:client-assertion-type:jwt-spiffe")
     );
 }
@@ -88,8 +88,8 @@ async fn q25_an_assertion_type_of_ones_own() {
 fn assertion(server: &Server) -> (String, String) {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-    let asked = server.last();
-    let mut parts = asked.one("client_assertion").unwrap().split('.');
+    let asked = server.last_request();
+    let mut parts = asked.form_value("client_assertion").unwrap().split('.');
     let mut part = || {
         let bytes = URL_SAFE_NO_PAD.decode(parts.next().unwrap()).unwrap();
         String::from_utf8(bytes).unwrap()

@@ -9,9 +9,9 @@ use tower_m2m::{ClientCredentialsLayer, Clock};
 use crate::{
     asking::auth,
     support::{
-        Body, Source, answering, api, get, layer, origin, send,
+        Body, Source, api, get, layer, origin, send,
         server::{FixedClock, Server},
-        status_only,
+        serving, status_only,
     },
 };
 
@@ -31,7 +31,7 @@ async fn q20_issue_quotas_are_not_spent_on_early_refreshes() {
 #[tokio::test(start_paused = true)]
 async fn q26_the_same_token_until_its_last_moment_is_no_hot_loop() {
     let begin = FixedClock.now();
-    let server = Server::answering(move |_| {
+    let server = Server::serving(move |_| {
         // The issuer caches each token for 300 s and says what is left.
         let (number, age) = {
             let age = (FixedClock.now() - begin).as_secs();
@@ -46,7 +46,7 @@ async fn q26_the_same_token_until_its_last_moment_is_no_hot_loop() {
     let layer = ClientCredentialsLayer::builder(server.endpoint(auth()), origin()).seed(7);
     let service = layer
         .build()
-        .layer(answering(|_| std::future::ready(status_only(StatusCode::OK))).0);
+        .layer(serving(|_| std::future::ready(status_only(StatusCode::OK))).0);
 
     for _ in 0..3100 {
         send(&service, get("/")).await.unwrap();
@@ -54,7 +54,7 @@ async fn q26_the_same_token_until_its_last_moment_is_no_hot_loop() {
         tokio::time::advance(Duration::from_millis(100)).await;
     }
 
-    let asked = server.asked().len();
+    let asked = server.requests().len();
     assert!((3..=12).contains(&asked), "{asked} token requests");
 }
 
@@ -79,7 +79,7 @@ async fn q28_an_api_that_says_403_or_404_is_not_asked_again() {
         StatusCode::BAD_REQUEST,
     ] {
         let source = Source::default();
-        let (api, calls) = answering(move |_| std::future::ready(status_only(status)));
+        let (api, calls) = serving(move |_| std::future::ready(status_only(status)));
         let service = layer(&source).build().layer(api);
 
         let response = send(&service, get("/")).await.unwrap();
@@ -94,7 +94,7 @@ async fn q28_an_api_that_says_403_or_404_is_not_asked_again() {
 async fn q29_a_401_without_a_challenge_is_about_the_token() {
     let source = Source::default();
     let valid = source.clone();
-    let (api, _) = answering(move |request| {
+    let (api, _) = serving(move |request| {
         let accepted = valid.accepts(&request);
         let mut response = Response::new(Body::from(r#"{"message":"Unauthorized"}"#));
         if !accepted {
@@ -122,7 +122,7 @@ async fn a_403_about_rights_or_audience_leaves_the_token_in_use() {
         "Basic",
     ] {
         let source = Source::default();
-        let (api, calls) = answering(move |_| {
+        let (api, calls) = serving(move |_| {
             let mut response = status_only(StatusCode::FORBIDDEN);
             let challenge = http::HeaderValue::from_static(challenge);
             response

@@ -10,7 +10,7 @@ use http::{Response, header};
 use tower_m2m::{ClientCredentialsLayer, TokenEndpoint, client_credentials::NonConformance};
 
 use crate::{
-    asking::{fetch, fetch_http, assert_non_conformance, auth, lifetime, with},
+    asking::{assert_non_conformance, auth, fetch, fetch_http, lifetime, with},
     support::{
         Body, origin,
         server::{FIXED_SECONDS, Server},
@@ -43,9 +43,10 @@ async fn q03_no_expires_in() {
 
     assert_eq!(lifetime(opaque).await, 3600);
     assert_eq!(lifetime(&jwt).await, 700);
-    let (outcome, quirks) = fetch(opaque, |e| e.default_lifetime(Duration::from_secs(60))).await;
+    let (outcome, non_conformances) =
+        fetch(opaque, |e| e.default_lifetime(Duration::from_secs(60))).await;
     assert_eq!(outcome.unwrap().lifetime(), Some(Duration::from_secs(60)));
-    assert_eq!(quirks, [NonConformance::NoLifetime]);
+    assert_eq!(non_conformances, [NonConformance::NoLifetime]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,8 +62,11 @@ async fn q04_expires_in_of_zero_below_zero_or_in_milliseconds() {
         let answer = with("expires_in", value);
 
         assert_eq!(lifetime(&answer).await, seconds, "{value}");
-        let (_, quirks) = fetch(&answer, |e| e).await;
-        assert!(quirks.contains(&NonConformance::ImplausibleLifetime), "{value}");
+        let (_, non_conformances) = fetch(&answer, |e| e).await;
+        assert!(
+            non_conformances.contains(&NonConformance::ImplausibleLifetime),
+            "{value}"
+        );
     }
 }
 
@@ -102,7 +106,7 @@ async fn q06_expires_in_as_an_absolute_time() {
 #[tokio::test(start_paused = true)]
 async fn q07_refresh_in_and_ext_expires_in() {
     let answer = r#"{"access_token":"t","token_type":"Bearer","expires_in":1000,"ext_expires_in":9000,"refresh_in":"500"}"#;
-    let handle = Server::answering(|_| (200, answer.to_owned())).endpoint(auth());
+    let handle = Server::serving(|_| (200, answer.to_owned())).endpoint(auth());
     let handle = ClientCredentialsLayer::builder(handle, origin())
         .seed(7)
         .build()
@@ -161,14 +165,17 @@ async fn the_exp_of_a_jwt_counts_if_it_is_earlier_than_expires_in() {
             let answer =
                 format!(r#"{{"access_token":"{jwt}","token_type":"Bearer","expires_in":3600}}"#);
 
-            let (outcome, quirks) = fetch(&answer, TokenEndpoint::strict).await;
+            let (outcome, non_conformances) = fetch(&answer, TokenEndpoint::strict).await;
 
             assert_eq!(
                 outcome.unwrap().lifetime().unwrap().as_secs(),
                 seconds,
                 "{answer}"
             );
-            assert_eq!(quirks.contains(&NonConformance::ShorterLifetime), seconds == 600);
+            assert_eq!(
+                non_conformances.contains(&NonConformance::ShorterLifetime),
+                seconds == 600
+            );
         }
     }
 }

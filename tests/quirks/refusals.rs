@@ -4,7 +4,7 @@ use http::{Response, header};
 use tower_m2m::client_credentials::TokenErrorKind as Kind;
 
 use crate::{
-    asking::{fetch_http, error_response},
+    asking::{error_response, fetch_http},
     support::Body,
 };
 
@@ -44,7 +44,12 @@ async fn q15_a_web_page_whatever_the_content_type() {
         assert_eq!(error.kind(), kind);
         assert!(!format!("{error} {error:?}").contains("canary"));
     }
-    assert!(error_response(200, page).await.to_string().contains("web page"));
+    assert!(
+        error_response(200, page)
+            .await
+            .to_string()
+            .contains("web page")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +96,10 @@ async fn q18_a_rate_limit_as_a_400() {
     }
     // An error code that is a verdict is believed.
     let refused = r#"{"error":"invalid_client","error_description":"too many attempts"}"#;
-    assert_eq!(error_response(400, refused).await.kind(), Kind::InvalidClient);
+    assert_eq!(
+        error_response(400, refused).await.kind(),
+        Kind::InvalidClient
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use tower_m2m::{
     rate_limit_retry::{GaveUp, HoldTooLong},
 };
 
-use crate::support::{Body, Client, Inner, SECOND, answering, get, post, send, spawn};
+use crate::support::{Body, Client, Inner, SECOND, get, post, send, serving, spawn};
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_announce_nothing_do_not_use_up_a_quota() {
@@ -105,7 +105,7 @@ async fn a_gateway_that_always_announces_zero_and_accepts_does_not_throttle() {
 async fn a_refusal_ends_the_doubt_about_an_announced_zero() {
     let refuses = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&refuses);
-    let (inner, calls) = answering(move |_| {
+    let (inner, calls) = serving(move |_| {
         let refused = counter.load(SeqCst) > 0;
         let response = Response::builder()
             .status(if refused { 429 } else { 200 })
@@ -139,7 +139,7 @@ async fn a_refusal_ends_the_doubt_about_an_announced_zero() {
 async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         log.lock().unwrap().push(Instant::now());
         let response = Response::builder()
             .status(418)
@@ -187,7 +187,7 @@ async fn a_daily_limit_without_a_retry_after_is_asked_once() {
         &[("x-ratelimit-limit", "17"), ("x-ratelimit-reset", "50000")],
     ] {
         let fields = fields.to_vec();
-        let (inner, calls) = answering(move |_| {
+        let (inner, calls) = serving(move |_| {
             let mut response = Response::builder().status(429);
             for (name, value) in &fields {
                 response = response.header(*name, *value);
@@ -242,7 +242,7 @@ fn after_the_first(
 ) -> (Inner, Arc<AtomicUsize>) {
     let (first, then) = (first.to_vec(), then.to_vec());
     let sent = Arc::new(AtomicUsize::new(0));
-    answering(move |_| {
+    serving(move |_| {
         let (status, fields) = match sent.fetch_add(1, SeqCst) {
             0 => (200, &first),
             _ => (status, &then),

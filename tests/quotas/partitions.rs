@@ -6,7 +6,7 @@ use tower::Layer;
 use tower_m2m::RateLimitRetryLayer;
 
 use crate::{
-    support::{Body, SECOND, answering, get, send, spawn},
+    support::{Body, SECOND, get, send, serving, spawn},
     world::{by_path, throttling_once},
 };
 
@@ -61,7 +61,7 @@ async fn a_limit_of_another_partition_holds_only_that_one() {
         ("x-ratelimit-remaining", "0"),
     ];
     let (inner, _) = throttling_once("/write", &headers);
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         let inner = inner.clone();
         async move {
             let mut response = send(&inner, request).await.unwrap();

@@ -14,13 +14,13 @@ use tower::Layer;
 use tower_m2m::rate_limit_retry::{HoldTooLong, PartitionKey, RateLimitEvent};
 
 use crate::{
-    support::{SECOND, answering, get, send, spawn, status_only},
-    world::{by_path, throttling_once, status},
+    support::{SECOND, get, send, serving, spawn, status_only},
+    world::{by_path, status, throttling_once},
 };
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_holds_everybody_and_can_be_ended_or_replaced() {
-    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
+    let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::OK)));
     let layer = by_path().max_wait(600 * SECOND).build();
     let (service, handle, a) = (layer.layer(inner), layer.handle(), PartitionKey::from("/a"));
     let began = Instant::now();
@@ -90,7 +90,7 @@ async fn a_waiter_is_told_at_once_when_it_could_go_if_that_is_too_late() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_is_told_when_it_begins_and_when_it_ends() {
-    let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
+    let (inner, _) = serving(|_| std::future::ready(status_only(StatusCode::OK)));
     let (held, waited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
     let (counter, log) = (Arc::clone(&held), Arc::clone(&waited));
     let layer = by_path()

@@ -10,7 +10,7 @@ use tower_m2m::{
     rate_limit_retry::{GaveUp, HoldTooLong, UnavailableScope},
 };
 
-use crate::support::{Body, Inner, SECOND, answering, get, post, send, spawn, status_only};
+use crate::support::{Body, Inner, SECOND, get, post, send, serving, spawn, status_only};
 
 #[tokio::test(start_paused = true)]
 async fn a_503_of_one_route_holds_that_route_and_no_other() {
@@ -84,7 +84,7 @@ async fn after_the_hold_one_request_of_the_route_is_a_probe() {
     let began = Instant::now();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let at = began.elapsed();
         log.lock().unwrap().push(at);
         async move {
@@ -142,7 +142,7 @@ async fn where_all_depends_on_one_thing_the_whole_partition_is_held() {
 fn unavailable(path: &'static str, hint: &'static str) -> (Inner, Arc<Mutex<Vec<String>>>) {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);
-    let (inner, _) = answering(move |request: Request<Body>| {
+    let (inner, _) = serving(move |request: Request<Body>| {
         let asked = format!("{} {}", request.method(), request.uri().path());
         log.lock().unwrap().push(asked);
         let mut response = status_only(StatusCode::OK);

@@ -13,7 +13,7 @@ use tower_m2m::{
     rate_limit_retry::{RateLimitEvent, Release},
 };
 
-use crate::support::{Body, Inner, SECOND, answering, get, spawn};
+use crate::support::{Body, Inner, SECOND, get, serving, spawn};
 
 #[tokio::test(start_paused = true)]
 async fn requests_are_spread_over_a_window_that_is_told() {
@@ -116,7 +116,7 @@ fn counting(limit: usize, window: Duration, tells: bool) -> (Inner, Arc<Mutex<Ve
     let taken = Arc::new(Mutex::new(Vec::<Instant>::new()));
     let log = Arc::clone(&taken);
     let began = Instant::now();
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let now = Instant::now();
         let passed = (now - began).as_nanos() % window.as_nanos();
         let passed = Duration::from_nanos(passed.try_into().unwrap());

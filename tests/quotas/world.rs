@@ -11,7 +11,7 @@ use tower_m2m::{
     rate_limit_retry::{PartitionKey, QuotaStatus, RateLimitRetryLayerBuilder},
 };
 
-use crate::support::{Body, Inner, answering, status_only};
+use crate::support::{Body, Inner, serving, status_only};
 
 pub(crate) fn by_path() -> RateLimitRetryLayerBuilder {
     RateLimitRetryLayer::builder().partition_by(|parts| PartitionKey::from(parts.uri.path()))
@@ -30,7 +30,7 @@ pub(crate) fn throttling_once(
 ) -> (Inner, Arc<AtomicUsize>) {
     let headers = headers.to_vec();
     let refused = Arc::new(AtomicUsize::new(0));
-    answering(move |request: Request<Body>| {
+    serving(move |request: Request<Body>| {
         let refuse = request.uri().path() == path && refused.fetch_add(1, SeqCst) == 0;
         let mut response = status_only(StatusCode::OK);
         if refuse {

@@ -7,8 +7,8 @@ use tower::Layer;
 use tower_m2m::{
     BoxError, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, CredentialAlreadyPresent, ExistingCredential, OriginNotAllowed, BoxTokenSource,
-        TokenError, TokenErrorKind, TokenSource,
+        AccessToken, BoxTokenSource, CredentialAlreadyPresent, ExistingCredential,
+        OriginNotAllowed, TokenError, TokenErrorKind, TokenSource,
     },
     rate_limit_retry::{GaveUp, HoldTooLong},
     replay::{Once, ReplayBody},
@@ -16,7 +16,7 @@ use tower_m2m::{
 
 use super::{
     search::{API_KEY, SECRETS, SHORT_TOKEN, TOKEN, percent},
-    support::{API, Body, Inner, answering, get, origin, send, status_only},
+    support::{API, Body, Inner, get, origin, send, serving, status_only},
     witness::{OutputLog, assert_log_is_clean, listen},
 };
 
@@ -210,7 +210,7 @@ pub(crate) fn api(
     answer: impl Fn(&Request<Body>) -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> Inner {
     let witness = witness.clone();
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         assert!(request.uri().to_string().starts_with(API));
         witness.debug(request.headers());
         std::future::ready(answer(&request))

@@ -15,7 +15,7 @@ use tower_m2m::{
 use super::{
     echo::{ANSWERS, ECHOES, json, page, server},
     search::{SECRETS, TOKEN, find},
-    support::{Body, answering, get, origin, send, status_only},
+    support::{Body, get, origin, send, serving, status_only},
     witness::{OutputLog, assert_log_is_clean, listen},
 };
 
@@ -82,7 +82,7 @@ async fn a_good_answer_shows_nothing() {
     let endpoint = endpoint(ClientAuth::post("id", SECRETS[0])).service(service);
 
     let layer = observed(endpoint, &witness);
-    let (inner, _) = answering({
+    let (inner, _) = serving({
         let witness = witness.clone();
         move |request| {
             assert!(
@@ -252,7 +252,7 @@ pub(crate) fn observed(endpoint: TokenEndpoint, witness: &OutputLog) -> M2mLayer
 /// Sends a request that gets no token, and shows all there is to show.
 pub(crate) async fn fail(endpoint: TokenEndpoint, witness: &OutputLog) -> TokenError {
     let layer = observed(endpoint, witness);
-    let (inner, calls) = answering(|_| std::future::ready(status_only(http::StatusCode::OK)));
+    let (inner, calls) = serving(|_| std::future::ready(status_only(http::StatusCode::OK)));
     let service = layer.layer(inner);
     witness.debug(&service);
 

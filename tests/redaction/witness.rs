@@ -44,8 +44,8 @@ impl OutputLog {
 
     pub(crate) fn token_event(&self, event: &TokenEvent<'_>) {
         self.debug(event);
-        if let TokenEvent::FetchFailed { error, .. }
-        | TokenEvent::MetadataRejected { error, .. } = event
+        if let TokenEvent::FetchFailed { error, .. } | TokenEvent::MetadataRejected { error, .. } =
+            event
         {
             self.error(*error);
         }

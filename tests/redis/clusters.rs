@@ -37,7 +37,9 @@ async fn a_cluster_keeps_one_token_for_many_processes() {
     assert!(tokens.iter().all(Result::is_ok));
     assert_eq!(world.token_requests(), 1);
     for process in &fleet {
-        assert!(matches!(&process.take_events()[..], [one] if one == "fetched" || one == "adopted"));
+        assert!(
+            matches!(&process.take_events()[..], [one] if one == "fetched" || one == "adopted")
+        );
     }
 }
 
@@ -192,7 +194,7 @@ async fn a_node_that_is_killed_costs_its_own_tokens_only_until_it_is_back() {
 
     cluster.nodes[node].restart();
     let recovered = async {
-        while one.take_events().iter().all(|told| told != "recovered") {
+        while one.take_events().iter().all(|events| events != "recovered") {
             one.next_token().await;
         }
     };
@@ -236,13 +238,13 @@ async fn a_node_that_gives_no_answer_is_left_for_the_one_that_has_its_slots_now(
     process.next_token().await;
     let shared = process.next_token().await;
 
-    let told = [
+    let events = [
         "the store gave no answer within 250ms",
         "fetched",
         "recovered",
         "fetched",
     ];
-    assert_eq!(process.take_events(), told);
+    assert_eq!(process.take_events(), events);
     assert_eq!(
         world
             .process_with(cluster.tokens_from(node + 1))
@@ -268,8 +270,8 @@ async fn quotas_leave_a_node_that_gives_no_answer() {
 
     for process in &processes {
         process.ok_until(&["recovered"]).await;
-        let told = ["the store gave no answer within 500ms", "recovered"];
-        assert_eq!(process.take_events(), told);
+        let events = ["the store gave no answer within 500ms", "recovered"];
+        assert_eq!(process.take_events(), events);
     }
     a_hold_reaches_all(&fleet, &processes).await;
 }

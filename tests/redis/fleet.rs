@@ -52,8 +52,8 @@ impl Fleet {
     }
 
     pub(crate) fn process_with(&self, quotas: StoredQuotas) -> Process {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&told);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&events);
         let layer = RateLimitRetryLayer::builder()
             .store(quotas)
             .on_event(move |event| {
@@ -69,7 +69,7 @@ impl Fleet {
         let service = ServiceExt::<Request<Body>>::map_err(self.api.service(), BoxError::from);
         Process {
             service: layer.layer(BoxCloneSyncService::new(service)),
-            events: told,
+            events: events,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 const UNREACHABLE: &str = "the store cannot be reached, or the connection broke";
 
 /// Each process gets a token, tells of the store once, and uses it again after `repair`.
-async fn fails_and_recovers(mut world: World, told: &str, repair: impl FnOnce(&mut Server)) {
+async fn fails_and_recovers(mut world: World, events: &str, repair: impl FnOnce(&mut Server)) {
     let fleet = world.fleet(4);
 
     let tokens = all_tokens(&fleet).await;
@@ -19,8 +19,11 @@ async fn fails_and_recovers(mut world: World, told: &str, repair: impl FnOnce(&m
     fleet[0].next_token().await;
     assert_eq!(world.token_requests(), 5);
     for (index, process) in fleet.iter().enumerate() {
-        let expected = [told, "fetched", "fetched"];
-        assert_eq!(process.take_events(), expected[..if index == 0 { 3 } else { 2 }]);
+        let expected = [events, "fetched", "fetched"];
+        assert_eq!(
+            process.take_events(),
+            expected[..if index == 0 { 3 } else { 2 }]
+        );
     }
 
     repair(&mut world.redis);
@@ -42,15 +45,15 @@ async fn a_redis_that_is_not_there_at_the_start() {
 async fn a_redis_that_does_not_answer() {
     let world = World::new();
     world.redis.stop();
-    let told = "the store gave no answer within 250ms";
-    fails_and_recovers(world, told, |redis| redis.resume()).await;
+    let events = "the store gave no answer within 250ms";
+    fails_and_recovers(world, events, |redis| redis.resume()).await;
 }
 
 #[tokio::test]
 async fn a_redis_with_another_password() {
     let world = World::with(Server::start_with(&["--requirepass", "other"]));
-    let told = "the store refused user and password";
-    fails_and_recovers(world, told, |redis| {
+    let events = "the store refused user and password";
+    fails_and_recovers(world, events, |redis| {
         redis.kill();
         redis.arguments.clear();
         redis.restart();
@@ -150,7 +153,7 @@ async fn what_stands_under_our_keys_and_is_not_ours_is_told_and_overwritten() {
             &[b"SETRANGE", b"KEY", b"60", b"changed"],
         ),
     ];
-    for (told, command) in garbage {
+    for (events, command) in garbage {
         let world = World::new();
         world.process().token().await;
         let key = world.redis.key(":token");
@@ -174,7 +177,7 @@ async fn what_stands_under_our_keys_and_is_not_ours_is_told_and_overwritten() {
 
         let said = process.take_events();
         assert!(
-            said.len() == 2 && said[0].contains(told) && said[1] == "fetched",
+            said.len() == 2 && said[0].contains(events) && said[1] == "fetched",
             "{said:?}"
         );
         assert_eq!(other.token().await, token);
@@ -230,10 +233,10 @@ async fn a_user_who_may_not_is_told_so() {
 
     process.token().await;
 
-    let told = process.take_events();
+    let events = process.take_events();
     assert!(
-        told[0].contains("does not let its user do that"),
-        "{told:?}"
+        events[0].contains("does not let its user do that"),
+        "{events:?}"
     );
-    assert_eq!(told[1], "fetched");
+    assert_eq!(events[1], "fetched");
 }

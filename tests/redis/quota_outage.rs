@@ -30,7 +30,7 @@ fn both(fleet: &Fleet) -> [Process; 2] {
 }
 
 /// Requests succeed, the store is told of once, and again after `repair`.
-async fn fails_and_recovers(redis: Server, told: &[&str], repair: impl FnOnce(&mut Server)) {
+async fn fails_and_recovers(redis: Server, events: &[&str], repair: impl FnOnce(&mut Server)) {
     let mut fleet = Fleet::with(redis, api());
     let processes = both(&fleet);
 
@@ -38,13 +38,13 @@ async fn fails_and_recovers(redis: Server, told: &[&str], repair: impl FnOnce(&m
         for _ in 0..20 {
             process.ok().await;
         }
-        process.ok_until(told).await;
+        process.ok_until(events).await;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     for process in &processes {
         process.ok().await;
         let said = process.take_events();
-        assert!(said.len() == 1 && told.contains(&&*said[0]), "{said:?}");
+        assert!(said.len() == 1 && events.contains(&&*said[0]), "{said:?}");
     }
 
     repair(&mut fleet.redis);
@@ -64,18 +64,18 @@ async fn quotas_go_on_without_a_redis_at_the_start() {
 async fn quotas_go_on_with_a_redis_that_does_not_answer() {
     let redis = Server::start();
     redis.stop();
-    let told = &["the store gave no answer within 100ms"];
-    fails_and_recovers(redis, told, |redis| redis.resume()).await;
+    let events = &["the store gave no answer within 100ms"];
+    fails_and_recovers(redis, events, |redis| redis.resume()).await;
 }
 
 #[tokio::test]
 async fn quotas_go_on_with_another_password() {
     let redis = Server::start_with(&["--requirepass", "other"]);
-    let told = &[
+    let events = &[
         "the store refused user and password",
         "the store did not accept HELLO 3: user and password are missing, or it is older than Redis 6",
     ];
-    fails_and_recovers(redis, told, |redis| {
+    fails_and_recovers(redis, events, |redis| {
         redis.kill();
         redis.arguments.clear();
         redis.restart();
@@ -95,8 +95,8 @@ async fn quotas_go_on_with_a_redis_that_is_out_of_memory() {
 #[tokio::test]
 async fn quotas_go_on_with_a_redis_that_can_only_be_read() {
     let redis = Server::start_with(&["--replicaof", "127.0.0.1", "1"]);
-    let told = &["the store is a replica, and cannot be written to"];
-    fails_and_recovers(redis, told, |redis| {
+    let events = &["the store is a replica, and cannot be written to"];
+    fails_and_recovers(redis, events, |redis| {
         redis.command(&[b"REPLICAOF", b"NO", b"ONE"]);
     })
     .await;
@@ -156,9 +156,9 @@ async fn what_stands_under_a_quotas_keys_and_is_not_ours_is_told_and_overwritten
         }
         fleet.redis.command(&command);
 
-        let told = "the store holds something under our key that is no quota of this format";
+        let events = "the store holds something under our key that is no quota of this format";
         process.ok_until(&["recovered"]).await;
 
-        assert_eq!(process.take_events(), [told, "recovered"], "{end}");
+        assert_eq!(process.take_events(), [events, "recovered"], "{end}");
     }
 }

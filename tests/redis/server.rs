@@ -32,7 +32,8 @@ impl Server {
     pub(crate) fn absent() -> Self {
         static USED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
         let is_free = |port: &u16| {
-            TcpListener::bind(("127.0.0.1", *port)).is_ok() && USED_PORTS.lock().unwrap().insert(*port)
+            TcpListener::bind(("127.0.0.1", *port)).is_ok()
+                && USED_PORTS.lock().unwrap().insert(*port)
         };
         let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
         Self {

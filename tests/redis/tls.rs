@@ -50,10 +50,10 @@ async fn tokens_are_shared_over_tls_with_a_server_that_can_be_believed() {
     let doubting = world.process_with(store());
     doubting.token().await;
     assert_eq!(world.token_requests(), 2);
-    let told = doubting.take_events();
+    let events = doubting.take_events();
     assert!(
-        told[0].starts_with("the store cannot be reached"),
-        "{told:?}"
+        events[0].starts_with("the store cannot be reached"),
+        "{events:?}"
     );
 }
 

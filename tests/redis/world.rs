@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, RedisTokenStore, SecretBytes, StoreKeyring, TokenError, TokenEvent, TokenHandle,
+        AccessToken, RedisTokenStore, SecretBytes, StoreKeyring, TokenError, TokenEvent,
+        TokenHandle,
     },
     test_util::Issuer,
 };
@@ -68,8 +69,8 @@ impl World {
     }
 
     pub(crate) fn process_with(&self, store: RedisTokenStore) -> Process {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&told);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&events);
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(self.endpoint(), origin)
             .store(store)
@@ -87,7 +88,7 @@ impl World {
             .build();
         Process {
             handle: layer.handle(),
-            events: told,
+            events: events,
         }
     }
 

@@ -34,12 +34,12 @@ async fn a_failure_is_an_event_and_takes_five_seconds_at_most() {
         (400, refused, "Refused", 0),
         (0, "", "Timeout", 5),
     ] {
-        let server = Server::answering(move |url| match url {
+        let server = Server::serving(move |url| match url {
             REVOKE_URL => (status, body.to_owned()),
             _ => (200, GRANTED.to_owned()),
         });
         let auth = ClientAuth::basic("id", "canary");
-        let (handle, told) = handle(server.endpoint(auth).revoke_on_shutdown(revocation()));
+        let (handle, events) = handle(server.endpoint(auth).revoke_on_shutdown(revocation()));
         handle.token().await.unwrap();
         let began = Instant::now();
 
@@ -47,27 +47,27 @@ async fn a_failure_is_an_event_and_takes_five_seconds_at_most() {
 
         assert_eq!(began.elapsed(), seconds * SECOND, "{told_as}");
         assert_eq!(server.urls(), [TOKEN_URL, REVOKE_URL], "one attempt");
-        let told = told.lock().unwrap().clone();
-        assert_eq!(told.len(), 1);
-        assert!(told[0].starts_with(told_as), "{told:?}");
-        assert!(!told[0].contains("canary"), "{told:?}");
+        let events = events.lock().unwrap().clone();
+        assert_eq!(events.len(), 1);
+        assert!(events[0].starts_with(told_as), "{events:?}");
+        assert!(!events[0].contains("canary"), "{events:?}");
         assert_eq!(handle.token().await.unwrap_err().kind(), Kind::ShutDown);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_success_is_a_success_whatever_its_body_says() {
-    let server = Server::answering(|url| match url {
+    let server = Server::serving(|url| match url {
         REVOKE_URL => (200, r#"{"error":"invalid_token"}"#.to_owned()),
         _ => (200, GRANTED.to_owned()),
     });
     let auth = ClientAuth::basic("id", "secret");
-    let (handle, told) = handle(server.endpoint(auth).revoke_on_shutdown(revocation()));
+    let (handle, events) = handle(server.endpoint(auth).revoke_on_shutdown(revocation()));
     handle.token().await.unwrap();
 
     handle.shutdown().await;
 
-    assert_eq!(*told.lock().unwrap(), ["revoked"]);
+    assert_eq!(*events.lock().unwrap(), ["revoked"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,10 +112,10 @@ async fn a_source_of_ones_own_may_revoke_and_even_panic() {
         }
     }
 
-    let (handle, told) = with_events(ClientCredentialsLayer::builder(Panics, origin()));
+    let (handle, events) = with_events(ClientCredentialsLayer::builder(Panics, origin()));
     handle.token().await.unwrap();
 
     handle.shutdown().await;
 
-    assert!(told.lock().unwrap()[0].starts_with("Panicked"));
+    assert!(events.lock().unwrap()[0].starts_with("Panicked"));
 }

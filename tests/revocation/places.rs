@@ -10,7 +10,7 @@ use tower_m2m::{
 use crate::{
     support::{
         HOUR,
-        server::{Asked, GRANTED, Server, TOKEN_URL},
+        server::{GRANTED, RecordedRequest, Server, TOKEN_URL},
     },
     world::{METADATA_URL, REVOKE_URL, discovered_endpoint, handle, metadata, revocation},
 };
@@ -24,27 +24,27 @@ async fn the_token_is_revoked_in_the_way_in_which_it_was_asked_for() {
         ClientAuth::tls("id"),
     ] {
         let server = Server::granting();
-        let (handle, told) = handle(server.endpoint(auth).revoke_on_shutdown(revocation()));
+        let (handle, events) = handle(server.endpoint(auth).revoke_on_shutdown(revocation()));
         handle.token().await.unwrap();
 
         handle.shutdown().await;
 
         assert_eq!(server.urls(), [TOKEN_URL, REVOKE_URL]);
-        let [asked, revoked] = &server.asked()[..] else {
+        let [asked, revoked] = &server.requests()[..] else {
             unreachable!("two requests");
         };
-        assert_eq!(revoked.one("token"), Some("token"));
-        assert_eq!(revoked.one("token_type_hint"), Some("access_token"));
-        assert_eq!(revoked.one("grant_type"), None);
+        assert_eq!(revoked.form_value("token"), Some("token"));
+        assert_eq!(revoked.form_value("token_type_hint"), Some("access_token"));
+        assert_eq!(revoked.form_value("grant_type"), None);
         for name in ["client_id", "client_secret", "client_assertion"] {
-            assert_eq!(revoked.one(name), asked.one(name), "{name}");
+            assert_eq!(revoked.form_value(name), asked.form_value(name), "{name}");
         }
-        let authorization = |asked: &Asked| {
+        let authorization = |asked: &RecordedRequest| {
             let value = asked.headers.get(header::AUTHORIZATION);
             value.map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(authorization(revoked), authorization(asked));
-        assert_eq!(*told.lock().unwrap(), ["revoked"]);
+        assert_eq!(*events.lock().unwrap(), ["revoked"]);
         assert!(!handle.status().is_usable());
         let error = handle.token().await.unwrap_err();
         assert_eq!(error.kind(), Kind::ShutDown);
@@ -54,50 +54,50 @@ async fn the_token_is_revoked_in_the_way_in_which_it_was_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn by_default_the_token_is_left_to_expire() {
     let server = Server::granting();
-    let (handle, told) = handle(server.endpoint(ClientAuth::basic("id", "secret")));
+    let (handle, events) = handle(server.endpoint(ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
 
     handle.shutdown().await;
 
     assert_eq!(server.urls(), [TOKEN_URL]);
-    assert!(told.lock().unwrap().is_empty());
+    assert!(events.lock().unwrap().is_empty());
     assert!(handle.token().await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_endpoint_that_the_metadata_names_is_used() {
-    let server = Server::answering(|url| match url {
+    let server = Server::serving(|url| match url {
         METADATA_URL => (
             200,
             metadata(&format!(r#","revocation_endpoint":"{REVOKE_URL}""#)),
         ),
         _ => (200, GRANTED.to_owned()),
     });
-    let (handle, told) = handle(discovered_endpoint(&server));
+    let (handle, events) = handle(discovered_endpoint(&server));
     handle.token().await.unwrap();
 
     handle.shutdown().await;
 
     assert_eq!(server.urls(), [METADATA_URL, TOKEN_URL, REVOKE_URL]);
-    assert_eq!(*told.lock().unwrap(), ["revoked"]);
+    assert_eq!(*events.lock().unwrap(), ["revoked"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn metadata_without_such_an_endpoint_is_an_event_that_says_what_to_do() {
     for member in ["", r#","revocation_endpoint":"http://id.example/revoke""#] {
-        let server = Server::answering(move |url| match url {
+        let server = Server::serving(move |url| match url {
             METADATA_URL => (200, metadata(member)),
             _ => (200, GRANTED.to_owned()),
         });
-        let (handle, told) = handle(discovered_endpoint(&server));
+        let (handle, events) = handle(discovered_endpoint(&server));
         handle.token().await.unwrap();
 
         handle.shutdown().await;
 
         assert_eq!(server.urls(), [METADATA_URL, TOKEN_URL]);
-        let told = told.lock().unwrap();
-        assert!(told[0].starts_with("Configuration"), "{told:?}");
-        assert!(told[0].contains("revoke_on_shutdown(uri)"), "{told:?}");
+        let events = events.lock().unwrap();
+        assert!(events[0].starts_with("Configuration"), "{events:?}");
+        assert!(events[0].contains("revoke_on_shutdown(uri)"), "{events:?}");
     }
 }
 
@@ -111,7 +111,7 @@ async fn a_renewed_document_does_not_lead_the_token_and_the_secret_elsewhere() {
         ),
     ] {
         let at = |url: &str| metadata(&format!(r#","revocation_endpoint":"{url}""#));
-        let server = Server::answering(move |url| match url {
+        let server = Server::serving(move |url| match url {
             METADATA_URL => (200, at(REVOKE_URL)),
             _ => (200, GRANTED.to_owned()),
         });
@@ -168,7 +168,7 @@ async fn a_configuration_says_where_tokens_are_revoked() {
             &[METADATA_URL, TOKEN_URL, REVOKE_URL],
         ),
     ] {
-        let server = Server::answering(|url| match url {
+        let server = Server::serving(|url| match url {
             METADATA_URL => (
                 200,
                 metadata(&format!(r#","revocation_endpoint":"{REVOKE_URL}""#)),
@@ -200,9 +200,9 @@ async fn the_audience_of_an_assertion_for_a_revocation_is_a_setting() {
     use tower_m2m::client_credentials::AssertionAudience;
 
     let auth = || ClientAuth::client_secret_jwt("id", "0123456789abcdef0123456789abcdef");
-    let audience = |asked: &Asked| {
+    let audience = |asked: &RecordedRequest| {
         let claims = asked
-            .one("client_assertion")
+            .form_value("client_assertion")
             .unwrap()
             .split('.')
             .nth(1)
@@ -235,7 +235,7 @@ async fn the_audience_of_an_assertion_for_a_revocation_is_a_setting() {
 
         handle.shutdown().await;
 
-        let audiences: Vec<_> = server.asked().iter().map(audience).collect();
+        let audiences: Vec<_> = server.requests().iter().map(audience).collect();
         assert_eq!(audiences, [of_token, of_revocation]);
     }
     let both = AssertionAudience::RequestedEndpoint;
@@ -244,7 +244,7 @@ async fn the_audience_of_an_assertion_for_a_revocation_is_a_setting() {
     let (handle, _) = handle(endpoint.revoke_on_shutdown(revocation()));
     handle.token().await.unwrap();
     handle.shutdown().await;
-    let audiences: Vec<_> = server.asked().iter().map(audience).collect();
+    let audiences: Vec<_> = server.requests().iter().map(audience).collect();
     assert_eq!(audiences, [TOKEN_URL, REVOKE_URL]);
 }
 
@@ -252,21 +252,21 @@ async fn the_audience_of_an_assertion_for_a_revocation_is_a_setting() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_assertion_for_a_revocation_leads_to_the_setting() {
     for (status, body) in [(401, r#"{"error":"invalid_client"}"#), (403, "")] {
-        let server = Server::answering(move |url| match url {
+        let server = Server::serving(move |url| match url {
             REVOKE_URL => (status, body.to_owned()),
             _ => (200, GRANTED.to_owned()),
         });
         let auth = ClientAuth::client_secret_jwt("id", "0123456789abcdef0123456789abcdef");
         let endpoint = server.endpoint(auth).issuer("https://id.example");
-        let (handle, told) = handle(endpoint.revoke_on_shutdown(revocation()));
+        let (handle, events) = handle(endpoint.revoke_on_shutdown(revocation()));
         handle.token().await.unwrap();
 
         handle.shutdown().await;
 
-        let told = told.lock().unwrap();
+        let events = events.lock().unwrap();
         assert!(
-            told[0].contains("`.revocation_audience(AssertionAudience::RequestedEndpoint)`"),
-            "{told:?}"
+            events[0].contains("`.revocation_audience(AssertionAudience::RequestedEndpoint)`"),
+            "{events:?}"
         );
     }
 }

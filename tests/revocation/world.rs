@@ -36,8 +36,8 @@ pub(crate) fn handle(endpoint: TokenEndpoint) -> (TokenHandle, Events) {
 
 /// A handle, and what its layer tells of revocations.
 pub(crate) fn with_events(layer: ClientCredentialsLayerBuilder) -> (TokenHandle, Events) {
-    let told = Events::default();
-    let log = Arc::clone(&told);
+    let events = Events::default();
+    let log = Arc::clone(&events);
     let layer = layer.on_event(move |event: &TokenEvent<'_>| match event {
         TokenEvent::Revoked { .. } => log.lock().unwrap().push("revoked".to_owned()),
         TokenEvent::RevocationFailed { error, .. } => {
@@ -47,5 +47,5 @@ pub(crate) fn with_events(layer: ClientCredentialsLayerBuilder) -> (TokenHandle,
         }
         _ => {}
     });
-    (layer.build().handle(), told)
+    (layer.build().handle(), events)
 }

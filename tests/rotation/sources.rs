@@ -223,8 +223,8 @@ async fn a_403_without_a_body_leads_to_the_secret_that_worked_last() {
         let secret = *source.lock().unwrap();
         std::future::ready(Ok(secret.into()))
     });
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
     let handle = server::layer(server.endpoint(auth))
         .on_event(move |event: &TokenEvent<'_>| {
             if let TokenEvent::FallbackSecretUsed { error, .. } = event {
@@ -244,7 +244,7 @@ async fn a_403_without_a_body_leads_to_the_secret_that_worked_last() {
 
     handle.refresh_now().await.unwrap();
     assert_eq!(secrets(&server), ["old", "new", "old"]);
-    assert_eq!(*told.lock().unwrap(), [403]);
+    assert_eq!(*events.lock().unwrap(), [403]);
 
     // Both are refused: that is a verdict on the credentials.
     let refused = handle.refresh_now().await.unwrap_err();
@@ -255,7 +255,7 @@ async fn a_403_without_a_body_leads_to_the_secret_that_worked_last() {
 
 #[tokio::test(start_paused = true)]
 async fn credentials_that_are_refused_twice_without_a_reason_are_asked_with_seldom() {
-    let server = Server::answering(|_| (403, String::new()));
+    let server = Server::serving(|_| (403, String::new()));
     let handle = server::handle(server.endpoint(ClientAuth::post("id", "secret")));
 
     let first = handle.token().await.unwrap_err();
@@ -267,12 +267,12 @@ async fn credentials_that_are_refused_twice_without_a_reason_are_asked_with_seld
     assert!(first.is_transient() && first.retry_after().unwrap() <= 2 * SECOND);
     assert!(!second.is_transient() && second.retry_after().unwrap() >= 30 * SECOND);
     assert_eq!(third.consecutive_failures(), Some(2));
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 fn secrets(server: &Server) -> Vec<String> {
-    let asked = server.asked().into_iter();
+    let asked = server.requests().into_iter();
     asked
-        .map(|asked| asked.one("client_secret").unwrap().to_owned())
+        .map(|asked| asked.form_value("client_secret").unwrap().to_owned())
         .collect()
 }

@@ -19,7 +19,7 @@ use tower_m2m::{
 };
 
 use crate::support::{
-    Body, Inner, SECOND, answering, get, origin, spawn, status_only, temp_file::TempFile,
+    Body, Inner, SECOND, get, origin, serving, spawn, status_only, temp_file::TempFile,
 };
 
 /// A server whose secrets change, and the file that a client reads them from.
@@ -156,7 +156,7 @@ impl Issuer {
     /// An API that takes as long as the path says, and then accepts the tokens that were valid at the beginning.
     fn api(&self) -> Inner {
         let state = Arc::clone(&self.0);
-        let (inner, _) = answering(move |request| {
+        let (inner, _) = serving(move |request| {
             let value = request.headers()[header::AUTHORIZATION].to_str().unwrap();
             let token = value.strip_prefix("Bearer ").unwrap();
             let issued = state.issued.lock().unwrap().get(token).copied();

@@ -8,7 +8,7 @@ use tower::Layer;
 use tower_m2m::{M2mLayer, RateLimitRetryLayer, client_credentials::OriginNotAllowed};
 
 use crate::{
-    support::{Body, HOUR, SECOND, Source, answering, api, get, layer, send, spawn, status_only},
+    support::{Body, HOUR, SECOND, Source, api, get, layer, send, serving, spawn, status_only},
     world::stacked,
 };
 
@@ -31,7 +31,7 @@ async fn a_named_credential_has_a_partition_of_its_own() {
     let limits = RateLimitRetryLayer::new();
     let (source, other) = (Source::with_lifetime(HOUR), Source::with_lifetime(HOUR));
     let valid = source.clone();
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         // The first credential's quota is used up for good.
         let refused = valid.accepts(&request);
         let mut response = status_only(if refused {

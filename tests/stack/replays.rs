@@ -19,8 +19,8 @@ use tower_m2m::{
 
 use crate::{
     support::{
-        API, Body, HOUR, SECOND, Source, answering, api, get, layer, post, send, spawn,
-        status_only, throttled,
+        API, Body, HOUR, SECOND, Source, api, get, layer, post, send, serving, spawn, status_only,
+        throttled,
     },
     world::stacked,
 };
@@ -30,7 +30,7 @@ async fn a_replay_waits_for_its_turn_in_the_quota() {
     let source = Source::with_lifetime(HOUR);
     let (valid, sent) = (source.clone(), Arc::new(Mutex::new(Vec::new())));
     let log = Arc::clone(&sent);
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         log.lock().unwrap().push(Instant::now());
         let accepted = valid.accepts(&request);
         let status = if accepted { 200 } else { 401 };
@@ -63,7 +63,7 @@ async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
     let service = stacked(&source, inner).0;
     send(&service, get("/")).await.unwrap();
     source.revoke_all();
-    let source = source.delayed(SECOND / 10);
+    let source = source.with_delay(SECOND / 10);
 
     let calls = (0..1_000).map(|_| spawn(&service, get("/")));
     for call in calls.collect::<Vec<_>>() {
@@ -76,7 +76,7 @@ async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
 #[tokio::test(start_paused = true)]
 async fn an_api_that_always_says_401_gets_one_replay() {
     let source = Source::with_lifetime(HOUR);
-    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let service = stacked(&source, inner).0;
 
     let first = send(&service, get("/")).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_refused_token_is_not_sent_again_because_the_server_asks_for_it() {
         let source = Source::with_lifetime(HOUR);
         let tokens = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&tokens);
-        let (inner, _) = answering(move |request| {
+        let (inner, _) = serving(move |request| {
             let token = request.headers()[header::AUTHORIZATION].clone();
             log.lock().unwrap().push(token);
             let mut response = status_only(StatusCode::UNAUTHORIZED);
@@ -120,7 +120,7 @@ async fn each_attempt_carries_the_current_token_and_one_is_replayed() {
     let answers = [401, 429, 401];
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         let mut log = log.lock().unwrap();
         let status = StatusCode::from_u16(answers[log.len()]).unwrap();
         let token = request.headers()[header::AUTHORIZATION].clone();
@@ -210,7 +210,7 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
 #[tokio::test(start_paused = true)]
 async fn a_hold_beyond_max_wait_is_told_to_a_replay_too() {
     let source = Source::with_lifetime(HOUR);
-    let (inner, calls) = answering(|_| {
+    let (inner, calls) = serving(|_| {
         let mut response = status_only(StatusCode::UNAUTHORIZED);
         for (name, value) in [("limit", "1"), ("remaining", "0"), ("reset", "3000")] {
             let name = format!("x-ratelimit-{name}").parse::<http::HeaderName>();

@@ -33,7 +33,7 @@ async fn a_request_that_is_refused_early_stops_uploading_and_is_sent_again_in_fu
         ("both", both),
     ] {
         for status in [429, 503] {
-            let api = Api::answering(status, false);
+            let api = Api::serving(status, false);
 
             let response = upload(&client(&Source::default(), &api)).await.unwrap();
 
@@ -54,7 +54,7 @@ async fn a_401_whose_body_hangs_does_not_cost_the_answer() {
         ("both", both),
         ("stacked", stacked),
     ] {
-        let api = Api::answering(401, true);
+        let api = Api::serving(401, true);
 
         let response = upload(&client(&Source::default(), &api)).await.unwrap();
 
@@ -70,8 +70,8 @@ async fn an_upload_that_passes_the_cap_before_there_is_another_token_gets_the_40
         ("both", both),
         ("stacked", stacked),
     ] {
-        let api = Api::answering(401, false);
-        let source = Source::default().delayed(SECOND);
+        let api = Api::serving(401, false);
+        let source = Source::default().with_delay(SECOND);
 
         let response = upload(&client(&source, &api)).await.unwrap();
 
@@ -88,7 +88,7 @@ async fn an_upload_that_has_passed_the_cap_gets_the_servers_own_refusal() {
     for client in [limits as fn(&Source, &Api) -> Client, both] {
         let api = Api {
             delay: SECOND,
-            ..Api::answering(429, false)
+            ..Api::serving(429, false)
         };
 
         let response = upload(&client(&Source::default(), &api)).await.unwrap();
@@ -153,7 +153,7 @@ struct Api {
 }
 
 impl Api {
-    fn answering(status: u16, hangs: bool) -> Self {
+    fn serving(status: u16, hangs: bool) -> Self {
         Self {
             status: StatusCode::from_u16(status).unwrap(),
             hangs,

@@ -11,13 +11,13 @@ use tower_m2m::{
 };
 
 use crate::{
-    support::{HOUR, SECOND, Source, answering, api, get, layer, send, spawn, status_only},
+    support::{HOUR, SECOND, Source, api, get, layer, send, serving, spawn, status_only},
     world::stacked,
 };
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_while_holding_readiness() {
-    let source = Source::with_lifetime(HOUR).delayed(20 * SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(20 * SECOND);
     let (inner, _) = api(&source);
     let limited = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(1))
@@ -39,7 +39,7 @@ async fn nobody_waits_while_holding_readiness() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_token_is_not_counted_as_in_flight() {
-    let source = Source::with_lifetime(HOUR).delayed(20 * SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(20 * SECOND);
     let (inner, _) = api(&source);
     let (service, layer) = stacked(&source, inner);
 
@@ -53,7 +53,7 @@ async fn who_waits_for_a_token_is_not_counted_as_in_flight() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_bounds_the_wait_for_a_token_too() {
-    let source = Source::with_lifetime(HOUR).delayed(20 * SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(20 * SECOND);
     let (inner, calls) = api(&source);
     let limits = RateLimitRetryLayer::builder().deadline(5 * SECOND).build();
     let service = M2mLayer::new(limits, layer(&source).build()).layer(inner);
@@ -92,7 +92,7 @@ async fn a_hold_that_begins_while_a_token_is_awaited_is_kept_to() {
     let source = Source::with_lifetime(30 * SECOND);
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
-    let (inner, _) = answering(move |_| {
+    let (inner, _) = serving(move |_| {
         let mut log = log.lock().unwrap();
         log.push(Instant::now());
         let refused = log.len() == 1;
@@ -113,7 +113,7 @@ async fn a_hold_that_begins_while_a_token_is_awaited_is_kept_to() {
     let began = Instant::now();
     let first = spawn(&service, get("/"));
     sleep(31 * SECOND).await;
-    let source = source.delayed(10 * SECOND);
+    let source = source.with_delay(10 * SECOND);
 
     let second = spawn(&service, get("/"));
 

@@ -92,12 +92,12 @@ async fn take(world: &World, stack: &Stack, step: &Step, calls: &mut usize) {
         Step::RevokeAll => world.state().book.revoke_all(),
         Step::Rotate => world.state().secret += 1,
         Step::PublishSecret => {
-            let told = {
+            let events = {
                 let mut state = world.state();
                 let secret = state.secret;
                 std::mem::replace(&mut state.published_secret, secret) != secret
             };
-            if told {
+            if events {
                 world.write(What::SecretPublished);
             }
         }

@@ -15,7 +15,7 @@ pub(crate) use self::api::CallId;
 
 use crate::{
     log::{Log, What},
-    steps::{IssuerBehavior, ApiBehavior, Setup},
+    steps::{ApiBehavior, IssuerBehavior, Setup},
     tokens::IssuedTokens,
 };
 

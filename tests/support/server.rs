@@ -47,12 +47,10 @@ pub(crate) struct RecordedRequest {
 impl Server {
     /// Grants a token at every URL.
     pub(crate) fn granting() -> Self {
-        Self::answering(|_| (200, GRANTED.to_owned()))
+        Self::serving(|_| (200, GRANTED.to_owned()))
     }
 
-    pub(crate) fn answering(
-        answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn serving(answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Self {
         Self(Arc::new(State {
             requests: Mutex::default(),
             answer: Mutex::new(Box::new(answer)),

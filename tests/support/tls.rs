@@ -75,7 +75,11 @@ impl TlsServer {
                 serve(stream, &acceptor, &log).await;
             }
         });
-        Self { port, stats: seen, task }
+        Self {
+            port,
+            stats: seen,
+            task,
+        }
     }
 
     pub(crate) fn stats(&self) -> MutexGuard<'_, ServerStats> {

@@ -130,12 +130,12 @@ async fn scripted_faults_come_in_their_order_and_then_always() {
     };
 
     let unavailable = next().await.unwrap();
-    let delayed = next().await.unwrap();
+    let with_delay = next().await.unwrap();
     let redirect = next().await.unwrap();
 
     assert_eq!(unavailable.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(number(&unavailable, "retry-after"), Some(3));
-    assert_eq!(delayed.status(), StatusCode::OK);
+    assert_eq!(with_delay.status(), StatusCode::OK);
     let requests = issuer.requests();
     assert_eq!(requests[2].at - requests[1].at, MINUTE);
     assert_eq!(redirect.headers()["location"], "https://elsewhere.example/");

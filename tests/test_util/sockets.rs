@@ -39,7 +39,11 @@ async fn a_token_fetched_over_http_1_and_2_opens_the_api() {
     }
 
     assert_eq!(
-        (issuer.stats().issued, issuer.stats().redundant, api.stats().ok),
+        (
+            issuer.stats().issued,
+            issuer.stats().redundant,
+            api.stats().ok
+        ),
         (2, 1, 2)
     );
 }

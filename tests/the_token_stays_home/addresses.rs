@@ -10,7 +10,7 @@ use tower_m2m::{
 };
 
 use super::{
-    support::{Source, answering, api, layer, origin, send, status_only},
+    support::{Source, api, layer, origin, send, serving, status_only},
     to,
 };
 
@@ -60,7 +60,7 @@ async fn a_request_for_another_origin_is_refused_before_a_token_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_may_pass_for_another_origin_goes_without_the_token() {
     let source = Source::default();
-    let (inner, calls) = answering(|request| {
+    let (inner, calls) = serving(|request| {
         assert!(!request.headers().contains_key(header::AUTHORIZATION));
         std::future::ready(status_only(StatusCode::UNAUTHORIZED))
     });

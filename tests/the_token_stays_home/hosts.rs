@@ -6,7 +6,7 @@ use http::{HeaderValue, Request, StatusCode, Version, header};
 use tower::Layer;
 use tower_m2m::client_credentials::{HostMismatch, OriginNotAllowed};
 
-use super::support::{Body, Source, answering, api, get, layer, origin, send, status_only};
+use super::support::{Body, Source, api, get, layer, origin, send, serving, status_only};
 
 fn naming(hosts: &[&str], version: Version) -> Request<Body> {
     let mut request = get("/");
@@ -60,7 +60,7 @@ async fn a_host_header_that_says_the_same_may_stay() {
 #[tokio::test(start_paused = true)]
 async fn a_host_header_that_differs_is_overwritten_where_that_is_set() {
     let source = Source::default();
-    let (inner, calls) = answering(|request| {
+    let (inner, calls) = serving(|request| {
         let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
         assert_eq!(hosts, ["api.example.com"]);
         std::future::ready(status_only(StatusCode::OK))

@@ -7,14 +7,14 @@ use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_m2m::client_credentials::OriginNotAllowed;
 
-use super::support::{API, Inner, Source, answering, get, layer, status_only};
+use super::support::{API, Inner, Source, get, layer, serving, status_only};
 
 /// Redirects `/` to `place`, and writes down where requests go and what carried a token.
 fn redirecting(place: &str) -> (Inner, Arc<Mutex<Vec<(String, Vec<HeaderName>)>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let place = HeaderValue::from_str(place).unwrap();
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         let has_token = |value: &HeaderValue| value.to_str().unwrap().contains("token-");
         let headers = request.headers().iter();
         let carriers = headers.filter(|(_, value)| has_token(value));

@@ -167,7 +167,7 @@ async fn a_token_is_sent_where_tls_succeeds() {
 
     send(&server, &GOOD).await.unwrap();
 
-    let seen = server.seen();
+    let seen = server.stats();
     let request = String::from_utf8_lossy(&seen.read);
     assert!(request.contains("authorization: Bearer canary-secret\r\n"));
     assert_eq!((seen.connections, seen.plain), (1, 0));
@@ -188,7 +188,7 @@ async fn send(server: &TlsServer, how: &Failure) -> Result<(), tower_m2m::BoxErr
 }
 
 fn assert_nothing_was_sent(server: &TlsServer) {
-    let seen = server.seen();
+    let seen = server.stats();
     assert!(seen.read.is_empty());
     assert_eq!((seen.connections, seen.plain), (1, 0));
 }

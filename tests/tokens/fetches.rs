@@ -22,7 +22,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_cold_requests_cost_one_token_request() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let (inner, calls) = api(&source);
     let service = layer(&source).build().layer(inner);
 
@@ -35,7 +35,7 @@ async fn ten_thousand_cold_requests_cost_one_token_request() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_requests_on_expiry_cost_one_token_request() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     statuses(&service, 1).await;
     sleep(2 * HOUR).await;
@@ -48,7 +48,7 @@ async fn ten_thousand_requests_on_expiry_cost_one_token_request() {
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_first_caller_changes_nothing() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     let first = tokio::spawn(send_owned(service.clone()));
     sleep(SECOND / 2).await;
@@ -65,7 +65,7 @@ async fn dropping_the_first_caller_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_fetch_is_shared_and_remembered() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     source.fail_with(Some(TokenError::transient("is down")));
     let service = layer(&source).build().layer(api(&source).0);
 
@@ -118,8 +118,8 @@ async fn a_permanent_failure_is_asked_again_after_half_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_panicking_event_sink_changes_nothing() {
     let source = Source::with_lifetime(HOUR);
-    let told = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&told);
+    let events = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&events);
     let layer = layer(&source)
         .on_event(|_| panic!("a sink of the user's"))
         .on_event(move |_: &TokenEvent<'_>| {
@@ -130,7 +130,7 @@ async fn a_panicking_event_sink_changes_nothing() {
 
     assert_eq!(statuses(&service, 10).await.len(), 10);
 
-    assert_eq!(told.load(SeqCst), 2);
+    assert_eq!(events.load(SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +154,7 @@ async fn a_panicking_source_is_a_failure_like_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_hangs_ends_at_its_deadline() {
-    let source = Source::with_lifetime(HOUR).delayed(24 * HOUR);
+    let source = Source::with_lifetime(HOUR).with_delay(24 * HOUR);
     let service = layer(&source).build().layer(api(&source).0);
     let began = Instant::now();
 
@@ -166,7 +166,7 @@ async fn a_fetch_that_hangs_ends_at_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_token_while_holding_readiness() {
-    let source = Source::with_lifetime(HOUR).delayed(20 * SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(20 * SECOND);
     let (inner, _) = api(&source);
     let limited = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(1))

@@ -17,7 +17,7 @@ async fn no_request_waits_while_the_token_is_still_valid() {
     let source = Source::with_lifetime(300 * SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     statuses(&service, 1).await;
-    let source = source.delayed(5 * SECOND);
+    let source = source.with_delay(5 * SECOND);
     sleep(275 * SECOND).await;
 
     let began = Instant::now();
@@ -92,7 +92,7 @@ async fn the_handle_gives_forces_drops_and_shuts_down() {
 
 #[tokio::test(start_paused = true)]
 async fn the_status_tells_a_fetch_under_way_and_a_shutdown() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let handle = layer(&source).build().handle();
     let forced = handle.clone();
     let refresh = tokio::spawn(async move { forced.refresh_now().await });

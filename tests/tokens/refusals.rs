@@ -13,7 +13,7 @@ use tower_m2m::{
 use crate::{
     callers::statuses,
     support::{
-        Client, HOUR, SECOND, Source, answering, api, get, layer, origin, post, send, spawn,
+        Client, HOUR, SECOND, Source, api, get, layer, origin, post, send, serving, spawn,
         status_only,
     },
 };
@@ -22,7 +22,7 @@ use crate::{
 async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
     let source = Source::with_lifetime(HOUR);
     let slow = source.clone();
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         // Each 401 comes at a time of its own, many of them after the new token.
         let answer = slow.answer(&request);
         let delay: u64 = request.uri().path()[1..].parse().unwrap();
@@ -34,7 +34,7 @@ async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
     let service = layer(&source).build().layer(inner);
     send(&service, get("/0")).await.unwrap();
     source.revoke_all();
-    let source = source.delayed(SECOND / 10);
+    let source = source.with_delay(SECOND / 10);
 
     let calls = (0..1_000).map(|n| spawn(&service, get(&format!("/{}", n + 1))));
     for call in calls.collect::<Vec<_>>() {
@@ -49,7 +49,7 @@ async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
 #[tokio::test(start_paused = true)]
 async fn an_api_that_always_says_401_costs_one_token_request_per_cooldown() {
     let source = Source::with_lifetime(HOUR);
-    let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let (inner, _) = serving(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let service = layer(&source).build().layer(inner);
 
     for _ in 0..600 {
@@ -66,7 +66,7 @@ async fn an_api_that_always_says_401_costs_one_token_request_per_cooldown() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_the_issuer_hands_out_again_is_not_replayed() {
-    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let service = ClientCredentialsLayer::builder(AccessToken::new("api-key"), origin())
         .header(HeaderName::from_static("x-api-key"))
         .build()
@@ -81,7 +81,7 @@ async fn a_token_that_the_issuer_hands_out_again_is_not_replayed() {
 #[tokio::test(start_paused = true)]
 async fn a_401_about_something_else_costs_nothing() {
     let source = Source::with_lifetime(HOUR);
-    let (inner, calls) = answering(|_| {
+    let (inner, calls) = serving(|_| {
         let mut response = status_only(StatusCode::UNAUTHORIZED);
         let scope = r#"Bearer error="insufficient_scope""#.parse().unwrap();
         response
@@ -100,7 +100,7 @@ async fn a_401_about_something_else_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_403_is_never_treated_as_a_401() {
     let source = Source::with_lifetime(HOUR);
-    let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::FORBIDDEN)));
+    let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::FORBIDDEN)));
     let service = layer(&source).build().layer(inner);
 
     send(&service, get("/")).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_refused_token_stays_if_the_refresh_fails() {
 async fn one_401_among_many(source: &Source, service: &impl Client) -> Vec<StatusCode> {
     send(service, get("/")).await.unwrap();
     source.fail_with(Some(TokenError::transient("is down")));
-    let _slow = source.clone().delayed(SECOND);
+    let _slow = source.clone().with_delay(SECOND);
     let mut calls = Vec::new();
     for number in 0..600 {
         let path = if number == 100 { "/refused" } else { "/" };
@@ -150,7 +150,7 @@ async fn who_waited_for_a_renewal_that_fails_uses_the_valid_token() {
     for combined in [false, true] {
         let source = Source::with_lifetime(HOUR);
         let valid = source.clone();
-        let (inner, _) = answering(move |request| {
+        let (inner, _) = serving(move |request| {
             let refused = request.uri().path() == "/refused";
             let answer = if refused {
                 status_only(StatusCode::UNAUTHORIZED)
@@ -182,7 +182,7 @@ async fn who_waited_for_a_renewal_that_fails_uses_the_valid_token() {
 async fn an_origin_that_always_says_401_does_not_keep_another_from_a_new_token() {
     let source = Source::with_lifetime(HOUR);
     let valid = source.clone();
-    let (inner, _) = answering(move |request| {
+    let (inner, _) = serving(move |request| {
         let bad = request.uri().host() == Some("bad.example");
         std::future::ready(if bad {
             status_only(StatusCode::UNAUTHORIZED)
@@ -219,7 +219,7 @@ async fn an_expired_token_that_is_answered_with_another_scheme_is_renewed() {
     // As Django REST framework does, whose first authentication class names the scheme.
     let source = Source::with_lifetime(HOUR);
     let valid = source.clone();
-    let (inner, calls) = answering(move |request| {
+    let (inner, calls) = serving(move |request| {
         let basic_only = request.uri().path() == "/basic";
         let accepted = !basic_only && valid.accepts(&request);
         let mut response = valid.answer(&request);
@@ -255,7 +255,7 @@ async fn an_expired_token_that_is_answered_with_another_scheme_is_renewed() {
 #[tokio::test(start_paused = true)]
 async fn a_cooldown_without_an_end_is_no_danger() {
     let source = Source::with_lifetime(HOUR);
-    let (inner, _) = answering(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+    let (inner, _) = serving(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let longest = Duration::MAX;
     let layer = layer(&source)
         .refresh_before(longest)
@@ -293,7 +293,7 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
 #[tokio::test(start_paused = true)]
 async fn a_callers_credential_is_replaced_kept_or_refused() {
     let source = Source::with_lifetime(HOUR);
-    let (inner, _) = answering(|request| {
+    let (inner, _) = serving(|request| {
         let theirs = request.headers()[header::AUTHORIZATION] == "Basic theirs";
         let mut response = status_only(StatusCode::UNAUTHORIZED);
         if !theirs {

@@ -11,7 +11,7 @@ use crate::{
 
 #[test]
 fn a_refresh_stranded_on_an_idle_runtime_is_taken_over() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     let paused = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -35,7 +35,7 @@ fn a_refresh_stranded_on_an_idle_runtime_is_taken_over() {
 
 #[test]
 fn a_runtime_that_ends_during_a_fetch_does_not_strand_the_next() {
-    let source = Source::with_lifetime(HOUR).delayed(SECOND);
+    let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();

@@ -3,7 +3,7 @@
 use std::{fs, io, process::Command};
 
 use crate::{
-    contestants::{self, Contestant, CloneMode, Under},
+    contestants::{self, CloneMode, Contestant, Under},
     inner::Room,
     options::Options,
     wanted,

@@ -29,7 +29,7 @@ mod turns;
 
 use std::process::ExitCode;
 
-use contestants::{Contestant, CloneMode, Under};
+use contestants::{CloneMode, Contestant, Under};
 use inner::Room;
 use options::{Mode, Options};
 use report::{Block, Row};

@@ -134,7 +134,9 @@ fn credentials(has_one: bool) -> ClientCredentialsLayer {
 
 fn prefetch(runtime: &Runtime) -> ClientCredentialsLayer {
     let layer = credentials(true);
-    runtime.block_on(layer.handle().prefetch()).expect("a token");
+    runtime
+        .block_on(layer.handle().prefetch())
+        .expect("a token");
     layer
 }
 

@@ -110,7 +110,9 @@ fn through_refreshes(delay: Duration, refreshes: usize) -> io::Result<()> {
         .refresh_before(HOUR / 6)
         .clock(clock.clone())
         .build();
-    runtime.block_on(layer.handle().prefetch()).expect("a token");
+    runtime
+        .block_on(layer.handle().prefetch())
+        .expect("a token");
     let inner = Free::<Plain>::new();
     let (mut bare, mut ours) = (inner.clone(), layer.layer(inner));
     let mut outside = [Vec::new(), Vec::new()];

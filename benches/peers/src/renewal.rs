@@ -86,8 +86,8 @@ async fn send_through_a_refresh(samples: &[Samples; 3]) {
         .refresh_before(HOUR / 2)
         .clock(clock.clone())
         .build();
-    let warm = layer.handle().clone();
-    let token = tokio::spawn(async move { warm.prefetch().await });
+    let prefetch = layer.handle().clone();
+    let token = tokio::spawn(async move { prefetch.prefetch().await });
     token.await.expect("no panic").expect("a token");
     let (bare, by_hand) = (Free::<Plain>::new(), ByHand::new(clock.clone()));
     let ours = layer.layer(bare.clone());
@@ -157,7 +157,10 @@ fn svg(samples: &[Vec<(Duration, Duration)>; 3]) -> String {
             y + 4.0
         ));
     }
-    for (at, label) in [(REFRESH_BEFORE, "due"), (REFRESH_BEFORE + REFRESH, "renewed")] {
+    for (at, label) in [
+        (REFRESH_BEFORE, "due"),
+        (REFRESH_BEFORE + REFRESH, "renewed"),
+    ] {
         let (x, bottom) = (x(at), 30.0 + HEIGHT);
         put(format_args!(
             "<line x1='{x:.1}' x2='{x:.1}' y1='30' y2='{bottom}' stroke-dasharray='4'/><text x='{:.1}' y='{}'>{label}</text>",

@@ -5,7 +5,7 @@ use std::{fs, io};
 use serde_json::{Value, json};
 
 use crate::{
-    contestants::{BARE, Contestant, CloneMode, Under},
+    contestants::{BARE, CloneMode, Contestant, Under},
     goals::{ALLOCATIONS, GOALS, SCALING},
     options::Options,
     plot,

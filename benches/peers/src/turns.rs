@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     allocations::count,
-    contestants::{Contestant, CloneMode, Sender},
+    contestants::{CloneMode, Contestant, Sender},
     inner::Room,
 };
 

@@ -130,7 +130,9 @@ impl Activity {
         let asked = now();
         loop {
             let State {
-                in_flight: under_way, since, ..
+                in_flight: under_way,
+                since,
+                ..
             } = self.change(|state| *state);
             if under_way > 0 {
                 self.idle.notified().await;

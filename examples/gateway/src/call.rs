@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     answer::{Failure, Outcome},
-    body::{AnswerBody, End, BodyWithGuard},
+    body::{AnswerBody, BodyWithGuard, End},
     limits::RequestPermit,
     now,
     server::Peer,

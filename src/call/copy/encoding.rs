@@ -44,7 +44,8 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
     uri.path_and_query = optional(path, PathAndQuery::try_from)?;
     *request.uri_mut() = Uri::from_parts(uri).ok()?;
     // An empty name is the end: the array continues with zeros.
-    while let Some((name, value, sensitive)) = decoder.decode().filter(|(name, ..)| !name.is_empty())
+    while let Some((name, value, sensitive)) =
+        decoder.decode().filter(|(name, ..)| !name.is_empty())
     {
         let name = HeaderName::from_bytes(name).ok()?;
         let mut value = HeaderValue::from_bytes(value).ok()?;
@@ -82,7 +83,8 @@ impl Encoder<'_> {
         let place = self.bytes.get_mut(self.end..end)?;
         let (lengths, place) = place.split_first_chunk_mut()?;
         let (first_part, second_part) = place.split_at_mut_checked(first.len())?;
-        let both = first.len() as u64 | (second.len() as u64) << 32 | u64::from(flag) << SENSITIVE_BIT;
+        let both =
+            first.len() as u64 | (second.len() as u64) << 32 | u64::from(flag) << SENSITIVE_BIT;
         *lengths = both.to_le_bytes();
         first_part.copy_from_slice(first.as_bytes());
         second_part.copy_from_slice(second);
@@ -108,7 +110,10 @@ impl<'a> Decoder<'a> {
 }
 
 /// Parses a part of the URI. Empty text stands for a missing part. `None` if it is malformed.
-fn optional<'a, T, E>(part: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<T, E>) -> Option<Option<T>> {
+fn optional<'a, T, E>(
+    part: &'a [u8],
+    parse: impl Fn(&'a [u8]) -> Result<T, E>,
+) -> Option<Option<T>> {
     match part {
         b"" => Some(None),
         part => parse(part).ok().map(Some),

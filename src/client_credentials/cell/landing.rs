@@ -41,10 +41,10 @@ impl TokenCache {
         now: Moment,
     ) -> Option<Outcome> {
         let outcome = {
-            let mut desk = lock(&self.0.refresh);
-            let failure = desk.backoff.as_ref();
+            let mut refresh = lock(&self.0.refresh);
+            let failure = refresh.backoff.as_ref();
             let error = failure.map(|f| f.error(now, &self.0.settings.credential));
-            if !desk.take_flight(flight) {
+            if !refresh.take_flight(flight) {
                 return None;
             }
             error.map_or(Outcome::Abandoned, Outcome::Unchanged)
@@ -86,15 +86,15 @@ impl TokenCache {
             Ok((token, provenance, header, lifetime))
         });
         let (outcome, old, known) = {
-            let mut desk = lock(&self.0.refresh);
+            let mut refresh = lock(&self.0.refresh);
             // Superseded.
-            if !desk.take_flight(flight) {
+            if !refresh.take_flight(flight) {
                 return None;
             }
             let mut snapshot = self.0.change();
             // After a failure the rejected token is used again, as it may be valid for other requests.
             snapshot.rejected = false;
-            let known = desk.backoff.take();
+            let known = refresh.backoff.take();
             match prepared {
                 Ok((token, provenance, header, lifetime)) => {
                     snapshot.generation += 1;
@@ -106,20 +106,25 @@ impl TokenCache {
                         header,
                         provenance,
                     });
-                    desk.cooldown
-                        .on_refresh_ended(flight.reason(), Some(published.fingerprint), now);
-                    self.0.successes.update_tracked(&desk.cooldown);
+                    refresh.cooldown.on_refresh_ended(
+                        flight.reason(),
+                        Some(published.fingerprint),
+                        now,
+                    );
+                    self.0.successes.update_tracked(&refresh.cooldown);
                     let old = snapshot.current.replace(Arc::clone(&published));
                     (Outcome::Token(published), old, known)
                 }
                 Err(error) => {
-                    desk.cooldown.on_refresh_ended(flight.reason(), None, now);
-                    self.0.successes.update_tracked(&desk.cooldown);
+                    refresh
+                        .cooldown
+                        .on_refresh_ended(flight.reason(), None, now);
+                    self.0.successes.update_tracked(&refresh.cooldown);
                     let began = flight.began_at();
                     let failure =
                         BackoffState::next(known.as_ref(), error, settings, began, now, random);
                     let error = failure.error(now, &settings.credential);
-                    desk.backoff = Some(failure);
+                    refresh.backoff = Some(failure);
                     (Outcome::Failed(error), None, known)
                 }
             }
@@ -132,8 +137,8 @@ impl TokenCache {
 
     /// Ends the fetch and the suspension of the token. Returns `false` for a superseded fetch.
     fn take_in_flight(&self, flight: &InFlightFetch) -> bool {
-        let mut desk = lock(&self.0.refresh);
-        let ended = desk.take_flight(flight);
+        let mut refresh = lock(&self.0.refresh);
+        let ended = refresh.take_flight(flight);
         if ended {
             self.0.change().rejected = false;
         }

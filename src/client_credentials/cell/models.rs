@@ -20,7 +20,7 @@ use loom::{future::block_on, thread};
 use super::*;
 use crate::{
     client_credentials::{
-        AccessToken, Rejected, BoxTokenSource, TokenErrorKind, flight::Waiter, tokens::Refresher,
+        AccessToken, BoxTokenSource, Rejected, TokenErrorKind, flight::Waiter, tokens::Refresher,
     },
     clock::SharedClock,
     sinks::Sinks,

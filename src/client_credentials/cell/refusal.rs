@@ -12,11 +12,11 @@ use std::{sync::Arc, task::Waker};
 
 use tokio::time::Instant;
 
-use super::{Acquire, RefreshState, Lead, CachedToken, TokenCache, wake};
+use super::{Acquire, CachedToken, Lead, RefreshState, TokenCache, wake};
 use crate::{
     client_credentials::{
         FetchReason, RejectedToken, TokenFingerprint,
-        flight::{InFlightFetch, FetchPurpose},
+        flight::{FetchPurpose, InFlightFetch},
     },
     clock::Moment,
     sync::{lock, read},
@@ -50,11 +50,11 @@ pub(crate) struct Rejection {
 impl TokenCache {
     /// Handles a 401. Returns another usable token if the cache has one; otherwise joins or starts a fetch, unless a
     /// back-off or the cooldown forbids it.
-    pub(crate) fn reject(&self, refusal: Rejection, now: Moment) -> RejectionOutcome {
+    pub(crate) fn reject(&self, rejection: Rejection, now: Moment) -> RejectionOutcome {
         let mut woken = Vec::new();
-        let mut desk = lock(&self.0.refresh);
-        let answer = self.on_rejected(&mut desk, refusal, now, &mut woken);
-        drop(desk);
+        let mut refresh = lock(&self.0.refresh);
+        let answer = self.on_rejected(&mut refresh, rejection, now, &mut woken);
+        drop(refresh);
         wake(woken);
         answer
     }
@@ -62,58 +62,62 @@ impl TokenCache {
     /// Decides what follows a 401. Adds wakers to `woken`, for the caller to wake after the lock is released.
     fn on_rejected(
         &self,
-        desk: &mut RefreshState,
-        refusal: Rejection,
+        refresh: &mut RefreshState,
+        rejection: Rejection,
         now: Moment,
         woken: &mut Vec<Waker>,
     ) -> RejectionOutcome {
-        let identity = refusal.rejected.fingerprint;
-        let origin = refusal.origin;
+        let fingerprint = rejection.rejected.fingerprint;
+        let origin = rejection.origin;
         // The request was sent with an older token.
-        let newer = self.header(now).filter(|(c, _)| c.fingerprint != identity);
+        let newer = self
+            .header(now)
+            .filter(|(c, _)| c.fingerprint != fingerprint);
         if let Some((newer, _)) = newer {
             return RejectionOutcome::Replaced(newer);
         }
         let current = read(&self.0.snapshot).current.clone();
-        let current = current.filter(|current| current.fingerprint == identity);
+        let current = current.filter(|current| current.fingerprint == fingerprint);
         // Recorded in any case: the cooldown must grow even if the response is returned.
         if current.is_some() {
-            self.on_replacement_rejected(desk, &refusal, now);
+            self.on_replacement_rejected(refresh, &rejection, now);
         }
-        if refusal.for_other_scheme && self.concerns_scheme_only(desk, &refusal, now) {
+        if rejection.for_other_scheme && self.concerns_scheme_only(refresh, &rejection, now) {
             return RejectionOutcome::Final;
         }
-        if let Some(flight) = self.in_flight(desk, now, woken) {
+        if let Some(flight) = self.in_flight(refresh, now, woken) {
             return RejectionOutcome::Wait(flight, None);
         }
-        let failing = desk.backoff.as_ref().is_some_and(|f| f.is_active(now));
-        let too_soon = current
-            .as_ref()
-            .is_some_and(|current| desk.cooldown.is_active(origin, now, current.lifetime.total()));
-        if desk.closed || failing || too_soon {
+        let failing = refresh.backoff.as_ref().is_some_and(|f| f.is_active(now));
+        let too_soon = current.as_ref().is_some_and(|current| {
+            refresh
+                .cooldown
+                .is_active(origin, now, current.lifetime.total())
+        });
+        if refresh.closed || failing || too_soon {
             return RejectionOutcome::Final;
         }
         // A token that works for other requests stays in use while it is refreshed.
-        let works = refusal.for_other_scheme
+        let works = rejection.for_other_scheme
             || self
                 .0
                 .successes
-                .is_accepted_by_others(origin, refusal.sent_at, now.instant());
+                .is_accepted_by_others(origin, rejection.sent_at, now.instant());
         self.0.change().rejected = current.is_some() && !works;
         // If the rejected token is no longer cached, the fetch does not replace it and starts no cooldown.
         let purpose = if current.is_some() {
-            desk.cooldown.set_rejected_at(origin);
+            refresh.cooldown.set_rejected_at(origin);
             FetchPurpose {
                 reason: FetchReason::Rejected,
-                rejected: Some(refusal.rejected),
+                rejected: Some(rejection.rejected),
                 origin: Some(origin),
                 recheck: false,
             }
         } else {
             FetchReason::Expired.into()
         };
-        match self.start(desk, purpose, now) {
-            Acquire::Wait(flight, lead) => RejectionOutcome::Wait(flight, lead),
+        match self.start(refresh, purpose, now) {
+            Acquire::Wait(flight, guard) => RejectionOutcome::Wait(flight, guard),
             Acquire::Failed(_) | Acquire::Token(_) => RejectionOutcome::Final,
         }
     }
@@ -125,31 +129,41 @@ impl TokenCache {
 
     /// Returns whether a 401 that offers only other schemes says nothing about the token: a request that was sent later
     /// was accepted, or a replacement was recently rejected in the same way.
-    fn concerns_scheme_only(&self, desk: &RefreshState, refusal: &Rejection, now: Moment) -> bool {
+    fn concerns_scheme_only(
+        &self,
+        refresh: &RefreshState,
+        rejection: &Rejection,
+        now: Moment,
+    ) -> bool {
         let successes = &self.0.successes;
-        successes.was_accepted_since(refusal.origin, refusal.sent_at)
-            || desk.cooldown.wants_other_scheme(refusal.origin, now)
+        successes.was_accepted_since(rejection.origin, rejection.sent_at)
+            || refresh.cooldown.wants_other_scheme(rejection.origin, now)
     }
 
     /// Records that the token of a replay was rejected too. Has no effect if it is no longer the current token.
-    pub(crate) fn on_replay_rejected(&self, refusal: &Rejection, now: Moment) {
-        let mut desk = lock(&self.0.refresh);
+    pub(crate) fn on_replay_rejected(&self, rejection: &Rejection, now: Moment) {
+        let mut refresh = lock(&self.0.refresh);
         let current = read(&self.0.snapshot).current.clone();
         // A late response to an older token says nothing about the current one.
-        if current.is_some_and(|c| c.fingerprint == refusal.rejected.fingerprint) {
-            self.on_replacement_rejected(&mut desk, refusal, now);
+        if current.is_some_and(|c| c.fingerprint == rejection.rejected.fingerprint) {
+            self.on_replacement_rejected(&mut refresh, rejection, now);
         }
     }
 
     /// Records the rejection in the cooldown, and updates which origins track successes.
-    fn on_replacement_rejected(&self, desk: &mut RefreshState, refusal: &Rejection, now: Moment) {
-        desk.cooldown.on_rejected(
-            refusal.rejected.fingerprint,
-            refusal.origin,
-            refusal.for_other_scheme,
+    fn on_replacement_rejected(
+        &self,
+        refresh: &mut RefreshState,
+        rejection: &Rejection,
+        now: Moment,
+    ) {
+        refresh.cooldown.on_rejected(
+            rejection.rejected.fingerprint,
+            rejection.origin,
+            rejection.for_other_scheme,
             now,
         );
-        self.0.successes.update_tracked(&desk.cooldown);
+        self.0.successes.update_tracked(&refresh.cooldown);
     }
 
     /// Records that `origin` accepted a request that was sent with `identity`. `sent_at` is `None` if a success was
@@ -157,7 +171,7 @@ impl TokenCache {
     pub(crate) fn on_accepted(
         &self,
         origin: usize,
-        identity: TokenFingerprint,
+        fingerprint: TokenFingerprint,
         sent_at: Option<Instant>,
     ) {
         if let Some(sent_at) = sent_at {
@@ -165,12 +179,12 @@ impl TokenCache {
         }
         // Checked without a lock: only an origin in a cooldown needs the refresh state.
         if self.0.successes.is_tracked(origin) {
-            let mut desk = lock(&self.0.refresh);
+            let mut refresh = lock(&self.0.refresh);
             let current = read(&self.0.snapshot).current.clone();
             // A late response to an older token says nothing about the current one.
-            if current.is_some_and(|c| c.fingerprint == identity) {
-                desk.cooldown.on_accepted(origin);
-                self.0.successes.update_tracked(&desk.cooldown);
+            if current.is_some_and(|c| c.fingerprint == fingerprint) {
+                refresh.cooldown.on_accepted(origin);
+                self.0.successes.update_tracked(&refresh.cooldown);
             }
         }
     }

@@ -62,7 +62,7 @@ impl World {
     /// The lead that falls to who needs a token now.
     fn guard(&self) -> Lead {
         match self.acquire() {
-            Acquire::Wait(_, Some(lead)) => lead,
+            Acquire::Wait(_, Some(guard)) => guard,
             other => panic!("{other:?}"),
         }
     }
@@ -73,20 +73,20 @@ impl World {
 
     fn forced(&self) -> Lead {
         match self.cache.refresh_now(self.at()) {
-            Acquire::Wait(_, Some(lead)) => lead,
+            Acquire::Wait(_, Some(guard)) => guard,
             other => panic!("{other:?}"),
         }
     }
 
-    fn succeed(&self, lead: Lead, name: &str) -> Arc<CachedToken> {
-        match lead.finish(Ok(AccessToken::new(name)), self.at()) {
+    fn succeed(&self, guard: Lead, name: &str) -> Arc<CachedToken> {
+        match guard.finish(Ok(AccessToken::new(name)), self.at()) {
             Some(Outcome::Token(token)) => token,
             other => panic!("{other:?}"),
         }
     }
 
-    fn fail(&self, lead: Lead, error: TokenError) {
-        let outcome = lead.finish(Err::<AccessToken, _>(error), self.at());
+    fn fail(&self, guard: Lead, error: TokenError) {
+        let outcome = guard.finish(Err::<AccessToken, _>(error), self.at());
         assert!(matches!(outcome, Some(Outcome::Failed(_))));
     }
 
@@ -118,7 +118,7 @@ fn outcome(waiter: &Waiter) -> Option<Outcome> {
 #[test]
 fn one_leads_and_the_others_wait_for_the_same_outcome() {
     let world = World::empty();
-    let lead = world.guard();
+    let guard = world.guard();
     let Acquire::Wait(flight, None) = world.acquire() else {
         panic!("a second lead");
     };
@@ -127,9 +127,11 @@ fn one_leads_and_the_others_wait_for_the_same_outcome() {
     let waiter = Waiter::new(flight, 1).unwrap();
     assert!(outcome(&waiter).is_none());
 
-    let published = world.succeed(lead, "a");
+    let published = world.succeed(guard, "a");
 
-    assert!(matches!(outcome(&waiter), Some(Outcome::Token(token)) if token.fingerprint == fingerprint("a")));
+    assert!(
+        matches!(outcome(&waiter), Some(Outcome::Token(token)) if token.fingerprint == fingerprint("a"))
+    );
     assert_eq!(published.header, "Bearer a");
     assert_eq!(world.usable(), Some(fingerprint("a")));
 }
@@ -137,8 +139,8 @@ fn one_leads_and_the_others_wait_for_the_same_outcome() {
 #[test]
 fn no_more_wait_than_may_and_who_leaves_makes_room() {
     let world = World::empty();
-    let lead = world.guard();
-    let waiter = || Waiter::new(Arc::clone(lead.fetch()), 2);
+    let guard = world.guard();
+    let waiter = || Waiter::new(Arc::clone(guard.fetch()), 2);
     let first = waiter().unwrap();
     let second = waiter().unwrap();
 
@@ -152,10 +154,10 @@ fn no_more_wait_than_may_and_who_leaves_makes_room() {
 #[test]
 fn a_lead_that_is_dropped_tells_those_who_wait_at_once() {
     let world = World::empty();
-    let lead = world.guard();
-    let waiter = Waiter::new(Arc::clone(lead.fetch()), 1).unwrap();
+    let guard = world.guard();
+    let waiter = Waiter::new(Arc::clone(guard.fetch()), 1).unwrap();
 
-    drop(lead);
+    drop(guard);
 
     assert!(matches!(outcome(&waiter), Some(Outcome::Abandoned)));
     assert!(!world.cache.status(world.at()).refreshing);
@@ -187,13 +189,13 @@ fn each_publication_has_a_version_of_its_own() {
     let mut last = None;
     for round in 0..6 {
         world.now += 100 * SECOND;
-        let lead = if round % 2 == 0 {
+        let guard = if round % 2 == 0 {
             world.cache.invalidate();
             world.guard()
         } else {
             world.forced()
         };
-        let version = Some(world.succeed(lead, "a").generation);
+        let version = Some(world.succeed(guard, "a").generation);
         assert!(version > last);
         last = version;
     }
@@ -207,20 +209,20 @@ fn a_dropped_token_is_not_used_and_is_known_to_the_next_fetch() {
     assert!(!world.cache.invalidate());
     assert_eq!(world.usable(), None);
 
-    let lead = world.guard();
+    let guard = world.guard();
 
-    assert_eq!(lead.fetch().reason(), FetchReason::Cold);
-    assert_eq!(lead.fetch().cache().invalidated, Some(fingerprint("a")));
-    assert!(lead.fetch().cache().current.is_none());
+    assert_eq!(guard.fetch().reason(), FetchReason::Cold);
+    assert_eq!(guard.fetch().cache().invalidated, Some(fingerprint("a")));
+    assert!(guard.fetch().cache().current.is_none());
 }
 
 #[test]
 fn a_fetch_knows_what_the_cell_held_when_it_began() {
     let world = World::with("a");
 
-    let lead = world.forced();
+    let guard = world.forced();
 
-    let state = lead.fetch().cache();
+    let state = guard.fetch().cache();
     assert_eq!(
         state.current.as_ref().map(|token| token.fingerprint),
         Some(fingerprint("a"))
@@ -228,17 +230,17 @@ fn a_fetch_knows_what_the_cell_held_when_it_began() {
     assert_eq!(state.invalidated, None);
     assert_eq!(state.cooldown, 10 * SECOND);
     assert_eq!(state.refresh_before, 30 * SECOND);
-    assert_eq!(lead.fetch().deadline(), world.now + 30 * SECOND);
-    assert_eq!(lead.fetch().began(), world.now);
+    assert_eq!(guard.fetch().deadline(), world.now + 30 * SECOND);
+    assert_eq!(guard.fetch().began(), world.now);
 }
 
 #[test]
 fn nobody_renews_early_beside_a_flight_or_after_the_end() {
     let world = World::with("a");
-    let lead = world.early().unwrap();
-    assert_eq!(lead.fetch().reason(), FetchReason::Early);
+    let guard = world.early().unwrap();
+    assert_eq!(guard.fetch().reason(), FetchReason::Early);
     assert!(world.early().is_none());
-    drop(lead);
+    drop(guard);
     assert!(world.early().is_some());
 
     world.cache.close();
@@ -255,9 +257,9 @@ fn an_early_renewal_that_failed_is_tried_again_after_its_back_off() {
 
     // The back-off after a first failure is a second at most.
     world.now += SECOND;
-    let lead = world.early().unwrap();
+    let guard = world.early().unwrap();
 
-    assert!(!lead.fetch().is_recheck());
+    assert!(!guard.fetch().is_recheck());
     assert_eq!(world.usable(), Some(fingerprint("a")));
 }
 
@@ -269,11 +271,11 @@ fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_ba
         world.now += 5 * SECOND - MS;
         assert!(world.early().is_none());
         world.now += MS;
-        let lead = world.early().unwrap();
-        assert!(lead.fetch().is_recheck());
-        let waiter = Waiter::new(Arc::clone(lead.fetch()), 1).unwrap();
-        let outcome = lead.unchanged(world.at());
-        assert!(matches!(outcome, Some(Outcome::Unchanged(_))));
+        let guard = world.early().unwrap();
+        assert!(guard.fetch().is_recheck());
+        let waiter = Waiter::new(Arc::clone(guard.fetch()), 1).unwrap();
+        let finished = guard.unchanged(world.at());
+        assert!(matches!(finished, Some(Outcome::Unchanged(_))));
         assert!(matches!(outcome(&waiter), Some(Outcome::Unchanged(_))));
     }
 
@@ -288,7 +290,9 @@ fn a_failure_is_told_until_the_next_attempt_is_due_and_not_after() {
     world.fail(world.guard(), transient().with_retry_after(20 * SECOND));
 
     world.now += 20 * SECOND - MS;
-    assert!(matches!(world.acquire(), Acquire::Failed(error) if error.consecutive_failures() == Some(1)));
+    assert!(
+        matches!(world.acquire(), Acquire::Failed(error) if error.consecutive_failures() == Some(1))
+    );
     world.now += MS;
     assert!(matches!(world.acquire(), Acquire::Wait(_, Some(_))));
 }
@@ -307,10 +311,10 @@ fn a_back_off_ends_while_the_machine_is_suspended() {
     assert!(matches!(world.acquire(), Acquire::Failed(error)
         if error.retry_after() == Some(SECOND)));
     world.wall += SECOND;
-    let lead = world.guard();
+    let guard = world.guard();
 
-    assert!(!lead.fetch().is_recheck());
-    world.fail(lead, transient());
+    assert!(!guard.fetch().is_recheck());
+    world.fail(guard, transient());
     let failure = world.cache.status(world.at()).failure.unwrap();
     assert!(
         failure.to_string().contains("failing for 300 s"),
@@ -337,12 +341,14 @@ fn a_settings_longest_times_are_no_danger() {
             let token = AccessToken::new("a").expires_in(life);
             drop(world.forced().finish(Ok(token), world.at()));
             for name in ["a", "b", "b", "c", "c"] {
-                let refusal = refusals::rejection(name, 0, world.now);
-                if let RejectionOutcome::Wait(_, Some(lead)) = world.cache.reject(refusal, world.at()) {
-                    drop(lead.finish(Ok(AccessToken::new("b")), world.at()));
+                let rejection = refusals::rejection(name, 0, world.now);
+                if let RejectionOutcome::Wait(_, Some(guard)) =
+                    world.cache.reject(rejection, world.at())
+                {
+                    drop(guard.finish(Ok(AccessToken::new("b")), world.at()));
                 }
-                let refusal = refusals::rejection(name, 0, world.now);
-                world.cache.on_replay_rejected(&refusal, world.at());
+                let rejection = refusals::rejection(name, 0, world.now);
+                world.cache.on_replay_rejected(&rejection, world.at());
                 drop(world.early());
                 drop(world.acquire());
             }

@@ -34,7 +34,10 @@ fn a_401_is_about_the_token_unless_it_says_otherwise() {
         (&[r#"Basic realm="a, Bearer error=b""#], OtherScheme),
         (&[r#"Basic realm="\", Bearer ""#], OtherScheme),
         (&[", ,Bearer,, error=insufficient_scope,"], Unrelated),
-        (&[r#"Bearer realm="a" error="insufficient_scope""#], Unrelated),
+        (
+            &[r#"Bearer realm="a" error="insufficient_scope""#],
+            Unrelated,
+        ),
         (&[r#"Bearer error="insufficient_scope"#], Unrelated),
         // Nothing that can be made sense of.
         (&[""], TokenRejected),

@@ -143,7 +143,10 @@ impl Config {
     /// # Errors
     ///
     /// Names the key whose value is invalid, or `parameters` if a name has a key of its own.
-    fn with_request_parameters(&self, mut endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
+    fn with_request_parameters(
+        &self,
+        mut endpoint: TokenEndpoint,
+    ) -> Result<TokenEndpoint, ConfigError> {
         let keys = &self.keys;
         // The endpoint's own error is replaced, because it would contain values.
         let usable = |endpoint: TokenEndpoint, key, problem: &str| {

@@ -31,7 +31,7 @@ use http::HeaderName;
 
 pub use self::error::ConfigError;
 use self::schema::{Keys, names};
-use super::{ClientCredentialsLayer, ClientCredentialsLayerBuilder, BoxTokenSource};
+use super::{BoxTokenSource, ClientCredentialsLayer, ClientCredentialsLayerBuilder};
 use crate::Origin;
 
 /// Settings of a [`TokenEndpoint`](super::TokenEndpoint) and its [`ClientCredentialsLayer`], read from the environment

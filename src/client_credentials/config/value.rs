@@ -36,15 +36,15 @@ impl Value<'_> {
         let Json::String(text) = self.json else {
             return Err(invalid("is not a string; put it in quotes"));
         };
-        let kept = trimmed(&text);
-        if kept.len() == text.len() {
+        let trimmed_text = trimmed(&text);
+        if trimmed_text.len() == text.len() {
             return Ok(text);
         }
         self.trimmed.set(true);
-        let kept = kept.to_owned();
+        let trimmed_text = trimmed_text.to_owned();
         // The text may be a secret: the untrimmed copy is zeroized.
         drop(Zeroizing::new(text));
-        Ok(kept)
+        Ok(trimmed_text)
     }
 
     /// Returns the value itself, or the JSON that its text contains.

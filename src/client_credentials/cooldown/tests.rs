@@ -34,7 +34,10 @@ fn it_lasts_for_its_length_but_for_half_of_a_life_at_most() {
         let (life, length) = (life.map(Duration::from_secs), length * SECOND);
 
         assert_eq!(cooldown.length(Some(0), life), length);
-        assert!(cooldown.is_active(0, now.after(length - MS), life), "{life:?}");
+        assert!(
+            cooldown.is_active(0, now.after(length - MS), life),
+            "{life:?}"
+        );
         assert!(!cooldown.is_active(0, now.after(length), life), "{life:?}");
     }
     assert!(!Cooldown::new(10 * SECOND, 1).is_active(0, now, None));
@@ -108,7 +111,10 @@ fn each_origin_has_its_own_and_a_second_passes_between_any_two() {
 
     for (origin, held) in [(0, SECOND), (1, 20 * SECOND), (2, SECOND)] {
         assert!(cooldown.is_active(origin, now.after(held - MS), None));
-        assert!(!cooldown.is_active(origin, now.after(held), None), "{origin}");
+        assert!(
+            !cooldown.is_active(origin, now.after(held), None),
+            "{origin}"
+        );
     }
     // It was not accepted there since: another one does not help at once.
     cooldown.on_rejected(token("a"), 2, false, now);
@@ -177,7 +183,11 @@ fn a_token_works_for_others_for_five_seconds_after_it_did() {
 
         for (later, works) in [(0, true), (4999, true), (5000, false), (9999, false)] {
             let now = sent_at + later * MS;
-            assert_eq!(successes.is_accepted_by_others(0, now, now), works, "{later}");
+            assert_eq!(
+                successes.is_accepted_by_others(0, now, now),
+                works,
+                "{later}"
+            );
         }
     }
 }

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     backoff::Backoff,
     client_credentials::{
-        AccessToken, CacheKey, FetchContext, RevokeContext, TokenError, TokenErrorKind,
-        TokenEvent, TokenSource, context::SourceContext,
+        AccessToken, CacheKey, FetchContext, RevokeContext, TokenError, TokenErrorKind, TokenEvent,
+        TokenSource, context::SourceContext,
     },
     clock::add_capped,
 };
@@ -70,8 +70,11 @@ impl TokenEndpoint {
         self.validate()?;
         self.report_warnings(cx);
         // An unreadable certificate does not fail the fetch while a client with an earlier one exists.
-        let ReadyClient { transport, stale_reason: missed } = self.client.ready().await?;
-        let old_certificate = missed.is_some();
+        let ReadyClient {
+            transport,
+            stale_reason: missed,
+        } = self.client.ready().await?;
+        let uses_stale_certificate = missed.is_some();
         if let Some(error) = missed {
             self.emit_fallback_used(error, cx);
         }
@@ -80,15 +83,18 @@ impl TokenEndpoint {
         // Number of token requests sent, for the error.
         let mut requests = 0;
         // Number of times that the server rejected the credentials.
-        let mut refusals = 0;
+        let mut rejections = 0;
         // Whether the credentials were read again after a rejection. At most once, which bounds the loop.
         let mut read_again = false;
         // The rejection of the current credentials. While it is set, the fallback credentials are used.
-        let mut refused = None;
+        let mut rejected = None;
         loop {
-            let kept = refused.is_some();
-            let failed = match self.attempt_with_timeout(&transport, retries, kept, cx).await {
-                Ok(token) if old_certificate => {
+            let use_fallback = rejected.is_some();
+            let failed = match self
+                .attempt_with_timeout(&transport, retries, use_fallback, cx)
+                .await
+            {
+                Ok(token) if uses_stale_certificate => {
                     // Other processes may have the new certificate already, so this token belongs to another cache key.
                     return Ok(token.unshareable());
                 }
@@ -101,19 +107,23 @@ impl TokenEndpoint {
                 ..failed
             };
             if failed.error.kind() == TokenErrorKind::InvalidClient {
-                refusals += 1;
+                rejections += 1;
                 // The file may have been replaced between the read and the rejection.
                 if !read_again && self.auth.changed().await {
                     read_again = true;
-                    refused = None;
-                } else if failed.has_fallback && refused.is_none() {
+                    rejected = None;
+                } else if failed.has_fallback && rejected.is_none() {
                     self.emit_fallback_used(failed.error.clone(), cx);
-                    refused = Some(failed.error);
+                    rejected = Some(failed.error);
                 } else {
                     // Report the rejection of the current secret, which is the one that the operator can fix.
-                    let error = refused.unwrap_or(failed.error).with_requests(requests);
+                    let error = rejected.unwrap_or(failed.error).with_requests(requests);
                     // A rejection without an error code counts as permanent if other credentials are rejected as well.
-                    return Err(if refusals > 1 { error.into_permanent() } else { error });
+                    return Err(if rejections > 1 {
+                        error.into_permanent()
+                    } else {
+                        error
+                    });
                 }
             } else if retries < self.retries && is_retryable(&failed.error) {
                 retries += 1;
@@ -134,27 +144,32 @@ impl TokenEndpoint {
         &self,
         transport: &Transport,
         retries: u32,
-        kept: bool,
+        use_fallback: bool,
         cx: &SourceContext<'_>,
     ) -> Result<AccessToken, FailedAttempt> {
         // The last possible attempt gets all the remaining time.
         if retries > 0 || self.retries == 0 {
-            return self.attempt(transport, kept, cx.deadline(), cx).await;
+            return self
+                .attempt(transport, use_fallback, cx.deadline(), cx)
+                .await;
         }
         let now = cx.clock().now();
         let limit = time_left(now, cx) / 2;
         let deadline = add_capped(now, limit);
         // The attempt has the same deadline for waits without a request, such as a signer. The attempt is polled before
         // the timer, so that its own error, which names what is late, takes precedence.
-        timeout_at(deadline, self.attempt(transport, kept, deadline, cx))
-            .await
-            .unwrap_or_else(|_| {
-                Err(FailedAttempt {
-                    error: TokenError::timeout(limit),
-                    request_sent: true,
-                    has_fallback: false,
-                })
+        timeout_at(
+            deadline,
+            self.attempt(transport, use_fallback, deadline, cx),
+        )
+        .await
+        .unwrap_or_else(|_| {
+            Err(FailedAttempt {
+                error: TokenError::timeout(limit),
+                request_sent: true,
+                has_fallback: false,
             })
+        })
     }
 
     /// Waits before the next attempt. Returns `error` if the time left is too short.

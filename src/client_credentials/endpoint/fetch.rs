@@ -55,19 +55,19 @@ impl TokenEndpoint {
     pub(super) async fn attempt(
         &self,
         transport: &Transport,
-        kept: bool,
+        use_fallback: bool,
         deadline: Instant,
         cx: &SourceContext<'_>,
     ) -> Result<AccessToken, FailedAttempt> {
-        let choice = self.resolve(transport, cx).await?;
-        let mut request = self.request(choice, kept, deadline, cx).await?;
+        let endpoint = self.resolve(transport, cx).await?;
+        let mut request = self.request(endpoint, use_fallback, deadline, cx).await?;
         for name in request.used.take_trimmed() {
             report_trimmed(name, cx);
         }
         // A secret that could not be read was replaced by its last value, so the cache key computed from the current
         // secrets does not describe this token.
         let missed = request.used.take_read_errors();
-        let mut private = kept || !missed.is_empty();
+        let mut private = use_fallback || !missed.is_empty();
         for error in missed {
             self.emit_fallback_used(error, cx);
         }
@@ -78,7 +78,7 @@ impl TokenEndpoint {
             let context = self.response_context(&request, cx);
             response::read(answered.status, &answered.headers, &answered.body, &context)
         });
-        let (token, quirks) = read.map_err(|error| FailedAttempt {
+        let (token, non_conformances) = read.map_err(|error| FailedAttempt {
             request_sent: true,
             has_fallback: error.kind() == TokenErrorKind::InvalidClient
                 && request.used.has_fallback(),
@@ -88,8 +88,11 @@ impl TokenEndpoint {
         })?;
         // A token was issued, so these credentials become the fallback.
         request.used.set_fallbacks();
-        for quirk in quirks {
-            cx.emit(|credential| TokenEvent::NonConformingResponse { credential, non_conformance: quirk });
+        for non_conformance in non_conformances {
+            cx.emit(|credential| TokenEvent::NonConformingResponse {
+                credential,
+                non_conformance: non_conformance,
+            });
         }
         if token
             .expose()
@@ -114,14 +117,16 @@ impl TokenEndpoint {
         cx: &SourceContext<'_>,
     ) -> Result<ResolvedEndpoint, TokenError> {
         // With a configured URL the preferred method is used; with metadata the first one that the server supports.
-        let able = ClientCapabilities {
+        let capabilities = ClientCapabilities {
             methods: self.auth.methods(),
             algorithm: self.auth.algorithm(),
         };
         match &self.location {
-            Location::Known(uri) => Ok(ResolvedEndpoint::at(uri.clone(), able.methods)),
+            Location::Known(uri) => Ok(ResolvedEndpoint::at(uri.clone(), capabilities.methods)),
             Location::Discovered(discovery) => {
-                discovery.resolve(transport, able, self.allow_http, cx).await
+                discovery
+                    .resolve(transport, capabilities, self.allow_http, cx)
+                    .await
             }
         }
     }
@@ -133,13 +138,13 @@ impl TokenEndpoint {
     /// A secret that cannot be read, a signer that fails, or a parameter that is set twice.
     async fn request(
         &self,
-        choice: ResolvedEndpoint,
-        kept: bool,
+        endpoint: ResolvedEndpoint,
+        use_fallback: bool,
         deadline: Instant,
         cx: &SourceContext<'_>,
     ) -> Result<TokenRequest, TokenError> {
-        let uri = choice.token_endpoint.clone();
-        let mut request = self.base_request(&uri, choice, &self.assertion_audience, deadline, cx);
+        let uri = endpoint.token_endpoint.clone();
+        let mut request = self.base_request(&uri, endpoint, &self.assertion_audience, deadline, cx);
         self.grant.write(&mut request).await?;
         // Without the parameter the server uses its default scope (RFC 6749 §3.3).
         if !self.scopes.is_empty() {
@@ -150,7 +155,7 @@ impl TokenEndpoint {
         request
             .secrets
             .extend(self.parameters.except(&PUBLIC_PARAMETERS));
-        self.authenticate(&mut request, kept).await?;
+        self.authenticate(&mut request, use_fallback).await?;
         Ok(request)
     }
 
@@ -174,23 +179,23 @@ impl TokenEndpoint {
     pub(super) fn base_request(
         &self,
         uri: &Uri,
-        choice: ResolvedEndpoint,
+        endpoint: ResolvedEndpoint,
         audience: &AssertionAudience,
         deadline: Instant,
         cx: &SourceContext<'_>,
     ) -> TokenRequest {
         let audience = match audience {
-            AssertionAudience::Issuer => self.known_issuer(&choice),
-            AssertionAudience::TokenEndpoint => Some(choice.token_endpoint.to_string().into()),
+            AssertionAudience::Issuer => self.known_issuer(&endpoint),
+            AssertionAudience::TokenEndpoint => Some(endpoint.token_endpoint.to_string().into()),
             AssertionAudience::RequestedEndpoint => Some(uri.to_string().into()),
             AssertionAudience::Other(audience) => Some(Arc::clone(audience)),
         };
         TokenRequest::new(
             Form::default(),
             Target {
-                token_endpoint: choice.token_endpoint,
+                token_endpoint: endpoint.token_endpoint,
                 audience,
-                method: choice.method,
+                method: endpoint.method,
                 typed: self.assertion_typ,
                 now: cx.clock().now(),
                 wall: cx.clock().wall_clock(),
@@ -200,12 +205,12 @@ impl TokenEndpoint {
     }
 
     /// Returns the issuer as its metadata spells it, unless another one is configured.
-    fn known_issuer(&self, choice: &ResolvedEndpoint) -> Option<Arc<str>> {
+    fn known_issuer(&self, endpoint: &ResolvedEndpoint) -> Option<Arc<str>> {
         match &self.location {
             Location::Discovered(discovery)
                 if self.issuer.as_deref() == Some(discovery.issuer()) =>
             {
-                choice.issuer.clone().or_else(|| self.issuer.clone())
+                endpoint.issuer.clone().or_else(|| self.issuer.clone())
             }
             _ => self.issuer.clone(),
         }
@@ -219,9 +224,9 @@ impl TokenEndpoint {
     pub(super) async fn authenticate(
         &self,
         request: &mut TokenRequest,
-        kept: bool,
+        use_fallback: bool,
     ) -> Result<(), TokenError> {
-        request.used.begin_credentials(kept);
+        request.used.begin_credentials(use_fallback);
         // Parameters that were set before the authentication must not be set again by it (RFC 6749 §3.2).
         let set = request.form.len();
         self.auth.authenticate(request).await?;
@@ -240,9 +245,10 @@ impl TokenEndpoint {
             Location::Known(uri) => response::redacted_uri(uri),
             Location::Discovered(discovery) => {
                 let issuer = discovery.issuer();
-                let place = issuer
-                    .parse()
-                    .map_or_else(|_| "an issuer".to_owned(), |uri| response::redacted_uri(&uri));
+                let place = issuer.parse().map_or_else(
+                    |_| "an issuer".to_owned(),
+                    |uri| response::redacted_uri(&uri),
+                );
                 // A parsed URI always has a path, whereas an issuer may have none.
                 match place.strip_suffix('/') {
                     Some(bare) if !issuer.ends_with('/') => bare.to_owned(),

@@ -90,7 +90,10 @@ impl Grant {
     /// If the assertion also identifies the client, use [`ClientAuth::anonymous`](super::ClientAuth).
     #[must_use]
     pub fn jwt_bearer(assertion: impl SecretSource) -> Self {
-        Self(Kind::JwtBearer(BoxSecretSource::new("assertion", assertion)))
+        Self(Kind::JwtBearer(BoxSecretSource::new(
+            "assertion",
+            assertion,
+        )))
     }
 
     /// Returns a token exchange (RFC 8693) of `subject`, whose type is a URI such as [`TokenExchange::JWT`]. For
@@ -131,14 +134,14 @@ impl Grant {
 
     /// Returns the cache key of the grant. Returns `None` if one of its tokens cannot be read.
     pub(super) async fn cache_key(&self) -> Option<CacheKey> {
-        let identity = CacheKey::new(self.name());
+        let cache_key = CacheKey::new(self.name());
         match &self.0 {
-            Kind::ClientCredentials => Some(identity),
+            Kind::ClientCredentials => Some(cache_key),
             Kind::JwtBearer(assertion) => {
                 let assertion = assertion.peek().await?;
-                Some(identity.field("assertion", assertion.expose()))
+                Some(cache_key.field("assertion", assertion.expose()))
             }
-            Kind::TokenExchange(exchange) => exchange.add_to_cache_key(identity).await,
+            Kind::TokenExchange(exchange) => exchange.add_to_cache_key(cache_key).await,
         }
     }
 
@@ -207,18 +210,18 @@ impl TokenExchange {
     }
 
     /// Adds the exchange to a cache key. Returns `None` if a token cannot be read.
-    async fn add_to_cache_key(&self, identity: CacheKey) -> Option<CacheKey> {
+    async fn add_to_cache_key(&self, cache_key: CacheKey) -> Option<CacheKey> {
         let subject = self.subject.token.peek().await?;
-        let identity = identity
+        let cache_key = cache_key
             .field("subject", subject.expose())
             .field("type", &self.subject.token_type)
             .field("requested", self.requested.as_deref().unwrap_or_default());
         let Some(actor) = &self.actor else {
-            return Some(identity);
+            return Some(cache_key);
         };
         let token = actor.token.peek().await?;
         Some(
-            identity
+            cache_key
                 .field("actor", token.expose())
                 .field("type", &actor.token_type),
         )

@@ -44,11 +44,11 @@ impl Warnings {
     /// Returns `value` trimmed at both ends. Adds a note if this removed anything.
     pub(super) fn trim(&mut self, setting: &'static str, value: impl AsRef<str>) -> String {
         let value = value.as_ref();
-        let kept = trimmed(value);
-        if kept.len() < value.len() {
+        let trimmed_value = trimmed(value);
+        if trimmed_value.len() < value.len() {
             self.add(Warning::Trimmed(setting.into()));
         }
-        kept.to_owned()
+        trimmed_value.to_owned()
     }
 
     /// Adds a note, to be reported by the next fetch.

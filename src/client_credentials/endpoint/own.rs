@@ -23,7 +23,7 @@ use tokio::runtime::{Handle, Id};
 use tower_service::Service;
 
 use super::{
-    identity::{Identity, ClientCertificate},
+    identity::{ClientCertificate, Identity},
     tls::{self, NoTls, Roots},
     transport::{Certificate, ReadyClient, Transport},
 };
@@ -92,7 +92,8 @@ impl DefaultClient {
             Err(error) => Err(error),
         };
         // The previous client may still work, with its connections and its certificate.
-        made.map(ReadyClient::from).or_else(|error| self.previous(error))
+        made.map(ReadyClient::from)
+            .or_else(|error| self.previous(error))
     }
 
     /// Returns whether the certificate has changed since the last fetch. An unreadable certificate counts as unchanged.

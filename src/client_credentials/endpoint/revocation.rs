@@ -6,8 +6,8 @@
 use http::Uri;
 
 use super::{
-    AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, discovery::ResolvedEndpoint,
-    fetch::into_http, response,
+    AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication,
+    discovery::ResolvedEndpoint, fetch::into_http, response,
 };
 use crate::client_credentials::{AccessToken, TokenError, context::SourceContext};
 

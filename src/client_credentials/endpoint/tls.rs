@@ -114,7 +114,7 @@ pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
         }
         let (number, attempts) = match place.0 {
             Some(entered) => entered,
-            None => *place.0.insert((roots.waiting.apply_to(), roots.attempts)),
+            None => *place.0.insert((roots.waiting.insert(), roots.attempts)),
         };
         // A read failed since this caller began to wait.
         if roots.attempts != attempts {

@@ -86,13 +86,19 @@ impl Transport {
     ///
     /// A transient error, if the connection fails, or the body ends early or exceeds the limit; a permanent one, if a
     /// certificate is the cause.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<HttpResponse, TokenError> {
+    pub(super) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<HttpResponse, TokenError> {
         (self.0)(request).await
     }
 }
 
 /// Sends a request through `service` and reads the whole response.
-async fn round_trip<S, RB>(service: S, request: Request<Full<Bytes>>) -> Result<HttpResponse, TokenError>
+async fn round_trip<S, RB>(
+    service: S,
+    request: Request<Full<Bytes>>,
+) -> Result<HttpResponse, TokenError>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<RB>>,
     S::Error: Into<BoxError>,

@@ -99,7 +99,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// failure.
     fn get(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
     ) -> impl Future<Output = Result<Option<StoredToken>, StoreError>> + Send;
 
     /// Stores `token` and ends the lease, atomically, if `holder` has the lease or the lease is marked
@@ -110,9 +110,9 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn put(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
         token: &StoredToken,
-        holder: LeaseId,
+        lease_id: LeaseId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Removes the stored token if it is `refused`, atomically. Returns `false` if there is none or it is a different
@@ -123,8 +123,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn remove(
         &self,
-        identity: &CacheKey,
-        refused: TokenFingerprint,
+        cache_key: &CacheKey,
+        rejected: TokenFingerprint,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Acquires the lease for `length` if it is free, or renews it if `holder` has it. The lease expires by itself.
@@ -134,8 +134,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn lease(
         &self,
-        identity: &CacheKey,
-        holder: LeaseId,
+        cache_key: &CacheKey,
+        lease_id: LeaseId,
         length: Duration,
     ) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
@@ -146,8 +146,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn release(
         &self,
-        identity: &CacheKey,
-        holder: LeaseId,
+        cache_key: &CacheKey,
+        lease_id: LeaseId,
         failed: Option<Duration>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -158,7 +158,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`StoreError::unavailable`], if the store fails.
     fn begin_cooldown(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
         length: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }

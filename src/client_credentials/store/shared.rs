@@ -32,79 +32,79 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 ///
 /// The boxed future is allocated once for each call, which is negligible beside the network access.
 pub(super) trait Erased: Send + Sync {
-    fn get<'a>(&'a self, identity: &'a CacheKey) -> Answer<'a, Option<StoredToken>>;
+    fn get<'a>(&'a self, cache_key: &'a CacheKey) -> Answer<'a, Option<StoredToken>>;
 
     fn put<'a>(
         &'a self,
-        identity: &'a CacheKey,
+        cache_key: &'a CacheKey,
         token: &'a StoredToken,
-        holder: LeaseId,
+        lease_id: LeaseId,
     ) -> Answer<'a, bool>;
 
     fn remove<'a>(
         &'a self,
-        identity: &'a CacheKey,
-        refused: TokenFingerprint,
+        cache_key: &'a CacheKey,
+        rejected: TokenFingerprint,
     ) -> Answer<'a, bool>;
 
     fn lease<'a>(
         &'a self,
-        identity: &'a CacheKey,
-        holder: LeaseId,
+        cache_key: &'a CacheKey,
+        lease_id: LeaseId,
         length: Duration,
     ) -> Answer<'a, Lease>;
 
     fn release<'a>(
         &'a self,
-        identity: &'a CacheKey,
-        holder: LeaseId,
+        cache_key: &'a CacheKey,
+        lease_id: LeaseId,
         failed: Option<Duration>,
     ) -> Answer<'a, ()>;
 
-    fn begin_cooldown<'a>(&'a self, identity: &'a CacheKey, length: Duration) -> Answer<'a, bool>;
+    fn begin_cooldown<'a>(&'a self, cache_key: &'a CacheKey, length: Duration) -> Answer<'a, bool>;
 }
 
 impl<T: TokenStore> Erased for T {
-    fn get<'a>(&'a self, identity: &'a CacheKey) -> Answer<'a, Option<StoredToken>> {
-        Box::pin(TokenStore::get(self, identity))
+    fn get<'a>(&'a self, cache_key: &'a CacheKey) -> Answer<'a, Option<StoredToken>> {
+        Box::pin(TokenStore::get(self, cache_key))
     }
 
     fn put<'a>(
         &'a self,
-        identity: &'a CacheKey,
+        cache_key: &'a CacheKey,
         token: &'a StoredToken,
-        holder: LeaseId,
+        lease_id: LeaseId,
     ) -> Answer<'a, bool> {
-        Box::pin(TokenStore::put(self, identity, token, holder))
+        Box::pin(TokenStore::put(self, cache_key, token, lease_id))
     }
 
     fn remove<'a>(
         &'a self,
-        identity: &'a CacheKey,
-        refused: TokenFingerprint,
+        cache_key: &'a CacheKey,
+        rejected: TokenFingerprint,
     ) -> Answer<'a, bool> {
-        Box::pin(TokenStore::remove(self, identity, refused))
+        Box::pin(TokenStore::remove(self, cache_key, rejected))
     }
 
     fn lease<'a>(
         &'a self,
-        identity: &'a CacheKey,
-        holder: LeaseId,
+        cache_key: &'a CacheKey,
+        lease_id: LeaseId,
         length: Duration,
     ) -> Answer<'a, Lease> {
-        Box::pin(TokenStore::lease(self, identity, holder, length))
+        Box::pin(TokenStore::lease(self, cache_key, lease_id, length))
     }
 
     fn release<'a>(
         &'a self,
-        identity: &'a CacheKey,
-        holder: LeaseId,
+        cache_key: &'a CacheKey,
+        lease_id: LeaseId,
         failed: Option<Duration>,
     ) -> Answer<'a, ()> {
-        Box::pin(TokenStore::release(self, identity, holder, failed))
+        Box::pin(TokenStore::release(self, cache_key, lease_id, failed))
     }
 
-    fn begin_cooldown<'a>(&'a self, identity: &'a CacheKey, length: Duration) -> Answer<'a, bool> {
-        Box::pin(TokenStore::begin_cooldown(self, identity, length))
+    fn begin_cooldown<'a>(&'a self, cache_key: &'a CacheKey, length: Duration) -> Answer<'a, bool> {
+        Box::pin(TokenStore::begin_cooldown(self, cache_key, length))
     }
 }

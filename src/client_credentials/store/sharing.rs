@@ -51,11 +51,7 @@ impl Default for SharingSettings {
 
 impl TokenSharing {
     /// Creates the connection for a layer with the given origins. Does not access the store.
-    pub(crate) fn new(
-        store: BoxTokenStore,
-        settings: SharingSettings,
-        origins: &[Origin],
-    ) -> Self {
+    pub(crate) fn new(store: BoxTokenStore, settings: SharingSettings, origins: &[Origin]) -> Self {
         Self {
             store,
             settings,

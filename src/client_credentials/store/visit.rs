@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     client_credentials::{
-        AccessToken, FetchContext, FetchReason, BoxTokenSource, TokenError, TokenEvent,
+        AccessToken, BoxTokenSource, FetchContext, FetchReason, TokenError, TokenEvent,
         TokenSource,
         context::CacheState,
         token::{Acquired, Provenance},
@@ -87,7 +87,11 @@ impl TokenSharing {
             ));
         }
         match source.cache_key().await {
-            Some(identity) => LeasedFetch::new(self, source, cx, cell, identity).fetch().await,
+            Some(cache_key) => {
+                LeasedFetch::new(self, source, cx, cell, cache_key)
+                    .fetch()
+                    .await
+            }
             None => source.fetch(cx).await.map(Acquired::from),
         }
     }
@@ -100,7 +104,7 @@ impl<'a> LeasedFetch<'a> {
         source: &'a BoxTokenSource,
         cx: FetchContext<'a>,
         cell: &'a CacheState,
-        identity: CacheKey,
+        cache_key: CacheKey,
     ) -> Self {
         let wanted = ReusePolicy {
             reason: cx.reason(),
@@ -117,7 +121,7 @@ impl<'a> LeasedFetch<'a> {
             source,
             cx,
             cell,
-            cache_key: identity,
+            cache_key: cache_key,
             lease_id: LeaseId::random(),
             began: cx.clock().now(),
             policy: wanted,
@@ -153,12 +157,12 @@ impl<'a> LeasedFetch<'a> {
     async fn resolve(&self) -> Result<Lookup, StoreError> {
         // A forced refresh ignores the stored token, unless another process fetched it while this one waited for the
         // lease.
-        let mut looks = self.cx.reason() != FetchReason::Forced;
+        let mut may_reuse = self.cx.reason() != FetchReason::Forced;
         let now = self.cx.clock().now();
-        let patience = add_capped(now, self.cx.deadline().saturating_duration_since(now) / 2);
+        let wait_until = add_capped(now, self.cx.deadline().saturating_duration_since(now) / 2);
         let mut wait = INITIAL_POLL_INTERVAL;
         loop {
-            if looks && let Some(token) = self.lookup().await? {
+            if may_reuse && let Some(token) = self.lookup().await? {
                 return Ok(Lookup::Token(token));
             }
             match self.lease().await? {
@@ -166,17 +170,17 @@ impl<'a> LeasedFetch<'a> {
                 Lease::Failed => return Ok(Lookup::WithoutLease),
                 Lease::Busy => {}
             }
-            if self.cx.clock().now() >= patience {
+            if self.cx.clock().now() >= wait_until {
                 return Ok(Lookup::WithoutLease);
             }
             // Another process is fetching: its token is newer than this request.
-            looks = true;
+            may_reuse = true;
             // Jitter of 50 to 150 %, so that waiting processes do not poll in step.
             sleep(wait.mul_f64(0.5 + self.cx.surroundings().random())).await;
             wait = (wait * 2).min(MAX_POLL_INTERVAL);
         }
         // Another process may have stored a token between the read and the lease.
-        if looks && let Some(token) = self.lookup().await? {
+        if may_reuse && let Some(token) = self.lookup().await? {
             self.release(None).await;
             return Ok(Lookup::Token(token));
         }
@@ -226,12 +230,15 @@ impl<'a> LeasedFetch<'a> {
         // Each origin has its own cooldown. An origin that rejects every token does not delay a replacement for the
         // others.
         let rejected_at = self.cell.rejected_at;
-        let here = match rejected_at.and_then(|index| self.sharing.origins.get(index)) {
+        let cooldown_key = match rejected_at.and_then(|index| self.sharing.origins.get(index)) {
             Some(origin) => self.cache_key.clone().field("origin", origin.to_string()),
             None => self.cache_key.clone(),
         };
         let length = self.cell.cooldown.min(MAX_COOLDOWN);
-        if self.write(|store| store.begin_cooldown(&here, length)).await? {
+        if self
+            .write(|store| store.begin_cooldown(&cooldown_key, length))
+            .await?
+        {
             // Removed only outside a cooldown: during one no replacement is fetched, and other processes may still use
             // the token.
             self.write(|store| store.remove(&self.cache_key, current.fingerprint))
@@ -282,12 +289,12 @@ impl<'a> LeasedFetch<'a> {
         // The lifetime counts from when the token was requested, the earliest time at which it can have been issued.
         let spent = now.saturating_duration_since(token.sent_at().unwrap_or(self.began));
         let stored = StoredToken::new(token.clone(), token.lifetime()?.saturating_sub(spent))?;
-        let worth_it = stored.left() > MIN_TIME_LEFT
+        let is_shareable = stored.left() > MIN_TIME_LEFT
             && stored.lifetime() <= self.policy.max_lifetime
             && token.is_shareable();
         // If the secret changed during the fetch, the token may belong to the new secret and so to another cache key.
         let unchanged = self.source.cache_key().await.as_ref() == Some(&self.cache_key);
-        (worth_it && unchanged).then_some(stored)
+        (is_shareable && unchanged).then_some(stored)
     }
 
     /// Acquires or renews the lease.

@@ -64,7 +64,10 @@ impl Cap {
         let (most, period) = self.limit.rate?;
         self.expire(period, now);
         if self.count + u64::from(in_flight) >= u64::from(most) {
-            let at = self.ended.front().map(|oldest| add_capped(oldest.last, period));
+            let at = self
+                .ended
+                .front()
+                .map(|oldest| add_capped(oldest.last, period));
             return Some(match at {
                 Some(at) if in_flight == 0 => Admit::NotBefore(at),
                 at => Admit::AfterAnswer(at),

@@ -190,7 +190,8 @@ impl Told {
     /// about the same window.
     pub(super) fn is_contradicted(&self, reset: Option<Duration>, now: Instant) -> bool {
         let later = self.reset_at.zip(reset);
-        let later = later.is_some_and(|(known, reset)| add_capped(now, reset) > known + SAME_WINDOW);
+        let later =
+            later.is_some_and(|(known, reset)| add_capped(now, reset) > known + SAME_WINDOW);
         self.is_used_up() && !later
     }
 

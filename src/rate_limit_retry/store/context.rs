@@ -15,7 +15,7 @@ use crate::{
         PartitionKey, RateLimitEvent, RateLimitEvents, boottime::BoottimeClock, gate::Gate,
     },
     sinks::Sinks,
-    store::{Access, HealthChange, Health, StoreError},
+    store::{Access, Health, HealthChange, StoreError},
     sync::{Mutex, lock},
 };
 

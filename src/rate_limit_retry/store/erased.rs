@@ -14,11 +14,7 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send +
 /// The object-safe form of [`QuotaStore`], whose methods return opaque futures. Implemented for every store.
 pub(super) trait Erased: Send + Sync {
     /// See [`QuotaStore::report`].
-    fn report<'a>(
-        &'a self,
-        quota: &'a CacheKey,
-        report: &'a QuotaReport,
-    ) -> Answer<'a, QuotaView>;
+    fn report<'a>(&'a self, quota: &'a CacheKey, report: &'a QuotaReport) -> Answer<'a, QuotaView>;
 
     /// See [`QuotaStore::slot`].
     fn slot<'a>(
@@ -33,11 +29,7 @@ pub(super) trait Erased: Send + Sync {
 }
 
 impl<T: QuotaStore> Erased for T {
-    fn report<'a>(
-        &'a self,
-        quota: &'a CacheKey,
-        report: &'a QuotaReport,
-    ) -> Answer<'a, QuotaView> {
+    fn report<'a>(&'a self, quota: &'a CacheKey, report: &'a QuotaReport) -> Answer<'a, QuotaView> {
         Box::pin(QuotaStore::report(self, quota, report))
     }
 

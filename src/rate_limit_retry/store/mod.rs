@@ -119,8 +119,7 @@ pub trait QuotaStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::unavailable`].
-    fn changed(&self, quota: &CacheKey)
-    -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn changed(&self, quota: &CacheKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The report of one process about a quota.

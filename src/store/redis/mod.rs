@@ -168,7 +168,9 @@ impl Connection {
         let mut node = self.node(slot)?;
         let (mut full_script, mut asking, mut broken) = (false, false, 0);
         for _ in 0..MAX_ATTEMPTS {
-            let asked = node.execute(call.command(full_script), asking, self.timeout).await;
+            let asked = node
+                .execute(call.command(full_script), asking, self.timeout)
+                .await;
             let error = match asked {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Answer(error)) => error,

@@ -61,7 +61,12 @@ pub(super) struct QuotaDecision<'a> {
 
 impl Dialect {
     /// Writes the headers for `verdicts` at the wall-clock time `wall`.
-    pub(super) fn write(self, headers: &mut HeaderMap, verdicts: &[QuotaDecision<'_>], wall: SystemTime) {
+    pub(super) fn write(
+        self,
+        headers: &mut HeaderMap,
+        verdicts: &[QuotaDecision<'_>],
+        wall: SystemTime,
+    ) {
         let Some(binding) = verdicts.iter().max_by_key(|verdict| urgency(verdict)) else {
             return;
         };

@@ -36,7 +36,12 @@ impl Quotas {
     }
 
     /// Checks every quota that applies to the request. The request is charged to all of them, or, if one rejects, to none.
-    pub(super) fn admit(&self, method: &Method, path: &str, now: Duration) -> Vec<QuotaDecision<'_>> {
+    pub(super) fn admit(
+        &self,
+        method: &Method,
+        path: &str,
+        now: Duration,
+    ) -> Vec<QuotaDecision<'_>> {
         // The scopes are foreign code, so they are called before the lock is taken.
         let matching: Vec<bool> = self
             .scopes

@@ -203,7 +203,8 @@ impl History {
         let now = self.moment(at);
         if let Some(failure) = self.failure.filter(|_| reason != FetchReason::Forced) {
             let (elapsed, backoff) = (failure.at.elapsed(now), self.backoff(failure));
-            let recheck = self.secret_published && !failure.transient && elapsed >= RECHECK_INTERVAL;
+            let recheck =
+                self.secret_published && !failure.transient && elapsed >= RECHECK_INTERVAL;
             if elapsed < backoff && !recheck {
                 return Err(format!("backing off: {elapsed:?} of {backoff:?}"));
             }

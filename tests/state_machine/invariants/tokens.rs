@@ -19,11 +19,11 @@ pub(super) fn without_a_token_nothing_is_sent(_: &Setup, log: &[Entry]) -> Resul
 
 /// Nobody sends a token that has been replaced or dropped.
 pub(super) fn only_the_current_token_is_sent(_: &Setup, log: &[Entry]) -> Result<(), String> {
-    let (mut told, mut current) = (0, None);
+    let (mut events, mut current) = (0, None);
     for Entry { at, what } in log {
         match what {
-            What::TokenIssued { token, .. } => told = *token,
-            What::Fetched => current = Some(told),
+            What::TokenIssued { token, .. } => events = *token,
+            What::Fetched => current = Some(events),
             What::Invalidated => current = None,
             What::Arrived { token, .. } if current != Some(*token) => {
                 return broken(*at, what, format!("the current one: {current:?}"));
@@ -39,13 +39,13 @@ pub(super) fn while_a_token_is_valid_none_fails_for_want_of_one(
     _: &Setup,
     log: &[Entry],
 ) -> Result<(), String> {
-    let (mut asked, mut told) = (Duration::ZERO, Duration::ZERO);
+    let (mut asked, mut events) = (Duration::ZERO, Duration::ZERO);
     let (mut valid, mut failed) = (None, None);
     for Entry { at, what } in log {
         match what {
             What::TokenRequested => asked = *at,
-            What::TokenIssued { lifetime, .. } => told = asked + *lifetime,
-            What::Fetched => (valid, failed) = (Some(told), None),
+            What::TokenIssued { lifetime, .. } => events = asked + *lifetime,
+            What::Fetched => (valid, failed) = (Some(events), None),
             What::FetchFailed { .. } => failed = valid,
             What::Invalidated => (valid, failed) = (None, None),
             What::Jumped(seconds) if *seconds > 0 => (valid, failed) = (None, None),

@@ -15,7 +15,7 @@ use tower_m2m::BoxError;
 use super::World;
 use crate::{
     log::What,
-    steps::{Hint, ApiBehavior},
+    steps::{ApiBehavior, Hint},
 };
 
 /// Which call a request belongs to.
@@ -66,8 +66,8 @@ impl World {
             if !delay.is_zero() {
                 sleep(delay).await;
             }
-            let told = match answer {
-                Answer::Response(told) => told,
+            let events = match answer {
+                Answer::Response(events) => events,
                 Answer::NotConnected => {
                     world.write(What::Broke { call, sent: false });
                     return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
@@ -84,13 +84,13 @@ impl World {
             world.write(What::Answered {
                 call,
                 token,
-                status: told.status,
-                hold: told.wait.and_then(|wait| world.hold(wait)),
-                about_token: told.about_token,
+                status: events.status,
+                hold: events.wait.and_then(|wait| world.hold(wait)),
+                about_token: events.about_token,
             });
             let mut response = Response::new(Empty::new());
-            *response.status_mut() = told.status;
-            *response.headers_mut() = told.headers;
+            *response.status_mut() = events.status;
+            *response.headers_mut() = events.headers;
             Ok(response)
         }
     }
@@ -102,39 +102,39 @@ impl World {
     }
 
     fn answer(&self, mood: ApiBehavior, token: usize) -> Answer {
-        let mut told = ResponseHints::new(StatusCode::OK);
+        let mut events = ResponseHints::new(StatusCode::OK);
         match mood {
             ApiBehavior::Honest | ApiBehavior::Slow(_) => {
                 let early = self.log().now() + self.setup().api_ahead;
                 if self.state().book.is_valid(token, early) {
-                    self.charge(&mut told);
+                    self.charge(&mut events);
                 } else {
-                    told.reject_token();
+                    events.reject_token();
                 }
             }
-            ApiBehavior::Always401 => told.reject_token(),
+            ApiBehavior::Always401 => events.reject_token(),
             ApiBehavior::Scope401 => {
-                told.status = StatusCode::UNAUTHORIZED;
-                told.add_header(
+                events.status = StatusCode::UNAUTHORIZED;
+                events.add_header(
                     header::WWW_AUTHENTICATE,
                     "Bearer error=\"insufficient_scope\"",
                 );
             }
-            ApiBehavior::Status(status) => told.status = status,
+            ApiBehavior::Status(status) => events.status = status,
             ApiBehavior::Throttle(status, hint) => {
-                told.status = status;
-                self.throttle(&mut told, hint);
+                events.status = status;
+                self.throttle(&mut events, hint);
             }
             ApiBehavior::NotConnected => return Answer::NotConnected,
             ApiBehavior::Reset => return Answer::Reset,
             ApiBehavior::Hang => return Answer::Hang,
         }
-        told.add_header(header::DATE, &httpdate::fmt_http_date(self.wall()));
-        Answer::Response(told)
+        events.add_header(header::DATE, &httpdate::fmt_http_date(self.wall()));
+        Answer::Response(events)
     }
 
     /// A quota of so many requests in a window.
-    fn charge(&self, told: &mut ResponseHints) {
+    fn charge(&self, events: &mut ResponseHints) {
         let Some(quota) = self.setup().quota else {
             return;
         };
@@ -149,22 +149,22 @@ impl World {
         if used < quota.limit {
             state.window = Some((began, used + 1));
         } else {
-            told.status = StatusCode::TOO_MANY_REQUESTS;
-            told.add_header(header::RETRY_AFTER, &left.to_string());
-            told.wait = Some(Wait::For(Duration::from_secs(left)));
+            events.status = StatusCode::TOO_MANY_REQUESTS;
+            events.add_header(header::RETRY_AFTER, &left.to_string());
+            events.wait = Some(Wait::For(Duration::from_secs(left)));
         }
         if quota.announced {
             let remaining = quota.limit.saturating_sub(used + 1);
-            told.add_quota(quota.limit, remaining, left);
+            events.add_quota(quota.limit, remaining, left);
         }
     }
 
-    fn throttle(&self, told: &mut ResponseHints, hint: Hint) {
+    fn throttle(&self, events: &mut ResponseHints, hint: Hint) {
         let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         // Dates are in whole seconds.
         let second = SystemTime::UNIX_EPOCH + Duration::from_secs(since(self.wall()).as_secs());
         let date = |wait| second + Duration::from_secs(wait);
-        told.wait = match hint {
+        events.wait = match hint {
             Hint::None | Hint::Malformed => None,
             Hint::Seconds(n) | Hint::Ietf(n) | Hint::Reset(n) => {
                 Some(Wait::For(Duration::from_secs(n)))
@@ -174,19 +174,21 @@ impl World {
         };
         match hint {
             Hint::None => {}
-            Hint::Malformed => told.add_header(header::RETRY_AFTER, "soon"),
-            Hint::Seconds(n) => told.add_header(header::RETRY_AFTER, &n.to_string()),
-            Hint::Date(n) => told.add_header(header::RETRY_AFTER, &httpdate::fmt_http_date(date(n))),
+            Hint::Malformed => events.add_header(header::RETRY_AFTER, "soon"),
+            Hint::Seconds(n) => events.add_header(header::RETRY_AFTER, &n.to_string()),
+            Hint::Date(n) => {
+                events.add_header(header::RETRY_AFTER, &httpdate::fmt_http_date(date(n)))
+            }
             Hint::Millis(n) => {
                 let name = HeaderName::from_static("retry-after-ms");
-                told.add_header(name, &n.to_string());
+                events.add_header(name, &n.to_string());
             }
             Hint::Ietf(n) => {
                 let name = HeaderName::from_static("ratelimit");
-                told.add_header(name, &format!("\"default\";r=0;t={n}"));
+                events.add_header(name, &format!("\"default\";r=0;t={n}"));
             }
-            Hint::Reset(n) => told.add_quota(10, 0, n),
-            Hint::Epoch(n) => told.add_quota(10, 0, since(date(n)).as_secs()),
+            Hint::Reset(n) => events.add_quota(10, 0, n),
+            Hint::Epoch(n) => events.add_quota(10, 0, since(date(n)).as_secs()),
         }
     }
 

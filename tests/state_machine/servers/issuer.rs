@@ -37,7 +37,9 @@ impl World {
         let authorization = request.headers().get(header::AUTHORIZATION);
         let authentic = authorization.is_some_and(|value| value.as_bytes() == expected.as_bytes());
         match mood {
-            IssuerBehavior::Honest | IssuerBehavior::Slow(_) | IssuerBehavior::Caching if !authentic => {
+            IssuerBehavior::Honest | IssuerBehavior::Slow(_) | IssuerBehavior::Caching
+                if !authentic =>
+            {
                 Ok(self.refuse(StatusCode::UNAUTHORIZED, "invalid_client"))
             }
             IssuerBehavior::Honest | IssuerBehavior::Slow(_) => Ok(self.issue(asked, false)),

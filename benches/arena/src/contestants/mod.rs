@@ -45,7 +45,10 @@ impl Setup {
 
     /// The client's wall clock, in seconds of the epoch.
     fn wall(&self) -> f64 {
-        let since = self.clock.wall_clock().duration_since(SystemTime::UNIX_EPOCH);
+        let since = self
+            .clock
+            .wall_clock()
+            .duration_since(SystemTime::UNIX_EPOCH);
         since.unwrap_or_default().as_secs_f64()
     }
 }

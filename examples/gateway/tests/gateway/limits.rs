@@ -77,7 +77,12 @@ async fn only_idempotent_requests_are_sent_again() {
 
         assert_eq!(response.status, answered, "{method} {status}");
         assert_eq!(upstream.requests().len(), sent, "{method} {status}");
-        assert!(upstream.requests().iter().all(|asked| asked.method == *method));
+        assert!(
+            upstream
+                .requests()
+                .iter()
+                .all(|asked| asked.method == *method)
+        );
     }
 }
 

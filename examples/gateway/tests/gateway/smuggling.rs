@@ -179,7 +179,11 @@ async fn streams_that_are_reset_at_once_do_not_flood_the_upstream() {
 
     // The others are served, whether or not the connection was ended.
     assert_eq!(send(&gateway, "GET", "/").await.status, 200);
-    assert!(upstream.requests().len() <= 1024, "{}", upstream.requests().len());
+    assert!(
+        upstream.requests().len() <= 1024,
+        "{}",
+        upstream.requests().len()
+    );
     connection.abort();
 }
 

@@ -11,13 +11,14 @@ impl World {
     /// The lead that falls to the request that was refused with the token `name`.
     fn replacing(&self, name: &str, origin: usize) -> Lead {
         match self.rejected(name, origin) {
-            RejectionOutcome::Wait(_, Some(lead)) => lead,
+            RejectionOutcome::Wait(_, Some(guard)) => guard,
             other => panic!("{other:?}"),
         }
     }
 
     fn accepted(&self, name: &str, origin: usize) {
-        self.cache.on_accepted(origin, fingerprint(name), Some(self.now));
+        self.cache
+            .on_accepted(origin, fingerprint(name), Some(self.now));
     }
 
     /// How long a cooldown at the origin 0 lasts.
@@ -45,19 +46,24 @@ fn is_final(refused: &RejectionOutcome) -> bool {
 #[test]
 fn a_refused_token_is_not_used_until_another_is_there() {
     let world = World::with("a");
-    let lead = world.replacing("a", 0);
+    let guard = world.replacing("a", 0);
 
-    assert_eq!(lead.fetch().reason(), FetchReason::Rejected);
+    assert_eq!(guard.fetch().reason(), FetchReason::Rejected);
     assert_eq!(
-        lead.fetch().rejected().map(RejectedToken::fingerprint),
+        guard.fetch().rejected().map(RejectedToken::fingerprint),
         Some(fingerprint("a"))
     );
     assert_eq!(world.usable(), None);
-    assert!(matches!(world.rejected("a", 0), RejectionOutcome::Wait(_, None)));
-    world.succeed(lead, "b");
+    assert!(matches!(
+        world.rejected("a", 0),
+        RejectionOutcome::Wait(_, None)
+    ));
+    world.succeed(guard, "b");
 
     assert_eq!(world.usable(), Some(fingerprint("b")));
-    assert!(matches!(world.rejected("a", 0), RejectionOutcome::Replaced(token) if token.fingerprint == fingerprint("b")));
+    assert!(
+        matches!(world.rejected("a", 0), RejectionOutcome::Replaced(token) if token.fingerprint == fingerprint("b"))
+    );
 }
 
 #[test]
@@ -66,11 +72,11 @@ fn a_token_that_works_for_others_stays_in_use_while_it_is_replaced() {
         let world = World::with("a");
         world.accepted("a", origin);
 
-        let lead = world.replacing("a", 0);
+        let guard = world.replacing("a", 0);
 
         // Refused at the origin 0, where a request of the same moment was accepted.
         assert_eq!(world.usable().is_some(), works, "{origin}");
-        drop(lead);
+        drop(guard);
         assert_eq!(world.usable(), Some(fingerprint("a")));
     }
 }
@@ -112,8 +118,8 @@ fn an_origin_that_refuses_every_token_does_not_keep_another_from_a_new_one() {
     for round in 0..10 {
         world.now += 600 * SECOND;
         let refused = format!("t{round}");
-        let lead = world.replacing(&refused, 0);
-        world.succeed(lead, &format!("t{}", round + 1));
+        let guard = world.replacing(&refused, 0);
+        world.succeed(guard, &format!("t{}", round + 1));
         assert!(is_final(&world.rejected(&format!("t{}", round + 1), 0)));
         world.accepted(&format!("t{}", round + 1), 1);
     }
@@ -136,9 +142,11 @@ fn origins_that_all_refuse_every_token_share_the_cooldown() {
     let mut fetches = 0;
     for _ in 0..300 {
         for origin in [0, 1] {
-            if let RejectionOutcome::Wait(_, Some(lead)) = world.rejected(&format!("t{fetches}"), origin) {
+            if let RejectionOutcome::Wait(_, Some(guard)) =
+                world.rejected(&format!("t{fetches}"), origin)
+            {
                 fetches += 1;
-                world.succeed(lead, &format!("t{fetches}"));
+                world.succeed(guard, &format!("t{fetches}"));
             }
         }
         world.now += SECOND;
@@ -165,11 +173,11 @@ fn a_cooldown_ends_while_the_machine_is_suspended() {
 fn a_401_for_another_scheme_renews_a_token_once_per_cooldown() {
     let mut world = World::with("a");
     let other_scheme = |world: &World, name: &str| {
-        let refusal = Rejection {
+        let rejection = Rejection {
             for_other_scheme: true,
             ..rejection(name, 0, world.now)
         };
-        world.cache.reject(refusal, world.at())
+        world.cache.reject(rejection, world.at())
     };
     world.now += 10 * SECOND;
     world.accepted("a", 0);
@@ -177,12 +185,12 @@ fn a_401_for_another_scheme_renews_a_token_once_per_cooldown() {
     // A request that was sent later was accepted: the token is valid.
     assert!(is_final(&other_scheme(&world, "a")));
     world.now += 2 * SECOND;
-    let RejectionOutcome::Wait(_, Some(lead)) = other_scheme(&world, "a") else {
+    let RejectionOutcome::Wait(_, Some(guard)) = other_scheme(&world, "a") else {
         panic!("it was accepted before");
     };
     // It stays in use meanwhile: what is refused may be one resource.
     assert_eq!(world.usable(), Some(fingerprint("a")));
-    world.succeed(lead, "b");
+    world.succeed(guard, "b");
     assert!(is_final(&other_scheme(&world, "b")));
 
     // The new one did not help. That others are accepted there does not matter.
@@ -200,10 +208,10 @@ fn a_refused_token_that_is_no_longer_known_is_replaced_like_an_expired_one() {
     let world = World::with("a");
     world.cache.invalidate();
 
-    let lead = world.replacing("a", 0);
+    let guard = world.replacing("a", 0);
 
-    assert_eq!(lead.fetch().reason(), FetchReason::Expired);
-    assert!(lead.fetch().rejected().is_none());
+    assert_eq!(guard.fetch().reason(), FetchReason::Expired);
+    assert!(guard.fetch().rejected().is_none());
 }
 
 #[test]

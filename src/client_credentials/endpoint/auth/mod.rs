@@ -160,7 +160,9 @@ impl ClientAuth {
         assertion: impl SecretSource,
         assertion_type: impl Into<String>,
     ) -> Self {
-        Self::of(id, |id| PreissuedAssertion::new(id, assertion, assertion_type))
+        Self::of(id, |id| {
+            PreissuedAssertion::new(id, assertion, assertion_type)
+        })
     }
 
     /// `tls_client_auth` (RFC 8705 §2.1): authenticates with the certificate of the TLS connection, and sends

@@ -153,11 +153,13 @@ mod tests {
             let issuer = Issuer::new(configured.into());
 
             assert_eq!(issuer.name(), name);
-            assert_eq!(issuer.metadata_urls()[0], configured.parse::<Uri>().unwrap());
+            assert_eq!(
+                issuer.metadata_urls()[0],
+                configured.parse::<Uri>().unwrap()
+            );
             assert!(issuer.is_named(name) && issuer.is_named(&format!("{name}/")));
             assert!(
-                !issuer.is_named(&format!("{name}//"))
-                    && !issuer.is_named("https://id.example/b")
+                !issuer.is_named(&format!("{name}//")) && !issuer.is_named("https://id.example/b")
             );
         }
         for other in [

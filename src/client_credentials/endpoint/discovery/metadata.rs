@@ -68,12 +68,12 @@ pub(in super::super) struct ResolvedEndpoint {
 
 impl ResolvedEndpoint {
     /// Returns the choice for a configured token endpoint without metadata: the preferred method of `able`.
-    pub(in super::super) fn at(token_endpoint: Uri, able: &'static [&'static str]) -> Self {
+    pub(in super::super) fn at(token_endpoint: Uri, capabilities: &'static [&'static str]) -> Self {
         Self {
             issuer: None,
             token_endpoint,
             revocation_endpoint: None,
-            method: able.first().copied(),
+            method: capabilities.first().copied(),
         }
     }
 }
@@ -88,7 +88,11 @@ pub(super) enum MetadataError {
 
 impl Metadata {
     /// Reads the metadata in `body`, if it belongs to `issuer`. Invalid optional members are ignored.
-    pub(super) fn read(body: &[u8], issuer: &Issuer, allow_http: bool) -> Result<Self, MetadataError> {
+    pub(super) fn read(
+        body: &[u8],
+        issuer: &Issuer,
+        allow_http: bool,
+    ) -> Result<Self, MetadataError> {
         let text = |members: &Map<String, Value>, name: &str| {
             let text = members.get(name)?.as_str();
             text.map(str::to_owned)
@@ -110,7 +114,9 @@ impl Metadata {
             )));
         }
         let Some(endpoint) = text(&members, "token_endpoint") else {
-            return Err(MetadataError::NoMetadata("metadata without a `token_endpoint`"));
+            return Err(MetadataError::NoMetadata(
+                "metadata without a `token_endpoint`",
+            ));
         };
         let trusted = Trusted {
             loopback: issuer.is_loopback(),
@@ -152,18 +158,21 @@ impl Metadata {
     /// # Errors
     ///
     /// A configuration error that lists what the server supports and what the credential supports.
-    pub(super) fn resolve(&self, able: ClientCapabilities) -> Result<ResolvedEndpoint, TokenError> {
+    pub(super) fn resolve(
+        &self,
+        capabilities: ClientCapabilities,
+    ) -> Result<ResolvedEndpoint, TokenError> {
         let offered = |method: &&&str| self.methods.iter().any(|known| known == **method);
-        let method = able.methods.iter().find(offered).copied();
-        if method.is_none() && !able.methods.is_empty() {
+        let method = capabilities.methods.iter().find(offered).copied();
+        if method.is_none() && !capabilities.methods.is_empty() {
             return Err(TokenError::configuration(format!(
                 "was not sent: the server's metadata offers {:?}, and the configured credential can do {:?} only; \
                  configure another `ClientAuth`, or name the endpoint with `TokenEndpoint::new` if the metadata is wrong",
                 first_few(&self.methods),
-                able.methods,
+                capabilities.methods,
             )));
         }
-        if let Some((algorithm, known)) = self.lacks(able) {
+        if let Some((algorithm, known)) = self.lacks(capabilities) {
             return Err(TokenError::configuration(format!(
                 "was not sent: the server's metadata takes assertions signed with {:?} only, and the configured \
                  credential signs with {algorithm}; configure another algorithm, or name the endpoint with \
@@ -176,8 +185,8 @@ impl Metadata {
 
     /// Returns the algorithm of `able` and the supported ones, if the server does not support it. RFC 7518 and RFC 9864
     /// use different names for Ed25519.
-    fn lacks(&self, able: ClientCapabilities) -> Option<(&'static str, &[String])> {
-        let (algorithm, known) = (able.algorithm?, self.algorithms.as_deref()?);
+    fn lacks(&self, capabilities: ClientCapabilities) -> Option<(&'static str, &[String])> {
+        let (algorithm, known) = (capabilities.algorithm?, self.algorithms.as_deref()?);
         let is_ours =
             |name: &String| name == algorithm || (algorithm == "EdDSA" && name == "Ed25519");
         (!known.iter().any(is_ours)).then_some((algorithm, known))
@@ -189,14 +198,18 @@ impl Metadata {
     /// # Errors
     ///
     /// An error that says what has changed. The metadata in use is then kept.
-    pub(super) fn update(&self, known: &ResolvedEndpoint, able: ClientCapabilities) -> Result<ResolvedEndpoint, TokenError> {
+    pub(super) fn update(
+        &self,
+        known: &ResolvedEndpoint,
+        capabilities: ClientCapabilities,
+    ) -> Result<ResolvedEndpoint, TokenError> {
         let dropped = known
             .method
             .is_some_and(|method| !self.methods.iter().any(|offered| offered == method));
         if dropped {
             return Err(changed("no longer offers the authentication method in use"));
         }
-        if self.lacks(able).is_some() {
+        if self.lacks(capabilities).is_some() {
             return Err(changed("no longer takes the signing algorithm in use"));
         }
         let mut choice = self.resolved(known.method)?;

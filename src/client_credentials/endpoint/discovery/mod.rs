@@ -74,30 +74,33 @@ impl Discovery {
     pub(super) async fn resolve(
         &self,
         transport: &Transport,
-        able: ClientCapabilities,
+        capabilities: ClientCapabilities,
         allow_http: bool,
         cx: &SourceContext<'_>,
     ) -> Result<ResolvedEndpoint, TokenError> {
         let now = cx.clock().now();
         // Concurrent first fetches may each fetch the metadata; the last one wins.
         let Some((known, due)) = self.cached_and_due(now) else {
-            let choice = self
+            let endpoint = self
                 .fetch(transport, allow_http, cx.clock().wall_clock())
                 .await?
-                .resolve(able)?;
-            return Ok(self.store(choice, now));
+                .resolve(capabilities)?;
+            return Ok(self.store(endpoint, now));
         };
         if !due {
             return Ok(known);
         }
         // Limits the renewal, so that a slow server leaves enough time for the token request.
         let limit = add_capped(now, REFRESH_TIMEOUT).min(cx.deadline());
-        let renewed = timeout_at(limit, self.fetch(transport, allow_http, cx.clock().wall_clock()))
-            .await
-            .unwrap_or_else(|_| Err(TokenError::timeout(REFRESH_TIMEOUT)))
-            .and_then(|metadata| metadata.update(&known, able));
+        let renewed = timeout_at(
+            limit,
+            self.fetch(transport, allow_http, cx.clock().wall_clock()),
+        )
+        .await
+        .unwrap_or_else(|_| Err(TokenError::timeout(REFRESH_TIMEOUT)))
+        .and_then(|metadata| metadata.update(&known, capabilities));
         match renewed {
-            Ok(choice) => Ok(self.store(choice, now)),
+            Ok(endpoint) => Ok(self.store(endpoint, now)),
             Err(error) => {
                 self.back_off(now, cx.random());
                 let error = error.with_endpoint(self.issuer().to_owned());
@@ -118,23 +121,23 @@ impl Discovery {
     /// Returns the cached choice, and whether the caller must renew it.
     fn cached_and_due(&self, now: Instant) -> Option<(ResolvedEndpoint, bool)> {
         let mut state = lock(&self.state);
-        let choice = state.endpoint.clone()?;
+        let endpoint = state.endpoint.clone()?;
         let due = state.refresh_at.is_none_or(|due| now >= due);
         if due {
             // Postpones the renewal for concurrent callers, which continue with the cached metadata. So only one caller
             // renews at a time.
             state.refresh_at = Some(add_capped(now, REFRESH_TIMEOUT));
         }
-        Some((choice, due))
+        Some((endpoint, due))
     }
 
     /// Caches a choice for its lifetime.
-    fn store(&self, choice: ResolvedEndpoint, now: Instant) -> ResolvedEndpoint {
+    fn store(&self, endpoint: ResolvedEndpoint, now: Instant) -> ResolvedEndpoint {
         let mut state = lock(&self.state);
-        state.endpoint = Some(choice.clone());
+        state.endpoint = Some(endpoint.clone());
         state.refresh_at = Some(add_capped(now, REFRESH_INTERVAL));
         state.failures = 0;
-        choice
+        endpoint
     }
 
     /// Postpones the next renewal after a failure, with exponential backoff.
@@ -216,7 +219,8 @@ impl LookupFailures {
     /// Records a URL that responded with a status.
     fn add_not_found(&mut self, place: &Uri, status: StatusCode) {
         let place = response::redacted_uri(place);
-        self.messages.push(format!("{place} said {}", status.as_u16()));
+        self.messages
+            .push(format!("{place} said {}", status.as_u16()));
     }
 
     /// Records a URL that responded with something other than metadata.

@@ -42,16 +42,16 @@ impl TokenResponse {
         let is_utf8 = std::str::from_utf8(body).is_ok();
         let mut answer = match Members::read(body) {
             Some(mut found) => {
-                let mut quirks = Vec::new();
+                let mut non_conformances = Vec::new();
                 if found.duplicate {
-                    quirks.push(NonConformance::DuplicateMember);
+                    non_conformances.push(NonConformance::DuplicateMember);
                 }
                 if found.misencoded {
-                    quirks.push(NonConformance::MisencodedText);
+                    non_conformances.push(NonConformance::MisencodedText);
                 }
                 Self {
                     members: std::mem::take(&mut found.members),
-                    non_conformances: quirks,
+                    non_conformances: non_conformances,
                     is_utf8,
                 }
             }
@@ -62,7 +62,9 @@ impl TokenResponse {
             .and_then(|value| value.to_str().ok()?.split(';').next());
         // A missing content type leaves the format open (RFC 9110 §8.3).
         if essence.is_some_and(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
-            answer.non_conformances.push(NonConformance::WrongContentType);
+            answer
+                .non_conformances
+                .push(NonConformance::WrongContentType);
         }
         Some(answer)
     }
@@ -86,7 +88,9 @@ impl TokenResponse {
             }
         }
         if duplicate {
-            answer.non_conformances.push(NonConformance::DuplicateMember);
+            answer
+                .non_conformances
+                .push(NonConformance::DuplicateMember);
         }
         // Any text with an equals sign is a valid form, so a known member is required.
         let known = ["access_token", "error"];

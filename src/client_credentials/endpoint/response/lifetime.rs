@@ -27,16 +27,16 @@ pub(super) fn lifetime(
     members: &Map<String, Value>,
     token: &str,
     made: SystemTime,
-    default: Duration,
-    quirks: &mut Vec<NonConformance>,
+    default_lifetime: Duration,
+    non_conformances: &mut Vec<NonConformance>,
 ) -> Duration {
     let claimed = Claims::of(token).and_then(|claims| from_claims(&claims, made));
-    match (announced(members, made, quirks), claimed) {
+    match (announced(members, made, non_conformances), claimed) {
         (Some(told), Some(claimed)) if claimed < told => {
-            quirks.push(NonConformance::ShorterLifetime);
+            non_conformances.push(NonConformance::ShorterLifetime);
             claimed
         }
-        (told, claimed) => told.or(claimed).unwrap_or(default),
+        (told, claimed) => told.or(claimed).unwrap_or(default_lifetime),
     }
     .min(MAX_LIFETIME)
 }
@@ -45,15 +45,15 @@ pub(super) fn lifetime(
 fn announced(
     members: &Map<String, Value>,
     made: SystemTime,
-    quirks: &mut Vec<NonConformance>,
+    non_conformances: &mut Vec<NonConformance>,
 ) -> Option<Duration> {
     match members.get("expires_in") {
-        None | Some(Value::Null) => quirks.push(NonConformance::NoLifetime),
+        None | Some(Value::Null) => non_conformances.push(NonConformance::NoLifetime),
         Some(value) => {
-            if let Some(lifetime) = relative(value, made, quirks) {
+            if let Some(lifetime) = relative(value, made, non_conformances) {
                 return Some(lifetime);
             }
-            quirks.push(NonConformance::ImplausibleLifetime);
+            non_conformances.push(NonConformance::ImplausibleLifetime);
         }
     }
     let names = ["expires_on", "expires_at", "exp", "expires"];
@@ -89,20 +89,28 @@ pub(super) fn refresh_in(members: &Map<String, Value>) -> Option<Duration> {
 
 /// Reads `expires_in`: seconds; or, if the number is large enough, a date in seconds or milliseconds since 1970; or a
 /// textual date.
-fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<NonConformance>) -> Option<Duration> {
+fn relative(
+    value: &Value,
+    made: SystemTime,
+    non_conformances: &mut Vec<NonConformance>,
+) -> Option<Duration> {
     let Some(seconds) = number(value) else {
         let date = date::parse(value.as_str()?)?;
-        quirks.push(NonConformance::AbsoluteLifetime);
-        return Some(date.duration_since(made).unwrap_or_default().min(MAX_LIFETIME));
+        non_conformances.push(NonConformance::AbsoluteLifetime);
+        return Some(
+            date.duration_since(made)
+                .unwrap_or_default()
+                .min(MAX_LIFETIME),
+        );
     };
     if value.is_string() {
-        quirks.push(NonConformance::TextualLifetime);
+        non_conformances.push(NonConformance::TextualLifetime);
     }
     if is_fraction(value) {
-        quirks.push(NonConformance::FractionalLifetime);
+        non_conformances.push(NonConformance::FractionalLifetime);
     }
     if seconds <= 0.0 {
-        quirks.push(NonConformance::ImplausibleLifetime);
+        non_conformances.push(NonConformance::ImplausibleLifetime);
         return Some(Duration::ZERO);
     }
     // A number of this size is a date rather than a lifetime of decades.
@@ -110,14 +118,14 @@ fn relative(value: &Value, made: SystemTime, quirks: &mut Vec<NonConformance>) -
         .filter(|number| number.whole >= START_OF_EPOCH_SECONDS)
         .and_then(|number| number.wait(made))
     {
-        quirks.push(NonConformance::AbsoluteLifetime);
+        non_conformances.push(NonConformance::AbsoluteLifetime);
         return Some(date.min(MAX_LIFETIME));
     }
     let lifetime = Duration::try_from_secs_f64(seconds.floor())
         .ok()
         .filter(|lifetime| *lifetime <= MAX_LIFETIME);
     if lifetime.is_none() {
-        quirks.push(NonConformance::ImplausibleLifetime);
+        non_conformances.push(NonConformance::ImplausibleLifetime);
     }
     Some(lifetime.unwrap_or(MAX_LIFETIME))
 }
@@ -138,10 +146,10 @@ fn absolute(value: &Value, made: SystemTime) -> Option<Duration> {
         return remaining(date::parse(value.as_str()?)?, made);
     };
     // First as a date or a number of seconds from now, whichever the size suggests; then strictly as a date.
-    let near = Number::parse(format!("{seconds:.0}").as_bytes())
+    let from_epoch = Number::parse(format!("{seconds:.0}").as_bytes())
         .and_then(|number| number.wait(made))
         .filter(|left| !left.is_zero());
-    near.or_else(|| remaining(since_epoch(seconds)?, made))
+    from_epoch.or_else(|| remaining(since_epoch(seconds)?, made))
 }
 
 /// Returns the time that is `seconds` after the start of 1970.

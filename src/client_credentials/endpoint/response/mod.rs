@@ -146,7 +146,9 @@ fn token(
 ) -> Result<(AccessToken, Vec<NonConformance>), TokenError> {
     let is_utf8 = answer.is_utf8;
     let TokenResponse {
-        members, non_conformances: quirks, ..
+        members,
+        non_conformances,
+        ..
     } = answer;
     let means_bearer = |kind: &str| {
         let known = cx.bearer_types.iter().map(String::as_str);
@@ -156,7 +158,7 @@ fn token(
     };
     match members.get("token_type") {
         // Didit, VK, LinkedIn and others omit it.
-        None | Some(Value::Null) => quirks.push(NonConformance::NoTokenType),
+        None | Some(Value::Null) => non_conformances.push(NonConformance::NoTokenType),
         Some(Value::String(kind)) if means_bearer(kind.trim()) => {}
         Some(Value::String(kind)) if kind.trim().eq_ignore_ascii_case("n_a") => {
             return Err(TokenError::new(
@@ -190,7 +192,7 @@ fn token(
         }
     }
     let value = match members.remove("access_token") {
-        Some(Value::String(value)) => bare_token(value, quirks),
+        Some(Value::String(value)) => bare_token(value, non_conformances),
         None | Some(Value::Null) => None,
         Some(_) => {
             return Err(malformed(
@@ -208,18 +210,26 @@ fn token(
         return Err(not_utf8());
     }
     let made = retry_after::reference(headers, cx.wall);
-    let lifetime = lifetime::lifetime(members, value.expose(), made, cx.default_lifetime, quirks);
+    let lifetime = lifetime::lifetime(
+        members,
+        value.expose(),
+        made,
+        cx.default_lifetime,
+        non_conformances,
+    );
     let refresh_in = lifetime::refresh_in(members);
-    let scope = scope(members.get("scope"), quirks);
-    let quirks = std::mem::take(quirks);
+    let scope = scope(members.get("scope"), non_conformances);
+    let non_conformances = std::mem::take(non_conformances);
     if cx.strict
-        && let Some(quirk) = quirks.iter().find(|quirk| quirk.is_forbidden())
+        && let Some(non_conformance) = non_conformances
+            .iter()
+            .find(|non_conformance| non_conformance.is_forbidden())
     {
         return Err(TokenError::new(
             TokenErrorKind::NonConforming,
             false,
             format!(
-                "was answered with {quirk}, which RFC 6749 forbids; leave out `.strict()` to accept it"
+                "was answered with {non_conformance}, which RFC 6749 forbids; leave out `.strict()` to accept it"
             ),
         ));
     }
@@ -228,12 +238,12 @@ fn token(
         refresh_in,
         answer.take_extra(),
     );
-    Ok((token, quirks))
+    Ok((token, non_conformances))
 }
 
 /// Returns the token without surrounding white space, and without the scheme that some servers put in front. Returns
 /// `None` if nothing is left.
-fn bare_token(value: String, quirks: &mut Vec<NonConformance>) -> Option<Secret> {
+fn bare_token(value: String, non_conformances: &mut Vec<NonConformance>) -> Option<Secret> {
     let value = Zeroizing::new(value);
     let mut bare = value.trim();
     let (scheme, rest) = bare.split_once(' ').unwrap_or((bare, ""));
@@ -241,17 +251,17 @@ fn bare_token(value: String, quirks: &mut Vec<NonConformance>) -> Option<Secret>
         bare = rest.trim_start();
     }
     if bare.len() < value.len() {
-        quirks.push(NonConformance::DecoratedToken);
+        non_conformances.push(NonConformance::DecoratedToken);
     }
     (!bare.is_empty()).then(|| bare.into())
 }
 
 /// Reads the scope: a string, or an array of strings, which some servers send.
-fn scope(value: Option<&Value>, quirks: &mut Vec<NonConformance>) -> Option<Box<str>> {
+fn scope(value: Option<&Value>, non_conformances: &mut Vec<NonConformance>) -> Option<Box<str>> {
     match value? {
         Value::String(scope) => Some(scope.as_str().into()),
         Value::Array(values) => {
-            quirks.push(NonConformance::ScopeAsArray);
+            non_conformances.push(NonConformance::ScopeAsArray);
             let scopes: Vec<_> = values.iter().filter_map(Value::as_str).collect();
             Some(scopes.join(" ").into())
         }

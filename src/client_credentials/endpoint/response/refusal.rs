@@ -32,7 +32,7 @@ impl OAuthErrorResponse<'_> {
     /// The order of the checks matters: rate limits and transient failures are recognized before any code or status
     /// makes the error permanent.
     pub(super) fn error(&self, cx: &Context<'_>) -> TokenError {
-        use TokenErrorKind::{InvalidClient, Malformed, Rejected, InvalidScope, Server};
+        use TokenErrorKind::{InvalidClient, InvalidScope, Malformed, Rejected, Server};
 
         let status = self.status;
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -151,7 +151,11 @@ impl OAuthErrorResponse<'_> {
                 | "timeout",
             ) => !is_401,
             Some(code) if is_definitive(code) => self.text_has(&ENTRA_TRANSIENT_PHRASES),
-            _ => !is_401 && (self.text_has(&TRANSIENT_PHRASES) || self.text_has(&ENTRA_TRANSIENT_PHRASES)),
+            _ => {
+                !is_401
+                    && (self.text_has(&TRANSIENT_PHRASES)
+                        || self.text_has(&ENTRA_TRANSIENT_PHRASES))
+            }
         }
     }
 
@@ -193,7 +197,9 @@ fn is_definitive(code: &str) -> bool {
 /// Returns whether the body is the response of nginx, Go, Apache and others to plain http on a TLS port.
 fn requires_https(body: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&body[..body.len().min(2048)]).to_ascii_lowercase();
-    HTTPS_REQUIRED_PHRASES.iter().any(|words| start.contains(words))
+    HTTPS_REQUIRED_PHRASES
+        .iter()
+        .any(|words| start.contains(words))
 }
 
 /// Creates the error for a throttled request.
@@ -279,7 +285,8 @@ const TRANSIENT_PHRASES: [&str; 6] = [
 ];
 
 /// Numbers of transient failures (Microsoft Entra error codes).
-const ENTRA_TRANSIENT_PHRASES: [&str; 4] = ["aadsts50033", "aadsts90024", "aadsts90033", "aadsts90036"];
+const ENTRA_TRANSIENT_PHRASES: [&str; 4] =
+    ["aadsts50033", "aadsts90024", "aadsts90033", "aadsts90036"];
 
 /// Words that indicate plain http on a TLS port.
 const HTTPS_REQUIRED_PHRASES: [&str; 4] = [

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::client_credentials::TokenErrorKind::{
-    InvalidClient, Malformed, Rejected, InvalidScope, Server, Throttled, UnsupportedTokenType,
+    InvalidClient, InvalidScope, Malformed, Rejected, Server, Throttled, UnsupportedTokenType,
 };
 use crate::client_credentials::redact;
 
@@ -289,11 +289,7 @@ fn a_status_or_an_error_code_is_a_refusal() {
 #[test]
 fn who_is_asked_to_wait_was_throttled_unless_the_answer_is_a_success() {
     let wait = [(header::RETRY_AFTER, "7")];
-    for (status, kind) in [
-        (400, Throttled),
-        (403, Throttled),
-        (200, InvalidClient),
-    ] {
+    for (status, kind) in [(400, Throttled), (403, Throttled), (200, InvalidClient)] {
         let error = error(status, &wait, r#"{"error":"invalid_client"}"#);
 
         assert_eq!(error.kind(), kind, "{status}");
@@ -378,9 +374,9 @@ fn a_long_answer_that_repeats_its_token_is_read_in_few_steps() {
 fn many_members_with_one_name_are_one_quirk() {
     let body = format!("{}access_token=token", "a=1&".repeat(100_000));
 
-    let (_, quirks) = answer(200, &[], body.as_bytes()).unwrap();
+    let (_, non_conformances) = answer(200, &[], body.as_bytes()).unwrap();
 
-    assert_eq!(quirks.len(), 4, "{quirks:?}");
+    assert_eq!(non_conformances.len(), 4, "{non_conformances:?}");
 }
 
 #[test]

@@ -71,7 +71,11 @@ impl<S: SecretSource> Erased for S {
             let read = catch_panic(async { SecretSource::read_untrimmed(self).await }).await;
             read.unwrap_or_else(|| {
                 let text = "was not sent: the secret's source panicked";
-                Err(TokenError::new(TokenErrorKind::SecretUnavailable, true, text))
+                Err(TokenError::new(
+                    TokenErrorKind::SecretUnavailable,
+                    true,
+                    text,
+                ))
             })
         })
     }

@@ -7,9 +7,7 @@ mod seal;
 
 use std::{fmt, time::Duration};
 
-use super::{
-    CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenStore, sharing::MAX_LEASE,
-};
+use super::{CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenStore, sharing::MAX_LEASE};
 use crate::{
     client_credentials::TokenFingerprint,
     store::{Connection, Entry, Key, Script, StoreKeyring},
@@ -125,9 +123,9 @@ impl RedisTokenStore {
     async fn get_with_key(
         &self,
         key: &Key,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
     ) -> Result<Option<StoredToken>, StoreError> {
-        let entry = key.entry(identity);
+        let entry = key.entry(cache_key);
         let get = self.scripts.get.key(self.token_key(&entry));
         let (sealed, now): (Option<Vec<u8>>, u64) = self.connection.invoke(get).await?;
         match sealed {
@@ -139,11 +137,11 @@ impl RedisTokenStore {
 
 impl TokenStore for RedisTokenStore {
     /// Tries every key, because the token may have been written before a rotation.
-    async fn get(&self, identity: &CacheKey) -> Result<Option<StoredToken>, StoreError> {
+    async fn get(&self, cache_key: &CacheKey) -> Result<Option<StoredToken>, StoreError> {
         // The first token that can be read wins. An unreadable entry is reported only if no key has a readable one.
         let mut unreadable = None;
         for key in self.keys.all() {
-            match self.get_with_key(key, identity).await {
+            match self.get_with_key(key, cache_key).await {
                 Ok(None) => {}
                 Err(error) if error.is_unreadable() => unreadable = Some(error),
                 found_or_failed => return found_or_failed,
@@ -155,11 +153,11 @@ impl TokenStore for RedisTokenStore {
     /// Writes with the active key only. Takes two round trips: the server's time, then the token.
     async fn put(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
         token: &StoredToken,
-        holder: LeaseId,
+        lease_id: LeaseId,
     ) -> Result<bool, StoreError> {
-        let entry = self.keys.active().entry(identity);
+        let entry = self.keys.active().entry(cache_key);
         // The script must be given a sealed token, and the seal contains the expiry in the server's time. So the time
         // is read first; the call in between can only shorten the remaining lifetime.
         let time = self.scripts.time.key(self.token_key(&entry));
@@ -168,7 +166,7 @@ impl TokenStore for RedisTokenStore {
         let put = self.scripts.put.key(self.token_key(&entry));
         let put = put
             .key(self.lease_key(&entry))
-            .arg(hex(&holder.to_bytes()))
+            .arg(hex(&lease_id.to_bytes()))
             .arg(sealed)
             .arg(millis(token.left()));
         self.connection.invoke(put).await
@@ -177,16 +175,16 @@ impl TokenStore for RedisTokenStore {
     /// Compares the tag on the server, so that a newer token is never removed.
     async fn remove(
         &self,
-        identity: &CacheKey,
-        refused: TokenFingerprint,
+        cache_key: &CacheKey,
+        rejected: TokenFingerprint,
     ) -> Result<bool, StoreError> {
         // During a key rotation the token may be stored under several keys.
         // The tag depends on the key, so it is computed for each.
         let mut removed = false;
         for key in self.keys.all() {
-            let entry = key.entry(identity);
+            let entry = key.entry(cache_key);
             let remove = self.scripts.remove.key(self.token_key(&entry));
-            let remove = remove.arg(&entry.tag(&refused.to_bytes())[..]);
+            let remove = remove.arg(&entry.tag(&rejected.to_bytes())[..]);
             removed |= self.connection.invoke::<bool>(remove).await?;
         }
         Ok(removed)
@@ -195,14 +193,14 @@ impl TokenStore for RedisTokenStore {
     /// All processes must have the same active key for the lease to be effective. During a rotation two may hold one.
     async fn lease(
         &self,
-        identity: &CacheKey,
-        holder: LeaseId,
+        cache_key: &CacheKey,
+        lease_id: LeaseId,
         length: Duration,
     ) -> Result<Lease, StoreError> {
-        let entry = self.keys.active().entry(identity);
+        let entry = self.keys.active().entry(cache_key);
         let lease = self.scripts.lease.key(self.lease_key(&entry));
         let length = millis(length.min(MAX_LEASE));
-        let lease = lease.arg(hex(&holder.to_bytes())).arg(length);
+        let lease = lease.arg(hex(&lease_id.to_bytes())).arg(length);
         Ok(match self.connection.invoke(lease).await? {
             0u8 => Lease::Held,
             1 => Lease::Busy,
@@ -213,14 +211,14 @@ impl TokenStore for RedisTokenStore {
     /// A failure is marked in place of the lease, so that it expires by itself.
     async fn release(
         &self,
-        identity: &CacheKey,
-        holder: LeaseId,
+        cache_key: &CacheKey,
+        lease_id: LeaseId,
         failed: Option<Duration>,
     ) -> Result<(), StoreError> {
-        let entry = self.keys.active().entry(identity);
+        let entry = self.keys.active().entry(cache_key);
         let release = self.scripts.release.key(self.lease_key(&entry));
         let release = release
-            .arg(hex(&holder.to_bytes()))
+            .arg(hex(&lease_id.to_bytes()))
             .arg(failed.map_or(0, |length| millis(length.min(MAX_LEASE))));
         self.connection.invoke(release).await
     }
@@ -228,11 +226,14 @@ impl TokenStore for RedisTokenStore {
     /// The cooldown is an entry of its own, which expires by itself.
     async fn begin_cooldown(
         &self,
-        identity: &CacheKey,
+        cache_key: &CacheKey,
         length: Duration,
     ) -> Result<bool, StoreError> {
-        let entry = self.keys.active().entry(identity);
-        let cool_down = self.scripts.begin_cooldown.key(self.redis_key(&entry, "cooldown"));
+        let entry = self.keys.active().entry(cache_key);
+        let cool_down = self
+            .scripts
+            .begin_cooldown
+            .key(self.redis_key(&entry, "cooldown"));
         let cool_down = cool_down.arg(millis(length.min(MAX_LEASE)));
         self.connection.invoke(cool_down).await
     }

@@ -4,7 +4,7 @@
 mod shared;
 mod theirs;
 
-use shared::{fetch_token, assert_handshake_starts};
+use shared::{assert_handshake_starts, fetch_token};
 
 #[tokio::test]
 async fn a_token_endpoint_and_then_the_default_client() {

@@ -4,7 +4,7 @@
 mod shared;
 mod theirs;
 
-use shared::{fetch_token, assert_handshake_starts};
+use shared::{assert_handshake_starts, fetch_token};
 
 #[tokio::test]
 async fn the_default_client_and_then_a_token_endpoint() {

@@ -91,7 +91,9 @@ async fn a_stream_that_has_begun_is_not_asked_for_again() {
 async fn a_used_up_quota_is_waited_for() {
     for in_trailers in [false, true] {
         let world = World::start(in_trailers).await;
-        world.next(|in_trailers| unauthenticated(&exhausted(Some(Duration::from_millis(1))), in_trailers));
+        world.next(|in_trailers| {
+            unauthenticated(&exhausted(Some(Duration::from_millis(1))), in_trailers)
+        });
         let mut client = HealthClient::new(world.stack());
 
         let answer = client.check(HealthCheckRequest::default()).await.unwrap();
@@ -215,7 +217,9 @@ impl World {
             let answer = answers.lock().unwrap().pop_front();
             async move {
                 match answer {
-                    _ if !valid => unauthenticated(&Status::unauthenticated("no valid token"), in_trailers),
+                    _ if !valid => {
+                        unauthenticated(&Status::unauthenticated("no valid token"), in_trailers)
+                    }
                     Some(answer) => answer(in_trailers, request),
                     None => service.run(request).await,
                 }
