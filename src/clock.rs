@@ -18,7 +18,7 @@ use tokio::time::Instant;
 ///
 /// It is read on the path of each request, so it should be cheap and must not block.
 ///
-/// Lifetimes, holds and deadlines are measured with [`now`](Self::now). The [`wall`](Self::wall) clock is read only
+/// Lifetimes, holds and deadlines are measured with [`now`](Self::now). The [`wall_clock`](Self::wall_clock) clock is read only
 /// to interpret dates from the network, and to detect that the machine was suspended.
 ///
 /// # Examples
@@ -55,7 +55,7 @@ pub trait Clock: Send + Sync + 'static {
 
 /// tokio's monotonic clock and the system's wall clock.
 ///
-/// While a test has paused tokio's clock, `now` follows that clock, and `wall` does not.
+/// While a test has paused tokio's clock, `now` follows that clock, and `wall_clock` does not.
 ///
 /// # Examples
 ///
@@ -144,7 +144,7 @@ pub(crate) struct Moment {
 
 #[allow(dead_code)]
 impl Moment {
-    /// Creates the moment at which the clocks read `instant` and `wall`.
+    /// Creates the moment at which the clocks read `instant` and `wall_clock`.
     pub(crate) fn new(instant: Instant, wall: SystemTime) -> Self {
         Self {
             instant,

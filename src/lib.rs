@@ -31,6 +31,7 @@ mod attempts;
 mod backoff;
 mod boxed;
 mod call;
+mod catch_panic;
 pub mod client_credentials;
 #[cfg(feature = "reqwest")]
 pub mod clients;
@@ -42,7 +43,6 @@ mod error;
 pub mod grpc;
 mod misuse;
 mod origin;
-mod panics;
 mod peek;
 mod random;
 pub mod rate_limit_retry;

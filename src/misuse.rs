@@ -88,7 +88,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Starts the detection for a layer of this `kind` that is built at `place`. Also returns whether layers are built
+    /// Starts the detection for a layer of this `kind` that is built at `location`. Also returns whether layers are built
     /// there for single requests.
     pub(crate) fn begin(
         kind: &'static str,

@@ -16,7 +16,7 @@ use http::{HeaderMap, header::DATE};
 
 use crate::steps::count_steps;
 
-/// Returns the wait that a `Retry-After` asks for, at most [`LONGEST`]; `None` if the value is malformed.
+/// Returns the wait that a `Retry-After` asks for, at most [`MAX_WAIT`]; `None` if the value is malformed.
 ///
 /// Dates are relative to `reference`, the time at which the response was made (see [`reference()`]). Accepts seconds,
 /// also with a fraction, which no RFC allows but some servers send, and all three forms of an HTTP-date (RFC 9110
@@ -84,7 +84,7 @@ impl Number {
         })
     }
 
-    /// Returns the time from `reference` to what this number denotes, at most [`LONGEST`]; `None` if it is a date more
+    /// Returns the time from `reference` to what this number denotes, at most [`MAX_WAIT`]; `None` if it is a date more
     /// than 400 days from `reference`.
     ///
     /// Only the size of the number distinguishes seconds from a date in seconds, milliseconds or finer units since 1970,
@@ -120,7 +120,7 @@ impl Number {
         self.whole >= START_OF_EPOCH_MILLIS
     }
 
-    /// Returns the duration of this many units of `nanos` nanoseconds, at most [`LONGEST`].
+    /// Returns the duration of this many units of `nanos` nanoseconds, at most [`MAX_WAIT`].
     pub(crate) fn times(self, nanos: u64) -> Duration {
         // In 128 bits, so that the products cannot overflow.
         let whole = u128::from(self.whole) * u128::from(nanos);
@@ -135,7 +135,7 @@ impl Number {
     }
 }
 
-/// Returns the time from `reference` to a date, at most [`LONGEST`]; zero if the date has passed.
+/// Returns the time from `reference` to a date, at most [`MAX_WAIT`]; zero if the date has passed.
 pub(crate) fn until(date: SystemTime, reference: SystemTime) -> Duration {
     date.duration_since(reference)
         .unwrap_or_default()

@@ -113,7 +113,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Messages {
     }
 }
 
-/// The rows of the guide's table of metrics, as [`Seen`] writes them.
+/// The rows of the guide's table of metrics, as [`Recorded`] writes them.
 fn listed() -> BTreeSet<String> {
     let rows = GUIDE
         .lines()

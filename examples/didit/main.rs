@@ -9,8 +9,8 @@
 //! nothing there and registers no account, because registering takes a person who reads a code from a mailbox.
 
 mod account;
+mod auth_methods;
 mod double;
-mod ways;
 
 use http::HeaderName;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -20,7 +20,7 @@ use hyper_util::{
 };
 use tower_m2m::{BoxError, client_credentials::AccessToken};
 
-use self::{account::Credentials, double::Double, ways::Load};
+use self::{account::Credentials, auth_methods::Load, double::Double};
 
 pub(crate) type Body = http_body_util::Full<bytes::Bytes>;
 pub(crate) type Http = Client<HttpsConnector<HttpConnector>, Body>;
@@ -53,12 +53,14 @@ async fn main() -> Result<(), BoxError> {
         let app = variable("DIDIT_APP_ID").ok_or("DIDIT_APP_ID is not set")?;
         let site = real(http);
         let credentials = account::read(&site, AccessToken::new(token), &org, &app).await?;
-        return ways::run(&site, &credentials, read_only).await.map(drop);
+        return auth_methods::run(&site, &credentials, read_only)
+            .await
+            .map(drop);
     }
     if let Some(id) = variable("DIDIT_CLIENT_ID") {
         let key = variable("DIDIT_API_KEY").ok_or("DIDIT_API_KEY is not set")?;
         let credentials = Credentials::new(id, key);
-        return ways::run(&real(http), &credentials, read_only)
+        return auth_methods::run(&real(http), &credentials, read_only)
             .await
             .map(drop);
     }
@@ -77,7 +79,7 @@ async fn doubles(http: Http) -> Result<(), BoxError> {
     let credentials = account::read(&site, account.token.clone(), org, app).await?;
     println!("registered, and read the application's credentials with the account's token");
 
-    let tokens = ways::run(
+    let tokens = auth_methods::run(
         &site,
         &credentials,
         Load {
@@ -94,7 +96,7 @@ async fn doubles(http: Http) -> Result<(), BoxError> {
     }
     println!("the client's tokens cannot read them");
     let wrong = Credentials::new("id", "wrong");
-    let status = ways::status_with_key(&site, &wrong).await?;
+    let status = auth_methods::status_with_key(&site, &wrong).await?;
     println!("a wrong key: {status}");
     if status != http::StatusCode::FORBIDDEN {
         return Err("a wrong key was not refused".into());

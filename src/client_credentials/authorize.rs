@@ -123,7 +123,7 @@ pub enum ExistingCredential {
     Replace,
     /// Keeps the credential and sends the request without the token. A 401 for it does not affect the token.
     Keep,
-    /// Fails with [`CredentialPresent`](super::CredentialPresent). The request is not sent.
+    /// Fails with [`CredentialAlreadyPresent`](super::CredentialAlreadyPresent). The request is not sent.
     Refuse,
 }
 
@@ -147,7 +147,7 @@ impl Authorizer {
     ///
     /// # Errors
     ///
-    /// [`OriginNotAllowed`] if the token may not go to the destination, or [`CredentialPresent`].
+    /// [`OriginNotAllowed`] if the token may not go to the destination, or [`CredentialAlreadyPresent`].
     pub(crate) fn check<B>(&self, request: &mut Request<B>) -> Result<Destination, BoxError> {
         let index = match self.allowed_origin(request.uri()) {
             Ok(Some(index)) => index,

@@ -205,7 +205,7 @@ impl Challenge {
     }
 }
 
-/// Returns at most [`MOST_BYTES`] of a line, without a word that would be cut: half a token would not be recognized.
+/// Returns at most [`MAX_LINE_BYTES`] of a line, without a word that would be cut: half a token would not be recognized.
 fn prefix(line: &[u8]) -> &[u8] {
     let Some(start) = line.get(..MAX_LINE_BYTES).filter(|start| *start != line) else {
         return line;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Challenge, FetchReason, TokenFingerprint,
-    cell::CachedToken,
+    cache::CachedToken,
     event::{TokenEvent, TokenEvents},
 };
 use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};

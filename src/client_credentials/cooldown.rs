@@ -177,13 +177,13 @@ impl Cooldown {
 
 /// When each allowed origin last accepted a token.
 ///
-/// Requests write it, at most once per [`RESOLUTION`]. It is read when a token is rejected. All accesses are relaxed:
+/// Requests write it, at most once per [`RECORD_INTERVAL_MS`]. It is read when a token is rejected. All accesses are relaxed:
 /// each value is meaningful by itself.
 #[derive(Debug)]
 pub(super) struct Successes {
     /// Time that milliseconds are counted from.
     epoch: Instant,
-    /// By origin, milliseconds from `epoch` to the last accepted request, plus [`RESOLUTION`]. 0 for none.
+    /// By origin, milliseconds from `epoch` to the last accepted request, plus [`RECORD_INTERVAL_MS`]. 0 for none.
     last: Box<[AtomicU64]>,
     /// By origin, whether the next success must be reported to the [`Cooldown`].
     tracked: Box<[AtomicBool]>,

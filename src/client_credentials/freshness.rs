@@ -50,7 +50,7 @@ impl Lifetime {
     /// The token turns stale `lead` before it expires, but not in the first 80 % of a short lifetime. Jitter, drawn
     /// once per token (`random` in `0.0..1.0`), moves that earlier by at most a twentieth of the lifetime, so that
     /// processes that started together spread out. The last second of a lifetime of a few seconds is not relied on: see
-    /// [`ROUNDING`]. An earlier time named by the server (`refresh_in`) is followed, but at least a quarter of the
+    /// [`EXPIRY_MARGIN`]. An earlier time named by the server (`refresh_in`) is followed, but at least a quarter of the
     /// lifetime, less the jitter, is used.
     pub(crate) fn new(
         asked_at: Instant,

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::{
     AccessToken, TokenError, TokenGeneration,
-    cell::{CacheStatus, CachedToken},
+    cache::{CacheStatus, CachedToken},
     freshness::Freshness,
-    tokens::Refresher,
+    refresher::Refresher,
 };
 
 /// Handle to the tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.

@@ -8,14 +8,14 @@ use tower_layer::Layer;
 use super::{
     BoxTokenSource, ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, TokenEvent,
     TokenHandle, TokenSource, TokenStore,
+    auth::Auth,
     authorize::Authorizer,
-    cell::TokenCache,
+    cache::TokenCache,
     event::TokenEvents,
-    exchange::Auth,
     policy::AuthPolicy,
+    refresher::Refresher,
     settings::Settings,
     store::{BoxTokenStore, SharingSettings, TokenSharing},
-    tokens::Refresher,
 };
 use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, sinks::Sinks};
 
@@ -268,7 +268,7 @@ impl ClientCredentialsLayerBuilder {
     /// Sets the maximum number of callers that wait for a token, at least 1. Default: 100,000.
     ///
     /// Each waiting caller keeps its request in memory. Further callers receive a [`TokenError`](super::TokenError) of
-    /// the kind [`TooManyWaiting`](super::TokenErrorKind::TooManyWaiting) at once, or the 401 if they have one.
+    /// the kind [`QueueFull`](super::TokenErrorKind::QueueFull) at once, or the 401 if they have one.
     pub fn max_waiting(mut self, limit: usize) -> Self {
         // The caller that runs a fetch waits for it too.
         self.max_waiting = limit.max(1);
@@ -371,7 +371,7 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
-    /// Builds the layer. Sends nothing: a request or [`TokenHandle::warm`] fetches the first token.
+    /// Builds the layer. Sends nothing: a request or [`TokenHandle::prefetch`] fetches the first token.
     #[must_use]
     #[track_caller]
     pub fn build(self) -> ClientCredentialsLayer {

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{TokenFingerprint, exchange::SentWith, token::secret_bytes, tokens::Refresher};
+use super::{TokenFingerprint, auth::SentWith, refresher::Refresher, token::secret_bytes};
 use crate::{clock::add_capped, sync::Mutex};
 
 /// Copy of the header for the requests of one thread. It has its own allocation, so that other threads do not write to

@@ -34,8 +34,10 @@
 //!
 //! See [`TokenError`], [`OriginNotAllowed`] and [`CredentialPresent`].
 
+mod auth;
 mod authorize;
-mod cell;
+mod backoff_state;
+mod cache;
 mod challenge;
 mod config;
 mod context;
@@ -43,24 +45,22 @@ mod cooldown;
 mod endpoint;
 mod error;
 mod event;
-mod exchange;
-mod failure;
-mod flight;
 mod freshness;
 mod handle;
+mod in_flight;
 mod layer;
 mod local;
+mod non_conformance;
 mod policy;
-mod quirk;
 mod reason;
 mod redact;
+mod refresher;
 mod service;
 mod settings;
 mod shutdown;
 mod source;
 mod store;
 mod token;
-mod tokens;
 mod trim;
 mod waiting;
 
@@ -68,9 +68,15 @@ mod waiting;
 pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisTokenStore, StoreKeyring};
+pub(crate) use self::{
+    auth::{Auth, AuthCall, SentWith},
+    cache::Rejection,
+    event::TokenEvents,
+    policy::AuthPolicy,
+};
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
-    cell::TokenGeneration,
+    cache::TokenGeneration,
     challenge::Challenge,
     config::{Config, ConfigError},
     context::{FetchContext, RejectedToken, RevokeContext},
@@ -82,17 +88,11 @@ pub use self::{
     event::{RejectionAction, TokenEvent},
     handle::{TokenHandle, TokenStatus},
     layer::{ClientCredentialsLayer, ClientCredentialsLayerBuilder},
-    quirk::NonConformance,
+    non_conformance::NonConformance,
     reason::FetchReason,
     service::{ClientCredentials, ResponseFuture},
     source::{BoxTokenSource, TokenSource},
     store::{CacheKey, Lease, LeaseId, StoreError, StoreErrorKind, StoredToken, TokenStore},
     token::{AccessToken, TokenFingerprint},
-};
-pub(crate) use self::{
-    cell::Rejection,
-    event::TokenEvents,
-    exchange::{Auth, AuthCall, SentWith},
-    policy::AuthPolicy,
 };
 pub use crate::secret::{Secret, SecretBytes};

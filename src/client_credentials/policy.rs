@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::{
     TokenError,
+    auth::{Auth, AuthCall, SentWith},
     authorize::Destination,
-    cell::Rejection,
-    exchange::{Auth, AuthCall, SentWith},
+    cache::Rejection,
     local::LocalCache,
 };
 use crate::{

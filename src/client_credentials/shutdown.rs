@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::{runtime::Handle, time::timeout_at};
 
 use super::{
-    RevokeContext, TokenError, TokenEvent, TokenSource, tokens::Refresher, waiting::WaitFuture,
+    RevokeContext, TokenError, TokenEvent, TokenSource, refresher::Refresher, waiting::WaitFuture,
 };
-use crate::{clock::add_capped, panics::catch_panic, sync::lock};
+use crate::{catch_panic::catch_panic, clock::add_capped, sync::lock};
 
 impl Refresher {
     /// Prevents further fetches, aborts the one in flight, and revokes the token if the source does that.

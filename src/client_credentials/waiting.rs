@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    cell::TokenCache,
-    flight::{InFlightFetch, Outcome, Waiter},
+    cache::TokenCache,
+    in_flight::{InFlightFetch, Outcome, Waiter},
 };
 
 /// Future of a caller that waits for a fetch.

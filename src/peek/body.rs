@@ -76,7 +76,7 @@ impl<B: Body> PeekedBody<B> {
     }
 
     /// Reads frames ahead until `more` returns `false` for a frame, the body ends or fails, `longest` has passed, or
-    /// [`MOST_FRAMES`] have been read. Frames that were read are yielded later, also after a timeout.
+    /// [`MAX_FRAMES`] have been read. Frames that were read are yielded later, also after a timeout.
     ///
     /// Needs a tokio runtime with timers.
     pub(crate) async fn read_ahead(

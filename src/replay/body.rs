@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     ReplayableBody,
-    memory::{Budget, BudgetShare},
+    budget::{Budget, BudgetShare},
     state::{BufferedFrame, Next, ReplayError, State},
 };
 use crate::{
@@ -90,13 +90,13 @@ struct Shared<B> {
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// Wraps `body`, of which at most `cap` bytes of data are buffered.
+    /// Wraps `body`, of which at most `max_body_bytes` bytes of data are buffered.
     #[must_use]
     pub fn new(body: B, cap: usize) -> Self {
         Self::within(body, cap, None)
     }
 
-    /// Wraps `body` like [`new`](Self::new), and charges what is buffered to the budget of `memory`.
+    /// Wraps `body` like [`new`](Self::new), and charges what is buffered to the budget of `budget`.
     pub(super) fn within(body: B, cap: usize, memory: Option<&Arc<Budget>>) -> Self {
         let size_hint = body.size_hint();
         let is_end_stream = body.is_end_stream();

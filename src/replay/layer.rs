@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{
     ReplayBody,
-    memory::{Budget, ReplayEvent},
+    budget::{Budget, ReplayEvent},
 };
 use crate::{sinks::Sinks, telemetry};
 

@@ -34,9 +34,9 @@
 //! returned.
 
 mod body;
+mod budget;
 mod clone_with;
 mod layer;
-mod memory;
 mod state;
 
 use std::{
@@ -51,12 +51,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Empty, Full};
 use pin_project_lite::pin_project;
 
-pub(crate) use self::memory::ReplayEvents;
+pub(crate) use self::budget::ReplayEvents;
 pub use self::{
     body::ReplayBody,
+    budget::ReplayEvent,
     clone_with::CloneWith,
     layer::{RequestBodyReplay, RequestBodyReplayLayer},
-    memory::ReplayEvent,
 };
 
 /// Returns whether `error` is one that a [`ReplayBody`] yields in place of its body.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
-use super::memory::BudgetShare;
+use super::budget::BudgetShare;
 
 /// The state of one body, shared by all of its copies. Its lock is held for a few statements, and never while foreign code
 /// runs.

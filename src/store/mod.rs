@@ -4,23 +4,23 @@
 //! Nothing here knows what is stored. The token store seals tokens and takes leases with these parts; the quota store
 //! shares limits and subscribes to messages with them.
 
+mod cache_key;
 mod error;
 mod health;
-mod identity;
 #[cfg(feature = "redis")]
-mod key_ring;
+mod keyring;
 #[cfg(feature = "redis")]
 mod redis;
 
 pub(crate) use self::health::{Access, Health, HealthChange};
 #[cfg(feature = "redis")]
-pub use self::key_ring::StoreKeyring;
+pub use self::keyring::StoreKeyring;
 pub use self::{
+    cache_key::CacheKey,
     error::{StoreError, StoreErrorKind},
-    identity::CacheKey,
 };
 #[cfg(feature = "redis")]
 pub(crate) use self::{
-    key_ring::{Entry, Key},
+    keyring::{Entry, Key},
     redis::{Call, Connection, Script},
 };

@@ -5,7 +5,7 @@
 #[cfg(feature = "metrics")]
 mod describe;
 #[cfg(feature = "metrics")]
-mod measure;
+mod metrics;
 pub(crate) mod span;
 #[cfg(feature = "tracing")]
 mod trace;
@@ -31,7 +31,7 @@ pub(crate) fn install_token_sinks(sinks: &mut Sinks<TokenEvents>, clock: &Shared
     {
         describe_metrics();
         let clock = clock.clone();
-        sinks.add(move |event| measure::token(event, &clock));
+        sinks.add(move |event| metrics::token(event, &clock));
     }
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn install_rate_limit_sinks(sinks: &mut Sinks<RateLimitEvents>) {
     #[cfg(feature = "metrics")]
     {
         describe_metrics();
-        sinks.add(measure::rate_limit);
+        sinks.add(metrics::rate_limit);
     }
 }
 
@@ -61,6 +61,6 @@ pub(crate) fn install_replay_sinks(sinks: &mut Sinks<ReplayEvents>) {
     #[cfg(feature = "metrics")]
     {
         describe_metrics();
-        sinks.add(measure::replay);
+        sinks.add(metrics::replay);
     }
 }

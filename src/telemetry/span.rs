@@ -39,12 +39,12 @@ pub(crate) fn wait_span<F: Future>(
 
 /// Returns `fetch`: without the feature `tracing` there are no spans.
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn of_fetch<F: Future>(_: Option<&str>, _: &'static str, fetch: F) -> F {
+pub(crate) fn fetch_span<F: Future>(_: Option<&str>, _: &'static str, fetch: F) -> F {
     fetch
 }
 
 /// Returns `wait`: without the feature `tracing` there are no spans.
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn of_wait<F: Future>(_: Option<&PartitionKey>, wait: F) -> F {
+pub(crate) fn wait_span<F: Future>(_: Option<&PartitionKey>, wait: F) -> F {
     wait
 }

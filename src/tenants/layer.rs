@@ -58,12 +58,12 @@ pub struct TenantsLayer {
 }
 
 impl TenantsLayer {
-    /// Creates a layer with all defaults. `make` returns a tenant's layer, or `None` for a tenant that does not exist,
+    /// Creates a layer with all defaults. `make_layer` returns a tenant's layer, or `None` for a tenant that does not exist,
     /// whose requests fail.
     ///
-    /// `make` is called synchronously, for the first request of a tenant and for each one after an error. Two threads may
+    /// `make_layer` is called synchronously, for the first request of a tenant and for each one after an error. Two threads may
     /// call it at once, and one of the two layers is kept. A panic in it counts as an error. If the tenant is
-    /// [forgotten](TenantsHandle::forget) during the call, `make` is called again.
+    /// [forgotten](TenantsHandle::forget) during the call, `make_layer` is called again.
     ///
     /// Give each [`ClientCredentialsLayer`](crate::ClientCredentialsLayer) a
     /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name), so that events distinguish tenants.
@@ -74,7 +74,7 @@ impl TenantsLayer {
         Self::builder(make).build()
     }
 
-    /// Returns a builder with all defaults. `make` is that of [`new`](Self::new).
+    /// Returns a builder with all defaults. `make_layer` is that of [`new`](Self::new).
     pub fn builder(
         make: impl Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync + 'static,
     ) -> TenantsLayerBuilder {
@@ -133,7 +133,7 @@ pub struct TenantsLayerBuilder {
 
 impl TenantsLayerBuilder {
     /// Sets the maximum number of tenants that are kept. A request of a further tenant fails with
-    /// [`TenantError::Full`](super::TenantError::Full), unless another tenant can be removed as idle. With 0, every
+    /// [`TenantError::AtCapacity`](super::TenantError::Full), unless another tenant can be removed as idle. With 0, every
     /// request fails. Default: 10,000.
     pub fn max_tenants(mut self, most: usize) -> Self {
         self.limits.max_tenants = most;
@@ -206,7 +206,7 @@ impl TenantsHandle {
     }
 
     /// Removes a tenant, whatever its state: its next request builds its layer anew, or fails. Requests in flight continue.
-    /// A layer that is being built now is discarded, and `make` is called again, so that it reads current data. Returns
+    /// A layer that is being built now is discarded, and `make_layer` is called again, so that it reads current data. Returns
     /// `false` if the tenant is not kept now.
     #[expect(clippy::must_use_candidate, reason = "most callers need not know")]
     pub fn forget(&self, id: &CredentialId) -> bool {

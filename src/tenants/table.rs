@@ -1,14 +1,14 @@
 //! The table of tenants: building, finding and removing them.
 //!
 //! A request first looks into the copies of its thread's shard, which other threads rarely lock. If the tenant is not
-//! there, it uses the table, and copies what it finds. If the table lacks the tenant, `make` builds its layer without a
+//! there, it uses the table, and copies what it finds. If the table lacks the tenant, `make_layer` builds its layer without a
 //! lock, and the table keeps the first layer that is built.
 //!
 //! Two races need care:
 //!
 //! - A removal while another thread copies the tenant. Removals are counted in `changes` before the copies are emptied; a
 //!   thread copies only if the count has not changed since before it read the table. Both happen under the shard's lock.
-//! - A removal while `make` runs. The call may have read the old secret, so its layer is discarded and `make` called again.
+//! - A removal while `make_layer` runs. The call may have read the old secret, so its layer is discarded and `make_layer` called again.
 //!
 //! Idle tenants are found by a sweep when a tenant is added: it clears every `used` flag, and a tenant whose flag has stayed
 //! clear for `idle_after` is removed unless it is busy.
@@ -72,13 +72,13 @@ pub(super) struct Limits {
 struct TenantMap {
     /// The tenants by their id.
     by_id: HashMap<CredentialId, TenantEntry>,
-    /// The running calls of `make`.
+    /// The running calls of `make_layer`.
     pending: HashMap<CredentialId, PendingCalls>,
     /// When idle tenants were last swept; `None` before the first sweep.
     last_sweep: Option<Instant>,
 }
 
-/// The running calls of `make` for one tenant.
+/// The running calls of `make_layer` for one tenant.
 #[derive(Default)]
 struct PendingCalls {
     /// Number of running calls.
@@ -321,7 +321,7 @@ impl TenantMap {
     }
 }
 
-/// A running call of `make`. Ends on drop, also after a panic.
+/// A running call of `make_layer`. Ends on drop, also after a panic.
 struct MakeCall<'a> {
     /// The table.
     table: &'a Table,

@@ -50,7 +50,7 @@
 
 mod api;
 mod issuer;
-mod memory;
+mod memory_store;
 mod meter;
 mod probe;
 mod quota;
@@ -58,7 +58,7 @@ mod quota_store;
 mod script;
 mod serve;
 mod time;
-mod token_book;
+mod token_registry;
 mod token_store;
 
 pub use self::{
@@ -70,7 +70,7 @@ pub use self::{
     probe::Probe,
     quota::Quota,
     quota_store::MemoryQuotaStore,
-    token_book::TokenRegistry,
+    token_registry::TokenRegistry,
     token_store::MemoryTokenStore,
 };
 use crate::BoxError;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{memory::MemoryStore, time::now};
+use super::{memory_store::MemoryStore, time::now};
 use crate::rate_limit_retry::{
     CacheKey, ExactQuota, Ledger, QuotaReport, QuotaStore, QuotaView, Slot, StoreError,
 };

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{memory::MemoryStore, time::now};
+use super::{memory_store::MemoryStore, time::now};
 use crate::client_credentials::{
     CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenFingerprint, TokenStore,
 };

@@ -3,7 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod metadata_urls;
 mod methods;
-mod places;
-mod renewals;
+mod refreshes;
 mod world;

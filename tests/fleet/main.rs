@@ -4,7 +4,7 @@
     reason = "tokio's paused clock measures the tests"
 )]
 
-mod identity;
+mod cache_key;
 mod outage;
 mod sharing;
 mod world;

@@ -4,7 +4,7 @@ mod allocations;
 mod field_sets;
 mod forms;
 mod kinds;
-mod namings;
+mod names;
 mod properties;
 mod vectors;
 mod waits;

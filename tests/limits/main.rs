@@ -9,12 +9,12 @@ mod support;
 
 mod clock;
 mod deadlines;
+mod debug_output;
+mod fast_path;
 mod holds;
 mod partitions;
-mod past_the_gate;
-mod places;
-mod refusals;
+mod queue_order;
 mod retries;
-mod shown;
+mod throttling;
 mod waiting;
 mod world;

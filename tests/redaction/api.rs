@@ -15,9 +15,9 @@ use tower_m2m::{
 };
 
 use super::{
+    output_log::{OutputLog, assert_log_is_clean, listen},
     search::{API_KEY, SECRETS, SHORT_TOKEN, TOKEN, percent},
     support::{API, Body, Inner, get, origin, send, serving, status_only},
-    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 #[tokio::test(start_paused = true)]

@@ -7,9 +7,9 @@ use tower_m2m::client_credentials::{AccessToken, FetchContext, TokenError, Token
 
 use super::{
     api::{api, layer},
+    output_log::{OutputLog, assert_log_is_clean, listen},
     search::{API_KEY, SHORT_TOKEN, TOKEN, percent, percent_lower},
     support::{get, send, status_only},
-    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 /// A challenge around what the API repeats.

@@ -5,8 +5,8 @@ use tower_m2m::client_credentials::Config;
 
 use super::{
     endpoint::fail,
+    output_log::{OutputLog, assert_log_is_clean, listen},
     search::{SECRETS, find_any},
-    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 const NUMBER: &str = "9182736450918273";

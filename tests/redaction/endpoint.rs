@@ -14,9 +14,9 @@ use tower_m2m::{
 
 use super::{
     echo::{ANSWERS, ECHOES, json, page, server},
+    output_log::{OutputLog, assert_log_is_clean, listen},
     search::{SECRETS, TOKEN, find},
     support::{Body, get, origin, send, serving, status_only},
-    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 #[tokio::test(start_paused = true)]

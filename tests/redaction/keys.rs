@@ -12,9 +12,9 @@ use tower_m2m::{
 
 use super::{
     endpoint::fail,
+    output_log::{OutputLog, assert_log_is_clean, listen},
     search::{SECRETS, find_any},
     support::Body,
-    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 const PEM: &str = include_str!("../keys/ec.pem");

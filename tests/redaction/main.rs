@@ -11,6 +11,6 @@ mod echo;
 mod endpoint;
 #[cfg(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"))]
 mod keys;
+mod output_log;
 mod search;
 mod sockets;
-mod witness;

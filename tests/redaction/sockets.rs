@@ -17,8 +17,8 @@ use tower_m2m::{
 };
 
 use super::{
+    output_log::{OutputLog, assert_log_is_clean, listen},
     search::{API_KEY, SECRETS, TOKEN},
-    witness::{OutputLog, assert_log_is_clean, listen},
 };
 
 #[tokio::test]

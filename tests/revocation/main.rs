@@ -7,6 +7,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod endpoints;
 mod outcomes;
-mod places;
 mod world;

@@ -10,5 +10,5 @@ mod support;
 mod callers;
 mod fetches;
 mod refreshes;
-mod refusals;
+mod rejections;
 mod runtimes;

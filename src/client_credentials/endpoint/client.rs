@@ -3,7 +3,7 @@
 //! Without the feature `https` there is no default client, and an endpoint needs a service of the user.
 
 #[cfg(feature = "https")]
-use super::own::DefaultClient;
+use super::default_client::DefaultClient;
 use super::transport::{Certificate, ReadyClient, Transport};
 use crate::client_credentials::TokenError;
 

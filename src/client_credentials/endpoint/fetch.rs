@@ -16,9 +16,9 @@ use super::{
     claims::Claims,
     discovery::{ClientCapabilities, ResolvedEndpoint},
     form::Form,
-    notes::report_trimmed,
     response,
     transport::{Certificate, Transport},
+    warnings::report_trimmed,
 };
 use crate::client_credentials::{
     AccessToken, TokenError, TokenErrorKind, TokenEvent, context::SourceContext,

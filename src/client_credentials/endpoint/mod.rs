@@ -9,36 +9,36 @@
 //! - `transport`, `client`, `own` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
 //!
-//! `settings` and `check` configure and validate the endpoint. `cache` computes its cache key, and `revocation` revokes
+//! `settings` and `validate` configure and validate the endpoint. `cache` computes its cache key, and `revocation` revokes
 //! a token.
 
-mod attempts;
 mod auth;
-mod cache;
+mod builder;
+mod cache_key;
 mod cause;
 #[cfg(feature = "https")]
 mod certificate;
-mod check;
 mod claims;
 mod client;
+#[cfg(feature = "https")]
+mod default_client;
 mod discovery;
 mod fetch;
 mod form;
 mod grant;
 #[cfg(feature = "https")]
 mod identity;
-mod notes;
-#[cfg(feature = "https")]
-mod own;
 #[cfg(any(feature = "https", feature = "jwt"))]
 pub(super) mod pem;
 mod response;
+mod retry;
 mod revocation;
 mod secret;
-mod settings;
 #[cfg(feature = "https")]
 pub(super) mod tls;
 mod transport;
+mod validate;
+mod warnings;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -52,20 +52,20 @@ pub use self::{
     revocation::RevocationEndpoint,
     secret::{SecretFile, SecretSource, SecretVariable},
 };
-pub(super) use self::{check::REPEATABLE, notes::report_trimmed, secret::trim};
-use self::{client::Client, discovery::Discovery, form::Form, notes::Warnings};
+use self::{client::Client, discovery::Discovery, form::Form, warnings::Warnings};
+pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimmed};
 
 /// An authorization server's token endpoint. Requests tokens with the `client_credentials` grant (RFC 6749 §4.4) or
 /// another [`Grant`].
 ///
 /// Token requests are `POST`s with a form, over https. Plain http is allowed to loopback only. Redirects are never
 /// followed. Invalid settings, such as an http URL, an empty client id or a parameter that is set twice, are reported
-/// by [`check`](Self::check), or as a permanent [`TokenError`](super::TokenError) at the first use; then nothing is
+/// by [`validate`](Self::check), or as a permanent [`TokenError`](super::TokenError) at the first use; then nothing is
 /// sent.
 ///
 /// # Responses
 ///
-/// Responses are read leniently, and [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet) reports each deviation:
+/// Responses are read leniently, and [`TokenEvent::NonConformingResponse`](super::TokenEvent::NonConformingResponse) reports each deviation:
 ///
 /// - `expires_in` may be a number, a string, a float or a date. If it is missing, the first of these applies:
 ///   `expires_on`, `expires_at`, `exp`, `expires`, the `exp` of a JWT, and

@@ -8,13 +8,13 @@
 //! - `shared`: type erasure.
 //! - `redis`: the implementation for Redis.
 
-mod adoption;
+mod boxed;
 mod entry;
+mod lease;
 #[cfg(feature = "redis")]
 mod redis;
-mod shared;
-mod sharing;
-mod visit;
+mod reuse;
+mod stored_tokens;
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -22,8 +22,8 @@ pub use self::entry::StoredToken;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisTokenStore;
 pub(crate) use self::{
-    shared::BoxTokenStore,
-    sharing::{SharingSettings, TokenSharing},
+    boxed::BoxTokenStore,
+    stored_tokens::{SharingSettings, TokenSharing},
 };
 use super::TokenFingerprint;
 use crate::random::unique;

@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
+    catch_panic::catch_panic,
     clock::add_capped,
-    panics::catch_panic,
     rate_limit_retry::{PartitionKey, RateLimitEvent, gate::Duty},
     store::StoreError,
 };

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{ProcessId, StoredQuotas};
 use crate::{
-    panics::catch_panic,
+    catch_panic::catch_panic,
     random::Random,
     rate_limit_retry::{
         PartitionKey, RateLimitEvent, RateLimitEvents, boottime::BoottimeClock, gate::Gate,

@@ -127,7 +127,7 @@ impl Node {
         if let Some(manager) = &*manager {
             return Ok(manager.clone());
         }
-        // `once` limits the whole operation, so the client's own timeouts and retries are disabled.
+        // `with_timeout` limits the whole operation, so the client's own timeouts and retries are disabled.
         let mut config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_connection_timeout(None)

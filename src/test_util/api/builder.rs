@@ -16,7 +16,7 @@ use super::{
         script::{Record, Script},
         serve::{self, Server},
         time::Epoch,
-        token_book::TokenRegistry,
+        token_registry::TokenRegistry,
     },
     Api, ApiService, Dialect,
     quotas::{Quotas, Scope},

@@ -24,7 +24,7 @@ use super::{
         BoxError,
         script::{Record, Script, lock, reset},
         time::Epoch,
-        token_book::TokenRegistry,
+        token_registry::TokenRegistry,
     },
     ApiFault, ApiStats, Dialect, RecordedRequest,
     quotas::Quotas,

@@ -11,7 +11,7 @@ use super::{
         script::{Record, Script},
         serve::{self, Server},
         time::Epoch,
-        token_book::TokenRegistry,
+        token_registry::TokenRegistry,
     },
     AcceptedAuth, Answer, Issuer, IssuerStats,
     service::{Endpoint, IssuerService, State},

@@ -21,7 +21,7 @@ pub use self::{
     protocol::AcceptedAuth,
     service::IssuerService,
 };
-use super::{script::lock, serve::Server, token_book::TokenRegistry};
+use super::{script::lock, serve::Server, token_registry::TokenRegistry};
 
 /// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts requests.
 ///

@@ -20,7 +20,7 @@ use super::{
         BoxError,
         script::{Record, Script, lock, reset},
         time::Epoch,
-        token_book::TokenRegistry,
+        token_registry::TokenRegistry,
     },
     AcceptedAuth, Answer, Fault, Grant, IssuerStats, RecordedTokenRequest,
     protocol::{self, OAuthErrorCode},

@@ -23,11 +23,11 @@ use super::{
     signer::{SignError, Signer, jws_signature},
 };
 use crate::{
+    catch_panic::catch_panic,
     client_credentials::{
         CacheKey, TokenError, TokenErrorKind,
-        endpoint::{check::NO_AUDIENCE, secret::BoxSecretSource},
+        endpoint::{secret::BoxSecretSource, validate::NO_AUDIENCE},
     },
-    panics::catch_panic,
     random::unique,
 };
 

@@ -73,7 +73,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey) that describes what was found, if there is no
+    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if there is no
     /// private key for `algorithm`.
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let pem = pem::unwrapped(pem.as_ref());
@@ -92,7 +92,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey) that describes what was found, if it is not a
+    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if it is not a
     /// private key for `algorithm`.
     pub fn der(algorithm: KeyAlgorithm, der: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let der = der.as_ref();
@@ -114,7 +114,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey) that describes what was found, if it is not a
+    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if it is not a
     /// private key for `algorithm` or its `alg` names another algorithm.
     pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let jwk = pem::unwrapped(jwk.as_ref());
@@ -168,7 +168,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`WrongKey`](TokenErrorKind::WrongKey), if the key cannot sign.
+    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey), if the key cannot sign.
     fn checked(
         algorithm: KeyAlgorithm,
         key: Zeroizing<Vec<u8>>,

@@ -24,6 +24,7 @@ mod jwk;
 mod jwt;
 #[cfg(feature = "jwt")]
 mod key;
+mod no_secret;
 #[cfg(feature = "jwt")]
 mod private;
 mod request;
@@ -32,7 +33,6 @@ mod rsa;
 mod secret;
 #[cfg(feature = "jwt")]
 mod signer;
-mod unsigned;
 
 use std::{fmt, sync::Arc};
 
@@ -46,8 +46,8 @@ pub use self::{
 use self::{
     assertion::PreissuedAssertion,
     erased::Erased,
+    no_secret::NoSecret,
     secret::{ClientSecret, Method},
-    unsigned::NoSecret,
 };
 pub use self::{
     client_authentication::ClientAuthentication,

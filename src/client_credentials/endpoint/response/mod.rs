@@ -3,14 +3,14 @@
 //! `answer` parses the members, `lifetime` and `date` interpret them, and `refusal` interprets errors. None of them
 //! performs I/O.
 
-mod answer;
 mod context;
 mod date;
+mod error_response;
 mod lifetime;
-mod refusal;
 #[cfg(test)]
 mod tests;
 mod text;
+mod token_response;
 
 use std::time::SystemTime;
 
@@ -18,12 +18,12 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use self::{answer::TokenResponse, context::is_page, refusal::OAuthErrorResponse};
 pub(super) use self::{
-    answer::{Members, wipe},
     context::Context,
-    refusal::redacted_uri,
+    error_response::redacted_uri,
+    token_response::{Members, wipe},
 };
+use self::{context::is_page, error_response::OAuthErrorResponse, token_response::TokenResponse};
 use crate::{
     client_credentials::{AccessToken, NonConformance, TokenError, TokenErrorKind},
     retry_after,
@@ -85,7 +85,7 @@ fn error_response(
     cx: &Context<'_>,
 ) -> TokenError {
     if status.is_redirection() {
-        return refusal::redirected(status, headers, cx.secrets);
+        return error_response::redirected(status, headers, cx.secrets);
     }
     let code = answer.and_then(|a| a.code(status, cx.secrets));
     let text = answer.and_then(|a| a.description(cx.secrets));

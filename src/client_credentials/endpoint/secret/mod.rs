@@ -3,17 +3,17 @@
 //! `shared` adds the fallback to a source, and `used` records which values a request has used. Only a token that is
 //! issued makes a value the fallback.
 
+mod boxed;
 mod file;
-mod shared;
 mod used;
 mod variable;
 
 use std::future::Future;
 
 #[cfg(feature = "https")]
-pub(super) use self::shared::Erased;
+pub(super) use self::boxed::Erased;
+pub(super) use self::{boxed::BoxSecretSource, used::UsedSecrets};
 pub use self::{file::SecretFile, variable::SecretVariable};
-pub(super) use self::{shared::BoxSecretSource, used::UsedSecrets};
 use crate::{
     client_credentials::{TokenError, trim::trimmed},
     secret::Secret,
@@ -36,7 +36,7 @@ use crate::{
 /// A secret may change at any time. The secret that last obtained a token is kept as a fallback. It is used if the
 /// source fails or takes more than 5 s, or if the server rejects the current secret with `invalid_client`. So a
 /// rotation may reach the server, the source and this process in any order.
-/// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) reports each use of the fallback. The
+/// [`TokenEvent::FallbackSecretUsed`](super::super::TokenEvent::FallbackSecretUsed) reports each use of the fallback. The
 /// fallback is discarded 24 h after the source began to return a different secret or to fail.
 ///
 /// # Examples

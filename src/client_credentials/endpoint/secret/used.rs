@@ -7,7 +7,7 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::shared::BoxSecretSource;
+use super::boxed::BoxSecretSource;
 use crate::{client_credentials::TokenError, secret::Secret};
 
 /// Secrets that one token request uses, in the order in which they were read.

@@ -7,7 +7,9 @@ mod seal;
 
 use std::{fmt, time::Duration};
 
-use super::{CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenStore, sharing::MAX_LEASE};
+use super::{
+    CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenStore, stored_tokens::MAX_LEASE,
+};
 use crate::{
     client_credentials::TokenFingerprint,
     store::{Connection, Entry, Key, Script, StoreKeyring},
@@ -277,7 +279,7 @@ impl Scripts {
             remove: Script::new(include_str!("remove.lua")),
             lease: Script::new(include_str!("lease.lua")),
             release: Script::new(include_str!("release.lua")),
-            begin_cooldown: Script::new(include_str!("cool_down.lua")),
+            begin_cooldown: Script::new(include_str!("begin_cooldown.lua")),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn loom_after_a_refusal_nobody_goes_before_the_hold_ends() {
+fn loom_after_a_429_no_request_is_sent_before_the_hold_ends() {
     explore("a hold set while a request is admitted", || {
         let (world, keys) = (World::new(2), keys(["a"]));
         let ticket = world.go(&keys);
@@ -37,7 +37,7 @@ fn loom_after_a_refusal_nobody_goes_before_the_hold_ends() {
 }
 
 #[test]
-fn loom_a_refusal_beside_an_acceptance_holds_whoever_waits() {
+fn loom_a_429_concurrent_with_a_success_holds_waiters() {
     explore("a refusal beside an acceptance", || {
         let (world, keys) = (World::new(2), keys(["a"]));
         let (refused, accepted) = (world.go(&keys), world.go(&keys));
@@ -64,7 +64,7 @@ fn loom_a_refusal_beside_an_acceptance_holds_whoever_waits() {
 }
 
 #[test]
-fn loom_who_waits_for_a_hold_goes_when_it_is_forgotten() {
+fn loom_forgetting_a_hold_releases_waiters() {
     explore("a hold forgotten while a place is polled", || {
         let (world, keys) = (World::new(1), keys(["a"]));
         world.refuse(world.go(&keys), HOUR);

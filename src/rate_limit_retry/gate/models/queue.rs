@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn loom_a_ticket_that_is_dropped_lets_the_next_one_go() {
+fn loom_dropping_a_permit_admits_the_next_request() {
     explore("a ticket dropped while a place is polled", || {
         let (world, keys) = (World::new(1), keys(["a"]));
         let ticket = world.go(&keys);
@@ -16,7 +16,7 @@ fn loom_a_ticket_that_is_dropped_lets_the_next_one_go() {
 }
 
 #[test]
-fn loom_answers_that_come_together_wake_all_who_may_go() {
+fn loom_concurrent_responses_wake_all_admitted_waiters() {
     explore("two settles at once", || {
         let (world, keys) = (World::new(2), keys(["a"]));
         let tickets = [world.go(&keys), world.go(&keys)];
@@ -33,7 +33,7 @@ fn loom_answers_that_come_together_wake_all_who_may_go() {
 }
 
 #[test]
-fn loom_requests_in_the_queue_all_get_their_turn() {
+fn loom_all_queued_requests_are_admitted() {
     explore("two who wait while another arrives", || {
         let (world, keys) = (World::new(1), keys(["a"]));
         let ticket = world.go(&keys);
@@ -56,7 +56,7 @@ fn loom_requests_in_the_queue_all_get_their_turn() {
 }
 
 #[test]
-fn loom_a_place_that_is_given_up_when_granted_goes_to_the_next() {
+fn loom_a_permit_dropped_when_granted_goes_to_the_next_waiter() {
     for polled in [false, true] {
         explore("a place dropped when granted", move || {
             let (world, keys) = (World::new(1), keys(["a"]));
@@ -81,7 +81,7 @@ fn loom_a_place_that_is_given_up_when_granted_goes_to_the_next() {
 }
 
 #[test]
-fn loom_a_request_with_two_keys_goes_when_both_allow() {
+fn loom_a_request_with_two_keys_waits_for_both() {
     explore("two partitions that open at once", || {
         let world = World::new(1);
         let tickets = [world.go(&keys(["a"])), world.go(&keys(["b"]))];
@@ -105,7 +105,7 @@ fn loom_a_request_with_two_keys_goes_when_both_allow() {
 }
 
 #[test]
-fn loom_when_all_who_wait_leave_the_gate_is_free() {
+fn loom_the_gate_is_idle_when_all_waiters_are_dropped() {
     explore("all places given up", || {
         let (world, keys) = (World::new(1), keys(["a"]));
         let ticket = world.go(&keys);

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A deviation in a token endpoint's response that was accepted.
 ///
-/// Reported by [`TokenEvent::QuirkMet`](super::TokenEvent::QuirkMet), once per response.
+/// Reported by [`TokenEvent::NonConformingResponse`](super::TokenEvent::NonConformingResponse), once per response.
 /// [`TokenEndpoint::strict`](super::TokenEndpoint::strict) rejects those that RFC 6749 [forbids](Self::is_forbidden).
 ///
 /// # Examples

@@ -16,18 +16,18 @@ use tokio::{
 
 use super::{
     BoxTokenSource, FetchContext, FetchReason, TokenError, TokenSource,
-    cell::{Acquire, CachedToken, Lead, Rejection, RejectionOutcome, TokenCache},
+    cache::{Acquire, CachedToken, Lead, Rejection, RejectionOutcome, TokenCache},
     context::SourceContext,
     event::{TokenEvent, TokenEvents},
-    flight::{InFlightFetch, Outcome},
     freshness::Freshness,
+    in_flight::{InFlightFetch, Outcome},
     store::TokenSharing,
     token::{Acquired, Provenance},
     waiting::WaitFuture,
 };
 use crate::{
+    catch_panic::catch_panic,
     clock::{Moment, SharedClock},
-    panics::catch_panic,
     sinks::Sinks,
     sync::{Mutex, lock},
     telemetry::span,

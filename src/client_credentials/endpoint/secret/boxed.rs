@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout};
 use super::{SecretSource, trim};
 use crate::{
     boxed::BoxFuture,
+    catch_panic::catch_panic,
     client_credentials::{TokenError, TokenErrorKind, trim::is_empty},
-    panics::catch_panic,
     secret::Secret,
     sync::{Mutex, lock},
 };

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{
     AssertionAudience, ClientAuth, Grant, Location, TokenEndpoint, client::Client,
-    discovery::Discovery, form::Form, notes::Warnings, secret::trim, transport::Transport,
+    discovery::Discovery, form::Form, secret::trim, transport::Transport, warnings::Warnings,
 };
 #[cfg(feature = "https")]
 use super::{
@@ -48,7 +48,7 @@ impl TokenEndpoint {
     /// metadata leads from the first to the second. Metadata that names another issuer is an error, and so is an
     /// endpoint on loopback for an issuer that is not. Renewed metadata that moves the token endpoint to another
     /// origin, or drops the method in use, is rejected, which
-    /// [`TokenEvent::MetadataNotAdopted`](super::super::TokenEvent::MetadataNotAdopted) reports.
+    /// [`TokenEvent::MetadataRejected`](super::super::TokenEvent::MetadataRejected) reports.
     #[must_use]
     pub fn discover(issuer: impl Into<Arc<str>>, auth: ClientAuth) -> Self {
         let mut notes = Warnings::default();
@@ -150,7 +150,7 @@ impl TokenEndpoint {
     ///
     /// Both are read again for every fetch, for example from a [`SecretFile`](super::SecretFile). When they have
     /// changed, new connections are opened. If they cannot be read, the previous ones stay in use, which
-    /// [`TokenEvent::KeptSecretUsed`](super::super::TokenEvent::KeptSecretUsed) reports.
+    /// [`TokenEvent::FallbackSecretUsed`](super::super::TokenEvent::FallbackSecretUsed) reports.
     ///
     /// May be combined with [`root_certificate`](Self::root_certificate) in any order.
     #[cfg(feature = "https")]
@@ -282,7 +282,7 @@ impl TokenEndpoint {
     }
 
     /// Treats a response as an error if it contains anything that RFC 6749
-    /// [forbids](super::super::Quirk::is_forbidden), instead of reading it leniently. Default: off.
+    /// [forbids](super::super::NonConformance::is_forbidden), instead of reading it leniently. Default: off.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;

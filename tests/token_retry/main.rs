@@ -7,6 +7,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod not_repeated;
-mod repeated;
+mod not_retried;
+mod retried;
 mod world;

@@ -17,10 +17,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     CacheKey, Lease, LeaseId, StoreError, StoreErrorKind, StoredToken, TokenSharing,
-    adoption::{MIN_TIME_LEFT, ReusePolicy, reuse},
-    shared::Erased,
+    boxed::Erased,
+    reuse::{MIN_TIME_LEFT, ReusePolicy, reuse},
 };
 use crate::{
+    catch_panic::catch_panic,
     client_credentials::{
         AccessToken, BoxTokenSource, FetchContext, FetchReason, TokenError, TokenEvent,
         TokenSource,
@@ -28,7 +29,6 @@ use crate::{
         token::{Acquired, Provenance},
     },
     clock::add_capped,
-    panics::catch_panic,
     store::{Access, HealthChange},
     sync::lock,
 };

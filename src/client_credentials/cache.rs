@@ -11,10 +11,10 @@
 //! Lock order: the refresh state before the snapshot, and before the state of an overdue fetch that is ended. The
 //! snapshot is written only while the refresh state is locked. No waker is called while a lock is held.
 
-mod landing;
+mod complete;
 #[cfg(all(test, tower_m2m_loom))]
 mod models;
-mod refusal;
+mod rejection;
 mod snapshot;
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests;
@@ -23,17 +23,17 @@ use std::{sync::Arc, task::Waker};
 
 use tokio::time::Instant;
 
-pub(crate) use self::refusal::{Rejection, RejectionOutcome};
+pub(crate) use self::rejection::{Rejection, RejectionOutcome};
 pub(crate) use self::snapshot::CachedToken;
 pub use self::snapshot::TokenGeneration;
 use self::snapshot::{Generation, Snapshot, SnapshotWriteGuard};
 use super::{
     FetchReason, TokenError, TokenFingerprint,
+    backoff_state::BackoffState,
     context::CacheState,
     cooldown::{Cooldown, Successes},
-    failure::BackoffState,
-    flight::{FetchPurpose, InFlightFetch, Outcome},
     freshness::Freshness,
+    in_flight::{FetchPurpose, InFlightFetch, Outcome},
     settings::Settings,
     token::Acquired,
 };

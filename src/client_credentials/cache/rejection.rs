@@ -16,7 +16,7 @@ use super::{Acquire, CachedToken, Lead, RefreshState, TokenCache, wake};
 use crate::{
     client_credentials::{
         FetchReason, RejectedToken, TokenFingerprint,
-        flight::{FetchPurpose, InFlightFetch},
+        in_flight::{FetchPurpose, InFlightFetch},
     },
     clock::Moment,
     sync::{lock, read},

@@ -7,7 +7,7 @@ use tower::Layer;
 use tower_m2m::{ClientCredentialsLayer, Clock};
 
 use crate::{
-    asking::auth,
+    fetch::auth,
     support::{
         Body, Source, api, get, layer, origin, send,
         server::{FixedClock, Server},

@@ -4,8 +4,8 @@
     reason = "an arbitrary instant to count from"
 )]
 
-mod attempts;
-mod refusals;
+mod fetches;
+mod rejections;
 
 use std::{
     future::poll_fn,
@@ -20,7 +20,8 @@ use loom::{future::block_on, thread};
 use super::*;
 use crate::{
     client_credentials::{
-        AccessToken, BoxTokenSource, Rejected, TokenErrorKind, flight::Waiter, tokens::Refresher,
+        AccessToken, BoxTokenSource, RejectedToken, TokenErrorKind, in_flight::Waiter,
+        refresher::Refresher,
     },
     clock::SharedClock,
     sinks::Sinks,
@@ -32,9 +33,9 @@ const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 /// A cell, and how many attempts have been made to fill it.
 #[derive(Clone)]
 struct World {
-    cell: TokenCache,
+    cache: TokenCache,
     now: Instant,
-    attempts: Arc<AtomicUsize>,
+    fetches: Arc<AtomicUsize>,
 }
 
 impl World {
@@ -50,9 +51,9 @@ impl World {
         };
         let now = Instant::now();
         Self {
-            cell: TokenCache::new(settings, 1, Some(7), now),
+            cache: TokenCache::new(settings, 1, Some(7), now),
             now,
-            attempts: Arc::default(),
+            fetches: Arc::default(),
         }
     }
 
@@ -68,23 +69,26 @@ impl World {
     }
 
     fn caller(&self) -> Result<Arc<CachedToken>, TokenError> {
-        self.caller_who(|lead, number| drop(self.succeed(lead, number)))
+        self.caller_with(|guard, number| drop(self.succeed(guard, number)))
     }
 
     /// Asks for a token, carries out with `fetch` what falls to it, waits, and asks again if nobody knows.
-    fn caller_who(&self, fetch: impl Fn(Lead, usize)) -> Result<Arc<CachedToken>, TokenError> {
+    fn caller_with(
+        &self,
+        fetch: impl Fn(FetchGuard, usize),
+    ) -> Result<Arc<CachedToken>, TokenError> {
         loop {
-            match self.cell.acquire(self.at()) {
+            match self.cache.acquire(self.at()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
-                Acquire::Wait(flight, lead) => {
-                    if let Some(lead) = lead {
-                        fetch(lead, self.attempts.fetch_add(1, Relaxed) + 1);
+                Acquire::Wait(fetch, guard) => {
+                    if let Some(guard) = guard {
+                        fetch(guard, self.fetches.fetch_add(1, Relaxed) + 1);
                     }
-                    match wait(flight) {
+                    match wait(fetch) {
                         Outcome::Token(token) => return Ok(token),
                         Outcome::Failed(error) | Outcome::Unchanged(error) => {
-                            return self.cell.token_or(error, self.at());
+                            return self.cache.token_or(error, self.at());
                         }
                         Outcome::Abandoned => {}
                     }
@@ -93,67 +97,67 @@ impl World {
         }
     }
 
-    fn succeed(&self, lead: Lead, number: usize) -> Option<Outcome> {
+    fn succeed(&self, guard: FetchGuard, number: usize) -> Option<Outcome> {
         let token = AccessToken::new(format!("token-{number}"));
-        lead.finish(Ok(token), self.at())
+        guard.complete(Ok(token), self.at())
     }
 
-    fn fail(&self, lead: Lead) {
+    fn fail(&self, guard: FetchGuard) {
         let error = TokenError::transient("is down");
-        lead.finish(Err::<AccessToken, _>(error), self.at());
+        guard.complete(Err::<AccessToken, _>(error), self.at());
     }
 
-    /// The lead of a renewal beside the use of the token.
-    fn early(&self) -> (Lead, usize) {
-        let lead = self.cell.refresh_early(self.at()).unwrap();
-        (lead, self.attempts.fetch_add(1, Relaxed) + 1)
+    /// The guard of a renewal beside the use of the token.
+    fn early(&self) -> (FetchGuard, usize) {
+        let guard = self.cache.refresh_early(self.at()).unwrap();
+        (guard, self.fetches.fetch_add(1, Relaxed) + 1)
     }
 
-    fn refused(&self, number: usize) -> Refused {
-        let refusal = Refusal {
-            rejected: Rejected {
-                identity: identity(number),
+    fn rejected(&self, number: usize) -> RejectionOutcome {
+        let rejection = Rejection {
+            rejected: RejectedToken {
+                fingerprint: fingerprint(number),
                 challenges: Vec::new(),
             },
             origin: 0,
             sent_at: self.now,
             for_other_scheme: false,
         };
-        self.cell.refused(refusal, self.at())
+        self.cache.reject(rejection, self.at())
     }
 
-    fn attempts(&self) -> usize {
-        self.attempts.load(Relaxed)
+    fn fetches(&self) -> usize {
+        self.fetches.load(Relaxed)
     }
 
     /// The token that requests would use.
     fn usable(&self) -> Option<TokenFingerprint> {
-        let (token, _) = self.cell.header(self.at())?;
-        Some(token.identity)
+        let (token, _) = self.cache.header(self.at())?;
+        Some(token.fingerprint)
     }
 
-    fn version(&self) -> u64 {
-        self.cell.0.snapshot.read().unwrap().version
+    fn generation(&self) -> u64 {
+        self.cache.0.snapshot.read().unwrap().generation
     }
 
-    fn assert_at_rest(&self) {
-        assert!(self.cell.0.desk.lock().unwrap().flight.is_none());
-        assert!(!self.cell.0.snapshot.read().unwrap().suspended);
+    fn assert_idle(&self) {
+        assert!(self.cache.0.refresh.lock().unwrap().in_flight.is_none());
+        assert!(!self.cache.0.snapshot.read().unwrap().rejected);
     }
 }
 
-fn identity(number: usize) -> TokenFingerprint {
-    AccessToken::new(format!("token-{number}")).identity()
+fn fingerprint(number: usize) -> TokenFingerprint {
+    AccessToken::new(format!("token-{number}")).fingerprint()
 }
 
-fn wait(flight: Arc<InFlightFetch>) -> Outcome {
-    let waiter = Waiter::new(flight, usize::MAX).unwrap();
+fn wait(fetch: Arc<InFlightFetch>) -> Outcome {
+    let waiter = Waiter::new(fetch, usize::MAX).unwrap();
     block_on(poll_fn(|cx| waiter.poll(cx)))
 }
 
 /// Waits for a moment, and leaves.
-fn look_in(flight: &Arc<InFlightFetch>) {
-    let waiter = Waiter::new(Arc::clone(flight), usize::MAX).unwrap();
+fn poll_once(fetch: &Arc<InFlightFetch>) {
+    let waiter = Waiter::new(Arc::clone(fetch), usize::MAX).unwrap();
     block_on(poll_fn(|cx| {
         drop(waiter.poll(cx));
         Poll::Ready(())

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     AssertionAudience, Location, RevocationEndpoint, TokenEndpoint,
     auth::ClientAuthentication,
-    notes::{Warning, report_trimmed},
+    warnings::{Warning, report_trimmed},
 };
 use crate::{
     Origin,

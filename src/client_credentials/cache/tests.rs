@@ -1,6 +1,6 @@
 //! The cell by itself, in one thread.
 
-mod refusals;
+mod rejections;
 
 use std::{
     task::{Context, Poll},
@@ -10,7 +10,7 @@ use std::{
 use super::*;
 use crate::{
     Clock, SystemClock,
-    client_credentials::{AccessToken, RejectedToken, flight::Waiter},
+    client_credentials::{AccessToken, RejectedToken, in_flight::Waiter},
 };
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
@@ -341,13 +341,13 @@ fn a_settings_longest_times_are_no_danger() {
             let token = AccessToken::new("a").expires_in(life);
             drop(world.forced().finish(Ok(token), world.at()));
             for name in ["a", "b", "b", "c", "c"] {
-                let rejection = refusals::rejection(name, 0, world.now);
+                let rejection = rejections::rejection(name, 0, world.now);
                 if let RejectionOutcome::Wait(_, Some(guard)) =
                     world.cache.reject(rejection, world.at())
                 {
                     drop(guard.finish(Ok(AccessToken::new("b")), world.at()));
                 }
-                let rejection = refusals::rejection(name, 0, world.now);
+                let rejection = rejections::rejection(name, 0, world.now);
                 world.cache.on_replay_rejected(&rejection, world.at());
                 drop(world.early());
                 drop(world.acquire());

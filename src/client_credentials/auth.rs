@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::{
     Challenge, TokenFingerprint,
     authorize::Authorizer,
-    cell::{CachedToken, Rejection},
+    cache::{CachedToken, Rejection},
     challenge::{self, Verdict},
     context::RejectedToken,
     event::{RejectionAction, TokenEvent},
-    tokens::Refresher,
+    refresher::Refresher,
 };
 use crate::{
     Attempts,

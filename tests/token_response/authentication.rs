@@ -4,7 +4,7 @@ use http::header;
 use tower_m2m::{ClientAuth, client_credentials::SecretFile};
 
 use crate::{
-    asking::auth,
+    fetch::auth,
     support::{
         server::{Server, handle},
         temp_file::TempFile,

@@ -15,9 +15,9 @@ use super::{CachedToken, TokenCache, TokenGeneration, wake};
 use crate::{
     client_credentials::{
         TokenError,
-        failure::BackoffState,
-        flight::{InFlightFetch, Outcome},
+        backoff_state::BackoffState,
         freshness::{Freshness, Lifetime},
+        in_flight::{InFlightFetch, Outcome},
         token::Acquired,
     },
     clock::Moment,

@@ -4,8 +4,8 @@
 mod support;
 
 mod answers;
-mod asking;
 mod authentication;
+mod error_responses;
+mod fetch;
 mod in_use;
 mod lifetimes;
-mod refusals;

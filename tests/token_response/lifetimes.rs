@@ -10,7 +10,7 @@ use http::{Response, header};
 use tower_m2m::{ClientCredentialsLayer, TokenEndpoint, client_credentials::NonConformance};
 
 use crate::{
-    asking::{assert_non_conformance, auth, fetch, fetch_http, lifetime, with},
+    fetch::{assert_non_conformance, auth, fetch, fetch_http, lifetime, with},
     support::{
         Body, origin,
         server::{FIXED_SECONDS, Server},

@@ -107,7 +107,7 @@ impl StoreKeyring {
     ///
     /// # Errors
     ///
-    /// As for [`and`](Self::and), and if `text` contains no key, so that a missing variable never disables encryption.
+    /// As for [`with_key`](Self::with_key), and if `text` contains no key, so that a missing variable never disables encryption.
     pub fn parse(text: &str) -> Result<Self, StoreError> {
         let mut keys = text
             .split(|c: char| c == ',' || c.is_whitespace())
@@ -129,7 +129,7 @@ impl StoreKeyring {
             ));
         };
         let (id, key) = first?;
-        // Duplicate names are rejected by `and`.
+        // Duplicate names are rejected by `with_key`.
         keys.try_fold(Self::new(id, key)?, |all, next| {
             let (id, key) = next?;
             all.with_key(id, key)

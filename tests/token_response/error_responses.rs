@@ -4,7 +4,7 @@ use http::{Response, header};
 use tower_m2m::client_credentials::TokenErrorKind as Kind;
 
 use crate::{
-    asking::{error_response, fetch_http},
+    fetch::{error_response, fetch_http},
     support::Body,
 };
 

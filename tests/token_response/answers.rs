@@ -13,7 +13,7 @@ use tower_m2m::{
 };
 
 use crate::{
-    asking::{assert_non_conformance, auth, error_response, fetch, fetch_http, with},
+    fetch::{assert_non_conformance, auth, error_response, fetch, fetch_http, with},
     support::{
         Body, get, origin, send,
         server::{Server, handle},

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{FetchReason, RejectedToken, TokenError, cell::CachedToken, context::CacheState};
+use super::{FetchReason, RejectedToken, TokenError, cache::CachedToken, context::CacheState};
 use crate::{
     clock::{Moment, add_capped},
     sync::{Mutex, lock},
