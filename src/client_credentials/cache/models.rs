@@ -75,17 +75,17 @@ impl World {
     /// Asks for a token, carries out with `fetch` what falls to it, waits, and asks again if nobody knows.
     fn caller_with(
         &self,
-        fetch: impl Fn(FetchGuard, usize),
+        fetch: impl Fn(Lead, usize),
     ) -> Result<Arc<CachedToken>, TokenError> {
         loop {
             match self.cache.acquire(self.at()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
-                Acquire::Wait(fetch, guard) => {
+                Acquire::Wait(waiter, guard) => {
                     if let Some(guard) = guard {
                         fetch(guard, self.fetches.fetch_add(1, Relaxed) + 1);
                     }
-                    match wait(fetch) {
+                    match wait(waiter) {
                         Outcome::Token(token) => return Ok(token),
                         Outcome::Failed(error) | Outcome::Unchanged(error) => {
                             return self.cache.token_or(error, self.at());
@@ -97,18 +97,18 @@ impl World {
         }
     }
 
-    fn succeed(&self, guard: FetchGuard, number: usize) -> Option<Outcome> {
+    fn succeed(&self, guard: Lead, number: usize) -> Option<Outcome> {
         let token = AccessToken::new(format!("token-{number}"));
         guard.complete(Ok(token), self.at())
     }
 
-    fn fail(&self, guard: FetchGuard) {
+    fn fail(&self, guard: Lead) {
         let error = TokenError::transient("is down");
         guard.complete(Err::<AccessToken, _>(error), self.at());
     }
 
     /// The guard of a renewal beside the use of the token.
-    fn early(&self) -> (FetchGuard, usize) {
+    fn early(&self) -> (Lead, usize) {
         let guard = self.cache.refresh_early(self.at()).unwrap();
         (guard, self.fetches.fetch_add(1, Relaxed) + 1)
     }
