@@ -7,7 +7,7 @@ use std::{error::Error, fmt, io, sync::Arc};
 
 use crate::{
     client_credentials::{CredentialPresent, OriginNotAllowed, TokenError},
-    rate_limit_retry::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
+    rate_limit_retry::{DeadlineExceeded, RateLimited, QueueFull},
     replay,
     tenants::TenantError,
 };
@@ -175,8 +175,8 @@ fn is_ours(error: &(dyn Error + 'static)) -> bool {
     error.is::<TokenError>()
         || error.is::<OriginNotAllowed>()
         || error.is::<CredentialPresent>()
-        || error.is::<HoldTooLong>()
-        || error.is::<TooManyWaiting>()
+        || error.is::<RateLimited>()
+        || error.is::<QueueFull>()
         || error.is::<DeadlineExceeded>()
         || error.is::<TenantError>()
         || replay::is_refusal(error)

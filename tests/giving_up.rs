@@ -28,7 +28,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{
     Attempts, BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        BodyStart, GaveUp, GiveUpReason, HoldTooLong, PeekBodyLayer, RateLimitEvent,
+        BodyPrefix, GaveUp, GiveUpReason, RateLimited, PeekBodyLayer, RateLimitEvent,
     },
 };
 
@@ -49,7 +49,7 @@ async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
     let told = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&told);
     let service = RateLimitRetryLayer::builder()
-        .permanent_if(|refusal| {
+        .is_permanent(|refusal| {
             assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
             assert_eq!(refusal.body(), b"");
             refusal
@@ -98,7 +98,7 @@ async fn a_body_tells_that_a_quota_is_spent_and_still_arrives_whole() {
     let service = ServiceBuilder::new()
         .layer(
             RateLimitRetryLayer::builder()
-                .permanent_if(|refusal| {
+                .is_permanent(|refusal| {
                     let body = String::from_utf8_lossy(refusal.body());
                     body.contains("insufficient_quota")
                 })
@@ -172,7 +172,7 @@ async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
         let case = format!("{count} {fails} {layer:?}");
         let passed = began.elapsed().as_millis();
         assert!(passed >= after && passed <= after + 5, "{case}: {passed}");
-        let start = response.extensions().get::<BodyStart>().unwrap();
+        let start = response.extensions().get::<BodyPrefix>().unwrap();
         assert_eq!(start.as_bytes(), &b"abcabcabcabc"[..seen], "{case}");
         assert!(!format!("{start:?}").contains("abc"));
         let body = response.into_body().collect().await;
@@ -194,7 +194,7 @@ async fn other_responses_are_not_looked_at() {
     let response = response.await.unwrap();
 
     assert_eq!(began.elapsed(), Duration::ZERO);
-    assert!(response.extensions().get::<BodyStart>().is_none());
+    assert!(response.extensions().get::<BodyPrefix>().is_none());
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "abcabcabc");
 }
@@ -283,7 +283,7 @@ async fn an_outer_layer_may_wait_for_longer_than_an_inner_one() {
     let waiting = spawn(&inner, get("/"));
     assert!(GaveUp::of(&waiting.await.unwrap().unwrap()).is_some());
     let error = send(&inner, get("/")).await.unwrap_err();
-    assert!(error.is::<HoldTooLong>());
+    assert!(error.is::<RateLimited>());
     let other = RateLimitRetryLayer::builder().max_wait(SECOND).build();
     let service = RateLimitRetryLayer::new().layer(other.layer(inner.into_inner()));
 

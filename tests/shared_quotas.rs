@@ -24,8 +24,8 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        CacheIdentity, ExactQuota, QuotaHandle, QuotaReport, QuotaStore, QuotaView, RateLimitEvent,
-        RateLimitRetry, RateLimitRetryLayerBuilder, Slot, StoreError, StoredQuotas,
+        CacheIdentity, FleetQuota, QuotaHandle, QuotaReport, QuotaStore, QuotaSnapshot, RateLimitEvent,
+        RateLimitRetry, RateLimitRetryLayerBuilder, Reservation, StoreError, StoredQuotas,
     },
     test_util::{Api, Dialect, MemoryQuotaStore, Quota},
 };
@@ -52,7 +52,7 @@ fn process_with(
     let sink = Arc::clone(&told);
     let layer = set(RateLimitRetryLayer::builder().store(quotas)).on_event(move |event| {
         let what = match event {
-            RateLimitEvent::HeldElsewhere { held_for, .. } => {
+            RateLimitEvent::RemoteHold { held_for, .. } => {
                 format!("held for {} s", held_for.as_secs_f64().round())
             }
             RateLimitEvent::StoreFailed { error, .. } => error.to_string(),
@@ -249,7 +249,7 @@ async fn a_process_that_ends_well_gives_back_at_once_what_is_reserved_for_it() {
     let (ends, stays) = (process(&store, &inner), process(&store, &inner));
     work(std::slice::from_ref(&ends), 10, 6).await;
 
-    ends.handle.give_back().await;
+    ends.handle.release_reservations().await;
     drop(ends);
     // All but one of what remains, and that at once.
     let took = work(&[stays], 3, 13).await;
@@ -285,7 +285,7 @@ async fn an_exact_quota_is_never_exceeded_and_a_store_that_fails_stops_nobody() 
     let (api, inner) = telling(Dialect::None, 60, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(2 * MILLI);
-    let exact = || StoredQuotas::new("fleet", store.clone()).exact(ExactQuota::per_minute(60));
+    let exact = || StoredQuotas::new("fleet", store.clone()).fleet_quota(FleetQuota::per_minute(60));
     let patient = |builder: RateLimitRetryLayerBuilder| builder.max_wait(3600 * SECOND);
     let fleet: Vec<_> = (0..8)
         .map(|_| process_with(exact(), &inner, patient))
@@ -348,7 +348,7 @@ impl QuotaStore for Panicking {
         &self,
         quota: &CacheIdentity,
         report: &QuotaReport,
-    ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send {
+    ) -> impl Future<Output = Result<QuotaSnapshot, StoreError>> + Send {
         self.reports.fetch_add(1, SeqCst);
         self.reach("report, before its future");
         async {
@@ -357,16 +357,16 @@ impl QuotaStore for Panicking {
         }
     }
 
-    fn slot(
+    fn reserve(
         &self,
         quota: &CacheIdentity,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> impl Future<Output = Result<Slot, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Reservation, StoreError>> + Send {
         self.reach("slot, before its future");
         async move {
             self.reach("slot");
-            self.store.slot(quota, exact, longest).await
+            self.store.reserve(quota, exact, longest).await
         }
     }
 
@@ -448,7 +448,7 @@ async fn a_panic_of_the_store_in_slot_or_at_the_end_never_reaches_the_caller() {
     for at in ["slot", "slot, before its future"] {
         let store = Panicking::new();
         let quotas = StoredQuotas::new("fleet", store.clone());
-        let quotas = quotas.exact(ExactQuota::per_minute(300));
+        let quotas = quotas.fleet_quota(FleetQuota::per_minute(300));
         let (_, inner) = announcing(300, 60 * SECOND);
         let process = process_with(quotas, &inner, |b| b);
         store.panics_at(Some(at));
@@ -458,7 +458,7 @@ async fn a_panic_of_the_store_in_slot_or_at_the_end_never_reaches_the_caller() {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(process.told()[0], "the store panicked", "{at}");
         store.panics_at(Some("report, before its future"));
-        process.handle.give_back().await;
+        process.handle.release_reservations().await;
     }
 }
 

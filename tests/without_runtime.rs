@@ -17,7 +17,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     client_credentials::TokenError,
-    rate_limit_retry::{GaveUp, GiveUpReason, HoldTooLong, OwnLimit},
+    rate_limit_retry::{GaveUp, GiveUpReason, RateLimited, LocalLimit},
 };
 
 #[test]
@@ -51,14 +51,14 @@ fn a_request_that_would_have_to_wait_is_not_sent() {
     let (inner, calls) = answering(|_| std::future::ready(status_only(StatusCode::OK)));
     let paused = RateLimitRetryLayer::new();
     paused.handle().pause(&API.into(), 10 * SECOND);
-    let one = OwnLimit::per_second(1);
+    let one = LocalLimit::per_second(1);
     let limited = RateLimitRetryLayer::builder().limit(one).build();
     now(send(&limited.layer(inner.clone()), get("/"))).unwrap();
 
     for limits in [paused, limited] {
         let error = now(send(&limits.layer(inner.clone()), get("/"))).unwrap_err();
 
-        let error = error.downcast::<HoldTooLong>().unwrap();
+        let error = error.downcast::<RateLimited>().unwrap();
         assert!(error.to_string().contains("no tokio runtime"), "{error}");
     }
     assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 1);

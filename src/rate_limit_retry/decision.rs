@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::headers::{Advice, Signals};
+use super::headers::{RetryAdvice, RateLimitInfo};
 use crate::ErrorClass;
 
 /// Outcome of an attempt.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Ended<'a> {
+pub(crate) enum AttemptResult<'a> {
     /// The inner service failed with an error of this class.
     Error(ErrorClass),
     /// A response arrived, with this status and these rate-limit fields.
-    Response(StatusCode, &'a Signals),
+    Response(StatusCode, &'a RateLimitInfo),
 }
 
 /// Inputs of a decision.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct RetryContext<'a> {
     /// Outcome of the attempt.
-    pub(crate) ended: Ended<'a>,
+    pub(crate) result: AttemptResult<'a>,
     /// Whether the server rejected the request because of overload, and reported that by other means than the status.
     pub(crate) shed: bool,
     /// Number of the attempt that has just ended; 1 for the first.
@@ -30,7 +30,7 @@ pub(crate) struct Facts<'a> {
     /// Whether an outer layer retries the request. If so, this layer does not.
     pub(crate) nested: bool,
     /// Reason why an inner layer gave up, if it did.
-    pub(crate) given_up: Option<GiveUpReason>,
+    pub(crate) inner_reason: Option<GiveUpReason>,
     /// Whether no wait helps, according to `permanent_if`.
     pub(crate) permanent: bool,
     /// Whether a complete copy of the request is available.
@@ -42,14 +42,14 @@ pub(crate) struct Facts<'a> {
     /// Backoff after a transient failure.
     pub(crate) backoff: Duration,
     /// Upper bound on the time that draining the response takes.
-    pub(crate) drained_for: Duration,
+    pub(crate) max_drain: Duration,
     /// Time left until the caller's deadline; `None` without a deadline.
-    pub(crate) left: Option<Duration>,
+    pub(crate) time_left: Option<Duration>,
 }
 
 /// Limits that the caller sets on retries.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy {
+pub(crate) struct RetryConfig {
     /// Maximum number of retries of one request.
     pub(crate) max_retries: u32,
     /// Maximum length of a single wait.
@@ -88,9 +88,9 @@ pub(crate) enum Decision {
     /// Return the outcome to the caller although a retry might have helped.
     GiveUp(GiveUpReason),
     /// Retry when the partition's hold ends.
-    AfterHold,
+    RetryAfterHold,
     /// Retry after this wait. Charged to the retry budget (`FaultBudget`).
-    AfterFault(Duration),
+    RetryAfterBackoff(Duration),
 }
 
 /// Reason why a request was not retried although its failure might be temporary.
@@ -130,7 +130,7 @@ pub enum GiveUpReason {
     /// No wait restores the quota, according to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
     Permanent,
     /// The server advises against a retry.
-    Refused,
+    DoNotRetry,
     /// The request was already retried [`max_retries`](super::RateLimitRetryLayerBuilder::max_retries) times.
     Retries,
     /// The wait would have exceeded [`max_wait`](super::RateLimitRetryLayerBuilder::max_wait), or 24 h.
@@ -149,7 +149,7 @@ impl GiveUpReason {
             Self::NoRuntime => "no_runtime",
             Self::NotIdempotent => "not_idempotent",
             Self::Permanent => "permanent",
-            Self::Refused => "refused",
+            Self::DoNotRetry => "refused",
             Self::Retries => "retries",
             Self::Wait => "wait",
         }
@@ -160,15 +160,15 @@ impl GiveUpReason {
     fn binds_outer_layers(self) -> bool {
         matches!(
             self,
-            Self::Budget | Self::Permanent | Self::Refused | Self::Retries
+            Self::Budget | Self::Permanent | Self::DoNotRetry | Self::Retries
         )
     }
 }
 
-impl Facts<'_> {
+impl RetryContext<'_> {
     /// Returns whether the server may have processed the attempt; `false` if the outcome is final.
-    pub(crate) fn is_perhaps_processed(&self) -> bool {
-        self.consequence().is_some_and(|c| !c.unprocessed)
+    pub(crate) fn is_possibly_processed(&self) -> bool {
+        self.classify().is_some_and(|c| !c.unprocessed)
     }
 
     /// Classifies the outcome. Returns `None` if the outcome is final.
@@ -184,37 +184,37 @@ impl Facts<'_> {
     /// | 413 with a wait | no | yes |
     /// | 502, 503, 504, 529 | no | no |
     /// | any other response | final | |
-    fn consequence(&self) -> Option<Consequence> {
-        let (throttled, unprocessed) = match self.ended {
-            Ended::Error(ErrorClass::Final) => return None,
+    fn classify(&self) -> Option<Classification> {
+        let (throttled, unprocessed) = match self.result {
+            AttemptResult::Error(ErrorClass::Final) => return None,
             // `ENHANCE_YOUR_CALM` (RFC 9113 §7) throttles like a 429.
-            Ended::Error(class) => (self.shed, class == ErrorClass::NotSent),
+            AttemptResult::Error(class) => (self.shed, class == ErrorClass::NotSent),
             // A retry with the same credential would fail the same way, whatever else the response says.
-            Ended::Response(
+            AttemptResult::Response(
                 StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED,
                 _,
             ) => return None,
             // A server sheds load before it processes the request.
-            Ended::Response(..) if self.shed => (true, true),
+            AttemptResult::Response(..) if self.shed => (true, true),
             // Throttled. Not every throttling status guarantees that nothing was processed.
-            Ended::Response(status, signals) if signals.is_throttle(status) => {
-                (true, is_refusal(status) || is_asked_for(signals))
+            AttemptResult::Response(status, signals) if signals.is_throttle(status) => {
+                (true, is_rejection(status) || is_retry_advised(signals))
             }
             // The server's advice takes precedence over the status.
-            Ended::Response(status, signals) if is_error(status) && is_asked_for(signals) => {
+            AttemptResult::Response(status, signals) if is_error_status(status) && is_retry_advised(signals) => {
                 (false, true)
             }
             // Temporary if there is a `Retry-After` (RFC 9110 §15.5.14); the request was not processed.
-            Ended::Response(StatusCode::PAYLOAD_TOO_LARGE, signals)
+            AttemptResult::Response(StatusCode::PAYLOAD_TOO_LARGE, signals)
                 if signals.retry_after.is_some() =>
             {
                 (false, true)
             }
             // A transient failure: the request may have been processed.
-            Ended::Response(status, _) if is_fault(status) => (false, false),
-            Ended::Response(..) => return None,
+            AttemptResult::Response(status, _) if is_transient(status) => (false, false),
+            AttemptResult::Response(..) => return None,
         };
-        Some(Consequence {
+        Some(Classification {
             throttled,
             unprocessed,
         })
@@ -223,7 +223,7 @@ impl Facts<'_> {
 
 /// Classification of an outcome that is not final.
 #[derive(Clone, Copy, Debug)]
-struct Consequence {
+struct Classification {
     /// Whether the request was throttled: a retry waits for the partition's hold, not for a backoff.
     throttled: bool,
     /// Whether the server certainly did not process the request, so that every method may be retried.
@@ -236,25 +236,25 @@ struct Consequence {
 /// backoff, or for the wait that the server asked for if that is longer.
 ///
 /// If several reasons to give up apply, the first in the order of the code is reported.
-pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
-    let Some(Consequence {
+pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision {
+    let Some(Classification {
         throttled,
         unprocessed,
-    }) = facts.consequence()
+    }) = facts.classify()
     else {
         return Decision::Return;
     };
     let idempotent = facts.method == MethodClass::Idempotent;
     // With an error, "unprocessed" means that the request never left the process. Sending it is then the first send,
     // which `idempotent_only` allows.
-    let not_sent = matches!(facts.ended, Ended::Error(_));
+    let not_sent = matches!(facts.result, AttemptResult::Error(_));
     let allowed = idempotent || unprocessed && (not_sent || !policy.idempotent_only);
-    let (asked, refused) = match facts.ended {
-        Ended::Response(_, signals) => (
+    let (asked, refused) = match facts.result {
+        AttemptResult::Response(_, signals) => (
             signals.retry_after,
-            signals.advice == Some(Advice::DoNotRetry),
+            signals.advice == Some(RetryAdvice::DoNotRetry),
         ),
-        Ended::Error(_) => (None, false),
+        AttemptResult::Error(_) => (None, false),
     };
     // The wait that the server asked for is a lower bound in both cases.
     let wait = if throttled {
@@ -262,14 +262,14 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
     } else {
         asked.unwrap_or_default().max(facts.backoff)
     };
-    let bound = facts.given_up.filter(|reason| reason.binds_outer_layers());
+    let bound = facts.inner_reason.filter(|reason| reason.binds_outer_layers());
     // First the reasons for which a retry is pointless, then those for which it is not allowed, then those for which
     // it is not possible in time. A retry by two nested layers would multiply the number of sends. The response is
     // drained during the wait, so the longer of the two has to end before the deadline.
     let reason = if facts.permanent {
         GiveUpReason::Permanent
     } else if refused {
-        GiveUpReason::Refused
+        GiveUpReason::DoNotRetry
     } else if let Some(reason) = bound {
         reason
     } else if facts.nested {
@@ -282,35 +282,35 @@ pub(crate) fn decide(facts: &Facts<'_>, policy: &Policy) -> Decision {
         GiveUpReason::Retries
     } else if !facts.has_runtime {
         GiveUpReason::NoRuntime
-    } else if wait > policy.max_wait.min(LONGEST_WAIT) {
+    } else if wait > policy.max_wait.min(MAX_WAIT) {
         GiveUpReason::Wait
     } else if facts
-        .left
-        .is_some_and(|left| wait.max(facts.drained_for) >= left)
+        .time_left
+        .is_some_and(|left| wait.max(facts.max_drain) >= left)
     {
         GiveUpReason::Deadline
     } else if throttled {
-        return Decision::AfterHold;
+        return Decision::RetryAfterHold;
     } else {
-        return Decision::AfterFault(wait);
+        return Decision::RetryAfterBackoff(wait);
     };
     Decision::GiveUp(reason)
 }
 
 /// Returns whether the server advises a retry.
-fn is_asked_for(signals: &Signals) -> bool {
-    signals.advice == Some(Advice::Retry)
+fn is_retry_advised(signals: &RateLimitInfo) -> bool {
+    signals.advice == Some(RetryAdvice::Retry)
 }
 
 /// Returns whether the status is 4xx or 5xx.
-fn is_error(status: StatusCode) -> bool {
+fn is_error_status(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
 /// Returns whether a throttling status by itself means that the request was not processed.
 ///
 /// After other statuses, retries follow the rules for transient failures: some servers send them while processing.
-fn is_refusal(status: StatusCode) -> bool {
+fn is_rejection(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::FORBIDDEN | StatusCode::IM_A_TEAPOT
@@ -321,7 +321,7 @@ fn is_refusal(status: StatusCode) -> bool {
 ///
 /// Excludes 409, because the caller has to resolve the conflict (RFC 9110 §15.5.10). Excludes 421, which may be
 /// retried over another connection only (§15.5.20): a service over a connection pool cannot request that.
-fn is_fault(status: StatusCode) -> bool {
+fn is_transient(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
@@ -332,7 +332,7 @@ fn is_fault(status: StatusCode) -> bool {
 const OVERLOADED: u16 = 529;
 
 /// Maximum length of a single wait, even if `max_wait` is longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ impl FastPath {
     /// Does nothing if the gate reports no openness for the keys, or if the lock is taken.
     #[cold]
     pub(super) fn remember(&self, gate: &Gate, uri: &Uri, named: bool, call: &Call) {
-        let Some(openness) = gate.openness(&call.keys) else {
+        let Some(openness) = gate.fast_path_flag(&call.keys) else {
             return;
         };
         // If the lock is taken, the next request of the shard tries again.

@@ -44,7 +44,7 @@ impl PartitionKey {
     }
 
     /// Returns the key for the origin of `uri` and the credential's name. All URIs without a host share one origin.
-    pub(crate) fn of_origin(uri: &Uri, credential: Option<&str>) -> Self {
+    pub(crate) fn for_origin(uri: &Uri, credential: Option<&str>) -> Self {
         // A URI without a valid origin maps to the empty string.
         let origin = Origin::of(uri).map_or_else(String::new, |origin| origin.to_string());
         Self(match credential {

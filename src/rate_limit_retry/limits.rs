@@ -23,31 +23,31 @@ use super::PartitionKey;
 /// # drop(layer);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct OwnLimit {
+pub struct LocalLimit {
     /// Maximum number of requests per period.
     pub(super) rate: Option<(u32, Duration)>,
     /// Maximum number of requests that may be sent together; `None` for all of a period.
     pub(super) burst: Option<u32>,
     /// Maximum number of requests in flight.
-    pub(super) at_once: Option<u32>,
+    pub(super) max_concurrency: Option<u32>,
     /// Whether the limit that the server announces replaces this one.
-    pub(super) until_told: bool,
+    pub(super) until_announced: bool,
 }
 
-impl OwnLimit {
+impl LocalLimit {
     /// No limit.
     const UNLIMITED: Self = Self {
         rate: None,
         burst: None,
-        at_once: None,
-        until_told: false,
+        max_concurrency: None,
+        until_announced: false,
     };
 
     /// Allows at most `requests` in any `period`. Minimum: 1 request, 1 ms.
     #[must_use]
     pub const fn per(requests: u32, period: Duration) -> Self {
         Self {
-            rate: Some(some_per(requests, period)),
+            rate: Some(clamp_rate(requests, period)),
             ..Self::UNLIMITED
         }
     }
@@ -73,7 +73,7 @@ impl OwnLimit {
     /// Allows at most `requests` (at least 1) in flight at the same time, at any rate.
     #[must_use]
     pub const fn in_flight(requests: u32) -> Self {
-        Self::UNLIMITED.at_once(requests)
+        Self::UNLIMITED.max_concurrency(requests)
     }
 
     /// Spaces requests evenly, allowing bursts of up to `requests` (at least 1). Default: the requests of a whole
@@ -86,20 +86,20 @@ impl OwnLimit {
 
     /// Allows at most `requests` (at least 1) in flight at the same time. Default: no limit.
     #[must_use]
-    pub const fn at_once(mut self, requests: u32) -> Self {
-        self.at_once = Some(at_least_one(requests));
+    pub const fn max_concurrency(mut self, requests: u32) -> Self {
+        self.max_concurrency = Some(at_least_one(requests));
         self
     }
 
     /// Marks a documented limit, which the server's announced limit replaces.
-    const fn until_told(mut self) -> Self {
-        self.until_told = true;
+    const fn until_announced(mut self) -> Self {
+        self.until_announced = true;
         self
     }
 }
 
 /// Raises the number of requests to at least 1 and the period to at least 1 ms.
-pub(super) const fn some_per(requests: u32, period: Duration) -> (u32, Duration) {
+pub(super) const fn clamp_rate(requests: u32, period: Duration) -> (u32, Duration) {
     let period = if period.as_millis() == 0 {
         Duration::from_millis(1)
     } else {
@@ -115,17 +115,17 @@ pub(super) const fn at_least_one(requests: u32) -> u32 {
 
 /// The configured limits of one layer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OwnLimits {
+pub(crate) struct LocalLimits {
     /// Limit of each partition that has no entry in `of`.
-    pub(super) each: Option<OwnLimit>,
+    pub(super) default: Option<LocalLimit>,
     /// Limits of individual partitions.
-    pub(super) of: HashMap<PartitionKey, OwnLimit>,
+    pub(super) by_partition: HashMap<PartitionKey, LocalLimit>,
 }
 
-impl OwnLimits {
+impl LocalLimits {
     /// Returns the limit of a partition.
-    pub(super) fn get(&self, key: &PartitionKey) -> Option<OwnLimit> {
-        self.of.get(key).copied().or(self.each)
+    pub(super) fn get(&self, key: &PartitionKey) -> Option<LocalLimit> {
+        self.by_partition.get(key).copied().or(self.default)
     }
 }
 
@@ -145,7 +145,7 @@ pub struct Preset {
     /// Derives the partition keys of a request.
     pub(super) keys: fn(&Parts) -> Vec<PartitionKey>,
     /// Limits by the name of the partition.
-    pub(super) limits: &'static [(&'static str, OwnLimit)],
+    pub(super) limits: &'static [(&'static str, LocalLimit)],
 }
 
 impl Preset {
@@ -156,11 +156,11 @@ impl Preset {
     pub const DIDIT: Self = Self {
         keys: didit,
         limits: &[
-            ("didit GET", OwnLimit::per_minute(300).until_told()),
-            ("didit write", OwnLimit::per_minute(300).until_told()),
-            ("didit new session", OwnLimit::per_minute(600).until_told()),
-            ("didit decision", OwnLimit::per_minute(100).until_told()),
-            ("didit PDF", OwnLimit::per_minute(50).until_told()),
+            ("didit GET", LocalLimit::per_minute(300).until_announced()),
+            ("didit write", LocalLimit::per_minute(300).until_announced()),
+            ("didit new session", LocalLimit::per_minute(600).until_announced()),
+            ("didit decision", LocalLimit::per_minute(100).until_announced()),
+            ("didit PDF", LocalLimit::per_minute(50).until_announced()),
         ],
     };
 }

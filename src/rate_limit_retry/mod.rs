@@ -49,31 +49,31 @@ mod service;
 mod store;
 
 #[cfg(feature = "test-util")]
-pub(crate) use self::store::Ledger;
+pub(crate) use self::store::MemoryQuota;
 #[cfg(feature = "redis")]
 pub use self::store::RedisQuotaStore;
 pub use self::{
     builder::RateLimitRetryLayerBuilder,
     decision::GiveUpReason,
-    error::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
+    error::{DeadlineExceeded, RateLimited, QueueFull},
     event::{GaveUp, RateLimitEvent},
     handle::{QuotaHandle, QuotaStatus},
     key::PartitionKey,
     layer::RateLimitRetryLayer,
-    limits::{OwnLimit, Preset},
-    peek::{BodyStart, PeekBody, PeekBodyLayer, PeekFuture},
-    permanent::Refusal,
+    limits::{LocalLimit, Preset},
+    peek::{BodyPrefix, PeekBody, PeekBodyLayer, PeekBodyFuture},
+    permanent::ErrorResponse,
     quota::Release,
     route::UnavailableScope,
     service::{RateLimitRetry, ResponseFuture},
     store::{
-        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot,
-        StoredQuotas, ToldQuota,
+        FleetQuota, ProcessId, QuotaReport, QuotaStore, QuotaSnapshot, SharedWindow, Reservation,
+        StoredQuotas, AnnouncedQuota,
     },
 };
 pub(crate) use self::{
     event::RateLimitEvents,
-    gate::{Admission, Ticket},
+    gate::{Admission, Permit},
     limiter::{Call, Limiter},
     policy::{Begun, LimitPolicy},
 };

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use http::{Extensions, HeaderMap, Response, StatusCode};
 
-use super::BodyStart;
+use super::BodyPrefix;
 
 /// An error response, as passed to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
 ///
@@ -26,13 +26,13 @@ use super::BodyStart;
 /// # drop(layer);
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Refusal<'a> {
+pub struct ErrorResponse<'a> {
     status: StatusCode,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
 }
 
-impl<'a> Refusal<'a> {
+impl<'a> ErrorResponse<'a> {
     /// Borrows the head of `response`.
     pub(super) fn of<B>(response: &'a Response<B>) -> Self {
         Self {
@@ -63,30 +63,30 @@ impl<'a> Refusal<'a> {
     /// Returns the beginning of the body; empty without a [`PeekBodyLayer`](super::PeekBodyLayer) below this layer.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
-        let start = self.extensions.get::<BodyStart>();
-        start.map_or(&[], BodyStart::as_bytes)
+        let start = self.extensions.get::<BodyPrefix>();
+        start.map_or(&[], BodyPrefix::as_bytes)
     }
 }
 
 /// The user's predicate for permanent errors. Default: no error is permanent.
 #[derive(Clone, Default)]
-pub(crate) struct Permanence(Option<Arc<dyn Fn(&Refusal<'_>) -> bool + Send + Sync>>);
+pub(crate) struct PermanentErrors(Option<Arc<dyn Fn(&ErrorResponse<'_>) -> bool + Send + Sync>>);
 
-impl Permanence {
+impl PermanentErrors {
     /// Wraps the user's predicate.
-    pub(super) fn new(is: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static) -> Self {
+    pub(super) fn new(is: impl Fn(&ErrorResponse<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(is)))
     }
 
     /// Returns whether the response is permanent. The predicate is called for 4xx and 5xx only.
-    pub(super) fn is(&self, refusal: &Refusal<'_>) -> bool {
+    pub(super) fn matches(&self, refusal: &ErrorResponse<'_>) -> bool {
         let status = refusal.status();
         let error = status.is_client_error() || status.is_server_error();
         error && self.0.as_ref().is_some_and(|is| is(refusal))
     }
 }
 
-impl fmt::Debug for Permanence {
+impl fmt::Debug for PermanentErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Permanence")
     }

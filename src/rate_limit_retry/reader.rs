@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{
     PartitionKey,
-    headers::{Profile, Signals, Skew, may_speak, read, read_at},
+    headers::{HeaderProfile, RateLimitInfo, ClockSkew, has_limit_fields, read, read_at},
 };
 use crate::sync::{Mutex, lock};
 
@@ -22,16 +22,16 @@ use crate::sync::{Mutex, lock};
 /// Every call whose response has fields about limits reads and updates the skew. A skew that is slightly out of date
 /// is as accurate as the latest one.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct HeaderReader {
     /// The user's header profile.
-    profile: Option<Box<dyn Profile>>,
+    profile: Option<Box<dyn HeaderProfile>>,
     /// Clock skew by partition. Bounded by [`MOST_PARTITIONS`].
-    skews: Mutex<HashMap<PartitionKey, Skew>>,
+    skews: Mutex<HashMap<PartitionKey, ClockSkew>>,
 }
 
-impl Reader {
+impl HeaderReader {
     /// Creates a reader without known skews.
-    pub(crate) fn new(profile: Option<Box<dyn Profile>>) -> Self {
+    pub(crate) fn new(profile: Option<Box<dyn HeaderProfile>>) -> Self {
         Self {
             profile,
             skews: Mutex::default(),
@@ -59,24 +59,24 @@ impl Reader {
         status: StatusCode,
         headers: &HeaderMap,
         now: SystemTime,
-    ) -> Signals {
+    ) -> RateLimitInfo {
         let profile = self.profile.as_deref();
         // Most responses end here: the names are scanned, and no lock is taken.
-        if profile.is_none() && !may_speak(headers) {
+        if profile.is_none() && !has_limit_fields(headers) {
             return read(status, headers, now);
         }
         let Some(key) = keys.first() else {
-            return read_at(profile, status, headers, Skew::default().server_time(now));
+            return read_at(profile, status, headers, ClockSkew::default().server_time(now));
         };
         // The lock covers only this block: the fields are read after it is released.
         let skew = {
             let mut skews = lock(&self.skews);
             let known = skews.get(key).copied().unwrap_or_default();
             let mut skew = known;
-            skew.learn(headers, now);
+            skew.observe(headers, now);
             // A write only if the estimate has changed.
             if skew != known {
-                if skews.len() >= MOST_PARTITIONS {
+                if skews.len() >= MAX_SKEWS {
                     skews.clear();
                 }
                 skews.insert(key.clone(), skew);
@@ -88,4 +88,4 @@ impl Reader {
 }
 
 /// Maximum number of partitions whose clock skew is kept. When it is reached, all are discarded and measured again.
-const MOST_PARTITIONS: usize = 10_000;
+const MAX_SKEWS: usize = 10_000;

@@ -72,7 +72,7 @@ async fn a_server_that_asks_for_calm_is_left_alone_for_a_while() {
             let moment = Duration::from_millis(1);
             let limits = RateLimitRetryLayer::builder()
                 .backoff(Backoff::new(moment, moment))
-                .cold_hold(Duration::from_millis(50))
+                .initial_window_timeout(Duration::from_millis(50))
                 .on_event(move |event| {
                     if let RateLimitEvent::Throttled { held_for, .. } = event {
                         log.lock().unwrap().push(*held_for);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use tower_m2m::rate_limit_retry::headers::{Advice, Field, Limit, Profile, read_with};
+use tower_m2m::rate_limit_retry::headers::{RetryAdvice, Field, Limit, HeaderProfile, read_with};
 
 use super::{headers, now, signals, words};
 
@@ -126,7 +126,7 @@ fn a_profile_says_what_a_field_means_and_what_it_leaves_out() {
     #[derive(Debug)]
     struct Acme;
 
-    impl Profile for Acme {
+    impl HeaderProfile for Acme {
         fn field(&self, name: &str) -> Option<Field> {
             (name == "x-ratelimit-reset").then_some(Field::Ignored)
         }
@@ -137,14 +137,14 @@ fn a_profile_says_what_a_field_means_and_what_it_leaves_out() {
     }
 
     let lines = ["X-RateLimit-Remaining: 3", "X-RateLimit-Reset: 5"];
-    let of = |profile: &dyn Profile| {
+    let of = |profile: &dyn HeaderProfile| {
         let signals = read_with(profile, StatusCode::OK, &headers(&lines), now());
         signals.limits.iter().map(words).collect::<Vec<_>>()
     };
     #[derive(Debug)]
     struct Silent;
 
-    impl Profile for Silent {}
+    impl HeaderProfile for Silent {}
 
     assert_eq!(of(&Acme), ["3 left in 60s"]);
     assert_eq!(of(&Silent), ["3 left reset 5s"]);
@@ -160,18 +160,18 @@ fn a_teapot_refuses_everything() {
 #[test]
 fn flags_say_outright_what_to_do() {
     for (line, expected) in [
-        ("x-should-retry: true", Some(Advice::Retry)),
-        ("x-should-retry: False", Some(Advice::DoNotRetry)),
-        ("stripe-should-retry: true", Some(Advice::Retry)),
+        ("x-should-retry: true", Some(RetryAdvice::Retry)),
+        ("x-should-retry: False", Some(RetryAdvice::DoNotRetry)),
+        ("stripe-should-retry: true", Some(RetryAdvice::Retry)),
         ("x-should-retry: perhaps", None),
         ("x-envoy-ratelimited: true", None),
-        ("grpc-retry-pushback-ms: -1", Some(Advice::DoNotRetry)),
+        ("grpc-retry-pushback-ms: -1", Some(RetryAdvice::DoNotRetry)),
         ("grpc-retry-pushback-ms: 100", None),
     ] {
         assert_eq!(signals(503, &[line]).advice, expected, "{line}");
     }
     let both = ["x-should-retry: false", "stripe-should-retry: true"];
-    assert_eq!(signals(409, &both).advice, Some(Advice::DoNotRetry));
+    assert_eq!(signals(409, &both).advice, Some(RetryAdvice::DoNotRetry));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proptest::prelude::*;
-use tower_m2m::rate_limit_retry::headers::{Skew, Vendor, read, read_with};
+use tower_m2m::rate_limit_retry::headers::{ClockSkew, Vendor, read, read_with};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
@@ -24,9 +24,9 @@ proptest! {
         }
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.into());
         let status = StatusCode::from_u16(status).unwrap();
-        let mut skew = Skew::default();
+        let mut skew = ClockSkew::default();
 
-        skew.learn(&headers, now);
+        skew.observe(&headers, now);
         let _server_time = skew.server_time(now);
         for signals in [read(status, &headers, now), read_with(&Vendor::PRISJAKT, status, &headers, now)] {
             prop_assert!(signals.retry_after <= LONGEST);

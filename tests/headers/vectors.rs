@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
-use tower_m2m::rate_limit_retry::headers::{Advice, Signals, Vendor, read_with};
+use tower_m2m::rate_limit_retry::headers::{RetryAdvice, RateLimitInfo, Vendor, read_with};
 
 use super::{headers, now, signals, words};
 
@@ -116,7 +116,7 @@ fn mistake(vector: &Vector) -> Result<(), String> {
         "give_up_if_over_cap" | "redirect_wait" => waits && found.advice.is_none(),
         "global_stop" => waits && found.global && found.is_throttle(status),
         "no_retry" => found.retry_after.is_none() && !found.is_throttle(status),
-        "do_not_retry" => found.advice == Some(Advice::DoNotRetry),
+        "do_not_retry" => found.advice == Some(RetryAdvice::DoNotRetry),
         // Envoy's own retries do not repeat it; for a client it is a refusal like any other.
         "do_not_retry_by_default" => found.advice.is_none(),
         "quota" => found.retry_after.is_none() && !found.limits.is_empty(),
@@ -143,7 +143,7 @@ fn mistake(vector: &Vector) -> Result<(), String> {
     }
 }
 
-fn read_as(vendor: Vendor, vector: &Vector) -> Signals {
+fn read_as(vendor: Vendor, vector: &Vector) -> RateLimitInfo {
     let lines: Vec<&str> = vector.headers.iter().map(String::as_str).collect();
     let status = StatusCode::from_u16(vector.status).unwrap();
     read_with(&vendor, status, &headers(&lines), now())

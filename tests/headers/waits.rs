@@ -12,7 +12,7 @@ use http_body_util::Full;
 use proptest::prelude::*;
 use tokio::{runtime::Builder, time::Instant};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::HoldTooLong};
+use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::RateLimited};
 
 use super::properties::{name, value};
 
@@ -57,7 +57,7 @@ async fn waits(status: StatusCode, headers: HeaderMap) {
         // One wait before the first attempt, and one between the two.
         assert!(began.elapsed() <= 2 * LONGEST + LONGEST / 100);
         if let Err(error) = outcome {
-            assert!(error.is::<HoldTooLong>(), "{error}");
+            assert!(error.is::<RateLimited>(), "{error}");
         }
     }
 }

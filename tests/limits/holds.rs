@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_m2m::{
     Attempts, Clock, RateLimitRetryLayer,
-    rate_limit_retry::{GaveUp, GiveUpReason, HoldTooLong, RateLimitEvent},
+    rate_limit_retry::{GaveUp, GiveUpReason, RateLimited, RateLimitEvent},
 };
 
 use crate::{
@@ -159,7 +159,7 @@ async fn a_caller_who_meets_a_hold_beyond_max_wait_is_told_until_when() {
     let layer = RateLimitRetryLayer::builder()
         .max_wait(30 * SECOND)
         .on_event(move |event| {
-            let not_sent = matches!(event, RateLimitEvent::NotSent { .. });
+            let not_sent = matches!(event, RateLimitEvent::Rejected { .. });
             counter.fetch_add(usize::from(not_sent), SeqCst);
         })
         .build();
@@ -168,8 +168,8 @@ async fn a_caller_who_meets_a_hold_beyond_max_wait_is_told_until_when() {
 
     let error = send(&service, get("/")).await.unwrap_err();
 
-    let hold = error.downcast::<HoldTooLong>().unwrap();
-    assert!((60..=64).contains(&hold.wait().as_secs()), "{hold}");
+    let hold = error.downcast::<RateLimited>().unwrap();
+    assert!((60..=64).contains(&hold.retry_after().as_secs()), "{hold}");
     assert_eq!(arrivals.lock().unwrap().len(), 1);
     assert_eq!(layer.handle().status()[0].in_flight, 0);
     assert_eq!(told.load(SeqCst), 1);

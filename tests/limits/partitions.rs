@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{HoldTooLong, PartitionKey},
+    rate_limit_retry::{RateLimited, PartitionKey},
 };
 
 use crate::{
@@ -111,7 +111,7 @@ async fn one_partitions_hold_is_not_anothers() {
     let same = send(&service, get("/limited")).await;
 
     assert_eq!(other.status(), StatusCode::OK);
-    assert!(same.unwrap_err().is::<HoldTooLong>());
+    assert!(same.unwrap_err().is::<RateLimited>());
 }
 
 #[tokio::test(start_paused = true)]

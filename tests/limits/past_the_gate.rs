@@ -13,7 +13,7 @@ use tower_m2m::{
     M2mLayer, RateLimitRetryLayer,
     rate_limit_retry::{
         PartitionKey, StoredQuotas,
-        headers::{Field, Profile},
+        headers::{Field, HeaderProfile},
     },
     test_util::MemoryQuotaStore,
 };
@@ -136,7 +136,7 @@ async fn a_vendors_own_field_is_read() {
     #[derive(Debug)]
     struct Acme;
 
-    impl Profile for Acme {
+    impl HeaderProfile for Acme {
         fn field(&self, name: &str) -> Option<Field> {
             match name {
                 "acme-left" => Some(Field::Remaining),

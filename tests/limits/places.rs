@@ -80,7 +80,7 @@ async fn who_was_refused_without_a_hint_looks_again_after_somebody_else() {
         status_only(StatusCode::TOO_MANY_REQUESTS)
     });
 
-    let limits = RateLimitRetryLayer::builder().cold_burst(1).build();
+    let limits = RateLimitRetryLayer::builder().initial_window(1).build();
     one_after_another(&limits.layer(inner)).await;
 
     assert_eq!(order(&arrivals), "/a/b/a");

@@ -13,7 +13,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     grpc::GrpcStatusLayer,
-    rate_limit_retry::{BodyStart, PartitionKey, PeekBodyLayer},
+    rate_limit_retry::{BodyPrefix, PartitionKey, PeekBodyLayer},
 };
 
 use crate::support::{Body, Inner, Source, answering, get, layer, status_only};
@@ -22,7 +22,7 @@ use crate::support::{Body, Inner, Source, answering, get, layer, status_only};
 async fn layers_services_and_futures_show_their_names() {
     let limits = RateLimitRetryLayer::builder()
         .partition_by(|_| PartitionKey::new("one"))
-        .permanent_if(|_| false)
+        .is_permanent(|_| false)
         .build();
     let both = M2mLayer::new(limits.clone(), layer(&Source::default()).build());
     for (name, shown) in [
@@ -51,7 +51,7 @@ async fn a_body_that_never_ends_and_never_waits_is_not_read_for_ever() {
 
     let response = PeekBodyLayer::new().layer(http).oneshot(get("/")).await;
 
-    let start = response.unwrap().extensions().get::<BodyStart>().cloned();
+    let start = response.unwrap().extensions().get::<BodyPrefix>().cloned();
     assert_eq!(start.unwrap().as_bytes(), b"");
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     Clock, RateLimitRetryLayer, SystemClock,
-    rate_limit_retry::{HoldTooLong, OwnLimit},
+    rate_limit_retry::{RateLimited, LocalLimit},
 };
 
 use crate::{
@@ -44,7 +44,7 @@ async fn a_waiter_fails_at_once_when_a_hold_outlasts_its_time() {
 
     for caller in waiting {
         let error = caller.await.unwrap().unwrap_err();
-        let wait = error.downcast::<HoldTooLong>().unwrap().wait();
+        let wait = error.downcast::<RateLimited>().unwrap().retry_after();
         assert!(wait >= 3000 * SECOND && wait < 3001 * SECOND, "{wait:?}");
         assert_eq!(began.elapsed(), 10 * SECOND);
     }
@@ -90,7 +90,7 @@ async fn a_waiter_that_is_not_polled_does_not_keep_the_only_place() {
         status_only(StatusCode::OK)
     });
     let layer = RateLimitRetryLayer::builder()
-        .limit(OwnLimit::in_flight(1))
+        .limit(LocalLimit::in_flight(1))
         .build();
     let service = layer.layer(inner);
     let first = spawn(&service, get("/"));
@@ -115,8 +115,8 @@ async fn a_hold_ends_while_the_machine_is_suspended() {
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 429);
     sleep(2 * SECOND).await;
     let error = send(&service, get("/")).await.unwrap_err();
-    let error = error.downcast::<HoldTooLong>().unwrap();
-    assert!(error.wait() > 2990 * SECOND);
+    let error = error.downcast::<RateLimited>().unwrap();
+    assert!(error.retry_after() > 2990 * SECOND);
 
     clock.asleep(3001 * SECOND);
 
@@ -156,16 +156,16 @@ async fn after_a_suspension_the_time_of_a_hold_is_right() {
     clock.asleep(1000 * SECOND);
 
     let error = send(&service, get("/")).await.unwrap_err();
-    let error = error.downcast::<HoldTooLong>().unwrap();
+    let error = error.downcast::<RateLimited>().unwrap();
     let left = 2000 * SECOND..2001 * SECOND;
-    assert!(left.contains(&error.wait()), "{:?}", error.wait());
+    assert!(left.contains(&error.retry_after()), "{:?}", error.retry_after());
     // By the caller's clock.
     let until = error.until() - Instant::now();
     assert!(left.contains(&until), "{until:?}");
     // A wall clock that is set back changes nothing.
     clock.set_back(1500 * SECOND);
     let error = send(&service, get("/")).await.unwrap_err();
-    let wait = error.downcast::<HoldTooLong>().unwrap().wait();
+    let wait = error.downcast::<RateLimited>().unwrap().retry_after();
     assert!(left.contains(&wait), "{wait:?}");
 }
 

@@ -14,7 +14,7 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     ErrorClass, RateLimitRetryLayer,
-    rate_limit_retry::{PartitionKey, RateLimitEvent, TooManyWaiting},
+    rate_limit_retry::{PartitionKey, RateLimitEvent, QueueFull},
 };
 
 use super::{
@@ -52,7 +52,7 @@ async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_wh
     let layer = RateLimitRetryLayer::builder()
         .max_waiting(3)
         .on_event(move |event: &RateLimitEvent<'_>| {
-            if let RateLimitEvent::NotSent {
+            if let RateLimitEvent::Rejected {
                 partition,
                 held_for,
                 ..
@@ -76,7 +76,7 @@ async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_wh
     let error = send(&service, get("/")).await.unwrap_err();
 
     assert_eq!(start.elapsed(), SECOND);
-    let error = error.downcast::<TooManyWaiting>().unwrap();
+    let error = error.downcast::<QueueFull>().unwrap();
     assert_eq!(error.partition(), &PartitionKey::new(API));
     assert_eq!(ErrorClass::of(&*error), ErrorClass::Final);
     assert_eq!(

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{GaveUp, HoldTooLong},
+    rate_limit_retry::{GaveUp, RateLimited},
 };
 
 use crate::support::{Body, Client, Inner, SECOND, answering, get, post, send, spawn};
@@ -153,7 +153,7 @@ async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
 
     for _ in 0..200 {
         let error = send(&service, get("/")).await.unwrap_err();
-        let wait = error.downcast::<HoldTooLong>().unwrap().wait();
+        let wait = error.downcast::<RateLimited>().unwrap().retry_after();
         assert!(wait > 3500 * SECOND, "{wait:?}");
     }
     sleep(3601 * SECOND).await;
@@ -201,7 +201,7 @@ async fn a_daily_limit_without_a_retry_after_is_asked_once() {
 
         for _ in 0..20 {
             let error = send(&service, post("/")).await.unwrap_err();
-            assert!(error.downcast::<HoldTooLong>().is_ok());
+            assert!(error.downcast::<RateLimited>().is_ok());
         }
 
         assert_eq!(calls.load(SeqCst), 1);

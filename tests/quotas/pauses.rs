@@ -11,7 +11,7 @@ use std::{
 use http::StatusCode;
 use tokio::time::{Instant, sleep};
 use tower::Layer;
-use tower_m2m::rate_limit_retry::{HoldTooLong, PartitionKey, RateLimitEvent};
+use tower_m2m::rate_limit_retry::{RateLimited, PartitionKey, RateLimitEvent};
 
 use crate::{
     support::{SECOND, answering, get, send, spawn, status_only},
@@ -49,7 +49,7 @@ async fn a_pause_holds_everybody_and_can_be_ended_or_replaced() {
     handle.pause(&a, 601 * SECOND);
     let error = send(&service, get("/a")).await.unwrap_err();
     assert_eq!(
-        error.downcast::<HoldTooLong>().unwrap().wait(),
+        error.downcast::<RateLimited>().unwrap().retry_after(),
         601 * SECOND
     );
 }
@@ -83,7 +83,7 @@ async fn a_waiter_is_told_at_once_when_it_could_go_if_that_is_too_late() {
 
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!(
-        error.downcast::<HoldTooLong>().unwrap().wait(),
+        error.downcast::<RateLimited>().unwrap().retry_after(),
         500 * SECOND
     );
 }
@@ -95,11 +95,11 @@ async fn a_wait_is_told_when_it_begins_and_when_it_ends() {
     let (counter, log) = (Arc::clone(&held), Arc::clone(&waited));
     let layer = by_path()
         .on_event(move |event| match event {
-            RateLimitEvent::Held { partition, .. } => {
+            RateLimitEvent::Queued { partition, .. } => {
                 assert_eq!(partition.as_str(), "/a");
                 counter.fetch_add(1, SeqCst);
             }
-            RateLimitEvent::Released { waited, .. } => *log.lock().unwrap() = Some(*waited),
+            RateLimitEvent::Dequeued { waited, .. } => *log.lock().unwrap() = Some(*waited),
             _ => {}
         })
         .build();

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{GaveUp, HoldTooLong, UnavailableScope},
+    rate_limit_retry::{GaveUp, RateLimited, UnavailableScope},
 };
 
 use crate::support::{Body, Inner, SECOND, answering, get, post, send, spawn, status_only};
@@ -28,8 +28,8 @@ async fn a_503_of_one_route_holds_that_route_and_no_other() {
     );
     for _ in 0..20 {
         let error = send(&service, get("/reports/2")).await.unwrap_err();
-        let held = error.downcast::<HoldTooLong>().unwrap();
-        assert!(held.wait() > 1790 * SECOND);
+        let held = error.downcast::<RateLimited>().unwrap();
+        assert!(held.retry_after() > 1790 * SECOND);
         for request in [get("/orders"), post("/orders"), get("/")] {
             drop(send(&service, request).await.unwrap());
         }
@@ -66,7 +66,7 @@ async fn others_are_tried_with_one_request_at_a_time() {
 async fn requests_that_wait_when_their_route_becomes_unavailable_are_held_too() {
     let (inner, sent) = unavailable("/", "60");
     let service = RateLimitRetryLayer::builder()
-        .cold_burst(1)
+        .initial_window(1)
         .max_retries(0)
         .build();
     let service = service.layer(inner);
@@ -134,7 +134,7 @@ async fn where_all_depends_on_one_thing_the_whole_partition_is_held() {
 
     let error = send(&service, post("/orders")).await.unwrap_err();
 
-    assert!(error.downcast::<HoldTooLong>().is_ok());
+    assert!(error.downcast::<RateLimited>().is_ok());
     assert_eq!(sent.lock().unwrap().len(), 1);
 }
 

@@ -19,7 +19,7 @@ use crate::support::{Body, Inner, SECOND, answering, get, spawn};
 async fn requests_are_spread_over_a_window_that_is_told() {
     let (inner, arrivals) = counting(60, 60 * SECOND, true);
     let layer = RateLimitRetryLayer::builder()
-        .release(Release::Smooth)
+        .pacing(Release::Smooth)
         .build();
     let service = layer.layer(inner);
 
@@ -43,7 +43,7 @@ async fn requests_are_spread_over_a_window_that_is_told() {
 async fn requests_are_spread_over_a_window_that_was_learnt() {
     let (inner, arrivals) = counting(60, 60 * SECOND, false);
     let layer = RateLimitRetryLayer::builder()
-        .release(Release::Smooth)
+        .pacing(Release::Smooth)
         .max_wait(600 * SECOND)
         .max_retries(20)
         .build();
@@ -72,8 +72,8 @@ async fn what_refusals_teach_is_told_and_kept() {
         .max_wait(600 * SECOND)
         .max_retries(20)
         .on_event(move |event| {
-            if let RateLimitEvent::Learnt {
-                allowance, period, ..
+            if let RateLimitEvent::LimitEstimated {
+                limit: allowance, window: period, ..
             } = event
             {
                 log.lock().unwrap().push((*allowance, *period));
@@ -95,8 +95,8 @@ async fn what_refusals_teach_is_told_and_kept() {
     assert_eq!(last.0, Some(60));
     assert!(period >= 60 * SECOND && period < 72 * SECOND, "{period:?}");
     let known = layer.handle().status().remove(0);
-    assert_eq!((known.allowance, known.period), last);
-    assert_eq!((known.rate, known.limit, known.waiting), (None, None, 0));
+    assert_eq!((known.estimated_limit, known.estimated_window), last);
+    assert_eq!((known.estimated_rate, known.limit, known.waiting), (None, None, 0));
 }
 
 /// How many in each `length` since the first.

@@ -10,7 +10,7 @@ use tower_m2m::{
         AccessToken, CredentialPresent, ExistingCredential, OriginNotAllowed, SharedTokenSource,
         TokenError, TokenErrorKind, TokenSource,
     },
-    rate_limit_retry::{GaveUp, HoldTooLong},
+    rate_limit_retry::{GaveUp, RateLimited},
     replay::{Once, ReplayBody},
 };
 
@@ -127,7 +127,7 @@ async fn limits_and_faults_show_neither_the_path_nor_what_the_api_says() {
         let held = send(&service, get(&path)).await.unwrap_err();
 
         witness.debug(response.extensions().get::<GaveUp>().unwrap());
-        assert!(held.is::<HoldTooLong>());
+        assert!(held.is::<RateLimited>());
         witness.error(&*held);
         witness.debug(&(layer.quotas(), layer.quotas().status()));
         witness.assert_clean(&format!("status {status}"));

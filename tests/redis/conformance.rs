@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tower_m2m::{
     client_credentials::CacheIdentity,
     rate_limit_retry::{
-        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, RedisQuotaStore, Slot, ToldQuota,
+        FleetQuota, ProcessId, QuotaReport, QuotaStore, QuotaSnapshot, RedisQuotaStore, Reservation, AnnouncedQuota,
     },
     test_util::MemoryQuotaStore,
 };
@@ -53,9 +53,9 @@ async fn reports_are_answered_as_in_memory() {
         // A window that ends before the next round.
         sleep(Duration::from_millis(3)).await;
         let mut last = report(&processes, &mut random);
-        let mut told = ToldQuota::new(3, SECOND);
+        let mut told = AnnouncedQuota::new(3, SECOND);
         told.age = Some(Duration::ZERO);
-        last.told = Some(told);
+        last.announced = Some(told);
         real.report(&quota, &last).await.unwrap();
         model.report(&quota, &last).await.unwrap();
         sleep(SECOND * 3 / 2).await;
@@ -68,22 +68,22 @@ fn report(processes: &[ProcessId], random: &mut Rng) -> QuotaReport {
     report.reserved = random.u32(..6);
     report.wanted = random.u32(..20);
     if random.u8(..3) == 0 {
-        let mut told = ToldQuota::new(random.u64(..80), SECOND * random.u32(30..90));
+        let mut told = AnnouncedQuota::new(random.u64(..80), SECOND * random.u32(30..90));
         told.limit = random.bool().then_some(100);
         // Not known, sent before all that is known, or sent after it.
         told.age = [None, Some(600 * SECOND), Some(Duration::ZERO)][random.usize(..3)];
-        report.told = Some(told);
+        report.announced = Some(told);
     }
     report.hold = (random.u8(..10) == 0).then(|| SECOND * random.u32(30..90));
     report
 }
 
-fn alike(one: QuotaView, other: QuotaView) -> bool {
-    let counts = |view: QuotaView| {
+fn alike(one: QuotaSnapshot, other: QuotaSnapshot) -> bool {
+    let counts = |view: QuotaSnapshot| {
         let window = view.window;
         window.map(|w| (w.limit, w.remaining, w.reserved, w.processes))
     };
-    let reset = |view: QuotaView| view.window.map(|window| window.reset);
+    let reset = |view: QuotaSnapshot| view.window.map(|window| window.reset);
     one.granted == other.granted
         && counts(one) == counts(other)
         && near(reset(one), reset(other))
@@ -103,15 +103,15 @@ async fn slots_are_given_as_in_memory() {
     let real = RedisQuotaStore::new(redis.url(), keys()).unwrap();
     let model = MemoryQuotaStore::new();
     let quota = CacheIdentity::new("test");
-    let exact = ExactQuota::per_minute(60).burst(3);
+    let exact = FleetQuota::per_minute(60).burst(3);
     let mut late = 0;
     for longest in [2, 10, 0, 5, 3, 20].repeat(4) {
         let longest = SECOND * longest;
-        let expected = model.slot(&quota, exact, longest).await.unwrap();
-        let answer = real.slot(&quota, exact, longest).await.unwrap();
+        let expected = model.reserve(&quota, exact, longest).await.unwrap();
+        let answer = real.reserve(&quota, exact, longest).await.unwrap();
         let alike = match (answer, expected) {
-            (Slot::After(one), Slot::After(other)) => near(Some(one), Some(other)),
-            (Slot::TooLate(one), Slot::TooLate(other)) => {
+            (Reservation::Granted(one), Reservation::Granted(other)) => near(Some(one), Some(other)),
+            (Reservation::Denied(one), Reservation::Denied(other)) => {
                 late += 1;
                 near(Some(one), Some(other))
             }

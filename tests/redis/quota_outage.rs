@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_m2m::{
-    rate_limit_retry::{ExactQuota, StoredQuotas},
+    rate_limit_retry::{FleetQuota, StoredQuotas},
     test_util::{Api, ApiBuilder, Dialect, Quota},
 };
 
@@ -22,10 +22,10 @@ fn api() -> ApiBuilder {
 
 /// One process that shares what it knows, and one that keeps an exact quota.
 fn both(fleet: &Fleet) -> [Process; 2] {
-    let exact = ExactQuota::per_second(10_000);
+    let exact = FleetQuota::per_second(10_000);
     [
         fleet.process(),
-        fleet.process_with(StoredQuotas::new("exact", fleet.store()).exact(exact)),
+        fleet.process_with(StoredQuotas::new("exact", fleet.store()).fleet_quota(exact)),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 use http::StatusCode;
 use tokio::time::timeout;
 use tower_m2m::{
-    rate_limit_retry::{CacheIdentity, ExactQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
+    rate_limit_retry::{CacheIdentity, FleetQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
     test_util::{Api, ApiFault, Dialect, Quota},
 };
 
@@ -26,8 +26,8 @@ async fn eight_processes_use_up_one_quota_and_hardly_anything_beyond_it() {
     let fleet = Fleet::new(api);
     // Patient, so that a busy machine is not taken for a store that fails.
     let quotas = || {
-        let store = fleet.store().answer_within(10 * SECOND);
-        StoredQuotas::new("fleet", store).answer_within(10 * SECOND)
+        let store = fleet.store().timeout(10 * SECOND);
+        StoredQuotas::new("fleet", store).timeout(10 * SECOND)
     };
     let processes = (0..8).map(|_| fleet.process_with(quotas())).collect();
 
@@ -76,8 +76,8 @@ async fn an_exact_quota_is_never_exceeded() {
     let api = Api::builder().quota(Quota::sliding_window(50, 2 * SECOND));
     let fleet = Fleet::new(api);
     let exact = || {
-        let quota = ExactQuota::per(50, 2 * SECOND);
-        StoredQuotas::new("fleet", fleet.store()).exact(quota)
+        let quota = FleetQuota::per(50, 2 * SECOND);
+        StoredQuotas::new("fleet", fleet.store()).fleet_quota(quota)
     };
     let processes = (0..8).map(|_| fleet.process_with(exact())).collect();
 
@@ -93,7 +93,7 @@ async fn what_belongs_to_a_quota_has_a_hash_tag_in_common_and_names_nobody() {
         .quota(Quota::fixed_window(100, 60 * SECOND))
         .dialect(Dialect::Draft8);
     let fleet = Fleet::new(api);
-    let exact = StoredQuotas::new("canary", fleet.store()).exact(ExactQuota::per_second(100));
+    let exact = StoredQuotas::new("canary", fleet.store()).fleet_quota(FleetQuota::per_second(100));
     let process = fleet.process_with(exact);
     process.ok().await;
     while fleet.redis.keys().len() < 3 {
@@ -154,8 +154,8 @@ async fn the_acl_of_the_guide_is_enough_for_quotas() {
     let url = fleet.redis.url_as("quotas", "password");
     let process = || {
         let store = RedisQuotaStore::new(&url, keys()).unwrap();
-        let exact = ExactQuota::per_second(1000);
-        fleet.process_with(StoredQuotas::new("fleet", store).exact(exact))
+        let exact = FleetQuota::per_second(1000);
+        fleet.process_with(StoredQuotas::new("fleet", store).fleet_quota(exact))
     };
     let (one, other) = (process(), process());
     for process in [&one, &other] {

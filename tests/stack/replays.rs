@@ -13,7 +13,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     Attempts, BoxError, M2mLayer, RateLimitRetryLayer,
     client_credentials::ExistingCredential,
-    rate_limit_retry::HoldTooLong,
+    rate_limit_retry::RateLimited,
     replay::{Once, ReplayableBody},
 };
 
@@ -224,8 +224,8 @@ async fn a_hold_beyond_max_wait_is_told_to_a_replay_too() {
 
     let error = send(&service, get("/")).await.unwrap_err();
 
-    let error = error.downcast::<HoldTooLong>().unwrap();
-    assert!(error.wait() > 2000 * SECOND);
+    let error = error.downcast::<RateLimited>().unwrap();
+    assert!(error.retry_after() > 2000 * SECOND);
     assert_eq!(calls.load(SeqCst), 1);
 }
 

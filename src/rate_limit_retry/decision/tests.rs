@@ -4,13 +4,13 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-const POLICY: Policy = Policy {
+const CONFIG: RetryConfig = RetryConfig {
     max_retries: 3,
     max_wait: Duration::from_secs(60),
     idempotent_only: false,
 };
 
-static NOTHING: Signals = Signals {
+static NO_INFO: RateLimitInfo = RateLimitInfo {
     retry_after: None,
     limits: Vec::new(),
     advice: None,
@@ -18,71 +18,71 @@ static NOTHING: Signals = Signals {
 };
 
 /// A first attempt that may be repeated, with a second of back-off.
-fn facts(ended: Ended<'_>) -> Facts<'_> {
-    Facts {
-        ended,
+fn context(ended: AttemptResult<'_>) -> RetryContext<'_> {
+    RetryContext {
+        result: ended,
         shed: false,
         attempt: 1,
         method: MethodClass::Idempotent,
         nested: false,
-        given_up: None,
+        inner_reason: None,
         permanent: false,
         replayable: true,
         has_runtime: true,
         held: None,
         backoff: SECOND,
-        drained_for: Duration::ZERO,
-        left: None,
+        max_drain: Duration::ZERO,
+        time_left: None,
     }
 }
 
-fn status(code: u16, signals: &Signals) -> Ended<'_> {
-    Ended::Response(StatusCode::from_u16(code).unwrap(), signals)
+fn status(code: u16, signals: &RateLimitInfo) -> AttemptResult<'_> {
+    AttemptResult::Response(StatusCode::from_u16(code).unwrap(), signals)
 }
 
 #[test]
 fn each_status_has_its_consequence() {
-    use Decision::{AfterFault, AfterHold, GiveUp, Return};
+    use Decision::{RetryAfterBackoff, RetryAfterHold, GiveUp, Return};
     use GiveUpReason::NotIdempotent;
 
-    let wait = Signals {
+    let wait = RateLimitInfo {
         retry_after: Some(5 * SECOND),
-        ..Signals::default()
+        ..RateLimitInfo::default()
     };
-    let retry = Signals {
-        advice: Some(Advice::Retry),
-        ..Signals::default()
+    let retry = RateLimitInfo {
+        advice: Some(RetryAdvice::Retry),
+        ..RateLimitInfo::default()
     };
-    let five = AfterFault(5 * SECOND);
-    let one = AfterFault(SECOND);
+    let five = RetryAfterBackoff(5 * SECOND);
+    let one = RetryAfterBackoff(SECOND);
     // Status, what it says besides, and what follows for a GET and for a POST.
     for (code, signals, get, post) in [
-        (200, &NOTHING, Return, Return),
+        (200, &NO_INFO, Return, Return),
         (200, &retry, Return, Return),
         (301, &retry, Return, Return),
-        (400, &NOTHING, Return, Return),
+        (400, &NO_INFO, Return, Return),
         (404, &wait, Return, Return),
         (409, &retry, one, one),
-        (413, &NOTHING, Return, Return),
+        (413, &NO_INFO, Return, Return),
         (413, &wait, five, five),
-        (429, &NOTHING, AfterHold, AfterHold),
+        (429, &NO_INFO, RetryAfterHold, RetryAfterHold),
         (500, &wait, Return, Return),
         (500, &retry, one, one),
-        (502, &NOTHING, one, GiveUp(NotIdempotent)),
-        (503, &NOTHING, one, GiveUp(NotIdempotent)),
-        (503, &wait, AfterHold, GiveUp(NotIdempotent)),
+        (502, &NO_INFO, one, GiveUp(NotIdempotent)),
+        (503, &NO_INFO, one, GiveUp(NotIdempotent)),
+        (503, &wait, RetryAfterHold, GiveUp(NotIdempotent)),
         (503, &retry, one, one),
-        (504, &NOTHING, one, GiveUp(NotIdempotent)),
+        (504, &NO_INFO, one, GiveUp(NotIdempotent)),
     ] {
-        let get_facts = facts(status(code, signals));
-        let post_facts = Facts {
+        let get_facts = context(status(code, signals));
+        let post_facts = RetryContext {
             method: MethodClass::Other,
             ..get_facts
         };
 
-        assert_eq!(decide(&get_facts, &POLICY), get, "GET, {code} {signals:?}");
+        assert_eq!(decide(&get_facts, &CONFIG), get, "GET, {code} {signals:?}");
         assert_eq!(
-            decide(&post_facts, &POLICY),
+            decide(&post_facts, &CONFIG),
             post,
             "POST, {code} {signals:?}"
         );
@@ -91,21 +91,21 @@ fn each_status_has_its_consequence() {
 
 #[test]
 fn only_idempotent_methods_are_repeated_if_that_is_asked_for() {
-    let policy = Policy {
+    let policy = RetryConfig {
         idempotent_only: true,
-        ..POLICY
+        ..CONFIG
     };
-    let wait = Signals {
+    let wait = RateLimitInfo {
         retry_after: Some(SECOND),
-        ..Signals::default()
+        ..RateLimitInfo::default()
     };
-    let retry = Signals {
-        advice: Some(Advice::Retry),
-        ..Signals::default()
+    let retry = RateLimitInfo {
+        advice: Some(RetryAdvice::Retry),
+        ..RateLimitInfo::default()
     };
-    for (code, signals) in [(413, &wait), (429, &NOTHING), (409, &retry), (503, &retry)] {
-        let get = facts(status(code, signals));
-        let post = Facts {
+    for (code, signals) in [(413, &wait), (429, &NO_INFO), (409, &retry), (503, &retry)] {
+        let get = context(status(code, signals));
+        let post = RetryContext {
             method: MethodClass::Other,
             ..get
         };
@@ -119,13 +119,13 @@ fn only_idempotent_methods_are_repeated_if_that_is_asked_for() {
 #[test]
 fn an_error_is_repeated_if_nothing_can_have_been_processed() {
     let of = |class, method| {
-        let facts = Facts {
+        let facts = RetryContext {
             method,
-            ..facts(Ended::Error(class))
+            ..context(AttemptResult::Error(class))
         };
-        decide(&facts, &POLICY)
+        decide(&facts, &CONFIG)
     };
-    let again = Decision::AfterFault(SECOND);
+    let again = Decision::RetryAfterBackoff(SECOND);
 
     for method in [MethodClass::Idempotent, MethodClass::Other] {
         assert_eq!(of(ErrorClass::Final, method), Decision::Return);
@@ -141,87 +141,87 @@ fn an_error_is_repeated_if_nothing_can_have_been_processed() {
 
 #[test]
 fn each_bound_is_kept_to_the_last() {
-    use GiveUpReason::{Body, Deadline, Nested, Permanent, Refused, Retries, Wait};
+    use GiveUpReason::{Body, Deadline, Nested, Permanent, DoNotRetry, Retries, Wait};
 
-    let refused = Signals {
-        advice: Some(Advice::DoNotRetry),
-        ..Signals::default()
+    let refused = RateLimitInfo {
+        advice: Some(RetryAdvice::DoNotRetry),
+        ..RateLimitInfo::default()
     };
-    let fine = facts(status(429, &NOTHING));
-    let held = |seconds| Facts {
+    let fine = context(status(429, &NO_INFO));
+    let held = |seconds| RetryContext {
         held: Some(seconds * SECOND),
         ..fine
     };
-    let left = |seconds| Facts {
-        left: Some(seconds * SECOND),
+    let left = |seconds| RetryContext {
+        time_left: Some(seconds * SECOND),
         ..held(5)
     };
-    let below = |reason| Facts {
-        given_up: Some(reason),
+    let below = |reason| RetryContext {
+        inner_reason: Some(reason),
         ..fine
     };
     for (facts, expected) in [
-        (Facts { attempt: 3, ..fine }, None),
-        (Facts { attempt: 4, ..fine }, Some(Retries)),
+        (RetryContext { attempt: 3, ..fine }, None),
+        (RetryContext { attempt: 4, ..fine }, Some(Retries)),
         (held(60), None),
         (held(61), Some(Wait)),
         (left(6), None),
         (left(5), Some(Deadline)),
         (
-            Facts {
+            RetryContext {
                 replayable: false,
                 ..fine
             },
             Some(Body),
         ),
         (
-            Facts {
+            RetryContext {
                 nested: true,
                 ..fine
             },
             Some(Nested),
         ),
         (
-            Facts {
+            RetryContext {
                 permanent: true,
                 ..fine
             },
             Some(Permanent),
         ),
-        (facts(status(429, &refused)), Some(Refused)),
+        (context(status(429, &refused)), Some(DoNotRetry)),
         (below(Retries), Some(Retries)),
         (below(Wait), None),
     ] {
-        let expected = expected.map_or(Decision::AfterHold, Decision::GiveUp);
+        let expected = expected.map_or(Decision::RetryAfterHold, Decision::GiveUp);
 
-        assert_eq!(decide(&facts, &POLICY), expected, "{facts:?}");
+        assert_eq!(decide(&facts, &CONFIG), expected, "{facts:?}");
     }
 }
 
 #[test]
 fn the_longer_of_two_waits_counts_and_none_is_longer_than_a_day() {
-    let asked = Signals {
+    let asked = RateLimitInfo {
         retry_after: Some(5 * SECOND),
-        advice: Some(Advice::Retry),
-        ..Signals::default()
+        advice: Some(RetryAdvice::Retry),
+        ..RateLimitInfo::default()
     };
     let after = |backoff| {
-        let facts = Facts {
+        let facts = RetryContext {
             backoff,
-            ..facts(status(500, &asked))
+            ..context(status(500, &asked))
         };
-        decide(&facts, &POLICY)
+        decide(&facts, &CONFIG)
     };
-    assert_eq!(after(SECOND), Decision::AfterFault(5 * SECOND));
-    assert_eq!(after(9 * SECOND), Decision::AfterFault(9 * SECOND));
+    assert_eq!(after(SECOND), Decision::RetryAfterBackoff(5 * SECOND));
+    assert_eq!(after(9 * SECOND), Decision::RetryAfterBackoff(9 * SECOND));
 
-    let patient = Policy {
+    let patient = RetryConfig {
         max_wait: Duration::MAX,
-        ..POLICY
+        ..CONFIG
     };
-    let held = Facts {
+    let held = RetryContext {
         held: Some(Duration::from_secs(24 * 3600 + 1)),
-        ..facts(status(429, &NOTHING))
+        ..context(status(429, &NO_INFO))
     };
     let given_up = Decision::GiveUp(GiveUpReason::Wait);
     assert_eq!(decide(&held, &patient), given_up);
@@ -245,7 +245,7 @@ fn a_key_makes_a_request_idempotent_only_where_it_is_honoured() {
 #[test]
 fn every_reason_has_a_name_of_its_own() {
     use GiveUpReason::{
-        Body, Budget, Deadline, Nested, NotIdempotent, Permanent, Refused, Retries, Wait,
+        Body, Budget, Deadline, Nested, NotIdempotent, Permanent, DoNotRetry, Retries, Wait,
     };
 
     let names = [
@@ -255,7 +255,7 @@ fn every_reason_has_a_name_of_its_own() {
         Nested,
         NotIdempotent,
         Permanent,
-        Refused,
+        DoNotRetry,
         Retries,
         Wait,
     ]

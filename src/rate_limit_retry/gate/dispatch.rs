@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::{
     keys::Keys,
     partitions::Partition,
-    state::{State, Waiter},
+    state::{GateState, WaiterState},
 };
 use crate::{
     clock::after,
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-impl State {
+impl GateState {
     /// Adds a waiter and enqueues it in the partitions that keep it back.
     pub(super) fn queue(
         &mut self,
@@ -41,19 +41,19 @@ impl State {
         pace: &Pace,
         now: Instant,
     ) {
-        let waiter = Waiter {
+        let waiter = WaiterState {
             keys: Arc::clone(keys),
             waker: None,
-            latest,
-            armed: now,
+            deadline: latest,
+            next_check: now,
             granted: None,
-            absent: false,
-            asides: 0,
+            unpolled: false,
+            requeues: 0,
         };
         self.waiters.insert(arrival, waiter);
         for key in keys.iter() {
             if let Some(partition) = self.partitions.get_mut(key) {
-                partition.wanted += 1;
+                partition.waiter_count += 1;
             }
         }
         self.line_up(keys, arrival, false, pace, now);
@@ -111,7 +111,7 @@ impl State {
         pace: &Pace,
         now: Instant,
     ) -> Option<Option<Instant>> {
-        self.apply_bans(key, now);
+        self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
         match partition.quota.admit(pace, now) {
             Admit::Now => {
@@ -139,7 +139,7 @@ impl State {
         now: Instant,
     ) -> bool {
         let mut left = false;
-        let latest = self.waiters.get(&arrival).and_then(|waiter| waiter.latest);
+        let latest = self.waiters.get(&arrival).and_then(|waiter| waiter.deadline);
         for key in keys {
             let belongs =
                 everywhere || keys.len() == 1 || self.keeps_back(key, arrival, pace, now).is_some();
@@ -149,7 +149,7 @@ impl State {
             if belongs {
                 // Requests on the fast path would overtake the waiter.
                 partition.queue.insert(arrival, latest);
-                partition.close();
+                partition.disable_fast_path();
             } else {
                 left |= partition.queue.remove(arrival, latest);
             }
@@ -168,12 +168,12 @@ impl State {
         pace: &Pace,
         now: Instant,
     ) -> bool {
-        let asides = self.waiters.get(&arrival).map_or(0, |w| w.asides);
+        let asides = self.waiters.get(&arrival).map_or(0, |w| w.requeues);
         // A request whose partitions have room in turn, but never together, would be overtaken forever: after a
         // number of requeues it keeps its place in every queue.
         let left = self.line_up(keys, arrival, asides >= MOST_ASIDES, pace, now);
         if let Some(waiter) = self.waiters.get_mut(&arrival).filter(|_| left) {
-            waiter.asides += 1;
+            waiter.requeues += 1;
         }
         left
     }
@@ -205,7 +205,7 @@ impl State {
                 let mut latest = None;
                 if let Some(waiter) = self.waiters.get_mut(&arrival) {
                     waiter.granted = Some(epochs);
-                    latest = waiter.latest;
+                    latest = waiter.deadline;
                     woken.extend(waiter.waker.take());
                 }
                 self.leave_queues(&wanted, arrival, latest);
@@ -227,7 +227,7 @@ impl State {
             };
             let at = self.come_back_at(&wanted, arrival, pace, now);
             if let Some(waiter) = self.waiters.get_mut(&arrival)
-                && at < waiter.armed
+                && at < waiter.next_check
             {
                 woken.extend(waiter.waker.take());
             }
@@ -240,11 +240,11 @@ impl State {
             if !partition.queue.is_empty()
                 && let Admit::NotBefore(until) = partition.quota.admit(pace, now)
             {
-                let late = partition.queue.take_late(until);
+                let late = partition.queue.take_expiring(until);
                 woken.extend(self.take_wakers(&late));
             }
         }
-        woken.extend(self.called_agents(&touched, pace, now));
+        woken.extend(self.take_agent_wakers(&touched, pace, now));
         woken
     }
 
@@ -259,7 +259,7 @@ impl State {
     /// [`take_late`](super::queue::Queue::take_late) returns each waiter once. The end of the hold may have changed
     /// since.
     pub(super) fn wait_again(&mut self, keys: &[PartitionKey], arrival: u64) {
-        let latest = self.waiters.get(&arrival).and_then(|waiter| waiter.latest);
+        let latest = self.waiters.get(&arrival).and_then(|waiter| waiter.deadline);
         for key in keys {
             if let Some(partition) = self.partitions.get_mut(key)
                 && partition.queue.contains(arrival)
@@ -283,8 +283,8 @@ impl State {
     /// Its sequence number has not changed, so that it comes before requests that arrived later.
     pub(super) fn come_back(&mut self, arrival: u64, pace: &Pace, now: Instant) {
         let waiter = self.waiters.get_mut(&arrival);
-        if let Some(waiter) = waiter.filter(|waiter| waiter.absent) {
-            waiter.absent = false;
+        if let Some(waiter) = waiter.filter(|waiter| waiter.unpolled) {
+            waiter.unpolled = false;
             let keys = Arc::clone(&waiter.keys);
             self.line_up(&keys, arrival, false, pace, now);
         }
@@ -302,10 +302,10 @@ impl State {
             while let Some(first) = self.partitions.get(key).and_then(|p| p.queue.first())
                 && first < by
                 && let Some(waiter) = self.waiters.get_mut(&first)
-                && after(waiter.armed, OVERDUE) <= now
+                && after(waiter.next_check, OVERDUE) <= now
             {
-                waiter.absent = true;
-                let (wanted, latest) = (Arc::clone(&waiter.keys), waiter.latest);
+                waiter.unpolled = true;
+                let (wanted, latest) = (Arc::clone(&waiter.keys), waiter.deadline);
                 self.leave_queues(&wanted, first, latest);
             }
         }
@@ -322,12 +322,12 @@ impl State {
             let Some(waiter) = self.waiters.get_mut(&arrival) else {
                 continue;
             };
-            waiter.absent = true;
+            waiter.unpolled = true;
             let (wanted, epochs) = (Arc::clone(&waiter.keys), waiter.granted.take());
             for (key, epoch) in wanted.iter().zip(epochs.unwrap_or_default()) {
                 if let Some(partition) = self.partitions.get_mut(key) {
                     let (unsent, about) = (Learnt::NotSent, About::This);
-                    partition.quota.learn(epoch, unsent, about, pace, 0.0, None);
+                    partition.quota.record(epoch, unsent, about, pace, 0.0, None);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, task::Context};
 
 use tokio::time::Instant;
 
-use super::{Gate, Ticket, state::wake};
+use super::{Gate, Permit, state::wake_all};
 use crate::{
     rate_limit_retry::quota::{About, Learnt},
     sync::lock,
@@ -14,17 +14,17 @@ use crate::{
 ///
 /// If the request was granted and not polled since, the drop also releases what was reserved for it in its
 /// partitions.
-pub(crate) struct Place {
+pub(crate) struct Waiter {
     /// The gate whose state has the waiter.
     gate: Gate,
     /// The sequence number, which is the waiter's key.
-    arrival: u64,
+    sequence: u64,
 }
 
-impl Place {
+impl Waiter {
     /// Creates the place of a waiter that is in the gate's state.
     pub(super) fn new(gate: Gate, arrival: u64) -> Self {
-        Self { gate, arrival }
+        Self { gate, sequence: arrival }
     }
 
     /// Returns the ticket once the request is admitted, the end of the hold if that is later than the request can
@@ -35,7 +35,7 @@ impl Place {
     ///
     /// After the ticket was returned, a poll returns `Pending(None)`. After a rejection, the waiter stays in its
     /// queues until the place is dropped.
-    pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> WaiterPoll {
         let inner = &self.gate.0;
         // Wakers run code of the task: they are cloned and dropped outside the lock.
         let mut waker = Some(cx.waker().clone());
@@ -46,69 +46,69 @@ impl Place {
                 // `leave` takes the lock itself.
                 drop(state);
                 self.leave();
-                return Turn::Ready(Ticket::free());
+                return WaiterPoll::Ready(Permit::uncounted());
             }
             // Polled again after the place was given up or the ticket returned.
-            let Some(waiter) = state.waiters.get_mut(&self.arrival) else {
-                return Turn::Pending(None);
+            let Some(waiter) = state.waiters.get_mut(&self.sequence) else {
+                return WaiterPoll::Pending(None);
             };
             // Taken, so that this poll does not wake its own task.
             former = waiter.waker.take();
-            waiter.armed = now;
-            let (keys, latest) = (Arc::clone(&waiter.keys), waiter.latest);
+            waiter.next_check = now;
+            let (keys, latest) = (Arc::clone(&waiter.keys), waiter.deadline);
             // Requests in front of this one that are not polled lose their places before anything is granted.
-            state.come_back(self.arrival, &inner.pace, now);
-            state.set_aside(&keys, self.arrival, &inner.pace, now);
-            woken = state.let_go(&keys, &inner.pace, now);
-            let waiter = state.waiters.get_mut(&self.arrival);
+            state.come_back(self.sequence, &inner.config, now);
+            state.set_aside(&keys, self.sequence, &inner.config, now);
+            woken = state.let_go(&keys, &inner.config, now);
+            let waiter = state.waiters.get_mut(&self.sequence);
             let granted = waiter.and_then(|waiter| waiter.granted.take());
             answer = if let Some(epochs) = granted {
                 // It left its queues when it was granted. Its waker was taken above, so no code of the task runs here.
-                state.remove_waiter(self.arrival);
-                Turn::Ready(Ticket::new(self.gate.clone(), keys, epochs, self.arrival))
+                state.remove_waiter(self.sequence);
+                WaiterPoll::Ready(Permit::new(self.gate.clone(), keys, epochs, self.sequence))
             } else {
                 // Only a known end of a hold rejects: an unknown one may come in time.
-                let until = state.kept_back(&keys, self.arrival, &inner.pace, now);
+                let until = state.kept_back(&keys, self.sequence, &inner.config, now);
                 let until = until.flatten().zip(latest);
                 if let Some((until, _)) = until.filter(|(until, latest)| until > latest) {
-                    Turn::TooLate(until)
+                    WaiterPoll::TooLate(until)
                 } else {
-                    let at = state.come_back_at(&keys, self.arrival, &inner.pace, now);
+                    let at = state.come_back_at(&keys, self.sequence, &inner.config, now);
                     // A wake-up for its deadline was a false alarm if it can wait after all.
-                    state.wait_again(&keys, self.arrival);
-                    if let Some(waiter) = state.waiters.get_mut(&self.arrival) {
-                        waiter.armed = at;
+                    state.wait_again(&keys, self.sequence);
+                    if let Some(waiter) = state.waiters.get_mut(&self.sequence) {
+                        waiter.next_check = at;
                         waiter.waker = waker.take();
                     }
-                    Turn::Pending(Some(at))
+                    WaiterPoll::Pending(Some(at))
                 }
             };
         }
         drop((former, waker));
-        wake(woken);
+        wake_all(woken);
         answer
     }
 }
 
 /// The result of [`Place::poll`].
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum WaiterPoll {
     /// Not admitted. The caller polls again by this time, or when woken; `None` if the place is no longer in a queue.
     Pending(Option<Instant>),
     /// A partition is held until this time, which is later than the request can wait.
     TooLate(Instant),
     /// Admitted.
-    Ready(Ticket),
+    Ready(Permit),
 }
 
-impl Place {
+impl Waiter {
     /// Gives the place up and wakes the first waiters of its queues. Does nothing if that was done before.
     fn leave(&self) {
         let inner = &self.gate.0;
         let (waiter, woken);
         {
             let mut state = lock(&inner.state);
-            waiter = state.remove_waiter(self.arrival);
+            waiter = state.remove_waiter(self.sequence);
             let Some(waiter) = &waiter else {
                 return;
             };
@@ -119,24 +119,24 @@ impl Place {
                     let (unsent, about) = (Learnt::NotSent, About::This);
                     partition
                         .quota
-                        .learn(*epoch, unsent, about, &inner.pace, 0.0, None);
+                        .record(*epoch, unsent, about, &inner.config, 0.0, None);
                 }
             }
             woken = state.first_in_line(&waiter.keys);
         }
         drop(waiter);
-        wake(woken);
+        wake_all(woken);
     }
 }
 
-impl Drop for Place {
+impl Drop for Waiter {
     fn drop(&mut self) {
         self.leave();
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Place({})", self.arrival)
+        write!(f, "Place({})", self.sequence)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// The sequence numbers of all waiters in the queue.
-    arrivals: BTreeSet<u64>,
+    sequences: BTreeSet<u64>,
     /// The deadlines of waiters that have one and were not returned by [`take_late`](Self::take_late) since they were
     /// inserted.
     deadlines: BTreeSet<(Instant, u64)>,
@@ -17,7 +17,7 @@ pub(super) struct Queue {
 impl Queue {
     /// Inserts a waiter. Inserting it again restores its deadline.
     pub(super) fn insert(&mut self, arrival: u64, latest: Option<Instant>) {
-        self.arrivals.insert(arrival);
+        self.sequences.insert(arrival);
         self.deadlines
             .extend(latest.map(|latest| (latest, arrival)));
     }
@@ -27,31 +27,31 @@ impl Queue {
         if let Some(latest) = latest {
             self.deadlines.remove(&(latest, arrival));
         }
-        self.arrivals.remove(&arrival)
+        self.sequences.remove(&arrival)
     }
 
     /// Returns whether the waiter is in the queue.
     pub(super) fn contains(&self, arrival: u64) -> bool {
-        self.arrivals.contains(&arrival)
+        self.sequences.contains(&arrival)
     }
 
     /// Returns the sequence number of the first waiter.
     pub(super) fn first(&self) -> Option<u64> {
-        self.arrivals.first().copied()
+        self.sequences.first().copied()
     }
 
     /// Returns the number of waiters in the queue.
     pub(super) fn len(&self) -> usize {
-        self.arrivals.len()
+        self.sequences.len()
     }
 
     /// Returns whether the queue has no waiters.
     pub(super) fn is_empty(&self) -> bool {
-        self.arrivals.is_empty()
+        self.sequences.is_empty()
     }
 
     /// Returns the waiters whose deadline is before `until`. They stay in the queue, and are returned once.
-    pub(super) fn take_late(&mut self, until: Instant) -> Vec<u64> {
+    pub(super) fn take_expiring(&mut self, until: Instant) -> Vec<u64> {
         let mut late = Vec::new();
         while let Some((latest, _)) = self.deadlines.first()
             && *latest < until

@@ -4,11 +4,11 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::{Gate, keys::Keys, state::wake};
+use super::{Gate, keys::Keys, state::wake_all};
 use crate::{
     rate_limit_retry::{
         PartitionKey,
-        quota::{About, Learnt, Lesson},
+        quota::{About, Learnt, Estimate},
     },
     sync::lock,
 };
@@ -17,18 +17,18 @@ use crate::{
 ///
 /// Dropping it reports [`Learnt::Unknown`]: the request may have been sent and counted. A free ticket reports
 /// nothing.
-pub(crate) struct Ticket(Option<Counted>);
+pub(crate) struct Permit(Option<CountedPermit>);
 
 /// A request that its partitions count as in flight.
-struct Counted {
+struct CountedPermit {
     /// The gate that admitted the request.
     gate: Gate,
     /// The partitions that count it.
     keys: Keys,
     /// The numbers that the partitions gave it, in the order of the keys.
-    epochs: Box<[u64]>,
+    numbers: Box<[u64]>,
     /// Its sequence number, which a retry keeps.
-    arrival: u64,
+    sequence: u64,
 }
 
 /// The consequences of a request's outcome.
@@ -37,47 +37,47 @@ pub(crate) struct Settled {
     /// The time until which the request would be held if it were sent again: the latest of its partitions' holds.
     pub(crate) held_until: Option<Instant>,
     /// Estimated limits that have changed because of the outcome, by partition.
-    pub(crate) lessons: Vec<(PartitionKey, Lesson)>,
+    pub(crate) estimates: Vec<(PartitionKey, Estimate)>,
     /// Whether the gate is bypassed: then no request is held, and the outcome causes no retry.
     pub(crate) bypassed: bool,
 }
 
-impl Ticket {
+impl Permit {
     /// Creates the ticket of a request that the partitions have counted.
     pub(super) fn new(gate: Gate, keys: Keys, epochs: Box<[u64]>, arrival: u64) -> Self {
-        Self(Some(Counted {
+        Self(Some(CountedPermit {
             gate,
             keys,
-            epochs,
-            arrival,
+            numbers: epochs,
+            sequence: arrival,
         }))
     }
 
     /// Creates the ticket of a request that no partition counts.
-    pub(crate) fn free() -> Self {
+    pub(crate) fn uncounted() -> Self {
         Self(None)
     }
 
     /// Returns whether no partition counts the request.
-    pub(crate) fn is_free(&self) -> bool {
+    pub(crate) fn is_uncounted(&self) -> bool {
         self.0.is_none()
     }
 
     /// Returns the request's sequence number. `None` for a free ticket.
-    pub(crate) fn arrival(&self) -> Option<u64> {
-        self.0.as_ref().map(|counted| counted.arrival)
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        self.0.as_ref().map(|counted| counted.sequence)
     }
 
     /// Returns whether a partition has been held since the ticket was issued: then the request must not be sent.
     ///
     /// A pause counts as a hold. Always `false` for a free ticket.
-    pub(crate) fn is_overtaken(&self, now: Instant) -> bool {
+    pub(crate) fn is_held(&self, now: Instant) -> bool {
         let Some(counted) = &self.0 else {
             return false;
         };
         let mut state = lock(&counted.gate.0.state);
         counted.keys.iter().any(|key| {
-            state.apply_bans(key, now);
+            state.apply_origin_holds(key, now);
             let partition = state.partitions.get(key);
             partition.is_some_and(|p| p.quota.held_until(now).is_some())
         })
@@ -89,17 +89,17 @@ impl Ticket {
     pub(crate) fn settle(mut self, learnt: Learnt<'_>, now: Instant) -> Settled {
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
-            counted.conclude(learnt, Some(now))
+            counted.record(learnt, Some(now))
         })
     }
 }
 
-impl Counted {
+impl CountedPermit {
     /// Records the outcome and dispatches waiters. Without `now` (in a drop), no hold can be computed.
     ///
     /// In this order, under one lock: all partitions learn, the fast path is opened or closed, an origin-wide hold is
     /// applied, and waiters are dispatched. Wakers are called after the unlock.
-    fn conclude(&self, learnt: Learnt<'_>, now: Option<Instant>) -> Settled {
+    fn record(&self, learnt: Learnt<'_>, now: Option<Instant>) -> Settled {
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.
         let random = inner.random.unit();
@@ -107,48 +107,48 @@ impl Counted {
         let mut banned = None;
         let woken = {
             let mut state = lock(&inner.state);
-            let about = state.about(&self.keys, learnt);
+            let about = state.scope(&self.keys, learnt);
             settled.bypassed = state.bypassed;
             // All partitions learn before any waiter is dispatched: a waiter may need several of them.
-            for (key, epoch) in self.keys.iter().zip(&self.epochs) {
+            for (key, epoch) in self.keys.iter().zip(&self.numbers) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;
-                    let before = quota.lesson();
-                    let until = quota.learn(*epoch, learnt, about, &inner.pace, random, now);
+                    let before = quota.estimate();
+                    let until = quota.record(*epoch, learnt, about, &inner.config, random, now);
                     settled.held_until = settled.held_until.max(until);
-                    banned = banned.max(quota.refused_until());
-                    let lesson = quota.lesson();
-                    if lesson.is_news(&before) {
-                        settled.lessons.push((key.clone(), lesson));
+                    banned = banned.max(quota.throttled_until());
+                    let lesson = quota.estimate();
+                    if lesson.differs_from(&before) {
+                        settled.estimates.push((key.clone(), lesson));
                     }
-                    partition.update_openness();
+                    partition.update_fast_path();
                 }
             }
             let mut woken = match banned.filter(|_| about == About::All) {
-                Some(until) => state.ban(&self.keys, until),
+                Some(until) => state.hold_origin(&self.keys, until),
                 None => Vec::new(),
             };
             woken.extend(match now {
-                Some(now) => state.let_go(&self.keys, &inner.pace, now),
+                Some(now) => state.let_go(&self.keys, &inner.config, now),
                 // No clock at hand: the first waiter of each queue is woken and dispatches in its poll.
                 None => state.first_in_line(&self.keys),
             });
             woken
         };
-        wake(woken);
+        wake_all(woken);
         settled
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(counted) = self.0.take() {
-            counted.conclude(Learnt::Unknown, None);
+            counted.record(Learnt::Unknown, None);
         }
     }
 }
 
-impl fmt::Debug for Ticket {
+impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = self.0.as_ref().map(|counted| &counted.keys);
         f.debug_struct("Ticket")

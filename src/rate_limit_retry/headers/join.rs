@@ -7,16 +7,16 @@
 //! | `Limit`, `Requests-Remaining` | one quota with limit and remaining count |
 //! | `DailyLimit`, `Remaining` | one quota with limit and remaining count |
 
-use super::{collect::Collected, quota::Quota};
+use super::{collect::Collected, quota::QuotaFields};
 use crate::steps::examined;
 
 impl Collected<'_> {
     /// Merges times into the quotas that they belong to: `requests-left` with `time-reset`.
-    pub(super) fn join(&mut self) {
+    pub(super) fn merge_times(&mut self) {
         let mut at = 0;
         while at < self.quotas.len() {
             // A merged time is removed, so the next quota moves to this position.
-            if !self.quotas[at].is_only_a_time() || !self.join_one(at) {
+            if !self.quotas[at].is_time_only() || !self.merge_times_at(at) {
                 at += 1;
             }
         }
@@ -24,15 +24,15 @@ impl Collected<'_> {
 
     /// Merges a time into the quotas that it may describe: the only candidate, or all exhausted ones. Returns whether
     /// the time has been merged and removed.
-    fn join_one(&mut self, at: usize) -> bool {
+    fn merge_times_at(&mut self, at: usize) -> bool {
         let time = &self.quotas[at];
-        let may_be = |quota: &Quota<'_>| quota.counts() && time.is_part_of(quota);
+        let may_be = |quota: &QuotaFields<'_>| quota.has_counts() && time.is_part_of(quota);
         examined(self.quotas.len());
         let all = self.quotas.iter().filter(|quota| may_be(quota)).count();
         let wanted: Vec<usize> = (0..self.quotas.len())
             .filter(|of| may_be(&self.quotas[*of]))
             // A reset that could belong to several quotas is most probably that of the exhausted ones.
-            .filter(|of| all == 1 || time.has_reset() && self.quotas[*of].is_used_up())
+            .filter(|of| all == 1 || time.has_reset() && self.quotas[*of].is_exhausted())
             .collect();
         if wanted.is_empty() {
             return false;
@@ -40,14 +40,14 @@ impl Collected<'_> {
         let time = self.quotas.remove(at);
         for of in wanted {
             // Quotas after the removed one have moved by one position.
-            self.quotas[of - usize::from(of > at)].take_times(&time);
+            self.quotas[of - usize::from(of > at)].merge_times_from(&time);
         }
         true
     }
 
     /// Merges a limit with the remaining count that its family reports under another name: `Limit` with
     /// `Requests-Remaining`, `DailyLimit` with `Remaining`.
-    pub(super) fn complete(&mut self) {
+    pub(super) fn merge_counts(&mut self) {
         let mut at = 0;
         while at < self.quotas.len() {
             let short = &self.quotas[at];
@@ -55,10 +55,10 @@ impl Collected<'_> {
             // Only an unambiguous partner is merged: exactly one other quota of the family.
             let mut others =
                 self.quotas.iter().enumerate().filter(|(of, quota)| {
-                    *of != at && quota.counts() && quota.family == short.family
+                    *of != at && quota.has_counts() && quota.family == short.family
                 });
             let longer = match (others.next(), others.next()) {
-                (Some((of, longer)), None) if short.completes(longer) => Some(of),
+                (Some((of, longer)), None) if short.complements(longer) => Some(of),
                 _ => None,
             };
             let Some(of) = longer else {
@@ -66,7 +66,7 @@ impl Collected<'_> {
                 continue;
             };
             let short = self.quotas.remove(at);
-            self.quotas[of - usize::from(of > at)].take_counts(&short);
+            self.quotas[of - usize::from(of > at)].merge_counts_from(&short);
         }
     }
 }

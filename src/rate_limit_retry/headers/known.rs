@@ -3,14 +3,14 @@
 use http::HeaderMap;
 
 use super::{
-    Field, Profile,
+    Field, HeaderProfile,
     name::{Dimension, Meaning, Name},
-    profile::unmistakable,
+    profile::vendor_field,
 };
 
 /// The meaning of a field, from its name and the profile.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known<'a> {
+pub(super) struct ResolvedField<'a> {
     /// Prefix that fields of the same family share.
     pub(super) family: &'a str,
     /// Words that distinguish the quota within its family.
@@ -23,7 +23,7 @@ pub(super) struct Known<'a> {
     pub(super) is_compound: bool,
 }
 
-impl<'a> Known<'a> {
+impl<'a> ResolvedField<'a> {
     /// Returns the meaning of a field; `None` if it is not about limits. `told` is the meaning that the profile
     /// gives.
     ///
@@ -36,8 +36,8 @@ impl<'a> Known<'a> {
     ///
     /// If the name has a rate-limit prefix, the profile or the table provides only the field. Family and dimension
     /// still follow from the name.
-    pub(super) fn of(name: &'a str, told: Option<Field>) -> Option<Self> {
-        let own = told.or_else(|| unmistakable(name));
+    pub(super) fn resolve(name: &'a str, told: Option<Field>) -> Option<Self> {
+        let own = told.or_else(|| vendor_field(name));
         let parsed = Name::parse(name);
         let known = |name: Name<'a>, field| Self {
             family: name.family,
@@ -48,7 +48,7 @@ impl<'a> Known<'a> {
         };
         if own.is_none()
             && parsed.is_none_or(|name| name.family.is_empty())
-            && let Some(wait) = Meaning::wait(name)
+            && let Some(wait) = Meaning::parse_wait(name)
         {
             return Some(Self {
                 family: name,
@@ -68,7 +68,7 @@ impl<'a> Known<'a> {
             }),
             (Some(field), _) => Some(Self {
                 // All fields that only a profile recognizes describe one quota.
-                family: if told.is_some() { PROFILE } else { name },
+                family: if told.is_some() { PROFILE_FAMILY } else { name },
                 dimension: Dimension::default(),
                 field,
                 scale: None,
@@ -82,20 +82,20 @@ impl<'a> Known<'a> {
 /// [`MOST_FIELDS`] fields; omits values longer than [`MOST_BYTES`].
 pub(super) fn fields<'a>(
     headers: &'a HeaderMap,
-    profile: Option<&'a dyn Profile>,
+    profile: Option<&'a dyn HeaderProfile>,
 ) -> impl Iterator<Item = (&'a str, &'a [u8], Option<Field>)> {
     let fields = headers.iter().filter_map(move |(name, value)| {
         let (name, value) = (name.as_str(), value.as_bytes());
         let told = profile.and_then(|profile| profile.field(name));
-        let counts = told.is_some() || super::is_about_limits(name) || super::may_belong(name);
-        (counts && value.len() <= MOST_BYTES).then(|| (name, value.trim_ascii(), told))
+        let counts = told.is_some() || super::is_limit_field(name) || super::is_companion_field(name);
+        (counts && value.len() <= MAX_VALUE_LEN).then(|| (name, value.trim_ascii(), told))
     });
-    fields.take(MOST_FIELDS)
+    fields.take(MAX_FIELDS)
 }
 
 /// Family of the fields that only a profile recognizes.
-const PROFILE: &str = "profile";
+const PROFILE_FAMILY: &str = "profile";
 /// Maximum number of field lines about limits in a response. Further lines are ignored.
-const MOST_FIELDS: usize = 256;
+const MAX_FIELDS: usize = 256;
 /// Maximum length of a value, in bytes. A longer value is ignored.
-const MOST_BYTES: usize = 4096;
+const MAX_VALUE_LEN: usize = 4096;

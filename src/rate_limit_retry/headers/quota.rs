@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Field, Unit,
-    columns::{seconds, whole},
+    columns::{window_from_seconds, integer_part},
     name::Dimension,
-    structured::{Item, MOST_ITEMS, items},
-    value::{When, by_seconds, duration, is_unlimited, period, remaining, split, used_of_limit},
+    structured::{Item, MAX_ITEMS, items},
+    value::{ResetTime, by_seconds, duration, is_unlimited, period, remaining, split_quoted, used_of_limit},
     words::window_of,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 /// Of repeated fields, the least generous value applies. Exception: if several fields have the same number of values,
 /// each position is a quota of its own.
 #[derive(Debug, Default)]
-pub(super) struct Quota<'a> {
+pub(super) struct QuotaFields<'a> {
     /// Prefix that the field names share. Empty if the names do not mention a rate limit.
     pub(super) family: &'a str,
     /// Words that distinguish the quota from others of the family.
@@ -64,7 +64,7 @@ pub(super) struct Quota<'a> {
     pub(super) has_list: bool,
 }
 
-impl<'a> Quota<'a> {
+impl<'a> QuotaFields<'a> {
     /// Creates a quota without values.
     pub(super) fn new(family: &'a str, dimension: Dimension<'a>) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl<'a> Quota<'a> {
     }
 
     /// Returns whether a field of this family and dimension describes this quota.
-    pub(super) fn is(&self, family: &str, dimension: &Dimension<'_>) -> bool {
+    pub(super) fn matches(&self, family: &str, dimension: &Dimension<'_>) -> bool {
         examined(1 + self.dimension.words().count());
         // A quota with an explicit unit is described by a single field.
         self.family == family && self.dimension == *dimension && self.unit.is_none()
@@ -88,7 +88,7 @@ impl<'a> Quota<'a> {
 
     /// Returns the reset as a date and as a duration, if the response contains both. For an exhausted quota,
     /// `Retry-After` is a duration of the reset as well.
-    pub(super) fn told_twice(&self, asked: Option<Duration>) -> Option<(Duration, Duration)> {
+    pub(super) fn cross_check(&self, asked: Option<Duration>) -> Option<(Duration, Duration)> {
         let asked = asked.filter(|_| self.remaining == Some(0));
         Some((self.reset_at?, self.reset_in.or(asked)?))
     }
@@ -109,12 +109,12 @@ impl<'a> Quota<'a> {
     }
 
     /// Returns whether the fields contain a reset or a window, but no count.
-    pub(super) fn is_only_a_time(&self) -> bool {
-        !self.counts() && (self.has_reset() || self.window.is_some())
+    pub(super) fn is_time_only(&self) -> bool {
+        !self.has_counts() && (self.has_reset() || self.window.is_some())
     }
 
     /// Returns whether the fields contain a count or a policy.
-    pub(super) fn counts(&self) -> bool {
+    pub(super) fn has_counts(&self) -> bool {
         self.limit.is_some()
             || self.remaining.is_some()
             || self.used.is_some()
@@ -123,7 +123,7 @@ impl<'a> Quota<'a> {
     }
 
     /// Returns whether nothing remains.
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         self.remaining == Some(0)
     }
 
@@ -140,7 +140,7 @@ impl<'a> Quota<'a> {
     }
 
     /// Returns whether this and `longer`, which has a longer name, are the limit of a quota and its remaining count.
-    pub(super) fn completes(&self, longer: &Self) -> bool {
+    pub(super) fn complements(&self, longer: &Self) -> bool {
         // Neither has the value that the other one contributes, and they do not contradict each other.
         let halves = |limited: &Self, counted: &Self| {
             let both = limited.limit.zip(counted.remaining);
@@ -155,16 +155,16 @@ impl<'a> Quota<'a> {
     }
 
     /// Merges the values of the same quota under a shorter name. Existing values stay.
-    pub(super) fn take_counts(&mut self, other: &Self) {
+    pub(super) fn merge_counts_from(&mut self, other: &Self) {
         self.limit = self.limit.or(other.limit);
         self.remaining = self.remaining.or(other.remaining);
         self.rate = self.rate.or(other.rate);
         self.refill = self.refill.or(other.refill);
-        self.take_times(other);
+        self.merge_times_from(other);
     }
 
     /// Merges the times of the same quota under a shorter name. Existing values stay.
-    pub(super) fn take_times(&mut self, other: &Self) {
+    pub(super) fn merge_times_from(&mut self, other: &Self) {
         if !self.has_reset() {
             self.reset_in = other.reset_in;
             self.reset_at = other.reset_at;
@@ -176,7 +176,7 @@ impl<'a> Quota<'a> {
     ///
     /// `scale` is the unit of a reset or a window in nanoseconds, if known. `reference` is the server's time. Fields
     /// that are not about a single quota are ignored.
-    pub(super) fn put(
+    pub(super) fn set(
         &mut self,
         field: Field,
         scale: Option<u64>,
@@ -186,35 +186,35 @@ impl<'a> Quota<'a> {
         // Set before the value is added: a repeated field is a list as well.
         self.has_list |= value.contains(&b',') || self.has(field);
         match field {
-            Field::Limit => self.put_limit(value),
-            Field::Remaining => least(&mut self.remaining, numbers(value, remaining).min()),
+            Field::Limit => self.set_limit(value),
+            Field::Remaining => set_min(&mut self.remaining, numbers(value, remaining).min()),
             Field::Used => match by_seconds(value) {
                 Some(pairs) => {
                     // Bounds the memory that one response can use.
-                    let room = MOST_ITEMS.saturating_sub(self.used_by_seconds.len());
+                    let room = MAX_ITEMS.saturating_sub(self.used_by_seconds.len());
                     self.used_by_seconds.extend(pairs.into_iter().take(room));
                 }
-                None => most(&mut self.used, numbers(value, whole).max()),
+                None => set_max(&mut self.used, numbers(value, integer_part).max()),
             },
             Field::UsedOfLimit => {
                 if let Some((used, limit)) = used_of_limit(value) {
-                    most(&mut self.used, Some(used));
-                    least(&mut self.limit, Some(limit));
+                    set_max(&mut self.used, Some(used));
+                    set_min(&mut self.limit, Some(limit));
                 }
             }
             Field::Rate => self.rate = rate(value).or(self.rate),
             Field::Refill => self.refill = rate(value).or(self.refill),
-            Field::Reset => match When::parse_in(scale, value, reference) {
-                Some(when) => self.put_reset(when),
+            Field::Reset => match ResetTime::parse_scaled(scale, value, reference) {
+                Some(when) => self.set_reset(when),
                 // Joined lines. Tried last, because dates contain commas.
-                None => split(value, b',')
-                    .filter_map(|item| When::parse_in(scale, item, reference))
-                    .for_each(|when| self.put_reset(when)),
+                None => split_quoted(value, b',')
+                    .filter_map(|item| ResetTime::parse_scaled(scale, item, reference))
+                    .for_each(|when| self.set_reset(when)),
             },
-            Field::ResetMillis => self.put(Field::Reset, Some(MILLI), value, reference),
+            Field::ResetMillis => self.set(Field::Reset, Some(MILLI), value, reference),
             Field::Window => self.window = period(scale, value).or(self.window),
-            Field::WindowMillis => self.put(Field::Window, Some(MILLI), value, reference),
-            Field::Policy => self.put_policies(items(value)),
+            Field::WindowMillis => self.set(Field::Window, Some(MILLI), value, reference),
+            Field::Policy => self.add_policies(items(value)),
             Field::Name => {
                 let name = std::str::from_utf8(value)
                     .ok()
@@ -243,28 +243,28 @@ impl<'a> Quota<'a> {
 
     /// Adds a limit: a number; `100, 100;w=60, 5000;w=3600` (IETF drafts 01 to 03, §3.1: the limit and its policies);
     /// pairs; or the window (`1m`).
-    fn put_limit(&mut self, value: &[u8]) {
+    fn set_limit(&mut self, value: &[u8]) {
         if let Some(pairs) = value.contains(&b':').then(|| by_seconds(value)).flatten() {
-            let room = MOST_ITEMS.saturating_sub(self.limits_by_seconds.len());
+            let room = MAX_ITEMS.saturating_sub(self.limits_by_seconds.len());
             return self.limits_by_seconds.extend(pairs.into_iter().take(room));
         }
         // The first item decides: a limit starts with a digit, `unlimited` does not.
-        let first = split(value, b',').next().unwrap_or_default();
-        let bare = split(first, b';').next().unwrap_or_default();
+        let first = split_quoted(value, b',').next().unwrap_or_default();
+        let bare = split_quoted(first, b';').next().unwrap_or_default();
         if !starts_with_digit(first) {
             self.unlimited |= is_unlimited(bare);
             return;
         }
-        let Some(limit) = numbers(value, whole).next() else {
-            return self.put_rate(value);
+        let Some(limit) = numbers(value, integer_part).next() else {
+            return self.set_rate(value);
         };
-        least(&mut self.limit, Some(limit));
-        let policies = split(value, b',').filter(|policy| policy.contains(&b';'));
-        self.put_policies(policies.flat_map(|policy| items(&policy.to_ascii_lowercase())));
+        set_min(&mut self.limit, Some(limit));
+        let policies = split_quoted(value, b',').filter(|policy| policy.contains(&b';'));
+        self.add_policies(policies.flat_map(|policy| items(&policy.to_ascii_lowercase())));
     }
 
     /// Adds only a window (`1m`), or a count with its window in words: `100 requests per minute`, `60/min`.
-    fn put_rate(&mut self, value: &[u8]) {
+    fn set_rate(&mut self, value: &[u8]) {
         if let Some(window) = duration(value) {
             self.window = Some(window);
             return;
@@ -276,22 +276,22 @@ impl<'a> Quota<'a> {
         let (count, words) = value.split_at(digits);
         let words = std::str::from_utf8(words).ok();
         if let Some(window) = words.and_then(|words| window_of([words].into_iter())) {
-            least(&mut self.limit, whole(count));
-            self.window = seconds(window);
+            set_min(&mut self.limit, integer_part(count));
+            self.window = window_from_seconds(window);
         }
     }
 
     /// Adds policies, up to [`MOST_ITEMS`] in total.
-    fn put_policies(&mut self, policies: impl IntoIterator<Item = Item>) {
-        let room = MOST_ITEMS.saturating_sub(self.policies.len());
+    fn add_policies(&mut self, policies: impl IntoIterator<Item = Item>) {
+        let room = MAX_ITEMS.saturating_sub(self.policies.len());
         self.policies.extend(policies.into_iter().take(room));
     }
 
     /// Adds a reset. The latest one applies.
-    fn put_reset(&mut self, when: When) {
+    fn set_reset(&mut self, when: ResetTime) {
         match when {
-            When::In(wait) => most(&mut self.reset_in, Some(wait)),
-            When::At(wait) => most(&mut self.reset_at, Some(wait)),
+            ResetTime::Relative(wait) => set_max(&mut self.reset_in, Some(wait)),
+            ResetTime::Absolute(wait) => set_max(&mut self.reset_at, Some(wait)),
         }
     }
 }
@@ -299,8 +299,8 @@ impl<'a> Quota<'a> {
 /// Returns the items of a field whose lines may have been joined, without their parameters (Docker Hub sends
 /// `76;w=21600`).
 fn numbers(value: &[u8], read: fn(&[u8]) -> Option<u64>) -> impl Iterator<Item = u64> {
-    split(value, b',')
-        .filter_map(|item| split(item, b';').next())
+    split_quoted(value, b',')
+        .filter_map(|item| split_quoted(item, b';').next())
         .filter_map(read)
 }
 
@@ -315,7 +315,7 @@ fn rate(value: &[u8]) -> Option<f64> {
 }
 
 /// Keeps the smaller value. A missing value is ignored.
-fn least<T: Ord>(known: &mut Option<T>, told: Option<T>) {
+fn set_min<T: Ord>(known: &mut Option<T>, told: Option<T>) {
     if let Some(told) = told
         && known.as_ref().is_none_or(|known| told < *known)
     {
@@ -324,7 +324,7 @@ fn least<T: Ord>(known: &mut Option<T>, told: Option<T>) {
 }
 
 /// Keeps the larger value. A missing value is ignored.
-fn most<T: Ord>(known: &mut Option<T>, told: Option<T>) {
+fn set_max<T: Ord>(known: &mut Option<T>, told: Option<T>) {
     if told > *known {
         *known = told;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Advice, Limit};
+use super::{RetryAdvice, Limit};
 
 /// The rate-limit information of a response. Empty if the response contains none.
 ///
@@ -25,7 +25,7 @@ use super::{Advice, Limit};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Signals {
+pub struct RateLimitInfo {
     /// Minimum time until the next attempt, counted from the response. At most ten years.
     ///
     /// Comes from `Retry-After` or a similar field, if it is valid and the status gives it a meaning: 3xx, 400, 403,
@@ -37,12 +37,12 @@ pub struct Signals {
     /// The quotas that the response describes. The same quota may appear twice under different names.
     pub limits: Vec<Limit>,
     /// Explicit advice of the server about a retry.
-    pub advice: Option<Advice>,
+    pub advice: Option<RetryAdvice>,
     /// Whether a rejection is about everything the client sends to this server, not only about the partition.
     pub global: bool,
 }
 
-impl Signals {
+impl RateLimitInfo {
     /// Returns whether the response contains no rate-limit information.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -59,11 +59,11 @@ impl Signals {
     /// reset.
     #[must_use]
     pub fn exhausted_reset(&self) -> Option<Duration> {
-        self.reset_of(Limit::is_exhausted)
+        self.max_reset(Limit::is_exhausted)
     }
 
     /// Returns the latest reset of the selected quotas.
-    fn reset_of(&self, which: fn(&Limit) -> bool) -> Option<Duration> {
+    fn max_reset(&self, which: fn(&Limit) -> bool) -> Option<Duration> {
         let limits = self.limits.iter().filter(|limit| which(limit));
         limits.filter_map(|limit| limit.reset).max()
     }
@@ -84,12 +84,12 @@ impl Signals {
             StatusCode::FORBIDDEN => {
                 self.retry_after.is_some() || self.limits.iter().any(Limit::is_out_of_requests)
             }
-            _ => is_unregistered_refusal(status) && self.retry_after.is_some(),
+            _ => is_unregistered_throttle(status) && self.retry_after.is_some(),
         }
     }
 
     /// Returns the information of a response without fields about limits.
-    pub(super) fn without_fields(status: StatusCode) -> Self {
+    pub(super) fn for_status(status: StatusCode) -> Self {
         Self {
             global: status == StatusCode::IM_A_TEAPOT,
             ..Self::default()
@@ -106,14 +106,14 @@ impl Signals {
     /// | 400 | reset of a quota, if no quota has a count |
     /// | 408, 413, 425, other 3xx and 5xx | none |
     /// | any other | none, and `asked` is ignored |
-    pub(super) fn wait(&self, status: StatusCode, asked: Option<Duration>) -> Option<Duration> {
+    pub(super) fn resolve_retry_after(&self, status: StatusCode, asked: Option<Duration>) -> Option<Duration> {
         match status {
             StatusCode::TOO_MANY_REQUESTS => asked
                 .or_else(|| self.exhausted_reset())
                 .or_else(|| self.likely_reset()),
             // GitHub sends 403 instead of 429. With neither field, the client lacks permission, and waiting does not
             // help. An exhausted quota of tokens or points does not cause a 403.
-            StatusCode::FORBIDDEN => asked.or_else(|| self.reset_of(Limit::is_out_of_requests)),
+            StatusCode::FORBIDDEN => asked.or_else(|| self.max_reset(Limit::is_out_of_requests)),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::IM_A_TEAPOT => {
                 asked.or_else(|| self.exhausted_reset())
             }
@@ -123,7 +123,7 @@ impl Signals {
                 let counted = self.limits.iter().any(|limit| limit.remaining.is_some());
                 self.likely_reset().filter(|_| !counted)
             }),
-            _ if is_unregistered_refusal(status) => asked.or_else(|| self.exhausted_reset()),
+            _ if is_unregistered_throttle(status) => asked.or_else(|| self.exhausted_reset()),
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_EARLY => {
                 asked
             }
@@ -144,6 +144,6 @@ impl Signals {
 
 /// Returns whether the status is unregistered but used in place of 429: 420 (Twitter, "enhance your calm"), 430
 /// (Shopify) and 529 ("site is overloaded").
-fn is_unregistered_refusal(status: StatusCode) -> bool {
+fn is_unregistered_throttle(status: StatusCode) -> bool {
     matches!(status.as_u16(), 420 | 430 | 529)
 }

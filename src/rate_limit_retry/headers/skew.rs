@@ -33,7 +33,7 @@ use crate::retry_after;
 /// # assert!(signals.is_empty());
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Skew {
+pub struct ClockSkew {
     /// How far the server's clock is ahead; zero if it is behind.
     ahead: Duration,
     /// How far the server's clock is behind; zero if it is ahead.
@@ -42,18 +42,18 @@ pub struct Skew {
     known: bool,
 }
 
-impl Skew {
+impl ClockSkew {
     /// Updates the estimate from the `Date` of a response that has just arrived, at `now` by the local clock. Without
     /// a `Date`, a reset that the response contains both as a date and in seconds serves the same purpose.
     ///
     /// A `Date` is rounded down and delayed by the network, so the server's clock is never earlier than its `Date`.
     /// Of dates that agree within 10 s, the latest is kept. A date that disagrees replaces the estimate, because a
     /// clock was set. A response from a cache (`Age`) is ignored.
-    pub fn learn(&mut self, headers: &HeaderMap, now: SystemTime) {
-        if super::is_from_a_cache(headers) {
+    pub fn observe(&mut self, headers: &HeaderMap, now: SystemTime) {
+        if super::is_from_cache(headers) {
             return;
         }
-        let Some(date) = retry_after::date(headers).or_else(|| told_twice(headers, now)) else {
+        let Some(date) = retry_after::date(headers).or_else(|| cross_check(headers, now)) else {
             return;
         };
         let told = Self {
@@ -64,7 +64,7 @@ impl Skew {
         // The latest server time that agrees is the most accurate one: it had the shortest delay.
         let later = told.ahead >= self.ahead && told.behind <= self.behind;
         let apart = told.ahead.abs_diff(self.ahead) + told.behind.abs_diff(self.behind);
-        if !self.known || later || apart > AGREEMENT {
+        if !self.known || later || apart > DATE_TOLERANCE {
             *self = told;
         }
     }
@@ -80,24 +80,24 @@ impl Skew {
 }
 
 /// Returns the server's time by its resets: a reset as a date, minus the same reset in seconds.
-fn told_twice(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
+fn cross_check(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
     if !headers
         .keys()
-        .any(|name| super::is_about_limits(name.as_str()))
+        .any(|name| super::is_limit_field(name.as_str()))
     {
         return None;
     }
     // Waits are never negative. Relative to a reference far in the past, a date that is over by the local clock is
     // preserved.
-    let long_ago = now.checked_sub(LONG)?;
-    let (date, wait) = Collected::read(headers, long_ago, None).told_twice()?;
+    let long_ago = now.checked_sub(REFERENCE_OFFSET)?;
+    let (date, wait) = Collected::read(headers, long_ago, None).cross_check()?;
     long_ago.checked_add(date)?.checked_sub(wait)
 }
 
 /// Distance of the reference in the past: half of the range in which numbers count as dates.
-const LONG: Duration = Duration::from_secs(200 * 24 * 3600);
+const REFERENCE_OFFSET: Duration = Duration::from_secs(200 * 24 * 3600);
 /// Maximum difference between dates that agree: a second of rounding, and the delay of a slow response.
-const AGREEMENT: Duration = Duration::from_secs(10);
+const DATE_TOLERANCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -117,10 +117,10 @@ mod tests {
                         now - offset
                     }
                 };
-                let mut skew = Skew::default();
+                let mut skew = ClockSkew::default();
 
-                skew.learn(&dated(shift(at(1000))), at(1000));
-                skew.learn(&dated(shift(at(1001))), at(1005));
+                skew.observe(&dated(shift(at(1000))), at(1000));
+                skew.observe(&dated(shift(at(1001))), at(1005));
 
                 assert_eq!(skew.server_time(at(2000)), shift(at(2000)), "{offset}");
             }
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_is_followed() {
-        let mut skew = Skew::default();
-        skew.learn(&dated(at(5000)), at(1000));
+        let mut skew = ClockSkew::default();
+        skew.observe(&dated(at(5000)), at(1000));
 
-        skew.learn(&dated(at(1001)), at(1001));
+        skew.observe(&dated(at(1001)), at(1001));
 
         assert_eq!(skew.server_time(at(1001)), at(1001));
     }
@@ -145,9 +145,9 @@ mod tests {
             headers.insert("retry-after", 23.into());
             headers.insert("x-ratelimit-remaining", 0.into());
             headers.insert("x-ratelimit-reset", (since.as_secs() + 23).into());
-            let mut skew = Skew::default();
+            let mut skew = ClockSkew::default();
 
-            skew.learn(&headers, at(1000));
+            skew.observe(&headers, at(1000));
 
             assert_eq!(skew.server_time(at(1000)), server);
         }
@@ -155,14 +155,14 @@ mod tests {
 
     #[test]
     fn without_a_good_date_nothing_is_learnt() {
-        let mut skew = Skew::default();
+        let mut skew = ClockSkew::default();
         let mut cached = dated(at(5000));
         cached.insert(AGE, "30".parse().unwrap());
 
-        skew.learn(&cached, at(1000));
-        skew.learn(&HeaderMap::new(), at(1000));
+        skew.observe(&cached, at(1000));
+        skew.observe(&HeaderMap::new(), at(1000));
 
-        assert_eq!(skew, Skew::default());
+        assert_eq!(skew, ClockSkew::default());
     }
 
     fn at(seconds: u64) -> SystemTime {

@@ -80,7 +80,7 @@ proptest! {
         let work = work_for(&[(name.to_owned(), value.clone()), (other.to_owned(), value)]);
 
         // A quadratic reader examines some thousand times as much.
-        prop_assert!(work <= MOST_PER_BYTE * 2 * length, "{} for {}", work, 2 * length);
+        prop_assert!(work <= MAX_STEPS_PER_BYTE * 2 * length, "{} for {}", work, 2 * length);
     }
 
     #[test]
@@ -154,8 +154,8 @@ fn quotas_and_their_names_are_bounded() {
 fn work_for(fields: &[(String, String)]) -> usize {
     let headers = headers(fields);
     steps::of(|| {
-        let mut skew = Skew::default();
-        skew.learn(&headers, NOW);
+        let mut skew = ClockSkew::default();
+        skew.observe(&headers, NOW);
         let _signals = read(StatusCode::TOO_MANY_REQUESTS, &headers, NOW);
     })
 }
@@ -171,4 +171,4 @@ fn headers(fields: &[(String, String)]) -> HeaderMap {
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 /// Every byte is examined by each of several readers, and again where lists are read.
-const MOST_PER_BYTE: usize = 100;
+const MAX_STEPS_PER_BYTE: usize = 100;

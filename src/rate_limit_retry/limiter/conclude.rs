@@ -15,10 +15,10 @@ use crate::{
     rate_limit_retry::{
         GaveUp, GiveUpReason, RateLimitEvent,
         budget::Account,
-        decision::{Decision, Ended, Facts, decide},
-        gate::Ticket,
-        headers::{Signals, is_from_a_cache, may_speak},
-        permanent::Refusal,
+        decision::{Decision, AttemptResult, RetryContext, decide},
+        gate::Permit,
+        headers::{RateLimitInfo, is_from_cache, has_limit_fields},
+        permanent::ErrorResponse,
         quota::Learnt,
         route::{RouteClass, UnavailableScope},
     },
@@ -30,7 +30,7 @@ pub(crate) enum Next<RB, K> {
     /// Return this outcome to the caller.
     Return(Result<Response<RB>, BoxError>),
     /// Send the copy again after this wait. The response, if there is one, is drained first.
-    Again(Option<Response<RB>>, Duration, K),
+    Retry(Option<Response<RB>>, Duration, K),
 }
 
 impl Limiter {
@@ -39,11 +39,11 @@ impl Limiter {
     ///
     /// Such a response needs no lock and no clock. Otherwise [`conclude`](Self::conclude) takes the slow path.
     #[inline]
-    pub(crate) fn is_final<RB>(call: &Call, ticket: &Ticket, response: &Response<RB>) -> bool {
-        ticket.is_free()
+    pub(crate) fn is_final<RB>(call: &Call, ticket: &Permit, response: &Response<RB>) -> bool {
+        ticket.is_uncounted()
             && call.sends == 0
             && response.status().is_success()
-            && !may_speak(response.headers())
+            && !has_limit_fields(response.headers())
     }
 
     /// Credits a success to the retry budget of the call's partition.
@@ -73,10 +73,10 @@ impl Limiter {
     /// | any other error | [`Learnt::Unknown`] |
     ///
     /// While the gate is bypassed, the outcome is reported and returned, and nothing is retried.
-    pub(crate) fn conclude<RB: Body, K: Resend>(
+    pub(crate) fn on_response<RB: Body, K: Resend>(
         &self,
         call: &mut Call,
-        ticket: Ticket,
+        ticket: Permit,
         outcome: Result<Response<RB>, BoxError>,
         kept: &mut Option<K>,
     ) -> Next<RB, K> {
@@ -87,16 +87,16 @@ impl Limiter {
             return Next::Return(outcome);
         }
         // The slow path. From here on the outcome of a request on the fast path is counted, too.
-        let (outcome, given_up_below) = nested::open(outcome);
-        let (now, wall) = self.clock.both();
-        let ticket = if ticket.is_free() {
-            self.gate.adopt(&call.keys, now)
+        let (outcome, given_up_below) = nested::unwrap(outcome);
+        let (now, wall) = self.clock.now_and_wall();
+        let ticket = if ticket.is_uncounted() {
+            self.gate.enter_late(&call.keys, now)
         } else {
             ticket
         };
-        let mut signals = Signals::default();
-        let refusal = outcome.as_ref().ok().map(Refusal::of);
-        let permanent = refusal.is_some_and(|refusal| self.permanent.is(&refusal));
+        let mut signals = RateLimitInfo::default();
+        let refusal = outcome.as_ref().ok().map(ErrorResponse::of);
+        let permanent = refusal.is_some_and(|refusal| self.permanent_errors.matches(&refusal));
         let (ended, shed, held, bypassed) = match &outcome {
             Ok(response) => {
                 let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
@@ -104,7 +104,7 @@ impl Limiter {
                 call.token_replaced |= Attempts::is_token_replaced(response.extensions());
                 let status = response.status();
                 signals = self
-                    .reader
+                    .header_reader
                     .read(&call.keys, status, response.headers(), wall);
                 let shed = is_shed(status, response.headers());
                 let throttled = shed || signals.is_throttle(status);
@@ -117,7 +117,7 @@ impl Limiter {
                     && !shed
                     && self.unavailable == UnavailableScope::Route;
                 // Up to 1 % on top of what the server asks for.
-                let jitter = (wait / 100).min(MOST_JITTER).mul_f64(self.random.unit());
+                let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
                 let until = after(now, (wait + jitter).min(self.gate.max_hold()));
                 let route_held = unavailable && {
                     let class = call.route.or_else(|| {
@@ -131,7 +131,7 @@ impl Limiter {
                     Learnt::Sent
                 } else if route_held {
                     Learnt::Unavailable { wait }
-                } else if !throttled && is_from_a_cache(response.headers()) {
+                } else if !throttled && is_from_cache(response.headers()) {
                     Learnt::Cached
                 } else if status.is_server_error() && !throttled && signals.is_empty() {
                     // A failure without limits says nothing about quotas, and the request may not have been counted.
@@ -145,11 +145,11 @@ impl Limiter {
                     }
                 };
                 let settled = ticket.settle(learnt, now);
-                for (partition, lesson) in &settled.lessons {
-                    self.sinks.emit(&RateLimitEvent::Learnt {
+                for (partition, lesson) in &settled.estimates {
+                    self.sinks.emit(&RateLimitEvent::LimitEstimated {
                         partition,
-                        allowance: lesson.allowance,
-                        period: lesson.period,
+                        limit: lesson.limit,
+                        window: lesson.window,
                         rate: lesson.rate,
                     });
                 }
@@ -158,10 +158,10 @@ impl Limiter {
                 if throttled && !permanent {
                     // Without an announced end, and after repeated throttling, another request is the next probe, one
                     // that has retries left.
-                    if signals.retry_after.is_none() || call.attempt > PATIENCE {
-                        call.arrival = None;
+                    if signals.retry_after.is_none() || call.attempt > MAX_PRIORITY_RETRIES {
+                        call.sequence = None;
                     }
-                    self.tell_each(call, |partition| RateLimitEvent::Throttled {
+                    self.emit_each(call, |partition| RateLimitEvent::Throttled {
                         partition,
                         status,
                         held_for: held.unwrap_or_default(),
@@ -169,7 +169,7 @@ impl Limiter {
                 } else if status.is_success() {
                     self.on_success(call);
                 }
-                let ended = Ended::Response(status, &signals);
+                let ended = AttemptResult::Response(status, &signals);
                 (ended, shed, held, settled.bypassed)
             }
             Err(error) => {
@@ -193,27 +193,27 @@ impl Limiter {
                 let held = held.map(|until| until.saturating_duration_since(now));
                 if let Some(held_for) = held {
                     // Another request is the next probe.
-                    call.arrival = None;
-                    self.tell_each(call, |partition| RateLimitEvent::Throttled {
+                    call.sequence = None;
+                    self.emit_each(call, |partition| RateLimitEvent::Throttled {
                         partition,
                         // An error has no status; events need one.
                         status: StatusCode::TOO_MANY_REQUESTS,
                         held_for,
                     });
                 }
-                (Ended::Error(class), shed, held, settled.bypassed)
+                (AttemptResult::Error(class), shed, held, settled.bypassed)
             }
         };
         if bypassed {
             return Next::Return(self.finish(call, outcome));
         }
-        let facts = Facts {
-            ended,
+        let facts = RetryContext {
+            result: ended,
             shed,
             attempt: call.attempt,
             method: call.method,
             nested: call.nested,
-            given_up: match &outcome {
+            inner_reason: match &outcome {
                 Ok(response) => GaveUp::of(response).map(|gave_up| gave_up.reason),
                 Err(_) => given_up_below.then_some(GiveUpReason::Retries),
             },
@@ -221,24 +221,24 @@ impl Limiter {
             replayable: kept.is_some(),
             has_runtime: Handle::try_current().is_ok(),
             held,
-            backoff: self.fault_backoff.wait(call.attempt, self.random.unit()),
-            drained_for: outcome.as_ref().map_or(Duration::ZERO, |response| {
+            backoff: self.transient_backoff.wait(call.attempt, self.random.unit()),
+            max_drain: outcome.as_ref().map_or(Duration::ZERO, |response| {
                 max_drain(response, self.deadline)
             }),
-            left: call.deadline.map(|at| at.saturating_duration_since(now)),
+            time_left: call.deadline.map(|at| at.saturating_duration_since(now)),
         };
         // The budget is charged only for a retry after a transient failure. The copy is checked last, because the check
         // ends the reading of the body by the attempt before.
-        let reason = match self.charge(call.account, decide(&facts, &self.policy), now) {
+        let reason = match self.charge_budget(call.account, decide(&facts, &self.retry_config), now) {
             Decision::Return => return Next::Return(self.finish(call, outcome)),
             Decision::GiveUp(reason) => reason,
-            Decision::AfterHold | Decision::AfterFault(_) if !supersede(kept) => GiveUpReason::Body,
-            Decision::AfterHold => return self.again(call, &facts, outcome, Duration::ZERO, kept),
-            Decision::AfterFault(wait) => return self.again(call, &facts, outcome, wait, kept),
+            Decision::RetryAfterHold | Decision::RetryAfterBackoff(_) if !supersede(kept) => GiveUpReason::Body,
+            Decision::RetryAfterHold => return self.retry(call, &facts, outcome, Duration::ZERO, kept),
+            Decision::RetryAfterBackoff(wait) => return self.retry(call, &facts, outcome, wait, kept),
         };
         let attempt = call.attempt;
-        let (status, error) = ended_with(&outcome);
-        self.tell_each(call, |partition| RateLimitEvent::GaveUp {
+        let (status, error) = status_and_error(&outcome);
+        self.emit_each(call, |partition| RateLimitEvent::GaveUp {
             partition,
             attempt,
             reason,
@@ -254,8 +254,8 @@ impl Limiter {
                 });
                 Ok(response)
             }
-            Err(error) if given_up_below && call.nested || self.leaves_it(&facts) => {
-                Err(nested::close(error))
+            Err(error) if given_up_below && call.nested || self.defers_to_outer(&facts) => {
+                Err(nested::wrap(error))
             }
             error => error,
         };
@@ -264,22 +264,22 @@ impl Limiter {
 
     /// Returns whether a failed attempt of an outer layer is left to that layer to retry: this layer would have
     /// retried it, were it not nested.
-    fn leaves_it(&self, facts: &Facts<'_>) -> bool {
-        let first = Facts {
+    fn defers_to_outer(&self, facts: &RetryContext<'_>) -> bool {
+        let first = RetryContext {
             nested: false,
             attempt: 1,
             ..*facts
         };
-        facts.nested && matches!(decide(&first, &self.policy), Decision::AfterFault(_))
+        facts.nested && matches!(decide(&first, &self.retry_config), Decision::RetryAfterBackoff(_))
     }
 
     /// Withdraws a retry after a transient failure from the partition's budget, or gives up. Waits for a quota are
     /// free.
     ///
     /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision.
-    fn charge(&self, account: Account, decision: Decision, now: Instant) -> Decision {
+    fn charge_budget(&self, account: Account, decision: Decision, now: Instant) -> Decision {
         match decision {
-            Decision::AfterFault(_) if !self.budget.withdraw(account, now) => {
+            Decision::RetryAfterBackoff(_) if !self.budget.withdraw(account, now) => {
                 Decision::GiveUp(GiveUpReason::Budget)
             }
             other => other,
@@ -287,10 +287,10 @@ impl Limiter {
     }
 
     /// Emits the retry, counts the attempt, and returns the copy to send after `wait`.
-    fn again<RB, K>(
+    fn retry<RB, K>(
         &self,
         call: &mut Call,
-        facts: &Facts<'_>,
+        facts: &RetryContext<'_>,
         outcome: Result<Response<RB>, BoxError>,
         wait: Duration,
         kept: &mut Option<K>,
@@ -300,8 +300,8 @@ impl Limiter {
             return Next::Return(self.finish(call, outcome));
         };
         let attempt = call.attempt;
-        let (status, error) = ended_with(&outcome);
-        self.tell_each(call, |partition| RateLimitEvent::Retrying {
+        let (status, error) = status_and_error(&outcome);
+        self.emit_each(call, |partition| RateLimitEvent::Retrying {
             partition,
             attempt,
             wait,
@@ -309,8 +309,8 @@ impl Limiter {
             error,
         });
         call.attempt = call.attempt.saturating_add(1);
-        call.perhaps_processed |= facts.is_perhaps_processed();
-        Next::Again(outcome.ok(), wait, kept)
+        call.possibly_processed |= facts.is_possibly_processed();
+        Next::Retry(outcome.ok(), wait, kept)
     }
 
     /// Records the number of sends in a response to return.
@@ -329,7 +329,7 @@ impl Limiter {
 }
 
 /// Returns the status or the error of an outcome, for an event.
-fn ended_with<RB>(
+fn status_and_error<RB>(
     outcome: &Result<Response<RB>, BoxError>,
 ) -> (
     Option<StatusCode>,
@@ -349,6 +349,6 @@ fn supersede<K: Resend>(kept: &mut Option<K>) -> bool {
 }
 
 /// Maximum jitter added to the hold of a route, so that requests that were held together are not sent together.
-const MOST_JITTER: Duration = Duration::from_millis(250);
+const MAX_JITTER: Duration = Duration::from_millis(250);
 /// Number of attempts for which a throttled request keeps its place before requests that arrived later.
-const PATIENCE: u32 = 2;
+const MAX_PRIORITY_RETRIES: u32 = 2;

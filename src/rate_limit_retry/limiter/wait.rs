@@ -15,7 +15,7 @@ use crate::{
     call::drain::max_drain,
     rate_limit_retry::{
         DeadlineExceeded,
-        gate::{Place, Ticket, Turn},
+        gate::{Waiter, Permit, WaiterPoll},
         quota::Learnt,
     },
 };
@@ -31,7 +31,7 @@ impl Limiter {
     /// processed.
     pub(crate) fn deadline_exceeded(call: &Call, in_flight: bool) -> BoxError {
         DeadlineExceeded {
-            possibly_processed: in_flight || call.perhaps_processed,
+            possibly_processed: in_flight || call.possibly_processed,
         }
         .into()
     }
@@ -47,9 +47,9 @@ impl Limiter {
     pub(crate) fn start(
         &self,
         call: &mut Call,
-        ticket: Ticket,
-    ) -> Result<Option<Ticket>, BoxError> {
-        if self.is_overtaken(call, &ticket) {
+        ticket: Permit,
+    ) -> Result<Option<Permit>, BoxError> {
+        if self.is_held(call, &ticket) {
             self.not_sent(ticket);
             return Ok(None);
         }
@@ -61,7 +61,7 @@ impl Limiter {
     }
 
     /// Releases a ticket that was not used.
-    pub(crate) fn not_sent(&self, ticket: Ticket) {
+    pub(crate) fn not_sent(&self, ticket: Permit) {
         ticket.settle(Learnt::NotSent, self.clock.now());
     }
 
@@ -86,24 +86,24 @@ impl Limiter {
     ///
     /// The place returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
     /// [`TICK`] and at most [`UNSUSPENDED`], and the clock is read again in each poll.
-    pub(super) async fn turn(
+    pub(super) async fn wait_for_permit(
         &self,
-        mut place: Place,
+        mut place: Waiter,
         latest: Instant,
-    ) -> Result<Ticket, Option<Instant>> {
+    ) -> Result<Permit, Option<Instant>> {
         let left = latest.saturating_duration_since(self.clock.now());
         // Two timers: `expiry` is never reset, `timer` is set anew by each poll.
         let mut expiry = pin!(sleep(left));
         let mut timer = pin!(sleep(left));
         poll_fn(|cx| {
-            let (now, _) = self.clock.both();
+            let (now, _) = self.clock.now_and_wall();
             match place.poll(cx, now) {
-                Turn::Ready(ticket) => return Poll::Ready(Ok(ticket)),
-                Turn::TooLate(until) => return Poll::Ready(Err(Some(until))),
-                Turn::Pending(None) => {}
-                Turn::Pending(Some(at)) => {
+                WaiterPoll::Ready(ticket) => return Poll::Ready(Ok(ticket)),
+                WaiterPoll::TooLate(until) => return Poll::Ready(Err(Some(until))),
+                WaiterPoll::Pending(None) => {}
+                WaiterPoll::Pending(Some(at)) => {
                     let wait = at.saturating_duration_since(now);
-                    timer.set(sleep(wait.clamp(TICK, UNSUSPENDED)));
+                    timer.set(sleep(wait.clamp(MIN_SLEEP, MAX_SLEEP)));
                     // The new timer must be polled to register the waker. One that is due already polls again.
                     if timer.as_mut().poll(cx).is_ready() {
                         cx.waker().wake_by_ref();
@@ -120,6 +120,6 @@ impl Limiter {
 }
 
 /// Minimum interval between two polls by timer, whatever the clock says.
-const TICK: Duration = Duration::from_millis(1);
+const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Maximum time between two checks of the clock. tokio's timers do not advance while the machine is suspended.
-const UNSUSPENDED: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use crate::{
     clock::after,
     rate_limit_retry::{
         headers::{Limit, Unit},
-        limits::OwnLimit,
+        limits::LocalLimit,
     },
 };
 
@@ -20,20 +20,20 @@ use crate::{
 ///
 /// Ends are stored in buckets, which expire with their last request. That errs toward fewer requests.
 #[derive(Debug)]
-pub(super) struct Cap {
+pub(super) struct LocalLimiter {
     /// The limit. An announced one may replace its rate.
-    limit: OwnLimit,
+    limit: LocalLimit,
     /// Requests that have ended within the last period, in buckets, from old to new.
-    ended: VecDeque<Ended>,
+    buckets: VecDeque<Bucket>,
     /// Number of requests in `ended`.
     count: u64,
     /// The time of the next send if requests were spaced evenly: the theoretical arrival time of GCRA.
-    even: Option<Instant>,
+    tat: Option<Instant>,
 }
 
 /// A bucket of requests that ended at about the same time.
 #[derive(Clone, Copy, Debug)]
-struct Ended {
+struct Bucket {
     /// Time of the first end.
     first: Instant,
     /// Time of the last end, by which the bucket expires.
@@ -42,14 +42,14 @@ struct Ended {
     count: u64,
 }
 
-impl Cap {
+impl LocalLimiter {
     /// Creates a local limit toward which nothing counts yet.
-    pub(super) fn new(limit: OwnLimit) -> Self {
+    pub(super) fn new(limit: LocalLimit) -> Self {
         Self {
             limit,
-            ended: VecDeque::new(),
+            buckets: VecDeque::new(),
             count: 0,
-            even: None,
+            tat: None,
         }
     }
 
@@ -58,13 +58,13 @@ impl Cap {
     ///
     /// The limits are checked in this order: concurrency, requests per period, even spacing.
     pub(super) fn admit(&mut self, in_flight: u32, smooth: bool, now: Instant) -> Option<Admit> {
-        if self.limit.at_once.is_some_and(|most| in_flight >= most) {
+        if self.limit.max_concurrency.is_some_and(|most| in_flight >= most) {
             return Some(Admit::AfterAnswer(None));
         }
         let (most, period) = self.limit.rate?;
         self.expire(period, now);
         if self.count + u64::from(in_flight) >= u64::from(most) {
-            let at = self.ended.front().map(|oldest| after(oldest.last, period));
+            let at = self.buckets.front().map(|oldest| after(oldest.last, period));
             return Some(match at {
                 Some(at) if in_flight == 0 => Admit::NotBefore(at),
                 at => Admit::AfterAnswer(at),
@@ -74,31 +74,31 @@ impl Cap {
         // intervals.
         let burst = if smooth { Some(1) } else { self.limit.burst };
         let early = (period / most).saturating_mul(burst?.saturating_sub(1));
-        let at = self.even.map(|even| even.checked_sub(early).unwrap_or(now));
+        let at = self.tat.map(|even| even.checked_sub(early).unwrap_or(now));
         at.filter(|at| *at > now).map(Admit::NotBefore)
     }
 
     /// Advances the even spacing by one interval for a send.
-    pub(super) fn entered(&mut self, now: Instant) {
+    pub(super) fn on_sent(&mut self, now: Instant) {
         if let Some((most, period)) = self.limit.rate {
-            let even = self.even.map_or(now, |even| even.max(now));
-            self.even = Some(after(even, period / most));
+            let even = self.tat.map_or(now, |even| even.max(now));
+            self.tat = Some(after(even, period / most));
         }
     }
 
     /// Records that a request that was sent has ended.
-    pub(super) fn ended(&mut self, now: Instant) {
+    pub(super) fn on_completed(&mut self, now: Instant) {
         let Some((_, period)) = self.limit.rate else {
             return;
         };
         self.expire(period, now);
         self.count += 1;
-        match self.ended.back_mut() {
-            Some(back) if now.saturating_duration_since(back.first) <= period / GRAINS => {
+        match self.buckets.back_mut() {
+            Some(back) if now.saturating_duration_since(back.first) <= period / BUCKETS_PER_PERIOD => {
                 back.last = back.last.max(now);
                 back.count += 1;
             }
-            _ => self.ended.push_back(Ended {
+            _ => self.buckets.push_back(Bucket {
                 first: now,
                 last: now,
                 count: 1,
@@ -109,8 +109,8 @@ impl Cap {
     /// Replaces the rate by the limit that the server announces, if the setting yields to announcements.
     ///
     /// Limits in other units than requests are ignored. The period stays if the server does not announce one.
-    pub(super) fn told(&mut self, told: &Limit) {
-        if self.limit.until_told
+    pub(super) fn on_announced(&mut self, told: &Limit) {
+        if self.limit.until_announced
             && told.unit == Unit::Requests
             && let Some(limit) = told.limit.and_then(|limit| u32::try_from(limit).ok())
             && let Some((most, period)) = &mut self.limit.rate
@@ -121,22 +121,22 @@ impl Cap {
     }
 
     /// Returns whether requests that have ended still count.
-    pub(super) fn is_used(&self, now: Instant) -> bool {
-        let (last, rate) = (self.ended.back(), self.limit.rate);
+    pub(super) fn has_recent(&self, now: Instant) -> bool {
+        let (last, rate) = (self.buckets.back(), self.limit.rate);
         last.zip(rate)
             .is_some_and(|(last, (_, period))| after(last.last, period) > now)
     }
 
     /// Removes the requests that ended more than a period ago.
     fn expire(&mut self, period: Duration, now: Instant) {
-        while let Some(oldest) = self.ended.front()
+        while let Some(oldest) = self.buckets.front()
             && after(oldest.last, period) <= now
         {
             self.count -= oldest.count;
-            self.ended.pop_front();
+            self.buckets.pop_front();
         }
     }
 }
 
 /// Resolution of the count: requests that end within this fraction of a period share a bucket.
-const GRAINS: u32 = 1000;
+const BUCKETS_PER_PERIOD: u32 = 1000;

@@ -7,40 +7,40 @@
 ///
 /// The first doubt needs 3 contradictions, and each one after a wrong doubt twice as many, up to 96.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Doubt {
+pub(super) struct Contradictions {
     /// Number of contradictions since the last throttle.
-    contradictions: u8,
+    count: u8,
     /// Number of times that the doubt was wrong.
-    wrong: u8,
+    doublings: u8,
 }
 
-impl Doubt {
+impl Contradictions {
     /// Returns whether a window is announced as exhausted and the announcement is not believed.
-    pub(super) fn covers(self, is_used_up: bool) -> bool {
-        is_used_up && self.is_settled()
+    pub(super) fn disregards(self, is_used_up: bool) -> bool {
+        is_used_up && self.is_discredited()
     }
 
     /// Records that a request was accepted although nothing remained.
-    pub(super) fn contradicted(&mut self) {
-        self.contradictions = self.contradictions.saturating_add(1);
+    pub(super) fn on_contradicted(&mut self) {
+        self.count = self.count.saturating_add(1);
     }
 
     /// Records that a request was throttled when nothing remained. If the announcement was doubted, the next doubt
     /// needs twice as many contradictions.
-    pub(super) fn refuted(&mut self) {
-        if self.is_settled() {
-            self.wrong = (self.wrong + 1).min(MOST_WRONG);
+    pub(super) fn on_confirmed(&mut self) {
+        if self.is_discredited() {
+            self.doublings = (self.doublings + 1).min(MAX_DOUBLINGS);
         }
-        self.contradictions = 0;
+        self.count = 0;
     }
 
     /// Returns whether there are enough contradictions.
-    fn is_settled(self) -> bool {
-        self.contradictions >= CONTRADICTIONS << self.wrong
+    fn is_discredited(self) -> bool {
+        self.count >= MIN_CONTRADICTIONS << self.doublings
     }
 }
 
 /// Number of contradictions after which an announcement is no longer believed. Doubles each time the doubt was wrong.
-const CONTRADICTIONS: u8 = 3;
+const MIN_CONTRADICTIONS: u8 = 3;
 /// Maximum number of doublings. `3 << 5` still fits in a `u8`.
-const MOST_WRONG: u8 = 5;
+const MAX_DOUBLINGS: u8 = 5;

@@ -21,47 +21,47 @@ use tokio::time::Instant;
 
 use super::{
     admit::Admit,
-    allowance::Window,
+    allowance::FixedWindow,
     hold::Look,
-    lesson::Lesson,
-    rate::{Rate, SHORT},
-    slide::Slide,
-    window::{Between, Period},
+    lesson::Estimate,
+    rate::{TokenBucket, SHORT},
+    slide::SlidingWindow,
+    window::{TimeRange, Bounds},
 };
 
 /// The estimator.
 #[derive(Clone, Debug)]
-pub(super) struct Habit {
+pub(super) struct LimitEstimator {
     /// When requests were last accepted again after throttling, or the first was sent.
-    pub(super) opened: Option<Opened>,
+    pub(super) window_start: Option<WindowStart>,
     /// Number of requests accepted since `opened`.
     pub(super) accepted: u64,
     /// The current throttling, until a request is accepted again.
-    pub(super) blocked: Option<Blocked>,
+    pub(super) throttled: Option<Blocked>,
     /// The model that requests obey.
-    pub(super) kind: Kind,
+    pub(super) model: Model,
     /// The model of a sliding window, from the first throttle on. Requests obey it while it is active.
-    pub(super) slide: Option<Box<Slide>>,
+    pub(super) sliding_window: Option<Box<SlidingWindow>>,
 }
 
 /// The start of a window.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Opened {
+pub(super) struct WindowStart {
     /// The time at which it started, between two bounds.
-    pub(super) when: Between,
+    pub(super) at: TimeRange,
     /// Whether this is the first request or the first after a window's end, which may lie in the middle of a window.
-    by_chance: bool,
+    mid_window: bool,
 }
 
 /// The model of a quota.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum Model {
     /// Nothing is known: requests are not limited.
     Unknown,
     /// Continuously replenished, as by a token bucket.
-    Rate(Rate),
+    TokenBucket(TokenBucket),
     /// A number of requests in each period.
-    Window(Window),
+    FixedWindow(FixedWindow),
 }
 
 /// Throttled, and no request accepted since.
@@ -81,82 +81,82 @@ pub(super) struct Blocked {
 
 /// Whether one more request may be sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Verdict {
+pub(super) enum EstimatorDecision {
     /// It may.
-    Free,
+    Allow,
     /// It must wait.
     Wait(Admit),
     /// One request may be sent alone, to probe for a greater limit.
-    Look,
+    Probe,
     /// No request may be sent before this time: the limit is reached.
     Hold(Instant),
 }
 
-impl Habit {
+impl LimitEstimator {
     /// An estimator that has learned nothing.
-    pub(super) const NONE: Self = Self {
-        opened: None,
+    pub(super) const UNKNOWN: Self = Self {
+        window_start: None,
         accepted: 0,
-        blocked: None,
-        kind: Kind::Unknown,
-        slide: None,
+        throttled: None,
+        model: Model::Unknown,
+        sliding_window: None,
     };
 
     /// Records a send.
-    pub(super) fn sent(&mut self, now: Instant) {
-        let allowance = self.allowance();
-        if let Some(slide) = &mut self.slide {
-            slide.sent(allowance, now);
+    pub(super) fn on_sent(&mut self, now: Instant) {
+        let allowance = self.limit();
+        if let Some(slide) = &mut self.sliding_window {
+            slide.on_sent(allowance, now);
         }
-        let over = match (&self.kind, self.opened) {
-            (Kind::Window(window), Some(opened)) if self.blocked.is_none() => {
-                now >= window.period.end(opened.when)
+        let over = match (&self.model, self.window_start) {
+            (Model::FixedWindow(window), Some(opened)) if self.throttled.is_none() => {
+                now >= window.length.latest_end(opened.at)
             }
             (_, opened) => opened.is_none(),
         };
         // The window is over, or this is the first request: a new window begins now, as far as is known.
         if over {
-            self.opened = Some(Opened {
-                when: Between::at(now),
-                by_chance: true,
+            self.window_start = Some(WindowStart {
+                at: TimeRange::at(now),
+                mid_window: true,
             });
             self.accepted = 0;
         }
     }
 
     /// Takes back the last send, which did not happen.
-    pub(super) fn unsent(&mut self) {
-        if let Some(slide) = &mut self.slide {
-            slide.unsent();
+    pub(super) fn on_cancelled(&mut self) {
+        if let Some(slide) = &mut self.sliding_window {
+            slide.on_cancelled();
         }
     }
 
     /// Records that a request of an earlier epoch was accepted.
-    pub(super) fn accepted_late(&mut self) {
+    pub(super) fn on_late_success(&mut self) {
         self.accepted += 1;
-        if let Some(slide) = &mut self.slide {
-            slide.accepted();
+        if let Some(slide) = &mut self.sliding_window {
+            slide.on_success();
         }
-        if let Kind::Rate(rate) = &mut self.kind {
-            rate.accepted_late();
+        if let Model::TokenBucket(rate) = &mut self.model {
+            rate.on_late_success();
         }
     }
 
     /// Records that a request was accepted. `look` is the last probe.
-    pub(super) fn accepted(&mut self, look: Look, now: Instant) {
-        if let Some(blocked) = self.blocked.take() {
+    pub(super) fn on_success(&mut self, look: Look, now: Instant) {
+        if let Some(blocked) = self.throttled.take() {
             // The quota opened after it was last known exhausted, or when the server said, and before the probe was
             // sent.
             let latest = look.sent.unwrap_or(now);
             let earliest = look.since.unwrap_or(blocked.still).min(latest);
-            self.reopened(blocked, Between { earliest, latest });
+            self.on_recovered(blocked, TimeRange { earliest, latest });
         }
         self.accepted += 1;
-        if let Some(slide) = &mut self.slide {
-            slide.accepted();
+        if let Some(slide) = &mut self.sliding_window {
+            slide.on_success();
         }
-        if let Kind::Rate(rate) = &mut self.kind {
-            rate.accepted(now);
+        if let Model::TokenBucket(rate) = &mut self.model {
+            rate.on_success(now);
         }
     }
 
@@ -167,101 +167,101 @@ impl Habit {
     /// - [`Kind::Window`] with an active [`Slide`]: if the log has room, or as a probe for a greater limit.
     /// - [`Kind::Window`]: while fewer requests than the limit were accepted or are in flight. At the limit, either a
     ///   probe is sent or the window counts as exhausted.
-    pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Verdict {
-        match &mut self.kind {
-            Kind::Unknown => Verdict::Free,
-            Kind::Rate(rate) => rate
+    pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> EstimatorDecision {
+        match &mut self.model {
+            Model::Unknown => EstimatorDecision::Allow,
+            Model::TokenBucket(rate) => rate
                 .admit(in_flight, now)
-                .map_or(Verdict::Free, Verdict::Wait),
-            Kind::Window(window) => {
-                if let Some(slide) = self.slide.as_mut().filter(|slide| slide.is_active()) {
-                    let Some(wait) = slide.admit(window.allowance, in_flight, now) else {
-                        return Verdict::Free;
+                .map_or(EstimatorDecision::Allow, EstimatorDecision::Wait),
+            Model::FixedWindow(window) => {
+                if let Some(slide) = self.sliding_window.as_mut().filter(|slide| slide.is_active()) {
+                    let Some(wait) = slide.admit(window.limit, in_flight, now) else {
+                        return EstimatorDecision::Allow;
                     };
-                    let idle = self.blocked.is_none() && in_flight == 0;
-                    if idle && slide.looks(&mut window.allowance, now) {
-                        return Verdict::Look;
+                    let idle = self.throttled.is_none() && in_flight == 0;
+                    if idle && slide.try_probe(&mut window.limit, now) {
+                        return EstimatorDecision::Probe;
                     }
-                    return Verdict::Wait(wait);
+                    return EstimatorDecision::Wait(wait);
                 }
-                let end = self.opened.map(|opened| window.period.end(opened.when));
+                let end = self.window_start.map(|opened| window.length.latest_end(opened.at));
                 let over = end.is_none_or(|end| now >= end);
                 // While throttled, holds and slow start limit requests.
-                let left = self.accepted + u64::from(in_flight) < window.allowance;
-                if left || over || self.blocked.is_some() {
-                    return Verdict::Free;
+                let left = self.accepted + u64::from(in_flight) < window.limit;
+                if left || over || self.throttled.is_some() {
+                    return EstimatorDecision::Allow;
                 }
                 if in_flight > 0 {
-                    return Verdict::Wait(Admit::AfterAnswer(end));
+                    return EstimatorDecision::Wait(Admit::AfterAnswer(end));
                 }
-                let by_chance = self.opened.is_none_or(|opened| opened.by_chance);
-                if !window.is_enough(self.accepted, by_chance) {
-                    return Verdict::Look;
+                let by_chance = self.window_start.is_none_or(|opened| opened.mid_window);
+                if !window.hold_at_limit(self.accepted, by_chance) {
+                    return EstimatorDecision::Probe;
                 }
                 // The limit is reached without a throttle: as if the server had throttled, until the next probe.
-                let still = self.opened.map(|opened| window.period.start(opened.when));
-                self.blocked = Some(Blocked {
+                let still = self.window_start.map(|opened| window.length.earliest_end(opened.at));
+                self.throttled = Some(Blocked {
                     since: now,
                     still: still.unwrap_or(now),
                     limit: None,
                     looks: 0,
                     explained: false,
                 });
-                Verdict::Hold(self.next_look(now))
+                EstimatorDecision::Hold(self.next_probe(now))
             }
         }
     }
 
     /// Returns whether throttling has taught anything.
     pub(super) fn is_known(&self) -> bool {
-        self.blocked.is_some() || !matches!(self.kind, Kind::Unknown)
+        self.throttled.is_some() || !matches!(self.model, Model::Unknown)
     }
 
     /// Returns the estimate, as far as it is known.
-    pub(super) fn lesson(&self) -> Lesson {
-        match &self.kind {
-            Kind::Unknown => Lesson::default(),
-            Kind::Rate(rate) => Lesson {
-                rate: rate.measured(),
-                ..Lesson::default()
+    pub(super) fn estimate(&self) -> Estimate {
+        match &self.model {
+            Model::Unknown => Estimate::default(),
+            Model::TokenBucket(rate) => Estimate {
+                rate: rate.measured_rate(),
+                ..Estimate::default()
             },
-            Kind::Window(window) => Lesson {
-                allowance: Some(window.allowance),
-                period: self
-                    .sliding()
-                    .map_or_else(|| window.period.likely(), |slide| Some(slide.length())),
-                ..Lesson::default()
+            Model::FixedWindow(window) => Estimate {
+                limit: Some(window.limit),
+                window: self
+                    .active_sliding_window()
+                    .map_or_else(|| window.length.likely_length(), |slide| Some(slide.length())),
+                ..Estimate::default()
             },
         }
     }
 
     /// Returns how many more requests have room in an estimated window, and the window's end.
-    pub(super) fn room(&self, in_flight: u32) -> Option<(f64, Instant)> {
-        let Kind::Window(window) = &self.kind else {
+    pub(super) fn headroom(&self, in_flight: u32) -> Option<(f64, Instant)> {
+        let Model::FixedWindow(window) = &self.model else {
             return None;
         };
-        let steady = self.blocked.is_none() && self.sliding().is_none();
-        let opened = self.opened.filter(|_| steady)?;
-        let left = window.allowance.saturating_sub(self.accepted);
+        let steady = self.throttled.is_none() && self.active_sliding_window().is_none();
+        let opened = self.window_start.filter(|_| steady)?;
+        let left = window.limit.saturating_sub(self.accepted);
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let room = left as f64 - f64::from(in_flight);
-        Some((room, window.period.end(opened.when)))
+        Some((room, window.length.latest_end(opened.at)))
     }
 
     /// Returns whether the estimate limits requests after a hold, so that slow start is not needed.
-    pub(super) fn is_paced(&self) -> bool {
-        self.sliding().is_some() || matches!(&self.kind, Kind::Rate(rate) if rate.is_known())
+    pub(super) fn is_pacing_known(&self) -> bool {
+        self.active_sliding_window().is_some() || matches!(&self.model, Model::TokenBucket(rate) if rate.is_known())
     }
 
     /// Returns the sliding window, if requests obey it.
-    pub(super) fn sliding(&self) -> Option<&Slide> {
-        self.slide.as_deref().filter(|slide| slide.is_active())
+    pub(super) fn active_sliding_window(&self) -> Option<&SlidingWindow> {
+        self.sliding_window.as_deref().filter(|slide| slide.is_active())
     }
 
     /// Returns the number of requests that the server accepts in one window, as far as is known.
-    pub(super) fn allowance(&self) -> u64 {
-        match &self.kind {
-            Kind::Window(window) => window.allowance,
+    pub(super) fn limit(&self) -> u64 {
+        match &self.model {
+            Model::FixedWindow(window) => window.limit,
             _ => self.accepted,
         }
     }
@@ -269,26 +269,26 @@ impl Habit {
     /// Records that requests are accepted again, at a time within `when`, and chooses the model.
     ///
     /// See the module's documentation for the rules.
-    fn reopened(&mut self, blocked: Blocked, when: Between) {
+    fn on_recovered(&mut self, blocked: Blocked, when: TimeRange) {
         let spent = std::mem::take(&mut self.accepted);
-        let before = self.opened.replace(Opened {
-            when,
-            by_chance: false,
+        let before = self.window_start.replace(WindowStart {
+            at: when,
+            mid_window: false,
         });
-        let first = before.is_none_or(|before| before.by_chance);
-        let known = match &self.kind {
-            Kind::Window(window) => window.proven,
+        let first = before.is_none_or(|before| before.mid_window);
+        let known = match &self.model {
+            Model::FixedWindow(window) => window.confirmed,
             _ => spent,
         };
-        if let Some(slide) = &mut self.slide {
+        if let Some(slide) = &mut self.sliding_window {
             let looked = (blocked.looks > 0).then_some(blocked.still);
-            let accepted = slide.reopened(known, when.latest, looked);
+            let accepted = slide.on_recovered(known, when.latest, looked);
             // Less was accepted than in earlier windows, and throttled requests explain the difference: the window
             // slides.
             if blocked.explained && accepted < known && !slide.is_active() {
                 slide.activate(when.latest);
-                if let Kind::Window(window) = &mut self.kind {
-                    window.allowance = known;
+                if let Model::FixedWindow(window) = &mut self.model {
+                    window.limit = known;
                 }
             }
             if slide.is_active() {
@@ -297,21 +297,21 @@ impl Habit {
         }
         // A short throttle is the mark of a rate, a long one of a window.
         let short = when.latest.saturating_duration_since(blocked.since) <= SHORT;
-        match &mut self.kind {
+        match &mut self.model {
             // At least 90 % used: the end of a window that happened to be near.
-            Kind::Window(window)
-                if short && spent.saturating_mul(10) >= window.allowance.saturating_mul(9) => {}
-            Kind::Rate(_) if short => {}
+            Model::FixedWindow(window)
+                if short && spent.saturating_mul(10) >= window.limit.saturating_mul(9) => {}
+            Model::TokenBucket(_) if short => {}
             _ if short => {
-                self.kind = Kind::Rate(Rate::new(blocked.since, spent));
-                self.slide = None;
+                self.model = Model::TokenBucket(TokenBucket::new(blocked.since, spent));
+                self.sliding_window = None;
             }
             kind => {
-                let period = before.map_or(Period::UNKNOWN, |before| {
-                    if before.by_chance {
-                        Period::at_least(before.when.latest, when)
+                let period = before.map_or(Bounds::UNKNOWN, |before| {
+                    if before.mid_window {
+                        Bounds::at_least(before.at.latest, when)
                     } else {
-                        Period::from_to(before.when, when)
+                        Bounds::between(before.at, when)
                     }
                 });
                 // The limit that the server named counts only for a first window, of which a part may have been
@@ -321,8 +321,8 @@ impl Habit {
                 match kind {
                     // Other clients have used the window up: this says nothing about the limit.
                     _ if allowance == 0 => {}
-                    Kind::Window(window) => window.learn(allowance, period),
-                    _ => *kind = Kind::Window(Window::new(allowance, period)),
+                    Model::FixedWindow(window) => window.update(allowance, period),
+                    _ => *kind = Model::FixedWindow(FixedWindow::new(allowance, period)),
                 }
             }
         }

@@ -9,14 +9,14 @@ use super::{
     hold::Hold,
     outcome::{About, Learnt},
     pace::{Pace, QUIET},
-    ramp::Ramp,
+    ramp::SlowStart,
     rate::SHORT,
-    refused::Refusal,
-    told::{SAME_WINDOW, Told, tightest},
+    refused::ThrottleSample,
+    told::{RESET_TOLERANCE, AnnouncedWindow, most_restrictive},
 };
 use crate::{
     clock::after,
-    rate_limit_retry::headers::{Limit, Signals},
+    rate_limit_retry::headers::{Limit, RateLimitInfo},
 };
 
 impl Quota {
@@ -26,7 +26,7 @@ impl Quota {
     ///
     /// A request without a response that may have been counted is debited from the announced window. One that was not
     /// sent is taken back from the estimate.
-    pub(crate) fn learn(
+    pub(crate) fn record(
         &mut self,
         number: u64,
         learnt: Learnt<'_>,
@@ -36,15 +36,15 @@ impl Quota {
         now: Option<Instant>,
     ) -> Option<Instant> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.ramp.ended(number);
-        if let Some(fleet) = &mut self.fleet {
-            fleet.ended();
+        self.slow_start.on_completed(number);
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_completed();
         }
         // A drop has no `now`: the time of the last send stands in for the end.
-        if let (Some(cap), false) = (&mut self.cap, matches!(learnt, Learnt::NotSent))
-            && let Some(ended) = now.or(self.used)
+        if let (Some(cap), false) = (&mut self.local_limit, matches!(learnt, Learnt::NotSent))
+            && let Some(ended) = now.or(self.last_used)
         {
-            cap.ended(ended);
+            cap.on_completed(ended);
         }
         // `served`: the response proves that the request was accepted.
         let (signals, throttled, served) = match learnt {
@@ -52,55 +52,55 @@ impl Quota {
             Learnt::Failed { signals } => (signals, false, false),
             // The server has not counted the request: the estimate takes it back.
             Learnt::Cached => {
-                self.habit.unsent();
-                if number >= self.since {
-                    self.ramp.widen();
+                self.estimator.on_cancelled();
+                if number >= self.epoch {
+                    self.slow_start.on_success();
                 }
-                self.quiet = self.quiet.saturating_add(1);
+                self.silent_responses = self.silent_responses.saturating_add(1);
                 return self.held_until(now?);
             }
             Learnt::Unavailable { wait } => {
-                self.spent();
+                self.debit();
                 let until = after(now?, wait.min(pace.max_hold));
-                self.part_held = self.part_held.max(Some(until));
-                self.quiet = 0;
+                self.partial_hold = self.partial_hold.max(Some(until));
+                self.silent_responses = 0;
                 // One probe finds out whether other classes of requests are accepted.
-                if number >= self.since {
-                    self.look(None);
+                if number >= self.epoch {
+                    self.probe(None);
                 }
                 return self.held_until(now?);
             }
             Learnt::NotSent => {
-                self.habit.unsent();
+                self.estimator.on_cancelled();
                 return self.held_until(now?);
             }
             Learnt::Sent => {
-                self.spent();
+                self.debit();
                 return self.held_until(now?);
             }
             Learnt::Unknown => {
-                self.ramp.unanswered();
-                self.spent();
+                self.slow_start.on_no_response();
+                self.debit();
                 return self.held_until(now?);
             }
         };
         let now = now?;
         let silent = !throttled && signals.is_empty();
-        if self.is_of_another(signals, about) {
-            self.pass_over(number, throttled, now);
+        if self.names_other_limit(signals, about) {
+            self.record_for_other(number, throttled, now);
         } else {
             // An origin-wide throttle says nothing about this partition's own window.
             if !(throttled && about == About::All) {
-                self.note(number, throttled, served, signals, now);
+                self.observe(number, throttled, served, signals, now);
             }
             if throttled {
-                self.refuse(number, signals, about, pace, random, now);
+                self.on_throttle(number, signals, about, pace, random, now);
             } else {
-                self.accept(number, now);
+                self.on_success(number, now);
             }
         }
-        self.quiet = if silent {
-            self.quiet.saturating_add(1)
+        self.silent_responses = if silent {
+            self.silent_responses.saturating_add(1)
         } else {
             0
         };
@@ -108,91 +108,91 @@ impl Quota {
     }
 
     /// Debits the announced window for a request that may have been counted.
-    fn spent(&mut self) {
-        if let Some(told) = &mut self.told {
-            told.spent();
+    fn debit(&mut self) {
+        if let Some(told) = &mut self.is_announced {
+            told.debit();
         }
     }
 
     /// Returns whether a response is about another partition of the request: it names a limit that is not this one's.
     ///
     /// This partition's limit is learned from requests that no other partition counts.
-    fn is_of_another(&mut self, signals: &Signals, about: About) -> bool {
-        let named = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
+    fn names_other_limit(&mut self, signals: &RateLimitInfo, about: About) -> bool {
+        let named = most_restrictive(&signals.limits).and_then(|(limit, _)| limit.limit);
         if about == About::This {
-            self.own = named.or(self.own);
+            self.partition_limit = named.or(self.partition_limit);
         }
-        let known = self.own.zip(named).filter(|_| about == About::OneOfSeveral);
+        let known = self.partition_limit.zip(named).filter(|_| about == About::OneOfSeveral);
         known.is_some_and(|(own, named)| own != named)
     }
 
     /// Records a response that is about another partition of the request.
-    fn pass_over(&mut self, number: u64, throttled: bool, now: Instant) {
+    fn record_for_other(&mut self, number: u64, throttled: bool, now: Instant) {
         if throttled {
-            self.ramp.unanswered();
+            self.slow_start.on_no_response();
         } else {
-            self.spent();
-            self.accept(number, now);
+            self.debit();
+            self.on_success(number, now);
         }
     }
 
     /// Records what a response announces about the window.
     ///
     /// Updates the local limit, the doubt, the announced window, and whether the quota is replenished gradually.
-    fn note(
+    fn observe(
         &mut self,
         number: u64,
         throttled: bool,
         served: bool,
-        signals: &Signals,
+        signals: &RateLimitInfo,
         now: Instant,
     ) {
         // Nothing is announced. A throttle shows that "nothing remains" was right; an accepted request shows that the
         // server no longer announces what remains.
-        let Some((limit, remaining)) = tightest(&signals.limits) else {
+        let Some((limit, remaining)) = most_restrictive(&signals.limits) else {
             if throttled {
-                self.doubt.refuted();
+                self.contradictions.on_confirmed();
             } else {
-                self.announced = false;
-                if let Some(told) = &mut self.told {
-                    told.spent_silently();
+                self.is_announced = false;
+                if let Some(told) = &mut self.is_announced {
+                    told.debit_unannounced();
                 }
             }
             return;
         };
-        if let Some(cap) = &mut self.cap {
-            cap.told(limit);
+        if let Some(cap) = &mut self.local_limit {
+            cap.on_announced(limit);
         }
-        if let Some(fleet) = &mut self.fleet {
-            fleet.told();
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_announced();
         }
         if throttled && remaining == 0 {
-            self.doubt.refuted();
+            self.contradictions.on_confirmed();
         } else if served
             && remaining == 0
-            && let Some(told) = &self.told
+            && let Some(told) = &self.is_announced
             && told.is_contradicted(limit.reset, now)
         {
-            self.doubt.contradicted();
+            self.contradictions.on_contradicted();
         }
         // A late response can update a known window, but not create one that is over.
-        let stale = number < self.since && !self.is_news(limit, now);
-        match &mut self.told {
-            Some(told) => told.note(limit, remaining, number, self.next, now),
+        let stale = number < self.epoch && !self.is_current_window(limit, now);
+        match &mut self.is_announced {
+            Some(told) => told.observe(limit, remaining, number, self.next_number, now),
             None if stale => {}
             None => {
-                let told = Told::new(limit, remaining, number, self.next, now);
-                self.told = Some(Box::new(told));
+                let told = AnnouncedWindow::new(limit, remaining, number, self.next_number, now);
+                self.is_announced = Some(Box::new(told));
             }
         }
         if throttled {
             // Throttled although something remains: another quota, which is not announced, is exhausted.
-            self.another = remaining > 0;
-            self.gradual = self.is_gradual(remaining, signals.retry_after, now);
+            self.unannounced_limit = remaining > 0;
+            self.early_refill = self.detect_early_refill(remaining, signals.retry_after, now);
         } else {
-            self.announced = true;
+            self.is_announced = true;
         }
-        if let (Some(soon), Some(told)) = (self.gradual, &mut self.told) {
+        if let (Some(soon), Some(told)) = (self.early_refill, &mut self.is_announced) {
             let soon = after(now, soon.max(Duration::from_secs(1)));
             told.reset_at = told.reset_at.map(|reset| reset.min(soon));
         }
@@ -202,40 +202,40 @@ impl Quota {
     ///
     /// A short wait that ends with a short window shows nothing: then the earlier result stays. `None` if something
     /// remains or no wait is named.
-    fn is_gradual(&self, remaining: u64, hint: Option<Duration>, now: Instant) -> Option<Duration> {
+    fn detect_early_refill(&self, remaining: u64, hint: Option<Duration>, now: Instant) -> Option<Duration> {
         let hint = hint.filter(|_| remaining == 0)?;
-        let reset = self.told.as_ref().and_then(|told| told.furthest);
+        let reset = self.is_announced.as_ref().and_then(|told| told.latest_reset);
         match reset.map(|reset| reset.saturating_duration_since(now)) {
-            Some(reset) if hint + SAME_WINDOW < reset => Some(hint),
+            Some(reset) if hint + RESET_TOLERANCE < reset => Some(hint),
             None if hint <= SHORT => Some(hint),
-            _ => self.gradual.filter(|_| hint <= SHORT),
+            _ => self.early_refill.filter(|_| hint <= SHORT),
         }
     }
 
     /// Returns whether a response to a request of an earlier epoch is about the present window: its reset is later
     /// than the one that began the epoch.
-    fn is_news(&self, limit: &Limit, now: Instant) -> bool {
-        let over = self.look.since.map(|since| since + SAME_WINDOW);
+    fn is_current_window(&self, limit: &Limit, now: Instant) -> bool {
+        let over = self.probe.since.map(|since| since + RESET_TOLERANCE);
         let reset = limit.reset.map(|reset| after(now, reset));
-        self.gradual.is_none() && over.zip(reset).is_some_and(|(over, reset)| reset > over)
+        self.early_refill.is_none() && over.zip(reset).is_some_and(|(over, reset)| reset > over)
     }
 
     /// Records that a request was accepted, or at least not throttled.
-    fn accept(&mut self, number: u64, now: Instant) {
-        if let Some(told) = &mut self.told {
-            told.accepted();
+    fn on_success(&mut self, number: u64, now: Instant) {
+        if let Some(told) = &mut self.is_announced {
+            told.on_success();
         }
-        if number < self.since {
-            self.habit.accepted_late();
+        if number < self.epoch {
+            self.estimator.on_late_success();
             return;
         }
-        self.refusals = 0;
-        self.habit.accepted(self.look, now);
+        self.consecutive_throttles = 0;
+        self.estimator.on_success(self.probe, now);
         // The window or the estimate limits requests now: slow start has done its work.
-        if self.announced && self.told.is_some() || self.habit.is_paced() {
-            self.ramp = Ramp::open();
+        if self.is_announced && self.is_announced.is_some() || self.estimator.is_pacing_known() {
+            self.slow_start = SlowStart::finished();
         } else {
-            self.ramp.widen();
+            self.slow_start.on_success();
         }
     }
 
@@ -243,74 +243,74 @@ impl Quota {
     ///
     /// The hold lasts for the server's hint, if it is believed, or else for the guess of the estimate, in both cases
     /// at most `max_hold`. After [`BELIEVED`] throttles in a row, the longer of both counts.
-    fn refuse(
+    fn on_throttle(
         &mut self,
         number: u64,
-        signals: &Signals,
+        signals: &RateLimitInfo,
         about: About,
         pace: &Pace,
         random: f64,
         now: Instant,
     ) {
         // Requests of one epoch may be throttled together: they count once.
-        let first = number >= self.since;
+        let first = number >= self.epoch;
         if first {
-            self.since = self.next;
-            self.refusals = self.refusals.saturating_add(1);
-            let limit = tightest(&signals.limits).and_then(|(limit, _)| limit.limit);
+            self.epoch = self.next_number;
+            self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
+            let limit = most_restrictive(&signals.limits).and_then(|(limit, _)| limit.limit);
             if about != About::All {
-                let refusal = Refusal {
-                    sent: self.look.sent,
+                let refusal = ThrottleSample {
+                    sent: self.probe.sent,
                     limit,
-                    counted: self.quiet < QUIET,
+                    all_counted: self.silent_responses < QUIET,
                     silent: signals.retry_after.is_none() && signals.limits.is_empty(),
-                    behind: self.next.saturating_sub(number),
+                    sent_since: self.next_number.saturating_sub(number),
                     in_flight: self.in_flight,
                 };
-                self.habit.refused(&refusal, now);
+                self.estimator.on_throttle(&refusal, now);
             }
         } else {
-            self.habit.refused_late();
+            self.estimator.on_late_throttle();
         }
         let hint = signals.retry_after.filter(|hint| !hint.is_zero());
         let (wait, exact) = match hint {
             // Up to 1 %. Jitter only adds: no request is sent sooner than the server asks.
             Some(hint) => {
-                let jitter = (hint / 100).min(MOST_JITTER).mul_f64(random);
-                let believed = self.refusals <= BELIEVED;
+                let jitter = (hint / 100).min(MAX_JITTER).mul_f64(random);
+                let believed = self.consecutive_throttles <= MAX_TRUSTED_HINTS;
                 let guess = if believed || !first {
                     Duration::ZERO
                 } else {
-                    self.guess(pace, random, now)
+                    self.backoff_wait(pace, random, now)
                 };
                 (guess.max(hint + jitter), believed)
             }
-            None if first => (self.guess(pace, random, now), false),
+            None if first => (self.backoff_wait(pace, random, now), false),
             // Throttled late and without a hint: the hold of the first one stands.
             None => return,
         };
         // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
         let exact = exact && wait <= pace.max_hold;
         let until = after(now, wait.min(pace.max_hold));
-        if self.prolong(Hold { until, exact })
-            && let Some(fleet) = &mut self.fleet
+        if self.extend_hold(Hold { until, exact })
+            && let Some(fleet) = &mut self.fleet_share
         {
-            fleet.refused(until);
+            fleet.on_throttle(until);
         }
     }
 
     /// Returns the wait if the server names none, or names waits that have proved too short.
     ///
     /// The wait is the time to the estimate's next probe, within the bounds of the backoff, plus up to 2 % of jitter.
-    fn guess(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
-        let wait = self.habit.next_look(now).saturating_duration_since(now);
+    fn backoff_wait(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
+        let wait = self.estimator.next_probe(now).saturating_duration_since(now);
         let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
-        let wait = wait.max(self.habit.patience(now));
-        wait + (wait / 50).min(MOST_JITTER).mul_f64(random)
+        let wait = wait.max(self.estimator.min_wait(now));
+        wait + (wait / 50).min(MAX_JITTER).mul_f64(random)
     }
 }
 
 /// Maximum jitter added to a hold, so that processes that were throttled together do not send together.
-const MOST_JITTER: Duration = Duration::from_millis(250);
+const MAX_JITTER: Duration = Duration::from_millis(250);
 /// Number of consecutive throttles up to which the server's hints are believed.
-const BELIEVED: u32 = 3;
+const MAX_TRUSTED_HINTS: u32 = 3;

@@ -6,26 +6,26 @@ use std::time::Duration;
 ///
 /// A model of windows sets `allowance`, and `period` if it is known; a model of a token bucket sets `rate`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Lesson {
+pub(crate) struct Estimate {
     /// Number of requests in each period.
-    pub(crate) allowance: Option<u64>,
+    pub(crate) limit: Option<u64>,
     /// Length of the period.
-    pub(crate) period: Option<Duration>,
+    pub(crate) window: Option<Duration>,
     /// Requests per second.
     pub(crate) rate: Option<f64>,
 }
 
-impl Lesson {
+impl Estimate {
     /// Returns whether the estimate differs from `before` and says something.
     ///
     /// Rates within 10 % count as equal, because each measurement differs a little.
-    pub(crate) fn is_news(&self, before: &Self) -> bool {
+    pub(crate) fn differs_from(&self, before: &Self) -> bool {
         let same_rate = match (self.rate, before.rate) {
             (Some(now), Some(before)) => (now - before).abs() <= before / 10.0,
             (now, _) => now.is_none(),
         };
-        let window = (self.allowance, self.period);
-        let new_window = window != (before.allowance, before.period) && window != (None, None);
+        let window = (self.limit, self.window);
+        let new_window = window != (before.limit, before.window) && window != (None, None);
         new_window || !same_rate
     }
 }

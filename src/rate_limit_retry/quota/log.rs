@@ -11,16 +11,16 @@ use tokio::time::Instant;
 /// Because of the buckets, [`since`](Self::since) may count a few sends too many, and [`before`](Self::before) may
 /// return a time that is a little too late.
 #[derive(Clone, Debug)]
-pub(super) struct Log {
+pub(super) struct SendLog {
     /// Buckets from old to new, at most [`MOST`].
-    grains: VecDeque<Grain>,
+    buckets: VecDeque<Bucket>,
     /// Number of sends in all buckets.
     count: u64,
 }
 
 /// A bucket of sends.
 #[derive(Clone, Copy, Debug)]
-struct Grain {
+struct Bucket {
     /// Time of the first send.
     first: Instant,
     /// Time of the last send.
@@ -29,74 +29,74 @@ struct Grain {
     count: u64,
 }
 
-impl Log {
+impl SendLog {
     /// Creates a log of `count` sends from `first` to `last`, evenly spread, because more is not known.
     ///
     /// The sends are put into up to [`COARSE`] buckets of equal duration.
     pub(super) fn new(first: Instant, last: Instant, count: u64) -> Self {
-        let parts = count.clamp(1, COARSE);
+        let parts = count.clamp(1, INITIAL_BUCKETS);
         let step = (last - first) / u32::try_from(parts).unwrap_or(1);
         let mut grains = VecDeque::new();
         let (mut begin, mut done) = (first, 0);
         for part in 1..=parts {
             let (end, until) = (begin + step, count * part / parts);
-            grains.push_back(Grain {
+            grains.push_back(Bucket {
                 first: begin,
                 last: end,
                 count: until - done,
             });
             (begin, done) = (end, until);
         }
-        Self { grains, count }
+        Self { buckets: grains, count }
     }
 
     /// Records a send. Sends before the last `needed` ones are forgotten, as far as buckets end there.
-    pub(super) fn sent(&mut self, needed: u64, now: Instant) {
-        let begin = self.grains.front().map_or(now, |oldest| oldest.first);
+    pub(super) fn push(&mut self, needed: u64, now: Instant) {
+        let begin = self.buckets.front().map_or(now, |oldest| oldest.first);
         // The resolution is relative to the time that the log spans.
-        let width = (now - begin) / GRAINS;
+        let width = (now - begin) / BUCKETS_PER_LOG;
         self.count += 1;
-        match self.grains.back_mut() {
+        match self.buckets.back_mut() {
             Some(back) if now - back.first <= width => {
                 back.last = now;
                 back.count += 1;
             }
-            _ => self.grains.push_back(Grain {
+            _ => self.buckets.push_back(Bucket {
                 first: now,
                 last: now,
                 count: 1,
             }),
         }
-        while let Some(oldest) = self.grains.front()
-            && (self.count - oldest.count >= needed || self.grains.len() > MOST)
+        while let Some(oldest) = self.buckets.front()
+            && (self.count - oldest.count >= needed || self.buckets.len() > MAX_BUCKETS)
         {
             self.count -= oldest.count;
-            self.grains.pop_front();
+            self.buckets.pop_front();
         }
     }
 
     /// Takes back the last send, which did not happen.
-    pub(super) fn unsent(&mut self) {
-        if let Some(back) = self.grains.back_mut() {
+    pub(super) fn pop(&mut self) {
+        if let Some(back) = self.buckets.back_mut() {
             self.count -= 1;
             back.count -= 1;
             if back.count == 0 {
-                self.grains.pop_back();
+                self.buckets.pop_back();
             }
         }
     }
 
     /// Returns the number of sends after `start`.
-    pub(super) fn since(&self, start: Instant) -> u64 {
-        let later = self.grains.iter().rev();
+    pub(super) fn count_since(&self, start: Instant) -> u64 {
+        let later = self.buckets.iter().rev();
         let later = later.take_while(|grain| grain.last > start);
         later.map(|grain| grain.count).sum()
     }
 
     /// Returns the time of the send that was followed by `later` others; `None` if the log has fewer.
-    pub(super) fn before(&self, later: u64) -> Option<Instant> {
+    pub(super) fn nth_last(&self, later: u64) -> Option<Instant> {
         let mut count = 0;
-        let mut newest = self.grains.iter().rev();
+        let mut newest = self.buckets.iter().rev();
         let grain = newest.find(|grain| {
             count += grain.count;
             count > later
@@ -106,8 +106,8 @@ impl Log {
 }
 
 /// Resolution of the log: sends within this fraction of the time that it spans share a bucket.
-const GRAINS: u32 = 250;
+const BUCKETS_PER_LOG: u32 = 250;
 /// Maximum number of buckets.
-const MOST: usize = 500;
+const MAX_BUCKETS: usize = 500;
 /// Number of buckets for a time of which only the ends are known.
-const COARSE: u64 = 50;
+const INITIAL_BUCKETS: u64 = 50;

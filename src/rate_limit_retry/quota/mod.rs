@@ -49,21 +49,21 @@ use tokio::time::Instant;
 pub use self::pace::Release;
 pub(crate) use self::{
     admit::Admit,
-    lesson::Lesson,
+    lesson::Estimate,
     outcome::{About, Learnt},
     pace::Pace,
 };
 use self::{
-    cap::Cap,
-    doubt::Doubt,
-    fleet::Fleet,
-    habit::{Habit, Verdict},
+    cap::LocalLimiter,
+    doubt::Contradictions,
+    fleet::FleetShare,
+    habit::{LimitEstimator, EstimatorDecision},
     hold::{Hold, Look},
     pace::QUIET,
-    ramp::Ramp,
-    told::Told,
+    ramp::SlowStart,
+    told::AnnouncedWindow,
 };
-use super::limits::OwnLimit;
+use super::limits::LocalLimit;
 use crate::clock::after;
 
 /// The quota of one partition.
@@ -87,76 +87,76 @@ use crate::clock::after;
 #[derive(Debug)]
 pub(crate) struct Quota {
     /// The number of the next request. Requests are numbered in the order in which they are sent.
-    next: u64,
+    next_number: u64,
     /// Number of requests that were counted and have not ended.
     in_flight: u32,
     /// End of the pause that the owner has set.
     pause: Option<Instant>,
     /// The local limit, if there is one.
-    cap: Option<Box<Cap>>,
+    local_limit: Option<Box<LocalLimiter>>,
     /// The current hold. It is removed by the first `admit` after its end.
     hold: Option<Hold>,
     /// End of a hold that applies to a class of the requests only. A partition of its own keeps them back.
-    part_held: Option<Instant>,
+    partial_hold: Option<Instant>,
     /// The announced window, until it is over.
-    told: Option<Box<Told>>,
+    is_announced: Option<Box<AnnouncedWindow>>,
     /// Whether an announcement that nothing remains is believed.
-    doubt: Doubt,
+    contradictions: Contradictions,
     /// This process's share of what the quota loses, from 0 to 1, as measured in earlier windows.
-    share: f64,
+    own_share: f64,
     /// The wait that a throttling response named, if it ends before the announced reset: the server replenishes the
     /// quota gradually.
-    gradual: Option<Duration>,
+    early_refill: Option<Duration>,
     /// Whether accepted responses announce what remains.
-    announced: bool,
+    is_announced: bool,
     /// Whether the last throttling response was about another quota, one that is not announced.
-    another: bool,
+    unannounced_limit: bool,
     /// What throttling responses have taught.
-    habit: Habit,
+    estimator: LimitEstimator,
     /// Slow start.
-    ramp: Ramp,
+    slow_start: SlowStart,
     /// The last probe, after a hold or a reset.
-    look: Look,
+    probe: Look,
     /// The first number of the current epoch. Requests with smaller numbers were sent before the last throttling
     /// response or reset, and say nothing about the time after it.
-    since: u64,
+    epoch: u64,
     /// Number of consecutive epochs that ended with throttling.
-    refusals: u32,
+    consecutive_throttles: u32,
     /// The limit named by responses to requests that only this partition counts.
-    own: Option<u64>,
+    partition_limit: Option<u64>,
     /// Number of consecutive responses without information about limits.
-    quiet: u32,
+    silent_responses: u32,
     /// Time of the last send.
-    used: Option<Instant>,
+    last_used: Option<Instant>,
     /// What is known of the other processes; `None` if quotas are not shared.
-    fleet: Option<Box<Fleet>>,
+    fleet_share: Option<Box<FleetShare>>,
 }
 
 impl Quota {
     /// Creates the quota of a partition about which nothing is known. It begins with slow start.
-    pub(crate) fn new(pace: &Pace, own: Option<OwnLimit>) -> Self {
+    pub(crate) fn new(pace: &Pace, own: Option<LocalLimit>) -> Self {
         Self {
-            next: 0,
+            next_number: 0,
             in_flight: 0,
             pause: None,
-            cap: own.map(|own| Box::new(Cap::new(own))),
+            local_limit: own.map(|own| Box::new(LocalLimiter::new(own))),
             hold: None,
-            part_held: None,
-            told: None,
-            doubt: Doubt::default(),
-            share: 1.0,
-            gradual: None,
-            announced: false,
-            another: false,
-            habit: Habit::NONE,
-            ramp: Ramp::cold(pace.cold_burst),
-            look: Look::default(),
-            since: 0,
-            refusals: 0,
-            own: None,
-            quiet: 0,
-            used: None,
-            fleet: pace.shared.then(Box::default),
+            partial_hold: None,
+            is_announced: None,
+            contradictions: Contradictions::default(),
+            own_share: 1.0,
+            early_refill: None,
+            is_announced: false,
+            unannounced_limit: false,
+            estimator: LimitEstimator::UNKNOWN,
+            slow_start: SlowStart::initial(pace.cold_burst),
+            probe: Look::default(),
+            epoch: 0,
+            consecutive_throttles: 0,
+            partition_limit: None,
+            silent_responses: 0,
+            last_used: None,
+            fleet_share: pace.shared.then(Box::default),
         }
     }
 
@@ -179,31 +179,31 @@ impl Quota {
                 return Admit::NotBefore(hold.until);
             }
             self.hold = None;
-            self.look(hold.exact.then_some(hold.until));
+            self.probe(hold.exact.then_some(hold.until));
         }
         // The class has a partition of its own; here its hold only keeps the fast path closed.
-        self.part_held = self.part_held.filter(|until| now < *until);
+        self.partial_hold = self.partial_hold.filter(|until| now < *until);
         let smooth = pace.release == Release::Smooth;
-        let cap = self.cap.as_mut();
+        let cap = self.local_limit.as_mut();
         if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, smooth, now)) {
             return wait;
         }
-        let told = self.told.as_deref().copied();
-        let doubted = told.is_some_and(|told| self.doubt.covers(told.is_used_up()));
+        let told = self.is_announced.as_deref().copied();
+        let doubted = told.is_some_and(|told| self.contradictions.disregards(told.is_exhausted()));
         if let Some(told) = told.filter(|_| !doubted) {
-            let share = told.share(self.share, self.in_flight);
-            let fleet = self.fleet.as_mut().filter(|fleet| fleet.is_together());
+            let share = told.estimate_share(self.own_share, self.in_flight);
+            let fleet = self.fleet_share.as_mut().filter(|fleet| fleet.is_synced());
             // The store keeps the share of other processes apart, if all clients belong to the fleet.
             let ours = if fleet.is_some() { 1.0 } else { share };
-            let over = told.over_at(ours, pace.max_hold);
-            let ruled = fleet.and_then(|fleet| fleet.rules(now).map(|until| (until, fleet)));
+            let over = told.resets_at(ours, pace.max_hold);
+            let ruled = fleet.and_then(|fleet| fleet.valid_until(now).map(|until| (until, fleet)));
             if over.is_some_and(|over| now >= over) {
                 // The window is over: slow start begins with one probe.
-                (self.share, self.told) = (share, None);
-                if let Some(fleet) = &mut self.fleet {
-                    fleet.over();
+                (self.own_share, self.is_announced) = (share, None);
+                if let Some(fleet) = &mut self.fleet_share {
+                    fleet.on_window_end();
                 }
-                self.look(told.reset_at.filter(|reset| now >= *reset));
+                self.probe(told.reset_at.filter(|reset| now >= *reset));
             } else if let Some(wait) = told.admit(self.in_flight, ours, over) {
                 return wait;
             } else if let Some((until, fleet)) = ruled
@@ -211,23 +211,23 @@ impl Quota {
             {
                 // The process has used up what the store has granted. The agent's next report asks for more.
                 return Admit::AfterAnswer(Some(over.unwrap_or(until)));
-            } else if let Some(at) = self.spread(told.room(self.in_flight, share), over, pace, now)
+            } else if let Some(at) = self.pacing_delay(told.headroom(self.in_flight, share), over, pace, now)
             {
                 return Admit::NotBefore(at);
             }
         }
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
-        if !self.announced || self.another || doubted {
-            match self.habit.admit(self.in_flight, now) {
-                Verdict::Free => {
-                    let (room, end) = self.habit.room(self.in_flight).unzip();
-                    if let Some(at) = self.spread(room.unwrap_or_default(), end, pace, now) {
+        if !self.is_announced || self.unannounced_limit || doubted {
+            match self.estimator.admit(self.in_flight, now) {
+                EstimatorDecision::Allow => {
+                    let (room, end) = self.estimator.headroom(self.in_flight).unzip();
+                    if let Some(at) = self.pacing_delay(room.unwrap_or_default(), end, pace, now) {
                         return Admit::NotBefore(at);
                     }
                 }
-                Verdict::Wait(wait) => return wait,
-                Verdict::Look => self.ramp = Ramp::look(),
-                Verdict::Hold(until) => {
+                EstimatorDecision::Wait(wait) => return wait,
+                EstimatorDecision::Probe => self.slow_start = SlowStart::probe(),
+                EstimatorDecision::Hold(until) => {
                     let until = until.min(after(now, pace.max_hold));
                     self.hold = Some(Hold {
                         until,
@@ -238,8 +238,8 @@ impl Quota {
             }
         }
         let wait = self
-            .ramp
-            .admit(self.in_flight, self.next, pace.cold_hold, now);
+            .slow_start
+            .admit(self.in_flight, self.next_number, pace.cold_hold, now);
         wait.unwrap_or(Admit::Now)
     }
 
@@ -247,7 +247,7 @@ impl Quota {
     ///
     /// The time from the last send to `end` is divided into `room + 1` gaps of at most `max_hold`. `None` without
     /// [`Release::Smooth`].
-    fn spread(
+    fn pacing_delay(
         &self,
         room: f64,
         end: Option<Instant>,
@@ -255,7 +255,7 @@ impl Quota {
         now: Instant,
     ) -> Option<Instant> {
         let smooth = pace.release == Release::Smooth;
-        let (last, end) = self.used.zip(end).filter(|_| smooth)?;
+        let (last, end) = self.last_used.zip(end).filter(|_| smooth)?;
         let left = end.saturating_duration_since(last);
         let gap = left.div_f64(room.max(0.0) + 1.0).min(pace.max_hold);
         Some(after(last, gap)).filter(|at| *at > now && *at < end)
@@ -265,41 +265,41 @@ impl Quota {
     pub(crate) fn enter(&mut self, pace: &Pace, now: Instant) -> u64 {
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
-        if self.ramp.is_look() && self.in_flight == 1 {
-            self.look.sent = Some(now);
+        if self.slow_start.is_probe() && self.in_flight == 1 {
+            self.probe.sent = Some(now);
         }
-        self.used = Some(now);
-        if let Some(cap) = &mut self.cap {
-            cap.entered(now);
+        self.last_used = Some(now);
+        if let Some(cap) = &mut self.local_limit {
+            cap.on_sent(now);
         }
-        self.habit.sent(now);
-        self.ramp.entered(pace.cold_hold, now);
-        if let Some(fleet) = &mut self.fleet {
-            fleet.entered(self.next, now);
+        self.estimator.on_sent(now);
+        self.slow_start.on_sent(pace.cold_hold, now);
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_sent(self.next_number, now);
         }
-        self.next += 1;
-        self.next - 1
+        self.next_number += 1;
+        self.next_number - 1
     }
 
     /// Counts a request that was sent without being counted and has been answered. Returns its number.
     ///
     /// It was sent before everything that is known now.
-    pub(crate) fn adopt(&mut self) -> u64 {
+    pub(crate) fn enter_late(&mut self) -> u64 {
         self.in_flight += 1;
-        self.next += 1;
-        if self.quiet >= QUIET {
-            self.since
+        self.next_number += 1;
+        if self.silent_responses >= QUIET {
+            self.epoch
         } else {
             // A response has taught something since the partition was open: this request belongs to the epoch before.
-            self.since.saturating_sub(1)
+            self.epoch.saturating_sub(1)
         }
     }
 
     /// Starts a new epoch with one probe, because a hold or a window is over.
     ///
     /// `since` is the time at which the server itself had announced that it would accept more.
-    fn look(&mut self, since: Option<Instant>) {
-        (self.ramp, self.since) = (Ramp::look(), self.next);
-        self.look = Look { since, sent: None };
+    fn probe(&mut self, since: Option<Instant>) {
+        (self.slow_start, self.epoch) = (SlowStart::probe(), self.next_number);
+        self.probe = Look { since, sent: None };
     }
 }

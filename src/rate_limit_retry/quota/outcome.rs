@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rate_limit_retry::headers::Signals;
+use crate::rate_limit_retry::headers::RateLimitInfo;
 
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
@@ -12,10 +12,10 @@ pub(crate) enum Learnt<'a> {
         /// Whether the response is a throttle.
         throttled: bool,
         /// The limits that the response announces.
-        signals: &'a Signals,
+        signals: &'a RateLimitInfo,
     },
     /// An error response that is no throttle. It does not prove that the request was accepted.
-    Failed { signals: &'a Signals },
+    Failed { signals: &'a RateLimitInfo },
     /// The server is unavailable for this class of requests for the given time. Whether it is for others, a probe
     /// finds out.
     Unavailable { wait: Duration },

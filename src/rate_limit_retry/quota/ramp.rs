@@ -15,56 +15,56 @@ use crate::clock::after;
 /// | [`look`](Self::look) | 1 | by 1 with each success; doubles after 8 × `patience` without one | above [`WIDEST`] |
 /// | [`open`](Self::open) | none | | |
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ramp(Option<Step>);
+pub(super) struct SlowStart(Option<Phase>);
 
 /// The limit while slow start lasts.
 #[derive(Clone, Copy, Debug)]
-struct Step {
+struct Phase {
     /// Maximum number of requests in flight. 1 is a probe.
-    width: u32,
+    window: u32,
     /// The time at which the limit rises without a response, so that one slow response does not stall all requests.
     /// `None` until a request asks.
-    until: Option<Instant>,
+    deadline: Option<Instant>,
     /// Whether the limit rises by one with each success, so that waiters are not sent in a burst. Otherwise the first
     /// response removes it.
-    gradual: bool,
+    additive: bool,
     /// Number of requests in flight with numbers below `before` that take too long and no longer count.
-    stuck: u32,
+    stalled: u32,
     /// The first request number after those in `stuck`.
-    before: u64,
+    stalled_before: u64,
 }
 
-impl Ramp {
+impl SlowStart {
     /// Creates the slow start of a new partition: at most `burst` requests (at least 1), until the first response.
-    pub(super) fn cold(burst: u32) -> Self {
-        Self(Some(Step {
-            width: burst.max(1),
-            until: None,
-            gradual: false,
-            stuck: 0,
-            before: 0,
+    pub(super) fn initial(burst: u32) -> Self {
+        Self(Some(Phase {
+            window: burst.max(1),
+            deadline: None,
+            additive: false,
+            stalled: 0,
+            stalled_before: 0,
         }))
     }
 
     /// Creates the slow start after a hold or a reset: one probe, then one more request for each success.
-    pub(super) fn look() -> Self {
-        Self(Some(Step {
-            width: 1,
-            until: None,
-            gradual: true,
-            stuck: 0,
-            before: 0,
+    pub(super) fn probe() -> Self {
+        Self(Some(Phase {
+            window: 1,
+            deadline: None,
+            additive: true,
+            stalled: 0,
+            stalled_before: 0,
         }))
     }
 
     /// Creates a slow start that has ended.
-    pub(super) fn open() -> Self {
+    pub(super) fn finished() -> Self {
         Self(None)
     }
 
     /// Returns whether the next request is a probe, sent alone.
-    pub(super) fn is_look(self) -> bool {
-        self.0.is_some_and(|step| step.width == 1)
+    pub(super) fn is_probe(self) -> bool {
+        self.0.is_some_and(|step| step.window == 1)
     }
 
     /// Returns why one more request, with the number `next`, must wait; `None` if it need not.
@@ -78,19 +78,19 @@ impl Ramp {
         now: Instant,
     ) -> Option<Admit> {
         let step = self.0.as_mut()?;
-        if in_flight.saturating_sub(step.stuck) < step.width {
+        if in_flight.saturating_sub(step.stalled) < step.window {
             return None;
         }
-        let until = step.ends(patience, now);
+        let until = step.deadline_at(patience, now);
         if now < until {
             return Some(Admit::AfterAnswer(Some(until)));
         }
         // All requests in flight are too slow: they no longer count, and their ends are noticed by number.
-        if step.gradual {
-            step.width = step.width.saturating_mul(2);
-            step.until = None;
-            step.stuck = in_flight;
-            step.before = next;
+        if step.additive {
+            step.window = step.window.saturating_mul(2);
+            step.deadline = None;
+            step.stalled = in_flight;
+            step.stalled_before = next;
         } else {
             self.0 = None;
         }
@@ -98,30 +98,30 @@ impl Ramp {
     }
 
     /// Starts the timer with the first request.
-    pub(super) fn entered(&mut self, patience: Duration, now: Instant) {
+    pub(super) fn on_sent(&mut self, patience: Duration, now: Instant) {
         if let Some(step) = &mut self.0 {
-            step.ends(patience, now);
+            step.deadline_at(patience, now);
         }
     }
 
     /// Records that a request is no longer in flight.
     ///
     /// A request that was counted as too slow is no longer.
-    pub(super) fn ended(&mut self, number: u64) {
+    pub(super) fn on_completed(&mut self, number: u64) {
         if let Some(step) = &mut self.0
-            && number < step.before
+            && number < step.stalled_before
         {
-            step.stuck = step.stuck.saturating_sub(1);
+            step.stalled = step.stalled.saturating_sub(1);
         }
     }
 
     /// Raises or removes the limit after a response that is no throttle.
-    pub(super) fn widen(&mut self) {
+    pub(super) fn on_success(&mut self) {
         match &mut self.0 {
-            Some(step) if step.gradual => {
-                step.width = step.width.saturating_add(1);
-                step.until = None;
-                if step.width > WIDEST {
+            Some(step) if step.additive => {
+                step.window = step.window.saturating_add(1);
+                step.deadline = None;
+                if step.window > MAX_WINDOW {
                     self.0 = None;
                 }
             }
@@ -130,26 +130,26 @@ impl Ramp {
     }
 
     /// Removes the limit of a new partition after a request that ended without a response. A probe goes on.
-    pub(super) fn unanswered(&mut self) {
-        if self.0.is_some_and(|step| !step.gradual) {
+    pub(super) fn on_no_response(&mut self) {
+        if self.0.is_some_and(|step| !step.additive) {
             self.0 = None;
         }
     }
 }
 
-impl Step {
+impl Phase {
     /// Returns the time at which the limit rises by itself, counted from the first call.
-    fn ends(&mut self, patience: Duration, now: Instant) -> Instant {
-        let patience = if self.gradual {
-            patience.saturating_mul(LOOKS_LAST)
+    fn deadline_at(&mut self, patience: Duration, now: Instant) -> Instant {
+        let patience = if self.additive {
+            patience.saturating_mul(PROBE_TIMEOUT_FACTOR)
         } else {
             patience
         };
-        *self.until.get_or_insert_with(|| after(now, patience))
+        *self.deadline.get_or_insert_with(|| after(now, patience))
     }
 }
 
 /// Factor by which a probe may take longer than the first response of a partition.
-const LOOKS_LAST: u32 = 8;
+const PROBE_TIMEOUT_FACTOR: u32 = 8;
 /// Limit beyond which slow start ends.
-const WIDEST: u32 = 256;
+const MAX_WINDOW: u32 = 256;

@@ -18,11 +18,11 @@ use crate::clock::after;
 /// After the time of the measurement has passed again without a throttle, the rate that requests obey grows linearly:
 /// it has doubled after another such time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub(super) struct TokenBucket {
     /// The throttle at which the measurement began.
-    since: Instant,
+    first_throttle: Instant,
     /// The last throttle.
-    last: Instant,
+    last_throttle: Instant,
     /// Number of requests accepted between them, with losses.
     total: f64,
     /// Number of requests accepted since the last throttle.
@@ -30,43 +30,43 @@ pub(super) struct Rate {
     /// Number of requests that may be sent at once after a pause, at least 1.
     burst: f64,
     /// Accrued requests that were not used in pauses and exceed the burst.
-    forgone: f64,
+    unused: f64,
     /// The rate measured before a pause.
-    before: Option<f64>,
+    previous_rate: Option<f64>,
     /// Requests lost with each throttle, because the bucket overflows before the wait is over.
-    lost: f64,
+    overflow: f64,
     /// Time of the last accepted or throttled request that was noted.
-    active: Instant,
+    last_accepted: Instant,
     /// Whether there were pauses before anything was measured.
-    idle: bool,
+    was_idle: bool,
 }
 
-impl Rate {
+impl TokenBucket {
     /// Creates a rate after a throttle at `refused`. Nothing is measured yet.
     pub(super) fn new(refused: Instant, burst: u64) -> Self {
         Self {
-            since: refused,
-            last: refused,
+            first_throttle: refused,
+            last_throttle: refused,
             total: 0.0,
             accepted: 0.0,
-            burst: count(burst).max(1.0),
-            forgone: 0.0,
-            before: None,
-            lost: 0.0,
-            active: refused,
-            idle: false,
+            burst: as_f64(burst).max(1.0),
+            unused: 0.0,
+            previous_rate: None,
+            overflow: 0.0,
+            last_accepted: refused,
+            was_idle: false,
         }
     }
 
     /// Records an accepted request.
-    pub(super) fn accepted(&mut self, now: Instant) {
+    pub(super) fn on_success(&mut self, now: Instant) {
         self.accepted += 1.0;
-        self.note_pause(now);
+        self.detect_idle(now);
     }
 
     /// Records that a request of an earlier epoch was accepted.
-    pub(super) fn accepted_late(&mut self) {
-        if self.span() > 0.0 {
+    pub(super) fn on_late_success(&mut self) {
+        if self.measured_span() > 0.0 {
             self.total += 1.0;
         }
     }
@@ -78,17 +78,17 @@ impl Rate {
     /// - If the rate differs greatly from the measured one, the measurement starts again at the last throttle.
     /// - Otherwise the accepted requests are added to the measurement. If the last throttle was less than [`SOON`]
     ///   seconds ago, the requests that are missing are added as losses.
-    pub(super) fn refused(&mut self, now: Instant) {
-        let passed = (now - self.last).as_secs_f64().max(0.001);
-        self.note_pause(now);
-        if self.forgone > 0.0 || self.idle {
+    pub(super) fn on_throttle(&mut self, now: Instant) {
+        let passed = (now - self.last_throttle).as_secs_f64().max(0.001);
+        self.detect_idle(now);
+        if self.unused > 0.0 || self.was_idle {
             // The bucket was full after a pause: the throttle shows its size and not its rate.
-            self.before = self.measured().filter(|rate| *rate > 0.0);
+            self.previous_rate = self.measured_rate().filter(|rate| *rate > 0.0);
             self.burst = (self.burst / 2.0).max(1.0);
-            self.since = now;
+            self.first_throttle = now;
             self.total = 0.0;
         } else {
-            let known = self.measured();
+            let known = self.measured_rate();
             // Less than 0.7 or more than 1.5 times the measured rate, within one request.
             let odd = known.is_some_and(|rate| {
                 (self.accepted + 1.0) / passed < 0.7 * rate
@@ -96,96 +96,96 @@ impl Rate {
             });
             if odd {
                 // The rate has changed: the measurement starts again.
-                self.since = self.last;
+                self.first_throttle = self.last_throttle;
                 self.total = 0.0;
-                self.lost = 0.0;
-            } else if let Some(rate) = known.filter(|_| passed < SOON) {
-                let missing = rate * passed - self.lost - self.accepted - 1.0;
-                self.lost += missing.max(0.0);
+                self.overflow = 0.0;
+            } else if let Some(rate) = known.filter(|_| passed < MAX_OVERFLOW_INTERVAL) {
+                let missing = rate * passed - self.overflow - self.accepted - 1.0;
+                self.overflow += missing.max(0.0);
             }
-            self.total += self.accepted + self.lost;
+            self.total += self.accepted + self.overflow;
         }
-        self.last = now;
+        self.last_throttle = now;
         self.accepted = 0.0;
-        self.forgone = 0.0;
-        self.idle = false;
+        self.unused = 0.0;
+        self.was_idle = false;
     }
 
     /// Returns whether a rate has been measured, which requests obey.
     pub(super) fn is_known(&self) -> bool {
-        self.measured().is_some()
+        self.measured_rate().is_some()
     }
 
     /// Returns why one more request must wait; `None` if it need not.
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<Admit> {
-        let pace = self.pace()?;
-        let earned = self.earned(pace, now);
+        let pace = self.max_rate()?;
+        let earned = self.accrued(pace, now);
         let used = self.accepted + f64::from(in_flight);
         // Accrued requests beyond the burst are forgone, with a tolerance of one request.
-        let idle = earned - self.forgone - used - self.burst;
+        let idle = earned - self.unused - used - self.burst;
         if idle > 1.0 {
-            self.forgone += idle;
+            self.unused += idle;
         }
-        let missing = used + 1.0 - (earned - self.forgone);
+        let missing = used + 1.0 - (earned - self.unused);
         (missing > 0.0).then(|| {
-            let wait = Duration::from_secs_f64((missing / pace).min(LONGEST) + 0.001);
+            let wait = Duration::from_secs_f64((missing / pace).min(MAX_WAIT) + 0.001);
             Admit::NotBefore(after(now, wait))
         })
     }
 
     /// Notes a pause before anything was measured. A client that wants more than the server's rate is accepted at
     /// least as often as the server's hints say.
-    fn note_pause(&mut self, now: Instant) {
-        self.idle |= self.measured().is_none() && now - self.active > 2 * SHORT;
-        self.active = now;
+    fn detect_idle(&mut self, now: Instant) {
+        self.was_idle |= self.measured_rate().is_none() && now - self.last_accepted > 2 * SHORT;
+        self.last_accepted = now;
     }
 
     /// Returns the measured rate in requests per second.
-    pub(super) fn measured(&self) -> Option<f64> {
-        if self.span() > 0.0 {
-            Some(self.total / self.span())
+    pub(super) fn measured_rate(&self) -> Option<f64> {
+        if self.measured_span() > 0.0 {
+            Some(self.total / self.measured_span())
         } else {
-            self.before
+            self.previous_rate
         }
     }
 
     /// Returns the rate that requests obey, in requests per second: the upper bound of the measurement.
-    fn pace(&self) -> Option<f64> {
-        let measured = self.span();
+    fn max_rate(&self) -> Option<f64> {
+        let measured = self.measured_span();
         let pace = if measured > 0.0 {
             Some((self.total + 1.0) / measured)
         } else {
-            self.before
+            self.previous_rate
         };
-        pace.map(|pace| pace.max(SLOWEST))
+        pace.map(|pace| pace.max(MIN_RATE))
     }
 
     /// Returns the requests accrued since the last throttle, less losses. They accrue faster the longer none comes.
-    fn earned(&self, pace: f64, now: Instant) -> f64 {
-        let passed = (now - self.last).as_secs_f64();
-        let usual = self.span().max(1.0);
+    fn accrued(&self, pace: f64, now: Instant) -> f64 {
+        let passed = (now - self.last_throttle).as_secs_f64();
+        let usual = self.measured_span().max(1.0);
         let quiet = (passed - usual).max(0.0);
-        pace * (passed + quiet * quiet / (2.0 * usual)) - self.lost
+        pace * (passed + quiet * quiet / (2.0 * usual)) - self.overflow
     }
 
     /// Returns the duration of the measurement in seconds.
-    fn span(&self) -> f64 {
-        (self.last - self.since).as_secs_f64()
+    fn measured_span(&self) -> f64 {
+        (self.last_throttle - self.first_throttle).as_secs_f64()
     }
 }
 
 /// Converts a number of requests.
 #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
-fn count(n: u64) -> f64 {
+fn as_f64(n: u64) -> f64 {
     n as f64
 }
 
 /// Time in seconds between two throttles within which the second is due to losses.
-const SOON: f64 = 3.0;
+const MAX_OVERFLOW_INTERVAL: f64 = 3.0;
 /// Minimum rate in requests per second, which follows from the short waits of the server.
-const SLOWEST: f64 = 0.4;
+const MIN_RATE: f64 = 0.4;
 /// Maximum wait in seconds.
-const LONGEST: f64 = 3600.0;
+const MAX_WAIT: f64 = 3600.0;
 
 /// Maximum duration of a throttle that is the mark of a rate. Servers that count in whole seconds name one or two.
 pub(super) const SHORT: Duration = Duration::from_millis(2200);

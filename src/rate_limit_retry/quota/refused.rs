@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    habit::{Blocked, Habit, Kind},
-    slide::Slide,
-    window::{Between, Period},
+    habit::{Blocked, LimitEstimator, Model},
+    slide::SlidingWindow,
+    window::{TimeRange, Bounds},
 };
 
 /// What is known of a throttled request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal {
+pub(super) struct ThrottleSample {
     /// The time at which it was sent, if it was a probe.
     pub(super) sent: Option<Instant>,
     /// The limit that the response names.
@@ -20,18 +20,18 @@ pub(super) struct Refusal {
     /// Whether the response says nothing about limits.
     pub(super) silent: bool,
     /// Whether all requests before it have been counted here, and none took the fast path.
-    pub(super) counted: bool,
+    pub(super) all_counted: bool,
     /// Number of requests sent since it was sent, itself included.
-    pub(super) behind: u64,
+    pub(super) sent_since: u64,
     /// Number of requests in flight when the response arrived.
     pub(super) in_flight: u32,
 }
 
-impl Habit {
+impl LimitEstimator {
     /// Records that a request of an earlier epoch was throttled.
-    pub(super) fn refused_late(&mut self) {
-        if let Some(slide) = &mut self.slide {
-            slide.refused();
+    pub(super) fn on_late_throttle(&mut self) {
+        if let Some(slide) = &mut self.sliding_window {
+            slide.on_throttle();
         }
     }
 
@@ -39,23 +39,23 @@ impl Habit {
     ///
     /// The first throttle after accepted requests starts a [`Blocked`] state. Later ones are throttled probes: they
     /// show that the quota is still exhausted, which raises the lower bound of the window's length.
-    pub(super) fn refused(&mut self, refusal: &Refusal, now: Instant) {
-        let allowance = self.allowance();
+    pub(super) fn on_throttle(&mut self, refusal: &ThrottleSample, now: Instant) {
+        let allowance = self.limit();
         // A server that names limits or waits is not modeled by a sliding window.
         if !refusal.silent {
-            self.slide = None;
+            self.sliding_window = None;
         }
-        self.refused_late();
-        let Some(blocked) = &mut self.blocked else {
-            let explained = self.is_explained(refusal, now);
-            let still = match (&self.kind, self.opened) {
+        self.on_late_throttle();
+        let Some(blocked) = &mut self.throttled else {
+            let explained = self.matches_sliding_window(refusal, now);
+            let still = match (&self.model, self.window_start) {
                 // No probe is sent before the window can be over.
-                (Kind::Window(window), Some(opened)) if explained => {
-                    window.period.start(opened.when)
+                (Model::FixedWindow(window), Some(opened)) if explained => {
+                    window.length.earliest_end(opened.at)
                 }
                 _ => now,
             };
-            self.blocked = Some(Blocked {
+            self.throttled = Some(Blocked {
                 since: now,
                 still: still.max(now),
                 limit: refusal.limit,
@@ -68,8 +68,8 @@ impl Habit {
         let sent = refusal.sent.unwrap_or(now);
         blocked.still = sent.max(blocked.still);
         blocked.limit = refusal.limit.or(blocked.limit);
-        if let Some(slide) = self.slide.as_mut().filter(|slide| slide.is_active()) {
-            slide.refused_again(allowance, sent);
+        if let Some(slide) = self.sliding_window.as_mut().filter(|slide| slide.is_active()) {
+            slide.on_probe_throttled(allowance, sent);
         }
     }
 
@@ -77,62 +77,62 @@ impl Habit {
     ///
     /// The first silent throttle starts the log, if all requests have been counted. Later throttles compare the log
     /// with the fixed window.
-    fn is_explained(&mut self, refusal: &Refusal, now: Instant) -> bool {
-        let from = self.opened.map_or(now, |opened| opened.when.earliest);
-        let (behind, in_flight) = (refusal.behind, u64::from(refusal.in_flight));
-        let Some(slide) = &mut self.slide else {
-            match &mut self.kind {
-                Kind::Rate(rate) => {
-                    rate.refused(now);
+    fn matches_sliding_window(&mut self, refusal: &ThrottleSample, now: Instant) -> bool {
+        let from = self.window_start.map_or(now, |opened| opened.at.earliest);
+        let (behind, in_flight) = (refusal.sent_since, u64::from(refusal.in_flight));
+        let Some(slide) = &mut self.sliding_window else {
+            match &mut self.model {
+                Model::TokenBucket(rate) => {
+                    rate.on_throttle(now);
                     return false;
                 }
-                Kind::Window(window) => window.seen(),
-                Kind::Unknown => {}
+                Model::FixedWindow(window) => window.confirm(),
+                Model::Unknown => {}
             }
             // From now on the log of sends is kept. It starts with what is known: the number sent since the opening.
-            if refusal.silent && refusal.counted {
+            if refusal.silent && refusal.all_counted {
                 let sent = self.accepted + in_flight + 1;
-                self.slide = Some(Box::new(Slide::new(from, now, sent)));
+                self.sliding_window = Some(Box::new(SlidingWindow::new(from, now, sent)));
             }
             return false;
         };
-        let Kind::Window(window) = &mut self.kind else {
+        let Model::FixedWindow(window) = &mut self.model else {
             return false;
         };
         if slide.is_active() {
             // The sliding window has proved wrong: back to fixed windows, with the sends of the last period.
-            if !slide.refused_nevertheless(&mut window.allowance, behind, in_flight, now) {
+            if !slide.on_unexpected_throttle(&mut window.limit, behind, in_flight, now) {
                 slide.deactivate();
-                self.accepted = slide.sent_within(now).saturating_sub(behind);
-                self.opened = None;
-                window.seen();
+                self.accepted = slide.sent_in_window(now).saturating_sub(behind);
+                self.window_start = None;
+                window.confirm();
             }
             return slide.is_active();
         }
-        window.seen();
+        window.confirm();
         // The older model allows more than was accepted now, and the log shows why.
-        let explained = slide.explains(window.proven, behind, now);
-        if explained && slide.sent_since_opening(behind) + in_flight.div_ceil(2) < window.proven {
-            window.allowance = window.proven;
+        let explained = slide.explains(window.confirmed, behind, now);
+        if explained && slide.sent_since_start(behind) + in_flight.div_ceil(2) < window.confirmed {
+            window.limit = window.confirmed;
             slide.activate(now);
         }
         explained
     }
 
     /// Returns the time of the next probe, if the server does not name one.
-    pub(super) fn next_look(&self, now: Instant) -> Instant {
-        let period = match &self.kind {
-            Kind::Window(window) => window.period,
-            _ => Period::UNKNOWN,
+    pub(super) fn next_probe(&self, now: Instant) -> Instant {
+        let period = match &self.model {
+            Model::FixedWindow(window) => window.length,
+            _ => Bounds::UNKNOWN,
         };
-        let refused = self.blocked.map_or(now, |blocked| blocked.since);
+        let refused = self.throttled.map_or(now, |blocked| blocked.since);
         let opened = self
-            .opened
-            .map_or(Between::at(refused), |opened| opened.when);
-        let look = period.next_look(opened, refused, now);
-        let room = |slide: &Slide| slide.room(self.allowance()).unwrap_or(look);
-        let explained = self.blocked.is_some_and(|blocked| blocked.explained);
-        match &self.slide {
+            .window_start
+            .map_or(TimeRange::at(refused), |opened| opened.at);
+        let look = period.next_probe(opened, refused, now);
+        let room = |slide: &SlidingWindow| slide.available_at(self.limit()).unwrap_or(look);
+        let explained = self.throttled.is_some_and(|blocked| blocked.explained);
+        match &self.sliding_window {
             Some(slide) if slide.is_active() => room(slide),
             Some(slide) if explained => room(slide).max(look),
             _ => look,
@@ -141,11 +141,11 @@ impl Habit {
 
     /// Returns the minimum wait before the next probe: half the time since the first throttle, once many probes were
     /// throttled and each may have been counted. Probes must become rarer than the quota.
-    pub(super) fn patience(&self, now: Instant) -> Duration {
+    pub(super) fn min_wait(&self, now: Instant) -> Duration {
         let many = |blocked: &Blocked| blocked.looks.saturating_mul(4) > self.accepted.max(8);
         let blocked = self
-            .blocked
-            .filter(|blocked| self.slide.is_some() && many(blocked));
+            .throttled
+            .filter(|blocked| self.sliding_window.is_some() && many(blocked));
         blocked.map_or(Duration::ZERO, |blocked| (now - blocked.since) / 2)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{admit::Admit, log::Log, window::round_below};
+use super::{admit::Admit, log::SendLog, window::snap_down};
 use crate::clock::after;
 
 /// A sliding window: the log of sends and the bounds of the window's length.
@@ -17,50 +17,50 @@ use crate::clock::after;
 /// probe is accepted, the window no longer covers S, which bounds its length from above. If it is throttled, the
 /// window still covers S, which bounds its length from below.
 #[derive(Clone, Debug)]
-pub(super) struct Slide {
+pub(super) struct SlidingWindow {
     /// Recent sends, throttled or not.
-    log: Log,
+    log: SendLog,
     /// The time at which requests were last accepted again after throttling.
-    opened: Instant,
+    window_start: Instant,
     /// Number of requests accepted since `opened`.
     accepted: u64,
     /// Number of requests throttled since `opened`.
-    refused: u64,
+    throttled: u64,
     /// Number of requests throttled before `opened`, since the opening before.
-    refused_before: u64,
+    throttled_before: u64,
     /// Lower bound of the window's length.
-    least: Duration,
+    min: Duration,
     /// Upper bound of the window's length, if throttled requests count.
-    most: Option<Duration>,
+    max: Option<Duration>,
     /// Upper bound of the window's length, if throttled requests do not count.
-    longest: Option<Duration>,
+    max_if_uncounted: Option<Duration>,
     /// Whether requests obey this model.
     active: bool,
     /// Time added to the window's length, so that the server counts a request after those before it, whatever their
     /// latencies.
     margin: Duration,
     /// The time of the next probe for a greater limit.
-    look_at: Option<Instant>,
+    next_probe: Option<Instant>,
     /// The limit before the last such probe, until its result is known.
-    grown: Option<u64>,
+    limit_before_probe: Option<u64>,
 }
 
-impl Slide {
+impl SlidingWindow {
     /// Creates a model after `count` sends from `first` to `last`, the last of which was throttled.
     pub(super) fn new(first: Instant, last: Instant, count: u64) -> Self {
         Self {
-            log: Log::new(first, last, count),
-            opened: first,
+            log: SendLog::new(first, last, count),
+            window_start: first,
             accepted: count,
-            refused: 0,
-            refused_before: 0,
-            least: Duration::ZERO,
-            most: None,
-            longest: None,
+            throttled: 0,
+            throttled_before: 0,
+            min: Duration::ZERO,
+            max: None,
+            max_if_uncounted: None,
             active: false,
             margin: Duration::ZERO,
-            look_at: None,
-            grown: None,
+            next_probe: None,
+            limit_before_probe: None,
         }
     }
 
@@ -70,63 +70,63 @@ impl Slide {
     }
 
     /// Records a send. The log keeps more than two windows' sends.
-    pub(super) fn sent(&mut self, allowance: u64, now: Instant) {
+    pub(super) fn on_sent(&mut self, allowance: u64, now: Instant) {
         self.log
-            .sent(allowance.saturating_mul(2).saturating_add(64), now);
+            .push(allowance.saturating_mul(2).saturating_add(64), now);
     }
 
     /// Takes back the last send, which did not happen.
-    pub(super) fn unsent(&mut self) {
-        self.log.unsent();
+    pub(super) fn on_cancelled(&mut self) {
+        self.log.pop();
     }
 
     /// Counts an accepted request.
-    pub(super) fn accepted(&mut self) {
+    pub(super) fn on_success(&mut self) {
         self.accepted += 1;
     }
 
     /// Counts a throttled request.
-    pub(super) fn refused(&mut self) {
-        self.refused += 1;
+    pub(super) fn on_throttle(&mut self) {
+        self.throttled += 1;
     }
 
     /// Records that the probe sent at `sent` was accepted, and narrows the bounds. Returns the number of requests
     /// accepted since the opening before.
     ///
     /// `refused` is the time at which the probe before it, which was throttled, was sent, if that is known.
-    pub(super) fn reopened(
+    pub(super) fn on_recovered(
         &mut self,
         allowance: u64,
         sent: Instant,
         refused: Option<Instant>,
     ) -> u64 {
-        self.opened = sent;
-        self.refused_before = std::mem::take(&mut self.refused);
+        self.window_start = sent;
+        self.throttled_before = std::mem::take(&mut self.throttled);
         let since = |later, known: Option<Duration>| {
-            let oldest = self.log.before(later)?;
+            let oldest = self.log.nth_last(later)?;
             let most = sent.saturating_duration_since(oldest);
             Some(known.map_or(most, |known| known.min(most)))
         };
         // The window no longer covers the send that is `allowance` sends back: it is at most as long as that is ago.
-        self.longest =
-            since(allowance.saturating_add(self.refused_before), self.longest).or(self.longest);
-        self.most = since(allowance, self.most).or(self.most);
+        self.max_if_uncounted =
+            since(allowance.saturating_add(self.throttled_before), self.max_if_uncounted).or(self.max_if_uncounted);
+        self.max = since(allowance, self.max).or(self.max);
         // The throttled probe was still covered by the window.
-        if let Some((oldest, refused)) = self.log.before(allowance + 1).zip(refused) {
-            self.least = self.least.max(refused.saturating_duration_since(oldest));
+        if let Some((oldest, refused)) = self.log.nth_last(allowance + 1).zip(refused) {
+            self.min = self.min.max(refused.saturating_duration_since(oldest));
         }
-        if let Some(most) = self.most {
-            self.least = self.least.min(most);
+        if let Some(most) = self.max {
+            self.min = self.min.min(most);
         }
         std::mem::take(&mut self.accepted)
     }
 
     /// Records that a probe was throttled that should have been accepted: the window is longer than was assumed.
-    pub(super) fn refused_again(&mut self, allowance: u64, sent: Instant) {
-        if let Some(oldest) = self.log.before(allowance) {
-            self.least = self.least.max(sent.saturating_duration_since(oldest));
-            if self.most.is_some_and(|most| most <= self.least) {
-                self.most = Some(self.least + self.least / 20);
+    pub(super) fn on_probe_throttled(&mut self, allowance: u64, sent: Instant) {
+        if let Some(oldest) = self.log.nth_last(allowance) {
+            self.min = self.min.max(sent.saturating_duration_since(oldest));
+            if self.max.is_some_and(|most| most <= self.min) {
+                self.max = Some(self.min + self.min / 20);
             }
         }
     }
@@ -137,26 +137,26 @@ impl Slide {
     /// The difference to the limit must be at most the number of requests throttled before the opening, or be greater
     /// than half of the limit.
     pub(super) fn explains(&self, allowance: u64, behind: u64, now: Instant) -> bool {
-        let most = self.longest.or(self.most).unwrap_or(self.least);
-        let counted = now.checked_sub(most).map(|start| self.log.since(start));
-        let ahead = self.sent_since_opening(behind);
+        let most = self.max_if_uncounted.or(self.max).unwrap_or(self.min);
+        let counted = now.checked_sub(most).map(|start| self.log.count_since(start));
+        let ahead = self.sent_since_start(behind);
         // Responses are late and requests overtake each other: the greater the difference, the less exactly it is
         // known.
         let missing = allowance.saturating_sub(ahead);
         counted.is_some_and(|counted| counted.saturating_sub(behind) + missing / 8 >= allowance)
-            && (missing <= self.refused_before || ahead < allowance / 2)
+            && (missing <= self.throttled_before || ahead < allowance / 2)
     }
 
     /// Returns the number of sends since the last opening, without the last `behind`.
-    pub(super) fn sent_since_opening(&self, behind: u64) -> u64 {
+    pub(super) fn sent_since_start(&self, behind: u64) -> u64 {
         // The probe itself is the first of them.
-        (self.log.since(self.opened) + 1).saturating_sub(behind)
+        (self.log.count_since(self.window_start) + 1).saturating_sub(behind)
     }
 
     /// Returns the number of sends within the last window.
-    pub(super) fn sent_within(&self, now: Instant) -> u64 {
+    pub(super) fn sent_in_window(&self, now: Instant) -> u64 {
         let start = now.checked_sub(self.length() + self.margin);
-        start.map_or(0, |start| self.log.since(start))
+        start.map_or(0, |start| self.log.count_since(start))
     }
 
     /// Records that a request that obeyed the log was throttled. Returns whether the model still holds.
@@ -164,27 +164,27 @@ impl Slide {
     /// It holds if the throttled request was a probe for a greater limit: then `allowance` is reset to its value before
     /// the probe. It also holds if requests can have overtaken each other: then the margin is doubled, up to 5 % of the
     /// window's length.
-    pub(super) fn refused_nevertheless(
+    pub(super) fn on_unexpected_throttle(
         &mut self,
         allowance: &mut u64,
         behind: u64,
         in_flight: u64,
         now: Instant,
     ) -> bool {
-        if let Some(before) = self.grown.take() {
+        if let Some(before) = self.limit_before_probe.take() {
             *allowance = before;
             return true;
         }
-        let counted = self.sent_within(now).saturating_sub(behind);
-        self.margin = (self.margin * 2).min((self.length() / 20).max(LEAST_MARGIN));
+        let counted = self.sent_in_window(now).saturating_sub(behind);
+        self.margin = (self.margin * 2).min((self.length() / 20).max(MIN_MARGIN));
         counted + in_flight + *allowance / 20 >= *allowance
     }
 
     /// Makes requests obey this model.
     pub(super) fn activate(&mut self, now: Instant) {
         self.active = true;
-        self.margin = (self.length() / 200).max(LEAST_MARGIN);
-        self.look_at = Some(after(now, self.length() * RARE));
+        self.margin = (self.length() / 200).max(MIN_MARGIN);
+        self.next_probe = Some(after(now, self.length() * PROBE_INTERVAL));
     }
 
     /// Ends that. The log is still kept.
@@ -196,14 +196,14 @@ impl Slide {
     /// limit.
     ///
     /// That is when the send that fills the window leaves it, plus the margin.
-    pub(super) fn room(&self, allowance: u64) -> Option<Instant> {
-        let oldest = self.log.before(allowance.saturating_sub(1))?;
+    pub(super) fn available_at(&self, allowance: u64) -> Option<Instant> {
+        let oldest = self.log.nth_last(allowance.saturating_sub(1))?;
         Some(after(oldest, self.length() + self.margin))
     }
 
     /// Returns why one more request must wait; `None` if it need not.
     pub(super) fn admit(&self, allowance: u64, in_flight: u32, now: Instant) -> Option<Admit> {
-        let at = self.room(allowance).filter(|at| *at > now)?;
+        let at = self.available_at(allowance).filter(|at| *at > now)?;
         Some(if in_flight > 0 {
             Admit::AfterAnswer(Some(at))
         } else {
@@ -212,11 +212,11 @@ impl Slide {
     }
 
     /// Returns whether a probe for a greater limit is due. If so, raises `allowance` by 2 %, at least 1.
-    pub(super) fn looks(&mut self, allowance: &mut u64, now: Instant) -> bool {
-        let due = self.look_at.is_some_and(|at| now >= at);
+    pub(super) fn try_probe(&mut self, allowance: &mut u64, now: Instant) -> bool {
+        let due = self.next_probe.is_some_and(|at| now >= at);
         if due {
-            self.look_at = Some(after(now, self.length() * RARE));
-            self.grown = Some(*allowance);
+            self.next_probe = Some(after(now, self.length() * PROBE_INTERVAL));
+            self.limit_before_probe = Some(*allowance);
             *allowance = allowance.saturating_add((*allowance / 50).max(1));
         }
         due
@@ -226,19 +226,19 @@ impl Slide {
     ///
     /// Without an upper bound, the length is 5 % above the lower one.
     pub(super) fn length(&self) -> Duration {
-        let Some(most) = self.most else {
-            return self.least + self.least / 20;
+        let Some(most) = self.max else {
+            return self.min + self.min / 20;
         };
-        let between = |least, most| round_below(most + BLUR).filter(|round| *round + BLUR >= least);
-        between(most, self.longest.map_or(most, |longest| longest.max(most)))
-            .or_else(|| between(self.least, most))
+        let between = |least, most| snap_down(most + TIMING_TOLERANCE).filter(|round| *round + TIMING_TOLERANCE >= least);
+        between(most, self.max_if_uncounted.map_or(most, |longest| longest.max(most)))
+            .or_else(|| between(self.min, most))
             .unwrap_or(most)
     }
 }
 
 /// Minimum margin.
-const LEAST_MARGIN: Duration = Duration::from_millis(20);
+const MIN_MARGIN: Duration = Duration::from_millis(20);
 /// Uncertainty of the times at which the server counts requests.
-const BLUR: Duration = Duration::from_millis(30);
+const TIMING_TOLERANCE: Duration = Duration::from_millis(30);
 /// Number of window lengths between two probes for a greater limit.
-const RARE: u32 = 8;
+const PROBE_INTERVAL: u32 = 8;

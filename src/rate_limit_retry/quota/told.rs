@@ -18,36 +18,36 @@ use crate::{
 /// Responses overtake each other and may be about an earlier or a later window, so that each announcement is weighed
 /// by the number of its request and by its reset.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct AnnouncedWindow {
     /// The limit, if it is announced.
     pub(super) limit: Option<u64>,
     /// Remaining requests by the last announcement.
     pub(super) remaining: u64,
     /// Number of requests debited here since the last announcement, because their responses announced nothing.
-    spent: u64,
+    debits: u64,
     /// Whether requests without an announcement are not debited: more of them were accepted than remained.
-    uncounted: bool,
+    debits_disabled: bool,
     /// The reset by the last announcement.
     pub(super) reset_at: Option<Instant>,
     /// The latest reset that was announced.
-    pub(super) furthest: Option<Instant>,
+    pub(super) latest_reset: Option<Instant>,
     /// The number of the latest request whose response was believed.
-    pub(super) by: u64,
+    pub(super) latest_request: u64,
     /// Requests from this number on were sent after the last announcement had arrived.
-    after: u64,
+    fresh_from: u64,
     /// Remaining requests by the first announcement of the window. With `ours`, it measures this process's share.
-    first: u64,
+    initial_remaining: u64,
     /// Number of this process's requests that were accepted since the first announcement.
-    ours: u64,
+    own_accepted: u64,
     /// Time of the first announcement of the window.
     began: Instant,
     /// Time of the last announcement of the server.
-    heard: Instant,
+    updated: Instant,
     /// The fewest remaining requests of a later window, and its reset, by responses that were overtaken.
-    ahead: Option<(u64, Instant)>,
+    next_window: Option<(u64, Instant)>,
 }
 
-impl Told {
+impl AnnouncedWindow {
     /// Creates a window from the response to request `by`, where `next` is the number of the next request.
     pub(super) fn new(limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) -> Self {
         // A reset of zero is not an end: servers that round down announce it during the last second, others always.
@@ -56,17 +56,17 @@ impl Told {
         Self {
             limit: limit.limit,
             remaining,
-            spent: 0,
-            uncounted: false,
+            debits: 0,
+            debits_disabled: false,
             reset_at,
-            furthest: reset_at,
-            by,
-            after: next,
-            first: remaining,
-            ours: 0,
+            latest_reset: reset_at,
+            latest_request: by,
+            fresh_from: next,
+            initial_remaining: remaining,
+            own_accepted: 0,
             began: now,
-            heard: now,
-            ahead: None,
+            updated: now,
+            next_window: None,
         }
     }
 
@@ -82,51 +82,51 @@ impl Told {
     ///   known.
     /// - A reset that is earlier by more than [`SAME_WINDOW`]: ignored.
     /// - Otherwise: counts if fewer requests remain than are known to.
-    pub(super) fn note(&mut self, limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) {
+    pub(super) fn observe(&mut self, limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) {
         let fresh = Self::new(limit, remaining, by, next, now);
-        self.furthest = self.furthest.max(fresh.reset_at);
+        self.latest_reset = self.latest_reset.max(fresh.reset_at);
         let (earlier, later) = match (self.reset_at, fresh.reset_at) {
-            (Some(known), Some(told)) => (told + SAME_WINDOW < known, told > known + SAME_WINDOW),
+            (Some(known), Some(told)) => (told + RESET_TOLERANCE < known, told > known + RESET_TOLERANCE),
             _ => (false, false),
         };
-        let newer = later && by > self.by;
-        if newer && remaining > self.left() {
+        let newer = later && by > self.latest_request;
+        if newer && remaining > self.available() {
             // The first response about the next window.
-            let overtaken = self.ahead.filter(|(_, reset)| fresh.ends_at(*reset));
+            let overtaken = self.next_window.filter(|(_, reset)| fresh.is_same_window(*reset));
             let least = overtaken.map_or(remaining, |(least, _)| least.min(remaining));
             *self = Self {
                 remaining: least,
                 ..fresh
             };
-        } else if by >= self.after || newer {
+        } else if by >= self.fresh_from || newer {
             // Sent after the last announcement, or about a later window: the response replaces what was known.
-            self.first = self.first.max(remaining);
+            self.initial_remaining = self.initial_remaining.max(remaining);
             *self = Self {
                 limit: fresh.limit.or(self.limit),
-                first: self.first,
-                ours: self.ours,
+                initial_remaining: self.initial_remaining,
+                own_accepted: self.own_accepted,
                 began: self.began,
-                furthest: self.furthest,
+                latest_reset: self.latest_reset,
                 reset_at: fresh.reset_at.or(self.reset_at),
                 ..fresh
             };
         } else if !earlier {
             // Responses to requests that were in flight together arrive in any order: only fewer remaining requests count.
-            self.heard = now;
-            if remaining < self.left() {
-                (self.remaining, self.spent) = (remaining, 0);
-                self.after = next;
+            self.updated = now;
+            if remaining < self.available() {
+                (self.remaining, self.debits) = (remaining, 0);
+                self.fresh_from = next;
                 if later {
                     self.reset_at = fresh.reset_at;
                 }
             } else if let Some(reset) = fresh.reset_at.filter(|_| later) {
                 // About a later window, to a request that was overtaken: kept until that window begins.
-                let known = self.ahead.filter(|(_, reset)| fresh.ends_at(*reset));
+                let known = self.next_window.filter(|(_, reset)| fresh.is_same_window(*reset));
                 let least = known.map_or(remaining, |(least, _)| least.min(remaining));
-                self.ahead = Some((least, reset));
+                self.next_window = Some((least, reset));
             }
-            if by > self.by {
-                self.by = by;
+            if by > self.latest_request {
+                self.latest_request = by;
                 self.reset_at = fresh.reset_at.or(self.reset_at);
             }
         }
@@ -136,7 +136,7 @@ impl Told {
     ///
     /// Responses to requests that are sent from now on replace it. Those to earlier ones can only reduce what
     /// remains.
-    pub(super) fn shared(
+    pub(super) fn from_shared(
         window: &SharedWindow,
         reset_at: Instant,
         next: u64,
@@ -145,17 +145,17 @@ impl Told {
         Self {
             limit: window.limit,
             remaining: window.remaining,
-            spent: 0,
-            uncounted: false,
+            debits: 0,
+            debits_disabled: false,
             reset_at: Some(reset_at),
-            furthest: Some(reset_at),
-            by: 0,
-            after: next,
-            first: window.remaining,
-            ours: 0,
+            latest_reset: Some(reset_at),
+            latest_request: 0,
+            fresh_from: next,
+            initial_remaining: window.remaining,
+            own_accepted: 0,
             began: now,
-            heard: now,
-            ahead: None,
+            updated: now,
+            next_window: None,
         }
     }
 
@@ -163,26 +163,26 @@ impl Told {
     ///
     /// The report replaces the remaining requests and debits. Responses to requests that are in flight now may be
     /// older than the report, so that they can only reduce what remains.
-    pub(super) fn heard_of(&mut self, remaining: u64, reset_at: Instant, next: u64) {
-        let same = self.ends_at(reset_at);
+    pub(super) fn merge_remote(&mut self, remaining: u64, reset_at: Instant, next: u64) {
+        let same = self.is_same_window(reset_at);
         if same && remaining == self.remaining {
             return;
         }
         if !same {
             self.reset_at = Some(reset_at);
-            self.furthest = self.furthest.max(self.reset_at);
+            self.latest_reset = self.latest_reset.max(self.reset_at);
         }
-        (self.remaining, self.spent) = (remaining, 0);
-        self.after = next;
+        (self.remaining, self.debits) = (remaining, 0);
+        self.fresh_from = next;
     }
 
     /// Returns the remaining requests: as announced, less those debited since.
-    pub(super) fn left(&self) -> u64 {
-        self.remaining.saturating_sub(self.spent)
+    pub(super) fn available(&self) -> u64 {
+        self.remaining.saturating_sub(self.debits)
     }
 
     /// Returns whether the server itself has announced that nothing remains.
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         self.remaining == 0
     }
 
@@ -190,35 +190,35 @@ impl Told {
     /// about the same window.
     pub(super) fn is_contradicted(&self, reset: Option<Duration>, now: Instant) -> bool {
         let later = self.reset_at.zip(reset);
-        let later = later.is_some_and(|(known, reset)| after(now, reset) > known + SAME_WINDOW);
-        self.is_used_up() && !later
+        let later = later.is_some_and(|(known, reset)| after(now, reset) > known + RESET_TOLERANCE);
+        self.is_exhausted() && !later
     }
 
     /// Returns whether a window with this reset is the same one, within [`SAME_WINDOW`].
-    fn ends_at(&self, reset: Instant) -> bool {
-        let at = self.reset_at.filter(|at| *at <= reset + SAME_WINDOW);
-        at.is_some_and(|at| reset <= at + SAME_WINDOW)
+    fn is_same_window(&self, reset: Instant) -> bool {
+        let at = self.reset_at.filter(|at| *at <= reset + RESET_TOLERANCE);
+        at.is_some_and(|at| reset <= at + RESET_TOLERANCE)
     }
 
     /// Counts an accepted request of this process.
-    pub(super) fn accepted(&mut self) {
-        self.ours += 1;
+    pub(super) fn on_success(&mut self) {
+        self.own_accepted += 1;
     }
 
     /// Debits a request that may have been counted and whose response announces nothing.
-    pub(super) fn spent(&mut self) {
-        if !self.uncounted {
-            self.spent = self.spent.saturating_add(1);
+    pub(super) fn debit(&mut self) {
+        if !self.debits_disabled {
+            self.debits = self.debits.saturating_add(1);
         }
     }
 
     /// Debits an accepted request whose response announces nothing. If more of them are accepted than remained, such
     /// requests do not count at the server: debits are reverted, and later ones skipped.
-    pub(super) fn spent_silently(&mut self) {
-        if self.left() == 0 && !self.is_used_up() {
-            (self.spent, self.uncounted) = (0, true);
+    pub(super) fn debit_unannounced(&mut self) {
+        if self.available() == 0 && !self.is_exhausted() {
+            (self.debits, self.debits_disabled) = (0, true);
         }
-        self.spent();
+        self.debit();
     }
 
     /// Returns the time at which the window is over.
@@ -226,17 +226,17 @@ impl Told {
     /// If others use a part of the quota (`share`), that is a little later than the reset: their throttled requests
     /// wait for whole seconds, and would come too late to a quota that is exhausted again. An exhausted quota is
     /// believed for at most `longest` after the last announcement.
-    pub(super) fn over_at(&self, share: f64, longest: Duration) -> Option<Instant> {
+    pub(super) fn resets_at(&self, share: f64, longest: Duration) -> Option<Instant> {
         let reset = self.reset_at?;
-        let over = if share > ALONE {
+        let over = if share > MIN_SOLE_SHARE {
             reset
         } else {
             // 0.5 % of the window, at most 1 s.
             let window = reset.saturating_duration_since(self.began);
             after(reset, (window / 200).min(Duration::from_secs(1)))
         };
-        Some(if self.is_used_up() {
-            over.min(after(self.heard, longest))
+        Some(if self.is_exhausted() {
+            over.min(after(self.updated, longest))
         } else {
             over
         })
@@ -248,18 +248,18 @@ impl Told {
     ///
     /// The share is the quotient of this process's accepted requests and the fall of the remaining requests. At the
     /// start of a window, [`STEADY`] requests of the earlier share stabilize it.
-    pub(super) fn share(&self, before: f64, in_flight: u32) -> f64 {
+    pub(super) fn estimate_share(&self, before: f64, in_flight: u32) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let (ours, fall) = (
-            (self.ours + u64::from(in_flight)) as f64,
-            self.first.saturating_sub(self.left()) as f64,
+            (self.own_accepted + u64::from(in_flight)) as f64,
+            self.initial_remaining.saturating_sub(self.available()) as f64,
         );
-        ((before * STEADY + ours) / (STEADY + fall)).clamp(0.0, 1.0)
+        ((before * SHARE_SMOOTHING + ours) / (SHARE_SMOOTHING + fall)).clamp(0.0, 1.0)
     }
 
     /// Returns how many more requests of this process have room, where others use all but a `share` of what remains.
-    pub(super) fn room(&self, in_flight: u32, share: f64) -> f64 {
-        self.ours(share) - f64::from(in_flight)
+    pub(super) fn headroom(&self, in_flight: u32, share: f64) -> f64 {
+        self.share_of_available(share) - f64::from(in_flight)
     }
 
     /// Returns this process's part of the remaining requests.
@@ -267,8 +267,8 @@ impl Told {
         clippy::cast_precision_loss,
         reason = "beyond 2^53 nobody comes near the limit"
     )]
-    fn ours(&self, share: f64) -> f64 {
-        self.left() as f64 * share
+    fn share_of_available(&self, share: f64) -> f64 {
+        self.available() as f64 * share
     }
 
     /// Returns why one more request must wait; `None` if it need not.
@@ -282,15 +282,15 @@ impl Told {
     /// - Requests are in flight: wait for one of them, because its response shows what remains.
     /// - Otherwise one request is sent.
     pub(super) fn admit(&self, in_flight: u32, share: f64, over: Option<Instant>) -> Option<Admit> {
-        if self.left() > u64::from(in_flight) {
-            let ours = self.ours(share);
+        if self.available() > u64::from(in_flight) {
+            let ours = self.share_of_available(share);
             // The response does not include what others have in flight, which is about as much as their share of this
             // process's requests. The last remaining requests go to the first that asks.
             let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;
             return (!fits).then_some(Admit::AfterAnswer(over));
         }
         match (over, in_flight) {
-            (Some(over), 0) if self.is_used_up() => Some(Admit::NotBefore(over)),
+            (Some(over), 0) if self.is_exhausted() => Some(Admit::NotBefore(over)),
             (over, 1..) => Some(Admit::AfterAnswer(over)),
             // Not known to be exhausted, or until when: one request is sent.
             (_, 0) => None,
@@ -301,7 +301,7 @@ impl Told {
 /// Returns the limit with the fewest remaining requests, and of several such limits the one that resets last.
 ///
 /// Only limits in requests count: of other units, one request may cost any amount.
-pub(super) fn tightest(limits: &[Limit]) -> Option<(&Limit, u64)> {
+pub(super) fn most_restrictive(limits: &[Limit]) -> Option<(&Limit, u64)> {
     limits
         .iter()
         .filter(|limit| limit.unit == Unit::Requests)
@@ -311,8 +311,8 @@ pub(super) fn tightest(limits: &[Limit]) -> Option<(&Limit, u64)> {
 
 /// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
 /// take different times.
-pub(super) const SAME_WINDOW: Duration = Duration::from_millis(1500);
+pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
 /// Number of requests that weigh as much as all earlier windows in the estimate of the share.
-const STEADY: f64 = 4.0;
+const SHARE_SMOOTHING: f64 = 4.0;
 /// Share above which this process counts as the only client.
-const ALONE: f64 = 0.9;
+const MIN_SOLE_SHARE: f64 = 0.9;

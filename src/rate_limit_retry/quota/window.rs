@@ -8,14 +8,14 @@ use crate::clock::after;
 
 /// An event at an unknown time between two bounds, inclusive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Between {
+pub(super) struct TimeRange {
     /// The lower bound.
     pub(super) earliest: Instant,
     /// The upper bound.
     pub(super) latest: Instant,
 }
 
-impl Between {
+impl TimeRange {
     /// Creates an event at a known time.
     pub(super) fn at(moment: Instant) -> Self {
         Self {
@@ -27,58 +27,58 @@ impl Between {
 
 /// Bounds of the length of a window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Period {
+pub(super) struct Bounds {
     /// The lower bound.
-    least: Duration,
+    min: Duration,
     /// The upper bound; `None` if there is none.
-    most: Option<Duration>,
+    max: Option<Duration>,
 }
 
-impl Period {
+impl Bounds {
     /// A length without bounds.
     pub(super) const UNKNOWN: Self = Self {
-        least: Duration::ZERO,
-        most: None,
+        min: Duration::ZERO,
+        max: None,
     };
 
     /// Creates bounds from the first request, which may lie in the middle of a window, to the next opening.
-    pub(super) fn at_least(began: Instant, next: Between) -> Self {
+    pub(super) fn at_least(began: Instant, next: TimeRange) -> Self {
         Self {
-            least: next.earliest.saturating_duration_since(began),
-            most: None,
+            min: next.earliest.saturating_duration_since(began),
+            max: None,
         }
     }
 
     /// Creates bounds from one opening to the next.
-    pub(super) fn from_to(opened: Between, next: Between) -> Self {
+    pub(super) fn between(opened: TimeRange, next: TimeRange) -> Self {
         Self {
-            least: next.earliest.saturating_duration_since(opened.latest),
-            most: Some(next.latest.saturating_duration_since(opened.earliest)),
+            min: next.earliest.saturating_duration_since(opened.latest),
+            max: Some(next.latest.saturating_duration_since(opened.earliest)),
         }
     }
 
     /// Returns the intersection of the bounds, or the newer ones if they contradict each other.
-    pub(super) fn and(self, newer: Self) -> Self {
-        let least = self.least.max(newer.least);
-        let most = match (self.most, newer.most) {
+    pub(super) fn intersect(self, newer: Self) -> Self {
+        let least = self.min.max(newer.min);
+        let most = match (self.max, newer.max) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if most.is_some_and(|most| most + TOLERANCE < least) {
+        if most.is_some_and(|most| most + JITTER_TOLERANCE < least) {
             newer
         } else {
-            Self { least, most }
+            Self { min: least, max: most }
         }
     }
 
     /// Returns the earliest time at which the next window may open.
-    pub(super) fn start(self, opened: Between) -> Instant {
-        after(opened.earliest, self.least)
+    pub(super) fn earliest_end(self, opened: TimeRange) -> Instant {
+        after(opened.earliest, self.min)
     }
 
     /// Returns the time by which the next window has opened, as far as is known.
-    pub(super) fn end(self, opened: Between) -> Instant {
-        after(opened.latest, self.most.unwrap_or(self.least))
+    pub(super) fn latest_end(self, opened: TimeRange) -> Instant {
+        after(opened.latest, self.max.unwrap_or(self.min))
     }
 
     /// Returns the time of the next probe for the window after the one that `opened`, later than `now`.
@@ -89,66 +89,66 @@ impl Period {
     /// - Without any bound, probes are sent [`FIRST_LOOKS`] after the throttle.
     /// - Then probes are sent shortly after each common length, counted from the opening.
     /// - After the longest common length, probes are sent at intervals of that length.
-    pub(super) fn next_look(self, opened: Between, refused: Instant, now: Instant) -> Instant {
+    pub(super) fn next_probe(self, opened: TimeRange, refused: Instant, now: Instant) -> Instant {
         let soon = now + Duration::from_millis(500);
-        if let Some(most) = self.most {
-            let round = self.round();
+        if let Some(most) = self.max {
+            let round = self.snap();
             // Probes begin at the one common length within the bounds, if there is only one.
-            let (least, longest) = round.map_or((self.least, most), |round| (round, round));
-            if let Some(look) = within(opened, least, longest, now) {
+            let (least, longest) = round.map_or((self.min, most), |round| (round, round));
+            if let Some(look) = probe_within(opened, least, longest, now) {
                 return look;
             }
             // It was not that length: the whole range is probed.
-            if let Some(look) = round.and_then(|_| within(opened, self.least, most, now)) {
+            if let Some(look) = round.and_then(|_| probe_within(opened, self.min, most, now)) {
                 return look;
             }
-        } else if self.least == Duration::ZERO {
+        } else if self.min == Duration::ZERO {
             // Nothing is known about the length: the first probes follow the throttle.
-            let early = FIRST_LOOKS.iter().map(|wait| after(refused, *wait));
+            let early = INITIAL_PROBE_DELAYS.iter().map(|wait| after(refused, *wait));
             if let Some(look) = early.into_iter().find(|look| *look >= soon) {
                 return look;
             }
         }
-        let least = after(opened.earliest, self.least);
-        let rounds = ROUND
+        let least = after(opened.earliest, self.min);
+        let rounds = COMMON_WINDOWS
             .iter()
-            .map(|seconds| after(opened.latest, Duration::from_secs(*seconds) + A_LITTLE));
+            .map(|seconds| after(opened.latest, Duration::from_secs(*seconds) + PROBE_OFFSET));
         let look = rounds
             .into_iter()
             .find(|look| *look >= soon && *look >= least);
-        look.unwrap_or_else(|| after(now, Duration::from_secs(ROUND[ROUND.len() - 1])))
+        look.unwrap_or_else(|| after(now, Duration::from_secs(COMMON_WINDOWS[COMMON_WINDOWS.len() - 1])))
     }
 
     /// Returns the likely length: the one common length within the bounds, or else the upper bound.
-    pub(super) fn likely(self) -> Option<Duration> {
-        self.round().or(self.most)
+    pub(super) fn likely_length(self) -> Option<Duration> {
+        self.snap().or(self.max)
     }
 
     /// Returns the common length within the bounds, if there is exactly one.
-    fn round(self) -> Option<Duration> {
-        let most = self.most? + TOLERANCE;
-        let mut rounds = ROUND
+    fn snap(self) -> Option<Duration> {
+        let most = self.max? + JITTER_TOLERANCE;
+        let mut rounds = COMMON_WINDOWS
             .iter()
             .map(|seconds| Duration::from_secs(*seconds))
-            .filter(|round| *round + TOLERANCE >= self.least && *round <= most);
+            .filter(|round| *round + JITTER_TOLERANCE >= self.min && *round <= most);
         let first = rounds.next()?;
         rounds.next().is_none().then_some(first)
     }
 }
 
 /// Returns the greatest common length of at most `longest`.
-pub(super) fn round_below(longest: Duration) -> Option<Duration> {
-    let rounds = ROUND.iter().map(|seconds| Duration::from_secs(*seconds));
+pub(super) fn snap_down(longest: Duration) -> Option<Duration> {
+    let rounds = COMMON_WINDOWS.iter().map(|seconds| Duration::from_secs(*seconds));
     rounds.rev().find(|round| *round <= longest)
 }
 
 /// Returns the time of the next of a few probes for an opening that is `least` to `most` after the one before; `None`
 /// if the opening must have passed.
-fn within(opened: Between, least: Duration, most: Duration, now: Instant) -> Option<Instant> {
+fn probe_within(opened: TimeRange, least: Duration, most: Duration, now: Instant) -> Option<Instant> {
     let earliest = after(opened.earliest, least);
     let latest = after(opened.latest, most);
     // One last probe a little later, in case that the server counts throttled requests, too.
-    let last = latest + (most / 50).clamp(SHORTEST_STEP, LATEST);
+    let last = latest + (most / 50).clamp(MIN_PROBE_STEP, MAX_PROBE_DELAY);
     if now >= last {
         return None;
     }
@@ -156,28 +156,28 @@ fn within(opened: Between, least: Duration, most: Duration, now: Instant) -> Opt
         return Some(last);
     }
     let span = latest.saturating_duration_since(earliest);
-    let step = (span / LOOKS).max(SHORTEST_STEP);
+    let step = (span / PROBES_PER_RANGE).max(MIN_PROBE_STEP);
     Some((now.max(earliest) + step).min(latest))
 }
 
 /// Uncertainty of measured bounds, due to round trips and jitter.
-const TOLERANCE: Duration = Duration::from_millis(150);
+const JITTER_TOLERANCE: Duration = Duration::from_millis(150);
 /// Delay of a probe after a common length, so that its result tells whether the window has that length.
-const A_LITTLE: Duration = Duration::from_millis(160);
+const PROBE_OFFSET: Duration = Duration::from_millis(160);
 /// Number of probes within the bounds of an opening.
-const LOOKS: u32 = 6;
+const PROBES_PER_RANGE: u32 = 6;
 /// Minimum interval between two probes within the bounds.
-const SHORTEST_STEP: Duration = Duration::from_millis(250);
+const MIN_PROBE_STEP: Duration = Duration::from_millis(250);
 /// Maximum delay of the last probe after the upper bound.
-const LATEST: Duration = Duration::from_secs(2);
+const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
 /// Delays of the first probes after a throttle, while nothing is known.
-const FIRST_LOOKS: [Duration; 3] = [
+const INITIAL_PROBE_DELAYS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
 /// Common lengths of windows, in seconds, in ascending order.
-const ROUND: [u64; 37] = [
+const COMMON_WINDOWS: [u64; 37] = [
     1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 45, 50, 60, 61, 75, 90, 100, 120, 150, 180, 240, 300,
     400, 450, 500, 600, 750, 900, 1000, 1200, 1500, 1800, 2400, 3000, 3600, 7200,
 ];

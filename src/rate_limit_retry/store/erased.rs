@@ -5,7 +5,7 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use super::{ExactQuota, QuotaReport, QuotaStore, QuotaView, Slot};
+use super::{FleetQuota, QuotaReport, QuotaStore, QuotaSnapshot, Reservation};
 use crate::store::{CacheIdentity, StoreError};
 
 /// A boxed future of a store call.
@@ -18,15 +18,15 @@ pub(super) trait Erased: Send + Sync {
         &'a self,
         quota: &'a CacheIdentity,
         report: &'a QuotaReport,
-    ) -> Answer<'a, QuotaView>;
+    ) -> Answer<'a, QuotaSnapshot>;
 
     /// See [`QuotaStore::slot`].
     fn slot<'a>(
         &'a self,
         quota: &'a CacheIdentity,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> Answer<'a, Slot>;
+    ) -> Answer<'a, Reservation>;
 
     /// See [`QuotaStore::changed`].
     fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> Answer<'a, ()>;
@@ -37,17 +37,17 @@ impl<T: QuotaStore> Erased for T {
         &'a self,
         quota: &'a CacheIdentity,
         report: &'a QuotaReport,
-    ) -> Answer<'a, QuotaView> {
+    ) -> Answer<'a, QuotaSnapshot> {
         Box::pin(QuotaStore::report(self, quota, report))
     }
 
     fn slot<'a>(
         &'a self,
         quota: &'a CacheIdentity,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> Answer<'a, Slot> {
-        Box::pin(QuotaStore::slot(self, quota, exact, longest))
+    ) -> Answer<'a, Reservation> {
+        Box::pin(QuotaStore::reserve(self, quota, exact, longest))
     }
 
     fn changed<'a>(&'a self, quota: &'a CacheIdentity) -> Answer<'a, ()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rate_limit_retry::limits::{at_least_one, some_per};
+use crate::rate_limit_retry::limits::{at_least_one, clamp_rate};
 
 /// The maximum number of requests that the whole fleet sends, whatever the server announces. Costs one round trip to
 /// the store per request.
@@ -20,7 +20,7 @@ use crate::rate_limit_retry::limits::{at_least_one, some_per};
 /// # drop(quota);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ExactQuota {
+pub struct FleetQuota {
     /// Number of requests per period.
     requests: u32,
     /// Length of the period.
@@ -29,11 +29,11 @@ pub struct ExactQuota {
     burst: u32,
 }
 
-impl ExactQuota {
+impl FleetQuota {
     /// Allows at most `requests` in any `period`. Minimum: 1 request, 1 ms.
     #[must_use]
     pub const fn per(requests: u32, period: Duration) -> Self {
-        let (requests, period) = some_per(requests, period);
+        let (requests, period) = clamp_rate(requests, period);
         Self {
             requests,
             period,
@@ -78,15 +78,15 @@ impl ExactQuota {
     ///
     /// The quota without the burst, and without one request in reserve for network delays, is spread over the period.
     #[must_use]
-    pub fn spacing(self) -> Duration {
+    pub fn emission_interval(self) -> Duration {
         let spread = self.requests.saturating_sub(self.burst + 1).max(1);
         self.period / spread
     }
 
     /// Returns how much earlier than its due time a request may be sent (GCRA: the tolerance τ).
     #[must_use]
-    pub fn tolerance(self) -> Duration {
-        self.spacing().saturating_mul(self.burst - 1)
+    pub fn burst_tolerance(self) -> Duration {
+        self.emission_interval().saturating_mul(self.burst - 1)
     }
 }
 
@@ -107,9 +107,9 @@ impl ExactQuota {
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Slot {
+pub enum Reservation {
     /// The slot is reserved; the request may be sent after this wait.
-    After(Duration),
+    Granted(Duration),
     /// No slot is reserved: the wait would be this long, which exceeds the limit.
-    TooLate(Duration),
+    Denied(Duration),
 }

@@ -4,36 +4,36 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{ExactQuota, ProcessId, QuotaReport, QuotaView, SharedWindow, Slot};
+use super::{FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, SharedWindow, Reservation};
 use crate::clock::after;
 
 /// State of one quota.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct MemoryQuota {
     /// The current window.
-    known: Option<Known>,
+    window: Option<KnownWindow>,
     /// End of the hold.
     hold: Option<Instant>,
     /// Reserved requests and time of the last report, by process.
     processes: HashMap<ProcessId, (u32, Instant)>,
     /// Theoretical arrival time of the next request (GCRA), if requests are spaced evenly.
-    due: Option<Instant>,
+    tat: Option<Instant>,
 }
 
 /// The announced window.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownWindow {
     /// Number of requests per window, if announced.
     limit: Option<u64>,
     /// Number of requests that remained, including reserved ones.
     remaining: u64,
     /// When the announcement was stored.
-    at: Instant,
+    updated: Instant,
     /// When the window is reset.
-    end: Instant,
+    resets_at: Instant,
 }
 
-impl Ledger {
+impl MemoryQuota {
     /// Stores a report and returns the combined state. The flag says whether the report contains a later hold than
     /// the known one.
     ///
@@ -42,25 +42,25 @@ impl Ledger {
     /// - The longest hold applies.
     /// - A report replaces the earlier reservation of its process.
     /// - Grants are limited to an equal share of the free requests, but are at least one while any are free.
-    pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaView, bool) {
+    pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaSnapshot, bool) {
         // Expires reservations, the window and the hold.
         self.processes
-            .retain(|_, (_, seen)| after(*seen, GONE) > now);
-        self.known = self.known.filter(|known| known.end > now);
+            .retain(|_, (_, seen)| after(*seen, RESERVATION_TTL) > now);
+        self.window = self.window.filter(|known| known.resets_at > now);
         self.hold = self.hold.filter(|hold| *hold > now);
-        if let Some(told) = &report.told {
+        if let Some(told) = &report.announced {
             // A response to a request that was sent after the last announcement replaces it. Other responses may have
             // overtaken each other; of those, the smallest number of remaining requests applies.
             let sent = told.age.and_then(|age| now.checked_sub(age));
-            let believed = self.known.is_none_or(|known| {
-                told.remaining < known.remaining || sent.is_some_and(|sent| sent > known.at)
+            let believed = self.window.is_none_or(|known| {
+                told.remaining < known.remaining || sent.is_some_and(|sent| sent > known.updated)
             });
             if believed {
-                self.known = Some(Known {
+                self.window = Some(KnownWindow {
                     limit: told.limit,
                     remaining: told.remaining,
-                    at: now,
-                    end: after(now, told.reset),
+                    updated: now,
+                    resets_at: after(now, told.reset),
                 });
             }
         }
@@ -74,7 +74,7 @@ impl Ledger {
         // Each process receives at most its equal share of the free requests, but at least one while any are free.
         let reserved: u64 = self.processes.values().map(|(n, _)| u64::from(*n)).sum();
         let mut granted = 0;
-        if let Some(known) = self.known {
+        if let Some(known) = self.window {
             let free = known.remaining.saturating_sub(reserved);
             let fair = (free / self.processes.len() as u64).max(1).min(free);
             granted = report.wanted.min(u32::try_from(fair).unwrap_or(u32::MAX));
@@ -82,14 +82,14 @@ impl Ledger {
                 *mine = mine.saturating_add(granted);
             }
         }
-        let view = QuotaView {
+        let view = QuotaSnapshot {
             granted,
-            window: self.known.map(|known| SharedWindow {
+            window: self.window.map(|known| SharedWindow {
                 limit: known.limit,
                 remaining: known.remaining,
                 reserved: reserved + u64::from(granted),
                 processes: u32::try_from(self.processes.len()).unwrap_or(u32::MAX),
-                reset: known.end - now,
+                reset: known.resets_at - now,
             }),
             hold: self.hold.map(|hold| hold - now),
         };
@@ -100,25 +100,25 @@ impl Ledger {
     ///
     /// A request is due one emission interval after the previous one, and may be sent earlier by the tolerance. If
     /// the wait would exceed `longest`, nothing is reserved.
-    pub(crate) fn slot(&mut self, exact: ExactQuota, longest: Duration, now: Instant) -> Slot {
+    pub(crate) fn reserve(&mut self, exact: FleetQuota, longest: Duration, now: Instant) -> Reservation {
         // A due time in the past does not accumulate credit beyond the tolerance.
-        let due = self.due.map_or(now, |due| due.max(now));
-        let wait = (due - now).saturating_sub(exact.tolerance());
+        let due = self.tat.map_or(now, |due| due.max(now));
+        let wait = (due - now).saturating_sub(exact.burst_tolerance());
         if wait > longest {
-            return Slot::TooLate(wait);
+            return Reservation::Denied(wait);
         }
-        self.due = Some(after(due, exact.spacing()));
-        Slot::After(wait)
+        self.tat = Some(after(due, exact.emission_interval()));
+        Reservation::Granted(wait)
     }
 }
 
 /// Time after which the reservation of a process without reports expires.
-pub(super) const GONE: Duration = Duration::from_secs(1);
+pub(super) const RESERVATION_TTL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rate_limit_retry::store::ToldQuota;
+    use crate::rate_limit_retry::store::AnnouncedQuota;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -135,13 +135,13 @@ mod tests {
             process,
             reserved,
             wanted,
-            told: None,
+            announced: None,
             hold: None,
         }
     }
 
-    fn told(remaining: u64, age: Option<Duration>) -> Option<ToldQuota> {
-        Some(ToldQuota {
+    fn announced(remaining: u64, age: Option<Duration>) -> Option<AnnouncedQuota> {
+        Some(AnnouncedQuota {
             limit: Some(100),
             remaining,
             reset: 60 * SECOND,
@@ -149,18 +149,18 @@ mod tests {
         })
     }
 
-    fn remaining(view: QuotaView) -> u64 {
+    fn remaining(view: QuotaSnapshot) -> u64 {
         view.window.unwrap().remaining
     }
 
     #[test]
     fn no_more_is_granted_than_remains_and_each_gets_a_fair_part() {
-        let (mut ledger, now) = (Ledger::default(), start());
+        let (mut ledger, now) = (MemoryQuota::default(), start());
         let [a, b] = [ProcessId::random(), ProcessId::random()];
         assert_eq!(ledger.report(&report(b, 0, 10), now).0.granted, 0);
 
         let first = QuotaReport {
-            told: told(20, None),
+            announced: announced(20, None),
             ..report(a, 4, 100)
         };
         let first = ledger.report(&first, now).0;
@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn the_least_that_remains_is_believed_until_a_later_request_is_told_more() {
-        let (mut ledger, now) = (Ledger::default(), start());
+        let (mut ledger, now) = (MemoryQuota::default(), start());
         let a = ProcessId::random();
         let mut tell = |remaining, age, at| {
             let report = QuotaReport {
-                told: told(remaining, age),
+                announced: announced(remaining, age),
                 ..report(a, 0, 0)
             };
             ledger.report(&report, at).0
@@ -201,11 +201,11 @@ mod tests {
 
     #[test]
     fn the_longest_hold_counts_and_a_process_that_is_silent_is_gone() {
-        let (mut ledger, now) = (Ledger::default(), start());
+        let (mut ledger, now) = (MemoryQuota::default(), start());
         let [a, b] = [ProcessId::random(), ProcessId::random()];
         let hold = |length: Duration| QuotaReport {
             hold: Some(length),
-            told: told(10, None),
+            announced: announced(10, None),
             ..report(a, 10, 0)
         };
 
@@ -213,7 +213,7 @@ mod tests {
         let (view, news) = ledger.report(&hold(5 * SECOND), now);
         assert_eq!((view.hold, news), (Some(30 * SECOND), false));
         assert_eq!(ledger.report(&report(b, 0, 5), now).0.granted, 0);
-        let later = ledger.report(&report(b, 0, 5), now + GONE).0;
+        let later = ledger.report(&report(b, 0, 5), now + RESERVATION_TTL).0;
         assert_eq!((later.granted, later.hold), (5, Some(29 * SECOND)));
         let over = ledger.report(&report(b, 5, 0), now + 30 * SECOND).0;
         assert_eq!(over.hold, None);
@@ -221,15 +221,15 @@ mod tests {
 
     #[test]
     fn slots_are_spaced_evenly_but_for_a_burst() {
-        let (mut ledger, now) = (Ledger::default(), start());
-        let exact = ExactQuota::per_minute(63).burst(2);
-        let mut wait = |at| ledger.slot(exact, 2 * SECOND, at);
+        let (mut ledger, now) = (MemoryQuota::default(), start());
+        let exact = FleetQuota::per_minute(63).burst(2);
+        let mut wait = |at| ledger.reserve(exact, 2 * SECOND, at);
 
-        assert_eq!(wait(now), Slot::After(Duration::ZERO));
-        assert_eq!(wait(now), Slot::After(Duration::ZERO));
-        assert_eq!(wait(now), Slot::After(SECOND));
-        assert_eq!(wait(now), Slot::After(2 * SECOND));
-        assert_eq!(wait(now), Slot::TooLate(3 * SECOND));
-        assert_eq!(wait(now + SECOND), Slot::After(2 * SECOND));
+        assert_eq!(wait(now), Reservation::Granted(Duration::ZERO));
+        assert_eq!(wait(now), Reservation::Granted(Duration::ZERO));
+        assert_eq!(wait(now), Reservation::Granted(SECOND));
+        assert_eq!(wait(now), Reservation::Granted(2 * SECOND));
+        assert_eq!(wait(now), Reservation::Denied(3 * SECOND));
+        assert_eq!(wait(now + SECOND), Reservation::Granted(2 * SECOND));
     }
 }

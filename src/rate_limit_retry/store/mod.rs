@@ -15,12 +15,12 @@ mod stored;
 use std::{fmt, future::Future, time::Duration};
 
 #[cfg(any(test, feature = "test-util"))]
-pub(crate) use self::ledger::Ledger;
+pub(crate) use self::ledger::MemoryQuota;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisQuotaStore;
-pub(crate) use self::sharing::Sharing;
+pub(crate) use self::sharing::FleetSync;
 pub use self::{
-    exact::{ExactQuota, Slot},
+    exact::{FleetQuota, Reservation},
     stored::StoredQuotas,
 };
 use crate::{
@@ -98,19 +98,19 @@ pub trait QuotaStore: Send + Sync + 'static {
         &self,
         quota: &CacheIdentity,
         report: &QuotaReport,
-    ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send;
+    ) -> impl Future<Output = Result<QuotaSnapshot, StoreError>> + Send;
 
     /// Reserves a slot for one request, if one is due within `longest`.
     ///
     /// # Errors
     ///
     /// As for [`report`](Self::report).
-    fn slot(
+    fn reserve(
         &self,
         quota: &CacheIdentity,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> impl Future<Output = Result<Slot, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Reservation, StoreError>> + Send;
 
     /// Completes when another process reports a hold. The details follow from the next [`report`](Self::report).
     ///
@@ -146,7 +146,7 @@ pub struct QuotaReport {
     /// Number of further requests that the process intends to send soon.
     pub wanted: u32,
     /// The window that the API announced last; `None` if there was no announcement.
-    pub told: Option<ToldQuota>,
+    pub announced: Option<AnnouncedQuota>,
     /// How long the partition is held from now, because a request was rejected; `None` if it is not held.
     pub hold: Option<Duration>,
 }
@@ -159,7 +159,7 @@ impl QuotaReport {
             process,
             reserved: 0,
             wanted: 0,
-            told: None,
+            announced: None,
             hold: None,
         }
     }
@@ -183,7 +183,7 @@ impl QuotaReport {
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct ToldQuota {
+pub struct AnnouncedQuota {
     /// Number of requests per window; `None` if the API does not announce it.
     pub limit: Option<u64>,
     /// Number of requests that remained.
@@ -194,7 +194,7 @@ pub struct ToldQuota {
     pub age: Option<Duration>,
 }
 
-impl ToldQuota {
+impl AnnouncedQuota {
     /// Creates a window with `remaining` requests for the time `reset`. For tests of a custom store.
     #[must_use]
     pub fn new(remaining: u64, reset: Duration) -> Self {
@@ -224,7 +224,7 @@ impl ToldQuota {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct QuotaView {
+pub struct QuotaSnapshot {
     /// Number of [`wanted`](QuotaReport::wanted) requests that are now reserved, in addition to the earlier
     /// reservation. 0 if no window is known.
     pub granted: u32,

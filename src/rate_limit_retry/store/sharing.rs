@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
-use super::{ProcessId, QuotaReport, Slot, StoredQuotas, agent::serve, context::Shared};
+use super::{ProcessId, QuotaReport, Reservation, StoredQuotas, agent::run, context::Shared};
 use crate::{
     clock::after,
     random::Random,
@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// Shares one layer's quotas with the fleet.
-pub(crate) struct Sharing {
+pub(crate) struct FleetSync {
     /// The context of the agents.
-    shared: Arc<Shared>,
+    context: Arc<Shared>,
     /// Agents by partition, including finished ones that have not been removed yet.
     agents: Mutex<HashMap<PartitionKey, Agent>>,
 }
@@ -39,10 +39,10 @@ struct Agent {
     /// Handle to the agent's task.
     task: AbortHandle,
     /// Set if the agent ended early, because its runtime shut down or it panicked.
-    lost: Arc<AtomicBool>,
+    aborted: Arc<AtomicBool>,
 }
 
-impl Sharing {
+impl FleetSync {
     /// Creates the context under a new random process id. Starts no agents.
     pub(crate) fn new(
         quotas: StoredQuotas,
@@ -52,7 +52,7 @@ impl Sharing {
         random: Random,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            context: Arc::new(Shared {
                 quotas,
                 gate,
                 clock,
@@ -67,15 +67,15 @@ impl Sharing {
     }
 
     /// Returns whether requests reserve slots in the store.
-    pub(crate) fn is_exact(&self) -> bool {
-        self.shared.quotas.exact.is_some()
+    pub(crate) fn has_fleet_quota(&self) -> bool {
+        self.context.quotas.fleet_quota.is_some()
     }
 
     /// Ensures that these partitions have agents. Reports a failure for each agent that was lost.
-    pub(crate) fn attend(&self, keys: &[PartitionKey]) {
+    pub(crate) fn ensure_agents(&self, keys: &[PartitionKey]) {
         for key in self.start_agents(keys) {
             let what = "was not asked to the end: the runtime has ended, or the agent panicked";
-            self.shared.note(&key, Some(&StoreError::unavailable(what)));
+            self.context.note(&key, Some(&StoreError::unavailable(what)));
         }
     }
 
@@ -96,7 +96,7 @@ impl Sharing {
                 break;
             };
             // Relaxed: the flag publishes no other data.
-            if former.is_some_and(|agent| agent.lost.load(Relaxed)) {
+            if former.is_some_and(|agent| agent.aborted.load(Relaxed)) {
                 lost.push(key.clone());
             }
             // Removes finished agents whenever the map has doubled, so that the cost per insertion is constant on
@@ -105,9 +105,9 @@ impl Sharing {
                 agents.retain(|_, agent| !agent.task.is_finished());
             }
             let flag = Arc::<AtomicBool>::default();
-            let serving = serve(Arc::clone(&self.shared), key.clone(), Arc::clone(&flag));
+            let serving = run(Arc::clone(&self.context), key.clone(), Arc::clone(&flag));
             let task = runtime.spawn(serving).abort_handle();
-            agents.insert(key.clone(), Agent { task, lost: flag });
+            agents.insert(key.clone(), Agent { task, aborted: flag });
         }
         lost
     }
@@ -117,15 +117,15 @@ impl Sharing {
     /// # Cancel safety
     ///
     /// If the future is dropped, the remaining reservations expire in the store after 1 s.
-    pub(crate) async fn give_back(&self) {
-        let shared = &self.shared;
+    pub(crate) async fn release_reservations(&self) {
+        let shared = &self.context;
         let agents: Vec<_> = lock(&self.agents).drain().collect();
         // Aborts all agents first, so that none reports again, even if this future is dropped.
         for (_, agent) in &agents {
             agent.task.abort();
         }
         for (key, _) in agents {
-            let identity = shared.quotas.identity(&key);
+            let identity = shared.quotas.cache_key(&key);
             let report = QuotaReport::new(shared.process);
             let asked = async { shared.quotas.store.report(&identity, &report).await };
             // The remaining reservations expire in the store.
@@ -138,9 +138,9 @@ impl Sharing {
     /// Reserves a slot in each partition, due within `longest`. Returns the longest of the waits.
     ///
     /// Returns `None` if the quota is not exact, if the store fails, or until [`REST`] has passed after a failure.
-    pub(crate) async fn slot(&self, keys: &[PartitionKey], longest: Duration) -> Option<Slot> {
-        let shared = &self.shared;
-        let exact = shared.quotas.exact?;
+    pub(crate) async fn reserve(&self, keys: &[PartitionKey], longest: Duration) -> Option<Reservation> {
+        let shared = &self.context;
+        let exact = shared.quotas.fleet_quota?;
         let now = shared.clock.now();
         // A store that failed recently is not asked again for each request.
         if lock(&shared.rests).is_some_and(|until| now < until) {
@@ -148,24 +148,24 @@ impl Sharing {
         }
         let mut wait = Duration::ZERO;
         for key in keys {
-            let identity = shared.quotas.identity(key);
+            let identity = shared.quotas.cache_key(key);
             let asked = async { shared.quotas.store.slot(&identity, exact, longest).await };
             match shared.ask(key, asked).await {
-                Ok(Slot::After(after)) => wait = wait.max(after),
+                Ok(Reservation::Granted(after)) => wait = wait.max(after),
                 // Slots already reserved in other partitions expire unused.
                 Ok(late) => return Some(late),
                 Err(_) => {
-                    let until = after(shared.clock.now(), REST);
+                    let until = after(shared.clock.now(), RETRY_INTERVAL);
                     *lock(&shared.rests) = Some(until);
                     return None;
                 }
             }
         }
-        Some(Slot::After(wait))
+        Some(Reservation::Granted(wait))
     }
 }
 
-impl Drop for Sharing {
+impl Drop for FleetSync {
     fn drop(&mut self) {
         for agent in lock(&self.agents).values() {
             agent.task.abort();
@@ -173,11 +173,11 @@ impl Drop for Sharing {
     }
 }
 
-impl fmt::Debug for Sharing {
+impl fmt::Debug for FleetSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sharing").field(&self.shared.quotas).finish()
+        f.debug_tuple("Sharing").field(&self.context.quotas).finish()
     }
 }
 
 /// Pause of slot requests after the store has failed.
-const REST: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use super::*;
 use crate::{
     ClientCredentialsLayer, RateLimitRetryLayer, client_credentials::AccessToken,
-    rate_limit_retry::OwnLimit,
+    rate_limit_retry::LocalLimit,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -23,7 +23,7 @@ fn table(most: usize) -> Table {
     let make = |_: &CredentialId| {
         let origin = "https://api.example".parse()?;
         let credentials = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
-        let limits = RateLimitRetryLayer::builder().limit(OwnLimit::per(1, 20 * SECOND));
+        let limits = RateLimitRetryLayer::builder().limit(LocalLimit::per(1, 20 * SECOND));
         Ok(Some(M2mLayer::new(limits.build(), credentials)))
     };
     let limits = Limits {

@@ -205,6 +205,6 @@ fn the_unit_of_a_time_is_a_word_of_the_name() {
         ("x-retry-count", None),
         ("x-retry-policy", None),
     ] {
-        assert_eq!(Meaning::wait(name).map(|wait| wait.scale), scale, "{name}");
+        assert_eq!(Meaning::parse_wait(name).map(|wait| wait.scale), scale, "{name}");
     }
 }

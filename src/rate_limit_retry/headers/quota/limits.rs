@@ -14,14 +14,14 @@ use std::time::{Duration, SystemTime};
 use super::{
     super::{
         Limit, Unit,
-        columns::{Line, Row, rows, seconds},
+        columns::{Line, Row, rows, window_from_seconds},
         structured::Item,
     },
-    Quota,
+    QuotaFields,
 };
 use crate::{retry_after::LONGEST, steps::examined};
 
-impl Quota<'_> {
+impl QuotaFields<'_> {
     /// Returns the quotas that the fields describe: one, one for each named policy, one for each pair, or one for
     /// each position of `lines`. Omits quotas reported as unlimited.
     pub(in super::super) fn into_limits(
@@ -39,7 +39,7 @@ impl Quota<'_> {
             .map(|(limit, window)| Limit {
                 limit: Some(limit),
                 remaining: self.used_in(window).map(|used| limit.saturating_sub(used)),
-                window: seconds(window),
+                window: window_from_seconds(window),
                 unit,
                 ..Limit::default()
             })
@@ -49,10 +49,10 @@ impl Quota<'_> {
         // Lists by position, or else a single quota.
         if let Some(rows) = rows(lines, reference) {
             let rows = rows.iter().filter(|row| !row.unlimited);
-            limits.extend(rows.map(|row| self.row(row, unit, &mut policies)));
+            limits.extend(rows.map(|row| self.row_limit(row, unit, &mut policies)));
         } else if !(self.unlimited && self.limit.is_none() && self.remaining.unwrap_or(0) == 0) {
-            let base = self.base(unit, &mut policies);
-            limits.extend(base.says_something().then_some(base));
+            let base = self.base_limit(unit, &mut policies);
+            limits.extend(base.is_actionable().then_some(base));
         }
         // Items with a remaining count are merged with the policy of the same name.
         let (states, mut policies): (Vec<_>, Vec<_>) = policies
@@ -62,13 +62,13 @@ impl Quota<'_> {
             let same = |policy: &Item| policy.name == state.name && policy.name.is_some();
             examined(policies.len());
             let policy = policies.iter().position(same).map(|at| policies.remove(at));
-            limits.push(named(&state, policy.as_ref()));
+            limits.push(policy_limit(&state, policy.as_ref()));
         }
         limits.extend(
             policies
                 .iter()
                 .filter(|item| item.quota.is_some())
-                .map(|policy| named(policy, None)),
+                .map(|policy| policy_limit(policy, None)),
         );
         limits
     }
@@ -77,13 +77,13 @@ impl Quota<'_> {
     ///
     /// A missing limit is the sum of the remaining and the used count. A missing remaining count is the limit minus
     /// the used count.
-    fn row(&self, row: &Row, unit: Unit, policies: &mut Vec<Item>) -> Limit {
+    fn row_limit(&self, row: &Row, unit: Unit, policies: &mut Vec<Item>) -> Limit {
         let limit = row
             .limit
             .or_else(|| Some(row.remaining?.saturating_add(row.used?)));
         let told = take_policy(policies, limit);
         Limit {
-            name: self.shown_name(),
+            name: self.display_name(),
             unit,
             limit,
             remaining: row
@@ -93,14 +93,14 @@ impl Quota<'_> {
             window: row
                 .window
                 .or(told)
-                .or_else(|| self.dimension.window().and_then(seconds)),
+                .or_else(|| self.dimension.window().and_then(window_from_seconds)),
             refill: None,
             partition_key: None,
         }
     }
 
     /// Returns the name that a field gives to the quota, or the words of its dimension.
-    fn shown_name(&self) -> Option<String> {
+    fn display_name(&self) -> Option<String> {
         let dimension = (!self.dimension.is_empty()).then(|| self.dimension.to_string());
         self.name.clone().or(dimension)
     }
@@ -111,7 +111,7 @@ impl Quota<'_> {
     /// Missing counts are derived as for [`row`](Self::row). The window comes from its own field, else from the
     /// policy, else from the words of the dimension. The refill is divided by the window, to obtain a rate per
     /// second.
-    fn base(&mut self, unit: Unit, policies: &mut Vec<Item>) -> Limit {
+    fn base_limit(&mut self, unit: Unit, policies: &mut Vec<Item>) -> Limit {
         let used = self.used;
         let limit = self
             .limit
@@ -120,11 +120,11 @@ impl Quota<'_> {
         let window = self
             .window
             .or(told)
-            .or_else(|| self.dimension.window().and_then(seconds));
+            .or_else(|| self.dimension.window().and_then(window_from_seconds));
         // Without a window, the refill is per second.
         let seconds = window.map_or(1.0, |window| window.as_secs_f64());
         Limit {
-            name: self.shown_name(),
+            name: self.display_name(),
             unit,
             limit,
             remaining: self
@@ -156,11 +156,11 @@ fn take_policy(policies: &mut Vec<Item>, limit: Option<u64>) -> Option<Duration>
         .filter(|item| own(item))
         .find_map(|item| item.window);
     policies.retain(|item| !own(item) || (limit.is_none() && item.quota.is_some()));
-    told.and_then(seconds)
+    told.and_then(window_from_seconds)
 }
 
 /// Returns a quota of IETF drafts 08 to 10. The state takes precedence over the policy.
-fn named(state: &Item, policy: Option<&Item>) -> Limit {
+fn policy_limit(state: &Item, policy: Option<&Item>) -> Limit {
     // The policy fills in what the state does not contain.
     let either = |of: fn(&Item) -> Option<u64>| of(state).or_else(|| of(policy?));
     let unit = state
@@ -179,7 +179,7 @@ fn named(state: &Item, policy: Option<&Item>) -> Limit {
         reset: state
             .reset
             .map(|reset| Duration::from_secs(reset).min(LONGEST)),
-        window: either(|item| item.window).and_then(seconds),
+        window: either(|item| item.window).and_then(window_from_seconds),
         refill: None,
         partition_key: key.cloned(),
     }

@@ -8,22 +8,22 @@ use crate::rate_limit_retry::headers::Unit;
 #[derive(Clone, Debug)]
 enum Event {
     /// Somebody wants to go, and goes if allowed.
-    Ask,
+    Admit,
     /// Somebody goes who has been allowed to by the other quotas only.
     Enter,
     /// Somebody is answered who went past the gate.
-    Adopt,
+    EnterLate,
     /// A request of those in flight, or of none at all.
-    End(prop::sample::Index, End),
-    Pass(u64),
+    Complete(prop::sample::Index, Completion),
+    Advance(u64),
     Forget,
     Pause(u64),
     Resume,
 }
 
 #[derive(Clone, Debug)]
-enum End {
-    Answer(bool, Signals, About),
+enum Completion {
+    Response(bool, RateLimitInfo, About),
     NotSent,
     Unknown,
     /// Without a clock at hand.
@@ -40,26 +40,26 @@ proptest! {
         max_hold in 1..7200u64,
         random in 0.0..1.0f64,
         release in prop_oneof![Just(Release::Burst), Just(Release::Smooth)],
-        own in prop::option::of((1..5u32, 1..100u64).prop_map(|(most, period)| OwnLimit::per(most, secs(period)))),
+        own in prop::option::of((1..5u32, 1..100u64).prop_map(|(most, period)| LocalLimit::per(most, secs(period)))),
     ) {
-        let pace = Pace { cold_burst, max_hold: secs(max_hold), release, ..PACE };
-        let mut world = World::with(pace);
+        let pace = Pace { cold_burst, max_hold: secs(max_hold), release, ..CONFIG };
+        let mut world = TestQuota::with(pace);
         world.quota = Quota::new(&pace, own);
         let mut gone: Vec<(u64, Instant)> = Vec::new();
-        let longest = pace.max_hold.max(LONGEST_OF_ITS_OWN);
+        let longest = pace.max_hold.max(MAX_OWN_WAIT);
         let mut flying = Vec::new();
         let mut floor = None;
         let mut paused = None;
         for event in events {
             match event {
-                Event::Ask => match world.admit() {
+                Event::Admit => match world.admit() {
                     Admit::Now => {
                         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
                         prop_assert!(paused.is_none_or(|until| world.now >= until), "in a pause");
                         let (most, period) = own.map_or((u32::MAX, Duration::ZERO), |own| own.rate.unwrap());
                         let recent = gone.iter().filter(|(_, at)| *at + period > world.now).count();
                         prop_assert!(recent < most as usize, "more than the own limit");
-                        flying.push(world.quota.enter(&world.pace, world.now));
+                        flying.push(world.quota.enter(&world.config, world.now));
                         gone.push((flying[flying.len() - 1], world.now));
                     }
                     Admit::NotBefore(at) => {
@@ -70,40 +70,40 @@ proptest! {
                         prop_assert!(at.is_none_or(|at| at > world.now));
                     }
                 },
-                Event::Enter => flying.push(world.quota.enter(&world.pace, world.now)),
-                Event::Adopt => flying.push(world.quota.adopt()),
-                Event::End(which, end) => {
+                Event::Enter => flying.push(world.quota.enter(&world.config, world.now)),
+                Event::EnterLate => flying.push(world.quota.enter_late()),
+                Event::Complete(which, end) => {
                     let number = if flying.is_empty() {
                         which.index(100) as u64
                     } else {
                         flying.remove(which.index(flying.len()))
                     };
                     let (learnt, now) = match &end {
-                        End::Answer(throttled, signals, about) => {
+                        Completion::Response(throttled, signals, about) => {
                             // Of several, it may be another that refused.
                             let ours = *throttled && *about != About::OneOfSeveral;
                             if let Some(hint) = signals.retry_after.filter(|_| ours) && hint <= secs(86_400) {
-                                floor = floor.max(Some(world.now + hint.min(world.pace.max_hold)));
+                                floor = floor.max(Some(world.now + hint.min(world.config.max_hold)));
                             }
                             (Learnt::Answer { throttled: *throttled, signals }, Some(world.now))
                         }
-                        End::NotSent => {
+                        Completion::NotSent => {
                             gone.retain(|(gone, _)| *gone != number);
                             (Learnt::NotSent, Some(world.now))
                         }
-                        End::Unknown => (Learnt::Unknown, Some(world.now)),
-                        End::Dropped => (Learnt::Unknown, None),
+                        Completion::Unknown => (Learnt::Unknown, Some(world.now)),
+                        Completion::Dropped => (Learnt::Unknown, None),
                     };
                     let about = match end {
-                        End::Answer(_, _, about) => about,
+                        Completion::Response(_, _, about) => about,
                         _ => About::This,
                     };
-                    let held = world.quota.learn(number, learnt, about, &pace, random, now);
+                    let held = world.quota.record(number, learnt, about, &pace, random, now);
                     prop_assert!(held.is_none_or(|until| until > world.now && until <= world.now + longest));
                 }
-                Event::Pass(millis) => world.pass(ms(millis)),
+                Event::Advance(millis) => world.advance(ms(millis)),
                 Event::Forget => {
-                    world.quota.forget(&world.pace);
+                    world.quota.forget(&world.config);
                     floor = None;
                 }
                 Event::Pause(seconds) => {
@@ -118,7 +118,7 @@ proptest! {
             prop_assert_eq!(world.quota.in_flight() as usize, flying.len());
         }
         for number in flying {
-            world.learn(number, Learnt::NotSent);
+            world.record(number, Learnt::NotSent);
         }
         let began = world.now;
 
@@ -131,27 +131,27 @@ proptest! {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        8 => Just(Event::Ask),
+        8 => Just(Event::Admit),
         1 => Just(Event::Enter),
-        1 => Just(Event::Adopt),
-        8 => (any::<prop::sample::Index>(), end()).prop_map(|(which, end)| Event::End(which, end)),
-        4 => prop_oneof![Just(0), 0..5000u64, 0..200_000u64, 0..1_000_000_000u64].prop_map(Event::Pass),
+        1 => Just(Event::EnterLate),
+        8 => (any::<prop::sample::Index>(), completion()).prop_map(|(which, end)| Event::Complete(which, end)),
+        4 => prop_oneof![Just(0), 0..5000u64, 0..200_000u64, 0..1_000_000_000u64].prop_map(Event::Advance),
         1 => Just(Event::Forget),
         1 => (0..3600u64).prop_map(Event::Pause),
         1 => Just(Event::Resume),
     ]
 }
 
-fn end() -> impl Strategy<Value = End> {
+fn completion() -> impl Strategy<Value = Completion> {
     prop_oneof![
-        10 => (any::<bool>(), signals(), about()).prop_map(|(throttled, signals, about)| End::Answer(throttled, signals, about)),
-        1 => Just(End::NotSent),
-        1 => Just(End::Unknown),
-        1 => Just(End::Dropped),
+        10 => (any::<bool>(), info(), scope()).prop_map(|(throttled, signals, about)| Completion::Response(throttled, signals, about)),
+        1 => Just(Completion::NotSent),
+        1 => Just(Completion::Unknown),
+        1 => Just(Completion::Dropped),
     ]
 }
 
-fn about() -> impl Strategy<Value = About> {
+fn scope() -> impl Strategy<Value = About> {
     prop_oneof![
         3 => Just(About::This),
         1 => Just(About::OneOfSeveral),
@@ -159,12 +159,12 @@ fn about() -> impl Strategy<Value = About> {
     ]
 }
 
-fn signals() -> impl Strategy<Value = Signals> {
+fn info() -> impl Strategy<Value = RateLimitInfo> {
     let hint = prop::option::weighted(0.5, time());
-    (hint, prop::collection::vec(limit(), 0..3)).prop_map(|(retry_after, limits)| Signals {
+    (hint, prop::collection::vec(limit(), 0..3)).prop_map(|(retry_after, limits)| RateLimitInfo {
         retry_after,
         limits,
-        ..Signals::default()
+        ..RateLimitInfo::default()
     })
 }
 
@@ -195,4 +195,4 @@ fn time() -> impl Strategy<Value = Duration> {
 }
 
 /// A wait that nobody has asked for is not longer.
-const LONGEST_OF_ITS_OWN: Duration = Duration::from_secs(3601);
+const MAX_OWN_WAIT: Duration = Duration::from_secs(3601);

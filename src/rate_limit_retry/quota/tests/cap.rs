@@ -1,59 +1,59 @@
 //! A limit that the caller sets.
 
-use super::{super::cap::Cap, *};
+use super::{super::cap::LocalLimiter, *};
 use crate::rate_limit_retry::headers::Unit;
 
-fn cap(limit: OwnLimit) -> (Cap, Instant) {
-    (Cap::new(limit), origin())
+fn limiter(limit: LocalLimit) -> (LocalLimiter, Instant) {
+    (LocalLimiter::new(limit), origin())
 }
 
 /// How many may be in flight together.
-fn at_once(cap: &mut Cap, now: Instant) -> u32 {
+fn max_concurrency(cap: &mut LocalLimiter, now: Instant) -> u32 {
     let first = (0..1000).find(|in_flight| cap.admit(*in_flight, false, now).is_some());
     first.unwrap_or(1000)
 }
 
 /// Requests that go and end at the same moment.
-fn done(cap: &mut Cap, count: u32, now: Instant) {
+fn complete(cap: &mut LocalLimiter, count: u32, now: Instant) {
     for _ in 0..count {
-        cap.entered(now);
-        cap.ended(now);
+        cap.on_sent(now);
+        cap.on_completed(now);
     }
 }
 
 #[test]
 fn no_more_are_in_flight_than_the_limit_says_and_nothing_else_is_counted() {
-    let (mut cap, now) = cap(OwnLimit::in_flight(3));
-    done(&mut cap, 100, now);
-    assert_eq!(at_once(&mut cap, now), 3);
+    let (mut cap, now) = limiter(LocalLimit::in_flight(3));
+    complete(&mut cap, 100, now);
+    assert_eq!(max_concurrency(&mut cap, now), 3);
     assert_eq!(cap.admit(3, true, now), Some(Admit::AfterAnswer(None)));
     assert_eq!(cap.admit(2, true, now), None);
-    assert!(!cap.is_used(now));
+    assert!(!cap.has_recent(now));
 }
 
 #[test]
 fn what_is_in_flight_and_what_has_ended_in_the_period_are_counted_together() {
-    let (mut cap, now) = cap(OwnLimit::per_minute(10));
-    assert_eq!(at_once(&mut cap, now), 10);
+    let (mut cap, now) = limiter(LocalLimit::per_minute(10));
+    assert_eq!(max_concurrency(&mut cap, now), 10);
     assert_eq!(cap.admit(10, false, now), Some(Admit::AfterAnswer(None)));
 
-    done(&mut cap, 4, now);
-    done(&mut cap, 1, now + secs(1));
+    complete(&mut cap, 4, now);
+    complete(&mut cap, 1, now + secs(1));
 
-    assert_eq!(at_once(&mut cap, now + secs(1)), 5);
+    assert_eq!(max_concurrency(&mut cap, now + secs(1)), 5);
     let minute = now + secs(60);
     let wait = Some(Admit::AfterAnswer(Some(minute)));
     assert_eq!(cap.admit(5, false, now + secs(1)), wait);
-    assert_eq!(at_once(&mut cap, minute - ms(1)), 5);
-    assert_eq!(at_once(&mut cap, minute), 9);
-    assert_eq!(at_once(&mut cap, minute + secs(1)), 10);
+    assert_eq!(max_concurrency(&mut cap, minute - ms(1)), 5);
+    assert_eq!(max_concurrency(&mut cap, minute), 9);
+    assert_eq!(max_concurrency(&mut cap, minute + secs(1)), 10);
 }
 
 #[test]
 fn with_nothing_in_flight_the_next_may_go_when_the_oldest_is_a_period_old() {
-    let (mut cap, now) = cap(OwnLimit::per_minute(2));
-    done(&mut cap, 1, now);
-    done(&mut cap, 1, now + secs(10));
+    let (mut cap, now) = limiter(LocalLimit::per_minute(2));
+    complete(&mut cap, 1, now);
+    complete(&mut cap, 1, now + secs(10));
     let wait = cap.admit(0, false, now + secs(20));
     assert_eq!(wait, Some(Admit::NotBefore(now + secs(60))));
     let wait = cap.admit(1, false, now + secs(60));
@@ -63,38 +63,38 @@ fn with_nothing_in_flight_the_next_may_go_when_the_oldest_is_a_period_old() {
 #[test]
 fn what_ends_within_a_thousandth_of_the_period_counts_as_ended_with_the_last() {
     for (later, together) in [(999, true), (1000, true), (1001, false)] {
-        let (mut cap, now) = cap(OwnLimit::per_second(2));
+        let (mut cap, now) = limiter(LocalLimit::per_second(2));
         let later = now + Duration::from_micros(later);
-        done(&mut cap, 1, now);
-        done(&mut cap, 1, later);
+        complete(&mut cap, 1, now);
+        complete(&mut cap, 1, later);
         let end = if together { later } else { now } + secs(1);
         let wait = cap.admit(0, false, later);
         assert_eq!(wait, Some(Admit::NotBefore(end)), "{together}");
-        assert_eq!(at_once(&mut cap, end), if together { 2 } else { 1 });
-        assert_eq!(at_once(&mut cap, later + secs(1)), 2);
+        assert_eq!(max_concurrency(&mut cap, end), if together { 2 } else { 1 });
+        assert_eq!(max_concurrency(&mut cap, later + secs(1)), 2);
     }
 }
 
 #[test]
 fn it_is_used_until_the_last_has_ended_a_period_ago() {
-    let (mut cap, now) = cap(OwnLimit::per_second(10));
-    assert!(!cap.is_used(now));
-    done(&mut cap, 1, now);
-    done(&mut cap, 1, now + ms(500));
-    assert!(cap.is_used(now + ms(500)));
-    assert!(cap.is_used(now + ms(1499)));
-    assert!(!cap.is_used(now + ms(1500)));
-    assert!(!cap.is_used(now + ms(1501)));
+    let (mut cap, now) = limiter(LocalLimit::per_second(10));
+    assert!(!cap.has_recent(now));
+    complete(&mut cap, 1, now);
+    complete(&mut cap, 1, now + ms(500));
+    assert!(cap.has_recent(now + ms(500)));
+    assert!(cap.has_recent(now + ms(1499)));
+    assert!(!cap.has_recent(now + ms(1500)));
+    assert!(!cap.has_recent(now + ms(1501)));
 }
 
 #[test]
 fn a_burst_goes_together_and_the_others_evenly() {
     for (burst, smooth) in [(3, false), (1, false), (0, false), (3, true)] {
-        let (mut cap, now) = cap(OwnLimit::per_second(10).burst(burst));
+        let (mut cap, now) = limiter(LocalLimit::per_second(10).burst(burst));
         let together = if smooth { 1 } else { burst.max(1) };
         for _ in 0..together {
             assert_eq!(cap.admit(0, smooth, now), None);
-            done(&mut cap, 1, now);
+            complete(&mut cap, 1, now);
         }
         for next in 1..4 {
             let at = now + ms(100 * next);
@@ -102,13 +102,13 @@ fn a_burst_goes_together_and_the_others_evenly() {
             assert_eq!(cap.admit(0, smooth, at - ms(99)), wait, "{burst}");
             assert_eq!(cap.admit(0, smooth, at - ms(1)), wait, "{burst}");
             assert_eq!(cap.admit(0, smooth, at), None, "{burst}");
-            done(&mut cap, 1, at);
+            complete(&mut cap, 1, at);
         }
         // A pause is not made up for.
         let later = now + secs(30);
         for _ in 0..together {
             assert_eq!(cap.admit(0, smooth, later), None);
-            done(&mut cap, 1, later);
+            complete(&mut cap, 1, later);
         }
         let wait = Some(Admit::NotBefore(later + ms(100)));
         assert_eq!(cap.admit(0, smooth, later), wait, "{burst}");
@@ -116,14 +116,14 @@ fn a_burst_goes_together_and_the_others_evenly() {
 }
 
 /// A limit that the server may know better.
-fn documented() -> OwnLimit {
-    OwnLimit {
-        until_told: true,
-        ..OwnLimit::per_minute(5)
+fn documented() -> LocalLimit {
+    LocalLimit {
+        until_announced: true,
+        ..LocalLimit::per_minute(5)
     }
 }
 
-fn told(limit: u64) -> Limit {
+fn announced(limit: u64) -> Limit {
     Limit {
         limit: Some(limit),
         ..Limit::default()
@@ -132,19 +132,19 @@ fn told(limit: u64) -> Limit {
 
 #[test]
 fn what_the_server_says_takes_the_place_of_a_documented_limit() {
-    let (mut cap, now) = cap(documented());
-    cap.told(&told(7));
-    assert_eq!(at_once(&mut cap, now), 7);
-    cap.told(&told(0));
-    assert_eq!(at_once(&mut cap, now), 1);
+    let (mut cap, now) = limiter(documented());
+    cap.on_announced(&announced(7));
+    assert_eq!(max_concurrency(&mut cap, now), 7);
+    cap.on_announced(&announced(0));
+    assert_eq!(max_concurrency(&mut cap, now), 1);
 
     // The period stays until it is told.
-    done(&mut cap, 1, now);
+    complete(&mut cap, 1, now);
     let wait = cap.admit(0, false, now);
     assert_eq!(wait, Some(Admit::NotBefore(now + secs(60))));
-    cap.told(&Limit {
+    cap.on_announced(&Limit {
         window: Some(secs(10)),
-        ..told(1)
+        ..announced(1)
     });
     let wait = cap.admit(0, false, now);
     assert_eq!(wait, Some(Admit::NotBefore(now + secs(10))));
@@ -154,22 +154,22 @@ fn what_the_server_says_takes_the_place_of_a_documented_limit() {
 fn what_the_server_says_of_something_else_changes_no_limit() {
     let other = Limit {
         unit: Unit::ContentBytes,
-        ..told(1000)
+        ..announced(1000)
     };
     for (limit, says) in [
-        (OwnLimit::per_minute(5), told(7)),
+        (LocalLimit::per_minute(5), announced(7)),
         (documented(), other),
         (documented(), Limit::default()),
-        (documented(), told(u64::MAX)),
+        (documented(), announced(u64::MAX)),
     ] {
-        let (mut cap, now) = cap(limit);
-        cap.told(&says);
-        assert_eq!(at_once(&mut cap, now), 5, "{says:?}");
+        let (mut cap, now) = limiter(limit);
+        cap.on_announced(&says);
+        assert_eq!(max_concurrency(&mut cap, now), 5, "{says:?}");
     }
-    let (mut cap, now) = cap(OwnLimit {
-        until_told: true,
-        ..OwnLimit::in_flight(3)
+    let (mut cap, now) = limiter(LocalLimit {
+        until_announced: true,
+        ..LocalLimit::in_flight(3)
     });
-    cap.told(&told(1));
-    assert_eq!(at_once(&mut cap, now), 3);
+    cap.on_announced(&announced(1));
+    assert_eq!(max_concurrency(&mut cap, now), 3);
 }

@@ -3,18 +3,18 @@
 use super::*;
 
 /// So many requests that went together are accepted, and the answers announce that nothing remains.
-fn contradict(world: &mut World, count: usize, signals: &Signals) {
+fn contradict(world: &mut TestQuota, count: usize, signals: &RateLimitInfo) {
     let numbers: Vec<_> = (0..count).map(|_| world.enter()).collect();
     for number in numbers {
-        world.accept(number, signals);
+        world.succeed(number, signals);
     }
 }
 
 #[test]
 fn an_announced_zero_holds_until_it_has_been_contradicted_three_times() {
-    let zero = telling(100, 0, secs(60));
+    let zero = announcing(100, 0, secs(60));
     for (accepted, held) in [(1, true), (2, true), (3, true), (4, false), (50, false)] {
-        let mut world = World::new();
+        let mut world = TestQuota::new();
 
         contradict(&mut world, accepted, &zero);
 
@@ -24,9 +24,9 @@ fn an_announced_zero_holds_until_it_has_been_contradicted_three_times() {
 
 #[test]
 fn a_later_window_that_is_used_up_is_no_contradiction() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     for reset in [60, 120, 180, 240, 300, 360] {
-        contradict(&mut world, 1, &telling(100, 0, secs(reset)));
+        contradict(&mut world, 1, &announcing(100, 0, secs(reset)));
     }
 
     assert_eq!(world.send(), None);
@@ -34,11 +34,11 @@ fn a_later_window_that_is_used_up_is_no_contradiction() {
 
 #[test]
 fn an_error_is_no_proof_that_a_request_was_accepted() {
-    let mut world = World::new();
-    let zero = telling(100, 0, secs(60));
+    let mut world = TestQuota::new();
+    let zero = announcing(100, 0, secs(60));
     for _ in 0..10 {
         let number = world.enter();
-        world.learn(number, Learnt::Failed { signals: &zero });
+        world.record(number, Learnt::Failed { signals: &zero });
     }
 
     assert_eq!(world.send(), None);
@@ -46,11 +46,11 @@ fn an_error_is_no_proof_that_a_request_was_accepted() {
 
 #[test]
 fn a_doubt_that_was_wrong_needs_twice_as_many_contradictions() {
-    let mut world = World::new();
-    let zero = telling(100, 0, secs(60));
+    let mut world = TestQuota::new();
+    let zero = announcing(100, 0, secs(60));
     contradict(&mut world, 4, &zero);
     let number = world.send().unwrap();
-    world.refuse(number, &zero);
+    world.throttle(number, &zero);
     world.wait();
 
     contradict(&mut world, 6, &zero);
@@ -61,62 +61,62 @@ fn a_doubt_that_was_wrong_needs_twice_as_many_contradictions() {
 
 #[test]
 fn what_was_counted_here_lets_one_go_at_a_time_and_holds_nothing() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let number = world.enter();
-    world.accept(number, &telling(100, 3, secs(3000)));
+    world.succeed(number, &announcing(100, 3, secs(3000)));
     for _ in 0..3 {
         let number = world.send().unwrap();
-        world.learn(number, Learnt::Unknown);
+        world.record(number, Learnt::Unknown);
     }
-    assert_eq!(world.quota.known().1, Some(0));
+    assert_eq!(world.quota.announced_quota().1, Some(0));
 
     let alone = world.send().unwrap();
     assert!(matches!(world.admit(), Admit::AfterAnswer(Some(_))));
-    world.learn(alone, Learnt::Unknown);
+    world.record(alone, Learnt::Unknown);
     assert_eq!(world.admit(), Admit::Now);
 }
 
 #[test]
 fn more_silent_answers_than_remained_show_that_they_do_not_count() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let number = world.enter();
-    world.accept(number, &telling(100, 3, secs(3000)));
+    world.succeed(number, &announcing(100, 3, secs(3000)));
     for _ in 0..4 {
         let number = world.send().unwrap();
-        world.accept(number, &Signals::default());
+        world.succeed(number, &RateLimitInfo::default());
     }
 
-    assert_eq!(world.quota.known().1, Some(3));
+    assert_eq!(world.quota.announced_quota().1, Some(3));
     for _ in 0..10 {
         let number = world.send().unwrap();
-        world.accept(number, &Signals::default());
+        world.succeed(number, &RateLimitInfo::default());
     }
-    assert_eq!(world.quota.known().1, Some(3));
+    assert_eq!(world.quota.announced_quota().1, Some(3));
 }
 
 #[test]
 fn a_cached_answer_counts_for_nothing() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let number = world.enter();
-    world.accept(number, &telling(100, 3, secs(3000)));
+    world.succeed(number, &announcing(100, 3, secs(3000)));
     for _ in 0..100 {
         let number = world.enter();
-        world.learn(number, Learnt::Cached);
+        world.record(number, Learnt::Cached);
     }
 
-    assert_eq!(world.quota.known().1, Some(3));
+    assert_eq!(world.quota.announced_quota().1, Some(3));
     assert_eq!(world.quota.in_flight(), 0);
 }
 
 #[test]
 fn a_probe_that_a_cache_answers_does_not_show_that_the_server_accepts_again() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let number = world.enter();
-    world.refuse(number, &hinting(secs(60)));
+    world.throttle(number, &with_retry_after(secs(60)));
     world.wait();
     let probe = world.send().unwrap();
 
-    world.learn(probe, Learnt::Cached);
+    world.record(probe, Learnt::Cached);
 
-    assert!(world.quota.habit.blocked.is_some());
+    assert!(world.quota.estimator.throttled.is_some());
 }

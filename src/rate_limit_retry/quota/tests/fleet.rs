@@ -3,11 +3,11 @@
 use super::*;
 
 /// A fleet that has reported just now, and the time.
-fn reported() -> (Fleet, Instant) {
+fn reported_fleet() -> (FleetShare, Instant) {
     let now = origin();
-    let fleet = Fleet {
-        reported: Some(now),
-        ..Fleet::default()
+    let fleet = FleetShare {
+        last_report: Some(now),
+        ..FleetShare::default()
     };
     (fleet, now)
 }
@@ -15,21 +15,21 @@ fn reported() -> (Fleet, Instant) {
 #[test]
 fn others_are_known_while_the_store_tells_of_a_window_whose_end_has_not_come() {
     let now = origin();
-    let mut fleet = Fleet::default();
-    assert!(!fleet.is_together());
-    assert_eq!(fleet.rules(now), None);
+    let mut fleet = FleetShare::default();
+    assert!(!fleet.is_synced());
+    assert_eq!(fleet.valid_until(now), None);
     let end = now + secs(10);
-    (fleet.until, fleet.hold) = (Some(end), Some(end));
-    (fleet.allowance, fleet.advance) = (3, 2);
-    assert!(fleet.is_together());
-    assert_eq!(fleet.rules(end - ms(1)), Some(end));
-    assert_eq!(fleet.rules(end), None);
+    (fleet.expires, fleet.pending_hold) = (Some(end), Some(end));
+    (fleet.granted, fleet.overdraft_limit) = (3, 2);
+    assert!(fleet.is_synced());
+    assert_eq!(fleet.valid_until(end - ms(1)), Some(end));
+    assert_eq!(fleet.valid_until(end), None);
 
-    fleet.over();
+    fleet.on_window_end();
 
-    assert!(!fleet.is_together());
+    assert!(!fleet.is_synced());
     assert_eq!(
-        (fleet.allowance, fleet.advance, fleet.hold),
+        (fleet.granted, fleet.overdraft_limit, fleet.pending_hold),
         (0, 0, Some(end))
     );
 }
@@ -37,27 +37,27 @@ fn others_are_known_while_the_store_tells_of_a_window_whose_end_has_not_come() {
 #[test]
 fn what_is_forgotten_is_the_window_and_the_hold() {
     let end = origin() + secs(10);
-    let mut fleet = Fleet {
-        until: Some(end),
-        hold: Some(end),
-        allowance: 3,
-        advance: 2,
-        ..Fleet::default()
+    let mut fleet = FleetShare {
+        expires: Some(end),
+        pending_hold: Some(end),
+        granted: 3,
+        overdraft_limit: 2,
+        ..FleetShare::default()
     };
 
     fleet.forget();
 
-    assert_eq!((fleet.until, fleet.hold), (None, None));
+    assert_eq!((fleet.expires, fleet.pending_hold), (None, None));
     assert!(!fleet.allows());
 }
 
 #[test]
 fn the_allowance_is_used_up_before_the_advance() {
     let now = origin();
-    let mut fleet = Fleet {
-        allowance: 2,
-        advance: 1,
-        ..Fleet::default()
+    let mut fleet = FleetShare {
+        granted: 2,
+        overdraft_limit: 1,
+        ..FleetShare::default()
     };
     // After each request: what is left, whether one was wanted that was not allowed, and whether others do not know.
     for (left, kept_back, beyond, more) in [
@@ -66,18 +66,18 @@ fn the_allowance_is_used_up_before_the_advance() {
         ((0, 0), true, true, false),
         ((0, 0), true, true, false),
     ] {
-        fleet.entered(0, now);
+        fleet.on_sent(0, now);
 
         assert_eq!(fleet.allows(), more);
-        assert_eq!((fleet.allowance, fleet.advance), left);
-        assert_eq!((fleet.kept_back, fleet.beyond), (kept_back, beyond));
+        assert_eq!((fleet.granted, fleet.overdraft_limit), left);
+        assert_eq!((fleet.starved, fleet.overdraft), (kept_back, beyond));
     }
     assert_eq!(fleet.sent, 4);
 }
 
 #[test]
 fn when_a_request_went_is_known_to_a_millisecond() {
-    let mut fleet = Fleet::default();
+    let mut fleet = FleetShare::default();
     let now = origin();
     let half = Duration::from_micros(500);
     for (number, at) in [
@@ -86,10 +86,10 @@ fn when_a_request_went_is_known_to_a_millisecond() {
         (9, now + ms(1)),
         (10, now + ms(5)),
     ] {
-        fleet.entered(number, at);
+        fleet.on_sent(number, at);
     }
 
-    let sent_after = |number| fleet.sent_after(number).map(|at| at - now);
+    let sent_after = |number| fleet.earliest_send(number).map(|at| at - now);
 
     assert_eq!(sent_after(6), None);
     assert_eq!(sent_after(7), Some(Duration::ZERO));
@@ -101,18 +101,18 @@ fn when_a_request_went_is_known_to_a_millisecond() {
 
 #[test]
 fn the_times_of_64_requests_are_remembered() {
-    let mut fleet = Fleet::default();
+    let mut fleet = FleetShare::default();
     let now = origin();
     for number in 0..64 {
-        fleet.entered(number, now + ms(number));
+        fleet.on_sent(number, now + ms(number));
     }
-    assert_eq!(fleet.sent_after(0), Some(now));
+    assert_eq!(fleet.earliest_send(0), Some(now));
 
-    fleet.entered(64, now + ms(64));
+    fleet.on_sent(64, now + ms(64));
 
-    assert_eq!(fleet.sent_after(0), None);
-    assert_eq!(fleet.sent_after(1), Some(now + ms(1)));
-    assert_eq!(fleet.marks.len(), 64);
+    assert_eq!(fleet.earliest_send(0), None);
+    assert_eq!(fleet.earliest_send(1), Some(now + ms(1)));
+    assert_eq!(fleet.send_marks.len(), 64);
 }
 
 #[test]
@@ -124,15 +124,15 @@ fn a_hold_is_told_unless_others_have_told_of_it() {
         (Some(10), 10, false),
         (Some(10), 9, false),
     ] {
-        let mut fleet = Fleet {
-            heard: heard.map(|at| now + secs(at)),
-            ..Fleet::default()
+        let mut fleet = FleetShare {
+            remote_hold: heard.map(|at| now + secs(at)),
+            ..FleetShare::default()
         };
 
-        fleet.refused(now + secs(until));
+        fleet.on_throttle(now + secs(until));
 
         let hold = told.then(|| now + secs(until));
-        assert_eq!(fleet.hold, hold, "{heard:?} {until}");
+        assert_eq!(fleet.pending_hold, hold, "{heard:?} {until}");
     }
 }
 
@@ -150,98 +150,98 @@ fn room_is_wanted_for_those_who_wait_and_for_100_ms_of_what_went_lately() {
         (6, Some(ms(50)), true, 4),
     ] {
         let now = origin();
-        let fleet = Fleet {
-            reported: passed.map(|passed| now - passed),
+        let fleet = FleetShare {
+            last_report: passed.map(|passed| now - passed),
             sent,
             scarce,
-            ..Fleet::default()
+            ..FleetShare::default()
         };
-        assert_eq!(fleet.wants(4, now), wants, "{sent} in {passed:?}");
+        assert_eq!(fleet.demand(4, now), wants, "{sent} in {passed:?}");
     }
 }
 
 #[test]
 fn the_first_report_is_due_at_once_and_none_while_one_is_under_way() {
     let now = origin();
-    let mut fleet = Fleet::default();
-    assert_eq!(fleet.due(0, false, now), Some(now));
-    fleet.under_way = true;
-    assert_eq!(fleet.due(1, true, now), None);
+    let mut fleet = FleetShare::default();
+    assert_eq!(fleet.next_report(0, false, now), Some(now));
+    fleet.report_in_flight = true;
+    assert_eq!(fleet.next_report(1, true, now), None);
 }
 
 #[test]
 fn a_store_that_failed_is_asked_when_it_has_rested_and_no_earlier() {
-    let (mut fleet, now) = reported();
-    fleet.rests = Some(now + secs(5));
-    (fleet.asked, fleet.hold) = (true, Some(now + secs(9)));
+    let (mut fleet, now) = reported_fleet();
+    fleet.retry_at = Some(now + secs(5));
+    (fleet.sync_requested, fleet.pending_hold) = (true, Some(now + secs(9)));
 
-    assert_eq!(fleet.due(1, true, now), Some(now + secs(5)));
+    assert_eq!(fleet.next_report(1, true, now), Some(now + secs(5)));
 }
 
 #[test]
 fn a_hold_and_a_question_are_due_at_once() {
-    let (mut fleet, now) = reported();
+    let (mut fleet, now) = reported_fleet();
     let later = now + ms(1);
-    fleet.asked = true;
-    assert_eq!(fleet.due(0, false, later), Some(later));
-    (fleet.asked, fleet.hold) = (false, Some(now + secs(9)));
-    assert_eq!(fleet.due(0, false, later), Some(later));
+    fleet.sync_requested = true;
+    assert_eq!(fleet.next_report(0, false, later), Some(later));
+    (fleet.sync_requested, fleet.pending_hold) = (false, Some(now + secs(9)));
+    assert_eq!(fleet.next_report(0, false, later), Some(later));
 }
 
-type Change = fn(&mut Fleet);
+type Change = fn(&mut FleetShare);
 
 /// When the next report is due after one that came just now, in ms.
-fn due(ruled: bool, told: bool, in_flight: u32, change: Change) -> Option<u128> {
-    let (mut fleet, now) = reported();
-    fleet.until = ruled.then(|| now + secs(60));
+fn next_report(ruled: bool, told: bool, in_flight: u32, change: Change) -> Option<u128> {
+    let (mut fleet, now) = reported_fleet();
+    fleet.expires = ruled.then(|| now + secs(60));
     change(&mut fleet);
-    let due = fleet.due(in_flight, told, now);
+    let due = fleet.next_report(in_flight, told, now);
     due.map(|at| (at - now).as_millis())
 }
 
 #[test]
 fn who_has_nothing_reserved_and_no_news_does_not_report() {
-    assert_eq!(due(true, true, 0, |_| {}), None);
-    assert_eq!(due(false, false, 0, |_| {}), None);
+    assert_eq!(next_report(true, true, 0, |_| {}), None);
+    assert_eq!(next_report(false, false, 0, |_| {}), None);
 }
 
 #[test]
 fn who_has_something_reserved_or_news_says_so_every_300_ms() {
     for ruled in [false, true] {
-        assert_eq!(due(ruled, true, 1, |_| {}), Some(300));
-        assert_eq!(due(ruled, true, 0, |fleet| fleet.allowance = 1), Some(300));
-        assert_eq!(due(ruled, true, 0, |fleet| fleet.news = true), Some(300));
+        assert_eq!(next_report(ruled, true, 1, |_| {}), Some(300));
+        assert_eq!(next_report(ruled, true, 0, |fleet| fleet.granted = 1), Some(300));
+        assert_eq!(next_report(ruled, true, 0, |fleet| fleet.dirty = true), Some(300));
     }
 }
 
 #[test]
 fn a_window_that_others_do_not_know_is_told_within_a_millisecond() {
-    assert_eq!(due(false, true, 1, |fleet| fleet.spoken = true), Some(1));
-    assert_eq!(due(false, true, 1, |fleet| fleet.beyond = true), Some(1));
+    assert_eq!(next_report(false, true, 1, |fleet| fleet.has_update = true), Some(1));
+    assert_eq!(next_report(false, true, 1, |fleet| fleet.overdraft = true), Some(1));
     // They know it, or there is nothing to tell.
-    assert_eq!(due(true, true, 1, |fleet| fleet.spoken = true), Some(300));
-    assert_eq!(due(false, false, 1, |fleet| fleet.spoken = true), Some(300));
-    assert_eq!(due(false, false, 1, |fleet| fleet.beyond = true), Some(300));
-    assert_eq!(due(false, true, 1, |_| {}), Some(300));
+    assert_eq!(next_report(true, true, 1, |fleet| fleet.has_update = true), Some(300));
+    assert_eq!(next_report(false, false, 1, |fleet| fleet.has_update = true), Some(300));
+    assert_eq!(next_report(false, false, 1, |fleet| fleet.overdraft = true), Some(300));
+    assert_eq!(next_report(false, true, 1, |_| {}), Some(300));
 }
 
 #[test]
 fn more_is_asked_for_when_half_of_what_was_wanted_is_left() {
-    fn left(fleet: &mut Fleet, allowance: u32) {
-        (fleet.sent, fleet.wanted, fleet.allowance) = (1, 10, allowance);
+    fn set_granted(fleet: &mut FleetShare, allowance: u32) {
+        (fleet.sent, fleet.wanted, fleet.granted) = (1, 10, allowance);
     }
-    assert_eq!(due(true, true, 0, |fleet| left(fleet, 5)), Some(1));
-    assert_eq!(due(true, true, 0, |fleet| left(fleet, 6)), Some(300));
+    assert_eq!(next_report(true, true, 0, |fleet| set_granted(fleet, 5)), Some(1));
+    assert_eq!(next_report(true, true, 0, |fleet| set_granted(fleet, 6)), Some(300));
     // Nobody used any of it.
-    let unused = |fleet: &mut Fleet| (fleet.wanted, fleet.allowance) = (10, 5);
-    assert_eq!(due(true, true, 0, unused), Some(300));
+    let unused = |fleet: &mut FleetShare| (fleet.wanted, fleet.granted) = (10, 5);
+    assert_eq!(next_report(true, true, 0, unused), Some(300));
     // There is no more.
-    let scarce = |fleet: &mut Fleet| {
-        left(fleet, 5);
+    let scarce = |fleet: &mut FleetShare| {
+        set_granted(fleet, 5);
         fleet.scarce = true;
     };
-    assert_eq!(due(true, true, 0, scarce), Some(300));
-    assert_eq!(due(false, true, 0, |fleet| left(fleet, 5)), Some(300));
+    assert_eq!(next_report(true, true, 0, scarce), Some(300));
+    assert_eq!(next_report(false, true, 0, |fleet| set_granted(fleet, 5)), Some(300));
 }
 
 #[test]
@@ -255,35 +255,35 @@ fn who_was_kept_back_asks_at_once_and_more_and_more_rarely_while_nothing_is_gran
         (5, 100),
         (u32::MAX, 100),
     ] {
-        let (mut fleet, now) = reported();
-        fleet.until = Some(now + secs(60));
-        (fleet.kept_back, fleet.dry) = (true, dry);
-        assert_eq!(fleet.due(0, true, now), Some(now + ms(wait)), "{dry}");
-        (fleet.kept_back, fleet.beyond) = (false, true);
-        assert_eq!(fleet.due(0, true, now), Some(now + ms(wait)), "{dry}");
+        let (mut fleet, now) = reported_fleet();
+        fleet.expires = Some(now + secs(60));
+        (fleet.starved, fleet.empty_grants) = (true, dry);
+        assert_eq!(fleet.next_report(0, true, now), Some(now + ms(wait)), "{dry}");
+        (fleet.starved, fleet.overdraft) = (false, true);
+        assert_eq!(fleet.next_report(0, true, now), Some(now + ms(wait)), "{dry}");
     }
-    assert_eq!(due(false, true, 0, |fleet| fleet.kept_back = true), None);
+    assert_eq!(next_report(false, true, 0, |fleet| fleet.starved = true), None);
 }
 
 #[test]
 fn what_ends_is_told_sooner_where_others_wait_for_it() {
-    let scarce = |fleet: &mut Fleet| fleet.scarce = true;
-    let news = |fleet: &mut Fleet| (fleet.scarce, fleet.news) = (true, true);
-    assert_eq!(due(true, true, 1, news), Some(5));
-    assert_eq!(due(true, true, 1, scarce), Some(300));
+    let scarce = |fleet: &mut FleetShare| fleet.scarce = true;
+    let news = |fleet: &mut FleetShare| (fleet.scarce, fleet.dirty) = (true, true);
+    assert_eq!(next_report(true, true, 1, news), Some(5));
+    assert_eq!(next_report(true, true, 1, scarce), Some(300));
 }
 
 #[test]
 fn of_a_window_that_is_used_up_only_news_is_told() {
-    fn used_up(fleet: &mut Fleet) {
-        (fleet.used_up, fleet.kept_back) = (true, true);
+    fn exhaust(fleet: &mut FleetShare) {
+        (fleet.exhausted, fleet.starved) = (true, true);
     }
-    let news = |fleet: &mut Fleet| {
-        used_up(fleet);
-        fleet.news = true;
+    let news = |fleet: &mut FleetShare| {
+        exhaust(fleet);
+        fleet.dirty = true;
     };
-    assert_eq!(due(true, true, 1, used_up), None);
-    assert_eq!(due(true, true, 1, news), Some(100));
+    assert_eq!(next_report(true, true, 1, exhaust), None);
+    assert_eq!(next_report(true, true, 1, news), Some(100));
     // It is over.
-    assert_eq!(due(false, true, 1, news), Some(300));
+    assert_eq!(next_report(false, true, 1, news), Some(300));
 }

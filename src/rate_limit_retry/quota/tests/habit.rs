@@ -1,65 +1,65 @@
 //! What refusals teach about windows and rates that nobody tells.
 
 use super::{
-    lessons::{Lessons, REFUSAL},
+    lessons::{TestEstimator, SAMPLE},
     *,
 };
-use crate::rate_limit_retry::quota::{refused::Refusal, window::Between};
+use crate::rate_limit_retry::quota::{refused::ThrottleSample, window::TimeRange};
 
 #[test]
 fn without_refusals_nothing_is_known_and_all_may_go() {
-    let mut lessons = Lessons::new();
-    lessons.accept(1000, 0);
-    assert!(!lessons.habit.is_known());
-    assert!(!lessons.habit.is_paced());
-    assert!(lessons.is_free(1000, 0));
-    assert_eq!(lessons.habit.lesson(), Lesson::default());
-    assert_eq!(lessons.habit.room(0), None);
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(1000, 0);
+    assert!(!lessons.estimator.is_known());
+    assert!(!lessons.estimator.is_pacing_known());
+    assert!(lessons.is_allowed(1000, 0));
+    assert_eq!(lessons.estimator.estimate(), Estimate::default());
+    assert_eq!(lessons.estimator.headroom(0), None);
 }
 
 #[test]
 fn a_refusal_that_ends_soon_is_the_mark_of_a_rate_and_one_that_lasts_of_a_window() {
     for (lasted, rate) in [(2200, true), (2201, false)] {
-        let mut lessons = Lessons::new();
-        lessons.accept(10, 0);
-        lessons.refuse(1000, REFUSAL);
-        assert!(lessons.habit.is_known());
+        let mut lessons = TestEstimator::new();
+        lessons.succeed(10, 0);
+        lessons.throttle(1000, SAMPLE);
+        assert!(lessons.estimator.is_known());
 
-        lessons.reopen(1000 + lasted);
+        lessons.recover(1000 + lasted);
 
-        assert_eq!(lessons.has_rate(), rate, "{lasted}");
+        assert_eq!(lessons.is_token_bucket(), rate, "{lasted}");
         let allowance = (!rate).then_some(10);
-        assert_eq!(lessons.habit.lesson().allowance, allowance);
+        assert_eq!(lessons.estimator.estimate().limit, allowance);
     }
 }
 
 #[test]
 fn a_rate_is_measured_from_refusal_to_refusal_until_one_lasts() {
-    let mut lessons = Lessons::new();
-    lessons.accept(10, 0);
-    lessons.refuse(1000, REFUSAL);
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
+    lessons.throttle(1000, SAMPLE);
     for second in 2..12 {
-        lessons.accept(1, second * 1000);
+        lessons.succeed(1, second * 1000);
     }
-    assert!(lessons.has_rate());
-    assert!(!lessons.habit.is_paced());
-    lessons.refuse(11_000, REFUSAL);
-    lessons.accept(1, 12_000);
+    assert!(lessons.is_token_bucket());
+    assert!(!lessons.estimator.is_pacing_known());
+    lessons.throttle(11_000, SAMPLE);
+    lessons.succeed(1, 12_000);
     // Ten in ten seconds.
-    assert_eq!(lessons.habit.lesson().rate, Some(1.0));
-    assert!(lessons.habit.is_paced());
-    assert_eq!(lessons.habit.room(0), None);
-    assert!(lessons.habit.slide.is_none());
-    assert!(matches!(lessons.admit(0, 12_000), Verdict::Wait(_)));
+    assert_eq!(lessons.estimator.estimate().rate, Some(1.0));
+    assert!(lessons.estimator.is_pacing_known());
+    assert_eq!(lessons.estimator.headroom(0), None);
+    assert!(lessons.estimator.sliding_window.is_none());
+    assert!(matches!(lessons.admit(0, 12_000), EstimatorDecision::Wait(_)));
     // It had been sent before the last refusal.
-    lessons.habit.accepted_late();
-    assert_eq!(lessons.habit.lesson().rate, Some(1.1));
+    lessons.estimator.on_late_success();
+    assert_eq!(lessons.estimator.estimate().rate, Some(1.1));
 
-    lessons.refuse(13_000, REFUSAL);
-    lessons.accept(1, 15_201);
+    lessons.throttle(13_000, SAMPLE);
+    lessons.succeed(1, 15_201);
 
-    assert!(!lessons.has_rate());
-    assert!(!lessons.habit.is_paced());
+    assert!(!lessons.is_token_bucket());
+    assert!(!lessons.estimator.is_pacing_known());
 }
 
 #[test]
@@ -72,143 +72,143 @@ fn the_limit_that_the_first_refusal_names_is_believed_unless_more_have_gone() {
         (None, Some(100), 100),
         (Some(100), Some(50), 50),
     ] {
-        let mut lessons = Lessons::new();
-        lessons.accept(40, 0);
+        let mut lessons = TestEstimator::new();
+        lessons.succeed(40, 0);
         for (at, limit) in [(1000, first), (2000, second)] {
-            lessons.refuse(at, Refusal { limit, ..REFUSAL });
+            lessons.throttle(at, ThrottleSample { limit, ..SAMPLE });
         }
-        lessons.reopen(60_000);
-        assert_eq!(lessons.habit.lesson().allowance, Some(allowance));
+        lessons.recover(60_000);
+        assert_eq!(lessons.estimator.estimate().limit, Some(allowance));
 
         // From then on what has gone is known better.
-        lessons.accept(39, 60_000);
+        lessons.succeed(39, 60_000);
         let limit = Some(100);
-        lessons.refuse(61_000, Refusal { limit, ..REFUSAL });
-        lessons.reopen(120_000);
-        assert_eq!(lessons.habit.lesson().allowance, Some(40));
+        lessons.throttle(61_000, ThrottleSample { limit, ..SAMPLE });
+        lessons.recover(120_000);
+        assert_eq!(lessons.estimator.estimate().limit, Some(40));
     }
 }
 
 #[test]
 fn a_window_that_others_have_used_up_teaches_nothing() {
-    let mut lessons = Lessons::new();
-    lessons.refuse(0, REFUSAL);
+    let mut lessons = TestEstimator::new();
+    lessons.throttle(0, SAMPLE);
 
-    lessons.reopen(60_000);
+    lessons.recover(60_000);
 
-    assert!(!lessons.habit.is_known());
+    assert!(!lessons.estimator.is_known());
 }
 
 #[test]
 fn requests_under_way_when_one_was_refused_count_when_they_are_accepted() {
-    let mut lessons = Lessons::new();
-    lessons.accept(10, 0);
-    lessons.refuse(1000, REFUSAL);
-    lessons.habit.accepted_late();
-    lessons.habit.accepted_late();
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
+    lessons.throttle(1000, SAMPLE);
+    lessons.estimator.on_late_success();
+    lessons.estimator.on_late_success();
 
-    lessons.reopen(60_000);
+    lessons.recover(60_000);
 
-    assert_eq!(lessons.habit.lesson().allowance, Some(12));
+    assert_eq!(lessons.estimator.estimate().limit, Some(12));
 }
 
 #[test]
 fn a_window_that_is_known_takes_its_allowance_and_is_looked_at_when_it_is_over() {
-    let mut lessons = Lessons::minutes();
-    let lesson = lessons.habit.lesson();
+    let mut lessons = TestEstimator::minute_windows();
+    let lesson = lessons.estimator.estimate();
     assert_eq!(
-        (lesson.allowance, lesson.period),
+        (lesson.limit, lesson.window),
         (Some(10), Some(secs(60)))
     );
-    lessons.accept(8, 120_000);
-    assert!(lessons.is_free(0, 121_000));
+    lessons.succeed(8, 120_000);
+    assert!(lessons.is_allowed(0, 121_000));
     let over = lessons.at(180_000);
     let wait = Admit::AfterAnswer(Some(over));
-    assert!(matches!(lessons.admit(1, 121_000), Verdict::Wait(is) if is == wait));
-    assert!(lessons.is_free(1, 180_000));
+    assert!(matches!(lessons.admit(1, 121_000), EstimatorDecision::Wait(is) if is == wait));
+    assert!(lessons.is_allowed(1, 180_000));
 
-    lessons.accept(1, 120_000);
+    lessons.succeed(1, 120_000);
 
-    assert!(matches!(lessons.admit(1, 121_000), Verdict::Wait(is) if is == wait));
-    assert!(matches!(lessons.admit(0, 121_000), Verdict::Hold(until) if until == over));
+    assert!(matches!(lessons.admit(1, 121_000), EstimatorDecision::Wait(is) if is == wait));
+    assert!(matches!(lessons.admit(0, 121_000), EstimatorDecision::Hold(until) if until == over));
     let late = lessons.at(181_200);
-    assert!(lessons.is_free(0, 180_000));
-    assert!(matches!(lessons.admit(0, 179_999), Verdict::Hold(until) if until == over));
+    assert!(lessons.is_allowed(0, 180_000));
+    assert!(matches!(lessons.admit(0, 179_999), EstimatorDecision::Hold(until) if until == over));
 
     // Nobody who asks is told twice, and the look is free.
     let now = lessons.at(121_000);
-    lessons.habit.admit(0, now);
-    assert!(lessons.is_free(0, 121_000));
-    assert_eq!(lessons.blocked().still, over);
-    assert_eq!(lessons.habit.room(0), None);
-    assert_eq!(lessons.habit.next_look(over), late);
+    lessons.estimator.admit(0, now);
+    assert!(lessons.is_allowed(0, 121_000));
+    assert_eq!(lessons.throttled().still, over);
+    assert_eq!(lessons.estimator.headroom(0), None);
+    assert_eq!(lessons.estimator.next_probe(over), late);
 }
 
 #[test]
 fn a_window_whose_end_was_near_by_chance_stays_as_it_is() {
     for (accepted, rate) in [(9, false), (8, true)] {
-        let mut lessons = Lessons::minutes();
-        lessons.accept(accepted - 1, 120_000);
-        lessons.refuse(178_500, REFUSAL);
+        let mut lessons = TestEstimator::minute_windows();
+        lessons.succeed(accepted - 1, 120_000);
+        lessons.throttle(178_500, SAMPLE);
 
-        lessons.reopen(180_000);
+        lessons.recover(180_000);
 
-        assert_eq!(lessons.has_rate(), rate, "{accepted}");
+        assert_eq!(lessons.is_token_bucket(), rate, "{accepted}");
         let allowance = (!rate).then_some(10);
-        assert_eq!(lessons.habit.lesson().allowance, allowance);
+        assert_eq!(lessons.estimator.estimate().limit, allowance);
     }
 }
 
 #[test]
 fn who_comes_after_the_end_of_a_window_opens_the_next_one() {
     for (at, accepted, opened) in [(179_999, 1, 120_000), (180_000, 0, 180_000)] {
-        let mut lessons = Lessons::minutes();
+        let mut lessons = TestEstimator::minute_windows();
         let now = lessons.at(at);
 
-        lessons.habit.sent(now);
+        lessons.estimator.on_sent(now);
 
-        assert_eq!(lessons.habit.accepted, accepted);
-        let when = lessons.habit.opened.unwrap().when;
-        assert_eq!(when, Between::at(lessons.at(opened)));
+        assert_eq!(lessons.estimator.accepted, accepted);
+        let when = lessons.estimator.window_start.unwrap().at;
+        assert_eq!(when, TimeRange::at(lessons.at(opened)));
     }
     // Perhaps in the middle of a window: who has had all of it looks for more.
-    let mut lessons = Lessons::minutes();
-    lessons.accept(10, 180_000);
-    assert!(matches!(lessons.admit(0, 181_000), Verdict::Look));
+    let mut lessons = TestEstimator::minute_windows();
+    lessons.succeed(10, 180_000);
+    assert!(matches!(lessons.admit(0, 181_000), EstimatorDecision::Probe));
     // While requests are refused, no window is open.
-    let mut lessons = Lessons::minutes();
-    lessons.refuse(121_000, REFUSAL);
-    lessons.refuse(190_000, REFUSAL);
-    assert_eq!(lessons.habit.accepted, 1);
+    let mut lessons = TestEstimator::minute_windows();
+    lessons.throttle(121_000, SAMPLE);
+    lessons.throttle(190_000, SAMPLE);
+    assert_eq!(lessons.estimator.accepted, 1);
 }
 
 #[test]
 fn the_room_in_a_window_is_what_is_neither_accepted_nor_under_way() {
-    let mut lessons = Lessons::minutes();
-    assert_eq!(lessons.habit.room(2), Some((7.0, lessons.at(180_000))));
-    lessons.accept(9, 120_000);
-    assert_eq!(lessons.habit.room(2), Some((-2.0, lessons.at(180_000))));
-    lessons.refuse(121_000, REFUSAL);
-    assert_eq!(lessons.habit.room(0), None);
+    let mut lessons = TestEstimator::minute_windows();
+    assert_eq!(lessons.estimator.headroom(2), Some((7.0, lessons.at(180_000))));
+    lessons.succeed(9, 120_000);
+    assert_eq!(lessons.estimator.headroom(2), Some((-2.0, lessons.at(180_000))));
+    lessons.throttle(121_000, SAMPLE);
+    assert_eq!(lessons.estimator.headroom(0), None);
 }
 
 #[test]
 fn looks_that_were_refused_are_counted() {
-    let mut lessons = Lessons::new();
-    lessons.accept(10, 0);
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
     for (looks, at) in [(0, 1000), (1, 2000), (2, 4000), (3, 8000)] {
-        lessons.refuse(at, REFUSAL);
-        assert_eq!(lessons.blocked().looks, looks);
-        assert_eq!(lessons.blocked().still, lessons.at(at));
-        assert_eq!(lessons.blocked().since, lessons.at(1000));
+        lessons.throttle(at, SAMPLE);
+        assert_eq!(lessons.throttled().looks, looks);
+        assert_eq!(lessons.throttled().still, lessons.at(at));
+        assert_eq!(lessons.throttled().since, lessons.at(1000));
     }
 }
 
 #[test]
 fn where_looks_may_be_counted_they_become_rarer_when_there_are_many() {
-    let silent = Refusal {
+    let silent = ThrottleSample {
         silent: true,
-        ..REFUSAL
+        ..SAMPLE
     };
     for (accepted, refusal, looks, patience) in [
         // Four times the looks is no more than eight, or than what was accepted.
@@ -216,15 +216,15 @@ fn where_looks_may_be_counted_they_become_rarer_when_there_are_many() {
         (0, silent, 3, 1500),
         (12, silent, 3, 0),
         (12, silent, 4, 2000),
-        (0, REFUSAL, 3, 0),
+        (0, SAMPLE, 3, 0),
     ] {
-        let mut lessons = Lessons::new();
-        lessons.accept(accepted, 0);
+        let mut lessons = TestEstimator::new();
+        lessons.succeed(accepted, 0);
         for look in 0..=looks {
-            lessons.refuse(1000 + look * 1000, refusal);
+            lessons.throttle(1000 + look * 1000, refusal);
         }
         let now = lessons.at(1000 + looks * 1000);
-        let wait = lessons.habit.patience(now);
+        let wait = lessons.estimator.min_wait(now);
         assert_eq!(wait, ms(patience), "{looks} for {accepted}");
     }
 }

@@ -1,7 +1,7 @@
 //! What other processes have told of a window, and which of several quotas an answer is about.
 
 use super::*;
-use crate::rate_limit_retry::{headers::Unit, quota::told::tightest, store::SharedWindow};
+use crate::rate_limit_retry::{headers::Unit, quota::told::most_restrictive, store::SharedWindow};
 
 #[test]
 fn what_others_tell_of_a_window_replaces_what_was_known() {
@@ -14,35 +14,35 @@ fn what_others_tell_of_a_window_replaces_what_was_known() {
         (ms(58_499), ms(58_499)),
     ] {
         let now = origin();
-        let mut told = a_window(50, now);
+        let mut told = announced_window(50, now);
 
-        told.heard_of(40, now + reset, 20);
+        told.merge_remote(40, now + reset, 20);
 
         assert_eq!(told.remaining, 40);
         assert_eq!(told.reset_at, Some(now + then), "{reset:?}");
-        assert_eq!(told.furthest, Some(now + then.max(secs(60))));
+        assert_eq!(told.latest_reset, Some(now + then.max(secs(60))));
     }
 }
 
 #[test]
 fn what_others_tell_is_newer_than_answers_to_requests_that_went_before() {
     let now = origin();
-    let mut told = a_window(50, now);
-    told.heard_of(40, now + secs(60), 20);
+    let mut told = announced_window(50, now);
+    told.merge_remote(40, now + secs(60), 20);
 
-    told.note(&resets(secs(60)), 45, 19, 21, now);
+    told.observe(&limit_with_reset(secs(60)), 45, 19, 21, now);
     assert_eq!(told.remaining, 40);
-    told.note(&resets(secs(60)), 45, 20, 21, now);
+    told.observe(&limit_with_reset(secs(60)), 45, 20, 21, now);
     assert_eq!(told.remaining, 45);
 }
 
 #[test]
 fn others_who_tell_the_same_change_nothing() {
     let now = origin();
-    let mut told = a_window(50, now);
-    told.heard_of(50, now + secs(60), 20);
+    let mut told = announced_window(50, now);
+    told.merge_remote(50, now + secs(60), 20);
 
-    told.note(&resets(secs(60)), 55, 10, 11, now);
+    told.observe(&limit_with_reset(secs(60)), 55, 10, 11, now);
 
     assert_eq!(told.remaining, 55);
 }
@@ -51,13 +51,13 @@ fn others_who_tell_the_same_change_nothing() {
 fn a_window_that_only_others_know_begins_with_what_they_say() {
     let now = origin();
     let window = SharedWindow::new(Some(100), 50, 30, 2, secs(60));
-    let mut told = Told::shared(&window, now + secs(60), 10, now);
+    let mut told = AnnouncedWindow::from_shared(&window, now + secs(60), 10, now);
     assert_eq!((told.limit, told.remaining), (Some(100), 50));
-    assert_eq!(told.share(0.5, 0), 0.5);
+    assert_eq!(told.estimate_share(0.5, 0), 0.5);
 
-    told.note(&resets(secs(60)), 60, 9, 11, now);
+    told.observe(&limit_with_reset(secs(60)), 60, 9, 11, now);
     assert_eq!(told.remaining, 50);
-    told.note(&resets(secs(60)), 60, 10, 11, now);
+    told.observe(&limit_with_reset(secs(60)), 60, 10, 11, now);
     assert_eq!(told.remaining, 60);
 }
 
@@ -79,12 +79,12 @@ fn of_several_quotas_of_requests_the_one_counts_of_which_the_least_remains_the_l
         quota("day", Unit::Requests, Some(4), 86_400),
     ];
 
-    let (limit, remaining) = tightest(&limits).unwrap();
+    let (limit, remaining) = most_restrictive(&limits).unwrap();
 
     assert_eq!((limit.name.as_deref(), remaining), (Some("hour"), 3));
-    assert_eq!(tightest(&limits[..2]), None);
+    assert_eq!(most_restrictive(&limits[..2]), None);
 }
 
-fn a_window(remaining: u64, now: Instant) -> Told {
-    Told::new(&resets(secs(60)), remaining, 5, 10, now)
+fn announced_window(remaining: u64, now: Instant) -> AnnouncedWindow {
+    AnnouncedWindow::new(&limit_with_reset(secs(60)), remaining, 5, 10, now)
 }

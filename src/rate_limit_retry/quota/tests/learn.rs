@@ -3,31 +3,31 @@
 use super::*;
 use crate::rate_limit_retry::headers::Unit;
 
-fn answer(throttled: bool, signals: &Signals) -> Learnt<'_> {
+fn response(throttled: bool, signals: &RateLimitInfo) -> Learnt<'_> {
     Learnt::Answer { throttled, signals }
 }
 
 /// So many requests are answered with this.
-fn answers(world: &mut World, count: usize, signals: &Signals) {
+fn succeed(world: &mut TestQuota, count: usize, signals: &RateLimitInfo) {
     for _ in 0..count {
         let number = world.enter();
-        world.accept(number, signals);
+        world.succeed(number, signals);
     }
 }
 
 /// What remains, as far as is known.
-fn remaining(world: &World) -> Option<u64> {
-    world.quota.known().1
+fn remaining(world: &TestQuota) -> Option<u64> {
+    world.quota.announced_quota().1
 }
 
 /// How long until the reset, as far as is known.
-fn reset(world: &World) -> Option<Duration> {
-    world.quota.known().2.map(|at| at - world.now)
+fn reset(world: &TestQuota) -> Option<Duration> {
+    world.quota.announced_quota().2.map(|at| at - world.now)
 }
 
 /// A refusal because nothing remains until the reset, with a hint.
-fn used_up(hint: Duration, reset: Option<Duration>) -> Signals {
-    let mut signals = telling(100, 0, Duration::ZERO);
+fn exhausted(hint: Duration, reset: Option<Duration>) -> RateLimitInfo {
+    let mut signals = announcing(100, 0, Duration::ZERO);
     signals.limits[0].reset = reset;
     signals.retry_after = Some(hint);
     signals
@@ -35,43 +35,43 @@ fn used_up(hint: Duration, reset: Option<Duration>) -> Signals {
 
 #[test]
 fn a_partition_is_quiet_after_a_thousand_answers_in_a_row_that_say_nothing() {
-    let mut world = World::new();
-    let silence = Signals::default();
-    answers(&mut world, 999, &silence);
-    assert!(!world.quota.is_quiet());
-    answers(&mut world, 1, &silence);
-    assert!(world.quota.is_quiet());
+    let mut world = TestQuota::new();
+    let silence = RateLimitInfo::default();
+    succeed(&mut world, 999, &silence);
+    assert!(!world.quota.allows_fast_path());
+    succeed(&mut world, 1, &silence);
+    assert!(world.quota.allows_fast_path());
 
     let tokens = Limit {
         unit: Unit::Other,
         remaining: Some(5),
         ..Limit::default()
     };
-    let tokens = Signals {
+    let tokens = RateLimitInfo {
         limits: vec![tokens],
-        ..Signals::default()
+        ..RateLimitInfo::default()
     };
-    answers(&mut world, 1, &tokens);
-    assert!(!world.quota.is_quiet());
-    answers(&mut world, 999, &silence);
-    assert!(!world.quota.is_quiet());
-    answers(&mut world, 1, &silence);
-    assert!(world.quota.is_quiet());
+    succeed(&mut world, 1, &tokens);
+    assert!(!world.quota.allows_fast_path());
+    succeed(&mut world, 999, &silence);
+    assert!(!world.quota.allows_fast_path());
+    succeed(&mut world, 1, &silence);
+    assert!(world.quota.allows_fast_path());
 }
 
 #[test]
 fn a_request_that_may_have_been_counted_is_taken_off_what_remains() {
-    let mut world = World::new();
-    answers(&mut world, 1, &telling(100, 50, secs(60)));
-    let silence = Signals::default();
+    let mut world = TestQuota::new();
+    succeed(&mut world, 1, &announcing(100, 50, secs(60)));
+    let silence = RateLimitInfo::default();
     for (learnt, left) in [
-        (answer(false, &silence), 49),
+        (response(false, &silence), 49),
         (Learnt::Unknown, 48),
         (Learnt::NotSent, 48),
-        (answer(true, &silence), 48),
+        (response(true, &silence), 48),
     ] {
         let number = world.enter();
-        world.learn(number, learnt);
+        world.record(number, learnt);
         assert_eq!(remaining(&world), Some(left), "{learnt:?}");
     }
     assert_eq!(world.quota.in_flight(), 0);
@@ -79,32 +79,32 @@ fn a_request_that_may_have_been_counted_is_taken_off_what_remains() {
 
 #[test]
 fn an_answer_that_names_the_limit_of_another_partition_is_not_about_this_one() {
-    let mut world = World::new();
-    answers(&mut world, 1, &telling(100, 50, secs(60)));
+    let mut world = TestQuota::new();
+    succeed(&mut world, 1, &announcing(100, 50, secs(60)));
     for (throttled, signals, left) in [
-        (false, telling(5000, 3, secs(60)), 49),
-        (true, telling(5000, 0, secs(60)), 49),
-        (false, telling(100, 40, secs(60)), 40),
+        (false, announcing(5000, 3, secs(60)), 49),
+        (true, announcing(5000, 0, secs(60)), 49),
+        (false, announcing(100, 40, secs(60)), 40),
     ] {
         let number = world.enter();
-        let learnt = answer(throttled, &signals);
-        let held = world.learn_of(number, learnt, About::OneOfSeveral);
+        let learnt = response(throttled, &signals);
+        let held = world.record_for(number, learnt, About::OneOfSeveral);
         assert_eq!((remaining(&world), held), (Some(left), None));
     }
 }
 
 #[test]
 fn a_refusal_of_all_that_the_origin_takes_does_not_say_what_remains_here() {
-    let mut world = World::new();
-    answers(&mut world, 1, &telling(100, 50, secs(60)));
+    let mut world = TestQuota::new();
+    succeed(&mut world, 1, &announcing(100, 50, secs(60)));
     let number = world.enter();
-    let all = used_up(secs(10), Some(secs(10)));
+    let all = exhausted(secs(10), Some(secs(10)));
 
-    let held = world.learn_of(number, answer(true, &all), About::All);
+    let held = world.record_for(number, response(true, &all), About::All);
 
     assert_eq!(held, Some(world.now + ms(10_050)));
     assert_eq!(remaining(&world), Some(50));
-    assert!(!world.quota.habit.is_known());
+    assert!(!world.quota.estimator.is_known());
 }
 
 #[test]
@@ -115,14 +115,14 @@ fn what_comes_late_about_a_window_that_is_over_is_not_believed() {
         (ms(1501), Some(5)),
         (secs(60), Some(5)),
     ] {
-        let mut world = World::new();
+        let mut world = TestQuota::new();
         let (first, late) = (world.enter(), world.enter());
-        world.accept(first, &telling(100, 0, secs(10)));
-        world.pass(secs(10));
+        world.succeed(first, &announcing(100, 0, secs(10)));
+        world.advance(secs(10));
         world.admit();
         assert_eq!(remaining(&world), None);
 
-        world.accept(late, &telling(100, 5, later));
+        world.succeed(late, &announcing(100, 5, later));
 
         assert_eq!(remaining(&world), known, "{later:?}");
     }
@@ -130,13 +130,13 @@ fn what_comes_late_about_a_window_that_is_over_is_not_believed() {
 
 #[test]
 fn where_more_comes_by_and_by_a_reset_far_off_does_not_tell_a_new_window() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let (first, late) = (world.enter(), world.enter());
-    world.refuse(first, &used_up(secs(5), Some(secs(60))));
-    world.pass(secs(6));
+    world.throttle(first, &exhausted(secs(5), Some(secs(60))));
+    world.advance(secs(6));
     assert_eq!(world.admit(), Admit::AfterAnswer(Some(world.now + secs(2))));
 
-    world.accept(late, &telling(100, 5, secs(60)));
+    world.succeed(late, &announcing(100, 5, secs(60)));
 
     assert_eq!(remaining(&world), None);
 }
@@ -151,17 +151,17 @@ fn a_hint_well_before_the_reset_means_that_more_comes_by_and_by() {
         // A reset is never nearer than a second.
         (ms(300), secs(10), secs(1)),
     ] {
-        let mut world = World::new();
+        let mut world = TestQuota::new();
         let number = world.enter();
-        world.refuse(number, &used_up(hint, Some(told)));
+        world.throttle(number, &exhausted(hint, Some(told)));
         assert_eq!(reset(&world), Some(believed), "{hint:?} of {told:?}");
     }
     // Something remains: that is about another quota.
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let number = world.enter();
-    let mut another = telling(100, 1, secs(3600));
+    let mut another = announcing(100, 1, secs(3600));
     another.retry_after = Some(secs(5));
-    world.refuse(number, &another);
+    world.throttle(number, &another);
     assert_eq!(reset(&world), Some(secs(3600)));
 }
 
@@ -172,11 +172,11 @@ fn a_short_hint_without_a_reset_means_that_more_comes_by_and_by() {
         (ms(2200), ms(2200)),
         (ms(2201), secs(60)),
     ] {
-        let mut world = World::new();
+        let mut world = TestQuota::new();
         let (first, second) = (world.enter(), world.enter());
-        world.refuse(first, &used_up(hint, None));
+        world.throttle(first, &exhausted(hint, None));
 
-        world.accept(second, &telling(100, 30, secs(60)));
+        world.succeed(second, &announcing(100, 30, secs(60)));
 
         assert_eq!(reset(&world), Some(believed), "{hint:?}");
     }
@@ -185,16 +185,16 @@ fn a_short_hint_without_a_reset_means_that_more_comes_by_and_by() {
 #[test]
 fn a_short_wait_that_ends_with_its_window_leaves_open_whether_more_comes_by_and_by() {
     for (hint, believed) in [(ms(2200), secs(2)), (ms(2201), secs(60))] {
-        let mut world = World::new();
+        let mut world = TestQuota::new();
         let number = world.enter();
-        world.refuse(number, &used_up(secs(2), Some(secs(60))));
+        world.throttle(number, &exhausted(secs(2), Some(secs(60))));
         world.wait();
         let number = world.send().unwrap();
-        world.refuse(number, &used_up(hint, Some(hint)));
+        world.throttle(number, &exhausted(hint, Some(hint)));
         world.wait();
         let number = world.send().unwrap();
 
-        world.accept(number, &telling(100, 30, secs(60)));
+        world.succeed(number, &announcing(100, 30, secs(60)));
 
         assert_eq!(reset(&world), Some(believed), "{hint:?}");
     }
@@ -202,17 +202,17 @@ fn a_short_wait_that_ends_with_its_window_leaves_open_whether_more_comes_by_and_
 
 /// So many windows of a minute, in each of which so many are accepted before one is refused. Returns how many go in the
 /// next one, up to 50.
-fn windows(world: &mut World, each: usize, accepted: &Signals, refused: &Signals) -> usize {
+fn run_windows(world: &mut TestQuota, each: usize, accepted: &RateLimitInfo, refused: &RateLimitInfo) -> usize {
     for _ in 0..3 {
-        answers(world, each, accepted);
+        succeed(world, each, accepted);
         let number = world.enter();
-        world.refuse(number, refused);
+        world.throttle(number, refused);
         world.wait();
     }
     let go = |_: &usize| {
         let number = world.send();
         number
-            .map(|number| world.accept(number, accepted))
+            .map(|number| world.succeed(number, accepted))
             .is_some()
     };
     (0..50).take_while(go).count()
@@ -220,24 +220,24 @@ fn windows(world: &mut World, each: usize, accepted: &Signals, refused: &Signals
 
 #[test]
 fn refusals_while_something_remains_are_of_a_quota_that_is_learnt() {
-    let told = telling(1000, 900, secs(3600));
-    let refused = Signals {
+    let told = announcing(1000, 900, secs(3600));
+    let refused = RateLimitInfo {
         retry_after: Some(secs(60)),
         ..told.clone()
     };
 
-    assert_eq!(windows(&mut World::new(), 10, &told, &refused), 10);
+    assert_eq!(run_windows(&mut TestQuota::new(), 10, &told, &refused), 10);
 }
 
 #[test]
 fn refusals_when_nothing_remains_are_of_the_quota_that_is_told() {
-    let told = telling(1000, 900, secs(60));
+    let told = announcing(1000, 900, secs(60));
 
-    let went = windows(
-        &mut World::new(),
+    let went = run_windows(
+        &mut TestQuota::new(),
         10,
         &told,
-        &used_up(secs(60), Some(secs(60))),
+        &exhausted(secs(60), Some(secs(60))),
     );
 
     assert_eq!(went, 50);
@@ -245,22 +245,22 @@ fn refusals_when_nothing_remains_are_of_the_quota_that_is_told() {
 
 #[test]
 fn after_a_hold_all_go_for_which_the_answer_tells_room_and_else_one_more_for_each_answer() {
-    let silence = Signals::default();
+    let silence = RateLimitInfo::default();
     for (before, look, together) in [
-        (&silence, &telling(100, 20, secs(60)), 20),
+        (&silence, &announcing(100, 20, secs(60)), 20),
         (&silence, &silence, 2),
         // What was told before the hold is not told now.
-        (&telling(100, 50, secs(3600)), &silence, 2),
+        (&announcing(100, 50, secs(3600)), &silence, 2),
     ] {
-        let mut world = World::new();
-        answers(&mut world, 5, before);
+        let mut world = TestQuota::new();
+        succeed(&mut world, 5, before);
         let number = world.enter();
-        world.refuse(number, &hinting(secs(5)));
+        world.throttle(number, &with_retry_after(secs(5)));
         world.wait();
         let number = world.send().unwrap();
         assert_eq!(world.send(), None);
 
-        world.accept(number, look);
+        world.succeed(number, look);
 
         assert_eq!((0..50).filter_map(|_| world.send()).count(), together);
     }

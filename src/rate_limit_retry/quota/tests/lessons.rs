@@ -2,41 +2,41 @@
 
 use super::*;
 use crate::rate_limit_retry::quota::{
-    habit::{Blocked, Kind},
-    refused::Refusal,
+    habit::{Blocked, Model},
+    refused::ThrottleSample,
 };
 
 /// The first request of all goes at 0; times are in milliseconds.
-pub(super) struct Lessons {
-    pub(super) habit: Habit,
+pub(super) struct TestEstimator {
+    pub(super) estimator: LimitEstimator,
     pub(super) began: Instant,
 }
 
 /// A refused request, with nothing else under way.
-pub(super) const REFUSAL: Refusal = Refusal {
+pub(super) const SAMPLE: ThrottleSample = ThrottleSample {
     sent: None,
     limit: None,
     silent: false,
-    counted: true,
-    behind: 1,
+    all_counted: true,
+    sent_since: 1,
     in_flight: 0,
 };
 
-impl Lessons {
+impl TestEstimator {
     pub(super) fn new() -> Self {
         Self {
-            habit: Habit::NONE,
+            estimator: LimitEstimator::UNKNOWN,
             began: origin(),
         }
     }
 
     /// Two windows of a minute with ten requests, and the first request of the third, at 120 s.
-    pub(super) fn minutes() -> Self {
+    pub(super) fn minute_windows() -> Self {
         let mut lessons = Self::new();
         for window in [0, 60_000] {
-            lessons.accept(if window == 0 { 10 } else { 9 }, window);
-            lessons.refuse(window + 1000, REFUSAL);
-            lessons.reopen(window + 60_000);
+            lessons.succeed(if window == 0 { 10 } else { 9 }, window);
+            lessons.throttle(window + 1000, SAMPLE);
+            lessons.recover(window + 60_000);
         }
         lessons
     }
@@ -46,45 +46,45 @@ impl Lessons {
     }
 
     /// So many go at that time, and are accepted.
-    pub(super) fn accept(&mut self, count: u64, at: u64) {
+    pub(super) fn succeed(&mut self, count: u64, at: u64) {
         let at = self.at(at);
         for _ in 0..count {
-            self.habit.sent(at);
-            self.habit.accepted(Look::default(), at);
+            self.estimator.on_sent(at);
+            self.estimator.on_success(Look::default(), at);
         }
     }
 
-    pub(super) fn refuse(&mut self, at: u64, refusal: Refusal) {
+    pub(super) fn throttle(&mut self, at: u64, refusal: ThrottleSample) {
         let at = self.at(at);
-        self.habit.sent(at);
-        self.habit.refused(&refusal, at);
+        self.estimator.on_sent(at);
+        self.estimator.on_throttle(&refusal, at);
     }
 
     /// The first one is accepted, at the time that the server had named.
-    pub(super) fn reopen(&mut self, at: u64) {
+    pub(super) fn recover(&mut self, at: u64) {
         let now = self.at(at);
         let look = Look {
             since: Some(now),
             sent: Some(now),
         };
-        self.habit.sent(now);
-        self.habit.accepted(look, now);
+        self.estimator.on_sent(now);
+        self.estimator.on_success(look, now);
     }
 
-    pub(super) fn blocked(&self) -> Blocked {
-        self.habit.blocked.unwrap()
+    pub(super) fn throttled(&self) -> Blocked {
+        self.estimator.throttled.unwrap()
     }
 
-    pub(super) fn admit(&self, in_flight: u32, at: u64) -> Verdict {
+    pub(super) fn admit(&self, in_flight: u32, at: u64) -> EstimatorDecision {
         // Whoever asks is told once that the allowance is used up.
-        self.habit.clone().admit(in_flight, self.at(at))
+        self.estimator.clone().admit(in_flight, self.at(at))
     }
 
-    pub(super) fn is_free(&self, in_flight: u32, at: u64) -> bool {
-        matches!(self.admit(in_flight, at), Verdict::Free)
+    pub(super) fn is_allowed(&self, in_flight: u32, at: u64) -> bool {
+        matches!(self.admit(in_flight, at), EstimatorDecision::Allow)
     }
 
-    pub(super) fn has_rate(&self) -> bool {
-        matches!(self.habit.kind, Kind::Rate(_))
+    pub(super) fn is_token_bucket(&self) -> bool {
+        matches!(self.estimator.model, Model::TokenBucket(_))
     }
 }

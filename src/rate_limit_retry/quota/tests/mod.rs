@@ -30,10 +30,10 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     backoff::Backoff,
-    rate_limit_retry::headers::{Limit, Signals},
+    rate_limit_retry::headers::{Limit, RateLimitInfo},
 };
 
-const PACE: Pace = Pace {
+const CONFIG: Pace = Pace {
     cold_burst: 8,
     cold_hold: Duration::from_millis(250),
     max_hold: Duration::from_secs(3600),
@@ -59,7 +59,7 @@ fn secs(seconds: u64) -> Duration {
 }
 
 /// 100 requests until then.
-fn resets(reset: Duration) -> Limit {
+fn limit_with_reset(reset: Duration) -> Limit {
     Limit {
         limit: Some(100),
         reset: Some(reset),
@@ -68,76 +68,76 @@ fn resets(reset: Duration) -> Limit {
 }
 
 /// An answer that names one quota.
-fn telling(limit: u64, remaining: u64, reset: Duration) -> Signals {
+fn announcing(limit: u64, remaining: u64, reset: Duration) -> RateLimitInfo {
     let told = Limit {
         limit: Some(limit),
         remaining: Some(remaining),
         reset: Some(reset),
         ..Limit::default()
     };
-    Signals {
+    RateLimitInfo {
         limits: vec![told],
-        ..Signals::default()
+        ..RateLimitInfo::default()
     }
 }
 
-fn hinting(hint: Duration) -> Signals {
-    Signals {
+fn with_retry_after(hint: Duration) -> RateLimitInfo {
+    RateLimitInfo {
         retry_after: Some(hint),
-        ..Signals::default()
+        ..RateLimitInfo::default()
     }
 }
 
 /// A quota and the time.
-struct World {
+struct TestQuota {
     quota: Quota,
-    pace: Pace,
+    config: Pace,
     now: Instant,
 }
 
-impl World {
+impl TestQuota {
     fn new() -> Self {
-        Self::with(PACE)
+        Self::with(CONFIG)
     }
 
     fn with(pace: Pace) -> Self {
         Self {
             quota: Quota::new(&pace, None),
-            pace,
+            config: pace,
             now: origin(),
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn advance(&mut self, time: Duration) {
         self.now += time;
     }
 
     fn admit(&mut self) -> Admit {
-        self.quota.admit(&self.pace, self.now)
+        self.quota.admit(&self.config, self.now)
     }
 
     /// Sends one request, if it may go.
     fn send(&mut self) -> Option<u64> {
-        (self.admit() == Admit::Now).then(|| self.quota.enter(&self.pace, self.now))
+        (self.admit() == Admit::Now).then(|| self.quota.enter(&self.config, self.now))
     }
 
     /// Sends one request, whether it may go or not.
     fn enter(&mut self) -> u64 {
-        self.quota.enter(&self.pace, self.now)
+        self.quota.enter(&self.config, self.now)
     }
 
-    fn learn(&mut self, number: u64, learnt: Learnt<'_>) -> Option<Instant> {
-        self.learn_of(number, learnt, About::This)
+    fn record(&mut self, number: u64, learnt: Learnt<'_>) -> Option<Instant> {
+        self.record_for(number, learnt, About::This)
     }
 
-    fn learn_of(&mut self, number: u64, learnt: Learnt<'_>, about: About) -> Option<Instant> {
+    fn record_for(&mut self, number: u64, learnt: Learnt<'_>, about: About) -> Option<Instant> {
         let now = Some(self.now);
         self.quota
-            .learn(number, learnt, about, &self.pace, 0.5, now)
+            .record(number, learnt, about, &self.config, 0.5, now)
     }
 
-    fn accept(&mut self, number: u64, signals: &Signals) {
-        self.learn(
+    fn succeed(&mut self, number: u64, signals: &RateLimitInfo) {
+        self.record(
             number,
             Learnt::Answer {
                 throttled: false,
@@ -146,8 +146,8 @@ impl World {
         );
     }
 
-    fn refuse(&mut self, number: u64, signals: &Signals) -> Option<Instant> {
-        self.learn(
+    fn throttle(&mut self, number: u64, signals: &RateLimitInfo) -> Option<Instant> {
+        self.record(
             number,
             Learnt::Answer {
                 throttled: true,
@@ -180,41 +180,41 @@ impl World {
 
 #[test]
 fn an_unknown_partition_takes_a_few_and_then_as_many_as_come() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..8).filter_map(|_| world.send()).collect();
     assert_eq!(numbers.len(), 8);
     assert_eq!(
         world.admit(),
-        Admit::AfterAnswer(Some(world.now + PACE.cold_hold))
+        Admit::AfterAnswer(Some(world.now + CONFIG.cold_hold))
     );
 
-    world.accept(numbers[3], &Signals::default());
+    world.succeed(numbers[3], &RateLimitInfo::default());
 
     assert!((0..1000).all(|_| world.send().is_some()));
 }
 
 #[test]
 fn a_first_answer_that_takes_long_does_not_stall_the_others() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     assert_eq!((0..9).filter_map(|_| world.send()).count(), 8);
 
-    world.pass(PACE.cold_hold);
+    world.advance(CONFIG.cold_hold);
 
     assert!((0..1000).all(|_| world.send().is_some()));
 }
 
 #[test]
 fn a_request_that_takes_for_ever_does_not_stall_those_who_come_after_a_hold() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let slow = world.send();
     let refused = world.send().unwrap();
-    world.refuse(refused, &hinting(secs(5)));
+    world.throttle(refused, &with_retry_after(secs(5)));
     assert!(slow.is_some());
-    world.pass(secs(6));
+    world.advance(secs(6));
     let Admit::AfterAnswer(Some(at)) = world.admit() else {
         panic!("{:?}", world.quota)
     };
-    assert_eq!(at, world.now + 8 * PACE.cold_hold);
+    assert_eq!(at, world.now + 8 * CONFIG.cold_hold);
 
     world.now = at;
 
@@ -223,26 +223,26 @@ fn a_request_that_takes_for_ever_does_not_stall_those_who_come_after_a_hold() {
 
 #[test]
 fn a_used_up_quota_is_believed_for_max_hold_and_then_asked_once() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let first = world.send().unwrap();
-    world.accept(first, &telling(100, 0, secs(20 * 3600)));
+    world.succeed(first, &announcing(100, 0, secs(20 * 3600)));
 
-    assert_eq!(world.wait(), PACE.max_hold);
+    assert_eq!(world.wait(), CONFIG.max_hold);
     let look = world.send().unwrap();
     assert!(world.send().is_none());
-    world.refuse(look, &telling(100, 0, secs(19 * 3600)));
+    world.throttle(look, &announcing(100, 0, secs(19 * 3600)));
 
-    assert_eq!(world.wait(), PACE.max_hold);
+    assert_eq!(world.wait(), CONFIG.max_hold);
 }
 
 #[test]
 fn while_a_shared_quota_is_used_up_the_next_look_is_later_than_now() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..8).filter_map(|_| world.send()).collect();
     // Nine of ten went to others.
-    world.accept(numbers[0], &telling(100, 90, secs(60)));
-    world.accept(numbers[1], &telling(100, 0, secs(60)));
-    world.pass(secs(60));
+    world.succeed(numbers[0], &announcing(100, 90, secs(60)));
+    world.succeed(numbers[1], &announcing(100, 0, secs(60)));
+    world.advance(secs(60));
 
     let Admit::AfterAnswer(Some(at)) = world.admit() else {
         panic!("{:?}", world.quota)
@@ -252,40 +252,40 @@ fn while_a_shared_quota_is_used_up_the_next_look_is_later_than_now() {
 
 #[test]
 fn a_pause_is_no_reason_to_wait_even_if_the_last_window_was_used_up() {
-    let mut world = World::new();
-    let window = |world: &mut World| {
+    let mut world = TestQuota::new();
+    let window = |world: &mut TestQuota| {
         for _ in 0..100 {
             let number = world.send().unwrap();
-            world.accept(number, &Signals::default());
+            world.succeed(number, &RateLimitInfo::default());
         }
         let number = world.send().unwrap();
-        world.refuse(number, &hinting(secs(60)));
+        world.throttle(number, &with_retry_after(secs(60)));
         world.wait();
     };
     window(&mut world);
     window(&mut world);
     for _ in 0..100 {
         let number = world.send().unwrap();
-        world.accept(number, &Signals::default());
+        world.succeed(number, &RateLimitInfo::default());
     }
 
-    world.pass(secs(61 * 60));
+    world.advance(secs(61 * 60));
 
     assert_eq!(world.wait(), Duration::ZERO);
 }
 
 #[test]
 fn what_refusals_have_taught_is_remembered_for_an_hour() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     for hint in [60, 60] {
         let number = world.send().unwrap();
-        world.accept(number, &Signals::default());
+        world.succeed(number, &RateLimitInfo::default());
         let number = world.send().unwrap();
-        world.refuse(number, &hinting(secs(hint)));
+        world.throttle(number, &with_retry_after(secs(hint)));
         world.wait();
     }
     let number = world.send().unwrap();
-    world.accept(number, &Signals::default());
+    world.succeed(number, &RateLimitInfo::default());
     assert!(!world.quota.is_idle(world.now + secs(3599)));
     assert!(world.quota.is_idle(world.now + secs(3600)));
 }

@@ -1,13 +1,13 @@
 //! What happens between two reports, and when it is told.
 
 use super::{
-    shared::{fleet, inform, report, view},
+    shared::{fleet, apply, report, snapshot},
     *,
 };
-use crate::rate_limit_retry::store::QuotaView;
+use crate::rate_limit_retry::store::QuotaSnapshot;
 
 /// When the next report is due after the last one, which was just now.
-fn due(world: &World) -> Option<Duration> {
+fn next_report(world: &TestQuota) -> Option<Duration> {
     let due = world.quota.report_due(world.now);
     due.map(|at| at - world.now)
 }
@@ -17,12 +17,12 @@ fn a_request_that_ends_is_news_for_those_who_wait_for_its_place() {
     let mut world = fleet();
     let number = world.enter();
     report(&mut world, 0);
-    inform(&mut world, &view(0, 10, 10, 2));
-    assert_eq!(due(&world), Some(ms(300)));
+    apply(&mut world, &snapshot(0, 10, 10, 2));
+    assert_eq!(next_report(&world), Some(ms(300)));
 
-    world.learn(number, Learnt::Unknown);
+    world.record(number, Learnt::Unknown);
 
-    assert_eq!(due(&world), Some(ms(5)));
+    assert_eq!(next_report(&world), Some(ms(5)));
 }
 
 #[test]
@@ -31,37 +31,37 @@ fn of_a_window_that_is_used_up_no_more_is_asked_for() {
         let mut world = fleet();
         world.enter();
         report(&mut world, 5);
-        inform(&mut world, &view(0, remaining, 10, 2));
-        let fleet = world.quota.fleet.as_mut().unwrap();
+        apply(&mut world, &snapshot(0, remaining, 10, 2));
+        let fleet = world.quota.fleet_share.as_mut().unwrap();
         assert!(!fleet.allows());
 
-        assert_eq!(due(&world), wait, "{remaining}");
+        assert_eq!(next_report(&world), wait, "{remaining}");
     }
 }
 
 #[test]
 fn what_an_answer_says_of_a_window_that_others_do_not_know_is_told_at_once() {
     let mut world = fleet();
-    assert_eq!(due(&world), Some(Duration::ZERO));
+    assert_eq!(next_report(&world), Some(Duration::ZERO));
     let number = world.enter();
     report(&mut world, 0);
-    inform(&mut world, &QuotaView::default());
+    apply(&mut world, &QuotaSnapshot::default());
 
-    world.accept(number, &telling(100, 80, secs(60)));
+    world.succeed(number, &announcing(100, 80, secs(60)));
 
-    assert_eq!(due(&world), Some(ms(1)));
+    assert_eq!(next_report(&world), Some(ms(1)));
 }
 
 #[test]
 fn a_later_window_of_which_as_much_remains_is_another_window() {
     let mut world = fleet();
     let number = world.enter();
-    world.accept(number, &telling(100, 0, secs(60)));
+    world.succeed(number, &announcing(100, 0, secs(60)));
     report(&mut world, 1);
-    world.pass(secs(61));
+    world.advance(secs(61));
 
     // Others have used up the next one, too.
-    inform(&mut world, &view(0, 0, 0, 2));
+    apply(&mut world, &snapshot(0, 0, 0, 2));
 
     let over = world.now + secs(60);
     assert_eq!(world.admit(), Admit::NotBefore(over));

@@ -1,109 +1,109 @@
 //! How many go while it is not known what the server will take.
 
-use super::{super::ramp::Ramp, *};
+use super::{super::ramp::SlowStart, *};
 
-const PATIENCE: Duration = Duration::from_millis(250);
+const TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How many may be in flight, at most.
-fn width(ramp: &mut Ramp, now: Instant) -> u32 {
-    let first = (0..1000).find(|in_flight| ramp.admit(*in_flight, 0, PATIENCE, now).is_some());
+fn window(ramp: &mut SlowStart, now: Instant) -> u32 {
+    let first = (0..1000).find(|in_flight| ramp.admit(*in_flight, 0, TIMEOUT, now).is_some());
     first.unwrap_or(1000)
 }
 
 #[test]
 fn at_first_a_few_may_go_and_at_least_one() {
     for (burst, expected) in [(0, 1), (1, 1), (2, 2), (8, 8)] {
-        assert_eq!(width(&mut Ramp::cold(burst), origin()), expected);
+        assert_eq!(window(&mut SlowStart::initial(burst), origin()), expected);
     }
-    assert_eq!(width(&mut Ramp::look(), origin()), 1);
-    assert_eq!(width(&mut Ramp::open(), origin()), 1000);
+    assert_eq!(window(&mut SlowStart::probe(), origin()), 1);
+    assert_eq!(window(&mut SlowStart::finished(), origin()), 1000);
 }
 
 #[test]
 fn only_one_that_goes_alone_is_a_look() {
-    let mut look = Ramp::look();
-    assert!(look.is_look());
-    assert!(Ramp::cold(1).is_look());
-    assert!(!Ramp::cold(2).is_look());
-    assert!(!Ramp::open().is_look());
-    look.widen();
-    assert!(!look.is_look());
+    let mut look = SlowStart::probe();
+    assert!(look.is_probe());
+    assert!(SlowStart::initial(1).is_probe());
+    assert!(!SlowStart::initial(2).is_probe());
+    assert!(!SlowStart::finished().is_probe());
+    look.on_success();
+    assert!(!look.is_probe());
 }
 
 #[test]
 fn the_first_answer_of_all_opens_a_cold_ramp_and_so_does_a_request_without_one() {
     let now = origin();
-    for open in [Ramp::widen, Ramp::unanswered] {
-        let mut ramp = Ramp::cold(2);
+    for open in [SlowStart::on_success, SlowStart::on_no_response] {
+        let mut ramp = SlowStart::initial(2);
         open(&mut ramp);
-        assert_eq!(width(&mut ramp, now), 1000);
+        assert_eq!(window(&mut ramp, now), 1000);
         open(&mut ramp);
-        assert_eq!(width(&mut ramp, now), 1000);
+        assert_eq!(window(&mut ramp, now), 1000);
     }
 }
 
 #[test]
 fn a_cold_ramp_opens_by_itself_a_hold_after_the_first_request() {
     let now = origin();
-    let mut ramp = Ramp::cold(2);
-    ramp.entered(PATIENCE, now);
-    ramp.entered(PATIENCE, now + ms(50));
-    let wait = ramp.admit(2, 2, PATIENCE, now + ms(249));
+    let mut ramp = SlowStart::initial(2);
+    ramp.on_sent(TIMEOUT, now);
+    ramp.on_sent(TIMEOUT, now + ms(50));
+    let wait = ramp.admit(2, 2, TIMEOUT, now + ms(249));
     assert_eq!(wait, Some(Admit::AfterAnswer(Some(now + ms(250)))));
 
-    assert_eq!(width(&mut ramp, now + ms(250)), 1000);
+    assert_eq!(window(&mut ramp, now + ms(250)), 1000);
 }
 
 #[test]
 fn each_success_after_a_look_lets_one_more_go_and_after_256_all_go() {
     let now = origin();
-    let mut ramp = Ramp::look();
+    let mut ramp = SlowStart::probe();
     for expected in 2..=256 {
-        ramp.widen();
-        assert_eq!(width(&mut ramp, now), expected);
+        ramp.on_success();
+        assert_eq!(window(&mut ramp, now), expected);
     }
-    ramp.widen();
-    assert_eq!(width(&mut ramp, now), 1000);
+    ramp.on_success();
+    assert_eq!(window(&mut ramp, now), 1000);
 }
 
 #[test]
 fn a_look_without_an_answer_opens_nothing() {
-    let mut ramp = Ramp::look();
-    ramp.unanswered();
-    assert_eq!(width(&mut ramp, origin()), 1);
+    let mut ramp = SlowStart::probe();
+    ramp.on_no_response();
+    assert_eq!(window(&mut ramp, origin()), 1);
 }
 
 #[test]
 fn a_look_may_take_eight_holds_and_then_twice_as_many_go_beside_it() {
     let start = origin();
-    let mut ramp = Ramp::look();
-    ramp.entered(PATIENCE, start);
-    let until = start + 8 * PATIENCE;
+    let mut ramp = SlowStart::probe();
+    ramp.on_sent(TIMEOUT, start);
+    let until = start + 8 * TIMEOUT;
     let wait = Some(Admit::AfterAnswer(Some(until)));
-    assert_eq!(ramp.admit(1, 1, PATIENCE, start + ms(1)), wait);
-    assert_eq!(ramp.admit(1, 1, PATIENCE, until - ms(1)), wait);
+    assert_eq!(ramp.admit(1, 1, TIMEOUT, start + ms(1)), wait);
+    assert_eq!(ramp.admit(1, 1, TIMEOUT, until - ms(1)), wait);
 
-    assert_eq!(ramp.admit(1, 1, PATIENCE, until), None);
-    assert_eq!(ramp.admit(2, 2, PATIENCE, until), None);
+    assert_eq!(ramp.admit(1, 1, TIMEOUT, until), None);
+    assert_eq!(ramp.admit(2, 2, TIMEOUT, until), None);
 
     // The time of the next step begins when somebody has to wait.
-    let again = until + ms(100) + 8 * PATIENCE;
+    let again = until + ms(100) + 8 * TIMEOUT;
     let wait = Some(Admit::AfterAnswer(Some(again)));
-    assert_eq!(ramp.admit(3, 3, PATIENCE, until + ms(100)), wait);
-    assert_eq!(ramp.admit(3, 3, PATIENCE, again), None);
-    assert_eq!(ramp.admit(6, 6, PATIENCE, again), None);
-    assert!(ramp.admit(7, 7, PATIENCE, again).is_some());
+    assert_eq!(ramp.admit(3, 3, TIMEOUT, until + ms(100)), wait);
+    assert_eq!(ramp.admit(3, 3, TIMEOUT, again), None);
+    assert_eq!(ramp.admit(6, 6, TIMEOUT, again), None);
+    assert!(ramp.admit(7, 7, TIMEOUT, again).is_some());
 }
 
 #[test]
 fn a_success_begins_the_time_of_the_next_step_anew() {
     let start = origin();
-    let mut ramp = Ramp::look();
-    ramp.entered(PATIENCE, start);
-    ramp.widen();
+    let mut ramp = SlowStart::probe();
+    ramp.on_sent(TIMEOUT, start);
+    ramp.on_success();
     let later = start + ms(1500);
-    let wait = ramp.admit(2, 2, PATIENCE, later);
-    assert_eq!(wait, Some(Admit::AfterAnswer(Some(later + 8 * PATIENCE))));
+    let wait = ramp.admit(2, 2, TIMEOUT, later);
+    assert_eq!(wait, Some(Admit::AfterAnswer(Some(later + 8 * TIMEOUT))));
 }
 
 #[test]
@@ -111,12 +111,12 @@ fn requests_that_took_too_long_are_counted_apart_until_they_end() {
     let start = origin();
     // Number 0 takes too long, and 1 and 2 go beside it; then one of them ends.
     for (ended, more) in [(0, false), (1, true), (2, true)] {
-        let mut ramp = Ramp::look();
-        ramp.entered(PATIENCE, start);
-        let until = start + 8 * PATIENCE;
-        assert_eq!(ramp.admit(1, 1, PATIENCE, until), None);
-        ramp.ended(ended);
-        let next = ramp.admit(2, 3, PATIENCE, until);
+        let mut ramp = SlowStart::probe();
+        ramp.on_sent(TIMEOUT, start);
+        let until = start + 8 * TIMEOUT;
+        assert_eq!(ramp.admit(1, 1, TIMEOUT, until), None);
+        ramp.on_completed(ended);
+        let next = ramp.admit(2, 3, TIMEOUT, until);
         assert_eq!(next.is_none(), more, "{ended}");
     }
 }

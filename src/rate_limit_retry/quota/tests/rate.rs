@@ -1,25 +1,25 @@
 //! How fast requests go to a server whose refusals end within a second or two.
 
-use super::{super::rate::Rate, *};
+use super::{super::rate::TokenBucket, *};
 
 /// Accepts so many, spread evenly over `time`.
-fn accept(rate: &mut Rate, from: Instant, time: Duration, count: u32) {
+fn succeed(rate: &mut TokenBucket, from: Instant, time: Duration, count: u32) {
     for n in 1..=count {
-        rate.accepted(from + time * n / (count + 1));
+        rate.on_success(from + time * n / (count + 1));
     }
 }
 
 /// So many were accepted between two refusals. Returns the time of the second.
-fn measured(burst: u64, accepted: u32, time: Duration) -> (Rate, Instant) {
+fn measured(burst: u64, accepted: u32, time: Duration) -> (TokenBucket, Instant) {
     let start = origin();
-    let mut rate = Rate::new(start, burst);
-    accept(&mut rate, start, time, accepted);
-    rate.refused(start + time);
+    let mut rate = TokenBucket::new(start, burst);
+    succeed(&mut rate, start, time, accepted);
+    rate.on_throttle(start + time);
     (rate, start + time)
 }
 
 /// How long one more has to wait.
-fn wait(rate: &mut Rate, in_flight: u32, now: Instant) -> Duration {
+fn wait(rate: &mut TokenBucket, in_flight: u32, now: Instant) -> Duration {
     match rate.admit(in_flight, now) {
         None => Duration::ZERO,
         Some(Admit::NotBefore(at)) => at - now,
@@ -28,27 +28,27 @@ fn wait(rate: &mut Rate, in_flight: u32, now: Instant) -> Duration {
 }
 
 /// How many may go together.
-fn at_once(rate: &mut Rate, now: Instant) -> u32 {
+fn burst_size(rate: &mut TokenBucket, now: Instant) -> u32 {
     let first = (0..1000).find(|in_flight| rate.admit(*in_flight, now).is_some());
     first.unwrap_or(1000)
 }
 
 #[track_caller]
-fn assert_measured(rate: &Rate, expected: f64) {
-    let measured = rate.measured().unwrap();
+fn assert_measured(rate: &TokenBucket, expected: f64) {
+    let measured = rate.measured_rate().unwrap();
     assert!((measured - expected).abs() < 1e-9, "{measured}");
 }
 
 #[test]
 fn nothing_is_held_back_before_a_second_refusal_shows_the_rate() {
     let start = origin();
-    let mut rate = Rate::new(start, 8);
+    let mut rate = TokenBucket::new(start, 8);
     assert!(!rate.is_known());
-    accept(&mut rate, start, secs(10), 20);
-    assert_eq!(at_once(&mut rate, start + secs(9)), 1000);
-    assert_eq!(rate.measured(), None);
+    succeed(&mut rate, start, secs(10), 20);
+    assert_eq!(burst_size(&mut rate, start + secs(9)), 1000);
+    assert_eq!(rate.measured_rate(), None);
 
-    rate.refused(start + secs(10));
+    rate.on_throttle(start + secs(10));
 
     assert!(rate.is_known());
     assert_measured(&rate, 2.0);
@@ -72,7 +72,7 @@ fn requests_go_as_fast_as_one_more_than_was_accepted_in_the_time() {
 
         // What has been accepted counts as what is in flight.
         for _ in 0..in_flight {
-            rate.accepted(now);
+            rate.on_success(now);
         }
         assert_eq!(wait(&mut rate, 0, now), ms(expected), "{passed}");
         assert_eq!(wait(&mut rate, 1, now + ms(500)), ms(expected), "{passed}");
@@ -99,7 +99,7 @@ fn without_refusals_for_longer_than_was_measured_requests_go_faster_and_faster()
         (9, ms(500), 2, 50),
     ] {
         let (mut rate, refused) = measured(1000, accepted, time);
-        let went = at_once(&mut rate, refused + secs(passed));
+        let went = burst_size(&mut rate, refused + secs(passed));
         assert_eq!(went, expected, "{time:?}, {passed} s");
     }
 }
@@ -108,19 +108,19 @@ fn without_refusals_for_longer_than_was_measured_requests_go_faster_and_faster()
 fn after_a_pause_as_many_go_at_once_as_before_the_first_refusal() {
     let (mut rate, refused) = measured(4, 19, secs(10));
     // One more is not called a pause.
-    assert_eq!(at_once(&mut rate, refused + ms(2000)), 4);
-    assert_eq!(at_once(&mut rate, refused + ms(2500)), 5);
-    assert_eq!(at_once(&mut rate, refused + ms(3000)), 4);
+    assert_eq!(burst_size(&mut rate, refused + ms(2000)), 4);
+    assert_eq!(burst_size(&mut rate, refused + ms(2500)), 5);
+    assert_eq!(burst_size(&mut rate, refused + ms(3000)), 4);
     // Asking again changes nothing.
-    assert_eq!(at_once(&mut rate, refused + ms(3000)), 4);
+    assert_eq!(burst_size(&mut rate, refused + ms(3000)), 4);
     assert_eq!(wait(&mut rate, 4, refused + ms(3000)), ms(501));
-    assert_eq!(at_once(&mut rate, refused + ms(9000)), 4);
+    assert_eq!(burst_size(&mut rate, refused + ms(9000)), 4);
 }
 
 #[test]
 fn at_least_one_may_go_after_a_pause() {
     let (mut rate, refused) = measured(0, 19, secs(10));
-    assert_eq!(at_once(&mut rate, refused + secs(9)), 1);
+    assert_eq!(burst_size(&mut rate, refused + secs(9)), 1);
 }
 
 #[test]
@@ -128,16 +128,16 @@ fn a_refusal_after_a_pause_halves_what_may_go_at_once_and_leaves_the_rate() {
     let (mut rate, mut now) = measured(8, 19, secs(10));
     for expected in [8, 4, 2, 1, 1] {
         now += secs(9);
-        assert_eq!(at_once(&mut rate, now), expected);
-        rate.refused(now);
+        assert_eq!(burst_size(&mut rate, now), expected);
+        rate.on_throttle(now);
         assert!(rate.is_known());
         assert_measured(&rate, 1.9);
         let waits = wait(&mut rate, 0, now).as_secs_f64();
         assert!((waits - 1.0 / 1.9 - 0.001).abs() < 1e-6, "{waits}");
     }
     // What is accepted from then on is measured anew.
-    accept(&mut rate, now, secs(5), 10);
-    rate.refused(now + secs(5));
+    succeed(&mut rate, now, secs(5), 10);
+    rate.on_throttle(now + secs(5));
     assert_measured(&rate, 2.0);
 }
 
@@ -145,28 +145,28 @@ fn a_refusal_after_a_pause_halves_what_may_go_at_once_and_leaves_the_rate() {
 fn a_pause_before_anything_is_measured_is_longer_than_twice_a_short_hint() {
     for (pause, known) in [(4400, true), (4401, false)] {
         let start = origin();
-        let mut rate = Rate::new(start, 8);
-        rate.refused(start + ms(pause));
+        let mut rate = TokenBucket::new(start, 8);
+        rate.on_throttle(start + ms(pause));
         assert_eq!(rate.is_known(), known, "{pause}");
 
-        let mut rate = Rate::new(start, 8);
+        let mut rate = TokenBucket::new(start, 8);
         for later in [0, 1000] {
-            rate.accepted(start + ms(pause + later));
+            rate.on_success(start + ms(pause + later));
         }
         let now = start + ms(pause + 2000);
-        rate.refused(now);
+        rate.on_throttle(now);
         assert_eq!(rate.is_known(), known, "{pause}");
 
         // The refusal told how much goes at once after such a pause.
         let now = if known {
             now
         } else {
-            accept(&mut rate, now, secs(10), 19);
-            rate.refused(now + secs(10));
+            succeed(&mut rate, now, secs(10), 19);
+            rate.on_throttle(now + secs(10));
             now + secs(10)
         };
         let expected = if known { 8 } else { 4 };
-        assert_eq!(at_once(&mut rate, now + secs(30)), expected);
+        assert_eq!(burst_size(&mut rate, now + secs(30)), expected);
     }
 }
 
@@ -174,9 +174,9 @@ fn a_pause_before_anything_is_measured_is_longer_than_twice_a_short_hint() {
 fn a_measured_rate_takes_slow_times_for_what_they_are() {
     let (mut rate, refused) = measured(8, 20, secs(10));
     for _ in 0..8 {
-        rate.accepted(refused + secs(5));
+        rate.on_success(refused + secs(5));
     }
-    rate.refused(refused + secs(5));
+    rate.on_throttle(refused + secs(5));
     assert_measured(&rate, 28.0 / 15.0);
 }
 
@@ -193,8 +193,8 @@ fn what_is_far_from_the_measure_replaces_it() {
         (500, 50.0),
     ] {
         let (mut rate, refused) = measured(8, 100, secs(10));
-        accept(&mut rate, refused, secs(10), accepted);
-        rate.refused(refused + secs(10));
+        succeed(&mut rate, refused, secs(10), accepted);
+        rate.on_throttle(refused + secs(10));
         assert_measured(&rate, expected);
     }
 }
@@ -203,27 +203,27 @@ fn what_is_far_from_the_measure_replaces_it() {
 fn a_refusal_sooner_than_the_rate_allows_shows_what_each_refusal_costs() {
     let (mut rate, refused) = measured(1000, 100, secs(10));
     let soon = refused + secs(2);
-    accept(&mut rate, refused, secs(2), 14);
-    rate.refused(soon);
+    succeed(&mut rate, refused, secs(2), 14);
+    rate.on_throttle(soon);
     // Twenty were expected, 14 and the refused one came: five are lost, and were part of the rate.
     assert_measured(&rate, 119.0 / 12.0);
     assert_eq!(wait(&mut rate, 0, soon), ms(601));
 
     let mut again = rate;
-    accept(&mut again, soon, secs(2), 13);
-    again.refused(soon + secs(2));
+    succeed(&mut again, soon, secs(2), 13);
+    again.on_throttle(soon + secs(2));
     let lost = 5.0 + (119.0 / 6.0 - 5.0 - 13.0 - 1.0);
     assert_measured(&again, (119.0 + 13.0 + lost) / 14.0);
 
     // More than was expected: nothing else is lost.
     let mut more = rate;
-    accept(&mut more, soon, secs(2), 19);
-    more.refused(soon + secs(2));
+    succeed(&mut more, soon, secs(2), 19);
+    more.on_throttle(soon + secs(2));
     assert_measured(&more, (119.0 + 19.0 + 5.0) / 14.0);
 
     // A change makes it forgotten.
-    accept(&mut rate, soon, secs(2), 1);
-    rate.refused(soon + secs(2));
+    succeed(&mut rate, soon, secs(2), 1);
+    rate.on_throttle(soon + secs(2));
     assert_measured(&rate, 0.5);
     assert_eq!(wait(&mut rate, 0, soon + secs(2)), ms(1001));
 }
@@ -231,29 +231,29 @@ fn a_refusal_sooner_than_the_rate_allows_shows_what_each_refusal_costs() {
 #[test]
 fn a_refusal_three_seconds_later_or_more_costs_nothing_but_itself() {
     let (mut rate, refused) = measured(8, 100, secs(10));
-    accept(&mut rate, refused, secs(3), 24);
-    rate.refused(refused + secs(3));
+    succeed(&mut rate, refused, secs(3), 24);
+    rate.on_throttle(refused + secs(3));
     assert_measured(&rate, 124.0 / 13.0);
 }
 
 #[test]
 fn refusals_at_the_same_moment_are_one() {
     let (mut rate, refused) = measured(8, 100, secs(10));
-    rate.refused(refused);
+    rate.on_throttle(refused);
     assert_measured(&rate, 10.0);
 }
 
 #[test]
 fn what_was_sent_before_a_refusal_and_accepted_after_it_was_part_of_the_rate() {
     let start = origin();
-    let mut rate = Rate::new(start, 8);
+    let mut rate = TokenBucket::new(start, 8);
     // Before the first refusal nothing was counted.
-    rate.accepted_late();
-    accept(&mut rate, start, secs(10), 19);
-    rate.refused(start + secs(10));
+    rate.on_late_success();
+    succeed(&mut rate, start, secs(10), 19);
+    rate.on_throttle(start + secs(10));
     assert_measured(&rate, 1.9);
 
-    rate.accepted_late();
+    rate.on_late_success();
 
     assert_measured(&rate, 2.0);
 }
@@ -271,8 +271,8 @@ fn no_rate_is_slower_than_two_in_five_seconds_and_no_wait_longer_than_an_hour() 
 fn a_rate_of_nothing_is_not_kept_over_a_pause() {
     let (mut rate, refused) = measured(1, 0, secs(4));
     let now = refused + secs(60);
-    assert_eq!(at_once(&mut rate, now), 1);
-    rate.refused(now);
+    assert_eq!(burst_size(&mut rate, now), 1);
+    rate.on_throttle(now);
     assert!(!rate.is_known());
-    assert_eq!(at_once(&mut rate, now), 1000);
+    assert_eq!(burst_size(&mut rate, now), 1000);
 }

@@ -1,32 +1,32 @@
 //! What a quota tells the store of its fleet, and what it does with the answer.
 
 use super::*;
-use crate::rate_limit_retry::store::{ProcessId, QuotaReport, QuotaView, SharedWindow};
+use crate::rate_limit_retry::store::{ProcessId, QuotaReport, QuotaSnapshot, SharedWindow};
 
 /// A partition of a fleet, where one request has been answered: 90 of 100 remain for a minute.
-pub(super) fn fleet() -> World {
-    let mut world = alone();
+pub(super) fn fleet() -> TestQuota {
+    let mut world = unannounced_fleet();
     let number = world.enter();
-    world.accept(number, &telling(100, 90, secs(60)));
+    world.succeed(number, &announcing(100, 90, secs(60)));
     world
 }
 
 /// A partition of a fleet of which nothing is known.
-fn alone() -> World {
-    World::with(Pace {
+fn unannounced_fleet() -> TestQuota {
+    TestQuota::with(Pace {
         shared: true,
-        ..PACE
+        ..CONFIG
     })
 }
 
 /// What is told to the store, where so many wait.
-pub(super) fn report(world: &mut World, waiting: usize) -> QuotaReport {
+pub(super) fn report(world: &mut TestQuota, waiting: usize) -> QuotaReport {
     let report = world.quota.report(ProcessId::random(), waiting, world.now);
     report.unwrap()
 }
 
-pub(super) fn inform(world: &mut World, view: &QuotaView) -> Option<Instant> {
-    world.quota.inform(view, secs(3600), world.now)
+pub(super) fn apply(world: &mut TestQuota, view: &QuotaSnapshot) -> Option<Instant> {
+    world.quota.apply(view, secs(3600), world.now)
 }
 
 fn window(remaining: u64, reserved: u64, processes: u32, reset: Duration) -> SharedWindow {
@@ -34,29 +34,29 @@ fn window(remaining: u64, reserved: u64, processes: u32, reset: Duration) -> Sha
 }
 
 /// So many granted, of a window that has a minute left and of which so many remain and are reserved.
-pub(super) fn view(granted: u32, remaining: u64, reserved: u64, processes: u32) -> QuotaView {
-    QuotaView {
+pub(super) fn snapshot(granted: u32, remaining: u64, reserved: u64, processes: u32) -> QuotaSnapshot {
+    QuotaSnapshot {
         granted,
         window: Some(window(remaining, reserved, processes, secs(60))),
         hold: None,
     }
 }
 
-fn held(hold: Duration) -> QuotaView {
-    QuotaView {
+fn held_snapshot(hold: Duration) -> QuotaSnapshot {
+    QuotaSnapshot {
         hold: Some(hold),
-        ..QuotaView::default()
+        ..QuotaSnapshot::default()
     }
 }
 
 /// How many may go together.
-fn together(world: &mut World) -> usize {
+fn burst(world: &mut TestQuota) -> usize {
     (0..1000).take_while(|_| world.send().is_some()).count()
 }
 
 #[test]
 fn who_shares_with_nobody_tells_nothing() {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
 
     assert_eq!(world.quota.report_due(world.now), None);
     let report = world.quota.report(ProcessId::random(), 1, world.now);
@@ -65,40 +65,40 @@ fn who_shares_with_nobody_tells_nothing() {
 
 #[test]
 fn a_report_says_what_is_under_way_what_is_wanted_and_what_was_told() {
-    let mut world = alone();
+    let mut world = unannounced_fleet();
     let number = world.enter();
-    world.pass(ms(30));
+    world.advance(ms(30));
     world.enter();
-    world.accept(number, &telling(100, 90, secs(60)));
-    world.pass(ms(20));
+    world.succeed(number, &announcing(100, 90, secs(60)));
+    world.advance(ms(20));
 
     let first = report(&mut world, 3);
 
     // Two went, and as many may come.
     assert_eq!((first.reserved, first.wanted), (1, 5));
     assert_eq!(first.hold, None);
-    let told = first.told.unwrap();
+    let told = first.announced.unwrap();
     assert_eq!((told.limit, told.remaining), (Some(100), 90));
     assert_eq!((told.reset, told.age), (ms(59_980), Some(ms(50))));
     assert_eq!(world.quota.report_due(world.now), None);
 
     // Nothing has happened since.
-    inform(&mut world, &view(0, 90, 1, 1));
+    apply(&mut world, &snapshot(0, 90, 1, 1));
     let second = report(&mut world, 3);
     assert_eq!((second.reserved, second.wanted), (1, 3));
-    assert!(second.told.is_none());
+    assert!(second.announced.is_none());
 }
 
 #[test]
 fn what_has_ended_is_not_told() {
     for (early, told) in [(ms(1), Some(ms(1))), (Duration::ZERO, None)] {
         let mut world = fleet();
-        world.pass(secs(60) - early);
-        assert_eq!(report(&mut world, 0).told.map(|told| told.reset), told);
+        world.advance(secs(60) - early);
+        assert_eq!(report(&mut world, 0).announced.map(|told| told.reset), told);
 
-        let mut world = alone();
+        let mut world = unannounced_fleet();
         let number = world.enter();
-        let until = world.refuse(number, &hinting(secs(5))).unwrap();
+        let until = world.throttle(number, &with_retry_after(secs(5))).unwrap();
         world.now = until - early;
         assert_eq!(report(&mut world, 0).hold, told);
     }
@@ -108,16 +108,16 @@ fn what_has_ended_is_not_told() {
 fn what_is_granted_and_not_needed_is_given_back() {
     let mut world = fleet();
     report(&mut world, 10);
-    inform(&mut world, &view(10, 90, 10, 1));
+    apply(&mut world, &snapshot(10, 90, 10, 1));
     world.send();
 
-    world.pass(ms(100));
+    world.advance(ms(100));
     let next = report(&mut world, 3);
     // One went in the last 100 ms, and three wait.
     assert_eq!((next.reserved, next.wanted), (1 + 4, 0));
 
-    inform(&mut world, &view(0, 90, 5, 1));
-    world.pass(ms(100));
+    apply(&mut world, &snapshot(0, 90, 5, 1));
+    world.advance(ms(100));
     let next = report(&mut world, 7);
     assert_eq!((next.reserved, next.wanted), (1 + 4, 3));
 }
@@ -127,9 +127,9 @@ fn what_was_granted_of_a_window_that_is_over_is_lost() {
     for (passed, reserved) in [(ms(59_999), 10), (secs(60), 0)] {
         let mut world = fleet();
         report(&mut world, 10);
-        inform(&mut world, &view(10, 90, 10, 1));
+        apply(&mut world, &snapshot(10, 90, 10, 1));
 
-        world.pass(passed);
+        world.advance(passed);
 
         assert_eq!(report(&mut world, 10).reserved, reserved);
     }
@@ -147,9 +147,9 @@ fn a_process_may_use_what_it_was_granted_and_a_quarter_of_its_part_of_what_is_fr
     ] {
         let mut world = fleet();
         report(&mut world, 10);
-        inform(&mut world, &view(granted, remaining, reserved, processes));
+        apply(&mut world, &snapshot(granted, remaining, reserved, processes));
 
-        assert_eq!(together(&mut world), may, "{granted} of {remaining}");
+        assert_eq!(burst(&mut world), may, "{granted} of {remaining}");
 
         let reset = world.now + secs(60);
         assert_eq!(world.admit(), Admit::AfterAnswer(Some(reset)));
@@ -160,26 +160,26 @@ fn a_process_may_use_what_it_was_granted_and_a_quarter_of_its_part_of_what_is_fr
 fn what_is_granted_adds_up() {
     let mut world = fleet();
     report(&mut world, 10);
-    inform(&mut world, &view(3, 20, 15, 1));
+    apply(&mut world, &snapshot(3, 20, 15, 1));
     report(&mut world, 10);
-    inform(&mut world, &view(4, 20, 15, 1));
-    assert_eq!(together(&mut world), 7);
+    apply(&mut world, &snapshot(4, 20, 15, 1));
+    assert_eq!(burst(&mut world), 7);
 }
 
 #[test]
 fn without_a_window_a_process_goes_by_what_it_knows() {
-    let over = QuotaView {
+    let over = QuotaSnapshot {
         window: Some(window(0, 0, 1, Duration::ZERO)),
-        ..QuotaView::default()
+        ..QuotaSnapshot::default()
     };
-    for none in [QuotaView::default(), over] {
+    for none in [QuotaSnapshot::default(), over] {
         let mut world = fleet();
         report(&mut world, 10);
-        inform(&mut world, &view(1, 90, 90, 1));
+        apply(&mut world, &snapshot(1, 90, 90, 1));
         report(&mut world, 10);
-        inform(&mut world, &none);
-        assert_eq!(together(&mut world), 90);
-        assert_eq!(world.quota.known().1, Some(90));
+        apply(&mut world, &none);
+        assert_eq!(burst(&mut world), 90);
+        assert_eq!(world.quota.announced_quota().1, Some(90));
     }
 }
 
@@ -187,42 +187,42 @@ fn without_a_window_a_process_goes_by_what_it_knows() {
 fn a_store_that_fails_leaves_a_process_to_what_it_knows_and_is_told_again_when_it_has_rested() {
     let mut world = fleet();
     report(&mut world, 10);
-    inform(&mut world, &view(1, 90, 90, 1));
+    apply(&mut world, &snapshot(1, 90, 90, 1));
     report(&mut world, 10);
 
     let rests = world.now + secs(5);
-    world.quota.go_alone(rests);
+    world.quota.fall_back(rests);
 
-    assert_eq!(together(&mut world), 90);
+    assert_eq!(burst(&mut world), 90);
     assert_eq!(world.quota.report_due(world.now), Some(rests));
     world.now = rests;
-    assert!(report(&mut world, 0).told.is_some());
+    assert!(report(&mut world, 0).announced.is_some());
 }
 
 #[test]
 fn what_all_know_replaces_what_a_process_knows_but_for_what_it_has_not_told_yet() {
     let mut world = fleet();
-    inform(&mut world, &view(0, 40, 0, 1));
-    assert_eq!(world.quota.known().1, Some(90));
+    apply(&mut world, &snapshot(0, 40, 0, 1));
+    assert_eq!(world.quota.announced_quota().1, Some(90));
     report(&mut world, 0);
-    inform(&mut world, &view(0, 40, 0, 1));
-    assert_eq!(world.quota.known().1, Some(40));
+    apply(&mut world, &snapshot(0, 40, 0, 1));
+    assert_eq!(world.quota.announced_quota().1, Some(40));
 
-    let mut world = alone();
+    let mut world = unannounced_fleet();
     report(&mut world, 0);
-    inform(&mut world, &view(0, 40, 0, 1));
+    apply(&mut world, &snapshot(0, 40, 0, 1));
     let reset = Some(world.now + secs(60));
-    assert_eq!(world.quota.known(), (Some(100), Some(40), reset));
+    assert_eq!(world.quota.announced_quota(), (Some(100), Some(40), reset));
 }
 
 #[test]
 fn when_the_window_is_over_nothing_is_left_of_what_was_granted() {
     let mut world = fleet();
     report(&mut world, 10);
-    inform(&mut world, &view(10, 90, 10, 1));
-    world.pass(secs(60));
+    apply(&mut world, &snapshot(10, 90, 10, 1));
+    world.advance(secs(60));
     // One goes to see what the next window has.
-    assert_eq!(together(&mut world), 1);
+    assert_eq!(burst(&mut world), 1);
     assert_eq!(report(&mut world, 0).reserved, 1);
 }
 
@@ -230,34 +230,34 @@ fn when_the_window_is_over_nothing_is_left_of_what_was_granted() {
 fn how_often_nothing_was_granted_that_was_wanted_is_counted() {
     let mut world = fleet();
     for (waiting, view, dry) in [
-        (5, view(0, 90, 90, 1), 1),
-        (5, view(0, 90, 90, 1), 2),
+        (5, snapshot(0, 90, 90, 1), 1),
+        (5, snapshot(0, 90, 90, 1), 2),
         // Nothing was wanted.
-        (0, view(0, 90, 90, 1), 0),
-        (5, view(0, 90, 90, 1), 1),
-        (5, view(1, 90, 90, 1), 0),
-        (5, view(0, 90, 90, 1), 1),
+        (0, snapshot(0, 90, 90, 1), 0),
+        (5, snapshot(0, 90, 90, 1), 1),
+        (5, snapshot(1, 90, 90, 1), 0),
+        (5, snapshot(0, 90, 90, 1), 1),
         // No window is known.
-        (5, QuotaView::default(), 0),
+        (5, QuotaSnapshot::default(), 0),
     ] {
-        world.pass(secs(1));
+        world.advance(secs(1));
         report(&mut world, waiting);
-        inform(&mut world, &view);
-        let fleet = world.quota.fleet.as_ref().unwrap();
-        assert_eq!(fleet.dry, dry, "{waiting} {view:?}");
+        apply(&mut world, &view);
+        let fleet = world.quota.fleet_share.as_ref().unwrap();
+        assert_eq!(fleet.empty_grants, dry, "{waiting} {view:?}");
     }
 }
 
 #[test]
 fn a_hold_that_others_tell_of_is_kept_and_no_longer_than_the_longest() {
-    let mut world = alone();
+    let mut world = unannounced_fleet();
     let now = world.now;
 
-    assert_eq!(inform(&mut world, &held(secs(10))), Some(now + secs(10)));
+    assert_eq!(apply(&mut world, &held_snapshot(secs(10))), Some(now + secs(10)));
 
     assert_eq!(world.admit(), Admit::NotBefore(now + secs(10)));
     let longest = Some(now + secs(3600));
-    assert_eq!(inform(&mut world, &held(secs(9000))), longest);
+    assert_eq!(apply(&mut world, &held_snapshot(secs(9000))), longest);
 }
 
 #[test]
@@ -268,19 +268,19 @@ fn a_hold_that_is_told_twice_is_one() {
         (ms(10_500), false),
         (ms(10_501), true),
     ] {
-        let mut world = alone();
-        inform(&mut world, &held(secs(10)));
-        let told = inform(&mut world, &held(hold));
+        let mut world = unannounced_fleet();
+        apply(&mut world, &held_snapshot(secs(10)));
+        let told = apply(&mut world, &held_snapshot(hold));
         assert_eq!(told, news.then(|| world.now + hold), "{hold:?}");
     }
 }
 
 #[test]
 fn a_hold_that_others_told_of_is_not_told_to_them() {
-    let mut world = alone();
+    let mut world = unannounced_fleet();
     let number = world.enter();
-    inform(&mut world, &held(secs(10)));
-    world.refuse(number, &hinting(secs(5)));
+    apply(&mut world, &held_snapshot(secs(10)));
+    world.throttle(number, &with_retry_after(secs(5)));
     assert_eq!(report(&mut world, 0).hold, None);
 }
 
@@ -288,11 +288,11 @@ fn a_hold_that_others_told_of_is_not_told_to_them() {
 fn what_is_told_elsewhere_is_asked_for_at_once() {
     let mut world = fleet();
     report(&mut world, 0);
-    inform(&mut world, &view(0, 90, 0, 1));
-    world.pass(ms(1));
+    apply(&mut world, &snapshot(0, 90, 0, 1));
+    world.advance(ms(1));
     assert_eq!(world.quota.report_due(world.now), None);
 
-    world.quota.ask_store();
+    world.quota.request_sync();
 
     assert_eq!(world.quota.report_due(world.now), Some(world.now));
 }

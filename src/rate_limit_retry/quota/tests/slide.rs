@@ -1,38 +1,38 @@
 //! A quota that counts any stretch of time, and refused requests like the others.
 
-use super::{super::slide::Slide, *};
+use super::{super::slide::SlidingWindow, *};
 
 /// A server that takes one request in a stretch: one went, a look was refused `least` later, and one was accepted
 /// `most` after that.
-fn between(least: Duration, most: Duration) -> (Slide, Instant) {
+fn between(least: Duration, most: Duration) -> (SlidingWindow, Instant) {
     let start = origin();
     let (refused, accepted) = (start + least, start + least + most);
-    let mut slide = Slide::new(start, start, 1);
-    slide.sent(1, refused);
-    slide.sent(1, accepted);
-    slide.reopened(1, accepted, Some(refused));
+    let mut slide = SlidingWindow::new(start, start, 1);
+    slide.on_sent(1, refused);
+    slide.on_sent(1, accepted);
+    slide.on_recovered(1, accepted, Some(refused));
     (slide, accepted)
 }
 
 /// A stretch of ten seconds has just begun; in the last second of the one before so many looks were refused.
-fn opened_after(looks: u64) -> (Slide, Instant) {
+fn recovered_after(looks: u64) -> (SlidingWindow, Instant) {
     let start = origin();
     let now = start + secs(10);
-    let mut slide = Slide::new(start, start, 1);
+    let mut slide = SlidingWindow::new(start, start, 1);
     for look in 0..looks {
-        slide.sent(100, start + ms(9000 + 50 * look));
-        slide.refused();
+        slide.on_sent(100, start + ms(9000 + 50 * look));
+        slide.on_throttle();
     }
-    slide.sent(100, now);
-    slide.reopened(looks + 1, now, None);
+    slide.on_sent(100, now);
+    slide.on_recovered(looks + 1, now, None);
     assert_eq!(slide.length(), secs(10));
     (slide, now)
 }
 
 /// Sends so many more, from a tenth of a second after `opened` on.
-fn send(slide: &mut Slide, opened: Instant, count: u64) {
+fn send(slide: &mut SlidingWindow, opened: Instant, count: u64) {
     for n in 1..=count {
-        slide.sent(100, opened + ms(50 + 50 * n));
+        slide.on_sent(100, opened + ms(50 + 50 * n));
     }
 }
 
@@ -41,17 +41,17 @@ fn a_stretch_lasts_from_a_request_to_the_next_but_its_allowance_that_was_accepte
     let start = origin();
     let length = |refused_at: Option<Duration>, refused: u32| {
         // Ten were accepted, the eleventh was refused, and a look was accepted.
-        let mut slide = Slide::new(start, start, 1);
+        let mut slide = SlidingWindow::new(start, start, 1);
         for second in 1..10 {
-            slide.sent(10, start + secs(second));
+            slide.on_sent(10, start + secs(second));
         }
-        slide.sent(10, start + ms(9500));
+        slide.on_sent(10, start + ms(9500));
         for _ in 0..refused {
-            slide.refused();
+            slide.on_throttle();
         }
         let accepted = start + ms(10_300);
-        slide.sent(10, accepted);
-        slide.reopened(10, accepted, refused_at.map(|at| start + at));
+        slide.on_sent(10, accepted);
+        slide.on_recovered(10, accepted, refused_at.map(|at| start + at));
         slide.length()
     };
     // From the second request on; but people choose round numbers.
@@ -87,18 +87,18 @@ fn of_the_lengths_that_are_possible_a_round_one_is_taken() {
 #[test]
 fn a_stretch_that_is_only_known_to_be_longer_is_taken_for_a_twentieth_longer() {
     let start = origin();
-    let mut slide = Slide::new(start, start, 1);
+    let mut slide = SlidingWindow::new(start, start, 1);
     assert_eq!(slide.length(), Duration::ZERO);
     for (look, expected) in [(10, 10_500), (9, 10_500), (20, 21_000)] {
         let mut looked = slide.clone();
-        looked.sent(1, start + secs(look));
-        looked.refused_again(1, start + secs(look));
-        slide.refused_again(0, start + secs(look));
+        looked.on_sent(1, start + secs(look));
+        looked.on_probe_throttled(1, start + secs(look));
+        slide.on_probe_throttled(0, start + secs(look));
         assert_eq!(slide.length(), ms(expected));
         assert_eq!(looked.length(), ms(expected));
     }
     // What is not in the log says nothing.
-    slide.refused_again(1, start + secs(100));
+    slide.on_probe_throttled(1, start + secs(100));
     assert_eq!(slide.length(), secs(21));
 }
 
@@ -113,10 +113,10 @@ fn a_look_that_is_refused_although_it_should_not_be_makes_a_stretch_longer() {
         (18, ms(18_900)),
     ] {
         let (mut slide, now) = between(secs(10), ms(13_500));
-        slide.refused_again(0, now);
+        slide.on_probe_throttled(0, now);
         assert_eq!(slide.length(), secs(10));
         let look = now + secs(look);
-        slide.refused_again(0, look);
+        slide.on_probe_throttled(0, look);
         let expected = if look < now + ms(10_030) {
             secs(10)
         } else {
@@ -130,7 +130,7 @@ fn a_look_that_is_refused_although_it_should_not_be_makes_a_stretch_longer() {
 fn a_shorter_stretch_that_was_accepted_outweighs_a_longer_one_that_was_refused() {
     let (mut slide, now) = between(secs(12), ms(10_500));
     assert_eq!(slide.length(), ms(10_500));
-    slide.refused_again(0, now + secs(1));
+    slide.on_probe_throttled(0, now + secs(1));
     assert_eq!(slide.length(), ms(11_025));
 }
 
@@ -139,8 +139,8 @@ fn the_shortest_stretch_that_was_accepted_counts() {
     let (mut slide, mut now) = between(Duration::ZERO, ms(40_500));
     for (seconds, expected) in [(50, 40), (25, 25), (90, 25)] {
         now += secs(seconds);
-        slide.sent(1, now);
-        slide.reopened(1, now, None);
+        slide.on_sent(1, now);
+        slide.on_recovered(1, now, None);
         assert_eq!(slide.length(), secs(expected));
     }
 }
@@ -148,25 +148,25 @@ fn the_shortest_stretch_that_was_accepted_counts() {
 #[test]
 fn each_opening_tells_how_many_were_accepted_since_the_last() {
     let start = origin();
-    let mut slide = Slide::new(start, start, 5);
-    assert_eq!(slide.reopened(5, start + secs(10), None), 5);
+    let mut slide = SlidingWindow::new(start, start, 5);
+    assert_eq!(slide.on_recovered(5, start + secs(10), None), 5);
     for _ in 0..3 {
-        slide.accepted();
+        slide.on_success();
     }
-    assert_eq!(slide.reopened(5, start + secs(20), None), 3);
-    assert_eq!(slide.reopened(5, start + secs(30), None), 0);
+    assert_eq!(slide.on_recovered(5, start + secs(20), None), 3);
+    assert_eq!(slide.on_recovered(5, start + secs(30), None), 0);
 }
 
 #[test]
 fn the_look_and_those_after_it_have_gone_since_the_opening() {
-    let (mut slide, now) = opened_after(3);
-    assert_eq!(slide.sent_since_opening(0), 1);
+    let (mut slide, now) = recovered_after(3);
+    assert_eq!(slide.sent_since_start(0), 1);
     send(&mut slide, now, 4);
-    assert_eq!(slide.sent_since_opening(0), 5);
-    assert_eq!(slide.sent_since_opening(2), 3);
-    assert_eq!(slide.sent_since_opening(6), 0);
-    slide.unsent();
-    assert_eq!(slide.sent_since_opening(0), 4);
+    assert_eq!(slide.sent_since_start(0), 5);
+    assert_eq!(slide.sent_since_start(2), 3);
+    assert_eq!(slide.sent_since_start(6), 0);
+    slide.on_cancelled();
+    assert_eq!(slide.sent_since_start(0), 4);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_refusal_is_explained_if_those_refused_before_make_up_for_what_is_missing() 
         (8, 6, 0, 8, false),
         (9, 6, 0, 8, true),
     ] {
-        let (mut slide, now) = opened_after(looks);
+        let (mut slide, now) = recovered_after(looks);
         // The look was accepted, and the last of the others is the refused one.
         send(&mut slide, now, accepted + later);
         let explained = slide.explains(16, later + 1, now + secs(at));
@@ -204,12 +204,12 @@ fn requests_go_when_the_last_but_the_allowance_is_a_stretch_and_a_margin_old() {
         assert!(!slide.is_active());
         slide.activate(now);
         assert!(slide.is_active());
-        slide.sent(2, now + ms(500));
+        slide.on_sent(2, now + ms(500));
         let at = now + secs(stretch) + ms(margin);
-        assert_eq!(slide.room(2), Some(at));
-        assert_eq!(slide.room(1), Some(at + ms(500)));
-        assert_eq!(slide.room(0), Some(at + ms(500)));
-        assert_eq!(slide.room(5), None);
+        assert_eq!(slide.available_at(2), Some(at));
+        assert_eq!(slide.available_at(1), Some(at + ms(500)));
+        assert_eq!(slide.available_at(0), Some(at + ms(500)));
+        assert_eq!(slide.available_at(5), None);
 
         let soon = at - ms(1);
         assert_eq!(slide.admit(2, 0, soon), Some(Admit::NotBefore(at)));
@@ -219,9 +219,9 @@ fn requests_go_when_the_last_but_the_allowance_is_a_stretch_and_a_margin_old() {
         assert_eq!(slide.admit(5, 1, now), None);
 
         // Of the two, so many were sent in the last stretch.
-        assert_eq!(slide.sent_within(soon), 2);
-        assert_eq!(slide.sent_within(at), 1);
-        assert_eq!(slide.sent_within(at + ms(500)), 0);
+        assert_eq!(slide.sent_in_window(soon), 2);
+        assert_eq!(slide.sent_in_window(at), 1);
+        assert_eq!(slide.sent_in_window(at + ms(500)), 0);
 
         slide.deactivate();
         assert!(!slide.is_active());
@@ -239,8 +239,8 @@ fn the_margin_doubles_with_each_refusal_up_to_a_twentieth_of_the_stretch() {
         let (mut slide, now) = between(Duration::ZERO, ms(stretch));
         slide.activate(now);
         for margin in margins {
-            slide.refused_nevertheless(&mut 1, 0, 0, now);
-            assert_eq!(slide.room(1), Some(now + ms(stretch + margin)));
+            slide.on_unexpected_throttle(&mut 1, 0, 0, now);
+            assert_eq!(slide.available_at(1), Some(now + ms(stretch + margin)));
         }
     }
 }
@@ -256,12 +256,12 @@ fn the_log_is_believed_after_a_refusal_if_nearly_the_allowance_was_in_the_stretc
         (21, 2, 0, true),
         (20, 2, 0, false),
     ] {
-        let (mut slide, now) = opened_after(0);
+        let (mut slide, now) = recovered_after(0);
         slide.activate(now);
         // The look is the first of them.
         send(&mut slide, now, sent - 1);
         let (mut allowance, later) = (20, now + secs(9));
-        let believed = slide.refused_nevertheless(&mut allowance, behind, in_flight, later);
+        let believed = slide.on_unexpected_throttle(&mut allowance, behind, in_flight, later);
         assert_eq!(believed, expected, "{sent} {behind} {in_flight}");
         assert_eq!(allowance, 20);
     }
@@ -272,22 +272,22 @@ fn every_eight_stretches_one_look_tries_a_fiftieth_more_and_at_least_one() {
     for (before, more) in [(100, 102), (120, 122), (20, 21), (1, 2)] {
         let (mut slide, now) = between(Duration::ZERO, secs(10));
         let mut allowance = before;
-        assert!(!slide.looks(&mut allowance, now + secs(1000)));
+        assert!(!slide.try_probe(&mut allowance, now + secs(1000)));
         slide.activate(now);
-        assert!(!slide.looks(&mut allowance, now + ms(79_999)));
+        assert!(!slide.try_probe(&mut allowance, now + ms(79_999)));
         assert_eq!(allowance, before);
-        assert!(slide.looks(&mut allowance, now + secs(80)));
+        assert!(slide.try_probe(&mut allowance, now + secs(80)));
         assert_eq!(allowance, more);
-        assert!(!slide.looks(&mut allowance, now + ms(159_999)));
+        assert!(!slide.try_probe(&mut allowance, now + ms(159_999)));
 
         // A refusal takes it back, and says nothing else.
-        let room = slide.room(1);
-        assert!(slide.refused_nevertheless(&mut allowance, 0, 0, now + secs(81)));
+        let room = slide.available_at(1);
+        assert!(slide.on_unexpected_throttle(&mut allowance, 0, 0, now + secs(81)));
         assert_eq!(allowance, before);
-        assert_eq!(slide.room(1), room);
-        assert!(!slide.refused_nevertheless(&mut 100, 0, 0, now + secs(81)));
+        assert_eq!(slide.available_at(1), room);
+        assert!(!slide.on_unexpected_throttle(&mut 100, 0, 0, now + secs(81)));
 
-        assert!(slide.looks(&mut allowance, now + secs(160)));
+        assert!(slide.try_probe(&mut allowance, now + secs(160)));
         assert_eq!(allowance, more);
     }
 }

@@ -1,62 +1,62 @@
 //! When a quota is taken for one that counts any stretch of time, and refused requests, too.
 
 use super::{
-    lessons::{Lessons, REFUSAL},
+    lessons::{TestEstimator, SAMPLE},
     *,
 };
-use crate::rate_limit_retry::quota::{habit::Kind, refused::Refusal};
+use crate::rate_limit_retry::quota::{habit::Model, refused::ThrottleSample};
 
 /// The answer says nothing.
-const SILENT: Refusal = Refusal {
+const SILENT: ThrottleSample = ThrottleSample {
     silent: true,
-    ..REFUSAL
+    ..SAMPLE
 };
 
 /// When looks were refused after the first window.
-const LOOKS: [u64; 6] = [2000, 5000, 10_000, 20_000, 40_000, 60_000];
+const PROBES: [u64; 6] = [2000, 5000, 10_000, 20_000, 40_000, 60_000];
 
 /// Ten accepted at first and one refused after a second; then those looks, and at 61.5 s one that was accepted.
-fn reopened(looks: &[u64]) -> Lessons {
-    let mut lessons = Lessons::new();
-    lessons.accept(10, 0);
-    lessons.refuse(1000, SILENT);
+fn recovered(looks: &[u64]) -> TestEstimator {
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
+    lessons.throttle(1000, SILENT);
     for look in looks {
-        lessons.refuse(*look, SILENT);
+        lessons.throttle(*look, SILENT);
     }
-    look(&mut lessons, 61_500);
+    succeed_probe(&mut lessons, 61_500);
     lessons
 }
 
 /// The next window takes so many, that of the look among them, before one is refused at 62.1 s.
-fn refused(looks: &[u64], accepted: u64, in_flight: u32) -> Lessons {
-    let mut lessons = reopened(looks);
-    lessons.accept(accepted - 1, 62_000);
-    let refusal = Refusal {
+fn throttled(looks: &[u64], accepted: u64, in_flight: u32) -> TestEstimator {
+    let mut lessons = recovered(looks);
+    lessons.succeed(accepted - 1, 62_000);
+    let refusal = ThrottleSample {
         in_flight,
         ..SILENT
     };
-    lessons.refuse(62_100, refusal);
+    lessons.throttle(62_100, refusal);
     lessons
 }
 
 /// A look is accepted.
-fn look(lessons: &mut Lessons, at: u64) {
+fn succeed_probe(lessons: &mut TestEstimator, at: u64) {
     let now = lessons.at(at);
     let look = Look {
         since: None,
         sent: Some(now),
     };
-    lessons.habit.sent(now);
-    lessons.habit.accepted(look, now);
+    lessons.estimator.on_sent(now);
+    lessons.estimator.on_success(look, now);
 }
 
-fn is_active(lessons: &Lessons) -> bool {
-    lessons.habit.sliding().is_some()
+fn is_active(lessons: &TestEstimator) -> bool {
+    lessons.estimator.active_sliding_window().is_some()
 }
 
 /// How long a stretch is thought to be.
-fn length(lessons: &Lessons) -> Duration {
-    lessons.habit.slide.as_ref().unwrap().length()
+fn length(lessons: &TestEstimator) -> Duration {
+    lessons.estimator.sliding_window.as_ref().unwrap().length()
 }
 
 #[test]
@@ -67,22 +67,22 @@ fn only_refusals_that_say_nothing_of_requests_that_are_all_counted_begin_a_log()
         (false, true, false),
         (false, false, false),
     ] {
-        let mut lessons = Lessons::new();
-        lessons.accept(10, 0);
-        let refusal = Refusal {
+        let mut lessons = TestEstimator::new();
+        lessons.succeed(10, 0);
+        let refusal = ThrottleSample {
             silent,
-            counted,
+            all_counted: counted,
             in_flight: 3,
-            ..REFUSAL
+            ..SAMPLE
         };
 
-        lessons.refuse(1000, refusal);
+        lessons.throttle(1000, refusal);
 
         let sent = lessons
-            .habit
-            .slide
+            .estimator
+            .sliding_window
             .as_ref()
-            .map(|slide| slide.sent_since_opening(1));
+            .map(|slide| slide.sent_since_start(1));
         // What was accepted, is under way, and was refused.
         assert_eq!(sent, log.then_some(14));
     }
@@ -90,46 +90,46 @@ fn only_refusals_that_say_nothing_of_requests_that_are_all_counted_begin_a_log()
 
 #[test]
 fn a_request_that_did_not_go_is_not_in_the_log() {
-    let mut lessons = reopened(&LOOKS);
-    let sent = |lessons: &Lessons| {
-        let slide = lessons.habit.slide.as_ref().unwrap();
-        slide.sent_since_opening(0)
+    let mut lessons = recovered(&PROBES);
+    let sent = |lessons: &TestEstimator| {
+        let slide = lessons.estimator.sliding_window.as_ref().unwrap();
+        slide.sent_since_start(0)
     };
-    lessons.accept(1, 62_000);
+    lessons.succeed(1, 62_000);
     assert_eq!(sent(&lessons), 2);
 
-    lessons.habit.unsent();
+    lessons.estimator.on_cancelled();
 
     assert_eq!(sent(&lessons), 1);
 }
 
 #[test]
 fn who_says_something_in_a_refusal_does_not_count_refused_requests() {
-    let mut lessons = reopened(&LOOKS);
-    assert!(lessons.habit.slide.is_some());
+    let mut lessons = recovered(&PROBES);
+    assert!(lessons.estimator.sliding_window.is_some());
 
-    lessons.refuse(62_000, REFUSAL);
+    lessons.throttle(62_000, SAMPLE);
 
-    assert!(lessons.habit.slide.is_none());
+    assert!(lessons.estimator.sliding_window.is_none());
 }
 
 #[test]
 fn a_window_that_holds_less_by_as_much_as_was_refused_slides() {
     for (looks, accepted, in_flight, active) in [
-        (&LOOKS[..], 4, 0, true),
-        (&LOOKS[..], 4, 10, true),
+        (&PROBES[..], 4, 0, true),
+        (&PROBES[..], 4, 10, true),
         // Half of those under way may still be accepted, which makes ten.
-        (&LOOKS[..], 4, 11, false),
-        (&LOOKS[..], 4, 12, false),
-        (&LOOKS[..], 10, 0, false),
+        (&PROBES[..], 4, 11, false),
+        (&PROBES[..], 4, 12, false),
+        (&PROBES[..], 10, 0, false),
         // Less was refused than is missing.
-        (&LOOKS[5..], 4, 0, false),
+        (&PROBES[5..], 4, 0, false),
     ] {
-        let lessons = refused(looks, accepted, in_flight);
+        let lessons = throttled(looks, accepted, in_flight);
 
         assert_eq!(is_active(&lessons), active, "{looks:?} {in_flight}");
-        assert_eq!(lessons.habit.is_paced(), active);
-        assert_eq!(lessons.habit.allowance(), 10);
+        assert_eq!(lessons.estimator.is_pacing_known(), active);
+        assert_eq!(lessons.estimator.limit(), 10);
     }
 }
 
@@ -137,29 +137,29 @@ fn a_window_that_holds_less_by_as_much_as_was_refused_slides() {
 fn a_refusal_that_is_explained_is_known_to_last_as_long_as_the_window() {
     // The window opened at 60 s at the earliest, and lasts as long at least.
     for in_flight in [0, 12] {
-        let lessons = refused(&LOOKS, 4, in_flight);
-        assert!(lessons.blocked().explained);
-        assert_eq!(lessons.blocked().still, lessons.at(120_000));
+        let lessons = throttled(&PROBES, 4, in_flight);
+        assert!(lessons.throttled().explained);
+        assert_eq!(lessons.throttled().still, lessons.at(120_000));
     }
-    let lessons = refused(&LOOKS[5..], 4, 0);
-    assert!(!lessons.blocked().explained);
-    assert_eq!(lessons.blocked().still, lessons.at(62_100));
+    let lessons = throttled(&PROBES[5..], 4, 0);
+    assert!(!lessons.throttled().explained);
+    assert_eq!(lessons.throttled().still, lessons.at(62_100));
 }
 
 #[test]
 fn the_next_look_comes_when_the_log_has_room_and_not_before_the_next_window() {
     for (looks, accepted, in_flight, at) in [
         // It slides: 61 s, and a 200th, after the last but nine, of 5 s.
-        (&LOOKS[..], 4, 0, 66_305),
+        (&PROBES[..], 4, 0, 66_305),
         // Perhaps it does: the later one of that and of the round time after the last opening.
-        (&LOOKS[..], 4, 12, 121_660),
-        (&LOOKS[..], 9, 1, 122_500),
+        (&PROBES[..], 4, 12, 121_660),
+        (&PROBES[..], 9, 1, 122_500),
         // It does not.
-        (&LOOKS[..0], 9, 1, 62_660),
+        (&PROBES[..0], 9, 1, 62_660),
     ] {
-        let lessons = refused(looks, accepted, in_flight);
+        let lessons = throttled(looks, accepted, in_flight);
 
-        let look = lessons.habit.next_look(lessons.at(62_100));
+        let look = lessons.estimator.next_probe(lessons.at(62_100));
 
         assert_eq!(look, lessons.at(at), "{looks:?} {accepted}");
     }
@@ -168,46 +168,46 @@ fn the_next_look_comes_when_the_log_has_room_and_not_before_the_next_window() {
 #[test]
 fn a_window_that_was_explained_and_held_less_slides_from_the_next_look_on() {
     for (looks, accepted, late, active, allowance) in [
-        (&LOOKS[..], 9, 0, true, 10),
-        (&LOOKS[..], 10, 0, false, 10),
-        (&LOOKS[..], 9, 1, false, 10),
-        (&LOOKS[..0], 9, 0, false, 9),
+        (&PROBES[..], 9, 0, true, 10),
+        (&PROBES[..], 10, 0, false, 10),
+        (&PROBES[..], 9, 1, false, 10),
+        (&PROBES[..0], 9, 0, false, 9),
     ] {
-        let mut lessons = refused(looks, accepted, 2);
+        let mut lessons = throttled(looks, accepted, 2);
         assert!(!is_active(&lessons));
         for _ in 0..late {
-            lessons.habit.accepted_late();
+            lessons.estimator.on_late_success();
         }
 
-        look(&mut lessons, 124_000);
+        succeed_probe(&mut lessons, 124_000);
 
         assert_eq!(is_active(&lessons), active, "{looks:?} {accepted}");
-        assert_eq!(lessons.habit.lesson().allowance, Some(allowance));
-        assert_eq!(lessons.habit.room(0).is_none(), active);
+        assert_eq!(lessons.estimator.estimate().limit, Some(allowance));
+        assert_eq!(lessons.estimator.headroom(0).is_none(), active);
     }
 }
 
 #[test]
 fn how_long_a_stretch_lasts_at_least_is_known_from_looks_that_were_refused() {
     // A round time is guessed that is no shorter than the time to the last look that was refused.
-    let mut lessons = Lessons::new();
-    lessons.accept(10, 0);
-    lessons.refuse(1000, SILENT);
-    lessons.refuse(58_000, SILENT);
-    look(&mut lessons, 59_500);
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
+    lessons.throttle(1000, SILENT);
+    lessons.throttle(58_000, SILENT);
+    succeed_probe(&mut lessons, 59_500);
     assert!(length(&lessons) > secs(59), "{:?}", length(&lessons));
 
-    let mut lessons = Lessons::new();
-    lessons.accept(10, 0);
-    lessons.refuse(58_000, SILENT);
-    look(&mut lessons, 61_500);
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
+    lessons.throttle(58_000, SILENT);
+    succeed_probe(&mut lessons, 61_500);
     assert_eq!(length(&lessons), secs(50));
 }
 
 /// One that slides, with a stretch of 61 s, and the first accepted at 70 s.
-fn sliding() -> Lessons {
-    let mut lessons = refused(&LOOKS, 4, 0);
-    look(&mut lessons, 70_000);
+fn sliding() -> TestEstimator {
+    let mut lessons = throttled(&PROBES, 4, 0);
+    succeed_probe(&mut lessons, 70_000);
     assert!(is_active(&lessons));
     lessons
 }
@@ -221,18 +221,18 @@ fn once_in_eight_stretches_one_goes_to_see_whether_a_quota_that_slides_has_grown
         (560_000, true, 0, false),
     ] {
         let mut lessons = sliding();
-        lessons.accept(10, at);
+        lessons.succeed(10, at);
         if blocked {
-            lessons.refuse(at, SILENT);
+            lessons.throttle(at, SILENT);
         }
         let now = lessons.at(at);
 
-        let verdict = lessons.habit.admit(in_flight, now);
+        let verdict = lessons.estimator.admit(in_flight, now);
 
-        assert_eq!(matches!(verdict, Verdict::Look), looks, "{verdict:?}");
-        assert_eq!(lessons.habit.allowance(), if looks { 11 } else { 10 });
+        assert_eq!(matches!(verdict, EstimatorDecision::Probe), looks, "{verdict:?}");
+        assert_eq!(lessons.estimator.limit(), if looks { 11 } else { 10 });
         if !looks {
-            let Verdict::Wait(wait) = verdict else {
+            let EstimatorDecision::Wait(wait) = verdict else {
                 panic!("{verdict:?}")
             };
             assert_eq!(matches!(wait, Admit::AfterAnswer(_)), in_flight > 0);
@@ -243,14 +243,14 @@ fn once_in_eight_stretches_one_goes_to_see_whether_a_quota_that_slides_has_grown
 #[test]
 fn a_refusal_that_the_log_does_not_explain_ends_the_belief_in_it() {
     let mut lessons = sliding();
-    lessons.accept(10, 200_000);
-    lessons.refuse(200_100, SILENT);
+    lessons.succeed(10, 200_000);
+    lessons.throttle(200_100, SILENT);
     assert!(is_active(&lessons));
 
     let mut lessons = sliding();
-    lessons.accept(3, 200_000);
-    lessons.refuse(200_100, SILENT);
+    lessons.succeed(3, 200_000);
+    lessons.throttle(200_100, SILENT);
     assert!(!is_active(&lessons));
-    assert_eq!(lessons.habit.accepted, 3);
-    assert!(matches!(lessons.habit.kind, Kind::Window(_)));
+    assert_eq!(lessons.estimator.accepted, 3);
+    assert!(matches!(lessons.estimator.model, Model::FixedWindow(_)));
 }

@@ -3,15 +3,15 @@
 use super::*;
 
 /// 50 of 100 remain until 60 s from now: the answer to request 5, which came before request 10 went.
-fn known(now: Instant) -> Told {
-    Told::new(&resets(secs(60)), 50, 5, 10, now)
+fn announced_window(now: Instant) -> AnnouncedWindow {
+    AnnouncedWindow::new(&limit_with_reset(secs(60)), 50, 5, 10, now)
 }
 
 /// What is known after one more answer, to request `by`: what remains, and how long until the reset.
-fn after_note(remaining: u64, by: u64, reset: Duration) -> (u64, Duration) {
+fn after_observe(remaining: u64, by: u64, reset: Duration) -> (u64, Duration) {
     let now = origin();
-    let mut told = known(now);
-    told.note(&resets(reset), remaining, by, 20, now);
+    let mut told = announced_window(now);
+    told.observe(&limit_with_reset(reset), remaining, by, 20, now);
     (told.remaining, told.reset_at.unwrap() - now)
 }
 
@@ -28,35 +28,35 @@ fn of_answers_that_may_have_overtaken_each_other_the_least_is_believed() {
         (51, 10, 51),
         (49, 10, 49),
     ] {
-        let (least, _) = after_note(remaining, by, secs(60));
+        let (least, _) = after_observe(remaining, by, secs(60));
         assert_eq!(least, believed, "{remaining} in the answer to {by}");
     }
 }
 
 #[test]
 fn an_answer_of_an_earlier_window_says_nothing() {
-    assert_eq!(after_note(40, 6, ms(58_499)), (50, secs(60)));
-    assert_eq!(after_note(40, 4, secs(1)), (50, secs(60)));
+    assert_eq!(after_observe(40, 6, ms(58_499)), (50, secs(60)));
+    assert_eq!(after_observe(40, 4, secs(1)), (50, secs(60)));
     // That is the same window yet.
-    assert_eq!(after_note(40, 6, ms(58_500)), (40, ms(58_500)));
+    assert_eq!(after_observe(40, 6, ms(58_500)), (40, ms(58_500)));
 }
 
 #[test]
 fn a_newer_request_tells_of_the_next_window() {
-    assert_eq!(after_note(60, 6, ms(61_501)), (60, ms(61_501)));
+    assert_eq!(after_observe(60, 6, ms(61_501)), (60, ms(61_501)));
     // That is the same window yet.
-    assert_eq!(after_note(60, 6, ms(61_500)), (50, ms(61_500)));
+    assert_eq!(after_observe(60, 6, ms(61_500)), (50, ms(61_500)));
     // Those that went before, or at the same time, may have been counted in any.
-    assert_eq!(after_note(60, 5, secs(120)), (50, secs(60)));
-    assert_eq!(after_note(60, 4, secs(120)), (50, secs(60)));
-    assert_eq!(after_note(40, 4, secs(120)), (40, secs(120)));
+    assert_eq!(after_observe(60, 5, secs(120)), (50, secs(60)));
+    assert_eq!(after_observe(60, 4, secs(120)), (50, secs(60)));
+    assert_eq!(after_observe(40, 4, secs(120)), (40, secs(120)));
 }
 
 #[test]
 fn the_reset_is_the_one_that_the_newest_request_was_told() {
-    assert_eq!(after_note(55, 4, secs(61)), (50, secs(60)));
-    assert_eq!(after_note(55, 5, secs(61)), (50, secs(60)));
-    assert_eq!(after_note(55, 6, secs(61)), (50, secs(61)));
+    assert_eq!(after_observe(55, 4, secs(61)), (50, secs(60)));
+    assert_eq!(after_observe(55, 5, secs(61)), (50, secs(60)));
+    assert_eq!(after_observe(55, 6, secs(61)), (50, secs(61)));
 }
 
 #[test]
@@ -69,13 +69,13 @@ fn an_overtaken_answer_of_the_next_window_counts_when_that_is_known_to_have_begu
         (ms(121_501), 20),
     ] {
         let now = origin();
-        let mut told = Told::new(&resets(secs(60)), 5, 5, 10, now);
-        told.note(&resets(secs(120)), 9, 3, 10, now);
-        told.note(&resets(secs(120)), 8, 4, 10, now);
-        told.note(&resets(secs(120)), 9, 2, 10, now);
+        let mut told = AnnouncedWindow::new(&limit_with_reset(secs(60)), 5, 5, 10, now);
+        told.observe(&limit_with_reset(secs(120)), 9, 3, 10, now);
+        told.observe(&limit_with_reset(secs(120)), 8, 4, 10, now);
+        told.observe(&limit_with_reset(secs(120)), 9, 2, 10, now);
         assert_eq!(told.remaining, 5);
 
-        told.note(&resets(reset), 20, 6, 11, now);
+        told.observe(&limit_with_reset(reset), 20, 6, 11, now);
 
         assert_eq!(told.remaining, believed, "{reset:?}");
     }
@@ -84,33 +84,33 @@ fn an_overtaken_answer_of_the_next_window_counts_when_that_is_known_to_have_begu
 #[test]
 fn an_answer_that_says_the_same_leaves_open_what_the_next_ones_say() {
     let now = origin();
-    let mut told = known(now);
-    told.note(&resets(secs(60)), 50, 6, 20, now);
+    let mut told = announced_window(now);
+    told.observe(&limit_with_reset(secs(60)), 50, 6, 20, now);
 
-    told.note(&resets(secs(60)), 70, 10, 20, now);
+    told.observe(&limit_with_reset(secs(60)), 70, 10, 20, now);
 
     assert_eq!(told.remaining, 70);
 
-    let mut told = known(now);
-    told.note(&resets(secs(60)), 49, 6, 20, now);
+    let mut told = announced_window(now);
+    told.observe(&limit_with_reset(secs(60)), 49, 6, 20, now);
 
-    told.note(&resets(secs(60)), 70, 19, 20, now);
+    told.observe(&limit_with_reset(secs(60)), 70, 19, 20, now);
     assert_eq!(told.remaining, 49);
-    told.note(&resets(secs(60)), 70, 20, 21, now);
+    told.observe(&limit_with_reset(secs(60)), 70, 20, 21, now);
     assert_eq!(told.remaining, 70);
 }
 
 #[test]
 fn what_an_answer_leaves_out_stays_as_it_was() {
     let now = origin();
-    let mut told = known(now);
+    let mut told = announced_window(now);
 
-    told.note(&Limit::default(), 40, 10, 20, now);
+    told.observe(&Limit::default(), 40, 10, 20, now);
 
     assert_eq!((told.limit, told.remaining), (Some(100), 40));
     assert_eq!(told.reset_at, Some(now + secs(60)));
 
-    told.note(&Limit::default(), 30, 11, 20, now);
+    told.observe(&Limit::default(), 30, 11, 20, now);
     assert_eq!((told.limit, told.remaining), (Some(100), 30));
     assert_eq!(told.reset_at, Some(now + secs(60)));
 }
@@ -118,33 +118,33 @@ fn what_an_answer_leaves_out_stays_as_it_was() {
 #[test]
 fn the_latest_reset_is_remembered_as_long_as_the_window() {
     let now = origin();
-    let mut told = known(now);
-    told.note(&resets(secs(120)), 60, 4, 20, now);
-    assert_eq!(told.furthest, Some(now + secs(120)));
+    let mut told = announced_window(now);
+    told.observe(&limit_with_reset(secs(120)), 60, 4, 20, now);
+    assert_eq!(told.latest_reset, Some(now + secs(120)));
 
-    told.note(&resets(secs(60)), 40, 20, 21, now);
+    told.observe(&limit_with_reset(secs(60)), 40, 20, 21, now);
 
-    assert_eq!(told.furthest, Some(now + secs(120)));
+    assert_eq!(told.latest_reset, Some(now + secs(120)));
 
-    told.note(&resets(secs(300)), 60, 21, 22, now);
-    assert_eq!(told.furthest, Some(now + secs(300)));
+    told.observe(&limit_with_reset(secs(300)), 60, 21, 22, now);
+    assert_eq!(told.latest_reset, Some(now + secs(300)));
 }
 
 #[test]
 fn our_share_is_what_we_used_of_what_the_quota_lost() {
     let now = origin();
-    let mut told = known(now);
-    assert_eq!(told.share(0.75, 0), 0.75);
+    let mut told = announced_window(now);
+    assert_eq!(told.estimate_share(0.75, 0), 0.75);
     for _ in 0..4 {
-        told.accepted();
+        told.on_success();
     }
-    told.note(&resets(secs(60)), 38, 10, 11, now);
+    told.observe(&limit_with_reset(secs(60)), 38, 10, 11, now);
 
     // (0.5 * 4 + 4 + 2) of (4 + 12).
-    assert_eq!(told.share(0.5, 2), 0.5);
+    assert_eq!(told.estimate_share(0.5, 2), 0.5);
     // (0.25 * 4 + 4 + 0) of (4 + 12).
-    assert_eq!(told.share(0.25, 0), 0.3125);
-    assert_eq!(told.share(1.0, 100), 1.0);
+    assert_eq!(told.estimate_share(0.25, 0), 0.3125);
+    assert_eq!(told.estimate_share(1.0, 100), 1.0);
 }
 
 #[test]
@@ -157,28 +157,28 @@ fn the_count_of_ours_begins_anew_with_a_window_and_goes_on_where_only_the_reset_
         (38, 0.875),
     ] {
         let now = origin();
-        let mut told = known(now);
+        let mut told = announced_window(now);
         for _ in 0..12 {
-            told.accepted();
+            told.on_success();
         }
 
-        told.note(&resets(secs(120)), remaining, 6, 20, now);
+        told.observe(&limit_with_reset(secs(120)), remaining, 6, 20, now);
 
-        assert_eq!(told.share(0.5, 0), share, "{remaining}");
+        assert_eq!(told.estimate_share(0.5, 0), share, "{remaining}");
     }
 }
 
 #[test]
 fn an_answer_with_more_room_raises_what_the_window_had_at_first() {
     let now = origin();
-    let mut told = known(now);
-    told.note(&resets(secs(60)), 62, 10, 11, now);
-    assert_eq!(told.share(0.5, 0), 0.5);
+    let mut told = announced_window(now);
+    told.observe(&limit_with_reset(secs(60)), 62, 10, 11, now);
+    assert_eq!(told.estimate_share(0.5, 0), 0.5);
 
-    told.note(&resets(secs(60)), 50, 11, 12, now);
+    told.observe(&limit_with_reset(secs(60)), 50, 11, 12, now);
 
     // (0.5 * 4 + 2) of (4 + 12).
-    assert_eq!(told.share(0.5, 2), 0.25);
+    assert_eq!(told.estimate_share(0.5, 2), 0.25);
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn who_shares_a_quota_comes_back_a_little_after_the_reset() {
         (3600, 0.1, ms(3_601_000)),
     ] {
         let now = origin();
-        let told = Told::new(&resets(secs(window)), 50, 5, 10, now);
-        let at = told.over_at(share, secs(10)).unwrap();
+        let told = AnnouncedWindow::new(&limit_with_reset(secs(window)), 50, 5, 10, now);
+        let at = told.resets_at(share, secs(10)).unwrap();
         assert_eq!(at - now, over, "{share} of {window} s");
     }
 }
@@ -200,34 +200,34 @@ fn who_shares_a_quota_comes_back_a_little_after_the_reset() {
 #[test]
 fn how_long_a_window_lasts_is_counted_from_its_first_answer() {
     let now = origin();
-    let mut told = known(now);
+    let mut told = announced_window(now);
 
-    told.note(&resets(secs(30)), 40, 10, 11, now + secs(30));
+    told.observe(&limit_with_reset(secs(30)), 40, 10, 11, now + secs(30));
 
-    let over = told.over_at(0.5, secs(10)).unwrap();
+    let over = told.resets_at(0.5, secs(10)).unwrap();
     assert_eq!(over - now, ms(60_300));
 }
 
 #[test]
 fn a_quota_that_is_used_up_is_believed_for_so_long_from_the_last_answer() {
     let now = origin();
-    let mut told = known(now);
-    let over = |told: &Told| told.over_at(1.0, secs(10)).unwrap() - now;
+    let mut told = announced_window(now);
+    let over = |told: &AnnouncedWindow| told.resets_at(1.0, secs(10)).unwrap() - now;
     assert_eq!(over(&told), secs(60));
-    told.note(&resets(secs(60)), 0, 10, 20, now);
+    told.observe(&limit_with_reset(secs(60)), 0, 10, 20, now);
     assert_eq!(over(&told), secs(10));
     // It is still so.
-    told.note(&resets(secs(57)), 0, 11, 20, now + secs(3));
+    told.observe(&limit_with_reset(secs(57)), 0, 11, 20, now + secs(3));
     assert_eq!(over(&told), secs(13));
-    told.note(&resets(secs(5)), 0, 21, 22, now + secs(4));
+    told.observe(&limit_with_reset(secs(5)), 0, 21, 22, now + secs(4));
     assert_eq!(over(&told), secs(9));
 }
 
 #[test]
 fn a_window_without_a_reset_has_no_end() {
-    let told = Told::new(&Limit::default(), 0, 5, 10, origin());
+    let told = AnnouncedWindow::new(&Limit::default(), 0, 5, 10, origin());
 
-    assert_eq!(told.over_at(1.0, secs(10)), None);
+    assert_eq!(told.resets_at(1.0, secs(10)), None);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn the_part_that_others_take_is_left_to_them() {
         (1, 0.5, 1),
         (2, 0.01, 1),
     ] {
-        let told = Told::new(&resets(secs(60)), remaining, 5, 10, now);
+        let told = AnnouncedWindow::new(&limit_with_reset(secs(60)), remaining, 5, 10, now);
         let fits = |in_flight: u32| told.admit(in_flight, share, over);
         assert!(
             (0..most).all(|in_flight| fits(in_flight).is_none()),
@@ -257,7 +257,7 @@ fn the_part_that_others_take_is_left_to_them() {
 #[test]
 fn when_nothing_remains_requests_wait_for_the_reset_or_one_goes_to_see() {
     let now = origin();
-    let told = Told::new(&resets(secs(60)), 0, 5, 10, now);
+    let told = AnnouncedWindow::new(&limit_with_reset(secs(60)), 0, 5, 10, now);
     let over = now + secs(60);
     assert_eq!(told.admit(0, 1.0, Some(over)), Some(Admit::NotBefore(over)));
     assert_eq!(
@@ -268,10 +268,10 @@ fn when_nothing_remains_requests_wait_for_the_reset_or_one_goes_to_see() {
     assert_eq!(told.admit(0, 1.0, None), None);
 
     // What was counted here is no announcement: one goes.
-    let mut told = Told::new(&resets(secs(60)), 1, 5, 10, now);
-    told.spent();
-    told.spent();
-    assert_eq!(told.left(), 0);
+    let mut told = AnnouncedWindow::new(&limit_with_reset(secs(60)), 1, 5, 10, now);
+    told.debit();
+    told.debit();
+    assert_eq!(told.available(), 0);
     assert_eq!(told.admit(0, 1.0, Some(over)), None);
     assert_eq!(
         told.admit(1, 1.0, Some(over)),
@@ -281,8 +281,8 @@ fn when_nothing_remains_requests_wait_for_the_reset_or_one_goes_to_see() {
 
 #[test]
 fn the_room_is_our_share_less_what_is_under_way() {
-    let told = known(origin());
+    let told = announced_window(origin());
 
-    assert_eq!(told.room(3, 0.5), 22.0);
-    assert_eq!(told.room(60, 1.0), -10.0);
+    assert_eq!(told.headroom(3, 0.5), 22.0);
+    assert_eq!(told.headroom(60, 1.0), -10.0);
 }

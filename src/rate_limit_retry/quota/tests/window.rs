@@ -2,37 +2,37 @@
 
 use super::*;
 use crate::rate_limit_retry::quota::{
-    allowance::Window,
-    window::{Between, Period, round_below},
+    allowance::FixedWindow,
+    window::{TimeRange, Bounds, snap_down},
 };
 
 /// A window that opened between `opened` and `opened + blur`, and the next one, which opened at most that late, too.
-fn lasting(length: Duration, blur: Duration) -> Period {
+fn lasting(length: Duration, blur: Duration) -> Bounds {
     let now = origin();
     let next = now + length;
-    Period::from_to(opening(now, blur), opening(next, blur))
+    Bounds::between(opening(now, blur), opening(next, blur))
 }
 
-fn opening(at: Instant, blur: Duration) -> Between {
-    Between {
+fn opening(at: Instant, blur: Duration) -> TimeRange {
+    TimeRange {
         earliest: at,
         latest: at + blur,
     }
 }
 
 /// Between `least` and `most`.
-fn period(least: Duration, most: Duration) -> Period {
+fn bounds(least: Duration, most: Duration) -> Bounds {
     let now = origin();
-    let next = Between {
+    let next = TimeRange {
         earliest: now + least,
         latest: now + most,
     };
-    Period::from_to(Between::at(now), next)
+    Bounds::between(TimeRange::at(now), next)
 }
 
-fn at_least(least: Duration) -> Period {
+fn at_least(least: Duration) -> Bounds {
     let now = origin();
-    Period::at_least(now, Between::at(now + least))
+    Bounds::at_least(now, TimeRange::at(now + least))
 }
 
 #[test]
@@ -41,32 +41,32 @@ fn a_window_lasts_from_one_opening_to_the_next() {
     let minute = lasting(secs(60), secs(2));
     let opened = opening(now, secs(2));
 
-    assert_eq!(minute, period(secs(58), secs(62)));
-    assert_eq!(minute.start(opened), now + secs(58));
-    assert_eq!(minute.end(opened), now + secs(64));
-    assert_eq!(at_least(secs(58)).start(opened), now + secs(58));
-    assert_eq!(at_least(secs(58)).end(opened), now + secs(60));
+    assert_eq!(minute, bounds(secs(58), secs(62)));
+    assert_eq!(minute.earliest_end(opened), now + secs(58));
+    assert_eq!(minute.latest_end(opened), now + secs(64));
+    assert_eq!(at_least(secs(58)).earliest_end(opened), now + secs(58));
+    assert_eq!(at_least(secs(58)).latest_end(opened), now + secs(60));
 }
 
 #[test]
 fn what_two_windows_say_of_their_length_is_put_together() {
-    let minute = period(secs(50), secs(70));
+    let minute = bounds(secs(50), secs(70));
     for (newer, both) in [
-        (period(secs(55), secs(80)), period(secs(55), secs(70))),
-        (period(secs(40), secs(65)), period(secs(50), secs(65))),
-        (at_least(secs(60)), period(secs(60), secs(70))),
-        (Period::UNKNOWN, minute),
+        (bounds(secs(55), secs(80)), bounds(secs(55), secs(70))),
+        (bounds(secs(40), secs(65)), bounds(secs(50), secs(65))),
+        (at_least(secs(60)), bounds(secs(60), secs(70))),
+        (Bounds::UNKNOWN, minute),
         // They may be a little off.
-        (at_least(ms(70_150)), period(ms(70_150), secs(70))),
+        (at_least(ms(70_150)), bounds(ms(70_150), secs(70))),
         // The newer one if they contradict each other.
         (at_least(ms(70_151)), at_least(ms(70_151))),
-        (period(secs(80), secs(90)), period(secs(80), secs(90))),
-        (period(secs(5), secs(15)), period(secs(5), secs(15))),
+        (bounds(secs(80), secs(90)), bounds(secs(80), secs(90))),
+        (bounds(secs(5), secs(15)), bounds(secs(5), secs(15))),
     ] {
-        assert_eq!(minute.and(newer), both);
+        assert_eq!(minute.intersect(newer), both);
     }
     assert_eq!(
-        at_least(secs(50)).and(at_least(secs(60))),
+        at_least(secs(50)).intersect(at_least(secs(60))),
         at_least(secs(60))
     );
 }
@@ -87,29 +87,29 @@ fn a_window_lasts_a_round_time_if_only_one_is_possible() {
     ] {
         let likely = Some(ms(likely));
         assert_eq!(
-            period(ms(least), ms(most)).likely(),
+            bounds(ms(least), ms(most)).likely_length(),
             likely,
             "{least} to {most}"
         );
     }
-    assert_eq!(at_least(secs(60)).likely(), None);
+    assert_eq!(at_least(secs(60)).likely_length(), None);
 }
 
 #[test]
 fn the_longest_round_time_that_is_not_longer() {
-    assert_eq!(round_below(ms(999)), None);
-    assert_eq!(round_below(secs(1)), Some(secs(1)));
-    assert_eq!(round_below(ms(59_999)), Some(secs(50)));
-    assert_eq!(round_below(secs(60)), Some(secs(60)));
-    assert_eq!(round_below(secs(9000)), Some(secs(7200)));
+    assert_eq!(snap_down(ms(999)), None);
+    assert_eq!(snap_down(secs(1)), Some(secs(1)));
+    assert_eq!(snap_down(ms(59_999)), Some(secs(50)));
+    assert_eq!(snap_down(secs(60)), Some(secs(60)));
+    assert_eq!(snap_down(secs(9000)), Some(secs(7200)));
 }
 
 /// When the looks come after a window opened, if each is refused at once.
-fn looks(period: Period, blur: Duration, count: usize) -> Vec<u128> {
+fn probes(period: Bounds, blur: Duration, count: usize) -> Vec<u128> {
     let began = origin();
     let mut now = began + secs(1);
     let look = |_| {
-        now = period.next_look(opening(began, blur), began + secs(1), now);
+        now = period.next_probe(opening(began, blur), began + secs(1), now);
         (now - began).as_millis()
     };
     (0..count).map(look).collect()
@@ -119,13 +119,13 @@ fn looks(period: Period, blur: Duration, count: usize) -> Vec<u128> {
 fn a_window_of_which_nothing_is_known_is_looked_for_soon_and_then_at_round_times() {
     // After the refusal a second after the opening; then a little after round times since the opening.
     let all = [2000, 3000, 5000, 7160, 10_160, 15_160, 20_160];
-    assert_eq!(looks(Period::UNKNOWN, Duration::ZERO, 7), all);
+    assert_eq!(probes(Bounds::UNKNOWN, Duration::ZERO, 7), all);
 }
 
 #[test]
 fn looks_at_a_window_come_at_the_soonest_half_a_second_later_and_at_the_latest_two_hours() {
     let now = origin();
-    let opened = Between::at(now);
+    let opened = TimeRange::at(now);
     for (later, look) in [
         (ms(500), ms(1000)),
         (ms(501), ms(2000)),
@@ -136,7 +136,7 @@ fn looks_at_a_window_come_at_the_soonest_half_a_second_later_and_at_the_latest_t
         (ms(7_199_660), ms(7_200_160)),
         (ms(7_199_661), ms(7_199_661 + 7_200_000)),
     ] {
-        let at = Period::UNKNOWN.next_look(opened, now, now + later);
+        let at = Bounds::UNKNOWN.next_probe(opened, now, now + later);
         assert_eq!(at - now, look, "{later:?}");
     }
 }
@@ -144,12 +144,12 @@ fn looks_at_a_window_come_at_the_soonest_half_a_second_later_and_at_the_latest_t
 #[test]
 fn a_window_that_has_lasted_so_long_is_not_looked_for_earlier() {
     assert_eq!(
-        looks(at_least(secs(40)), Duration::ZERO, 2),
+        probes(at_least(secs(40)), Duration::ZERO, 2),
         [40_160, 45_160]
     );
-    assert_eq!(looks(at_least(ms(40_160)), Duration::ZERO, 1), [40_160]);
-    assert_eq!(looks(at_least(ms(40_161)), Duration::ZERO, 1), [45_160]);
-    assert_eq!(looks(at_least(secs(40)), secs(2), 1), [42_160]);
+    assert_eq!(probes(at_least(ms(40_160)), Duration::ZERO, 1), [40_160]);
+    assert_eq!(probes(at_least(ms(40_161)), Duration::ZERO, 1), [45_160]);
+    assert_eq!(probes(at_least(secs(40)), secs(2), 1), [42_160]);
 }
 
 #[test]
@@ -157,23 +157,23 @@ fn a_window_that_lasts_a_round_time_is_looked_for_then_and_once_a_little_later()
     // A fiftieth later, at least a quarter of a second and at most two.
     for (length, later) in [(60, 1200), (10, 250), (3600, 2000), (100, 2000)] {
         let at = u128::from(length) * 1000;
-        let all = looks(lasting(secs(length), ms(100)), Duration::ZERO, 2);
+        let all = probes(lasting(secs(length), ms(100)), Duration::ZERO, 2);
         assert_eq!(all, [at, at + later]);
     }
     // Where the opening was blurred, in steps of a quarter of a second.
     let minute = lasting(secs(60), ms(100));
-    assert_eq!(looks(minute, ms(250), 2), [60_250, 61_450]);
-    assert_eq!(looks(minute, ms(600), 4), [60_250, 60_500, 60_600, 61_800]);
+    assert_eq!(probes(minute, ms(250), 2), [60_250, 61_450]);
+    assert_eq!(probes(minute, ms(600), 4), [60_250, 60_500, 60_600, 61_800]);
 }
 
 #[test]
 fn a_window_of_unknown_length_is_looked_for_in_six_steps() {
     // From 62 s to 74 s.
     let all = [64_000, 66_000, 68_000, 70_000, 72_000, 74_000, 75_480];
-    assert_eq!(looks(period(secs(62), secs(74)), Duration::ZERO, 7), all);
+    assert_eq!(probes(bounds(secs(62), secs(74)), Duration::ZERO, 7), all);
     // If that was all wrong, at the next round time.
     assert_eq!(
-        looks(period(secs(62), secs(74)), Duration::ZERO, 8)[7],
+        probes(bounds(secs(62), secs(74)), Duration::ZERO, 8)[7],
         90_160
     );
 }
@@ -181,49 +181,49 @@ fn a_window_of_unknown_length_is_looked_for_in_six_steps() {
 #[test]
 fn if_the_round_time_was_wrong_the_others_are_looked_at() {
     // 60 s is the only round one.
-    let period = period(secs(52), ms(60_500));
+    let period = bounds(secs(52), ms(60_500));
     let all = [60_000, 61_200, 61_710];
-    assert_eq!(looks(period, Duration::ZERO, 3), all);
+    assert_eq!(probes(period, Duration::ZERO, 3), all);
 }
 
 #[test]
 fn the_allowance_is_left_as_it_is_for_two_to_32_windows_and_then_looked_beyond() {
-    let mut window = Window::new(100, Period::UNKNOWN);
+    let mut window = FixedWindow::new(100, Bounds::UNKNOWN);
     for windows in [0, 2, 4, 8, 16, 32, 32] {
         for _ in 0..windows {
-            assert!(window.is_enough(100, false));
+            assert!(window.hold_at_limit(100, false));
         }
-        assert!(!window.is_enough(100, false));
-        assert_eq!(window.allowance, 101);
-        window.allowance = 100;
-        window.seen();
+        assert!(!window.hold_at_limit(100, false));
+        assert_eq!(window.limit, 101);
+        window.limit = 100;
+        window.confirm();
     }
 }
 
 #[test]
 fn looks_beyond_the_allowance_go_further_each_time() {
-    let mut window = Window::new(100, Period::UNKNOWN);
+    let mut window = FixedWindow::new(100, Bounds::UNKNOWN);
     for (accepted, allowance) in [(100, 101), (101, 103), (103, 107), (107, 115)] {
-        assert!(!window.is_enough(accepted, false));
-        assert_eq!(window.allowance, allowance);
+        assert!(!window.hold_at_limit(accepted, false));
+        assert_eq!(window.limit, allowance);
     }
     // A window that opened by chance may have been used before.
-    let mut window = Window::new(100, Period::UNKNOWN);
-    window.seen();
-    assert!(!window.is_enough(100, true));
-    assert!(window.is_enough(101, false));
+    let mut window = FixedWindow::new(100, Bounds::UNKNOWN);
+    window.confirm();
+    assert!(!window.hold_at_limit(100, true));
+    assert!(window.hold_at_limit(101, false));
 }
 
 #[test]
 fn a_window_that_held_a_tenth_less_is_looked_beyond_at_once() {
     for (held, enough) in [(90, true), (89, false), (120, true)] {
-        let mut window = Window::new(100, Period::UNKNOWN);
-        window.seen();
+        let mut window = FixedWindow::new(100, Bounds::UNKNOWN);
+        window.confirm();
 
-        window.learn(held, period(secs(60), secs(60)));
+        window.update(held, bounds(secs(60), secs(60)));
 
-        assert_eq!((window.allowance, window.proven), (held, held));
-        assert_eq!(window.period, period(secs(60), secs(60)));
-        assert_eq!(window.is_enough(held, false), enough, "{held}");
+        assert_eq!((window.limit, window.confirmed), (held, held));
+        assert_eq!(window.length, bounds(secs(60), secs(60)));
+        assert_eq!(window.hold_at_limit(held, false), enough, "{held}");
     }
 }

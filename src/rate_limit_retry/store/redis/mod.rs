@@ -15,8 +15,8 @@ mod news;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use self::news::News;
-use super::{CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot};
+use self::news::PushHub;
+use super::{CacheIdentity, FleetQuota, QuotaReport, QuotaStore, QuotaSnapshot, SharedWindow, Reservation};
 use crate::store::{Call, Connection, Script, StoreError, StoreKeys};
 
 /// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB: one server, or a cluster.
@@ -43,7 +43,7 @@ pub struct RedisQuotaStore {
     /// The connection, which also delivers notifications.
     connection: Connection,
     /// The subscribed channels and their waiters.
-    news: Arc<News>,
+    push: Arc<PushHub>,
     /// Keys for the HMAC of names.
     keys: StoreKeys,
     /// Prefix of all keys and channels.
@@ -51,7 +51,7 @@ pub struct RedisQuotaStore {
     /// `report.lua`.
     report: Script,
     /// `slot.lua`.
-    slot: Script,
+    gcra: Script,
 }
 
 impl RedisQuotaStore {
@@ -80,15 +80,15 @@ impl RedisQuotaStore {
         urls: impl IntoIterator<Item = U>,
         keys: StoreKeys,
     ) -> Result<Self, StoreError> {
-        let news = Arc::new(News::default());
+        let news = Arc::new(PushHub::default());
         let told = Arc::clone(&news);
         Ok(Self {
-            connection: Connection::listening(urls, move |channel| told.note(channel))?,
-            news,
+            connection: Connection::listening(urls, move |channel| told.notify(channel))?,
+            push: news,
             keys,
             prefix: "m2m".to_owned(),
             report: Script::new(include_str!("report.lua")),
-            slot: Script::new(include_str!("slot.lua")),
+            gcra: Script::new(include_str!("slot.lua")),
         })
     }
 
@@ -114,14 +114,14 @@ impl RedisQuotaStore {
     /// Sets the time limit of each request to the server, and of a new connection. Default: 250 ms. The shorter of
     /// this and [`StoredQuotas::answer_within`](super::StoredQuotas::answer_within) applies.
     #[must_use]
-    pub fn answer_within(mut self, limit: Duration) -> Self {
+    pub fn timeout(mut self, limit: Duration) -> Self {
         self.connection.limit(limit);
         self
     }
 
     /// Returns the name of a key or channel of a quota. All names of one quota share a hash tag, and therefore a
     /// cluster slot.
-    fn name(&self, quota: &CacheIdentity, what: &str) -> String {
+    fn key_name(&self, quota: &CacheIdentity, what: &str) -> String {
         let entry = self.keys.active().entry(quota);
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
     }
@@ -149,18 +149,18 @@ impl QuotaStore for RedisQuotaStore {
         &self,
         quota: &CacheIdentity,
         report: &QuotaReport,
-    ) -> Result<QuotaView, StoreError> {
+    ) -> Result<QuotaSnapshot, StoreError> {
         // The order of keys and arguments is that of `report.lua`.
-        let call = self.report.key(self.name(quota, "quota"));
+        let call = self.report.key(self.key_name(quota, "quota"));
         let mut call = call
-            .key(self.name(quota, "seen"))
+            .key(self.key_name(quota, "seen"))
             .arg(hex(&report.process.to_bytes()))
             .arg(report.reserved)
             .arg(report.wanted)
             .arg(report.hold.map_or(0, millis))
             // The channel is an argument and not a key: a cluster must not look for it while it migrates the slot.
-            .arg(self.name(quota, "news"));
-        if let Some(told) = &report.told {
+            .arg(self.key_name(quota, "news"));
+        if let Some(told) = &report.announced {
             call = call
                 .arg(told.remaining)
                 .arg(millis(told.reset))
@@ -183,39 +183,39 @@ impl QuotaStore for RedisQuotaStore {
                 Duration::from_millis(number(6)?),
             ))
         };
-        Ok(QuotaView {
+        Ok(QuotaSnapshot {
             granted: small(1).unwrap_or_default(),
             window: window(),
             hold: number(2).map(Duration::from_millis),
         })
     }
 
-    async fn slot(
+    async fn reserve(
         &self,
         quota: &CacheIdentity,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> Result<Slot, StoreError> {
+    ) -> Result<Reservation, StoreError> {
         // The order of keys and arguments is that of `slot.lua`.
-        let call = self.slot.key(self.name(quota, "slot"));
+        let call = self.gcra.key(self.key_name(quota, "slot"));
         let call = call
-            .arg(micros(exact.spacing()))
-            .arg(micros(exact.tolerance()))
+            .arg(micros(exact.emission_interval()))
+            .arg(micros(exact.burst_tolerance()))
             .arg(micros(longest));
         let answer = self.invoke(call).await?;
         let wait = answer.get(2).and_then(|wait| u64::try_from(*wait).ok());
         let wait = Duration::from_micros(wait.unwrap_or_default());
         Ok(match answer.get(1) {
-            Some(1) => Slot::After(wait),
-            _ => Slot::TooLate(wait),
+            Some(1) => Reservation::Granted(wait),
+            _ => Reservation::Denied(wait),
         })
     }
 
     async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
         // Registers before it subscribes, so that no notification is missed in between.
-        let place = self.news.enter(&self.connection, self.name(quota, "news"));
+        let place = self.push.subscribe(&self.connection, self.key_name(quota, "news"));
         self.connection.subscribe(place.channel()).await?;
-        place.heard().await;
+        place.notified().await;
         Ok(())
     }
 }

@@ -20,35 +20,35 @@ use crate::{
 
 /// The subscribed channels and their waiters.
 #[derive(Default)]
-pub(super) struct News(Mutex<State>);
+pub(super) struct PushHub(Mutex<PushState>);
 
 /// State behind the lock.
 #[derive(Default)]
-struct State {
+struct PushState {
     /// Number of notifications received, on any channel.
     total: u64,
     /// Subscribed channels by name.
-    channels: HashMap<String, Heard>,
+    channels: HashMap<String, Channel>,
     /// Whether a task that unsubscribes unused channels is running.
-    is_swept: bool,
+    sweeper_running: bool,
 }
 
 /// One channel.
-struct Heard {
+struct Channel {
     /// Value of `total` at the last notification, or when the channel was entered.
-    count: u64,
+    last_event: u64,
     /// Wakers of the waiting tasks.
-    waiting: WakerSet,
+    wakers: WakerSet,
     /// Number of [`Place`]s. Can exceed the number of wakers after a notification.
-    places: usize,
+    subscribers: usize,
     /// Whether the channel had no places at the last sweep.
     idle: bool,
 }
 
-impl News {
+impl PushHub {
     /// Records a notification and wakes the waiters of the channel. `None` stands for all channels, such as after a
     /// lost connection.
-    pub(super) fn note(&self, channel: Option<&str>) {
+    pub(super) fn notify(&self, channel: Option<&str>) {
         // Wakers are collected under the lock and woken after it is released.
         let mut woken = Vec::new();
         {
@@ -57,8 +57,8 @@ impl News {
             let total = state.total;
             for (name, heard) in &mut state.channels {
                 if channel.is_none_or(|channel| channel == name) {
-                    heard.count = total;
-                    woken.extend(heard.waiting.take_all());
+                    heard.last_event = total;
+                    woken.extend(heard.wakers.take_all());
                 }
             }
         }
@@ -70,31 +70,31 @@ impl News {
 
     /// Registers for notifications of a channel from now on. The caller subscribes afterwards, so that no
     /// notification is missed.
-    pub(super) fn enter(self: &Arc<Self>, connection: &Connection, channel: String) -> Place {
+    pub(super) fn subscribe(self: &Arc<Self>, connection: &Connection, channel: String) -> Subscription {
         let mut state = lock(&self.0);
         let total = state.total;
         let heard = state.channels.entry(channel.clone());
-        let heard = heard.or_insert_with(|| Heard {
-            count: total,
-            waiting: WakerSet::default(),
-            places: 0,
+        let heard = heard.or_insert_with(|| Channel {
+            last_event: total,
+            wakers: WakerSet::default(),
+            subscribers: 0,
             idle: false,
         });
-        heard.places += 1;
+        heard.subscribers += 1;
         heard.idle = false;
-        let known = heard.count;
+        let known = heard.last_event;
         drop(state);
-        Place {
-            news: Arc::clone(self),
+        Subscription {
+            hub: Arc::clone(self),
             connection: connection.clone(),
             channel,
-            known,
-            number: None,
+            seen: known,
+            waker_id: None,
         }
     }
 
     /// Returns whether the channel has an entry.
-    fn is_entered(&self, channel: &str) -> bool {
+    fn is_subscribed(&self, channel: &str) -> bool {
         lock(&self.0).channels.contains_key(channel)
     }
 
@@ -104,7 +104,7 @@ impl News {
         let mut over = Vec::new();
         let mut left = false;
         for (channel, heard) in &mut state.channels {
-            if heard.places == 0 {
+            if heard.subscribers == 0 {
                 left = true;
                 if mem::replace(&mut heard.idle, true) {
                     over.push(channel.clone());
@@ -119,20 +119,20 @@ impl News {
 }
 
 /// A registration for notifications of one channel. Deregisters on drop.
-pub(super) struct Place {
+pub(super) struct Subscription {
     /// The channels.
-    news: Arc<News>,
+    hub: Arc<PushHub>,
     /// The connection on which unused channels are unsubscribed.
     connection: Connection,
     /// Name of the channel.
     channel: String,
     /// The channel's count at registration.
-    known: u64,
+    seen: u64,
     /// Number of the waker in the [`WakerSet`], after the first poll.
-    number: Option<u64>,
+    waker_id: Option<u64>,
 }
 
-impl Place {
+impl Subscription {
     /// Returns the name of the channel.
     pub(super) fn channel(&self) -> &str {
         &self.channel
@@ -143,21 +143,21 @@ impl Place {
     /// # Cancel safety
     ///
     /// Dropping the future deregisters it.
-    pub(super) async fn heard(mut self) {
+    pub(super) async fn notified(mut self) {
         poll_fn(|cx| {
             // Cloned before the lock is taken, because the clone may run any code.
             let waker = cx.waker().clone();
-            let mut state = lock(&self.news.0);
+            let mut state = lock(&self.hub.0);
             // The sweeper removes only channels without places, so this is unreachable in practice; it errs towards
             // waking.
             let Some(heard) = state.channels.get_mut(&self.channel) else {
                 return Poll::Ready(());
             };
-            if heard.count != self.known {
+            if heard.last_event != self.seen {
                 return Poll::Ready(());
             }
-            let number = *self.number.get_or_insert_with(|| heard.waiting.enter());
-            let replaced = heard.waiting.register(number, waker);
+            let number = *self.waker_id.get_or_insert_with(|| heard.wakers.enter());
+            let replaced = heard.wakers.register(number, waker);
             // A replaced waker is dropped outside the lock, because its drop may run any code.
             drop(state);
             drop(replaced);
@@ -167,23 +167,23 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Subscription {
     fn drop(&mut self) {
         let (waker, sweeps) = {
-            let mut state = lock(&self.news.0);
+            let mut state = lock(&self.hub.0);
             let Some(heard) = state.channels.get_mut(&self.channel) else {
                 return;
             };
-            let waker = self.number.and_then(|number| heard.waiting.leave(number));
-            heard.places -= 1;
+            let waker = self.waker_id.and_then(|number| heard.wakers.leave(number));
+            heard.subscribers -= 1;
             // The place that starts a sweep is the one that sets the flag, so there is at most one sweeper.
-            let sweeps = heard.places == 0 && !mem::replace(&mut state.is_swept, true);
+            let sweeps = heard.subscribers == 0 && !mem::replace(&mut state.sweeper_running, true);
             (waker, sweeps)
         };
         // Dropped outside the lock.
         drop(waker);
         if sweeps {
-            let sweeper = Sweeper(Arc::clone(&self.news));
+            let sweeper = Sweeper(Arc::clone(&self.hub));
             // Without a runtime, the drop of a later place starts the sweep.
             if let Ok(runtime) = Handle::try_current() {
                 runtime.spawn(sweeper.run(self.connection.clone()));
@@ -193,13 +193,13 @@ impl Drop for Place {
 }
 
 /// The task that unsubscribes unused channels. At most one runs at a time.
-struct Sweeper(Arc<News>);
+struct Sweeper(Arc<PushHub>);
 
 impl Sweeper {
     /// Sweeps every [`GRACE`] until every channel has places.
     async fn run(self, connection: Connection) {
         loop {
-            sleep(GRACE).await;
+            sleep(SWEEP_INTERVAL).await;
             let Some(over) = self.0.sweep() else {
                 return;
             };
@@ -207,7 +207,7 @@ impl Sweeper {
                 // If this fails, the connection is closed, which ends its subscriptions.
                 drop(connection.unsubscribe(&channel).await);
                 // The channel may have been entered, and subscribed to, before the unsubscription.
-                if self.0.is_entered(&channel) {
+                if self.0.is_subscribed(&channel) {
                     drop(connection.subscribe(&channel).await);
                 }
             }
@@ -218,12 +218,12 @@ impl Sweeper {
 impl Drop for Sweeper {
     fn drop(&mut self) {
         // Also runs if the runtime drops the task, so that a later place can start another sweeper.
-        lock(&self.0.0).is_swept = false;
+        lock(&self.0.0).sweeper_running = false;
     }
 }
 
 /// Interval between sweeps. A channel that is entered again soon, as after each notification, stays subscribed.
-const GRACE: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -241,50 +241,50 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn channels_that_nobody_waits_on_any_more_are_left() {
-        let (news, connection) = (Arc::<News>::default(), unreachable());
-        let stays = news.enter(&connection, "stays".to_owned());
+        let (news, connection) = (Arc::<PushHub>::default(), unreachable());
+        let stays = news.subscribe(&connection, "stays".to_owned());
         for number in 0..1000 {
-            let place = news.enter(&connection, number.to_string());
-            assert!(poll(place.heard()).is_pending());
+            let place = news.subscribe(&connection, number.to_string());
+            assert!(poll(place.notified()).is_pending());
         }
 
-        sleep(10 * GRACE).await;
+        sleep(10 * SWEEP_INTERVAL).await;
 
         let channels: Vec<_> = lock(&news.0).channels.keys().cloned().collect();
         assert_eq!(channels, ["stays"]);
-        assert!(!lock(&news.0).is_swept);
+        assert!(!lock(&news.0).sweeper_running);
         drop(stays);
-        sleep(10 * GRACE).await;
-        assert!(!news.is_entered("stays"));
+        sleep(10 * SWEEP_INTERVAL).await;
+        assert!(!news.is_subscribed("stays"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_channel_that_is_entered_again_at_once_is_not_left() {
-        let (news, connection) = (Arc::<News>::default(), unreachable());
-        let mut place = news.enter(&connection, "a".to_owned());
+        let (news, connection) = (Arc::<PushHub>::default(), unreachable());
+        let mut place = news.subscribe(&connection, "a".to_owned());
         for _ in 0..20 {
-            sleep(GRACE / 2).await;
-            news.note(Some("a"));
-            assert!(poll(place.heard()).is_ready());
-            place = news.enter(&connection, "a".to_owned());
-            assert!(news.is_entered("a"));
+            sleep(SWEEP_INTERVAL / 2).await;
+            news.notify(Some("a"));
+            assert!(poll(place.notified()).is_ready());
+            place = news.subscribe(&connection, "a".to_owned());
+            assert!(news.is_subscribed("a"));
         }
         drop(place);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_hears_what_comes_after_it_was_entered_and_all_hear_of_a_broken_connection() {
-        let (news, connection) = (Arc::<News>::default(), unreachable());
-        let enter = || news.enter(&connection, "a".to_owned());
-        let (before, other) = (enter(), news.enter(&connection, "b".to_owned()));
-        news.note(Some("a"));
+        let (news, connection) = (Arc::<PushHub>::default(), unreachable());
+        let enter = || news.subscribe(&connection, "a".to_owned());
+        let (before, other) = (enter(), news.subscribe(&connection, "b".to_owned()));
+        news.notify(Some("a"));
         let after = enter();
 
-        assert!(poll(before.heard()).is_ready());
-        assert!(poll(after.heard()).is_pending());
+        assert!(poll(before.notified()).is_ready());
+        assert!(poll(after.notified()).is_pending());
         let after = enter();
-        news.note(None);
-        assert!(poll(after.heard()).is_ready());
-        assert!(poll(other.heard()).is_ready());
+        news.notify(None);
+        assert!(poll(after.notified()).is_ready());
+        assert!(poll(other.notified()).is_ready());
     }
 }
