@@ -37,10 +37,10 @@ impl ErrorClass {
     /// Returns the class of `error`, from the types in its chain of sources: errors of this crate are `Final`, and
     /// unknown errors are `MaybeProcessed`.
     ///
-    /// `NotSent` are refused connections. With the features `hyper-util` or `reqwest`, so are the errors by which those
-    /// clients, and others based on hyper, report that a request was not processed: errors in connecting; requests
-    /// canceled before they were written; HTTP/2 streams that the server refused (RFC 9113 §8.7), or that come after the
-    /// last stream that the server processes before it closes the connection (§6.8).
+    /// `NotSent` are refused connections, and the errors by which hyper and the clients based on it (hyper-util, reqwest,
+    /// tonic) report that a request was not processed: errors in connecting; requests canceled before they were written;
+    /// HTTP/2 streams that the server refused (RFC 9113 §8.7), or that come after the last stream that the server
+    /// processes before it closes the connection (§6.8).
     ///
     /// The error of a [`ReplayBody`](crate::replay::ReplayBody) is `Final`, too: either a later attempt has taken over
     /// the body, and another attempt would take it away again, or the body is gone. It is not `NotSent`, because a part
@@ -112,7 +112,6 @@ const LONGEST_CAUSE: usize = 300;
 
 /// Returns whether the server rejected a request because of overload: `ENHANCE_YOUR_CALM` (RFC 9113 §7), for its stream
 /// or for the connection.
-#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 pub(crate) fn is_shed(error: &(dyn Error + 'static)) -> bool {
     // An error of the request's own body, and what caused it, is not the server's.
     let mut sent = links(error).take_while(|link| !is_of_body(*link));
@@ -122,29 +121,19 @@ pub(crate) fn is_shed(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Returns `false`: without h2 there is no type by which to recognize such an error.
-#[cfg(not(any(feature = "hyper-util", feature = "reqwest")))]
-pub(crate) fn is_shed(_: &(dyn Error + 'static)) -> bool {
-    false
-}
-
 /// Returns the class that this link of the chain implies by its own type; `None` if it implies none.
 fn class_of_link(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
-    #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
-    {
-        // Its sources describe where the body comes from, not the server.
-        if is_of_body(error) {
-            return Some(ErrorClass::MaybeProcessed);
-        }
-        if is_unsent_by_hyper(error) || is_unprocessed_stream(error) {
-            return Some(ErrorClass::NotSent);
-        }
+    // Its sources describe where the body comes from, not the server.
+    if is_of_body(error) {
+        return Some(ErrorClass::MaybeProcessed);
+    }
+    if is_unsent_by_hyper(error) || is_unprocessed_stream(error) {
+        return Some(ErrorClass::NotSent);
     }
     is_connect(error).then_some(ErrorClass::NotSent)
 }
 
 /// Returns whether the request's own body failed.
-#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_of_body(error: &(dyn Error + 'static)) -> bool {
     error
         .downcast_ref::<hyper::Error>()
@@ -153,7 +142,6 @@ fn is_of_body(error: &(dyn Error + 'static)) -> bool {
 
 /// Returns whether hyper did not write the request. hyper cancels and returns a request that it has not begun to write;
 /// or the connection was closed before there was anything to write.
-#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_unsent_by_hyper(error: &(dyn Error + 'static)) -> bool {
     error
         .downcast_ref::<hyper::Error>()
@@ -162,7 +150,6 @@ fn is_unsent_by_hyper(error: &(dyn Error + 'static)) -> bool {
 
 /// Returns whether the server did not process the HTTP/2 stream: it sent `RST_STREAM` with `REFUSED_STREAM`, or `GOAWAY`.
 /// h2 reports a `GOAWAY` only to streams after the last one that it names, and to requests without a stream.
-#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_unprocessed_stream(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<h2::Error>().is_some_and(|error| {
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
@@ -184,9 +171,7 @@ fn is_ours(error: &(dyn Error + 'static)) -> bool {
 
 /// Returns whether an error that is [`ErrorClass::Final`] is one of this crate's and means that the request was not sent.
 pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    // Follows `source` only: unlike `links`, it does not enter an `io::Error`.
-    while let Some(link) = next {
+    for link in links(error) {
         // Its class depends on what happened before the deadline, so it is checked before the others.
         if let Some(exceeded) = link.downcast_ref::<DeadlineExceeded>() {
             return !exceeded.possibly_processed();
@@ -194,19 +179,13 @@ pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
         if is_ours(link) {
             return !replay::is_refusal(link);
         }
-        next = link.source();
     }
     false
 }
 
 /// Returns whether the error means that no connection was established.
 fn is_connect(error: &(dyn Error + 'static)) -> bool {
-    #[cfg(feature = "hyper-util")]
     if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
-        return error.is_connect();
-    }
-    #[cfg(feature = "reqwest")]
-    if let Some(error) = error.downcast_ref::<reqwest::Error>() {
         return error.is_connect();
     }
     error
@@ -316,7 +295,12 @@ mod tests {
             // Building the layer failed because its own connection was refused.
             TenantError::Unusable(id, Arc::new(refused)),
         ] {
-            for error in [BoxError::from(error.clone()), Client(error.into()).into()] {
+            let nested = io::Error::other(Client(error.clone().into()));
+            for error in [
+                BoxError::from(error.clone()),
+                Client(error.into()).into(),
+                nested.into(),
+            ] {
                 assert_eq!(ErrorClass::of(&*error), ErrorClass::Final, "{error:?}");
                 assert!(is_unsent(&*error), "{error:?}");
                 let custom = Classifier::new(|_| ErrorClass::NotSent);
@@ -325,7 +309,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "hyper-util")]
     #[tokio::test]
     async fn what_hyper_has_canceled_was_not_sent() {
         let (ours, _theirs) = tokio::io::duplex(64);
