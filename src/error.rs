@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_a_later_attempt_has_taken_over_is_no_reason_for_another_attempt() {
+    fn an_error_of_a_superseded_body_is_final() {
         let mut first = ReplayBody::new(Full::new(Bytes::from("hello")), 10);
         let mut second = first.try_clone().unwrap();
         let poll = |body: &mut ReplayBody<Full<Bytes>>| {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_causes_of_an_error_are_told_once_each() {
+    fn each_cause_of_an_error_is_listed_once() {
         let lookup = io::Error::other("no such host");
         let error = Client(Box::new(Client(lookup.into())));
 
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_hyper_has_canceled_was_not_sent() {
+    async fn requests_canceled_by_hyper_were_not_sent() {
         let (ours, _theirs) = tokio::io::duplex(64);
         let io = hyper_util::rt::TokioIo::new(ours);
         let handshake = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(io);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_was_not_sent_and_anything_unknown_may_have_been() {
+    fn a_refused_connection_is_not_sent_and_unknown_errors_may_be_processed() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
 

@@ -35,7 +35,7 @@ use tower_m2m::{
 const PAUSE: Duration = Duration::from_millis(110);
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
+async fn a_permanently_exhausted_quota_is_returned_and_holds_no_request() {
     let (inner, calls) = answering(|request| {
         std::future::ready(if request.uri().path() == "/spent" {
             let mut response = throttled("30");
@@ -84,7 +84,7 @@ async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_tells_that_a_quota_is_spent_and_still_arrives_whole() {
+async fn an_error_body_is_inspected_and_still_arrives_complete() {
     let text = |n| format!(r#"{{"error":{{"code":"insufficient_quota"}}, "n":{n}}}"#);
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
@@ -153,7 +153,7 @@ impl http_body::Body for Pieces {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
+async fn inspecting_a_body_is_bounded_in_bytes_and_time() {
     for (count, fails, layer, seen, after) in [
         (4, false, PeekBodyLayer::new(), 12, 440),
         (4, true, PeekBodyLayer::new(), 12, 440),
@@ -184,7 +184,7 @@ async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_responses_are_not_looked_at() {
+async fn other_responses_are_not_inspected() {
     let inner = service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Pieces::new(3, false)))
     });
@@ -200,7 +200,7 @@ async fn other_responses_are_not_looked_at() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_layers_within_each_other_add_up_and_do_not_multiply() {
+async fn nested_retry_layers_add_up_and_do_not_multiply() {
     for (status, most) in [(429, 6), (503, 6), (0, 7)] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&calls);
@@ -242,7 +242,7 @@ async fn retry_layers_within_each_other_add_up_and_do_not_multiply() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_are_retried_by_one_of_three_layers_and_come_out_as_they_are() {
+async fn errors_are_retried_by_one_of_three_layers_and_returned_unchanged() {
     for (inner_retries, most) in [(5, 8), (0, 7)] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&calls);
@@ -267,7 +267,7 @@ async fn errors_are_retried_by_one_of_three_layers_and_come_out_as_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_layer_may_wait_for_longer_than_an_inner_one() {
+async fn an_outer_layer_may_wait_longer_than_an_inner_one() {
     let began = Instant::now();
     let (inner, calls) = answering(move |_| {
         std::future::ready(if began.elapsed() < 60 * SECOND {

@@ -27,7 +27,7 @@ use tower_m2m::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn no_period_sees_more_than_it_should_however_long_requests_take() {
+async fn no_period_exceeds_the_limit_for_any_latency() {
     let (inner, arrivals) = slow();
     let layer = RateLimitRetryLayer::builder()
         .limit(LocalLimit::per(20, 10 * SECOND))
@@ -52,7 +52,7 @@ async fn no_period_sees_more_than_it_should_however_long_requests_take() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_has_seen_is_charged_whatever_became_of_it() {
+async fn requests_seen_by_the_server_are_charged() {
     let limited = || RateLimitRetryLayer::builder().limit(LocalLimit::per_second(5));
     // Refused for good.
     let (inner, calls) = answering(|_| std::future::ready(throttled("60")));
@@ -72,7 +72,7 @@ async fn what_the_server_has_seen_is_charged_whatever_became_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_sent_is_not_charged() {
+async fn unsent_requests_are_not_charged() {
     for (error, class) in [
         (None, ErrorClass::Final),
         (Some("no connection"), ErrorClass::NotSent),
@@ -107,7 +107,7 @@ async fn sent_in_a_second(service: &impl Client, calls: &AtomicUsize) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_spaced_evenly_but_for_a_burst() {
+async fn requests_are_spaced_evenly_except_for_a_burst() {
     let layers = [
         (LocalLimit::per_minute(60).burst(5), Release::Burst, 5),
         (LocalLimit::per_minute(60), Release::Smooth, 1),
@@ -137,7 +137,7 @@ async fn requests_are_spaced_evenly_but_for_a_burst() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_are_under_way_than_allowed() {
+async fn concurrency_never_exceeds_the_limit() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (count, high) = (Arc::clone(&now), Arc::clone(&most));
     let (inner, _) = answering(move |_| {
@@ -163,7 +163,7 @@ async fn no_more_are_under_way_than_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_the_own_limit_and_the_servers_the_stricter_counts() {
+async fn the_stricter_of_local_and_announced_limits_applies() {
     for (own, servers) in [(5, 50), (50, 5)] {
         let (inner, arrivals) = telling(servers, 200);
         let layer = RateLimitRetryLayer::builder().initial_window(2);
@@ -178,7 +178,7 @@ async fn of_the_own_limit_and_the_servers_the_stricter_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_may_have_a_limit_of_its_own() {
+async fn a_partition_may_have_its_own_limit() {
     let (inner, _) = slow();
     let layer = RateLimitRetryLayer::builder()
         .partition_by(|parts| PartitionKey::from(parts.uri.path()))
@@ -199,7 +199,7 @@ async fn a_partition_may_have_a_limit_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_didit_documents_is_kept_until_it_says_otherwise() {
+async fn documented_limits_apply_until_the_server_announces_others() {
     let session = "/v2/session/";
     for (method, path, documented) in [
         (Method::GET, "/v2/sessions", 300),

@@ -21,7 +21,7 @@ use tower_m2m::{
 };
 
 #[test]
-fn a_refusal_is_returned_as_it_is() {
+fn a_429_is_returned_unchanged() {
     for deadline in [None, Some(60 * SECOND)] {
         for status in [429, 503] {
             let (inner, calls) = answering(move |_| {
@@ -65,7 +65,7 @@ fn a_request_that_would_have_to_wait_is_not_sent() {
 }
 
 #[test]
-fn a_token_that_is_refused_is_not_replaced_and_the_401_is_the_answer() {
+fn a_rejected_token_is_not_replaced_and_the_401_is_returned() {
     let source = Source::default();
     let credentials = layer(&source).build();
     let handle = credentials.handle();

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_said_about_the_token_in_use_is_known_and_about_others_is_not() {
+    async fn challenges_are_read_only_for_the_current_token() {
         let (exchange, _) = exchange().await;
         for (name, expected) in [("key", Some("invalid_token")), ("older", None)] {
             let refusal = refused(&exchange, name, "Bearer error=invalid_token").unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_that_is_refused_again_is_told_to_stand() {
+    async fn a_rejected_replay_is_reported_as_returned() {
         let (exchange, told) = exchange().await;
         let refusal = refused(&exchange, "key", "Bearer").unwrap();
 

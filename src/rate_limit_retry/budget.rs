@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_success_of_the_last_ten_seconds_is_counted_once() {
+    fn each_success_within_ten_seconds_is_counted_once() {
         let began = Instant::now();
         let budget = RetryBudget::new(began);
         let account = Account::of(&["https://api.example".into()]);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_faults_a_second_are_retried_and_a_fifth_of_what_succeeds() {
+    fn the_budget_allows_ten_retries_per_second_plus_20_percent_of_successes() {
         let now = Instant::now();
         let budget = RetryBudget::new(now);
         let account = Account::of(&["https://api.example".into()]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_fails_leaves_others_their_retries() {
+    fn retry_budgets_are_per_partition() {
         let now = Instant::now();
         let budget = RetryBudget::new(now);
         let [bad, good] =

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_to_didit_is_counted_where_didit_counts_it() {
+    fn didit_requests_map_to_didit_partitions() {
         for (method, path, expected) in [
             ("GET", "/v3/session/1", "didit GET"),
             ("HEAD", "/v3/sessions/", "didit GET"),

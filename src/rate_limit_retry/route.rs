@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_is_reads_or_writes_of_one_pattern() {
+    fn a_route_class_is_reads_or_writes_of_one_pattern() {
         let reports = RouteClass::of("GET", "/v1/reports/17");
         for (method, path, same) in [
             ("GET", "/v1/reports/18", true),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_any_length_has_a_class() {
+    fn a_path_of_any_length_has_a_route_class() {
         let long = "/a1".repeat(100_000);
         assert_eq!(
             RouteClass::of("GET", &long),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn classes_are_held_for_a_time_and_not_without_number() {
+    async fn held_route_classes_expire_and_are_bounded() {
         #[expect(
             clippy::disallowed_methods,
             reason = "an arbitrary instant to count from"

@@ -62,7 +62,7 @@ const DOCUMENTED: &[(&str, Vendor)] = &[
 ];
 
 #[test]
-fn every_field_set_is_read_as_expected() {
+fn every_documented_field_set_is_parsed() {
     let sets = field_sets();
 
     let wrong: Vec<String> = sets.iter().filter_map(|set| mistake(set).err()).collect();
@@ -228,7 +228,7 @@ impl Quota {
 }
 
 #[test]
-fn waits_in_milliseconds_are_known_by_their_vendors() {
+fn millisecond_fields_are_recognized_by_vendor() {
     let lines = ["Retry-After: 1500", "X-ProcessingUnits-Retry-After: 40"];
     let read = |vendor: &Vendor| {
         let status = StatusCode::TOO_MANY_REQUESTS;

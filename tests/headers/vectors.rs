@@ -74,7 +74,7 @@ const DOCUMENTED: &[(&str, Vendor, &str)] = &[
 ];
 
 #[test]
-fn every_vector_is_read_as_expected() {
+fn every_vector_is_parsed() {
     let vectors = vectors();
 
     let wrong: Vec<String> = vectors.iter().filter_map(|v| mistake(v).err()).collect();
@@ -90,7 +90,7 @@ fn every_vector_is_read_as_expected() {
 }
 
 #[test]
-fn a_profile_adds_what_is_only_documented() {
+fn a_header_profile_adds_documented_values() {
     let vectors = vectors();
     for (id, vendor, expected) in DOCUMENTED {
         let vector = vectors.iter().find(|vector| vector.id == *id).unwrap();

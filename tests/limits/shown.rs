@@ -19,7 +19,7 @@ use tower_m2m::{
 use crate::support::{Body, Inner, Source, answering, get, layer, status_only};
 
 #[tokio::test(start_paused = true)]
-async fn layers_services_and_futures_show_their_names() {
+async fn debug_output_names_layers_services_and_futures() {
     let limits = RateLimitRetryLayer::builder()
         .partition_by(|_| PartitionKey::new("one"))
         .is_permanent(|_| false)
@@ -42,7 +42,7 @@ async fn layers_services_and_futures_show_their_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_never_ends_and_never_waits_is_not_read_for_ever() {
+async fn draining_an_endless_ready_body_stops() {
     let http = service_fn(|_: Request<Body>| {
         let mut response = Response::new(Endless);
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -104,7 +104,7 @@ impl Service<Request<Body>> for Busy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_layer_is_ready_before_the_service_below() {
+async fn no_layer_is_ready_before_the_inner_service() {
     let limits = RateLimitRetryLayer::new();
     let credentials = layer(&Source::default()).build();
 

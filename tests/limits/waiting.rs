@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_fails_at_once_when_a_hold_outlasts_its_time() {
+async fn a_waiter_fails_immediately_when_a_hold_exceeds_max_wait() {
     let (inner, calls) = answering(|request: Request<Body>| async move {
         if request.uri().path() == "/slow" {
             sleep(10 * SECOND).await;
@@ -54,7 +54,7 @@ async fn a_waiter_fails_at_once_when_a_hold_outlasts_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_that_are_not_polled_hold_up_no_others() {
+async fn waiters_that_are_not_polled_do_not_block_others() {
     for unpolled in [1, 50] {
         let began = Instant::now();
         let (inner, _) = limited(move || began.elapsed() < 5 * SECOND, "5");
@@ -84,7 +84,7 @@ async fn waiters_that_are_not_polled_hold_up_no_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_that_is_not_polled_does_not_keep_the_only_place() {
+async fn a_waiter_that_is_not_polled_does_not_keep_the_only_permit() {
     let (inner, _) = answering(|_| async {
         sleep(SECOND).await;
         status_only(StatusCode::OK)
@@ -106,7 +106,7 @@ async fn a_waiter_that_is_not_polled_does_not_keep_the_only_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_ends_while_the_machine_is_suspended() {
+async fn suspension_counts_towards_a_hold() {
     let clock = Suspended::default();
     let began = Instant::now();
     let (inner, arrivals) = limited(move || began.elapsed() < SECOND, "3000");
@@ -126,7 +126,7 @@ async fn a_hold_ends_while_the_machine_is_suspended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_hold_goes_on_soon_after_a_suspension() {
+async fn waiters_resume_soon_after_a_suspension() {
     let clock = Suspended::default();
     let began = Instant::now();
     let (inner, _) = limited(move || began.elapsed() < SECOND, "3000");
@@ -146,7 +146,7 @@ async fn who_waits_for_a_hold_goes_on_soon_after_a_suspension() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_suspension_the_time_of_a_hold_is_right() {
+async fn the_remaining_hold_is_correct_after_a_suspension() {
     let clock = Suspended::default();
     let (inner, _) = limited(|| true, "3000");
     let layer = RateLimitRetryLayer::builder().clock(clock.clone()).build();
@@ -170,7 +170,7 @@ async fn after_a_suspension_the_time_of_a_hold_is_right() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_announced_window_ends_while_the_machine_is_suspended() {
+async fn suspension_counts_towards_an_announced_window() {
     let clock = Suspended::default();
     let said = Arc::new(AtomicBool::new(false));
     let once = Arc::clone(&said);

@@ -46,7 +46,7 @@ fn throttling() -> (Inner, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_what_to_do() {
+async fn a_full_partition_queue_fails_immediately_and_names_partition_and_remedy() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&told);
     let layer = RateLimitRetryLayer::builder()
@@ -91,7 +91,7 @@ async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_wh
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stops_waiting_for_a_partition_leaves_its_place_to_another() {
+async fn dropping_a_queued_request_frees_its_slot() {
     let layer = RateLimitRetryLayer::builder().max_waiting(2).build();
     let service = layer.layer(throttling().0);
     let refused = spawn(&service, get("/"));
@@ -109,7 +109,7 @@ async fn who_stops_waiting_for_a_partition_leaves_its_place_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_partitions_queue_takes_nothing_from_anothers() {
+async fn queue_limits_are_per_partition() {
     let layer = RateLimitRetryLayer::builder()
         .max_waiting(1)
         .partition_by(|parts| PartitionKey::from(parts.uri.path()))
@@ -126,7 +126,7 @@ async fn one_partitions_queue_takes_nothing_from_anothers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_hold_goes_on_by_arrival() {
+async fn queued_requests_resume_in_arrival_order() {
     let (inner, paths) = throttling();
     let service = RateLimitRetryLayer::new().layer(inner);
     let refused = spawn(&service, get("/first"));
@@ -151,7 +151,7 @@ async fn who_waits_for_a_hold_goes_on_by_arrival() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_hold_wakes_those_who_may_go_and_nobody_else() {
+async fn the_end_of_a_hold_wakes_only_admitted_requests() {
     let service = RateLimitRetryLayer::new().layer(throttling().0);
     drop(spawn(&service, get("/")));
     sleep(SECOND).await;

@@ -19,7 +19,7 @@ use tower_m2m::{
 use crate::support::{Body, Client, Inner, SECOND, answering, get, post, send, spawn};
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_announce_nothing_do_not_use_up_a_quota() {
+async fn responses_without_headers_do_not_exhaust_a_quota() {
     for (status, field) in [
         (200, None),
         (200, Some(("age", "30"))),
@@ -48,7 +48,7 @@ async fn answers_that_announce_nothing_do_not_use_up_a_quota() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cached_answers_do_not_slow_requests_down() {
+async fn cached_responses_do_not_slow_requests_down() {
     let (inner, _) = after_the_first(
         &[
             ("x-ratelimit-limit", "10"),
@@ -102,7 +102,7 @@ async fn a_gateway_that_always_announces_zero_and_accepts_does_not_throttle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_ends_the_doubt_about_an_announced_zero() {
+async fn a_429_confirms_an_announced_zero() {
     let refuses = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&refuses);
     let (inner, calls) = answering(move |_| {
@@ -136,7 +136,7 @@ async fn a_refusal_ends_the_doubt_about_an_announced_zero() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
+async fn a_ban_of_days_holds_requests_until_a_probe_after_max_hold() {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
     let (inner, _) = answering(move |_| {
@@ -166,7 +166,7 @@ async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daily_limit_without_a_retry_after_is_asked_once() {
+async fn a_daily_limit_without_retry_after_is_probed_once() {
     for fields in [
         &[
             ("x-ratelimit-limit", "17"),

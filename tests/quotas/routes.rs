@@ -13,7 +13,7 @@ use tower_m2m::{
 use crate::support::{Body, Inner, SECOND, answering, get, post, send, spawn, status_only};
 
 #[tokio::test(start_paused = true)]
-async fn a_503_of_one_route_holds_that_route_and_no_other() {
+async fn a_503_holds_only_its_route() {
     let (inner, sent) = unavailable("/reports", "1800");
     let service = RateLimitRetryLayer::new().layer(inner);
 
@@ -42,7 +42,7 @@ async fn a_503_of_one_route_holds_that_route_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn others_are_tried_with_one_request_at_a_time() {
+async fn other_routes_are_probed_one_request_at_a_time() {
     // All routes are unavailable, which nobody knows before.
     let (inner, sent) = unavailable("/", "1800");
     let service = RateLimitRetryLayer::new().layer(inner);
@@ -63,7 +63,7 @@ async fn others_are_tried_with_one_request_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_wait_when_their_route_becomes_unavailable_are_held_too() {
+async fn queued_requests_are_held_when_their_route_becomes_unavailable() {
     let (inner, sent) = unavailable("/", "60");
     let service = RateLimitRetryLayer::builder()
         .initial_window(1)
@@ -80,7 +80,7 @@ async fn requests_that_wait_when_their_route_becomes_unavailable_are_held_too() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_hold_one_request_of_the_route_is_a_probe() {
+async fn after_a_route_hold_one_request_probes_the_route() {
     let began = Instant::now();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);
@@ -124,7 +124,7 @@ async fn a_route_that_is_held_can_be_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_all_depends_on_one_thing_the_whole_partition_is_held() {
+async fn failures_of_all_routes_hold_the_partition() {
     let (inner, sent) = unavailable("/reports", "1800");
     let service = RateLimitRetryLayer::builder()
         .unavailable_scope(UnavailableScope::Partition)

@@ -16,7 +16,7 @@ use tower_m2m::{
 use crate::support::{Body, Inner, SECOND, answering, get, spawn};
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_spread_over_a_window_that_is_told() {
+async fn requests_are_paced_over_an_announced_window() {
     let (inner, arrivals) = counting(60, 60 * SECOND, true);
     let layer = RateLimitRetryLayer::builder()
         .pacing(Release::Smooth)
@@ -40,7 +40,7 @@ async fn requests_are_spread_over_a_window_that_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_spread_over_a_window_that_was_learnt() {
+async fn requests_are_paced_over_an_estimated_window() {
     let (inner, arrivals) = counting(60, 60 * SECOND, false);
     let layer = RateLimitRetryLayer::builder()
         .pacing(Release::Smooth)
@@ -64,7 +64,7 @@ async fn requests_are_spread_over_a_window_that_was_learnt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_refusals_teach_is_told_and_kept() {
+async fn estimates_are_reported_and_kept() {
     let (inner, _) = counting(60, 60 * SECOND, false);
     let lessons = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&lessons);

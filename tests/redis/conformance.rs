@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const BLUR: Duration = Duration::from_millis(450);
 
 #[tokio::test]
-async fn reports_are_answered_as_in_memory() {
+async fn reports_match_the_memory_store() {
     let redis = Server::start();
     let real = RedisQuotaStore::new(redis.url(), keys()).unwrap();
     let model = MemoryQuotaStore::new();
@@ -98,7 +98,7 @@ fn near(one: Option<Duration>, other: Option<Duration>) -> bool {
 }
 
 #[tokio::test]
-async fn slots_are_given_as_in_memory() {
+async fn reservations_match_the_memory_store() {
     let redis = Server::start();
     let real = RedisQuotaStore::new(redis.url(), keys()).unwrap();
     let model = MemoryQuotaStore::new();

@@ -90,7 +90,7 @@ fn each_status_has_its_consequence() {
 }
 
 #[test]
-fn only_idempotent_methods_are_repeated_if_that_is_asked_for() {
+fn only_idempotent_methods_are_retried_if_configured() {
     let policy = RetryConfig {
         idempotent_only: true,
         ..CONFIG
@@ -117,7 +117,7 @@ fn only_idempotent_methods_are_repeated_if_that_is_asked_for() {
 }
 
 #[test]
-fn an_error_is_repeated_if_nothing_can_have_been_processed() {
+fn an_error_is_retried_if_nothing_was_processed() {
     let of = |class, method| {
         let facts = RetryContext {
             method,
@@ -140,7 +140,7 @@ fn an_error_is_repeated_if_nothing_can_have_been_processed() {
 }
 
 #[test]
-fn each_bound_is_kept_to_the_last() {
+fn each_limit_is_inclusive() {
     use GiveUpReason::{Body, Deadline, Nested, Permanent, DoNotRetry, Retries, Wait};
 
     let refused = RateLimitInfo {
@@ -199,7 +199,7 @@ fn each_bound_is_kept_to_the_last() {
 }
 
 #[test]
-fn the_longer_of_two_waits_counts_and_none_is_longer_than_a_day() {
+fn the_longer_wait_applies_up_to_a_day() {
     let asked = RateLimitInfo {
         retry_after: Some(5 * SECOND),
         advice: Some(RetryAdvice::Retry),
@@ -228,7 +228,7 @@ fn the_longer_of_two_waits_counts_and_none_is_longer_than_a_day() {
 }
 
 #[test]
-fn a_key_makes_a_request_idempotent_only_where_it_is_honoured() {
+fn an_idempotency_key_counts_only_if_honored() {
     let mut keyed = HeaderMap::new();
     keyed.insert("idempotency-key", "1".parse().unwrap());
     let none = HeaderMap::new();
@@ -243,7 +243,7 @@ fn a_key_makes_a_request_idempotent_only_where_it_is_honoured() {
 }
 
 #[test]
-fn every_reason_has_a_name_of_its_own() {
+fn every_reason_has_a_unique_name() {
     use GiveUpReason::{
         Body, Budget, Deadline, Nested, NotIdempotent, Permanent, DoNotRetry, Retries, Wait,
     };

@@ -76,7 +76,7 @@ fn fill(gate: &Gate, signals: &RateLimitInfo, now: Instant) {
 }
 
 #[test]
-fn partitions_of_which_nothing_is_known_are_forgotten_beyond_ten_thousand() {
+fn unused_partitions_are_evicted_beyond_ten_thousand() {
     let (gate, now) = (gate(), Instant::now());
     fill(&gate, &RateLimitInfo::default(), now);
     assert_eq!(partitions(&gate), 10_000);
@@ -90,7 +90,7 @@ fn partitions_of_which_nothing_is_known_are_forgotten_beyond_ten_thousand() {
 }
 
 #[test]
-fn who_is_held_waits_or_is_in_flight_is_not_forgotten() {
+fn partitions_with_holds_waiters_or_requests_are_not_evicted() {
     let (gate, now) = (gate(), Instant::now());
     gate.pause(&PartitionKey::new("held"), now + HOUR, now);
     gate.pause(&PartitionKey::new("over"), now + SECOND, now);
@@ -116,7 +116,7 @@ fn who_is_held_waits_or_is_in_flight_is_not_forgotten() {
 }
 
 #[test]
-fn what_is_known_of_a_quota_is_forgotten_only_where_nothing_else_can_be() {
+fn known_quotas_are_evicted_last() {
     let (gate, now) = (gate(), Instant::now());
     let told = RateLimitInfo {
         limits: vec![Limit {
@@ -147,7 +147,7 @@ fn what_is_known_of_a_quota_is_forgotten_only_where_nothing_else_can_be() {
 
 /// To examine all of them with each that comes would be slow.
 #[test]
-fn a_request_examines_a_few_partitions_and_those_in_use_stay() {
+fn eviction_examines_a_few_partitions_per_request() {
     let (gate, now) = (gate(), Instant::now());
     let in_flight = |n: usize| match admit(&gate, &keys(&format!("{n}")), now) {
         Admission::Admitted(ticket) => ticket,
@@ -168,7 +168,7 @@ fn a_request_examines_a_few_partitions_and_those_in_use_stay() {
 }
 
 #[test]
-fn a_hold_that_is_running_is_never_forgotten_and_one_that_is_over_is() {
+fn active_holds_are_kept_and_expired_ones_evicted() {
     let (gate, now) = (gate(), Instant::now());
     let held = |n: usize| PartitionKey::new(format!("held {n}"));
     for n in 0..30_000 {
@@ -239,7 +239,7 @@ fn no_waker_is_dropped_under_the_lock() {
 }
 
 #[test]
-fn whoever_waits_is_told_at_once_of_a_hold_that_it_cannot_outwait() {
+fn waiters_fail_immediately_on_a_hold_beyond_max_wait() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("held");
     gate.pause(&key[0], now + SECOND, now);
@@ -276,7 +276,7 @@ fn whoever_waits_is_told_at_once_of_a_hold_that_it_cannot_outwait() {
 }
 
 #[test]
-fn requests_that_are_not_polled_keep_nobody_waiting() {
+fn requests_that_are_not_polled_do_not_block_others() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("held");
     gate.pause(&key[0], now + 5 * SECOND, now);
@@ -316,7 +316,7 @@ fn requests_that_are_not_polled_keep_nobody_waiting() {
 }
 
 #[test]
-fn a_request_that_may_go_and_is_not_polled_gives_that_back() {
+fn an_unpolled_request_loses_its_permit() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("one at a time");
     gate.pause(&key[0], now + SECOND, now);
@@ -349,7 +349,7 @@ fn counting_waker() -> (Arc<AtomicUsize>, Waker) {
 }
 
 #[test]
-fn a_refusal_of_everything_holds_all_partitions_of_the_origin_those_to_come_as_well() {
+fn an_origin_wide_429_holds_existing_and_future_partitions() {
     let (gate, now) = (gate(), Instant::now());
     let (here, there): (Origin, Origin) = (
         "https://a.example.com".parse().unwrap(),
@@ -399,7 +399,7 @@ fn a_refusal_of_everything_holds_all_partitions_of_the_origin_those_to_come_as_w
 }
 
 #[test]
-fn a_refusal_of_everything_holds_any_number_of_partitions() {
+fn an_origin_wide_429_holds_any_number_of_partitions() {
     let (gate, now) = (gate(), Instant::now());
     let origin: Origin = "https://a.example.com".parse().unwrap();
     let admit = |name: &str, now| {
@@ -446,7 +446,7 @@ fn a_refusal_of_everything_holds_any_number_of_partitions() {
 }
 
 #[test]
-fn a_retry_keeps_its_place_in_a_full_queue() {
+fn a_retry_keeps_its_slot_in_a_full_queue() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("full");
     let Admission::Admitted(sent) = admit(&gate, &key, now) else {
@@ -476,7 +476,7 @@ fn a_retry_keeps_its_place_in_a_full_queue() {
 }
 
 #[test]
-fn who_cannot_wait_so_long_is_told_until_when_a_partition_is_held() {
+fn a_hold_beyond_max_wait_is_returned_with_its_end() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("held");
     let until = now + 10 * SECOND;
@@ -500,7 +500,7 @@ fn who_cannot_wait_so_long_is_told_until_when_a_partition_is_held() {
 }
 
 #[test]
-fn what_is_shown_of_a_ticket_is_its_keys() {
+fn debug_output_of_a_permit_shows_its_keys() {
     let (gate, now) = (gate(), Instant::now());
     let Admission::Admitted(ticket) = admit(&gate, &keys("orders"), now) else {
         panic!("nothing is known of it");
@@ -512,7 +512,7 @@ fn what_is_shown_of_a_ticket_is_its_keys() {
 /// Two partitions that are never open together, or only when nobody looks: whoever needs both would wait for ever if
 /// those who need one could always go first.
 #[test]
-fn a_request_with_two_keys_is_overtaken_only_so_often() {
+fn a_request_with_two_keys_is_requeued_a_bounded_number_of_times() {
     let (gate, now) = (gate(), Instant::now());
     let names = ["a", "b"].map(PartitionKey::new);
     let single = names.clone().map(|name| Keys::from([name]));

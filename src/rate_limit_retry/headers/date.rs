@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_names_the_same_second() {
+    fn all_date_formats_parse_to_the_same_second() {
         for text in [
             "Mon, 21 Sep 2026 14:14:20 GMT",
             "Monday, 21-Sep-26 14:14:20 GMT",
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_no_date() {
+    fn other_text_is_not_a_date() {
         for text in [
             "",
             "2026",
@@ -222,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_printed_date_is_read_again(seconds in 0..253_402_300_799_u64) {
+        fn dates_round_trip(seconds in 0..253_402_300_799_u64) {
             let date = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
             let words = httpdate::fmt_http_date(date);
             let words: Vec<&str> = words.split([' ', ',']).filter(|w| !w.is_empty()).collect();

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_clock_is_learnt_and_a_slow_response_does_not_spoil_it() {
+    fn skew_is_estimated_and_slow_responses_are_ignored() {
         for offset in [0, 90, 3600, 86_400] {
             for server_is_ahead in [true, false] {
                 let shift = |now: SystemTime| {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_is_followed() {
+    fn a_clock_step_is_followed() {
         let mut skew = ClockSkew::default();
         skew.observe(&dated(at(5000)), at(1000));
 
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_that_is_told_twice_stands_in_for_a_date() {
+    fn two_forms_of_a_reset_replace_a_date() {
         for server in [at(1000 + 3600), at(1000) - Duration::from_secs(3600)] {
             let since = server.duration_since(SystemTime::UNIX_EPOCH).unwrap();
             let mut headers = HeaderMap::new();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_good_date_nothing_is_learnt() {
+    fn without_a_valid_date_no_skew_is_estimated() {
         let mut skew = ClockSkew::default();
         let mut cached = dated(at(5000));
         cached.insert(AGE, "30".parse().unwrap());

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_with_their_units() {
+    fn durations_are_parsed_with_units() {
         for (value, expected) in [
             ("1s", Some(1_000)),
             ("12ms", Some(12)),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_remains_is_rounded_down_and_minus_one_is_unknown() {
+    fn remaining_is_rounded_down_and_minus_one_is_unknown() {
         for (item, expected) in [
             ("0", Some(0)),
             ("598.0", Some(598)),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_a_limit_is_read_with_and_without_a_name() {
+    fn remaining_of_limit_is_parsed_with_and_without_a_name() {
         for (value, expected) in [
             ("32/40", Some((32, 40))),
             ("api-usage=10018/100000", Some((10018, 100_000))),

@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_named_in_many_ways() {
+    fn window_names_are_parsed() {
         for (words, seconds) in [
             ("daily", Some(86_400)),
             ("per-minute", Some(60)),

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_granted_than_remains_and_each_gets_a_fair_part() {
+    fn grants_never_exceed_remaining_and_are_fair() {
         let (mut ledger, now) = (MemoryQuota::default(), start());
         let [a, b] = [ProcessId::random(), ProcessId::random()];
         assert_eq!(ledger.report(&report(b, 0, 10), now).0.granted, 0);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_that_remains_is_believed_until_a_later_request_is_told_more() {
+    fn the_lowest_remaining_applies_until_a_later_request_reports_more() {
         let (mut ledger, now) = (MemoryQuota::default(), start());
         let a = ProcessId::random();
         let mut tell = |remaining, age, at| {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_hold_counts_and_a_process_that_is_silent_is_gone() {
+    fn the_longest_hold_applies_and_silent_processes_expire() {
         let (mut ledger, now) = (MemoryQuota::default(), start());
         let [a, b] = [ProcessId::random(), ProcessId::random()];
         let hold = |length: Duration| QuotaReport {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_spaced_evenly_but_for_a_burst() {
+    fn reservations_are_spaced_evenly_except_for_a_burst() {
         let (mut ledger, now) = (MemoryQuota::default(), start());
         let exact = FleetQuota::per_minute(63).burst(2);
         let mut wait = |at| ledger.reserve(exact, 2 * SECOND, at);

@@ -34,7 +34,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn nothing_that_happens_breaks_a_quota(
+    fn no_event_sequence_breaks_a_quota(
         events in prop::collection::vec(event(), 0..80),
         cold_burst in 0..10u32,
         max_hold in 1..7200u64,

@@ -22,7 +22,7 @@ fn complete(cap: &mut LocalLimiter, count: u32, now: Instant) {
 }
 
 #[test]
-fn no_more_are_in_flight_than_the_limit_says_and_nothing_else_is_counted() {
+fn max_concurrency_counts_only_requests_in_flight() {
     let (mut cap, now) = limiter(LocalLimit::in_flight(3));
     complete(&mut cap, 100, now);
     assert_eq!(max_concurrency(&mut cap, now), 3);
@@ -32,7 +32,7 @@ fn no_more_are_in_flight_than_the_limit_says_and_nothing_else_is_counted() {
 }
 
 #[test]
-fn what_is_in_flight_and_what_has_ended_in_the_period_are_counted_together() {
+fn in_flight_and_ended_requests_count_towards_the_period() {
     let (mut cap, now) = limiter(LocalLimit::per_minute(10));
     assert_eq!(max_concurrency(&mut cap, now), 10);
     assert_eq!(cap.admit(10, false, now), Some(Admit::AfterAnswer(None)));
@@ -50,7 +50,7 @@ fn what_is_in_flight_and_what_has_ended_in_the_period_are_counted_together() {
 }
 
 #[test]
-fn with_nothing_in_flight_the_next_may_go_when_the_oldest_is_a_period_old() {
+fn with_nothing_in_flight_the_next_request_waits_for_the_oldest_to_expire() {
     let (mut cap, now) = limiter(LocalLimit::per_minute(2));
     complete(&mut cap, 1, now);
     complete(&mut cap, 1, now + secs(10));
@@ -61,7 +61,7 @@ fn with_nothing_in_flight_the_next_may_go_when_the_oldest_is_a_period_old() {
 }
 
 #[test]
-fn what_ends_within_a_thousandth_of_the_period_counts_as_ended_with_the_last() {
+fn requests_ending_close_together_are_merged() {
     for (later, together) in [(999, true), (1000, true), (1001, false)] {
         let (mut cap, now) = limiter(LocalLimit::per_second(2));
         let later = now + Duration::from_micros(later);
@@ -76,7 +76,7 @@ fn what_ends_within_a_thousandth_of_the_period_counts_as_ended_with_the_last() {
 }
 
 #[test]
-fn it_is_used_until_the_last_has_ended_a_period_ago() {
+fn the_limit_is_in_use_until_the_last_request_expires() {
     let (mut cap, now) = limiter(LocalLimit::per_second(10));
     assert!(!cap.has_recent(now));
     complete(&mut cap, 1, now);
@@ -88,7 +88,7 @@ fn it_is_used_until_the_last_has_ended_a_period_ago() {
 }
 
 #[test]
-fn a_burst_goes_together_and_the_others_evenly() {
+fn a_burst_is_sent_together_and_the_rest_evenly() {
     for (burst, smooth) in [(3, false), (1, false), (0, false), (3, true)] {
         let (mut cap, now) = limiter(LocalLimit::per_second(10).burst(burst));
         let together = if smooth { 1 } else { burst.max(1) };
@@ -131,7 +131,7 @@ fn announced(limit: u64) -> Limit {
 }
 
 #[test]
-fn what_the_server_says_takes_the_place_of_a_documented_limit() {
+fn announced_limits_replace_documented_ones() {
     let (mut cap, now) = limiter(documented());
     cap.on_announced(&announced(7));
     assert_eq!(max_concurrency(&mut cap, now), 7);
@@ -151,7 +151,7 @@ fn what_the_server_says_takes_the_place_of_a_documented_limit() {
 }
 
 #[test]
-fn what_the_server_says_of_something_else_changes_no_limit() {
+fn announcements_for_other_scopes_change_no_limit() {
     let other = Limit {
         unit: Unit::ContentBytes,
         ..announced(1000)

@@ -34,7 +34,7 @@ fn succeed_silently(world: &mut TestQuota, count: usize) {
 }
 
 #[test]
-fn a_partition_is_held_until_the_end_of_its_hold_or_its_pause() {
+fn a_partition_is_held_until_its_hold_and_pause_end() {
     let mut world = TestQuota::new();
     let now = world.now;
     assert_eq!(world.quota.held_until(now), None);
@@ -51,7 +51,7 @@ fn a_partition_is_held_until_the_end_of_its_hold_or_its_pause() {
 }
 
 #[test]
-fn a_hold_that_ends_earlier_than_another_changes_nothing() {
+fn a_shorter_hold_does_not_replace_a_longer_one() {
     let mut world = TestQuota::new();
     let end = world.now + secs(10);
     for (seconds, until) in [(10, 10), (9, 10), (10, 10), (11, 11)] {
@@ -62,7 +62,7 @@ fn a_hold_that_ends_earlier_than_another_changes_nothing() {
 }
 
 #[test]
-fn a_pause_ends_by_itself_or_when_its_owner_says_so() {
+fn a_pause_ends_at_its_deadline_or_on_resume() {
     for resumed in [false, true] {
         let mut world = TestQuota::new();
         pause(&mut world);
@@ -86,7 +86,7 @@ fn a_pause_ends_by_itself_or_when_its_owner_says_so() {
 }
 
 #[test]
-fn to_resume_what_is_not_paused_changes_nothing() {
+fn resuming_an_active_partition_has_no_effect() {
     let mut world = TestQuota::new();
 
     world.quota.resume();
@@ -95,7 +95,7 @@ fn to_resume_what_is_not_paused_changes_nothing() {
 }
 
 #[test]
-fn what_is_known_is_what_the_server_told_last() {
+fn the_snapshot_shows_the_last_announcement() {
     let mut world = TestQuota::new();
     assert_eq!(world.quota.announced_quota(), (None, None, None));
     assert_eq!(world.quota.last_used(), None);
@@ -111,7 +111,7 @@ fn what_is_known_is_what_the_server_told_last() {
 }
 
 #[test]
-fn what_is_forgotten_is_all_that_was_learnt_but_not_what_is_under_way() {
+fn forgetting_clears_estimates_but_not_in_flight_requests() {
     let pace = Pace {
         shared: true,
         ..CONFIG
@@ -147,7 +147,7 @@ fn what_is_forgotten_is_all_that_was_learnt_but_not_what_is_under_way() {
 }
 
 #[test]
-fn a_partition_is_unused_when_nothing_is_under_way_and_nobody_kept_from_it() {
+fn a_partition_is_unused_without_requests_and_holds() {
     let world = TestQuota::new();
     assert!(world.quota.is_unused(world.now));
     for change in [pause, hold, local_limit, enter] as [Change; 4] {
@@ -166,7 +166,7 @@ fn a_partition_is_unused_when_nothing_is_under_way_and_nobody_kept_from_it() {
 }
 
 #[test]
-fn a_partition_is_idle_when_its_window_is_over() {
+fn a_partition_is_idle_after_its_window_resets() {
     let mut world = TestQuota::new();
     let number = world.enter();
     world.succeed(number, &announcing(100, 50, secs(60)));
@@ -176,7 +176,7 @@ fn a_partition_is_idle_when_its_window_is_over() {
 }
 
 #[test]
-fn a_partition_is_not_quiet_while_anything_keeps_requests_from_it() {
+fn the_fast_path_is_closed_while_requests_are_blocked() {
     for (change, quiet) in [
         (pause as Change, false),
         (hold, false),
@@ -191,7 +191,7 @@ fn a_partition_is_not_quiet_while_anything_keeps_requests_from_it() {
 }
 
 #[test]
-fn a_partition_is_not_quiet_while_a_window_is_known() {
+fn the_fast_path_is_closed_while_a_window_is_known() {
     let mut world = TestQuota::new();
     let number = world.enter();
     world.succeed(number, &announcing(100_000, 50_000, secs(60)));
@@ -205,7 +205,7 @@ fn a_partition_is_not_quiet_while_a_window_is_known() {
 }
 
 #[test]
-fn a_partition_is_not_quiet_when_refusals_have_taught_anything() {
+fn the_fast_path_is_closed_when_a_limit_is_estimated() {
     let mut world = TestQuota::new();
     succeed_silently(&mut world, 1);
     let number = world.enter();
@@ -218,7 +218,7 @@ fn a_partition_is_not_quiet_when_refusals_have_taught_anything() {
 }
 
 #[test]
-fn what_refusals_have_taught_is_told_to_those_who_watch() {
+fn estimates_are_reported_to_observers() {
     let mut world = TestQuota::new();
     succeed_silently(&mut world, 10);
     let number = world.enter();
@@ -230,7 +230,7 @@ fn what_refusals_have_taught_is_told_to_those_who_watch() {
 }
 
 #[test]
-fn requests_have_numbers_in_the_order_in_which_they_go() {
+fn request_numbers_follow_send_order() {
     let mut world = TestQuota::new();
 
     assert_eq!([world.enter(), world.enter(), world.enter()], [0, 1, 2]);
@@ -239,7 +239,7 @@ fn requests_have_numbers_in_the_order_in_which_they_go() {
 }
 
 #[test]
-fn a_request_that_came_back_already_went_before_all_that_is_known() {
+fn a_late_outcome_counts_as_sent_before_the_known_state() {
     let mut world = TestQuota::new();
     let numbers = [world.enter(), world.enter(), world.enter()];
     world.throttle(numbers[0], &with_retry_after(secs(5)));
@@ -251,7 +251,7 @@ fn a_request_that_came_back_already_went_before_all_that_is_known() {
 }
 
 #[test]
-fn what_comes_back_to_a_quiet_partition_tells_something_new() {
+fn outcomes_on_the_fast_path_are_new_information() {
     let mut world = TestQuota::new();
     let number = world.enter();
     // It is not held for such a hint, but all that went before is old.

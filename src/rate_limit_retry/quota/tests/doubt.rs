@@ -11,7 +11,7 @@ fn contradict(world: &mut TestQuota, count: usize, signals: &RateLimitInfo) {
 }
 
 #[test]
-fn an_announced_zero_holds_until_it_has_been_contradicted_three_times() {
+fn an_announced_zero_holds_until_three_contradictions() {
     let zero = announcing(100, 0, secs(60));
     for (accepted, held) in [(1, true), (2, true), (3, true), (4, false), (50, false)] {
         let mut world = TestQuota::new();
@@ -23,7 +23,7 @@ fn an_announced_zero_holds_until_it_has_been_contradicted_three_times() {
 }
 
 #[test]
-fn a_later_window_that_is_used_up_is_no_contradiction() {
+fn an_exhausted_later_window_is_not_a_contradiction() {
     let mut world = TestQuota::new();
     for reset in [60, 120, 180, 240, 300, 360] {
         contradict(&mut world, 1, &announcing(100, 0, secs(reset)));
@@ -33,7 +33,7 @@ fn a_later_window_that_is_used_up_is_no_contradiction() {
 }
 
 #[test]
-fn an_error_is_no_proof_that_a_request_was_accepted() {
+fn an_error_does_not_confirm_acceptance() {
     let mut world = TestQuota::new();
     let zero = announcing(100, 0, secs(60));
     for _ in 0..10 {
@@ -45,7 +45,7 @@ fn an_error_is_no_proof_that_a_request_was_accepted() {
 }
 
 #[test]
-fn a_doubt_that_was_wrong_needs_twice_as_many_contradictions() {
+fn a_wrong_doubt_doubles_the_required_contradictions() {
     let mut world = TestQuota::new();
     let zero = announcing(100, 0, secs(60));
     contradict(&mut world, 4, &zero);
@@ -60,7 +60,7 @@ fn a_doubt_that_was_wrong_needs_twice_as_many_contradictions() {
 }
 
 #[test]
-fn what_was_counted_here_lets_one_go_at_a_time_and_holds_nothing() {
+fn a_locally_exhausted_window_sends_one_request_at_a_time() {
     let mut world = TestQuota::new();
     let number = world.enter();
     world.succeed(number, &announcing(100, 3, secs(3000)));
@@ -77,7 +77,7 @@ fn what_was_counted_here_lets_one_go_at_a_time_and_holds_nothing() {
 }
 
 #[test]
-fn more_silent_answers_than_remained_show_that_they_do_not_count() {
+fn responses_beyond_remaining_show_that_they_are_not_counted() {
     let mut world = TestQuota::new();
     let number = world.enter();
     world.succeed(number, &announcing(100, 3, secs(3000)));
@@ -95,7 +95,7 @@ fn more_silent_answers_than_remained_show_that_they_do_not_count() {
 }
 
 #[test]
-fn a_cached_answer_counts_for_nothing() {
+fn cached_responses_are_ignored() {
     let mut world = TestQuota::new();
     let number = world.enter();
     world.succeed(number, &announcing(100, 3, secs(3000)));
@@ -109,7 +109,7 @@ fn a_cached_answer_counts_for_nothing() {
 }
 
 #[test]
-fn a_probe_that_a_cache_answers_does_not_show_that_the_server_accepts_again() {
+fn a_cached_probe_response_does_not_end_a_hold() {
     let mut world = TestQuota::new();
     let number = world.enter();
     world.throttle(number, &with_retry_after(secs(60)));

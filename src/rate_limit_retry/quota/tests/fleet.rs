@@ -13,7 +13,7 @@ fn reported_fleet() -> (FleetShare, Instant) {
 }
 
 #[test]
-fn others_are_known_while_the_store_tells_of_a_window_whose_end_has_not_come() {
+fn the_fleet_is_synced_while_the_shared_window_is_valid() {
     let now = origin();
     let mut fleet = FleetShare::default();
     assert!(!fleet.is_synced());
@@ -35,7 +35,7 @@ fn others_are_known_while_the_store_tells_of_a_window_whose_end_has_not_come() {
 }
 
 #[test]
-fn what_is_forgotten_is_the_window_and_the_hold() {
+fn forgetting_clears_window_and_hold() {
     let end = origin() + secs(10);
     let mut fleet = FleetShare {
         expires: Some(end),
@@ -52,7 +52,7 @@ fn what_is_forgotten_is_the_window_and_the_hold() {
 }
 
 #[test]
-fn the_allowance_is_used_up_before_the_advance() {
+fn the_grant_is_used_before_the_overdraft() {
     let now = origin();
     let mut fleet = FleetShare {
         granted: 2,
@@ -76,7 +76,7 @@ fn the_allowance_is_used_up_before_the_advance() {
 }
 
 #[test]
-fn when_a_request_went_is_known_to_a_millisecond() {
+fn send_times_have_millisecond_resolution() {
     let mut fleet = FleetShare::default();
     let now = origin();
     let half = Duration::from_micros(500);
@@ -116,7 +116,7 @@ fn the_times_of_64_requests_are_remembered() {
 }
 
 #[test]
-fn a_hold_is_told_unless_others_have_told_of_it() {
+fn a_hold_is_published_unless_it_came_from_others() {
     let now = origin();
     for (heard, until, told) in [
         (None, 10, true),
@@ -137,7 +137,7 @@ fn a_hold_is_told_unless_others_have_told_of_it() {
 }
 
 #[test]
-fn room_is_wanted_for_those_who_wait_and_for_100_ms_of_what_went_lately() {
+fn demand_includes_waiters_and_100_ms_of_recent_traffic() {
     for (sent, passed, scarce, wants) in [
         // The last report was so long ago.
         (6, Some(ms(50)), false, 4 + 12),
@@ -161,7 +161,7 @@ fn room_is_wanted_for_those_who_wait_and_for_100_ms_of_what_went_lately() {
 }
 
 #[test]
-fn the_first_report_is_due_at_once_and_none_while_one_is_under_way() {
+fn the_first_report_is_due_immediately_and_only_one_is_in_flight() {
     let now = origin();
     let mut fleet = FleetShare::default();
     assert_eq!(fleet.next_report(0, false, now), Some(now));
@@ -170,7 +170,7 @@ fn the_first_report_is_due_at_once_and_none_while_one_is_under_way() {
 }
 
 #[test]
-fn a_store_that_failed_is_asked_when_it_has_rested_and_no_earlier() {
+fn a_failed_store_is_retried_after_its_backoff() {
     let (mut fleet, now) = reported_fleet();
     fleet.retry_at = Some(now + secs(5));
     (fleet.sync_requested, fleet.pending_hold) = (true, Some(now + secs(9)));
@@ -179,7 +179,7 @@ fn a_store_that_failed_is_asked_when_it_has_rested_and_no_earlier() {
 }
 
 #[test]
-fn a_hold_and_a_question_are_due_at_once() {
+fn holds_and_requests_are_due_immediately() {
     let (mut fleet, now) = reported_fleet();
     let later = now + ms(1);
     fleet.sync_requested = true;
@@ -200,13 +200,13 @@ fn next_report(ruled: bool, told: bool, in_flight: u32, change: Change) -> Optio
 }
 
 #[test]
-fn who_has_nothing_reserved_and_no_news_does_not_report() {
+fn nothing_is_reported_without_reservations_or_updates() {
     assert_eq!(next_report(true, true, 0, |_| {}), None);
     assert_eq!(next_report(false, false, 0, |_| {}), None);
 }
 
 #[test]
-fn who_has_something_reserved_or_news_says_so_every_300_ms() {
+fn reservations_and_updates_are_reported_every_300_ms() {
     for ruled in [false, true] {
         assert_eq!(next_report(ruled, true, 1, |_| {}), Some(300));
         assert_eq!(next_report(ruled, true, 0, |fleet| fleet.granted = 1), Some(300));
@@ -215,7 +215,7 @@ fn who_has_something_reserved_or_news_says_so_every_300_ms() {
 }
 
 #[test]
-fn a_window_that_others_do_not_know_is_told_within_a_millisecond() {
+fn a_new_window_is_published_within_a_millisecond() {
     assert_eq!(next_report(false, true, 1, |fleet| fleet.has_update = true), Some(1));
     assert_eq!(next_report(false, true, 1, |fleet| fleet.overdraft = true), Some(1));
     // They know it, or there is nothing to tell.
@@ -226,7 +226,7 @@ fn a_window_that_others_do_not_know_is_told_within_a_millisecond() {
 }
 
 #[test]
-fn more_is_asked_for_when_half_of_what_was_wanted_is_left() {
+fn more_is_requested_at_half_of_the_demand() {
     fn set_granted(fleet: &mut FleetShare, allowance: u32) {
         (fleet.sent, fleet.wanted, fleet.granted) = (1, 10, allowance);
     }
@@ -245,7 +245,7 @@ fn more_is_asked_for_when_half_of_what_was_wanted_is_left() {
 }
 
 #[test]
-fn who_was_kept_back_asks_at_once_and_more_and_more_rarely_while_nothing_is_granted() {
+fn empty_grants_back_off_requests() {
     for (dry, wait) in [
         (0, 1),
         (1, 10),
@@ -266,7 +266,7 @@ fn who_was_kept_back_asks_at_once_and_more_and_more_rarely_while_nothing_is_gran
 }
 
 #[test]
-fn what_ends_is_told_sooner_where_others_wait_for_it() {
+fn completions_are_reported_sooner_if_others_wait() {
     let scarce = |fleet: &mut FleetShare| fleet.scarce = true;
     let news = |fleet: &mut FleetShare| (fleet.scarce, fleet.dirty) = (true, true);
     assert_eq!(next_report(true, true, 1, news), Some(5));
@@ -274,7 +274,7 @@ fn what_ends_is_told_sooner_where_others_wait_for_it() {
 }
 
 #[test]
-fn of_a_window_that_is_used_up_only_news_is_told() {
+fn an_exhausted_window_reports_only_updates() {
     fn exhaust(fleet: &mut FleetShare) {
         (fleet.exhausted, fleet.starved) = (true, true);
     }

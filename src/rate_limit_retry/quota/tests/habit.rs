@@ -7,7 +7,7 @@ use super::{
 use crate::rate_limit_retry::quota::{refused::ThrottleSample, window::TimeRange};
 
 #[test]
-fn without_refusals_nothing_is_known_and_all_may_go() {
+fn without_throttling_all_requests_are_admitted() {
     let mut lessons = TestEstimator::new();
     lessons.succeed(1000, 0);
     assert!(!lessons.estimator.is_known());
@@ -18,7 +18,7 @@ fn without_refusals_nothing_is_known_and_all_may_go() {
 }
 
 #[test]
-fn a_refusal_that_ends_soon_is_the_mark_of_a_rate_and_one_that_lasts_of_a_window() {
+fn short_throttling_indicates_a_rate_and_long_throttling_a_window() {
     for (lasted, rate) in [(2200, true), (2201, false)] {
         let mut lessons = TestEstimator::new();
         lessons.succeed(10, 0);
@@ -34,7 +34,7 @@ fn a_refusal_that_ends_soon_is_the_mark_of_a_rate_and_one_that_lasts_of_a_window
 }
 
 #[test]
-fn a_rate_is_measured_from_refusal_to_refusal_until_one_lasts() {
+fn a_rate_is_measured_between_short_throttlings() {
     let mut lessons = TestEstimator::new();
     lessons.succeed(10, 0);
     lessons.throttle(1000, SAMPLE);
@@ -63,7 +63,7 @@ fn a_rate_is_measured_from_refusal_to_refusal_until_one_lasts() {
 }
 
 #[test]
-fn the_limit_that_the_first_refusal_names_is_believed_unless_more_have_gone() {
+fn the_limit_in_the_first_429_is_used_unless_more_were_sent() {
     for (first, second, allowance) in [
         (Some(100), None, 100),
         (Some(39), None, 40),
@@ -90,7 +90,7 @@ fn the_limit_that_the_first_refusal_names_is_believed_unless_more_have_gone() {
 }
 
 #[test]
-fn a_window_that_others_have_used_up_teaches_nothing() {
+fn a_window_exhausted_by_others_is_not_an_estimate() {
     let mut lessons = TestEstimator::new();
     lessons.throttle(0, SAMPLE);
 
@@ -100,7 +100,7 @@ fn a_window_that_others_have_used_up_teaches_nothing() {
 }
 
 #[test]
-fn requests_under_way_when_one_was_refused_count_when_they_are_accepted() {
+fn requests_in_flight_at_a_429_count_if_accepted() {
     let mut lessons = TestEstimator::new();
     lessons.succeed(10, 0);
     lessons.throttle(1000, SAMPLE);
@@ -113,7 +113,7 @@ fn requests_under_way_when_one_was_refused_count_when_they_are_accepted() {
 }
 
 #[test]
-fn a_window_that_is_known_takes_its_allowance_and_is_looked_at_when_it_is_over() {
+fn a_known_window_admits_its_limit_and_is_probed_at_its_end() {
     let mut lessons = TestEstimator::minute_windows();
     let lesson = lessons.estimator.estimate();
     assert_eq!(
@@ -145,7 +145,7 @@ fn a_window_that_is_known_takes_its_allowance_and_is_looked_at_when_it_is_over()
 }
 
 #[test]
-fn a_window_whose_end_was_near_by_chance_stays_as_it_is() {
+fn a_window_throttled_near_its_end_is_unchanged() {
     for (accepted, rate) in [(9, false), (8, true)] {
         let mut lessons = TestEstimator::minute_windows();
         lessons.succeed(accepted - 1, 120_000);
@@ -160,7 +160,7 @@ fn a_window_whose_end_was_near_by_chance_stays_as_it_is() {
 }
 
 #[test]
-fn who_comes_after_the_end_of_a_window_opens_the_next_one() {
+fn a_request_after_the_window_opens_the_next() {
     for (at, accepted, opened) in [(179_999, 1, 120_000), (180_000, 0, 180_000)] {
         let mut lessons = TestEstimator::minute_windows();
         let now = lessons.at(at);
@@ -183,7 +183,7 @@ fn who_comes_after_the_end_of_a_window_opens_the_next_one() {
 }
 
 #[test]
-fn the_room_in_a_window_is_what_is_neither_accepted_nor_under_way() {
+fn headroom_excludes_accepted_and_in_flight_requests() {
     let mut lessons = TestEstimator::minute_windows();
     assert_eq!(lessons.estimator.headroom(2), Some((7.0, lessons.at(180_000))));
     lessons.succeed(9, 120_000);
@@ -193,7 +193,7 @@ fn the_room_in_a_window_is_what_is_neither_accepted_nor_under_way() {
 }
 
 #[test]
-fn looks_that_were_refused_are_counted() {
+fn throttled_probes_are_counted() {
     let mut lessons = TestEstimator::new();
     lessons.succeed(10, 0);
     for (looks, at) in [(0, 1000), (1, 2000), (2, 4000), (3, 8000)] {
@@ -205,7 +205,7 @@ fn looks_that_were_refused_are_counted() {
 }
 
 #[test]
-fn where_looks_may_be_counted_they_become_rarer_when_there_are_many() {
+fn probes_become_rarer_if_they_may_be_counted() {
     let silent = ThrottleSample {
         silent: true,
         ..SAMPLE

@@ -4,7 +4,7 @@ use super::*;
 use crate::rate_limit_retry::{headers::Unit, quota::told::most_restrictive, store::SharedWindow};
 
 #[test]
-fn what_others_tell_of_a_window_replaces_what_was_known() {
+fn remote_windows_replace_the_local_one() {
     for (reset, then) in [
         (ms(60_000), ms(60_000)),
         (ms(61_500), ms(60_000)),
@@ -25,7 +25,7 @@ fn what_others_tell_of_a_window_replaces_what_was_known() {
 }
 
 #[test]
-fn what_others_tell_is_newer_than_answers_to_requests_that_went_before() {
+fn remote_windows_are_newer_than_earlier_responses() {
     let now = origin();
     let mut told = announced_window(50, now);
     told.merge_remote(40, now + secs(60), 20);
@@ -37,7 +37,7 @@ fn what_others_tell_is_newer_than_answers_to_requests_that_went_before() {
 }
 
 #[test]
-fn others_who_tell_the_same_change_nothing() {
+fn an_identical_remote_window_changes_nothing() {
     let now = origin();
     let mut told = announced_window(50, now);
     told.merge_remote(50, now + secs(60), 20);
@@ -48,7 +48,7 @@ fn others_who_tell_the_same_change_nothing() {
 }
 
 #[test]
-fn a_window_that_only_others_know_begins_with_what_they_say() {
+fn a_window_known_only_remotely_starts_with_their_values() {
     let now = origin();
     let window = SharedWindow::new(Some(100), 50, 30, 2, secs(60));
     let mut told = AnnouncedWindow::from_shared(&window, now + secs(60), 10, now);
@@ -62,7 +62,7 @@ fn a_window_that_only_others_know_begins_with_what_they_say() {
 }
 
 #[test]
-fn of_several_quotas_of_requests_the_one_counts_of_which_the_least_remains_the_longest() {
+fn the_most_restrictive_of_several_quotas_applies() {
     let quota = |name: &str, unit, remaining, reset| Limit {
         name: Some(name.to_owned()),
         unit,

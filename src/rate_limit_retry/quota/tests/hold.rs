@@ -16,7 +16,7 @@ fn holds(world: &mut TestQuota, signals: &RateLimitInfo, count: usize) -> Vec<Du
 }
 
 #[test]
-fn a_hint_is_kept_to_with_a_hundredth_of_jitter_and_no_more_than_a_quarter_of_a_second() {
+fn retry_after_gets_1_percent_jitter_up_to_250_ms() {
     // Half of the jitter, as the random number has it.
     for (hint, hold) in [
         (ms(100), Some(Duration::from_micros(100_500))),
@@ -36,7 +36,7 @@ fn a_hint_is_kept_to_with_a_hundredth_of_jitter_and_no_more_than_a_quarter_of_a_
 }
 
 #[test]
-fn without_a_hint_the_next_looks_are_one_two_and_four_seconds_after_the_refusal() {
+fn without_retry_after_probes_follow_after_1_2_and_4_seconds() {
     let mut world = TestQuota::new();
     let began = world.now;
     let mut times = Vec::new();
@@ -53,7 +53,7 @@ fn without_a_hint_the_next_looks_are_one_two_and_four_seconds_after_the_refusal(
 }
 
 #[test]
-fn a_look_comes_after_half_of_the_first_back_off_and_the_longest() {
+fn probe_delays_range_from_half_the_initial_to_the_maximum_backoff() {
     for (backoff, hold) in [
         (Backoff::new(secs(5), secs(60)), ms(2525)),
         (Backoff::new(ms(10), ms(400)), ms(404)),
@@ -64,7 +64,7 @@ fn a_look_comes_after_half_of_the_first_back_off_and_the_longest() {
 }
 
 #[test]
-fn a_hint_that_has_proved_wrong_three_times_is_too_short() {
+fn a_retry_after_wrong_three_times_is_too_short() {
     let mut world = TestQuota::new();
     let hint = with_retry_after(ms(100));
 
@@ -84,7 +84,7 @@ fn a_hint_that_has_proved_wrong_three_times_is_too_short() {
 }
 
 #[test]
-fn a_hint_that_has_proved_wrong_is_kept_to_where_it_is_the_longer_wait() {
+fn a_wrong_retry_after_applies_if_it_is_longer() {
     let mut world = TestQuota::new();
 
     let holds = holds(&mut world, &with_retry_after(secs(20)), 4);
@@ -93,7 +93,7 @@ fn a_hint_that_has_proved_wrong_is_kept_to_where_it_is_the_longer_wait() {
 }
 
 #[test]
-fn requests_that_are_refused_together_are_one_refusal() {
+fn concurrent_throttling_counts_once() {
     let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..6).map(|_| world.enter()).collect();
     for number in numbers {
@@ -108,7 +108,7 @@ fn requests_that_are_refused_together_are_one_refusal() {
 }
 
 #[test]
-fn of_hints_that_come_together_the_longest_counts() {
+fn the_longest_concurrent_retry_after_applies() {
     let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..5).map(|_| world.enter()).collect();
     let began = world.now;
@@ -125,7 +125,7 @@ fn of_hints_that_come_together_the_longest_counts() {
 }
 
 #[test]
-fn late_refusals_without_a_hint_do_not_prolong_a_hold() {
+fn late_429s_without_retry_after_do_not_extend_a_hold() {
     let mut world = TestQuota::new();
     let (first, late) = (world.enter(), world.enter());
     let until = world.throttle(first, &RateLimitInfo::default());
@@ -137,7 +137,7 @@ fn late_refusals_without_a_hint_do_not_prolong_a_hold() {
 }
 
 #[test]
-fn late_refusals_do_not_make_a_wrong_hint_worse() {
+fn late_429s_do_not_count_against_retry_after() {
     let mut world = TestQuota::new();
     let late = world.enter();
     holds(&mut world, &with_retry_after(ms(10)), 3);
@@ -151,7 +151,7 @@ fn late_refusals_do_not_make_a_wrong_hint_worse() {
 }
 
 #[test]
-fn nobody_goes_before_the_end_of_a_hold_and_one_at_its_end() {
+fn no_request_is_sent_before_a_hold_ends_and_one_at_its_end() {
     let mut world = TestQuota::new();
     let number = world.enter();
     let until = world.throttle(number, &with_retry_after(secs(5))).unwrap();
@@ -163,7 +163,7 @@ fn nobody_goes_before_the_end_of_a_hold_and_one_at_its_end() {
 }
 
 #[test]
-fn refusals_are_known_to_count_every_request_only_if_nothing_else_is_said_of_a_limit() {
+fn throttled_requests_count_only_if_no_limit_is_announced() {
     for (quiet, refusal, sliding) in [
         (0, RateLimitInfo::default(), true),
         (0, with_retry_after(secs(5)), false),

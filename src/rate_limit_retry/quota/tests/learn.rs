@@ -34,7 +34,7 @@ fn exhausted(hint: Duration, reset: Option<Duration>) -> RateLimitInfo {
 }
 
 #[test]
-fn a_partition_is_quiet_after_a_thousand_answers_in_a_row_that_say_nothing() {
+fn the_fast_path_opens_after_a_thousand_responses_without_limits() {
     let mut world = TestQuota::new();
     let silence = RateLimitInfo::default();
     succeed(&mut world, 999, &silence);
@@ -60,7 +60,7 @@ fn a_partition_is_quiet_after_a_thousand_answers_in_a_row_that_say_nothing() {
 }
 
 #[test]
-fn a_request_that_may_have_been_counted_is_taken_off_what_remains() {
+fn a_possibly_counted_request_is_debited() {
     let mut world = TestQuota::new();
     succeed(&mut world, 1, &announcing(100, 50, secs(60)));
     let silence = RateLimitInfo::default();
@@ -78,7 +78,7 @@ fn a_request_that_may_have_been_counted_is_taken_off_what_remains() {
 }
 
 #[test]
-fn an_answer_that_names_the_limit_of_another_partition_is_not_about_this_one() {
+fn limits_of_another_partition_are_ignored() {
     let mut world = TestQuota::new();
     succeed(&mut world, 1, &announcing(100, 50, secs(60)));
     for (throttled, signals, left) in [
@@ -94,7 +94,7 @@ fn an_answer_that_names_the_limit_of_another_partition_is_not_about_this_one() {
 }
 
 #[test]
-fn a_refusal_of_all_that_the_origin_takes_does_not_say_what_remains_here() {
+fn an_origin_wide_429_does_not_update_remaining() {
     let mut world = TestQuota::new();
     succeed(&mut world, 1, &announcing(100, 50, secs(60)));
     let number = world.enter();
@@ -108,7 +108,7 @@ fn a_refusal_of_all_that_the_origin_takes_does_not_say_what_remains_here() {
 }
 
 #[test]
-fn what_comes_late_about_a_window_that_is_over_is_not_believed() {
+fn late_responses_about_an_ended_window_are_ignored() {
     for (later, known) in [
         (Duration::ZERO, None),
         (ms(1500), None),
@@ -129,7 +129,7 @@ fn what_comes_late_about_a_window_that_is_over_is_not_believed() {
 }
 
 #[test]
-fn where_more_comes_by_and_by_a_reset_far_off_does_not_tell_a_new_window() {
+fn a_far_reset_of_a_gradual_quota_is_not_a_new_window() {
     let mut world = TestQuota::new();
     let (first, late) = (world.enter(), world.enter());
     world.throttle(first, &exhausted(secs(5), Some(secs(60))));
@@ -142,7 +142,7 @@ fn where_more_comes_by_and_by_a_reset_far_off_does_not_tell_a_new_window() {
 }
 
 #[test]
-fn a_hint_well_before_the_reset_means_that_more_comes_by_and_by() {
+fn a_retry_after_before_the_reset_means_gradual_refill() {
     for (hint, told, believed) in [
         (ms(5000), secs(3600), ms(5000)),
         (ms(8499), secs(10), ms(8499)),
@@ -166,7 +166,7 @@ fn a_hint_well_before_the_reset_means_that_more_comes_by_and_by() {
 }
 
 #[test]
-fn a_short_hint_without_a_reset_means_that_more_comes_by_and_by() {
+fn a_short_retry_after_without_a_reset_means_gradual_refill() {
     for (hint, believed) in [
         (ms(500), secs(1)),
         (ms(2200), ms(2200)),
@@ -183,7 +183,7 @@ fn a_short_hint_without_a_reset_means_that_more_comes_by_and_by() {
 }
 
 #[test]
-fn a_short_wait_that_ends_with_its_window_leaves_open_whether_more_comes_by_and_by() {
+fn a_short_wait_ending_with_its_window_is_ambiguous() {
     for (hint, believed) in [(ms(2200), secs(2)), (ms(2201), secs(60))] {
         let mut world = TestQuota::new();
         let number = world.enter();
@@ -219,7 +219,7 @@ fn run_windows(world: &mut TestQuota, each: usize, accepted: &RateLimitInfo, ref
 }
 
 #[test]
-fn refusals_while_something_remains_are_of_a_quota_that_is_learnt() {
+fn a_429_with_remaining_quota_updates_the_estimate() {
     let told = announcing(1000, 900, secs(3600));
     let refused = RateLimitInfo {
         retry_after: Some(secs(60)),
@@ -230,7 +230,7 @@ fn refusals_while_something_remains_are_of_a_quota_that_is_learnt() {
 }
 
 #[test]
-fn refusals_when_nothing_remains_are_of_the_quota_that_is_told() {
+fn a_429_without_remaining_quota_belongs_to_the_announced_quota() {
     let told = announcing(1000, 900, secs(60));
 
     let went = run_windows(
@@ -244,7 +244,7 @@ fn refusals_when_nothing_remains_are_of_the_quota_that_is_told() {
 }
 
 #[test]
-fn after_a_hold_all_go_for_which_the_answer_tells_room_and_else_one_more_for_each_answer() {
+fn after_a_hold_requests_follow_headroom_or_slow_start() {
     let silence = RateLimitInfo::default();
     for (before, look, together) in [
         (&silence, &announcing(100, 20, secs(60)), 20),

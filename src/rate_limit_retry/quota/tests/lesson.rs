@@ -18,7 +18,7 @@ fn rate(rate: f64) -> Estimate {
 }
 
 #[test]
-fn a_window_is_news_when_its_size_or_its_length_is_another() {
+fn an_estimated_window_differs_by_limit_or_length() {
     let nothing = Estimate::default();
     assert!(window(10, 60).differs_from(&nothing));
     assert!(window(10, 60).differs_from(&window(11, 60)));
@@ -29,7 +29,7 @@ fn a_window_is_news_when_its_size_or_its_length_is_another() {
 }
 
 #[test]
-fn a_rate_is_news_when_it_differs_by_more_than_a_tenth() {
+fn an_estimated_rate_differs_by_more_than_10_percent() {
     let nothing = Estimate::default();
     assert!(rate(10.0).differs_from(&nothing));
     for (now, news) in [

@@ -12,7 +12,7 @@ fn log(start: Instant, needed: u64, later: impl IntoIterator<Item = Duration>) -
 }
 
 #[test]
-fn what_was_sent_before_the_log_began_is_spread_evenly() {
+fn requests_before_the_log_are_spread_evenly() {
     let start = origin();
     let log = SendLog::new(start, start + secs(10), 10);
     for second in 0..=10 {
@@ -25,7 +25,7 @@ fn what_was_sent_before_the_log_began_is_spread_evenly() {
 }
 
 #[test]
-fn many_requests_before_the_log_began_are_in_fifty_parts() {
+fn many_requests_before_the_log_use_fifty_buckets() {
     let start = origin();
     let log = SendLog::new(start, start + secs(50), 120);
     assert_eq!(log.count_since(start), 120);
@@ -40,7 +40,7 @@ fn many_requests_before_the_log_began_are_in_fifty_parts() {
 }
 
 #[test]
-fn what_was_sent_later_is_counted_and_not_what_was_sent_at_the_time() {
+fn counting_excludes_the_given_instant() {
     let start = origin();
     let log = log(start, 100, [secs(1), secs(2)]);
     assert_eq!(log.count_since(start - ms(1)), 3);
@@ -50,7 +50,7 @@ fn what_was_sent_later_is_counted_and_not_what_was_sent_at_the_time() {
 }
 
 #[test]
-fn the_last_but_so_many_is_found() {
+fn the_nth_last_request_is_found() {
     let start = origin();
     let log = log(start, 100, [secs(1), secs(2)]);
     assert_eq!(log.nth_last(0), Some(start + secs(2)));
@@ -60,7 +60,7 @@ fn the_last_but_so_many_is_found() {
 }
 
 #[test]
-fn what_is_closer_than_a_250th_of_the_time_counts_as_sent_with_the_last() {
+fn requests_within_a_250th_of_the_window_are_merged() {
     let start = origin();
     let log = log(
         start,
@@ -80,7 +80,7 @@ fn what_is_closer_than_a_250th_of_the_time_counts_as_sent_with_the_last() {
 }
 
 #[test]
-fn no_more_is_remembered_than_is_needed() {
+fn the_log_keeps_only_needed_entries() {
     let start = origin();
     let log = log(start, 5, (1..=10).map(secs));
     assert_eq!(log.count_since(start - ms(1)), 5);
@@ -89,7 +89,7 @@ fn no_more_is_remembered_than_is_needed() {
 }
 
 #[test]
-fn a_part_is_forgotten_when_none_of_it_is_needed() {
+fn an_unneeded_bucket_is_dropped() {
     let start = origin();
     // Three at once, and then one a second.
     let times = [0, 0, 1, 2, 3, 4].map(secs);
@@ -101,7 +101,7 @@ fn a_part_is_forgotten_when_none_of_it_is_needed() {
 }
 
 #[test]
-fn no_more_than_five_hundred_parts_are_remembered() {
+fn the_log_keeps_at_most_five_hundred_buckets() {
     let start = origin();
     // Each is further from the one before than a 250th of all the time.
     let mut times = vec![secs(1)];
@@ -120,7 +120,7 @@ fn no_more_than_five_hundred_parts_are_remembered() {
 }
 
 #[test]
-fn what_did_not_go_is_not_counted() {
+fn canceled_requests_are_not_counted() {
     let start = origin();
     // The last two went together.
     let mut log = log(start, 5, [1, 2, 3, 3].map(secs));

@@ -179,7 +179,7 @@ impl TestQuota {
 }
 
 #[test]
-fn an_unknown_partition_takes_a_few_and_then_as_many_as_come() {
+fn an_unknown_partition_starts_slowly_and_then_admits_all() {
     let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..8).filter_map(|_| world.send()).collect();
     assert_eq!(numbers.len(), 8);
@@ -194,7 +194,7 @@ fn an_unknown_partition_takes_a_few_and_then_as_many_as_come() {
 }
 
 #[test]
-fn a_first_answer_that_takes_long_does_not_stall_the_others() {
+fn a_slow_first_response_does_not_stall_others() {
     let mut world = TestQuota::new();
     assert_eq!((0..9).filter_map(|_| world.send()).count(), 8);
 
@@ -204,7 +204,7 @@ fn a_first_answer_that_takes_long_does_not_stall_the_others() {
 }
 
 #[test]
-fn a_request_that_takes_for_ever_does_not_stall_those_who_come_after_a_hold() {
+fn a_hanging_request_does_not_stall_requests_after_a_hold() {
     let mut world = TestQuota::new();
     let slow = world.send();
     let refused = world.send().unwrap();
@@ -222,7 +222,7 @@ fn a_request_that_takes_for_ever_does_not_stall_those_who_come_after_a_hold() {
 }
 
 #[test]
-fn a_used_up_quota_is_believed_for_max_hold_and_then_asked_once() {
+fn an_exhausted_quota_is_probed_after_max_hold() {
     let mut world = TestQuota::new();
     let first = world.send().unwrap();
     world.succeed(first, &announcing(100, 0, secs(20 * 3600)));
@@ -236,7 +236,7 @@ fn a_used_up_quota_is_believed_for_max_hold_and_then_asked_once() {
 }
 
 #[test]
-fn while_a_shared_quota_is_used_up_the_next_look_is_later_than_now() {
+fn while_a_shared_quota_is_exhausted_the_next_probe_is_in_the_future() {
     let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..8).filter_map(|_| world.send()).collect();
     // Nine of ten went to others.
@@ -251,7 +251,7 @@ fn while_a_shared_quota_is_used_up_the_next_look_is_later_than_now() {
 }
 
 #[test]
-fn a_pause_is_no_reason_to_wait_even_if_the_last_window_was_used_up() {
+fn after_an_idle_period_an_exhausted_window_is_ignored() {
     let mut world = TestQuota::new();
     let window = |world: &mut TestQuota| {
         for _ in 0..100 {
@@ -275,7 +275,7 @@ fn a_pause_is_no_reason_to_wait_even_if_the_last_window_was_used_up() {
 }
 
 #[test]
-fn what_refusals_have_taught_is_remembered_for_an_hour() {
+fn estimates_are_kept_for_an_hour() {
     let mut world = TestQuota::new();
     for hint in [60, 60] {
         let number = world.send().unwrap();

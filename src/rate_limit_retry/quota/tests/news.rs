@@ -13,7 +13,7 @@ fn next_report(world: &TestQuota) -> Option<Duration> {
 }
 
 #[test]
-fn a_request_that_ends_is_news_for_those_who_wait_for_its_place() {
+fn a_completion_is_published_if_others_wait() {
     let mut world = fleet();
     let number = world.enter();
     report(&mut world, 0);
@@ -26,7 +26,7 @@ fn a_request_that_ends_is_news_for_those_who_wait_for_its_place() {
 }
 
 #[test]
-fn of_a_window_that_is_used_up_no_more_is_asked_for() {
+fn an_exhausted_window_requests_no_grants() {
     for (remaining, wait) in [(1, Some(ms(10))), (0, None)] {
         let mut world = fleet();
         world.enter();
@@ -40,7 +40,7 @@ fn of_a_window_that_is_used_up_no_more_is_asked_for() {
 }
 
 #[test]
-fn what_an_answer_says_of_a_window_that_others_do_not_know_is_told_at_once() {
+fn a_response_about_an_unshared_window_is_published_immediately() {
     let mut world = fleet();
     assert_eq!(next_report(&world), Some(Duration::ZERO));
     let number = world.enter();
@@ -53,7 +53,7 @@ fn what_an_answer_says_of_a_window_that_others_do_not_know_is_told_at_once() {
 }
 
 #[test]
-fn a_later_window_of_which_as_much_remains_is_another_window() {
+fn a_later_window_with_equal_remaining_is_a_new_window() {
     let mut world = fleet();
     let number = world.enter();
     world.succeed(number, &announcing(100, 0, secs(60)));

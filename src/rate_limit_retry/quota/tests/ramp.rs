@@ -11,7 +11,7 @@ fn window(ramp: &mut SlowStart, now: Instant) -> u32 {
 }
 
 #[test]
-fn at_first_a_few_may_go_and_at_least_one() {
+fn the_initial_window_is_at_least_one() {
     for (burst, expected) in [(0, 1), (1, 1), (2, 2), (8, 8)] {
         assert_eq!(window(&mut SlowStart::initial(burst), origin()), expected);
     }
@@ -20,7 +20,7 @@ fn at_first_a_few_may_go_and_at_least_one() {
 }
 
 #[test]
-fn only_one_that_goes_alone_is_a_look() {
+fn only_a_single_request_is_a_probe() {
     let mut look = SlowStart::probe();
     assert!(look.is_probe());
     assert!(SlowStart::initial(1).is_probe());
@@ -31,7 +31,7 @@ fn only_one_that_goes_alone_is_a_look() {
 }
 
 #[test]
-fn the_first_answer_of_all_opens_a_cold_ramp_and_so_does_a_request_without_one() {
+fn the_first_outcome_opens_the_initial_window() {
     let now = origin();
     for open in [SlowStart::on_success, SlowStart::on_no_response] {
         let mut ramp = SlowStart::initial(2);
@@ -43,7 +43,7 @@ fn the_first_answer_of_all_opens_a_cold_ramp_and_so_does_a_request_without_one()
 }
 
 #[test]
-fn a_cold_ramp_opens_by_itself_a_hold_after_the_first_request() {
+fn the_initial_window_opens_after_its_timeout() {
     let now = origin();
     let mut ramp = SlowStart::initial(2);
     ramp.on_sent(TIMEOUT, now);
@@ -55,7 +55,7 @@ fn a_cold_ramp_opens_by_itself_a_hold_after_the_first_request() {
 }
 
 #[test]
-fn each_success_after_a_look_lets_one_more_go_and_after_256_all_go() {
+fn each_success_after_a_probe_widens_the_window_up_to_256() {
     let now = origin();
     let mut ramp = SlowStart::probe();
     for expected in 2..=256 {
@@ -67,14 +67,14 @@ fn each_success_after_a_look_lets_one_more_go_and_after_256_all_go() {
 }
 
 #[test]
-fn a_look_without_an_answer_opens_nothing() {
+fn a_probe_without_a_response_does_not_widen_the_window() {
     let mut ramp = SlowStart::probe();
     ramp.on_no_response();
     assert_eq!(window(&mut ramp, origin()), 1);
 }
 
 #[test]
-fn a_look_may_take_eight_holds_and_then_twice_as_many_go_beside_it() {
+fn a_probe_times_out_after_eight_holds_and_doubles_the_window() {
     let start = origin();
     let mut ramp = SlowStart::probe();
     ramp.on_sent(TIMEOUT, start);
@@ -96,7 +96,7 @@ fn a_look_may_take_eight_holds_and_then_twice_as_many_go_beside_it() {
 }
 
 #[test]
-fn a_success_begins_the_time_of_the_next_step_anew() {
+fn a_success_restarts_the_probe_timeout() {
     let start = origin();
     let mut ramp = SlowStart::probe();
     ramp.on_sent(TIMEOUT, start);
@@ -107,7 +107,7 @@ fn a_success_begins_the_time_of_the_next_step_anew() {
 }
 
 #[test]
-fn requests_that_took_too_long_are_counted_apart_until_they_end() {
+fn timed_out_requests_are_counted_separately_until_they_end() {
     let start = origin();
     // Number 0 takes too long, and 1 and 2 go beside it; then one of them ends.
     for (ended, more) in [(0, false), (1, true), (2, true)] {

@@ -40,7 +40,7 @@ fn assert_measured(rate: &TokenBucket, expected: f64) {
 }
 
 #[test]
-fn nothing_is_held_back_before_a_second_refusal_shows_the_rate() {
+fn requests_are_not_delayed_before_a_second_429() {
     let start = origin();
     let mut rate = TokenBucket::new(start, 8);
     assert!(!rate.is_known());
@@ -55,7 +55,7 @@ fn nothing_is_held_back_before_a_second_refusal_shows_the_rate() {
 }
 
 #[test]
-fn requests_go_as_fast_as_one_more_than_was_accepted_in_the_time() {
+fn requests_are_sent_at_the_measured_rate_plus_one() {
     // In flight, milliseconds since the refusal, and milliseconds to wait at two a second: the last one is for rounding.
     for (in_flight, passed, expected) in [
         (0, 0, 501),
@@ -80,7 +80,7 @@ fn requests_go_as_fast_as_one_more_than_was_accepted_in_the_time() {
 }
 
 #[test]
-fn a_request_may_go_at_the_time_it_was_told_to_wait_for() {
+fn a_request_is_admitted_at_its_announced_time() {
     for accepted in 0..200 {
         let (mut rate, refused) = measured(8, accepted, ms(3210));
         let waits = wait(&mut rate, 0, refused);
@@ -89,7 +89,7 @@ fn a_request_may_go_at_the_time_it_was_told_to_wait_for() {
 }
 
 #[test]
-fn without_refusals_for_longer_than_was_measured_requests_go_faster_and_faster() {
+fn the_rate_increases_without_throttling() {
     // Measured over ten seconds, and over half a second, which is too short to go by.
     for (accepted, time, passed, expected) in [
         (19, secs(10), 10, 20),
@@ -105,7 +105,7 @@ fn without_refusals_for_longer_than_was_measured_requests_go_faster_and_faster()
 }
 
 #[test]
-fn after_a_pause_as_many_go_at_once_as_before_the_first_refusal() {
+fn after_an_idle_period_the_initial_burst_is_admitted() {
     let (mut rate, refused) = measured(4, 19, secs(10));
     // One more is not called a pause.
     assert_eq!(burst_size(&mut rate, refused + ms(2000)), 4);
@@ -118,13 +118,13 @@ fn after_a_pause_as_many_go_at_once_as_before_the_first_refusal() {
 }
 
 #[test]
-fn at_least_one_may_go_after_a_pause() {
+fn at_least_one_request_is_admitted_after_an_idle_period() {
     let (mut rate, refused) = measured(0, 19, secs(10));
     assert_eq!(burst_size(&mut rate, refused + secs(9)), 1);
 }
 
 #[test]
-fn a_refusal_after_a_pause_halves_what_may_go_at_once_and_leaves_the_rate() {
+fn a_429_after_an_idle_period_halves_the_burst_and_keeps_the_rate() {
     let (mut rate, mut now) = measured(8, 19, secs(10));
     for expected in [8, 4, 2, 1, 1] {
         now += secs(9);
@@ -142,7 +142,7 @@ fn a_refusal_after_a_pause_halves_what_may_go_at_once_and_leaves_the_rate() {
 }
 
 #[test]
-fn a_pause_before_anything_is_measured_is_longer_than_twice_a_short_hint() {
+fn before_measurement_an_idle_period_exceeds_twice_the_retry_after() {
     for (pause, known) in [(4400, true), (4401, false)] {
         let start = origin();
         let mut rate = TokenBucket::new(start, 8);
@@ -171,7 +171,7 @@ fn a_pause_before_anything_is_measured_is_longer_than_twice_a_short_hint() {
 }
 
 #[test]
-fn a_measured_rate_takes_slow_times_for_what_they_are() {
+fn a_measured_rate_ignores_slow_periods() {
     let (mut rate, refused) = measured(8, 20, secs(10));
     for _ in 0..8 {
         rate.on_success(refused + secs(5));
@@ -181,7 +181,7 @@ fn a_measured_rate_takes_slow_times_for_what_they_are() {
 }
 
 #[test]
-fn what_is_far_from_the_measure_replaces_it() {
+fn an_outlier_replaces_the_measured_rate() {
     // A hundred in ten seconds, and then so many in the next ten.
     for (accepted, expected) in [
         (0, 0.0),
@@ -200,7 +200,7 @@ fn what_is_far_from_the_measure_replaces_it() {
 }
 
 #[test]
-fn a_refusal_sooner_than_the_rate_allows_shows_what_each_refusal_costs() {
+fn an_early_429_reveals_the_cost_of_throttled_requests() {
     let (mut rate, refused) = measured(1000, 100, secs(10));
     let soon = refused + secs(2);
     succeed(&mut rate, refused, secs(2), 14);
@@ -229,7 +229,7 @@ fn a_refusal_sooner_than_the_rate_allows_shows_what_each_refusal_costs() {
 }
 
 #[test]
-fn a_refusal_three_seconds_later_or_more_costs_nothing_but_itself() {
+fn a_429_after_three_seconds_costs_only_itself() {
     let (mut rate, refused) = measured(8, 100, secs(10));
     succeed(&mut rate, refused, secs(3), 24);
     rate.on_throttle(refused + secs(3));
@@ -237,14 +237,14 @@ fn a_refusal_three_seconds_later_or_more_costs_nothing_but_itself() {
 }
 
 #[test]
-fn refusals_at_the_same_moment_are_one() {
+fn simultaneous_429s_count_once() {
     let (mut rate, refused) = measured(8, 100, secs(10));
     rate.on_throttle(refused);
     assert_measured(&rate, 10.0);
 }
 
 #[test]
-fn what_was_sent_before_a_refusal_and_accepted_after_it_was_part_of_the_rate() {
+fn requests_sent_before_a_429_count_towards_the_rate() {
     let start = origin();
     let mut rate = TokenBucket::new(start, 8);
     // Before the first refusal nothing was counted.
@@ -259,7 +259,7 @@ fn what_was_sent_before_a_refusal_and_accepted_after_it_was_part_of_the_rate() {
 }
 
 #[test]
-fn no_rate_is_slower_than_two_in_five_seconds_and_no_wait_longer_than_an_hour() {
+fn rates_and_waits_are_bounded() {
     let (mut rate, refused) = measured(8, 0, secs(4));
     assert_measured(&rate, 0.0);
     assert_eq!(wait(&mut rate, 0, refused), ms(2501));
@@ -268,7 +268,7 @@ fn no_rate_is_slower_than_two_in_five_seconds_and_no_wait_longer_than_an_hour() 
 }
 
 #[test]
-fn a_rate_of_nothing_is_not_kept_over_a_pause() {
+fn a_zero_rate_is_dropped_after_an_idle_period() {
     let (mut rate, refused) = measured(1, 0, secs(4));
     let now = refused + secs(60);
     assert_eq!(burst_size(&mut rate, now), 1);

@@ -134,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_quota_that_is_told_is_never_exceeded_by_one_client_alone(
+    fn a_single_client_never_exceeds_an_announced_quota(
         limit in 8..80u64,
         window in 2_000..90_000u64,
         passed in 0..90_000u64,
@@ -162,7 +162,7 @@ proptest! {
 /// Eight go at once, just before a window ends: some are counted in it and some in the next, and the answers overtake
 /// each other.
 #[test]
-fn an_answer_of_the_next_window_is_not_lost_because_it_was_overtaken() {
+fn an_overtaken_response_of_the_next_window_is_kept() {
     let mut server = Server::new(11, ms(65_160), ms(65_094));
     server.whole_seconds = true;
     let mut delays = [(1, 1); 11];
@@ -176,7 +176,7 @@ fn an_answer_of_the_next_window_is_not_lost_because_it_was_overtaken() {
 
 /// Whoever counts refused requests as well, and says nothing, would refuse for ever somebody who asks often enough.
 #[test]
-fn a_server_that_counts_refused_requests_is_not_asked_until_it_has_room() {
+fn a_server_that_counts_throttled_requests_is_not_probed_early() {
     for (limit, window) in [(37, 7_000), (50, 20_000), (100, 60_000)] {
         let mut server = Server::new(limit, ms(window), ms(0));
         (server.sliding, server.counts_throttled) = (true, true);

@@ -55,7 +55,7 @@ fn burst(world: &mut TestQuota) -> usize {
 }
 
 #[test]
-fn who_shares_with_nobody_tells_nothing() {
+fn an_unshared_quota_reports_nothing() {
     let mut world = TestQuota::new();
 
     assert_eq!(world.quota.report_due(world.now), None);
@@ -64,7 +64,7 @@ fn who_shares_with_nobody_tells_nothing() {
 }
 
 #[test]
-fn a_report_says_what_is_under_way_what_is_wanted_and_what_was_told() {
+fn a_report_contains_in_flight_demand_and_window() {
     let mut world = unannounced_fleet();
     let number = world.enter();
     world.advance(ms(30));
@@ -90,7 +90,7 @@ fn a_report_says_what_is_under_way_what_is_wanted_and_what_was_told() {
 }
 
 #[test]
-fn what_has_ended_is_not_told() {
+fn ended_windows_are_not_reported() {
     for (early, told) in [(ms(1), Some(ms(1))), (Duration::ZERO, None)] {
         let mut world = fleet();
         world.advance(secs(60) - early);
@@ -105,7 +105,7 @@ fn what_has_ended_is_not_told() {
 }
 
 #[test]
-fn what_is_granted_and_not_needed_is_given_back() {
+fn unused_grants_are_released() {
     let mut world = fleet();
     report(&mut world, 10);
     apply(&mut world, &snapshot(10, 90, 10, 1));
@@ -123,7 +123,7 @@ fn what_is_granted_and_not_needed_is_given_back() {
 }
 
 #[test]
-fn what_was_granted_of_a_window_that_is_over_is_lost() {
+fn grants_expire_with_their_window() {
     for (passed, reserved) in [(ms(59_999), 10), (secs(60), 0)] {
         let mut world = fleet();
         report(&mut world, 10);
@@ -136,7 +136,7 @@ fn what_was_granted_of_a_window_that_is_over_is_lost() {
 }
 
 #[test]
-fn a_process_may_use_what_it_was_granted_and_a_quarter_of_its_part_of_what_is_free() {
+fn a_process_may_use_its_grant_and_a_quarter_of_its_free_share() {
     for (granted, remaining, reserved, processes, may) in [
         (5, 100, 10, 3, 5 + 7),
         (5, 100, 10, 0, 5 + 22),
@@ -157,7 +157,7 @@ fn a_process_may_use_what_it_was_granted_and_a_quarter_of_its_part_of_what_is_fr
 }
 
 #[test]
-fn what_is_granted_adds_up() {
+fn grants_accumulate() {
     let mut world = fleet();
     report(&mut world, 10);
     apply(&mut world, &snapshot(3, 20, 15, 1));
@@ -167,7 +167,7 @@ fn what_is_granted_adds_up() {
 }
 
 #[test]
-fn without_a_window_a_process_goes_by_what_it_knows() {
+fn without_a_shared_window_the_local_state_applies() {
     let over = QuotaSnapshot {
         window: Some(window(0, 0, 1, Duration::ZERO)),
         ..QuotaSnapshot::default()
@@ -184,7 +184,7 @@ fn without_a_window_a_process_goes_by_what_it_knows() {
 }
 
 #[test]
-fn a_store_that_fails_leaves_a_process_to_what_it_knows_and_is_told_again_when_it_has_rested() {
+fn a_store_failure_falls_back_to_local_state_and_reports_after_the_backoff() {
     let mut world = fleet();
     report(&mut world, 10);
     apply(&mut world, &snapshot(1, 90, 90, 1));
@@ -200,7 +200,7 @@ fn a_store_that_fails_leaves_a_process_to_what_it_knows_and_is_told_again_when_i
 }
 
 #[test]
-fn what_all_know_replaces_what_a_process_knows_but_for_what_it_has_not_told_yet() {
+fn shared_state_replaces_local_state_except_unreported_requests() {
     let mut world = fleet();
     apply(&mut world, &snapshot(0, 40, 0, 1));
     assert_eq!(world.quota.announced_quota().1, Some(90));
@@ -216,7 +216,7 @@ fn what_all_know_replaces_what_a_process_knows_but_for_what_it_has_not_told_yet(
 }
 
 #[test]
-fn when_the_window_is_over_nothing_is_left_of_what_was_granted() {
+fn no_grant_remains_after_the_window_ends() {
     let mut world = fleet();
     report(&mut world, 10);
     apply(&mut world, &snapshot(10, 90, 10, 1));
@@ -227,7 +227,7 @@ fn when_the_window_is_over_nothing_is_left_of_what_was_granted() {
 }
 
 #[test]
-fn how_often_nothing_was_granted_that_was_wanted_is_counted() {
+fn empty_grants_are_counted() {
     let mut world = fleet();
     for (waiting, view, dry) in [
         (5, snapshot(0, 90, 90, 1), 1),
@@ -249,7 +249,7 @@ fn how_often_nothing_was_granted_that_was_wanted_is_counted() {
 }
 
 #[test]
-fn a_hold_that_others_tell_of_is_kept_and_no_longer_than_the_longest() {
+fn remote_holds_are_obeyed_up_to_max_hold() {
     let mut world = unannounced_fleet();
     let now = world.now;
 
@@ -261,7 +261,7 @@ fn a_hold_that_others_tell_of_is_kept_and_no_longer_than_the_longest() {
 }
 
 #[test]
-fn a_hold_that_is_told_twice_is_one() {
+fn a_duplicate_remote_hold_counts_once() {
     for (hold, news) in [
         (secs(9), false),
         (secs(10), false),
@@ -276,7 +276,7 @@ fn a_hold_that_is_told_twice_is_one() {
 }
 
 #[test]
-fn a_hold_that_others_told_of_is_not_told_to_them() {
+fn a_remote_hold_is_not_published_back() {
     let mut world = unannounced_fleet();
     let number = world.enter();
     apply(&mut world, &held_snapshot(secs(10)));
@@ -285,7 +285,7 @@ fn a_hold_that_others_told_of_is_not_told_to_them() {
 }
 
 #[test]
-fn what_is_told_elsewhere_is_asked_for_at_once() {
+fn a_remote_update_triggers_a_report() {
     let mut world = fleet();
     report(&mut world, 0);
     apply(&mut world, &snapshot(0, 90, 0, 1));

@@ -37,7 +37,7 @@ fn send(slide: &mut SlidingWindow, opened: Instant, count: u64) {
 }
 
 #[test]
-fn a_stretch_lasts_from_a_request_to_the_next_but_its_allowance_that_was_accepted() {
+fn a_window_spans_limit_plus_one_accepted_requests() {
     let start = origin();
     let length = |refused_at: Option<Duration>, refused: u32| {
         // Ten were accepted, the eleventh was refused, and a look was accepted.
@@ -65,7 +65,7 @@ fn a_stretch_lasts_from_a_request_to_the_next_but_its_allowance_that_was_accepte
 }
 
 #[test]
-fn of_the_lengths_that_are_possible_a_round_one_is_taken() {
+fn a_common_window_length_is_preferred() {
     // In milliseconds, give or take thirty.
     for (least, most, expected) in [
         (9000, 11_000, 10_000),
@@ -85,7 +85,7 @@ fn of_the_lengths_that_are_possible_a_round_one_is_taken() {
 }
 
 #[test]
-fn a_stretch_that_is_only_known_to_be_longer_is_taken_for_a_twentieth_longer() {
+fn a_lower_bound_of_the_window_is_extended_by_5_percent() {
     let start = origin();
     let mut slide = SlidingWindow::new(start, start, 1);
     assert_eq!(slide.length(), Duration::ZERO);
@@ -103,7 +103,7 @@ fn a_stretch_that_is_only_known_to_be_longer_is_taken_for_a_twentieth_longer() {
 }
 
 #[test]
-fn a_look_that_is_refused_although_it_should_not_be_makes_a_stretch_longer() {
+fn an_unexpectedly_throttled_probe_lengthens_the_window() {
     for (look, expected) in [
         // It was known to be at least so long, and at most so long.
         (8, ms(13_500)),
@@ -127,7 +127,7 @@ fn a_look_that_is_refused_although_it_should_not_be_makes_a_stretch_longer() {
 }
 
 #[test]
-fn a_shorter_stretch_that_was_accepted_outweighs_a_longer_one_that_was_refused() {
+fn an_accepted_shorter_window_outweighs_a_throttled_longer_one() {
     let (mut slide, now) = between(secs(12), ms(10_500));
     assert_eq!(slide.length(), ms(10_500));
     slide.on_probe_throttled(0, now + secs(1));
@@ -135,7 +135,7 @@ fn a_shorter_stretch_that_was_accepted_outweighs_a_longer_one_that_was_refused()
 }
 
 #[test]
-fn the_shortest_stretch_that_was_accepted_counts() {
+fn the_shortest_accepted_window_applies() {
     let (mut slide, mut now) = between(Duration::ZERO, ms(40_500));
     for (seconds, expected) in [(50, 40), (25, 25), (90, 25)] {
         now += secs(seconds);
@@ -146,7 +146,7 @@ fn the_shortest_stretch_that_was_accepted_counts() {
 }
 
 #[test]
-fn each_opening_tells_how_many_were_accepted_since_the_last() {
+fn each_opening_reports_accepted_requests_since_the_last() {
     let start = origin();
     let mut slide = SlidingWindow::new(start, start, 5);
     assert_eq!(slide.on_recovered(5, start + secs(10), None), 5);
@@ -158,7 +158,7 @@ fn each_opening_tells_how_many_were_accepted_since_the_last() {
 }
 
 #[test]
-fn the_look_and_those_after_it_have_gone_since_the_opening() {
+fn the_probe_and_later_requests_count_since_the_opening() {
     let (mut slide, now) = recovered_after(3);
     assert_eq!(slide.sent_since_start(0), 1);
     send(&mut slide, now, 4);
@@ -170,7 +170,7 @@ fn the_look_and_those_after_it_have_gone_since_the_opening() {
 }
 
 #[test]
-fn a_refusal_is_explained_if_those_refused_before_make_up_for_what_is_missing() {
+fn a_429_is_explained_if_throttled_requests_fill_the_window() {
     // An allowance of 16: how many looks had been refused, how many were accepted before the refusal, how many went
     // after the refused request, and when it came.
     for (looks, accepted, later, at, expected) in [
@@ -197,7 +197,7 @@ fn a_refusal_is_explained_if_those_refused_before_make_up_for_what_is_missing() 
 }
 
 #[test]
-fn requests_go_when_the_last_but_the_allowance_is_a_stretch_and_a_margin_old() {
+fn a_request_is_admitted_when_the_nth_last_is_a_window_and_margin_old() {
     // The margin is a 200th of the stretch, and at least 20 ms.
     for (stretch, margin) in [(10, 50), (20, 100), (5, 25), (3, 20)] {
         let (mut slide, now) = between(Duration::ZERO, secs(stretch));
@@ -229,7 +229,7 @@ fn requests_go_when_the_last_but_the_allowance_is_a_stretch_and_a_margin_old() {
 }
 
 #[test]
-fn the_margin_doubles_with_each_refusal_up_to_a_twentieth_of_the_stretch() {
+fn the_margin_doubles_with_each_429_up_to_5_percent() {
     for (stretch, margins) in [
         (10_000, [100, 200, 400, 500, 500]),
         (1000, [40, 50, 50, 50, 50]),
@@ -246,7 +246,7 @@ fn the_margin_doubles_with_each_refusal_up_to_a_twentieth_of_the_stretch() {
 }
 
 #[test]
-fn the_log_is_believed_after_a_refusal_if_nearly_the_allowance_was_in_the_stretch() {
+fn the_log_is_trusted_if_the_window_was_nearly_full() {
     // An allowance of 20, of which one may be missing.
     for (sent, behind, in_flight, expected) in [
         (20, 1, 0, true),
@@ -268,7 +268,7 @@ fn the_log_is_believed_after_a_refusal_if_nearly_the_allowance_was_in_the_stretc
 }
 
 #[test]
-fn every_eight_stretches_one_look_tries_a_fiftieth_more_and_at_least_one() {
+fn every_eight_windows_a_probe_tries_2_percent_more() {
     for (before, more) in [(100, 102), (120, 122), (20, 21), (1, 2)] {
         let (mut slide, now) = between(Duration::ZERO, secs(10));
         let mut allowance = before;

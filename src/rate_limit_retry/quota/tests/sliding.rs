@@ -60,7 +60,7 @@ fn length(lessons: &TestEstimator) -> Duration {
 }
 
 #[test]
-fn only_refusals_that_say_nothing_of_requests_that_are_all_counted_begin_a_log() {
+fn a_log_starts_only_if_throttled_requests_count() {
     for (silent, counted, log) in [
         (true, true, true),
         (true, false, false),
@@ -89,7 +89,7 @@ fn only_refusals_that_say_nothing_of_requests_that_are_all_counted_begin_a_log()
 }
 
 #[test]
-fn a_request_that_did_not_go_is_not_in_the_log() {
+fn a_canceled_request_is_not_in_the_log() {
     let mut lessons = recovered(&PROBES);
     let sent = |lessons: &TestEstimator| {
         let slide = lessons.estimator.sliding_window.as_ref().unwrap();
@@ -104,7 +104,7 @@ fn a_request_that_did_not_go_is_not_in_the_log() {
 }
 
 #[test]
-fn who_says_something_in_a_refusal_does_not_count_refused_requests() {
+fn a_429_with_limits_does_not_count_throttled_requests() {
     let mut lessons = recovered(&PROBES);
     assert!(lessons.estimator.sliding_window.is_some());
 
@@ -114,7 +114,7 @@ fn who_says_something_in_a_refusal_does_not_count_refused_requests() {
 }
 
 #[test]
-fn a_window_that_holds_less_by_as_much_as_was_refused_slides() {
+fn a_window_reduced_by_throttled_requests_is_sliding() {
     for (looks, accepted, in_flight, active) in [
         (&PROBES[..], 4, 0, true),
         (&PROBES[..], 4, 10, true),
@@ -134,7 +134,7 @@ fn a_window_that_holds_less_by_as_much_as_was_refused_slides() {
 }
 
 #[test]
-fn a_refusal_that_is_explained_is_known_to_last_as_long_as_the_window() {
+fn an_explained_429_lasts_one_window() {
     // The window opened at 60 s at the earliest, and lasts as long at least.
     for in_flight in [0, 12] {
         let lessons = throttled(&PROBES, 4, in_flight);
@@ -147,7 +147,7 @@ fn a_refusal_that_is_explained_is_known_to_last_as_long_as_the_window() {
 }
 
 #[test]
-fn the_next_look_comes_when_the_log_has_room_and_not_before_the_next_window() {
+fn the_next_probe_waits_for_headroom_in_the_log() {
     for (looks, accepted, in_flight, at) in [
         // It slides: 61 s, and a 200th, after the last but nine, of 5 s.
         (&PROBES[..], 4, 0, 66_305),
@@ -166,7 +166,7 @@ fn the_next_look_comes_when_the_log_has_room_and_not_before_the_next_window() {
 }
 
 #[test]
-fn a_window_that_was_explained_and_held_less_slides_from_the_next_look_on() {
+fn an_explained_smaller_window_slides_from_the_next_probe() {
     for (looks, accepted, late, active, allowance) in [
         (&PROBES[..], 9, 0, true, 10),
         (&PROBES[..], 10, 0, false, 10),
@@ -188,7 +188,7 @@ fn a_window_that_was_explained_and_held_less_slides_from_the_next_look_on() {
 }
 
 #[test]
-fn how_long_a_stretch_lasts_at_least_is_known_from_looks_that_were_refused() {
+fn throttled_probes_bound_the_window_from_below() {
     // A round time is guessed that is no shorter than the time to the last look that was refused.
     let mut lessons = TestEstimator::new();
     lessons.succeed(10, 0);
@@ -213,7 +213,7 @@ fn sliding() -> TestEstimator {
 }
 
 #[test]
-fn once_in_eight_stretches_one_goes_to_see_whether_a_quota_that_slides_has_grown() {
+fn a_sliding_quota_is_probed_for_growth_every_eight_windows() {
     for (at, blocked, in_flight, looks) in [
         (500_000, false, 0, false),
         (560_000, false, 0, true),
@@ -241,7 +241,7 @@ fn once_in_eight_stretches_one_goes_to_see_whether_a_quota_that_slides_has_grown
 }
 
 #[test]
-fn a_refusal_that_the_log_does_not_explain_ends_the_belief_in_it() {
+fn an_unexplained_429_discards_the_log() {
     let mut lessons = sliding();
     lessons.succeed(10, 200_000);
     lessons.throttle(200_100, SILENT);

@@ -18,7 +18,7 @@ fn succeed(world: &mut TestQuota, signals: &RateLimitInfo) {
 }
 
 #[test]
-fn requests_are_spread_over_what_is_left_of_a_window_that_is_told() {
+fn requests_are_paced_over_the_rest_of_an_announced_window() {
     let mut world = evenly_paced(false);
     let began = world.now;
     succeed(&mut world, &announcing(100, 9, secs(10)));
@@ -37,7 +37,7 @@ fn requests_are_spread_over_what_is_left_of_a_window_that_is_told() {
 }
 
 #[test]
-fn who_is_not_to_be_spread_goes_at_once() {
+fn unpaced_requests_are_admitted_immediately() {
     let mut world = TestQuota::new();
     succeed(&mut world, &announcing(100, 9, secs(10)));
 
@@ -45,7 +45,7 @@ fn who_is_not_to_be_spread_goes_at_once() {
 }
 
 #[test]
-fn an_own_limit_spreads_requests_if_they_are_to_be_spread() {
+fn a_local_limit_paces_requests_if_pacing_is_enabled() {
     let own = Some(LocalLimit::per(10, secs(10)));
     for (mut world, wait) in [(evenly_paced(false), secs(1)), (TestQuota::new(), Duration::ZERO)] {
         world.quota = Quota::new(&world.config, own);
@@ -55,7 +55,7 @@ fn an_own_limit_spreads_requests_if_they_are_to_be_spread() {
 }
 
 #[test]
-fn requests_under_way_count_when_the_others_are_spread() {
+fn in_flight_requests_count_towards_pacing() {
     let mut world = evenly_paced(false);
     succeed(&mut world, &announcing(100, 10, secs(12)));
     world.enter();
@@ -66,7 +66,7 @@ fn requests_under_way_count_when_the_others_are_spread() {
 }
 
 #[test]
-fn nobody_is_spread_for_longer_than_the_longest_hold() {
+fn pacing_delays_are_capped_at_max_hold() {
     let mut world = evenly_paced(false);
     world.config.max_hold = secs(5);
     succeed(&mut world, &announcing(100, 1, secs(3600)));
@@ -76,7 +76,7 @@ fn nobody_is_spread_for_longer_than_the_longest_hold() {
 }
 
 #[test]
-fn what_the_fleet_has_granted_goes_at_once_where_others_have_used_up_our_part() {
+fn grants_are_unpaced_if_others_used_our_share() {
     let mut world = evenly_paced(true);
     succeed(&mut world, &announcing(100, 100, secs(60)));
     succeed(&mut world, &announcing(100, 8, secs(60)));
@@ -93,7 +93,7 @@ fn what_the_fleet_has_granted_goes_at_once_where_others_have_used_up_our_part() 
 }
 
 #[test]
-fn requests_are_spread_over_a_window_that_has_been_learnt() {
+fn requests_are_paced_over_an_estimated_window() {
     let mut world = evenly_paced(false);
     let mut opened = world.now;
     for _ in 0..2 {
@@ -113,7 +113,7 @@ fn requests_are_spread_over_a_window_that_has_been_learnt() {
 }
 
 #[test]
-fn only_a_request_that_goes_alone_to_see_is_a_look() {
+fn only_a_single_test_request_is_a_probe() {
     let mut world = TestQuota::new();
     let number = world.enter();
     assert_eq!(world.quota.probe.sent, None);
@@ -131,7 +131,7 @@ fn only_a_request_that_goes_alone_to_see_is_a_look() {
 }
 
 #[test]
-fn a_look_counts_from_when_the_server_had_said_that_it_would_take_more() {
+fn a_probe_counts_from_the_announced_reset() {
     // The server has said so three times, and was wrong.
     for (refusals, said) in [(1, true), (3, true), (4, false)] {
         let mut world = TestQuota::new();

@@ -16,7 +16,7 @@ fn after_observe(remaining: u64, by: u64, reset: Duration) -> (u64, Duration) {
 }
 
 #[test]
-fn of_answers_that_may_have_overtaken_each_other_the_least_is_believed() {
+fn of_reordered_responses_the_lowest_remaining_is_used() {
     for (remaining, by, believed) in [
         (49, 4, 49),
         (50, 4, 50),
@@ -34,7 +34,7 @@ fn of_answers_that_may_have_overtaken_each_other_the_least_is_believed() {
 }
 
 #[test]
-fn an_answer_of_an_earlier_window_says_nothing() {
+fn responses_of_an_earlier_window_are_ignored() {
     assert_eq!(after_observe(40, 6, ms(58_499)), (50, secs(60)));
     assert_eq!(after_observe(40, 4, secs(1)), (50, secs(60)));
     // That is the same window yet.
@@ -42,7 +42,7 @@ fn an_answer_of_an_earlier_window_says_nothing() {
 }
 
 #[test]
-fn a_newer_request_tells_of_the_next_window() {
+fn a_newer_request_reveals_the_next_window() {
     assert_eq!(after_observe(60, 6, ms(61_501)), (60, ms(61_501)));
     // That is the same window yet.
     assert_eq!(after_observe(60, 6, ms(61_500)), (50, ms(61_500)));
@@ -53,14 +53,14 @@ fn a_newer_request_tells_of_the_next_window() {
 }
 
 #[test]
-fn the_reset_is_the_one_that_the_newest_request_was_told() {
+fn the_reset_comes_from_the_newest_request() {
     assert_eq!(after_observe(55, 4, secs(61)), (50, secs(60)));
     assert_eq!(after_observe(55, 5, secs(61)), (50, secs(60)));
     assert_eq!(after_observe(55, 6, secs(61)), (50, secs(61)));
 }
 
 #[test]
-fn an_overtaken_answer_of_the_next_window_counts_when_that_is_known_to_have_begun() {
+fn an_overtaken_response_counts_once_its_window_has_started() {
     for (reset, believed) in [
         (ms(118_500), 8),
         (ms(121_500), 8),
@@ -82,7 +82,7 @@ fn an_overtaken_answer_of_the_next_window_counts_when_that_is_known_to_have_begu
 }
 
 #[test]
-fn an_answer_that_says_the_same_leaves_open_what_the_next_ones_say() {
+fn an_identical_response_is_ambiguous() {
     let now = origin();
     let mut told = announced_window(now);
     told.observe(&limit_with_reset(secs(60)), 50, 6, 20, now);
@@ -101,7 +101,7 @@ fn an_answer_that_says_the_same_leaves_open_what_the_next_ones_say() {
 }
 
 #[test]
-fn what_an_answer_leaves_out_stays_as_it_was() {
+fn missing_fields_keep_their_values() {
     let now = origin();
     let mut told = announced_window(now);
 
@@ -116,7 +116,7 @@ fn what_an_answer_leaves_out_stays_as_it_was() {
 }
 
 #[test]
-fn the_latest_reset_is_remembered_as_long_as_the_window() {
+fn the_latest_reset_is_kept_for_the_window() {
     let now = origin();
     let mut told = announced_window(now);
     told.observe(&limit_with_reset(secs(120)), 60, 4, 20, now);
@@ -131,7 +131,7 @@ fn the_latest_reset_is_remembered_as_long_as_the_window() {
 }
 
 #[test]
-fn our_share_is_what_we_used_of_what_the_quota_lost() {
+fn our_share_is_our_part_of_the_used_quota() {
     let now = origin();
     let mut told = announced_window(now);
     assert_eq!(told.estimate_share(0.75, 0), 0.75);
@@ -148,7 +148,7 @@ fn our_share_is_what_we_used_of_what_the_quota_lost() {
 }
 
 #[test]
-fn the_count_of_ours_begins_anew_with_a_window_and_goes_on_where_only_the_reset_moves() {
+fn our_count_restarts_per_window_but_not_when_only_the_reset_moves() {
     for (remaining, share) in [
         // A new window: what was before it is the best guess.
         (51, 0.5),
@@ -169,7 +169,7 @@ fn the_count_of_ours_begins_anew_with_a_window_and_goes_on_where_only_the_reset_
 }
 
 #[test]
-fn an_answer_with_more_room_raises_what_the_window_had_at_first() {
+fn higher_remaining_raises_the_initial_remaining() {
     let now = origin();
     let mut told = announced_window(now);
     told.observe(&limit_with_reset(secs(60)), 62, 10, 11, now);
@@ -182,7 +182,7 @@ fn an_answer_with_more_room_raises_what_the_window_had_at_first() {
 }
 
 #[test]
-fn who_shares_a_quota_comes_back_a_little_after_the_reset() {
+fn a_shared_quota_resumes_slightly_after_the_reset() {
     for (window, share, over) in [
         (60, 1.0, ms(60_000)),
         (60, 0.901, ms(60_000)),
@@ -198,7 +198,7 @@ fn who_shares_a_quota_comes_back_a_little_after_the_reset() {
 }
 
 #[test]
-fn how_long_a_window_lasts_is_counted_from_its_first_answer() {
+fn window_length_is_measured_from_its_first_response() {
     let now = origin();
     let mut told = announced_window(now);
 
@@ -209,7 +209,7 @@ fn how_long_a_window_lasts_is_counted_from_its_first_answer() {
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_believed_for_so_long_from_the_last_answer() {
+fn an_exhausted_quota_is_trusted_for_max_hold_from_the_last_response() {
     let now = origin();
     let mut told = announced_window(now);
     let over = |told: &AnnouncedWindow| told.resets_at(1.0, secs(10)).unwrap() - now;
@@ -224,14 +224,14 @@ fn a_quota_that_is_used_up_is_believed_for_so_long_from_the_last_answer() {
 }
 
 #[test]
-fn a_window_without_a_reset_has_no_end() {
+fn a_window_without_a_reset_never_ends() {
     let told = AnnouncedWindow::new(&Limit::default(), 0, 5, 10, origin());
 
     assert_eq!(told.resets_at(1.0, secs(10)), None);
 }
 
 #[test]
-fn the_part_that_others_take_is_left_to_them() {
+fn the_share_of_others_is_left_unused() {
     let now = origin();
     let over = Some(now + secs(60));
     for (remaining, share, most) in [
@@ -255,7 +255,7 @@ fn the_part_that_others_take_is_left_to_them() {
 }
 
 #[test]
-fn when_nothing_remains_requests_wait_for_the_reset_or_one_goes_to_see() {
+fn an_exhausted_window_waits_for_its_reset_or_a_probe() {
     let now = origin();
     let told = AnnouncedWindow::new(&limit_with_reset(secs(60)), 0, 5, 10, now);
     let over = now + secs(60);
@@ -280,7 +280,7 @@ fn when_nothing_remains_requests_wait_for_the_reset_or_one_goes_to_see() {
 }
 
 #[test]
-fn the_room_is_our_share_less_what_is_under_way() {
+fn headroom_is_our_share_minus_in_flight_requests() {
     let told = announced_window(origin());
 
     assert_eq!(told.headroom(3, 0.5), 22.0);

@@ -49,7 +49,7 @@ fn a_window_lasts_from_one_opening_to_the_next() {
 }
 
 #[test]
-fn what_two_windows_say_of_their_length_is_put_together() {
+fn bounds_of_two_windows_are_intersected() {
     let minute = bounds(secs(50), secs(70));
     for (newer, both) in [
         (bounds(secs(55), secs(80)), bounds(secs(55), secs(70))),
@@ -72,7 +72,7 @@ fn what_two_windows_say_of_their_length_is_put_together() {
 }
 
 #[test]
-fn a_window_lasts_a_round_time_if_only_one_is_possible() {
+fn a_unique_common_length_is_chosen() {
     for (least, most, likely) in [
         (55_000, 60_500, 60_000),
         (59_900, 60_100, 60_000),
@@ -96,7 +96,7 @@ fn a_window_lasts_a_round_time_if_only_one_is_possible() {
 }
 
 #[test]
-fn the_longest_round_time_that_is_not_longer() {
+fn the_longest_common_length_within_the_bounds() {
     assert_eq!(snap_down(ms(999)), None);
     assert_eq!(snap_down(secs(1)), Some(secs(1)));
     assert_eq!(snap_down(ms(59_999)), Some(secs(50)));
@@ -116,14 +116,14 @@ fn probes(period: Bounds, blur: Duration, count: usize) -> Vec<u128> {
 }
 
 #[test]
-fn a_window_of_which_nothing_is_known_is_looked_for_soon_and_then_at_round_times() {
+fn an_unknown_window_is_probed_soon_and_then_at_common_lengths() {
     // After the refusal a second after the opening; then a little after round times since the opening.
     let all = [2000, 3000, 5000, 7160, 10_160, 15_160, 20_160];
     assert_eq!(probes(Bounds::UNKNOWN, Duration::ZERO, 7), all);
 }
 
 #[test]
-fn looks_at_a_window_come_at_the_soonest_half_a_second_later_and_at_the_latest_two_hours() {
+fn probe_delays_are_between_half_a_second_and_two_hours() {
     let now = origin();
     let opened = TimeRange::at(now);
     for (later, look) in [
@@ -142,7 +142,7 @@ fn looks_at_a_window_come_at_the_soonest_half_a_second_later_and_at_the_latest_t
 }
 
 #[test]
-fn a_window_that_has_lasted_so_long_is_not_looked_for_earlier() {
+fn a_window_is_not_probed_before_its_lower_bound() {
     assert_eq!(
         probes(at_least(secs(40)), Duration::ZERO, 2),
         [40_160, 45_160]
@@ -153,7 +153,7 @@ fn a_window_that_has_lasted_so_long_is_not_looked_for_earlier() {
 }
 
 #[test]
-fn a_window_that_lasts_a_round_time_is_looked_for_then_and_once_a_little_later() {
+fn a_common_length_is_probed_at_its_end_and_once_after() {
     // A fiftieth later, at least a quarter of a second and at most two.
     for (length, later) in [(60, 1200), (10, 250), (3600, 2000), (100, 2000)] {
         let at = u128::from(length) * 1000;
@@ -167,7 +167,7 @@ fn a_window_that_lasts_a_round_time_is_looked_for_then_and_once_a_little_later()
 }
 
 #[test]
-fn a_window_of_unknown_length_is_looked_for_in_six_steps() {
+fn an_unknown_length_is_probed_in_six_steps() {
     // From 62 s to 74 s.
     let all = [64_000, 66_000, 68_000, 70_000, 72_000, 74_000, 75_480];
     assert_eq!(probes(bounds(secs(62), secs(74)), Duration::ZERO, 7), all);
@@ -179,7 +179,7 @@ fn a_window_of_unknown_length_is_looked_for_in_six_steps() {
 }
 
 #[test]
-fn if_the_round_time_was_wrong_the_others_are_looked_at() {
+fn if_a_common_length_was_wrong_the_others_are_probed() {
     // 60 s is the only round one.
     let period = bounds(secs(52), ms(60_500));
     let all = [60_000, 61_200, 61_710];
@@ -187,7 +187,7 @@ fn if_the_round_time_was_wrong_the_others_are_looked_at() {
 }
 
 #[test]
-fn the_allowance_is_left_as_it_is_for_two_to_32_windows_and_then_looked_beyond() {
+fn the_limit_holds_for_2_to_32_windows_before_a_probe() {
     let mut window = FixedWindow::new(100, Bounds::UNKNOWN);
     for windows in [0, 2, 4, 8, 16, 32, 32] {
         for _ in 0..windows {
@@ -201,7 +201,7 @@ fn the_allowance_is_left_as_it_is_for_two_to_32_windows_and_then_looked_beyond()
 }
 
 #[test]
-fn looks_beyond_the_allowance_go_further_each_time() {
+fn probes_beyond_the_limit_grow() {
     let mut window = FixedWindow::new(100, Bounds::UNKNOWN);
     for (accepted, allowance) in [(100, 101), (101, 103), (103, 107), (107, 115)] {
         assert!(!window.hold_at_limit(accepted, false));
@@ -215,7 +215,7 @@ fn looks_beyond_the_allowance_go_further_each_time() {
 }
 
 #[test]
-fn a_window_that_held_a_tenth_less_is_looked_beyond_at_once() {
+fn a_window_10_percent_smaller_is_probed_immediately() {
     for (held, enough) in [(90, true), (89, false), (120, true)] {
         let mut window = FixedWindow::new(100, Bounds::UNKNOWN);
         window.confirm();

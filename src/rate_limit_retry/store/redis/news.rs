@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn channels_that_nobody_waits_on_any_more_are_left() {
+    async fn unused_channels_are_unsubscribed() {
         let (news, connection) = (Arc::<PushHub>::default(), unreachable());
         let stays = news.subscribe(&connection, "stays".to_owned());
         for number in 0..1000 {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_channel_that_is_entered_again_at_once_is_not_left() {
+    async fn a_resubscribed_channel_is_kept() {
         let (news, connection) = (Arc::<PushHub>::default(), unreachable());
         let mut place = news.subscribe(&connection, "a".to_owned());
         for _ in 0..20 {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_hears_what_comes_after_it_was_entered_and_all_hear_of_a_broken_connection() {
+    async fn subscribers_get_later_messages_and_connection_loss() {
         let (news, connection) = (Arc::<PushHub>::default(), unreachable());
         let enter = || news.subscribe(&connection, "a".to_owned());
         let (before, other) = (enter(), news.subscribe(&connection, "b".to_owned()));

@@ -7,7 +7,7 @@ mod theirs;
 use shared::{ask_for_a_token, begins_a_handshake};
 
 #[tokio::test]
-async fn a_token_endpoint_and_then_the_default_client() {
+async fn our_token_endpoint_before_their_client() {
     begins_a_handshake(ask_for_a_token).await;
     begins_a_handshake(theirs::get).await;
 }
