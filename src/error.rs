@@ -7,7 +7,7 @@ use std::{error::Error, fmt, io, sync::Arc};
 
 use crate::{
     client_credentials::{CredentialPresent, OriginNotAllowed, TokenError},
-    rate_limit_retry::{DeadlineExceeded, RateLimited, QueueFull},
+    rate_limit_retry::{DeadlineExceeded, QueueFull, RateLimited},
     replay,
     tenants::TenantError,
 };

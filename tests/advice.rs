@@ -25,7 +25,11 @@ async fn a_do_not_retry_header_is_obeyed() {
     for header in ["x-should-retry: false", "grpc-retry-pushback-ms: -1"] {
         let (sent, reason, _) = run(429, &[header, "retry-after: 1"], get("/")).await;
 
-        assert_eq!((sent, reason), (1, Some(GiveUpReason::DoNotRetry)), "{header}");
+        assert_eq!(
+            (sent, reason),
+            (1, Some(GiveUpReason::DoNotRetry)),
+            "{header}"
+        );
     }
 }
 

@@ -28,7 +28,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{
     Attempts, BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        BodyPrefix, GaveUp, GiveUpReason, RateLimited, PeekBodyLayer, RateLimitEvent,
+        BodyPrefix, GaveUp, GiveUpReason, PeekBodyLayer, RateLimitEvent, RateLimited,
     },
 };
 

@@ -23,7 +23,7 @@ use tower::{Layer, service_fn};
 use tower_m2m::{
     BoxError, ErrorClass, RateLimitRetryLayer,
     client_credentials::TokenError,
-    rate_limit_retry::{LocalLimit, PartitionKey, Preset, Release},
+    rate_limit_retry::{LocalLimit, Pacing, PartitionKey, Preset},
 };
 
 #[tokio::test(start_paused = true)]
@@ -109,8 +109,8 @@ async fn sent_in_a_second(service: &impl Client, calls: &AtomicUsize) -> usize {
 #[tokio::test(start_paused = true)]
 async fn requests_are_spaced_evenly_except_for_a_burst() {
     let layers = [
-        (LocalLimit::per_minute(60).burst(5), Release::Burst, 5),
-        (LocalLimit::per_minute(60), Release::Smooth, 1),
+        (LocalLimit::per_minute(60).burst(5), Pacing::Burst, 5),
+        (LocalLimit::per_minute(60), Pacing::Even, 1),
     ];
     for (limit, release, at_once) in layers {
         let (inner, arrivals) = slow();

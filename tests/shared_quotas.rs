@@ -24,8 +24,9 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        CacheIdentity, FleetQuota, QuotaHandle, QuotaReport, QuotaStore, QuotaSnapshot, RateLimitEvent,
-        RateLimitRetry, RateLimitRetryLayerBuilder, Reservation, StoreError, StoredQuotas,
+        CacheIdentity, FleetQuota, QuotaHandle, QuotaReport, QuotaSnapshot, QuotaStore,
+        RateLimitEvent, RateLimitRetry, RateLimitRetryLayerBuilder, Reservation, StoreError,
+        StoredQuotas,
     },
     test_util::{Api, Dialect, MemoryQuotaStore, Quota},
 };
@@ -285,7 +286,8 @@ async fn an_exact_quota_is_never_exceeded_and_a_store_failure_blocks_no_request(
     let (api, inner) = telling(Dialect::None, 60, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(2 * MILLI);
-    let exact = || StoredQuotas::new("fleet", store.clone()).fleet_quota(FleetQuota::per_minute(60));
+    let exact =
+        || StoredQuotas::new("fleet", store.clone()).fleet_quota(FleetQuota::per_minute(60));
     let patient = |builder: RateLimitRetryLayerBuilder| builder.max_wait(3600 * SECOND);
     let fleet: Vec<_> = (0..8)
         .map(|_| process_with(exact(), &inner, patient))

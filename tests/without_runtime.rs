@@ -17,7 +17,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     client_credentials::TokenError,
-    rate_limit_retry::{GaveUp, GiveUpReason, RateLimited, LocalLimit},
+    rate_limit_retry::{GaveUp, GiveUpReason, LocalLimit, RateLimited},
 };
 
 #[test]

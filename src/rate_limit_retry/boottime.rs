@@ -64,7 +64,10 @@ impl BoottimeClock {
     pub(crate) fn now_and_wall(&self) -> (Instant, SystemTime) {
         let moment = self.clock.moment();
         self.detect_suspension(moment);
-        (after(moment.instant(), self.total_suspended()), moment.wall())
+        (
+            after(moment.instant(), self.total_suspended()),
+            moment.wall(),
+        )
     }
 
     /// Converts `at` to the clock that callers and tokio's timers use.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::headers::{RetryAdvice, RateLimitInfo};
+use super::headers::{RateLimitInfo, RetryAdvice};
 use crate::ErrorClass;
 
 /// Outcome of an attempt.
@@ -201,7 +201,9 @@ impl RetryContext<'_> {
                 (true, is_rejection(status) || is_retry_advised(signals))
             }
             // The server's advice takes precedence over the status.
-            AttemptResult::Response(status, signals) if is_error_status(status) && is_retry_advised(signals) => {
+            AttemptResult::Response(status, signals)
+                if is_error_status(status) && is_retry_advised(signals) =>
+            {
                 (false, true)
             }
             // Temporary if there is a `Retry-After` (RFC 9110 §15.5.14); the request was not processed.
@@ -262,7 +264,9 @@ pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision
     } else {
         asked.unwrap_or_default().max(facts.backoff)
     };
-    let bound = facts.inner_reason.filter(|reason| reason.binds_outer_layers());
+    let bound = facts
+        .inner_reason
+        .filter(|reason| reason.binds_outer_layers());
     // First the reasons for which a retry is pointless, then those for which it is not allowed, then those for which
     // it is not possible in time. A retry by two nested layers would multiply the number of sends. The response is
     // drained during the wait, so the longer of the two has to end before the deadline.

@@ -158,8 +158,14 @@ impl Preset {
         limits: &[
             ("didit GET", LocalLimit::per_minute(300).until_announced()),
             ("didit write", LocalLimit::per_minute(300).until_announced()),
-            ("didit new session", LocalLimit::per_minute(600).until_announced()),
-            ("didit decision", LocalLimit::per_minute(100).until_announced()),
+            (
+                "didit new session",
+                LocalLimit::per_minute(600).until_announced(),
+            ),
+            (
+                "didit decision",
+                LocalLimit::per_minute(100).until_announced(),
+            ),
             ("didit PDF", LocalLimit::per_minute(50).until_announced()),
         ],
     };

@@ -55,20 +55,20 @@ pub use self::store::RedisQuotaStore;
 pub use self::{
     builder::RateLimitRetryLayerBuilder,
     decision::GiveUpReason,
-    error::{DeadlineExceeded, RateLimited, QueueFull},
+    error::{DeadlineExceeded, QueueFull, RateLimited},
     event::{GaveUp, RateLimitEvent},
     handle::{QuotaHandle, QuotaStatus},
     key::PartitionKey,
     layer::RateLimitRetryLayer,
     limits::{LocalLimit, Preset},
-    peek::{BodyPrefix, PeekBody, PeekBodyLayer, PeekBodyFuture},
+    peek::{BodyPrefix, PeekBody, PeekBodyFuture, PeekBodyLayer},
     permanent::ErrorResponse,
-    quota::Release,
+    quota::Pacing,
     route::UnavailableScope,
     service::{RateLimitRetry, ResponseFuture},
     store::{
-        FleetQuota, ProcessId, QuotaReport, QuotaStore, QuotaSnapshot, SharedWindow, Reservation,
-        StoredQuotas, AnnouncedQuota,
+        AnnouncedQuota, FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
+        SharedWindow, StoredQuotas,
     },
 };
 pub(crate) use self::{

@@ -121,7 +121,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let looking = Looking::new(self.inner.call(request), self.settings);
-        PeekBodyFuture { inspecting: looking }
+        PeekBodyFuture {
+            inspecting: looking,
+        }
     }
 }
 
@@ -170,7 +172,7 @@ where
     type Output = Result<Response<PeekedBody<RB>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().looking.poll(cx)
+        self.project().inspecting.poll(cx)
     }
 }
 

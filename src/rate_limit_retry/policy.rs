@@ -57,7 +57,7 @@ impl LimitPolicy {
         let limiter = &self.limiter;
         let named = credential.is_some();
         // The fast path reads no clock and does not touch the gate.
-        if let Some((keys, account)) = self.fast_path.open(head.uri, named) {
+        if let Some((keys, account)) = self.fast_path.cached_keys(head.uri, named) {
             return Begun::Ready(limiter.call(keys, account, head), Permit::uncounted());
         }
         let now = limiter.now();
@@ -70,8 +70,7 @@ impl LimitPolicy {
             Ok(ticket) => {
                 // The gate does not count requests of an open partition; later ones may skip it.
                 if ticket.is_uncounted() {
-                    self.fast_path
-                        .remember(&limiter.gate, head.uri, named, &call);
+                    self.fast_path.cache(&limiter.gate, head.uri, named, &call);
                 }
                 Begun::Ready(call, ticket)
             }

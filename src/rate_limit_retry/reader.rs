@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{
     PartitionKey,
-    headers::{HeaderProfile, RateLimitInfo, ClockSkew, has_limit_fields, read, read_at},
+    headers::{ClockSkew, HeaderProfile, RateLimitInfo, has_limit_fields, read, read_at},
 };
 use crate::sync::{Mutex, lock};
 
@@ -66,7 +66,12 @@ impl HeaderReader {
             return read(status, headers, now);
         }
         let Some(key) = keys.first() else {
-            return read_at(profile, status, headers, ClockSkew::default().server_time(now));
+            return read_at(
+                profile,
+                status,
+                headers,
+                ClockSkew::default().server_time(now),
+            );
         };
         // The lock covers only this block: the fields are read after it is released.
         let skew = {

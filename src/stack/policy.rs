@@ -15,7 +15,7 @@ use http_body::Body;
 
 use crate::{
     BoxError,
-    call::{Begin, Next, Policy, Started, copy::Resend, in_time},
+    call::{Begin, Next, Policy, Started, copy::Resend, with_deadline},
     client_credentials::{AuthCall, AuthPolicy, Exchange, Refusal, Sent},
     rate_limit_retry::{Admission, Begun, Call, LimitPolicy, Limiter, Permit},
 };
@@ -101,7 +101,7 @@ impl Policy for M2mPolicy {
         if call.auth.is_some() && tokens.warm(now).is_none() {
             // A place in the queue must not be held while waiting for a token.
             drop(pending.take());
-            let obtained = in_time(limiter.time_left(&call.limits), tokens.obtain()).await;
+            let obtained = with_deadline(limiter.time_left(&call.limits), tokens.obtain()).await;
             obtained.ok_or_else(|| Limiter::deadline_exceeded(&call.limits, false))??;
         }
         limiter.admit(&mut call.limits, pending).await
@@ -189,7 +189,7 @@ impl Policy for M2mPolicy {
         call.limits.token_replaced = true;
         let limiter = &self.limits.limiter;
         let replacement = self.auth.auth.replacement(refusal);
-        let token = in_time(limiter.time_left(&call.limits), replacement).await;
+        let token = with_deadline(limiter.time_left(&call.limits), replacement).await;
         if let Some(auth) = &mut call.auth {
             auth.is_replay = true;
         }

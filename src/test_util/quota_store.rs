@@ -13,7 +13,8 @@ use std::{
 
 use super::{memory::Memory, time::now};
 use crate::rate_limit_retry::{
-    CacheIdentity, FleetQuota, MemoryQuota, QuotaReport, QuotaStore, QuotaSnapshot, Reservation, StoreError,
+    CacheIdentity, FleetQuota, MemoryQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
+    StoreError,
 };
 
 /// A [`QuotaStore`] in this process's memory, on tokio's clock: for tests in which several layers represent the processes

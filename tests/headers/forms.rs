@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use tower_m2m::rate_limit_retry::headers::{RetryAdvice, Field, Limit, HeaderProfile, read_with};
+use tower_m2m::rate_limit_retry::headers::{Field, HeaderProfile, Limit, RetryAdvice, read_with};
 
 use super::{headers, now, signals, words};
 

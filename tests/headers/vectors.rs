@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
-use tower_m2m::rate_limit_retry::headers::{RetryAdvice, RateLimitInfo, Vendor, read_with};
+use tower_m2m::rate_limit_retry::headers::{RateLimitInfo, RetryAdvice, Vendor, read_with};
 
 use super::{headers, now, signals, words};
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_m2m::{
     Attempts, Clock, RateLimitRetryLayer,
-    rate_limit_retry::{GaveUp, GiveUpReason, RateLimited, RateLimitEvent},
+    rate_limit_retry::{GaveUp, GiveUpReason, RateLimitEvent, RateLimited},
 };
 
 use crate::{

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{RateLimited, PartitionKey},
+    rate_limit_retry::{PartitionKey, RateLimited},
 };
 
 use crate::{

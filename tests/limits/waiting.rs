@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     Clock, RateLimitRetryLayer, SystemClock,
-    rate_limit_retry::{RateLimited, LocalLimit},
+    rate_limit_retry::{LocalLimit, RateLimited},
 };
 
 use crate::{
@@ -158,7 +158,11 @@ async fn the_remaining_hold_is_correct_after_a_suspension() {
     let error = send(&service, get("/")).await.unwrap_err();
     let error = error.downcast::<RateLimited>().unwrap();
     let left = 2000 * SECOND..2001 * SECOND;
-    assert!(left.contains(&error.retry_after()), "{:?}", error.retry_after());
+    assert!(
+        left.contains(&error.retry_after()),
+        "{:?}",
+        error.retry_after()
+    );
     // By the caller's clock.
     let until = error.until() - Instant::now();
     assert!(left.contains(&until), "{until:?}");

@@ -14,7 +14,7 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     ErrorClass, RateLimitRetryLayer,
-    rate_limit_retry::{PartitionKey, RateLimitEvent, QueueFull},
+    rate_limit_retry::{PartitionKey, QueueFull, RateLimitEvent},
 };
 
 use super::{

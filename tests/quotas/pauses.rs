@@ -11,7 +11,7 @@ use std::{
 use http::StatusCode;
 use tokio::time::{Instant, sleep};
 use tower::Layer;
-use tower_m2m::rate_limit_retry::{RateLimited, PartitionKey, RateLimitEvent};
+use tower_m2m::rate_limit_retry::{PartitionKey, RateLimitEvent, RateLimited};
 
 use crate::{
     support::{SECOND, answering, get, send, spawn, status_only},

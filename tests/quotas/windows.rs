@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{RateLimitEvent, Release},
+    rate_limit_retry::{Pacing, RateLimitEvent},
 };
 
 use crate::support::{Body, Inner, SECOND, answering, get, spawn};
@@ -18,9 +18,7 @@ use crate::support::{Body, Inner, SECOND, answering, get, spawn};
 #[tokio::test(start_paused = true)]
 async fn requests_are_paced_over_an_announced_window() {
     let (inner, arrivals) = counting(60, 60 * SECOND, true);
-    let layer = RateLimitRetryLayer::builder()
-        .pacing(Release::Smooth)
-        .build();
+    let layer = RateLimitRetryLayer::builder().pacing(Pacing::Even).build();
     let service = layer.layer(inner);
 
     let calls: Vec<_> = (0..119).map(|_| spawn(&service, get("/"))).collect();
@@ -43,7 +41,7 @@ async fn requests_are_paced_over_an_announced_window() {
 async fn requests_are_paced_over_an_estimated_window() {
     let (inner, arrivals) = counting(60, 60 * SECOND, false);
     let layer = RateLimitRetryLayer::builder()
-        .pacing(Release::Smooth)
+        .pacing(Pacing::Even)
         .max_wait(600 * SECOND)
         .max_retries(20)
         .build();
@@ -73,7 +71,9 @@ async fn estimates_are_reported_and_kept() {
         .max_retries(20)
         .on_event(move |event| {
             if let RateLimitEvent::LimitEstimated {
-                limit: allowance, window: period, ..
+                limit: allowance,
+                window: period,
+                ..
             } = event
             {
                 log.lock().unwrap().push((*allowance, *period));
@@ -96,7 +96,10 @@ async fn estimates_are_reported_and_kept() {
     assert!(period >= 60 * SECOND && period < 72 * SECOND, "{period:?}");
     let known = layer.handle().status().remove(0);
     assert_eq!((known.estimated_limit, known.estimated_window), last);
-    assert_eq!((known.estimated_rate, known.limit, known.waiting), (None, None, 0));
+    assert_eq!(
+        (known.estimated_rate, known.limit, known.waiting),
+        (None, None, 0)
+    );
 }
 
 /// How many in each `length` since the first.

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep};
 use tower_m2m::{
     client_credentials::CacheIdentity,
     rate_limit_retry::{
-        FleetQuota, ProcessId, QuotaReport, QuotaStore, QuotaSnapshot, RedisQuotaStore, Reservation, AnnouncedQuota,
+        AnnouncedQuota, FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, QuotaStore,
+        RedisQuotaStore, Reservation,
     },
     test_util::MemoryQuotaStore,
 };
@@ -110,7 +111,9 @@ async fn reservations_match_the_memory_store() {
         let expected = model.reserve(&quota, exact, longest).await.unwrap();
         let answer = real.reserve(&quota, exact, longest).await.unwrap();
         let alike = match (answer, expected) {
-            (Reservation::Granted(one), Reservation::Granted(other)) => near(Some(one), Some(other)),
+            (Reservation::Granted(one), Reservation::Granted(other)) => {
+                near(Some(one), Some(other))
+            }
             (Reservation::Denied(one), Reservation::Denied(other)) => {
                 late += 1;
                 near(Some(one), Some(other))

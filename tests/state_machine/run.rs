@@ -11,7 +11,7 @@ use tower::{Service as _, ServiceExt};
 use tower_m2m::{
     Attempts, BoxError,
     client_credentials::TokenError,
-    rate_limit_retry::{DeadlineExceeded, RateLimited, PartitionKey},
+    rate_limit_retry::{DeadlineExceeded, PartitionKey, RateLimited},
 };
 
 use crate::{

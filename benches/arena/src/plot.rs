@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{ScenarioResult, Row};
+use crate::report::{Row, ScenarioResult};
 
 /// Where the bars begin, and how long they are at most.
 const TIME: f64 = 190.0;

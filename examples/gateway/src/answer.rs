@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tower_m2m::{
     BoxError, ErrorClass,
     client_credentials::TokenError,
-    rate_limit_retry::{DeadlineExceeded, GaveUp, RateLimited, QueueFull},
+    rate_limit_retry::{DeadlineExceeded, GaveUp, QueueFull, RateLimited},
 };
 
 use crate::strip;

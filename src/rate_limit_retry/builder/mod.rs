@@ -5,7 +5,7 @@ mod partitions;
 use std::{error::Error, fmt, panic::Location, time::Duration};
 
 use super::{
-    RateLimitEvent, RateLimitRetryLayer, ErrorResponse,
+    ErrorResponse, RateLimitEvent, RateLimitRetryLayer,
     boottime::BoottimeClock,
     budget::RetryBudget,
     decision::RetryConfig,
@@ -16,7 +16,7 @@ use super::{
     limiter::Limiter,
     limits::LocalLimits,
     permanent::PermanentErrors,
-    quota::{Pace, Release},
+    quota::{Pacing, QuotaConfig},
     reader::HeaderReader,
     route::{HeldRoutes, UnavailableScope},
     store::{FleetSync, StoredQuotas},
@@ -75,7 +75,7 @@ pub struct RateLimitRetryLayerBuilder {
     /// Time limit of a whole call; `None` for no limit.
     deadline: Option<Duration>,
     /// Settings of each quota.
-    quota_config: Pace,
+    quota_config: QuotaConfig,
     /// Configured limits.
     limits: LocalLimits,
     /// How partition keys are derived.
@@ -111,11 +111,11 @@ impl RateLimitRetryLayerBuilder {
             },
             max_waiting: DEFAULT_MAX_WAITING,
             deadline: None,
-            quota_config: Pace {
-                cold_burst: 8,
-                cold_hold: Duration::from_millis(250),
+            quota_config: QuotaConfig {
+                initial_window: 8,
+                initial_window_timeout: Duration::from_millis(250),
                 max_hold: Duration::from_secs(3600),
-                release: Release::Burst,
+                pacing: Pacing::Burst,
                 backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
                 shared: false,
             },
@@ -190,20 +190,20 @@ impl RateLimitRetryLayerBuilder {
     /// In simulations, 8 costs no time if the server announces its quota, and wastes few requests if the quota is
     /// exhausted.
     pub fn initial_window(mut self, burst: u32) -> Self {
-        self.quota_config.cold_burst = burst;
+        self.quota_config.initial_window = burst;
         self
     }
 
     /// Sets the maximum time that requests to an unknown partition wait for its first response. Default: 250 ms.
     pub fn initial_window_timeout(mut self, longest: Duration) -> Self {
-        self.quota_config.cold_hold = longest;
+        self.quota_config.initial_window_timeout = longest;
         self
     }
 
     /// Sets whether requests within the quota are sent immediately or spread over the window. Default:
     /// [`Release::Burst`].
-    pub fn pacing(mut self, release: Release) -> Self {
-        self.quota_config.release = release;
+    pub fn pacing(mut self, release: Pacing) -> Self {
+        self.quota_config.pacing = release;
         self
     }
 
@@ -299,7 +299,12 @@ impl RateLimitRetryLayerBuilder {
         let mut sinks = self.sinks;
         crate::telemetry::tell_of_limits(&mut sinks);
         let random = Random::new(self.seed);
-        let gate = Gate::new(self.quota_config, self.limits, self.max_waiting, random.clone());
+        let gate = Gate::new(
+            self.quota_config,
+            self.limits,
+            self.max_waiting,
+            random.clone(),
+        );
         let clock = BoottimeClock::new(self.clock);
         // The agents share the gate and the clock of the limiter.
         let sharing = self.store.map(|quotas| {
@@ -339,7 +344,8 @@ impl fmt::Debug for RateLimitRetryLayerBuilder {
 }
 
 /// Backoff after a transient failure.
-const TRANSIENT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+const TRANSIENT_BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
 /// Default maximum number of waiting requests per partition.
 const DEFAULT_MAX_WAITING: usize = 100_000;

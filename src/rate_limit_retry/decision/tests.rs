@@ -42,7 +42,7 @@ fn status(code: u16, signals: &RateLimitInfo) -> AttemptResult<'_> {
 
 #[test]
 fn each_status_has_its_consequence() {
-    use Decision::{RetryAfterBackoff, RetryAfterHold, GiveUp, Return};
+    use Decision::{GiveUp, RetryAfterBackoff, RetryAfterHold, Return};
     use GiveUpReason::NotIdempotent;
 
     let wait = RateLimitInfo {
@@ -141,7 +141,7 @@ fn an_error_is_retried_if_nothing_was_processed() {
 
 #[test]
 fn each_limit_is_inclusive() {
-    use GiveUpReason::{Body, Deadline, Nested, Permanent, DoNotRetry, Retries, Wait};
+    use GiveUpReason::{Body, Deadline, DoNotRetry, Nested, Permanent, Retries, Wait};
 
     let refused = RateLimitInfo {
         advice: Some(RetryAdvice::DoNotRetry),
@@ -245,7 +245,7 @@ fn an_idempotency_key_counts_only_if_honored() {
 #[test]
 fn every_reason_has_a_unique_name() {
     use GiveUpReason::{
-        Body, Budget, Deadline, Nested, NotIdempotent, Permanent, DoNotRetry, Retries, Wait,
+        Body, Budget, Deadline, DoNotRetry, Nested, NotIdempotent, Permanent, Retries, Wait,
     };
 
     let names = [

@@ -14,7 +14,7 @@ use crate::{
     clock::after,
     rate_limit_retry::{
         PartitionKey,
-        quota::Pace,
+        quota::QuotaConfig,
         store::{ProcessId, QuotaReport, QuotaSnapshot},
     },
     sync::lock,
@@ -88,7 +88,7 @@ impl Gate {
             if held.is_some() || view.window.is_some() {
                 partition.disable_fast_path();
             }
-            let woken = state.let_go(std::slice::from_ref(key), &self.0.config, now);
+            let woken = state.dispatch(std::slice::from_ref(key), &self.0.config, now);
             (held, woken)
         };
         wake_all(woken);
@@ -112,7 +112,7 @@ impl Gate {
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.fall_back(rests);
             }
-            state.let_go(std::slice::from_ref(key), &self.0.config, now)
+            state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
         wake_all(woken);
     }
@@ -126,7 +126,7 @@ impl GateState {
     pub(super) fn take_agent_wakers(
         &mut self,
         keys: &[PartitionKey],
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
         if !pace.shared {

@@ -51,14 +51,14 @@ use self::state::{GateState, wake_all};
 pub(crate) use self::{
     agent::Action,
     keys::Keys,
-    openness::Openness,
+    openness::FastPathFlag,
     place::{Waiter, WaiterPoll},
     ticket::Permit,
 };
 use super::{
     PartitionKey,
     limits::LocalLimits,
-    quota::{Admit, Pace, Quota},
+    quota::{Quota, QuotaConfig, SendTime},
 };
 use crate::{
     Origin,
@@ -73,7 +73,7 @@ pub(crate) struct Gate(Arc<Inner>);
 /// The settings and the state that all clones of a [`Gate`] share.
 struct Inner {
     /// The settings of the quotas.
-    config: Pace,
+    config: QuotaConfig,
     /// The limits that the user has set, by partition.
     limits: LocalLimits,
     /// Maximum number of requests that wait for one partition.
@@ -115,7 +115,12 @@ pub(crate) enum Admission {
 
 impl Gate {
     /// Creates a gate without partitions.
-    pub(crate) fn new(pace: Pace, limits: LocalLimits, max_waiting: usize, random: Random) -> Self {
+    pub(crate) fn new(
+        pace: QuotaConfig,
+        limits: LocalLimits,
+        max_waiting: usize,
+        random: Random,
+    ) -> Self {
         Self(Arc::new(Inner {
             config: pace,
             limits,
@@ -190,7 +195,7 @@ impl Gate {
     /// Returns the flag of the fast path for the partition, if the partition is open and the only key.
     ///
     /// `None` for a request with several keys: the fast path reads one flag.
-    pub(crate) fn fast_path_flag(&self, keys: &Keys) -> Option<Arc<Openness>> {
+    pub(crate) fn fast_path_flag(&self, keys: &Keys) -> Option<Arc<FastPathFlag>> {
         let [key] = &**keys else {
             return None;
         };
@@ -207,7 +212,14 @@ impl Gate {
         let mut state = lock(&self.0.state);
         state.last_sequence += 1;
         let arrival = state.last_sequence;
-        state.ensure(keys, None, &self.0.limits, &self.0.config, now, &mut removed);
+        state.ensure(
+            keys,
+            None,
+            &self.0.limits,
+            &self.0.config,
+            now,
+            &mut removed,
+        );
         let adopt = |key| {
             let partition = state.partitions.get_mut(key);
             partition.map_or(0, |partition| partition.quota.enter_late())
@@ -229,9 +241,9 @@ impl Gate {
             .quota
             .admit(&self.0.config, now)
         {
-            Admit::Now => None,
-            Admit::AfterAnswer(at) => at,
-            Admit::NotBefore(at) => Some(at),
+            SendTime::Now => None,
+            SendTime::AfterResponse(at) => at,
+            SendTime::NotBefore(at) => Some(at),
         };
         keys.iter().filter_map(chance).max()
     }
@@ -266,7 +278,7 @@ impl Gate {
                 partition.quota.forget(&self.0.config);
                 partition.disable_fast_path();
             }
-            state.let_go(std::slice::from_ref(key), &self.0.config, now)
+            state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
         wake_all(woken);
     }
@@ -280,13 +292,20 @@ impl Gate {
         let woken = {
             let mut state = lock(&self.0.state);
             let keys = std::slice::from_ref(key);
-            state.ensure(keys, None, &self.0.limits, &self.0.config, now, &mut removed);
+            state.ensure(
+                keys,
+                None,
+                &self.0.limits,
+                &self.0.config,
+                now,
+                &mut removed,
+            );
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.pause(until);
                 partition.disable_fast_path();
             }
             // An earlier pause may have been longer: then waiters must check again sooner.
-            state.let_go(keys, &self.0.config, now)
+            state.dispatch(keys, &self.0.config, now)
         };
         wake_all(woken);
     }
@@ -301,12 +320,19 @@ impl Gate {
         let woken = {
             let mut state = lock(&self.0.state);
             let keys = std::slice::from_ref(key);
-            state.ensure(keys, None, &self.0.limits, &self.0.config, now, &mut removed);
+            state.ensure(
+                keys,
+                None,
+                &self.0.limits,
+                &self.0.config,
+                now,
+                &mut removed,
+            );
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.hold(until);
                 partition.disable_fast_path();
             }
-            state.let_go(keys, &self.0.config, now)
+            state.dispatch(keys, &self.0.config, now)
         };
         wake_all(woken);
     }
@@ -340,7 +366,7 @@ impl Gate {
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.resume();
             }
-            state.let_go(std::slice::from_ref(key), &self.0.config, now)
+            state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
         wake_all(woken);
     }

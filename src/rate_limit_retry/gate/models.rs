@@ -48,7 +48,12 @@ impl World {
             shared: false,
         };
         Self {
-            gate: Gate::new(pace, LocalLimits::default(), usize::MAX, Random::new(Some(7))),
+            gate: Gate::new(
+                pace,
+                LocalLimits::default(),
+                usize::MAX,
+                Random::new(Some(7)),
+            ),
             now: Instant::now(),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{openness::Openness, queue::Queue};
+use super::{openness::FastPathFlag, queue::Queue};
 use crate::{
     Origin,
     rate_limit_retry::{PartitionKey, quota::Quota},
@@ -39,7 +39,7 @@ pub(super) struct Partition {
     /// What is known about the limits, and when the next request may be sent.
     pub(super) quota: Quota,
     /// The flag that the fast path reads without the lock. Created when the partition is open for the first time.
-    fast_path: Option<Arc<Openness>>,
+    fast_path: Option<Arc<FastPathFlag>>,
     /// The waiting requests that this partition keeps back, or that precede others here.
     pub(super) queue: Queue,
     /// Number of waiters that have this partition among their keys, queued here or not.
@@ -66,7 +66,7 @@ impl Partition {
     }
 
     /// Returns the flag of the fast path, if the partition is open.
-    pub(super) fn fast_path_flag(&self) -> Option<&Arc<Openness>> {
+    pub(super) fn fast_path_flag(&self) -> Option<&Arc<FastPathFlag>> {
         self.fast_path.as_ref().filter(|openness| openness.get())
     }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Gate, Permit, state::wake_all};
 use crate::{
-    rate_limit_retry::quota::{About, Learnt},
+    rate_limit_retry::quota::{Outcome, Scope},
     sync::lock,
 };
 
@@ -24,7 +24,10 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// Creates the place of a waiter that is in the gate's state.
     pub(super) fn new(gate: Gate, arrival: u64) -> Self {
-        Self { gate, sequence: arrival }
+        Self {
+            gate,
+            sequence: arrival,
+        }
     }
 
     /// Returns the ticket once the request is admitted, the end of the hold if that is later than the request can
@@ -57,9 +60,9 @@ impl Waiter {
             waiter.next_check = now;
             let (keys, latest) = (Arc::clone(&waiter.keys), waiter.deadline);
             // Requests in front of this one that are not polled lose their places before anything is granted.
-            state.come_back(self.sequence, &inner.config, now);
-            state.set_aside(&keys, self.sequence, &inner.config, now);
-            woken = state.let_go(&keys, &inner.config, now);
+            state.rejoin(self.sequence, &inner.config, now);
+            state.skip_unpolled(&keys, self.sequence, &inner.config, now);
+            woken = state.dispatch(&keys, &inner.config, now);
             let waiter = state.waiters.get_mut(&self.sequence);
             let granted = waiter.and_then(|waiter| waiter.granted.take());
             answer = if let Some(epochs) = granted {
@@ -68,14 +71,14 @@ impl Waiter {
                 WaiterPoll::Ready(Permit::new(self.gate.clone(), keys, epochs, self.sequence))
             } else {
                 // Only a known end of a hold rejects: an unknown one may come in time.
-                let until = state.kept_back(&keys, self.sequence, &inner.config, now);
+                let until = state.all_blocked_until(&keys, self.sequence, &inner.config, now);
                 let until = until.flatten().zip(latest);
                 if let Some((until, _)) = until.filter(|(until, latest)| until > latest) {
                     WaiterPoll::TooLate(until)
                 } else {
-                    let at = state.come_back_at(&keys, self.sequence, &inner.config, now);
+                    let at = state.wake_at(&keys, self.sequence, &inner.config, now);
                     // A wake-up for its deadline was a false alarm if it can wait after all.
-                    state.wait_again(&keys, self.sequence);
+                    state.restore_deadlines(&keys, self.sequence);
                     if let Some(waiter) = state.waiters.get_mut(&self.sequence) {
                         waiter.next_check = at;
                         waiter.waker = waker.take();
@@ -116,13 +119,13 @@ impl Waiter {
             for (key, epoch) in waiter.keys.iter().zip(epochs) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     // Granted but never sent: the reservation is released.
-                    let (unsent, about) = (Learnt::NotSent, About::This);
+                    let (unsent, about) = (Outcome::NotSent, Scope::Partition);
                     partition
                         .quota
                         .record(*epoch, unsent, about, &inner.config, 0.0, None);
                 }
             }
-            woken = state.first_in_line(&waiter.keys);
+            woken = state.take_first_wakers(&waiter.keys);
         }
         drop(waiter);
         wake_all(woken);

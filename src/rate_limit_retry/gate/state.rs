@@ -16,7 +16,7 @@ use crate::{
     rate_limit_retry::{
         PartitionKey,
         limits::LocalLimits,
-        quota::{About, Learnt, Pace, Quota},
+        quota::{Outcome, Quota, QuotaConfig, Scope},
     },
 };
 
@@ -94,7 +94,7 @@ impl GateState {
         keys: &[PartitionKey],
         origin: Option<&Origin>,
         limits: &LocalLimits,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
         removed: &mut Vec<Partition>,
     ) {
@@ -121,15 +121,16 @@ impl GateState {
     /// partition is known.
     ///
     /// With several keys and no such statement, the response may apply to any of them.
-    pub(super) fn scope(&self, keys: &[PartitionKey], learnt: Learnt<'_>) -> About {
-        let all = matches!(learnt, Learnt::Answer { throttled: true, signals } if signals.global);
+    pub(super) fn scope(&self, keys: &[PartitionKey], learnt: Outcome<'_>) -> Scope {
+        let all =
+            matches!(learnt, Outcome::Response { throttled: true, signals } if signals.global);
         let first = keys.first().and_then(|key| self.partitions.get(key));
         if all && first.is_some_and(|partition| partition.origin.is_some()) {
-            About::All
+            Scope::Origin
         } else if keys.len() > 1 {
-            About::OneOfSeveral
+            Scope::Ambiguous
         } else {
-            About::This
+            Scope::Partition
         }
     }
 
@@ -149,7 +150,11 @@ impl GateState {
             }
         }
         // A later response may shorten nothing: the longest hold counts.
-        match self.origin_holds.iter_mut().find(|(banned, _)| *banned == *origin) {
+        match self
+            .origin_holds
+            .iter_mut()
+            .find(|(banned, _)| *banned == *origin)
+        {
             Some((_, longest)) => *longest = until.max(*longest),
             None => self.origin_holds.push((*origin, until)),
         }

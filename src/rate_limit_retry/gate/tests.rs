@@ -18,7 +18,7 @@ use crate::{
     backoff::Backoff,
     rate_limit_retry::{
         headers::{Limit, RateLimitInfo},
-        quota::{Learnt, Release},
+        quota::{Outcome, Pacing},
     },
 };
 
@@ -37,11 +37,11 @@ fn admit(gate: &Gate, keys: &Keys, now: Instant) -> Admission {
 }
 
 fn gate() -> Gate {
-    let pace = Pace {
-        cold_burst: 8,
-        cold_hold: HOUR,
+    let pace = QuotaConfig {
+        initial_window: 8,
+        initial_window_timeout: HOUR,
         max_hold: HOUR,
-        release: Release::Burst,
+        pacing: Pacing::Burst,
         backoff: Backoff::new(SECOND, SECOND),
         shared: false,
     };
@@ -61,7 +61,7 @@ fn send_accepted(gate: &Gate, keys: &Keys, signals: &RateLimitInfo, now: Instant
     let Admission::Admitted(ticket) = admit(gate, keys, now) else {
         panic!("{keys:?} is held");
     };
-    let learnt = Learnt::Answer {
+    let learnt = Outcome::Response {
         throttled: false,
         signals,
     };
@@ -82,7 +82,12 @@ fn unused_partitions_are_evicted_beyond_ten_thousand() {
     assert_eq!(partitions(&gate), 10_000);
 
     for n in 10_000..30_000 {
-        send_accepted(&gate, &keys(&format!("{n}")), &RateLimitInfo::default(), now);
+        send_accepted(
+            &gate,
+            &keys(&format!("{n}")),
+            &RateLimitInfo::default(),
+            now,
+        );
         if n % 1000 == 0 {
             assert_eq!(partitions(&gate), 10_000);
         }
@@ -128,7 +133,12 @@ fn known_quotas_are_evicted_last() {
     };
     send_accepted(&gate, &keys("known"), &told, now);
     for n in 1..25_000 {
-        send_accepted(&gate, &keys(&format!("{n}")), &RateLimitInfo::default(), now);
+        send_accepted(
+            &gate,
+            &keys(&format!("{n}")),
+            &RateLimitInfo::default(),
+            now,
+        );
     }
     assert_eq!(partitions(&gate), 10_000);
     let left = gate.inspect(|key, _, _| key.as_str().to_owned());
@@ -155,7 +165,12 @@ fn eviction_examines_a_few_partitions_per_request() {
     };
     let tickets: Vec<_> = (0..10_000).map(in_flight).collect();
     for n in 10_000..30_000 {
-        send_accepted(&gate, &keys(&format!("{n}")), &RateLimitInfo::default(), now);
+        send_accepted(
+            &gate,
+            &keys(&format!("{n}")),
+            &RateLimitInfo::default(),
+            now,
+        );
         // Once around those in use, a few at a time.
         if n % 500 == 0 {
             assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
@@ -183,7 +198,12 @@ fn active_holds_are_kept_and_expired_ones_evicted() {
     // Eight of them go with each request that follows.
     let over = now + 2 * HOUR;
     for n in 0..3_000 {
-        send_accepted(&gate, &keys(&format!("{n}")), &RateLimitInfo::default(), over);
+        send_accepted(
+            &gate,
+            &keys(&format!("{n}")),
+            &RateLimitInfo::default(),
+            over,
+        );
     }
     assert_eq!(partitions(&gate), 10_000);
 }
@@ -311,7 +331,7 @@ fn requests_that_are_not_polled_do_not_block_others() {
 
     assert!(at <= now + 15 * SECOND, "{:?}", at - now);
     // They come before those that came later, when they are polled.
-    ticket.settle(Learnt::NotSent, at);
+    ticket.settle(Outcome::NotSent, at);
     assert!(matches!(unpolled[3].poll(&cx, at), WaiterPoll::Ready(_)));
 }
 
@@ -331,8 +351,14 @@ fn an_unpolled_request_loses_its_permit() {
     gate.resume(&key[0], now);
     assert_eq!(gate.inspect(|_, quota, _| quota.in_flight()), [1]);
 
-    assert!(matches!(second.poll(&cx, now + SECOND), WaiterPoll::Ready(_)));
-    assert!(matches!(first.poll(&cx, now + SECOND), WaiterPoll::Ready(_)));
+    assert!(matches!(
+        second.poll(&cx, now + SECOND),
+        WaiterPoll::Ready(_)
+    ));
+    assert!(matches!(
+        first.poll(&cx, now + SECOND),
+        WaiterPoll::Ready(_)
+    ));
 }
 
 /// A waker that counts how often it is woken.
@@ -375,7 +401,7 @@ fn an_origin_wide_429_holds_existing_and_future_partitions() {
             global: true,
             ..RateLimitInfo::default()
         };
-        let learnt = Learnt::Answer {
+        let learnt = Outcome::Response {
             throttled: true,
             signals: &signals,
         };
@@ -425,7 +451,7 @@ fn an_origin_wide_429_holds_any_number_of_partitions() {
         ..RateLimitInfo::default()
     };
     let refused = tickets.pop().unwrap();
-    let learnt = Learnt::Answer {
+    let learnt = Outcome::Response {
         throttled: true,
         signals: &signals,
     };
@@ -529,7 +555,7 @@ fn a_request_with_two_keys_is_requeued_a_bounded_number_of_times() {
         gate.resume(&names[open], now);
         if let Admission::Admitted(ticket) = admit(&gate, &single[open], now) {
             overtaken += 1;
-            let learnt = Learnt::Answer {
+            let learnt = Outcome::Response {
                 throttled: false,
                 signals: &RateLimitInfo::default(),
             };

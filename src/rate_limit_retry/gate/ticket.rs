@@ -8,7 +8,7 @@ use super::{Gate, keys::Keys, state::wake_all};
 use crate::{
     rate_limit_retry::{
         PartitionKey,
-        quota::{About, Learnt, Estimate},
+        quota::{Estimate, Outcome, Scope},
     },
     sync::lock,
 };
@@ -86,7 +86,7 @@ impl Permit {
     /// Reports the outcome of the request to all its partitions.
     ///
     /// Returns the hold and the changed estimates. A free ticket returns the default.
-    pub(crate) fn settle(mut self, learnt: Learnt<'_>, now: Instant) -> Settled {
+    pub(crate) fn settle(mut self, learnt: Outcome<'_>, now: Instant) -> Settled {
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
             counted.record(learnt, Some(now))
@@ -99,7 +99,7 @@ impl CountedPermit {
     ///
     /// In this order, under one lock: all partitions learn, the fast path is opened or closed, an origin-wide hold is
     /// applied, and waiters are dispatched. Wakers are called after the unlock.
-    fn record(&self, learnt: Learnt<'_>, now: Option<Instant>) -> Settled {
+    fn record(&self, learnt: Outcome<'_>, now: Option<Instant>) -> Settled {
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.
         let random = inner.random.unit();
@@ -124,14 +124,14 @@ impl CountedPermit {
                     partition.update_fast_path();
                 }
             }
-            let mut woken = match banned.filter(|_| about == About::All) {
+            let mut woken = match banned.filter(|_| about == Scope::Origin) {
                 Some(until) => state.hold_origin(&self.keys, until),
                 None => Vec::new(),
             };
             woken.extend(match now {
-                Some(now) => state.let_go(&self.keys, &inner.config, now),
+                Some(now) => state.dispatch(&self.keys, &inner.config, now),
                 // No clock at hand: the first waiter of each queue is woken and dispatches in its poll.
-                None => state.first_in_line(&self.keys),
+                None => state.take_first_wakers(&self.keys),
             });
             woken
         };
@@ -143,7 +143,7 @@ impl CountedPermit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(counted) = self.0.take() {
-            counted.record(Learnt::Unknown, None);
+            counted.record(Outcome::Unknown, None);
         }
     }
 }

@@ -20,13 +20,13 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    RetryAdvice, Field, Limit, HeaderProfile,
+    Field, HeaderProfile, Limit, RetryAdvice,
     columns::{COLUMNS, Line},
     flags,
     known::{ResolvedField, fields},
     name::{Dimension, Meaning},
     quota::QuotaFields,
-    value::{self, ResetTime, split_pair, labeled_values, named_values, split_quoted},
+    value::{self, ResetTime, labeled_values, named_values, split_pair, split_quoted},
     words::Role,
 };
 use crate::{retry_after::MILLI, steps::examined};
@@ -91,7 +91,9 @@ impl<'a> Collected<'a> {
             ResetTime::Relative(wait) => Some(wait),
             ResetTime::Absolute(_) => None,
         });
-        self.quotas.iter().find_map(|quota| quota.cross_check(asked))
+        self.quotas
+            .iter()
+            .find_map(|quota| quota.cross_check(asked))
     }
 
     /// Converts the quotas to [`Limit`]s, for a response with this status.
@@ -141,8 +143,9 @@ impl<'a> Collected<'a> {
                 Field::WindowMillis => (Field::Window, Some(MILLI)),
                 field => (field, known.scale),
             };
-            let same =
-                |quota: &QuotaFields<'_>| quota.has_list && quota.matches(known.family, &known.dimension);
+            let same = |quota: &QuotaFields<'_>| {
+                quota.has_list && quota.matches(known.family, &known.dimension)
+            };
             let at = self.quotas.iter().position(same)?;
             let line = Line {
                 field,
@@ -260,7 +263,11 @@ impl<'a> Collected<'a> {
 
     /// Returns the quota that a field describes, and adds it if necessary. Returns `None` if there are
     /// [`MOST_QUOTAS`] others.
-    fn quota_mut(&mut self, family: &'a str, dimension: Dimension<'a>) -> Option<&mut QuotaFields<'a>> {
+    fn quota_mut(
+        &mut self,
+        family: &'a str,
+        dimension: Dimension<'a>,
+    ) -> Option<&mut QuotaFields<'a>> {
         let known = self
             .quotas
             .iter()

@@ -56,8 +56,7 @@ pub(super) fn rows(lines: &[Line<'_>], reference: SystemTime) -> Option<Vec<Row>
     }
     let counts = COLUMNS.map(|field| cells(lines, field, reference).count());
     let agreed = |count: &usize| {
-        (2..=MAX_ITEMS).contains(count)
-            && counts.iter().filter(|other| *other == count).count() > 1
+        (2..=MAX_ITEMS).contains(count) && counts.iter().filter(|other| *other == count).count() > 1
     };
     let count = counts.iter().copied().filter(agreed).max()?;
     let mut rows = vec![Row::default(); count];
@@ -88,8 +87,8 @@ fn cells<'l>(
             .next()
             .is_some_and(|first| first.contains(&b';'));
         // Dates contain commas: such a value is a single item.
-        let single =
-            field == Field::Reset && ResetTime::parse_scaled(line.scale, line.value, reference).is_some();
+        let single = field == Field::Reset
+            && ResetTime::parse_scaled(line.scale, line.value, reference).is_some();
         let whole = single.then_some(*line);
         let items = (!single).then(|| {
             split_quoted(line.value, b',')

@@ -53,10 +53,9 @@ impl Collected<'_> {
             let short = &self.quotas[at];
             examined(self.quotas.len());
             // Only an unambiguous partner is merged: exactly one other quota of the family.
-            let mut others =
-                self.quotas.iter().enumerate().filter(|(of, quota)| {
-                    *of != at && quota.has_counts() && quota.family == short.family
-                });
+            let mut others = self.quotas.iter().enumerate().filter(|(of, quota)| {
+                *of != at && quota.has_counts() && quota.family == short.family
+            });
             let longer = match (others.next(), others.next()) {
                 (Some((of, longer)), None) if short.complements(longer) => Some(of),
                 _ => None,

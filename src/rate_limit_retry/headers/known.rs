@@ -87,7 +87,8 @@ pub(super) fn fields<'a>(
     let fields = headers.iter().filter_map(move |(name, value)| {
         let (name, value) = (name.as_str(), value.as_bytes());
         let told = profile.and_then(|profile| profile.field(name));
-        let counts = told.is_some() || super::is_limit_field(name) || super::is_companion_field(name);
+        let counts =
+            told.is_some() || super::is_limit_field(name) || super::is_companion_field(name);
         (counts && value.len() <= MAX_VALUE_LEN).then(|| (name, value.trim_ascii(), told))
     });
     fields.take(MAX_FIELDS)

@@ -197,7 +197,11 @@ fn parse(
         return RateLimitInfo::default();
     }
     let collected = collect::Collected::read(headers, reference, profile);
-    let (asked, advice, global) = (collected.retry_after(age), collected.advice, collected.global);
+    let (asked, advice, global) = (
+        collected.retry_after(age),
+        collected.advice,
+        collected.global,
+    );
     // A cached rejection keeps its wait, but its counts are outdated.
     let limits = if age.is_zero() {
         collected.into_limits(status)

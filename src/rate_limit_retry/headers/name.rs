@@ -15,7 +15,10 @@ use std::fmt;
 
 use super::{
     field::Field,
-    words::{Role, split_compound, is_article, is_filler, is_one_of, is_refill, parts, scale_of, window_of},
+    words::{
+        Role, is_article, is_filler, is_one_of, is_refill, parts, scale_of, split_compound,
+        window_of,
+    },
 };
 
 use crate::steps::examined;

@@ -162,7 +162,9 @@ impl HeaderProfile for Vendor {
     fn complete(&self, limit: &mut Limit) {
         limit.refill = limit.refill.or(self.refill);
         // The next request is available after one refill interval, long before the bucket is full.
-        if let (true, true, Some(refill)) = (self.resets_when_full, limit.is_exhausted(), limit.refill) {
+        if let (true, true, Some(refill)) =
+            (self.resets_when_full, limit.is_exhausted(), limit.refill)
+        {
             let next = Duration::try_from_secs_f64(1.0 / refill).ok();
             limit.reset = limit.reset.min(next).or(next);
         }

@@ -9,10 +9,13 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Field, Unit,
-    columns::{window_from_seconds, integer_part},
+    columns::{integer_part, window_from_seconds},
     name::Dimension,
     structured::{Item, MAX_ITEMS, items},
-    value::{ResetTime, by_seconds, duration, is_unlimited, period, remaining, split_quoted, used_of_limit},
+    value::{
+        ResetTime, by_seconds, duration, is_unlimited, period, remaining, split_quoted,
+        used_of_limit,
+    },
     words::window_of,
 };
 use crate::{

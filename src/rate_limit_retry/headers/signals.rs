@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{RetryAdvice, Limit};
+use super::{Limit, RetryAdvice};
 
 /// The rate-limit information of a response. Empty if the response contains none.
 ///
@@ -106,7 +106,11 @@ impl RateLimitInfo {
     /// | 400 | reset of a quota, if no quota has a count |
     /// | 408, 413, 425, other 3xx and 5xx | none |
     /// | any other | none, and `asked` is ignored |
-    pub(super) fn resolve_retry_after(&self, status: StatusCode, asked: Option<Duration>) -> Option<Duration> {
+    pub(super) fn resolve_retry_after(
+        &self,
+        status: StatusCode,
+        asked: Option<Duration>,
+    ) -> Option<Duration> {
         match status {
             StatusCode::TOO_MANY_REQUESTS => asked
                 .or_else(|| self.exhausted_reset())

@@ -15,11 +15,11 @@ use crate::{
     rate_limit_retry::{
         GaveUp, GiveUpReason, RateLimitEvent,
         budget::Account,
-        decision::{Decision, AttemptResult, RetryContext, decide},
+        decision::{AttemptResult, Decision, RetryContext, decide},
         gate::Permit,
-        headers::{RateLimitInfo, is_from_cache, has_limit_fields},
+        headers::{RateLimitInfo, has_limit_fields, is_from_cache},
         permanent::ErrorResponse,
-        quota::Learnt,
+        quota::Outcome,
         route::{RouteClass, UnavailableScope},
     },
 };
@@ -128,18 +128,18 @@ impl Limiter {
                 };
                 let learnt = if permanent {
                     // Not a throttle to wait for: no wait restores the quota.
-                    Learnt::Sent
+                    Outcome::Sent
                 } else if route_held {
-                    Learnt::Unavailable { wait }
+                    Outcome::Unavailable { wait }
                 } else if !throttled && is_from_cache(response.headers()) {
-                    Learnt::Cached
+                    Outcome::Cached
                 } else if status.is_server_error() && !throttled && signals.is_empty() {
                     // A failure without limits says nothing about quotas, and the request may not have been counted.
-                    Learnt::Unknown
+                    Outcome::Unknown
                 } else if !throttled && (status.is_client_error() || status.is_server_error()) {
-                    Learnt::Failed { signals: &signals }
+                    Outcome::FailedResponse { info: &signals }
                 } else {
-                    Learnt::Answer {
+                    Outcome::Response {
                         throttled,
                         signals: &signals,
                     }
@@ -179,14 +179,14 @@ impl Limiter {
                 let shed = error::is_shed(&**error);
                 let learnt = match class {
                     // `ENHANCE_YOUR_CALM` (RFC 9113 §7): throttling without an announced end.
-                    _ if shed => Learnt::Answer {
+                    _ if shed => Outcome::Response {
                         throttled: true,
                         signals: &signals,
                     },
-                    ErrorClass::NotSent => Learnt::NotSent,
-                    ErrorClass::Final if error::is_unsent(&**error) => Learnt::NotSent,
-                    ErrorClass::Final => Learnt::Sent,
-                    ErrorClass::MaybeProcessed => Learnt::Unknown,
+                    ErrorClass::NotSent => Outcome::NotSent,
+                    ErrorClass::Final if error::is_unsent(&**error) => Outcome::NotSent,
+                    ErrorClass::Final => Outcome::Sent,
+                    ErrorClass::MaybeProcessed => Outcome::Unknown,
                 };
                 let settled = ticket.settle(learnt, now);
                 let held = settled.held_until.filter(|_| shed);
@@ -221,7 +221,9 @@ impl Limiter {
             replayable: kept.is_some(),
             has_runtime: Handle::try_current().is_ok(),
             held,
-            backoff: self.transient_backoff.wait(call.attempt, self.random.unit()),
+            backoff: self
+                .transient_backoff
+                .wait(call.attempt, self.random.unit()),
             max_drain: outcome.as_ref().map_or(Duration::ZERO, |response| {
                 max_drain(response, self.deadline)
             }),
@@ -229,12 +231,19 @@ impl Limiter {
         };
         // The budget is charged only for a retry after a transient failure. The copy is checked last, because the check
         // ends the reading of the body by the attempt before.
-        let reason = match self.charge_budget(call.account, decide(&facts, &self.retry_config), now) {
+        let reason = match self.charge_budget(call.account, decide(&facts, &self.retry_config), now)
+        {
             Decision::Return => return Next::Return(self.finish(call, outcome)),
             Decision::GiveUp(reason) => reason,
-            Decision::RetryAfterHold | Decision::RetryAfterBackoff(_) if !supersede(kept) => GiveUpReason::Body,
-            Decision::RetryAfterHold => return self.retry(call, &facts, outcome, Duration::ZERO, kept),
-            Decision::RetryAfterBackoff(wait) => return self.retry(call, &facts, outcome, wait, kept),
+            Decision::RetryAfterHold | Decision::RetryAfterBackoff(_) if !supersede(kept) => {
+                GiveUpReason::Body
+            }
+            Decision::RetryAfterHold => {
+                return self.retry(call, &facts, outcome, Duration::ZERO, kept);
+            }
+            Decision::RetryAfterBackoff(wait) => {
+                return self.retry(call, &facts, outcome, wait, kept);
+            }
         };
         let attempt = call.attempt;
         let (status, error) = status_and_error(&outcome);
@@ -270,7 +279,11 @@ impl Limiter {
             attempt: 1,
             ..*facts
         };
-        facts.nested && matches!(decide(&first, &self.retry_config), Decision::RetryAfterBackoff(_))
+        facts.nested
+            && matches!(
+                decide(&first, &self.retry_config),
+                Decision::RetryAfterBackoff(_)
+            )
     }
 
     /// Withdraws a retry after a transient failure from the partition's budget, or gives up. Waits for a quota are

@@ -27,15 +27,15 @@ pub(crate) use self::{
     conclude::Next,
 };
 use super::{
-    RateLimited, PartitionKey, RateLimitEvent, QueueFull,
+    PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,
     budget::{Account, RetryBudget},
     decision::{MethodClass, RetryConfig},
     event::RateLimitEvents,
-    gate::{Admission, Gate, Keys, Permit, AdmitRequest},
+    gate::{Admission, AdmitRequest, Gate, Keys, Permit},
     key::Partitioning,
     permanent::PermanentErrors,
-    quota::Learnt,
+    quota::Outcome,
     reader::HeaderReader,
     route::{HeldRoutes, RouteClass, UnavailableScope},
     store::{FleetSync, Reservation},
@@ -173,7 +173,10 @@ impl Limiter {
 
     /// Creates a call without a deadline, a destination and a route.
     pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
-        let keyed = self.idempotency_key_origins.iter().any(|o| o.matches(parts.uri));
+        let keyed = self
+            .idempotency_key_origins
+            .iter()
+            .any(|o| o.matches(parts.uri));
         let nested = Attempts::are_marked(parts.extensions);
         if nested {
             // Only a layer with limits marks requests, and only retries.
@@ -217,7 +220,11 @@ impl Limiter {
     /// Returns whether a request may have to wait for more than its admission: it has a deadline, or reserves a slot
     /// of the fleet.
     pub(crate) fn needs_slow_path(&self) -> bool {
-        self.deadline.is_some() || self.fleet_sync.as_ref().is_some_and(FleetSync::has_fleet_quota)
+        self.deadline.is_some()
+            || self
+                .fleet_sync
+                .as_ref()
+                .is_some_and(FleetSync::has_fleet_quota)
     }
 
     /// Returns the time by which holds and windows are measured. It includes suspensions of the machine that have
@@ -262,7 +269,13 @@ impl Limiter {
                 // Holds that were to end while the machine was suspended have ended.
                 drop(admission);
                 let latest = Some(self.wait_deadline(call, then));
-                admission = self.gate.admit(&AdmitRequest { deadline: latest, ..wish }, then);
+                admission = self.gate.admit(
+                    &AdmitRequest {
+                        deadline: latest,
+                        ..wish
+                    },
+                    then,
+                );
             }
         }
         match admission {
@@ -296,10 +309,13 @@ impl Limiter {
         let mut ticket = self.acquire(call, first).await?;
         // A route may have been held during the wait: the ticket does not count its partition.
         while self.add_route_holds(call, self.clock.now()) {
-            ticket.settle(Learnt::NotSent, self.clock.now());
+            ticket.settle(Outcome::NotSent, self.clock.now());
             ticket = self.acquire(call, None).await?;
         }
-        let exact = self.fleet_sync.as_ref().filter(|sharing| sharing.has_fleet_quota());
+        let exact = self
+            .fleet_sync
+            .as_ref()
+            .filter(|sharing| sharing.has_fleet_quota());
         let Some(sharing) = exact.filter(|_| !ticket.is_uncounted()) else {
             return Ok(ticket);
         };
@@ -307,7 +323,7 @@ impl Limiter {
         match sharing.reserve(&call.keys, longest).await {
             Some(Reservation::Denied(wait)) => {
                 let now = self.clock.now();
-                ticket.settle(Learnt::NotSent, now);
+                ticket.settle(Outcome::NotSent, now);
                 Err(self.hold_too_long(call, after(now, wait), now))
             }
             Some(Reservation::Granted(wait)) if !wait.is_zero() => {
@@ -344,7 +360,8 @@ impl Limiter {
                     return Err(self.hold_too_long(call, chance.unwrap_or(now), now));
                 }
                 self.emit_each(call, |partition| RateLimitEvent::Queued { partition });
-                let ticket = span::of_wait(call.keys.first(), self.wait_for_permit(place, latest)).await;
+                let ticket =
+                    span::of_wait(call.keys.first(), self.wait_for_permit(place, latest)).await;
                 let then = self.clock.now();
                 let ticket = ticket.map_err(|held_until| {
                     let chance = || self.gate.available_at(&call.keys, then);

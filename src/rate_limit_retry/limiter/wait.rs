@@ -15,8 +15,8 @@ use crate::{
     call::drain::max_drain,
     rate_limit_retry::{
         DeadlineExceeded,
-        gate::{Waiter, Permit, WaiterPoll},
-        quota::Learnt,
+        gate::{Permit, Waiter, WaiterPoll},
+        quota::Outcome,
     },
 };
 
@@ -62,7 +62,7 @@ impl Limiter {
 
     /// Releases a ticket that was not used.
     pub(crate) fn not_sent(&self, ticket: Permit) {
-        ticket.settle(Learnt::NotSent, self.clock.now());
+        ticket.settle(Outcome::NotSent, self.clock.now());
     }
 
     /// Returns whether the response can be drained before the call's deadline with time left for another attempt.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::admit::Admit;
+use super::admit::SendTime;
 use crate::{
     clock::after,
     rate_limit_retry::{
@@ -57,17 +57,24 @@ impl LocalLimiter {
     /// burst.
     ///
     /// The limits are checked in this order: concurrency, requests per period, even spacing.
-    pub(super) fn admit(&mut self, in_flight: u32, smooth: bool, now: Instant) -> Option<Admit> {
-        if self.limit.max_concurrency.is_some_and(|most| in_flight >= most) {
-            return Some(Admit::AfterAnswer(None));
+    pub(super) fn admit(&mut self, in_flight: u32, smooth: bool, now: Instant) -> Option<SendTime> {
+        if self
+            .limit
+            .max_concurrency
+            .is_some_and(|most| in_flight >= most)
+        {
+            return Some(SendTime::AfterResponse(None));
         }
         let (most, period) = self.limit.rate?;
         self.expire(period, now);
         if self.count + u64::from(in_flight) >= u64::from(most) {
-            let at = self.buckets.front().map(|oldest| after(oldest.last, period));
+            let at = self
+                .buckets
+                .front()
+                .map(|oldest| after(oldest.last, period));
             return Some(match at {
-                Some(at) if in_flight == 0 => Admit::NotBefore(at),
-                at => Admit::AfterAnswer(at),
+                Some(at) if in_flight == 0 => SendTime::NotBefore(at),
+                at => SendTime::AfterResponse(at),
             });
         }
         // Without a burst setting requests are not spaced. A burst of n may run ahead of even spacing by n - 1
@@ -75,7 +82,7 @@ impl LocalLimiter {
         let burst = if smooth { Some(1) } else { self.limit.burst };
         let early = (period / most).saturating_mul(burst?.saturating_sub(1));
         let at = self.tat.map(|even| even.checked_sub(early).unwrap_or(now));
-        at.filter(|at| *at > now).map(Admit::NotBefore)
+        at.filter(|at| *at > now).map(SendTime::NotBefore)
     }
 
     /// Advances the even spacing by one interval for a send.
@@ -94,7 +101,9 @@ impl LocalLimiter {
         self.expire(period, now);
         self.count += 1;
         match self.buckets.back_mut() {
-            Some(back) if now.saturating_duration_since(back.first) <= period / BUCKETS_PER_PERIOD => {
+            Some(back)
+                if now.saturating_duration_since(back.first) <= period / BUCKETS_PER_PERIOD =>
+            {
                 back.last = back.last.max(now);
                 back.count += 1;
             }

@@ -8,7 +8,7 @@ use super::{
     Quota,
     hold::Hold,
     lesson::Estimate,
-    pace::{Pace, QUIET},
+    pace::{MIN_SILENT_RESPONSES, QuotaConfig},
     ramp::SlowStart,
 };
 use crate::clock::after;
@@ -35,7 +35,7 @@ impl Quota {
 
     /// Returns the announced limit, the remaining requests and the reset, as far as they are known.
     pub(crate) fn announced_quota(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
-        self.is_announced.as_ref().map_or((None, None, None), |told| {
+        self.announced.as_ref().map_or((None, None, None), |told| {
             (told.limit, Some(told.available()), told.reset_at)
         })
     }
@@ -74,7 +74,7 @@ impl Quota {
     }
 
     /// Resets the quota. Requests in flight, a pause, the local limit and the numbering stay.
-    pub(crate) fn forget(&mut self, pace: &Pace) {
+    pub(crate) fn forget(&mut self, pace: &QuotaConfig) {
         *self = Self {
             in_flight: self.in_flight,
             next_number: self.next_number,
@@ -93,7 +93,7 @@ impl Quota {
     /// Returns whether the partition can be removed without loss: it is unused, its window has been reset, and what
     /// throttling has taught is outdated.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let told = self.is_announced.as_ref().and_then(|told| told.reset_at);
+        let told = self.announced.as_ref().and_then(|told| told.reset_at);
         let learnt = self.last_used.filter(|_| self.estimator.is_known());
         let known = told.max(learnt.map(|used| after(used, ESTIMATE_TTL)));
         self.is_unused(now) && known.is_none_or(|at| at <= now)
@@ -103,7 +103,10 @@ impl Quota {
     ///
     /// Limits that are known do not count as use: see [`is_idle`](Self::is_idle).
     pub(crate) fn is_unused(&self, now: Instant) -> bool {
-        let capped = self.local_limit.as_ref().is_some_and(|cap| cap.has_recent(now));
+        let capped = self
+            .local_limit
+            .as_ref()
+            .is_some_and(|cap| cap.has_recent(now));
         self.in_flight == 0 && !capped && self.held_until(now).is_none()
     }
 
@@ -113,7 +116,10 @@ impl Quota {
     pub(crate) fn allows_fast_path(&self) -> bool {
         let held = self.pause.is_some() || self.local_limit.is_some() || self.hold.is_some();
         let held = held || self.partial_hold.is_some();
-        self.silent_responses >= QUIET && !held && self.is_announced.is_none() && !self.estimator.is_known()
+        self.silent_responses >= MIN_SILENT_RESPONSES
+            && !held
+            && self.announced.is_none()
+            && !self.estimator.is_known()
     }
 }
 

@@ -75,7 +75,11 @@ impl FleetShare {
 
     /// Debits the allowance, or else the advance, for a send.
     pub(super) fn on_sent(&mut self, number: u64, now: Instant) {
-        if self.send_marks.back().is_none_or(|(_, at)| *at + MIN_REPORT_INTERVAL <= now) {
+        if self
+            .send_marks
+            .back()
+            .is_none_or(|(_, at)| *at + MIN_REPORT_INTERVAL <= now)
+        {
             if self.send_marks.len() == MAX_SEND_MARKS {
                 self.send_marks.pop_front();
             }
@@ -103,7 +107,11 @@ impl FleetShare {
 
     /// Returns a time at or before which the request was sent; `None` if it is older than all marks.
     pub(super) fn earliest_send(&self, number: u64) -> Option<Instant> {
-        let before = self.send_marks.iter().rev().find(|(mark, _)| *mark <= number)?;
+        let before = self
+            .send_marks
+            .iter()
+            .rev()
+            .find(|(mark, _)| *mark <= number)?;
         Some(before.1)
     }
 
@@ -129,7 +137,10 @@ impl FleetShare {
     /// Returns the number of requests for which room is wanted: the waiters, and those expected within [`AHEAD`] at
     /// the rate since the last report.
     pub(super) fn demand(&self, waiting: u32, now: Instant) -> u32 {
-        let passed = self.last_report.map_or(LOOKAHEAD, |at| now - at).max(MIN_REPORT_INTERVAL);
+        let passed = self
+            .last_report
+            .map_or(LOOKAHEAD, |at| now - at)
+            .max(MIN_REPORT_INTERVAL);
         let soon = f64::from(self.sent) * LOOKAHEAD.div_duration_f64(passed);
         // A scarce quota is not reserved for requests that may never come.
         let soon = if self.scarce { 0 } else { soon.ceil() as u32 };

@@ -20,13 +20,13 @@
 use tokio::time::Instant;
 
 use super::{
-    admit::Admit,
+    admit::SendTime,
     allowance::FixedWindow,
-    hold::Look,
+    hold::Probe,
     lesson::Estimate,
-    rate::{TokenBucket, SHORT},
+    rate::{MAX_TOKEN_BUCKET_WAIT, TokenBucket},
     slide::SlidingWindow,
-    window::{TimeRange, Bounds},
+    window::{Bounds, TimeRange},
 };
 
 /// The estimator.
@@ -37,7 +37,7 @@ pub(super) struct LimitEstimator {
     /// Number of requests accepted since `opened`.
     pub(super) accepted: u64,
     /// The current throttling, until a request is accepted again.
-    pub(super) throttled: Option<Blocked>,
+    pub(super) throttled: Option<Throttled>,
     /// The model that requests obey.
     pub(super) model: Model,
     /// The model of a sliding window, from the first throttle on. Requests obey it while it is active.
@@ -66,17 +66,17 @@ pub(super) enum Model {
 
 /// Throttled, and no request accepted since.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Blocked {
+pub(super) struct Throttled {
     /// The time of the first throttle.
     pub(super) since: Instant,
     /// The last time at which the quota was known to be exhausted.
-    pub(super) still: Instant,
+    pub(super) last_confirmed: Instant,
     /// The limit that the throttling response named.
     pub(super) limit: Option<u64>,
     /// Number of probes that were throttled since.
-    pub(super) looks: u64,
+    pub(super) probes: u64,
     /// Whether a sliding window that also counts throttled requests would explain the throttle.
-    pub(super) explained: bool,
+    pub(super) sliding: bool,
 }
 
 /// Whether one more request may be sent.
@@ -85,7 +85,7 @@ pub(super) enum EstimatorDecision {
     /// It may.
     Allow,
     /// It must wait.
-    Wait(Admit),
+    Wait(SendTime),
     /// One request may be sent alone, to probe for a greater limit.
     Probe,
     /// No request may be sent before this time: the limit is reached.
@@ -143,12 +143,12 @@ impl LimitEstimator {
     }
 
     /// Records that a request was accepted. `look` is the last probe.
-    pub(super) fn on_success(&mut self, look: Look, now: Instant) {
+    pub(super) fn on_success(&mut self, look: Probe, now: Instant) {
         if let Some(blocked) = self.throttled.take() {
             // The quota opened after it was last known exhausted, or when the server said, and before the probe was
             // sent.
             let latest = look.sent.unwrap_or(now);
-            let earliest = look.since.unwrap_or(blocked.still).min(latest);
+            let earliest = look.since.unwrap_or(blocked.last_confirmed).min(latest);
             self.on_recovered(blocked, TimeRange { earliest, latest });
         }
         self.accepted += 1;
@@ -174,7 +174,11 @@ impl LimitEstimator {
                 .admit(in_flight, now)
                 .map_or(EstimatorDecision::Allow, EstimatorDecision::Wait),
             Model::FixedWindow(window) => {
-                if let Some(slide) = self.sliding_window.as_mut().filter(|slide| slide.is_active()) {
+                if let Some(slide) = self
+                    .sliding_window
+                    .as_mut()
+                    .filter(|slide| slide.is_active())
+                {
                     let Some(wait) = slide.admit(window.limit, in_flight, now) else {
                         return EstimatorDecision::Allow;
                     };
@@ -184,7 +188,9 @@ impl LimitEstimator {
                     }
                     return EstimatorDecision::Wait(wait);
                 }
-                let end = self.window_start.map(|opened| window.length.latest_end(opened.at));
+                let end = self
+                    .window_start
+                    .map(|opened| window.length.latest_end(opened.at));
                 let over = end.is_none_or(|end| now >= end);
                 // While throttled, holds and slow start limit requests.
                 let left = self.accepted + u64::from(in_flight) < window.limit;
@@ -192,20 +198,22 @@ impl LimitEstimator {
                     return EstimatorDecision::Allow;
                 }
                 if in_flight > 0 {
-                    return EstimatorDecision::Wait(Admit::AfterAnswer(end));
+                    return EstimatorDecision::Wait(SendTime::AfterResponse(end));
                 }
                 let by_chance = self.window_start.is_none_or(|opened| opened.mid_window);
                 if !window.hold_at_limit(self.accepted, by_chance) {
                     return EstimatorDecision::Probe;
                 }
                 // The limit is reached without a throttle: as if the server had throttled, until the next probe.
-                let still = self.window_start.map(|opened| window.length.earliest_end(opened.at));
-                self.throttled = Some(Blocked {
+                let still = self
+                    .window_start
+                    .map(|opened| window.length.earliest_end(opened.at));
+                self.throttled = Some(Throttled {
                     since: now,
-                    still: still.unwrap_or(now),
+                    last_confirmed: still.unwrap_or(now),
                     limit: None,
-                    looks: 0,
-                    explained: false,
+                    probes: 0,
+                    sliding: false,
                 });
                 EstimatorDecision::Hold(self.next_probe(now))
             }
@@ -227,9 +235,10 @@ impl LimitEstimator {
             },
             Model::FixedWindow(window) => Estimate {
                 limit: Some(window.limit),
-                window: self
-                    .active_sliding_window()
-                    .map_or_else(|| window.length.likely_length(), |slide| Some(slide.length())),
+                window: self.active_sliding_window().map_or_else(
+                    || window.length.likely_length(),
+                    |slide| Some(slide.length()),
+                ),
                 ..Estimate::default()
             },
         }
@@ -250,12 +259,15 @@ impl LimitEstimator {
 
     /// Returns whether the estimate limits requests after a hold, so that slow start is not needed.
     pub(super) fn is_pacing_known(&self) -> bool {
-        self.active_sliding_window().is_some() || matches!(&self.model, Model::TokenBucket(rate) if rate.is_known())
+        self.active_sliding_window().is_some()
+            || matches!(&self.model, Model::TokenBucket(rate) if rate.is_known())
     }
 
     /// Returns the sliding window, if requests obey it.
     pub(super) fn active_sliding_window(&self) -> Option<&SlidingWindow> {
-        self.sliding_window.as_deref().filter(|slide| slide.is_active())
+        self.sliding_window
+            .as_deref()
+            .filter(|slide| slide.is_active())
     }
 
     /// Returns the number of requests that the server accepts in one window, as far as is known.
@@ -269,7 +281,7 @@ impl LimitEstimator {
     /// Records that requests are accepted again, at a time within `when`, and chooses the model.
     ///
     /// See the module's documentation for the rules.
-    fn on_recovered(&mut self, blocked: Blocked, when: TimeRange) {
+    fn on_recovered(&mut self, blocked: Throttled, when: TimeRange) {
         let spent = std::mem::take(&mut self.accepted);
         let before = self.window_start.replace(WindowStart {
             at: when,
@@ -281,11 +293,11 @@ impl LimitEstimator {
             _ => spent,
         };
         if let Some(slide) = &mut self.sliding_window {
-            let looked = (blocked.looks > 0).then_some(blocked.still);
+            let looked = (blocked.probes > 0).then_some(blocked.last_confirmed);
             let accepted = slide.on_recovered(known, when.latest, looked);
             // Less was accepted than in earlier windows, and throttled requests explain the difference: the window
             // slides.
-            if blocked.explained && accepted < known && !slide.is_active() {
+            if blocked.sliding && accepted < known && !slide.is_active() {
                 slide.activate(when.latest);
                 if let Model::FixedWindow(window) = &mut self.model {
                     window.limit = known;
@@ -296,7 +308,7 @@ impl LimitEstimator {
             }
         }
         // A short throttle is the mark of a rate, a long one of a window.
-        let short = when.latest.saturating_duration_since(blocked.since) <= SHORT;
+        let short = when.latest.saturating_duration_since(blocked.since) <= MAX_TOKEN_BUCKET_WAIT;
         match &mut self.model {
             // At least 90 % used: the end of a window that happened to be near.
             Model::FixedWindow(window)

@@ -13,7 +13,7 @@ pub(super) struct Hold {
 
 /// A probe: one request that is sent alone after a hold or a reset.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Look {
+pub(super) struct Probe {
     /// The time at which the server had announced that it would accept more, if it did.
     pub(super) since: Option<Instant>,
     /// The time at which the probe was sent.

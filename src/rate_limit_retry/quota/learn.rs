@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use super::{
     Quota,
     hold::Hold,
-    outcome::{About, Learnt},
-    pace::{Pace, QUIET},
+    outcome::{Outcome, Scope},
+    pace::{MIN_SILENT_RESPONSES, QuotaConfig},
     ramp::SlowStart,
-    rate::SHORT,
+    rate::MAX_TOKEN_BUCKET_WAIT,
     refused::ThrottleSample,
-    told::{RESET_TOLERANCE, AnnouncedWindow, most_restrictive},
+    told::{AnnouncedWindow, RESET_TOLERANCE, most_restrictive},
 };
 use crate::{
     clock::after,
@@ -29,9 +29,9 @@ impl Quota {
     pub(crate) fn record(
         &mut self,
         number: u64,
-        learnt: Learnt<'_>,
-        about: About,
-        pace: &Pace,
+        learnt: Outcome<'_>,
+        about: Scope,
+        pace: &QuotaConfig,
         random: f64,
         now: Option<Instant>,
     ) -> Option<Instant> {
@@ -41,17 +41,17 @@ impl Quota {
             fleet.on_completed();
         }
         // A drop has no `now`: the time of the last send stands in for the end.
-        if let (Some(cap), false) = (&mut self.local_limit, matches!(learnt, Learnt::NotSent))
+        if let (Some(cap), false) = (&mut self.local_limit, matches!(learnt, Outcome::NotSent))
             && let Some(ended) = now.or(self.last_used)
         {
             cap.on_completed(ended);
         }
         // `served`: the response proves that the request was accepted.
         let (signals, throttled, served) = match learnt {
-            Learnt::Answer { throttled, signals } => (signals, throttled, !throttled),
-            Learnt::Failed { signals } => (signals, false, false),
+            Outcome::Response { throttled, signals } => (signals, throttled, !throttled),
+            Outcome::FailedResponse { info: signals } => (signals, false, false),
             // The server has not counted the request: the estimate takes it back.
-            Learnt::Cached => {
+            Outcome::Cached => {
                 self.estimator.on_cancelled();
                 if number >= self.epoch {
                     self.slow_start.on_success();
@@ -59,7 +59,7 @@ impl Quota {
                 self.silent_responses = self.silent_responses.saturating_add(1);
                 return self.held_until(now?);
             }
-            Learnt::Unavailable { wait } => {
+            Outcome::Unavailable { wait } => {
                 self.debit();
                 let until = after(now?, wait.min(pace.max_hold));
                 self.partial_hold = self.partial_hold.max(Some(until));
@@ -70,15 +70,15 @@ impl Quota {
                 }
                 return self.held_until(now?);
             }
-            Learnt::NotSent => {
+            Outcome::NotSent => {
                 self.estimator.on_cancelled();
                 return self.held_until(now?);
             }
-            Learnt::Sent => {
+            Outcome::Sent => {
                 self.debit();
                 return self.held_until(now?);
             }
-            Learnt::Unknown => {
+            Outcome::Unknown => {
                 self.slow_start.on_no_response();
                 self.debit();
                 return self.held_until(now?);
@@ -90,7 +90,7 @@ impl Quota {
             self.record_for_other(number, throttled, now);
         } else {
             // An origin-wide throttle says nothing about this partition's own window.
-            if !(throttled && about == About::All) {
+            if !(throttled && about == Scope::Origin) {
                 self.observe(number, throttled, served, signals, now);
             }
             if throttled {
@@ -109,7 +109,7 @@ impl Quota {
 
     /// Debits the announced window for a request that may have been counted.
     fn debit(&mut self) {
-        if let Some(told) = &mut self.is_announced {
+        if let Some(told) = &mut self.announced {
             told.debit();
         }
     }
@@ -117,12 +117,15 @@ impl Quota {
     /// Returns whether a response is about another partition of the request: it names a limit that is not this one's.
     ///
     /// This partition's limit is learned from requests that no other partition counts.
-    fn names_other_limit(&mut self, signals: &RateLimitInfo, about: About) -> bool {
+    fn names_other_limit(&mut self, signals: &RateLimitInfo, about: Scope) -> bool {
         let named = most_restrictive(&signals.limits).and_then(|(limit, _)| limit.limit);
-        if about == About::This {
+        if about == Scope::Partition {
             self.partition_limit = named.or(self.partition_limit);
         }
-        let known = self.partition_limit.zip(named).filter(|_| about == About::OneOfSeveral);
+        let known = self
+            .partition_limit
+            .zip(named)
+            .filter(|_| about == Scope::Ambiguous);
         known.is_some_and(|(own, named)| own != named)
     }
 
@@ -154,7 +157,7 @@ impl Quota {
                 self.contradictions.on_confirmed();
             } else {
                 self.is_announced = false;
-                if let Some(told) = &mut self.is_announced {
+                if let Some(told) = &mut self.announced {
                     told.debit_unannounced();
                 }
             }
@@ -170,19 +173,19 @@ impl Quota {
             self.contradictions.on_confirmed();
         } else if served
             && remaining == 0
-            && let Some(told) = &self.is_announced
+            && let Some(told) = &self.announced
             && told.is_contradicted(limit.reset, now)
         {
             self.contradictions.on_contradicted();
         }
         // A late response can update a known window, but not create one that is over.
         let stale = number < self.epoch && !self.is_current_window(limit, now);
-        match &mut self.is_announced {
+        match &mut self.announced {
             Some(told) => told.observe(limit, remaining, number, self.next_number, now),
             None if stale => {}
             None => {
                 let told = AnnouncedWindow::new(limit, remaining, number, self.next_number, now);
-                self.is_announced = Some(Box::new(told));
+                self.announced = Some(Box::new(told));
             }
         }
         if throttled {
@@ -192,7 +195,7 @@ impl Quota {
         } else {
             self.is_announced = true;
         }
-        if let (Some(soon), Some(told)) = (self.early_refill, &mut self.is_announced) {
+        if let (Some(soon), Some(told)) = (self.early_refill, &mut self.announced) {
             let soon = after(now, soon.max(Duration::from_secs(1)));
             told.reset_at = told.reset_at.map(|reset| reset.min(soon));
         }
@@ -202,13 +205,18 @@ impl Quota {
     ///
     /// A short wait that ends with a short window shows nothing: then the earlier result stays. `None` if something
     /// remains or no wait is named.
-    fn detect_early_refill(&self, remaining: u64, hint: Option<Duration>, now: Instant) -> Option<Duration> {
+    fn detect_early_refill(
+        &self,
+        remaining: u64,
+        hint: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
         let hint = hint.filter(|_| remaining == 0)?;
-        let reset = self.is_announced.as_ref().and_then(|told| told.latest_reset);
+        let reset = self.announced.as_ref().and_then(|told| told.latest_reset);
         match reset.map(|reset| reset.saturating_duration_since(now)) {
             Some(reset) if hint + RESET_TOLERANCE < reset => Some(hint),
-            None if hint <= SHORT => Some(hint),
-            _ => self.early_refill.filter(|_| hint <= SHORT),
+            None if hint <= MAX_TOKEN_BUCKET_WAIT => Some(hint),
+            _ => self.early_refill.filter(|_| hint <= MAX_TOKEN_BUCKET_WAIT),
         }
     }
 
@@ -222,7 +230,7 @@ impl Quota {
 
     /// Records that a request was accepted, or at least not throttled.
     fn on_success(&mut self, number: u64, now: Instant) {
-        if let Some(told) = &mut self.is_announced {
+        if let Some(told) = &mut self.announced {
             told.on_success();
         }
         if number < self.epoch {
@@ -232,7 +240,7 @@ impl Quota {
         self.consecutive_throttles = 0;
         self.estimator.on_success(self.probe, now);
         // The window or the estimate limits requests now: slow start has done its work.
-        if self.is_announced && self.is_announced.is_some() || self.estimator.is_pacing_known() {
+        if self.is_announced && self.announced.is_some() || self.estimator.is_pacing_known() {
             self.slow_start = SlowStart::finished();
         } else {
             self.slow_start.on_success();
@@ -247,8 +255,8 @@ impl Quota {
         &mut self,
         number: u64,
         signals: &RateLimitInfo,
-        about: About,
-        pace: &Pace,
+        about: Scope,
+        pace: &QuotaConfig,
         random: f64,
         now: Instant,
     ) {
@@ -258,11 +266,11 @@ impl Quota {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
             let limit = most_restrictive(&signals.limits).and_then(|(limit, _)| limit.limit);
-            if about != About::All {
+            if about != Scope::Origin {
                 let refusal = ThrottleSample {
                     sent: self.probe.sent,
                     limit,
-                    all_counted: self.silent_responses < QUIET,
+                    all_counted: self.silent_responses < MIN_SILENT_RESPONSES,
                     silent: signals.retry_after.is_none() && signals.limits.is_empty(),
                     sent_since: self.next_number.saturating_sub(number),
                     in_flight: self.in_flight,
@@ -302,8 +310,11 @@ impl Quota {
     /// Returns the wait if the server names none, or names waits that have proved too short.
     ///
     /// The wait is the time to the estimate's next probe, within the bounds of the backoff, plus up to 2 % of jitter.
-    fn backoff_wait(&self, pace: &Pace, random: f64, now: Instant) -> Duration {
-        let wait = self.estimator.next_probe(now).saturating_duration_since(now);
+    fn backoff_wait(&self, pace: &QuotaConfig, random: f64, now: Instant) -> Duration {
+        let wait = self
+            .estimator
+            .next_probe(now)
+            .saturating_duration_since(now);
         let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
         let wait = wait.max(self.estimator.min_wait(now));
         wait + (wait / 50).min(MAX_JITTER).mul_f64(random)

@@ -47,7 +47,10 @@ impl SendLog {
             });
             (begin, done) = (end, until);
         }
-        Self { buckets: grains, count }
+        Self {
+            buckets: grains,
+            count,
+        }
     }
 
     /// Records a send. Sends before the last `needed` ones are forgotten, as far as buckets end there.

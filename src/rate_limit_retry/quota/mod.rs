@@ -46,20 +46,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::pace::Release;
+pub use self::pace::Pacing;
 pub(crate) use self::{
-    admit::Admit,
+    admit::SendTime,
     lesson::Estimate,
-    outcome::{About, Learnt},
-    pace::Pace,
+    outcome::{Outcome, Scope},
+    pace::QuotaConfig,
 };
 use self::{
     cap::LocalLimiter,
     doubt::Contradictions,
     fleet::FleetShare,
-    habit::{LimitEstimator, EstimatorDecision},
-    hold::{Hold, Look},
-    pace::QUIET,
+    habit::{EstimatorDecision, LimitEstimator},
+    hold::{Hold, Probe},
+    pace::MIN_SILENT_RESPONSES,
     ramp::SlowStart,
     told::AnnouncedWindow,
 };
@@ -99,7 +99,7 @@ pub(crate) struct Quota {
     /// End of a hold that applies to a class of the requests only. A partition of its own keeps them back.
     partial_hold: Option<Instant>,
     /// The announced window, until it is over.
-    is_announced: Option<Box<AnnouncedWindow>>,
+    announced: Option<Box<AnnouncedWindow>>,
     /// Whether an announcement that nothing remains is believed.
     contradictions: Contradictions,
     /// This process's share of what the quota loses, from 0 to 1, as measured in earlier windows.
@@ -116,7 +116,7 @@ pub(crate) struct Quota {
     /// Slow start.
     slow_start: SlowStart,
     /// The last probe, after a hold or a reset.
-    probe: Look,
+    probe: Probe,
     /// The first number of the current epoch. Requests with smaller numbers were sent before the last throttling
     /// response or reset, and say nothing about the time after it.
     epoch: u64,
@@ -134,7 +134,7 @@ pub(crate) struct Quota {
 
 impl Quota {
     /// Creates the quota of a partition about which nothing is known. It begins with slow start.
-    pub(crate) fn new(pace: &Pace, own: Option<LocalLimit>) -> Self {
+    pub(crate) fn new(pace: &QuotaConfig, own: Option<LocalLimit>) -> Self {
         Self {
             next_number: 0,
             in_flight: 0,
@@ -142,15 +142,15 @@ impl Quota {
             local_limit: own.map(|own| Box::new(LocalLimiter::new(own))),
             hold: None,
             partial_hold: None,
-            is_announced: None,
+            announced: None,
             contradictions: Contradictions::default(),
             own_share: 1.0,
             early_refill: None,
             is_announced: false,
             unannounced_limit: false,
             estimator: LimitEstimator::UNKNOWN,
-            slow_start: SlowStart::initial(pace.cold_burst),
-            probe: Look::default(),
+            slow_start: SlowStart::initial(pace.initial_window),
+            probe: Probe::default(),
             epoch: 0,
             consecutive_throttles: 0,
             partition_limit: None,
@@ -167,28 +167,28 @@ impl Quota {
     /// The constraints are asked in this order, and the first that delays the request determines the result: pause,
     /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
     /// here, which starts a new epoch for holds and windows.
-    pub(crate) fn admit(&mut self, pace: &Pace, now: Instant) -> Admit {
+    pub(crate) fn admit(&mut self, pace: &QuotaConfig, now: Instant) -> SendTime {
         if let Some(until) = self.pause {
             if now < until {
-                return Admit::NotBefore(until);
+                return SendTime::NotBefore(until);
             }
             self.resume();
         }
         if let Some(hold) = self.hold {
             if now < hold.until {
-                return Admit::NotBefore(hold.until);
+                return SendTime::NotBefore(hold.until);
             }
             self.hold = None;
             self.probe(hold.exact.then_some(hold.until));
         }
         // The class has a partition of its own; here its hold only keeps the fast path closed.
         self.partial_hold = self.partial_hold.filter(|until| now < *until);
-        let smooth = pace.release == Release::Smooth;
+        let smooth = pace.pacing == Pacing::Even;
         let cap = self.local_limit.as_mut();
         if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, smooth, now)) {
             return wait;
         }
-        let told = self.is_announced.as_deref().copied();
+        let told = self.announced.as_deref().copied();
         let doubted = told.is_some_and(|told| self.contradictions.disregards(told.is_exhausted()));
         if let Some(told) = told.filter(|_| !doubted) {
             let share = told.estimate_share(self.own_share, self.in_flight);
@@ -199,7 +199,7 @@ impl Quota {
             let ruled = fleet.and_then(|fleet| fleet.valid_until(now).map(|until| (until, fleet)));
             if over.is_some_and(|over| now >= over) {
                 // The window is over: slow start begins with one probe.
-                (self.own_share, self.is_announced) = (share, None);
+                (self.own_share, self.announced) = (share, None);
                 if let Some(fleet) = &mut self.fleet_share {
                     fleet.on_window_end();
                 }
@@ -210,10 +210,11 @@ impl Quota {
                 && !fleet.allows()
             {
                 // The process has used up what the store has granted. The agent's next report asks for more.
-                return Admit::AfterAnswer(Some(over.unwrap_or(until)));
-            } else if let Some(at) = self.pacing_delay(told.headroom(self.in_flight, share), over, pace, now)
+                return SendTime::AfterResponse(Some(over.unwrap_or(until)));
+            } else if let Some(at) =
+                self.pacing_delay(told.headroom(self.in_flight, share), over, pace, now)
             {
-                return Admit::NotBefore(at);
+                return SendTime::NotBefore(at);
             }
         }
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
@@ -222,7 +223,7 @@ impl Quota {
                 EstimatorDecision::Allow => {
                     let (room, end) = self.estimator.headroom(self.in_flight).unzip();
                     if let Some(at) = self.pacing_delay(room.unwrap_or_default(), end, pace, now) {
-                        return Admit::NotBefore(at);
+                        return SendTime::NotBefore(at);
                     }
                 }
                 EstimatorDecision::Wait(wait) => return wait,
@@ -233,14 +234,17 @@ impl Quota {
                         until,
                         exact: false,
                     });
-                    return Admit::NotBefore(until);
+                    return SendTime::NotBefore(until);
                 }
             }
         }
-        let wait = self
-            .slow_start
-            .admit(self.in_flight, self.next_number, pace.cold_hold, now);
-        wait.unwrap_or(Admit::Now)
+        let wait = self.slow_start.admit(
+            self.in_flight,
+            self.next_number,
+            pace.initial_window_timeout,
+            now,
+        );
+        wait.unwrap_or(SendTime::Now)
     }
 
     /// Returns the time of the next send with even pacing, if that is after `now` and before the window's `end`.
@@ -251,10 +255,10 @@ impl Quota {
         &self,
         room: f64,
         end: Option<Instant>,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> Option<Instant> {
-        let smooth = pace.release == Release::Smooth;
+        let smooth = pace.pacing == Pacing::Even;
         let (last, end) = self.last_used.zip(end).filter(|_| smooth)?;
         let left = end.saturating_duration_since(last);
         let gap = left.div_f64(room.max(0.0) + 1.0).min(pace.max_hold);
@@ -262,7 +266,7 @@ impl Quota {
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`learn`](Self::learn).
-    pub(crate) fn enter(&mut self, pace: &Pace, now: Instant) -> u64 {
+    pub(crate) fn enter(&mut self, pace: &QuotaConfig, now: Instant) -> u64 {
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
         if self.slow_start.is_probe() && self.in_flight == 1 {
@@ -273,7 +277,7 @@ impl Quota {
             cap.on_sent(now);
         }
         self.estimator.on_sent(now);
-        self.slow_start.on_sent(pace.cold_hold, now);
+        self.slow_start.on_sent(pace.initial_window_timeout, now);
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_sent(self.next_number, now);
         }
@@ -287,7 +291,7 @@ impl Quota {
     pub(crate) fn enter_late(&mut self) -> u64 {
         self.in_flight += 1;
         self.next_number += 1;
-        if self.silent_responses >= QUIET {
+        if self.silent_responses >= MIN_SILENT_RESPONSES {
             self.epoch
         } else {
             // A response has taught something since the partition was open: this request belongs to the epoch before.
@@ -300,6 +304,6 @@ impl Quota {
     /// `since` is the time at which the server itself had announced that it would accept more.
     fn probe(&mut self, since: Option<Instant>) {
         (self.slow_start, self.epoch) = (SlowStart::probe(), self.next_number);
-        self.probe = Look { since, sent: None };
+        self.probe = Probe { since, sent: None };
     }
 }

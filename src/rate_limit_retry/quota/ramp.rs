@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admit::Admit;
+use super::admit::SendTime;
 use crate::clock::after;
 
 /// A limit on requests in flight that responses raise and finally remove. `None`: no limit.
@@ -76,14 +76,14 @@ impl SlowStart {
         next: u64,
         patience: Duration,
         now: Instant,
-    ) -> Option<Admit> {
+    ) -> Option<SendTime> {
         let step = self.0.as_mut()?;
         if in_flight.saturating_sub(step.stalled) < step.window {
             return None;
         }
         let until = step.deadline_at(patience, now);
         if now < until {
-            return Some(Admit::AfterAnswer(Some(until)));
+            return Some(SendTime::AfterResponse(Some(until)));
         }
         // All requests in flight are too slow: they no longer count, and their ends are noticed by number.
         if step.additive {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admit::Admit;
+use super::admit::SendTime;
 use crate::clock::after;
 
 /// A measured rate.
@@ -117,7 +117,7 @@ impl TokenBucket {
     }
 
     /// Returns why one more request must wait; `None` if it need not.
-    pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<Admit> {
+    pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<SendTime> {
         let pace = self.max_rate()?;
         let earned = self.accrued(pace, now);
         let used = self.accepted + f64::from(in_flight);
@@ -129,14 +129,15 @@ impl TokenBucket {
         let missing = used + 1.0 - (earned - self.unused);
         (missing > 0.0).then(|| {
             let wait = Duration::from_secs_f64((missing / pace).min(MAX_WAIT) + 0.001);
-            Admit::NotBefore(after(now, wait))
+            SendTime::NotBefore(after(now, wait))
         })
     }
 
     /// Notes a pause before anything was measured. A client that wants more than the server's rate is accepted at
     /// least as often as the server's hints say.
     fn detect_idle(&mut self, now: Instant) {
-        self.was_idle |= self.measured_rate().is_none() && now - self.last_accepted > 2 * SHORT;
+        self.was_idle |=
+            self.measured_rate().is_none() && now - self.last_accepted > 2 * MAX_TOKEN_BUCKET_WAIT;
         self.last_accepted = now;
     }
 
@@ -188,4 +189,4 @@ const MIN_RATE: f64 = 0.4;
 const MAX_WAIT: f64 = 3600.0;
 
 /// Maximum duration of a throttle that is the mark of a rate. Servers that count in whole seconds name one or two.
-pub(super) const SHORT: Duration = Duration::from_millis(2200);
+pub(super) const MAX_TOKEN_BUCKET_WAIT: Duration = Duration::from_millis(2200);

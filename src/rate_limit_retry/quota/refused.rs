@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    habit::{Blocked, LimitEstimator, Model},
+    habit::{LimitEstimator, Model, Throttled},
     slide::SlidingWindow,
-    window::{TimeRange, Bounds},
+    window::{Bounds, TimeRange},
 };
 
 /// What is known of a throttled request.
@@ -55,20 +55,24 @@ impl LimitEstimator {
                 }
                 _ => now,
             };
-            self.throttled = Some(Blocked {
+            self.throttled = Some(Throttled {
                 since: now,
-                still: still.max(now),
+                last_confirmed: still.max(now),
                 limit: refusal.limit,
-                looks: 0,
-                explained,
+                probes: 0,
+                sliding: explained,
             });
             return;
         };
-        blocked.looks += 1;
+        blocked.probes += 1;
         let sent = refusal.sent.unwrap_or(now);
-        blocked.still = sent.max(blocked.still);
+        blocked.last_confirmed = sent.max(blocked.last_confirmed);
         blocked.limit = refusal.limit.or(blocked.limit);
-        if let Some(slide) = self.sliding_window.as_mut().filter(|slide| slide.is_active()) {
+        if let Some(slide) = self
+            .sliding_window
+            .as_mut()
+            .filter(|slide| slide.is_active())
+        {
             slide.on_probe_throttled(allowance, sent);
         }
     }
@@ -131,7 +135,7 @@ impl LimitEstimator {
             .map_or(TimeRange::at(refused), |opened| opened.at);
         let look = period.next_probe(opened, refused, now);
         let room = |slide: &SlidingWindow| slide.available_at(self.limit()).unwrap_or(look);
-        let explained = self.throttled.is_some_and(|blocked| blocked.explained);
+        let explained = self.throttled.is_some_and(|blocked| blocked.sliding);
         match &self.sliding_window {
             Some(slide) if slide.is_active() => room(slide),
             Some(slide) if explained => room(slide).max(look),
@@ -142,7 +146,7 @@ impl LimitEstimator {
     /// Returns the minimum wait before the next probe: half the time since the first throttle, once many probes were
     /// throttled and each may have been counted. Probes must become rarer than the quota.
     pub(super) fn min_wait(&self, now: Instant) -> Duration {
-        let many = |blocked: &Blocked| blocked.looks.saturating_mul(4) > self.accepted.max(8);
+        let many = |blocked: &Throttled| blocked.probes.saturating_mul(4) > self.accepted.max(8);
         let blocked = self
             .throttled
             .filter(|blocked| self.sliding_window.is_some() && many(blocked));

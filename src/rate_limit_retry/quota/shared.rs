@@ -7,16 +7,18 @@ use tokio::time::Instant;
 use super::{Quota, told::AnnouncedWindow};
 use crate::{
     clock::after,
-    rate_limit_retry::store::{ProcessId, QuotaReport, QuotaSnapshot, AnnouncedQuota},
+    rate_limit_retry::store::{AnnouncedQuota, ProcessId, QuotaReport, QuotaSnapshot},
 };
 
 impl Quota {
     /// Returns the time at which the next report is due. `None` if quotas are not shared or nothing is to be
     /// reported.
     pub(crate) fn report_due(&self, now: Instant) -> Option<Instant> {
-        let told = self.is_announced.as_ref();
+        let told = self.announced.as_ref();
         let told = told.is_some_and(|told| told.reset_at.is_some());
-        self.fleet_share.as_ref()?.next_report(self.in_flight, told, now)
+        self.fleet_share
+            .as_ref()?
+            .next_report(self.in_flight, told, now)
     }
 
     /// Returns the next report and marks it as under way. `waiting` is the number of waiters.
@@ -59,8 +61,10 @@ impl Quota {
                 age: sent.map(|at| now.saturating_duration_since(at)),
             })
         };
-        let told = self.is_announced.as_deref().copied();
-        let told = told.filter(|told| fleet.has_update && !self.contradictions.disregards(told.is_exhausted()));
+        let told = self.announced.as_deref().copied();
+        let told = told.filter(|told| {
+            fleet.has_update && !self.contradictions.disregards(told.is_exhausted())
+        });
         let told = told.and_then(tell);
         fleet.has_update = false;
         fleet.awaiting_grant = wanted > 0;
@@ -100,13 +104,14 @@ impl Quota {
                     false => u32::try_from(part).unwrap_or(u32::MAX),
                 };
                 fleet.exhausted = window.remaining == 0;
-                match &mut self.is_announced {
+                match &mut self.announced {
                     // Announced after the report was sent: newer than the store's state.
                     Some(_) if fleet.has_update => {}
                     Some(told) => told.merge_remote(window.remaining, until, self.next_number),
                     None => {
-                        let told = AnnouncedWindow::from_shared(window, until, self.next_number, now);
-                        self.is_announced = Some(Box::new(told));
+                        let told =
+                            AnnouncedWindow::from_shared(window, until, self.next_number, now);
+                        self.announced = Some(Box::new(told));
                     }
                 }
             }
@@ -116,10 +121,17 @@ impl Quota {
             }
         }
         let dry = fleet.awaiting_grant && view.granted == 0 && view.window.is_some();
-        fleet.empty_grants = if dry { fleet.empty_grants.saturating_add(1) } else { 0 };
+        fleet.empty_grants = if dry {
+            fleet.empty_grants.saturating_add(1)
+        } else {
+            0
+        };
         let hold = view.hold?.min(longest);
         let until = after(now, hold);
-        if fleet.remote_hold.is_some_and(|heard| until <= heard + HOLD_TOLERANCE) {
+        if fleet
+            .remote_hold
+            .is_some_and(|heard| until <= heard + HOLD_TOLERANCE)
+        {
             return None;
         }
         fleet.remote_hold = Some(until);

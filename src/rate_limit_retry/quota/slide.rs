@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{admit::Admit, log::SendLog, window::snap_down};
+use super::{admit::SendTime, log::SendLog, window::snap_down};
 use crate::clock::after;
 
 /// A sliding window: the log of sends and the bounds of the window's length.
@@ -108,8 +108,11 @@ impl SlidingWindow {
             Some(known.map_or(most, |known| known.min(most)))
         };
         // The window no longer covers the send that is `allowance` sends back: it is at most as long as that is ago.
-        self.max_if_uncounted =
-            since(allowance.saturating_add(self.throttled_before), self.max_if_uncounted).or(self.max_if_uncounted);
+        self.max_if_uncounted = since(
+            allowance.saturating_add(self.throttled_before),
+            self.max_if_uncounted,
+        )
+        .or(self.max_if_uncounted);
         self.max = since(allowance, self.max).or(self.max);
         // The throttled probe was still covered by the window.
         if let Some((oldest, refused)) = self.log.nth_last(allowance + 1).zip(refused) {
@@ -138,7 +141,9 @@ impl SlidingWindow {
     /// than half of the limit.
     pub(super) fn explains(&self, allowance: u64, behind: u64, now: Instant) -> bool {
         let most = self.max_if_uncounted.or(self.max).unwrap_or(self.min);
-        let counted = now.checked_sub(most).map(|start| self.log.count_since(start));
+        let counted = now
+            .checked_sub(most)
+            .map(|start| self.log.count_since(start));
         let ahead = self.sent_since_start(behind);
         // Responses are late and requests overtake each other: the greater the difference, the less exactly it is
         // known.
@@ -202,12 +207,12 @@ impl SlidingWindow {
     }
 
     /// Returns why one more request must wait; `None` if it need not.
-    pub(super) fn admit(&self, allowance: u64, in_flight: u32, now: Instant) -> Option<Admit> {
+    pub(super) fn admit(&self, allowance: u64, in_flight: u32, now: Instant) -> Option<SendTime> {
         let at = self.available_at(allowance).filter(|at| *at > now)?;
         Some(if in_flight > 0 {
-            Admit::AfterAnswer(Some(at))
+            SendTime::AfterResponse(Some(at))
         } else {
-            Admit::NotBefore(at)
+            SendTime::NotBefore(at)
         })
     }
 
@@ -229,10 +234,16 @@ impl SlidingWindow {
         let Some(most) = self.max else {
             return self.min + self.min / 20;
         };
-        let between = |least, most| snap_down(most + TIMING_TOLERANCE).filter(|round| *round + TIMING_TOLERANCE >= least);
-        between(most, self.max_if_uncounted.map_or(most, |longest| longest.max(most)))
-            .or_else(|| between(self.min, most))
-            .unwrap_or(most)
+        let between = |least, most| {
+            snap_down(most + TIMING_TOLERANCE).filter(|round| *round + TIMING_TOLERANCE >= least)
+        };
+        between(
+            most,
+            self.max_if_uncounted
+                .map_or(most, |longest| longest.max(most)),
+        )
+        .or_else(|| between(self.min, most))
+        .unwrap_or(most)
     }
 }
 

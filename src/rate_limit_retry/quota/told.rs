@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admit::Admit;
+use super::admit::SendTime;
 use crate::{
     clock::after,
     rate_limit_retry::{
@@ -82,17 +82,29 @@ impl AnnouncedWindow {
     ///   known.
     /// - A reset that is earlier by more than [`SAME_WINDOW`]: ignored.
     /// - Otherwise: counts if fewer requests remain than are known to.
-    pub(super) fn observe(&mut self, limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) {
+    pub(super) fn observe(
+        &mut self,
+        limit: &Limit,
+        remaining: u64,
+        by: u64,
+        next: u64,
+        now: Instant,
+    ) {
         let fresh = Self::new(limit, remaining, by, next, now);
         self.latest_reset = self.latest_reset.max(fresh.reset_at);
         let (earlier, later) = match (self.reset_at, fresh.reset_at) {
-            (Some(known), Some(told)) => (told + RESET_TOLERANCE < known, told > known + RESET_TOLERANCE),
+            (Some(known), Some(told)) => (
+                told + RESET_TOLERANCE < known,
+                told > known + RESET_TOLERANCE,
+            ),
             _ => (false, false),
         };
         let newer = later && by > self.latest_request;
         if newer && remaining > self.available() {
             // The first response about the next window.
-            let overtaken = self.next_window.filter(|(_, reset)| fresh.is_same_window(*reset));
+            let overtaken = self
+                .next_window
+                .filter(|(_, reset)| fresh.is_same_window(*reset));
             let least = overtaken.map_or(remaining, |(least, _)| least.min(remaining));
             *self = Self {
                 remaining: least,
@@ -121,7 +133,9 @@ impl AnnouncedWindow {
                 }
             } else if let Some(reset) = fresh.reset_at.filter(|_| later) {
                 // About a later window, to a request that was overtaken: kept until that window begins.
-                let known = self.next_window.filter(|(_, reset)| fresh.is_same_window(*reset));
+                let known = self
+                    .next_window
+                    .filter(|(_, reset)| fresh.is_same_window(*reset));
                 let least = known.map_or(remaining, |(least, _)| least.min(remaining));
                 self.next_window = Some((least, reset));
             }
@@ -281,17 +295,22 @@ impl AnnouncedWindow {
     /// - The server has announced that nothing remains, and nothing is in flight: wait until `over`.
     /// - Requests are in flight: wait for one of them, because its response shows what remains.
     /// - Otherwise one request is sent.
-    pub(super) fn admit(&self, in_flight: u32, share: f64, over: Option<Instant>) -> Option<Admit> {
+    pub(super) fn admit(
+        &self,
+        in_flight: u32,
+        share: f64,
+        over: Option<Instant>,
+    ) -> Option<SendTime> {
         if self.available() > u64::from(in_flight) {
             let ours = self.share_of_available(share);
             // The response does not include what others have in flight, which is about as much as their share of this
             // process's requests. The last remaining requests go to the first that asks.
             let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;
-            return (!fits).then_some(Admit::AfterAnswer(over));
+            return (!fits).then_some(SendTime::AfterResponse(over));
         }
         match (over, in_flight) {
-            (Some(over), 0) if self.is_exhausted() => Some(Admit::NotBefore(over)),
-            (over, 1..) => Some(Admit::AfterAnswer(over)),
+            (Some(over), 0) if self.is_exhausted() => Some(SendTime::NotBefore(over)),
+            (over, 1..) => Some(SendTime::AfterResponse(over)),
             // Not known to be exhausted, or until when: one request is sent.
             (_, 0) => None,
         }

@@ -67,7 +67,10 @@ impl Bounds {
         if most.is_some_and(|most| most + JITTER_TOLERANCE < least) {
             newer
         } else {
-            Self { min: least, max: most }
+            Self {
+                min: least,
+                max: most,
+            }
         }
     }
 
@@ -104,7 +107,9 @@ impl Bounds {
             }
         } else if self.min == Duration::ZERO {
             // Nothing is known about the length: the first probes follow the throttle.
-            let early = INITIAL_PROBE_DELAYS.iter().map(|wait| after(refused, *wait));
+            let early = INITIAL_PROBE_DELAYS
+                .iter()
+                .map(|wait| after(refused, *wait));
             if let Some(look) = early.into_iter().find(|look| *look >= soon) {
                 return look;
             }
@@ -116,7 +121,12 @@ impl Bounds {
         let look = rounds
             .into_iter()
             .find(|look| *look >= soon && *look >= least);
-        look.unwrap_or_else(|| after(now, Duration::from_secs(COMMON_WINDOWS[COMMON_WINDOWS.len() - 1])))
+        look.unwrap_or_else(|| {
+            after(
+                now,
+                Duration::from_secs(COMMON_WINDOWS[COMMON_WINDOWS.len() - 1]),
+            )
+        })
     }
 
     /// Returns the likely length: the one common length within the bounds, or else the upper bound.
@@ -138,13 +148,20 @@ impl Bounds {
 
 /// Returns the greatest common length of at most `longest`.
 pub(super) fn snap_down(longest: Duration) -> Option<Duration> {
-    let rounds = COMMON_WINDOWS.iter().map(|seconds| Duration::from_secs(*seconds));
+    let rounds = COMMON_WINDOWS
+        .iter()
+        .map(|seconds| Duration::from_secs(*seconds));
     rounds.rev().find(|round| *round <= longest)
 }
 
 /// Returns the time of the next of a few probes for an opening that is `least` to `most` after the one before; `None`
 /// if the opening must have passed.
-fn probe_within(opened: TimeRange, least: Duration, most: Duration, now: Instant) -> Option<Instant> {
+fn probe_within(
+    opened: TimeRange,
+    least: Duration,
+    most: Duration,
+    now: Instant,
+) -> Option<Instant> {
     let earliest = after(opened.earliest, least);
     let latest = after(opened.latest, most);
     // One last probe a little later, in case that the server counts throttled requests, too.

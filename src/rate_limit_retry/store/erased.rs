@@ -5,7 +5,7 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use super::{FleetQuota, QuotaReport, QuotaStore, QuotaSnapshot, Reservation};
+use super::{FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation};
 use crate::store::{CacheIdentity, StoreError};
 
 /// A boxed future of a store call.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, SharedWindow, Reservation};
+use super::{FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, Reservation, SharedWindow};
 use crate::clock::after;
 
 /// State of one quota.
@@ -100,7 +100,12 @@ impl MemoryQuota {
     ///
     /// A request is due one emission interval after the previous one, and may be sent earlier by the tolerance. If
     /// the wait would exceed `longest`, nothing is reserved.
-    pub(crate) fn reserve(&mut self, exact: FleetQuota, longest: Duration, now: Instant) -> Reservation {
+    pub(crate) fn reserve(
+        &mut self,
+        exact: FleetQuota,
+        longest: Duration,
+        now: Instant,
+    ) -> Reservation {
         // A due time in the past does not accumulate credit beyond the tolerance.
         let due = self.tat.map_or(now, |due| due.max(now));
         let wait = (due - now).saturating_sub(exact.burst_tolerance());

@@ -75,7 +75,8 @@ impl FleetSync {
     pub(crate) fn ensure_agents(&self, keys: &[PartitionKey]) {
         for key in self.start_agents(keys) {
             let what = "was not asked to the end: the runtime has ended, or the agent panicked";
-            self.context.note(&key, Some(&StoreError::unavailable(what)));
+            self.context
+                .note(&key, Some(&StoreError::unavailable(what)));
         }
     }
 
@@ -107,7 +108,13 @@ impl FleetSync {
             let flag = Arc::<AtomicBool>::default();
             let serving = run(Arc::clone(&self.context), key.clone(), Arc::clone(&flag));
             let task = runtime.spawn(serving).abort_handle();
-            agents.insert(key.clone(), Agent { task, aborted: flag });
+            agents.insert(
+                key.clone(),
+                Agent {
+                    task,
+                    aborted: flag,
+                },
+            );
         }
         lost
     }
@@ -138,7 +145,11 @@ impl FleetSync {
     /// Reserves a slot in each partition, due within `longest`. Returns the longest of the waits.
     ///
     /// Returns `None` if the quota is not exact, if the store fails, or until [`REST`] has passed after a failure.
-    pub(crate) async fn reserve(&self, keys: &[PartitionKey], longest: Duration) -> Option<Reservation> {
+    pub(crate) async fn reserve(
+        &self,
+        keys: &[PartitionKey],
+        longest: Duration,
+    ) -> Option<Reservation> {
         let shared = &self.context;
         let exact = shared.quotas.fleet_quota?;
         let now = shared.clock.now();
@@ -175,7 +186,9 @@ impl Drop for FleetSync {
 
 impl fmt::Debug for FleetSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sharing").field(&self.context.quotas).finish()
+        f.debug_tuple("Sharing")
+            .field(&self.context.quotas)
+            .finish()
     }
 }
 

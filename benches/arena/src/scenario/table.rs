@@ -4,11 +4,13 @@ use super::{
     Refused::{Count, Share},
     Scenario, scenario,
     server::{
-        brown_out, bucket, counter, fixed, counting_throttled, hourly, lowered, penalty, quick, sliding,
-        stacked,
+        brown_out, bucket, counter, counting_throttled, fixed, hourly, lowered, penalty, quick,
+        sliding, stacked,
     },
 };
-use crate::world::Dialect::{Full, Ietf, Misreporting, NoRetryAfter, OnRefusal, RetryAfter, Silent};
+use crate::world::Dialect::{
+    Full, Ietf, Misreporting, NoRetryAfter, OnRefusal, RetryAfter, Silent,
+};
 
 /// A `scenario` has 16 workers, 1200 jobs and a fixed window with full headers, where it does not say otherwise.
 pub fn all() -> Vec<Scenario> {

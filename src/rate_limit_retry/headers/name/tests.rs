@@ -205,6 +205,10 @@ fn time_units_are_words_of_the_name() {
         ("x-retry-count", None),
         ("x-retry-policy", None),
     ] {
-        assert_eq!(Meaning::parse_wait(name).map(|wait| wait.scale), scale, "{name}");
+        assert_eq!(
+            Meaning::parse_wait(name).map(|wait| wait.scale),
+            scale,
+            "{name}"
+        );
     }
 }

@@ -23,7 +23,7 @@ enum Event {
 
 #[derive(Clone, Debug)]
 enum Completion {
-    Response(bool, RateLimitInfo, About),
+    Response(bool, RateLimitInfo, Scope),
     NotSent,
     Unknown,
     /// Without a clock at hand.
@@ -36,13 +36,13 @@ proptest! {
     #[test]
     fn no_event_sequence_breaks_a_quota(
         events in prop::collection::vec(event(), 0..80),
-        cold_burst in 0..10u32,
+        initial_window in 0..10u32,
         max_hold in 1..7200u64,
         random in 0.0..1.0f64,
-        release in prop_oneof![Just(Release::Burst), Just(Release::Smooth)],
+        pacing in prop_oneof![Just(Pacing::Burst), Just(Pacing::Even)],
         own in prop::option::of((1..5u32, 1..100u64).prop_map(|(most, period)| LocalLimit::per(most, secs(period)))),
     ) {
-        let pace = Pace { cold_burst, max_hold: secs(max_hold), release, ..CONFIG };
+        let pace = QuotaConfig { initial_window, max_hold: secs(max_hold), pacing, ..CONFIG };
         let mut world = TestQuota::with(pace);
         world.quota = Quota::new(&pace, own);
         let mut gone: Vec<(u64, Instant)> = Vec::new();
@@ -53,7 +53,7 @@ proptest! {
         for event in events {
             match event {
                 Event::Admit => match world.admit() {
-                    Admit::Now => {
+                    SendTime::Now => {
                         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
                         prop_assert!(paused.is_none_or(|until| world.now >= until), "in a pause");
                         let (most, period) = own.map_or((u32::MAX, Duration::ZERO), |own| own.rate.unwrap());
@@ -62,10 +62,10 @@ proptest! {
                         flying.push(world.quota.enter(&world.config, world.now));
                         gone.push((flying[flying.len() - 1], world.now));
                     }
-                    Admit::NotBefore(at) => {
+                    SendTime::NotBefore(at) => {
                         prop_assert!(at > world.now && at <= world.now + longest, "{:?}", at - world.now);
                     }
-                    Admit::AfterAnswer(at) => {
+                    SendTime::AfterResponse(at) => {
                         prop_assert!(world.quota.in_flight() > 0, "nobody will answer");
                         prop_assert!(at.is_none_or(|at| at > world.now));
                     }
@@ -81,22 +81,22 @@ proptest! {
                     let (learnt, now) = match &end {
                         Completion::Response(throttled, signals, about) => {
                             // Of several, it may be another that refused.
-                            let ours = *throttled && *about != About::OneOfSeveral;
+                            let ours = *throttled && *about != Scope::Ambiguous;
                             if let Some(hint) = signals.retry_after.filter(|_| ours) && hint <= secs(86_400) {
                                 floor = floor.max(Some(world.now + hint.min(world.config.max_hold)));
                             }
-                            (Learnt::Answer { throttled: *throttled, signals }, Some(world.now))
+                            (Outcome::Response { throttled: *throttled, signals }, Some(world.now))
                         }
                         Completion::NotSent => {
                             gone.retain(|(gone, _)| *gone != number);
-                            (Learnt::NotSent, Some(world.now))
+                            (Outcome::NotSent, Some(world.now))
                         }
-                        Completion::Unknown => (Learnt::Unknown, Some(world.now)),
-                        Completion::Dropped => (Learnt::Unknown, None),
+                        Completion::Unknown => (Outcome::Unknown, Some(world.now)),
+                        Completion::Dropped => (Outcome::Unknown, None),
                     };
                     let about = match end {
                         Completion::Response(_, _, about) => about,
-                        _ => About::This,
+                        _ => Scope::Partition,
                     };
                     let held = world.quota.record(number, learnt, about, &pace, random, now);
                     prop_assert!(held.is_none_or(|until| until > world.now && until <= world.now + longest));
@@ -118,7 +118,7 @@ proptest! {
             prop_assert_eq!(world.quota.in_flight() as usize, flying.len());
         }
         for number in flying {
-            world.record(number, Learnt::NotSent);
+            world.record(number, Outcome::NotSent);
         }
         let began = world.now;
 
@@ -151,11 +151,11 @@ fn completion() -> impl Strategy<Value = Completion> {
     ]
 }
 
-fn scope() -> impl Strategy<Value = About> {
+fn scope() -> impl Strategy<Value = Scope> {
     prop_oneof![
-        3 => Just(About::This),
-        1 => Just(About::OneOfSeveral),
-        1 => Just(About::All),
+        3 => Just(Scope::Partition),
+        1 => Just(Scope::Ambiguous),
+        1 => Just(Scope::Origin),
     ]
 }
 

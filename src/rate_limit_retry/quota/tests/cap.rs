@@ -26,7 +26,7 @@ fn max_concurrency_counts_only_requests_in_flight() {
     let (mut cap, now) = limiter(LocalLimit::in_flight(3));
     complete(&mut cap, 100, now);
     assert_eq!(max_concurrency(&mut cap, now), 3);
-    assert_eq!(cap.admit(3, true, now), Some(Admit::AfterAnswer(None)));
+    assert_eq!(cap.admit(3, true, now), Some(SendTime::AfterResponse(None)));
     assert_eq!(cap.admit(2, true, now), None);
     assert!(!cap.has_recent(now));
 }
@@ -35,14 +35,17 @@ fn max_concurrency_counts_only_requests_in_flight() {
 fn in_flight_and_ended_requests_count_towards_the_period() {
     let (mut cap, now) = limiter(LocalLimit::per_minute(10));
     assert_eq!(max_concurrency(&mut cap, now), 10);
-    assert_eq!(cap.admit(10, false, now), Some(Admit::AfterAnswer(None)));
+    assert_eq!(
+        cap.admit(10, false, now),
+        Some(SendTime::AfterResponse(None))
+    );
 
     complete(&mut cap, 4, now);
     complete(&mut cap, 1, now + secs(1));
 
     assert_eq!(max_concurrency(&mut cap, now + secs(1)), 5);
     let minute = now + secs(60);
-    let wait = Some(Admit::AfterAnswer(Some(minute)));
+    let wait = Some(SendTime::AfterResponse(Some(minute)));
     assert_eq!(cap.admit(5, false, now + secs(1)), wait);
     assert_eq!(max_concurrency(&mut cap, minute - ms(1)), 5);
     assert_eq!(max_concurrency(&mut cap, minute), 9);
@@ -55,9 +58,9 @@ fn with_nothing_in_flight_the_next_request_waits_for_the_oldest_to_expire() {
     complete(&mut cap, 1, now);
     complete(&mut cap, 1, now + secs(10));
     let wait = cap.admit(0, false, now + secs(20));
-    assert_eq!(wait, Some(Admit::NotBefore(now + secs(60))));
+    assert_eq!(wait, Some(SendTime::NotBefore(now + secs(60))));
     let wait = cap.admit(1, false, now + secs(60));
-    assert_eq!(wait, Some(Admit::AfterAnswer(Some(now + secs(70)))));
+    assert_eq!(wait, Some(SendTime::AfterResponse(Some(now + secs(70)))));
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn requests_ending_close_together_are_merged() {
         complete(&mut cap, 1, later);
         let end = if together { later } else { now } + secs(1);
         let wait = cap.admit(0, false, later);
-        assert_eq!(wait, Some(Admit::NotBefore(end)), "{together}");
+        assert_eq!(wait, Some(SendTime::NotBefore(end)), "{together}");
         assert_eq!(max_concurrency(&mut cap, end), if together { 2 } else { 1 });
         assert_eq!(max_concurrency(&mut cap, later + secs(1)), 2);
     }
@@ -98,7 +101,7 @@ fn a_burst_is_sent_together_and_the_rest_evenly() {
         }
         for next in 1..4 {
             let at = now + ms(100 * next);
-            let wait = Some(Admit::NotBefore(at));
+            let wait = Some(SendTime::NotBefore(at));
             assert_eq!(cap.admit(0, smooth, at - ms(99)), wait, "{burst}");
             assert_eq!(cap.admit(0, smooth, at - ms(1)), wait, "{burst}");
             assert_eq!(cap.admit(0, smooth, at), None, "{burst}");
@@ -110,7 +113,7 @@ fn a_burst_is_sent_together_and_the_rest_evenly() {
             assert_eq!(cap.admit(0, smooth, later), None);
             complete(&mut cap, 1, later);
         }
-        let wait = Some(Admit::NotBefore(later + ms(100)));
+        let wait = Some(SendTime::NotBefore(later + ms(100)));
         assert_eq!(cap.admit(0, smooth, later), wait, "{burst}");
     }
 }
@@ -141,13 +144,13 @@ fn announced_limits_replace_documented_ones() {
     // The period stays until it is told.
     complete(&mut cap, 1, now);
     let wait = cap.admit(0, false, now);
-    assert_eq!(wait, Some(Admit::NotBefore(now + secs(60))));
+    assert_eq!(wait, Some(SendTime::NotBefore(now + secs(60))));
     cap.on_announced(&Limit {
         window: Some(secs(10)),
         ..announced(1)
     });
     let wait = cap.admit(0, false, now);
-    assert_eq!(wait, Some(Admit::NotBefore(now + secs(10))));
+    assert_eq!(wait, Some(SendTime::NotBefore(now + secs(10))));
 }
 
 #[test]

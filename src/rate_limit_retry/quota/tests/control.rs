@@ -58,7 +58,7 @@ fn a_shorter_hold_does_not_replace_a_longer_one() {
         world.quota.hold(world.now + secs(seconds));
         assert_eq!(world.quota.throttled_until(), Some(world.now + secs(until)));
     }
-    assert_eq!(world.admit(), Admit::NotBefore(end + secs(1)));
+    assert_eq!(world.admit(), SendTime::NotBefore(end + secs(1)));
 }
 
 #[test]
@@ -67,12 +67,12 @@ fn a_pause_ends_at_its_deadline_or_on_resume() {
         let mut world = TestQuota::new();
         pause(&mut world);
         let end = world.now + secs(5);
-        assert_eq!(world.admit(), Admit::NotBefore(end));
+        assert_eq!(world.admit(), SendTime::NotBefore(end));
         if resumed {
             world.quota.resume();
         } else {
             world.now = end - ms(1);
-            assert_eq!(world.admit(), Admit::NotBefore(end));
+            assert_eq!(world.admit(), SendTime::NotBefore(end));
             world.now = end;
         }
 
@@ -112,7 +112,7 @@ fn the_snapshot_shows_the_last_announcement() {
 
 #[test]
 fn forgetting_clears_estimates_but_not_in_flight_requests() {
-    let pace = Pace {
+    let pace = QuotaConfig {
         shared: true,
         ..CONFIG
     };
@@ -132,7 +132,7 @@ fn forgetting_clears_estimates_but_not_in_flight_requests() {
     assert_eq!(world.quota.throttled_until(), None);
     assert_eq!(world.quota.last_used(), Some(went));
     assert_eq!(world.quota.in_flight(), 1);
-    assert_eq!(world.admit(), Admit::NotBefore(went + secs(5)));
+    assert_eq!(world.admit(), SendTime::NotBefore(went + secs(5)));
     world.quota.resume();
     // The fleet is told of what is under way, and of nothing else.
     assert_eq!(world.quota.report_due(world.now), Some(went + ms(300)));
@@ -143,7 +143,7 @@ fn forgetting_clears_estimates_but_not_in_flight_requests() {
     assert_eq!(world.enter(), 2);
     world.enter();
     world.enter();
-    assert_eq!(world.admit(), Admit::AfterAnswer(None));
+    assert_eq!(world.admit(), SendTime::AfterResponse(None));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn an_error_does_not_confirm_acceptance() {
     let zero = announcing(100, 0, secs(60));
     for _ in 0..10 {
         let number = world.enter();
-        world.record(number, Learnt::Failed { signals: &zero });
+        world.record(number, Outcome::FailedResponse { info: &zero });
     }
 
     assert_eq!(world.send(), None);
@@ -66,14 +66,14 @@ fn a_locally_exhausted_window_sends_one_request_at_a_time() {
     world.succeed(number, &announcing(100, 3, secs(3000)));
     for _ in 0..3 {
         let number = world.send().unwrap();
-        world.record(number, Learnt::Unknown);
+        world.record(number, Outcome::Unknown);
     }
     assert_eq!(world.quota.announced_quota().1, Some(0));
 
     let alone = world.send().unwrap();
-    assert!(matches!(world.admit(), Admit::AfterAnswer(Some(_))));
-    world.record(alone, Learnt::Unknown);
-    assert_eq!(world.admit(), Admit::Now);
+    assert!(matches!(world.admit(), SendTime::AfterResponse(Some(_))));
+    world.record(alone, Outcome::Unknown);
+    assert_eq!(world.admit(), SendTime::Now);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn cached_responses_are_ignored() {
     world.succeed(number, &announcing(100, 3, secs(3000)));
     for _ in 0..100 {
         let number = world.enter();
-        world.record(number, Learnt::Cached);
+        world.record(number, Outcome::Cached);
     }
 
     assert_eq!(world.quota.announced_quota().1, Some(3));
@@ -116,7 +116,7 @@ fn a_cached_probe_response_does_not_end_a_hold() {
     world.wait();
     let probe = world.send().unwrap();
 
-    world.record(probe, Learnt::Cached);
+    world.record(probe, Outcome::Cached);
 
     assert!(world.quota.estimator.throttled.is_some());
 }

@@ -209,19 +209,40 @@ fn nothing_is_reported_without_reservations_or_updates() {
 fn reservations_and_updates_are_reported_every_300_ms() {
     for ruled in [false, true] {
         assert_eq!(next_report(ruled, true, 1, |_| {}), Some(300));
-        assert_eq!(next_report(ruled, true, 0, |fleet| fleet.granted = 1), Some(300));
-        assert_eq!(next_report(ruled, true, 0, |fleet| fleet.dirty = true), Some(300));
+        assert_eq!(
+            next_report(ruled, true, 0, |fleet| fleet.granted = 1),
+            Some(300)
+        );
+        assert_eq!(
+            next_report(ruled, true, 0, |fleet| fleet.dirty = true),
+            Some(300)
+        );
     }
 }
 
 #[test]
 fn a_new_window_is_published_within_a_millisecond() {
-    assert_eq!(next_report(false, true, 1, |fleet| fleet.has_update = true), Some(1));
-    assert_eq!(next_report(false, true, 1, |fleet| fleet.overdraft = true), Some(1));
+    assert_eq!(
+        next_report(false, true, 1, |fleet| fleet.has_update = true),
+        Some(1)
+    );
+    assert_eq!(
+        next_report(false, true, 1, |fleet| fleet.overdraft = true),
+        Some(1)
+    );
     // They know it, or there is nothing to tell.
-    assert_eq!(next_report(true, true, 1, |fleet| fleet.has_update = true), Some(300));
-    assert_eq!(next_report(false, false, 1, |fleet| fleet.has_update = true), Some(300));
-    assert_eq!(next_report(false, false, 1, |fleet| fleet.overdraft = true), Some(300));
+    assert_eq!(
+        next_report(true, true, 1, |fleet| fleet.has_update = true),
+        Some(300)
+    );
+    assert_eq!(
+        next_report(false, false, 1, |fleet| fleet.has_update = true),
+        Some(300)
+    );
+    assert_eq!(
+        next_report(false, false, 1, |fleet| fleet.overdraft = true),
+        Some(300)
+    );
     assert_eq!(next_report(false, true, 1, |_| {}), Some(300));
 }
 
@@ -230,8 +251,14 @@ fn more_is_requested_at_half_of_the_demand() {
     fn set_granted(fleet: &mut FleetShare, allowance: u32) {
         (fleet.sent, fleet.wanted, fleet.granted) = (1, 10, allowance);
     }
-    assert_eq!(next_report(true, true, 0, |fleet| set_granted(fleet, 5)), Some(1));
-    assert_eq!(next_report(true, true, 0, |fleet| set_granted(fleet, 6)), Some(300));
+    assert_eq!(
+        next_report(true, true, 0, |fleet| set_granted(fleet, 5)),
+        Some(1)
+    );
+    assert_eq!(
+        next_report(true, true, 0, |fleet| set_granted(fleet, 6)),
+        Some(300)
+    );
     // Nobody used any of it.
     let unused = |fleet: &mut FleetShare| (fleet.wanted, fleet.granted) = (10, 5);
     assert_eq!(next_report(true, true, 0, unused), Some(300));
@@ -241,7 +268,10 @@ fn more_is_requested_at_half_of_the_demand() {
         fleet.scarce = true;
     };
     assert_eq!(next_report(true, true, 0, scarce), Some(300));
-    assert_eq!(next_report(false, true, 0, |fleet| set_granted(fleet, 5)), Some(300));
+    assert_eq!(
+        next_report(false, true, 0, |fleet| set_granted(fleet, 5)),
+        Some(300)
+    );
 }
 
 #[test]
@@ -258,11 +288,22 @@ fn empty_grants_back_off_requests() {
         let (mut fleet, now) = reported_fleet();
         fleet.expires = Some(now + secs(60));
         (fleet.starved, fleet.empty_grants) = (true, dry);
-        assert_eq!(fleet.next_report(0, true, now), Some(now + ms(wait)), "{dry}");
+        assert_eq!(
+            fleet.next_report(0, true, now),
+            Some(now + ms(wait)),
+            "{dry}"
+        );
         (fleet.starved, fleet.overdraft) = (false, true);
-        assert_eq!(fleet.next_report(0, true, now), Some(now + ms(wait)), "{dry}");
+        assert_eq!(
+            fleet.next_report(0, true, now),
+            Some(now + ms(wait)),
+            "{dry}"
+        );
     }
-    assert_eq!(next_report(false, true, 0, |fleet| fleet.starved = true), None);
+    assert_eq!(
+        next_report(false, true, 0, |fleet| fleet.starved = true),
+        None
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What refusals teach about windows and rates that nobody tells.
 
 use super::{
-    lessons::{TestEstimator, SAMPLE},
+    lessons::{SAMPLE, TestEstimator},
     *,
 };
 use crate::rate_limit_retry::quota::{refused::ThrottleSample, window::TimeRange};
@@ -50,7 +50,10 @@ fn a_rate_is_measured_between_short_throttlings() {
     assert!(lessons.estimator.is_pacing_known());
     assert_eq!(lessons.estimator.headroom(0), None);
     assert!(lessons.estimator.sliding_window.is_none());
-    assert!(matches!(lessons.admit(0, 12_000), EstimatorDecision::Wait(_)));
+    assert!(matches!(
+        lessons.admit(0, 12_000),
+        EstimatorDecision::Wait(_)
+    ));
     // It had been sent before the last refusal.
     lessons.estimator.on_late_success();
     assert_eq!(lessons.estimator.estimate().rate, Some(1.1));
@@ -116,14 +119,11 @@ fn requests_in_flight_at_a_429_count_if_accepted() {
 fn a_known_window_admits_its_limit_and_is_probed_at_its_end() {
     let mut lessons = TestEstimator::minute_windows();
     let lesson = lessons.estimator.estimate();
-    assert_eq!(
-        (lesson.limit, lesson.window),
-        (Some(10), Some(secs(60)))
-    );
+    assert_eq!((lesson.limit, lesson.window), (Some(10), Some(secs(60))));
     lessons.succeed(8, 120_000);
     assert!(lessons.is_allowed(0, 121_000));
     let over = lessons.at(180_000);
-    let wait = Admit::AfterAnswer(Some(over));
+    let wait = SendTime::AfterResponse(Some(over));
     assert!(matches!(lessons.admit(1, 121_000), EstimatorDecision::Wait(is) if is == wait));
     assert!(lessons.is_allowed(1, 180_000));
 
@@ -139,7 +139,7 @@ fn a_known_window_admits_its_limit_and_is_probed_at_its_end() {
     let now = lessons.at(121_000);
     lessons.estimator.admit(0, now);
     assert!(lessons.is_allowed(0, 121_000));
-    assert_eq!(lessons.throttled().still, over);
+    assert_eq!(lessons.throttled().last_confirmed, over);
     assert_eq!(lessons.estimator.headroom(0), None);
     assert_eq!(lessons.estimator.next_probe(over), late);
 }
@@ -174,7 +174,10 @@ fn a_request_after_the_window_opens_the_next() {
     // Perhaps in the middle of a window: who has had all of it looks for more.
     let mut lessons = TestEstimator::minute_windows();
     lessons.succeed(10, 180_000);
-    assert!(matches!(lessons.admit(0, 181_000), EstimatorDecision::Probe));
+    assert!(matches!(
+        lessons.admit(0, 181_000),
+        EstimatorDecision::Probe
+    ));
     // While requests are refused, no window is open.
     let mut lessons = TestEstimator::minute_windows();
     lessons.throttle(121_000, SAMPLE);
@@ -185,9 +188,15 @@ fn a_request_after_the_window_opens_the_next() {
 #[test]
 fn headroom_excludes_accepted_and_in_flight_requests() {
     let mut lessons = TestEstimator::minute_windows();
-    assert_eq!(lessons.estimator.headroom(2), Some((7.0, lessons.at(180_000))));
+    assert_eq!(
+        lessons.estimator.headroom(2),
+        Some((7.0, lessons.at(180_000)))
+    );
     lessons.succeed(9, 120_000);
-    assert_eq!(lessons.estimator.headroom(2), Some((-2.0, lessons.at(180_000))));
+    assert_eq!(
+        lessons.estimator.headroom(2),
+        Some((-2.0, lessons.at(180_000)))
+    );
     lessons.throttle(121_000, SAMPLE);
     assert_eq!(lessons.estimator.headroom(0), None);
 }
@@ -198,8 +207,8 @@ fn throttled_probes_are_counted() {
     lessons.succeed(10, 0);
     for (looks, at) in [(0, 1000), (1, 2000), (2, 4000), (3, 8000)] {
         lessons.throttle(at, SAMPLE);
-        assert_eq!(lessons.throttled().looks, looks);
-        assert_eq!(lessons.throttled().still, lessons.at(at));
+        assert_eq!(lessons.throttled().probes, looks);
+        assert_eq!(lessons.throttled().last_confirmed, lessons.at(at));
         assert_eq!(lessons.throttled().since, lessons.at(1000));
     }
 }

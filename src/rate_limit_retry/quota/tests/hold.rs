@@ -58,7 +58,7 @@ fn probe_delays_range_from_half_the_initial_to_the_maximum_backoff() {
         (Backoff::new(secs(5), secs(60)), ms(2525)),
         (Backoff::new(ms(10), ms(400)), ms(404)),
     ] {
-        let mut world = TestQuota::with(Pace { backoff, ..CONFIG });
+        let mut world = TestQuota::with(QuotaConfig { backoff, ..CONFIG });
         assert_eq!(holds(&mut world, &RateLimitInfo::default(), 1), [hold]);
     }
 }
@@ -156,7 +156,7 @@ fn no_request_is_sent_before_a_hold_ends_and_one_at_its_end() {
     let number = world.enter();
     let until = world.throttle(number, &with_retry_after(secs(5))).unwrap();
     world.now = until - ms(1);
-    assert_eq!(world.admit(), Admit::NotBefore(until));
+    assert_eq!(world.admit(), SendTime::NotBefore(until));
     world.now = until;
     assert!(world.send().is_some());
     assert_eq!(world.send(), None);

@@ -3,8 +3,8 @@
 use super::*;
 use crate::rate_limit_retry::headers::Unit;
 
-fn response(throttled: bool, signals: &RateLimitInfo) -> Learnt<'_> {
-    Learnt::Answer { throttled, signals }
+fn response(throttled: bool, signals: &RateLimitInfo) -> Outcome<'_> {
+    Outcome::Response { throttled, signals }
 }
 
 /// So many requests are answered with this.
@@ -66,8 +66,8 @@ fn a_possibly_counted_request_is_debited() {
     let silence = RateLimitInfo::default();
     for (learnt, left) in [
         (response(false, &silence), 49),
-        (Learnt::Unknown, 48),
-        (Learnt::NotSent, 48),
+        (Outcome::Unknown, 48),
+        (Outcome::NotSent, 48),
         (response(true, &silence), 48),
     ] {
         let number = world.enter();
@@ -88,7 +88,7 @@ fn limits_of_another_partition_are_ignored() {
     ] {
         let number = world.enter();
         let learnt = response(throttled, &signals);
-        let held = world.record_for(number, learnt, About::OneOfSeveral);
+        let held = world.record_for(number, learnt, Scope::Ambiguous);
         assert_eq!((remaining(&world), held), (Some(left), None));
     }
 }
@@ -100,7 +100,7 @@ fn an_origin_wide_429_does_not_update_remaining() {
     let number = world.enter();
     let all = exhausted(secs(10), Some(secs(10)));
 
-    let held = world.record_for(number, response(true, &all), About::All);
+    let held = world.record_for(number, response(true, &all), Scope::Origin);
 
     assert_eq!(held, Some(world.now + ms(10_050)));
     assert_eq!(remaining(&world), Some(50));
@@ -134,7 +134,10 @@ fn a_far_reset_of_a_gradual_quota_is_not_a_new_window() {
     let (first, late) = (world.enter(), world.enter());
     world.throttle(first, &exhausted(secs(5), Some(secs(60))));
     world.advance(secs(6));
-    assert_eq!(world.admit(), Admit::AfterAnswer(Some(world.now + secs(2))));
+    assert_eq!(
+        world.admit(),
+        SendTime::AfterResponse(Some(world.now + secs(2)))
+    );
 
     world.succeed(late, &announcing(100, 5, secs(60)));
 
@@ -202,7 +205,12 @@ fn a_short_wait_ending_with_its_window_is_ambiguous() {
 
 /// So many windows of a minute, in each of which so many are accepted before one is refused. Returns how many go in the
 /// next one, up to 50.
-fn run_windows(world: &mut TestQuota, each: usize, accepted: &RateLimitInfo, refused: &RateLimitInfo) -> usize {
+fn run_windows(
+    world: &mut TestQuota,
+    each: usize,
+    accepted: &RateLimitInfo,
+    refused: &RateLimitInfo,
+) -> usize {
     for _ in 0..3 {
         succeed(world, each, accepted);
         let number = world.enter();

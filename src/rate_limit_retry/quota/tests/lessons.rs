@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rate_limit_retry::quota::{
-    habit::{Blocked, Model},
+    habit::{Model, Throttled},
     refused::ThrottleSample,
 };
 
@@ -50,7 +50,7 @@ impl TestEstimator {
         let at = self.at(at);
         for _ in 0..count {
             self.estimator.on_sent(at);
-            self.estimator.on_success(Look::default(), at);
+            self.estimator.on_success(Probe::default(), at);
         }
     }
 
@@ -63,7 +63,7 @@ impl TestEstimator {
     /// The first one is accepted, at the time that the server had named.
     pub(super) fn recover(&mut self, at: u64) {
         let now = self.at(at);
-        let look = Look {
+        let look = Probe {
             since: Some(now),
             sent: Some(now),
         };
@@ -71,7 +71,7 @@ impl TestEstimator {
         self.estimator.on_success(look, now);
     }
 
-    pub(super) fn throttled(&self) -> Blocked {
+    pub(super) fn throttled(&self) -> Throttled {
         self.estimator.throttled.unwrap()
     }
 

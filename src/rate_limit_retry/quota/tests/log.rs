@@ -35,7 +35,10 @@ fn many_requests_before_the_log_use_fifty_buckets() {
         assert!((2..=3).contains(&part), "{second}: {part}");
         // 2.4 a second, rounded down.
         assert_eq!(120 - log.count_since(last), 12 * (second + 1) / 5);
-        assert_eq!(log.count_since(first + ms(1)), log.count_since(last - ms(1)));
+        assert_eq!(
+            log.count_since(first + ms(1)),
+            log.count_since(last - ms(1))
+        );
     }
 }
 

@@ -33,11 +33,11 @@ use crate::{
     rate_limit_retry::headers::{Limit, RateLimitInfo},
 };
 
-const CONFIG: Pace = Pace {
-    cold_burst: 8,
-    cold_hold: Duration::from_millis(250),
+const CONFIG: QuotaConfig = QuotaConfig {
+    initial_window: 8,
+    initial_window_timeout: Duration::from_millis(250),
     max_hold: Duration::from_secs(3600),
-    release: Release::Burst,
+    pacing: Pacing::Burst,
     backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
     shared: false,
 };
@@ -91,7 +91,7 @@ fn with_retry_after(hint: Duration) -> RateLimitInfo {
 /// A quota and the time.
 struct TestQuota {
     quota: Quota,
-    config: Pace,
+    config: QuotaConfig,
     now: Instant,
 }
 
@@ -100,7 +100,7 @@ impl TestQuota {
         Self::with(CONFIG)
     }
 
-    fn with(pace: Pace) -> Self {
+    fn with(pace: QuotaConfig) -> Self {
         Self {
             quota: Quota::new(&pace, None),
             config: pace,
@@ -112,13 +112,13 @@ impl TestQuota {
         self.now += time;
     }
 
-    fn admit(&mut self) -> Admit {
+    fn admit(&mut self) -> SendTime {
         self.quota.admit(&self.config, self.now)
     }
 
     /// Sends one request, if it may go.
     fn send(&mut self) -> Option<u64> {
-        (self.admit() == Admit::Now).then(|| self.quota.enter(&self.config, self.now))
+        (self.admit() == SendTime::Now).then(|| self.quota.enter(&self.config, self.now))
     }
 
     /// Sends one request, whether it may go or not.
@@ -126,11 +126,11 @@ impl TestQuota {
         self.quota.enter(&self.config, self.now)
     }
 
-    fn record(&mut self, number: u64, learnt: Learnt<'_>) -> Option<Instant> {
-        self.record_for(number, learnt, About::This)
+    fn record(&mut self, number: u64, learnt: Outcome<'_>) -> Option<Instant> {
+        self.record_for(number, learnt, Scope::Partition)
     }
 
-    fn record_for(&mut self, number: u64, learnt: Learnt<'_>, about: About) -> Option<Instant> {
+    fn record_for(&mut self, number: u64, learnt: Outcome<'_>, about: Scope) -> Option<Instant> {
         let now = Some(self.now);
         self.quota
             .record(number, learnt, about, &self.config, 0.5, now)
@@ -139,7 +139,7 @@ impl TestQuota {
     fn succeed(&mut self, number: u64, signals: &RateLimitInfo) {
         self.record(
             number,
-            Learnt::Answer {
+            Outcome::Response {
                 throttled: false,
                 signals,
             },
@@ -149,7 +149,7 @@ impl TestQuota {
     fn throttle(&mut self, number: u64, signals: &RateLimitInfo) -> Option<Instant> {
         self.record(
             number,
-            Learnt::Answer {
+            Outcome::Response {
                 throttled: true,
                 signals,
             },
@@ -166,12 +166,12 @@ impl TestQuota {
         let began = self.now;
         for _ in 0..200 {
             match self.admit() {
-                Admit::Now => return self.now - began,
-                Admit::NotBefore(at) => {
+                SendTime::Now => return self.now - began,
+                SendTime::NotBefore(at) => {
                     assert!(at > self.now, "a wait that has ended");
                     self.now = at;
                 }
-                Admit::AfterAnswer(_) => panic!("nobody will answer"),
+                SendTime::AfterResponse(_) => panic!("nobody will answer"),
             }
         }
         panic!("too many waits: {:?}", self.quota);
@@ -185,7 +185,7 @@ fn an_unknown_partition_starts_slowly_and_then_admits_all() {
     assert_eq!(numbers.len(), 8);
     assert_eq!(
         world.admit(),
-        Admit::AfterAnswer(Some(world.now + CONFIG.cold_hold))
+        SendTime::AfterResponse(Some(world.now + CONFIG.initial_window_timeout))
     );
 
     world.succeed(numbers[3], &RateLimitInfo::default());
@@ -198,7 +198,7 @@ fn a_slow_first_response_does_not_stall_others() {
     let mut world = TestQuota::new();
     assert_eq!((0..9).filter_map(|_| world.send()).count(), 8);
 
-    world.advance(CONFIG.cold_hold);
+    world.advance(CONFIG.initial_window_timeout);
 
     assert!((0..1000).all(|_| world.send().is_some()));
 }
@@ -211,10 +211,10 @@ fn a_hanging_request_does_not_stall_requests_after_a_hold() {
     world.throttle(refused, &with_retry_after(secs(5)));
     assert!(slow.is_some());
     world.advance(secs(6));
-    let Admit::AfterAnswer(Some(at)) = world.admit() else {
+    let SendTime::AfterResponse(Some(at)) = world.admit() else {
         panic!("{:?}", world.quota)
     };
-    assert_eq!(at, world.now + 8 * CONFIG.cold_hold);
+    assert_eq!(at, world.now + 8 * CONFIG.initial_window_timeout);
 
     world.now = at;
 
@@ -244,7 +244,7 @@ fn while_a_shared_quota_is_exhausted_the_next_probe_is_in_the_future() {
     world.succeed(numbers[1], &announcing(100, 0, secs(60)));
     world.advance(secs(60));
 
-    let Admit::AfterAnswer(Some(at)) = world.admit() else {
+    let SendTime::AfterResponse(Some(at)) = world.admit() else {
         panic!("{:?}", world.quota)
     };
     assert!(at > world.now);

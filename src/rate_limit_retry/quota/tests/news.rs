@@ -1,7 +1,7 @@
 //! What happens between two reports, and when it is told.
 
 use super::{
-    shared::{fleet, apply, report, snapshot},
+    shared::{apply, fleet, report, snapshot},
     *,
 };
 use crate::rate_limit_retry::store::QuotaSnapshot;
@@ -20,7 +20,7 @@ fn a_completion_is_published_if_others_wait() {
     apply(&mut world, &snapshot(0, 10, 10, 2));
     assert_eq!(next_report(&world), Some(ms(300)));
 
-    world.record(number, Learnt::Unknown);
+    world.record(number, Outcome::Unknown);
 
     assert_eq!(next_report(&world), Some(ms(5)));
 }
@@ -64,5 +64,5 @@ fn a_later_window_with_equal_remaining_is_a_new_window() {
     apply(&mut world, &snapshot(0, 0, 0, 2));
 
     let over = world.now + secs(60);
-    assert_eq!(world.admit(), Admit::NotBefore(over));
+    assert_eq!(world.admit(), SendTime::NotBefore(over));
 }

@@ -49,7 +49,7 @@ fn the_initial_window_opens_after_its_timeout() {
     ramp.on_sent(TIMEOUT, now);
     ramp.on_sent(TIMEOUT, now + ms(50));
     let wait = ramp.admit(2, 2, TIMEOUT, now + ms(249));
-    assert_eq!(wait, Some(Admit::AfterAnswer(Some(now + ms(250)))));
+    assert_eq!(wait, Some(SendTime::AfterResponse(Some(now + ms(250)))));
 
     assert_eq!(window(&mut ramp, now + ms(250)), 1000);
 }
@@ -79,7 +79,7 @@ fn a_probe_times_out_after_eight_holds_and_doubles_the_window() {
     let mut ramp = SlowStart::probe();
     ramp.on_sent(TIMEOUT, start);
     let until = start + 8 * TIMEOUT;
-    let wait = Some(Admit::AfterAnswer(Some(until)));
+    let wait = Some(SendTime::AfterResponse(Some(until)));
     assert_eq!(ramp.admit(1, 1, TIMEOUT, start + ms(1)), wait);
     assert_eq!(ramp.admit(1, 1, TIMEOUT, until - ms(1)), wait);
 
@@ -88,7 +88,7 @@ fn a_probe_times_out_after_eight_holds_and_doubles_the_window() {
 
     // The time of the next step begins when somebody has to wait.
     let again = until + ms(100) + 8 * TIMEOUT;
-    let wait = Some(Admit::AfterAnswer(Some(again)));
+    let wait = Some(SendTime::AfterResponse(Some(again)));
     assert_eq!(ramp.admit(3, 3, TIMEOUT, until + ms(100)), wait);
     assert_eq!(ramp.admit(3, 3, TIMEOUT, again), None);
     assert_eq!(ramp.admit(6, 6, TIMEOUT, again), None);
@@ -103,7 +103,10 @@ fn a_success_restarts_the_probe_timeout() {
     ramp.on_success();
     let later = start + ms(1500);
     let wait = ramp.admit(2, 2, TIMEOUT, later);
-    assert_eq!(wait, Some(Admit::AfterAnswer(Some(later + 8 * TIMEOUT))));
+    assert_eq!(
+        wait,
+        Some(SendTime::AfterResponse(Some(later + 8 * TIMEOUT)))
+    );
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn measured(burst: u64, accepted: u32, time: Duration) -> (TokenBucket, Instant)
 fn wait(rate: &mut TokenBucket, in_flight: u32, now: Instant) -> Duration {
     match rate.admit(in_flight, now) {
         None => Duration::ZERO,
-        Some(Admit::NotBefore(at)) => at - now,
+        Some(SendTime::NotBefore(at)) => at - now,
         other => panic!("{other:?}"),
     }
 }

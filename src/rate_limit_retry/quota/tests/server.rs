@@ -102,7 +102,7 @@ fn run(server: &mut Server, delays: &[(u64, u64)], mut pauses: Vec<(usize, u64)>
             continue;
         }
         let next = legs[0].0;
-        if let Admit::NotBefore(at) | Admit::AfterAnswer(Some(at)) = world.admit()
+        if let SendTime::NotBefore(at) | SendTime::AfterResponse(Some(at)) = world.admit()
             && at < next
         {
             assert!(at > world.now, "a wait that has ended");

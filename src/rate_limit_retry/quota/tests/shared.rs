@@ -13,7 +13,7 @@ pub(super) fn fleet() -> TestQuota {
 
 /// A partition of a fleet of which nothing is known.
 fn unannounced_fleet() -> TestQuota {
-    TestQuota::with(Pace {
+    TestQuota::with(QuotaConfig {
         shared: true,
         ..CONFIG
     })
@@ -34,7 +34,12 @@ fn window(remaining: u64, reserved: u64, processes: u32, reset: Duration) -> Sha
 }
 
 /// So many granted, of a window that has a minute left and of which so many remain and are reserved.
-pub(super) fn snapshot(granted: u32, remaining: u64, reserved: u64, processes: u32) -> QuotaSnapshot {
+pub(super) fn snapshot(
+    granted: u32,
+    remaining: u64,
+    reserved: u64,
+    processes: u32,
+) -> QuotaSnapshot {
     QuotaSnapshot {
         granted,
         window: Some(window(remaining, reserved, processes, secs(60))),
@@ -147,12 +152,15 @@ fn a_process_may_use_its_grant_and_a_quarter_of_its_free_share() {
     ] {
         let mut world = fleet();
         report(&mut world, 10);
-        apply(&mut world, &snapshot(granted, remaining, reserved, processes));
+        apply(
+            &mut world,
+            &snapshot(granted, remaining, reserved, processes),
+        );
 
         assert_eq!(burst(&mut world), may, "{granted} of {remaining}");
 
         let reset = world.now + secs(60);
-        assert_eq!(world.admit(), Admit::AfterAnswer(Some(reset)));
+        assert_eq!(world.admit(), SendTime::AfterResponse(Some(reset)));
     }
 }
 
@@ -253,9 +261,12 @@ fn remote_holds_are_obeyed_up_to_max_hold() {
     let mut world = unannounced_fleet();
     let now = world.now;
 
-    assert_eq!(apply(&mut world, &held_snapshot(secs(10))), Some(now + secs(10)));
+    assert_eq!(
+        apply(&mut world, &held_snapshot(secs(10))),
+        Some(now + secs(10))
+    );
 
-    assert_eq!(world.admit(), Admit::NotBefore(now + secs(10)));
+    assert_eq!(world.admit(), SendTime::NotBefore(now + secs(10)));
     let longest = Some(now + secs(3600));
     assert_eq!(apply(&mut world, &held_snapshot(secs(9000))), longest);
 }

@@ -212,8 +212,8 @@ fn a_request_is_admitted_when_the_nth_last_is_a_window_and_margin_old() {
         assert_eq!(slide.available_at(5), None);
 
         let soon = at - ms(1);
-        assert_eq!(slide.admit(2, 0, soon), Some(Admit::NotBefore(at)));
-        let wait = Some(Admit::AfterAnswer(Some(at)));
+        assert_eq!(slide.admit(2, 0, soon), Some(SendTime::NotBefore(at)));
+        let wait = Some(SendTime::AfterResponse(Some(at)));
         assert_eq!(slide.admit(2, 1, soon), wait);
         assert_eq!(slide.admit(2, 1, at), None);
         assert_eq!(slide.admit(5, 1, now), None);

@@ -1,7 +1,7 @@
 //! When a quota is taken for one that counts any stretch of time, and refused requests, too.
 
 use super::{
-    lessons::{TestEstimator, SAMPLE},
+    lessons::{SAMPLE, TestEstimator},
     *,
 };
 use crate::rate_limit_retry::quota::{habit::Model, refused::ThrottleSample};
@@ -42,7 +42,7 @@ fn throttled(looks: &[u64], accepted: u64, in_flight: u32) -> TestEstimator {
 /// A look is accepted.
 fn succeed_probe(lessons: &mut TestEstimator, at: u64) {
     let now = lessons.at(at);
-    let look = Look {
+    let look = Probe {
         since: None,
         sent: Some(now),
     };
@@ -138,12 +138,12 @@ fn an_explained_429_lasts_one_window() {
     // The window opened at 60 s at the earliest, and lasts as long at least.
     for in_flight in [0, 12] {
         let lessons = throttled(&PROBES, 4, in_flight);
-        assert!(lessons.throttled().explained);
-        assert_eq!(lessons.throttled().still, lessons.at(120_000));
+        assert!(lessons.throttled().sliding);
+        assert_eq!(lessons.throttled().last_confirmed, lessons.at(120_000));
     }
     let lessons = throttled(&PROBES[5..], 4, 0);
-    assert!(!lessons.throttled().explained);
-    assert_eq!(lessons.throttled().still, lessons.at(62_100));
+    assert!(!lessons.throttled().sliding);
+    assert_eq!(lessons.throttled().last_confirmed, lessons.at(62_100));
 }
 
 #[test]
@@ -229,13 +229,17 @@ fn a_sliding_quota_is_probed_for_growth_every_eight_windows() {
 
         let verdict = lessons.estimator.admit(in_flight, now);
 
-        assert_eq!(matches!(verdict, EstimatorDecision::Probe), looks, "{verdict:?}");
+        assert_eq!(
+            matches!(verdict, EstimatorDecision::Probe),
+            looks,
+            "{verdict:?}"
+        );
         assert_eq!(lessons.estimator.limit(), if looks { 11 } else { 10 });
         if !looks {
             let EstimatorDecision::Wait(wait) = verdict else {
                 panic!("{verdict:?}")
             };
-            assert_eq!(matches!(wait, Admit::AfterAnswer(_)), in_flight > 0);
+            assert_eq!(matches!(wait, SendTime::AfterResponse(_)), in_flight > 0);
         }
     }
 }

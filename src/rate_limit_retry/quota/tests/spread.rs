@@ -4,8 +4,8 @@ use super::*;
 use crate::rate_limit_retry::store::{ProcessId, QuotaSnapshot, SharedWindow};
 
 fn evenly_paced(shared: bool) -> TestQuota {
-    TestQuota::with(Pace {
-        release: Release::Smooth,
+    TestQuota::with(QuotaConfig {
+        pacing: Pacing::Even,
         shared,
         ..CONFIG
     })
@@ -25,15 +25,15 @@ fn requests_are_paced_over_the_rest_of_an_announced_window() {
     // A second apart, so that the last one goes a second before the end.
     for second in 1..10 {
         let at = began + secs(second);
-        assert_eq!(world.admit(), Admit::NotBefore(at));
+        assert_eq!(world.admit(), SendTime::NotBefore(at));
         world.now = at - Duration::from_nanos(1);
-        assert_eq!(world.admit(), Admit::NotBefore(at));
+        assert_eq!(world.admit(), SendTime::NotBefore(at));
         world.now = at;
-        assert_eq!(world.admit(), Admit::Now);
+        assert_eq!(world.admit(), SendTime::Now);
         let left = announcing(100, 9 - second, secs(10 - second));
         succeed(&mut world, &left);
     }
-    assert_eq!(world.admit(), Admit::NotBefore(began + secs(10)));
+    assert_eq!(world.admit(), SendTime::NotBefore(began + secs(10)));
 }
 
 #[test]
@@ -47,7 +47,10 @@ fn unpaced_requests_are_admitted_immediately() {
 #[test]
 fn a_local_limit_paces_requests_if_pacing_is_enabled() {
     let own = Some(LocalLimit::per(10, secs(10)));
-    for (mut world, wait) in [(evenly_paced(false), secs(1)), (TestQuota::new(), Duration::ZERO)] {
+    for (mut world, wait) in [
+        (evenly_paced(false), secs(1)),
+        (TestQuota::new(), Duration::ZERO),
+    ] {
         world.quota = Quota::new(&world.config, own);
         succeed(&mut world, &RateLimitInfo::default());
         assert_eq!(world.wait(), wait);
@@ -62,7 +65,7 @@ fn in_flight_requests_count_towards_pacing() {
 
     // For nine others there is room in 12 s.
     let at = world.now + ms(1200);
-    assert_eq!(world.admit(), Admit::NotBefore(at));
+    assert_eq!(world.admit(), SendTime::NotBefore(at));
 }
 
 #[test]
@@ -72,7 +75,7 @@ fn pacing_delays_are_capped_at_max_hold() {
     succeed(&mut world, &announcing(100, 1, secs(3600)));
 
     let at = world.now + secs(5);
-    assert_eq!(world.admit(), Admit::NotBefore(at));
+    assert_eq!(world.admit(), SendTime::NotBefore(at));
 }
 
 #[test]
@@ -89,7 +92,7 @@ fn grants_are_unpaced_if_others_used_our_share() {
     world.quota.apply(&view, secs(60), world.now);
     world.enter();
 
-    assert_eq!(world.admit(), Admit::Now);
+    assert_eq!(world.admit(), SendTime::Now);
 }
 
 #[test]
@@ -109,7 +112,7 @@ fn requests_are_paced_over_an_estimated_window() {
 
     // Nine more in as long as the last window lasted, with its jitter.
     let at = opened + ms(6012) + Duration::from_micros(500);
-    assert_eq!(world.admit(), Admit::NotBefore(at));
+    assert_eq!(world.admit(), SendTime::NotBefore(at));
 }
 
 #[test]

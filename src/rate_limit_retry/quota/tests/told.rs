@@ -250,7 +250,11 @@ fn the_share_of_others_is_left_unused() {
             (0..most).all(|in_flight| fits(in_flight).is_none()),
             "{remaining}"
         );
-        assert_eq!(fits(most), Some(Admit::AfterAnswer(over)), "{remaining}");
+        assert_eq!(
+            fits(most),
+            Some(SendTime::AfterResponse(over)),
+            "{remaining}"
+        );
     }
 }
 
@@ -259,12 +263,18 @@ fn an_exhausted_window_waits_for_its_reset_or_a_probe() {
     let now = origin();
     let told = AnnouncedWindow::new(&limit_with_reset(secs(60)), 0, 5, 10, now);
     let over = now + secs(60);
-    assert_eq!(told.admit(0, 1.0, Some(over)), Some(Admit::NotBefore(over)));
+    assert_eq!(
+        told.admit(0, 1.0, Some(over)),
+        Some(SendTime::NotBefore(over))
+    );
     assert_eq!(
         told.admit(1, 1.0, Some(over)),
-        Some(Admit::AfterAnswer(Some(over)))
+        Some(SendTime::AfterResponse(Some(over)))
     );
-    assert_eq!(told.admit(1, 1.0, None), Some(Admit::AfterAnswer(None)));
+    assert_eq!(
+        told.admit(1, 1.0, None),
+        Some(SendTime::AfterResponse(None))
+    );
     assert_eq!(told.admit(0, 1.0, None), None);
 
     // What was counted here is no announcement: one goes.
@@ -275,7 +285,7 @@ fn an_exhausted_window_waits_for_its_reset_or_a_probe() {
     assert_eq!(told.admit(0, 1.0, Some(over)), None);
     assert_eq!(
         told.admit(1, 1.0, Some(over)),
-        Some(Admit::AfterAnswer(Some(over)))
+        Some(SendTime::AfterResponse(Some(over)))
     );
 }
 

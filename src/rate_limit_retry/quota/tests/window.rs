@@ -3,7 +3,7 @@
 use super::*;
 use crate::rate_limit_retry::quota::{
     allowance::FixedWindow,
-    window::{TimeRange, Bounds, snap_down},
+    window::{Bounds, TimeRange, snap_down},
 };
 
 /// A window that opened between `opened` and `opened + blur`, and the next one, which opened at most that late, too.

@@ -16,7 +16,9 @@ mod news;
 use std::{fmt, sync::Arc, time::Duration};
 
 use self::news::PushHub;
-use super::{CacheIdentity, FleetQuota, QuotaReport, QuotaStore, QuotaSnapshot, SharedWindow, Reservation};
+use super::{
+    CacheIdentity, FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation, SharedWindow,
+};
 use crate::store::{Call, Connection, Script, StoreError, StoreKeys};
 
 /// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB: one server, or a cluster.
@@ -213,7 +215,9 @@ impl QuotaStore for RedisQuotaStore {
 
     async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
         // Registers before it subscribes, so that no notification is missed in between.
-        let place = self.push.subscribe(&self.connection, self.key_name(quota, "news"));
+        let place = self
+            .push
+            .subscribe(&self.connection, self.key_name(quota, "news"));
         self.connection.subscribe(place.channel()).await?;
         place.notified().await;
         Ok(())

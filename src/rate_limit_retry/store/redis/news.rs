@@ -70,7 +70,11 @@ impl PushHub {
 
     /// Registers for notifications of a channel from now on. The caller subscribes afterwards, so that no
     /// notification is missed.
-    pub(super) fn subscribe(self: &Arc<Self>, connection: &Connection, channel: String) -> Subscription {
+    pub(super) fn subscribe(
+        self: &Arc<Self>,
+        connection: &Connection,
+        channel: String,
+    ) -> Subscription {
         let mut state = lock(&self.0);
         let total = state.total;
         let heard = state.channels.entry(channel.clone());
