@@ -197,18 +197,18 @@ impl RetryContext<'_> {
             // A server sheds load before it processes the request.
             AttemptResult::Response(..) if self.shed => (true, true),
             // Throttled. Not every throttling status guarantees that nothing was processed.
-            AttemptResult::Response(status, signals) if signals.is_throttle(status) => {
-                (true, is_rejection(status) || is_retry_advised(signals))
+            AttemptResult::Response(status, info) if info.is_throttle(status) => {
+                (true, is_rejection(status) || is_retry_advised(info))
             }
             // The server's advice takes precedence over the status.
-            AttemptResult::Response(status, signals)
-                if is_error_status(status) && is_retry_advised(signals) =>
+            AttemptResult::Response(status, info)
+                if is_error_status(status) && is_retry_advised(info) =>
             {
                 (false, true)
             }
             // Temporary if there is a `Retry-After` (RFC 9110 §15.5.14); the request was not processed.
-            AttemptResult::Response(StatusCode::PAYLOAD_TOO_LARGE, signals)
-                if signals.retry_after.is_some() =>
+            AttemptResult::Response(StatusCode::PAYLOAD_TOO_LARGE, info)
+                if info.retry_after.is_some() =>
             {
                 (false, true)
             }
@@ -251,18 +251,18 @@ pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision
     // which `idempotent_only` allows.
     let not_sent = matches!(facts.result, AttemptResult::Error(_));
     let allowed = idempotent || unprocessed && (not_sent || !policy.idempotent_only);
-    let (asked, refused) = match facts.result {
-        AttemptResult::Response(_, signals) => (
-            signals.retry_after,
-            signals.advice == Some(RetryAdvice::DoNotRetry),
+    let (delay, do_not_retry) = match facts.result {
+        AttemptResult::Response(_, info) => (
+            info.retry_after,
+            info.advice == Some(RetryAdvice::DoNotRetry),
         ),
         AttemptResult::Error(_) => (None, false),
     };
     // The wait that the server asked for is a lower bound in both cases.
     let wait = if throttled {
-        facts.held.max(asked).unwrap_or_default()
+        facts.held.max(delay).unwrap_or_default()
     } else {
-        asked.unwrap_or_default().max(facts.backoff)
+        delay.unwrap_or_default().max(facts.backoff)
     };
     let bound = facts
         .inner_reason
@@ -272,7 +272,7 @@ pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision
     // drained during the wait, so the longer of the two has to end before the deadline.
     let reason = if facts.permanent {
         GiveUpReason::Permanent
-    } else if refused {
+    } else if do_not_retry {
         GiveUpReason::DoNotRetry
     } else if let Some(reason) = bound {
         reason
@@ -302,8 +302,8 @@ pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision
 }
 
 /// Returns whether the server advises a retry.
-fn is_retry_advised(signals: &RateLimitInfo) -> bool {
-    signals.advice == Some(RetryAdvice::Retry)
+fn is_retry_advised(info: &RateLimitInfo) -> bool {
+    info.advice == Some(RetryAdvice::Retry)
 }
 
 /// Returns whether the status is 4xx or 5xx.

@@ -48,7 +48,7 @@ impl QuotaHandle {
         self.0.gate.apply_origin_holds(now);
         self.0.gate.inspect(|key, quota, waiting| {
             let (limit, remaining, reset_at) = quota.announced_quota();
-            let lesson = quota.estimate();
+            let estimate = quota.estimate();
             let left = |at: tokio::time::Instant| at.saturating_duration_since(now);
             QuotaStatus {
                 partition: key.clone(),
@@ -58,9 +58,9 @@ impl QuotaHandle {
                 held_for: quota.held_until(now).map(left),
                 in_flight: quota.in_flight(),
                 waiting,
-                estimated_limit: lesson.limit,
-                estimated_window: lesson.window,
-                estimated_rate: lesson.rate,
+                estimated_limit: estimate.limit,
+                estimated_window: estimate.window,
+                estimated_rate: estimate.rate,
             }
         })
     }
@@ -113,8 +113,8 @@ impl QuotaHandle {
     ///
     /// If the future is dropped, the remaining reservations expire after 1 s.
     pub async fn release_reservations(&self) {
-        if let Some(sharing) = &self.0.fleet_sync {
-            sharing.release_reservations().await;
+        if let Some(fleet_sync) = &self.0.fleet_sync {
+            fleet_sync.release_reservations().await;
         }
     }
 

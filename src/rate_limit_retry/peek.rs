@@ -62,8 +62,8 @@ impl PeekBodyLayer {
 
     /// Sets the maximum time to wait for the prefix. Default: 500 ms.
     #[must_use]
-    pub const fn max_time(mut self, longest: Duration) -> Self {
-        self.max_time = longest;
+    pub const fn max_time(mut self, duration: Duration) -> Self {
+        self.max_time = duration;
         self
     }
 }

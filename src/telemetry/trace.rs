@@ -141,11 +141,11 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
         }
         RateLimitEvent::LimitEstimated {
             partition,
-            limit: allowance,
-            window: period,
+            limit,
+            window,
             rate,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), allowance, ?period, rate, "learnt");
+            tracing::info!(target: TARGET, partition = partition.as_str(), limit, ?window, rate, "learnt");
         }
         RateLimitEvent::Retrying {
             partition,

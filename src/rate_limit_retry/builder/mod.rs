@@ -144,8 +144,8 @@ impl RateLimitRetryLayerBuilder {
     /// If a server asks for a longer wait, its response is returned at once, with [`GaveUp`](super::GaveUp) in its
     /// extensions. If a partition is held for longer, the request fails with [`HoldTooLong`](super::HoldTooLong). A
     /// request is never retried earlier than the server asked for. Maximum between two attempts: 24 h.
-    pub fn max_wait(mut self, longest: Duration) -> Self {
-        self.retry_config.max_wait = longest;
+    pub fn max_wait(mut self, duration: Duration) -> Self {
+        self.retry_config.max_wait = duration;
         self
     }
 
@@ -195,8 +195,8 @@ impl RateLimitRetryLayerBuilder {
     }
 
     /// Sets the maximum time that requests to an unknown partition wait for its first response. Default: 250 ms.
-    pub fn initial_window_timeout(mut self, longest: Duration) -> Self {
-        self.quota_config.initial_window_timeout = longest;
+    pub fn initial_window_timeout(mut self, duration: Duration) -> Self {
+        self.quota_config.initial_window_timeout = duration;
         self
     }
 
@@ -209,8 +209,8 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets the upper bound on how long a hold or an exhausted quota is honored. After that, one probe request is
     /// sent. Default: 1 h.
-    pub fn max_hold(mut self, longest: Duration) -> Self {
-        self.quota_config.max_hold = longest;
+    pub fn max_hold(mut self, duration: Duration) -> Self {
+        self.quota_config.max_hold = duration;
         self
     }
 
@@ -307,13 +307,13 @@ impl RateLimitRetryLayerBuilder {
         );
         let clock = BoottimeClock::new(self.clock);
         // The agents share the gate and the clock of the limiter.
-        let sharing = self.store.map(|quotas| {
+        let fleet_sync = self.store.map(|quotas| {
             let (gate, clock) = (gate.clone(), clock.clone());
             FleetSync::new(quotas, gate, clock, sinks.clone(), random.clone())
         });
         let limiter = Limiter {
             gate,
-            fleet_sync: sharing,
+            fleet_sync: fleet_sync,
             retry_config: self.retry_config,
             deadline: self.deadline,
             transient_backoff: TRANSIENT_BACKOFF,

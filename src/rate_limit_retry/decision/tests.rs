@@ -36,8 +36,8 @@ fn context(ended: AttemptResult<'_>) -> RetryContext<'_> {
     }
 }
 
-fn status(code: u16, signals: &RateLimitInfo) -> AttemptResult<'_> {
-    AttemptResult::Response(StatusCode::from_u16(code).unwrap(), signals)
+fn status(code: u16, info: &RateLimitInfo) -> AttemptResult<'_> {
+    AttemptResult::Response(StatusCode::from_u16(code).unwrap(), info)
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn each_status_has_its_consequence() {
     let five = RetryAfterBackoff(5 * SECOND);
     let one = RetryAfterBackoff(SECOND);
     // Status, what it says besides, and what follows for a GET and for a POST.
-    for (code, signals, get, post) in [
+    for (code, info, get, post) in [
         (200, &NO_INFO, Return, Return),
         (200, &retry, Return, Return),
         (301, &retry, Return, Return),
@@ -74,18 +74,14 @@ fn each_status_has_its_consequence() {
         (503, &retry, one, one),
         (504, &NO_INFO, one, GiveUp(NotIdempotent)),
     ] {
-        let get_facts = context(status(code, signals));
+        let get_facts = context(status(code, info));
         let post_facts = RetryContext {
             method: MethodClass::Other,
             ..get_facts
         };
 
-        assert_eq!(decide(&get_facts, &CONFIG), get, "GET, {code} {signals:?}");
-        assert_eq!(
-            decide(&post_facts, &CONFIG),
-            post,
-            "POST, {code} {signals:?}"
-        );
+        assert_eq!(decide(&get_facts, &CONFIG), get, "GET, {code} {info:?}");
+        assert_eq!(decide(&post_facts, &CONFIG), post, "POST, {code} {info:?}");
     }
 }
 
@@ -103,8 +99,8 @@ fn only_idempotent_methods_are_retried_if_configured() {
         advice: Some(RetryAdvice::Retry),
         ..RateLimitInfo::default()
     };
-    for (code, signals) in [(413, &wait), (429, &NO_INFO), (409, &retry), (503, &retry)] {
-        let get = context(status(code, signals));
+    for (code, info) in [(413, &wait), (429, &NO_INFO), (409, &retry), (503, &retry)] {
+        let get = context(status(code, info));
         let post = RetryContext {
             method: MethodClass::Other,
             ..get
@@ -143,7 +139,7 @@ fn an_error_is_retried_if_nothing_was_processed() {
 fn each_limit_is_inclusive() {
     use GiveUpReason::{Body, Deadline, DoNotRetry, Nested, Permanent, Retries, Wait};
 
-    let refused = RateLimitInfo {
+    let do_not_retry = RateLimitInfo {
         advice: Some(RetryAdvice::DoNotRetry),
         ..RateLimitInfo::default()
     };
@@ -188,7 +184,7 @@ fn each_limit_is_inclusive() {
             },
             Some(Permanent),
         ),
-        (context(status(429, &refused)), Some(DoNotRetry)),
+        (context(status(429, &do_not_retry)), Some(DoNotRetry)),
         (below(Retries), Some(Retries)),
         (below(Wait), None),
     ] {
@@ -200,7 +196,7 @@ fn each_limit_is_inclusive() {
 
 #[test]
 fn the_longer_wait_applies_up_to_a_day() {
-    let asked = RateLimitInfo {
+    let delay = RateLimitInfo {
         retry_after: Some(5 * SECOND),
         advice: Some(RetryAdvice::Retry),
         ..RateLimitInfo::default()
@@ -208,7 +204,7 @@ fn the_longer_wait_applies_up_to_a_day() {
     let after = |backoff| {
         let facts = RetryContext {
             backoff,
-            ..context(status(500, &asked))
+            ..context(status(500, &delay))
         };
         decide(&facts, &CONFIG)
     };

@@ -78,20 +78,20 @@ impl Gate {
     pub(crate) fn apply(
         &self,
         key: &PartitionKey,
-        view: &QuotaSnapshot,
+        snapshot: &QuotaSnapshot,
         now: Instant,
     ) -> Option<Duration> {
-        let (held, woken) = {
+        let (held, wakers) = {
             let mut state = lock(&self.0.state);
             let partition = state.partitions.get_mut(key)?;
-            let held = partition.quota.apply(view, self.0.config.max_hold, now);
-            if held.is_some() || view.window.is_some() {
+            let held = partition.quota.apply(snapshot, self.0.config.max_hold, now);
+            if held.is_some() || snapshot.window.is_some() {
                 partition.disable_fast_path();
             }
-            let woken = state.dispatch(std::slice::from_ref(key), &self.0.config, now);
-            (held, woken)
+            let wakers = state.dispatch(std::slice::from_ref(key), &self.0.config, now);
+            (held, wakers)
         };
-        wake_all(woken);
+        wake_all(wakers);
         held.map(|until| until.saturating_duration_since(now))
     }
 
@@ -106,15 +106,15 @@ impl Gate {
     /// Falls back to what this process knows itself, because the store has failed. The next report is due at `rests`.
     ///
     /// Waiters are dispatched: without an allowance, only the local view of the quota limits them.
-    pub(crate) fn fall_back(&self, key: &PartitionKey, rests: Instant, now: Instant) {
-        let woken = {
+    pub(crate) fn fall_back(&self, key: &PartitionKey, retry_at: Instant, now: Instant) {
+        let wakers = {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
-                partition.quota.fall_back(rests);
+                partition.quota.fall_back(retry_at);
             }
             state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
-        wake_all(woken);
+        wake_all(wakers);
     }
 }
 
@@ -126,10 +126,10 @@ impl GateState {
     pub(super) fn take_agent_wakers(
         &mut self,
         keys: &[PartitionKey],
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
-        if !pace.shared {
+        if !config.shared {
             return Vec::new();
         }
         let called = |key| {

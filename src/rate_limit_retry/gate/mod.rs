@@ -116,13 +116,13 @@ pub(crate) enum Admission {
 impl Gate {
     /// Creates a gate without partitions.
     pub(crate) fn new(
-        pace: QuotaConfig,
+        config: QuotaConfig,
         limits: LocalLimits,
         max_waiting: usize,
         random: Random,
     ) -> Self {
         Self(Arc::new(Inner {
-            config: pace,
+            config: config,
             limits,
             max_waiting,
             random,
@@ -146,50 +146,50 @@ impl Gate {
     ///
     /// A request that cannot wait until a known end of a hold is rejected at once. A retry is queued even if the
     /// queue is full.
-    pub(crate) fn admit(&self, wish: &AdmitRequest<'_>, now: Instant) -> Admission {
-        let keys = wish.keys;
+    pub(crate) fn admit(&self, request: &AdmitRequest<'_>, now: Instant) -> Admission {
+        let keys = request.keys;
         // Declared before the guard: dropped after the lock is released.
         let mut removed = Vec::new();
         let mut state = lock(&self.0.state);
-        if state.bypassed || (wish.allow_fast_path && state.have_fast_path(keys)) {
+        if state.bypassed || (request.allow_fast_path && state.have_fast_path(keys)) {
             return Admission::Admitted(Permit::uncounted());
         }
-        let arrival = wish.sequence.unwrap_or_else(|| {
+        let sequence = request.sequence.unwrap_or_else(|| {
             state.last_sequence += 1;
             state.last_sequence
         });
         state.ensure(
             keys,
-            wish.origin,
+            request.origin,
             &self.0.limits,
             &self.0.config,
             now,
             &mut removed,
         );
-        match state.try_enter(keys, arrival, &self.0.config, now) {
-            Ok(epochs) => {
+        match state.try_enter(keys, sequence, &self.0.config, now) {
+            Ok(numbers) => {
                 let agents = state.take_agent_wakers(keys, &self.0.config, now);
                 drop(state);
                 wake_all(agents);
-                let ticket = Permit::new(self.clone(), Arc::clone(keys), epochs, arrival);
+                let ticket = Permit::new(self.clone(), Arc::clone(keys), numbers, sequence);
                 return Admission::Admitted(ticket);
             }
-            Err(Some(until)) if wish.deadline.is_some_and(|latest| until > latest) => {
+            Err(Some(until)) if request.deadline.is_some_and(|latest| until > latest) => {
                 return Admission::TooLate(until);
             }
             Err(_) => {}
         }
         // A retry has been admitted before: the bound of the queue applies to new requests only.
-        if wish.sequence.is_none()
+        if request.sequence.is_none()
             && let Some(full) = state.full_queue(keys, self.0.max_waiting)
         {
             return Admission::QueueFull(full.clone());
         }
-        state.queue(keys, arrival, wish.deadline, &self.0.config, now);
+        state.queue(keys, sequence, request.deadline, &self.0.config, now);
         let agents = state.take_agent_wakers(keys, &self.0.config, now);
         drop(state);
         wake_all(agents);
-        Admission::Queued(Waiter::new(self.clone(), arrival))
+        Admission::Queued(Waiter::new(self.clone(), sequence))
     }
 
     /// Returns the flag of the fast path for the partition, if the partition is open and the only key.
@@ -211,7 +211,7 @@ impl Gate {
         let mut removed = Vec::new();
         let mut state = lock(&self.0.state);
         state.last_sequence += 1;
-        let arrival = state.last_sequence;
+        let sequence = state.last_sequence;
         state.ensure(
             keys,
             None,
@@ -220,13 +220,13 @@ impl Gate {
             now,
             &mut removed,
         );
-        let adopt = |key| {
+        let enter = |key| {
             let partition = state.partitions.get_mut(key);
             partition.map_or(0, |partition| partition.quota.enter_late())
         };
-        let epochs = keys.iter().map(adopt).collect();
+        let numbers = keys.iter().map(enter).collect();
         drop(state);
-        Permit::new(self.clone(), Arc::clone(keys), epochs, arrival)
+        Permit::new(self.clone(), Arc::clone(keys), numbers, sequence)
     }
 
     /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'
@@ -235,7 +235,7 @@ impl Gate {
     /// Used for errors. Like an admission, it removes holds and windows that are over.
     pub(crate) fn available_at(&self, keys: &Keys, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
-        let chance = |key| match state
+        let send_time = |key| match state
             .partitions
             .get_mut(key)?
             .quota
@@ -245,7 +245,7 @@ impl Gate {
             SendTime::AfterResponse(at) => at,
             SendTime::NotBefore(at) => Some(at),
         };
-        keys.iter().filter_map(chance).max()
+        keys.iter().filter_map(send_time).max()
     }
 
     /// Holds all partitions whose origins have an origin-wide hold, including those without a request since it began.
@@ -272,7 +272,7 @@ impl Gate {
     /// The local limit and a pause stay, too. Does nothing for a partition that does not exist. Waiters are
     /// dispatched, because the hold that they waited for may be gone.
     pub(crate) fn forget(&self, key: &PartitionKey, now: Instant) {
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.forget(&self.0.config);
@@ -280,7 +280,7 @@ impl Gate {
             }
             state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
-        wake_all(woken);
+        wake_all(wakers);
     }
 
     /// Pauses a partition until the given time. Replaces an earlier pause.
@@ -289,7 +289,7 @@ impl Gate {
     pub(crate) fn pause(&self, key: &PartitionKey, until: Instant, now: Instant) {
         // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             let keys = std::slice::from_ref(key);
             state.ensure(
@@ -307,7 +307,7 @@ impl Gate {
             // An earlier pause may have been longer: then waiters must check again sooner.
             state.dispatch(keys, &self.0.config, now)
         };
-        wake_all(woken);
+        wake_all(wakers);
     }
 
     /// Holds all requests of a partition until the given time, as a throttling response does.
@@ -317,7 +317,7 @@ impl Gate {
     pub(crate) fn hold(&self, key: &PartitionKey, until: Instant, now: Instant) {
         // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             let keys = std::slice::from_ref(key);
             state.ensure(
@@ -334,7 +334,7 @@ impl Gate {
             }
             state.dispatch(keys, &self.0.config, now)
         };
-        wake_all(woken);
+        wake_all(wakers);
     }
 
     /// Starts or ends bypassing. While bypassed, the gate admits every request at once, including waiters.
@@ -342,14 +342,14 @@ impl Gate {
     /// Quotas still learn from the requests that were counted before. Requests admitted while bypassed are counted
     /// only when their response carries something to learn ([`adopt`](Self::adopt)).
     pub(crate) fn set_bypassed(&self, bypassed: bool) {
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             state.bypassed = bypassed;
             // Each waiter notices it in its next poll, which returns a free ticket.
             let waiters = state.waiters.values_mut().filter(|_| bypassed);
             waiters.filter_map(|waiter| waiter.waker.take()).collect()
         };
-        wake_all(woken);
+        wake_all(wakers);
     }
 
     /// Returns whether the gate is bypassed.
@@ -361,13 +361,13 @@ impl Gate {
     ///
     /// Does nothing for a partition that does not exist or is not paused, except that waiters are dispatched.
     pub(crate) fn resume(&self, key: &PartitionKey, now: Instant) {
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.resume();
             }
             state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
-        wake_all(woken);
+        wake_all(wakers);
     }
 }

@@ -107,20 +107,20 @@ impl World {
     }
 
     fn accept(&self, ticket: Ticket) {
-        let signals = Signals::default();
+        let info = Signals::default();
         let learnt = Learnt::Answer {
             throttled: false,
-            signals: &signals,
+            info: &info,
         };
         ticket.settle(learnt, self.now);
     }
 
     fn refuse(&self, ticket: Ticket, hint: Duration) {
-        let mut signals = Signals::default();
-        signals.retry_after = Some(hint);
+        let mut info = Signals::default();
+        info.retry_after = Some(hint);
         let learnt = Learnt::Answer {
             throttled: true,
-            signals: &signals,
+            info: &info,
         };
         ticket.settle(learnt, self.now);
     }

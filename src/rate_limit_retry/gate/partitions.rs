@@ -78,10 +78,10 @@ impl Partition {
     }
 
     /// Applies the hold of the partition's origin, if there is one that has not ended and was not applied here.
-    pub(super) fn apply_origin_holds(&mut self, bans: &[(Origin, Instant)], now: Instant) {
+    pub(super) fn apply_origin_holds(&mut self, holds: &[(Origin, Instant)], now: Instant) {
         let origin = self.origin.as_deref();
-        let ban = bans.iter().find(|(banned, _)| Some(banned) == origin);
-        if let Some((_, until)) = ban
+        let hold = holds.iter().find(|(held, _)| Some(held) == origin);
+        if let Some((_, until)) = hold
             && *until > now
             && self.origin_held_until.is_none_or(|known| known < *until)
         {

@@ -23,10 +23,10 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// Creates the place of a waiter that is in the gate's state.
-    pub(super) fn new(gate: Gate, arrival: u64) -> Self {
+    pub(super) fn new(gate: Gate, sequence: u64) -> Self {
         Self {
             gate,
-            sequence: arrival,
+            sequence: sequence,
         }
     }
 
@@ -42,7 +42,7 @@ impl Waiter {
         let inner = &self.gate.0;
         // Wakers run code of the task: they are cloned and dropped outside the lock.
         let mut waker = Some(cx.waker().clone());
-        let (former, woken, answer);
+        let (former, wakers, poll);
         {
             let mut state = lock(&inner.state);
             if state.bypassed {
@@ -58,22 +58,22 @@ impl Waiter {
             // Taken, so that this poll does not wake its own task.
             former = waiter.waker.take();
             waiter.next_check = now;
-            let (keys, latest) = (Arc::clone(&waiter.keys), waiter.deadline);
+            let (keys, deadline) = (Arc::clone(&waiter.keys), waiter.deadline);
             // Requests in front of this one that are not polled lose their places before anything is granted.
             state.rejoin(self.sequence, &inner.config, now);
             state.skip_unpolled(&keys, self.sequence, &inner.config, now);
-            woken = state.dispatch(&keys, &inner.config, now);
+            wakers = state.dispatch(&keys, &inner.config, now);
             let waiter = state.waiters.get_mut(&self.sequence);
             let granted = waiter.and_then(|waiter| waiter.granted.take());
-            answer = if let Some(epochs) = granted {
+            poll = if let Some(numbers) = granted {
                 // It left its queues when it was granted. Its waker was taken above, so no code of the task runs here.
                 state.remove_waiter(self.sequence);
-                WaiterPoll::Ready(Permit::new(self.gate.clone(), keys, epochs, self.sequence))
+                WaiterPoll::Ready(Permit::new(self.gate.clone(), keys, numbers, self.sequence))
             } else {
                 // Only a known end of a hold rejects: an unknown one may come in time.
                 let until = state.all_blocked_until(&keys, self.sequence, &inner.config, now);
-                let until = until.flatten().zip(latest);
-                if let Some((until, _)) = until.filter(|(until, latest)| until > latest) {
+                let until = until.flatten().zip(deadline);
+                if let Some((until, _)) = until.filter(|(until, deadline)| until > deadline) {
                     WaiterPoll::TooLate(until)
                 } else {
                     let at = state.wake_at(&keys, self.sequence, &inner.config, now);
@@ -88,8 +88,8 @@ impl Waiter {
             };
         }
         drop((former, waker));
-        wake_all(woken);
-        answer
+        wake_all(wakers);
+        poll
     }
 }
 
@@ -108,27 +108,27 @@ impl Waiter {
     /// Gives the place up and wakes the first waiters of its queues. Does nothing if that was done before.
     fn leave(&self) {
         let inner = &self.gate.0;
-        let (waiter, woken);
+        let (waiter, wakers);
         {
             let mut state = lock(&inner.state);
             waiter = state.remove_waiter(self.sequence);
             let Some(waiter) = &waiter else {
                 return;
             };
-            let epochs = waiter.granted.iter().flatten();
-            for (key, epoch) in waiter.keys.iter().zip(epochs) {
+            let numbers = waiter.granted.iter().flatten();
+            for (key, number) in waiter.keys.iter().zip(numbers) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     // Granted but never sent: the reservation is released.
-                    let (unsent, about) = (Outcome::NotSent, Scope::Partition);
+                    let (outcome, scope) = (Outcome::NotSent, Scope::Partition);
                     partition
                         .quota
-                        .record(*epoch, unsent, about, &inner.config, 0.0, None);
+                        .record(*number, outcome, scope, &inner.config, 0.0, None);
                 }
             }
-            woken = state.take_first_wakers(&waiter.keys);
+            wakers = state.take_first_wakers(&waiter.keys);
         }
         drop(waiter);
-        wake_all(woken);
+        wake_all(wakers);
     }
 }
 

@@ -16,23 +16,23 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Inserts a waiter. Inserting it again restores its deadline.
-    pub(super) fn insert(&mut self, arrival: u64, latest: Option<Instant>) {
-        self.sequences.insert(arrival);
+    pub(super) fn insert(&mut self, sequence: u64, deadline: Option<Instant>) {
+        self.sequences.insert(sequence);
         self.deadlines
-            .extend(latest.map(|latest| (latest, arrival)));
+            .extend(deadline.map(|deadline| (deadline, sequence)));
     }
 
     /// Removes a waiter. Returns whether it was in the queue.
-    pub(super) fn remove(&mut self, arrival: u64, latest: Option<Instant>) -> bool {
-        if let Some(latest) = latest {
-            self.deadlines.remove(&(latest, arrival));
+    pub(super) fn remove(&mut self, sequence: u64, deadline: Option<Instant>) -> bool {
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, sequence));
         }
-        self.sequences.remove(&arrival)
+        self.sequences.remove(&sequence)
     }
 
     /// Returns whether the waiter is in the queue.
-    pub(super) fn contains(&self, arrival: u64) -> bool {
-        self.sequences.contains(&arrival)
+    pub(super) fn contains(&self, sequence: u64) -> bool {
+        self.sequences.contains(&sequence)
     }
 
     /// Returns the sequence number of the first waiter.
@@ -53,11 +53,11 @@ impl Queue {
     /// Returns the waiters whose deadline is before `until`. They stay in the queue, and are returned once.
     pub(super) fn take_expiring(&mut self, until: Instant) -> Vec<u64> {
         let mut late = Vec::new();
-        while let Some((latest, _)) = self.deadlines.first()
-            && *latest < until
-            && let Some((_, arrival)) = self.deadlines.pop_first()
+        while let Some((deadline, _)) = self.deadlines.first()
+            && *deadline < until
+            && let Some((_, sequence)) = self.deadlines.pop_first()
         {
-            late.push(arrival);
+            late.push(sequence);
         }
         late
     }

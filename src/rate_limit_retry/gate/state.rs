@@ -74,11 +74,11 @@ impl GateState {
     pub(super) fn full_queue<'a>(
         &self,
         keys: &'a [PartitionKey],
-        most: usize,
+        max_waiting: usize,
     ) -> Option<&'a PartitionKey> {
         keys.iter().find(|key| {
             let partition = self.partitions.get(key);
-            partition.is_some_and(|partition| partition.queue.len() >= most)
+            partition.is_some_and(|partition| partition.queue.len() >= max_waiting)
         })
     }
 
@@ -94,7 +94,7 @@ impl GateState {
         keys: &[PartitionKey],
         origin: Option<&Origin>,
         limits: &LocalLimits,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
         removed: &mut Vec<Partition>,
     ) {
@@ -107,7 +107,7 @@ impl GateState {
                 }
                 continue;
             }
-            let quota = Quota::new(pace, limits.get(key));
+            let quota = Quota::new(config, limits.get(key));
             self.origin_holds.retain(|(_, until)| *until > now);
             let mut partition = Partition::new(origin, quota);
             partition.apply_origin_holds(&self.origin_holds, now);
@@ -121,9 +121,8 @@ impl GateState {
     /// partition is known.
     ///
     /// With several keys and no such statement, the response may apply to any of them.
-    pub(super) fn scope(&self, keys: &[PartitionKey], learnt: Outcome<'_>) -> Scope {
-        let all =
-            matches!(learnt, Outcome::Response { throttled: true, signals } if signals.global);
+    pub(super) fn scope(&self, keys: &[PartitionKey], outcome: Outcome<'_>) -> Scope {
+        let all = matches!(outcome, Outcome::Response { throttled: true, info } if info.global);
         let first = keys.first().and_then(|key| self.partitions.get(key));
         if all && first.is_some_and(|partition| partition.origin.is_some()) {
             Scope::Origin
@@ -153,7 +152,7 @@ impl GateState {
         match self
             .origin_holds
             .iter_mut()
-            .find(|(banned, _)| *banned == *origin)
+            .find(|(held, _)| *held == *origin)
         {
             Some((_, longest)) => *longest = until.max(*longest),
             None => self.origin_holds.push((*origin, until)),
@@ -182,20 +181,20 @@ impl GateState {
     }
 
     /// Takes the wakers of these waiters. A waiter without one is skipped: it is being polled or has been woken.
-    pub(super) fn take_wakers(&mut self, arrivals: &[u64]) -> Vec<Waker> {
-        let waker = |arrival| self.waiters.get_mut(arrival)?.waker.take();
-        arrivals.iter().filter_map(waker).collect()
+    pub(super) fn take_wakers(&mut self, sequences: &[u64]) -> Vec<Waker> {
+        let waker = |sequence| self.waiters.get_mut(sequence)?.waker.take();
+        sequences.iter().filter_map(waker).collect()
     }
 
     /// Removes a waiter from all queues and returns it. The caller drops it after the lock is released.
     ///
     /// A reservation of a granted waiter is not released here: the caller uses it or reports it as not sent.
-    pub(super) fn remove_waiter(&mut self, arrival: u64) -> Option<WaiterState> {
-        let waiter = self.waiters.remove(&arrival)?;
-        self.granted.remove(&arrival);
+    pub(super) fn remove_waiter(&mut self, sequence: u64) -> Option<WaiterState> {
+        let waiter = self.waiters.remove(&sequence)?;
+        self.granted.remove(&sequence);
         for key in waiter.keys.iter() {
             if let Some(partition) = self.partitions.get_mut(key) {
-                partition.queue.remove(arrival, waiter.deadline);
+                partition.queue.remove(sequence, waiter.deadline);
                 partition.waiter_count = partition.waiter_count.saturating_sub(1);
             }
         }

@@ -26,18 +26,18 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn admit(gate: &Gate, keys: &Keys, now: Instant) -> Admission {
-    let wish = AdmitRequest {
+    let request = AdmitRequest {
         keys,
         origin: None,
         sequence: None,
         deadline: None,
         allow_fast_path: false,
     };
-    gate.admit(&wish, now)
+    gate.admit(&request, now)
 }
 
 fn gate() -> Gate {
-    let pace = QuotaConfig {
+    let config = QuotaConfig {
         initial_window: 8,
         initial_window_timeout: HOUR,
         max_hold: HOUR,
@@ -45,7 +45,7 @@ fn gate() -> Gate {
         backoff: Backoff::new(SECOND, SECOND),
         shared: false,
     };
-    Gate::new(pace, LocalLimits::default(), 2, Random::new(Some(7)))
+    Gate::new(config, LocalLimits::default(), 2, Random::new(Some(7)))
 }
 
 fn keys(name: &str) -> Keys {
@@ -57,21 +57,21 @@ fn partitions(gate: &Gate) -> usize {
 }
 
 /// One request that is answered at once.
-fn send_accepted(gate: &Gate, keys: &Keys, signals: &RateLimitInfo, now: Instant) {
-    let Admission::Admitted(ticket) = admit(gate, keys, now) else {
+fn send_accepted(gate: &Gate, keys: &Keys, info: &RateLimitInfo, now: Instant) {
+    let Admission::Admitted(permit) = admit(gate, keys, now) else {
         panic!("{keys:?} is held");
     };
-    let learnt = Outcome::Response {
+    let outcome = Outcome::Response {
         throttled: false,
-        signals,
+        info,
     };
-    ticket.settle(learnt, now);
+    permit.settle(outcome, now);
 }
 
 /// As many partitions as are kept, each of which has been used once.
-fn fill(gate: &Gate, signals: &RateLimitInfo, now: Instant) {
+fn fill(gate: &Gate, info: &RateLimitInfo, now: Instant) {
     for n in 0..10_000 {
-        send_accepted(gate, &keys(&format!("{n}")), signals, now);
+        send_accepted(gate, &keys(&format!("{n}")), info, now);
     }
 }
 
@@ -100,10 +100,10 @@ fn partitions_with_holds_waiters_or_requests_are_not_evicted() {
     gate.pause(&PartitionKey::new("held"), now + HOUR, now);
     gate.pause(&PartitionKey::new("over"), now + SECOND, now);
     gate.pause(&PartitionKey::new("waited for"), now + SECOND, now);
-    let Admission::Queued(place) = admit(&gate, &keys("waited for"), now) else {
+    let Admission::Queued(waiter) = admit(&gate, &keys("waited for"), now) else {
         panic!("it is paused");
     };
-    let Admission::Admitted(ticket) = admit(&gate, &keys("in flight"), now) else {
+    let Admission::Admitted(permit) = admit(&gate, &keys("in flight"), now) else {
         panic!("nothing is known of it");
     };
     let then = now + 2 * SECOND;
@@ -117,13 +117,13 @@ fn partitions_with_holds_waiters_or_requests_are_not_evicted() {
         .filter(|key| key.parse::<u32>().is_err())
         .collect();
     assert_eq!(left, ["held", "in flight", "waited for"]);
-    drop((place, ticket));
+    drop((waiter, permit));
 }
 
 #[test]
 fn known_quotas_are_evicted_last() {
     let (gate, now) = (gate(), Instant::now());
-    let told = RateLimitInfo {
+    let announced = RateLimitInfo {
         limits: vec![Limit {
             remaining: Some(5),
             reset: Some(HOUR),
@@ -131,7 +131,7 @@ fn known_quotas_are_evicted_last() {
         }],
         ..RateLimitInfo::default()
     };
-    send_accepted(&gate, &keys("known"), &told, now);
+    send_accepted(&gate, &keys("known"), &announced, now);
     for n in 1..25_000 {
         send_accepted(
             &gate,
@@ -146,9 +146,9 @@ fn known_quotas_are_evicted_last() {
 
     // Of all something is known: that is found out once around, a few with each request.
     let gate = self::gate();
-    fill(&gate, &told, now);
+    fill(&gate, &announced, now);
     for n in 10_000..30_000 {
-        send_accepted(&gate, &keys(&format!("{n}")), &told, now);
+        send_accepted(&gate, &keys(&format!("{n}")), &announced, now);
         if n % 500 == 0 {
             assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
         }
@@ -160,10 +160,10 @@ fn known_quotas_are_evicted_last() {
 fn eviction_examines_a_few_partitions_per_request() {
     let (gate, now) = (gate(), Instant::now());
     let in_flight = |n: usize| match admit(&gate, &keys(&format!("{n}")), now) {
-        Admission::Admitted(ticket) => ticket,
+        Admission::Admitted(permit) => permit,
         other => panic!("{other:?}"),
     };
-    let tickets: Vec<_> = (0..10_000).map(in_flight).collect();
+    let permits: Vec<_> = (0..10_000).map(in_flight).collect();
     for n in 10_000..30_000 {
         send_accepted(
             &gate,
@@ -179,7 +179,7 @@ fn eviction_examines_a_few_partitions_per_request() {
 
     let left = gate.inspect(|_, quota, _| quota.in_flight());
     assert_eq!(left.iter().sum::<u32>(), 10_000);
-    drop(tickets);
+    drop(permits);
 }
 
 #[test]
@@ -240,13 +240,13 @@ fn no_waker_is_dropped_under_the_lock() {
     let waker = || Waker::from(Arc::new(ProbeWaker(Arc::clone(&watch))));
     gate.pause(&PartitionKey::new("a"), now + HOUR, now);
     let wait = || match admit(&gate, &keys("a"), now) {
-        Admission::Queued(place) => place,
+        Admission::Queued(waiter) => waiter,
         other => panic!("{other:?}"),
     };
     let (mut first, mut second) = (wait(), wait());
-    for place in [&mut first, &mut second] {
+    for waiter in [&mut first, &mut second] {
         for _ in 0..2 {
-            drop(place.poll(&Context::from_waker(&waker()), now));
+            drop(waiter.poll(&Context::from_waker(&waker()), now));
         }
     }
 
@@ -263,31 +263,31 @@ fn waiters_fail_immediately_on_a_hold_beyond_max_wait() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("held");
     gate.pause(&key[0], now + SECOND, now);
-    let wait = |latest| {
-        let wish = AdmitRequest {
+    let wait = |deadline| {
+        let request = AdmitRequest {
             keys: &key,
             origin: None,
             sequence: None,
-            deadline: Some(latest),
+            deadline: Some(deadline),
             allow_fast_path: false,
         };
-        match gate.admit(&wish, now) {
-            Admission::Queued(place) => place,
+        match gate.admit(&request, now) {
+            Admission::Queued(waiter) => waiter,
             other => panic!("{other:?}"),
         }
     };
     let (woken, waker) = counting_waker();
     let cx = Context::from_waker(&waker);
-    let mut places = [wait(now + 9 * SECOND), wait(now + 10 * SECOND)];
-    for place in &mut places {
-        assert!(matches!(place.poll(&cx, now), WaiterPoll::Pending(_)));
+    let mut waiters = [wait(now + 9 * SECOND), wait(now + 10 * SECOND)];
+    for waiter in &mut waiters {
+        assert!(matches!(waiter.poll(&cx, now), WaiterPoll::Pending(_)));
     }
 
     let until = now + 10 * SECOND;
     gate.pause(&key[0], until, now);
 
     assert_eq!(woken.load(SeqCst), 1);
-    let [first, second] = &mut places;
+    let [first, second] = &mut waiters;
     assert!(matches!(first.poll(&cx, now), WaiterPoll::TooLate(at) if at == until));
     assert!(matches!(second.poll(&cx, now), WaiterPoll::Pending(_)));
     // And once more of a longer one.
@@ -308,20 +308,20 @@ fn requests_that_are_not_polled_do_not_block_others() {
     );
     gate_of_many.pause(&key[0], now + 5 * SECOND, now);
     let wait = || match admit(&gate_of_many, &key, now) {
-        Admission::Queued(place) => place,
+        Admission::Queued(waiter) => waiter,
         other => panic!("{other:?}"),
     };
     let mut unpolled: Vec<_> = (0..50).map(|_| wait()).collect();
     let mut polled = wait();
     let cx = Context::from_waker(Waker::noop());
-    for place in &mut unpolled[..25] {
-        assert!(matches!(place.poll(&cx, now), WaiterPoll::Pending(_)));
+    for waiter in &mut unpolled[..25] {
+        assert!(matches!(waiter.poll(&cx, now), WaiterPoll::Pending(_)));
     }
 
     let (mut at, mut polls) = (now, 0);
-    let ticket = loop {
+    let permit = loop {
         match polled.poll(&cx, at) {
-            WaiterPoll::Ready(ticket) => break ticket,
+            WaiterPoll::Ready(permit) => break permit,
             WaiterPoll::Pending(Some(then)) => at = then,
             other => panic!("{other:?}"),
         }
@@ -331,7 +331,7 @@ fn requests_that_are_not_polled_do_not_block_others() {
 
     assert!(at <= now + 15 * SECOND, "{:?}", at - now);
     // They come before those that came later, when they are polled.
-    ticket.settle(Outcome::NotSent, at);
+    permit.settle(Outcome::NotSent, at);
     assert!(matches!(unpolled[3].poll(&cx, at), WaiterPoll::Ready(_)));
 }
 
@@ -341,7 +341,7 @@ fn an_unpolled_request_loses_its_permit() {
     let key = keys("one at a time");
     gate.pause(&key[0], now + SECOND, now);
     let wait = || match admit(&gate, &key, now) {
-        Admission::Queued(place) => place,
+        Admission::Queued(waiter) => waiter,
         other => panic!("{other:?}"),
     };
     let (mut first, mut second) = (wait(), wait());
@@ -382,30 +382,30 @@ fn an_origin_wide_429_holds_existing_and_future_partitions() {
         "https://b.example.com".parse().unwrap(),
     );
     let admit = |name: &str, origin, now| {
-        let wish = AdmitRequest {
+        let request = AdmitRequest {
             keys: &keys(name),
             origin: Some(origin),
             sequence: None,
             deadline: None,
             allow_fast_path: false,
         };
-        gate.admit(&wish, now)
+        gate.admit(&request, now)
     };
     let go = |name: &str, origin, now| match admit(name, origin, now) {
-        Admission::Admitted(ticket) => Some(ticket),
+        Admission::Admitted(permit) => Some(permit),
         _ => None,
     };
-    let refuse = |ticket: Permit, wait, now| {
-        let signals = RateLimitInfo {
+    let refuse = |permit: Permit, wait, now| {
+        let info = RateLimitInfo {
             retry_after: Some(wait),
             global: true,
             ..RateLimitInfo::default()
         };
-        let learnt = Outcome::Response {
+        let outcome = Outcome::Response {
             throttled: true,
-            signals: &signals,
+            info: &info,
         };
-        ticket.settle(learnt, now);
+        permit.settle(outcome, now);
     };
     let (first, second) = (go("here 1", &here, now), go("here 3", &here, now));
     drop((go("here 2", &here, now), go("there", &there, now)));
@@ -429,42 +429,42 @@ fn an_origin_wide_429_holds_any_number_of_partitions() {
     let (gate, now) = (gate(), Instant::now());
     let origin: Origin = "https://a.example.com".parse().unwrap();
     let admit = |name: &str, now| {
-        let wish = AdmitRequest {
+        let request = AdmitRequest {
             keys: &keys(name),
             origin: Some(&origin),
             sequence: None,
             deadline: None,
             allow_fast_path: false,
         };
-        gate.admit(&wish, now)
+        gate.admit(&request, now)
     };
-    let mut tickets = Vec::new();
+    let mut permits = Vec::new();
     for n in 0..3_000 {
         match admit(&format!("{n}"), now) {
-            Admission::Admitted(ticket) => tickets.push(ticket),
+            Admission::Admitted(permit) => permits.push(permit),
             other => panic!("{other:?}"),
         }
     }
-    let signals = RateLimitInfo {
+    let info = RateLimitInfo {
         retry_after: Some(10 * SECOND),
         global: true,
         ..RateLimitInfo::default()
     };
-    let refused = tickets.pop().unwrap();
-    let learnt = Outcome::Response {
+    let throttled = permits.pop().unwrap();
+    let outcome = Outcome::Response {
         throttled: true,
-        signals: &signals,
+        info: &info,
     };
-    refused.settle(learnt, now);
+    throttled.settle(outcome, now);
 
     // Those that have not been sent yet must not go.
-    assert!(tickets.iter().all(|ticket| ticket.is_held(now)));
+    assert!(permits.iter().all(|permit| permit.is_held(now)));
     for n in (0..3_000).step_by(7) {
         assert!(matches!(admit(&format!("{n}"), now), Admission::Queued(_)));
     }
     // What is forgotten is not held by the same refusal again.
     gate.forget(&PartitionKey::new("1"), now);
-    drop(tickets.swap_remove(1));
+    drop(permits.swap_remove(1));
     assert!(matches!(admit("1", now), Admission::Admitted(_)));
     gate.apply_origin_holds(now);
     let held = gate.inspect(|_, quota, _| quota.held_until(now).is_some());
@@ -478,24 +478,24 @@ fn a_retry_keeps_its_slot_in_a_full_queue() {
     let Admission::Admitted(sent) = admit(&gate, &key, now) else {
         panic!("nothing is known of it");
     };
-    let arrival = sent.sequence();
+    let sequence = sent.sequence();
     gate.pause(&key[0], now + HOUR, now);
     let waiting = [admit(&gate, &key, now), admit(&gate, &key, now)];
     assert!(
         waiting
             .iter()
-            .all(|place| matches!(place, Admission::Queued(_)))
+            .all(|waiter| matches!(waiter, Admission::Queued(_)))
     );
 
     assert!(matches!(admit(&gate, &key, now), Admission::QueueFull(_)));
-    let wish = AdmitRequest {
+    let request = AdmitRequest {
         keys: &key,
         origin: None,
-        sequence: arrival,
+        sequence: sequence,
         deadline: None,
         allow_fast_path: false,
     };
-    let Admission::Queued(_first) = gate.admit(&wish, now) else {
+    let Admission::Queued(_first) = gate.admit(&request, now) else {
         panic!("it has been let in before");
     };
     assert_eq!(gate.max_waiting(), 2);
@@ -507,15 +507,15 @@ fn a_hold_beyond_max_wait_is_returned_with_its_end() {
     let key = keys("held");
     let until = now + 10 * SECOND;
     gate.pause(&key[0], until, now);
-    let at = |latest| {
-        let wish = AdmitRequest {
+    let at = |deadline| {
+        let request = AdmitRequest {
             keys: &key,
             origin: None,
             sequence: None,
-            deadline: Some(latest),
+            deadline: Some(deadline),
             allow_fast_path: false,
         };
-        match gate.admit(&wish, now) {
+        match gate.admit(&request, now) {
             Admission::TooLate(at) => Some(at),
             _ => None,
         }
@@ -528,11 +528,11 @@ fn a_hold_beyond_max_wait_is_returned_with_its_end() {
 #[test]
 fn debug_output_of_a_permit_shows_its_keys() {
     let (gate, now) = (gate(), Instant::now());
-    let Admission::Admitted(ticket) = admit(&gate, &keys("orders"), now) else {
+    let Admission::Admitted(permit) = admit(&gate, &keys("orders"), now) else {
         panic!("nothing is known of it");
     };
 
-    assert!(format!("{ticket:?}").contains("orders"), "{ticket:?}");
+    assert!(format!("{permit:?}").contains("orders"), "{permit:?}");
 }
 
 /// Two partitions that are never open together, or only when nobody looks: whoever needs both would wait for ever if
@@ -549,17 +549,17 @@ fn a_request_with_two_keys_is_requeued_a_bounded_number_of_times() {
     };
 
     let mut overtaken = 0;
-    for turn in 0..40 {
-        let (open, closed) = (turn % 2, 1 - turn % 2);
+    for round in 0..40 {
+        let (open, closed) = (round % 2, 1 - round % 2);
         gate.pause(&names[closed], now + HOUR, now);
         gate.resume(&names[open], now);
-        if let Admission::Admitted(ticket) = admit(&gate, &single[open], now) {
+        if let Admission::Admitted(permit) = admit(&gate, &single[open], now) {
             overtaken += 1;
-            let learnt = Outcome::Response {
+            let outcome = Outcome::Response {
                 throttled: false,
-                signals: &RateLimitInfo::default(),
+                info: &RateLimitInfo::default(),
             };
-            ticket.settle(learnt, now);
+            permit.settle(outcome, now);
         }
     }
 

@@ -44,12 +44,12 @@ pub(crate) struct Settled {
 
 impl Permit {
     /// Creates the ticket of a request that the partitions have counted.
-    pub(super) fn new(gate: Gate, keys: Keys, epochs: Box<[u64]>, arrival: u64) -> Self {
+    pub(super) fn new(gate: Gate, keys: Keys, numbers: Box<[u64]>, sequence: u64) -> Self {
         Self(Some(CountedPermit {
             gate,
             keys,
-            numbers: epochs,
-            sequence: arrival,
+            numbers: numbers,
+            sequence: sequence,
         }))
     }
 
@@ -86,10 +86,10 @@ impl Permit {
     /// Reports the outcome of the request to all its partitions.
     ///
     /// Returns the hold and the changed estimates. A free ticket returns the default.
-    pub(crate) fn settle(mut self, learnt: Outcome<'_>, now: Instant) -> Settled {
+    pub(crate) fn settle(mut self, outcome: Outcome<'_>, now: Instant) -> Settled {
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
-            counted.record(learnt, Some(now))
+            counted.record(outcome, Some(now))
         })
     }
 }
@@ -99,43 +99,43 @@ impl CountedPermit {
     ///
     /// In this order, under one lock: all partitions learn, the fast path is opened or closed, an origin-wide hold is
     /// applied, and waiters are dispatched. Wakers are called after the unlock.
-    fn record(&self, learnt: Outcome<'_>, now: Option<Instant>) -> Settled {
+    fn record(&self, outcome: Outcome<'_>, now: Option<Instant>) -> Settled {
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.
         let random = inner.random.unit();
         let mut settled = Settled::default();
-        let mut banned = None;
-        let woken = {
+        let mut origin_held_until = None;
+        let wakers = {
             let mut state = lock(&inner.state);
-            let about = state.scope(&self.keys, learnt);
+            let scope = state.scope(&self.keys, outcome);
             settled.bypassed = state.bypassed;
             // All partitions learn before any waiter is dispatched: a waiter may need several of them.
-            for (key, epoch) in self.keys.iter().zip(&self.numbers) {
+            for (key, number) in self.keys.iter().zip(&self.numbers) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;
                     let before = quota.estimate();
-                    let until = quota.record(*epoch, learnt, about, &inner.config, random, now);
+                    let until = quota.record(*number, outcome, scope, &inner.config, random, now);
                     settled.held_until = settled.held_until.max(until);
-                    banned = banned.max(quota.throttled_until());
-                    let lesson = quota.estimate();
-                    if lesson.differs_from(&before) {
-                        settled.estimates.push((key.clone(), lesson));
+                    origin_held_until = origin_held_until.max(quota.throttled_until());
+                    let estimate = quota.estimate();
+                    if estimate.differs_from(&before) {
+                        settled.estimates.push((key.clone(), estimate));
                     }
                     partition.update_fast_path();
                 }
             }
-            let mut woken = match banned.filter(|_| about == Scope::Origin) {
+            let mut wakers = match origin_held_until.filter(|_| scope == Scope::Origin) {
                 Some(until) => state.hold_origin(&self.keys, until),
                 None => Vec::new(),
             };
-            woken.extend(match now {
+            wakers.extend(match now {
                 Some(now) => state.dispatch(&self.keys, &inner.config, now),
                 // No clock at hand: the first waiter of each queue is woken and dispatches in its poll.
                 None => state.take_first_wakers(&self.keys),
             });
-            woken
+            wakers
         };
-        wake_all(woken);
+        wake_all(wakers);
         settled
     }
 }

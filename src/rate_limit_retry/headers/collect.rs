@@ -66,8 +66,8 @@ impl<'a> Collected<'a> {
             reference,
             profile,
         };
-        for (name, value, told) in fields(headers, profile) {
-            collected.read_field(name, value, told);
+        for (name, value, declared) in fields(headers, profile) {
+            collected.read_field(name, value, declared);
         }
         collected.merge_times();
         collected.merge_counts();
@@ -87,13 +87,13 @@ impl<'a> Collected<'a> {
     /// Returns a date and a duration in the response that describe the same point in time, both relative to the
     /// reference.
     pub(super) fn cross_check(&self) -> Option<(Duration, Duration)> {
-        let asked = self.retry_after.and_then(|(_, when)| match when {
+        let delay = self.retry_after.and_then(|(_, when)| match when {
             ResetTime::Relative(wait) => Some(wait),
             ResetTime::Absolute(_) => None,
         });
         self.quotas
             .iter()
-            .find_map(|quota| quota.cross_check(asked))
+            .find_map(|quota| quota.cross_check(delay))
     }
 
     /// Converts the quotas to [`Limit`]s, for a response with this status.
@@ -136,8 +136,8 @@ impl<'a> Collected<'a> {
         if !self.quotas.iter().any(|quota| quota.has_list) {
             return Vec::new();
         }
-        let lines = fields(self.headers, self.profile).filter_map(|(name, value, told)| {
-            let known = ResolvedField::resolve(name, told)?;
+        let lines = fields(self.headers, self.profile).filter_map(|(name, value, declared)| {
+            let known = ResolvedField::resolve(name, declared)?;
             let (field, scale) = match known.field {
                 Field::ResetMillis => (Field::Reset, Some(MILLI)),
                 Field::WindowMillis => (Field::Window, Some(MILLI)),
@@ -163,14 +163,14 @@ impl<'a> Collected<'a> {
     /// - A complete description is parsed by its own rules.
     /// - A value that names its quotas is split; each name extends the dimension.
     /// - Any other value is added to the quota that the field describes.
-    fn read_field(&mut self, name: &'a str, value: &'a [u8], told: Option<Field>) {
+    fn read_field(&mut self, name: &'a str, value: &'a [u8], declared: Option<Field>) {
         self.global |= flags::is_global(name, value);
-        if told.is_none()
+        if declared.is_none()
             && let Some(advice) = flags::retry_advice(name, value)
         {
             return self.set_advice(advice);
         }
-        let Some(known) = ResolvedField::resolve(name, told) else {
+        let Some(known) = ResolvedField::resolve(name, declared) else {
             return;
         };
         let reference = self.reference;
@@ -228,8 +228,8 @@ impl<'a> Collected<'a> {
 
     /// Records a wait. A lower rank takes precedence; of equal ranks, the longer wait applies.
     fn set_retry_after(&mut self, rank: u8, when: ResetTime) {
-        let longer = |(known, longest): (u8, ResetTime)| {
-            rank < known || (rank == known && when.delay() > longest.delay())
+        let longer = |(known, max): (u8, ResetTime)| {
+            rank < known || (rank == known && when.delay() > max.delay())
         };
         if self.retry_after.is_none_or(longer) {
             self.retry_after = Some((rank, when));

@@ -36,8 +36,8 @@ impl<'a> ResolvedField<'a> {
     ///
     /// If the name has a rate-limit prefix, the profile or the table provides only the field. Family and dimension
     /// still follow from the name.
-    pub(super) fn resolve(name: &'a str, told: Option<Field>) -> Option<Self> {
-        let own = told.or_else(|| vendor_field(name));
+    pub(super) fn resolve(name: &'a str, declared: Option<Field>) -> Option<Self> {
+        let own = declared.or_else(|| vendor_field(name));
         let parsed = Name::parse(name);
         let known = |name: Name<'a>, field| Self {
             family: name.family,
@@ -68,7 +68,11 @@ impl<'a> ResolvedField<'a> {
             }),
             (Some(field), _) => Some(Self {
                 // All fields that only a profile recognizes describe one quota.
-                family: if told.is_some() { PROFILE_FAMILY } else { name },
+                family: if declared.is_some() {
+                    PROFILE_FAMILY
+                } else {
+                    name
+                },
                 dimension: Dimension::default(),
                 field,
                 scale: None,
@@ -86,10 +90,10 @@ pub(super) fn fields<'a>(
 ) -> impl Iterator<Item = (&'a str, &'a [u8], Option<Field>)> {
     let fields = headers.iter().filter_map(move |(name, value)| {
         let (name, value) = (name.as_str(), value.as_bytes());
-        let told = profile.and_then(|profile| profile.field(name));
+        let declared = profile.and_then(|profile| profile.field(name));
         let counts =
-            told.is_some() || super::is_limit_field(name) || super::is_companion_field(name);
-        (counts && value.len() <= MAX_VALUE_LEN).then(|| (name, value.trim_ascii(), told))
+            declared.is_some() || super::is_limit_field(name) || super::is_companion_field(name);
+        (counts && value.len() <= MAX_VALUE_LEN).then(|| (name, value.trim_ascii(), declared))
     });
     fields.take(MAX_FIELDS)
 }

@@ -111,8 +111,8 @@ impl Limit {
     /// throttling rejection. The remaining count is then zero as well, although every request is accepted.
     pub(super) fn means_unlimited(&self, status: StatusCode) -> bool {
         // In a throttling rejection, a limit of zero is real.
-        let refused = matches!(status.as_u16(), 418 | 420 | 429 | 430 | 529);
-        !refused && self.limit == Some(0) && self.remaining.unwrap_or(0) == 0
+        let throttled = matches!(status.as_u16(), 418 | 420 | 429 | 430 | 529);
+        !throttled && self.limit == Some(0) && self.remaining.unwrap_or(0) == 0
     }
 
     /// Returns whether the quota has a value that a client can act on.

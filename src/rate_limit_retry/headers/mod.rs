@@ -197,7 +197,7 @@ fn parse(
         return RateLimitInfo::default();
     }
     let collected = collect::Collected::read(headers, reference, profile);
-    let (asked, advice, global) = (
+    let (delay, advice, global) = (
         collected.retry_after(age),
         collected.advice,
         collected.global,
@@ -208,15 +208,15 @@ fn parse(
     } else {
         Vec::new()
     };
-    let mut signals = RateLimitInfo {
+    let mut info = RateLimitInfo {
         retry_after: None,
         limits,
         advice,
         global: global || status == StatusCode::IM_A_TEAPOT,
     };
     // The wait may depend on the quotas.
-    signals.retry_after = signals.resolve_retry_after(status, asked);
-    signals
+    info.retry_after = info.resolve_retry_after(status, delay);
+    info
 }
 
 /// Returns whether the name of a field suggests that it is about limits.

@@ -91,9 +91,9 @@ impl<'a> QuotaFields<'a> {
 
     /// Returns the reset as a date and as a duration, if the response contains both. For an exhausted quota,
     /// `Retry-After` is a duration of the reset as well.
-    pub(super) fn cross_check(&self, asked: Option<Duration>) -> Option<(Duration, Duration)> {
-        let asked = asked.filter(|_| self.remaining == Some(0));
-        Some((self.reset_at?, self.reset_in.or(asked)?))
+    pub(super) fn cross_check(&self, delay: Option<Duration>) -> Option<(Duration, Duration)> {
+        let delay = delay.filter(|_| self.remaining == Some(0));
+        Some((self.reset_at?, self.reset_in.or(delay)?))
     }
 
     /// Returns whether this is a rate limit.
@@ -318,17 +318,17 @@ fn rate(value: &[u8]) -> Option<f64> {
 }
 
 /// Keeps the smaller value. A missing value is ignored.
-fn set_min<T: Ord>(known: &mut Option<T>, told: Option<T>) {
-    if let Some(told) = told
-        && known.as_ref().is_none_or(|known| told < *known)
+fn set_min<T: Ord>(known: &mut Option<T>, candidate: Option<T>) {
+    if let Some(candidate) = candidate
+        && known.as_ref().is_none_or(|known| candidate < *known)
     {
-        *known = Some(told);
+        *known = Some(candidate);
     }
 }
 
 /// Keeps the larger value. A missing value is ignored.
-fn set_max<T: Ord>(known: &mut Option<T>, told: Option<T>) {
-    if told > *known {
-        *known = told;
+fn set_max<T: Ord>(known: &mut Option<T>, candidate: Option<T>) {
+    if candidate > *known {
+        *known = candidate;
     }
 }

@@ -109,29 +109,29 @@ impl RateLimitInfo {
     pub(super) fn resolve_retry_after(
         &self,
         status: StatusCode,
-        asked: Option<Duration>,
+        delay: Option<Duration>,
     ) -> Option<Duration> {
         match status {
-            StatusCode::TOO_MANY_REQUESTS => asked
+            StatusCode::TOO_MANY_REQUESTS => delay
                 .or_else(|| self.exhausted_reset())
                 .or_else(|| self.likely_reset()),
             // GitHub sends 403 instead of 429. With neither field, the client lacks permission, and waiting does not
             // help. An exhausted quota of tokens or points does not cause a 403.
-            StatusCode::FORBIDDEN => asked.or_else(|| self.max_reset(Limit::is_out_of_requests)),
+            StatusCode::FORBIDDEN => delay.or_else(|| self.max_reset(Limit::is_out_of_requests)),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::IM_A_TEAPOT => {
-                asked.or_else(|| self.exhausted_reset())
+                delay.or_else(|| self.exhausted_reset())
             }
             // Some servers reject with 400, and send a reset only then. The layer still returns the status to the
             // caller.
-            StatusCode::BAD_REQUEST => asked.or_else(|| {
+            StatusCode::BAD_REQUEST => delay.or_else(|| {
                 let counted = self.limits.iter().any(|limit| limit.remaining.is_some());
                 self.likely_reset().filter(|_| !counted)
             }),
-            _ if is_unregistered_throttle(status) => asked.or_else(|| self.exhausted_reset()),
+            _ if is_unregistered_throttle(status) => delay.or_else(|| self.exhausted_reset()),
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_EARLY => {
-                asked
+                delay
             }
-            _ if status.is_redirection() || status.is_server_error() => asked,
+            _ if status.is_redirection() || status.is_server_error() => delay,
             _ => None,
         }
     }

@@ -56,16 +56,16 @@ impl ClockSkew {
         let Some(date) = retry_after::date(headers).or_else(|| cross_check(headers, now)) else {
             return;
         };
-        let told = Self {
+        let observed = Self {
             ahead: date.duration_since(now).unwrap_or_default(),
             behind: now.duration_since(date).unwrap_or_default(),
             known: true,
         };
         // The latest server time that agrees is the most accurate one: it had the shortest delay.
-        let later = told.ahead >= self.ahead && told.behind <= self.behind;
-        let apart = told.ahead.abs_diff(self.ahead) + told.behind.abs_diff(self.behind);
+        let later = observed.ahead >= self.ahead && observed.behind <= self.behind;
+        let apart = observed.ahead.abs_diff(self.ahead) + observed.behind.abs_diff(self.behind);
         if !self.known || later || apart > DATE_TOLERANCE {
-            *self = told;
+            *self = observed;
         }
     }
 

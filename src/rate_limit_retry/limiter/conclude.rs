@@ -39,8 +39,8 @@ impl Limiter {
     ///
     /// Such a response needs no lock and no clock. Otherwise [`conclude`](Self::conclude) takes the slow path.
     #[inline]
-    pub(crate) fn is_final<RB>(call: &Call, ticket: &Permit, response: &Response<RB>) -> bool {
-        ticket.is_uncounted()
+    pub(crate) fn is_final<RB>(call: &Call, permit: &Permit, response: &Response<RB>) -> bool {
+        permit.is_uncounted()
             && call.sends == 0
             && response.status().is_success()
             && !has_limit_fields(response.headers())
@@ -76,44 +76,45 @@ impl Limiter {
     pub(crate) fn on_response<RB: Body, K: Resend>(
         &self,
         call: &mut Call,
-        ticket: Permit,
+        permit: Permit,
         outcome: Result<Response<RB>, BoxError>,
         kept: &mut Option<K>,
     ) -> Next<RB, K> {
         if let Ok(response) = &outcome
-            && Self::is_final(call, &ticket, response)
+            && Self::is_final(call, &permit, response)
         {
             self.on_success(call);
             return Next::Return(outcome);
         }
         // The slow path. From here on the outcome of a request on the fast path is counted, too.
-        let (outcome, given_up_below) = nested::unwrap(outcome);
+        let (outcome, inner_gave_up) = nested::unwrap(outcome);
         let (now, wall) = self.clock.now_and_wall();
-        let ticket = if ticket.is_uncounted() {
+        let permit = if permit.is_uncounted() {
             self.gate.enter_late(&call.keys, now)
         } else {
-            ticket
+            permit
         };
-        let mut signals = RateLimitInfo::default();
-        let refusal = outcome.as_ref().ok().map(ErrorResponse::of);
-        let permanent = refusal.is_some_and(|refusal| self.permanent_errors.matches(&refusal));
+        let mut info = RateLimitInfo::default();
+        let error_response = outcome.as_ref().ok().map(ErrorResponse::of);
+        let permanent = error_response
+            .is_some_and(|error_response| self.permanent_errors.matches(&error_response));
         let (ended, shed, held, bypassed) = match &outcome {
             Ok(response) => {
                 let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
                 call.sends = call.sends.saturating_add(sends);
                 call.token_replaced |= Attempts::is_token_replaced(response.extensions());
                 let status = response.status();
-                signals = self
+                info = self
                     .header_reader
                     .read(&call.keys, status, response.headers(), wall);
                 let shed = is_shed(status, response.headers());
-                let throttled = shed || signals.is_throttle(status);
-                let wait = signals.retry_after.unwrap_or_default();
+                let throttled = shed || info.is_throttle(status);
+                let wait = info.retry_after.unwrap_or_default();
                 // A 503 with `Retry-After` holds the route only, unless it is about an exhausted quota or about the whole
                 // origin, or the user's setting makes it hold the partition.
                 let unavailable = status == StatusCode::SERVICE_UNAVAILABLE
                     && throttled
-                    && !(permanent || signals.global || signals.is_exhausted())
+                    && !(permanent || info.global || info.is_exhausted())
                     && !shed
                     && self.unavailable == UnavailableScope::Route;
                 // Up to 1 % on top of what the server asks for.
@@ -126,31 +127,31 @@ impl Limiter {
                     });
                     self.hold_route(call, class.unwrap_or(RouteClass::WRITES), until, now)
                 };
-                let learnt = if permanent {
+                let quota_outcome = if permanent {
                     // Not a throttle to wait for: no wait restores the quota.
                     Outcome::Sent
                 } else if route_held {
                     Outcome::Unavailable { wait }
                 } else if !throttled && is_from_cache(response.headers()) {
                     Outcome::Cached
-                } else if status.is_server_error() && !throttled && signals.is_empty() {
+                } else if status.is_server_error() && !throttled && info.is_empty() {
                     // A failure without limits says nothing about quotas, and the request may not have been counted.
                     Outcome::Unknown
                 } else if !throttled && (status.is_client_error() || status.is_server_error()) {
-                    Outcome::FailedResponse { info: &signals }
+                    Outcome::FailedResponse { info: &info }
                 } else {
                     Outcome::Response {
                         throttled,
-                        signals: &signals,
+                        info: &info,
                     }
                 };
-                let settled = ticket.settle(learnt, now);
-                for (partition, lesson) in &settled.estimates {
+                let settled = permit.settle(quota_outcome, now);
+                for (partition, estimate) in &settled.estimates {
                     self.sinks.emit(&RateLimitEvent::LimitEstimated {
                         partition,
-                        limit: lesson.limit,
-                        window: lesson.window,
-                        rate: lesson.rate,
+                        limit: estimate.limit,
+                        window: estimate.window,
+                        rate: estimate.rate,
                     });
                 }
                 let held_until = settled.held_until.max(route_held.then_some(until));
@@ -158,7 +159,7 @@ impl Limiter {
                 if throttled && !permanent {
                     // Without an announced end, and after repeated throttling, another request is the next probe, one
                     // that has retries left.
-                    if signals.retry_after.is_none() || call.attempt > MAX_PRIORITY_RETRIES {
+                    if info.retry_after.is_none() || call.attempt > MAX_PRIORITY_RETRIES {
                         call.sequence = None;
                     }
                     self.emit_each(call, |partition| RateLimitEvent::Throttled {
@@ -169,7 +170,7 @@ impl Limiter {
                 } else if status.is_success() {
                     self.on_success(call);
                 }
-                let ended = AttemptResult::Response(status, &signals);
+                let ended = AttemptResult::Response(status, &info);
                 (ended, shed, held, settled.bypassed)
             }
             Err(error) => {
@@ -177,18 +178,18 @@ impl Limiter {
                 call.sends = call.sends.saturating_add(1);
                 let class = self.classifier.classify(&**error);
                 let shed = error::is_shed(&**error);
-                let learnt = match class {
+                let quota_outcome = match class {
                     // `ENHANCE_YOUR_CALM` (RFC 9113 §7): throttling without an announced end.
                     _ if shed => Outcome::Response {
                         throttled: true,
-                        signals: &signals,
+                        info: &info,
                     },
                     ErrorClass::NotSent => Outcome::NotSent,
                     ErrorClass::Final if error::is_unsent(&**error) => Outcome::NotSent,
                     ErrorClass::Final => Outcome::Sent,
                     ErrorClass::MaybeProcessed => Outcome::Unknown,
                 };
-                let settled = ticket.settle(learnt, now);
+                let settled = permit.settle(quota_outcome, now);
                 let held = settled.held_until.filter(|_| shed);
                 let held = held.map(|until| until.saturating_duration_since(now));
                 if let Some(held_for) = held {
@@ -207,7 +208,7 @@ impl Limiter {
         if bypassed {
             return Next::Return(self.finish(call, outcome));
         }
-        let facts = RetryContext {
+        let context = RetryContext {
             result: ended,
             shed,
             attempt: call.attempt,
@@ -215,7 +216,7 @@ impl Limiter {
             nested: call.nested,
             inner_reason: match &outcome {
                 Ok(response) => GaveUp::of(response).map(|gave_up| gave_up.reason),
-                Err(_) => given_up_below.then_some(GiveUpReason::Retries),
+                Err(_) => inner_gave_up.then_some(GiveUpReason::Retries),
             },
             permanent,
             replayable: kept.is_some(),
@@ -231,20 +232,20 @@ impl Limiter {
         };
         // The budget is charged only for a retry after a transient failure. The copy is checked last, because the check
         // ends the reading of the body by the attempt before.
-        let reason = match self.charge_budget(call.account, decide(&facts, &self.retry_config), now)
-        {
-            Decision::Return => return Next::Return(self.finish(call, outcome)),
-            Decision::GiveUp(reason) => reason,
-            Decision::RetryAfterHold | Decision::RetryAfterBackoff(_) if !supersede(kept) => {
-                GiveUpReason::Body
-            }
-            Decision::RetryAfterHold => {
-                return self.retry(call, &facts, outcome, Duration::ZERO, kept);
-            }
-            Decision::RetryAfterBackoff(wait) => {
-                return self.retry(call, &facts, outcome, wait, kept);
-            }
-        };
+        let reason =
+            match self.charge_budget(call.account, decide(&context, &self.retry_config), now) {
+                Decision::Return => return Next::Return(self.finish(call, outcome)),
+                Decision::GiveUp(reason) => reason,
+                Decision::RetryAfterHold | Decision::RetryAfterBackoff(_) if !supersede(kept) => {
+                    GiveUpReason::Body
+                }
+                Decision::RetryAfterHold => {
+                    return self.retry(call, &context, outcome, Duration::ZERO, kept);
+                }
+                Decision::RetryAfterBackoff(wait) => {
+                    return self.retry(call, &context, outcome, wait, kept);
+                }
+            };
         let attempt = call.attempt;
         let (status, error) = status_and_error(&outcome);
         self.emit_each(call, |partition| RateLimitEvent::GaveUp {
@@ -256,14 +257,14 @@ impl Limiter {
         });
         let outcome = match outcome {
             Ok(mut response) => {
-                let retry_after = signals.retry_after.or(held);
+                let retry_after = info.retry_after.or(held);
                 response.extensions_mut().insert(GaveUp {
                     reason,
                     retry_after,
                 });
                 Ok(response)
             }
-            Err(error) if given_up_below && call.nested || self.defers_to_outer(&facts) => {
+            Err(error) if inner_gave_up && call.nested || self.defers_to_outer(&context) => {
                 Err(nested::wrap(error))
             }
             error => error,
@@ -273,13 +274,13 @@ impl Limiter {
 
     /// Returns whether a failed attempt of an outer layer is left to that layer to retry: this layer would have
     /// retried it, were it not nested.
-    fn defers_to_outer(&self, facts: &RetryContext<'_>) -> bool {
+    fn defers_to_outer(&self, context: &RetryContext<'_>) -> bool {
         let first = RetryContext {
             nested: false,
             attempt: 1,
-            ..*facts
+            ..*context
         };
-        facts.nested
+        context.nested
             && matches!(
                 decide(&first, &self.retry_config),
                 Decision::RetryAfterBackoff(_)
@@ -303,7 +304,7 @@ impl Limiter {
     fn retry<RB, K>(
         &self,
         call: &mut Call,
-        facts: &RetryContext<'_>,
+        context: &RetryContext<'_>,
         outcome: Result<Response<RB>, BoxError>,
         wait: Duration,
         kept: &mut Option<K>,
@@ -322,7 +323,7 @@ impl Limiter {
             error,
         });
         call.attempt = call.attempt.saturating_add(1);
-        call.possibly_processed |= facts.is_possibly_processed();
+        call.possibly_processed |= context.is_possibly_processed();
         Next::Retry(outcome.ok(), wait, kept)
     }
 

@@ -173,7 +173,7 @@ impl Limiter {
 
     /// Creates a call without a deadline, a destination and a route.
     pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
-        let keyed = self
+        let honors_key = self
             .idempotency_key_origins
             .iter()
             .any(|o| o.matches(parts.uri));
@@ -186,7 +186,7 @@ impl Limiter {
             keys,
             account,
             origin: None,
-            method: MethodClass::of(parts.method, parts.headers, keyed),
+            method: MethodClass::of(parts.method, parts.headers, honors_key),
             route: None,
             nested,
             deadline: None,
@@ -252,36 +252,36 @@ impl Limiter {
     /// With a store, this also starts the agents of the request's partitions. A queued request keeps the place in
     /// [`Admission::Wait`]; dropping that gives it up.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Permit, Admission> {
-        if let Some(sharing) = &self.fleet_sync {
-            sharing.ensure_agents(&call.keys);
+        if let Some(fleet_sync) = &self.fleet_sync {
+            fleet_sync.ensure_agents(&call.keys);
         }
-        let wish = AdmitRequest {
+        let request = AdmitRequest {
             keys: &call.keys,
             origin: call.origin.as_deref(),
             sequence: call.sequence.map(NonZeroU64::get),
             deadline: Some(self.wait_deadline(call, now)),
             allow_fast_path: self.has_fast_path(),
         };
-        let mut admission = self.gate.admit(&wish, now);
+        let mut admission = self.gate.admit(&request, now);
         if !matches!(admission, Admission::Admitted(_)) {
             let then = self.now_synced();
             if then.saturating_duration_since(now) >= MIN_SUSPENSION {
                 // Holds that were to end while the machine was suspended have ended.
                 drop(admission);
-                let latest = Some(self.wait_deadline(call, then));
+                let deadline = Some(self.wait_deadline(call, then));
                 admission = self.gate.admit(
                     &AdmitRequest {
-                        deadline: latest,
-                        ..wish
+                        deadline: deadline,
+                        ..request
                     },
                     then,
                 );
             }
         }
         match admission {
-            Admission::Admitted(ticket) => {
-                call.sequence = ticket.sequence().and_then(NonZeroU64::new);
-                Ok(ticket)
+            Admission::Admitted(permit) => {
+                call.sequence = permit.sequence().and_then(NonZeroU64::new);
+                Ok(permit)
             }
             other => Err(other),
         }
@@ -305,32 +305,32 @@ impl Limiter {
         call: &mut Call,
         first: Option<Admission>,
     ) -> Result<Permit, BoxError> {
-        let latest = self.wait_deadline(call, self.clock.now());
-        let mut ticket = self.acquire(call, first).await?;
+        let deadline = self.wait_deadline(call, self.clock.now());
+        let mut permit = self.acquire(call, first).await?;
         // A route may have been held during the wait: the ticket does not count its partition.
         while self.add_route_holds(call, self.clock.now()) {
-            ticket.settle(Outcome::NotSent, self.clock.now());
-            ticket = self.acquire(call, None).await?;
+            permit.settle(Outcome::NotSent, self.clock.now());
+            permit = self.acquire(call, None).await?;
         }
-        let exact = self
+        let fleet = self
             .fleet_sync
             .as_ref()
-            .filter(|sharing| sharing.has_fleet_quota());
-        let Some(sharing) = exact.filter(|_| !ticket.is_uncounted()) else {
-            return Ok(ticket);
+            .filter(|fleet_sync| fleet_sync.has_fleet_quota());
+        let Some(fleet_sync) = fleet.filter(|_| !permit.is_uncounted()) else {
+            return Ok(permit);
         };
-        let longest = latest.saturating_duration_since(self.clock.now());
-        match sharing.reserve(&call.keys, longest).await {
+        let max_wait = deadline.saturating_duration_since(self.clock.now());
+        match fleet_sync.reserve(&call.keys, max_wait).await {
             Some(Reservation::Denied(wait)) => {
                 let now = self.clock.now();
-                ticket.settle(Outcome::NotSent, now);
+                permit.settle(Outcome::NotSent, now);
                 Err(self.hold_too_long(call, after(now, wait), now))
             }
             Some(Reservation::Granted(wait)) if !wait.is_zero() => {
                 pause(wait).await;
-                Ok(ticket)
+                Ok(permit)
             }
-            Some(Reservation::Granted(_)) | None => Ok(ticket),
+            Some(Reservation::Granted(_)) | None => Ok(permit),
         }
     }
 
@@ -340,57 +340,58 @@ impl Limiter {
     /// after it.
     async fn acquire(&self, call: &mut Call, first: Option<Admission>) -> Result<Permit, BoxError> {
         let now = self.clock.now();
-        let latest = self.wait_deadline(call, now);
+        let deadline = self.wait_deadline(call, now);
         let admission = match first {
             Some(admission) => admission,
             None => match self.try_admit(call, now) {
-                Ok(ticket) => return Ok(ticket),
+                Ok(permit) => return Ok(permit),
                 Err(admission) => admission,
             },
         };
         match admission {
-            Admission::Admitted(ticket) => Ok(ticket),
+            Admission::Admitted(permit) => Ok(permit),
             Admission::TooLate(until) => Err(self.hold_too_long(call, until, now)),
             Admission::QueueFull(partition) => Err(self.queue_full(call, partition, now)),
             Admission::Queued(place) => {
                 if Handle::try_current().is_err() {
                     // Outside a runtime there are no timers to wait with.
                     drop(place);
-                    let chance = self.gate.available_at(&call.keys, now);
-                    return Err(self.hold_too_long(call, chance.unwrap_or(now), now));
+                    let send_time = self.gate.available_at(&call.keys, now);
+                    return Err(self.hold_too_long(call, send_time.unwrap_or(now), now));
                 }
                 self.emit_each(call, |partition| RateLimitEvent::Queued { partition });
-                let ticket =
-                    span::of_wait(call.keys.first(), self.wait_for_permit(place, latest)).await;
+                let permit =
+                    span::of_wait(call.keys.first(), self.wait_for_permit(place, deadline)).await;
                 let then = self.clock.now();
-                let ticket = ticket.map_err(|held_until| {
-                    let chance = || self.gate.available_at(&call.keys, then);
-                    let until = held_until.or_else(chance).unwrap_or(latest);
-                    self.hold_too_long(call, latest.max(until), then)
+                let permit = permit.map_err(|held_until| {
+                    let send_time = || self.gate.available_at(&call.keys, then);
+                    let until = held_until.or_else(send_time).unwrap_or(deadline);
+                    self.hold_too_long(call, deadline.max(until), then)
                 })?;
                 let waited = then.saturating_duration_since(now);
                 self.emit_each(call, |partition| RateLimitEvent::Dequeued {
                     partition,
                     waited,
                 });
-                call.sequence = ticket.sequence().and_then(NonZeroU64::new);
-                Ok(ticket)
+                call.sequence = permit.sequence().and_then(NonZeroU64::new);
+                Ok(permit)
             }
         }
     }
 
     /// Returns whether a partition or the route has been held since the ticket was issued.
-    fn is_held(&self, call: &mut Call, ticket: &Permit) -> bool {
+    fn is_held(&self, call: &mut Call, permit: &Permit) -> bool {
         let now = self.clock.now();
-        self.add_route_holds(call, now) || ticket.is_held(now)
+        self.add_route_holds(call, now) || permit.is_held(now)
     }
 
     /// Returns the time until which the call can wait: its deadline, but at most `max_wait` from now.
     ///
     /// `max_wait` limits each wait anew, the deadline the whole call.
     fn wait_deadline(&self, call: &Call, now: Instant) -> Instant {
-        let patience = after(now, self.retry_config.max_wait);
-        call.deadline.map_or(patience, |at| at.min(patience))
+        let max_deadline = after(now, self.retry_config.max_wait);
+        call.deadline
+            .map_or(max_deadline, |at| at.min(max_deadline))
     }
 
     /// Emits the rejection and returns the error for a hold that ends at `until`, later than the call can wait.
@@ -415,8 +416,8 @@ impl Limiter {
 
     /// Emits the rejection and returns the error for a full queue.
     fn queue_full(&self, call: &Call, partition: PartitionKey, now: Instant) -> BoxError {
-        let chance = self.gate.available_at(&call.keys, now);
-        let held_for = chance.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let send_time = self.gate.available_at(&call.keys, now);
+        let held_for = send_time.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         self.emit_each(call, |partition| RateLimitEvent::Rejected {
             partition,
             held_for,

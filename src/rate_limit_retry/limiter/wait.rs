@@ -88,7 +88,7 @@ impl Limiter {
     /// [`TICK`] and at most [`UNSUSPENDED`], and the clock is read again in each poll.
     pub(super) async fn wait_for_permit(
         &self,
-        mut place: Waiter,
+        mut waiter: Waiter,
         latest: Instant,
     ) -> Result<Permit, Option<Instant>> {
         let left = latest.saturating_duration_since(self.clock.now());
@@ -97,7 +97,7 @@ impl Limiter {
         let mut timer = pin!(sleep(left));
         poll_fn(|cx| {
             let (now, _) = self.clock.now_and_wall();
-            match place.poll(cx, now) {
+            match waiter.poll(cx, now) {
                 WaiterPoll::Ready(ticket) => return Poll::Ready(Ok(ticket)),
                 WaiterPoll::TooLate(until) => return Poll::Ready(Err(Some(until))),
                 WaiterPoll::Pending(None) => {}

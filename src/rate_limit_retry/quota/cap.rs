@@ -61,13 +61,13 @@ impl LocalLimiter {
         if self
             .limit
             .max_concurrency
-            .is_some_and(|most| in_flight >= most)
+            .is_some_and(|max| in_flight >= max)
         {
             return Some(SendTime::AfterResponse(None));
         }
-        let (most, period) = self.limit.rate?;
+        let (max, period) = self.limit.rate?;
         self.expire(period, now);
-        if self.count + u64::from(in_flight) >= u64::from(most) {
+        if self.count + u64::from(in_flight) >= u64::from(max) {
             let at = self
                 .buckets
                 .front()
@@ -80,16 +80,16 @@ impl LocalLimiter {
         // Without a burst setting requests are not spaced. A burst of n may run ahead of even spacing by n - 1
         // intervals.
         let burst = if smooth { Some(1) } else { self.limit.burst };
-        let early = (period / most).saturating_mul(burst?.saturating_sub(1));
-        let at = self.tat.map(|even| even.checked_sub(early).unwrap_or(now));
+        let early = (period / max).saturating_mul(burst?.saturating_sub(1));
+        let at = self.tat.map(|tat| tat.checked_sub(early).unwrap_or(now));
         at.filter(|at| *at > now).map(SendTime::NotBefore)
     }
 
     /// Advances the even spacing by one interval for a send.
     pub(super) fn on_sent(&mut self, now: Instant) {
-        if let Some((most, period)) = self.limit.rate {
-            let even = self.tat.map_or(now, |even| even.max(now));
-            self.tat = Some(after(even, period / most));
+        if let Some((max, period)) = self.limit.rate {
+            let tat = self.tat.map_or(now, |tat| tat.max(now));
+            self.tat = Some(after(tat, period / max));
         }
     }
 
@@ -118,14 +118,14 @@ impl LocalLimiter {
     /// Replaces the rate by the limit that the server announces, if the setting yields to announcements.
     ///
     /// Limits in other units than requests are ignored. The period stays if the server does not announce one.
-    pub(super) fn on_announced(&mut self, told: &Limit) {
+    pub(super) fn on_announced(&mut self, announced: &Limit) {
         if self.limit.until_announced
-            && told.unit == Unit::Requests
-            && let Some(limit) = told.limit.and_then(|limit| u32::try_from(limit).ok())
-            && let Some((most, period)) = &mut self.limit.rate
+            && announced.unit == Unit::Requests
+            && let Some(limit) = announced.limit.and_then(|limit| u32::try_from(limit).ok())
+            && let Some((max, period)) = &mut self.limit.rate
         {
-            *most = limit.max(1);
-            *period = told.window.unwrap_or(*period);
+            *max = limit.max(1);
+            *period = announced.window.unwrap_or(*period);
         }
     }
 

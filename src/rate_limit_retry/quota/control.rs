@@ -35,9 +35,15 @@ impl Quota {
 
     /// Returns the announced limit, the remaining requests and the reset, as far as they are known.
     pub(crate) fn announced_quota(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
-        self.announced.as_ref().map_or((None, None, None), |told| {
-            (told.limit, Some(told.available()), told.reset_at)
-        })
+        self.announced
+            .as_ref()
+            .map_or((None, None, None), |reset_at| {
+                (
+                    reset_at.limit,
+                    Some(reset_at.available()),
+                    reset_at.reset_at,
+                )
+            })
     }
 
     /// Returns the limits learned from throttling.
@@ -61,7 +67,10 @@ impl Quota {
     ///
     /// The end is taken for one that the server named. A hold that ends later stays.
     pub(crate) fn hold(&mut self, until: Instant) {
-        self.extend_hold(Hold { until, exact: true });
+        self.extend_hold(Hold {
+            until,
+            from_server: true,
+        });
     }
 
     /// Sets the hold if it ends later than the current one. Returns whether it does.
@@ -74,7 +83,7 @@ impl Quota {
     }
 
     /// Resets the quota. Requests in flight, a pause, the local limit and the numbering stay.
-    pub(crate) fn forget(&mut self, pace: &QuotaConfig) {
+    pub(crate) fn forget(&mut self, config: &QuotaConfig) {
         *self = Self {
             in_flight: self.in_flight,
             next_number: self.next_number,
@@ -86,16 +95,19 @@ impl Quota {
                 fleet.forget();
                 fleet
             }),
-            ..Self::new(pace, None)
+            ..Self::new(config, None)
         };
     }
 
     /// Returns whether the partition can be removed without loss: it is unused, its window has been reset, and what
     /// throttling has taught is outdated.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let told = self.announced.as_ref().and_then(|told| told.reset_at);
-        let learnt = self.last_used.filter(|_| self.estimator.is_known());
-        let known = told.max(learnt.map(|used| after(used, ESTIMATE_TTL)));
+        let reset_at = self
+            .announced
+            .as_ref()
+            .and_then(|reset_at| reset_at.reset_at);
+        let last_used = self.last_used.filter(|_| self.estimator.is_known());
+        let known = reset_at.max(last_used.map(|used| after(used, ESTIMATE_TTL)));
         self.is_unused(now) && known.is_none_or(|at| at <= now)
     }
 

@@ -117,7 +117,10 @@ impl FleetShare {
 
     /// Records a hold to report, unless one that ends as late is known to the others.
     pub(super) fn on_throttle(&mut self, until: Instant) {
-        if self.remote_hold.is_none_or(|heard| heard < until) {
+        if self
+            .remote_hold
+            .is_none_or(|remote_hold| remote_hold < until)
+        {
             self.pending_hold = Some(until);
         }
     }
@@ -160,35 +163,40 @@ impl FleetShare {
     /// | the quota is scarce and a request has ended | 5 ms after the last |
     /// | requests are in flight or reserved, or one has ended | 300 ms after the last |
     /// | otherwise | none |
-    pub(super) fn next_report(&self, in_flight: u32, told: bool, now: Instant) -> Option<Instant> {
+    pub(super) fn next_report(
+        &self,
+        in_flight: u32,
+        announced: bool,
+        now: Instant,
+    ) -> Option<Instant> {
         if self.report_in_flight {
             return None;
         }
         let Some(reported) = self.last_report else {
             return Some(now);
         };
-        if let Some(rests) = self.retry_at {
-            return Some(rests);
+        if let Some(retry_at) = self.retry_at {
+            return Some(retry_at);
         }
-        let ruled = self.valid_until(now).is_some();
+        let synced = self.valid_until(now).is_some();
         // A window is known here, but the store has not confirmed an allowance for it.
-        let apart = told && !ruled && (self.has_update || self.overdraft);
+        let unsynced = announced && !synced && (self.has_update || self.overdraft);
         // Grants of nothing back off exponentially.
         let pause = match self.empty_grants {
             0 => MIN_REPORT_INTERVAL,
-            dry => MIN_RETRY_INTERVAL
-                .saturating_mul(2_u32.saturating_pow(dry))
+            empty_grants => MIN_RETRY_INTERVAL
+                .saturating_mul(2_u32.saturating_pow(empty_grants))
                 .min(MAX_RETRY_INTERVAL),
         };
         let low = self.sent > 0 && self.granted <= self.wanted / 2;
         if self.pending_hold.is_some() || self.sync_requested {
             Some(now)
-        } else if ruled && self.exhausted {
+        } else if synced && self.exhausted {
             // Nothing more can be granted before the reset.
             self.dirty.then(|| after(reported, MAX_RETRY_INTERVAL))
-        } else if apart {
+        } else if unsynced {
             Some(after(reported, MIN_REPORT_INTERVAL))
-        } else if ruled && (self.starved || self.overdraft || (low && !self.scarce)) {
+        } else if synced && (self.starved || self.overdraft || (low && !self.scarce)) {
             Some(after(reported, pause))
         } else if self.scarce && self.dirty {
             Some(after(reported, MIN_RETRY_INTERVAL))

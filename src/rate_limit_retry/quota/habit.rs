@@ -109,10 +109,10 @@ impl LimitEstimator {
             slide.on_sent(allowance, now);
         }
         let over = match (&self.model, self.window_start) {
-            (Model::FixedWindow(window), Some(opened)) if self.throttled.is_none() => {
-                now >= window.length.latest_end(opened.at)
+            (Model::FixedWindow(window), Some(window_start)) if self.throttled.is_none() => {
+                now >= window.length.latest_end(window_start.at)
             }
-            (_, opened) => opened.is_none(),
+            (_, window_start) => window_start.is_none(),
         };
         // The window is over, or this is the first request: a new window begins now, as far as is known.
         if over {
@@ -143,13 +143,13 @@ impl LimitEstimator {
     }
 
     /// Records that a request was accepted. `look` is the last probe.
-    pub(super) fn on_success(&mut self, look: Probe, now: Instant) {
-        if let Some(blocked) = self.throttled.take() {
+    pub(super) fn on_success(&mut self, probe: Probe, now: Instant) {
+        if let Some(throttled) = self.throttled.take() {
             // The quota opened after it was last known exhausted, or when the server said, and before the probe was
             // sent.
-            let latest = look.sent.unwrap_or(now);
-            let earliest = look.since.unwrap_or(blocked.last_confirmed).min(latest);
-            self.on_recovered(blocked, TimeRange { earliest, latest });
+            let latest = probe.sent.unwrap_or(now);
+            let earliest = probe.since.unwrap_or(throttled.last_confirmed).min(latest);
+            self.on_recovered(throttled, TimeRange { earliest, latest });
         }
         self.accepted += 1;
         if let Some(slide) = &mut self.sliding_window {
@@ -190,7 +190,7 @@ impl LimitEstimator {
                 }
                 let end = self
                     .window_start
-                    .map(|opened| window.length.latest_end(opened.at));
+                    .map(|window_start| window.length.latest_end(window_start.at));
                 let over = end.is_none_or(|end| now >= end);
                 // While throttled, holds and slow start limit requests.
                 let left = self.accepted + u64::from(in_flight) < window.limit;
@@ -200,17 +200,19 @@ impl LimitEstimator {
                 if in_flight > 0 {
                     return EstimatorDecision::Wait(SendTime::AfterResponse(end));
                 }
-                let by_chance = self.window_start.is_none_or(|opened| opened.mid_window);
+                let by_chance = self
+                    .window_start
+                    .is_none_or(|window_start| window_start.mid_window);
                 if !window.hold_at_limit(self.accepted, by_chance) {
                     return EstimatorDecision::Probe;
                 }
                 // The limit is reached without a throttle: as if the server had throttled, until the next probe.
-                let still = self
+                let earliest_end = self
                     .window_start
-                    .map(|opened| window.length.earliest_end(opened.at));
+                    .map(|window_start| window.length.earliest_end(window_start.at));
                 self.throttled = Some(Throttled {
                     since: now,
-                    last_confirmed: still.unwrap_or(now),
+                    last_confirmed: earliest_end.unwrap_or(now),
                     limit: None,
                     probes: 0,
                     sliding: false,
@@ -250,11 +252,11 @@ impl LimitEstimator {
             return None;
         };
         let steady = self.throttled.is_none() && self.active_sliding_window().is_none();
-        let opened = self.window_start.filter(|_| steady)?;
+        let window_start = self.window_start.filter(|_| steady)?;
         let left = window.limit.saturating_sub(self.accepted);
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let room = left as f64 - f64::from(in_flight);
-        Some((room, window.length.latest_end(opened.at)))
+        Some((room, window.length.latest_end(window_start.at)))
     }
 
     /// Returns whether the estimate limits requests after a hold, so that slow start is not needed.
@@ -281,8 +283,8 @@ impl LimitEstimator {
     /// Records that requests are accepted again, at a time within `when`, and chooses the model.
     ///
     /// See the module's documentation for the rules.
-    fn on_recovered(&mut self, blocked: Throttled, when: TimeRange) {
-        let spent = std::mem::take(&mut self.accepted);
+    fn on_recovered(&mut self, throttled: Throttled, when: TimeRange) {
+        let used = std::mem::take(&mut self.accepted);
         let before = self.window_start.replace(WindowStart {
             at: when,
             mid_window: false,
@@ -290,14 +292,14 @@ impl LimitEstimator {
         let first = before.is_none_or(|before| before.mid_window);
         let known = match &self.model {
             Model::FixedWindow(window) => window.confirmed,
-            _ => spent,
+            _ => used,
         };
         if let Some(slide) = &mut self.sliding_window {
-            let looked = (blocked.probes > 0).then_some(blocked.last_confirmed);
-            let accepted = slide.on_recovered(known, when.latest, looked);
+            let last_confirmed = (throttled.probes > 0).then_some(throttled.last_confirmed);
+            let accepted = slide.on_recovered(known, when.latest, last_confirmed);
             // Less was accepted than in earlier windows, and throttled requests explain the difference: the window
             // slides.
-            if blocked.sliding && accepted < known && !slide.is_active() {
+            if throttled.sliding && accepted < known && !slide.is_active() {
                 slide.activate(when.latest);
                 if let Model::FixedWindow(window) = &mut self.model {
                     window.limit = known;
@@ -308,14 +310,14 @@ impl LimitEstimator {
             }
         }
         // A short throttle is the mark of a rate, a long one of a window.
-        let short = when.latest.saturating_duration_since(blocked.since) <= MAX_TOKEN_BUCKET_WAIT;
+        let short = when.latest.saturating_duration_since(throttled.since) <= MAX_TOKEN_BUCKET_WAIT;
         match &mut self.model {
             // At least 90 % used: the end of a window that happened to be near.
             Model::FixedWindow(window)
-                if short && spent.saturating_mul(10) >= window.limit.saturating_mul(9) => {}
+                if short && used.saturating_mul(10) >= window.limit.saturating_mul(9) => {}
             Model::TokenBucket(_) if short => {}
             _ if short => {
-                self.model = Model::TokenBucket(TokenBucket::new(blocked.since, spent));
+                self.model = Model::TokenBucket(TokenBucket::new(throttled.since, used));
                 self.sliding_window = None;
             }
             kind => {
@@ -328,8 +330,8 @@ impl LimitEstimator {
                 });
                 // The limit that the server named counts only for a first window, of which a part may have been
                 // missed.
-                let told = blocked.limit.filter(|limit| first && *limit >= spent);
-                let allowance = told.unwrap_or(spent);
+                let told = throttled.limit.filter(|limit| first && *limit >= used);
+                let allowance = told.unwrap_or(used);
                 match kind {
                     // Other clients have used the window up: this says nothing about the limit.
                     _ if allowance == 0 => {}

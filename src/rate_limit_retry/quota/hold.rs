@@ -8,7 +8,7 @@ pub(super) struct Hold {
     /// End of the hold.
     pub(super) until: Instant,
     /// Whether the server named the end. Otherwise it is a guess.
-    pub(super) exact: bool,
+    pub(super) from_server: bool,
 }
 
 /// A probe: one request that is sent alone after a hold or a reset.

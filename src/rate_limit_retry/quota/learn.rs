@@ -30,8 +30,8 @@ impl Quota {
         &mut self,
         number: u64,
         learnt: Outcome<'_>,
-        about: Scope,
-        pace: &QuotaConfig,
+        scope: Scope,
+        config: &QuotaConfig,
         random: f64,
         now: Option<Instant>,
     ) -> Option<Instant> {
@@ -47,9 +47,9 @@ impl Quota {
             cap.on_completed(ended);
         }
         // `served`: the response proves that the request was accepted.
-        let (signals, throttled, served) = match learnt {
-            Outcome::Response { throttled, signals } => (signals, throttled, !throttled),
-            Outcome::FailedResponse { info: signals } => (signals, false, false),
+        let (info, throttled, served) = match learnt {
+            Outcome::Response { throttled, info } => (info, throttled, !throttled),
+            Outcome::FailedResponse { info } => (info, false, false),
             // The server has not counted the request: the estimate takes it back.
             Outcome::Cached => {
                 self.estimator.on_cancelled();
@@ -61,7 +61,7 @@ impl Quota {
             }
             Outcome::Unavailable { wait } => {
                 self.debit();
-                let until = after(now?, wait.min(pace.max_hold));
+                let until = after(now?, wait.min(config.max_hold));
                 self.partial_hold = self.partial_hold.max(Some(until));
                 self.silent_responses = 0;
                 // One probe finds out whether other classes of requests are accepted.
@@ -85,16 +85,16 @@ impl Quota {
             }
         };
         let now = now?;
-        let silent = !throttled && signals.is_empty();
-        if self.names_other_limit(signals, about) {
+        let silent = !throttled && info.is_empty();
+        if self.names_other_limit(info, scope) {
             self.record_for_other(number, throttled, now);
         } else {
             // An origin-wide throttle says nothing about this partition's own window.
-            if !(throttled && about == Scope::Origin) {
-                self.observe(number, throttled, served, signals, now);
+            if !(throttled && scope == Scope::Origin) {
+                self.observe(number, throttled, served, info, now);
             }
             if throttled {
-                self.on_throttle(number, signals, about, pace, random, now);
+                self.on_throttle(number, info, scope, config, random, now);
             } else {
                 self.on_success(number, now);
             }
@@ -109,24 +109,24 @@ impl Quota {
 
     /// Debits the announced window for a request that may have been counted.
     fn debit(&mut self) {
-        if let Some(told) = &mut self.announced {
-            told.debit();
+        if let Some(announced) = &mut self.announced {
+            announced.debit();
         }
     }
 
     /// Returns whether a response is about another partition of the request: it names a limit that is not this one's.
     ///
     /// This partition's limit is learned from requests that no other partition counts.
-    fn names_other_limit(&mut self, signals: &RateLimitInfo, about: Scope) -> bool {
-        let named = most_restrictive(&signals.limits).and_then(|(limit, _)| limit.limit);
-        if about == Scope::Partition {
+    fn names_other_limit(&mut self, info: &RateLimitInfo, scope: Scope) -> bool {
+        let named = most_restrictive(&info.limits).and_then(|(limit, _)| limit.limit);
+        if scope == Scope::Partition {
             self.partition_limit = named.or(self.partition_limit);
         }
         let known = self
             .partition_limit
             .zip(named)
-            .filter(|_| about == Scope::Ambiguous);
-        known.is_some_and(|(own, named)| own != named)
+            .filter(|_| scope == Scope::Ambiguous);
+        known.is_some_and(|(partition_limit, named)| partition_limit != named)
     }
 
     /// Records a response that is about another partition of the request.
@@ -147,18 +147,18 @@ impl Quota {
         number: u64,
         throttled: bool,
         served: bool,
-        signals: &RateLimitInfo,
+        info: &RateLimitInfo,
         now: Instant,
     ) {
         // Nothing is announced. A throttle shows that "nothing remains" was right; an accepted request shows that the
         // server no longer announces what remains.
-        let Some((limit, remaining)) = most_restrictive(&signals.limits) else {
+        let Some((limit, remaining)) = most_restrictive(&info.limits) else {
             if throttled {
                 self.contradictions.on_confirmed();
             } else {
                 self.is_announced = false;
-                if let Some(told) = &mut self.announced {
-                    told.debit_unannounced();
+                if let Some(announced) = &mut self.announced {
+                    announced.debit_unannounced();
                 }
             }
             return;
@@ -173,31 +173,32 @@ impl Quota {
             self.contradictions.on_confirmed();
         } else if served
             && remaining == 0
-            && let Some(told) = &self.announced
-            && told.is_contradicted(limit.reset, now)
+            && let Some(announced) = &self.announced
+            && announced.is_contradicted(limit.reset, now)
         {
             self.contradictions.on_contradicted();
         }
         // A late response can update a known window, but not create one that is over.
         let stale = number < self.epoch && !self.is_current_window(limit, now);
         match &mut self.announced {
-            Some(told) => told.observe(limit, remaining, number, self.next_number, now),
+            Some(announced) => announced.observe(limit, remaining, number, self.next_number, now),
             None if stale => {}
             None => {
-                let told = AnnouncedWindow::new(limit, remaining, number, self.next_number, now);
-                self.announced = Some(Box::new(told));
+                let announced =
+                    AnnouncedWindow::new(limit, remaining, number, self.next_number, now);
+                self.announced = Some(Box::new(announced));
             }
         }
         if throttled {
             // Throttled although something remains: another quota, which is not announced, is exhausted.
             self.unannounced_limit = remaining > 0;
-            self.early_refill = self.detect_early_refill(remaining, signals.retry_after, now);
+            self.early_refill = self.detect_early_refill(remaining, info.retry_after, now);
         } else {
             self.is_announced = true;
         }
-        if let (Some(soon), Some(told)) = (self.early_refill, &mut self.announced) {
+        if let (Some(soon), Some(announced)) = (self.early_refill, &mut self.announced) {
             let soon = after(now, soon.max(Duration::from_secs(1)));
-            told.reset_at = told.reset_at.map(|reset| reset.min(soon));
+            announced.reset_at = announced.reset_at.map(|reset| reset.min(soon));
         }
     }
 
@@ -212,7 +213,10 @@ impl Quota {
         now: Instant,
     ) -> Option<Duration> {
         let hint = hint.filter(|_| remaining == 0)?;
-        let reset = self.announced.as_ref().and_then(|told| told.latest_reset);
+        let reset = self
+            .announced
+            .as_ref()
+            .and_then(|announced| announced.latest_reset);
         match reset.map(|reset| reset.saturating_duration_since(now)) {
             Some(reset) if hint + RESET_TOLERANCE < reset => Some(hint),
             None if hint <= MAX_TOKEN_BUCKET_WAIT => Some(hint),
@@ -230,8 +234,8 @@ impl Quota {
 
     /// Records that a request was accepted, or at least not throttled.
     fn on_success(&mut self, number: u64, now: Instant) {
-        if let Some(told) = &mut self.announced {
-            told.on_success();
+        if let Some(announced) = &mut self.announced {
+            announced.on_success();
         }
         if number < self.epoch {
             self.estimator.on_late_success();
@@ -254,9 +258,9 @@ impl Quota {
     fn on_throttle(
         &mut self,
         number: u64,
-        signals: &RateLimitInfo,
-        about: Scope,
-        pace: &QuotaConfig,
+        info: &RateLimitInfo,
+        scope: Scope,
+        config: &QuotaConfig,
         random: f64,
         now: Instant,
     ) {
@@ -265,23 +269,23 @@ impl Quota {
         if first {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
-            let limit = most_restrictive(&signals.limits).and_then(|(limit, _)| limit.limit);
-            if about != Scope::Origin {
-                let refusal = ThrottleSample {
+            let limit = most_restrictive(&info.limits).and_then(|(limit, _)| limit.limit);
+            if scope != Scope::Origin {
+                let sample = ThrottleSample {
                     sent: self.probe.sent,
                     limit,
                     all_counted: self.silent_responses < MIN_SILENT_RESPONSES,
-                    silent: signals.retry_after.is_none() && signals.limits.is_empty(),
+                    silent: info.retry_after.is_none() && info.limits.is_empty(),
                     sent_since: self.next_number.saturating_sub(number),
                     in_flight: self.in_flight,
                 };
-                self.estimator.on_throttle(&refusal, now);
+                self.estimator.on_throttle(&sample, now);
             }
         } else {
             self.estimator.on_late_throttle();
         }
-        let hint = signals.retry_after.filter(|hint| !hint.is_zero());
-        let (wait, exact) = match hint {
+        let hint = info.retry_after.filter(|hint| !hint.is_zero());
+        let (wait, from_server) = match hint {
             // Up to 1 %. Jitter only adds: no request is sent sooner than the server asks.
             Some(hint) => {
                 let jitter = (hint / 100).min(MAX_JITTER).mul_f64(random);
@@ -289,18 +293,18 @@ impl Quota {
                 let guess = if believed || !first {
                     Duration::ZERO
                 } else {
-                    self.backoff_wait(pace, random, now)
+                    self.backoff_wait(config, random, now)
                 };
                 (guess.max(hint + jitter), believed)
             }
-            None if first => (self.backoff_wait(pace, random, now), false),
+            None if first => (self.backoff_wait(config, random, now), false),
             // Throttled late and without a hint: the hold of the first one stands.
             None => return,
         };
         // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
-        let exact = exact && wait <= pace.max_hold;
-        let until = after(now, wait.min(pace.max_hold));
-        if self.extend_hold(Hold { until, exact })
+        let from_server = from_server && wait <= config.max_hold;
+        let until = after(now, wait.min(config.max_hold));
+        if self.extend_hold(Hold { until, from_server })
             && let Some(fleet) = &mut self.fleet_share
         {
             fleet.on_throttle(until);
@@ -310,12 +314,12 @@ impl Quota {
     /// Returns the wait if the server names none, or names waits that have proved too short.
     ///
     /// The wait is the time to the estimate's next probe, within the bounds of the backoff, plus up to 2 % of jitter.
-    fn backoff_wait(&self, pace: &QuotaConfig, random: f64, now: Instant) -> Duration {
+    fn backoff_wait(&self, config: &QuotaConfig, random: f64, now: Instant) -> Duration {
         let wait = self
             .estimator
             .next_probe(now)
             .saturating_duration_since(now);
-        let wait = wait.clamp(pace.backoff.first() / 2, pace.backoff.longest());
+        let wait = wait.clamp(config.backoff.first() / 2, config.backoff.longest());
         let wait = wait.max(self.estimator.min_wait(now));
         wait + (wait / 50).min(MAX_JITTER).mul_f64(random)
     }

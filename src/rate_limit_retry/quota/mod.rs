@@ -134,12 +134,12 @@ pub(crate) struct Quota {
 
 impl Quota {
     /// Creates the quota of a partition about which nothing is known. It begins with slow start.
-    pub(crate) fn new(pace: &QuotaConfig, own: Option<LocalLimit>) -> Self {
+    pub(crate) fn new(config: &QuotaConfig, local_limit: Option<LocalLimit>) -> Self {
         Self {
             next_number: 0,
             in_flight: 0,
             pause: None,
-            local_limit: own.map(|own| Box::new(LocalLimiter::new(own))),
+            local_limit: local_limit.map(|local_limit| Box::new(LocalLimiter::new(local_limit))),
             hold: None,
             partial_hold: None,
             announced: None,
@@ -149,14 +149,14 @@ impl Quota {
             is_announced: false,
             unannounced_limit: false,
             estimator: LimitEstimator::UNKNOWN,
-            slow_start: SlowStart::initial(pace.initial_window),
+            slow_start: SlowStart::initial(config.initial_window),
             probe: Probe::default(),
             epoch: 0,
             consecutive_throttles: 0,
             partition_limit: None,
             silent_responses: 0,
             last_used: None,
-            fleet_share: pace.shared.then(Box::default),
+            fleet_share: config.shared.then(Box::default),
         }
     }
 
@@ -167,7 +167,7 @@ impl Quota {
     /// The constraints are asked in this order, and the first that delays the request determines the result: pause,
     /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
     /// here, which starts a new epoch for holds and windows.
-    pub(crate) fn admit(&mut self, pace: &QuotaConfig, now: Instant) -> SendTime {
+    pub(crate) fn admit(&mut self, config: &QuotaConfig, now: Instant) -> SendTime {
         if let Some(until) = self.pause {
             if now < until {
                 return SendTime::NotBefore(until);
@@ -179,60 +179,63 @@ impl Quota {
                 return SendTime::NotBefore(hold.until);
             }
             self.hold = None;
-            self.probe(hold.exact.then_some(hold.until));
+            self.probe(hold.from_server.then_some(hold.until));
         }
         // The class has a partition of its own; here its hold only keeps the fast path closed.
         self.partial_hold = self.partial_hold.filter(|until| now < *until);
-        let smooth = pace.pacing == Pacing::Even;
+        let even = config.pacing == Pacing::Even;
         let cap = self.local_limit.as_mut();
-        if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, smooth, now)) {
+        if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, even, now)) {
             return wait;
         }
-        let told = self.announced.as_deref().copied();
-        let doubted = told.is_some_and(|told| self.contradictions.disregards(told.is_exhausted()));
-        if let Some(told) = told.filter(|_| !doubted) {
-            let share = told.estimate_share(self.own_share, self.in_flight);
+        let announced = self.announced.as_deref().copied();
+        let disregarded = announced
+            .is_some_and(|announced| self.contradictions.disregards(announced.is_exhausted()));
+        if let Some(announced) = announced.filter(|_| !disregarded) {
+            let share = announced.estimate_share(self.own_share, self.in_flight);
             let fleet = self.fleet_share.as_mut().filter(|fleet| fleet.is_synced());
             // The store keeps the share of other processes apart, if all clients belong to the fleet.
-            let ours = if fleet.is_some() { 1.0 } else { share };
-            let over = told.resets_at(ours, pace.max_hold);
-            let ruled = fleet.and_then(|fleet| fleet.valid_until(now).map(|until| (until, fleet)));
+            let own_share = if fleet.is_some() { 1.0 } else { share };
+            let over = announced.resets_at(own_share, config.max_hold);
+            let granted_until =
+                fleet.and_then(|fleet| fleet.valid_until(now).map(|until| (until, fleet)));
             if over.is_some_and(|over| now >= over) {
                 // The window is over: slow start begins with one probe.
                 (self.own_share, self.announced) = (share, None);
                 if let Some(fleet) = &mut self.fleet_share {
                     fleet.on_window_end();
                 }
-                self.probe(told.reset_at.filter(|reset| now >= *reset));
-            } else if let Some(wait) = told.admit(self.in_flight, ours, over) {
+                self.probe(announced.reset_at.filter(|reset| now >= *reset));
+            } else if let Some(wait) = announced.admit(self.in_flight, own_share, over) {
                 return wait;
-            } else if let Some((until, fleet)) = ruled
+            } else if let Some((until, fleet)) = granted_until
                 && !fleet.allows()
             {
                 // The process has used up what the store has granted. The agent's next report asks for more.
                 return SendTime::AfterResponse(Some(over.unwrap_or(until)));
             } else if let Some(at) =
-                self.pacing_delay(told.headroom(self.in_flight, share), over, pace, now)
+                self.pacing_delay(announced.headroom(self.in_flight, share), over, config, now)
             {
                 return SendTime::NotBefore(at);
             }
         }
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
-        if !self.is_announced || self.unannounced_limit || doubted {
+        if !self.is_announced || self.unannounced_limit || disregarded {
             match self.estimator.admit(self.in_flight, now) {
                 EstimatorDecision::Allow => {
                     let (room, end) = self.estimator.headroom(self.in_flight).unzip();
-                    if let Some(at) = self.pacing_delay(room.unwrap_or_default(), end, pace, now) {
+                    if let Some(at) = self.pacing_delay(room.unwrap_or_default(), end, config, now)
+                    {
                         return SendTime::NotBefore(at);
                     }
                 }
                 EstimatorDecision::Wait(wait) => return wait,
                 EstimatorDecision::Probe => self.slow_start = SlowStart::probe(),
                 EstimatorDecision::Hold(until) => {
-                    let until = until.min(after(now, pace.max_hold));
+                    let until = until.min(after(now, config.max_hold));
                     self.hold = Some(Hold {
                         until,
-                        exact: false,
+                        from_server: false,
                     });
                     return SendTime::NotBefore(until);
                 }
@@ -241,7 +244,7 @@ impl Quota {
         let wait = self.slow_start.admit(
             self.in_flight,
             self.next_number,
-            pace.initial_window_timeout,
+            config.initial_window_timeout,
             now,
         );
         wait.unwrap_or(SendTime::Now)
@@ -255,18 +258,18 @@ impl Quota {
         &self,
         room: f64,
         end: Option<Instant>,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Option<Instant> {
-        let smooth = pace.pacing == Pacing::Even;
-        let (last, end) = self.last_used.zip(end).filter(|_| smooth)?;
+        let even = config.pacing == Pacing::Even;
+        let (last, end) = self.last_used.zip(end).filter(|_| even)?;
         let left = end.saturating_duration_since(last);
-        let gap = left.div_f64(room.max(0.0) + 1.0).min(pace.max_hold);
+        let gap = left.div_f64(room.max(0.0) + 1.0).min(config.max_hold);
         Some(after(last, gap)).filter(|at| *at > now && *at < end)
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`learn`](Self::learn).
-    pub(crate) fn enter(&mut self, pace: &QuotaConfig, now: Instant) -> u64 {
+    pub(crate) fn enter(&mut self, config: &QuotaConfig, now: Instant) -> u64 {
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
         if self.slow_start.is_probe() && self.in_flight == 1 {
@@ -277,7 +280,7 @@ impl Quota {
             cap.on_sent(now);
         }
         self.estimator.on_sent(now);
-        self.slow_start.on_sent(pace.initial_window_timeout, now);
+        self.slow_start.on_sent(config.initial_window_timeout, now);
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_sent(self.next_number, now);
         }

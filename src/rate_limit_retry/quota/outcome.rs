@@ -12,7 +12,7 @@ pub(crate) enum Outcome<'a> {
         /// Whether the response is a throttle.
         throttled: bool,
         /// The limits that the response announces.
-        signals: &'a RateLimitInfo,
+        info: &'a RateLimitInfo,
     },
     /// An error response that is no throttle. It does not prove that the request was accepted.
     FailedResponse { info: &'a RateLimitInfo },

@@ -64,7 +64,7 @@ impl SlowStart {
 
     /// Returns whether the next request is a probe, sent alone.
     pub(super) fn is_probe(self) -> bool {
-        self.0.is_some_and(|step| step.window == 1)
+        self.0.is_some_and(|phase| phase.window == 1)
     }
 
     /// Returns why one more request, with the number `next`, must wait; `None` if it need not.
@@ -74,23 +74,23 @@ impl SlowStart {
         &mut self,
         in_flight: u32,
         next: u64,
-        patience: Duration,
+        timeout: Duration,
         now: Instant,
     ) -> Option<SendTime> {
-        let step = self.0.as_mut()?;
-        if in_flight.saturating_sub(step.stalled) < step.window {
+        let phase = self.0.as_mut()?;
+        if in_flight.saturating_sub(phase.stalled) < phase.window {
             return None;
         }
-        let until = step.deadline_at(patience, now);
+        let until = phase.deadline_at(timeout, now);
         if now < until {
             return Some(SendTime::AfterResponse(Some(until)));
         }
         // All requests in flight are too slow: they no longer count, and their ends are noticed by number.
-        if step.additive {
-            step.window = step.window.saturating_mul(2);
-            step.deadline = None;
-            step.stalled = in_flight;
-            step.stalled_before = next;
+        if phase.additive {
+            phase.window = phase.window.saturating_mul(2);
+            phase.deadline = None;
+            phase.stalled = in_flight;
+            phase.stalled_before = next;
         } else {
             self.0 = None;
         }
@@ -98,9 +98,9 @@ impl SlowStart {
     }
 
     /// Starts the timer with the first request.
-    pub(super) fn on_sent(&mut self, patience: Duration, now: Instant) {
-        if let Some(step) = &mut self.0 {
-            step.deadline_at(patience, now);
+    pub(super) fn on_sent(&mut self, timeout: Duration, now: Instant) {
+        if let Some(phase) = &mut self.0 {
+            phase.deadline_at(timeout, now);
         }
     }
 
@@ -108,20 +108,20 @@ impl SlowStart {
     ///
     /// A request that was counted as too slow is no longer.
     pub(super) fn on_completed(&mut self, number: u64) {
-        if let Some(step) = &mut self.0
-            && number < step.stalled_before
+        if let Some(phase) = &mut self.0
+            && number < phase.stalled_before
         {
-            step.stalled = step.stalled.saturating_sub(1);
+            phase.stalled = phase.stalled.saturating_sub(1);
         }
     }
 
     /// Raises or removes the limit after a response that is no throttle.
     pub(super) fn on_success(&mut self) {
         match &mut self.0 {
-            Some(step) if step.additive => {
-                step.window = step.window.saturating_add(1);
-                step.deadline = None;
-                if step.window > MAX_WINDOW {
+            Some(phase) if phase.additive => {
+                phase.window = phase.window.saturating_add(1);
+                phase.deadline = None;
+                if phase.window > MAX_WINDOW {
                     self.0 = None;
                 }
             }
@@ -131,7 +131,7 @@ impl SlowStart {
 
     /// Removes the limit of a new partition after a request that ended without a response. A probe goes on.
     pub(super) fn on_no_response(&mut self) {
-        if self.0.is_some_and(|step| !step.additive) {
+        if self.0.is_some_and(|phase| !phase.additive) {
             self.0 = None;
         }
     }
@@ -139,13 +139,13 @@ impl SlowStart {
 
 impl Phase {
     /// Returns the time at which the limit rises by itself, counted from the first call.
-    fn deadline_at(&mut self, patience: Duration, now: Instant) -> Instant {
-        let patience = if self.additive {
-            patience.saturating_mul(PROBE_TIMEOUT_FACTOR)
+    fn deadline_at(&mut self, timeout: Duration, now: Instant) -> Instant {
+        let timeout = if self.additive {
+            timeout.saturating_mul(PROBE_TIMEOUT_FACTOR)
         } else {
-            patience
+            timeout
         };
-        *self.deadline.get_or_insert_with(|| after(now, patience))
+        *self.deadline.get_or_insert_with(|| after(now, timeout))
     }
 }
 

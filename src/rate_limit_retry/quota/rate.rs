@@ -43,17 +43,17 @@ pub(super) struct TokenBucket {
 
 impl TokenBucket {
     /// Creates a rate after a throttle at `refused`. Nothing is measured yet.
-    pub(super) fn new(refused: Instant, burst: u64) -> Self {
+    pub(super) fn new(first_throttle: Instant, burst: u64) -> Self {
         Self {
-            first_throttle: refused,
-            last_throttle: refused,
+            first_throttle: first_throttle,
+            last_throttle: first_throttle,
             total: 0.0,
             accepted: 0.0,
             burst: as_f64(burst).max(1.0),
             unused: 0.0,
             previous_rate: None,
             overflow: 0.0,
-            last_accepted: refused,
+            last_accepted: first_throttle,
             was_idle: false,
         }
     }
@@ -90,11 +90,11 @@ impl TokenBucket {
         } else {
             let known = self.measured_rate();
             // Less than 0.7 or more than 1.5 times the measured rate, within one request.
-            let odd = known.is_some_and(|rate| {
+            let changed = known.is_some_and(|rate| {
                 (self.accepted + 1.0) / passed < 0.7 * rate
                     || (self.accepted - 1.0) / passed > 1.5 * rate
             });
-            if odd {
+            if changed {
                 // The rate has changed: the measurement starts again.
                 self.first_throttle = self.last_throttle;
                 self.total = 0.0;
@@ -118,8 +118,8 @@ impl TokenBucket {
 
     /// Returns why one more request must wait; `None` if it need not.
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<SendTime> {
-        let pace = self.max_rate()?;
-        let earned = self.accrued(pace, now);
+        let max_rate = self.max_rate()?;
+        let earned = self.accrued(max_rate, now);
         let used = self.accepted + f64::from(in_flight);
         // Accrued requests beyond the burst are forgone, with a tolerance of one request.
         let idle = earned - self.unused - used - self.burst;
@@ -128,7 +128,7 @@ impl TokenBucket {
         }
         let missing = used + 1.0 - (earned - self.unused);
         (missing > 0.0).then(|| {
-            let wait = Duration::from_secs_f64((missing / pace).min(MAX_WAIT) + 0.001);
+            let wait = Duration::from_secs_f64((missing / max_rate).min(MAX_WAIT) + 0.001);
             SendTime::NotBefore(after(now, wait))
         })
     }
@@ -153,20 +153,20 @@ impl TokenBucket {
     /// Returns the rate that requests obey, in requests per second: the upper bound of the measurement.
     fn max_rate(&self) -> Option<f64> {
         let measured = self.measured_span();
-        let pace = if measured > 0.0 {
+        let max_rate = if measured > 0.0 {
             Some((self.total + 1.0) / measured)
         } else {
             self.previous_rate
         };
-        pace.map(|pace| pace.max(MIN_RATE))
+        max_rate.map(|max_rate| max_rate.max(MIN_RATE))
     }
 
     /// Returns the requests accrued since the last throttle, less losses. They accrue faster the longer none comes.
-    fn accrued(&self, pace: f64, now: Instant) -> f64 {
+    fn accrued(&self, max_rate: f64, now: Instant) -> f64 {
         let passed = (now - self.last_throttle).as_secs_f64();
         let usual = self.measured_span().max(1.0);
-        let quiet = (passed - usual).max(0.0);
-        pace * (passed + quiet * quiet / (2.0 * usual)) - self.overflow
+        let excess = (passed - usual).max(0.0);
+        max_rate * (passed + excess * excess / (2.0 * usual)) - self.overflow
     }
 
     /// Returns the duration of the measurement in seconds.

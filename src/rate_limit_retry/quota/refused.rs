@@ -39,35 +39,35 @@ impl LimitEstimator {
     ///
     /// The first throttle after accepted requests starts a [`Blocked`] state. Later ones are throttled probes: they
     /// show that the quota is still exhausted, which raises the lower bound of the window's length.
-    pub(super) fn on_throttle(&mut self, refusal: &ThrottleSample, now: Instant) {
+    pub(super) fn on_throttle(&mut self, sample: &ThrottleSample, now: Instant) {
         let allowance = self.limit();
         // A server that names limits or waits is not modeled by a sliding window.
-        if !refusal.silent {
+        if !sample.silent {
             self.sliding_window = None;
         }
         self.on_late_throttle();
-        let Some(blocked) = &mut self.throttled else {
-            let explained = self.matches_sliding_window(refusal, now);
+        let Some(throttled) = &mut self.throttled else {
+            let sliding = self.matches_sliding_window(sample, now);
             let still = match (&self.model, self.window_start) {
                 // No probe is sent before the window can be over.
-                (Model::FixedWindow(window), Some(opened)) if explained => {
-                    window.length.earliest_end(opened.at)
+                (Model::FixedWindow(window), Some(window_start)) if sliding => {
+                    window.length.earliest_end(window_start.at)
                 }
                 _ => now,
             };
             self.throttled = Some(Throttled {
                 since: now,
                 last_confirmed: still.max(now),
-                limit: refusal.limit,
+                limit: sample.limit,
                 probes: 0,
-                sliding: explained,
+                sliding: sliding,
             });
             return;
         };
-        blocked.probes += 1;
-        let sent = refusal.sent.unwrap_or(now);
-        blocked.last_confirmed = sent.max(blocked.last_confirmed);
-        blocked.limit = refusal.limit.or(blocked.limit);
+        throttled.probes += 1;
+        let sent = sample.sent.unwrap_or(now);
+        throttled.last_confirmed = sent.max(throttled.last_confirmed);
+        throttled.limit = sample.limit.or(throttled.limit);
         if let Some(slide) = self
             .sliding_window
             .as_mut()
@@ -81,9 +81,11 @@ impl LimitEstimator {
     ///
     /// The first silent throttle starts the log, if all requests have been counted. Later throttles compare the log
     /// with the fixed window.
-    fn matches_sliding_window(&mut self, refusal: &ThrottleSample, now: Instant) -> bool {
-        let from = self.window_start.map_or(now, |opened| opened.at.earliest);
-        let (behind, in_flight) = (refusal.sent_since, u64::from(refusal.in_flight));
+    fn matches_sliding_window(&mut self, sample: &ThrottleSample, now: Instant) -> bool {
+        let from = self
+            .window_start
+            .map_or(now, |window_start| window_start.at.earliest);
+        let (sent_since, in_flight) = (sample.sent_since, u64::from(sample.in_flight));
         let Some(slide) = &mut self.sliding_window else {
             match &mut self.model {
                 Model::TokenBucket(rate) => {
@@ -94,7 +96,7 @@ impl LimitEstimator {
                 Model::Unknown => {}
             }
             // From now on the log of sends is kept. It starts with what is known: the number sent since the opening.
-            if refusal.silent && refusal.all_counted {
+            if sample.silent && sample.all_counted {
                 let sent = self.accepted + in_flight + 1;
                 self.sliding_window = Some(Box::new(SlidingWindow::new(from, now, sent)));
             }
@@ -105,9 +107,9 @@ impl LimitEstimator {
         };
         if slide.is_active() {
             // The sliding window has proved wrong: back to fixed windows, with the sends of the last period.
-            if !slide.on_unexpected_throttle(&mut window.limit, behind, in_flight, now) {
+            if !slide.on_unexpected_throttle(&mut window.limit, sent_since, in_flight, now) {
                 slide.deactivate();
-                self.accepted = slide.sent_in_window(now).saturating_sub(behind);
+                self.accepted = slide.sent_in_window(now).saturating_sub(sent_since);
                 self.window_start = None;
                 window.confirm();
             }
@@ -115,12 +117,13 @@ impl LimitEstimator {
         }
         window.confirm();
         // The older model allows more than was accepted now, and the log shows why.
-        let explained = slide.explains(window.confirmed, behind, now);
-        if explained && slide.sent_since_start(behind) + in_flight.div_ceil(2) < window.confirmed {
+        let sliding = slide.explains(window.confirmed, sent_since, now);
+        if sliding && slide.sent_since_start(sent_since) + in_flight.div_ceil(2) < window.confirmed
+        {
             window.limit = window.confirmed;
             slide.activate(now);
         }
-        explained
+        sliding
     }
 
     /// Returns the time of the next probe, if the server does not name one.
@@ -129,27 +132,28 @@ impl LimitEstimator {
             Model::FixedWindow(window) => window.length,
             _ => Bounds::UNKNOWN,
         };
-        let refused = self.throttled.map_or(now, |blocked| blocked.since);
-        let opened = self
+        let refused = self.throttled.map_or(now, |throttled| throttled.since);
+        let window_start = self
             .window_start
-            .map_or(TimeRange::at(refused), |opened| opened.at);
-        let look = period.next_probe(opened, refused, now);
-        let room = |slide: &SlidingWindow| slide.available_at(self.limit()).unwrap_or(look);
-        let explained = self.throttled.is_some_and(|blocked| blocked.sliding);
+            .map_or(TimeRange::at(refused), |window_start| window_start.at);
+        let probe = period.next_probe(window_start, refused, now);
+        let room = |slide: &SlidingWindow| slide.available_at(self.limit()).unwrap_or(probe);
+        let sliding = self.throttled.is_some_and(|throttled| throttled.sliding);
         match &self.sliding_window {
             Some(slide) if slide.is_active() => room(slide),
-            Some(slide) if explained => room(slide).max(look),
-            _ => look,
+            Some(slide) if sliding => room(slide).max(probe),
+            _ => probe,
         }
     }
 
     /// Returns the minimum wait before the next probe: half the time since the first throttle, once many probes were
     /// throttled and each may have been counted. Probes must become rarer than the quota.
     pub(super) fn min_wait(&self, now: Instant) -> Duration {
-        let many = |blocked: &Throttled| blocked.probes.saturating_mul(4) > self.accepted.max(8);
-        let blocked = self
+        let many =
+            |throttled: &Throttled| throttled.probes.saturating_mul(4) > self.accepted.max(8);
+        let throttled = self
             .throttled
-            .filter(|blocked| self.sliding_window.is_some() && many(blocked));
-        blocked.map_or(Duration::ZERO, |blocked| (now - blocked.since) / 2)
+            .filter(|throttled| self.sliding_window.is_some() && many(throttled));
+        throttled.map_or(Duration::ZERO, |throttled| (now - throttled.since) / 2)
     }
 }

@@ -14,11 +14,11 @@ impl Quota {
     /// Returns the time at which the next report is due. `None` if quotas are not shared or nothing is to be
     /// reported.
     pub(crate) fn report_due(&self, now: Instant) -> Option<Instant> {
-        let told = self.announced.as_ref();
-        let told = told.is_some_and(|told| told.reset_at.is_some());
+        let announced = self.announced.as_ref();
+        let announced = announced.is_some_and(|announced| announced.reset_at.is_some());
         self.fleet_share
             .as_ref()?
-            .next_report(self.in_flight, told, now)
+            .next_report(self.in_flight, announced, now)
     }
 
     /// Returns the next report and marks it as under way. `waiting` is the number of waiters.
@@ -34,45 +34,45 @@ impl Quota {
     ) -> Option<QuotaReport> {
         let fleet = self.fleet_share.as_mut()?;
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
-        let wants = fleet.demand(waiting, now);
+        let demand = fleet.demand(waiting, now);
         if fleet.valid_until(now).is_none() {
             (fleet.granted, fleet.overdraft_limit) = (0, 0);
         }
         // The report gives back what is not needed: the reservation is smaller by it.
-        fleet.granted = fleet.granted.min(wants);
-        fleet.wanted = wants;
+        fleet.granted = fleet.granted.min(demand);
+        fleet.wanted = demand;
         fleet.last_report = Some(now);
         fleet.report_in_flight = true;
         fleet.retry_at = None;
         (fleet.sent, fleet.dirty, fleet.starved) = (0, false, false);
         (fleet.overdraft, fleet.sync_requested) = (false, false);
-        let wanted = wants.saturating_sub(fleet.granted);
+        let wanted = demand.saturating_sub(fleet.granted);
         let reserved = self.in_flight.saturating_add(fleet.granted);
         let hold = fleet.pending_hold.take().filter(|hold| *hold > now);
         fleet.remote_hold = fleet.remote_hold.max(hold);
-        let tell = |told: AnnouncedWindow| {
-            let reset = told.reset_at.filter(|reset| *reset > now)?;
-            let sent = fleet.earliest_send(told.latest_request);
+        let to_announced = |announced: AnnouncedWindow| {
+            let reset = announced.reset_at.filter(|reset| *reset > now)?;
+            let sent = fleet.earliest_send(announced.latest_request);
             Some(AnnouncedQuota {
-                limit: told.limit,
+                limit: announced.limit,
                 // Debits do not prove that nothing remains: 1 is reported unless the server itself announced 0.
-                remaining: told.available().max(told.remaining.min(1)),
+                remaining: announced.available().max(announced.remaining.min(1)),
                 reset: reset - now,
                 age: sent.map(|at| now.saturating_duration_since(at)),
             })
         };
-        let told = self.announced.as_deref().copied();
-        let told = told.filter(|told| {
-            fleet.has_update && !self.contradictions.disregards(told.is_exhausted())
+        let announced = self.announced.as_deref().copied();
+        let announced = announced.filter(|announced| {
+            fleet.has_update && !self.contradictions.disregards(announced.is_exhausted())
         });
-        let told = told.and_then(tell);
+        let announced = announced.and_then(to_announced);
         fleet.has_update = false;
         fleet.awaiting_grant = wanted > 0;
         Some(QuotaReport {
             process,
             reserved,
             wanted,
-            announced: told,
+            announced: announced,
             hold: hold.map(|hold| hold - now),
         })
     }
@@ -85,18 +85,18 @@ impl Quota {
     /// report was sent. Without a window, this process goes by its own responses.
     pub(crate) fn apply(
         &mut self,
-        view: &QuotaSnapshot,
-        longest: Duration,
+        snapshot: &QuotaSnapshot,
+        max_hold: Duration,
         now: Instant,
     ) -> Option<Instant> {
         let fleet = self.fleet_share.as_mut()?;
         fleet.report_in_flight = false;
-        match &view.window {
+        match &snapshot.window {
             Some(window) if !window.reset.is_zero() => {
                 let until = after(now, window.reset);
                 let free = window.remaining.saturating_sub(window.reserved);
                 fleet.expires = Some(until);
-                fleet.granted = fleet.granted.saturating_add(view.granted);
+                fleet.granted = fleet.granted.saturating_add(snapshot.granted);
                 fleet.scarce = free < window.reserved;
                 let part = free / u64::from(window.processes.max(1)) / OVERDRAFT_DIVISOR;
                 fleet.overdraft_limit = match fleet.scarce {
@@ -107,11 +107,13 @@ impl Quota {
                 match &mut self.announced {
                     // Announced after the report was sent: newer than the store's state.
                     Some(_) if fleet.has_update => {}
-                    Some(told) => told.merge_remote(window.remaining, until, self.next_number),
+                    Some(announced) => {
+                        announced.merge_remote(window.remaining, until, self.next_number)
+                    }
                     None => {
-                        let told =
+                        let announced =
                             AnnouncedWindow::from_shared(window, until, self.next_number, now);
-                        self.announced = Some(Box::new(told));
+                        self.announced = Some(Box::new(announced));
                     }
                 }
             }
@@ -120,17 +122,17 @@ impl Quota {
                 (fleet.scarce, fleet.exhausted) = (false, false);
             }
         }
-        let dry = fleet.awaiting_grant && view.granted == 0 && view.window.is_some();
-        fleet.empty_grants = if dry {
+        let empty = fleet.awaiting_grant && snapshot.granted == 0 && snapshot.window.is_some();
+        fleet.empty_grants = if empty {
             fleet.empty_grants.saturating_add(1)
         } else {
             0
         };
-        let hold = view.hold?.min(longest);
+        let hold = snapshot.hold?.min(max_hold);
         let until = after(now, hold);
         if fleet
             .remote_hold
-            .is_some_and(|heard| until <= heard + HOLD_TOLERANCE)
+            .is_some_and(|remote_hold| until <= remote_hold + HOLD_TOLERANCE)
         {
             return None;
         }
@@ -148,12 +150,12 @@ impl Quota {
 
     /// Falls back to what this process knows itself, because the store has failed. The next report is due at `rests`,
     /// and includes the announced window.
-    pub(crate) fn fall_back(&mut self, rests: Instant) {
+    pub(crate) fn fall_back(&mut self, retry_at: Instant) {
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_window_end();
             fleet.report_in_flight = false;
             (fleet.dirty, fleet.has_update) = (true, true);
-            fleet.retry_at = Some(rests);
+            fleet.retry_at = Some(retry_at);
             (fleet.scarce, fleet.exhausted) = (false, false);
         }
     }

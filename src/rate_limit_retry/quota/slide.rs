@@ -98,14 +98,14 @@ impl SlidingWindow {
         &mut self,
         allowance: u64,
         sent: Instant,
-        refused: Option<Instant>,
+        throttled_at: Option<Instant>,
     ) -> u64 {
         self.window_start = sent;
         self.throttled_before = std::mem::take(&mut self.throttled);
         let since = |later, known: Option<Duration>| {
             let oldest = self.log.nth_last(later)?;
-            let most = sent.saturating_duration_since(oldest);
-            Some(known.map_or(most, |known| known.min(most)))
+            let max = sent.saturating_duration_since(oldest);
+            Some(known.map_or(max, |known| known.min(max)))
         };
         // The window no longer covers the send that is `allowance` sends back: it is at most as long as that is ago.
         self.max_if_uncounted = since(
@@ -115,11 +115,11 @@ impl SlidingWindow {
         .or(self.max_if_uncounted);
         self.max = since(allowance, self.max).or(self.max);
         // The throttled probe was still covered by the window.
-        if let Some((oldest, refused)) = self.log.nth_last(allowance + 1).zip(refused) {
-            self.min = self.min.max(refused.saturating_duration_since(oldest));
+        if let Some((oldest, throttled_at)) = self.log.nth_last(allowance + 1).zip(throttled_at) {
+            self.min = self.min.max(throttled_at.saturating_duration_since(oldest));
         }
-        if let Some(most) = self.max {
-            self.min = self.min.min(most);
+        if let Some(max) = self.max {
+            self.min = self.min.min(max);
         }
         std::mem::take(&mut self.accepted)
     }
@@ -128,7 +128,7 @@ impl SlidingWindow {
     pub(super) fn on_probe_throttled(&mut self, allowance: u64, sent: Instant) {
         if let Some(oldest) = self.log.nth_last(allowance) {
             self.min = self.min.max(sent.saturating_duration_since(oldest));
-            if self.max.is_some_and(|most| most <= self.min) {
+            if self.max.is_some_and(|max| max <= self.min) {
                 self.max = Some(self.min + self.min / 20);
             }
         }
@@ -139,23 +139,23 @@ impl SlidingWindow {
     ///
     /// The difference to the limit must be at most the number of requests throttled before the opening, or be greater
     /// than half of the limit.
-    pub(super) fn explains(&self, allowance: u64, behind: u64, now: Instant) -> bool {
-        let most = self.max_if_uncounted.or(self.max).unwrap_or(self.min);
+    pub(super) fn explains(&self, allowance: u64, sent_since: u64, now: Instant) -> bool {
+        let max = self.max_if_uncounted.or(self.max).unwrap_or(self.min);
         let counted = now
-            .checked_sub(most)
+            .checked_sub(max)
             .map(|start| self.log.count_since(start));
-        let ahead = self.sent_since_start(behind);
+        let ahead = self.sent_since_start(sent_since);
         // Responses are late and requests overtake each other: the greater the difference, the less exactly it is
         // known.
         let missing = allowance.saturating_sub(ahead);
-        counted.is_some_and(|counted| counted.saturating_sub(behind) + missing / 8 >= allowance)
+        counted.is_some_and(|counted| counted.saturating_sub(sent_since) + missing / 8 >= allowance)
             && (missing <= self.throttled_before || ahead < allowance / 2)
     }
 
     /// Returns the number of sends since the last opening, without the last `behind`.
-    pub(super) fn sent_since_start(&self, behind: u64) -> u64 {
+    pub(super) fn sent_since_start(&self, sent_since: u64) -> u64 {
         // The probe itself is the first of them.
-        (self.log.count_since(self.window_start) + 1).saturating_sub(behind)
+        (self.log.count_since(self.window_start) + 1).saturating_sub(sent_since)
     }
 
     /// Returns the number of sends within the last window.
@@ -172,7 +172,7 @@ impl SlidingWindow {
     pub(super) fn on_unexpected_throttle(
         &mut self,
         allowance: &mut u64,
-        behind: u64,
+        sent_since: u64,
         in_flight: u64,
         now: Instant,
     ) -> bool {
@@ -180,7 +180,7 @@ impl SlidingWindow {
             *allowance = before;
             return true;
         }
-        let counted = self.sent_in_window(now).saturating_sub(behind);
+        let counted = self.sent_in_window(now).saturating_sub(sent_since);
         self.margin = (self.margin * 2).min((self.length() / 20).max(MIN_MARGIN));
         counted + in_flight + *allowance / 20 >= *allowance
     }
@@ -231,19 +231,19 @@ impl SlidingWindow {
     ///
     /// Without an upper bound, the length is 5 % above the lower one.
     pub(super) fn length(&self) -> Duration {
-        let Some(most) = self.max else {
+        let Some(max) = self.max else {
             return self.min + self.min / 20;
         };
-        let between = |least, most| {
-            snap_down(most + TIMING_TOLERANCE).filter(|round| *round + TIMING_TOLERANCE >= least)
+        let between = |min, max| {
+            snap_down(max + TIMING_TOLERANCE).filter(|round| *round + TIMING_TOLERANCE >= min)
         };
         between(
-            most,
+            max,
             self.max_if_uncounted
-                .map_or(most, |longest| longest.max(most)),
+                .map_or(max, |max_uncounted| max_uncounted.max(max)),
         )
-        .or_else(|| between(self.min, most))
-        .unwrap_or(most)
+        .or_else(|| between(self.min, max))
+        .unwrap_or(max)
     }
 }
 

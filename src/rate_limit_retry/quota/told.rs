@@ -93,9 +93,9 @@ impl AnnouncedWindow {
         let fresh = Self::new(limit, remaining, by, next, now);
         self.latest_reset = self.latest_reset.max(fresh.reset_at);
         let (earlier, later) = match (self.reset_at, fresh.reset_at) {
-            (Some(known), Some(told)) => (
-                told + RESET_TOLERANCE < known,
-                told > known + RESET_TOLERANCE,
+            (Some(known), Some(announced)) => (
+                announced + RESET_TOLERANCE < known,
+                announced > known + RESET_TOLERANCE,
             ),
             _ => (false, false),
         };
@@ -105,9 +105,10 @@ impl AnnouncedWindow {
             let overtaken = self
                 .next_window
                 .filter(|(_, reset)| fresh.is_same_window(*reset));
-            let least = overtaken.map_or(remaining, |(least, _)| least.min(remaining));
+            let min_remaining =
+                overtaken.map_or(remaining, |(min_remaining, _)| min_remaining.min(remaining));
             *self = Self {
-                remaining: least,
+                remaining: min_remaining,
                 ..fresh
             };
         } else if by >= self.fresh_from || newer {
@@ -136,8 +137,9 @@ impl AnnouncedWindow {
                 let known = self
                     .next_window
                     .filter(|(_, reset)| fresh.is_same_window(*reset));
-                let least = known.map_or(remaining, |(least, _)| least.min(remaining));
-                self.next_window = Some((least, reset));
+                let min_remaining =
+                    known.map_or(remaining, |(min_remaining, _)| min_remaining.min(remaining));
+                self.next_window = Some((min_remaining, reset));
             }
             if by > self.latest_request {
                 self.latest_request = by;
@@ -240,9 +242,9 @@ impl AnnouncedWindow {
     /// If others use a part of the quota (`share`), that is a little later than the reset: their throttled requests
     /// wait for whole seconds, and would come too late to a quota that is exhausted again. An exhausted quota is
     /// believed for at most `longest` after the last announcement.
-    pub(super) fn resets_at(&self, share: f64, longest: Duration) -> Option<Instant> {
+    pub(super) fn resets_at(&self, share: f64, max_hold: Duration) -> Option<Instant> {
         let reset = self.reset_at?;
-        let over = if share > MIN_SOLE_SHARE {
+        let resets_at = if share > MIN_SOLE_SHARE {
             reset
         } else {
             // 0.5 % of the window, at most 1 s.
@@ -250,9 +252,9 @@ impl AnnouncedWindow {
             after(reset, (window / 200).min(Duration::from_secs(1)))
         };
         Some(if self.is_exhausted() {
-            over.min(after(self.updated, longest))
+            resets_at.min(after(self.updated, max_hold))
         } else {
-            over
+            resets_at
         })
     }
 
@@ -299,18 +301,18 @@ impl AnnouncedWindow {
         &self,
         in_flight: u32,
         share: f64,
-        over: Option<Instant>,
+        resets_at: Option<Instant>,
     ) -> Option<SendTime> {
         if self.available() > u64::from(in_flight) {
             let ours = self.share_of_available(share);
             // The response does not include what others have in flight, which is about as much as their share of this
             // process's requests. The last remaining requests go to the first that asks.
             let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;
-            return (!fits).then_some(SendTime::AfterResponse(over));
+            return (!fits).then_some(SendTime::AfterResponse(resets_at));
         }
-        match (over, in_flight) {
-            (Some(over), 0) if self.is_exhausted() => Some(SendTime::NotBefore(over)),
-            (over, 1..) => Some(SendTime::AfterResponse(over)),
+        match (resets_at, in_flight) {
+            (Some(resets_at), 0) if self.is_exhausted() => Some(SendTime::NotBefore(resets_at)),
+            (resets_at, 1..) => Some(SendTime::AfterResponse(resets_at)),
             // Not known to be exhausted, or until when: one request is sent.
             (_, 0) => None,
         }

@@ -50,38 +50,35 @@ impl Bounds {
     }
 
     /// Creates bounds from one opening to the next.
-    pub(super) fn between(opened: TimeRange, next: TimeRange) -> Self {
+    pub(super) fn between(window_start: TimeRange, next: TimeRange) -> Self {
         Self {
-            min: next.earliest.saturating_duration_since(opened.latest),
-            max: Some(next.latest.saturating_duration_since(opened.earliest)),
+            min: next.earliest.saturating_duration_since(window_start.latest),
+            max: Some(next.latest.saturating_duration_since(window_start.earliest)),
         }
     }
 
     /// Returns the intersection of the bounds, or the newer ones if they contradict each other.
     pub(super) fn intersect(self, newer: Self) -> Self {
-        let least = self.min.max(newer.min);
-        let most = match (self.max, newer.max) {
+        let min = self.min.max(newer.min);
+        let max = match (self.max, newer.max) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if most.is_some_and(|most| most + JITTER_TOLERANCE < least) {
+        if max.is_some_and(|max| max + JITTER_TOLERANCE < min) {
             newer
         } else {
-            Self {
-                min: least,
-                max: most,
-            }
+            Self { min: min, max: max }
         }
     }
 
     /// Returns the earliest time at which the next window may open.
-    pub(super) fn earliest_end(self, opened: TimeRange) -> Instant {
-        after(opened.earliest, self.min)
+    pub(super) fn earliest_end(self, window_start: TimeRange) -> Instant {
+        after(window_start.earliest, self.min)
     }
 
     /// Returns the time by which the next window has opened, as far as is known.
-    pub(super) fn latest_end(self, opened: TimeRange) -> Instant {
-        after(opened.latest, self.max.unwrap_or(self.min))
+    pub(super) fn latest_end(self, window_start: TimeRange) -> Instant {
+        after(window_start.latest, self.max.unwrap_or(self.min))
     }
 
     /// Returns the time of the next probe for the window after the one that `opened`, later than `now`.
@@ -92,36 +89,45 @@ impl Bounds {
     /// - Without any bound, probes are sent [`FIRST_LOOKS`] after the throttle.
     /// - Then probes are sent shortly after each common length, counted from the opening.
     /// - After the longest common length, probes are sent at intervals of that length.
-    pub(super) fn next_probe(self, opened: TimeRange, refused: Instant, now: Instant) -> Instant {
+    pub(super) fn next_probe(
+        self,
+        window_start: TimeRange,
+        throttled_at: Instant,
+        now: Instant,
+    ) -> Instant {
         let soon = now + Duration::from_millis(500);
-        if let Some(most) = self.max {
+        if let Some(max) = self.max {
             let round = self.snap();
             // Probes begin at the one common length within the bounds, if there is only one.
-            let (least, longest) = round.map_or((self.min, most), |round| (round, round));
-            if let Some(look) = probe_within(opened, least, longest, now) {
-                return look;
+            let (min, upper) = round.map_or((self.min, max), |round| (round, round));
+            if let Some(probe) = probe_within(window_start, min, upper, now) {
+                return probe;
             }
             // It was not that length: the whole range is probed.
-            if let Some(look) = round.and_then(|_| probe_within(opened, self.min, most, now)) {
-                return look;
+            if let Some(probe) = round.and_then(|_| probe_within(window_start, self.min, max, now))
+            {
+                return probe;
             }
         } else if self.min == Duration::ZERO {
             // Nothing is known about the length: the first probes follow the throttle.
             let early = INITIAL_PROBE_DELAYS
                 .iter()
-                .map(|wait| after(refused, *wait));
-            if let Some(look) = early.into_iter().find(|look| *look >= soon) {
-                return look;
+                .map(|wait| after(throttled_at, *wait));
+            if let Some(probe) = early.into_iter().find(|probe| *probe >= soon) {
+                return probe;
             }
         }
-        let least = after(opened.earliest, self.min);
-        let rounds = COMMON_WINDOWS
-            .iter()
-            .map(|seconds| after(opened.latest, Duration::from_secs(*seconds) + PROBE_OFFSET));
-        let look = rounds
+        let min = after(window_start.earliest, self.min);
+        let rounds = COMMON_WINDOWS.iter().map(|seconds| {
+            after(
+                window_start.latest,
+                Duration::from_secs(*seconds) + PROBE_OFFSET,
+            )
+        });
+        let probe = rounds
             .into_iter()
-            .find(|look| *look >= soon && *look >= least);
-        look.unwrap_or_else(|| {
+            .find(|probe| *probe >= soon && *probe >= min);
+        probe.unwrap_or_else(|| {
             after(
                 now,
                 Duration::from_secs(COMMON_WINDOWS[COMMON_WINDOWS.len() - 1]),
@@ -136,36 +142,36 @@ impl Bounds {
 
     /// Returns the common length within the bounds, if there is exactly one.
     fn snap(self) -> Option<Duration> {
-        let most = self.max? + JITTER_TOLERANCE;
+        let max = self.max? + JITTER_TOLERANCE;
         let mut rounds = COMMON_WINDOWS
             .iter()
             .map(|seconds| Duration::from_secs(*seconds))
-            .filter(|round| *round + JITTER_TOLERANCE >= self.min && *round <= most);
+            .filter(|round| *round + JITTER_TOLERANCE >= self.min && *round <= max);
         let first = rounds.next()?;
         rounds.next().is_none().then_some(first)
     }
 }
 
 /// Returns the greatest common length of at most `longest`.
-pub(super) fn snap_down(longest: Duration) -> Option<Duration> {
+pub(super) fn snap_down(upper: Duration) -> Option<Duration> {
     let rounds = COMMON_WINDOWS
         .iter()
         .map(|seconds| Duration::from_secs(*seconds));
-    rounds.rev().find(|round| *round <= longest)
+    rounds.rev().find(|round| *round <= upper)
 }
 
 /// Returns the time of the next of a few probes for an opening that is `least` to `most` after the one before; `None`
 /// if the opening must have passed.
 fn probe_within(
-    opened: TimeRange,
-    least: Duration,
-    most: Duration,
+    window_start: TimeRange,
+    min: Duration,
+    max: Duration,
     now: Instant,
 ) -> Option<Instant> {
-    let earliest = after(opened.earliest, least);
-    let latest = after(opened.latest, most);
+    let earliest = after(window_start.earliest, min);
+    let latest = after(window_start.latest, max);
     // One last probe a little later, in case that the server counts throttled requests, too.
-    let last = latest + (most / 50).clamp(MIN_PROBE_STEP, MAX_PROBE_DELAY);
+    let last = latest + (max / 50).clamp(MIN_PROBE_STEP, MAX_PROBE_DELAY);
     if now >= last {
         return None;
     }

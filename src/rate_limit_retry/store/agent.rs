@@ -52,15 +52,15 @@ enum AgentEvent {
 /// Runs the agent until the partition is no longer in use.
 ///
 /// Sets `lost` if it ends early.
-pub(super) async fn run(shared: Arc<Shared>, key: PartitionKey, lost: Arc<AtomicBool>) {
-    let mut attendance = AgentGuard {
+pub(super) async fn run(shared: Arc<Shared>, key: PartitionKey, aborted: Arc<AtomicBool>) {
+    let mut guard = AgentGuard {
         context: &shared,
         key: &key,
-        aborted: &lost,
+        aborted: &aborted,
         completed: false,
     };
     run_loop(&shared, &key).await;
-    attendance.completed = true;
+    guard.completed = true;
 }
 
 /// A drop guard for a running agent.
@@ -84,12 +84,12 @@ impl Drop for AgentGuard<'_> {
             return;
         }
         self.aborted.store(true, Relaxed);
-        let alone = || {
+        let fall_back = || {
             let now = self.context.clock.now();
             self.context.gate.fall_back(self.key, now, now);
         };
         // The user's clock may be the code that panicked.
-        drop(catch_unwind(AssertUnwindSafe(alone)));
+        drop(catch_unwind(AssertUnwindSafe(fall_back)));
     }
 }
 
@@ -101,16 +101,16 @@ async fn run_loop(shared: &Shared, key: &PartitionKey) {
         let identity = &identity;
         Box::pin(surviving(async move { store.changed(identity).await }))
     };
-    let deaf = || -> Notification<'_> { Box::pin(pending()) };
-    let mut news = listen();
+    let unsubscribed = || -> Notification<'_> { Box::pin(pending()) };
+    let mut notification = listen();
     // When to subscribe again after a failure, and the number of panics so far.
-    let (mut listens_at, mut panics) = (None, 0);
+    let (mut resubscribe_at, mut panics) = (None, 0);
     let mut failures = 0;
     loop {
         let mut timer = pin!(sleep(Duration::ZERO));
-        let step = poll_fn(|cx| {
+        let event = poll_fn(|cx| {
             // Notifications first: a remote hold must not be delayed by local reports.
-            match news.as_mut().poll(cx) {
+            match notification.as_mut().poll(cx) {
                 Poll::Ready(Some(Ok(()))) => return Poll::Ready(Some(AgentEvent::Notified)),
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(AgentEvent::Unsubscribed)),
                 Poll::Ready(None) => return Poll::Ready(Some(AgentEvent::Panicked)),
@@ -131,29 +131,31 @@ async fn run_loop(shared: &Shared, key: &PartitionKey) {
             }
             Poll::Pending
         });
-        match step.await {
+        match event.await {
             None => return,
             Some(AgentEvent::Notified) => {
-                news = listen();
+                notification = listen();
                 gate.request_sync(key);
             }
-            Some(AgentEvent::Unsubscribed) => (news, listens_at) = (deaf(), Some(clock.now())),
+            Some(AgentEvent::Unsubscribed) => {
+                (notification, resubscribe_at) = (unsubscribed(), Some(clock.now()))
+            }
             Some(AgentEvent::Panicked) => {
                 panics += 1;
                 let wait = PANIC_BACKOFF.wait(panics, shared.random.unit());
-                (news, listens_at) = (deaf(), Some(after(clock.now(), wait)));
+                (notification, resubscribe_at) = (unsubscribed(), Some(after(clock.now(), wait)));
                 shared.note(key, Some(&panicked()));
             }
             Some(AgentEvent::Report(report)) => {
-                let asked = async { store.report(&identity, &report).await };
-                match shared.ask(key, asked).await {
-                    Ok(view) => {
+                let call = async { store.report(&identity, &report).await };
+                match shared.ask(key, call).await {
+                    Ok(snapshot) => {
                         failures = 0;
                         // The store works again: subscribe again, unless a panic requires a longer pause.
-                        if listens_at.is_some_and(|at| at <= clock.now()) {
-                            (news, listens_at) = (listen(), None);
+                        if resubscribe_at.is_some_and(|at| at <= clock.now()) {
+                            (notification, resubscribe_at) = (listen(), None);
                         }
-                        if let Some(held_for) = gate.apply(key, &view, clock.now()) {
+                        if let Some(held_for) = gate.apply(key, &snapshot, clock.now()) {
                             shared.sinks.emit(&RateLimitEvent::RemoteHold {
                                 partition: key,
                                 held_for,

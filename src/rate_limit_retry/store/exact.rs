@@ -65,9 +65,9 @@ impl FleetQuota {
     /// A larger burst widens the spacing of the other requests.
     #[must_use]
     pub const fn burst(mut self, requests: u32) -> Self {
-        let most = at_least_one(self.requests / 2);
-        self.burst = if requests > most {
-            most
+        let max_burst = at_least_one(self.requests / 2);
+        self.burst = if requests > max_burst {
+            max_burst
         } else {
             at_least_one(requests)
         };

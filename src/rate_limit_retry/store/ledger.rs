@@ -46,27 +46,28 @@ impl MemoryQuota {
         // Expires reservations, the window and the hold.
         self.processes
             .retain(|_, (_, seen)| after(*seen, RESERVATION_TTL) > now);
-        self.window = self.window.filter(|known| known.resets_at > now);
+        self.window = self.window.filter(|window| window.resets_at > now);
         self.hold = self.hold.filter(|hold| *hold > now);
-        if let Some(told) = &report.announced {
+        if let Some(announced) = &report.announced {
             // A response to a request that was sent after the last announcement replaces it. Other responses may have
             // overtaken each other; of those, the smallest number of remaining requests applies.
-            let sent = told.age.and_then(|age| now.checked_sub(age));
-            let believed = self.window.is_none_or(|known| {
-                told.remaining < known.remaining || sent.is_some_and(|sent| sent > known.updated)
+            let sent = announced.age.and_then(|age| now.checked_sub(age));
+            let believed = self.window.is_none_or(|window| {
+                announced.remaining < window.remaining
+                    || sent.is_some_and(|sent| sent > window.updated)
             });
             if believed {
                 self.window = Some(KnownWindow {
-                    limit: told.limit,
-                    remaining: told.remaining,
+                    limit: announced.limit,
+                    remaining: announced.remaining,
                     updated: now,
-                    resets_at: after(now, told.reset),
+                    resets_at: after(now, announced.reset),
                 });
             }
         }
         // A report without a hold never shortens a known one.
         let hold = report.hold.map(|hold| after(now, hold));
-        let news = hold > self.hold;
+        let is_new_hold = hold > self.hold;
         self.hold = self.hold.max(hold);
         // A report replaces the previous reservation of its process.
         self.processes
@@ -74,26 +75,26 @@ impl MemoryQuota {
         // Each process receives at most its equal share of the free requests, but at least one while any are free.
         let reserved: u64 = self.processes.values().map(|(n, _)| u64::from(*n)).sum();
         let mut granted = 0;
-        if let Some(known) = self.window {
-            let free = known.remaining.saturating_sub(reserved);
+        if let Some(window) = self.window {
+            let free = window.remaining.saturating_sub(reserved);
             let fair = (free / self.processes.len() as u64).max(1).min(free);
             granted = report.wanted.min(u32::try_from(fair).unwrap_or(u32::MAX));
             if let Some((mine, _)) = self.processes.get_mut(&report.process) {
                 *mine = mine.saturating_add(granted);
             }
         }
-        let view = QuotaSnapshot {
+        let snapshot = QuotaSnapshot {
             granted,
-            window: self.window.map(|known| SharedWindow {
-                limit: known.limit,
-                remaining: known.remaining,
+            window: self.window.map(|window| SharedWindow {
+                limit: window.limit,
+                remaining: window.remaining,
                 reserved: reserved + u64::from(granted),
                 processes: u32::try_from(self.processes.len()).unwrap_or(u32::MAX),
-                reset: known.resets_at - now,
+                reset: window.resets_at - now,
             }),
             hold: self.hold.map(|hold| hold - now),
         };
-        (view, news)
+        (snapshot, is_new_hold)
     }
 
     /// Reserves a slot by the generic cell rate algorithm (GCRA).
@@ -102,17 +103,17 @@ impl MemoryQuota {
     /// the wait would exceed `longest`, nothing is reserved.
     pub(crate) fn reserve(
         &mut self,
-        exact: FleetQuota,
-        longest: Duration,
+        fleet_quota: FleetQuota,
+        max_wait: Duration,
         now: Instant,
     ) -> Reservation {
         // A due time in the past does not accumulate credit beyond the tolerance.
-        let due = self.tat.map_or(now, |due| due.max(now));
-        let wait = (due - now).saturating_sub(exact.burst_tolerance());
-        if wait > longest {
+        let tat = self.tat.map_or(now, |tat| tat.max(now));
+        let wait = (tat - now).saturating_sub(fleet_quota.burst_tolerance());
+        if wait > max_wait {
             return Reservation::Denied(wait);
         }
-        self.tat = Some(after(due, exact.emission_interval()));
+        self.tat = Some(after(tat, fleet_quota.emission_interval()));
         Reservation::Granted(wait)
     }
 }
@@ -154,23 +155,23 @@ mod tests {
         })
     }
 
-    fn remaining(view: QuotaSnapshot) -> u64 {
-        view.window.unwrap().remaining
+    fn remaining(snapshot: QuotaSnapshot) -> u64 {
+        snapshot.window.unwrap().remaining
     }
 
     #[test]
     fn grants_never_exceed_remaining_and_are_fair() {
-        let (mut ledger, now) = (MemoryQuota::default(), start());
+        let (mut quota, now) = (MemoryQuota::default(), start());
         let [a, b] = [ProcessId::random(), ProcessId::random()];
-        assert_eq!(ledger.report(&report(b, 0, 10), now).0.granted, 0);
+        assert_eq!(quota.report(&report(b, 0, 10), now).0.granted, 0);
 
         let first = QuotaReport {
             announced: announced(20, None),
             ..report(a, 4, 100)
         };
-        let first = ledger.report(&first, now).0;
-        let second = ledger.report(&report(b, 2, 100), now).0;
-        let third = ledger.report(&report(a, 12, 100), now).0;
+        let first = quota.report(&first, now).0;
+        let second = quota.report(&report(b, 2, 100), now).0;
+        let third = quota.report(&report(a, 12, 100), now).0;
 
         // Half of what is free each time.
         assert_eq!((first.granted, second.granted, third.granted), (8, 3, 1));
@@ -178,7 +179,7 @@ mod tests {
         let all: u32 = (0..9)
             .map(|n| {
                 let reserved = 13 + n.min(2);
-                ledger.report(&report(a, reserved, 1), now).0.granted
+                quota.report(&report(a, reserved, 1), now).0.granted
             })
             .sum();
         assert_eq!(all, 2);
@@ -186,14 +187,14 @@ mod tests {
 
     #[test]
     fn the_lowest_remaining_applies_until_a_later_request_reports_more() {
-        let (mut ledger, now) = (MemoryQuota::default(), start());
+        let (mut quota, now) = (MemoryQuota::default(), start());
         let a = ProcessId::random();
         let mut tell = |remaining, age, at| {
             let report = QuotaReport {
                 announced: announced(remaining, age),
                 ..report(a, 0, 0)
             };
-            ledger.report(&report, at).0
+            quota.report(&report, at).0
         };
 
         assert_eq!(remaining(tell(20, None, now)), 20);
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_longest_hold_applies_and_silent_processes_expire() {
-        let (mut ledger, now) = (MemoryQuota::default(), start());
+        let (mut quota, now) = (MemoryQuota::default(), start());
         let [a, b] = [ProcessId::random(), ProcessId::random()];
         let hold = |length: Duration| QuotaReport {
             hold: Some(length),
@@ -214,21 +215,21 @@ mod tests {
             ..report(a, 10, 0)
         };
 
-        assert!(ledger.report(&hold(30 * SECOND), now).1);
-        let (view, news) = ledger.report(&hold(5 * SECOND), now);
-        assert_eq!((view.hold, news), (Some(30 * SECOND), false));
-        assert_eq!(ledger.report(&report(b, 0, 5), now).0.granted, 0);
-        let later = ledger.report(&report(b, 0, 5), now + RESERVATION_TTL).0;
+        assert!(quota.report(&hold(30 * SECOND), now).1);
+        let (snapshot, is_new_hold) = quota.report(&hold(5 * SECOND), now);
+        assert_eq!((snapshot.hold, is_new_hold), (Some(30 * SECOND), false));
+        assert_eq!(quota.report(&report(b, 0, 5), now).0.granted, 0);
+        let later = quota.report(&report(b, 0, 5), now + RESERVATION_TTL).0;
         assert_eq!((later.granted, later.hold), (5, Some(29 * SECOND)));
-        let over = ledger.report(&report(b, 5, 0), now + 30 * SECOND).0;
+        let over = quota.report(&report(b, 5, 0), now + 30 * SECOND).0;
         assert_eq!(over.hold, None);
     }
 
     #[test]
     fn reservations_are_spaced_evenly_except_for_a_burst() {
-        let (mut ledger, now) = (MemoryQuota::default(), start());
-        let exact = FleetQuota::per_minute(63).burst(2);
-        let mut wait = |at| ledger.reserve(exact, 2 * SECOND, at);
+        let (mut quota, now) = (MemoryQuota::default(), start());
+        let fleet_quota = FleetQuota::per_minute(63).burst(2);
+        let mut wait = |at| quota.reserve(fleet_quota, 2 * SECOND, at);
 
         assert_eq!(wait(now), Reservation::Granted(Duration::ZERO));
         assert_eq!(wait(now), Reservation::Granted(Duration::ZERO));

@@ -109,7 +109,7 @@ pub trait QuotaStore: Send + Sync + 'static {
         &self,
         quota: &CacheIdentity,
         exact: FleetQuota,
-        longest: Duration,
+        max_wait: Duration,
     ) -> impl Future<Output = Result<Reservation, StoreError>> + Send;
 
     /// Completes when another process reports a hold. The details follow from the next [`report`](Self::report).

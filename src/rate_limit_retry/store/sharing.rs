@@ -84,7 +84,7 @@ impl FleetSync {
     ///
     /// Does nothing outside a tokio runtime.
     fn start_agents(&self, keys: &[PartitionKey]) -> Vec<PartitionKey> {
-        let mut lost = Vec::new();
+        let mut aborted = Vec::new();
         let mut agents = lock(&self.agents);
         for key in keys {
             let former = agents.get(key);
@@ -98,7 +98,7 @@ impl FleetSync {
             };
             // Relaxed: the flag publishes no other data.
             if former.is_some_and(|agent| agent.aborted.load(Relaxed)) {
-                lost.push(key.clone());
+                aborted.push(key.clone());
             }
             // Removes finished agents whenever the map has doubled, so that the cost per insertion is constant on
             // average.
@@ -116,7 +116,7 @@ impl FleetSync {
                 },
             );
         }
-        lost
+        aborted
     }
 
     /// Reports to the store that this process has no more reservations. Stops at the first failure.
@@ -134,9 +134,9 @@ impl FleetSync {
         for (key, _) in agents {
             let identity = shared.quotas.cache_key(&key);
             let report = QuotaReport::new(shared.process);
-            let asked = async { shared.quotas.store.report(&identity, &report).await };
+            let call = async { shared.quotas.store.report(&identity, &report).await };
             // The remaining reservations expire in the store.
-            if shared.ask(&key, asked).await.is_err() {
+            if shared.ask(&key, call).await.is_err() {
                 return;
             }
         }
@@ -148,10 +148,10 @@ impl FleetSync {
     pub(crate) async fn reserve(
         &self,
         keys: &[PartitionKey],
-        longest: Duration,
+        max_wait: Duration,
     ) -> Option<Reservation> {
         let shared = &self.context;
-        let exact = shared.quotas.fleet_quota?;
+        let fleet_quota = shared.quotas.fleet_quota?;
         let now = shared.clock.now();
         // A store that failed recently is not asked again for each request.
         if lock(&shared.rests).is_some_and(|until| now < until) {
@@ -160,8 +160,14 @@ impl FleetSync {
         let mut wait = Duration::ZERO;
         for key in keys {
             let identity = shared.quotas.cache_key(key);
-            let asked = async { shared.quotas.store.slot(&identity, exact, longest).await };
-            match shared.ask(key, asked).await {
+            let call = async {
+                shared
+                    .quotas
+                    .store
+                    .slot(&identity, fleet_quota, max_wait)
+                    .await
+            };
+            match shared.ask(key, call).await {
                 Ok(Reservation::Granted(after)) => wait = wait.max(after),
                 // Slots already reserved in other partitions expire unused.
                 Ok(late) => return Some(late),

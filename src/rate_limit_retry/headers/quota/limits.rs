@@ -81,7 +81,7 @@ impl QuotaFields<'_> {
         let limit = row
             .limit
             .or_else(|| Some(row.remaining?.saturating_add(row.used?)));
-        let told = take_policy(policies, limit);
+        let policy_window = take_policy(policies, limit);
         Limit {
             name: self.display_name(),
             unit,
@@ -92,7 +92,7 @@ impl QuotaFields<'_> {
             reset: row.reset,
             window: row
                 .window
-                .or(told)
+                .or(policy_window)
                 .or_else(|| self.dimension.window().and_then(window_from_seconds)),
             refill: None,
             partition_key: None,
@@ -116,10 +116,10 @@ impl QuotaFields<'_> {
         let limit = self
             .limit
             .or_else(|| Some(self.remaining?.saturating_add(used?)));
-        let told = take_policy(policies, limit);
+        let policy_window = take_policy(policies, limit);
         let window = self
             .window
-            .or(told)
+            .or(policy_window)
             .or_else(|| self.dimension.window().and_then(window_from_seconds));
         // Without a window, the refill is per second.
         let seconds = window.map_or(1.0, |window| window.as_secs_f64());
@@ -151,12 +151,12 @@ impl QuotaFields<'_> {
 fn take_policy(policies: &mut Vec<Item>, limit: Option<u64>) -> Option<Duration> {
     examined(2 * policies.len());
     let own = |item: &Item| item.name.is_none() && item.quota == limit;
-    let told = policies
+    let policy_window = policies
         .iter()
         .filter(|item| own(item))
         .find_map(|item| item.window);
     policies.retain(|item| !own(item) || (limit.is_none() && item.quota.is_some()));
-    told.and_then(window_from_seconds)
+    policy_window.and_then(window_from_seconds)
 }
 
 /// Returns a quota of IETF drafts 08 to 10. The state takes precedence over the policy.

@@ -40,13 +40,13 @@ proptest! {
         max_hold in 1..7200u64,
         random in 0.0..1.0f64,
         pacing in prop_oneof![Just(Pacing::Burst), Just(Pacing::Even)],
-        own in prop::option::of((1..5u32, 1..100u64).prop_map(|(most, period)| LocalLimit::per(most, secs(period)))),
+        local_limit in prop::option::of((1..5u32, 1..100u64).prop_map(|(max, period)| LocalLimit::per(max, secs(period)))),
     ) {
-        let pace = QuotaConfig { initial_window, max_hold: secs(max_hold), pacing, ..CONFIG };
-        let mut world = TestQuota::with(pace);
-        world.quota = Quota::new(&pace, own);
+        let config = QuotaConfig { initial_window, max_hold: secs(max_hold), pacing, ..CONFIG };
+        let mut world = TestQuota::with(config);
+        world.quota = Quota::new(&config, local_limit);
         let mut gone: Vec<(u64, Instant)> = Vec::new();
-        let longest = pace.max_hold.max(MAX_OWN_WAIT);
+        let max_wait = config.max_hold.max(MAX_OWN_WAIT);
         let mut flying = Vec::new();
         let mut floor = None;
         let mut paused = None;
@@ -56,14 +56,14 @@ proptest! {
                     SendTime::Now => {
                         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
                         prop_assert!(paused.is_none_or(|until| world.now >= until), "in a pause");
-                        let (most, period) = own.map_or((u32::MAX, Duration::ZERO), |own| own.rate.unwrap());
+                        let (max, period) = local_limit.map_or((u32::MAX, Duration::ZERO), |local_limit| local_limit.rate.unwrap());
                         let recent = gone.iter().filter(|(_, at)| *at + period > world.now).count();
-                        prop_assert!(recent < most as usize, "more than the own limit");
+                        prop_assert!(recent < max as usize, "more than the own limit");
                         flying.push(world.quota.enter(&world.config, world.now));
                         gone.push((flying[flying.len() - 1], world.now));
                     }
                     SendTime::NotBefore(at) => {
-                        prop_assert!(at > world.now && at <= world.now + longest, "{:?}", at - world.now);
+                        prop_assert!(at > world.now && at <= world.now + max_wait, "{:?}", at - world.now);
                     }
                     SendTime::AfterResponse(at) => {
                         prop_assert!(world.quota.in_flight() > 0, "nobody will answer");
@@ -78,14 +78,14 @@ proptest! {
                     } else {
                         flying.remove(which.index(flying.len()))
                     };
-                    let (learnt, now) = match &end {
-                        Completion::Response(throttled, signals, about) => {
+                    let (outcome, now) = match &end {
+                        Completion::Response(throttled, info, scope) => {
                             // Of several, it may be another that refused.
-                            let ours = *throttled && *about != Scope::Ambiguous;
-                            if let Some(hint) = signals.retry_after.filter(|_| ours) && hint <= secs(86_400) {
+                            let ours = *throttled && *scope != Scope::Ambiguous;
+                            if let Some(hint) = info.retry_after.filter(|_| ours) && hint <= secs(86_400) {
                                 floor = floor.max(Some(world.now + hint.min(world.config.max_hold)));
                             }
-                            (Outcome::Response { throttled: *throttled, signals }, Some(world.now))
+                            (Outcome::Response { throttled: *throttled, info }, Some(world.now))
                         }
                         Completion::NotSent => {
                             gone.retain(|(gone, _)| *gone != number);
@@ -94,12 +94,12 @@ proptest! {
                         Completion::Unknown => (Outcome::Unknown, Some(world.now)),
                         Completion::Dropped => (Outcome::Unknown, None),
                     };
-                    let about = match end {
-                        Completion::Response(_, _, about) => about,
+                    let scope = match end {
+                        Completion::Response(_, _, scope) => scope,
                         _ => Scope::Partition,
                     };
-                    let held = world.quota.record(number, learnt, about, &pace, random, now);
-                    prop_assert!(held.is_none_or(|until| until > world.now && until <= world.now + longest));
+                    let held = world.quota.record(number, outcome, scope, &config, random, now);
+                    prop_assert!(held.is_none_or(|until| until > world.now && until <= world.now + max_wait));
                 }
                 Event::Advance(millis) => world.advance(ms(millis)),
                 Event::Forget => {
@@ -125,7 +125,7 @@ proptest! {
         world.wait();
 
         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
-        prop_assert!(world.now - began <= 2 * longest + secs(3600), "{:?}", world.now - began);
+        prop_assert!(world.now - began <= 2 * max_wait + secs(3600), "{:?}", world.now - began);
     }
 }
 
@@ -144,7 +144,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn completion() -> impl Strategy<Value = Completion> {
     prop_oneof![
-        10 => (any::<bool>(), info(), scope()).prop_map(|(throttled, signals, about)| Completion::Response(throttled, signals, about)),
+        10 => (any::<bool>(), info(), scope()).prop_map(|(throttled, info, scope)| Completion::Response(throttled, info, scope)),
         1 => Just(Completion::NotSent),
         1 => Just(Completion::Unknown),
         1 => Just(Completion::Dropped),

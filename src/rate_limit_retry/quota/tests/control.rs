@@ -112,12 +112,12 @@ fn the_snapshot_shows_the_last_announcement() {
 
 #[test]
 fn forgetting_clears_estimates_but_not_in_flight_requests() {
-    let pace = QuotaConfig {
+    let config = QuotaConfig {
         shared: true,
         ..CONFIG
     };
-    let mut world = TestQuota::with(pace);
-    world.quota = Quota::new(&pace, Some(LocalLimit::in_flight(3)));
+    let mut world = TestQuota::with(config);
+    world.quota = Quota::new(&config, Some(LocalLimit::in_flight(3)));
     let went = world.now;
     world.quota.report(ProcessId::random(), 0, went);
     world.quota.apply(&QuotaSnapshot::default(), secs(60), went);
@@ -126,7 +126,7 @@ fn forgetting_clears_estimates_but_not_in_flight_requests() {
     pause(&mut world);
     world.advance(secs(1));
 
-    world.quota.forget(&pace);
+    world.quota.forget(&config);
 
     assert_eq!(world.quota.announced_quota(), (None, None, None));
     assert_eq!(world.quota.throttled_until(), None);

@@ -3,10 +3,10 @@
 use super::*;
 
 /// So many requests that went together are accepted, and the answers announce that nothing remains.
-fn contradict(world: &mut TestQuota, count: usize, signals: &RateLimitInfo) {
+fn contradict(world: &mut TestQuota, count: usize, info: &RateLimitInfo) {
     let numbers: Vec<_> = (0..count).map(|_| world.enter()).collect();
     for number in numbers {
-        world.succeed(number, signals);
+        world.succeed(number, info);
     }
 }
 

@@ -118,7 +118,7 @@ fn the_times_of_64_requests_are_remembered() {
 #[test]
 fn a_hold_is_published_unless_it_came_from_others() {
     let now = origin();
-    for (heard, until, told) in [
+    for (heard, until, announced) in [
         (None, 10, true),
         (Some(10), 11, true),
         (Some(10), 10, false),
@@ -131,7 +131,7 @@ fn a_hold_is_published_unless_it_came_from_others() {
 
         fleet.on_throttle(now + secs(until));
 
-        let hold = told.then(|| now + secs(until));
+        let hold = announced.then(|| now + secs(until));
         assert_eq!(fleet.pending_hold, hold, "{heard:?} {until}");
     }
 }
@@ -191,11 +191,11 @@ fn holds_and_requests_are_due_immediately() {
 type Change = fn(&mut FleetShare);
 
 /// When the next report is due after one that came just now, in ms.
-fn next_report(ruled: bool, told: bool, in_flight: u32, change: Change) -> Option<u128> {
+fn next_report(synced: bool, announced: bool, in_flight: u32, change: Change) -> Option<u128> {
     let (mut fleet, now) = reported_fleet();
-    fleet.expires = ruled.then(|| now + secs(60));
+    fleet.expires = synced.then(|| now + secs(60));
     change(&mut fleet);
-    let due = fleet.next_report(in_flight, told, now);
+    let due = fleet.next_report(in_flight, announced, now);
     due.map(|at| (at - now).as_millis())
 }
 
@@ -207,14 +207,14 @@ fn nothing_is_reported_without_reservations_or_updates() {
 
 #[test]
 fn reservations_and_updates_are_reported_every_300_ms() {
-    for ruled in [false, true] {
-        assert_eq!(next_report(ruled, true, 1, |_| {}), Some(300));
+    for synced in [false, true] {
+        assert_eq!(next_report(synced, true, 1, |_| {}), Some(300));
         assert_eq!(
-            next_report(ruled, true, 0, |fleet| fleet.granted = 1),
+            next_report(synced, true, 0, |fleet| fleet.granted = 1),
             Some(300)
         );
         assert_eq!(
-            next_report(ruled, true, 0, |fleet| fleet.dirty = true),
+            next_report(synced, true, 0, |fleet| fleet.dirty = true),
             Some(300)
         );
     }
@@ -309,8 +309,8 @@ fn empty_grants_back_off_requests() {
 #[test]
 fn completions_are_reported_sooner_if_others_wait() {
     let scarce = |fleet: &mut FleetShare| fleet.scarce = true;
-    let news = |fleet: &mut FleetShare| (fleet.scarce, fleet.dirty) = (true, true);
-    assert_eq!(next_report(true, true, 1, news), Some(5));
+    let dirty = |fleet: &mut FleetShare| (fleet.scarce, fleet.dirty) = (true, true);
+    assert_eq!(next_report(true, true, 1, dirty), Some(5));
     assert_eq!(next_report(true, true, 1, scarce), Some(300));
 }
 
@@ -319,12 +319,12 @@ fn an_exhausted_window_reports_only_updates() {
     fn exhaust(fleet: &mut FleetShare) {
         (fleet.exhausted, fleet.starved) = (true, true);
     }
-    let news = |fleet: &mut FleetShare| {
+    let dirty = |fleet: &mut FleetShare| {
         exhaust(fleet);
         fleet.dirty = true;
     };
     assert_eq!(next_report(true, true, 1, exhaust), None);
-    assert_eq!(next_report(true, true, 1, news), Some(100));
+    assert_eq!(next_report(true, true, 1, dirty), Some(100));
     // It is over.
-    assert_eq!(next_report(false, true, 1, news), Some(300));
+    assert_eq!(next_report(false, true, 1, dirty), Some(300));
 }

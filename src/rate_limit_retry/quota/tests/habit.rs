@@ -118,8 +118,11 @@ fn requests_in_flight_at_a_429_count_if_accepted() {
 #[test]
 fn a_known_window_admits_its_limit_and_is_probed_at_its_end() {
     let mut lessons = TestEstimator::minute_windows();
-    let lesson = lessons.estimator.estimate();
-    assert_eq!((lesson.limit, lesson.window), (Some(10), Some(secs(60))));
+    let estimate = lessons.estimator.estimate();
+    assert_eq!(
+        (estimate.limit, estimate.window),
+        (Some(10), Some(secs(60)))
+    );
     lessons.succeed(8, 120_000);
     assert!(lessons.is_allowed(0, 121_000));
     let over = lessons.at(180_000);
@@ -229,8 +232,8 @@ fn probes_become_rarer_if_they_may_be_counted() {
     ] {
         let mut lessons = TestEstimator::new();
         lessons.succeed(accepted, 0);
-        for look in 0..=looks {
-            lessons.throttle(1000 + look * 1000, refusal);
+        for probe in 0..=looks {
+            lessons.throttle(1000 + probe * 1000, refusal);
         }
         let now = lessons.at(1000 + looks * 1000);
         let wait = lessons.estimator.min_wait(now);

@@ -3,10 +3,10 @@
 use super::*;
 
 /// How long the hold is after each of some refusals in a row.
-fn holds(world: &mut TestQuota, signals: &RateLimitInfo, count: usize) -> Vec<Duration> {
+fn holds(world: &mut TestQuota, info: &RateLimitInfo, count: usize) -> Vec<Duration> {
     let hold = |_| {
         let number = world.enter();
-        let until = world.throttle(number, signals);
+        let until = world.throttle(number, info);
         let hold = until.unwrap() - world.now;
         world.advance(hold);
         world.admit();
@@ -112,14 +112,14 @@ fn the_longest_concurrent_retry_after_applies() {
     let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..5).map(|_| world.enter()).collect();
     let began = world.now;
-    for (number, signals, hold) in [
+    for (number, info, hold) in [
         (0, &with_retry_after(secs(10)), ms(10_050)),
         (1, &with_retry_after(secs(5)), ms(10_050)),
         (2, &with_retry_after(secs(20)), ms(20_100)),
         // Who was refused with the others, and without a hint, adds nothing.
         (3, &RateLimitInfo::default(), ms(20_100)),
     ] {
-        let until = world.throttle(numbers[number], signals);
+        let until = world.throttle(numbers[number], info);
         assert_eq!(until, Some(began + hold));
     }
 }
@@ -181,7 +181,7 @@ fn throttled_requests_count_only_if_no_limit_is_announced() {
 
         world.throttle(number, &refusal);
 
-        let slide = world.quota.estimator.sliding_window.is_some();
-        assert_eq!(slide, sliding, "{quiet} {refusal:?}");
+        let sliding_window = world.quota.estimator.sliding_window.is_some();
+        assert_eq!(sliding_window, sliding, "{quiet} {refusal:?}");
     }
 }

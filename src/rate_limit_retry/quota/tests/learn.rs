@@ -3,15 +3,15 @@
 use super::*;
 use crate::rate_limit_retry::headers::Unit;
 
-fn response(throttled: bool, signals: &RateLimitInfo) -> Outcome<'_> {
-    Outcome::Response { throttled, signals }
+fn response(throttled: bool, info: &RateLimitInfo) -> Outcome<'_> {
+    Outcome::Response { throttled, info }
 }
 
 /// So many requests are answered with this.
-fn succeed(world: &mut TestQuota, count: usize, signals: &RateLimitInfo) {
+fn succeed(world: &mut TestQuota, count: usize, info: &RateLimitInfo) {
     for _ in 0..count {
         let number = world.enter();
-        world.succeed(number, signals);
+        world.succeed(number, info);
     }
 }
 
@@ -27,10 +27,10 @@ fn reset(world: &TestQuota) -> Option<Duration> {
 
 /// A refusal because nothing remains until the reset, with a hint.
 fn exhausted(hint: Duration, reset: Option<Duration>) -> RateLimitInfo {
-    let mut signals = announcing(100, 0, Duration::ZERO);
-    signals.limits[0].reset = reset;
-    signals.retry_after = Some(hint);
-    signals
+    let mut info = announcing(100, 0, Duration::ZERO);
+    info.limits[0].reset = reset;
+    info.retry_after = Some(hint);
+    info
 }
 
 #[test]
@@ -64,15 +64,15 @@ fn a_possibly_counted_request_is_debited() {
     let mut world = TestQuota::new();
     succeed(&mut world, 1, &announcing(100, 50, secs(60)));
     let silence = RateLimitInfo::default();
-    for (learnt, left) in [
+    for (outcome, left) in [
         (response(false, &silence), 49),
         (Outcome::Unknown, 48),
         (Outcome::NotSent, 48),
         (response(true, &silence), 48),
     ] {
         let number = world.enter();
-        world.record(number, learnt);
-        assert_eq!(remaining(&world), Some(left), "{learnt:?}");
+        world.record(number, outcome);
+        assert_eq!(remaining(&world), Some(left), "{outcome:?}");
     }
     assert_eq!(world.quota.in_flight(), 0);
 }
@@ -81,14 +81,14 @@ fn a_possibly_counted_request_is_debited() {
 fn limits_of_another_partition_are_ignored() {
     let mut world = TestQuota::new();
     succeed(&mut world, 1, &announcing(100, 50, secs(60)));
-    for (throttled, signals, left) in [
+    for (throttled, info, left) in [
         (false, announcing(5000, 3, secs(60)), 49),
         (true, announcing(5000, 0, secs(60)), 49),
         (false, announcing(100, 40, secs(60)), 40),
     ] {
         let number = world.enter();
-        let learnt = response(throttled, &signals);
-        let held = world.record_for(number, learnt, Scope::Ambiguous);
+        let outcome = response(throttled, &info);
+        let held = world.record_for(number, outcome, Scope::Ambiguous);
         assert_eq!((remaining(&world), held), (Some(left), None));
     }
 }
@@ -146,7 +146,7 @@ fn a_far_reset_of_a_gradual_quota_is_not_a_new_window() {
 
 #[test]
 fn a_retry_after_before_the_reset_means_gradual_refill() {
-    for (hint, told, believed) in [
+    for (hint, announced, believed) in [
         (ms(5000), secs(3600), ms(5000)),
         (ms(8499), secs(10), ms(8499)),
         (ms(8500), secs(10), secs(10)),
@@ -156,8 +156,8 @@ fn a_retry_after_before_the_reset_means_gradual_refill() {
     ] {
         let mut world = TestQuota::new();
         let number = world.enter();
-        world.throttle(number, &exhausted(hint, Some(told)));
-        assert_eq!(reset(&world), Some(believed), "{hint:?} of {told:?}");
+        world.throttle(number, &exhausted(hint, Some(announced)));
+        assert_eq!(reset(&world), Some(believed), "{hint:?} of {announced:?}");
     }
     // Something remains: that is about another quota.
     let mut world = TestQuota::new();
@@ -228,23 +228,26 @@ fn run_windows(
 
 #[test]
 fn a_429_with_remaining_quota_updates_the_estimate() {
-    let told = announcing(1000, 900, secs(3600));
+    let announced = announcing(1000, 900, secs(3600));
     let refused = RateLimitInfo {
         retry_after: Some(secs(60)),
-        ..told.clone()
+        ..announced.clone()
     };
 
-    assert_eq!(run_windows(&mut TestQuota::new(), 10, &told, &refused), 10);
+    assert_eq!(
+        run_windows(&mut TestQuota::new(), 10, &announced, &refused),
+        10
+    );
 }
 
 #[test]
 fn a_429_without_remaining_quota_belongs_to_the_announced_quota() {
-    let told = announcing(1000, 900, secs(60));
+    let announced = announcing(1000, 900, secs(60));
 
     let went = run_windows(
         &mut TestQuota::new(),
         10,
-        &told,
+        &announced,
         &exhausted(secs(60), Some(secs(60))),
     );
 

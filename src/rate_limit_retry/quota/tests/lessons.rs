@@ -32,13 +32,13 @@ impl TestEstimator {
 
     /// Two windows of a minute with ten requests, and the first request of the third, at 120 s.
     pub(super) fn minute_windows() -> Self {
-        let mut lessons = Self::new();
+        let mut estimator = Self::new();
         for window in [0, 60_000] {
-            lessons.succeed(if window == 0 { 10 } else { 9 }, window);
-            lessons.throttle(window + 1000, SAMPLE);
-            lessons.recover(window + 60_000);
+            estimator.succeed(if window == 0 { 10 } else { 9 }, window);
+            estimator.throttle(window + 1000, SAMPLE);
+            estimator.recover(window + 60_000);
         }
-        lessons
+        estimator
     }
 
     pub(super) fn at(&self, millis: u64) -> Instant {
@@ -54,21 +54,21 @@ impl TestEstimator {
         }
     }
 
-    pub(super) fn throttle(&mut self, at: u64, refusal: ThrottleSample) {
+    pub(super) fn throttle(&mut self, at: u64, sample: ThrottleSample) {
         let at = self.at(at);
         self.estimator.on_sent(at);
-        self.estimator.on_throttle(&refusal, at);
+        self.estimator.on_throttle(&sample, at);
     }
 
     /// The first one is accepted, at the time that the server had named.
     pub(super) fn recover(&mut self, at: u64) {
         let now = self.at(at);
-        let look = Probe {
+        let probe = Probe {
             since: Some(now),
             sent: Some(now),
         };
         self.estimator.on_sent(now);
-        self.estimator.on_success(look, now);
+        self.estimator.on_success(probe, now);
     }
 
     pub(super) fn throttled(&self) -> Throttled {

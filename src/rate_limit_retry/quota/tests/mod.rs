@@ -100,10 +100,10 @@ impl TestQuota {
         Self::with(CONFIG)
     }
 
-    fn with(pace: QuotaConfig) -> Self {
+    fn with(config: QuotaConfig) -> Self {
         Self {
-            quota: Quota::new(&pace, None),
-            config: pace,
+            quota: Quota::new(&config, None),
+            config: config,
             now: origin(),
         }
     }
@@ -126,32 +126,32 @@ impl TestQuota {
         self.quota.enter(&self.config, self.now)
     }
 
-    fn record(&mut self, number: u64, learnt: Outcome<'_>) -> Option<Instant> {
-        self.record_for(number, learnt, Scope::Partition)
+    fn record(&mut self, number: u64, outcome: Outcome<'_>) -> Option<Instant> {
+        self.record_for(number, outcome, Scope::Partition)
     }
 
-    fn record_for(&mut self, number: u64, learnt: Outcome<'_>, about: Scope) -> Option<Instant> {
+    fn record_for(&mut self, number: u64, outcome: Outcome<'_>, scope: Scope) -> Option<Instant> {
         let now = Some(self.now);
         self.quota
-            .record(number, learnt, about, &self.config, 0.5, now)
+            .record(number, outcome, scope, &self.config, 0.5, now)
     }
 
-    fn succeed(&mut self, number: u64, signals: &RateLimitInfo) {
+    fn succeed(&mut self, number: u64, info: &RateLimitInfo) {
         self.record(
             number,
             Outcome::Response {
                 throttled: false,
-                signals,
+                info,
             },
         );
     }
 
-    fn throttle(&mut self, number: u64, signals: &RateLimitInfo) -> Option<Instant> {
+    fn throttle(&mut self, number: u64, info: &RateLimitInfo) -> Option<Instant> {
         self.record(
             number,
             Outcome::Response {
                 throttled: true,
-                signals,
+                info,
             },
         )
     }
@@ -228,9 +228,9 @@ fn an_exhausted_quota_is_probed_after_max_hold() {
     world.succeed(first, &announcing(100, 0, secs(20 * 3600)));
 
     assert_eq!(world.wait(), CONFIG.max_hold);
-    let look = world.send().unwrap();
+    let probe = world.send().unwrap();
     assert!(world.send().is_none());
-    world.throttle(look, &announcing(100, 0, secs(19 * 3600)));
+    world.throttle(probe, &announcing(100, 0, secs(19 * 3600)));
 
     assert_eq!(world.wait(), CONFIG.max_hold);
 }

@@ -64,9 +64,9 @@ impl Server {
         let reset = start + self.window - now;
         let whole = secs(reset.as_secs() + u64::from(reset.subsec_nanos() > 0));
         let reset = if self.whole_seconds { whole } else { reset };
-        let mut signals = announcing(self.limit, remaining, reset);
-        signals.retry_after = over.then_some(reset);
-        (over, signals)
+        let mut info = announcing(self.limit, remaining, reset);
+        info.retry_after = over.then_some(reset);
+        (over, info)
     }
 }
 
@@ -113,16 +113,16 @@ fn run(server: &mut Server, delays: &[(u64, u64)], mut pauses: Vec<(usize, u64)>
         world.now = at;
         match leg {
             Leg::Arrives => {
-                let (refused, signals) = server.take(at);
+                let (refused, info) = server.take(at);
                 let (_, back) = delays[number as usize % delays.len()];
-                legs.push((at + ms(back), number, Leg::Responds(refused, signals)));
+                legs.push((at + ms(back), number, Leg::Responds(refused, info)));
             }
-            Leg::Responds(refused, signals) => {
+            Leg::Responds(refused, info) => {
                 done += 1;
                 if refused {
-                    world.throttle(number, &signals);
+                    world.throttle(number, &info);
                 } else {
-                    world.succeed(number, &signals);
+                    world.succeed(number, &info);
                 }
             }
         }

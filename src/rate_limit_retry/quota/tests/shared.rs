@@ -25,8 +25,8 @@ pub(super) fn report(world: &mut TestQuota, waiting: usize) -> QuotaReport {
     report.unwrap()
 }
 
-pub(super) fn apply(world: &mut TestQuota, view: &QuotaSnapshot) -> Option<Instant> {
-    world.quota.apply(view, secs(3600), world.now)
+pub(super) fn apply(world: &mut TestQuota, snapshot: &QuotaSnapshot) -> Option<Instant> {
+    world.quota.apply(snapshot, secs(3600), world.now)
 }
 
 fn window(remaining: u64, reserved: u64, processes: u32, reset: Duration) -> SharedWindow {
@@ -82,9 +82,9 @@ fn a_report_contains_in_flight_demand_and_window() {
     // Two went, and as many may come.
     assert_eq!((first.reserved, first.wanted), (1, 5));
     assert_eq!(first.hold, None);
-    let told = first.announced.unwrap();
-    assert_eq!((told.limit, told.remaining), (Some(100), 90));
-    assert_eq!((told.reset, told.age), (ms(59_980), Some(ms(50))));
+    let announced = first.announced.unwrap();
+    assert_eq!((announced.limit, announced.remaining), (Some(100), 90));
+    assert_eq!((announced.reset, announced.age), (ms(59_980), Some(ms(50))));
     assert_eq!(world.quota.report_due(world.now), None);
 
     // Nothing has happened since.
@@ -96,16 +96,21 @@ fn a_report_contains_in_flight_demand_and_window() {
 
 #[test]
 fn ended_windows_are_not_reported() {
-    for (early, told) in [(ms(1), Some(ms(1))), (Duration::ZERO, None)] {
+    for (early, announced) in [(ms(1), Some(ms(1))), (Duration::ZERO, None)] {
         let mut world = fleet();
         world.advance(secs(60) - early);
-        assert_eq!(report(&mut world, 0).announced.map(|told| told.reset), told);
+        assert_eq!(
+            report(&mut world, 0)
+                .announced
+                .map(|announced| announced.reset),
+            announced
+        );
 
         let mut world = unannounced_fleet();
         let number = world.enter();
         let until = world.throttle(number, &with_retry_after(secs(5))).unwrap();
         world.now = until - early;
-        assert_eq!(report(&mut world, 0).hold, told);
+        assert_eq!(report(&mut world, 0).hold, announced);
     }
 }
 
@@ -198,12 +203,12 @@ fn a_store_failure_falls_back_to_local_state_and_reports_after_the_backoff() {
     apply(&mut world, &snapshot(1, 90, 90, 1));
     report(&mut world, 10);
 
-    let rests = world.now + secs(5);
-    world.quota.fall_back(rests);
+    let retry_at = world.now + secs(5);
+    world.quota.fall_back(retry_at);
 
     assert_eq!(burst(&mut world), 90);
-    assert_eq!(world.quota.report_due(world.now), Some(rests));
-    world.now = rests;
+    assert_eq!(world.quota.report_due(world.now), Some(retry_at));
+    world.now = retry_at;
     assert!(report(&mut world, 0).announced.is_some());
 }
 
@@ -237,7 +242,7 @@ fn no_grant_remains_after_the_window_ends() {
 #[test]
 fn empty_grants_are_counted() {
     let mut world = fleet();
-    for (waiting, view, dry) in [
+    for (waiting, snapshot, dry) in [
         (5, snapshot(0, 90, 90, 1), 1),
         (5, snapshot(0, 90, 90, 1), 2),
         // Nothing was wanted.
@@ -250,9 +255,9 @@ fn empty_grants_are_counted() {
     ] {
         world.advance(secs(1));
         report(&mut world, waiting);
-        apply(&mut world, &view);
+        apply(&mut world, &snapshot);
         let fleet = world.quota.fleet_share.as_ref().unwrap();
-        assert_eq!(fleet.empty_grants, dry, "{waiting} {view:?}");
+        assert_eq!(fleet.empty_grants, dry, "{waiting} {snapshot:?}");
     }
 }
 
@@ -267,8 +272,8 @@ fn remote_holds_are_obeyed_up_to_max_hold() {
     );
 
     assert_eq!(world.admit(), SendTime::NotBefore(now + secs(10)));
-    let longest = Some(now + secs(3600));
-    assert_eq!(apply(&mut world, &held_snapshot(secs(9000))), longest);
+    let max_hold = Some(now + secs(3600));
+    assert_eq!(apply(&mut world, &held_snapshot(secs(9000))), max_hold);
 }
 
 #[test]
@@ -281,8 +286,8 @@ fn a_duplicate_remote_hold_counts_once() {
     ] {
         let mut world = unannounced_fleet();
         apply(&mut world, &held_snapshot(secs(10)));
-        let told = apply(&mut world, &held_snapshot(hold));
-        assert_eq!(told, news.then(|| world.now + hold), "{hold:?}");
+        let announced = apply(&mut world, &held_snapshot(hold));
+        assert_eq!(announced, news.then(|| world.now + hold), "{hold:?}");
     }
 }
 

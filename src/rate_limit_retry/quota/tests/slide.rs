@@ -15,16 +15,16 @@ fn between(least: Duration, most: Duration) -> (SlidingWindow, Instant) {
 }
 
 /// A stretch of ten seconds has just begun; in the last second of the one before so many looks were refused.
-fn recovered_after(looks: u64) -> (SlidingWindow, Instant) {
+fn recovered_after(probes: u64) -> (SlidingWindow, Instant) {
     let start = origin();
     let now = start + secs(10);
     let mut slide = SlidingWindow::new(start, start, 1);
-    for look in 0..looks {
-        slide.on_sent(100, start + ms(9000 + 50 * look));
+    for probe in 0..probes {
+        slide.on_sent(100, start + ms(9000 + 50 * probe));
         slide.on_throttle();
     }
     slide.on_sent(100, now);
-    slide.on_recovered(looks + 1, now, None);
+    slide.on_recovered(probes + 1, now, None);
     assert_eq!(slide.length(), secs(10));
     (slide, now)
 }
@@ -89,11 +89,11 @@ fn a_lower_bound_of_the_window_is_extended_by_5_percent() {
     let start = origin();
     let mut slide = SlidingWindow::new(start, start, 1);
     assert_eq!(slide.length(), Duration::ZERO);
-    for (look, expected) in [(10, 10_500), (9, 10_500), (20, 21_000)] {
+    for (probe, expected) in [(10, 10_500), (9, 10_500), (20, 21_000)] {
         let mut looked = slide.clone();
-        looked.on_sent(1, start + secs(look));
-        looked.on_probe_throttled(1, start + secs(look));
-        slide.on_probe_throttled(0, start + secs(look));
+        looked.on_sent(1, start + secs(probe));
+        looked.on_probe_throttled(1, start + secs(probe));
+        slide.on_probe_throttled(0, start + secs(probe));
         assert_eq!(slide.length(), ms(expected));
         assert_eq!(looked.length(), ms(expected));
     }
@@ -104,7 +104,7 @@ fn a_lower_bound_of_the_window_is_extended_by_5_percent() {
 
 #[test]
 fn an_unexpectedly_throttled_probe_lengthens_the_window() {
-    for (look, expected) in [
+    for (probe, expected) in [
         // It was known to be at least so long, and at most so long.
         (8, ms(13_500)),
         (12, ms(13_500)),
@@ -115,14 +115,14 @@ fn an_unexpectedly_throttled_probe_lengthens_the_window() {
         let (mut slide, now) = between(secs(10), ms(13_500));
         slide.on_probe_throttled(0, now);
         assert_eq!(slide.length(), secs(10));
-        let look = now + secs(look);
-        slide.on_probe_throttled(0, look);
-        let expected = if look < now + ms(10_030) {
+        let probe = now + secs(probe);
+        slide.on_probe_throttled(0, probe);
+        let expected = if probe < now + ms(10_030) {
             secs(10)
         } else {
             expected
         };
-        assert_eq!(slide.length(), expected, "{:?}", look - now);
+        assert_eq!(slide.length(), expected, "{:?}", probe - now);
     }
 }
 
@@ -173,7 +173,7 @@ fn the_probe_and_later_requests_count_since_the_opening() {
 fn a_429_is_explained_if_throttled_requests_fill_the_window() {
     // An allowance of 16: how many looks had been refused, how many were accepted before the refusal, how many went
     // after the refused request, and when it came.
-    for (looks, accepted, later, at, expected) in [
+    for (probes, accepted, later, at, expected) in [
         (0, 16, 0, 8, true),
         (3, 13, 0, 8, true),
         (3, 12, 0, 8, false),
@@ -188,11 +188,11 @@ fn a_429_is_explained_if_throttled_requests_fill_the_window() {
         (8, 6, 0, 8, false),
         (9, 6, 0, 8, true),
     ] {
-        let (mut slide, now) = recovered_after(looks);
+        let (mut slide, now) = recovered_after(probes);
         // The look was accepted, and the last of the others is the refused one.
         send(&mut slide, now, accepted + later);
         let explained = slide.explains(16, later + 1, now + secs(at));
-        assert_eq!(explained, expected, "{looks} {accepted} {later} {at}");
+        assert_eq!(explained, expected, "{probes} {accepted} {later} {at}");
     }
 }
 

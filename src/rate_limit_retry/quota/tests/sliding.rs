@@ -16,38 +16,38 @@ const SILENT: ThrottleSample = ThrottleSample {
 const PROBES: [u64; 6] = [2000, 5000, 10_000, 20_000, 40_000, 60_000];
 
 /// Ten accepted at first and one refused after a second; then those looks, and at 61.5 s one that was accepted.
-fn recovered(looks: &[u64]) -> TestEstimator {
+fn recovered(probes: &[u64]) -> TestEstimator {
     let mut lessons = TestEstimator::new();
     lessons.succeed(10, 0);
     lessons.throttle(1000, SILENT);
-    for look in looks {
-        lessons.throttle(*look, SILENT);
+    for probe in probes {
+        lessons.throttle(*probe, SILENT);
     }
     succeed_probe(&mut lessons, 61_500);
     lessons
 }
 
 /// The next window takes so many, that of the look among them, before one is refused at 62.1 s.
-fn throttled(looks: &[u64], accepted: u64, in_flight: u32) -> TestEstimator {
-    let mut lessons = recovered(looks);
+fn throttled(probes: &[u64], accepted: u64, in_flight: u32) -> TestEstimator {
+    let mut lessons = recovered(probes);
     lessons.succeed(accepted - 1, 62_000);
-    let refusal = ThrottleSample {
+    let sample = ThrottleSample {
         in_flight,
         ..SILENT
     };
-    lessons.throttle(62_100, refusal);
+    lessons.throttle(62_100, sample);
     lessons
 }
 
 /// A look is accepted.
 fn succeed_probe(lessons: &mut TestEstimator, at: u64) {
     let now = lessons.at(at);
-    let look = Probe {
+    let probe = Probe {
         since: None,
         sent: Some(now),
     };
     lessons.estimator.on_sent(now);
-    lessons.estimator.on_success(look, now);
+    lessons.estimator.on_success(probe, now);
 }
 
 fn is_active(lessons: &TestEstimator) -> bool {
@@ -69,20 +69,20 @@ fn a_log_starts_only_if_throttled_requests_count() {
     ] {
         let mut lessons = TestEstimator::new();
         lessons.succeed(10, 0);
-        let refusal = ThrottleSample {
+        let sample = ThrottleSample {
             silent,
             all_counted: counted,
             in_flight: 3,
             ..SAMPLE
         };
 
-        lessons.throttle(1000, refusal);
+        lessons.throttle(1000, sample);
 
         let sent = lessons
             .estimator
             .sliding_window
             .as_ref()
-            .map(|slide| slide.sent_since_start(1));
+            .map(|sliding_window| sliding_window.sent_since_start(1));
         // What was accepted, is under way, and was refused.
         assert_eq!(sent, log.then_some(14));
     }
@@ -92,8 +92,8 @@ fn a_log_starts_only_if_throttled_requests_count() {
 fn a_canceled_request_is_not_in_the_log() {
     let mut lessons = recovered(&PROBES);
     let sent = |lessons: &TestEstimator| {
-        let slide = lessons.estimator.sliding_window.as_ref().unwrap();
-        slide.sent_since_start(0)
+        let sliding_window = lessons.estimator.sliding_window.as_ref().unwrap();
+        sliding_window.sent_since_start(0)
     };
     lessons.succeed(1, 62_000);
     assert_eq!(sent(&lessons), 2);
@@ -115,7 +115,7 @@ fn a_429_with_limits_does_not_count_throttled_requests() {
 
 #[test]
 fn a_window_reduced_by_throttled_requests_is_sliding() {
-    for (looks, accepted, in_flight, active) in [
+    for (probes, accepted, in_flight, active) in [
         (&PROBES[..], 4, 0, true),
         (&PROBES[..], 4, 10, true),
         // Half of those under way may still be accepted, which makes ten.
@@ -125,9 +125,9 @@ fn a_window_reduced_by_throttled_requests_is_sliding() {
         // Less was refused than is missing.
         (&PROBES[5..], 4, 0, false),
     ] {
-        let lessons = throttled(looks, accepted, in_flight);
+        let lessons = throttled(probes, accepted, in_flight);
 
-        assert_eq!(is_active(&lessons), active, "{looks:?} {in_flight}");
+        assert_eq!(is_active(&lessons), active, "{probes:?} {in_flight}");
         assert_eq!(lessons.estimator.is_pacing_known(), active);
         assert_eq!(lessons.estimator.limit(), 10);
     }
@@ -148,7 +148,7 @@ fn an_explained_429_lasts_one_window() {
 
 #[test]
 fn the_next_probe_waits_for_headroom_in_the_log() {
-    for (looks, accepted, in_flight, at) in [
+    for (probes, accepted, in_flight, at) in [
         // It slides: 61 s, and a 200th, after the last but nine, of 5 s.
         (&PROBES[..], 4, 0, 66_305),
         // Perhaps it does: the later one of that and of the round time after the last opening.
@@ -157,23 +157,23 @@ fn the_next_probe_waits_for_headroom_in_the_log() {
         // It does not.
         (&PROBES[..0], 9, 1, 62_660),
     ] {
-        let lessons = throttled(looks, accepted, in_flight);
+        let lessons = throttled(probes, accepted, in_flight);
 
-        let look = lessons.estimator.next_probe(lessons.at(62_100));
+        let probe = lessons.estimator.next_probe(lessons.at(62_100));
 
-        assert_eq!(look, lessons.at(at), "{looks:?} {accepted}");
+        assert_eq!(probe, lessons.at(at), "{probes:?} {accepted}");
     }
 }
 
 #[test]
 fn an_explained_smaller_window_slides_from_the_next_probe() {
-    for (looks, accepted, late, active, allowance) in [
+    for (probes, accepted, late, active, allowance) in [
         (&PROBES[..], 9, 0, true, 10),
         (&PROBES[..], 10, 0, false, 10),
         (&PROBES[..], 9, 1, false, 10),
         (&PROBES[..0], 9, 0, false, 9),
     ] {
-        let mut lessons = throttled(looks, accepted, 2);
+        let mut lessons = throttled(probes, accepted, 2);
         assert!(!is_active(&lessons));
         for _ in 0..late {
             lessons.estimator.on_late_success();
@@ -181,7 +181,7 @@ fn an_explained_smaller_window_slides_from_the_next_probe() {
 
         succeed_probe(&mut lessons, 124_000);
 
-        assert_eq!(is_active(&lessons), active, "{looks:?} {accepted}");
+        assert_eq!(is_active(&lessons), active, "{probes:?} {accepted}");
         assert_eq!(lessons.estimator.estimate().limit, Some(allowance));
         assert_eq!(lessons.estimator.headroom(0).is_none(), active);
     }
@@ -214,7 +214,7 @@ fn sliding() -> TestEstimator {
 
 #[test]
 fn a_sliding_quota_is_probed_for_growth_every_eight_windows() {
-    for (at, blocked, in_flight, looks) in [
+    for (at, blocked, in_flight, probes) in [
         (500_000, false, 0, false),
         (560_000, false, 0, true),
         (560_000, false, 1, false),
@@ -231,11 +231,11 @@ fn a_sliding_quota_is_probed_for_growth_every_eight_windows() {
 
         assert_eq!(
             matches!(verdict, EstimatorDecision::Probe),
-            looks,
+            probes,
             "{verdict:?}"
         );
-        assert_eq!(lessons.estimator.limit(), if looks { 11 } else { 10 });
-        if !looks {
+        assert_eq!(lessons.estimator.limit(), if probes { 11 } else { 10 });
+        if !probes {
             let EstimatorDecision::Wait(wait) = verdict else {
                 panic!("{verdict:?}")
             };

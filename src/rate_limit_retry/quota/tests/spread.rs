@@ -12,9 +12,9 @@ fn evenly_paced(shared: bool) -> TestQuota {
 }
 
 /// A request goes and is accepted at once.
-fn succeed(world: &mut TestQuota, signals: &RateLimitInfo) {
+fn succeed(world: &mut TestQuota, info: &RateLimitInfo) {
     let number = world.enter();
-    world.succeed(number, signals);
+    world.succeed(number, info);
 }
 
 #[test]
@@ -84,12 +84,12 @@ fn grants_are_unpaced_if_others_used_our_share() {
     succeed(&mut world, &announcing(100, 100, secs(60)));
     succeed(&mut world, &announcing(100, 8, secs(60)));
     world.quota.report(ProcessId::random(), 5, world.now);
-    let view = QuotaSnapshot {
+    let snapshot = QuotaSnapshot {
         granted: 5,
         window: Some(SharedWindow::new(Some(100), 8, 5, 2, secs(60))),
         hold: None,
     };
-    world.quota.apply(&view, secs(60), world.now);
+    world.quota.apply(&snapshot, secs(60), world.now);
     world.enter();
 
     assert_eq!(world.admit(), SendTime::Now);

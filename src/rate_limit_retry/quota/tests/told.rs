@@ -10,9 +10,9 @@ fn announced_window(now: Instant) -> AnnouncedWindow {
 /// What is known after one more answer, to request `by`: what remains, and how long until the reset.
 fn after_observe(remaining: u64, by: u64, reset: Duration) -> (u64, Duration) {
     let now = origin();
-    let mut told = announced_window(now);
-    told.observe(&limit_with_reset(reset), remaining, by, 20, now);
-    (told.remaining, told.reset_at.unwrap() - now)
+    let mut announced = announced_window(now);
+    announced.observe(&limit_with_reset(reset), remaining, by, 20, now);
+    (announced.remaining, announced.reset_at.unwrap() - now)
 }
 
 #[test]
@@ -69,82 +69,82 @@ fn an_overtaken_response_counts_once_its_window_has_started() {
         (ms(121_501), 20),
     ] {
         let now = origin();
-        let mut told = AnnouncedWindow::new(&limit_with_reset(secs(60)), 5, 5, 10, now);
-        told.observe(&limit_with_reset(secs(120)), 9, 3, 10, now);
-        told.observe(&limit_with_reset(secs(120)), 8, 4, 10, now);
-        told.observe(&limit_with_reset(secs(120)), 9, 2, 10, now);
-        assert_eq!(told.remaining, 5);
+        let mut announced = AnnouncedWindow::new(&limit_with_reset(secs(60)), 5, 5, 10, now);
+        announced.observe(&limit_with_reset(secs(120)), 9, 3, 10, now);
+        announced.observe(&limit_with_reset(secs(120)), 8, 4, 10, now);
+        announced.observe(&limit_with_reset(secs(120)), 9, 2, 10, now);
+        assert_eq!(announced.remaining, 5);
 
-        told.observe(&limit_with_reset(reset), 20, 6, 11, now);
+        announced.observe(&limit_with_reset(reset), 20, 6, 11, now);
 
-        assert_eq!(told.remaining, believed, "{reset:?}");
+        assert_eq!(announced.remaining, believed, "{reset:?}");
     }
 }
 
 #[test]
 fn an_identical_response_is_ambiguous() {
     let now = origin();
-    let mut told = announced_window(now);
-    told.observe(&limit_with_reset(secs(60)), 50, 6, 20, now);
+    let mut announced = announced_window(now);
+    announced.observe(&limit_with_reset(secs(60)), 50, 6, 20, now);
 
-    told.observe(&limit_with_reset(secs(60)), 70, 10, 20, now);
+    announced.observe(&limit_with_reset(secs(60)), 70, 10, 20, now);
 
-    assert_eq!(told.remaining, 70);
+    assert_eq!(announced.remaining, 70);
 
-    let mut told = announced_window(now);
-    told.observe(&limit_with_reset(secs(60)), 49, 6, 20, now);
+    let mut announced = announced_window(now);
+    announced.observe(&limit_with_reset(secs(60)), 49, 6, 20, now);
 
-    told.observe(&limit_with_reset(secs(60)), 70, 19, 20, now);
-    assert_eq!(told.remaining, 49);
-    told.observe(&limit_with_reset(secs(60)), 70, 20, 21, now);
-    assert_eq!(told.remaining, 70);
+    announced.observe(&limit_with_reset(secs(60)), 70, 19, 20, now);
+    assert_eq!(announced.remaining, 49);
+    announced.observe(&limit_with_reset(secs(60)), 70, 20, 21, now);
+    assert_eq!(announced.remaining, 70);
 }
 
 #[test]
 fn missing_fields_keep_their_values() {
     let now = origin();
-    let mut told = announced_window(now);
+    let mut announced = announced_window(now);
 
-    told.observe(&Limit::default(), 40, 10, 20, now);
+    announced.observe(&Limit::default(), 40, 10, 20, now);
 
-    assert_eq!((told.limit, told.remaining), (Some(100), 40));
-    assert_eq!(told.reset_at, Some(now + secs(60)));
+    assert_eq!((announced.limit, announced.remaining), (Some(100), 40));
+    assert_eq!(announced.reset_at, Some(now + secs(60)));
 
-    told.observe(&Limit::default(), 30, 11, 20, now);
-    assert_eq!((told.limit, told.remaining), (Some(100), 30));
-    assert_eq!(told.reset_at, Some(now + secs(60)));
+    announced.observe(&Limit::default(), 30, 11, 20, now);
+    assert_eq!((announced.limit, announced.remaining), (Some(100), 30));
+    assert_eq!(announced.reset_at, Some(now + secs(60)));
 }
 
 #[test]
 fn the_latest_reset_is_kept_for_the_window() {
     let now = origin();
-    let mut told = announced_window(now);
-    told.observe(&limit_with_reset(secs(120)), 60, 4, 20, now);
-    assert_eq!(told.latest_reset, Some(now + secs(120)));
+    let mut announced = announced_window(now);
+    announced.observe(&limit_with_reset(secs(120)), 60, 4, 20, now);
+    assert_eq!(announced.latest_reset, Some(now + secs(120)));
 
-    told.observe(&limit_with_reset(secs(60)), 40, 20, 21, now);
+    announced.observe(&limit_with_reset(secs(60)), 40, 20, 21, now);
 
-    assert_eq!(told.latest_reset, Some(now + secs(120)));
+    assert_eq!(announced.latest_reset, Some(now + secs(120)));
 
-    told.observe(&limit_with_reset(secs(300)), 60, 21, 22, now);
-    assert_eq!(told.latest_reset, Some(now + secs(300)));
+    announced.observe(&limit_with_reset(secs(300)), 60, 21, 22, now);
+    assert_eq!(announced.latest_reset, Some(now + secs(300)));
 }
 
 #[test]
 fn our_share_is_our_part_of_the_used_quota() {
     let now = origin();
-    let mut told = announced_window(now);
-    assert_eq!(told.estimate_share(0.75, 0), 0.75);
+    let mut announced = announced_window(now);
+    assert_eq!(announced.estimate_share(0.75, 0), 0.75);
     for _ in 0..4 {
-        told.on_success();
+        announced.on_success();
     }
-    told.observe(&limit_with_reset(secs(60)), 38, 10, 11, now);
+    announced.observe(&limit_with_reset(secs(60)), 38, 10, 11, now);
 
     // (0.5 * 4 + 4 + 2) of (4 + 12).
-    assert_eq!(told.estimate_share(0.5, 2), 0.5);
+    assert_eq!(announced.estimate_share(0.5, 2), 0.5);
     // (0.25 * 4 + 4 + 0) of (4 + 12).
-    assert_eq!(told.estimate_share(0.25, 0), 0.3125);
-    assert_eq!(told.estimate_share(1.0, 100), 1.0);
+    assert_eq!(announced.estimate_share(0.25, 0), 0.3125);
+    assert_eq!(announced.estimate_share(1.0, 100), 1.0);
 }
 
 #[test]
@@ -157,28 +157,28 @@ fn our_count_restarts_per_window_but_not_when_only_the_reset_moves() {
         (38, 0.875),
     ] {
         let now = origin();
-        let mut told = announced_window(now);
+        let mut announced = announced_window(now);
         for _ in 0..12 {
-            told.on_success();
+            announced.on_success();
         }
 
-        told.observe(&limit_with_reset(secs(120)), remaining, 6, 20, now);
+        announced.observe(&limit_with_reset(secs(120)), remaining, 6, 20, now);
 
-        assert_eq!(told.estimate_share(0.5, 0), share, "{remaining}");
+        assert_eq!(announced.estimate_share(0.5, 0), share, "{remaining}");
     }
 }
 
 #[test]
 fn higher_remaining_raises_the_initial_remaining() {
     let now = origin();
-    let mut told = announced_window(now);
-    told.observe(&limit_with_reset(secs(60)), 62, 10, 11, now);
-    assert_eq!(told.estimate_share(0.5, 0), 0.5);
+    let mut announced = announced_window(now);
+    announced.observe(&limit_with_reset(secs(60)), 62, 10, 11, now);
+    assert_eq!(announced.estimate_share(0.5, 0), 0.5);
 
-    told.observe(&limit_with_reset(secs(60)), 50, 11, 12, now);
+    announced.observe(&limit_with_reset(secs(60)), 50, 11, 12, now);
 
     // (0.5 * 4 + 2) of (4 + 12).
-    assert_eq!(told.estimate_share(0.5, 2), 0.25);
+    assert_eq!(announced.estimate_share(0.5, 2), 0.25);
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn a_shared_quota_resumes_slightly_after_the_reset() {
         (3600, 0.1, ms(3_601_000)),
     ] {
         let now = origin();
-        let told = AnnouncedWindow::new(&limit_with_reset(secs(window)), 50, 5, 10, now);
-        let at = told.resets_at(share, secs(10)).unwrap();
+        let announced = AnnouncedWindow::new(&limit_with_reset(secs(window)), 50, 5, 10, now);
+        let at = announced.resets_at(share, secs(10)).unwrap();
         assert_eq!(at - now, over, "{share} of {window} s");
     }
 }
@@ -200,34 +200,34 @@ fn a_shared_quota_resumes_slightly_after_the_reset() {
 #[test]
 fn window_length_is_measured_from_its_first_response() {
     let now = origin();
-    let mut told = announced_window(now);
+    let mut announced = announced_window(now);
 
-    told.observe(&limit_with_reset(secs(30)), 40, 10, 11, now + secs(30));
+    announced.observe(&limit_with_reset(secs(30)), 40, 10, 11, now + secs(30));
 
-    let over = told.resets_at(0.5, secs(10)).unwrap();
+    let over = announced.resets_at(0.5, secs(10)).unwrap();
     assert_eq!(over - now, ms(60_300));
 }
 
 #[test]
 fn an_exhausted_quota_is_trusted_for_max_hold_from_the_last_response() {
     let now = origin();
-    let mut told = announced_window(now);
-    let over = |told: &AnnouncedWindow| told.resets_at(1.0, secs(10)).unwrap() - now;
-    assert_eq!(over(&told), secs(60));
-    told.observe(&limit_with_reset(secs(60)), 0, 10, 20, now);
-    assert_eq!(over(&told), secs(10));
+    let mut announced = announced_window(now);
+    let over = |announced: &AnnouncedWindow| announced.resets_at(1.0, secs(10)).unwrap() - now;
+    assert_eq!(over(&announced), secs(60));
+    announced.observe(&limit_with_reset(secs(60)), 0, 10, 20, now);
+    assert_eq!(over(&announced), secs(10));
     // It is still so.
-    told.observe(&limit_with_reset(secs(57)), 0, 11, 20, now + secs(3));
-    assert_eq!(over(&told), secs(13));
-    told.observe(&limit_with_reset(secs(5)), 0, 21, 22, now + secs(4));
-    assert_eq!(over(&told), secs(9));
+    announced.observe(&limit_with_reset(secs(57)), 0, 11, 20, now + secs(3));
+    assert_eq!(over(&announced), secs(13));
+    announced.observe(&limit_with_reset(secs(5)), 0, 21, 22, now + secs(4));
+    assert_eq!(over(&announced), secs(9));
 }
 
 #[test]
 fn a_window_without_a_reset_never_ends() {
-    let told = AnnouncedWindow::new(&Limit::default(), 0, 5, 10, origin());
+    let announced = AnnouncedWindow::new(&Limit::default(), 0, 5, 10, origin());
 
-    assert_eq!(told.resets_at(1.0, secs(10)), None);
+    assert_eq!(announced.resets_at(1.0, secs(10)), None);
 }
 
 #[test]
@@ -244,8 +244,8 @@ fn the_share_of_others_is_left_unused() {
         (1, 0.5, 1),
         (2, 0.01, 1),
     ] {
-        let told = AnnouncedWindow::new(&limit_with_reset(secs(60)), remaining, 5, 10, now);
-        let fits = |in_flight: u32| told.admit(in_flight, share, over);
+        let announced = AnnouncedWindow::new(&limit_with_reset(secs(60)), remaining, 5, 10, now);
+        let fits = |in_flight: u32| announced.admit(in_flight, share, over);
         assert!(
             (0..most).all(|in_flight| fits(in_flight).is_none()),
             "{remaining}"
@@ -261,38 +261,38 @@ fn the_share_of_others_is_left_unused() {
 #[test]
 fn an_exhausted_window_waits_for_its_reset_or_a_probe() {
     let now = origin();
-    let told = AnnouncedWindow::new(&limit_with_reset(secs(60)), 0, 5, 10, now);
+    let announced = AnnouncedWindow::new(&limit_with_reset(secs(60)), 0, 5, 10, now);
     let over = now + secs(60);
     assert_eq!(
-        told.admit(0, 1.0, Some(over)),
+        announced.admit(0, 1.0, Some(over)),
         Some(SendTime::NotBefore(over))
     );
     assert_eq!(
-        told.admit(1, 1.0, Some(over)),
+        announced.admit(1, 1.0, Some(over)),
         Some(SendTime::AfterResponse(Some(over)))
     );
     assert_eq!(
-        told.admit(1, 1.0, None),
+        announced.admit(1, 1.0, None),
         Some(SendTime::AfterResponse(None))
     );
-    assert_eq!(told.admit(0, 1.0, None), None);
+    assert_eq!(announced.admit(0, 1.0, None), None);
 
     // What was counted here is no announcement: one goes.
-    let mut told = AnnouncedWindow::new(&limit_with_reset(secs(60)), 1, 5, 10, now);
-    told.debit();
-    told.debit();
-    assert_eq!(told.available(), 0);
-    assert_eq!(told.admit(0, 1.0, Some(over)), None);
+    let mut announced = AnnouncedWindow::new(&limit_with_reset(secs(60)), 1, 5, 10, now);
+    announced.debit();
+    announced.debit();
+    assert_eq!(announced.available(), 0);
+    assert_eq!(announced.admit(0, 1.0, Some(over)), None);
     assert_eq!(
-        told.admit(1, 1.0, Some(over)),
+        announced.admit(1, 1.0, Some(over)),
         Some(SendTime::AfterResponse(Some(over)))
     );
 }
 
 #[test]
 fn headroom_is_our_share_minus_in_flight_requests() {
-    let told = announced_window(origin());
+    let announced = announced_window(origin());
 
-    assert_eq!(told.headroom(3, 0.5), 22.0);
-    assert_eq!(told.headroom(60, 1.0), -10.0);
+    assert_eq!(announced.headroom(3, 0.5), 22.0);
+    assert_eq!(announced.headroom(60, 1.0), -10.0);
 }

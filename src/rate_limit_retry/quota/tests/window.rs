@@ -21,18 +21,18 @@ fn opening(at: Instant, blur: Duration) -> TimeRange {
 }
 
 /// Between `least` and `most`.
-fn bounds(least: Duration, most: Duration) -> Bounds {
+fn bounds(min: Duration, max: Duration) -> Bounds {
     let now = origin();
     let next = TimeRange {
-        earliest: now + least,
-        latest: now + most,
+        earliest: now + min,
+        latest: now + max,
     };
     Bounds::between(TimeRange::at(now), next)
 }
 
-fn at_least(least: Duration) -> Bounds {
+fn at_least(min: Duration) -> Bounds {
     let now = origin();
-    Bounds::at_least(now, TimeRange::at(now + least))
+    Bounds::at_least(now, TimeRange::at(now + min))
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn bounds_of_two_windows_are_intersected() {
 
 #[test]
 fn a_unique_common_length_is_chosen() {
-    for (least, most, likely) in [
+    for (min, max, likely) in [
         (55_000, 60_500, 60_000),
         (59_900, 60_100, 60_000),
         // Off by no more than 150 ms.
@@ -87,9 +87,9 @@ fn a_unique_common_length_is_chosen() {
     ] {
         let likely = Some(ms(likely));
         assert_eq!(
-            bounds(ms(least), ms(most)).likely_length(),
+            bounds(ms(min), ms(max)).likely_length(),
             likely,
-            "{least} to {most}"
+            "{min} to {max}"
         );
     }
     assert_eq!(at_least(secs(60)).likely_length(), None);
@@ -108,11 +108,11 @@ fn the_longest_common_length_within_the_bounds() {
 fn probes(period: Bounds, blur: Duration, count: usize) -> Vec<u128> {
     let began = origin();
     let mut now = began + secs(1);
-    let look = |_| {
+    let probe = |_| {
         now = period.next_probe(opening(began, blur), began + secs(1), now);
         (now - began).as_millis()
     };
-    (0..count).map(look).collect()
+    (0..count).map(probe).collect()
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn an_unknown_window_is_probed_soon_and_then_at_common_lengths() {
 fn probe_delays_are_between_half_a_second_and_two_hours() {
     let now = origin();
     let opened = TimeRange::at(now);
-    for (later, look) in [
+    for (later, probe) in [
         (ms(500), ms(1000)),
         (ms(501), ms(2000)),
         (ms(3500), ms(4000)),
@@ -137,7 +137,7 @@ fn probe_delays_are_between_half_a_second_and_two_hours() {
         (ms(7_199_661), ms(7_199_661 + 7_200_000)),
     ] {
         let at = Bounds::UNKNOWN.next_probe(opened, now, now + later);
-        assert_eq!(at - now, look, "{later:?}");
+        assert_eq!(at - now, probe, "{later:?}");
     }
 }
 

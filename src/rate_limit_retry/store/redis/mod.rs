@@ -83,9 +83,9 @@ impl RedisQuotaStore {
         keys: StoreKeys,
     ) -> Result<Self, StoreError> {
         let news = Arc::new(PushHub::default());
-        let told = Arc::clone(&news);
+        let announced = Arc::clone(&news);
         Ok(Self {
-            connection: Connection::listening(urls, move |channel| told.notify(channel))?,
+            connection: Connection::listening(urls, move |channel| announced.notify(channel))?,
             push: news,
             keys,
             prefix: "m2m".to_owned(),
@@ -136,9 +136,9 @@ impl RedisQuotaStore {
     /// [`StoreError::unreadable`] for such an entry, which the script has deleted; otherwise the error of the
     /// connection.
     async fn invoke(&self, call: Call) -> Result<Vec<i64>, StoreError> {
-        let answer: Vec<i64> = self.connection.invoke(call).await?;
-        match answer.first() {
-            Some(0) => Ok(answer),
+        let reply: Vec<i64> = self.connection.invoke(call).await?;
+        match reply.first() {
+            Some(0) => Ok(reply),
             _ => Err(StoreError::unreadable(
                 "holds something under our key that is no quota of this format",
             )),
@@ -162,18 +162,19 @@ impl QuotaStore for RedisQuotaStore {
             .arg(report.hold.map_or(0, millis))
             // The channel is an argument and not a key: a cluster must not look for it while it migrates the slot.
             .arg(self.key_name(quota, "news"));
-        if let Some(told) = &report.announced {
+        if let Some(announced) = &report.announced {
             call = call
-                .arg(told.remaining)
-                .arg(millis(told.reset))
-                .arg(told.age.map_or(-1, millis))
+                .arg(announced.remaining)
+                .arg(millis(announced.reset))
+                .arg(announced.age.map_or(-1, millis))
                 .arg(
-                    told.limit
+                    announced
+                        .limit
                         .map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
                 );
         }
-        let answer = self.invoke(call).await?;
-        let number = |index| answer.get(index).and_then(|n| u64::try_from(*n).ok());
+        let reply = self.invoke(call).await?;
+        let number = |index| reply.get(index).and_then(|n| u64::try_from(*n).ok());
         let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
         // The elements after the third one exist only if a window is known. A limit of -1 stands for an unknown one.
         let window = || {
@@ -195,19 +196,19 @@ impl QuotaStore for RedisQuotaStore {
     async fn reserve(
         &self,
         quota: &CacheIdentity,
-        exact: FleetQuota,
-        longest: Duration,
+        fleet_quota: FleetQuota,
+        max_wait: Duration,
     ) -> Result<Reservation, StoreError> {
         // The order of keys and arguments is that of `slot.lua`.
         let call = self.gcra.key(self.key_name(quota, "slot"));
         let call = call
-            .arg(micros(exact.emission_interval()))
-            .arg(micros(exact.burst_tolerance()))
-            .arg(micros(longest));
-        let answer = self.invoke(call).await?;
-        let wait = answer.get(2).and_then(|wait| u64::try_from(*wait).ok());
+            .arg(micros(fleet_quota.emission_interval()))
+            .arg(micros(fleet_quota.burst_tolerance()))
+            .arg(micros(max_wait));
+        let reply = self.invoke(call).await?;
+        let wait = reply.get(2).and_then(|wait| u64::try_from(*wait).ok());
         let wait = Duration::from_micros(wait.unwrap_or_default());
-        Ok(match answer.get(1) {
+        Ok(match reply.get(1) {
             Some(1) => Reservation::Granted(wait),
             _ => Reservation::Denied(wait),
         })
@@ -215,11 +216,11 @@ impl QuotaStore for RedisQuotaStore {
 
     async fn changed(&self, quota: &CacheIdentity) -> Result<(), StoreError> {
         // Registers before it subscribes, so that no notification is missed in between.
-        let place = self
+        let subscription = self
             .push
             .subscribe(&self.connection, self.key_name(quota, "news"));
-        self.connection.subscribe(place.channel()).await?;
-        place.notified().await;
+        self.connection.subscribe(subscription.channel()).await?;
+        subscription.notified().await;
         Ok(())
     }
 }

@@ -55,10 +55,10 @@ impl PushHub {
             let mut state = lock(&self.0);
             state.total += 1;
             let total = state.total;
-            for (name, heard) in &mut state.channels {
+            for (name, entry) in &mut state.channels {
                 if channel.is_none_or(|channel| channel == name) {
-                    heard.last_event = total;
-                    woken.extend(heard.wakers.take_all());
+                    entry.last_event = total;
+                    woken.extend(entry.wakers.take_all());
                 }
             }
         }
@@ -77,16 +77,16 @@ impl PushHub {
     ) -> Subscription {
         let mut state = lock(&self.0);
         let total = state.total;
-        let heard = state.channels.entry(channel.clone());
-        let heard = heard.or_insert_with(|| Channel {
+        let entry = state.channels.entry(channel.clone());
+        let entry = entry.or_insert_with(|| Channel {
             last_event: total,
             wakers: WakerSet::default(),
             subscribers: 0,
             idle: false,
         });
-        heard.subscribers += 1;
-        heard.idle = false;
-        let known = heard.last_event;
+        entry.subscribers += 1;
+        entry.idle = false;
+        let known = entry.last_event;
         drop(state);
         Subscription {
             hub: Arc::clone(self),
@@ -105,20 +105,20 @@ impl PushHub {
     /// Removes the channels that had no places at two consecutive sweeps. Returns `None` if every channel has places.
     fn sweep(&self) -> Option<Vec<String>> {
         let mut state = lock(&self.0);
-        let mut over = Vec::new();
+        let mut idle = Vec::new();
         let mut left = false;
-        for (channel, heard) in &mut state.channels {
-            if heard.subscribers == 0 {
+        for (channel, entry) in &mut state.channels {
+            if entry.subscribers == 0 {
                 left = true;
-                if mem::replace(&mut heard.idle, true) {
-                    over.push(channel.clone());
+                if mem::replace(&mut entry.idle, true) {
+                    idle.push(channel.clone());
                 }
             }
         }
-        for channel in &over {
+        for channel in &idle {
             state.channels.remove(channel);
         }
-        left.then_some(over)
+        left.then_some(idle)
     }
 }
 
@@ -154,14 +154,14 @@ impl Subscription {
             let mut state = lock(&self.hub.0);
             // The sweeper removes only channels without places, so this is unreachable in practice; it errs towards
             // waking.
-            let Some(heard) = state.channels.get_mut(&self.channel) else {
+            let Some(entry) = state.channels.get_mut(&self.channel) else {
                 return Poll::Ready(());
             };
-            if heard.last_event != self.seen {
+            if entry.last_event != self.seen {
                 return Poll::Ready(());
             }
-            let number = *self.waker_id.get_or_insert_with(|| heard.wakers.enter());
-            let replaced = heard.wakers.register(number, waker);
+            let number = *self.waker_id.get_or_insert_with(|| entry.wakers.enter());
+            let replaced = entry.wakers.register(number, waker);
             // A replaced waker is dropped outside the lock, because its drop may run any code.
             drop(state);
             drop(replaced);
@@ -175,13 +175,13 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let (waker, sweeps) = {
             let mut state = lock(&self.hub.0);
-            let Some(heard) = state.channels.get_mut(&self.channel) else {
+            let Some(entry) = state.channels.get_mut(&self.channel) else {
                 return;
             };
-            let waker = self.waker_id.and_then(|number| heard.wakers.leave(number));
-            heard.subscribers -= 1;
+            let waker = self.waker_id.and_then(|number| entry.wakers.leave(number));
+            entry.subscribers -= 1;
             // The place that starts a sweep is the one that sets the flag, so there is at most one sweeper.
-            let sweeps = heard.subscribers == 0 && !mem::replace(&mut state.sweeper_running, true);
+            let sweeps = entry.subscribers == 0 && !mem::replace(&mut state.sweeper_running, true);
             (waker, sweeps)
         };
         // Dropped outside the lock.
@@ -204,10 +204,10 @@ impl Sweeper {
     async fn run(self, connection: Connection) {
         loop {
             sleep(SWEEP_INTERVAL).await;
-            let Some(over) = self.0.sweep() else {
+            let Some(idle) = self.0.sweep() else {
                 return;
             };
-            for channel in over {
+            for channel in idle {
                 // If this fails, the connection is closed, which ends its subscriptions.
                 drop(connection.unsubscribe(&channel).await);
                 // The channel may have been entered, and subscribed to, before the unsubscription.
@@ -245,49 +245,49 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unused_channels_are_unsubscribed() {
-        let (news, connection) = (Arc::<PushHub>::default(), unreachable());
-        let stays = news.subscribe(&connection, "stays".to_owned());
+        let (hub, connection) = (Arc::<PushHub>::default(), unreachable());
+        let stays = hub.subscribe(&connection, "stays".to_owned());
         for number in 0..1000 {
-            let place = news.subscribe(&connection, number.to_string());
-            assert!(poll(place.notified()).is_pending());
+            let subscription = hub.subscribe(&connection, number.to_string());
+            assert!(poll(subscription.notified()).is_pending());
         }
 
         sleep(10 * SWEEP_INTERVAL).await;
 
-        let channels: Vec<_> = lock(&news.0).channels.keys().cloned().collect();
+        let channels: Vec<_> = lock(&hub.0).channels.keys().cloned().collect();
         assert_eq!(channels, ["stays"]);
-        assert!(!lock(&news.0).sweeper_running);
+        assert!(!lock(&hub.0).sweeper_running);
         drop(stays);
         sleep(10 * SWEEP_INTERVAL).await;
-        assert!(!news.is_subscribed("stays"));
+        assert!(!hub.is_subscribed("stays"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_resubscribed_channel_is_kept() {
-        let (news, connection) = (Arc::<PushHub>::default(), unreachable());
-        let mut place = news.subscribe(&connection, "a".to_owned());
+        let (hub, connection) = (Arc::<PushHub>::default(), unreachable());
+        let mut subscription = hub.subscribe(&connection, "a".to_owned());
         for _ in 0..20 {
             sleep(SWEEP_INTERVAL / 2).await;
-            news.notify(Some("a"));
-            assert!(poll(place.notified()).is_ready());
-            place = news.subscribe(&connection, "a".to_owned());
-            assert!(news.is_subscribed("a"));
+            hub.notify(Some("a"));
+            assert!(poll(subscription.notified()).is_ready());
+            subscription = hub.subscribe(&connection, "a".to_owned());
+            assert!(hub.is_subscribed("a"));
         }
-        drop(place);
+        drop(subscription);
     }
 
     #[tokio::test(start_paused = true)]
     async fn subscribers_get_later_messages_and_connection_loss() {
-        let (news, connection) = (Arc::<PushHub>::default(), unreachable());
-        let enter = || news.subscribe(&connection, "a".to_owned());
-        let (before, other) = (enter(), news.subscribe(&connection, "b".to_owned()));
-        news.notify(Some("a"));
+        let (hub, connection) = (Arc::<PushHub>::default(), unreachable());
+        let enter = || hub.subscribe(&connection, "a".to_owned());
+        let (before, other) = (enter(), hub.subscribe(&connection, "b".to_owned()));
+        hub.notify(Some("a"));
         let after = enter();
 
         assert!(poll(before.notified()).is_ready());
         assert!(poll(after.notified()).is_pending());
         let after = enter();
-        news.notify(None);
+        hub.notify(None);
         assert!(poll(after.notified()).is_ready());
         assert!(poll(other.notified()).is_ready());
     }
