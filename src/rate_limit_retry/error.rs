@@ -90,7 +90,7 @@ impl fmt::Display for RateLimited {
 /// Includes the message, because a `main` that returns an error prints its `Debug` output.
 impl fmt::Debug for RateLimited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HoldTooLong({self})")
+        write!(f, "RateLimited({self})")
     }
 }
 
@@ -142,7 +142,7 @@ impl fmt::Display for QueueFull {
 /// Includes the message, because a `main` that returns an error prints its `Debug` output.
 impl fmt::Debug for QueueFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TooManyWaiting({self})")
+        write!(f, "QueueFull({self})")
     }
 }
 

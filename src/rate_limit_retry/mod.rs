@@ -28,22 +28,22 @@
 mod boottime;
 mod budget;
 mod builder;
-mod decision;
+mod decide;
 mod error;
 mod event;
 mod fast_path;
 mod gate;
 mod handle;
+mod header_reader;
 pub mod headers;
-mod key;
 mod layer;
 mod limiter;
-mod limits;
+mod local_limits;
+mod partition;
 mod peek;
-mod permanent;
+mod permanent_errors;
 mod policy;
 mod quota;
-mod reader;
 mod route;
 mod service;
 mod store;
@@ -54,15 +54,15 @@ pub(crate) use self::store::MemoryQuota;
 pub use self::store::RedisQuotaStore;
 pub use self::{
     builder::RateLimitRetryLayerBuilder,
-    decision::GiveUpReason,
+    decide::GiveUpReason,
     error::{DeadlineExceeded, QueueFull, RateLimited},
     event::{GaveUp, RateLimitEvent},
     handle::{QuotaHandle, QuotaStatus},
-    key::PartitionKey,
     layer::RateLimitRetryLayer,
-    limits::{LocalLimit, Preset},
+    local_limits::{LocalLimit, Preset},
+    partition::PartitionKey,
     peek::{BodyPrefix, PeekBody, PeekBodyFuture, PeekBodyLayer},
-    permanent::ErrorResponse,
+    permanent_errors::ErrorResponse,
     quota::Pacing,
     route::UnavailableScope,
     service::{RateLimitRetry, ResponseFuture},

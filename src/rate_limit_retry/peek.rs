@@ -178,7 +178,7 @@ where
 
 impl<F, RB: Body> fmt::Debug for PeekBodyFuture<F, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeekFuture").finish_non_exhaustive()
+        f.debug_struct("PeekBodyFuture").finish_non_exhaustive()
     }
 }
 
@@ -244,6 +244,6 @@ impl BodyPrefix {
 /// Shows the number of bytes, but not the bytes, which may be confidential.
 impl fmt::Debug for BodyPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BodyStart({} bytes)", self.0.len())
+        write!(f, "BodyPrefix({} bytes)", self.0.len())
     }
 }

@@ -134,8 +134,8 @@ async fn foreign_values_under_quota_keys_are_reported_and_overwritten() {
         (":quota", &[b"HSET", b"KEY", b"format", b"9"]),
         (":quota", &[b"HSET", b"KEY", b"remaining", b"many"]),
         (":quota", &[b"RPUSH", b"KEY", b"a list"]),
-        (":seen", &[b"SET", b"KEY", b"garbage"]),
-        (":slot", &[b"SET", b"KEY", b"garbage"]),
+        (":heartbeats", &[b"SET", b"KEY", b"garbage"]),
+        (":gcra", &[b"SET", b"KEY", b"garbage"]),
     ];
     for (end, command) in garbage {
         let fleet = Fleet::new(api());

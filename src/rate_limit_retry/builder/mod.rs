@@ -8,16 +8,16 @@ use super::{
     ErrorResponse, RateLimitEvent, RateLimitRetryLayer,
     boottime::BoottimeClock,
     budget::RetryBudget,
-    decision::RetryConfig,
+    decide::RetryConfig,
     event::RateLimitEvents,
     gate::Gate,
+    header_reader::HeaderReader,
     headers::HeaderProfile,
-    key::Partitioning,
     limiter::Limiter,
-    limits::LocalLimits,
-    permanent::PermanentErrors,
+    local_limits::LocalLimits,
+    partition::Partitioning,
+    permanent_errors::PermanentErrors,
     quota::{Pacing, QuotaConfig},
-    reader::HeaderReader,
     route::{HeldRoutes, UnavailableScope},
     store::{FleetSync, StoredQuotas},
 };
@@ -338,7 +338,7 @@ impl RateLimitRetryLayerBuilder {
 impl fmt::Debug for RateLimitRetryLayerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitRetryLayerBuilder")
-            .field("policy", &self.retry_config)
+            .field("retry_config", &self.retry_config)
             .finish_non_exhaustive()
     }
 }

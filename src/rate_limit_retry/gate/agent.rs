@@ -25,18 +25,18 @@ use crate::{
 pub(crate) enum Action {
     /// Send this report to the store.
     Report(QuotaReport),
-    /// Call [`Gate::duty`] again at this time, or when woken.
+    /// Call [`Gate::next_action`] again at this time, or when woken.
     Wait(Instant),
     /// End: the partition is not in use.
     Retire,
 }
 
 impl Gate {
-    /// Returns the next action of a partition's agent. For [`Duty::Wait`], `waker` is woken when a report is due
+    /// Returns the next action of a partition's agent. For [`Action::Queued`], `waker` is woken when a report is due
     /// sooner.
     ///
-    /// A report that is returned counts as under way until [`inform`](Self::inform) or [`go_alone`](Self::go_alone)
-    /// is called. The agent ends if the partition was removed, or has not been used for [`UNUSED`] and has no
+    /// A report that is returned counts as under way until [`apply`](Self::apply) or [`fall_back`](Self::fall_back)
+    /// is called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
     /// waiters; the next admission starts another.
     pub(crate) fn next_action(
         &self,
@@ -103,7 +103,7 @@ impl Gate {
         }
     }
 
-    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `rests`.
+    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `retry_at`.
     ///
     /// Waiters are dispatched: without an allowance, only the local view of the quota limits them.
     pub(crate) fn fall_back(&self, key: &PartitionKey, retry_at: Instant, now: Instant) {
@@ -122,7 +122,7 @@ impl GateState {
     /// Takes the wakers of these partitions' agents that have a report due before the time at which they run by
     /// themselves.
     ///
-    /// An agent's waker is taken once; its next call to [`Gate::duty`] registers it again.
+    /// An agent's waker is taken once; its next call to [`Gate::next_action`] registers it again.
     pub(super) fn take_agent_wakers(
         &mut self,
         keys: &[PartitionKey],

@@ -4,7 +4,7 @@
 //! end of one partition's window does not block requests that need only other partitions.
 //!
 //! Waiters that are not polled must not block others either. A waiter that is overdue loses its places, or its grant,
-//! until its next poll ([`State::set_aside`]).
+//! until its next poll ([`GateState::skip_unpolled`]).
 //!
 //! # Liveness
 //!
@@ -260,7 +260,7 @@ impl GateState {
 
     /// Restores the deadline of a waiter that was woken as late but can wait after all, so that it is woken again.
     ///
-    /// [`take_late`](super::queue::Queue::take_late) returns each waiter once. The end of the hold may have changed
+    /// [`take_expiring`](super::queue::Queue::take_expiring) returns each waiter once. The end of the hold may have changed
     /// since.
     pub(super) fn restore_deadlines(&mut self, keys: &[PartitionKey], arrival: u64) {
         let latest = self

@@ -1,6 +1,6 @@
 //! The gate: admits requests as their partitions' quotas allow, in order of arrival.
 //!
-//! A state machine without a runtime or a clock. `admit` returns a [`Ticket`] (the permit) or a [`Place`] in the
+//! A state machine without a runtime or a clock. `admit` returns a [`Permit`] (the permit) or a [`Waiter`] in the
 //! queue. The holder of a place polls it and sleeps until the time that the poll returns. The first request in a
 //! queue polls again when it may be sent; the others poll later, which matters only if those before them are not
 //! polled.
@@ -13,7 +13,7 @@
 //!
 //! - `admit` creates missing partitions and asks all quotas of the request. If one of them keeps it back, it becomes
 //!   a waiter in the queues of those partitions.
-//! - An admitted request is counted as in flight by its partitions. Its [`Ticket`] reports the outcome.
+//! - An admitted request is counted as in flight by its partitions. Its [`Permit`] reports the outcome.
 //! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
 //!   partitions have room. A grant wakes the waiter, whose next poll returns the ticket.
 //!
@@ -25,7 +25,7 @@
 //! # Locking
 //!
 //! The gate's lock is never held together with another lock of the crate, and never while code of the user or of a
-//! task runs. Methods collect wakers under the lock and return them to the caller, which calls [`wake`] after the
+//! task runs. Methods collect wakers under the lock and return them to the caller, which calls [`wake_all`] after the
 //! unlock.
 
 #[cfg(all(test, tower_m2m_loom))]
@@ -36,12 +36,12 @@ mod dispatch;
 mod keys;
 mod openness;
 mod partitions;
-mod place;
+mod permit;
 mod queue;
 mod state;
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests;
-mod ticket;
+mod waiter;
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,12 +52,12 @@ pub(crate) use self::{
     agent::Action,
     keys::Keys,
     openness::FastPathFlag,
-    place::{Waiter, WaiterPoll},
-    ticket::Permit,
+    permit::Permit,
+    waiter::{Waiter, WaiterPoll},
 };
 use super::{
     PartitionKey,
-    limits::LocalLimits,
+    local_limits::LocalLimits,
     quota::{Quota, QuotaConfig, SendTime},
 };
 use crate::{
@@ -340,7 +340,7 @@ impl Gate {
     /// Starts or ends bypassing. While bypassed, the gate admits every request at once, including waiters.
     ///
     /// Quotas still learn from the requests that were counted before. Requests admitted while bypassed are counted
-    /// only when their response carries something to learn ([`adopt`](Self::adopt)).
+    /// only when their response carries something to learn ([`enter_late`](Self::enter_late)).
     pub(crate) fn set_bypassed(&self, bypassed: bool) {
         let wakers = {
             let mut state = lock(&self.0.state);

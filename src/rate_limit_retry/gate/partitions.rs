@@ -17,10 +17,10 @@ use crate::{
 /// Partitions by key.
 ///
 /// There is no fixed maximum: a partition that is held, in use, paused or waited for is never removed. From
-/// [`MOST_PARTITIONS`] on, each request examines at most [`EXAMINED`] of them and removes the idle ones, so that the
+/// [`SWEEP_THRESHOLD`] on, each request examines at most [`SWEEP_BATCH`] of them and removes the idle ones, so that the
 /// cost of a sweep is spread over many requests.
 ///
-/// Most requests insert at most one partition and examine up to [`EXAMINED`], so that idle partitions are removed
+/// Most requests insert at most one partition and examine up to [`SWEEP_BATCH`], so that idle partitions are removed
 /// faster than new ones are created.
 #[derive(Default)]
 pub(super) struct Partitions {
@@ -144,7 +144,7 @@ impl Partitions {
         self.by_key.insert(key, partition);
     }
 
-    /// Removes idle partitions among the next few, if there are at least [`MOST_PARTITIONS`].
+    /// Removes idle partitions among the next few, if there are at least [`SWEEP_THRESHOLD`].
     ///
     /// Learned limits of a partition that is not in use are dropped only after a full round in which none was idle.
     /// The caller drops `removed` after the lock is released.

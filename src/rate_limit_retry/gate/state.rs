@@ -15,7 +15,7 @@ use crate::{
     Origin,
     rate_limit_retry::{
         PartitionKey,
-        limits::LocalLimits,
+        local_limits::LocalLimits,
         quota::{Outcome, Quota, QuotaConfig, Scope},
     },
 };

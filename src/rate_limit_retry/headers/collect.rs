@@ -23,9 +23,9 @@ use super::{
     Field, HeaderProfile, Limit, RetryAdvice,
     columns::{COLUMNS, Line},
     flags,
-    known::{ResolvedField, fields},
     name::{Dimension, Meaning},
-    quota::QuotaFields,
+    quota_fields::QuotaFields,
+    resolve::{ResolvedField, fields},
     value::{self, ResetTime, labeled_values, named_values, split_pair, split_quoted},
     words::Role,
 };

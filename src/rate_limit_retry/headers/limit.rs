@@ -91,7 +91,7 @@ impl Limit {
         self.remaining == Some(0)
     }
 
-    /// Truncates the name to [`LONGEST_NAME`] bytes, at a character boundary.
+    /// Truncates the name to [`MAX_NAME_LEN`] bytes, at a character boundary.
     pub(super) fn truncate_name(&mut self) {
         if let Some(name) = &mut self.name
             && name.len() > MAX_NAME_LEN

@@ -72,19 +72,19 @@
 //! assert_eq!(signals.limits[1].remaining, Some(400));
 //! ```
 
+mod clock_skew;
 mod collect;
 mod columns;
 mod date;
 mod field;
 mod flags;
-mod join;
-mod known;
+mod info;
 mod limit;
+mod merge;
 mod name;
 mod profile;
-mod quota;
-mod signals;
-mod skew;
+mod quota_fields;
+mod resolve;
 mod structured;
 mod value;
 mod words;
@@ -94,12 +94,12 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header::AGE};
 
 pub use self::{
+    clock_skew::ClockSkew,
     field::Field,
     flags::RetryAdvice,
+    info::RateLimitInfo,
     limit::{Limit, Unit},
     profile::{HeaderProfile, Vendor},
-    signals::RateLimitInfo,
-    skew::ClockSkew,
 };
 use crate::{
     retry_after::{LONGEST, Number, date},
@@ -236,7 +236,7 @@ fn is_limit_field(name: &str) -> bool {
     })
 }
 
-/// Returns whether a field may describe a quota that [another field](is_about_limits) identifies: `x-acme-expiry`
+/// Returns whether a field may describe a quota that [another field](is_limit_field) identifies: `x-acme-expiry`
 /// next to `x-acme-remaining`.
 fn is_companion_field(name: &str) -> bool {
     let bytes = name.as_bytes();

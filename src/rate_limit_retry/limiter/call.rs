@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     Attempts, Origin,
-    rate_limit_retry::{budget::Account, decision::MethodClass, gate::Keys, route::RouteClass},
+    rate_limit_retry::{budget::Account, decide::MethodClass, gate::Keys, route::RouteClass},
 };
 
 /// The state of one call over all its attempts.

@@ -1,7 +1,7 @@
 //! Admission and retries, apart from any service: the layer and any other driver use the same calls.
 //!
 //! A driver begins a call ([`Limiter::begin`]), admits it ([`Limiter::try_admit`], [`Limiter::admit`]), checks the
-//! ticket right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::conclude`]), which returns
+//! ticket right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::on_response`]), which returns
 //! a response or asks for another attempt.
 //!
 //! # Order of checks
@@ -13,8 +13,8 @@
 //! - [`Limiter::start`] checks again once the inner service is ready, because that may take long.
 
 mod call;
-mod conclude;
 mod nested;
+mod on_response;
 mod shed;
 mod wait;
 
@@ -24,19 +24,19 @@ use tokio::{runtime::Handle, time::Instant};
 
 pub(crate) use self::{
     call::{Call, RequestHead},
-    conclude::Next,
+    on_response::Next,
 };
 use super::{
     PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,
     budget::{Account, RetryBudget},
-    decision::{MethodClass, RetryConfig},
+    decide::{MethodClass, RetryConfig},
     event::RateLimitEvents,
     gate::{Admission, AdmitRequest, Gate, Keys, Permit},
-    key::Partitioning,
-    permanent::PermanentErrors,
+    header_reader::HeaderReader,
+    partition::Partitioning,
+    permanent_errors::PermanentErrors,
     quota::Outcome,
-    reader::HeaderReader,
     route::{HeldRoutes, RouteClass, UnavailableScope},
     store::{FleetSync, Reservation},
 };
@@ -250,7 +250,7 @@ impl Limiter {
     /// The [`Admission`] if it must wait or is rejected.
     ///
     /// With a store, this also starts the agents of the request's partitions. A queued request keeps the place in
-    /// [`Admission::Wait`]; dropping that gives it up.
+    /// [`Admission::Queued`]; dropping that gives it up.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Permit, Admission> {
         if let Some(fleet_sync) = &self.fleet_sync {
             fleet_sync.ensure_agents(&call.keys);
@@ -292,8 +292,8 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// [`HoldTooLong`] if the request cannot be sent before its deadline or within `max_wait`, or must wait outside a
-    /// tokio runtime; [`TooManyWaiting`] if a queue is full.
+    /// [`RateLimited`] if the request cannot be sent before its deadline or within `max_wait`, or must wait outside a
+    /// tokio runtime; [`QueueFull`] if a queue is full.
     ///
     /// # Cancel safety
     ///
@@ -336,7 +336,7 @@ impl Limiter {
 
     /// Waits for admission to all partitions of the call.
     ///
-    /// Emits [`RateLimitEvent::Held`] before a wait and, if the request is admitted, [`RateLimitEvent::Released`]
+    /// Emits [`RateLimitEvent::Queued`] before a wait and, if the request is admitted, [`RateLimitEvent::Dequeued`]
     /// after it.
     async fn acquire(&self, call: &mut Call, first: Option<Admission>) -> Result<Permit, BoxError> {
         let now = self.clock.now();
@@ -444,7 +444,7 @@ impl Limiter {
 impl std::fmt::Debug for Limiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Limiter")
-            .field("policy", &self.retry_config)
+            .field("retry_config", &self.retry_config)
             .finish_non_exhaustive()
     }
 }

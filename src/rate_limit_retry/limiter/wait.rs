@@ -78,14 +78,14 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// The end of the hold, if it is known to be later than `latest`; `None` if `latest` has passed.
+    /// The end of the hold, if it is known to be later than `deadline`; `None` if `deadline` has passed.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives the place up.
     ///
     /// The place returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
-    /// [`TICK`] and at most [`UNSUSPENDED`], and the clock is read again in each poll.
+    /// [`MIN_SLEEP`] and at most [`MAX_SLEEP`], and the clock is read again in each poll.
     pub(super) async fn wait_for_permit(
         &self,
         mut waiter: Waiter,

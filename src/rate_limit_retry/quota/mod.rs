@@ -1,46 +1,46 @@
 //! What is known about one partition's quota, and when the next request may be sent.
 //!
 //! Pure: time is passed in as `now`, jitter as a random number. [`Quota`] is the interface; `admit` and `enter` are
-//! called before a send, `learn` after it. The gate's lock guards all quotas.
+//! called before a send, `record` after it. The gate's lock guards all quotas.
 //!
 //! # Modules
 //!
 //! | module | contents |
 //! |---|---|
-//! | `told` | the window that the server announces |
-//! | `habit`, `refused` | the estimate from throttling responses, and the choice of its model |
-//! | `allowance`, `window` | the model of a fixed window: its limit and its length |
-//! | `rate` | the model of a token bucket |
-//! | `slide`, `log` | the model of a sliding window, and the log of sends |
-//! | `ramp` | slow start |
-//! | `cap` | the local limit |
-//! | `doubt` | announcements that are not believed |
-//! | `fleet`, `shared` | the part of a quota that other processes share |
-//! | `learn` | what responses change |
+//! | `announced` | the window that the server announces |
+//! | `estimator`, `throttle` | the estimate from throttling responses, and the choice of its model |
+//! | `fixed_window`, `bounds` | the model of a fixed window: its limit and its length |
+//! | `token_bucket` | the model of a token bucket |
+//! | `sliding_window`, `send_log` | the model of a sliding window, and the log of sends |
+//! | `slow_start` | slow start |
+//! | `local_limit` | the local limit |
+//! | `contradictions` | announcements that are not believed |
+//! | `fleet_share`, `report` | the part of a quota that other processes share |
+//! | `record` | what responses change |
 //! | `control` | what the owner sets |
 
 mod admit;
-mod allowance;
-mod cap;
+mod announced;
+mod bounds;
+mod contradictions;
 mod control;
-mod doubt;
-mod fleet;
-mod habit;
+mod estimate;
+mod fixed_window;
+mod fleet_share;
 mod hold;
-mod learn;
-mod lesson;
-mod log;
+mod local_limit;
 mod outcome;
 mod pace;
-mod ramp;
-mod rate;
-mod refused;
-mod shared;
-mod slide;
+mod record;
+mod report;
+mod send_log;
+mod sliding_window;
+mod slow_start;
+mod snapshot;
 #[cfg(test)]
 mod tests;
-mod told;
-mod window;
+mod throttle;
+mod token_bucket;
 
 use std::time::Duration;
 
@@ -49,29 +49,29 @@ use tokio::time::Instant;
 pub use self::pace::Pacing;
 pub(crate) use self::{
     admit::SendTime,
-    lesson::Estimate,
     outcome::{Outcome, Scope},
     pace::QuotaConfig,
+    snapshot::Estimate,
 };
 use self::{
-    cap::LocalLimiter,
-    doubt::Contradictions,
-    fleet::FleetShare,
-    habit::{EstimatorDecision, LimitEstimator},
+    announced::AnnouncedWindow,
+    contradictions::Contradictions,
+    estimate::{EstimatorDecision, LimitEstimator},
+    fleet_share::FleetShare,
     hold::{Hold, Probe},
+    local_limit::LocalLimiter,
     pace::MIN_SILENT_RESPONSES,
-    ramp::SlowStart,
-    told::AnnouncedWindow,
+    slow_start::SlowStart,
 };
-use super::limits::LocalLimit;
+use super::local_limits::LocalLimit;
 use crate::clock::after;
 
 /// The quota of one partition.
 ///
-/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`Cap`]). A *hold*
-/// ([`Hold`]) delays all requests until its end. The *announced window* ([`Told`]) has the limit, the remaining
-/// requests and the reset that the server has reported. An *estimate* ([`Habit`]) serves for servers that announce
-/// nothing until they throttle. *Slow start* ([`Ramp`]) limits concurrency while it is not known what the server
+/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A *hold*
+/// ([`Hold`]) delays all requests until its end. The *announced window* ([`AnnouncedWindow`]) has the limit, the remaining
+/// requests and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers that announce
+/// nothing until they throttle. *Slow start* ([`SlowStart`]) limits concurrency while it is not known what the server
 /// accepts.
 ///
 /// # Epochs
@@ -253,7 +253,7 @@ impl Quota {
     /// Returns the time of the next send with even pacing, if that is after `now` and before the window's `end`.
     ///
     /// The time from the last send to `end` is divided into `room + 1` gaps of at most `max_hold`. `None` without
-    /// [`Release::Smooth`].
+    /// [`Pacing::Even`].
     fn pacing_delay(
         &self,
         room: f64,
@@ -268,7 +268,7 @@ impl Quota {
         Some(after(last, gap)).filter(|at| *at > now && *at < end)
     }
 
-    /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`learn`](Self::learn).
+    /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::learn).
     pub(crate) fn enter(&mut self, config: &QuotaConfig, now: Instant) -> u64 {
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.

@@ -4,23 +4,23 @@
 mod agent;
 mod context;
 mod erased;
-mod exact;
+mod fleet_sync;
+mod gcra;
 #[cfg(any(test, feature = "test-util"))]
-mod ledger;
+mod memory;
 #[cfg(feature = "redis")]
 mod redis;
-mod sharing;
 mod stored;
 
 use std::{fmt, future::Future, time::Duration};
 
+pub(crate) use self::fleet_sync::FleetSync;
 #[cfg(any(test, feature = "test-util"))]
-pub(crate) use self::ledger::MemoryQuota;
+pub(crate) use self::memory::MemoryQuota;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisQuotaStore;
-pub(crate) use self::sharing::FleetSync;
 pub use self::{
-    exact::{FleetQuota, Reservation},
+    gcra::{FleetQuota, Reservation},
     stored::StoredQuotas,
 };
 use crate::{
@@ -100,7 +100,7 @@ pub trait QuotaStore: Send + Sync + 'static {
         report: &QuotaReport,
     ) -> impl Future<Output = Result<QuotaSnapshot, StoreError>> + Send;
 
-    /// Reserves a slot for one request, if one is due within `longest`.
+    /// Reserves a slot for one request, if one is due within `max_wait`.
     ///
     /// # Errors
     ///

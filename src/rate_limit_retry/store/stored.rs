@@ -89,8 +89,8 @@ impl fmt::Debug for StoredQuotas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredQuotas")
             .field("name", &self.name)
-            .field("answer_within", &self.timeout)
-            .field("exact", &self.fleet_quota)
+            .field("timeout", &self.timeout)
+            .field("fleet_quota", &self.fleet_quota)
             .finish_non_exhaustive()
     }
 }

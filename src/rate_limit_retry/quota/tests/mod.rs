@@ -1,27 +1,27 @@
 //! What must hold of a quota, whatever happens to it.
 
-mod any;
-mod cap;
+mod announced;
+mod bounds;
+mod contradictions;
 mod control;
-mod doubt;
-mod fleet;
-mod habit;
-mod heard;
+mod estimate;
+mod estimator;
+mod events;
+mod fleet_share;
 mod hold;
-mod learn;
-mod lesson;
-mod lessons;
-mod log;
-mod news;
-mod ramp;
-mod rate;
+mod local_limit;
+mod merge_remote;
+mod next_report;
+mod pacing;
+mod record;
+mod report;
+mod send_log;
 mod server;
-mod shared;
-mod slide;
-mod sliding;
-mod spread;
-mod told;
-mod window;
+mod sliding_detection;
+mod sliding_window;
+mod slow_start;
+mod test_estimator;
+mod token_bucket;
 
 use std::time::Duration;
 

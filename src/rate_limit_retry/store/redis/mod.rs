@@ -11,11 +11,11 @@
 //!
 //! Scripts read and write them atomically, and use the server's clock. All keys expire.
 
-mod news;
+mod push;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use self::news::PushHub;
+use self::push::PushHub;
 use super::{
     CacheIdentity, FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation, SharedWindow,
 };
@@ -52,7 +52,7 @@ pub struct RedisQuotaStore {
     prefix: String,
     /// `report.lua`.
     report: Script,
-    /// `slot.lua`.
+    /// `gcra.lua`.
     gcra: Script,
 }
 
@@ -90,7 +90,7 @@ impl RedisQuotaStore {
             keys,
             prefix: "m2m".to_owned(),
             report: Script::new(include_str!("report.lua")),
-            gcra: Script::new(include_str!("slot.lua")),
+            gcra: Script::new(include_str!("gcra.lua")),
         })
     }
 
@@ -155,13 +155,13 @@ impl QuotaStore for RedisQuotaStore {
         // The order of keys and arguments is that of `report.lua`.
         let call = self.report.key(self.key_name(quota, "quota"));
         let mut call = call
-            .key(self.key_name(quota, "seen"))
+            .key(self.key_name(quota, "heartbeats"))
             .arg(hex(&report.process.to_bytes()))
             .arg(report.reserved)
             .arg(report.wanted)
             .arg(report.hold.map_or(0, millis))
             // The channel is an argument and not a key: a cluster must not look for it while it migrates the slot.
-            .arg(self.key_name(quota, "news"));
+            .arg(self.key_name(quota, "events"));
         if let Some(announced) = &report.announced {
             call = call
                 .arg(announced.remaining)
@@ -199,8 +199,8 @@ impl QuotaStore for RedisQuotaStore {
         fleet_quota: FleetQuota,
         max_wait: Duration,
     ) -> Result<Reservation, StoreError> {
-        // The order of keys and arguments is that of `slot.lua`.
-        let call = self.gcra.key(self.key_name(quota, "slot"));
+        // The order of keys and arguments is that of `gcra.lua`.
+        let call = self.gcra.key(self.key_name(quota, "gcra"));
         let call = call
             .arg(micros(fleet_quota.emission_interval()))
             .arg(micros(fleet_quota.burst_tolerance()))
@@ -218,7 +218,7 @@ impl QuotaStore for RedisQuotaStore {
         // Registers before it subscribes, so that no notification is missed in between.
         let subscription = self
             .push
-            .subscribe(&self.connection, self.key_name(quota, "news"));
+            .subscribe(&self.connection, self.key_name(quota, "events"));
         self.connection.subscribe(subscription.channel()).await?;
         subscription.notified().await;
         Ok(())
