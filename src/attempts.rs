@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_sent_again_is_marked() {
+    fn only_retried_requests_are_marked() {
         for (attempt, told) in [(1, 1), (2, 2), (7, 7)] {
             let mut request = Request::new(());
             Attempts::mark(&mut request, attempt, true);

@@ -70,20 +70,20 @@ mod tests {
     const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
     #[test]
-    fn the_wait_doubles_up_to_the_longest() {
+    fn the_wait_doubles_up_to_the_maximum() {
         let waits: Vec<_> = (1..=8).map(|n| BACKOFF.wait(n, 1.0).as_secs()).collect();
 
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]
-    fn jitter_takes_away_at_most_half() {
+    fn jitter_subtracts_at_most_half() {
         assert_eq!(BACKOFF.wait(3, 0.0), Duration::from_secs(2));
         assert_eq!(BACKOFF.wait(3, 0.5), Duration::from_secs(3));
     }
 
     #[test]
-    fn any_number_of_failures_is_fine() {
+    fn the_wait_does_not_overflow() {
         assert_eq!(BACKOFF.wait(u32::MAX, 1.0), Duration::from_secs(60));
         assert_eq!(BACKOFF.wait(0, 1.0), Duration::from_secs(1));
     }

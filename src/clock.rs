@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn time_passes_by_the_clock_that_counted_more_of_it() {
+    fn elapsed_time_is_the_maximum_of_both_clocks() {
         let began = start();
         for (monotonic, civil, back, elapsed) in [
             (SECOND, SECOND, Duration::ZERO, SECOND),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_without_an_end_is_a_year_away() {
+    fn an_unbounded_deadline_is_capped_at_one_year() {
         let began = start();
         let deadline = began.after(Duration::MAX);
 
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn both_clocks_of_a_layer_are_read_for_a_moment() {
+    fn a_moment_reads_both_clocks() {
         struct Fixed(Moment);
 
         impl Clock for Fixed {

@@ -7,7 +7,7 @@ use std::{error::Error, fmt, io, sync::Arc};
 
 use crate::{
     client_credentials::{CredentialAlreadyPresent, OriginNotAllowed, TokenError},
-    rate_limit_retry::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
+    rate_limit_retry::{DeadlineExceeded, QueueFull, RateLimited},
     replay,
     tenants::TenantError,
 };
@@ -37,10 +37,10 @@ impl ErrorClass {
     /// Returns the class of `error`, from the types in its chain of sources: errors of this crate are `Final`, and
     /// unknown errors are `MaybeProcessed`.
     ///
-    /// `NotSent` are refused connections. With the features `hyper-util` or `reqwest`, so are the errors by which those
-    /// clients, and others based on hyper, report that a request was not processed: errors in connecting; requests
-    /// canceled before they were written; HTTP/2 streams that the server refused (RFC 9113 §8.7), or that come after the
-    /// last stream that the server processes before it closes the connection (§6.8).
+    /// `NotSent` are refused connections, and the errors by which hyper and the clients based on it (hyper-util, reqwest,
+    /// tonic) report that a request was not processed: errors in connecting; requests canceled before they were written;
+    /// HTTP/2 streams that the server refused (RFC 9113 §8.7), or that come after the last stream that the server
+    /// processes before it closes the connection (§6.8).
     ///
     /// The error of a [`ReplayBody`](crate::replay::ReplayBody) is `Final`, too: either a later attempt has taken over
     /// the body, and another attempt would take it away again, or the body is gone. It is not `NotSent`, because a part
@@ -112,7 +112,6 @@ const MAX_CAUSE_CHARS: usize = 300;
 
 /// Returns whether the server rejected a request because of overload: `ENHANCE_YOUR_CALM` (RFC 9113 §7), for its stream
 /// or for the connection.
-#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 pub(crate) fn is_shed(error: &(dyn Error + 'static)) -> bool {
     // An error of the request's own body, and what caused it, is not the server's.
     let mut sent = links(error).take_while(|link| !is_of_body(*link));
@@ -122,29 +121,19 @@ pub(crate) fn is_shed(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Returns `false`: without h2 there is no type by which to recognize such an error.
-#[cfg(not(any(feature = "hyper-util", feature = "reqwest")))]
-pub(crate) fn is_shed(_: &(dyn Error + 'static)) -> bool {
-    false
-}
-
 /// Returns the class that this link of the chain implies by its own type; `None` if it implies none.
 fn class_of_link(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
-    #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
-    {
-        // Its sources describe where the body comes from, not the server.
-        if is_of_body(error) {
-            return Some(ErrorClass::MaybeProcessed);
-        }
-        if is_unsent_by_hyper(error) || is_unprocessed_stream(error) {
-            return Some(ErrorClass::NotSent);
-        }
+    // Its sources describe where the body comes from, not the server.
+    if is_of_body(error) {
+        return Some(ErrorClass::MaybeProcessed);
+    }
+    if is_unsent_by_hyper(error) || is_unprocessed_stream(error) {
+        return Some(ErrorClass::NotSent);
     }
     is_connect(error).then_some(ErrorClass::NotSent)
 }
 
 /// Returns whether the request's own body failed.
-#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_of_body(error: &(dyn Error + 'static)) -> bool {
     error
         .downcast_ref::<hyper::Error>()
@@ -153,7 +142,6 @@ fn is_of_body(error: &(dyn Error + 'static)) -> bool {
 
 /// Returns whether hyper did not write the request. hyper cancels and returns a request that it has not begun to write;
 /// or the connection was closed before there was anything to write.
-#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_unsent_by_hyper(error: &(dyn Error + 'static)) -> bool {
     error
         .downcast_ref::<hyper::Error>()
@@ -162,7 +150,6 @@ fn is_unsent_by_hyper(error: &(dyn Error + 'static)) -> bool {
 
 /// Returns whether the server did not process the HTTP/2 stream: it sent `RST_STREAM` with `REFUSED_STREAM`, or `GOAWAY`.
 /// h2 reports a `GOAWAY` only to streams after the last one that it names, and to requests without a stream.
-#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 fn is_unprocessed_stream(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<h2::Error>().is_some_and(|error| {
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
@@ -175,8 +162,8 @@ fn is_own_error(error: &(dyn Error + 'static)) -> bool {
     error.is::<TokenError>()
         || error.is::<OriginNotAllowed>()
         || error.is::<CredentialAlreadyPresent>()
-        || error.is::<HoldTooLong>()
-        || error.is::<TooManyWaiting>()
+        || error.is::<RateLimited>()
+        || error.is::<QueueFull>()
         || error.is::<DeadlineExceeded>()
         || error.is::<TenantError>()
         || replay::is_replay_error(error)
@@ -184,9 +171,7 @@ fn is_own_error(error: &(dyn Error + 'static)) -> bool {
 
 /// Returns whether an error that is [`ErrorClass::Final`] is one of this crate's and means that the request was not sent.
 pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    // Follows `source` only: unlike `links`, it does not enter an `io::Error`.
-    while let Some(link) = next {
+    for link in links(error) {
         // Its class depends on what happened before the deadline, so it is checked before the others.
         if let Some(exceeded) = link.downcast_ref::<DeadlineExceeded>() {
             return !exceeded.possibly_processed();
@@ -194,19 +179,13 @@ pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
         if is_own_error(link) {
             return !replay::is_replay_error(link);
         }
-        next = link.source();
     }
     false
 }
 
 /// Returns whether the error means that no connection was established.
 fn is_connect(error: &(dyn Error + 'static)) -> bool {
-    #[cfg(feature = "hyper-util")]
     if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
-        return error.is_connect();
-    }
-    #[cfg(feature = "reqwest")]
-    if let Some(error) = error.downcast_ref::<reqwest::Error>() {
         return error.is_connect();
     }
     error
@@ -280,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_a_later_attempt_has_taken_over_is_no_reason_for_another_attempt() {
+    fn an_error_of_a_superseded_body_is_final() {
         let mut first = ReplayBody::new(Full::new(Bytes::from("hello")), 10);
         let mut second = first.try_clone().unwrap();
         let poll = |body: &mut ReplayBody<Full<Bytes>>| {
@@ -297,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_causes_of_an_error_are_told_once_each() {
+    fn each_cause_of_an_error_is_listed_once() {
         let lookup = io::Error::other("no such host");
         let error = Client(Box::new(Client(lookup.into())));
 
@@ -316,7 +295,12 @@ mod tests {
             // Building the layer failed because its own connection was refused.
             TenantError::LayerFailed(id, Arc::new(refused)),
         ] {
-            for error in [BoxError::from(error.clone()), Client(error.into()).into()] {
+            let nested = io::Error::other(Client(error.clone().into()));
+            for error in [
+                BoxError::from(error.clone()),
+                Client(error.into()).into(),
+                nested.into(),
+            ] {
                 assert_eq!(ErrorClass::of(&*error), ErrorClass::Final, "{error:?}");
                 assert!(is_unsent(&*error), "{error:?}");
                 let custom = Classifier::new(|_| ErrorClass::NotSent);
@@ -325,9 +309,8 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "hyper-util")]
     #[tokio::test]
-    async fn what_hyper_has_canceled_was_not_sent() {
+    async fn requests_canceled_by_hyper_were_not_sent() {
         let (ours, _theirs) = tokio::io::duplex(64);
         let io = hyper_util::rt::TokioIo::new(ours);
         let handshake = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(io);
@@ -343,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_was_not_sent_and_anything_unknown_may_have_been() {
+    fn a_refused_connection_is_not_sent_and_unknown_errors_may_be_processed() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
 

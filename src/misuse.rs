@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_that_are_built_for_single_requests_are_reported_once() {
+    fn layers_built_per_request_are_reported_once() {
         let mut places = Vec::new();
         let site = site("a");
         let mut reports = 0;
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_lives_on_is_no_reason_for_a_report() {
+    fn a_long_lived_layer_is_not_reported() {
         let mut places = Vec::new();
         let site = site("a");
         for index in 0..200 {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_places_are_remembered() {
+    fn the_number_of_remembered_sites_is_bounded() {
         let mut places = Vec::new();
         for index in 0..1000 {
             places.end(&site(&index.to_string()), Duration::ZERO);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_found_in_the_type_of_another() {
+    fn a_nested_service_is_found_by_type_name() {
         use crate::{
             client_credentials::ClientCredentials, rate_limit_retry::RateLimitRetry, stack::M2m,
         };

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identifiers_do_not_repeat_where_the_generator_of_the_process_does() {
+    fn identifiers_are_unique_even_with_a_repeating_generator() {
         let draw = || {
             fastrand::seed(7);
             (unique(), fastrand::u64(..))

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_values_are_no_wait() {
+    fn malformed_values_are_ignored() {
         let numbers =
             "-5 +5 1e3 1. .5 1.5s 1,5 5,10 0x10 NaN inf \u{661} soon 2026-09-21T14:14:20Z";
         let dates = [
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_would_be_a_far_date_is_malformed() {
+    fn a_number_of_an_implausible_date_is_malformed() {
         assert_eq!(
             read(&(NOW + 400 * DAYS).to_string()),
             Some(Duration::from_secs(400 * DAYS))
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_wait_is_longer_than_anybody_waits() {
+    fn huge_waits_are_capped() {
         for value in [
             "999999999",
             "100000000000000",
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_counted_from_the_date_of_the_response() {
+    fn dates_are_relative_to_the_date_header() {
         let mut headers = HeaderMap::new();
         assert_eq!(reference(&headers, now()), now());
 
@@ -287,14 +287,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_panics_or_asks_for_too_much(value in any::<Vec<u8>>(), now in any::<u32>()) {
+        fn no_value_panics_or_exceeds_the_maximum(value in any::<Vec<u8>>(), now in any::<u32>()) {
             let wait = retry_after(&value, SystemTime::UNIX_EPOCH + Duration::from_secs(now.into()));
 
             prop_assert!(wait <= Some(MAX_WAIT));
         }
 
         #[test]
-        fn seconds_are_read_as_they_are(seconds in 0..MAX_WAIT.as_secs(), millis in 0..1000u32) {
+        fn seconds_are_read_unchanged(seconds in 0..MAX_WAIT.as_secs(), millis in 0..1000u32) {
             let wait = Duration::new(seconds, millis * 1_000_000);
 
             prop_assert_eq!(read(&format!("{seconds}.{millis:03}")), Some(wait));

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_leaves_takes_the_waker_along_and_the_others_keep_their_order() {
+    fn removing_a_waker_keeps_the_order_of_the_others() {
         let mut set = WakerSet::default();
         let waker = Waker::noop();
         let places: Vec<_> = (0..3).map(|_| set.insert()).collect();

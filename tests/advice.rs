@@ -21,16 +21,20 @@ use tower_m2m::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_veto_is_obeyed() {
+async fn a_do_not_retry_header_is_obeyed() {
     for header in ["x-should-retry: false", "grpc-retry-pushback-ms: -1"] {
         let (sent, reason, _) = run(429, &[header, "retry-after: 1"], get("/")).await;
 
-        assert_eq!((sent, reason), (1, Some(GiveUpReason::Refused)), "{header}");
+        assert_eq!(
+            (sent, reason),
+            (1, Some(GiveUpReason::DoNotRetry)),
+            "{header}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_may_ask_for_any_request_again() {
+async fn a_server_may_request_a_retry_of_any_method() {
     for status in [409, 429, 500, 503] {
         let (sent, _, _) = run(status, &["x-should-retry: true"], post("/")).await;
 
@@ -41,7 +45,7 @@ async fn a_server_may_ask_for_any_request_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_is_a_lower_bound_for_faults_too() {
+async fn retry_after_is_a_lower_bound_for_transient_failures() {
     for (status, request) in [
         (502, get("/")),
         (413, post("/")),
@@ -56,7 +60,7 @@ async fn retry_after_is_a_lower_bound_for_faults_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_profile_explains_the_values() {
+async fn a_header_profile_interprets_the_values() {
     let builder = RateLimitRetryLayer::builder().profile(Vendor::PRISJAKT);
     let lines = ["x-rate-limit-remaining: 0", "x-rate-limit-reset: 60000"];
 
@@ -67,7 +71,7 @@ async fn a_profile_explains_the_values() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_off_is_corrected_without_a_date() {
+async fn clock_skew_is_corrected_without_a_date_header() {
     for (ahead, behind) in [(0, 0), (90, 0), (0, 90), (86_400, 0), (0, 3600)] {
         let began = Instant::now();
         let clock = Off {
@@ -91,7 +95,7 @@ async fn a_clock_that_is_off_is_corrected_without_a_date() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_counted_in_requests_holds_nobody() {
+async fn quotas_in_other_units_hold_no_request() {
     let layer = RateLimitRetryLayer::new();
     for (field, waits) in [("tokens", false), ("requests", true)] {
         let lines = [

@@ -20,7 +20,7 @@ use tower_m2m::{
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_goes_at_once() {
+async fn bypass_releases_queued_requests() {
     let limits = RateLimitRetryLayer::new();
     let (inner, calls) = always(StatusCode::OK);
     let service = limits.layer(inner);
@@ -42,7 +42,7 @@ async fn who_waits_goes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_and_faults_are_the_callers_as_they_come() {
+async fn bypass_returns_throttling_and_errors_unchanged() {
     for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_GATEWAY] {
         let limits = RateLimitRetryLayer::new();
         let (inner, calls) = always(status);
@@ -61,7 +61,7 @@ async fn refusals_and_faults_are_the_callers_as_they_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_learnt_meanwhile_holds_afterwards() {
+async fn limits_observed_during_a_bypass_apply_afterwards() {
     let limits = RateLimitRetryLayer::new();
     let (inner, calls) = always(StatusCode::TOO_MANY_REQUESTS);
     let service = limits.layer(inner);
@@ -81,7 +81,7 @@ async fn what_was_learnt_meanwhile_holds_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_is_still_replaced() {
+async fn bypass_still_replaces_a_rejected_token() {
     let source = Source::default();
     let both = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
     let service = both.layer(api(&source).0);

@@ -108,7 +108,7 @@ async fn a_private_key_signs_from_der_and_behind_a_signer_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_secret_signs_and_stays_here() {
+async fn a_client_secret_signs_and_is_not_sent() {
     let public = DecodingKey::from_secret(SECRET.as_bytes());
     for (algorithm, name) in [
         (SecretAlgorithm::Hs256, Algorithm::HS256),
@@ -132,7 +132,7 @@ async fn a_client_secret_signs_and_stays_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_private_key_that_is_replaced_is_read_again_and_one_that_is_damaged_changes_nothing() {
+async fn a_rotated_private_key_is_reloaded_and_a_damaged_one_ignored() {
     let text = Arc::new(Mutex::new(include_str!("keys/ec.pem")));
     let now = Arc::clone(&text);
     let source = move || {
@@ -208,7 +208,7 @@ async fn audience_and_type_follow_the_settings() {
 }
 
 #[test]
-fn an_assertion_without_a_known_audience_is_an_error_before_anything_is_sent() {
+fn an_assertion_without_an_audience_fails_before_sending() {
     let key = SigningKey::pem(KeyAlgorithm::Es256, include_bytes!("keys/ec.pem")).unwrap();
     for auth in [
         ClientAuth::private_key_jwt("id", key),
@@ -227,7 +227,7 @@ fn an_assertion_without_a_known_audience_is_an_error_before_anything_is_sent() {
 }
 
 #[test]
-fn a_key_of_another_type_is_an_error_that_says_what_to_pass() {
+fn a_key_of_the_wrong_type_names_the_expected_one() {
     let rsa: &[u8] = include_bytes!("keys/rsa.pem");
     let ec: &[u8] = include_bytes!("keys/ec.pem");
     let mut for_ps256: Value = serde_json::from_str(include_str!("keys/rsa.jwk")).unwrap();
@@ -263,7 +263,7 @@ fn a_key_of_another_type_is_an_error_that_says_what_to_pass() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_private_key_is_read_however_tools_and_stores_write_it() {
+async fn private_keys_are_read_in_common_formats() {
     let ec = include_str!("keys/ec.pem");
     let sec1 = include_str!("keys/ec_sec1.pem");
     let parameters =
@@ -319,7 +319,7 @@ async fn a_private_key_is_read_however_tools_and_stores_write_it() {
 }
 
 #[test]
-fn an_unusable_key_is_told_by_what_was_found_and_what_is_needed() {
+fn an_invalid_key_error_names_the_found_and_expected_type() {
     let ec = include_str!("keys/ec.pem");
     let rsa = include_str!("keys/rsa.pem");
     let ec_jwk = include_str!("keys/ec.jwk");
@@ -407,7 +407,7 @@ async fn signs(algorithm: KeyAlgorithm, text: &str, public: &DecodingKey) {
 }
 
 #[test]
-fn keys_do_not_show() {
+fn keys_are_hidden_in_debug_output() {
     let jwk = include_str!("keys/ec.jwk");
     let key = SigningKey::jwk(KeyAlgorithm::Es256, jwk).unwrap();
     let private = serde_json::from_str::<Value>(jwk).unwrap()["d"].clone();

@@ -25,14 +25,14 @@ fn everything_can_come_from_the_environment() {
 }
 
 #[test]
-fn a_prefix_of_ones_own_is_used_in_errors_too() {
+fn a_custom_prefix_is_used_in_errors() {
     let error = Config::from_vars("ORDERS_", |_| None).unwrap_err();
 
     assert_eq!(error.key(), "ORDERS_CLIENT_ID");
 }
 
 #[test]
-fn mistakes_name_the_variable_and_the_remedy() {
+fn errors_name_the_variable_and_the_remedy() {
     for (changes, key, says) in [
         ("CLIENT_ID=", "CLIENT_ID", "is not set"),
         (
@@ -164,7 +164,7 @@ fn mistakes_name_the_variable_and_the_remedy() {
 }
 
 #[test]
-fn a_main_that_returns_the_error_prints_key_and_remedy() {
+fn an_error_returned_from_main_prints_key_and_remedy() {
     let error = read(&[("CLIENT_SECRET_FILE", "/secret")]).unwrap_err();
 
     assert_eq!(
@@ -206,7 +206,7 @@ fn the_same_keys_are_read_from_a_file() {
 }
 
 #[test]
-fn mistakes_in_a_file_are_named_where_it_is_read() {
+fn file_errors_are_reported_at_deserialization() {
     for (text, says) in [
         (
             r#"{"client_sceret": "a"}"#,
@@ -244,7 +244,7 @@ fn mistakes_in_a_file_are_named_where_it_is_read() {
 }
 
 #[test]
-fn a_misspelt_variable_is_told_and_one_of_another_program_is_not() {
+fn a_misspelled_variable_is_reported_and_unrelated_ones_are_not() {
     if std::env::var_os("TOWER_M2M_CHILD").is_some() {
         println!("read: {:?}", Config::from_env());
         return;
@@ -258,7 +258,7 @@ fn a_misspelt_variable_is_told_and_one_of_another_program_is_not() {
     ] {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("a_misspelt_variable_is_told_and_one_of_another_program_is_not")
+            .arg("a_misspelled_variable_is_reported_and_unrelated_ones_are_not")
             .envs(GOOD)
             .envs([("TOWER_M2M_CHILD", "1"), (name, "a")])
             .output()
@@ -271,7 +271,7 @@ fn a_misspelt_variable_is_told_and_one_of_another_program_is_not() {
 
 #[cfg(not(feature = "jwt"))]
 #[test]
-fn a_way_whose_feature_is_off_names_the_feature() {
+fn a_disabled_feature_is_named() {
     for method in ["client_secret_jwt", "private_key_jwt"] {
         let changes = [("CLIENT_AUTH", method), ("CLIENT_SECRET", "")];
         let error = read(&changes).unwrap_err();

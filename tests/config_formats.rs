@@ -29,7 +29,7 @@ allowed_origins = "https://api.example.com"
 "#;
 
 #[test]
-fn toml_has_it_in_a_table_of_its_own_or_among_other_keys() {
+fn toml_supports_a_separate_table_or_flattened_keys() {
     let nested: Program = toml::from_str(&format!("port = 1\n[orders]{KEYS}")).unwrap();
     let flat: Flat = toml::from_str(&format!("port = 1{KEYS}")).unwrap();
 
@@ -39,7 +39,7 @@ fn toml_has_it_in_a_table_of_its_own_or_among_other_keys() {
 }
 
 #[test]
-fn toml_tells_the_line_of_an_unknown_key() {
+fn toml_reports_the_line_of_an_unknown_key() {
     let text = format!("port = 1\n[orders]{KEYS}client_auht = 'basic'");
 
     let error = toml::from_str::<Program>(&text).unwrap_err();
@@ -53,7 +53,7 @@ fn toml_tells_the_line_of_an_unknown_key() {
 }
 
 #[test]
-fn an_unknown_key_among_those_of_a_program_is_named_too() {
+fn an_unknown_flattened_key_is_named() {
     let text = format!("port = 1{KEYS}client_auht = 'basic'");
 
     let error = toml::from_str::<Flat>(&text).unwrap_err();
@@ -65,7 +65,7 @@ fn an_unknown_key_among_those_of_a_program_is_named_too() {
 }
 
 #[test]
-fn yaml_is_read_and_a_secret_of_digits_wants_quotes() {
+fn yaml_requires_quotes_for_a_numeric_secret() {
     let yaml = "client_id: orders\nclient_secret: '31337'\nscope: [a, b]\ntoken_url: https://id.example/token\n";
     let config: Config = serde_saphyr::from_str(yaml).unwrap();
 

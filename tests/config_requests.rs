@@ -42,7 +42,7 @@ async fn every_parameter_is_in_the_form() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_way_to_authenticate_sends_its_own() {
+async fn each_authentication_method_sends_its_parameters() {
     let assertion = TempFile::with_content("assertion", "ready\n");
     let path = assertion.path();
     for (keys, sent) in [
@@ -99,7 +99,7 @@ async fn each_way_to_authenticate_sends_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_in_a_file_is_read_again_and_one_in_a_variable_once() {
+async fn a_secret_file_is_reread_and_a_variable_is_not() {
     let file = TempFile::with_content("secret", "first");
     let keys = json!({
         "client_id": "orders", "client_secret_file": file.path(), "token_url": "https://id.example/token",
@@ -120,7 +120,7 @@ async fn a_secret_in_a_file_is_read_again_and_one_in_a_variable_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_can_be_in_a_variable_of_another_name() {
+async fn a_secret_can_be_in_another_variable() {
     let vars = |name: &str| match name {
         "A_CLIENT_ID" => Some("orders".to_owned()),
         "A_CLIENT_SECRET_VARIABLE" => Some("VAULT".to_owned()),
@@ -139,7 +139,7 @@ async fn a_secret_can_be_in_a_variable_of_another_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_is_not_there_is_told_by_its_key() {
+async fn a_missing_file_is_reported_by_key() {
     for keys in [
         json!({"client_id": "orders", "client_secret_file": "/canary"}),
         json!({"client_id": "orders", "client_auth": "assertion", "assertion_file": "/canary"}),
@@ -158,7 +158,7 @@ async fn a_file_that_is_not_there_is_told_by_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn grants_send_the_token_in_their_file() {
+async fn grants_send_the_token_from_their_file() {
     let file = TempFile::with_content("subject", "jwt");
     for (keys, name) in [
         (
@@ -194,7 +194,7 @@ async fn grants_send_the_token_in_their_file() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_token_types_are_taken_if_they_are_named() {
+async fn configured_token_types_are_accepted() {
     let config = read(&json!({
         "client_id": "orders", "client_secret": "word", "bearer_types": "JWT BearerToken",
         "token_url": "https://id.example/token",
@@ -208,7 +208,7 @@ async fn other_token_types_are_taken_if_they_are_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_is_asked_for_its_token_endpoint() {
+async fn the_token_endpoint_is_discovered_from_the_issuer() {
     let server = Server::serving(|url| match url.contains("well-known") {
         true => (
             200,
@@ -261,7 +261,7 @@ async fn an_api_key_goes_into_its_header_without_a_token_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_assumed_origin_and_a_name_are_passed_on() {
+async fn assumed_origin_and_name_are_applied() {
     let config = read(&json!({
         "api_key_file": "/nowhere", "name": "orders", "allowed_origins": API, "assume_origin": API,
     }));

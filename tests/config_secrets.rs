@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tower_m2m::client_credentials::Config;
 
 #[test]
-fn what_is_pasted_at_the_wrong_key_is_not_shown() {
+fn a_secret_in_the_wrong_key_is_not_shown() {
     let mut shown = 0;
     for key in keys() {
         for start in starts() {
@@ -32,7 +32,7 @@ fn what_is_pasted_at_the_wrong_key_is_not_shown() {
 }
 
 #[test]
-fn a_key_is_shown_only_as_far_as_it_can_be_one() {
+fn unknown_keys_are_shown_truncated() {
     let error = file(&json!({"client_secret=canary": ""}))
         .unwrap_err()
         .to_string();
@@ -42,7 +42,7 @@ fn a_key_is_shown_only_as_far_as_it_can_be_one() {
 }
 
 #[test]
-fn a_secret_is_in_no_debug_output_of_what_is_built() {
+fn debug_output_shows_no_secret() {
     for start in starts() {
         let config = file(&start).unwrap();
 

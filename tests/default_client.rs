@@ -108,7 +108,7 @@ async fn serve(mut stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn endpoints_without_settings_share_one_client_and_its_connections() {
+async fn endpoints_with_default_settings_share_one_client() {
     let server = Server::start().await;
     let tenants: Vec<_> = (0..TENANTS).map(|_| server.tenant()).collect();
 
@@ -120,7 +120,7 @@ async fn endpoints_without_settings_share_one_client_and_its_connections() {
 }
 
 #[tokio::test]
-async fn after_a_burst_of_many_tenants_few_connections_stay_open() {
+async fn few_idle_connections_stay_open_after_a_burst() {
     let server = Server::start().await;
     let tenants: Vec<_> = (0..TENANTS).map(|_| server.tenant()).collect();
 
@@ -155,7 +155,7 @@ async fn idle_connections_to_token_endpoints_are_closed() {
 }
 
 #[test]
-fn a_client_that_was_made_on_a_runtime_that_has_ended_is_replaced() {
+fn a_client_of_a_dropped_runtime_is_replaced() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().build().unwrap()

@@ -18,7 +18,7 @@ const DIDIT: &str = r#"{"iss":"https://apx.didit.me","iat":1617220000,"sub":"the
 const KEYCLOAK: &str = r#"{"access_token":"canary-token","expires_in":300,"refresh_expires_in":0,"token_type":"Bearer","not-before-policy":0,"scope":"profile email"}"#;
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_asked_for_with_a_form_and_basic() {
+async fn a_token_is_requested_with_a_form_and_basic_auth() {
     let (outcome, seen) = fetch(200, KEYCLOAK, |endpoint| {
         endpoint.scope("orders.read orders.write").audience("api")
     })
@@ -59,7 +59,7 @@ async fn lifetimes_are_read_in_every_form() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_are_told_apart() {
+async fn error_responses_are_classified() {
     let cases = [
         (
             401,
@@ -112,7 +112,7 @@ async fn refusals_are_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_names_all_other_ways_to_send_the_secret_at_once() {
+async fn an_invalid_client_error_lists_all_other_methods() {
     let refused = r#"{"error":"invalid_client"}"#;
     for (auth, named, not) in [
         (
@@ -165,7 +165,7 @@ async fn a_description_is_quoted_without_secrets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_ten_megabytes_is_cut_short() {
+async fn a_response_of_ten_megabytes_is_rejected() {
     let large = "x".repeat(10 << 20);
 
     let error = fetch(200, &large, |e| e).await.0.unwrap_err();
@@ -174,7 +174,7 @@ async fn an_answer_of_ten_megabytes_is_cut_short() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_not_utf_8_has_a_kind_of_its_own() {
+async fn a_non_utf_8_response_has_its_own_error_kind() {
     let body = Bytes::from_static(b"{\"access_token\":\"\xff\xfe\"}");
 
     let error = fetch_bytes(200, body, ClientAuth::basic("id", "secret"), |e| e)
@@ -187,7 +187,7 @@ async fn an_answer_that_is_not_utf_8_has_a_kind_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_configured_wrongly_is_named_and_nothing_is_sent() {
+async fn invalid_settings_are_named_and_nothing_is_sent() {
     let auth = || ClientAuth::post("id", "secret");
     let at = |uri: &str, auth| TokenEndpoint::new(uri.parse().unwrap(), auth);
     let issuer = "https://issuer.example/token";
@@ -223,7 +223,7 @@ async fn what_is_configured_wrongly_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn secrets_do_not_show() {
+async fn secrets_are_hidden_in_debug_output() {
     let endpoint = TokenEndpoint::new(
         "https://user:canary@issuer.example/token?key=canary"
             .parse()

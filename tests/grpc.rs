@@ -27,7 +27,7 @@ use tower_m2m::{
 use crate::support::{Body, Source, get, layer};
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_is_replaced_wherever_the_status_is() {
+async fn unauthenticated_in_headers_or_trailers_replaces_the_token() {
     for refusal in [
         Answer::head(&[UNAUTHENTICATED]),
         Answer::trailers(&[UNAUTHENTICATED]),
@@ -49,7 +49,7 @@ async fn a_refused_token_is_replaced_wherever_the_status_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_used_up_quota_is_waited_for_as_long_as_its_retry_info_says() {
+async fn an_exhausted_quota_is_waited_for_as_retry_info_says() {
     for refusal in [
         Answer::head(&[EXHAUSTED, IN_1500_MS]),
         Answer::trailers(&[EXHAUSTED, IN_1500_MS]),
@@ -70,7 +70,7 @@ async fn a_used_up_quota_is_waited_for_as_long_as_its_retry_info_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_caller_gets_the_servers_own_answer_in_the_end() {
+async fn the_caller_gets_the_servers_last_response() {
     let refusals = [EXHAUSTED, ("grpc-retry-pushback-ms", "-1")];
     let client = ServiceBuilder::new()
         .map_response(restore)
@@ -87,7 +87,7 @@ async fn the_caller_gets_the_servers_own_answer_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_has_begun_is_left_alone() {
+async fn a_response_that_has_started_is_not_inspected() {
     let begun = Answer {
         frames: vec![data("message"), trailers(&[UNAUTHENTICATED])],
         ..Answer::message()
@@ -100,7 +100,7 @@ async fn an_answer_that_has_begun_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_message_that_comes_late_is_not_waited_for_longer_than_allowed() {
+async fn a_late_first_message_is_waited_for_up_to_max_time() {
     let late = || Answer {
         delay: Duration::from_secs(60),
         ..Answer::message()
@@ -124,7 +124,7 @@ async fn a_first_message_that_comes_late_is_not_waited_for_longer_than_allowed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_exhaustion_without_a_wait_is_a_429_only_if_so_wished() {
+async fn exhaustion_without_a_delay_is_a_429_only_if_enabled() {
     let layer = GrpcStatusLayer::new();
     let bare = || Answer::head(&[EXHAUSTED]);
 
@@ -137,7 +137,7 @@ async fn an_exhaustion_without_a_wait_is_a_429_only_if_so_wished() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_answer_of_grpc_is_left_alone() {
+async fn non_grpc_responses_are_unchanged() {
     let page = Answer {
         kind: "text/html",
         ..Answer::head(&[UNAUTHENTICATED])

@@ -23,14 +23,14 @@ use tower::{Layer, service_fn};
 use tower_m2m::{
     BoxError, ErrorClass, RateLimitRetryLayer,
     client_credentials::TokenError,
-    rate_limit_retry::{OwnLimit, PartitionKey, Preset, Release},
+    rate_limit_retry::{LocalLimit, Pacing, PartitionKey, Preset},
 };
 
 #[tokio::test(start_paused = true)]
-async fn no_period_sees_more_than_it_should_however_long_requests_take() {
+async fn no_period_exceeds_the_limit_for_any_latency() {
     let (inner, arrivals) = slow();
     let layer = RateLimitRetryLayer::builder()
-        .limit(OwnLimit::per(20, 10 * SECOND))
+        .limit(LocalLimit::per(20, 10 * SECOND))
         .build();
     let service = layer.layer(inner);
     let began = Instant::now();
@@ -52,11 +52,11 @@ async fn no_period_sees_more_than_it_should_however_long_requests_take() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_has_seen_is_charged_whatever_became_of_it() {
-    let limited = || RateLimitRetryLayer::builder().limit(OwnLimit::per_second(5));
+async fn requests_seen_by_the_server_are_charged() {
+    let limited = || RateLimitRetryLayer::builder().limit(LocalLimit::per_second(5));
     // Refused for good.
     let (inner, calls) = serving(|_| std::future::ready(throttled("60")));
-    let service = limited().permanent_if(|_| true).build().layer(inner);
+    let service = limited().is_permanent(|_| true).build().layer(inner);
     assert_eq!(sent_in_a_second(&service, &calls).await, 5);
 
     // Failed in a way that no retry helps against.
@@ -72,7 +72,7 @@ async fn what_the_server_has_seen_is_charged_whatever_became_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_sent_is_not_charged() {
+async fn unsent_requests_are_not_charged() {
     for (error, class) in [
         (None, ErrorClass::Final),
         (Some("no connection"), ErrorClass::NotSent),
@@ -88,7 +88,7 @@ async fn what_was_not_sent_is_not_charged() {
             std::future::ready(Err::<http::Response<Body>, BoxError>(error))
         };
         let layer = RateLimitRetryLayer::builder()
-            .limit(OwnLimit::per_second(5))
+            .limit(LocalLimit::per_second(5))
             .max_retries(0)
             .classify_errors(move |_| class)
             .build();
@@ -107,15 +107,15 @@ async fn sent_in_a_second(service: &impl Client, calls: &AtomicUsize) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_spaced_evenly_but_for_a_burst() {
+async fn requests_are_spaced_evenly_except_for_a_burst() {
     let layers = [
-        (OwnLimit::per_minute(60).burst(5), Release::Burst, 5),
-        (OwnLimit::per_minute(60), Release::Smooth, 1),
+        (LocalLimit::per_minute(60).burst(5), Pacing::Burst, 5),
+        (LocalLimit::per_minute(60), Pacing::Even, 1),
     ];
     for (limit, release, at_once) in layers {
         let (inner, arrivals) = slow();
         let layer = RateLimitRetryLayer::builder();
-        let layer = layer.limit(limit).release(release).build();
+        let layer = layer.limit(limit).pacing(release).build();
         let service = layer.layer(inner);
 
         let calls: Vec<_> = (0..30).map(|_| spawn(&service, get("/"))).collect();
@@ -137,7 +137,7 @@ async fn requests_are_spaced_evenly_but_for_a_burst() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_are_under_way_than_allowed() {
+async fn concurrency_never_exceeds_the_limit() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (count, high) = (Arc::clone(&now), Arc::clone(&most));
     let (inner, _) = serving(move |_| {
@@ -149,7 +149,7 @@ async fn no_more_are_under_way_than_allowed() {
             status_only(StatusCode::OK)
         }
     });
-    let layer = RateLimitRetryLayer::builder().limit(OwnLimit::in_flight(3));
+    let layer = RateLimitRetryLayer::builder().limit(LocalLimit::in_flight(3));
     let service = layer.build().layer(inner);
     let began = Instant::now();
 
@@ -163,11 +163,11 @@ async fn no_more_are_under_way_than_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_the_own_limit_and_the_servers_the_stricter_counts() {
+async fn the_stricter_of_local_and_announced_limits_applies() {
     for (own, servers) in [(5, 50), (50, 5)] {
         let (inner, arrivals) = announcing(servers, 200);
-        let layer = RateLimitRetryLayer::builder().cold_burst(2);
-        let layer = layer.limit(OwnLimit::per_minute(own)).build();
+        let layer = RateLimitRetryLayer::builder().initial_window(2);
+        let layer = layer.limit(LocalLimit::per_minute(own)).build();
         let service = layer.layer(inner);
         let calls: Vec<_> = (0..20).map(|_| spawn(&service, get("/"))).collect();
         sleep(30 * SECOND).await;
@@ -178,12 +178,12 @@ async fn of_the_own_limit_and_the_servers_the_stricter_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_may_have_a_limit_of_its_own() {
+async fn a_partition_may_have_its_own_limit() {
     let (inner, _) = slow();
     let layer = RateLimitRetryLayer::builder()
         .partition_by(|parts| PartitionKey::from(parts.uri.path()))
-        .limit(OwnLimit::per_minute(1))
-        .limit_of("/b".into(), OwnLimit::per_minute(3))
+        .limit(LocalLimit::per_minute(1))
+        .limit_for("/b".into(), LocalLimit::per_minute(3))
         .build();
     let service = layer.layer(inner);
     let allowed = async |path| {
@@ -199,7 +199,7 @@ async fn a_partition_may_have_a_limit_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_didit_documents_is_kept_until_it_says_otherwise() {
+async fn documented_limits_apply_until_the_server_announces_others() {
     let session = "/v2/session/";
     for (method, path, documented) in [
         (Method::GET, "/v2/sessions", 300),

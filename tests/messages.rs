@@ -11,7 +11,7 @@ use tower_m2m::{
 const GUIDE: &str = include_str!("../src/docs/messages.md");
 
 #[test]
-fn every_message_of_the_guide_is_one_of_the_sources() {
+fn every_message_in_the_guide_is_in_the_source() {
     let said = messages_in();
     let mut count = 0;
     for row in rows() {
@@ -29,7 +29,7 @@ fn every_message_of_the_guide_is_one_of_the_sources() {
 }
 
 #[test]
-fn every_text_that_says_that_a_request_was_not_sent_is_explained() {
+fn every_not_sent_message_is_in_the_guide() {
     let explained: Vec<_> = rows().into_iter().filter(|row| row.len() == 2).collect();
     let mut count = 0;
     for text in messages_in() {
@@ -45,7 +45,7 @@ fn every_text_that_says_that_a_request_was_not_sent_is_explained() {
 }
 
 #[test]
-fn every_kind_of_token_error_is_explained() {
+fn every_token_error_kind_is_in_the_guide() {
     let kinds = fs::read_to_string(source("client_credentials/error/kind.rs")).unwrap();
     let kinds = kinds.split("=> \"").skip(1);
     let kinds: BTreeSet<_> = kinds
@@ -58,7 +58,7 @@ fn every_kind_of_token_error_is_explained() {
 }
 
 #[test]
-fn what_is_said_at_run_time_is_explained() {
+fn run_time_messages_are_in_the_guide() {
     let elsewhere = "https://elsewhere.example/";
     let errors: [BoxError; 6] = [
         while_held(),

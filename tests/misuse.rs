@@ -17,7 +17,7 @@ use tower_m2m::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn limits_inside_credentials_are_reported_when_they_are_put_together() {
+async fn limits_inside_credentials_are_reported_at_construction() {
     let source = Source::with_lifetime(300 * SECOND);
     let (seen, credentials) = with_events(layer(&source));
     let credentials = credentials.build();
@@ -72,7 +72,7 @@ async fn limits_inside_limits_are_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_that_a_box_hides_inside_credentials_are_found_when_a_dead_token_is_sent_again() {
+async fn boxed_limits_inside_credentials_are_found_on_a_retry_with_a_stale_token() {
     let source = Source::with_lifetime(300 * SECOND);
     let count = Arc::new(AtomicUsize::new(0));
     let issued = source.clone();
@@ -96,7 +96,7 @@ async fn limits_that_a_box_hides_inside_credentials_are_found_when_a_dead_token_
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_that_a_box_hides_inside_limits_are_found_when_a_request_is_sent_again() {
+async fn boxed_limits_inside_limits_are_found_on_a_retry() {
     let count = Arc::new(AtomicUsize::new(0));
     let failing = service_fn(move |_: http::Request<Body>| {
         let first = count.fetch_add(1, SeqCst) == 0;
@@ -120,7 +120,7 @@ async fn limits_that_a_box_hides_inside_limits_are_found_when_a_request_is_sent_
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_replace_the_token_of_others_are_reported_and_those_beside_it_are_not() {
+async fn nested_credentials_for_the_same_header_are_reported() {
     let source = Source::with_lifetime(300 * SECOND);
     let (seen, inner) = with_events(layer(&source));
     let inner = inner.build().layer(api(&source).0);
@@ -138,7 +138,7 @@ async fn credentials_that_replace_the_token_of_others_are_reported_and_those_bes
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_that_are_built_for_each_request_are_reported_once() {
+async fn layers_built_for_each_request_are_reported_once() {
     let source = Source::with_lifetime(300 * SECOND);
     let mut reports = Vec::new();
     for _ in 0..100 {
@@ -158,7 +158,7 @@ async fn layers_that_are_built_for_each_request_are_reported_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_layer_that_is_applied_for_each_request_is_right() {
+async fn applying_one_layer_per_request_is_not_reported() {
     let source = Source::with_lifetime(300 * SECOND);
     let (seen, credentials) = with_events(layer(&source).name("applied"));
     let credentials = credentials.build();

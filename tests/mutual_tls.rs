@@ -69,7 +69,7 @@ async fn an_expired_server_certificate_is_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_renewed_is_shown_on_new_connections_at_once() {
+async fn a_rotated_certificate_is_used_for_new_connections() {
     let chain = Arc::new(Mutex::new(CLIENT_EXPIRED.0));
     let now = Arc::clone(&chain);
     let chains = move || {
@@ -100,7 +100,7 @@ async fn a_certificate_that_is_renewed_is_shown_on_new_connections_at_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_granted_for_an_older_certificate_is_not_stored_under_the_new_one() {
+async fn a_token_issued_for_an_older_certificate_is_not_stored_under_the_new_one() {
     let server = TlsServer::start(SERVER).await;
     let url = format!("https://127.0.0.1:{}/token", server.port);
     let chain = Arc::new(Mutex::new(CLIENT.0));
@@ -133,7 +133,7 @@ async fn a_token_that_was_granted_for_an_older_certificate_is_not_stored_under_t
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_belong_to_the_certificate_is_named() {
+async fn a_key_that_does_not_match_the_certificate_is_named() {
     let error = fetch_with(SERVER, |url| {
         let pem = |pem| std::str::from_utf8(pem).unwrap();
         TokenEndpoint::new(url.parse().unwrap(), ClientAuth::tls("id"))
@@ -166,7 +166,7 @@ async fn a_configuration_names_the_files() {
 }
 
 #[tokio::test]
-async fn one_damaged_certificate_among_the_trusted_ones_is_named_and_the_others_are_used() {
+async fn a_damaged_trusted_certificate_is_reported_and_skipped() {
     let damaged = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
     let ca = std::str::from_utf8(CA).unwrap();
     let roots = TempFile::with_content("roots", &format!("# ours\n{damaged}\n{ca}"));
@@ -202,7 +202,7 @@ async fn one_damaged_certificate_among_the_trusted_ones_is_named_and_the_others_
 }
 
 #[tokio::test]
-async fn a_certificate_and_its_key_are_read_however_tools_write_them() {
+async fn certificates_and_keys_are_read_in_common_formats() {
     let text = |pem| std::str::from_utf8(pem).unwrap().to_owned();
     let (chain, key) = (text(CLIENT.0), text(CLIENT.1));
     let bag = "Bag Attributes\n    localKeyID: 01\n";
@@ -223,7 +223,7 @@ async fn a_certificate_and_its_key_are_read_however_tools_write_them() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_none_is_told_by_what_was_found() {
+async fn an_invalid_certificate_error_names_what_was_found() {
     let text = |pem| std::str::from_utf8(pem).unwrap().to_owned();
     let (chain, key) = (text(CLIENT.0), text(CLIENT.1));
     for (chain, key, says) in [
@@ -252,7 +252,7 @@ async fn a_certificate_that_is_none_is_told_by_what_was_found() {
 }
 
 #[test]
-fn a_configuration_tells_which_file_is_wrong() {
+fn configuration_errors_name_the_file() {
     for (change, key, says) in [
         (
             ("ca_file", "tests/keys/ec.jwk"),

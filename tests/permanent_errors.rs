@@ -28,14 +28,14 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_m2m::{
     Attempts, BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        BodyStart, GaveUp, GiveUpReason, HoldTooLong, PeekBodyLayer, RateLimitEvent,
+        BodyPrefix, GaveUp, GiveUpReason, PeekBodyLayer, RateLimitEvent, RateLimited,
     },
 };
 
 const PAUSE: Duration = Duration::from_millis(110);
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
+async fn a_permanently_exhausted_quota_is_returned_and_holds_no_request() {
     let (inner, calls) = serving(|request| {
         std::future::ready(if request.uri().path() == "/spent" {
             let mut response = throttled("30");
@@ -49,7 +49,7 @@ async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
     let events = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&events);
     let service = RateLimitRetryLayer::builder()
-        .permanent_if(|refusal| {
+        .is_permanent(|refusal| {
             assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
             assert_eq!(refusal.body(), b"");
             refusal
@@ -84,7 +84,7 @@ async fn a_quota_that_no_wait_restores_is_not_waited_for_and_holds_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_tells_that_a_quota_is_spent_and_still_arrives_whole() {
+async fn an_error_body_is_inspected_and_still_arrives_complete() {
     let text = |n| format!(r#"{{"error":{{"code":"insufficient_quota"}}, "n":{n}}}"#);
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
@@ -98,7 +98,7 @@ async fn a_body_tells_that_a_quota_is_spent_and_still_arrives_whole() {
     let service = ServiceBuilder::new()
         .layer(
             RateLimitRetryLayer::builder()
-                .permanent_if(|refusal| {
+                .is_permanent(|refusal| {
                     let body = String::from_utf8_lossy(refusal.body());
                     body.contains("insufficient_quota")
                 })
@@ -153,7 +153,7 @@ impl http_body::Body for Pieces {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
+async fn inspecting_a_body_is_bounded_in_bytes_and_time() {
     for (count, fails, layer, seen, after) in [
         (4, false, PeekBodyLayer::new(), 12, 440),
         (4, true, PeekBodyLayer::new(), 12, 440),
@@ -172,7 +172,7 @@ async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
         let case = format!("{count} {fails} {layer:?}");
         let passed = began.elapsed().as_millis();
         assert!(passed >= after && passed <= after + 5, "{case}: {passed}");
-        let start = response.extensions().get::<BodyStart>().unwrap();
+        let start = response.extensions().get::<BodyPrefix>().unwrap();
         assert_eq!(start.as_bytes(), &b"abcabcabcabc"[..seen], "{case}");
         assert!(!format!("{start:?}").contains("abc"));
         let body = response.into_body().collect().await;
@@ -184,7 +184,7 @@ async fn the_look_at_a_body_is_bounded_in_bytes_and_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_responses_are_not_looked_at() {
+async fn other_responses_are_not_inspected() {
     let inner = service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Pieces::new(3, false)))
     });
@@ -194,13 +194,13 @@ async fn other_responses_are_not_looked_at() {
     let response = response.await.unwrap();
 
     assert_eq!(began.elapsed(), Duration::ZERO);
-    assert!(response.extensions().get::<BodyStart>().is_none());
+    assert!(response.extensions().get::<BodyPrefix>().is_none());
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "abcabcabc");
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_layers_within_each_other_add_up_and_do_not_multiply() {
+async fn nested_retry_layers_add_up_and_do_not_multiply() {
     for (status, most) in [(429, 6), (503, 6), (0, 7)] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&calls);
@@ -242,7 +242,7 @@ async fn retry_layers_within_each_other_add_up_and_do_not_multiply() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_are_retried_by_one_of_three_layers_and_come_out_as_they_are() {
+async fn errors_are_retried_by_one_of_three_layers_and_returned_unchanged() {
     for (inner_retries, most) in [(5, 8), (0, 7)] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&calls);
@@ -267,7 +267,7 @@ async fn errors_are_retried_by_one_of_three_layers_and_come_out_as_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_layer_may_wait_for_longer_than_an_inner_one() {
+async fn an_outer_layer_may_wait_longer_than_an_inner_one() {
     let began = Instant::now();
     let (inner, calls) = serving(move |_| {
         std::future::ready(if began.elapsed() < 60 * SECOND {
@@ -283,7 +283,7 @@ async fn an_outer_layer_may_wait_for_longer_than_an_inner_one() {
     let waiting = spawn(&inner, get("/"));
     assert!(GaveUp::of(&waiting.await.unwrap().unwrap()).is_some());
     let error = send(&inner, get("/")).await.unwrap_err();
-    assert!(error.is::<HoldTooLong>());
+    assert!(error.is::<RateLimited>());
     let other = RateLimitRetryLayer::builder().max_wait(SECOND).build();
     let service = RateLimitRetryLayer::new().layer(other.layer(inner.into_inner()));
 

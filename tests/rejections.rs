@@ -19,7 +19,7 @@ use tower::Layer;
 use tower_m2m::client_credentials::{RejectionAction, TokenEvent};
 
 #[tokio::test(start_paused = true)]
-async fn an_api_whose_clock_runs_ahead_is_served_with_tokens_of_a_few_seconds() {
+async fn an_api_with_a_fast_clock_works_with_short_lived_tokens() {
     for (life, of_use) in [(4, 2_500), (8, 4_500), (20, 11_000)] {
         let source = Source::with_lifetime(life * SECOND);
         let service = layer(&source)
@@ -42,7 +42,7 @@ async fn an_api_whose_clock_runs_ahead_is_served_with_tokens_of_a_few_seconds() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_that_always_says_401_costs_two_requests_per_life_of_a_short_token() {
+async fn an_api_that_always_says_401_costs_two_token_requests_per_short_lifetime() {
     let source = Source::with_lifetime(6 * SECOND);
     let service = layer(&source)
         .build()
@@ -63,7 +63,7 @@ async fn an_api_that_always_says_401_costs_two_requests_per_life_of_a_short_toke
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_took_the_place_of_a_refused_one_and_worked_is_replaced_at_once() {
+async fn an_accepted_replacement_is_refreshed_immediately_on_a_401() {
     let source = Source::with_lifetime(HOUR);
     let service = layer(&source).build().layer(api(&source).0);
     send(&service, get("/")).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_token_that_took_the_place_of_a_refused_one_and_worked_is_replaced_at_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_asked_for_by_hand_is_replaced_like_any_other() {
+async fn a_token_from_refresh_now_is_replaced_like_any_other() {
     let source = Source::with_lifetime(HOUR);
     let layer = layer(&source).build();
     let service = layer.layer(api(&source).0);
@@ -93,7 +93,7 @@ async fn a_token_that_was_asked_for_by_hand_is_replaced_like_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_cannot_be_sent_again_tells_whether_another_token_is_asked_for() {
+async fn a_non_replayable_request_reports_whether_the_token_is_refreshed() {
     let source = Source::with_lifetime(HOUR);
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&events);

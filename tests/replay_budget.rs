@@ -28,7 +28,7 @@ use tower_m2m::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
+async fn bodies_beyond_the_budget_are_sent_once_and_complete() {
     let events = Arc::<Mutex<Vec<usize>>>::default();
     let sink = Arc::clone(&events);
     let replay = RequestBodyReplayLayer::new()
@@ -83,7 +83,7 @@ async fn bodies_beyond_the_budget_are_sent_once_and_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_is_counted_until_the_answer_is_there() {
+async fn buffered_bytes_are_counted_until_the_response_arrives() {
     let replay = RequestBodyReplayLayer::new();
     let slow = service_fn(async |request: Request<ReplayBody<ChunkedBody>>| {
         drop(request.into_body().collect().await?);
@@ -109,7 +109,7 @@ async fn what_is_kept_is_counted_until_the_answer_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_beyond_its_own_cap_gives_back_what_it_kept() {
+async fn a_body_beyond_its_limit_releases_its_buffer() {
     let replay = RequestBodyReplayLayer::new().max_body_bytes(60);
     let kept = replay.clone();
     let api = service_fn(move |request: Request<ReplayBody<ChunkedBody>>| {
@@ -127,7 +127,7 @@ async fn a_body_beyond_its_own_cap_gives_back_what_it_kept() {
 }
 
 #[test]
-fn what_small_frames_take_is_what_is_charged() {
+fn small_frames_are_charged_by_their_memory() {
     for size in [1, 7, 100, 1000, 5000] {
         let replay = RequestBodyReplayLayer::new();
         let count = 64 * 1024 / size;

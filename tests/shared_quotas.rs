@@ -24,8 +24,8 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        CacheKey, ExactQuota, QuotaHandle, QuotaReport, QuotaStore, QuotaView, RateLimitEvent,
-        RateLimitRetry, RateLimitRetryLayerBuilder, Slot, StoreError, StoredQuotas,
+        CacheKey, FleetQuota, QuotaHandle, QuotaReport, QuotaSnapshot, QuotaStore, RateLimitEvent,
+        RateLimitRetry, RateLimitRetryLayerBuilder, Reservation, StoreError, StoredQuotas,
     },
     test_util::{Api, Dialect, MemoryQuotaStore, Quota},
 };
@@ -52,7 +52,7 @@ fn process_with(
     let sink = Arc::clone(&events);
     let layer = set(RateLimitRetryLayer::builder().store(quotas)).on_event(move |event| {
         let what = match event {
-            RateLimitEvent::HeldElsewhere { held_for, .. } => {
+            RateLimitEvent::RemoteHold { held_for, .. } => {
                 format!("held for {} s", held_for.as_secs_f64().round())
             }
             RateLimitEvent::StoreFailed { error, .. } => error.to_string(),
@@ -110,7 +110,7 @@ async fn work(fleet: &[Process], workers: usize, requests: usize) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn eight_processes_use_up_one_quota_and_nothing_beyond_it() {
+async fn eight_processes_share_one_quota_without_overshoot() {
     let (api, inner) = announcing(300, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(2 * MILLI);
@@ -124,7 +124,7 @@ async fn eight_processes_use_up_one_quota_and_nothing_beyond_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_in_one_process_holds_all() {
+async fn a_429_in_one_process_holds_all_processes() {
     let refuses = Arc::new(AtomicBool::new(false));
     let (inner, calls) = serving({
         let refuses = Arc::clone(&refuses);
@@ -175,7 +175,7 @@ async fn a_refusal_in_one_process_holds_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_is_told_once_and_costs_no_time() {
+async fn a_store_failure_is_reported_once_and_adds_no_latency() {
     let (api, inner) = announcing(1000, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     let fleet: Vec<_> = (0..4).map(|_| process(&store, &inner)).collect();
@@ -206,7 +206,7 @@ async fn a_store_that_fails_is_told_once_and_costs_no_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_loses_everything_in_the_middle_costs_accuracy_only() {
+async fn data_loss_in_the_store_costs_only_accuracy() {
     let (api, inner) = announcing(300, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     let fleet: Vec<_> = (0..8).map(|_| process(&store, &inner)).collect();
@@ -225,7 +225,7 @@ async fn a_store_that_loses_everything_in_the_middle_costs_accuracy_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_reserved_for_a_process_that_is_gone_comes_back() {
+async fn reservations_of_a_dead_process_expire() {
     let (api, inner) = announcing(100, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     let (gone, stays) = (process(&store, &inner), process(&store, &inner));
@@ -242,14 +242,14 @@ async fn what_is_reserved_for_a_process_that_is_gone_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_ends_well_gives_back_at_once_what_is_reserved_for_it() {
+async fn a_graceful_shutdown_releases_reservations() {
     let (api, inner) = announcing(100, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(20 * MILLI);
     let (ends, stays) = (process(&store, &inner), process(&store, &inner));
     work(std::slice::from_ref(&ends), 10, 6).await;
 
-    ends.handle.give_back().await;
+    ends.handle.release_reservations().await;
     drop(ends);
     // All but one of what remains, and that at once.
     let took = work(&[stays], 3, 13).await;
@@ -259,7 +259,7 @@ async fn a_process_that_ends_well_gives_back_at_once_what_is_reserved_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_starts_late_does_not_run_into_a_quota_that_is_used_up() {
+async fn a_late_process_knows_that_the_quota_is_exhausted() {
     let (api, inner) = announcing(50, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     let early = process(&store, &inner);
@@ -280,12 +280,13 @@ async fn a_process_that_starts_late_does_not_run_into_a_quota_that_is_used_up() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_exact_quota_is_never_exceeded_and_a_store_that_fails_stops_nobody() {
+async fn an_exact_quota_is_never_exceeded_and_a_store_failure_blocks_no_request() {
     // It tells nothing from which a process could learn.
     let (api, inner) = announcing_in(Dialect::None, 60, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(2 * MILLI);
-    let exact = || StoredQuotas::new("fleet", store.clone()).exact(ExactQuota::per_minute(60));
+    let exact =
+        || StoredQuotas::new("fleet", store.clone()).fleet_quota(FleetQuota::per_minute(60));
     let patient = |builder: RateLimitRetryLayerBuilder| builder.max_wait(3600 * SECOND);
     let fleet: Vec<_> = (0..8)
         .map(|_| process_with(exact(), &inner, patient))
@@ -348,7 +349,7 @@ impl QuotaStore for Panicking {
         &self,
         quota: &CacheKey,
         report: &QuotaReport,
-    ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send {
+    ) -> impl Future<Output = Result<QuotaSnapshot, StoreError>> + Send {
         self.reports.fetch_add(1, SeqCst);
         self.reach("report, before its future");
         async {
@@ -357,16 +358,16 @@ impl QuotaStore for Panicking {
         }
     }
 
-    fn slot(
+    fn reserve(
         &self,
         quota: &CacheKey,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> impl Future<Output = Result<Slot, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Reservation, StoreError>> + Send {
         self.reach("slot, before its future");
         async move {
             self.reach("slot");
-            self.store.slot(quota, exact, longest).await
+            self.store.reserve(quota, exact, longest).await
         }
     }
 
@@ -412,7 +413,7 @@ async fn failing_reports(seed: u64) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_is_a_store_that_failed_and_is_asked_again() {
+async fn a_store_panic_counts_as_a_failure_and_is_retried() {
     for at in [
         "report",
         "report, before its future",
@@ -444,11 +445,11 @@ async fn a_store_that_panics_is_a_store_that_failed_and_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_store_in_slot_or_at_the_end_never_reaches_the_caller() {
+async fn store_panics_never_reach_the_caller() {
     for at in ["slot", "slot, before its future"] {
         let store = Panicking::new();
         let quotas = StoredQuotas::new("fleet", store.clone());
-        let quotas = quotas.exact(ExactQuota::per_minute(300));
+        let quotas = quotas.fleet_quota(FleetQuota::per_minute(300));
         let (_, inner) = announcing(300, 60 * SECOND);
         let process = process_with(quotas, &inner, |b| b);
         store.panics_at(Some(at));
@@ -458,12 +459,12 @@ async fn a_panic_of_the_store_in_slot_or_at_the_end_never_reaches_the_caller() {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(process.take_events()[0], "the store panicked", "{at}");
         store.panics_at(Some("report, before its future"));
-        process.handle.give_back().await;
+        process.handle.release_reservations().await;
     }
 }
 
 #[test]
-fn a_runtime_that_ends_during_a_report_does_not_end_the_sharing() {
+fn a_runtime_dropped_during_a_report_does_not_stop_sharing() {
     let store = MemoryQuotaStore::new();
     let (_, inner) = announcing(300, 60 * SECOND);
     let process = process(&store, &inner);

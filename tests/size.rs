@@ -39,13 +39,13 @@ fn the_future_of_a_request_under_limits_is_small() {
 }
 
 #[test]
-fn the_future_of_both_is_smaller_than_two() {
+fn the_combined_future_is_smaller_than_two_nested_ones() {
     let beyond = beyond_the_inner_future::<stack::ResponseFuture<Https, Body>>();
     assert!(beyond <= 184, "{beyond} bytes");
 }
 
 #[test]
-fn an_idle_clone_of_a_service_is_one_word_larger_than_the_one_underneath() {
+fn a_service_is_one_word_larger_than_its_inner_service() {
     let pointer = size_of::<&u8>();
     assert_eq!(
         beyond_the_inner_service::<ClientCredentials<Https>>(),

@@ -133,7 +133,7 @@ fn listed() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_that_is_told_is_listed_and_the_other_way_round() {
+fn emitted_and_documented_metrics_match() {
     let seen = Recorded::default();
     let messages = Messages::default();
     let subscriber = tracing_subscriber::registry().with(messages.clone());
@@ -181,7 +181,7 @@ fn every_metric_that_is_told_is_listed_and_the_other_way_round() {
 }
 
 #[test]
-fn every_metric_is_described_as_soon_as_a_layer_is_built_and_histograms_have_buckets() {
+fn building_a_layer_describes_every_metric_and_histograms_have_buckets() {
     let seen = Recorded::default();
 
     with_local_recorder(&seen, || drop(RateLimitRetryLayer::new()));
@@ -279,7 +279,7 @@ fn the_time_at_which_a_token_expires_is_by_the_clock_of_the_layer() {
 }
 
 #[test]
-fn an_event_of_a_failure_says_what_caused_it() {
+fn failure_events_include_the_cause() {
     #[derive(Clone, Default)]
     struct Fields(Arc<Mutex<Vec<String>>>);
     impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Fields {

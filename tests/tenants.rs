@@ -92,7 +92,7 @@ fn ok() -> (Inner, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_tenant_is_sent_with_its_own_token_to_its_own_origins() {
+async fn each_tenant_uses_its_own_token_and_origins() {
     let world = World::with(&["orders", "stock"]);
     // So that the two never have tokens of the same name.
     unused_layer(&world.source("stock")).await;
@@ -120,7 +120,7 @@ async fn each_tenant_is_sent_with_its_own_token_to_its_own_origins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_known_is_refused_and_never_sent_as_somebody_else() {
+async fn unknown_tenants_are_rejected_and_never_sent_as_another() {
     let world = World::with(&["orders"]);
     let (inner, calls) = ok();
     let service = world.builder().build().layer(inner);
@@ -143,7 +143,7 @@ async fn who_is_not_known_is_refused_and_never_sent_as_somebody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_that_comes_later_is_found() {
+async fn tenants_can_be_added_later() {
     let world = World::default();
     let service = world.builder().build().layer(ok().0);
     assert!(send(&service, of("new", get("/"))).await.is_err());
@@ -155,7 +155,7 @@ async fn a_tenant_that_comes_later_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_keeps_a_layer_from_being_made_is_told_and_tried_again() {
+async fn layer_errors_are_returned_and_retried() {
     let broken = Arc::new(AtomicBool::new(true));
     let state = Arc::clone(&broken);
     let world = World::with(&["orders"]);
@@ -180,7 +180,7 @@ async fn what_keeps_a_layer_from_being_made_is_told_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_first_requests_of_a_tenant_share_one_cell() {
+async fn a_thousand_first_requests_of_a_tenant_share_one_token_cache() {
     let world = World::with(&["orders"]);
     let sources = Arc::clone(&world.sources);
     let slow = world.source("orders").with_delay(SECOND);
@@ -198,7 +198,7 @@ async fn a_thousand_first_requests_of_a_tenant_share_one_cell() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_table_refuses_and_only_the_idle_make_room() {
+async fn a_full_table_rejects_new_tenants_and_evicts_only_idle_ones() {
     let world = World::with(&["a", "b", "c", "d"]);
     let layer = world.builder().max_tenants(2).idle_timeout(HOUR).build();
     let handle = layer.handle();
@@ -228,7 +228,7 @@ async fn a_full_table_refuses_and_only_the_idle_make_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_whose_issuer_fails_or_whose_api_holds_it_is_never_forgotten() {
+async fn tenants_in_backoff_or_on_hold_are_never_evicted() {
     for holds in [false, true] {
         let world = World::with(&["a", "b"]);
         if !holds {
@@ -251,7 +251,7 @@ async fn a_tenant_whose_issuer_fails_or_whose_api_holds_it_is_never_forgotten() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_tenants_failing_issuer_or_429_does_not_slow_another() {
+async fn failures_of_one_tenant_do_not_slow_others() {
     let world = World::with(&["failing", "held", "well"]);
     let failure = TokenError::transient("could not be sent");
     world.source("failing").fail_with(Some(failure));
@@ -280,7 +280,7 @@ async fn one_tenants_failing_issuer_or_429_does_not_slow_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_that_is_forgotten_while_its_layer_is_made_is_made_of_the_new_secret() {
+async fn forgetting_a_tenant_during_creation_rebuilds_its_layer() {
     let secret = Arc::new(Mutex::new("old"));
     let (has_read, reads) = mpsc::channel();
     let (go_on, goes_on) = mpsc::channel::<()>();
@@ -323,7 +323,7 @@ async fn a_tenant_that_is_forgotten_while_its_layer_is_made_is_made_of_the_new_s
 }
 
 #[test]
-fn what_a_forgotten_tenant_owned_is_dropped_at_once_on_every_thread() {
+fn forgetting_a_tenant_drops_its_state_on_every_thread() {
     let owned = Arc::new(());
     let clone = Arc::clone(&owned);
     let layer = TenantsLayer::new(move |id| {
@@ -379,7 +379,7 @@ async fn a_closure_that_panics_is_an_error_and_the_next_request_tries_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_closure_runs_under_no_lock_and_may_ask_the_handle_and_send_as_another() {
+async fn the_closure_runs_without_locks_and_may_use_the_handle() {
     let handle: Arc<OnceLock<TenantsHandle>> = Arc::default();
     let service: Arc<OnceLock<Tenants<Inner>>> = Arc::default();
     let (asked, sent) = (Arc::clone(&handle), Arc::clone(&service));

@@ -17,11 +17,11 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     client_credentials::TokenError,
-    rate_limit_retry::{GaveUp, GiveUpReason, HoldTooLong, OwnLimit},
+    rate_limit_retry::{GaveUp, GiveUpReason, LocalLimit, RateLimited},
 };
 
 #[test]
-fn a_refusal_is_returned_as_it_is() {
+fn a_429_is_returned_unchanged() {
     for deadline in [None, Some(60 * SECOND)] {
         for status in [429, 503] {
             let (inner, calls) = serving(move |_| {
@@ -51,21 +51,21 @@ fn a_request_that_would_have_to_wait_is_not_sent() {
     let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::OK)));
     let paused = RateLimitRetryLayer::new();
     paused.handle().pause(&API.into(), 10 * SECOND);
-    let one = OwnLimit::per_second(1);
+    let one = LocalLimit::per_second(1);
     let limited = RateLimitRetryLayer::builder().limit(one).build();
     now(send(&limited.layer(inner.clone()), get("/"))).unwrap();
 
     for limits in [paused, limited] {
         let error = now(send(&limits.layer(inner.clone()), get("/"))).unwrap_err();
 
-        let error = error.downcast::<HoldTooLong>().unwrap();
+        let error = error.downcast::<RateLimited>().unwrap();
         assert!(error.to_string().contains("no tokio runtime"), "{error}");
     }
     assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
 #[test]
-fn a_token_that_is_refused_is_not_replaced_and_the_401_is_the_answer() {
+fn a_rejected_token_is_not_replaced_and_the_401_is_returned() {
     let source = Source::default();
     let credentials = layer(&source).build();
     let handle = credentials.handle();

@@ -11,7 +11,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
     client_credentials::{RedisTokenStore, StoreKeyring},
-    rate_limit_retry::{ExactQuota, RedisQuotaStore, StoredQuotas},
+    rate_limit_retry::{FleetQuota, RedisQuotaStore, StoredQuotas},
 };
 
 use crate::COOLDOWN;
@@ -91,7 +91,7 @@ pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
         let store = RedisQuotaStore::new(&task.redis_url, keys)?;
         let mut quotas = StoredQuotas::new("fleet", store);
         if let Quotas::Exact(limit, window) = task.quotas {
-            quotas = quotas.exact(ExactQuota::per(limit, Duration::from_secs(window)));
+            quotas = quotas.fleet_quota(FleetQuota::per(limit, Duration::from_secs(window)));
         }
         limits = limits.store(quotas);
     }
@@ -126,7 +126,7 @@ pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
             sleep(Duration::from_millis(100)).await;
         }
     }
-    quotas.give_back().await;
+    quotas.release_reservations().await;
     Ok(())
 }
 

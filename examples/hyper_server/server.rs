@@ -20,7 +20,7 @@ use tower::{Service, ServiceBuilder};
 use tower_m2m::{
     BoxError, M2mLayer, Origin,
     client_credentials::TokenError,
-    rate_limit_retry::{GaveUp, HoldTooLong},
+    rate_limit_retry::{GaveUp, RateLimited},
     replay::RequestBodyReplayLayer,
 };
 
@@ -101,8 +101,8 @@ fn answer(outcome: Result<Response<Incoming>, BoxError>) -> Answer {
             _ => response.map(Either::Left),
         },
         Err(error) => {
-            if let Some(hold) = error.downcast_ref::<HoldTooLong>() {
-                own(StatusCode::SERVICE_UNAVAILABLE, Some(hold.wait()))
+            if let Some(hold) = error.downcast_ref::<RateLimited>() {
+                own(StatusCode::SERVICE_UNAVAILABLE, Some(hold.retry_after()))
             } else if let Some(error) = error.downcast_ref::<TokenError>()
                 && error.is_transient()
             {

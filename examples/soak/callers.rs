@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     client_credentials::TokenError,
-    rate_limit_retry::{DeadlineExceeded, HoldTooLong},
+    rate_limit_retry::{DeadlineExceeded, RateLimited},
 };
 
 use crate::server::CALL;
@@ -147,7 +147,7 @@ fn reason(error: &BoxError) -> String {
             false => "deadline, not sent".into(),
         };
     }
-    if error.is::<HoldTooLong>() {
+    if error.is::<RateLimited>() {
         return "hold too long".into();
     }
     "connection".into()

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_of_up_to_64_kib_is_read_to_its_end() {
+    async fn a_body_of_up_to_64_kib_is_drained() {
         let end = Poll::Ready(None);
 
         assert_eq!(read(100, end).await, 100);
@@ -130,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     #[expect(clippy::disallowed_methods, reason = "on the paused clock")]
-    async fn a_body_that_does_not_end_is_waited_for_half_a_second() {
+    async fn draining_stops_after_half_a_second() {
         let began = tokio::time::Instant::now();
 
         assert_eq!(read(1, Poll::Pending).await, 100);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_breaks_is_read_no_further() {
+    async fn draining_stops_on_an_error() {
         assert_eq!(read(1, Poll::Ready(Some(()))).await, 100);
     }
 }

@@ -86,7 +86,7 @@ where
     loop {
         // The permit before readiness: a call that waits for its permit must not occupy the inner service.
         let permit = policy.admit(&mut call, pending.take()).await?;
-        let ready = in_time(policy.time_left(&call), service.ready()).await;
+        let ready = with_deadline(policy.time_left(&call), service.ready()).await;
         ready
             .ok_or_else(|| policy.deadline_exceeded(&call, false))?
             .map_err(Into::into)?;
@@ -105,7 +105,7 @@ where
         if let Some(credential) = credential {
             policy.authorize(request.headers_mut(), credential);
         }
-        let outcome = in_time(policy.time_left(&call), service.call(request)).await;
+        let outcome = with_deadline(policy.time_left(&call), service.call(request)).await;
         let outcome = outcome.ok_or_else(|| policy.deadline_exceeded(&call, true))?;
         let outcome = outcome.map_err(Into::into);
         // Checked after the attempt: a body that was read past the size limit cannot be sent again.
@@ -169,7 +169,10 @@ where
 /// # Cancel safety
 ///
 /// That of `future`, which is dropped when its time is over.
-pub(crate) async fn in_time<F: Future>(left: Option<Duration>, future: F) -> Option<F::Output> {
+pub(crate) async fn with_deadline<F: Future>(
+    left: Option<Duration>,
+    future: F,
+) -> Option<F::Output> {
     match left {
         Some(left) if Handle::try_current().is_ok() => timeout(left, future).await.ok(),
         _ => Some(future.await),

@@ -53,7 +53,7 @@ mod policy;
 mod service;
 
 pub(crate) use self::{
-    drive::in_time,
+    drive::with_deadline,
     future::ResponseFuture,
     policy::{Begin, Next, Policy, Started},
     service::call,

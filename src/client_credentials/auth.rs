@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_said_about_the_token_in_use_is_known_and_about_others_is_not() {
+    async fn challenges_are_read_only_for_the_current_token() {
         let (auth, _) = auth().await;
         for (name, expected) in [("key", Some("invalid_token")), ("older", None)] {
             let refusal = rejected(&auth, name, "Bearer error=invalid_token").unwrap();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_that_is_refused_again_is_told_to_stand() {
+    async fn a_rejected_replay_is_reported_as_returned() {
         let (auth, told) = auth().await;
         let refusal = rejected(&auth, "key", "Bearer").unwrap();
 

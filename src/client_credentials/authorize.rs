@@ -278,7 +278,7 @@ mod tests {
     const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
     #[test]
-    fn a_request_never_leaves_with_a_credential_that_was_to_be_replaced() {
+    fn a_replaced_credential_is_never_sent() {
         use ExistingCredential::{Keep, Refuse, Replace};
 
         for carrier in [header::AUTHORIZATION, KEY] {

@@ -120,7 +120,7 @@ mod tests {
         clippy::disallowed_methods,
         reason = "an arbitrary instant to count from"
     )]
-    fn a_permanent_back_off_lasts_ten_minutes_at_most_with_its_jitter() {
+    fn permanent_backoff_is_at_most_ten_minutes_with_jitter() {
         let settings = Settings {
             credential: None,
             refresh_before: Duration::ZERO,

@@ -258,7 +258,7 @@ mod tests {
     use crate::{SystemClock, client_credentials::AccessToken};
 
     #[test]
-    fn a_source_is_told_all_that_is_known_about_the_fetch() {
+    fn the_fetch_context_exposes_reason_and_rejected_token() {
         let (clock, random, sinks) = (
             SharedClock::default(),
             Random::new(Some(7)),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_has_a_word() {
+    fn each_reason_has_a_name() {
         for (reason, word) in [
             (FetchReason::Cold, "cold"),
             (FetchReason::Early, "early"),

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_300_seconds_is_renewed_30_seconds_early() {
+    fn a_300_second_token_turns_stale_30_seconds_early() {
         assert_eq!(at(269.9, 0.0, 300), Freshness::Fresh);
         assert_eq!(at(270.0, 0.0, 300), Freshness::Stale);
         assert_eq!(at(299.9, 0.0, 300), Freshness::Stale);
@@ -185,25 +185,25 @@ mod tests {
     }
 
     #[test]
-    fn jitter_only_moves_the_renewal_earlier_and_by_a_twentieth_of_the_life_at_most() {
+    fn jitter_moves_the_refresh_earlier_by_at_most_5_percent() {
         assert_eq!(at(254.9, 1.0, 300), Freshness::Fresh);
         assert_eq!(at(255.0, 1.0, 300), Freshness::Stale);
     }
 
     #[test]
-    fn a_short_life_is_used_for_at_least_three_quarters() {
+    fn short_lifetimes_are_used_for_at_least_75_percent() {
         assert_eq!(at(22.4, 1.0, 30), Freshness::Fresh);
         assert_eq!(at(24.0, 0.0, 30), Freshness::Stale);
     }
 
     #[test]
-    fn a_life_of_zero_counts_as_one_second() {
+    fn a_zero_lifetime_counts_as_one_second() {
         assert_eq!(at(0.7, 0.0, 0), Freshness::Fresh);
         assert_eq!(at(1.0, 0.0, 0), Freshness::Expired);
     }
 
     #[test]
-    fn the_last_second_of_a_very_short_life_is_not_counted_on() {
+    fn the_last_second_of_a_very_short_lifetime_is_unused() {
         assert_eq!(at(0.9, 0.0, 2), Freshness::Fresh);
         assert_eq!(at(1.0, 0.0, 2), Freshness::Stale);
         assert_eq!(at(2.9, 0.0, 4), Freshness::Fresh);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_machine_is_noticed_by_the_wall_clock() {
+    fn suspension_is_detected_by_the_wall_clock() {
         let (lifetime, now, wall) = lifetime(300, 0.0);
 
         assert_eq!(
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_counted_down_to_the_next_change_and_to_the_end() {
+    fn remaining_time_counts_to_the_next_change_and_to_expiry() {
         let (token, now, wall) = lifetime(300, 0.0);
         for (age, unchanged_for, left) in [
             (0, 270, 300),
@@ -277,7 +277,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_never_turns_fresher(life in 0u64..100_000, random in 0.0f64..1.0, a in 0u64..200_000, b in 0u64..200_000) {
+        fn freshness_never_increases(life in 0u64..100_000, random in 0.0f64..1.0, a in 0u64..200_000, b in 0u64..200_000) {
             let (lifetime, now, wall) = lifetime(life, random);
             let rank = |s: u64| match lifetime.freshness(now + Duration::from_secs(s), wall) {
                 Freshness::Fresh => 0,

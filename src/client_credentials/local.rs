@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_copy_is_used_for_a_second_and_until_the_cell_changes() {
+    async fn a_local_copy_is_used_for_one_second_or_until_the_cache_changes() {
         let clock = Counting::default();
         let near = local_cache(None, &clock).await;
         let now = SystemClock.now();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_copy_is_not_used_when_the_token_has_expired() {
+    async fn a_local_copy_is_not_used_after_expiry() {
         let near = local_cache(Some(2 * SECOND), &Counting::default()).await;
         let now = SystemClock.now();
 
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_success_is_worth_telling_every_tenth_of_a_second() {
+    async fn successes_are_reported_every_100_ms() {
         let near = local_cache(None, &Counting::default()).await;
         let now = SystemClock.now();
         let tells = |at: u32| near.token(now + at * MS, 0).unwrap().1.report;

@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_that_look_like_tokens_are_replaced() {
+    fn words_like_tokens_are_redacted() {
         for (text, quoted) in [
             (
                 "token eyJhbGciOiJIUzI1NiJ9.abc123 expired",
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_replaced_in_every_form_in_which_it_was_sent() {
+    fn a_secret_is_redacted_in_every_encoding() {
         for (text, shown) in [
             (
                 "the secret p@ss w/ö! is wrong",
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_put_together_by_what_cannot_be_printed() {
+    fn removing_unprintable_characters_does_not_reassemble_a_secret() {
         for text in [
             "my can\u{1}ary",
             "my can\u{fffd}ary",
@@ -394,7 +394,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_work_grows_no_faster_than_the_text(
+        fn redaction_takes_linear_time(
             period in "[a-z%+/=A-Z0-9]{1,3}",
             length in 1usize..20_000,
             of_secret in 0.0..1.0f64,
@@ -410,7 +410,7 @@ mod tests {
         }
 
         #[test]
-        fn the_work_on_a_long_text_does_not_grow_with_it(
+        fn redaction_of_long_text_is_bounded(
             word in "[a-z0-9]{1,9}",
             gap in "[ ]{0,1}",
             length in 10_000usize..300_000,
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_a_long_text_is_cut_in_does_not_show() {
+    fn a_secret_at_the_truncation_point_is_redacted() {
         // What is replaced is short, so that the end of what is read may stand within what is quoted.
         for (secret, filler) in [
             ("canary".repeat(60), "canary".repeat(60)),
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_short_and_shows_no_tokens() {
+    fn paths_are_shortened_and_redacted() {
         for (given, shown) in [
             ("/oauth2/token", "/oauth2/token"),
             ("/login/0123456789abcdef0123/x", "/login/[redacted]/x"),

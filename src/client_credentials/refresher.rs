@@ -374,7 +374,7 @@ mod tests {
     use crate::client_credentials::{AccessToken, ClientCredentialsLayer};
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_that_is_spawned_while_a_shutdown_begins_ends_at_once() {
+    async fn a_fetch_spawned_during_shutdown_is_aborted() {
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
         let tokens = Arc::clone(&layer.into_auth().refresher);
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shutdown_ends_superseded_fetches_too() {
+    async fn shutdown_aborts_superseded_fetches() {
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
         let tokens = Arc::clone(&layer.into_auth().refresher);

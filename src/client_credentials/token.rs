@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_shows_its_lifetime_and_not_itself() {
+    fn debug_output_of_a_token_hides_its_value() {
         let token = AccessToken::new("canary").expires_in(Duration::from_secs(300));
         let token = token.with_answer(Some("read".into()), None, Map::new());
 
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_the_same_in_every_process_and_version() {
+    fn the_fingerprint_is_stable_across_processes_and_versions() {
         // The vectors of FNV-1a's authors.
         for (value, identity) in [
             ("", 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128),

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_breaks_and_marks_at_the_ends_are_removed_and_spaces_of_a_line_are_kept() {
+    fn surrounding_line_breaks_and_marks_are_trimmed_and_spaces_kept() {
         for (text, kept) in [
             ("secret", "secret"),
             ("secret\n", "secret"),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_and_marks_alone_are_empty() {
+    fn only_white_space_and_marks_count_as_empty() {
         assert!(
             ["", " ", "\n", "\u{FEFF}", " \0 "]
                 .into_iter()

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exhaustion_without_a_wait_counts_only_if_so_wished() {
+    fn exhaustion_without_a_delay_counts_only_if_enabled() {
         let bare = trailers(&[("grpc-status", "8")]);
 
         assert_eq!(translate(&bare, false), None);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_the_pushback_or_else_the_retry_info() {
+    fn pushback_takes_precedence_over_retry_info() {
         let wait_in = |details: &str| wait(&[("grpc-status-details-bin", details)]);
         let padded = DETAILS.len();
         let bare = DETAILS.trim_end_matches('=');
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_torn_or_negative_gives_no_wait() {
+    fn truncated_or_negative_delays_are_ignored() {
         assert_eq!(wait(&[("grpc-status-details-bin", NEGATIVE)]), None);
         for end in 0..DETAILS.trim_end_matches('=').len() - 1 {
             let torn = &DETAILS[..end];
@@ -246,7 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+        fn parsing_never_panics(bytes: Vec<u8>) {
             retry_info(&bytes);
         }
     }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn an_origin_is_printed_in_one_form() {
+fn origins_are_printed_in_canonical_form() {
     for (text, printed) in [
         ("https://api.example.com", "https://api.example.com"),
         ("HTTPS://API.Example.com:443/", "https://api.example.com"),
@@ -15,7 +15,7 @@ fn an_origin_is_printed_in_one_form() {
 }
 
 #[test]
-fn what_is_not_an_origin_is_refused_with_the_reason() {
+fn invalid_origins_are_rejected_with_a_reason() {
     for (text, problem) in [
         ("", "it has no scheme"),
         ("api.example.com", "it has no scheme"),
@@ -42,7 +42,7 @@ fn what_is_not_an_origin_is_refused_with_the_reason() {
 }
 
 #[test]
-fn an_error_names_the_value_without_its_secrets() {
+fn errors_quote_the_value_without_secrets() {
     for (text, shown) in [
         ("https://a/v1", r#""https://a/v1""#),
         ("https://a\n", r#""https://a\n""#),
@@ -61,7 +61,7 @@ fn an_error_names_the_value_without_its_secrets() {
 }
 
 #[test]
-fn a_uri_is_at_an_origin_only_if_scheme_host_and_port_are_the_same() {
+fn a_uri_matches_an_origin_by_scheme_host_and_port() {
     let origin: Origin = "https://api.example.com".parse().unwrap();
     for (uri, matches) in [
         ("https://api.example.com/v1?q=1", true),
@@ -94,7 +94,7 @@ fn a_uri_is_at_an_origin_only_if_scheme_host_and_port_are_the_same() {
 }
 
 #[test]
-fn a_host_header_may_leave_out_the_default_port() {
+fn a_host_header_may_omit_the_default_port() {
     let origin: Origin = "https://api.example.com".parse().unwrap();
     for (value, matches) in [
         (&b"api.example.com"[..], true),
@@ -120,7 +120,7 @@ fn a_host_header_may_leave_out_the_default_port() {
 }
 
 #[test]
-fn an_ipv6_address_is_the_same_in_every_spelling() {
+fn ipv6_addresses_compare_in_canonical_form() {
     let origin: Origin = "https://[2001:db8::1]".parse().unwrap();
 
     assert!(origin.matches(&Uri::from_static("https://[2001:DB8:0::0:1]:443/")));
@@ -130,7 +130,7 @@ fn an_ipv6_address_is_the_same_in_every_spelling() {
 }
 
 #[test]
-fn only_this_machine_is_loopback() {
+fn only_local_addresses_are_loopback() {
     for (text, loopback) in [
         ("http://localhost:8080", true),
         ("http://127.0.0.1", true),
@@ -154,7 +154,7 @@ fn only_this_machine_is_loopback() {
 }
 
 #[test]
-fn an_origin_tells_its_parts() {
+fn an_origin_exposes_its_parts() {
     for (text, scheme, host, port) in [
         ("HTTPS://Api.Example.com", "https", "api.example.com", 443),
         ("http://localhost", "http", "localhost", 80),
@@ -172,7 +172,7 @@ fn an_origin_tells_its_parts() {
 }
 
 #[test]
-fn a_wildcard_is_named_and_the_message_is_in_debug() {
+fn wildcards_are_named_in_display_and_debug() {
     for text in [
         "https://*.example.com",
         "https://*",

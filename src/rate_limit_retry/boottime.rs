@@ -32,12 +32,12 @@ pub(crate) struct BoottimeClock {
     /// The configured clock.
     clock: SharedClock,
     /// Time spent suspended. Shared by all clones.
-    suspended: Arc<Suspended>,
+    suspension: Arc<Suspension>,
 }
 
 /// Accumulated suspensions.
 #[derive(Debug)]
-struct Suspended {
+struct Suspension {
     /// Total time that the monotonic clock has missed, in nanoseconds. Only grows.
     total: AtomicU64,
     /// The last reading of both clocks.
@@ -51,40 +51,40 @@ impl BoottimeClock {
         let total = AtomicU64::new(0);
         Self {
             clock,
-            suspended: Arc::new(Suspended { total, last }),
+            suspension: Arc::new(Suspension { total, last }),
         }
     }
 
     /// Returns the current time, including all suspensions detected so far.
     pub(crate) fn now(&self) -> Instant {
-        add_capped(self.clock.now(), self.suspended())
+        add_capped(self.clock.now(), self.total_suspended())
     }
 
     /// Compares both clocks, then returns the current time and the reading of the wall clock.
-    pub(crate) fn both(&self) -> (Instant, SystemTime) {
+    pub(crate) fn now_and_wall(&self) -> (Instant, SystemTime) {
         let moment = self.clock.moment();
-        self.compare(moment);
+        self.detect_suspension(moment);
         (
-            add_capped(moment.instant(), self.suspended()),
+            add_capped(moment.instant(), self.total_suspended()),
             moment.wall_clock(),
         )
     }
 
     /// Converts `at` to the clock that callers and tokio's timers use.
-    pub(crate) fn by_tokio(&self, at: Instant) -> Instant {
-        at.checked_sub(self.suspended()).unwrap_or(at)
+    pub(crate) fn to_tokio(&self, at: Instant) -> Instant {
+        at.checked_sub(self.total_suspended()).unwrap_or(at)
     }
 
     /// Returns the total of detected suspensions.
-    fn suspended(&self) -> Duration {
+    fn total_suspended(&self) -> Duration {
         // Relaxed: the total publishes no other data.
-        Duration::from_nanos(self.suspended.total.load(Ordering::Relaxed))
+        Duration::from_nanos(self.suspension.total.load(Ordering::Relaxed))
     }
 
     /// Adds a suspension if the wall clock advanced by at least [`LEAST`] more than the monotonic clock.
-    fn compare(&self, moment: Moment) {
+    fn detect_suspension(&self, moment: Moment) {
         // Another thread is comparing the clocks at this moment; a second comparison would add nothing.
-        let Ok(mut last) = self.suspended.last.try_lock() else {
+        let Ok(mut last) = self.suspension.last.try_lock() else {
             return;
         };
         // This moment was read before the last comparison.
@@ -94,16 +94,16 @@ impl BoottimeClock {
         let awake = moment.instant() - last.instant();
         let missed = moment.elapsed_since(*last).saturating_sub(awake);
         // A smaller difference is an adjustment of the wall clock.
-        if missed >= LEAST {
-            let nanos = u64::try_from(missed.min(MOST).as_nanos()).unwrap_or(0);
+        if missed >= MIN_SUSPENSION {
+            let nanos = u64::try_from(missed.min(MAX_SUSPENSION).as_nanos()).unwrap_or(0);
             // Under the lock of `last`, so that no suspension is added twice.
-            self.suspended.total.fetch_add(nanos, Ordering::Relaxed);
+            self.suspension.total.fetch_add(nanos, Ordering::Relaxed);
         }
         *last = moment;
     }
 }
 
 /// Minimum length of a detected suspension.
-const LEAST: Duration = Duration::from_millis(500);
+const MIN_SUSPENSION: Duration = Duration::from_millis(500);
 /// Maximum length of one suspension. After a longer one, all previous limits are outdated anyway.
-const MOST: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_SUSPENSION: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -23,18 +23,18 @@ use crate::{
 ///
 /// Each shard counts its successes without a lock. They are deposited when a request fails.
 #[derive(Debug)]
-pub(crate) struct FaultBudget {
+pub(crate) struct RetryBudget {
     /// Successes per shard and account.
-    succeeded: Sharded<Counters>,
+    succeeded: Sharded<SuccessCounters>,
     /// When the budget was created: the start of the first interval of each account.
-    began: Instant,
+    created: Instant,
     /// Budget state by account. Contains only accounts with at least one failure.
-    accounts: Mutex<HashMap<Account, State>>,
+    accounts: Mutex<HashMap<Account, AccountState>>,
 }
 
 /// Successes by account. The counters wrap around.
 #[derive(Debug)]
-struct Counters([AtomicU32; ACCOUNTS]);
+struct SuccessCounters([AtomicU32; ACCOUNTS]);
 
 /// Index of the counter and of the budget that a partition uses.
 ///
@@ -45,11 +45,11 @@ pub(crate) struct Account(u8);
 
 /// Budget of one account.
 #[derive(Debug)]
-struct State {
+struct AccountState {
     /// Total of successes at the last deposit. Wraps around, as the counters do.
-    paid: u32,
+    deposited: u32,
     /// Time of the last deposit.
-    at: Instant,
+    updated: Instant,
     /// The token budget of tower.
     budget: TpsBudget,
 }
@@ -67,13 +67,13 @@ impl Account {
     }
 }
 
-impl FaultBudget {
+impl RetryBudget {
     /// Creates a budget with no successes.
     pub(crate) fn new(now: Instant) -> Self {
-        let counters = || Counters(std::array::from_fn(|_| AtomicU32::new(0)));
+        let counters = || SuccessCounters(std::array::from_fn(|_| AtomicU32::new(0)));
         Self {
             succeeded: Sharded::new(counters),
-            began: now,
+            created: now,
             accounts: Mutex::default(),
         }
     }
@@ -95,7 +95,7 @@ impl FaultBudget {
         let mut accounts = lock(&self.accounts);
         let state = accounts
             .entry(account)
-            .or_insert_with(|| State::new(self.began));
+            .or_insert_with(|| AccountState::new(self.created));
         // Bounded by `MOST`, so that a long period of successes cannot block the thread.
         for _ in 0..state.recent(succeeded, now) {
             state.budget.deposit();
@@ -113,43 +113,43 @@ impl FaultBudget {
     }
 }
 
-impl State {
+impl AccountState {
     /// Creates a state in which nothing has been deposited since `began`.
     fn new(began: Instant) -> Self {
         Self {
-            paid: 0,
-            at: began,
-            budget: TpsBudget::new(WINDOW, PER_SECOND, SHARE),
+            deposited: 0,
+            updated: began,
+            budget: TpsBudget::new(BUDGET_TTL, MIN_RETRIES_PER_SECOND, RETRY_PERCENT),
         }
     }
 
     /// Returns the number of successes within the last [`WINDOW`] that have not been deposited, and marks them as
     /// deposited.
     fn recent(&mut self, succeeded: u32, now: Instant) -> u64 {
-        let new = u64::from(succeeded.wrapping_sub(self.paid));
-        let passed = now.saturating_duration_since(self.at);
-        (self.paid, self.at) = (succeeded, now);
-        let recent = if passed > WINDOW {
+        let new = u64::from(succeeded.wrapping_sub(self.deposited));
+        let passed = now.saturating_duration_since(self.updated);
+        (self.deposited, self.updated) = (succeeded, now);
+        let recent = if passed > BUDGET_TTL {
             // Only totals are known: assumes that successes are distributed evenly over the interval.
-            let share = WINDOW.as_secs_f64() / passed.as_secs_f64();
+            let share = BUDGET_TTL.as_secs_f64() / passed.as_secs_f64();
             Duration::from_secs(new).mul_f64(share).as_secs()
         } else {
             new
         };
-        recent.min(MOST)
+        recent.min(MAX_DEPOSITS)
     }
 }
 
 /// Number of accounts.
 const ACCOUNTS: usize = 64;
 /// Length of the window in which successes count.
-const WINDOW: Duration = Duration::from_secs(10);
+const BUDGET_TTL: Duration = Duration::from_secs(10);
 /// Number of retries per second that are allowed without any success.
-const PER_SECOND: u32 = 10;
+const MIN_RETRIES_PER_SECOND: u32 = 10;
 /// Retries allowed per success: 0.2 allows one retry for every five successes.
-const SHARE: f32 = 0.2;
+const RETRY_PERCENT: f32 = 0.2;
 /// Maximum number of successes per deposit. More would allow no useful additional retries.
-const MOST: u64 = 20_000;
+const MAX_DEPOSITS: u64 = 20_000;
 
 #[cfg(test)]
 #[expect(
@@ -160,11 +160,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_success_of_the_last_ten_seconds_is_counted_once() {
+    fn each_success_within_ten_seconds_is_counted_once() {
         let began = Instant::now();
-        let budget = FaultBudget::new(began);
+        let budget = RetryBudget::new(began);
         let account = Account::of(&["https://api.example".into()]);
-        let mut state = State::new(began);
+        let mut state = AccountState::new(began);
         let at = |seconds| began + Duration::from_secs(seconds);
         let succeed = |n| (0..n).for_each(|_| budget.deposit(account));
         // How many succeeded, when it is looked, and how many count.
@@ -186,9 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn ten_faults_a_second_are_retried_and_a_fifth_of_what_succeeds() {
+    fn the_budget_allows_ten_retries_per_second_plus_20_percent_of_successes() {
         let now = Instant::now();
-        let budget = FaultBudget::new(now);
+        let budget = RetryBudget::new(now);
         let account = Account::of(&["https://api.example".into()]);
         let retried = || (0..1000).filter(|_| budget.withdraw(account, now)).count();
         assert_eq!(retried(), 100);
@@ -199,9 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_fails_leaves_others_their_retries() {
+    fn retry_budgets_are_per_partition() {
         let now = Instant::now();
-        let budget = FaultBudget::new(now);
+        let budget = RetryBudget::new(now);
         let [bad, good] =
             ["https://bad.example", "https://good.example"].map(|key| Account::of(&[key.into()]));
         let retried = |account| (0..1000).filter(|_| budget.withdraw(account, now)).count();

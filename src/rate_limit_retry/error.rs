@@ -40,18 +40,18 @@ use super::PartitionKey;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct HoldTooLong {
+pub struct RateLimited {
     /// Expected end of the hold, in tokio's time.
     pub(crate) until: Instant,
     /// Time from the rejection until `until`.
-    pub(crate) wait: std::time::Duration,
+    pub(crate) retry_after: std::time::Duration,
     /// The held partition.
     pub(crate) partition: PartitionKey,
     /// Whether the call ran in a tokio runtime. Without one, no timers are available and no request can wait.
     pub(crate) has_runtime: bool,
 }
 
-impl HoldTooLong {
+impl RateLimited {
     /// Returns the expected end of the hold, in tokio's time.
     #[must_use]
     pub fn until(&self) -> Instant {
@@ -61,8 +61,8 @@ impl HoldTooLong {
     /// Returns the time until the end of the hold, counted from the rejection. A gateway can send it to its own
     /// caller as `Retry-After`.
     #[must_use]
-    pub fn wait(&self) -> std::time::Duration {
-        self.wait
+    pub fn retry_after(&self) -> std::time::Duration {
+        self.retry_after
     }
 
     /// Returns the held partition.
@@ -72,9 +72,9 @@ impl HoldTooLong {
     }
 }
 
-impl fmt::Display for HoldTooLong {
+impl fmt::Display for RateLimited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (partition, wait) = (self.partition.as_str(), self.wait);
+        let (partition, wait) = (self.partition.as_str(), self.retry_after);
         write!(
             f,
             "request not sent: {partition} is rate-limited for another {wait:.0?}, "
@@ -88,13 +88,13 @@ impl fmt::Display for HoldTooLong {
 }
 
 /// Includes the message, because a `main` that returns an error prints its `Debug` output.
-impl fmt::Debug for HoldTooLong {
+impl fmt::Debug for RateLimited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HoldTooLong({self})")
+        write!(f, "RateLimited({self})")
     }
 }
 
-impl Error for HoldTooLong {}
+impl Error for RateLimited {}
 
 /// The request was not sent: [`max_waiting`](super::RateLimitRetryLayerBuilder::max_waiting) requests already wait
 /// for its partition.
@@ -113,14 +113,14 @@ impl Error for HoldTooLong {}
 /// # assert!(!is_overloaded(&"another".into()));
 /// ```
 #[derive(Clone)]
-pub struct TooManyWaiting {
+pub struct QueueFull {
     /// The partition whose wait queue is full.
     pub(crate) partition: PartitionKey,
     /// The value of `max_waiting`.
     pub(crate) limit: usize,
 }
 
-impl TooManyWaiting {
+impl QueueFull {
     /// Returns the partition whose wait queue is full.
     #[must_use]
     pub fn partition(&self) -> &PartitionKey {
@@ -128,7 +128,7 @@ impl TooManyWaiting {
     }
 }
 
-impl fmt::Display for TooManyWaiting {
+impl fmt::Display for QueueFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -140,13 +140,13 @@ impl fmt::Display for TooManyWaiting {
 }
 
 /// Includes the message, because a `main` that returns an error prints its `Debug` output.
-impl fmt::Debug for TooManyWaiting {
+impl fmt::Debug for QueueFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TooManyWaiting({self})")
+        write!(f, "QueueFull({self})")
     }
 }
 
-impl Error for TooManyWaiting {}
+impl Error for QueueFull {}
 
 /// The deadline of a call passed while an attempt was in flight, or before an attempt was sent.
 ///

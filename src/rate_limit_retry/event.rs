@@ -53,13 +53,13 @@ pub enum RateLimitEvent<'a> {
     },
     /// A request has to wait before it is sent.
     #[non_exhaustive]
-    Held {
+    Queued {
         /// The partition. A request of several partitions causes one event for each.
         partition: &'a PartitionKey,
     },
     /// A request that had to wait was admitted.
     #[non_exhaustive]
-    Released {
+    Dequeued {
         /// The partition. A request of several partitions causes one event for each.
         partition: &'a PartitionKey,
         /// How long the request waited.
@@ -67,13 +67,13 @@ pub enum RateLimitEvent<'a> {
     },
     /// The layer estimated a quota that the server does not announce, from rejected requests.
     #[non_exhaustive]
-    Learnt {
+    LimitEstimated {
         /// The partition.
         partition: &'a PartitionKey,
         /// Estimated number of requests per window.
-        allowance: Option<u64>,
+        limit: Option<u64>,
         /// Upper bound on the length of a window; `None` until it is known, such as after the first rejection.
-        period: Option<Duration>,
+        window: Option<Duration>,
         /// Estimated requests per second, if the server refills the quota continuously, as a token bucket does.
         rate: Option<f64>,
     },
@@ -109,7 +109,7 @@ pub enum RateLimitEvent<'a> {
     ///
     /// The caller receives [`HoldTooLong`](super::HoldTooLong) or [`TooManyWaiting`](super::TooManyWaiting).
     #[non_exhaustive]
-    NotSent {
+    Rejected {
         /// The partition.
         partition: &'a PartitionKey,
         /// How long the partition is held from now.
@@ -117,7 +117,7 @@ pub enum RateLimitEvent<'a> {
     },
     /// Another process of the fleet was rejected; the partition is held in this process, too.
     #[non_exhaustive]
-    HeldElsewhere {
+    RemoteHold {
         /// The partition.
         partition: &'a PartitionKey,
         /// How long the partition is held from now, at most

@@ -13,7 +13,7 @@ use http::{
 
 use super::{
     budget::Account,
-    gate::{Gate, Keys, Openness},
+    gate::{FastPathFlag, Gate, Keys},
     limiter::Call,
 };
 use crate::sync::Mutex;
@@ -31,13 +31,13 @@ struct Last {
     scheme: Option<Scheme>,
     authority: Option<Authority>,
     /// Whether the keys contain the credential's name.
-    named: bool,
+    names_credential: bool,
     /// The partition's keys. A separate allocation of this shard, so that threads do not share a reference count.
     keys: Keys,
     /// Retry-budget account of the keys.
     account: Account,
     /// Whether the partition is open. Shared with the gate, which writes it.
-    openness: Arc<Openness>,
+    openness: Arc<FastPathFlag>,
 }
 
 impl FastPath {
@@ -45,11 +45,11 @@ impl FastPath {
     ///
     /// The only state shared with other threads that this reads is whether the partition is open. The rest belongs to
     /// this shard.
-    pub(super) fn open(&self, uri: &Uri, named: bool) -> Option<(Keys, Account)> {
+    pub(super) fn cached_keys(&self, uri: &Uri, named: bool) -> Option<(Keys, Account)> {
         // Contended only if threads outnumber shards. The request then goes through the gate.
         let last = self.0.try_lock().ok()?;
         let last = last.as_ref()?;
-        let open = last.is_for(uri, named) && last.openness.get();
+        let open = last.matches(uri, named) && last.openness.get();
         open.then(|| (Arc::clone(&last.keys), last.account))
     }
 
@@ -57,8 +57,8 @@ impl FastPath {
     ///
     /// Does nothing if the gate reports no openness for the keys, or if the lock is taken.
     #[cold]
-    pub(super) fn remember(&self, gate: &Gate, uri: &Uri, named: bool, call: &Call) {
-        let Some(openness) = gate.openness(&call.keys) else {
+    pub(super) fn cache(&self, gate: &Gate, uri: &Uri, named: bool, call: &Call) {
+        let Some(openness) = gate.fast_path_flag(&call.keys) else {
             return;
         };
         // If the lock is taken, the next request of the shard tries again.
@@ -66,7 +66,7 @@ impl FastPath {
             *last = Some(Last {
                 scheme: uri.scheme().cloned(),
                 authority: uri.authority().cloned(),
-                named,
+                names_credential: named,
                 keys: Arc::clone(&call.keys),
                 account: call.account,
                 openness,
@@ -77,11 +77,11 @@ impl FastPath {
 
 impl Last {
     /// Returns whether the cached partition is that of `uri`.
-    fn is_for(&self, uri: &Uri, named: bool) -> bool {
+    fn matches(&self, uri: &Uri, named: bool) -> bool {
         // Compares the spelling, which is cheaper than to normalize. Another spelling of the same origin uses the
         // gate.
         self.authority.as_ref().map(Authority::as_str) == uri.authority().map(Authority::as_str)
             && self.scheme.as_ref() == uri.scheme()
-            && self.named == named
+            && self.names_credential == named
     }
 }

@@ -43,12 +43,12 @@ impl QuotaHandle {
     #[must_use]
     pub fn status(&self) -> Vec<QuotaStatus> {
         // Detects a suspension first, so that holds that ended meanwhile are not reported.
-        let now = self.0.now_compared();
+        let now = self.0.now_synced();
         // An origin-wide hold is applied to a partition at its next request; the snapshot must contain it earlier.
-        self.0.gate.apply_bans(now);
+        self.0.gate.apply_origin_holds(now);
         self.0.gate.inspect(|key, quota, waiting| {
-            let (limit, remaining, reset_at) = quota.known();
-            let lesson = quota.lesson();
+            let (limit, remaining, reset_at) = quota.announced_quota();
+            let estimate = quota.estimate();
             let left = |at: tokio::time::Instant| at.saturating_duration_since(now);
             QuotaStatus {
                 partition: key.clone(),
@@ -58,9 +58,9 @@ impl QuotaHandle {
                 held_for: quota.held_until(now).map(left),
                 in_flight: quota.in_flight(),
                 waiting,
-                allowance: lesson.allowance,
-                period: lesson.period,
-                rate: lesson.rate,
+                estimated_limit: estimate.limit,
+                estimated_window: estimate.window,
+                estimated_rate: estimate.rate,
             }
         })
     }
@@ -71,14 +71,14 @@ impl QuotaHandle {
     /// Requests wait, or fail with [`HoldTooLong`](super::HoldTooLong), as during a hold by the server. Requests in
     /// flight are not affected. Replaces an earlier pause. Maximum: one year.
     pub fn pause(&self, partition: &PartitionKey, length: Duration) {
-        let now = self.0.now_compared();
+        let now = self.0.now_synced();
         self.0.gate.pause(partition, add_capped(now, length), now);
     }
 
     /// Ends a [`pause`](Self::pause). Waiting requests are admitted gradually, as far as their quota allows. A hold
     /// by the server stays in effect.
     pub fn resume(&self, partition: &PartitionKey) {
-        self.0.gate.resume(partition, self.0.now_compared());
+        self.0.gate.resume(partition, self.0.now_synced());
     }
 
     /// Disables the layer until [`enforce`](Self::enforce): every request is sent immediately and once, regardless of
@@ -88,12 +88,12 @@ impl QuotaHandle {
     /// tokens still replays a request after a 401. [Pauses](Self::pause), configured limits and `max_waiting` do not
     /// apply either. Responses are still recorded while bypassed, so limits are up to date when enforcement resumes.
     pub fn bypass(&self) {
-        self.0.gate.bypass(true);
+        self.0.gate.set_bypassed(true);
     }
 
     /// Ends a [`bypass`](Self::bypass).
     pub fn enforce(&self) {
-        self.0.gate.bypass(false);
+        self.0.gate.set_bypassed(false);
     }
 
     /// Returns whether a [`bypass`](Self::bypass) is active.
@@ -112,22 +112,22 @@ impl QuotaHandle {
     /// # Cancel safety
     ///
     /// If the future is dropped, the remaining reservations expire after 1 s.
-    pub async fn give_back(&self) {
-        if let Some(sharing) = &self.0.sharing {
-            sharing.give_back().await;
+    pub async fn release_reservations(&self) {
+        if let Some(fleet_sync) = &self.0.fleet_sync {
+            fleet_sync.release_reservations().await;
         }
     }
 
     /// Removes everything known about a partition, including holds and the clock skew of its server, except a
     /// [`pause`](Self::pause). Waiting requests are admitted as for a new partition.
     pub fn forget(&self, partition: &PartitionKey) {
-        let now = self.0.now_compared();
+        let now = self.0.now_synced();
         // Held routes of the partition are partitions of their own.
         for part in self.0.routes.forget(partition) {
             self.0.gate.forget(&part, now);
         }
         self.0.gate.forget(partition, now);
-        self.0.reader.forget(partition);
+        self.0.header_reader.forget(partition);
     }
 }
 
@@ -171,9 +171,9 @@ pub struct QuotaStatus {
     /// Number of requests that wait for this partition.
     pub waiting: usize,
     /// Estimated number of requests per window, for servers that do not announce it. Derived from rejected requests.
-    pub allowance: Option<u64>,
+    pub estimated_limit: Option<u64>,
     /// Upper bound on the length of an estimated window.
-    pub period: Option<Duration>,
+    pub estimated_window: Option<Duration>,
     /// Estimated requests per second, for servers that refill the quota continuously. Derived from rejected requests.
-    pub rate: Option<f64>,
+    pub estimated_rate: Option<f64>,
 }

@@ -34,7 +34,7 @@ pub struct RateLimitRetryLayer {
 
 impl RateLimitRetryLayer {
     /// Creates a layer around `limiter`, with one policy per shard.
-    pub(super) fn of(limiter: Limiter) -> Self {
+    pub(super) fn from_limiter(limiter: Limiter) -> Self {
         let limiter = Arc::new(limiter);
         Self {
             policies: Sharded::new(|| LimitPolicy::new(Arc::clone(&limiter))),
@@ -59,7 +59,7 @@ impl<S> Layer<S> for RateLimitRetryLayer {
     fn layer(&self, inner: S) -> Self::Service {
         // Reports a nested rate-limit layer in `S`. Type-erased services are not recognized.
         let limiter = &self.policies.local().limiter;
-        limiter.report(limiter.usage.limits_around::<S>());
+        limiter.emit_misuse(limiter.usage.limits_around::<S>());
         RateLimitRetry::new(inner, self.policies.clone())
     }
 }

@@ -28,52 +28,52 @@
 mod boottime;
 mod budget;
 mod builder;
-mod decision;
+mod decide;
 mod error;
 mod event;
 mod fast_path;
 mod gate;
 mod handle;
+mod header_reader;
 pub mod headers;
-mod key;
 mod layer;
 mod limiter;
-mod limits;
+mod local_limits;
+mod partition;
 mod peek;
-mod permanent;
+mod permanent_errors;
 mod policy;
 mod quota;
-mod reader;
 mod route;
 mod service;
 mod store;
 
 #[cfg(feature = "test-util")]
-pub(crate) use self::store::Ledger;
+pub(crate) use self::store::MemoryQuota;
 #[cfg(feature = "redis")]
 pub use self::store::RedisQuotaStore;
 pub use self::{
     builder::RateLimitRetryLayerBuilder,
-    decision::GiveUpReason,
-    error::{DeadlineExceeded, HoldTooLong, TooManyWaiting},
+    decide::GiveUpReason,
+    error::{DeadlineExceeded, QueueFull, RateLimited},
     event::{GaveUp, RateLimitEvent},
     handle::{QuotaHandle, QuotaStatus},
-    key::PartitionKey,
     layer::RateLimitRetryLayer,
-    limits::{OwnLimit, Preset},
-    peek::{BodyStart, PeekBody, PeekBodyLayer, PeekFuture},
-    permanent::Refusal,
-    quota::Release,
+    local_limits::{LocalLimit, Preset},
+    partition::PartitionKey,
+    peek::{BodyPrefix, PeekBody, PeekBodyFuture, PeekBodyLayer},
+    permanent_errors::ErrorResponse,
+    quota::Pacing,
     route::UnavailableScope,
     service::{RateLimitRetry, ResponseFuture},
     store::{
-        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot,
-        StoredQuotas, ToldQuota,
+        AnnouncedQuota, FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
+        SharedWindow, StoredQuotas,
     },
 };
 pub(crate) use self::{
     event::RateLimitEvents,
-    gate::{Admission, Ticket},
+    gate::{Admission, Permit},
     limiter::{Call, Limiter},
     policy::{Begun, LimitPolicy},
 };

@@ -40,7 +40,7 @@ pub struct PeekBodyLayer {
     /// Maximum length of the prefix, in bytes.
     max_bytes: usize,
     /// Maximum time to read the prefix.
-    longest: Duration,
+    max_time: Duration,
 }
 
 impl PeekBodyLayer {
@@ -49,7 +49,7 @@ impl PeekBodyLayer {
     pub const fn new() -> Self {
         Self {
             max_bytes: 8 * 1024,
-            longest: Duration::from_millis(500),
+            max_time: Duration::from_millis(500),
         }
     }
 
@@ -62,8 +62,8 @@ impl PeekBodyLayer {
 
     /// Sets the maximum time to wait for the prefix. Default: 500 ms.
     #[must_use]
-    pub const fn max_time(mut self, longest: Duration) -> Self {
-        self.longest = longest;
+    pub const fn max_time(mut self, duration: Duration) -> Self {
+        self.max_time = duration;
         self
     }
 }
@@ -113,7 +113,7 @@ where
 {
     type Response = Response<PeekedBody<RB>>;
     type Error = S::Error;
-    type Future = PeekFuture<S::Future, RB>;
+    type Future = PeekBodyFuture<S::Future, RB>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -121,7 +121,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let looking = Inspecting::new(self.inner.call(request), self.settings);
-        PeekFuture { looking }
+        PeekBodyFuture {
+            inspecting: looking,
+        }
     }
 }
 
@@ -154,13 +156,13 @@ pin_project! {
     /// # drop(send(&mut PeekBodyLayer::new().layer(http)));
     /// ```
     #[must_use = "futures do nothing unless polled"]
-    pub struct PeekFuture<F, RB: Body> {
+    pub struct PeekBodyFuture<F, RB: Body> {
         #[pin]
-        looking: Inspecting<F, RB, PeekBodyLayer>,
+        inspecting: Inspecting<F, RB, PeekBodyLayer>,
     }
 }
 
-impl<F, E, RB> Future for PeekFuture<F, RB>
+impl<F, E, RB> Future for PeekBodyFuture<F, RB>
 where
     F: Future<Output = Result<Response<RB>, E>>,
     RB: Body + Send + 'static,
@@ -170,13 +172,13 @@ where
     type Output = Result<Response<PeekedBody<RB>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().looking.poll(cx)
+        self.project().inspecting.poll(cx)
     }
 }
 
-impl<F, RB: Body> fmt::Debug for PeekFuture<F, RB> {
+impl<F, RB: Body> fmt::Debug for PeekBodyFuture<F, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeekFuture").finish_non_exhaustive()
+        f.debug_struct("PeekBodyFuture").finish_non_exhaustive()
     }
 }
 
@@ -207,9 +209,9 @@ where
                 }
                 start.len() < self.max_bytes
             };
-            PeekedBody::read_ahead(body, self.longest, more).await
+            PeekedBody::read_ahead(body, self.max_time, more).await
         };
-        parts.extensions.insert(BodyStart(start.freeze()));
+        parts.extensions.insert(BodyPrefix(start.freeze()));
         Response::from_parts(parts, body)
     }
 }
@@ -229,9 +231,9 @@ where
 /// # assert_eq!(text(&Response::new(())), None);
 /// ```
 #[derive(Clone)]
-pub struct BodyStart(Bytes);
+pub struct BodyPrefix(Bytes);
 
-impl BodyStart {
+impl BodyPrefix {
     /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -240,8 +242,8 @@ impl BodyStart {
 }
 
 /// Shows the number of bytes, but not the bytes, which may be confidential.
-impl fmt::Debug for BodyStart {
+impl fmt::Debug for BodyPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BodyStart({} bytes)", self.0.len())
+        write!(f, "BodyPrefix({} bytes)", self.0.len())
     }
 }

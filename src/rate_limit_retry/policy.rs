@@ -15,7 +15,7 @@ use http_body::Body;
 
 use super::{
     fast_path::FastPath,
-    gate::{Admission, Ticket},
+    gate::{Admission, Permit},
     limiter::{self, Call, Limiter, RequestHead, SharedLimiter},
 };
 use crate::{
@@ -35,7 +35,7 @@ pub(crate) struct LimitPolicy {
 /// Start of a call, as far as limits are concerned.
 pub(crate) enum Begun {
     /// The call may be sent now.
-    Ready(Call, Ticket),
+    Ready(Call, Permit),
     /// The call has to wait. `None` if the gate was not asked yet.
     Wait(Call, Option<Admission>),
 }
@@ -57,21 +57,20 @@ impl LimitPolicy {
         let limiter = &self.limiter;
         let named = credential.is_some();
         // The fast path reads no clock and does not touch the gate.
-        if let Some((keys, account)) = self.fast_path.open(head.uri, named) {
-            return Begun::Ready(limiter.call(keys, account, head), Ticket::free());
+        if let Some((keys, account)) = self.fast_path.cached_keys(head.uri, named) {
+            return Begun::Ready(limiter.call(keys, account, head), Permit::uncounted());
         }
         let now = limiter.now();
         let mut call = limiter.begin(head, credential, now);
         // A deadline or an exact quota needs timers: the call continues in the boxed future.
-        if limiter.is_watched() {
+        if limiter.needs_slow_path() {
             return Begun::Wait(call, None);
         }
         match limiter.try_admit(&mut call, now) {
             Ok(ticket) => {
                 // The gate does not count requests of an open partition; later ones may skip it.
-                if ticket.is_free() {
-                    self.fast_path
-                        .remember(&limiter.gate, head.uri, named, &call);
+                if ticket.is_uncounted() {
+                    self.fast_path.cache(&limiter.gate, head.uri, named, &call);
                 }
                 Begun::Ready(call, ticket)
             }
@@ -83,8 +82,8 @@ impl LimitPolicy {
 impl Policy for LimitPolicy {
     type Call = Call;
     type Pending = Admission;
-    type Permit = Ticket;
-    type Attempt = Ticket;
+    type Permit = Permit;
+    type Attempt = Permit;
     type Rejection = std::convert::Infallible;
 
     #[inline]
@@ -99,11 +98,11 @@ impl Policy for LimitPolicy {
         true
     }
 
-    async fn admit(&self, call: &mut Call, pending: Option<Admission>) -> Result<Ticket, BoxError> {
+    async fn admit(&self, call: &mut Call, pending: Option<Admission>) -> Result<Permit, BoxError> {
         self.limiter.admit(call, pending).await
     }
 
-    fn start(&self, call: &mut Call, ticket: Ticket) -> Result<Option<Started<Self>>, BoxError> {
+    fn start(&self, call: &mut Call, ticket: Permit) -> Result<Option<Started<Self>>, BoxError> {
         let ticket = self.limiter.start(call, ticket)?;
         Ok(ticket.map(started))
     }
@@ -113,24 +112,24 @@ impl Policy for LimitPolicy {
     }
 
     #[inline]
-    fn is_final<RB>(&self, call: &Call, ticket: &Ticket, response: &Response<RB>) -> bool {
+    fn is_final<RB>(&self, call: &Call, ticket: &Permit, response: &Response<RB>) -> bool {
         Limiter::is_final(call, ticket, response)
     }
 
     #[inline]
-    fn on_final<RB>(&self, call: &Call, _: &Ticket, _: &Response<RB>) {
+    fn on_final<RB>(&self, call: &Call, _: &Permit, _: &Response<RB>) {
         self.limiter.on_success(call);
     }
 
     fn on_response<RB: Body, C: Resend>(
         &self,
         call: &mut Call,
-        ticket: Ticket,
+        ticket: Permit,
         outcome: Result<Response<RB>, BoxError>,
         mut copy: Option<C>,
     ) -> Next<Self, RB, C> {
         self.limiter
-            .conclude(call, ticket, outcome, &mut copy)
+            .on_response(call, ticket, outcome, &mut copy)
             .into()
     }
 
@@ -160,13 +159,13 @@ impl<P: Policy, RB, C> From<limiter::Next<RB, C>> for Next<P, RB, C> {
     fn from(next: limiter::Next<RB, C>) -> Self {
         match next {
             limiter::Next::Return(outcome) => Self::Return(outcome),
-            limiter::Next::Again(response, wait, copy) => Self::Retry(response, wait, copy),
+            limiter::Next::Retry(response, wait, copy) => Self::Retry(response, wait, copy),
         }
     }
 }
 
 /// Wraps the permit of an attempt. This policy adds no credential to the request.
-fn started(attempt: Ticket) -> Started<LimitPolicy> {
+fn started(attempt: Permit) -> Started<LimitPolicy> {
     Started {
         attempt,
         credential: None,

@@ -66,7 +66,7 @@ impl RouteClass {
     }
 
     /// Returns whether the class contains reads.
-    fn reads(self) -> bool {
+    fn is_read(self) -> bool {
         self.0.get() & 1 == 1
     }
 
@@ -77,9 +77,9 @@ impl RouteClass {
         let segments = path.split('/').filter(|segment| !segment.is_empty());
         let mut pattern = FNV_OFFSET;
         let mut add = |byte: u8| pattern = (pattern ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
-        for segment in segments.take(MOST_SEGMENTS) {
+        for segment in segments.take(MAX_SEGMENTS) {
             add(b'/');
-            if is_name(segment) {
+            if is_static_segment(segment) {
                 segment.bytes().for_each(&mut add);
             }
         }
@@ -91,20 +91,20 @@ impl RouteClass {
     /// Returns the key of the partition that holds this class. Contains a hash, because paths must not appear in
     /// events.
     fn key(self, partition: &PartitionKey) -> PartitionKey {
-        let kind = if self.reads() { "reads" } else { "writes" };
+        let kind = if self.is_read() { "reads" } else { "writes" };
         let pattern = self.0.get() >> 1;
         PartitionKey::new(format!("{partition} {kind} #{pattern:08x}"))
     }
 }
 
 /// Returns whether a path segment is the same in all requests of its route: a version, or a word without digits.
-fn is_name(segment: &str) -> bool {
+fn is_static_segment(segment: &str) -> bool {
     // `v1`, `v20`: the digits of a version are part of the route.
     let version = segment.strip_prefix('v').is_some_and(|rest| {
         !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit())
     });
     let is_part = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_' | b'.');
-    version || segment.len() <= LONGEST_NAME && segment.bytes().all(is_part)
+    version || segment.len() <= MAX_NAME_LEN && segment.bytes().all(is_part)
 }
 
 /// The held classes of requests, and the partitions that hold them.
@@ -138,10 +138,10 @@ impl HeldRoutes {
     ) -> Option<PartitionKey> {
         let mut held = lock(&self.held);
         // Removes expired entries first, so that they do not count against the maximum.
-        held.retain(|_, route| add_capped(route.until, GRACE) > now);
+        held.retain(|_, route| add_capped(route.until, HOLD_GRACE) > now);
         let route = (partition.clone(), class);
         // An existing entry can always be extended.
-        let key = if held.len() < MOST_HELD || held.contains_key(&route) {
+        let key = if held.len() < MAX_HELD_ROUTES || held.contains_key(&route) {
             let new = || HeldRoute {
                 key: class.key(partition),
                 until,
@@ -174,7 +174,7 @@ impl HeldRoutes {
 
     /// Returns the keys of the partitions that hold this class of requests. Writes are also held by
     /// [`RouteClass::WRITES`].
-    pub(crate) fn of(
+    pub(crate) fn keys_for(
         &self,
         partition: &PartitionKey,
         class: RouteClass,
@@ -182,11 +182,11 @@ impl HeldRoutes {
     ) -> Vec<PartitionKey> {
         let held = lock(&self.held);
         // A hold of all writes applies to each class of writes.
-        let writes = (!class.reads()).then_some(RouteClass::WRITES);
+        let writes = (!class.is_read()).then_some(RouteClass::WRITES);
         let classes = [Some(class), writes.filter(|writes| *writes != class)];
         let routes = classes.into_iter().flatten();
         let routes = routes.filter_map(|class| held.get(&(partition.clone(), class)));
-        let running = routes.filter(|route| add_capped(route.until, GRACE) > now);
+        let running = routes.filter(|route| add_capped(route.until, HOLD_GRACE) > now);
         running.map(|route| route.key.clone()).collect()
     }
 }
@@ -196,21 +196,21 @@ const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 /// Prime of FNV-1a, 64 bits.
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 /// Maximum number of path segments in a pattern.
-const MOST_SEGMENTS: usize = 8;
+const MAX_SEGMENTS: usize = 8;
 /// Maximum length of a word in a pattern, in bytes. Longer segments count as ids.
-const LONGEST_NAME: usize = 32;
+const MAX_NAME_LEN: usize = 32;
 /// Maximum number of classes that a layer holds at once. Beyond it, the whole partition is held.
-const MOST_HELD: usize = 256;
+const MAX_HELD_ROUTES: usize = 256;
 /// Grace period after a hold in which the class is still admitted through its own partition, which raises the rate
 /// gradually.
-const GRACE: Duration = Duration::from_secs(60);
+const HOLD_GRACE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_class_is_reads_or_writes_of_one_pattern() {
+    fn a_route_class_is_reads_or_writes_of_one_pattern() {
         let reports = RouteClass::of("GET", "/v1/reports/17");
         for (method, path, same) in [
             ("GET", "/v1/reports/18", true),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_any_length_has_a_class() {
+    fn a_path_of_any_length_has_a_route_class() {
         let long = "/a1".repeat(100_000);
         assert_eq!(
             RouteClass::of("GET", &long),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn classes_are_held_for_a_time_and_not_without_number() {
+    async fn held_route_classes_expire_and_are_bounded() {
         #[expect(
             clippy::disallowed_methods,
             reason = "an arbitrary instant to count from"
@@ -255,26 +255,26 @@ mod tests {
         let class = |n: usize| RouteClass::new(true, n as u32 + 2);
         let held = |n| routes.hold(&partition, class(n), until, now).is_some();
 
-        assert!((0..MOST_HELD).all(held));
-        assert!(!held(MOST_HELD) && held(0));
-        assert_eq!(routes.of(&partition, class(1), now).len(), 1);
+        assert!((0..MAX_HELD_ROUTES).all(held));
+        assert!(!held(MAX_HELD_ROUTES) && held(0));
+        assert_eq!(routes.keys_for(&partition, class(1), now).len(), 1);
         assert!(
             routes
-                .of(&PartitionKey::new("other"), class(1), now)
+                .keys_for(&PartitionKey::new("other"), class(1), now)
                 .is_empty()
         );
 
-        let over = add_capped(until, GRACE);
-        assert!(routes.of(&partition, class(1), over).is_empty());
+        let over = add_capped(until, HOLD_GRACE);
+        assert!(routes.keys_for(&partition, class(1), over).is_empty());
         assert!(
             routes
                 .hold(&partition, RouteClass::WRITES, over, over)
                 .is_some()
         );
         let write = RouteClass::of("POST", "/anything");
-        assert_eq!(routes.of(&partition, write, over).len(), 1);
+        assert_eq!(routes.keys_for(&partition, write, over).len(), 1);
         let read = RouteClass::of("GET", "/anything");
-        assert!(routes.of(&partition, read, over).is_empty());
+        assert!(routes.keys_for(&partition, read, over).is_empty());
 
         assert_eq!(routes.forget(&PartitionKey::new("other")).len(), 0);
         assert_eq!(routes.forget(&partition).len(), 1);

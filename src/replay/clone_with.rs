@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_the_body_in_all_but_how_it_is_copied() {
+    async fn the_wrapper_delegates_everything_except_cloning() {
         let full = Full::new(Bytes::from("data"));
         let body = CloneWith::new(full, |full| Some(full.clone()));
         assert!(!body.is_end_stream());

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_copy_holds_the_same() {
+    async fn a_clone_has_the_same_content() {
         assert!(().try_clone().is_some());
         assert_eq!("data".to_owned().try_clone().unwrap(), "data");
         assert_eq!(Bytes::from("data").try_clone().unwrap(), "data");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn either_is_as_intact_as_what_is_in_it() {
+    fn either_delegates_is_intact() {
         for intact in [true, false] {
             assert_eq!(Either::<_, ()>::Left(Torn(intact)).is_intact(), intact);
             assert_eq!(Either::<(), _>::Right(Torn(intact)).is_intact(), intact);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn once_is_the_body_without_copies() {
+    async fn once_delegates_to_a_body_that_is_never_cloned() {
         let body = Once::new(Full::new(Bytes::from("data")));
         assert!(!body.is_end_stream());
         assert!(Once::new(Empty::<Bytes>::new()).is_end_stream());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_copy_that_is_read_shows_how_far_it_has_come() {
+    async fn size_hint_decreases_while_a_copy_is_read() {
         let mut body = ReplayBody::new(Full::new(Bytes::from("data")), 10);
         let fresh = "ReplayBody { copy: 0, read: 0, cap: 10, .. }";
         assert_eq!(format!("{body:?}"), fresh);

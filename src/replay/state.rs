@@ -422,7 +422,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_empty_or_comes_after_a_loss_is_not_remembered() {
+    fn empty_frames_and_frames_after_a_loss_are_not_buffered() {
         for pieces in [
             &[("abc", 1), ("", 1), ("d", 1), ("e", 0), ("", 0)][..],
             &[("abcde", 0), ("f", 0), ("", 0)],
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn the_task_that_waits_is_known() {
+    fn the_waiting_task_is_recognized() {
         struct Task;
 
         impl std::task::Wake for Task {

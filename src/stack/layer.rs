@@ -68,7 +68,7 @@ impl<S> Layer<S> for M2mLayer {
     fn layer(&self, inner: S) -> Self::Service {
         let limiter = &self.policies.local().limits.limiter;
         // Reports a layer of this crate inside `S` that this one must not surround.
-        limiter.report(limiter.usage.both_around::<S>());
+        limiter.emit_misuse(limiter.usage.both_around::<S>());
         M2m::new(inner, self.policies.clone())
     }
 }

@@ -15,9 +15,9 @@ use http_body::Body;
 
 use crate::{
     BoxError,
-    call::{Begin, Next, Policy, Started, copy::Resend, in_time},
+    call::{Begin, Next, Policy, Started, copy::Resend, with_deadline},
     client_credentials::{Auth, AuthCall, AuthPolicy, Rejection, SentWith},
-    rate_limit_retry::{Admission, Begun, Call, LimitPolicy, Limiter, Ticket},
+    rate_limit_retry::{Admission, Begun, Call, LimitPolicy, Limiter, Permit},
 };
 
 /// Policies of the two layers.
@@ -40,7 +40,7 @@ pub(super) struct M2mCall {
 /// One attempt in flight.
 pub(super) struct M2mAttempt {
     /// Permit of the limiter (`Ticket`), which records the outcome.
-    ticket: Ticket,
+    ticket: Permit,
     /// The token that the attempt was sent with, if any.
     sent: Option<SentWith>,
 }
@@ -58,7 +58,7 @@ impl M2mPolicy {
 impl Policy for M2mPolicy {
     type Call = M2mCall;
     type Pending = Admission;
-    type Permit = Ticket;
+    type Permit = Permit;
     type Attempt = M2mAttempt;
     type Rejection = Rejection;
 
@@ -67,7 +67,7 @@ impl Policy for M2mPolicy {
         let auth = self.auth.begin_call(request)?;
         let limiter = &self.limits.limiter;
         let now = limiter.now();
-        let token = auth.and_then(|auth| self.auth.token(limiter.by_tokio(now), auth.origin()));
+        let token = auth.and_then(|auth| self.auth.token(limiter.to_tokio(now), auth.origin()));
         let head = (&*request).into();
         let settings = self.auth.auth.refresher.cache.settings();
         // A request without the token belongs to the partition of the origin, not to that of the credential.
@@ -93,25 +93,25 @@ impl Policy for M2mPolicy {
         &self,
         call: &mut M2mCall,
         mut pending: Option<Admission>,
-    ) -> Result<Ticket, BoxError> {
+    ) -> Result<Permit, BoxError> {
         let limiter = &self.limits.limiter;
         let tokens = &self.auth.auth.refresher;
         // A usable token is checked again after each wait.
-        let now = limiter.by_tokio(limiter.now());
+        let now = limiter.to_tokio(limiter.now());
         if call.auth.is_some() && tokens.get_cached(now).is_none() {
             // A place in the queue must not be held while waiting for a token.
             drop(pending.take());
-            let obtained = in_time(limiter.time_left(&call.limits), tokens.get()).await;
+            let obtained = with_deadline(limiter.time_left(&call.limits), tokens.get()).await;
             obtained.ok_or_else(|| Limiter::deadline_exceeded(&call.limits, false))??;
         }
         limiter.admit(&mut call.limits, pending).await
     }
 
-    fn start(&self, call: &mut M2mCall, ticket: Ticket) -> Result<Option<Started<Self>>, BoxError> {
+    fn start(&self, call: &mut M2mCall, ticket: Permit) -> Result<Option<Started<Self>>, BoxError> {
         let limiter = &self.limits.limiter;
         let now = limiter.now();
         let token = match call.auth {
-            Some(_) => match self.auth.started(limiter.by_tokio(now)) {
+            Some(_) => match self.auth.started(limiter.to_tokio(now)) {
                 Some(token) => Some(token),
                 None => {
                     // The token expired during the wait. The permit is returned, and the call waits again.
@@ -168,7 +168,7 @@ impl Policy for M2mPolicy {
         }
         let limiter = &self.limits.limiter;
         // The limiter charges a 401 to the quota and never retries it. The token's policy decides about it.
-        let next = limiter.conclude(&mut call.limits, attempt.ticket, outcome, &mut copy);
+        let next = limiter.on_response(&mut call.limits, attempt.ticket, outcome, &mut copy);
         match (next.into(), rejected) {
             (Next::Return(Ok(response)), Some((auth, refusal))) => {
                 let may_replay = self.auth.auth.replay && !call.limits.token_replaced;
@@ -189,7 +189,7 @@ impl Policy for M2mPolicy {
         call.limits.token_replaced = true;
         let limiter = &self.limits.limiter;
         let replacement = self.auth.auth.refresh_and_wait(refusal);
-        let token = in_time(limiter.time_left(&call.limits), replacement).await;
+        let token = with_deadline(limiter.time_left(&call.limits), replacement).await;
         if let Some(auth) = &mut call.auth {
             auth.is_replay = true;
         }
@@ -211,7 +211,7 @@ impl Policy for M2mPolicy {
 }
 
 /// Combines a permit, and a token if there is one, into an attempt.
-fn started(ticket: Ticket, token: Option<(HeaderValue, SentWith)>) -> Started<M2mPolicy> {
+fn started(ticket: Permit, token: Option<(HeaderValue, SentWith)>) -> Started<M2mPolicy> {
     let (credential, sent) = token.unzip();
     Started {
         attempt: M2mAttempt { ticket, sent },

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_do_not_run_into_each_other() {
+    fn fields_are_unambiguous() {
         let identity = |fields: &[(&str, &str)]| {
             fields
                 .iter()

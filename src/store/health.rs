@@ -85,7 +85,7 @@ mod tests {
     };
 
     #[test]
-    fn each_change_is_told_once() {
+    fn each_health_change_is_reported_once() {
         let down = StoreError::unavailable("is down");
         let mut health = Health::default();
 
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_can_only_be_read_has_not_recovered() {
+    fn a_read_only_store_has_not_recovered() {
         let full = StoreError::unavailable("is full");
         let mut health = Health::default();
 
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_cannot_be_read_is_told_until_one_can() {
+    fn an_unreadable_entry_degrades_health_until_one_is_readable() {
         let garbage = StoreError::unreadable("holds garbage");
         let mut health = Health::default();
 

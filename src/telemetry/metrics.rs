@@ -87,7 +87,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
                 .increment(1);
             histogram!("tower_m2m_hold_seconds", "partition" => partition).record(held_for);
         }
-        RateLimitEvent::Released { partition, waited } => {
+        RateLimitEvent::Dequeued { partition, waited } => {
             histogram!("tower_m2m_wait_seconds", "partition" => partition.as_str().to_owned())
                 .record(waited);
         }
@@ -101,11 +101,11 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             counter!("tower_m2m_gave_up_total", "partition" => partition.as_str().to_owned(), "reason" => reason.as_str())
                 .increment(1);
         }
-        RateLimitEvent::NotSent { partition, .. } => {
+        RateLimitEvent::Rejected { partition, .. } => {
             counter!("tower_m2m_not_sent_total", "partition" => partition.as_str().to_owned())
                 .increment(1);
         }
-        RateLimitEvent::HeldElsewhere {
+        RateLimitEvent::RemoteHold {
             partition,
             held_for,
         } => {

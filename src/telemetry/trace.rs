@@ -145,19 +145,19 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
         } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), status = status.as_u16(), ?held_for, "throttled");
         }
-        RateLimitEvent::Held { partition } => {
+        RateLimitEvent::Queued { partition } => {
             tracing::debug!(target: TARGET, partition = partition.as_str(), "waiting");
         }
-        RateLimitEvent::Released { partition, waited } => {
+        RateLimitEvent::Dequeued { partition, waited } => {
             tracing::debug!(target: TARGET, partition = partition.as_str(), ?waited, "going on");
         }
-        RateLimitEvent::Learnt {
+        RateLimitEvent::LimitEstimated {
             partition,
-            allowance,
-            period,
+            limit,
+            window,
             rate,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), allowance, ?period, rate, "learnt");
+            tracing::info!(target: TARGET, partition = partition.as_str(), limit, ?window, rate, "learnt");
         }
         RateLimitEvent::Retrying {
             partition,
@@ -184,13 +184,13 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             let error = error.map(ToString::to_string);
             tracing::info!(target: TARGET, partition = partition.as_str(), attempt, reason = reason.as_str(), status, error, cause, "gave up");
         }
-        RateLimitEvent::NotSent {
+        RateLimitEvent::Rejected {
             partition,
             held_for,
         } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "not sent: held for too long");
         }
-        RateLimitEvent::HeldElsewhere {
+        RateLimitEvent::RemoteHold {
             partition,
             held_for,
         } => {

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sliding_window_frees_a_place_when_its_oldest_request_leaves() {
+    fn a_sliding_window_admits_when_its_oldest_request_expires() {
         let mut meter = meter(Quota::sliding_window(2, s(60)));
         meter.admit(s(0));
         meter.admit(s(30));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_requests_prolong_a_sliding_window_if_they_count() {
+    fn throttled_requests_extend_a_sliding_window_if_they_count() {
         let mut meter = Meter::new(Quota::sliding_window(1, s(60)), true);
         meter.admit(s(0));
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_admits_its_capacity_at_once_and_then_its_rate() {
+    fn a_token_bucket_admits_its_capacity_and_then_its_rate() {
         let mut meter = meter(Quota::token_bucket(3, 0.1));
 
         let burst = (0..4).filter(|_| meter.admit(s(5)).allowed).count();

@@ -13,7 +13,8 @@ use std::{
 
 use super::{memory_store::MemoryStore, time::now};
 use crate::rate_limit_retry::{
-    CacheKey, ExactQuota, Ledger, QuotaReport, QuotaStore, QuotaView, Slot, StoreError,
+    CacheKey, FleetQuota, MemoryQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
+    StoreError,
 };
 
 /// A [`QuotaStore`] in this process's memory, on tokio's clock: for tests in which several layers represent the processes
@@ -47,7 +48,7 @@ pub struct MemoryQuotaStore(MemoryStore<Entry>);
 #[derive(Default)]
 struct Entry {
     /// The state of the quota.
-    ledger: Ledger,
+    quota: MemoryQuota,
     /// Number of holds that were reported.
     holds: u64,
     /// Wakers of the tasks that wait for a hold.
@@ -110,9 +111,9 @@ impl QuotaStore for MemoryQuotaStore {
         &self,
         quota: &CacheKey,
         report: &QuotaReport,
-    ) -> Result<QuotaView, StoreError> {
+    ) -> Result<QuotaSnapshot, StoreError> {
         let report = |entry: &mut Entry| {
-            let (view, news) = entry.ledger.report(report, now());
+            let (view, news) = entry.quota.report(report, now());
             let mut listening = Vec::new();
             if news {
                 // Only holds wake the listeners: other changes arrive with the next report.
@@ -127,13 +128,13 @@ impl QuotaStore for MemoryQuotaStore {
         Ok(view)
     }
 
-    async fn slot(
+    async fn reserve(
         &self,
         quota: &CacheKey,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> Result<Slot, StoreError> {
-        let slot = move |entry: &mut Entry| entry.ledger.slot(exact, longest, now());
+    ) -> Result<Reservation, StoreError> {
+        let slot = move |entry: &mut Entry| entry.quota.reserve(exact, longest, now());
         self.0.call(quota, slot).await
     }
 

@@ -61,7 +61,7 @@ async fn a_token_exchange_sends_subject_actor_and_types() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_issued_as_n_a_is_no_credential() {
+async fn a_token_of_type_n_a_is_rejected() {
     let server = Server::serving(|_| {
         let answer = json!({
             "access_token": "canary",
@@ -85,7 +85,7 @@ async fn what_is_issued_as_n_a_is_no_credential() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_subject_token_is_asked_about_and_a_new_one_ends_the_back_off() {
+async fn a_new_subject_token_ends_the_backoff_of_a_rejected_one() {
     let file = TempFile::with_content("subject", "old");
     let server = Server::serving(|_| (400, r#"{"error":"invalid_grant"}"#.to_owned()));
     let grant = Grant::token_exchange(SecretFile::new(file.path()), TokenExchange::JWT);
@@ -137,7 +137,7 @@ async fn parameters_are_sent_in_the_form_and_never_in_the_url() {
 }
 
 #[test]
-fn what_is_asked_for_wrongly_is_named() {
+fn invalid_grant_settings_are_named() {
     let endpoint = || {
         TokenEndpoint::new(TOKEN_URL.parse().unwrap(), ClientAuth::post("id", "secret"))
             .dangerously_allow_http()

@@ -34,7 +34,7 @@ async fn methods_without_a_signature_send_the_client_id_and_nothing_secret() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ready_assertion_is_sent_with_its_type() {
+async fn a_preissued_assertion_is_sent_with_its_type() {
     let server = Server::granting();
     let plain = ClientAuth::assertion("id", "assertion");
     let spiffe = ClientAuth::assertion_of_type("id", "svid", ClientAuth::JWT_SPIFFE);
@@ -56,7 +56,7 @@ async fn a_ready_assertion_is_sent_with_its_type() {
 }
 
 #[tokio::test]
-async fn a_token_file_is_read_again_for_every_attempt_without_its_line_breaks() {
+async fn a_token_file_is_reread_for_every_attempt_and_trimmed() {
     let file = TempFile::with_content("rotated", " first \n");
     let server = Server::granting();
     let handle = handle(server.endpoint(ClientAuth::assertion("id", SecretFile::new(file.path()))));
@@ -72,7 +72,7 @@ async fn a_token_file_is_read_again_for_every_attempt_without_its_line_breaks() 
 }
 
 #[tokio::test]
-async fn a_token_file_that_is_empty_or_missing_is_named_and_nothing_is_sent() {
+async fn an_empty_or_missing_token_file_is_named_and_nothing_is_sent() {
     let empty = TempFile::with_content("empty", "\n");
     let missing = std::env::temp_dir().join("tower-m2m-there-is-no-such-file");
     for path in [empty.path(), &missing] {
@@ -94,7 +94,7 @@ async fn a_token_file_that_is_empty_or_missing_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_method_of_ones_own_may_set_headers_and_parameters() {
+async fn a_custom_method_may_set_headers_and_parameters() {
     struct Attested;
 
     impl ClientAuthentication for Attested {
@@ -126,7 +126,7 @@ async fn a_method_of_ones_own_may_set_headers_and_parameters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parameter_that_both_a_setting_and_the_method_set_is_not_sent_twice() {
+async fn a_parameter_set_twice_is_an_error() {
     struct Audience;
 
     impl ClientAuthentication for Audience {

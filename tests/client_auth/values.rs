@@ -17,7 +17,7 @@ use super::support::{
 };
 
 #[tokio::test]
-async fn line_breaks_and_marks_around_a_secret_are_not_sent_and_reported_once() {
+async fn line_breaks_and_marks_around_a_secret_are_trimmed_and_reported_once() {
     for (given, sent) in [
         ("s3cr3t\n", "s3cr3t"),
         ("s3cr3t\r\n\n", "s3cr3t"),
@@ -41,7 +41,7 @@ async fn line_breaks_and_marks_around_a_secret_are_not_sent_and_reported_once() 
 }
 
 #[tokio::test]
-async fn a_secret_whose_spaces_belong_to_it_is_sent_as_it_is() {
+async fn spaces_around_a_secret_are_sent() {
     let server = Server::granting();
     let (handle, events) = with_events(server.endpoint(ClientAuth::post("id", " s3cr3t ")));
 
@@ -55,7 +55,7 @@ async fn a_secret_whose_spaces_belong_to_it_is_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_file_may_end_with_one_line_break_and_any_other_mark_in_it_is_reported() {
+async fn a_final_line_break_in_a_file_is_not_reported_and_other_marks_are() {
     let file = TempFile::with_content("marks", "first\n");
     let server = Server::granting();
     let auth = ClientAuth::post("id", SecretFile::new(file.path()));
@@ -76,7 +76,7 @@ async fn a_file_may_end_with_one_line_break_and_any_other_mark_in_it_is_reported
 }
 
 #[tokio::test]
-async fn a_file_that_a_shell_wrote_as_utf_16_says_so() {
+async fn a_utf_16_file_is_named() {
     let file = TempFile::with_content("utf-16", "");
     std::fs::write(file.path(), b"\xFF\xFEs\0").unwrap();
 
@@ -86,7 +86,7 @@ async fn a_file_that_a_shell_wrote_as_utf_16_says_so() {
 }
 
 #[tokio::test]
-async fn an_id_an_audience_and_a_parameter_are_sent_without_marks() {
+async fn ids_audiences_and_parameters_are_trimmed() {
     let server = Server::granting();
     let endpoint = server
         .endpoint(ClientAuth::basic("id\n", "secret"))
@@ -107,7 +107,7 @@ async fn an_id_an_audience_and_a_parameter_are_sent_without_marks() {
 }
 
 #[tokio::test]
-async fn variables_of_a_configuration_are_read_without_marks_and_named() {
+async fn configuration_variables_are_trimmed_and_named() {
     let vars = |name: &str| {
         let value = match name {
             "OAUTH_CLIENT_ID" => "orders\n",
@@ -142,7 +142,7 @@ async fn variables_of_a_configuration_are_read_without_marks_and_named() {
 }
 
 #[test]
-fn a_value_of_a_line_break_counts_as_not_set() {
+fn a_value_of_only_a_line_break_counts_as_unset() {
     for (secret, variable) in [("\n", ""), ("\u{FEFF}\r\n", ""), (" ", ""), ("", "VAULT")] {
         let vars = |name: &str| {
             let value = match name {
@@ -163,7 +163,7 @@ fn a_value_of_a_line_break_counts_as_not_set() {
 }
 
 #[tokio::test]
-async fn an_api_key_is_sent_without_marks() {
+async fn an_api_key_is_trimmed() {
     let file = TempFile::with_content("api-key", "key\n\n");
     let keys = json!({"api_key_file": file.path(), "allowed_origins": "https://api.example.com"});
     let config: Config = serde_json::from_value(keys).unwrap();
@@ -181,7 +181,7 @@ async fn an_api_key_is_sent_without_marks() {
 }
 
 #[tokio::test]
-async fn what_only_newer_rules_forbid_is_sent_and_reported_once() {
+async fn nonstandard_settings_are_sent_and_reported_once() {
     let guid = "00000003-0000-0ff1-ce00-000000000000";
     let at_tenant = format!("{guid}/contoso.example@tenant");
     let server = Server::granting();
@@ -206,7 +206,7 @@ async fn what_only_newer_rules_forbid_is_sent_and_reported_once() {
 }
 
 #[tokio::test]
-async fn several_audiences_are_sent_and_fit_a_token_exchange() {
+async fn several_audiences_are_sent_with_a_token_exchange() {
     let exchange: Grant = TokenExchange::new("token", TokenExchange::JWT).into();
     for (grant, reported) in [(exchange, 0), (Grant::client_credentials(), 1)] {
         let server = Server::granting();
@@ -233,7 +233,7 @@ async fn several_audiences_are_sent_and_fit_a_token_exchange() {
 }
 
 #[tokio::test]
-async fn headers_that_a_method_of_ones_own_sets_are_sent() {
+async fn headers_set_by_a_custom_method_are_sent() {
     struct Named;
 
     impl ClientAuthentication for Named {

@@ -16,7 +16,7 @@ use tower_m2m::{BoxError, ErrorClass, M2mLayer, replay::Once, test_util::ApiFaul
 use crate::world::{Chunks, DATA, World, full, http1, limits};
 
 #[tokio::test]
-async fn a_body_that_is_sent_once_reaches_the_api() {
+async fn a_non_replayable_body_reaches_the_api() {
     let world = World::start().await;
     let ours = M2mLayer::new(limits(), world.credentials());
     let client = ServiceBuilder::new().layer(ours).service(http1());
@@ -53,7 +53,7 @@ async fn each_hop_of_a_redirect_carries_a_token() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_recognised_through_other_layers() {
+async fn a_refused_connection_is_recognized_through_other_layers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -76,7 +76,7 @@ async fn a_refused_connection_is_recognised_through_other_layers() {
 }
 
 #[tokio::test]
-async fn a_compressed_answer_is_decompressed_above_and_below() {
+async fn a_compressed_response_is_decompressed_above_and_below() {
     let world = World::start().await;
     let ours = M2mLayer::new(limits(), world.credentials());
     let request = || {

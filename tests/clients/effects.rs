@@ -79,7 +79,7 @@ fn post() -> Request<Body> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_from_above_the_retry_is_dead_after_the_wait() {
+async fn credentials_outside_the_retry_send_an_expired_token() {
     let source = || Source::with_lifetime(Duration::from_secs(30));
     let ((right, seen), (wrong, seen_wrong)) = (throttling(), throttling());
     let right = ServiceBuilder::new()
@@ -102,7 +102,7 @@ async fn a_token_from_above_the_retry_is_dead_after_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_below_hides_a_refusal() {
+async fn a_retry_layer_below_hides_a_429() {
     let (inner, tokens) = throttling();
     let limits = RateLimitRetryLayer::new();
     let quotas = limits.handle();
@@ -120,7 +120,7 @@ async fn a_retry_below_hides_a_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_concurrency_limit_above_counts_those_that_wait_and_below_those_that_are_sent() {
+async fn a_concurrency_limit_above_counts_queued_and_below_sent_requests() {
     let limit = || ConcurrencyLimitLayer::new(1);
     let above = ServiceBuilder::new()
         .layer(limit())
@@ -145,7 +145,7 @@ async fn a_concurrency_limit_above_counts_those_that_wait_and_below_those_that_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn load_shed_above_sheds_only_what_a_layer_between_holds_back() {
+async fn load_shed_above_sheds_only_for_a_layer_in_between() {
     let bare = ServiceBuilder::new()
         .layer(LoadShedLayer::new())
         .layer(held())
@@ -167,7 +167,7 @@ async fn load_shed_above_sheds_only_what_a_layer_between_holds_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_load_shed_sheds_below_is_sent_again_if_it_is_known_not_to_have_been_sent() {
+async fn requests_shed_below_are_retried_if_classified_as_not_sent() {
     let known = RateLimitRetryLayer::builder().classify_errors(|error| {
         if error.is::<Overloaded>() {
             ErrorClass::NotSent
@@ -237,7 +237,7 @@ async fn a_trace_above_has_a_span_for_a_call_and_below_one_for_each_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changes_requests_below_sees_each_attempt_with_its_token() {
+async fn layers_below_see_each_attempt_with_its_token() {
     let seen = Arc::<Mutex<Vec<HeaderValue>>>::default();
     let log = Arc::clone(&seen);
     let client = ServiceBuilder::new()
@@ -256,7 +256,7 @@ async fn what_changes_requests_below_sees_each_attempt_with_its_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_that_is_not_clone_goes_below_a_buffer() {
+async fn a_non_clone_inner_service_works_below_a_buffer() {
     let client = ServiceBuilder::new()
         .layer(RateLimitRetryLayer::new())
         .layer(BufferLayer::new(8))

@@ -74,7 +74,7 @@ async fn a_server_without_axum_sends_through_the_layers() {
 }
 
 #[tokio::test]
-async fn what_concerns_our_credential_or_quota_is_not_the_callers() {
+async fn credential_and_quota_errors_do_not_reach_the_caller() {
     let world = World::start().await;
     let server = Server::start(&world).await;
 
@@ -98,7 +98,7 @@ async fn what_concerns_our_credential_or_quota_is_not_the_callers() {
 }
 
 #[tokio::test]
-async fn without_a_token_it_answers_for_itself() {
+async fn without_a_token_the_server_returns_its_own_error() {
     let world = World::start().await;
     let server = Server::start(&world).await;
 
@@ -114,7 +114,7 @@ async fn without_a_token_it_answers_for_itself() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_the_end() {
+async fn shutdown_completes_requests_in_flight() {
     let world = World::start().await;
     let server = Server::start(&world).await;
     world.api.next(ApiFault::Delay(Duration::from_millis(200)));

@@ -12,7 +12,7 @@ use tower_m2m::test_util::ApiFault;
 use crate::world::{DATA, World, full, http1, limits};
 
 #[tokio::test]
-async fn a_retry_above_sends_again_what_this_crate_does_not() {
+async fn a_retry_layer_above_retries_other_errors() {
     let world = World::start().await;
     let client = ServiceBuilder::new()
         .layer(RetryLayer::new(RetryOnce(1)))

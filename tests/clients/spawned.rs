@@ -12,7 +12,7 @@ use tower_m2m::{
 use crate::support::{API, Body, get};
 
 #[tokio::test]
-async fn a_call_through_each_layer_is_spawned_in_a_block() {
+async fn futures_of_each_layer_can_be_spawned() {
     let credentials =
         ClientCredentialsLayer::builder(AccessToken::new("key"), API.parse().unwrap()).build();
     let limits = RateLimitRetryLayer::new();

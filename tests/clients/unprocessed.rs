@@ -28,7 +28,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_stream_that_was_not_processed_is_sent_again_whatever_its_method() {
+async fn an_unprocessed_stream_is_retried_for_any_method() {
     for reply in [
         Reply::Reset(REFUSED_STREAM),
         Reply::GoAway(NO_ERROR),
@@ -45,7 +45,7 @@ async fn a_stream_that_was_not_processed_is_sent_again_whatever_its_method() {
 }
 
 #[tokio::test]
-async fn a_stream_that_may_have_been_processed_is_sent_again_if_its_method_is_idempotent() {
+async fn a_possibly_processed_stream_is_retried_if_idempotent() {
     for reply in [Reply::Reset(INTERNAL_ERROR), Reply::Close] {
         let server = Http2Server::start(&[reply]).await;
         let error = send(&limits(), &server, Method::POST).await.err().unwrap();
@@ -59,7 +59,7 @@ async fn a_stream_that_may_have_been_processed_is_sent_again_if_its_method_is_id
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_calm_is_left_alone_for_a_while() {
+async fn enhance_your_calm_holds_the_partition() {
     for (reply, post) in [
         (Reply::Reset(ENHANCE_YOUR_CALM), false),
         // Beyond the last stream that was processed.
@@ -72,7 +72,7 @@ async fn a_server_that_asks_for_calm_is_left_alone_for_a_while() {
             let moment = Duration::from_millis(1);
             let limits = RateLimitRetryLayer::builder()
                 .backoff(Backoff::new(moment, moment))
-                .cold_hold(Duration::from_millis(50))
+                .initial_window_timeout(Duration::from_millis(50))
                 .on_event(move |event| {
                     if let RateLimitEvent::Throttled { held_for, .. } = event {
                         log.lock().unwrap().push(*held_for);
@@ -91,7 +91,7 @@ async fn a_server_that_asks_for_calm_is_left_alone_for_a_while() {
 }
 
 #[tokio::test]
-async fn of_sixty_requests_to_a_server_that_accepts_and_closes_none_is_lost_that_was_not_sent() {
+async fn connections_closed_before_sending_lose_no_request() {
     let url = closing(|number| number % 2 == 0).await;
     let client = limits().layer(http1::<Full<Bytes>>());
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn the_oauth_place_is_asked_first_and_found_once() {
+async fn the_oauth_metadata_url_is_requested_first_and_once() {
     let server = publishing(OAUTH, metadata());
     let handle = handle(discover(&server, ClientAuth::basic("id", "secret")));
 
@@ -24,7 +24,7 @@ async fn the_oauth_place_is_asked_first_and_found_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_metadata_leads_to_the_openid_place() {
+async fn invalid_metadata_falls_back_to_the_openid_url() {
     let cases = [
         (301, String::new()),
         (302, String::new()),
@@ -65,7 +65,7 @@ async fn what_is_no_metadata_leads_to_the_openid_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_fails_or_names_another_issuer_does_not_lead_to_the_openid_place() {
+async fn failures_and_issuer_mismatches_do_not_fall_back_to_the_openid_url() {
     let other = with(metadata(), "issuer", json!("https://other.example"));
     let cases = [
         (200, other.to_string(), Kind::IssuerMismatch, false),
@@ -94,7 +94,7 @@ async fn a_server_that_fails_or_names_another_issuer_does_not_lead_to_the_openid
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_without_metadata_is_an_error_with_all_places_and_what_they_said() {
+async fn missing_metadata_lists_all_urls_and_their_responses() {
     for (first, second, says, transient) in [
         ((404, ""), (404, ""), ["said 404", "said 404"], false),
         ((403, "<html>"), (302, ""), ["said 403", "said 302"], false),
@@ -132,7 +132,7 @@ async fn an_issuer_without_metadata_is_an_error_with_all_places_and_what_they_sa
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_at_the_second_place_says_what_the_first_one_said() {
+async fn a_failure_at_the_second_url_includes_the_first_response() {
     let server = Server::serving(|url| match url {
         OAUTH => (406, String::new()),
         _ => (503, String::new()),
@@ -150,7 +150,7 @@ async fn a_failure_at_the_second_place_says_what_the_first_one_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_odd_optional_member_does_not_spoil_the_document() {
+async fn an_invalid_optional_member_is_ignored() {
     let documents = [
         with(metadata(), METHODS, json!("client_secret_basic")),
         with(
@@ -207,7 +207,7 @@ async fn an_odd_optional_member_does_not_spoil_the_document() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_remote_issuer_does_not_lead_to_a_port_of_this_machine() {
+async fn a_remote_issuer_cannot_name_a_loopback_endpoint() {
     for at in [
         "http://127.0.0.1:9000/token",
         "http://localhost:9000/token",
@@ -250,7 +250,7 @@ async fn a_remote_issuer_does_not_lead_to_a_port_of_this_machine() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_url_of_the_metadata_is_understood_as_the_issuer() {
+async fn a_metadata_url_is_accepted_as_the_issuer() {
     for (given, named, first) in [
         (OPENID, ISSUER, OPENID),
         (OAUTH, ISSUER, OAUTH),
@@ -297,7 +297,7 @@ async fn a_throttled_discovery_is_not_repeated_before_the_server_allows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slash_more_is_another_issuer() {
+async fn a_trailing_slash_is_a_different_issuer() {
     let server = publishing(
         OAUTH,
         with(metadata(), "issuer", json!(format!("{ISSUER}/"))),
@@ -325,7 +325,7 @@ async fn an_endpoint_over_plain_http_is_not_used() {
 }
 
 #[test]
-fn an_issuer_that_is_no_https_url_is_named() {
+fn a_non_https_issuer_is_named() {
     for (issuer, named) in [
         ("http://id.example", "plain http"),
         ("id.example", "the issuer must be an absolute https URL"),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_is_sent_the_way_that_the_server_offers() {
+async fn a_secret_is_sent_with_a_method_the_server_supports() {
     for (methods, basic) in [
         (json!(["client_secret_post"]), false),
         (json!(["client_secret_post", "client_secret_basic"]), true),
@@ -64,7 +64,7 @@ async fn metadata_never_weakens_the_credential() {
 
 #[cfg(feature = "jwt-aws-lc-rs")]
 #[tokio::test(start_paused = true)]
-async fn a_key_never_becomes_a_secret_and_its_audience_is_the_issuer() {
+async fn a_key_is_never_sent_and_its_audience_is_the_issuer() {
     use tower_m2m::client_credentials::{KeyAlgorithm, SigningKey};
 
     let key = || SigningKey::pem(KeyAlgorithm::Es256, include_bytes!("../keys/ec.pem")).unwrap();
@@ -90,7 +90,7 @@ async fn a_key_never_becomes_a_secret_and_its_audience_is_the_issuer() {
 
 #[cfg(feature = "jwt-aws-lc-rs")]
 #[tokio::test(start_paused = true)]
-async fn an_assertion_is_signed_only_with_what_the_server_takes() {
+async fn an_assertion_is_signed_only_with_a_supported_algorithm() {
     use std::time::Duration;
 
     use crate::world::{discover, publish, with_events};
@@ -119,7 +119,7 @@ async fn an_assertion_is_signed_only_with_what_the_server_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_certificate_goes_to_the_mtls_alias() {
+async fn only_certificate_authentication_uses_the_mtls_alias() {
     let alias = json!({ "token_endpoint": "https://mtls.id.example/token" });
     let methods = json!(["client_secret_basic", "tls_client_auth"]);
     let document = with(
@@ -141,7 +141,7 @@ async fn only_a_certificate_goes_to_the_mtls_alias() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_names_the_endpoint_that_was_asked() {
+async fn an_error_names_the_requested_endpoint() {
     let alias = json!({ "token_endpoint": "https://mtls.id.example/token" });
     let document = with(metadata(), METHODS, json!(["tls_client_auth"]));
     let document = with(document, "mtls_endpoint_aliases", alias);
@@ -175,7 +175,7 @@ async fn an_error_names_the_endpoint_that_was_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_alias_over_plain_http_is_an_error_for_who_needs_it() {
+async fn a_plain_http_mtls_alias_is_an_error_if_it_is_used() {
     let alias = json!({ "token_endpoint": "http://mtls.id.example/token" });
     let methods = json!(["client_secret_basic", "tls_client_auth"]);
     let document = with(
@@ -196,7 +196,7 @@ async fn an_alias_over_plain_http_is_an_error_for_who_needs_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_bound_to_a_certificate_is_told() {
+async fn a_certificate_bound_token_is_reported() {
     // {"cnf":{"x5t#S256":"a"}}
     let bound = r#"{"access_token":"e30.eyJjbmYiOnsieDV0I1MyNTYiOiJhIn19.c2ln","expires_in":60}"#;
     let server = Server::serving(move |_| (200, bound.to_owned()));

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_document_is_renewed_after_an_hour_and_followed_within_its_origin() {
+async fn metadata_is_refreshed_after_an_hour_and_applied_within_its_origin() {
     let server = publishing(OAUTH, metadata());
     let handle = handle(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
@@ -29,7 +29,7 @@ async fn a_document_is_renewed_after_an_hour_and_followed_within_its_origin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewed_document_that_moves_the_endpoint_or_drops_the_method_is_told_and_not_adopted() {
+async fn refreshed_metadata_that_moves_the_endpoint_or_drops_the_method_is_rejected() {
     let elsewhere = json!("https://evil.example/token");
     for document in [
         with(metadata(), "token_endpoint", elsewhere),
@@ -51,7 +51,7 @@ async fn a_renewed_document_that_moves_the_endpoint_or_drops_the_method_is_told_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own() {
+async fn a_failed_metadata_refresh_is_reported_and_has_its_own_backoff() {
     let server = publishing(OAUTH, metadata());
     let (handle, events) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
@@ -74,7 +74,7 @@ async fn a_failed_renewal_is_told_changes_nothing_and_has_a_back_off_of_its_own(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_back_off_of_renewals_grows_to_minutes() {
+async fn the_backoff_of_metadata_refreshes_grows_to_minutes() {
     let server = publishing(OAUTH, metadata());
     let (handle, events) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
@@ -93,7 +93,7 @@ async fn the_back_off_of_renewals_grows_to_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_hangs_does_not_use_up_the_time_for_the_token() {
+async fn a_hanging_metadata_refresh_leaves_time_for_the_token_request() {
     let server = publishing(OAUTH, metadata());
     let (handle, events) = with_events(discover(&server, ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();

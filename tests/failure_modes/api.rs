@@ -18,7 +18,7 @@ use tower_m2m::{
 use crate::support::{API, SECOND, get, post, send, serving, spawn, status_only, throttled};
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_repaired_is_returned_with_the_reason() {
+async fn permanent_errors_are_returned_with_the_reason() {
     for (status, wait, method, replayable, sent, reason) in [
         (429, Some("1"), Method::GET, true, 6, Reason::Retries),
         (429, Some("1"), Method::POST, true, 6, Reason::Retries),
@@ -72,7 +72,7 @@ async fn what_cannot_be_repaired_is_returned_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_time_the_back_off_is_waited_for() {
+async fn without_retry_after_the_backoff_is_waited_for() {
     for hint in [None, Some("0")] {
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&arrivals);
@@ -97,7 +97,7 @@ async fn without_a_time_the_back_off_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_status_is_returned_as_it_is() {
+async fn other_statuses_are_returned_unchanged() {
     for status in [200, 304, 400, 403, 404, 409, 418, 500, 501] {
         let (inner, calls) = serving(move |_| {
             std::future::ready(status_only(StatusCode::from_u16(status).unwrap()))
@@ -113,7 +113,7 @@ async fn another_status_is_returned_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_does_not_multiply_the_traffic() {
+async fn an_outage_does_not_amplify_traffic() {
     let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
     let service = RateLimitRetryLayer::new().layer(inner);
     let mut callers = Vec::new();
@@ -134,7 +134,7 @@ async fn an_outage_does_not_multiply_the_traffic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_that_is_forgotten_is_over() {
+async fn forgetting_a_partition_ends_its_hold() {
     let (inner, calls) = serving(|_| std::future::ready(throttled("600")));
     let layer = RateLimitRetryLayer::builder().max_wait(SECOND).build();
     let service = layer.layer(inner);

@@ -9,7 +9,7 @@ use std::{
 const GUIDES: [&str; 2] = ["failure_modes", "security"];
 
 #[test]
-fn every_test_that_a_guide_names_is_there() {
+fn every_test_that_a_guide_names_exists() {
     for guide in GUIDES.into_iter().chain(["composing"]) {
         let text = text(guide);
         let named: Vec<_> = named(&text).collect();

@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_took_longer_than_its_life_is_not_sent() {
+async fn a_token_that_expires_before_it_arrives_is_not_sent() {
     let source = Source::with_lifetime(5 * SECOND).with_delay(10 * SECOND);
     let (inner, calls) = api(&source);
     let service = layer(&source).build().layer(inner);
@@ -34,7 +34,7 @@ async fn a_token_that_took_longer_than_its_life_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_refusals_are_permanent() {
+async fn other_error_responses_are_permanent() {
     for (status, code) in [
         (400, "unauthorized_client"),
         (400, "invalid_target"),
@@ -76,7 +76,7 @@ fn without_a_runtime_a_request_fails_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_401_is_told_with_its_remedy() {
+async fn each_401_is_reported_with_its_action() {
     let source = Source::default();
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&events);

@@ -17,7 +17,7 @@ fn basic() -> ClientAuth {
 }
 
 #[tokio::test(start_paused = true)]
-async fn configurations_that_differ_in_anything_do_not_share_a_token() {
+async fn different_configurations_do_not_share_a_token() {
     let world = World::new();
     let plain = || world.endpoint(basic());
     let different: Vec<TokenEndpoint> = vec![
@@ -74,7 +74,7 @@ async fn the_order_of_scopes_makes_no_difference() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn subject_and_actor_tokens_tell_exchanges_from_each_other() {
+async fn subject_and_actor_tokens_are_part_of_the_cache_key() {
     let identity = async |grant: Grant| {
         let world = World::new();
         world.endpoint(basic()).grant(grant).cache_key().await
@@ -97,7 +97,7 @@ async fn subject_and_actor_tokens_tell_exchanges_from_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_secret_never_reads_the_token_of_a_good_one() {
+async fn a_wrong_secret_never_reads_a_stored_token() {
     let world = World::new();
     all_succeed(&world.fleet(1)).await;
 
@@ -108,7 +108,7 @@ async fn a_wrong_secret_never_reads_the_token_of_a_good_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_granted_for_an_older_secret_is_not_stored_under_the_new_one() {
+async fn a_token_issued_for_an_older_secret_is_not_stored_under_the_new_one() {
     let world = World::new();
     let secret = Arc::new(Mutex::new("secret"));
     let source = Arc::clone(&secret);
@@ -147,7 +147,7 @@ impl ClientAuthentication for OwnAuth {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_without_an_identity_is_not_shared() {
+async fn a_source_without_a_cache_key_is_not_shared() {
     let world = World::new();
     world.process_with(Own).handle.prefetch().await.unwrap();
     for _ in 0..2 {

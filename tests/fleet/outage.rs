@@ -7,7 +7,7 @@ use tower_m2m::{client_credentials::StoreError, test_util::Fault};
 use crate::world::{SECOND, World, all_send, all_succeed};
 
 #[tokio::test(start_paused = true)]
-async fn without_its_store_each_process_asks_for_one_token_of_its_own() {
+async fn without_a_store_each_process_requests_one_token() {
     for slow in [false, true] {
         let world = World::new();
         if slow {
@@ -40,7 +40,7 @@ async fn without_its_store_each_process_asks_for_one_token_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_and_comes_back_empty_fails_no_request_and_is_used_again() {
+async fn a_store_outage_fails_no_request_and_the_store_is_used_again() {
     let world = World::new();
     let fleet = world.fleet(8);
     all_succeed(&fleet).await;
@@ -76,7 +76,7 @@ async fn a_store_that_fails_and_comes_back_empty_fails_no_request_and_is_used_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_while_a_token_is_fetched_does_not_matter() {
+async fn a_store_failure_during_a_fetch_is_harmless() {
     let world = World::new();
     let fleet = world.fleet(8);
     let sending = tokio::spawn(async move { (all_send(&fleet).await, fleet) });
@@ -93,7 +93,7 @@ async fn a_store_that_fails_while_a_token_is_fetched_does_not_matter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_counts_as_absent() {
+async fn an_unreadable_entry_counts_as_absent() {
     let world = World::new();
     let garbage = StoreError::unreadable("holds garbage");
     world.store.fail_with(Some(garbage));
@@ -108,7 +108,7 @@ async fn what_cannot_be_read_counts_as_absent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_issuer_fails_nobody_waits_for_the_failures_of_others() {
+async fn issuer_failures_do_not_serialize_the_processes() {
     let world = World::new();
     world
         .issuer

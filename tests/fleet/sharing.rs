@@ -25,7 +25,7 @@ async fn fifty_processes_that_start_cold_cost_one_token_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_comes_later_takes_the_token_that_is_there() {
+async fn a_later_process_uses_the_stored_token() {
     let world = World::new();
     all_succeed(&world.fleet(1)).await;
     sleep(100 * SECOND).await;
@@ -39,7 +39,7 @@ async fn a_process_that_comes_later_takes_the_token_that_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_renewed_by_one_process_each_time_and_nobody_waits() {
+async fn each_refresh_is_done_by_one_process_without_waiting() {
     let world = World::new();
     let fleet = world.fleet(20);
     all_succeed(&fleet).await;
@@ -58,7 +58,7 @@ async fn a_token_is_renewed_by_one_process_each_time_and_nobody_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_whose_holder_is_gone_delays_the_others_no_longer_than_it_lasts() {
+async fn an_abandoned_lease_delays_others_only_until_it_expires() {
     let world = World::new();
     let dead = world.process();
     let handle = dead.handle.clone();
@@ -82,7 +82,7 @@ async fn a_lease_whose_holder_is_gone_delays_the_others_no_longer_than_it_lasts(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_issuer_does_not_cost_the_lease() {
+async fn the_lease_is_renewed_while_the_issuer_is_slow() {
     let world = World::new();
     world.issuer.next(Fault::Delay(2 * LEASE));
     let fleet = world.fleet(20);
@@ -131,7 +131,7 @@ async fn an_api_that_always_says_401_costs_the_fleet_one_token_request_per_coold
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_cooldown_is_shared_by_processes_that_have_not_met_it() {
+async fn the_cooldown_applies_to_processes_without_a_401() {
     let world = World::new();
     let endpoint = || world.endpoint(ClientAuth::basic("id", "secret"));
     let always = world.process_at(endpoint(), |_| false);
@@ -167,7 +167,7 @@ async fn the_shared_cooldown_of_an_origin_keeps_no_other_origin_from_a_new_token
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_asked_for_by_hand_is_a_new_one_and_for_all() {
+async fn refresh_now_fetches_a_new_token_for_all_processes() {
     let world = World::new();
     let fleet = world.fleet(3);
     all_succeed(&fleet).await;
@@ -181,7 +181,7 @@ async fn a_token_asked_for_by_hand_is_a_new_one_and_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_dropped_by_hand_is_not_taken_from_the_store_again() {
+async fn an_invalidated_token_is_not_reused_from_the_store() {
     let world = World::new();
     let process = world.process();
     let dropped = process.handle.token().await.unwrap();

@@ -8,7 +8,7 @@ use tower_m2m::rate_limit_retry::headers::read;
 use super::{headers, now};
 
 #[test]
-fn nothing_is_allocated_without_a_limit_and_for_a_bare_wait() {
+fn responses_without_limits_and_bare_waits_allocate_nothing() {
     for (status, lines) in [
         (200, &["Content-Type: text/html", "Server: nginx"][..]),
         (500, &[]),

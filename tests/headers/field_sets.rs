@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
-use tower_m2m::rate_limit_retry::headers::{Limit, Signals, Unit, Vendor, read_with};
+use tower_m2m::rate_limit_retry::headers::{Limit, RateLimitInfo, Unit, Vendor, read_with};
 
 use super::{headers, now, signals, words};
 
@@ -62,7 +62,7 @@ const DOCUMENTED: &[(&str, Vendor)] = &[
 ];
 
 #[test]
-fn every_field_set_is_read_as_expected() {
+fn every_documented_field_set_is_parsed() {
     let sets = field_sets();
 
     let wrong: Vec<String> = sets.iter().filter_map(|set| mistake(set).err()).collect();
@@ -109,7 +109,7 @@ struct Difference {
     too_early: bool,
 }
 
-fn as_error(set: &FieldSet, found: Vec<Difference>, read: &Signals) -> Result<(), String> {
+fn as_error(set: &FieldSet, found: Vec<Difference>, read: &RateLimitInfo) -> Result<(), String> {
     if found.is_empty() {
         return Ok(());
     }
@@ -121,7 +121,7 @@ fn as_error(set: &FieldSet, found: Vec<Difference>, read: &Signals) -> Result<()
     ))
 }
 
-fn differences(set: &FieldSet, read: &Signals) -> Vec<Difference> {
+fn differences(set: &FieldSet, read: &RateLimitInfo) -> Vec<Difference> {
     let expected = &set.expected;
     let status = StatusCode::from_u16(set.status).unwrap();
     let mut found = Vec::new();
@@ -228,7 +228,7 @@ impl Quota {
 }
 
 #[test]
-fn waits_in_milliseconds_are_known_by_their_vendors() {
+fn millisecond_fields_are_recognized_by_vendor() {
     let lines = ["Retry-After: 1500", "X-ProcessingUnits-Retry-After: 40"];
     let read = |vendor: &Vendor| {
         let status = StatusCode::TOO_MANY_REQUESTS;

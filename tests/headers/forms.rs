@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use tower_m2m::rate_limit_retry::headers::{Advice, Field, Limit, Profile, read_with};
+use tower_m2m::rate_limit_retry::headers::{Field, HeaderProfile, Limit, RetryAdvice, read_with};
 
 use super::{headers, now, signals, words};
 
@@ -66,17 +66,17 @@ const RESETS: &[Vector<'_>] = &[
 const TEN_YEARS: f64 = 315_360_000.0;
 
 #[test]
-fn retry_after_is_read_in_and_out_of_form() {
+fn retry_after_is_parsed_in_valid_and_invalid_forms() {
     check(RETRY_AFTER);
 }
 
 #[test]
-fn the_reset_of_a_used_up_quota_is_the_wait() {
+fn the_reset_of_an_exhausted_quota_is_the_wait() {
     check(RESETS);
 }
 
 #[test]
-fn a_quota_is_read_from_every_family() {
+fn a_quota_is_parsed_from_every_header_family() {
     #[rustfmt::skip]
     let vectors: &[(&str, &[&str], &[&str])] = &[
         ("drafts 04 to 06", &["RateLimit-Limit: 10", "RateLimit-Policy: 10;w=1, 50;w=60", "RateLimit-Remaining: 9", "RateLimit-Reset: 1"], &["9 left of 10 in 1s reset 1s", "of 50 in 60s"]),
@@ -122,11 +122,11 @@ fn a_quota_is_read_from_every_family() {
 }
 
 #[test]
-fn a_profile_says_what_a_field_means_and_what_it_leaves_out() {
+fn a_header_profile_overrides_and_ignores_fields() {
     #[derive(Debug)]
     struct Acme;
 
-    impl Profile for Acme {
+    impl HeaderProfile for Acme {
         fn field(&self, name: &str) -> Option<Field> {
             (name == "x-ratelimit-reset").then_some(Field::Ignored)
         }
@@ -137,45 +137,45 @@ fn a_profile_says_what_a_field_means_and_what_it_leaves_out() {
     }
 
     let lines = ["X-RateLimit-Remaining: 3", "X-RateLimit-Reset: 5"];
-    let of = |profile: &dyn Profile| {
+    let of = |profile: &dyn HeaderProfile| {
         let signals = read_with(profile, StatusCode::OK, &headers(&lines), now());
         signals.limits.iter().map(words).collect::<Vec<_>>()
     };
     #[derive(Debug)]
     struct Silent;
 
-    impl Profile for Silent {}
+    impl HeaderProfile for Silent {}
 
     assert_eq!(of(&Acme), ["3 left in 60s"]);
     assert_eq!(of(&Silent), ["3 left reset 5s"]);
 }
 
 #[test]
-fn a_teapot_refuses_everything() {
+fn status_418_throttles_the_origin() {
     assert!(signals(418, &[]).global);
     assert!(signals(418, &["Retry-After: 5"]).global);
     assert!(!signals(429, &["Retry-After: 5"]).global);
 }
 
 #[test]
-fn flags_say_outright_what_to_do() {
+fn explicit_retry_flags_are_obeyed() {
     for (line, expected) in [
-        ("x-should-retry: true", Some(Advice::Retry)),
-        ("x-should-retry: False", Some(Advice::DoNotRetry)),
-        ("stripe-should-retry: true", Some(Advice::Retry)),
+        ("x-should-retry: true", Some(RetryAdvice::Retry)),
+        ("x-should-retry: False", Some(RetryAdvice::DoNotRetry)),
+        ("stripe-should-retry: true", Some(RetryAdvice::Retry)),
         ("x-should-retry: perhaps", None),
         ("x-envoy-ratelimited: true", None),
-        ("grpc-retry-pushback-ms: -1", Some(Advice::DoNotRetry)),
+        ("grpc-retry-pushback-ms: -1", Some(RetryAdvice::DoNotRetry)),
         ("grpc-retry-pushback-ms: 100", None),
     ] {
         assert_eq!(signals(503, &[line]).advice, expected, "{line}");
     }
     let both = ["x-should-retry: false", "stripe-should-retry: true"];
-    assert_eq!(signals(409, &both).advice, Some(Advice::DoNotRetry));
+    assert_eq!(signals(409, &both).advice, Some(RetryAdvice::DoNotRetry));
 }
 
 #[test]
-fn a_quota_that_is_named_twice_alike_is_one() {
+fn duplicate_quotas_are_merged() {
     let signals = signals(
         200,
         &[
@@ -190,7 +190,7 @@ fn a_quota_that_is_named_twice_alike_is_one() {
 }
 
 #[test]
-fn a_used_up_quota_of_a_success_is_no_wait_but_is_known() {
+fn an_exhausted_quota_on_a_success_is_recorded_without_a_wait() {
     let signals = signals(200, &["RateLimit-Remaining: 0", "RateLimit-Reset: 48"]);
 
     assert_eq!(signals.retry_after, None);
@@ -199,7 +199,7 @@ fn a_used_up_quota_of_a_success_is_no_wait_but_is_known() {
 }
 
 #[test]
-fn a_response_that_says_nothing_is_empty() {
+fn a_response_without_fields_is_empty() {
     for lines in [
         &["Content-Type: text/html"][..],
         &["Age: 30", "RateLimit-Remaining: 0", "RateLimit-Reset: 10"],

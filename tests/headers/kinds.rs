@@ -13,7 +13,7 @@ type Waits<'a> = (&'a str, u16, &'a [&'a str], Option<f64>);
 
 #[test]
 #[rustfmt::skip]
-fn several_quotas_in_one_value_belong_together_by_position() {
+fn list_values_are_matched_by_position() {
     check_quotas(&[
         ("limit and usage", 200, &["X-Acme-RateLimit-Usage: 7, 900", "X-Acme-RateLimit-Limit: 10, 1000"], &["3 left of 10", "100 left of 1000"]),
         ("three lists", 200, &["RateLimit-Limit: 60,5000,90000", "RateLimit-Remaining: 59,0,89000", "RateLimit-Reset: 12,3000,86000"], &["59 left of 60 reset 12s", "0 left of 5000 reset 3000s", "89000 left of 90000 reset 86000s"]),
@@ -35,7 +35,7 @@ fn several_quotas_in_one_value_belong_together_by_position() {
 
 #[test]
 #[rustfmt::skip]
-fn a_unit_of_time_in_the_name_is_obeyed() {
+fn a_time_unit_in_the_name_is_used() {
     check_waits(&[
         ("Retry-After-Milliseconds", 429, &["Retry-After-Milliseconds: 2500"], Some(2.5)),
         ("millis", 429, &["X-Acme-Retry-After-Millis: 250"], Some(0.25)),
@@ -60,7 +60,7 @@ fn a_unit_of_time_in_the_name_is_obeyed() {
 
 #[test]
 #[rustfmt::skip]
-fn a_wait_or_reset_is_read_under_many_names_and_in_many_forms() {
+fn waits_and_resets_are_parsed_under_many_names_and_formats() {
     check_waits(&[
         ("of a named quota", 429, &["Retry-After-uploads: 17"], Some(17.0)),
         ("the longest of several", 429, &["Retry-After-short: 1", "Retry-After-daily: 17"], Some(17.0)),
@@ -81,7 +81,7 @@ fn a_wait_or_reset_is_read_under_many_names_and_in_many_forms() {
 
 #[test]
 #[rustfmt::skip]
-fn a_quota_is_read_under_many_names() {
+fn quotas_are_parsed_under_many_names() {
     check_quotas(&[
         ("left and allowed", 200, &["X-RateLimit-Calls-Left: 3", "X-RateLimit-Calls-Allowed: 9"], &["calls: 3 left of 9"]),
         ("available and quota", 200, &["X-RateLimit-Available-Calls: 3", "X-RateLimit-Calls-Quota: 9"], &["calls: 3 left of 9"]),
@@ -108,7 +108,7 @@ fn a_quota_is_read_under_many_names() {
 }
 
 #[test]
-fn what_only_looks_like_a_quota_is_none() {
+fn unrelated_fields_are_not_quotas() {
     for lines in [
         &["X-Page-Limit: 20", "X-Page-Remaining: 0"][..],
         &["X-Limit: 20", "X-Remaining: 0"],
@@ -130,7 +130,7 @@ fn what_only_looks_like_a_quota_is_none() {
 }
 
 #[test]
-fn no_quota_is_not_a_quota_that_is_used_up() {
+fn an_absent_quota_is_not_an_exhausted_one() {
     for limit in ["0", "-1", "-5", "unlimited", "Unlimited", "infinite"] {
         for remaining in ["0", "-1", "-5", "-2010"] {
             for status in [200, 204, 304, 404, 500] {
@@ -164,7 +164,7 @@ fn no_quota_is_not_a_quota_that_is_used_up() {
 
 #[test]
 #[rustfmt::skip]
-fn a_403_is_a_throttle_only_if_requests_are_used_up() {
+fn a_403_throttles_only_if_the_request_quota_is_exhausted() {
     for (lines, throttle) in [
         (&["X-RateLimit-Tokens-Remaining: 0", "X-RateLimit-Tokens-Reset: 50"][..], false),
         (&["X-RateLimit-Points-Remaining: 0", "X-RateLimit-Points-Reset: 50"], false),
@@ -190,7 +190,7 @@ fn a_403_is_a_throttle_only_if_requests_are_used_up() {
 
 #[test]
 #[rustfmt::skip]
-fn units_are_whole_words() {
+fn units_match_whole_words() {
     check_quotas(&[
         ("a credential", 200, &["X-RateLimit-Auth-Token-Remaining: 3"], &["auth-token: 3 left"]),
         ("a user's token", 200, &["X-RateLimit-Remaining-User-Token: 3"], &["user-token: 3 left"]),

@@ -12,9 +12,9 @@ mod waits;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, StatusCode};
-use tower_m2m::rate_limit_retry::headers::{Limit, Signals, Unit, read};
+use tower_m2m::rate_limit_retry::headers::{Limit, RateLimitInfo, Unit, read};
 
-fn signals(status: u16, lines: &[&str]) -> Signals {
+fn signals(status: u16, lines: &[&str]) -> RateLimitInfo {
     read(
         StatusCode::from_u16(status).unwrap(),
         &headers(lines),

@@ -12,7 +12,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
 
     #[test]
-    fn a_quota_is_read_alike_under_any_name(
+    fn field_names_of_all_styles_parse_equally(
         family in select(&["RateLimit", "X-RateLimit", "X-Rate-Limit", "Acme-RateLimit", "x_rate_limit", "X-Acme", "Acme-Api"][..]),
         dimension in select(&["", "requests", "calls", "daily", "15min", "24-hour"][..]),
         role_first in any::<bool>(),

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proptest::prelude::*;
-use tower_m2m::rate_limit_retry::headers::{Skew, Vendor, read, read_with};
+use tower_m2m::rate_limit_retry::headers::{ClockSkew, Vendor, read, read_with};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn no_value_of_any_field_panics_or_asks_for_too_much(
+    fn no_field_value_panics_or_exceeds_the_maximum(
         status in 100..600u16,
         fields in prop::collection::vec((name(), value()), 0..8),
         now in any::<u32>(),
@@ -24,9 +24,9 @@ proptest! {
         }
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.into());
         let status = StatusCode::from_u16(status).unwrap();
-        let mut skew = Skew::default();
+        let mut skew = ClockSkew::default();
 
-        skew.learn(&headers, now);
+        skew.observe(&headers, now);
         let _server_time = skew.server_time(now);
         for signals in [read(status, &headers, now), read_with(&Vendor::PRISJAKT, status, &headers, now)] {
             prop_assert!(signals.retry_after <= MAX_WAIT);
@@ -38,7 +38,7 @@ proptest! {
     }
 
     #[test]
-    fn an_epoch_is_counted_from_the_date_whatever_our_clock_says(
+    fn epochs_are_relative_to_the_date_header(
         wait in 0..86_400 * 300u64,
         server in 1_500_000_000..3_000_000_000u64,
         clock in any::<u32>(),
@@ -55,7 +55,7 @@ proptest! {
     }
 
     #[test]
-    fn structured_quotas_are_read_as_they_are_printed(
+    fn structured_quotas_round_trip(
         quotas in prop::collection::vec(("[ -!#-~&&[^\\\\]]{1,12}", 0..1_000_000u64, 0..1_000_000u64, 1..100_000u64), 1..4),
     ) {
         let list = |item: fn(&(String, u64, u64, u64)) -> String| {

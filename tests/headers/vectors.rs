@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
-use tower_m2m::rate_limit_retry::headers::{Advice, Signals, Vendor, read_with};
+use tower_m2m::rate_limit_retry::headers::{RateLimitInfo, RetryAdvice, Vendor, read_with};
 
 use super::{headers, now, signals, words};
 
@@ -74,7 +74,7 @@ const DOCUMENTED: &[(&str, Vendor, &str)] = &[
 ];
 
 #[test]
-fn every_vector_is_read_as_expected() {
+fn every_vector_is_parsed() {
     let vectors = vectors();
 
     let wrong: Vec<String> = vectors.iter().filter_map(|v| mistake(v).err()).collect();
@@ -90,7 +90,7 @@ fn every_vector_is_read_as_expected() {
 }
 
 #[test]
-fn a_profile_adds_what_is_only_documented() {
+fn a_header_profile_adds_documented_values() {
     let vectors = vectors();
     for (id, vendor, expected) in DOCUMENTED {
         let vector = vectors.iter().find(|vector| vector.id == *id).unwrap();
@@ -116,7 +116,7 @@ fn mistake(vector: &Vector) -> Result<(), String> {
         "give_up_if_over_cap" | "redirect_wait" => waits && found.advice.is_none(),
         "global_stop" => waits && found.global && found.is_throttle(status),
         "no_retry" => found.retry_after.is_none() && !found.is_throttle(status),
-        "do_not_retry" => found.advice == Some(Advice::DoNotRetry),
+        "do_not_retry" => found.advice == Some(RetryAdvice::DoNotRetry),
         // Envoy's own retries do not repeat it; for a client it is a refusal like any other.
         "do_not_retry_by_default" => found.advice.is_none(),
         "quota" => found.retry_after.is_none() && !found.limits.is_empty(),
@@ -143,7 +143,7 @@ fn mistake(vector: &Vector) -> Result<(), String> {
     }
 }
 
-fn read_as(vendor: Vendor, vector: &Vector) -> Signals {
+fn read_as(vendor: Vendor, vector: &Vector) -> RateLimitInfo {
     let lines: Vec<&str> = vector.headers.iter().map(String::as_str).collect();
     let status = StatusCode::from_u16(vector.status).unwrap();
     read_with(&vendor, status, &headers(&lines), now())

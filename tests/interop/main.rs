@@ -11,18 +11,18 @@ use servers::Servers;
 
 #[tokio::test]
 #[ignore = "needs the servers that tests/interop/run.sh starts"]
-async fn each_server_grants_a_token_for_each_method_that_it_offers() {
+async fn each_server_issues_a_token_for_each_supported_method() {
     methods::table(&Servers::from_env()).await.check();
 }
 
 #[tokio::test]
 #[ignore = "needs the servers that tests/interop/run.sh starts"]
-async fn each_api_is_used_until_the_token_ends_and_beyond() {
+async fn each_api_is_used_past_token_expiry() {
     apis::table(&Servers::from_env()).await.check();
 }
 
 #[tokio::test]
 #[ignore = "needs the servers that tests/interop/run.sh starts"]
-async fn each_limiter_lets_all_requests_pass_in_the_end() {
+async fn each_limiter_eventually_admits_all_requests() {
     limits::table(&Servers::from_env()).await.check();
 }

@@ -16,7 +16,7 @@ use tower_m2m::{BoxError, Clock, M2mLayer, RateLimitRetryLayer};
 use crate::support::{Client, HOUR, Inner, Source, get, layer, send, serving, status_only};
 
 #[tokio::test(start_paused = true)]
-async fn past_the_gate_it_is_not_read() {
+async fn the_fast_path_reads_no_clock() {
     let clock = Counting::default();
     let limits = RateLimitRetryLayer::builder().clock(clock.clone()).build();
     let service = limits.layer(silent());
@@ -30,7 +30,7 @@ async fn past_the_gate_it_is_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_token_it_is_read_once() {
+async fn the_clock_is_read_once_with_a_token() {
     let clock = Counting::default();
     let limits = RateLimitRetryLayer::builder().clock(clock.clone()).build();
     let source = Source::with_lifetime(HOUR);

@@ -28,7 +28,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_ends_an_attempt_and_says_whether_it_may_have_been_processed() {
+async fn a_deadline_error_states_whether_the_request_may_have_been_processed() {
     let (inner, _) = serving(|_| async {
         sleep(60 * SECOND).await;
         status_only(StatusCode::OK)
@@ -51,7 +51,7 @@ async fn a_deadline_ends_an_attempt_and_says_whether_it_may_have_been_processed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_beyond_the_deadline_returns_at_once() {
+async fn a_retry_after_beyond_the_deadline_returns_immediately() {
     let (inner, _) = limited(|| true, "20");
     let service = RateLimitRetryLayer::builder()
         .deadline(10 * SECOND)
@@ -67,7 +67,7 @@ async fn a_hint_beyond_the_deadline_returns_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_sent_after_the_deadline_while_a_response_hangs_and_it_is_the_answer() {
+async fn a_response_with_a_hanging_body_is_returned_at_the_deadline() {
     for (status, hint) in [(429, 1), (429, 100), (401, 1)] {
         for latency in [0, 150, 590] {
             let deadline = Duration::from_millis(600);
@@ -98,7 +98,7 @@ async fn nothing_is_sent_after_the_deadline_while_a_response_hangs_and_it_is_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_deadline_leaves_time_for_another_attempt() {
+async fn draining_leaves_time_for_a_retry_within_a_short_deadline() {
     let answers = Arc::new(Mutex::new(vec![200, 502]));
     let inner = service_fn(move |_: Request<Body>| {
         let status = answers.lock().unwrap().pop().unwrap();
@@ -115,7 +115,7 @@ async fn a_short_deadline_leaves_time_for_another_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_attempt_may_have_done_is_said_at_the_deadline() {
+async fn a_deadline_error_includes_earlier_attempts() {
     let (inner, calls) = serving(|request| async move {
         if request.uri().path() == "/slow" {
             sleep(60 * SECOND).await;

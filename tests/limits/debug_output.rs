@@ -13,16 +13,16 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     grpc::GrpcStatusLayer,
-    rate_limit_retry::{BodyStart, PartitionKey, PeekBodyLayer},
+    rate_limit_retry::{BodyPrefix, PartitionKey, PeekBodyLayer},
 };
 
 use crate::support::{Body, Inner, Source, get, layer, serving, status_only};
 
 #[tokio::test(start_paused = true)]
-async fn layers_services_and_futures_show_their_names() {
+async fn debug_output_names_layers_services_and_futures() {
     let limits = RateLimitRetryLayer::builder()
         .partition_by(|_| PartitionKey::new("one"))
-        .permanent_if(|_| false)
+        .is_permanent(|_| false)
         .build();
     let both = M2mLayer::new(limits.clone(), layer(&Source::default()).build());
     for (name, shown) in [
@@ -42,7 +42,7 @@ async fn layers_services_and_futures_show_their_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_never_ends_and_never_waits_is_not_read_for_ever() {
+async fn draining_an_endless_ready_body_stops() {
     let http = service_fn(|_: Request<Body>| {
         let mut response = Response::new(Endless);
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -51,7 +51,7 @@ async fn a_body_that_never_ends_and_never_waits_is_not_read_for_ever() {
 
     let response = PeekBodyLayer::new().layer(http).oneshot(get("/")).await;
 
-    let start = response.unwrap().extensions().get::<BodyStart>().cloned();
+    let start = response.unwrap().extensions().get::<BodyPrefix>().cloned();
     assert_eq!(start.unwrap().as_bytes(), b"");
 }
 
@@ -104,7 +104,7 @@ impl Service<Request<Body>> for Busy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_layer_is_ready_before_the_service_below() {
+async fn no_layer_is_ready_before_the_inner_service() {
     let limits = RateLimitRetryLayer::new();
     let credentials = layer(&Source::default()).build();
 

@@ -13,7 +13,7 @@ use tower_m2m::{
     M2mLayer, RateLimitRetryLayer,
     rate_limit_retry::{
         PartitionKey, StoredQuotas,
-        headers::{Field, Profile},
+        headers::{Field, HeaderProfile},
     },
     test_util::MemoryQuotaStore,
 };
@@ -28,7 +28,7 @@ const TEN_SECONDS: Duration = Duration::from_secs(10);
 const OTHER: &str = "https://other.example.com/";
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_holds_who_comes_next() {
+async fn a_429_holds_the_next_request() {
     let api = Flaky::default();
     let service = RateLimitRetryLayer::builder()
         .max_retries(0)
@@ -46,7 +46,7 @@ async fn a_refusal_holds_who_comes_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_request_is_sent_again() {
+async fn a_throttled_request_is_retried() {
     let api = Flaky::default();
     let service = RateLimitRetryLayer::new().layer(api.inner());
     many(&service, || get("/")).await;
@@ -60,7 +60,7 @@ async fn a_refused_request_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_by_one_origin_holds_no_other() {
+async fn a_429_does_not_hold_other_origins() {
     for (host, also) in [
         ("https://a.example.com/", OTHER),
         ("http://a.example.com/", "https://a.example.com/"),
@@ -86,7 +86,7 @@ async fn a_refusal_by_one_origin_holds_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_token_it_is_the_same() {
+async fn the_fast_path_works_with_a_token() {
     let api = Flaky::default();
     let source = Source::default();
     let layer = M2mLayer::new(
@@ -111,7 +111,7 @@ async fn with_a_token_it_is_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn partitions_of_ones_own_are_told_apart() {
+async fn custom_partitions_are_held_separately() {
     let api = Flaky::default();
     let service = RateLimitRetryLayer::builder()
         .max_retries(0)
@@ -132,11 +132,11 @@ async fn partitions_of_ones_own_are_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_vendors_own_field_is_read() {
+async fn a_vendor_header_is_parsed() {
     #[derive(Debug)]
     struct Acme;
 
-    impl Profile for Acme {
+    impl HeaderProfile for Acme {
         fn field(&self, name: &str) -> Option<Field> {
             match name {
                 "acme-left" => Some(Field::Remaining),
@@ -162,7 +162,7 @@ async fn a_vendors_own_field_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_of_another_process_is_kept_to() {
+async fn a_remote_hold_is_obeyed() {
     let api = Flaky::default();
     let store = MemoryQuotaStore::new();
     let process = || {
@@ -191,7 +191,7 @@ async fn a_hold_of_another_process_is_kept_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_with_a_deadline_does_not_outlive_it() {
+async fn a_request_ends_at_its_deadline() {
     let (inner, _) = serving(|_| async {
         tokio::time::sleep(TEN_SECONDS).await;
         status_only(StatusCode::OK)
@@ -209,7 +209,7 @@ async fn a_request_with_a_deadline_does_not_outlive_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_a_success_names_is_kept_to() {
+async fn a_limit_announced_on_a_success_is_obeyed() {
     let api = Flaky::default();
     let service = RateLimitRetryLayer::new().layer(api.inner());
     many(&service, || get("/")).await;
@@ -223,7 +223,7 @@ async fn a_limit_that_a_success_names_is_kept_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_often_it_was_sent_is_told_only_of_what_was_sent_more_than_once() {
+async fn attempts_are_recorded_only_for_retried_requests() {
     let api = Flaky::default();
     let service = RateLimitRetryLayer::new().layer(api.inner());
     many(&service, || get("/")).await;
@@ -237,7 +237,7 @@ async fn how_often_it_was_sent_is_told_only_of_what_was_sent_more_than_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_known_of_a_partition_can_be_forgotten() {
+async fn a_partition_can_be_forgotten() {
     let api = Flaky::default();
     let layer = RateLimitRetryLayer::builder().max_retries(0).build();
     let service = layer.layer(api.inner());

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_m2m::{
     Attempts, Clock, RateLimitRetryLayer,
-    rate_limit_retry::{GaveUp, GiveUpReason, HoldTooLong, RateLimitEvent},
+    rate_limit_retry::{GaveUp, GiveUpReason, RateLimitEvent, RateLimited},
 };
 
 use crate::{
@@ -97,7 +97,7 @@ impl Clock for OnTheDay {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_are_let_out_by_and_by_after_a_hold() {
+async fn waiters_are_released_gradually_after_a_hold() {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
     let (inner, _) = serving(move |_| {
@@ -133,7 +133,7 @@ async fn waiters_are_let_out_by_and_by_after_a_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_beyond_max_wait_returns_at_once() {
+async fn a_retry_after_beyond_max_wait_returns_immediately() {
     let (inner, arrivals) = limited(|| true, "99999999999999999999");
     let service = RateLimitRetryLayer::builder()
         .max_wait(30 * SECOND)
@@ -152,14 +152,14 @@ async fn a_hint_beyond_max_wait_returns_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_meets_a_hold_beyond_max_wait_is_told_until_when() {
+async fn a_hold_beyond_max_wait_returns_its_end() {
     let (inner, arrivals) = limited(|| true, "60");
     let events = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&events);
     let layer = RateLimitRetryLayer::builder()
         .max_wait(30 * SECOND)
         .on_event(move |event| {
-            let not_sent = matches!(event, RateLimitEvent::NotSent { .. });
+            let not_sent = matches!(event, RateLimitEvent::Rejected { .. });
             counter.fetch_add(usize::from(not_sent), SeqCst);
         })
         .build();
@@ -168,15 +168,15 @@ async fn a_caller_who_meets_a_hold_beyond_max_wait_is_told_until_when() {
 
     let error = send(&service, get("/")).await.unwrap_err();
 
-    let hold = error.downcast::<HoldTooLong>().unwrap();
-    assert!((60..=64).contains(&hold.wait().as_secs()), "{hold}");
+    let hold = error.downcast::<RateLimited>().unwrap();
+    assert!((60..=64).contains(&hold.retry_after().as_secs()), "{hold}");
     assert_eq!(arrivals.lock().unwrap().len(), 1);
     assert_eq!(layer.handle().status()[0].in_flight, 0);
     assert_eq!(events.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_is_never_undercut() {
+async fn retry_after_is_never_undercut() {
     for (hint, least) in [("7", 7.0), ("1.5", 1.5), ("0", 0.4)] {
         let refusals = AtomicUsize::new(1);
         let (inner, arrivals) = limited(
@@ -203,7 +203,7 @@ async fn a_hint_is_never_undercut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_longer_than_the_tokens_life_sends_a_fresh_token() {
+async fn a_wait_beyond_the_token_lifetime_sends_a_fresh_token() {
     let source = Source::with_lifetime(30 * SECOND);
     let valid = source.clone();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -234,7 +234,7 @@ async fn a_wait_longer_than_the_tokens_life_sends_a_fresh_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_while_holding_readiness() {
+async fn no_request_waits_while_holding_readiness() {
     let (inner, _) = limited(|| true, "60");
     let limited = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(1))
@@ -256,7 +256,7 @@ async fn nobody_waits_while_holding_readiness() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_all_waiters_but_one_strands_nobody() {
+async fn dropping_other_waiters_does_not_strand_the_last() {
     let began = Instant::now();
     let (inner, arrivals) = limited(move || began.elapsed() < 10 * SECOND, "10");
     let layer = RateLimitRetryLayer::new();

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{HoldTooLong, PartitionKey},
+    rate_limit_retry::{PartitionKey, RateLimited},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_is_announced_is_never_exceeded() {
+async fn an_announced_quota_is_never_exceeded() {
     let server = Arc::new(Mutex::new((Instant::now(), 0_u32)));
     let refused = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&refused);
@@ -58,7 +58,7 @@ async fn a_quota_that_is_announced_is_never_exceeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_leaves_during_an_attempt_frees_its_place() {
+async fn dropping_a_call_in_flight_frees_its_permit() {
     let (inner, _) = serving(|_| async {
         sleep(60 * SECOND).await;
         status_only(StatusCode::OK)
@@ -72,7 +72,7 @@ async fn a_caller_who_leaves_during_an_attempt_frees_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_partition_gets_a_few_requests_before_its_first_answer() {
+async fn an_unknown_partition_starts_with_the_initial_window() {
     let (inner, calls) = serving(|_| async {
         sleep(Duration::from_millis(100)).await;
         status_only(StatusCode::OK)
@@ -91,7 +91,7 @@ async fn an_unknown_partition_gets_a_few_requests_before_its_first_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_partitions_hold_is_not_anothers() {
+async fn holds_are_per_partition() {
     let (inner, _) = serving(|request: Request<Body>| {
         let limited = request.uri().path() == "/limited";
         std::future::ready(if limited {
@@ -111,7 +111,7 @@ async fn one_partitions_hold_is_not_anothers() {
     let same = send(&service, get("/limited")).await;
 
     assert_eq!(other.status(), StatusCode::OK);
-    assert!(same.unwrap_err().is::<HoldTooLong>());
+    assert!(same.unwrap_err().is::<RateLimited>());
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use crate::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_readiness_is_held_by_a_hold_that_begins_meanwhile() {
+async fn a_hold_that_begins_during_poll_ready_applies() {
     let limits = RateLimitRetryLayer::new();
     held(&limits, |inner| limits.layer(inner)).await;
 
@@ -56,7 +56,7 @@ async fn held<S: Client>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_refused_goes_before_those_who_came_later() {
+async fn a_throttled_request_goes_before_later_ones() {
     let (inner, arrivals) = throttling_the_first(2, Duration::from_millis(100));
     let service = RateLimitRetryLayer::new().layer(inner);
     let mut calls = Vec::new();
@@ -75,19 +75,19 @@ async fn who_was_refused_goes_before_those_who_came_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_refused_without_a_hint_looks_again_after_somebody_else() {
+async fn a_request_throttled_without_a_hint_does_not_probe_twice_in_a_row() {
     let (inner, arrivals) = throttling(1, Duration::from_millis(100), || {
         status_only(StatusCode::TOO_MANY_REQUESTS)
     });
 
-    let limits = RateLimitRetryLayer::builder().cold_burst(1).build();
+    let limits = RateLimitRetryLayer::builder().initial_window(1).build();
     one_after_another(&limits.layer(inner)).await;
 
     assert_eq!(order(&arrivals), "/a/b/a");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_refused_three_times_lets_others_go_first() {
+async fn a_request_throttled_three_times_yields_to_others() {
     let (inner, arrivals) = throttling_the_first(3, Duration::ZERO);
 
     one_after_another(&RateLimitRetryLayer::new().layer(inner)).await;

@@ -70,7 +70,7 @@ async fn errors_are_retried_by_class() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn faults_are_retried_for_idempotent_methods_only() {
+async fn transient_failures_are_retried_for_idempotent_methods_only() {
     for (request, expected) in [(get("/"), 6), (post("/"), 1)] {
         let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::BAD_GATEWAY)));
         let service = RateLimitRetryLayer::new().layer(inner);

@@ -13,7 +13,7 @@ use tower_m2m::{
 use crate::support::{Body, SECOND, get, post, send, serving, status_only};
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_by_another_name_holds_the_partition_and_is_repeated_as_a_fault() {
+async fn other_throttling_statuses_hold_the_partition_and_use_the_retry_budget() {
     for status in [408, 420, 425, 430, 503, 529] {
         let seen = run(status, &["retry-after: 20"], get("/")).await;
         assert_eq!((seen.sent, seen.waited), (2, 20), "{status}");
@@ -26,8 +26,7 @@ async fn a_refusal_by_another_name_holds_the_partition_and_is_repeated_as_a_faul
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_a_proxy_has_shed_holds_the_partition_and_is_sent_again_whatever_its_method()
-{
+async fn a_request_shed_by_a_proxy_holds_the_partition_and_is_retried_for_any_method() {
     for (status, lines) in [
         (429, &["x-envoy-ratelimited: true", "retry-after: 20"][..]),
         (429, &["x-envoy-ratelimited: true"]),
@@ -52,7 +51,7 @@ async fn a_request_that_a_proxy_has_shed_holds_the_partition_and_is_sent_again_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_403_is_a_throttle_if_a_quota_of_requests_is_used_up() {
+async fn a_403_with_an_exhausted_request_quota_is_throttling() {
     for (lines, throttle) in [
         (
             &["x-ratelimit-remaining: 0", "x-ratelimit-reset: 50"][..],
@@ -89,7 +88,7 @@ async fn a_403_is_a_throttle_if_a_quota_of_requests_is_used_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conflict_and_a_misdirected_request_are_the_callers() {
+async fn statuses_409_and_421_are_returned_to_the_caller() {
     for status in [409, 421] {
         let seen = run(status, &["retry-after: 20"], get("/")).await;
 
@@ -98,7 +97,7 @@ async fn a_conflict_and_a_misdirected_request_are_the_callers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_credential_is_not_sent_again_because_the_server_asks_for_it() {
+async fn a_rejected_credential_is_not_retried_on_a_server_hint() {
     for status in [401, 407] {
         let lines = ["x-should-retry: true", "retry-after: 1"];
 
@@ -156,7 +155,7 @@ async fn run_through(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_overloaded_and_does_not_say_for_how_long_is_a_fault() {
+async fn overload_without_retry_after_is_a_transient_failure() {
     let (inner, calls) =
         serving(|_| std::future::ready(status_only(StatusCode::from_u16(529).unwrap())));
     let layer = RateLimitRetryLayer::builder().max_retries(1).build();

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     Clock, RateLimitRetryLayer, SystemClock,
-    rate_limit_retry::{HoldTooLong, OwnLimit},
+    rate_limit_retry::{LocalLimit, RateLimited},
 };
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_fails_at_once_when_a_hold_outlasts_its_time() {
+async fn a_waiter_fails_immediately_when_a_hold_exceeds_max_wait() {
     let (inner, calls) = serving(|request: Request<Body>| async move {
         if request.uri().path() == "/slow" {
             sleep(10 * SECOND).await;
@@ -44,7 +44,7 @@ async fn a_waiter_fails_at_once_when_a_hold_outlasts_its_time() {
 
     for caller in waiting {
         let error = caller.await.unwrap().unwrap_err();
-        let wait = error.downcast::<HoldTooLong>().unwrap().wait();
+        let wait = error.downcast::<RateLimited>().unwrap().retry_after();
         assert!(wait >= 3000 * SECOND && wait < 3001 * SECOND, "{wait:?}");
         assert_eq!(began.elapsed(), 10 * SECOND);
     }
@@ -54,7 +54,7 @@ async fn a_waiter_fails_at_once_when_a_hold_outlasts_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_that_are_not_polled_hold_up_no_others() {
+async fn waiters_that_are_not_polled_do_not_block_others() {
     for unpolled in [1, 50] {
         let began = Instant::now();
         let (inner, _) = limited(move || began.elapsed() < 5 * SECOND, "5");
@@ -84,13 +84,13 @@ async fn waiters_that_are_not_polled_hold_up_no_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_that_is_not_polled_does_not_keep_the_only_place() {
+async fn a_waiter_that_is_not_polled_does_not_keep_the_only_permit() {
     let (inner, _) = serving(|_| async {
         sleep(SECOND).await;
         status_only(StatusCode::OK)
     });
     let layer = RateLimitRetryLayer::builder()
-        .limit(OwnLimit::in_flight(1))
+        .limit(LocalLimit::in_flight(1))
         .build();
     let service = layer.layer(inner);
     let first = spawn(&service, get("/"));
@@ -106,7 +106,7 @@ async fn a_waiter_that_is_not_polled_does_not_keep_the_only_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_ends_while_the_machine_is_suspended() {
+async fn suspension_counts_towards_a_hold() {
     let clock = Suspended::default();
     let began = Instant::now();
     let (inner, arrivals) = limited(move || began.elapsed() < SECOND, "3000");
@@ -115,8 +115,8 @@ async fn a_hold_ends_while_the_machine_is_suspended() {
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 429);
     sleep(2 * SECOND).await;
     let error = send(&service, get("/")).await.unwrap_err();
-    let error = error.downcast::<HoldTooLong>().unwrap();
-    assert!(error.wait() > 2990 * SECOND);
+    let error = error.downcast::<RateLimited>().unwrap();
+    assert!(error.retry_after() > 2990 * SECOND);
 
     clock.suspend_for(3001 * SECOND);
 
@@ -126,7 +126,7 @@ async fn a_hold_ends_while_the_machine_is_suspended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_hold_goes_on_soon_after_a_suspension() {
+async fn waiters_resume_soon_after_a_suspension() {
     let clock = Suspended::default();
     let began = Instant::now();
     let (inner, _) = limited(move || began.elapsed() < SECOND, "3000");
@@ -146,7 +146,7 @@ async fn who_waits_for_a_hold_goes_on_soon_after_a_suspension() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_suspension_the_time_of_a_hold_is_right() {
+async fn the_remaining_hold_is_correct_after_a_suspension() {
     let clock = Suspended::default();
     let (inner, _) = limited(|| true, "3000");
     let layer = RateLimitRetryLayer::builder().clock(clock.clone()).build();
@@ -156,21 +156,25 @@ async fn after_a_suspension_the_time_of_a_hold_is_right() {
     clock.suspend_for(1000 * SECOND);
 
     let error = send(&service, get("/")).await.unwrap_err();
-    let error = error.downcast::<HoldTooLong>().unwrap();
+    let error = error.downcast::<RateLimited>().unwrap();
     let left = 2000 * SECOND..2001 * SECOND;
-    assert!(left.contains(&error.wait()), "{:?}", error.wait());
+    assert!(
+        left.contains(&error.retry_after()),
+        "{:?}",
+        error.retry_after()
+    );
     // By the caller's clock.
     let until = error.until() - Instant::now();
     assert!(left.contains(&until), "{until:?}");
     // A wall clock that is set back changes nothing.
     clock.set_back(1500 * SECOND);
     let error = send(&service, get("/")).await.unwrap_err();
-    let wait = error.downcast::<HoldTooLong>().unwrap().wait();
+    let wait = error.downcast::<RateLimited>().unwrap().retry_after();
     assert!(left.contains(&wait), "{wait:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_announced_window_ends_while_the_machine_is_suspended() {
+async fn suspension_counts_towards_an_announced_window() {
     let clock = Suspended::default();
     let said = Arc::new(AtomicBool::new(false));
     let once = Arc::clone(&said);

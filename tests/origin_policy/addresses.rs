@@ -40,7 +40,7 @@ const FOREIGN: [&str; 21] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn a_request_for_another_origin_is_refused_before_a_token_is_asked_for() {
+async fn a_request_for_another_origin_is_rejected_before_a_token_is_fetched() {
     let source = Source::default();
     let (inner, calls) = api(&source);
     let service = layer(&source).build().layer(inner);
@@ -58,7 +58,7 @@ async fn a_request_for_another_origin_is_refused_before_a_token_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_may_pass_for_another_origin_goes_without_the_token() {
+async fn a_passed_through_request_carries_no_token() {
     let source = Source::default();
     let (inner, calls) = serving(|request| {
         assert!(!request.headers().contains_key(header::AUTHORIZATION));
@@ -82,7 +82,7 @@ async fn a_request_that_may_pass_for_another_origin_goes_without_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_origin_may_be_written_in_several_ways() {
+async fn origins_compare_in_canonical_form() {
     let source = Source::default();
     let service = layer(&source)
         .allow_origin("https://[2001:db8::1]:8443".parse().unwrap())
@@ -126,7 +126,7 @@ async fn another_ipv6_address_or_port_is_another_origin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn plain_http_is_refused_but_for_loopback() {
+async fn plain_http_is_rejected_except_for_loopback() {
     let source = Source::default();
     let service = |origin: &str| {
         ClientCredentialsLayer::builder(source.clone(), origin.parse().unwrap())
@@ -157,7 +157,7 @@ async fn plain_http_is_refused_but_for_loopback() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_host_goes_to_the_assumed_origin_or_nowhere() {
+async fn a_request_without_a_host_uses_the_assumed_origin_or_fails() {
     let source = Source::default();
     let (inner, calls) = api(&source);
     let strict = layer(&source).build().layer(inner.clone());
@@ -175,7 +175,7 @@ async fn a_request_without_a_host_goes_to_the_assumed_origin_or_nowhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_names_the_origins_that_are_allowed() {
+async fn the_error_lists_the_allowed_origins() {
     let source = Source::default();
     let mut builder = layer(&source);
     for number in 1..=2 {

@@ -19,7 +19,7 @@ fn naming(hosts: &[&str], version: Version) -> Request<Body> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_header_that_differs_from_the_uri_is_refused_in_every_version_of_http() {
+async fn a_host_header_that_differs_from_the_uri_is_rejected_in_every_http_version() {
     let source = Source::default();
     let (inner, calls) = api(&source);
     let service = layer(&source).build().layer(inner);
@@ -47,7 +47,7 @@ async fn a_host_header_that_differs_from_the_uri_is_refused_in_every_version_of_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_header_that_says_the_same_may_stay() {
+async fn a_matching_host_header_is_kept() {
     let source = Source::default();
     let service = layer(&source).build().layer(api(&source).0);
 
@@ -58,7 +58,7 @@ async fn a_host_header_that_says_the_same_may_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_header_that_differs_is_overwritten_where_that_is_set() {
+async fn a_differing_host_header_is_overwritten_if_configured() {
     let source = Source::default();
     let (inner, calls) = serving(|request| {
         let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
@@ -80,7 +80,7 @@ async fn a_host_header_that_differs_is_overwritten_where_that_is_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_header_is_held_against_the_assumed_origin_too() {
+async fn a_host_header_is_checked_against_the_assumed_origin() {
     let source = Source::default();
     let (inner, calls) = api(&source);
     let service = layer(&source).assume_origin(origin()).build().layer(inner);

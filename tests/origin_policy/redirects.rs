@@ -33,7 +33,7 @@ fn redirecting(place: &str) -> (Inner, Arc<Mutex<Vec<(String, Vec<HeaderName>)>>
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redirect_that_a_layer_above_follows_takes_the_token_nowhere_else() {
+async fn a_redirect_followed_above_does_not_leak_the_token() {
     for place in [
         "https://evil.example/",
         "https://api.example.com:444/",
@@ -83,8 +83,7 @@ async fn a_redirect_within_the_origin_carries_the_token() {
 
 /// Below the layer nobody asks us. What tower-http does there is pinned here, for the guide.
 #[tokio::test(start_paused = true)]
-async fn tower_http_below_strips_authorization_on_the_way_to_another_host_and_keeps_other_headers()
-{
+async fn tower_http_below_strips_authorization_on_cross_host_redirects_and_keeps_other_headers() {
     let key = HeaderName::from_static("x-api-key");
     for (place, header, kept) in [
         ("https://evil.example/", header::AUTHORIZATION, false),

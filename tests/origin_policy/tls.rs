@@ -90,7 +90,7 @@ const FAILURES: [Failure; 6] = [
 ];
 
 #[tokio::test]
-async fn a_secret_is_not_sent_where_tls_fails_and_the_error_says_why() {
+async fn a_secret_is_not_sent_if_tls_fails_and_the_error_names_the_cause() {
     for failure in FAILURES {
         let server = TlsServer::start(failure.server).await;
         let url = format!("https://{}:{}/token", failure.host, server.port);
@@ -111,7 +111,7 @@ async fn a_secret_is_not_sent_where_tls_fails_and_the_error_says_why() {
 }
 
 #[tokio::test]
-async fn a_url_with_the_wrong_scheme_or_port_is_said_in_words_of_its_own() {
+async fn a_wrong_scheme_or_port_has_its_own_message() {
     let tls = TlsServer::start(SERVER).await;
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plain_port = plain.local_addr().unwrap().port();
@@ -148,7 +148,7 @@ async fn a_url_with_the_wrong_scheme_or_port_is_said_in_words_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_token_is_not_sent_where_tls_fails_and_the_error_says_why() {
+async fn a_token_is_not_sent_if_tls_fails_and_the_error_names_the_cause() {
     for failure in FAILURES {
         let server = TlsServer::start(failure.server).await;
 
@@ -162,7 +162,7 @@ async fn a_token_is_not_sent_where_tls_fails_and_the_error_says_why() {
 }
 
 #[tokio::test]
-async fn a_token_is_sent_where_tls_succeeds() {
+async fn a_token_is_sent_if_tls_succeeds() {
     let server = TlsServer::start(SERVER).await;
 
     send(&server, &GOOD).await.unwrap();

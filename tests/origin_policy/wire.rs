@@ -50,7 +50,7 @@ fn credentials(origin: &str) -> ClientCredentialsLayer {
 }
 
 #[tokio::test]
-async fn the_host_that_a_server_reads_is_the_one_that_was_allowed() {
+async fn the_host_received_by_the_server_is_the_allowed_one() {
     let (authority, reading) = listener().await;
     let origin = format!("http://{authority}");
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
@@ -69,7 +69,7 @@ async fn the_host_that_a_server_reads_is_the_one_that_was_allowed() {
 
 /// A proxy is told the whole URI, and routes by it rather than by `Host`.
 #[tokio::test]
-async fn a_proxy_is_given_the_token_for_the_allowed_origin_only() {
+async fn a_proxy_receives_the_token_only_for_the_allowed_origin() {
     let (proxy, reading) = listener().await;
     let client = Client::builder(TokioExecutor::new()).build::<_, Body>(Proxied(proxy));
     let mut service = credentials("http://127.0.0.1:8080").layer(client);
@@ -96,7 +96,7 @@ async fn a_proxy_is_given_the_token_for_the_allowed_origin_only() {
 }
 
 #[tokio::test]
-async fn the_authority_that_an_http2_server_reads_is_the_one_that_was_allowed() {
+async fn the_authority_received_by_an_http2_server_is_the_allowed_one() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     let origin = format!("http://{authority}");

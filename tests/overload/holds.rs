@@ -14,7 +14,7 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     ErrorClass, RateLimitRetryLayer,
-    rate_limit_retry::{PartitionKey, RateLimitEvent, TooManyWaiting},
+    rate_limit_retry::{PartitionKey, QueueFull, RateLimitEvent},
 };
 
 use super::{
@@ -44,13 +44,13 @@ fn throttling() -> (Inner, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_what_to_do() {
+async fn a_full_partition_queue_fails_immediately_and_names_partition_and_remedy() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&events);
     let layer = RateLimitRetryLayer::builder()
         .max_waiting(3)
         .on_event(move |event: &RateLimitEvent<'_>| {
-            if let RateLimitEvent::NotSent {
+            if let RateLimitEvent::Rejected {
                 partition,
                 held_for,
                 ..
@@ -74,7 +74,7 @@ async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_wh
     let error = send(&service, get("/")).await.unwrap_err();
 
     assert_eq!(start.elapsed(), SECOND);
-    let error = error.downcast::<TooManyWaiting>().unwrap();
+    let error = error.downcast::<QueueFull>().unwrap();
     assert_eq!(error.partition(), &PartitionKey::new(API));
     assert_eq!(ErrorClass::of(&*error), ErrorClass::Final);
     assert_eq!(
@@ -89,7 +89,7 @@ async fn who_finds_too_many_waiting_for_a_partition_is_told_at_once_which_and_wh
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stops_waiting_for_a_partition_leaves_its_place_to_another() {
+async fn dropping_a_queued_request_frees_its_slot() {
     let layer = RateLimitRetryLayer::builder().max_waiting(2).build();
     let service = layer.layer(throttling().0);
     let refused = spawn(&service, get("/"));
@@ -107,7 +107,7 @@ async fn who_stops_waiting_for_a_partition_leaves_its_place_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_partitions_queue_takes_nothing_from_anothers() {
+async fn queue_limits_are_per_partition() {
     let layer = RateLimitRetryLayer::builder()
         .max_waiting(1)
         .partition_by(|parts| PartitionKey::from(parts.uri.path()))
@@ -124,7 +124,7 @@ async fn one_partitions_queue_takes_nothing_from_anothers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_hold_goes_on_by_arrival() {
+async fn queued_requests_resume_in_arrival_order() {
     let (inner, paths) = throttling();
     let service = RateLimitRetryLayer::new().layer(inner);
     let refused = spawn(&service, get("/first"));
@@ -149,7 +149,7 @@ async fn who_waits_for_a_hold_goes_on_by_arrival() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_hold_wakes_those_who_may_go_and_nobody_else() {
+async fn the_end_of_a_hold_wakes_only_admitted_requests() {
     let service = RateLimitRetryLayer::new().layer(throttling().0);
     drop(spawn(&service, get("/")));
     sleep(SECOND).await;

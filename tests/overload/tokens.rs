@@ -17,7 +17,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_too_many_waiting_for_a_token_is_told_at_once_whose_and_what_to_do() {
+async fn a_full_token_queue_fails_immediately_and_names_credential_and_remedy() {
     let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let layer = layer(&source).name("orders").max_waiting(3).build();
     let service = layer.layer(api(&source).0);
@@ -43,7 +43,7 @@ async fn who_finds_too_many_waiting_for_a_token_is_told_at_once_whose_and_what_t
 }
 
 #[tokio::test]
-async fn a_configuration_says_how_many_may_wait_for_a_token() {
+async fn max_waiting_can_be_configured() {
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/token", deaf.local_addr().unwrap());
     let config = |limit: u32| {
@@ -71,7 +71,7 @@ async fn a_configuration_says_how_many_may_wait_for_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stops_waiting_for_a_token_leaves_its_place_to_another() {
+async fn dropping_a_token_waiter_frees_its_slot() {
     let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).max_waiting(2).build().layer(api(&source).0);
     let leaves = spawn(&service, get("/"));
@@ -88,7 +88,7 @@ async fn who_stops_waiting_for_a_token_leaves_its_place_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_401_that_finds_too_many_waiting_is_the_answer() {
+async fn a_401_is_returned_if_the_token_queue_is_full() {
     let source = Source::with_lifetime(HOUR);
     let (api, _) = api(&source);
     let slow = service_fn(move |request| {
@@ -112,7 +112,7 @@ async fn a_401_that_finds_too_many_waiting_is_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_token_goes_on_by_arrival() {
+async fn token_waiters_resume_in_arrival_order() {
     let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let order = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&order);

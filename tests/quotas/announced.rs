@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{GaveUp, HoldTooLong},
+    rate_limit_retry::{GaveUp, RateLimited},
 };
 
 use crate::support::{Body, Client, Inner, SECOND, get, post, send, serving, spawn};
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_announce_nothing_do_not_use_up_a_quota() {
+async fn responses_without_headers_do_not_exhaust_a_quota() {
     for (status, field) in [
         (200, None),
         (200, Some(("age", "30"))),
@@ -48,7 +48,7 @@ async fn answers_that_announce_nothing_do_not_use_up_a_quota() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cached_answers_do_not_slow_requests_down() {
+async fn cached_responses_do_not_slow_requests_down() {
     let (inner, _) = after_the_first(
         &[
             ("x-ratelimit-limit", "10"),
@@ -102,7 +102,7 @@ async fn a_gateway_that_always_announces_zero_and_accepts_does_not_throttle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_ends_the_doubt_about_an_announced_zero() {
+async fn a_429_confirms_an_announced_zero() {
     let refuses = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&refuses);
     let (inner, calls) = serving(move |_| {
@@ -136,7 +136,7 @@ async fn a_refusal_ends_the_doubt_about_an_announced_zero() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
+async fn a_ban_of_days_holds_requests_until_a_probe_after_max_hold() {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);
     let (inner, _) = serving(move |_| {
@@ -153,7 +153,7 @@ async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
 
     for _ in 0..200 {
         let error = send(&service, get("/")).await.unwrap_err();
-        let wait = error.downcast::<HoldTooLong>().unwrap().wait();
+        let wait = error.downcast::<RateLimited>().unwrap().retry_after();
         assert!(wait > 3500 * SECOND, "{wait:?}");
     }
     sleep(3601 * SECOND).await;
@@ -166,7 +166,7 @@ async fn a_ban_of_days_holds_every_request_until_a_probe_after_max_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daily_limit_without_a_retry_after_is_asked_once() {
+async fn a_daily_limit_without_retry_after_is_probed_once() {
     for fields in [
         &[
             ("x-ratelimit-limit", "17"),
@@ -201,7 +201,7 @@ async fn a_daily_limit_without_a_retry_after_is_asked_once() {
 
         for _ in 0..20 {
             let error = send(&service, post("/")).await.unwrap_err();
-            assert!(error.downcast::<HoldTooLong>().is_ok());
+            assert!(error.downcast::<RateLimited>().is_ok());
         }
 
         assert_eq!(calls.load(SeqCst), 1);

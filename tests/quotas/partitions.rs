@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_everything_holds_all_partitions_of_the_origin() {
+async fn an_origin_wide_429_holds_all_partitions() {
     for (name, value) in [
         ("x-ratelimit-global", "true"),
         ("x-ratelimit-scope", "global"),
@@ -36,7 +36,7 @@ async fn a_refusal_of_everything_holds_all_partitions_of_the_origin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_one_partition_holds_no_other() {
+async fn a_429_holds_only_its_partition() {
     let (inner, _) = throttling_once(
         "/a",
         &[("retry-after", "30"), ("x-ratelimit-scope", "user")],
@@ -54,7 +54,7 @@ async fn a_refusal_of_one_partition_holds_no_other() {
 
 /// Writes are counted as such, and with everything else.
 #[tokio::test(start_paused = true)]
-async fn a_limit_of_another_partition_holds_only_that_one() {
+async fn a_limit_for_another_partition_holds_only_that_one() {
     let headers = [
         ("retry-after", "30"),
         ("x-ratelimit-limit", "10"),

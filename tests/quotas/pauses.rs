@@ -11,7 +11,7 @@ use std::{
 use http::StatusCode;
 use tokio::time::{Instant, sleep};
 use tower::Layer;
-use tower_m2m::rate_limit_retry::{HoldTooLong, PartitionKey, RateLimitEvent};
+use tower_m2m::rate_limit_retry::{PartitionKey, RateLimitEvent, RateLimited};
 
 use crate::{
     support::{SECOND, get, send, serving, spawn, status_only},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_holds_everybody_and_can_be_ended_or_replaced() {
+async fn a_pause_holds_all_requests_and_can_be_ended_or_replaced() {
     let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::OK)));
     let layer = by_path().max_wait(600 * SECOND).build();
     let (service, handle, a) = (layer.layer(inner), layer.handle(), PartitionKey::from("/a"));
@@ -49,13 +49,13 @@ async fn a_pause_holds_everybody_and_can_be_ended_or_replaced() {
     handle.pause(&a, 601 * SECOND);
     let error = send(&service, get("/a")).await.unwrap_err();
     assert_eq!(
-        error.downcast::<HoldTooLong>().unwrap().wait(),
+        error.downcast::<RateLimited>().unwrap().retry_after(),
         601 * SECOND
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_that_the_server_asked_for_outlasts_a_pause() {
+async fn a_server_hold_outlasts_a_pause() {
     let (inner, calls) = throttling_once("/a", &[("retry-after", "60")]);
     let layer = by_path().build();
     let (service, began) = (layer.layer(inner), Instant::now());
@@ -71,7 +71,7 @@ async fn a_hold_that_the_server_asked_for_outlasts_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_is_told_at_once_when_it_could_go_if_that_is_too_late() {
+async fn a_waiter_fails_immediately_if_its_slot_is_too_late() {
     let (inner, _) = throttling_once("/a", &[("retry-after", "60")]);
     let layer = by_path().max_wait(90 * SECOND).build();
     let service = layer.layer(inner);
@@ -83,23 +83,23 @@ async fn a_waiter_is_told_at_once_when_it_could_go_if_that_is_too_late() {
 
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!(
-        error.downcast::<HoldTooLong>().unwrap().wait(),
+        error.downcast::<RateLimited>().unwrap().retry_after(),
         500 * SECOND
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_told_when_it_begins_and_when_it_ends() {
+async fn the_start_and_end_of_a_wait_are_reported() {
     let (inner, _) = serving(|_| std::future::ready(status_only(StatusCode::OK)));
     let (held, waited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
     let (counter, log) = (Arc::clone(&held), Arc::clone(&waited));
     let layer = by_path()
         .on_event(move |event| match event {
-            RateLimitEvent::Held { partition, .. } => {
+            RateLimitEvent::Queued { partition, .. } => {
                 assert_eq!(partition.as_str(), "/a");
                 counter.fetch_add(1, SeqCst);
             }
-            RateLimitEvent::Released { waited, .. } => *log.lock().unwrap() = Some(*waited),
+            RateLimitEvent::Dequeued { waited, .. } => *log.lock().unwrap() = Some(*waited),
             _ => {}
         })
         .build();

@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{GaveUp, HoldTooLong, UnavailableScope},
+    rate_limit_retry::{GaveUp, RateLimited, UnavailableScope},
 };
 
 use crate::support::{Body, Inner, SECOND, get, post, send, serving, spawn, status_only};
 
 #[tokio::test(start_paused = true)]
-async fn a_503_of_one_route_holds_that_route_and_no_other() {
+async fn a_503_holds_only_its_route() {
     let (inner, sent) = unavailable("/reports", "1800");
     let service = RateLimitRetryLayer::new().layer(inner);
 
@@ -28,8 +28,8 @@ async fn a_503_of_one_route_holds_that_route_and_no_other() {
     );
     for _ in 0..20 {
         let error = send(&service, get("/reports/2")).await.unwrap_err();
-        let held = error.downcast::<HoldTooLong>().unwrap();
-        assert!(held.wait() > 1790 * SECOND);
+        let held = error.downcast::<RateLimited>().unwrap();
+        assert!(held.retry_after() > 1790 * SECOND);
         for request in [get("/orders"), post("/orders"), get("/")] {
             drop(send(&service, request).await.unwrap());
         }
@@ -42,7 +42,7 @@ async fn a_503_of_one_route_holds_that_route_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn others_are_tried_with_one_request_at_a_time() {
+async fn other_routes_are_probed_one_request_at_a_time() {
     // All routes are unavailable, which nobody knows before.
     let (inner, sent) = unavailable("/", "1800");
     let service = RateLimitRetryLayer::new().layer(inner);
@@ -63,10 +63,10 @@ async fn others_are_tried_with_one_request_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_wait_when_their_route_becomes_unavailable_are_held_too() {
+async fn queued_requests_are_held_when_their_route_becomes_unavailable() {
     let (inner, sent) = unavailable("/", "60");
     let service = RateLimitRetryLayer::builder()
-        .cold_burst(1)
+        .initial_window(1)
         .max_retries(0)
         .build();
     let service = service.layer(inner);
@@ -80,7 +80,7 @@ async fn requests_that_wait_when_their_route_becomes_unavailable_are_held_too() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_hold_one_request_of_the_route_is_a_probe() {
+async fn after_a_route_hold_one_request_probes_the_route() {
     let began = Instant::now();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);
@@ -124,7 +124,7 @@ async fn a_route_that_is_held_can_be_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_all_depends_on_one_thing_the_whole_partition_is_held() {
+async fn failures_of_all_routes_hold_the_partition() {
     let (inner, sent) = unavailable("/reports", "1800");
     let service = RateLimitRetryLayer::builder()
         .unavailable_scope(UnavailableScope::Partition)
@@ -134,7 +134,7 @@ async fn where_all_depends_on_one_thing_the_whole_partition_is_held() {
 
     let error = send(&service, post("/orders")).await.unwrap_err();
 
-    assert!(error.downcast::<HoldTooLong>().is_ok());
+    assert!(error.downcast::<RateLimited>().is_ok());
     assert_eq!(sent.lock().unwrap().len(), 1);
 }
 

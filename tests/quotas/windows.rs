@@ -10,17 +10,15 @@ use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{
     RateLimitRetryLayer,
-    rate_limit_retry::{RateLimitEvent, Release},
+    rate_limit_retry::{Pacing, RateLimitEvent},
 };
 
 use crate::support::{Body, Inner, SECOND, get, serving, spawn};
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_spread_over_a_window_that_is_told() {
+async fn requests_are_paced_over_an_announced_window() {
     let (inner, arrivals) = counting(60, 60 * SECOND, true);
-    let layer = RateLimitRetryLayer::builder()
-        .release(Release::Smooth)
-        .build();
+    let layer = RateLimitRetryLayer::builder().pacing(Pacing::Even).build();
     let service = layer.layer(inner);
 
     let calls: Vec<_> = (0..119).map(|_| spawn(&service, get("/"))).collect();
@@ -40,10 +38,10 @@ async fn requests_are_spread_over_a_window_that_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_spread_over_a_window_that_was_learnt() {
+async fn requests_are_paced_over_an_estimated_window() {
     let (inner, arrivals) = counting(60, 60 * SECOND, false);
     let layer = RateLimitRetryLayer::builder()
-        .release(Release::Smooth)
+        .pacing(Pacing::Even)
         .max_wait(600 * SECOND)
         .max_retries(20)
         .build();
@@ -64,7 +62,7 @@ async fn requests_are_spread_over_a_window_that_was_learnt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_refusals_teach_is_told_and_kept() {
+async fn estimates_are_reported_and_kept() {
     let (inner, _) = counting(60, 60 * SECOND, false);
     let lessons = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&lessons);
@@ -72,8 +70,10 @@ async fn what_refusals_teach_is_told_and_kept() {
         .max_wait(600 * SECOND)
         .max_retries(20)
         .on_event(move |event| {
-            if let RateLimitEvent::Learnt {
-                allowance, period, ..
+            if let RateLimitEvent::LimitEstimated {
+                limit: allowance,
+                window: period,
+                ..
             } = event
             {
                 log.lock().unwrap().push((*allowance, *period));
@@ -95,8 +95,11 @@ async fn what_refusals_teach_is_told_and_kept() {
     assert_eq!(last.0, Some(60));
     assert!(period >= 60 * SECOND && period < 72 * SECOND, "{period:?}");
     let known = layer.handle().status().remove(0);
-    assert_eq!((known.allowance, known.period), last);
-    assert_eq!((known.rate, known.limit, known.waiting), (None, None, 0));
+    assert_eq!((known.estimated_limit, known.estimated_window), last);
+    assert_eq!(
+        (known.estimated_rate, known.limit, known.waiting),
+        (None, None, 0)
+    );
 }
 
 /// How many in each `length` since the first.

@@ -10,7 +10,7 @@ use tower_m2m::{
         AccessToken, BoxTokenSource, CredentialAlreadyPresent, ExistingCredential,
         OriginNotAllowed, TokenError, TokenErrorKind, TokenSource,
     },
-    rate_limit_retry::{GaveUp, HoldTooLong},
+    rate_limit_retry::{GaveUp, RateLimited},
     replay::{Once, ReplayBody},
 };
 
@@ -21,7 +21,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_may_not_be_sent_shows_nothing_of_itself() {
+async fn a_rejected_request_is_not_shown() {
     listen();
     let key = percent(SECRETS[0]);
     for uri in [
@@ -47,7 +47,7 @@ async fn a_request_that_may_not_be_sent_shows_nothing_of_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn headers_that_are_refused_do_not_show() {
+async fn rejected_headers_are_not_shown() {
     listen();
     for (name, value) in [(header::HOST, TOKEN), (header::AUTHORIZATION, SECRETS[0])] {
         let witness = OutputLog::default();
@@ -70,7 +70,7 @@ async fn headers_that_are_refused_do_not_show() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_key_shows_neither_on_requests_nor_when_it_cannot_be_sent() {
+async fn an_api_key_is_never_shown() {
     listen();
     let witness = OutputLog::default();
     let name = HeaderName::from_static("x-api-key");
@@ -103,7 +103,7 @@ async fn an_api_key_shows_neither_on_requests_nor_when_it_cannot_be_sent() {
 
 /// The API's own answer is the caller's to print; what the layers say about it is not to repeat it.
 #[tokio::test(start_paused = true)]
-async fn limits_and_faults_show_neither_the_path_nor_what_the_api_says() {
+async fn limits_and_failures_show_no_path_and_no_response_text() {
     listen();
     for status in [429, 503] {
         let witness = OutputLog::default();
@@ -127,7 +127,7 @@ async fn limits_and_faults_show_neither_the_path_nor_what_the_api_says() {
         let held = send(&service, get(&path)).await.unwrap_err();
 
         witness.debug(response.extensions().get::<GaveUp>().unwrap());
-        assert!(held.is::<HoldTooLong>());
+        assert!(held.is::<RateLimited>());
         witness.error(&*held);
         witness.debug(&(layer.quotas(), layer.quotas().status()));
         witness.assert_clean(&format!("status {status}"));
@@ -164,7 +164,7 @@ fn bodies_do_not_show_their_data() {
 }
 
 #[test]
-fn text_that_is_no_origin_is_quoted_without_its_secrets() {
+fn an_invalid_origin_is_quoted_without_secrets() {
     let witness = OutputLog::default();
     for text in [
         format!("https://user:{TOKEN}@api.example.com"),

@@ -66,7 +66,7 @@ impl TokenSource for EchoSource {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_challenge_that_repeats_the_token_does_not_show_it() {
+async fn a_challenge_that_echoes_the_token_is_redacted() {
     listen();
     for token in [TOKEN, SHORT_TOKEN, API_KEY] {
         for challenge in CHALLENGES {

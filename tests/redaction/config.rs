@@ -12,7 +12,7 @@ use super::{
 const NUMBER: &str = "9182736450918273";
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_does_not_show_its_secrets() {
+async fn debug_output_of_a_configuration_shows_no_secrets() {
     listen();
     for secret in SECRETS {
         let witness = OutputLog::default();
@@ -35,7 +35,7 @@ async fn a_configuration_does_not_show_its_secrets() {
 }
 
 #[test]
-fn a_mistake_in_a_configuration_does_not_show_its_secrets() {
+fn configuration_errors_show_no_secrets() {
     for secret in SECRETS {
         let url = format!("https://user:{secret}@id.example/token?key={secret}");
         for (key, value) in [
@@ -84,7 +84,7 @@ fn a_mistake_in_a_configuration_does_not_show_its_secrets() {
 }
 
 #[test]
-fn a_file_with_a_secret_of_another_type_does_not_show_it() {
+fn a_secret_of_the_wrong_type_is_not_shown() {
     let number: Value = serde_json::from_str(NUMBER).unwrap();
     let float: Value = serde_json::from_str(&format!("0.{NUMBER}")).unwrap();
     for value in [
@@ -110,7 +110,7 @@ fn a_file_with_a_secret_of_another_type_does_not_show_it() {
 }
 
 #[test]
-fn a_file_with_a_secret_in_the_place_of_the_table_does_not_show_it() {
+fn a_secret_in_place_of_the_table_is_not_shown() {
     let texts = [
         NUMBER.to_owned(),
         format!("-{NUMBER}"),

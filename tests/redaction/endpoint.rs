@@ -20,7 +20,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn no_answer_of_a_token_endpoint_makes_a_secret_show() {
+async fn no_token_response_reveals_a_secret() {
     listen();
     for secret in SECRETS {
         for (name, auth) in cases(secret) {
@@ -45,7 +45,7 @@ async fn no_answer_of_a_token_endpoint_makes_a_secret_show() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_else_is_put_into_the_form_does_not_show_either() {
+async fn other_form_values_are_not_shown() {
     listen();
     for secret in SECRETS {
         let exchange =
@@ -72,7 +72,7 @@ async fn what_else_is_put_into_the_form_does_not_show_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_good_answer_shows_nothing() {
+async fn a_successful_response_reveals_nothing() {
     listen();
     let witness = OutputLog::default();
     let good = json!({
@@ -111,7 +111,7 @@ async fn a_good_answer_shows_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_never_ends_or_breaks_shows_nothing() {
+async fn a_hanging_or_failing_request_reveals_nothing() {
     listen();
     for secret in SECRETS {
         let witness = OutputLog::default();
@@ -134,7 +134,7 @@ async fn a_request_that_never_ends_or_breaks_shows_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_known_error_code_stays_whatever_the_secret_is() {
+async fn known_error_codes_are_never_redacted() {
     for secret in ["client", "in", "invalid_client"] {
         let service = server(|_| json(401, &json!({ "error": "invalid_client" })));
 
@@ -149,7 +149,7 @@ async fn a_known_error_code_stays_whatever_the_secret_is() {
 /// The query of the endpoint's URL may hold a key; reqwest's errors repeat it.
 #[cfg(feature = "reqwest")]
 #[tokio::test]
-async fn an_error_of_reqwest_does_not_show_the_query() {
+async fn reqwest_errors_do_not_show_the_query() {
     listen();
     let witness = OutputLog::default();
     let url = format!("http://127.0.0.1:1/token?key={TOKEN}");
@@ -168,7 +168,7 @@ async fn an_error_of_reqwest_does_not_show_the_query() {
 
 /// A token that cannot stand in a header is an error, which does not quote it.
 #[tokio::test(start_paused = true)]
-async fn a_token_that_cannot_be_sent_does_not_show() {
+async fn an_invalid_token_is_not_shown() {
     listen();
     for token in [
         format!("{TOKEN}\n{TOKEN}"),
@@ -190,7 +190,7 @@ async fn a_token_that_cannot_be_sent_does_not_show() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_request_shows_names_only() {
+async fn debug_output_of_a_token_request_shows_names_only() {
     struct EchoAuth(OutputLog);
 
     impl ClientAuthentication for EchoAuth {

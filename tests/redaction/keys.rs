@@ -21,7 +21,7 @@ const PEM: &str = include_str!("../keys/ec.pem");
 const JWK: &str = include_str!("../keys/ec.jwk");
 
 #[test]
-fn a_key_does_not_show_itself() {
+fn debug_output_of_a_key_hides_it() {
     let witness = OutputLog::default();
     for key in [
         SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap(),
@@ -34,7 +34,7 @@ fn a_key_does_not_show_itself() {
 }
 
 #[test]
-fn a_key_that_is_wrong_or_broken_does_not_show_in_the_error() {
+fn invalid_keys_are_not_shown_in_errors() {
     let witness = OutputLog::default();
     for algorithm in [
         KeyAlgorithm::Rs256,
@@ -58,7 +58,7 @@ fn a_key_that_is_wrong_or_broken_does_not_show_in_the_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_assertion_that_the_server_repeats_does_not_show() {
+async fn an_assertion_echoed_by_the_server_is_redacted() {
     listen();
     let key = SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap();
     for auth in [

@@ -93,7 +93,7 @@ pub(crate) fn percent_lower(text: &str) -> String {
 const PART: usize = 8;
 
 #[test]
-fn the_search_finds_a_canary_in_every_disguise() {
+fn the_search_finds_a_canary_in_every_encoding() {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
     for canary in SECRETS.into_iter().chain([TOKEN, SHORT_TOKEN, API_KEY]) {

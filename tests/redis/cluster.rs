@@ -93,7 +93,7 @@ impl Cluster {
     /// With limits for the whole answer, and for a node's.
     pub(crate) fn quotas_within(&self, answer: Duration, node: Duration) -> StoredQuotas {
         let store = RedisQuotaStore::cluster(self.urls(), keys()).unwrap();
-        StoredQuotas::new("fleet", store.answer_within(node)).answer_within(answer)
+        StoredQuotas::new("fleet", store.timeout(node)).timeout(answer)
     }
 
     /// The node that holds the one key that ends like this, and the key.

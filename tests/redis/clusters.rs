@@ -44,7 +44,7 @@ async fn a_cluster_keeps_one_token_for_many_processes() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_different_tokens_is_on_different_nodes() {
+async fn different_tokens_are_on_different_nodes() {
     let cluster = Cluster::start().await;
     let (store, other) = (cluster.tokens(), cluster.tokens());
     for number in 0..24 {
@@ -63,7 +63,7 @@ async fn what_belongs_to_different_tokens_is_on_different_nodes() {
 }
 
 #[tokio::test]
-async fn a_token_whose_slot_is_moved_is_found_during_the_move_and_after_it() {
+async fn a_token_is_found_during_and_after_slot_migration() {
     let (world, cluster) = (World::with(Server::absent()), Cluster::start().await);
     let process = || world.process_with(cluster.tokens());
     let early = process();
@@ -90,7 +90,7 @@ async fn a_token_whose_slot_is_moved_is_found_during_the_move_and_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quota_whose_slot_is_moved_is_shared_all_the_time() {
+async fn a_quota_is_shared_during_slot_migration() {
     let (fleet, cluster) = (
         Fleet::with(Server::absent(), announcing()),
         Cluster::start().await,
@@ -120,12 +120,12 @@ async fn a_quota_whose_slot_is_moved_is_shared_all_the_time() {
     let (processes, to) = tokio::join!(sending, moving);
 
     assert_eq!(cluster.holder(":quota").0, to);
-    a_hold_reaches_all(&fleet, &processes).await;
+    a_hold_reaches_all_processes(&fleet, &processes).await;
     assert_eq!(fleet.api.stats().rate_limited, 1);
 }
 
 /// And nothing else has been told before.
-async fn a_hold_reaches_all(fleet: &Fleet, processes: &[Process]) {
+async fn a_hold_reaches_all_processes(fleet: &Fleet, processes: &[Process]) {
     fleet
         .api
         .next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 1));
@@ -138,7 +138,7 @@ async fn a_hold_reaches_all(fleet: &Fleet, processes: &[Process]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_is_heard_of_on_whatever_node_somebody_listens() {
+async fn a_429_is_published_on_every_node() {
     let (fleet, cluster) = (
         Fleet::with(Server::absent(), announcing()),
         Cluster::start().await,
@@ -165,11 +165,11 @@ async fn a_refusal_is_heard_of_on_whatever_node_somebody_listens() {
     };
     timeout(START_TIMEOUT, listening).await.unwrap();
 
-    a_hold_reaches_all(&fleet, &processes).await;
+    a_hold_reaches_all_processes(&fleet, &processes).await;
 }
 
 #[tokio::test]
-async fn a_node_that_is_killed_costs_its_own_tokens_only_until_it_is_back() {
+async fn a_killed_node_affects_only_its_own_tokens() {
     let (world, mut cluster) = (World::with(Server::absent()), Cluster::start().await);
     let [one, other] = [(); 2].map(|()| world.process_with(cluster.tokens()));
     assert_eq!(one.token().await, other.token().await);
@@ -204,7 +204,7 @@ async fn a_node_that_is_killed_costs_its_own_tokens_only_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quotas_go_on_when_their_node_is_killed_and_are_shared_again_when_it_is_back() {
+async fn quotas_fall_back_when_their_node_is_killed_and_are_shared_again_afterwards() {
     let (fleet, mut cluster) = (
         Fleet::with(Server::absent(), announcing()),
         Cluster::start().await,
@@ -223,11 +223,11 @@ async fn quotas_go_on_when_their_node_is_killed_and_are_shared_again_when_it_is_
         assert_eq!(process.take_events(), [UNREACHABLE, "recovered"]);
     }
     shared_by(&processes, &cluster).await;
-    a_hold_reaches_all(&fleet, &processes).await;
+    a_hold_reaches_all_processes(&fleet, &processes).await;
 }
 
 #[tokio::test]
-async fn a_node_that_gives_no_answer_is_left_for_the_one_that_has_its_slots_now() {
+async fn an_unresponsive_node_is_replaced_by_the_new_slot_owner() {
     let (world, cluster) = (World::with(Server::absent()), Cluster::start().await);
     let process = world.process_with(cluster.tokens());
     process.token().await;
@@ -255,7 +255,7 @@ async fn a_node_that_gives_no_answer_is_left_for_the_one_that_has_its_slots_now(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quotas_leave_a_node_that_gives_no_answer() {
+async fn quotas_leave_an_unresponsive_node() {
     let (fleet, cluster) = (
         Fleet::with(Server::absent(), announcing()),
         Cluster::start().await,
@@ -273,7 +273,7 @@ async fn quotas_leave_a_node_that_gives_no_answer() {
         let events = ["the store gave no answer within 500ms", "recovered"];
         assert_eq!(process.take_events(), events);
     }
-    a_hold_reaches_all(&fleet, &processes).await;
+    a_hold_reaches_all_processes(&fleet, &processes).await;
 }
 
 /// Sends until the quota is in the store, and returns the node that has it.

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep};
 use tower_m2m::{
     client_credentials::CacheKey,
     rate_limit_retry::{
-        ExactQuota, ProcessId, QuotaReport, QuotaStore, QuotaView, RedisQuotaStore, Slot, ToldQuota,
+        AnnouncedQuota, FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, QuotaStore,
+        RedisQuotaStore, Reservation,
     },
     test_util::MemoryQuotaStore,
 };
@@ -23,7 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const TOLERANCE: Duration = Duration::from_millis(450);
 
 #[tokio::test]
-async fn reports_are_answered_as_in_memory() {
+async fn reports_match_the_memory_store() {
     let redis = Server::start();
     let real = RedisQuotaStore::new(redis.url(), keys()).unwrap();
     let model = MemoryQuotaStore::new();
@@ -53,9 +54,9 @@ async fn reports_are_answered_as_in_memory() {
         // A window that ends before the next round.
         sleep(Duration::from_millis(3)).await;
         let mut last = report(&processes, &mut random);
-        let mut told = ToldQuota::new(3, SECOND);
+        let mut told = AnnouncedQuota::new(3, SECOND);
         told.age = Some(Duration::ZERO);
-        last.told = Some(told);
+        last.announced = Some(told);
         real.report(&quota, &last).await.unwrap();
         model.report(&quota, &last).await.unwrap();
         sleep(SECOND * 3 / 2).await;
@@ -68,22 +69,22 @@ fn report(processes: &[ProcessId], random: &mut Rng) -> QuotaReport {
     report.reserved = random.u32(..6);
     report.wanted = random.u32(..20);
     if random.u8(..3) == 0 {
-        let mut told = ToldQuota::new(random.u64(..80), SECOND * random.u32(30..90));
+        let mut told = AnnouncedQuota::new(random.u64(..80), SECOND * random.u32(30..90));
         told.limit = random.bool().then_some(100);
         // Not known, sent before all that is known, or sent after it.
         told.age = [None, Some(600 * SECOND), Some(Duration::ZERO)][random.usize(..3)];
-        report.told = Some(told);
+        report.announced = Some(told);
     }
     report.hold = (random.u8(..10) == 0).then(|| SECOND * random.u32(30..90));
     report
 }
 
-fn assert_same_replies(one: QuotaView, other: QuotaView) -> bool {
-    let counts = |view: QuotaView| {
+fn assert_same_replies(one: QuotaSnapshot, other: QuotaSnapshot) -> bool {
+    let counts = |view: QuotaSnapshot| {
         let window = view.window;
         window.map(|w| (w.limit, w.remaining, w.reserved, w.processes))
     };
-    let reset = |view: QuotaView| view.window.map(|window| window.reset);
+    let reset = |view: QuotaSnapshot| view.window.map(|window| window.reset);
     one.granted == other.granted
         && counts(one) == counts(other)
         && is_close(reset(one), reset(other))
@@ -98,26 +99,28 @@ fn is_close(one: Option<Duration>, other: Option<Duration>) -> bool {
 }
 
 #[tokio::test]
-async fn slots_are_given_as_in_memory() {
+async fn reservations_match_the_memory_store() {
     let redis = Server::start();
     let real = RedisQuotaStore::new(redis.url(), keys()).unwrap();
     let model = MemoryQuotaStore::new();
     let quota = CacheKey::new("test");
-    let exact = ExactQuota::per_minute(60).burst(3);
+    let exact = FleetQuota::per_minute(60).burst(3);
     let mut late = 0;
     for longest in [2, 10, 0, 5, 3, 20].repeat(4) {
         let longest = SECOND * longest;
-        let expected = model.slot(&quota, exact, longest).await.unwrap();
-        let answer = real.slot(&quota, exact, longest).await.unwrap();
-        let alike = match (answer, expected) {
-            (Slot::After(one), Slot::After(other)) => is_close(Some(one), Some(other)),
-            (Slot::TooLate(one), Slot::TooLate(other)) => {
+        let expected = model.reserve(&quota, exact, longest).await.unwrap();
+        let answer = real.reserve(&quota, exact, longest).await.unwrap();
+        let assert_same_replies = match (answer, expected) {
+            (Reservation::Granted(one), Reservation::Granted(other)) => {
+                is_close(Some(one), Some(other))
+            }
+            (Reservation::Denied(one), Reservation::Denied(other)) => {
                 late += 1;
                 is_close(Some(one), Some(other))
             }
             _ => false,
         };
-        assert!(alike, "{answer:?} {expected:?}");
+        assert!(assert_same_replies, "{answer:?} {expected:?}");
     }
     assert!(late > 5, "{late}");
 }

@@ -58,7 +58,7 @@ impl Fleet {
             .store(quotas)
             .on_event(move |event| {
                 let what = match event {
-                    RateLimitEvent::HeldElsewhere { .. } => "held",
+                    RateLimitEvent::RemoteHold { .. } => "held",
                     RateLimitEvent::StoreFailed { error, .. } => &error.to_string(),
                     RateLimitEvent::StoreRecovered { .. } => "recovered",
                     _ => return,

@@ -29,7 +29,7 @@ async fn fifty_processes_that_start_cold_cost_one_token_request() {
 }
 
 #[tokio::test]
-async fn a_token_asked_for_by_hand_takes_the_place_of_the_one_that_is_there() {
+async fn refresh_now_replaces_the_stored_token() {
     let world = World::new();
     let process = world.process();
     let first = process.token().await;
@@ -42,7 +42,7 @@ async fn a_token_asked_for_by_hand_takes_the_place_of_the_one_that_is_there() {
 }
 
 #[tokio::test]
-async fn leases_belong_to_one_and_are_ended_by_that_one_only() {
+async fn a_lease_has_one_owner_who_alone_can_release_it() {
     let world = World::new();
     let identity = world.endpoint().cache_key().await.unwrap();
     let (store, other) = (world.store(), world.store());
@@ -78,7 +78,7 @@ async fn leases_belong_to_one_and_are_ended_by_that_one_only() {
 }
 
 #[tokio::test]
-async fn a_lease_and_a_cooldown_end_by_themselves() {
+async fn leases_and_cooldowns_expire() {
     let world = World::new();
     let identity = world.endpoint().cache_key().await.unwrap();
     let store = world.store();
@@ -94,7 +94,7 @@ async fn a_lease_and_a_cooldown_end_by_themselves() {
 }
 
 #[tokio::test]
-async fn a_long_lease_and_a_long_cooldown_exclude_others_and_an_endless_one_is_cut_to_a_day() {
+async fn leases_and_cooldowns_are_capped_at_a_day() {
     let world = World::new();
     let store = world.store();
     for (name, length) in [
@@ -117,7 +117,7 @@ async fn a_long_lease_and_a_long_cooldown_exclude_others_and_an_endless_one_is_c
 }
 
 #[tokio::test]
-async fn a_token_is_stored_by_the_holder_of_the_lease_only_and_removed_if_it_is_the_refused_one() {
+async fn only_the_lease_owner_stores_a_token_and_only_the_rejected_one_is_removed() {
     let world = World::new();
     world.process().token().await;
     let identity = world.endpoint().cache_key().await.unwrap();
@@ -148,7 +148,7 @@ async fn a_token_is_stored_by_the_holder_of_the_lease_only_and_removed_if_it_is_
 }
 
 #[tokio::test]
-async fn what_belongs_together_has_a_hash_tag_in_common_and_nothing_is_left_for_ever() {
+async fn keys_share_a_hash_tag_and_all_expire() {
     let world = World::new();
     let process = world.process();
     let token = process.token().await;
@@ -206,7 +206,7 @@ async fn keys_are_rotated_without_losing_the_token() {
 }
 
 #[tokio::test]
-async fn the_acl_of_the_guide_is_enough() {
+async fn the_acl_in_the_guide_is_sufficient() {
     let world = World::new();
     let rules = "ACL SETUSER fleet on >password resetkeys ~m2m:* resetchannels -@all +eval +evalsha +asking +get +set +del +pttl +time";
     let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
@@ -227,7 +227,7 @@ async fn the_acl_of_the_guide_is_enough() {
 }
 
 #[test]
-fn a_store_is_not_set_up_without_a_key_or_with_a_url_that_is_none() {
+fn a_store_requires_a_key_and_a_valid_url() {
     for error in [
         StoreKeyring::parse("").unwrap_err(),
         RedisTokenStore::new("http://user:canary@localhost", keys()).unwrap_err(),

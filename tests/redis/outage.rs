@@ -36,13 +36,13 @@ async fn fails_and_recovers(mut world: World, events: &str, repair: impl FnOnce(
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there_at_the_start() {
+async fn redis_is_down_at_startup() {
     let world = World::with(Server::absent());
     fails_and_recovers(world, UNREACHABLE, Server::restart).await;
 }
 
 #[tokio::test]
-async fn a_redis_that_does_not_answer() {
+async fn redis_does_not_respond() {
     let world = World::new();
     world.redis.stop();
     let events = "the store gave no answer within 250ms";
@@ -50,7 +50,7 @@ async fn a_redis_that_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_redis_with_another_password() {
+async fn redis_has_another_password() {
     let world = World::with(Server::start_with(&["--requirepass", "other"]));
     let events = "the store refused user and password";
     fails_and_recovers(world, events, |redis| {
@@ -62,7 +62,7 @@ async fn a_redis_with_another_password() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_out_of_memory() {
+async fn redis_is_out_of_memory() {
     let world = World::with(Server::start_with(&[
         "--maxmemory",
         "1",
@@ -76,7 +76,7 @@ async fn a_redis_that_is_out_of_memory() {
 }
 
 #[tokio::test]
-async fn a_redis_that_can_only_be_read() {
+async fn redis_is_read_only() {
     let world = World::with(Server::start_with(&[
         "--replicaof",
         "127.0.0.1",
@@ -95,7 +95,7 @@ async fn a_redis_that_can_only_be_read() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_killed_and_comes_back_empty() {
+async fn redis_is_killed_and_restarts_empty() {
     let mut world = World::new();
     let fleet = world.fleet(4);
     all_tokens(&fleet).await;
@@ -119,7 +119,7 @@ async fn a_redis_that_is_killed_and_comes_back_empty() {
 }
 
 #[tokio::test]
-async fn a_restart_that_nobody_noticed_costs_nothing() {
+async fn an_unnoticed_restart_costs_nothing() {
     let mut world = World::new();
     let process = world.process();
     process.token().await;
@@ -134,7 +134,7 @@ async fn a_restart_that_nobody_noticed_costs_nothing() {
 }
 
 #[tokio::test]
-async fn what_stands_under_our_keys_and_is_not_ours_is_told_and_overwritten() {
+async fn foreign_values_under_our_keys_are_reported_and_overwritten() {
     let garbage: [(&str, &[&[u8]]); 4] = [
         (
             "that is no token of this format",
@@ -186,7 +186,7 @@ async fn what_stands_under_our_keys_and_is_not_ours_is_told_and_overwritten() {
 }
 
 #[tokio::test]
-async fn a_lease_or_a_cooldown_that_is_not_ours_stops_nobody() {
+async fn foreign_leases_and_cooldowns_block_nobody() {
     for command in [
         &[&b"SET"[..], b"KEY", b"garbage"],
         &[b"RPUSH", b"KEY", b"a list"],
@@ -217,7 +217,7 @@ async fn a_lease_or_a_cooldown_that_is_not_ours_stops_nobody() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_is_told_so() {
+async fn missing_permissions_are_reported() {
     let world = World::new();
     world.redis.command(&[
         b"ACL",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_m2m::{
-    rate_limit_retry::{ExactQuota, StoredQuotas},
+    rate_limit_retry::{FleetQuota, StoredQuotas},
     test_util::{Api, ApiBuilder, Dialect, Quota},
 };
 
@@ -22,10 +22,10 @@ fn api() -> ApiBuilder {
 
 /// One process that shares what it knows, and one that keeps an exact quota.
 fn both(fleet: &Fleet) -> [Process; 2] {
-    let exact = ExactQuota::per_second(10_000);
+    let exact = FleetQuota::per_second(10_000);
     [
         fleet.process(),
-        fleet.process_with(StoredQuotas::new("exact", fleet.store()).exact(exact)),
+        fleet.process_with(StoredQuotas::new("exact", fleet.store()).fleet_quota(exact)),
     ]
 }
 
@@ -56,12 +56,12 @@ async fn fails_and_recovers(redis: Server, events: &[&str], repair: impl FnOnce(
 }
 
 #[tokio::test]
-async fn quotas_go_on_without_a_redis_at_the_start() {
+async fn quotas_work_when_redis_is_down_at_startup() {
     fails_and_recovers(Server::absent(), &[UNREACHABLE], Server::restart).await;
 }
 
 #[tokio::test]
-async fn quotas_go_on_with_a_redis_that_does_not_answer() {
+async fn quotas_work_when_redis_does_not_respond() {
     let redis = Server::start();
     redis.stop();
     let events = &["the store gave no answer within 100ms"];
@@ -69,7 +69,7 @@ async fn quotas_go_on_with_a_redis_that_does_not_answer() {
 }
 
 #[tokio::test]
-async fn quotas_go_on_with_another_password() {
+async fn quotas_work_with_a_wrong_password() {
     let redis = Server::start_with(&["--requirepass", "other"]);
     let events = &[
         "the store refused user and password",
@@ -84,7 +84,7 @@ async fn quotas_go_on_with_another_password() {
 }
 
 #[tokio::test]
-async fn quotas_go_on_with_a_redis_that_is_out_of_memory() {
+async fn quotas_work_when_redis_is_out_of_memory() {
     let redis = Server::start_with(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
     fails_and_recovers(redis, &["the store is out of memory"], |redis| {
         redis.command(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
@@ -93,7 +93,7 @@ async fn quotas_go_on_with_a_redis_that_is_out_of_memory() {
 }
 
 #[tokio::test]
-async fn quotas_go_on_with_a_redis_that_can_only_be_read() {
+async fn quotas_work_when_redis_is_read_only() {
     let redis = Server::start_with(&["--replicaof", "127.0.0.1", "1"]);
     let events = &["the store is a replica, and cannot be written to"];
     fails_and_recovers(redis, events, |redis| {
@@ -103,7 +103,7 @@ async fn quotas_go_on_with_a_redis_that_can_only_be_read() {
 }
 
 #[tokio::test]
-async fn quotas_go_on_when_redis_is_killed_and_comes_back_empty() {
+async fn quotas_work_when_redis_is_killed_and_restarts_empty() {
     let mut fleet = Fleet::new(api());
     let processes = both(&fleet);
     for process in &processes {
@@ -128,14 +128,14 @@ async fn quotas_go_on_when_redis_is_killed_and_comes_back_empty() {
 }
 
 #[tokio::test]
-async fn what_stands_under_a_quotas_keys_and_is_not_ours_is_told_and_overwritten() {
+async fn foreign_values_under_quota_keys_are_reported_and_overwritten() {
     let garbage: [(&str, &[&[u8]]); 6] = [
         (":quota", &[b"SET", b"KEY", b"garbage"]),
         (":quota", &[b"HSET", b"KEY", b"format", b"9"]),
         (":quota", &[b"HSET", b"KEY", b"remaining", b"many"]),
         (":quota", &[b"RPUSH", b"KEY", b"a list"]),
-        (":seen", &[b"SET", b"KEY", b"garbage"]),
-        (":slot", &[b"SET", b"KEY", b"garbage"]),
+        (":heartbeats", &[b"SET", b"KEY", b"garbage"]),
+        (":gcra", &[b"SET", b"KEY", b"garbage"]),
     ];
     for (end, command) in garbage {
         let fleet = Fleet::new(api());

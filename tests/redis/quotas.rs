@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 use http::StatusCode;
 use tokio::time::timeout;
 use tower_m2m::{
-    rate_limit_retry::{CacheKey, ExactQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
+    rate_limit_retry::{CacheKey, FleetQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
     test_util::{Api, ApiFault, Dialect, Quota},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn eight_processes_use_up_one_quota_and_hardly_anything_beyond_it() {
+async fn eight_processes_share_one_quota_with_little_overshoot() {
     let api = Api::builder()
         .quota(Quota::fixed_window(100, 2 * SECOND))
         .dialect(Dialect::Draft8)
@@ -26,8 +26,8 @@ async fn eight_processes_use_up_one_quota_and_hardly_anything_beyond_it() {
     let fleet = Fleet::new(api);
     // Patient, so that a busy machine is not taken for a store that fails.
     let quotas = || {
-        let store = fleet.store().answer_within(10 * SECOND);
-        StoredQuotas::new("fleet", store).answer_within(10 * SECOND)
+        let store = fleet.store().timeout(10 * SECOND);
+        StoredQuotas::new("fleet", store).timeout(10 * SECOND)
     };
     let processes = (0..8).map(|_| fleet.process_with(quotas())).collect();
 
@@ -39,7 +39,7 @@ async fn eight_processes_use_up_one_quota_and_hardly_anything_beyond_it() {
 }
 
 #[tokio::test]
-async fn a_refusal_in_one_process_holds_all_that_share_its_name() {
+async fn a_429_in_one_process_holds_all_processes_of_that_name() {
     let fleet = Fleet::new(Api::builder());
     let (one, other) = (fleet.process(), fleet.process());
     let stranger = fleet.process_with(StoredQuotas::new("another", fleet.store()));
@@ -76,8 +76,8 @@ async fn an_exact_quota_is_never_exceeded() {
     let api = Api::builder().quota(Quota::sliding_window(50, 2 * SECOND));
     let fleet = Fleet::new(api);
     let exact = || {
-        let quota = ExactQuota::per(50, 2 * SECOND);
-        StoredQuotas::new("fleet", fleet.store()).exact(quota)
+        let quota = FleetQuota::per(50, 2 * SECOND);
+        StoredQuotas::new("fleet", fleet.store()).fleet_quota(quota)
     };
     let processes = (0..8).map(|_| fleet.process_with(exact())).collect();
 
@@ -88,12 +88,12 @@ async fn an_exact_quota_is_never_exceeded() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_a_quota_has_a_hash_tag_in_common_and_names_nobody() {
+async fn quota_keys_share_a_hash_tag_and_reveal_no_name() {
     let api = Api::builder()
         .quota(Quota::fixed_window(100, 60 * SECOND))
         .dialect(Dialect::Draft8);
     let fleet = Fleet::new(api);
-    let exact = StoredQuotas::new("canary", fleet.store()).exact(ExactQuota::per_second(100));
+    let exact = StoredQuotas::new("canary", fleet.store()).fleet_quota(FleetQuota::per_second(100));
     let process = fleet.process_with(exact);
     process.ok().await;
     while fleet.redis.keys().len() < 3 {
@@ -113,7 +113,7 @@ async fn what_belongs_to_a_quota_has_a_hash_tag_in_common_and_names_nobody() {
 }
 
 #[tokio::test]
-async fn a_channel_that_nobody_listens_to_any_more_is_unsubscribed_from() {
+async fn unused_channels_are_unsubscribed() {
     let redis = Server::start();
     let store = RedisQuotaStore::new(redis.url(), keys()).unwrap();
     let quota = |name: &str| CacheKey::new("quota").field("name", name);
@@ -146,7 +146,7 @@ async fn a_channel_that_nobody_listens_to_any_more_is_unsubscribed_from() {
 }
 
 #[tokio::test]
-async fn the_acl_of_the_guide_is_enough_for_quotas() {
+async fn the_acl_in_the_guide_is_sufficient_for_quotas() {
     let fleet = Fleet::new(Api::builder());
     let rules = "ACL SETUSER quotas on >password resetkeys ~m2m:* resetchannels &m2m:* -@all +eval +evalsha +asking +get +set +del +time +hmget +hget +hset +hdel +zadd +zrem +zcard +zrangebyscore +pexpire +publish +subscribe +unsubscribe";
     let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
@@ -154,8 +154,8 @@ async fn the_acl_of_the_guide_is_enough_for_quotas() {
     let url = fleet.redis.url_as("quotas", "password");
     let process = || {
         let store = RedisQuotaStore::new(&url, keys()).unwrap();
-        let exact = ExactQuota::per_second(1000);
-        fleet.process_with(StoredQuotas::new("fleet", store).exact(exact))
+        let exact = FleetQuota::per_second(1000);
+        fleet.process_with(StoredQuotas::new("fleet", store).fleet_quota(exact))
     };
     let (one, other) = (process(), process());
     for process in [&one, &other] {
@@ -180,7 +180,7 @@ async fn the_acl_of_the_guide_is_enough_for_quotas() {
 }
 
 #[test]
-fn a_store_shows_no_password() {
+fn debug_output_of_a_store_shows_no_password() {
     let url = Server::absent().url_as("user", "canary");
     let store = RedisQuotaStore::new(url, keys()).unwrap();
     assert!(!format!("{store:?}").contains("canary"));

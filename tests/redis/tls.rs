@@ -37,7 +37,7 @@ fn start() -> (Server, String) {
 }
 
 #[tokio::test]
-async fn tokens_are_shared_over_tls_with_a_server_that_can_be_believed() {
+async fn tokens_are_shared_over_tls_with_a_trusted_server() {
     let (server, url) = start();
     let world = World::with(server);
     let store = || RedisTokenStore::new(&url, keys()).unwrap();

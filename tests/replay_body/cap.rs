@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn a_body_that_passes_the_cap_is_sent_once() {
+fn a_body_beyond_the_limit_is_sent_once() {
     let mut first = ReplayBody::new(Frames::of(&["01234", "56789", "!"]), CAP);
     let mut second = first.try_clone().unwrap();
     next(&mut first).unwrap().unwrap();
@@ -28,7 +28,7 @@ fn a_body_that_passes_the_cap_is_sent_once() {
 }
 
 #[test]
-fn a_body_of_exactly_the_cap_is_sent_again() {
+fn a_body_of_exactly_the_limit_is_replayed() {
     for frames in [
         &["0123456789"][..],
         &["01234", "56789"],
@@ -43,7 +43,7 @@ fn a_body_of_exactly_the_cap_is_sent_again() {
 }
 
 #[test]
-fn what_is_over_the_cap_is_freed_at_once() {
+fn buffers_are_freed_when_a_body_exceeds_the_limit() {
     let large = Bytes::from(vec![b'a'; 8]);
     let mut first = ReplayBody::new(Frames::of_bytes([large.clone(), large.clone()]), CAP);
     let _second = first.try_clone().unwrap();
@@ -56,7 +56,7 @@ fn what_is_over_the_cap_is_freed_at_once() {
 }
 
 #[test]
-fn a_body_that_says_it_is_larger_than_the_cap_is_never_copied() {
+fn a_body_with_a_size_hint_beyond_the_limit_is_never_copied() {
     let exact = ReplayBody::new(Full::new(Bytes::from("0123456789")), CAP);
     let larger = ReplayBody::new(Full::new(Bytes::from("0123456789!")), CAP);
 
@@ -67,7 +67,7 @@ fn a_body_that_says_it_is_larger_than_the_cap_is_never_copied() {
 }
 
 #[test]
-fn nothing_is_remembered_without_another_copy() {
+fn nothing_is_buffered_without_another_copy() {
     let data = Bytes::from(vec![b'a'; 8]);
     let mut only = ReplayBody::new(Frames::of_bytes([data.clone()]), CAP);
 
@@ -79,7 +79,7 @@ fn nothing_is_remembered_without_another_copy() {
 }
 
 #[test]
-fn what_is_remembered_is_freed_when_the_other_copy_is_gone() {
+fn buffers_are_freed_when_the_other_copy_is_dropped() {
     let data = Bytes::from(vec![b'a'; 4]);
     let mut first = ReplayBody::new(Frames::of_bytes([data.clone(), Bytes::from("b")]), CAP);
     let second = first.try_clone().unwrap();

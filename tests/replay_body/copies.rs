@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[test]
-fn a_body_of_one_frame_is_sent_again() {
+fn a_body_of_one_frame_is_replayed() {
     let first = ReplayBody::new(Full::new(Bytes::from("hello")), CAP);
     let second = first.try_clone().unwrap();
 
@@ -29,7 +29,7 @@ fn a_body_of_one_frame_is_sent_again() {
 }
 
 #[test]
-fn frames_and_trailers_are_sent_again() {
+fn frames_and_trailers_are_replayed() {
     let first = ReplayBody::new(Frames::of(&["he", "", "llo"]).trailers("done"), CAP);
     let second = first.try_clone().unwrap();
     let third = second.try_clone().unwrap();
@@ -43,7 +43,7 @@ fn frames_and_trailers_are_sent_again() {
 }
 
 #[test]
-fn a_copy_replays_what_was_read_and_reads_on() {
+fn a_copy_replays_buffered_frames_and_continues() {
     let mut first = ReplayBody::new(Frames::of(&["he", "ll", "o"]), CAP);
     let second = first.try_clone().unwrap();
     assert_eq!(next(&mut first).unwrap().unwrap(), "he");
@@ -54,7 +54,7 @@ fn a_copy_replays_what_was_read_and_reads_on() {
 }
 
 #[test]
-fn a_copy_of_a_body_that_is_being_read_begins_at_its_first_byte() {
+fn a_copy_of_a_partly_read_body_starts_at_the_first_byte() {
     let mut first = ReplayBody::new(Frames::of(&["he", "llo"]), CAP);
     let _second = first.try_clone().unwrap();
     assert_eq!(next(&mut first).unwrap().unwrap(), "he");
@@ -90,7 +90,7 @@ fn a_later_copy_takes_over_while_the_first_is_waiting() {
 }
 
 #[test]
-fn an_attempt_that_was_given_up_cannot_take_the_body_back() {
+fn a_superseded_copy_cannot_take_the_body_back() {
     let mut first = ReplayBody::new(Frames::of(&["he", "llo"]), CAP);
     let mut second = first.try_clone().unwrap();
     assert_eq!(next(&mut second).unwrap().unwrap(), "he");
@@ -119,7 +119,7 @@ fn two_layers_can_both_keep_copies() {
 }
 
 #[test]
-fn a_body_can_be_kept_as_the_template_of_all_attempts() {
+fn a_body_can_serve_as_the_template_of_all_attempts() {
     let template = ReplayBody::new(Frames::of(&["he", "llo"]), CAP);
     let mut held = Vec::new();
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn an_error_of_the_body_ends_all_copies() {
+fn a_body_error_fails_all_copies() {
     let (feed, body) = Feed::new();
     let mut first = ReplayBody::new(body, CAP);
     let mut second = first.try_clone().unwrap();
@@ -31,7 +31,7 @@ fn an_error_of_the_body_ends_all_copies() {
 }
 
 #[test]
-fn a_body_that_panics_ends_all_copies() {
+fn a_body_panic_fails_all_copies() {
     let mut first = ReplayBody::new(Panics, CAP);
     let mut second = first.try_clone().unwrap();
 
@@ -43,7 +43,7 @@ fn a_body_that_panics_ends_all_copies() {
 }
 
 #[test]
-fn a_copy_announces_the_length_of_the_original() {
+fn a_copy_has_the_size_hint_of_the_original() {
     let mut first = ReplayBody::new(Frames::of(&["he", "llo"]).exact(), CAP);
     let second = first.try_clone().unwrap();
     next(&mut first).unwrap().unwrap();
@@ -56,7 +56,7 @@ fn a_copy_announces_the_length_of_the_original() {
 }
 
 #[test]
-fn the_end_of_the_stream_is_told_for_each_copy() {
+fn is_end_stream_is_tracked_per_copy() {
     let mut first = ReplayBody::new(Full::new(Bytes::from("hello")), CAP);
     let mut second = first.try_clone().unwrap();
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[test]
-fn a_once_is_never_copied() {
+fn once_is_never_cloned() {
     let once = Once::new(Full::new(Bytes::from("hello")));
 
     assert!(once.try_clone().is_none() && once.is_intact());
@@ -37,7 +37,7 @@ fn a_body_costs_three_allocations_and_its_first_copy_one() {
 }
 
 #[test]
-fn either_side_is_asked() {
+fn either_delegates_to_its_variant() {
     type Body = Either<Full<Bytes>, Once<Full<Bytes>>>;
 
     assert!(Body::Left(Full::default()).try_clone().is_some());
@@ -49,14 +49,14 @@ fn either_side_is_asked() {
 }
 
 #[test]
-fn nothing_of_the_contents_is_printed() {
+fn debug_output_hides_the_contents() {
     let body = ReplayBody::new(Full::new(Bytes::from("canary")), CAP);
 
     assert!(!format!("{body:?}{:?}", Once::new("canary")).contains("canary"));
 }
 
 #[test]
-fn a_body_can_be_shared_between_threads_if_the_original_can_be_sent() {
+fn a_replay_body_is_sync_if_the_original_is_send() {
     fn check<T: Send + Sync + Unpin + 'static>() {}
 
     check::<ReplayBody<Full<Bytes>>>();

@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn the_token_is_revoked_in_the_way_in_which_it_was_asked_for() {
+async fn revocation_authenticates_like_the_token_request() {
     for auth in [
         ClientAuth::basic("id", "secret"),
         ClientAuth::post("id", "secret"),
@@ -52,7 +52,7 @@ async fn the_token_is_revoked_in_the_way_in_which_it_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_the_token_is_left_to_expire() {
+async fn tokens_are_not_revoked_by_default() {
     let server = Server::granting();
     let (handle, events) = handle(server.endpoint(ClientAuth::basic("id", "secret")));
     handle.token().await.unwrap();
@@ -65,7 +65,7 @@ async fn by_default_the_token_is_left_to_expire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_endpoint_that_the_metadata_names_is_used() {
+async fn the_revocation_endpoint_is_discovered() {
     let server = Server::serving(|url| match url {
         METADATA_URL => (
             200,
@@ -83,7 +83,7 @@ async fn the_endpoint_that_the_metadata_names_is_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_without_such_an_endpoint_is_an_event_that_says_what_to_do() {
+async fn metadata_without_a_revocation_endpoint_is_reported_with_the_remedy() {
     for member in ["", r#","revocation_endpoint":"http://id.example/revoke""#] {
         let server = Server::serving(move |url| match url {
             METADATA_URL => (200, metadata(member)),
@@ -102,7 +102,7 @@ async fn metadata_without_such_an_endpoint_is_an_event_that_says_what_to_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewed_document_does_not_lead_the_token_and_the_secret_elsewhere() {
+async fn refreshed_metadata_cannot_move_the_revocation_endpoint() {
     for (moved, used) in [
         ("https://evil.example/revoke", REVOKE_URL),
         (
@@ -134,7 +134,7 @@ async fn a_renewed_document_does_not_lead_the_token_and_the_secret_elsewhere() {
 }
 
 #[test]
-fn what_cannot_be_is_told_before_anything_is_sent() {
+fn invalid_revocation_settings_fail_before_sending() {
     let auth = || ClientAuth::basic("id", "secret");
     let known = || TokenEndpoint::new(TOKEN_URL.parse().unwrap(), auth());
     let plain: http::Uri = "http://id.example/revoke".parse().unwrap();
@@ -152,7 +152,7 @@ fn what_cannot_be_is_told_before_anything_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_says_where_tokens_are_revoked() {
+async fn the_revocation_endpoint_can_be_configured() {
     let given = |revoked: &str, place: &str| {
         let text = format!(
             r#"{{"client_id":"id","client_secret":"secret",{place},"revoke_on_shutdown":"{revoked}"}}"#
@@ -195,7 +195,7 @@ async fn a_configuration_says_where_tokens_are_revoked() {
 
 #[cfg(feature = "jwt-rust-crypto")]
 #[tokio::test(start_paused = true)]
-async fn the_audience_of_an_assertion_for_a_revocation_is_a_setting() {
+async fn the_revocation_audience_is_a_setting() {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use tower_m2m::client_credentials::AssertionAudience;
 
@@ -250,7 +250,7 @@ async fn the_audience_of_an_assertion_for_a_revocation_is_a_setting() {
 
 #[cfg(feature = "jwt-rust-crypto")]
 #[tokio::test(start_paused = true)]
-async fn a_refused_assertion_for_a_revocation_leads_to_the_setting() {
+async fn a_rejected_revocation_assertion_names_the_setting() {
     for (status, body) in [(401, r#"{"error":"invalid_client"}"#), (403, "")] {
         let server = Server::serving(move |url| match url {
             REVOKE_URL => (status, body.to_owned()),

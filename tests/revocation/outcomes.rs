@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_an_event_and_takes_five_seconds_at_most() {
+async fn a_revocation_failure_is_reported_within_five_seconds() {
     let refused = r#"{"error":"unsupported_token_type","error_description":"no canary of token"}"#;
     for (status, body, told_as, seconds) in [
         (503, "", "Server", 0),
@@ -56,7 +56,7 @@ async fn a_failure_is_an_event_and_takes_five_seconds_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_is_a_success_whatever_its_body_says() {
+async fn a_successful_status_is_a_success_with_any_body() {
     let server = Server::serving(|url| match url {
         REVOKE_URL => (200, r#"{"error":"invalid_token"}"#.to_owned()),
         _ => (200, GRANTED.to_owned()),
@@ -71,7 +71,7 @@ async fn a_success_is_a_success_whatever_its_body_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_nothing_to_revoke_without_a_valid_token_or_a_second_time() {
+async fn nothing_is_revoked_without_a_valid_token_or_twice() {
     let server = Server::granting();
     let endpoint = || {
         let auth = ClientAuth::basic("id", "secret");
@@ -93,7 +93,7 @@ async fn there_is_nothing_to_revoke_without_a_valid_token_or_a_second_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_of_ones_own_may_revoke_and_even_panic() {
+async fn a_custom_source_may_revoke_and_panic() {
     struct Panics;
 
     impl TokenSource for Panics {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_hangs_is_replaced_by_what_it_gave() {
+async fn a_hanging_source_falls_back_to_its_last_accepted_secret() {
     let issuer = Issuer::with_secrets(&["old"]);
     let reads = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&reads);
@@ -46,7 +46,7 @@ async fn a_source_that_hangs_is_replaced_by_what_it_gave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_is_replaced_while_it_is_refused_is_read_again_at_once() {
+async fn a_secret_rotated_during_a_rejection_is_reread_immediately() {
     let issuer = Issuer::with_secrets(&["new"]);
     let reads = AtomicUsize::new(0);
     let tokens = issuer.layer(move || {
@@ -60,7 +60,7 @@ async fn a_secret_that_is_replaced_while_it_is_refused_is_read_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_secrets_are_refused_the_error_and_the_back_off_are_those_of_the_new_one() {
+async fn if_all_secrets_are_rejected_the_error_of_the_current_one_is_returned() {
     let issuer = Issuer::with_secrets(&["old"]);
     let secret = Arc::new(Mutex::new("old"));
     let source = Arc::clone(&secret);
@@ -84,7 +84,7 @@ async fn when_all_secrets_are_refused_the_error_and_the_back_off_are_those_of_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_secret_that_worked_last_is_forgotten_a_day_after_it_was_replaced() {
+async fn the_fallback_secret_expires_a_day_after_rotation() {
     let day = 24 * 3600 * SECOND;
     let issuer = Issuer::with_secrets(&["old"]);
     let secret = Arc::new(Mutex::new("old"));
@@ -112,7 +112,7 @@ async fn the_secret_that_worked_last_is_forgotten_a_day_after_it_was_replaced() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn during_a_permanent_back_off_the_secret_is_looked_at_every_five_seconds() {
+async fn during_a_permanent_backoff_the_secret_is_checked_every_five_seconds() {
     let issuer = Issuer::with_secrets(&["right"]);
     let secret = Arc::new(Mutex::new("wrong"));
     let reads = Arc::new(AtomicUsize::new(0));
@@ -172,7 +172,7 @@ async fn a_changed_secret_is_noticed_while_the_valid_token_is_still_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_variable_is_looked_up_and_one_that_is_not_set_is_named() {
+async fn an_unset_variable_is_named() {
     let name = env!("CARGO_PKG_NAME");
     let issuer = Issuer::with_secrets(&[name]);
     let set = issuer.layer(SecretVariable::new("CARGO_PKG_NAME"));
@@ -193,7 +193,7 @@ async fn a_variable_is_looked_up_and_one_that_is_not_set_is_named() {
 }
 
 #[test]
-fn any_closure_that_returns_a_future_is_a_source() {
+fn an_async_closure_is_a_source() {
     fn source(source: impl SecretSource) -> ClientAuth {
         ClientAuth::post("id", source)
     }
@@ -215,7 +215,7 @@ fn any_closure_that_returns_a_future_is_a_source() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_403_without_a_body_leads_to_the_secret_that_worked_last() {
+async fn a_403_without_a_body_falls_back_to_the_last_accepted_secret() {
     let server = Server::granting();
     let secret = Arc::new(Mutex::new("old"));
     let source = Arc::clone(&secret);
@@ -254,7 +254,7 @@ async fn a_403_without_a_body_leads_to_the_secret_that_worked_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_are_refused_twice_without_a_reason_are_asked_with_seldom() {
+async fn credentials_rejected_twice_without_a_reason_back_off_permanently() {
     let server = Server::serving(|_| (403, String::new()));
     let handle = server::handle(server.endpoint(ClientAuth::post("id", "secret")));
 

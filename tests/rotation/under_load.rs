@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::{support::SECOND, world::World};
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_takes_both_secrets_for_a_while_is_never_asked_with_a_wrong_one() {
+async fn with_overlapping_secrets_no_wrong_secret_is_sent() {
     let world = World::new("both");
 
     let failures = world
@@ -28,7 +28,7 @@ async fn a_server_that_takes_both_secrets_for_a_while_is_never_asked_with_a_wron
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_knows_only_the_new_secret_is_asked_again_as_soon_as_the_file_has_it() {
+async fn a_late_secret_file_is_retried_as_soon_as_it_is_updated() {
     let world = World::new("server-first");
 
     let failures = world
@@ -50,7 +50,7 @@ async fn a_server_that_knows_only_the_new_secret_is_asked_again_as_soon_as_the_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_is_missing_or_empty_for_a_while_is_replaced_by_what_it_held() {
+async fn a_temporarily_missing_file_falls_back_to_the_last_secret() {
     let world = World::new("missing");
 
     let failures = world
@@ -75,7 +75,7 @@ async fn a_file_that_is_missing_or_empty_for_a_while_is_replaced_by_what_it_held
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_know_the_new_secret_yet_is_asked_with_the_old_one() {
+async fn a_server_that_lags_behind_is_sent_the_fallback_secret() {
     let world = World::new("file-first");
 
     let failures = world

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_request_for_another_origin_takes_no_place_in_the_queue() {
+async fn a_request_for_a_foreign_origin_is_not_queued() {
     let source = Source::with_lifetime(HOUR);
     let (inner, calls) = api(&source);
     let (service, layer) = stacked(&source, inner);
@@ -27,7 +27,7 @@ async fn a_request_for_another_origin_takes_no_place_in_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_credential_has_a_partition_of_its_own() {
+async fn a_named_credential_has_its_own_partition() {
     let limits = RateLimitRetryLayer::new();
     let (source, other) = (Source::with_lifetime(HOUR), Source::with_lifetime(HOUR));
     let valid = source.clone();

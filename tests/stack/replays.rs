@@ -13,7 +13,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     Attempts, BoxError, M2mLayer, RateLimitRetryLayer,
     client_credentials::ExistingCredential,
-    rate_limit_retry::HoldTooLong,
+    rate_limit_retry::RateLimited,
     replay::{Once, ReplayableBody},
 };
 
@@ -26,7 +26,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_waits_for_its_turn_in_the_quota() {
+async fn a_replay_waits_for_a_permit() {
     let source = Source::with_lifetime(HOUR);
     let (valid, sent) = (source.clone(), Arc::new(Mutex::new(Vec::new())));
     let log = Arc::clone(&sent);
@@ -57,7 +57,7 @@ async fn a_replay_waits_for_its_turn_in_the_quota() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
+async fn a_thousand_stale_401s_cause_one_token_request_and_all_succeed() {
     let source = Source::with_lifetime(HOUR);
     let (inner, _) = api(&source);
     let service = stacked(&source, inner).0;
@@ -87,7 +87,7 @@ async fn an_api_that_always_says_401_gets_one_replay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_is_not_sent_again_because_the_server_asks_for_it() {
+async fn a_rejected_token_is_not_resent_on_a_server_hint() {
     for together in [true, false] {
         let source = Source::with_lifetime(HOUR);
         let tokens = Arc::new(Mutex::new(Vec::new()));
@@ -114,7 +114,7 @@ async fn a_refused_token_is_not_sent_again_because_the_server_asks_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_attempt_carries_the_current_token_and_one_is_replayed() {
+async fn each_attempt_carries_the_current_token_with_one_replay() {
     // 401 · replay: 429 · after a minute, with a new token: 401, which stands
     let source = Source::with_lifetime(30 * SECOND);
     let answers = [401, 429, 401];
@@ -154,7 +154,7 @@ async fn each_attempt_carries_the_current_token_and_one_is_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_copy_of_a_request_serves_both() {
+async fn one_request_copy_serves_both_layers() {
     let copies = Arc::new(AtomicUsize::new(0));
     let inner = service_fn(|_: Request<Counted>| async {
         Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
@@ -170,7 +170,7 @@ async fn one_copy_of_a_request_serves_both() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callers_own_credential_is_limited_like_others_and_never_replayed() {
+async fn a_callers_own_credential_is_rate_limited_and_never_replayed() {
     let source = Source::with_lifetime(HOUR);
     let (inner, calls) = api(&source);
     let credentials = layer(&source).on_existing_credential(ExistingCredential::Keep);
@@ -187,7 +187,7 @@ async fn a_callers_own_credential_is_limited_like_others_and_never_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
+async fn a_non_replayable_body_is_sent_once_and_the_token_refreshed() {
     let source = Source::with_lifetime(HOUR);
     let valid = source.clone();
     let inner = service_fn(move |request: Request<Once<Body>>| {
@@ -208,7 +208,7 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_beyond_max_wait_is_told_to_a_replay_too() {
+async fn a_hold_beyond_max_wait_fails_a_replay() {
     let source = Source::with_lifetime(HOUR);
     let (inner, calls) = serving(|_| {
         let mut response = status_only(StatusCode::UNAUTHORIZED);
@@ -224,8 +224,8 @@ async fn a_hold_beyond_max_wait_is_told_to_a_replay_too() {
 
     let error = send(&service, get("/")).await.unwrap_err();
 
-    let error = error.downcast::<HoldTooLong>().unwrap();
-    assert!(error.wait() > 2000 * SECOND);
+    let error = error.downcast::<RateLimited>().unwrap();
+    assert!(error.retry_after() > 2000 * SECOND);
     assert_eq!(calls.load(SeqCst), 1);
 }
 

@@ -27,7 +27,7 @@ const PIECES: usize = 200;
 const BETWEEN: Duration = Duration::from_millis(10);
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_refused_early_stops_uploading_and_is_sent_again_in_full() {
+async fn an_early_401_stops_the_upload_and_replays_it_completely() {
     for (name, client) in [
         ("limits", limits as fn(&Source, &Api) -> Client),
         ("both", both),
@@ -48,7 +48,7 @@ async fn a_request_that_is_refused_early_stops_uploading_and_is_sent_again_in_fu
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_401_whose_body_hangs_does_not_cost_the_answer() {
+async fn a_401_with_a_hanging_body_is_still_replayed() {
     for (name, client) in [
         ("credentials", credentials as fn(&Source, &Api) -> Client),
         ("both", both),
@@ -64,7 +64,7 @@ async fn a_401_whose_body_hangs_does_not_cost_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_that_passes_the_cap_before_there_is_another_token_gets_the_401() {
+async fn an_upload_beyond_the_limit_during_a_refresh_gets_the_401() {
     for (name, client) in [
         ("credentials", credentials as fn(&Source, &Api) -> Client),
         ("both", both),
@@ -84,7 +84,7 @@ async fn an_upload_that_passes_the_cap_before_there_is_another_token_gets_the_40
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_that_has_passed_the_cap_gets_the_servers_own_refusal() {
+async fn an_upload_beyond_the_limit_gets_the_servers_response() {
     for client in [limits as fn(&Source, &Api) -> Client, both] {
         let api = Api {
             delay: SECOND,

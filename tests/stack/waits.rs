@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_while_holding_readiness() {
+async fn no_request_waits_while_holding_readiness() {
     let source = Source::with_lifetime(HOUR).with_delay(20 * SECOND);
     let (inner, _) = api(&source);
     let limited = ServiceBuilder::new()
@@ -38,7 +38,7 @@ async fn nobody_waits_while_holding_readiness() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_token_is_not_counted_as_in_flight() {
+async fn token_waiters_are_not_counted_as_in_flight() {
     let source = Source::with_lifetime(HOUR).with_delay(20 * SECOND);
     let (inner, _) = api(&source);
     let (service, layer) = stacked(&source, inner);
@@ -88,7 +88,7 @@ async fn a_failed_token_request_is_the_callers_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_that_begins_while_a_token_is_awaited_is_kept_to() {
+async fn a_hold_that_begins_during_a_token_wait_applies() {
     let source = Source::with_lifetime(30 * SECOND);
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);

@@ -25,25 +25,25 @@ pub(crate) fn check(setup: &Setup, log: &[Entry]) -> Result<(), String> {
             calls::a_caller_gets_the_last_answer,
         ),
         (
-            "nobody_waits_beyond_the_deadline",
-            calls::nobody_waits_beyond_the_deadline,
+            "no_caller_waits_beyond_the_deadline",
+            calls::no_caller_waits_beyond_the_deadline,
         ),
         (
-            "who_is_told_that_nothing_was_processed_can_believe_it",
-            calls::who_is_told_that_nothing_was_processed_can_believe_it,
+            "not_sent_errors_are_accurate",
+            calls::not_sent_errors_are_accurate,
         ),
         (
-            "what_may_have_been_processed_is_not_sent_again",
-            calls::what_may_have_been_processed_is_not_sent_again,
+            "possibly_processed_requests_are_not_retried",
+            calls::possibly_processed_requests_are_not_retried,
         ),
         ("attempts_are_bounded", calls::attempts_are_bounded),
         (
-            "nobody_goes_before_a_hold_ends",
-            calls::nobody_goes_before_a_hold_ends,
+            "no_request_is_sent_before_a_hold_ends",
+            calls::no_request_is_sent_before_a_hold_ends,
         ),
         (
-            "nobody_waits_while_holding_readiness",
-            calls::nobody_waits_while_holding_readiness,
+            "no_request_waits_while_holding_readiness",
+            calls::no_request_waits_while_holding_readiness,
         ),
         (
             "afterwards_requests_succeed",
@@ -59,8 +59,8 @@ pub(crate) fn check(setup: &Setup, log: &[Entry]) -> Result<(), String> {
         ),
         ("no_expired_token_is_sent", tokens::no_expired_token_is_sent),
         (
-            "while_a_token_is_valid_none_fails_for_want_of_one",
-            tokens::while_a_token_is_valid_none_fails_for_want_of_one,
+            "no_request_fails_for_a_missing_token_while_one_is_valid",
+            tokens::no_request_fails_for_a_missing_token_while_one_is_valid,
         ),
         (
             "a_valid_token_stays_until_it_is_replaced",

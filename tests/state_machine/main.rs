@@ -19,7 +19,7 @@ use proptest::test_runner::{
 };
 
 #[test]
-fn no_sequence_of_events_breaks_a_promise() {
+fn no_sequence_of_events_breaks_an_invariant() {
     let number = |name, default: u64| match std::env::var(name) {
         Ok(value) => value.parse().expect("a number"),
         Err(_) => default,

@@ -11,7 +11,7 @@ use tower::{Service as _, ServiceExt};
 use tower_m2m::{
     Attempts, BoxError,
     client_credentials::TokenError,
-    rate_limit_retry::{DeadlineExceeded, HoldTooLong, PartitionKey},
+    rate_limit_retry::{DeadlineExceeded, PartitionKey, RateLimited},
 };
 
 use crate::{
@@ -177,7 +177,7 @@ fn call(world: &World, service: Service, call: usize, caller: Caller) {
 fn of_error(error: &BoxError) -> Outcome {
     if error.is::<TokenError>() {
         Outcome::NoToken
-    } else if error.is::<HoldTooLong>() {
+    } else if error.is::<RateLimited>() {
         Outcome::HoldTooLong
     } else if let Some(error) = error.downcast_ref::<DeadlineExceeded>() {
         Outcome::Deadline {

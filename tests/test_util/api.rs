@@ -9,7 +9,7 @@ use tower_m2m::test_util::{Api, ApiFault, Dialect, Quota, TokenRegistry};
 use crate::client::{Body, MINUTE, get, json, number, send};
 
 #[tokio::test(start_paused = true)]
-async fn the_api_says_when_its_quota_resets_and_admits_again_then() {
+async fn the_api_announces_its_reset_and_admits_again_then() {
     let start = SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_500);
     let api = Api::builder()
         .quota(Quota::fixed_window(2, MINUTE))
@@ -44,7 +44,7 @@ async fn the_api_says_when_its_quota_resets_and_admits_again_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_has_a_quota_of_its_own_and_a_refusal_charges_nobody() {
+async fn scopes_have_separate_quotas_and_rejections_are_not_charged() {
     let api = Api::builder()
         .quota_for("all", |_, _| true, Quota::fixed_window(3, MINUTE))
         .quota_for(
@@ -74,7 +74,7 @@ async fn a_scope_has_a_quota_of_its_own_and_a_refusal_charges_nobody() {
 }
 
 #[tokio::test]
-async fn tokens_and_api_keys_open_the_api_and_a_401_carries_the_challenge() {
+async fn tokens_and_api_keys_are_accepted_and_a_401_has_a_challenge() {
     let tokens = TokenRegistry::new();
     tokens.insert("good", MINUTE);
     let api = Api::builder()
@@ -112,7 +112,7 @@ async fn tokens_and_api_keys_open_the_api_and_a_401_carries_the_challenge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_dialect_says_only_what_it_knows() {
+async fn each_dialect_writes_only_its_own_headers() {
     let classic = ["x-ratelimit-limit", "x-ratelimit-reset"];
     let draft = ["ratelimit-limit", "ratelimit-reset"];
     let fields = ["ratelimit", "ratelimit-policy"];
@@ -167,7 +167,7 @@ async fn each_dialect_says_only_what_it_knows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_requests_prolong_the_quota_if_they_count() {
+async fn throttled_requests_extend_the_quota_if_they_count() {
     let api = Api::builder()
         .quota(Quota::sliding_window(1, MINUTE))
         .count_throttled(true)

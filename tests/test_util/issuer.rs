@@ -31,7 +31,7 @@ async fn token(issuer: &IssuerService) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_token_is_needless_until_the_refresh_window_or_a_revocation() {
+async fn a_second_token_is_redundant_until_the_refresh_window_or_a_revocation() {
     let issuer = issuer();
     let service = issuer.service();
 
@@ -53,7 +53,7 @@ async fn a_second_token_is_needless_until_the_refresh_window_or_a_revocation() {
 }
 
 #[tokio::test]
-async fn clients_authenticate_only_as_the_endpoint_accepts_it() {
+async fn clients_authenticate_only_with_accepted_methods() {
     let issuer = Issuer::builder()
         .client("id", "s+e c")
         .path("/post")
@@ -92,7 +92,7 @@ async fn clients_authenticate_only_as_the_endpoint_accepts_it() {
 }
 
 #[tokio::test]
-async fn didit_answers_without_a_token_type_and_keycloak_with_its_extras() {
+async fn didit_omits_token_type_and_keycloak_adds_members() {
     let keys = async |answer| {
         let builder = Issuer::builder().client("id", "s+e c").answer(answer);
         let service = builder.in_process().service();
@@ -116,7 +116,7 @@ async fn didit_answers_without_a_token_type_and_keycloak_with_its_extras() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scripted_faults_come_in_their_order_and_then_always() {
+async fn scripted_faults_are_returned_in_order_then_the_permanent_one() {
     let issuer = issuer();
     issuer.next(Fault::retry_after(StatusCode::SERVICE_UNAVAILABLE, 3));
     issuer.next(Fault::Delay(MINUTE));
@@ -146,7 +146,7 @@ async fn scripted_faults_come_in_their_order_and_then_always() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_lives_from_before_the_latency_and_settings_change_at_run_time() {
+async fn token_lifetime_starts_before_the_latency_and_settings_can_change() {
     let issuer = Issuer::builder()
         .client("id", "old")
         .latency(MINUTE)

@@ -6,7 +6,7 @@ use tower::{Service, ServiceExt as _};
 use tower_m2m::test_util::Probe;
 
 #[tokio::test]
-async fn a_probe_counts_who_is_ready_and_who_is_in_flight() {
+async fn a_probe_counts_ready_and_in_flight_calls() {
     let probe = Probe::new(|request: u32| async move { Ok(request + 1) }).permits(1);
     let mut first = probe.clone();
     let mut second = probe.clone();

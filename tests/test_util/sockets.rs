@@ -9,7 +9,7 @@ use tower_m2m::test_util::{Api, ApiFault, Issuer};
 use crate::client::{Body, POSTED, get, token_request};
 
 #[tokio::test]
-async fn a_token_fetched_over_http_1_and_2_opens_the_api() {
+async fn a_token_fetched_over_http_1_and_2_is_accepted() {
     let issuer = Issuer::builder()
         .client("id", "s+e c")
         .start()

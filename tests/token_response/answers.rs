@@ -44,7 +44,7 @@ async fn q09_no_token_type() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q10_token_type_in_any_case_is_sent_as_bearer() {
+async fn q10_token_type_is_case_insensitive() {
     for kind in ["bearer", "BEARER", "Bearer"] {
         let server = Server::serving(move |_| (200, with("token_type", &format!("\"{kind}\""))));
         let layer = ClientCredentialsLayer::builder(server.endpoint(auth()).strict(), origin());
@@ -81,7 +81,7 @@ async fn q11_scope_as_an_array() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q12_a_form_or_plain_text_for_an_answer() {
+async fn q12_a_form_encoded_or_plain_text_response() {
     let answer = "access_token=t%2Bt&token_type=bearer&expires_in=120&scope=a+b";
 
     let token = assert_non_conformance(answer, NonConformance::FormEncoded).await;
@@ -94,7 +94,7 @@ async fn q12_a_form_or_plain_text_for_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q30_further_members_duplicates_and_very_long_tokens() {
+async fn q30_extra_and_duplicate_members_and_very_long_tokens() {
     let long = "x".repeat(100_000);
     let answer = format!(
         r#"{{"access_token":"{long}","token_type":"Bearer","expires_in":60,"instance_url":"https://eu.example","id":"1","scope":"api","client_secret":"canary","nested":{{"id_token":"canary","a":[1,"eyJ.canary.x"]}},"id":"2"}}"#
@@ -128,7 +128,7 @@ async fn strict_mode_accepts_what_the_rfc_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_content_type_than_json_is_a_quirk() {
+async fn a_non_json_content_type_is_non_conforming() {
     let answer = || {
         let response = Response::builder().header(header::CONTENT_TYPE, "text/html");
         let body = r#"{"access_token":"t","token_type":"bearer","expires_in":60}"#;
@@ -144,7 +144,7 @@ async fn another_content_type_than_json_is_a_quirk() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_type_that_means_bearer_is_a_setting_which_the_error_names() {
+async fn an_unknown_token_type_error_names_the_setting() {
     for kind in ["BearerToken", "JWT", "token", ""] {
         let answer = with("token_type", &format!("\"{kind}\""));
 
@@ -169,7 +169,7 @@ async fn a_token_type_that_means_bearer_is_a_setting_which_the_error_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_member_that_says_nothing_is_no_error_beside_a_token() {
+async fn an_empty_error_member_beside_a_token_is_ignored() {
     for nothing in ["\"\"", "false", "null", "0"] {
         let token = fetch(&with("error", nothing), |e| e).await.0.unwrap();
         assert_eq!(token.expose(), Some("t"));
@@ -177,7 +177,7 @@ async fn an_error_member_that_says_nothing_is_no_error_beside_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_break_behind_a_token_and_a_scheme_before_it_are_left_out() {
+async fn a_line_break_and_a_scheme_around_a_token_are_removed() {
     for token in ["t\\n", " t\\r\\n", "Bearer t", "bearer  t\\n"] {
         let answer =
             format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":60}}"#);
@@ -193,7 +193,7 @@ async fn a_line_break_behind_a_token_and_a_scheme_before_it_are_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_good_token_is_found_in_text_that_is_badly_encoded() {
+async fn a_token_is_found_in_badly_encoded_text() {
     let good = |note: &[u8]| {
         let mut body =
             br#"{"access_token":"t","token_type":"Bearer","expires_in":60,"note":""#.to_vec();

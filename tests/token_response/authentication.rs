@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn q22_a_server_that_does_not_decode_basic() {
+async fn q22_a_server_that_does_not_decode_basic_auth() {
     let server = Server::granting();
     let raw = ClientAuth::basic_raw("id", "p@ss w");
 
@@ -26,7 +26,7 @@ async fn q22_a_server_that_does_not_decode_basic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q23_only_one_place_for_the_secret_is_used_and_none_is_probed() {
+async fn q23_the_secret_is_sent_in_one_place_without_probing() {
     let server = Server::serving(|_| (401, r#"{"error":"invalid_client"}"#.to_owned()));
 
     let post = handle(server.endpoint(ClientAuth::post("id", "secret")));
@@ -66,7 +66,7 @@ async fn q24_the_audience_and_type_of_assertions_are_settings() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q25_an_assertion_type_of_ones_own() {
+async fn q25_a_custom_assertion_type() {
     let file = TempFile::with_content("spiffe", "e30.e30.c2ln");
     let server = Server::granting();
     let auth = ClientAuth::assertion_of_type(

@@ -27,7 +27,7 @@ async fn q14_status_200_with_an_empty_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q15_a_web_page_whatever_the_content_type() {
+async fn q15_an_html_page_with_any_content_type() {
     let page = "<html><body>canary</body></html>";
     for (status, kind) in [
         (200, Kind::Malformed),
@@ -103,7 +103,7 @@ async fn q18_a_rate_limit_as_a_400() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q19_a_rate_limit_as_a_403_web_page() {
+async fn q19_a_rate_limit_as_a_403_html_page() {
     assert!(
         error_response(403, "<html>Our systems have detected</html>")
             .await
@@ -128,7 +128,7 @@ async fn q21_a_5xx_that_carries_an_oauth_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_403_without_a_body_is_about_the_credentials_and_says_what_to_check() {
+async fn a_403_without_a_body_rejects_the_credentials_and_names_the_remedy() {
     for body in [
         "",
         "\r\n",
@@ -150,7 +150,7 @@ async fn a_403_without_a_body_is_about_the_credentials_and_says_what_to_check() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fault_that_passes_is_one_whatever_the_status() {
+async fn transient_failures_are_recognized_for_any_status() {
     for body in [
         r#"{"error":"unknown_error","error_description":"retry your request"}"#,
         r#"{"error":"invalid_request","error_description":"AADSTS90033: A transient error has occurred."}"#,

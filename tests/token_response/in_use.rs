@@ -29,7 +29,7 @@ async fn q20_issue_quotas_are_not_spent_on_early_refreshes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q26_the_same_token_until_its_last_moment_is_no_hot_loop() {
+async fn q26_an_unchanged_token_until_expiry_causes_no_hot_loop() {
     let begin = FixedClock.now();
     let server = Server::serving(move |_| {
         // The issuer caches each token for 300 s and says what is left.
@@ -72,7 +72,7 @@ async fn q27_all_opaque_tokens_die_when_the_server_restarts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q28_an_api_that_says_403_or_404_is_not_asked_again() {
+async fn q28_a_403_or_404_is_not_replayed() {
     for status in [
         StatusCode::FORBIDDEN,
         StatusCode::NOT_FOUND,
@@ -91,7 +91,7 @@ async fn q28_an_api_that_says_403_or_404_is_not_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q29_a_401_without_a_challenge_is_about_the_token() {
+async fn q29_a_401_without_a_challenge_rejects_the_token() {
     let source = Source::default();
     let valid = source.clone();
     let (api, _) = serving(move |request| {
@@ -114,7 +114,7 @@ async fn q29_a_401_without_a_challenge_is_about_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_403_about_rights_or_audience_leaves_the_token_in_use() {
+async fn a_403_for_scope_or_audience_keeps_the_token() {
     for challenge in [
         r#"Bearer error="insufficient_scope", scope="orders.write""#,
         r#"Bearer error="invalid_token", error_description="audience is not accepted""#,

@@ -122,7 +122,7 @@ async fn q07_refresh_in_and_ext_expires_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn q31_clocks_that_differ() {
+async fn q31_clock_skew() {
     // The server's clock is a day ahead; it says so itself.
     let server_now = FIXED_SECONDS + 86_400;
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(server_now));
@@ -181,7 +181,7 @@ async fn the_exp_of_a_jwt_counts_if_it_is_earlier_than_expires_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_exp_of_a_jwt_is_counted_by_the_servers_clock() {
+async fn the_exp_of_a_jwt_is_relative_to_the_servers_clock() {
     let server_now = FIXED_SECONDS - 3000;
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(server_now));
     let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, server_now + 3600));
@@ -195,7 +195,7 @@ async fn the_exp_of_a_jwt_is_counted_by_the_servers_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_names_for_the_end_of_a_token_are_read() {
+async fn other_expiry_members_are_read() {
     let seconds = FIXED_SECONDS + 600;
     for name in ["expires", "expires_at", "expires_on", "exp"] {
         for value in [

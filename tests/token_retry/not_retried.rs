@@ -30,7 +30,7 @@ async fn an_endpoint_that_is_slow_but_answers_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_asks_for_patience_or_is_a_verdict_is_asked_once() {
+async fn throttled_and_permanent_errors_are_requested_once() {
     let asks = |code, wait| (Fault::retry_after(code, wait), code);
     let says = |code| (Fault::status(code), code);
     let html = Bytes::from("<html>maintenance</html>");
@@ -59,7 +59,7 @@ async fn what_asks_for_patience_or_is_a_verdict_is_asked_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_costs_three_requests_per_back_off_however_many_callers_wait() {
+async fn an_outage_costs_three_requests_per_backoff() {
     let issuer = issuer();
     issuer.always(Some(Fault::status(StatusCode::SERVICE_UNAVAILABLE)));
     let handle = handle(&issuer);
@@ -85,7 +85,7 @@ async fn an_outage_costs_three_requests_per_back_off_however_many_callers_wait()
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_attempt_is_waited_for_that_would_come_too_late() {
+async fn no_retry_is_scheduled_after_the_deadline() {
     let issuer = issuer();
     issuer.always(Some(Fault::status(StatusCode::SERVICE_UNAVAILABLE)));
     let handle = layer(endpoint(&issuer, "secret").service(issuer.service()))
@@ -121,7 +121,7 @@ async fn without_retries_there_is_one_attempt_and_it_has_all_the_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_says_how_often() {
+async fn token_retries_can_be_configured() {
     let issuer = issuer();
     issuer.always(Some(Fault::Reset));
     let text = format!(

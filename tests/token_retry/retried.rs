@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_hiccup_is_not_seen_by_any_caller() {
+async fn a_transient_failure_is_hidden_from_callers() {
     for fault in [
         Fault::Reset,
         Fault::status(StatusCode::BAD_GATEWAY),
@@ -49,7 +49,7 @@ async fn a_hiccup_is_not_seen_by_any_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_refused_is_tried_again_after_a_moment() {
+async fn a_refused_connection_is_retried() {
     let issuer = issuer();
     let refused = Arc::new(Mutex::new(Vec::new()));
     let (service, log) = (issuer.service(), Arc::clone(&refused));
@@ -83,7 +83,7 @@ async fn a_connection_that_is_refused_is_tried_again_after_a_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_hangs_is_given_up_for_another_after_half_of_the_time() {
+async fn a_hanging_request_is_retried_after_half_of_the_timeout() {
     let issuer = issuer();
     issuer.next(Fault::Hang);
     let began = Instant::now();
@@ -95,7 +95,7 @@ async fn a_request_that_hangs_is_given_up_for_another_after_half_of_the_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_attempt_is_told() {
+async fn each_retry_is_reported() {
     let issuer = issuer();
     issuer.next(Fault::Reset);
     issuer.next(Fault::status(StatusCode::BAD_GATEWAY));
@@ -135,7 +135,7 @@ async fn each_attempt_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_attempt_is_authenticated_anew() {
+async fn each_attempt_is_authenticated_again() {
     let issuer = issuer();
     issuer.next(Fault::Reset);
     issuer.next(Fault::Reset);
@@ -153,7 +153,7 @@ async fn each_attempt_is_authenticated_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hiccup_while_the_metadata_is_fetched_is_not_seen_either() {
+async fn a_transient_failure_during_discovery_is_hidden_from_callers() {
     const METADATA: &str = "https://id.example/.well-known/oauth-authorization-server";
     let asked = AtomicUsize::new(0);
     let server = server::Server::serving(move |url| match url {
@@ -174,7 +174,7 @@ async fn a_hiccup_while_the_metadata_is_fetched_is_not_seen_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hiccup_between_a_refused_secret_and_the_one_that_worked_harms_nobody() {
+async fn a_transient_failure_before_the_fallback_secret_is_retried() {
     let issuer = issuer();
     let secret = Arc::new(Mutex::new("secret"));
     let source = Arc::clone(&secret);
@@ -198,7 +198,7 @@ async fn a_hiccup_between_a_refused_secret_and_the_one_that_worked_harms_nobody(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_counts_the_requests_and_the_time_that_they_took() {
+async fn an_error_reports_requests_and_elapsed_time() {
     let issuer = issuer();
     issuer.always(Some(Fault::status(StatusCode::BAD_GATEWAY)));
     let handle = handle(&issuer);

@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_cold_requests_cost_one_token_request() {
+async fn ten_thousand_cold_requests_cause_one_token_request() {
     let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let (inner, calls) = api(&source);
     let service = layer(&source).build().layer(inner);
@@ -34,7 +34,7 @@ async fn ten_thousand_cold_requests_cost_one_token_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_requests_on_expiry_cost_one_token_request() {
+async fn ten_thousand_requests_at_expiry_cause_one_token_request() {
     let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     statuses(&service, 1).await;
@@ -64,7 +64,7 @@ async fn dropping_the_first_caller_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_fetch_is_shared_and_remembered() {
+async fn a_failed_fetch_is_shared_and_backed_off() {
     let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     source.fail_with(Some(TokenError::transient("is down")));
     let service = layer(&source).build().layer(api(&source).0);
@@ -80,7 +80,7 @@ async fn a_failed_fetch_is_shared_and_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_endpoints_retry_after_binds_every_caller() {
+async fn the_endpoints_retry_after_applies_to_every_caller() {
     let source = Source::with_lifetime(HOUR);
     let throttled = TokenError::transient("was throttled").with_retry_after(60 * SECOND);
     source.fail_with(Some(throttled));
@@ -99,7 +99,7 @@ async fn the_endpoints_retry_after_binds_every_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_failure_is_asked_again_after_half_a_minute() {
+async fn a_permanent_failure_is_retried_after_30_seconds() {
     let source = Source::with_lifetime(HOUR);
     source.fail_with(Some(TokenError::permanent("was refused")));
     let service = layer(&source).build().layer(api(&source).0);
@@ -134,7 +134,7 @@ async fn a_panicking_event_sink_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panicking_source_is_a_failure_like_others() {
+async fn a_source_panic_is_a_fetch_failure() {
     struct Panics;
     impl TokenSource for Panics {
         async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
@@ -165,7 +165,7 @@ async fn a_fetch_that_hangs_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_token_while_holding_readiness() {
+async fn no_request_waits_for_a_token_while_holding_readiness() {
     let source = Source::with_lifetime(HOUR).with_delay(20 * SECOND);
     let (inner, _) = api(&source);
     let limited = ServiceBuilder::new()
@@ -189,7 +189,7 @@ async fn nobody_waits_for_a_token_while_holding_readiness() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_with_a_line_break_is_an_error_and_does_not_show() {
+async fn a_token_with_a_line_break_is_an_error_and_not_shown() {
     let service = ClientCredentialsLayer::builder(AccessToken::new("canary\nx"), origin())
         .build()
         .layer(api(&Source::default()).0);

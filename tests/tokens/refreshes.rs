@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn no_request_waits_while_the_token_is_still_valid() {
+async fn no_request_waits_while_the_token_is_valid() {
     let source = Source::with_lifetime(300 * SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     statuses(&service, 1).await;
@@ -49,7 +49,7 @@ async fn a_failed_early_refresh_keeps_the_valid_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lives_of_no_time_at_all_are_not_a_hot_loop() {
+async fn zero_lifetimes_cause_no_hot_loop() {
     let source = Source::with_lifetime(Duration::ZERO);
     let service = layer(&source).build().layer(api(&source).0);
 
@@ -66,7 +66,7 @@ async fn lives_of_no_time_at_all_are_not_a_hot_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_handle_gives_forces_drops_and_shuts_down() {
+async fn the_handle_gets_refreshes_invalidates_and_shuts_down() {
     let source = Source::with_lifetime(HOUR);
     let layer = layer(&source).build();
     let handle = layer.handle();
@@ -91,7 +91,7 @@ async fn the_handle_gives_forces_drops_and_shuts_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_tells_a_fetch_under_way_and_a_shutdown() {
+async fn the_status_reports_a_refresh_and_a_shutdown() {
     let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let handle = layer(&source).build().handle();
     let forced = handle.clone();

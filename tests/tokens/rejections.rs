@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_stale_401s_cost_one_token_request_and_all_succeed() {
+async fn a_thousand_stale_401s_cause_one_token_request_and_all_succeed() {
     let source = Source::with_lifetime(HOUR);
     let slow = source.clone();
     let (inner, _) = serving(move |request| {
@@ -65,7 +65,7 @@ async fn an_api_that_always_says_401_costs_one_token_request_per_cooldown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_the_issuer_hands_out_again_is_not_replayed() {
+async fn a_token_issued_again_is_not_replayed() {
     let (inner, calls) = serving(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let service = ClientCredentialsLayer::builder(AccessToken::new("api-key"), origin())
         .header(HeaderName::from_static("x-api-key"))
@@ -79,7 +79,7 @@ async fn a_token_that_the_issuer_hands_out_again_is_not_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_401_about_something_else_costs_nothing() {
+async fn a_401_unrelated_to_the_token_causes_no_refresh() {
     let source = Source::with_lifetime(HOUR);
     let (inner, calls) = serving(|_| {
         let mut response = status_only(StatusCode::UNAUTHORIZED);
@@ -110,7 +110,7 @@ async fn a_403_is_never_treated_as_a_401() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_stays_if_the_refresh_fails() {
+async fn a_rejected_token_is_kept_if_the_refresh_fails() {
     let source = Source::with_lifetime(HOUR);
     let revoked = source.clone();
     let service = layer(&source).build().layer(api(&source).0);
@@ -146,7 +146,7 @@ async fn one_401_among_many(source: &Source, service: &impl Client) -> Vec<Statu
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waited_for_a_renewal_that_fails_uses_the_valid_token() {
+async fn callers_fall_back_to_the_valid_token_when_a_refresh_fails() {
     for combined in [false, true] {
         let source = Source::with_lifetime(HOUR);
         let valid = source.clone();
@@ -179,7 +179,7 @@ async fn who_waited_for_a_renewal_that_fails_uses_the_valid_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_that_always_says_401_does_not_keep_another_from_a_new_token() {
+async fn an_origin_that_always_says_401_does_not_block_refreshes_for_others() {
     let source = Source::with_lifetime(HOUR);
     let valid = source.clone();
     let (inner, _) = serving(move |request| {
@@ -215,7 +215,7 @@ async fn an_origin_that_always_says_401_does_not_keep_another_from_a_new_token()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_token_that_is_answered_with_another_scheme_is_renewed() {
+async fn an_expired_token_is_refreshed_on_a_401_for_another_scheme() {
     // As Django REST framework does, whose first authentication class names the scheme.
     let source = Source::with_lifetime(HOUR);
     let valid = source.clone();
@@ -253,7 +253,7 @@ async fn an_expired_token_that_is_answered_with_another_scheme_is_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cooldown_without_an_end_is_no_danger() {
+async fn a_maximum_cooldown_does_not_overflow() {
     let source = Source::with_lifetime(HOUR);
     let (inner, _) = serving(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
     let longest = Duration::MAX;
@@ -274,7 +274,7 @@ async fn a_cooldown_without_an_end_is_no_danger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
+async fn a_non_replayable_body_is_sent_once_and_the_token_refreshed() {
     let source = Source::with_lifetime(HOUR);
     let (inner, calls) = api(&source);
     let service = layer(&source).replay(false).build().layer(inner);
@@ -291,7 +291,7 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_the_token_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callers_credential_is_replaced_kept_or_refused() {
+async fn a_callers_credential_is_replaced_kept_or_rejected() {
     let source = Source::with_lifetime(HOUR);
     let (inner, _) = serving(|request| {
         let theirs = request.headers()[header::AUTHORIZATION] == "Basic theirs";

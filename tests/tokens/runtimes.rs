@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn a_refresh_stranded_on_an_idle_runtime_is_taken_over() {
+fn a_fetch_stranded_on_an_idle_runtime_is_superseded() {
     let source = Source::with_lifetime(HOUR).with_delay(SECOND);
     let service = layer(&source).build().layer(api(&source).0);
     let paused = || {

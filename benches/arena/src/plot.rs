@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{Played, Row};
+use crate::report::{Row, ScenarioResult};
 
 /// Where the bars begin, and how long they are at most.
 const TIME: f64 = 190.0;
@@ -31,7 +31,7 @@ const STYLE: &str = "
   }
 ";
 
-pub fn svg(shown: &[&Played]) -> String {
+pub fn svg(shown: &[&ScenarioResult]) -> String {
     let mut page = String::new();
     let mut y = 20.0;
     text(

@@ -21,7 +21,7 @@ pub struct Row {
 }
 
 #[derive(Serialize)]
-pub struct Played {
+pub struct ScenarioResult {
     pub scenario: &'static str,
     pub jobs: usize,
     pub rows: Vec<Row>,
@@ -33,7 +33,7 @@ pub struct Played {
 
 #[derive(Default)]
 pub struct Report {
-    played: Vec<Played>,
+    results: Vec<ScenarioResult>,
 }
 
 impl Report {
@@ -70,7 +70,7 @@ impl Report {
         for miss in &missed {
             println!("  missed{}: {miss}", if known { " as known" } else { "" });
         }
-        self.played.push(Played {
+        self.results.push(ScenarioResult {
             scenario: scenario.name,
             jobs: scenario.jobs,
             rows,
@@ -86,12 +86,12 @@ impl Report {
             return ExitCode::from(2);
         }
         let missed = |known| {
-            let of = |played: &&Played| !played.missed.is_empty() && played.known == known;
-            self.played.iter().filter(of).count()
+            let of = |played: &&ScenarioResult| !played.missed.is_empty() && played.known == known;
+            self.results.iter().filter(of).count()
         };
         println!(
             "\n{} scenarios, goals missed in {}, and as known in {}",
-            self.played.len(),
+            self.results.len(),
             missed(false),
             missed(true)
         );
@@ -100,11 +100,11 @@ impl Report {
 
     fn write(&self, options: &Options) -> io::Result<()> {
         if let Some(file) = &options.json {
-            let text = serde_json::to_string_pretty(&self.played).expect("plain figures");
+            let text = serde_json::to_string_pretty(&self.results).expect("plain figures");
             fs::write(file, text + "\n")?;
         }
         if let Some(file) = &options.plot {
-            let shown: Vec<_> = self.played.iter().filter(|played| played.shown).collect();
+            let shown: Vec<_> = self.results.iter().filter(|played| played.shown).collect();
             fs::write(file, plot::svg(&shown))?;
         }
         Ok(())
@@ -131,20 +131,20 @@ fn missed(goal: Option<Goal>, jobs: usize, figures: &Figures) -> Vec<String> {
             ));
         }
     }
-    if never(figures) {
+    if has_failures(figures) {
         missed.push("failed, early and unfinished must be 0".into());
     }
     missed
 }
 
-fn never(figures: &Figures) -> bool {
+fn has_failures(figures: &Figures) -> bool {
     figures.failed + figures.early > 0 || figures.unfinished
 }
 
 /// Whether the goal is missed by no more than is known.
 fn known(goal: Option<Goal>, figures: &Figures) -> bool {
-    goal.and_then(|goal| goal.known_miss)
+    goal.and_then(|goal| goal.accepted_miss)
         .is_some_and(|(ratio, refused)| {
-            figures.ratio <= ratio && figures.refused <= refused && !never(figures)
+            figures.ratio <= ratio && figures.refused <= refused && !has_failures(figures)
         })
 }

@@ -44,10 +44,10 @@ pub fn run(scenario: &Scenario, contestant: &Contestant, numbers: &Numbers, seed
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(play(scenario, contestant, numbers, seed))
+    runtime.block_on(simulate(scenario, contestant, numbers, seed))
 }
 
-async fn play(
+async fn simulate(
     scenario: &Scenario,
     contestant: &Contestant,
     numbers: &Numbers,

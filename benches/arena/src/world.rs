@@ -34,7 +34,7 @@ pub enum Dialect {
     /// Nothing.
     Silent,
     /// Says that half of the quota remains, whatever is true, and `Retry-After: 1`.
-    Lying,
+    Misreporting,
 }
 
 pub struct World {
@@ -108,7 +108,7 @@ impl World {
                 state.record.early += 1;
             }
             let random = &mut state.random;
-            (self.leg(random), self.leg(random))
+            (self.one_way(random), self.one_way(random))
         };
         sleep(Duration::from_secs_f64(there)).await;
         let reply = {
@@ -137,7 +137,7 @@ impl World {
     }
 
     /// How long one way takes.
-    fn leg(&self, random: &mut fastrand::Rng) -> f64 {
+    fn one_way(&self, random: &mut fastrand::Rng) -> f64 {
         let half = self.rtt / 2.0;
         if self.spread == 0.0 {
             return half * (0.9 + 0.2 * random.f64());
@@ -174,7 +174,7 @@ impl World {
         let quota = match self.dialect {
             Dialect::Full | Dialect::NoRetryAfter => verdict.limit > 0,
             Dialect::OnRefusal => tells(false) && verdict.limit > 0,
-            Dialect::RetryAfter | Dialect::Ietf | Dialect::Silent | Dialect::Lying => false,
+            Dialect::RetryAfter | Dialect::Ietf | Dialect::Silent | Dialect::Misreporting => false,
         };
         if quota {
             reply = reply
@@ -187,7 +187,7 @@ impl World {
         }
         let hint = match self.dialect {
             Dialect::Full | Dialect::OnRefusal | Dialect::RetryAfter => Some(wait),
-            Dialect::Lying => Some(1.0),
+            Dialect::Misreporting => Some(1.0),
             Dialect::NoRetryAfter | Dialect::Ietf | Dialect::Silent => None,
         };
         if let (true, Some(hint)) = (refused, hint) {
@@ -208,7 +208,7 @@ impl World {
                     asked = Some(at + wait);
                 }
             }
-            Dialect::Lying => {
+            Dialect::Misreporting => {
                 reply = reply
                     .header("x-ratelimit-limit", verdict.limit)
                     .header("x-ratelimit-remaining", verdict.limit / 2)

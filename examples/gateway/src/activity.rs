@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_a_request_is_idle_from_the_start() {
+    async fn a_new_connection_is_idle() {
         let activity = Activity::new(now());
         let began = now();
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_under_way_is_not_idle_and_time_counts_from_its_end() {
+    async fn idle_time_starts_when_the_last_request_ends() {
         let activity = Activity::new(now());
         let under_way = activity.begin();
         let began = now();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_yet_taken_is_not_finished() {
+    async fn a_response_still_being_written_is_not_finished() {
         let activity = Activity::new(now());
         activity.set_stalled(true);
         let waiting = tokio::spawn({

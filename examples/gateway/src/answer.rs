@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tower_m2m::{
     BoxError, ErrorClass,
     client_credentials::TokenError,
-    rate_limit_retry::{DeadlineExceeded, GaveUp, HoldTooLong, TooManyWaiting},
+    rate_limit_retry::{DeadlineExceeded, GaveUp, QueueFull, RateLimited},
 };
 
 use crate::strip;
@@ -234,10 +234,10 @@ pub(crate) fn of(response: Response<Incoming>) -> Result<Response<Incoming>, Fai
 /// Why there is no answer.
 pub(crate) fn of_error(error: &BoxError) -> Failure {
     let cause = chain(&**error);
-    if let Some(hold) = error.downcast_ref::<HoldTooLong>() {
-        return Failure::new(Outcome::Held, cause).retry_after(Some(hold.wait()));
+    if let Some(hold) = error.downcast_ref::<RateLimited>() {
+        return Failure::new(Outcome::Held, cause).retry_after(Some(hold.retry_after()));
     }
-    if error.is::<TooManyWaiting>() {
+    if error.is::<QueueFull>() {
         return Failure::new(Outcome::Held, cause);
     }
     if error.is::<DeadlineExceeded>() {

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_limited_for_each_peer_and_in_all() {
+    fn connections_are_limited_per_peer_and_in_total() {
         let limit = ConnectionLimit::new(3, 2);
         let [one, other, third] =
             [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]].map(IpAddr::from);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_with_many_ipv6_addresses_is_one_peer() {
+    fn ipv6_addresses_of_one_prefix_count_as_one_peer() {
         let of = |text: &str| peer(text.parse().unwrap());
 
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));

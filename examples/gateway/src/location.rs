@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schemes_own_port_may_be_left_out() {
+    fn the_default_port_may_be_omitted() {
         let upstream: Origin = "https://inner.example".parse().unwrap();
         for location in [
             "https://inner.example/x",
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_targets_of_links_do_not_show_it_either() {
+    fn link_targets_do_not_show_the_upstreams_origin() {
         let upstream: Origin = "http://inner.example:8080".parse().unwrap();
         let mut headers = HeaderMap::new();
         let first = "<http://inner.example:8080/orders?page=2>; rel=\"next\", </first>; rel=first";
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_beyond_ascii_do_not_hide_it() {
+    fn non_ascii_bytes_do_not_hide_the_upstreams_origin() {
         let upstream: Origin = "http://inner.example".parse().unwrap();
         let mut headers = HeaderMap::new();
         let location = HeaderValue::from_bytes(b"http://inner.example/\xe4/\xc3\xa4").unwrap();

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repeated_lines_are_limited_and_summed() {
+    fn repeated_lines_are_rate_limited_and_summarized() {
         let (mut counts, began) = (Counts::default(), now());
         let about = || "request failed tenant=acme".to_owned();
 
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_seldom_is_always_written() {
+    fn rare_lines_are_always_written() {
         let (mut counts, began) = (Counts::default(), now());
         for second in 0..1000 {
             let at = began + Duration::from_secs(3 * second);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_what_repeats_itself_is_bounded() {
+    fn memory_for_repeated_lines_is_bounded() {
         let (mut counts, began) = (Counts::default(), now());
         for kind in 1..=100_000 {
             counts.admit(kind, began, String::new);

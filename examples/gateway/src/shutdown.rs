@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn revocations_have_time_left_within_the_timeout() {
+    fn the_timeout_reserves_time_for_revocations() {
         for (timeout, calls) in [(0, 0), (2, 1_500), (30, 25_000), (600, 595_000)] {
             let shares = shares(Duration::from_secs(timeout));
 

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_to_a_path_is_not_passed_on() {
+    fn only_requests_in_origin_form_are_forwarded() {
         let target = Target {
             origin: "https://api.example.com".parse().unwrap(),
             placement: AUTHORIZATION,
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_in_trailers_are_not_passed_on() {
+    async fn credentials_in_trailers_are_not_forwarded() {
         let fields = ["authorization", "cookie", "x-api-key", "x-checksum"];
         let fields = fields.map(|name| (name.parse().unwrap(), "canary".parse().unwrap()));
         let trailers = HeaderMap::from_iter(fields);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_connection_names_is_removed_beside_what_is_no_name() {
+    fn headers_named_by_connection_are_removed_and_invalid_names_ignored() {
         let mut headers = HeaderMap::new();
         let value = HeaderValue::from_bytes(b"x-priv, \xff, keep-alive ,,x-too").unwrap();
         headers.insert(CONNECTION, value);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn trailer_names_what_is_passed_on_only() {
+    fn the_trailer_header_lists_only_forwarded_trailers() {
         let mut headers = HeaderMap::new();
         headers.insert(TRAILER, HeaderValue::from_static("x-sum, Set-Cookie"));
         headers.append(TRAILER, HeaderValue::from_static("x-more"));
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_are_asked_for_if_the_caller_takes_them() {
+    fn te_trailers_is_sent_if_the_caller_accepts_trailers() {
         for (version, connection, te, takes) in [
             (Version::HTTP_11, "TE", "trailers", true),
             (

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_templates_are_the_only_ones() {
+    fn only_configured_templates_are_used() {
         let given = ["/users/{name}", "/orders/{id}/items"].map(str::to_owned);
         let templates = Templates::new(&given).unwrap();
 

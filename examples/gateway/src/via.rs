@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn max_forwards_is_counted_down_and_ends_at_0() {
+    fn max_forwards_is_decremented_to_0() {
         for (method, value, goes_on, left) in [
             (Method::OPTIONS, "0", false, "0"),
             (Method::TRACE, "0", false, "0"),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_comes_after_the_intermediaries_before_it() {
+    fn the_gateway_is_appended_to_via() {
         let mut headers = HeaderMap::new();
         headers.insert(VIA, "1.0 other".parse().unwrap());
 

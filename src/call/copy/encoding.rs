@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_uri_survives() {
+    fn every_uri_form_round_trips() {
         for uri in [
             "https://api.example.com/a?b=c",
             "/only/a/path",
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sensitive_value_stays_so_and_no_other_becomes_it() {
+    fn the_sensitive_flag_round_trips() {
         for sensitive in [false, true] {
             let mut value = HeaderValue::from_static("b");
             value.set_sensitive(sensitive);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_of_another_size_is_no_danger() {
+    fn a_buffer_of_any_size_is_handled() {
         let request = Request::builder().header("a", "b").body(()).unwrap();
         let long = encoded(&request);
         // Three pairs of lengths, `GET`, `/`, `a`, `b`.
@@ -203,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_head_survives(
+        fn any_head_round_trips(
             method in "[A-Z]{1,12}",
             path in "/[a-z0-9/%]{0,40}",
             headers in prop::collection::vec(("[a-z][a-z0-9-]{0,20}", "[ -~\u{e4}]{0,60}", any::<bool>()), 0..12),
@@ -224,7 +224,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             drop(read(&bytes, Version::HTTP_11, Extensions::new()));
         }
     }

@@ -223,7 +223,7 @@ mod tests {
     use crate::replay::ReplayBody;
 
     #[tokio::test]
-    async fn what_is_kept_knows_when_it_can_no_longer_be_sent_in_full() {
+    async fn a_copy_reports_when_it_is_no_longer_complete() {
         for (data, intact) in [("abcd", true), ("abcde", false)] {
             // Does not say how long it is.
             let body = Full::new(Bytes::from(data)).map_frame(|frame| frame);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_any_length_is_kept() {
+    fn a_head_of_any_length_is_copied() {
         for length in [0, 400, 600, 2000, 4000, 10_000] {
             let request = Request::put("https://api.example/a?b")
                 .version(Version::HTTP_2)

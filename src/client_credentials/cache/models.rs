@@ -73,10 +73,7 @@ impl World {
     }
 
     /// Asks for a token, carries out with `fetch` what falls to it, waits, and asks again if nobody knows.
-    fn caller_with(
-        &self,
-        fetch: impl Fn(Lead, usize),
-    ) -> Result<Arc<CachedToken>, TokenError> {
+    fn caller_with(&self, fetch: impl Fn(Lead, usize)) -> Result<Arc<CachedToken>, TokenError> {
         loop {
             match self.cache.acquire(self.at()) {
                 Acquire::Token(token) => return Ok(token),

@@ -116,7 +116,7 @@ fn outcome(waiter: &Waiter) -> Option<Outcome> {
 }
 
 #[test]
-fn one_leads_and_the_others_wait_for_the_same_outcome() {
+fn one_caller_fetches_and_the_others_share_the_outcome() {
     let world = World::empty();
     let guard = world.guard();
     let Acquire::Wait(flight, None) = world.acquire() else {
@@ -137,7 +137,7 @@ fn one_leads_and_the_others_wait_for_the_same_outcome() {
 }
 
 #[test]
-fn no_more_wait_than_may_and_who_leaves_makes_room() {
+fn waiters_are_limited_and_a_dropped_waiter_frees_its_slot() {
     let world = World::empty();
     let guard = world.guard();
     let waiter = || Waiter::new(Arc::clone(guard.fetch()), 2);
@@ -152,7 +152,7 @@ fn no_more_wait_than_may_and_who_leaves_makes_room() {
 }
 
 #[test]
-fn a_lead_that_is_dropped_tells_those_who_wait_at_once() {
+fn dropping_the_fetch_guard_wakes_all_waiters() {
     let world = World::empty();
     let guard = world.guard();
     let waiter = Waiter::new(Arc::clone(guard.fetch()), 1).unwrap();
@@ -164,7 +164,7 @@ fn a_lead_that_is_dropped_tells_those_who_wait_at_once() {
 }
 
 #[test]
-fn a_flight_is_overdue_a_second_after_its_deadline_and_then_comes_too_late() {
+fn a_fetch_is_superseded_one_second_after_its_deadline() {
     let mut world = World::empty();
     let first = world.guard();
     let waiter = Waiter::new(Arc::clone(first.fetch()), 1).unwrap();
@@ -184,7 +184,7 @@ fn a_flight_is_overdue_a_second_after_its_deadline_and_then_comes_too_late() {
 }
 
 #[test]
-fn each_publication_has_a_version_of_its_own() {
+fn each_cached_token_has_its_own_generation() {
     let mut world = World::empty();
     let mut last = None;
     for round in 0..6 {
@@ -203,7 +203,7 @@ fn each_publication_has_a_version_of_its_own() {
 }
 
 #[test]
-fn a_dropped_token_is_not_used_and_is_known_to_the_next_fetch() {
+fn an_invalidated_token_is_unused_and_passed_to_the_next_fetch() {
     let world = World::with("a");
     assert!(world.cache.invalidate());
     assert!(!world.cache.invalidate());
@@ -217,7 +217,7 @@ fn a_dropped_token_is_not_used_and_is_known_to_the_next_fetch() {
 }
 
 #[test]
-fn a_fetch_knows_what_the_cell_held_when_it_began() {
+fn a_fetch_sees_the_cache_state_at_its_start() {
     let world = World::with("a");
 
     let guard = world.forced();
@@ -235,7 +235,7 @@ fn a_fetch_knows_what_the_cell_held_when_it_began() {
 }
 
 #[test]
-fn nobody_renews_early_beside_a_flight_or_after_the_end() {
+fn no_early_refresh_starts_during_a_fetch_or_after_shutdown() {
     let world = World::with("a");
     let guard = world.early().unwrap();
     assert_eq!(guard.fetch().reason(), FetchReason::Early);
@@ -250,7 +250,7 @@ fn nobody_renews_early_beside_a_flight_or_after_the_end() {
 }
 
 #[test]
-fn an_early_renewal_that_failed_is_tried_again_after_its_back_off() {
+fn a_failed_early_refresh_is_retried_after_its_backoff() {
     let mut world = World::with("a");
     world.fail(world.early().unwrap(), transient());
     assert!(world.early().is_none());
@@ -264,7 +264,7 @@ fn an_early_renewal_that_failed_is_tried_again_after_its_back_off() {
 }
 
 #[test]
-fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_back_off() {
+fn a_rejected_secret_is_rechecked_every_five_seconds_and_retried_after_the_backoff() {
     let mut world = World::with("a");
     world.fail(world.early().unwrap(), permanent());
     for _ in 0..2 {
@@ -285,7 +285,7 @@ fn a_refused_secret_is_looked_at_every_five_seconds_and_tried_again_after_the_ba
 }
 
 #[test]
-fn a_failure_is_told_until_the_next_attempt_is_due_and_not_after() {
+fn a_failure_is_returned_until_the_backoff_ends() {
     let mut world = World::empty();
     world.fail(world.guard(), transient().with_retry_after(20 * SECOND));
 
@@ -298,7 +298,7 @@ fn a_failure_is_told_until_the_next_attempt_is_due_and_not_after() {
 }
 
 #[test]
-fn a_back_off_ends_while_the_machine_is_suspended() {
+fn suspension_counts_towards_the_backoff() {
     let mut world = World::empty();
     world.fail(world.guard(), transient().with_retry_after(300 * SECOND));
 
@@ -323,7 +323,7 @@ fn a_back_off_ends_while_the_machine_is_suspended() {
 }
 
 #[test]
-fn a_settings_longest_times_are_no_danger() {
+fn maximum_durations_do_not_overflow() {
     for longest in [Duration::MAX, Duration::ZERO] {
         let mut world = World::empty();
         let settings = Settings {

@@ -5,7 +5,7 @@ use super::{Verdict::*, *};
 use crate::steps;
 
 #[test]
-fn a_401_is_about_the_token_unless_it_says_otherwise() {
+fn a_401_without_a_challenge_rejects_the_token() {
     for (lines, expected) in [
         (&[][..], TokenRejected),
         (&["Bearer"], TokenRejected),
@@ -56,7 +56,7 @@ fn a_401_is_about_the_token_unless_it_says_otherwise() {
 }
 
 #[test]
-fn the_words_of_the_api_are_cut_to_what_is_safe_to_print() {
+fn challenge_text_is_sanitized() {
     let line = format!(
         "Bearer realm=\"a\tb\\\"\\\\c\u{e9}\", error={}",
         "x".repeat(300)
@@ -82,7 +82,7 @@ fn a_token_that_the_api_echoes_is_redacted() {
 }
 
 #[test]
-fn what_is_no_parameter_is_passed_over() {
+fn invalid_parameters_are_skipped() {
     for (line, schemes) in [
         (
             "Negotiate YII-_/+abc==, Bearer a=b",
@@ -99,12 +99,12 @@ fn what_is_no_parameter_is_passed_over() {
 }
 
 #[test]
-fn no_more_challenges_are_kept_than_anybody_sends() {
+fn the_number_of_challenges_is_bounded() {
     assert_eq!(challenges(&headers(&[&"a,".repeat(1000)]), None).len(), 32);
 }
 
 #[test]
-fn the_beginning_of_a_long_line_is_read_and_no_half_of_a_token() {
+fn long_lines_are_truncated_between_words() {
     let token = "abcdefghijklmnop";
     for padding in 0..60 {
         let (more, words) = ("y".repeat(padding), "x ".repeat(4_070));
@@ -125,7 +125,7 @@ fn the_beginning_of_a_long_line_is_read_and_no_half_of_a_token() {
 
 proptest! {
     #[test]
-    fn the_work_grows_as_the_line_does(
+    fn parsing_takes_linear_time(
         piece in r#"((Bearer|Basic|error|a|=|,|"| |\\\\|\t)){1,4}"#,
         length in 200..4_000_usize,
     ) {
@@ -152,12 +152,12 @@ proptest! {
     }
 
     #[test]
-    fn near_challenges_do_not_panic(value in r#"((Bearer|Basic|error|a|=|,|"| |\\\\|\t)){0,30}"#) {
+    fn almost_valid_challenges_do_not_panic(value in r#"((Bearer|Basic|error|a|=|,|"| |\\\\|\t)){0,30}"#) {
         verdict(&headers(&[&value]), Some("Bearer"));
     }
 
     #[test]
-    fn what_is_printed_is_read_back(expected in prop::collection::vec(challenge(), 1..5), lines in any::<bool>()) {
+    fn printed_challenges_parse_back(expected in prop::collection::vec(challenge(), 1..5), lines in any::<bool>()) {
         let printed: Vec<_> = expected.iter().map(print).collect();
         let printed = if lines { printed } else { vec![printed.join(", ")] };
         let values: Vec<_> = printed.iter().map(String::as_str).collect();
@@ -222,7 +222,7 @@ fn headers(lines: &[&str]) -> HeaderMap {
 }
 
 #[test]
-fn a_token_with_a_comma_in_it_is_not_taken_apart() {
+fn a_token_with_a_comma_is_redacted_as_a_whole() {
     let headers = headers(&["Bearer error=ab,cdef"]);
 
     assert_eq!(

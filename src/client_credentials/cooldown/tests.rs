@@ -27,7 +27,7 @@ fn replaced(cooldown: &mut Cooldown, name: &str, origin: usize, now: Moment) {
 }
 
 #[test]
-fn it_lasts_for_its_length_but_for_half_of_a_life_at_most() {
+fn the_cooldown_is_capped_at_half_of_the_lifetime() {
     let now = start();
     let cooldown = cooldown("a", 0, now);
     for (life, length) in [(None, 10), (Some(60), 10), (Some(20), 10), (Some(6), 3)] {
@@ -44,7 +44,7 @@ fn it_lasts_for_its_length_but_for_half_of_a_life_at_most() {
 }
 
 #[test]
-fn only_what_was_asked_for_begins_it() {
+fn only_forced_refreshes_start_the_cooldown() {
     let now = start();
     for (reason, begins) in [
         (FetchReason::Cold, false),
@@ -67,7 +67,7 @@ fn only_what_was_asked_for_begins_it() {
 }
 
 #[test]
-fn it_doubles_once_per_token_up_to_ten_minutes() {
+fn the_cooldown_doubles_once_per_token_up_to_ten_minutes() {
     let now = start();
     let mut cooldown = Cooldown::new(10 * SECOND, 1);
     for length in [20, 40, 80, 160, 320, 600, 600] {
@@ -101,7 +101,7 @@ fn a_base_beyond_ten_minutes_is_not_doubled_and_does_not_overflow() {
 }
 
 #[test]
-fn each_origin_has_its_own_and_a_second_passes_between_any_two() {
+fn cooldowns_are_per_origin_with_one_second_between_refreshes() {
     let now = start();
     let mut cooldown = cooldown("a", 1, now);
     cooldown.on_rejected(token("a"), 1, false, now);
@@ -124,7 +124,7 @@ fn each_origin_has_its_own_and_a_second_passes_between_any_two() {
 }
 
 #[test]
-fn a_success_where_the_token_was_refused_ends_the_doubling() {
+fn a_success_at_the_rejecting_origin_resets_the_cooldown() {
     let now = start();
     let mut cooldown = cooldown("a", 1, now);
     // Until it is accepted or refused, each origin is of interest.
@@ -146,7 +146,7 @@ fn a_success_where_the_token_was_refused_ends_the_doubling() {
 }
 
 #[test]
-fn a_token_that_was_accepted_is_not_one_that_took_the_place_of_another() {
+fn an_accepted_token_no_longer_counts_as_a_replacement() {
     let now = start();
     let mut cooldown = cooldown("a", 0, now);
 
@@ -157,7 +157,7 @@ fn a_token_that_was_accepted_is_not_one_that_took_the_place_of_another() {
 }
 
 #[test]
-fn an_origin_that_wants_another_scheme_of_two_tokens_wants_it_for_ten_minutes() {
+fn another_scheme_is_remembered_for_ten_minutes() {
     let now = start();
     for for_other_scheme in [false, true] {
         let mut cooldown = cooldown("a", 0, now);
@@ -173,7 +173,7 @@ fn an_origin_that_wants_another_scheme_of_two_tokens_wants_it_for_ten_minutes() 
 }
 
 #[test]
-fn a_token_works_for_others_for_five_seconds_after_it_did() {
+fn a_success_counts_for_other_origins_for_five_seconds() {
     let epoch = SystemClock.now();
     for at in [Duration::ZERO, SECOND, 3600 * SECOND] {
         let successes = Successes::new(2, epoch);
@@ -193,7 +193,7 @@ fn a_token_works_for_others_for_five_seconds_after_it_did() {
 }
 
 #[test]
-fn at_the_same_origin_only_a_later_request_counts() {
+fn at_the_same_origin_only_later_requests_count() {
     let epoch = SystemClock.now();
     let successes = Successes::new(1, epoch);
     let sent_at = epoch + SECOND;
@@ -206,7 +206,7 @@ fn at_the_same_origin_only_a_later_request_counts() {
 }
 
 #[test]
-fn a_success_is_noted_every_tenth_of_a_second_from_the_first_on() {
+fn successes_are_recorded_every_100_ms() {
     let epoch = SystemClock.now();
     let successes = Successes::new(1, epoch);
     let noted = |at: u32, before: u32| {
@@ -224,7 +224,7 @@ fn a_success_is_noted_every_tenth_of_a_second_from_the_first_on() {
 }
 
 #[test]
-fn what_the_cooldown_tracks_is_watched() {
+fn tracked_origins_follow_the_cooldown() {
     let now = start();
     let successes = Successes::new(3, now.instant());
     let watched = || [0, 1, 2, 3].map(|origin| successes.is_tracked(origin));
@@ -240,7 +240,7 @@ fn what_the_cooldown_tracks_is_watched() {
 }
 
 #[test]
-fn a_success_is_known_by_its_origin_and_from_when_it_was_sent() {
+fn successes_are_recorded_by_origin_and_send_time() {
     let epoch = SystemClock.now();
     let successes = Successes::new(2, epoch);
     successes.record(0, epoch + SECOND);

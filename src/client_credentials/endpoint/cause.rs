@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_went_wrong_is_said_in_words() {
+    fn connection_errors_are_described() {
         let wrapped = |error: io::Error| io::Error::other(error);
         let kind = |kind: io::ErrorKind| wrapped(kind.into());
         let text = |text: &str| wrapped(io::Error::other(text.to_owned()));

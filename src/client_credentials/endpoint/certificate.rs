@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_certificate_is_found_below_io_errors() {
+    fn an_expired_certificate_is_found_in_the_source_chain() {
         let server = wrapped(Tls::InvalidCertificate(CertificateError::Expired));
         let ours = wrapped(Tls::AlertReceived(AlertDescription::CertificateExpired));
 
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn another_tls_error_is_no_certificate_problem() {
+    fn other_tls_errors_are_not_certificate_errors() {
         assert_eq!(problem(&wrapped(Tls::HandshakeNotComplete)), None);
         assert_eq!(problem(&io::Error::other("reset")), None);
     }

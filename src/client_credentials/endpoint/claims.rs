@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_are_read_however_they_are_written() {
+    fn claims_accept_numbers_and_strings() {
         for (claims, exp, bound) in [
             (r#"{"exp":1800000000}"#, Some(1.8e9), false),
             (

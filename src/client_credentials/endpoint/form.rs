@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_a_form_of_which_every_byte_is_escaped() {
+    fn the_buffer_fits_a_fully_escaped_form() {
         for repeated in 1..4 {
             let mut form = Form::default();
             for _ in 0..repeated {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_values_of_all_other_parameters_are_found() {
+    fn except_returns_all_other_values() {
         let mut form = Form::default();
         for (name, value) in [("a", "1"), ("b", "2"), ("c", "3"), ("b", "4")] {
             form.push(name, value);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn names_show_in_debug_and_values_do_not() {
+    fn debug_output_shows_names_only() {
         let mut form = Form::default();
         form.push("client_secret", "canary");
 

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_found_however_its_lines_are_written() {
+    fn blocks_are_found_with_any_line_format() {
         for text in [
             "-----BEGIN KEY-----\nYWJj\nZGU=\n-----END KEY-----\n",
             "-----BEGIN KEY-----\r\nYWJj\r\nZGU=\r\n-----END KEY-----",
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn every_block_is_found_and_what_cannot_be_read_is_named() {
+    fn all_blocks_are_found_and_unreadable_ones_named() {
         let two =
             "-----BEGIN A-----\nYQ==\n-----END A-----\n-----BEGIN B-----\nYg==\n-----END B-----";
         let labels: Vec<_> = ders(two).into_iter().map(|(label, _)| label).collect();

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_further_attempt_has_all_the_time_that_is_left() {
+    async fn a_retry_has_the_remaining_time() {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
         let service = service_fn(|_: Request<Full<Bytes>>| async {
             let takes = if CALLS.fetch_add(1, SeqCst) == 0 {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_endpoint_that_is_told_to_revokes_tokens() {
+    fn tokens_are_revoked_only_if_configured() {
         assert!(!endpoint().revokes());
         let at = http::Uri::from_static("https://id.example/revoke");
         assert!(endpoint().revoke_on_shutdown(at).revokes());

@@ -179,7 +179,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn a_token_comes_back_with_all_that_is_known_about_it() {
+    fn a_stored_token_round_trips() {
         let Value::Object(members) = json!({ "instance_url": "https://x.example" }) else {
             unreachable!("an object");
         };
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_token_shows_its_life_and_not_itself() {
+    fn debug_output_of_a_stored_token_hides_its_value() {
         let token = AccessToken::new("canary").expires_in(HOUR);
         let stored = StoredToken::new(token, HOUR / 2).unwrap();
 
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_left_than_there_was() {
+    fn the_time_left_is_at_most_the_lifetime() {
         let stored = StoredToken::new(AccessToken::new("token").expires_in(HOUR), HOUR).unwrap();
 
         let back = StoredToken::from_bytes(stored.to_bytes().expose(), 2 * HOUR).unwrap();
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_no_token() {
+    fn malformed_bytes_are_not_a_token() {
         for garbage in [&b""[..], b"{}", b"\xff\xfe", b"{\"value\":1}"] {
             assert!(StoredToken::from_bytes(garbage, HOUR).is_none());
         }
     }
 
     #[test]
-    fn a_token_without_an_end_is_not_stored() {
+    fn a_token_without_expiry_is_not_stored() {
         assert!(StoredToken::new(AccessToken::new("key"), HOUR).is_none());
     }
 }

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_life_of_an_adopted_token_counts_from_when_it_was_granted() {
+    fn the_lifetime_of_a_reused_token_starts_when_it_was_issued() {
         let now = start();
         let token = reuse(&entry(HOUR / 4), &policy(FetchReason::Cold), now, now).unwrap();
 
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_token_is_not_adopted() {
+    fn an_expired_token_is_not_reused() {
         assert!(reused(2 * MIN_TIME_LEFT, &policy(FetchReason::Cold)));
         assert!(!reused(MIN_TIME_LEFT, &policy(FetchReason::Cold)));
         assert!(!reused(Duration::ZERO, &policy(FetchReason::Expired)));
     }
 
     #[test]
-    fn the_time_that_the_store_took_to_answer_counts() {
+    fn the_stores_latency_counts_towards_the_age() {
         let asked = start();
         let cold = policy(FetchReason::Cold);
         let entry = entry(MINUTE);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_was_refused_or_is_at_hand_is_not_adopted() {
+    fn a_rejected_or_cached_token_is_not_reused() {
         for place in 0..3 {
             let mut wanted = policy(FetchReason::Rejected);
             wanted.known[place] = Some(AccessToken::new("another").fingerprint());
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_lives_for_too_long_is_not_adopted() {
+    fn a_token_beyond_max_lifetime_is_not_reused() {
         let mut wanted = policy(FetchReason::Cold);
         for (most, is_adopted) in [(HOUR, true), (HOUR - Duration::from_nanos(1), false)] {
             wanted.max_lifetime = most;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_due_is_good_enough_only_where_there_is_none() {
+    fn a_stale_token_is_reused_only_if_there_is_none() {
         assert!(reused(MINUTE / 2, &policy(FetchReason::Cold)));
         assert!(!reused(MINUTE / 2, &policy(FetchReason::Early)));
         assert!(reused(2 * MINUTE, &policy(FetchReason::Early)));

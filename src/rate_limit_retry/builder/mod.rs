@@ -5,21 +5,21 @@ mod partitions;
 use std::{error::Error, fmt, panic::Location, time::Duration};
 
 use super::{
-    RateLimitEvent, RateLimitRetryLayer, Refusal,
+    ErrorResponse, RateLimitEvent, RateLimitRetryLayer,
     boottime::BoottimeClock,
-    budget::FaultBudget,
-    decision::Policy,
+    budget::RetryBudget,
+    decide::RetryConfig,
     event::RateLimitEvents,
     gate::Gate,
-    headers::Profile,
-    key::Partitioning,
+    header_reader::HeaderReader,
+    headers::HeaderProfile,
     limiter::Limiter,
-    limits::OwnLimits,
-    permanent::Permanence,
-    quota::{Pace, Release},
-    reader::Reader,
+    local_limits::LocalLimits,
+    partition::Partitioning,
+    permanent_errors::PermanentErrors,
+    quota::{Pacing, QuotaConfig},
     route::{HeldRoutes, UnavailableScope},
-    store::{Sharing, StoredQuotas},
+    store::{FleetSync, StoredQuotas},
 };
 use crate::{
     Clock, ErrorClass, Origin, backoff::Backoff, clock::SharedClock, error::Classifier,
@@ -69,27 +69,27 @@ impl Default for RateLimitRetryLayer {
 #[must_use = "settings do nothing until `build()`"]
 pub struct RateLimitRetryLayerBuilder {
     /// Limits on retries and waits.
-    policy: Policy,
+    retry_config: RetryConfig,
     /// Maximum number of waiting requests per partition.
     max_waiting: usize,
     /// Time limit of a whole call; `None` for no limit.
     deadline: Option<Duration>,
     /// Settings of each quota.
-    pace: Pace,
+    quota_config: QuotaConfig,
     /// Configured limits.
-    limits: OwnLimits,
+    limits: LocalLimits,
     /// How partition keys are derived.
     partitioning: Partitioning,
     /// Scope of the hold after a 503 with `Retry-After`.
     unavailable: UnavailableScope,
     /// Origins that honor `Idempotency-Key`.
-    keyed_origins: Vec<Origin>,
+    idempotency_key_origins: Vec<Origin>,
     /// Classifies errors of the inner service.
     classifier: Classifier,
     /// Identifies error responses after which no wait helps.
-    permanent: Permanence,
+    permanent_errors: PermanentErrors,
     /// Vendor-specific meaning of header fields.
-    profile: Option<Box<dyn Profile>>,
+    profile: Option<Box<dyn HeaderProfile>>,
     /// Source of time.
     clock: SharedClock,
     /// Seed of the jitter; `None` for a random one.
@@ -104,27 +104,27 @@ impl RateLimitRetryLayerBuilder {
     /// Creates a builder with the default settings.
     pub(super) fn new() -> Self {
         Self {
-            policy: Policy {
+            retry_config: RetryConfig {
                 max_retries: 5,
                 max_wait: Duration::from_secs(120),
                 idempotent_only: false,
             },
-            max_waiting: MAX_WAITING,
+            max_waiting: DEFAULT_MAX_WAITING,
             deadline: None,
-            pace: Pace {
-                cold_burst: 8,
-                cold_hold: Duration::from_millis(250),
+            quota_config: QuotaConfig {
+                initial_window: 8,
+                initial_window_timeout: Duration::from_millis(250),
                 max_hold: Duration::from_secs(3600),
-                release: Release::Burst,
+                pacing: Pacing::Burst,
                 backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
                 shared: false,
             },
-            limits: OwnLimits::default(),
+            limits: LocalLimits::default(),
             partitioning: Partitioning::default(),
             unavailable: UnavailableScope::default(),
-            keyed_origins: Vec::new(),
+            idempotency_key_origins: Vec::new(),
             classifier: Classifier::default(),
-            permanent: Permanence::default(),
+            permanent_errors: PermanentErrors::default(),
             profile: None,
             clock: SharedClock::default(),
             seed: None,
@@ -135,7 +135,7 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets the maximum number of retries of one request. Default: 5.
     pub fn max_retries(mut self, retries: u32) -> Self {
-        self.policy.max_retries = retries;
+        self.retry_config.max_retries = retries;
         self
     }
 
@@ -144,8 +144,8 @@ impl RateLimitRetryLayerBuilder {
     /// If a server asks for a longer wait, its response is returned at once, with [`GaveUp`](super::GaveUp) in its
     /// extensions. If a partition is held for longer, the request fails with [`HoldTooLong`](super::HoldTooLong). A
     /// request is never retried earlier than the server asked for. Maximum between two attempts: 24 h.
-    pub fn max_wait(mut self, longest: Duration) -> Self {
-        self.policy.max_wait = longest;
+    pub fn max_wait(mut self, duration: Duration) -> Self {
+        self.retry_config.max_wait = duration;
         self
     }
 
@@ -173,14 +173,14 @@ impl RateLimitRetryLayerBuilder {
     ///
     /// Default: a request answered with 429 is retried for every method, because by convention it was not processed.
     pub fn idempotent_methods_only(mut self) -> Self {
-        self.policy.idempotent_only = true;
+        self.retry_config.idempotent_only = true;
         self
     }
 
     /// Declares that `origin` honors `Idempotency-Key`: requests with that field count as idempotent there. Can be
     /// called repeatedly. Default: no origin.
-    pub fn honours_idempotency_key(mut self, origin: Origin) -> Self {
-        self.keyed_origins.push(origin);
+    pub fn honors_idempotency_key(mut self, origin: Origin) -> Self {
+        self.idempotency_key_origins.push(origin);
         self
     }
 
@@ -189,28 +189,28 @@ impl RateLimitRetryLayerBuilder {
     ///
     /// In simulations, 8 costs no time if the server announces its quota, and wastes few requests if the quota is
     /// exhausted.
-    pub fn cold_burst(mut self, burst: u32) -> Self {
-        self.pace.cold_burst = burst;
+    pub fn initial_window(mut self, burst: u32) -> Self {
+        self.quota_config.initial_window = burst;
         self
     }
 
     /// Sets the maximum time that requests to an unknown partition wait for its first response. Default: 250 ms.
-    pub fn cold_hold(mut self, longest: Duration) -> Self {
-        self.pace.cold_hold = longest;
+    pub fn initial_window_timeout(mut self, duration: Duration) -> Self {
+        self.quota_config.initial_window_timeout = duration;
         self
     }
 
     /// Sets whether requests within the quota are sent immediately or spread over the window. Default:
     /// [`Release::Burst`].
-    pub fn release(mut self, release: Release) -> Self {
-        self.pace.release = release;
+    pub fn pacing(mut self, release: Pacing) -> Self {
+        self.quota_config.pacing = release;
         self
     }
 
     /// Sets the upper bound on how long a hold or an exhausted quota is honored. After that, one probe request is
     /// sent. Default: 1 h.
-    pub fn max_hold(mut self, longest: Duration) -> Self {
-        self.pace.max_hold = longest;
+    pub fn max_hold(mut self, duration: Duration) -> Self {
+        self.quota_config.max_hold = duration;
         self
     }
 
@@ -224,7 +224,7 @@ impl RateLimitRetryLayerBuilder {
     /// Sets how long a partition is held after a 429 without a wait time: exponential, with jitter. Default: 1 s to
     /// 60 s.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.pace.backoff = backoff;
+        self.quota_config.backoff = backoff;
         self
     }
 
@@ -234,11 +234,11 @@ impl RateLimitRetryLayerBuilder {
     /// Such a response is returned at once, with [`GiveUpReason::Permanent`](super::GiveUpReason::Permanent), and
     /// holds no other request. The predicate is called for 4xx and 5xx responses. If only the body identifies such a
     /// response, place a [`PeekBodyLayer`](super::PeekBodyLayer) below this layer.
-    pub fn permanent_if(
+    pub fn is_permanent(
         mut self,
-        is_permanent: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
+        is_permanent: impl Fn(&ErrorResponse<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.permanent = Permanence::new(is_permanent);
+        self.permanent_errors = PermanentErrors::new(is_permanent);
         self
     }
 
@@ -254,7 +254,7 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets the header profile, for fields whose values are ambiguous, such as milliseconds that could be seconds.
     /// Default: no profile.
-    pub fn profile(mut self, profile: impl Profile) -> Self {
+    pub fn profile(mut self, profile: impl HeaderProfile) -> Self {
         self.profile = Some(Box::new(profile));
         self
     }
@@ -264,7 +264,7 @@ impl RateLimitRetryLayerBuilder {
     /// Requests must be sent in a tokio runtime. Not shared: configured limits ([`limit`](Self::limit)), pauses, and
     /// estimates of quotas that the server does not announce.
     pub fn store(mut self, quotas: StoredQuotas) -> Self {
-        self.pace.shared = true;
+        self.quota_config.shared = true;
         self.store = Some(quotas);
         self
     }
@@ -299,47 +299,53 @@ impl RateLimitRetryLayerBuilder {
         let mut sinks = self.sinks;
         crate::telemetry::install_rate_limit_sinks(&mut sinks);
         let random = Random::new(self.seed);
-        let gate = Gate::new(self.pace, self.limits, self.max_waiting, random.clone());
+        let gate = Gate::new(
+            self.quota_config,
+            self.limits,
+            self.max_waiting,
+            random.clone(),
+        );
         let clock = BoottimeClock::new(self.clock);
         // The agents share the gate and the clock of the limiter.
-        let sharing = self.store.map(|quotas| {
+        let fleet_sync = self.store.map(|quotas| {
             let (gate, clock) = (gate.clone(), clock.clone());
-            Sharing::new(quotas, gate, clock, sinks.clone(), random.clone())
+            FleetSync::new(quotas, gate, clock, sinks.clone(), random.clone())
         });
         let limiter = Limiter {
             gate,
-            sharing,
-            policy: self.policy,
+            fleet_sync: fleet_sync,
+            retry_config: self.retry_config,
             deadline: self.deadline,
-            fault_backoff: FAULT_BACKOFF,
-            budget: FaultBudget::new(clock.now()),
+            transient_backoff: TRANSIENT_BACKOFF,
+            budget: RetryBudget::new(clock.now()),
             partitioning: self.partitioning,
             unavailable: self.unavailable,
             routes: HeldRoutes::default(),
-            keyed_origins: self.keyed_origins,
+            idempotency_key_origins: self.idempotency_key_origins,
             classifier: self.classifier,
-            permanent: self.permanent,
-            reader: Reader::new(self.profile),
+            permanent_errors: self.permanent_errors,
+            header_reader: HeaderReader::new(self.profile),
             clock,
             random,
             sinks,
             usage,
         };
-        limiter.report(misuse);
-        RateLimitRetryLayer::of(limiter)
+        limiter.emit_misuse(misuse);
+        RateLimitRetryLayer::from_limiter(limiter)
     }
 }
 
 impl fmt::Debug for RateLimitRetryLayerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitRetryLayerBuilder")
-            .field("policy", &self.policy)
+            .field("retry_config", &self.retry_config)
             .finish_non_exhaustive()
     }
 }
 
 /// Backoff after a transient failure.
-const FAULT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+const TRANSIENT_BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
 /// Default maximum number of waiting requests per partition.
-const MAX_WAITING: usize = 100_000;
+const DEFAULT_MAX_WAITING: usize = 100_000;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use super::{
-    super::{OwnLimit, PartitionKey, Preset},
+    super::{LocalLimit, PartitionKey, Preset},
     Partitioning, RateLimitRetryLayerBuilder,
 };
 
@@ -38,14 +38,14 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets a limit that each partition enforces by itself, whatever its server announces; the stricter of both
     /// applies. Default: no limit.
-    pub fn limit(mut self, limit: OwnLimit) -> Self {
-        self.limits.each = Some(limit);
+    pub fn limit(mut self, limit: LocalLimit) -> Self {
+        self.limits.default = Some(limit);
         self
     }
 
     /// Sets the limit of one partition, in place of the one set by [`limit`](Self::limit). Can be called repeatedly.
-    pub fn limit_of(mut self, partition: PartitionKey, limit: OwnLimit) -> Self {
-        self.limits.of.insert(partition, limit);
+    pub fn limit_for(mut self, partition: PartitionKey, limit: LocalLimit) -> Self {
+        self.limits.by_partition.insert(partition, limit);
         self
     }
 
@@ -57,7 +57,7 @@ impl RateLimitRetryLayerBuilder {
         // A preset adds to the limits of individual partitions, and replaces those with the same key.
         let limits = preset.limits.iter();
         let limits = limits.map(|(name, limit)| (PartitionKey::from(*name), *limit));
-        self.limits.of.extend(limits);
+        self.limits.by_partition.extend(limits);
         self.partitions_by(preset.keys)
     }
 }

@@ -8,57 +8,57 @@ use tokio::time::Instant;
 
 use super::{
     Gate,
-    state::{State, wake},
+    state::{GateState, wake_all},
 };
 use crate::{
     clock::add_capped,
     rate_limit_retry::{
         PartitionKey,
-        quota::Pace,
-        store::{ProcessId, QuotaReport, QuotaView},
+        quota::QuotaConfig,
+        store::{ProcessId, QuotaReport, QuotaSnapshot},
     },
     sync::lock,
 };
 
 /// The next action of a partition's agent.
 #[derive(Debug)]
-pub(crate) enum Duty {
+pub(crate) enum Action {
     /// Send this report to the store.
     Report(QuotaReport),
-    /// Call [`Gate::duty`] again at this time, or when woken.
+    /// Call [`Gate::next_action`] again at this time, or when woken.
     Wait(Instant),
     /// End: the partition is not in use.
-    Gone,
+    Retire,
 }
 
 impl Gate {
-    /// Returns the next action of a partition's agent. For [`Duty::Wait`], `waker` is woken when a report is due
+    /// Returns the next action of a partition's agent. For [`Action::Queued`], `waker` is woken when a report is due
     /// sooner.
     ///
-    /// A report that is returned counts as under way until [`inform`](Self::inform) or [`go_alone`](Self::go_alone)
-    /// is called. The agent ends if the partition was removed, or has not been used for [`UNUSED`] and has no
+    /// A report that is returned counts as under way until [`apply`](Self::apply) or [`fall_back`](Self::fall_back)
+    /// is called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
     /// waiters; the next admission starts another.
-    pub(crate) fn duty(
+    pub(crate) fn next_action(
         &self,
         key: &PartitionKey,
         process: ProcessId,
         waker: &Waker,
         now: Instant,
-    ) -> Duty {
+    ) -> Action {
         let mut state = lock(&self.0.state);
         let Some(partition) = state.partitions.get_mut(key) else {
-            return Duty::Gone;
+            return Action::Retire;
         };
         let due = partition.quota.report_due(now);
         if due.is_some_and(|due| due <= now)
             && let Some(report) = partition.quota.report(process, partition.queue.len(), now)
         {
-            return Duty::Report(report);
+            return Action::Report(report);
         }
         let used = partition.quota.last_used().unwrap_or(now);
-        let unused = add_capped(used, UNUSED);
+        let unused = add_capped(used, AGENT_IDLE_TIMEOUT);
         if unused <= now && partition.queue.is_empty() {
-            return Duty::Gone;
+            return Action::Retire;
         }
         // At least 1 ms ahead: a report that is due but not available must not make the agent spin.
         let at = due
@@ -68,68 +68,68 @@ impl Gate {
         drop(state);
         // A waker runs code of its task when it is dropped.
         drop(former);
-        Duty::Wait(at)
+        Action::Wait(at)
     }
 
     /// Applies the store's response. Returns the remaining time of a hold of other processes, if that hold is new
     /// here.
     ///
     /// A hold or a window closes the fast path. Waiters are dispatched, because the allowance may have grown.
-    pub(crate) fn inform(
+    pub(crate) fn apply(
         &self,
         key: &PartitionKey,
-        view: &QuotaView,
+        snapshot: &QuotaSnapshot,
         now: Instant,
     ) -> Option<Duration> {
-        let (held, woken) = {
+        let (held, wakers) = {
             let mut state = lock(&self.0.state);
             let partition = state.partitions.get_mut(key)?;
-            let held = partition.quota.inform(view, self.0.pace.max_hold, now);
-            if held.is_some() || view.window.is_some() {
-                partition.close();
+            let held = partition.quota.apply(snapshot, self.0.config.max_hold, now);
+            if held.is_some() || snapshot.window.is_some() {
+                partition.disable_fast_path();
             }
-            let woken = state.let_go(std::slice::from_ref(key), &self.0.pace, now);
-            (held, woken)
+            let wakers = state.dispatch(std::slice::from_ref(key), &self.0.config, now);
+            (held, wakers)
         };
-        wake(woken);
+        wake_all(wakers);
         held.map(|until| until.saturating_duration_since(now))
     }
 
     /// Makes the next report due now, because another process has reported something.
-    pub(crate) fn ask_store(&self, key: &PartitionKey) {
+    pub(crate) fn request_sync(&self, key: &PartitionKey) {
         let mut state = lock(&self.0.state);
         if let Some(partition) = state.partitions.get_mut(key) {
-            partition.quota.ask_store();
+            partition.quota.request_sync();
         }
     }
 
-    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `rests`.
+    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `retry_at`.
     ///
     /// Waiters are dispatched: without an allowance, only the local view of the quota limits them.
-    pub(crate) fn go_alone(&self, key: &PartitionKey, rests: Instant, now: Instant) {
-        let woken = {
+    pub(crate) fn fall_back(&self, key: &PartitionKey, retry_at: Instant, now: Instant) {
+        let wakers = {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
-                partition.quota.go_alone(rests);
+                partition.quota.fall_back(retry_at);
             }
-            state.let_go(std::slice::from_ref(key), &self.0.pace, now)
+            state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
-        wake(woken);
+        wake_all(wakers);
     }
 }
 
-impl State {
+impl GateState {
     /// Takes the wakers of these partitions' agents that have a report due before the time at which they run by
     /// themselves.
     ///
-    /// An agent's waker is taken once; its next call to [`Gate::duty`] registers it again.
-    pub(super) fn called_agents(
+    /// An agent's waker is taken once; its next call to [`Gate::next_action`] registers it again.
+    pub(super) fn take_agent_wakers(
         &mut self,
         keys: &[PartitionKey],
-        pace: &Pace,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
-        if !pace.shared {
+        if !config.shared {
             return Vec::new();
         }
         let called = |key| {
@@ -143,4 +143,4 @@ impl State {
 }
 
 /// Time after the last use of a partition at which its agent ends.
-const UNUSED: Duration = Duration::from_secs(600);
+const AGENT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);

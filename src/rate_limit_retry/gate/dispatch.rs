@@ -4,7 +4,7 @@
 //! end of one partition's window does not block requests that need only other partitions.
 //!
 //! Waiters that are not polled must not block others either. A waiter that is overdue loses its places, or its grant,
-//! until its next poll ([`State::set_aside`]).
+//! until its next poll ([`GateState::skip_unpolled`]).
 //!
 //! # Liveness
 //!
@@ -21,42 +21,42 @@ use tokio::time::Instant;
 use super::{
     keys::Keys,
     partitions::Partition,
-    state::{State, Waiter},
+    state::{GateState, WaiterState},
 };
 use crate::{
     clock::add_capped,
     rate_limit_retry::{
         PartitionKey,
-        quota::{About, Admit, Learnt, Pace},
+        quota::{Outcome, QuotaConfig, Scope, SendTime},
     },
 };
 
-impl State {
+impl GateState {
     /// Adds a waiter and enqueues it in the partitions that keep it back.
     pub(super) fn queue(
         &mut self,
         keys: &Keys,
         arrival: u64,
         latest: Option<Instant>,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) {
-        let waiter = Waiter {
+        let waiter = WaiterState {
             keys: Arc::clone(keys),
             waker: None,
-            latest,
-            armed: now,
+            deadline: latest,
+            next_check: now,
             granted: None,
-            absent: false,
-            asides: 0,
+            unpolled: false,
+            requeues: 0,
         };
         self.waiters.insert(arrival, waiter);
         for key in keys.iter() {
             if let Some(partition) = self.partitions.get_mut(key) {
-                partition.wanted += 1;
+                partition.waiter_count += 1;
             }
         }
-        self.line_up(keys, arrival, false, pace, now);
+        self.enqueue(keys, arrival, false, pace, now);
     }
 
     /// Counts a request in all partitions, or in none. Returns the numbers that the partitions gave it, in the order
@@ -71,10 +71,10 @@ impl State {
         &mut self,
         keys: &[PartitionKey],
         arrival: u64,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> Result<Box<[u64]>, Option<Instant>> {
-        if let Some(until) = self.kept_back(keys, arrival, pace, now) {
+        if let Some(until) = self.all_blocked_until(keys, arrival, pace, now) {
             return Err(until);
         }
         let enter = |key| {
@@ -85,17 +85,17 @@ impl State {
     }
 
     /// Returns `Some` if a partition keeps a request back, with the latest end of a hold, as far as ends are known.
-    pub(super) fn kept_back(
+    pub(super) fn all_blocked_until(
         &mut self,
         keys: &[PartitionKey],
         arrival: u64,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> Option<Option<Instant>> {
         // `None < Some(None) < Some(Some(_))`: a partition with a known end outweighs one without.
         let mut kept = None;
         for key in keys {
-            kept = kept.max(self.keeps_back(key, arrival, pace, now));
+            kept = kept.max(self.blocked_until(key, arrival, pace, now));
         }
         kept
     }
@@ -104,23 +104,23 @@ impl State {
     ///
     /// A partition also keeps a request back while an earlier one waits in its queue, so that admissions follow the
     /// order of arrival.
-    fn keeps_back(
+    fn blocked_until(
         &mut self,
         key: &PartitionKey,
         arrival: u64,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> Option<Option<Instant>> {
-        self.apply_bans(key, now);
+        self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
         match partition.quota.admit(pace, now) {
-            Admit::Now => {
+            SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
                 first.is_some_and(|first| first < arrival).then_some(None)
             }
-            Admit::AfterAnswer(_) => Some(None),
-            Admit::NotBefore(at) => Some(Some(at)),
+            SendTime::AfterResponse(_) => Some(None),
+            SendTime::NotBefore(at) => Some(Some(at)),
         }
     }
 
@@ -130,26 +130,30 @@ impl State {
     /// It belongs to the partitions that keep it back, and with `everywhere` to all of its partitions.
     ///
     /// A waiter with one partition always belongs there.
-    fn line_up(
+    fn enqueue(
         &mut self,
         keys: &[PartitionKey],
         arrival: u64,
         everywhere: bool,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> bool {
         let mut left = false;
-        let latest = self.waiters.get(&arrival).and_then(|waiter| waiter.latest);
+        let latest = self
+            .waiters
+            .get(&arrival)
+            .and_then(|waiter| waiter.deadline);
         for key in keys {
-            let belongs =
-                everywhere || keys.len() == 1 || self.keeps_back(key, arrival, pace, now).is_some();
+            let belongs = everywhere
+                || keys.len() == 1
+                || self.blocked_until(key, arrival, pace, now).is_some();
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
             if belongs {
                 // Requests on the fast path would overtake the waiter.
                 partition.queue.insert(arrival, latest);
-                partition.close();
+                partition.disable_fast_path();
             } else {
                 left |= partition.queue.remove(arrival, latest);
             }
@@ -161,19 +165,19 @@ impl State {
     /// queue.
     ///
     /// Leaving the queue of a partition that has room lets the requests behind it be admitted there.
-    fn step_aside(
+    fn requeue(
         &mut self,
         keys: &[PartitionKey],
         arrival: u64,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> bool {
-        let asides = self.waiters.get(&arrival).map_or(0, |w| w.asides);
+        let asides = self.waiters.get(&arrival).map_or(0, |w| w.requeues);
         // A request whose partitions have room in turn, but never together, would be overtaken forever: after a
         // number of requeues it keeps its place in every queue.
-        let left = self.line_up(keys, arrival, asides >= MOST_ASIDES, pace, now);
+        let left = self.enqueue(keys, arrival, asides >= MAX_REQUEUES, pace, now);
         if let Some(waiter) = self.waiters.get_mut(&arrival).filter(|_| left) {
-            waiter.asides += 1;
+            waiter.requeues += 1;
         }
         left
     }
@@ -182,10 +186,10 @@ impl State {
     ///
     /// A grant or a requeue changes who is first in the waiter's other partitions, so these are dispatched, too.
     /// Wakers of waiters that must poll sooner than they know, and of agents with a report due, are included.
-    pub(super) fn let_go(
+    pub(super) fn dispatch(
         &mut self,
         keys: &[PartitionKey],
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
@@ -205,13 +209,13 @@ impl State {
                 let mut latest = None;
                 if let Some(waiter) = self.waiters.get_mut(&arrival) {
                     waiter.granted = Some(epochs);
-                    latest = waiter.latest;
+                    latest = waiter.deadline;
                     woken.extend(waiter.waker.take());
                 }
-                self.leave_queues(&wanted, arrival, latest);
+                self.dequeue(&wanted, arrival, latest);
             // Neither granted nor requeued: the queue has not changed. This ends the loop, as requeues are bounded
             // per waiter.
-            } else if !self.step_aside(&wanted, arrival, pace, now) {
+            } else if !self.requeue(&wanted, arrival, pace, now) {
                 continue;
             }
             look.extend(wanted.iter().cloned());
@@ -221,13 +225,13 @@ impl State {
         }
         // The first in a queue must poll in time. A timer that is set early enough stays: to wake each time would
         // never end, because each poll dispatches.
-        for arrival in self.firsts(&touched) {
+        for arrival in self.first_waiters(&touched) {
             let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
                 continue;
             };
-            let at = self.come_back_at(&wanted, arrival, pace, now);
+            let at = self.wake_at(&wanted, arrival, pace, now);
             if let Some(waiter) = self.waiters.get_mut(&arrival)
-                && at < waiter.armed
+                && at < waiter.next_check
             {
                 woken.extend(waiter.waker.take());
             }
@@ -238,28 +242,31 @@ impl State {
                 continue;
             };
             if !partition.queue.is_empty()
-                && let Admit::NotBefore(until) = partition.quota.admit(pace, now)
+                && let SendTime::NotBefore(until) = partition.quota.admit(pace, now)
             {
-                let late = partition.queue.take_late(until);
+                let late = partition.queue.take_expiring(until);
                 woken.extend(self.take_wakers(&late));
             }
         }
-        woken.extend(self.called_agents(&touched, pace, now));
+        woken.extend(self.take_agent_wakers(&touched, pace, now));
         woken
     }
 
     /// Takes the wakers of the first waiters of these queues.
-    pub(super) fn first_in_line(&mut self, keys: &[PartitionKey]) -> Vec<Waker> {
-        let firsts = self.firsts(keys);
+    pub(super) fn take_first_wakers(&mut self, keys: &[PartitionKey]) -> Vec<Waker> {
+        let firsts = self.first_waiters(keys);
         self.take_wakers(&firsts)
     }
 
     /// Restores the deadline of a waiter that was woken as late but can wait after all, so that it is woken again.
     ///
-    /// [`take_late`](super::queue::Queue::take_late) returns each waiter once. The end of the hold may have changed
+    /// [`take_expiring`](super::queue::Queue::take_expiring) returns each waiter once. The end of the hold may have changed
     /// since.
-    pub(super) fn wait_again(&mut self, keys: &[PartitionKey], arrival: u64) {
-        let latest = self.waiters.get(&arrival).and_then(|waiter| waiter.latest);
+    pub(super) fn restore_deadlines(&mut self, keys: &[PartitionKey], arrival: u64) {
+        let latest = self
+            .waiters
+            .get(&arrival)
+            .and_then(|waiter| waiter.deadline);
         for key in keys {
             if let Some(partition) = self.partitions.get_mut(key)
                 && partition.queue.contains(arrival)
@@ -270,7 +277,7 @@ impl State {
     }
 
     /// Removes a waiter from the queues of its partitions.
-    fn leave_queues(&mut self, keys: &[PartitionKey], arrival: u64, latest: Option<Instant>) {
+    fn dequeue(&mut self, keys: &[PartitionKey], arrival: u64, latest: Option<Instant>) {
         for key in keys {
             if let Some(partition) = self.partitions.get_mut(key) {
                 partition.queue.remove(arrival, latest);
@@ -281,12 +288,12 @@ impl State {
     /// Enqueues a waiter that is polled again after it was absent.
     ///
     /// Its sequence number has not changed, so that it comes before requests that arrived later.
-    pub(super) fn come_back(&mut self, arrival: u64, pace: &Pace, now: Instant) {
+    pub(super) fn rejoin(&mut self, arrival: u64, pace: &QuotaConfig, now: Instant) {
         let waiter = self.waiters.get_mut(&arrival);
-        if let Some(waiter) = waiter.filter(|waiter| waiter.absent) {
-            waiter.absent = false;
+        if let Some(waiter) = waiter.filter(|waiter| waiter.unpolled) {
+            waiter.unpolled = false;
             let keys = Arc::clone(&waiter.keys);
-            self.line_up(&keys, arrival, false, pace, now);
+            self.enqueue(&keys, arrival, false, pace, now);
         }
     }
 
@@ -297,44 +304,53 @@ impl State {
     ///
     /// A task may hold a future without polling it, for example in a `select!` loop whose other branch is busy. Its
     /// place must not block requests that are polled.
-    pub(super) fn set_aside(&mut self, keys: &[PartitionKey], by: u64, pace: &Pace, now: Instant) {
+    pub(super) fn skip_unpolled(
+        &mut self,
+        keys: &[PartitionKey],
+        by: u64,
+        pace: &QuotaConfig,
+        now: Instant,
+    ) {
         for key in keys {
             while let Some(first) = self.partitions.get(key).and_then(|p| p.queue.first())
                 && first < by
                 && let Some(waiter) = self.waiters.get_mut(&first)
-                && add_capped(waiter.armed, OVERDUE) <= now
+                && add_capped(waiter.next_check, POLL_GRACE) <= now
             {
-                waiter.absent = true;
-                let (wanted, latest) = (Arc::clone(&waiter.keys), waiter.latest);
-                self.leave_queues(&wanted, first, latest);
+                waiter.unpolled = true;
+                let (wanted, latest) = (Arc::clone(&waiter.keys), waiter.deadline);
+                self.dequeue(&wanted, first, latest);
             }
         }
-        let overdue =
-            |(arrival, at): (&u64, &Instant)| (add_capped(*at, OVERDUE) <= now).then_some(*arrival);
+        let overdue = |(arrival, at): (&u64, &Instant)| {
+            (add_capped(*at, POLL_GRACE) <= now).then_some(*arrival)
+        };
         // The oldest sequence numbers only, so that the work of one poll is bounded.
         let granted = self
             .granted
             .iter()
-            .take(MOST_TAKEN_BACK)
+            .take(MAX_GRANT_CHECKS)
             .filter_map(overdue);
         for arrival in granted.collect::<Vec<_>>() {
             self.granted.remove(&arrival);
             let Some(waiter) = self.waiters.get_mut(&arrival) else {
                 continue;
             };
-            waiter.absent = true;
+            waiter.unpolled = true;
             let (wanted, epochs) = (Arc::clone(&waiter.keys), waiter.granted.take());
             for (key, epoch) in wanted.iter().zip(epochs.unwrap_or_default()) {
                 if let Some(partition) = self.partitions.get_mut(key) {
-                    let (unsent, about) = (Learnt::NotSent, About::This);
-                    partition.quota.learn(epoch, unsent, about, pace, 0.0, None);
+                    let (unsent, about) = (Outcome::NotSent, Scope::Partition);
+                    partition
+                        .quota
+                        .record(epoch, unsent, about, pace, 0.0, None);
                 }
             }
         }
     }
 
     /// Returns the first waiter of each of these queues.
-    fn firsts(&self, keys: &[PartitionKey]) -> Vec<u64> {
+    fn first_waiters(&self, keys: &[PartitionKey]) -> Vec<u64> {
         let first = |key| self.partitions.get(key)?.queue.first();
         keys.iter().filter_map(first).collect()
     }
@@ -343,14 +359,14 @@ impl State {
     ///
     /// The first in a queue polls when it may be admitted. The others poll later than that, in case those before them
     /// are not polled. The delay grows with the difference in sequence numbers, which spreads the polls.
-    pub(super) fn come_back_at(
+    pub(super) fn wake_at(
         &mut self,
         keys: &[PartitionKey],
         arrival: u64,
-        pace: &Pace,
+        pace: &QuotaConfig,
         now: Instant,
     ) -> Instant {
-        let (mut at, mut behind, again) = (None, 0, add_capped(now, LATE));
+        let (mut at, mut behind, again) = (None, 0, add_capped(now, CHECK_DELAY));
         for key in keys {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
@@ -361,28 +377,29 @@ impl State {
             behind = behind.max(arrival - first);
             // The latest time counts: the request needs all of its partitions.
             at = at.max(match partition.quota.admit(pace, now) {
-                Admit::Now => None,
-                Admit::AfterAnswer(at) => Some(at.map_or(again, |at| at.min(again))),
-                Admit::NotBefore(at) => Some(at),
+                SendTime::Now => None,
+                SendTime::AfterResponse(at) => Some(at.map_or(again, |at| at.min(again))),
+                SendTime::NotBefore(at) => Some(at),
             });
         }
         if behind == 0 {
             return at.unwrap_or(again);
         }
         let behind = u32::try_from(behind).unwrap_or(u32::MAX);
-        let late = LATE.saturating_add((LATE / BEHIND).saturating_mul(behind));
+        let late =
+            CHECK_DELAY.saturating_add((CHECK_DELAY / CHECK_DELAY_DIVISOR).saturating_mul(behind));
         add_capped(at.unwrap_or(now), late)
     }
 }
 
 /// Number of times that a request may be requeued before it keeps its place in every queue.
-const MOST_ASIDES: u32 = 8;
+const MAX_REQUEUES: u32 = 8;
 /// Delay of the second in a queue after the time at which the first polls; also the interval between polls while no
 /// time is known. Under loom so long that no poll is due by itself.
-const LATE: Duration = Duration::from_secs(if cfg!(tower_m2m_loom) { 3600 } else { 1 });
+const CHECK_DELAY: Duration = Duration::from_secs(if cfg!(tower_m2m_loom) { 3600 } else { 1 });
 /// Divisor of the additional delay: each sequence number behind the first adds `LATE / BEHIND`.
-const BEHIND: u32 = 64;
+const CHECK_DELAY_DIVISOR: u32 = 64;
 /// Grace period after which a waiter that was to poll counts as not polled.
-const OVERDUE: Duration = Duration::from_millis(500);
+const POLL_GRACE: Duration = Duration::from_millis(500);
 /// Maximum number of granted waiters that one poll examines for an overdue grant.
-const MOST_TAKEN_BACK: usize = 64;
+const MAX_GRANT_CHECKS: usize = 64;

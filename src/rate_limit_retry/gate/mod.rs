@@ -1,6 +1,6 @@
 //! The gate: admits requests as their partitions' quotas allow, in order of arrival.
 //!
-//! A state machine without a runtime or a clock. `admit` returns a [`Ticket`] (the permit) or a [`Place`] in the
+//! A state machine without a runtime or a clock. `admit` returns a [`Permit`] (the permit) or a [`Waiter`] in the
 //! queue. The holder of a place polls it and sleeps until the time that the poll returns. The first request in a
 //! queue polls again when it may be sent; the others poll later, which matters only if those before them are not
 //! polled.
@@ -13,7 +13,7 @@
 //!
 //! - `admit` creates missing partitions and asks all quotas of the request. If one of them keeps it back, it becomes
 //!   a waiter in the queues of those partitions.
-//! - An admitted request is counted as in flight by its partitions. Its [`Ticket`] reports the outcome.
+//! - An admitted request is counted as in flight by its partitions. Its [`Permit`] reports the outcome.
 //! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
 //!   partitions have room. A grant wakes the waiter, whose next poll returns the ticket.
 //!
@@ -25,7 +25,7 @@
 //! # Locking
 //!
 //! The gate's lock is never held together with another lock of the crate, and never while code of the user or of a
-//! task runs. Methods collect wakers under the lock and return them to the caller, which calls [`wake`] after the
+//! task runs. Methods collect wakers under the lock and return them to the caller, which calls [`wake_all`] after the
 //! unlock.
 
 #[cfg(all(test, tower_m2m_loom))]
@@ -36,29 +36,29 @@ mod dispatch;
 mod keys;
 mod openness;
 mod partitions;
-mod place;
+mod permit;
 mod queue;
 mod state;
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests;
-mod ticket;
+mod waiter;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::state::{State, wake};
+use self::state::{GateState, wake_all};
 pub(crate) use self::{
-    agent::Duty,
+    agent::Action,
     keys::Keys,
-    openness::Openness,
-    place::{Place, Turn},
-    ticket::Ticket,
+    openness::FastPathFlag,
+    permit::Permit,
+    waiter::{Waiter, WaiterPoll},
 };
 use super::{
     PartitionKey,
-    limits::OwnLimits,
-    quota::{Admit, Pace, Quota},
+    local_limits::LocalLimits,
+    quota::{Quota, QuotaConfig, SendTime},
 };
 use crate::{
     Origin,
@@ -73,51 +73,56 @@ pub(crate) struct Gate(Arc<Inner>);
 /// The settings and the state that all clones of a [`Gate`] share.
 struct Inner {
     /// The settings of the quotas.
-    pace: Pace,
+    config: QuotaConfig,
     /// The limits that the user has set, by partition.
-    limits: OwnLimits,
+    limits: LocalLimits,
     /// Maximum number of requests that wait for one partition.
     max_waiting: usize,
     /// Source of the jitter of holds.
     random: Random,
     /// The partitions and the waiters. Guarded by the gate's only lock.
-    state: Mutex<State>,
+    state: Mutex<GateState>,
 }
 
 /// A request for admission.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish<'a> {
+pub(crate) struct AdmitRequest<'a> {
     /// The partitions that count the request.
     pub(crate) keys: &'a Keys,
     /// The request's destination; `None` if the partition is the origin's own.
     pub(crate) origin: Option<&'a Origin>,
     /// The sequence number of an earlier admission. A retry with it precedes requests that arrived later. `None`
     /// assigns the next number.
-    pub(crate) arrival: Option<u64>,
+    pub(crate) sequence: Option<u64>,
     /// The time until which the request can wait. `None`: no limit.
-    pub(crate) latest: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// Whether the request may be admitted uncounted while all its partitions are open.
-    pub(crate) passes: bool,
+    pub(crate) allow_fast_path: bool,
 }
 
 /// The result of [`Gate::admit`].
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// The request may be sent.
-    Go(Ticket),
+    Admitted(Permit),
     /// A partition is held until this time, which is later than the request can wait.
     TooLate(Instant),
     /// The queue of this partition is full.
-    TooMany(PartitionKey),
+    QueueFull(PartitionKey),
     /// The request is queued.
-    Wait(Place),
+    Queued(Waiter),
 }
 
 impl Gate {
     /// Creates a gate without partitions.
-    pub(crate) fn new(pace: Pace, limits: OwnLimits, max_waiting: usize, random: Random) -> Self {
+    pub(crate) fn new(
+        config: QuotaConfig,
+        limits: LocalLimits,
+        max_waiting: usize,
+        random: Random,
+    ) -> Self {
         Self(Arc::new(Inner {
-            pace,
+            config: config,
             limits,
             max_waiting,
             random,
@@ -127,7 +132,7 @@ impl Gate {
 
     /// Returns the upper bound on a hold.
     pub(crate) fn max_hold(&self) -> Duration {
-        self.0.pace.max_hold
+        self.0.config.max_hold
     }
 
     /// Returns the maximum number of requests that wait for one partition.
@@ -141,104 +146,111 @@ impl Gate {
     ///
     /// A request that cannot wait until a known end of a hold is rejected at once. A retry is queued even if the
     /// queue is full.
-    pub(crate) fn admit(&self, wish: &Wish<'_>, now: Instant) -> Admission {
-        let keys = wish.keys;
+    pub(crate) fn admit(&self, request: &AdmitRequest<'_>, now: Instant) -> Admission {
+        let keys = request.keys;
         // Declared before the guard: dropped after the lock is released.
         let mut removed = Vec::new();
         let mut state = lock(&self.0.state);
-        if state.bypassed || (wish.passes && state.are_open(keys)) {
-            return Admission::Go(Ticket::free());
+        if state.bypassed || (request.allow_fast_path && state.have_fast_path(keys)) {
+            return Admission::Admitted(Permit::uncounted());
         }
-        let arrival = wish.arrival.unwrap_or_else(|| {
-            state.arrivals += 1;
-            state.arrivals
+        let sequence = request.sequence.unwrap_or_else(|| {
+            state.last_sequence += 1;
+            state.last_sequence
         });
-        state.make_room(
+        state.ensure(
             keys,
-            wish.origin,
+            request.origin,
             &self.0.limits,
-            &self.0.pace,
+            &self.0.config,
             now,
             &mut removed,
         );
-        match state.try_enter(keys, arrival, &self.0.pace, now) {
-            Ok(epochs) => {
-                let agents = state.called_agents(keys, &self.0.pace, now);
+        match state.try_enter(keys, sequence, &self.0.config, now) {
+            Ok(numbers) => {
+                let agents = state.take_agent_wakers(keys, &self.0.config, now);
                 drop(state);
-                wake(agents);
-                let ticket = Ticket::new(self.clone(), Arc::clone(keys), epochs, arrival);
-                return Admission::Go(ticket);
+                wake_all(agents);
+                let ticket = Permit::new(self.clone(), Arc::clone(keys), numbers, sequence);
+                return Admission::Admitted(ticket);
             }
-            Err(Some(until)) if wish.latest.is_some_and(|latest| until > latest) => {
+            Err(Some(until)) if request.deadline.is_some_and(|latest| until > latest) => {
                 return Admission::TooLate(until);
             }
             Err(_) => {}
         }
         // A retry has been admitted before: the bound of the queue applies to new requests only.
-        if wish.arrival.is_none()
-            && let Some(full) = state.full(keys, self.0.max_waiting)
+        if request.sequence.is_none()
+            && let Some(full) = state.full_queue(keys, self.0.max_waiting)
         {
-            return Admission::TooMany(full.clone());
+            return Admission::QueueFull(full.clone());
         }
-        state.queue(keys, arrival, wish.latest, &self.0.pace, now);
-        let agents = state.called_agents(keys, &self.0.pace, now);
+        state.queue(keys, sequence, request.deadline, &self.0.config, now);
+        let agents = state.take_agent_wakers(keys, &self.0.config, now);
         drop(state);
-        wake(agents);
-        Admission::Wait(Place::new(self.clone(), arrival))
+        wake_all(agents);
+        Admission::Queued(Waiter::new(self.clone(), sequence))
     }
 
     /// Returns the flag of the fast path for the partition, if the partition is open and the only key.
     ///
     /// `None` for a request with several keys: the fast path reads one flag.
-    pub(crate) fn openness(&self, keys: &Keys) -> Option<Arc<Openness>> {
+    pub(crate) fn fast_path_flag(&self, keys: &Keys) -> Option<Arc<FastPathFlag>> {
         let [key] = &**keys else {
             return None;
         };
         let state = lock(&self.0.state);
-        state.partitions.get(key)?.openness().cloned()
+        state.partitions.get(key)?.fast_path_flag().cloned()
     }
 
     /// Counts a request that took the fast path, because its response carries something that the gate must learn.
     ///
     /// The request has been sent already, so no quota is asked; the ticket returned is to be settled at once.
-    pub(crate) fn adopt(&self, keys: &Keys, now: Instant) -> Ticket {
+    pub(crate) fn enter_late(&self, keys: &Keys, now: Instant) -> Permit {
         // Declared before the guard: dropped after the lock is released.
         let mut removed = Vec::new();
         let mut state = lock(&self.0.state);
-        state.arrivals += 1;
-        let arrival = state.arrivals;
-        state.make_room(keys, None, &self.0.limits, &self.0.pace, now, &mut removed);
-        let adopt = |key| {
+        state.last_sequence += 1;
+        let sequence = state.last_sequence;
+        state.ensure(
+            keys,
+            None,
+            &self.0.limits,
+            &self.0.config,
+            now,
+            &mut removed,
+        );
+        let enter = |key| {
             let partition = state.partitions.get_mut(key);
-            partition.map_or(0, |partition| partition.quota.adopt())
+            partition.map_or(0, |partition| partition.quota.enter_late())
         };
-        let epochs = keys.iter().map(adopt).collect();
+        let numbers = keys.iter().map(enter).collect();
         drop(state);
-        Ticket::new(self.clone(), Arc::clone(keys), epochs, arrival)
+        Permit::new(self.clone(), Arc::clone(keys), numbers, sequence)
     }
 
     /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'
     /// times. `None` if no partition names one.
     ///
     /// Used for errors. Like an admission, it removes holds and windows that are over.
-    pub(crate) fn next_chance(&self, keys: &Keys, now: Instant) -> Option<Instant> {
+    pub(crate) fn available_at(&self, keys: &Keys, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
-        let chance = |key| match state
+        let send_time = |key| match state
             .partitions
             .get_mut(key)?
             .quota
-            .admit(&self.0.pace, now)
+            .admit(&self.0.config, now)
         {
-            Admit::Now => None,
-            Admit::AfterAnswer(at) => at,
-            Admit::NotBefore(at) => Some(at),
+            SendTime::Now => None,
+            SendTime::AfterResponse(at) => at,
+            SendTime::NotBefore(at) => Some(at),
         };
-        keys.iter().filter_map(chance).max()
+        keys.iter().filter_map(send_time).max()
     }
 
     /// Holds all partitions whose origins have an origin-wide hold, including those without a request since it began.
-    pub(crate) fn apply_bans(&self, now: Instant) {
-        lock(&self.0.state).apply_all_bans(now);
+    pub(crate) fn apply_origin_holds(&self, now: Instant) {
+        lock(&self.0.state).apply_all_origin_holds(now);
     }
 
     /// Calls `each` with the key, the quota and the queue length of every partition, and collects the results.
@@ -260,15 +272,15 @@ impl Gate {
     /// The local limit and a pause stay, too. Does nothing for a partition that does not exist. Waiters are
     /// dispatched, because the hold that they waited for may be gone.
     pub(crate) fn forget(&self, key: &PartitionKey, now: Instant) {
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
-                partition.quota.forget(&self.0.pace);
-                partition.close();
+                partition.quota.forget(&self.0.config);
+                partition.disable_fast_path();
             }
-            state.let_go(std::slice::from_ref(key), &self.0.pace, now)
+            state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
-        wake(woken);
+        wake_all(wakers);
     }
 
     /// Pauses a partition until the given time. Replaces an earlier pause.
@@ -277,18 +289,25 @@ impl Gate {
     pub(crate) fn pause(&self, key: &PartitionKey, until: Instant, now: Instant) {
         // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             let keys = std::slice::from_ref(key);
-            state.make_room(keys, None, &self.0.limits, &self.0.pace, now, &mut removed);
+            state.ensure(
+                keys,
+                None,
+                &self.0.limits,
+                &self.0.config,
+                now,
+                &mut removed,
+            );
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.pause(until);
-                partition.close();
+                partition.disable_fast_path();
             }
             // An earlier pause may have been longer: then waiters must check again sooner.
-            state.let_go(keys, &self.0.pace, now)
+            state.dispatch(keys, &self.0.config, now)
         };
-        wake(woken);
+        wake_all(wakers);
     }
 
     /// Holds all requests of a partition until the given time, as a throttling response does.
@@ -298,32 +317,39 @@ impl Gate {
     pub(crate) fn hold(&self, key: &PartitionKey, until: Instant, now: Instant) {
         // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             let keys = std::slice::from_ref(key);
-            state.make_room(keys, None, &self.0.limits, &self.0.pace, now, &mut removed);
+            state.ensure(
+                keys,
+                None,
+                &self.0.limits,
+                &self.0.config,
+                now,
+                &mut removed,
+            );
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.hold(until);
-                partition.close();
+                partition.disable_fast_path();
             }
-            state.let_go(keys, &self.0.pace, now)
+            state.dispatch(keys, &self.0.config, now)
         };
-        wake(woken);
+        wake_all(wakers);
     }
 
     /// Starts or ends bypassing. While bypassed, the gate admits every request at once, including waiters.
     ///
     /// Quotas still learn from the requests that were counted before. Requests admitted while bypassed are counted
-    /// only when their response carries something to learn ([`adopt`](Self::adopt)).
-    pub(crate) fn bypass(&self, bypassed: bool) {
-        let woken = {
+    /// only when their response carries something to learn ([`enter_late`](Self::enter_late)).
+    pub(crate) fn set_bypassed(&self, bypassed: bool) {
+        let wakers = {
             let mut state = lock(&self.0.state);
             state.bypassed = bypassed;
             // Each waiter notices it in its next poll, which returns a free ticket.
             let waiters = state.waiters.values_mut().filter(|_| bypassed);
             waiters.filter_map(|waiter| waiter.waker.take()).collect()
         };
-        wake(woken);
+        wake_all(wakers);
     }
 
     /// Returns whether the gate is bypassed.
@@ -335,13 +361,13 @@ impl Gate {
     ///
     /// Does nothing for a partition that does not exist or is not paused, except that waiters are dispatched.
     pub(crate) fn resume(&self, key: &PartitionKey, now: Instant) {
-        let woken = {
+        let wakers = {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
                 partition.quota.resume();
             }
-            state.let_go(std::slice::from_ref(key), &self.0.pace, now)
+            state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
-        wake(woken);
+        wake_all(wakers);
     }
 }

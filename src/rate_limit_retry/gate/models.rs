@@ -19,109 +19,114 @@ use super::*;
 use crate::{
     backoff::Backoff,
     rate_limit_retry::{
-        headers::Signals,
-        quota::{Learnt, Release},
+        headers::RateLimitInfo,
+        quota::{Outcome, Pacing},
     },
     sync::explore,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Timers that end sooner than this go off; the others never do, so that nothing but a wake-up helps.
-const SOON: Duration = Duration::from_secs(100);
+const MAX_TIMER: Duration = Duration::from_secs(100);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A gate that lets `burst` requests go at first.
 #[derive(Clone)]
-struct World {
+struct TestGate {
     gate: Gate,
     now: Instant,
 }
 
-impl World {
+impl TestGate {
     fn new(burst: u32) -> Self {
-        let pace = Pace {
-            cold_burst: burst,
-            cold_hold: HOUR,
+        let config = QuotaConfig {
+            initial_window: burst,
+            initial_window_timeout: HOUR,
             max_hold: HOUR,
-            release: Release::Burst,
+            pacing: Pacing::Burst,
             backoff: Backoff::new(SECOND, SECOND),
             shared: false,
         };
         Self {
-            gate: Gate::new(pace, OwnLimits::default(), usize::MAX, Random::new(Some(7))),
+            gate: Gate::new(
+                config,
+                LocalLimits::default(),
+                usize::MAX,
+                Random::new(Some(7)),
+            ),
             now: Instant::now(),
         }
     }
 
     fn admit(&self, keys: &Keys) -> Admission {
-        let wish = Wish {
+        let request = AdmitRequest {
             keys,
             origin: None,
-            arrival: None,
-            latest: None,
-            passes: false,
+            sequence: None,
+            deadline: None,
+            allow_fast_path: false,
         };
-        self.gate.admit(&wish, self.now)
+        self.gate.admit(&request, self.now)
     }
 
-    fn go(&self, keys: &Keys) -> Ticket {
+    fn admit_now(&self, keys: &Keys) -> Permit {
         match self.admit(keys) {
-            Admission::Go(ticket) => ticket,
+            Admission::Admitted(permit) => permit,
             other => panic!("{other:?}"),
         }
     }
 
-    fn queue(&self, keys: &Keys) -> Place {
+    fn queue(&self, keys: &Keys) -> Waiter {
         match self.admit(keys) {
-            Admission::Wait(place) => place,
+            Admission::Queued(waiter) => waiter,
             other => panic!("{other:?}"),
         }
     }
 
-    /// Waits for the ticket, as the layer does.
-    fn turn(&self, mut place: Place) -> Ticket {
+    /// Waits for the permit, as the layer does.
+    fn wait_for_permit(&self, mut waiter: Waiter) -> Permit {
         let mut now = self.now;
         block_on(poll_fn(|cx| {
             loop {
-                match place.poll(cx, now) {
-                    Turn::Ready(ticket) => return Poll::Ready(ticket),
-                    Turn::Pending(Some(at)) if at <= self.now + SOON => now = at,
-                    Turn::Pending(_) => return Poll::Pending,
-                    Turn::TooLate(_) => panic!("any wait is acceptable"),
+                match waiter.poll(cx, now) {
+                    WaiterPoll::Ready(permit) => return Poll::Ready(permit),
+                    WaiterPoll::Pending(Some(at)) if at <= self.now + MAX_TIMER => now = at,
+                    WaiterPoll::Pending(_) => return Poll::Pending,
+                    WaiterPoll::TooLate(_) => panic!("any wait is acceptable"),
                 }
             }
         }))
     }
 
-    /// Polls a place once, and leaves; with the ticket, if it was there.
-    fn look_in(&self, mut place: Place) {
+    /// Polls a waiter once, and leaves; with the permit, if it was there.
+    fn poll_once(&self, mut waiter: Waiter) {
         block_on(poll_fn(|cx| {
-            drop(place.poll(cx, self.now));
+            drop(waiter.poll(cx, self.now));
             Poll::Ready(())
         }));
     }
 
-    fn accept(&self, ticket: Ticket) {
-        let signals = Signals::default();
-        let learnt = Learnt::Answer {
+    fn succeed(&self, permit: Permit) {
+        let info = RateLimitInfo::default();
+        let outcome = Outcome::Response {
             throttled: false,
-            signals: &signals,
+            info: &info,
         };
-        ticket.settle(learnt, self.now);
+        permit.settle(outcome, self.now);
     }
 
-    fn refuse(&self, ticket: Ticket, hint: Duration) {
-        let mut signals = Signals::default();
-        signals.retry_after = Some(hint);
-        let learnt = Learnt::Answer {
+    fn throttle(&self, permit: Permit, hint: Duration) {
+        let mut info = RateLimitInfo::default();
+        info.retry_after = Some(hint);
+        let outcome = Outcome::Response {
             throttled: true,
-            signals: &signals,
+            info: &info,
         };
-        ticket.settle(learnt, self.now);
+        permit.settle(outcome, self.now);
     }
 
     /// Nobody is in flight, and nobody waits.
-    fn assert_at_rest(&self) {
+    fn assert_idle(&self) {
         let left = self
             .gate
             .inspect(|_, quota, waiting| (quota.in_flight(), waiting));
@@ -135,8 +140,8 @@ fn keys<const N: usize>(names: [&'static str; N]) -> Keys {
 }
 
 fn in_thread<T: 'static>(
-    world: &World,
-    work: impl FnOnce(&World) -> T + 'static,
+    world: &TestGate,
+    work: impl FnOnce(&TestGate) -> T + 'static,
 ) -> thread::JoinHandle<T> {
     let world = world.clone();
     thread::spawn(move || work(&world))

@@ -13,9 +13,9 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// counts it afterwards.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(crate) struct Openness(AtomicBool);
+pub(crate) struct FastPathFlag(AtomicBool);
 
-impl Openness {
+impl FastPathFlag {
     /// Returns whether the partition is open.
     ///
     /// The value may be stale: a request that has read `true` may be sent shortly after the partition was closed,

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{openness::Openness, queue::Queue};
+use super::{openness::FastPathFlag, queue::Queue};
 use crate::{
     Origin,
     rate_limit_retry::{PartitionKey, quota::Quota},
@@ -17,19 +17,19 @@ use crate::{
 /// Partitions by key.
 ///
 /// There is no fixed maximum: a partition that is held, in use, paused or waited for is never removed. From
-/// [`MOST_PARTITIONS`] on, each request examines at most [`EXAMINED`] of them and removes the idle ones, so that the
+/// [`SWEEP_THRESHOLD`] on, each request examines at most [`SWEEP_BATCH`] of them and removes the idle ones, so that the
 /// cost of a sweep is spread over many requests.
 ///
-/// Most requests insert at most one partition and examine up to [`EXAMINED`], so that idle partitions are removed
+/// Most requests insert at most one partition and examine up to [`SWEEP_BATCH`], so that idle partitions are removed
 /// faster than new ones are created.
 #[derive(Default)]
 pub(super) struct Partitions {
     /// Boxed, so that a resize of the table moves pointers only.
     by_key: HashMap<PartitionKey, Box<Partition>>,
     /// All keys, in the order in which they are examined. Holds each key of `by_key` once.
-    turn: VecDeque<PartitionKey>,
+    sweep_order: VecDeque<PartitionKey>,
     /// Number of partitions examined since the last idle one.
-    busy: usize,
+    busy_streak: usize,
 }
 
 /// One partition: its quota, its queue and its share in the fast path.
@@ -39,13 +39,13 @@ pub(super) struct Partition {
     /// What is known about the limits, and when the next request may be sent.
     pub(super) quota: Quota,
     /// The flag that the fast path reads without the lock. Created when the partition is open for the first time.
-    openness: Option<Arc<Openness>>,
+    fast_path: Option<Arc<FastPathFlag>>,
     /// The waiting requests that this partition keeps back, or that precede others here.
     pub(super) queue: Queue,
     /// Number of waiters that have this partition among their keys, queued here or not.
-    pub(super) wanted: u32,
+    pub(super) waiter_count: u32,
     /// End of the latest origin-wide hold applied here.
-    banned: Option<Instant>,
+    origin_held_until: Option<Instant>,
     /// The waker of the task that reports to the store, and the time at which that task runs again without being
     /// woken.
     pub(super) agent: Option<(Waker, Instant)>,
@@ -57,51 +57,51 @@ impl Partition {
         Box::new(Self {
             origin: origin.cloned().map(Box::new),
             quota,
-            openness: None,
+            fast_path: None,
             queue: Queue::default(),
-            wanted: 0,
-            banned: None,
+            waiter_count: 0,
+            origin_held_until: None,
             agent: None,
         })
     }
 
     /// Returns the flag of the fast path, if the partition is open.
-    pub(super) fn openness(&self) -> Option<&Arc<Openness>> {
-        self.openness.as_ref().filter(|openness| openness.get())
+    pub(super) fn fast_path_flag(&self) -> Option<&Arc<FastPathFlag>> {
+        self.fast_path.as_ref().filter(|openness| openness.get())
     }
 
     /// Applies an origin-wide hold: holds the partition until the given time and closes the fast path.
-    pub(super) fn ban(&mut self, until: Instant) {
-        self.banned = self.banned.max(Some(until));
+    pub(super) fn hold_for_origin(&mut self, until: Instant) {
+        self.origin_held_until = self.origin_held_until.max(Some(until));
         self.quota.hold(until);
-        self.close();
+        self.disable_fast_path();
     }
 
     /// Applies the hold of the partition's origin, if there is one that has not ended and was not applied here.
-    pub(super) fn apply(&mut self, bans: &[(Origin, Instant)], now: Instant) {
+    pub(super) fn apply_origin_holds(&mut self, holds: &[(Origin, Instant)], now: Instant) {
         let origin = self.origin.as_deref();
-        let ban = bans.iter().find(|(banned, _)| Some(banned) == origin);
-        if let Some((_, until)) = ban
+        let hold = holds.iter().find(|(held, _)| Some(held) == origin);
+        if let Some((_, until)) = hold
             && *until > now
-            && self.banned.is_none_or(|known| known < *until)
+            && self.origin_held_until.is_none_or(|known| known < *until)
         {
-            self.ban(*until);
+            self.hold_for_origin(*until);
         }
     }
 
     /// Closes the fast path: requests go through the gate from now on.
-    pub(super) fn close(&mut self) {
-        if let Some(openness) = &self.openness {
+    pub(super) fn disable_fast_path(&mut self) {
+        if let Some(openness) = &self.fast_path {
             openness.set(false);
         }
     }
 
     /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise.
-    pub(super) fn update_openness(&mut self) {
-        if self.quota.is_quiet() && self.queue.is_empty() {
-            self.openness.get_or_insert_default().set(true);
+    pub(super) fn update_fast_path(&mut self) {
+        if self.quota.allows_fast_path() && self.queue.is_empty() {
+            self.fast_path.get_or_insert_default().set(true);
         } else {
-            self.close();
+            self.disable_fast_path();
         }
     }
 
@@ -112,7 +112,7 @@ impl Partition {
         } else {
             self.quota.is_idle(now)
         };
-        idle && self.wanted == 0 && self.queue.is_empty()
+        idle && self.waiter_count == 0 && self.queue.is_empty()
     }
 }
 
@@ -140,52 +140,52 @@ impl Partitions {
 
     /// Inserts a partition under a key that is not present.
     pub(super) fn insert(&mut self, key: PartitionKey, partition: Box<Partition>) {
-        self.turn.push_back(key.clone());
+        self.sweep_order.push_back(key.clone());
         self.by_key.insert(key, partition);
     }
 
-    /// Removes idle partitions among the next few, if there are at least [`MOST_PARTITIONS`].
+    /// Removes idle partitions among the next few, if there are at least [`SWEEP_THRESHOLD`].
     ///
     /// Learned limits of a partition that is not in use are dropped only after a full round in which none was idle.
     /// The caller drops `removed` after the lock is released.
     pub(super) fn sweep(&mut self, now: Instant, removed: &mut Vec<Partition>) {
-        if self.by_key.len() < MOST_PARTITIONS {
+        if self.by_key.len() < SWEEP_THRESHOLD {
             return;
         }
-        for _ in 0..EXAMINED {
-            let Some(key) = self.turn.pop_front() else {
+        for _ in 0..SWEEP_BATCH {
+            let Some(key) = self.sweep_order.pop_front() else {
                 break;
             };
             // More in a row than there are: a full round without an idle one.
-            let all_are_busy = self.busy > self.turn.len();
+            let all_are_busy = self.busy_streak > self.sweep_order.len();
             let idle = self
                 .get(&key)
                 .is_none_or(|partition| partition.is_idle(all_are_busy, now));
             if !idle {
-                self.busy = self.busy.saturating_add(1);
-                self.turn.push_back(key);
+                self.busy_streak = self.busy_streak.saturating_add(1);
+                self.sweep_order.push_back(key);
                 continue;
             }
             if !all_are_busy {
-                self.busy = 0;
+                self.busy_streak = 0;
             }
             if let Some(mut partition) = self.by_key.remove(&key) {
-                partition.close();
+                partition.disable_fast_path();
                 removed.push(*partition);
             }
-            if self.by_key.len() < MOST_PARTITIONS {
+            if self.by_key.len() < SWEEP_THRESHOLD {
                 break;
             }
         }
         // The cost of the move is at most a fraction of the removals since the last one.
         if self.by_key.len() < self.by_key.capacity() / 8 {
             self.by_key.shrink_to(self.by_key.len() * 2);
-            self.turn.shrink_to(self.by_key.len() * 2);
+            self.sweep_order.shrink_to(self.by_key.len() * 2);
         }
     }
 }
 
 /// Number of partitions from which on idle ones are removed.
-const MOST_PARTITIONS: usize = 10_000;
+const SWEEP_THRESHOLD: usize = 10_000;
 /// Maximum number of partitions that one request examines.
-const EXAMINED: usize = 8;
+const SWEEP_BATCH: usize = 8;

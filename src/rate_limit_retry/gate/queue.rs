@@ -8,56 +8,56 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// The sequence numbers of all waiters in the queue.
-    arrivals: BTreeSet<u64>,
-    /// The deadlines of waiters that have one and were not returned by [`take_late`](Self::take_late) since they were
+    sequences: BTreeSet<u64>,
+    /// The deadlines of waiters that have one and were not returned by [`take_expiring`](Self::take_expiring) since they were
     /// inserted.
     deadlines: BTreeSet<(Instant, u64)>,
 }
 
 impl Queue {
     /// Inserts a waiter. Inserting it again restores its deadline.
-    pub(super) fn insert(&mut self, arrival: u64, latest: Option<Instant>) {
-        self.arrivals.insert(arrival);
+    pub(super) fn insert(&mut self, sequence: u64, deadline: Option<Instant>) {
+        self.sequences.insert(sequence);
         self.deadlines
-            .extend(latest.map(|latest| (latest, arrival)));
+            .extend(deadline.map(|deadline| (deadline, sequence)));
     }
 
     /// Removes a waiter. Returns whether it was in the queue.
-    pub(super) fn remove(&mut self, arrival: u64, latest: Option<Instant>) -> bool {
-        if let Some(latest) = latest {
-            self.deadlines.remove(&(latest, arrival));
+    pub(super) fn remove(&mut self, sequence: u64, deadline: Option<Instant>) -> bool {
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, sequence));
         }
-        self.arrivals.remove(&arrival)
+        self.sequences.remove(&sequence)
     }
 
     /// Returns whether the waiter is in the queue.
-    pub(super) fn contains(&self, arrival: u64) -> bool {
-        self.arrivals.contains(&arrival)
+    pub(super) fn contains(&self, sequence: u64) -> bool {
+        self.sequences.contains(&sequence)
     }
 
     /// Returns the sequence number of the first waiter.
     pub(super) fn first(&self) -> Option<u64> {
-        self.arrivals.first().copied()
+        self.sequences.first().copied()
     }
 
     /// Returns the number of waiters in the queue.
     pub(super) fn len(&self) -> usize {
-        self.arrivals.len()
+        self.sequences.len()
     }
 
     /// Returns whether the queue has no waiters.
     pub(super) fn is_empty(&self) -> bool {
-        self.arrivals.is_empty()
+        self.sequences.is_empty()
     }
 
     /// Returns the waiters whose deadline is before `until`. They stay in the queue, and are returned once.
-    pub(super) fn take_late(&mut self, until: Instant) -> Vec<u64> {
+    pub(super) fn take_expiring(&mut self, until: Instant) -> Vec<u64> {
         let mut late = Vec::new();
-        while let Some((latest, _)) = self.deadlines.first()
-            && *latest < until
-            && let Some((_, arrival)) = self.deadlines.pop_first()
+        while let Some((deadline, _)) = self.deadlines.first()
+            && *deadline < until
+            && let Some((_, sequence)) = self.deadlines.pop_first()
         {
-            late.push(arrival);
+            late.push(sequence);
         }
         late
     }

@@ -15,26 +15,26 @@ use crate::{
     Origin,
     rate_limit_retry::{
         PartitionKey,
-        limits::OwnLimits,
-        quota::{About, Learnt, Pace, Quota},
+        local_limits::LocalLimits,
+        quota::{Outcome, Quota, QuotaConfig, Scope},
     },
 };
 
 /// The state of a gate. All methods run under the gate's lock and call no code of a task.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct GateState {
     /// The partitions by key.
     pub(super) partitions: Partitions,
     /// All waiters by sequence number, in a queue, granted or absent.
-    pub(super) waiters: HashMap<u64, Waiter>,
+    pub(super) waiters: HashMap<u64, WaiterState>,
     /// Waiters that were granted and have not been polled since, with the time of the grant.
     pub(super) granted: BTreeMap<u64, Instant>,
     /// The last sequence number assigned.
-    pub(super) arrivals: u64,
+    pub(super) last_sequence: u64,
     /// Whether every request is admitted at once.
     pub(super) bypassed: bool,
     /// Origin-wide holds: each origin once, with the end of its hold.
-    bans: Vec<(Origin, Instant)>,
+    origin_holds: Vec<(Origin, Instant)>,
 }
 
 /// A request that waits for admission.
@@ -44,41 +44,41 @@ pub(super) struct State {
 ///
 /// It becomes granted in a dispatch, and absent if it was queued or granted and is not polled in time. A poll of an
 /// absent waiter enqueues it again with its old sequence number, so that it does not lose its position for good.
-pub(super) struct Waiter {
+pub(super) struct WaiterState {
     /// The partitions that count the request.
     pub(super) keys: Keys,
     /// The waker of the last poll. `None` before the first poll, during a poll, and once taken to be woken.
     pub(super) waker: Option<Waker>,
     /// The time until which the request can wait.
-    pub(super) latest: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// The time at which the waiter polls again without being woken; until its first poll, the time of its arrival.
-    pub(super) armed: Instant,
+    pub(super) next_check: Instant,
     /// The numbers that its partitions gave the request, in the order of the keys, once it is granted.
     pub(super) granted: Option<Box<[u64]>>,
     /// Whether the waiter was not polled in time. It is in no queue until its next poll.
-    pub(super) absent: bool,
+    pub(super) unpolled: bool,
     /// Number of times that the request left a queue because another partition kept it back.
-    pub(super) asides: u32,
+    pub(super) requeues: u32,
 }
 
-impl State {
+impl GateState {
     /// Returns whether all these partitions exist and are open.
-    pub(super) fn are_open(&self, keys: &Keys) -> bool {
+    pub(super) fn have_fast_path(&self, keys: &Keys) -> bool {
         keys.iter().all(|key| {
             let partition = self.partitions.get(key);
-            partition.is_some_and(|partition| partition.openness().is_some())
+            partition.is_some_and(|partition| partition.fast_path_flag().is_some())
         })
     }
 
     /// Returns the first of these partitions whose queue has at least `most` waiters.
-    pub(super) fn full<'a>(
+    pub(super) fn full_queue<'a>(
         &self,
         keys: &'a [PartitionKey],
-        most: usize,
+        max_waiting: usize,
     ) -> Option<&'a PartitionKey> {
         keys.iter().find(|key| {
             let partition = self.partitions.get(key);
-            partition.is_some_and(|partition| partition.queue.len() >= most)
+            partition.is_some_and(|partition| partition.queue.len() >= max_waiting)
         })
     }
 
@@ -89,12 +89,12 @@ impl State {
     ///
     /// Called before each admission and before the owner holds or pauses a partition, so that `partitions.get_mut`
     /// succeeds for these keys as long as the lock is held.
-    pub(super) fn make_room(
+    pub(super) fn ensure(
         &mut self,
         keys: &[PartitionKey],
         origin: Option<&Origin>,
-        limits: &OwnLimits,
-        pace: &Pace,
+        limits: &LocalLimits,
+        config: &QuotaConfig,
         now: Instant,
         removed: &mut Vec<Partition>,
     ) {
@@ -107,10 +107,10 @@ impl State {
                 }
                 continue;
             }
-            let quota = Quota::new(pace, limits.get(key));
-            self.bans.retain(|(_, until)| *until > now);
+            let quota = Quota::new(config, limits.get(key));
+            self.origin_holds.retain(|(_, until)| *until > now);
             let mut partition = Partition::new(origin, quota);
-            partition.apply(&self.bans, now);
+            partition.apply_origin_holds(&self.origin_holds, now);
             self.partitions.insert(key.clone(), partition);
         }
     }
@@ -121,77 +121,81 @@ impl State {
     /// partition is known.
     ///
     /// With several keys and no such statement, the response may apply to any of them.
-    pub(super) fn about(&self, keys: &[PartitionKey], learnt: Learnt<'_>) -> About {
-        let all = matches!(learnt, Learnt::Answer { throttled: true, signals } if signals.global);
+    pub(super) fn scope(&self, keys: &[PartitionKey], outcome: Outcome<'_>) -> Scope {
+        let all = matches!(outcome, Outcome::Response { throttled: true, info } if info.global);
         let first = keys.first().and_then(|key| self.partitions.get(key));
         if all && first.is_some_and(|partition| partition.origin.is_some()) {
-            About::All
+            Scope::Origin
         } else if keys.len() > 1 {
-            About::OneOfSeveral
+            Scope::Ambiguous
         } else {
-            About::This
+            Scope::Partition
         }
     }
 
     /// Applies a throttling response to the whole origin of these partitions: holds its partitions until the given
     /// time. Returns the wakers of waiters that cannot wait that long.
-    pub(super) fn ban(&mut self, keys: &[PartitionKey], until: Instant) -> Vec<Waker> {
+    pub(super) fn hold_origin(&mut self, keys: &[PartitionKey], until: Instant) -> Vec<Waker> {
         let of = |key| self.partitions.get(key)?.origin.clone();
         let Some(origin) = keys.iter().find_map(of) else {
             return Vec::new();
         };
         let mut late = Vec::new();
         // The others are held when a request arrives for them: the work of one request is bounded.
-        for partition in self.partitions.values_mut().take(MOST_BANNED_AT_ONCE) {
+        for partition in self.partitions.values_mut().take(MAX_ORIGIN_HOLDS_AT_ONCE) {
             if partition.origin.as_ref() == Some(&origin) {
-                partition.ban(until);
-                late.extend(partition.queue.take_late(until));
+                partition.hold_for_origin(until);
+                late.extend(partition.queue.take_expiring(until));
             }
         }
         // A later response may shorten nothing: the longest hold counts.
-        match self.bans.iter_mut().find(|(banned, _)| *banned == *origin) {
+        match self
+            .origin_holds
+            .iter_mut()
+            .find(|(held, _)| *held == *origin)
+        {
             Some((_, longest)) => *longest = until.max(*longest),
-            None => self.bans.push((*origin, until)),
+            None => self.origin_holds.push((*origin, until)),
         }
         self.take_wakers(&late)
     }
 
     /// Applies the hold of the partition's origin, if there is one.
-    pub(super) fn apply_bans(&mut self, key: &PartitionKey, now: Instant) {
-        if self.bans.is_empty() {
+    pub(super) fn apply_origin_holds(&mut self, key: &PartitionKey, now: Instant) {
+        if self.origin_holds.is_empty() {
             return;
         }
         if let Some(partition) = self.partitions.get_mut(key) {
-            partition.apply(&self.bans, now);
+            partition.apply_origin_holds(&self.origin_holds, now);
         }
     }
 
     /// Applies all origin-wide holds that have not ended to all partitions.
-    pub(super) fn apply_all_bans(&mut self, now: Instant) {
-        self.bans.retain(|(_, until)| *until > now);
-        if !self.bans.is_empty() {
+    pub(super) fn apply_all_origin_holds(&mut self, now: Instant) {
+        self.origin_holds.retain(|(_, until)| *until > now);
+        if !self.origin_holds.is_empty() {
             for partition in self.partitions.values_mut() {
-                partition.apply(&self.bans, now);
+                partition.apply_origin_holds(&self.origin_holds, now);
             }
         }
     }
 
     /// Takes the wakers of these waiters. A waiter without one is skipped: it is being polled or has been woken.
-    pub(super) fn take_wakers(&mut self, arrivals: &[u64]) -> Vec<Waker> {
-        let waker = |arrival| self.waiters.get_mut(arrival)?.waker.take();
-        arrivals.iter().filter_map(waker).collect()
+    pub(super) fn take_wakers(&mut self, sequences: &[u64]) -> Vec<Waker> {
+        let waker = |sequence| self.waiters.get_mut(sequence)?.waker.take();
+        sequences.iter().filter_map(waker).collect()
     }
 
     /// Removes a waiter from all queues and returns it. The caller drops it after the lock is released.
     ///
     /// A reservation of a granted waiter is not released here: the caller uses it or reports it as not sent.
-    pub(super) fn remove_waiter(&mut self, arrival: u64) -> Option<Waiter> {
-        let waiter = self.waiters.remove(&arrival)?;
-        self.granted.remove(&arrival);
+    pub(super) fn remove_waiter(&mut self, sequence: u64) -> Option<WaiterState> {
+        let waiter = self.waiters.remove(&sequence)?;
+        self.granted.remove(&sequence);
         for key in waiter.keys.iter() {
             if let Some(partition) = self.partitions.get_mut(key) {
-                partition.queue.remove(arrival, waiter.latest);
-                partition.wanted = partition.wanted.saturating_sub(1);
+                partition.queue.remove(sequence, waiter.deadline);
+                partition.waiter_count = partition.waiter_count.saturating_sub(1);
             }
         }
         Some(waiter)
@@ -199,10 +203,10 @@ impl State {
 }
 
 /// Maximum number of partitions that an origin-wide hold examines at once, under the lock.
-const MOST_BANNED_AT_ONCE: usize = 1_000;
+const MAX_ORIGIN_HOLDS_AT_ONCE: usize = 1_000;
 
 /// Wakes these tasks. Called without the lock, because a waker runs code of the task.
-pub(super) fn wake(wakers: Vec<Waker>) {
+pub(super) fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
         waker.wake();
     }

@@ -17,8 +17,8 @@ use super::*;
 use crate::{
     backoff::Backoff,
     rate_limit_retry::{
-        headers::{Limit, Signals},
-        quota::{Learnt, Release},
+        headers::{Limit, RateLimitInfo},
+        quota::{Outcome, Pacing},
     },
 };
 
@@ -26,26 +26,26 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn admit(gate: &Gate, keys: &Keys, now: Instant) -> Admission {
-    let wish = Wish {
+    let request = AdmitRequest {
         keys,
         origin: None,
-        arrival: None,
-        latest: None,
-        passes: false,
+        sequence: None,
+        deadline: None,
+        allow_fast_path: false,
     };
-    gate.admit(&wish, now)
+    gate.admit(&request, now)
 }
 
 fn gate() -> Gate {
-    let pace = Pace {
-        cold_burst: 8,
-        cold_hold: HOUR,
+    let config = QuotaConfig {
+        initial_window: 8,
+        initial_window_timeout: HOUR,
         max_hold: HOUR,
-        release: Release::Burst,
+        pacing: Pacing::Burst,
         backoff: Backoff::new(SECOND, SECOND),
         shared: false,
     };
-    Gate::new(pace, OwnLimits::default(), 2, Random::new(Some(7)))
+    Gate::new(config, LocalLimits::default(), 2, Random::new(Some(7)))
 }
 
 fn keys(name: &str) -> Keys {
@@ -57,32 +57,37 @@ fn partitions(gate: &Gate) -> usize {
 }
 
 /// One request that is answered at once.
-fn answered(gate: &Gate, keys: &Keys, signals: &Signals, now: Instant) {
-    let Admission::Go(ticket) = admit(gate, keys, now) else {
+fn send_accepted(gate: &Gate, keys: &Keys, info: &RateLimitInfo, now: Instant) {
+    let Admission::Admitted(permit) = admit(gate, keys, now) else {
         panic!("{keys:?} is held");
     };
-    let learnt = Learnt::Answer {
+    let outcome = Outcome::Response {
         throttled: false,
-        signals,
+        info,
     };
-    ticket.settle(learnt, now);
+    permit.settle(outcome, now);
 }
 
 /// As many partitions as are kept, each of which has been used once.
-fn crowd(gate: &Gate, signals: &Signals, now: Instant) {
+fn fill(gate: &Gate, info: &RateLimitInfo, now: Instant) {
     for n in 0..10_000 {
-        answered(gate, &keys(&format!("{n}")), signals, now);
+        send_accepted(gate, &keys(&format!("{n}")), info, now);
     }
 }
 
 #[test]
-fn partitions_of_which_nothing_is_known_are_forgotten_beyond_ten_thousand() {
+fn unused_partitions_are_evicted_beyond_ten_thousand() {
     let (gate, now) = (gate(), Instant::now());
-    crowd(&gate, &Signals::default(), now);
+    fill(&gate, &RateLimitInfo::default(), now);
     assert_eq!(partitions(&gate), 10_000);
 
     for n in 10_000..30_000 {
-        answered(&gate, &keys(&format!("{n}")), &Signals::default(), now);
+        send_accepted(
+            &gate,
+            &keys(&format!("{n}")),
+            &RateLimitInfo::default(),
+            now,
+        );
         if n % 1000 == 0 {
             assert_eq!(partitions(&gate), 10_000);
         }
@@ -90,19 +95,19 @@ fn partitions_of_which_nothing_is_known_are_forgotten_beyond_ten_thousand() {
 }
 
 #[test]
-fn who_is_held_waits_or_is_in_flight_is_not_forgotten() {
+fn partitions_with_holds_waiters_or_requests_are_not_evicted() {
     let (gate, now) = (gate(), Instant::now());
     gate.pause(&PartitionKey::new("held"), now + HOUR, now);
     gate.pause(&PartitionKey::new("over"), now + SECOND, now);
     gate.pause(&PartitionKey::new("waited for"), now + SECOND, now);
-    let Admission::Wait(place) = admit(&gate, &keys("waited for"), now) else {
+    let Admission::Queued(waiter) = admit(&gate, &keys("waited for"), now) else {
         panic!("it is paused");
     };
-    let Admission::Go(ticket) = admit(&gate, &keys("in flight"), now) else {
+    let Admission::Admitted(permit) = admit(&gate, &keys("in flight"), now) else {
         panic!("nothing is known of it");
     };
     let then = now + 2 * SECOND;
-    crowd(&gate, &Signals::default(), then);
+    fill(&gate, &RateLimitInfo::default(), then);
 
     let mut left = gate.inspect(|key, _, _| key.as_str().to_owned());
     left.sort();
@@ -112,23 +117,28 @@ fn who_is_held_waits_or_is_in_flight_is_not_forgotten() {
         .filter(|key| key.parse::<u32>().is_err())
         .collect();
     assert_eq!(left, ["held", "in flight", "waited for"]);
-    drop((place, ticket));
+    drop((waiter, permit));
 }
 
 #[test]
-fn what_is_known_of_a_quota_is_forgotten_only_where_nothing_else_can_be() {
+fn known_quotas_are_evicted_last() {
     let (gate, now) = (gate(), Instant::now());
-    let told = Signals {
+    let announced = RateLimitInfo {
         limits: vec![Limit {
             remaining: Some(5),
             reset: Some(HOUR),
             ..Limit::default()
         }],
-        ..Signals::default()
+        ..RateLimitInfo::default()
     };
-    answered(&gate, &keys("known"), &told, now);
+    send_accepted(&gate, &keys("known"), &announced, now);
     for n in 1..25_000 {
-        answered(&gate, &keys(&format!("{n}")), &Signals::default(), now);
+        send_accepted(
+            &gate,
+            &keys(&format!("{n}")),
+            &RateLimitInfo::default(),
+            now,
+        );
     }
     assert_eq!(partitions(&gate), 10_000);
     let left = gate.inspect(|key, _, _| key.as_str().to_owned());
@@ -136,9 +146,9 @@ fn what_is_known_of_a_quota_is_forgotten_only_where_nothing_else_can_be() {
 
     // Of all something is known: that is found out once around, a few with each request.
     let gate = self::gate();
-    crowd(&gate, &told, now);
+    fill(&gate, &announced, now);
     for n in 10_000..30_000 {
-        answered(&gate, &keys(&format!("{n}")), &told, now);
+        send_accepted(&gate, &keys(&format!("{n}")), &announced, now);
         if n % 500 == 0 {
             assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
         }
@@ -147,15 +157,20 @@ fn what_is_known_of_a_quota_is_forgotten_only_where_nothing_else_can_be() {
 
 /// To examine all of them with each that comes would be slow.
 #[test]
-fn a_request_examines_a_few_partitions_and_those_in_use_stay() {
+fn eviction_examines_a_few_partitions_per_request() {
     let (gate, now) = (gate(), Instant::now());
     let in_flight = |n: usize| match admit(&gate, &keys(&format!("{n}")), now) {
-        Admission::Go(ticket) => ticket,
+        Admission::Admitted(permit) => permit,
         other => panic!("{other:?}"),
     };
-    let tickets: Vec<_> = (0..10_000).map(in_flight).collect();
+    let permits: Vec<_> = (0..10_000).map(in_flight).collect();
     for n in 10_000..30_000 {
-        answered(&gate, &keys(&format!("{n}")), &Signals::default(), now);
+        send_accepted(
+            &gate,
+            &keys(&format!("{n}")),
+            &RateLimitInfo::default(),
+            now,
+        );
         // Once around those in use, a few at a time.
         if n % 500 == 0 {
             assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
@@ -164,11 +179,11 @@ fn a_request_examines_a_few_partitions_and_those_in_use_stay() {
 
     let left = gate.inspect(|_, quota, _| quota.in_flight());
     assert_eq!(left.iter().sum::<u32>(), 10_000);
-    drop(tickets);
+    drop(permits);
 }
 
 #[test]
-fn a_hold_that_is_running_is_never_forgotten_and_one_that_is_over_is() {
+fn active_holds_are_kept_and_expired_ones_evicted() {
     let (gate, now) = (gate(), Instant::now());
     let held = |n: usize| PartitionKey::new(format!("held {n}"));
     for n in 0..30_000 {
@@ -183,50 +198,55 @@ fn a_hold_that_is_running_is_never_forgotten_and_one_that_is_over_is() {
     // Eight of them go with each request that follows.
     let over = now + 2 * HOUR;
     for n in 0..3_000 {
-        answered(&gate, &keys(&format!("{n}")), &Signals::default(), over);
+        send_accepted(
+            &gate,
+            &keys(&format!("{n}")),
+            &RateLimitInfo::default(),
+            over,
+        );
     }
     assert_eq!(partitions(&gate), 10_000);
 }
 
 #[test]
 fn no_waker_is_dropped_under_the_lock() {
-    struct Watch {
+    struct LockProbe {
         gate: Gate,
         locked: AtomicBool,
     }
-    impl Watch {
+    impl LockProbe {
         fn check(&self) {
             let locked = self.gate.0.state.try_lock().is_err();
             self.locked.fetch_or(locked, SeqCst);
         }
     }
-    struct Shared(Arc<Watch>);
-    impl Drop for Shared {
+    struct ProbeWaker(Arc<LockProbe>);
+    impl Drop for ProbeWaker {
         fn drop(&mut self) {
             self.0.check();
         }
     }
-    impl Wake for Shared {
+    impl Wake for ProbeWaker {
         fn wake(self: Arc<Self>) {
             self.0.check();
         }
     }
 
     let (gate, now) = (gate(), Instant::now());
-    let watch = Arc::new(Watch {
+    let watch = Arc::new(LockProbe {
         gate: gate.clone(),
         locked: AtomicBool::new(false),
     });
-    let waker = || Waker::from(Arc::new(Shared(Arc::clone(&watch))));
+    let waker = || Waker::from(Arc::new(ProbeWaker(Arc::clone(&watch))));
     gate.pause(&PartitionKey::new("a"), now + HOUR, now);
     let wait = || match admit(&gate, &keys("a"), now) {
-        Admission::Wait(place) => place,
+        Admission::Queued(waiter) => waiter,
         other => panic!("{other:?}"),
     };
     let (mut first, mut second) = (wait(), wait());
-    for place in [&mut first, &mut second] {
+    for waiter in [&mut first, &mut second] {
         for _ in 0..2 {
-            drop(place.poll(&Context::from_waker(&waker()), now));
+            drop(waiter.poll(&Context::from_waker(&waker()), now));
         }
     }
 
@@ -239,70 +259,70 @@ fn no_waker_is_dropped_under_the_lock() {
 }
 
 #[test]
-fn whoever_waits_is_told_at_once_of_a_hold_that_it_cannot_outwait() {
+fn waiters_fail_immediately_on_a_hold_beyond_max_wait() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("held");
     gate.pause(&key[0], now + SECOND, now);
-    let wait = |latest| {
-        let wish = Wish {
+    let wait = |deadline| {
+        let request = AdmitRequest {
             keys: &key,
             origin: None,
-            arrival: None,
-            latest: Some(latest),
-            passes: false,
+            sequence: None,
+            deadline: Some(deadline),
+            allow_fast_path: false,
         };
-        match gate.admit(&wish, now) {
-            Admission::Wait(place) => place,
+        match gate.admit(&request, now) {
+            Admission::Queued(waiter) => waiter,
             other => panic!("{other:?}"),
         }
     };
     let (woken, waker) = counting_waker();
     let cx = Context::from_waker(&waker);
-    let mut places = [wait(now + 9 * SECOND), wait(now + 10 * SECOND)];
-    for place in &mut places {
-        assert!(matches!(place.poll(&cx, now), Turn::Pending(_)));
+    let mut waiters = [wait(now + 9 * SECOND), wait(now + 10 * SECOND)];
+    for waiter in &mut waiters {
+        assert!(matches!(waiter.poll(&cx, now), WaiterPoll::Pending(_)));
     }
 
     let until = now + 10 * SECOND;
     gate.pause(&key[0], until, now);
 
     assert_eq!(woken.load(SeqCst), 1);
-    let [first, second] = &mut places;
-    assert!(matches!(first.poll(&cx, now), Turn::TooLate(at) if at == until));
-    assert!(matches!(second.poll(&cx, now), Turn::Pending(_)));
+    let [first, second] = &mut waiters;
+    assert!(matches!(first.poll(&cx, now), WaiterPoll::TooLate(at) if at == until));
+    assert!(matches!(second.poll(&cx, now), WaiterPoll::Pending(_)));
     // And once more of a longer one.
     gate.pause(&key[0], until + SECOND, now);
-    assert!(matches!(second.poll(&cx, now), Turn::TooLate(_)));
+    assert!(matches!(second.poll(&cx, now), WaiterPoll::TooLate(_)));
 }
 
 #[test]
-fn requests_that_are_not_polled_keep_nobody_waiting() {
+fn requests_that_are_not_polled_do_not_block_others() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("held");
     gate.pause(&key[0], now + 5 * SECOND, now);
     let gate_of_many = Gate::new(
-        gate.0.pace,
-        OwnLimits::default(),
+        gate.0.config,
+        LocalLimits::default(),
         1000,
         Random::new(Some(7)),
     );
     gate_of_many.pause(&key[0], now + 5 * SECOND, now);
     let wait = || match admit(&gate_of_many, &key, now) {
-        Admission::Wait(place) => place,
+        Admission::Queued(waiter) => waiter,
         other => panic!("{other:?}"),
     };
     let mut unpolled: Vec<_> = (0..50).map(|_| wait()).collect();
     let mut polled = wait();
     let cx = Context::from_waker(Waker::noop());
-    for place in &mut unpolled[..25] {
-        assert!(matches!(place.poll(&cx, now), Turn::Pending(_)));
+    for waiter in &mut unpolled[..25] {
+        assert!(matches!(waiter.poll(&cx, now), WaiterPoll::Pending(_)));
     }
 
     let (mut at, mut polls) = (now, 0);
-    let ticket = loop {
+    let permit = loop {
         match polled.poll(&cx, at) {
-            Turn::Ready(ticket) => break ticket,
-            Turn::Pending(Some(then)) => at = then,
+            WaiterPoll::Ready(permit) => break permit,
+            WaiterPoll::Pending(Some(then)) => at = then,
             other => panic!("{other:?}"),
         }
         polls += 1;
@@ -311,28 +331,34 @@ fn requests_that_are_not_polled_keep_nobody_waiting() {
 
     assert!(at <= now + 15 * SECOND, "{:?}", at - now);
     // They come before those that came later, when they are polled.
-    ticket.settle(Learnt::NotSent, at);
-    assert!(matches!(unpolled[3].poll(&cx, at), Turn::Ready(_)));
+    permit.settle(Outcome::NotSent, at);
+    assert!(matches!(unpolled[3].poll(&cx, at), WaiterPoll::Ready(_)));
 }
 
 #[test]
-fn a_request_that_may_go_and_is_not_polled_gives_that_back() {
+fn an_unpolled_request_loses_its_permit() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("one at a time");
     gate.pause(&key[0], now + SECOND, now);
     let wait = || match admit(&gate, &key, now) {
-        Admission::Wait(place) => place,
+        Admission::Queued(waiter) => waiter,
         other => panic!("{other:?}"),
     };
     let (mut first, mut second) = (wait(), wait());
     let cx = Context::from_waker(Waker::noop());
-    assert!(matches!(first.poll(&cx, now), Turn::Pending(_)));
-    assert!(matches!(second.poll(&cx, now), Turn::Pending(_)));
+    assert!(matches!(first.poll(&cx, now), WaiterPoll::Pending(_)));
+    assert!(matches!(second.poll(&cx, now), WaiterPoll::Pending(_)));
     gate.resume(&key[0], now);
     assert_eq!(gate.inspect(|_, quota, _| quota.in_flight()), [1]);
 
-    assert!(matches!(second.poll(&cx, now + SECOND), Turn::Ready(_)));
-    assert!(matches!(first.poll(&cx, now + SECOND), Turn::Ready(_)));
+    assert!(matches!(
+        second.poll(&cx, now + SECOND),
+        WaiterPoll::Ready(_)
+    ));
+    assert!(matches!(
+        first.poll(&cx, now + SECOND),
+        WaiterPoll::Ready(_)
+    ));
 }
 
 /// A waker that counts how often it is woken.
@@ -349,37 +375,37 @@ fn counting_waker() -> (Arc<AtomicUsize>, Waker) {
 }
 
 #[test]
-fn a_refusal_of_everything_holds_all_partitions_of_the_origin_those_to_come_as_well() {
+fn an_origin_wide_429_holds_existing_and_future_partitions() {
     let (gate, now) = (gate(), Instant::now());
     let (here, there): (Origin, Origin) = (
         "https://a.example.com".parse().unwrap(),
         "https://b.example.com".parse().unwrap(),
     );
     let admit = |name: &str, origin, now| {
-        let wish = Wish {
+        let request = AdmitRequest {
             keys: &keys(name),
             origin: Some(origin),
-            arrival: None,
-            latest: None,
-            passes: false,
+            sequence: None,
+            deadline: None,
+            allow_fast_path: false,
         };
-        gate.admit(&wish, now)
+        gate.admit(&request, now)
     };
     let go = |name: &str, origin, now| match admit(name, origin, now) {
-        Admission::Go(ticket) => Some(ticket),
+        Admission::Admitted(permit) => Some(permit),
         _ => None,
     };
-    let refuse = |ticket: Ticket, wait, now| {
-        let signals = Signals {
+    let refuse = |permit: Permit, wait, now| {
+        let info = RateLimitInfo {
             retry_after: Some(wait),
             global: true,
-            ..Signals::default()
+            ..RateLimitInfo::default()
         };
-        let learnt = Learnt::Answer {
+        let outcome = Outcome::Response {
             throttled: true,
-            signals: &signals,
+            info: &info,
         };
-        ticket.settle(learnt, now);
+        permit.settle(outcome, now);
     };
     let (first, second) = (go("here 1", &here, now), go("here 3", &here, now));
     drop((go("here 2", &here, now), go("there", &there, now)));
@@ -399,97 +425,97 @@ fn a_refusal_of_everything_holds_all_partitions_of_the_origin_those_to_come_as_w
 }
 
 #[test]
-fn a_refusal_of_everything_holds_any_number_of_partitions() {
+fn an_origin_wide_429_holds_any_number_of_partitions() {
     let (gate, now) = (gate(), Instant::now());
     let origin: Origin = "https://a.example.com".parse().unwrap();
     let admit = |name: &str, now| {
-        let wish = Wish {
+        let request = AdmitRequest {
             keys: &keys(name),
             origin: Some(&origin),
-            arrival: None,
-            latest: None,
-            passes: false,
+            sequence: None,
+            deadline: None,
+            allow_fast_path: false,
         };
-        gate.admit(&wish, now)
+        gate.admit(&request, now)
     };
-    let mut tickets = Vec::new();
+    let mut permits = Vec::new();
     for n in 0..3_000 {
         match admit(&format!("{n}"), now) {
-            Admission::Go(ticket) => tickets.push(ticket),
+            Admission::Admitted(permit) => permits.push(permit),
             other => panic!("{other:?}"),
         }
     }
-    let signals = Signals {
+    let info = RateLimitInfo {
         retry_after: Some(10 * SECOND),
         global: true,
-        ..Signals::default()
+        ..RateLimitInfo::default()
     };
-    let refused = tickets.pop().unwrap();
-    let learnt = Learnt::Answer {
+    let throttled = permits.pop().unwrap();
+    let outcome = Outcome::Response {
         throttled: true,
-        signals: &signals,
+        info: &info,
     };
-    refused.settle(learnt, now);
+    throttled.settle(outcome, now);
 
     // Those that have not been sent yet must not go.
-    assert!(tickets.iter().all(|ticket| ticket.is_overtaken(now)));
+    assert!(permits.iter().all(|permit| permit.is_held(now)));
     for n in (0..3_000).step_by(7) {
-        assert!(matches!(admit(&format!("{n}"), now), Admission::Wait(_)));
+        assert!(matches!(admit(&format!("{n}"), now), Admission::Queued(_)));
     }
     // What is forgotten is not held by the same refusal again.
     gate.forget(&PartitionKey::new("1"), now);
-    drop(tickets.swap_remove(1));
-    assert!(matches!(admit("1", now), Admission::Go(_)));
-    gate.apply_bans(now);
+    drop(permits.swap_remove(1));
+    assert!(matches!(admit("1", now), Admission::Admitted(_)));
+    gate.apply_origin_holds(now);
     let held = gate.inspect(|_, quota, _| quota.held_until(now).is_some());
     assert_eq!(held.into_iter().filter(|held| *held).count(), 2_999);
 }
 
 #[test]
-fn a_retry_keeps_its_place_in_a_full_queue() {
+fn a_retry_keeps_its_slot_in_a_full_queue() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("full");
-    let Admission::Go(sent) = admit(&gate, &key, now) else {
+    let Admission::Admitted(sent) = admit(&gate, &key, now) else {
         panic!("nothing is known of it");
     };
-    let arrival = sent.arrival();
+    let sequence = sent.sequence();
     gate.pause(&key[0], now + HOUR, now);
     let waiting = [admit(&gate, &key, now), admit(&gate, &key, now)];
     assert!(
         waiting
             .iter()
-            .all(|place| matches!(place, Admission::Wait(_)))
+            .all(|waiter| matches!(waiter, Admission::Queued(_)))
     );
 
-    assert!(matches!(admit(&gate, &key, now), Admission::TooMany(_)));
-    let wish = Wish {
+    assert!(matches!(admit(&gate, &key, now), Admission::QueueFull(_)));
+    let request = AdmitRequest {
         keys: &key,
         origin: None,
-        arrival,
-        latest: None,
-        passes: false,
+        sequence: sequence,
+        deadline: None,
+        allow_fast_path: false,
     };
-    let Admission::Wait(_first) = gate.admit(&wish, now) else {
+    let Admission::Queued(_first) = gate.admit(&request, now) else {
         panic!("it has been let in before");
     };
     assert_eq!(gate.max_waiting(), 2);
 }
 
 #[test]
-fn who_cannot_wait_so_long_is_told_until_when_a_partition_is_held() {
+fn a_hold_beyond_max_wait_is_returned_with_its_end() {
     let (gate, now) = (gate(), Instant::now());
     let key = keys("held");
     let until = now + 10 * SECOND;
     gate.pause(&key[0], until, now);
-    let at = |latest| {
-        let wish = Wish {
+    let at = |deadline| {
+        let request = AdmitRequest {
             keys: &key,
             origin: None,
-            arrival: None,
-            latest: Some(latest),
-            passes: false,
+            sequence: None,
+            deadline: Some(deadline),
+            allow_fast_path: false,
         };
-        match gate.admit(&wish, now) {
+        match gate.admit(&request, now) {
             Admission::TooLate(at) => Some(at),
             _ => None,
         }
@@ -500,40 +526,40 @@ fn who_cannot_wait_so_long_is_told_until_when_a_partition_is_held() {
 }
 
 #[test]
-fn what_is_shown_of_a_ticket_is_its_keys() {
+fn debug_output_of_a_permit_shows_its_keys() {
     let (gate, now) = (gate(), Instant::now());
-    let Admission::Go(ticket) = admit(&gate, &keys("orders"), now) else {
+    let Admission::Admitted(permit) = admit(&gate, &keys("orders"), now) else {
         panic!("nothing is known of it");
     };
 
-    assert!(format!("{ticket:?}").contains("orders"), "{ticket:?}");
+    assert!(format!("{permit:?}").contains("orders"), "{permit:?}");
 }
 
 /// Two partitions that are never open together, or only when nobody looks: whoever needs both would wait for ever if
 /// those who need one could always go first.
 #[test]
-fn a_request_with_two_keys_is_overtaken_only_so_often() {
+fn a_request_with_two_keys_is_requeued_a_bounded_number_of_times() {
     let (gate, now) = (gate(), Instant::now());
     let names = ["a", "b"].map(PartitionKey::new);
     let single = names.clone().map(|name| Keys::from([name]));
     let both = Keys::from(names.clone());
     gate.pause(&names[0], now + HOUR, now);
-    let Admission::Wait(_place) = admit(&gate, &both, now) else {
+    let Admission::Queued(_place) = admit(&gate, &both, now) else {
         panic!("a partition is paused");
     };
 
     let mut overtaken = 0;
-    for turn in 0..40 {
-        let (open, closed) = (turn % 2, 1 - turn % 2);
+    for round in 0..40 {
+        let (open, closed) = (round % 2, 1 - round % 2);
         gate.pause(&names[closed], now + HOUR, now);
         gate.resume(&names[open], now);
-        if let Admission::Go(ticket) = admit(&gate, &single[open], now) {
+        if let Admission::Admitted(permit) = admit(&gate, &single[open], now) {
             overtaken += 1;
-            let learnt = Learnt::Answer {
+            let outcome = Outcome::Response {
                 throttled: false,
-                signals: &Signals::default(),
+                info: &RateLimitInfo::default(),
             };
-            ticket.settle(learnt, now);
+            permit.settle(outcome, now);
         }
     }
 

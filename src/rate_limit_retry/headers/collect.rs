@@ -20,13 +20,13 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    Advice, Field, Limit, Profile,
+    Field, HeaderProfile, Limit, RetryAdvice,
     columns::{COLUMNS, Line},
     flags,
-    known::{Known, fields},
     name::{Dimension, Meaning},
-    quota::Quota,
-    value::{self, When, halves, labelled, named, split},
+    quota_fields::QuotaFields,
+    resolve::{ResolvedField, fields},
+    value::{self, ResetTime, labeled_values, named_values, split_pair, split_quoted},
     words::Role,
 };
 use crate::{retry_after::MILLI, steps::count_steps};
@@ -35,19 +35,19 @@ use crate::{retry_after::MILLI, steps::count_steps};
 #[derive(Debug)]
 pub(super) struct Collected<'a> {
     /// The quotas, at most [`MOST_QUOTAS`].
-    pub(super) quotas: Vec<Quota<'a>>,
+    pub(super) quotas: Vec<QuotaFields<'a>>,
     /// Explicit advice about a retry.
-    pub(super) advice: Option<Advice>,
+    pub(super) advice: Option<RetryAdvice>,
     /// Whether the rejection applies to every quota of the client.
     pub(super) global: bool,
     /// The wait, and the rank of its field; 0 is the most precise.
-    asked: Option<(u8, When)>,
+    retry_after: Option<(u8, ResetTime)>,
     /// The response headers, which are read again for values that are lists.
     headers: &'a HeaderMap,
     /// The server's time, which dates are relative to.
     reference: SystemTime,
     /// The header profile.
-    profile: Option<&'a dyn Profile>,
+    profile: Option<&'a dyn HeaderProfile>,
 }
 
 impl<'a> Collected<'a> {
@@ -55,43 +55,45 @@ impl<'a> Collected<'a> {
     pub(super) fn read(
         headers: &'a HeaderMap,
         reference: SystemTime,
-        profile: Option<&'a dyn Profile>,
+        profile: Option<&'a dyn HeaderProfile>,
     ) -> Self {
         let mut collected = Self {
             quotas: Vec::new(),
             advice: None,
             global: false,
-            asked: None,
+            retry_after: None,
             headers,
             reference,
             profile,
         };
-        for (name, value, told) in fields(headers, profile) {
-            collected.take(name, value, told);
+        for (name, value, declared) in fields(headers, profile) {
+            collected.read_field(name, value, declared);
         }
-        collected.join();
-        collected.complete();
-        collected.quotas.retain(Quota::is_credible);
+        collected.merge_times();
+        collected.merge_counts();
+        collected.quotas.retain(QuotaFields::is_credible);
         collected
     }
 
     /// Returns the wait that the most precise field asks for; of equally precise ones, the longest. A wait sent as a
     /// duration is reduced by the `age` of the response.
-    pub(super) fn asked(&self, age: Duration) -> Option<Duration> {
-        self.asked.map(|(_, when)| match when {
-            When::In(wait) => wait.saturating_sub(age),
-            When::At(wait) => wait,
+    pub(super) fn retry_after(&self, age: Duration) -> Option<Duration> {
+        self.retry_after.map(|(_, when)| match when {
+            ResetTime::Relative(wait) => wait.saturating_sub(age),
+            ResetTime::Absolute(wait) => wait,
         })
     }
 
     /// Returns a date and a duration in the response that describe the same point in time, both relative to the
     /// reference.
-    pub(super) fn told_twice(&self) -> Option<(Duration, Duration)> {
-        let asked = self.asked.and_then(|(_, when)| match when {
-            When::In(wait) => Some(wait),
-            When::At(_) => None,
+    pub(super) fn cross_check(&self) -> Option<(Duration, Duration)> {
+        let delay = self.retry_after.and_then(|(_, when)| match when {
+            ResetTime::Relative(wait) => Some(wait),
+            ResetTime::Absolute(_) => None,
         });
-        self.quotas.iter().find_map(|quota| quota.told_twice(asked))
+        self.quotas
+            .iter()
+            .find_map(|quota| quota.cross_check(delay))
     }
 
     /// Converts the quotas to [`Limit`]s, for a response with this status.
@@ -119,9 +121,9 @@ impl<'a> Collected<'a> {
                     }
                 }
                 count_steps(limits.len());
-                limit.shorten_name();
-                let real = !limit.is_none_at_all(status) && limit.says_something();
-                if limits.len() < MOST_LIMITS && real && !limits.contains(&limit) {
+                limit.truncate_name();
+                let real = !limit.means_unlimited(status) && limit.is_actionable();
+                if limits.len() < MAX_LIMITS && real && !limits.contains(&limit) {
                     limits.push(limit);
                 }
             }
@@ -134,15 +136,16 @@ impl<'a> Collected<'a> {
         if !self.quotas.iter().any(|quota| quota.has_list) {
             return Vec::new();
         }
-        let lines = fields(self.headers, self.profile).filter_map(|(name, value, told)| {
-            let known = Known::of(name, told)?;
+        let lines = fields(self.headers, self.profile).filter_map(|(name, value, declared)| {
+            let known = ResolvedField::resolve(name, declared)?;
             let (field, scale) = match known.field {
                 Field::ResetMillis => (Field::Reset, Some(MILLI)),
                 Field::WindowMillis => (Field::Window, Some(MILLI)),
                 field => (field, known.scale),
             };
-            let same =
-                |quota: &Quota<'_>| quota.has_list && quota.is(known.family, &known.dimension);
+            let same = |quota: &QuotaFields<'_>| {
+                quota.has_list && quota.matches(known.family, &known.dimension)
+            };
             let at = self.quotas.iter().position(same)?;
             let line = Line {
                 field,
@@ -160,22 +163,22 @@ impl<'a> Collected<'a> {
     /// - A complete description is parsed by its own rules.
     /// - A value that names its quotas is split; each name extends the dimension.
     /// - Any other value is added to the quota that the field describes.
-    fn take(&mut self, name: &'a str, value: &'a [u8], told: Option<Field>) {
+    fn read_field(&mut self, name: &'a str, value: &'a [u8], declared: Option<Field>) {
         self.global |= flags::is_global(name, value);
-        if told.is_none()
-            && let Some(advice) = flags::advice(name, value)
+        if declared.is_none()
+            && let Some(advice) = flags::retry_advice(name, value)
         {
-            return self.advise(advice);
+            return self.set_advice(advice);
         }
-        let Some(known) = Known::of(name, told) else {
+        let Some(known) = ResolvedField::resolve(name, declared) else {
             return;
         };
         let reference = self.reference;
         match known.field {
             Field::Ignored => {}
-            Field::Pushback => match When::parse_millis(value) {
-                Some(wait) => self.ask(0, wait),
-                None => self.advise(Advice::DoNotRetry),
+            Field::Pushback => match ResetTime::parse_millis(value) {
+                Some(wait) => self.set_retry_after(0, wait),
+                None => self.set_advice(RetryAdvice::DoNotRetry),
             },
             Field::RetryAfter | Field::RetryAfterMillis => {
                 let scale = match known.field {
@@ -188,16 +191,16 @@ impl<'a> Collected<'a> {
                     _ if name.starts_with("retry-after") => 1,
                     _ => 2,
                 };
-                if let Some(wait) = longest(value, |item| retry_after(scale, item, reference)) {
-                    self.ask(rank, wait);
+                if let Some(wait) = max_wait(value, |item| retry_after(scale, item, reference)) {
+                    self.set_retry_after(rank, wait);
                 }
             }
-            Field::Cooldowns => self.cooldowns(known.family, value),
-            Field::Whole => self.whole(&known, value),
+            Field::Cooldowns => self.read_category_delays(known.family, value),
+            Field::Whole => self.read_combined(&known, value),
             Field::Limit | Field::Remaining | Field::Used | Field::Reset | Field::Window
                 if has_names(value, known.field) =>
             {
-                for (name, value) in named(value).chain(labelled(value)) {
+                for (name, value) in named_values(value).chain(labeled_values(value)) {
                     let Some(name) = std::str::from_utf8(name)
                         .ok()
                         .filter(|name| !name.is_empty())
@@ -206,52 +209,52 @@ impl<'a> Collected<'a> {
                     };
                     let mut one = known;
                     if one.dimension.push(name).is_some() {
-                        self.put(&one, value);
+                        self.set(&one, value);
                     }
                 }
             }
-            _ => self.put(&known, value),
+            _ => self.set(&known, value),
         }
     }
 
     /// Adds the value to the quota that the field describes.
-    fn put(&mut self, known: &Known<'a>, value: &[u8]) {
+    fn set(&mut self, known: &ResolvedField<'a>, value: &[u8]) {
         let reference = self.reference;
-        if let Some(quota) = self.quota(known.family, known.dimension) {
+        if let Some(quota) = self.quota_mut(known.family, known.dimension) {
             quota.is_compound |= known.is_compound;
-            quota.put(known.field, known.scale, value, reference);
+            quota.set(known.field, known.scale, value, reference);
         }
     }
 
     /// Records a wait. A lower rank takes precedence; of equal ranks, the longer wait applies.
-    fn ask(&mut self, rank: u8, when: When) {
-        let longer = |(known, longest): (u8, When)| {
-            rank < known || (rank == known && when.wait() > longest.wait())
+    fn set_retry_after(&mut self, rank: u8, when: ResetTime) {
+        let longer = |(known, max): (u8, ResetTime)| {
+            rank < known || (rank == known && when.delay() > max.delay())
         };
-        if self.asked.is_none_or(longer) {
-            self.asked = Some((rank, when));
+        if self.retry_after.is_none_or(longer) {
+            self.retry_after = Some((rank, when));
         }
     }
 
     /// Records advice. [`Advice::DoNotRetry`] takes precedence.
-    fn advise(&mut self, advice: Advice) {
-        if self.advice != Some(Advice::DoNotRetry) {
+    fn set_advice(&mut self, advice: RetryAdvice) {
+        if self.advice != Some(RetryAdvice::DoNotRetry) {
             self.advice = Some(advice);
         }
     }
 
     /// Adds an exhausted quota for each category of events: `60:transaction:key, 2700:default;error:organization`.
-    fn cooldowns(&mut self, family: &'a str, value: &[u8]) {
-        for item in split(value, b',') {
-            let Some((seconds, rest)) = halves(item, b':') else {
+    fn read_category_delays(&mut self, family: &'a str, value: &[u8]) {
+        for item in split_quoted(value, b',') {
+            let Some((seconds, rest)) = split_pair(item, b':') else {
                 continue;
             };
-            let categories = split(rest, b':').next().unwrap_or_default();
-            let mut quota = Quota::new(family, Dimension::default());
-            quota.put(Field::Reset, None, seconds, self.reference);
-            if quota.has_reset() && self.quotas.len() < MOST_QUOTAS {
+            let categories = split_quoted(rest, b':').next().unwrap_or_default();
+            let mut quota = QuotaFields::new(family, Dimension::default());
+            quota.set(Field::Reset, None, seconds, self.reference);
+            if quota.has_reset() && self.quotas.len() < MAX_QUOTAS {
                 quota.name = Some(String::from_utf8_lossy(categories).into_owned());
-                quota.put(Field::Remaining, None, b"0", self.reference);
+                quota.set(Field::Remaining, None, b"0", self.reference);
                 quota.unit = Some(super::Unit::Other);
                 self.quotas.push(quota);
             }
@@ -260,16 +263,20 @@ impl<'a> Collected<'a> {
 
     /// Returns the quota that a field describes, and adds it if necessary. Returns `None` if there are
     /// [`MOST_QUOTAS`] others.
-    fn quota(&mut self, family: &'a str, dimension: Dimension<'a>) -> Option<&mut Quota<'a>> {
+    fn quota_mut(
+        &mut self,
+        family: &'a str,
+        dimension: Dimension<'a>,
+    ) -> Option<&mut QuotaFields<'a>> {
         let known = self
             .quotas
             .iter()
-            .position(|quota| quota.is(family, &dimension));
+            .position(|quota| quota.matches(family, &dimension));
         let at = match known {
             Some(at) => at,
-            None if self.quotas.len() >= MOST_QUOTAS => return None,
+            None if self.quotas.len() >= MAX_QUOTAS => return None,
             None => {
-                self.quotas.push(Quota::new(family, dimension));
+                self.quotas.push(QuotaFields::new(family, dimension));
                 self.quotas.len() - 1
             }
         };
@@ -283,32 +290,32 @@ impl<'a> Collected<'a> {
     /// - `used/limit`;
     /// - pairs of keys and values;
     /// - a bare limit, if the field's dimension is empty or a window.
-    fn whole(&mut self, known: &Known<'a>, value: &'a [u8]) {
-        let as_field = |field| Known { field, ..*known };
+    fn read_combined(&mut self, known: &ResolvedField<'a>, value: &'a [u8]) {
+        let as_field = |field| ResolvedField { field, ..*known };
         match value.first() {
-            Some(b'{') => self.json(known, value),
+            Some(b'{') => self.read_json(known, value),
             // IETF drafts 08 to 10.
-            _ if is_list(value) => self.put(&as_field(Field::Policy), value),
+            _ if is_list(value) => self.set(&as_field(Field::Policy), value),
             _ if value::used_of_limit(value).is_some() => {
-                self.put(&as_field(Field::UsedOfLimit), value);
+                self.set(&as_field(Field::UsedOfLimit), value);
             }
             Some(first) if first.is_ascii_alphabetic() => {
-                for (key, value) in named(value) {
+                for (key, value) in named_values(value) {
                     if let Ok(key) = std::str::from_utf8(key) {
-                        self.member(known, key, value);
+                        self.read_member(known, key, value);
                     }
                 }
             }
             // With any other dimension, the meaning of a bare number is unknown.
             _ if known.dimension.is_empty() || known.dimension.window().is_some() => {
-                self.put(&as_field(Field::Limit), value);
+                self.set(&as_field(Field::Limit), value);
             }
             _ => {}
         }
     }
 
     /// Reads `{"name":"API","period":10,"limit":50,"remaining":0,"until":"2026-09-21T14:14:20Z"}`.
-    fn json(&mut self, known: &Known<'a>, value: &[u8]) {
+    fn read_json(&mut self, known: &ResolvedField<'a>, value: &[u8]) {
         let members = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(value);
         for (key, value) in members.unwrap_or_default() {
             let text = match value {
@@ -319,32 +326,32 @@ impl<'a> Collected<'a> {
             if let Some((meaning, Some(role))) = Meaning::parse(&key)
                 && meaning.dimension.is_empty()
             {
-                let one = Known {
+                let one = ResolvedField {
                     field: role.field(),
                     scale: meaning.scale,
                     ..*known
                 };
-                self.put(&one, text.as_bytes());
+                self.set(&one, text.as_bytes());
             }
         }
     }
 
     /// Reads a member of `limit=100, remaining=0, reset=5` (IETF draft 07), of `total=100; remaining=99; resets=41`
     /// (Zendesk), or of a value with the name of the quota: `user-hour-rem:500;`.
-    fn member(&mut self, known: &Known<'a>, key: &'a str, value: &'a [u8]) {
+    fn read_member(&mut self, known: &ResolvedField<'a>, key: &'a str, value: &'a [u8]) {
         let Some((meaning, Some(role))) = Meaning::parse(key) else {
             return;
         };
-        if let Some(dimension) = known.dimension.and(meaning.dimension)
+        if let Some(dimension) = known.dimension.concat(meaning.dimension)
             && role != Role::Wait
         {
-            let one = Known {
+            let one = ResolvedField {
                 dimension,
                 field: role.field(),
                 scale: meaning.scale,
                 ..*known
             };
-            self.put(&one, value);
+            self.set(&one, value);
         }
     }
 }
@@ -370,20 +377,20 @@ fn has_names(value: &[u8], field: Field) -> bool {
 }
 
 /// Parses a wait in the forms of a reset, and in those that [`crate::retry_after`] accepts.
-fn retry_after(scale: Option<u64>, value: &[u8], reference: SystemTime) -> Option<When> {
-    When::parse_in(scale, value, reference)
-        .or_else(|| crate::retry_after::retry_after(value, reference).map(When::At))
+fn retry_after(scale: Option<u64>, value: &[u8], reference: SystemTime) -> Option<ResetTime> {
+    ResetTime::parse_scaled(scale, value, reference)
+        .or_else(|| crate::retry_after::retry_after(value, reference).map(ResetTime::Absolute))
 }
 
 /// Returns the longest wait of joined lines. The complete value is tried first, because dates contain commas.
-fn longest(value: &[u8], read: impl Fn(&[u8]) -> Option<When>) -> Option<When> {
+fn max_wait(value: &[u8], read: impl Fn(&[u8]) -> Option<ResetTime>) -> Option<ResetTime> {
     read(value).or_else(|| {
-        let items = split(value, b',').filter_map(&read);
-        items.max_by_key(|when| when.wait())
+        let items = split_quoted(value, b',').filter_map(&read);
+        items.max_by_key(|when| when.delay())
     })
 }
 
 /// Maximum number of quotas in a result. No server announces this many.
-const MOST_LIMITS: usize = 64;
+const MAX_LIMITS: usize = 64;
 /// Maximum number of quotas while the fields are collected.
-const MOST_QUOTAS: usize = 64;
+const MAX_QUOTAS: usize = 64;

@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Field,
-    structured::{Item, MOST_ITEMS, items},
-    value::{When, is_unlimited, period, remaining, split},
+    structured::{Item, MAX_ITEMS, items},
+    value::{ResetTime, is_unlimited, period, remaining, split_quoted},
 };
 use crate::retry_after::{MAX_WAIT, Number};
 
@@ -56,8 +56,7 @@ pub(super) fn rows(lines: &[Line<'_>], reference: SystemTime) -> Option<Vec<Row>
     }
     let counts = COLUMNS.map(|field| cells(lines, field, reference).count());
     let agreed = |count: &usize| {
-        (2..=MOST_ITEMS).contains(count)
-            && counts.iter().filter(|other| *other == count).count() > 1
+        (2..=MAX_ITEMS).contains(count) && counts.iter().filter(|other| *other == count).count() > 1
     };
     let count = counts.iter().copied().filter(agreed).max()?;
     let mut rows = vec![Row::default(); count];
@@ -65,11 +64,11 @@ pub(super) fn rows(lines: &[Line<'_>], reference: SystemTime) -> Option<Vec<Row>
         if found == 1 {
             let line = cells(lines, field, reference).next();
             for row in &mut rows {
-                line.iter().for_each(|cell| row.put(cell, reference));
+                line.iter().for_each(|cell| row.set(cell, reference));
             }
         } else if found == count {
             for (row, cell) in rows.iter_mut().zip(cells(lines, field, reference)) {
-                row.put(&cell, reference);
+                row.set(&cell, reference);
             }
         }
     }
@@ -84,15 +83,15 @@ fn cells<'l>(
 ) -> impl Iterator<Item = Line<'l>> {
     let lines = lines.iter().filter(move |line| line.field == field);
     lines.flat_map(move |line| {
-        let plain = !split(line.value, b',')
+        let plain = !split_quoted(line.value, b',')
             .next()
             .is_some_and(|first| first.contains(&b';'));
         // Dates contain commas: such a value is a single item.
-        let single =
-            field == Field::Reset && When::parse_in(line.scale, line.value, reference).is_some();
+        let single = field == Field::Reset
+            && ResetTime::parse_scaled(line.scale, line.value, reference).is_some();
         let whole = single.then_some(*line);
         let items = (!single).then(|| {
-            split(line.value, b',')
+            split_quoted(line.value, b',')
                 .filter(move |item| !(plain && item.contains(&b';')))
                 .map(|value| Line { value, ..*line })
         });
@@ -102,22 +101,22 @@ fn cells<'l>(
 
 impl Row {
     /// Adds the value of one item to the row.
-    fn put(&mut self, cell: &Line<'_>, reference: SystemTime) {
-        let bare = split(cell.value, b';').next().unwrap_or_default();
+    fn set(&mut self, cell: &Line<'_>, reference: SystemTime) {
+        let bare = split_quoted(cell.value, b';').next().unwrap_or_default();
         match cell.field {
             Field::Limit => {
-                self.limit = whole(bare);
+                self.limit = integer_part(bare);
                 self.unlimited = is_unlimited(bare);
                 if cell.value.contains(&b';') {
                     let policy: Option<Item> = items(cell.value).pop();
-                    self.window = policy.and_then(|policy| seconds(policy.window?));
+                    self.window = policy.and_then(|policy| window_from_seconds(policy.window?));
                 }
             }
             Field::Remaining => self.remaining = remaining(bare),
-            Field::Used => self.used = whole(bare),
+            Field::Used => self.used = integer_part(bare),
             Field::Reset => {
-                let when = When::parse_in(cell.scale, bare, reference);
-                self.reset = when.map(When::wait);
+                let when = ResetTime::parse_scaled(cell.scale, bare, reference);
+                self.reset = when.map(ResetTime::delay);
             }
             Field::Window => self.window = period(cell.scale, bare),
             _ => {}
@@ -135,11 +134,11 @@ pub(super) const COLUMNS: [Field; 5] = [
 ];
 
 /// Parses a number, rounded down.
-pub(super) fn whole(value: &[u8]) -> Option<u64> {
+pub(super) fn integer_part(value: &[u8]) -> Option<u64> {
     Some(Number::parse(value)?.whole)
 }
 
 /// Converts the length of a window. Returns `None` for zero, which would not limit anything.
-pub(super) fn seconds(seconds: u64) -> Option<Duration> {
+pub(super) fn window_from_seconds(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds).min(MAX_WAIT))
 }

@@ -16,19 +16,19 @@ use crate::{retry_after::http_date, steps::count_steps};
 
 /// Parses a date; `None` if `text` has none of the supported forms, is longer than [`LONGEST`], or is before 1970.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_DATE_LEN {
         return None;
     }
     count_steps(text.len());
     http_date(text)
-        .or_else(|| iso(text))
+        .or_else(|| rfc3339(text))
         .or_else(|| javascript(text))
         .or_else(|| unix(text))
-        .or_else(|| mail(text))
+        .or_else(|| rfc5322(text))
 }
 
 /// Parses `Mon, 21 Sep 2026 16:14:20 +0200` (RFC 5322), with or without the day of the week.
-fn mail(text: &str) -> Option<SystemTime> {
+fn rfc5322(text: &str) -> Option<SystemTime> {
     let text = text.split_once(',').map_or(text, |(_, text)| text);
     let mut words = text.split_ascii_whitespace();
     let day = words.next()?;
@@ -41,7 +41,7 @@ fn mail(text: &str) -> Option<SystemTime> {
 
 /// Parses RFC 3339. Also accepts a time without seconds (Atlassian), a space in place of the `T` or before the zone,
 /// a zone in words (`UTC`, or `+0000 UTC` as Go prints it), and a missing zone, which means UTC.
-fn iso(text: &str) -> Option<SystemTime> {
+fn rfc3339(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_at_checked(10)?;
     let mut parts = date.split('-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
@@ -139,7 +139,7 @@ fn number(text: &str, digits: usize) -> Option<i64> {
 }
 
 /// Maximum length of a date, in bytes.
-const LONGEST: usize = 128;
+const MAX_DATE_LEN: usize = 128;
 /// Number of days from March 1 of year 0 to January 1, 1970.
 const DAYS_TO_1970: i64 = 719_468;
 /// Abbreviations of the months, in order.
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_names_the_same_second() {
+    fn all_date_formats_parse_to_the_same_second() {
         for text in [
             "Mon, 21 Sep 2026 14:14:20 GMT",
             "Monday, 21-Sep-26 14:14:20 GMT",
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_no_date() {
+    fn other_text_is_not_a_date() {
         for text in [
             "",
             "2026",
@@ -222,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_printed_date_is_read_again(seconds in 0..253_402_300_799_u64) {
+        fn dates_round_trip(seconds in 0..253_402_300_799_u64) {
             let date = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
             let words = httpdate::fmt_http_date(date);
             let words: Vec<&str> = words.split([' ', ',']).filter(|w| !w.is_empty()).collect();

@@ -25,7 +25,7 @@
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Advice {
+pub enum RetryAdvice {
     /// A retry may succeed, whatever the status.
     Retry,
     /// A retry does not succeed, whatever the status and the other fields.
@@ -37,14 +37,14 @@ pub enum Advice {
 ///
 /// Does not read `x-envoy-ratelimited`, which Envoy adds to each rejection by its rate limit service: such a request
 /// may be sent when the quota allows it.
-pub(super) fn advice(name: &str, value: &[u8]) -> Option<Advice> {
+pub(super) fn retry_advice(name: &str, value: &[u8]) -> Option<RetryAdvice> {
     let is = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
     if !name.ends_with("should-retry") {
         return None;
     }
     match (is("true"), is("false")) {
-        (true, _) => Some(Advice::Retry),
-        (_, true) => Some(Advice::DoNotRetry),
+        (true, _) => Some(RetryAdvice::Retry),
+        (_, true) => Some(RetryAdvice::DoNotRetry),
         _ => None,
     }
 }

@@ -91,12 +91,12 @@ impl Limit {
         self.remaining == Some(0)
     }
 
-    /// Truncates the name to [`LONGEST_NAME`] bytes, at a character boundary.
-    pub(super) fn shorten_name(&mut self) {
+    /// Truncates the name to [`MAX_NAME_LEN`] bytes, at a character boundary.
+    pub(super) fn truncate_name(&mut self) {
         if let Some(name) = &mut self.name
-            && name.len() > LONGEST_NAME
+            && name.len() > MAX_NAME_LEN
         {
-            let mut ends = (0..=LONGEST_NAME).rev();
+            let mut ends = (0..=MAX_NAME_LEN).rev();
             let end = ends.find(|at| name.is_char_boundary(*at));
             name.truncate(end.unwrap_or_default());
         }
@@ -109,14 +109,14 @@ impl Limit {
 
     /// Returns whether the server reports that it has no quota: a limit of zero in a response that is not a
     /// throttling rejection. The remaining count is then zero as well, although every request is accepted.
-    pub(super) fn is_none_at_all(&self, status: StatusCode) -> bool {
+    pub(super) fn means_unlimited(&self, status: StatusCode) -> bool {
         // In a throttling rejection, a limit of zero is real.
-        let refused = matches!(status.as_u16(), 418 | 420 | 429 | 430 | 529);
-        !refused && self.limit == Some(0) && self.remaining.unwrap_or(0) == 0
+        let throttled = matches!(status.as_u16(), 418 | 420 | 429 | 430 | 529);
+        !throttled && self.limit == Some(0) && self.remaining.unwrap_or(0) == 0
     }
 
     /// Returns whether the quota has a value that a client can act on.
-    pub(super) fn says_something(&self) -> bool {
+    pub(super) fn is_actionable(&self) -> bool {
         self.limit.is_some()
             || self.remaining.is_some()
             || self.reset.is_some()
@@ -171,7 +171,7 @@ impl Unit {
 }
 
 /// Maximum length of the name of a quota, in bytes.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME_LEN: usize = 128;
 /// Words before `token` that make it a credential instead of a unit.
 const CREDENTIALS: [&str; 10] = [
     "api", "auth", "access", "bearer", "oauth", "user", "app", "client", "personal", "session",

@@ -72,19 +72,19 @@
 //! assert_eq!(signals.limits[1].remaining, Some(400));
 //! ```
 
+mod clock_skew;
 mod collect;
 mod columns;
 mod date;
 mod field;
 mod flags;
-mod join;
-mod known;
+mod info;
 mod limit;
+mod merge;
 mod name;
 mod profile;
-mod quota;
-mod signals;
-mod skew;
+mod quota_fields;
+mod resolve;
 mod structured;
 mod value;
 mod words;
@@ -94,12 +94,12 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header::AGE};
 
 pub use self::{
+    clock_skew::ClockSkew,
     field::Field,
-    flags::Advice,
+    flags::RetryAdvice,
+    info::RateLimitInfo,
     limit::{Limit, Unit},
-    profile::{Profile, Vendor},
-    signals::Signals,
-    skew::Skew,
+    profile::{HeaderProfile, Vendor},
 };
 use crate::{
     retry_after::{MAX_WAIT, Number, date},
@@ -123,12 +123,12 @@ use crate::{
 /// assert_eq!(signals.retry_after, Some(Duration::from_secs(120)));
 /// ```
 #[must_use]
-pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals {
-    if !may_speak(headers) {
-        return Signals::without_fields(status);
+pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> RateLimitInfo {
+    if !has_limit_fields(headers) {
+        return RateLimitInfo::for_status(status);
     }
     let age = age(headers);
-    signals(status, headers, age, present(headers, age, now), None)
+    parse(status, headers, age, server_time(headers, age, now), None)
 }
 
 /// Reads the rate-limit fields of a response with a [`Profile`], which resolves ambiguous values. Otherwise like
@@ -151,17 +151,17 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Signals
 /// ```
 #[must_use]
 pub fn read_with(
-    profile: &dyn Profile,
+    profile: &dyn HeaderProfile,
     status: StatusCode,
     headers: &HeaderMap,
     now: SystemTime,
-) -> Signals {
+) -> RateLimitInfo {
     let age = age(headers);
-    signals(
+    parse(
         status,
         headers,
         age,
-        present(headers, age, now),
+        server_time(headers, age, now),
         Some(profile),
     )
 }
@@ -169,56 +169,60 @@ pub fn read_with(
 /// Reads the rate-limit fields of a response. Dates are relative to `server_time`, whatever the response's own `Date`
 /// says.
 pub(super) fn read_at(
-    profile: Option<&dyn Profile>,
+    profile: Option<&dyn HeaderProfile>,
     status: StatusCode,
     headers: &HeaderMap,
     server_time: SystemTime,
-) -> Signals {
-    signals(status, headers, age(headers), server_time, profile)
+) -> RateLimitInfo {
+    parse(status, headers, age(headers), server_time, profile)
 }
 
 /// Returns whether a response may contain fields about limits. A profile can give a meaning to further fields.
-pub(super) fn may_speak(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| is_about_limits(name.as_str()))
+pub(super) fn has_limit_fields(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| is_limit_field(name.as_str()))
 }
 
 /// Reads all fields. Dates are relative to `reference`, waits are reduced by `age`.
 ///
 /// Returns nothing for a successful response from a cache.
-fn signals(
+fn parse(
     status: StatusCode,
     headers: &HeaderMap,
     age: Duration,
     reference: SystemTime,
-    profile: Option<&dyn Profile>,
-) -> Signals {
+    profile: Option<&dyn HeaderProfile>,
+) -> RateLimitInfo {
     // A cached success describes an earlier window.
     if !age.is_zero() && status.is_success() {
-        return Signals::default();
+        return RateLimitInfo::default();
     }
     let collected = collect::Collected::read(headers, reference, profile);
-    let (asked, advice, global) = (collected.asked(age), collected.advice, collected.global);
+    let (delay, advice, global) = (
+        collected.retry_after(age),
+        collected.advice,
+        collected.global,
+    );
     // A cached rejection keeps its wait, but its counts are outdated.
     let limits = if age.is_zero() {
         collected.into_limits(status)
     } else {
         Vec::new()
     };
-    let mut signals = Signals {
+    let mut info = RateLimitInfo {
         retry_after: None,
         limits,
         advice,
         global: global || status == StatusCode::IM_A_TEAPOT,
     };
     // The wait may depend on the quotas.
-    signals.retry_after = signals.wait(status, asked);
-    signals
+    info.retry_after = info.resolve_retry_after(status, delay);
+    info
 }
 
 /// Returns whether the name of a field suggests that it is about limits.
 ///
 /// One pass over the names is cheaper than a lookup of every possible name.
-fn is_about_limits(name: &str) -> bool {
+fn is_limit_field(name: &str) -> bool {
     let name = name.as_bytes();
     count_steps(name.len());
     // Each word about limits contains one of these parts of five bytes, so one comparison per position is enough.
@@ -232,9 +236,9 @@ fn is_about_limits(name: &str) -> bool {
     })
 }
 
-/// Returns whether a field may describe a quota that [another field](is_about_limits) identifies: `x-acme-expiry`
+/// Returns whether a field may describe a quota that [another field](is_limit_field) identifies: `x-acme-expiry`
 /// next to `x-acme-remaining`.
-fn may_belong(name: &str) -> bool {
+fn is_companion_field(name: &str) -> bool {
     let bytes = name.as_bytes();
     let known = bytes.windows(5).any(|part| match part[0] {
         b'e' => part == b"expir",
@@ -250,14 +254,14 @@ fn may_belong(name: &str) -> bool {
 
 /// Returns the server's time when the response arrived: its `Date` plus its age in a cache, or `now` without a valid
 /// `Date`.
-fn present(headers: &HeaderMap, age: Duration, now: SystemTime) -> SystemTime {
+fn server_time(headers: &HeaderMap, age: Duration, now: SystemTime) -> SystemTime {
     // An invalid `Date` counts as missing.
     let made = date(headers).and_then(|made| made.checked_add(age));
     made.unwrap_or(now)
 }
 
 /// Returns whether the response comes from a cache instead of the server.
-pub(super) fn is_from_a_cache(headers: &HeaderMap) -> bool {
+pub(super) fn is_from_cache(headers: &HeaderMap) -> bool {
     !age(headers).is_zero()
 }
 

@@ -15,7 +15,10 @@ use std::fmt;
 
 use super::{
     field::Field,
-    words::{Role, glued, is_article, is_filler, is_one_of, is_refill, parts, scale_of, window_of},
+    words::{
+        Role, is_article, is_filler, is_one_of, is_refill, parts, scale_of, split_compound,
+        window_of,
+    },
 };
 
 use crate::steps::count_steps;
@@ -47,7 +50,7 @@ pub(super) struct Meaning<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Dimension<'a> {
     /// The words; only the first `count` are used.
-    words: [&'a str; MOST_WORDS],
+    words: [&'a str; MAX_WORDS],
     /// Number of words.
     count: usize,
 }
@@ -57,12 +60,12 @@ impl<'a> Name<'a> {
     ///
     /// With a rate-limit prefix, a name without a role is a complete description.
     pub(super) fn parse(name: &'a str) -> Option<Self> {
-        if name.len() > LONGEST_NAME {
+        if name.len() > MAX_NAME_LEN {
             return None;
         }
         let Some((family, rest)) = end_of_family(name).and_then(|end| name.split_at_checked(end))
         else {
-            return Self::weak(name);
+            return Self::parse_weak(name);
         };
         let rest = rest.strip_prefix('s').unwrap_or(rest);
         // Excludes `ratelimited`.
@@ -80,11 +83,11 @@ impl<'a> Name<'a> {
     }
 
     /// Parses a name that contains only a word such as limit, remaining or reset, without a rate-limit prefix.
-    fn weak(name: &'a str) -> Option<Self> {
+    fn parse_weak(name: &'a str) -> Option<Self> {
         let name = name.strip_prefix("x-").unwrap_or(name);
         let (meaning, role) = Meaning::parse(name)?;
         let role = role.filter(|role| !matches!(role, Role::Name | Role::Policy | Role::Wait));
-        role.filter(|_| !meaning.dimension.words().any(is_of_something_else))?;
+        role.filter(|_| !meaning.dimension.words().any(is_unrelated))?;
         Some(Self {
             family: "",
             meaning,
@@ -135,8 +138,8 @@ impl<'a> Meaning<'a> {
 
     /// Returns the meaning of a name that contains a wait at any position: `retry-after`, `x-write-retryafter-ms`,
     /// `retry-after-long`.
-    pub(super) fn wait(name: &'a str) -> Option<Self> {
-        if name.len() > LONGEST_NAME {
+    pub(super) fn parse_wait(name: &'a str) -> Option<Self> {
+        if name.len() > MAX_NAME_LEN {
             return None;
         }
         let mut retries = name.as_bytes().windows(RETRY.len()).enumerate();
@@ -150,7 +153,7 @@ impl<'a> Meaning<'a> {
 #[derive(Default)]
 struct Words<'a> {
     /// The words; only the first `count` are used.
-    list: [(&'a str, Option<Role>); MOST_WORDS],
+    list: [(&'a str, Option<Role>); MAX_WORDS],
     /// Number of words.
     count: usize,
 }
@@ -160,7 +163,7 @@ impl<'a> Words<'a> {
     fn push(&mut self, word: &'a str) -> Option<()> {
         let mut role = Role::of(word);
         if role.is_none()
-            && let Some((head, tail)) = glued(word)
+            && let Some((head, tail)) = split_compound(word)
         {
             self.push(head)?;
             return self.push(tail);
@@ -226,7 +229,7 @@ impl<'a> Dimension<'a> {
     }
 
     /// Returns these words followed by those of `other`. Returns `None` if there is no room.
-    pub(super) fn and(mut self, other: Self) -> Option<Self> {
+    pub(super) fn concat(mut self, other: Self) -> Option<Self> {
         for word in other.words() {
             self.push(word)?;
         }
@@ -314,7 +317,7 @@ fn end_of_family(name: &str) -> Option<usize> {
 
 /// Returns whether the word indicates that a limit or a remaining count belongs to something else, such as a page of
 /// results or a store.
-fn is_of_something_else(word: &str) -> bool {
+fn is_unrelated(word: &str) -> bool {
     matches!(
         word,
         "page"
@@ -359,9 +362,9 @@ const LIMIT: &[u8] = b"limit";
 /// The beginning of a wait.
 const RETRY: &[u8] = b"retry";
 /// Maximum number of words in a name.
-const MOST_WORDS: usize = 8;
+const MAX_WORDS: usize = 8;
 /// Maximum length of a name, in bytes.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME_LEN: usize = 128;
 
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,7 @@ use super::{field::Field, limit::Limit};
 ///     }
 /// }
 /// ```
-pub trait Profile: fmt::Debug + Send + Sync + 'static {
+pub trait HeaderProfile: fmt::Debug + Send + Sync + 'static {
     /// Returns the meaning of the field `name`, which is in lower case. `None`, the default, applies the general
     /// rules.
     ///
@@ -72,13 +72,13 @@ pub struct Vendor {
     /// Field names and their meaning.
     fields: &'static [(&'static str, Field)],
     /// Names of quotas and the length of their windows, in seconds. An empty name stands for all other quotas.
-    windows: &'static [(&'static str, u64)],
+    windows_by_name: &'static [(&'static str, u64)],
     /// Lengths of windows in seconds, by the position of the quota in a list.
-    positions: &'static [u64],
+    windows_by_position: &'static [u64],
     /// Number of requests per second that a token bucket refills.
     refill: Option<f64>,
     /// Whether the announced reset is the time when the bucket is full again, although it refills continuously.
-    fills_up: bool,
+    resets_when_full: bool,
 }
 
 impl Vendor {
@@ -87,7 +87,7 @@ impl Vendor {
     /// Hetzner Cloud: refills one request per second; the reset is the time when the quota is full.
     pub const HETZNER: Self = Self {
         refill: Some(1.0),
-        fills_up: true,
+        resets_when_full: true,
         ..Self::new(&[], &[])
     };
     /// Huobi (HTX) futures: window and reset in milliseconds from now.
@@ -133,7 +133,7 @@ impl Vendor {
     };
     /// Strava: windows of 15 minutes and one day, in this order.
     pub const STRAVA: Self = Self {
-        positions: &[900, 86_400],
+        windows_by_position: &[900, 86_400],
         ..Self::new(&[], &[])
     };
     /// X: windows of 15 minutes, for most endpoints.
@@ -146,28 +146,30 @@ impl Vendor {
     ) -> Self {
         Self {
             fields,
-            windows,
-            positions: &[],
+            windows_by_name: windows,
+            windows_by_position: &[],
             refill: None,
-            fills_up: false,
+            resets_when_full: false,
         }
     }
 }
 
-impl Profile for Vendor {
+impl HeaderProfile for Vendor {
     fn field(&self, name: &str) -> Option<Field> {
-        look_up(self.fields, name)
+        find_field(self.fields, name)
     }
 
     fn complete(&self, limit: &mut Limit) {
         limit.refill = limit.refill.or(self.refill);
         // The next request is available after one refill interval, long before the bucket is full.
-        if let (true, true, Some(refill)) = (self.fills_up, limit.is_exhausted(), limit.refill) {
+        if let (true, true, Some(refill)) =
+            (self.resets_when_full, limit.is_exhausted(), limit.refill)
+        {
             let next = Duration::try_from_secs_f64(1.0 / refill).ok();
             limit.reset = limit.reset.min(next).or(next);
         }
         let name = limit.name.as_deref().unwrap_or_default();
-        let rows = self.windows.iter();
+        let rows = self.windows_by_name.iter();
         // The row with this name, or the row for all other quotas.
         let row = rows
             .clone()
@@ -179,7 +181,7 @@ impl Profile for Vendor {
     }
 
     fn complete_at(&self, limit: &mut Limit, position: usize) {
-        if let Some(seconds) = self.positions.get(position) {
+        if let Some(seconds) = self.windows_by_position.get(position) {
             limit.window.get_or_insert(Duration::from_secs(*seconds));
         }
         self.complete(limit);
@@ -187,16 +189,16 @@ impl Profile for Vendor {
 }
 
 /// Returns the meaning of a field whose name is unambiguous, so that it needs no profile.
-pub(super) fn unmistakable(name: &str) -> Option<Field> {
+pub(super) fn vendor_field(name: &str) -> Option<Field> {
     if name.starts_with("requestlimit-") && name.ends_with("-retryafter") {
         // Oracle Access Governance. The name of a quota is between the prefix and the suffix.
         return Some(Field::RetryAfterMillis);
     }
-    look_up(&UNMISTAKABLE, name)
+    find_field(&VENDOR_FIELDS, name)
 }
 
 /// Returns the meaning of the field `name` in `fields`.
-fn look_up(fields: &[(&str, Field)], name: &str) -> Option<Field> {
+fn find_field(fields: &[(&str, Field)], name: &str) -> Option<Field> {
     fields
         .iter()
         .find(|field| field.0 == name)
@@ -204,7 +206,7 @@ fn look_up(fields: &[(&str, Field)], name: &str) -> Option<Field> {
 }
 
 /// Field names with only one meaning, and that meaning.
-const UNMISTAKABLE: [(&str, Field); 10] = [
+const VENDOR_FIELDS: [(&str, Field); 10] = [
     // KuCoin, in milliseconds.
     ("gw-ratelimit-reset", Field::ResetMillis),
     ("grpc-retry-pushback-ms", Field::Pushback),

@@ -18,7 +18,7 @@ use sfv::{
     },
 };
 
-use super::value::{halves, split};
+use super::value::{split_pair, split_quoted};
 use crate::{retry_after::Number, steps::count_steps};
 
 /// An item of a list: `"burst";q=100;w=60`, `"burst";r=0;t=12`, `100;w=60`.
@@ -49,16 +49,16 @@ pub(super) struct Item {
 pub(super) fn items(value: &[u8]) -> Vec<Item> {
     count_steps(value.len());
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());
-    parsed.unwrap_or_else(|_| tolerant(value))
+    parsed.unwrap_or_else(|_| parse_lenient(value))
 }
 
 /// Parses items that are not structured fields, as some servers send them: with several names, of which the last one
 /// applies (`"fixed window";"api";q=2500;w=300`).
-fn tolerant(value: &[u8]) -> Vec<Item> {
-    let items = split(value, b',').filter_map(|text| {
+fn parse_lenient(value: &[u8]) -> Vec<Item> {
+    let items = split_quoted(value, b',').filter_map(|text| {
         let mut item = Item::default();
-        for part in split(text, b';') {
-            match halves(part, b'=') {
+        for part in split_quoted(text, b';') {
+            match split_pair(part, b'=') {
                 Some((b"q", number)) => item.quota = Some(Number::parse(number)?.whole),
                 Some((b"w" | b"window", number)) => {
                     item.window = Some(Number::parse(number)?.whole)
@@ -71,7 +71,7 @@ fn tolerant(value: &[u8]) -> Vec<Item> {
         }
         Some(item)
     });
-    items.take(MOST_ITEMS).collect()
+    items.take(MAX_ITEMS).collect()
 }
 
 /// Removes the quotes from a name; `None` if there are none.
@@ -125,7 +125,7 @@ impl<'de> ItemVisitor<'de> for Entry<'_> {
             BareItemFromInput::String(name) => item.name = Some(name.as_str().to_owned()),
             BareItemFromInput::Token(name) => item.name = Some(name.as_str().to_owned()),
             number => {
-                item.quota = whole(&number);
+                item.quota = integer_part(&number);
                 item.malformed = item.quota.is_none();
             }
         }
@@ -177,14 +177,14 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
             }
             _ => return Ok(()),
         };
-        *number = whole(&value);
+        *number = integer_part(&value);
         item.malformed |= number.is_none();
         Ok(())
     }
 
     /// Adds the item, unless it is malformed or the list is full.
     fn finish(self) -> Result<(), Infallible> {
-        if !self.item.malformed && self.items.len() < MOST_ITEMS {
+        if !self.item.malformed && self.items.len() < MAX_ITEMS {
             self.items.push(self.item);
         }
         Ok(())
@@ -192,7 +192,7 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
 }
 
 /// Returns a non-negative number, rounded down.
-fn whole(value: &BareItemFromInput<'_>) -> Option<u64> {
+fn integer_part(value: &BareItemFromInput<'_>) -> Option<u64> {
     let whole = match value {
         BareItemFromInput::Integer(number) => i64::from(*number),
         BareItemFromInput::Decimal(number) => {
@@ -204,4 +204,4 @@ fn whole(value: &BareItemFromInput<'_>) -> Option<u64> {
 }
 
 /// Maximum number of items per line. Servers send a handful of policies.
-pub(super) const MOST_ITEMS: usize = 64;
+pub(super) const MAX_ITEMS: usize = 64;

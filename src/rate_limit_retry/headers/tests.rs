@@ -69,7 +69,7 @@ fn piece() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn the_work_grows_as_the_value_does(
+    fn parsing_is_linear_in_the_value(
         name in prop::sample::select(&NAMES[..]),
         pieces in prop::collection::vec(piece(), 1..5),
         other in prop::sample::select(&NAMES[..]),
@@ -80,11 +80,11 @@ proptest! {
         let work = work_for(&[(name.to_owned(), value.clone()), (other.to_owned(), value)]);
 
         // A quadratic reader examines some thousand times as much.
-        prop_assert!(work <= MOST_PER_BYTE * 2 * length, "{} for {}", work, 2 * length);
+        prop_assert!(work <= MAX_STEPS_PER_BYTE * 2 * length, "{} for {}", work, 2 * length);
     }
 
     #[test]
-    fn the_work_grows_as_the_number_of_fields_does(
+    fn parsing_is_linear_in_the_number_of_fields(
         pieces in prop::collection::vec(piece(), 1..5),
         same in any::<bool>(),
         count in 16..400_usize,
@@ -105,7 +105,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_too_long_costs_nothing() {
+fn oversized_values_are_skipped() {
     for piece in ["a0=1,a1=1,", "1,", "\"a\";r=1;t=2,", "1s"] {
         for name in NAMES {
             let value = piece.repeat(316_000 / piece.len());
@@ -154,8 +154,8 @@ fn quotas_and_their_names_are_bounded() {
 fn work_for(fields: &[(String, String)]) -> usize {
     let headers = headers(fields);
     steps::steps_of(|| {
-        let mut skew = Skew::default();
-        skew.learn(&headers, NOW);
+        let mut skew = ClockSkew::default();
+        skew.observe(&headers, NOW);
         let _signals = read(StatusCode::TOO_MANY_REQUESTS, &headers, NOW);
     })
 }
@@ -171,4 +171,4 @@ fn headers(fields: &[(String, String)]) -> HeaderMap {
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 /// Every byte is examined by each of several readers, and again where lists are read.
-const MOST_PER_BYTE: usize = 100;
+const MAX_STEPS_PER_BYTE: usize = 100;

@@ -16,14 +16,14 @@ use crate::{
 
 /// A point in time, relative to the response.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum When {
+pub(super) enum ResetTime {
     /// Sent as a duration.
-    In(Duration),
+    Relative(Duration),
     /// Sent as a date. As accurate as the reference that it was compared with.
-    At(Duration),
+    Absolute(Duration),
 }
 
-impl When {
+impl ResetTime {
     /// Parses a point in time. The form of the value decides, because field names are ambiguous:
     ///
     /// | value | meaning |
@@ -38,23 +38,23 @@ impl When {
         if let Some(number) = Number::parse(value) {
             let wait = number.wait(reference)?;
             return Some(if number.is_date() {
-                Self::At(wait)
+                Self::Absolute(wait)
             } else {
-                Self::In(wait)
+                Self::Relative(wait)
             });
         }
         if let Some(duration) = duration(value) {
-            return Some(Self::In(duration));
+            return Some(Self::Relative(duration));
         }
         let date = date::parse(std::str::from_utf8(value).ok()?)?;
-        Some(Self::At(until(date, reference)))
+        Some(Self::Absolute(until(date, reference)))
     }
 
     /// Parses a number of units of `scale` nanoseconds, if the field name or a profile gives the unit. Otherwise like
     /// [`parse`](Self::parse).
     ///
     /// A number in the range of a date in milliseconds is a date in any case, because no duration is that long.
-    pub(super) fn parse_in(
+    pub(super) fn parse_scaled(
         scale: Option<u64>,
         value: &[u8],
         reference: SystemTime,
@@ -63,20 +63,20 @@ impl When {
             return Self::parse(value, reference);
         };
         if number.is_date() && (scale >= SECOND || number.is_date_in_millis()) {
-            return Some(Self::At(number.wait(reference)?));
+            return Some(Self::Absolute(number.wait(reference)?));
         }
-        Some(Self::In(number.times(scale)))
+        Some(Self::Relative(number.times(scale)))
     }
 
     /// Parses milliseconds from now (gRPC A6).
     pub(super) fn parse_millis(value: &[u8]) -> Option<Self> {
-        Some(Self::In(Number::parse(value)?.times(MILLI)))
+        Some(Self::Relative(Number::parse(value)?.times(MILLI)))
     }
 
     /// Returns the duration from the response until this point in time.
-    pub(super) fn wait(self) -> Duration {
+    pub(super) fn delay(self) -> Duration {
         match self {
-            Self::In(wait) | Self::At(wait) => wait,
+            Self::Relative(wait) | Self::Absolute(wait) => wait,
         }
     }
 }
@@ -142,17 +142,17 @@ pub(super) fn is_unlimited(item: &[u8]) -> bool {
 /// | `name=burst,10;name=daily,1000` | `burst` 10, `daily` 1000 |
 /// | `minute=60, day=1000` | `minute` 60, `day` 1000 |
 /// | `user-hour-lim:3500;user-hour-rem:500` | `user-hour-lim` 3500, `user-hour-rem` 500 |
-pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let pieces = split(value, b';');
+pub(super) fn named_values(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pieces = split_quoted(value, b';');
     pieces.flat_map(|piece| {
         // `name=burst,10`: the name follows `name=`, the value follows the last comma.
-        let labelled = halves(piece, b'=').and_then(|(key, rest)| {
+        let labelled = split_pair(piece, b'=').and_then(|(key, rest)| {
             let at = rest.iter().rposition(|byte| *byte == b',')?;
             let (name, number) = (rest[..at].trim_ascii(), rest[at + 1..].trim_ascii());
             (key.eq_ignore_ascii_case(b"name") && !number.contains(&b'=')).then_some((name, number))
         });
         // Otherwise pairs, separated by commas.
-        let several = labelled.is_none().then(|| split(piece, b','));
+        let several = labelled.is_none().then(|| split_quoted(piece, b','));
         let several = several.into_iter().flatten();
         labelled.into_iter().chain(several.filter_map(|pair| {
             let at = pair.iter().position(|byte| matches!(byte, b'=' | b':'))?;
@@ -162,9 +162,9 @@ pub(super) fn named(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// Returns the names of quotas and their values if semicolons separate them (Azure): `reads;133,writes;57`.
-pub(super) fn labelled(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    split(value, b',').filter_map(|item| {
-        let (name, number) = halves(item, b';')?;
+pub(super) fn labeled_values(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    split_quoted(value, b',').filter_map(|item| {
+        let (name, number) = split_pair(item, b';')?;
         let plain = !name.iter().any(|byte| matches!(byte, b'=' | b':'));
         (plain && Number::parse(number).is_some()).then_some((name, number))
     })
@@ -186,10 +186,10 @@ pub(super) fn remaining(item: &[u8]) -> Option<u64> {
 
 /// Parses `used/limit`, after an optional name: `32/40`, `api-usage=10018/100000`.
 pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
-    let value = split(value, b';').next()?;
+    let value = split_quoted(value, b';').next()?;
     // Skips the name of the quota.
     let start = value.iter().position(|b| *b == b'=').map_or(0, |at| at + 1);
-    let (used, limit) = halves(&value[start..], b'/')?;
+    let (used, limit) = split_pair(&value[start..], b'/')?;
     // Skips the remark that Salesforce appends: `17/250(appName=x)`.
     let limit = limit.split(|b| *b == b'(').next()?;
     Some((Number::parse(used)?.whole, Number::parse(limit)?.whole))
@@ -198,21 +198,21 @@ pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
 /// Parses `limit:seconds` pairs: `20:1,100:120`. Returns `None` if any pair is malformed.
 pub(super) fn by_seconds(value: &[u8]) -> Option<Vec<(u64, u64)>> {
     let pair = |item| {
-        let (count, seconds) = halves(item, b':')?;
+        let (count, seconds) = split_pair(item, b':')?;
         Some((Number::parse(count)?.whole, Number::parse(seconds)?.whole))
     };
-    split(value, b',').map(pair).collect()
+    split_quoted(value, b',').map(pair).collect()
 }
 
 /// Returns the trimmed text before and after the first `separator`.
-pub(super) fn halves(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_pair(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     count_steps(text.len());
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((text[..at].trim_ascii(), text[at + 1..].trim_ascii()))
 }
 
 /// Returns the trimmed parts of `text` between `separator`s that are not in quoted strings.
-pub(super) fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+pub(super) fn split_quoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |byte| {
         count_steps(1);
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_with_their_units() {
+    fn durations_are_parsed_with_units() {
         for (value, expected) in [
             ("1s", Some(1_000)),
             ("12ms", Some(12)),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_remains_is_rounded_down_and_minus_one_is_unknown() {
+    fn remaining_is_rounded_down_and_minus_one_is_unknown() {
         for (item, expected) in [
             ("0", Some(0)),
             ("598.0", Some(598)),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_a_limit_is_read_with_and_without_a_name() {
+    fn remaining_of_limit_is_parsed_with_and_without_a_name() {
         for (value, expected) in [
             ("32/40", Some((32, 40))),
             ("api-usage=10018/100000", Some((10018, 100_000))),

@@ -64,7 +64,7 @@ impl Role {
 
     /// Returns the role of a word, case-insensitively.
     pub(super) fn of(word: &str) -> Option<Self> {
-        let mut lower = [0; LONGEST_WORD];
+        let mut lower = [0; MAX_WORD_LEN];
         Some(match lower_case(word, &mut lower)? {
             "limit" | "limits" | "lim" | "max" | "maximum" | "quota" | "total" | "allowed"
             | "permitted" | "capacity" => Self::Limit,
@@ -87,7 +87,7 @@ impl Role {
 }
 
 /// Splits a compound word into two: `dailylimit`, `apiquota`, `resettime`. The second part has a role.
-pub(super) fn glued(word: &str) -> Option<(&str, &str)> {
+pub(super) fn split_compound(word: &str) -> Option<(&str, &str)> {
     /// Words that a compound may end with.
     const TAILS: [&str; 8] = [
         "retryafter",
@@ -100,8 +100,8 @@ pub(super) fn glued(word: &str) -> Option<(&str, &str)> {
         "usage",
     ];
     /// Words that only appear to be compounds.
-    const WHOLE: [&str; 4] = ["preset", "unlimit", "nearlimit", "overlimit"];
-    if word.len() < SHORTEST_GLUED || is_one_of(word, &WHOLE) {
+    const NOT_COMPOUND: [&str; 4] = ["preset", "unlimit", "nearlimit", "overlimit"];
+    if word.len() < MIN_COMPOUND_LEN || is_one_of(word, &NOT_COMPOUND) {
         return None;
     }
     TAILS.iter().find_map(|tail| {
@@ -113,7 +113,7 @@ pub(super) fn glued(word: &str) -> Option<(&str, &str)> {
 
 /// Returns whether a word only describes the format of a point in time or a duration.
 pub(super) fn is_filler(word: &str) -> bool {
-    let mut lower = [0; LONGEST_WORD];
+    let mut lower = [0; MAX_WORD_LEN];
     matches!(
         lower_case(word, &mut lower),
         Some(
@@ -141,7 +141,7 @@ pub(super) fn is_article(word: &str) -> bool {
 
 /// Returns whether a word means a refill, as in `replenish-rate`.
 pub(super) fn is_refill(word: &str) -> bool {
-    let mut lower = [0; LONGEST_WORD];
+    let mut lower = [0; MAX_WORD_LEN];
     matches!(
         lower_case(word, &mut lower),
         Some("fill" | "refill" | "replenish" | "restore" | "leak" | "recovery")
@@ -151,7 +151,7 @@ pub(super) fn is_refill(word: &str) -> bool {
 /// Returns the nanoseconds of the unit of a wait, a reset or a window: `reset-ms`. A word in the singular, such as
 /// `minute`, names a quota instead.
 pub(super) fn scale_of(word: &str) -> Option<u64> {
-    let mut lower = [0; LONGEST_WORD];
+    let mut lower = [0; MAX_WORD_LEN];
     Some(match lower_case(word, &mut lower)? {
         "ns" | "nanos" | "nanoseconds" => 1,
         "us" | "micros" | "microseconds" => 1_000,
@@ -167,7 +167,7 @@ pub(super) fn scale_of(word: &str) -> Option<u64> {
 
 /// Returns the nanoseconds of a unit that follows a number: `15min`, `24-hour`, `1 minute`.
 pub(super) fn unit_of(word: &str) -> Option<u64> {
-    let mut lower = [0; LONGEST_WORD];
+    let mut lower = [0; MAX_WORD_LEN];
     Some(match lower_case(word, &mut lower)? {
         "\u{b5}s" | "\u{3bc}s" | "microsecond" => 1_000,
         "nanosecond" => 1,
@@ -194,7 +194,7 @@ pub(super) fn unit_of(word: &str) -> Option<u64> {
 pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64> {
     let mut number: Option<u64> = None;
     for word in words.flat_map(parts) {
-        let mut lower = [0; LONGEST_WORD];
+        let mut lower = [0; MAX_WORD_LEN];
         let known = match lower_case(word, &mut lower).unwrap_or_default() {
             "second" | "secondly" | "sec" => Some(SECOND),
             "minute" | "minutely" | "min" => Some(MINUTE),
@@ -270,7 +270,7 @@ pub(super) fn is_one_of(word: &str, words: &[&str]) -> bool {
 }
 
 /// Converts a word to lower case; `None` if it is longer than every known word. Does not allocate.
-fn lower_case<'b>(word: &'b str, into: &'b mut [u8; LONGEST_WORD]) -> Option<&'b str> {
+fn lower_case<'b>(word: &'b str, into: &'b mut [u8; MAX_WORD_LEN]) -> Option<&'b str> {
     let into = into.get_mut(..word.len())?;
     // The common case: field names are in lower case.
     if !word.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -282,16 +282,16 @@ fn lower_case<'b>(word: &'b str, into: &'b mut [u8; LONGEST_WORD]) -> Option<&'b
 }
 
 /// Minimum length of a compound word, in bytes.
-const SHORTEST_GLUED: usize = 6;
+const MIN_COMPOUND_LEN: usize = 6;
 /// Maximum length of a known word, in bytes.
-const LONGEST_WORD: usize = 16;
+const MAX_WORD_LEN: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_named_in_many_ways() {
+    fn window_names_are_parsed() {
         for (words, seconds) in [
             ("daily", Some(86_400)),
             ("per-minute", Some(60)),

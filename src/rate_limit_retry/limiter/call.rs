@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     Attempts, Origin,
-    rate_limit_retry::{budget::Account, decision::MethodClass, gate::Keys, route::RouteClass},
+    rate_limit_retry::{budget::Account, decide::MethodClass, gate::Keys, route::RouteClass},
 };
 
 /// The state of one call over all its attempts.
@@ -33,7 +33,7 @@ pub(crate) struct Call {
     pub(super) deadline: Option<Instant>,
     /// The sequence number of an earlier admission, with which a retry keeps its place. `None` before the first
     /// admission and after the place was given up.
-    pub(super) arrival: Option<NonZeroU64>,
+    pub(super) sequence: Option<NonZeroU64>,
     /// The number of the current attempt; 1 for the first.
     pub(super) attempt: u32,
     /// Number of sends so far, including those of inner layers.
@@ -41,7 +41,7 @@ pub(crate) struct Call {
     /// Whether an attempt was sent again after a 401 with another token, which happens at most once per call.
     pub(crate) token_replaced: bool,
     /// Whether an earlier attempt may have been processed.
-    pub(super) perhaps_processed: bool,
+    pub(super) possibly_processed: bool,
 }
 
 impl Call {

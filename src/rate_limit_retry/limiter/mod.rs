@@ -1,7 +1,7 @@
 //! Admission and retries, apart from any service: the layer and any other driver use the same calls.
 //!
 //! A driver begins a call ([`Limiter::begin`]), admits it ([`Limiter::try_admit`], [`Limiter::admit`]), checks the
-//! ticket right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::conclude`]), which returns
+//! ticket right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::on_response`]), which returns
 //! a response or asks for another attempt.
 //!
 //! # Order of checks
@@ -13,8 +13,8 @@
 //! - [`Limiter::start`] checks again once the inner service is ready, because that may take long.
 
 mod call;
-mod conclude;
 mod nested;
+mod on_response;
 mod shed;
 mod wait;
 
@@ -24,21 +24,21 @@ use tokio::{runtime::Handle, time::Instant};
 
 pub(crate) use self::{
     call::{Call, RequestHead},
-    conclude::Next,
+    on_response::Next,
 };
 use super::{
-    HoldTooLong, PartitionKey, RateLimitEvent, TooManyWaiting,
+    PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,
-    budget::{Account, FaultBudget},
-    decision::{MethodClass, Policy},
+    budget::{Account, RetryBudget},
+    decide::{MethodClass, RetryConfig},
     event::RateLimitEvents,
-    gate::{Admission, Gate, Keys, Ticket, Wish},
-    key::Partitioning,
-    permanent::Permanence,
-    quota::Learnt,
-    reader::Reader,
+    gate::{Admission, AdmitRequest, Gate, Keys, Permit},
+    header_reader::HeaderReader,
+    partition::Partitioning,
+    permanent_errors::PermanentErrors,
+    quota::Outcome,
     route::{HeldRoutes, RouteClass, UnavailableScope},
-    store::{Sharing, Slot},
+    store::{FleetSync, Reservation},
 };
 use crate::{
     Attempts, BoxError, Origin,
@@ -57,15 +57,15 @@ pub(crate) struct Limiter {
     /// Admission by quotas.
     pub(super) gate: Gate,
     /// Sharing of quotas with other processes; `None` without a store.
-    pub(super) sharing: Option<Sharing>,
+    pub(super) fleet_sync: Option<FleetSync>,
     /// What the user allows: retries, wait and methods.
-    pub(super) policy: Policy,
+    pub(super) retry_config: RetryConfig,
     /// Maximum duration of a call. `None`: no limit.
     pub(super) deadline: Option<Duration>,
     /// Waits before retries after transient failures.
-    pub(super) fault_backoff: Backoff,
+    pub(super) transient_backoff: Backoff,
     /// The retry budget, by partition.
-    pub(super) budget: FaultBudget,
+    pub(super) budget: RetryBudget,
     /// How the partition keys of a request are chosen.
     pub(super) partitioning: Partitioning,
     /// What a 503 with `Retry-After` holds.
@@ -73,13 +73,13 @@ pub(crate) struct Limiter {
     /// Classes of requests that are held, each by a partition of its own.
     pub(super) routes: HeldRoutes,
     /// Origins that honor `Idempotency-Key`.
-    pub(super) keyed_origins: Vec<Origin>,
+    pub(super) idempotency_key_origins: Vec<Origin>,
     /// Classes of errors of the inner service.
     pub(super) classifier: Classifier,
     /// Detects responses to an exhausted quota that no wait restores.
-    pub(super) permanent: Permanence,
+    pub(super) permanent_errors: PermanentErrors,
     /// Reads limits from response headers.
-    pub(super) reader: Reader,
+    pub(super) header_reader: HeaderReader,
     /// The clock of holds and windows, which includes time in which the machine was suspended.
     pub(super) clock: BoottimeClock,
     /// Source of jitter.
@@ -111,7 +111,7 @@ impl Limiter {
             deadline: self.deadline.map(|limit| add_capped(now, limit)),
             ..self.call(keys, account, parts)
         };
-        self.is_route_held(&mut call, now);
+        self.add_route_holds(&mut call, now);
         call
     }
 
@@ -119,14 +119,14 @@ impl Limiter {
     /// them.
     ///
     /// Costs one atomic load while no route is held.
-    fn is_route_held(&self, call: &mut Call, now: Instant) -> bool {
+    fn add_route_holds(&self, call: &mut Call, now: Instant) -> bool {
         let Some((partition, class)) = call.keys.first().zip(call.route) else {
             return false;
         };
         if self.routes.is_empty() {
             return false;
         }
-        let mut held = self.routes.of(partition, class, now);
+        let mut held = self.routes.keys_for(partition, class, now);
         held.retain(|key| !call.keys.contains(key));
         if held.is_empty() {
             return false;
@@ -160,7 +160,7 @@ impl Limiter {
     /// are removed and the order is kept; the first key is the one of the retry budget and of errors.
     pub(crate) fn keys(&self, parts: &RequestHead<'_>, credential: Option<&str>) -> Keys {
         match &self.partitioning {
-            Partitioning::ByOrigin => [PartitionKey::of_origin(parts.uri, credential)].into(),
+            Partitioning::ByOrigin => [PartitionKey::for_origin(parts.uri, credential)].into(),
             Partitioning::By(keys) => {
                 let mut keys = keys(&parts.to_parts());
                 // A partition counts a request once.
@@ -173,30 +173,33 @@ impl Limiter {
 
     /// Creates a call without a deadline, a destination and a route.
     pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
-        let keyed = self.keyed_origins.iter().any(|o| o.matches(parts.uri));
+        let honors_key = self
+            .idempotency_key_origins
+            .iter()
+            .any(|o| o.matches(parts.uri));
         let nested = Attempts::are_marked(parts.extensions);
         if nested {
             // Only a layer with limits marks requests, and only retries.
-            self.report(self.usage.report_once(Misuse::Nested));
+            self.emit_misuse(self.usage.report_once(Misuse::Nested));
         }
         Call {
             keys,
             account,
             origin: None,
-            method: MethodClass::of(parts.method, parts.headers, keyed),
+            method: MethodClass::of(parts.method, parts.headers, honors_key),
             route: None,
             nested,
             deadline: None,
-            arrival: None,
+            sequence: None,
             attempt: 1,
             sends: 0,
             token_replaced: Attempts::is_token_replaced(parts.extensions),
-            perhaps_processed: false,
+            possibly_processed: false,
         }
     }
 
     /// Emits an event about misuse, if there is one.
-    pub(crate) fn report(&self, misuse: Option<Misuse>) {
+    pub(crate) fn emit_misuse(&self, misuse: Option<Misuse>) {
         if let Some(misuse) = misuse {
             self.sinks.emit(&RateLimitEvent::Misused { misuse });
         }
@@ -207,17 +210,21 @@ impl Limiter {
     /// They may not with a deadline, which must be checked; with a header profile, which may find limits in any
     /// field; with keys of the user's own, which depend on more than the origin by which the fast path finds a
     /// partition; and with a store, through which other processes report limits.
-    pub(crate) fn has_passes(&self) -> bool {
+    pub(crate) fn has_fast_path(&self) -> bool {
         self.deadline.is_none()
-            && self.sharing.is_none()
+            && self.fleet_sync.is_none()
             && matches!(self.partitioning, Partitioning::ByOrigin)
-            && !self.reader.has_profile()
+            && !self.header_reader.has_profile()
     }
 
     /// Returns whether a request may have to wait for more than its admission: it has a deadline, or reserves a slot
     /// of the fleet.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.deadline.is_some() || self.sharing.as_ref().is_some_and(Sharing::is_exact)
+    pub(crate) fn needs_slow_path(&self) -> bool {
+        self.deadline.is_some()
+            || self
+                .fleet_sync
+                .as_ref()
+                .is_some_and(FleetSync::has_fleet_quota)
     }
 
     /// Returns the time by which holds and windows are measured. It includes suspensions of the machine that have
@@ -227,13 +234,13 @@ impl Limiter {
     }
 
     /// Returns the same time after comparing the clocks, which notices a suspension.
-    pub(crate) fn now_compared(&self) -> Instant {
-        self.clock.both().0
+    pub(crate) fn now_synced(&self) -> Instant {
+        self.clock.now_and_wall().0
     }
 
     /// Converts a time to tokio's clock.
-    pub(crate) fn by_tokio(&self, at: Instant) -> Instant {
-        self.clock.by_tokio(at)
+    pub(crate) fn to_tokio(&self, at: Instant) -> Instant {
+        self.clock.to_tokio(at)
     }
 
     /// Admits the request if it may be sent at once.
@@ -243,32 +250,38 @@ impl Limiter {
     /// The [`Admission`] if it must wait or is rejected.
     ///
     /// With a store, this also starts the agents of the request's partitions. A queued request keeps the place in
-    /// [`Admission::Wait`]; dropping that gives it up.
-    pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Ticket, Admission> {
-        if let Some(sharing) = &self.sharing {
-            sharing.attend(&call.keys);
+    /// [`Admission::Queued`]; dropping that gives it up.
+    pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Permit, Admission> {
+        if let Some(fleet_sync) = &self.fleet_sync {
+            fleet_sync.ensure_agents(&call.keys);
         }
-        let wish = Wish {
+        let request = AdmitRequest {
             keys: &call.keys,
             origin: call.origin.as_deref(),
-            arrival: call.arrival.map(NonZeroU64::get),
-            latest: Some(self.latest(call, now)),
-            passes: self.has_passes(),
+            sequence: call.sequence.map(NonZeroU64::get),
+            deadline: Some(self.wait_deadline(call, now)),
+            allow_fast_path: self.has_fast_path(),
         };
-        let mut admission = self.gate.admit(&wish, now);
-        if !matches!(admission, Admission::Go(_)) {
-            let then = self.now_compared();
-            if then.saturating_duration_since(now) >= SUSPENSION {
+        let mut admission = self.gate.admit(&request, now);
+        if !matches!(admission, Admission::Admitted(_)) {
+            let then = self.now_synced();
+            if then.saturating_duration_since(now) >= MIN_SUSPENSION {
                 // Holds that were to end while the machine was suspended have ended.
                 drop(admission);
-                let latest = Some(self.latest(call, then));
-                admission = self.gate.admit(&Wish { latest, ..wish }, then);
+                let deadline = Some(self.wait_deadline(call, then));
+                admission = self.gate.admit(
+                    &AdmitRequest {
+                        deadline: deadline,
+                        ..request
+                    },
+                    then,
+                );
             }
         }
         match admission {
-            Admission::Go(ticket) => {
-                call.arrival = ticket.arrival().and_then(NonZeroU64::new);
-                Ok(ticket)
+            Admission::Admitted(permit) => {
+                call.sequence = permit.sequence().and_then(NonZeroU64::new);
+                Ok(permit)
             }
             other => Err(other),
         }
@@ -279,8 +292,8 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// [`HoldTooLong`] if the request cannot be sent before its deadline or within `max_wait`, or must wait outside a
-    /// tokio runtime; [`TooManyWaiting`] if a queue is full.
+    /// [`RateLimited`] if the request cannot be sent before its deadline or within `max_wait`, or must wait outside a
+    /// tokio runtime; [`QueueFull`] if a queue is full.
     ///
     /// # Cancel safety
     ///
@@ -291,105 +304,110 @@ impl Limiter {
         &self,
         call: &mut Call,
         first: Option<Admission>,
-    ) -> Result<Ticket, BoxError> {
-        let latest = self.latest(call, self.clock.now());
-        let mut ticket = self.enter(call, first).await?;
+    ) -> Result<Permit, BoxError> {
+        let deadline = self.wait_deadline(call, self.clock.now());
+        let mut permit = self.acquire(call, first).await?;
         // A route may have been held during the wait: the ticket does not count its partition.
-        while self.is_route_held(call, self.clock.now()) {
-            ticket.settle(Learnt::NotSent, self.clock.now());
-            ticket = self.enter(call, None).await?;
+        while self.add_route_holds(call, self.clock.now()) {
+            permit.settle(Outcome::NotSent, self.clock.now());
+            permit = self.acquire(call, None).await?;
         }
-        let exact = self.sharing.as_ref().filter(|sharing| sharing.is_exact());
-        let Some(sharing) = exact.filter(|_| !ticket.is_free()) else {
-            return Ok(ticket);
+        let fleet = self
+            .fleet_sync
+            .as_ref()
+            .filter(|fleet_sync| fleet_sync.has_fleet_quota());
+        let Some(fleet_sync) = fleet.filter(|_| !permit.is_uncounted()) else {
+            return Ok(permit);
         };
-        let longest = latest.saturating_duration_since(self.clock.now());
-        match sharing.slot(&call.keys, longest).await {
-            Some(Slot::TooLate(wait)) => {
+        let max_wait = deadline.saturating_duration_since(self.clock.now());
+        match fleet_sync.reserve(&call.keys, max_wait).await {
+            Some(Reservation::Denied(wait)) => {
                 let now = self.clock.now();
-                ticket.settle(Learnt::NotSent, now);
-                Err(self.too_long(call, add_capped(now, wait), now))
+                permit.settle(Outcome::NotSent, now);
+                Err(self.hold_too_long(call, add_capped(now, wait), now))
             }
-            Some(Slot::After(wait)) if !wait.is_zero() => {
+            Some(Reservation::Granted(wait)) if !wait.is_zero() => {
                 sleep_on_runtime(wait).await;
-                Ok(ticket)
+                Ok(permit)
             }
-            Some(Slot::After(_)) | None => Ok(ticket),
+            Some(Reservation::Granted(_)) | None => Ok(permit),
         }
     }
 
     /// Waits for admission to all partitions of the call.
     ///
-    /// Emits [`RateLimitEvent::Held`] before a wait and, if the request is admitted, [`RateLimitEvent::Released`]
+    /// Emits [`RateLimitEvent::Queued`] before a wait and, if the request is admitted, [`RateLimitEvent::Dequeued`]
     /// after it.
-    async fn enter(&self, call: &mut Call, first: Option<Admission>) -> Result<Ticket, BoxError> {
+    async fn acquire(&self, call: &mut Call, first: Option<Admission>) -> Result<Permit, BoxError> {
         let now = self.clock.now();
-        let latest = self.latest(call, now);
+        let deadline = self.wait_deadline(call, now);
         let admission = match first {
             Some(admission) => admission,
             None => match self.try_admit(call, now) {
-                Ok(ticket) => return Ok(ticket),
+                Ok(permit) => return Ok(permit),
                 Err(admission) => admission,
             },
         };
         match admission {
-            Admission::Go(ticket) => Ok(ticket),
-            Admission::TooLate(until) => Err(self.too_long(call, until, now)),
-            Admission::TooMany(partition) => Err(self.too_many(call, partition, now)),
-            Admission::Wait(place) => {
+            Admission::Admitted(permit) => Ok(permit),
+            Admission::TooLate(until) => Err(self.hold_too_long(call, until, now)),
+            Admission::QueueFull(partition) => Err(self.queue_full(call, partition, now)),
+            Admission::Queued(place) => {
                 if Handle::try_current().is_err() {
                     // Outside a runtime there are no timers to wait with.
                     drop(place);
-                    let chance = self.gate.next_chance(&call.keys, now);
-                    return Err(self.too_long(call, chance.unwrap_or(now), now));
+                    let send_time = self.gate.available_at(&call.keys, now);
+                    return Err(self.hold_too_long(call, send_time.unwrap_or(now), now));
                 }
-                self.tell_each(call, |partition| RateLimitEvent::Held { partition });
-                let ticket = span::wait_span(call.keys.first(), self.turn(place, latest)).await;
+                self.emit_each(call, |partition| RateLimitEvent::Queued { partition });
+                let permit =
+                    span::wait_span(call.keys.first(), self.wait_for_permit(place, deadline)).await;
                 let then = self.clock.now();
-                let ticket = ticket.map_err(|held_until| {
-                    let chance = || self.gate.next_chance(&call.keys, then);
-                    let until = held_until.or_else(chance).unwrap_or(latest);
-                    self.too_long(call, latest.max(until), then)
+                let permit = permit.map_err(|held_until| {
+                    let send_time = || self.gate.available_at(&call.keys, then);
+                    let until = held_until.or_else(send_time).unwrap_or(deadline);
+                    self.hold_too_long(call, deadline.max(until), then)
                 })?;
                 let waited = then.saturating_duration_since(now);
-                self.tell_each(call, |partition| RateLimitEvent::Released {
+                self.emit_each(call, |partition| RateLimitEvent::Dequeued {
                     partition,
                     waited,
                 });
-                call.arrival = ticket.arrival().and_then(NonZeroU64::new);
-                Ok(ticket)
+                call.sequence = permit.sequence().and_then(NonZeroU64::new);
+                Ok(permit)
             }
         }
     }
 
     /// Returns whether a partition or the route has been held since the ticket was issued.
-    fn is_overtaken(&self, call: &mut Call, ticket: &Ticket) -> bool {
+    fn is_held(&self, call: &mut Call, permit: &Permit) -> bool {
         let now = self.clock.now();
-        self.is_route_held(call, now) || ticket.is_overtaken(now)
+        self.add_route_holds(call, now) || permit.is_held(now)
     }
 
     /// Returns the time until which the call can wait: its deadline, but at most `max_wait` from now.
     ///
     /// `max_wait` limits each wait anew, the deadline the whole call.
-    fn latest(&self, call: &Call, now: Instant) -> Instant {
-        let patience = add_capped(now, self.policy.max_wait);
-        call.deadline.map_or(patience, |at| at.min(patience))
+    fn wait_deadline(&self, call: &Call, now: Instant) -> Instant {
+        let max_deadline = add_capped(now, self.retry_config.max_wait);
+        call.deadline
+            .map_or(max_deadline, |at| at.min(max_deadline))
     }
 
     /// Emits the rejection and returns the error for a hold that ends at `until`, later than the call can wait.
     ///
     /// The error's time is by tokio's clock, for the user's own timers. Without a runtime, the error says that there
     /// is no timer to wait with.
-    fn too_long(&self, call: &Call, until: Instant, now: Instant) -> BoxError {
+    fn hold_too_long(&self, call: &Call, until: Instant, now: Instant) -> BoxError {
         let partition = call.keys.first().cloned();
         let wait = until.saturating_duration_since(now);
-        self.tell_each(call, |partition| RateLimitEvent::NotSent {
+        self.emit_each(call, |partition| RateLimitEvent::Rejected {
             partition,
             held_for: wait,
         });
-        HoldTooLong {
-            until: self.clock.by_tokio(until),
-            wait,
+        RateLimited {
+            until: self.clock.to_tokio(until),
+            retry_after: wait,
             partition: partition.unwrap_or_else(|| PartitionKey::new("")),
             has_runtime: Handle::try_current().is_ok(),
         }
@@ -397,14 +415,14 @@ impl Limiter {
     }
 
     /// Emits the rejection and returns the error for a full queue.
-    fn too_many(&self, call: &Call, partition: PartitionKey, now: Instant) -> BoxError {
-        let chance = self.gate.next_chance(&call.keys, now);
-        let held_for = chance.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        self.tell_each(call, |partition| RateLimitEvent::NotSent {
+    fn queue_full(&self, call: &Call, partition: PartitionKey, now: Instant) -> BoxError {
+        let send_time = self.gate.available_at(&call.keys, now);
+        let held_for = send_time.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        self.emit_each(call, |partition| RateLimitEvent::Rejected {
             partition,
             held_for,
         });
-        TooManyWaiting {
+        QueueFull {
             partition,
             limit: self.gate.max_waiting(),
         }
@@ -412,7 +430,7 @@ impl Limiter {
     }
 
     /// Emits an event for each partition of the call.
-    fn tell_each<'a>(
+    fn emit_each<'a>(
         &self,
         call: &'a Call,
         event: impl Fn(&'a PartitionKey) -> RateLimitEvent<'a>,
@@ -426,13 +444,13 @@ impl Limiter {
 impl std::fmt::Debug for Limiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Limiter")
-            .field("policy", &self.policy)
+            .field("retry_config", &self.retry_config)
             .finish_non_exhaustive()
     }
 }
 
 /// Minimum difference between two readings of the clock that is taken for a suspension of the machine.
-const SUSPENSION: Duration = Duration::from_millis(500);
+const MIN_SUSPENSION: Duration = Duration::from_millis(500);
 
 /// The limiter that all values of one layer share.
 pub(crate) type SharedLimiter = Arc<Limiter>;

@@ -11,15 +11,15 @@ use crate::BoxError;
 ///
 /// Only attempts that the outer layer has marked end with it, and the outer layer removes it. Its messages are those
 /// of the error within.
-struct GivenUpBelow(BoxError);
+struct InnerGaveUp(BoxError);
 
 /// Removes the wrapper from an outcome. Returns the original outcome and whether an inner layer had given up.
 ///
 /// An error without the wrapper stays as it is.
-pub(super) fn open<RB>(
+pub(super) fn unwrap<RB>(
     outcome: Result<Response<RB>, BoxError>,
 ) -> (Result<Response<RB>, BoxError>, bool) {
-    match outcome.map_err(|error| error.downcast::<GivenUpBelow>()) {
+    match outcome.map_err(|error| error.downcast::<InnerGaveUp>()) {
         Ok(response) => (Ok(response), false),
         Err(Ok(wrapped)) => (Err(wrapped.0), true),
         Err(Err(error)) => (Err(error), false),
@@ -27,23 +27,23 @@ pub(super) fn open<RB>(
 }
 
 /// Wraps an error for the outer layer.
-pub(super) fn close(error: BoxError) -> BoxError {
-    Box::new(GivenUpBelow(error))
+pub(super) fn wrap(error: BoxError) -> BoxError {
+    Box::new(InnerGaveUp(error))
 }
 
-impl fmt::Debug for GivenUpBelow {
+impl fmt::Debug for InnerGaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
     }
 }
 
-impl fmt::Display for GivenUpBelow {
+impl fmt::Display for InnerGaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
 }
 
-impl Error for GivenUpBelow {
+impl Error for InnerGaveUp {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.0)
     }

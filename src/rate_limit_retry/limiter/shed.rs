@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn envoys_own_refusals_are_known_by_their_fields() {
+    fn envoy_rejections_are_recognized_by_headers() {
         for (status, name, value, expected) in [
             (503, "x-envoy-overloaded", "true", true),
             (503, "x-envoy-overloaded", "false", false),

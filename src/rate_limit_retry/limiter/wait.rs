@@ -15,8 +15,8 @@ use crate::{
     call::drain::max_drain,
     rate_limit_retry::{
         DeadlineExceeded,
-        gate::{Place, Ticket, Turn},
-        quota::Learnt,
+        gate::{Permit, Waiter, WaiterPoll},
+        quota::Outcome,
     },
 };
 
@@ -31,7 +31,7 @@ impl Limiter {
     /// processed.
     pub(crate) fn deadline_exceeded(call: &Call, in_flight: bool) -> BoxError {
         DeadlineExceeded {
-            possibly_processed: in_flight || call.perhaps_processed,
+            possibly_processed: in_flight || call.possibly_processed,
         }
         .into()
     }
@@ -47,9 +47,9 @@ impl Limiter {
     pub(crate) fn start(
         &self,
         call: &mut Call,
-        ticket: Ticket,
-    ) -> Result<Option<Ticket>, BoxError> {
-        if self.is_overtaken(call, &ticket) {
+        ticket: Permit,
+    ) -> Result<Option<Permit>, BoxError> {
+        if self.is_held(call, &ticket) {
             self.not_sent(ticket);
             return Ok(None);
         }
@@ -61,8 +61,8 @@ impl Limiter {
     }
 
     /// Releases a ticket that was not used.
-    pub(crate) fn not_sent(&self, ticket: Ticket) {
-        ticket.settle(Learnt::NotSent, self.clock.now());
+    pub(crate) fn not_sent(&self, ticket: Permit) {
+        ticket.settle(Outcome::NotSent, self.clock.now());
     }
 
     /// Returns whether the response can be drained before the call's deadline with time left for another attempt.
@@ -78,32 +78,32 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// The end of the hold, if it is known to be later than `latest`; `None` if `latest` has passed.
+    /// The end of the hold, if it is known to be later than `deadline`; `None` if `deadline` has passed.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives the place up.
     ///
     /// The place returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
-    /// [`TICK`] and at most [`UNSUSPENDED`], and the clock is read again in each poll.
-    pub(super) async fn turn(
+    /// [`MIN_SLEEP`] and at most [`MAX_SLEEP`], and the clock is read again in each poll.
+    pub(super) async fn wait_for_permit(
         &self,
-        mut place: Place,
+        mut waiter: Waiter,
         latest: Instant,
-    ) -> Result<Ticket, Option<Instant>> {
+    ) -> Result<Permit, Option<Instant>> {
         let left = latest.saturating_duration_since(self.clock.now());
         // Two timers: `expiry` is never reset, `timer` is set anew by each poll.
         let mut expiry = pin!(sleep(left));
         let mut timer = pin!(sleep(left));
         poll_fn(|cx| {
-            let (now, _) = self.clock.both();
-            match place.poll(cx, now) {
-                Turn::Ready(ticket) => return Poll::Ready(Ok(ticket)),
-                Turn::TooLate(until) => return Poll::Ready(Err(Some(until))),
-                Turn::Pending(None) => {}
-                Turn::Pending(Some(at)) => {
+            let (now, _) = self.clock.now_and_wall();
+            match waiter.poll(cx, now) {
+                WaiterPoll::Ready(ticket) => return Poll::Ready(Ok(ticket)),
+                WaiterPoll::TooLate(until) => return Poll::Ready(Err(Some(until))),
+                WaiterPoll::Pending(None) => {}
+                WaiterPoll::Pending(Some(at)) => {
                     let wait = at.saturating_duration_since(now);
-                    timer.set(sleep(wait.clamp(TICK, UNSUSPENDED)));
+                    timer.set(sleep(wait.clamp(MIN_SLEEP, MAX_SLEEP)));
                     // The new timer must be polled to register the waker. One that is due already polls again.
                     if timer.as_mut().poll(cx).is_ready() {
                         cx.waker().wake_by_ref();
@@ -120,6 +120,6 @@ impl Limiter {
 }
 
 /// Minimum interval between two polls by timer, whatever the clock says.
-const TICK: Duration = Duration::from_millis(1);
+const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Maximum time between two checks of the clock. tokio's timers do not advance while the machine is suspended.
-const UNSUSPENDED: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_secs(60);

@@ -4,11 +4,11 @@ use tokio::time::Instant;
 
 /// Whether a request may be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Admit {
+pub(crate) enum SendTime {
     /// The request may be sent.
     Now,
     /// Ask again when a request in flight has ended, and at this time at the latest, if there is one.
-    AfterAnswer(Option<Instant>),
+    AfterResponse(Option<Instant>),
     /// Ask again at this time.
     NotBefore(Instant),
 }

@@ -7,16 +7,16 @@ use tokio::time::Instant;
 use super::{
     Quota,
     hold::Hold,
-    lesson::Lesson,
-    pace::{Pace, QUIET},
-    ramp::Ramp,
+    pace::{MIN_SILENT_RESPONSES, QuotaConfig},
+    slow_start::SlowStart,
+    snapshot::Estimate,
 };
 use crate::clock::add_capped;
 
 impl Quota {
     /// Returns the end of the hold or of the pause, whichever is later, if it has not passed.
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        self.refused_until()
+        self.throttled_until()
             .max(self.pause)
             .filter(|until| *until > now)
     }
@@ -24,7 +24,7 @@ impl Quota {
     /// Returns the end of the hold, which may have passed.
     ///
     /// A pause is not included.
-    pub(crate) fn refused_until(&self) -> Option<Instant> {
+    pub(crate) fn throttled_until(&self) -> Option<Instant> {
         self.hold.map(|hold| hold.until)
     }
 
@@ -34,15 +34,21 @@ impl Quota {
     }
 
     /// Returns the announced limit, the remaining requests and the reset, as far as they are known.
-    pub(crate) fn known(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
-        self.told.as_ref().map_or((None, None, None), |told| {
-            (told.limit, Some(told.left()), told.reset_at)
-        })
+    pub(crate) fn announced_quota(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
+        self.announced
+            .as_ref()
+            .map_or((None, None, None), |reset_at| {
+                (
+                    reset_at.limit,
+                    Some(reset_at.available()),
+                    reset_at.reset_at,
+                )
+            })
     }
 
     /// Returns the limits learned from throttling.
-    pub(crate) fn lesson(&self) -> Lesson {
-        self.habit.lesson()
+    pub(crate) fn estimate(&self) -> Estimate {
+        self.estimator.estimate()
     }
 
     /// Pauses the partition until the given time. Replaces an earlier pause.
@@ -53,7 +59,7 @@ impl Quota {
     /// Ends a pause. Waiting requests are sent by slow start.
     pub(crate) fn resume(&mut self) {
         if self.pause.take().is_some() {
-            self.ramp = Ramp::look();
+            self.slow_start = SlowStart::probe();
         }
     }
 
@@ -61,11 +67,14 @@ impl Quota {
     ///
     /// The end is taken for one that the server named. A hold that ends later stays.
     pub(crate) fn hold(&mut self, until: Instant) {
-        self.prolong(Hold { until, exact: true });
+        self.extend_hold(Hold {
+            until,
+            from_server: true,
+        });
     }
 
     /// Sets the hold if it ends later than the current one. Returns whether it does.
-    pub(super) fn prolong(&mut self, hold: Hold) -> bool {
+    pub(super) fn extend_hold(&mut self, hold: Hold) -> bool {
         let later = self.hold.is_none_or(|known| known.until < hold.until);
         if later {
             self.hold = Some(hold);
@@ -74,28 +83,31 @@ impl Quota {
     }
 
     /// Resets the quota. Requests in flight, a pause, the local limit and the numbering stay.
-    pub(crate) fn forget(&mut self, pace: &Pace) {
+    pub(crate) fn forget(&mut self, config: &QuotaConfig) {
         *self = Self {
             in_flight: self.in_flight,
-            next: self.next,
-            since: self.next,
-            used: self.used,
+            next_number: self.next_number,
+            epoch: self.next_number,
+            last_used: self.last_used,
             pause: self.pause,
-            cap: self.cap.take(),
-            fleet: self.fleet.take().map(|mut fleet| {
+            local_limit: self.local_limit.take(),
+            fleet_share: self.fleet_share.take().map(|mut fleet| {
                 fleet.forget();
                 fleet
             }),
-            ..Self::new(pace, None)
+            ..Self::new(config, None)
         };
     }
 
     /// Returns whether the partition can be removed without loss: it is unused, its window has been reset, and what
     /// throttling has taught is outdated.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let told = self.told.as_ref().and_then(|told| told.reset_at);
-        let learnt = self.used.filter(|_| self.habit.is_known());
-        let known = told.max(learnt.map(|used| add_capped(used, REMEMBERED)));
+        let reset_at = self
+            .announced
+            .as_ref()
+            .and_then(|reset_at| reset_at.reset_at);
+        let last_used = self.last_used.filter(|_| self.estimator.is_known());
+        let known = reset_at.max(last_used.map(|used| add_capped(used, ESTIMATE_TTL)));
         self.is_unused(now) && known.is_none_or(|at| at <= now)
     }
 
@@ -103,19 +115,25 @@ impl Quota {
     ///
     /// Limits that are known do not count as use: see [`is_idle`](Self::is_idle).
     pub(crate) fn is_unused(&self, now: Instant) -> bool {
-        let capped = self.cap.as_ref().is_some_and(|cap| cap.is_used(now));
+        let capped = self
+            .local_limit
+            .as_ref()
+            .is_some_and(|cap| cap.has_recent(now));
         self.in_flight == 0 && !capped && self.held_until(now).is_none()
     }
 
     /// Returns whether the partition has no known limit and enough responses have said nothing about one.
     ///
-    /// Then the fast path may be opened: [`QUIET`] responses in a row had no limits, and nothing holds the partition.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let held = self.pause.is_some() || self.cap.is_some() || self.hold.is_some();
-        let held = held || self.part_held.is_some();
-        self.quiet >= QUIET && !held && self.told.is_none() && !self.habit.is_known()
+    /// Then the fast path may be opened: [`MIN_SILENT_RESPONSES`] responses in a row had no limits, and nothing holds the partition.
+    pub(crate) fn allows_fast_path(&self) -> bool {
+        let held = self.pause.is_some() || self.local_limit.is_some() || self.hold.is_some();
+        let held = held || self.partial_hold.is_some();
+        self.silent_responses >= MIN_SILENT_RESPONSES
+            && !held
+            && self.announced.is_none()
+            && !self.estimator.is_known()
     }
 }
 
 /// Time after the last request for which limits learned from throttling are kept.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const ESTIMATE_TTL: Duration = Duration::from_secs(3600);

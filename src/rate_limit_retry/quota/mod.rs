@@ -1,77 +1,77 @@
 //! What is known about one partition's quota, and when the next request may be sent.
 //!
 //! Pure: time is passed in as `now`, jitter as a random number. [`Quota`] is the interface; `admit` and `enter` are
-//! called before a send, `learn` after it. The gate's lock guards all quotas.
+//! called before a send, `record` after it. The gate's lock guards all quotas.
 //!
 //! # Modules
 //!
 //! | module | contents |
 //! |---|---|
-//! | `told` | the window that the server announces |
-//! | `habit`, `refused` | the estimate from throttling responses, and the choice of its model |
-//! | `allowance`, `window` | the model of a fixed window: its limit and its length |
-//! | `rate` | the model of a token bucket |
-//! | `slide`, `log` | the model of a sliding window, and the log of sends |
-//! | `ramp` | slow start |
-//! | `cap` | the local limit |
-//! | `doubt` | announcements that are not believed |
-//! | `fleet`, `shared` | the part of a quota that other processes share |
-//! | `learn` | what responses change |
+//! | `announced` | the window that the server announces |
+//! | `estimator`, `throttle` | the estimate from throttling responses, and the choice of its model |
+//! | `fixed_window`, `bounds` | the model of a fixed window: its limit and its length |
+//! | `token_bucket` | the model of a token bucket |
+//! | `sliding_window`, `send_log` | the model of a sliding window, and the log of sends |
+//! | `slow_start` | slow start |
+//! | `local_limit` | the local limit |
+//! | `contradictions` | announcements that are not believed |
+//! | `fleet_share`, `report` | the part of a quota that other processes share |
+//! | `record` | what responses change |
 //! | `control` | what the owner sets |
 
 mod admit;
-mod allowance;
-mod cap;
+mod announced;
+mod bounds;
+mod contradictions;
 mod control;
-mod doubt;
-mod fleet;
-mod habit;
+mod estimate;
+mod fixed_window;
+mod fleet_share;
 mod hold;
-mod learn;
-mod lesson;
-mod log;
+mod local_limit;
 mod outcome;
 mod pace;
-mod ramp;
-mod rate;
-mod refused;
-mod shared;
-mod slide;
+mod record;
+mod report;
+mod send_log;
+mod sliding_window;
+mod slow_start;
+mod snapshot;
 #[cfg(test)]
 mod tests;
-mod told;
-mod window;
+mod throttle;
+mod token_bucket;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::pace::Release;
+pub use self::pace::Pacing;
 pub(crate) use self::{
-    admit::Admit,
-    lesson::Lesson,
-    outcome::{About, Learnt},
-    pace::Pace,
+    admit::SendTime,
+    outcome::{Outcome, Scope},
+    pace::QuotaConfig,
+    snapshot::Estimate,
 };
 use self::{
-    cap::Cap,
-    doubt::Doubt,
-    fleet::Fleet,
-    habit::{Habit, Verdict},
-    hold::{Hold, Look},
-    pace::QUIET,
-    ramp::Ramp,
-    told::Told,
+    announced::AnnouncedWindow,
+    contradictions::Contradictions,
+    estimate::{EstimatorDecision, LimitEstimator},
+    fleet_share::FleetShare,
+    hold::{Hold, Probe},
+    local_limit::LocalLimiter,
+    pace::MIN_SILENT_RESPONSES,
+    slow_start::SlowStart,
 };
-use super::limits::OwnLimit;
+use super::local_limits::LocalLimit;
 use crate::clock::add_capped;
 
 /// The quota of one partition.
 ///
-/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`Cap`]). A *hold*
-/// ([`Hold`]) delays all requests until its end. The *announced window* ([`Told`]) has the limit, the remaining
-/// requests and the reset that the server has reported. An *estimate* ([`Habit`]) serves for servers that announce
-/// nothing until they throttle. *Slow start* ([`Ramp`]) limits concurrency while it is not known what the server
+/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A *hold*
+/// ([`Hold`]) delays all requests until its end. The *announced window* ([`AnnouncedWindow`]) has the limit, the remaining
+/// requests and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers that announce
+/// nothing until they throttle. *Slow start* ([`SlowStart`]) limits concurrency while it is not known what the server
 /// accepts.
 ///
 /// # Epochs
@@ -87,76 +87,76 @@ use crate::clock::add_capped;
 #[derive(Debug)]
 pub(crate) struct Quota {
     /// The number of the next request. Requests are numbered in the order in which they are sent.
-    next: u64,
+    next_number: u64,
     /// Number of requests that were counted and have not ended.
     in_flight: u32,
     /// End of the pause that the owner has set.
     pause: Option<Instant>,
     /// The local limit, if there is one.
-    cap: Option<Box<Cap>>,
+    local_limit: Option<Box<LocalLimiter>>,
     /// The current hold. It is removed by the first `admit` after its end.
     hold: Option<Hold>,
     /// End of a hold that applies to a class of the requests only. A partition of its own keeps them back.
-    part_held: Option<Instant>,
+    partial_hold: Option<Instant>,
     /// The announced window, until it is over.
-    told: Option<Box<Told>>,
+    announced: Option<Box<AnnouncedWindow>>,
     /// Whether an announcement that nothing remains is believed.
-    doubt: Doubt,
+    contradictions: Contradictions,
     /// This process's share of what the quota loses, from 0 to 1, as measured in earlier windows.
-    share: f64,
+    own_share: f64,
     /// The wait that a throttling response named, if it ends before the announced reset: the server replenishes the
     /// quota gradually.
-    gradual: Option<Duration>,
+    early_refill: Option<Duration>,
     /// Whether accepted responses announce what remains.
-    announced: bool,
+    is_announced: bool,
     /// Whether the last throttling response was about another quota, one that is not announced.
-    another: bool,
+    unannounced_limit: bool,
     /// What throttling responses have taught.
-    habit: Habit,
+    estimator: LimitEstimator,
     /// Slow start.
-    ramp: Ramp,
+    slow_start: SlowStart,
     /// The last probe, after a hold or a reset.
-    look: Look,
+    probe: Probe,
     /// The first number of the current epoch. Requests with smaller numbers were sent before the last throttling
     /// response or reset, and say nothing about the time after it.
-    since: u64,
+    epoch: u64,
     /// Number of consecutive epochs that ended with throttling.
-    refusals: u32,
+    consecutive_throttles: u32,
     /// The limit named by responses to requests that only this partition counts.
-    own: Option<u64>,
+    partition_limit: Option<u64>,
     /// Number of consecutive responses without information about limits.
-    quiet: u32,
+    silent_responses: u32,
     /// Time of the last send.
-    used: Option<Instant>,
+    last_used: Option<Instant>,
     /// What is known of the other processes; `None` if quotas are not shared.
-    fleet: Option<Box<Fleet>>,
+    fleet_share: Option<Box<FleetShare>>,
 }
 
 impl Quota {
     /// Creates the quota of a partition about which nothing is known. It begins with slow start.
-    pub(crate) fn new(pace: &Pace, own: Option<OwnLimit>) -> Self {
+    pub(crate) fn new(config: &QuotaConfig, local_limit: Option<LocalLimit>) -> Self {
         Self {
-            next: 0,
+            next_number: 0,
             in_flight: 0,
             pause: None,
-            cap: own.map(|own| Box::new(Cap::new(own))),
+            local_limit: local_limit.map(|local_limit| Box::new(LocalLimiter::new(local_limit))),
             hold: None,
-            part_held: None,
-            told: None,
-            doubt: Doubt::default(),
-            share: 1.0,
-            gradual: None,
-            announced: false,
-            another: false,
-            habit: Habit::NONE,
-            ramp: Ramp::cold(pace.cold_burst),
-            look: Look::default(),
-            since: 0,
-            refusals: 0,
-            own: None,
-            quiet: 0,
-            used: None,
-            fleet: pace.shared.then(Box::default),
+            partial_hold: None,
+            announced: None,
+            contradictions: Contradictions::default(),
+            own_share: 1.0,
+            early_refill: None,
+            is_announced: false,
+            unannounced_limit: false,
+            estimator: LimitEstimator::UNKNOWN,
+            slow_start: SlowStart::initial(config.initial_window),
+            probe: Probe::default(),
+            epoch: 0,
+            consecutive_throttles: 0,
+            partition_limit: None,
+            silent_responses: 0,
+            last_used: None,
+            fleet_share: config.shared.then(Box::default),
         }
     }
 
@@ -167,139 +167,146 @@ impl Quota {
     /// The constraints are asked in this order, and the first that delays the request determines the result: pause,
     /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
     /// here, which starts a new epoch for holds and windows.
-    pub(crate) fn admit(&mut self, pace: &Pace, now: Instant) -> Admit {
+    pub(crate) fn admit(&mut self, config: &QuotaConfig, now: Instant) -> SendTime {
         if let Some(until) = self.pause {
             if now < until {
-                return Admit::NotBefore(until);
+                return SendTime::NotBefore(until);
             }
             self.resume();
         }
         if let Some(hold) = self.hold {
             if now < hold.until {
-                return Admit::NotBefore(hold.until);
+                return SendTime::NotBefore(hold.until);
             }
             self.hold = None;
-            self.look(hold.exact.then_some(hold.until));
+            self.probe(hold.from_server.then_some(hold.until));
         }
         // The class has a partition of its own; here its hold only keeps the fast path closed.
-        self.part_held = self.part_held.filter(|until| now < *until);
-        let smooth = pace.release == Release::Smooth;
-        let cap = self.cap.as_mut();
-        if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, smooth, now)) {
+        self.partial_hold = self.partial_hold.filter(|until| now < *until);
+        let even = config.pacing == Pacing::Even;
+        let cap = self.local_limit.as_mut();
+        if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, even, now)) {
             return wait;
         }
-        let told = self.told.as_deref().copied();
-        let doubted = told.is_some_and(|told| self.doubt.covers(told.is_used_up()));
-        if let Some(told) = told.filter(|_| !doubted) {
-            let share = told.share(self.share, self.in_flight);
-            let fleet = self.fleet.as_mut().filter(|fleet| fleet.is_together());
+        let announced = self.announced.as_deref().copied();
+        let disregarded = announced
+            .is_some_and(|announced| self.contradictions.disregards(announced.is_exhausted()));
+        if let Some(announced) = announced.filter(|_| !disregarded) {
+            let share = announced.estimate_share(self.own_share, self.in_flight);
+            let fleet = self.fleet_share.as_mut().filter(|fleet| fleet.is_synced());
             // The store keeps the share of other processes apart, if all clients belong to the fleet.
-            let ours = if fleet.is_some() { 1.0 } else { share };
-            let over = told.over_at(ours, pace.max_hold);
-            let ruled = fleet.and_then(|fleet| fleet.rules(now).map(|until| (until, fleet)));
+            let own_share = if fleet.is_some() { 1.0 } else { share };
+            let over = announced.resets_at(own_share, config.max_hold);
+            let granted_until =
+                fleet.and_then(|fleet| fleet.valid_until(now).map(|until| (until, fleet)));
             if over.is_some_and(|over| now >= over) {
                 // The window is over: slow start begins with one probe.
-                (self.share, self.told) = (share, None);
-                if let Some(fleet) = &mut self.fleet {
-                    fleet.over();
+                (self.own_share, self.announced) = (share, None);
+                if let Some(fleet) = &mut self.fleet_share {
+                    fleet.on_window_end();
                 }
-                self.look(told.reset_at.filter(|reset| now >= *reset));
-            } else if let Some(wait) = told.admit(self.in_flight, ours, over) {
+                self.probe(announced.reset_at.filter(|reset| now >= *reset));
+            } else if let Some(wait) = announced.admit(self.in_flight, own_share, over) {
                 return wait;
-            } else if let Some((until, fleet)) = ruled
+            } else if let Some((until, fleet)) = granted_until
                 && !fleet.allows()
             {
                 // The process has used up what the store has granted. The agent's next report asks for more.
-                return Admit::AfterAnswer(Some(over.unwrap_or(until)));
-            } else if let Some(at) = self.spread(told.room(self.in_flight, share), over, pace, now)
+                return SendTime::AfterResponse(Some(over.unwrap_or(until)));
+            } else if let Some(at) =
+                self.pacing_delay(announced.headroom(self.in_flight, share), over, config, now)
             {
-                return Admit::NotBefore(at);
+                return SendTime::NotBefore(at);
             }
         }
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
-        if !self.announced || self.another || doubted {
-            match self.habit.admit(self.in_flight, now) {
-                Verdict::Free => {
-                    let (room, end) = self.habit.room(self.in_flight).unzip();
-                    if let Some(at) = self.spread(room.unwrap_or_default(), end, pace, now) {
-                        return Admit::NotBefore(at);
+        if !self.is_announced || self.unannounced_limit || disregarded {
+            match self.estimator.admit(self.in_flight, now) {
+                EstimatorDecision::Allow => {
+                    let (room, end) = self.estimator.headroom(self.in_flight).unzip();
+                    if let Some(at) = self.pacing_delay(room.unwrap_or_default(), end, config, now)
+                    {
+                        return SendTime::NotBefore(at);
                     }
                 }
-                Verdict::Wait(wait) => return wait,
-                Verdict::Look => self.ramp = Ramp::look(),
-                Verdict::Hold(until) => {
-                    let until = until.min(add_capped(now, pace.max_hold));
+                EstimatorDecision::Wait(wait) => return wait,
+                EstimatorDecision::Probe => self.slow_start = SlowStart::probe(),
+                EstimatorDecision::Hold(until) => {
+                    let until = until.min(add_capped(now, config.max_hold));
                     self.hold = Some(Hold {
                         until,
-                        exact: false,
+                        from_server: false,
                     });
-                    return Admit::NotBefore(until);
+                    return SendTime::NotBefore(until);
                 }
             }
         }
-        let wait = self
-            .ramp
-            .admit(self.in_flight, self.next, pace.cold_hold, now);
-        wait.unwrap_or(Admit::Now)
+        let wait = self.slow_start.admit(
+            self.in_flight,
+            self.next_number,
+            config.initial_window_timeout,
+            now,
+        );
+        wait.unwrap_or(SendTime::Now)
     }
 
     /// Returns the time of the next send with even pacing, if that is after `now` and before the window's `end`.
     ///
     /// The time from the last send to `end` is divided into `room + 1` gaps of at most `max_hold`. `None` without
-    /// [`Release::Smooth`].
-    fn spread(
+    /// [`Pacing::Even`].
+    fn pacing_delay(
         &self,
         room: f64,
         end: Option<Instant>,
-        pace: &Pace,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Option<Instant> {
-        let smooth = pace.release == Release::Smooth;
-        let (last, end) = self.used.zip(end).filter(|_| smooth)?;
+        let even = config.pacing == Pacing::Even;
+        let (last, end) = self.last_used.zip(end).filter(|_| even)?;
         let left = end.saturating_duration_since(last);
-        let gap = left.div_f64(room.max(0.0) + 1.0).min(pace.max_hold);
+        let gap = left.div_f64(room.max(0.0) + 1.0).min(config.max_hold);
         Some(add_capped(last, gap)).filter(|at| *at > now && *at < end)
     }
 
-    /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`learn`](Self::learn).
-    pub(crate) fn enter(&mut self, pace: &Pace, now: Instant) -> u64 {
+    /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::learn).
+    pub(crate) fn enter(&mut self, config: &QuotaConfig, now: Instant) -> u64 {
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
-        if self.ramp.is_look() && self.in_flight == 1 {
-            self.look.sent = Some(now);
+        if self.slow_start.is_probe() && self.in_flight == 1 {
+            self.probe.sent = Some(now);
         }
-        self.used = Some(now);
-        if let Some(cap) = &mut self.cap {
-            cap.entered(now);
+        self.last_used = Some(now);
+        if let Some(cap) = &mut self.local_limit {
+            cap.on_sent(now);
         }
-        self.habit.sent(now);
-        self.ramp.entered(pace.cold_hold, now);
-        if let Some(fleet) = &mut self.fleet {
-            fleet.entered(self.next, now);
+        self.estimator.on_sent(now);
+        self.slow_start.on_sent(config.initial_window_timeout, now);
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_sent(self.next_number, now);
         }
-        self.next += 1;
-        self.next - 1
+        self.next_number += 1;
+        self.next_number - 1
     }
 
     /// Counts a request that was sent without being counted and has been answered. Returns its number.
     ///
     /// It was sent before everything that is known now.
-    pub(crate) fn adopt(&mut self) -> u64 {
+    pub(crate) fn enter_late(&mut self) -> u64 {
         self.in_flight += 1;
-        self.next += 1;
-        if self.quiet >= QUIET {
-            self.since
+        self.next_number += 1;
+        if self.silent_responses >= MIN_SILENT_RESPONSES {
+            self.epoch
         } else {
             // A response has taught something since the partition was open: this request belongs to the epoch before.
-            self.since.saturating_sub(1)
+            self.epoch.saturating_sub(1)
         }
     }
 
     /// Starts a new epoch with one probe, because a hold or a window is over.
     ///
     /// `since` is the time at which the server itself had announced that it would accept more.
-    fn look(&mut self, since: Option<Instant>) {
-        (self.ramp, self.since) = (Ramp::look(), self.next);
-        self.look = Look { since, sent: None };
+    fn probe(&mut self, since: Option<Instant>) {
+        (self.slow_start, self.epoch) = (SlowStart::probe(), self.next_number);
+        self.probe = Probe { since, sent: None };
     }
 }

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use crate::rate_limit_retry::headers::Signals;
+use crate::rate_limit_retry::headers::RateLimitInfo;
 
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Learnt<'a> {
+pub(crate) enum Outcome<'a> {
     /// A response by which the request was accepted or throttled.
-    Answer {
+    Response {
         /// Whether the response is a throttle.
         throttled: bool,
         /// The limits that the response announces.
-        signals: &'a Signals,
+        info: &'a RateLimitInfo,
     },
     /// An error response that is no throttle. It does not prove that the request was accepted.
-    Failed { signals: &'a Signals },
+    FailedResponse { info: &'a RateLimitInfo },
     /// The server is unavailable for this class of requests for the given time. Whether it is for others, a probe
     /// finds out.
     Unavailable { wait: Duration },
@@ -31,11 +31,11 @@ pub(crate) enum Learnt<'a> {
 
 /// Which partitions a response applies to, as far as the request determines it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum About {
+pub(crate) enum Scope {
     /// The request's only partition.
-    This,
+    Partition,
     /// One of several partitions that count the request; which one is not known.
-    OneOfSeveral,
+    Ambiguous,
     /// All partitions of the origin. It says nothing about their own quotas.
-    All,
+    Origin,
 }

@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Release {
+pub enum Pacing {
     /// Sends requests at once. When the quota is exhausted, the rest of the window is spent waiting.
     #[default]
     Burst,
@@ -27,20 +27,20 @@ pub enum Release {
     /// Needs a server that announces when its quota is reset, or one whose windows have been learned from its throttling
     /// responses. Limits set on the layer are spaced evenly, too. Pacing does not wait for a part of the quota that other
     /// clients use up sooner.
-    Smooth,
+    Even,
 }
 
 /// The settings that all quotas of a layer share.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct QuotaConfig {
     /// Maximum number of requests in flight to a new partition before the first response, at least 1.
-    pub(crate) cold_burst: u32,
+    pub(crate) initial_window: u32,
     /// Time without a response after which slow start raises or removes its limit.
-    pub(crate) cold_hold: Duration,
+    pub(crate) initial_window_timeout: Duration,
     /// Upper bound on a hold and on the time for which an exhausted quota is believed.
     pub(crate) max_hold: Duration,
     /// How requests are spaced while the quota has room.
-    pub(crate) release: Release,
+    pub(crate) pacing: Pacing,
     /// Bounds of a hold for which the server names no end.
     pub(crate) backoff: Backoff,
     /// Whether other processes share the quotas through a store.
@@ -48,4 +48,4 @@ pub(crate) struct Pace {
 }
 
 /// Number of consecutive responses without limits after which the fast path is open for a partition.
-pub(super) const QUIET: u32 = 1000;
+pub(super) const MIN_SILENT_RESPONSES: u32 = 1000;

@@ -33,18 +33,18 @@ use crate::{
     backoff::Backoff,
     catch_panic::catch_panic,
     clock::add_capped,
-    rate_limit_retry::{PartitionKey, RateLimitEvent, gate::Duty},
+    rate_limit_retry::{PartitionKey, RateLimitEvent, gate::Action},
     store::StoreError,
 };
 
 /// The next action of an agent.
-enum Step {
+enum AgentEvent {
     /// Send this report to the store.
     Report(QuotaReport),
     /// Another process reported a change.
-    News,
+    Notified,
     /// The store's notifications failed.
-    Deaf,
+    Unsubscribed,
     /// The store panicked while the agent was waiting for notifications.
     Panicked,
 }
@@ -52,78 +52,78 @@ enum Step {
 /// Runs the agent until the partition is no longer in use.
 ///
 /// Sets `lost` if it ends early.
-pub(super) async fn serve(shared: Arc<Shared>, key: PartitionKey, lost: Arc<AtomicBool>) {
-    let mut attendance = Attendance {
-        shared: &shared,
+pub(super) async fn run(shared: Arc<Shared>, key: PartitionKey, aborted: Arc<AtomicBool>) {
+    let mut guard = AgentGuard {
+        context: &shared,
         key: &key,
-        lost: &lost,
-        over: false,
+        aborted: &aborted,
+        completed: false,
     };
-    attend(&shared, &key).await;
-    attendance.over = true;
+    run_loop(&shared, &key).await;
+    guard.completed = true;
 }
 
 /// A drop guard for a running agent.
 ///
 /// If the agent ends early, because its runtime shuts down or user code panics, the gate stops waiting for its
 /// report. The next request of the partition starts another agent.
-struct Attendance<'a> {
+struct AgentGuard<'a> {
     /// The context that the agents of a layer share.
-    shared: &'a Shared,
+    context: &'a Shared,
     /// The agent's partition.
     key: &'a PartitionKey,
     /// Set on drop, unless the agent has finished.
-    lost: &'a AtomicBool,
+    aborted: &'a AtomicBool,
     /// Whether the agent has finished.
-    over: bool,
+    completed: bool,
 }
 
-impl Drop for Attendance<'_> {
+impl Drop for AgentGuard<'_> {
     fn drop(&mut self) {
-        if self.over {
+        if self.completed {
             return;
         }
-        self.lost.store(true, Relaxed);
-        let alone = || {
-            let now = self.shared.clock.now();
-            self.shared.gate.go_alone(self.key, now, now);
+        self.aborted.store(true, Relaxed);
+        let fall_back = || {
+            let now = self.context.clock.now();
+            self.context.gate.fall_back(self.key, now, now);
         };
         // The user's clock may be the code that panicked.
-        drop(catch_unwind(AssertUnwindSafe(alone)));
+        drop(catch_unwind(AssertUnwindSafe(fall_back)));
     }
 }
 
 /// Runs the agent's loop: waits for a notification or for the gate's next action, and performs it.
-async fn attend(shared: &Shared, key: &PartitionKey) {
+async fn run_loop(shared: &Shared, key: &PartitionKey) {
     let (gate, clock, store) = (&shared.gate, &shared.clock, &shared.quotas.store);
-    let identity = shared.quotas.identity(key);
-    let listen = || -> Listening<'_> {
+    let identity = shared.quotas.cache_key(key);
+    let listen = || -> Notification<'_> {
         let identity = &identity;
         Box::pin(catch_panic(async move { store.changed(identity).await }))
     };
-    let deaf = || -> Listening<'_> { Box::pin(pending()) };
-    let mut news = listen();
+    let unsubscribed = || -> Notification<'_> { Box::pin(pending()) };
+    let mut notification = listen();
     // When to subscribe again after a failure, and the number of panics so far.
-    let (mut listens_at, mut panics) = (None, 0);
+    let (mut resubscribe_at, mut panics) = (None, 0);
     let mut failures = 0;
     loop {
         let mut timer = pin!(sleep(Duration::ZERO));
-        let step = poll_fn(|cx| {
+        let event = poll_fn(|cx| {
             // Notifications first: a remote hold must not be delayed by local reports.
-            match news.as_mut().poll(cx) {
-                Poll::Ready(Some(Ok(()))) => return Poll::Ready(Some(Step::News)),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Step::Deaf)),
-                Poll::Ready(None) => return Poll::Ready(Some(Step::Panicked)),
+            match notification.as_mut().poll(cx) {
+                Poll::Ready(Some(Ok(()))) => return Poll::Ready(Some(AgentEvent::Notified)),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(AgentEvent::Unsubscribed)),
+                Poll::Ready(None) => return Poll::Ready(Some(AgentEvent::Panicked)),
                 Poll::Pending => {}
             }
             let now = clock.now();
-            match gate.duty(key, shared.process, cx.waker(), now) {
-                Duty::Report(report) => return Poll::Ready(Some(Step::Report(report))),
-                Duty::Gone => return Poll::Ready(None),
-                Duty::Wait(at) => {
+            match gate.next_action(key, shared.process, cx.waker(), now) {
+                Action::Report(report) => return Poll::Ready(Some(AgentEvent::Report(report))),
+                Action::Retire => return Poll::Ready(None),
+                Action::Wait(at) => {
                     // The layer's clock may differ from the clock of the timers: poll again after the timer has
                     // fired.
-                    timer.set(sleep(at.saturating_duration_since(now).max(TICK)));
+                    timer.set(sleep(at.saturating_duration_since(now).max(MIN_SLEEP)));
                     if timer.as_mut().poll(cx).is_ready() {
                         cx.waker().wake_by_ref();
                     }
@@ -131,30 +131,33 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
             }
             Poll::Pending
         });
-        match step.await {
+        match event.await {
             None => return,
-            Some(Step::News) => {
-                news = listen();
-                gate.ask_store(key);
+            Some(AgentEvent::Notified) => {
+                notification = listen();
+                gate.request_sync(key);
             }
-            Some(Step::Deaf) => (news, listens_at) = (deaf(), Some(clock.now())),
-            Some(Step::Panicked) => {
+            Some(AgentEvent::Unsubscribed) => {
+                (notification, resubscribe_at) = (unsubscribed(), Some(clock.now()))
+            }
+            Some(AgentEvent::Panicked) => {
                 panics += 1;
-                let wait = AFTER_PANICS.wait(panics, shared.random.unit());
-                (news, listens_at) = (deaf(), Some(add_capped(clock.now(), wait)));
+                let wait = PANIC_BACKOFF.wait(panics, shared.random.unit());
+                (notification, resubscribe_at) =
+                    (unsubscribed(), Some(add_capped(clock.now(), wait)));
                 shared.note(key, Some(&panicked()));
             }
-            Some(Step::Report(report)) => {
-                let asked = async { store.report(&identity, &report).await };
-                match shared.ask(key, asked).await {
-                    Ok(view) => {
+            Some(AgentEvent::Report(report)) => {
+                let call = async { store.report(&identity, &report).await };
+                match shared.ask(key, call).await {
+                    Ok(snapshot) => {
                         failures = 0;
                         // The store works again: subscribe again, unless a panic requires a longer pause.
-                        if listens_at.is_some_and(|at| at <= clock.now()) {
-                            (news, listens_at) = (listen(), None);
+                        if resubscribe_at.is_some_and(|at| at <= clock.now()) {
+                            (notification, resubscribe_at) = (listen(), None);
                         }
-                        if let Some(held_for) = gate.inform(key, &view, clock.now()) {
-                            shared.sinks.emit(&RateLimitEvent::HeldElsewhere {
+                        if let Some(held_for) = gate.apply(key, &snapshot, clock.now()) {
+                            shared.sinks.emit(&RateLimitEvent::RemoteHold {
                                 partition: key,
                                 held_for,
                             });
@@ -162,9 +165,9 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
                     }
                     Err(_) => {
                         failures += 1;
-                        let wait = PAUSES.wait(failures, shared.random.unit());
+                        let wait = STORE_BACKOFF.wait(failures, shared.random.unit());
                         let now = clock.now();
-                        gate.go_alone(key, add_capped(now, wait), now);
+                        gate.fall_back(key, add_capped(now, wait), now);
                     }
                 }
             }
@@ -173,11 +176,11 @@ async fn attend(shared: &Shared, key: &PartitionKey) {
 }
 
 /// A boxed future of [`QuotaStore::changed`](super::QuotaStore::changed). Returns `None` if the store panics.
-type Listening<'a> = Pin<Box<dyn Future<Output = Option<Result<(), StoreError>>> + Send + 'a>>;
+type Notification<'a> = Pin<Box<dyn Future<Output = Option<Result<(), StoreError>>> + Send + 'a>>;
 
 /// Minimum duration of a timer.
-const TICK: Duration = Duration::from_millis(1);
+const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Backoff between reports to a store that has failed.
-const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+const STORE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Backoff between subscriptions to a store that has panicked.
-const AFTER_PANICS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+const PANIC_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));

@@ -51,7 +51,7 @@ impl Shared {
         partition: &PartitionKey,
         asked: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let limit = self.quotas.answer_within;
+        let limit = self.quotas.timeout;
         // `surviving` returns `None` after a panic.
         let answer = timeout(limit, catch_panic(asked))
             .await

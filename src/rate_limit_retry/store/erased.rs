@@ -5,7 +5,7 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use super::{ExactQuota, QuotaReport, QuotaStore, QuotaView, Slot};
+use super::{FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation};
 use crate::store::{CacheKey, StoreError};
 
 /// A boxed future of a store call.
@@ -14,32 +14,40 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send +
 /// The object-safe form of [`QuotaStore`], whose methods return opaque futures. Implemented for every store.
 pub(super) trait Erased: Send + Sync {
     /// See [`QuotaStore::report`].
-    fn report<'a>(&'a self, quota: &'a CacheKey, report: &'a QuotaReport) -> Answer<'a, QuotaView>;
+    fn report<'a>(
+        &'a self,
+        quota: &'a CacheKey,
+        report: &'a QuotaReport,
+    ) -> Answer<'a, QuotaSnapshot>;
 
     /// See [`QuotaStore::slot`].
     fn slot<'a>(
         &'a self,
         quota: &'a CacheKey,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> Answer<'a, Slot>;
+    ) -> Answer<'a, Reservation>;
 
     /// See [`QuotaStore::changed`].
     fn changed<'a>(&'a self, quota: &'a CacheKey) -> Answer<'a, ()>;
 }
 
 impl<T: QuotaStore> Erased for T {
-    fn report<'a>(&'a self, quota: &'a CacheKey, report: &'a QuotaReport) -> Answer<'a, QuotaView> {
+    fn report<'a>(
+        &'a self,
+        quota: &'a CacheKey,
+        report: &'a QuotaReport,
+    ) -> Answer<'a, QuotaSnapshot> {
         Box::pin(QuotaStore::report(self, quota, report))
     }
 
     fn slot<'a>(
         &'a self,
         quota: &'a CacheKey,
-        exact: ExactQuota,
+        exact: FleetQuota,
         longest: Duration,
-    ) -> Answer<'a, Slot> {
-        Box::pin(QuotaStore::slot(self, quota, exact, longest))
+    ) -> Answer<'a, Reservation> {
+        Box::pin(QuotaStore::reserve(self, quota, exact, longest))
     }
 
     fn changed<'a>(&'a self, quota: &'a CacheKey) -> Answer<'a, ()> {

@@ -4,23 +4,23 @@
 mod agent;
 mod context;
 mod erased;
-mod exact;
+mod fleet_sync;
+mod gcra;
 #[cfg(any(test, feature = "test-util"))]
-mod ledger;
+mod memory;
 #[cfg(feature = "redis")]
 mod redis;
-mod sharing;
 mod stored;
 
 use std::{fmt, future::Future, time::Duration};
 
+pub(crate) use self::fleet_sync::FleetSync;
 #[cfg(any(test, feature = "test-util"))]
-pub(crate) use self::ledger::Ledger;
+pub(crate) use self::memory::MemoryQuota;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisQuotaStore;
-pub(crate) use self::sharing::Sharing;
 pub use self::{
-    exact::{ExactQuota, Slot},
+    gcra::{FleetQuota, Reservation},
     stored::StoredQuotas,
 };
 use crate::{
@@ -98,19 +98,19 @@ pub trait QuotaStore: Send + Sync + 'static {
         &self,
         quota: &CacheKey,
         report: &QuotaReport,
-    ) -> impl Future<Output = Result<QuotaView, StoreError>> + Send;
+    ) -> impl Future<Output = Result<QuotaSnapshot, StoreError>> + Send;
 
-    /// Reserves a slot for one request, if one is due within `longest`.
+    /// Reserves a slot for one request, if one is due within `max_wait`.
     ///
     /// # Errors
     ///
     /// As for [`report`](Self::report).
-    fn slot(
+    fn reserve(
         &self,
         quota: &CacheKey,
-        exact: ExactQuota,
-        longest: Duration,
-    ) -> impl Future<Output = Result<Slot, StoreError>> + Send;
+        exact: FleetQuota,
+        max_wait: Duration,
+    ) -> impl Future<Output = Result<Reservation, StoreError>> + Send;
 
     /// Completes when another process reports a hold. The details follow from the next [`report`](Self::report).
     ///
@@ -145,7 +145,7 @@ pub struct QuotaReport {
     /// Number of further requests that the process intends to send soon.
     pub wanted: u32,
     /// The window that the API announced last; `None` if there was no announcement.
-    pub told: Option<ToldQuota>,
+    pub announced: Option<AnnouncedQuota>,
     /// How long the partition is held from now, because a request was rejected; `None` if it is not held.
     pub hold: Option<Duration>,
 }
@@ -158,7 +158,7 @@ impl QuotaReport {
             process,
             reserved: 0,
             wanted: 0,
-            told: None,
+            announced: None,
             hold: None,
         }
     }
@@ -182,7 +182,7 @@ impl QuotaReport {
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct ToldQuota {
+pub struct AnnouncedQuota {
     /// Number of requests per window; `None` if the API does not announce it.
     pub limit: Option<u64>,
     /// Number of requests that remained.
@@ -193,7 +193,7 @@ pub struct ToldQuota {
     pub age: Option<Duration>,
 }
 
-impl ToldQuota {
+impl AnnouncedQuota {
     /// Creates a window with `remaining` requests for the time `reset`. For tests of a custom store.
     #[must_use]
     pub fn new(remaining: u64, reset: Duration) -> Self {
@@ -223,7 +223,7 @@ impl ToldQuota {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct QuotaView {
+pub struct QuotaSnapshot {
     /// Number of [`wanted`](QuotaReport::wanted) requests that are now reserved, in addition to the earlier
     /// reservation. 0 if no window is known.
     pub granted: u32,

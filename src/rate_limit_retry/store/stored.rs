@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{ExactQuota, QuotaStore, erased::Erased};
+use super::{FleetQuota, QuotaStore, erased::Erased};
 use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 
 /// Quotas that are shared with the other processes of a fleet through a [`QuotaStore`]. Cheap to clone.
@@ -37,9 +37,9 @@ pub struct StoredQuotas {
     /// The store.
     pub(super) store: Arc<dyn Erased>,
     /// Time limit of a store call.
-    pub(super) answer_within: Duration,
+    pub(super) timeout: Duration,
     /// The quota that the fleet enforces exactly, if any.
-    pub(super) exact: Option<ExactQuota>,
+    pub(super) fleet_quota: Option<FleetQuota>,
 }
 
 impl StoredQuotas {
@@ -52,8 +52,8 @@ impl StoredQuotas {
         Self {
             name: name.into(),
             store: Arc::new(store),
-            answer_within: Duration::from_millis(100),
-            exact: None,
+            timeout: Duration::from_millis(100),
+            fleet_quota: None,
         }
     }
 
@@ -62,8 +62,8 @@ impl StoredQuotas {
     /// Requests wait for the store in two cases only: when a quota is nearly exhausted and the rest is reserved for
     /// other processes, and with [`exact`](Self::exact).
     #[must_use]
-    pub fn answer_within(mut self, limit: Duration) -> Self {
-        self.answer_within = limit;
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
         self
     }
 
@@ -72,13 +72,13 @@ impl StoredQuotas {
     ///
     /// If the store fails, requests follow the quota that their own process knows.
     #[must_use]
-    pub fn exact(mut self, quota: ExactQuota) -> Self {
-        self.exact = Some(quota);
+    pub fn fleet_quota(mut self, quota: FleetQuota) -> Self {
+        self.fleet_quota = Some(quota);
         self
     }
 
     /// Returns the store key of a partition.
-    pub(super) fn identity(&self, partition: &PartitionKey) -> CacheKey {
+    pub(super) fn cache_key(&self, partition: &PartitionKey) -> CacheKey {
         CacheKey::new("quota")
             .field("name", &*self.name)
             .field("partition", partition.as_str())
@@ -89,8 +89,8 @@ impl fmt::Debug for StoredQuotas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredQuotas")
             .field("name", &self.name)
-            .field("answer_within", &self.answer_within)
-            .field("exact", &self.exact)
+            .field("timeout", &self.timeout)
+            .field("fleet_quota", &self.fleet_quota)
             .finish_non_exhaustive()
     }
 }

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_those_of_the_specification() {
+    fn slots_match_the_specification() {
         assert_eq!(slot("123456789"), 0x31c3);
         assert_eq!((slot("foo"), slot("bar")), (12182, 5061));
         assert_eq!(slot("{user1000}.following"), slot("user1000"));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirection_names_the_host_or_means_the_same() {
+    fn a_redirection_without_a_host_keeps_the_host() {
         let by = ConnectionAddr::Tcp("a".to_owned(), 1);
         let redirected = |text: &str| {
             let value = parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();

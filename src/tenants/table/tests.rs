@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use super::*;
 use crate::{
     ClientCredentialsLayer, RateLimitRetryLayer, client_credentials::AccessToken,
-    rate_limit_retry::OwnLimit,
+    rate_limit_retry::LocalLimit,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -23,7 +23,7 @@ fn table(most: usize) -> Table {
     let make = |_: &CredentialId| {
         let origin = "https://api.example".parse()?;
         let credentials = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build();
-        let limits = RateLimitRetryLayer::builder().limit(OwnLimit::per(1, 20 * SECOND));
+        let limits = RateLimitRetryLayer::builder().limit(LocalLimit::per(1, 20 * SECOND));
         Ok(Some(M2mLayer::new(limits.build(), credentials)))
     };
     let limits = Limits {
@@ -47,7 +47,7 @@ impl Table {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_tenants_are_looked_for_every_quarter_of_the_time() {
+async fn idle_tenants_are_swept_every_quarter_of_the_timeout() {
     // The first sweep finds the tenants used since the last one, and their idle time counts from then on.
     for (first_look, is_one) in [(HOUR / 4 - MS, false), (HOUR / 4, true)] {
         let table = table(10);
@@ -63,7 +63,7 @@ async fn idle_tenants_are_looked_for_every_quarter_of_the_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_is_forgotten_after_an_hour_without_a_request_and_not_before() {
+async fn a_tenant_is_evicted_after_an_hour_without_a_request() {
     for (idle, kept) in [(HOUR - MS, true), (HOUR, false)] {
         let table = table(10);
         table.used("a");
@@ -77,7 +77,7 @@ async fn a_tenant_is_forgotten_after_an_hour_without_a_request_and_not_before() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_table_is_full_idle_tenants_are_looked_for_at_once() {
+async fn a_full_table_sweeps_idle_tenants_immediately() {
     let table = table(1);
     table.used("a");
     advance(MS).await;
@@ -94,7 +94,7 @@ async fn where_the_table_is_full_idle_tenants_are_looked_for_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_forgotten_comes_back_with_a_new_cell() {
+async fn a_forgotten_tenant_returns_with_a_new_token_cache() {
     let table = table(10);
     let first = table.used("a");
     assert!(Arc::ptr_eq(&first, &table.used("a")));
@@ -108,7 +108,7 @@ async fn who_was_forgotten_comes_back_with_a_new_cell() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_forgotten_for_idleness_is_not_found_among_the_copies() {
+async fn an_evicted_tenant_is_removed_from_local_copies() {
     let table = table(10);
     table.used("idle");
     let tenant = table.used("a");
@@ -128,7 +128,7 @@ async fn who_was_forgotten_for_idleness_is_not_found_among_the_copies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_whose_request_waits_or_is_under_way_is_busy() {
+async fn a_tenant_with_queued_or_in_flight_requests_is_busy() {
     // How many requests are answered before one is not, and what that one does.
     for (answered, waiting, in_flight) in [(0, 0, 1), (1, 1, 0)] {
         let tenant = table(1).used("a");

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_without_a_client_says_what_to_do() {
+    async fn an_endpoint_without_a_client_names_the_remedy() {
         let error = tokens(endpoint().unwrap())
             .unwrap()
             .prefetch()

@@ -109,13 +109,13 @@ async fn send_with(layer: ClientCredentialsLayer) -> TokenHandle {
 }
 
 #[test]
-fn the_allocator_finds_a_copy_that_is_given_back() {
+fn the_allocator_detects_a_freed_copy() {
     assert_eq!(freed_with_secret(|| drop(CANARY.to_owned())), 1);
     assert_eq!(freed_with_secret(|| drop(IN_BASE64.to_owned())), 1);
 }
 
 #[test]
-fn a_token_is_overwritten_before_its_memory_is_given_back() {
+fn a_token_is_zeroized_before_it_is_freed() {
     let found = freed_with_secret(|| {
         let token = AccessToken::new(CANARY).expires_in(Duration::from_secs(300));
         run(async {
@@ -129,7 +129,7 @@ fn a_token_is_overwritten_before_its_memory_is_given_back() {
 }
 
 #[test]
-fn client_secrets_and_token_answers_are_overwritten_before_their_memory_is_given_back() {
+fn client_secrets_and_token_responses_are_zeroized_before_they_are_freed() {
     for auth in [
         ClientAuth::basic("id", CANARY),
         ClientAuth::post("id", CANARY),

@@ -72,7 +72,10 @@ pub(super) fn a_caller_gets_the_last_answer(setup: &Setup, log: &[Entry]) -> Res
     Ok(())
 }
 
-pub(super) fn nobody_waits_beyond_the_deadline(setup: &Setup, log: &[Entry]) -> Result<(), String> {
+pub(super) fn no_caller_waits_beyond_the_deadline(
+    setup: &Setup,
+    log: &[Entry],
+) -> Result<(), String> {
     let Some(deadline) = setup.deadline else {
         return Ok(());
     };
@@ -91,10 +94,7 @@ pub(super) fn nobody_waits_beyond_the_deadline(setup: &Setup, log: &[Entry]) -> 
     Ok(())
 }
 
-pub(super) fn who_is_told_that_nothing_was_processed_can_believe_it(
-    _: &Setup,
-    log: &[Entry],
-) -> Result<(), String> {
+pub(super) fn not_sent_errors_are_accurate(_: &Setup, log: &[Entry]) -> Result<(), String> {
     let mut under_way = HashMap::new();
     for Entry { at, what } in log {
         match what {
@@ -120,7 +120,7 @@ pub(super) fn who_is_told_that_nothing_was_processed_can_believe_it(
 }
 
 /// Nothing after a success; and of what is not idempotent, nothing after an end that tells nothing.
-pub(super) fn what_may_have_been_processed_is_not_sent_again(
+pub(super) fn possibly_processed_requests_are_not_retried(
     _: &Setup,
     log: &[Entry],
 ) -> Result<(), String> {
@@ -165,7 +165,10 @@ pub(super) fn attempts_are_bounded(_: &Setup, log: &[Entry]) -> Result<(), Strin
 }
 
 /// What the API asks for holds for everybody. Of two layers apart, the inner one replays and waits by itself.
-pub(super) fn nobody_goes_before_a_hold_ends(setup: &Setup, log: &[Entry]) -> Result<(), String> {
+pub(super) fn no_request_is_sent_before_a_hold_ends(
+    setup: &Setup,
+    log: &[Entry],
+) -> Result<(), String> {
     // Of reads and of writes: a 503 is about one of them.
     let mut held = [Duration::ZERO; 2];
     let posts: HashSet<_> = log
@@ -208,7 +211,10 @@ pub(super) fn nobody_goes_before_a_hold_ends(setup: &Setup, log: &[Entry]) -> Re
     Ok(())
 }
 
-pub(super) fn nobody_waits_while_holding_readiness(_: &Setup, log: &[Entry]) -> Result<(), String> {
+pub(super) fn no_request_waits_while_holding_readiness(
+    _: &Setup,
+    log: &[Entry],
+) -> Result<(), String> {
     for Entry { at, what } in log {
         if let What::Known(known) = what
             && known.ready_held > 0

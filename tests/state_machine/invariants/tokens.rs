@@ -35,7 +35,7 @@ pub(super) fn only_the_current_token_is_sent(_: &Setup, log: &[Entry]) -> Result
 }
 
 /// After a fetch has failed, those that waited for it use the token that there was before.
-pub(super) fn while_a_token_is_valid_none_fails_for_want_of_one(
+pub(super) fn no_request_fails_for_a_missing_token_while_one_is_valid(
     _: &Setup,
     log: &[Entry],
 ) -> Result<(), String> {

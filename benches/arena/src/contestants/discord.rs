@@ -43,7 +43,7 @@ impl State {
         Ok(())
     }
 
-    fn answered(&mut self, reply: &Reply) {
+    fn on_response(&mut self, reply: &Reply) {
         self.in_flight -= 1.0;
         let header = |name| number(reply, name);
         if let (Some(limit), Some(remaining), Some(reset)) = (
@@ -84,7 +84,7 @@ impl Client for Gate {
                 let mut under_way = InFlight(Some(self));
                 let reply = self.setup.request().await;
                 under_way.0 = None;
-                self.state().answered(&reply);
+                self.state().on_response(&reply);
                 self.changed.notify_waiters();
                 if reply.status().is_success() {
                     return true;

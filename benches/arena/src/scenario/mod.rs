@@ -89,7 +89,7 @@ pub struct Goal {
     pub refused: RefusedLimit,
     pub jain: f64,
     /// The goal is missed so far; time and refusals must not get worse than this.
-    pub known_miss: Option<(f64, usize)>,
+    pub accepted_miss: Option<(f64, usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -189,7 +189,7 @@ impl Scenario {
             ratio,
             refused,
             jain: if self.processes > 1 { 0.95 } else { 0.0 },
-            known_miss: None,
+            accepted_miss: None,
         });
         self
     }
@@ -199,14 +199,14 @@ impl Scenario {
             ratio,
             refused,
             jain: 0.95,
-            known_miss: None,
+            accepted_miss: None,
         });
         self
     }
 
-    fn known_miss(mut self, ratio: f64, refused: usize) -> Self {
+    fn accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
         let goal = self.goal.as_mut().expect("only a goal can be missed");
-        goal.known_miss = Some((ratio, refused));
+        goal.accepted_miss = Some((ratio, refused));
         self
     }
 

@@ -29,7 +29,7 @@ pub fn hourly(n: &Numbers) -> Box<dyn Model> {
     Box::new(FixedWindow::new(5000, 3600.0, 3600.0 * n.phase))
 }
 
-pub fn grudge(n: &Numbers) -> Box<dyn Model> {
+pub fn counting_throttled(n: &Numbers) -> Box<dyn Model> {
     Box::new(SlidingLog::new(n.limit as usize, n.window).counting_refused())
 }
 

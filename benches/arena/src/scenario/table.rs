@@ -4,11 +4,13 @@ use super::{
     RefusedLimit::{Count, Share},
     Scenario, scenario,
     server::{
-        brown_out, bucket, counter, fixed, grudge, hourly, lowered, penalty, quick, sliding,
-        stacked,
+        brown_out, bucket, counter, counting_throttled, fixed, hourly, lowered, penalty, quick,
+        sliding, stacked,
     },
 };
-use crate::world::Dialect::{Full, Ietf, Lying, NoRetryAfter, OnRefusal, RetryAfter, Silent};
+use crate::world::Dialect::{
+    Full, Ietf, Misreporting, NoRetryAfter, OnRefusal, RetryAfter, Silent,
+};
 
 /// A `scenario` has 16 workers, 1200 jobs and a fixed window with full headers, where it does not say otherwise.
 pub fn all() -> Vec<Scenario> {
@@ -109,12 +111,12 @@ pub fn all() -> Vec<Scenario> {
         // Nothing is asked of the time and the refusals here: what a process of one worker knows is little.
         scenario("fixed window, full headers, 100 processes of 1").processes(100, 1),
         scenario("refused requests count, no headers, 16 workers")
-            .server(grudge, Silent)
+            .server(counting_throttled, Silent)
             .goal(1.05, Share(0.03))
             // Each look that is refused takes a place in all windows to come: one that was refused 50 s after the start ends
             // the work 180 s later at the earliest. Whoever does not know the window must look, or wait where the same
             // looks would help with servers that do not count them.
-            .known_miss(1.4, 44)
+            .accepted_miss(1.4, 44)
             .shown(),
         scenario("penalty box of 5 min, full headers, 16 workers")
             .server(penalty, Full)
@@ -127,7 +129,7 @@ pub fn all() -> Vec<Scenario> {
             .server(lowered, Full)
             .goal(1.05, Share(0.03)),
         scenario("remaining is a lie, Retry-After always 1")
-            .server(fixed, Lying)
+            .server(fixed, Misreporting)
             .goal(1.1, Share(0.2)),
         scenario("brown-out of 20 s, 503 without headers")
             .server(brown_out, Silent)

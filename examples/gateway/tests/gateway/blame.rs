@@ -18,7 +18,7 @@ fn upload(method: &str, fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_callers_broken_body_is_the_callers_fault() {
+async fn a_failing_request_body_is_attributed_to_the_caller() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|request| async {
         let body = axum::body::to_bytes(request.into_body(), usize::MAX).await;
@@ -54,7 +54,7 @@ async fn a_callers_broken_body_is_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_is_the_callers_fault() {
+async fn an_aborted_upload_is_attributed_to_the_caller() {
     let (issuer, upstream) = (issuer().await, RawUpstream::start(b"").await);
     let gateway = gateway("", &tenant("acme", KEY, &upstream.origin, &issuer)).await;
     let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
@@ -75,7 +75,7 @@ async fn an_upload_that_breaks_off_is_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn an_upload_that_does_not_go_on_is_the_callers_fault() {
+async fn a_stalled_upload_is_attributed_to_the_caller() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|request| async {
         let _ = axum::body::to_bytes(request.into_body(), usize::MAX).await;
@@ -93,7 +93,7 @@ async fn an_upload_that_does_not_go_on_is_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_fails_is_told_apart_by_how() {
+async fn upstream_failures_are_reported_by_kind() {
     let issuer = issuer().await;
     for (answer, outcome) in [
         // It closes the connection.
@@ -125,7 +125,7 @@ async fn an_upstream_that_fails_is_told_apart_by_how() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_not_there_is_unreachable() {
+async fn an_upstream_that_refuses_connections_is_unreachable() {
     let issuer = issuer().await;
     let tenants = tenant("acme", KEY, "http://127.0.0.1:1", &issuer);
     let gateway = gateway("max_wait = 0", &tenants).await;
@@ -143,7 +143,7 @@ async fn an_upstream_that_is_not_there_is_unreachable() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_off_is_counted_by_who_did_it() {
+async fn truncated_responses_are_counted_by_cause() {
     let issuer = issuer().await;
     let upstream = RawUpstream::start(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
     let gateway = gateway("", &tenant("acme", KEY, &upstream.origin, &issuer)).await;

@@ -30,7 +30,7 @@ async fn one_tenant_can_come_from_the_environment() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_configuration_is_told_without_secrets() {
+async fn configuration_errors_do_not_show_secrets() {
     let tenant = "[tenants.acme]\nupstream = \"https://api.example.com\"\n";
     let key = "caller_keys = [\"canary-canary-canary\"]\n";
     for (text, told) in [
@@ -117,7 +117,7 @@ async fn what_is_wrong_with_the_configuration_is_told_without_secrets() {
 }
 
 #[tokio::test]
-async fn an_origin_that_would_be_refused_for_every_request_is_refused_at_the_start() {
+async fn a_disallowed_origin_fails_at_startup() {
     let key = "caller_keys = [\"0123456789abcdef\"]\n";
     let credentials = "[tenants.acme.credentials]\ntoken_url = \"https://issuer.example/token\"\n\
                        client_id = \"acme\"\nclient_secret = \"secret\"\n";
@@ -208,7 +208,7 @@ async fn errors_name_the_file_the_listener_and_the_variable() {
 }
 
 #[test]
-fn the_configuration_shows_no_keys() {
+fn debug_output_of_the_configuration_shows_no_keys() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/gateway.toml"));
     let config = Config::read(Some(path), |_| None).unwrap();
 

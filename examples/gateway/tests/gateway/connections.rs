@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn half_a_head_is_not_waited_for_longer_than_the_header_timeout() {
+async fn an_incomplete_request_head_is_dropped_after_the_header_timeout() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
     let gateway = gateway("header_timeout = 1", &tenants).await;
@@ -45,7 +45,7 @@ async fn half_a_head_is_not_waited_for_longer_than_the_header_timeout() {
 }
 
 #[tokio::test]
-async fn half_a_head_after_a_request_is_not_waited_for_longer_than_the_idle_timeout() {
+async fn an_incomplete_head_on_a_kept_alive_connection_is_dropped_after_the_idle_timeout() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
     let gateway = gateway("idle_timeout = 1", &tenants).await;
@@ -62,7 +62,7 @@ async fn half_a_head_after_a_request_is_not_waited_for_longer_than_the_idle_time
 }
 
 #[tokio::test]
-async fn who_is_not_known_does_not_keep_a_connection() {
+async fn connections_of_unknown_callers_are_closed() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let settings = "header_timeout = 1\nidle_timeout = 600\nwrite_timeout = 600";
     let gateway = gateway(settings, &tenant("acme", KEY, &upstream.origin, &issuer)).await;
@@ -87,7 +87,7 @@ async fn who_is_not_known_does_not_keep_a_connection() {
 }
 
 #[tokio::test]
-async fn connections_of_one_peer_do_not_keep_other_peers_out() {
+async fn one_peer_cannot_use_up_all_connections() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
     let gateway = gateway("max_connections_per_peer = 3", &tenants).await;
@@ -108,7 +108,7 @@ async fn connections_of_one_peer_do_not_keep_other_peers_out() {
 }
 
 #[tokio::test]
-async fn operators_are_served_while_callers_connections_are_used_up() {
+async fn operators_are_served_when_caller_connections_are_exhausted() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
     let gateway = gateway("max_connections = 4", &tenants).await;
@@ -132,7 +132,7 @@ async fn operators_are_served_while_callers_connections_are_used_up() {
 }
 
 #[tokio::test]
-async fn a_caller_that_does_not_take_the_answer_is_not_waited_for() {
+async fn a_caller_that_stops_reading_is_disconnected() {
     let issuer = issuer().await;
     // More than the buffers of all sockets on the way.
     let upstream = Upstream::start(|_| async { Response::new(vec![0; 32 << 20].into()) }).await;
@@ -152,7 +152,7 @@ async fn a_caller_that_does_not_take_the_answer_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn one_tenants_requests_leave_room_for_others() {
+async fn one_tenant_cannot_use_up_all_requests() {
     let issuer = issuer().await;
     let slow = Upstream::start(|_| std::future::pending()).await;
     let fast = Upstream::answering(200, ("x", "y")).await;
@@ -192,7 +192,7 @@ async fn one_tenants_requests_leave_room_for_others() {
 }
 
 #[tokio::test]
-async fn heads_that_are_too_large_or_have_too_many_fields_are_refused() {
+async fn oversized_request_heads_are_rejected() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     let large = format!("x-large: {}\r\n", "x".repeat(100_000));

@@ -7,7 +7,7 @@ use tower_m2m::test_util::Issuer;
 use crate::support::{KEY, Upstream, answer, gateway, gateway_to, issuer, request, send, tenant};
 
 #[tokio::test]
-async fn nothing_of_the_callers_own_credentials_is_passed_on() {
+async fn the_callers_credentials_are_not_forwarded() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     let path = "/orders?a=1&access_token=canary&access%5Ftoken=canary&b=2";
@@ -48,7 +48,7 @@ async fn nothing_of_the_callers_own_credentials_is_passed_on() {
 }
 
 #[tokio::test]
-async fn what_the_caller_puts_where_our_credential_goes_is_replaced() {
+async fn a_callers_value_in_the_credential_header_is_replaced() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer) + "header = \"x-api-key\"\n";
     let gateway = gateway("", &tenants).await;
@@ -63,7 +63,7 @@ async fn what_the_caller_puts_where_our_credential_goes_is_replaced() {
 }
 
 #[tokio::test]
-async fn who_is_not_known_is_refused_and_nothing_is_sent() {
+async fn unknown_callers_are_rejected_and_nothing_is_sent() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     let known = format!("Bearer {KEY}");
@@ -142,7 +142,7 @@ async fn an_upstreams_401_becomes_a_502_without_its_challenge() {
 }
 
 #[tokio::test]
-async fn challenges_and_cookies_of_other_answers_are_not_passed_on() {
+async fn upstream_challenges_and_cookies_are_not_forwarded() {
     let issuer = issuer().await;
     for name in [
         "www-authenticate",
@@ -161,7 +161,7 @@ async fn challenges_and_cookies_of_other_answers_are_not_passed_on() {
 }
 
 #[tokio::test]
-async fn a_failing_issuer_becomes_a_503_with_the_time_of_the_next_attempt() {
+async fn a_failing_issuer_becomes_a_503_with_retry_after() {
     use tower_m2m::test_util::Fault;
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     issuer.always(Some(Fault::retry_after(
@@ -187,7 +187,7 @@ async fn a_failing_issuer_becomes_a_503_with_the_time_of_the_next_attempt() {
 }
 
 #[tokio::test]
-async fn refused_credentials_become_a_502() {
+async fn rejected_client_credentials_become_a_502() {
     let issuer = Issuer::builder()
         .client("acme", "another")
         .start()
@@ -204,7 +204,7 @@ async fn refused_credentials_become_a_502() {
 }
 
 #[tokio::test]
-async fn a_failing_issuer_is_no_other_tenants_concern() {
+async fn a_failing_issuer_affects_one_tenant_only() {
     use tower_m2m::test_util::Fault;
     let (well, ill) = (issuer().await, issuer().await);
     ill.always(Some(Fault::Hang));

@@ -14,7 +14,7 @@ const WITH_TRAILERS: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n
     www-authenticate: Bearer realm=\"canary\"\r\nconnection: canary\r\n\r\n";
 
 #[tokio::test]
-async fn trailers_about_the_gateways_credential_do_not_reach_callers_over_http2() {
+async fn challenge_trailers_are_not_forwarded_over_http2() {
     let (issuer, upstream) = (issuer().await, RawUpstream::start(WITH_TRAILERS).await);
     let gateway = gateway("", &tenant("acme", KEY, &upstream.origin, &issuer)).await;
     let client = Client::builder(TokioExecutor::new())
@@ -32,7 +32,7 @@ async fn trailers_about_the_gateways_credential_do_not_reach_callers_over_http2(
 }
 
 #[tokio::test]
-async fn trailers_pass_between_http1_peers() {
+async fn trailers_are_forwarded_over_http1() {
     let (issuer, upstream) = (issuer().await, RawUpstream::start(WITH_TRAILERS).await);
     let gateway = gateway("", &tenant("acme", KEY, &upstream.origin, &issuer)).await;
     let call = format!(
@@ -54,7 +54,7 @@ async fn trailers_pass_between_http1_peers() {
 }
 
 #[tokio::test]
-async fn the_gateway_says_that_a_message_came_through_it() {
+async fn the_gateway_adds_via() {
     let (issuer, upstream) = (
         issuer().await,
         Upstream::answering(200, ("via", "1.0 inner")).await,
@@ -71,7 +71,7 @@ async fn the_gateway_says_that_a_message_came_through_it() {
 }
 
 #[tokio::test]
-async fn a_request_that_may_go_no_further_is_answered_here() {
+async fn max_forwards_0_is_answered_by_the_gateway() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     let options = |left: &'static str| {
@@ -91,7 +91,7 @@ async fn a_request_that_may_go_no_further_is_answered_here() {
 }
 
 #[tokio::test]
-async fn a_request_without_one_sound_host_is_malformed() {
+async fn a_request_without_exactly_one_valid_host_is_malformed() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     for hosts in [
@@ -121,7 +121,7 @@ async fn a_request_without_one_sound_host_is_malformed() {
 }
 
 #[tokio::test]
-async fn what_connection_names_is_removed_beside_what_is_no_name() {
+async fn headers_named_by_connection_are_removed_and_invalid_names_ignored() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     let head = format!(
@@ -141,7 +141,7 @@ async fn what_connection_names_is_removed_beside_what_is_no_name() {
 }
 
 #[tokio::test]
-async fn a_location_leads_to_the_gateway_and_not_to_the_upstream() {
+async fn location_is_rewritten_to_the_gateway() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|request| async move {
         let host = request.headers()["host"].to_str().unwrap();
@@ -170,7 +170,7 @@ async fn a_location_leads_to_the_gateway_and_not_to_the_upstream() {
 }
 
 #[tokio::test]
-async fn over_http2_a_host_that_differs_from_the_authority_is_malformed() {
+async fn a_host_that_differs_from_the_http2_authority_is_malformed() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     let client = Client::builder(TokioExecutor::new())

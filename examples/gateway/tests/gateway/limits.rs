@@ -13,7 +13,7 @@ use axum::{body::Body, response::Response};
 use crate::support::{KEY, Upstream, gateway, gateway_to, issuer, send, tenant};
 
 #[tokio::test]
-async fn a_wait_that_is_too_long_becomes_a_503_with_its_length() {
+async fn a_wait_beyond_max_wait_becomes_a_503_with_retry_after() {
     let (issuer, upstream) = (
         issuer().await,
         Upstream::answering(429, ("retry-after", "50")).await,
@@ -31,7 +31,7 @@ async fn a_wait_that_is_too_long_becomes_a_503_with_its_length() {
 }
 
 #[tokio::test]
-async fn one_tenants_429_holds_no_other() {
+async fn a_429_holds_only_its_own_tenant() {
     let issuer = issuer().await;
     let full = Upstream::answering(429, ("retry-after", "50")).await;
     let free = Upstream::answering(200, ("x", "y")).await;
@@ -48,7 +48,7 @@ async fn one_tenants_429_holds_no_other() {
 }
 
 #[tokio::test]
-async fn a_short_wait_is_waited_for() {
+async fn a_wait_within_max_wait_is_waited_for() {
     let issuer = issuer().await;
     let upstream = failing_once(429).await;
     let gateway = gateway_to(&upstream, &issuer).await;
@@ -60,7 +60,7 @@ async fn a_short_wait_is_waited_for() {
 }
 
 #[tokio::test]
-async fn only_idempotent_requests_are_sent_again() {
+async fn only_idempotent_requests_are_retried() {
     let issuer = issuer().await;
     for (method, status, answered, sent) in [
         ("GET", 502, 200, 2),
@@ -87,7 +87,7 @@ async fn only_idempotent_requests_are_sent_again() {
 }
 
 #[tokio::test]
-async fn a_refused_post_is_sent_again_if_so_configured() {
+async fn a_throttled_post_is_retried_if_configured() {
     let issuer = issuer().await;
     let upstream = failing_once(429).await;
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
@@ -104,7 +104,7 @@ async fn a_refused_post_is_sent_again_if_so_configured() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_not_there_becomes_a_502() {
+async fn an_unreachable_upstream_becomes_a_502() {
     let issuer = issuer().await;
     let upstream = Upstream::answering(200, ("x", "y")).await;
     let tenants = tenant("acme", KEY, "http://127.0.0.1:1", &issuer);
@@ -117,7 +117,7 @@ async fn an_upstream_that_is_not_there_becomes_a_502() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_too_slow_becomes_a_504() {
+async fn a_slow_upstream_becomes_a_504() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|_| async {
         tokio::time::sleep(Duration::from_secs(60)).await;

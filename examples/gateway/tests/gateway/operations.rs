@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn it_is_alive_without_an_issuer_but_not_ready() {
+async fn without_an_issuer_the_gateway_is_live_but_not_ready() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     issuer.always(Some(Fault::Reset));
     let gateway = gateway_to(&upstream, &issuer).await;
@@ -29,7 +29,7 @@ async fn it_is_alive_without_an_issuer_but_not_ready() {
 }
 
 #[tokio::test]
-async fn it_becomes_ready_without_a_call() {
+async fn the_gateway_becomes_ready_without_a_request() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
 
@@ -42,7 +42,7 @@ async fn it_becomes_ready_without_a_call() {
 }
 
 #[tokio::test]
-async fn readiness_tells_of_token_and_quota() {
+async fn readyz_reports_token_and_quota() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|_| async {
         let response = Response::builder()
@@ -74,7 +74,7 @@ async fn readiness_tells_of_token_and_quota() {
 }
 
 #[tokio::test]
-async fn it_is_ready_while_one_tenant_is() {
+async fn the_gateway_is_ready_if_one_tenant_is() {
     let (well, ill) = (issuer().await, issuer().await);
     ill.always(Some(Fault::Reset));
     let upstream = Upstream::answering(200, ("x", "y")).await;
@@ -91,7 +91,7 @@ async fn it_is_ready_while_one_tenant_is() {
 }
 
 #[tokio::test]
-async fn a_tenant_without_credentials_does_not_make_it_ready() {
+async fn a_tenant_without_credentials_does_not_count_for_readiness() {
     let ill = issuer().await;
     ill.always(Some(Fault::Reset));
     let upstream = Upstream::answering(200, ("x", "y")).await;
@@ -113,7 +113,7 @@ async fn a_tenant_without_credentials_does_not_make_it_ready() {
 }
 
 #[tokio::test]
-async fn metrics_never_say_minus_zero() {
+async fn metrics_never_print_negative_zero() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
 
@@ -128,7 +128,7 @@ async fn metrics_never_say_minus_zero() {
 }
 
 #[tokio::test]
-async fn callers_do_not_reach_what_is_for_operators() {
+async fn callers_cannot_reach_admin_endpoints() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     for path in ["/livez", "/readyz", "/metrics"] {
@@ -145,7 +145,7 @@ async fn callers_do_not_reach_what_is_for_operators() {
 }
 
 #[tokio::test]
-async fn metrics_tell_outcomes_tokens_and_quotas_by_tenant() {
+async fn metrics_report_outcomes_tokens_and_quotas_per_tenant() {
     let (issuer, upstream) = (
         issuer().await,
         Upstream::answering(429, ("retry-after", "50")).await,
@@ -190,7 +190,7 @@ async fn metrics_tell_outcomes_tokens_and_quotas_by_tenant() {
 }
 
 #[tokio::test]
-async fn a_call_under_way_is_answered_before_the_end() {
+async fn shutdown_waits_for_requests_in_flight() {
     let issuer = issuer().await;
     let (steps, mut taken) = mpsc::unbounded_channel();
     let upstream = Upstream::start(move |_| {
@@ -220,7 +220,7 @@ async fn a_call_under_way_is_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_end_does_not_keep_it() {
+async fn shutdown_aborts_requests_after_the_timeout() {
     let issuer = issuer().await;
     let (steps, mut taken) = mpsc::unbounded_channel();
     let upstream = Upstream::start(move |_| {
@@ -244,7 +244,7 @@ async fn a_call_that_does_not_end_does_not_keep_it() {
 }
 
 #[tokio::test]
-async fn it_says_that_it_is_not_ready_before_it_refuses_connections() {
+async fn shutdown_reports_not_ready_before_closing_listeners() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
     let gateway = gateway("drain_delay = 600", &tenants).await;

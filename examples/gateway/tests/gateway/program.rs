@@ -21,7 +21,7 @@ use tokio::{
 use crate::support::{KEY, Upstream, answer, client, issuer, tenant};
 
 #[tokio::test]
-async fn it_serves_what_a_file_says_until_it_is_asked_to_end() {
+async fn the_program_serves_its_configuration_file_until_sigterm() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     // The environment has a say in the addresses.
     let environment = "export GATEWAY_LISTEN=127.0.0.1:0; export GATEWAY_ADMIN_LISTEN=127.0.0.1:0;";
@@ -120,7 +120,7 @@ impl Program {
 }
 
 #[tokio::test]
-async fn operators_are_served_although_descriptors_are_few_and_heads_are_half() {
+async fn operators_are_served_when_descriptors_are_exhausted_by_incomplete_heads() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
     let program = Program::start("few", "ulimit -n 128;", &tenants).await;
@@ -153,7 +153,7 @@ async fn operators_are_served_although_descriptors_are_few_and_heads_are_half() 
 }
 
 #[tokio::test]
-async fn the_log_says_who_failed_and_why_and_does_not_repeat_itself() {
+async fn failures_are_logged_with_their_cause_and_rate_limited() {
     use tower_m2m::test_util::Fault;
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     issuer.always(Some(Fault::Reset));
@@ -197,7 +197,7 @@ async fn the_log_says_who_failed_and_why_and_does_not_repeat_itself() {
 }
 
 #[tokio::test]
-async fn a_deadline_and_a_caller_who_leaves_are_logged() {
+async fn deadlines_and_disconnected_callers_are_logged() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|_| std::future::pending()).await;
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
@@ -218,7 +218,7 @@ async fn a_deadline_and_a_caller_who_leaves_are_logged() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_exits_immediately() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|_| std::future::pending()).await;
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
@@ -239,7 +239,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_given_up_at_the_end_is_not_the_callers_fault() {
+async fn requests_aborted_at_shutdown_are_not_attributed_to_the_caller() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|_| std::future::pending()).await;
     let tenants = tenant("acme", KEY, &upstream.origin, &issuer);
@@ -261,7 +261,7 @@ async fn a_request_that_is_given_up_at_the_end_is_not_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_shown_as_it_is_written() {
+async fn configuration_errors_quote_the_file() {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty.toml");
     fs::write(&path, "[tenants.\"\"]\nupstream = \"https://a.example\"\n").unwrap();
 

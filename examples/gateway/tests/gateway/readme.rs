@@ -22,7 +22,7 @@ const TESTS: [&str; 15] = [
 ];
 
 #[test]
-fn the_tests_that_the_readme_names_are_there() {
+fn every_test_that_the_readme_names_exists() {
     let (_, table) = README.split_once("| it promises | test |").unwrap();
     let rows = table
         .lines()

@@ -5,7 +5,7 @@ const RUNBOOK: &str = include_str!("../../../../src/docs/runbook.md");
 const KINDS: &str = include_str!("../../../../src/client_credentials/error/kind.rs");
 
 #[test]
-fn every_alert_is_in_the_runbook_and_the_other_way_round() {
+fn alerts_and_runbook_sections_match() {
     let alerts: Vec<_> = RULES
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "))
@@ -26,7 +26,7 @@ fn every_alert_is_in_the_runbook_and_the_other_way_round() {
 }
 
 #[test]
-fn the_errors_that_the_rules_name_are_those_that_there_are() {
+fn alert_rules_name_existing_error_kinds() {
     let (_, rest) = RULES.split_once("error=~\"").unwrap();
     let (names, _) = rest.split_once('"').unwrap();
     for name in names.split('|') {

@@ -39,7 +39,7 @@ async fn issuer_that_hangs_at_revocations() -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn revocations_of_all_tenants_go_together_and_end_with_the_timeout() {
+async fn revocations_run_concurrently_within_the_timeout() {
     let (issuer, asked) = issuer_that_hangs_at_revocations().await;
     let tenants: String = (0..6)
         .map(|n| {
@@ -67,7 +67,7 @@ async fn revocations_of_all_tenants_go_together_and_end_with_the_timeout() {
 }
 
 #[tokio::test]
-async fn half_sent_heads_do_not_keep_it() {
+async fn incomplete_heads_do_not_delay_shutdown() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let settings = "shutdown_timeout = 600\nheader_timeout = 600\nidle_timeout = 600";
     let gateway = gateway(settings, &tenant("acme", KEY, &upstream.origin, &issuer)).await;

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use crate::support::{KEY, RawUpstream, Upstream, gateway, gateway_to, issuer, raw, send, tenant};
 
 #[tokio::test]
-async fn no_second_request_gets_into_a_body_or_out_of_it() {
+async fn conflicting_body_lengths_are_rejected() {
     let issuer = issuer().await;
     let inner = format!("GET /smuggled HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\n\r\n");
     let length = inner.len() + 5;
@@ -95,7 +95,7 @@ async fn no_second_request_gets_into_a_body_or_out_of_it() {
 }
 
 #[tokio::test]
-async fn of_an_answers_two_lengths_the_callers_see_none() {
+async fn responses_with_two_lengths_are_not_forwarded() {
     let issuer = issuer().await;
     let upstream = RawUpstream::start(
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
@@ -112,7 +112,7 @@ async fn of_an_answers_two_lengths_the_callers_see_none() {
 }
 
 #[tokio::test]
-async fn an_absolute_target_does_not_choose_where_the_request_goes() {
+async fn an_absolute_target_does_not_change_the_upstream() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     for target in [
@@ -145,7 +145,7 @@ async fn an_absolute_target_does_not_choose_where_the_request_goes() {
 }
 
 #[tokio::test]
-async fn streams_that_are_reset_at_once_do_not_flood_the_upstream() {
+async fn rapid_stream_resets_do_not_reach_the_upstream() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|_| std::future::pending()).await;
     let well = Upstream::answering(200, ("x", "y")).await;
@@ -188,7 +188,7 @@ async fn streams_that_are_reset_at_once_do_not_flood_the_upstream() {
 }
 
 #[tokio::test]
-async fn a_head_over_http2_is_limited() {
+async fn http2_header_size_is_limited() {
     let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
     let gateway = gateway_to(&upstream, &issuer).await;
     let stream = TcpStream::connect(gateway.address()).await.unwrap();

@@ -16,7 +16,7 @@ use tower_m2m::BoxError;
 use crate::support::{Upstream, client, gateway_to, issuer, request};
 
 #[tokio::test]
-async fn a_piece_arrives_before_the_next_one_is_sent() {
+async fn bodies_are_streamed() {
     let issuer = issuer().await;
     // Sends each piece back as it comes.
     let upstream = Upstream::start(|request| async { Response::new(request.into_body()) }).await;
@@ -40,7 +40,7 @@ async fn a_piece_arrives_before_the_next_one_is_sent() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_what_is_remembered_arrives_whole() {
+async fn a_body_larger_than_the_replay_buffer_arrives_complete() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|request| async { Response::new(request.into_body()) }).await;
     let gateway = gateway_to(&upstream, &issuer).await;
@@ -61,7 +61,7 @@ async fn a_body_beyond_what_is_remembered_arrives_whole() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_breaks_off_for_the_caller() {
+async fn an_aborted_response_is_aborted_for_the_caller() {
     let issuer = issuer().await;
     let upstream = Upstream::start(|_| async {
         let (pieces, body) = failing();

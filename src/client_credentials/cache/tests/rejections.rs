@@ -44,7 +44,7 @@ fn is_final(refused: &RejectionOutcome) -> bool {
 }
 
 #[test]
-fn a_refused_token_is_not_used_until_another_is_there() {
+fn a_rejected_token_is_unused_until_it_is_replaced() {
     let world = World::with("a");
     let guard = world.replacing("a", 0);
 
@@ -67,7 +67,7 @@ fn a_refused_token_is_not_used_until_another_is_there() {
 }
 
 #[test]
-fn a_token_that_works_for_others_stays_in_use_while_it_is_replaced() {
+fn a_token_accepted_elsewhere_stays_in_use_during_the_refresh() {
     for (origin, works) in [(0, false), (1, true)] {
         let world = World::with("a");
         world.accepted("a", origin);
@@ -82,7 +82,7 @@ fn a_token_that_works_for_others_stays_in_use_while_it_is_replaced() {
 }
 
 #[test]
-fn a_refusal_stands_after_the_end() {
+fn a_rejection_is_final_after_shutdown() {
     let world = World::with("a");
     world.cache.close();
 
@@ -91,7 +91,7 @@ fn a_refusal_stands_after_the_end() {
 }
 
 #[test]
-fn a_refusal_stands_while_the_issuer_fails() {
+fn a_rejection_is_final_while_the_issuer_fails() {
     let mut world = World::with("a");
     world.fail(world.early().unwrap(), transient().with_retry_after(SECOND));
 
@@ -101,7 +101,7 @@ fn a_refusal_stands_while_the_issuer_fails() {
 }
 
 #[test]
-fn a_refusal_stands_during_the_cooldown() {
+fn a_rejection_is_final_during_the_cooldown() {
     let mut world = World::with("a");
     world.succeed(world.replacing("a", 0), "b");
     world.accepted("b", 0);
@@ -113,7 +113,7 @@ fn a_refusal_stands_during_the_cooldown() {
 }
 
 #[test]
-fn an_origin_that_refuses_every_token_does_not_keep_another_from_a_new_one() {
+fn an_origin_that_rejects_every_token_does_not_block_refreshes_for_others() {
     let mut world = World::with("t0");
     for round in 0..10 {
         world.now += 600 * SECOND;
@@ -137,7 +137,7 @@ fn an_origin_that_refuses_every_token_does_not_keep_another_from_a_new_one() {
 }
 
 #[test]
-fn origins_that_all_refuse_every_token_share_the_cooldown() {
+fn origins_that_reject_every_token_share_the_cooldown() {
     let mut world = World::with("t0");
     let mut fetches = 0;
     for _ in 0..300 {
@@ -157,7 +157,7 @@ fn origins_that_all_refuse_every_token_share_the_cooldown() {
 }
 
 #[test]
-fn a_cooldown_ends_while_the_machine_is_suspended() {
+fn suspension_counts_towards_the_cooldown() {
     let mut world = World::with("a");
     world.succeed(world.replacing("a", 0), "b");
     world.accepted("b", 0);
@@ -170,7 +170,7 @@ fn a_cooldown_ends_while_the_machine_is_suspended() {
 }
 
 #[test]
-fn a_401_for_another_scheme_renews_a_token_once_per_cooldown() {
+fn a_401_for_another_scheme_refreshes_once_per_cooldown() {
     let mut world = World::with("a");
     let other_scheme = |world: &World, name: &str| {
         let rejection = Rejection {
@@ -204,7 +204,7 @@ fn a_401_for_another_scheme_renews_a_token_once_per_cooldown() {
 }
 
 #[test]
-fn a_refused_token_that_is_no_longer_known_is_replaced_like_an_expired_one() {
+fn rejecting_an_unknown_token_refreshes_like_expiry() {
     let world = World::with("a");
     world.cache.invalidate();
 
@@ -215,7 +215,7 @@ fn a_refused_token_that_is_no_longer_known_is_replaced_like_an_expired_one() {
 }
 
 #[test]
-fn a_token_that_is_refused_in_the_place_of_another_doubles_the_cooldown() {
+fn a_rejected_replacement_doubles_the_cooldown() {
     for (name, doubles) in [("a", false), ("b", true), ("c", false)] {
         let mut world = World::with("a");
         world.succeed(world.replacing("a", 0), "b");

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_basic_credentials_are_sent_as_they_are() {
+    fn raw_basic_credentials_are_not_encoded() {
         assert_eq!(sent(Method::BasicRaw), "odd id+%40:p@ss w/rd");
     }
 

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_well_known_part_goes_between_host_and_path_and_then_behind_the_path() {
+    fn metadata_urls_follow_rfc_8414_and_then_openid() {
         assert_eq!(
             places("https://id.example/realms/m2m"),
             [
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_is_found_behind_the_url_of_its_metadata() {
+    fn an_issuer_is_derived_from_its_metadata_url() {
         for (configured, name) in [
             (
                 "https://id.example/.well-known/openid-configuration",

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_read_in_every_form() {
+    fn dates_are_parsed_in_all_formats() {
         for (text, expected) in [
             ("Mon, 21 Sep 2026 14:13:20 GMT", Some(1_790_000_000)),
             ("2026-09-21T14:13:20Z", Some(1_790_000_000)),

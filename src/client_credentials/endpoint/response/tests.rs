@@ -49,7 +49,7 @@ fn error(status: u16, headers: &[(header::HeaderName, &'static str)], body: &str
 }
 
 #[test]
-fn a_status_or_an_error_code_is_a_refusal() {
+fn a_status_or_error_code_is_an_error_response() {
     for (status, body, kind, transient, says) in [
         (
             400,
@@ -287,7 +287,7 @@ fn a_status_or_an_error_code_is_a_refusal() {
 }
 
 #[test]
-fn who_is_asked_to_wait_was_throttled_unless_the_answer_is_a_success() {
+fn retry_after_on_an_error_means_throttled() {
     let wait = [(header::RETRY_AFTER, "7")];
     for (status, kind) in [(400, Throttled), (403, Throttled), (200, InvalidClient)] {
         let error = error(status, &wait, r#"{"error":"invalid_client"}"#);
@@ -322,7 +322,7 @@ fn error_codes_are_quoted_without_secrets() {
 }
 
 #[test]
-fn an_error_that_says_nothing_is_none_beside_a_token() {
+fn an_empty_error_beside_a_token_is_ignored() {
     for nothing in [json!(null), json!(""), json!(false), json!(0), json!({})] {
         assert!(
             token_with(&json!({ "error": nothing })).is_ok(),
@@ -335,7 +335,7 @@ fn an_error_that_says_nothing_is_none_beside_a_token() {
 }
 
 #[test]
-fn the_words_of_a_frameworks_page_describe_the_error() {
+fn error_pages_of_frameworks_are_described() {
     for (body, description) in [
         (r#"{"error":"Not Found"}"#, "Not Found"),
         (r#"{"error":"Not Found","message":"no route"}"#, "no route"),
@@ -349,7 +349,7 @@ fn the_words_of_a_frameworks_page_describe_the_error() {
 }
 
 #[test]
-fn a_long_answer_that_repeats_its_token_is_read_in_few_steps() {
+fn a_response_that_repeats_its_token_is_parsed_in_linear_time() {
     let token = "a1".repeat(250_000);
     for (name, text) in [
         ("error_description", token.clone()),
@@ -371,7 +371,7 @@ fn a_long_answer_that_repeats_its_token_is_read_in_few_steps() {
 }
 
 #[test]
-fn many_members_with_one_name_are_one_quirk() {
+fn duplicate_members_are_reported_once() {
     let body = format!("{}access_token=token", "a=1&".repeat(100_000));
 
     let (_, non_conformances) = answer(200, &[], body.as_bytes()).unwrap();
@@ -380,7 +380,7 @@ fn many_members_with_one_name_are_one_quirk() {
 }
 
 #[test]
-fn where_a_redirect_leads_is_shown_shortly_and_without_tokens() {
+fn redirect_targets_are_shortened_and_redacted() {
     for (location, shown) in [
         (
             "https://login.example/oauth2/token?code=canary",
@@ -406,7 +406,7 @@ fn where_a_redirect_leads_is_shown_shortly_and_without_tokens() {
 }
 
 #[test]
-fn only_bearer_tokens_are_taken() {
+fn only_bearer_tokens_are_accepted() {
     for kind in [json!("Bearer"), json!(" bearer "), json!(null)] {
         assert!(token_with(&json!({ "token_type": kind })).is_ok(), "{kind}");
     }
@@ -440,7 +440,7 @@ fn an_answer_without_a_token_is_malformed() {
 }
 
 #[test]
-fn a_renewal_that_is_due_at_once_is_not_believed() {
+fn refresh_in_of_zero_is_ignored() {
     for (due, expected) in [
         (json!(0), None),
         (json!(-1), None),
@@ -454,7 +454,7 @@ fn a_renewal_that_is_due_at_once_is_not_believed() {
 }
 
 #[test]
-fn members_are_kept_but_for_secrets() {
+fn members_are_kept_except_secrets() {
     let token = token_with(&json!({
         "instance_url": "https://a.b.example",
         "note": "eyJust.words",

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_that_is_nearly_well_formed_is_repaired() {
+    fn almost_valid_json_is_repaired() {
         for (text, json) in [
             ("{\"a\":\"b\nc\t\"}", r#"{"a":"b\u000ac\u0009"}"#),
             (
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_and_nuls_are_no_text() {
+    fn byte_order_marks_and_nuls_are_stripped() {
         assert_eq!(trimmed(b"\xEF\xBB\xBF {} \0\0 \0"), b"{}");
         assert_eq!(trimmed(b"\0"), b"");
         assert_eq!(*decoded(b"\xFF\xFE{\0\xF6\0"), "{ö");

@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_string_is_wiped() {
+    fn every_string_is_zeroized() {
         let mut value = json!({ "a": "canary", "b": ["canary", { "c": "canary" }], "d": 7 });
 
         wipe(&mut value);
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_told() {
+    fn a_non_object_body_is_an_error() {
         let error = serde_json::from_str::<Members>("[]").err().unwrap();
 
         assert!(error.to_string().contains("expected an object"), "{error}");

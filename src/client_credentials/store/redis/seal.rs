@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_back_with_what_is_left_of_it_by_the_servers_clock() {
+    fn an_opened_token_has_the_time_left_by_the_servers_clock() {
         for keys in [keys("a", 1), StoreKeyring::dangerously_unencrypted()] {
             let identity = cache_key("a");
             let entry = keys.active().entry(&identity);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_token_shows_and_no_two_look_alike() {
+    fn ciphertexts_hide_the_token_and_differ() {
         let (keys, identity) = (keys("a", 1), cache_key("canary"));
         let entry = keys.active().entry(&identity);
         let seal = || seal(&entry, &token("canary"), NOW).unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_any_byte_is_noticed() {
+    fn any_modified_byte_is_detected() {
         let (keys, identity) = (keys("a", 1), cache_key("a"));
         let entry = keys.active().entry(&identity);
         let sealed = seal(&entry, &token("token"), NOW).unwrap();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_of_no_use_at_another_place_or_under_another_key() {
+    fn a_sealed_token_opens_only_with_its_entry_and_key() {
         let (mine, here) = (keys("a", 1), cache_key("a"));
         let sealed = seal(&mine.active().entry(&here), &token("token"), NOW).unwrap();
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unencrypted_token_is_not_taken_where_there_is_a_key() {
+    fn an_unencrypted_token_is_rejected_if_there_is_a_key() {
         let none = StoreKeyring::dangerously_unencrypted();
         let identity = cache_key("a");
         let plain = seal(&none.active().entry(&identity), &token("token"), NOW).unwrap();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_from_text_and_none_is_an_error() {
+    fn keys_are_parsed_and_an_empty_list_is_an_error() {
         let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         let keys = StoreKeyring::parse(&format!("new:{key}, old:{key}\n")).unwrap();
         assert_eq!(format!("{keys:?}"), r#"["new", "old"]"#);

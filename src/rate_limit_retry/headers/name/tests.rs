@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_name_is_a_family_a_dimension_and_a_field() {
+fn a_name_splits_into_family_dimension_and_field() {
     for (name, family, dimension, field) in [
         ("ratelimit", "ratelimit", "", Field::Whole),
         ("ratelimit-policy", "ratelimit", "", Field::Policy),
@@ -176,7 +176,7 @@ fn a_name_is_a_family_a_dimension_and_a_field() {
 }
 
 #[test]
-fn the_unit_of_a_time_is_a_word_of_the_name() {
+fn time_units_are_words_of_the_name() {
     for (name, scale) in [
         ("x-ratelimit-reset", None),
         ("x-ratelimit-reset-ms", Some(1_000_000)),
@@ -205,6 +205,10 @@ fn the_unit_of_a_time_is_a_word_of_the_name() {
         ("x-retry-count", None),
         ("x-retry-policy", None),
     ] {
-        assert_eq!(Meaning::wait(name).map(|wait| wait.scale), scale, "{name}");
+        assert_eq!(
+            Meaning::parse_wait(name).map(|wait| wait.scale),
+            scale,
+            "{name}"
+        );
     }
 }

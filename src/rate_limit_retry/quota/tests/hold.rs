@@ -3,12 +3,12 @@
 use super::*;
 
 /// How long the hold is after each of some refusals in a row.
-fn holds(world: &mut World, signals: &Signals, count: usize) -> Vec<Duration> {
+fn holds(world: &mut TestQuota, info: &RateLimitInfo, count: usize) -> Vec<Duration> {
     let hold = |_| {
         let number = world.enter();
-        let until = world.refuse(number, signals);
+        let until = world.throttle(number, info);
         let hold = until.unwrap() - world.now;
-        world.pass(hold);
+        world.advance(hold);
         world.admit();
         hold
     };
@@ -16,57 +16,57 @@ fn holds(world: &mut World, signals: &Signals, count: usize) -> Vec<Duration> {
 }
 
 #[test]
-fn a_hint_is_kept_to_with_a_hundredth_of_jitter_and_no_more_than_a_quarter_of_a_second() {
+fn retry_after_gets_1_percent_jitter_up_to_250_ms() {
     // Half of the jitter, as the random number has it.
     for (hint, hold) in [
         (ms(100), Some(Duration::from_micros(100_500))),
         (secs(10), Some(ms(10_050))),
         (secs(25), Some(ms(25_125))),
         (secs(60), Some(ms(60_125))),
-        (secs(4000), Some(PACE.max_hold)),
-        (secs(86_400), Some(PACE.max_hold)),
-        (secs(259_200), Some(PACE.max_hold)),
-        (secs(30 * 86_400), Some(PACE.max_hold)),
+        (secs(4000), Some(CONFIG.max_hold)),
+        (secs(86_400), Some(CONFIG.max_hold)),
+        (secs(259_200), Some(CONFIG.max_hold)),
+        (secs(30 * 86_400), Some(CONFIG.max_hold)),
     ] {
-        let mut world = World::new();
+        let mut world = TestQuota::new();
         let number = world.enter();
-        let until = world.refuse(number, &hinting(hint));
+        let until = world.throttle(number, &with_retry_after(hint));
         assert_eq!(until.map(|until| until - world.now), hold, "{hint:?}");
     }
 }
 
 #[test]
-fn without_a_hint_the_next_looks_are_one_two_and_four_seconds_after_the_refusal() {
-    let mut world = World::new();
+fn without_retry_after_probes_follow_after_1_2_and_4_seconds() {
+    let mut world = TestQuota::new();
     let began = world.now;
     let mut times = Vec::new();
     for _ in 0..3 {
-        holds(&mut world, &Signals::default(), 1);
+        holds(&mut world, &RateLimitInfo::default(), 1);
         times.push(world.now - began);
     }
     // With a hundredth of jitter.
     let micros = [1_010_000, 2_009_900, 4_019_901];
     assert_eq!(times, micros.map(Duration::from_micros));
 
-    let zero = holds(&mut World::new(), &hinting(Duration::ZERO), 1);
+    let zero = holds(&mut TestQuota::new(), &with_retry_after(Duration::ZERO), 1);
     assert_eq!(zero, [ms(1010)]);
 }
 
 #[test]
-fn a_look_comes_after_half_of_the_first_back_off_and_the_longest() {
+fn probe_delays_range_from_half_the_initial_to_the_maximum_backoff() {
     for (backoff, hold) in [
         (Backoff::new(secs(5), secs(60)), ms(2525)),
         (Backoff::new(ms(10), ms(400)), ms(404)),
     ] {
-        let mut world = World::with(Pace { backoff, ..PACE });
-        assert_eq!(holds(&mut world, &Signals::default(), 1), [hold]);
+        let mut world = TestQuota::with(QuotaConfig { backoff, ..CONFIG });
+        assert_eq!(holds(&mut world, &RateLimitInfo::default(), 1), [hold]);
     }
 }
 
 #[test]
-fn a_hint_that_has_proved_wrong_three_times_is_too_short() {
-    let mut world = World::new();
-    let hint = hinting(ms(100));
+fn a_retry_after_wrong_three_times_is_too_short() {
+    let mut world = TestQuota::new();
+    let hint = with_retry_after(ms(100));
 
     let micros = [100_500, 100_500, 100_500, 705_485];
     assert_eq!(
@@ -76,7 +76,7 @@ fn a_hint_that_has_proved_wrong_three_times_is_too_short() {
 
     // A hint is a hint again when a request has been accepted.
     let number = world.enter();
-    world.accept(number, &Signals::default());
+    world.succeed(number, &RateLimitInfo::default());
     assert_eq!(
         holds(&mut world, &hint, 1),
         [Duration::from_micros(100_500)]
@@ -84,104 +84,104 @@ fn a_hint_that_has_proved_wrong_three_times_is_too_short() {
 }
 
 #[test]
-fn a_hint_that_has_proved_wrong_is_kept_to_where_it_is_the_longer_wait() {
-    let mut world = World::new();
+fn a_wrong_retry_after_applies_if_it_is_longer() {
+    let mut world = TestQuota::new();
 
-    let holds = holds(&mut world, &hinting(secs(20)), 4);
+    let holds = holds(&mut world, &with_retry_after(secs(20)), 4);
 
     assert_eq!(holds[3], ms(20_100));
 }
 
 #[test]
-fn requests_that_are_refused_together_are_one_refusal() {
-    let mut world = World::new();
+fn concurrent_throttling_counts_once() {
+    let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..6).map(|_| world.enter()).collect();
     for number in numbers {
-        world.refuse(number, &hinting(ms(100)));
+        world.throttle(number, &with_retry_after(ms(100)));
     }
-    world.pass(ms(101));
+    world.advance(ms(101));
     world.admit();
 
-    let believed = holds(&mut world, &hinting(ms(100)), 2);
+    let believed = holds(&mut world, &with_retry_after(ms(100)), 2);
 
     assert_eq!(believed, [Duration::from_micros(100_500); 2]);
 }
 
 #[test]
-fn of_hints_that_come_together_the_longest_counts() {
-    let mut world = World::new();
+fn the_longest_concurrent_retry_after_applies() {
+    let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..5).map(|_| world.enter()).collect();
     let began = world.now;
-    for (number, signals, hold) in [
-        (0, &hinting(secs(10)), ms(10_050)),
-        (1, &hinting(secs(5)), ms(10_050)),
-        (2, &hinting(secs(20)), ms(20_100)),
+    for (number, info, hold) in [
+        (0, &with_retry_after(secs(10)), ms(10_050)),
+        (1, &with_retry_after(secs(5)), ms(10_050)),
+        (2, &with_retry_after(secs(20)), ms(20_100)),
         // Who was refused with the others, and without a hint, adds nothing.
-        (3, &Signals::default(), ms(20_100)),
+        (3, &RateLimitInfo::default(), ms(20_100)),
     ] {
-        let until = world.refuse(numbers[number], signals);
+        let until = world.throttle(numbers[number], info);
         assert_eq!(until, Some(began + hold));
     }
 }
 
 #[test]
-fn late_refusals_without_a_hint_do_not_prolong_a_hold() {
-    let mut world = World::new();
+fn late_429s_without_retry_after_do_not_extend_a_hold() {
+    let mut world = TestQuota::new();
     let (first, late) = (world.enter(), world.enter());
-    let until = world.refuse(first, &Signals::default());
+    let until = world.throttle(first, &RateLimitInfo::default());
     assert_eq!(until, Some(world.now + ms(1010)));
 
-    world.pass(ms(600));
+    world.advance(ms(600));
 
-    assert_eq!(world.refuse(late, &Signals::default()), until);
+    assert_eq!(world.throttle(late, &RateLimitInfo::default()), until);
 }
 
 #[test]
-fn late_refusals_do_not_make_a_wrong_hint_worse() {
-    let mut world = World::new();
+fn late_429s_do_not_count_against_retry_after() {
+    let mut world = TestQuota::new();
     let late = world.enter();
-    holds(&mut world, &hinting(ms(10)), 3);
+    holds(&mut world, &with_retry_after(ms(10)), 3);
     let number = world.enter();
-    let guessed = world.refuse(number, &hinting(ms(10))).unwrap();
-    world.pass(guessed - world.now);
+    let guessed = world.throttle(number, &with_retry_after(ms(10))).unwrap();
+    world.advance(guessed - world.now);
 
-    let until = world.refuse(late, &hinting(ms(10)));
+    let until = world.throttle(late, &with_retry_after(ms(10)));
 
     assert_eq!(until, Some(world.now + Duration::from_micros(10_050)));
 }
 
 #[test]
-fn nobody_goes_before_the_end_of_a_hold_and_one_at_its_end() {
-    let mut world = World::new();
+fn no_request_is_sent_before_a_hold_ends_and_one_at_its_end() {
+    let mut world = TestQuota::new();
     let number = world.enter();
-    let until = world.refuse(number, &hinting(secs(5))).unwrap();
+    let until = world.throttle(number, &with_retry_after(secs(5))).unwrap();
     world.now = until - ms(1);
-    assert_eq!(world.admit(), Admit::NotBefore(until));
+    assert_eq!(world.admit(), SendTime::NotBefore(until));
     world.now = until;
     assert!(world.send().is_some());
     assert_eq!(world.send(), None);
 }
 
 #[test]
-fn refusals_are_known_to_count_every_request_only_if_nothing_else_is_said_of_a_limit() {
+fn throttled_requests_count_only_if_no_limit_is_announced() {
     for (quiet, refusal, sliding) in [
-        (0, Signals::default(), true),
-        (0, hinting(secs(5)), false),
-        (0, telling(100, 0, secs(5)), false),
-        (999, Signals::default(), true),
+        (0, RateLimitInfo::default(), true),
+        (0, with_retry_after(secs(5)), false),
+        (0, announcing(100, 0, secs(5)), false),
+        (999, RateLimitInfo::default(), true),
         // Requests to a quiet partition are not counted.
-        (1000, Signals::default(), false),
+        (1000, RateLimitInfo::default(), false),
     ] {
-        let mut world = World::new();
+        let mut world = TestQuota::new();
         for _ in 0..quiet {
             let number = world.enter();
-            world.accept(number, &Signals::default());
+            world.succeed(number, &RateLimitInfo::default());
         }
         let number = world.enter();
 
-        world.refuse(number, &refusal);
+        world.throttle(number, &refusal);
 
-        let slide = world.quota.habit.slide.is_some();
-        assert_eq!(slide, sliding, "{quiet} {refusal:?}");
+        let sliding_window = world.quota.estimator.sliding_window.is_some();
+        assert_eq!(sliding_window, sliding, "{quiet} {refusal:?}");
     }
 }

@@ -1,27 +1,27 @@
 //! What must hold of a quota, whatever happens to it.
 
-mod any;
-mod cap;
+mod announced;
+mod bounds;
+mod contradictions;
 mod control;
-mod doubt;
-mod fleet;
-mod habit;
-mod heard;
+mod estimate;
+mod estimator;
+mod events;
+mod fleet_share;
 mod hold;
-mod learn;
-mod lesson;
-mod lessons;
-mod log;
-mod news;
-mod ramp;
-mod rate;
+mod local_limit;
+mod merge_remote;
+mod next_report;
+mod pacing;
+mod record;
+mod report;
+mod send_log;
 mod server;
-mod shared;
-mod slide;
-mod sliding;
-mod spread;
-mod told;
-mod window;
+mod sliding_detection;
+mod sliding_window;
+mod slow_start;
+mod test_estimator;
+mod token_bucket;
 
 use std::time::Duration;
 
@@ -30,14 +30,14 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     backoff::Backoff,
-    rate_limit_retry::headers::{Limit, Signals},
+    rate_limit_retry::headers::{Limit, RateLimitInfo},
 };
 
-const PACE: Pace = Pace {
-    cold_burst: 8,
-    cold_hold: Duration::from_millis(250),
+const CONFIG: QuotaConfig = QuotaConfig {
+    initial_window: 8,
+    initial_window_timeout: Duration::from_millis(250),
     max_hold: Duration::from_secs(3600),
-    release: Release::Burst,
+    pacing: Pacing::Burst,
     backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
     shared: false,
 };
@@ -59,7 +59,7 @@ fn secs(seconds: u64) -> Duration {
 }
 
 /// 100 requests until then.
-fn resets(reset: Duration) -> Limit {
+fn limit_with_reset(reset: Duration) -> Limit {
     Limit {
         limit: Some(100),
         reset: Some(reset),
@@ -68,90 +68,90 @@ fn resets(reset: Duration) -> Limit {
 }
 
 /// An answer that names one quota.
-fn telling(limit: u64, remaining: u64, reset: Duration) -> Signals {
+fn announcing(limit: u64, remaining: u64, reset: Duration) -> RateLimitInfo {
     let told = Limit {
         limit: Some(limit),
         remaining: Some(remaining),
         reset: Some(reset),
         ..Limit::default()
     };
-    Signals {
+    RateLimitInfo {
         limits: vec![told],
-        ..Signals::default()
+        ..RateLimitInfo::default()
     }
 }
 
-fn hinting(hint: Duration) -> Signals {
-    Signals {
+fn with_retry_after(hint: Duration) -> RateLimitInfo {
+    RateLimitInfo {
         retry_after: Some(hint),
-        ..Signals::default()
+        ..RateLimitInfo::default()
     }
 }
 
 /// A quota and the time.
-struct World {
+struct TestQuota {
     quota: Quota,
-    pace: Pace,
+    config: QuotaConfig,
     now: Instant,
 }
 
-impl World {
+impl TestQuota {
     fn new() -> Self {
-        Self::with(PACE)
+        Self::with(CONFIG)
     }
 
-    fn with(pace: Pace) -> Self {
+    fn with(config: QuotaConfig) -> Self {
         Self {
-            quota: Quota::new(&pace, None),
-            pace,
+            quota: Quota::new(&config, None),
+            config: config,
             now: origin(),
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn advance(&mut self, time: Duration) {
         self.now += time;
     }
 
-    fn admit(&mut self) -> Admit {
-        self.quota.admit(&self.pace, self.now)
+    fn admit(&mut self) -> SendTime {
+        self.quota.admit(&self.config, self.now)
     }
 
     /// Sends one request, if it may go.
     fn send(&mut self) -> Option<u64> {
-        (self.admit() == Admit::Now).then(|| self.quota.enter(&self.pace, self.now))
+        (self.admit() == SendTime::Now).then(|| self.quota.enter(&self.config, self.now))
     }
 
     /// Sends one request, whether it may go or not.
     fn enter(&mut self) -> u64 {
-        self.quota.enter(&self.pace, self.now)
+        self.quota.enter(&self.config, self.now)
     }
 
-    fn learn(&mut self, number: u64, learnt: Learnt<'_>) -> Option<Instant> {
-        self.learn_of(number, learnt, About::This)
+    fn record(&mut self, number: u64, outcome: Outcome<'_>) -> Option<Instant> {
+        self.record_for(number, outcome, Scope::Partition)
     }
 
-    fn learn_of(&mut self, number: u64, learnt: Learnt<'_>, about: About) -> Option<Instant> {
+    fn record_for(&mut self, number: u64, outcome: Outcome<'_>, scope: Scope) -> Option<Instant> {
         let now = Some(self.now);
         self.quota
-            .learn(number, learnt, about, &self.pace, 0.5, now)
+            .record(number, outcome, scope, &self.config, 0.5, now)
     }
 
-    fn accept(&mut self, number: u64, signals: &Signals) {
-        self.learn(
+    fn succeed(&mut self, number: u64, info: &RateLimitInfo) {
+        self.record(
             number,
-            Learnt::Answer {
+            Outcome::Response {
                 throttled: false,
-                signals,
+                info,
             },
         );
     }
 
-    fn refuse(&mut self, number: u64, signals: &Signals) -> Option<Instant> {
-        self.learn(
+    fn throttle(&mut self, number: u64, info: &RateLimitInfo) -> Option<Instant> {
+        self.record(
             number,
-            Learnt::Answer {
+            Outcome::Response {
                 throttled: true,
-                signals,
+                info,
             },
         )
     }
@@ -166,12 +166,12 @@ impl World {
         let began = self.now;
         for _ in 0..200 {
             match self.admit() {
-                Admit::Now => return self.now - began,
-                Admit::NotBefore(at) => {
+                SendTime::Now => return self.now - began,
+                SendTime::NotBefore(at) => {
                     assert!(at > self.now, "a wait that has ended");
                     self.now = at;
                 }
-                Admit::AfterAnswer(_) => panic!("nobody will answer"),
+                SendTime::AfterResponse(_) => panic!("nobody will answer"),
             }
         }
         panic!("too many waits: {:?}", self.quota);
@@ -179,42 +179,42 @@ impl World {
 }
 
 #[test]
-fn an_unknown_partition_takes_a_few_and_then_as_many_as_come() {
-    let mut world = World::new();
+fn an_unknown_partition_starts_slowly_and_then_admits_all() {
+    let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..8).filter_map(|_| world.send()).collect();
     assert_eq!(numbers.len(), 8);
     assert_eq!(
         world.admit(),
-        Admit::AfterAnswer(Some(world.now + PACE.cold_hold))
+        SendTime::AfterResponse(Some(world.now + CONFIG.initial_window_timeout))
     );
 
-    world.accept(numbers[3], &Signals::default());
+    world.succeed(numbers[3], &RateLimitInfo::default());
 
     assert!((0..1000).all(|_| world.send().is_some()));
 }
 
 #[test]
-fn a_first_answer_that_takes_long_does_not_stall_the_others() {
-    let mut world = World::new();
+fn a_slow_first_response_does_not_stall_others() {
+    let mut world = TestQuota::new();
     assert_eq!((0..9).filter_map(|_| world.send()).count(), 8);
 
-    world.pass(PACE.cold_hold);
+    world.advance(CONFIG.initial_window_timeout);
 
     assert!((0..1000).all(|_| world.send().is_some()));
 }
 
 #[test]
-fn a_request_that_takes_for_ever_does_not_stall_those_who_come_after_a_hold() {
-    let mut world = World::new();
+fn a_hanging_request_does_not_stall_requests_after_a_hold() {
+    let mut world = TestQuota::new();
     let slow = world.send();
     let refused = world.send().unwrap();
-    world.refuse(refused, &hinting(secs(5)));
+    world.throttle(refused, &with_retry_after(secs(5)));
     assert!(slow.is_some());
-    world.pass(secs(6));
-    let Admit::AfterAnswer(Some(at)) = world.admit() else {
+    world.advance(secs(6));
+    let SendTime::AfterResponse(Some(at)) = world.admit() else {
         panic!("{:?}", world.quota)
     };
-    assert_eq!(at, world.now + 8 * PACE.cold_hold);
+    assert_eq!(at, world.now + 8 * CONFIG.initial_window_timeout);
 
     world.now = at;
 
@@ -222,70 +222,70 @@ fn a_request_that_takes_for_ever_does_not_stall_those_who_come_after_a_hold() {
 }
 
 #[test]
-fn a_used_up_quota_is_believed_for_max_hold_and_then_asked_once() {
-    let mut world = World::new();
+fn an_exhausted_quota_is_probed_after_max_hold() {
+    let mut world = TestQuota::new();
     let first = world.send().unwrap();
-    world.accept(first, &telling(100, 0, secs(20 * 3600)));
+    world.succeed(first, &announcing(100, 0, secs(20 * 3600)));
 
-    assert_eq!(world.wait(), PACE.max_hold);
-    let look = world.send().unwrap();
+    assert_eq!(world.wait(), CONFIG.max_hold);
+    let probe = world.send().unwrap();
     assert!(world.send().is_none());
-    world.refuse(look, &telling(100, 0, secs(19 * 3600)));
+    world.throttle(probe, &announcing(100, 0, secs(19 * 3600)));
 
-    assert_eq!(world.wait(), PACE.max_hold);
+    assert_eq!(world.wait(), CONFIG.max_hold);
 }
 
 #[test]
-fn while_a_shared_quota_is_used_up_the_next_look_is_later_than_now() {
-    let mut world = World::new();
+fn while_a_shared_quota_is_exhausted_the_next_probe_is_in_the_future() {
+    let mut world = TestQuota::new();
     let numbers: Vec<_> = (0..8).filter_map(|_| world.send()).collect();
     // Nine of ten went to others.
-    world.accept(numbers[0], &telling(100, 90, secs(60)));
-    world.accept(numbers[1], &telling(100, 0, secs(60)));
-    world.pass(secs(60));
+    world.succeed(numbers[0], &announcing(100, 90, secs(60)));
+    world.succeed(numbers[1], &announcing(100, 0, secs(60)));
+    world.advance(secs(60));
 
-    let Admit::AfterAnswer(Some(at)) = world.admit() else {
+    let SendTime::AfterResponse(Some(at)) = world.admit() else {
         panic!("{:?}", world.quota)
     };
     assert!(at > world.now);
 }
 
 #[test]
-fn a_pause_is_no_reason_to_wait_even_if_the_last_window_was_used_up() {
-    let mut world = World::new();
-    let window = |world: &mut World| {
+fn after_an_idle_period_an_exhausted_window_is_ignored() {
+    let mut world = TestQuota::new();
+    let window = |world: &mut TestQuota| {
         for _ in 0..100 {
             let number = world.send().unwrap();
-            world.accept(number, &Signals::default());
+            world.succeed(number, &RateLimitInfo::default());
         }
         let number = world.send().unwrap();
-        world.refuse(number, &hinting(secs(60)));
+        world.throttle(number, &with_retry_after(secs(60)));
         world.wait();
     };
     window(&mut world);
     window(&mut world);
     for _ in 0..100 {
         let number = world.send().unwrap();
-        world.accept(number, &Signals::default());
+        world.succeed(number, &RateLimitInfo::default());
     }
 
-    world.pass(secs(61 * 60));
+    world.advance(secs(61 * 60));
 
     assert_eq!(world.wait(), Duration::ZERO);
 }
 
 #[test]
-fn what_refusals_have_taught_is_remembered_for_an_hour() {
-    let mut world = World::new();
+fn estimates_are_kept_for_an_hour() {
+    let mut world = TestQuota::new();
     for hint in [60, 60] {
         let number = world.send().unwrap();
-        world.accept(number, &Signals::default());
+        world.succeed(number, &RateLimitInfo::default());
         let number = world.send().unwrap();
-        world.refuse(number, &hinting(secs(hint)));
+        world.throttle(number, &with_retry_after(secs(hint)));
         world.wait();
     }
     let number = world.send().unwrap();
-    world.accept(number, &Signals::default());
+    world.succeed(number, &RateLimitInfo::default());
     assert!(!world.quota.is_idle(world.now + secs(3599)));
     assert!(world.quota.is_idle(world.now + secs(3600)));
 }

@@ -10,13 +10,13 @@ struct Server {
     window: Duration,
     sliding: bool,
     /// Says nothing, and counts refused requests, too.
-    grudging: bool,
+    counts_throttled: bool,
     /// Tells resets in whole seconds, rounded up.
-    coarse: bool,
+    whole_seconds: bool,
     /// When the window began.
     began: Instant,
     accepted: Vec<Instant>,
-    refused: usize,
+    throttled: usize,
 }
 
 impl Server {
@@ -26,16 +26,16 @@ impl Server {
             limit,
             window,
             sliding: false,
-            grudging: false,
-            coarse: false,
+            counts_throttled: false,
+            whole_seconds: false,
             began: origin() - passed,
             accepted: Vec::new(),
-            refused: 0,
+            throttled: 0,
         }
     }
 
     /// Takes a request that arrives `now`. Returns whether it is refused, and what the answer says.
-    fn take(&mut self, now: Instant) -> (bool, Signals) {
+    fn take(&mut self, now: Instant) -> (bool, RateLimitInfo) {
         let start = if self.sliding {
             self.accepted.retain(|at| *at + self.window > now);
             self.accepted.first().copied().unwrap_or(now)
@@ -50,30 +50,30 @@ impl Server {
         let used = self.accepted.len() as u64;
         let over = used >= self.limit;
         if over {
-            self.refused += 1;
+            self.throttled += 1;
         } else {
             self.accepted.push(now);
         }
-        if self.grudging {
+        if self.counts_throttled {
             if over {
                 self.accepted.push(now);
             }
-            return (over, Signals::default());
+            return (over, RateLimitInfo::default());
         }
         let remaining = self.limit - self.accepted.len() as u64;
         let reset = start + self.window - now;
         let whole = secs(reset.as_secs() + u64::from(reset.subsec_nanos() > 0));
-        let reset = if self.coarse { whole } else { reset };
-        let mut signals = telling(self.limit, remaining, reset);
-        signals.retry_after = over.then_some(reset);
-        (over, signals)
+        let reset = if self.whole_seconds { whole } else { reset };
+        let mut info = announcing(self.limit, remaining, reset);
+        info.retry_after = over.then_some(reset);
+        (over, info)
     }
 }
 
 /// What happens next to a request that is under way.
 enum Leg {
     Arrives,
-    Answered(bool, Signals),
+    Responds(bool, RateLimitInfo),
 }
 
 const JOBS: usize = 300;
@@ -81,14 +81,14 @@ const JOBS: usize = 300;
 /// One client that sends as it may, where a request takes so many milliseconds there and back, with pauses before some
 /// of them. Returns how long it takes.
 fn run(server: &mut Server, delays: &[(u64, u64)], mut pauses: Vec<(usize, u64)>) -> Duration {
-    let mut world = World::new();
+    let mut world = TestQuota::new();
     let began = world.now;
     let mut legs: Vec<(Instant, u64, Leg)> = Vec::new();
     let (mut sent, mut done) = (0, 0);
     while done < JOBS {
         let pause = pauses.iter().position(|(when, _)| *when == sent);
         if let Some(pause) = pause.filter(|_| legs.is_empty()) {
-            world.pass(ms(pauses.remove(pause).1));
+            world.advance(ms(pauses.remove(pause).1));
         }
         while sent < JOBS && pauses.iter().all(|(when, _)| *when != sent) {
             let Some(number) = world.send() else { break };
@@ -102,7 +102,7 @@ fn run(server: &mut Server, delays: &[(u64, u64)], mut pauses: Vec<(usize, u64)>
             continue;
         }
         let next = legs[0].0;
-        if let Admit::NotBefore(at) | Admit::AfterAnswer(Some(at)) = world.admit()
+        if let SendTime::NotBefore(at) | SendTime::AfterResponse(Some(at)) = world.admit()
             && at < next
         {
             assert!(at > world.now, "a wait that has ended");
@@ -113,16 +113,16 @@ fn run(server: &mut Server, delays: &[(u64, u64)], mut pauses: Vec<(usize, u64)>
         world.now = at;
         match leg {
             Leg::Arrives => {
-                let (refused, signals) = server.take(at);
+                let (refused, info) = server.take(at);
                 let (_, back) = delays[number as usize % delays.len()];
-                legs.push((at + ms(back), number, Leg::Answered(refused, signals)));
+                legs.push((at + ms(back), number, Leg::Responds(refused, info)));
             }
-            Leg::Answered(refused, signals) => {
+            Leg::Responds(refused, info) => {
                 done += 1;
                 if refused {
-                    world.refuse(number, &signals);
+                    world.throttle(number, &info);
                 } else {
-                    world.accept(number, &signals);
+                    world.succeed(number, &info);
                 }
             }
         }
@@ -134,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_quota_that_is_told_is_never_exceeded_by_one_client_alone(
+    fn a_single_client_never_exceeds_an_announced_quota(
         limit in 8..80u64,
         window in 2_000..90_000u64,
         passed in 0..90_000u64,
@@ -148,12 +148,12 @@ proptest! {
         let mut server = Server::new(limit, ms(window), ms(passed % window));
         // Windows of two seconds cannot be told apart by resets in whole seconds, nor by those that move.
         server.sliding = sliding && window >= 5000;
-        server.coarse = coarse && window >= 5000;
+        server.whole_seconds = coarse && window >= 5000;
 
         let took = run(&mut server, &delays, pauses);
 
         // Where every answer names another reset, those that overtake each other can be mistaken.
-        prop_assert!(server.refused <= if server.sliding { JOBS / 30 } else { 0 }, "{} refused", server.refused);
+        prop_assert!(server.throttled <= if server.sliding { JOBS / 30 } else { 0 }, "{} refused", server.throttled);
         let longest = windows * (ms(window) + ms(3000)) + ms(paused);
         prop_assert!(took <= longest, "{took:?} of {longest:?}");
     }
@@ -162,25 +162,25 @@ proptest! {
 /// Eight go at once, just before a window ends: some are counted in it and some in the next, and the answers overtake
 /// each other.
 #[test]
-fn an_answer_of_the_next_window_is_not_lost_because_it_was_overtaken() {
+fn an_overtaken_response_of_the_next_window_is_kept() {
     let mut server = Server::new(11, ms(65_160), ms(65_094));
-    server.coarse = true;
+    server.whole_seconds = true;
     let mut delays = [(1, 1); 11];
     delays[7] = (89, 1);
     delays[10] = (43, 25);
 
     run(&mut server, &delays, Vec::new());
 
-    assert_eq!(server.refused, 0);
+    assert_eq!(server.throttled, 0);
 }
 
 /// Whoever counts refused requests as well, and says nothing, would refuse for ever somebody who asks often enough.
 #[test]
-fn a_server_that_counts_refused_requests_is_not_asked_until_it_has_room() {
+fn a_server_that_counts_throttled_requests_is_not_probed_early() {
     for (limit, window) in [(37, 7_000), (50, 20_000), (100, 60_000)] {
         let mut server = Server::new(limit, ms(window), ms(0));
-        (server.sliding, server.grudging) = (true, true);
-        let mut world = World::new();
+        (server.sliding, server.counts_throttled) = (true, true);
+        let mut world = TestQuota::new();
         let (began, mut accepted) = (world.now, 0);
 
         while accepted < 8 * limit {
@@ -188,17 +188,17 @@ fn a_server_that_counts_refused_requests_is_not_asked_until_it_has_room() {
                 world.wait();
                 continue;
             };
-            world.pass(ms(20));
+            world.advance(ms(20));
             let (refused, silence) = server.take(world.now);
-            world.pass(ms(20));
-            assert!(server.refused <= 25, "{} of {limit}", server.refused);
+            world.advance(ms(20));
+            assert!(server.throttled <= 25, "{} of {limit}", server.throttled);
             if refused {
-                world.refuse(number, &silence);
+                world.throttle(number, &silence);
             } else {
                 accepted += 1;
-                world.accept(number, &silence);
+                world.succeed(number, &silence);
             }
-            assert!(server.refused <= 25, "{} of {limit}", server.refused);
+            assert!(server.throttled <= 25, "{} of {limit}", server.throttled);
         }
 
         // Seven windows at least, and more for what looks have cost while nothing was known.

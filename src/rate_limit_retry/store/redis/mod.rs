@@ -11,12 +11,14 @@
 //!
 //! Scripts read and write them atomically, and use the server's clock. All keys expire.
 
-mod news;
+mod push;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use self::news::News;
-use super::{CacheKey, ExactQuota, QuotaReport, QuotaStore, QuotaView, SharedWindow, Slot};
+use self::push::PushHub;
+use super::{
+    CacheKey, FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation, SharedWindow,
+};
 use crate::store::{Call, Connection, Script, StoreError, StoreKeyring};
 
 /// A [`QuotaStore`] on Redis (6 or newer), Valkey or KeyDB: one server, or a cluster.
@@ -28,11 +30,11 @@ use crate::store::{Call, Connection, Script, StoreError, StoreKeyring};
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::rate_limit_retry::{RedisQuotaStore, StoreKeys, StoredQuotas};
+/// use tower_m2m::rate_limit_retry::{RedisQuotaStore, StoreKeyring, StoredQuotas};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let key = vec![7; 32];
-/// let keys = StoreKeys::new("2026-01", key)?;
+/// let keys = StoreKeyring::new("2026-01", key)?;
 /// let store = RedisQuotaStore::new("redis://fleet:password@redis.example:6379", keys)?;
 /// let quotas = StoredQuotas::new("application-1", store);
 /// # drop(quotas);
@@ -43,15 +45,15 @@ pub struct RedisQuotaStore {
     /// The connection, which also delivers notifications.
     connection: Connection,
     /// The subscribed channels and their waiters.
-    news: Arc<News>,
+    push: Arc<PushHub>,
     /// Keys for the HMAC of names.
     keys: StoreKeyring,
     /// Prefix of all keys and channels.
     prefix: String,
     /// `report.lua`.
     report: Script,
-    /// `slot.lua`.
-    slot: Script,
+    /// `gcra.lua`.
+    gcra: Script,
 }
 
 impl RedisQuotaStore {
@@ -80,15 +82,17 @@ impl RedisQuotaStore {
         urls: impl IntoIterator<Item = U>,
         keys: StoreKeyring,
     ) -> Result<Self, StoreError> {
-        let news = Arc::new(News::default());
-        let told = Arc::clone(&news);
+        let news = Arc::new(PushHub::default());
+        let announced = Arc::clone(&news);
         Ok(Self {
-            connection: Connection::with_push_handler(urls, move |channel| told.note(channel))?,
-            news,
+            connection: Connection::with_push_handler(urls, move |channel| {
+                announced.notify(channel)
+            })?,
+            push: news,
             keys,
             prefix: "m2m".to_owned(),
             report: Script::new(include_str!("report.lua")),
-            slot: Script::new(include_str!("slot.lua")),
+            gcra: Script::new(include_str!("gcra.lua")),
         })
     }
 
@@ -114,14 +118,14 @@ impl RedisQuotaStore {
     /// Sets the time limit of each request to the server, and of a new connection. Default: 250 ms. The shorter of
     /// this and [`StoredQuotas::answer_within`](super::StoredQuotas::answer_within) applies.
     #[must_use]
-    pub fn answer_within(mut self, limit: Duration) -> Self {
+    pub fn timeout(mut self, limit: Duration) -> Self {
         self.connection.set_timeout(limit);
         self
     }
 
     /// Returns the name of a key or channel of a quota. All names of one quota share a hash tag, and therefore a
     /// cluster slot.
-    fn name(&self, quota: &CacheKey, what: &str) -> String {
+    fn key_name(&self, quota: &CacheKey, what: &str) -> String {
         let entry = self.keys.active().entry(quota);
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
     }
@@ -134,9 +138,9 @@ impl RedisQuotaStore {
     /// [`StoreError::unreadable`] for such an entry, which the script has deleted; otherwise the error of the
     /// connection.
     async fn invoke(&self, call: Call) -> Result<Vec<i64>, StoreError> {
-        let answer: Vec<i64> = self.connection.invoke(call).await?;
-        match answer.first() {
-            Some(0) => Ok(answer),
+        let reply: Vec<i64> = self.connection.invoke(call).await?;
+        match reply.first() {
+            Some(0) => Ok(reply),
             _ => Err(StoreError::unreadable(
                 "holds something under our key that is no quota of this format",
             )),
@@ -149,29 +153,30 @@ impl QuotaStore for RedisQuotaStore {
         &self,
         quota: &CacheKey,
         report: &QuotaReport,
-    ) -> Result<QuotaView, StoreError> {
+    ) -> Result<QuotaSnapshot, StoreError> {
         // The order of keys and arguments is that of `report.lua`.
-        let call = self.report.key(self.name(quota, "quota"));
+        let call = self.report.key(self.key_name(quota, "quota"));
         let mut call = call
-            .key(self.name(quota, "seen"))
+            .key(self.key_name(quota, "heartbeats"))
             .arg(hex(&report.process.to_bytes()))
             .arg(report.reserved)
             .arg(report.wanted)
             .arg(report.hold.map_or(0, millis))
             // The channel is an argument and not a key: a cluster must not look for it while it migrates the slot.
-            .arg(self.name(quota, "news"));
-        if let Some(told) = &report.told {
+            .arg(self.key_name(quota, "events"));
+        if let Some(announced) = &report.announced {
             call = call
-                .arg(told.remaining)
-                .arg(millis(told.reset))
-                .arg(told.age.map_or(-1, millis))
+                .arg(announced.remaining)
+                .arg(millis(announced.reset))
+                .arg(announced.age.map_or(-1, millis))
                 .arg(
-                    told.limit
+                    announced
+                        .limit
                         .map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
                 );
         }
-        let answer = self.invoke(call).await?;
-        let number = |index| answer.get(index).and_then(|n| u64::try_from(*n).ok());
+        let reply = self.invoke(call).await?;
+        let number = |index| reply.get(index).and_then(|n| u64::try_from(*n).ok());
         let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
         // The elements after the third one exist only if a window is known. A limit of -1 stands for an unknown one.
         let window = || {
@@ -183,39 +188,41 @@ impl QuotaStore for RedisQuotaStore {
                 Duration::from_millis(number(6)?),
             ))
         };
-        Ok(QuotaView {
+        Ok(QuotaSnapshot {
             granted: small(1).unwrap_or_default(),
             window: window(),
             hold: number(2).map(Duration::from_millis),
         })
     }
 
-    async fn slot(
+    async fn reserve(
         &self,
         quota: &CacheKey,
-        exact: ExactQuota,
-        longest: Duration,
-    ) -> Result<Slot, StoreError> {
-        // The order of keys and arguments is that of `slot.lua`.
-        let call = self.slot.key(self.name(quota, "slot"));
+        fleet_quota: FleetQuota,
+        max_wait: Duration,
+    ) -> Result<Reservation, StoreError> {
+        // The order of keys and arguments is that of `gcra.lua`.
+        let call = self.gcra.key(self.key_name(quota, "gcra"));
         let call = call
-            .arg(micros(exact.spacing()))
-            .arg(micros(exact.tolerance()))
-            .arg(micros(longest));
-        let answer = self.invoke(call).await?;
-        let wait = answer.get(2).and_then(|wait| u64::try_from(*wait).ok());
+            .arg(micros(fleet_quota.emission_interval()))
+            .arg(micros(fleet_quota.burst_tolerance()))
+            .arg(micros(max_wait));
+        let reply = self.invoke(call).await?;
+        let wait = reply.get(2).and_then(|wait| u64::try_from(*wait).ok());
         let wait = Duration::from_micros(wait.unwrap_or_default());
-        Ok(match answer.get(1) {
-            Some(1) => Slot::After(wait),
-            _ => Slot::TooLate(wait),
+        Ok(match reply.get(1) {
+            Some(1) => Reservation::Granted(wait),
+            _ => Reservation::Denied(wait),
         })
     }
 
     async fn changed(&self, quota: &CacheKey) -> Result<(), StoreError> {
         // Registers before it subscribes, so that no notification is missed in between.
-        let place = self.news.enter(&self.connection, self.name(quota, "news"));
-        self.connection.subscribe(place.channel()).await?;
-        place.heard().await;
+        let subscription = self
+            .push
+            .subscribe(&self.connection, self.key_name(quota, "events"));
+        self.connection.subscribe(subscription.channel()).await?;
+        subscription.notified().await;
         Ok(())
     }
 }

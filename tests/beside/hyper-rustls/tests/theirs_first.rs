@@ -7,7 +7,7 @@ mod theirs;
 use shared::{assert_handshake_starts, fetch_token};
 
 #[tokio::test]
-async fn the_default_client_and_then_a_token_endpoint() {
+async fn their_client_before_our_token_endpoint() {
     assert_handshake_starts(theirs::get).await;
     assert_handshake_starts(fetch_token).await;
 }

@@ -10,7 +10,7 @@ use tokio::{
 
 #[cfg(feature = "ring")]
 #[tokio::test]
-async fn with_the_feature_a_token_endpoint_works() {
+async fn with_a_provider_feature_a_token_endpoint_works() {
     shared::assert_handshake_starts(shared::fetch_token).await;
 }
 
@@ -47,7 +47,7 @@ async fn plain_http_on_loopback_needs_no_provider() {
 
 #[cfg(all(feature = "redis-tls", not(feature = "ring")))]
 #[tokio::test]
-async fn without_a_provider_a_store_over_tls_fails_with_advice_and_without_a_panic() {
+async fn without_a_provider_a_store_over_tls_returns_an_error() {
     use tower_m2m::client_credentials::{CacheKey, RedisTokenStore, StoreKeyring, TokenStore};
 
     let keys = StoreKeyring::dangerously_unencrypted();

@@ -7,7 +7,7 @@ mod theirs;
 use shared::{assert_handshake_starts, fetch_token};
 
 #[tokio::test]
-async fn a_token_endpoint_and_then_the_default_client() {
+async fn our_token_endpoint_before_their_client() {
     assert_handshake_starts(fetch_token).await;
     assert_handshake_starts(theirs::get).await;
 }

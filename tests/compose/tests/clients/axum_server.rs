@@ -71,7 +71,7 @@ async fn a_handler_calls_upstream() {
 }
 
 #[tokio::test]
-async fn a_handler_passes_a_streamed_body_on() {
+async fn a_handler_forwards_a_streamed_body() {
     type Upstream = M2m<Client<HttpConnector, ReplayBody<Body>>>;
     async fn pass_on(State((upstream, url)): State<(Upstream, String)>, body: Body) -> Response {
         let upstream = RequestBodyReplayLayer::new().layer(upstream);
@@ -99,7 +99,7 @@ async fn a_handler_passes_a_streamed_body_on() {
 }
 
 #[tokio::test]
-async fn a_stack_is_a_route_by_itself() {
+async fn a_stack_can_be_mounted_as_a_route() {
     let issuer = issuer().await;
     let api = Api::builder()
         .tokens(issuer.tokens())
@@ -141,7 +141,7 @@ async fn a_stack_is_a_route_by_itself() {
 }
 
 #[tokio::test]
-async fn a_router_is_called_in_process() {
+async fn a_router_can_be_called_in_process() {
     let issuer = issuer().await;
     let router = Router::new().route("/echo", post(|body: Bytes| async { body }));
     let origin = "https://in-process.example";

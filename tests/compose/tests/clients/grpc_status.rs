@@ -39,7 +39,7 @@ use tower_m2m::{
 use crate::server::{Served, serve};
 
 #[tokio::test]
-async fn a_unary_call_whose_token_is_refused_is_sent_again() {
+async fn a_unary_call_with_a_rejected_token_is_replayed() {
     for in_trailers in [false, true] {
         let world = World::start(in_trailers).await;
         let mut client = HealthClient::new(world.stack());
@@ -55,7 +55,7 @@ async fn a_unary_call_whose_token_is_refused_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_refused_is_asked_for_again() {
+async fn an_unauthenticated_stream_is_replayed() {
     for in_trailers in [false, true] {
         let world = World::start(in_trailers).await;
         let mut client = HealthClient::new(world.stack());
@@ -71,7 +71,7 @@ async fn a_stream_that_is_refused_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_stream_that_has_begun_is_not_asked_for_again() {
+async fn a_stream_that_has_started_is_not_replayed() {
     let world = World::start(false).await;
     world.next(unauthenticated_after_message);
     let mut client = HealthClient::new(world.stack());
@@ -88,7 +88,7 @@ async fn a_stream_that_has_begun_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_used_up_quota_is_waited_for() {
+async fn an_exhausted_quota_is_waited_for() {
     for in_trailers in [false, true] {
         let world = World::start(in_trailers).await;
         world.next(|in_trailers| {
@@ -104,7 +104,7 @@ async fn a_used_up_quota_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_waited_for_arrives_as_the_server_sent_it() {
+async fn errors_beyond_max_wait_are_returned_unchanged() {
     for (wait, calls) in [(None, 1), (Some(Duration::from_secs(86_400)), 1)] {
         let world = World::start(true).await;
         world.next(move |in_trailers| unauthenticated(&exhausted(wait), in_trailers));
@@ -122,7 +122,7 @@ async fn what_cannot_be_waited_for_arrives_as_the_server_sent_it() {
 }
 
 #[tokio::test]
-async fn both_sides_of_a_stream_may_wait_for_each_other() {
+async fn bidirectional_streams_do_not_deadlock() {
     let world = World::start(false).await;
     world.next_echo();
     let mut grpc = Grpc::new(world.stack());

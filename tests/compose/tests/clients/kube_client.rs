@@ -23,7 +23,7 @@ use crate::deaf;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 #[tokio::test]
-async fn it_lists_and_creates_pods_through_a_stack_of_its_own() {
+async fn pods_are_listed_and_created_through_a_custom_stack() {
     let (issuer, cluster) = world().await;
     let config = Config::new(cluster.url().parse().unwrap());
     let stack = ServiceBuilder::new()
@@ -37,7 +37,7 @@ async fn it_lists_and_creates_pods_through_a_stack_of_its_own() {
 }
 
 #[tokio::test]
-async fn it_lists_and_creates_pods_through_its_default_stack() {
+async fn pods_are_listed_and_created_through_the_default_stack() {
     let (issuer, cluster) = world().await;
     let config = config(&cluster.url());
 
@@ -61,7 +61,7 @@ async fn it_lists_and_creates_pods_through_its_default_stack() {
 }
 
 #[tokio::test]
-async fn its_refused_connections_are_known_not_to_have_been_sent() {
+async fn refused_connections_are_classified_as_not_sent() {
     let builder = ClientBuilder::try_from(config(&deaf().await)).unwrap();
     let client = builder.with_layer(&BufferLayer::new(1024)).build();
     let request = Request::post("/").body(Body::empty()).unwrap();

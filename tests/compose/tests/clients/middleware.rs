@@ -87,7 +87,7 @@ async fn the_stack_is_the_last_middleware() {
 }
 
 #[tokio::test]
-async fn its_errors_are_those_of_the_stack() {
+async fn errors_of_the_stack_are_preserved() {
     let issuer = issuer().await;
     let both = M2mLayer::new(
         limits(),

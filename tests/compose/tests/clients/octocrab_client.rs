@@ -20,7 +20,7 @@ use tower_m2m::{
 const ISSUES: &str = "/repos/tower-m2m/tower-m2m/issues";
 
 #[tokio::test]
-async fn it_reads_and_writes_through_a_stack_of_its_own() {
+async fn issues_are_read_and_written_through_a_custom_stack() {
     let (issuer, github) = world().await;
     let stack = ServiceBuilder::new()
         .layer(BaseUriLayer::new(github.origin().parse().unwrap()))
@@ -35,7 +35,7 @@ async fn it_reads_and_writes_through_a_stack_of_its_own() {
 }
 
 #[tokio::test]
-async fn it_reads_and_writes_through_layers_above_its_service() {
+async fn issues_are_read_and_written_through_layers_above_the_service() {
     let (issuer, github) = world().await;
     let http: Client<HttpConnector, OctoBody> = Client::builder(TokioExecutor::new()).build_http();
     let layers = ServiceBuilder::new()

@@ -27,7 +27,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn it_sends_bodies_of_any_kind() {
+async fn any_kind_of_body_is_sent() {
     let (issuer, api) = world().await;
     let both = M2mLayer::new(limits(), credentials(&issuer, &api.origin()).build());
     let client = ServiceBuilder::new().layer(both).service(service());
@@ -44,7 +44,7 @@ async fn it_sends_bodies_of_any_kind() {
 }
 
 #[tokio::test]
-async fn it_sends_bodies_of_its_own_again() {
+async fn reqwest_bodies_are_replayed() {
     let (issuer, api) = world().await;
     let client = ServiceBuilder::new()
         .layer(limits())
@@ -56,7 +56,7 @@ async fn it_sends_bodies_of_its_own_again() {
 }
 
 #[tokio::test]
-async fn a_stream_of_its_own_is_sent_once() {
+async fn a_reqwest_stream_is_sent_once() {
     let (issuer, api) = world().await;
     let client = ServiceBuilder::new()
         .layer(limits())
@@ -72,7 +72,7 @@ async fn a_stream_of_its_own_is_sent_once() {
 }
 
 #[tokio::test]
-async fn its_own_conversions_do_without_the_adaptor() {
+async fn reqwest_conversions_work_without_the_adapter() {
     let (issuer, api) = world().await;
     let none = reqwest::redirect::Policy::none();
     let http = reqwest::Client::builder().redirect(none).build().unwrap();
@@ -88,7 +88,7 @@ async fn its_own_conversions_do_without_the_adaptor() {
 }
 
 #[tokio::test]
-async fn it_reaches_the_token_endpoint() {
+async fn the_token_endpoint_is_reached() {
     let (issuer, _) = world().await;
     let auth = ClientAuth::basic("id", "secret");
     let endpoint = TokenEndpoint::new(issuer.token_url().parse().unwrap(), auth);
@@ -103,7 +103,7 @@ async fn it_reaches_the_token_endpoint() {
 }
 
 #[tokio::test]
-async fn it_follows_no_redirects_whatever_the_builder_said() {
+async fn redirects_are_never_followed() {
     let (issuer, api) = world().await;
     let follow = reqwest::redirect::Policy::limited(10);
     let builder = reqwest::Client::builder().redirect(follow);
@@ -125,8 +125,7 @@ async fn it_follows_no_redirects_whatever_the_builder_said() {
 
 /// Below the layers nobody asks us: what reqwest does there by default is pinned here, for the guide `security`.
 #[tokio::test]
-async fn left_to_itself_it_strips_authorization_on_the_way_to_another_host_and_keeps_other_headers()
-{
+async fn reqwest_strips_authorization_on_cross_host_redirects_and_keeps_other_headers() {
     for (header, kept) in [
         (AUTHORIZATION, false),
         (HeaderName::from_static("x-api-key"), true),
@@ -162,7 +161,7 @@ async fn left_to_itself_it_strips_authorization_on_the_way_to_another_host_and_k
 }
 
 #[tokio::test]
-async fn its_refused_connections_are_known_not_to_have_been_sent() {
+async fn refused_connections_are_classified_as_not_sent() {
     let request = Request::post(deaf().await).body(Full::<Bytes>::default());
 
     let error = service().oneshot(request.unwrap()).await.unwrap_err();
@@ -171,7 +170,7 @@ async fn its_refused_connections_are_known_not_to_have_been_sent() {
 }
 
 #[tokio::test]
-async fn its_refused_streams_are_known_not_to_have_been_processed() {
+async fn refused_streams_are_classified_as_not_sent() {
     let server = Http2Server::start(&[Reply::Reset(REFUSED_STREAM); 8]).await;
     let builder = reqwest::Client::builder().http2_prior_knowledge();
     let service = ReqwestService::new(builder).unwrap();

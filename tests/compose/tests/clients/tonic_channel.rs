@@ -40,7 +40,7 @@ async fn a_unary_call_carries_the_token() {
 }
 
 #[tokio::test]
-async fn a_unary_call_whose_token_was_refused_is_sent_again() {
+async fn a_unary_call_with_a_rejected_token_is_retried() {
     let server = GrpcServer::start().await;
     let both = M2mLayer::new(limits(), server.credentials());
     let tokens = both.tokens();
@@ -82,7 +82,7 @@ async fn without_an_assumed_origin_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_client_may_name_the_origin_itself() {
+async fn a_client_may_set_the_origin() {
     let server = GrpcServer::start().await;
     let strict = credentials(&server.issuer, &server.url).build();
     let stack = ServiceBuilder::new()
@@ -98,7 +98,7 @@ async fn a_client_may_name_the_origin_itself() {
 }
 
 #[tokio::test]
-async fn its_refused_connections_are_known_not_to_have_been_sent() {
+async fn refused_connections_are_classified_as_not_sent() {
     let channel = Endpoint::new(deaf().await).unwrap().connect_lazy();
 
     let error = channel
@@ -110,7 +110,7 @@ async fn its_refused_connections_are_known_not_to_have_been_sent() {
 }
 
 #[tokio::test]
-async fn its_refused_streams_are_known_not_to_have_been_processed() {
+async fn refused_streams_are_classified_as_not_sent() {
     for reply in [Reply::Reset(REFUSED_STREAM), Reply::GoAway(NO_ERROR)] {
         let server = Http2Server::start(&[reply; 8]).await;
         let channel = Endpoint::new(server.url.clone()).unwrap().connect_lazy();

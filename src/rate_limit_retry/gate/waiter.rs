@@ -1,0 +1,145 @@
+//! A place in the queue of the gate.
+
+use std::{fmt, sync::Arc, task::Context};
+
+use tokio::time::Instant;
+
+use super::{Gate, Permit, state::wake_all};
+use crate::{
+    rate_limit_retry::quota::{Outcome, Scope},
+    sync::lock,
+};
+
+/// A place in the queue. Dropping it gives the place up.
+///
+/// If the request was granted and not polled since, the drop also releases what was reserved for it in its
+/// partitions.
+pub(crate) struct Waiter {
+    /// The gate whose state has the waiter.
+    gate: Gate,
+    /// The sequence number, which is the waiter's key.
+    sequence: u64,
+}
+
+impl Waiter {
+    /// Creates the place of a waiter that is in the gate's state.
+    pub(super) fn new(gate: Gate, sequence: u64) -> Self {
+        Self {
+            gate,
+            sequence: sequence,
+        }
+    }
+
+    /// Returns the ticket once the request is admitted, the end of the hold if that is later than the request can
+    /// wait, and otherwise the time at which to poll again at the latest.
+    ///
+    /// A poll enqueues the waiter again if it was absent, takes the places of waiters before it that are overdue, and
+    /// dispatches all of its partitions. So waiters make progress by their own timers even if no outcome is reported.
+    ///
+    /// After the ticket was returned, a poll returns `Pending(None)`. After a rejection, the waiter stays in its
+    /// queues until the place is dropped.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> WaiterPoll {
+        let inner = &self.gate.0;
+        // Wakers run code of the task: they are cloned and dropped outside the lock.
+        let mut waker = Some(cx.waker().clone());
+        let (former, wakers, poll);
+        {
+            let mut state = lock(&inner.state);
+            if state.bypassed {
+                // `leave` takes the lock itself.
+                drop(state);
+                self.leave();
+                return WaiterPoll::Ready(Permit::uncounted());
+            }
+            // Polled again after the place was given up or the ticket returned.
+            let Some(waiter) = state.waiters.get_mut(&self.sequence) else {
+                return WaiterPoll::Pending(None);
+            };
+            // Taken, so that this poll does not wake its own task.
+            former = waiter.waker.take();
+            waiter.next_check = now;
+            let (keys, deadline) = (Arc::clone(&waiter.keys), waiter.deadline);
+            // Requests in front of this one that are not polled lose their places before anything is granted.
+            state.rejoin(self.sequence, &inner.config, now);
+            state.skip_unpolled(&keys, self.sequence, &inner.config, now);
+            wakers = state.dispatch(&keys, &inner.config, now);
+            let waiter = state.waiters.get_mut(&self.sequence);
+            let granted = waiter.and_then(|waiter| waiter.granted.take());
+            poll = if let Some(numbers) = granted {
+                // It left its queues when it was granted. Its waker was taken above, so no code of the task runs here.
+                state.remove_waiter(self.sequence);
+                WaiterPoll::Ready(Permit::new(self.gate.clone(), keys, numbers, self.sequence))
+            } else {
+                // Only a known end of a hold rejects: an unknown one may come in time.
+                let until = state.all_blocked_until(&keys, self.sequence, &inner.config, now);
+                let until = until.flatten().zip(deadline);
+                if let Some((until, _)) = until.filter(|(until, deadline)| until > deadline) {
+                    WaiterPoll::TooLate(until)
+                } else {
+                    let at = state.wake_at(&keys, self.sequence, &inner.config, now);
+                    // A wake-up for its deadline was a false alarm if it can wait after all.
+                    state.restore_deadlines(&keys, self.sequence);
+                    if let Some(waiter) = state.waiters.get_mut(&self.sequence) {
+                        waiter.next_check = at;
+                        waiter.waker = waker.take();
+                    }
+                    WaiterPoll::Pending(Some(at))
+                }
+            };
+        }
+        drop((former, waker));
+        wake_all(wakers);
+        poll
+    }
+}
+
+/// The result of [`Waiter::poll`].
+#[derive(Debug)]
+pub(crate) enum WaiterPoll {
+    /// Not admitted. The caller polls again by this time, or when woken; `None` if the place is no longer in a queue.
+    Pending(Option<Instant>),
+    /// A partition is held until this time, which is later than the request can wait.
+    TooLate(Instant),
+    /// Admitted.
+    Ready(Permit),
+}
+
+impl Waiter {
+    /// Gives the place up and wakes the first waiters of its queues. Does nothing if that was done before.
+    fn leave(&self) {
+        let inner = &self.gate.0;
+        let (waiter, wakers);
+        {
+            let mut state = lock(&inner.state);
+            waiter = state.remove_waiter(self.sequence);
+            let Some(waiter) = &waiter else {
+                return;
+            };
+            let numbers = waiter.granted.iter().flatten();
+            for (key, number) in waiter.keys.iter().zip(numbers) {
+                if let Some(partition) = state.partitions.get_mut(key) {
+                    // Granted but never sent: the reservation is released.
+                    let (outcome, scope) = (Outcome::NotSent, Scope::Partition);
+                    partition
+                        .quota
+                        .record(*number, outcome, scope, &inner.config, 0.0, None);
+                }
+            }
+            wakers = state.take_first_wakers(&waiter.keys);
+        }
+        drop(waiter);
+        wake_all(wakers);
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Waiter({})", self.sequence)
+    }
+}

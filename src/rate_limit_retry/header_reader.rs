@@ -1,0 +1,96 @@
+//! Reads the rate-limit fields of responses, with the layer's profile and the estimated clock skew of each server.
+//!
+//! The reference for dates in a response is chosen as follows:
+//!
+//! - Without a profile and without fields about limits, no date is read.
+//! - Otherwise, it is the server's time by the skew of the request's first partition, which the response itself
+//!   updates.
+//! - Without a partition, it is the local time.
+
+use std::{collections::HashMap, time::SystemTime};
+
+use http::{HeaderMap, StatusCode};
+
+use super::{
+    PartitionKey,
+    headers::{ClockSkew, HeaderProfile, RateLimitInfo, has_limit_fields, read, read_at},
+};
+use crate::sync::{Mutex, lock};
+
+/// The header profile of a layer, and the clock skew per partition.
+///
+/// Every call whose response has fields about limits reads and updates the skew. A skew that is slightly out of date
+/// is as accurate as the latest one.
+#[derive(Debug, Default)]
+pub(crate) struct HeaderReader {
+    /// The user's header profile.
+    profile: Option<Box<dyn HeaderProfile>>,
+    /// Clock skew by partition. Bounded by [`MOST_PARTITIONS`].
+    skews: Mutex<HashMap<PartitionKey, ClockSkew>>,
+}
+
+impl HeaderReader {
+    /// Creates a reader without known skews.
+    pub(crate) fn new(profile: Option<Box<dyn HeaderProfile>>) -> Self {
+        Self {
+            profile,
+            skews: Mutex::default(),
+        }
+    }
+
+    /// Returns whether a profile is set. A profile may give a meaning to any field.
+    pub(crate) fn has_profile(&self) -> bool {
+        self.profile.is_some()
+    }
+
+    /// Removes the clock skew of a partition.
+    pub(crate) fn forget(&self, partition: &PartitionKey) {
+        lock(&self.skews).remove(partition);
+    }
+
+    /// Reads the rate-limit fields of a response. `keys` are the partitions of its request; the first one identifies
+    /// the server.
+    ///
+    /// A `Date` is rounded down to a second and may be old when it arrives. The skew combines the dates of all
+    /// responses: it is more accurate, and also applies to responses without a `Date`.
+    pub(crate) fn read(
+        &self,
+        keys: &[PartitionKey],
+        status: StatusCode,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> RateLimitInfo {
+        let profile = self.profile.as_deref();
+        // Most responses end here: the names are scanned, and no lock is taken.
+        if profile.is_none() && !has_limit_fields(headers) {
+            return read(status, headers, now);
+        }
+        let Some(key) = keys.first() else {
+            return read_at(
+                profile,
+                status,
+                headers,
+                ClockSkew::default().server_time(now),
+            );
+        };
+        // The lock covers only this block: the fields are read after it is released.
+        let skew = {
+            let mut skews = lock(&self.skews);
+            let known = skews.get(key).copied().unwrap_or_default();
+            let mut skew = known;
+            skew.observe(headers, now);
+            // A write only if the estimate has changed.
+            if skew != known {
+                if skews.len() >= MAX_SKEWS {
+                    skews.clear();
+                }
+                skews.insert(key.clone(), skew);
+            }
+            skew
+        };
+        read_at(profile, status, headers, skew.server_time(now))
+    }
+}
+
+/// Maximum number of partitions whose clock skew is kept. When it is reached, all are discarded and measured again.
+const MAX_SKEWS: usize = 10_000;

@@ -1,0 +1,368 @@
+//! The end of an attempt: what limits learn from it, and whether the request is sent again.
+
+use std::{error::Error, time::Duration};
+
+use http::{Response, StatusCode};
+use http_body::Body;
+use tokio::{runtime::Handle, time::Instant};
+
+use super::{Call, Limiter, nested, shed::is_shed};
+use crate::{
+    Attempts, BoxError, ErrorClass,
+    call::{copy::Resend, drain::max_drain},
+    clock::add_capped,
+    error,
+    rate_limit_retry::{
+        GaveUp, GiveUpReason, RateLimitEvent,
+        budget::Account,
+        decide::{AttemptResult, Decision, RetryContext, decide},
+        gate::Permit,
+        headers::{RateLimitInfo, has_limit_fields, is_from_cache},
+        permanent_errors::ErrorResponse,
+        quota::Outcome,
+        route::{RouteClass, UnavailableScope},
+    },
+};
+
+/// What to do after an attempt. `K` is the copy of the request that is sent again.
+#[derive(Debug)]
+pub(crate) enum Next<RB, K> {
+    /// Return this outcome to the caller.
+    Return(Result<Response<RB>, BoxError>),
+    /// Send the copy again after this wait. The response, if there is one, is drained first.
+    Retry(Option<Response<RB>>, Duration, K),
+}
+
+impl Limiter {
+    /// Returns whether nothing follows from a response, which holds for most: it is a plain success of the first send
+    /// on the fast path, and has no fields about limits.
+    ///
+    /// Such a response needs no lock and no clock. Otherwise [`on_response`](Self::on_response) takes the slow path.
+    #[inline]
+    pub(crate) fn is_final<RB>(call: &Call, permit: &Permit, response: &Response<RB>) -> bool {
+        permit.is_uncounted()
+            && call.sends == 0
+            && response.status().is_success()
+            && !has_limit_fields(response.headers())
+    }
+
+    /// Credits a success to the retry budget of the call's partition.
+    #[inline]
+    pub(crate) fn on_success(&self, call: &Call) {
+        self.budget.deposit(call.account);
+    }
+
+    /// Reports the outcome of an attempt to its partitions, emits events, and decides what follows.
+    ///
+    /// `kept` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has ended
+    /// stops reading the body.
+    ///
+    /// What the partitions learn depends on the end of the attempt. The first row that matches applies:
+    ///
+    /// | end | outcome |
+    /// |---|---|
+    /// | response to an exhausted quota that no wait restores | [`Outcome::Sent`] |
+    /// | 503 that holds a route only | [`Outcome::Unavailable`] |
+    /// | response from a cache, no throttle | [`Outcome::Cached`] |
+    /// | 5xx without limits, no throttle | [`Outcome::Unknown`] |
+    /// | 4xx or 5xx, no throttle | [`Outcome::FailedResponse`] |
+    /// | any other response | [`Outcome::Response`] |
+    /// | error with `ENHANCE_YOUR_CALM` (RFC 9113 §7) | [`Outcome::Response`], throttled |
+    /// | error, request not sent | [`Outcome::NotSent`] |
+    /// | final error | [`Outcome::Sent`], or [`Outcome::NotSent`] if the error shows it |
+    /// | any other error | [`Outcome::Unknown`] |
+    ///
+    /// While the gate is bypassed, the outcome is reported and returned, and nothing is retried.
+    pub(crate) fn on_response<RB: Body, K: Resend>(
+        &self,
+        call: &mut Call,
+        permit: Permit,
+        outcome: Result<Response<RB>, BoxError>,
+        kept: &mut Option<K>,
+    ) -> Next<RB, K> {
+        if let Ok(response) = &outcome
+            && Self::is_final(call, &permit, response)
+        {
+            self.on_success(call);
+            return Next::Return(outcome);
+        }
+        // The slow path. From here on the outcome of a request on the fast path is counted, too.
+        let (outcome, inner_gave_up) = nested::unwrap(outcome);
+        let (now, wall) = self.clock.now_and_wall();
+        let permit = if permit.is_uncounted() {
+            self.gate.enter_late(&call.keys, now)
+        } else {
+            permit
+        };
+        let mut info = RateLimitInfo::default();
+        let error_response = outcome.as_ref().ok().map(ErrorResponse::of);
+        let permanent = error_response
+            .is_some_and(|error_response| self.permanent_errors.matches(&error_response));
+        let (ended, shed, held, bypassed) = match &outcome {
+            Ok(response) => {
+                let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
+                call.sends = call.sends.saturating_add(sends);
+                call.token_replaced |= Attempts::is_token_replaced(response.extensions());
+                let status = response.status();
+                info = self
+                    .header_reader
+                    .read(&call.keys, status, response.headers(), wall);
+                let shed = is_shed(status, response.headers());
+                let throttled = shed || info.is_throttle(status);
+                let wait = info.retry_after.unwrap_or_default();
+                // A 503 with `Retry-After` holds the route only, unless it is about an exhausted quota or about the whole
+                // origin, or the user's setting makes it hold the partition.
+                let unavailable = status == StatusCode::SERVICE_UNAVAILABLE
+                    && throttled
+                    && !(permanent || info.global || info.is_exhausted())
+                    && !shed
+                    && self.unavailable == UnavailableScope::Route;
+                // Up to 1 % on top of what the server asks for.
+                let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
+                let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
+                let route_held = unavailable && {
+                    let class = call.route.or_else(|| {
+                        let line = kept.as_ref().and_then(Resend::method_and_path);
+                        line.map(|(method, path)| RouteClass::of(method, path))
+                    });
+                    self.hold_route(call, class.unwrap_or(RouteClass::WRITES), until, now)
+                };
+                let quota_outcome = if permanent {
+                    // Not a throttle to wait for: no wait restores the quota.
+                    Outcome::Sent
+                } else if route_held {
+                    Outcome::Unavailable { wait }
+                } else if !throttled && is_from_cache(response.headers()) {
+                    Outcome::Cached
+                } else if status.is_server_error() && !throttled && info.is_empty() {
+                    // A failure without limits says nothing about quotas, and the request may not have been counted.
+                    Outcome::Unknown
+                } else if !throttled && (status.is_client_error() || status.is_server_error()) {
+                    Outcome::FailedResponse { info: &info }
+                } else {
+                    Outcome::Response {
+                        throttled,
+                        info: &info,
+                    }
+                };
+                let settled = permit.settle(quota_outcome, now);
+                for (partition, estimate) in &settled.estimates {
+                    self.sinks.emit(&RateLimitEvent::LimitEstimated {
+                        partition,
+                        limit: estimate.limit,
+                        window: estimate.window,
+                        rate: estimate.rate,
+                    });
+                }
+                let held_until = settled.held_until.max(route_held.then_some(until));
+                let held = held_until.map(|until| until.saturating_duration_since(now));
+                if throttled && !permanent {
+                    // Without an announced end, and after repeated throttling, another request is the next probe, one
+                    // that has retries left.
+                    if info.retry_after.is_none() || call.attempt > MAX_PRIORITY_RETRIES {
+                        call.sequence = None;
+                    }
+                    self.emit_each(call, |partition| RateLimitEvent::Throttled {
+                        partition,
+                        status,
+                        held_for: held.unwrap_or_default(),
+                    });
+                } else if status.is_success() {
+                    self.on_success(call);
+                }
+                let ended = AttemptResult::Response(status, &info);
+                (ended, shed, held, settled.bypassed)
+            }
+            Err(error) => {
+                // An error carries no count of sends: it stands for one.
+                call.sends = call.sends.saturating_add(1);
+                let class = self.classifier.classify(&**error);
+                let shed = error::is_shed(&**error);
+                let quota_outcome = match class {
+                    // `ENHANCE_YOUR_CALM` (RFC 9113 §7): throttling without an announced end.
+                    _ if shed => Outcome::Response {
+                        throttled: true,
+                        info: &info,
+                    },
+                    ErrorClass::NotSent => Outcome::NotSent,
+                    ErrorClass::Final if error::is_unsent(&**error) => Outcome::NotSent,
+                    ErrorClass::Final => Outcome::Sent,
+                    ErrorClass::MaybeProcessed => Outcome::Unknown,
+                };
+                let settled = permit.settle(quota_outcome, now);
+                let held = settled.held_until.filter(|_| shed);
+                let held = held.map(|until| until.saturating_duration_since(now));
+                if let Some(held_for) = held {
+                    // Another request is the next probe.
+                    call.sequence = None;
+                    self.emit_each(call, |partition| RateLimitEvent::Throttled {
+                        partition,
+                        // An error has no status; events need one.
+                        status: StatusCode::TOO_MANY_REQUESTS,
+                        held_for,
+                    });
+                }
+                (AttemptResult::Error(class), shed, held, settled.bypassed)
+            }
+        };
+        if bypassed {
+            return Next::Return(self.finish(call, outcome));
+        }
+        let context = RetryContext {
+            result: ended,
+            shed,
+            attempt: call.attempt,
+            method: call.method,
+            nested: call.nested,
+            inner_reason: match &outcome {
+                Ok(response) => GaveUp::of(response).map(|gave_up| gave_up.reason),
+                Err(_) => inner_gave_up.then_some(GiveUpReason::Retries),
+            },
+            permanent,
+            replayable: kept.is_some(),
+            has_runtime: Handle::try_current().is_ok(),
+            held,
+            backoff: self
+                .transient_backoff
+                .wait(call.attempt, self.random.unit()),
+            max_drain: outcome.as_ref().map_or(Duration::ZERO, |response| {
+                max_drain(response, self.deadline)
+            }),
+            time_left: call.deadline.map(|at| at.saturating_duration_since(now)),
+        };
+        // The budget is charged only for a retry after a transient failure. The copy is checked last, because the check
+        // ends the reading of the body by the attempt before.
+        let reason =
+            match self.charge_budget(call.account, decide(&context, &self.retry_config), now) {
+                Decision::Return => return Next::Return(self.finish(call, outcome)),
+                Decision::GiveUp(reason) => reason,
+                Decision::RetryAfterHold | Decision::RetryAfterBackoff(_) if !supersede(kept) => {
+                    GiveUpReason::Body
+                }
+                Decision::RetryAfterHold => {
+                    return self.retry(call, &context, outcome, Duration::ZERO, kept);
+                }
+                Decision::RetryAfterBackoff(wait) => {
+                    return self.retry(call, &context, outcome, wait, kept);
+                }
+            };
+        let attempt = call.attempt;
+        let (status, error) = status_and_error(&outcome);
+        self.emit_each(call, |partition| RateLimitEvent::GaveUp {
+            partition,
+            attempt,
+            reason,
+            status,
+            error,
+        });
+        let outcome = match outcome {
+            Ok(mut response) => {
+                let retry_after = info.retry_after.or(held);
+                response.extensions_mut().insert(GaveUp {
+                    reason,
+                    retry_after,
+                });
+                Ok(response)
+            }
+            Err(error) if inner_gave_up && call.nested || self.defers_to_outer(&context) => {
+                Err(nested::wrap(error))
+            }
+            error => error,
+        };
+        Next::Return(self.finish(call, outcome))
+    }
+
+    /// Returns whether a failed attempt of an outer layer is left to that layer to retry: this layer would have
+    /// retried it, were it not nested.
+    fn defers_to_outer(&self, context: &RetryContext<'_>) -> bool {
+        let first = RetryContext {
+            nested: false,
+            attempt: 1,
+            ..*context
+        };
+        context.nested
+            && matches!(
+                decide(&first, &self.retry_config),
+                Decision::RetryAfterBackoff(_)
+            )
+    }
+
+    /// Withdraws a retry after a transient failure from the partition's budget, or gives up. Waits for a quota are
+    /// free.
+    ///
+    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision.
+    fn charge_budget(&self, account: Account, decision: Decision, now: Instant) -> Decision {
+        match decision {
+            Decision::RetryAfterBackoff(_) if !self.budget.withdraw(account, now) => {
+                Decision::GiveUp(GiveUpReason::Budget)
+            }
+            other => other,
+        }
+    }
+
+    /// Emits the retry, counts the attempt, and returns the copy to send after `wait`.
+    fn retry<RB, K>(
+        &self,
+        call: &mut Call,
+        context: &RetryContext<'_>,
+        outcome: Result<Response<RB>, BoxError>,
+        wait: Duration,
+        kept: &mut Option<K>,
+    ) -> Next<RB, K> {
+        // `decide` returns no retry without a copy.
+        let Some(kept) = kept.take() else {
+            return Next::Return(self.finish(call, outcome));
+        };
+        let attempt = call.attempt;
+        let (status, error) = status_and_error(&outcome);
+        self.emit_each(call, |partition| RateLimitEvent::Retrying {
+            partition,
+            attempt,
+            wait,
+            status,
+            error,
+        });
+        call.attempt = call.attempt.saturating_add(1);
+        call.possibly_processed |= context.is_possibly_processed();
+        Next::Retry(outcome.ok(), wait, kept)
+    }
+
+    /// Records the number of sends in a response to return.
+    ///
+    /// An outer layer adds this number to its own. An error carries none.
+    fn finish<RB>(
+        &self,
+        call: &Call,
+        mut outcome: Result<Response<RB>, BoxError>,
+    ) -> Result<Response<RB>, BoxError> {
+        if let Ok(response) = &mut outcome {
+            Attempts::record(response, call.sends.into(), call.token_replaced);
+        }
+        outcome
+    }
+}
+
+/// Returns the status or the error of an outcome, for an event.
+fn status_and_error<RB>(
+    outcome: &Result<Response<RB>, BoxError>,
+) -> (
+    Option<StatusCode>,
+    Option<&(dyn Error + Send + Sync + 'static)>,
+) {
+    match outcome {
+        Ok(response) => (Some(response.status()), None),
+        Err(error) => (None, Some(&**error)),
+    }
+}
+
+/// Ends the reading of the body by the earlier attempt. Clears the copy and returns `false` if the copy can no longer
+/// be sent in full.
+fn supersede<K: Resend>(kept: &mut Option<K>) -> bool {
+    *kept = kept.take().filter(Resend::supersede);
+    kept.is_some()
+}
+
+/// Maximum jitter added to the hold of a route, so that requests that were held together are not sent together.
+const MAX_JITTER: Duration = Duration::from_millis(250);
+/// Number of attempts for which a throttled request keeps its place before requests that arrived later.
+const MAX_PRIORITY_RETRIES: u32 = 2;

@@ -1,0 +1,92 @@
+//! Partition keys: which requests share a quota.
+//!
+//! By default the origin of a request is its only key. With a function of the user, a request can have several keys:
+//! it is sent when the quotas of all of them allow it.
+
+use std::{fmt, sync::Arc};
+
+use http::{Uri, request::Parts};
+
+use crate::Origin;
+
+/// The name of a partition. Requests with equal keys share one quota.
+///
+/// Default: the request's origin, within one layer value. An [`M2mLayer`](crate::M2mLayer) appends the credential's
+/// name, if it has one: `https://api.example.com as orders`.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PartitionKey};
+///
+/// // Searches have a quota of their own.
+/// let layer = RateLimitRetryLayer::builder().partition_by(|request| {
+///     let search = request.uri.path().starts_with("/search");
+///     PartitionKey::new(if search { "search" } else { "rest" })
+/// });
+/// # drop(layer.build());
+/// ```
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PartitionKey(Arc<str>);
+
+impl PartitionKey {
+    /// Creates the key of a custom partition, such as a tenant or a route. Must not contain secrets: events contain
+    /// it.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the key for the origin of `uri` and the credential's name. All URIs without a host share one origin.
+    pub(crate) fn for_origin(uri: &Uri, credential: Option<&str>) -> Self {
+        // A URI without a valid origin maps to the empty string.
+        let origin = Origin::of(uri).map_or_else(String::new, |origin| origin.to_string());
+        Self(match credential {
+            Some(name) => format!("{origin} as {name}").into(),
+            None => origin.into(),
+        })
+    }
+}
+
+impl fmt::Display for PartitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for PartitionKey {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for PartitionKey {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
+/// How the layer derives the partition keys of a request.
+#[derive(Clone, Default)]
+pub(crate) enum Partitioning {
+    /// One key: the origin, with the credential's name if there is one.
+    #[default]
+    ByOrigin,
+    /// The keys that the user's function returns.
+    By(Arc<dyn Fn(&Parts) -> Vec<PartitionKey> + Send + Sync>),
+}
+
+impl fmt::Debug for Partitioning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ByOrigin => "ByOrigin",
+            Self::By(_) => "By(..)",
+        })
+    }
+}

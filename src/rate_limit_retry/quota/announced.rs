@@ -1,0 +1,340 @@
+//! The window that the server announces: limit, remaining requests and reset.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::admit::SendTime;
+use crate::{
+    clock::add_capped,
+    rate_limit_retry::{
+        headers::{Limit, Unit},
+        store::SharedWindow,
+    },
+};
+
+/// An announced window.
+///
+/// Responses overtake each other and may be about an earlier or a later window, so that each announcement is weighed
+/// by the number of its request and by its reset.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AnnouncedWindow {
+    /// The limit, if it is announced.
+    pub(super) limit: Option<u64>,
+    /// Remaining requests by the last announcement.
+    pub(super) remaining: u64,
+    /// Number of requests debited here since the last announcement, because their responses announced nothing.
+    debits: u64,
+    /// Whether requests without an announcement are not debited: more of them were accepted than remained.
+    debits_disabled: bool,
+    /// The reset by the last announcement.
+    pub(super) reset_at: Option<Instant>,
+    /// The latest reset that was announced.
+    pub(super) latest_reset: Option<Instant>,
+    /// The number of the latest request whose response was believed.
+    pub(super) latest_request: u64,
+    /// Requests from this number on were sent after the last announcement had arrived.
+    fresh_from: u64,
+    /// Remaining requests by the first announcement of the window. With `ours`, it measures this process's share.
+    initial_remaining: u64,
+    /// Number of this process's requests that were accepted since the first announcement.
+    own_accepted: u64,
+    /// Time of the first announcement of the window.
+    began: Instant,
+    /// Time of the last announcement of the server.
+    updated: Instant,
+    /// The fewest remaining requests of a later window, and its reset, by responses that were overtaken.
+    next_window: Option<(u64, Instant)>,
+}
+
+impl AnnouncedWindow {
+    /// Creates a window from the response to request `by`, where `next` is the number of the next request.
+    pub(super) fn new(limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) -> Self {
+        // A reset of zero is not an end: servers that round down announce it during the last second, others always.
+        let reset = limit.reset.filter(|reset| !reset.is_zero());
+        let reset_at = reset.map(|reset| add_capped(now, reset));
+        Self {
+            limit: limit.limit,
+            remaining,
+            debits: 0,
+            debits_disabled: false,
+            reset_at,
+            latest_reset: reset_at,
+            latest_request: by,
+            fresh_from: next,
+            initial_remaining: remaining,
+            own_accepted: 0,
+            began: now,
+            updated: now,
+            next_window: None,
+        }
+    }
+
+    /// Records a later response, to request `by`, where `next` is the number of the next request.
+    ///
+    /// A response to a request sent after the last announcement replaces what was known. Of other responses, which
+    /// may have overtaken each other, the fewest remaining requests count. A response about an earlier window is
+    /// ignored.
+    ///
+    /// - A later reset, a later request and more remaining requests: the next window has begun. The measurement of
+    ///   the share begins again.
+    /// - A request sent after the last announcement arrived, or a later request with a later reset: replaces what was
+    ///   known.
+    /// - A reset that is earlier by more than [`RESET_TOLERANCE`]: ignored.
+    /// - Otherwise: counts if fewer requests remain than are known to.
+    pub(super) fn observe(
+        &mut self,
+        limit: &Limit,
+        remaining: u64,
+        by: u64,
+        next: u64,
+        now: Instant,
+    ) {
+        let fresh = Self::new(limit, remaining, by, next, now);
+        self.latest_reset = self.latest_reset.max(fresh.reset_at);
+        let (earlier, later) = match (self.reset_at, fresh.reset_at) {
+            (Some(known), Some(announced)) => (
+                announced + RESET_TOLERANCE < known,
+                announced > known + RESET_TOLERANCE,
+            ),
+            _ => (false, false),
+        };
+        let newer = later && by > self.latest_request;
+        if newer && remaining > self.available() {
+            // The first response about the next window.
+            let overtaken = self
+                .next_window
+                .filter(|(_, reset)| fresh.is_same_window(*reset));
+            let min_remaining =
+                overtaken.map_or(remaining, |(min_remaining, _)| min_remaining.min(remaining));
+            *self = Self {
+                remaining: min_remaining,
+                ..fresh
+            };
+        } else if by >= self.fresh_from || newer {
+            // Sent after the last announcement, or about a later window: the response replaces what was known.
+            self.initial_remaining = self.initial_remaining.max(remaining);
+            *self = Self {
+                limit: fresh.limit.or(self.limit),
+                initial_remaining: self.initial_remaining,
+                own_accepted: self.own_accepted,
+                began: self.began,
+                latest_reset: self.latest_reset,
+                reset_at: fresh.reset_at.or(self.reset_at),
+                ..fresh
+            };
+        } else if !earlier {
+            // Responses to requests that were in flight together arrive in any order: only fewer remaining requests count.
+            self.updated = now;
+            if remaining < self.available() {
+                (self.remaining, self.debits) = (remaining, 0);
+                self.fresh_from = next;
+                if later {
+                    self.reset_at = fresh.reset_at;
+                }
+            } else if let Some(reset) = fresh.reset_at.filter(|_| later) {
+                // About a later window, to a request that was overtaken: kept until that window begins.
+                let known = self
+                    .next_window
+                    .filter(|(_, reset)| fresh.is_same_window(*reset));
+                let min_remaining =
+                    known.map_or(remaining, |(min_remaining, _)| min_remaining.min(remaining));
+                self.next_window = Some((min_remaining, reset));
+            }
+            if by > self.latest_request {
+                self.latest_request = by;
+                self.reset_at = fresh.reset_at.or(self.reset_at);
+            }
+        }
+    }
+
+    /// Creates a window that another process has reported.
+    ///
+    /// Responses to requests that are sent from now on replace it. Those to earlier ones can only reduce what
+    /// remains.
+    pub(super) fn from_shared(
+        window: &SharedWindow,
+        reset_at: Instant,
+        next: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            limit: window.limit,
+            remaining: window.remaining,
+            debits: 0,
+            debits_disabled: false,
+            reset_at: Some(reset_at),
+            latest_reset: Some(reset_at),
+            latest_request: 0,
+            fresh_from: next,
+            initial_remaining: window.remaining,
+            own_accepted: 0,
+            began: now,
+            updated: now,
+            next_window: None,
+        }
+    }
+
+    /// Merges what other processes report about the window that ends at `reset_at`: this one, or a later one.
+    ///
+    /// The report replaces the remaining requests and debits. Responses to requests that are in flight now may be
+    /// older than the report, so that they can only reduce what remains.
+    pub(super) fn merge_remote(&mut self, remaining: u64, reset_at: Instant, next: u64) {
+        let same = self.is_same_window(reset_at);
+        if same && remaining == self.remaining {
+            return;
+        }
+        if !same {
+            self.reset_at = Some(reset_at);
+            self.latest_reset = self.latest_reset.max(self.reset_at);
+        }
+        (self.remaining, self.debits) = (remaining, 0);
+        self.fresh_from = next;
+    }
+
+    /// Returns the remaining requests: as announced, less those debited since.
+    pub(super) fn available(&self) -> u64 {
+        self.remaining.saturating_sub(self.debits)
+    }
+
+    /// Returns whether the server itself has announced that nothing remains.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// Returns whether an accepted request contradicts the announcement that nothing remains, because its response is
+    /// about the same window.
+    pub(super) fn is_contradicted(&self, reset: Option<Duration>, now: Instant) -> bool {
+        let later = self.reset_at.zip(reset);
+        let later =
+            later.is_some_and(|(known, reset)| add_capped(now, reset) > known + RESET_TOLERANCE);
+        self.is_exhausted() && !later
+    }
+
+    /// Returns whether a window with this reset is the same one, within [`RESET_TOLERANCE`].
+    fn is_same_window(&self, reset: Instant) -> bool {
+        let at = self.reset_at.filter(|at| *at <= reset + RESET_TOLERANCE);
+        at.is_some_and(|at| reset <= at + RESET_TOLERANCE)
+    }
+
+    /// Counts an accepted request of this process.
+    pub(super) fn on_success(&mut self) {
+        self.own_accepted += 1;
+    }
+
+    /// Debits a request that may have been counted and whose response announces nothing.
+    pub(super) fn debit(&mut self) {
+        if !self.debits_disabled {
+            self.debits = self.debits.saturating_add(1);
+        }
+    }
+
+    /// Debits an accepted request whose response announces nothing. If more of them are accepted than remained, such
+    /// requests do not count at the server: debits are reverted, and later ones skipped.
+    pub(super) fn debit_unannounced(&mut self) {
+        if self.available() == 0 && !self.is_exhausted() {
+            (self.debits, self.debits_disabled) = (0, true);
+        }
+        self.debit();
+    }
+
+    /// Returns the time at which the window is over.
+    ///
+    /// If others use a part of the quota (`share`), that is a little later than the reset: their throttled requests
+    /// wait for whole seconds, and would come too late to a quota that is exhausted again. An exhausted quota is
+    /// believed for at most `max_hold` after the last announcement.
+    pub(super) fn resets_at(&self, share: f64, max_hold: Duration) -> Option<Instant> {
+        let reset = self.reset_at?;
+        let resets_at = if share > MIN_SOLE_SHARE {
+            reset
+        } else {
+            // 0.5 % of the window, at most 1 s.
+            let window = reset.saturating_duration_since(self.began);
+            add_capped(reset, (window / 200).min(Duration::from_secs(1)))
+        };
+        Some(if self.is_exhausted() {
+            resets_at.min(add_capped(self.updated, max_hold))
+        } else {
+            resets_at
+        })
+    }
+
+    /// Returns this process's share of what the quota loses, where `before` is the share in earlier windows.
+    ///
+    /// All requests in flight may have been counted already, so they are included.
+    ///
+    /// The share is the quotient of this process's accepted requests and the fall of the remaining requests. At the
+    /// start of a window, [`SHARE_SMOOTHING`] requests of the earlier share stabilize it.
+    pub(super) fn estimate_share(&self, before: f64, in_flight: u32) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
+        let (ours, fall) = (
+            (self.own_accepted + u64::from(in_flight)) as f64,
+            self.initial_remaining.saturating_sub(self.available()) as f64,
+        );
+        ((before * SHARE_SMOOTHING + ours) / (SHARE_SMOOTHING + fall)).clamp(0.0, 1.0)
+    }
+
+    /// Returns how many more requests of this process have room, where others use all but a `share` of what remains.
+    pub(super) fn headroom(&self, in_flight: u32, share: f64) -> f64 {
+        self.share_of_available(share) - f64::from(in_flight)
+    }
+
+    /// Returns this process's part of the remaining requests.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "beyond 2^53 nobody comes near the limit"
+    )]
+    fn share_of_available(&self, share: f64) -> f64 {
+        self.available() as f64 * share
+    }
+
+    /// Returns why one more request must wait; `None` if it need not.
+    ///
+    /// Others use all but a `share` of what remains, and the window ends at `resets_at`. Only an announcement holds
+    /// requests until the reset. Debits are no proof: while only they show that nothing remains, one request is sent
+    /// at a time.
+    ///
+    /// - More remains than is in flight: the request may be sent if, with the part of other clients, it still fits.
+    /// - The server has announced that nothing remains, and nothing is in flight: wait until `resets_at`.
+    /// - Requests are in flight: wait for one of them, because its response shows what remains.
+    /// - Otherwise one request is sent.
+    pub(super) fn admit(
+        &self,
+        in_flight: u32,
+        share: f64,
+        resets_at: Option<Instant>,
+    ) -> Option<SendTime> {
+        if self.available() > u64::from(in_flight) {
+            let ours = self.share_of_available(share);
+            // The response does not include what others have in flight, which is about as much as their share of this
+            // process's requests. The last remaining requests go to the first that asks.
+            let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;
+            return (!fits).then_some(SendTime::AfterResponse(resets_at));
+        }
+        match (resets_at, in_flight) {
+            (Some(resets_at), 0) if self.is_exhausted() => Some(SendTime::NotBefore(resets_at)),
+            (resets_at, 1..) => Some(SendTime::AfterResponse(resets_at)),
+            // Not known to be exhausted, or until when: one request is sent.
+            (_, 0) => None,
+        }
+    }
+}
+
+/// Returns the limit with the fewest remaining requests, and of several such limits the one that resets last.
+///
+/// Only limits in requests count: of other units, one request may cost any amount.
+pub(super) fn most_restrictive(limits: &[Limit]) -> Option<(&Limit, u64)> {
+    limits
+        .iter()
+        .filter(|limit| limit.unit == Unit::Requests)
+        .filter_map(|limit| Some((limit, limit.remaining?)))
+        .min_by_key(|(limit, remaining)| (*remaining, std::cmp::Reverse(limit.reset)))
+}
+
+/// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
+/// take different times.
+pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
+/// Number of requests that weigh as much as all earlier windows in the estimate of the share.
+const SHARE_SMOOTHING: f64 = 4.0;
+/// Share above which this process counts as the only client.
+const MIN_SOLE_SHARE: f64 = 0.9;

@@ -1,0 +1,31 @@
+//! Estimated limits, as reported in events and in the state of a partition.
+
+use std::time::Duration;
+
+/// The limits learned from throttling, as far as they are known.
+///
+/// A model of windows sets `allowance`, and `period` if it is known; a model of a token bucket sets `rate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Estimate {
+    /// Number of requests in each period.
+    pub(crate) limit: Option<u64>,
+    /// Length of the period.
+    pub(crate) window: Option<Duration>,
+    /// Requests per second.
+    pub(crate) rate: Option<f64>,
+}
+
+impl Estimate {
+    /// Returns whether the estimate differs from `before` and says something.
+    ///
+    /// Rates within 10 % count as equal, because each measurement differs a little.
+    pub(crate) fn differs_from(&self, before: &Self) -> bool {
+        let same_rate = match (self.rate, before.rate) {
+            (Some(now), Some(before)) => (now - before).abs() <= before / 10.0,
+            (now, _) => now.is_none(),
+        };
+        let window = (self.limit, self.window);
+        let new_window = window != (before.limit, before.window) && window != (None, None);
+        new_window || !same_rate
+    }
+}

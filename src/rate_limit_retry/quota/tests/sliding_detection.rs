@@ -1,0 +1,260 @@
+//! When a quota is taken for one that counts any stretch of time, and refused requests, too.
+
+use super::{
+    test_estimator::{SAMPLE, TestEstimator},
+    *,
+};
+use crate::rate_limit_retry::quota::{estimate::Model, throttle::ThrottleSample};
+
+/// The answer says nothing.
+const SILENT: ThrottleSample = ThrottleSample {
+    silent: true,
+    ..SAMPLE
+};
+
+/// When looks were refused after the first window.
+const PROBES: [u64; 6] = [2000, 5000, 10_000, 20_000, 40_000, 60_000];
+
+/// Ten accepted at first and one refused after a second; then those looks, and at 61.5 s one that was accepted.
+fn recovered(probes: &[u64]) -> TestEstimator {
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
+    lessons.throttle(1000, SILENT);
+    for probe in probes {
+        lessons.throttle(*probe, SILENT);
+    }
+    succeed_probe(&mut lessons, 61_500);
+    lessons
+}
+
+/// The next window takes so many, that of the look among them, before one is refused at 62.1 s.
+fn throttled(probes: &[u64], accepted: u64, in_flight: u32) -> TestEstimator {
+    let mut lessons = recovered(probes);
+    lessons.succeed(accepted - 1, 62_000);
+    let sample = ThrottleSample {
+        in_flight,
+        ..SILENT
+    };
+    lessons.throttle(62_100, sample);
+    lessons
+}
+
+/// A look is accepted.
+fn succeed_probe(lessons: &mut TestEstimator, at: u64) {
+    let now = lessons.at(at);
+    let probe = Probe {
+        since: None,
+        sent: Some(now),
+    };
+    lessons.estimator.on_sent(now);
+    lessons.estimator.on_success(probe, now);
+}
+
+fn is_active(lessons: &TestEstimator) -> bool {
+    lessons.estimator.active_sliding_window().is_some()
+}
+
+/// How long a stretch is thought to be.
+fn length(lessons: &TestEstimator) -> Duration {
+    lessons.estimator.sliding_window.as_ref().unwrap().length()
+}
+
+#[test]
+fn a_log_starts_only_if_throttled_requests_count() {
+    for (silent, counted, log) in [
+        (true, true, true),
+        (true, false, false),
+        (false, true, false),
+        (false, false, false),
+    ] {
+        let mut lessons = TestEstimator::new();
+        lessons.succeed(10, 0);
+        let sample = ThrottleSample {
+            silent,
+            all_counted: counted,
+            in_flight: 3,
+            ..SAMPLE
+        };
+
+        lessons.throttle(1000, sample);
+
+        let sent = lessons
+            .estimator
+            .sliding_window
+            .as_ref()
+            .map(|sliding_window| sliding_window.sent_since_start(1));
+        // What was accepted, is under way, and was refused.
+        assert_eq!(sent, log.then_some(14));
+    }
+}
+
+#[test]
+fn a_canceled_request_is_not_in_the_log() {
+    let mut lessons = recovered(&PROBES);
+    let sent = |lessons: &TestEstimator| {
+        let sliding_window = lessons.estimator.sliding_window.as_ref().unwrap();
+        sliding_window.sent_since_start(0)
+    };
+    lessons.succeed(1, 62_000);
+    assert_eq!(sent(&lessons), 2);
+
+    lessons.estimator.on_cancelled();
+
+    assert_eq!(sent(&lessons), 1);
+}
+
+#[test]
+fn a_429_with_limits_does_not_count_throttled_requests() {
+    let mut lessons = recovered(&PROBES);
+    assert!(lessons.estimator.sliding_window.is_some());
+
+    lessons.throttle(62_000, SAMPLE);
+
+    assert!(lessons.estimator.sliding_window.is_none());
+}
+
+#[test]
+fn a_window_reduced_by_throttled_requests_is_sliding() {
+    for (probes, accepted, in_flight, active) in [
+        (&PROBES[..], 4, 0, true),
+        (&PROBES[..], 4, 10, true),
+        // Half of those under way may still be accepted, which makes ten.
+        (&PROBES[..], 4, 11, false),
+        (&PROBES[..], 4, 12, false),
+        (&PROBES[..], 10, 0, false),
+        // Less was refused than is missing.
+        (&PROBES[5..], 4, 0, false),
+    ] {
+        let lessons = throttled(probes, accepted, in_flight);
+
+        assert_eq!(is_active(&lessons), active, "{probes:?} {in_flight}");
+        assert_eq!(lessons.estimator.is_pacing_known(), active);
+        assert_eq!(lessons.estimator.limit(), 10);
+    }
+}
+
+#[test]
+fn an_explained_429_lasts_one_window() {
+    // The window opened at 60 s at the earliest, and lasts as long at least.
+    for in_flight in [0, 12] {
+        let lessons = throttled(&PROBES, 4, in_flight);
+        assert!(lessons.throttled().sliding);
+        assert_eq!(lessons.throttled().last_confirmed, lessons.at(120_000));
+    }
+    let lessons = throttled(&PROBES[5..], 4, 0);
+    assert!(!lessons.throttled().sliding);
+    assert_eq!(lessons.throttled().last_confirmed, lessons.at(62_100));
+}
+
+#[test]
+fn the_next_probe_waits_for_headroom_in_the_log() {
+    for (probes, accepted, in_flight, at) in [
+        // It slides: 61 s, and a 200th, after the last but nine, of 5 s.
+        (&PROBES[..], 4, 0, 66_305),
+        // Perhaps it does: the later one of that and of the round time after the last opening.
+        (&PROBES[..], 4, 12, 121_660),
+        (&PROBES[..], 9, 1, 122_500),
+        // It does not.
+        (&PROBES[..0], 9, 1, 62_660),
+    ] {
+        let lessons = throttled(probes, accepted, in_flight);
+
+        let probe = lessons.estimator.next_probe(lessons.at(62_100));
+
+        assert_eq!(probe, lessons.at(at), "{probes:?} {accepted}");
+    }
+}
+
+#[test]
+fn an_explained_smaller_window_slides_from_the_next_probe() {
+    for (probes, accepted, late, active, allowance) in [
+        (&PROBES[..], 9, 0, true, 10),
+        (&PROBES[..], 10, 0, false, 10),
+        (&PROBES[..], 9, 1, false, 10),
+        (&PROBES[..0], 9, 0, false, 9),
+    ] {
+        let mut lessons = throttled(probes, accepted, 2);
+        assert!(!is_active(&lessons));
+        for _ in 0..late {
+            lessons.estimator.on_late_success();
+        }
+
+        succeed_probe(&mut lessons, 124_000);
+
+        assert_eq!(is_active(&lessons), active, "{probes:?} {accepted}");
+        assert_eq!(lessons.estimator.estimate().limit, Some(allowance));
+        assert_eq!(lessons.estimator.headroom(0).is_none(), active);
+    }
+}
+
+#[test]
+fn throttled_probes_bound_the_window_from_below() {
+    // A round time is guessed that is no shorter than the time to the last look that was refused.
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
+    lessons.throttle(1000, SILENT);
+    lessons.throttle(58_000, SILENT);
+    succeed_probe(&mut lessons, 59_500);
+    assert!(length(&lessons) > secs(59), "{:?}", length(&lessons));
+
+    let mut lessons = TestEstimator::new();
+    lessons.succeed(10, 0);
+    lessons.throttle(58_000, SILENT);
+    succeed_probe(&mut lessons, 61_500);
+    assert_eq!(length(&lessons), secs(50));
+}
+
+/// One that slides, with a stretch of 61 s, and the first accepted at 70 s.
+fn sliding() -> TestEstimator {
+    let mut lessons = throttled(&PROBES, 4, 0);
+    succeed_probe(&mut lessons, 70_000);
+    assert!(is_active(&lessons));
+    lessons
+}
+
+#[test]
+fn a_sliding_quota_is_probed_for_growth_every_eight_windows() {
+    for (at, blocked, in_flight, probes) in [
+        (500_000, false, 0, false),
+        (560_000, false, 0, true),
+        (560_000, false, 1, false),
+        (560_000, true, 0, false),
+    ] {
+        let mut lessons = sliding();
+        lessons.succeed(10, at);
+        if blocked {
+            lessons.throttle(at, SILENT);
+        }
+        let now = lessons.at(at);
+
+        let verdict = lessons.estimator.admit(in_flight, now);
+
+        assert_eq!(
+            matches!(verdict, EstimatorDecision::Probe),
+            probes,
+            "{verdict:?}"
+        );
+        assert_eq!(lessons.estimator.limit(), if probes { 11 } else { 10 });
+        if !probes {
+            let EstimatorDecision::Wait(wait) = verdict else {
+                panic!("{verdict:?}")
+            };
+            assert_eq!(matches!(wait, SendTime::AfterResponse(_)), in_flight > 0);
+        }
+    }
+}
+
+#[test]
+fn an_unexplained_429_discards_the_log() {
+    let mut lessons = sliding();
+    lessons.succeed(10, 200_000);
+    lessons.throttle(200_100, SILENT);
+    assert!(is_active(&lessons));
+
+    let mut lessons = sliding();
+    lessons.succeed(3, 200_000);
+    lessons.throttle(200_100, SILENT);
+    assert!(!is_active(&lessons));
+    assert_eq!(lessons.estimator.accepted, 3);
+    assert!(matches!(lessons.estimator.model, Model::FixedWindow(_)));
+}

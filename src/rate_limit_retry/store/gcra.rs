@@ -1,0 +1,115 @@
+//! A limit that a fleet enforces exactly: the generic cell rate algorithm (GCRA), with the store's clock.
+
+use std::time::Duration;
+
+use crate::rate_limit_retry::local_limits::{at_least_one, clamp_rate};
+
+/// The maximum number of requests that the whole fleet sends, whatever the server announces. Costs one round trip to
+/// the store per request.
+///
+/// By default, a tenth of the requests may be sent at once ([`burst`](Self::burst)); the others are spaced evenly. No
+/// window of the server then sees more requests than the quota, wherever it begins, as long as network delays of
+/// requests differ by less than one [`spacing`](Self::spacing).
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::ExactQuota;
+///
+/// let quota = ExactQuota::per_minute(300).burst(10);
+/// # drop(quota);
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FleetQuota {
+    /// Number of requests per period.
+    requests: u32,
+    /// Length of the period.
+    period: Duration,
+    /// Number of requests that may be sent at once.
+    burst: u32,
+}
+
+impl FleetQuota {
+    /// Allows at most `requests` in any `period`. Minimum: 1 request, 1 ms.
+    #[must_use]
+    pub const fn per(requests: u32, period: Duration) -> Self {
+        let (requests, period) = clamp_rate(requests, period);
+        Self {
+            requests,
+            period,
+            burst: at_least_one(requests / 10),
+        }
+    }
+
+    /// Allows at most `requests` (at least 1) in any second.
+    #[must_use]
+    pub const fn per_second(requests: u32) -> Self {
+        Self::per(requests, Duration::from_secs(1))
+    }
+
+    /// Allows at most `requests` (at least 1) in any minute.
+    #[must_use]
+    pub const fn per_minute(requests: u32) -> Self {
+        Self::per(requests, Duration::from_secs(60))
+    }
+
+    /// Allows at most `requests` (at least 1) in any hour.
+    #[must_use]
+    pub const fn per_hour(requests: u32) -> Self {
+        Self::per(requests, Duration::from_secs(3600))
+    }
+
+    /// Sets the number of requests that may be sent at once after a pause: at least 1, at most half of the quota.
+    /// Default: a tenth of the quota.
+    ///
+    /// A larger burst widens the spacing of the other requests.
+    #[must_use]
+    pub const fn burst(mut self, requests: u32) -> Self {
+        let max_burst = at_least_one(self.requests / 2);
+        self.burst = if requests > max_burst {
+            max_burst
+        } else {
+            at_least_one(requests)
+        };
+        self
+    }
+
+    /// Returns the time between two requests (GCRA: the emission interval T).
+    ///
+    /// The quota without the burst, and without one request in reserve for network delays, is spread over the period.
+    #[must_use]
+    pub fn emission_interval(self) -> Duration {
+        let spread = self.requests.saturating_sub(self.burst + 1).max(1);
+        self.period / spread
+    }
+
+    /// Returns how much earlier than its due time a request may be sent (GCRA: the tolerance τ).
+    #[must_use]
+    pub fn burst_tolerance(self) -> Duration {
+        self.emission_interval().saturating_mul(self.burst - 1)
+    }
+}
+
+/// The result of [`QuotaStore::slot`](super::QuotaStore::slot).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::rate_limit_retry::Slot;
+///
+/// /// What a store answers to a request that would have to wait for so long.
+/// fn slot(wait: Duration, longest: Duration) -> Slot {
+///     if wait <= longest { Slot::After(wait) } else { Slot::TooLate(wait) }
+/// }
+/// # assert_eq!(slot(Duration::ZERO, Duration::ZERO), Slot::After(Duration::ZERO));
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Reservation {
+    /// The slot is reserved; the request may be sent after this wait.
+    Granted(Duration),
+    /// No slot is reserved: the wait would be this long, which exceeds the limit.
+    Denied(Duration),
+}
