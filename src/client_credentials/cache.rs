@@ -1,6 +1,6 @@
 //! Shared token cache: one token in an `Arc<RwLock<Snapshot>>`, and at most one fetch in flight.
 //!
-//! A state machine without a runtime or a clock. An operation that needs a fetch *returns* a [`Lead`], a guard whose
+//! A state machine without a runtime or a clock. An operation that needs a fetch *returns* a [`FetchGuard`], a guard whose
 //! holder must run the fetch. The caller spawns the task and sets the timers.
 //!
 //! - Requests read the **snapshot**. It is written when a fetch ends and when a token is rejected or dropped. A reader
@@ -89,7 +89,7 @@ pub(crate) enum Acquire {
     /// A usable token.
     Token(Arc<CachedToken>),
     /// A fetch is in flight. The guard is `Some` for the caller that must run it.
-    Wait(Arc<InFlightFetch>, Option<Lead>),
+    Wait(Arc<InFlightFetch>, Option<FetchGuard>),
 }
 
 /// State of the cache at one moment, for [`TokenHandle::status`](super::TokenHandle::status).
@@ -231,7 +231,7 @@ impl TokenCache {
 
     /// Starts an early refresh and returns its guard. `None` if a fetch is in flight, a back-off is active or the cache
     /// is closed.
-    pub(crate) fn refresh_early(&self, now: Moment) -> Option<Lead> {
+    pub(crate) fn refresh_early(&self, now: Moment) -> Option<FetchGuard> {
         let mut woken = Vec::new();
         let mut refresh = lock(&self.0.refresh);
         let mut purpose = FetchPurpose::from(FetchReason::Early);
@@ -363,7 +363,7 @@ impl TokenCache {
             limit,
         ));
         refresh.in_flight = Some(Arc::clone(&flight));
-        let guard = Lead::new(self.clone(), Arc::clone(&flight));
+        let guard = FetchGuard::new(self.clone(), Arc::clone(&flight));
         Acquire::Wait(flight, Some(guard))
     }
 }
@@ -377,7 +377,7 @@ fn wake(wakers: Vec<Waker>) {
 
 impl RefreshState {
     /// Removes `flight` if it is the current fetch. Returns `false` for a superseded one, whose result is ignored.
-    pub(super) fn take_flight(&mut self, flight: &InFlightFetch) -> bool {
+    pub(super) fn end_flight(&mut self, flight: &InFlightFetch) -> bool {
         let current = self
             .in_flight
             .as_ref()
@@ -392,14 +392,14 @@ impl RefreshState {
 /// Guard of a fetch, whose holder must run the fetch. Dropped before [`finish`](Self::finish), it wakes the waiters,
 /// which ask the cache again.
 #[derive(Debug)]
-pub(crate) struct Lead {
+pub(crate) struct FetchGuard {
     /// The cache that the result goes to.
     cell: TokenCache,
     /// The fetch to run.
     flight: Arc<InFlightFetch>,
 }
 
-impl Lead {
+impl FetchGuard {
     /// Creates the guard of `flight`, which has just become the current fetch.
     pub(crate) fn new(cell: TokenCache, flight: Arc<InFlightFetch>) -> Self {
         Self { cell, flight }
@@ -413,7 +413,7 @@ impl Lead {
     /// Publishes the result of the fetch. Ignored if the fetch was superseded.
     ///
     /// Returns the outcome that waiters receive, or `None` if the fetch was superseded.
-    pub(crate) fn finish(
+    pub(crate) fn complete(
         self,
         result: Result<impl Into<Acquired>, TokenError>,
         now: Moment,
@@ -428,7 +428,7 @@ impl Lead {
     }
 }
 
-impl Drop for Lead {
+impl Drop for FetchGuard {
     fn drop(&mut self) {
         // Does nothing after `finish`: the fetch is no longer the current one.
         self.cell.abandon(&self.flight);

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     BoxTokenSource, FetchContext, FetchReason, TokenError, TokenSource,
-    cache::{Acquire, CachedToken, Lead, Rejection, RejectionOutcome, TokenCache},
+    cache::{Acquire, CachedToken, FetchGuard, Rejection, RejectionOutcome, TokenCache},
     context::SourceContext,
     event::{TokenEvent, TokenEvents},
     freshness::Freshness,
@@ -217,7 +217,7 @@ impl Refresher {
     async fn join(
         self: &Arc<Self>,
         flight: Arc<InFlightFetch>,
-        guard: Option<Lead>,
+        guard: Option<FetchGuard>,
     ) -> Result<Outcome, TokenError> {
         if let Some(guard) = guard {
             self.spawn_fetch(guard)?;
@@ -234,7 +234,7 @@ impl Refresher {
     /// # Errors
     ///
     /// There is no runtime. The guard is dropped, which abandons the fetch.
-    fn spawn_fetch(self: &Arc<Self>, guard: Lead) -> Result<(), TokenError> {
+    fn spawn_fetch(self: &Arc<Self>, guard: FetchGuard) -> Result<(), TokenError> {
         let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
         let credential = self.cache.settings().credential.as_deref();
         let reason = guard.fetch().reason().as_str();
@@ -258,7 +258,7 @@ impl Refresher {
     }
 
     /// Runs a fetch, publishes its result and emits an event. Its task is aborted by a shutdown.
-    async fn run_fetch(self: Arc<Self>, guard: Lead) {
+    async fn run_fetch(self: Arc<Self>, guard: FetchGuard) {
         let flight = Arc::clone(guard.fetch());
         let reason = flight.reason();
         let credential = self.cache.settings().credential.as_deref();
@@ -271,7 +271,7 @@ impl Refresher {
                 guard.unchanged(now);
                 return;
             }
-            FetchOutcome::Result(result) => guard.finish(result, now),
+            FetchOutcome::Result(result) => guard.complete(result, now),
         };
         self.sinks.emit(&match &outcome {
             Some(Outcome::Token(token)) => {

@@ -37,7 +37,7 @@ struct Last {
     /// Retry-budget account of the keys.
     account: Account,
     /// Whether the partition is open. Shared with the gate, which writes it.
-    openness: Arc<FastPathFlag>,
+    flag: Arc<FastPathFlag>,
 }
 
 impl FastPath {
@@ -49,7 +49,7 @@ impl FastPath {
         // Contended only if threads outnumber shards. The request then goes through the gate.
         let last = self.0.try_lock().ok()?;
         let last = last.as_ref()?;
-        let open = last.matches(uri, named) && last.openness.get();
+        let open = last.matches(uri, named) && last.flag.get();
         open.then(|| (Arc::clone(&last.keys), last.account))
     }
 
@@ -69,7 +69,7 @@ impl FastPath {
                 names_credential: named,
                 keys: Arc::clone(&call.keys),
                 account: call.account,
-                openness,
+                flag: openness,
             });
         }
     }

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::quota::{Model, Quota, ROUNDING, refill};
+use super::quota::{COMPARISON_TOLERANCE, Model, Quota, refill};
 
 /// A [`Meter`]'s decision on one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -119,7 +119,7 @@ impl Meter {
             }
             (State::Bucket { level, .. }, Model::TokenBucket { per_second }) => (
                 // Whole tokens only. The tolerance keeps a sum of fractions from falling just below one.
-                (level + ROUNDING).max(0.0) as u32,
+                (level + COMPARISON_TOLERANCE).max(0.0) as u32,
                 refill(f64::from(limit) - level, per_second),
                 refill(1.0 - level, per_second),
             ),

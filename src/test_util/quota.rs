@@ -81,7 +81,7 @@ impl Quota {
 
 /// Returns the time in which a bucket gains `tokens`, rounded up to the nanosecond.
 pub(super) fn refill(tokens: f64, per_second: f64) -> Duration {
-    if tokens <= ROUNDING {
+    if tokens <= COMPARISON_TOLERANCE {
         return Duration::ZERO;
     }
     // A rate of zero gives infinity, which is an error here, and so an unlimited wait.
@@ -91,6 +91,6 @@ pub(super) fn refill(tokens: f64, per_second: f64) -> Duration {
 }
 
 /// Tolerance for rounding errors: a sum of fractions may differ from a whole token by this much.
-pub(super) const ROUNDING: f64 = 1e-6;
+pub(super) const COMPARISON_TOLERANCE: f64 = 1e-6;
 /// Upper bound on a wait: a year.
 pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

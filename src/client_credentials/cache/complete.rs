@@ -44,7 +44,7 @@ impl TokenCache {
             let mut refresh = lock(&self.0.refresh);
             let failure = refresh.backoff.as_ref();
             let error = failure.map(|f| f.error(now, &self.0.settings.credential));
-            if !refresh.take_flight(flight) {
+            if !refresh.end_flight(flight) {
                 return None;
             }
             error.map_or(Outcome::Abandoned, Outcome::Unchanged)
@@ -88,7 +88,7 @@ impl TokenCache {
         let (outcome, old, known) = {
             let mut refresh = lock(&self.0.refresh);
             // Superseded.
-            if !refresh.take_flight(flight) {
+            if !refresh.end_flight(flight) {
                 return None;
             }
             let mut snapshot = self.0.change();
@@ -138,7 +138,7 @@ impl TokenCache {
     /// Ends the fetch and the suspension of the token. Returns `false` for a superseded fetch.
     fn take_in_flight(&self, flight: &InFlightFetch) -> bool {
         let mut refresh = lock(&self.0.refresh);
-        let ended = refresh.take_flight(flight);
+        let ended = refresh.end_flight(flight);
         if ended {
             self.0.change().rejected = false;
         }

@@ -73,7 +73,10 @@ impl World {
     }
 
     /// Asks for a token, carries out with `fetch` what falls to it, waits, and asks again if nobody knows.
-    fn caller_with(&self, fetch: impl Fn(Lead, usize)) -> Result<Arc<CachedToken>, TokenError> {
+    fn caller_with(
+        &self,
+        fetch: impl Fn(FetchGuard, usize),
+    ) -> Result<Arc<CachedToken>, TokenError> {
         loop {
             match self.cache.acquire(self.at()) {
                 Acquire::Token(token) => return Ok(token),
@@ -94,18 +97,18 @@ impl World {
         }
     }
 
-    fn succeed(&self, guard: Lead, number: usize) -> Option<Outcome> {
+    fn succeed(&self, guard: FetchGuard, number: usize) -> Option<Outcome> {
         let token = AccessToken::new(format!("token-{number}"));
         guard.complete(Ok(token), self.at())
     }
 
-    fn fail(&self, guard: Lead) {
+    fn fail(&self, guard: FetchGuard) {
         let error = TokenError::transient("is down");
         guard.complete(Err::<AccessToken, _>(error), self.at());
     }
 
     /// The guard of a renewal beside the use of the token.
-    fn early(&self) -> (Lead, usize) {
+    fn early(&self) -> (FetchGuard, usize) {
         let guard = self.cache.refresh_early(self.at()).unwrap();
         (guard, self.fetches.fetch_add(1, Relaxed) + 1)
     }

@@ -12,7 +12,7 @@ use std::{sync::Arc, task::Waker};
 
 use tokio::time::Instant;
 
-use super::{Acquire, CachedToken, Lead, RefreshState, TokenCache, wake};
+use super::{Acquire, CachedToken, FetchGuard, RefreshState, TokenCache, wake};
 use crate::{
     client_credentials::{
         FetchReason, RejectedToken, TokenFingerprint,
@@ -30,7 +30,7 @@ pub(crate) enum RejectionOutcome {
     /// The cache already holds another usable token.
     Replaced(Arc<CachedToken>),
     /// A fetch is in flight. The guard is `Some` for the caller that must run it.
-    Wait(Arc<InFlightFetch>, Option<Lead>),
+    Wait(Arc<InFlightFetch>, Option<FetchGuard>),
 }
 
 /// A 401 that rejects the token of its request.

@@ -60,33 +60,33 @@ impl World {
     }
 
     /// The lead that falls to who needs a token now.
-    fn guard(&self) -> Lead {
+    fn guard(&self) -> FetchGuard {
         match self.acquire() {
             Acquire::Wait(_, Some(guard)) => guard,
             other => panic!("{other:?}"),
         }
     }
 
-    fn early(&self) -> Option<Lead> {
+    fn early(&self) -> Option<FetchGuard> {
         self.cache.refresh_early(self.at())
     }
 
-    fn forced(&self) -> Lead {
+    fn forced(&self) -> FetchGuard {
         match self.cache.refresh_now(self.at()) {
             Acquire::Wait(_, Some(guard)) => guard,
             other => panic!("{other:?}"),
         }
     }
 
-    fn succeed(&self, guard: Lead, name: &str) -> Arc<CachedToken> {
-        match guard.finish(Ok(AccessToken::new(name)), self.at()) {
+    fn succeed(&self, guard: FetchGuard, name: &str) -> Arc<CachedToken> {
+        match guard.complete(Ok(AccessToken::new(name)), self.at()) {
             Some(Outcome::Token(token)) => token,
             other => panic!("{other:?}"),
         }
     }
 
-    fn fail(&self, guard: Lead, error: TokenError) {
-        let outcome = guard.finish(Err::<AccessToken, _>(error), self.at());
+    fn fail(&self, guard: FetchGuard, error: TokenError) {
+        let outcome = guard.complete(Err::<AccessToken, _>(error), self.at());
         assert!(matches!(outcome, Some(Outcome::Failed(_))));
     }
 
@@ -176,7 +176,7 @@ fn a_fetch_is_superseded_one_second_after_its_deadline() {
     let second = world.guard();
 
     assert!(matches!(outcome(&waiter), Some(Outcome::Abandoned)));
-    let late = first.finish(Ok(AccessToken::new("late")), world.at());
+    let late = first.complete(Ok(AccessToken::new("late")), world.at());
     assert!(late.is_none());
     assert_eq!(world.usable(), None);
     world.succeed(second, "a");
@@ -339,13 +339,13 @@ fn maximum_durations_do_not_overflow() {
             world.fail(world.forced(), throttled.clone());
             world.now += 400 * SECOND;
             let token = AccessToken::new("a").expires_in(life);
-            drop(world.forced().finish(Ok(token), world.at()));
+            drop(world.forced().complete(Ok(token), world.at()));
             for name in ["a", "b", "b", "c", "c"] {
                 let rejection = rejections::rejection(name, 0, world.now);
                 if let RejectionOutcome::Wait(_, Some(guard)) =
                     world.cache.reject(rejection, world.at())
                 {
-                    drop(guard.finish(Ok(AccessToken::new("b")), world.at()));
+                    drop(guard.complete(Ok(AccessToken::new("b")), world.at()));
                 }
                 let rejection = rejections::rejection(name, 0, world.now);
                 world.cache.on_replay_rejected(&rejection, world.at());

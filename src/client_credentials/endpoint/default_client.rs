@@ -24,7 +24,7 @@ use tower_service::Service;
 
 use super::{
     identity::{ClientCertificate, Identity},
-    tls::{self, NoTls, Roots},
+    tls::{self, Roots, TlsSetupError},
     transport::{Certificate, ReadyClient, Transport},
 };
 use crate::{
@@ -292,7 +292,7 @@ impl Service<Uri> for Connector {
             if uri.scheme() != Some(&Scheme::HTTPS) {
                 return Ok(MaybeHttpsStream::Http(http.call(uri).await?));
             }
-            let config = tls.config().await.map_err(NoTls)?;
+            let config = tls.config().await.map_err(TlsSetupError)?;
             HttpsConnector::from((http, config)).call(uri).await
         })
     }

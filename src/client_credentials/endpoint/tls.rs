@@ -219,9 +219,9 @@ const NOT_READ: &str = "the runtime ended while the system's root certificates w
 
 /// Error of a connection for which TLS could not be configured. Carries the error of the fetch through the HTTP client.
 #[derive(Debug)]
-pub(super) struct NoTls(pub(super) TokenError);
+pub(super) struct TlsSetupError(pub(super) TokenError);
 
-impl NoTls {
+impl TlsSetupError {
     /// Returns the error of the fetch, if the chain of `error` contains one.
     pub(super) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TokenError> {
         let mut next = Some(error);
@@ -235,10 +235,10 @@ impl NoTls {
     }
 }
 
-impl fmt::Display for NoTls {
+impl fmt::Display for TlsSetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Error for NoTls {}
+impl Error for TlsSetupError {}

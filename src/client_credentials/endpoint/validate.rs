@@ -34,7 +34,7 @@ impl TokenEndpoint {
             .map(|problem| TokenError::configuration(format!("was not sent: {problem}")));
         problem
             .map_or(Ok(()), Err)
-            .and_then(|()| self.auth.check())
+            .and_then(|()| self.auth.validate())
             .and_then(|()| self.validate_audience())
             .map_err(|error| self.with_endpoint(error))
     }

@@ -33,7 +33,7 @@ use crate::{
 
 impl GateState {
     /// Adds a waiter and enqueues it in the partitions that keep it back.
-    pub(super) fn queue(
+    pub(super) fn add_waiter(
         &mut self,
         keys: &Keys,
         arrival: u64,

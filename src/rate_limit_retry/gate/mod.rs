@@ -185,7 +185,7 @@ impl Gate {
         {
             return Admission::QueueFull(full.clone());
         }
-        state.queue(keys, sequence, request.deadline, &self.0.config, now);
+        state.add_waiter(keys, sequence, request.deadline, &self.0.config, now);
         let agents = state.take_agent_wakers(keys, &self.0.config, now);
         drop(state);
         wake_all(agents);

@@ -27,7 +27,7 @@ use tokio::time::sleep;
 
 use super::{
     QuotaReport,
-    context::{Shared, panicked},
+    context::{AgentContext, panic_error},
 };
 use crate::{
     backoff::Backoff,
@@ -52,7 +52,7 @@ enum AgentEvent {
 /// Runs the agent until the partition is no longer in use.
 ///
 /// Sets `lost` if it ends early.
-pub(super) async fn run(shared: Arc<Shared>, key: PartitionKey, aborted: Arc<AtomicBool>) {
+pub(super) async fn run(shared: Arc<AgentContext>, key: PartitionKey, aborted: Arc<AtomicBool>) {
     let mut guard = AgentGuard {
         context: &shared,
         key: &key,
@@ -69,7 +69,7 @@ pub(super) async fn run(shared: Arc<Shared>, key: PartitionKey, aborted: Arc<Ato
 /// report. The next request of the partition starts another agent.
 struct AgentGuard<'a> {
     /// The context that the agents of a layer share.
-    context: &'a Shared,
+    context: &'a AgentContext,
     /// The agent's partition.
     key: &'a PartitionKey,
     /// Set on drop, unless the agent has finished.
@@ -94,7 +94,7 @@ impl Drop for AgentGuard<'_> {
 }
 
 /// Runs the agent's loop: waits for a notification or for the gate's next action, and performs it.
-async fn run_loop(shared: &Shared, key: &PartitionKey) {
+async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
     let (gate, clock, store) = (&shared.gate, &shared.clock, &shared.quotas.store);
     let identity = shared.quotas.cache_key(key);
     let listen = || -> Notification<'_> {
@@ -145,7 +145,7 @@ async fn run_loop(shared: &Shared, key: &PartitionKey) {
                 let wait = PANIC_BACKOFF.wait(panics, shared.random.unit());
                 (notification, resubscribe_at) =
                     (unsubscribed(), Some(add_capped(clock.now(), wait)));
-                shared.note(key, Some(&panicked()));
+                shared.record_health(key, Some(&panic_error()));
             }
             Some(AgentEvent::Report(report)) => {
                 let call = async { store.report(&identity, &report).await };

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The context of a layer's agents.
-pub(super) struct Shared {
+pub(super) struct AgentContext {
     /// The store and its settings.
     pub(super) quotas: StoredQuotas,
     /// The layer's gate.
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) rests: Mutex<Option<Instant>>,
 }
 
-impl Shared {
+impl AgentContext {
     /// Awaits a store call, for at most `answer_within`, and emits an event if the store starts to fail or has
     /// recovered. A panic counts as a failure.
     ///
@@ -56,13 +56,13 @@ impl Shared {
         let answer = timeout(limit, catch_panic(asked))
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
-            .unwrap_or_else(|| Err(panicked()));
-        self.note(partition, answer.as_ref().err());
+            .unwrap_or_else(|| Err(panic_error()));
+        self.record_health(partition, answer.as_ref().err());
         answer
     }
 
     /// Records the outcome of a store call. Emits an event if the store starts to fail or has recovered.
-    pub(super) fn note(&self, partition: &PartitionKey, error: Option<&StoreError>) {
+    pub(super) fn record_health(&self, partition: &PartitionKey, error: Option<&StoreError>) {
         // The lock is released before the event is emitted.
         let change = lock(&self.health).record(Access::Read, error);
         match (change, error) {
@@ -80,6 +80,6 @@ impl Shared {
 }
 
 /// Returns the error for a store that has panicked.
-pub(super) fn panicked() -> StoreError {
+pub(super) fn panic_error() -> StoreError {
     StoreError::unavailable("panicked")
 }

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
-use super::{ProcessId, QuotaReport, Reservation, StoredQuotas, agent::run, context::Shared};
+use super::{ProcessId, QuotaReport, Reservation, StoredQuotas, agent::run, context::AgentContext};
 use crate::{
     clock::add_capped,
     random::Random,
@@ -29,7 +29,7 @@ use crate::{
 /// Shares one layer's quotas with the fleet.
 pub(crate) struct FleetSync {
     /// The context of the agents.
-    context: Arc<Shared>,
+    context: Arc<AgentContext>,
     /// Agents by partition, including finished ones that have not been removed yet.
     agents: Mutex<HashMap<PartitionKey, Agent>>,
 }
@@ -52,7 +52,7 @@ impl FleetSync {
         random: Random,
     ) -> Self {
         Self {
-            context: Arc::new(Shared {
+            context: Arc::new(AgentContext {
                 quotas,
                 gate,
                 clock,
@@ -76,7 +76,7 @@ impl FleetSync {
         for key in self.start_agents(keys) {
             let what = "was not asked to the end: the runtime has ended, or the agent panicked";
             self.context
-                .note(&key, Some(&StoreError::unavailable(what)));
+                .record_health(&key, Some(&StoreError::unavailable(what)));
         }
     }
 

@@ -23,7 +23,7 @@ use tokio::time::sleep;
 
 pub(crate) use self::script::{Call, Script};
 use self::{
-    heard::Heard,
+    heard::OnPush,
     node::{Failed, Node},
     routes::{Routes, redirected, slot},
 };
@@ -38,7 +38,7 @@ pub(crate) struct Connection {
     /// Time limit of each command, including a new connection. Default: 250 ms.
     timeout: Duration,
     /// Callback for published messages. `None` if the connection does not subscribe.
-    heard: Option<Heard>,
+    heard: Option<OnPush>,
     /// Known nodes and slots. Held only for a lookup or an update, never across an `await`.
     routes: Arc<Mutex<Routes>>,
 }

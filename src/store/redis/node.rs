@@ -12,7 +12,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::heard::Heard;
+use super::heard::OnPush;
 use crate::sync::{Mutex, lock};
 
 /// One server, with at most one connection to it.
@@ -20,7 +20,7 @@ pub(super) struct Node {
     /// Address and credentials.
     client: Client,
     /// Callback for published messages.
-    on_push: Option<Heard>,
+    on_push: Option<OnPush>,
     /// Multiplexed connection, shared by all callers. `None` before the first use and after a failure. The lock is
     /// never held across an `await`.
     manager: Mutex<Option<ConnectionManager>>,
@@ -38,7 +38,7 @@ pub(super) enum Failed {
 
 impl Node {
     /// Creates a node without connecting.
-    pub(super) fn new(client: Client, heard: Option<Heard>) -> Self {
+    pub(super) fn new(client: Client, heard: Option<OnPush>) -> Self {
         Self {
             client,
             on_push: heard,

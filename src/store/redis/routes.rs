@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, RedisError};
 
-use super::{heard::Heard, node::Node};
+use super::{heard::OnPush, node::Node};
 
 /// Nodes and slots learned from redirections.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl Routes {
         &mut self,
         slot: u16,
         seeds: &[ConnectionInfo],
-        heard: Option<&Heard>,
+        heard: Option<&OnPush>,
     ) -> Result<Arc<Node>, RedisError> {
         let seed = &seeds[self.seed % seeds.len()];
         let address = self.slots.get(&slot).unwrap_or(seed.addr()).clone();
@@ -45,7 +45,7 @@ impl Routes {
         &mut self,
         address: ConnectionAddr,
         like: &ConnectionInfo,
-        heard: Option<&Heard>,
+        heard: Option<&OnPush>,
     ) -> Result<Arc<Node>, RedisError> {
         let name = address.to_string();
         if let Some(node) = self.nodes.get(&name) {

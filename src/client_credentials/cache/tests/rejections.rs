@@ -9,7 +9,7 @@ impl World {
     }
 
     /// The lead that falls to the request that was refused with the token `name`.
-    fn replacing(&self, name: &str, origin: usize) -> Lead {
+    fn replacing(&self, name: &str, origin: usize) -> FetchGuard {
         match self.rejected(name, origin) {
             RejectionOutcome::Wait(_, Some(guard)) => guard,
             other => panic!("{other:?}"),

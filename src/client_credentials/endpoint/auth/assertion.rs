@@ -5,7 +5,7 @@
 
 use super::{
     super::secret::SecretSource,
-    client_authentication::{ClientAuthentication, check_id},
+    client_authentication::{ClientAuthentication, validate_id},
     request::TokenRequest,
 };
 use crate::{
@@ -62,8 +62,8 @@ impl ClientAuthentication for PreissuedAssertion {
         )
     }
 
-    fn check(&self) -> Result<(), TokenError> {
-        check_id(&self.id)
+    fn validate(&self) -> Result<(), TokenError> {
+        validate_id(&self.id)
     }
 }
 

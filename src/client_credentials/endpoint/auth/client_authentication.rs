@@ -85,13 +85,13 @@ pub trait ClientAuthentication: Send + Sync + 'static {
     /// # Errors
     ///
     /// A permanent [`TokenError`] that names the setting.
-    fn check(&self) -> Result<(), TokenError> {
+    fn validate(&self) -> Result<(), TokenError> {
         Ok(())
     }
 }
 
 /// Rejects an empty client id before a request is sent.
-pub(super) fn check_id(id: &str) -> Result<(), TokenError> {
+pub(super) fn validate_id(id: &str) -> Result<(), TokenError> {
     if is_empty(id) {
         return Err(TokenError::configuration(
             "was not sent: the client id is empty",

@@ -57,6 +57,6 @@ impl<T: ClientAuthentication> Erased for T {
     }
 
     fn validate_of(&self) -> Result<(), TokenError> {
-        self.check()
+        self.validate()
     }
 }

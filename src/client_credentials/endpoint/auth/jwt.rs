@@ -16,7 +16,7 @@ use super::{
     ClientAuth, SecretSource,
     algorithm::{KeyAlgorithm, SecretAlgorithm},
     assertion::assert_client,
-    client_authentication::{ClientAuthentication, check_id},
+    client_authentication::{ClientAuthentication, validate_id},
     crypto::{self, CannotSign},
     key::SigningKey,
     request::TokenRequest,
@@ -91,9 +91,9 @@ impl ClientAuthentication for SecretJwt {
         )
     }
 
-    fn check(&self) -> Result<(), TokenError> {
-        check_id(&self.id)?;
-        check_provider()
+    fn validate(&self) -> Result<(), TokenError> {
+        validate_id(&self.id)?;
+        validate_provider()
     }
 }
 
@@ -163,18 +163,18 @@ impl<S: Signer> ClientAuthentication for PrivateKeyJwt<S> {
         )
     }
 
-    fn check(&self) -> Result<(), TokenError> {
-        check_id(&self.id)?;
+    fn validate(&self) -> Result<(), TokenError> {
+        validate_id(&self.id)?;
         match self.local_key() {
             // An external signer needs no provider in this build.
-            Some(_) => check_provider(),
+            Some(_) => validate_provider(),
             None => Ok(()),
         }
     }
 }
 
 /// Checks that this build can sign. Without a provider, a program that depends on this crate must enable one.
-fn check_provider() -> Result<(), TokenError> {
+fn validate_provider() -> Result<(), TokenError> {
     match crypto::HAS_PROVIDER {
         true => Ok(()),
         false => Err(TokenError::configuration(NO_PROVIDER)),

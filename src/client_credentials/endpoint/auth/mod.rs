@@ -255,7 +255,7 @@ impl ClientAuthentication for ClientAuth {
         self.method.cache_key_boxed().await
     }
 
-    fn check(&self) -> Result<(), TokenError> {
+    fn validate(&self) -> Result<(), TokenError> {
         self.method.validate_of()
     }
 }

@@ -4,7 +4,7 @@
 //! not this module.
 
 use super::{
-    client_authentication::{ClientAuthentication, check_id},
+    client_authentication::{ClientAuthentication, validate_id},
     request::TokenRequest,
 };
 use crate::client_credentials::{CacheKey, TokenError};
@@ -63,7 +63,7 @@ impl ClientAuthentication for NoSecret {
         Some(CacheKey::new(method).field("client_id", self.id.as_deref().unwrap_or_default()))
     }
 
-    fn check(&self) -> Result<(), TokenError> {
-        self.id.as_deref().map_or(Ok(()), check_id)
+    fn validate(&self) -> Result<(), TokenError> {
+        self.id.as_deref().map_or(Ok(()), validate_id)
     }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::secret::SecretSource,
-    client_authentication::{ClientAuthentication, check_id},
+    client_authentication::{ClientAuthentication, validate_id},
     request::TokenRequest,
 };
 use crate::client_credentials::{
@@ -135,8 +135,8 @@ impl ClientAuthentication for ClientSecret {
         )
     }
 
-    fn check(&self) -> Result<(), TokenError> {
-        check_id(&self.id)?;
+    fn validate(&self) -> Result<(), TokenError> {
+        validate_id(&self.id)?;
         if self.method == Method::BasicRaw && self.id.contains(':') {
             return Err(TokenError::configuration(
                 "was not sent: the client id holds a colon, which `ClientAuth::basic_raw` cannot send; use \

@@ -185,8 +185,8 @@ impl BoxSecretSource {
     }
 
     /// Returns the fallback, unless it has expired.
-    pub(super) fn kept_at(&self, now: Instant) -> Option<Secret> {
-        lock(&self.0.history).kept_at(now)
+    pub(super) fn fallback_at(&self, now: Instant) -> Option<Secret> {
+        lock(&self.0.history).fallback_at(now)
     }
 
     /// Returns what the secret is, for errors.
@@ -230,7 +230,7 @@ impl SecretHistory {
     }
 
     /// Returns the fallback. Discards it if it has expired.
-    fn kept_at(&mut self, now: Instant) -> Option<Secret> {
+    fn fallback_at(&mut self, now: Instant) -> Option<Secret> {
         let old = |since| now.saturating_duration_since(since) >= MAX_FALLBACK_AGE;
         if self.superseded.is_some_and(old) {
             self.fallback = None;

@@ -65,7 +65,7 @@ impl UsedSecrets {
         source: &BoxSecretSource,
         now: Instant,
     ) -> Result<Secret, TokenError> {
-        let secret = match source.kept_at(now) {
+        let secret = match source.fallback_at(now) {
             // The source is not read at all: its current value has just been rejected.
             Some(kept) if self.use_fallback => kept,
             kept => match (source.read(kept.is_some(), now).await, kept) {
