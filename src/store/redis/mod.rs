@@ -5,6 +5,21 @@
 //! redirected or rejected it, or the connection broke.
 //!
 //! Because a broken connection does not reveal whether the command was executed, a script may run twice.
+//!
+//! The `redis` crate's own cluster client (`cluster_async`) is not used: while it refreshes its map of slots, it
+//! connects to every node of the map and delays all commands. Measured with redis 1.8.1 and redis-server 7.0.15 on
+//! loopback: three masters, one stopped by SIGSTOP; commands limited to 250 ms. For `cluster_async`: lazy connection,
+//! connect timeout 62 ms, and after a timeout a new connection in the background.
+//!
+//! | milliseconds | here | `cluster_async` |
+//! |---|---|---|
+//! | healthy slot, while another caller uses the stopped node's slots: median, maximum | 1.3, 7 | 1.4, 134 |
+//! | healthy slot, first command after `MOVED` | 1.3 to 1.8 | 66 to 132 |
+//! | slot of the stopped node, until it works at the node that has it now | 253 | 508 |
+//! | first success of a new client whose first URL is the stopped node | 254 (second command) | 131 |
+//!
+//! With a connect timeout of 20 ms the maximum is 47 ms; with 1 s, commands on healthy slots fail. Without the new
+//! connection it does not leave the stopped node within 10 s. It also needs permission for `CLUSTER SLOTS` and `PING`.
 
 mod heard;
 mod node;
