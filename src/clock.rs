@@ -37,8 +37,8 @@ use tokio::time::Instant;
 ///         SystemClock::default().now()
 ///     }
 ///
-///     fn wall(&self) -> SystemTime {
-///         SystemClock::default().wall() + Duration::from_secs(3600)
+///     fn wall_clock(&self) -> SystemTime {
+///         SystemClock::default().wall_clock() + Duration::from_secs(3600)
 ///     }
 /// }
 ///

@@ -83,14 +83,14 @@ pub use self::{
 /// use tower_m2m::{
 ///     BoxError,
 ///     client_credentials::{OriginNotAllowed, TokenError},
-///     rate_limit_retry::HoldTooLong,
+///     rate_limit_retry::RateLimited,
 /// };
 ///
 /// fn explain(error: &BoxError) -> String {
 ///     if let Some(error) = error.downcast_ref::<TokenError>() {
 ///         return format!("no token, {}", error.kind().as_str());
 ///     }
-///     if let Some(hold) = error.downcast_ref::<HoldTooLong>() {
+///     if let Some(hold) = error.downcast_ref::<RateLimited>() {
 ///         return format!("no quota for {:?}", hold.wait());
 ///     }
 ///     match error.is::<OriginNotAllowed>() {

@@ -162,7 +162,7 @@ fn emitted_and_documented_metrics_match() {
     assert_eq!(
         spans,
         [
-            "span tower_m2m::rate_limit waiting for its turn",
+            "span tower_m2m::rate_limit waiting for permit",
             "span tower_m2m::token token fetch"
         ]
     );
@@ -328,7 +328,7 @@ fn failure_events_include_the_cause() {
     let fields = fields.0.lock().unwrap();
     for (message, cause) in [
         (
-            "asking for a token again",
+            "retrying token request",
             r#"kind="transport" cause="connecting failed: no such host""#,
         ),
         (
@@ -336,7 +336,7 @@ fn failure_events_include_the_cause() {
             r#"kind="transport" cause="connecting failed: no such host""#,
         ),
         (
-            "sending again",
+            "retrying",
             r#"error="connecting failed" cause="no such host""#,
         ),
         (

@@ -25,7 +25,7 @@ from html import escape
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 # What a gateway without stores never tells.
-NOT_HERE = {"tower_m2m_token_store_up", "tower_m2m_quota_store_up", "tower_m2m_held_elsewhere_total"}
+NOT_HERE = {"tower_m2m_token_store_up", "tower_m2m_quota_store_up", "tower_m2m_remote_holds_total"}
 COLOURS = ["#3b6fb6", "#d1652a", "#3c9a5f", "#9a4fb0", "#b8433f", "#6b6b6b", "#c79a2b", "#2a9aa8"]
 
 

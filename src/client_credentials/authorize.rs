@@ -224,7 +224,7 @@ impl Authorizer {
         }
     }
 
-    /// Lists the allowed origins for an error message, at most [`MOST_SHOWN`] of them.
+    /// Lists the allowed origins for an error message, at most [`MAX_LISTED_ORIGINS`] of them.
     fn list_allowed(&self) -> String {
         let shown = self
             .origins

@@ -83,7 +83,7 @@ impl BackoffState {
     }
 
     /// Returns whether the caller may check for a changed secret. Only for a permanent failure, and at most once per
-    /// [`RECHECK`].
+    /// [`RECHECK_INTERVAL`].
     pub(super) fn recheck_is_due(&mut self, now: Moment) -> bool {
         let due = !self.error.is_transient() && self.recheck_at.has_passed(now);
         if due {

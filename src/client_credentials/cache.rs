@@ -5,7 +5,7 @@
 //!
 //! - Requests read the **snapshot**. It is written when a fetch ends and when a token is rejected or dropped. A reader
 //!   sees the token before or after a change, never a mixture.
-//! - Callers without a usable token read the **refresh state** (`Desk`): the fetch in flight, the remembered failure
+//! - Callers without a usable token read the **refresh state** (`RefreshState`): the fetch in flight, the remembered failure
 //!   and the cooldown of forced refreshes. It is locked for assignments only.
 //!
 //! Lock order: the refresh state before the snapshot, and before the state of an overdue fetch that is ended. The
@@ -47,10 +47,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct TokenCache(Arc<Inner>);
 
-/// State behind a [`TokenCell`].
+/// State behind a [`TokenCache`].
 #[derive(Debug)]
 struct Inner {
-    /// The token that requests read. Written only while `desk` is locked.
+    /// The token that requests read. Written only while `refresh` is locked.
     snapshot: Arc<RwLock<Snapshot>>,
     /// Generation of the snapshot, which requests read without a lock.
     generation: Generation,
@@ -106,7 +106,7 @@ pub(crate) struct CacheStatus {
 }
 
 impl Inner {
-    /// Locks the snapshot for writing. The caller has locked `desk`.
+    /// Locks the snapshot for writing. The caller has locked `refresh`.
     fn change(&self) -> SnapshotWriteGuard<'_> {
         SnapshotWriteGuard::new(&self.snapshot, &self.generation)
     }
@@ -114,7 +114,7 @@ impl Inner {
 
 /// The operations of callers that need a token. The first row that applies decides:
 ///
-/// | state | `acquire` | `refresh_early` | `force` |
+/// | state | `acquire` | `refresh_early` | `refresh_now` |
 /// |---|---|---|---|
 /// | usable token | the token | next row | next row |
 /// | fetch in flight | wait | nothing | wait |
@@ -335,7 +335,7 @@ impl TokenCache {
         // The task of the overdue fetch continues, if it runs at all. Its result is ignored.
         refresh.in_flight = None;
         self.0.change().rejected = false;
-        // Locks the state of the fetch while `desk` is locked. Waiters lock only the former.
+        // Locks the state of the fetch while `refresh` is locked. Waiters lock only the former.
         woken.extend(flight.settle(Outcome::Abandoned));
         None
     }

@@ -61,7 +61,7 @@ pub(crate) enum Verdict {
 /// |---|---|
 /// | none that is recognizable | `TokenRefused`: many APIs send a bare 401 |
 /// | one of our scheme, with an error that another token may fix | `TokenRefused` |
-/// | of our scheme, only with errors that another token cannot fix | `NotOurs` |
+/// | of our scheme, only with errors that another token cannot fix | `Unrelated` |
 /// | only of other schemes | `OtherScheme` |
 ///
 /// An API that offers only other schemes either requires one of them, or names the first scheme it knows for every

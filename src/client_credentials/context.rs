@@ -212,7 +212,7 @@ impl<'a> SourceContext<'a> {
 ///
 /// /// Whether a cached token is another than the one that was refused.
 /// fn may_be_used(cached: &AccessToken, cx: &FetchContext<'_>) -> bool {
-///     cx.rejected().is_none_or(|rejected| rejected.identity() != cached.identity())
+///     cx.rejected().is_none_or(|rejected| rejected.fingerprint() != cached.fingerprint())
 /// }
 /// ```
 #[derive(Clone, Debug)]

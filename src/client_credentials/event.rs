@@ -159,7 +159,7 @@ pub enum TokenEvent<'a> {
         /// The key or the variable of a [`Config`](super::Config), or a name such as `client secret`.
         setting: &'a str,
     },
-    /// A setting breaks a rule of an RFC. It is sent unchanged, because some servers require it. Emitted once per
+    /// A setting violates an RFC. It is sent unchanged, because some servers require it. Emitted once per
     /// endpoint, with its first token request.
     #[non_exhaustive]
     NonstandardSetting {
@@ -212,10 +212,10 @@ pub enum TokenEvent<'a> {
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::{Remedy, TokenEvent};
+/// use tower_m2m::client_credentials::{RejectionAction, TokenEvent};
 ///
 /// fn sink(event: &TokenEvent<'_>) {
-///     if let TokenEvent::Refused { origin, remedy: Remedy::NotReplayable, .. } = event {
+///     if let TokenEvent::Rejected { origin, remedy: RejectionAction::RefreshedOnly, .. } = event {
 ///         eprintln!("{origin} refused our token, and the body of the request was gone");
 ///     }
 /// }

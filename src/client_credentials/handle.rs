@@ -19,7 +19,7 @@ use super::{
 /// use tower_m2m::{BoxError, client_credentials::TokenHandle};
 ///
 /// async fn before_the_first_request(tokens: &TokenHandle) -> Result<(), BoxError> {
-///     tokens.warm().await?;
+///     tokens.prefetch().await?;
 ///     println!("valid for {:?}", tokens.status().expires_in());
 ///     Ok(())
 /// }

@@ -291,7 +291,7 @@ impl ClientCredentialsLayerBuilder {
     /// and they share the cooldown of such refreshes. A failing store costs at most one token request per process and
     /// one [`StoreFailed`](TokenEvent::StoreFailed).
     ///
-    /// Processes share tokens if their [`cache_identity`](TokenSource::cache_identity) is the same, that is, if they
+    /// Processes share tokens if their [`cache_key`](TokenSource::cache_key) is the same, that is, if they
     /// have the same configuration: endpoint, client, secret, scopes and everything else. These tokens are not shared:
     ///
     /// - tokens of a source without a cache identity (your own, or one with your own

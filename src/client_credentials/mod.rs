@@ -32,7 +32,7 @@
 //!
 //! # Errors
 //!
-//! See [`TokenError`], [`OriginNotAllowed`] and [`CredentialPresent`].
+//! See [`TokenError`], [`OriginNotAllowed`] and [`CredentialAlreadyPresent`].
 
 mod auth;
 mod authorize;

@@ -10,15 +10,15 @@ use std::fmt;
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::{Quirk, TokenEvent};
+/// use tower_m2m::client_credentials::{NonConformance, TokenEvent};
 ///
 /// fn sink(event: &TokenEvent<'_>) {
-///     if let TokenEvent::QuirkMet { quirk, .. } = event {
+///     if let TokenEvent::NonConformingResponse { quirk, .. } = event {
 ///         println!("the issuer's answer has {quirk}");
 ///     }
 /// }
 /// # let _: fn(&TokenEvent<'_>) = sink;
-/// assert!(Quirk::NoTokenType.is_forbidden());
+/// assert!(NonConformance::NoTokenType.is_forbidden());
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]

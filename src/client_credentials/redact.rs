@@ -1,9 +1,9 @@
 //! Makes a server's text safe to show: limits it to the characters of RFC 6749 §5.2, and removes our secrets and
 //! everything that could be a token. [pure]
 //!
-//! 1. [`beginning`] limits a long text to [`LONGEST_TEXT`] bytes, at the end of a word.
+//! 1. [`prefix`] limits a long text to [`MAX_TEXT_BYTES`] bytes, at the end of a word.
 //! 2. [`without`] replaces secrets, as they are and in the encodings in which they were sent.
-//! 3. [`printable`] removes characters outside the set, and replaces secrets again.
+//! 3. [`sanitize_charset`] removes characters outside the set, and replaces secrets again.
 //! 4. [`quotable`] replaces words that look like tokens, and shortens the result.
 //!
 //! The text is a server's: the work is linear in its length, whatever it contains.

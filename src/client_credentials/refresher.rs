@@ -1,6 +1,6 @@
 //! Runs fetches on separate tasks, and waits for them.
 //!
-//! 1. `warm` returns a usable token without waiting. It starts an early refresh if the token is stale.
+//! 1. `prefetch` returns a usable token without waiting. It starts an early refresh if the token is stale.
 //! 2. `obtain` asks the cache, which returns a token, an error or a fetch to wait for, with a guard for its first
 //!    caller.
 //! 3. The caller with the guard spawns the task of the fetch. It then waits like all other callers.
@@ -353,7 +353,7 @@ impl Refresher {
 
 impl fmt::Debug for Refresher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").finish_non_exhaustive()
+        f.debug_struct("Refresher").finish_non_exhaustive()
     }
 }
 

@@ -105,13 +105,13 @@ pub trait TokenSource: Send + Sync + 'static {
 /// ```
 /// use tower_m2m::{
 ///     ClientAuth, TokenEndpoint,
-///     client_credentials::{AccessToken, SharedTokenSource},
+///     client_credentials::{AccessToken, BoxTokenSource},
 /// };
 ///
 /// # fn main() -> Result<(), http::uri::InvalidUri> {
 /// let source = match std::env::var("API_KEY") {
-///     Ok(key) => SharedTokenSource::new(AccessToken::new(key)),
-///     Err(_) => SharedTokenSource::new(TokenEndpoint::new(
+///     Ok(key) => BoxTokenSource::new(AccessToken::new(key)),
+///     Err(_) => BoxTokenSource::new(TokenEndpoint::new(
 ///         "https://issuer.example/oauth/token".parse()?,
 ///         ClientAuth::basic("my-client", "my-secret"),
 ///     )),
@@ -159,7 +159,7 @@ impl TokenSource for BoxTokenSource {
 
 impl fmt::Debug for BoxTokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedTokenSource").finish_non_exhaustive()
+        f.debug_struct("BoxTokenSource").finish_non_exhaustive()
     }
 }
 
@@ -184,7 +184,7 @@ trait Erased: Send + Sync {
     /// See [`TokenSource::revokes`].
     fn revokes_erased(&self) -> bool;
 
-    /// See [`TokenSource::cache_identity`].
+    /// See [`TokenSource::cache_key`].
     fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>>;
 }
 

@@ -233,8 +233,8 @@ impl fmt::Debug for AccessToken {
 ///
 /// let (one, same) = (AccessToken::new("secret"), AccessToken::new("secret"));
 ///
-/// assert_eq!(one.identity(), same.identity());
-/// assert_ne!(one.identity(), AccessToken::new("another").identity());
+/// assert_eq!(one.fingerprint(), same.fingerprint());
+/// assert_ne!(one.fingerprint(), AccessToken::new("another").fingerprint());
 /// ```
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct TokenFingerprint([u8; 16]);
@@ -260,7 +260,7 @@ impl TokenFingerprint {
 
 impl fmt::Debug for TokenFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenIdentity(..)")
+        f.write_str("TokenFingerprint(..)")
     }
 }
 
@@ -291,7 +291,7 @@ mod tests {
             format!("{token:?}"),
             r#"AccessToken { expires_in: Some(300s), scope: Some("read"), .. }"#
         );
-        assert_eq!(format!("{:?}", token.fingerprint()), "TokenIdentity(..)");
+        assert_eq!(format!("{:?}", token.fingerprint()), "TokenFingerprint(..)");
     }
 
     #[test]

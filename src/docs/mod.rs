@@ -81,7 +81,7 @@ pub mod migrating {}
 ///
 /// One rejected request is enough: the others wait where they are, without holding readiness, and are sent in the order in
 /// which they arrived. A request that may not wait that long fails immediately: with the server's own 429, or with
-/// [`HoldTooLong`](crate::rate_limit_retry::HoldTooLong) if it was not sent. If the server announces its quotas, no request
+/// [`RateLimited`](crate::rate_limit_retry::RateLimited) if it was not sent. If the server announces its quotas, no request
 /// is rejected: the partition is held when nothing remains.
 pub mod pictures {}
 

@@ -81,7 +81,7 @@ impl BoottimeClock {
         Duration::from_nanos(self.suspension.total.load(Ordering::Relaxed))
     }
 
-    /// Adds a suspension if the wall clock advanced by at least [`LEAST`] more than the monotonic clock.
+    /// Adds a suspension if the wall clock advanced by at least [`MIN_SUSPENSION`] more than the monotonic clock.
     fn detect_suspension(&self, moment: Moment) {
         // Another thread is comparing the clocks at this moment; a second comparison would add nothing.
         let Ok(mut last) = self.suspension.last.try_lock() else {

@@ -31,7 +31,7 @@ pub(crate) struct RetryContext<'a> {
     pub(crate) nested: bool,
     /// Reason why an inner layer gave up, if it did.
     pub(crate) inner_reason: Option<GiveUpReason>,
-    /// Whether no wait helps, according to `permanent_if`.
+    /// Whether no wait helps, according to `is_permanent`.
     pub(crate) permanent: bool,
     /// Whether a complete copy of the request is available.
     pub(crate) replayable: bool,
@@ -89,7 +89,7 @@ pub(crate) enum Decision {
     GiveUp(GiveUpReason),
     /// Retry when the partition's hold ends.
     RetryAfterHold,
-    /// Retry after this wait. Charged to the retry budget (`FaultBudget`).
+    /// Retry after this wait. Charged to the retry budget (`RetryBudget`).
     RetryAfterBackoff(Duration),
 }
 
@@ -104,7 +104,7 @@ pub(crate) enum Decision {
 /// /// Whether it is worth while to come back later.
 /// fn later<B>(response: &Response<B>) -> bool {
 ///     GaveUp::of(response).is_some_and(|gave_up| match gave_up.reason() {
-///         GiveUpReason::Permanent | GiveUpReason::Refused => false,
+///         GiveUpReason::Permanent | GiveUpReason::DoNotRetry => false,
 ///         GiveUpReason::Body | GiveUpReason::NotIdempotent => false,
 ///         _ => true,
 ///     })
@@ -127,7 +127,7 @@ pub enum GiveUpReason {
     NoRuntime,
     /// The request may have been processed, and its method is not idempotent.
     NotIdempotent,
-    /// No wait restores the quota, according to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
+    /// No wait restores the quota, according to [`is_permanent`](super::RateLimitRetryLayerBuilder::is_permanent).
     Permanent,
     /// The server advises against a retry.
     DoNotRetry,
@@ -179,7 +179,7 @@ impl RetryContext<'_> {
     /// | other error | if shed | if [`ErrorClass::NotSent`] |
     /// | 401, 407 | final | |
     /// | shed by the server or a proxy | yes | yes |
-    /// | [throttling](Signals::is_throttle) status | yes | 403, 418, 429, or with advice to retry |
+    /// | [throttling](RateLimitInfo::is_throttle) status | yes | 403, 418, 429, or with advice to retry |
     /// | other 4xx or 5xx with advice to retry | no | yes |
     /// | 413 with a wait | no | yes |
     /// | 502, 503, 504, 529 | no | no |

@@ -2,8 +2,8 @@
 //!
 //! | error | cause | setting |
 //! |---|---|---|
-//! | [`HoldTooLong`] | the partition is held for too long | `max_wait`, `deadline` |
-//! | [`TooManyWaiting`] | the wait queue is full | `max_waiting` |
+//! | [`RateLimited`] | the partition is held for too long | `max_wait`, `deadline` |
+//! | [`QueueFull`] | the wait queue is full | `max_waiting` |
 //! | [`DeadlineExceeded`] | the call took too long | `deadline` |
 
 use std::{error::Error, fmt};
@@ -23,7 +23,7 @@ use super::PartitionKey;
 ///
 /// use http::{Request, Response};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_m2m::{BoxError, RateLimitRetryLayer, rate_limit_retry::HoldTooLong};
+/// use tower_m2m::{BoxError, RateLimitRetryLayer, rate_limit_retry::RateLimited};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
@@ -34,7 +34,7 @@ use super::PartitionKey;
 /// let request = Request::get("https://api.example.com/orders").body(())?;
 /// let error = limits.layer(http).oneshot(request).await.unwrap_err();
 ///
-/// let hold = error.downcast_ref::<HoldTooLong>().ok_or("another error")?;
+/// let hold = error.downcast_ref::<RateLimited>().ok_or("another error")?;
 /// assert!(hold.wait() > Duration::from_secs(50));
 /// # Ok(())
 /// # }
@@ -104,11 +104,11 @@ impl Error for RateLimited {}
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{BoxError, rate_limit_retry::TooManyWaiting};
+/// use tower_m2m::{BoxError, rate_limit_retry::QueueFull};
 ///
 /// /// Whether this process sends more than the API takes.
 /// fn is_overloaded(error: &BoxError) -> bool {
-///     error.downcast_ref::<TooManyWaiting>().inspect(|full| eprintln!("{full}")).is_some()
+///     error.downcast_ref::<QueueFull>().inspect(|full| eprintln!("{full}")).is_some()
 /// }
 /// # assert!(!is_overloaded(&"another".into()));
 /// ```
@@ -150,7 +150,7 @@ impl Error for QueueFull {}
 
 /// The deadline of a call passed while an attempt was in flight, or before an attempt was sent.
 ///
-/// A call that is waiting to be admitted when the deadline passes fails with [`HoldTooLong`] instead.
+/// A call that is waiting to be admitted when the deadline passes fails with [`RateLimited`] instead.
 ///
 /// # Examples
 ///

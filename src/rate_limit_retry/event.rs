@@ -2,12 +2,12 @@
 //!
 //! | event | emitted |
 //! |---|---|
-//! | `Held`, `Released` | before and after a request waits |
+//! | `Held`, `Dequeued` | before and after a request waits |
 //! | `NotSent` | in place of the wait, if it would be too long or the queue is full |
 //! | `Throttled` | after a throttling response, unless it is permanent |
-//! | `Learnt` | when the estimate of an unannounced quota changes |
+//! | `LimitEstimated` | when the estimate of an unannounced quota changes |
 //! | `Retrying`, `GaveUp` | after a failed attempt that another attempt might correct |
-//! | `HeldElsewhere` | when another process of the fleet reports a hold |
+//! | `RemoteHold` | when another process of the fleet reports a hold |
 //! | `StoreFailed`, `StoreRecovered` | when store calls start to fail, or succeed again |
 //! | `Misused` | once for each layer |
 
@@ -107,7 +107,7 @@ pub enum RateLimitEvent<'a> {
     },
     /// A request was not sent: its partition is held for longer than the request may wait, or the wait queue is full.
     ///
-    /// The caller receives [`HoldTooLong`](super::HoldTooLong) or [`TooManyWaiting`](super::TooManyWaiting).
+    /// The caller receives [`RateLimited`](super::RateLimited) or [`QueueFull`](super::QueueFull).
     #[non_exhaustive]
     Rejected {
         /// The partition.
@@ -149,7 +149,7 @@ pub enum RateLimitEvent<'a> {
     },
 }
 
-/// The event type of [`RateLimitEvent`]s, for [`Family`].
+/// The event type of [`RateLimitEvent`]s, for [`EventType`].
 #[derive(Debug)]
 pub(crate) struct RateLimitEvents;
 

@@ -6,7 +6,7 @@
 //! | [`pause`](QuotaHandle::pause), [`resume`](QuotaHandle::resume) | hold one partition, for maintenance of the server |
 //! | [`bypass`](QuotaHandle::bypass), [`enforce`](QuotaHandle::enforce) | disable and enable the layer |
 //! | [`forget`](QuotaHandle::forget) | discards what is known about a partition |
-//! | [`give_back`](QuotaHandle::give_back) | releases reservations at the end of the program |
+//! | [`release_reservations`](QuotaHandle::release_reservations) | releases reservations at the end of the program |
 
 use std::{fmt, time::Duration};
 
@@ -68,7 +68,7 @@ impl QuotaHandle {
     /// Holds all requests of a partition for `length`, whatever its server announces. [`resume`](Self::resume) ends
     /// the pause early.
     ///
-    /// Requests wait, or fail with [`HoldTooLong`](super::HoldTooLong), as during a hold by the server. Requests in
+    /// Requests wait, or fail with [`RateLimited`](super::RateLimited), as during a hold by the server. Requests in
     /// flight are not affected. Replaces an earlier pause. Maximum: one year.
     pub fn pause(&self, partition: &PartitionKey, length: Duration) {
         let now = self.0.now_synced();

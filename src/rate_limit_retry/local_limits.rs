@@ -15,10 +15,10 @@ use super::PartitionKey;
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::OwnLimit};
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::LocalLimit};
 ///
 /// let layer = RateLimitRetryLayer::builder()
-///     .limit(OwnLimit::per_minute(300).burst(20).at_once(10))
+///     .limit(LocalLimit::per_minute(300).burst(20).max_concurrency(10))
 ///     .build();
 /// # drop(layer);
 /// ```

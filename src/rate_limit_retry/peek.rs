@@ -1,7 +1,7 @@
 //! Reads a bounded prefix of the body of a rejection.
 //!
 //! Some vendors report only in the body why a request was rejected. This layer makes the beginning of the body
-//! available to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if), without consuming it.
+//! available to [`is_permanent`](super::RateLimitRetryLayerBuilder::is_permanent), without consuming it.
 
 use std::{
     fmt,
@@ -20,9 +20,9 @@ use tower_service::Service;
 
 use crate::peek::{Inspect, Inspecting, PeekedBody};
 
-/// Reads the beginning of the body of a 403 or 429 and stores it in the response's extensions, as a [`BodyStart`].
+/// Reads the beginning of the body of a 403 or 429 and stores it in the response's extensions, as a [`BodyPrefix`].
 ///
-/// Place it *below* the rate-limit layer, whose [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if) can
+/// Place it *below* the rate-limit layer, whose [`is_permanent`](super::RateLimitRetryLayerBuilder::is_permanent) can
 /// then recognize a quota that no wait restores. The response keeps its complete body. Other responses are not
 /// changed.
 ///
@@ -31,7 +31,7 @@ use crate::peek::{Inspect, Inspecting, PeekedBody};
 /// ```
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PeekBodyLayer};
 ///
-/// let limits = RateLimitRetryLayer::builder().permanent_if(|refusal| refusal.body().starts_with(b"no plan"));
+/// let limits = RateLimitRetryLayer::builder().is_permanent(|refusal| refusal.body().starts_with(b"no plan"));
 /// let layers = tower::ServiceBuilder::new().layer(limits.build()).layer(PeekBodyLayer::new());
 /// # drop(layers);
 /// ```
@@ -142,13 +142,13 @@ pin_project! {
     /// use http::{Request, Response};
     /// use http_body_util::Empty;
     /// use tower::{Layer, Service, service_fn};
-    /// use tower_m2m::{BoxError, rate_limit_retry::{PeekBodyLayer, PeekFuture}};
+    /// use tower_m2m::{BoxError, rate_limit_retry::{PeekBodyLayer, PeekBodyFuture}};
     ///
     /// type Body = Empty<&'static [u8]>;
     ///
-    /// fn send<S, F>(client: &mut S) -> PeekFuture<F, Body>
+    /// fn send<S, F>(client: &mut S) -> PeekBodyFuture<F, Body>
     /// where
-    ///     S: Service<Request<()>, Future = PeekFuture<F, Body>>,
+    ///     S: Service<Request<()>, Future = PeekBodyFuture<F, Body>>,
     /// {
     ///     client.call(Request::new(()))
     /// }
@@ -221,11 +221,11 @@ where
 ///
 /// ```
 /// use http::Response;
-/// use tower_m2m::rate_limit_retry::BodyStart;
+/// use tower_m2m::rate_limit_retry::BodyPrefix;
 ///
 /// /// What a refusal says, for the log.
 /// fn text<B>(response: &Response<B>) -> Option<&str> {
-///     let start = response.extensions().get::<BodyStart>()?;
+///     let start = response.extensions().get::<BodyPrefix>()?;
 ///     str::from_utf8(start.as_bytes()).ok()
 /// }
 /// # assert_eq!(text(&Response::new(())), None);

@@ -9,20 +9,20 @@ use http::{Extensions, HeaderMap, Response, StatusCode};
 
 use super::BodyPrefix;
 
-/// An error response, as passed to [`permanent_if`](super::RateLimitRetryLayerBuilder::permanent_if).
+/// An error response, as passed to [`is_permanent`](super::RateLimitRetryLayerBuilder::is_permanent).
 ///
 /// # Examples
 ///
 /// ```
 /// use http::StatusCode;
-/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::Refusal};
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::ErrorResponse};
 ///
 /// /// The plan is used up, for this month.
-/// fn is_permanent(refusal: &Refusal<'_>) -> bool {
+/// fn is_permanent(refusal: &ErrorResponse<'_>) -> bool {
 ///     refusal.status() == StatusCode::TOO_MANY_REQUESTS && refusal.headers().contains_key("x-plan-exceeded")
 /// }
 ///
-/// let layer = RateLimitRetryLayer::builder().permanent_if(is_permanent).build();
+/// let layer = RateLimitRetryLayer::builder().is_permanent(is_permanent).build();
 /// # drop(layer);
 /// ```
 #[derive(Clone, Copy, Debug)]

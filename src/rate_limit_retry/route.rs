@@ -71,7 +71,7 @@ impl RouteClass {
     }
 
     /// Returns the class of a request. Query and fragment are ignored, and so are segments after the first
-    /// [`MOST_SEGMENTS`].
+    /// [`MAX_SEGMENTS`].
     pub(crate) fn of(method: &str, path: &str) -> Self {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let segments = path.split('/').filter(|segment| !segment.is_empty());
@@ -112,7 +112,7 @@ fn is_static_segment(segment: &str) -> bool {
 pub(crate) struct HeldRoutes {
     /// Number of entries in `held`. While it is 0, requests do not take the lock.
     count: AtomicUsize,
-    /// Held classes by partition. Bounded by [`MOST_HELD`].
+    /// Held classes by partition. Bounded by [`MAX_HELD_ROUTES`].
     held: Mutex<HashMap<(PartitionKey, RouteClass), HeldRoute>>,
 }
 
@@ -128,7 +128,7 @@ struct HeldRoute {
 impl HeldRoutes {
     /// Records that a class of a partition's requests is held until `until`. A longer hold of the same class stays.
     ///
-    /// Returns the key of the partition that holds the class; `None` if [`MOST_HELD`] classes are held already.
+    /// Returns the key of the partition that holds the class; `None` if [`MAX_HELD_ROUTES`] classes are held already.
     pub(crate) fn hold(
         &self,
         partition: &PartitionKey,

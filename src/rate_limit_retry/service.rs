@@ -18,7 +18,7 @@ use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 /// A service that sends requests as their quotas allow. Created by a
 /// [`RateLimitRetryLayer`](super::RateLimitRetryLayer).
 ///
-/// Fails with [`HoldTooLong`](super::HoldTooLong), [`TooManyWaiting`](super::TooManyWaiting) or
+/// Fails with [`RateLimited`](super::RateLimited), [`QueueFull`](super::QueueFull) or
 /// [`DeadlineExceeded`](super::DeadlineExceeded), or with the error of the inner service, boxed.
 ///
 /// # Examples

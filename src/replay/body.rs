@@ -2,7 +2,7 @@
 //!
 //! The copies of a body share the original body and a [`State`]. A poll locks the original body for its whole length, and
 //! the state for a few statements at a time. Everything that runs foreign code except the poll itself (wakers, events,
-//! dropping data) is collected in [`AfterLocks`] and done after both locks are released.
+//! dropping data) is collected in [`AfterUnlock`] and done after both locks are released.
 
 use std::{
     fmt,

@@ -23,7 +23,7 @@ use crate::{sinks::Sinks, telemetry};
 /// ```
 /// use tower_m2m::replay::RequestBodyReplayLayer;
 ///
-/// let layer = RequestBodyReplayLayer::new().cap(1024 * 1024);
+/// let layer = RequestBodyReplayLayer::new().max_body_bytes(1024 * 1024);
 /// ```
 ///
 /// All services that a layer and its clones create share the budget. Bodies that are

@@ -39,7 +39,7 @@ pub(super) struct M2mCall {
 
 /// One attempt in flight.
 pub(super) struct M2mAttempt {
-    /// Permit of the limiter (`Ticket`), which records the outcome.
+    /// Permit of the limiter (`Permit`), which records the outcome.
     ticket: Permit,
     /// The token that the attempt was sent with, if any.
     sent: Option<SentWith>,

@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::CacheIdentity;
+/// use tower_m2m::client_credentials::CacheKey;
 ///
 /// /// For a [`TokenSource`](tower_m2m::client_credentials::TokenSource) that calls a metadata server.
-/// fn identity(account: &str, audience: &str) -> CacheIdentity {
-///     CacheIdentity::new("metadata").field("account", account).field("audience", audience)
+/// fn identity(account: &str, audience: &str) -> CacheKey {
+///     CacheKey::new("metadata").field("account", account).field("audience", audience)
 /// }
 ///
 /// assert_ne!(identity("a", "bc").expose(), identity("ab", "c").expose());
@@ -80,7 +80,7 @@ impl CacheKey {
 /// Does not print the fields, which contain secrets.
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CacheIdentity(..)")
+        f.write_str("CacheKey(..)")
     }
 }
 

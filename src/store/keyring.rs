@@ -25,15 +25,15 @@ use crate::secret::SecretBytes;
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::StoreKeys;
+/// use tower_m2m::client_credentials::StoreKeyring;
 ///
 /// # fn main() -> Result<(), tower_m2m::client_credentials::StoreError> {
 /// # let text = "2026-11:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= old:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 /// // STORE_KEYS="2026-11:<base64 of 32 bytes> 2026-08:<base64 of 32 bytes>"
-/// let keys = StoreKeys::parse(text)?;
+/// let keys = StoreKeyring::parse(text)?;
 /// # drop(keys);
 ///
-/// assert!(StoreKeys::parse("").is_err());
+/// assert!(StoreKeyring::parse("").is_err());
 /// # Ok(())
 /// # }
 /// ```
@@ -125,7 +125,7 @@ impl StoreKeyring {
         let Some(first) = keys.next() else {
             return Err(invalid(
                 "has no key to encrypt tokens with; give it one of 32 bytes at random (`openssl rand -base64 32`), or use \
-                 `StoreKeys::dangerously_unencrypted`",
+                 `StoreKeyring::dangerously_unencrypted`",
             ));
         };
         let (id, key) = first?;

@@ -62,32 +62,32 @@ const COUNTERS: [(&str, &str); 9] = [
     ),
     (
         "tower_m2m_token_fetch_retries_total",
-        "Token requests that failed and were repeated within one fetch",
+        "Token requests retried within one fetch",
     ),
     (
-        "tower_m2m_token_refusals_total",
-        "401 responses that refused the token, by what followed",
+        "tower_m2m_token_rejections_total",
+        "401 responses that rejected the token, by action",
     ),
     (
         "tower_m2m_throttled_total",
         "Responses that throttled a request, by status",
     ),
     (
-        "tower_m2m_held_elsewhere_total",
-        "Holds that another process reported through the shared store",
+        "tower_m2m_remote_holds_total",
+        "Holds reported by another process through the quota store",
     ),
-    ("tower_m2m_retries_total", "Requests that were sent again"),
+    ("tower_m2m_retries_total", "Requests retried"),
     (
         "tower_m2m_gave_up_total",
-        "Requests that were not sent again although that might have helped, by reason",
+        "Retryable requests that were not retried, by reason",
     ),
     (
-        "tower_m2m_not_sent_total",
-        "Requests that were not sent because their hold was too long",
+        "tower_m2m_rejected_total",
+        "Requests rejected because the hold was too long",
     ),
     (
         "tower_m2m_replay_over_budget_total",
-        "Request bodies of which no copy was kept because the budget was used up",
+        "Request bodies not buffered because the replay budget was exhausted",
     ),
 ];
 
@@ -122,6 +122,6 @@ const HISTOGRAMS: [(&str, &str); 3] = [
     ),
     (
         "tower_m2m_wait_seconds",
-        "How long requests waited for their turn, of those that had to wait",
+        "Time queued requests waited for a permit",
     ),
 ];

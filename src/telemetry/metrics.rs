@@ -34,7 +34,7 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
             elapsed,
             expires_in,
         } => {
-            fetch(credential, reason, "adopted", "", elapsed);
+            fetch(credential, reason, "loaded_from_store", "", elapsed);
             expires(credential, expires_in, clock);
         }
         TokenEvent::FetchFailed {
@@ -55,12 +55,12 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
             ..
         } => {
             // A fixed string per variant, so that the number of series is bounded.
-            let remedy = match remedy {
-                RejectionAction::Replayed => "replay",
-                RejectionAction::RefreshedOnly => "not_replayable",
-                RejectionAction::Returned => "stands",
+            let action = match action {
+                RejectionAction::Replayed => "replayed",
+                RejectionAction::RefreshedOnly => "refreshed_only",
+                RejectionAction::Returned => "returned",
             };
-            counter!("tower_m2m_token_refusals_total", "credential" => name(credential), "remedy" => remedy)
+            counter!("tower_m2m_token_rejections_total", "credential" => name(credential), "action" => action)
                 .increment(1);
         }
         TokenEvent::StoreFailed { credential, .. } => {
@@ -102,7 +102,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
                 .increment(1);
         }
         RateLimitEvent::Rejected { partition, .. } => {
-            counter!("tower_m2m_not_sent_total", "partition" => partition.as_str().to_owned())
+            counter!("tower_m2m_rejected_total", "partition" => partition.as_str().to_owned())
                 .increment(1);
         }
         RateLimitEvent::RemoteHold {
@@ -110,7 +110,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             held_for,
         } => {
             let partition = partition.as_str().to_owned();
-            counter!("tower_m2m_held_elsewhere_total", "partition" => partition.clone())
+            counter!("tower_m2m_remote_holds_total", "partition" => partition.clone())
                 .increment(1);
             histogram!("tower_m2m_hold_seconds", "partition" => partition).record(held_for);
         }

@@ -32,7 +32,7 @@ pub(crate) fn wait_span<F: Future>(
     use tracing::Instrument;
     wait.instrument(tracing::debug_span!(
         target: "tower_m2m::rate_limit",
-        "waiting for its turn",
+        "waiting for permit",
         partition = partition.map(PartitionKey::as_str)
     ))
 }

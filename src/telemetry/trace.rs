@@ -22,7 +22,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             error,
         } => {
             let (kind, cause) = (error.kind().as_str(), causes(error));
-            tracing::info!(target: TARGET, credential, attempt, ?wait, %error, kind, cause, "asking for a token again");
+            tracing::info!(target: TARGET, credential, attempt, ?wait, %error, kind, cause, "retrying token request");
         }
         TokenEvent::Fetched {
             credential,
@@ -40,10 +40,10 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             expires_in,
         } => {
             let expires_in = expires_in.map(|life| life.as_secs());
-            tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token of another process adopted");
+            tracing::info!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, expires_in, "token loaded from store");
         }
         TokenEvent::RefreshSuppressed { credential } => {
-            tracing::info!(target: TARGET, credential, "refused token not replaced: shared cooldown");
+            tracing::info!(target: TARGET, credential, "token refresh suppressed: shared cooldown");
         }
         TokenEvent::StoreFailed { credential, error } => {
             let cause = causes(error);
@@ -60,10 +60,10 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
         } => {
             let description = error.error_description();
             let (kind, cause) = (error.kind().as_str(), causes(error));
-            tracing::warn!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, %error, kind, cause, description, "token fetch failed");
+            tracing::warn!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, %error, kind, cause, error_description, "token fetch failed");
         }
         TokenEvent::FetchSuperseded { credential, reason } => {
-            tracing::info!(target: TARGET, credential, reason = reason.as_str(), "late token fetch ignored");
+            tracing::info!(target: TARGET, credential, reason = reason.as_str(), "superseded token fetch ignored");
         }
         TokenEvent::BoundToken { credential } => {
             tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
@@ -74,7 +74,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
                 causes(error),
                 error.error_description(),
             );
-            tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "kept secret used");
+            tracing::warn!(target: TARGET, credential, %error, kind, cause, error_description, "fallback secret used");
         }
         TokenEvent::MetadataRejected { credential, error } => {
             let (kind, cause, description) = (
@@ -82,29 +82,29 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
                 causes(error),
                 error.error_description(),
             );
-            tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "metadata not adopted");
+            tracing::warn!(target: TARGET, credential, %error, kind, cause, error_description, "refreshed metadata rejected");
         }
         TokenEvent::NonConformingResponse {
             credential,
             non_conformance: quirk,
         } => {
-            tracing::debug!(target: TARGET, credential, quirk = quirk.as_str(), "odd token answer");
+            tracing::debug!(target: TARGET, credential, non_conformance = non_conformance.as_str(), "non-conforming token response");
         }
         TokenEvent::Misused { credential, misuse } => {
-            tracing::warn!(target: TARGET, credential, misuse = misuse.as_str(), "layer misused");
+            tracing::warn!(target: TARGET, credential, misuse = misuse.as_str(), "layer misconfigured");
         }
         TokenEvent::ValueTrimmed {
             credential,
             setting,
         } => {
-            tracing::warn!(target: TARGET, credential, setting, "line breaks or marks around a value removed");
+            tracing::warn!(target: TARGET, credential, setting, "surrounding line breaks or byte order marks removed");
         }
         TokenEvent::NonstandardSetting {
             credential,
             setting,
             rule,
         } => {
-            tracing::warn!(target: TARGET, credential, setting, rule, "setting breaks a rule of an RFC");
+            tracing::warn!(target: TARGET, credential, setting, rule, "setting violates an RFC");
         }
         TokenEvent::CertificateSkipped {
             credential,
@@ -119,7 +119,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
                 causes(error),
                 error.error_description(),
             );
-            tracing::warn!(target: TARGET, credential, %error, kind, cause, description, "token revocation failed");
+            tracing::warn!(target: TARGET, credential, %error, kind, cause, error_description, "token revocation failed");
         }
         TokenEvent::Revoked { credential } => {
             tracing::info!(target: TARGET, credential, "token revoked");
@@ -129,7 +129,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             origin,
             action: remedy,
         } => {
-            tracing::info!(target: TARGET, credential, %origin, ?remedy, "token refused by API");
+            tracing::info!(target: TARGET, credential, %origin, ?action, "token rejected by API");
         }
     }
 }
@@ -146,10 +146,10 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             tracing::info!(target: TARGET, partition = partition.as_str(), status = status.as_u16(), ?held_for, "throttled");
         }
         RateLimitEvent::Queued { partition } => {
-            tracing::debug!(target: TARGET, partition = partition.as_str(), "waiting");
+            tracing::debug!(target: TARGET, partition = partition.as_str(), "queued");
         }
         RateLimitEvent::Dequeued { partition, waited } => {
-            tracing::debug!(target: TARGET, partition = partition.as_str(), ?waited, "going on");
+            tracing::debug!(target: TARGET, partition = partition.as_str(), ?waited, "admitted after wait");
         }
         RateLimitEvent::LimitEstimated {
             partition,
@@ -157,7 +157,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             window,
             rate,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), limit, ?window, rate, "learnt");
+            tracing::info!(target: TARGET, partition = partition.as_str(), limit, ?window, rate, "limit estimated");
         }
         RateLimitEvent::Retrying {
             partition,
@@ -170,7 +170,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             let cause = error.and_then(|error| causes(error));
             let error = error.map(ToString::to_string);
             // Debug, because a busy partition retries often.
-            tracing::debug!(target: TARGET, partition = partition.as_str(), attempt, ?wait, status, error, cause, "sending again");
+            tracing::debug!(target: TARGET, partition = partition.as_str(), attempt, ?wait, status, error, cause, "retrying");
         }
         RateLimitEvent::GaveUp {
             partition,
@@ -188,20 +188,20 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             partition,
             held_for,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "not sent: held for too long");
+            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "rejected: hold too long");
         }
         RateLimitEvent::RemoteHold {
             partition,
             held_for,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "throttled elsewhere in the fleet");
+            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "throttled by another process");
         }
         RateLimitEvent::StoreFailed { partition, error } => {
             let cause = causes(error);
             tracing::warn!(target: TARGET, partition = partition.as_str(), %error, cause, "quota store failed");
         }
         RateLimitEvent::Misused { misuse } => {
-            tracing::warn!(target: TARGET, misuse = misuse.as_str(), "limits misused");
+            tracing::warn!(target: TARGET, misuse = misuse.as_str(), "rate limit layer misconfigured");
         }
         RateLimitEvent::StoreRecovered { partition } => {
             tracing::info!(target: TARGET, partition = partition.as_str(), "quota store recovered");
@@ -214,7 +214,7 @@ pub(crate) fn replay(event: &ReplayEvent) {
     const TARGET: &str = "tower_m2m::replay";
     match *event {
         ReplayEvent::OverBudget { budget } => {
-            tracing::warn!(target: TARGET, budget, "body not kept: budget used up");
+            tracing::warn!(target: TARGET, budget, "body not buffered: replay budget exhausted");
         }
     }
 }

@@ -18,11 +18,11 @@ use super::CredentialId;
 /// fn status(error: &BoxError) -> StatusCode {
 ///     match error.downcast_ref::<TenantError>() {
 ///         Some(TenantError::Unknown(_)) => StatusCode::FORBIDDEN,
-///         Some(TenantError::Full(_)) => StatusCode::SERVICE_UNAVAILABLE,
+///         Some(TenantError::AtCapacity(_)) => StatusCode::SERVICE_UNAVAILABLE,
 ///         _ => StatusCode::BAD_GATEWAY,
 ///     }
 /// }
-/// # assert_eq!(status(&TenantError::NotChosen.into()), StatusCode::BAD_GATEWAY);
+/// # assert_eq!(status(&TenantError::MissingId.into()), StatusCode::BAD_GATEWAY);
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]

@@ -15,7 +15,7 @@ use crate::{
 
 /// Sends each request through the [`M2mLayer`] of the tenant that its [`CredentialId`] names.
 ///
-/// A request without one fails with [`TenantError::NotChosen`](super::TenantError::NotChosen). Clones, services and handles
+/// A request without one fails with [`TenantError::MissingId`](super::TenantError::MissingId). Clones, services and handles
 /// of a layer share its tenants.
 ///
 /// A tenant's layer is created for its first request, and kept while it is in use. The
@@ -120,7 +120,7 @@ impl fmt::Debug for TenantsLayer {
 ///
 /// let layer = TenantsLayer::builder(|_| Ok(None)) // nobody is known
 ///     .max_tenants(100)
-///     .idle_after(Duration::from_secs(600))
+///     .idle_timeout(Duration::from_secs(600))
 ///     .build();
 /// # drop(layer);
 /// ```
@@ -133,7 +133,7 @@ pub struct TenantsLayerBuilder {
 
 impl TenantsLayerBuilder {
     /// Sets the maximum number of tenants that are kept. A request of a further tenant fails with
-    /// [`TenantError::AtCapacity`](super::TenantError::Full), unless another tenant can be removed as idle. With 0, every
+    /// [`TenantError::AtCapacity`](super::TenantError::AtCapacity), unless another tenant can be removed as idle. With 0, every
     /// request fails. Default: 10,000.
     pub fn max_tenants(mut self, most: usize) -> Self {
         self.limits.max_tenants = most;
@@ -222,5 +222,5 @@ impl fmt::Debug for TenantsHandle {
 
 /// Default of [`TenantsLayerBuilder::max_tenants`].
 const DEFAULT_MAX_TENANTS: usize = 10_000;
-/// Default of [`TenantsLayerBuilder::idle_after`].
+/// Default of [`TenantsLayerBuilder::idle_timeout`].
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);

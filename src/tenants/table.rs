@@ -11,7 +11,7 @@
 //! - A removal while `make_layer` runs. The call may have read the old secret, so its layer is discarded and `make_layer` called again.
 //!
 //! Idle tenants are found by a sweep when a tenant is added: it clears every `used` flag, and a tenant whose flag has stayed
-//! clear for `idle_after` is removed unless it is busy.
+//! clear for `idle_timeout` is removed unless it is busy.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -156,7 +156,7 @@ impl Table {
             tenant.mark_used();
             return Ok(Arc::clone(tenant));
         }
-        // Read before the table: a removal in between is then noticed below. Acquire pairs with the AcqRel of `drop_copies`.
+        // Read before the table: a removal in between is then noticed below. Acquire pairs with the AcqRel of `remove_local`.
         let changes = self.removals.load(Acquire);
         let tenant = self.get_or_create(id)?;
         // A removal first increments the counter and then removes the copies: either it is seen here, or it removes
@@ -297,7 +297,7 @@ impl TenantMap {
         self.pending.get(id).map_or(0, |making| making.forgotten)
     }
 
-    /// Returns the idle tenants, if a sweep is due: every quarter of `idle_after`, and at once if the table is full.
+    /// Returns the idle tenants, if a sweep is due: every quarter of `idle_timeout`, and at once if the table is full.
     fn find_idle(&mut self, limits: Limits, now: Instant) -> Vec<(CredentialId, Arc<Tenant>)> {
         let since = |at: Instant| now.saturating_duration_since(at);
         let due = self

@@ -42,8 +42,8 @@
 //!
 //! // ... send requests to `api.url()` with your client, which gets its tokens from `issuer.token_url()` ...
 //!
-//! assert_eq!(issuer.seen().needless, 0);
-//! assert_eq!(api.seen().rate_limited, 0);
+//! assert_eq!(issuer.stats().redundant, 0);
+//! assert_eq!(api.stats().rate_limited, 0);
 //! # Ok(())
 //! # }
 //! ```

@@ -20,10 +20,10 @@ use super::{script::lock, time::Epoch};
 /// ```
 /// use std::time::Duration;
 ///
-/// use tower_m2m::test_util::{Api, TokenBook};
+/// use tower_m2m::test_util::{Api, TokenRegistry};
 ///
 /// // A key that was given out by hand, and is revoked.
-/// let tokens = TokenBook::new();
+/// let tokens = TokenRegistry::new();
 /// tokens.insert("key", Duration::from_secs(3600));
 /// let api = Api::builder().tokens(tokens.clone()).in_process();
 /// tokens.revoke("key");
@@ -145,7 +145,7 @@ impl Default for TokenRegistry {
 
 impl fmt::Debug for TokenRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenBook")
+        f.debug_struct("TokenRegistry")
             .field("known", &lock(&self.0.tokens).len())
             .finish_non_exhaustive()
     }

@@ -32,10 +32,10 @@ use crate::client_credentials::{
 ///     let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?)
 ///         .store(store.clone())
 ///         .build();
-///     layer.handle().warm().await?;
+///     layer.handle().prefetch().await?;
 /// }
 ///
-/// assert_eq!(issuer.seen().issued, 1);
+/// assert_eq!(issuer.stats().issued, 1);
 /// # Ok(())
 /// # }
 /// ```

@@ -87,7 +87,7 @@ fn sources(target: &str) -> Vec<PathBuf> {
             collect(&root.join("tests/clients"), &mut found);
             collect(&root.join("tests/compose/tests"), &mut found);
         }
-        "given_back" => collect(&root.join("tests/bare/tests"), &mut found),
+        "zeroization" => collect(&root.join("tests/bare/tests"), &mut found),
         target => {
             let file = root.join(format!("tests/{target}.rs"));
             if file.exists() {

@@ -96,7 +96,7 @@ async fn a_challenge_that_echoes_the_token_is_redacted() {
                 let response = send(&layer.layer(inner), get("/")).await.unwrap();
 
                 assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-                assert!(witness.output().contains("Rejected"), "{challenge}");
+                assert!(witness.output().contains("RejectedToken"), "{challenge}");
                 witness.debug(&(layer.tokens(), layer.tokens().status()));
                 witness.assert_clean(&format!("echo {number} in {challenge}"));
             }

@@ -28,10 +28,10 @@ async fn a_revocation_failure_is_reported_within_five_seconds() {
         (
             401,
             r#"{"error":"invalid_client"}"#,
-            "CredentialsRefused",
+            "InvalidClient",
             0,
         ),
-        (400, refused, "Refused", 0),
+        (400, refused, "Rejected", 0),
         (0, "", "Timeout", 5),
     ] {
         let server = Server::serving(move |url| match url {

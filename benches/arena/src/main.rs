@@ -6,7 +6,7 @@
 //! for other servers than those in the table `--limit N` (default 300) and `--window SECONDS` (default 60), and for
 //! other clients `--rtt SECONDS`, `--workers N` and `--processes N`, which replace what a scenario says. Where there are
 //! several processes, they are also played with a store that they share, whose round trip takes `--store-latency SECONDS`
-//! (default 0.002), and of whose answers `--store-loss SHARE` (default 0.001) are lost.
+//! (default 0.002), and of whose answers `--store-loss RETRY_PERCENT` (default 0.001) are lost.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,

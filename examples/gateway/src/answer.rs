@@ -85,7 +85,7 @@ impl Outcome {
             Self::Held => "held",
             Self::Limited => "limited",
             Self::NoToken => "no_token",
-            Self::CredentialRejected => "credential_refused",
+            Self::CredentialRejected => "credential_rejected",
             Self::Unauthorized => "unauthorized",
             Self::Deadline => "deadline",
             Self::Unreachable => "unreachable",

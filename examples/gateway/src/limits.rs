@@ -84,7 +84,7 @@ pub fn raise_descriptor_limit() {
         if limit.current != limit.maximum {
             limit.current = limit.maximum;
             if let Err(error) = setrlimit(Resource::Nofile, limit) {
-                tracing::info!(%error, "the limit of descriptors was not raised");
+                tracing::info!(%error, "file descriptor limit not raised");
             }
         }
     }

@@ -85,7 +85,7 @@ impl Repeated {
     fn write(&self, which: impl FnOnce(&mut Counts) -> Vec<Sum>) {
         let sums = which(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for Sum { count, about } in sums {
-            tracing::warn!(target: TARGET, count, about, "more such lines were left out");
+            tracing::warn!(target: TARGET, count, about, "repeated log lines suppressed");
         }
     }
 }

@@ -45,7 +45,7 @@ async fn run() -> Result<(), BoxError> {
     tokio::select! {
         () = gateway.shutdown() => {}
         signal = signals.next() => {
-            tracing::warn!(signal, "asked again: ending at once");
+            tracing::warn!(signal, "second signal: exiting immediately");
             repeated.report_all();
             // Without waiting for anything, threads of the runtime included.
             std::process::exit(1);

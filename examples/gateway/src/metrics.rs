@@ -139,7 +139,7 @@ pub(crate) fn render(
             page.line("gateway_requests_total", &labels, count.load(Relaxed));
         }
     }
-    let name = "gateway_answers_cut_off_total";
+    let name = "gateway_truncated_responses_total";
     page.head(
         name,
         "counter",
@@ -220,16 +220,16 @@ fn histogram(page: &mut Page, name: &str, tenant: &Scraped<'_>) {
 type Counter = (&'static str, &'static str, fn(&Metrics) -> &AtomicU64);
 
 const COUNTERS: [Counter; 6] = [
-    ("gateway_token_fetched_total", "Tokens fetched.", |m| {
+    ("gateway_token_fetches_total", "Tokens fetched.", |m| {
         &m.fetched
     }),
     (
-        "gateway_token_fetch_failed_total",
+        "gateway_token_fetch_failures_total",
         "Attempts to get a token that failed.",
         |m| &m.fetch_failed,
     ),
     (
-        "gateway_token_refused_total",
+        "gateway_token_rejected_total",
         "Times that the upstream refused the token.",
         |m| &m.token_rejected,
     ),

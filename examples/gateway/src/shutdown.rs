@@ -26,7 +26,7 @@ impl Gateway {
             .await
             .is_err()
         {
-            tracing::warn!("requests under way were given up after `shutdown_timeout`");
+            tracing::warn!("in-flight requests aborted after `shutdown_timeout`");
             self.app.aborted.store(true, Relaxed);
             self.callers.abort().await;
         }
@@ -45,7 +45,7 @@ impl Gateway {
         let ended = async { while ending.join_next().await.is_some() {} };
         if timeout_at(began + for_all, ended).await.is_err() {
             let tokens = ending.len();
-            tracing::warn!(tokens, "revocations were given up after `shutdown_timeout`");
+            tracing::warn!(tokens, "revocations aborted after `shutdown_timeout`");
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! | function | caller | token | failures |
 //! |---|---|---|---|
-//! | `land` | the task of the fetch | replaced by a new one | cleared, or one more |
-//! | `stand_by` | the task of a recheck that found the secret unchanged | kept | kept |
+//! | `complete` | the task of the fetch | replaced by a new one | cleared, or one more |
+//! | `keep_failure` | the task of a recheck that found the secret unchanged | kept | kept |
 //! | `abandon` | a guard that is dropped, or a waiter of an overdue fetch | kept | kept |
 //!
 //! Each fetch ends once: the caller that removes it from the refresh state ends it. A superseded fetch is no longer

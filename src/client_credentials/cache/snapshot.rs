@@ -40,19 +40,19 @@ pub(crate) struct CachedToken {
 /// ```
 /// use tower_m2m::{
 ///     BoxError, ClientCredentialsLayer,
-///     client_credentials::{AccessToken, TokenVersion},
+///     client_credentials::{AccessToken, TokenGeneration},
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// let origin = "https://api.example.com".parse()?;
 /// let tokens = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build().handle();
-/// tokens.warm().await?;
-/// let seen: Option<TokenVersion> = tokens.status().version();
+/// tokens.prefetch().await?;
+/// let seen: Option<TokenGeneration> = tokens.status().generation();
 ///
 /// tokens.refresh_now().await?;
 ///
-/// assert!(tokens.status().version() > seen);
+/// assert!(tokens.status().generation() > seen);
 /// # Ok(())
 /// # }
 /// ```
@@ -112,7 +112,7 @@ impl DerefMut for SnapshotWriteGuard<'_> {
 impl Drop for SnapshotWriteGuard<'_> {
     fn drop(&mut self) {
         // Runs before the field `snapshot` is dropped, which releases the lock: a reader that sees this generation, and
-        // then locks the snapshot, sees the change. Pairs with the `Acquire` load in `TokenCell::changes`.
+        // then locks the snapshot, sees the change. Pairs with the `Acquire` load in `TokenCache::changes`.
         self.changes.0.fetch_add(1, Ordering::Release);
     }
 }

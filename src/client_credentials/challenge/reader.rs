@@ -11,7 +11,7 @@
 //! A comma separates challenges as well as parameters. A word before `=` and a value is a parameter, any other word is
 //! a scheme.
 //!
-//! The work is counted with [`examined`], for the test that it is linear in the length of the line.
+//! The work is counted with [`count_steps`], for the test that it is linear in the length of the line.
 
 use crate::steps::count_steps;
 

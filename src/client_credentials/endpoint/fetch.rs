@@ -151,7 +151,7 @@ impl TokenEndpoint {
             request.parameter("scope", self.scopes.join(" "));
         }
         request.form.extend(&self.parameters);
-        // Values of additional parameters are redacted from the server's error text, except those in `OPEN_PARAMETERS`.
+        // Values of additional parameters are redacted from the server's error text, except those in `PUBLIC_PARAMETERS`.
         request
             .secrets
             .extend(self.parameters.except(&PUBLIC_PARAMETERS));

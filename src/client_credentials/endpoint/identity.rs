@@ -47,7 +47,7 @@ impl Identity {
         }
     }
 
-    /// Reads both. Fails after [`LONGEST_READ`].
+    /// Reads both. Fails after [`READ_TIMEOUT`].
     ///
     /// # Errors
     ///

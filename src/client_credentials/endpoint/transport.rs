@@ -119,7 +119,7 @@ where
     })
 }
 
-/// Reads a body of at most [`LARGEST_ANSWER`] bytes.
+/// Reads a body of at most [`MAX_RESPONSE_BYTES`] bytes.
 async fn read_to_end<RB>(body: RB, https: bool) -> Result<Zeroizing<Vec<u8>>, TokenError>
 where
     RB: Body,

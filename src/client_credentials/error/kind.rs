@@ -9,11 +9,11 @@
 ///
 /// /// Whether somebody here has to do something.
 /// fn is_ours(error: &TokenError) -> bool {
-///     matches!(error.kind(), TokenErrorKind::CredentialsRefused | TokenErrorKind::Secret)
+///     matches!(error.kind(), TokenErrorKind::InvalidClient | TokenErrorKind::SecretUnavailable)
 /// }
 ///
 /// assert!(!is_ours(&TokenError::transient("failed")));
-/// assert_eq!(TokenErrorKind::CredentialsRefused.as_str(), "credentials_refused");
+/// assert_eq!(TokenErrorKind::InvalidClient.as_str(), "invalid_client");
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -79,38 +79,38 @@ pub enum TokenErrorKind {
 }
 
 impl TokenErrorKind {
-    /// Returns a short name for metrics and logs, such as `credentials_refused`.
+    /// Returns a short name for metrics and logs, such as `invalid_client`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Abandoned => "abandoned",
             Self::Certificate => "certificate",
             Self::Configuration => "configuration",
-            Self::InvalidClient => "credentials_refused",
+            Self::InvalidClient => "invalid_client",
             Self::Expired => "expired",
             Self::IssuerMismatch => "issuer_mismatch",
             Self::Malformed => "malformed",
             Self::MetadataChanged => "metadata_changed",
             Self::NoMetadata => "no_metadata",
             Self::NoRuntime => "no_runtime",
-            Self::NonConforming => "not_strict",
+            Self::NonConforming => "non_conforming",
             Self::NotUtf8 => "not_utf8",
             Self::Other => "other",
             Self::Panicked => "panicked",
             Self::Redirected => "redirected",
-            Self::Rejected => "refused",
-            Self::InvalidScope => "scope_refused",
-            Self::SecretUnavailable => "secret",
+            Self::Rejected => "rejected",
+            Self::InvalidScope => "invalid_scope",
+            Self::SecretUnavailable => "secret_unavailable",
             Self::Server => "server",
             Self::ShutDown => "shut_down",
             Self::SigningFailed => "signing_failed",
             Self::Throttled => "throttled",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
-            Self::QueueFull => "too_many_waiting",
+            Self::QueueFull => "queue_full",
             Self::Transport => "transport",
             Self::UnsupportedTokenType => "unsupported_token_type",
-            Self::InvalidKey => "wrong_key",
+            Self::InvalidKey => "invalid_key",
         }
     }
 }

@@ -96,7 +96,7 @@ impl Error for OriginNotAllowed {}
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_m2m::{
 ///     BoxError, ClientCredentialsLayer,
-///     client_credentials::{AccessToken, CredentialPresent, ExistingCredential},
+///     client_credentials::{AccessToken, CredentialAlreadyPresent, ExistingCredential},
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -109,7 +109,7 @@ impl Error for OriginNotAllowed {}
 ///
 /// let error = layer.layer(http).oneshot(request).await.unwrap_err();
 ///
-/// assert!(error.is::<CredentialPresent>());
+/// assert!(error.is::<CredentialAlreadyPresent>());
 /// # Ok(())
 /// # }
 /// ```
@@ -129,7 +129,7 @@ impl fmt::Display for CredentialAlreadyPresent {
 /// Includes the message: a `main` that returns an error prints its `Debug` form.
 impl fmt::Debug for CredentialAlreadyPresent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CredentialPresent({self})")
+        write!(f, "CredentialAlreadyPresent({self})")
     }
 }
 

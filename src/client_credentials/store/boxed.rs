@@ -20,7 +20,7 @@ impl BoxTokenStore {
 
 impl fmt::Debug for BoxTokenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedTokenStore").finish_non_exhaustive()
+        f.debug_struct("BoxTokenStore").finish_non_exhaustive()
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct LeasedFetch<'a> {
     source: &'a BoxTokenSource,
     /// Reason, deadline and clock of the fetch.
     cx: FetchContext<'a>,
-    /// State of the token cache (`TokenCell`) when the fetch began.
+    /// State of the token cache (`TokenCache`) when the fetch began.
     cell: &'a CacheState,
     /// Cache key of the source's configuration.
     cache_key: CacheKey,

@@ -1,4 +1,4 @@
-//! Sharing of tokens between the processes of a fleet: a store behind the token cache (`TokenCell`), which is asked
+//! Sharing of tokens between the processes of a fleet: a store behind the token cache (`TokenCache`), which is asked
 //! only when a token is due for refresh.
 //!
 //! - `visit`: one fetch through the store.
@@ -49,14 +49,14 @@ pub use crate::store::{CacheKey, StoreError, StoreErrorKind};
 /// use std::{collections::HashMap, sync::Mutex, time::{Duration, Instant}};
 ///
 /// use tower_m2m::client_credentials::{
-///     CacheIdentity, Lease, LeaseHolder, StoreError, StoredToken, TokenIdentity, TokenStore,
+///     CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenFingerprint, TokenStore,
 /// };
 ///
 /// #[derive(Default)]
 /// struct InMemory(Mutex<HashMap<Vec<u8>, (StoredToken, Instant)>>);
 ///
 /// impl TokenStore for InMemory {
-///     async fn get(&self, identity: &CacheIdentity) -> Result<Option<StoredToken>, StoreError> {
+///     async fn get(&self, identity: &CacheKey) -> Result<Option<StoredToken>, StoreError> {
 ///         let tokens = self.0.lock().unwrap();
 ///         Ok(tokens.get(identity.expose()).and_then(|(token, stored)| {
 ///             let left = token.left().checked_sub(stored.elapsed())?;
@@ -64,28 +64,28 @@ pub use crate::store::{CacheKey, StoreError, StoreErrorKind};
 ///         }))
 ///     }
 ///
-///     async fn put(&self, identity: &CacheIdentity, token: &StoredToken, _: LeaseHolder) -> Result<bool, StoreError> {
+///     async fn put(&self, identity: &CacheKey, token: &StoredToken, _: LeaseId) -> Result<bool, StoreError> {
 ///         let stored = (token.clone(), Instant::now());
 ///         self.0.lock().unwrap().insert(identity.expose().to_vec(), stored);
 ///         Ok(true)
 ///     }
 ///
-///     async fn remove(&self, identity: &CacheIdentity, refused: TokenIdentity) -> Result<bool, StoreError> {
+///     async fn remove(&self, identity: &CacheKey, refused: TokenFingerprint) -> Result<bool, StoreError> {
 ///         let mut tokens = self.0.lock().unwrap();
-///         let found = tokens.get(identity.expose()).is_some_and(|(token, _)| token.token().identity() == refused);
+///         let found = tokens.get(identity.expose()).is_some_and(|(token, _)| token.token().fingerprint() == refused);
 ///         Ok(found && tokens.remove(identity.expose()).is_some())
 ///     }
 ///
 ///     /// Everybody fetches on their own.
-///     async fn lease(&self, _: &CacheIdentity, _: LeaseHolder, _: Duration) -> Result<Lease, StoreError> {
+///     async fn lease(&self, _: &CacheKey, _: LeaseId, _: Duration) -> Result<Lease, StoreError> {
 ///         Ok(Lease::Failed)
 ///     }
 ///
-///     async fn release(&self, _: &CacheIdentity, _: LeaseHolder, _: Option<Duration>) -> Result<(), StoreError> {
+///     async fn release(&self, _: &CacheKey, _: LeaseId, _: Option<Duration>) -> Result<(), StoreError> {
 ///         Ok(())
 ///     }
 ///
-///     async fn cool_down(&self, _: &CacheIdentity, _: Duration) -> Result<bool, StoreError> {
+///     async fn begin_cooldown(&self, _: &CacheKey, _: Duration) -> Result<bool, StoreError> {
 ///         Ok(true)
 ///     }
 /// }
@@ -171,16 +171,16 @@ pub trait TokenStore: Send + Sync + 'static {
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::{Lease, LeaseHolder};
+/// use tower_m2m::client_credentials::{Lease, LeaseId};
 ///
 /// /// What a store answers, given who has the lease now.
-/// fn answer(holder: Option<LeaseHolder>, asked_by: LeaseHolder) -> Lease {
+/// fn answer(holder: Option<LeaseId>, asked_by: LeaseId) -> Lease {
 ///     match holder {
 ///         Some(other) if other != asked_by => Lease::Busy,
 ///         _ => Lease::Held,
 ///     }
 /// }
-/// # assert_eq!(answer(None, LeaseHolder::random()), Lease::Held);
+/// # assert_eq!(answer(None, LeaseId::random()), Lease::Held);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -198,9 +198,9 @@ pub enum Lease {
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::LeaseHolder;
+/// use tower_m2m::client_credentials::LeaseId;
 ///
-/// let (one, other) = (LeaseHolder::random(), LeaseHolder::random());
+/// let (one, other) = (LeaseId::random(), LeaseId::random());
 ///
 /// assert_ne!(one, other);
 /// assert_ne!(one.to_bytes(), [0; 16]); // which may stand for nobody
@@ -226,6 +226,6 @@ impl LeaseId {
 /// Does not print the id: a process that knows it could end the lease.
 impl fmt::Debug for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LeaseHolder(..)")
+        f.write_str("LeaseId(..)")
     }
 }

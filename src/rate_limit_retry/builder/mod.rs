@@ -59,7 +59,7 @@ impl Default for RateLimitRetryLayer {
 /// let layer = RateLimitRetryLayer::builder()
 ///     .max_wait(Duration::from_secs(10))
 ///     .on_event(|event| {
-///         if let RateLimitEvent::NotSent { held_for, .. } = event {
+///         if let RateLimitEvent::Rejected { held_for, .. } = event {
 ///             eprintln!("held for {held_for:?}");
 ///         }
 ///     })
@@ -142,7 +142,7 @@ impl RateLimitRetryLayerBuilder {
     /// Sets the maximum length of a single wait, before the first attempt or between two attempts. Default: 2 min.
     ///
     /// If a server asks for a longer wait, its response is returned at once, with [`GaveUp`](super::GaveUp) in its
-    /// extensions. If a partition is held for longer, the request fails with [`HoldTooLong`](super::HoldTooLong). A
+    /// extensions. If a partition is held for longer, the request fails with [`RateLimited`](super::RateLimited). A
     /// request is never retried earlier than the server asked for. Maximum between two attempts: 24 h.
     pub fn max_wait(mut self, duration: Duration) -> Self {
         self.retry_config.max_wait = duration;
@@ -152,7 +152,7 @@ impl RateLimitRetryLayerBuilder {
     /// Sets the maximum number of requests that wait for one partition at the same time (at least 1). Default:
     /// 100,000.
     ///
-    /// Further requests fail with [`TooManyWaiting`](super::TooManyWaiting) at once. A retry is always queued. Each
+    /// Further requests fail with [`QueueFull`](super::QueueFull) at once. A retry is always queued. Each
     /// waiting request is kept in memory.
     pub fn max_waiting(mut self, limit: usize) -> Self {
         self.max_waiting = limit.max(1);
@@ -201,7 +201,7 @@ impl RateLimitRetryLayerBuilder {
     }
 
     /// Sets whether requests within the quota are sent immediately or spread over the window. Default:
-    /// [`Release::Burst`].
+    /// [`Pacing::Burst`].
     pub fn pacing(mut self, release: Pacing) -> Self {
         self.quota_config.pacing = release;
         self

@@ -26,7 +26,7 @@ impl RateLimitRetryLayerBuilder {
     /// partition, ignores responses that report another limit. Return a partition only for a limit that exists. If
     /// each combination has a limit of its own, put the combination into one key: `app-1 GET`, not `app-1` and `GET`.
     ///
-    /// A rejection of everything the client sends ([`global`](crate::rate_limit_retry::headers::Signals::global))
+    /// A rejection of everything the client sends ([`global`](crate::rate_limit_retry::headers::RateLimitInfo::global))
     /// holds all partitions of the request's origin.
     pub fn partitions_by(
         mut self,

@@ -397,7 +397,7 @@ const MAX_REQUEUES: u32 = 8;
 /// Delay of the second in a queue after the time at which the first polls; also the interval between polls while no
 /// time is known. Under loom so long that no poll is due by itself.
 const CHECK_DELAY: Duration = Duration::from_secs(if cfg!(tower_m2m_loom) { 3600 } else { 1 });
-/// Divisor of the additional delay: each sequence number behind the first adds `LATE / BEHIND`.
+/// Divisor of the additional delay: each sequence number behind the first adds `CHECK_DELAY / CHECK_DELAY_DIVISOR`.
 const CHECK_DELAY_DIVISOR: u32 = 64;
 /// Grace period after which a waiter that was to poll counts as not polled.
 const POLL_GRACE: Duration = Duration::from_millis(500);

@@ -13,7 +13,7 @@ use crate::retry_after;
 /// The estimated clock skew of a server, from the `Date`s of its responses.
 ///
 /// [`read`](super::read) interprets dates relative to the response's own `Date`, so that an incorrect clock on either
-/// side has no effect. For responses without a `Date`, keep one `Skew` per server and pass the server's time to
+/// side has no effect. For responses without a `Date`, keep one `ClockSkew` per server and pass the server's time to
 /// `read` instead of the local time.
 ///
 /// # Examples
@@ -24,11 +24,11 @@ use crate::retry_after;
 /// use http::{HeaderMap, StatusCode};
 /// use tower_m2m::rate_limit_retry::headers::{Skew, read};
 ///
-/// let mut skew = Skew::default();
+/// let mut skew = ClockSkew::default();
 /// # let (status, headers) = (StatusCode::OK, HeaderMap::new());
 /// # #[expect(clippy::disallowed_methods, reason = "an example has no clock of its own")]
 /// let now = SystemTime::now();
-/// skew.learn(&headers, now);
+/// skew.observe(&headers, now);
 /// let signals = read(status, &headers, skew.server_time(now));
 /// # assert!(signals.is_empty());
 /// ```

@@ -34,7 +34,7 @@ use crate::{retry_after::MILLI, steps::count_steps};
 /// The result of reading the fields.
 #[derive(Debug)]
 pub(super) struct Collected<'a> {
-    /// The quotas, at most [`MOST_QUOTAS`].
+    /// The quotas, at most [`MAX_QUOTAS`].
     pub(super) quotas: Vec<QuotaFields<'a>>,
     /// Explicit advice about a retry.
     pub(super) advice: Option<RetryAdvice>,
@@ -99,7 +99,7 @@ impl<'a> Collected<'a> {
     /// Converts the quotas to [`Limit`]s, for a response with this status.
     ///
     /// The profile adds its documented values: by position, if the quota's values are lists. Duplicates, quotas
-    /// without values, and limits of zero outside of throttling rejections are omitted. Returns at most [`MOST_LIMITS`].
+    /// without values, and limits of zero outside of throttling rejections are omitted. Returns at most [`MAX_LIMITS`].
     pub(super) fn into_limits(self, status: StatusCode) -> Vec<Limit> {
         let lines = self.lines();
         let mut limits = Vec::new();
@@ -236,7 +236,7 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Records advice. [`Advice::DoNotRetry`] takes precedence.
+    /// Records advice. [`RetryRetryAdvice::DoNotRetry`] takes precedence.
     fn set_advice(&mut self, advice: RetryAdvice) {
         if self.advice != Some(RetryAdvice::DoNotRetry) {
             self.advice = Some(advice);
@@ -262,7 +262,7 @@ impl<'a> Collected<'a> {
     }
 
     /// Returns the quota that a field describes, and adds it if necessary. Returns `None` if there are
-    /// [`MOST_QUOTAS`] others.
+    /// [`MAX_QUOTAS`] others.
     fn quota_mut(
         &mut self,
         family: &'a str,

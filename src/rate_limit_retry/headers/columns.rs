@@ -7,7 +7,7 @@
 //! | 0 | 600 | 314 |
 //! | 1 | 30000 | 27536 |
 //!
-//! Names of the fields do not distinguish the quotas. A [`Profile`](super::Profile) can add their windows by
+//! Names of the fields do not distinguish the quotas. A [`HeaderProfile`](super::Profile) can add their windows by
 //! position.
 
 use std::time::{Duration, SystemTime};

@@ -10,7 +10,7 @@
 /// #[derive(Debug)]
 /// struct Acme;
 ///
-/// impl Profile for Acme {
+/// impl HeaderProfile for Acme {
 ///     fn field(&self, name: &str) -> Option<Field> {
 ///         match name {
 ///             "acme-left" => Some(Field::Remaining),

@@ -2,7 +2,7 @@
 //!
 //! | field | meaning |
 //! |---|---|
-//! | `x-should-retry`, `stripe-should-retry`, any `*should-retry` | [`Advice`]: `true` or `false` |
+//! | `x-should-retry`, `stripe-should-retry`, any `*should-retry` | [`RetryAdvice`]: `true` or `false` |
 //! | `x-ratelimit-global: true` (Discord) | the rejection applies to every quota of the client |
 //! | `x-ratelimit-scope: global` (Discord) | likewise |
 
@@ -20,7 +20,7 @@
 ///
 /// let signals = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::now());
 ///
-/// assert_eq!(signals.advice, Some(Advice::DoNotRetry));
+/// assert_eq!(signals.advice, Some(RetryAdvice::DoNotRetry));
 /// # Ok::<(), http::header::InvalidHeaderName>(())
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

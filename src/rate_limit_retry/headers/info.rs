@@ -18,7 +18,7 @@ use super::{Limit, RetryAdvice};
 ///
 /// let headers = HeaderMap::new();
 ///
-/// let signals: Signals = read(StatusCode::FORBIDDEN, &headers, SystemTime::now());
+/// let signals: RateLimitInfo = read(StatusCode::FORBIDDEN, &headers, SystemTime::now());
 ///
 /// // A lack of rights, not GitHub's way to say 429.
 /// assert!(signals.is_empty() && !signals.is_throttle(StatusCode::FORBIDDEN));

@@ -22,7 +22,7 @@
 //! | `X-App-Rate-Limit: 20:1,100:120` | limit and seconds |
 //! | `X-Shopify-Shop-Api-Call-Limit: 32/40`, `Sforce-Limit-Info: api-usage=10018/100000` | used and limit |
 //! | `X-Sentry-Rate-Limits: 60:error:key` | one wait for each category |
-//! | `x-should-retry`, `stripe-should-retry` | [`Advice`] |
+//! | `x-should-retry`, `stripe-should-retry` | [`RetryAdvice`] |
 //!
 //! A name is split into words, in any order: `left`, `available` and `remaining` mean what remains; `quota`, `allowed`
 //! and `max` mean a limit; `expiry` and `until` mean a reset; `interval` and `period` mean a window (`60`, `600s`,
@@ -45,8 +45,8 @@
 //! | `6m0s`, `12ms`, `17 seconds`, `PT1M` | a duration |
 //! | HTTP-date (also with `UTC`), RFC 3339, `2026-09-21 14:14:20 UTC`, `Mon Sep 21 2026 15:14:20 GMT+0100 (…)` | a date |
 //!
-//! Dates are relative to the response's own `Date`, so that an incorrect clock has no effect; see [`Skew`] for responses
-//! without a `Date`. Values that remain ambiguous, such as a delta in milliseconds, need a [`Profile`]. Malformed values
+//! Dates are relative to the response's own `Date`, so that an incorrect clock has no effect; see [`ClockSkew`] for responses
+//! without a `Date`. Values that remain ambiguous, such as a delta in milliseconds, need a [`HeaderProfile`]. Malformed values
 //! are ignored, as the drafts require.
 //!
 //! A response from a cache (`Age`) does not describe the current state: its quotas are ignored. The wait of a rejection
@@ -131,7 +131,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> RateLim
     parse(status, headers, age, server_time(headers, age, now), None)
 }
 
-/// Reads the rate-limit fields of a response with a [`Profile`], which resolves ambiguous values. Otherwise like
+/// Reads the rate-limit fields of a response with a [`HeaderProfile`], which resolves ambiguous values. Otherwise like
 /// [`read`].
 ///
 /// # Examples

@@ -56,7 +56,7 @@ pub(super) struct Dimension<'a> {
 }
 
 impl<'a> Name<'a> {
-    /// Parses a name in lower case. Returns `None` if it is not about limits or is longer than [`LONGEST_NAME`].
+    /// Parses a name in lower case. Returns `None` if it is not about limits or is longer than [`MAX_NAME_LEN`].
     ///
     /// With a rate-limit prefix, a name without a role is a complete description.
     pub(super) fn parse(name: &'a str) -> Option<Self> {
@@ -97,7 +97,7 @@ impl<'a> Name<'a> {
 
 impl<'a> Meaning<'a> {
     /// Separates the role of a name from its dimension: `limit-requests`, `requests-limit`, `concurrentlimit`.
-    /// Returns `None` if it has more than [`MOST_WORDS`] words.
+    /// Returns `None` if it has more than [`MAX_WORDS`] words.
     pub(super) fn parse(name: &'a str) -> Option<(Self, Option<Role>)> {
         count_steps(name.len());
         let mut words = Words::default();

@@ -27,7 +27,7 @@ use super::{field::Field, limit::Limit};
 /// #[derive(Debug)]
 /// struct Acme;
 ///
-/// impl Profile for Acme {
+/// impl HeaderProfile for Acme {
 ///     fn field(&self, name: &str) -> Option<Field> {
 ///         (name == "acme-come-back").then_some(Field::RetryAfterMillis)
 ///     }

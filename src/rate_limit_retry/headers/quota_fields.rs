@@ -284,7 +284,7 @@ impl<'a> QuotaFields<'a> {
         }
     }
 
-    /// Adds policies, up to [`MOST_ITEMS`] in total.
+    /// Adds policies, up to [`MAX_ITEMS`] in total.
     fn add_policies(&mut self, policies: impl IntoIterator<Item = Item>) {
         let room = MAX_ITEMS.saturating_sub(self.policies.len());
         self.policies.extend(policies.into_iter().take(room));

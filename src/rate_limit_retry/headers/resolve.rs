@@ -83,7 +83,7 @@ impl<'a> ResolvedField<'a> {
 }
 
 /// Returns the name, the value and the profile's meaning of each field that may be about limits. At most
-/// [`MOST_FIELDS`] fields; omits values longer than [`MOST_BYTES`].
+/// [`MAX_FIELDS`] fields; omits values longer than [`MOST_BYTES`].
 pub(super) fn fields<'a>(
     headers: &'a HeaderMap,
     profile: Option<&'a dyn HeaderProfile>,

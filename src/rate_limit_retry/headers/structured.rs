@@ -45,7 +45,7 @@ pub(super) struct Item {
 /// Parses the items of one line.
 ///
 /// An item with an invalid parameter is skipped. Inner lists are skipped, too. A line that is not a structured field
-/// is parsed by [`tolerant`]. Returns at most [`MOST_ITEMS`] items.
+/// is parsed by [`parse_lenient`]. Returns at most [`MAX_ITEMS`] items.
 pub(super) fn items(value: &[u8]) -> Vec<Item> {
     count_steps(value.len());
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());

@@ -1,7 +1,7 @@
 //! The words in field names and in keys of values, and their meaning.
 //!
 //! All lookups are case-insensitive and do not allocate: a word with upper-case letters is converted in a buffer on
-//! the stack. Words longer than [`LONGEST_WORD`] are not known.
+//! the stack. Words longer than [`MAX_WORD_LEN`] are not known.
 
 use super::field::Field;
 use crate::retry_after::{DAY, HOUR, MILLI, MINUTE, SECOND};

@@ -9,7 +9,7 @@ use super::bounds::Bounds;
 /// constant quota costs few throttled requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FixedWindow {
-    /// The limit that requests obey now. During a probe it is greater than `proven`.
+    /// The limit that requests obey now. During a probe it is greater than `confirmed`.
     pub(super) limit: u64,
     /// The limit as last measured by a throttled window.
     pub(super) confirmed: u64,

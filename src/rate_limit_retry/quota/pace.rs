@@ -11,9 +11,9 @@ use crate::backoff::Backoff;
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::Release};
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::Pacing};
 ///
-/// let layer = RateLimitRetryLayer::builder().release(Release::Smooth).build();
+/// let layer = RateLimitRetryLayer::builder().pacing(Pacing::Even).build();
 /// # drop(layer);
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

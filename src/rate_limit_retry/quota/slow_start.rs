@@ -11,7 +11,7 @@ use crate::clock::add_capped;
 ///
 /// | state | limit | rises | ends |
 /// |---|---|---|---|
-/// | [`initial`](Self::initial) | `cold_burst` | | with the first response that is no throttle, or after `patience` |
+/// | [`initial`](Self::initial) | `initial_window` | | with the first response that is no throttle, or after `patience` |
 /// | [`probe`](Self::probe) | 1 | by 1 with each success; doubles after 8 × `patience` without one | above [`MAX_WINDOW`] |
 /// | [`finished`](Self::finished) | none | | |
 #[derive(Clone, Copy, Debug)]

@@ -40,7 +40,7 @@ pub(super) struct AgentContext {
 }
 
 impl AgentContext {
-    /// Awaits a store call, for at most `answer_within`, and emits an event if the store starts to fail or has
+    /// Awaits a store call, for at most `timeout`, and emits an event if the store starts to fail or has
     /// recovered. A panic counts as a failure.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl AgentContext {
         asked: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let limit = self.quotas.timeout;
-        // `surviving` returns `None` after a panic.
+        // `catch_panic` returns `None` after a panic.
         let answer = timeout(limit, catch_panic(asked))
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))

@@ -20,7 +20,7 @@ pub(super) trait Erased: Send + Sync {
         report: &'a QuotaReport,
     ) -> Answer<'a, QuotaSnapshot>;
 
-    /// See [`QuotaStore::slot`].
+    /// See [`QuotaStore::reserve`].
     fn slot<'a>(
         &'a self,
         quota: &'a CacheKey,

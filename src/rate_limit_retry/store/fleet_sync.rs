@@ -144,7 +144,7 @@ impl FleetSync {
 
     /// Reserves a slot in each partition, due within `max_wait`. Returns the longest of the waits.
     ///
-    /// Returns `None` if the quota is not exact, if the store fails, or until [`REST`] has passed after a failure.
+    /// Returns `None` if the quota is not exact, if the store fails, or until [`RETRY_INTERVAL`] has passed after a failure.
     pub(crate) async fn reserve(
         &self,
         keys: &[PartitionKey],

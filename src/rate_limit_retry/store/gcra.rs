@@ -9,14 +9,14 @@ use crate::rate_limit_retry::local_limits::{at_least_one, clamp_rate};
 ///
 /// By default, a tenth of the requests may be sent at once ([`burst`](Self::burst)); the others are spaced evenly. No
 /// window of the server then sees more requests than the quota, wherever it begins, as long as network delays of
-/// requests differ by less than one [`spacing`](Self::spacing).
+/// requests differ by less than one [`emission_interval`](Self::spacing).
 ///
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::rate_limit_retry::ExactQuota;
+/// use tower_m2m::rate_limit_retry::FleetQuota;
 ///
-/// let quota = ExactQuota::per_minute(300).burst(10);
+/// let quota = FleetQuota::per_minute(300).burst(10);
 /// # drop(quota);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,7 +90,7 @@ impl FleetQuota {
     }
 }
 
-/// The result of [`QuotaStore::slot`](super::QuotaStore::slot).
+/// The result of [`QuotaStore::reserve`](super::QuotaStore::reserve).
 ///
 /// # Examples
 ///
@@ -100,10 +100,10 @@ impl FleetQuota {
 /// use tower_m2m::rate_limit_retry::Slot;
 ///
 /// /// What a store answers to a request that would have to wait for so long.
-/// fn slot(wait: Duration, longest: Duration) -> Slot {
-///     if wait <= longest { Slot::After(wait) } else { Slot::TooLate(wait) }
+/// fn slot(wait: Duration, longest: Duration) -> Reservation {
+///     if wait <= longest { Reservation::Granted(wait) } else { Reservation::Denied(wait) }
 /// }
-/// # assert_eq!(slot(Duration::ZERO, Duration::ZERO), Slot::After(Duration::ZERO));
+/// # assert_eq!(slot(Duration::ZERO, Duration::ZERO), Reservation::Granted(Duration::ZERO));
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]

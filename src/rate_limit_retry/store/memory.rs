@@ -37,7 +37,7 @@ impl MemoryQuota {
     /// Stores a report and returns the combined state. The flag says whether the report contains a later hold than
     /// the known one.
     ///
-    /// - A process without reports for [`GONE`] loses its reservation.
+    /// - A process without reports for [`RESERVATION_TTL`] loses its reservation.
     /// - A window or a hold that is over is discarded.
     /// - The longest hold applies.
     /// - A report replaces the earlier reservation of its process.

@@ -1,5 +1,5 @@
 //! Quotas that the processes of a fleet share. The store is used beside the gate; requests do not wait for it, with
-//! two exceptions described at [`StoredQuotas::answer_within`].
+//! two exceptions described at [`StoredQuotas::timeout`].
 
 mod agent;
 mod context;
@@ -31,7 +31,7 @@ use crate::{
 /// A store through which the processes of a fleet share quotas and holds. Used through [`StoredQuotas`].
 ///
 /// A failure costs accuracy only: requests then follow the quota that their own process knows. Each call except
-/// [`changed`](Self::changed) is cancelled after [`StoredQuotas::answer_within`]. All times are durations from the
+/// [`changed`](Self::changed) is cancelled after [`StoredQuotas::timeout`]. All times are durations from the
 /// moment of the call; a store measures them with its own clock.
 ///
 /// The stores in this crate follow these rules:
@@ -55,7 +55,7 @@ use crate::{
 /// use tower_m2m::{
 ///     RateLimitRetryLayer,
 ///     rate_limit_retry::{
-///         CacheIdentity, ExactQuota, QuotaReport, QuotaStore, QuotaView, Slot, StoreError, StoredQuotas,
+///         CacheKey, FleetQuota, QuotaReport, QuotaStore, QuotaSnapshot, Slot, StoreError, StoredQuotas,
 ///     },
 /// };
 ///
@@ -63,22 +63,22 @@ use crate::{
 /// struct Holds(Mutex<HashMap<Vec<u8>, Instant>>);
 ///
 /// impl QuotaStore for Holds {
-///     async fn report(&self, quota: &CacheIdentity, report: &QuotaReport) -> Result<QuotaView, StoreError> {
+///     async fn report(&self, quota: &CacheKey, report: &QuotaReport) -> Result<QuotaSnapshot, StoreError> {
 ///         let (mut holds, now) = (self.0.lock().unwrap(), Instant::now());
 ///         let until = holds.entry(quota.expose().to_vec()).or_insert(now);
 ///         *until = (*until).max(now + report.hold.unwrap_or_default());
-///         let mut view = QuotaView::default();
+///         let mut view = QuotaSnapshot::default();
 ///         view.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
 ///         Ok(view)
 ///     }
 ///
 ///     /// Nobody has to wait.
-///     async fn slot(&self, _: &CacheIdentity, _: ExactQuota, _: Duration) -> Result<Slot, StoreError> {
-///         Ok(Slot::After(Duration::ZERO))
+///     async fn slot(&self, _: &CacheKey, _: FleetQuota, _: Duration) -> Result<Slot, StoreError> {
+///         Ok(Reservation::Granted(Duration::ZERO))
 ///     }
 ///
 ///     /// It cannot tell: the others learn of a hold with their next report.
-///     async fn changed(&self, _: &CacheIdentity) -> Result<(), StoreError> {
+///     async fn changed(&self, _: &CacheKey) -> Result<(), StoreError> {
 ///         pending().await
 ///     }
 /// }
@@ -171,11 +171,11 @@ impl QuotaReport {
 /// ```
 /// use std::time::Instant;
 ///
-/// use tower_m2m::rate_limit_retry::{QuotaReport, ToldQuota};
+/// use tower_m2m::rate_limit_retry::{QuotaReport, AnnouncedQuota};
 ///
 /// /// When the window ends that a process was told of.
 /// fn window_ends(report: &QuotaReport, now: Instant) -> Option<Instant> {
-///     let told: ToldQuota = report.told?;
+///     let told: AnnouncedQuota = report.announced?;
 ///     Some(now + told.reset)
 /// }
 /// # let _: fn(&QuotaReport, Instant) -> Option<Instant> = window_ends;
@@ -213,9 +213,9 @@ impl AnnouncedQuota {
 /// ```
 /// use std::time::Duration;
 ///
-/// use tower_m2m::rate_limit_retry::{QuotaView, SharedWindow};
+/// use tower_m2m::rate_limit_retry::{QuotaSnapshot, SharedWindow};
 ///
-/// let mut view = QuotaView::default();
+/// let mut view = QuotaSnapshot::default();
 /// view.granted = 10;
 /// view.window = Some(SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30)));
 ///

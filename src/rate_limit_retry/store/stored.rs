@@ -60,7 +60,7 @@ impl StoredQuotas {
     /// Sets the time limit of a store call. Default: 100 ms.
     ///
     /// Requests wait for the store in two cases only: when a quota is nearly exhausted and the rest is reserved for
-    /// other processes, and with [`exact`](Self::exact).
+    /// other processes, and with [`fleet_quota`](Self::fleet_quota).
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;

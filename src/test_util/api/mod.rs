@@ -54,7 +54,7 @@ pub struct Api {
 /// ```
 /// use http::Request;
 /// use tower::ServiceExt;
-/// use tower_m2m::{BoxError, test_util::{Api, ApiFault, ApiSeen}};
+/// use tower_m2m::{BoxError, test_util::{Api, ApiFault, ApiStats}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
@@ -62,7 +62,7 @@ pub struct Api {
 /// api.next(ApiFault::Unauthorized);
 /// api.service().oneshot(Request::get("/").body(String::new())?).await?;
 ///
-/// let seen: ApiSeen = api.seen();
+/// let seen: ApiStats = api.stats();
 ///
 /// assert_eq!((seen.requests, seen.unauthorized, seen.ok), (1, 1, 0));
 /// # Ok(())

@@ -42,9 +42,9 @@ use super::{script::lock, serve::Server, token_registry::TokenRegistry};
 /// let origin = "https://api.example.com".parse()?;
 /// let layer = ClientCredentialsLayer::builder(endpoint.service(issuer.service()), origin).build();
 ///
-/// layer.handle().warm().await?;
+/// layer.handle().prefetch().await?;
 ///
-/// assert_eq!(issuer.seen().issued, 1);
+/// assert_eq!(issuer.stats().issued, 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -62,7 +62,7 @@ pub struct Issuer {
 /// ```
 /// use tower_m2m::{
 ///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-///     test_util::{Issuer, IssuerSeen},
+///     test_util::{Issuer, IssuerStats},
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -72,9 +72,9 @@ pub struct Issuer {
 /// let endpoint = endpoint.service(issuer.service());
 /// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
 ///
-/// layer.handle().warm().await.unwrap_err();
+/// layer.handle().prefetch().await.unwrap_err();
 ///
-/// let seen: IssuerSeen = issuer.seen();
+/// let seen: IssuerStats = issuer.stats();
 /// assert_eq!((seen.issued, seen.refused), (0, seen.token_requests));
 /// # Ok(())
 /// # }
@@ -109,7 +109,7 @@ pub struct IssuerStats {
 /// let endpoint = endpoint.service(issuer.service()).scope("orders.read");
 /// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
 ///
-/// layer.handle().warm().await?;
+/// layer.handle().prefetch().await?;
 ///
 /// let asked: &RecordedTokenRequest = &issuer.requests()[0];
 /// assert_eq!(asked.parameter("scope"), Some("orders.read"));

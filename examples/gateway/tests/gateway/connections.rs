@@ -147,7 +147,7 @@ async fn a_caller_that_stops_reading_is_disconnected() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    let cut = r#"gateway_answers_cut_off_total{tenant="acme",by="caller"}"#;
+    let cut = r#"gateway_truncated_responses_total{tenant="acme",by="caller"}"#;
     assert_eq!(metric(&gateway, cut).await, 1.0);
 }
 

@@ -165,7 +165,7 @@ async fn metrics_report_outcomes_tokens_and_quotas_per_tenant() {
         r#"gateway_requests_total{tenant="acme",outcome="held"} 1"#,
         r#"gateway_request_seconds_count{tenant="acme"} 2"#,
         r#"gateway_request_seconds_bucket{tenant="acme",le="+Inf"} 2"#,
-        r#"gateway_token_fetched_total{tenant="acme"} 1"#,
+        r#"gateway_token_fetches_total{tenant="acme"} 1"#,
         r#"gateway_throttled_total{tenant="acme"} 1"#,
         r#"gateway_token_usable{tenant="acme"} 1"#,
         r#"gateway_in_flight{tenant="acme"} 0"#,

@@ -107,7 +107,7 @@ async fn responses_with_two_lengths_are_not_forwarded() {
 
     assert_eq!(response.header("content-length"), None);
     assert_eq!(response.body, "body");
-    let cut = r#"gateway_answers_cut_off_total{tenant="acme",by="caller"}"#;
+    let cut = r#"gateway_truncated_responses_total{tenant="acme",by="caller"}"#;
     assert_eq!(crate::support::metric(&gateway, cut).await, 0.0);
 }
 

@@ -25,7 +25,7 @@ pub(super) trait Erased: Send + Sync {
     /// Calls [`ClientAuthentication::needs_audience`].
     fn needs_audience_of(&self) -> bool;
 
-    /// Calls [`ClientAuthentication::cache_identity`].
+    /// Calls [`ClientAuthentication::cache_key`].
     fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>>;
 
     /// Calls [`ClientAuthentication::check`].

@@ -39,7 +39,7 @@ use crate::client_credentials::{
 /// # drop(auth);
 ///
 /// let error = SigningKey::pem(KeyAlgorithm::Es256, "no key").unwrap_err();
-/// assert_eq!(error.kind(), TokenErrorKind::WrongKey);
+/// assert_eq!(error.kind(), TokenErrorKind::InvalidKey);
 /// ```
 #[derive(Clone)]
 pub struct SigningKey(Arc<Inner>);

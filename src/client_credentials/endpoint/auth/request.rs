@@ -29,7 +29,7 @@ use crate::{client_credentials::TokenError, secret::Secret};
 ///
 /// impl ClientAuthentication for Signed {
 ///     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
-///         let assertion = sign(request.audience(), request.wall()).await;
+///         let assertion = sign(request.audience(), request.wall_clock()).await;
 ///         request.parameter("client_id", "my-client");
 ///         request.parameter("client_assertion_type", tower_m2m::ClientAuth::JWT_BEARER);
 ///         request.parameter("client_assertion", assertion.as_str());

@@ -30,7 +30,7 @@ use crate::{BoxError, client_credentials::CacheKey};
 ///
 /// use tower_m2m::{
 ///     ClientAuth,
-///     client_credentials::{CacheIdentity, KeyAlgorithm, SignError, Signer},
+///     client_credentials::{CacheKey, KeyAlgorithm, SignError, Signer},
 /// };
 ///
 /// /// A key in a KMS.
@@ -56,8 +56,8 @@ use crate::{BoxError, client_credentials::CacheKey};
 ///         })
 ///     }
 ///
-///     async fn cache_identity(&self) -> Option<CacheIdentity> {
-///         Some(CacheIdentity::new("kms").field("key", &self.name))
+///     async fn cache_key(&self) -> Option<CacheKey> {
+///         Some(CacheKey::new("kms").field("key", &self.name))
 ///     }
 /// }
 ///

@@ -242,7 +242,7 @@ impl SecretHistory {
 
 impl fmt::Debug for BoxSecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SharedSecret({})", self.0.name)
+        write!(f, "BoxSecretSource({})", self.0.name)
     }
 }
 

@@ -26,11 +26,11 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::{RedisTokenStore, StoreKeys};
+/// use tower_m2m::client_credentials::{RedisTokenStore, StoreKeyring};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let key = vec![7; 32];
-/// let keys = StoreKeys::new("2026-01", key)?;
+/// let keys = StoreKeyring::new("2026-01", key)?;
 /// let store = RedisTokenStore::new("redis://fleet:password@redis.example:6379", keys)?;
 /// # drop(store);
 /// # Ok(())

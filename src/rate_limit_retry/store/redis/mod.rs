@@ -116,7 +116,7 @@ impl RedisQuotaStore {
     }
 
     /// Sets the time limit of each request to the server, and of a new connection. Default: 250 ms. The shorter of
-    /// this and [`StoredQuotas::answer_within`](super::StoredQuotas::answer_within) applies.
+    /// this and [`StoredQuotas::timeout`](super::StoredQuotas::timeout) applies.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.connection.set_timeout(limit);
