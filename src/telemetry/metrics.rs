@@ -51,7 +51,7 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
         }
         TokenEvent::Rejected {
             credential,
-            action: remedy,
+            action,
             ..
         } => {
             // A fixed string per variant, so that the number of series is bounded.

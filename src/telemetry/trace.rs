@@ -58,7 +58,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             elapsed,
             error,
         } => {
-            let description = error.error_description();
+            let error_description = error.error_description();
             let (kind, cause) = (error.kind().as_str(), causes(error));
             tracing::warn!(target: TARGET, credential, reason = reason.as_str(), ?elapsed, %error, kind, cause, error_description, "token fetch failed");
         }
@@ -69,7 +69,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
         }
         TokenEvent::FallbackSecretUsed { credential, error } => {
-            let (kind, cause, description) = (
+            let (kind, cause, error_description) = (
                 error.kind().as_str(),
                 causes(error),
                 error.error_description(),
@@ -77,7 +77,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             tracing::warn!(target: TARGET, credential, %error, kind, cause, error_description, "fallback secret used");
         }
         TokenEvent::MetadataRejected { credential, error } => {
-            let (kind, cause, description) = (
+            let (kind, cause, error_description) = (
                 error.kind().as_str(),
                 causes(error),
                 error.error_description(),
@@ -86,7 +86,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
         }
         TokenEvent::NonConformingResponse {
             credential,
-            non_conformance: quirk,
+            non_conformance: non_conformance,
         } => {
             tracing::debug!(target: TARGET, credential, non_conformance = non_conformance.as_str(), "non-conforming token response");
         }
@@ -114,7 +114,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
             tracing::warn!(target: TARGET, credential, setting, problem, "trusted certificate skipped");
         }
         TokenEvent::RevocationFailed { credential, error } => {
-            let (kind, cause, description) = (
+            let (kind, cause, error_description) = (
                 error.kind().as_str(),
                 causes(error),
                 error.error_description(),
@@ -127,7 +127,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
         TokenEvent::Rejected {
             credential,
             origin,
-            action: remedy,
+            action,
         } => {
             tracing::info!(target: TARGET, credential, %origin, ?action, "token rejected by API");
         }
