@@ -91,7 +91,7 @@ async fn a_private_key_signs_from_der_and_behind_a_signer_as_well() {
             &[],
         ] {
             let error = SigningKey::der(algorithm, wrong).unwrap_err();
-            assert_eq!(error.kind(), Kind::InvalidKey);
+            assert_eq!(error.kind(), Kind::Configuration);
         }
     }
     let source = SigningKey::source(KeyAlgorithm::Es256, include_str!("keys/ec.jwk"));
@@ -162,7 +162,7 @@ async fn a_rotated_private_key_is_reloaded_and_a_damaged_one_ignored() {
 
     assert_eq!(ids[0], None);
     assert!(ids[1].as_deref().is_some_and(|id| id.ends_with("-1")));
-    assert_eq!(damaged.kind(), Kind::InvalidKey);
+    assert_eq!(damaged.kind(), Kind::Configuration);
     assert_eq!(server.requests().len(), 2);
     assert!(handle.token().await.is_ok());
 }
@@ -252,7 +252,7 @@ fn a_key_of_the_wrong_type_names_the_expected_one() {
     for error in errors.map(Result::unwrap_err) {
         assert_eq!(
             (error.kind(), error.is_transient()),
-            (Kind::InvalidKey, false)
+            (Kind::Configuration, false)
         );
         assert!(
             error.to_string().contains("is not a private key for"),

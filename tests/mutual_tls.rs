@@ -129,7 +129,7 @@ async fn a_token_issued_for_an_older_certificate_is_not_stored_under_the_new_one
 
     let other = process().token().await.unwrap_err();
 
-    assert_eq!(other.kind(), Kind::InvalidKey);
+    assert_eq!(other.kind(), Kind::Configuration);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_key_that_does_not_match_the_certificate_is_named() {
     .await
     .unwrap_err();
 
-    assert_eq!(error.kind(), Kind::InvalidKey);
+    assert_eq!(error.kind(), Kind::Configuration);
     assert!(error.to_string().contains("does not belong"), "{error}");
 }
 
@@ -246,7 +246,7 @@ async fn an_invalid_certificate_error_names_what_was_found() {
                 .unwrap()
         });
         let error = error.await.unwrap_err();
-        assert_eq!(error.kind(), Kind::InvalidKey);
+        assert_eq!(error.kind(), Kind::Configuration);
         assert!(error.to_string().contains(says), "{error}");
     }
 }

@@ -272,7 +272,7 @@ pub(crate) fn secret_bytes(value: &[u8]) -> Bytes {
 /// Creates the error for a token that cannot be a header value.
 fn unsendable(what: &str) -> TokenError {
     TokenError::new(
-        TokenErrorKind::Malformed,
+        TokenErrorKind::InvalidResponse,
         false,
         format!("brought a token that cannot be sent: it {what}"),
     )

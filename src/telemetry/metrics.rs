@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use metrics::{counter, gauge, histogram};
 
 use crate::{
-    client_credentials::{FetchReason, RejectionAction, TokenEvent},
+    client_credentials::{FetchReason, RejectionAction, TokenError, TokenEvent},
     clock::SharedClock,
     rate_limit_retry::RateLimitEvent,
     replay::ReplayEvent,
@@ -25,7 +25,7 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
         } => {
             // The recorder may have been installed after the layer was built.
             super::describe_metrics();
-            fetch(credential, reason, "fetched", "", elapsed);
+            fetch(credential, reason, "fetched", None, elapsed);
             expires(credential, expires_in, clock);
         }
         TokenEvent::LoadedFromStore {
@@ -34,7 +34,7 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
             elapsed,
             expires_in,
         } => {
-            fetch(credential, reason, "loaded_from_store", "", elapsed);
+            fetch(credential, reason, "loaded_from_store", None, elapsed);
             expires(credential, expires_in, clock);
         }
         TokenEvent::FetchFailed {
@@ -42,7 +42,7 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
             reason,
             elapsed,
             error,
-        } => fetch(credential, reason, "failed", error.kind().as_str(), elapsed),
+        } => fetch(credential, reason, "failed", Some(error), elapsed),
         TokenEvent::FetchRetrying {
             credential, error, ..
         } => {
@@ -50,9 +50,7 @@ pub(crate) fn token(event: &TokenEvent<'_>, clock: &SharedClock) {
                 .increment(1);
         }
         TokenEvent::Rejected {
-            credential,
-            action,
-            ..
+            credential, action, ..
         } => {
             // A fixed string per variant, so that the number of series is bounded.
             let action = match action {
@@ -110,8 +108,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             held_for,
         } => {
             let partition = partition.as_str().to_owned();
-            counter!("tower_m2m_remote_holds_total", "partition" => partition.clone())
-                .increment(1);
+            counter!("tower_m2m_remote_holds_total", "partition" => partition.clone()).increment(1);
             histogram!("tower_m2m_hold_seconds", "partition" => partition).record(held_for);
         }
         RateLimitEvent::StoreFailed { .. } => gauge!("tower_m2m_quota_store_up").set(0.0),
@@ -130,24 +127,31 @@ pub(crate) fn replay(event: &ReplayEvent) {
     }
 }
 
-/// Adds to the counter and the histogram of token fetches.
-///
-/// `error` is empty unless the fetch failed, so that all series of the counter have the same labels.
 /// Records a token fetch that ended.
+///
+/// The labels `error` and `transient` are empty unless it failed, so that all series of the counter have the same labels.
 fn fetch(
     credential: Option<&str>,
     reason: FetchReason,
     outcome: &'static str,
-    error: &'static str,
+    error: Option<&TokenError>,
     elapsed: Duration,
 ) {
     let credential = name(credential);
+    let transient = error.map_or("", |error| {
+        if error.is_transient() {
+            "true"
+        } else {
+            "false"
+        }
+    });
     counter!(
         "tower_m2m_token_fetches_total",
         "credential" => credential.clone(),
         "reason" => reason.as_str(),
         "outcome" => outcome,
-        "error" => error,
+        "error" => error.map_or("", |error| error.kind().as_str()),
+        "transient" => transient,
     )
     .increment(1);
     histogram!("tower_m2m_token_fetch_seconds", "credential" => credential, "outcome" => outcome)

@@ -86,7 +86,7 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
         }
         TokenEvent::NonConformingResponse {
             credential,
-            non_conformance: non_conformance,
+            non_conformance,
         } => {
             tracing::debug!(target: TARGET, credential, non_conformance = non_conformance.as_str(), "non-conforming token response");
         }

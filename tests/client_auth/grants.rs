@@ -76,7 +76,7 @@ async fn a_token_of_type_n_a_is_rejected() {
 
     let error = handle(endpoint).token().await.unwrap_err();
 
-    assert_eq!(error.kind(), Kind::UnsupportedTokenType);
+    assert_eq!(error.kind(), Kind::InvalidResponse);
     assert!(
         error.to_string().contains("requested_token_type"),
         "{error}"

@@ -68,7 +68,7 @@ async fn invalid_metadata_falls_back_to_the_openid_url() {
 async fn failures_and_issuer_mismatches_do_not_fall_back_to_the_openid_url() {
     let other = with(metadata(), "issuer", json!("https://other.example"));
     let cases = [
-        (200, other.to_string(), Kind::IssuerMismatch, false),
+        (200, other.to_string(), Kind::Discovery, false),
         (429, String::new(), Kind::Throttled, true),
         (500, String::new(), Kind::Server, true),
     ];
@@ -120,7 +120,7 @@ async fn missing_metadata_lists_all_urls_and_their_responses() {
             .await
             .unwrap_err();
 
-        assert_eq!(error.kind(), Kind::NoMetadata);
+        assert_eq!(error.kind(), Kind::Discovery);
         assert_eq!(error.is_transient(), transient, "{error}");
         let text = error.to_string();
         for (place, said) in [OAUTH, OPENID].iter().zip(says) {
@@ -220,7 +220,7 @@ async fn a_remote_issuer_cannot_name_a_loopback_endpoint() {
             .await
             .unwrap_err();
 
-        assert_eq!(error.kind(), Kind::Malformed, "{at}");
+        assert_eq!(error.kind(), Kind::InvalidResponse, "{at}");
         assert!(
             error.to_string().contains("`TokenEndpoint::new`"),
             "{error}"
@@ -279,7 +279,7 @@ async fn a_metadata_url_is_accepted_as_the_issuer() {
         .token()
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), Kind::IssuerMismatch);
+    assert_eq!(error.kind(), Kind::Discovery);
 }
 
 #[tokio::test(start_paused = true)]
@@ -307,7 +307,7 @@ async fn a_trailing_slash_is_a_different_issuer() {
         .await
         .unwrap_err();
 
-    assert_eq!(error.kind(), Kind::IssuerMismatch);
+    assert_eq!(error.kind(), Kind::Discovery);
     assert!(error.to_string().contains("final slash"), "{error}");
 }
 
@@ -320,7 +320,7 @@ async fn an_endpoint_over_plain_http_is_not_used() {
         .await
         .unwrap_err();
 
-    assert_eq!(error.kind(), Kind::Malformed);
+    assert_eq!(error.kind(), Kind::InvalidResponse);
     assert_eq!(server.urls(), [OAUTH]);
 }
 

@@ -44,7 +44,7 @@ async fn refreshed_metadata_that_moves_the_endpoint_or_drops_the_method_is_rejec
         tokio::time::advance(Duration::from_secs(3601)).await;
         endpoint.refresh_now().await.unwrap();
 
-        assert_eq!(*events.lock().unwrap(), [Kind::MetadataChanged]);
+        assert_eq!(*events.lock().unwrap(), [Kind::Discovery]);
         assert_eq!(server.urls(), [OAUTH, TOKEN, OAUTH, TOKEN]);
         assert!(server.last_request().headers.contains_key("authorization"));
     }
@@ -89,7 +89,7 @@ async fn the_backoff_of_metadata_refreshes_grows_to_minutes() {
     tokio::time::advance(Duration::from_secs(290)).await;
     handle.refresh_now().await.unwrap();
 
-    assert_eq!(*events.lock().unwrap(), [Kind::NoMetadata; 9]);
+    assert_eq!(*events.lock().unwrap(), [Kind::Discovery; 9]);
 }
 
 #[tokio::test(start_paused = true)]

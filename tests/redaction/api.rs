@@ -93,7 +93,7 @@ async fn an_api_key_is_never_shown() {
     witness.error(&*error);
     assert_eq!(
         error.downcast::<TokenError>().unwrap().kind(),
-        TokenErrorKind::Malformed
+        TokenErrorKind::InvalidResponse
     );
     witness.debug(&(service, BoxTokenSource::new(AccessToken::new(API_KEY))));
     witness.assert_clean("api key");

@@ -184,7 +184,7 @@ async fn an_invalid_token_is_not_shown() {
         )
         .await;
 
-        assert_eq!(error.kind(), TokenErrorKind::Malformed);
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         witness.assert_clean("unsendable");
     }
 }

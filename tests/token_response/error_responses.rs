@@ -21,7 +21,7 @@ async fn q14_status_200_with_an_empty_body() {
     for body in ["", " \r\n"] {
         let error = error_response(200, body).await;
 
-        assert_eq!(error.kind(), Kind::Malformed);
+        assert_eq!(error.kind(), Kind::InvalidResponse);
         assert!(error.is_transient() && error.to_string().contains("empty body"));
     }
 }
@@ -30,7 +30,7 @@ async fn q14_status_200_with_an_empty_body() {
 async fn q15_an_html_page_with_any_content_type() {
     let page = "<html><body>canary</body></html>";
     for (status, kind) in [
-        (200, Kind::Malformed),
+        (200, Kind::InvalidResponse),
         (401, Kind::InvalidClient),
         (500, Kind::Server),
     ] {

@@ -22,7 +22,7 @@ pub(crate) async fn assert_non_conformance(answer: &str, quirk: NonConformance) 
 
     let (refused, _) = fetch(answer, TokenEndpoint::strict).await;
     let refused = refused.unwrap_err();
-    assert_eq!(refused.kind(), Kind::NonConforming);
+    assert_eq!(refused.kind(), Kind::InvalidResponse);
     assert!(!refused.is_transient());
     assert!(
         refused.to_string().contains("RFC 6749 forbids"),

@@ -148,7 +148,7 @@ async fn a_source_panic_is_a_fetch_failure() {
 
     let error = errors_of(&service, 3).await.remove(2);
 
-    assert_eq!(error.kind(), TokenErrorKind::Panicked);
+    assert_eq!(error.kind(), TokenErrorKind::Aborted);
     assert!(error.is_transient());
 }
 
@@ -196,6 +196,6 @@ async fn a_token_with_a_line_break_is_an_error_and_not_shown() {
 
     let error = errors_of(&service, 1).await.remove(0);
 
-    assert_eq!(error.kind(), TokenErrorKind::Malformed);
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
     assert!(!format!("{error} {error:?}").contains("canary"));
 }

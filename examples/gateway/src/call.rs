@@ -87,7 +87,15 @@ impl Call {
         self.tenant.metrics.cut(by);
         let (tenant, method, path) = (&*self.tenant.name, self.method.as_str(), &*self.path);
         let elapsed = now() - self.began;
-        tracing::warn!(tenant, method, path, by, ?elapsed, cause, "response truncated");
+        tracing::warn!(
+            tenant,
+            method,
+            path,
+            by,
+            ?elapsed,
+            cause,
+            "response truncated"
+        );
     }
 
     fn log(&self, outcome: Outcome, status: Option<u16>, cause: &str) {

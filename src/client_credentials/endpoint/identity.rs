@@ -107,7 +107,7 @@ impl PartialEq for ClientCertificate {
 /// Creates a transient error: certificate and key may be replaced one after the other, and were read in between.
 fn invalid(what: &str) -> TokenError {
     TokenError::new(
-        TokenErrorKind::InvalidKey,
+        TokenErrorKind::Configuration,
         true,
         format!("was not sent: {what}"),
     )

@@ -140,7 +140,7 @@ where
             // Checked before the chunk is copied, so that the buffer never exceeds the limit.
             if read.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 return Err(TokenError::new(
-                    TokenErrorKind::TooLarge,
+                    TokenErrorKind::InvalidResponse,
                     true,
                     "was answered with more than 1 MiB; check the token endpoint's URL",
                 ));

@@ -15,7 +15,7 @@ impl TokenError {
     /// The caller's fetches were lost with their runtimes. Transient.
     pub(crate) fn abandoned() -> Self {
         Self::new(
-            TokenErrorKind::Abandoned,
+            TokenErrorKind::Aborted,
             true,
             "was dropped with its runtime several times; send requests on a runtime that outlives them",
         )
@@ -24,7 +24,7 @@ impl TokenError {
     /// The token was received after its expiry. Transient.
     pub(crate) fn expired() -> Self {
         Self::new(
-            TokenErrorKind::Expired,
+            TokenErrorKind::InvalidResponse,
             true,
             "brought a token that had expired on its way: the answer took longer than its life; have the server issue tokens that live longer",
         )
@@ -33,7 +33,7 @@ impl TokenError {
     /// There is no runtime to spawn the fetch on. Transient.
     pub(crate) fn no_runtime() -> Self {
         Self::new(
-            TokenErrorKind::NoRuntime,
+            TokenErrorKind::Configuration,
             true,
             "needs a tokio runtime: call the service from within one",
         )
@@ -42,7 +42,7 @@ impl TokenError {
     /// The token source panicked. Transient.
     pub(crate) fn panicked() -> Self {
         Self::new(
-            TokenErrorKind::Panicked,
+            TokenErrorKind::Aborted,
             true,
             "ended in a panic of the token source; its message went to stderr",
         )

@@ -147,7 +147,8 @@ async fn truncated_responses_are_counted_by_cause() {
     let issuer = issuer().await;
     let upstream = RawUpstream::start(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
     let gateway = gateway("", &tenant("acme", KEY, &upstream.origin, &issuer)).await;
-    let cut = |by: &str| format!("gateway_truncated_responses_total{{tenant=\"acme\",by=\"{by}\"}}");
+    let cut =
+        |by: &str| format!("gateway_truncated_responses_total{{tenant=\"acme\",by=\"{by}\"}}");
     let call = request(&gateway, "GET", "/").body(Body::empty()).unwrap();
     let response = client().request(call).await.unwrap();
     assert_eq!(metric(&gateway, &cut("caller")).await, 0.0);

@@ -160,7 +160,7 @@ fn loom_without_a_runtime_every_caller_gets_an_error() {
         });
         for error in [block_on(refresher.get()), other.join().unwrap()] {
             let kind = error.unwrap_err().kind();
-            assert_eq!(kind, TokenErrorKind::NoRuntime);
+            assert_eq!(kind, TokenErrorKind::Configuration);
         }
         world.assert_idle();
     });

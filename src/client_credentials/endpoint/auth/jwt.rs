@@ -186,7 +186,7 @@ fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
     match error {
         CannotSign::NoProvider => TokenError::configuration(NO_PROVIDER),
         CannotSign::UnsuitableKey => TokenError::new(
-            TokenErrorKind::InvalidKey,
+            TokenErrorKind::Configuration,
             false,
             format!(
                 "was not sent: the key cannot sign with {algorithm}; check its type, its curve and its length"

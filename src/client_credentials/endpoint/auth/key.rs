@@ -39,7 +39,7 @@ use crate::client_credentials::{
 /// # drop(auth);
 ///
 /// let error = SigningKey::pem(KeyAlgorithm::Es256, "no key").unwrap_err();
-/// assert_eq!(error.kind(), TokenErrorKind::InvalidKey);
+/// assert_eq!(error.kind(), TokenErrorKind::Configuration);
 /// ```
 #[derive(Clone)]
 pub struct SigningKey(Arc<Inner>);
@@ -73,7 +73,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if there is no
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if there is no
     /// private key for `algorithm`.
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let pem = pem::unwrapped(pem.as_ref());
@@ -92,7 +92,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if it is not a
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if it is not a
     /// private key for `algorithm`.
     pub fn der(algorithm: KeyAlgorithm, der: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let der = der.as_ref();
@@ -114,7 +114,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if it is not a
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if it is not a
     /// private key for `algorithm` or its `alg` names another algorithm.
     pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let jwk = pem::unwrapped(jwk.as_ref());
@@ -168,7 +168,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey), if the key cannot sign.
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration), if the key cannot sign.
     fn checked(
         algorithm: KeyAlgorithm,
         key: Zeroizing<Vec<u8>>,
@@ -297,7 +297,7 @@ fn needed(algorithm: KeyAlgorithm) -> &'static str {
 /// Error for an unsuitable key. Describes the kind of what was found, without its content.
 fn invalid(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
     TokenError::new(
-        TokenErrorKind::InvalidKey,
+        TokenErrorKind::Configuration,
         false,
         format!(
             "was not sent: the key is not a private key for {}: found {found}; needed is {}, unencrypted, as PEM or \

@@ -104,7 +104,7 @@ impl Metadata {
         // The document must not be used unless the issuers are identical (RFC 8414 §3.3).
         if !issuer.is_named(&named) {
             return Err(MetadataError::Rejected(TokenError::new(
-                TokenErrorKind::IssuerMismatch,
+                TokenErrorKind::Discovery,
                 false,
                 format!(
                     "failed at discovery: the metadata names another issuer, {:?}; the one configured must equal it to \
@@ -296,7 +296,7 @@ impl Trusted {
 /// Creates a transient error for unusable metadata.
 fn malformed(what: &str) -> TokenError {
     TokenError::new(
-        TokenErrorKind::Malformed,
+        TokenErrorKind::InvalidResponse,
         true,
         format!("failed at discovery: {what}"),
     )
@@ -305,7 +305,7 @@ fn malformed(what: &str) -> TokenError {
 /// Creates an error for renewed metadata that contradicts the metadata in use.
 fn changed(what: &str) -> TokenError {
     TokenError::new(
-        TokenErrorKind::MetadataChanged,
+        TokenErrorKind::Discovery,
         false,
         format!(
             "goes on with the old metadata, because the new {what}; if that is intended, restart"

@@ -154,7 +154,7 @@ impl Discovery {
     ///
     /// # Errors
     ///
-    /// The error of the first URL that fails, or [`NoMetadata`](TokenErrorKind::NoMetadata) with the response of each
+    /// The error of the first URL that fails, or [`Discovery`](TokenErrorKind::Discovery) with the response of each
     /// URL.
     async fn fetch(
         &self,
@@ -171,8 +171,9 @@ impl Discovery {
         let mut tried = LookupFailures::default();
         for place in places {
             let answered = match transport.send(get(place.clone())).await {
-                // Metadata is never that large, so this is another document.
-                Err(error) if error.kind() == TokenErrorKind::TooLarge => {
+                // The transport reports only a body that is too large this way. Metadata is never that large, so this is
+                // another document.
+                Err(error) if error.kind() == TokenErrorKind::InvalidResponse => {
                     tried.add_unexpected(&place, "more than 1 MiB");
                     continue;
                 }
@@ -233,7 +234,7 @@ impl LookupFailures {
     /// Returns the error if no URL has metadata.
     fn error(&self) -> TokenError {
         TokenError::new(
-            TokenErrorKind::NoMetadata,
+            TokenErrorKind::Discovery,
             self.unexpected,
             format!(
                 "failed at discovery: the server has no metadata for this issuer ({}); check the issuer, or name the token \
@@ -262,7 +263,7 @@ fn status_error(place: &Uri, status: StatusCode, tried: &LookupFailures) -> Toke
         StatusCode::TOO_MANY_REQUESTS => TokenErrorKind::Throttled,
         status if status.is_server_error() => TokenErrorKind::Server,
         // 1xx and unknown statuses.
-        _ => TokenErrorKind::Malformed,
+        _ => TokenErrorKind::InvalidResponse,
     };
     let place = response::redacted_uri(place);
     let mut text = format!("failed at discovery, at {place}");

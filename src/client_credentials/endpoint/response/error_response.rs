@@ -32,7 +32,7 @@ impl OAuthErrorResponse<'_> {
     /// The order of the checks matters: rate limits and transient failures are recognized before any code or status
     /// makes the error permanent.
     pub(super) fn error(&self, cx: &Context<'_>) -> TokenError {
-        use TokenErrorKind::{InvalidClient, InvalidScope, Malformed, Rejected, Server};
+        use TokenErrorKind::{InvalidClient, InvalidResponse, InvalidScope, Rejected, Server};
 
         let status = self.status;
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -42,7 +42,7 @@ impl OAuthErrorResponse<'_> {
             return TokenError::new(Server, true, "failed at the server");
         }
         if status.is_informational() {
-            return TokenError::new(Malformed, true, "was not answered");
+            return TokenError::new(InvalidResponse, true, "was not answered");
         }
         // A server that asks to wait expects the request to succeed later.
         let asked_to_wait = !status.is_success() && self.headers.contains_key(header::RETRY_AFTER);
@@ -225,7 +225,7 @@ pub(super) fn redirected(
         );
     let target = redact::redact_secrets(&target, &secrets);
     TokenError::new(
-        TokenErrorKind::Redirected,
+        TokenErrorKind::InvalidResponse,
         false,
         format!(
             "was redirected to {target}, which is never followed, because the client secret would go there; if that is \

@@ -162,7 +162,7 @@ fn token(
         Some(Value::String(kind)) if means_bearer(kind.trim()) => {}
         Some(Value::String(kind)) if kind.trim().eq_ignore_ascii_case("n_a") => {
             return Err(TokenError::new(
-                TokenErrorKind::UnsupportedTokenType,
+                TokenErrorKind::InvalidResponse,
                 false,
                 "was answered with token_type N_A: what was issued is no access token (RFC 8693 §2.2.1); ask for one \
                  with `TokenExchange::requested_token_type`",
@@ -183,7 +183,7 @@ fn token(
             };
             let kind = answer.token_type(cx.secrets);
             return Err(TokenError::new(
-                TokenErrorKind::UnsupportedTokenType,
+                TokenErrorKind::InvalidResponse,
                 false,
                 format!(
                     "was answered with a token of type {kind:?}, which may not be sent as a bearer token; {remedy}"
@@ -226,7 +226,7 @@ fn token(
             .find(|non_conformance| non_conformance.is_forbidden())
     {
         return Err(TokenError::new(
-            TokenErrorKind::NonConforming,
+            TokenErrorKind::InvalidResponse,
             false,
             format!(
                 "was answered with {non_conformance}, which RFC 6749 forbids; leave out `.strict()` to accept it"
@@ -272,7 +272,7 @@ fn scope(value: Option<&Value>, non_conformances: &mut Vec<NonConformance>) -> O
 /// Creates the error for a response in another encoding.
 fn not_utf8() -> TokenError {
     TokenError::new(
-        TokenErrorKind::NotUtf8,
+        TokenErrorKind::InvalidResponse,
         true,
         "was answered with bytes that are not UTF-8; check the token endpoint's URL, and whether a proxy compresses \
          answers unasked",
@@ -281,5 +281,5 @@ fn not_utf8() -> TokenError {
 
 /// Creates a transient error for a response that is not a token response.
 fn malformed(what: &'static str) -> TokenError {
-    TokenError::new(TokenErrorKind::Malformed, true, what)
+    TokenError::new(TokenErrorKind::InvalidResponse, true, what)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::client_credentials::TokenErrorKind::{
-    InvalidClient, InvalidScope, Malformed, Rejected, Server, Throttled, UnsupportedTokenType,
+    InvalidClient, InvalidResponse, InvalidScope, Rejected, Server, Throttled,
 };
 use crate::client_credentials::redact;
 
@@ -267,7 +267,7 @@ fn a_status_or_error_code_is_an_error_response() {
             true,
             "failed at the server",
         ),
-        (101, "", Malformed, true, "was not answered"),
+        (101, "", InvalidResponse, true, "was not answered"),
         // Not a success.
         (
             200,
@@ -419,7 +419,7 @@ fn only_bearer_tokens_are_accepted() {
     ] {
         let error = token_with(&json!({ "token_type": kind })).unwrap_err();
 
-        assert_eq!(error.kind(), UnsupportedTokenType);
+        assert_eq!(error.kind(), InvalidResponse);
         assert!(error.to_string().contains(says), "{error}");
     }
 }
@@ -434,7 +434,7 @@ fn an_answer_without_a_token_is_malformed() {
     ] {
         let error = token_with(&json!({ "access_token": token })).unwrap_err();
 
-        assert_eq!(error.kind(), Malformed);
+        assert_eq!(error.kind(), InvalidResponse);
         assert!(error.to_string().contains(says), "{error}");
     }
 }
