@@ -53,7 +53,7 @@ mod sharded;
 mod sinks;
 pub mod stack;
 mod steps;
-mod store;
+pub mod store;
 mod sync;
 mod telemetry;
 pub mod tenants;

@@ -85,7 +85,7 @@ async fn bypass_still_replaces_a_rejected_token() {
     let source = Source::default();
     let both = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
     let service = both.layer(api(&source).0);
-    both.quotas().bypass();
+    both.handle().quotas().bypass();
     send(&service, get("/")).await.unwrap();
     source.revoke_all();
 

@@ -24,9 +24,10 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        CacheKey, FleetQuota, QuotaHandle, QuotaReport, QuotaSnapshot, QuotaStore, RateLimitEvent,
-        RateLimitRetry, RateLimitRetryLayerBuilder, Reservation, StoreError, StoredQuotas,
+        FleetQuota, QuotaHandle, QuotaReport, QuotaSnapshot, QuotaStore, RateLimitEvent,
+        RateLimitRetry, RateLimitRetryLayerBuilder, Reservation, StoredQuotas,
     },
+    store::{CacheKey, StoreError},
     test_util::{Api, Dialect, MemoryQuotaStore, Quota},
 };
 

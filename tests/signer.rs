@@ -20,9 +20,10 @@ use tokio::time::sleep;
 use tower_m2m::{
     ClientAuth, Clock, SystemClock, TokenEndpoint,
     client_credentials::{
-        CacheKey, KeyAlgorithm, SignError, Signer, TokenError, TokenErrorKind as Kind, TokenEvent,
+        KeyAlgorithm, SignError, Signer, TokenError, TokenErrorKind as Kind, TokenEvent,
         TokenSource,
     },
+    store::CacheKey,
 };
 
 const ISSUER: &str = "https://id.example";

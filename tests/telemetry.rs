@@ -25,8 +25,9 @@ use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, Clock, RateLimitRetryLayer, SystemClock,
     TokenEndpoint,
     client_credentials::TokenError,
-    rate_limit_retry::{StoreError, StoredQuotas},
+    rate_limit_retry::StoredQuotas,
     replay::{ReplayBody, ReplayableBody, RequestBodyReplayLayer},
+    store::StoreError,
     test_util::MemoryQuotaStore,
 };
 use tracing_subscriber::layer::SubscriberExt;

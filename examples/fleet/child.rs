@@ -10,8 +10,9 @@ use tokio::{process::Command, time::sleep};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
-    client_credentials::{RedisTokenStore, StoreKeyring},
+    client_credentials::RedisTokenStore,
     rate_limit_retry::{FleetQuota, RedisQuotaStore, StoredQuotas},
+    store::StoreKeyring,
 };
 
 use crate::COOLDOWN;

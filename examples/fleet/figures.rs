@@ -12,8 +12,9 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
-    client_credentials::{RedisTokenStore, StoreKeyring},
+    client_credentials::RedisTokenStore,
     rate_limit_retry::{RedisQuotaStore, StoredQuotas},
+    store::StoreKeyring,
     test_util::{Api, Dialect, Quota},
 };
 

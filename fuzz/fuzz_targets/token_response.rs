@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     let auth = ClientAuth::basic("client", SECRET);
     let mut endpoint = TokenEndpoint::new("https://issuer.test/token".parse().unwrap(), auth);
     if first & 0x80 != 0 {
-        endpoint = endpoint.strict();
+        endpoint = endpoint.strict(true);
     }
     let endpoint = endpoint.service(service);
     let layer = ClientCredentialsLayer::builder(endpoint, "https://api.test".parse().unwrap());

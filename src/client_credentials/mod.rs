@@ -67,7 +67,7 @@ mod waiting;
 #[cfg(feature = "jwt")]
 pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
 #[cfg(feature = "redis")]
-pub use self::store::{RedisTokenStore, StoreKeyring};
+pub use self::store::RedisTokenStore;
 pub(crate) use self::{
     auth::{Auth, AuthCall, SentWith},
     cache::Rejection,
@@ -92,7 +92,8 @@ pub use self::{
     reason::FetchReason,
     service::{ClientCredentials, ResponseFuture},
     source::{BoxTokenSource, TokenSource},
-    store::{CacheKey, Lease, LeaseId, StoreError, StoreErrorKind, StoredToken, TokenStore},
+    store::{Lease, LeaseId, StoredToken, TokenStore},
     token::{AccessToken, TokenFingerprint},
 };
 pub use crate::secret::{Secret, SecretBytes};
+use crate::store::{CacheKey, StoreError};

@@ -147,33 +147,96 @@ impl fmt::Debug for QuotaHandle {
 /// /// How many requests could go now, as far as the API has said so.
 /// fn room(quotas: &QuotaHandle) -> Option<u64> {
 ///     let all: Vec<QuotaStatus> = quotas.status();
-///     let open = all.iter().filter(|quota| quota.held_for.is_none());
-///     open.filter_map(|quota| quota.remaining).min()
+///     let open = all.iter().filter(|quota| quota.held_for().is_none());
+///     open.filter_map(QuotaStatus::remaining).min()
 /// }
 /// # let _: fn(&QuotaHandle) -> Option<u64> = room;
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct QuotaStatus {
     /// The partition.
-    pub partition: PartitionKey,
+    partition: PartitionKey,
     /// Number of requests per window; `None` if the server does not announce it.
-    pub limit: Option<u64>,
+    limit: Option<u64>,
     /// Number of requests that remained at the last response; `None` if the server does not announce it.
-    pub remaining: Option<u64>,
+    remaining: Option<u64>,
     /// Time until the server resets the quota; `None` if the server does not announce it.
-    pub reset: Option<Duration>,
+    reset: Option<Duration>,
     /// How long the partition is held, because the server rejected a request or because of a
     /// [`pause`](QuotaHandle::pause); `None` if it is not held.
-    pub held_for: Option<Duration>,
+    held_for: Option<Duration>,
     /// Number of requests in flight.
-    pub in_flight: u32,
+    in_flight: u32,
     /// Number of requests that wait for this partition.
-    pub waiting: usize,
+    waiting: usize,
     /// Estimated number of requests per window, for servers that do not announce it. Derived from rejected requests.
-    pub estimated_limit: Option<u64>,
+    estimated_limit: Option<u64>,
     /// Upper bound on the length of an estimated window.
-    pub estimated_window: Option<Duration>,
+    estimated_window: Option<Duration>,
     /// Estimated requests per second, for servers that refill the quota continuously. Derived from rejected requests.
-    pub estimated_rate: Option<f64>,
+    estimated_rate: Option<f64>,
+}
+
+impl QuotaStatus {
+    /// Returns the partition.
+    #[must_use]
+    pub fn partition(&self) -> &PartitionKey {
+        &self.partition
+    }
+
+    /// Returns the number of requests per window; `None` if the server does not announce it.
+    #[must_use]
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Returns the number of requests that remained at the last response; `None` if the server does not announce it.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        self.remaining
+    }
+
+    /// Returns the time until the server resets the quota; `None` if the server does not announce it.
+    #[must_use]
+    pub fn reset(&self) -> Option<Duration> {
+        self.reset
+    }
+
+    /// Returns how long the partition is held, because the server rejected a request or because of a
+    /// [`pause`](QuotaHandle::pause); `None` if it is not held.
+    #[must_use]
+    pub fn held_for(&self) -> Option<Duration> {
+        self.held_for
+    }
+
+    /// Returns the number of requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Returns the number of requests that wait for this partition.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Returns the estimated number of requests per window, for servers that do not announce it. Derived from rejected requests.
+    #[must_use]
+    pub fn estimated_limit(&self) -> Option<u64> {
+        self.estimated_limit
+    }
+
+    /// Returns the upper bound on the length of an estimated window.
+    #[must_use]
+    pub fn estimated_window(&self) -> Option<Duration> {
+        self.estimated_window
+    }
+
+    /// Returns the estimated number of requests per second, for servers that refill the quota continuously. Derived from
+    /// rejected requests.
+    #[must_use]
+    pub fn estimated_rate(&self) -> Option<f64> {
+        self.estimated_rate
+    }
 }

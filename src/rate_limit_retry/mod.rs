@@ -78,6 +78,3 @@ pub(crate) use self::{
     policy::{Begun, LimitPolicy},
 };
 pub use crate::peek::PeekedBody;
-#[cfg(feature = "redis")]
-pub use crate::store::StoreKeyring;
-pub use crate::store::{CacheKey, StoreError, StoreErrorKind};

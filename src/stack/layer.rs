@@ -49,16 +49,49 @@ impl M2mLayer {
         }
     }
 
-    /// Returns a handle to the tokens, for everything other than requests through this layer.
+    /// Returns a handle to the tokens and quotas, for everything other than requests through this layer.
+    #[must_use]
+    pub fn handle(&self) -> M2mHandle {
+        let policy = self.policies.local();
+        M2mHandle {
+            tokens: TokenHandle::new(Arc::clone(&policy.auth.auth.refresher)),
+            quotas: QuotaHandle::new(Arc::clone(&policy.limits.limiter)),
+        }
+    }
+}
+
+/// Handle to the tokens and quotas of an [`M2mLayer`]. Cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{M2mLayer, client_credentials::TokenError};
+///
+/// /// Fetches the token before the first request, so that a wrong secret is noticed at start-up.
+/// async fn check(layer: &M2mLayer) -> Result<(), TokenError> {
+///     layer.handle().tokens().prefetch().await
+/// }
+/// # let _ = check;
+/// ```
+#[derive(Clone, Debug)]
+pub struct M2mHandle {
+    /// Handle to the tokens.
+    tokens: TokenHandle,
+    /// Handle to the quotas.
+    quotas: QuotaHandle,
+}
+
+impl M2mHandle {
+    /// Returns a handle to the tokens.
     #[must_use]
     pub fn tokens(&self) -> TokenHandle {
-        TokenHandle::new(Arc::clone(&self.policies.local().auth.auth.refresher))
+        self.tokens.clone()
     }
 
     /// Returns a handle to the quotas.
     #[must_use]
     pub fn quotas(&self) -> QuotaHandle {
-        QuotaHandle::new(Arc::clone(&self.policies.local().limits.limiter))
+        self.quotas.clone()
     }
 }
 

@@ -30,6 +30,6 @@ mod policy;
 mod service;
 
 pub use self::{
-    layer::M2mLayer,
+    layer::{M2mHandle, M2mLayer},
     service::{M2m, ResponseFuture},
 };

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::CacheKey;
+/// use tower_m2m::store::CacheKey;
 ///
 /// /// For a [`TokenSource`](tower_m2m::client_credentials::TokenSource) that calls a metadata server.
 /// fn identity(account: &str, audience: &str) -> CacheKey {

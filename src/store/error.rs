@@ -16,7 +16,7 @@ use crate::BoxError;
 /// ```
 /// use std::io;
 ///
-/// use tower_m2m::client_credentials::{StoreError, StoreErrorKind};
+/// use tower_m2m::{store::{StoreError, StoreErrorKind}};
 ///
 /// fn failed(error: io::Error) -> StoreError {
 ///     StoreError::unavailable("could not be asked").with_source(error)
@@ -41,7 +41,7 @@ pub struct StoreError {
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::{StoreErrorKind, TokenEvent};
+/// use tower_m2m::{client_credentials::TokenEvent, store::StoreErrorKind};
 ///
 /// fn sink(event: &TokenEvent<'_>) {
 ///     match event {

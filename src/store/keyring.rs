@@ -25,9 +25,9 @@ use crate::secret::SecretBytes;
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::StoreKeyring;
+/// use tower_m2m::store::StoreKeyring;
 ///
-/// # fn main() -> Result<(), tower_m2m::client_credentials::StoreError> {
+/// # fn main() -> Result<(), tower_m2m::store::StoreError> {
 /// # let text = "2026-11:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= old:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 /// // STORE_KEYS="2026-11:<base64 of 32 bytes> 2026-08:<base64 of 32 bytes>"
 /// let keys = StoreKeyring::parse(text)?;

@@ -1,5 +1,8 @@
-//! Parts that token stores and quota stores have in common: errors, health, cache keys, encryption keys and the Redis
-//! connection.
+//! Parts that token stores and quota stores have in common: errors, cache keys and encryption keys.
+//!
+//! The stores themselves are where their layers are: [`TokenStore`](crate::client_credentials::TokenStore) and
+//! [`QuotaStore`](crate::rate_limit_retry::QuotaStore). Implement one of them to share tokens or quotas through another
+//! database; both use [`CacheKey`] as the key, and [`StoreError`] for failures.
 //!
 //! Nothing here knows what is stored. The token store seals tokens and takes leases with these parts; the quota store
 //! shares limits and subscribes to messages with them.

@@ -196,13 +196,13 @@ impl TenantsHandle {
     /// Returns a handle to a tenant's tokens; `None` if the tenant is not kept now.
     #[must_use]
     pub fn tokens(&self, id: &CredentialId) -> Option<TokenHandle> {
-        Some(self.0.get(id)?.layer.tokens())
+        Some(self.0.get(id)?.layer.handle().tokens())
     }
 
     /// Returns a handle to a tenant's quotas; `None` if the tenant is not kept now.
     #[must_use]
     pub fn quotas(&self, id: &CredentialId) -> Option<QuotaHandle> {
-        Some(self.0.get(id)?.layer.quotas())
+        Some(self.0.get(id)?.layer.handle().quotas())
     }
 
     /// Removes a tenant, whatever its state: its next request builds its layer anew, or fails. Requests in flight continue.

@@ -125,11 +125,12 @@ impl Tenant {
 
     /// Returns whether removing the tenant now would lose a back-off, a hold or a place in a queue.
     fn is_busy(&self) -> bool {
-        let quotas = self.layer.quotas().status();
-        self.layer.tokens().status().failure().is_some()
-            || quotas
-                .iter()
-                .any(|quota| quota.held_for.is_some() || quota.waiting > 0 || quota.in_flight > 0)
+        let handle = self.layer.handle();
+        let quotas = handle.quotas().status();
+        handle.tokens().status().failure().is_some()
+            || quotas.iter().any(|quota| {
+                quota.held_for().is_some() || quota.waiting() > 0 || quota.in_flight() > 0
+            })
     }
 }
 

@@ -12,9 +12,11 @@ use std::{
 };
 
 use super::{memory_store::MemoryStore, time::now};
-use crate::rate_limit_retry::{
-    CacheKey, FleetQuota, MemoryQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
-    StoreError,
+use crate::{
+    rate_limit_retry::{
+        FleetQuota, MemoryQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
+    },
+    store::{CacheKey, StoreError},
 };
 
 /// A [`QuotaStore`] in this process's memory, on tokio's clock: for tests in which several layers represent the processes
@@ -26,11 +28,7 @@ use crate::rate_limit_retry::{
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{
-///     RateLimitRetryLayer,
-///     rate_limit_retry::{StoreError, StoredQuotas},
-///     test_util::MemoryQuotaStore,
-/// };
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::StoredQuotas, store::StoreError, test_util::MemoryQuotaStore};
 ///
 /// let store = MemoryQuotaStore::new();
 /// // Two processes of a fleet.

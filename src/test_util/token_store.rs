@@ -7,8 +7,9 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use super::{memory_store::MemoryStore, time::now};
-use crate::client_credentials::{
-    CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenFingerprint, TokenStore,
+use crate::{
+    client_credentials::{Lease, LeaseId, StoredToken, TokenFingerprint, TokenStore},
+    store::{CacheKey, StoreError},
 };
 
 /// A [`TokenStore`] in this process's memory, on tokio's clock: for tests in which several layers represent the processes

@@ -116,7 +116,7 @@ async fn a_retry_layer_below_hides_a_429() {
     // Sent again within the minute, and nobody knows that there was a refusal.
     assert_eq!(tokens.lock().unwrap().len(), 2);
     assert_eq!(Attempts::of(&response), 1);
-    assert_eq!(quotas.status()[0].held_for, None);
+    assert_eq!(quotas.status()[0].held_for(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use tower_m2m::{
     ClientAuth, TokenEndpoint,
     client_credentials::{
-        AccessToken, CacheKey, ClientAuthentication, FetchContext, Grant, RevocationEndpoint,
-        RevokeContext, TokenError, TokenErrorKind, TokenRequest, TokenSource,
+        AccessToken, ClientAuthentication, FetchContext, Grant, RevocationEndpoint, RevokeContext,
+        TokenError, TokenErrorKind, TokenRequest, TokenSource,
     },
+    store::CacheKey,
 };
 
 use crate::world::{World, all_succeed};

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use tokio::time::{Instant, sleep};
-use tower_m2m::{client_credentials::StoreError, test_util::Fault};
+use tower_m2m::{store::StoreError, test_util::Fault};
 
 use crate::world::{SECOND, World, all_send, all_succeed};
 

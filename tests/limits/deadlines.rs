@@ -152,7 +152,7 @@ async fn nothing_is_sent_by_a_service_that_is_ready_when_the_deadline_passes() {
         let limits = || RateLimitRetryLayer::builder().deadline(10 * SECOND).build();
         let source = Source::default();
         let both = M2mLayer::new(limits(), layer(&source).build());
-        both.tokens().prefetch().await.unwrap();
+        both.handle().tokens().prefetch().await.unwrap();
 
         let alone = send_when_ready(ready_after * SECOND, |inner| limits().layer(inner)).await;
         let stacked = send_when_ready(ready_after * SECOND, |inner| both.layer(inner)).await;

@@ -74,7 +74,7 @@ async fn a_partition_that_is_forgotten_takes_what_is_known_of_its_servers_clock_
         send(&service, get("/second")).await.unwrap();
 
         assert_eq!(calls.load(SeqCst), 2);
-        let held = handle.status()[0].held_for.unwrap();
+        let held = handle.status()[0].held_for().unwrap();
         assert!(
             held.abs_diff(held_for) < SECOND,
             "forgotten: {forget}, {held:?}"
@@ -171,7 +171,7 @@ async fn a_hold_beyond_max_wait_returns_its_end() {
     let hold = error.downcast::<RateLimited>().unwrap();
     assert!((60..=64).contains(&hold.retry_after().as_secs()), "{hold}");
     assert_eq!(arrivals.lock().unwrap().len(), 1);
-    assert_eq!(layer.handle().status()[0].in_flight, 0);
+    assert_eq!(layer.handle().status()[0].in_flight(), 0);
     assert_eq!(events.load(SeqCst), 1);
 }
 
@@ -272,6 +272,6 @@ async fn dropping_other_waiters_does_not_strand_the_last() {
     assert_eq!(last.await.unwrap().unwrap().status(), StatusCode::OK);
     sleep(SECOND).await;
     let status = layer.handle().status().remove(0);
-    assert_eq!((status.waiting, status.in_flight), (0, 0));
+    assert_eq!((status.waiting(), status.in_flight()), (0, 0));
     assert_eq!(arrivals.lock().unwrap().len(), 3);
 }

@@ -68,7 +68,7 @@ async fn dropping_a_call_in_flight_frees_its_permit() {
 
     drop(timeout(SECOND, send(&service, get("/"))).await);
 
-    assert_eq!(layer.handle().status()[0].in_flight, 0);
+    assert_eq!(layer.handle().status()[0].in_flight(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -144,7 +144,7 @@ async fn run_through(
 
     let waited = began.elapsed();
     let status = layer.handle().status();
-    let held = status.iter().filter_map(|status| status.held_for).max();
+    let held = status.iter().filter_map(|status| status.held_for()).max();
     // Jitter only adds, and not much.
     Seen {
         sent: Attempts::of(&response),

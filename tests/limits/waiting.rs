@@ -120,7 +120,7 @@ async fn suspension_counts_towards_a_hold() {
 
     clock.suspend_for(3001 * SECOND);
 
-    assert_eq!(layer.handle().status()[0].held_for, None);
+    assert_eq!(layer.handle().status()[0].held_for(), None);
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
     assert_eq!(arrivals.lock().unwrap().len(), 2);
 }

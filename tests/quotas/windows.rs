@@ -95,9 +95,9 @@ async fn estimates_are_reported_and_kept() {
     assert_eq!(last.0, Some(60));
     assert!(period >= 60 * SECOND && period < 72 * SECOND, "{period:?}");
     let known = layer.handle().status().remove(0);
-    assert_eq!((known.estimated_limit, known.estimated_window), last);
+    assert_eq!((known.estimated_limit(), known.estimated_window()), last);
     assert_eq!(
-        (known.estimated_rate, known.limit, known.waiting),
+        (known.estimated_rate(), known.limit(), known.waiting()),
         (None, None, 0)
     );
 }

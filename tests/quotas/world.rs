@@ -19,7 +19,7 @@ pub(crate) fn by_path() -> RateLimitRetryLayerBuilder {
 
 pub(crate) fn status(layer: &RateLimitRetryLayer, name: &str) -> QuotaStatus {
     let mut all = layer.handle().status().into_iter();
-    all.find(|status| status.partition.as_str() == name)
+    all.find(|status| status.partition().as_str() == name)
         .unwrap()
 }
 

@@ -129,7 +129,7 @@ async fn limits_and_failures_show_no_path_and_no_response_text() {
         witness.debug(response.extensions().get::<GaveUp>().unwrap());
         assert!(held.is::<RateLimited>());
         witness.error(&*held);
-        witness.debug(&(layer.quotas(), layer.quotas().status()));
+        witness.debug(&(layer.handle().quotas(), layer.handle().quotas().status()));
         witness.assert_clean(&format!("status {status}"));
         assert!(witness.output().contains("Throttled"));
     }

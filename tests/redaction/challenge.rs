@@ -97,7 +97,7 @@ async fn a_challenge_that_echoes_the_token_is_redacted() {
 
                 assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
                 assert!(witness.output().contains("RejectedToken"), "{challenge}");
-                witness.debug(&(layer.tokens(), layer.tokens().status()));
+                witness.debug(&(layer.handle().tokens(), layer.handle().tokens().status()));
                 witness.assert_clean(&format!("echo {number} in {challenge}"));
             }
         }

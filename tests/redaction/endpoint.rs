@@ -97,14 +97,18 @@ async fn a_successful_response_reveals_nothing() {
     });
     let response = send(&layer.layer(inner.clone()), get("/")).await.unwrap();
 
-    let token = layer.tokens().token().await.unwrap();
+    let token = layer.handle().tokens().token().await.unwrap();
     witness.debug(&(
         &response,
         &token,
         token.fingerprint(),
         token.clone().expires_in(LONG),
     ));
-    witness.debug(&(layer.tokens(), layer.tokens().status(), &layer));
+    witness.debug(&(
+        layer.handle().tokens(),
+        layer.handle().tokens().status(),
+        &layer,
+    ));
     witness.assert_clean("good answer");
     assert!(witness.output().contains("Sensitive"));
     assert_log_is_clean();
@@ -261,8 +265,8 @@ pub(crate) async fn fail(endpoint: TokenEndpoint, witness: &OutputLog) -> TokenE
     assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 0);
     witness.error(&*error);
     let error = error.downcast::<TokenError>().unwrap();
-    let tokens = layer.tokens();
-    witness.debug(&(&tokens, tokens.status(), layer.quotas().status()));
+    let tokens = layer.handle().tokens();
+    witness.debug(&(&tokens, tokens.status(), layer.handle().quotas().status()));
     let remembered = tokens.token().await.unwrap_err();
     witness.error(&remembered);
     *error

@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::{sleep, timeout};
 use tower_m2m::{
-    client_credentials::{CacheKey, Lease, LeaseId, TokenStore},
+    client_credentials::{Lease, LeaseId, TokenStore},
     rate_limit_retry::{RedisQuotaStore, StoredQuotas},
+    store::CacheKey,
     test_util::{Api, ApiBuilder, ApiFault, Dialect, Quota},
 };
 

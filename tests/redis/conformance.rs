@@ -9,11 +9,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 use tower_m2m::{
-    client_credentials::CacheKey,
     rate_limit_retry::{
         AnnouncedQuota, FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, QuotaStore,
         RedisQuotaStore, Reservation,
     },
+    store::CacheKey,
     test_util::MemoryQuotaStore,
 };
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tower_m2m::client_credentials::{
-    AccessToken, CacheKey, Lease, LeaseId, RedisTokenStore, StoreErrorKind, StoreKeyring,
-    TokenSource, TokenStore,
+use tower_m2m::{
+    client_credentials::{AccessToken, Lease, LeaseId, RedisTokenStore, TokenSource, TokenStore},
+    store::{CacheKey, StoreErrorKind, StoreKeyring},
 };
 
 use crate::{

@@ -5,7 +5,8 @@ use std::{pin::pin, time::Duration};
 use http::StatusCode;
 use tokio::time::timeout;
 use tower_m2m::{
-    rate_limit_retry::{CacheKey, FleetQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
+    rate_limit_retry::{FleetQuota, QuotaStore, RedisQuotaStore, StoredQuotas},
+    store::CacheKey,
     test_util::{Api, ApiFault, Dialect, Quota},
 };
 

@@ -2,8 +2,9 @@
 
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tower_m2m::{
-    client_credentials::{RedisTokenStore, StoreErrorKind},
+    client_credentials::RedisTokenStore,
     rate_limit_retry::{RedisQuotaStore, StoredQuotas},
+    store::StoreErrorKind,
     test_util::{Api, Dialect, Quota},
 };
 

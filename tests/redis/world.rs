@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        AccessToken, RedisTokenStore, SecretBytes, StoreKeyring, TokenError, TokenEvent,
-        TokenHandle,
+        AccessToken, RedisTokenStore, SecretBytes, TokenError, TokenEvent, TokenHandle,
     },
+    store::StoreKeyring,
     test_util::Issuer,
 };
 

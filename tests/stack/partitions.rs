@@ -22,7 +22,7 @@ async fn a_request_for_a_foreign_origin_is_not_queued() {
     let error = send(&service, foreign.unwrap()).await.unwrap_err();
 
     assert!(error.is::<OriginNotAllowed>());
-    assert!(layer.quotas().status().is_empty());
+    assert!(layer.handle().quotas().status().is_empty());
     assert_eq!((source.fetches(), calls.load(SeqCst)), (0, 0));
 }
 
@@ -45,8 +45,8 @@ async fn a_named_credential_has_its_own_partition() {
     });
     let first = M2mLayer::new(limits.clone(), layer(&source).name("first").build());
     let second = M2mLayer::new(limits, layer(&other).name("second").build());
-    second.tokens().prefetch().await.unwrap();
-    second.tokens().refresh_now().await.unwrap();
+    second.handle().tokens().prefetch().await.unwrap();
+    second.handle().tokens().refresh_now().await.unwrap();
     let held = spawn(&first.layer(inner.clone()), get("/"));
     sleep(SECOND).await;
 
@@ -56,9 +56,9 @@ async fn a_named_credential_has_its_own_partition() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(began.elapsed(), Duration::ZERO);
     let held_for = |name: &str| {
-        let status = second.quotas().status();
-        let found = status.iter().find(|q| q.partition.as_str() == name);
-        found.unwrap().held_for
+        let status = second.handle().quotas().status();
+        let found = status.iter().find(|q| q.partition().as_str() == name);
+        found.unwrap().held_for()
     };
     assert!(held_for("https://api.example.com as first").is_some());
     assert!(held_for("https://api.example.com as second").is_none());

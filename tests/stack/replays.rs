@@ -43,7 +43,7 @@ async fn a_replay_waits_for_a_permit() {
         std::future::ready(response.body(Body::default()).unwrap())
     });
     let (service, layer) = stacked(&source, inner);
-    layer.tokens().prefetch().await.unwrap();
+    layer.handle().tokens().prefetch().await.unwrap();
     source.revoke_all();
     let began = Instant::now();
 
@@ -161,7 +161,7 @@ async fn one_request_copy_serves_both_layers() {
     });
     let source = Source::with_lifetime(HOUR);
     let layer = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
-    layer.tokens().prefetch().await.unwrap();
+    layer.handle().tokens().prefetch().await.unwrap();
     let request = Request::get(API).body(Counted(Arc::clone(&copies)));
 
     layer.layer(inner).oneshot(request.unwrap()).await.unwrap();
@@ -183,7 +183,7 @@ async fn a_callers_own_credential_is_rate_limited_and_never_replayed() {
 
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!((source.fetches(), calls.load(SeqCst)), (0, 1));
-    assert_eq!(layer.quotas().status().len(), 1);
+    assert_eq!(layer.handle().quotas().status().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +194,7 @@ async fn a_non_replayable_body_is_sent_once_and_the_token_refreshed() {
         std::future::ready(Ok::<_, BoxError>(valid.answer(&request)))
     });
     let layer = M2mLayer::new(RateLimitRetryLayer::new(), layer(&source).build());
-    layer.tokens().prefetch().await.unwrap();
+    layer.handle().tokens().prefetch().await.unwrap();
     source.revoke_all();
     let once = || Request::post(API).body(Once::new(Body::from("once")));
 

@@ -46,7 +46,13 @@ async fn token_waiters_are_not_counted_as_in_flight() {
     let waiting = spawn(&service, get("/"));
     sleep(SECOND).await;
 
-    let in_flight: u32 = layer.quotas().status().iter().map(|q| q.in_flight).sum();
+    let in_flight: u32 = layer
+        .handle()
+        .quotas()
+        .status()
+        .iter()
+        .map(|q| q.in_flight())
+        .sum();
     assert_eq!(in_flight, 0);
     assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::OK);
 }
@@ -80,10 +86,11 @@ async fn a_failed_token_request_is_the_callers_error() {
     assert_eq!((source.fetches(), calls.load(SeqCst)), (1, 0));
     assert!(
         layer
+            .handle()
             .quotas()
             .status()
             .iter()
-            .all(|q| q.in_flight == 0 && q.waiting == 0)
+            .all(|q| q.in_flight() == 0 && q.waiting() == 0)
     );
 }
 

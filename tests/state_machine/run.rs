@@ -84,7 +84,7 @@ async fn take(world: &World, stack: &Stack, step: &Step, calls: &mut usize) {
         }
         Step::HoldEnds(before) => {
             let quotas = stack.quotas.status();
-            let held = quotas.iter().filter_map(|quota| quota.held_for).max();
+            let held = quotas.iter().filter_map(|quota| quota.held_for()).max();
             sleep_with_polling(held.unwrap_or_default(), before).await;
         }
         Step::Api(mood, next) => world.state().api.add(mood, next),
@@ -200,8 +200,8 @@ fn observe(world: &World, stack: &Stack) {
 /// Nothing is pending when everyone has left.
 fn assert_idle(stack: &Stack, tasks: usize) -> Result<(), String> {
     let quotas = stack.quotas.status();
-    let in_flight: u32 = quotas.iter().map(|quota| quota.in_flight).sum();
-    let waiting: usize = quotas.iter().map(|quota| quota.waiting).sum();
+    let in_flight: u32 = quotas.iter().map(|quota| quota.in_flight()).sum();
+    let waiting: usize = quotas.iter().map(|quota| quota.waiting()).sum();
     let left = [
         ("tasks", tasks),
         ("requests counted as in flight", in_flight as usize),

@@ -20,7 +20,7 @@ pub(crate) async fn assert_non_conformance(answer: &str, quirk: NonConformance) 
     let (outcome, non_conformances) = fetch(answer, |e| e).await;
     assert!(non_conformances.contains(&quirk), "{non_conformances:?}");
 
-    let (refused, _) = fetch(answer, TokenEndpoint::strict).await;
+    let (refused, _) = fetch(answer, |e| e.strict(true)).await;
     let refused = refused.unwrap_err();
     assert_eq!(refused.kind(), Kind::InvalidResponse);
     assert!(!refused.is_transient());

@@ -165,7 +165,7 @@ async fn the_exp_of_a_jwt_counts_if_it_is_earlier_than_expires_in() {
             let answer =
                 format!(r#"{{"access_token":"{jwt}","token_type":"Bearer","expires_in":3600}}"#);
 
-            let (outcome, non_conformances) = fetch(&answer, TokenEndpoint::strict).await;
+            let (outcome, non_conformances) = fetch(&answer, |e| e.strict(true)).await;
 
             assert_eq!(
                 outcome.unwrap().lifetime().unwrap().as_secs(),

@@ -140,8 +140,8 @@ impl Credential {
             .on_event(move |event| on_token.token(event));
         let layer = M2mLayer::new(limits.build(), credentials.build());
         Ok(Self {
-            tokens: layer.tokens(),
-            quotas: layer.quotas(),
+            tokens: layer.handle().tokens(),
+            quotas: layer.handle().quotas(),
             layer,
             metrics,
         })

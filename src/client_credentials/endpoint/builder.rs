@@ -284,8 +284,8 @@ impl TokenEndpoint {
     /// Treats a response as an error if it contains anything that RFC 6749
     /// [forbids](super::super::NonConformance::is_forbidden), instead of reading it leniently. Default: off.
     #[must_use]
-    pub fn strict(mut self) -> Self {
-        self.strict = true;
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
         self
     }
 

@@ -6,7 +6,7 @@
 use super::{
     AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, transport::Certificate,
 };
-use crate::client_credentials::CacheKey;
+use crate::store::CacheKey;
 
 impl TokenEndpoint {
     /// Returns the cache key: everything that affects which token is issued.

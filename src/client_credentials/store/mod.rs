@@ -27,9 +27,7 @@ pub(crate) use self::{
 };
 use super::TokenFingerprint;
 use crate::random::unique;
-#[cfg(feature = "redis")]
-pub use crate::store::StoreKeyring;
-pub use crate::store::{CacheKey, StoreError, StoreErrorKind};
+use crate::store::{CacheKey, StoreError, StoreErrorKind};
 
 /// A store in which the processes of a fleet share their tokens. Used through
 /// [`ClientCredentialsLayerBuilder::store`](super::ClientCredentialsLayerBuilder::store).
@@ -48,9 +46,7 @@ pub use crate::store::{CacheKey, StoreError, StoreErrorKind};
 /// ```
 /// use std::{collections::HashMap, sync::Mutex, time::{Duration, Instant}};
 ///
-/// use tower_m2m::client_credentials::{
-///     CacheKey, Lease, LeaseId, StoreError, StoredToken, TokenFingerprint, TokenStore,
-/// };
+/// use tower_m2m::{client_credentials::{Lease, LeaseId, StoredToken, TokenFingerprint, TokenStore}, store::{CacheKey, StoreError}};
 ///
 /// #[derive(Default)]
 /// struct InMemory(Mutex<HashMap<Vec<u8>, (StoredToken, Instant)>>);

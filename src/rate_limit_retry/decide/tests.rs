@@ -257,6 +257,6 @@ fn every_reason_has_a_unique_name() {
     ]
     .map(GiveUpReason::as_str);
 
-    let expected = "body budget deadline nested not_idempotent permanent refused retries wait";
+    let expected = "body budget deadline do_not_retry nested not_idempotent permanent retries wait";
     assert_eq!(names.join(" "), expected);
 }

@@ -52,12 +52,7 @@ use crate::{
 /// ```
 /// use std::{collections::HashMap, future::pending, sync::Mutex, time::{Duration, Instant}};
 ///
-/// use tower_m2m::{
-///     RateLimitRetryLayer,
-///     rate_limit_retry::{
-///         CacheKey, FleetQuota, QuotaReport, QuotaStore, QuotaSnapshot, Slot, StoreError, StoredQuotas,
-///     },
-/// };
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::{FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Slot, StoredQuotas}, store::{CacheKey, StoreError}};
 ///
 /// #[derive(Default)]
 /// struct Holds(Mutex<HashMap<Vec<u8>, Instant>>);

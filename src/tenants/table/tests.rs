@@ -152,9 +152,9 @@ async fn a_tenant_with_queued_or_in_flight_requests_is_busy() {
         let mut call = send();
         assert!(timeout(SECOND, &mut call).await.is_err());
 
-        let quota = &tenant.layer.quotas().status()[0];
-        assert_eq!((quota.waiting, quota.in_flight), (waiting, in_flight));
-        assert_eq!(quota.held_for, None);
+        let quota = &tenant.layer.handle().quotas().status()[0];
+        assert_eq!((quota.waiting(), quota.in_flight()), (waiting, in_flight));
+        assert_eq!(quota.held_for(), None);
         assert!(tenant.is_busy());
         drop(call);
         assert!(!tenant.is_busy());

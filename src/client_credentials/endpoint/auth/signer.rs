@@ -28,10 +28,7 @@ use crate::{BoxError, client_credentials::CacheKey};
 /// ```
 /// use std::borrow::Cow;
 ///
-/// use tower_m2m::{
-///     ClientAuth,
-///     client_credentials::{CacheKey, KeyAlgorithm, SignError, Signer},
-/// };
+/// use tower_m2m::{ClientAuth, client_credentials::{KeyAlgorithm, SignError, Signer}, store::CacheKey};
 ///
 /// /// A key in a KMS.
 /// struct KmsKey {

@@ -229,7 +229,7 @@ fn token(
             TokenErrorKind::InvalidResponse,
             false,
             format!(
-                "was answered with {non_conformance}, which RFC 6749 forbids; leave out `.strict()` to accept it"
+                "was answered with {non_conformance}, which RFC 6749 forbids; leave out `.strict(true)` to accept it"
             ),
         ));
     }

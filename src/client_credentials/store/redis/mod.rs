@@ -26,7 +26,7 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::{RedisTokenStore, StoreKeyring};
+/// use tower_m2m::{client_credentials::RedisTokenStore, store::StoreKeyring};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let key = vec![7; 32];

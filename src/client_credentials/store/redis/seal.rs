@@ -116,7 +116,10 @@ const MAX_TOKEN_BYTES: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client_credentials::{AccessToken, CacheKey, StoreKeyring};
+    use crate::{
+        client_credentials::AccessToken,
+        store::{CacheKey, StoreKeyring},
+    };
 
     const HOUR: Duration = Duration::from_secs(3600);
     const NOW: u64 = 1_800_000_000_000;

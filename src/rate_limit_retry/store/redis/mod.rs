@@ -30,7 +30,7 @@ use crate::store::{Call, Connection, Script, StoreError, StoreKeyring};
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::rate_limit_retry::{RedisQuotaStore, StoreKeyring, StoredQuotas};
+/// use tower_m2m::{rate_limit_retry::{RedisQuotaStore, StoredQuotas}, store::StoreKeyring};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let key = vec![7; 32];
@@ -65,7 +65,7 @@ impl RedisQuotaStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if the URL is
+    /// [`StoreErrorKind::Configuration`](crate::store::StoreErrorKind::Configuration), if the URL is
     /// invalid.
     pub fn new(url: impl AsRef<str>, keys: StoreKeyring) -> Result<Self, StoreError> {
         Self::cluster([url], keys)
@@ -107,7 +107,7 @@ impl RedisQuotaStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Configuration`](crate::rate_limit_retry::StoreErrorKind::Configuration), if it is not PEM,
+    /// [`StoreErrorKind::Configuration`](crate::store::StoreErrorKind::Configuration), if it is not PEM,
     /// or the URL is not `rediss://`.
     #[cfg(feature = "redis-tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, StoreError> {

@@ -48,7 +48,10 @@ async fn plain_http_on_loopback_needs_no_provider() {
 #[cfg(all(feature = "redis-tls", not(feature = "ring")))]
 #[tokio::test]
 async fn without_a_provider_a_store_over_tls_returns_an_error() {
-    use tower_m2m::client_credentials::{CacheKey, RedisTokenStore, StoreKeyring, TokenStore};
+    use tower_m2m::{
+        client_credentials::{RedisTokenStore, TokenStore},
+        store::{CacheKey, StoreKeyring},
+    };
 
     let keys = StoreKeyring::dangerously_unencrypted();
     let store = RedisTokenStore::new("rediss://127.0.0.1:1", keys).unwrap();
