@@ -129,7 +129,7 @@ impl Credentials {
         let placement = match text("header") {
             Some(name) => name
                 .parse()
-                .map_err(|_| "header is not a header's name, such as x-api-key")?,
+                .map_err(|_| "header is not a header name, such as x-api-key")?,
             None => AUTHORIZATION,
         };
         let allows_http = text("dangerously_allow_http");
@@ -145,7 +145,7 @@ impl Credentials {
     fn may_go_to(&self, upstream: &Origin) -> Result<(), String> {
         if !upstream.is_https() && !upstream.is_loopback() && !self.allows_http {
             return Err(format!(
-                "{upstream} is plain http, which shows the credential to anybody on the way; use https, or set \
+                "{upstream} uses plain http, which exposes the credential to the network; use https, or set \
                  dangerously_allow_http to true in the credentials"
             ));
         }
