@@ -135,7 +135,7 @@ where
                     .expect("ready")
                     .call(request)
                     .await
-                    .expect("an answer");
+                    .expect("a response");
                 assert!(answer.status().is_success());
                 answer.into_body().collect().await.expect("a body");
                 latencies.push(began.elapsed().as_secs_f64() * 1e6);

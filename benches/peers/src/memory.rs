@@ -119,7 +119,7 @@ pub fn run(options: &Options) -> io::Result<()> {
             *request.uri_mut() = format!("https://api.example.com/{number}")
                 .parse()
                 .expect("a URI");
-            drop(block_on(by_path.call(request)).expect("an answer"));
+            drop(block_on(by_path.call(request)).expect("a response"));
         }),
     );
     Ok(())

@@ -219,7 +219,7 @@ fn served_within(runtime: &Runtime, callers: usize) -> u64 {
     let last = last_of(runtime, callers, |_| {
         let (service, source) = (service.clone(), source.clone());
         async move {
-            drop(service.oneshot(request()).await.expect("an answer"));
+            drop(service.oneshot(request()).await.expect("a response"));
             source.nanoseconds()
         }
     });

@@ -102,16 +102,16 @@ async fn send_through_a_refresh(samples: &[Samples; 3]) {
         let (bare, ours, by_hand) = (bare.clone(), ours.clone(), by_hand.clone());
         let below = bare.clone();
         timed(&samples[0], began, async move {
-            drop(bare.oneshot(request()).await.expect("an answer"));
+            drop(bare.oneshot(request()).await.expect("a response"));
         });
         timed(&samples[1], began, async move {
-            drop(ours.oneshot(request()).await.expect("an answer"));
+            drop(ours.oneshot(request()).await.expect("a response"));
         });
         timed(&samples[2], began, async move {
             let mut request: Sent = request();
             let header = by_hand.header().await;
             request.headers_mut().insert(header::AUTHORIZATION, header);
-            drop(below.oneshot(request).await.expect("an answer"));
+            drop(below.oneshot(request).await.expect("a response"));
         });
         sleep(PACE).await;
     }

@@ -43,7 +43,7 @@ impl Block {
     pub fn title(&self) -> String {
         let under = match self.under {
             Under::Free => "a service that is free to clone",
-            Under::HyperUtil => "hyper-util's https client, answered from memory",
+            Under::HyperUtil => "hyper-util's https client, responses from memory",
         };
         let habit = match self.habit {
             CloneMode::Reused => "one clone per thread",
