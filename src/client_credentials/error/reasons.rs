@@ -17,7 +17,7 @@ impl TokenError {
         Self::new(
             TokenErrorKind::Abandoned,
             true,
-            "was cancelled several times because its runtime shut down; send requests on a runtime that outlives them",
+            "was canceled several times because its runtime shut down; send requests on a runtime that outlives them",
         )
     }
 
