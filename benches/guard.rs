@@ -104,7 +104,7 @@ fn replays() -> f64 {
         runtime.block_on(async {
             for request in requests {
                 let answer = service.ready().await.expect("ready").call(request).await;
-                assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
+                assert_eq!(answer.expect("a response").status(), StatusCode::OK);
             }
         });
     })
@@ -127,7 +127,7 @@ where
     S::Error: Debug,
 {
     let sent = async { service.ready().await?.call(request).await };
-    drop(block_on(sent).expect("an answer"));
+    drop(block_on(sent).expect("a response"));
 }
 
 /// A token source with a different token each time.

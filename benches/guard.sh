@@ -44,7 +44,7 @@ fi
 awk '
   /^#/ { next }
   FNR == NR { instructions[$1] = $2; allocations[$1] = $3; next }
-  !($1 in instructions) { printf "%s is not in the kept figures\n", $1; bad = 1; next }
+  !($1 in instructions) { printf "%s is not in the recorded figures\n", $1; bad = 1; next }
   $2 > instructions[$1] * 1.03 { printf "%s: %d instructions instead of %d\n", $1, $2, instructions[$1]; bad = 1 }
   $3 > allocations[$1] + 0.05 { printf "%s: %s allocations instead of %s\n", $1, $3, allocations[$1]; bad = 1 }
   END { exit bad }

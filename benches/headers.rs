@@ -80,7 +80,7 @@ fn readers(c: &mut Criterion) {
         });
         println!("headers/{name}: {} allocations", counted.count_total);
         if name == "nothing" {
-            assert_eq!(counted.count_total, 0, "no field is about limits");
+            assert_eq!(counted.count_total, 0, "no field describes a limit");
         }
     }
     group.finish();

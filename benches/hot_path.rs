@@ -135,7 +135,7 @@ where
 {
     let sent = async { service.ready().await?.call(request).await };
     let answer = block_on(sent);
-    assert!(answer.expect("an answer").status().is_success());
+    assert!(answer.expect("a response").status().is_success());
 }
 
 fn config() -> Criterion {

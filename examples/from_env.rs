@@ -36,7 +36,7 @@ async fn main() -> Result<(), BoxError> {
         ("OAUTH_SCOPE", "orders.read".to_owned()),
         ("OAUTH_ALLOWED_ORIGINS", api.origin()),
     ]);
-    println!("no OAUTH_* variable is set; this is what the double is reached with:");
+    println!("no OAUTH_* variable is set; to reach the double, set:");
     for (name, value) in &variables {
         println!("  export {name}='{value}'");
     }
@@ -63,7 +63,7 @@ async fn send(config: &Config, url: &str) -> Result<(), BoxError> {
         life.as_secs()
     );
     if !response.status().is_success() {
-        return Err("the API did not say yes".into());
+        return Err("the API did not return a success".into());
     }
     Ok(())
 }

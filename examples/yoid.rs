@@ -82,7 +82,7 @@ async fn real(id: String) -> Result<(), BoxError> {
     for _ in 0..2 {
         tokens.token().await?;
         let life = tokens.status().expires_in().unwrap_or_default();
-        println!("a token of the realm, {} s left", life.as_secs());
+        println!("token of the realm, {} s left", life.as_secs());
     }
     Ok(())
 }

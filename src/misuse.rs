@@ -60,9 +60,11 @@ impl Misuse {
             Self::WrongOrder => {
                 "RateLimitRetryLayer is inside ClientCredentialsLayer: put it outside, or use M2mLayer"
             }
-            Self::Nested => "a layer is inside another one that does the same: keep one of them",
+            Self::Nested => {
+                "a layer is nested in another layer of the same kind: remove one of them"
+            }
             Self::PerRequest => {
-                "layers are built for single requests: build the layer once, and clone the service"
+                "a layer is built per request: build it once, and clone the service"
             }
         }
     }

@@ -207,9 +207,7 @@ impl FromStr for Origin {
             return Err(invalid("it has user information"));
         }
         if authority.contains('*') {
-            return Err(invalid(
-                "it has a wildcard; name each origin by itself, as many as there are",
-            ));
+            return Err(invalid("it has a wildcard; list each origin separately"));
         }
         let (host, port) = split(authority).ok_or_else(|| invalid("its host is malformed"))?;
         if host.is_empty() {

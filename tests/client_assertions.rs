@@ -334,7 +334,7 @@ fn an_invalid_key_error_names_the_found_and_expected_type() {
         (
             KeyAlgorithm::Es256,
             include_str!("keys/ec_encrypted.pem"),
-            "found an encrypted private key; needed is an EC key on P-256",
+            "found an encrypted private key; expected an EC key on P-256",
         ),
         (
             KeyAlgorithm::Es256,
@@ -344,17 +344,17 @@ fn an_invalid_key_error_names_the_found_and_expected_type() {
         (
             KeyAlgorithm::Rs256,
             include_str!("keys/rsa_1024.pem"),
-            "found an RSA key of 1024 bits that does not sign",
+            "found an RSA key of 1024 bits that cannot sign",
         ),
         (
             KeyAlgorithm::Es256,
             include_str!("certificates/client.pem"),
             "found a certificate;",
         ),
-        (KeyAlgorithm::Es256, "/run/secrets/key.pem", "a file's path"),
+        (KeyAlgorithm::Es256, "/run/secrets/key.pem", "a file path"),
         (KeyAlgorithm::Es256, "canary", "without a `-----BEGIN`"),
-        (KeyAlgorithm::Es256, "{\"canary\"", "JSON that is no JWK"),
-        (KeyAlgorithm::Es256, r#"{"keys":[]}"#, "an empty set"),
+        (KeyAlgorithm::Es256, "{\"canary\"", "JSON that is not a JWK"),
+        (KeyAlgorithm::Es256, r#"{"keys":[]}"#, "an empty JWK set"),
     ] {
         let key = match text.starts_with('{') {
             true => SigningKey::jwk(algorithm, text),
@@ -362,7 +362,7 @@ fn an_invalid_key_error_names_the_found_and_expected_type() {
         };
         let error = key.unwrap_err().to_string();
         assert!(error.contains(found), "{error}");
-        assert!(error.contains("needed is an"), "{error}");
+        assert!(error.contains("expected an"), "{error}");
         assert!(!error.contains("canary"), "{error}");
     }
     for (error, remedy) in [

@@ -82,12 +82,12 @@ fn errors_name_the_variable_and_the_remedy() {
         (
             "PARAMETERS={\"scope\":\"a\"}",
             "PARAMETERS",
-            "holds scope, which has a key",
+            "contains scope, which has its own key",
         ),
         (
             "AUDIENCE=a PARAMETERS={\"audience\":\"a\"}",
             "PARAMETERS",
-            "holds audience",
+            "contains audience",
         ),
         ("PARAMETERS={\"a\":1}", "PARAMETERS", "in quotes"),
         ("CLIENT_AUTH=digest", "CLIENT_AUTH", "basic_raw, "),
@@ -129,8 +129,8 @@ fn errors_name_the_variable_and_the_remedy() {
         ("REFRESH_BEFORE=30s", "REFRESH_BEFORE", "seconds"),
         ("FETCH_TIMEOUT=0", "FETCH_TIMEOUT", "is 0"),
         ("REPLAY=yes", "REPLAY", "neither true nor false"),
-        ("HEADER=x\\key", "HEADER", "not a header's name"),
-        ("SCHEME=a\\b", "SCHEME", "not a scheme"),
+        ("HEADER=x\\key", "HEADER", "not a header name"),
+        ("SCHEME=a\\b", "SCHEME", "not an authentication scheme"),
         ("ALLOWED_ORIGINS=", "ALLOWED_ORIGINS", "is not set"),
         ("ALLOWED_ORIGINS=api", "ALLOWED_ORIGINS", "it has no scheme"),
         (
@@ -210,12 +210,12 @@ fn file_errors_are_reported_at_deserialization() {
     for (text, says) in [
         (
             r#"{"client_sceret": "a"}"#,
-            "client_sceret is not a key; did you mean client_secret?",
+            "client_sceret is not a known key; did you mean client_secret?",
         ),
-        (r#"{"colour": "a"}"#, "colour is not a key; remove it"),
+        (r#"{"colour": "a"}"#, "colour is not a known key; remove it"),
         (
             r#"{"client_id": "a", "client_id": "b"}"#,
-            "client_id is there twice",
+            "client_id is set twice",
         ),
         (
             r#"{"client_secret": 1234}"#,
@@ -252,7 +252,7 @@ fn a_misspelled_variable_is_reported_and_unrelated_ones_are_not() {
     for (name, says) in [
         (
             "OAUTH_SCOPES",
-            "read: Err(ConfigError(OAUTH_SCOPES is not read; did you mean OAUTH_SCOPE?))",
+            "read: Err(ConfigError(OAUTH_SCOPES is not a known variable; did you mean OAUTH_SCOPE?))",
         ),
         ("OAUTH_SERVICE_HOST", "read: Ok(Config"),
     ] {

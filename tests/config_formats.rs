@@ -47,7 +47,7 @@ fn toml_reports_the_line_of_an_unknown_key() {
     let message = error.message();
     assert_eq!(
         message,
-        "client_auht is not a key; did you mean client_auth?"
+        "client_auht is not a known key; did you mean client_auth?"
     );
     assert!(error.span().is_some());
 }
@@ -60,7 +60,7 @@ fn an_unknown_flattened_key_is_named() {
 
     assert_eq!(
         error.message(),
-        "client_auht is not a key; did you mean client_auth?"
+        "client_auht is not a known key; did you mean client_auth?"
     );
 }
 

@@ -37,7 +37,10 @@ fn unknown_keys_are_shown_truncated() {
         .unwrap_err()
         .to_string();
 
-    assert!(error.starts_with("client_secret… is not a key"), "{error}");
+    assert!(
+        error.starts_with("client_secret… is not a known key"),
+        "{error}"
+    );
     assert!(!error.contains("canary"), "{error}");
 }
 

@@ -37,7 +37,7 @@ async fn an_expired_client_certificate_is_named() {
     assert!(
         error
             .to_string()
-            .contains("our client certificate has expired"),
+            .contains("the client certificate has expired"),
         "{error}"
     );
 }
@@ -50,7 +50,7 @@ async fn a_missing_client_certificate_is_named() {
     assert!(
         error
             .to_string()
-            .contains("our client certificate, or wants one"),
+            .contains("the client certificate, or requires one"),
         "{error}"
     );
 }
@@ -145,7 +145,7 @@ async fn a_key_that_does_not_match_the_certificate_is_named() {
     .unwrap_err();
 
     assert_eq!(error.kind(), Kind::Configuration);
-    assert!(error.to_string().contains("does not belong"), "{error}");
+    assert!(error.to_string().contains("does not match"), "{error}");
 }
 
 #[tokio::test]
@@ -268,12 +268,12 @@ fn configuration_errors_name_the_file() {
         (
             ("private_key_file", "tests/keys/ec.jwk"),
             "private_key_file",
-            "no private key in PEM",
+            "not an unencrypted private key in PEM",
         ),
         (
             ("private_key_file", "tests/keys/ec.pem"),
             "private_key_file",
-            "does not belong",
+            "does not match",
         ),
         (("private_key_file", ""), "private_key", "is not set"),
         (("certificate_file", ""), "certificate_file", "is not set"),
@@ -363,12 +363,15 @@ async fn certificates_to_trust_may_be_pem_or_der_and_are_all_needed() {
     let damaged = format!("{ca}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
     for (certificates, says) in [
         (damaged.as_bytes(), "2 of 2 is damaged"),
-        (&der[..der.len() / 2], "1 of 1 cannot be a trusted root"),
+        (
+            &der[..der.len() / 2],
+            "1 of 1 cannot be used as a trusted root",
+        ),
         (
             &include_bytes!("keys/ec.pem")[..],
             "neither PEM nor DER: found a private key",
         ),
-        (b"/etc/ssl/ca.pem", "what may be a file's path"),
+        (b"/etc/ssl/ca.pem", "what may be a file path"),
         (b"", "found nothing"),
     ] {
         let error = endpoint("https://id.example/")

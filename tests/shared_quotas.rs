@@ -200,7 +200,7 @@ async fn a_store_failure_is_reported_once_and_adds_no_latency() {
     for one in &fleet {
         assert_eq!(
             one.take_events(),
-            ["the store gave no answer within 100ms", "recovered"]
+            ["the store did not respond within 100ms", "recovered"]
         );
     }
     assert_eq!(api.stats().rate_limited, 0);
@@ -494,6 +494,6 @@ fn a_runtime_dropped_during_a_report_does_not_stop_sharing() {
     let [failed, recovered] = &process.take_events()[..] else {
         panic!("two events");
     };
-    assert!(failed.contains("the runtime has ended"), "{failed}");
+    assert!(failed.contains("the runtime shut down"), "{failed}");
     assert_eq!(recovered, "recovered");
 }

@@ -213,7 +213,7 @@ async fn a_signer_that_does_not_answer_is_given_up_with_the_fetch() {
             (Kind::SigningFailed, true)
         );
         let text = error.to_string();
-        assert!(text.contains("the signer did not answer within"), "{text}");
+        assert!(text.contains("the signer did not respond within"), "{text}");
         assert_eq!(kms.messages().len(), calls);
         assert!(server.requests().is_empty());
 
@@ -329,7 +329,10 @@ async fn what_is_no_signature_of_the_algorithm_is_not_sent() {
             (error.kind(), error.is_transient()),
             (Kind::SigningFailed, false)
         );
-        let text = format!("returned {} bytes that are no ES256 signature", wrong.len());
+        let text = format!(
+            "returned {} bytes that are not a valid ES256 signature",
+            wrong.len()
+        );
         assert!(error.to_string().contains(&text), "{error}");
         assert!(server.requests().is_empty());
     }

@@ -58,8 +58,12 @@ impl<S> LayerClient<S> {
 
 impl<S: Inner> Client for LayerClient<S> {
     async fn send(&mut self, request: Sent) {
-        let ready = self.service.ready().await.expect("always ready");
-        ready.call(request).await.expect("an answer");
+        let ready = self
+            .service
+            .ready()
+            .await
+            .expect("the service is always ready");
+        ready.call(request).await.expect("a response");
     }
 
     fn publish(&self) {
@@ -102,8 +106,12 @@ impl<L: Shared, S: Inner> Client for ByHand<L, S> {
     async fn send(&mut self, mut request: Sent) {
         let value = self.shared.get().await;
         request.headers_mut().insert(header::AUTHORIZATION, value);
-        let ready = self.inner.ready().await.expect("always ready");
-        ready.call(request).await.expect("an answer");
+        let ready = self
+            .inner
+            .ready()
+            .await
+            .expect("the service is always ready");
+        ready.call(request).await.expect("a response");
     }
 
     fn publish(&self) {

@@ -41,7 +41,7 @@ pub(crate) async fn register(
     let email = "developer@acme.test";
     let form = json!({ "email": email, "password": "MyStr0ng!Pass" });
     post(site, "/auth/v2/programmatic/register/", &form).await?;
-    let code = mailbox().ok_or("there is no code in the mailbox")?;
+    let code = mailbox().ok_or("the mailbox contains no code")?;
     let form = json!({ "email": email, "code": code });
     let answer = post(site, "/auth/v2/programmatic/verify-email/", &form).await?;
     Ok(Account {
@@ -96,6 +96,6 @@ async fn post(site: &Site, path: &str, form: &Value) -> Result<Value, BoxError> 
 fn text(answer: &Value, pointer: &str) -> Result<String, BoxError> {
     let text = answer.pointer(pointer).and_then(Value::as_str);
     Ok(text
-        .ok_or_else(|| format!("no {pointer} in the answer"))?
+        .ok_or_else(|| format!("no {pointer} in the response"))?
         .to_owned())
 }

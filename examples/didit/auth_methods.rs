@@ -105,7 +105,7 @@ pub(crate) async fn run(
         .build();
     println!(
         "{:<20}{:>9}{:>6}{:>16}{:>6}{:>14}",
-        "way", "requests", "ok", "token requests", "429s", "longest wait"
+        "method", "requests", "ok", "token requests", "429s", "longest wait"
     );
     let mut tokens = Vec::new();
     let mut failed = false;
@@ -128,7 +128,7 @@ pub(crate) async fn run(
         }
     }
     if failed {
-        return Err("not every request succeeded, or tokens were asked for needlessly".into());
+        return Err("a request failed, or there were needless token requests".into());
     }
     Ok(tokens)
 }

@@ -91,7 +91,7 @@ async fn doubles(http: Http) -> Result<(), BoxError> {
 
     for token in tokens {
         if account::read(&site, token, org, app).await.is_ok() {
-            return Err("the client's token could read the credentials".into());
+            return Err("the client's token can read the credentials".into());
         }
     }
     println!("the client's tokens cannot read them");
@@ -99,7 +99,7 @@ async fn doubles(http: Http) -> Result<(), BoxError> {
     let status = auth_methods::status_with_key(&site, &wrong).await?;
     println!("a wrong key: {status}");
     if status != http::StatusCode::FORBIDDEN {
-        return Err("a wrong key was not refused".into());
+        return Err("a wrong key was not rejected".into());
     }
     Ok(())
 }

@@ -131,7 +131,7 @@ pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
     Ok(())
 }
 
-pub(crate) const ASKS: &str = "asks for a token";
+pub(crate) const ASKS: &str = "requests a token";
 pub(crate) const SERVED: &str = "is served";
 
 const TOKEN_URL: &str = "FLEET_TOKEN_URL";

@@ -25,7 +25,8 @@ use crate::{
 
 pub(crate) async fn measure() -> Result<(), BoxError> {
     println!(
-        "| what | processes | seconds | scripts | for each process | commands in a script | µs of Redis for a script | bytes of all keys |"
+        "| scenario | processes | seconds | scripts | scripts per process | commands per script | Redis time per \
+         script, µs | bytes of all keys |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     for processes in [8, 50, 100] {
@@ -33,12 +34,12 @@ pub(crate) async fn measure() -> Result<(), BoxError> {
     }
     for processes in [8, 50, 100] {
         quotas(
-            "there is enough, 20 requests a second each",
+            "quota sufficient, 20 requests per second each",
             processes,
             1_000_000,
         )
         .await?;
-        quotas("300 a minute are used up, and all wait", processes, 300).await?;
+        quotas("300 per minute exhausted, all wait", processes, 300).await?;
     }
     Ok(())
 }
@@ -66,7 +67,7 @@ async fn tokens(processes: usize) -> Result<(), BoxError> {
             }
         });
     }
-    for (what, length) in [("a cold start", LIFE / 2), ("a renewal", LIFE / 2)] {
+    for (what, length) in [("cold start", LIFE / 2), ("a renewal", LIFE / 2)] {
         let before = redis.spent()?;
         sleep(length).await;
         print(what, processes, length, &before, &redis)?;

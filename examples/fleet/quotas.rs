@@ -26,7 +26,7 @@ pub(crate) async fn one_quota() -> Result<bool, BoxError> {
         WINDOW.as_secs()
     );
     println!(
-        "| quota | requests | makespan | optimum | ratio | refused | token requests | failed requests | kept |"
+        "| quota | requests | makespan | optimum | ratio | rejected | token requests | failed requests | met |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let exact = Quotas::Exact(LIMIT, WINDOW.as_secs());
@@ -37,8 +37,8 @@ pub(crate) async fn one_quota() -> Result<bool, BoxError> {
     );
     let kept = alone? & shared? & exact?;
     println!(
-        "\nThe optimum knows the reset to the millisecond; the API tells it in whole seconds, rounded up. An exact quota is sent \
-         evenly, and leaves out a tenth."
+        "\nThe optimum knows the reset to the millisecond; the API reports it in whole seconds, rounded up. An exact \
+         quota is paced evenly, and uses nine tenths of the limit."
     );
     Ok(kept)
 }
@@ -74,7 +74,7 @@ async fn play(quotas: Quotas, requests: usize) -> Result<bool, BoxError> {
     let windows = all.div_ceil(LIMIT as usize) as u32;
     let optimum = WINDOW * (windows - 1);
     let (name, max_requests) = match quotas {
-        Quotas::ByItself => ("each by itself", u64::MAX),
+        Quotas::ByItself => ("without sharing", u64::MAX),
         // 0.2 %.
         Quotas::Shared => ("through Redis", all as u64 / 500),
         Quotas::Exact(..) => ("through Redis, exact", 0),

@@ -49,7 +49,7 @@ impl Row {
 /// Whether all promises were kept.
 pub(crate) async fn one_token(processes: usize) -> Result<bool, BoxError> {
     println!("{processes} processes, a token of {} s", LIFE.as_secs());
-    println!("| what happens | seconds | token requests | at most | failed requests | kept |");
+    println!("| scenario | seconds | token requests | maximum | failed requests | met |");
     println!("|---|---|---|---|---|---|");
     let mut kept = phases(processes).await?;
     let (leader, refused) = tokio::join!(killed_leader(processes), rejected_token(processes));
@@ -139,12 +139,12 @@ impl Phase {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Cold => "all start cold; half of the token's life",
-            Self::Calm => "nothing; two lives",
-            Self::Killed => "8 are killed, and others take their places; two lives",
-            Self::Stopped => "Redis does not answer; two lives",
-            Self::Recovered => "Redis is there again; one life",
-            Self::Restarted => "Redis is killed, and comes back empty; two lives",
+            Self::Cold => "cold start of all processes; half a token lifetime",
+            Self::Calm => "no failure; two token lifetimes",
+            Self::Killed => "8 processes are killed and replaced; two token lifetimes",
+            Self::Stopped => "Redis does not respond; two token lifetimes",
+            Self::Recovered => "Redis responds again; one token lifetime",
+            Self::Restarted => "Redis is killed and restarted empty; two token lifetimes",
         }
     }
 
@@ -176,7 +176,8 @@ async fn killed_leader(processes: usize) -> Result<Row, BoxError> {
     fleet.kill()?;
     let failed = fleet.take_failed();
     Ok(Row {
-        what: "cold; the one that fetches is killed; until all others are served".to_owned(),
+        what: "cold start; the fetching process is killed; until all others have a token"
+            .to_owned(),
         elapsed: waited,
         token_requests: issuer.stats().token_requests,
         at_most: 2,
@@ -202,7 +203,7 @@ async fn rejected_token(processes: usize) -> Result<Row, BoxError> {
     let cooldowns = (elapsed.div_duration_f64(COOLDOWN) + 1.0).log2().floor() as u64;
     Ok(Row {
         what: format!(
-            "the API says 401 to everything; cooldowns of {} s and more",
+            "the API returns 401 to every request; cooldowns of at least {} s",
             COOLDOWN.as_secs()
         ),
         elapsed,

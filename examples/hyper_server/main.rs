@@ -57,17 +57,14 @@ async fn main() -> Result<(), BoxError> {
 
     api.next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 60));
     println!(
-        "the upstream says 429: {}",
+        "response to an upstream 429: {}",
         render(&get(&client, &url).await?)
     );
     println!(
-        "and the next request:  {}",
+        "response to the next request: {}",
         render(&get(&client, &url).await?)
     );
-    println!(
-        "{} requests have reached the upstream",
-        api.stats().requests
-    );
+    println!("{} requests reached the upstream", api.stats().requests);
 
     drop((stop, client));
     serving.await??;

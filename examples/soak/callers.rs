@@ -130,9 +130,9 @@ async fn call(stack: Stack, request: Request<Full<Bytes>>) -> Result<(), String>
     if !head.status.is_success() {
         return Err(format!("status {}", head.status.as_u16()));
     }
-    let body = body.map_err(|_| "response broken off")?;
+    let body = body.map_err(|_| "response truncated")?;
     if !body.to_bytes().starts_with(b"{\"ok\":true") {
-        return Err("another response than the API's".into());
+        return Err("response not sent by the API".into());
     }
     Ok(())
 }
@@ -143,7 +143,7 @@ fn reason(error: &BoxError) -> String {
     }
     if let Some(error) = error.downcast_ref::<DeadlineExceeded>() {
         return match error.possibly_processed() {
-            true => "deadline, maybe processed".into(),
+            true => "deadline, may have been processed".into(),
             false => "deadline, not sent".into(),
         };
     }

@@ -235,7 +235,7 @@ async fn watch(
             told = elapsed;
             let (begun, succeeded) = (work.started(), work.succeeded.load(Relaxed));
             eprintln!(
-                "{:>4} s  {:>3.0} %  begun {begun}, succeeded {succeeded}, {} tasks, {} MiB",
+                "{:>4} s  {:>3.0} %  started {begun}, succeeded {succeeded}, {} tasks, {} MiB",
                 elapsed.as_secs(),
                 share * 100.0,
                 tasks(),

@@ -78,11 +78,11 @@ impl Report {
             ),
             ("no caller is stuck", self.stuck == 0),
             (
-                "all calls succeed soon after the trouble",
+                "all calls succeed soon after the failures end",
                 self.recovery.is_some(),
             ),
             (
-                "no POST is sent again that may have been processed",
+                "no POST that may have been processed is retried",
                 self.twice == 0,
             ),
             (
@@ -104,28 +104,28 @@ impl Report {
             format!("{:.0}", self.started as f64 / seconds),
         );
         row("succeeded", self.succeeded);
-        row("given up by their callers", self.left);
+        row("abandoned by their callers", self.left);
         row("failed", self.failed.values().sum::<u64>());
         for (reason, count) in &self.failed {
             row(&format!("  {reason}"), count);
         }
         row("requests that reached the API", self.sent);
         row("POSTs that may have been processed", self.processed);
-        row("  of these sent again", self.twice);
+        row("  of these retried", self.twice);
         row("token requests", self.token_requests);
-        row("  begun", self.fetches);
+        row("  started", self.fetches);
         row("  bound", self.token_bound);
         row("callers stuck", self.stuck);
         let recovery = self
             .recovery
             .map(|time| format!("{:.1}", time.as_secs_f64()));
         row(
-            "seconds from calm to success",
+            "seconds from recovery to success",
             recovery.unwrap_or("never".into()),
         );
         row("tasks before", self.tasks.0);
         row("tasks at the end", self.tasks.1);
-        row("connections at most", self.max_connections);
+        row("maximum connections", self.max_connections);
         row("connections at the end", self.connections);
         let Memory { start, middle, end } = self.memory;
         for (name, bytes) in [("start", start), ("middle", middle), ("end", end)] {

@@ -51,11 +51,11 @@ where
         Some(Trouble::Hang) => return pending().await,
         Some(Trouble::CutRequest) => {
             drop(request.body_mut().frame().await);
-            return Err("request broken off".into());
+            return Err("request truncated".into());
         }
         Some(Trouble::CutAnswer) => {
             inner.oneshot(request).await?;
-            return Err("answer broken off".into());
+            return Err("response truncated".into());
         }
         Some(Trouble::CutResponse) => *response.body_mut() = Either::Right(Cut::new()),
         Some(Trouble::Status(status, retry_after)) => {
@@ -96,7 +96,7 @@ impl Body for Cut {
         if !std::mem::replace(&mut self.began, true) {
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"{\"ok\":")))));
         }
-        let broken = |()| Some(Err("response broken off".into()));
+        let broken = |()| Some(Err("response truncated".into()));
         self.pause.as_mut().poll(cx).map(broken)
     }
 }

@@ -217,8 +217,10 @@ impl Authorizer {
             }
             None if self.foreign == ForeignOrigin::PassWithoutToken => Ok(None),
             None => Err(NotAllowed::Foreign {
-                wanted: Origin::of(uri)
-                    .map_or_else(|| "such a URI".to_owned(), |origin| origin.to_string()),
+                wanted: Origin::of(uri).map_or_else(
+                    || "an unsupported URI".to_owned(),
+                    |origin| origin.to_string(),
+                ),
                 allowed: self.list_allowed(),
             }),
         }

@@ -69,7 +69,7 @@ impl NonConformance {
         match self {
             Self::AbsoluteLifetime => "an absolute lifetime",
             Self::DuplicateMember => "a duplicate member",
-            Self::DecoratedToken => "an access_token with a scheme or white space around it",
+            Self::DecoratedToken => "an access_token with a scheme or surrounding whitespace",
             Self::FractionalLifetime => "a fractional lifetime",
             Self::FormEncoded => "a form-encoded body",
             Self::ImplausibleLifetime => "an implausible lifetime",
@@ -77,9 +77,9 @@ impl NonConformance {
             Self::NoLifetime => "no lifetime",
             Self::NoTokenType => "no token_type",
             Self::ScopeAsArray => "a scope that is an array",
-            Self::ShorterLifetime => "an exp that is earlier than expires_in says",
+            Self::ShorterLifetime => "an exp that is earlier than expires_in implies",
             Self::TextualLifetime => "a lifetime that is a string",
-            Self::WrongContentType => "another content type than application/json",
+            Self::WrongContentType => "a content type other than application/json",
         }
     }
 }

@@ -200,7 +200,7 @@ impl AccessToken {
             return Err(unsendable("is empty"));
         }
         let mut value = HeaderValue::from_maybe_shared(bytes)
-            .map_err(|_| unsendable("holds a line break or another control character"))?;
+            .map_err(|_| unsendable("contains a line break or another control character"))?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -274,7 +274,7 @@ fn unsendable(what: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::InvalidResponse,
         false,
-        format!("brought a token that cannot be sent: it {what}"),
+        format!("returned a token that cannot be sent: it {what}"),
     )
 }
 

@@ -132,7 +132,7 @@ impl fmt::Display for QueueFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "request not sent: {} requests wait for {} already; send less at once, or raise `.max_waiting(..)`",
+            "request not sent: {} requests already wait for {}; send fewer at once, or raise `.max_waiting(..)`",
             self.limit,
             self.partition.as_str(),
         )

@@ -100,8 +100,8 @@ pub(crate) fn is_replay_error(error: &(dyn Error + 'static)) -> bool {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to be replayable",
-    note = "wrap it: `ReplayBody` through `RequestBodyReplayLayer` (sent again up to a cap), `CloneWith` (if it can \
-            copy itself) or `Once` (never sent again)"
+    note = "wrap it in `ReplayBody` (with `RequestBodyReplayLayer`, replayed up to a size limit), `CloneWith` (if it \
+            can copy itself) or `Once` (never replayed)"
 )]
 pub trait ReplayableBody: Sized {
     /// Returns a second copy of this body, equal to the first from its first byte on; `None` if it can be sent only once.

@@ -408,7 +408,10 @@ impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Superseded => "request body superseded by a later attempt",
-            Self::Incomplete => "request body is no longer complete and cannot be sent again; the replay layer's `.max_body_bytes(..)` says how much is kept",
+            Self::Incomplete => {
+                "request body is no longer complete and cannot be sent again; the replay layer's \
+                                 `.max_body_bytes(..)` limits how much is buffered"
+            }
         })
     }
 }

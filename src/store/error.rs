@@ -116,7 +116,7 @@ impl StoreError {
     ///
     /// The kind is `Unavailable`: a server that is too slow is treated like one that is down.
     pub(crate) fn timeout(limit: Duration) -> Self {
-        Self::unavailable(format!("gave no answer within {limit:?}"))
+        Self::unavailable(format!("did not respond within {limit:?}"))
     }
 }
 

@@ -124,7 +124,7 @@ impl StoreKeyring {
         // An empty text is usually an unset variable. Failing here prevents storing tokens unencrypted by mistake.
         let Some(first) = keys.next() else {
             return Err(invalid(
-                "has no key to encrypt tokens with; give it one of 32 bytes at random (`openssl rand -base64 32`), or use \
+                "has no key to encrypt tokens; add a key of 32 random bytes (`openssl rand -base64 32`), or use \
                  `StoreKeyring::dangerously_unencrypted`",
             ));
         };
@@ -169,12 +169,12 @@ impl Key {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
             return Err(invalid(
-                "has a key whose name is not of 1 to 64 letters, digits, `-`, `_` and `.`",
+                "has a key whose name does not consist of 1 to 64 letters, digits, `-`, `_` and `.`",
             ));
         }
         // A passphrase would be open to guessing; 32 random bytes are not.
         if key.expose().len() < 32 {
-            return Err(invalid(format!("has a key, {id:?}, of less than 32 bytes")));
+            return Err(invalid(format!("has a key, {id:?}, shorter than 32 bytes")));
         }
         Ok(Self::derive(id, key.expose()))
     }

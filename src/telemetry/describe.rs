@@ -101,12 +101,12 @@ const GAUGES: [(&str, Unit, &str); 3] = [
     (
         "tower_m2m_token_store_up",
         Unit::Count,
-        "1 while the token store works, else 0",
+        "1 if the token store works, else 0",
     ),
     (
         "tower_m2m_quota_store_up",
         Unit::Count,
-        "1 while the quota store works, else 0",
+        "1 if the quota store works, else 0",
     ),
 ];
 

@@ -41,15 +41,15 @@ impl fmt::Display for TenantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingId => f.write_str(
-                "request not sent: it has no `CredentialId` in its extensions; an outer layer must choose one",
+                "request not sent: it has no `CredentialId` in its extensions; an outer layer must set one",
             ),
             Self::Unknown(id) => write!(f, "request not sent: there is no credential {id:?} for `TenantsLayer`"),
             Self::LayerFailed(id, _) => {
-                write!(f, "request not sent: the layer for the credential {id:?} could not be made")
+                write!(f, "request not sent: the layer for the credential {id:?} could not be built")
             }
             Self::AtCapacity(id) => write!(
                 f,
-                "request not sent: there is no room for the credential {id:?}, and all others are in use; raise \
+                "request not sent: there is no room for the credential {id:?}, because all others are in use; raise \
                  `.max_tenants(..)`"
             ),
         }

@@ -176,7 +176,7 @@ impl<Req, Res: Send + 'static> Service<Req> for Probe<Req, Res> {
     /// Panics if this instance has not been polled ready since it was created, cloned or last called.
     fn call(&mut self, request: Req) -> ProbeFuture<Res> {
         let Some(mut permit) = self.ready.take() else {
-            panic!("Probe was called without having been polled ready: a clone is not ready");
+            panic!("Probe was called before `poll_ready` returned ready: a clone is not ready");
         };
         // Before the handler runs, which may check the counters.
         permit.start();

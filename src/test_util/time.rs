@@ -1,7 +1,7 @@
 //! The clocks of the test doubles: monotonic and wall-clock time since the start.
 #![expect(
     clippy::disallowed_methods,
-    reason = "the doubles stand for other machines, which have clocks of their own"
+    reason = "the doubles simulate other machines, which have their own clocks"
 )]
 
 use std::time::{Duration, SystemTime};

@@ -96,18 +96,28 @@ async fn failures_and_issuer_mismatches_do_not_fall_back_to_the_openid_url() {
 #[tokio::test(start_paused = true)]
 async fn missing_metadata_lists_all_urls_and_their_responses() {
     for (first, second, says, transient) in [
-        ((404, ""), (404, ""), ["said 404", "said 404"], false),
-        ((403, "<html>"), (302, ""), ["said 403", "said 302"], false),
+        (
+            (404, ""),
+            (404, ""),
+            ["returned 404", "returned 404"],
+            false,
+        ),
+        (
+            (403, "<html>"),
+            (302, ""),
+            ["returned 403", "returned 302"],
+            false,
+        ),
         (
             (400, ""),
             (200, "<html>"),
-            ["said 400", "said no JSON object"],
+            ["returned 400", "returned no JSON object"],
             true,
         ),
         (
             (200, "{}"),
             (501, ""),
-            ["said no JSON object", "said 501"],
+            ["returned no JSON object", "returned 501"],
             true,
         ),
     ] {
@@ -144,7 +154,7 @@ async fn a_failure_at_the_second_url_includes_the_first_response() {
     assert_eq!((error.kind(), error.is_transient()), (Kind::Server, true));
     let text = error.to_string();
     assert!(
-        text.contains(&format!("at {OPENID}, after {OAUTH} said 406")),
+        text.contains(&format!("at {OPENID}, after {OAUTH} returned 406")),
         "{text}"
     );
 }

@@ -106,7 +106,10 @@ async fn an_assertion_is_signed_only_with_a_supported_algorithm() {
 
     assert_eq!(refused.kind(), Kind::Configuration);
     let text = refused.to_string();
-    assert!(text.contains(r#"["RS256"] only"#), "{text}");
+    assert!(
+        text.contains(r#"only assertions signed with ["RS256"]"#),
+        "{text}"
+    );
     assert!(text.contains("signs with HS256"), "{text}");
     assert_eq!(bad.urls(), [OAUTH]);
 

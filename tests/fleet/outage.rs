@@ -30,7 +30,7 @@ async fn without_a_store_each_process_requests_one_token() {
         assert_eq!(world.token_requests(), 8 * 3);
         for process in &fleet {
             let expected = match slow {
-                true => "the store gave no answer within 500ms",
+                true => "the store did not respond within 500ms",
                 false => "the store is down",
             };
             let events = process.take_events();

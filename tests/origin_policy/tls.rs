@@ -72,19 +72,19 @@ const FAILURES: [Failure; 6] = [
     Failure {
         client: None,
         rustls: "CertificateRequired",
-        says: "the server does not accept our client certificate, or wants one",
+        says: "the server does not accept the client certificate, or requires one",
         ..GOOD
     },
     Failure {
         client: Some(CLIENT_UNKNOWN),
         rustls: "AlertReceived",
-        says: "the server does not accept our client certificate",
+        says: "the server does not accept the client certificate",
         ..GOOD
     },
     Failure {
         client: Some(CLIENT_EXPIRED),
         rustls: "CertificateExpired",
-        says: "our client certificate has expired",
+        says: "the client certificate has expired",
         ..GOOD
     },
 ];
@@ -128,8 +128,8 @@ async fn a_wrong_scheme_or_port_has_its_own_message() {
         listener.local_addr().unwrap().port()
     };
     for (scheme, port, says) in [
-        ("http", tls.port, "the port may be one for https"),
-        ("https", plain_port, "does not speak TLS at this port"),
+        ("http", tls.port, "the port may be for https"),
+        ("https", plain_port, "does not speak TLS on this port"),
         ("https", unused, "the connection was refused"),
     ] {
         let url = format!("{scheme}://127.0.0.1:{port}/token");

@@ -79,7 +79,7 @@ async fn a_full_partition_queue_fails_immediately_and_names_partition_and_remedy
     assert_eq!(ErrorClass::of(&*error), ErrorClass::Final);
     assert_eq!(
         error.to_string(),
-        "request not sent: 3 requests wait for https://api.example.com already; send less at once, or raise \
+        "request not sent: 3 requests already wait for https://api.example.com; send fewer at once, or raise \
          `.max_waiting(..)`"
     );
     assert_eq!(*events.lock().unwrap(), [(API.to_owned(), 29)]);

@@ -33,7 +33,7 @@ async fn a_full_token_queue_fails_immediately_and_names_credential_and_remedy() 
     assert!(error.is_transient());
     assert_eq!(
         error.to_string(),
-        "token request for credential \"orders\" has 3 callers waiting for it already; send less at once, or raise \
+        "token request for credential \"orders\" already has 3 waiting callers; send fewer requests at once, or raise \
          `max_waiting`"
     );
     for caller in waiting {
@@ -66,7 +66,7 @@ async fn max_waiting_can_be_configured() {
     let error = config(0).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "max_waiting is 0: nobody could wait for a token"
+        "max_waiting is 0: no caller could wait for a token"
     );
 }
 

@@ -121,7 +121,7 @@ fn the_search_finds_a_canary_in_every_encoding() {
 
 #[test]
 fn the_search_finds_nothing_in_ordinary_text() {
-    let text = "token request to https://id.example/token was refused: check the client id and secret [secret] Basic \
+    let text = "token request to https://id.example/token was rejected: check the client id and secret [secret] Basic \
                 aWQ6c29tZXRoaW5n client_secret=%2Bother";
 
     assert_eq!(find(text), None);

@@ -240,7 +240,7 @@ async fn an_unresponsive_node_is_replaced_by_the_new_slot_owner() {
     let shared = process.next_token().await;
 
     let events = [
-        "the store gave no answer within 250ms",
+        "the store did not respond within 250ms",
         "fetched",
         "recovered",
         "fetched",
@@ -271,7 +271,7 @@ async fn quotas_leave_an_unresponsive_node() {
 
     for process in &processes {
         process.ok_until(&["recovered"]).await;
-        let events = ["the store gave no answer within 500ms", "recovered"];
+        let events = ["the store did not respond within 500ms", "recovered"];
         assert_eq!(process.take_events(), events);
     }
     a_hold_reaches_all_processes(&fleet, &processes).await;

@@ -45,14 +45,14 @@ async fn redis_is_down_at_startup() {
 async fn redis_does_not_respond() {
     let world = World::new();
     world.redis.stop();
-    let events = "the store gave no answer within 250ms";
+    let events = "the store did not respond within 250ms";
     fails_and_recovers(world, events, |redis| redis.resume()).await;
 }
 
 #[tokio::test]
 async fn redis_has_another_password() {
     let world = World::with(Server::start_with(&["--requirepass", "other"]));
-    let events = "the store refused user and password";
+    let events = "the store rejected the user and password";
     fails_and_recovers(world, events, |redis| {
         redis.kill();
         redis.arguments.clear();
@@ -137,19 +137,19 @@ async fn an_unnoticed_restart_costs_nothing() {
 async fn foreign_values_under_our_keys_are_reported_and_overwritten() {
     let garbage: [(&str, &[&[u8]]); 4] = [
         (
-            "that is no token of this format",
+            "that is not a token in this format",
             &[b"SET", b"KEY", b"garbage"],
         ),
         (
-            "that is no token of this format",
+            "that is not a token in this format",
             &[b"SET", b"KEY", b"m2m9, another version's format"],
         ),
         (
-            "of another type under our key",
+            "of another type under a key of this crate",
             &[b"RPUSH", b"KEY", b"a list"],
         ),
         (
-            "a token under our key that was changed",
+            "a token under a key of this crate that was modified",
             &[b"SETRANGE", b"KEY", b"60", b"changed"],
         ),
     ];
@@ -235,7 +235,7 @@ async fn missing_permissions_are_reported() {
 
     let events = process.take_events();
     assert!(
-        events[0].contains("does not let its user do that"),
+        events[0].contains("does not allow its user this command"),
         "{events:?}"
     );
     assert_eq!(events[1], "fetched");

@@ -64,7 +64,7 @@ async fn quotas_work_when_redis_is_down_at_startup() {
 async fn quotas_work_when_redis_does_not_respond() {
     let redis = Server::start();
     redis.stop();
-    let events = &["the store gave no answer within 100ms"];
+    let events = &["the store did not respond within 100ms"];
     fails_and_recovers(redis, events, |redis| redis.resume()).await;
 }
 
@@ -72,7 +72,7 @@ async fn quotas_work_when_redis_does_not_respond() {
 async fn quotas_work_with_a_wrong_password() {
     let redis = Server::start_with(&["--requirepass", "other"]);
     let events = &[
-        "the store refused user and password",
+        "the store rejected the user and password",
         "the store did not accept HELLO 3: user and password are missing, or it is older than Redis 6",
     ];
     fails_and_recovers(redis, events, |redis| {
@@ -156,7 +156,7 @@ async fn foreign_values_under_quota_keys_are_reported_and_overwritten() {
         }
         fleet.redis.command(&command);
 
-        let events = "the store holds something under our key that is no quota of this format";
+        let events = "the store contains a value under a key of this crate that is not a quota in this format";
         process.ok_until(&["recovered"]).await;
 
         assert_eq!(process.take_events(), [events, "recovered"], "{end}");

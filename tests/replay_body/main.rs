@@ -9,4 +9,5 @@ mod reading;
 
 const CAP: usize = 10;
 const SUPERSEDED: &str = "request body superseded by a later attempt";
-const INCOMPLETE: &str = "request body is no longer complete and cannot be sent again; the replay layer's `.max_body_bytes(..)` says how much is kept";
+const INCOMPLETE: &str = "request body is no longer complete and cannot be sent again; the replay layer's \
+                          `.max_body_bytes(..)` limits how much is buffered";

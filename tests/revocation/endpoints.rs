@@ -183,7 +183,7 @@ async fn the_revocation_endpoint_can_be_configured() {
         assert_eq!(server.urls(), urls);
     }
     for (wrong, named) in [
-        (given("discovered", &token_url), "needs issuer"),
+        (given("discovered", &token_url), "requires issuer"),
         (given("http://id.example/revoke", issuer), "plain http"),
         (given("no", issuer), "no scheme or no host"),
     ] {

@@ -39,7 +39,7 @@ async fn is_ready(probe: &mut Probe<u32, u32>) -> bool {
 }
 
 #[tokio::test]
-#[should_panic(expected = "without having been polled ready")]
+#[should_panic(expected = "before `poll_ready` returned ready")]
 async fn a_probe_panics_when_a_clone_is_called_unready() {
     let mut probe = Probe::new(|(): ()| async { Ok(()) });
     probe.ready().await.unwrap();

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let mut scenarios = scenario::all();
     scenarios.retain(|scenario| scenario.name.contains(&options.only));
     if scenarios.is_empty() {
-        eprintln!("arena: no scenario's name holds \"{}\"", options.only);
+        eprintln!("arena: no scenario name contains \"{}\"", options.only);
         return ExitCode::from(2);
     }
     for scenario in &mut scenarios {

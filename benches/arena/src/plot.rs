@@ -39,9 +39,9 @@ pub fn svg(shown: &[&ScenarioResult]) -> String {
         TIME,
         y,
         "title",
-        "time needed ÷ the least possible",
+        "elapsed time ÷ minimum possible time",
     );
-    text(&mut page, REFUSED, y, "title", "refused requests ÷ jobs");
+    text(&mut page, REFUSED, y, "title", "rejected requests ÷ jobs");
     y += LINE;
     text(&mut page, TIME, y, "plain", "bars from 1 to 2");
     text(&mut page, REFUSED, y, "plain", "bars from 0 to 100 %");

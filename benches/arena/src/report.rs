@@ -40,12 +40,12 @@ impl Report {
     pub fn add(&mut self, scenario: &Scenario, rows: Vec<Row>) {
         let goal = scenario.goal.map_or("none".into(), |goal| {
             let most = goal.refused.max(scenario.jobs);
-            format!("≤ {:.3}, ≤ {most} refused", goal.ratio)
+            format!("≤ {:.3}, ≤ {most} rejected", goal.ratio)
         });
         println!("\n{} ({} jobs; goal {goal})", scenario.name, scenario.jobs);
         println!(
             "  {:<34} {:>7} {:>8} {:>7} {:>6} {:>8} {:>8} {:>6} {:>6}",
-            "", "÷ opt", "refused", "failed", "early", "p50 s", "p99 s", "peak", "Jain"
+            "", "÷ opt", "rejected", "failed", "early", "p50 s", "p99 s", "peak", "Jain"
         );
         for Row {
             name, figures: f, ..
@@ -57,7 +57,10 @@ impl Report {
                 f.ratio, f.refused, f.failed, f.early, f.p50, f.p99, f.peak, f.jain
             );
         }
-        let ours = &rows.first().expect("we take part").figures;
+        let ours = &rows
+            .first()
+            .expect("tower-m2m takes part in every scenario")
+            .figures;
         let mut missed = missed(scenario.goal, scenario.jobs, ours);
         if let Some(shared) = rows.iter().find(|row| row.shares) {
             missed.extend(self::missed(
@@ -68,7 +71,7 @@ impl Report {
         }
         let known = known(scenario.goal, ours);
         for miss in &missed {
-            println!("  missed{}: {miss}", if known { " as known" } else { "" });
+            println!("  missed{}: {miss}", if known { " (known)" } else { "" });
         }
         self.results.push(ScenarioResult {
             scenario: scenario.name,
@@ -90,7 +93,7 @@ impl Report {
             self.results.iter().filter(of).count()
         };
         println!(
-            "\n{} scenarios, goals missed in {}, and as known in {}",
+            "\n{} scenarios, goals missed in {}, known misses in {}",
             self.results.len(),
             missed(false),
             missed(true)
@@ -117,16 +120,16 @@ fn missed(goal: Option<Goal>, jobs: usize, figures: &Figures) -> Vec<String> {
         let most = goal.refused.max(jobs);
         if figures.ratio > goal.ratio {
             missed.push(format!(
-                "time {:.3} × the optimum instead of {:.3}",
+                "time {:.3} × the optimum, goal {:.3}",
                 figures.ratio, goal.ratio
             ));
         }
         if figures.refused > most {
-            missed.push(format!("{} refused instead of {most}", figures.refused));
+            missed.push(format!("{} rejected, goal {most}", figures.refused));
         }
         if figures.jain < goal.jain {
             missed.push(format!(
-                "Jain's index {:.3} instead of {:.2}",
+                "Jain's index {:.3}, goal {:.2}",
                 figures.jain, goal.jain
             ));
         }

@@ -37,7 +37,9 @@ pub fn run(options: &Options) -> io::Result<()> {
         })?;
         Ok(sum / ROUNDS as f64)
     };
-    println!("Instructions for each request above the bare service, kept clones, one thread\n");
+    println!(
+        "Instructions per request in addition to the bare service, one clone per thread, one thread\n"
+    );
     let mut counted: Vec<(&str, f64)> = Vec::new();
     for contestant in &all {
         let figure = count(contestant.name)?;
@@ -45,7 +47,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         let bare = counted.iter().find(|(name, _)| *name == contestant.bare);
         match bare {
             Some((bare, figure)) if *bare == contestant.name => {
-                println!("{bare:44}{figure:>8.0} in all");
+                println!("{bare:44}{figure:>8.0} in total");
             }
             bare => {
                 let above = figure - bare.map_or(0.0, |(_, bare)| *bare);
@@ -60,7 +62,7 @@ pub fn run(options: &Options) -> io::Result<()> {
 pub fn count(name: &str) -> io::Result<()> {
     let all = all()?;
     let one = all.iter().find(|contestant| contestant.name == name);
-    let one = one.ok_or_else(|| io::Error::other(format!("no contestant is called {name}")))?;
+    let one = one.ok_or_else(|| io::Error::other(format!("no contestant is named {name}")))?;
     let mut send = one.sender(CloneMode::Reused, Room::No);
     // Until nothing is new any more.
     send(3 * ROUNDS);

@@ -50,9 +50,11 @@ pub fn run(options: &Options) -> io::Result<()> {
     let credentials = sending.block_on(prefetch_for(&origin));
     let stack = M2mLayer::new(RateLimitRetryLayer::new(), credentials).layer(client.clone());
     println!(
-        "hyper-util's client (HTTP/1.1) against a hyper server on loopback, in turns; medians. M2mLayer has its"
+        "hyper-util's client (HTTP/1.1) against a hyper server on loopback, alternately with and without M2mLayer"
     );
-    println!("defaults; both send a token of 900 bytes. Goal: requests/s with ÷ without ≥ 0.97\n");
+    println!(
+        "(default settings); both send a token of 900 bytes; medians. Goal: requests/s with ÷ without ≥ 0.97\n"
+    );
     println!(
         "{:>9}{:>12}{:>12}{:>8}{:>20}{:>20}",
         "in flight", "bare 1/s", "stack 1/s", "÷", "p50, p99 bare µs", "p50, p99 stack µs"
@@ -133,7 +135,7 @@ where
                     .expect("ready")
                     .call(request)
                     .await
-                    .expect("an answer");
+                    .expect("a response");
                 assert!(answer.status().is_success());
                 answer.into_body().collect().await.expect("a body");
                 latencies.push(began.elapsed().as_secs_f64() * 1e6);

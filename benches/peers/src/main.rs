@@ -8,10 +8,7 @@
 //! `--loopback`: requests per second and latency end to end, with and without the layers. `--refresh`: latency while a
 //! token is renewed, and the end of a cold start; with `--plot FILE.svg`, each request's latency through one refresh.
 //! `--memory`: bytes of what there can be many of. `--instructions`: of each request, counted by callgrind.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this is a benchmark: it reads the clock"
-)]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod allocations;
 mod contestants;
@@ -116,7 +113,8 @@ fn wanted(all: Vec<Contestant>, only: &[String]) -> std::io::Result<Vec<Contesta
         if names.len() == before {
             let known: Vec<_> = all.iter().map(|c| c.name).collect();
             let known = known.join("\n  ");
-            let problem = format!("no contestant's name holds {text:?}; there are\n  {known}");
+            let problem =
+                format!("no contestant name contains {text:?}; the contestants are\n  {known}");
             return Err(std::io::Error::other(problem));
         }
     }

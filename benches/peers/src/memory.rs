@@ -51,7 +51,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         .enable_time()
         .build()?;
     let _entered = runtime.enter();
-    println!("Beyond those of hyper-util's https client, bytes:");
+    println!("Bytes in addition to those of hyper-util's https client:");
     let inner = size_of::<<Https as Service<Sent>>::Future>();
     let future = |name, size: usize| line(name, size as f64 - inner as f64);
     future(
@@ -76,11 +76,9 @@ pub fn run(options: &Options) -> io::Result<()> {
         size_of::<RateLimitRetry<Https>>(),
     );
     service("  idle clone of M2m", size_of::<M2m<Https>>());
-    println!(
-        "\nOn the heap, bytes for each of {many}, what they are for (request, token, key) included:"
-    );
+    println!("\nHeap bytes for each of {many}, including the request, token or key:");
     let requests = each(many, |_| request());
-    line("  a request that nobody sends", requests);
+    line("  a request that is not sent", requests);
     let cold = || credentials(false);
     let free = Free::<Plain>::new;
     let limits = RateLimitRetryLayer::new;
@@ -121,7 +119,7 @@ pub fn run(options: &Options) -> io::Result<()> {
             *request.uri_mut() = format!("https://api.example.com/{number}")
                 .parse()
                 .expect("a URI");
-            drop(block_on(by_path.call(request)).expect("an answer"));
+            drop(block_on(by_path.call(request)).expect("a response"));
         }),
     );
     Ok(())

@@ -85,7 +85,7 @@ fn bars(page: &mut String, mut y: f64, block: &Block) -> f64 {
 
 /// How the cost of a fixed header, of locks and of ours grows with the threads.
 fn lines(page: &mut String, y: f64, block: &Block) -> f64 {
-    let title = "ns × threads at once: flat for who shares nothing";
+    let title = "ns × concurrent threads: flat without shared state";
     text(page, [10.0, y], "title", title);
     let shown = |row: &&Row| {
         let alike = row.name == AUTHORIZATION || row.name.starts_with("by hand");

@@ -80,12 +80,10 @@ impl Clock for Forward {
 
 pub fn run(options: &Options) -> io::Result<()> {
     println!(
-        "Latency of a request every {} µs through ClientCredentialsLayer, and of the bare service in turns with it,",
+        "Latency in ns of one request every {} µs, alternately through ClientCredentialsLayer and the bare service,",
         PACE.as_micros()
     );
-    println!(
-        "in ns; outside and during refreshes of a token that is valid. Goal: p99.9 during ÷ outside ≤ 1.2\n"
-    );
+    println!("outside and during refreshes of a valid token. Goal: p99.9 during ÷ outside ≤ 1.2\n");
     println!(
         "{:34}{:>9}{:>9}{:>9}   {:>9}{:>9}{:>9}   {:>8}",
         "", "p50 out", "p99", "p99.9", "p50 in", "p99", "p99.9", "p99.9 ÷"
@@ -203,11 +201,11 @@ fn cold_start(options: &Options) -> io::Result<()> {
         times.sort_unstable();
     }
     println!(
-        "\nA cold start with {callers} callers: {:.1} ms from the token's arrival to the last answer",
+        "\nCold start with {callers} callers: {:.1} ms from the token's arrival to the last response",
         ms(ours[rounds / 2])
     );
     println!(
-        "(to wake {callers} tasks that wait for tokio's watch takes {:.1} ms); medians of {rounds}",
+        "(waking {callers} tasks that wait on a tokio watch channel takes {:.1} ms); medians of {rounds}",
         ms(least[rounds / 2])
     );
     Ok(())
@@ -221,7 +219,7 @@ fn served_within(runtime: &Runtime, callers: usize) -> u64 {
     let last = last_of(runtime, callers, |_| {
         let (service, source) = (service.clone(), source.clone());
         async move {
-            drop(service.oneshot(request()).await.expect("an answer"));
+            drop(service.oneshot(request()).await.expect("a response"));
             source.nanoseconds()
         }
     });

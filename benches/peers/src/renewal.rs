@@ -2,7 +2,7 @@
 //! token behind a lock that is held while the next one is fetched, as people write it.
 #![expect(
     clippy::disallowed_types,
-    reason = "the lock that the cell is compared with"
+    reason = "a lock that the token cache is compared with"
 )]
 
 use std::{
@@ -64,7 +64,7 @@ type Samples = Arc<Mutex<Vec<(Duration, Duration)>>>;
 const NAMES: [&str; 3] = [
     "bare service",
     "ClientCredentialsLayer",
-    "tokio RwLock held while fetching",
+    "tokio RwLock held during the fetch",
 ];
 
 pub fn plot(file: &str) -> io::Result<()> {
@@ -102,16 +102,16 @@ async fn send_through_a_refresh(samples: &[Samples; 3]) {
         let (bare, ours, by_hand) = (bare.clone(), ours.clone(), by_hand.clone());
         let below = bare.clone();
         timed(&samples[0], began, async move {
-            drop(bare.oneshot(request()).await.expect("an answer"));
+            drop(bare.oneshot(request()).await.expect("a response"));
         });
         timed(&samples[1], began, async move {
-            drop(ours.oneshot(request()).await.expect("an answer"));
+            drop(ours.oneshot(request()).await.expect("a response"));
         });
         timed(&samples[2], began, async move {
             let mut request: Sent = request();
             let header = by_hand.header().await;
             request.headers_mut().insert(header::AUTHORIZATION, header);
-            drop(below.oneshot(request).await.expect("an answer"));
+            drop(below.oneshot(request).await.expect("a response"));
         });
         sleep(PACE).await;
     }
@@ -138,7 +138,8 @@ fn svg(samples: &[Vec<(Duration, Duration)>; 3]) -> String {
         writeln!(page, "{line}").expect("a string takes everything");
     };
     put(format_args!(
-        "<text x='10' y='16' class='title'>latency of requests while a valid token is renewed, which takes {} ms</text>",
+        "<text x='10' y='16' class='title'>request latency during the refresh of a valid token, which takes {} \
+         ms</text>",
         REFRESH.as_millis()
     ));
     for (seconds, label) in [

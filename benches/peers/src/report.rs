@@ -43,11 +43,11 @@ impl Block {
     pub fn title(&self) -> String {
         let under = match self.under {
             Under::Free => "a service that is free to clone",
-            Under::HyperUtil => "hyper-util's https client, answered from memory",
+            Under::HyperUtil => "hyper-util's https client, responses from memory",
         };
         let habit = match self.habit {
-            CloneMode::Reused => "a clone kept by each thread",
-            CloneMode::Cloned => "a clone for each request",
+            CloneMode::Reused => "one clone per thread",
+            CloneMode::Cloned => "one clone per request",
         };
         format!("{under}; {habit}")
     }
@@ -79,7 +79,7 @@ impl Block {
         }
         for threads in self.disturbed() {
             println!(
-                "\n  {threads} threads: others were at work on the machine. Do not believe these figures."
+                "\n  {threads} threads: other programs ran on the machine. These figures are not reliable."
             );
         }
         let goals = self.goals();
@@ -192,7 +192,7 @@ pub fn finish(blocks: &[Block], options: &Options) -> io::Result<()> {
                     missed += 1;
                     let threads = block.threads.get(place).unwrap_or(&2);
                     println!(
-                        "  {:?}, {threads} thread{}: {} ÷ {}: {ratio:.2} instead of {most}",
+                        "  {:?}, {threads} thread{}: {} ÷ {}: {ratio:.2}, goal {most}",
                         block.habit,
                         plural(*threads),
                         goal.ours,
@@ -207,10 +207,7 @@ pub fn finish(blocks: &[Block], options: &Options) -> io::Result<()> {
             let row = block.rows.iter().find(|row| row.name == name);
             if let Some(row) = row.filter(|row| row.allocations > most) {
                 missed += 1;
-                println!(
-                    "  {name}: {} allocations instead of {most}",
-                    row.allocations
-                );
+                println!("  {name}: {} allocations, goal {most}", row.allocations);
             }
         }
     }

@@ -106,24 +106,24 @@ impl Outcome {
         match self {
             Self::Held | Self::Limited => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the upstream's quota is used up",
+                "the upstream's quota is exhausted",
             ),
             Self::NoToken => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the gateway has no credential for the upstream now",
+                "the gateway currently has no credential for the upstream",
             ),
-            Self::Overloaded => (
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "the gateway is overloaded"),
+            Self::Shutdown => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the gateway has as many requests as it can serve",
+                "the gateway is shutting down",
             ),
-            Self::Shutdown => (StatusCode::SERVICE_UNAVAILABLE, "the gateway ends"),
             Self::CredentialRejected | Self::Unauthorized => (
                 StatusCode::BAD_GATEWAY,
-                "the gateway's credential for the upstream was refused",
+                "the upstream rejected the gateway's credential",
             ),
             Self::Deadline => (
                 StatusCode::GATEWAY_TIMEOUT,
-                "there was no answer in the time for the call",
+                "the upstream did not respond in time",
             ),
             Self::Unreachable => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
             Self::ConnectionLost => (
@@ -132,24 +132,24 @@ impl Outcome {
             ),
             Self::InvalidAnswer => (
                 StatusCode::BAD_GATEWAY,
-                "the upstream's answer is not valid",
+                "the upstream's response is invalid",
             ),
             Self::Passed | Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the gateway could not pass the request on",
+                "the gateway could not forward the request",
             ),
-            Self::Answered => (StatusCode::OK, "the gateway is the recipient"),
+            Self::Answered => (StatusCode::OK, "the request is addressed to the gateway"),
             Self::BadRequest => (
                 StatusCode::BAD_REQUEST,
-                "the gateway does not pass on such a request",
+                "the gateway does not forward such requests",
             ),
             Self::UploadBroken | Self::CallerLeft => (
                 StatusCode::BAD_REQUEST,
-                "the request's body broke off or is malformed",
+                "the request body is truncated or malformed",
             ),
             Self::UploadTimeout => (
                 StatusCode::REQUEST_TIMEOUT,
-                "the request's body did not arrive in time",
+                "the request body did not arrive in time",
             ),
         }
     }
@@ -206,12 +206,12 @@ impl Failure {
 pub(crate) fn of(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
     match response.status() {
         StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            let cause = format!("the upstream answered {}", response.status().as_u16());
+            let cause = format!("the upstream responded with {}", response.status().as_u16());
             Err(Failure::new(Outcome::Unauthorized, cause))
         }
         StatusCode::TOO_MANY_REQUESTS => {
             let wait = GaveUp::of(&response).and_then(|gave_up| gave_up.retry_after());
-            let failure = Failure::new(Outcome::Limited, "the upstream answered 429");
+            let failure = Failure::new(Outcome::Limited, "the upstream responded with 429");
             let mut failure = failure.retry_after(wait);
             if wait.is_none() {
                 failure.retry_after = response.headers().get(RETRY_AFTER).cloned();
@@ -220,11 +220,14 @@ pub(crate) fn of(response: Response<Incoming>) -> Result<Response<Incoming>, Fai
         }
         // Nobody has asked for another protocol: `Upgrade` is not passed on.
         status if status.is_informational() => {
-            let cause = format!("the upstream answered {} unasked", status.as_u16());
+            let cause = format!(
+                "the upstream responded with an unexpected {}",
+                status.as_u16()
+            );
             Err(Failure::new(Outcome::InvalidAnswer, cause))
         }
         _ if strip::has_other_coding(response.headers()) => {
-            let cause = "the upstream's answer has a transfer coding besides `chunked`";
+            let cause = "the upstream's response has a transfer coding other than `chunked`";
             Err(Failure::new(Outcome::InvalidAnswer, cause))
         }
         _ => Ok(response),
@@ -290,7 +293,7 @@ fn close(response: &mut Response<Body>) {
 
 /// The answer to a caller who is not known: the only one with a challenge, which is the gateway's own.
 pub(crate) fn unknown_caller() -> Response<Body> {
-    let mut response = problem(StatusCode::UNAUTHORIZED, "the caller is not known");
+    let mut response = problem(StatusCode::UNAUTHORIZED, "the caller is unknown");
     let challenge = HeaderValue::from_static("Bearer realm=\"gateway\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response

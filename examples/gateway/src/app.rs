@@ -82,7 +82,7 @@ impl App {
                 let keys = tenant.key("caller_keys");
                 let whose = &other.name;
                 return Err(format!(
-                    "has a caller key that is used twice ({keys}): tenant {whose:?} has it as well"
+                    "has a caller key that is used twice ({keys}): tenant {whose:?} has the same key"
                 )
                 .into());
             }

@@ -81,8 +81,8 @@ impl Call {
         let (by, cause) = match end {
             End::Complete => return,
             End::Broke(cause) => ("upstream", cause),
-            End::Left if self.tenant.gave_up() => ("gateway", "the gateway ended".to_owned()),
-            End::Left => ("caller", "the caller left".to_owned()),
+            End::Left if self.tenant.gave_up() => ("gateway", "the gateway shut down".to_owned()),
+            End::Left => ("caller", "the caller disconnected".to_owned()),
         };
         self.tenant.metrics.cut(by);
         let (tenant, method, path) = (&*self.tenant.name, self.method.as_str(), &*self.path);
@@ -122,8 +122,14 @@ impl Drop for Call {
             return;
         }
         let (outcome, cause) = match self.tenant.gave_up() {
-            true => (Outcome::Shutdown, "the gateway ended before the answer"),
-            false => (Outcome::CallerLeft, "the caller left before the answer"),
+            true => (
+                Outcome::Shutdown,
+                "the gateway shut down before it sent a response",
+            ),
+            false => (
+                Outcome::CallerLeft,
+                "the caller disconnected before it received a response",
+            ),
         };
         self.count(outcome);
         self.log(outcome, None, cause);

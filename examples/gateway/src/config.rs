@@ -129,7 +129,7 @@ impl Credentials {
         let placement = match text("header") {
             Some(name) => name
                 .parse()
-                .map_err(|_| "header is not a header's name, such as x-api-key")?,
+                .map_err(|_| "header is not a header name, such as x-api-key")?,
             None => AUTHORIZATION,
         };
         let allows_http = text("dangerously_allow_http");
@@ -145,7 +145,7 @@ impl Credentials {
     fn may_go_to(&self, upstream: &Origin) -> Result<(), String> {
         if !upstream.is_https() && !upstream.is_loopback() && !self.allows_http {
             return Err(format!(
-                "{upstream} is plain http, which shows the credential to anybody on the way; use https, or set \
+                "{upstream} uses plain http, which exposes the credential to the network; use https, or set \
                  dangerously_allow_http to true in the credentials"
             ));
         }
@@ -281,7 +281,7 @@ impl Config {
             }
         }
         if self.tenants.is_empty() {
-            return Err("tenants: there is none, so that no request could succeed".into());
+            return Err("tenants: none is configured, so no request could succeed".into());
         }
         for (name, tenant) in &self.tenants {
             tenant
@@ -312,7 +312,7 @@ impl Config {
         let needed = |name: &str| match variable(name) {
             Some(text) if !text.trim().is_empty() => Ok(text),
             _ => Err(format!(
-                "{name} is not set, and no file is named, neither as an argument nor by GATEWAY_CONFIG"
+                "{name} is not set, and no configuration file is given, as an argument or in GATEWAY_CONFIG"
             )),
         };
         let upstream = needed("GATEWAY_UPSTREAM")?;
@@ -369,8 +369,7 @@ impl TenantConfig {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || !name.chars().all(plain) {
             return Err(
-                "its name must have letters, digits, `-`, `_` and `.` only, and at least one"
-                    .into(),
+                "its name must consist of one or more letters, digits, `-`, `_` and `.`".into(),
             );
         }
         let upstream = self.origin()?;
@@ -402,7 +401,7 @@ impl TenantConfig {
         }
         if keys.is_empty() {
             return Err(
-                "has no caller keys, so that no caller could call: set caller_keys or caller_keys_file"
+                "has no caller keys, so every request would be rejected: set caller_keys or caller_keys_file"
                     .into(),
             );
         }
@@ -434,18 +433,18 @@ impl TenantConfig {
 /// Why no caller could use the key.
 fn check_key(key: &str) -> Result<(), String> {
     if key.trim() != key {
-        return Err("there is a key with spaces around it".into());
+        return Err("a key has leading or trailing spaces".into());
     }
     if key.len() < MIN_KEY_LEN {
         return Err(format!(
-            "has a caller key of less than {SHORTEST_KEY} characters"
+            "has a caller key shorter than {SHORTEST_KEY} characters"
         ));
     }
     if !key
         .bytes()
         .all(|byte| byte.is_ascii_graphic() || byte == b' ')
     {
-        return Err("there is a key with characters that a header cannot have".into());
+        return Err("a key contains characters that a header cannot contain".into());
     }
     Ok(())
 }

@@ -29,7 +29,8 @@ impl Capacity {
                 max_connections = capacity.connections,
                 max_connections_per_peer = capacity.connections_per_peer,
                 max_requests = capacity.requests,
-                "limits lowered: the process may open too few descriptors; raise its limit (ulimit -n, LimitNOFILE)",
+                "limits lowered: the process may not open enough file descriptors; raise the limit (ulimit -n, \
+                 LimitNOFILE)",
             );
         }
         capacity

@@ -50,7 +50,7 @@ pub fn init(variable: impl Fn(&str) -> Option<String>) -> Result<Repeated, BoxEr
     let levels = variable("GATEWAY_LOG").unwrap_or_else(|| "info".to_owned());
     let levels: Targets = levels
         .parse()
-        .map_err(|error| format!("GATEWAY_LOG is no list of levels: {error}"))?;
+        .map_err(|error| format!("GATEWAY_LOG is not a list of levels: {error}"))?;
     let colours =
         io::stderr().is_terminal() && variable("NO_COLOR").is_none_or(|set| set.is_empty());
     let repeated = Repeated::default();

@@ -30,7 +30,7 @@ pub fn record_metrics() -> Result<(), BoxError> {
     let handle = recorder.install_recorder()?;
     RECORDER
         .set(handle)
-        .map_err(|_| "a recorder is there already".into())
+        .map_err(|_| "a recorder is already installed".into())
 }
 
 /// What tower-m2m's layers have reported since: its guide `telemetry` lists it.
@@ -143,7 +143,7 @@ pub(crate) fn render(
     page.head(
         name,
         "counter",
-        "Answers that began and did not reach their end, by who cut them off.",
+        "Responses that were truncated, by the side that ended them.",
     );
     for tenant in tenants {
         for (by, count) in CUTTERS.iter().zip(&tenant.metrics.cut) {
@@ -186,7 +186,7 @@ fn connections(page: &mut Page, callers: &Connections) {
     page.head(
         name,
         "counter",
-        "Connections of callers that the gateway ended, by reason.",
+        "Connections of callers that the gateway closed, by reason.",
     );
     for (reason, count) in callers.dropped() {
         page.line(name, &format!("reason=\"{}\"", reason.as_str()), count);
@@ -225,27 +225,23 @@ const COUNTERS: [Counter; 6] = [
     }),
     (
         "gateway_token_fetch_failures_total",
-        "Attempts to get a token that failed.",
+        "Token fetches that failed.",
         |m| &m.fetch_failed,
     ),
     (
         "gateway_token_rejected_total",
-        "Times that the upstream refused the token.",
+        "Times that the upstream rejected the token.",
         |m| &m.token_rejected,
     ),
     (
         "gateway_throttled_total",
-        "Responses that throttled.",
+        "Responses that throttled a request.",
         |m| &m.throttled,
     ),
-    (
-        "gateway_retries_total",
-        "Requests that were sent again.",
-        |m| &m.retries,
-    ),
+    ("gateway_retries_total", "Requests retried.", |m| &m.retries),
     (
         "gateway_gave_up_total",
-        "Requests that were not sent again although that might have helped.",
+        "Retryable requests that were not retried.",
         |m| &m.gave_up,
     ),
 ];
@@ -264,17 +260,17 @@ const GAUGES: [Gauge; 6] = [
     ),
     (
         "gateway_token_expires_seconds",
-        "How long the token lives.",
+        "Remaining lifetime of the token.",
         |t| Some(t.token.as_ref()?.expires_in()?.as_secs_f64()),
     ),
     (
         "gateway_quota_remaining",
-        "How many requests the upstream said to remain.",
+        "Remaining requests, as announced by the upstream.",
         |t| t.quotas.iter().filter_map(|q| q.remaining).min().map(float),
     ),
     (
         "gateway_quota_held_seconds",
-        "For how long nothing is sent.",
+        "Remaining time for which requests are held.",
         |t| {
             t.quotas
                 .iter()
@@ -284,20 +280,18 @@ const GAUGES: [Gauge; 6] = [
     ),
     (
         "gateway_in_flight",
-        "Requests under way to the upstream.",
+        "Requests in flight to the upstream.",
         |t| Some(t.quotas.iter().map(|q| f64::from(q.in_flight)).sum()),
     ),
-    (
-        "gateway_waiting",
-        "Requests that wait for the quota.",
-        |t| Some(t.quotas.iter().map(|q| float(q.waiting as u64)).sum()),
-    ),
+    ("gateway_waiting", "Requests waiting for the quota.", |t| {
+        Some(t.quotas.iter().map(|q| float(q.waiting as u64)).sum())
+    }),
 ];
 
 /// Counts beyond 2^53 lose their last digit.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "Prometheus has no other numbers"
+    reason = "all numbers in Prometheus are f64"
 )]
 fn float(count: u64) -> f64 {
     count as f64

@@ -51,7 +51,7 @@ impl CallerStream {
         });
         ready!(timer.as_mut().poll(cx));
         self.activity.abort_writing();
-        let error = "the caller does not take the answer";
+        let error = "the caller does not read the response";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)))
     }
 }

@@ -17,7 +17,7 @@ impl Templates {
         let mut router = matchit::Router::new();
         for template in templates {
             if !template.starts_with('/') {
-                return Err(format!("{template:?} does not begin with a slash"));
+                return Err(format!("{template:?} does not start with a slash"));
             }
             let inserted = router.insert(template.as_str(), template.clone());
             inserted.map_err(|error| format!("{template:?}: {error}"))?;

@@ -200,7 +200,7 @@ impl Tenant {
         };
         let upload = Arc::<Upload>::default();
         let Some(request) = strip::request(request, &self.target, &upload) else {
-            let cause = "neither CONNECT, TRACE nor a target without a path is passed on";
+            let cause = "CONNECT, TRACE and targets without a path are not forwarded";
             return call.fail(Failure::new(Outcome::BadRequest, cause));
         };
         // Outside the stack, where it costs a timer only.
@@ -218,7 +218,7 @@ impl Tenant {
                 call.fail(Failure::new(Outcome::UploadTimeout, cause))
             }
             Err(_) => {
-                let cause = "there was no answer within `deadline`";
+                let cause = "the upstream did not respond within `deadline`";
                 call.fail(Failure::new(Outcome::Deadline, cause))
             }
         }

@@ -21,7 +21,7 @@ impl Config {
     pub(super) fn auth(&self) -> Result<ClientAuth, ConfigError> {
         let keys = &self.keys;
         let method = self.chosen("client_auth", keys.client_auth)?;
-        let what = "the client's id at the authorization server";
+        let what = "the client id registered at the authorization server";
         let id = match method {
             Method::Anonymous => return Ok(ClientAuth::anonymous()),
             _ => self.required("client_id", &keys.client_id, what)?,
@@ -34,14 +34,14 @@ impl Config {
             // In `id:secret` the first colon separates the two, so the id must not contain one.
             Method::BasicRaw if id.contains(':') => {
                 let problem =
-                    "holds a colon, which basic_raw cannot send; set {client_auth} to basic";
+                    "contains a colon, which basic_raw cannot send; set {client_auth} to basic";
                 return Err(self.invalid("client_id", problem));
             }
             Method::BasicRaw => ClientAuth::basic_raw(id, self.client_secret()?),
             Method::ClientSecretJwt => self.secret_jwt(id)?,
             Method::PrivateKeyJwt => self.key_jwt(id)?,
             Method::Assertion => {
-                let what = "the file with the assertion that somebody else signs";
+                let what = "the file with the externally signed assertion";
                 let file = self.token_file("assertion_file", &keys.assertion_file, what)?;
                 let kind = keys.assertion_type.as_deref();
                 ClientAuth::assertion_of_type(id, file, kind.unwrap_or(ClientAuth::JWT_BEARER))
@@ -63,13 +63,12 @@ impl Config {
             GrantType::ClientCredentials => Grant::client_credentials(),
             GrantType::JwtBearer => {
                 let (key, path) = ("grant_assertion_file", &keys.grant_assertion_file);
-                let what = "the file with the JWT that is given in";
+                let what = "the file with the JWT to exchange for a token";
                 Grant::jwt_bearer(self.token_file(key, path, what)?)
             }
             GrantType::TokenExchange => {
                 let (key, path) = ("subject_token_file", &keys.subject_token_file);
-                let file =
-                    self.token_file(key, path, "the file with the token that is given in")?;
+                let file = self.token_file(key, path, "the file with the token to exchange")?;
                 let kind = keys.subject_token_type.as_deref();
                 let exchange = TokenExchange::new(file, kind.unwrap_or(TokenExchange::JWT));
                 match &keys.requested_token_type {
@@ -105,8 +104,8 @@ impl Config {
             let fits = of != key || values.split(", ").any(|value| value == name);
             if let Some(stray) = stray.filter(|_| !fits) {
                 let problem = format!(
-                    "is set, and does not go with {{{key}}}, which is {name}{by_default}; remove it, or set \
-                     {{{key}}} to {values}"
+                    "is set, but does not apply to {{{key}}}, which is {name}{by_default}; remove it, or set {{{key}}} \
+                     to {values}"
                 );
                 // The error is about the stray key, because that is the one that is set.
                 return Err(self.invalid(stray, problem));
@@ -131,8 +130,11 @@ impl Config {
 
     /// Creates the error that names the features to enable.
     fn without_jwt(&self, method: &str) -> ConfigError {
-        let needed = "tower-m2m needs its feature `jwt-aws-lc-rs` or `jwt-rust-crypto`";
-        self.invalid("client_auth", format!("is {method}, for which {needed}"))
+        let needed = "the feature `jwt-aws-lc-rs` or `jwt-rust-crypto` of tower-m2m";
+        self.invalid(
+            "client_auth",
+            format!("is {method}, which requires {needed}"),
+        )
     }
 }
 
@@ -151,7 +153,7 @@ mod signed {
                 Some("HS384") => SecretAlgorithm::Hs384,
                 Some("HS512") => SecretAlgorithm::Hs512,
                 Some(_) => {
-                    let problem = "is none of HS256, HS384, HS512";
+                    let problem = "is not one of HS256, HS384, HS512";
                     return Err(self.invalid("signing_algorithm", problem));
                 }
             };
@@ -176,7 +178,7 @@ mod signed {
                 let error = error.to_string();
                 let found = error.split_once(": found ").map_or("", |(_, found)| found);
                 let problem = format!(
-                    "is no private key for {}: found {found}; for another type of key, set {{signing_algorithm}}",
+                    "is not a private key for {}: found {found}; for another type of key, set {{signing_algorithm}}",
                     algorithm.as_str(),
                 );
                 self.invalid(&key, problem)
@@ -197,7 +199,8 @@ mod signed {
         ///
         /// Names `assertion_audience`, if neither it nor `issuer` is set.
         fn check_audience(&self) -> Result<(), ConfigError> {
-            let problem = "is not set, and neither is {issuer}: whom a signed assertion is for";
+            let problem = "is not set, and neither is {issuer}; one of them must name the audience of the signed \
+                           assertion";
             match self.is_set("issuer") || self.is_set("assertion_audience") {
                 true => Ok(()),
                 false => Err(self.invalid("assertion_audience", problem)),

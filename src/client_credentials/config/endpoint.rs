@@ -23,7 +23,7 @@ impl Config {
     /// keys and certificates are read by this call.
     pub fn endpoint(&self) -> Result<TokenEndpoint, ConfigError> {
         if self.api_key()?.is_some() {
-            let problem = "is set: there is no token endpoint to ask; use `Config::layer`";
+            let problem = "is set, so there is no token endpoint; use `Config::layer`";
             return Err(self.invalid("api_key", problem));
         }
         let (keys, auth) = (&self.keys, self.auth()?);
@@ -78,7 +78,7 @@ impl Config {
             None => Ok(None),
             Some("discovered") if self.is_set("issuer") => Ok(Some(RevocationEndpoint::Discovered)),
             Some("discovered") => {
-                let problem = "is `discovered`, which needs {issuer}; name the URL instead";
+                let problem = "is `discovered`, which requires {issuer}; set the URL instead";
                 Err(self.invalid(KEY, problem))
             }
             Some(url) => Ok(Some(self.url(KEY, url)?.into())),
@@ -127,9 +127,9 @@ impl Config {
         let problem = match (authority, Origin::of(&uri)) {
             (None, _) => "has no scheme or no host; it should begin with https://",
             (Some(authority), _) if authority.as_str().contains('@') => {
-                "holds user information; remove it, and use {client_id} and its secret"
+                "contains user information; remove it, and use {client_id} and its secret"
             }
-            (_, None) => "has another scheme than https, or a host or port that cannot be",
+            (_, None) => "has a scheme other than https, or an invalid host or port",
             (_, Some(origin)) => match self.plain_http(&origin, "client's secret") {
                 Some(problem) => return Err(self.invalid(key, problem)),
                 None => return Ok(uri),
@@ -154,7 +154,7 @@ impl Config {
             checked.map(|()| endpoint)
         };
         // Checked before parameters are added, so that a later failure is known to concern a parameter.
-        endpoint = usable(endpoint, "client_auth", "is not usable with this client")?;
+        endpoint = usable(endpoint, "client_auth", "cannot be used with this client")?;
         endpoint = words(&keys.scope).fold(endpoint, TokenEndpoint::scope);
         let audiences = keys.audience.iter().flatten();
         endpoint = audiences.fold(endpoint, TokenEndpoint::audience);
@@ -170,7 +170,7 @@ impl Config {
             let taken = REPEATABLE.contains(&name.as_str()) && self.is_set(name);
             // At this point only a reserved parameter name fails the check.
             if taken || endpoint.validate().is_err() {
-                let problem = format!("holds {name}, which has a key of its own; remove it");
+                let problem = format!("contains {name}, which has its own key; remove it");
                 return Err(self.invalid("parameters", problem));
             }
         }
@@ -181,7 +181,7 @@ impl Config {
     #[cfg(not(feature = "https"))]
     fn with_tls(&self, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
         let problem =
-            "is set, for which tower-m2m needs its feature `https`, `ring` or `aws-lc-rs`";
+            "is set, which requires the feature `https`, `ring` or `aws-lc-rs` of tower-m2m";
         let mut keys = ["ca_file", "certificate_file"].into_iter();
         match keys.find(|key| self.is_set(key)) {
             Some(key) => Err(self.invalid(key, problem)),

@@ -86,7 +86,7 @@ impl Config {
         let texts = (1..).zip(texts.filter(|text| !text.is_empty()));
         let mut origins = texts.map(|(number, text)| self.origin(KEY, number, text));
         let missing =
-            "is not set: the origins that the token may go to, such as https://api.example.com";
+            "is not set: the origins that may receive the token, such as https://api.example.com";
         let first = origins.next().ok_or_else(|| self.invalid(KEY, missing))??;
         let layer = self.layer_for(first)?;
         origins.try_fold(layer, |layer, origin| Ok(layer.allow_origin(origin?)))
@@ -107,14 +107,18 @@ impl Config {
             let name = text.as_deref().map(str::parse::<HeaderName>).transpose();
             name.map_err(|_| self.invalid(key, problem))
         };
-        let no_header = "is not a header's name, such as x-api-key";
+        let no_header = "is not a header name, such as x-api-key";
         let header = token("header", &keys.header, no_header)?;
-        token("scheme", &keys.scheme, "is not a scheme, such as Bearer")?;
+        token(
+            "scheme",
+            &keys.scheme,
+            "is not an authentication scheme, such as Bearer",
+        )?;
         if keys.fetch_timeout.is_some_and(|limit| limit.is_zero()) {
             return Err(self.invalid("fetch_timeout", "is 0: no attempt could succeed"));
         }
         if keys.max_waiting == Some(0) {
-            let problem = "is 0: nobody could wait for a token";
+            let problem = "is 0: no caller could wait for a token";
             return Err(self.invalid("max_waiting", problem));
         }
         set!(layer {
@@ -173,7 +177,7 @@ impl Config {
         let allowed = origin.is_https() || origin.is_loopback() || self.allows_http();
         (!allowed).then(|| {
             format!(
-                "is plain http, which shows the {what} to anybody on the way; use https, or set \
+                "uses plain http, which exposes the {what} to the network; use https, or set \
                  {{dangerously_allow_http}} to true"
             )
         })

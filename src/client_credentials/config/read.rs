@@ -46,7 +46,7 @@ impl Config {
             let key = rest.unwrap_or_default().to_ascii_lowercase();
             let meant = nearest(&key, names()).map(|key| config.name(key));
             if let Some(meant) = meant.filter(|meant| *meant != name) {
-                let problem = format!("is not read; did you mean {meant}?");
+                let problem = format!("is not a known variable; did you mean {meant}?");
                 return Err(ConfigError::new(&name, &problem));
             }
         }
@@ -211,11 +211,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
             let keys = SECRET_ENDS.map(|end| format!("{secret}{end}"));
             if let Some(other) = keys.into_iter().find(|key| self.config.is_set(key)) {
                 let both = format!("and {} are both set", self.config.name(&key));
-                let problem = if other == key {
-                    "is there twice"
-                } else {
-                    &both
-                };
+                let problem = if other == key { "is set twice" } else { &both };
                 self.key = other;
                 return Err(self.invalid(&format!("{problem}; keep one of them")));
             }

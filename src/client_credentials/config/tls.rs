@@ -70,7 +70,7 @@ impl Config {
         for (number, certificate) in (1..).zip(certificates) {
             let problem = match certificate.map(|der| roots.add(der)) {
                 Some(Ok(())) => continue,
-                Some(Err(_)) => "cannot be a trusted root",
+                Some(Err(_)) => "cannot be used as a trusted root",
                 None => "is damaged",
             };
             skipped.push(format!("certificate {number} of {count} {problem}"));
@@ -82,7 +82,7 @@ impl Config {
             Some(first) => format!("names a file without a usable certificate: {first}"),
             None => {
                 let found = pem::found(&content);
-                format!("names a file that holds no PEM certificate: found {found}")
+                format!("names a file that contains no PEM certificate: found {found}")
             }
         };
         Err(self.invalid("ca_file", problem))
@@ -99,17 +99,17 @@ impl Config {
         path: &str,
     ) -> Result<(), ConfigError> {
         let chain = pem::chain(&self.content("certificate_file", path)?).map_err(|found| {
-            let problem = format!("names a file that holds no PEM certificate: {found}");
+            let problem = format!("names a file that contains no PEM certificate: {found}");
             self.invalid("certificate_file", problem)
         })?;
         let (key, pem) = self.secret_now("private_key", KEY)?;
         let private = pem::private_key(&pem).map_err(|found| {
-            let problem = format!("is no private key in PEM, not encrypted: {found}");
+            let problem = format!("is not an unencrypted private key in PEM: {found}");
             self.invalid(&key, problem)
         })?;
         let checked = builder.with_client_auth_cert(chain, private);
         checked.map(drop).map_err(|_| {
-            let problem = "does not belong to the certificate that {certificate_file} names";
+            let problem = "does not match the certificate in {certificate_file}";
             self.invalid(&key, problem)
         })
     }

@@ -140,12 +140,12 @@ impl<'de> Deserializer<'de> for Value<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
         let trimmed = self.trimmed;
         let Json::Object(members) = self.parse()? else {
-            return Err(invalid("is not a table of strings by name"));
+            return Err(invalid("is not a table whose values are strings"));
         };
         let texts = members.into_iter();
         let texts = texts.map(|(name, json)| Ok((name, Value { json, trimmed }.text()?)));
         let texts: Result<Vec<_>, Invalid> = texts.collect();
-        let problem = "holds a value that is not a string; put it in quotes";
+        let problem = "contains a value that is not a string; put it in quotes";
         let texts = texts.map_err(|_| invalid(problem))?;
         visitor.visit_map(MapDeserializer::new(texts.into_iter()))
     }
@@ -153,7 +153,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     /// Accepts any JSON, or a text that contains JSON.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
         let read = self.parse()?.deserialize_any(visitor);
-        read.map_err(|_| invalid("has another type"))
+        read.map_err(|_| invalid("has the wrong type"))
     }
 
     forward_to_deserialize_any! {
@@ -193,7 +193,7 @@ impl de::Error for Invalid {
 
     /// Ignores the unknown variant, which may be a secret.
     fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {
-        invalid(format!("is none of {}", known.join(", ")))
+        invalid(format!("is not one of {}", known.join(", ")))
     }
 
     /// Shows only the part of the name that could belong to a key, because a line such as `client_secret=…` may be
@@ -206,7 +206,7 @@ impl de::Error for Invalid {
             Some(key) => format!("did you mean {key}?"),
             None => "remove it (`tower_m2m::docs::configuration` lists them all)".to_owned(),
         };
-        let text = format!("{shown}{more} is not a key; {remedy}");
+        let text = format!("{shown}{more} is not a known key; {remedy}");
         Self { text, known }
     }
 }

@@ -22,13 +22,13 @@ pub(super) fn describe(error: &(dyn Error + 'static), https: bool) -> Option<&'s
 fn describe_io(link: &(dyn Error + 'static)) -> Option<&'static str> {
     match link.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::ConnectionRefused => Some(
-            "could not be sent: the connection was refused; check the host and the port, and that the server runs",
+            "could not be sent: the connection was refused; check the host and port, and that the server is running",
         ),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             Some("could not be sent: there is no route to the host; check the network and the host")
         }
         io::ErrorKind::TimedOut => {
-            Some("could not be sent: connecting took too long; check the network and the host")
+            Some("could not be sent: connecting timed out; check the network and the host")
         }
         _ => None,
     }
@@ -62,7 +62,7 @@ fn describe_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static s
         "Name or service not known",
     ]) {
         return Some(
-            "could not be sent: the host's name was not found; check the URL, and this machine's DNS",
+            "could not be sent: the host name could not be resolved; check the URL, and this machine's DNS",
         );
     }
     // The texts of rustls and OpenSSL.
@@ -72,14 +72,15 @@ fn describe_text(link: &(dyn Error + 'static), https: bool) -> Option<&'static s
     // hyper reads a TLS alert as the start of a response.
     if !https && has(&["invalid HTTP version"]) {
         return Some(
-            "was not answered with HTTP: the port may be one for https; write https:// in the URL, or check the port",
+            "received a response that is not HTTP: the port may be for https; use https:// in the URL, or check the \
+             port",
         );
     }
     None
 }
 
 /// Description of a connection to a port without TLS.
-const NO_TLS: &str = "could not be sent: the server does not speak TLS at this port; check the port, or write http:// if \
+const NO_TLS: &str = "could not be sent: the server does not speak TLS on this port; check the port, or use http:// if \
      the server is on this machine";
 
 #[cfg(test)]
@@ -102,8 +103,8 @@ mod tests {
                 true,
                 Some("no route to the host"),
             ),
-            (kind(io::ErrorKind::TimedOut), true, Some("took too long")),
-            (text("dns error"), true, Some("name was not found")),
+            (kind(io::ErrorKind::TimedOut), true, Some("timed out")),
+            (text("dns error"), true, Some("name could not be resolved")),
             (
                 text("received corrupt message of type InvalidContentType"),
                 true,
@@ -112,7 +113,7 @@ mod tests {
             (
                 text("invalid HTTP version parsed"),
                 false,
-                Some("the port may be one for https"),
+                Some("the port may be for https"),
             ),
             (text("invalid HTTP version parsed"), true, None),
             (kind(io::ErrorKind::ConnectionReset), true, None),

@@ -21,7 +21,7 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
              `.root_certificate(..)`",
         ),
         Tls::AlertReceived(AlertDescription::CertificateExpired) => {
-            Some("was refused in the TLS handshake: our client certificate has expired; renew it")
+            Some("was rejected in the TLS handshake: the client certificate has expired; renew it")
         }
         Tls::AlertReceived(
             AlertDescription::CertificateRequired
@@ -31,8 +31,8 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
             | AlertDescription::UnknownCA
             | AlertDescription::UnsupportedCertificate,
         ) => Some(
-            "was refused in the TLS handshake: the server does not accept our client certificate, or wants one; check \
-             `.client_certificate(..)`",
+            "was rejected in the TLS handshake: the server does not accept the client certificate, or requires one; \
+             check `.client_certificate(..)`",
         ),
         _ => None,
     }
@@ -70,7 +70,7 @@ mod tests {
         let ours = wrapped(Tls::AlertReceived(AlertDescription::CertificateExpired));
 
         assert!(problem(&server).is_some_and(|what| what.contains("the server's certificate has")));
-        assert!(problem(&ours).is_some_and(|what| what.contains("our client certificate has")));
+        assert!(problem(&ours).is_some_and(|what| what.contains("the client certificate has")));
     }
 
     #[test]

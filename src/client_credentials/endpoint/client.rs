@@ -58,7 +58,7 @@ impl Client {
             Self::Default(own) => own.ready().await,
             #[cfg(not(feature = "https"))]
             Self::None => Err(TokenError::configuration(
-                "was not sent: this build has no https client; pass yours with `.service(..)`, or enable the feature \
+                "was not sent: this build has no https client; pass one with `.service(..)`, or enable the feature \
                  `https`",
             )),
         }

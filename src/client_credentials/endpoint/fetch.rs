@@ -232,7 +232,7 @@ impl TokenEndpoint {
         self.auth.authenticate(request).await?;
         match request.form.repeated_after(set, &["resource"]) {
             Some(name) => Err(TokenError::configuration(format!(
-                "was not sent: the parameter {name:?} is set twice, by a setting and by the client's authentication"
+                "was not sent: the parameter {name:?} is set twice, by a setting and by the client authentication"
             ))),
             None => Ok(()),
         }

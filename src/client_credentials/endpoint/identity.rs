@@ -91,7 +91,7 @@ impl ClientCertificate {
         })?;
         // Checks that the key belongs to the certificate.
         let both = CertifiedKey::from_der(chain, key, config.crypto_provider())
-            .map_err(|_| invalid("the private key does not belong to the client certificate"))?;
+            .map_err(|_| invalid("the private key does not match the client certificate"))?;
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(both));
         Ok(())
     }

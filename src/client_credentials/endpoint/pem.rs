@@ -52,15 +52,15 @@ impl Block {
         match self.label.as_str() {
             "ENCRYPTED PRIVATE KEY" => "an encrypted private key",
             _ if self.encrypted => "an encrypted private key",
-            "OPENSSH PRIVATE KEY" => "a private key in OpenSSH's own format",
+            "OPENSSH PRIVATE KEY" => "a private key in OpenSSH format",
             _ if self.is_private_key() && self.der.is_none() => {
-                "a private key that is cut off or damaged"
+                "a truncated or damaged private key"
             }
             _ if self.is_private_key() => "a private key",
             label if label.ends_with("PUBLIC KEY") => "a public key",
             label if label.ends_with("CERTIFICATE REQUEST") => "a certificate request",
             _ if self.is_certificate() && self.der.is_none() => {
-                "a certificate that is cut off or damaged"
+                "a truncated or damaged certificate"
             }
             _ if self.is_certificate() => "a certificate",
             "EC PARAMETERS" => "EC parameters",
@@ -137,7 +137,7 @@ pub(in crate::client_credentials) fn found(text: &[u8]) -> String {
         [b'{', ..] => "JSON",
         [0x30, ..] if std::str::from_utf8(start).is_err() => "binary data, DER or PKCS #12",
         _ if std::str::from_utf8(start).is_err() => "binary data",
-        [b'/', ..] if start.len() < 200 => "what may be a file's path",
+        [b'/', ..] if start.len() < 200 => "what may be a file path",
         _ => "text without a `-----BEGIN` line",
     };
     what.to_owned()
@@ -149,7 +149,7 @@ pub(in crate::client_credentials) fn remedy(text: &[u8]) -> &'static str {
     let any = |named: &str| blocks.iter().any(|block| block.describe() == named);
     if any("an encrypted private key") {
         "; decrypt it with `openssl pkey -in key.pem`"
-    } else if any("a private key in OpenSSH's own format") {
+    } else if any("a private key in OpenSSH format") {
         "; convert it with `ssh-keygen -p -m PKCS8 -f key`"
     } else if found(text).starts_with("binary data") {
         "; convert DER with `openssl pkey -inform DER`, PKCS #12 with `openssl pkcs12 -nodes`"
@@ -351,7 +351,7 @@ mod tests {
         for (text, says) in [
             ("", "nothing"),
             ("secret", "text without a `-----BEGIN` line"),
-            ("/run/key.pem", "what may be a file's path"),
+            ("/run/key.pem", "what may be a file path"),
             ("{}", "JSON"),
             (
                 "-----BEGIN PUBLIC KEY-----\nYQ==\n-----END PUBLIC KEY-----",
@@ -359,7 +359,7 @@ mod tests {
             ),
             (
                 "-----BEGIN PRIVATE KEY-----\nYQ==",
-                "a private key that is cut off or damaged",
+                "a truncated or damaged private key",
             ),
             (
                 "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: a\n\nYQ==\n-----END RSA PRIVATE KEY-----",

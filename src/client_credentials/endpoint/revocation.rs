@@ -139,11 +139,11 @@ impl TokenEndpoint {
 /// Error for metadata without a revocation endpoint.
 fn no_endpoint() -> TokenError {
     TokenError::configuration(
-        "cannot be followed by a revocation: the issuer's metadata names no `revocation_endpoint`; name it with \
-         `.revoke_on_shutdown(uri)`, or leave that out",
+        "cannot be followed by a revocation: the issuer's metadata has no `revocation_endpoint`; set it with \
+         `.revoke_on_shutdown(uri)`, or remove that setting",
     )
 }
 
 /// Advice for a rejected revocation: the credentials were valid for a token, so the audience is the likely cause.
-const AUDIENCE: &str = "check the assertion's audience: a server may want the URL of its revocation endpoint there, which \
-     `.revocation_audience(AssertionAudience::RequestedEndpoint)` sets";
+const AUDIENCE: &str = "check the assertion's audience: the server may expect the URL of its revocation endpoint, \
+     which `.revocation_audience(AssertionAudience::RequestedEndpoint)` sets";

@@ -82,7 +82,7 @@ pub(super) fn roots(text: &[u8]) -> Result<Roots, TokenError> {
     for (number, certificate) in (1..).zip(certificates) {
         let problem = match certificate.map(|der| store.add(der)) {
             Some(Ok(())) => continue,
-            Some(Err(_)) => "cannot be a trusted root",
+            Some(Err(_)) => "cannot be used as a trusted root",
             None => "is damaged",
         };
         return Err(wrong(&format!("{number} of {count} {problem}")));
@@ -212,10 +212,10 @@ pub(super) fn unusable(what: &str) -> TokenError {
 
 const NO_PROVIDER: &str = "was not sent: this program has no crypto provider for TLS; enable the feature `ring` or \
                            `aws-lc-rs` of tower-m2m, install one for the process (rustls' \
-                           `CryptoProvider::install_default`), or pass a client of yours with `.service(..)`";
-const NO_ROOTS: &str = "no trusted root certificate was found on this system; install ca-certificates, or pass yours with \
-                        `.root_certificate(..)`";
-const NOT_READ: &str = "the runtime ended while the system's root certificates were read";
+                           `CryptoProvider::install_default`), or pass your own client with `.service(..)`";
+const NO_ROOTS: &str = "no trusted root certificate was found on this system; install ca-certificates, or pass one \
+                        with `.root_certificate(..)`";
+const NOT_READ: &str = "the runtime shut down while the system's root certificates were read";
 
 /// Error of a connection for which TLS could not be configured. Carries the error of the fetch through the HTTP client.
 #[derive(Debug)]

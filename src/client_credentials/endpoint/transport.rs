@@ -129,8 +129,13 @@ where
     // Enough for a usual response, so that most are read without a reallocation.
     let mut read = Zeroizing::new(Vec::with_capacity(4096));
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|error| broken("was answered by half: the connection broke", error, https))?;
+        let frame = frame.map_err(|error| {
+            broken(
+                "received a truncated response: the connection broke before the body ended",
+                error,
+                https,
+            )
+        })?;
         // Trailers are ignored.
         let Ok(mut data) = frame.into_data() else {
             continue;
@@ -142,7 +147,7 @@ where
                 return Err(TokenError::new(
                     TokenErrorKind::InvalidResponse,
                     true,
-                    "was answered with more than 1 MiB; check the token endpoint's URL",
+                    "returned more than 1 MiB; check the token endpoint's URL",
                 ));
             }
             append(&mut read, chunk);

@@ -62,8 +62,8 @@ impl TokenEndpoint {
             (RevocationEndpoint::At(uri), _) => self.uri_problem(uri, "the revocation endpoint"),
             (RevocationEndpoint::Discovered, Location::Discovered(_)) => None,
             (RevocationEndpoint::Discovered, Location::Known(_)) => Some(
-                "the revocation endpoint is to be discovered, and there is no issuer to ask: use `TokenEndpoint::discover`, \
-                 or name the endpoint with `.revoke_on_shutdown(uri)`"
+                "the revocation endpoint cannot be discovered, because no issuer is set: use \
+                 `TokenEndpoint::discover`, or set the endpoint with `.revoke_on_shutdown(uri)`"
                     .to_owned(),
             ),
         }
@@ -77,7 +77,7 @@ impl TokenEndpoint {
             ));
         };
         (!origin.is_https() && !origin.is_loopback() && !self.allow_http).then(|| {
-            "plain http would show the client secret to anybody on the way; use https, or `.dangerously_allow_http()`"
+            "plain http would expose the client secret to the network; use https, or `.dangerously_allow_http()`"
                 .to_owned()
         })
     }
@@ -103,7 +103,7 @@ impl TokenEndpoint {
                 .find(|name| self.parameters.contains(name))
         })?;
         Some(format!(
-            "the parameter {name:?} is set twice; it has a setting of its own, or belongs there once"
+            "the parameter {name:?} is set twice; it has its own setting, or must not be repeated"
         ))
     }
 
@@ -131,7 +131,7 @@ impl TokenEndpoint {
         // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
         let of_scope = |b: u8| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
         if !self.scopes.iter().all(|scope| scope.bytes().all(of_scope)) {
-            let rule = "RFC 6749 §3.3: a scope holds no quote, no backslash and no character outside ASCII";
+            let rule = "RFC 6749 §3.3: a scope must not contain quotes, backslashes or non-ASCII characters";
             deviations.push(("scope", rule));
         }
         // An absolute URI without a fragment (RFC 8707 §2). Not parsed as `Uri`, because URNs are valid resources.
@@ -141,12 +141,11 @@ impl TokenEndpoint {
             }) && !uri.contains(['#', ' '])
         };
         if !self.parameters.values("resource").all(absolute) {
-            let rule = "RFC 8707 §2: a resource is an absolute URI without a fragment";
+            let rule = "RFC 8707 §2: a resource must be an absolute URI without a fragment";
             deviations.push(("resource", rule));
         }
         if !self.grant.takes_audiences() && self.parameters.values("audience").nth(1).is_some() {
-            let rule =
-                "RFC 6749 §3.2: a parameter is sent once (only RFC 8693 allows several audiences)";
+            let rule = "RFC 6749 §3.2: a parameter must not be repeated (only RFC 8693 allows several audiences)";
             deviations.push(("audience", rule));
         }
         deviations
@@ -192,8 +191,8 @@ impl TokenEndpoint {
 pub(in crate::client_credentials) const REPEATABLE: [&str; 2] = ["audience", "resource"];
 
 /// Error for a signed assertion whose audience is unknown.
-pub(super) const NO_AUDIENCE: &str = "was not sent: the audience of the client's assertion is not known; name the issuer with `.issuer(..)`, use \
-     `TokenEndpoint::discover`, or set `.assertion_audience(..)`";
+pub(super) const NO_AUDIENCE: &str = "was not sent: the audience of the client assertion is unknown; set the issuer \
+     with `.issuer(..)`, use `TokenEndpoint::discover`, or set `.assertion_audience(..)`";
 
 /// Parameters that the endpoint, its grant or the client authentication sets.
 const OWN_PARAMETERS: [&str; 12] = [

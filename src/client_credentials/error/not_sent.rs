@@ -56,8 +56,8 @@ impl fmt::Display for OriginNotAllowed {
         match &self.reason {
             NotAllowed::Foreign { wanted, allowed } => write!(
                 f,
-                "request not sent: the token may not go to {wanted}, only to {allowed}; if it should, add it with \
-                 `.allow_origin(..)`"
+                "request not sent: the token may not be sent to {wanted}, only to {allowed}; to allow this origin, add \
+                 it with `.allow_origin(..)`"
             ),
             NotAllowed::Host { origin } => write!(
                 f,
@@ -66,12 +66,12 @@ impl fmt::Display for OriginNotAllowed {
             ),
             NotAllowed::Insecure { origin } => write!(
                 f,
-                "request not sent: {origin} is neither https nor loopback, so that anybody on the way could read the \
-                 token; use https, or `.dangerously_allow_http()`"
+                "request not sent: {origin} is neither https nor loopback, so the token would be exposed to the \
+                 network; use https, or `.dangerously_allow_http()`"
             ),
             NotAllowed::NoAuthority => f.write_str(
-                "request not sent: its URI names no host, so that nobody can tell where the token would go; send an \
-                 absolute URI, or set `.assume_origin(..)` if the inner service has exactly one fixed destination",
+                "request not sent: its URI has no host, so the token's destination is unknown; send an absolute URI, \
+                 or set `.assume_origin(..)` if the inner service has exactly one fixed destination",
             ),
         }
     }

@@ -17,7 +17,7 @@ impl TokenError {
         Self::new(
             TokenErrorKind::Aborted,
             true,
-            "was dropped with its runtime several times; send requests on a runtime that outlives them",
+            "was canceled several times because its runtime shut down; send requests on a runtime that outlives them",
         )
     }
 
@@ -26,7 +26,8 @@ impl TokenError {
         Self::new(
             TokenErrorKind::InvalidResponse,
             true,
-            "brought a token that had expired on its way: the answer took longer than its life; have the server issue tokens that live longer",
+            "returned a token that had already expired: the response took longer than the token's lifetime; configure \
+             the server to issue tokens with a longer lifetime",
         )
     }
 
@@ -44,7 +45,7 @@ impl TokenError {
         Self::new(
             TokenErrorKind::Aborted,
             true,
-            "ended in a panic of the token source; its message went to stderr",
+            "failed: the token source panicked; its message went to stderr",
         )
     }
 
@@ -53,7 +54,7 @@ impl TokenError {
         Self::new(
             TokenErrorKind::ShutDown,
             false,
-            "was not sent: the token handle was shut down; do so after the last request",
+            "was not sent: the token handle was shut down; shut it down after the last request",
         )
     }
 
@@ -62,7 +63,7 @@ impl TokenError {
         Self::new(
             TokenErrorKind::Timeout,
             true,
-            format!("got no answer within {limit:?}"),
+            format!("received no response within {limit:?}"),
         )
     }
 
@@ -77,7 +78,7 @@ impl TokenError {
             TokenErrorKind::QueueFull,
             true,
             format!(
-                "{credential}has {limit} callers waiting for it already; send less at once, or raise `max_waiting`"
+                "{credential}already has {limit} waiting callers; send fewer requests at once, or raise `max_waiting`"
             ),
         )
     }

@@ -82,8 +82,8 @@ impl TokenSharing {
     ) -> Result<Acquired, TokenError> {
         if source.revokes() {
             return Err(TokenError::configuration(
-                "is not possible: a token that is shared with other processes must not be revoked when one of them ends; \
-                 leave out `.revoke_on_shutdown(..)`, or the layer's `.store(..)`",
+                "was not sent: a token that is shared with other processes must not be revoked when one of them shuts \
+                 down; remove `.revoke_on_shutdown(..)`, or the layer's `.store(..)`",
             ));
         }
         match source.cache_key().await {

@@ -496,7 +496,7 @@ fn a_retry_keeps_its_slot_in_a_full_queue() {
         allow_fast_path: false,
     };
     let Admission::Queued(_first) = gate.admit(&request, now) else {
-        panic!("it has been let in before");
+        panic!("it was admitted before");
     };
     assert_eq!(gate.max_waiting(), 2);
 }

@@ -280,10 +280,7 @@ impl AnnouncedWindow {
     }
 
     /// Returns this process's part of the remaining requests.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "beyond 2^53 nobody comes near the limit"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "no real limit comes near 2^53")]
     fn share_of_available(&self, share: f64) -> f64 {
         self.available() as f64 * share
     }

@@ -74,7 +74,7 @@ impl FleetSync {
     /// Ensures that these partitions have agents. Reports a failure for each agent that was lost.
     pub(crate) fn ensure_agents(&self, keys: &[PartitionKey]) {
         for key in self.start_agents(keys) {
-            let what = "was not asked to the end: the runtime has ended, or the agent panicked";
+            let what = "did not complete the request: the runtime shut down, or the agent panicked";
             self.context
                 .record_health(&key, Some(&StoreError::unavailable(what)));
         }

@@ -105,8 +105,8 @@ impl Connection {
         let seeds = seeds.ok().filter(|seeds| !seeds.is_empty());
         let seeds = seeds.ok_or_else(|| {
             StoreError::configuration(
-                "has no URL, or one that cannot be read: `redis://user:password@host:port/database`, or `rediss://` with \
-                 the feature `redis-tls`",
+                "has no URL, or an invalid one; expected `redis://user:password@host:port/database`, or `rediss://` \
+                 with the feature `redis-tls`",
             )
         })?;
         Ok(Self {
@@ -165,7 +165,7 @@ impl Connection {
         // future is dropped first.
         let asked = tokio::spawn(async move { this.run(&call).await });
         let answer = asked.await.unwrap_or_else(|_| {
-            let what = "was not asked to the end: the runtime has ended";
+            let what = "did not complete the request: the runtime shut down";
             Err(StoreError::unavailable(what))
         })?;
         T::from_redis_value(answer).map_err(|error| map_error(error.into()))
@@ -228,7 +228,7 @@ impl Connection {
             }
         }
         Err(StoreError::unavailable(
-            "is a cluster that is being changed",
+            "is a cluster that is being reconfigured",
         ))
     }
 
@@ -304,18 +304,20 @@ impl Connection {
 fn map_error(error: RedisError) -> StoreError {
     let what = match (error.kind(), error.code()) {
         (_, Some("WRONGTYPE")) | (ErrorKind::UnexpectedReturnType, _) => {
-            return StoreError::unreadable("holds something of another type under our key")
-                .with_source(error);
+            return StoreError::unreadable(
+                "contains a value of another type under a key of this crate",
+            )
+            .with_source(error);
         }
         (_, Some("OOM")) => "is out of memory",
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
-            "refused user and password"
+            "rejected the user and password"
         }
         (ErrorKind::RESP3NotSupported, _) => {
             "did not accept HELLO 3: user and password are missing, or it is older than Redis 6"
         }
         (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
-            "does not let its user do that; the guide `docs::fleet` has the ACL"
+            "does not allow its user this command; the guide `docs::fleet` lists the required ACL"
         }
         (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => {
             "is a replica, and cannot be written to"
@@ -325,15 +327,15 @@ fn map_error(error: RedisError) -> StoreError {
             "is a cluster without a node for some of its slots"
         }
         (ErrorKind::Io, _) => "cannot be reached, or the connection broke",
-        _ => "answered with an error",
+        _ => "returned an error",
     };
     StoreError::unavailable(what).with_source(error)
 }
 
 #[cfg(feature = "redis-tls")]
-const NO_PROVIDER: &str = "cannot be reached over TLS: this program has no crypto provider for it, or two; install one for \
-                           the process (rustls' `CryptoProvider::install_default`), or enable one of the features `ring` \
-                           and `aws-lc-rs`";
+const NO_PROVIDER: &str = "cannot be reached over TLS: this program has no crypto provider for it, or more than one; \
+                           install one for the process (rustls' `CryptoProvider::install_default`), or enable one of \
+                           the features `ring` and `aws-lc-rs`";
 /// Maximum number of times that one call is sent, including redirections and retries.
 const MAX_ATTEMPTS: usize = 16;
 /// Delay before a retry while keys are in migration.

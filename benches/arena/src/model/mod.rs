@@ -34,7 +34,10 @@ pub fn optimum(model: &mut dyn Model, jobs: usize, begins: &[f64], rtt: f64) -> 
         let arrival = model.earliest(last.max(free[worker] + rtt / 2.0));
         last = arrival;
         let verdict = model.take(arrival);
-        assert_eq!(verdict.status, 200, "an omniscient client is never refused");
+        assert_eq!(
+            verdict.status, 200,
+            "an omniscient client is never rejected"
+        );
         free[worker] = arrival + rtt / 2.0;
         end = end.max(free[worker]);
     }

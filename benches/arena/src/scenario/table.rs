@@ -110,7 +110,7 @@ pub fn all() -> Vec<Scenario> {
             .goal(1.02, Share(0.03)),
         // Nothing is asked of the time and the refusals here: what a process of one worker knows is little.
         scenario("fixed window, full headers, 100 processes of 1").processes(100, 1),
-        scenario("refused requests count, no headers, 16 workers")
+        scenario("rejected requests count, no headers, 16 workers")
             .server(counting_throttled, Silent)
             .goal(1.05, Share(0.03))
             // Each look that is refused takes a place in all windows to come: one that was refused 50 s after the start ends
@@ -125,16 +125,16 @@ pub fn all() -> Vec<Scenario> {
             .server(stacked, Full)
             .jobs(500)
             .goal(1.05, Share(0.03)),
-        scenario("limit lowered from 300 to 100 in mid-run, full headers")
+        scenario("limit lowered from 300 to 100 mid-run, full headers")
             .server(lowered, Full)
             .goal(1.05, Share(0.03)),
-        scenario("remaining is a lie, Retry-After always 1")
+        scenario("incorrect remaining, Retry-After always 1")
             .server(fixed, Misreporting)
             .goal(1.1, Share(0.2)),
         scenario("brown-out of 20 s, 503 without headers")
             .server(brown_out, Silent)
             .goal(1.1, Share(0.15)),
-        scenario("fixed window, full headers, 5 % of callers leave")
+        scenario("fixed window, full headers, 5 % of callers cancel")
             .leaving(0.05)
             .goal(1.02, Share(0.001)),
         scenario("fixed window, full headers, arrivals at 0.8 of the quota")

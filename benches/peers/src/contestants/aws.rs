@@ -62,7 +62,7 @@ impl<S: Inner<Plain>> Client for Aws<S> {
         let headers = request.headers_mut();
         headers.insert(header::AUTHORIZATION, value.expect("a header value"));
         let ready = self.inner.ready().await.expect("ready");
-        let answer = ready.call(request).await.expect("an answer");
+        let answer = ready.call(request).await.expect("a response");
         assert!(answer.status().is_success());
     }
 }

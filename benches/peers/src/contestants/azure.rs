@@ -66,7 +66,7 @@ impl Client for Pipeline {
         let answer = self.policies[0]
             .send(&Context::new(), &mut own, &self.policies[1..])
             .await;
-        assert!(answer.expect("an answer").status().is_success());
+        assert!(answer.expect("a response").status().is_success());
     }
 }
 

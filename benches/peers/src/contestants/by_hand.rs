@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::disallowed_types,
-    reason = "the locks that the cell is compared with"
+    reason = "locks that the token cache is compared with"
 )]
 
 use std::{

@@ -22,7 +22,7 @@ impl<S: Inner<Plain>> Client for Google<S> {
             request.headers_mut().extend(data);
         }
         let ready = self.inner.ready().await.expect("ready");
-        let answer = ready.call(request).await.expect("an answer");
+        let answer = ready.call(request).await.expect("a response");
         assert!(answer.status().is_success());
     }
 }

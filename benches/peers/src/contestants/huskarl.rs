@@ -52,7 +52,7 @@ impl<S: Inner<Plain>> Client for Huskarl<S> {
         let headers = self.authorizer.get_headers(request.method(), &uri).await;
         request.headers_mut().extend(headers.expect("a token"));
         let ready = self.inner.ready().await.expect("ready");
-        let answer = ready.call(request).await.expect("an answer");
+        let answer = ready.call(request).await.expect("a response");
         self.authorizer.process_response(&uri, answer.headers());
         assert!(answer.status().is_success());
     }

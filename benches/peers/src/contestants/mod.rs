@@ -126,7 +126,7 @@ where
 {
     async fn send(&mut self, request: Sent) {
         let ready = self.0.ready().await.expect("ready");
-        let answer = ready.call(request).await.expect("an answer");
+        let answer = ready.call(request).await.expect("a response");
         assert!(answer.status().is_success());
     }
 }

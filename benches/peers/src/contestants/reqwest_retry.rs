@@ -15,7 +15,7 @@ impl Client for Reqwest {
     async fn send(&mut self, request: Sent) {
         let request = request.map(|_| reqwest::Body::from(Bytes::from_static(&[b'x'; 85])));
         let request = reqwest::Request::try_from(request).expect("a request");
-        let answer = self.0.execute(request).await.expect("an answer");
+        let answer = self.0.execute(request).await.expect("a response");
         assert!(answer.status().is_success());
     }
 }

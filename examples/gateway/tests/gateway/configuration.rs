@@ -43,7 +43,7 @@ async fn configuration_errors_do_not_show_secrets() {
         (tenant, "tenant \"acme\": has no caller keys"),
         (
             &format!("{tenant}caller_keys = [\"canary\"]"),
-            "less than 16 characters",
+            "shorter than 16 characters",
         ),
         (
             &format!("{tenant}{key}[tenants.acme.credentials]"),
@@ -65,10 +65,10 @@ async fn configuration_errors_do_not_show_secrets() {
             &format!("[tenants.acme]\nupstream = \"https://a.example/path\"\n{key}"),
             "it has a path",
         ),
-        ("[tenants]\n", "tenants: there is none"),
+        ("[tenants]\n", "tenants: none is configured"),
         (
             &format!("[tenants.\"\"]\nupstream = \"https://a.example\"\n{key}"),
-            "its name must have",
+            "its name must consist of",
         ),
         (&format!("deadline = 0\n{tenant}{key}"), "deadline is 0"),
         (
@@ -85,15 +85,15 @@ async fn configuration_errors_do_not_show_secrets() {
         ),
         (
             &format!("{tenant}caller_keys = [\" canary-canary-canary\"]"),
-            "caller_keys: there is a key with spaces around it",
+            "caller_keys: a key has leading or trailing spaces",
         ),
         (
             &format!("{tenant}caller_keys = [\"canary-canary-canary\\n\"]"),
-            "caller_keys: there is a key with spaces around it",
+            "caller_keys: a key has leading or trailing spaces",
         ),
         (
             &format!("{tenant}caller_keys = [\"canary-c\u{e4}nary-canary\"]"),
-            "characters that a header cannot have",
+            "characters that a header cannot contain",
         ),
         (
             &format!("{tenant}caller_keys_file = \"/not/there\""),
@@ -101,7 +101,7 @@ async fn configuration_errors_do_not_show_secrets() {
         ),
         (
             &format!("{tenant}{key}path_templates = [\"orders\"]"),
-            "path_templates: \"orders\" does not begin with a slash",
+            "path_templates: \"orders\" does not start with a slash",
         ),
     ] {
         let config = Config::parse(&format!("listen = \"127.0.0.1:0\"\n{text}"));

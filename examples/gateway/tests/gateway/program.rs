@@ -272,7 +272,7 @@ async fn configuration_errors_quote_the_file() {
 
     let shown = String::from_utf8(ended.stderr).unwrap();
     let expected = format!(
-        "gateway: {}: tenant \"\": its name must have",
+        "gateway: {}: tenant \"\": its name must consist of",
         path.display()
     );
     assert!(shown.contains(&expected), "{shown}");

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn loom_concurrent_callers_share_one_fetch() {
-    explore("callers who come together", || {
+    explore("callers that arrive together", || {
         let world = World::empty();
         let others = [0; 2].map(|_| in_thread(&world, |world| world.caller()));
         let mine = world.caller().unwrap();
@@ -19,7 +19,7 @@ fn loom_concurrent_callers_share_one_fetch() {
 #[test]
 fn loom_dropping_the_fetch_guard_wakes_all_waiters() {
     for panics in [false, true] {
-        explore("a leader who is dropped or panics", move || {
+        explore("a leader that is dropped or panics", move || {
             let world = World::empty();
             let careless = move |world: World| {
                 world.caller_with(|guard, number| {
@@ -46,10 +46,10 @@ fn loom_dropping_the_fetch_guard_wakes_all_waiters() {
 #[test]
 fn loom_a_stalled_fetch_is_superseded_and_its_result_ignored() {
     for by_timer in [false, true] {
-        explore("a runtime that ends", move || {
+        explore("a runtime that shuts down", move || {
             let mut world = World::empty();
             let Acquire::Wait(fetch, Some(guard)) = world.cache.acquire(world.at()) else {
-                panic!("nobody else is there");
+                panic!("there is no other caller");
             };
             world.fetches.fetch_add(1, Relaxed);
             let late = in_thread(&world, move |world| world.succeed(guard, 1).is_some());
@@ -84,7 +84,7 @@ fn loom_a_waiter_dropped_while_woken_does_not_consume_other_wakeups() {
     explore("a waiter dropped while being woken", || {
         let world = World::empty();
         let Acquire::Wait(fetch, Some(guard)) = world.cache.acquire(world.at()) else {
-            panic!("nobody else is there");
+            panic!("there is no other caller");
         };
         let leaves = in_thread(&world, {
             let fetch = Arc::clone(&fetch);
@@ -109,7 +109,7 @@ fn loom_a_fetch_completes_without_waiters() {
     explore("all waiters dropped", || {
         let world = World::empty();
         let Acquire::Wait(fetch, Some(guard)) = world.cache.acquire(world.at()) else {
-            panic!("nobody else is there");
+            panic!("there is no other caller");
         };
         let others = [0; 2].map(|_| {
             let fetch = Arc::clone(&fetch);
@@ -135,7 +135,7 @@ fn loom_after_shutdown_no_fetch_starts_and_no_caller_waits() {
         if let Some(fetch) = world.cache.close() {
             wait(fetch);
         }
-        let after = world.caller_with(|_, _| panic!("the cell is closed"));
+        let after = world.caller_with(|_, _| panic!("the cache is closed"));
         let before = caller.join().unwrap();
         assert_eq!(after.is_ok(), before.is_ok());
         assert_eq!(world.fetches(), usize::from(before.is_ok()));

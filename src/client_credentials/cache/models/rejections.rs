@@ -79,7 +79,7 @@ fn loom_a_rejected_token_is_used_again_if_the_fetch_fails() {
                     }
                     assert!(!matches!(wait(fetch), Outcome::Token(_)));
                 }
-                _ => panic!("nobody else renews"),
+                _ => panic!("no other refresh is in progress"),
             });
             let caller = world.caller_with(|_, _| panic!("the token is there"));
             // A caller that waited for the failed renewal uses the token that there is.

@@ -42,8 +42,8 @@ impl ClientAuthentication for PreissuedAssertion {
     async fn authenticate(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
         let assertion = request.read(&self.assertion).await?;
         request.advice = Some(
-            "check the client id, the assertion's issuer, subject and audience as the server has them registered, and \
-             that the assertion has not expired",
+            "check the client id, that the assertion's issuer, subject and audience match those registered at the \
+             server, and that the assertion has not expired",
         );
         assert_client(request, &self.id, &self.assertion_type, assertion);
         Ok(())

@@ -31,7 +31,7 @@ pub(super) fn read(
 ) -> Result<(Bytes, Option<String>), String> {
     let read = serde_json::from_slice::<Jwk>(text);
     let jwk = read.map_err(|_| match text.first() {
-        Some(b'{') => "JSON that is no JWK".to_owned(),
+        Some(b'{') => "JSON that is not a JWK".to_owned(),
         _ => pem::found(text),
     })?;
     // A single key has no `keys` member.
@@ -39,12 +39,12 @@ pub(super) fn read(
         return jwk.key(algorithm).map(|key| (key, jwk.kid));
     };
     let count = keys.len();
-    let mut found = "an empty set of keys (JWKS)".to_owned();
+    let mut found = "an empty JWK set".to_owned();
     let mut suitable = Vec::new();
     for jwk in keys {
         match jwk.key(algorithm) {
             Ok(key) => suitable.push((key, jwk.kid)),
-            Err(what) => found = format!("{what} in a set of {count} (JWKS)"),
+            Err(what) => found = format!("{what} in a JWK set of {count}"),
         }
     }
     // With several suitable keys the choice would be arbitrary.
@@ -52,7 +52,7 @@ pub(super) fn read(
         0 => Err(found),
         1 => Ok(suitable.swap_remove(0)),
         several => Err(format!(
-            "{several} such keys in a set (JWKS), of which one is needed"
+            "{several} such keys in a JWK set, which must contain exactly one"
         )),
     }
 }
@@ -125,7 +125,10 @@ impl Jwk {
             .as_deref()
             .is_some_and(|alg| !names(algorithm, alg))
         {
-            return Err(format!("{} whose `alg` is another one", self.describe()));
+            return Err(format!(
+                "{} whose `alg` names another algorithm",
+                self.describe()
+            ));
         }
         der.ok_or_else(|| self.describe())
     }

@@ -212,7 +212,7 @@ async fn signature_by<S: Signer>(
         Ok(Some(signed)) => signed,
         Ok(None) => Err(SignError::transient("panicked; its message went to stderr")),
         Err(_) => Err(SignError::transient(format!(
-            "did not answer within {limit:?}; check that it can be reached"
+            "did not respond within {limit:?}; check that it is reachable"
         ))),
     };
     let signature = signed.map_err(TokenError::from)?;
@@ -224,7 +224,7 @@ async fn signature_by<S: Signer>(
 /// Error for a signer that returned something other than a signature.
 fn not_a_signature(algorithm: KeyAlgorithm, length: usize) -> TokenError {
     TokenError::from(SignError::permanent(format!(
-        "returned {length} bytes that are no {} signature; check that its key is one for this algorithm",
+        "returned {length} bytes that are not a valid {} signature; check that its key is for this algorithm",
         algorithm.as_str()
     )))
 }
@@ -308,8 +308,8 @@ fn part(value: &serde_json::Value) -> String {
 }
 
 /// Error for a build without a crypto provider.
-const NO_PROVIDER: &str = "was not sent: this build has no crypto provider for JWTs; enable the feature `jwt-aws-lc-rs` or \
-     `jwt-rust-crypto`, or sign with a `Signer` of yours";
+const NO_PROVIDER: &str = "was not sent: this build has no crypto provider for JWTs; enable the feature \
+     `jwt-aws-lc-rs` or `jwt-rust-crypto`, or sign with your own `Signer`";
 
 /// Lifetime of an assertion. Tolerates a clock that is some seconds off, and is too short for a stolen assertion to be
 /// useful.

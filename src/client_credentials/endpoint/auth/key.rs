@@ -176,7 +176,7 @@ impl SigningKey {
         found: impl FnOnce() -> String,
     ) -> Result<Self, TokenError> {
         if crypto::sign(algorithm, &key, b"") == Err(CannotSign::UnsuitableKey) {
-            let found = format!("{} that does not sign: damaged, or too short", found());
+            let found = format!("{} that cannot sign: it is damaged or too short", found());
             return Err(invalid(algorithm, &found, ""));
         }
         let key = Key::Fixed(key);
@@ -300,8 +300,8 @@ fn invalid(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
         TokenErrorKind::Configuration,
         false,
         format!(
-            "was not sent: the key is not a private key for {}: found {found}; needed is {}, unencrypted, as PEM or \
-             JWK{remedy}",
+            "was not sent: the key is not a private key for {}: found {found}; expected {}, unencrypted, in PEM or JWK \
+             format{remedy}",
             algorithm.as_str(),
             needed(algorithm)
         ),

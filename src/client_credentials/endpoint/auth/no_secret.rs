@@ -43,13 +43,13 @@ impl ClientAuthentication for NoSecret {
         }
         request.advice = match self.methods {
             ["tls_client_auth"] => Some(
-                "check the client id, and that its registration names the subject of the certificate that `.client_certificate(..)` \
-                 or your client presents",
+                "check the client id, and that the client is registered with the subject of the certificate that \
+                 `.client_certificate(..)` or your client presents",
             ),
             ["self_signed_tls_client_auth"] => Some(
                 "check the client id, and that the certificate that `.client_certificate(..)` or your client presents is registered",
             ),
-            _ => Some("the server wants a client to authenticate; `ClientAuth` offers the ways"),
+            _ => Some("the server requires client authentication; choose a method of `ClientAuth`"),
         };
         Ok(())
     }

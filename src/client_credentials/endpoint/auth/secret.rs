@@ -70,22 +70,23 @@ impl ClientSecret {
         // The advice lists all alternatives at once. A single one would lead from setting to setting in a circle.
         match method {
             Method::Basic if odd => {
-                "check the client id and secret, which hold characters on which servers differ: the server may want them \
-                 unencoded (`ClientAuth::basic_raw`) or in the form (`ClientAuth::post`)"
+                "check the client id and secret, which contain characters that servers decode differently: the server \
+                 may expect them unencoded (`ClientAuth::basic_raw`) or in the request body (`ClientAuth::post`)"
             }
             Method::BasicRaw if odd => {
-                "check the client id and secret, which hold characters on which servers differ: the server may want them \
-                 encoded (`ClientAuth::basic`) or in the form (`ClientAuth::post`)"
+                "check the client id and secret, which contain characters that servers decode differently: the server \
+                 may expect them encoded (`ClientAuth::basic`) or in the request body (`ClientAuth::post`)"
             }
             Method::Basic | Method::BasicRaw => {
-                "check the client id and secret, and whether the server wants them in the form (`ClientAuth::post`)"
+                "check the client id and secret, and whether the server expects them in the request body \
+                 (`ClientAuth::post`)"
             }
             Method::Post if odd => {
-                "check the client id and secret, and whether the server wants them as Basic (`ClientAuth::basic`, or \
+                "check the client id and secret, and whether the server expects them as Basic (`ClientAuth::basic`, or \
                  `ClientAuth::basic_raw` for a server that does not decode them)"
             }
             Method::Post => {
-                "check the client id and secret, and whether the server wants them as Basic (`ClientAuth::basic`)"
+                "check the client id and secret, and whether the server expects them as Basic (`ClientAuth::basic`)"
             }
         }
     }
@@ -139,7 +140,7 @@ impl ClientAuthentication for ClientSecret {
         validate_id(&self.id)?;
         if self.method == Method::BasicRaw && self.id.contains(':') {
             return Err(TokenError::configuration(
-                "was not sent: the client id holds a colon, which `ClientAuth::basic_raw` cannot send; use \
+                "was not sent: the client id contains a colon, which `ClientAuth::basic_raw` cannot send; use \
                  `ClientAuth::basic`",
             ));
         }

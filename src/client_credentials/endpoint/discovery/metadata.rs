@@ -107,8 +107,8 @@ impl Metadata {
                 TokenErrorKind::Discovery,
                 false,
                 format!(
-                    "failed at discovery: the metadata names another issuer, {:?}; the one configured must equal it to \
-                     the letter, a final slash included",
+                    "failed during discovery: the metadata names another issuer, {:?}; the configured issuer must \
+                     match it exactly, including a final slash",
                     excerpt(&named)
                 ),
             )));
@@ -134,8 +134,8 @@ impl Metadata {
             issuer: named.into(),
             token_endpoint: trusted.usable(&endpoint).ok_or_else(|| {
                 MetadataError::Rejected(malformed(
-                    "the metadata's token endpoint is not an absolute https URL, or is on this machine while the issuer \
-                     is not; name the token endpoint with `TokenEndpoint::new` if it is right",
+                    "the metadata's token endpoint is not an absolute https URL, or is on this machine while the \
+                     issuer is not; if it is correct, configure it with `TokenEndpoint::new`",
                 ))
             })?,
             mtls_token_endpoint: match alias {
@@ -166,16 +166,17 @@ impl Metadata {
         let method = capabilities.methods.iter().find(offered).copied();
         if method.is_none() && !capabilities.methods.is_empty() {
             return Err(TokenError::configuration(format!(
-                "was not sent: the server's metadata offers {:?}, and the configured credential can do {:?} only; \
-                 configure another `ClientAuth`, or name the endpoint with `TokenEndpoint::new` if the metadata is wrong",
+                "was not sent: the server's metadata offers {:?}, but the configured credential supports only {:?}; \
+                 configure another `ClientAuth`, or set the endpoint with `TokenEndpoint::new` if the metadata is \
+                 wrong",
                 first_few(&self.methods),
                 capabilities.methods,
             )));
         }
         if let Some((algorithm, known)) = self.lacks(capabilities) {
             return Err(TokenError::configuration(format!(
-                "was not sent: the server's metadata takes assertions signed with {:?} only, and the configured \
-                 credential signs with {algorithm}; configure another algorithm, or name the endpoint with \
+                "was not sent: the server's metadata accepts only assertions signed with {:?}, but the configured \
+                 credential signs with {algorithm}; configure another algorithm, or set the endpoint with \
                  `TokenEndpoint::new` if the metadata is wrong",
                 first_few(known),
             )));
@@ -210,7 +211,7 @@ impl Metadata {
             return Err(changed("no longer offers the authentication method in use"));
         }
         if self.lacks(capabilities).is_some() {
-            return Err(changed("no longer takes the signing algorithm in use"));
+            return Err(changed("no longer accepts the signing algorithm in use"));
         }
         let mut choice = self.resolved(known.method)?;
         if Origin::of(&choice.token_endpoint) != Origin::of(&known.token_endpoint) {
@@ -233,8 +234,8 @@ impl Metadata {
             Alias::At(alias) if tls => alias,
             Alias::Unusable if tls => {
                 return Err(malformed(
-                    "the metadata's `mtls_endpoint_aliases` name a token endpoint that is not an absolute https URL; name \
-                     the right one with `TokenEndpoint::new`",
+                    "the metadata's `mtls_endpoint_aliases` name a token endpoint that is not an absolute https URL; \
+                     configure the correct one with `TokenEndpoint::new`",
                 ));
             }
             _ => &self.token_endpoint,
@@ -298,7 +299,7 @@ fn malformed(what: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::InvalidResponse,
         true,
-        format!("failed at discovery: {what}"),
+        format!("failed during discovery: {what}"),
     )
 }
 
@@ -308,7 +309,8 @@ fn changed(what: &str) -> TokenError {
         TokenErrorKind::Discovery,
         false,
         format!(
-            "goes on with the old metadata, because the new {what}; if that is intended, restart"
+            "continues with the old metadata because the new metadata {what}; if the change is intended, restart the \
+             process"
         ),
     )
 }

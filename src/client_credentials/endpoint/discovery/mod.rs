@@ -221,13 +221,13 @@ impl LookupFailures {
     fn add_not_found(&mut self, place: &Uri, status: StatusCode) {
         let place = response::redacted_uri(place);
         self.messages
-            .push(format!("{place} said {}", status.as_u16()));
+            .push(format!("{place} returned {}", status.as_u16()));
     }
 
     /// Records a URL that responded with something other than metadata.
     fn add_unexpected(&mut self, place: &Uri, what: &str) {
         let place = response::redacted_uri(place);
-        self.messages.push(format!("{place} said {what}"));
+        self.messages.push(format!("{place} returned {what}"));
         self.unexpected = true;
     }
 
@@ -237,8 +237,8 @@ impl LookupFailures {
             TokenErrorKind::Discovery,
             self.unexpected,
             format!(
-                "failed at discovery: the server has no metadata for this issuer ({}); check the issuer, or name the token \
-                 endpoint with `TokenEndpoint::new`",
+                "failed during discovery: the server has no metadata for this issuer ({}); check the issuer, or set \
+                 the token endpoint with `TokenEndpoint::new`",
                 self.messages.join(", ")
             ),
         )
@@ -266,7 +266,7 @@ fn status_error(place: &Uri, status: StatusCode, tried: &LookupFailures) -> Toke
         _ => TokenErrorKind::InvalidResponse,
     };
     let place = response::redacted_uri(place);
-    let mut text = format!("failed at discovery, at {place}");
+    let mut text = format!("failed during discovery, at {place}");
     if !tried.messages.is_empty() {
         text.push_str(&format!(", after {}", tried.messages.join(", ")));
     }

@@ -39,10 +39,10 @@ impl OAuthErrorResponse<'_> {
             return throttled();
         }
         if status.is_server_error() {
-            return TokenError::new(Server, true, "failed at the server");
+            return TokenError::new(Server, true, "failed with a server error");
         }
         if status.is_informational() {
-            return TokenError::new(InvalidResponse, true, "was not answered");
+            return TokenError::new(InvalidResponse, true, "returned no final response");
         }
         // A server that asks to wait expects the request to succeed later.
         let asked_to_wait = !status.is_success() && self.headers.contains_key(header::RETRY_AFTER);
@@ -51,31 +51,31 @@ impl OAuthErrorResponse<'_> {
         }
         // The kind is that of a 5xx, so that it is treated like one.
         if self.is_transient() {
-            return TokenError::new(Server, true, "failed at the server");
+            return TokenError::new(Server, true, "failed with a server error");
         }
         if requires_https(self.body) {
             return TokenError::new(
                 Rejected,
                 false,
-                "was refused: plain http was sent to a port for https; write https:// in the token endpoint's URL",
+                "was rejected: plain http was sent to an https port; use https:// in the token endpoint's URL",
             );
         }
         let credentials = cx.advice.unwrap_or(
-            "check the client id and secret, and whether the server wants them in the form (`ClientAuth::post`) or as \
-             Basic (`ClientAuth::basic`)",
+            "check the client id and secret, and whether the server expects them in the request body \
+             (`ClientAuth::post`) or as Basic (`ClientAuth::basic`)",
         );
         let (kind, advice) = match self.code {
             Some(code) if concerns_credentials(code) => (InvalidClient, credentials),
             Some("unauthorized_client") => (
                 Rejected,
-                "the client may not use this grant type; allow it at the server",
+                "the client may not use this grant type; allow it in the client's registration at the server",
             ),
             Some("unsupported_grant_type") => {
                 (Rejected, "the server does not offer this grant type")
             }
             Some("invalid_scope") => (
                 InvalidScope,
-                "check the scope, and which scopes the client may ask for",
+                "check the scope, and which scopes the client may request",
             ),
             Some("invalid_grant") => (
                 Rejected,
@@ -100,7 +100,8 @@ impl OAuthErrorResponse<'_> {
                         InvalidClient,
                         true,
                         format!(
-                            "was refused without a reason: {credentials}; then the scope, and what stands before the server"
+                            "was rejected without a reason: {credentials}; then check the scope, and any gateway in \
+                             front of the server"
                         ),
                     );
                 }
@@ -110,13 +111,13 @@ impl OAuthErrorResponse<'_> {
                     return TokenError::new(
                         Rejected,
                         true,
-                        "was refused without an OAuth error, perhaps by a gateway before the server",
+                        "was rejected without an OAuth error, perhaps by a gateway in front of the server",
                     );
                 }
-                _ => (Rejected, "the answer gives no reason"),
+                _ => (Rejected, "the response gives no reason"),
             },
         };
-        TokenError::new(kind, false, format!("was refused: {advice}"))
+        TokenError::new(kind, false, format!("was rejected: {advice}"))
     }
 
     /// Returns whether a 400 or 403 is a rate limit. Only its error code, or otherwise its text, distinguishes it from
@@ -204,7 +205,7 @@ fn requires_https(body: &[u8]) -> bool {
 
 /// Creates the error for a throttled request.
 fn throttled() -> TokenError {
-    let what = "was throttled: the server wants fewer token requests";
+    let what = "was throttled: the server received too many token requests";
     TokenError::new(TokenErrorKind::Throttled, true, what)
 }
 
@@ -220,7 +221,7 @@ pub(super) fn redirected(
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<Uri>().ok())
         .map_or_else(
-            || "an unnamed place".to_owned(),
+            || "an unspecified location".to_owned(),
             |uri| described(&uri, |path| redact::path(path, &secrets)),
         );
     let target = redact::redact_secrets(&target, &secrets);
@@ -228,8 +229,8 @@ pub(super) fn redirected(
         TokenErrorKind::InvalidResponse,
         false,
         format!(
-            "was redirected to {target}, which is never followed, because the client secret would go there; if that is \
-             the token endpoint, configure it"
+            "was redirected to {target}, but redirects are never followed, because they would send the client secret \
+             there; if that is the token endpoint, configure it"
         ),
     )
     .with_status(status)

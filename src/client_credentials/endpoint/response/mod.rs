@@ -121,15 +121,15 @@ pub(super) fn with_retry_after(
 /// Returns why a successful response contains no token.
 fn unreadable(body: &[u8]) -> TokenError {
     if body.trim_ascii().is_empty() {
-        malformed("was answered with an empty body")
+        malformed("returned an empty body")
     } else if std::str::from_utf8(body).is_err() {
         not_utf8()
     } else if is_page(body) {
         malformed(
-            "was answered with a web page; check the token endpoint's URL, and what stands before it",
+            "returned a web page; check the token endpoint's URL, and any proxy or gateway in front of it",
         )
     } else {
-        malformed("was not answered with a JSON object; check the token endpoint's URL")
+        malformed("returned a response that is not a JSON object; check the token endpoint's URL")
     }
 }
 
@@ -164,8 +164,8 @@ fn token(
             return Err(TokenError::new(
                 TokenErrorKind::InvalidResponse,
                 false,
-                "was answered with token_type N_A: what was issued is no access token (RFC 8693 §2.2.1); ask for one \
-                 with `TokenExchange::requested_token_type`",
+                "returned token_type N_A: the issued token is not an access token (RFC 8693 §2.2.1); request one with \
+                 `TokenExchange::requested_token_type`",
             ));
         }
         Some(kind) => {
@@ -177,16 +177,16 @@ fn token(
                     .any(|bound| bound.eq_ignore_ascii_case(kind.trim()))
             });
             let remedy = if is_another {
-                "have the server issue bearer tokens"
+                "configure the server to issue bearer tokens"
             } else {
-                "if the API takes it as one, name the type with `TokenEndpoint::bearer_type`"
+                "if the API accepts it as one, declare the type with `TokenEndpoint::bearer_type`"
             };
             let kind = answer.token_type(cx.secrets);
             return Err(TokenError::new(
                 TokenErrorKind::InvalidResponse,
                 false,
                 format!(
-                    "was answered with a token of type {kind:?}, which may not be sent as a bearer token; {remedy}"
+                    "returned a token of type {kind:?}, which cannot be sent as a bearer token; {remedy}"
                 ),
             ));
         }
@@ -195,14 +195,12 @@ fn token(
         Some(Value::String(value)) => bare_token(value, non_conformances),
         None | Some(Value::Null) => None,
         Some(_) => {
-            return Err(malformed(
-                "was answered with an access_token that is no string",
-            ));
+            return Err(malformed("returned an access_token that is not a string"));
         }
     };
     let Some(value) = value else {
         return Err(malformed(
-            "was answered without an access_token; check the token endpoint's URL",
+            "returned no access_token; check the token endpoint's URL",
         ));
     };
     // In another encoding the bytes of the token are uncertain.
@@ -229,7 +227,7 @@ fn token(
             TokenErrorKind::InvalidResponse,
             false,
             format!(
-                "was answered with {non_conformance}, which RFC 6749 forbids; leave out `.strict(true)` to accept it"
+                "returned {non_conformance}, which RFC 6749 forbids; remove `.strict(true)` to accept it"
             ),
         ));
     }
@@ -274,8 +272,8 @@ fn not_utf8() -> TokenError {
     TokenError::new(
         TokenErrorKind::InvalidResponse,
         true,
-        "was answered with bytes that are not UTF-8; check the token endpoint's URL, and whether a proxy compresses \
-         answers unasked",
+        "returned bytes that are not UTF-8; check the token endpoint's URL, and whether a proxy compresses responses \
+         without being asked to",
     )
 }
 

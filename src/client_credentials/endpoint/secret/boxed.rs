@@ -70,7 +70,7 @@ impl<S: SecretSource> Erased for S {
         Box::pin(async {
             let read = catch_panic(async { SecretSource::read_untrimmed(self).await }).await;
             read.unwrap_or_else(|| {
-                let text = "was not sent: the secret's source panicked";
+                let text = "was not sent: the secret source panicked";
                 Err(TokenError::new(
                     TokenErrorKind::SecretUnavailable,
                     true,

@@ -34,7 +34,7 @@ pub(super) fn seal(
     let content = content.expose();
     if content.len() > MAX_TOKEN_BYTES {
         return Err(StoreError::unavailable(
-            "is not given a token of more than 64 KiB",
+            "does not accept tokens larger than 64 KiB",
         ));
     }
     // The expiry is sealed in the server's time, so that the clocks of the processes need not agree.
@@ -54,7 +54,9 @@ pub(super) fn seal(
     };
     let sealed = XChaCha20Poly1305::new(key.into())
         .encrypt(&nonce, payload)
-        .map_err(|_| StoreError::unavailable("is not given a token: it cannot be encrypted"))?;
+        .map_err(|_| {
+            StoreError::unavailable("did not receive the token: it could not be encrypted")
+        })?;
     Ok([&SEALED[..], &tag, &nonce, &sealed].concat())
 }
 
@@ -96,13 +98,15 @@ pub(super) fn open(entry: &Entry<'_>, sealed: &[u8], now: u64) -> Result<StoredT
 
 /// Error for a value that is not in a known format.
 fn malformed() -> StoreError {
-    StoreError::unreadable("holds something under our key that is no token of this format")
+    StoreError::unreadable(
+        "contains a value under a key of this crate that is not a token in this format",
+    )
 }
 
 /// Error for a token that fails authentication.
 fn tampered() -> StoreError {
     StoreError::unreadable(
-        "holds a token under our key that was changed, or moved there from elsewhere",
+        "contains a token under a key of this crate that was modified or copied from another key",
     )
 }
 
@@ -218,7 +222,7 @@ mod tests {
             (" ".to_owned(), "dangerously_unencrypted"),
             (key.to_owned(), "name:base64"),
             ("a:???".to_owned(), "not base64"),
-            ("a:AAAA".to_owned(), "less than 32 bytes"),
+            ("a:AAAA".to_owned(), "shorter than 32 bytes"),
             (format!("a b:{key}"), "name:base64"),
             (format!("ä:{key}"), "letters"),
             (format!("a:{key},a:{key}"), "two keys"),

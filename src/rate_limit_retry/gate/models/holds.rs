@@ -18,7 +18,7 @@ fn loom_after_a_429_no_request_is_sent_before_the_hold_ends() {
         let before = held.load(SeqCst);
         let permit = match world.admit(&keys) {
             Admission::Admitted(permit) => {
-                assert!(!before, "let go during the hold");
+                assert!(!before, "admitted during the hold");
                 refusal.join().unwrap();
                 // Looked at before it is sent.
                 assert!(permit.is_held(world.now));

@@ -108,7 +108,7 @@ fn loom_a_request_with_two_keys_waits_for_both() {
 
 #[test]
 fn loom_the_gate_is_idle_when_all_waiters_are_dropped() {
-    explore("all waiters given up", || {
+    explore("all waiters canceled", || {
         let (world, keys) = (TestGate::new(1), keys(["a"]));
         let permit = world.admit_now(&keys);
         let leave = [0; 2].map(|_| {

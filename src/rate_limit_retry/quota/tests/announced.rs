@@ -29,7 +29,7 @@ fn of_reordered_responses_the_lowest_remaining_is_used() {
         (49, 10, 49),
     ] {
         let (least, _) = after_observe(remaining, by, secs(60));
-        assert_eq!(least, believed, "{remaining} in the answer to {by}");
+        assert_eq!(least, believed, "{remaining} in the response to {by}");
     }
 }
 

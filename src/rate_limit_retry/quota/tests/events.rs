@@ -66,7 +66,7 @@ proptest! {
                         prop_assert!(at > world.now && at <= world.now + max_wait, "{:?}", at - world.now);
                     }
                     SendTime::AfterResponse(at) => {
-                        prop_assert!(world.quota.in_flight() > 0, "nobody will answer");
+                        prop_assert!(world.quota.in_flight() > 0, "no response will arrive");
                         prop_assert!(at.is_none_or(|at| at > world.now));
                     }
                 },

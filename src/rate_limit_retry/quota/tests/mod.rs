@@ -171,7 +171,7 @@ impl TestQuota {
                     assert!(at > self.now, "a wait that has ended");
                     self.now = at;
                 }
-                SendTime::AfterResponse(_) => panic!("nobody will answer"),
+                SendTime::AfterResponse(_) => panic!("no response will arrive"),
             }
         }
         panic!("too many waits: {:?}", self.quota);

@@ -142,7 +142,7 @@ impl RedisQuotaStore {
         match reply.first() {
             Some(0) => Ok(reply),
             _ => Err(StoreError::unreadable(
-                "holds something under our key that is no quota of this format",
+                "contains a value under a key of this crate that is not a quota in this format",
             )),
         }
     }
