@@ -33,7 +33,7 @@ async fn debug_output_names_layers_services_and_futures() {
         ("ResponseFuture", future(&limits)),
         ("ResponseFuture", future(&both)),
         ("GrpcStatusFuture", future(&GrpcStatusLayer::new())),
-        ("PeekFuture", future(&PeekBodyLayer::new())),
+        ("PeekBodyFuture", future(&PeekBodyLayer::new())),
     ] {
         assert!(shown.starts_with(name), "{name}: {shown}");
         assert!(!shown.contains("s3cret"), "{name}: {shown}");

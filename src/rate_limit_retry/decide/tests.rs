@@ -248,10 +248,10 @@ fn every_reason_has_a_unique_name() {
         Body,
         Budget,
         Deadline,
+        DoNotRetry,
         Nested,
         NotIdempotent,
         Permanent,
-        DoNotRetry,
         Retries,
         Wait,
     ]
