@@ -108,8 +108,8 @@ impl Auth {
         }
     }
 
-    /// Returns a [`Refusal`] if the response rejects the token of its request. Records a response that is not a 401 as
-    /// final.
+    /// Returns a [`Rejection`] if the response rejects the token of its request. Records a response that is not a 401
+    /// as final.
     ///
     /// A 401 that offers only other schemes counts if the origin has accepted a token before; the token cache decides
     /// about it.
@@ -184,7 +184,7 @@ impl Auth {
     }
 
     /// Waits for another token than the rejected one. `None` if there is none or it is too soon to request one. Emits
-    /// [`TokenEvent::Refused`].
+    /// [`TokenEvent::Rejected`].
     ///
     /// # Cancel safety
     ///
@@ -202,7 +202,7 @@ impl Auth {
     }
 
     /// Starts to replace the rejected token without waiting, for a request that cannot be sent again. Emits
-    /// [`TokenEvent::Refused`].
+    /// [`TokenEvent::Rejected`].
     pub(crate) fn refresh_in_background(&self, refusal: Rejection) {
         let origin = refusal.origin;
         let action = if self.refresher.refresh_in_background(refusal) {
@@ -214,14 +214,14 @@ impl Auth {
     }
 
     /// Records that the token of a replay was rejected too. The request is not replayed again. Emits
-    /// [`TokenEvent::Refused`].
+    /// [`TokenEvent::Rejected`].
     pub(crate) fn on_replay_rejected(&self, refusal: &Rejection) {
         let now = self.refresher.clock.moment();
         self.refresher.cache.on_replay_rejected(refusal, now);
         self.emit_rejected(refusal.origin, RejectionAction::Returned);
     }
 
-    /// Emits [`TokenEvent::Refused`].
+    /// Emits [`TokenEvent::Rejected`].
     fn emit_rejected(&self, origin: usize, action: RejectionAction) {
         if let Some(origin) = self.authorizer.origin(origin) {
             self.refresher.sinks.emit(&TokenEvent::Rejected {
@@ -244,7 +244,7 @@ mod tests {
         sync::{Mutex, lock},
     };
 
-    /// The exchange of a layer whose token is `key`, and what it tells about refusals.
+    /// Returns the rules of a layer whose token is `key`, and the actions that it reports after rejections.
     async fn auth() -> (Arc<Auth>, Arc<Mutex<Vec<RejectionAction>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&told);
@@ -260,7 +260,7 @@ mod tests {
         (auth, told)
     }
 
-    /// The answer to a request that was sent with the token `name`.
+    /// Returns the rejection of a request that was sent with the token `name`, if the 401 is one.
     fn rejected(auth: &Auth, name: &str, challenge: &'static str) -> Option<Rejection> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::UNAUTHORIZED;

@@ -1,12 +1,12 @@
 //! Shared token cache: one token in an `Arc<RwLock<Snapshot>>`, and at most one fetch in flight.
 //!
-//! A state machine without a runtime or a clock. An operation that needs a fetch *returns* a [`FetchGuard`], a guard whose
-//! holder must run the fetch. The caller spawns the task and sets the timers.
+//! A state machine without a runtime or a clock. An operation that needs a fetch *returns* a [`FetchGuard`], a guard
+//! whose holder must run the fetch. The caller spawns the task and sets the timers.
 //!
 //! - Requests read the **snapshot**. It is written when a fetch ends and when a token is rejected or dropped. A reader
 //!   sees the token before or after a change, never a mixture.
-//! - Callers without a usable token read the **refresh state** (`RefreshState`): the fetch in flight, the remembered failure
-//!   and the cooldown of forced refreshes. It is locked for assignments only.
+//! - Callers without a usable token read the **refresh state** (`RefreshState`): the fetch in flight, the remembered
+//!   failure and the cooldown of forced refreshes. It is locked for assignments only.
 //!
 //! Lock order: the refresh state before the snapshot, and before the state of an overdue fetch that is ended. The
 //! snapshot is written only while the refresh state is locked. No waker is called while a lock is held.
@@ -154,11 +154,12 @@ impl TokenCache {
 
     /// Returns the generation of the snapshot, which increases with every change.
     pub(crate) fn generation(&self) -> u64 {
-        // Pairs with the `Release` increment in the drop of `Change`.
+        // Pairs with the `Release` increment in the drop of `SnapshotWriteGuard`.
         self.0.generation.0.load(Ordering::Acquire)
     }
 
-    /// Returns the token and its freshness. `None` if there is none, it has expired, or it is suspended.
+    /// Returns the token and its freshness. `None` if there is none, it has expired, or it was rejected and a refresh
+    /// is in flight.
     pub(crate) fn header(&self, now: Moment) -> Option<(Arc<CachedToken>, Freshness)> {
         let current = {
             // Locked only while the reference is copied.
@@ -320,8 +321,8 @@ impl TokenCache {
 
     /// Returns the fetch in flight.
     ///
-    /// Ends an overdue one, together with the suspension of the token, and adds its waiters to `woken`. Once woken,
-    /// they ask the cache again.
+    /// Ends an overdue one, clears the mark of a rejected token, and adds its waiters to `woken`. Once woken,
+    /// they call the cache again.
     fn in_flight(
         &self,
         refresh: &mut RefreshState,
@@ -389,8 +390,8 @@ impl RefreshState {
     }
 }
 
-/// Guard of a fetch, whose holder must run the fetch. Dropped before [`finish`](Self::finish), it wakes the waiters,
-/// which ask the cache again.
+/// Guard of a fetch, whose holder must run the fetch. Dropped before [`complete`](Self::complete), it wakes the
+/// waiters, which call the cache again.
 #[derive(Debug)]
 pub(crate) struct FetchGuard {
     /// The cache that the result goes to.
@@ -430,7 +431,7 @@ impl FetchGuard {
 
 impl Drop for FetchGuard {
     fn drop(&mut self) {
-        // Does nothing after `finish`: the fetch is no longer the current one.
+        // Does nothing after `complete`: the fetch is no longer the current one.
         self.cell.abandon(&self.flight);
     }
 }

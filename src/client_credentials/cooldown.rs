@@ -75,7 +75,7 @@ impl Cooldown {
         self.rejected_at = Some(origin);
     }
 
-    /// Records the end of a refresh, and the token `brought` by it if it succeeded.
+    /// Records the end of a refresh, and its `replacement` token if it succeeded.
     ///
     /// Only [`FetchReason::Forced`] and [`FetchReason::Rejected`] start a cooldown. Only the token of the latter
     /// replaces a rejected one.
@@ -177,8 +177,8 @@ impl Cooldown {
 
 /// When each allowed origin last accepted a token.
 ///
-/// Requests write it, at most once per [`RECORD_INTERVAL_MS`]. It is read when a token is rejected. All accesses are relaxed:
-/// each value is meaningful by itself.
+/// Requests write it, at most once per [`RECORD_INTERVAL_MS`]. It is read when a token is rejected. All accesses are
+/// relaxed: each value is meaningful by itself.
 #[derive(Debug)]
 pub(super) struct Successes {
     /// Time that milliseconds are counted from.

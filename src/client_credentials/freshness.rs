@@ -3,7 +3,7 @@
 //! ```text
 //! requested                          refreshed early                 expires
 //!     ├──────────── Fresh ─────────────────┼──────── Stale ─────────────┼── Expired ──▶
-//!                                          └── jitter and lead ─────────┘
+//!                                          └── jitter and guard ─────────┘
 //! ```
 //!
 //! Both clocks are read: the monotonic clock may stop while the machine is suspended, and the wall clock may be set
@@ -47,7 +47,7 @@ struct Ends {
 impl Lifetime {
     /// Creates the lifetime of a token that was requested at `asked_at` and is valid for `lifetime` from then on.
     ///
-    /// The token turns stale `lead` before it expires, but not in the first 80 % of a short lifetime. Jitter, drawn
+    /// The token turns stale `guard` before it expires, but not in the first 80 % of a short lifetime. Jitter, drawn
     /// once per token (`random` in `0.0..1.0`), moves that earlier by at most a twentieth of the lifetime, so that
     /// processes that started together spread out. The last second of a lifetime of a few seconds is not relied on: see
     /// [`EXPIRY_MARGIN`]. An earlier time named by the server (`refresh_in`) is followed, but at least a quarter of the
@@ -65,7 +65,7 @@ impl Lifetime {
             // At most a fifth of the lifetime. A short lifetime ends with its last second, which is not relied on.
             let guard = guard
                 .min((lifetime / 5).max(EXPIRY_MARGIN.min(lifetime.saturating_sub(EXPIRY_MARGIN))));
-            // Subtracted only: a refresh is never later than `lead` before the expiry.
+            // Subtracted only: a refresh is never later than `guard` before the expiry.
             let jitter = guard.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
             let guard = refresh_in.map_or(guard, |due| {
                 // An earlier time would cause a stream of refreshes.

@@ -59,7 +59,7 @@ struct State {
 /// Result of a fetch, which all waiters receive.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// Unknown: the task was dropped or is overdue. The caller asks the cache again.
+    /// Unknown: the task was dropped or is overdue. The caller calls the cache again.
     Abandoned,
     /// The fetch failed.
     Failed(TokenError),
@@ -154,7 +154,8 @@ impl InFlightFetch {
         self.deadline
     }
 
-    /// Returns when callers supersede the fetch, because no task seems to run it: [`GRACE`] after its own deadline.
+    /// Returns when callers supersede the fetch, because no task seems to run it: [`OVERDUE_GRACE`] after its own
+    /// deadline.
     pub(crate) fn overdue_at(&self) -> Instant {
         add_capped(self.deadline, OVERDUE_GRACE)
     }

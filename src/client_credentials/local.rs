@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// With a token of this life in the cell.
+    /// Returns a policy whose cache has a token with this lifetime.
     async fn local_cache(life: Option<Duration>, clock: &Counting) -> AuthPolicy {
         let mut token = AccessToken::new("key");
         if let Some(life) = life {
@@ -220,7 +220,7 @@ mod tests {
         let near = local_cache(None, &Counting::default()).await;
         let now = SystemClock.now();
         let tells = |at: u32| near.token(now + at * MS, 0).unwrap().1.report;
-        // Whoever takes a copy tells in any case.
+        // A request that copies the token always reports its success.
         assert!(tells(0));
 
         for (at, told) in [

@@ -1,7 +1,7 @@
 //! Runs fetches on separate tasks, and waits for them.
 //!
-//! 1. `prefetch` returns a usable token without waiting. It starts an early refresh if the token is stale.
-//! 2. `obtain` asks the cache, which returns a token, an error or a fetch to wait for, with a guard for its first
+//! 1. `get_cached` returns a usable token without waiting. It starts an early refresh if the token is stale.
+//! 2. `get` calls the cache, which returns a token, an error or a fetch to wait for, with a guard for its first
 //!    caller.
 //! 3. The caller with the guard spawns the task of the fetch. It then waits like all other callers.
 //! 4. The task publishes the result in the cache, which wakes the callers, and emits an event.
@@ -181,7 +181,7 @@ impl Refresher {
                 match self.join(flight, guard).await.ok()? {
                     Outcome::Token(token) => Some(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => {
-                        // May be the rejected token, which is removed below.
+                        // It may be the rejected token, which the filter below removes.
                         self.cache.token_or(error, self.clock.moment()).ok()
                     }
                     // The fetch was lost with its runtime. A token is obtained as for a new request.

@@ -20,7 +20,7 @@ use super::{
 /// Future of a caller that waits for a fetch.
 ///
 /// A timer on the caller's own runtime ends an overdue fetch, which no task runs because its runtime is blocked. The
-/// caller then asks the cache again.
+/// caller then calls the cache again.
 pub(super) struct WaitFuture<'a> {
     /// The cache that the fetch belongs to.
     cell: &'a TokenCache,

@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl TokenCache {
-    /// Ends a fetch that no task runs any longer. Its waiters ask the cache again.
+    /// Ends a fetch that no task runs any longer. Its waiters call the cache again.
     pub(crate) fn abandon(&self, flight: &InFlightFetch) {
         if self.take_in_flight(flight) {
             wake(flight.settle(Outcome::Abandoned));
@@ -135,7 +135,7 @@ impl TokenCache {
         Some(outcome)
     }
 
-    /// Ends the fetch and the suspension of the token. Returns `false` for a superseded fetch.
+    /// Ends the fetch and makes a rejected token usable again. Returns `false` for a superseded fetch.
     fn take_in_flight(&self, flight: &InFlightFetch) -> bool {
         let mut refresh = lock(&self.0.refresh);
         let ended = refresh.end_flight(flight);

@@ -6,7 +6,7 @@
 //! 2. The 401 offers only other schemes and says nothing about the token: the response is returned.
 //! 3. A fetch is in flight: the request waits for it.
 //! 4. The cache is closed, a back-off is active, or the origin is in its cooldown: the response is returned.
-//! 5. Otherwise a fetch starts. The token is suspended, unless it is known to work for other requests.
+//! 5. Otherwise a fetch starts. No request uses the token meanwhile, unless it is known to work for other requests.
 
 use std::{sync::Arc, task::Waker};
 
@@ -166,8 +166,8 @@ impl TokenCache {
         self.0.successes.update_tracked(&refresh.cooldown);
     }
 
-    /// Records that `origin` accepted a request that was sent with `identity`. `sent_at` is `None` if a success was
-    /// reported within the last 100 ms.
+    /// Records that `origin` accepted a request that was sent with the token `fingerprint`. `sent_at` is `None` if a
+    /// success was reported within the last 100 ms.
     pub(crate) fn on_accepted(
         &self,
         origin: usize,

@@ -33,7 +33,7 @@ pub(crate) struct CachedToken {
     pub(crate) provenance: Provenance,
 }
 
-/// Sequence number of a token published in this process. Two equal tokens from two fetches have different versions.
+/// Sequence number of a token published in this process. Two equal tokens from two fetches have different generations.
 ///
 /// # Examples
 ///
@@ -62,7 +62,7 @@ pub struct TokenGeneration(pub(super) u64);
 /// State that requests read.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// Version of the last published token; 0 before the first.
+    /// Generation of the snapshot: the number of published tokens; 0 before the first.
     pub(super) generation: u64,
     /// The cached token, which may have expired.
     pub(super) current: Option<Arc<CachedToken>>,
@@ -112,7 +112,7 @@ impl DerefMut for SnapshotWriteGuard<'_> {
 impl Drop for SnapshotWriteGuard<'_> {
     fn drop(&mut self) {
         // Runs before the field `snapshot` is dropped, which releases the lock: a reader that sees this generation, and
-        // then locks the snapshot, sees the change. Pairs with the `Acquire` load in `TokenCache::changes`.
+        // then locks the snapshot, sees the change. Pairs with the `Acquire` load in `TokenCache::generation`.
         self.changes.0.fetch_add(1, Ordering::Release);
     }
 }

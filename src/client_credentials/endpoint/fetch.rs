@@ -1,6 +1,6 @@
 //! One attempt to get a token: locate the endpoint, authenticate, send the request, read the response.
 //!
-//! An attempt never retries and never waits, except for discovery, for the secrets and for a signer. `attempts` decides
+//! An attempt never retries and never waits, except for discovery, for the secrets and for a signer. `retry` decides
 //! what happens after a failure.
 
 use std::sync::Arc;
@@ -46,8 +46,8 @@ impl From<TokenError> for FailedAttempt {
 }
 
 impl TokenEndpoint {
-    /// Makes one token request, which fails at `deadline`. With `kept`, uses the fallback credentials: those that last
-    /// obtained a token.
+    /// Makes one token request, which fails at `deadline`. With `use_fallback`, uses the fallback credentials: those
+    /// that last obtained a token.
     ///
     /// # Errors
     ///
@@ -151,7 +151,8 @@ impl TokenEndpoint {
             request.parameter("scope", self.scopes.join(" "));
         }
         request.form.extend(&self.parameters);
-        // Values of additional parameters are redacted from the server's error text, except those in `PUBLIC_PARAMETERS`.
+        // Values of additional parameters are redacted from the server's error text, except those in
+        // `PUBLIC_PARAMETERS`.
         request
             .secrets
             .extend(self.parameters.except(&PUBLIC_PARAMETERS));
@@ -216,7 +217,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// Adds the client authentication. With `kept`, uses the credentials that last obtained a token.
+    /// Adds the client authentication. With `use_fallback`, uses the credentials that last obtained a token.
     ///
     /// # Errors
     ///

@@ -2,15 +2,15 @@
 //!
 //! A fetch passes through these modules:
 //!
-//! - `attempts`: retries, and the fallback credentials.
+//! - `retry`: retries, and the fallback credentials.
 //! - `fetch`: one attempt.
 //! - `discovery`: the endpoint's URL, if only the issuer is configured.
 //! - `grant` and `auth`: the parameters and headers of the request.
-//! - `transport`, `client`, `own` and `tls`: the HTTP client.
+//! - `transport`, `client`, `default_client` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
 //!
-//! `settings` and `validate` configure and validate the endpoint. `cache` computes its cache key, and `revocation` revokes
-//! a token.
+//! `builder` and `validate` configure and validate the endpoint. `cache_key` computes its cache key, and `revocation`
+//! revokes a token.
 
 mod auth;
 mod builder;
@@ -60,12 +60,13 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 ///
 /// Token requests are `POST`s with a form, over https. Plain http is allowed to loopback only. Redirects are never
 /// followed. Invalid settings, such as an http URL, an empty client id or a parameter that is set twice, are reported
-/// by [`validate`](Self::check), or as a permanent [`TokenError`](super::TokenError) at the first use; then nothing is
-/// sent.
+/// by [`validate`](Self::validate), or as a permanent [`TokenError`](super::TokenError) at the first use; then nothing
+/// is sent.
 ///
 /// # Responses
 ///
-/// Responses are read leniently, and [`TokenEvent::NonConformingResponse`](super::TokenEvent::NonConformingResponse) reports each deviation:
+/// Responses are read leniently, and [`TokenEvent::NonConformingResponse`](super::TokenEvent::NonConformingResponse)
+/// reports each deviation:
 ///
 /// - `expires_in` may be a number, a string, a float or a date. If it is missing, the first of these applies:
 ///   `expires_on`, `expires_at`, `exp`, `expires`, the `exp` of a JWT, and

@@ -1,6 +1,6 @@
 //! Peculiarities of an endpoint's settings, which do not prevent their use. Reported with the first token request.
 //!
-//! A builder cannot emit events, because the layer's sinks are not known yet. The notes keep them until the first
+//! A builder cannot emit events, because the layer's sinks are not known yet. They are kept until the first
 //! fetch.
 
 use std::{
@@ -41,7 +41,7 @@ pub(super) enum Warning {
 }
 
 impl Warnings {
-    /// Returns `value` trimmed at both ends. Adds a note if this removed anything.
+    /// Returns `value` trimmed at both ends. Adds a warning if this removed anything.
     pub(super) fn trim(&mut self, setting: &'static str, value: impl AsRef<str>) -> String {
         let value = value.as_ref();
         let trimmed_value = trimmed(value);
@@ -51,19 +51,19 @@ impl Warnings {
         trimmed_value.to_owned()
     }
 
-    /// Adds a note, to be reported by the next fetch.
+    /// Adds a warning, to be reported by the next fetch.
     pub(super) fn add(&mut self, note: Warning) {
         self.warnings.push(note);
         self.reported = Arc::default();
     }
 
-    /// Returns whether the notes must be reported now, and marks them as reported.
+    /// Returns whether the warnings must be reported now, and marks them as reported.
     pub(super) fn should_report(&self) -> bool {
         // Relaxed: the flag guards no other data, and `swap` lets exactly one fetch report.
         !self.reported.swap(true, Relaxed)
     }
 
-    /// Emits an event for each note.
+    /// Emits an event for each warning.
     pub(super) fn report(&self, cx: &SourceContext<'_>) {
         for note in &self.warnings {
             match note {

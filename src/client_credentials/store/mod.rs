@@ -1,11 +1,11 @@
-//! Sharing of tokens between the processes of a fleet: a store behind the token cache (`TokenCache`), which is asked
+//! Sharing of tokens between the processes of a fleet: a store behind the token cache (`TokenCache`), which is read
 //! only when a token is due for refresh.
 //!
-//! - `visit`: one fetch through the store.
-//! - `adoption`: whether a token from the store is used.
+//! - `lease`: one fetch through the store.
+//! - `reuse`: whether a token from the store is used.
 //! - `entry`: the stored form of a token.
-//! - `sharing`: settings and state of a layer.
-//! - `shared`: type erasure.
+//! - `stored_tokens`: settings and state of a layer.
+//! - `boxed`: type erasure.
 //! - `redis`: the implementation for Redis.
 
 mod boxed;
@@ -70,13 +70,13 @@ pub use crate::store::{CacheKey, StoreError, StoreErrorKind};
 ///         Ok(true)
 ///     }
 ///
-///     async fn remove(&self, identity: &CacheKey, refused: TokenFingerprint) -> Result<bool, StoreError> {
+///     async fn remove(&self, identity: &CacheKey, rejected: TokenFingerprint) -> Result<bool, StoreError> {
 ///         let mut tokens = self.0.lock().unwrap();
-///         let found = tokens.get(identity.expose()).is_some_and(|(token, _)| token.token().fingerprint() == refused);
+///         let found = tokens.get(identity.expose()).is_some_and(|(token, _)| token.token().fingerprint() == rejected);
 ///         Ok(found && tokens.remove(identity.expose()).is_some())
 ///     }
 ///
-///     /// Everybody fetches on their own.
+///     /// No lease: each process fetches on its own.
 ///     async fn lease(&self, _: &CacheKey, _: LeaseId, _: Duration) -> Result<Lease, StoreError> {
 ///         Ok(Lease::Failed)
 ///     }
@@ -91,7 +91,7 @@ pub use crate::store::{CacheKey, StoreError, StoreErrorKind};
 /// }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
-    /// Returns the token stored for `identity`, if there is one.
+    /// Returns the token stored for `cache_key`, if there is one.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ pub trait TokenStore: Send + Sync + 'static {
         cache_key: &CacheKey,
     ) -> impl Future<Output = Result<Option<StoredToken>, StoreError>> + Send;
 
-    /// Stores `token` and ends the lease, atomically, if `holder` has the lease or the lease is marked
+    /// Stores `token` and ends the lease, atomically, if `lease_id` holds the lease or the lease is marked
     /// [`Failed`](Lease::Failed). Otherwise changes nothing and returns `false`.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ pub trait TokenStore: Send + Sync + 'static {
         lease_id: LeaseId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes the stored token if it is `refused`, atomically. Returns `false` if there is none or it is a different
+    /// Removes the stored token if it is `rejected`, atomically. Returns `false` if there is none or it is a different
     /// one.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ pub trait TokenStore: Send + Sync + 'static {
         rejected: TokenFingerprint,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Acquires the lease for `length` if it is free, or renews it if `holder` has it. The lease expires by itself.
+    /// Acquires the lease for `length` if it is free, or renews it if `lease_id` holds it. The lease expires by itself.
     ///
     /// # Errors
     ///
@@ -139,7 +139,8 @@ pub trait TokenStore: Send + Sync + 'static {
         length: Duration,
     ) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
-    /// Ends the lease if `holder` has it. With `failed`, marks it [`Failed`](Lease::Failed) for that duration instead.
+    /// Ends the lease if `lease_id` holds it. With `failed`, marks it [`Failed`](Lease::Failed) for that duration
+    /// instead.
     ///
     /// # Errors
     ///
@@ -173,14 +174,14 @@ pub trait TokenStore: Send + Sync + 'static {
 /// ```
 /// use tower_m2m::client_credentials::{Lease, LeaseId};
 ///
-/// /// What a store answers, given who has the lease now.
-/// fn answer(holder: Option<LeaseId>, asked_by: LeaseId) -> Lease {
+/// /// What a store returns, given the current holder of the lease.
+/// fn lease(holder: Option<LeaseId>, caller: LeaseId) -> Lease {
 ///     match holder {
-///         Some(other) if other != asked_by => Lease::Busy,
+///         Some(other) if other != caller => Lease::Busy,
 ///         _ => Lease::Held,
 ///     }
 /// }
-/// # assert_eq!(answer(None, LeaseId::random()), Lease::Held);
+/// # assert_eq!(lease(None, LeaseId::random()), Lease::Held);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -203,7 +204,7 @@ pub enum Lease {
 /// let (one, other) = (LeaseId::random(), LeaseId::random());
 ///
 /// assert_ne!(one, other);
-/// assert_ne!(one.to_bytes(), [0; 16]); // which may stand for nobody
+/// assert_ne!(one.to_bytes(), [0; 16]); // which a store may use for "no holder"
 /// ```
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct LeaseId(u128);

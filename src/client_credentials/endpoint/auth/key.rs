@@ -23,7 +23,7 @@ use crate::client_credentials::{
 /// A private key and the algorithm that it signs with. Cheap to clone; zeroized when the last clone is dropped.
 ///
 /// Signs with the crypto provider of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`. With `jwt` alone,
-/// [`TokenEndpoint::check`](super::super::TokenEndpoint::check) fails and names both features.
+/// [`TokenEndpoint::validate`](super::super::TokenEndpoint::validate) fails and names both features.
 ///
 /// # Examples
 ///
@@ -73,8 +73,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if there is no
-    /// private key for `algorithm`.
+    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if there is
+    /// no private key for `algorithm`.
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let pem = pem::unwrapped(pem.as_ref());
         let (key, found) = private::read_pem(algorithm, &pem).map_err(|found| {
@@ -92,8 +92,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if it is not a
-    /// private key for `algorithm`.
+    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if it is not
+    /// a private key for `algorithm`.
     pub fn der(algorithm: KeyAlgorithm, der: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let der = der.as_ref();
         let (key, found) = private::read_der(algorithm, der).map_err(|found| {
@@ -114,8 +114,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if it is not a
-    /// private key for `algorithm` or its `alg` names another algorithm.
+    /// A [`TokenError`] of kind [`InvalidKey`](TokenErrorKind::InvalidKey) that describes what was found, if it is not
+    /// a private key for `algorithm` or its `alg` names another algorithm.
     pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let jwk = pem::unwrapped(jwk.as_ref());
         let (key, id) = jwk::read(algorithm, &jwk).map_err(|found| {

@@ -5,7 +5,7 @@
 //! - `secret`: `client_secret_basic` and `client_secret_post`.
 //! - `jwt`: `client_secret_jwt` and `private_key_jwt`, with `key`, `signer` and `crypto`.
 //! - `assertion`: an assertion that is issued elsewhere.
-//! - `unsigned`: methods without credentials in the request.
+//! - `no_secret`: methods without credentials in the request.
 //!
 //! `private`, `jwk`, `der` and `rsa` read private keys.
 

@@ -67,7 +67,7 @@ pub(in super::super) struct ResolvedEndpoint {
 }
 
 impl ResolvedEndpoint {
-    /// Returns the choice for a configured token endpoint without metadata: the preferred method of `able`.
+    /// Returns the choice for a configured token endpoint without metadata: the first of `capabilities`.
     pub(in super::super) fn at(token_endpoint: Uri, capabilities: &'static [&'static str]) -> Self {
         Self {
             issuer: None,
@@ -183,8 +183,8 @@ impl Metadata {
         self.resolved(method)
     }
 
-    /// Returns the algorithm of `able` and the supported ones, if the server does not support it. RFC 7518 and RFC 9864
-    /// use different names for Ed25519.
+    /// Returns the algorithm of `capabilities` and the supported ones, if the server does not support it. RFC 7518 and
+    /// RFC 9864 use different names for Ed25519.
     fn lacks(&self, capabilities: ClientCapabilities) -> Option<(&'static str, &[String])> {
         let (algorithm, known) = (capabilities.algorithm?, self.algorithms.as_deref()?);
         let is_ours =

@@ -1,7 +1,7 @@
 //! Reads a token endpoint's response (RFC 6749 §5.1, §5.2): lenient with syntax, strict where security depends on it.
 //!
-//! `answer` parses the members, `lifetime` and `date` interpret them, and `refusal` interprets errors. None of them
-//! performs I/O.
+//! `token_response` parses the members, `lifetime` and `date` interpret them, and `error_response` interprets errors.
+//! None of them performs I/O.
 
 mod context;
 mod date;

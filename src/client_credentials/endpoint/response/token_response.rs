@@ -162,7 +162,7 @@ impl TokenResponse {
                 words.push(' ');
             }
             words.push_str(word);
-            // `quotable` reads no more than this.
+            // `sanitize` reads no more than this.
             if words.len() > MAX_TEXT_BYTES {
                 break;
             }
@@ -327,7 +327,8 @@ fn is_status(words: &str) -> bool {
         })
 }
 
-/// Error codes that [`refusal`](super::refusal) distinguishes, and the other codes of RFC 6749 and RFC 6750.
+/// Error codes that [`error_response`](super::error_response) distinguishes, and the other codes of RFC 6749 and RFC
+/// 6750.
 const KNOWN_CODES: [&str; 17] = [
     "access_denied",
     "insufficient_scope",

@@ -1,6 +1,6 @@
 //! Sources of client secrets and of tokens that are sent. They are read for every attempt.
 //!
-//! `shared` adds the fallback to a source, and `used` records which values a request has used. Only a token that is
+//! `boxed` adds the fallback to a source, and `used` records which values a request has used. Only a token that is
 //! issued makes a value the fallback.
 
 mod boxed;
@@ -36,8 +36,8 @@ use crate::{
 /// A secret may change at any time. The secret that last obtained a token is kept as a fallback. It is used if the
 /// source fails or takes more than 5 s, or if the server rejects the current secret with `invalid_client`. So a
 /// rotation may reach the server, the source and this process in any order.
-/// [`TokenEvent::FallbackSecretUsed`](super::super::TokenEvent::FallbackSecretUsed) reports each use of the fallback. The
-/// fallback is discarded 24 h after the source began to return a different secret or to fail.
+/// [`TokenEvent::FallbackSecretUsed`](super::super::TokenEvent::FallbackSecretUsed) reports each use of the fallback.
+/// The fallback is discarded 24 h after the source began to return a different secret or to fail.
 ///
 /// # Examples
 ///

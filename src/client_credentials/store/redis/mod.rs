@@ -18,8 +18,8 @@ use crate::{
 /// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB: one server or a cluster.
 ///
 /// Use `rediss://`, and a dedicated user that may access only keys with the prefix, and run only the commands that the
-/// scripts need (see [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they leave
-/// the process. Names of entries are derived with HMAC-SHA-256. All times are measured by the server's clock.
+/// scripts need (see [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they
+/// leave the process. Names of entries are derived with HMAC-SHA-256. All times are measured by the server's clock.
 ///
 /// Nothing is sent before the first fetch. An unreachable server is not an error here.
 ///
