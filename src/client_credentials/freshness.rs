@@ -8,6 +8,16 @@
 //!
 //! Both clocks are read: the monotonic clock may stop while the machine is suspended, and the wall clock may be set
 //! back.
+//!
+//! With the default of 30 s, and without jitter:
+//!
+//! | lifetime | stale after | reason |
+//! |---|---|---|
+//! | 1 h | 59 min 30 s | 30 s before the end |
+//! | 300 s | 270 s | 30 s before the end |
+//! | 60 s | 48 s | a fifth of the lifetime |
+//! | 2 s | 1 s | the last second is not relied on |
+//! | none | never | only a 401 replaces the token |
 
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +26,8 @@ use tokio::time::Instant;
 use crate::clock::Moment;
 
 /// Freshness of a token.
+///
+/// Freshness only decreases, unless a clock is set back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Freshness {
     /// Usable.
@@ -27,6 +39,8 @@ pub(crate) enum Freshness {
 }
 
 /// When a token was requested, turns stale and expires.
+///
+/// Immutable. All answers depend on the times that are passed in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
     /// When the token was requested.
@@ -36,6 +50,8 @@ pub(crate) struct Lifetime {
 }
 
 /// Ages at which the freshness of a token changes.
+///
+/// Kept as ages instead of instants: an instant far in the future may not be representable on every platform.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
     /// Age at which the token is due for a refresh.
@@ -104,12 +120,18 @@ impl Lifetime {
     }
 
     /// Returns when a token of this age was requested, by the monotonic clock.
+    ///
+    /// Corrected by the time that the machine was suspended. If the corrected time lies before the start of the
+    /// monotonic clock, the uncorrected one is returned.
     pub(crate) fn requested_at(&self, now: Instant, wall: SystemTime) -> Instant {
         let then = now.checked_sub(self.age(now, wall));
         then.unwrap_or(self.requested_at.instant())
     }
 
     /// Returns how long the freshness of the token does not change.
+    ///
+    /// Zero for an expired token. A local copy may use its token for that long without another reading of the wall
+    /// clock, but at most for a second.
     pub(crate) fn unchanged_for(&self, now: Instant, wall: SystemTime) -> Duration {
         let Some(ends) = self.ends else {
             return Duration::MAX;
@@ -130,6 +152,8 @@ impl Lifetime {
 
     /// Returns the age of the token by the clock that counted more, so that time in which the machine was suspended
     /// counts.
+    ///
+    /// Too high an age costs an early refresh, too low an age a rejected request. So the larger one counts.
     fn age(&self, now: Instant, wall: SystemTime) -> Duration {
         Moment::new(now, wall).elapsed_since(self.requested_at)
     }

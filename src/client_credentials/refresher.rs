@@ -5,6 +5,12 @@
 //!    caller.
 //! 3. The caller with the guard spawns the task of the fetch. It then waits like all other callers.
 //! 4. The task publishes the result in the cache, which wakes the callers, and emits an event.
+//!
+//! A fetch runs on the runtime of the caller that started it. If that runtime shuts down, its tasks are dropped, the
+//! guard abandons the fetch, and the callers on other runtimes start another one. After three such fetches a caller
+//! gives up, so that a program that creates a runtime per request does not loop.
+//!
+//! No function of this module holds a lock across an `await`.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -34,6 +40,9 @@ use crate::{
 };
 
 /// The token cache of one credential, and what a fetch needs.
+///
+/// One for each layer, shared by all threads, handles and tasks of fetches. It is dropped with the last of them, not
+/// with the layer.
 pub(crate) struct Refresher {
     /// The shared token cache.
     pub(crate) cache: TokenCache,
@@ -70,6 +79,9 @@ impl Refresher {
 
     /// Returns the usable token, if there is one, and how long its freshness does not change. Starts an early refresh
     /// if one is due. Never waits.
+    ///
+    /// The duration is what a local copy may rely on. It is zero for a stale token, so that the thread comes back and
+    /// starts a refresh as soon as none is in flight.
     pub(crate) fn get_cached(
         self: &Arc<Self>,
         now: Instant,
@@ -101,6 +113,9 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
+    ///
+    /// After a failure the cache is read once more: a token that was set aside because one request saw it rejected is
+    /// usable again once its replacement has failed.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
         if let Some((token, _)) = self.get_cached(self.clock.now()) {
             return Ok(token);
@@ -116,6 +131,8 @@ impl Refresher {
     /// # Errors
     ///
     /// The fetch has failed, its back-off is active, no fetch can start, or too many were abandoned.
+    ///
+    /// Does not read the local copies and starts no early refresh.
     async fn acquire(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
         for _ in 0..MAX_ABANDONED {
             match self.cache.acquire(self.clock.moment()) {
@@ -141,6 +158,9 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
+    ///
+    /// The first round may join a fetch for another reason. Its token counts if the source has just issued it; then a
+    /// second token request would be wasted.
     pub(crate) async fn refresh_now(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
         for _ in 0..MAX_ABANDONED {
             match self.cache.refresh_now(self.clock.moment()) {
@@ -169,6 +189,8 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
+    ///
+    /// Never returns the rejected token, even if the issuer returns it again.
     pub(crate) async fn refresh_and_wait(
         self: &Arc<Self>,
         rejection: Rejection,
@@ -195,6 +217,8 @@ impl Refresher {
 
     /// Starts to replace a rejected token without waiting for it. Returns `false` if there is none and it is too soon
     /// to fetch one.
+    ///
+    /// `true` means that later requests will have another token, not that this call started the fetch.
     pub(crate) fn refresh_in_background(self: &Arc<Self>, rejection: Rejection) -> bool {
         match self.cache.reject(rejection, self.clock.moment()) {
             RejectionOutcome::Final => return false,
@@ -214,6 +238,9 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future removes this caller from the waiters. The fetch continues.
+    ///
+    /// A caller that finds the queue full has started the fetch nevertheless: the task is spawned before the place is
+    /// taken.
     async fn join(
         self: &Arc<Self>,
         flight: Arc<InFlightFetch>,
@@ -234,6 +261,8 @@ impl Refresher {
     /// # Errors
     ///
     /// There is no runtime. The guard is dropped, which abandons the fetch.
+    ///
+    /// The span of the task has no parent: the fetch serves all callers, and may outlive the one that started it.
     fn spawn_fetch(self: &Arc<Self>, guard: FetchGuard) -> Result<(), TokenError> {
         let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
         let credential = self.cache.settings().credential.as_deref();
@@ -258,6 +287,9 @@ impl Refresher {
     }
 
     /// Runs a fetch, publishes its result and emits an event. Its task is aborted by a shutdown.
+    ///
+    /// The event is emitted after the callers were woken, so that a slow sink delays no request. It is not
+    /// emitted if the task is aborted or dropped.
     async fn run_fetch(self: Arc<Self>, guard: FetchGuard) {
         let flight = Arc::clone(guard.fetch());
         let reason = flight.reason();
@@ -320,6 +352,9 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future drops that of the source. The guard of the fetch, which the caller holds, ends the fetch.
+    ///
+    /// The time limit covers the recheck, the store and the source together. A source that ignores its deadline is
+    /// dropped here.
     async fn fetch_with_timeout(&self, flight: &InFlightFetch) -> FetchOutcome {
         let work = async {
             if flight.is_recheck() && !self.source.changed().await {

@@ -4,6 +4,9 @@
 //! 2. The tasks of fetches are aborted.
 //! 3. The fetch that was in flight ends, and its waiters receive an error or a usable token.
 //! 4. The token is revoked, if the source revokes tokens and no other process shares it.
+//!
+//! Requests are not aborted: they belong to the program. Those that wait for a token end with
+//! [`TokenErrorKind::ShutDown`](super::TokenErrorKind::ShutDown), and those that have one are sent.
 
 use std::time::Duration;
 
@@ -20,6 +23,8 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Fetches are aborted at the first poll. Dropping the future ends the revocation.
+    ///
+    /// May be called more than once, also concurrently. The token is then revoked by one of the calls.
     pub(crate) async fn shut_down(&self) {
         let under_way = self.cache.close();
         // Closed first: a task that is registered later aborts itself. See `register`.
@@ -43,6 +48,9 @@ impl Refresher {
     ///
     /// Dropping the future ends the revocation, and no event is emitted. The token is no longer used once the
     /// revocation has begun.
+    ///
+    /// Skipped without an event if there is no usable token. A token that expires during the revocation is sent to the
+    /// server nevertheless, which answers 200 for a token that it does not know (RFC 7009 §2.2).
     async fn revoke(&self) {
         if self.sharing.is_some() {
             // Other processes use the token.

@@ -17,6 +17,9 @@ use crate::{
 };
 
 /// A cached token, with what a request needs of it.
+///
+/// Immutable, and shared by reference. The header value is built once, when the token is published, so that no request
+/// can fail because of it.
 #[derive(Debug)]
 pub(crate) struct CachedToken {
     /// The token itself.
@@ -56,10 +59,15 @@ pub(crate) struct CachedToken {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Compare two generations to find out whether the token was replaced in between, for example around a connection that
+/// authenticates only once. Generations of different layers, and of different processes, are unrelated.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TokenGeneration(pub(super) u64);
 
 /// State that requests read.
+///
+/// Small, so that it is locked only while a reference is copied or exchanged.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     /// Generation of the snapshot: the number of published tokens; 0 before the first.
@@ -78,6 +86,9 @@ pub(super) struct Snapshot {
 pub(super) struct Generation(pub(super) AtomicU64);
 
 /// Write guard of the snapshot. Increments the generation before the lock is released.
+///
+/// The increment happens on drop, so that no path can change the snapshot and forget it. A guard that is dropped
+/// without a change costs each thread one copy.
 pub(super) struct SnapshotWriteGuard<'a> {
     /// The locked snapshot.
     snapshot: RwLockWriteGuard<'a, Snapshot>,
