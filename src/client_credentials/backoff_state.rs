@@ -12,9 +12,9 @@
 //! The state exists from the first failure to the next success. A forced refresh ignores an active back-off, but its
 //! failure is added to the series.
 //!
-//! The jitter differs on purpose. A transient failure hits all processes at once, and full jitter spreads their
-//! retries. A permanent one is found by each process separately; there a fifth suffices, and the interval stays
-//! predictable for the operator who fixes it.
+//! The jitter differs on purpose. A transient failure hits all processes at once, and a random half of the interval
+//! spreads their retries. A permanent one is found by each process separately; there a fifth suffices, and the interval
+//! stays predictable for the operator who fixes it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,6 +2,10 @@
 //!
 //! An attempt never retries and never waits, except for discovery, for the secrets and for a signer. `retry` decides
 //! what happens after a failure.
+//!
+//! The order of steps matters. The secrets are read last before the request, so that a value that was replaced during
+//! discovery is not used. The time of the request is taken after they were read, because a vault may be slow. And the
+//! fallback is set only after the response was read as a token.
 
 use std::sync::Arc;
 
@@ -25,6 +29,9 @@ use crate::client_credentials::{
 };
 
 /// Why an attempt returned no token.
+///
+/// `retry` decides by these three values alone. An error before the request was sent, such as an unreadable secret,
+/// counts neither as a request nor as a rejection.
 pub(super) struct FailedAttempt {
     /// The error.
     pub(super) error: TokenError,
@@ -52,6 +59,11 @@ impl TokenEndpoint {
     /// # Errors
     ///
     /// The error, with whether a request was sent and whether a fallback exists, on which the next attempt depends.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped after the request was sent, the server may have issued a token that is lost. The
+    /// fallback is not set then.
     pub(super) async fn attempt(
         &self,
         transport: &Transport,
@@ -111,6 +123,8 @@ impl TokenEndpoint {
     }
 
     /// Locates the token endpoint and selects the authentication method.
+    ///
+    /// With a configured URL this does no I/O.
     async fn resolve(
         &self,
         transport: &Transport,
@@ -136,6 +150,9 @@ impl TokenEndpoint {
     /// # Errors
     ///
     /// A secret that cannot be read, a signer that fails, or a parameter that is set twice.
+    ///
+    /// Secrets are added to the list of values to redact as they are read, so that an error cannot quote one, whichever
+    /// step fails.
     async fn request(
         &self,
         endpoint: ResolvedEndpoint,
@@ -161,6 +178,9 @@ impl TokenEndpoint {
     }
 
     /// Returns the settings for reading the response to `request`.
+    ///
+    /// The wall clock is read when the response has arrived: textual dates are compared with it if the response has no
+    /// `Date`.
     pub(super) fn response_context<'a>(
         &'a self,
         request: &'a TokenRequest,
@@ -177,6 +197,8 @@ impl TokenEndpoint {
     }
 
     /// Creates a request without parameters for the endpoint at `uri`. `audience` is the audience of its assertions.
+    ///
+    /// Used for revocation requests too, with another `uri` and audience.
     pub(super) fn base_request(
         &self,
         uri: &Uri,
@@ -206,6 +228,9 @@ impl TokenEndpoint {
     }
 
     /// Returns the issuer as its metadata spells it, unless another one is configured.
+    ///
+    /// The metadata may spell the issuer with a final slash that the configuration leaves out. Assertions must carry
+    /// the issuer's own spelling, because servers compare it byte by byte.
     fn known_issuer(&self, endpoint: &ResolvedEndpoint) -> Option<Arc<str>> {
         match &self.location {
             Location::Discovered(discovery)
@@ -222,6 +247,8 @@ impl TokenEndpoint {
     /// # Errors
     ///
     /// The error of the method, or a configuration error, if it sets a parameter that is already set.
+    ///
+    /// Must be called last: the check for duplicates covers what was set before.
     pub(super) async fn authenticate(
         &self,
         request: &mut TokenRequest,
@@ -241,6 +268,8 @@ impl TokenEndpoint {
 
     /// Returns the URL of the endpoint for display, without user information and query. For a discovered endpoint, the
     /// issuer as configured.
+    ///
+    /// User information and queries may hold credentials, and errors end up in logs.
     pub(super) fn redacted_uri(&self) -> String {
         match &self.location {
             Location::Known(uri) => response::redacted_uri(uri),
@@ -260,6 +289,8 @@ impl TokenEndpoint {
     }
 
     /// Adds the endpoint's URL to the error, unless it has one.
+    ///
+    /// An error that names the endpoint already, such as that of a discovered one, keeps the more specific URL.
     pub(super) fn with_endpoint(&self, error: TokenError) -> TokenError {
         match error.endpoint() {
             Some(_) => error,

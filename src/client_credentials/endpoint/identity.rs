@@ -22,6 +22,9 @@ use crate::{
 };
 
 /// Sources of the certificate chain and the private key, both in PEM.
+///
+/// The two sources are read one after the other. A renewal in between yields a pair that does not match; that is a
+/// transient error, and the next fetch reads both again.
 pub(super) struct Identity {
     /// Source of the chain, with the client's certificate first.
     chain: Box<dyn Erased>,
@@ -30,6 +33,8 @@ pub(super) struct Identity {
 }
 
 /// A certificate chain and its private key, in PEM.
+///
+/// Kept in the form in which it was read, because only that form can be compared with the next read.
 #[derive(Clone)]
 pub(super) struct ClientCertificate {
     /// The certificate chain.
@@ -52,6 +57,10 @@ impl Identity {
     /// # Errors
     ///
     /// The error of a source, or a transient one after the time limit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the reads. No state is kept.
     pub(super) async fn read(&self) -> Result<ClientCertificate, TokenError> {
         let both = async {
             Ok(ClientCertificate {
@@ -81,6 +90,8 @@ impl ClientCertificate {
     /// # Errors
     ///
     /// Describes what was found, if the chain or the key is not usable PEM, or they do not belong together.
+    ///
+    /// Replaces the resolver of `config`: the client presents this certificate to every server that asks for one.
     pub(super) fn apply_to(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
         let chain = pem::chain(self.chain.expose().as_bytes())
             .map_err(|found| invalid(&format!("the client certificate is not PEM: {found}")))?;

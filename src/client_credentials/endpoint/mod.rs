@@ -11,6 +11,21 @@
 //!
 //! `builder` and `validate` configure and validate the endpoint. `cache_key` computes its cache key, and `revocation`
 //! revokes a token.
+//!
+//! # One fetch
+//!
+//! ```text
+//! fetch ─▶ validate ─▶ client.ready ─▶ attempt ── token ─▶ events, fallback set ─▶ out
+//!                                        │  ▲
+//!                                        │  ├─ transient, retries left: wait, then again
+//!                                        │  ├─ invalid_client, secret replaced meanwhile: again at once
+//!                                        │  └─ invalid_client, fallback available: again at once, with the fallback
+//!                                        └─ anything else ─▶ error
+//! ```
+//!
+//! An endpoint is a value: clones share secrets, discovered metadata, connections and reported warnings. A clone whose
+//! roots or certificate are set afterwards has connections of its own. An endpoint holds no token and no task; both
+//! belong to the layer.
 
 mod auth;
 mod builder;
@@ -89,6 +104,20 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 /// # drop(endpoint);
 /// # Ok::<(), http::uri::InvalidUri>(())
 /// ```
+///
+/// # Errors
+///
+/// A fetch fails with a [`TokenError`](super::TokenError) whose [`kind`](super::TokenError::kind) says what to do:
+///
+/// - a wrong configuration, key or certificate: [`Configuration`](super::TokenErrorKind::Configuration),
+///   [`InvalidKey`](super::TokenErrorKind::InvalidKey), [`Certificate`](super::TokenErrorKind::Certificate)
+/// - a rejection by the server: [`InvalidClient`](super::TokenErrorKind::InvalidClient),
+///   [`InvalidScope`](super::TokenErrorKind::InvalidScope), [`Rejected`](super::TokenErrorKind::Rejected)
+/// - a failure that may disappear by itself: [`Transport`](super::TokenErrorKind::Transport),
+///   [`Timeout`](super::TokenErrorKind::Timeout), [`Server`](super::TokenErrorKind::Server),
+///   [`Throttled`](super::TokenErrorKind::Throttled)
+/// - a response that is not a token: [`Malformed`](super::TokenErrorKind::Malformed),
+///   [`Redirected`](super::TokenErrorKind::Redirected)
 #[derive(Clone)]
 pub struct TokenEndpoint {
     /// URL of the endpoint, or the issuer that names it.
@@ -128,6 +157,9 @@ pub struct TokenEndpoint {
 }
 
 /// Location of the token endpoint.
+///
+/// Fixed when the endpoint is created. A discovered location is resolved by each attempt, from the cache of its
+/// [`Discovery`].
 #[derive(Clone)]
 enum Location {
     /// The endpoint is named by the issuer's metadata.
@@ -136,6 +168,7 @@ enum Location {
     Known(Uri),
 }
 
+/// Omits secrets, the issuer's query and the values of parameters.
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenEndpoint")

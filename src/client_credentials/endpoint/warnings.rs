@@ -17,6 +17,8 @@ use crate::client_credentials::{TokenEvent, context::SourceContext, trim::trimme
 ///
 /// Clones of an endpoint share the flag, and so report once. Changing the settings of a clone gives it a flag of its
 /// own.
+///
+/// A warning that is added after the first fetch starts over: all warnings of that clone are then reported again.
 #[derive(Clone, Default)]
 pub(super) struct Warnings {
     /// The peculiarities, in the order of the settings.
@@ -26,6 +28,8 @@ pub(super) struct Warnings {
 }
 
 /// One peculiarity.
+///
+/// Holds names of settings and descriptions, never values.
 #[derive(Clone)]
 pub(super) enum Warning {
     /// The value of this setting was trimmed.
@@ -58,6 +62,8 @@ impl Warnings {
     }
 
     /// Returns whether the warnings must be reported now, and marks them as reported.
+    ///
+    /// The caller must report them: no other call returns `true` for these clones.
     pub(super) fn should_report(&self) -> bool {
         // Relaxed: the flag guards no other data, and `swap` lets exactly one fetch report.
         !self.reported.swap(true, Relaxed)
