@@ -57,12 +57,12 @@ impl AuthPolicy {
 
     /// Starts a call. `None` if the request is sent without the token.
     ///
+    /// Runs before a token is requested and before anything is sent, so that a request to a foreign origin causes no
+    /// token request.
+    ///
     /// # Errors
     ///
     /// The token may not go to the destination, or the request already carries a credential.
-    ///
-    /// Runs before a token is requested and before anything is sent, so that a request to a foreign origin causes no
-    /// token request.
     #[inline]
     pub(crate) fn begin_call<B>(
         &self,
@@ -83,6 +83,8 @@ impl AuthPolicy {
 
     /// Waits for a usable token. Returns at once if there is one.
     ///
+    /// Does not return the token: it is taken again when the inner service is ready, and may be another one by then.
+    ///
     /// # Errors
     ///
     /// The fetch has failed, its back-off is active, or no fetch can start.
@@ -90,8 +92,6 @@ impl AuthPolicy {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    ///
-    /// Does not return the token: it is taken again when the inner service is ready, and may be another one by then.
     pub(crate) async fn obtain(&self, now: Instant) -> Result<(), TokenError> {
         if self.auth.refresher.get_cached(now).is_none() {
             self.auth.refresher.get().await?;

@@ -106,6 +106,9 @@ impl Refresher {
 
     /// Returns a usable token. Waits for the one fetch if there is none.
     ///
+    /// After a failure the cache is read once more: a token that was set aside because one request saw it rejected is
+    /// usable again once its replacement has failed.
+    ///
     /// # Errors
     ///
     /// The fetch has failed, its back-off is active, or no fetch can start.
@@ -113,9 +116,6 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    ///
-    /// After a failure the cache is read once more: a token that was set aside because one request saw it rejected is
-    /// usable again once its replacement has failed.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
         if let Some((token, _)) = self.get_cached(self.clock.now()) {
             return Ok(token);
@@ -128,11 +128,11 @@ impl Refresher {
 
     /// Waits for a token or an error. Tries again if a fetch is abandoned, at most [`MAX_ABANDONED`] times.
     ///
+    /// Does not read the local copies and starts no early refresh.
+    ///
     /// # Errors
     ///
     /// The fetch has failed, its back-off is active, no fetch can start, or too many were abandoned.
-    ///
-    /// Does not read the local copies and starts no early refresh.
     async fn acquire(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
         for _ in 0..MAX_ABANDONED {
             match self.cache.acquire(self.clock.moment()) {
@@ -151,6 +151,9 @@ impl Refresher {
     /// Returns a new token from one fetch now, or from one in flight. A fetch in flight that finds the secret
     /// unchanged, or a token of another process, is followed by another one.
     ///
+    /// The first round may join a fetch for another reason. Its token counts if the source has just issued it; then a
+    /// second token request would be wasted.
+    ///
     /// # Errors
     ///
     /// The fetch has failed, none can start, or too many were abandoned.
@@ -158,9 +161,6 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    ///
-    /// The first round may join a fetch for another reason. Its token counts if the source has just issued it; then a
-    /// second token request would be wasted.
     pub(crate) async fn refresh_now(self: &Arc<Self>) -> Result<Arc<CachedToken>, TokenError> {
         for _ in 0..MAX_ABANDONED {
             match self.cache.refresh_now(self.clock.moment()) {
@@ -186,11 +186,11 @@ impl Refresher {
 
     /// Waits for another token than the rejected one. `None` if there is none, or if it is too soon to fetch one.
     ///
+    /// Never returns the rejected token, even if the issuer returns it again.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    ///
-    /// Never returns the rejected token, even if the issuer returns it again.
     pub(crate) async fn refresh_and_wait(
         self: &Arc<Self>,
         rejection: Rejection,
@@ -231,6 +231,9 @@ impl Refresher {
 
     /// Waits for a fetch. Starts its task first if this caller holds the guard.
     ///
+    /// A caller that finds the queue full has started the fetch nevertheless: the task is spawned before the place is
+    /// taken.
+    ///
     /// # Errors
     ///
     /// There is no runtime, or too many callers wait already.
@@ -238,9 +241,6 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future removes this caller from the waiters. The fetch continues.
-    ///
-    /// A caller that finds the queue full has started the fetch nevertheless: the task is spawned before the place is
-    /// taken.
     async fn join(
         self: &Arc<Self>,
         flight: Arc<InFlightFetch>,
@@ -258,11 +258,11 @@ impl Refresher {
 
     /// Runs the fetch on a separate task, so that it continues if its caller is dropped.
     ///
+    /// The span of the task has no parent: the fetch serves all callers, and may outlive the one that started it.
+    ///
     /// # Errors
     ///
     /// There is no runtime. The guard is dropped, which abandons the fetch.
-    ///
-    /// The span of the task has no parent: the fetch serves all callers, and may outlive the one that started it.
     fn spawn_fetch(self: &Arc<Self>, guard: FetchGuard) -> Result<(), TokenError> {
         let runtime = Handle::try_current().map_err(|_| TokenError::no_runtime())?;
         let credential = self.cache.settings().credential.as_deref();
@@ -349,12 +349,12 @@ impl Refresher {
 
     /// Gets a token from the store or the source, within the deadline of the fetch. Catches panics of both.
     ///
+    /// The time limit covers the recheck, the store and the source together. A source that ignores its deadline is
+    /// dropped here.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future drops that of the source. The guard of the fetch, which the caller holds, ends the fetch.
-    ///
-    /// The time limit covers the recheck, the store and the source together. A source that ignores its deadline is
-    /// dropped here.
     async fn fetch_with_timeout(&self, flight: &InFlightFetch) -> FetchOutcome {
         let work = async {
             if flight.is_recheck() && !self.source.changed().await {

@@ -20,11 +20,11 @@ use crate::{catch_panic::catch_panic, clock::add_capped, sync::lock};
 impl Refresher {
     /// Prevents further fetches, aborts the one in flight, and revokes the token if the source does that.
     ///
+    /// May be called more than once, also concurrently. The token is then revoked by one of the calls.
+    ///
     /// # Cancel safety
     ///
     /// Fetches are aborted at the first poll. Dropping the future ends the revocation.
-    ///
-    /// May be called more than once, also concurrently. The token is then revoked by one of the calls.
     pub(crate) async fn shut_down(&self) {
         let under_way = self.cache.close();
         // Closed first: a task that is registered later aborts itself. See `register`.
@@ -44,13 +44,13 @@ impl Refresher {
     /// Revokes the usable token and emits the result. Does nothing if other processes share it, or if the source
     /// revokes no tokens.
     ///
+    /// Skipped without an event if there is no usable token. A token that expires during the revocation is sent to the
+    /// server nevertheless, which answers 200 for a token that it does not know (RFC 7009 §2.2).
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the revocation, and no event is emitted. The token is no longer used once the
     /// revocation has begun.
-    ///
-    /// Skipped without an event if there is no usable token. A token that expires during the revocation is sent to the
-    /// server nevertheless, which answers 200 for a token that it does not know (RFC 7009 §2.2).
     async fn revoke(&self) {
         if self.sharing.is_some() {
             // Other processes use the token.

@@ -38,6 +38,9 @@ pub(crate) struct CachedToken {
 
 /// Sequence number of a token published in this process. Two equal tokens from two fetches have different generations.
 ///
+/// Compare two generations to find out whether the token was replaced in between, for example around a connection that
+/// authenticates only once. Generations of different layers, and of different processes, are unrelated.
+///
 /// # Examples
 ///
 /// ```
@@ -59,9 +62,6 @@ pub(crate) struct CachedToken {
 /// # Ok(())
 /// # }
 /// ```
-///
-/// Compare two generations to find out whether the token was replaced in between, for example around a connection that
-/// authenticates only once. Generations of different layers, and of different processes, are unrelated.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TokenGeneration(pub(super) u64);
 

@@ -92,11 +92,11 @@ impl DefaultClient {
     /// Returns the client for a fetch. If a certificate cannot be read or used, returns the previous client together
     /// with the error.
     ///
+    /// Runs before each fetch. Without a client certificate it does no I/O.
+    ///
     /// # Errors
     ///
     /// The error of the certificate or of the TLS setup, if there is no previous client.
-    ///
-    /// Runs before each fetch. Without a client certificate it does no I/O.
     ///
     /// # Panics
     ///
@@ -139,11 +139,11 @@ impl DefaultClient {
     /// Returns the current client if it presents `pair` and belongs to this runtime. Otherwise creates a new one, whose
     /// connections present `pair`.
     ///
+    /// Two concurrent calls may both create a client; the later one stays, and both work.
+    ///
     /// # Errors
     ///
     /// A configuration error, if TLS cannot be configured, or the error of an unusable certificate.
-    ///
-    /// Two concurrent calls may both create a client; the later one stays, and both work.
     async fn client_for(&self, pair: Option<ClientCertificate>) -> Result<Transport, TokenError> {
         {
             let mut memory = lock(&self.state);

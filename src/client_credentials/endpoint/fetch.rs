@@ -147,12 +147,12 @@ impl TokenEndpoint {
 
     /// Builds the token request: grant, scopes, additional parameters, client authentication.
     ///
+    /// Secrets are added to the list of values to redact as they are read, so that an error cannot quote one, whichever
+    /// step fails.
+    ///
     /// # Errors
     ///
     /// A secret that cannot be read, a signer that fails, or a parameter that is set twice.
-    ///
-    /// Secrets are added to the list of values to redact as they are read, so that an error cannot quote one, whichever
-    /// step fails.
     async fn request(
         &self,
         endpoint: ResolvedEndpoint,
@@ -244,11 +244,11 @@ impl TokenEndpoint {
 
     /// Adds the client authentication. With `use_fallback`, uses the credentials that last obtained a token.
     ///
+    /// Must be called last: the check for duplicates covers what was set before.
+    ///
     /// # Errors
     ///
     /// The error of the method, or a configuration error, if it sets a parameter that is already set.
-    ///
-    /// Must be called last: the check for duplicates covers what was set before.
     pub(super) async fn authenticate(
         &self,
         request: &mut TokenRequest,

@@ -87,11 +87,11 @@ impl ClientCertificate {
 
     /// Configures `config` to present this certificate.
     ///
+    /// Replaces the resolver of `config`: the client presents this certificate to every server that asks for one.
+    ///
     /// # Errors
     ///
     /// Describes what was found, if the chain or the key is not usable PEM, or they do not belong together.
-    ///
-    /// Replaces the resolver of `config`: the client presents this certificate to every server that asks for one.
     pub(super) fn apply_to(&self, config: &mut ClientConfig) -> Result<(), TokenError> {
         let chain = pem::chain(self.chain.expose().as_bytes())
             .map_err(|found| invalid(&format!("the client certificate is not PEM: {found}")))?;

@@ -151,11 +151,11 @@ impl TokenEndpoint {
     /// Makes one attempt. If retries are left, the first attempt gets half of the remaining time, so that a hanging
     /// request can be replaced by another.
     ///
+    /// Later attempts have no limit of their own: the deadline of the fetch ends them.
+    ///
     /// # Errors
     ///
     /// The error of the attempt, or a timeout, which counts as a request that was sent.
-    ///
-    /// Later attempts have no limit of their own: the deadline of the fetch ends them.
     async fn attempt_with_timeout(
         &self,
         transport: &Transport,

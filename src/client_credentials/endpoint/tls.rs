@@ -71,12 +71,12 @@ impl Roots {
 
 /// Parses certificates in PEM or DER.
 ///
+/// All or nothing: a file in which one certificate is damaged is an error, because the program names it explicitly.
+/// Files that the configuration names are read more leniently, and each unusable certificate is reported.
+///
 /// # Errors
 ///
 /// A configuration error, if there is no certificate or one of them cannot be used.
-///
-/// All or nothing: a file in which one certificate is damaged is an error, because the program names it explicitly.
-/// Files that the configuration names are read more leniently, and each unusable certificate is reported.
 pub(super) fn roots(text: &[u8]) -> Result<Roots, TokenError> {
     let wrong = |what: &str| unusable(&format!("the root certificate {what}"));
     let certificates = match text.first() {

@@ -27,12 +27,12 @@ impl TokenEndpoint {
     ///
     /// Secrets and files are not read. A wrong secret is reported by the server.
     ///
+    /// Call it at startup to find mistakes before the first request. The layer does not call it when it is built,
+    /// because a secret or an issuer may be mounted later.
+    ///
     /// # Errors
     ///
     /// A permanent [`TokenError`] that names the setting. The first token request would return the same error.
-    ///
-    /// Call it at startup to find mistakes before the first request. The layer does not call it when it is built,
-    /// because a secret or an issuer may be mounted later.
     ///
     /// # Examples
     ///

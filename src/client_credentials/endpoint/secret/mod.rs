@@ -55,6 +55,10 @@ use crate::{
 pub trait SecretSource: Send + Sync + 'static {
     /// Returns the current secret.
     ///
+    /// Return a transient error if the source may work again by itself, such as a vault that is sealed; the fetch then
+    /// fails with a short back-off. A permanent one, such as a missing permission, has a back-off of minutes. Either is
+    /// used only if there is no fallback.
+    ///
     /// # Errors
     ///
     /// Any [`TokenError`]. Its text must not contain the secret.
@@ -72,6 +76,8 @@ pub trait SecretSource: Send + Sync + 'static {
 }
 
 /// Returns the secret trimmed at both ends. Returns `None` if trimming changes nothing.
+///
+/// `None` avoids a copy of the secret in the usual case.
 pub(in crate::client_credentials) fn trim(secret: &Secret) -> Option<Secret> {
     let secret = secret.expose();
     let kept = trimmed(secret);
