@@ -56,6 +56,8 @@ struct Inner {
 }
 
 /// A key, or the source of one.
+///
+/// A fixed key has been checked by a signature. A key with a source has not, and each read may return another one.
 #[derive(Clone)]
 enum Key {
     /// A key in memory: PKCS #1 for RSA, PKCS #8 for other algorithms.
@@ -134,6 +136,20 @@ impl SigningKey {
     /// see [`SecretSource`].
     ///
     /// An invalid key is reported by the first attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{
+    ///     ClientAuth,
+    ///     client_credentials::{KeyAlgorithm, SecretFile, SigningKey},
+    /// };
+    ///
+    /// let file = SecretFile::new("/run/secrets/signing-key.jwk");
+    /// let key = SigningKey::source(KeyAlgorithm::Ps256, file);
+    /// let auth = ClientAuth::private_key_jwt("orders", key);
+    /// # drop(auth);
+    /// ```
     #[must_use]
     pub fn source(algorithm: KeyAlgorithm, source: impl SecretSource) -> Self {
         Self(Arc::new(Inner {
@@ -157,6 +173,9 @@ impl SigningKey {
 
     /// Sets the `kid` in the assertion's header, by which the server finds the public key. Default: that of the JWK, or
     /// none.
+    ///
+    /// Set it if the server has several public keys for the client. A key with a source keeps this id across rotations;
+    /// leave it unset if each JWK has its own.
     #[must_use]
     pub fn with_key_id(mut self, id: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).id = Some(id.into());
