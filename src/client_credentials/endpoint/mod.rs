@@ -94,17 +94,6 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 ///
 /// A response may have at most 1 MiB.
 ///
-/// # Examples
-///
-/// ```
-/// use tower_m2m::{ClientAuth, TokenEndpoint};
-///
-/// let auth = ClientAuth::basic("orders", "secret");
-/// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth).scope("orders.read");
-/// # drop(endpoint);
-/// # Ok::<(), http::uri::InvalidUri>(())
-/// ```
-///
 /// # Errors
 ///
 /// A fetch fails with a [`TokenError`](super::TokenError) whose [`kind`](super::TokenError::kind) says what to do:
@@ -118,6 +107,17 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 ///   [`Throttled`](super::TokenErrorKind::Throttled)
 /// - a response that is not a token: [`Malformed`](super::TokenErrorKind::Malformed),
 ///   [`Redirected`](super::TokenErrorKind::Redirected)
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{ClientAuth, TokenEndpoint};
+///
+/// let auth = ClientAuth::basic("orders", "secret");
+/// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth).scope("orders.read");
+/// # drop(endpoint);
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
 #[derive(Clone)]
 pub struct TokenEndpoint {
     /// URL of the endpoint, or the issuer that names it.

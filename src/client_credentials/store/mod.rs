@@ -7,6 +7,21 @@
 //! - `stored_tokens`: settings and state of a layer.
 //! - `boxed`: type erasure.
 //! - `redis`: the implementation for Redis.
+//!
+//! # One fetch through a store
+//!
+//! ```text
+//! read ─ usable? ── yes ─▶ use it
+//!  │ no
+//! lease ─┬─ Busy ───▶ wait 20 to 250 ms, read again … until half of the time is over
+//!        ├─ Failed ─▶ fetch without the lease
+//!        └─ Held ───▶ read again ─▶ rejected, and in the cooldown? ── yes ─▶ keep the current token
+//!                                        │ no
+//!                                  fetch, renewing the lease ─▶ store it, which ends the lease
+//! ```
+//!
+//! Any failure of the store leads to a fetch without it. So a failing store affects how many token requests are made,
+//! and not whether a request gets a token.
 
 mod boxed;
 mod entry;
@@ -40,6 +55,14 @@ pub use crate::store::{CacheKey, StoreError, StoreErrorKind};
 /// # Cancel safety
 ///
 /// Each returned future may be dropped at any time, for example when the timeout elapses.
+///
+/// # Implementing a store
+///
+/// - Expiry is the store's task: remove a token, a lease and a cooldown when its time has passed by the store's own
+///   clock. Count down [`StoredToken::left`] by that clock, too.
+/// - `put`, `remove`, `lease` and `begin_cooldown` read and write in one atomic step.
+/// - Encrypt what [`StoredToken::to_bytes`] returns, and use only a keyed hash of the [`CacheKey`] as a name.
+/// - Retry only within the caller's time limit. A failed call costs at most one token request.
 ///
 /// # Examples
 ///
@@ -169,6 +192,8 @@ pub trait TokenStore: Send + Sync + 'static {
 /// The lease only reduces the number of token requests. Correctness does not depend on it: if it expires too early, two
 /// processes fetch.
 ///
+/// A caller that finds the lease `Busy` polls until the token is there, the lease is free, or half of its time is over.
+///
 /// # Examples
 ///
 /// ```
@@ -195,6 +220,9 @@ pub enum Lease {
 }
 
 /// Identifies one fetch of one process as the holder of a lease. Random.
+///
+/// A process that fetches twice has two ids, so that a late `put` of the first fetch cannot end the lease of the
+/// second.
 ///
 /// # Examples
 ///
