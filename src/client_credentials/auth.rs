@@ -1,5 +1,10 @@
 //! Rules that connect a request, its token and its 401. Independent of any service, for the layer and for combined
 //! layers.
+//!
+//! A call passes through these functions in order: `Authorizer::check` before anything is sent, [`Auth::authorize`] for
+//! each attempt, then either [`Auth::on_final`] or [`Auth::rejection`] with one of `refresh_and_wait`,
+//! `refresh_in_background` and `on_replay_rejected`. Each 401 that rejects the token emits exactly one
+//! [`TokenEvent::Rejected`].
 
 use std::sync::Arc;
 
@@ -21,6 +26,9 @@ use crate::{
 };
 
 /// Tokens and rules of one layer.
+///
+/// Built once by [`ClientCredentialsLayer`](super::ClientCredentialsLayer) and shared by the policies of all threads
+/// and by combined layers. Nothing in it changes after that, except the state behind `refresher` and `usage`.
 #[derive(Debug)]
 pub(crate) struct Auth {
     /// The tokens of the layer.
@@ -34,6 +42,15 @@ pub(crate) struct Auth {
 }
 
 /// One call that carries a token, over all its attempts.
+///
+/// Small and `Copy`, because each request in flight holds one, also on the fast path. The token itself is not part of
+/// it: a call that waits may be sent with a token that was issued later.
+///
+/// | `may_replay` | `is_replay` | state of the call |
+/// |---|---|---|
+/// | `true` | `false` | first attempt; a copy of the request is kept |
+/// | `false` | `false` | first attempt; a 401 is returned, and the token refreshed for others |
+/// | any | `true` | second attempt; a further 401 is returned and extends the cooldown |
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AuthCall {
     /// Index of the destination in the list of origins. Half a word, because each request in flight holds one.
@@ -45,6 +62,9 @@ pub(crate) struct AuthCall {
 }
 
 /// The token that an attempt was sent with, and when.
+///
+/// A response is judged by the token that its own attempt carried, never by the one that is cached when the response
+/// arrives. Otherwise a late 401 for an old token would discard its successor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SentWith {
     /// Hash of the token.
@@ -67,6 +87,8 @@ impl AuthCall {
     }
 
     /// Returns the call with another value of `may_replay`.
+    ///
+    /// For combined layers, in which the limits decide as well whether the request may be sent once more.
     pub(crate) fn with_replay(self, may_replay: bool) -> Self {
         Self { may_replay, ..self }
     }
@@ -91,6 +113,9 @@ impl SentWith {
 
 impl Auth {
     /// Adds the token to the request. Reports a nested layer if it replaces another layer's token.
+    ///
+    /// Called for each attempt, after the destination was checked. The value must be marked sensitive, so that HTTP
+    /// clients neither log nor index it.
     pub(crate) fn authorize(&self, headers: &mut HeaderMap, token: HeaderValue) {
         let former = self.authorizer.authorize(headers, token);
         // These layers mark their tokens as sensitive.
@@ -100,6 +125,8 @@ impl Auth {
     }
 
     /// Emits [`TokenEvent::Misused`] if there is a `misuse`.
+    ///
+    /// Takes an `Option`, because the checks for misuse return a mistake at most once per layer.
     pub(crate) fn report(&self, misuse: Option<Misuse>) {
         if let Some(misuse) = misuse {
             let credential = self.refresher.cache.settings().credential.as_deref();
@@ -108,11 +135,14 @@ impl Auth {
         }
     }
 
-    /// Returns a [`Refusal`] if the response rejects the token of its request. Records a response that is not a 401 as
-    /// final.
+    /// Returns a [`Rejection`] if the response rejects the token of its request. Records a response that is not a 401
+    /// as final.
     ///
     /// A 401 that offers only other schemes counts if the origin has accepted a token before; the token cache decides
     /// about it.
+    ///
+    /// `None` for every response that is returned as it is: any other status, and a 401 that is about something else.
+    /// The challenges are parsed twice, once for the verdict and once for the error texts; both happen only for a 401.
     pub(crate) fn rejection<RB>(
         &self,
         response: &Response<RB>,
@@ -148,11 +178,16 @@ impl Auth {
 
     /// Returns whether `request` may be sent once more after a 401. Not if an outer retry layer sends the call again
     /// and it was already replayed.
+    ///
+    /// A request that carries such a mark has been replayed in an earlier attempt of the outer layer. Replaying it
+    /// again would multiply the attempts of both layers.
     pub(crate) fn may_replay<B>(&self, request: &Request<B>) -> bool {
         self.replay && !Attempts::is_token_replaced(request.extensions())
     }
 
     /// Records a response that does not reject the token. A 2xx status shows that the origin accepts the token.
+    ///
+    /// Records nothing for other statuses: a 403 or a 500 may come from a gateway that did not check the token.
     #[inline]
     pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: SentWith) {
         if response.status().is_success() {
@@ -184,7 +219,7 @@ impl Auth {
     }
 
     /// Waits for another token than the rejected one. `None` if there is none or it is too soon to request one. Emits
-    /// [`TokenEvent::Refused`].
+    /// [`TokenEvent::Rejected`].
     ///
     /// # Cancel safety
     ///
@@ -202,7 +237,7 @@ impl Auth {
     }
 
     /// Starts to replace the rejected token without waiting, for a request that cannot be sent again. Emits
-    /// [`TokenEvent::Refused`].
+    /// [`TokenEvent::Rejected`].
     pub(crate) fn refresh_in_background(&self, refusal: Rejection) {
         let origin = refusal.origin;
         let action = if self.refresher.refresh_in_background(refusal) {
@@ -214,14 +249,14 @@ impl Auth {
     }
 
     /// Records that the token of a replay was rejected too. The request is not replayed again. Emits
-    /// [`TokenEvent::Refused`].
+    /// [`TokenEvent::Rejected`].
     pub(crate) fn on_replay_rejected(&self, refusal: &Rejection) {
         let now = self.refresher.clock.moment();
         self.refresher.cache.on_replay_rejected(refusal, now);
         self.emit_rejected(refusal.origin, RejectionAction::Returned);
     }
 
-    /// Emits [`TokenEvent::Refused`].
+    /// Emits [`TokenEvent::Rejected`].
     fn emit_rejected(&self, origin: usize, action: RejectionAction) {
         if let Some(origin) = self.authorizer.origin(origin) {
             self.refresher.sinks.emit(&TokenEvent::Rejected {
@@ -244,7 +279,7 @@ mod tests {
         sync::{Mutex, lock},
     };
 
-    /// The exchange of a layer whose token is `key`, and what it tells about refusals.
+    /// Returns the rules of a layer whose token is `key`, and the actions that it reports after rejections.
     async fn auth() -> (Arc<Auth>, Arc<Mutex<Vec<RejectionAction>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&told);
@@ -260,7 +295,7 @@ mod tests {
         (auth, told)
     }
 
-    /// The answer to a request that was sent with the token `name`.
+    /// Returns the rejection of a request that was sent with the token `name`, if the 401 is one.
     fn rejected(auth: &Auth, name: &str, challenge: &'static str) -> Option<Rejection> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::UNAUTHORIZED;

@@ -130,7 +130,7 @@ pub enum ExistingCredential {
 /// Maximum number of allowed origins that an error message lists.
 const MAX_LISTED_ORIGINS: usize = 5;
 
-/// Result of [`Authorizer::inspect`]: how to send a request.
+/// Result of [`Authorizer::check`]: how to send a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Destination {
     /// With the token, to the allowed origin at this index.

@@ -8,6 +8,13 @@
 //! A `Retry-After` extends either, up to the configured bound. All callers receive the remembered error during the
 //! back-off. After a permanent failure, the source is checked for a changed secret at most every 5 s, when a caller
 //! needs a token.
+//!
+//! The state exists from the first failure to the next success. A forced refresh ignores an active back-off, but its
+//! failure is added to the series.
+//!
+//! The jitter differs on purpose. A transient failure hits all processes at once, and a random half of the interval
+//! spreads their retries. A permanent one is found by each process separately; there a fifth suffices, and the interval
+//! stays predictable for the operator who fixes it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +22,8 @@ use super::{TokenError, TokenErrorKind, error::FailureHistory, settings::Setting
 use crate::{backoff::Backoff, clock::Moment};
 
 /// A series of failed fetches, and the back-off after the last one.
+///
+/// Times are kept on both clocks, so that a back-off ends on time after the machine was suspended.
 #[derive(Debug)]
 pub(super) struct BackoffState {
     /// The last error.
@@ -33,6 +42,9 @@ pub(super) struct BackoffState {
 
 impl BackoffState {
     /// Adds the failure of a fetch that `began` some time ago to the series `known`, or starts a series.
+    ///
+    /// `random` is in `0.0..1.0`. The count of failures saturates, and with it the interval. The series keeps its start
+    /// and its number of token requests, which the error reports to callers.
     pub(super) fn next(
         known: Option<&Self>,
         error: TokenError,
@@ -78,12 +90,16 @@ impl BackoffState {
     }
 
     /// Returns whether the back-off is active.
+    ///
+    /// At the very end of the back-off it is no longer active: the first caller after it starts a fetch.
     pub(super) fn is_active(&self, now: Moment) -> bool {
         !self.until.has_passed(now)
     }
 
     /// Returns whether the caller may check for a changed secret. Only for a permanent failure, and at most once per
     /// [`RECHECK_INTERVAL`].
+    ///
+    /// A `true` result must be followed by a check: it postpones the next one, whatever comes of it.
     pub(super) fn recheck_is_due(&mut self, now: Moment) -> bool {
         let due = !self.error.is_transient() && self.recheck_at.has_passed(now);
         if due {
@@ -93,6 +109,8 @@ impl BackoffState {
     }
 
     /// Returns the error for callers, with the state of the series at `now`.
+    ///
+    /// A clone of the stored error, with times relative to `now`. All callers within one back-off get the same cause.
     pub(super) fn error(&self, now: Moment, credential: &Option<Arc<str>>) -> TokenError {
         self.error.with_history(FailureHistory {
             credential: credential.clone(),

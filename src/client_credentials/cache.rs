@@ -1,15 +1,36 @@
 //! Shared token cache: one token in an `Arc<RwLock<Snapshot>>`, and at most one fetch in flight.
 //!
-//! A state machine without a runtime or a clock. An operation that needs a fetch *returns* a [`FetchGuard`], a guard whose
-//! holder must run the fetch. The caller spawns the task and sets the timers.
+//! A state machine without a runtime or a clock. An operation that needs a fetch *returns* a [`FetchGuard`], a guard
+//! whose holder must run the fetch. The caller spawns the task and sets the timers.
 //!
 //! - Requests read the **snapshot**. It is written when a fetch ends and when a token is rejected or dropped. A reader
 //!   sees the token before or after a change, never a mixture.
-//! - Callers without a usable token read the **refresh state** (`RefreshState`): the fetch in flight, the remembered failure
-//!   and the cooldown of forced refreshes. It is locked for assignments only.
+//! - Callers without a usable token read the **refresh state** (`RefreshState`): the fetch in flight, the remembered
+//!   failure and the cooldown of forced refreshes. It is locked for assignments only.
 //!
 //! Lock order: the refresh state before the snapshot, and before the state of an overdue fetch that is ended. The
 //! snapshot is written only while the refresh state is locked. No waker is called while a lock is held.
+//!
+//! # States
+//!
+//! | `current` | `rejected` | `in_flight` | requests |
+//! |---|---|---|---|
+//! | none | `false` | none | the next caller starts a fetch, unless a back-off is active |
+//! | none | `false` | some | wait |
+//! | usable | `false` | none or some | use the token; `some` is an early or a forced refresh |
+//! | usable | `true` | some | wait for the replacement |
+//! | expired | any | none or some | as without a token |
+//!
+//! `rejected` is set only together with a fetch in flight, and every end of a fetch clears it. So a token is never
+//! out of use without a fetch that ends that state.
+//!
+//! # Memory order
+//!
+//! The generation is incremented with `Release` after the snapshot was written and before its lock is released, and is
+//! read with `Acquire`. A local copy that was made under generation *n* is therefore used only while no later change is
+//! visible to its thread.
+//!
+//! The loom models in `models.rs` explore the interleavings of two or three threads over these rules.
 
 mod complete;
 #[cfg(all(test, tower_m2m_loom))]
@@ -44,10 +65,15 @@ use crate::{
 };
 
 /// Handle to the token cache of one layer. Cheap to clone.
+///
+/// Clones share the state. A [`FetchGuard`] holds one, so that a fetch can end after its layer was dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenCache(Arc<Inner>);
 
 /// State behind a [`TokenCache`].
+///
+/// Requests read `snapshot` and `generation`, and callers without a token lock `refresh`. `successes` is written by
+/// requests, at most every 100 ms for each origin.
 #[derive(Debug)]
 struct Inner {
     /// The token that requests read. Written only while `refresh` is locked.
@@ -65,6 +91,14 @@ struct Inner {
 }
 
 /// Refresh state: the fetch in flight, the last failure and the cooldown.
+///
+/// Invariants, which hold whenever the lock is free:
+///
+/// - `in_flight` holds the fetch with the number `fetch_count`, or none. A fetch with a lower number was superseded,
+///   and cannot change the state any more.
+/// - `backoff` is `Some` from the first failure to the next success. It may have ended; then the next caller starts a
+///   fetch.
+/// - `closed` is never reset.
 #[derive(Debug)]
 pub(super) struct RefreshState {
     /// The fetch in flight.
@@ -82,6 +116,9 @@ pub(super) struct RefreshState {
 }
 
 /// Result of a request for a token.
+///
+/// At most one caller receives a guard for a given fetch. Such a caller must run the fetch or drop the guard; the
+/// latter abandons the fetch and wakes all waiters.
 #[derive(Debug)]
 pub(crate) enum Acquire {
     /// There is no token, and no fetch may start now.
@@ -93,6 +130,8 @@ pub(crate) enum Acquire {
 }
 
 /// State of the cache at one moment, for [`TokenHandle::status`](super::TokenHandle::status).
+///
+/// All fields are read under one lock of the refresh state, so that they describe the same moment.
 #[derive(Debug)]
 pub(crate) struct CacheStatus {
     /// The cached token, which may have expired.
@@ -107,6 +146,8 @@ pub(crate) struct CacheStatus {
 
 impl Inner {
     /// Locks the snapshot for writing. The caller has locked `refresh`.
+    ///
+    /// Every change goes through this function, because it is the only one that increments the generation.
     fn change(&self) -> SnapshotWriteGuard<'_> {
         SnapshotWriteGuard::new(&self.snapshot, &self.generation)
     }
@@ -124,6 +165,8 @@ impl Inner {
 /// | none of these | fetch | fetch | fetch |
 impl TokenCache {
     /// Creates an empty cache for `origins` allowed origins. A `seed` makes the jitter repeatable.
+    ///
+    /// `now` is the origin of the recorded successes: they are stored as milliseconds since then.
     pub(crate) fn new(settings: Settings, origins: usize, seed: Option<u64>, now: Instant) -> Self {
         Self(Arc::new(Inner {
             snapshot: Arc::default(),
@@ -154,11 +197,15 @@ impl TokenCache {
 
     /// Returns the generation of the snapshot, which increases with every change.
     pub(crate) fn generation(&self) -> u64 {
-        // Pairs with the `Release` increment in the drop of `Change`.
+        // Pairs with the `Release` increment in the drop of `SnapshotWriteGuard`.
         self.0.generation.0.load(Ordering::Acquire)
     }
 
-    /// Returns the token and its freshness. `None` if there is none, it has expired, or it is suspended.
+    /// Returns the token and its freshness. `None` if there is none, it has expired, or it was rejected and a refresh
+    /// is in flight.
+    ///
+    /// Takes the read lock for the duration of one reference count, and no other lock. The freshness is computed
+    /// outside the lock.
     pub(crate) fn header(&self, now: Moment) -> Option<(Arc<CachedToken>, Freshness)> {
         let current = {
             // Locked only while the reference is copied.
@@ -192,6 +239,8 @@ impl TokenCache {
 
     /// Returns a token, the reason why there is none, or a fetch to wait for. Starts a fetch if none is in flight and
     /// no back-off is active.
+    ///
+    /// This is the slow path. Callers first try [`header`](Self::header), which does not lock the refresh state.
     pub(crate) fn acquire(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
         let mut refresh = lock(&self.0.refresh);
@@ -231,6 +280,9 @@ impl TokenCache {
 
     /// Starts an early refresh and returns its guard. `None` if a fetch is in flight, a back-off is active or the cache
     /// is closed.
+    ///
+    /// Callers have a usable token and do not wait. If the fetch cannot be spawned, they drop the guard, and the next
+    /// caller tries again.
     pub(crate) fn refresh_early(&self, now: Moment) -> Option<FetchGuard> {
         let mut woken = Vec::new();
         let mut refresh = lock(&self.0.refresh);
@@ -258,6 +310,9 @@ impl TokenCache {
 
     /// Starts one fetch regardless of back-off, or joins the one in flight. The valid token stays in use until the new
     /// one arrives.
+    ///
+    /// The fetch of a forced refresh begins the cooldown of every origin when it ends, so that 401s which arrive
+    /// shortly after do not cause another one.
     pub(crate) fn refresh_now(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
         let mut refresh = lock(&self.0.refresh);
@@ -276,6 +331,8 @@ impl TokenCache {
     /// Drops the token. Returns whether there was one. The next request fetches another.
     ///
     /// A fetch in flight continues, and publishes its token.
+    ///
+    /// The dropped token is remembered: a shared store may still hold it, and it must not come back from there.
     pub(crate) fn invalidate(&self) -> bool {
         let old = {
             let mut refresh = lock(&self.0.refresh);
@@ -298,6 +355,8 @@ impl TokenCache {
     }
 
     /// Prevents further fetches. Returns the fetch in flight, if any.
+    ///
+    /// Tokens remain usable. The returned fetch still has to be ended, by dropping its guard: see `shutdown`.
     pub(crate) fn close(&self) -> Option<Arc<InFlightFetch>> {
         let mut refresh = lock(&self.0.refresh);
         refresh.closed = true;
@@ -320,8 +379,8 @@ impl TokenCache {
 
     /// Returns the fetch in flight.
     ///
-    /// Ends an overdue one, together with the suspension of the token, and adds its waiters to `woken`. Once woken,
-    /// they ask the cache again.
+    /// Ends an overdue one, clears the mark of a rejected token, and adds its waiters to `woken`. Once woken,
+    /// they call the cache again.
     fn in_flight(
         &self,
         refresh: &mut RefreshState,
@@ -341,6 +400,9 @@ impl TokenCache {
     }
 
     /// Starts a fetch and returns it with its guard. The caller has checked that none is in flight.
+    ///
+    /// Must be called with the refresh state locked and no fetch in flight. The new fetch is visible to other callers
+    /// as soon as the lock is released, before its task exists.
     fn start(&self, refresh: &mut RefreshState, purpose: FetchPurpose, now: Moment) -> Acquire {
         refresh.fetch_count += 1;
         let settings = &self.0.settings;
@@ -389,8 +451,13 @@ impl RefreshState {
     }
 }
 
-/// Guard of a fetch, whose holder must run the fetch. Dropped before [`finish`](Self::finish), it wakes the waiters,
-/// which ask the cache again.
+/// Guard of a fetch, whose holder must run the fetch. Dropped before [`complete`](Self::complete), it wakes the
+/// waiters, which call the cache again.
+///
+/// A fetch that has a guard has a task that runs it, or is about to have one. It travels from the caller into the task
+/// of the fetch, and is dropped with it: by a panic, by an abort, or with its runtime. So no waiter waits for a fetch
+/// that cannot end. A task that is merely stuck is not covered; that is what the time limit for an overdue fetch is
+/// for.
 #[derive(Debug)]
 pub(crate) struct FetchGuard {
     /// The cache that the result goes to.
@@ -430,7 +497,7 @@ impl FetchGuard {
 
 impl Drop for FetchGuard {
     fn drop(&mut self) {
-        // Does nothing after `finish`: the fetch is no longer the current one.
+        // Does nothing after `complete`: the fetch is no longer the current one.
         self.cell.abandon(&self.flight);
     }
 }

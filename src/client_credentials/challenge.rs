@@ -59,8 +59,8 @@ pub(crate) enum Verdict {
 ///
 /// | challenges | verdict |
 /// |---|---|
-/// | none that is recognizable | `TokenRefused`: many APIs send a bare 401 |
-/// | one of our scheme, with an error that another token may fix | `TokenRefused` |
+/// | none that is recognizable | `TokenRejected`: many APIs send a bare 401 |
+/// | one of our scheme, with an error that another token may fix | `TokenRejected` |
 /// | of our scheme, only with errors that another token cannot fix | `Unrelated` |
 /// | only of other schemes | `OtherScheme` |
 ///
@@ -205,7 +205,8 @@ impl Challenge {
     }
 }
 
-/// Returns at most [`MAX_LINE_BYTES`] of a line, without a word that would be cut: half a token would not be recognized.
+/// Returns at most [`MAX_LINE_BYTES`] of a line, without a word that would be cut: half a token would not be
+/// recognized.
 fn prefix(line: &[u8]) -> &[u8] {
     let Some(start) = line.get(..MAX_LINE_BYTES).filter(|start| *start != line) else {
         return line;

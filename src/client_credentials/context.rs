@@ -85,14 +85,14 @@ impl<'a> RevokeContext<'a> {
 ///
 /// impl TokenSource for Metadata {
 ///     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-///         // The server caches, and would give out the refused token again.
+///         // The server caches, and would return the rejected token again.
 ///         let fresh = cx.reason() == FetchReason::Rejected;
-///         let token = tokio::time::timeout_at(cx.deadline(), ask(fresh)).await;
+///         let token = tokio::time::timeout_at(cx.deadline(), request(fresh)).await;
 ///         let token = token.map_err(|error| TokenError::transient("did not come in time").with_source(error))?;
 ///         Ok(AccessToken::new(token))
 ///     }
 /// }
-/// # async fn ask(_: bool) -> String { String::new() }
+/// # async fn request(_: bool) -> String { String::new() }
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -210,7 +210,7 @@ impl<'a> SourceContext<'a> {
 /// ```
 /// use tower_m2m::client_credentials::{AccessToken, FetchContext};
 ///
-/// /// Whether a cached token is another than the one that was refused.
+/// /// Whether a cached token is another than the one that was rejected.
 /// fn may_be_used(cached: &AccessToken, cx: &FetchContext<'_>) -> bool {
 ///     cx.rejected().is_none_or(|rejected| rejected.fingerprint() != cached.fingerprint())
 /// }

@@ -10,6 +10,13 @@
 //! | the origin accepts a token | back to the initial length | |
 //!
 //! The length is at most half of the token's lifetime.
+//!
+//! The purpose is a bound on token requests: an API that rejects every token costs at most one token request per
+//! cooldown, and the cooldown grows from 10 s to 10 min. A refresh because of age is not limited, and neither is the
+//! first one after a 401.
+//!
+//! The state is part of the refresh state and has its lock. [`Successes`] is separate, because requests write it
+//! without that lock.
 
 use std::time::Duration;
 
@@ -25,6 +32,14 @@ use crate::{
 ///
 /// Each origin has its own cooldown, which grows with its rejections: an origin that rejects every token does not delay
 /// a new token for the others. After any forced refresh there is a short pause for all origins.
+///
+/// The state of one origin moves like this:
+///
+/// | state | rejection of the current token | acceptance |
+/// |---|---|---|
+/// | replacement untested | cooldown begins; doubles if the origin caused the replacement | back to the base length |
+/// | tested, base length | nothing is recorded; a fetch may start | nothing to do |
+/// | tested, longer length | nothing is recorded | back to the base length |
 #[derive(Debug)]
 pub(super) struct Cooldown {
     /// Initial length, as configured.
@@ -40,6 +55,9 @@ pub(super) struct Cooldown {
 }
 
 /// Cooldown of one origin.
+///
+/// `is_untested` is set for all origins when a rejected token was replaced, and cleared by the first response of each
+/// origin that says something about the token.
 #[derive(Clone, Debug)]
 struct OriginCooldown {
     /// Current length. Doubles with each rejected replacement, and returns to the base with a success.
@@ -71,11 +89,13 @@ impl Cooldown {
     }
 
     /// Records that a token rejected at `origin` is about to be replaced.
+    ///
+    /// Kept until the refresh ends. A refresh that fails leaves no replacement, and the cooldown begins all the same.
     pub(super) fn set_rejected_at(&mut self, origin: usize) {
         self.rejected_at = Some(origin);
     }
 
-    /// Records the end of a refresh, and the token `brought` by it if it succeeded.
+    /// Records the end of a refresh, and its `replacement` token if it succeeded.
     ///
     /// Only [`FetchReason::Forced`] and [`FetchReason::Rejected`] start a cooldown. Only the token of the latter
     /// replaces a rejected one.
@@ -105,6 +125,8 @@ impl Cooldown {
     ///
     /// At most half of the lifetime: an API whose clock is ahead rejects every token before it expires, and a longer
     /// cooldown would prevent its timely replacement.
+    ///
+    /// An origin that is not in the list has no cooldown of its own, only the common pause.
     pub(super) fn is_active(&self, origin: usize, now: Moment, life: Option<Duration>) -> bool {
         let lasts = |since: Option<Moment>, length: Duration| {
             since.is_some_and(|since| now.elapsed_since(since) < length)
@@ -116,6 +138,8 @@ impl Cooldown {
     }
 
     /// Returns the length of the cooldown at `origin` for a token with a lifetime of `life`.
+    ///
+    /// Also used for the cooldown that processes share through a store, so that all of them apply the same length.
     pub(super) fn length(&self, origin: Option<usize>, life: Option<Duration>) -> Duration {
         let at = origin.and_then(|origin| self.origins.get(origin));
         let length = at.map_or(self.base, |at| at.length);
@@ -152,6 +176,8 @@ impl Cooldown {
     }
 
     /// Records that `origin` accepted the current token. The cooldown returns to its base length.
+    ///
+    /// Called only for origins that are tracked, and only for the current token.
     pub(super) fn on_accepted(&mut self, origin: usize) {
         if let Some(at) = self.origins.get_mut(origin) {
             at.is_untested = false;
@@ -177,8 +203,11 @@ impl Cooldown {
 
 /// When each allowed origin last accepted a token.
 ///
-/// Requests write it, at most once per [`RECORD_INTERVAL_MS`]. It is read when a token is rejected. All accesses are relaxed:
-/// each value is meaningful by itself.
+/// Requests write it, at most once per [`RECORD_INTERVAL_MS`]. It is read when a token is rejected. All accesses are
+/// relaxed: each value is meaningful by itself.
+///
+/// A success that is missed is harmless: a 401 of another origin may then take a working
+/// token out of use for the time of one refresh.
 #[derive(Debug)]
 pub(super) struct Successes {
     /// Time that milliseconds are counted from.
@@ -200,6 +229,8 @@ impl Successes {
     }
 
     /// Records that `origin` accepted a request that was sent at `sent_at`.
+    ///
+    /// Ignored if the last recorded success is less than 100 ms older.
     pub(super) fn record(&self, origin: usize, sent_at: Instant) {
         let Some(last) = self.last.get(origin) else {
             return;
@@ -218,6 +249,9 @@ impl Successes {
 
     /// Returns whether the token of a request that `origin` rejected is known to work for others: another origin
     /// accepted it within the last 5 s, or this origin accepted it in a request that was sent after the rejected one.
+    ///
+    /// If it is, the rejection probably concerns one resource or one API. The token is then refreshed without taking it
+    /// away from the requests that it works for.
     pub(super) fn is_accepted_by_others(
         &self,
         origin: usize,
@@ -251,6 +285,9 @@ impl Successes {
     }
 
     /// Copies from the cooldown which successes must be reported. The caller has locked the refresh state.
+    ///
+    /// Must be called after each change of the cooldown. A request that reads the old value reports one success too
+    /// many or too few.
     pub(super) fn update_tracked(&self, cooldown: &Cooldown) {
         for (origin, watched) in self.tracked.iter().enumerate() {
             watched.store(cooldown.is_tracked(origin), Ordering::Relaxed);

@@ -215,8 +215,8 @@ pub enum TokenEvent<'a> {
 /// use tower_m2m::client_credentials::{RejectionAction, TokenEvent};
 ///
 /// fn sink(event: &TokenEvent<'_>) {
-///     if let TokenEvent::Rejected { origin, remedy: RejectionAction::RefreshedOnly, .. } = event {
-///         eprintln!("{origin} refused our token, and the body of the request was gone");
+///     if let TokenEvent::Rejected { origin, action: RejectionAction::RefreshedOnly, .. } = event {
+///         eprintln!("{origin} rejected our token, and the body of the request was gone");
 ///     }
 /// }
 /// # let _: fn(&TokenEvent<'_>) = sink;

@@ -3,11 +3,21 @@
 //! ```text
 //! requested                          refreshed early                 expires
 //!     ├──────────── Fresh ─────────────────┼──────── Stale ─────────────┼── Expired ──▶
-//!                                          └── jitter and lead ─────────┘
+//!                                          └── jitter and guard ─────────┘
 //! ```
 //!
 //! Both clocks are read: the monotonic clock may stop while the machine is suspended, and the wall clock may be set
 //! back.
+//!
+//! With the default of 30 s, and without jitter:
+//!
+//! | lifetime | stale after | reason |
+//! |---|---|---|
+//! | 1 h | 59 min 30 s | 30 s before the end |
+//! | 300 s | 270 s | 30 s before the end |
+//! | 60 s | 48 s | a fifth of the lifetime |
+//! | 2 s | 1 s | the last second is not relied on |
+//! | none | never | only a 401 replaces the token |
 
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +26,8 @@ use tokio::time::Instant;
 use crate::clock::Moment;
 
 /// Freshness of a token.
+///
+/// Freshness only decreases, unless a clock is set back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Freshness {
     /// Usable.
@@ -27,6 +39,8 @@ pub(crate) enum Freshness {
 }
 
 /// When a token was requested, turns stale and expires.
+///
+/// Immutable. All answers depend on the times that are passed in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
     /// When the token was requested.
@@ -36,6 +50,8 @@ pub(crate) struct Lifetime {
 }
 
 /// Ages at which the freshness of a token changes.
+///
+/// Kept as ages instead of instants: an instant far in the future may not be representable on every platform.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
     /// Age at which the token is due for a refresh.
@@ -47,7 +63,7 @@ struct Ends {
 impl Lifetime {
     /// Creates the lifetime of a token that was requested at `asked_at` and is valid for `lifetime` from then on.
     ///
-    /// The token turns stale `lead` before it expires, but not in the first 80 % of a short lifetime. Jitter, drawn
+    /// The token turns stale `guard` before it expires, but not in the first 80 % of a short lifetime. Jitter, drawn
     /// once per token (`random` in `0.0..1.0`), moves that earlier by at most a twentieth of the lifetime, so that
     /// processes that started together spread out. The last second of a lifetime of a few seconds is not relied on: see
     /// [`EXPIRY_MARGIN`]. An earlier time named by the server (`refresh_in`) is followed, but at least a quarter of the
@@ -65,7 +81,7 @@ impl Lifetime {
             // At most a fifth of the lifetime. A short lifetime ends with its last second, which is not relied on.
             let guard = guard
                 .min((lifetime / 5).max(EXPIRY_MARGIN.min(lifetime.saturating_sub(EXPIRY_MARGIN))));
-            // Subtracted only: a refresh is never later than `lead` before the expiry.
+            // Subtracted only: a refresh is never later than `guard` before the expiry.
             let jitter = guard.min(lifetime / 20).mul_f64(random.clamp(0.0, 1.0));
             let guard = refresh_in.map_or(guard, |due| {
                 // An earlier time would cause a stream of refreshes.
@@ -104,12 +120,18 @@ impl Lifetime {
     }
 
     /// Returns when a token of this age was requested, by the monotonic clock.
+    ///
+    /// Corrected by the time that the machine was suspended. If the corrected time lies before the start of the
+    /// monotonic clock, the uncorrected one is returned.
     pub(crate) fn requested_at(&self, now: Instant, wall: SystemTime) -> Instant {
         let then = now.checked_sub(self.age(now, wall));
         then.unwrap_or(self.requested_at.instant())
     }
 
     /// Returns how long the freshness of the token does not change.
+    ///
+    /// Zero for an expired token. A local copy may use its token for that long without another reading of the wall
+    /// clock, but at most for a second.
     pub(crate) fn unchanged_for(&self, now: Instant, wall: SystemTime) -> Duration {
         let Some(ends) = self.ends else {
             return Duration::MAX;
@@ -130,6 +152,8 @@ impl Lifetime {
 
     /// Returns the age of the token by the clock that counted more, so that time in which the machine was suspended
     /// counts.
+    ///
+    /// Too high an age costs an early refresh, too low an age a rejected request. So the larger one counts.
     fn age(&self, now: Instant, wall: SystemTime) -> Duration {
         Moment::new(now, wall).elapsed_since(self.requested_at)
     }

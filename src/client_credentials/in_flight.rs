@@ -7,6 +7,10 @@
 //! ```
 //!
 //! The first outcome remains: a task that ends later cannot replace it.
+//!
+//! Three parties touch a fetch: the task that runs it and settles it, the callers that wait for it, and the cache,
+//! which decides whether its result still counts. A fetch does not know its cache. That keeps the lock of a fetch at
+//! the end of the lock order.
 
 use std::{
     sync::Arc,
@@ -27,6 +31,8 @@ use crate::{
 ///
 /// The outcome is written once, by the holder of the guard or by the caller that finds the fetch overdue. A waiter sees
 /// either no outcome or the whole outcome.
+///
+/// All fields but `state` are fixed at the start, so that they are read without a lock.
 #[derive(Debug)]
 pub(crate) struct InFlightFetch {
     /// Distinguishes this fetch from one that superseded it.
@@ -57,9 +63,16 @@ struct State {
 }
 
 /// Result of a fetch, which all waiters receive.
+///
+/// | outcome | caller that needs a token | caller of a forced refresh |
+/// |---|---|---|
+/// | `Token` | uses it | uses it if it was issued, otherwise fetches once more |
+/// | `Failed` | receives the error | receives the error |
+/// | `Unchanged` | receives the error | fetches once more |
+/// | `Abandoned` | calls the cache again, at most 3 times | the same |
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// Unknown: the task was dropped or is overdue. The caller asks the cache again.
+    /// Unknown: the task was dropped or is overdue. The caller calls the cache again.
     Abandoned,
     /// The fetch failed.
     Failed(TokenError),
@@ -70,6 +83,8 @@ pub(crate) enum Outcome {
 }
 
 /// Purpose of a fetch.
+///
+/// Decided by the cache when it starts a fetch, and visible to the source as its [`FetchContext`](super::FetchContext).
 #[derive(Debug)]
 pub(crate) struct FetchPurpose {
     /// What made the fetch necessary.
@@ -154,12 +169,18 @@ impl InFlightFetch {
         self.deadline
     }
 
-    /// Returns when callers supersede the fetch, because no task seems to run it: [`GRACE`] after its own deadline.
+    /// Returns when callers supersede the fetch, because no task seems to run it: [`OVERDUE_GRACE`] after its own
+    /// deadline.
+    ///
+    /// The task reports its own timeout at the deadline. Only a task that is not polled at all, because its runtime is
+    /// blocked or gone, lets this time pass.
     pub(crate) fn overdue_at(&self) -> Instant {
         add_capped(self.deadline, OVERDUE_GRACE)
     }
 
     /// Sets the outcome, unless there is one, and returns the wakers. The caller wakes them outside every lock.
+    ///
+    /// The first outcome wins. Later calls return no wakers and change nothing.
     #[must_use]
     pub(crate) fn settle(&self, outcome: Outcome) -> Vec<Waker> {
         let mut state = lock(&self.state);
@@ -172,6 +193,9 @@ impl InFlightFetch {
 }
 
 /// One caller that waits for a fetch. Dropping it removes its waker.
+///
+/// Occupies a place until it is dropped, and counts towards the limit. It does not keep the fetch running; that is the
+/// guard's task.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     /// The fetch.
@@ -182,6 +206,9 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// Registers a waiter. `None` if `limit` callers already wait.
+    ///
+    /// The limit protects memory: each waiting caller holds its request. A fetch that has ended accepts any number of
+    /// callers.
     pub(crate) fn new(flight: Arc<InFlightFetch>, limit: usize) -> Option<Self> {
         let place = {
             let mut state = lock(&flight.state);

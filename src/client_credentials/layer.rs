@@ -294,7 +294,7 @@ impl ClientCredentialsLayerBuilder {
     /// Processes share tokens if their [`cache_key`](TokenSource::cache_key) is the same, that is, if they
     /// have the same configuration: endpoint, client, secret, scopes and everything else. These tokens are not shared:
     ///
-    /// - tokens of a source without a cache identity (your own, or one with your own
+    /// - tokens of a source without a cache key (your own, or one with your own
     ///   [`ClientAuthentication`](super::ClientAuthentication))
     /// - tokens bound to a key, or to a certificate that only your HTTP client knows
     /// - tokens that do not expire

@@ -33,6 +33,21 @@
 //! # Errors
 //!
 //! See [`TokenError`], [`OriginNotAllowed`] and [`CredentialAlreadyPresent`].
+//!
+//! # Where to start reading
+//!
+//! The code is layered. Each part knows only those below it:
+//!
+//! | part | modules | task |
+//! |---|---|---|
+//! | service | `layer`, `service`, `policy` | one call: token, attempt, 401, replay |
+//! | rules | `auth`, `authorize`, `challenge` | where the token may go, and what a 401 means |
+//! | token | `local`, `refresher`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
+//! | state | `cache`, `in_flight`, `cooldown`, `backoff_state`, `freshness` | decisions without a runtime or a clock |
+//! | source | `endpoint`, `store`, `source` | token requests, and tokens of other processes |
+//!
+//! `policy` and `cache` are the two files to begin with: the first shows what happens to a request, the second what
+//! happens to the token. All decisions about time take the time as an argument, so that tests and models set it.
 
 mod auth;
 mod authorize;

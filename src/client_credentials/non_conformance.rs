@@ -13,8 +13,8 @@ use std::fmt;
 /// use tower_m2m::client_credentials::{NonConformance, TokenEvent};
 ///
 /// fn sink(event: &TokenEvent<'_>) {
-///     if let TokenEvent::NonConformingResponse { quirk, .. } = event {
-///         println!("the issuer's answer has {quirk}");
+///     if let TokenEvent::NonConformingResponse { non_conformance, .. } = event {
+///         println!("the issuer's response has {non_conformance}");
 ///     }
 /// }
 /// # let _: fn(&TokenEvent<'_>) = sink;

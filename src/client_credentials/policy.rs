@@ -6,6 +6,18 @@
 //! | 401 about the token | may be replayed, with a copy | another token, then the copy is sent once |
 //! | 401 about the token | is a replay | returned; recorded in the cooldown of the origin |
 //! | 401 about the token | cannot be replayed | returned; the token is refreshed for later requests |
+//!
+//! The loop that drives a call (`call::future`) calls the functions of the [`Policy`] in this order:
+//!
+//! 1. `begin` checks the destination. On the fast path it also returns the token, and the request is sent in the same
+//!    poll.
+//! 2. `admit` and `start`, if there is no usable token: wait for the one fetch, then take the token.
+//! 3. `authorize` adds the header to each attempt.
+//! 4. `is_final` and `on_final` for a response that needs no decision, otherwise `on_response`.
+//! 5. `reauthenticate` before a replay, while the inner service is not held ready.
+//!
+//! Between 2 and 3 the inner service is polled ready again. The token may expire meanwhile, so that `start` may send
+//! the call back to `admit`.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -26,6 +38,8 @@ use crate::{
 };
 
 /// The layer's tokens, and the local cache of one thread.
+///
+/// One for each shard. All of them share the [`Auth`] of the layer.
 #[derive(Debug)]
 pub(crate) struct AuthPolicy {
     /// Tokens and rules, shared by all threads.
@@ -42,6 +56,9 @@ impl AuthPolicy {
     }
 
     /// Starts a call. `None` if the request is sent without the token.
+    ///
+    /// Runs before a token is requested and before anything is sent, so that a request to a foreign origin causes no
+    /// token request.
     ///
     /// # Errors
     ///
@@ -66,6 +83,8 @@ impl AuthPolicy {
 
     /// Waits for a usable token. Returns at once if there is one.
     ///
+    /// Does not return the token: it is taken again when the inner service is ready, and may be another one by then.
+    ///
     /// # Errors
     ///
     /// The fetch has failed, its back-off is active, or no fetch can start.
@@ -82,12 +101,17 @@ impl AuthPolicy {
 
     /// Returns the header with the usable token, if there is one, for an attempt on the slow path. Does not use the
     /// local cache.
+    ///
+    /// The slow path is rare and its caller may have moved to another thread, so that a local copy would not pay.
     pub(crate) fn started(&self, now: Instant) -> Option<(HeaderValue, SentWith)> {
         let (token, _) = self.auth.refresher.get_cached(now)?;
         Some((token.header.clone(), SentWith::new(token.fingerprint, now)))
     }
 
     /// Decides what follows a response that rejects the token.
+    ///
+    /// Generic over the policy, because combined layers use it within their own policy. Consumes the rejection exactly
+    /// once, so that each 401 is recorded once.
     pub(crate) fn on_rejected<P, RB, C>(
         &self,
         call: &AuthCall,

@@ -2,9 +2,9 @@
 //! everything that could be a token. [pure]
 //!
 //! 1. [`prefix`] limits a long text to [`MAX_TEXT_BYTES`] bytes, at the end of a word.
-//! 2. [`without`] replaces secrets, as they are and in the encodings in which they were sent.
+//! 2. [`redact_secrets`] replaces secrets, as they are and in the encodings in which they were sent.
 //! 3. [`sanitize_charset`] removes characters outside the set, and replaces secrets again.
-//! 4. [`quotable`] replaces words that look like tokens, and shortens the result.
+//! 4. [`sanitize`] replaces words that look like tokens, and shortens the result.
 //!
 //! The text is a server's: the work is linear in its length, whatever it contains.
 

@@ -1,10 +1,16 @@
 //! Runs fetches on separate tasks, and waits for them.
 //!
-//! 1. `prefetch` returns a usable token without waiting. It starts an early refresh if the token is stale.
-//! 2. `obtain` asks the cache, which returns a token, an error or a fetch to wait for, with a guard for its first
+//! 1. `get_cached` returns a usable token without waiting. It starts an early refresh if the token is stale.
+//! 2. `get` calls the cache, which returns a token, an error or a fetch to wait for, with a guard for its first
 //!    caller.
 //! 3. The caller with the guard spawns the task of the fetch. It then waits like all other callers.
 //! 4. The task publishes the result in the cache, which wakes the callers, and emits an event.
+//!
+//! A fetch runs on the runtime of the caller that started it. If that runtime shuts down, its tasks are dropped, the
+//! guard abandons the fetch, and the callers on other runtimes start another one. After three such fetches a caller
+//! gives up, so that a program that creates a runtime per request does not loop.
+//!
+//! No function of this module holds a lock across an `await`.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -34,6 +40,9 @@ use crate::{
 };
 
 /// The token cache of one credential, and what a fetch needs.
+///
+/// One for each layer, shared by all threads, handles and tasks of fetches. It is dropped with the last of them, not
+/// with the layer.
 pub(crate) struct Refresher {
     /// The shared token cache.
     pub(crate) cache: TokenCache,
@@ -70,6 +79,9 @@ impl Refresher {
 
     /// Returns the usable token, if there is one, and how long its freshness does not change. Starts an early refresh
     /// if one is due. Never waits.
+    ///
+    /// The duration is what a local copy may rely on. It is zero for a stale token, so that the thread comes back and
+    /// starts a refresh as soon as none is in flight.
     pub(crate) fn get_cached(
         self: &Arc<Self>,
         now: Instant,
@@ -94,6 +106,9 @@ impl Refresher {
 
     /// Returns a usable token. Waits for the one fetch if there is none.
     ///
+    /// After a failure the cache is read once more: a token that was set aside because one request saw it rejected is
+    /// usable again once its replacement has failed.
+    ///
     /// # Errors
     ///
     /// The fetch has failed, its back-off is active, or no fetch can start.
@@ -112,6 +127,8 @@ impl Refresher {
     }
 
     /// Waits for a token or an error. Tries again if a fetch is abandoned, at most [`MAX_ABANDONED`] times.
+    ///
+    /// Does not read the local copies and starts no early refresh.
     ///
     /// # Errors
     ///
@@ -133,6 +150,9 @@ impl Refresher {
 
     /// Returns a new token from one fetch now, or from one in flight. A fetch in flight that finds the secret
     /// unchanged, or a token of another process, is followed by another one.
+    ///
+    /// The first round may join a fetch for another reason. Its token counts if the source has just issued it; then a
+    /// second token request would be wasted.
     ///
     /// # Errors
     ///
@@ -166,6 +186,8 @@ impl Refresher {
 
     /// Waits for another token than the rejected one. `None` if there is none, or if it is too soon to fetch one.
     ///
+    /// Never returns the rejected token, even if the issuer returns it again.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
@@ -181,7 +203,7 @@ impl Refresher {
                 match self.join(flight, guard).await.ok()? {
                     Outcome::Token(token) => Some(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => {
-                        // May be the rejected token, which is removed below.
+                        // It may be the rejected token, which the filter below removes.
                         self.cache.token_or(error, self.clock.moment()).ok()
                     }
                     // The fetch was lost with its runtime. A token is obtained as for a new request.
@@ -195,6 +217,8 @@ impl Refresher {
 
     /// Starts to replace a rejected token without waiting for it. Returns `false` if there is none and it is too soon
     /// to fetch one.
+    ///
+    /// `true` means that later requests will have another token, not that this call started the fetch.
     pub(crate) fn refresh_in_background(self: &Arc<Self>, rejection: Rejection) -> bool {
         match self.cache.reject(rejection, self.clock.moment()) {
             RejectionOutcome::Final => return false,
@@ -206,6 +230,9 @@ impl Refresher {
     }
 
     /// Waits for a fetch. Starts its task first if this caller holds the guard.
+    ///
+    /// A caller that finds the queue full has started the fetch nevertheless: the task is spawned before the place is
+    /// taken.
     ///
     /// # Errors
     ///
@@ -230,6 +257,8 @@ impl Refresher {
     }
 
     /// Runs the fetch on a separate task, so that it continues if its caller is dropped.
+    ///
+    /// The span of the task has no parent: the fetch serves all callers, and may outlive the one that started it.
     ///
     /// # Errors
     ///
@@ -258,6 +287,9 @@ impl Refresher {
     }
 
     /// Runs a fetch, publishes its result and emits an event. Its task is aborted by a shutdown.
+    ///
+    /// The event is emitted after the callers were woken, so that a slow sink delays no request. It is not
+    /// emitted if the task is aborted or dropped.
     async fn run_fetch(self: Arc<Self>, guard: FetchGuard) {
         let flight = Arc::clone(guard.fetch());
         let reason = flight.reason();
@@ -316,6 +348,9 @@ impl Refresher {
     }
 
     /// Gets a token from the store or the source, within the deadline of the fetch. Catches panics of both.
+    ///
+    /// The time limit covers the recheck, the store and the source together. A source that ignores its deadline is
+    /// dropped here.
     ///
     /// # Cancel safety
     ///

@@ -3,6 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 /// Settings of a layer. See the methods of [`ClientCredentialsLayerBuilder`](super::ClientCredentialsLayerBuilder).
+///
+/// A copy of what the builder holds; fixed for the lifetime of the layer. Settings of the source and of the store are
+/// not part of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Name of the credential, for errors and events.

@@ -4,6 +4,9 @@
 //! 2. The tasks of fetches are aborted.
 //! 3. The fetch that was in flight ends, and its waiters receive an error or a usable token.
 //! 4. The token is revoked, if the source revokes tokens and no other process shares it.
+//!
+//! Requests are not aborted: they belong to the program. Those that wait for a token end with
+//! [`TokenErrorKind::ShutDown`](super::TokenErrorKind::ShutDown), and those that have one are sent.
 
 use std::time::Duration;
 
@@ -16,6 +19,8 @@ use crate::{catch_panic::catch_panic, clock::add_capped, sync::lock};
 
 impl Refresher {
     /// Prevents further fetches, aborts the one in flight, and revokes the token if the source does that.
+    ///
+    /// May be called more than once, also concurrently. The token is then revoked by one of the calls.
     ///
     /// # Cancel safety
     ///
@@ -38,6 +43,9 @@ impl Refresher {
 
     /// Revokes the usable token and emits the result. Does nothing if other processes share it, or if the source
     /// revokes no tokens.
+    ///
+    /// Skipped without an event if there is no usable token. A token that expires during the revocation is sent to the
+    /// server nevertheless, which answers 200 for a token that it does not know (RFC 7009 §2.2).
     ///
     /// # Cancel safety
     ///

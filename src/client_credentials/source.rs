@@ -89,7 +89,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// tokens with other processes. Called before and after a fetch. Default: `None`, which keeps the tokens in this
     /// process.
     ///
-    /// The identity must include everything that affects what is issued: the issuer, the client and its secret, the
+    /// The key must include everything that affects what is issued: the issuer, the client and its secret, the
     /// scope, the audience, and all other parameters.
     fn cache_key(&self) -> impl Future<Output = Option<CacheKey>> + Send {
         ready(None)

@@ -1,8 +1,14 @@
 //! Removes what editors, shells and secret stores add to the ends of a value: line breaks, byte order marks, NUL.
 //! [pure]
+//!
+//! Used for secrets, ids, keys of the configuration and their values, so that a value means the same wherever it comes
+//! from. Each change is reported as [`TokenEvent::ValueTrimmed`](super::TokenEvent::ValueTrimmed), because a value that
+//! is used differently from how it was written must not go unnoticed.
 
 /// Returns `text` without line breaks, blank lines, byte order marks and NUL characters at both ends. Spaces on its
 /// first and last line remain: they may belong to a secret.
+///
+/// Returns a part of `text`, and never copies a secret. Linear in the length of the blanks at both ends.
 pub(super) fn trimmed(text: &str) -> &str {
     // The last mark among the leading blanks: spaces after it belong to the first line.
     let leading = text

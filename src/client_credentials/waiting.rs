@@ -20,7 +20,11 @@ use super::{
 /// Future of a caller that waits for a fetch.
 ///
 /// A timer on the caller's own runtime ends an overdue fetch, which no task runs because its runtime is blocked. The
-/// caller then asks the cache again.
+/// caller then calls the cache again.
+///
+/// # Cancel safety
+///
+/// Dropping the future removes the caller from the waiters. The fetch continues.
 pub(super) struct WaitFuture<'a> {
     /// The cache that the fetch belongs to.
     cell: &'a TokenCache,
@@ -32,6 +36,9 @@ pub(super) struct WaitFuture<'a> {
 
 impl<'a> WaitFuture<'a> {
     /// Registers a waiter. `None` if `limit` callers already wait.
+    ///
+    /// Without a runtime there is no timer, and an overdue fetch is noticed only by the next caller that needs a token.
+    /// The timer is created before the place is taken: a waiter that exists is always complete.
     pub(super) fn new(
         cell: &'a TokenCache,
         flight: Arc<InFlightFetch>,

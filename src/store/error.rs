@@ -19,12 +19,12 @@ use crate::BoxError;
 /// use tower_m2m::{store::{StoreError, StoreErrorKind}};
 ///
 /// fn failed(error: io::Error) -> StoreError {
-///     StoreError::unavailable("could not be asked").with_source(error)
+///     StoreError::unavailable("could not be reached").with_source(error)
 /// }
 ///
 /// let error = failed(io::ErrorKind::BrokenPipe.into());
 /// assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-/// assert_eq!(error.to_string(), "the store could not be asked");
+/// assert_eq!(error.to_string(), "the store could not be reached");
 /// ```
 #[derive(Clone, Debug)]
 pub struct StoreError {
@@ -46,7 +46,7 @@ pub struct StoreError {
 /// fn sink(event: &TokenEvent<'_>) {
 ///     match event {
 ///         TokenEvent::StoreFailed { error, .. } if error.kind() == StoreErrorKind::Unreadable => {
-///             eprintln!("somebody else writes into our store: {error}");
+///             eprintln!("another program writes into our store: {error}");
 ///         }
 ///         _ => {}
 ///     }

@@ -107,7 +107,8 @@ impl StoreKeyring {
     ///
     /// # Errors
     ///
-    /// As for [`with_key`](Self::with_key), and if `text` contains no key, so that a missing variable never disables encryption.
+    /// As for [`with_key`](Self::with_key), and if `text` contains no key, so that a missing variable never disables
+    /// encryption.
     pub fn parse(text: &str) -> Result<Self, StoreError> {
         let mut keys = text
             .split(|c: char| c == ',' || c.is_whitespace())

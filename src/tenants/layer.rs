@@ -15,8 +15,8 @@ use crate::{
 
 /// Sends each request through the [`M2mLayer`] of the tenant that its [`CredentialId`] names.
 ///
-/// A request without one fails with [`TenantError::MissingId`](super::TenantError::MissingId). Clones, services and handles
-/// of a layer share its tenants.
+/// A request without one fails with [`TenantError::MissingId`](super::TenantError::MissingId). Clones, services and
+/// handles of a layer share its tenants.
 ///
 /// A tenant's layer is created for its first request, and kept while it is in use. The
 /// [`builder`](Self::builder) has the settings.
@@ -45,7 +45,7 @@ use crate::{
 /// });
 ///
 /// let mut request = Request::get("https://api.example.com/").body(())?;
-/// request.extensions_mut().insert(CredentialId::new("nobody"));
+/// request.extensions_mut().insert(CredentialId::new("unknown"));
 /// let error = tenants.layer(http).oneshot(request).await.unwrap_err();
 ///
 /// assert!(matches!(error.downcast_ref(), Some(TenantError::Unknown(_))));
@@ -58,12 +58,12 @@ pub struct TenantsLayer {
 }
 
 impl TenantsLayer {
-    /// Creates a layer with all defaults. `make_layer` returns a tenant's layer, or `None` for a tenant that does not exist,
-    /// whose requests fail.
+    /// Creates a layer with all defaults. `make_layer` returns a tenant's layer, or `None` for a tenant that does not
+    /// exist, whose requests fail.
     ///
-    /// `make_layer` is called synchronously, for the first request of a tenant and for each one after an error. Two threads may
-    /// call it at once, and one of the two layers is kept. A panic in it counts as an error. If the tenant is
-    /// [forgotten](TenantsHandle::forget) during the call, `make_layer` is called again.
+    /// `make_layer` is called synchronously, for the first request of a tenant and for each one after an error. Two
+    /// threads may call it at once, and one of the two layers is kept. A panic in it counts as an error. If the tenant
+    /// is [forgotten](TenantsHandle::forget) during the call, `make_layer` is called again.
     ///
     /// Give each [`ClientCredentialsLayer`](crate::ClientCredentialsLayer) a
     /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name), so that events distinguish tenants.
@@ -118,7 +118,7 @@ impl fmt::Debug for TenantsLayer {
 ///
 /// use tower_m2m::tenants::TenantsLayer;
 ///
-/// let layer = TenantsLayer::builder(|_| Ok(None)) // nobody is known
+/// let layer = TenantsLayer::builder(|_| Ok(None)) // no tenant is known
 ///     .max_tenants(100)
 ///     .idle_timeout(Duration::from_secs(600))
 ///     .build();
@@ -133,15 +133,15 @@ pub struct TenantsLayerBuilder {
 
 impl TenantsLayerBuilder {
     /// Sets the maximum number of tenants that are kept. A request of a further tenant fails with
-    /// [`TenantError::AtCapacity`](super::TenantError::AtCapacity), unless another tenant can be removed as idle. With 0, every
-    /// request fails. Default: 10,000.
+    /// [`TenantError::AtCapacity`](super::TenantError::AtCapacity), unless another tenant can be removed as idle. With
+    /// 0, every request fails. Default: 10,000.
     pub fn max_tenants(mut self, most: usize) -> Self {
         self.limits.max_tenants = most;
         self
     }
 
-    /// Sets how long a tenant must be unused before it may be removed, with its token. A tenant is never removed while its
-    /// issuer is failing, its API asked to wait, or its requests are in flight. Default: one hour.
+    /// Sets how long a tenant must be unused before it may be removed, with its token. A tenant is never removed while
+    /// its issuer is failing, its API asked to wait, or its requests are in flight. Default: one hour.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.limits.idle_timeout = time;
         self
@@ -205,9 +205,9 @@ impl TenantsHandle {
         Some(self.0.get(id)?.layer.handle().quotas())
     }
 
-    /// Removes a tenant, whatever its state: its next request builds its layer anew, or fails. Requests in flight continue.
-    /// A layer that is being built now is discarded, and `make_layer` is called again, so that it reads current data. Returns
-    /// `false` if the tenant is not kept now.
+    /// Removes a tenant, whatever its state: its next request builds its layer anew, or fails. Requests in flight
+    /// continue. A layer that is being built now is discarded, and `make_layer` is called again, so that it reads
+    /// current data. Returns `false` if the tenant is not kept now.
     #[expect(clippy::must_use_candidate, reason = "most callers need not know")]
     pub fn forget(&self, id: &CredentialId) -> bool {
         self.0.forget(id)

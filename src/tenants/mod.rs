@@ -4,10 +4,11 @@
 //! who is it? ─▶ CredentialId into the extensions ─▶ TenantsLayer ─▶ that tenant's M2mLayer ─▶ client
 //! ```
 //!
-//! An outermost step chooses the credential once, from an authenticated identity, and inserts a [`CredentialId`] into the
-//! request's extensions. Never take it from a header as received: a caller could choose another tenant's credential.
-//! Each tenant has an [`M2mLayer`](crate::M2mLayer) of its own, and with it its own token, list of allowed origins, quotas
-//! and back-offs: an issuer that fails for one tenant, or an API that throttles one, does not slow down the others.
+//! An outermost step chooses the credential once, from an authenticated identity, and inserts a [`CredentialId`] into
+//! the request's extensions. Never take it from a header as received: a caller could choose another tenant's
+//! credential. Each tenant has an [`M2mLayer`](crate::M2mLayer) of its own, and with it its own token, list of allowed
+//! origins, quotas and back-offs: an issuer that fails for one tenant, or an API that throttles one, does not slow down
+//! the others.
 //!
 //! # Examples
 //!

@@ -21,8 +21,8 @@ use crate::{BoxError, replay::ReplayableBody, stack::ResponseFuture};
 ///
 /// # Errors
 ///
-/// Returns a [`TenantError`] if the request has no credential, the errors of the tenant's [`M2mLayer`](crate::M2mLayer),
-/// and those of the inner service.
+/// Returns a [`TenantError`] if the request has no credential, the errors of the tenant's
+/// [`M2mLayer`](crate::M2mLayer), and those of the inner service.
 ///
 /// # Examples
 ///

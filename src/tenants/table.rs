@@ -1,17 +1,19 @@
 //! The table of tenants: building, finding and removing them.
 //!
-//! A request first looks into the copies of its thread's shard, which other threads rarely lock. If the tenant is not
-//! there, it uses the table, and copies what it finds. If the table lacks the tenant, `make_layer` builds its layer without a
+//! A request first reads the copies of its thread's shard, which other threads rarely lock. If the tenant is not there,
+//! it uses the table, and copies what it finds. If the table lacks the tenant, `make_layer` builds its layer without a
 //! lock, and the table keeps the first layer that is built.
 //!
 //! Two races need care:
 //!
-//! - A removal while another thread copies the tenant. Removals are counted in `changes` before the copies are emptied; a
-//!   thread copies only if the count has not changed since before it read the table. Both happen under the shard's lock.
-//! - A removal while `make_layer` runs. The call may have read the old secret, so its layer is discarded and `make_layer` called again.
+//! - A removal while another thread copies the tenant. Removals are counted in `changes` before the copies are emptied;
+//!   a thread copies only if the count has not changed since before it read the table. Both happen under the shard's
+//!   lock.
+//! - A removal while `make_layer` runs. The call may have read the old secret, so its layer is discarded and
+//!   `make_layer` called again.
 //!
-//! Idle tenants are found by a sweep when a tenant is added: it clears every `used` flag, and a tenant whose flag has stayed
-//! clear for `idle_timeout` is removed unless it is busy.
+//! Idle tenants are found by a sweep when a tenant is added: it clears every `used` flag, and a tenant whose flag has
+//! stayed clear for `idle_timeout` is removed unless it is busy.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -157,7 +159,8 @@ impl Table {
             tenant.mark_used();
             return Ok(Arc::clone(tenant));
         }
-        // Read before the table: a removal in between is then noticed below. Acquire pairs with the AcqRel of `remove_local`.
+        // Read before the table: a removal in between is then noticed below. Acquire pairs with the AcqRel of
+        // `remove_local`.
         let changes = self.removals.load(Acquire);
         let tenant = self.get_or_create(id)?;
         // A removal first increments the counter and then removes the copies: either it is seen here, or it removes

@@ -8,6 +8,10 @@
 //!
 //! Each fetch ends once: the caller that removes it from the refresh state ends it. A superseded fetch is no longer
 //! there, and its result is ignored. Waiters are woken last and without a lock, so that they find the new state.
+//!
+//! The order within `complete` is fixed: prepare without a lock, remove the fetch, write the snapshot, release both
+//! locks, drop the old token, settle the fetch, wake. If the waiters were woken before the snapshot was written, they
+//! would find the old state and start a second fetch.
 
 use std::sync::Arc;
 
@@ -25,7 +29,10 @@ use crate::{
 };
 
 impl TokenCache {
-    /// Ends a fetch that no task runs any longer. Its waiters ask the cache again.
+    /// Ends a fetch that no task runs any longer. Its waiters call the cache again.
+    ///
+    /// Called by the drop of a guard, and by waiters of an overdue fetch. Does nothing if the fetch has ended or was
+    /// superseded, so that it may be called any number of times.
     pub(crate) fn abandon(&self, flight: &InFlightFetch) {
         if self.take_in_flight(flight) {
             wake(flight.settle(Outcome::Abandoned));
@@ -35,6 +42,9 @@ impl TokenCache {
     /// Ends a recheck that found the secret unchanged. Waiters receive the remembered failure.
     ///
     /// Returns the outcome, or `None` if the fetch was superseded.
+    ///
+    /// The remembered error is created with the remaining back-off at `now`. If the back-off was cleared meanwhile,
+    /// there is nothing to return: the waiters call the cache again.
     pub(in crate::client_credentials) fn keep_failure(
         &self,
         flight: &InFlightFetch,
@@ -56,6 +66,10 @@ impl TokenCache {
     /// Publishes the token of a fetch, or records its failure.
     ///
     /// Returns the outcome that waiters receive, or `None` if the fetch was superseded.
+    ///
+    /// A token that cannot be sent, or that expired on its way, counts as a failure of the fetch. Everything that may
+    /// be slow or may run foreign code happens outside the locks: building the header value, dropping the old token,
+    /// which zeroizes it, and waking.
     pub(in crate::client_credentials) fn complete(
         &self,
         flight: &InFlightFetch,
@@ -135,7 +149,9 @@ impl TokenCache {
         Some(outcome)
     }
 
-    /// Ends the fetch and the suspension of the token. Returns `false` for a superseded fetch.
+    /// Ends the fetch and makes a rejected token usable again. Returns `false` for a superseded fetch.
+    ///
+    /// Exactly one of the concurrent callers gets `true`, and settles the fetch.
     fn take_in_flight(&self, flight: &InFlightFetch) -> bool {
         let mut refresh = lock(&self.0.refresh);
         let ended = refresh.end_flight(flight);

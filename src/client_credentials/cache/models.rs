@@ -1,4 +1,4 @@
-//! The cell in every interleaving of a few threads.
+//! The cache in every interleaving of a few threads.
 #![expect(
     clippy::disallowed_methods,
     reason = "an arbitrary instant to count from"
@@ -30,7 +30,7 @@ use crate::{
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 
-/// A cell, and how many attempts have been made to fill it.
+/// A cache, and the number of fetches started for it.
 #[derive(Clone)]
 struct World {
     cache: TokenCache,
@@ -72,7 +72,7 @@ impl World {
         self.caller_with(|guard, number| drop(self.succeed(guard, number)))
     }
 
-    /// Asks for a token, carries out with `fetch` what falls to it, waits, and asks again if nobody knows.
+    /// Acquires a token: runs the fetch with `fetch` if it gets the guard, waits, and retries an abandoned fetch.
     fn caller_with(
         &self,
         fetch: impl Fn(FetchGuard, usize),

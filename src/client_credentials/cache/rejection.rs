@@ -6,7 +6,16 @@
 //! 2. The 401 offers only other schemes and says nothing about the token: the response is returned.
 //! 3. A fetch is in flight: the request waits for it.
 //! 4. The cache is closed, a back-off is active, or the origin is in its cooldown: the response is returned.
-//! 5. Otherwise a fetch starts. The token is suspended, unless it is known to work for other requests.
+//! 5. Otherwise a fetch starts. No request uses the token meanwhile, unless it is known to work for other requests.
+//!
+//! | outcome | request | token |
+//! |---|---|---|
+//! | `Replaced` | replayed at once | already replaced |
+//! | `Wait` | replayed after the fetch, if it brings another token | being replaced |
+//! | `Final` | the 401 is returned | kept |
+//!
+//! A 401 counts only if it belongs to the current token, compared by fingerprint. Otherwise requests that were in
+//! flight during a replacement would each reject the new token once.
 
 use std::{sync::Arc, task::Waker};
 
@@ -23,6 +32,9 @@ use crate::{
 };
 
 /// Action after a 401 that rejects a token.
+///
+/// Says only what the cache knows. Whether the request is sent again is up to the policy, which knows whether there is
+/// a copy of it.
 #[derive(Debug)]
 pub(crate) enum RejectionOutcome {
     /// No other token can be requested now. The response is returned.
@@ -34,6 +46,9 @@ pub(crate) enum RejectionOutcome {
 }
 
 /// A 401 that rejects the token of its request.
+///
+/// Created from a response by `Auth::rejection`. The time and the origin decide whether the token is known to work
+/// elsewhere.
 #[derive(Debug)]
 pub(crate) struct Rejection {
     /// The rejected token, and the challenges of the 401.
@@ -50,6 +65,8 @@ pub(crate) struct Rejection {
 impl TokenCache {
     /// Handles a 401. Returns another usable token if the cache has one; otherwise joins or starts a fetch, unless a
     /// back-off or the cooldown forbids it.
+    ///
+    /// Wakers are collected under the lock and called after it: ending an overdue fetch may wake its waiters.
     pub(crate) fn reject(&self, rejection: Rejection, now: Moment) -> RejectionOutcome {
         let mut woken = Vec::new();
         let mut refresh = lock(&self.0.refresh);
@@ -60,6 +77,10 @@ impl TokenCache {
     }
 
     /// Decides what follows a 401. Adds wakers to `woken`, for the caller to wake after the lock is released.
+    ///
+    /// The order of the checks is that of the module. Two of them must not be exchanged: a newer token is returned
+    /// before anything is recorded, because the 401 says nothing about it; the cooldown is updated before the other
+    /// checks return, because repeated rejections must lengthen it even if no fetch starts.
     fn on_rejected(
         &self,
         refresh: &mut RefreshState,
@@ -123,12 +144,17 @@ impl TokenCache {
     }
 
     /// Returns whether `origin` has ever accepted a token.
+    ///
+    /// Never reset, also not by a new token: it distinguishes an API that takes tokens from one that never does.
     pub(crate) fn was_accepted_at(&self, origin: usize) -> bool {
         self.0.successes.was_accepted_at(origin)
     }
 
     /// Returns whether a 401 that offers only other schemes says nothing about the token: a request that was sent later
     /// was accepted, or a replacement was recently rejected in the same way.
+    ///
+    /// Some APIs name another scheme in every 401, whatever its cause. A rejection of this kind is believed once, and
+    /// not again for 10 min if the replacement is rejected in the same way.
     fn concerns_scheme_only(
         &self,
         refresh: &RefreshState,
@@ -166,8 +192,11 @@ impl TokenCache {
         self.0.successes.update_tracked(&refresh.cooldown);
     }
 
-    /// Records that `origin` accepted a request that was sent with `identity`. `sent_at` is `None` if a success was
-    /// reported within the last 100 ms.
+    /// Records that `origin` accepted a request that was sent with the token `fingerprint`. `sent_at` is `None` if a
+    /// success was reported within the last 100 ms.
+    ///
+    /// On the path of every successful request: one relaxed load, unless the origin is in a cooldown or its new token
+    /// is untested.
     pub(crate) fn on_accepted(
         &self,
         origin: usize,

@@ -17,6 +17,9 @@ use crate::{
 };
 
 /// A cached token, with what a request needs of it.
+///
+/// Immutable, and shared by reference. The header value is built once, when the token is published, so that no request
+/// can fail because of it.
 #[derive(Debug)]
 pub(crate) struct CachedToken {
     /// The token itself.
@@ -33,7 +36,10 @@ pub(crate) struct CachedToken {
     pub(crate) provenance: Provenance,
 }
 
-/// Sequence number of a token published in this process. Two equal tokens from two fetches have different versions.
+/// Sequence number of a token published in this process. Two equal tokens from two fetches have different generations.
+///
+/// Compare two generations to find out whether the token was replaced in between, for example around a connection that
+/// authenticates only once. Generations of different layers, and of different processes, are unrelated.
 ///
 /// # Examples
 ///
@@ -60,9 +66,11 @@ pub(crate) struct CachedToken {
 pub struct TokenGeneration(pub(super) u64);
 
 /// State that requests read.
+///
+/// Small, so that it is locked only while a reference is copied or exchanged.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// Version of the last published token; 0 before the first.
+    /// Generation of the snapshot: the number of published tokens; 0 before the first.
     pub(super) generation: u64,
     /// The cached token, which may have expired.
     pub(super) current: Option<Arc<CachedToken>>,
@@ -78,6 +86,9 @@ pub(super) struct Snapshot {
 pub(super) struct Generation(pub(super) AtomicU64);
 
 /// Write guard of the snapshot. Increments the generation before the lock is released.
+///
+/// The increment happens on drop, so that no path can change the snapshot and forget it. A guard that is dropped
+/// without a change costs each thread one copy.
 pub(super) struct SnapshotWriteGuard<'a> {
     /// The locked snapshot.
     snapshot: RwLockWriteGuard<'a, Snapshot>,
@@ -112,7 +123,7 @@ impl DerefMut for SnapshotWriteGuard<'_> {
 impl Drop for SnapshotWriteGuard<'_> {
     fn drop(&mut self) {
         // Runs before the field `snapshot` is dropped, which releases the lock: a reader that sees this generation, and
-        // then locks the snapshot, sees the change. Pairs with the `Acquire` load in `TokenCache::changes`.
+        // then locks the snapshot, sees the change. Pairs with the `Acquire` load in `TokenCache::generation`.
         self.changes.0.fetch_add(1, Ordering::Release);
     }
 }

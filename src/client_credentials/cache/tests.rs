@@ -1,4 +1,4 @@
-//! The cell by itself, in one thread.
+//! The cache by itself, in one thread.
 
 mod rejections;
 
@@ -17,7 +17,7 @@ const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A cell of two origins, and clocks that are set by hand.
+/// A cache for two origins, and clocks that are set by hand.
 struct World {
     cache: TokenCache,
     now: Instant,
@@ -59,7 +59,7 @@ impl World {
         self.cache.acquire(self.at())
     }
 
-    /// The lead that falls to who needs a token now.
+    /// Returns the guard that a caller without a token gets now.
     fn guard(&self) -> FetchGuard {
         match self.acquire() {
             Acquire::Wait(_, Some(guard)) => guard,

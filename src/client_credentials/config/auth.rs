@@ -15,6 +15,8 @@ use crate::client_credentials::{ClientAuth, Grant, TokenExchange};
 impl Config {
     /// Builds the client authentication method.
     ///
+    /// The default method is `post`. A secret that is set without `client_auth` is therefore sent in the form.
+    ///
     /// # Errors
     ///
     /// Names the key that is missing or invalid, or that does not apply to the method.
@@ -85,6 +87,8 @@ impl Config {
     }
 
     /// Returns the value of `key`, or its default. Fails if a key is set that only applies to other values of `key`.
+    ///
+    /// If several keys do not apply, the first in the order of the table is reported.
     ///
     /// # Errors
     ///

@@ -21,6 +21,22 @@ impl Config {
     ///
     /// Names the key that is missing or invalid, or that contradicts another, and never contains a value. Files with
     /// keys and certificates are read by this call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::client_credentials::Config;
+    ///
+    /// let vars = |name: &str| match name {
+    ///     "OAUTH_ISSUER" => Some("https://issuer.example".to_owned()),
+    ///     "OAUTH_CLIENT_ID" => Some("orders".to_owned()),
+    ///     "OAUTH_CLIENT_SECRET" => Some("secret".to_owned()),
+    ///     _ => None,
+    /// };
+    /// let endpoint = Config::from_vars("OAUTH_", vars)?.endpoint()?.retries(0);
+    /// # drop(endpoint);
+    /// # Ok::<(), tower_m2m::client_credentials::ConfigError>(())
+    /// ```
     pub fn endpoint(&self) -> Result<TokenEndpoint, ConfigError> {
         if self.api_key()?.is_some() {
             let problem = "is set, so there is no token endpoint; use `Config::layer`";
@@ -139,6 +155,8 @@ impl Config {
     }
 
     /// Adds the grant's parameters: scopes, audiences, resources, authorization details and further parameters.
+    ///
+    /// Each group is validated after it was added, so that an error names the key of the group that caused it.
     ///
     /// # Errors
     ///

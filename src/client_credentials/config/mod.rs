@@ -5,6 +5,17 @@
 //!                ├─▶ Entries (read.rs) ─▶ Keys (schema.rs) ─▶ endpoint(), layer(): what the keys are together
 //! environment ───┘    each value as a Value (value.rs), whose errors show no values
 //! ```
+//!
+//! | module | task |
+//! |---|---|
+//! | `read` | entries of a file or of the environment, one at a time |
+//! | `schema` | the keys, their types, and which keys belong to which method |
+//! | `value` | one value, from text or from a typed format |
+//! | `auth`, `endpoint`, `tls`, `secret` | what the keys are together |
+//! | `error` | an error that names a key and shows no value |
+//!
+//! To add a key: declare it in `schema`, use it here or in one of `auth`, `endpoint`, `tls` and `secret`, and add it to
+//! the table of the guide.
 
 /// Calls each setter whose value is set.
 macro_rules! set {
@@ -60,6 +71,24 @@ use crate::Origin;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// From a file, here in JSON:
+///
+/// ```
+/// use tower_m2m::client_credentials::Config;
+///
+/// let config: Config = serde_json::from_str(
+///     r#"{
+///         "token_url": "https://issuer.example/oauth/token",
+///         "client_id": "orders",
+///         "client_secret": "secret",
+///         "allowed_origins": ["https://api.example.com"]
+///     }"#,
+/// )?;
+/// let layer = config.layer()?.build();
+/// # drop(layer);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Config {
     /// Values of the keys.
@@ -74,6 +103,8 @@ pub struct Config {
 
 impl Config {
     /// Builds a layer for the origins in `allowed_origins`.
+    ///
+    /// The settings that a configuration cannot express, such as a store or a sink for events, are set on the builder.
     ///
     /// # Errors
     ///
@@ -93,6 +124,8 @@ impl Config {
     }
 
     /// Builds a layer for an origin that the program names itself. Ignores `allowed_origins`.
+    ///
+    /// Use it if the destination is part of the program rather than of its deployment.
     ///
     /// # Errors
     ///
@@ -173,6 +206,8 @@ impl Config {
     }
 
     /// Returns the problem if `origin` uses plain http, which would expose `what`, and that is not allowed.
+    ///
+    /// Loopback is allowed in any case.
     fn plain_http(&self, origin: &Origin, what: &str) -> Option<String> {
         let allowed = origin.is_https() || origin.is_loopback() || self.allows_http();
         (!allowed).then(|| {
@@ -210,6 +245,8 @@ impl Config {
 
     /// Creates an error for `key`. Each key in braces in `problem` is replaced by its name as in the environment or the
     /// file.
+    ///
+    /// `problem` must not contain a value, only names of keys and descriptions.
     fn invalid(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let mut problem = problem.into();
         for other in names() {

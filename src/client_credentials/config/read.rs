@@ -25,6 +25,9 @@ impl Config {
     /// Reads the environment variables `OAUTH_CLIENT_ID`, `OAUTH_CLIENT_SECRET` and so on, and checks the
     /// configuration.
     ///
+    /// Call it once at startup. Variables that are changed later are not seen; files that the variables name are read
+    /// again for every attempt.
+    ///
     /// # Errors
     ///
     /// Names the variable that is missing or invalid, or that looks like a misspelled key. Other variables with the
@@ -34,6 +37,8 @@ impl Config {
     }
 
     /// Reads environment variables with another prefix, such as `ORDERS_`, and checks the configuration.
+    ///
+    /// Give each credential of a program a prefix of its own.
     ///
     /// # Errors
     ///
@@ -59,6 +64,24 @@ impl Config {
     ///
     /// Names the variable that is missing or invalid. Misspelled keys are not detected, because the names cannot be
     /// listed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    ///
+    /// use tower_m2m::client_credentials::Config;
+    ///
+    /// let vars = HashMap::from([
+    ///     ("APP_TOKEN_URL", "https://issuer.example/oauth/token"),
+    ///     ("APP_CLIENT_ID", "orders"),
+    ///     ("APP_CLIENT_SECRET", "secret"),
+    /// ]);
+    /// let get = |name: &str| vars.get(name).map(|value| value.to_string());
+    ///
+    /// assert!(Config::from_vars("APP_", get).is_ok());
+    /// assert!(Config::from_vars("OTHER_", get).is_err());
+    /// ```
     pub fn from_vars(
         prefix: &str,
         get: impl Fn(&str) -> Option<String>,
@@ -92,6 +115,8 @@ impl Config {
     }
 
     /// Checks the keys together, so that errors appear before the first token request.
+    ///
+    /// Files with secrets are not read by this check; private keys and certificates are.
     ///
     /// # Errors
     ///
@@ -175,6 +200,9 @@ impl<'de> Visitor<'de> for Table {
 /// Entries of a table. Each entry is checked when it is read, so that the format can add its position to the error.
 ///
 /// The value is read together with its key, because an empty value makes the key count as not set.
+///
+/// It stands between the format and the schema: serde's derived code sees only keys that are set, and values that do
+/// not reveal themselves in errors.
 struct Entries<'a, A> {
     /// The format's own access to the table.
     entries: A,

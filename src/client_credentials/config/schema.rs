@@ -130,6 +130,7 @@ pub(super) const SECRET_ENDS: [&str; 3] = ["", "_file", "_variable"];
 #[derive(Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Method {
+    /// Secret in the form. The default, because most servers accept it.
     #[default]
     Post,
     /// Secret in the `Authorization` header, form-encoded (RFC 6749 §2.3.1).
@@ -179,6 +180,8 @@ pub(super) fn belonging() -> impl Iterator<Item = (&'static str, &'static str, &
 }
 
 /// Table of dependent keys, one rule a line: key, its values, dependent keys.
+///
+/// A key in no row applies to every method and every grant.
 const BELONGING: &str = "\
 client_auth: post, basic, basic_raw, client_secret_post, client_secret_basic, client_secret_jwt, private_key_jwt, assertion, tls_client_auth, self_signed_tls_client_auth, none: client_id
 client_auth: post, basic, basic_raw, client_secret_post, client_secret_basic, client_secret_jwt: client_secret client_secret_file client_secret_variable
@@ -191,6 +194,8 @@ grant: jwt_bearer: grant_assertion_file
 grant: token_exchange: subject_token_file subject_token_type requested_token_type";
 
 /// Returns the names of all keys, in the order of the schema.
+///
+/// The order matters: the keys of a token endpoint come before `api_key`, which excludes them.
 pub(super) fn names() -> &'static [&'static str] {
     // serde reports the names of all fields for an unknown field, here the empty name.
     let unknown = Keys::deserialize(MapDeserializer::new(once(("", ""))));

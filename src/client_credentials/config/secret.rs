@@ -2,6 +2,14 @@
 //!
 //! A file is not read until it is needed, so that a program can start before its secret is mounted. Private keys and
 //! certificates are an exception, because their format is checked at startup.
+//!
+//! | key | value | read |
+//! |---|---|---|
+//! | `client_secret` | the secret | once, with the configuration |
+//! | `client_secret_file` | a path | for every attempt |
+//! | `client_secret_variable` | the name of a variable | once, with the configuration |
+//!
+//! `private_key` and `api_key` have the same three forms.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -17,6 +25,8 @@ use crate::client_credentials::{
 };
 
 /// A secret given by value, or a file that is read for every attempt.
+///
+/// A variable is read with the configuration, because the environment of a process does not change by itself.
 pub(super) enum ConfiguredSecret {
     /// A file, so that the secret can be rotated.
     File(SecretFile),
@@ -143,6 +153,9 @@ impl SecretSource for ConfiguredSecret {
 
 /// A token source that returns an API key unchanged. A file is read at the first use, and again when the API rejects
 /// the key.
+///
+/// Its tokens do not expire: only a 401, or a forced refresh, leads to another read. With a fixed value that read
+/// returns the same key, and the 401 is returned to the caller.
 pub(super) struct ApiKey {
     /// The API key.
     secret: ConfiguredSecret,

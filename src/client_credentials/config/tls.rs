@@ -18,6 +18,8 @@ impl Config {
     /// Adds the trusted roots and the client's certificate. The certificate and its key are checked now, and read again
     /// for every fetch.
     ///
+    /// Blocks: files are read with `std::fs`, once, at startup.
+    ///
     /// # Errors
     ///
     /// Names the key whose file cannot be read or used.
@@ -57,6 +59,8 @@ impl Config {
 
     /// Reads the trusted roots. Returns them and the problems of the certificates that were skipped. Fails if none is
     /// usable.
+    ///
+    /// The roots replace those of the platform; they are not added to them.
     ///
     /// # Errors
     ///

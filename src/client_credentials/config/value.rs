@@ -2,6 +2,16 @@
 //!
 //! Variables contain only text, and formats differ in their types. So each requested type accepts its own
 //! representation and a text: `30` and `"30"`, `true` and `"true"`, a list and a single text.
+//!
+//! | type in the schema | accepted |
+//! |---|---|
+//! | text | a string |
+//! | list of texts | a list of strings, or one string |
+//! | number, seconds | a whole number, or a string with one |
+//! | boolean | a boolean, or `"true"` or `"false"` |
+//! | variant | the name of a variant |
+//! | table of texts | a table, or a string with a JSON object |
+//! | any JSON | any value, or a string with JSON |
 
 use std::{cell::Cell, fmt};
 
@@ -19,6 +29,8 @@ use zeroize::Zeroizing;
 use crate::client_credentials::trim::{is_empty, trimmed};
 
 /// The value of a key. Variables contain only text, so a text is accepted for a value of any type.
+///
+/// Implements serde's `Deserializer` for the types of the schema alone. Any other type is read as JSON.
 pub(super) struct Value<'a> {
     /// The value as read.
     pub(super) json: Json,
@@ -163,6 +175,9 @@ impl<'de> Deserializer<'de> for Value<'_> {
 }
 
 /// Problem with a value or with the name of a key. Replaces serde's own errors, which contain the value.
+///
+/// The reason why the schema is not read with serde's own errors: those quote the value, which may be a secret that was
+/// put under the wrong key.
 #[derive(Debug)]
 pub(super) struct Invalid {
     /// Message, without the name of the key.
@@ -222,6 +237,8 @@ impl std::error::Error for Invalid {}
 /// Returns the key that `name` may be a misspelling of. Only keys with the same first letter are considered.
 ///
 /// A misspelled first letter is rare, and this condition avoids suggestions for unrelated variables.
+///
+/// Ties are broken by the alphabet, so that an error is the same in each run.
 pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     let first = name.chars().next()?;
     let near = known.iter().filter(|key| key.starts_with(first));
@@ -234,6 +251,8 @@ pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str
 /// Returns the edit distance (Levenshtein): the number of bytes to insert, remove or replace.
 ///
 /// Uses a single row of the table.
+///
+/// O(|one| · |other|) time. `other` may be any name from the environment, whose length the system bounds.
 fn distance(one: &str, other: &str) -> usize {
     // Invariant: `row[j]` is the distance between the bytes of `one` read so far and the first `j` bytes of `other`.
     let mut row: Vec<usize> = (0..=other.len()).collect();

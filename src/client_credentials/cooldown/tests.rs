@@ -14,7 +14,7 @@ fn start() -> Moment {
     Moment::new(SystemClock.now(), SystemTime::UNIX_EPOCH)
 }
 
-/// Of ten seconds, since `now`, when `name` took the place of a token that was refused at `origin`.
+/// A cooldown of ten seconds since `now`, when `name` replaced a token that was rejected at `origin`.
 fn cooldown(name: &str, origin: usize, now: Moment) -> Cooldown {
     let mut cooldown = Cooldown::new(10 * SECOND, 3);
     replaced(&mut cooldown, name, origin, now);
@@ -59,7 +59,7 @@ fn only_forced_refreshes_start_the_cooldown() {
 
         let later = now.after(10 * SECOND - MS);
         assert_eq!(cooldown.is_active(0, later, None), begins, "{reason:?}");
-        // What somebody asked for by hand replaces no refused token.
+        // The token of a refresh by hand replaces no rejected token.
         cooldown.on_rejected(token("a"), 0, false, now);
         let doubled = cooldown.length(Some(0), None) == 20 * SECOND;
         assert_eq!(doubled, reason == FetchReason::Rejected, "{reason:?}");
@@ -77,7 +77,7 @@ fn the_cooldown_doubles_once_per_token_up_to_ten_minutes() {
             cooldown.on_rejected(token("a"), 0, false, now.after(SECOND));
             assert_eq!(cooldown.length(Some(0), None), length * SECOND);
         }
-        // It begins anew with the refusal.
+        // It begins anew with the rejection.
         let end = now.after(SECOND + length * SECOND - MS);
         assert!(cooldown.is_active(0, end, None));
     }
@@ -127,7 +127,7 @@ fn cooldowns_are_per_origin_with_one_second_between_refreshes() {
 fn a_success_at_the_rejecting_origin_resets_the_cooldown() {
     let now = start();
     let mut cooldown = cooldown("a", 1, now);
-    // Until it is accepted or refused, each origin is of interest.
+    // Until it is accepted or rejected, each origin is tracked.
     assert!((0..3).all(|origin| cooldown.is_tracked(origin)));
     cooldown.on_rejected(token("a"), 1, false, now);
     cooldown.on_rejected(token("a"), 2, false, now);

@@ -1,6 +1,7 @@
 //! Constructors and settings of a token endpoint.
 //!
-//! No setting fails, except for certificates. `check` reports an invalid setting later, so that setters can be chained.
+//! No setting fails, except for certificates. `validate` reports an invalid setting later, so that setters can be
+//! chained.
 
 use std::{sync::Arc, time::Duration};
 
@@ -235,8 +236,8 @@ impl TokenEndpoint {
 
     /// Adds a parameter to the form. Its value is treated as a secret. Default: none.
     ///
-    /// A name that is set twice, or that the endpoint sets itself, is an error of [`check`](Self::check) or at the
-    /// first use, because RFC 6749 §3.2 forbids it. Only `resource` and `audience` may be repeated.
+    /// A name that is set twice, or that the endpoint sets itself, is an error of [`validate`](Self::validate) or at
+    /// the first use, because RFC 6749 §3.2 forbids it. Only `resource` and `audience` may be repeated.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         let (name, value) = (name.into(), value.into());

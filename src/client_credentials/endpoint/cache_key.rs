@@ -2,6 +2,13 @@
 //!
 //! Two processes share a token only if their keys are equal. The key contains every setting that is sent to the server.
 //! It does not contain settings that only affect this process, such as time limits.
+//!
+//! A key that is too wide costs a token request. One that is too narrow lets a process use a token that was issued for
+//! another client, scope or audience. So in doubt a setting is part of the key, and an unknown part makes the tokens
+//! private to the process.
+//!
+//! Values are joined with their lengths, so that two configurations cannot collide by their concatenation. The key
+//! contains secrets: it is zeroized on drop, and stores use it only as input of a keyed hash.
 
 use super::{
     AssertionAudience, Location, TokenEndpoint, auth::ClientAuthentication, transport::Certificate,
@@ -13,6 +20,11 @@ impl TokenEndpoint {
     ///
     /// Returns `None` if a part is unknown: an authentication method without a cache key, an unreadable secret, or a
     /// certificate that only the HTTP client has.
+    ///
+    /// Called before and after a fetch through a store: a token is stored only if the secrets have not changed in
+    /// between.
+    ///
+    /// Reads each secret with a limit of 5 s. Does not change which secrets count as used.
     pub(super) async fn compute_cache_key(&self) -> Option<CacheKey> {
         let certificate = self.client.certificate().await;
         // Only these methods authenticate with the certificate. For others an unknown one does not change the token.

@@ -2,6 +2,9 @@
 //!
 //! The HTTP client's own errors say what failed in its layers, not what to do. These descriptions name the setting or
 //! the part of the environment to check.
+//!
+//! A description is chosen by type where the type is public, and by text where it is not. The texts are those of
+//! hyper-util, rustls and OpenSSL. If one of them changes, the error becomes less specific, and nothing else.
 
 use std::{error::Error, io};
 
@@ -9,6 +12,9 @@ use crate::error::chain;
 
 /// Describes `error`, the failure of a request over https or plain http. Returns `None` if its cause is not a known
 /// one.
+///
+/// The result continues the sentence "token request …", as all texts of a
+/// [`TokenError`](crate::client_credentials::TokenError) do.
 pub(super) fn describe(error: &(dyn Error + 'static), https: bool) -> Option<&'static str> {
     // The outermost error with a known cause determines the description.
     chain(error).find_map(|link| {
@@ -19,6 +25,8 @@ pub(super) fn describe(error: &(dyn Error + 'static), https: bool) -> Option<&'s
 }
 
 /// Describes an I/O error by its kind.
+///
+/// Other kinds, such as a reset, have no single remedy.
 fn describe_io(link: &(dyn Error + 'static)) -> Option<&'static str> {
     match link.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::ConnectionRefused => Some(

@@ -1,6 +1,9 @@
 //! Finds the certificate that made a TLS handshake fail.
 //!
 //! Certificate problems are permanent errors of a kind of their own, because a retry cannot resolve them.
+//!
+//! The descriptions distinguish three sides: the server's certificate, this client's certificate, and this machine's
+//! clock. All continue the sentence "token request …".
 
 use std::{error::Error, io};
 
@@ -8,6 +11,8 @@ use rustls::{AlertDescription, CertificateError, Error as Tls};
 
 /// Returns what to check if a certificate is the cause: the server's, which this client rejected, or the client's,
 /// which the server rejected.
+///
+/// `None` for every other failure of a handshake, which counts as a transport error and is retried.
 pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
     match tls(error)? {
         Tls::InvalidCertificate(

@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 use super::response::wipe;
 
 /// Claims of a token that is a JWT (RFC 7519 §4).
+///
+/// Only what affects this process. Everything else in the token is between the issuer and the API (RFC 9068 §6).
 pub(super) struct Claims {
     /// Expiration time, in seconds since 1970.
     pub(super) exp: Option<f64>,
@@ -25,6 +27,9 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Reads the claims. Returns `None` if `token` is not a JWT with JSON claims.
+    ///
+    /// Linear in the length of the token. Decodes nothing of an opaque token, because it contains no dot or no base64
+    /// between two dots.
     pub(super) fn of(token: &str) -> Option<Self> {
         let claims = token.split('.').nth(1)?;
         // The second part of a JWS (RFC 7515 §7.1).
@@ -48,6 +53,8 @@ impl Claims {
 }
 
 /// Returns the value of a number, or of a string that contains one. Returns `None` if it is not finite.
+///
+/// Some servers write numbers as strings, also in `expires_in`.
 pub(super) fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),

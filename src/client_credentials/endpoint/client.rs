@@ -22,6 +22,9 @@ pub(super) enum Client {
 
 impl Client {
     /// Returns the default client. Replaces a service of the user.
+    ///
+    /// Called by the settings that only the default client has. The last setting wins, as for every other pair of
+    /// settings that exclude each other.
     #[cfg(feature = "https")]
     pub(super) fn own(&mut self) -> &mut DefaultClient {
         if let Self::Service(_) = self {
@@ -36,6 +39,8 @@ impl Client {
     /// Returns the certificate that the client presents.
     ///
     /// A service may present a certificate that this crate does not know, so it is unknown rather than absent.
+    ///
+    /// Part of the cache key: two processes with different certificates must not share a bound token.
     pub(super) async fn certificate(&self) -> Certificate {
         match self {
             Self::Service(_) => Certificate::Unknown,

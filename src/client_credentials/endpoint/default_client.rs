@@ -2,6 +2,14 @@
 //!
 //! hyper's pool belongs to the runtime that opened its connections: with another runtime the connections would hang
 //! once the first one shuts down. So a client is bound to the runtime that created it.
+//!
+//! | setting | value | reason |
+//! |---|---|---|
+//! | redirects | never followed | they would disclose the credentials |
+//! | protocols | h2, http/1.1 (ALPN) | what the server offers |
+//! | idle connections | 8 for each host, closed after 10 s | a token request is rare |
+//! | proxies | none | pass your own client to [`TokenEndpoint::service`](super::TokenEndpoint::service) |
+//! | time limits | none of its own | the deadline of the fetch applies to connecting too |
 
 use std::{
     collections::HashMap,
@@ -38,6 +46,9 @@ use crate::{
 /// Connections are created at the first use, and again after a failure, for another certificate and on another runtime,
 /// because a runtime drives its connections and closes idle ones. Endpoints without TLS settings share one client per
 /// runtime.
+///
+/// A changed certificate leads to a new client, and the old connections are closed once their requests have ended.
+/// Requests in flight keep the connection that they started on.
 #[derive(Clone, Default)]
 pub(super) struct DefaultClient {
     /// Trusted roots. `None` means the platform's.
@@ -50,6 +61,9 @@ pub(super) struct DefaultClient {
 }
 
 /// State of the default client between fetches.
+///
+/// `last_certificate` is what `changed` compares with, `current` is what requests use. They differ after a certificate
+/// that could not be used.
 #[derive(Default)]
 struct ClientState {
     /// The certificate that was read last, whether or not a client could be created with it.
@@ -78,9 +92,15 @@ impl DefaultClient {
     /// Returns the client for a fetch. If a certificate cannot be read or used, returns the previous client together
     /// with the error.
     ///
+    /// Runs before each fetch. Without a client certificate it does no I/O.
+    ///
     /// # Errors
     ///
     /// The error of the certificate or of the TLS setup, if there is no previous client.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside a tokio runtime. Fetches always run within one.
     pub(super) async fn ready(&self) -> Result<ReadyClient, TokenError> {
         // Read for every fetch, so that a renewed certificate takes effect.
         let pair = match &self.identity {
@@ -97,6 +117,8 @@ impl DefaultClient {
     }
 
     /// Returns whether the certificate has changed since the last fetch. An unreadable certificate counts as unchanged.
+    ///
+    /// The files are read, but no client is created.
     pub(super) async fn changed(&self) -> bool {
         let Some(identity) = &self.identity else {
             return false;
@@ -116,6 +138,8 @@ impl DefaultClient {
 
     /// Returns the current client if it presents `pair` and belongs to this runtime. Otherwise creates a new one, whose
     /// connections present `pair`.
+    ///
+    /// Two concurrent calls may both create a client; the later one stays, and both work.
     ///
     /// # Errors
     ///
@@ -151,6 +175,8 @@ impl DefaultClient {
 
     /// Returns the previous client if there is one, and `error` otherwise. A certificate may be read while it is being
     /// replaced.
+    ///
+    /// The previous client presents the certificate that it was created with, for new connections too.
     fn previous(&self, error: TokenError) -> Result<ReadyClient, TokenError> {
         match &lock(&self.state).current {
             Some((_, made)) => Ok(ReadyClient {
@@ -163,6 +189,8 @@ impl DefaultClient {
 }
 
 /// A client with its connections.
+///
+/// Dropping the last reference closes the idle connections.
 struct Connections {
     /// The client, type-erased.
     transport: Transport,
@@ -183,6 +211,8 @@ impl Connections {
     /// endpoint that has used it.
     ///
     /// The map holds weak references, so that a runtime that has shut down keeps no connections.
+    ///
+    /// Many endpoints, such as those of many tenants, then share connections and TLS sessions.
     fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Mutex<HashMap<Id, Weak<Connections>>>> =
             LazyLock::new(Mutex::default);
@@ -232,6 +262,9 @@ impl Connections {
 ///
 /// TLS is configured at the first connection that needs it. Plain http on loopback needs neither a crypto provider nor
 /// root certificates.
+///
+/// Errors of the TLS setup are wrapped, so that they come out of the HTTP client as the error of the fetch, with their
+/// remedy.
 #[derive(Clone)]
 struct Connector {
     /// Connects over TCP.
@@ -259,6 +292,8 @@ impl Tls {
     }
 
     /// Returns the configuration, and creates it at the first call.
+    ///
+    /// Reads no file while a lock is held. A failed setup is not cached: the next connection tries again.
     async fn config(&self) -> Result<Arc<ClientConfig>, TokenError> {
         if let Some(config) = &*lock(&self.config) {
             return Ok(Arc::clone(config));
@@ -299,6 +334,9 @@ impl Service<Uri> for Connector {
 }
 
 /// Creates a TLS configuration with `roots`, or else the platform's, and the process's crypto provider.
+///
+/// The platform's roots are read once for each process. A certificate that is installed later is not seen before a
+/// restart.
 async fn config(roots: Option<&Roots>) -> Result<ClientConfig, TokenError> {
     match roots {
         Some(roots) => roots.config(),

@@ -1,7 +1,11 @@
 //! One attempt to get a token: locate the endpoint, authenticate, send the request, read the response.
 //!
-//! An attempt never retries and never waits, except for discovery, for the secrets and for a signer. `attempts` decides
+//! An attempt never retries and never waits, except for discovery, for the secrets and for a signer. `retry` decides
 //! what happens after a failure.
+//!
+//! The order of steps matters. The secrets are read last before the request, so that a value that was replaced during
+//! discovery is not used. The time of the request is taken after they were read, because a vault may be slow. And the
+//! fallback is set only after the response was read as a token.
 
 use std::sync::Arc;
 
@@ -25,6 +29,9 @@ use crate::client_credentials::{
 };
 
 /// Why an attempt returned no token.
+///
+/// `retry` decides by these three values alone. An error before the request was sent, such as an unreadable secret,
+/// counts neither as a request nor as a rejection.
 pub(super) struct FailedAttempt {
     /// The error.
     pub(super) error: TokenError,
@@ -46,12 +53,17 @@ impl From<TokenError> for FailedAttempt {
 }
 
 impl TokenEndpoint {
-    /// Makes one token request, which fails at `deadline`. With `kept`, uses the fallback credentials: those that last
-    /// obtained a token.
+    /// Makes one token request, which fails at `deadline`. With `use_fallback`, uses the fallback credentials: those
+    /// that last obtained a token.
     ///
     /// # Errors
     ///
     /// The error, with whether a request was sent and whether a fallback exists, on which the next attempt depends.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped after the request was sent, the server may have issued a token that is lost. The
+    /// fallback is not set then.
     pub(super) async fn attempt(
         &self,
         transport: &Transport,
@@ -111,6 +123,8 @@ impl TokenEndpoint {
     }
 
     /// Locates the token endpoint and selects the authentication method.
+    ///
+    /// With a configured URL this does no I/O.
     async fn resolve(
         &self,
         transport: &Transport,
@@ -133,6 +147,9 @@ impl TokenEndpoint {
 
     /// Builds the token request: grant, scopes, additional parameters, client authentication.
     ///
+    /// Secrets are added to the list of values to redact as they are read, so that an error cannot quote one, whichever
+    /// step fails.
+    ///
     /// # Errors
     ///
     /// A secret that cannot be read, a signer that fails, or a parameter that is set twice.
@@ -151,7 +168,8 @@ impl TokenEndpoint {
             request.parameter("scope", self.scopes.join(" "));
         }
         request.form.extend(&self.parameters);
-        // Values of additional parameters are redacted from the server's error text, except those in `PUBLIC_PARAMETERS`.
+        // Values of additional parameters are redacted from the server's error text, except those in
+        // `PUBLIC_PARAMETERS`.
         request
             .secrets
             .extend(self.parameters.except(&PUBLIC_PARAMETERS));
@@ -160,6 +178,9 @@ impl TokenEndpoint {
     }
 
     /// Returns the settings for reading the response to `request`.
+    ///
+    /// The wall clock is read when the response has arrived: textual dates are compared with it if the response has no
+    /// `Date`.
     pub(super) fn response_context<'a>(
         &'a self,
         request: &'a TokenRequest,
@@ -176,6 +197,8 @@ impl TokenEndpoint {
     }
 
     /// Creates a request without parameters for the endpoint at `uri`. `audience` is the audience of its assertions.
+    ///
+    /// Used for revocation requests too, with another `uri` and audience.
     pub(super) fn base_request(
         &self,
         uri: &Uri,
@@ -205,6 +228,9 @@ impl TokenEndpoint {
     }
 
     /// Returns the issuer as its metadata spells it, unless another one is configured.
+    ///
+    /// The metadata may spell the issuer with a final slash that the configuration leaves out. Assertions must carry
+    /// the issuer's own spelling, because servers compare it byte by byte.
     fn known_issuer(&self, endpoint: &ResolvedEndpoint) -> Option<Arc<str>> {
         match &self.location {
             Location::Discovered(discovery)
@@ -216,7 +242,9 @@ impl TokenEndpoint {
         }
     }
 
-    /// Adds the client authentication. With `kept`, uses the credentials that last obtained a token.
+    /// Adds the client authentication. With `use_fallback`, uses the credentials that last obtained a token.
+    ///
+    /// Must be called last: the check for duplicates covers what was set before.
     ///
     /// # Errors
     ///
@@ -240,6 +268,8 @@ impl TokenEndpoint {
 
     /// Returns the URL of the endpoint for display, without user information and query. For a discovered endpoint, the
     /// issuer as configured.
+    ///
+    /// User information and queries may hold credentials, and errors end up in logs.
     pub(super) fn redacted_uri(&self) -> String {
         match &self.location {
             Location::Known(uri) => response::redacted_uri(uri),
@@ -259,6 +289,8 @@ impl TokenEndpoint {
     }
 
     /// Adds the endpoint's URL to the error, unless it has one.
+    ///
+    /// An error that names the endpoint already, such as that of a discovered one, keeps the more specific URL.
     pub(super) fn with_endpoint(&self, error: TokenError) -> TokenError {
         match error.endpoint() {
             Some(_) => error,

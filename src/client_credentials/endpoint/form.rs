@@ -86,6 +86,9 @@ impl Form {
     }
 
     /// Returns the maximum length of the encoded form, with every byte escaped.
+    ///
+    /// Three bytes for each byte of a name or a value, plus `=` and `&`. An upper bound is enough: the buffer lives
+    /// only until the request was sent.
     fn max_encoded_len(&self) -> usize {
         let pairs = self.pairs();
         pairs.map(|(n, v)| 3 * (n.len() + v.len()) + 2).sum()

@@ -57,6 +57,8 @@ pub struct TokenExchange {
 }
 
 /// Kind of grant.
+///
+/// The kind is fixed: a grant is replaced as a whole.
 #[derive(Clone, Default)]
 enum Kind {
     #[default]
@@ -69,6 +71,8 @@ enum Kind {
 }
 
 /// A token with its type.
+///
+/// Both are sent together: a server takes a token only with its type (RFC 8693 §2.1).
 #[derive(Clone)]
 struct TypedToken {
     /// Source of the token.
@@ -88,6 +92,10 @@ impl Grant {
     /// workload identity.
     ///
     /// If the assertion also identifies the client, use [`ClientAuth::anonymous`](super::ClientAuth).
+    ///
+    /// The assertion is read for every attempt and redacted from errors. A server rejects an expired one with
+    /// `invalid_grant`, which is the kind [`Rejected`](crate::client_credentials::TokenErrorKind::Rejected); no
+    /// fallback is tried then.
     #[must_use]
     pub fn jwt_bearer(assertion: impl SecretSource) -> Self {
         Self(Kind::JwtBearer(BoxSecretSource::new(
@@ -174,6 +182,9 @@ impl TokenExchange {
     }
 
     /// Sets the token of the party that acts for the subject (RFC 8693 §2.1). Default: none.
+    ///
+    /// Use it for delegation: the token that is issued then names the acting party in its `act` claim (RFC 8693 §4.1).
+    /// Without it the exchange usually is an impersonation (RFC 8693 §1.1).
     pub fn actor(mut self, actor: impl SecretSource, actor_type: impl Into<String>) -> Self {
         self.actor = Some(TypedToken {
             token: BoxSecretSource::new("actor token", actor),
@@ -183,6 +194,9 @@ impl TokenExchange {
     }
 
     /// Sets the type of token to request. Default: none, which leaves the choice to the server.
+    ///
+    /// The response must contain a token that can be sent as a bearer token, whatever its type is. A response with the
+    /// type `N_A` is an error.
     pub fn requested_token_type(mut self, token_type: impl Into<String>) -> Self {
         self.requested = Some(token_type.into());
         self

@@ -22,6 +22,9 @@ use crate::{
 };
 
 /// Sources of the certificate chain and the private key, both in PEM.
+///
+/// The two sources are read one after the other. A renewal in between yields a pair that does not match; that is a
+/// transient error, and the next fetch reads both again.
 pub(super) struct Identity {
     /// Source of the chain, with the client's certificate first.
     chain: Box<dyn Erased>,
@@ -30,6 +33,8 @@ pub(super) struct Identity {
 }
 
 /// A certificate chain and its private key, in PEM.
+///
+/// Kept in the form in which it was read, because only that form can be compared with the next read.
 #[derive(Clone)]
 pub(super) struct ClientCertificate {
     /// The certificate chain.
@@ -52,6 +57,10 @@ impl Identity {
     /// # Errors
     ///
     /// The error of a source, or a transient one after the time limit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the reads. No state is kept.
     pub(super) async fn read(&self) -> Result<ClientCertificate, TokenError> {
         let both = async {
             Ok(ClientCertificate {
@@ -77,6 +86,8 @@ impl ClientCertificate {
     }
 
     /// Configures `config` to present this certificate.
+    ///
+    /// Replaces the resolver of `config`: the client presents this certificate to every server that asks for one.
     ///
     /// # Errors
     ///

@@ -2,15 +2,30 @@
 //!
 //! A fetch passes through these modules:
 //!
-//! - `attempts`: retries, and the fallback credentials.
+//! - `retry`: retries, and the fallback credentials.
 //! - `fetch`: one attempt.
 //! - `discovery`: the endpoint's URL, if only the issuer is configured.
 //! - `grant` and `auth`: the parameters and headers of the request.
-//! - `transport`, `client`, `own` and `tls`: the HTTP client.
+//! - `transport`, `client`, `default_client` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
 //!
-//! `settings` and `validate` configure and validate the endpoint. `cache` computes its cache key, and `revocation` revokes
-//! a token.
+//! `builder` and `validate` configure and validate the endpoint. `cache_key` computes its cache key, and `revocation`
+//! revokes a token.
+//!
+//! # One fetch
+//!
+//! ```text
+//! fetch ─▶ validate ─▶ client.ready ─▶ attempt ── token ─▶ events, fallback set ─▶ out
+//!                                        │  ▲
+//!                                        │  ├─ transient, retries left: wait, then again
+//!                                        │  ├─ invalid_client, secret replaced meanwhile: again at once
+//!                                        │  └─ invalid_client, fallback available: again at once, with the fallback
+//!                                        └─ anything else ─▶ error
+//! ```
+//!
+//! An endpoint is a value: clones share secrets, discovered metadata, connections and reported warnings. A clone whose
+//! roots or certificate are set afterwards has connections of its own. An endpoint holds no token and no task; both
+//! belong to the layer.
 
 mod auth;
 mod builder;
@@ -60,12 +75,13 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 ///
 /// Token requests are `POST`s with a form, over https. Plain http is allowed to loopback only. Redirects are never
 /// followed. Invalid settings, such as an http URL, an empty client id or a parameter that is set twice, are reported
-/// by [`validate`](Self::check), or as a permanent [`TokenError`](super::TokenError) at the first use; then nothing is
-/// sent.
+/// by [`validate`](Self::validate), or as a permanent [`TokenError`](super::TokenError) at the first use; then nothing
+/// is sent.
 ///
 /// # Responses
 ///
-/// Responses are read leniently, and [`TokenEvent::NonConformingResponse`](super::TokenEvent::NonConformingResponse) reports each deviation:
+/// Responses are read leniently, and [`TokenEvent::NonConformingResponse`](super::TokenEvent::NonConformingResponse)
+/// reports each deviation:
 ///
 /// - `expires_in` may be a number, a string, a float or a date. If it is missing, the first of these applies:
 ///   `expires_on`, `expires_at`, `exp`, `expires`, the `exp` of a JWT, and
@@ -77,6 +93,20 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 /// - 429 and 5xx are transient, whatever the body says.
 ///
 /// A response may have at most 1 MiB.
+///
+/// # Errors
+///
+/// A fetch fails with a [`TokenError`](super::TokenError) whose [`kind`](super::TokenError::kind) says what to do:
+///
+/// - a wrong configuration, key or certificate: [`Configuration`](super::TokenErrorKind::Configuration),
+///   [`InvalidKey`](super::TokenErrorKind::InvalidKey), [`Certificate`](super::TokenErrorKind::Certificate)
+/// - a rejection by the server: [`InvalidClient`](super::TokenErrorKind::InvalidClient),
+///   [`InvalidScope`](super::TokenErrorKind::InvalidScope), [`Rejected`](super::TokenErrorKind::Rejected)
+/// - a failure that may disappear by itself: [`Transport`](super::TokenErrorKind::Transport),
+///   [`Timeout`](super::TokenErrorKind::Timeout), [`Server`](super::TokenErrorKind::Server),
+///   [`Throttled`](super::TokenErrorKind::Throttled)
+/// - a response that is not a token: [`Malformed`](super::TokenErrorKind::Malformed),
+///   [`Redirected`](super::TokenErrorKind::Redirected)
 ///
 /// # Examples
 ///
@@ -127,6 +157,9 @@ pub struct TokenEndpoint {
 }
 
 /// Location of the token endpoint.
+///
+/// Fixed when the endpoint is created. A discovered location is resolved by each attempt, from the cache of its
+/// [`Discovery`].
 #[derive(Clone)]
 enum Location {
     /// The endpoint is named by the issuer's metadata.
@@ -135,6 +168,7 @@ enum Location {
     Known(Uri),
 }
 
+/// Omits secrets, the issuer's query and the values of parameters.
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenEndpoint")

@@ -5,6 +5,11 @@
 //!
 //! Keys and certificates pass through environment variables, JSON, YAML and shells, each of which changes white space.
 //! White space has no meaning in base64, so the parser removes what they add instead of reporting it.
+//!
+//! Parsing never fails as a whole: a damaged block is a block without content, so that the error can say which block is
+//! damaged and what it was meant to be. Descriptions contain labels and kinds, never content.
+//!
+//! All functions are linear in the length of the text. Decoded keys are zeroized.
 
 use base64::{
     Engine,
@@ -17,6 +22,8 @@ use zeroize::Zeroizing;
 type Bytes = Zeroizing<Vec<u8>>;
 
 /// A PEM block: the part between `BEGIN` and `END`.
+///
+/// Also represents what cannot be used, such as an encrypted key, for the sake of the error.
 pub(in crate::client_credentials) struct Block {
     /// Label, such as `PRIVATE KEY`.
     label: String,
@@ -72,6 +79,8 @@ impl Block {
 }
 
 /// Returns the blocks in `text`, in order.
+///
+/// A block without an END line reaches up to the next BEGIN line.
 pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut rest = text;
@@ -106,6 +115,9 @@ pub(in crate::client_credentials) fn blocks(text: &[u8]) -> Vec<Block> {
 }
 
 /// Returns `text` without byte order marks at its beginning. Decodes it first if it is base64 of PEM or JSON.
+///
+/// Only one level of base64 is undone. Text that is neither PEM nor JSON nor base64 of them is returned as it is, for
+/// the error to describe.
 pub(in crate::client_credentials) fn unwrapped(text: &[u8]) -> Bytes {
     // A brace begins a JWK.
     let start = without_marks(text);
@@ -123,6 +135,8 @@ pub(in crate::client_credentials) fn unwrapped(text: &[u8]) -> Bytes {
 }
 
 /// Describes what was found in place of a key or certificate, for an error. The description contains none of the text.
+///
+/// The result fits the sentence "found …".
 pub(in crate::client_credentials) fn found(text: &[u8]) -> String {
     let blocks = blocks(text);
     if !blocks.is_empty() {
@@ -144,6 +158,8 @@ pub(in crate::client_credentials) fn found(text: &[u8]) -> String {
 }
 
 /// Returns how to convert the text to the expected format, as the end of an error. Empty if no conversion is known.
+///
+/// Commands are complete except for file names.
 pub(in crate::client_credentials) fn remedy(text: &[u8]) -> &'static str {
     let blocks = blocks(text);
     let any = |named: &str| blocks.iter().any(|block| block.describe() == named);
@@ -180,6 +196,8 @@ fn split<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 
 /// Decodes base64. Skips quotes, NULs, blanks and escaped line breaks, which shells and secret stores add. Lines with a
 /// colon are headers (RFC 1421) and are ignored.
+///
+/// `None` for an empty block too: it cannot be a key or a certificate.
 fn decode(body: &[u8]) -> Option<Bytes> {
     // First pass: undo what shells and secret stores add. The capacity suffices, so no buffer is reallocated.
     let mut plain: Bytes = Zeroizing::new(Vec::with_capacity(body.len()));

@@ -3,6 +3,10 @@
 //! Two kinds of failures lead to another attempt. A transient error is retried after a delay, up to the configured
 //! number of times. Rejected credentials are replaced without a delay: by newly read ones, then by the fallback.
 //! Neither counts as a retry. Both are bounded, because the credentials are read again at most once.
+//!
+//! With the default of two retries, a fetch makes at most six token requests: the first, two retries, one with
+//! credentials that were read again, and one with the fallback before and after that. Together they count as one
+//! failure.
 
 use std::time::Duration;
 
@@ -55,17 +59,27 @@ impl TokenSource for TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Attempts, until there is a token or nothing is left to try.
-    /// Attempts to get a token until one succeeds or no retry is left.
+    /// Makes attempts until one succeeds or nothing is left to try.
     ///
     /// If the server rejects the credentials, they are read again once, because they may have been replaced meanwhile.
     /// If they have not changed, the credentials that last obtained a token are tried: during a rotation the server may
     /// not know the new ones yet.
     ///
+    /// | failure | first | again |
+    /// |---|---|---|
+    /// | transient, no `Retry-After` | retry after a delay | the same, while retries are left |
+    /// | `invalid_client`, the secret has changed | retry at once | not a second time |
+    /// | `invalid_client`, a fallback is available | retry at once with the fallback | only after the secret was read again |
+    /// | any other | error | error |
+    ///
     /// # Errors
     ///
     /// The error of the last attempt, with the number of token requests that were sent. If both the current credentials
     /// and the fallback are rejected, the error of the current ones.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt in flight. The server may have issued a token that is then lost.
     async fn fetch_with_retries(&self, cx: &SourceContext<'_>) -> Result<AccessToken, TokenError> {
         self.validate()?;
         self.report_warnings(cx);
@@ -137,6 +151,8 @@ impl TokenEndpoint {
     /// Makes one attempt. If retries are left, the first attempt gets half of the remaining time, so that a hanging
     /// request can be replaced by another.
     ///
+    /// Later attempts have no limit of their own: the deadline of the fetch ends them.
+    ///
     /// # Errors
     ///
     /// The error of the attempt, or a timeout, which counts as a request that was sent.
@@ -175,6 +191,8 @@ impl TokenEndpoint {
     /// Waits before the next attempt. Returns `error` if the time left is too short.
     ///
     /// Emits an event before the delay, so that a slow fetch is explained while it runs.
+    ///
+    /// The delay is random between half and the whole of 500 ms, 1 s and then 2 s.
     async fn wait_before_retry(
         &self,
         error: TokenError,
@@ -198,6 +216,8 @@ impl TokenEndpoint {
     }
 
     /// Emits an event: fallback credentials are used because of `error`.
+    ///
+    /// Also called for a certificate that could not be read, whose earlier version is used instead.
     pub(super) fn emit_fallback_used(&self, error: TokenError, cx: &SourceContext<'_>) {
         let error = self.with_endpoint(error);
         cx.emit(|credential| TokenEvent::FallbackSecretUsed {
@@ -216,6 +236,9 @@ fn time_left(now: Instant, cx: &SourceContext<'_>) -> Duration {
 /// delay.
 ///
 /// A 500 is not retried within a fetch.
+///
+/// Stricter than [`TokenError::is_transient`](crate::client_credentials::TokenError::is_transient): a 500, a throttled
+/// request or a malformed response is left to the back-off of the layer, which is longer.
 fn is_retryable(error: &TokenError) -> bool {
     let passes = match error.kind() {
         TokenErrorKind::Timeout | TokenErrorKind::Transport => true,

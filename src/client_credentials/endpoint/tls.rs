@@ -4,6 +4,15 @@
 //! worker threads.
 //!
 //! Lock order: `ROOTS` is never held while another lock is taken, a waker runs, or a file is read.
+//!
+//! A caller of [`platform_roots`] moves through these states:
+//!
+//! ```text
+//! loaded ───────────────────────────────▶ roots
+//! not loaded ─▶ queue ─┬─ first: starts a read on a blocking thread
+//!                      └─ all: wait ─┬─ read ended ─▶ roots
+//!                                    └─ read failed ─▶ error; the next caller starts another read
+//! ```
 
 use std::{
     error::Error,
@@ -61,6 +70,9 @@ impl Roots {
 }
 
 /// Parses certificates in PEM or DER.
+///
+/// All or nothing: a file in which one certificate is damaged is an error, because the program names it explicitly.
+/// Files that the configuration names are read more leniently, and each unusable certificate is reported.
 ///
 /// # Errors
 ///
@@ -169,6 +181,8 @@ impl Drop for RootsWaiter {
 
 /// One read of the roots. Contains the error to report unless the read succeeds, so that a runtime that shuts down and
 /// drops it unfinished fails the waiting callers.
+///
+/// Its drop ends the read in every case, also if the blocking thread panics or is never started.
 struct RootsLoader(Option<TokenError>);
 
 impl RootsLoader {
@@ -218,6 +232,8 @@ const NO_ROOTS: &str = "no trusted root certificate was found on this system; in
 const NOT_READ: &str = "the runtime shut down while the system's root certificates were read";
 
 /// Error of a connection for which TLS could not be configured. Carries the error of the fetch through the HTTP client.
+///
+/// The connector can return only a boxed error, and hyper wraps it once more. [`find`](Self::find) unwraps it.
 #[derive(Debug)]
 pub(super) struct TlsSetupError(pub(super) TokenError);
 

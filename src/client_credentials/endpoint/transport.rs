@@ -2,6 +2,9 @@
 //!
 //! All bodies are read to the end, within a limit: a response is a small JSON document, and its connection can then be
 //! reused.
+//!
+//! The erased form is a closure that clones the service for each request. So an endpoint is `Sync` without a lock, and
+//! the type of the service does not appear in the types of the endpoint and of the layer.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -19,6 +22,8 @@ use crate::{
 };
 
 /// Transport for the requests of one fetch.
+///
+/// Created for each fetch, so that all its attempts use the same client and certificate.
 pub(super) struct ReadyClient {
     /// The transport.
     pub(super) transport: Transport,
@@ -36,6 +41,8 @@ impl From<Transport> for ReadyClient {
 }
 
 /// The certificate that a client presents.
+///
+/// Only [`Known`](Self::Known) certificates make a certificate-bound token shareable.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Certificate {
     /// No certificate.
@@ -48,6 +55,8 @@ pub(super) enum Certificate {
 }
 
 /// A response, with its body read to the end.
+///
+/// Trailers are not kept. The headers are those of the final response; informational ones are the client's concern.
 pub(super) struct HttpResponse {
     /// Status of the response.
     pub(super) status: StatusCode,
@@ -61,6 +70,8 @@ pub(super) struct HttpResponse {
 type HttpFuture = Pin<Box<dyn Future<Output = Result<HttpResponse, TokenError>> + Send>>;
 
 /// A type-erased service. It is cloned for each request.
+///
+/// Cheap to clone. Readiness is awaited within each request, so that a service with a limit delays only the fetch.
 #[derive(Clone)]
 pub(super) struct Transport(Arc<dyn Fn(Request<Full<Bytes>>) -> HttpFuture + Send + Sync>);
 
@@ -86,6 +97,10 @@ impl Transport {
     ///
     /// A transient error, if the connection fails, or the body ends early or exceeds the limit; a permanent one, if a
     /// certificate is the cause.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the request, and with HTTP/1.1 its connection. The server may have processed it.
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -95,6 +110,8 @@ impl Transport {
 }
 
 /// Sends a request through `service` and reads the whole response.
+///
+/// Has no time limit: the caller's deadline drops the future.
 async fn round_trip<S, RB>(
     service: S,
     request: Request<Full<Bytes>>,
@@ -120,6 +137,8 @@ where
 }
 
 /// Reads a body of at most [`MAX_RESPONSE_BYTES`] bytes.
+///
+/// A body with a `Content-Length` beyond the limit is read up to the limit all the same: the header may be wrong.
 async fn read_to_end<RB>(body: RB, https: bool) -> Result<Zeroizing<Vec<u8>>, TokenError>
 where
     RB: Body,
@@ -159,6 +178,8 @@ where
 }
 
 /// Appends `chunk`. Reallocates explicitly, so that the previous buffer is zeroized.
+///
+/// Doubles the capacity, so that the copies are linear in the length of the body.
 fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     if buffer.capacity() - buffer.len() < chunk.len() {
         let wanted = (buffer.capacity() * 2).max(buffer.len() + chunk.len());
@@ -187,6 +208,8 @@ fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenE
 }
 
 /// Removes the URL from an error of reqwest, which would otherwise print it with its query.
+///
+/// Other clients do not print URLs, or print them without a query.
 fn without_url(error: BoxError) -> BoxError {
     #[cfg(feature = "reqwest")]
     let error = match error.downcast::<reqwest::Error>() {

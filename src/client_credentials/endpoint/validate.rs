@@ -2,6 +2,12 @@
 //!
 //! Only settings that can never work are errors. A setting that some server accepts in spite of the RFC is sent, and
 //! reported as an event.
+//!
+//! | finding | example | effect |
+//! |---|---|---|
+//! | cannot work | http to a foreign host, an empty client id, a parameter set twice | error before anything is sent |
+//! | violates an RFC | a scope with a quote, a relative `resource` | sent, and reported once |
+//! | trimmed | a client id with a line break | sent trimmed, and reported once |
 
 use http::Uri;
 use serde_json::{Map, Value};
@@ -21,9 +27,26 @@ impl TokenEndpoint {
     ///
     /// Secrets and files are not read. A wrong secret is reported by the server.
     ///
+    /// Call it at startup to find mistakes before the first request. The layer does not call it when it is built,
+    /// because a secret or an issuer may be mounted later.
+    ///
     /// # Errors
     ///
     /// A permanent [`TokenError`] that names the setting. The first token request would return the same error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::TokenErrorKind};
+    ///
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::new("http://issuer.example/token".parse()?, auth);
+    ///
+    /// let error = endpoint.validate().unwrap_err();
+    /// assert_eq!(error.kind(), TokenErrorKind::Configuration);
+    /// assert!(endpoint.dangerously_allow_http().validate().is_ok());
+    /// # Ok::<(), http::uri::InvalidUri>(())
+    /// ```
     pub fn validate(&self) -> Result<(), TokenError> {
         // The first problem is reported, in the order of the connection: location, revocation, parameters,
         // authentication, audience.
@@ -40,6 +63,8 @@ impl TokenEndpoint {
     }
 
     /// Returns the problem with the URL of the endpoint or the issuer.
+    ///
+    /// Metadata URLs are derived from the issuer and are not checked here.
     fn location_problem(&self) -> Option<String> {
         match &self.location {
             Location::Known(uri) => self.uri_problem(uri, "the token endpoint"),
@@ -70,6 +95,9 @@ impl TokenEndpoint {
     }
 
     /// Returns the problem with a URL: not absolute, or plain http where that is not allowed.
+    ///
+    /// Loopback is exempt, because its traffic does not leave the machine (RFC 8252 §7.3 makes the same exception for
+    /// redirects).
     fn uri_problem(&self, uri: &Uri, what: &str) -> Option<String> {
         let Some(origin) = Origin::of(uri) else {
             return Some(format!(
@@ -126,6 +154,8 @@ impl TokenEndpoint {
     /// require such values.
     ///
     /// Each rule is named with its RFC, for the event.
+    ///
+    /// At most one entry for each setting.
     pub(super) fn deviations(&self) -> Vec<(&'static str, &'static str)> {
         let mut deviations = Vec::new();
         // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )

@@ -1,6 +1,6 @@
 //! Peculiarities of an endpoint's settings, which do not prevent their use. Reported with the first token request.
 //!
-//! A builder cannot emit events, because the layer's sinks are not known yet. The notes keep them until the first
+//! A builder cannot emit events, because the layer's sinks are not known yet. They are kept until the first
 //! fetch.
 
 use std::{
@@ -17,6 +17,8 @@ use crate::client_credentials::{TokenEvent, context::SourceContext, trim::trimme
 ///
 /// Clones of an endpoint share the flag, and so report once. Changing the settings of a clone gives it a flag of its
 /// own.
+///
+/// A warning that is added after the first fetch starts over: all warnings of that clone are then reported again.
 #[derive(Clone, Default)]
 pub(super) struct Warnings {
     /// The peculiarities, in the order of the settings.
@@ -26,6 +28,8 @@ pub(super) struct Warnings {
 }
 
 /// One peculiarity.
+///
+/// Holds names of settings and descriptions, never values.
 #[derive(Clone)]
 pub(super) enum Warning {
     /// The value of this setting was trimmed.
@@ -41,7 +45,7 @@ pub(super) enum Warning {
 }
 
 impl Warnings {
-    /// Returns `value` trimmed at both ends. Adds a note if this removed anything.
+    /// Returns `value` trimmed at both ends. Adds a warning if this removed anything.
     pub(super) fn trim(&mut self, setting: &'static str, value: impl AsRef<str>) -> String {
         let value = value.as_ref();
         let trimmed_value = trimmed(value);
@@ -51,19 +55,21 @@ impl Warnings {
         trimmed_value.to_owned()
     }
 
-    /// Adds a note, to be reported by the next fetch.
+    /// Adds a warning, to be reported by the next fetch.
     pub(super) fn add(&mut self, note: Warning) {
         self.warnings.push(note);
         self.reported = Arc::default();
     }
 
-    /// Returns whether the notes must be reported now, and marks them as reported.
+    /// Returns whether the warnings must be reported now, and marks them as reported.
+    ///
+    /// The caller must report them: no other call returns `true` for these clones.
     pub(super) fn should_report(&self) -> bool {
         // Relaxed: the flag guards no other data, and `swap` lets exactly one fetch report.
         !self.reported.swap(true, Relaxed)
     }
 
-    /// Emits an event for each note.
+    /// Emits an event for each warning.
     pub(super) fn report(&self, cx: &SourceContext<'_>) {
         for note in &self.warnings {
             match note {

@@ -31,6 +31,8 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// method with the same name.
 ///
 /// The boxed future is allocated once for each call, which is negligible beside the network access.
+///
+/// Futures borrow from the store and the arguments, so that erasing copies no token.
 pub(super) trait Erased: Send + Sync {
     fn get<'a>(&'a self, cache_key: &'a CacheKey) -> Answer<'a, Option<StoredToken>>;
 

@@ -2,6 +2,9 @@
 //!
 //! The remaining lifetime is stored separately from the serialized token, because the store counts it down by its own
 //! clock.
+//!
+//! The format is JSON with the members of `Record`. A member may be added, and a reader that does not know it ignores
+//! it. A change of meaning needs a new name for the entry, so that old processes do not read it.
 
 use std::{borrow::Cow, fmt, io, time::Duration};
 
@@ -12,6 +15,8 @@ use zeroize::Zeroizing;
 use crate::{client_credentials::AccessToken, secret::SecretBytes};
 
 /// A token in a [`TokenStore`](super::TokenStore), with its remaining lifetime.
+///
+/// Only tokens with a lifetime are stored. A token that never expires would remain in the store for ever.
 ///
 /// # Examples
 ///
@@ -92,6 +97,8 @@ impl StoredToken {
     /// Sets the remaining lifetime, limited to the whole lifetime.
     ///
     /// The limit protects against a store whose clock runs differently.
+    ///
+    /// For a store that keeps its own expiry: pass the time that remains by the store's clock.
     #[must_use]
     pub fn with_left(mut self, left: Duration) -> Self {
         self.left = left.min(self.lifetime);

@@ -4,6 +4,17 @@
 //! The order of accesses is: read, lease, read again, cooldown, fetch, store. Every step may fail, and then this
 //! process fetches on its own. At most one process fetches at a time, except when the store or a lease holder fails, or
 //! the holder takes longer than half of another process's deadline.
+//!
+//! Why each step is there:
+//!
+//! | step | without it |
+//! |---|---|
+//! | first read | every process would take the lease in turn |
+//! | lease | all processes would fetch at once when the token expires |
+//! | second read | a process that got the lease late would fetch again |
+//! | cooldown | an API that rejects every token would cause a fetch per process |
+//! | renewal | the lease would have to be longer than the slowest token request |
+//! | mark as failed | after a failure the others would try one after the other, each for its full time |
 
 use std::{
     convert::Infallible,
@@ -34,6 +45,8 @@ use crate::{
 };
 
 /// One fetch of this process through the store.
+///
+/// Lives for one fetch. All decisions use the state of the cache at its start, so that they agree with each other.
 pub(super) struct LeasedFetch<'a> {
     /// The store and its settings.
     sharing: &'a TokenSharing,
@@ -56,6 +69,12 @@ pub(super) struct LeasedFetch<'a> {
 /// Outcome of the lookup in the store.
 ///
 /// Only the holder of the lease may assume that no other process fetches.
+///
+/// | lookup | who fetches | stored |
+/// |---|---|---|
+/// | `Token` | no process | it already is |
+/// | `Leader` | this process | yes; the lease ends with it |
+/// | `WithoutLease` | this process, possibly with others | if the lease is marked as failed |
 enum Lookup {
     /// A token from the store, or the current one if it must stay in use.
     Token(Acquired),
@@ -130,6 +149,10 @@ impl<'a> LeasedFetch<'a> {
 
     /// Performs the fetch: from the store if possible, otherwise from the source. A failing store never fails the
     /// fetch.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the token request. A lease that is held is not released, and expires by itself.
     pub(super) async fn fetch(&self) -> Result<Acquired, TokenError> {
         let issued = match self.resolve().await {
             Ok(Lookup::Token(token)) => return Ok(token),
@@ -150,6 +173,9 @@ impl<'a> LeasedFetch<'a> {
     /// Reads the store and requests the lease, repeatedly while another process holds it.
     ///
     /// Waits for at most half of the time until the deadline. The other half remains for a fetch of its own.
+    ///
+    /// The intervals between lookups double from 20 ms to 250 ms, with jitter. With the default time limit of 30 s a
+    /// process waits for about 15 s at most.
     ///
     /// # Errors
     ///
@@ -193,6 +219,8 @@ impl<'a> LeasedFetch<'a> {
 
     /// Reads the store and returns its token if it meets the requirements. An unreadable entry counts as absent.
     ///
+    /// An entry that cannot be read is left alone: another key ring may be able to read it.
+    ///
     /// # Errors
     ///
     /// Any failure of the store other than an unreadable entry.
@@ -218,6 +246,8 @@ impl<'a> LeasedFetch<'a> {
 
     /// Returns the rejected token if the shared cooldown does not permit a replacement yet, as if the issuer had issued
     /// it again. Otherwise begins a cooldown, removes the token from the store for all processes and returns `None`.
+    ///
+    /// Processes whose tokens are rejected at the same time then cause one replacement together.
     ///
     /// # Errors
     ///
@@ -284,6 +314,9 @@ impl<'a> LeasedFetch<'a> {
     }
 
     /// Returns the entry to store, or `None` if the token must not or need not be shared.
+    ///
+    /// The cache key is computed again, because a rotation during the fetch would otherwise store the token of one
+    /// secret under another.
     async fn storable(&self, token: &AccessToken) -> Option<StoredToken> {
         let now = self.cx.clock().now();
         // The lifetime counts from when the token was requested, the earliest time at which it can have been issued.
@@ -312,6 +345,8 @@ impl<'a> LeasedFetch<'a> {
     }
 
     /// Runs `work` and renews the lease after each third of its length. A failed renewal is ignored.
+    ///
+    /// Not a task of its own: it ends with the fetch, and needs no cancellation.
     async fn with_lease_renewal<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut renewal = pin!(async {
@@ -345,6 +380,8 @@ impl<'a> LeasedFetch<'a> {
 
     /// Calls the store with the configured timeout. Emits an event when the store begins to fail or recovers. A panic
     /// of the store counts as a failure.
+    ///
+    /// The health is shared by all fetches of the layer, so that an outage is reported once.
     ///
     /// # Errors
     ///

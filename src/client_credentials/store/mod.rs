@@ -1,12 +1,27 @@
-//! Sharing of tokens between the processes of a fleet: a store behind the token cache (`TokenCache`), which is asked
+//! Sharing of tokens between the processes of a fleet: a store behind the token cache (`TokenCache`), which is read
 //! only when a token is due for refresh.
 //!
-//! - `visit`: one fetch through the store.
-//! - `adoption`: whether a token from the store is used.
+//! - `lease`: one fetch through the store.
+//! - `reuse`: whether a token from the store is used.
 //! - `entry`: the stored form of a token.
-//! - `sharing`: settings and state of a layer.
-//! - `shared`: type erasure.
+//! - `stored_tokens`: settings and state of a layer.
+//! - `boxed`: type erasure.
 //! - `redis`: the implementation for Redis.
+//!
+//! # One fetch through a store
+//!
+//! ```text
+//! read ─ usable? ── yes ─▶ use it
+//!  │ no
+//! lease ─┬─ Busy ───▶ wait 20 to 250 ms, read again … until half of the time is over
+//!        ├─ Failed ─▶ fetch without the lease
+//!        └─ Held ───▶ read again ─▶ rejected, and in the cooldown? ── yes ─▶ keep the current token
+//!                                        │ no
+//!                                  fetch, renewing the lease ─▶ store it, which ends the lease
+//! ```
+//!
+//! Any failure of the store leads to a fetch without it. So a failing store affects how many token requests are made,
+//! and not whether a request gets a token.
 
 mod boxed;
 mod entry;
@@ -39,6 +54,14 @@ use crate::store::{CacheKey, StoreError, StoreErrorKind};
 ///
 /// Each returned future may be dropped at any time, for example when the timeout elapses.
 ///
+/// # Implementing a store
+///
+/// - Expiry is the store's task: remove a token, a lease and a cooldown when its time has passed by the store's own
+///   clock. Count down [`StoredToken::left`] by that clock, too.
+/// - `put`, `remove`, `lease` and `begin_cooldown` read and write in one atomic step.
+/// - Encrypt what [`StoredToken::to_bytes`] returns, and use only a keyed hash of the [`CacheKey`] as a name.
+/// - Retry only within the caller's time limit. A failed call costs at most one token request.
+///
 /// # Examples
 ///
 /// The minimum that a store must do. Without leases, several processes may fetch at the same time:
@@ -66,13 +89,13 @@ use crate::store::{CacheKey, StoreError, StoreErrorKind};
 ///         Ok(true)
 ///     }
 ///
-///     async fn remove(&self, identity: &CacheKey, refused: TokenFingerprint) -> Result<bool, StoreError> {
+///     async fn remove(&self, identity: &CacheKey, rejected: TokenFingerprint) -> Result<bool, StoreError> {
 ///         let mut tokens = self.0.lock().unwrap();
-///         let found = tokens.get(identity.expose()).is_some_and(|(token, _)| token.token().fingerprint() == refused);
+///         let found = tokens.get(identity.expose()).is_some_and(|(token, _)| token.token().fingerprint() == rejected);
 ///         Ok(found && tokens.remove(identity.expose()).is_some())
 ///     }
 ///
-///     /// Everybody fetches on their own.
+///     /// No lease: each process fetches on its own.
 ///     async fn lease(&self, _: &CacheKey, _: LeaseId, _: Duration) -> Result<Lease, StoreError> {
 ///         Ok(Lease::Failed)
 ///     }
@@ -87,7 +110,7 @@ use crate::store::{CacheKey, StoreError, StoreErrorKind};
 /// }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
-    /// Returns the token stored for `identity`, if there is one.
+    /// Returns the token stored for `cache_key`, if there is one.
     ///
     /// # Errors
     ///
@@ -98,7 +121,7 @@ pub trait TokenStore: Send + Sync + 'static {
         cache_key: &CacheKey,
     ) -> impl Future<Output = Result<Option<StoredToken>, StoreError>> + Send;
 
-    /// Stores `token` and ends the lease, atomically, if `holder` has the lease or the lease is marked
+    /// Stores `token` and ends the lease, atomically, if `lease_id` holds the lease or the lease is marked
     /// [`Failed`](Lease::Failed). Otherwise changes nothing and returns `false`.
     ///
     /// # Errors
@@ -111,7 +134,7 @@ pub trait TokenStore: Send + Sync + 'static {
         lease_id: LeaseId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes the stored token if it is `refused`, atomically. Returns `false` if there is none or it is a different
+    /// Removes the stored token if it is `rejected`, atomically. Returns `false` if there is none or it is a different
     /// one.
     ///
     /// # Errors
@@ -123,7 +146,7 @@ pub trait TokenStore: Send + Sync + 'static {
         rejected: TokenFingerprint,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Acquires the lease for `length` if it is free, or renews it if `holder` has it. The lease expires by itself.
+    /// Acquires the lease for `length` if it is free, or renews it if `lease_id` holds it. The lease expires by itself.
     ///
     /// # Errors
     ///
@@ -135,7 +158,8 @@ pub trait TokenStore: Send + Sync + 'static {
         length: Duration,
     ) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
-    /// Ends the lease if `holder` has it. With `failed`, marks it [`Failed`](Lease::Failed) for that duration instead.
+    /// Ends the lease if `lease_id` holds it. With `failed`, marks it [`Failed`](Lease::Failed) for that duration
+    /// instead.
     ///
     /// # Errors
     ///
@@ -164,19 +188,21 @@ pub trait TokenStore: Send + Sync + 'static {
 /// The lease only reduces the number of token requests. Correctness does not depend on it: if it expires too early, two
 /// processes fetch.
 ///
+/// A caller that finds the lease `Busy` polls until the token is there, the lease is free, or half of its time is over.
+///
 /// # Examples
 ///
 /// ```
 /// use tower_m2m::client_credentials::{Lease, LeaseId};
 ///
-/// /// What a store answers, given who has the lease now.
-/// fn answer(holder: Option<LeaseId>, asked_by: LeaseId) -> Lease {
+/// /// What a store returns, given the current holder of the lease.
+/// fn lease(holder: Option<LeaseId>, caller: LeaseId) -> Lease {
 ///     match holder {
-///         Some(other) if other != asked_by => Lease::Busy,
+///         Some(other) if other != caller => Lease::Busy,
 ///         _ => Lease::Held,
 ///     }
 /// }
-/// # assert_eq!(answer(None, LeaseId::random()), Lease::Held);
+/// # assert_eq!(lease(None, LeaseId::random()), Lease::Held);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -191,6 +217,9 @@ pub enum Lease {
 
 /// Identifies one fetch of one process as the holder of a lease. Random.
 ///
+/// A process that fetches twice has two ids, so that a late `put` of the first fetch cannot end the lease of the
+/// second.
+///
 /// # Examples
 ///
 /// ```
@@ -199,7 +228,7 @@ pub enum Lease {
 /// let (one, other) = (LeaseId::random(), LeaseId::random());
 ///
 /// assert_ne!(one, other);
-/// assert_ne!(one.to_bytes(), [0; 16]); // which may stand for nobody
+/// assert_ne!(one.to_bytes(), [0; 16]); // which a store may use for "no holder"
 /// ```
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct LeaseId(u128);

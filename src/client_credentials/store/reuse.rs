@@ -14,6 +14,9 @@ use crate::client_credentials::{
 };
 
 /// Requirements of this process for a token from the store.
+///
+/// `known` has three entries: the cached token, the one that `invalidate` dropped last, and the rejected one. Two of
+/// them are often equal.
 #[derive(Debug)]
 pub(super) struct ReusePolicy {
     /// Why the token is fetched.
@@ -33,6 +36,8 @@ pub(super) struct ReusePolicy {
 ///
 /// Returns `None` if the token is known, its lifetime is implausible, less than a second remains, or it is due for
 /// refresh while this process has one that still works.
+///
+/// All times are those of this process. The store contributes only a remaining lifetime, so that clocks need not agree.
 pub(super) fn reuse(
     entry: &StoredToken,
     wanted: &ReusePolicy,

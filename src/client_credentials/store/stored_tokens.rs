@@ -8,6 +8,8 @@ use super::BoxTokenStore;
 use crate::{Origin, store::Health, sync::Mutex};
 
 /// A layer's connection to the shared store. It sits between the token cache and the token source.
+///
+/// Shared by reference; the store decides how many connections it needs.
 pub(crate) struct TokenSharing {
     /// The store.
     pub(super) store: BoxTokenStore,
@@ -34,6 +36,9 @@ pub(crate) struct SharingSettings {
 
 impl SharingSettings {
     /// Sets the length of a lease, limited to the range that stores accept: 10 ms to 24 h.
+    ///
+    /// Too short a lease costs renewals and, if one is late, a second token request. Too long a lease blocks the others
+    /// after a crash.
     pub(crate) fn set_lease(&mut self, length: Duration) {
         self.lease = length.clamp(MIN_LEASE, MAX_LEASE);
     }

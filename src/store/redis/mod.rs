@@ -171,7 +171,7 @@ impl Connection {
         T::from_redis_value(answer).map_err(|error| map_error(error.into()))
     }
 
-    /// Sends the command, follows redirections and retries broken connections. Sends it at most [`MOST`] times.
+    /// Sends the command, follows redirections and retries broken connections. Sends it at most [`MAX_ATTEMPTS`] times.
     ///
     /// # Errors
     ///

@@ -97,7 +97,7 @@ impl Node {
         }
     }
 
-    /// Waits for `asked` for at most `limit`. Discards the connection on a timeout or a connection error.
+    /// Waits for the operation `asked` for at most `limit`. Discards the connection on a timeout or a connection error.
     ///
     /// The connection is shared, so discarding it also fails the commands of other callers that wait for it.
     async fn with_timeout<T>(

@@ -1,4 +1,4 @@
-//! One attempt for all who wait, whoever of them is lost.
+//! One fetch for all waiting callers, whichever of them is dropped.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Tokens that are refused or dropped while they are replaced.
+//! Tokens that are rejected or dropped while they are replaced.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn loom_two_401s_for_one_token_cause_one_fetch() {
             RejectionOutcome::Final => panic!("nothing stands in the way"),
         };
         let other = in_thread(&world, replace);
-        // Who needs a token meanwhile never gets the refused one after its successor.
+        // A concurrent caller never gets the rejected token after its successor.
         let caller = in_thread(&world, |world| {
             let first = world.caller().unwrap().generation;
             assert!(world.caller().unwrap().generation >= first);

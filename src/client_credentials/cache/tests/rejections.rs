@@ -8,7 +8,7 @@ impl World {
             .reject(rejection(name, origin, self.now), self.at())
     }
 
-    /// The lead that falls to the request that was refused with the token `name`.
+    /// Returns the guard that the request rejected with the token `name` gets.
     fn replacing(&self, name: &str, origin: usize) -> FetchGuard {
         match self.rejected(name, origin) {
             RejectionOutcome::Wait(_, Some(guard)) => guard,
@@ -188,7 +188,7 @@ fn a_401_for_another_scheme_refreshes_once_per_cooldown() {
     let RejectionOutcome::Wait(_, Some(guard)) = other_scheme(&world, "a") else {
         panic!("it was accepted before");
     };
-    // It stays in use meanwhile: what is refused may be one resource.
+    // It stays in use meanwhile: the rejection may concern a single resource.
     assert_eq!(world.usable(), Some(fingerprint("a")));
     world.succeed(guard, "b");
     assert!(is_final(&other_scheme(&world, "b")));

@@ -14,6 +14,9 @@ use crate::{
 };
 
 /// Client authentication with an assertion that is issued elsewhere.
+///
+/// The assertion is a bearer credential: it is redacted from errors like a secret. It is not parsed, because its
+/// lifetime and its claims are the concern of its issuer.
 pub(super) struct PreissuedAssertion {
     /// Client identifier.
     id: String,
@@ -68,6 +71,8 @@ impl ClientAuthentication for PreissuedAssertion {
 }
 
 /// Adds the parameters of an assertion (RFC 7521 §4.2), and redacts the assertion from errors.
+///
+/// `client_id` is optional in RFC 7521 §4.2, but some servers find the client by it.
 pub(super) fn assert_client(
     request: &mut TokenRequest,
     id: &str,

@@ -56,6 +56,9 @@ pub trait ClientAuthentication: Send + Sync + 'static {
     ///
     /// With discovery, the first one that the server supports becomes [`TokenRequest::method`], and it is an error if
     /// the server supports none of them. With an empty list the server's methods are ignored.
+    ///
+    /// Names are those of the IANA registry "OAuth Token Endpoint Authentication Methods", such as `private_key_jwt`.
+    /// List several only if they disclose the same to the server: metadata selects among them.
     fn methods(&self) -> &'static [&'static str] {
         &[]
     }
@@ -76,6 +79,9 @@ pub trait ClientAuthentication: Send + Sync + 'static {
     ///
     /// Default: `None`, with which tokens are not shared through a
     /// [`TokenStore`](crate::client_credentials::TokenStore).
+    ///
+    /// Include everything that identifies the client. If a secret is missing from the key, a process with a wrong
+    /// secret gets the token of one with the right secret.
     fn cache_key(&self) -> impl Future<Output = Option<CacheKey>> + Send {
         ready(None)
     }

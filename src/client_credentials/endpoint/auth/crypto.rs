@@ -7,6 +7,8 @@
 use super::algorithm::{KeyAlgorithm, SecretAlgorithm};
 
 /// Error of a signature that could not be created.
+///
+/// Carries no detail on purpose: the texts of crypto libraries may contain parts of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum CannotSign {
     /// The build has no crypto provider.
@@ -20,6 +22,8 @@ pub(super) enum CannotSign {
 }
 
 /// Whether the features of this build include a crypto provider.
+///
+/// A build without one compiles: a [`Signer`](super::Signer) of the program needs none.
 pub(super) const HAS_PROVIDER: bool =
     cfg!(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"));
 

@@ -1,6 +1,9 @@
 //! Subset of DER (X.690) for private keys. [pure]
 //!
 //! Lengths are read in definite form only, as DER requires. All buffers that may contain a key are zeroized.
+//!
+//! Readers take a slice and return the content and the rest, so that a structure is read by a chain of calls. Writers
+//! return owned, zeroized buffers. Nothing is read recursively.
 
 use zeroize::Zeroizing;
 
@@ -48,6 +51,8 @@ pub(super) fn join(parts: &[&[u8]]) -> Bytes {
 
 /// Returns the content of the first element in `der` and the bytes after the element. Returns `None` if its tag is not
 /// `tag`.
+///
+/// Never panics, whatever the bytes are: lengths are checked before they are used.
 pub(super) fn content(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     if der.first() != Some(&tag) {
         return None;
@@ -63,6 +68,8 @@ pub(super) fn length(der: &[u8]) -> Option<usize> {
 }
 
 /// Returns the lengths of the header and the content of the first element.
+///
+/// Accepts lengths that are not minimal, which DER forbids: some tools write them.
 fn header(der: &[u8]) -> Option<(usize, usize)> {
     match *der.get(1)? {
         short @ 0..=0x7F => Some((2, short.into())),

@@ -28,7 +28,7 @@ pub(super) trait Erased: Send + Sync {
     /// Calls [`ClientAuthentication::cache_key`].
     fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>>;
 
-    /// Calls [`ClientAuthentication::check`].
+    /// Calls [`ClientAuthentication::validate`].
     fn validate_of(&self) -> Result<(), TokenError>;
 }
 

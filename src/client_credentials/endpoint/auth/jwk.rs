@@ -22,6 +22,8 @@ type Bytes = Zeroizing<Vec<u8>>;
 
 /// Reads a private key for `algorithm` and its `kid`. `text` is a key, or a set (RFC 7517 §5) with one such key.
 ///
+/// A set may hold keys of other types and public keys; they are skipped. The last of them is described if none fits.
+///
 /// # Errors
 ///
 /// Describes what was found, without its content.
@@ -63,6 +65,9 @@ fn names(algorithm: KeyAlgorithm, alg: &str) -> bool {
 }
 
 /// The relevant members of a key or a key set. The private ones are zeroized on drop.
+///
+/// Unknown members are ignored (RFC 7517 §4). `use` and `key_ops` are not checked, because many writers set them
+/// wrongly.
 #[derive(Deserialize)]
 struct Jwk {
     /// Keys of a key set.
@@ -111,6 +116,8 @@ struct Jwk {
 impl Jwk {
     /// Converts the key for `algorithm`. Fails with a description if the type, the curve or `alg` does not fit, or a
     /// member is missing.
+    ///
+    /// `alg` is checked last, so that a key of the wrong type is described as such.
     fn key(&self, algorithm: KeyAlgorithm) -> Result<Bytes, String> {
         let curve = self.crv.as_deref();
         let der = match (algorithm, self.kty.as_str(), curve) {
@@ -182,6 +189,8 @@ impl Jwk {
     }
 
     /// Encodes PKCS #8 (RFC 5958) with an `ECPrivateKey` (RFC 5915).
+    ///
+    /// The public point is included, because some libraries require it. It is not checked here.
     fn ec(&self, curve: &[u8], length: usize) -> Option<Bytes> {
         let [d, x, y] = [&self.d, &self.x, &self.y].map(|part| padded(&decode(part)?, length));
         let (d, x, y) = (d?, x?, y?);

@@ -2,6 +2,17 @@
 //!
 //! Both methods build the same claims and differ only in the signature. The assertion is created for each attempt, and
 //! never reused.
+//!
+//! ```text
+//! BASE64URL(header) . BASE64URL(claims) . BASE64URL(signature)
+//!   alg                 iss = sub = client id
+//!   typ (optional)      aud = issuer, or as configured
+//!   kid (if known)      iat = now, exp = now + 60 s
+//!                       jti = 128 bits, new for each attempt
+//! ```
+//!
+//! The claims `iss`, `sub`, `aud`, `exp` and `jti` are those that OpenID Connect Core §9 requires. `nbf` is left out: a
+//! server whose clock is behind would reject the assertion.
 
 use std::{
     any::Any,
@@ -32,6 +43,8 @@ use crate::{
 };
 
 /// Client authentication `client_secret_jwt`.
+///
+/// The secret is read for each attempt, so that it can be rotated. It is used as bytes, not decoded.
 pub(super) struct SecretJwt {
     /// Client identifier.
     id: String,
@@ -98,6 +111,8 @@ impl ClientAuthentication for SecretJwt {
 }
 
 /// Client authentication `private_key_jwt`.
+///
+/// Generic, so that a key in this process needs no virtual call and can be recognized by its type.
 pub(super) struct PrivateKeyJwt<S> {
     /// Client identifier.
     id: String,
@@ -116,6 +131,8 @@ impl<S: Signer> PrivateKeyJwt<S> {
 
     /// Returns the key if it is in this process. It is then read once for both header and signature, with the fallback
     /// of the request.
+    ///
+    /// The downcast works because signers are `'static`.
     fn local_key(&self) -> Option<&SigningKey> {
         (&self.signer as &dyn Any).downcast_ref()
     }
@@ -182,6 +199,8 @@ fn validate_provider() -> Result<(), TokenError> {
 }
 
 /// Converts a failed signature to an error.
+///
+/// The provider's own error is not used, because it may contain parts of the key.
 fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
     match error {
         CannotSign::NoProvider => TokenError::configuration(NO_PROVIDER),
@@ -196,6 +215,9 @@ fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
 }
 
 /// Calls `signer` with `message`, within the deadline of the attempt. A panic and a timeout are transient failures.
+///
+/// The signer gets the deadline of the attempt, not that of the fetch: a first attempt that hangs leaves time for a
+/// second.
 ///
 /// # Errors
 ///
@@ -244,6 +266,8 @@ impl From<SignError> for TokenError {
 }
 
 /// Returns the signing input: header and claims of the assertion (RFC 7515 §5.1).
+///
+/// Both parts are compact JSON. The order of their members has no meaning.
 fn signing_input(
     request: &TokenRequest,
     id: &str,
@@ -255,6 +279,8 @@ fn signing_input(
 }
 
 /// Adds the assertion, and advice in case the server rejects it.
+///
+/// Replaces the advice of the request: from here on a rejection is probably about the key or the audience.
 fn add_assertion(request: &mut TokenRequest, id: &str, message: &str, signature: &[u8]) {
     let assertion = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
     request.advice = Some(
@@ -278,6 +304,9 @@ fn header(request: &TokenRequest, algorithm: &str, key_id: Option<&str>) -> serd
 
 /// Returns the claims (RFC 7523 §3). Every attempt has a new `jti`, because a server may reject one that it has seen
 /// (§3, item 7).
+///
+/// `iat` and `exp` are whole seconds by the wall clock of the layer. The server's tolerance for a different clock is
+/// unknown; most allow a minute.
 ///
 /// # Errors
 ///

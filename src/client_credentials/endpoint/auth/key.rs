@@ -23,7 +23,7 @@ use crate::client_credentials::{
 /// A private key and the algorithm that it signs with. Cheap to clone; zeroized when the last clone is dropped.
 ///
 /// Signs with the crypto provider of the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`. With `jwt` alone,
-/// [`TokenEndpoint::check`](super::super::TokenEndpoint::check) fails and names both features.
+/// [`TokenEndpoint::validate`](super::super::TokenEndpoint::validate) fails and names both features.
 ///
 /// # Examples
 ///
@@ -56,6 +56,8 @@ struct Inner {
 }
 
 /// A key, or the source of one.
+///
+/// A fixed key has been checked by a signature. A key with a source has not, and each read may return another one.
 #[derive(Clone)]
 enum Key {
     /// A key in memory: PKCS #1 for RSA, PKCS #8 for other algorithms.
@@ -73,8 +75,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if there is no
-    /// private key for `algorithm`.
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if there is
+    /// no private key for `algorithm`.
     pub fn pem(algorithm: KeyAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let pem = pem::unwrapped(pem.as_ref());
         let (key, found) = private::read_pem(algorithm, &pem).map_err(|found| {
@@ -92,8 +94,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if it is not a
-    /// private key for `algorithm`.
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if it is not
+    /// a private key for `algorithm`.
     pub fn der(algorithm: KeyAlgorithm, der: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let der = der.as_ref();
         let (key, found) = private::read_der(algorithm, der).map_err(|found| {
@@ -114,8 +116,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if it is not a
-    /// private key for `algorithm` or its `alg` names another algorithm.
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if it is not
+    /// a private key for `algorithm` or its `alg` names another algorithm.
     pub fn jwk(algorithm: KeyAlgorithm, jwk: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let jwk = pem::unwrapped(jwk.as_ref());
         let (key, id) = jwk::read(algorithm, &jwk).map_err(|found| {
@@ -134,6 +136,20 @@ impl SigningKey {
     /// see [`SecretSource`].
     ///
     /// An invalid key is reported by the first attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{
+    ///     ClientAuth,
+    ///     client_credentials::{KeyAlgorithm, SecretFile, SigningKey},
+    /// };
+    ///
+    /// let file = SecretFile::new("/run/secrets/signing-key.jwk");
+    /// let key = SigningKey::source(KeyAlgorithm::Ps256, file);
+    /// let auth = ClientAuth::private_key_jwt("orders", key);
+    /// # drop(auth);
+    /// ```
     #[must_use]
     pub fn source(algorithm: KeyAlgorithm, source: impl SecretSource) -> Self {
         Self(Arc::new(Inner {
@@ -157,6 +173,9 @@ impl SigningKey {
 
     /// Sets the `kid` in the assertion's header, by which the server finds the public key. Default: that of the JWK, or
     /// none.
+    ///
+    /// Set it if the server has several public keys for the client. A key with a source keeps this id across rotations;
+    /// leave it unset if each JWK has its own.
     #[must_use]
     pub fn with_key_id(mut self, id: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).id = Some(id.into());

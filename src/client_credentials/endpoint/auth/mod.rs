@@ -5,7 +5,7 @@
 //! - `secret`: `client_secret_basic` and `client_secret_post`.
 //! - `jwt`: `client_secret_jwt` and `private_key_jwt`, with `key`, `signer` and `crypto`.
 //! - `assertion`: an assertion that is issued elsewhere.
-//! - `unsigned`: methods without credentials in the request.
+//! - `no_secret`: methods without credentials in the request.
 //!
 //! `private`, `jwk`, `der` and `rsa` read private keys.
 
@@ -88,6 +88,16 @@ pub struct ClientAuth {
 impl ClientAuth {
     /// `client_secret_basic`: sends the id and the secret in an `Authorization: Basic` header, each form-urlencoded
     /// first (RFC 6749 §2.3.1). For servers that do not decode them, see [`basic_raw`](Self::basic_raw).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::SecretVariable};
+    ///
+    /// let auth = ClientAuth::basic("orders", SecretVariable::new("CLIENT_SECRET"));
+    /// let endpoint = TokenEndpoint::discover("https://issuer.example", auth);
+    /// # drop(endpoint);
+    /// ```
     #[must_use]
     pub fn basic(id: impl Into<String>, secret: impl SecretSource) -> Self {
         Self::of(id, |id| ClientSecret::new(id, secret, Method::Basic))
@@ -104,6 +114,9 @@ impl ClientAuth {
 
     /// `client_secret_post`: sends the id and the secret in the form, as `client_id` and `client_secret` (RFC 6749
     /// §2.3.1).
+    ///
+    /// RFC 6749 advises against this method for clients that can use the header. Use it if the server documents no
+    /// other; a server may accept only one of the two.
     #[must_use]
     pub fn post(id: impl Into<String>, secret: impl SecretSource) -> Self {
         Self::of(id, |id| ClientSecret::new(id, secret, Method::Post))
@@ -170,6 +183,26 @@ impl ClientAuth {
     ///
     /// Pass the certificate to [`TokenEndpoint::client_certificate`](super::TokenEndpoint::client_certificate), or use
     /// a client of your own that presents it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "https")]
+    /// # fn main() -> Result<(), http::uri::InvalidUri> {
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::SecretFile};
+    ///
+    /// let issuer = "https://mtls.issuer.example/token".parse()?;
+    /// let endpoint = TokenEndpoint::new(issuer, ClientAuth::tls("orders"))
+    ///     .client_certificate(
+    ///         SecretFile::new("/run/secrets/tls.crt"),
+    ///         SecretFile::new("/run/secrets/tls.key"),
+    ///     );
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "https"))]
+    /// # fn main() {}
+    /// ```
     #[must_use]
     pub fn tls(id: impl Into<String>) -> Self {
         Self::of(id, |id| NoSecret::new(id, &["tls_client_auth"]))
@@ -196,6 +229,8 @@ impl ClientAuth {
     }
 
     /// Uses a method of your own.
+    ///
+    /// The method decides what is sent, what is redacted and what the cache key is; see [`ClientAuthentication`].
     #[must_use]
     pub fn custom(method: impl ClientAuthentication) -> Self {
         Self {
@@ -206,6 +241,8 @@ impl ClientAuth {
     }
 
     /// Creates a method with `make`, which is given the client id, trimmed at both ends.
+    ///
+    /// The trimmed id is what is sent, validated and part of the cache key.
     fn of<M: ClientAuthentication>(id: impl Into<String>, make: impl FnOnce(String) -> M) -> Self {
         let id = id.into();
         // An id from a file or a variable may end with a line break, which no server accepts.

@@ -10,6 +10,8 @@ use super::{
 use crate::client_credentials::{CacheKey, TokenError};
 
 /// Client authentication that sends the client id at most.
+///
+/// The advice names the certificate, because a rejection of such a client is practically always about its registration.
 pub(super) struct NoSecret {
     /// Client identifier. `None` for an anonymous client.
     id: Option<String>,

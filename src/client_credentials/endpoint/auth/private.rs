@@ -3,6 +3,14 @@
 //!
 //! The algorithm is configured rather than derived from the key, so every error can name both the key that was found
 //! and the one that is required.
+//!
+//! | PEM label | format | accepted for |
+//! |---|---|---|
+//! | `PRIVATE KEY` | PKCS #8 | RSA, EC, Ed25519 |
+//! | `RSA PRIVATE KEY` | PKCS #1 | RSA |
+//! | `EC PRIVATE KEY` | SEC 1 | EC |
+//! | `ENCRYPTED PRIVATE KEY` | PKCS #8, encrypted | none; the error says how to decrypt it |
+//! | `OPENSSH PRIVATE KEY` | OpenSSH | none; the error says how to convert it |
 
 use zeroize::Zeroizing;
 
@@ -13,6 +21,8 @@ use super::{
 };
 
 /// A private key in the format of its algorithm, and its description for errors.
+///
+/// The description never contains a part of the key.
 pub(super) type Found = (Zeroizing<Vec<u8>>, String);
 
 /// Reads the first private key in `pem`.
@@ -63,6 +73,8 @@ fn modulus_bits(pkcs1: &[u8]) -> Option<usize> {
 }
 
 /// A parsed private key.
+///
+/// Borrows from the bytes that were read, and copies only what is returned.
 enum PrivateKey<'a> {
     /// RSA, in PKCS #1.
     Rsa(&'a [u8]),
@@ -149,6 +161,8 @@ impl<'a> PrivateKey<'a> {
 
     /// Returns the key in the format of `algorithm`: PKCS #1 for RSA, PKCS #8 for others. Returns `None` if it does not
     /// fit the algorithm.
+    ///
+    /// Compares types and curves only. Whether the numbers are right is found out by the trial signature.
     fn suiting(&self, algorithm: KeyAlgorithm) -> Option<Zeroizing<Vec<u8>>> {
         match (algorithm, self) {
             (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, Self::Rsa(pkcs1)) => {

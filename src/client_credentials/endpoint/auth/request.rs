@@ -19,6 +19,8 @@ use crate::{client_credentials::TokenError, secret::Secret};
 ///
 /// `Debug` prints names only, not values.
 ///
+/// Created for each attempt and dropped with it. The HTTP method and the destination cannot be changed.
+///
 /// # Examples
 ///
 /// ```
@@ -157,6 +159,9 @@ impl TokenRequest {
     }
 
     /// Returns the wall clock time, by the layer's clock.
+    ///
+    /// Use it instead of the system's clock, so that tests with a clock of their own see the same time in the
+    /// assertion.
     #[must_use]
     pub fn wall_clock(&self) -> SystemTime {
         self.target.wall
@@ -168,16 +173,25 @@ impl TokenRequest {
     }
 
     /// Sets a header. Mark a secret value as sensitive.
+    ///
+    /// Replaces an earlier value of the same name. A `Content-Type`, `Accept` or `User-Agent` set here takes precedence
+    /// over that of the crate.
     pub fn header(&mut self, name: HeaderName, value: HeaderValue) {
         self.headers.insert(name, value);
     }
 
     /// Adds a parameter to the form. A duplicate name makes the request fail before it is sent (RFC 6749 §3.2).
+    ///
+    /// The order of calls is the order in the form. Parameters that were set before the authentication may not be set
+    /// again.
     pub fn parameter(&mut self, name: impl Into<String>, value: impl Into<Secret>) {
         self.form.push(name, value);
     }
 
     /// Redacts `secret` wherever an error quotes the server's response.
+    ///
+    /// Secrets of fewer than four bytes are not redacted: they occur in any text. Call it for every secret that the
+    /// request contains, also for one that is part of an encoded value.
     pub fn redact(&mut self, secret: impl Into<Secret>) {
         self.secrets.push(secret.into());
     }

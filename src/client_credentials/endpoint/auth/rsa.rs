@@ -1,6 +1,9 @@
 //! Completes an RSA private key that lacks its CRT members (RFC 7518 §6.3.2, RFC 8017 §3.2). [pure]
 //!
 //! The arithmetic is not constant-time. It runs when a key is read, and only for a JWK without these members.
+//!
+//! Many writers of JWKs leave the members out, and signing libraries require them. The result is checked by a signature
+//! before the key is used, so that an error in the arithmetic is detected.
 
 use std::cmp::Ordering;
 
@@ -11,6 +14,9 @@ pub(super) type Crt = [Zeroizing<Vec<u8>>; 5];
 
 /// Computes the members from modulus, public exponent and private exponent. Returns `None` if they do not belong
 /// together, or the public exponent exceeds 32 bits.
+///
+/// A key whose private exponent was computed modulo φ is found with g = 1. The work is bounded by [`MAX_GCD`] steps and
+/// by [`MAX_MODULUS_BITS`].
 pub(super) fn crt(n: &[u8], e: &[u8], d: &[u8]) -> Option<Crt> {
     let [n, d] = [n, d].map(Number::from_be);
     let (p, q) = factors(&n, e, &d)?;
@@ -18,6 +24,8 @@ pub(super) fn crt(n: &[u8], e: &[u8], d: &[u8]) -> Option<Crt> {
 }
 
 /// Computes the members from the two primes and the private exponent.
+///
+/// Does not check that the numbers are prime, nor that they belong to the modulus: the trial signature does.
 pub(super) fn crt_of_primes(p: &[u8], q: &[u8], d: &[u8]) -> Option<Crt> {
     let [p, q, d] = [p, q, d].map(Number::from_be);
     let valid = [&p, &q].iter().all(|prime| prime.bits() > 2);
@@ -97,6 +105,8 @@ fn inverse(a: &Number, m: &Number) -> Number {
 }
 
 /// A natural number: digits in base 2^32, least significant first, without leading zeros. Zeroized on drop.
+///
+/// Only what the two computations need; not a general library. Operations are quadratic.
 #[derive(Clone)]
 struct Number(Zeroizing<Vec<u32>>);
 
@@ -199,6 +209,8 @@ impl Number {
     }
 
     /// Returns the product (schoolbook multiplication).
+    ///
+    /// The intermediate sum fits: (2³² - 1)² + 2·(2³² - 1) = 2⁶⁴ - 1.
     fn times(&self, other: &Self) -> Self {
         let mut digits = vec![0; self.0.len() + other.0.len()];
         for (index, digit) in self.0.iter().enumerate() {
@@ -227,6 +239,8 @@ impl Number {
     }
 
     /// Returns quotient and remainder, by binary long division. `divisor` must not be 0.
+    ///
+    /// Invariant: after each step `rest` is smaller than `shifted`.
     fn div_rem(&self, divisor: &Self) -> (Self, Self) {
         let mut rest = self.clone();
         let steps = (self.bits() + 1).saturating_sub(divisor.bits());

@@ -19,6 +19,9 @@ use crate::client_credentials::{
 };
 
 /// Client authentication with a client secret.
+///
+/// The configured method is a preference. With metadata the server chooses between header and form; without, the
+/// preference is used.
 pub(super) struct ClientSecret {
     /// Client identifier.
     id: String,
@@ -29,6 +32,9 @@ pub(super) struct ClientSecret {
 }
 
 /// How the secret is sent.
+///
+/// `BasicRaw` exists for servers that compare the header with the stored secret without decoding it. It differs from
+/// `Basic` only for characters outside `A-Z a-z 0-9 * - . _`.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Method {
     /// Header, with both parts form-urlencoded.
@@ -51,6 +57,12 @@ impl ClientSecret {
 
     /// Returns the method for `request`. Both methods disclose the secret to the server, so its metadata may select
     /// either.
+    ///
+    /// | metadata | `Basic` | `BasicRaw` | `Post` |
+    /// |---|---|---|---|
+    /// | `client_secret_basic` | `Basic` | `BasicRaw` | `Basic` |
+    /// | `client_secret_post` | `Post` | `Post` | `Post` |
+    /// | none | `Basic` | `BasicRaw` | `Post` |
     fn chosen(&self, request: &TokenRequest) -> Method {
         match (request.method(), self.method) {
             (Some(POST), _) => Method::Post,

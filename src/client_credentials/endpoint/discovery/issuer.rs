@@ -9,6 +9,8 @@ use http::Uri;
 use crate::Origin;
 
 /// An issuer, configured by its identifier or by the URL of its metadata.
+///
+/// Issuers are compared as text (RFC 8414 §3.3), not as URLs: `https://a` and `https://a/` are different issuers.
 #[derive(Clone, Debug)]
 pub(super) struct Issuer {
     /// Identifier of the issuer. Without a final slash if it was derived from `document`.
@@ -19,6 +21,8 @@ pub(super) struct Issuer {
 
 impl Issuer {
     /// Creates an issuer from its identifier or the URL of its metadata.
+    ///
+    /// Does not validate. An issuer that is not a URL is reported by the endpoint's `validate`.
     pub(super) fn new(configured: Arc<str>) -> Self {
         match behind_well_known(&configured) {
             Some(name) => Self {
@@ -54,6 +58,9 @@ impl Issuer {
 
     /// Returns the URLs of the metadata in the order of requests: the configured URL; the well-known part between host
     /// and path (RFC 8414 §3.1); the well-known part after the path (OpenID Connect Discovery §4.1).
+    ///
+    /// At least two URLs for a valid issuer, at most three. For an issuer without a path both well-known forms are the
+    /// same place with different names.
     pub(super) fn metadata_urls(&self) -> Vec<Uri> {
         let Ok(issuer) = self.name.parse::<Uri>() else {
             return Vec::new();

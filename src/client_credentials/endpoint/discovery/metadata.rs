@@ -15,6 +15,8 @@ use crate::{
 };
 
 /// The relevant parts of the metadata.
+///
+/// URLs in it are checked when it is read, so that a document with a usable token endpoint never leads anywhere else.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in super::super) struct Metadata {
     /// Issuer, as the metadata spells it.
@@ -45,6 +47,8 @@ enum Alias {
 }
 
 /// Capabilities of the configured credential.
+///
+/// The list is the upper bound of what the client discloses: metadata selects from it and never adds to it.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct ClientCapabilities {
     /// Supported authentication methods, in order of preference.
@@ -54,6 +58,8 @@ pub(in super::super) struct ClientCapabilities {
 }
 
 /// Endpoints and authentication method of the requests.
+///
+/// Cached as a whole and compared with its successor.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in super::super) struct ResolvedEndpoint {
     /// Issuer, as the metadata spells it.
@@ -67,7 +73,7 @@ pub(in super::super) struct ResolvedEndpoint {
 }
 
 impl ResolvedEndpoint {
-    /// Returns the choice for a configured token endpoint without metadata: the preferred method of `able`.
+    /// Returns the choice for a configured token endpoint without metadata: the first of `capabilities`.
     pub(in super::super) fn at(token_endpoint: Uri, capabilities: &'static [&'static str]) -> Self {
         Self {
             issuer: None,
@@ -79,6 +85,8 @@ impl ResolvedEndpoint {
 }
 
 /// Why a response is not used as the issuer's metadata.
+///
+/// The distinction matters for security: a wrong document at one place must not be hidden by another place.
 pub(super) enum MetadataError {
     /// The response is not metadata, or names no token endpoint. The next URL is tried.
     NoMetadata(&'static str),
@@ -88,6 +96,10 @@ pub(super) enum MetadataError {
 
 impl Metadata {
     /// Reads the metadata in `body`, if it belongs to `issuer`. Invalid optional members are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::NoMetadata`] if another URL may have the document, [`MetadataError::Rejected`] otherwise.
     pub(super) fn read(
         body: &[u8],
         issuer: &Issuer,
@@ -184,8 +196,8 @@ impl Metadata {
         self.resolved(method)
     }
 
-    /// Returns the algorithm of `able` and the supported ones, if the server does not support it. RFC 7518 and RFC 9864
-    /// use different names for Ed25519.
+    /// Returns the algorithm of `capabilities` and the supported ones, if the server does not support it. RFC 7518 and
+    /// RFC 9864 use different names for Ed25519.
     fn lacks(&self, capabilities: ClientCapabilities) -> Option<(&'static str, &[String])> {
         let (algorithm, known) = (capabilities.algorithm?, self.algorithms.as_deref()?);
         let is_ours =
@@ -228,6 +240,8 @@ impl Metadata {
     }
 
     /// Returns the endpoints for `method`. A client with a certificate uses the aliases (RFC 8705 §5).
+    ///
+    /// RFC 8705 §5: a client that presents no certificate keeps using the endpoints outside `mtls_endpoint_aliases`.
     fn resolved(&self, method: Option<&'static str>) -> Result<ResolvedEndpoint, TokenError> {
         let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
         let token_endpoint = match &self.mtls_token_endpoint {
@@ -271,6 +285,8 @@ fn list(members: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
 }
 
 /// Destinations to which metadata may direct the client's credentials.
+///
+/// An attacker who controls the metadata of an issuer on the network must not reach services on this machine.
 #[derive(Clone, Copy)]
 struct Trusted {
     /// Whether the issuer is on loopback, so that its endpoints may be as well.
@@ -316,6 +332,8 @@ fn changed(what: &str) -> TokenError {
 }
 
 /// Returns at most 20 names for an error.
+///
+/// A document may list thousands of names; an error should not.
 fn first_few(names: &[String]) -> Vec<String> {
     names.iter().take(20).map(|name| excerpt(name)).collect()
 }

@@ -1,6 +1,15 @@
 //! Discovery of the token endpoint from the issuer (RFC 8414, OpenID Connect Discovery), with a cache.
 //!
 //! The metadata is fetched by the first token fetch, and renewed by a later one. There is no background task.
+//!
+//! ```text
+//! no metadata ── first fetch ──▶ cached ── 1 h ──▶ due ─┬─ renewed ──▶ cached
+//!      ▲  │                                             └─ failed ───▶ cached, next renewal after 5 s to 10 min
+//!      └──┘ failed: the fetch fails
+//! ```
+//!
+//! Metadata decides where credentials are sent. So it is trusted once, at the first fetch, and a later document may
+//! only confirm it: see [`Metadata::update`]. A moved endpoint needs a restart; an event reports the rejected document.
 
 mod issuer;
 mod metadata;
@@ -29,6 +38,9 @@ use crate::{
 };
 
 /// An issuer and its cached metadata. Clones share the cache.
+///
+/// The cache belongs to the endpoint, not to the process: two endpoints with one issuer fetch its metadata twice, and
+/// cannot influence each other.
 #[derive(Clone, Debug)]
 pub(super) struct Discovery {
     /// The issuer.
@@ -39,6 +51,8 @@ pub(super) struct Discovery {
 }
 
 /// Cached result of discovery.
+///
+/// `refresh_at` is `None` only while `endpoint` is.
 #[derive(Debug, Default)]
 struct State {
     /// The last choice. `None` before the first successful discovery.
@@ -71,6 +85,11 @@ impl Discovery {
     /// # Errors
     ///
     /// Only while nothing is cached: the error of the request, or of metadata that must not be used.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future during a renewal leaves the cached metadata in use. The next renewal is due 5 s after the
+    /// dropped one began.
     pub(super) async fn resolve(
         &self,
         transport: &Transport,
@@ -114,11 +133,15 @@ impl Discovery {
     }
 
     /// Returns the cached choice, if there is one.
+    ///
+    /// Used by a revocation, which must not depend on another request.
     pub(super) fn cached(&self) -> Option<ResolvedEndpoint> {
         lock(&self.state).endpoint.clone()
     }
 
     /// Returns the cached choice, and whether the caller must renew it.
+    ///
+    /// At most one caller within 5 s gets `true`.
     fn cached_and_due(&self, now: Instant) -> Option<(ResolvedEndpoint, bool)> {
         let mut state = lock(&self.state);
         let endpoint = state.endpoint.clone()?;
@@ -151,6 +174,8 @@ impl Discovery {
     ///
     /// Only a URL without metadata leads to the next one. A server error, throttling, or metadata of another issuer
     /// fails immediately, because it does not justify trusting a document from another place.
+    ///
+    /// At most three requests: the configured URL and the two well-known ones.
     ///
     /// # Errors
     ///
@@ -199,6 +224,8 @@ impl Discovery {
 
 /// Returns whether the status means that there is no metadata at a URL. Instead of a 404, some servers send a redirect
 /// to a login page, or respond that the method is unknown.
+///
+/// A 401 or 403 counts too: some servers protect every path that they do not know.
 fn has_no_metadata(status: StatusCode) -> bool {
     match status {
         StatusCode::TOO_MANY_REQUESTS => false,

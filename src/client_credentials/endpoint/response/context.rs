@@ -6,6 +6,9 @@ use super::text;
 use crate::secret::Secret;
 
 /// Settings and request data for reading a response.
+///
+/// Everything that reading a response depends on, apart from the response. So the readers are pure functions, and their
+/// tests need neither a clock nor a server.
 #[derive(Debug)]
 pub(in super::super) struct Context<'a> {
     /// Wall clock time of the response.

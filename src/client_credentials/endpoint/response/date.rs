@@ -5,6 +5,9 @@
 use std::time::{Duration, SystemTime};
 
 /// Parses an HTTP-date (RFC 9110 §5.6.7), a date of RFC 3339, or Azure's `MM/dd/yyyy hh:mm:ss [AM|PM] +00:00`.
+///
+/// Time zones are honored. A date without one, or before 1970, is not accepted: guessing could make a token live for
+/// hours too long.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     httpdate::parse_http_date(text)
@@ -14,6 +17,8 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
 }
 
 /// Parses a date of RFC 3339. A space may stand between date and time. Fractions of a second are ignored.
+///
+/// Accepts the offsets `Z` and `±hh:mm`.
 fn rfc3339(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_at_checked(10)?;
     let [year, month, day] = numbers(date, '-')?;
@@ -25,6 +30,8 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
 }
 
 /// Parses a date as Azure writes it.
+///
+/// Azure App Service has sent this format for its managed identities.
 fn azure(text: &str) -> Option<SystemTime> {
     let mut words = text.split_whitespace();
     let [month, day, year] = numbers(words.next()?, '/')?;
@@ -66,6 +73,9 @@ fn offset(zone: &str) -> Option<i64> {
 }
 
 /// Converts a civil date to a system time. Returns `None` for an implausible date or one before 1970.
+///
+/// The formula is that of the proleptic Gregorian calendar. Days are not checked against the length of their month: 31
+/// February is read as a day in March.
 fn seconds(
     [year, month, day]: [i64; 3],
     [hour, minute, second]: [i64; 3],

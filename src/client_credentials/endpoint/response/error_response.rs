@@ -2,6 +2,22 @@
 //!
 //! A permanent error stops requests until something changes, so gateways and rate limits must not be taken for a
 //! rejection of the credentials.
+//!
+//! | check, in this order | error | transient |
+//! |---|---|---|
+//! | status 429 | `Throttled` | yes |
+//! | status 5xx | `Server` | yes |
+//! | `Retry-After`, or a code or text about rates | `Throttled` | yes |
+//! | a code or text about a passing failure | `Server` | yes |
+//! | the page of a TLS port that received plain http | `Rejected` | no |
+//! | `invalid_client` and its variants | `InvalidClient` | no |
+//! | `invalid_scope` | `InvalidScope` | no |
+//! | another code of RFC 6749 | `Rejected` | no |
+//! | status 401 | `InvalidClient` | no |
+//! | an unknown code | `Rejected` | no |
+//! | status 403, no web page | `InvalidClient` | yes |
+//! | status 403 with a web page, 408 or 425 | `Rejected` | yes |
+//! | anything else | `Rejected` | no |
 
 use http::{HeaderMap, StatusCode, Uri, header};
 
@@ -12,6 +28,8 @@ use crate::{
 };
 
 /// An error response.
+///
+/// Borrows everything. The code and the text are sanitized already, so that they may be quoted.
 pub(super) struct OAuthErrorResponse<'a> {
     /// Status of the response.
     pub(super) status: StatusCode,
@@ -122,6 +140,9 @@ impl OAuthErrorResponse<'_> {
 
     /// Returns whether a 400 or 403 is a rate limit. Only its error code, or otherwise its text, distinguishes it from
     /// a rejection of the request. A code with a meaning of its own takes precedence over the text.
+    ///
+    /// A description is free text, and a match may be accidental. That is harmless here: a transient error is tried
+    /// again after its back-off.
     fn is_throttled(&self) -> bool {
         match self.code {
             Some(
@@ -140,6 +161,9 @@ impl OAuthErrorResponse<'_> {
     }
 
     /// Returns whether a 4xx is a transient failure. With a 401, only an explicit code is accepted.
+    ///
+    /// With a definitive code only the error numbers of Microsoft Entra are accepted, which it sends together with
+    /// `invalid_client` and others.
     fn is_transient(&self) -> bool {
         let is_401 = self.status == StatusCode::UNAUTHORIZED;
         match self.code {
@@ -161,6 +185,8 @@ impl OAuthErrorResponse<'_> {
     }
 
     /// Returns whether the description contains one of `words`, ignoring case.
+    ///
+    /// `words` must be in lower case.
     fn text_has(&self, words: &[&str]) -> bool {
         let text = self.text.unwrap_or_default().to_ascii_lowercase();
         words.iter().any(|words| text.contains(words))
@@ -196,6 +222,8 @@ fn is_definitive(code: &str) -> bool {
 }
 
 /// Returns whether the body is the response of nginx, Go, Apache and others to plain http on a TLS port.
+///
+/// Reads at most the first 2 KiB.
 fn requires_https(body: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&body[..body.len().min(2048)]).to_ascii_lowercase();
     HTTPS_REQUIRED_PHRASES
@@ -210,6 +238,8 @@ fn throttled() -> TokenError {
 }
 
 /// Creates the error for a redirect. The target is shown without query and secrets.
+///
+/// Permanent, because the configured URL is wrong. The target is shown, since it is often the right URL.
 pub(super) fn redirected(
     status: StatusCode,
     headers: &HeaderMap,
@@ -243,6 +273,9 @@ pub(in super::super) fn redacted_uri(uri: &Uri) -> String {
 }
 
 /// Formats a URI without user information and query. `path` formats its path.
+///
+/// The user information of a URL may be parsed as part of its path if the password contains a slash. Everything up to
+/// the last `@` is then omitted.
 fn described(uri: &Uri, path: impl Fn(&str) -> String) -> String {
     let text = match (uri.scheme_str(), uri.host()) {
         // A password that contains a slash is parsed as part of the path.

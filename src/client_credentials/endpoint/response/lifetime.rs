@@ -2,6 +2,10 @@
 //!
 //! A lifetime that is too long costs a rejected request, and one that is too short costs a token request. So an
 //! implausible value is limited rather than rejected.
+//!
+//! Numbers are distinguished by their size: below 10⁹ they are seconds from now, from 10⁹ seconds since 1970, and from
+//! 10¹¹ milliseconds since 1970. A lifetime of 10⁹ seconds would be 31 years, so that the ranges do not overlap in
+//! practice.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +27,8 @@ use crate::{
 /// it.
 ///
 /// `made` is the time of the response by the server's own clock, so that a difference between the clocks cancels out.
+///
+/// Never fails. What cannot be read is reported as a deviation, and the next source of a lifetime is tried.
 pub(super) fn lifetime(
     members: &Map<String, Value>,
     token: &str,
@@ -42,6 +48,8 @@ pub(super) fn lifetime(
 }
 
 /// Returns the lifetime that the members of the response contain.
+///
+/// A lifetime of zero counts: the token is then used for the minimum lifetime of a second.
 fn announced(
     members: &Map<String, Value>,
     made: SystemTime,
@@ -64,6 +72,8 @@ fn announced(
 
 /// Returns the remaining lifetime of a JWT, if its claims are plausible: it expires after it was issued, and has not
 /// expired yet.
+///
+/// An implausible claim is ignored and not reported: the token is opaque to its client (RFC 9068 §6).
 fn from_claims(claims: &Claims, made: SystemTime) -> Option<Duration> {
     let exp = claims.exp?;
     // Some servers send milliseconds.
@@ -89,6 +99,8 @@ pub(super) fn refresh_in(members: &Map<String, Value>) -> Option<Duration> {
 
 /// Reads `expires_in`: seconds; or, if the number is large enough, a date in seconds or milliseconds since 1970; or a
 /// textual date.
+///
+/// Fractions are rounded down, so that the token is not used past its end.
 fn relative(
     value: &Value,
     made: SystemTime,
@@ -141,6 +153,8 @@ fn is_fraction(value: &Value) -> bool {
 
 /// Returns the time until a date: in seconds or milliseconds since 1970, or textual. A number that is too small for a
 /// date counts as seconds from now.
+///
+/// A date in the past yields `None`, and the next source of a lifetime is tried.
 fn absolute(value: &Value, made: SystemTime) -> Option<Duration> {
     let Some(seconds) = number(value) else {
         return remaining(date::parse(value.as_str()?)?, made);

@@ -1,7 +1,17 @@
 //! Reads a token endpoint's response (RFC 6749 §5.1, §5.2): lenient with syntax, strict where security depends on it.
 //!
-//! `answer` parses the members, `lifetime` and `date` interpret them, and `refusal` interprets errors. None of them
-//! performs I/O.
+//! `token_response` parses the members, `lifetime` and `date` interpret them, and `error_response` interprets errors.
+//! None of them performs I/O.
+//!
+//! A response is read in this order, and the first step that fails determines the error:
+//!
+//! 1. An error status, or an `error` member with any status, makes it an error response.
+//! 2. `token_type` must mean a bearer token.
+//! 3. `access_token` must be a non-empty string, and certain to be decoded as it was meant.
+//! 4. The lifetime and the scope are read. Neither can fail.
+//! 5. In strict mode, no deviation that RFC 6749 forbids may have been found.
+//!
+//! All work is linear in the length of the body, which is limited to 1 MiB.
 
 mod context;
 mod date;
@@ -32,6 +42,8 @@ use crate::{
 
 /// Reads the token and the deviations of the response.
 ///
+/// The deviations of a response that fails are not reported: the error says what is wrong.
+///
 /// # Errors
 ///
 /// The error that the response contains, or the reason why it contains no usable token.
@@ -60,6 +72,9 @@ pub(super) fn read(
 /// Reads the response to a revocation (RFC 7009 §2.2). Any success means that the token is revoked, whatever the body
 /// contains.
 ///
+/// A server returns 200 for a token that it does not know (RFC 7009 §2.2), so that success does not prove that the
+/// token was valid.
+///
 /// # Errors
 ///
 /// The error that the response contains.
@@ -77,6 +92,8 @@ pub(super) fn revoked(
 }
 
 /// Converts an error response to an error.
+///
+/// Redirects come first: their bodies are pages, and their codes mean nothing.
 fn error_response(
     status: StatusCode,
     headers: &HeaderMap,
@@ -101,6 +118,9 @@ fn error_response(
 }
 
 /// Adds the delay of `Retry-After` to the error. If proxies have added several such headers, the longest delay counts.
+///
+/// A date is compared with the server's own `Date`, so that a difference between the clocks cancels out. The layer
+/// limits the delay.
 pub(super) fn with_retry_after(
     error: TokenError,
     headers: &HeaderMap,
@@ -119,6 +139,8 @@ pub(super) fn with_retry_after(
 }
 
 /// Returns why a successful response contains no token.
+///
+/// Transient: a page or an empty body usually comes from something between this process and the server.
 fn unreadable(body: &[u8]) -> TokenError {
     if body.trim_ascii().is_empty() {
         malformed("returned an empty body")
@@ -134,6 +156,9 @@ fn unreadable(body: &[u8]) -> TokenError {
 }
 
 /// Reads the token of a successful response.
+///
+/// Takes the token out of the members, so that it remains neither among those that the program can read nor in the
+/// memory that is freed.
 ///
 /// # Errors
 ///
@@ -241,6 +266,8 @@ fn token(
 
 /// Returns the token without surrounding white space, and without the scheme that some servers put in front. Returns
 /// `None` if nothing is left.
+///
+/// Any change is reported as [`NonConformance::DecoratedToken`]. Spaces within the token are left as they are.
 fn bare_token(value: String, non_conformances: &mut Vec<NonConformance>) -> Option<Secret> {
     let value = Zeroizing::new(value);
     let mut bare = value.trim();

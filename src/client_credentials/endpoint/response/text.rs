@@ -2,6 +2,9 @@
 //!
 //! `decoded` and `repaired` run only after strict parsing has failed, so they cannot change the meaning of a valid
 //! response.
+//!
+//! Both return zeroized buffers whose capacity is computed first. Growing a buffer would leave copies of the token in
+//! freed memory.
 
 use std::borrow::Cow;
 
@@ -17,6 +20,9 @@ pub(super) fn trimmed(body: &[u8]) -> &[u8] {
 }
 
 /// Decodes a body that is not UTF-8: UTF-16 with a byte order mark, otherwise Latin-1.
+///
+/// Latin-1 maps every byte to a character, so that this cannot fail. A token in it is accepted only if it is ASCII: the
+/// caller checks that.
 pub(super) fn decoded(body: &[u8]) -> Zeroizing<String> {
     let units: Option<fn([u8; 2]) -> u16> = match body {
         [0xFF, 0xFE, ..] => Some(u16::from_le_bytes),
@@ -38,6 +44,9 @@ pub(super) fn decoded(body: &[u8]) -> Zeroizing<String> {
 }
 
 /// Repairs JSON that parsers reject: escapes control characters within strings, and replaces unpaired surrogates.
+///
+/// A single pass that tracks whether it is within a string. It does not check the structure; the parser does that
+/// afterwards.
 pub(super) fn repaired(text: &str) -> Zeroizing<String> {
     // A control character becomes an escape sequence of 6 bytes, so 5 more each.
     let controls = text.bytes().filter(|byte| *byte < b' ').count();
@@ -64,6 +73,8 @@ pub(super) fn repaired(text: &str) -> Zeroizing<String> {
 }
 
 /// Returns the length of the escape sequence at the beginning of `rest`, and its replacement.
+///
+/// Two escapes that form a surrogate pair stay together. A surrogate without its partner becomes U+FFFD.
 fn escape(rest: &str) -> (usize, Cow<'_, str>) {
     match unit(rest) {
         Some(0xD800..=0xDBFF) if matches!(unit(&rest[6..]), Some(0xDC00..=0xDFFF)) => {

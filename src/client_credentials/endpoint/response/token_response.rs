@@ -2,6 +2,13 @@
 //!
 //! Responses contain tokens, so every buffer and every string is zeroized. What remains of the members after parsing is
 //! kept for the user, without secrets.
+//!
+//! | step | input | result |
+//! |---|---|---|
+//! | 1 | strict JSON in UTF-8 | members |
+//! | 2 | JSON in UTF-16 or Latin-1, or with stray control characters | repaired, then members |
+//! | 3 | a form with `access_token` or `error` | members |
+//! | 4 | anything else | `None` |
 
 use std::fmt;
 
@@ -27,6 +34,8 @@ use crate::{
 };
 
 /// Members of a response. Every string is zeroized on drop.
+///
+/// Built once for each response, and taken apart by its readers: what they remove is theirs to zeroize.
 pub(super) struct TokenResponse {
     /// Members by name.
     pub(super) members: Map<String, Value>,
@@ -38,6 +47,8 @@ pub(super) struct TokenResponse {
 
 impl TokenResponse {
     /// Parses JSON, or otherwise a form, which some servers send even as `text/plain`.
+    ///
+    /// The content type is a hint for the report only. The content decides about the format.
     pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let is_utf8 = std::str::from_utf8(body).is_ok();
         let mut answer = match Members::read(body) {
@@ -70,6 +81,8 @@ impl TokenResponse {
     }
 
     /// Parses a form. Returns `None` if no member identifies it as a token response.
+    ///
+    /// The last of duplicate members counts, as in JSON.
     fn parse_form(body: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(trimmed(body)).ok()?.trim();
         let mut answer = Self {
@@ -103,6 +116,9 @@ impl TokenResponse {
     ///
     /// An empty value (an empty text, `false`, zero) is no error. Neither is the name of the status, which web
     /// frameworks put there.
+    ///
+    /// The result is safe to show. A code that is cut or redacted equals none of the known ones, and so counts as an
+    /// unknown code.
     pub(super) fn code(&self, status: StatusCode, secrets: &[Secret]) -> Option<String> {
         match self.members.get("error")? {
             // Known codes are exempt from redaction: even if a secret is part of one, it discloses nothing.
@@ -121,6 +137,8 @@ impl TokenResponse {
     }
 
     /// Returns the description of the error, from one of the members that servers use, redacted.
+    ///
+    /// At most 200 characters. Of the candidates the first that is a text counts, even if another would be longer.
     pub(super) fn description(&self, secrets: &[Secret]) -> Option<String> {
         let inner = self
             .members
@@ -150,6 +168,8 @@ impl TokenResponse {
 
     /// Returns text of the server, at most `most` characters long, with the request's secrets and the response's tokens
     /// redacted.
+    ///
+    /// White space is joined first: a secret that the server has broken across lines is then recognized.
     fn sanitized(&self, text: &str, secrets: &[Secret], most: usize) -> String {
         let tokens = ["access_token", "refresh_token", "id_token"];
         let tokens = tokens
@@ -162,7 +182,7 @@ impl TokenResponse {
                 words.push(' ');
             }
             words.push_str(word);
-            // `quotable` reads no more than this.
+            // `sanitize` reads no more than this.
             if words.len() > MAX_TEXT_BYTES {
                 break;
             }
@@ -171,6 +191,10 @@ impl TokenResponse {
     }
 
     /// Removes and returns the remaining members, without those that contain secrets.
+    ///
+    /// What remains is readable by the program as
+    /// [`AccessToken::member`](crate::client_credentials::AccessToken::member), and is stored with the token. So it
+    /// must not contain a secret.
     pub(super) fn take_extra(&mut self) -> Map<String, Value> {
         let mut extra = std::mem::take(&mut self.members);
         drop_secrets(&mut extra);
@@ -185,6 +209,8 @@ impl Drop for TokenResponse {
 }
 
 /// A JSON object. Of duplicate members the last one counts, as in most parsers.
+///
+/// Also used for metadata, which has the same encodings to cope with.
 #[derive(Default)]
 pub(in super::super) struct Members {
     /// Members by name.
@@ -197,6 +223,8 @@ pub(in super::super) struct Members {
 
 impl Members {
     /// Parses the object in `body`, in any encoding. Returns `None` if there is none.
+    ///
+    /// Tries strict parsing first. Repairs run only on text that a strict parser rejects.
     pub(in super::super) fn read(body: &[u8]) -> Option<Self> {
         let json = trimmed(body);
         if let Ok(found) = serde_json::from_slice::<Self>(json) {
@@ -253,6 +281,8 @@ impl<'de> Deserialize<'de> for Members {
 }
 
 /// Zeroizes all strings in `value`.
+///
+/// Names of members are not zeroized, because they are not secret.
 pub(in super::super) fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
@@ -263,6 +293,8 @@ pub(in super::super) fn wipe(value: &mut Value) {
 }
 
 /// Removes members that contain secrets, at any depth.
+///
+/// Linear in the size of the value. serde_json limits its depth to 128, so that the recursion is bounded.
 fn drop_secrets(members: &mut Map<String, Value>) {
     members.retain(|name, value| {
         let secret = is_secret(name, value);
@@ -294,6 +326,8 @@ fn drop_inner_secrets(value: &mut Value) {
 
 /// Returns whether a member is a secret, by its name (`refresh_token`, `id_token`, `client_secret` and the like) or
 /// because it is a JWT.
+///
+/// Errs on the side of omission: a member that is dropped costs a convenience, one that is kept may end up in a log.
 fn is_secret(name: &str, value: &Value) -> bool {
     let name = name.to_ascii_lowercase();
     let named = name.ends_with("token")
@@ -315,6 +349,8 @@ fn decode(text: &str) -> Option<String> {
 
 /// Returns whether the text is the name or the number of an error status, which web frameworks put into their
 /// responses.
+///
+/// Compares with the names that the `http` crate knows, ignoring case and a final dot.
 fn is_status(words: &str) -> bool {
     let words = words.trim().trim_end_matches('.');
     let is_number =
@@ -327,7 +363,8 @@ fn is_status(words: &str) -> bool {
         })
 }
 
-/// Error codes that [`refusal`](super::refusal) distinguishes, and the other codes of RFC 6749 and RFC 6750.
+/// Error codes that [`error_response`](super::error_response) distinguishes, and the other codes of RFC 6749 and RFC
+/// 6750.
 const KNOWN_CODES: [&str; 17] = [
     "access_denied",
     "insufficient_scope",

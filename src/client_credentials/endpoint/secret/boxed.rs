@@ -2,6 +2,17 @@
 //!
 //! The fallback makes rotations independent of their order. It is bounded in time, so that a revoked secret does not
 //! stay in use.
+//!
+//! | the source returns | the server says | secret for the next attempt |
+//! |---|---|---|
+//! | the fallback's value | a token | the same |
+//! | another value | a token | the new value, which becomes the fallback |
+//! | another value | `invalid_client` | the fallback, at once |
+//! | an error, or nothing within 5 s | – | the fallback |
+//! | an error, 24 h after the value changed or failed first | – | none: the fetch fails |
+//!
+//! The state is updated from two places: a read records what the source returned, and an issued token sets the
+//! fallback. Two fetches of the same source, such as those of two layers, share both.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,6 +28,9 @@ use crate::{
 };
 
 /// A secret source that is read for every attempt. Clones share its state.
+///
+/// Used for every secret of a request: client secrets, assertions, subject tokens and keys. A client certificate has a
+/// fallback of its own, because its connections stay open.
 #[derive(Clone)]
 pub(in super::super) struct BoxSecretSource(Arc<State<dyn Erased>>);
 
@@ -34,6 +48,8 @@ struct State<S: ?Sized> {
 }
 
 /// Values of earlier reads.
+///
+/// Secrets in it are zeroized when they are replaced.
 #[derive(Default)]
 struct SecretHistory {
     /// Result of the last read.
@@ -47,6 +63,8 @@ struct SecretHistory {
 }
 
 /// Result of the last read of the source.
+///
+/// `Failed` differs from `Never`: a source that works again after a failure counts as changed, which ends a back-off.
 #[derive(Default)]
 enum LastRead {
     #[default]
@@ -105,6 +123,8 @@ impl BoxSecretSource {
 
     /// Returns whether the current value differs from that of the last attempt. Returns `false` before the first
     /// attempt, or if the source fails.
+    ///
+    /// Has no time limit. The caller's fetch has one.
     pub(in super::super) async fn changed(&self) -> bool {
         // Before the first attempt there is nothing to compare with, so the source is not read.
         if matches!(lock(&self.0.history).last_read, LastRead::Never) {
@@ -127,6 +147,8 @@ impl BoxSecretSource {
     }
 
     /// Makes `secret`, which obtained a token, the fallback.
+    ///
+    /// Called with the value that was sent, which may be older than the one that the source returns now.
     pub(super) fn set_fallback(&self, secret: Secret) {
         // Unchanged is the usual case.
         if !self.has_other_fallback(&secret) && lock(&self.0.history).fallback.is_some() {
@@ -141,6 +163,8 @@ impl BoxSecretSource {
     }
 
     /// Returns whether the fallback differs from `secret`.
+    ///
+    /// Compares in variable time. Both values belong to this process, and no response depends on the comparison.
     pub(super) fn has_other_fallback(&self, secret: &Secret) -> bool {
         let memory = lock(&self.0.history);
         let kept = memory.fallback.as_ref();
@@ -167,6 +191,9 @@ impl BoxSecretSource {
 
     /// Reads the current secret for a request, and returns whether to report that it was trimmed. If `bounded`, the
     /// read is limited to 5 s, because there is a fallback.
+    ///
+    /// Without a fallback, a slow source is limited by the deadline of the attempt only: there is nothing better to
+    /// use.
     pub(super) async fn read(
         &self,
         bounded: bool,
@@ -195,6 +222,8 @@ impl BoxSecretSource {
     }
 
     /// Trims `secret`. Returns the result and whether it differs. An empty secret is an error.
+    ///
+    /// An empty secret is permanent: a source that returns one does so on purpose, or is configured wrongly.
     fn normalize(&self, secret: Secret) -> Result<(Secret, bool), TokenError> {
         if is_empty(secret.expose()) {
             return Err(self.unavailable(false, "is empty"));
@@ -219,6 +248,8 @@ impl BoxSecretSource {
 
 impl SecretHistory {
     /// Records the result of a read. Starts or stops the expiration of the fallback.
+    ///
+    /// The 24 h begin with the first read that does not return the fallback's value, and end with one that does.
     fn note(&mut self, given: Option<&Secret>, now: Instant) {
         let given_now = given.map(Secret::expose);
         let kept = self.fallback.as_ref().map(Secret::expose);

@@ -1,6 +1,9 @@
 //! Secrets in files.
 //!
 //! The file is read on a thread for blocking work, because it may be on a network file system.
+//!
+//! A read is not atomic with its replacement. Replace the file by a rename, as Kubernetes and Vault do; a file that is
+//! overwritten in place may be read half-written, which the fallback then covers.
 
 use std::{error::Error, path::PathBuf};
 
@@ -36,6 +39,8 @@ pub struct SecretFile {
 
 impl SecretFile {
     /// Creates a source that reads the file at `path`. Does not access the file.
+    ///
+    /// A relative path is resolved against the working directory at each read.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {

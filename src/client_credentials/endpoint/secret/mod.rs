@@ -1,6 +1,6 @@
 //! Sources of client secrets and of tokens that are sent. They are read for every attempt.
 //!
-//! `shared` adds the fallback to a source, and `used` records which values a request has used. Only a token that is
+//! `boxed` adds the fallback to a source, and `used` records which values a request has used. Only a token that is
 //! issued makes a value the fallback.
 
 mod boxed;
@@ -36,8 +36,8 @@ use crate::{
 /// A secret may change at any time. The secret that last obtained a token is kept as a fallback. It is used if the
 /// source fails or takes more than 5 s, or if the server rejects the current secret with `invalid_client`. So a
 /// rotation may reach the server, the source and this process in any order.
-/// [`TokenEvent::FallbackSecretUsed`](super::super::TokenEvent::FallbackSecretUsed) reports each use of the fallback. The
-/// fallback is discarded 24 h after the source began to return a different secret or to fail.
+/// [`TokenEvent::FallbackSecretUsed`](super::super::TokenEvent::FallbackSecretUsed) reports each use of the fallback.
+/// The fallback is discarded 24 h after the source began to return a different secret or to fail.
 ///
 /// # Examples
 ///
@@ -54,6 +54,10 @@ use crate::{
 /// ```
 pub trait SecretSource: Send + Sync + 'static {
     /// Returns the current secret.
+    ///
+    /// Return a transient error if the source may work again by itself, such as a vault that is sealed; the fetch then
+    /// fails with a short back-off. A permanent one, such as a missing permission, has a back-off of minutes. Either is
+    /// used only if there is no fallback.
     ///
     /// # Errors
     ///
@@ -72,6 +76,8 @@ pub trait SecretSource: Send + Sync + 'static {
 }
 
 /// Returns the secret trimmed at both ends. Returns `None` if trimming changes nothing.
+///
+/// `None` avoids a copy of the secret in the usual case.
 pub(in crate::client_credentials) fn trim(secret: &Secret) -> Option<Secret> {
     let secret = secret.expose();
     let kept = trimmed(secret);

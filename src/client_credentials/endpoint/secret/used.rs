@@ -11,6 +11,8 @@ use super::boxed::BoxSecretSource;
 use crate::{client_credentials::TokenError, secret::Secret};
 
 /// Secrets that one token request uses, in the order in which they were read.
+///
+/// Lives for one attempt. If the attempt fails it is dropped, and nothing becomes the fallback.
 #[derive(Default)]
 pub(in super::super) struct UsedSecrets {
     /// Each source with the value that was used.
@@ -26,7 +28,8 @@ pub(in super::super) struct UsedSecrets {
 }
 
 impl UsedSecrets {
-    /// Marks the secrets that are read from now on as the client's credentials. With `kept`, their fallback is used.
+    /// Marks the secrets that are read from now on as the client's credentials. With `kept`, their fallback is used
+    /// instead of the current values.
     pub(in super::super) fn begin_credentials(&mut self, kept: bool) {
         self.credentials = self.secrets.len();
         self.use_fallback = kept;
@@ -43,6 +46,8 @@ impl UsedSecrets {
     }
 
     /// Returns whether a fallback differs from the credentials that were used.
+    ///
+    /// Secrets of the grant do not count: another assertion does not help against `invalid_client`.
     pub(in super::super) fn has_fallback(&self) -> bool {
         let mut credentials = self.secrets[self.credentials..].iter();
         credentials.any(|(source, used)| source.has_other_fallback(used))
@@ -56,6 +61,8 @@ impl UsedSecrets {
     }
 
     /// Reads the secret to send: the current value, or the fallback if it is requested or the source fails.
+    ///
+    /// Several secrets may be read for one request, and each falls back on its own.
     ///
     /// # Errors
     ///

@@ -30,6 +30,9 @@ pub struct SecretVariable {
 
 impl SecretVariable {
     /// Creates a source that reads the variable `name`.
+    ///
+    /// Nothing is read before the first attempt. To fail at startup instead, call
+    /// [`TokenHandle::prefetch`](super::super::super::TokenHandle::prefetch).
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into() }

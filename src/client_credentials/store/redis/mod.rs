@@ -2,6 +2,14 @@
 //!
 //! Names of entries have the form `prefix:1:{hash}:what`. `1` is the version of the layout. The braces are a hash tag,
 //! which keeps all values of an entry in one slot, as scripts with several keys require.
+//!
+//! | name | value | expires |
+//! |---|---|---|
+//! | `…:token` | the sealed token | with the token |
+//! | `…:lease` | the id of the holder, or a mark that it failed | with the lease |
+//! | `…:cooldown` | a mark | with the cooldown |
+//!
+//! All expiries are set by the server's clock, in milliseconds. A value that never expires is not written.
 
 mod seal;
 
@@ -18,10 +26,21 @@ use crate::{
 /// A [`TokenStore`] on Redis (5 or newer), Valkey or KeyDB: one server or a cluster.
 ///
 /// Use `rediss://`, and a dedicated user that may access only keys with the prefix, and run only the commands that the
-/// scripts need (see [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they leave
-/// the process. Names of entries are derived with HMAC-SHA-256. All times are measured by the server's clock.
+/// scripts need (see [`docs::fleet`](crate::docs::fleet)). Tokens are encrypted with XChaCha20-Poly1305 before they
+/// leave the process. Names of entries are derived with HMAC-SHA-256. All times are measured by the server's clock.
 ///
 /// Nothing is sent before the first fetch. An unreachable server is not an error here.
+///
+/// # Rotation of keys
+///
+/// During a rotation, tokens are read with every key and written with the first. See [`StoreKeyring`] for the order of
+/// deployments.
+///
+/// # Time limits
+///
+/// Each response has a time limit of its own ([`timeout`](Self::timeout)), within the
+/// [`store_timeout`](crate::client_credentials::ClientCredentialsLayerBuilder::store_timeout) of the layer. Keep it at
+/// most half of that, because storing a token takes two round trips.
 ///
 /// # Examples
 ///
@@ -81,6 +100,9 @@ impl RedisTokenStore {
     }
 
     /// Sets the prefix of all names in the store. Default: `m2m`.
+    ///
+    /// Processes share tokens only with the same prefix. Use different prefixes for environments that share a server;
+    /// configurations need none, because their names differ already.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -100,6 +122,9 @@ impl RedisTokenStore {
     }
 
     /// Sets the time limit of each response, including a new connection. Default: 250 ms.
+    ///
+    /// A server that does not answer in time counts as failed for this call. The connection is then replaced, which
+    /// also fails the calls that wait on it.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.connection.set_timeout(limit);
@@ -122,6 +147,8 @@ impl RedisTokenStore {
     }
 
     /// Reads the token that was written with `key`, and decrypts it.
+    ///
+    /// A token of another key is not an error: its name differs, so that it is not found.
     async fn get_with_key(
         &self,
         key: &Key,
@@ -252,6 +279,8 @@ impl fmt::Debug for RedisTokenStore {
 }
 
 /// Lua scripts, each of which runs atomically on the server. They overwrite foreign values under the store's names.
+///
+/// Each is sent as `EVALSHA`, and as `EVAL` if the server does not know it.
 struct Scripts {
     /// Reads the sealed token and the server's time.
     get: Script,

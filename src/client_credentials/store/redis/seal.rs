@@ -6,6 +6,14 @@
 //!
 //! The tag is in the clear, so that a script can compare it on the server. The associated data contains it together
 //! with the key's name and the entry, so that a ciphertext is accepted only where it was written.
+//!
+//! | attack or mistake | what prevents it |
+//! |---|---|
+//! | a ciphertext copied to another entry | the entry's hash in the associated data |
+//! | an older ciphertext of the same entry | not prevented; its expiry is sealed, so that an expired token is not used |
+//! | the same key under another name | the key's name in the associated data |
+//! | a longer lifetime | the expiry is inside the seal |
+//! | a modified tag | the tag is part of the associated data |
 
 use std::time::Duration;
 
